@@ -1,0 +1,67 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+UV_VERSION := 0.13.9
+UV := .tools/bin/uv
+RUN := $(UV) run --frozen
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(UV):
+	@echo "installing uv $(UV_VERSION) into .tools"
+	@python3 -m venv .tools
+	@.tools/bin/python -m pip install --quiet "uv==$(UV_VERSION)"
+
+.venv/installed: $(UV) pyproject.toml uv.lock .python-version
+	@echo "installing the locked packages into .venv"
+	@$(UV) sync --frozen --all-extras --quiet
+	@touch $@
+
+.PHONY: tools
+tools: $(UV) .venv/installed ## uv and the locked environment, in this folder
+
+.PHONY: lock
+lock: $(UV) ## resolve pyproject.toml into uv.lock
+	@$(UV) lock
+
+.PHONY: generate
+generate: tools ## write everything that is generated from a single source
+	@$(RUN) python -m docs.generate
+
+.PHONY: check
+check: tools ## formatting, lint, types, layers, generated files
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) mypy
+	@$(RUN) lint-imports
+	@$(RUN) python -m docs.generate --check
+
+.PHONY: test
+test: check ## every test: fast tiers first, then real Redis, OpenBao, Kubernetes
+	@$(RUN) pytest -m "not (integration or cluster or node or benchmark or soak)" tests
+	@$(RUN) pytest -m "integration or cluster" tests
+	@$(RUN) pytest -m node tests
+
+.PHONY: test-fast
+test-fast: tools ## the tests that start nothing
+	@$(RUN) pytest -m "not (integration or cluster or node or benchmark or soak)" tests
+
+.PHONY: demo
+demo: tools ## the main job, shown on a real Kubernetes node; leaves it up
+	@$(RUN) python -m demo up
+
+.PHONY: demo-down
+demo-down: tools ## remove everything `make demo` made
+	@$(RUN) python -m demo down
+
+.PHONY: bench
+bench: tools ## measure the hit and miss paths as ratios to the raw server
+	@$(RUN) python -m tests.benchmarks
+
+.PHONY: soak
+soak: tools ## the long campaigns, same code as in `make test`
+	@$(RUN) pytest -m "soak" tests

@@ -1,0 +1,156 @@
+"""The metric catalogue: every metric of both programs, as values.
+
+The programs build their collectors from it, alerts and dashboards are checked against it and
+docs/metrics.md is written from it. The `aos_embedding_*` names are the user's, kept to the letter.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+# Seconds. A memory hit takes microseconds, a Redis hit under a millisecond, a provider up to 60 s.
+_CACHE_SECONDS: Final = (0.00001, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
+_CALL_SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One metric family. `name` is the name a query uses, `_total` of a counter included."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def series(self) -> frozenset[str]:
+        """The sample names a scrape shows, which is what PromQL must use."""
+        if self.kind == "histogram":
+            return frozenset(f"{self.name}_{suffix}" for suffix in ("bucket", "count", "sum"))
+        return frozenset({self.name})
+
+
+SIDECAR: Final = (
+    Metric(
+        name="aos_embedding_daily_calls",
+        kind="gauge",
+        help="Calls of the whole policy since 00:00 UTC, the same in every pod: take max, never sum.",
+    ),
+    Metric(
+        name="aos_embedding_daily_quota",
+        kind="gauge",
+        help="Calls the policy allows per UTC day; absent from the scrape when unlimited.",
+    ),
+    Metric(
+        name="aos_embedding_quota_exhausted_total",
+        kind="counter",
+        help="Requests refused because the day's quota was used up.",
+    ),
+    Metric(
+        name="aos_embedding_tokens_total",
+        kind="counter",
+        help="Tokens the provider billed.",
+        labels=("provider", "model"),
+    ),
+    Metric(
+        name="aos_embedding_api_calls_total",
+        kind="counter",
+        help="HTTP requests sent to a provider, by outcome.",
+        labels=("provider", "model", "outcome"),
+    ),
+    Metric(
+        name="aos_embedding_api_latency_seconds",
+        kind="histogram",
+        help="Seconds from sending a request to a provider to its whole answer.",
+        labels=("provider", "model"),
+        buckets=_CALL_SECONDS,
+    ),
+    Metric(
+        name="aos_embedding_errors_total",
+        kind="counter",
+        help="Requests and calls that failed, by type; provider is empty where none was asked.",
+        labels=("type", "provider"),
+    ),
+    Metric(
+        name="aos_embedding_cache_hits_total",
+        kind="counter",
+        help="Items answered from the cache.",
+        labels=("layer",),
+    ),
+    Metric(
+        name="aos_embedding_cache_misses_total",
+        kind="counter",
+        help="Items found in no layer of the cache.",
+    ),
+    Metric(
+        name="aos_embedding_cache_latency_seconds",
+        kind="histogram",
+        help="Seconds to look up all items of a request in one layer.",
+        labels=("layer",),
+        buckets=_CACHE_SECONDS,
+    ),
+    Metric(
+        name="aos_embedding_cache_memory_bytes",
+        kind="gauge",
+        help="Bytes the in-memory layer holds.",
+    ),
+    Metric(
+        name="aos_embedding_failovers_total",
+        kind="counter",
+        help="Answers a provider other than the first choice gave.",
+        labels=("provider",),
+    ),
+    Metric(
+        name="aos_embedding_policy_info",
+        kind="gauge",
+        help="1, labelled with the fingerprint of the document in force, empty where none is.",
+        labels=("document",),
+    ),
+    Metric(
+        name="aos_embedding_policy_rejected",
+        kind="gauge",
+        help="1 while the newest policy document cannot be used, so an older one or none is in force.",
+    ),
+)
+
+OPERATOR: Final = (
+    Metric(
+        name="embedding_operator_reconciles_total",
+        kind="counter",
+        help="Reconciles of a policy, by result.",
+        labels=("result",),
+    ),
+    Metric(
+        name="embedding_operator_reconcile_seconds",
+        kind="histogram",
+        help="Seconds one reconcile took.",
+        buckets=_CALL_SECONDS,
+    ),
+    Metric(
+        name="embedding_operator_injections_total",
+        kind="counter",
+        help="Pods the webhook was asked about, by result and reason.",
+        labels=("result", "reason"),
+    ),
+    Metric(
+        name="embedding_operator_drift_repaired_total",
+        kind="counter",
+        help="Owned objects found changed or gone and put back.",
+        labels=("kind",),
+    ),
+    Metric(
+        name="embedding_operator_vault_requests_total",
+        kind="counter",
+        help="Requests to Vault, by outcome.",
+        labels=("outcome",),
+    ),
+    Metric(
+        name="embedding_operator_queue_depth",
+        kind="gauge",
+        help="Policies waiting for a reconcile.",
+    ),
+)
+
+CATALOGUE: Final = SIDECAR + OPERATOR

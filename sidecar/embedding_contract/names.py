@@ -1,0 +1,92 @@
+"""Names, ports and paths that the operator writes and the sidecar, or a user, reads."""
+
+from typing import Final
+
+GROUP: Final = "embedding.agenticverz.io"
+VERSION: Final = "v1alpha1"
+KIND: Final = "EmbeddingPolicy"
+PLURAL: Final = "embeddingpolicies"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+FIELD_MANAGER: Final = "embedding-operator"
+
+# 8484 answers the application on loopback; 8485 answers kubelet, Prometheus and the operator.
+API_PORT: Final = 8484
+ADMIN_PORT: Final = 8485
+ADMIN_PORT_NAME: Final = "embed-admin"
+
+# Labels and annotations.
+LABEL_INJECTION: Final = f"{GROUP}/injection"
+"""On a namespace: `enabled` lets policies inject there. On a pod: `disabled` opts it out."""
+LABEL_POLICY: Final = f"{GROUP}/policy"
+"""On a pod: the policy it asks for by name. On an owned object: the policy that owns it."""
+LABEL_INJECTED: Final = f"{GROUP}/injected"
+"""On a pod: the name of the policy whose sidecar it carries, set by the webhook."""
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "embedding-operator"
+ANNOTATION_SIDECAR_HASH: Final = f"{GROUP}/sidecar-hash"
+"""On a pod: the hash of the inputs its sidecar container was built from."""
+ANNOTATION_NUDGE: Final = f"{GROUP}/nudge"
+"""On a pod: changed through pods/status so that kubelet syncs its volumes at once."""
+
+# The pod.
+CONTAINER: Final = "embedding-sidecar"
+VOLUME_DOCUMENT: Final = "embedding-policy"
+VOLUME_SECRETS: Final = "embedding-secrets"
+DOCUMENT_DIRECTORY: Final = "/etc/embedding/policy"
+SECRETS_DIRECTORY: Final = "/etc/embedding/secrets"
+DOCUMENT_KEY: Final = "document.json"
+DOCUMENT_PATH: Final = f"{DOCUMENT_DIRECTORY}/{DOCUMENT_KEY}"
+
+# Keys of the owned Secret, which are file names below SECRETS_DIRECTORY.
+SECRET_API_TOKEN: Final = "api-token"  # noqa: S105 - a key's name, not its value
+SECRET_CACHE_REDIS_URL: Final = "cache-redis-url"  # noqa: S105 - likewise
+SECRET_QUOTA_REDIS_URL: Final = "quota-redis-url"  # noqa: S105 - likewise
+
+
+def secret_provider_key(provider: str) -> str:
+    """The owned Secret's key that holds the API key of the provider of this name."""
+    return f"provider-{provider}"
+
+
+# Names of the objects a policy owns, in its own namespace.
+
+
+def document_configmap(policy: str) -> str:
+    """The ConfigMap that holds the policy document, mounted into every sidecar."""
+    return f"embedding-{policy}-document"
+
+
+def environment_configmap(policy: str) -> str:
+    """The ConfigMap that application containers read by envFrom."""
+    return f"embedding-{policy}-environment"
+
+
+def owned_secret(policy: str) -> str:
+    """The Secret that holds all a sidecar needs: keys, Redis URLs, API token."""
+    return f"embedding-{policy}"
+
+
+def monitoring(policy: str) -> str:
+    """The PrometheusRule and the PodMonitor."""
+    return f"embedding-{policy}"
+
+
+# The application's environment, and nothing else of ours in it.
+ENV_BASE_URL: Final = "OPENAI_BASE_URL"
+ENV_BASE_URL_LEGACY: Final = "OPENAI_API_BASE"
+"""LlamaIndex reads only this one."""
+ENV_API_KEY: Final = "OPENAI_API_KEY"
+PLACEHOLDER_KEY: Final = "embedding-sidecar"
+"""What an application's SDK sends as its key; the sidecar ignores it and never forwards it."""
+
+# HTTP paths.
+PATH_EMBEDDINGS: Final = "/v1/embeddings"
+PATH_MODELS: Final = "/v1/models"
+PATH_HEALTH: Final = "/api/v1/embedding/health"
+PATH_QUOTA: Final = "/api/v1/embedding/quota"
+PATH_CONFIG: Final = "/api/v1/embedding/config"
+PATH_CACHE: Final = "/api/v1/embedding/cache"
+PATH_CACHE_STATS: Final = "/api/v1/embedding/cache/stats"
+PATH_METRICS: Final = "/metrics"
+PATH_STARTED: Final = "/healthz/started"
+PATH_LIVE: Final = "/healthz/live"

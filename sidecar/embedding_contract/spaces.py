@@ -1,0 +1,74 @@
+"""Vector spaces: which vectors may be compared with which.
+
+Two vectors are comparable when the same model family made them with the same number of
+dimensions. Dimensions alone say nothing: voyage-3 and text-embedding-3-small can both be asked
+for 1024 numbers that have no common meaning.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+# model -> (family, default dimensions).
+# OpenAI: platform documentation of the embedding models, default sizes.
+# Voyage: the voyage-4 family shares one space by the vendor's word (blog, 2026-01-15);
+# older families are one space per model.
+_KNOWN: Final[Mapping[str, tuple[str, int]]] = MappingProxyType(
+    {
+        "text-embedding-3-small": ("openai/text-embedding-3-small", 1536),
+        "text-embedding-3-large": ("openai/text-embedding-3-large", 3072),
+        "text-embedding-ada-002": ("openai/text-embedding-ada-002", 1536),
+        "voyage-4-large": ("voyage/voyage-4", 1024),
+        "voyage-4": ("voyage/voyage-4", 1024),
+        "voyage-4-lite": ("voyage/voyage-4", 1024),
+        "voyage-4-nano": ("voyage/voyage-4", 1024),
+        "voyage-3-large": ("voyage/voyage-3-large", 1024),
+        "voyage-3.5": ("voyage/voyage-3.5", 1024),
+        "voyage-3.5-lite": ("voyage/voyage-3.5-lite", 1024),
+        "voyage-3": ("voyage/voyage-3", 1024),
+        "voyage-3-lite": ("voyage/voyage-3-lite", 512),
+        "voyage-code-3": ("voyage/voyage-code-3", 1024),
+        "voyage-finance-2": ("voyage/voyage-finance-2", 1024),
+        "voyage-law-2": ("voyage/voyage-law-2", 1024),
+    }
+)
+
+_VENDORS: Final[Mapping[str, str]] = MappingProxyType({"OpenAI": "openai/", "Voyage": "voyage/"})
+
+
+def space_of(
+    *,
+    kind: str,
+    model: str,
+    base_url: str,
+    declared: str | None = None,
+    pinned: int | None = None,
+    requested: int | None = None,
+) -> str:
+    """The name of the space of the vectors this model makes.
+
+    Args:
+        kind: the provider's type: OpenAI, Voyage or OpenAICompatible.
+        model: the provider's name of the model.
+        base_url: where the provider answers.
+        declared: the space the policy's author wrote, which is believed.
+        pinned: numbers in a vector where the policy fixes them.
+        requested: numbers in a vector where a caller asks for them; equal to `pinned` if both.
+
+    Returns:
+        `declared`, with `@requested` where only the caller fixes the size; else
+        `<family>@<dimensions>` for a model in the built-in table; else a space nobody shares,
+        made of type, URL and model.
+    """
+    if declared is not None:
+        return declared if requested in (None, pinned) else f"{declared}@{requested}"
+    dimensions = requested or pinned
+    family, default = _KNOWN.get(model, ("", 0))
+    if family.startswith(_VENDORS.get(kind, "\0")):
+        return f"{family}@{dimensions or default}"
+    return f"{kind}/{base_url}/{model}@{dimensions or 'default'}"
+
+
+def known_models() -> frozenset[str]:
+    """The models whose space is known without being declared."""
+    return frozenset(_KNOWN)

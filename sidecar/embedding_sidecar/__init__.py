@@ -1,0 +1,1 @@
+"""The sidecar: an OpenAI-compatible embeddings API on loopback, with cache, quota and failover."""

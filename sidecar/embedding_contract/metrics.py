@@ -36,7 +36,7 @@ SIDECAR: Final = (
     Metric(
         name="aos_embedding_daily_calls",
         kind="gauge",
-        help="Calls of the whole policy since 00:00 UTC, the same in every pod: take max, never sum.",
+        help="Calls of the whole policy since 00:00 UTC, alike in every pod: take max, never sum.",
     ),
     Metric(
         name="aos_embedding_daily_quota",
@@ -111,7 +111,7 @@ SIDECAR: Final = (
     Metric(
         name="aos_embedding_policy_rejected",
         kind="gauge",
-        help="1 while the newest policy document cannot be used, so an older one or none is in force.",
+        help="1 while the newest policy document cannot be used, so an older one is in force.",
     ),
 )
 

@@ -1,0 +1,119 @@
+"""Write the reference pages from their single sources, or check that they are as written.
+
+python -m docs.generate          writes docs/metrics.md and docs/resource.md
+python -m docs.generate --check  exits 1 and names the page that is out of date
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from embedding_contract import metrics
+
+DOCS = Path(__file__).parent
+CRD = DOCS.parent / "crds" / "embeddingpolicies.yaml"
+NOTICE = "<!-- Written by `make generate` from {source}. Edit that, not this. -->\n\n"
+
+
+def metrics_page() -> str:
+    """The metric catalogue as two tables."""
+    lines = [NOTICE.format(source="sidecar/embedding_contract/metrics.py"), "# Metrics\n\n"]
+    for title, catalogue in (("Sidecar", metrics.SIDECAR), ("Operator", metrics.OPERATOR)):
+        lines.append(f"## {title}\n\n| name | type | labels | meaning |\n|---|---|---|---|\n")
+        for metric in catalogue:
+            labels = ", ".join(f"`{label}`" for label in metric.labels)
+            lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |\n")
+        lines.append("\n")
+    return "".join(lines).rstrip("\n") + "\n"
+
+
+def resource_page() -> str:
+    """Every field of the resource with its type, default, bounds and description."""
+    crd = yaml.safe_load(CRD.read_text(encoding="utf-8"))
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    lines = [NOTICE.format(source="crds/embeddingpolicies.yaml"), "# EmbeddingPolicy\n\n"]
+    lines.append(f"{_sentence(schema)}\n\n")
+    for section in ("spec", "status"):
+        lines.append(f"## {section}\n\n| field | type | default | meaning |\n|---|---|---|---|\n")
+        for path, field, required in _fields(schema["properties"][section], ""):
+            name = f"`{path}`" + (" (required)" if required else "")
+            lines.append(f"| {name} | {_type(field)} | {_default(field)} | {_sentence(field)} |\n")
+        lines.append("\n")
+    lines.append("## Rules\n\nWhat the API server refuses, beyond types and bounds:\n\n")
+    lines.extend(f"- {rule}\n" for rule in _rules(schema))
+    return "".join(lines)
+
+
+def _fields(schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    required = schema.get("required", [])
+    for name, field in schema.get("properties", {}).items():
+        path = f"{prefix}{name}"
+        yield path, field, name in required
+        if field["type"] == "array":
+            yield from _fields(field["items"], f"{path}[].")
+        else:
+            yield from _fields(field, f"{path}.")
+
+
+def _type(field: dict[str, Any]) -> str:
+    kind = str(field["type"])
+    if kind == "array":
+        kind = f"list of {field['items']['type']}"
+    if "enum" in field:
+        return " \\| ".join(f"`{value}`" for value in field["enum"])
+    low, high = field.get("minimum"), field.get("maximum")
+    if low is not None or high is not None:
+        return f"{kind}, {'' if low is None else low} to {'' if high is None else high}"
+    for bound, unit in (("maxLength", "characters"), ("maxItems", "items")):
+        if bound in field:
+            return f"{kind}, at most {field[bound]} {unit}"
+    return kind
+
+
+def _default(field: dict[str, Any]) -> str:
+    return (
+        f"`{yaml.safe_dump(field['default'], default_flow_style=True).splitlines()[0]}`"
+        if ("default" in field)
+        else ""
+    )
+
+
+def _sentence(field: dict[str, Any]) -> str:
+    return " ".join(str(field.get("description", "")).split()).replace("|", "\\|")
+
+
+def _rules(schema: dict[str, Any]) -> Iterator[str]:
+    for rule in schema.get("x-kubernetes-validations", []):
+        yield " ".join(rule["message"].split())
+    for field in schema.get("properties", {}).values():
+        yield from _rules(field)
+    if "items" in schema:
+        yield from _rules(schema["items"])
+
+
+PAGES = {"metrics.md": metrics_page, "resource.md": resource_page}
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check every page; the exit code."""
+    stale = []
+    for name, page in PAGES.items():
+        path, text = DOCS / name, page()
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(f"docs/{name}")
+        if "--check" not in arguments:
+            path.write_text(text, encoding="utf-8")
+    if stale and "--check" in arguments:
+        print(f"out of date: {', '.join(stale)}; run `make generate`", file=sys.stderr)
+        return 1
+    for name in stale:
+        print(f"wrote {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

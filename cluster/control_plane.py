@@ -89,13 +89,13 @@ def start(record: Record, programs: dict[str, Path]) -> None:
     policy.write_text(json.dumps(_AUDIT_POLICY))
     launch(record, "etcd", _etcd(record, programs["etcd"]))
     launch(record, "apiserver", _apiserver(record, programs["kube-apiserver"]))
-    api = Api(record.kubeconfig)
-    wait(record, "API server", api.ready)
+    # Both wait for the API server by themselves, and load meanwhile.
     launch(record, "controller-manager", _controllers(record, programs["kube-controller-manager"]))
     if record.network:
         scheduler = [programs["kube-scheduler"], "--leader-elect=false", "--secure-port=0"]
         scheduler.append(f"--kubeconfig={record.folder}/scheduler.kubeconfig")
         launch(record, "scheduler", scheduler)
+    wait(record, "API server", Api(record.kubeconfig).ready)
 
 
 def wait_for_accounts(record: Record) -> None:
@@ -189,4 +189,7 @@ def _controllers(record: Record, program: Path) -> list[str | Path]:
         f"--service-cluster-ip-range={records.services_of(record.slot)}",
         "--leader-elect=false",
         "--secure-port=0",
+        # The defaults (20 and 30) make its start wait for itself.
+        "--kube-api-qps=300",
+        "--kube-api-burst=600",
     ]

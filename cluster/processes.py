@@ -13,6 +13,7 @@ Check = Callable[[], bool]
 
 POLL_SECONDS = 0.05
 LOG_LINES_SHOWN = 15
+KILLED_SECONDS = 20
 
 # The daemon starts only once it is told to, after its identity was written down. If we
 # die before that, the pipe closes, `read` fails and nothing is left running unrecorded.
@@ -160,29 +161,27 @@ def tail(logs: Path, name: str) -> str:
     return "\n".join([f"--- {log}", *lines])
 
 
-def end(identities: Sequence[Identity], *, grace_seconds: float = 5) -> None:
-    """Ask the processes to end, then make them; returns when none is left.
+def end(identities: Sequence[Identity]) -> None:
+    """Kill the processes; returns when none is left.
+
+    Nothing asks them first: of a throwaway cluster nothing is kept, and a daemon that
+    tidies up before it ends takes seconds (the API server five).
 
     Raises:
         SurvivorError: one is still there long after it was killed.
     """
-    for number, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 20.0)):
-        for identity in identities:
-            if identity.alive():
-                _signal(identity.pid, number)
-        deadline = time.monotonic() + patience
-        while any(identity.alive() for identity in identities):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(POLL_SECONDS)
-        else:
-            return
-    left = [identity.pid for identity in identities if identity.alive()]
-    raise SurvivorError(f"killed, and still there: {left}")
+    for identity in identities:
+        if identity.alive():
+            _kill(identity.pid)
+    deadline = time.monotonic() + KILLED_SECONDS
+    while left := [identity.pid for identity in identities if identity.alive()]:
+        if time.monotonic() > deadline:
+            raise SurvivorError(f"killed, and still there: {left}")
+        time.sleep(POLL_SECONDS)
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
+def _kill(pid: int) -> None:
     try:
-        os.kill(pid, number)
+        os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return  # it ended between the look and the signal

@@ -1,0 +1,46 @@
+"""Image archives in Docker's form, written without any image tool.
+
+The form: https://github.com/moby/docker-image-spec, "Combined Image JSON + Filesystem
+Changeset Format", as `docker save` writes it and containerd imports it.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def write(
+    path: Path, *, reference: str, files: Mapping[str, bytes], entrypoint: Sequence[str], machine: str
+) -> None:
+    """Write an image of one layer that holds executable ``files`` (path in it: content)."""
+    layer = _tar({name: (content, 0o755) for name, content in sorted(files.items())})
+    config = {
+        "architecture": _ARCHITECTURES[machine],
+        "os": "linux",
+        "config": {"Entrypoint": list(entrypoint), "User": "65535:65535"},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+    }
+    config_json = json.dumps(config).encode()
+    config_name = f"{hashlib.sha256(config_json).hexdigest()}.json"
+    manifest = [{"Config": config_name, "RepoTags": [reference], "Layers": ["layer.tar"]}]
+    contents = {
+        "manifest.json": (json.dumps(manifest).encode(), 0o644),
+        config_name: (config_json, 0o644),
+        "layer.tar": (layer, 0o644),
+    }
+    path.write_bytes(_tar(contents))
+
+
+def _tar(contents: Mapping[str, tuple[bytes, int]]) -> bytes:
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as archive:
+        for name, (content, mode) in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), mode
+            archive.addfile(member, io.BytesIO(content))
+    return written.getvalue()

@@ -1,0 +1,98 @@
+"""Names inside a node cluster: CoreDNS outside the node, its Service inside the cluster."""
+
+from pathlib import Path
+from typing import Any
+
+from cluster import control_plane
+from cluster.api import Api
+from cluster.records import Network, Record
+
+DOMAIN = "cluster.local"
+USER = "system:coredns"
+
+
+def start(record: Record, program: Path) -> None:
+    """Start CoreDNS and publish it as ``kube-system/kube-dns``."""
+    network = record.network
+    if network is None:
+        return
+    port = record.ports["dns"]
+    corefile = record.folder / "Corefile"
+    corefile.write_text(
+        f"""{DOMAIN}:{port} in-addr.arpa:{port} {{
+  bind {network.host}
+  errors
+  kubernetes {{
+    kubeconfig {record.folder}/coredns.kubeconfig {record.name}
+  }}
+}}
+"""
+    )
+    api = Api(record.kubeconfig)
+    for path, document in _objects(network, port):
+        api.apply(path, document)
+    control_plane.launch(record, "coredns", [program, "-conf", corefile])
+
+
+def _objects(network: Network, port: int) -> list[tuple[str, dict[str, Any]]]:
+    rbac = "rbac.authorization.k8s.io"
+    roles = f"/apis/{rbac}/v1/clusterroles/{USER}"
+    bindings = f"/apis/{rbac}/v1/clusterrolebindings/{USER}"
+    services = "/api/v1/namespaces/kube-system/services/kube-dns"
+    slices = "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices/kube-dns"
+    reads = {"verbs": ["list", "watch"]}
+    kinds = ["endpoints", "services", "pods", "namespaces"]
+    ports = [{"name": f"dns-{way.lower()}", "port": 53, "protocol": way} for way in ("UDP", "TCP")]
+    return [
+        (
+            roles,
+            {
+                "apiVersion": f"{rbac}/v1",
+                "kind": "ClusterRole",
+                "metadata": {"name": USER},
+                "rules": [
+                    {"apiGroups": [""], "resources": kinds, **reads},
+                    {
+                        "apiGroups": ["discovery.k8s.io"],
+                        "resources": ["endpointslices"],
+                        **reads,
+                    },
+                ],
+            },
+        ),
+        (
+            bindings,
+            {
+                "apiVersion": f"{rbac}/v1",
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": USER},
+                "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": USER},
+                "subjects": [{"apiGroup": rbac, "kind": "User", "name": USER}],
+            },
+        ),
+        (
+            services,
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": "kube-dns", "namespace": "kube-system"},
+                # No selector: its one endpoint is not a pod.
+                "spec": {"clusterIP": network.dns, "ports": ports},
+            },
+        ),
+        (
+            slices,
+            {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": {
+                    "name": "kube-dns",
+                    "namespace": "kube-system",
+                    "labels": {"kubernetes.io/service-name": "kube-dns"},
+                },
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": [network.host]}],
+                "ports": [{**each, "port": port} for each in ports],
+            },
+        ),
+    ]

@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from cluster import artifacts, images, lifecycle, records
+from cluster import artifacts, base_images, images, lifecycle, records
 from cluster.errors import Failure
 
 
@@ -76,7 +76,7 @@ def _add_name(parser: argparse._ActionsContainer) -> None:
 def _build(arguments: argparse.Namespace) -> None:
     artifacts.all_ready(artifacts.BY_FORM[arguments.form])
     if arguments.form == "node":
-        images.bases()
+        base_images.ready()
 
 
 def _up(arguments: argparse.Namespace) -> None:
@@ -125,7 +125,7 @@ def _build_image(arguments: argparse.Namespace) -> None:
 
 
 def _load_image(arguments: argparse.Namespace) -> None:
-    images.load(arguments.archive, name=arguments.name)
+    lifecycle.load_image(arguments.archive, name=arguments.name)
 
 
 if __name__ == "__main__":

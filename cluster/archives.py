@@ -8,21 +8,22 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def write(
-    path: Path, *, reference: str, files: Mapping[str, bytes], entrypoint: Sequence[str], machine: str
-) -> None:
-    """Write an image of one layer that holds executable ``files`` (path in it: content)."""
-    layer = _tar({name: (content, 0o755) for name, content in sorted(files.items())})
+def write(path: Path, *, reference: str, program: Path, machine: str) -> None:
+    """Write an image that holds one static program, run by a user who is nobody.
+
+    ``machine`` is as ``uname -m`` says it.
+    """
+    layer = _tar({program.name: (program.read_bytes(), 0o755)})
     config = {
         "architecture": _ARCHITECTURES[machine],
         "os": "linux",
-        "config": {"Entrypoint": list(entrypoint), "User": "65535:65535"},
+        "config": {"Entrypoint": [f"/{program.name}"], "User": "65535:65535"},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
     }
     config_json = json.dumps(config).encode()

@@ -84,3 +84,10 @@ def once(destination: Path, make: Callable[[Path], None]) -> Path:
             shutil.rmtree(work, ignore_errors=True)
             raise
     return destination
+
+
+def prune(parent: Path, pattern: str, *, keep: int) -> None:
+    """Delete all but the ``keep`` newest folders of ``parent`` whose names match."""
+    newest_first = sorted(parent.glob(pattern), key=lambda p: p.stat().st_mtime, reverse=True)
+    for old in newest_first[keep:]:
+        shutil.rmtree(old)

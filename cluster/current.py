@@ -40,3 +40,13 @@ def kubeconfig() -> Path:
 def host_address() -> str | None:
     """Where pods of that cluster reach this machine: ``$CLUSTER_HOST_ADDRESS``."""
     return os.environ.get("CLUSTER_HOST_ADDRESS") or None
+
+
+def how_to_load(archive: Path) -> str:
+    """What to type to bring an image archive into a cluster of one's own."""
+    return (
+        f"CLUSTER=current: load {archive} into it yourself, e.g.\n"
+        f"  kind load image-archive {archive}\n"
+        f"  k3d image import {archive}\n"
+        f"  minikube image load {archive}"
+    )

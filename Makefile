@@ -52,11 +52,11 @@ test-fast: tools ## the tests that start nothing
 
 .PHONY: demo
 demo: tools ## the main job, shown on a real Kubernetes node; leaves it up
-	@$(RUN) python -m demo up
+	@$(RUN) python -m examples.demo up
 
 .PHONY: demo-down
 demo-down: tools ## remove everything `make demo` made
-	@$(RUN) python -m demo down
+	@$(RUN) python -m examples.demo down
 
 .PHONY: bench
 bench: tools ## measure the hit and miss paths as ratios to the raw server

@@ -1,0 +1,140 @@
+"""`make demo`: the main job, shown as it happens on a real node; `make demo-down` removes it.
+
+python -m examples.demo up    leaves the cluster up and says what to type next
+python -m examples.demo down  removes everything
+"""
+
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cluster
+from tests.parts import installation
+
+NAME = "demo"
+FOLDER = Path(__file__).parents[2] / ".demo"
+BOLD, DIM, GREEN, RESET = (
+    ("\033[1m", "\033[2m", "\033[32m", "\033[0m") if sys.stdout.isatty() else ("", "", "", "")
+)
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """Announce what is done, and how long it took."""
+    print(f"\n{BOLD}▸ {title}{RESET}", flush=True)
+    started = time.monotonic()
+    yield
+    print(f"{DIM}  {time.monotonic() - started:.1f} s{RESET}", flush=True)
+
+
+def show(text: str) -> None:
+    """Print the output of something, set off from the narration."""
+    for line in text.rstrip().splitlines():
+        print(f"    {line}", flush=True)
+
+
+def up() -> None:
+    """The whole demo."""
+    with step("A Kubernetes node of its own on this machine"):
+        node = cluster.up(form="node", name=NAME)
+        product = installation.Installation(node, FOLDER)
+        show(product.kubectl("get", "nodes"))
+    with step("Our images, built without a registry and loaded into the node"):
+        product.load_images()
+    with step("Redis, OpenBao (Vault's API) and a real embedding model behind two paid doors"):
+        product.parts.start()
+        product.parts.configure_vault()
+    with step("helm upgrade --install embedding-operator charts/embedding-operator"):
+        product.install_chart()
+    with step("kubectl apply -f examples/self-hosted/"):
+        for name in ("namespace", "policy", "application"):
+            product.apply_example(name)
+        product.wait_for_policy("Ready")
+        product.kubectl("rollout", "status", "deployment/search", "-n", "shop", "--timeout=120s")
+        product.wait_for_status(lambda status: status["pods"]["covered"] == 1)
+        show(product.kubectl("get", "ep", "-n", "shop"))
+        containers = "-o=custom-columns=POD:.metadata.name,SIDECAR:.spec.initContainers[0].name,APP:.spec.containers[0].name,PHASE:.status.phase"  # noqa: E501 - one argument
+        show(product.kubectl("get", "pods", "-n", "shop", containers))
+    calls(product)
+    rotation(product)
+    with step("kubectl get ep: what was seen, not what was sent"):
+        product.wait_for_status(lambda status: status.get("quota", {}).get("used", 0) > 0)
+        show(product.kubectl("get", "ep", "-n", "shop"))
+    next_steps(product)
+
+
+def calls(product: installation.Installation) -> None:
+    """A miss, a hit, and an answer while the first provider is gone."""
+    with step("The application asks twice with the unmodified openai package: a miss, then a hit"):
+        show(product.ask("ask", f"a text nobody embedded before {uuid.uuid4()}"))
+    with step("The first provider is stopped; a new text is answered by the backup, same space"):
+        product.parts.stop_provider("primary")
+        show(product.ask("ask", f"another text {uuid.uuid4()}"))
+        product.parts.start_provider("primary")
+
+
+def rotation(product: installation.Installation) -> None:
+    """A new key in Vault, used by the running sidecar, without a restart."""
+    with step("The primary's key is rotated in Vault; the running pod uses the new one"):
+        key = f"primary-key-{uuid.uuid4().hex[:8]}"
+        product.parts.accept_keys("primary", *product.parts.keys("primary"), key)
+        product.parts.write_keys(PRIMARY_KEY=key, BACKUP_KEY="backup-key-1")
+        written = time.monotonic()
+        while not product.parts.calls("primary", key=key):
+            product.ask("vector", f"until the new key is seen {uuid.uuid4()}")
+        seconds = time.monotonic() - written
+        restarts = "-o=jsonpath={.items[0].status.initContainerStatuses[0].restartCount}"
+        count = product.kubectl("get", "pods", "-n", "shop", "-l", "app=search", restarts)
+        show(f"first call with the new key {seconds:.1f} s after the write; restarts: {count}")
+        product.parts.accept_keys("primary", key)
+
+
+def next_steps(product: installation.Installation) -> None:
+    """What a curious person types next."""
+    binaries = {Path(cluster.artifact(name)).parent for name in ("kubectl", "helm")}
+    path = ":".join(str(folder) for folder in sorted(binaries))
+    print(
+        f"""
+{GREEN}It works, and it is still up.{RESET} What to type next:
+
+    export KUBECONFIG={product.node.kubeconfig}
+    export PATH={path}:$PATH
+    kubectl describe ep search -n shop
+    kubectl exec deploy/search -n shop -c search -- /opt/venv/bin/python /application.py ask "hello"
+    kubectl edit ep search -n shop
+    make demo-down
+"""
+    )
+
+
+def down() -> None:
+    """Remove the cluster, the parts and their files."""
+    with step("Removing the demo"):
+        installation.remove(FOLDER)
+        cluster.down(NAME)
+
+
+def main() -> int:
+    """Run `up` or `down`; the exit code."""
+    match sys.argv[1:]:
+        case ["up"]:
+            command = up
+        case ["down"]:
+            command = down
+        case _:
+            print(__doc__, file=sys.stderr)
+            return 2
+    try:
+        command()
+    except (cluster.Failure, AssertionError, subprocess.SubprocessError) as error:
+        print(f"\nThe demo stopped: {error}\nLogs: {FOLDER}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""The product on a Kubernetes node: images, chart, and what its user does.
+
+The demo shows it, the node tests prove it.
+"""
+
+import base64
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cluster
+from cluster import images
+from embedding_contract import names
+from tests.parts import daemons, helm, kubectl, neighbours
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "self-hosted"
+SYSTEM_NAMESPACE = "embedding-system"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image of ours: its name in the cluster and the Dockerfile it comes from."""
+
+    name: str
+    dockerfile: Path
+
+
+SIDECAR = Image("localhost/embedding-sidecar:dev", ROOT / "sidecar" / "Dockerfile")
+OPERATOR = Image("localhost/embedding-operator:dev", ROOT / "operator" / "Dockerfile")
+APPLICATION = Image(
+    "localhost/example-application:1", ROOT / "examples" / "application" / "Dockerfile"
+)
+
+
+class Installation:
+    """One node with everything on it. `folder` keeps logs, keys and which processes run."""
+
+    def __init__(self, node: cluster.Cluster, folder: Path) -> None:
+        self.node = node
+        self.parts = neighbours.Neighbours(node, folder)
+        self.kubectl = kubectl.Kubectl(node.kubeconfig)
+        self.helm = helm.Helm(node.kubeconfig)
+
+    # --- the product
+
+    def load_images(self) -> None:
+        """Build our three images where they changed, and load them into the node."""
+        for image in (SIDECAR, OPERATOR, APPLICATION):
+            archive = images.build(image.name, file=image.dockerfile, context=ROOT)
+            images.load(archive, name=self.node.name)
+
+    def install_chart(self) -> None:
+        """Install or upgrade the operator, as the README tells a user to."""
+        self.helm.upgrade(
+            "embedding-operator",
+            ROOT / "charts" / "embedding-operator",
+            namespace=SYSTEM_NAMESPACE,
+            values=self.values(),
+        )
+
+    def values(self) -> dict[str, Any]:
+        """The chart values of this installation."""
+        return {
+            "image": {"repository": "localhost/embedding-operator", "tag": "dev"},
+            "sidecarImage": {"repository": "localhost/embedding-sidecar", "tag": "dev"},
+            "vault": {
+                "address": "http://vault.platform.svc.cluster.local:8200",
+                "pollSeconds": 2,
+                "allowed": [
+                    {"namespace": "shop", "mount": "secret", "path": "{{namespace}}/*"},
+                ],
+            },
+        }
+
+    # --- the user
+
+    def apply_example(self, name: str) -> None:
+        """kubectl apply -f examples/self-hosted/NAME.yaml"""
+        self.kubectl("apply", "-f", str(EXAMPLES / f"{name}.yaml"))
+
+    def ask(self, *arguments: str, pod: str = "deployment/search") -> str:
+        """Run the application's command in its container; what it prints."""
+        program = ("/opt/venv/bin/python", "/application.py")
+        return self.kubectl("exec", pod, "-n", "shop", "-c", "search", "--", *program, *arguments)
+
+    def ask_and_fail(self, *arguments: str, pod: str = "deployment/search") -> str:
+        """As `ask`, for a call that is refused: what the SDK says of it."""
+        try:
+            answer = self.ask(*arguments, pod=pod)
+        except kubectl.KubectlError as error:
+            return error.said
+        raise AssertionError(f"expected a refusal, got {answer}")
+
+    def sidecar(self, page: str, *, pod: str = "deployment/search") -> dict[str, Any]:
+        """GET /api/v1/embedding/PAGE of a sidecar, with the policy's API token."""
+        token = self.owned_secret()["api-token"]
+        url = f"http://127.0.0.1:8484/api/v1/embedding/{page}"
+        code = (
+            "import sys, urllib.request as r; "
+            f"q = r.Request({url!r}, headers={{'Authorization': 'Bearer ' + sys.stdin.read()}}); "
+            "print(r.urlopen(q).read().decode())"
+        )
+        command = ("exec", "-i", pod, "-n", "shop", "-c", "search", "--")
+        page_text = self.kubectl(*command, "/opt/venv/bin/python", "-c", code, stdin=token)
+        parsed: dict[str, Any] = json.loads(page_text)
+        return parsed
+
+    def owned_secret(self, policy: str = "search") -> dict[str, str]:
+        """The decoded entries of a policy's owned Secret."""
+        data = self.kubectl.get("secret", names.owned_secret(policy), "-n", "shop")["data"]
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+    def wait_for_secret(self, key: str, value: str) -> None:
+        """Until the owned Secret holds this value."""
+        wait(lambda: self.owned_secret().get(key) == value, f"{key} in the owned Secret")
+
+    def status(self, name: str = "search") -> dict[str, Any]:
+        """The status of a policy of the shop."""
+        found: dict[str, Any] = self.kubectl.get("ep", name, "-n", "shop").get("status", {})
+        return found
+
+    def wait_for_status(
+        self, check: Callable[[dict[str, Any]], object], *, name: str = "search"
+    ) -> dict[str, Any]:
+        """Until the status satisfies `check`; that status."""
+        wait(lambda: check(self.status(name)), f"status of {name}", last=lambda: self.status(name))
+        return self.status(name)
+
+    def wait_for_policy(
+        self, condition: str, *, name: str = "search", expected: str = "True"
+    ) -> dict[str, Any]:
+        """Until a condition has a status; the whole status then."""
+
+        def holds(status: dict[str, Any]) -> bool:
+            return bool(status) and self.condition(status, condition).get("status") == expected
+
+        return self.wait_for_status(holds, name=name)
+
+    @staticmethod
+    def condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
+        """The condition of this type; empty where there is none yet."""
+        found = [entry for entry in status.get("conditions", []) if entry["type"] == kind]
+        return found[0] if found else {}
+
+    # --- what was written, for the search after all of it
+
+    def secret_values(self) -> set[str]:
+        """Every value that is secret here."""
+        values = {self.parts.token_file.read_text(encoding="utf-8")}
+        for policy in self.kubectl.get("ep", "-n", "shop")["items"]:
+            owned = self.owned_secret(policy["metadata"]["name"])
+            values |= {value for key, value in owned.items() if not key.endswith("redis-url")}
+        for name in self.parts.gates:
+            values |= set(self.parts.keys(name))
+        return values
+
+    def everything_written(self) -> Iterator[tuple[str, str]]:
+        """Place and text of all logs, events, ConfigMaps, statuses and pod specs."""
+        for kind in ("events", "configmaps", "ep", "pods", "prometheusrules", "podmonitors"):
+            try:
+                yield kind, self.kubectl("get", kind, "-A", "-o", "yaml")
+            except kubectl.KubectlError as error:
+                if "doesn't have a resource type" not in error.said:
+                    raise
+        for pod in self.kubectl.get("pods", "-A")["items"]:
+            name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+            for container in pod["spec"].get("initContainers", []) + pod["spec"]["containers"]:
+                log = self.kubectl("logs", name, "-n", namespace, "-c", container["name"])
+                yield f"log of {namespace}/{name}/{container['name']}", log
+
+    def audit(self, user_prefix: str) -> list[dict[str, Any]]:
+        """What the API server noted of the requests of these users."""
+        log = self.node.kubeconfig.parent / "log" / "audit.log"
+        entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        found = [entry for entry in entries if entry["user"]["username"].startswith(user_prefix)]
+        if not found:
+            raise AssertionError(f"the audit log names no user {user_prefix}*")
+        return found
+
+
+def remove(folder: Path) -> None:
+    """End what runs for an installation's folder, and delete it."""
+    if folder.exists():
+        daemons.Daemons(folder).stop()
+        shutil.rmtree(folder)
+
+
+def wait(
+    check: Callable[[], object],
+    what: str,
+    *,
+    timeout_seconds: float = 90,
+    last: Callable[[], object] = str,
+) -> None:
+    """Until `check` holds.
+
+    Raises:
+        AssertionError: it did not in time; the text ends with what `last` gives.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while not check():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not after {timeout_seconds:.0f} s\n{last()}")
+        time.sleep(0.2)

@@ -1,0 +1,52 @@
+"""kubectl, as a user types it."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Kubectl:
+    """kubectl of one cluster. Every call raises CalledProcessError with the output if it fails."""
+
+    kubeconfig: Path
+
+    def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
+        """Run it; the standard output."""
+        command = [str(cluster.artifact("kubectl")), f"--kubeconfig={self.kubeconfig}", *arguments]
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        if done.returncode != 0:
+            raise KubectlError(" ".join(arguments), done.stderr.strip() or done.stdout.strip())
+        return done.stdout
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """Server-side apply of objects."""
+        self(
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "-f",
+            "-",
+            stdin=yaml.safe_dump_all(objects),
+        )
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """An object, or a list of them, as parsed JSON."""
+        parsed: dict[str, Any] = json.loads(self("get", *arguments, "-o", "json"))
+        return parsed
+
+
+class KubectlError(AssertionError):
+    """kubectl failed; the text is what it said."""
+
+    def __init__(self, command: str, said: str) -> None:
+        super().__init__(f"kubectl {command}\n{said}")
+        self.said = said

@@ -80,9 +80,7 @@ def _build(arguments: argparse.Namespace) -> None:
 
 
 def _up(arguments: argparse.Namespace) -> None:
-    cluster = lifecycle.up(
-        form=arguments.form, name=arguments.name, owner_pid=arguments.owner_pid
-    )
+    cluster = lifecycle.up(form=arguments.form, name=arguments.name, owner_pid=arguments.owner_pid)
     path = cluster.kubeconfig
     if arguments.kubeconfig:
         path = arguments.kubeconfig.absolute()

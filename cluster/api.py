@@ -1,16 +1,23 @@
 """The few calls to the API server that bringing a cluster up needs."""
 
 import base64
+import http.client
 import json
 import ssl
 import tempfile
-import urllib.error
-import urllib.request
+import urllib.parse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cluster.errors import Failure
+
 FIELD_MANAGER = "throwaway-cluster"
 TIMEOUT_SECONDS = 5
+
+
+class RefusedError(Failure):
+    """The API server did not take an object; the text ends with what it said."""
 
 
 class Api:
@@ -21,7 +28,7 @@ class Api:
         cluster = document["clusters"][0]["cluster"]
         user = document["users"][0]["user"]
         authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
-        self._server: str = cluster["server"]
+        self._server = urllib.parse.urlsplit(cluster["server"]).netloc
         self._tls = ssl.create_default_context(cadata=authority)
         pem = b"".join(
             base64.b64decode(user[f"client-{part}-data"]) for part in ("certificate", "key")
@@ -49,26 +56,39 @@ class Api:
         """Server-side apply ``document`` at its own ``path``.
 
         Raises:
-            urllib.error.URLError: the server refused it or is not there.
+            RefusedError: the server said no.
+            OSError: it is not there.
         """
-        request = urllib.request.Request(
-            f"{self._server}{path}?fieldManager={FIELD_MANAGER}&force=true",
-            data=json.dumps(document).encode(),
-            method="PATCH",
+        status, answer = self._call(
+            "PATCH",
+            f"{path}?fieldManager={FIELD_MANAGER}&force=true",
+            body=json.dumps(document).encode(),
             headers={"Content-Type": "application/apply-patch+yaml"},
         )
-        with self._open(request) as response:
-            response.read()
+        if status not in {http.HTTPStatus.OK, http.HTTPStatus.CREATED}:
+            raise RefusedError(f"{path}: {status} {answer.decode(errors='replace')}")
 
     def _ask(self, path: str) -> bytes | None:
         try:
-            with self._open(urllib.request.Request(self._server + path)) as response:
-                return bytes(response.read())
-        except (urllib.error.URLError, OSError):
-            return None  # it starts, and answers not at all or with an error
+            status, answer = self._call("GET", path)
+        except (OSError, http.client.HTTPException):
+            return None  # it starts, and does not answer yet
+        return answer if status == http.HTTPStatus.OK else None
 
-    def _open(self, request: urllib.request.Request) -> Any:
-        # Without a proxy, whatever the environment says: the server is this machine.
-        handlers = urllib.request.HTTPSHandler(context=self._tls)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), handlers)
-        return opener.open(request, timeout=TIMEOUT_SECONDS)
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPSConnection(
+            self._server, context=self._tls, timeout=TIMEOUT_SECONDS
+        )
+        try:
+            connection.request(method, path, body=body, headers=dict(headers or {}))
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()

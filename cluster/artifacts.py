@@ -67,9 +67,7 @@ def all_ready(wanted: Iterable[str]) -> dict[str, Path]:
 
 def _is_there(name: str) -> bool:
     if name in debian.UNPACKED:
-        return debian.found(name) is not None or any(
-            (store.folder() / "artifacts").glob(f"{name}-*")
-        )
+        return debian.found(name) is not None or debian.unpacked_folder(name).exists()
     return _folder(name).exists()
 
 

@@ -9,7 +9,6 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,10 +74,12 @@ def once(destination: Path, make: Callable[[Path], None]) -> Path:
         if destination.exists():
             return destination
         destination.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".making-", dir=destination.parent))
+        work = destination.parent / f".making-{destination.name}"
+        if work.exists():
+            shutil.rmtree(work)  # whoever made it died: we hold its lock
+        work.mkdir()
         try:
             make(work)
-            work.chmod(0o755)
             work.rename(destination)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)

@@ -1,10 +1,11 @@
 """etcd, the API server and the controllers, as plain processes of the user who asks."""
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster import certificates, processes, records
+from cluster import certificates, networks, processes
 from cluster.api import Api
 from cluster.records import Record
 
@@ -44,7 +45,7 @@ def credentials(record: Record) -> certificates.Authority:
     record.log.mkdir(exist_ok=True)
     authority.pair.write(record.pki, "ca")
     certificates.service_account_key().write(record.pki, "service-accounts")
-    first_service = f"{records.services_of(record.slot).rsplit('.', 1)[0]}.1"
+    first_service = f"{networks.services_of(record.slot).rsplit('.', 1)[0]}.1"
     names = [f"kubernetes{end}" for end in ("", ".default", ".default.svc")]
     hosts = [*names, f"{names[-1]}.cluster.local", "localhost"]
     hosts += sorted({first_service, LOOPBACK, address(record)})
@@ -92,9 +93,7 @@ def start(record: Record, programs: dict[str, Path]) -> None:
     # Both wait for the API server by themselves, and load meanwhile.
     launch(record, "controller-manager", _controllers(record, programs["kube-controller-manager"]))
     if record.network:
-        scheduler = [programs["kube-scheduler"], "--leader-elect=false", "--secure-port=0"]
-        scheduler.append(f"--kubeconfig={record.folder}/scheduler.kubeconfig")
-        launch(record, "scheduler", scheduler)
+        launch(record, "scheduler", _scheduler(record, programs["kube-scheduler"]))
     wait(record, "API server", Api(record.kubeconfig).ready)
 
 
@@ -108,7 +107,7 @@ def wait_for_accounts(record: Record) -> None:
     api = Api(record.kubeconfig)
     default = "/api/v1/namespaces/default"
     for path in (f"{default}/serviceaccounts/default", f"{default}/configmaps/kube-root-ca.crt"):
-        wait(record, path, lambda path=path: api.exists(path))
+        wait(record, path, functools.partial(api.exists, path))
 
 
 def launch(record: Record, name: str, command: Sequence[str | Path]) -> None:
@@ -169,7 +168,7 @@ def _apiserver(record: Record, program: Path) -> list[str | Path]:
         f"--service-account-signing-key-file={pki}/service-accounts.key",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
-        f"--service-cluster-ip-range={records.services_of(record.slot)}",
+        f"--service-cluster-ip-range={networks.services_of(record.slot)}",
         "--allow-privileged=true",
         f"--audit-policy-file={record.folder}/audit-policy.json",
         f"--audit-log-path={record.log}/audit.log",
@@ -186,10 +185,19 @@ def _controllers(record: Record, program: Path) -> list[str | Path]:
         f"--cluster-signing-cert-file={pki}/ca.crt",
         f"--cluster-signing-key-file={pki}/ca.key",
         "--use-service-account-credentials=true",
-        f"--service-cluster-ip-range={records.services_of(record.slot)}",
+        f"--service-cluster-ip-range={networks.services_of(record.slot)}",
         "--leader-elect=false",
         "--secure-port=0",
         # The defaults (20 and 30) make its start wait for itself.
         "--kube-api-qps=300",
         "--kube-api-burst=600",
+    ]
+
+
+def _scheduler(record: Record, program: Path) -> list[str | Path]:
+    return [
+        program,
+        f"--kubeconfig={record.folder}/scheduler.kubeconfig",
+        "--leader-elect=false",
+        "--secure-port=0",
     ]

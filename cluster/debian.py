@@ -112,10 +112,12 @@ def unpacked_program(name: str) -> Path:
     """The program ``name``: the machine's own, else unpacked into the cache."""
     if own := found(name):
         return own
-    unpacked = UNPACKED[name]
-    key = store.content_key(*unpacked.packages, *unpacked.programs)
-    folder = store.folder() / "artifacts" / f"{name}-{key}"
-    return store.once(folder, lambda into: unpack(unpacked, into)) / name
+    return store.once(unpacked_folder(name), lambda into: unpack(UNPACKED[name], into)) / name
+
+
+def unpacked_folder(name: str) -> Path:
+    """Where the program ``name`` is or will be unpacked."""
+    return store.folder() / "artifacts" / f"{name}-{store.content_key(Path(__file__))}"
 
 
 def _refresh_if_unknown(packages: Sequence[str]) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 from cluster import control_plane
 from cluster.api import Api
-from cluster.records import Network, Record
+from cluster.networks import Network
+from cluster.records import Record
 
 DOMAIN = "cluster.local"
 USER = "system:coredns"

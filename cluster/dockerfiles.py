@@ -42,9 +42,9 @@ def context_files(dockerfile: str, context: Path) -> list[Path]:
     known = _kept_files(context)
     taken: set[Path] = set()
     for source in copied(dockerfile):
-        pattern = source.lstrip("/").rstrip("/")
-        roots = {p.relative_to(context) for p in context.glob(pattern)} if pattern else {Path()}
-        roots = {Path()} if pattern in {"", "."} else roots
+        pattern = source.strip("/")
+        everything = pattern in {"", "."}
+        roots = [Path()] if everything else [p.relative_to(context) for p in context.glob(pattern)]
         matching = {file for file in known if any(file.is_relative_to(root) for root in roots)}
         if not matching:
             raise ContextError(f"{source}: no such file in {context.absolute()}")

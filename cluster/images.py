@@ -73,7 +73,8 @@ def build(
 
     def make(into: Path) -> None:
         base_images.ready()
-        with progress.step(f"building image {name}"):
+        lock = store.folder() / "locks" / "buildah.lock"
+        with store.exclusive(lock), progress.step(f"building image {name}"):
             staged = into / "context"
             dockerfiles.stage(files, context, staged)
             _build(name, dockerfile, staged, arguments)
@@ -103,15 +104,18 @@ def _build_volumes() -> list[str]:
     settings = store.folder() / "build"
     packages = settings / "packages"
     packages.mkdir(parents=True, exist_ok=True)
-    uv = settings / "uv.toml"
-    # Trust what the system trusts, like pip with the same certificates.
-    uv.write_text("system-certs = true\n")
-    mounted = {packages: "/root/.cache:rw", uv: "/etc/uv/uv.toml:ro"}
+    trusting = settings / "uv.toml"
+    trusting.write_text("system-certs = true\n")
+    mounted = {packages: "/root/.cache:rw"}
+    home = Path.home() / ".config"
+    if pip := _first_file(home / "pip/pip.conf", Path("/etc/pip.conf")):
+        mounted[pip] = "/etc/pip.conf:ro"
+    uv = _first_file(home / "uv/uv.toml", Path("/etc/uv/uv.toml")) or trusting
+    mounted[uv] = "/etc/uv/uv.toml:ro"
     if authorities := ssl.get_default_verify_paths().cafile:
         mounted[Path(authorities)] = "/etc/ssl/certs/ca-certificates.crt:ro"
-    for pip in (Path("/etc/pip.conf"), Path.home() / ".config/pip/pip.conf"):
-        if pip.is_file():
-            mounted[pip] = "/etc/pip.conf:ro"
     return [f"{source}:{target}" for source, target in mounted.items()]
 
 
+def _first_file(*candidates: Path) -> Path | None:
+    return next((path for path in candidates if path.is_file()), None)

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import artifacts, control_plane, current, node, processes, progress, records
+from cluster import artifacts, control_plane, current, networks, node, processes, progress, records
 from cluster import cache as store
 from cluster.api import Api
 from cluster.errors import Failure
@@ -28,10 +28,16 @@ class Cluster:
     form: str
     host_address: str | None
     """Where pods reach processes of this machine that listen there; None without a node."""
+    log: Path | None
+    """The folder of the daemons' logs, and of ``audit.log``: what ServiceAccounts did."""
 
 
 class FormError(Failure):
     """The name is taken by a cluster of the other form, or the form is unknown."""
+
+
+class OwnerError(Failure):
+    """The process that a cluster is to be kept for does not run."""
 
 
 def up(
@@ -49,13 +55,13 @@ def up(
         Failure: of any kind; the text is for a person. Nothing of the cluster is left.
     """
     if current.chosen():
-        return Cluster(current.kubeconfig(), "current", form, current.host_address())
+        return Cluster(current.kubeconfig(), "current", form, current.host_address(), None)
     if form not in records.FORMS:
         raise FormError(f"no form {form!r}; there are: {', '.join(records.FORMS)}")
     if form == "node":
         node.require()
     programs = artifacts.all_ready(artifacts.BY_FORM[form])
-    owner = None if owner_pid is None else processes.identify(owner_pid)
+    owner = _identified(owner_pid)
     with _locked(name):
         found = records.load(name)
         if found and _healthy(found):
@@ -133,9 +139,18 @@ def _locked(name: str) -> AbstractContextManager[None]:
     return store.exclusive(store.folder() / "locks" / f"cluster-{records.checked_name(name)}.lock")
 
 
+def _identified(pid: int | None) -> processes.Identity | None:
+    if pid is None:
+        return None
+    identity = processes.identify(pid)
+    if identity is None:
+        raise OwnerError(f"the owner, process {pid}, does not run")
+    return identity
+
+
 def _described(record: Record) -> Cluster:
     host = record.network.host if record.network else None
-    return Cluster(record.kubeconfig, record.name, record.form, host)
+    return Cluster(record.kubeconfig, record.name, record.form, host, record.log)
 
 
 def _healthy(record: Record) -> bool:
@@ -150,9 +165,9 @@ def _allocate(name: str, form: str, owner: processes.Identity | None) -> Record:
         slot = None
         if form == "node":
             slots = [record.slot for record in others if record.slot is not None]
-            slot = records.first_free_slot(slots, node.routes())
+            slot = networks.first_free_slot(slots, node.routes())
         taken = [port for record in others for port in record.ports.values()]
-        ports = records.free_ports(control_plane.PORTS, taken)
+        ports = networks.free_ports(control_plane.PORTS, taken)
         record = Record(name, form, slot, ports, owner)
         record.save()
         return record
@@ -191,6 +206,9 @@ def _delete(folder: Path) -> None:
     # Out of the way first, so that a half deleted folder is never taken for a cluster.
     trash = store.folder() / "trash"
     trash.mkdir(parents=True, exist_ok=True)
+    # What a removal that was killed left there; all of it is dead.
+    for left in trash.iterdir():
+        shutil.rmtree(left, ignore_errors=True)
     dead = trash / f"{folder.name}-{os.getpid()}-{time.monotonic_ns()}"
     folder.rename(dead)
     shutil.rmtree(dead)

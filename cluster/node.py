@@ -19,7 +19,8 @@ from cluster import cache as store
 from cluster import certificates, cgroups, control_plane, debian, dns, images, processes, progress
 from cluster.api import Api
 from cluster.errors import Failure
-from cluster.records import Network, Record
+from cluster.networks import Network
+from cluster.records import Record
 
 HOLDER = "node"
 """The process that holds the namespaces, in the cluster's record."""

@@ -1,32 +1,22 @@
 """What is written down of each cluster, so that any later command can find and remove it."""
 
 import dataclasses
-import ipaddress
 import json
-import random
 import re
-import socket
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster import cache as store
 from cluster.errors import Failure
+from cluster.networks import Network
 from cluster.processes import Identity
 
 FORMS = ("control-plane", "node")
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
-# Below Linux's ephemeral ports (32768), or an outgoing connection could take one of ours.
-_PORTS = range(20000, 32000)
-SLOTS = range(200)
 
 
 class InvalidNameError(Failure):
     """Not a name for a cluster."""
-
-
-class NoSlotError(Failure):
-    """All the networks that node clusters may use are taken on this machine."""
 
 
 @dataclass(slots=True)
@@ -44,22 +34,27 @@ class Record:
 
     @property
     def folder(self) -> Path:
+        """Where all of it is kept."""
         return folder_of(self.name)
 
     @property
     def log(self) -> Path:
+        """Where its daemons write, and the API server its audit log."""
         return self.folder / "log"
 
     @property
     def pki(self) -> Path:
+        """Where its keys and certificates are."""
         return self.folder / "pki"
 
     @property
     def kubeconfig(self) -> Path:
+        """The administrator's."""
         return self.folder / "kubeconfig"
 
     @property
-    def network(self) -> "Network | None":
+    def network(self) -> Network | None:
+        """The addresses of its node; None without one."""
         return None if self.slot is None else Network(self.slot)
 
     def save(self) -> None:
@@ -74,86 +69,8 @@ class Record:
         return self.owner is not None and not self.owner.alive()
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """The addresses of a node cluster; no two slots overlap."""
-
-    slot: int
-
-    @property
-    def link(self) -> str:
-        """The host's end of the cable to the node (at most 15 characters: IFNAMSIZ)."""
-        return f"eo-node{self.slot}"
-
-    @property
-    def host(self) -> str:
-        return f"10.250.{self.slot}.1"
-
-    @property
-    def node(self) -> str:
-        return f"10.250.{self.slot}.2"
-
-    @property
-    def cable(self) -> str:
-        return f"10.250.{self.slot}.0/24"
-
-    @property
-    def pods(self) -> str:
-        return f"10.245.{self.slot}.0/24"
-
-    @property
-    def services(self) -> str:
-        return services_of(self.slot)
-
-    @property
-    def dns(self) -> str:
-        return f"10.97.{self.slot}.10"
-
-
-def services_of(slot: int | None) -> str:
-    """The range of Service addresses; without a node nothing routes to it."""
-    return f"10.97.{slot or 0}.0/24"
-
-
-def first_free_slot(taken: Iterable[int], routed: Sequence[str]) -> int:
-    """The first slot that no cluster has and whose networks no route of the host touches.
-
-    Raises:
-        NoSlotError: there is none.
-    """
-    used = set(taken)
-    routes = [ipaddress.ip_network(route, strict=False) for route in routed]
-    for slot in SLOTS:
-        network = Network(slot)
-        ours = [ipaddress.ip_network(n) for n in (network.cable, network.pods, network.services)]
-        if slot not in used and not any(a.overlaps(b) for a in ours for b in routes):
-            return slot
-    raise NoSlotError(f"all of {len(SLOTS)} slots are used or overlap the host's routes")
-
-
-def free_ports(names: Sequence[str], taken: Iterable[int]) -> dict[str, int]:
-    """A port for each name, free on 127.0.0.1 now and in no other cluster's record."""
-    used = set(taken)
-    found: dict[str, int] = {}
-    for port in random.sample(_PORTS, len(_PORTS)):
-        if len(found) == len(names):
-            break
-        if port not in used and _is_free(port):
-            found[names[len(found)]] = port
-    return found
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
 def clusters_folder() -> Path:
+    """Where the folders of all clusters are."""
     return store.folder() / "clusters"
 
 
@@ -164,11 +81,18 @@ def checked_name(name: str) -> str:
         InvalidNameError: it is none.
     """
     if not _NAME.fullmatch(name):
-        raise InvalidNameError(f"{name!r}: lower-case letters, digits and -, at most 32, letter first")
+        raise InvalidNameError(
+            f"{name!r}: lower-case letters, digits and -, at most 32, letter first"
+        )
     return name
 
 
 def folder_of(name: str) -> Path:
+    """The folder of the cluster ``name``, made or not.
+
+    Raises:
+        InvalidNameError: it cannot have one.
+    """
     return clusters_folder() / checked_name(name)
 
 

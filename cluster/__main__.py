@@ -115,7 +115,7 @@ def _build_image(arguments: argparse.Namespace) -> None:
     print(
         images.build(
             arguments.image,
-            dockerfile=arguments.file,
+            file=arguments.file,
             context=arguments.context,
             build_arguments={key: value for key, _, value in pairs},
         )
@@ -123,7 +123,7 @@ def _build_image(arguments: argparse.Namespace) -> None:
 
 
 def _load_image(arguments: argparse.Namespace) -> None:
-    lifecycle.load_image(arguments.archive, name=arguments.name)
+    images.load(arguments.archive, name=arguments.name)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,25 @@ Changeset Format", as `docker save` writes it and containerd imports it.
 import hashlib
 import io
 import json
+import platform
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from cluster import cache as store
+
+PAUSE = "localhost/pause:1"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def pause(program: Path) -> Path:
+    """The archive of the image that holds a pod's namespaces, made from its program."""
+
+    def make(into: Path) -> None:
+        write(into / "image.tar", reference=PAUSE, program=program, machine=platform.machine())
+
+    key = store.content_key(program, Path(__file__), platform.machine())
+    return store.once(store.folder() / "images" / f"pause-{key}", make) / "image.tar"
 
 
 def write(path: Path, *, reference: str, program: Path, machine: str) -> None:

@@ -1,43 +1,31 @@
 """Container images without a registry: built by buildah, exported as Docker archives."""
 
 import os
-import platform
 import shutil
 import ssl
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from cluster import archives, base_images, buildah, dockerfiles, progress
+from cluster import artifacts, base_images, buildah, current, dockerfiles, node, progress, records
 from cluster import cache as store
 from cluster.errors import Failure
 
-PAUSE = "localhost/pause:1"
 ARCHIVES_KEPT = 3
+
+
+class NoClusterError(Failure):
+    """There is no cluster of that name."""
 
 
 class NoDockerfileError(Failure):
     """There is no such Dockerfile."""
 
 
-def pause(program: Path) -> Path:
-    """The archive of the image that holds a pod's namespaces, made from its program."""
-
-    def make(into: Path) -> None:
-        archives.write(
-            into / "image.tar",
-            reference=PAUSE,
-            program=program,
-            machine=platform.machine(),
-        )
-
-    key = store.content_key(program.read_bytes(), Path(archives.__file__), platform.machine())
-    return store.once(store.folder() / "images" / f"pause-{key}", make) / "image.tar"
-
-
 def build(
     name: str,
     *,
-    dockerfile: Path = Path("Dockerfile"),
+    file: Path = Path("Dockerfile"),
     context: Path = Path(),
     build_arguments: Mapping[str, str] | None = None,
 ) -> Path:
@@ -53,20 +41,24 @@ def build(
         buildah.ImageError: the build failed.
         debian.PackageError: buildah or debootstrap is missing and could not be installed.
     """
-    if not dockerfile.is_file():
-        raise NoDockerfileError(f"there is no {dockerfile}")
+    if not file.is_file():
+        raise NoDockerfileError(f"there is no {file}")
     arguments = {
         "BASE_IMAGE": base_images.BASE,
         "BUILD_IMAGE": base_images.BUILD_BASE,
         **(build_arguments or {}),
     }
-    files = dockerfiles.context_files(dockerfile.read_text(), context)
+    files = dockerfiles.context_files(file.read_text(), context)
     key = store.content_key(
         name,
-        dockerfile,
-        *(f"{key}={value}" for key, value in sorted(arguments.items())),
+        file,
+        *(f"{word}={value}" for word, value in sorted(arguments.items())),
         base_images.key(),
-        *(part for file in files for part in (str(file), _mode(context / file), context / file)),
+        *(
+            part
+            for taken in files
+            for part in (str(taken), _mode(context / taken), context / taken)
+        ),
     )
     plain = name.rpartition("/")[2].replace(":", "-")
     folder = store.folder() / "images" / f"{plain}-{key}"
@@ -77,13 +69,32 @@ def build(
         with store.exclusive(lock), progress.step(f"building image {name}"):
             staged = into / "context"
             dockerfiles.stage(files, context, staged)
-            _build(name, dockerfile, staged, arguments)
+            _build(name, file, staged, arguments)
             shutil.rmtree(staged)
             buildah.run("push", "--quiet", name, f"docker-archive:{into}/image.tar:{name}")
 
     made = store.once(folder, make)
     store.prune(folder.parent, f"{plain}-*", keep=ARCHIVES_KEPT)
     return made / "image.tar"
+
+
+def load(archive: Path, *, name: str) -> None:
+    """Load a docker-archive into the node of the cluster ``name``.
+
+    With ``CLUSTER=current`` it only says what to do: how depends on that cluster.
+
+    Raises:
+        NoClusterError: there is no such cluster.
+        node.NodeError: it has no node, or that refused the archive.
+    """
+    if current.chosen():
+        print(current.how_to_load(archive), file=sys.stderr)
+        return
+    record = records.load(name)
+    if record is None:
+        raise NoClusterError(f"there is no cluster {name}")
+    with progress.step(f"loading {archive.parent.name} into {name}"):
+        node.load(record, archive.absolute(), ctr=artifacts.ready("ctr"))
 
 
 def _mode(file: Path) -> str:

@@ -101,23 +101,6 @@ def down_stale() -> list[str]:
     return stale
 
 
-def load_image(archive: Path, *, name: str = DEFAULT_NAME) -> None:
-    """Load a docker-archive into the node of the cluster ``name``.
-
-    With ``CLUSTER=current`` it only says what to do: how depends on that cluster.
-
-    Raises:
-        Failure: there is no such node, or it refused the archive.
-    """
-    if current.chosen():
-        print(current.how_to_load(archive), file=sys.stderr)
-        return
-    record = records.load(name)
-    if record is None:
-        raise FormError(f"there is no cluster {name}")
-    node.load(record, archive.absolute(), ctr=artifacts.ready("ctr"))
-
-
 def existing() -> list[str]:
     """The names of all clusters, also of those half made or half removed."""
     return sorted(p.name for p in records.clusters_folder().glob("*") if p.is_dir())

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cluster import archives, certificates, cgroups, control_plane, debian, dns, processes, progress
 from cluster import cache as store
-from cluster import certificates, cgroups, control_plane, debian, dns, images, processes, progress
 from cluster.api import Api
 from cluster.errors import Failure
 from cluster.networks import Network
@@ -90,7 +90,7 @@ def start(record: Record, programs: dict[str, Path]) -> None:
     """
     _launch_inside(record, "containerd", _containerd(record, programs))
     control_plane.wait(record, "containerd", lambda: _containerd_answers(record, programs["ctr"]))
-    load(record, images.pause(programs["pause"]), ctr=programs["ctr"])
+    load(record, archives.pause(programs["pause"]), ctr=programs["ctr"])
     _launch_inside(record, "kubelet", _kubelet(record, programs["kubelet"]))
     _launch_inside(record, "kube-proxy", _proxy(record, programs["kube-proxy"]))
     dns.start(record, programs["coredns"])
@@ -194,7 +194,7 @@ def _containerd(record: Record, programs: dict[str, Path]) -> list[str | Path]:
         f"""version = 3
 disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 [plugins."io.containerd.cri.v1.images".pinned_images]
-  sandbox = {json.dumps(images.PAUSE)}
+  sandbox = {json.dumps(archives.PAUSE)}
 [plugins."io.containerd.cri.v1.runtime"]
   # Root without CAP_SYS_RESOURCE, as in a container, may not lower it.
   restrict_oom_score_adj = true

@@ -3,7 +3,7 @@
 import pytest
 
 import cluster
-from cluster import current
+from cluster import current, images
 
 
 @pytest.fixture(autouse=True)
@@ -54,5 +54,5 @@ def test_down_does_nothing(tmp_path):
 
 
 def test_loading_an_image_says_what_to_do(capsys, tmp_path):
-    cluster.load_image(tmp_path / "image.tar", name="one")
+    images.load(tmp_path / "image.tar", name="one")
     assert f"kind load image-archive {tmp_path}/image.tar" in capsys.readouterr().err

@@ -1,0 +1,111 @@
+"""What can go wrong, by what the caller should do next.
+
+    SidecarError
+    ├── Refused               the answer to the application is decided; has an HTTP status
+    │   ├── Rejected            the caller's fault: no provider would answer this
+    │   ├── QuotaExhausted      the policy's day is used up: wait for the reset
+    │   └── Unavailable         nobody can answer now: a store, a document or a key is missing
+    └── ProviderFailed        one provider did not answer; may another one succeed? yes
+        ├── Exhausted           429: its rate or its credit is used up
+        ├── Unreachable         no usable answer: connection, time-out, 5xx, nonsense
+        └── Misconfigured       401, 403 or no key: a person must act
+
+Messages of Refused reach the caller; a provider's own prose never does, except the message of a
+4xx in OpenAI's typed error form.
+"""
+
+from datetime import datetime
+
+
+class SidecarError(Exception):
+    """The root of all errors of this program."""
+
+
+class Refused(SidecarError):  # noqa: N818 - the tree reads as sentences
+    """An answer in OpenAI's error form: `status`, `message`, `type`, `param`, `code`."""
+
+    status = 500
+    kind = "server_error"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.param = param
+
+
+class Rejected(Refused):
+    """The request itself is wrong."""
+
+    kind = "invalid_request_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        code: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message, code=code, param=param)
+        self.status = status
+
+
+class QuotaExhausted(Refused):
+    """The policy has no call, or not enough tokens, left until `reset_at` (UTC)."""
+
+    status = 429
+    kind = "insufficient_quota"
+
+    def __init__(self, message: str, *, reset_at: datetime) -> None:
+        super().__init__(message, code="insufficient_quota")
+        self.reset_at = reset_at
+
+
+class Unavailable(Refused):
+    """Nobody can answer now. `status` is 503, 502 or, where all are exhausted, 429."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        status: int = 503,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, code=code)
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ProviderFailed(SidecarError):  # noqa: N818 - as above
+    """One provider gave no answer. `reason` is one of a closed list of words for metrics and logs.
+
+    `billed` says whether the call may have been charged; it is False only where that is certain.
+    """
+
+    def __init__(self, reason: str, *, billed: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.billed = billed
+
+
+class Exhausted(ProviderFailed):
+    """429. `retry_after_seconds` is None where the provider did not say."""
+
+    def __init__(self, reason: str, *, retry_after_seconds: float | None) -> None:
+        super().__init__(reason, billed=False)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Unreachable(ProviderFailed):
+    """No usable answer."""
+
+
+class Misconfigured(ProviderFailed):
+    """The provider refuses our key, or we have none."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, billed=False)

@@ -1,0 +1,88 @@
+"""A provider as values: what is asked of it, what goes over the wire, what comes back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from embedding_sidecar import errors
+
+Item = str | tuple[int, ...]
+"""One input: a text, or the numbers of its tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A request for vectors, in no provider's words.
+
+    `input_type` is `query`, `document` or None; `truncation` None means: an error on too long a
+    text, never a silent cut.
+    """
+
+    model: str
+    items: tuple[Item, ...]
+    dimensions: int | None = None
+    input_type: str | None = None
+    truncation: bool | None = None
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpRequest:
+    """A POST to a provider. Its headers hold the key, so they are left out of the repr."""
+
+    url: str
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpAnswer:
+    """A provider's whole answer; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vectors:
+    """One vector for each item, in order, as little-endian float32; `tokens` is what was billed."""
+
+    vectors: tuple[bytes, ...]
+    tokens: int
+
+
+class Translation(Protocol):
+    """One provider's wire format, without IO."""
+
+    def obstacle(self, ask: Ask) -> str | None:
+        """Why this provider cannot take the request at all; None where it can."""
+        ...
+
+    def request(self, ask: Ask, *, base_url: str, api_key: str | None) -> HttpRequest:
+        """The request to send."""
+        ...
+
+    def vectors(self, ask: Ask, answer: HttpAnswer) -> Vectors:
+        """Read a 200.
+
+        Raises:
+            errors.Unreachable: not one finite vector of one size for each item.
+        """
+        ...
+
+    def failure(self, answer: HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
+        """What any other status means, by status and typed fields only."""
+        ...
+
+
+class Upstream(Protocol):
+    """Sends a provider's request, whatever the client library."""
+
+    async def send(self, request: HttpRequest) -> HttpAnswer:
+        """The answer, of any status.
+
+        Raises:
+            errors.Unreachable: there is none; `billed` False where it was certainly never sent.
+        """
+        ...

@@ -1,0 +1,204 @@
+"""What the process is started with: flags, ports, and the policy where the environment holds it.
+
+Without `--document` the environment is the policy. It is read once, into the same PolicyDocument
+that an operator would have written, so that there is one way to run.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+from embedding_contract import document, names
+
+POLICY_NAME: Final = "default"
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off"})
+_OPENAI: Final = document.DEFAULT_BASE_URLS["OpenAI"]
+_VOYAGE: Final = document.DEFAULT_BASE_URLS["Voyage"]
+
+T = TypeVar("T")
+
+
+class InvalidSetting(ValueError):  # noqa: N818 - as the contract's InvalidDocument
+    """A variable that cannot be used; the text begins with its name and never holds a secret."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"{name}: {message}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Where the two servers listen."""
+
+    api: int = names.API_PORT
+    admin: int = names.ADMIN_PORT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromFiles:
+    """Run from a document and a directory of secrets, both followed."""
+
+    document: Path
+    secrets: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromEnvironment:
+    """Run from a policy that does not change; `secrets` maps file names to values."""
+
+    document: document.PolicyDocument
+    secrets: Mapping[str, str] = field(repr=False)
+
+
+def ports(environment: Mapping[str, str]) -> Ports:
+    """The two ports.
+
+    Raises:
+        InvalidSetting: one is no port, or both are the same.
+    """
+    found = Ports(
+        api=_read(environment, "EMBEDDING_PORT", _port, names.API_PORT),
+        admin=_read(environment, "EMBEDDING_ADMIN_PORT", _port, names.ADMIN_PORT),
+    )
+    if found.api == found.admin:
+        raise InvalidSetting("EMBEDDING_ADMIN_PORT", f"{found.admin} is EMBEDDING_PORT too")
+    return found
+
+
+def from_environment(environment: Mapping[str, str]) -> FromEnvironment:
+    """The policy that the environment holds.
+
+    Raises:
+        InvalidSetting: a value cannot be used, or a key is missing.
+    """
+    own = ports(environment).api
+    secrets = {"openai": _key(environment, "OPENAI_API_KEY")}
+    written_url = _read(environment, "OPENAI_BASE_URL", _url, None)
+    openai_url = _not_ourselves(written_url, own) or _OPENAI
+    providers = [
+        document.Provider(
+            name="openai",
+            kind="OpenAI",
+            model=environment.get("EMBEDDING_MODEL") or "text-embedding-3-small",
+            base_url=openai_url,
+            api_key_file="openai",
+        )
+    ]
+    fallback = _read(environment, "EMBEDDING_FALLBACK_ENABLED", _boolean, default=False)
+    if _read(environment, "EMBEDDING_BACKUP_PROVIDER", _backup, "none") == "voyage":
+        secrets["voyage"] = _key(environment, "VOYAGE_API_KEY")
+        providers.append(
+            document.Provider(
+                name="voyage",
+                kind="Voyage",
+                model=environment.get("VOYAGE_MODEL") or "voyage-3-lite",
+                base_url=_read(environment, "VOYAGE_BASE_URL", _url, _VOYAGE),
+                api_key_file="voyage",
+            )
+        )
+    redis = _read(environment, "REDIS_URL", _redis_url, None)
+    if redis is not None:
+        secrets[names.SECRET_CACHE_REDIS_URL] = redis
+    token = environment.get("EMBEDDING_API_TOKEN")
+    if token:
+        secrets[names.SECRET_API_TOKEN] = token
+    redis_file = names.SECRET_CACHE_REDIS_URL if redis is not None else None
+    ttl = _read(environment, "EMBEDDING_CACHE_TTL_SECONDS", _count, 604_800)
+    quota = _read(environment, "EMBEDDING_DAILY_QUOTA", _count, 10_000)
+    return FromEnvironment(
+        document=document.PolicyDocument(
+            namespace="",
+            name=POLICY_NAME,
+            providers=tuple(providers),
+            # Naming a backup and enabling the fallback is the consent to cross spaces.
+            failover=document.Failover(enabled=fallback, across_spaces=fallback),
+            quota=document.Quota(daily_requests=quota, redis_url_file=redis_file),
+            cache=document.Cache(ttl_seconds=ttl, redis_url_file=redis_file),
+            passthrough=document.PassThrough(
+                base_url=_passthrough(environment, own=own, default=openai_url)
+            ),
+        ),
+        secrets=secrets,
+    )
+
+
+def _passthrough(environment: Mapping[str, str], *, own: int, default: str) -> str | None:
+    written = environment.get("EMBEDDING_PASSTHROUGH_BASE_URL")
+    if not written:
+        return default
+    if written == "off":
+        return None
+    url = _url(written, "EMBEDDING_PASSTHROUGH_BASE_URL")
+    if _not_ourselves(url, own) is None:
+        raise InvalidSetting(
+            "EMBEDDING_PASSTHROUGH_BASE_URL", "is this sidecar's own address; name the provider's"
+        )
+    return url
+
+
+def _not_ourselves(url: str | None, own_port: int) -> str | None:
+    """The URL, or None where it is the sidecar's own: what the injection sets for applications."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    ours = parts.hostname in _LOOPBACK and parts.port == own_port
+    return None if ours else url
+
+
+def _key(environment: Mapping[str, str], name: str) -> str:
+    value = environment.get(name, "")
+    if not value or value == names.PLACEHOLDER_KEY:
+        raise InvalidSetting(name, "is not set; it is the key this sidecar pays with")
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise InvalidSetting(name, "holds a character that no key has (white space or control)")
+    return value
+
+
+def _read(
+    environment: Mapping[str, str], name: str, read: Callable[[str, str], T], default: T
+) -> T:
+    written = environment.get(name)
+    return read(written, name) if written else default
+
+
+def _port(value: str, name: str) -> int:
+    if not value.isdecimal() or not 0 < int(value) < 65_536:  # noqa: PLR2004 - 16 bits
+        raise InvalidSetting(name, f"{value!r} is no port; 1 to 65535")
+    return int(value)
+
+
+def _count(value: str, name: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,13}", value) or int(value) > document.MAX_COUNT:
+        raise InvalidSetting(name, f"{value!r} is no number between 0 and {document.MAX_COUNT}")
+    return int(value)
+
+
+def _boolean(value: str, name: str) -> bool:
+    word = value.lower()
+    if word not in _TRUE | _FALSE:
+        raise InvalidSetting(name, f"{value!r} is neither true nor false")
+    return word in _TRUE
+
+
+def _backup(value: str, name: str) -> str:
+    if value not in {"voyage", "none"}:
+        raise InvalidSetting(name, f"{value!r} is not known; voyage or none")
+    return value
+
+
+def _url(value: str, name: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+        raise InvalidSetting(name, "must be an http:// or https:// URL without a user")
+    return value.rstrip("/")
+
+
+def _redis_url(value: str, name: str) -> str:
+    # It may hold a password, so the value itself is never shown.
+    if not value.startswith(("redis://", "rediss://", "unix://")):
+        raise InvalidSetting(name, "must start with redis://, rediss:// or unix://")
+    return value

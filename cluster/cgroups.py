@@ -40,8 +40,10 @@ def create(name: str, *, root: Path = ROOT) -> None:
 
 
 def _pass_controllers_on(group: Path) -> None:
-    for controller in (group / "cgroup.controllers").read_text().split():
-        (group / "cgroup.subtree_control").write_text(f"+{controller}")
+    available = (group / "cgroup.controllers").read_text().split()
+    control = group / "cgroup.subtree_control"
+    for controller in set(available) - set(control.read_text().split()):
+        control.write_text(f"+{controller}")
 
 
 def remove(name: str, *, root: Path = ROOT) -> None:

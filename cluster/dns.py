@@ -1,5 +1,6 @@
 """Names inside a node cluster: CoreDNS outside the node, its Service inside the cluster."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ USER = "system:coredns"
 
 
 def start(record: Record, program: Path) -> None:
-    """Start CoreDNS and publish it as ``kube-system/kube-dns``."""
+    """Start CoreDNS and publish it as ``kube-system/kube-dns``; it answers after it.
+
+    Raises:
+        Failure: it ended or took too long.
+    """
     network = record.network
     if network is None:
         return
@@ -33,6 +38,16 @@ def start(record: Record, program: Path) -> None:
     for path, document in _objects(network, port):
         api.apply(path, document)
     control_plane.launch(record, "coredns", [program, "-conf", corefile])
+    # It listens only once it knows the cluster's Services.
+    control_plane.wait(record, "DNS", lambda: _listens(network.host, port))
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _objects(network: Network, port: int) -> list[tuple[str, dict[str, Any]]]:

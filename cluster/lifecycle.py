@@ -67,6 +67,9 @@ def up(
         if found and _healthy(found):
             if found.form != form:
                 raise FormError(f"cluster {name} is up, and its form is {found.form}")
+            if found.orphaned():
+                found.owner = owner
+                found.save()
             return _described(found)
         _remove(name)
         record = _allocate(name, form, owner)
@@ -79,17 +82,19 @@ def up(
 
 
 def down(name: str = DEFAULT_NAME) -> None:
-    """Remove everything of the cluster ``name``, in whatever state it is."""
+    """Remove everything of the cluster ``name``, in whatever state it is.
+
+    With ``CLUSTER=current`` it does nothing.
+    """
     if not current.chosen():
-        with _locked(name):
-            _remove(name)
+        _down(name)
 
 
 def down_all() -> list[str]:
     """Remove every cluster; gives their names."""
     names = existing()
     for name in names:
-        down(name)
+        _down(name)
     return names
 
 
@@ -97,7 +102,7 @@ def down_stale() -> list[str]:
     """Remove the clusters whose owner has ended; gives their names."""
     stale = [record.name for record in records.all_records() if record.orphaned()]
     for name in stale:
-        down(name)
+        _down(name)
     return stale
 
 
@@ -120,6 +125,11 @@ def listing() -> Iterator[str]:
 
 def _locked(name: str) -> AbstractContextManager[None]:
     return store.exclusive(store.folder() / "locks" / f"cluster-{records.checked_name(name)}.lock")
+
+
+def _down(name: str) -> None:
+    with _locked(name):
+        _remove(name)
 
 
 def _identified(pid: int | None) -> processes.Identity | None:

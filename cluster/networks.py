@@ -11,6 +11,8 @@ from cluster.errors import Failure
 # Below Linux's ephemeral ports (32768), or an outgoing connection could take one of ours.
 _PORTS = range(20000, 32000)
 SLOTS = range(200)
+# A wider route (a VPN's 10.0.0.0/8) leads to ours only by chance, and ours, narrower, win.
+_WIDE = 15
 
 
 class NoSlotError(Failure):
@@ -65,13 +67,14 @@ def services_of(slot: int | None) -> str:
 
 
 def first_free_slot(taken: Iterable[int], routed: Sequence[str]) -> int:
-    """The first slot that no cluster has and whose networks no route of the host touches.
+    """The first slot that no cluster has and whose networks no narrow route of the host touches.
 
     Raises:
         NoSlotError: there is none.
     """
     used = set(taken)
-    routes = [ipaddress.ip_network(route, strict=False) for route in routed]
+    every = (ipaddress.ip_network(route, strict=False) for route in routed)
+    routes = [route for route in every if route.prefixlen > _WIDE]
     for slot in SLOTS:
         network = Network(slot)
         ours = [ipaddress.ip_network(n) for n in (network.cable, network.pods, network.services)]

@@ -98,8 +98,14 @@ def folder_of(name: str) -> Path:
 
 def load(name: str) -> Record | None:
     """The record of a cluster; None when there is none."""
-    file = folder_of(name) / "cluster.json"
-    return parse(file.read_text()) if file.exists() else None
+    return _read(folder_of(name) / "cluster.json")
+
+
+def _read(file: Path) -> Record | None:
+    try:
+        return parse(file.read_text())
+    except FileNotFoundError:
+        return None  # perhaps removed this very moment, by another command
 
 
 def parse(text: str) -> Record:
@@ -119,5 +125,5 @@ def parse(text: str) -> Record:
 
 def all_records() -> list[Record]:
     """Every cluster there is a record of, by name."""
-    files = sorted(clusters_folder().glob("*/cluster.json"))
-    return [parse(file.read_text()) for file in files]
+    found = map(_read, sorted(clusters_folder().glob("*/cluster.json")))
+    return [record for record in found if record is not None]

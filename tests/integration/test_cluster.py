@@ -162,6 +162,15 @@ def test_a_cluster_goes_with_its_owner(names):
     assert len(_processes_of(names[1])) == 3
 
 
+def test_who_finds_an_orphaned_cluster_becomes_its_owner(names):
+    with subprocess.Popen(["sleep", "60"]) as owner:
+        first = cluster.up(name=names[0], owner_pid=owner.pid)
+        owner.kill()
+    assert cluster.up(name=names[0], owner_pid=os.getpid()) == first
+    assert names[0] not in cluster.down_stale()
+    assert len(_processes_of(names[0])) == 3
+
+
 def test_an_owner_that_does_not_run_is_refused(names):
     with subprocess.Popen(["true"]) as ended:
         ended.wait()

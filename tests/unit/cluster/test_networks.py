@@ -43,9 +43,13 @@ def test_a_slot_whose_network_the_host_routes_is_passed_over():
     assert networks.first_free_slot([], ["10.250.0.0/23", "10.97.2.77/32"]) == 3
 
 
-def test_a_host_that_routes_everything_has_no_slot():
+def test_a_wide_route_is_overruled():
+    assert networks.first_free_slot([], ["10.0.0.0/8"]) == 0
+
+
+def test_a_host_that_uses_all_of_it_has_no_slot():
     with pytest.raises(networks.NoSlotError, match="200 slots"):
-        networks.first_free_slot([], ["10.0.0.0/8"])
+        networks.first_free_slot([], ["10.250.0.0/16"])
 
 
 def test_ports_are_free_distinct_and_nobody_elses():

@@ -35,6 +35,12 @@ class HttpRequest:
     headers: Mapping[str, str] = field(repr=False)
 
 
+def headers(api_key: str | None) -> dict[str, str]:
+    """The headers of a JSON request, with the key where there is one."""
+    plain = {"content-type": "application/json", "accept": "application/json"}
+    return plain if api_key is None else {**plain, "authorization": f"Bearer {api_key}"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpAnswer:
     """A provider's whole answer; header names in lower case."""

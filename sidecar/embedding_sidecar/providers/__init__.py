@@ -1,0 +1,16 @@
+"""The providers, by the resource's word for them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from embedding_sidecar import provider
+from embedding_sidecar.providers import openai, voyage
+
+PROVIDERS: Final[Mapping[str, provider.Translation]] = MappingProxyType(
+    {
+        "OpenAI": openai.OpenAI(extended=False),
+        "Voyage": voyage.Voyage(),
+        "OpenAICompatible": openai.OpenAI(extended=True),
+    }
+)

@@ -1,0 +1,82 @@
+"""OpenAI's embeddings endpoint, and every server that speaks like it.
+
+Source: OpenAI's OpenAPI description (CreateEmbeddingRequest, Error) and its page on error codes.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from embedding_sidecar import errors, provider, statuses, vectors
+
+MAX_MESSAGE: Final = 1000
+"""Characters of a provider's message that reach the caller."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAI:
+    """The translation; `extended` servers are sent `input_type` and `truncation` where given.
+
+    OpenAI itself answers 400 to keys it does not know. Leaving both out there changes no vector:
+    its models make no difference between queries and documents, and never cut a text silently.
+    """
+
+    extended: bool
+
+    def obstacle(self, ask: provider.Ask) -> str | None:
+        """None: all that the sidecar accepts, this endpoint accepts."""
+        del ask
+        return None
+
+    def request(
+        self, ask: provider.Ask, *, base_url: str, api_key: str | None
+    ) -> provider.HttpRequest:
+        """Ask for base64, so that vectors come as the model's own bits."""
+        body: dict[str, Any] = {
+            "model": ask.model,
+            "input": ask.items,
+            "encoding_format": "base64",
+        }
+        if ask.dimensions is not None:
+            body["dimensions"] = ask.dimensions
+        if ask.user is not None:
+            body["user"] = ask.user
+        if self.extended and ask.input_type is not None:
+            body["input_type"] = ask.input_type
+        if self.extended and ask.truncation is not None:
+            body["truncation"] = ask.truncation
+        return provider.HttpRequest(
+            url=f"{base_url}/embeddings",
+            body=orjson.dumps(body),
+            headers=provider.headers(api_key),
+        )
+
+    def vectors(self, ask: provider.Ask, answer: provider.HttpAnswer) -> provider.Vectors:
+        """Read a 200; servers that do not know base64 answer in floats, which is as good."""
+        return vectors.read(answer, count=len(ask.items), dimensions=ask.dimensions)
+
+    def failure(self, answer: provider.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
+        """By status; the message, param and code of a 400, 413 or 422 are relayed."""
+        if answer.status not in statuses.CALLERS_FAULT:
+            return statuses.failure(answer)
+        error = _error(answer.body)
+        return errors.Rejected(
+            _text(error.get("message")) or "The provider rejected the request.",
+            status=answer.status,
+            code=_text(error.get("code")),
+            param=_text(error.get("param")),
+        )
+
+
+def _error(body: bytes) -> dict[str, Any]:
+    try:
+        raw = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    error = raw.get("error") if isinstance(raw, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value[:MAX_MESSAGE] if isinstance(value, str) and value else None

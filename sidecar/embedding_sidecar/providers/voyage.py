@@ -1,0 +1,80 @@
+"""Voyage's embeddings endpoint.
+
+Source: docs.voyageai.com and mongodb.com/docs/api (request and answer, error codes); the host of
+`al-` keys: the voyageai Python package, util.py.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from embedding_contract import document
+from embedding_sidecar import errors, provider, statuses, vectors
+
+MAX_ITEMS: Final = 1000
+MAX_MESSAGE: Final = 1000
+"""Characters of a provider's message that reach the caller."""
+ATLAS_BASE_URL: Final = "https://ai.mongodb.com/v1"
+ATLAS_KEY_PREFIX: Final = "al-"
+
+
+@dataclass(frozen=True, slots=True)
+class Voyage:
+    """The translation."""
+
+    def obstacle(self, ask: provider.Ask) -> str | None:
+        """Voyage takes texts only, and at most 1000 of them."""
+        if any(isinstance(item, tuple) for item in ask.items):
+            return "Voyage takes texts, not token arrays"
+        if len(ask.items) > MAX_ITEMS:
+            return f"Voyage takes at most {MAX_ITEMS} items in one request"
+        return None
+
+    def request(
+        self, ask: provider.Ask, *, base_url: str, api_key: str | None
+    ) -> provider.HttpRequest:
+        """Ask for base64, and for an error instead of Voyage's default of a silent cut."""
+        body: dict[str, Any] = {
+            "model": ask.model,
+            "input": ask.items,
+            "encoding_format": "base64",
+            "truncation": ask.truncation is True,
+        }
+        if ask.dimensions is not None:
+            body["output_dimension"] = ask.dimensions
+        if ask.input_type is not None:
+            body["input_type"] = ask.input_type
+        return provider.HttpRequest(
+            url=f"{_host(base_url, api_key)}/embeddings",
+            body=orjson.dumps(body),
+            headers=provider.headers(api_key),
+        )
+
+    def vectors(self, ask: provider.Ask, answer: provider.HttpAnswer) -> provider.Vectors:
+        """Read a 200."""
+        return vectors.read(answer, count=len(ask.items), dimensions=ask.dimensions)
+
+    def failure(self, answer: provider.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
+        """By status; `detail` of a 400, 413 or 422 is relayed where it is a text."""
+        if answer.status not in statuses.CALLERS_FAULT:
+            return statuses.failure(answer)
+        message = _detail(answer.body) or "The provider rejected the request."
+        return errors.Rejected(message, status=answer.status)
+
+
+def _host(base_url: str, api_key: str | None) -> str:
+    """A key made in Atlas belongs to Atlas's host; an address the policy chose is left alone."""
+    atlas = api_key is not None and api_key.startswith(ATLAS_KEY_PREFIX)
+    return (
+        ATLAS_BASE_URL if atlas and base_url == document.DEFAULT_BASE_URLS["Voyage"] else base_url
+    )
+
+
+def _detail(body: bytes) -> str | None:
+    try:
+        raw = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    detail = raw.get("detail") if isinstance(raw, dict) else None
+    return detail[:MAX_MESSAGE] if isinstance(detail, str) and detail else None

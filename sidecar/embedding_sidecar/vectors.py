@@ -1,0 +1,97 @@
+"""Vectors as bytes: little-endian float32, bit for bit what the model made.
+
+Providers say them in one shape: a list of `{"index": i, "embedding": base64 | [float, ...]}`.
+Source: OpenAI's OpenAPI description (Embedding); Voyage's reference says the same.
+"""
+
+import array
+import base64
+import binascii
+import math
+import sys
+from typing import Any
+
+import orjson
+
+from embedding_sidecar import errors, provider
+
+_BYTES_PER_NUMBER = 4
+
+
+def read(answer: provider.HttpAnswer, *, count: int, dimensions: int | None) -> provider.Vectors:
+    """Read a 200: `count` vectors of one size, which is `dimensions` where that was asked for.
+
+    Raises:
+        errors.Unreachable: anything else than one finite vector for each item.
+    """
+    try:
+        raw = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        raise bad_answer() from None
+    data = raw.get("data") if isinstance(raw, dict) else None
+    if not isinstance(data, list) or len(data) != count:
+        raise bad_answer()
+    placed: list[bytes | None] = [None] * count
+    for entry in data:
+        index = entry.get("index") if isinstance(entry, dict) else None
+        if type(index) is not int or not 0 <= index < count or placed[index] is not None:
+            raise bad_answer()
+        placed[index] = _vector(entry.get("embedding"))
+    vectors = tuple(vector for vector in placed if vector is not None)
+    size = len(vectors[0]) if dimensions is None else dimensions * _BYTES_PER_NUMBER
+    if any(len(vector) != size for vector in vectors):
+        raise bad_answer()
+    return provider.Vectors(vectors=vectors, tokens=_tokens(raw.get("usage")))
+
+
+def bad_answer() -> errors.Unreachable:
+    """What a 200 of no use means: somebody else may answer, and we may have paid."""
+    return errors.Unreachable("bad_answer", billed=True)
+
+
+def numbers(vector: bytes) -> "array.array[float]":
+    """The numbers of a vector, in this machine's byte order."""
+    values = array.array("f", vector)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+def _vector(raw: Any) -> bytes:
+    if isinstance(raw, str):
+        vector = _from_base64(raw)
+    elif isinstance(raw, list):
+        vector = _from_floats(raw)
+    else:
+        raise bad_answer()
+    # A sum is finite unless a part of it is not, or it overflows a double, which float32 cannot.
+    if not vector or not math.isfinite(sum(numbers(vector))):
+        raise bad_answer()
+    return vector
+
+
+def _from_base64(raw: str) -> bytes:
+    try:
+        vector = base64.b64decode(raw, validate=True)
+    except (binascii.Error, ValueError):
+        raise bad_answer() from None
+    if len(vector) % _BYTES_PER_NUMBER:
+        raise bad_answer()
+    return vector
+
+
+def _from_floats(raw: list[Any]) -> bytes:
+    if not all(type(number) in (float, int) for number in raw):
+        raise bad_answer()
+    # What is too large for float32 becomes infinite here, and is found as such.
+    values = array.array("f", raw)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values.tobytes()
+
+
+def _tokens(usage: Any) -> int:
+    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    if type(tokens) is not int or tokens < 0:
+        raise bad_answer()
+    return tokens

@@ -41,7 +41,7 @@ SIDECAR: Final = (
     Metric(
         name="aos_embedding_daily_quota",
         kind="gauge",
-        help="Calls the policy allows per UTC day; absent from the scrape when unlimited.",
+        help="Calls the policy allows per UTC day; +Inf when unlimited.",
     ),
     Metric(
         name="aos_embedding_quota_exhausted_total",

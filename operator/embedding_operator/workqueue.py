@@ -1,0 +1,136 @@
+"""A queue of keys: each key once, never two workers on one key, later if wanted.
+
+What Kubernetes controllers stand on (client-go's workqueue has the same rules): a key added while
+it is worked on comes again afterwards, so that no change is missed and no work is doubled.
+"""
+
+import heapq
+import itertools
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+_LOG = logging.getLogger(__name__)
+_FIRST_BACKOFF_SECONDS: Final = 1.0
+_LAST_BACKOFF_SECONDS: Final = 60.0
+
+
+class Key(NamedTuple):
+    """A policy."""
+
+    namespace: str
+    name: str
+
+
+class WorkQueue:
+    """Keys that wait for work; safe to use from any thread."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._order = itertools.count()
+        self._heap: list[tuple[float, int, Key]] = []
+        self._due: dict[Key, float] = {}
+        self._working: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._closed = False
+
+    def add(self, key: Key, *, after_seconds: float = 0) -> None:
+        """Want work on a key; the earliest of all wishes for one key counts."""
+        with self._changed:
+            due = self._clock() + after_seconds
+            if due < self._due.get(key, float("inf")):
+                self._due[key] = due
+                heapq.heappush(self._heap, (due, next(self._order), key))
+                self._changed.notify()
+
+    def take(self) -> Key | None:
+        """The next due key, marked as being worked on; waits for one. None once closed."""
+        with self._changed:
+            while not self._closed:
+                key, wait_seconds = self._first()
+                if key is not None:
+                    del self._due[key]
+                    self._working.add(key)
+                    return key
+                self._changed.wait(wait_seconds)
+            return None
+
+    def done(self, key: Key, *, failed: bool) -> None:
+        """Work on a key ended; a failed one comes again, later each time it fails in a row."""
+        with self._changed:
+            self._working.discard(key)
+            self._changed.notify()
+            if not failed:
+                self._failures.pop(key, None)
+                return
+            failures = self._failures.get(key, 0)
+            self._failures[key] = failures + 1
+        ceiling = min(_LAST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 16))
+        # Jitter, so that policies which failed together do not come back together.
+        self.add(key, after_seconds=ceiling * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+
+    def close(self) -> None:
+        """Let every worker end after what it works on."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._due)
+
+    def _first(self) -> tuple[Key | None, float | None]:
+        """The key to work on now, taken off the heap; or how long to wait, None for a change."""
+        postponed = []
+        found: Key | None = None
+        wait_seconds: float | None = None
+        while self._heap:
+            due, _, key = self._heap[0]
+            if self._due.get(key) != due:
+                heapq.heappop(self._heap)  # an earlier wish for this key took its place
+            elif key in self._working:
+                postponed.append(heapq.heappop(self._heap))
+            elif due <= self._clock():
+                heapq.heappop(self._heap)
+                found = key
+                break
+            else:
+                wait_seconds = due - self._clock()
+                break
+        for entry in postponed:
+            heapq.heappush(self._heap, entry)
+        return found, wait_seconds
+
+
+def work(
+    queue: WorkQueue, do: Callable[[Key], float | None], *, workers: int
+) -> list[threading.Thread]:
+    """Start threads that take keys until the queue is closed.
+
+    `do` gives the seconds after which the key is to be looked at again, or None; what it raises is
+    logged, and the key comes again with backoff.
+    """
+
+    def loop() -> None:
+        while (key := queue.take()) is not None:
+            failed, again = False, None
+            try:
+                again = do(key)
+            except Exception:  # noqa: BLE001 - a worker outlives any bug of one policy
+                failed = True
+                _LOG.exception("reconcile of %s/%s failed", key.namespace, key.name)
+            queue.done(key, failed=failed)
+            if again is not None:
+                queue.add(key, after_seconds=again)
+
+    threads = [
+        threading.Thread(target=loop, name=f"worker-{number}", daemon=True)
+        for number in range(workers)
+    ]
+    for thread in threads:
+        thread.start()
+    return threads

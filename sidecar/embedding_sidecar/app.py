@@ -1,0 +1,238 @@
+"""The two ASGI applications: the API on loopback, and administration on the pod's address."""
+
+import asyncio
+import hmac
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import parse_qs
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from embedding_contract import names
+from embedding_sidecar import errors, passthrough, reports, wire
+from embedding_sidecar.metrics import Metrics
+from embedding_sidecar.runtime import Runtime
+
+BODY_SECONDS: Final = 30
+JSON: Final = "application/json"
+METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Application:
+    """Every endpoint, over the runtime that is in force when a request comes."""
+
+    def __init__(self, *, current: reports.Current, metrics: Metrics) -> None:
+        self._current = current
+        self._metrics = metrics
+
+    def api(self) -> Starlette:
+        """What the application in the pod talks to."""
+        return Starlette(
+            routes=[
+                Route(names.PATH_EMBEDDINGS, self.embeddings, methods=["POST"]),
+                Route(names.PATH_MODELS, self.models, methods=["GET"]),
+                *self._management(),
+                Route(names.PATH_CACHE, self._guarded(self.clear_cache), methods=["DELETE"]),
+                Route("/v1/{path:path}", self.pass_through, methods=METHODS),
+            ],
+            exception_handlers=_HANDLERS,
+        )
+
+    def admin(self) -> Starlette:
+        """What kubelet, Prometheus and the operator talk to."""
+        return Starlette(
+            routes=[
+                Route(names.PATH_STARTED, _alive, methods=["GET"]),
+                Route(names.PATH_LIVE, _alive, methods=["GET"]),
+                Route(names.PATH_METRICS, self.scrape, methods=["GET"]),
+                *self._management(),
+            ],
+            exception_handlers=_HANDLERS,
+        )
+
+    def _management(self) -> list[Route]:
+        return [
+            Route(names.PATH_HEALTH, self.health, methods=["GET"]),
+            Route(names.PATH_QUOTA, self._guarded(self.quota), methods=["GET"]),
+            Route(names.PATH_CONFIG, self._guarded(self.config), methods=["GET"]),
+            Route(names.PATH_CACHE_STATS, self._guarded(self.cache_stats), methods=["GET"]),
+        ]
+
+    # --- the application's own
+
+    async def embeddings(self, request: Request) -> Response:
+        """POST /v1/embeddings."""
+        identifier = request.headers.get("x-request-id") or f"req_{uuid.uuid4().hex}"
+        headers = {"x-request-id": identifier[: wire.MAX_NAME]}
+        try:
+            asked = wire.parse(await _body(request))
+            runtime = self._current.runtime()
+            answer = await runtime.service.embed(asked.ask)
+        except errors.Refused as error:
+            return self._refusal(error, headers)
+        body = wire.render(
+            vectors=answer.vectors,
+            model=answer.model,
+            tokens=answer.tokens,
+            as_base64=asked.base64,
+        )
+        return Response(body, media_type=JSON, headers=headers | reports.headers(answer))
+
+    async def models(self, _: Request) -> Response:
+        """GET /v1/models: the models and aliases of the policy."""
+        policy = self._current.runtime().loaded.document
+        owners = {
+            name: provider.name
+            for provider in policy.providers
+            for name in (provider.model, *provider.aliases)
+        }
+        return Response(wire.render_models(owners), media_type=JSON)
+
+    async def pass_through(self, request: Request) -> Response:
+        """Any other /v1/*: streamed unchanged to the one place the policy names."""
+        runtime = self._current.runtime()
+        return await passthrough.forward(
+            request,
+            base_url=runtime.loaded.document.passthrough.base_url,
+            upstream=runtime.upstream,
+        )
+
+    # --- for people and the operator
+
+    async def health(self, _: Request) -> Response:
+        """GET health: no token, no secret, 200 as long as the process lives."""
+        return _json(reports.health(self._current))
+
+    async def quota(self, _: Request) -> Response:
+        """GET quota: the day of the whole policy."""
+        return _json(await reports.quota(self._current.runtime()))
+
+    async def config(self, _: Request) -> Response:
+        """GET config: what is in force."""
+        return _json(reports.config(self._current))
+
+    async def cache_stats(self, _: Request) -> Response:
+        """GET cache/stats: this sidecar's own hits and misses."""
+        return _json(reports.cache_stats(self._current.runtime()))
+
+    async def clear_cache(self, request: Request) -> Response:
+        """DELETE cache, whole or `?model=NAME`."""
+        query = parse_qs(request.url.query, keep_blank_values=True)
+        unknown = sorted(query.keys() - {"model"})
+        if unknown or await request.body():
+            raise errors.Rejected(
+                "Only the whole cache or one model (?model=NAME) can be cleared.",
+                param=unknown[0] if unknown else None,
+            )
+        runtime = self._current.runtime()
+        model = query["model"][-1] if "model" in query else None
+        if model is not None and not any(
+            provider.model == model for provider in runtime.loaded.document.providers
+        ):
+            raise errors.Rejected(
+                f"The policy has no model {model[: wire.MAX_NAME]!r}.", param="model"
+            )
+        await runtime.cache.clear(model)
+        return _json({"cleared": model or "all"})
+
+    async def scrape(self, _: Request) -> Response:
+        """GET /metrics in the Prometheus text format."""
+        await reports.observe(self._current, self._metrics)
+        return Response(
+            self._metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+    def _guarded(self, handler: Handler) -> Handler:
+        """Let through only who holds the API token."""
+
+        async def guard(request: Request) -> Response:
+            expected = self._current.api_token()
+            scheme, _, given = request.headers.get("authorization", "").partition(" ")
+            if not expected:
+                return _unauthorized("No API token is configured, so nobody may ask this.")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(
+                given.encode(), expected.encode()
+            ):
+                return _unauthorized("This needs `Authorization: Bearer` with the API token.")
+            return await handler(request)
+
+        return guard
+
+    def _refusal(self, error: errors.Refused, headers: dict[str, str]) -> Response:
+        if isinstance(error, errors.QuotaExhausted):
+            self._metrics.quota_exhausted()
+        self._metrics.error(error.code or error.kind)
+        return _refused(error, headers)
+
+
+async def _body(request: Request) -> bytes:
+    """The whole body, refused while reading if it is too long or too slow."""
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > wire.MAX_BODY_BYTES:
+                    raise errors.Rejected(
+                        f"The body is larger than {wire.MAX_BODY_BYTES} bytes.", status=413
+                    )
+                chunks.append(chunk)
+    except TimeoutError:
+        raise errors.Rejected(
+            f"The body did not arrive within {BODY_SECONDS} s.", status=408
+        ) from None
+    except ClientDisconnect:
+        raise errors.Rejected("The caller went away.", status=499) from None
+    return b"".join(chunks)
+
+
+async def _alive(_: Request) -> Response:
+    """The socket listens and the loop turns; nothing else is asked of a probe."""
+    return Response(b"ok\n", media_type="text/plain")
+
+
+def _json(body: dict[str, object]) -> Response:
+    return Response(orjson.dumps(body), media_type=JSON)
+
+
+def _refused(error: errors.Refused, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        wire.render_error(error),
+        status_code=error.status,
+        media_type=JSON,
+        headers={**(headers or {}), **reports.refusal_headers(error)},
+    )
+
+
+def _unauthorized(message: str) -> Response:
+    error = errors.Rejected(message, status=401, code="invalid_api_key")
+    return _refused(error, {"www-authenticate": "Bearer"})
+
+
+async def _on_refused(_: Request, error: Exception) -> Response:
+    if not isinstance(error, errors.Refused):
+        raise error
+    return _refused(error)
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    message = {
+        404: f"There is no {request.url.path[: wire.MAX_NAME]} here.",
+        405: f"{request.method} is not allowed on {request.url.path[: wire.MAX_NAME]}.",
+    }.get(error.status_code, error.detail)
+    refused = errors.Rejected(message, status=error.status_code)
+    return _refused(refused, dict(error.headers or {}))
+
+
+_HANDLERS = {errors.Refused: _on_refused, HTTPException: _on_http}

@@ -1,0 +1,97 @@
+"""The sidecar's part of the catalogue as prometheus-client objects, children bound once."""
+
+import prometheus_client
+from embedding_contract import metrics as catalogue
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_LAYERS = ("memory", "redis")
+
+
+class Metrics:
+    """Every series of one sidecar, in a registry of its own."""
+
+    def __init__(self) -> None:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # upstream's
+        self.registry = CollectorRegistry()
+        made = {metric.name: _collector(metric, self.registry) for metric in catalogue.SIDECAR}
+        self._counters = {name: it for name, it in made.items() if isinstance(it, Counter)}
+        self._gauges = {name: it for name, it in made.items() if isinstance(it, Gauge)}
+        self._histograms = {name: it for name, it in made.items() if isinstance(it, Histogram)}
+        hits = self._counters["aos_embedding_cache_hits_total"]
+        seconds = self._histograms["aos_embedding_cache_latency_seconds"]
+        self._hits = {layer: hits.labels(layer) for layer in _LAYERS}
+        self._cache_seconds = {layer: seconds.labels(layer) for layer in _LAYERS}
+        self._misses = self._counters["aos_embedding_cache_misses_total"]
+        self._quota_exhausted = self._counters["aos_embedding_quota_exhausted_total"]
+        self.document_in_force("")
+
+    # --- what the service observes
+
+    def call(self, *, provider: str, model: str, outcome: str, seconds: float) -> None:
+        """One HTTP request to a provider ended."""
+        self._counters["aos_embedding_api_calls_total"].labels(provider, model, outcome).inc()
+        self._histograms["aos_embedding_api_latency_seconds"].labels(provider, model).observe(
+            seconds
+        )
+
+    def tokens(self, *, provider: str, model: str, tokens: int) -> None:
+        """A provider billed tokens."""
+        self._counters["aos_embedding_tokens_total"].labels(provider, model).inc(tokens)
+
+    def error(self, kind: str, provider: str = "") -> None:
+        """Something failed; `kind` is of a closed list of words."""
+        self._counters["aos_embedding_errors_total"].labels(kind, provider).inc()
+
+    def failover(self, provider: str) -> None:
+        """A provider other than the first choice answered."""
+        self._counters["aos_embedding_failovers_total"].labels(provider).inc()
+
+    def looked_up(self, layer: str, *, hits: int, seconds: float) -> None:
+        """All items of a request were looked up in one layer of the cache."""
+        self._hits[layer].inc(hits)
+        self._cache_seconds[layer].observe(seconds)
+
+    def missed(self, items: int) -> None:
+        """Items were found in no layer."""
+        self._misses.inc(items)
+
+    # --- what the process observes
+
+    def quota_exhausted(self) -> None:
+        """A request was refused because the day is used up."""
+        self._quota_exhausted.inc()
+
+    def daily(self, *, calls: int, limit: int | None) -> None:
+        """Calls of the whole policy today, and its limit."""
+        self._gauges["aos_embedding_daily_calls"].set(calls)
+        self._gauges["aos_embedding_daily_quota"].set(float("inf") if limit is None else limit)
+
+    def memory_bytes(self, held: int) -> None:
+        """Bytes the in-memory layer holds."""
+        self._gauges["aos_embedding_cache_memory_bytes"].set(held)
+
+    def document_in_force(self, fingerprint: str) -> None:
+        """The document in force changed; empty means none."""
+        info = self._gauges["aos_embedding_policy_info"]
+        info.clear()
+        info.labels(fingerprint).set(1)
+
+    def document_rejected(self, *, rejected: bool) -> None:
+        """Whether the newest document is one this sidecar cannot use."""
+        self._gauges["aos_embedding_policy_rejected"].set(int(rejected))
+
+    def exposition(self) -> bytes:
+        """The text a scrape gets."""
+        return prometheus_client.generate_latest(self.registry)
+
+
+def _collector(
+    metric: catalogue.Metric, registry: CollectorRegistry
+) -> Counter | Gauge | Histogram:
+    if metric.kind == "counter":
+        return Counter(metric.name, metric.help, metric.labels, registry=registry)
+    if metric.kind == "gauge":
+        return Gauge(metric.name, metric.help, metric.labels, registry=registry)
+    return Histogram(
+        metric.name, metric.help, metric.labels, buckets=metric.buckets, registry=registry
+    )

@@ -1,0 +1,140 @@
+"""Everything of `/v1/*` that is not ours: streamed both ways, unchanged, to one fixed URL.
+
+`OPENAI_BASE_URL` carries all of an SDK's traffic, chat included. The caller's own Authorization
+goes along, a key of the policy never does; cache and quota are not touched.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+
+from embedding_contract import names
+from embedding_sidecar import errors
+
+# RFC 9110, section 7.6.1, and what belongs to one connection only.
+_HOP_BY_HOP: Final = frozenset(
+    {
+        "connection",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamedAnswer:
+    """An answer whose body is still to come; leaving `chunks` early ends the connection."""
+
+    status: int
+    headers: Headers
+    chunks: AsyncIterator[bytes]
+
+
+class Streams(Protocol):
+    """Sends any request and hands the answer over as it comes."""
+
+    async def stream(
+        self, *, method: str, url: str, headers: Headers, body: AsyncIterator[bytes]
+    ) -> StreamedAnswer:
+        """The answer, of any status, once its head is there.
+
+        Raises:
+            errors.Unreachable: there is none.
+        """
+        ...
+
+
+async def forward(request: Request, *, base_url: str | None, upstream: Streams) -> Response:
+    """The answer of the pass-through's URL.
+
+    Raises:
+        errors.Rejected: pass-through is off, the path leads elsewhere, or the key is our
+            placeholder.
+        errors.Unavailable: the other side cannot be reached.
+    """
+    if base_url is None:
+        raise errors.Rejected(
+            "Pass-through is off in this policy; only /v1/embeddings and /v1/models are served.",
+            status=404,
+            code="passthrough_disabled",
+        )
+    _refuse_placeholder(request.headers)
+    try:
+        answer = await upstream.stream(
+            method=request.method,
+            url=_target(request, base_url),
+            headers=end_to_end(request.headers.items()),
+            body=_body(request),
+        )
+    except errors.Unreachable as error:
+        raise errors.Unavailable(
+            f"{base_url} cannot be reached ({error.reason}).",
+            code="passthrough_unreachable",
+            status=502,
+        ) from error
+    response = StreamingResponse(answer.chunks, status_code=answer.status)
+    response.raw_headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in end_to_end(answer.headers)
+    ]
+    return response
+
+
+def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
+    """The headers that are not of one connection only."""
+    found = list(headers)
+    named = {
+        token.strip().lower()
+        for name, value in found
+        if name.lower() == "connection"
+        for token in value.split(",")
+    }
+    return [
+        (name, value)
+        for name, value in found
+        if name.lower() not in _HOP_BY_HOP and name.lower() not in named
+    ]
+
+
+def _refuse_placeholder(headers: Mapping[str, str]) -> None:
+    _, _, key = headers.get("authorization", "").partition(" ")
+    if key.strip() == names.PLACEHOLDER_KEY:
+        raise errors.Rejected(
+            f"This call passes through to the provider with the application's own key, and "
+            f"{names.ENV_API_KEY} is the sidecar's placeholder. Set {names.ENV_API_KEY} in the "
+            f"application's container to a key of the provider.",
+            status=401,
+            code="invalid_api_key",
+        )
+
+
+def _target(request: Request, base_url: str) -> str:
+    # The path as it came, still encoded. The base URL ends in /v1 as the SDK's does.
+    raw = bytes(request.scope["raw_path"]).partition(b"?")[0].decode("latin-1")
+    path = raw.removeprefix("/v1")
+    segments = path.lower().replace("%2e", ".").replace("%2f", "/").replace("\\", "/").split("/")
+    if ".." in segments or "." in segments:
+        raise errors.Rejected("The path must not hold . or .. segments.", status=400)
+    query = request.url.query
+    return f"{base_url}{path}" + (f"?{query}" if query else "")
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            if chunk:
+                yield chunk
+    except ClientDisconnect:
+        raise errors.Unreachable("the caller went away", billed=False) from None

@@ -1,0 +1,119 @@
+"""Follow the mounted policy document and secrets, and keep the last good ones.
+
+kubelet swaps the `..data` link of a volume in one step, so files are looked at through the link
+(`stat`, never `lstat`) and the directory is never mounted with subPath. What is seen is recorded
+only after it was loaded, so that a document that failed to load is not taken for known.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from embedding_contract import document, fingerprint, names
+
+Signature = tuple[tuple[str, int, int, int], ...]
+"""Name, inode, size and time of change in ns of each file: differs whenever a content may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A document and the secrets that go with it. Values are stripped of white space at the end."""
+
+    document: document.PolicyDocument
+    document_fingerprint: str
+    secrets: Mapping[str, str] = field(repr=False)
+    secrets_fingerprint: str
+
+
+class Follower:
+    """Looks at the files when asked to, and says what is new."""
+
+    def __init__(self, *, path: Path, secrets: Path) -> None:
+        self._path = path
+        self._secrets_directory = secrets
+        self._document_signature: Signature = ()
+        self._secrets_signature: Signature | None = None
+        self._document: document.PolicyDocument | None = None
+        self._document_fingerprint = ""
+        self._secrets: dict[str, bytes] = {}
+        self.missing: str | None = f"there is no policy document at {path} yet"
+        """Why there is none to obey; None once there is one."""
+        self.rejected: str | None = None
+        """Why the newest document is not in force; None when it is."""
+
+    def poll(self) -> Loaded | None:
+        """What is newly in force; None when nothing changed or nothing usable is there."""
+        changed = self._poll_document()
+        changed = self._poll_secrets() or changed
+        if not changed or self._document is None:
+            return None
+        return load(self._document, self._document_fingerprint, self._secrets)
+
+    def _poll_document(self) -> bool:
+        try:
+            signature = _signature([self._path])
+            if signature == self._document_signature:
+                return False
+            text = self._path.read_bytes()
+        except OSError:
+            # A vanished file changes nothing: what is in force stays.
+            return False
+        if _signature([self._path]) != signature:
+            return False  # swapped while it was read: the next poll sees the new one
+        try:
+            parsed = document.parse(text)
+        except document.InvalidDocument as error:
+            self.rejected = f"the policy document at {self._path} cannot be used: {error}"
+            self._document_signature = signature
+            return False
+        self._document = parsed
+        self._document_fingerprint = fingerprint.of_document(text)
+        self._document_signature = signature
+        self.missing = self.rejected = None
+        return True
+
+    def _poll_secrets(self) -> bool:
+        try:
+            # `..data` and the directory it leads to are kubelet's own; entries have plain names.
+            files = sorted(
+                file
+                for file in self._secrets_directory.iterdir()
+                if not file.name.startswith("..") and file.is_file()
+            )
+            signature = _signature(files)
+            if signature == self._secrets_signature:
+                return False
+            contents = {file.name: file.read_bytes() for file in files}
+            if _signature(files) != signature:
+                return False
+        except OSError:
+            # As with the document: nothing there, or swapped just now. Keep what we hold.
+            return False
+        if self._secrets_signature is not None and not contents:
+            return False
+        self._secrets_signature = signature
+        self._secrets = contents
+        return True
+
+
+def load(
+    parsed: document.PolicyDocument, document_fingerprint: str, secrets: Mapping[str, bytes]
+) -> Loaded:
+    """Document and secrets as one value; secrets are text, white space at their end removed."""
+    token = secrets.get(names.SECRET_API_TOKEN, b"")
+    values = {name: value.decode(errors="replace").strip() for name, value in secrets.items()}
+    return Loaded(
+        document=parsed,
+        document_fingerprint=document_fingerprint,
+        secrets=MappingProxyType(values),
+        secrets_fingerprint=fingerprint.of_secrets(secrets, token=token),
+    )
+
+
+def _signature(files: list[Path]) -> Signature:
+    found = []
+    for file in files:
+        status = file.stat()
+        found.append((file.name, status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(found)

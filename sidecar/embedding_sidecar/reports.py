@@ -1,0 +1,166 @@
+"""What the sidecar says of itself: headers of an answer, and the management pages.
+
+The field names of quota and config are the user's, kept to the letter; what we add comes after.
+"""
+
+import math
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from embedding_contract import document
+from embedding_sidecar import errors
+from embedding_sidecar.metrics import Metrics
+from embedding_sidecar.runtime import Runtime
+from embedding_sidecar.service import Answer
+
+HEADER_CACHE: Final = "x-embedding-cache"
+HEADER_CACHE_HITS: Final = "x-embedding-cache-hits"
+HEADER_PROVIDER: Final = "x-embedding-provider"
+HEADER_MODEL: Final = "x-embedding-model"
+HEADER_SPACE: Final = "x-embedding-space"
+HEADER_ATTEMPTS: Final = "x-embedding-attempts"
+HEADER_TOKENS_SAVED: Final = "x-embedding-tokens-saved"
+
+
+class Current(Protocol):
+    """What is in force now."""
+
+    def runtime(self) -> Runtime:
+        """The runtime.
+
+        Raises:
+            errors.Unavailable: there is no document yet; the message says why.
+        """
+        ...
+
+    def runtime_or_none(self) -> Runtime | None:
+        """The runtime, or None while there is no document."""
+        ...
+
+    def api_token(self) -> str:
+        """The token that opens the management pages; empty where none is configured."""
+        ...
+
+    @property
+    def rejected(self) -> str | None:
+        """Why the newest document is not in force; None when it is."""
+        ...
+
+
+def headers(answer: Answer) -> dict[str, str]:
+    """The headers by which an answer explains itself."""
+    state = "hit" if answer.hits == answer.items else "partial" if answer.hits else "miss"
+    return {
+        HEADER_CACHE: state,
+        HEADER_CACHE_HITS: f"{answer.hits}/{answer.items}",
+        HEADER_PROVIDER: answer.provider,
+        HEADER_MODEL: answer.model,
+        HEADER_SPACE: answer.space,
+        HEADER_ATTEMPTS: str(answer.attempts),
+        HEADER_TOKENS_SAVED: str(answer.tokens_saved),
+    }
+
+
+def refusal_headers(error: errors.Refused) -> dict[str, str]:
+    """What tells an SDK when to come back, and when not to try at all."""
+    if isinstance(error, errors.QuotaExhausted):
+        seconds = max(1, math.ceil((error.reset_at - datetime.now(UTC)).total_seconds()))
+        return {
+            "retry-after": str(seconds),
+            "x-should-retry": "false",
+            "x-ratelimit-remaining-requests": "0",
+            "x-ratelimit-reset-requests": f"{seconds}s",
+        }
+    if isinstance(error, errors.Unavailable) and error.retry_after_seconds is not None:
+        return {"retry-after": str(max(1, math.ceil(error.retry_after_seconds)))}
+    return {}
+
+
+def health(current: Current) -> dict[str, Any]:
+    """Whether it serves, and what stands in the way."""
+    runtime = current.runtime_or_none()
+    if runtime is None:
+        return {"status": "unavailable", "document": None, "rejected": current.rejected}
+    providers = runtime.service.health()
+    troubled = current.rejected is not None or any(word != "ok" for word in providers.values())
+    return {
+        "status": "degraded" if troubled else "ok",
+        "document": runtime.loaded.document_fingerprint,
+        "rejected": current.rejected,
+        "redis": runtime.redis_state(),
+        "providers": providers,
+    }
+
+
+async def quota(runtime: Runtime) -> dict[str, Any]:
+    """The day of the whole policy. `current_count` is calls made, by every pod."""
+    state = await runtime.quota.state()
+    limit = state.daily_requests
+    return {
+        "daily_quota": limit,
+        "current_count": state.used,
+        "remaining": None if limit is None else max(0, limit - state.used),
+        "exceeded": limit is not None and state.used >= limit,
+        "reset_at": state.reset_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "vector_search_enabled": False,
+        "fallback_enabled": runtime.loaded.document.failover.enabled,
+        "reserved": state.reserved,
+        "exact": state.exact,
+        "exact_reason": state.exact_reason,
+        "tokens": {"limit": state.daily_tokens, "used": state.tokens_used},
+    }
+
+
+def config(current: Current) -> dict[str, Any]:
+    """What is in force: the first two providers by the user's names, then everything."""
+    runtime = current.runtime()
+    policy = runtime.loaded.document
+    first, backup = policy.providers[0], _backup(policy)
+    return {
+        "provider": type_word(first.kind),
+        "model": first.model,
+        "backup_provider": type_word(backup.kind) if backup else None,
+        "backup_model": backup.model if backup else None,
+        "provider_fallback_enabled": policy.failover.enabled and backup is not None,
+        "policy": {"namespace": policy.namespace, "name": policy.name},
+        "document_fingerprint": runtime.loaded.document_fingerprint,
+        "secrets_fingerprint": runtime.loaded.secrets_fingerprint,
+        "rejected": current.rejected,
+        "providers": [
+            {
+                "name": provider.name,
+                "type": type_word(provider.kind),
+                "model": provider.model,
+                "aliases": list(provider.aliases),
+                "base_url": provider.base_url,
+                "space": provider.space(),
+            }
+            for provider in policy.providers
+        ],
+    }
+
+
+def cache_stats(runtime: Runtime) -> dict[str, Any]:
+    """This sidecar's hits and misses by layer, and what the memory layer holds."""
+    return {**runtime.cache.stats(), "redis": runtime.redis_state()}
+
+
+async def observe(current: Current, metrics: Metrics) -> None:
+    """Set the gauges that are read at a scrape."""
+    runtime = current.runtime_or_none()
+    metrics.document_rejected(rejected=current.rejected is not None)
+    metrics.document_in_force(runtime.loaded.document_fingerprint if runtime else "")
+    if runtime is None:
+        return
+    state = await runtime.quota.state()
+    metrics.daily(calls=state.used, limit=state.daily_requests)
+    metrics.memory_bytes(runtime.cache.memory_bytes())
+
+
+def type_word(kind: str) -> str:
+    """A provider's type as metrics and pages write it."""
+    return kind.lower()
+
+
+def _backup(policy: document.PolicyDocument) -> document.Provider | None:
+    return policy.providers[1] if len(policy.providers) > 1 else None

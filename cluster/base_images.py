@@ -39,7 +39,7 @@ def ready() -> None:
     if packages := debian.missing(debian.IMAGE_PACKAGES):
         with progress.step(f"installing {' '.join(packages)}"):
             debian.install(packages)
-    with store.exclusive(store.folder() / "locks" / "base-images.lock"):
+    with buildah.alone():
         held = buildah.run("images", "--format", "{{.Name}}:{{.Tag}}").split()
         absent = [name for name in (BASE, BUILD_BASE) if _tag(name) not in held]
         if not absent:

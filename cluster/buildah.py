@@ -2,7 +2,8 @@
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from cluster import cache as store
 from cluster import debian
@@ -11,6 +12,15 @@ from cluster.errors import Failure
 
 class ImageError(Failure):
     """An image could not be made; the text ends with what the tool said."""
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold the storage against other builds, without what a killed one left in it."""
+    with store.exclusive(store.folder() / "locks" / "buildah.lock"):
+        run("rm", "--all")
+        run("rmi", "--prune")
+        yield
 
 
 def run(*arguments: str) -> str:

@@ -65,16 +65,17 @@ def build(
 
     def make(into: Path) -> None:
         base_images.ready()
-        lock = store.folder() / "locks" / "buildah.lock"
-        with store.exclusive(lock), progress.step(f"building image {name}"):
+        with buildah.alone(), progress.step(f"building image {name}"):
             staged = into / "context"
             dockerfiles.stage(files, context, staged)
             _build(name, file, staged, arguments)
             shutil.rmtree(staged)
             buildah.run("push", "--quiet", name, f"docker-archive:{into}/image.tar:{name}")
+            buildah.run("rmi", name)  # the archive is all that is used of it
 
     made = store.once(folder, make)
-    store.prune(folder.parent, f"{plain}-*", keep=ARCHIVES_KEPT)
+    made.touch()  # used now, so it is not the oldest
+    store.prune(folder.parent, f"{plain}-{'[0-9a-f]' * 16}", keep=ARCHIVES_KEPT)
     return made / "image.tar"
 
 
@@ -106,8 +107,6 @@ def _build(name: str, dockerfile: Path, context: Path, arguments: Mapping[str, s
     options += [f"--build-arg={key}={value}" for key, value in arguments.items()]
     options += [f"--volume={volume}" for volume in _build_volumes()]
     buildah.run("build", *options, str(context))
-    # Also the layers that a former build of that name left.
-    buildah.run("rmi", "--prune")
 
 
 def _build_volumes() -> list[str]:

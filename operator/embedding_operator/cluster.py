@@ -1,0 +1,231 @@
+"""The API server, as this operator uses it; the only module that imports `kubernetes`."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import kubernetes
+import urllib3
+
+from embedding_contract import names
+from embedding_operator import errors
+
+Object = dict[str, Any]
+
+TIMEOUT_SECONDS: Final = (2.0, 10.0)  # to connect, to read
+PAGE: Final = 500
+DISCOVERY_SECONDS: Final = 30.0
+_MERGE: Final = "application/merge-patch+json"
+_APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Where objects of a kind live."""
+
+    group: str
+    plural: str
+    namespaced: bool = True
+
+    def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
+        """The path of an object, or of the collection."""
+        scope = f"/namespaces/{namespace}" if self.namespaced and namespace is not None else ""
+        parts = (part for part in (self.plural, name, subresource) if part)
+        return f"/{self.group}{scope}/{'/'.join(parts)}"
+
+
+CONFIG_MAP: Final = Kind("api/v1", "configmaps")
+SECRET: Final = Kind("api/v1", "secrets")
+POD: Final = Kind("api/v1", "pods")
+EVENT: Final = Kind("api/v1", "events")
+NAMESPACE: Final = Kind("api/v1", "namespaces", namespaced=False)
+SERVICE_ACCOUNT: Final = Kind("api/v1", "serviceaccounts")
+POLICY: Final = Kind(f"apis/{names.API_VERSION}", names.PLURAL)
+PROMETHEUS_RULE: Final = Kind("apis/monitoring.coreos.com/v1", "prometheusrules")
+POD_MONITOR: Final = Kind("apis/monitoring.coreos.com/v1", "podmonitors")
+WEBHOOK: Final = Kind(
+    "apis/admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", namespaced=False
+)
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "ConfigMap": CONFIG_MAP,
+    "Secret": SECRET,
+    "PrometheusRule": PROMETHEUS_RULE,
+    "PodMonitor": POD_MONITOR,
+    "MutatingWebhookConfiguration": WEBHOOK,
+}
+
+
+class Cluster:
+    """Calls to one API server. Every method raises errors.Denied or errors.Unavailable."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._served: dict[Kind, tuple[float, bool]] = {}
+
+    def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
+        """An object; None where there is none."""
+        status, body = self._call("GET", kind.path(namespace, name))
+        return None if status == 404 else body  # noqa: PLR2004 - HTTP's own word
+
+    def find(self, kind: Kind, namespace: str | None = None, *, selector: str = "") -> list[Object]:
+        """All objects of a kind, of one namespace or of all, in pages."""
+        return list(self._pages(kind, namespace, selector))
+
+    def apply(self, desired: Object, *, manager: str = names.FIELD_MANAGER) -> Object:
+        """Server-side apply; what stands there afterwards."""
+        kind, namespace, name = _address(desired)
+        query = [("fieldManager", manager), ("force", "true")]
+        return self._found(
+            self._call("PATCH", kind.path(namespace, name), desired, query=query, content=_APPLY),
+            f"apply {kind.plural}",
+        )
+
+    def create(self, kind: Kind, namespace: str | None, body: Object) -> Object:
+        """Create an object; errors.Unavailable with reason Conflict where it exists."""
+        return self._found(self._call("POST", kind.path(namespace), body), f"create {kind.plural}")
+
+    def replace(self, kind: Kind, namespace: str | None, body: Object) -> Object:
+        """Replace an object as it was read; reason Conflict where it has changed since."""
+        path = kind.path(namespace, body["metadata"]["name"])
+        return self._found(self._call("PUT", path, body), f"update {kind.plural}")
+
+    def remove_keys(self, desired: Object, keys: list[str]) -> Object:
+        """Take foreign keys out of a ConfigMap's or a Secret's data."""
+        kind, namespace, name = _address(desired)
+        patch = {"data": dict.fromkeys(keys)}
+        return self._found(
+            self._call("PATCH", kind.path(namespace, name), patch, content=_MERGE),
+            f"patch {kind.plural}",
+        )
+
+    def patch_status(self, namespace: str, name: str, status: Object) -> None:
+        """Write the status of a policy; a policy that has gone is no error."""
+        path = POLICY.path(namespace, name, "status")
+        self._call("PATCH", path, {"status": status}, content=_MERGE)
+
+    def nudge(self, namespace: str, pod: str, value: str) -> None:
+        """Make kubelet sync a pod's volumes now: change an annotation through pods/status."""
+        patch = {"metadata": {"annotations": {names.ANNOTATION_NUDGE: value}}}
+        self._call("PATCH", POD.path(namespace, pod, "status"), patch, content=_MERGE)
+
+    def service_account_token(
+        self, *, namespace: str, name: str, audience: str, seconds: int
+    ) -> str | None:
+        """A token of a ServiceAccount; None where there is no such account."""
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"audiences": [audience], "expirationSeconds": seconds},
+        }
+        status, answer = self._call("POST", SERVICE_ACCOUNT.path(namespace, name, "token"), body)
+        return None if status == 404 else str(answer["status"]["token"])  # noqa: PLR2004
+
+    def serves(self, kind: Kind) -> bool:
+        """Whether the API server knows a kind; asked again every 30 s."""
+        asked, known = self._served.get(kind, (float("-inf"), False))
+        if time.monotonic() - asked > DISCOVERY_SECONDS:
+            status, body = self._call("GET", f"/{kind.group}")
+            resources = body.get("resources", []) if status == 200 else []  # noqa: PLR2004
+            known = any(resource["name"] == kind.plural for resource in resources)
+            self._served[kind] = (time.monotonic(), known)
+        return known
+
+    def version(self) -> tuple[int, int]:
+        """Major and minor of the API server."""
+        _, body = self._call("GET", "/version")
+        return int(body["major"]), int("".join(filter(str.isdigit, body["minor"])))
+
+    def _pages(self, kind: Kind, namespace: str | None, selector: str) -> Iterator[Object]:
+        token = ""
+        while True:
+            query = [("limit", str(PAGE)), ("labelSelector", selector), ("continue", token)]
+            page = self._found(
+                self._call("GET", kind.path(namespace), query=[q for q in query if q[1]]),
+                f"list {kind.plural}",
+            )
+            yield from page["items"]
+            token = page["metadata"].get("continue", "")
+            if not token:
+                return
+
+    @staticmethod
+    def _found(answer: tuple[int, Object], what: str) -> Object:
+        status, body = answer
+        if status == 404:  # noqa: PLR2004 - HTTP's own word
+            raise errors.Unavailable(f"{what}: not found", reason="NotFound")
+        return body
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        *,
+        query: list[tuple[str, str]] | None = None,
+        content: str = "application/json",
+    ) -> tuple[int, Object]:
+        """Status and body of an answer that is 2xx or 404."""
+        serialized = self._client.param_serialize(
+            method,
+            path,
+            query_params=query or [],
+            header_params={"Accept": "application/json", "Content-Type": content},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            response = self._client.call_api(*serialized, _request_timeout=TIMEOUT_SECONDS)
+            raw = response.read()
+        except urllib3.exceptions.HTTPError as error:
+            # Not str(error): it may quote the request.
+            raise errors.Unavailable(
+                f"the API server does not answer ({type(error).__name__})", reason="APIServerAway"
+            ) from error
+        if 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's own classes
+            return response.status, json.loads(raw)
+        if response.status == 404:  # noqa: PLR2004 - likewise
+            return 404, {}
+        raise _error(response.status, raw, response.headers, f"{method} {path}")
+
+
+def connect() -> Cluster:
+    """The API server of the pod's ServiceAccount, or else of the current kubeconfig.
+
+    Raises:
+        errors.Denied: neither is there.
+    """
+    try:
+        try:
+            kubernetes.config.load_incluster_config()  # type: ignore[no-untyped-call] # theirs
+        except kubernetes.config.ConfigException:
+            kubernetes.config.load_kube_config()  # type: ignore[no-untyped-call] # theirs
+    except kubernetes.config.ConfigException as error:
+        raise errors.Denied(f"no cluster to work on: {error}") from None
+    return Cluster(kubernetes.client.ApiClient())
+
+
+def _address(desired: Object) -> tuple[Kind, str | None, str]:
+    metadata = desired["metadata"]
+    return KINDS[desired["kind"]], metadata.get("namespace"), metadata["name"]
+
+
+def _error(
+    status: int, raw: bytes, headers: Mapping[str, str], request: str
+) -> errors.OperatorError:
+    try:
+        answer = json.loads(raw)
+    except ValueError:
+        answer = {}
+    # A refusal of a Secret may quote its content; its reason does not.
+    told = answer.get("reason", "") if "/secrets" in request else answer.get("message", "")
+    message = f"{request}: {status} {told}".strip()
+    if status == 409:  # noqa: PLR2004 - HTTP's own words, here and below
+        return errors.Unavailable(message, reason="Conflict")
+    if status == 429 or status >= 500:  # noqa: PLR2004
+        after = headers.get("Retry-After", "")
+        seconds = float(after) if after.isdecimal() else None
+        return errors.Unavailable(message, reason="APIServerBusy", retry_after_seconds=seconds)
+    return errors.Denied(message)

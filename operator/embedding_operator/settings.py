@@ -1,0 +1,173 @@
+"""What the operator is started with: read from the environment once, a bad value stops the start.
+
+The chart sets every variable; the defaults are those of a run outside a cluster.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from embedding_operator import guard, vault
+
+T = TypeVar("T")
+
+_LEVELS: Final = ("debug", "info", "warning", "error")
+_CERTIFICATES: Final = ("own", "certManager", "provided")
+_DEFAULT_RESOURCES: Final[Mapping[str, Mapping[str, str]]] = {
+    "requests": {"cpu": "25m", "memory": "96Mi"},
+    "limits": {"cpu": "1", "memory": "192Mi"},
+}
+
+
+class InvalidSetting(ValueError):  # noqa: N818 - says what is wrong with what
+    """A variable that cannot be used; the text begins with its name."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"{name}: {message}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """The admission webhook: its port, and the objects the chart made for it."""
+
+    port: int
+    configuration: str
+    service: str
+    secret: str
+    certificates: str
+    certificate_directory: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything. `vault` is None where no Vault is configured."""
+
+    namespace: str
+    sidecar_image: str
+    sidecar_image_pull_policy: str
+    sidecar_resources: Mapping[str, Any]
+    vault: vault.Settings | None
+    rules: guard.Guard = field(repr=False)
+    webhook: Webhook
+    resync_seconds: float
+    workers: int
+    metrics_port: int
+    health_port: int
+    log_level: str
+
+
+def read(environment: Mapping[str, str]) -> Settings:
+    """All settings.
+
+    Raises:
+        InvalidSetting: a variable cannot be used; the text begins with its name.
+    """
+
+    def of(name: str, reader: Callable[[str, str], T], default: T) -> T:
+        written = environment.get(name)
+        return reader(written, name) if written else default
+
+    return Settings(
+        namespace=of("OPERATOR_NAMESPACE", _text, "embedding-system"),
+        sidecar_image=of("SIDECAR_IMAGE", _text, "embedding-sidecar:latest"),
+        sidecar_image_pull_policy=of(
+            "SIDECAR_IMAGE_PULL_POLICY", _one_of("Always", "IfNotPresent", "Never"), "IfNotPresent"
+        ),
+        sidecar_resources=of("SIDECAR_RESOURCES", _resources, _DEFAULT_RESOURCES),
+        vault=_vault(environment, of("VAULT_POLL_SECONDS", _seconds, 60.0)),
+        rules=of("VAULT_GUARD_FILE", _rules, guard.Guard()),
+        webhook=Webhook(
+            port=of("WEBHOOK_PORT", _port, 9443),
+            configuration=of("WEBHOOK_CONFIGURATION", _text, "embedding-operator"),
+            service=of("WEBHOOK_SERVICE", _text, "embedding-operator"),
+            secret=of("WEBHOOK_SECRET", _text, "embedding-operator-webhook"),
+            certificates=of("WEBHOOK_CERTIFICATES", _one_of(*_CERTIFICATES), "own"),
+            certificate_directory=Path(
+                of("WEBHOOK_CERTIFICATE_DIRECTORY", _text, "/tmp/webhook")  # noqa: S108 - an emptyDir
+            ),
+        ),
+        resync_seconds=of("RESYNC_SECONDS", _seconds, 30.0),
+        workers=of("WORKERS", _count, 4),
+        metrics_port=of("METRICS_PORT", _port, 9090),
+        health_port=of("HEALTH_PORT", _port, 8081),
+        log_level=of("LOG_LEVEL", _one_of(*_LEVELS), "info"),
+    )
+
+
+def _vault(environment: Mapping[str, str], poll_seconds: float) -> vault.Settings | None:
+    address = environment.get("VAULT_ADDR")
+    if not address:
+        return None
+    if not address.startswith(("https://", "http://")):
+        raise InvalidSetting("VAULT_ADDR", "must start with https:// (or http://, in plain text)")
+    ca_file = environment.get("VAULT_CACERT")
+    token_file = environment.get("VAULT_TOKEN_FILE")
+    method = environment.get("VAULT_AUTH_METHOD") or "kubernetes"
+    _one_of("kubernetes", "token")(method, "VAULT_AUTH_METHOD")
+    if method == "token" and not token_file:
+        raise InvalidSetting("VAULT_TOKEN_FILE", "is needed by VAULT_AUTH_METHOD=token")
+    return vault.Settings(
+        address=address.rstrip("/"),
+        ca_file=Path(ca_file) if ca_file else None,
+        vault_namespace=environment.get("VAULT_NAMESPACE") or None,
+        method=method,
+        auth_mount=environment.get("VAULT_AUTH_MOUNT") or "kubernetes",
+        audience=environment.get("VAULT_AUDIENCE") or "vault",
+        token_file=Path(token_file) if token_file else None,
+        poll_seconds=poll_seconds,
+    )
+
+
+def _text(value: str, _: str) -> str:
+    return value
+
+
+def _one_of(*allowed: str) -> Callable[[str, str], str]:
+    def read_word(value: str, name: str) -> str:
+        if value not in allowed:
+            raise InvalidSetting(name, f"{value!r} is none of {', '.join(allowed)}")
+        return value
+
+    return read_word
+
+
+def _count(value: str, name: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise InvalidSetting(name, f"{value!r} is no positive whole number")
+    return int(value)
+
+
+def _port(value: str, name: str) -> int:
+    number = _count(value, name)
+    if number > 65_535:  # noqa: PLR2004 - 16 bits
+        raise InvalidSetting(name, f"{value!r} is no port; 1 to 65535")
+    return number
+
+
+def _seconds(value: str, name: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 86_400:  # noqa: PLR2004 - a day
+        raise InvalidSetting(name, f"{value!r} is no number of seconds between 0.1 and 86400")
+    return seconds
+
+
+def _resources(value: str, name: str) -> Mapping[str, Any]:
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict) or parsed.keys() - {"requests", "limits"}:
+        raise InvalidSetting(name, "must be a JSON object of requests and limits")
+    return parsed
+
+
+def _rules(value: str, name: str) -> guard.Guard:
+    try:
+        return guard.load(Path(value))
+    except guard.InvalidRules as error:
+        raise InvalidSetting(name, str(error)) from None

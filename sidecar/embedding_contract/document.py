@@ -146,7 +146,7 @@ def parse(text: str | bytes) -> PolicyDocument:
     """
     try:
         raw = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidDocument("", f"not JSON: {error}") from None
     root = _Object(raw, "")
     version = root.get("version", _integer)
@@ -286,6 +286,11 @@ def _provider(item: _Object) -> Provider:
 def _string(value: object, path: str) -> str:
     if not isinstance(value, str):
         raise InvalidDocument(path, "must be a string")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # JSON can escape half a surrogate pair, which no key, header or file name can hold.
+        raise InvalidDocument(path, "must be valid Unicode") from None
     return value
 
 

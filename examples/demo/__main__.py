@@ -56,14 +56,14 @@ def up() -> None:
         product.wait_for_policy("Ready")
         product.kubectl("rollout", "status", "deployment/search", "-n", "shop", "--timeout=120s")
         product.wait_for_status(lambda status: status["pods"]["covered"] == 1)
-        show(product.kubectl("get", "ep", "-n", "shop"))
+        show(product.kubectl("get", "embpol", "-n", "shop"))
         containers = "-o=custom-columns=POD:.metadata.name,SIDECAR:.spec.initContainers[0].name,APP:.spec.containers[0].name,PHASE:.status.phase"  # noqa: E501 - one argument
         show(product.kubectl("get", "pods", "-n", "shop", containers))
     calls(product)
     rotation(product)
-    with step("kubectl get ep: what was seen, not what was sent"):
+    with step("kubectl get embpol: what was seen, not what was sent"):
         product.wait_for_status(lambda status: status.get("quota", {}).get("used", 0) > 0)
-        show(product.kubectl("get", "ep", "-n", "shop"))
+        show(product.kubectl("get", "embpol", "-n", "shop"))
     next_steps(product)
 
 
@@ -103,9 +103,9 @@ def next_steps(product: installation.Installation) -> None:
 
     export KUBECONFIG={product.node.kubeconfig}
     export PATH={path}:$PATH
-    kubectl describe ep search -n shop
+    kubectl describe embpol search -n shop
     kubectl exec deploy/search -n shop -c search -- /opt/venv/bin/python /application.py ask "hello"
-    kubectl edit ep search -n shop
+    kubectl edit embpol search -n shop
     make demo-down
 """
     )

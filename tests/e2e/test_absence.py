@@ -76,7 +76,7 @@ def test_a_policy_applied_while_vault_is_sealed_heals_by_itself(shop):
 
 
 def test_a_deleted_policy_takes_its_objects_and_leaves_its_pods(shop):
-    shop.kubectl("delete", "ep", "late", "-n", "shop", "--wait")
+    shop.kubectl("delete", "embpol", "late", "-n", "shop", "--wait")
     kinds = "configmap,secret"
     selector = "embedding.agenticverz.io/policy=late"
     shop.kubectl("wait", "--for=delete", kinds, "-l", selector, "-n", "shop", "--timeout=60s")
@@ -110,7 +110,7 @@ def test_uninstalled_nothing_of_ours_blocks_any_deletion(shop):
     shop.kubectl("wait", "--for=condition=Ready", "pod/after", "-n", "shop", "--timeout=90s")
     assert shop.ask("vector", "sidecars outlive the operator")
     for command in (
-        ("delete", "ep", "--all", "-n", "shop"),
+        ("delete", "embpol", "--all", "-n", "shop"),
         ("delete", "namespace", "shop", installation.SYSTEM_NAMESPACE),
         ("delete", "crd", "embeddingpolicies.embedding.agenticverz.io"),
     ):

@@ -33,14 +33,14 @@ def wait_until(check, *, what):
 def test_a_changed_policy_is_in_force_in_a_running_pod(shop):
     before = restarts_and_age(shop)
     patch = '{"spec": {"quota": {"daily": {"requests": 777}}}}'
-    shop.kubectl("patch", "ep", "search", "-n", "shop", "--type=merge", "-p", patch)
+    shop.kubectl("patch", "embpol", "search", "-n", "shop", "--type=merge", "-p", patch)
     try:
         wait_until(
             lambda: shop.sidecar("quota")["daily_quota"] == 777, what="policy edit to sidecar"
         )
     finally:
         patch = '{"spec": {"quota": {"daily": {"requests": 1000}}}}'
-        shop.kubectl("patch", "ep", "search", "-n", "shop", "--type=merge", "-p", patch)
+        shop.kubectl("patch", "embpol", "search", "-n", "shop", "--type=merge", "-p", patch)
     wait_until(lambda: shop.sidecar("quota")["daily_quota"] == 1000, what="and back")
     assert restarts_and_age(shop) == before
     shop.wait_for_policy("ConfigInForce")

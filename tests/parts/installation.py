@@ -121,7 +121,7 @@ class Installation:
 
     def status(self, name: str = "search") -> dict[str, Any]:
         """The status of a policy of the shop."""
-        found: dict[str, Any] = self.kubectl.get("ep", name, "-n", "shop").get("status", {})
+        found: dict[str, Any] = self.kubectl.get("embpol", name, "-n", "shop").get("status", {})
         return found
 
     def wait_for_status(
@@ -152,7 +152,7 @@ class Installation:
     def secret_values(self) -> set[str]:
         """Every value that is secret here."""
         values = {self.parts.token_file.read_text(encoding="utf-8")}
-        for policy in self.kubectl.get("ep", "-n", "shop")["items"]:
+        for policy in self.kubectl.get("embpol", "-n", "shop")["items"]:
             owned = self.owned_secret(policy["metadata"]["name"])
             values |= {value for key, value in owned.items() if not key.endswith("redis-url")}
         for name in self.parts.gates:
@@ -161,7 +161,7 @@ class Installation:
 
     def everything_written(self) -> Iterator[tuple[str, str]]:
         """Place and text of all logs, events, ConfigMaps, statuses and pod specs."""
-        for kind in ("events", "configmaps", "ep", "pods", "prometheusrules", "podmonitors"):
+        for kind in ("events", "configmaps", "embpol", "pods", "prometheusrules", "podmonitors"):
             try:
                 yield kind, self.kubectl("get", kind, "-A", "-o", "yaml")
             except kubectl.KubectlError as error:

@@ -5,16 +5,19 @@ that an operator would have written, so that there is one way to run.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from embedding_contract import document, names
 
 POLICY_NAME: Final = "default"
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
+"""Names by which a pod reaches itself; the last two lead to loopback as well."""
+_DEFAULT_PORTS: Final = MappingProxyType({"http": 80, "https": 443})
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 _OPENAI: Final = document.DEFAULT_BASE_URLS["OpenAI"]
@@ -145,7 +148,8 @@ def _not_ourselves(url: str | None, own_port: int) -> str | None:
     if url is None:
         return None
     parts = urlsplit(url)
-    ours = parts.hostname in _LOOPBACK and parts.port == own_port
+    port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    ours = parts.hostname in _LOOPBACK and port == own_port
     return None if ours else url
 
 
@@ -191,14 +195,22 @@ def _backup(value: str, name: str) -> str:
 
 
 def _url(value: str, name: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+    if not _is_url(value, _DEFAULT_PORTS.keys()) or urlsplit(value).username is not None:
         raise InvalidSetting(name, "must be an http:// or https:// URL without a user")
     return value.rstrip("/")
 
 
 def _redis_url(value: str, name: str) -> str:
     # It may hold a password, so the value itself is never shown.
-    if not value.startswith(("redis://", "rediss://", "unix://")):
-        raise InvalidSetting(name, "must start with redis://, rediss:// or unix://")
+    if not (value.startswith("unix://") or _is_url(value, {"redis", "rediss"})):
+        raise InvalidSetting(name, "must be a redis://, rediss:// or unix:// URL")
     return value
+
+
+def _is_url(value: str, schemes: Collection[str]) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        # A bracket without its other, or a port that is none.
+        return False

@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from embedding_contract import document
 from hypothesis import given
 from hypothesis import strategies as st
+
+from embedding_contract import document
 
 NAMES = st.text(min_size=1, max_size=12)
 PLAIN_FILES = st.from_regex(r"[a-z0-9][a-z0-9.-]{0,10}", fullmatch=True)

@@ -1,8 +1,9 @@
 """Fingerprints change with what they stand for, and with nothing else."""
 
-from embedding_contract import fingerprint
 from hypothesis import given
 from hypothesis import strategies as st
+
+from embedding_contract import fingerprint
 
 SECRETS = st.dictionaries(st.text(max_size=8), st.binary(max_size=8), max_size=4)
 

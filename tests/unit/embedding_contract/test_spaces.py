@@ -1,6 +1,7 @@
 """Spaces: equal names only where vectors may be compared."""
 
 import pytest
+
 from embedding_contract import document, spaces
 
 

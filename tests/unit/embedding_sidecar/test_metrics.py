@@ -1,0 +1,56 @@
+"""What a scrape shows is what the catalogue declares."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from embedding_contract import metrics as catalogue
+from embedding_sidecar import metrics
+
+
+def scraped(found):
+    families = text_string_to_metric_families(found.exposition().decode())
+    return [sample for family in families for sample in family.samples]
+
+
+def used():
+    found = metrics.Metrics()
+    found.call(provider="openai", model="m", outcome="ok", seconds=0.1)
+    found.tokens(provider="openai", model="m", tokens=3)
+    found.error("cache")
+    found.failover("voyage")
+    found.daily(calls=1, limit=10)
+    return found
+
+
+def test_exposed_is_declared_and_declared_is_exposed():
+    declared = frozenset().union(*(metric.series for metric in catalogue.SIDECAR))
+    assert {sample.name for sample in scraped(used())} == declared
+
+
+def test_labels_are_the_declared_ones():
+    labels = {
+        series: set(metric.labels) for metric in catalogue.SIDECAR for series in metric.series
+    }
+    for sample in scraped(used()):
+        assert set(sample.labels) - {"le"} == labels[sample.name]
+
+
+def test_an_unlimited_quota_is_infinite():
+    found = metrics.Metrics()
+    found.daily(calls=0, limit=None)
+    values = {sample.name: sample.value for sample in scraped(found)}
+    assert values["aos_embedding_daily_quota"] == float("inf")
+
+
+def test_only_the_document_in_force_is_named():
+    found = metrics.Metrics()
+    found.document_in_force("one")
+    found.document_in_force("two")
+    shown = [s.labels for s in scraped(found) if s.name == "aos_embedding_policy_info"]
+    assert shown == [{"document": "two"}]
+
+
+def test_two_sidecars_in_one_process_count_apart():
+    one, other = metrics.Metrics(), metrics.Metrics()
+    one.quota_exhausted()
+    counted = {s.name: s.value for s in scraped(other)}
+    assert counted["aos_embedding_quota_exhausted_total"] == 0

@@ -1,0 +1,129 @@
+"""The environment as a policy: every value is used as meant, or the start ends with its name."""
+
+import pytest
+
+from embedding_contract import document, names
+from embedding_sidecar import settings
+
+KEYS = {"OPENAI_API_KEY": "sk-1", "VOYAGE_API_KEY": "pa-1"}
+
+
+def read(**environment):
+    return settings.from_environment({**KEYS, **environment})
+
+
+def test_a_key_is_enough():
+    found = settings.from_environment({"OPENAI_API_KEY": "sk-1"})
+    policy = found.document
+    assert policy.scope == "default"
+    assert [provider.model for provider in policy.providers] == ["text-embedding-3-small"]
+    assert policy.providers[0].base_url == "https://api.openai.com/v1"
+    assert policy.quota == document.Quota(daily_requests=10_000)
+    assert policy.cache == document.Cache(ttl_seconds=604_800)
+    assert policy.failover == document.Failover(enabled=False, across_spaces=False)
+    assert policy.passthrough.base_url == "https://api.openai.com/v1"
+
+
+def test_the_environment_is_a_document_like_any_other():
+    policy = read(EMBEDDING_BACKUP_PROVIDER="voyage", REDIS_URL="redis://:pw@h").document
+    assert document.parse(document.dump(policy)) == policy
+
+
+def test_a_backup_that_is_named_and_enabled_is_consent_to_cross_spaces():
+    policy = read(EMBEDDING_BACKUP_PROVIDER="voyage", EMBEDDING_FALLBACK_ENABLED="true").document
+    assert [provider.kind for provider in policy.providers] == ["OpenAI", "Voyage"]
+    assert policy.providers[1].model == "voyage-3-lite"
+    assert policy.failover == document.Failover(enabled=True, across_spaces=True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8484/v1",
+        "http://localhost:8484/v1",
+        "http://[::1]:8484/v1/",
+        "http://0.0.0.0:8484/v1",
+        "http://LOCALHOST:8484",
+    ],
+)
+def test_the_injected_address_is_not_a_providers(url):
+    policy = read(OPENAI_BASE_URL=url).document
+    assert policy.providers[0].base_url == "https://api.openai.com/v1"
+    assert policy.passthrough.base_url == "https://api.openai.com/v1"
+
+
+def test_another_port_of_this_machine_is_a_providers():
+    policy = read(OPENAI_BASE_URL="http://127.0.0.1:8484/v1", EMBEDDING_PORT="8486").document
+    assert policy.providers[0].base_url == "http://127.0.0.1:8484/v1"
+
+
+def test_the_default_port_counts_as_written():
+    policy = read(OPENAI_BASE_URL="http://localhost/v1", EMBEDDING_PORT="80").document
+    assert policy.providers[0].base_url == "https://api.openai.com/v1"
+
+
+def test_pass_through_follows_the_provider_unless_it_is_told_otherwise():
+    url = "https://proxy.example/v1"
+    assert read(OPENAI_BASE_URL=url).document.passthrough.base_url == url
+    told = read(OPENAI_BASE_URL=url, EMBEDDING_PASSTHROUGH_BASE_URL="https://other.example/v1")
+    assert told.document.passthrough.base_url == "https://other.example/v1"
+    off = read(EMBEDDING_PASSTHROUGH_BASE_URL="off")
+    assert off.document.passthrough.base_url is None
+
+
+def test_redis_is_for_cache_and_quota_alike():
+    found = read(REDIS_URL="redis://redis:6379/0")
+    assert found.document.cache.redis_url_file == found.document.quota.redis_url_file
+    assert found.secrets[found.document.cache.redis_url_file] == "redis://redis:6379/0"
+
+
+def test_an_empty_value_is_a_missing_one():
+    found = read(EMBEDDING_MODEL="", EMBEDDING_DAILY_QUOTA="", REDIS_URL="", EMBEDDING_API_TOKEN="")
+    assert found.document == read().document
+    assert names.SECRET_API_TOKEN not in found.secrets
+
+
+def test_zero_is_a_value():
+    policy = read(EMBEDDING_DAILY_QUOTA="0", EMBEDDING_CACHE_TTL_SECONDS="0").document
+    assert policy.quota.daily_requests == 0
+    assert policy.cache.ttl_seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OPENAI_API_KEY", ""),
+        ("OPENAI_API_KEY", names.PLACEHOLDER_KEY),
+        ("OPENAI_API_KEY", "sk-1\n"),
+        ("OPENAI_BASE_URL", "api.openai.com"),
+        ("OPENAI_BASE_URL", "https://api.openai.com:99999/v1"),
+        ("OPENAI_BASE_URL", "http://[::1/v1"),
+        ("OPENAI_BASE_URL", "https://user:secretpw@api.openai.com/v1"),
+        ("VOYAGE_BASE_URL", "voyage"),
+        ("EMBEDDING_BACKUP_PROVIDER", "cohere"),
+        ("EMBEDDING_FALLBACK_ENABLED", "perhaps"),
+        ("EMBEDDING_DAILY_QUOTA", "-1"),
+        ("EMBEDDING_DAILY_QUOTA", "1e3"),
+        ("EMBEDDING_DAILY_QUOTA", str(10**12 + 1)),
+        ("EMBEDDING_DAILY_QUOTA", "9" * 5000),
+        ("EMBEDDING_CACHE_TTL_SECONDS", "week"),
+        ("EMBEDDING_PORT", "0"),
+        ("EMBEDDING_PORT", "65536"),
+        ("EMBEDDING_ADMIN_PORT", "8484"),
+        ("EMBEDDING_PASSTHROUGH_BASE_URL", "none"),
+        ("EMBEDDING_PASSTHROUGH_BASE_URL", "http://localhost:8484/v1"),
+        ("REDIS_URL", "http://:secretpw@redis"),
+        ("REDIS_URL", "redis://:secretpw@redis:99999"),
+    ],
+)
+def test_a_wrong_value_stops_the_start_with_its_name(name, value):
+    with pytest.raises(settings.InvalidSetting, match=f"^{name}: ") as refused:
+        read(**{"EMBEDDING_BACKUP_PROVIDER": "voyage", name: value})
+    assert "secretpw" not in str(refused.value)
+
+
+def test_secrets_are_not_shown():
+    found = read(REDIS_URL="redis://:secretpw@redis", EMBEDDING_API_TOKEN="token-1")
+    assert "secretpw" not in repr(found)
+    assert "sk-1" not in repr(found)
+    assert "token-1" not in repr(found)

@@ -66,7 +66,7 @@ class Identity(NamedTuple):
 
     namespace: str
     service_account: str
-    role: str
+    role: str | None
 
 
 class Tokens(Protocol):
@@ -203,6 +203,8 @@ class Vault:
                 raise errors.Denied(f"token file: {error.strerror}") from None
             # The file may be rotated under us: read it again at the next poll.
             return _Session(client, self._clock() + settings.poll_seconds)
+        if identity.role is None:
+            raise errors.Denied("spec.vault.role is not set, and Vault is asked by Kubernetes auth")
         jwt = self._tokens.service_account_token(
             namespace=identity.namespace,
             name=identity.service_account,

@@ -1,0 +1,30 @@
+"""The two ConfigMaps: the application's environment, and the sidecar's document."""
+
+from embedding_contract import document, names
+from embedding_operator.policy import EmbeddingPolicy
+from embedding_operator.render.ownership import Object, metadata
+
+
+def environment(policy: EmbeddingPolicy) -> Object:
+    """What application containers read by envFrom; depends on no provider, key or Vault."""
+    url = f"http://127.0.0.1:{names.API_PORT}/v1"
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(policy, names.environment_configmap(policy.name)),
+        "data": {
+            names.ENV_BASE_URL: url,
+            names.ENV_BASE_URL_LEGACY: url,
+            names.ENV_API_KEY: names.PLACEHOLDER_KEY,
+        },
+    }
+
+
+def policy_document(policy: EmbeddingPolicy, made: document.PolicyDocument) -> Object:
+    """What every sidecar of the policy mounts."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(policy, names.document_configmap(policy.name)),
+        "data": {names.DOCUMENT_KEY: document.dump(made)},
+    }

@@ -1,0 +1,34 @@
+"""The owned Secret, and Secrets kept in step with Vault."""
+
+import base64
+from collections.abc import Mapping
+
+from embedding_contract import names
+from embedding_operator.policy import EmbeddingPolicy
+from embedding_operator.render.ownership import Object, metadata
+
+
+def owned(policy: EmbeddingPolicy, values: Mapping[str, bytes]) -> Object:
+    """Everything secret that the policy's sidecars need, under one fixed name."""
+    return _secret(policy, names.owned_secret(policy.name), values)
+
+
+def synced(policy: EmbeddingPolicy, name: str, values: Mapping[str, bytes]) -> Object:
+    """A Secret that applications of the namespace use."""
+    return _secret(policy, name, values)
+
+
+def decode(found: Object | None) -> dict[str, bytes]:
+    """The entries of a Secret that stands in the cluster; none where there is none."""
+    data = (found or {}).get("data") or {}
+    return {key: base64.b64decode(value) for key, value in data.items()}
+
+
+def _secret(policy: EmbeddingPolicy, name: str, values: Mapping[str, bytes]) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "metadata": metadata(policy, name),
+        "data": {key: base64.b64encode(value).decode() for key, value in sorted(values.items())},
+    }

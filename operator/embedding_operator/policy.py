@@ -1,7 +1,7 @@
 """The resource as values: `.spec`, as the API server has admitted and defaulted it.
 
 The schema in crds/ is the one home of shape, bounds and defaults; this only gives it types. What
-the schema cannot say is checked here: spaces it computes, names that only come together here.
+the schema cannot say is checked here: spaces that have to be computed.
 """
 
 from collections.abc import Mapping
@@ -82,7 +82,10 @@ class Cache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncedSecret:
-    """One entry of `spec.secrets`: `keys` maps a key in Vault to its name in the Secret."""
+    """One entry of `spec.secrets`: `keys` maps a key in Vault to its name in the Secret.
+
+    None takes all keys as they are.
+    """
 
     name: str
     mount: str
@@ -181,12 +184,12 @@ def _cache(entry: Mapping[str, Any]) -> Cache:
 
 
 def _synced(entry: Mapping[str, Any]) -> SyncedSecret:
-    keys = entry.get("keys")
+    keys = entry.get("keys", [])
     return SyncedSecret(
         name=entry["name"],
         mount=entry["vault"]["mount"],
         path=entry["vault"]["path"],
-        keys=None if keys is None else {key["key"]: key.get("as", key["key"]) for key in keys},
+        keys={key["key"]: key.get("as", key["key"]) for key in keys} or None,
     )
 
 
@@ -214,8 +217,7 @@ def to_document(policy: EmbeddingPolicy) -> document.PolicyDocument:
     """The document that this policy's sidecars obey.
 
     Raises:
-        errors.InvalidPolicy: it cannot be obeyed: a failover that could never happen, or a Secret
-            that would be written twice.
+        errors.InvalidPolicy: it cannot be obeyed: a failover that could never happen.
     """
     made = document.PolicyDocument(
         namespace=policy.namespace,
@@ -240,7 +242,6 @@ def to_document(policy: EmbeddingPolicy) -> document.PolicyDocument:
         log_level=policy.log_level,
     )
     _check_spaces(made)
-    _check_secret_keys(policy)
     return made
 
 
@@ -279,13 +280,4 @@ def _check_spaces(made: document.PolicyDocument) -> None:
                 " compared; declare one `space` for both if they are the same, or set"
                 " failover.acrossSpaces: true, or failover.enabled: false",
                 reason="SpacesDiffer",
-            )
-
-
-def _check_secret_keys(policy: EmbeddingPolicy) -> None:
-    for index, entry in enumerate(policy.secrets):
-        if entry.keys is not None and len(set(entry.keys.values())) < len(entry.keys):
-            raise errors.InvalidPolicy(
-                f"spec.secrets[{index}].keys",
-                f"two keys would have the same name in Secret {entry.name}",
             )

@@ -1,0 +1,267 @@
+"""What was seen, as the status of a policy: pure, and the same for the same facts.
+
+Conditions have the shape of KEP-1623. Nothing here changes by the passing of time, so a status is
+written only when something was seen to change.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from embedding_operator.errors import Problem
+from embedding_operator.policy import EmbeddingPolicy
+from embedding_operator.sidecars import LiveQuota
+
+READY: Final = "Ready"
+DECISIVE: Final = ("Accepted", "SecretsSynced", "ConfigInForce", "InjectionSupported")
+"""The conditions whose sum is Ready; the others inform."""
+MISSING_SHOWN: Final = 10
+PROBLEMS_SHOWN: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """The pods a policy selects.
+
+    `missing` names those without a sidecar; `lost_to` the policy that has pods which this one
+    selects too.
+    """
+
+    matching: int = 0
+    covered: int = 0
+    outdated: int = 0
+    bypassing: int = 0
+    missing: tuple[str, ...] = ()
+    lost_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Force:
+    """What covered pods obey. `behind` are sentences about those that obey something else."""
+
+    in_force: int = 0
+    behind: tuple[str, ...] = ()
+    unknown: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Everything that one look at the world gave."""
+
+    refused: Problem | None = None
+    secrets: tuple[Problem, ...] = ()
+    injection: Problem | None = None
+    monitoring: Problem | None = None
+    coverage: Coverage = Coverage()
+    force: Force = Force()
+    quota: LiveQuota | None = None
+    document_fingerprint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    type: str
+    status: str
+    reason: str
+    message: str
+
+
+def build(
+    *,
+    policy: EmbeddingPolicy | None,
+    generation: int,
+    facts: Facts,
+    previous: Mapping[str, Any],
+    now: datetime,
+) -> dict[str, Any]:
+    """The status that these facts make; `previous` keeps its times where a status has not flipped.
+
+    `policy` is None where the object could not even be read.
+    """
+    conditions = _conditions(policy, facts)
+    ready = _ready(conditions)
+    made: dict[str, Any] = {
+        "observedGeneration": generation,
+        "conditions": [
+            _stamp(condition, generation=generation, previous=previous, now=now)
+            for condition in (ready, *conditions)
+        ],
+        "pods": _pods(facts),
+    }
+    if policy is not None:
+        first = policy.providers[0]
+        made["provider"] = f"{first.kind}/{first.model}"
+    if facts.document_fingerprint is not None:
+        made["document"] = {"fingerprint": facts.document_fingerprint}
+    quota = _quota(policy, facts.quota, previous=previous)
+    if quota:
+        made["quota"] = quota
+    return made
+
+
+def merge_patch(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON merge patch (RFC 7386) that turns one into the other; empty where they are equal."""
+    patch: dict[str, Any] = {key: None for key in previous if key not in wanted}
+    for key, value in wanted.items():
+        before = previous.get(key)
+        if before == value:
+            continue
+        nested = isinstance(before, dict) and isinstance(value, dict)
+        patch[key] = merge_patch(before, value) if nested else value
+    return patch
+
+
+def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[_Condition]:
+    """The conditions whose status or reason is new: what is worth an event."""
+    before = {
+        entry["type"]: (entry["status"], entry["reason"])
+        for entry in previous.get("conditions", [])
+    }
+    return [
+        _Condition(entry["type"], entry["status"], entry["reason"], entry["message"])
+        for entry in wanted["conditions"]
+        if before.get(entry["type"]) != (entry["status"], entry["reason"])
+    ]
+
+
+def _conditions(policy: EmbeddingPolicy | None, facts: Facts) -> list[_Condition]:
+    found = [
+        _from_problem("Accepted", facts.refused, "Accepted", "The policy can be carried out."),
+        _from_problems("SecretsSynced", facts.secrets),
+        _in_force(facts),
+        _from_problem(
+            "InjectionSupported", facts.injection, "Supported", "New pods get a native sidecar."
+        ),
+        _covered(facts.coverage),
+        _from_problem(
+            "MonitoringApplied",
+            facts.monitoring,
+            "Applied",
+            "PrometheusRule and PodMonitor are as the policy says.",
+        ),
+        _exact(policy, facts.quota),
+    ]
+    if facts.coverage.lost_to is not None:
+        message = f"Policy {facts.coverage.lost_to} has pods that this one selects too."
+        found.append(_Condition("Overlap", "True", "OlderPolicyWins", message))
+    return found
+
+
+def _ready(conditions: Iterable[_Condition]) -> _Condition:
+    decisive = [condition for condition in conditions if condition.type in DECISIVE]
+    for status in ("False", "Unknown"):
+        for condition in decisive:
+            if condition.status == status:
+                return _Condition(READY, status, condition.reason, condition.message)
+    return _Condition(READY, "True", READY, "Everything the policy says is in force.")
+
+
+def _from_problem(kind: str, problem: Problem | None, reason: str, message: str) -> _Condition:
+    if problem is None:
+        return _Condition(kind, "True", reason, message)
+    return _Condition(kind, "False", problem.reason, problem.message)
+
+
+def _from_problems(kind: str, problems: Sequence[Problem]) -> _Condition:
+    if not problems:
+        return _Condition(kind, "True", "Synced", "Every key that the policy names is in place.")
+    told = "; ".join(problem.message for problem in problems[:PROBLEMS_SHOWN])
+    more = len(problems) - PROBLEMS_SHOWN
+    tail = f"; and {more} more" if more > 0 else ""
+    return _Condition(kind, "False", problems[0].reason, f"{told}{tail}. What was there stays.")
+
+
+def _in_force(facts: Facts) -> _Condition:
+    force, covered = facts.force, facts.coverage.covered
+    if covered == 0:
+        return _Condition("ConfigInForce", "True", "NoPods", "No pod has the sidecar yet.")
+    if force.behind:
+        told = "; ".join(force.behind[:PROBLEMS_SHOWN])
+        message = f"{force.in_force} of {covered} sidecars obey the newest policy: {told}."
+        return _Condition("ConfigInForce", "False", "SidecarsBehind", message)
+    if force.unknown:
+        message = f"{force.unknown} of {covered} sidecars cannot be asked."
+        return _Condition("ConfigInForce", "Unknown", "SidecarsSilent", message)
+    message = f"All {covered} sidecars say they obey the newest policy with the newest keys."
+    return _Condition("ConfigInForce", "True", "InForce", message)
+
+
+def _covered(coverage: Coverage) -> _Condition:
+    if coverage.matching == 0:
+        return _Condition("PodsCovered", "True", "NoPods", "The policy selects no pod.")
+    if coverage.missing:
+        message = (
+            f"{coverage.covered} of {coverage.matching} selected pods have the sidecar; without it:"
+            f" {', '.join(coverage.missing[:MISSING_SHOWN])}."
+        )
+        return _Condition("PodsCovered", "False", "PodsMissing", message)
+    if coverage.bypassing:
+        message = (
+            f"{coverage.bypassing} of {coverage.covered} applications were started before the"
+            " sidecar's address was there, and do not use it; restart them."
+        )
+        return _Condition("PodsCovered", "False", "PodsBypassing", message)
+    message = f"All {coverage.matching} selected pods have the sidecar."
+    return _Condition("PodsCovered", "True", "AllCovered", message)
+
+
+def _exact(policy: EmbeddingPolicy | None, quota: LiveQuota | None) -> _Condition:
+    if policy is not None and not (policy.quota.redis or policy.cache.redis):
+        message = "No Redis is named, so each pod counts alone and the limit is per pod."
+        return _Condition("QuotaExact", "False", "NoSharedStore", message)
+    if quota is None:
+        message = "No sidecar has been asked yet."
+        return _Condition("QuotaExact", "Unknown", "NotAsked", message)
+    if not quota.exact:
+        reason, _, text = quota.exact_reason.partition(": ")
+        message = text or "The store does not promise to keep what it acknowledged."
+        return _Condition("QuotaExact", "False", reason or "StoreMayForget", message)
+    return _Condition("QuotaExact", "True", "Exact", "All pods count in one store that keeps.")
+
+
+def _pods(facts: Facts) -> dict[str, Any]:
+    coverage = facts.coverage
+    return {
+        "matching": coverage.matching,
+        "covered": coverage.covered,
+        "outdated": coverage.outdated,
+        "bypassing": coverage.bypassing,
+        "inForce": facts.force.in_force,
+        "summary": f"{coverage.covered}/{coverage.matching}",
+        "missing": list(coverage.missing[:MISSING_SHOWN]),
+    }
+
+
+def _quota(
+    policy: EmbeddingPolicy | None, quota: LiveQuota | None, *, previous: Mapping[str, Any]
+) -> dict[str, Any]:
+    if quota is None:
+        # Nobody could be asked now: what was last seen stays.
+        return dict(previous.get("quota", {}))
+    limit = policy.quota.daily_requests if policy is not None else quota.limit
+    made: dict[str, Any] = {
+        "used": quota.used,
+        "resetAt": quota.reset_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "summary": f"{quota.used}/{'unlimited' if limit is None else limit}",
+    }
+    if limit is not None:
+        made["limit"] = limit
+    return made
+
+
+def _stamp(
+    condition: _Condition, *, generation: int, previous: Mapping[str, Any], now: datetime
+) -> dict[str, Any]:
+    since = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    for before in previous.get("conditions", []):
+        if before["type"] == condition.type and before["status"] == condition.status:
+            since = before["lastTransitionTime"]
+    return {
+        "type": condition.type,
+        "status": condition.status,
+        "observedGeneration": generation,
+        "lastTransitionTime": since,
+        "reason": condition.reason,
+        "message": condition.message,
+    }

@@ -239,7 +239,7 @@ def _quota(
     if quota is None:
         # Nobody could be asked now: what was last seen stays.
         return dict(previous.get("quota", {}))
-    limit = policy.quota.daily_requests if policy is not None else quota.limit
+    limit = policy.quota.requests if policy is not None else quota.limit
     made: dict[str, Any] = {
         "used": quota.used,
         "resetAt": quota.reset_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -79,7 +79,7 @@ def prometheus_rule(policy: EmbeddingPolicy) -> Object:
             "alert": alert.name,
             "expr": alert.expr.replace(SELECTOR, selector),
             "for": alert.for_,
-            "labels": {"severity": alert.severity, **policy.alerts.labels},
+            "labels": {"severity": alert.severity, **policy.alert_labels},
             "annotations": {
                 "summary": alert.summary,
                 "description": alert.description,
@@ -92,7 +92,7 @@ def prometheus_rule(policy: EmbeddingPolicy) -> Object:
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
-        "metadata": metadata(policy, name, labels=policy.alerts.labels),
+        "metadata": metadata(policy, name, labels=policy.alert_labels),
         "spec": {"groups": [{"name": f"{policy.namespace}.{name}", "rules": rules}]},
     }
 
@@ -104,7 +104,7 @@ def pod_monitor(policy: EmbeddingPolicy) -> Object:
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
-        "metadata": metadata(policy, names.monitoring(policy.name), labels=policy.alerts.labels),
+        "metadata": metadata(policy, names.monitoring(policy.name), labels=policy.alert_labels),
         "spec": {
             "selector": {"matchLabels": {names.LABEL_INJECTED: policy.name}},
             "podMetricsEndpoints": [

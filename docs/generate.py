@@ -43,7 +43,7 @@ def resource_page() -> str:
             lines.append(f"| {name} | {_type(field)} | {_default(field)} | {_sentence(field)} |\n")
         lines.append("\n")
     lines.append("## Rules\n\nWhat the API server refuses, beyond types and bounds:\n\n")
-    lines.extend(f"- {rule}\n" for rule in _rules(schema))
+    lines.extend(f"- {rule}\n" for rule in _rules(schema, ""))
     return "".join(lines)
 
 
@@ -52,14 +52,15 @@ def _fields(schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, dict[str
     for name, field in schema.get("properties", {}).items():
         path = f"{prefix}{name}"
         yield path, field, name in required
-        if field["type"] == "array":
+        if "items" in field:
             yield from _fields(field["items"], f"{path}[].")
         else:
             yield from _fields(field, f"{path}.")
 
 
 def _type(field: dict[str, Any]) -> str:
-    kind = str(field["type"])
+    # An int-or-string field, such as a quantity, has no type of its own.
+    kind = str(field.get("type", "integer or string"))
     if kind == "array":
         kind = f"list of {field['items']['type']}"
     if "enum" in field:
@@ -85,13 +86,16 @@ def _sentence(field: dict[str, Any]) -> str:
     return " ".join(str(field.get("description", "")).split()).replace("|", "\\|")
 
 
-def _rules(schema: dict[str, Any]) -> Iterator[str]:
+def _rules(schema: dict[str, Any], path: str) -> Iterator[str]:
     for rule in schema.get("x-kubernetes-validations", []):
-        yield " ".join(rule["message"].split())
-    for field in schema.get("properties", {}).values():
-        yield from _rules(field)
+        message = " ".join(rule["message"].split())
+        yield f"`{path}`: {message}" if path else message
+    for name, field in schema.get("properties", {}).items():
+        yield from _rules(field, f"{path}.{name}" if path else name)
     if "items" in schema:
-        yield from _rules(schema["items"])
+        yield from _rules(schema["items"], f"{path}[]")
+    if "additionalProperties" in schema:
+        yield from _rules(schema["additionalProperties"], f"{path}.*")
 
 
 PAGES = {"metrics.md": metrics_page, "resource.md": resource_page}

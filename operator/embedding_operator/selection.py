@@ -1,0 +1,226 @@
+"""Which pod gets which policy's sidecar, or why it gets none.
+
+The webhook asks before a pod exists and the status asks afterwards; both ask here, so that they
+cannot disagree. Works on raw objects: a policy that is not valid yet still covers its pods, which
+then wait for a document instead of running without a sidecar for ever.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from embedding_contract import names
+
+Object = Mapping[str, Any]
+
+Reason = Literal[
+    "NamespaceNotEnabled",
+    "OptedOut",
+    "NoPolicyMatches",
+    "PolicyNotFound",
+    "MirrorPod",
+    "HostNetwork",
+    "Windows",
+    "NameTaken",
+    "ServerTooOld",
+]
+
+ENABLED: Final = "enabled"
+DISABLED: Final = "disabled"
+NATIVE_SIDECARS_SINCE: Final = (1, 29)
+"""The first Kubernetes with native sidecars on by default."""
+
+_MIRROR: Final = "kubernetes.io/config.mirror"
+_OS_LABELS: Final = ("kubernetes.io/os", "beta.kubernetes.io/os")
+_PORTS: Final = frozenset({names.API_PORT, names.ADMIN_PORT})
+_VOLUMES: Final = frozenset({names.VOLUME_DOCUMENT, names.VOLUME_SECRETS})
+_CONTAINER_LISTS: Final = ("initContainers", "containers", "ephemeralContainers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """What selection and injection need of a policy; `resources` None leaves the chart's."""
+
+    name: str
+    created_at: str
+    pod_selector: Object
+    resources: Object | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """The pod belongs to `candidate`; the younger `losers` select it too."""
+
+    candidate: Candidate
+    losers: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The pod gets no sidecar; `candidate` is the policy that selects it, where one does."""
+
+    reason: Reason
+    message: str
+    candidate: Candidate | None = None
+
+
+Decision = Covered | Skipped
+
+
+def candidates(policies: Iterable[Object]) -> tuple[Candidate, ...]:
+    """The policies of one namespace as they may cover pods; those being deleted do not."""
+    return tuple(
+        _candidate(policy)
+        for policy in policies
+        if not policy["metadata"].get("deletionTimestamp") and "podSelector" in policy["spec"]
+    )
+
+
+def decide(
+    pod: Object,
+    *,
+    namespace_labels: Mapping[str, str],
+    among: Sequence[Candidate],
+    server_version: tuple[int, int],
+) -> Decision:
+    """The policy that covers a pod, or why none does.
+
+    Args:
+        pod: as the API server has it, or as it is about to be created.
+        namespace_labels: of the pod's namespace.
+        among: the policies of that namespace, in any order.
+        server_version: major and minor of the API server.
+    """
+    labels = _labels(pod)
+    if namespace_labels.get(names.LABEL_INJECTION) != ENABLED:
+        return Skipped(
+            "NamespaceNotEnabled", f"the namespace has no label {names.LABEL_INJECTION}={ENABLED}"
+        )
+    if labels.get(names.LABEL_INJECTION) == DISABLED:
+        return Skipped("OptedOut", f"the pod has the label {names.LABEL_INJECTION}={DISABLED}")
+    chosen = _choose(labels, among)
+    if isinstance(chosen, Skipped):
+        return chosen
+    obstacle = _obstacle(pod, server_version)
+    return Skipped(*obstacle, chosen.candidate) if obstacle else chosen
+
+
+def carries_sidecar(pod: Object) -> bool:
+    """Whether a pod has a sidecar that this operator injected, of whatever version."""
+    return (
+        names.LABEL_INJECTED in _labels(pod)
+        and names.ANNOTATION_SIDECAR_HASH in _annotations(pod)
+        and any(
+            container["name"] == names.CONTAINER
+            for container in pod["spec"].get("initContainers") or ()
+        )
+    )
+
+
+def matches(selector: Object, labels: Mapping[str, str]) -> bool:
+    """Whether a LabelSelector of meta/v1 selects these labels; an empty one selects all."""
+    wanted = selector.get("matchLabels") or {}
+    return all(labels.get(key) == value for key, value in wanted.items()) and all(
+        _holds(requirement, labels) for requirement in selector.get("matchExpressions") or ()
+    )
+
+
+def _holds(requirement: Object, labels: Mapping[str, str]) -> bool:
+    value = labels.get(requirement["key"])
+    values = requirement.get("values") or ()
+    match requirement["operator"]:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case _:  # not of today's Kubernetes; selecting too much would be worse than too little
+            return False
+
+
+def _choose(labels: Mapping[str, str], among: Sequence[Candidate]) -> Covered | Skipped:
+    selecting = sorted(
+        (candidate for candidate in among if matches(candidate.pod_selector, labels)),
+        key=lambda candidate: (candidate.created_at, candidate.name),
+    )
+    asked = labels.get(names.LABEL_POLICY)
+    if asked is not None:
+        found = [candidate for candidate in selecting if candidate.name == asked]
+        if found:
+            return Covered(found[0])  # the others lost nothing: the pod's author chose
+        exists = any(candidate.name == asked for candidate in among)
+        why = "does not select this pod" if exists else "is not in this namespace"
+        return Skipped("PolicyNotFound", f"the policy {asked!r} that the pod asks for {why}")
+    if not selecting:
+        return Skipped("NoPolicyMatches", "no policy of the namespace selects the pod")
+    return Covered(selecting[0], tuple(selecting[1:]))
+
+
+def _obstacle(pod: Object, server_version: tuple[int, int]) -> tuple[Reason, str] | None:
+    return _kind_without_sidecar(pod) or _conflict(pod, server_version)
+
+
+def _kind_without_sidecar(pod: Object) -> tuple[Reason, str] | None:
+    if _MIRROR in _annotations(pod):
+        return "MirrorPod", "a mirror pod cannot be changed"
+    if pod["spec"].get("hostNetwork"):
+        return "HostNetwork", "on the node's network every pod would need the same two ports"
+    if _on_windows(pod["spec"]):
+        return "Windows", "there is no sidecar for Windows"
+    return None
+
+
+def _conflict(pod: Object, server_version: tuple[int, int]) -> tuple[Reason, str] | None:
+    if carries_sidecar(pod):
+        return None
+    if taken := _taken(pod["spec"]):
+        return "NameTaken", f"the pod has its own {taken}"
+    if server_version < NATIVE_SIDECARS_SINCE:
+        needed = ".".join(map(str, NATIVE_SIDECARS_SINCE))
+        return "ServerTooOld", f"native sidecars need Kubernetes {needed} or newer"
+    return None
+
+
+def _on_windows(spec: Object) -> bool:
+    node = spec.get("nodeSelector") or {}
+    named = [(spec.get("os") or {}).get("name"), *(node.get(label) for label in _OS_LABELS)]
+    return "windows" in named
+
+
+def _taken(spec: Object) -> str | None:
+    """What stands in the sidecar's way, in words."""
+    for containers in _CONTAINER_LISTS:
+        for container in spec.get(containers) or ():
+            name = container["name"]
+            if name == names.CONTAINER:
+                return f"container {name!r}"
+            for port in container.get("ports") or ():
+                if port.get("containerPort") in _PORTS:
+                    return f"port {port['containerPort']} (container {name!r})"
+                if port.get("name") == names.ADMIN_PORT_NAME:
+                    return f"port named {port['name']!r} (container {name!r})"
+    for volume in spec.get("volumes") or ():
+        if volume["name"] in _VOLUMES:
+            return f"volume {volume['name']!r}"
+    return None
+
+
+def _candidate(policy: Object) -> Candidate:
+    metadata, spec = policy["metadata"], policy["spec"]
+    return Candidate(
+        name=metadata["name"],
+        created_at=metadata.get("creationTimestamp", ""),
+        pod_selector=spec["podSelector"],
+        resources=(spec.get("sidecar") or {}).get("resources"),
+    )
+
+
+def _labels(pod: Object) -> Mapping[str, str]:
+    return pod["metadata"].get("labels") or {}
+
+
+def _annotations(pod: Object) -> Mapping[str, str]:
+    return pod["metadata"].get("annotations") or {}

@@ -5,13 +5,14 @@
     │   ├── Rejected            the caller's fault: no provider would answer this
     │   ├── QuotaExhausted      the policy's day is used up: wait for the reset
     │   └── Unavailable         nobody can answer now: a store, a document or a key is missing
-    └── ProviderFailed        one provider did not answer; may another one succeed? yes
-        ├── Exhausted           429: its rate or its credit is used up
-        ├── Unreachable         no usable answer: connection, time-out, 5xx, nonsense
-        └── Misconfigured       401, 403 or no key: a person must act
+    ├── ProviderFailed        one provider did not answer; may another one succeed? yes
+    │   ├── Exhausted           429: its rate or its credit is used up
+    │   ├── Unreachable         no usable answer: connection, time-out, 5xx, nonsense
+    │   └── Misconfigured       401, 403 or no key: a person must act
+    └── StoreAway             Redis did not answer in time: go on without it, or refuse
 
 Messages of Refused reach the caller; a provider's own prose never does, except the message of a
-4xx in OpenAI's typed error form.
+400, 413 or 422 in its typed error form.
 """
 
 from datetime import datetime
@@ -27,9 +28,7 @@ class Refused(SidecarError):  # noqa: N818 - the tree reads as sentences
     status = 500
     kind = "server_error"
 
-    def __init__(
-        self, message: str, *, code: str | None = None, param: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
@@ -109,3 +108,7 @@ class Misconfigured(ProviderFailed):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, billed=False)
+
+
+class StoreAway(SidecarError):  # noqa: N818 - as above
+    """Redis did not do what was asked, or not in time; whether it did it later is unknown."""

@@ -101,10 +101,14 @@ class Cluster:
             f"patch {kind.plural}",
         )
 
-    def patch_status(self, namespace: str, name: str, status: Object) -> None:
-        """Write the status of a policy; a policy that has gone is no error."""
+    def delete(self, kind: Kind, namespace: str | None, name: str) -> None:
+        """Delete an object; one that has gone is no error."""
+        self._call("DELETE", kind.path(namespace, name))
+
+    def patch_status(self, namespace: str, name: str, patch: Object) -> None:
+        """Merge into the status of a policy; a policy that has gone is no error."""
         path = POLICY.path(namespace, name, "status")
-        self._call("PATCH", path, {"status": status}, content=_MERGE)
+        self._call("PATCH", path, {"status": patch}, content=_MERGE)
 
     def nudge(self, namespace: str, pod: str, value: str) -> None:
         """Make kubelet sync a pod's volumes now: change an annotation through pods/status."""

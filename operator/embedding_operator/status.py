@@ -107,8 +107,10 @@ def merge_patch(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[
         before = previous.get(key)
         if before == value:
             continue
-        nested = isinstance(before, dict) and isinstance(value, dict)
-        patch[key] = merge_patch(before, value) if nested else value
+        if isinstance(before, dict) and isinstance(value, dict):
+            patch[key] = merge_patch(before, value)
+        else:
+            patch[key] = value
     return patch
 
 

@@ -1,0 +1,88 @@
+"""Bring one owned object to what it should be, and never touch one that is not ours."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from embedding_operator import cluster, errors
+from embedding_operator.policy import EmbeddingPolicy
+from embedding_operator.render import ownership
+
+Object = dict[str, Any]
+
+
+class Writes(Protocol):
+    """Writes objects of the cluster."""
+
+    def get(self, kind: cluster.Kind, namespace: str | None, name: str) -> Object | None:
+        """An object; None where there is none."""
+        ...
+
+    def apply(self, desired: Object) -> Object:
+        """Server-side apply; what stands there afterwards."""
+        ...
+
+    def remove_keys(self, desired: Object, keys: list[str]) -> Object:
+        """Take foreign keys out of an object's data; what stands there afterwards."""
+        ...
+
+    def delete(self, kind: cluster.Kind, namespace: str | None, name: str) -> None:
+        """Delete an object; one that has gone is no error."""
+        ...
+
+
+class Owned:
+    """The objects of all policies. `drifted` is told the kind of each one put back."""
+
+    def __init__(self, *, writes: Writes, drifted: Callable[[str], None]) -> None:
+        self._writes = writes
+        self._drifted = drifted
+        self._applied: dict[tuple[str, str, str], str] = {}
+
+    def ensure(self, policy: EmbeddingPolicy, desired: Object) -> Object:
+        """Make it so, if it is not; what stands there afterwards.
+
+        Raises:
+            errors.Foreign: an object of that name belongs to somebody else.
+        """
+        metadata = desired["metadata"]
+        address = (desired["kind"], metadata["namespace"], metadata["name"])
+        kind = cluster.KINDS[desired["kind"]]
+        live = self._writes.get(kind, metadata["namespace"], metadata["name"])
+        if live is not None and not ownership.is_ours(live, policy):
+            raise errors.Foreign(
+                f"{desired['kind']} {metadata['name']} belongs to {ownership.owner(live)};"
+                " it is left as it is"
+            )
+        digest = hashlib.sha256(json.dumps(desired, sort_keys=True).encode()).hexdigest()
+        if live is None or not _is_as_desired(live, desired):
+            if self._applied.get(address) == digest:
+                self._drifted(desired["kind"])
+            live = self._writes.apply(desired)
+            foreign = sorted((live.get("data") or {}).keys() - desired.get("data", {}).keys())
+            if foreign and "data" in desired:
+                live = self._writes.remove_keys(desired, foreign)
+        self._applied[address] = digest
+        return live
+
+    def remove(self, policy: EmbeddingPolicy, unwanted: Object) -> None:
+        """Delete an object that the policy no longer wants, if it is there and ours."""
+        metadata = unwanted["metadata"]
+        kind = cluster.KINDS[unwanted["kind"]]
+        live = self._writes.get(kind, metadata["namespace"], metadata["name"])
+        if live is not None and ownership.is_ours(live, policy):
+            self._writes.delete(kind, metadata["namespace"], metadata["name"])
+
+
+def _is_as_desired(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
+    """Whether all that is desired stands there; data must hold nothing else either."""
+    if "data" in desired and (live.get("data") or {}) != desired["data"]:
+        return False
+    return _contains(live, desired)
+
+
+def _contains(live: Any, desired: Any) -> bool:
+    if isinstance(desired, Mapping) and isinstance(live, Mapping):
+        return all(key in live and _contains(live[key], value) for key, value in desired.items())
+    return bool(live == desired)

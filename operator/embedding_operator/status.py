@@ -16,6 +16,8 @@ from embedding_operator.sidecars import LiveQuota
 READY: Final = "Ready"
 DECISIVE: Final = ("Accepted", "SecretsSynced", "ConfigInForce", "InjectionSupported")
 """The conditions whose sum is Ready; the others inform."""
+TOLD: Final = frozenset({READY, *DECISIVE, "PodsCovered", "MonitoringApplied", "Overlap"})
+"""The conditions whose change is an event too."""
 MISSING_SHOWN: Final = 10
 PROBLEMS_SHOWN: Final = 5
 

@@ -1,0 +1,256 @@
+"""The ledger: what one sidecar holds of a policy's day, and what it has spent of it.
+
+A sidecar draws a *lease* from the store: calls and tokens that are counted for it, in the store,
+before it spends the first of them. The store keeps, for each lease, how much is counted; a claim
+states that figure anew, absolutely: keep `floor` for me, and give me up to `want` more. So a claim
+may be lost, repeated or carried out late (the store ignores one that is older than the last it
+obeyed), and the next one sets right whatever came of it. A lease whose holder is dead is never
+touched again: what it did not spend stays counted until midnight.
+
+Nothing here reads a clock or a network.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+GRANT_CALLS: Final = 16
+"""Calls a sidecar holds unspent at most, so also what the policy loses when it is killed."""
+NO_DAY: Final = -1
+DAY_SECONDS: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """Calls and tokens."""
+
+    calls: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: "Amounts") -> "Amounts":
+        return Amounts(self.calls + other.calls, self.tokens + other.tokens)
+
+    def __sub__(self, other: "Amounts") -> "Amounts":
+        return Amounts(self.calls - other.calls, self.tokens - other.tokens)
+
+    def times(self, factor: int) -> "Amounts":
+        """Both, `factor` times."""
+        return Amounts(self.calls * factor, self.tokens * factor)
+
+    def at_least(self, other: "Amounts") -> "Amounts":
+        """The greater of each."""
+        return Amounts(max(self.calls, other.calls), max(self.tokens, other.tokens))
+
+    def covers(self, other: "Amounts") -> bool:
+        """Whether neither is smaller than the other's."""
+        return self.calls >= other.calls and self.tokens >= other.tokens
+
+
+NOTHING: Final = Amounts()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Calls and tokens of a policy's day; None is no limit."""
+
+    calls: int | None
+    tokens: int | None
+
+    @property
+    def open(self) -> bool:
+        """Whether nothing is limited."""
+        return self.calls is None and self.tokens is None
+
+    def short(self, amounts: Amounts) -> str:
+        """Which limit the amounts exceed: `calls`, `tokens`, or empty for neither."""
+        if self.calls is not None and amounts.calls > self.calls:
+            return "calls"
+        if self.tokens is not None and amounts.tokens > self.tokens:
+            return "tokens"
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """How far the store was when this sidecar last looked.
+
+    `incarnation` changes when a store that forgot is restored; `revision` grows with every claim.
+    A store that shows less has forgotten, and gets `counted` back.
+    """
+
+    incarnation: str = ""
+    revision: int = 0
+    counted: Amounts = NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a lease is to be: `floor`, and up to `want` more if at least `need` is left.
+
+    `day` is the UTC day since 1970 that `floor`, `spent` and `seen` are of; where the store's day
+    is another, they count as nothing. `sequence` grows with every claim of a lease.
+    """
+
+    scope: str
+    lease: str
+    sequence: int
+    day: int
+    limits: Limits
+    floor: Amounts = NOTHING
+    spent: Amounts = NOTHING
+    need: Amounts = NOTHING
+    want: Amounts = NOTHING
+    seen: Seen = Seen()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """The store's answer to a claim.
+
+    `held` is what the lease is now. `short` names the limit that left less than was needed; then
+    nothing was added. `counted` is the sum of all leases of the day, `spent` the sum of what their
+    holders have said they spent. `forgot`: the store has forgotten claims of this day.
+    """
+
+    day: int
+    day_ends_in_seconds: float
+    held: Amounts
+    short: str
+    counted: Amounts
+    spent: Amounts
+    incarnation: str
+    revision: int
+    forgot: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """One call that may be made, and the most tokens it may be billed."""
+
+    number: int
+    amounts: Amounts
+
+
+class Ledger:
+    """One sidecar's book. Spending never exceeds `held`, except through `spend_alone`."""
+
+    def __init__(self, *, scope: str, lease: str, limits: Limits) -> None:
+        self._scope = scope
+        self._lease = lease
+        self._limits = limits
+        self._sequence = 0
+        self._number = 0
+        self._expires_at = 0.0
+        self._start(NO_DAY)
+
+    def _start(self, day: int) -> None:
+        self.day = day
+        self.held = NOTHING
+        self.used = NOTHING
+        self.count: Count | None = None
+        self._reported = NOTHING
+        self._under_way: dict[int, Amounts] = {}
+
+    @property
+    def rest(self) -> Amounts:
+        """What is held and not spent."""
+        return (self.held - self.used).at_least(NOTHING)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no reservation waits for its settling."""
+        return not self._under_way
+
+    def has(self, amounts: Amounts, *, now: float) -> bool:
+        """Whether this may be spent without asking the store."""
+        return now < self._expires_at and self.rest.covers(self._limited(amounts))
+
+    def spend(self, amounts: Amounts) -> Reservation:
+        """Take what `has` said is there."""
+        self._number += 1
+        self.used += amounts
+        self._under_way[self._number] = amounts
+        return Reservation(self._number, amounts)
+
+    def spend_alone(self, amounts: Amounts, *, day: int) -> Reservation | str:
+        """Take it as if this sidecar were the only one, or say which limit is too low.
+
+        `day` is today by this machine's clock.
+        """
+        if day > self.day:
+            self._start(day)
+        return self._limits.short(self.used + amounts) or self.spend(amounts)
+
+    def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
+        """Replace a bound by what was billed.
+
+        A second settling changes nothing, nor does one of a day that is over.
+        """
+        bound = self._under_way.pop(reservation.number, None)
+        if bound is not None:
+            self.used += cost - bound
+
+    def claim(self, amounts: Amounts, *, ahead: int) -> Claim:
+        """Ask for what is missing to spend this, and if possible `ahead` times as much."""
+        limited = self._limited(amounts)
+        missing = (limited - self.rest).at_least(NOTHING)
+        return self._claim(need=missing, want=(limited.times(ahead) - self.rest).at_least(missing))
+
+    def report(self) -> Claim:
+        """Say what was spent; keep the rest."""
+        return self._claim(need=NOTHING, want=NOTHING)
+
+    def give_back(self) -> Claim:
+        """Let go of the rest: at once, as the store may do so at any time from now on."""
+        self.held = self.used
+        return self._claim(need=NOTHING, want=NOTHING)
+
+    def enter(self, count: Count, *, asked_at: float, spent: Amounts) -> None:
+        """Book the answer to the last claim, which was sent at `asked_at` and said `spent`.
+
+        The day ends by the store's clock. Counted from the moment of asking it ends here no later
+        than there, however long the answer took.
+        """
+        if count.day != self.day:
+            self._start(count.day)
+            spent = NOTHING
+        self.held = count.held
+        self.count = count
+        self._reported = spent
+        self._expires_at = asked_at + count.day_ends_in_seconds
+
+    def policy_used(self) -> Amounts:
+        """What the whole policy has spent, as far as this sidecar knows."""
+        before = self.count.spent if self.count else NOTHING
+        return before + self.used - self._reported
+
+    def policy_reserved(self) -> Amounts:
+        """What is counted and, as far as this sidecar knows, not spent."""
+        counted = self.count.counted if self.count else NOTHING
+        return (counted.at_least(self.used) - self.policy_used()).at_least(NOTHING)
+
+    def _limited(self, amounts: Amounts) -> Amounts:
+        # Tokens without a limit are only counted. Calls without one are still drawn in grants, so
+        # that the store hears of them.
+        return Amounts(amounts.calls, 0 if self._limits.tokens is None else amounts.tokens)
+
+    def _claim(self, *, need: Amounts, want: Amounts) -> Claim:
+        self._sequence += 1
+        count = self.count
+        return Claim(
+            scope=self._scope,
+            lease=self._lease,
+            sequence=self._sequence,
+            day=self.day,
+            limits=self._limits,
+            floor=self.held.at_least(self.used),
+            spent=self.used,
+            need=need,
+            want=want,
+            seen=Seen(
+                incarnation=count.incarnation,
+                revision=count.revision,
+                counted=count.counted,
+            )
+            if count
+            else Seen(),
+        )

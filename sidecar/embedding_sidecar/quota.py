@@ -1,0 +1,271 @@
+"""The policy's day: how many calls and tokens its pods may still spend.
+
+A call is counted in the store before it is made; see `leases` for how, and decision 005 for why.
+The day is UTC by the store's clock. A call belongs to the day it was reserved in.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal, Protocol
+
+from embedding_contract import document
+from embedding_sidecar import errors
+from embedding_sidecar.leases import (
+    DAY_SECONDS,
+    GRANT_CALLS,
+    NOTHING,
+    Amounts,
+    Claim,
+    Count,
+    Ledger,
+    Limits,
+    Reservation,
+)
+
+AWAY_SECONDS: Final = 1.0
+"""How long a store that did not answer is left alone, so that not every request waits for it."""
+IDLE_SECONDS: Final = 10.0
+"""A sidecar that spent nothing for this long gives its rest back, for other pods to spend."""
+DURABILITY_SECONDS: Final = 60.0
+"""How often the store is asked whether it keeps what it acknowledges."""
+
+_log = logging.getLogger(__name__)
+
+InexactReason = Literal["", "NoSharedStore", "StoreMayForget", "StoreAway"]
+
+
+class Store(Protocol):
+    """What the pods of a policy count in. Both raise errors.StoreAway."""
+
+    async def claim(self, claim: Claim) -> Count:
+        """Carry a claim out, if it is newer than the last one of its lease, and tell the count."""
+        ...
+
+    async def durability(self) -> str:
+        """Why acknowledged writes may get lost; empty where they are kept."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The day so far.
+
+    `used` is calls made by all pods, as last heard of them; `reserved` is counted beyond that: held
+    by pods that may still spend it, or lost with pods that died. A limit of None is no limit.
+    `exact_reason` is empty where the limit holds exactly; `exact_text` says it in a sentence.
+    """
+
+    daily_requests: int | None
+    used: int
+    reserved: int
+    daily_tokens: int | None
+    tokens_used: int
+    reset_at: datetime
+    exact_reason: InexactReason
+    exact_text: str
+
+    @property
+    def exact(self) -> bool:
+        """Whether the limit is never exceeded, whatever happens to pods."""
+        return not self.exact_reason
+
+
+class Quota:
+    """One sidecar's share in the policy's day.
+
+    `clock` must never go back; what it shows while the machine sleeps only decides to which day a
+    call is counted. `wall_clock` serves where no store tells the day.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: document.Quota,
+        scope: str,
+        store: Store | None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._limits = Limits(limits.daily_requests, limits.daily_tokens)
+        self._store = store
+        self._clock = clock
+        self._wall_clock = wall_clock
+        # Without a limit there is nothing that an unreachable store could protect.
+        self._may_go_alone = store is None or not limits.deny_on_store_loss or self._limits.open
+        self._ledger = Ledger(scope=scope, lease=secrets.token_hex(8), limits=self._limits)
+        self._lock = asyncio.Lock()
+        self._away_until = float("-inf")
+        self._away = False
+        self._durability = "the store has not answered yet"
+        self._durability_until = float("-inf")
+        self._spent_at = float("-inf")
+        self._returning: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def reserve(self, *, tokens: int) -> Reservation:
+        """Set aside one call and at most this many tokens.
+
+        Raises:
+            errors.QuotaExhausted: the day has not that much left.
+            errors.Unavailable: `quota_store_unavailable`: only the store knows, and it is away.
+        """
+        amounts = Amounts(1, tokens)
+        self._spent_at = self._clock()
+        if self._ledger.has(amounts, now=self._spent_at):
+            return self._ledger.spend(amounts)
+        async with self._lock:
+            return await self._reserve_of_store(amounts)
+
+    async def _reserve_of_store(self, amounts: Amounts) -> Reservation:
+        # More than once where midnight came between.
+        while not self._ledger.has(amounts, now=self._clock()):
+            claim = self._ledger.claim(amounts, ahead=1 if self._closed else GRANT_CALLS)
+            count = await self._ask(claim)
+            if count is None:
+                return self._reserve_alone(amounts)
+            if count.short:
+                raise self._exhausted(count.short)
+        self._watch()
+        return self._ledger.spend(amounts)
+
+    def _reserve_alone(self, amounts: Amounts) -> Reservation:
+        if not self._may_go_alone:
+            raise errors.Unavailable(
+                "The store that counts this policy's calls does not answer, and what it granted "
+                "before is spent.",
+                code="quota_store_unavailable",
+                retry_after_seconds=AWAY_SECONDS,
+            )
+        reservation = self._ledger.spend_alone(amounts, day=self._today())
+        if isinstance(reservation, str):
+            raise self._exhausted(reservation)
+        return reservation
+
+    async def settle(self, reservation: Reservation, *, billed: bool, tokens: int) -> None:
+        """Say what a call came to: the tokens billed, or that it was not billed at all.
+
+        Where that is unknown it was billed. Never raises, and a second time changes nothing.
+        """
+        self._ledger.settle(reservation, cost=Amounts(1, tokens) if billed else NOTHING)
+        if self._closed:
+            await self._give_back()
+
+    async def state(self) -> State:
+        """The day so far, by the store where it answers, else by what was last heard."""
+        async with self._lock:
+            await self._ask(self._ledger.report())
+            await self._check_durability()
+        used, day = self._ledger.policy_used(), max(self._ledger.day, self._day_if_unknown())
+        reason, text = self._inexact()
+        return State(
+            daily_requests=self._limits.calls,
+            used=used.calls,
+            reserved=self._ledger.policy_reserved().calls,
+            daily_tokens=self._limits.tokens,
+            tokens_used=used.tokens,
+            reset_at=_midnight_after(day),
+            exact_reason=reason,
+            exact_text=text,
+        )
+
+    async def close(self) -> None:
+        """Give the rest back. What is still under way is settled, and given back, after."""
+        self._closed = True
+        if self._returning is not None:
+            self._returning.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._returning
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        async with self._lock:
+            if await self._ask(self._ledger.give_back()) is None and self._store is not None:
+                _log.warning("quota: calls could not be given back, they stay counted today")
+
+    def _watch(self) -> None:
+        if not self._closed and (self._returning is None or self._returning.done()):
+            self._returning = asyncio.create_task(self._return_when_idle())
+
+    async def _return_when_idle(self) -> None:
+        left = IDLE_SECONDS
+        while left > 0:
+            await asyncio.sleep(left)  # noqa: ASYNC110 - it waits for time to pass, not for an event
+            left = self._spent_at + IDLE_SECONDS - self._clock()
+        await self._give_back()
+
+    async def _ask(self, claim: Claim) -> Count | None:
+        """The store's answer, booked; None where there is no store or it is away."""
+        asked_at = self._clock()
+        if self._store is None or asked_at < self._away_until:
+            return None
+        try:
+            count = await self._store.claim(claim)
+        except errors.StoreAway as cause:
+            self._missed(str(cause))
+            return None
+        if count.day < self._ledger.day:
+            self._missed("its clock went back to a day that is over")
+            return None
+        if self._away:
+            _log.info("quota: the store answers again")
+        self._away = False
+        self._ledger.enter(count, asked_at=asked_at, spent=claim.spent)
+        return count
+
+    async def _check_durability(self) -> None:
+        now = self._clock()
+        if self._store is None or self._away or now < self._durability_until:
+            return
+        try:
+            self._durability = await self._store.durability()
+        except errors.StoreAway as cause:
+            self._missed(str(cause))
+            return
+        self._durability_until = now + DURABILITY_SECONDS
+
+    def _missed(self, cause: str) -> None:
+        if not self._away:
+            _log.warning("quota: the store is away: %s", cause)
+        self._away = True
+        self._away_until = self._clock() + AWAY_SECONDS
+        # Whoever answers next may be another one.
+        self._durability_until = float("-inf")
+
+    def _inexact(self) -> tuple[InexactReason, str]:
+        if self._store is None:
+            return "NoSharedStore", "No Redis is configured: every pod counts alone."
+        if self._away:
+            consequence = (
+                "this pod counts alone" if self._may_go_alone else "only granted calls are spent"
+            )
+            return "StoreAway", f"Redis does not answer: {consequence}."
+        if self._ledger.count is not None and self._ledger.count.forgot:
+            return "StoreMayForget", "Redis has forgotten calls of today; what pods knew is back."
+        if self._durability:
+            return "StoreMayForget", f"Redis may forget counted calls: {self._durability}."
+        return "", "Every call is counted in Redis before it is made."
+
+    def _exhausted(self, short: str) -> errors.QuotaExhausted:
+        reset_at = _midnight_after(self._ledger.day)
+        limit = self._limits.calls if short == "calls" else self._limits.tokens
+        return errors.QuotaExhausted(
+            f"This policy's {limit} {short} a day are used up, or what is left of them is less "
+            f"than this request needs. They are available again at {reset_at:%Y-%m-%dT%H:%M:%SZ}.",
+            reset_at=reset_at,
+        )
+
+    def _today(self) -> int:
+        return int(self._wall_clock() // DAY_SECONDS)
+
+    def _day_if_unknown(self) -> int:
+        return self._today() if self._store is None or self._away else self._ledger.day
+
+
+def _midnight_after(day: int) -> datetime:
+    return datetime.fromtimestamp((day + 1) * DAY_SECONDS, tz=UTC)

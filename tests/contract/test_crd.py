@@ -1,0 +1,244 @@
+"""The resource, as a real API server takes it, and as the operator and the sidecar read it."""
+
+import copy
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from embedding_contract import document
+from embedding_operator import errors, policy
+from tests.conftest import CRD
+from tests.parts.kubectl import KubectlError
+
+CASES = Path(__file__).parent / "cases"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+BAD = sorted((CASES / "bad").glob("*.yaml"))
+GOOD = sorted((CASES / "good").glob("*.yaml"))
+BY_API_SERVER = re.compile(r"# expect: (?P<message>.+)")
+BY_OPERATOR = re.compile(r"# condition: Accepted=False (?P<reason>\w+): (?P<message>.+)")
+READ_BY_SELECTION = ("podSelector", "sidecar.resources")
+
+
+def first_line(case: Path) -> str:
+    return case.read_text(encoding="utf-8").partition("\n")[0]
+
+
+REFUSED = [case for case in BAD if BY_API_SERVER.fullmatch(first_line(case))]
+ADMITTED = [case for case in BAD if BY_OPERATOR.fullmatch(first_line(case))]
+
+
+def stem(case: Path) -> str:
+    return case.stem
+
+
+def admitted(api_server, namespace, case: Path):
+    """The policy as it stands in the API server, defaults filled in."""
+    api_server("create", "-n", namespace, "--validate=strict", "-f", str(case))
+    name = yaml.safe_load(case.read_text(encoding="utf-8"))["metadata"]["name"]
+    return api_server.get("embeddingpolicy", name, "-n", namespace)
+
+
+def test_every_bad_case_says_who_refuses_it():
+    assert sorted(REFUSED + ADMITTED) == BAD
+    assert len(REFUSED) >= 25
+    assert len(GOOD) >= 10
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("case", REFUSED, ids=stem)
+def test_the_api_server_refuses_a_bad_policy_and_says_why(api_server, case):
+    expected = BY_API_SERVER.fullmatch(first_line(case))
+    assert expected is not None
+    with pytest.raises(KubectlError) as refusal:
+        api_server(
+            "create", "--dry-run=server", "--validate=strict", "-n", "default", "-f", str(case)
+        )
+    # In a Status the API server quotes quotes.
+    assert expected["message"] in refusal.value.said.replace('\\"', '"')
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("case", ADMITTED, ids=stem)
+def test_the_operator_refuses_what_only_it_can_know(api_server, namespace, case):
+    expected = BY_OPERATOR.fullmatch(first_line(case))
+    assert expected is not None
+    read = policy.parse(admitted(api_server, namespace, case))
+    with pytest.raises(errors.InvalidPolicy) as refusal:
+        policy.to_document(read)
+    assert refusal.value.reason == expected["reason"]
+    assert expected["message"] in str(refusal.value)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("case", GOOD, ids=stem)
+def test_the_sidecar_reads_the_document_of_a_good_policy(api_server, namespace, case):
+    made = policy.to_document(policy.parse(admitted(api_server, namespace, case)))
+    assert document.parse(document.dump(made)) == made
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("example", ["self-hosted", "openai-voyage"])
+def test_an_example_is_a_good_policy(api_server, namespace, tmp_path, example):
+    shown = yaml.safe_load((EXAMPLES / example / "policy.yaml").read_text(encoding="utf-8"))
+    shown["metadata"]["namespace"] = namespace
+    case = tmp_path / "policy.yaml"
+    case.write_text(yaml.safe_dump(shown), encoding="utf-8")
+    policy.to_document(policy.parse(admitted(api_server, namespace, case)))
+
+
+@pytest.mark.cluster
+def test_what_nobody_wrote_has_its_default(api_server, namespace):
+    read = policy.parse(admitted(api_server, namespace, CASES / "good" / "smallest.yaml"))
+    defaults = document.PolicyDocument(
+        namespace=namespace,
+        name="good",
+        providers=policy.to_document(read).providers,
+    )
+    assert policy.to_document(read) == defaults
+    assert read.vault_service_account == "embedding-vault"
+    assert read.alerts_enabled
+
+
+@pytest.mark.cluster
+def test_limits_may_be_lifted_after_the_default_was_stored(api_server, namespace):
+    admitted(api_server, namespace, CASES / "good" / "smallest.yaml")
+    api_server("apply", "-n", namespace, "-f", str(CASES / "good" / "smallest.yaml"))
+    api_server("apply", "-n", namespace, "-f", str(CASES / "good" / "unlimited.yaml"))
+    read = policy.parse(api_server.get("embeddingpolicy", "good", "-n", namespace))
+    assert read.quota.requests is None
+    assert read.quota.tokens == 1_000_000
+
+
+@pytest.mark.cluster
+def test_kubectl_shows_what_matters(api_server, namespace):
+    admitted(api_server, namespace, CASES / "good" / "smallest.yaml")
+    status = {
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "False",
+                "reason": "VaultSealed",
+                "message": "secret/shop",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }
+        ],
+        "provider": "OpenAICompatible/e5",
+        "quota": {"used": 5, "limit": 10, "summary": "5/10"},
+        "pods": {"summary": "1/2"},
+    }
+    patch = yaml.safe_dump({"status": status})
+    command = ("patch", "embpol", "good", "-n", namespace, "--subresource=status", "--type=merge")
+    api_server(*command, "-p", patch)
+    header, row = api_server("get", "embpol", "good", "-n", namespace).splitlines()
+    assert header.split() == ["NAME", "READY", "REASON", "PROVIDER", "QUOTA", "PODS", "AGE"]
+    assert row.split()[:-1] == [
+        "good",
+        "False",
+        "VaultSealed",
+        "OpenAICompatible/e5",
+        "5/10",
+        "1/2",
+    ]
+
+
+def schema_of(section):
+    definition = yaml.safe_load(CRD.read_text(encoding="utf-8"))
+    version = definition["spec"]["versions"][0]
+    return version["schema"]["openAPIV3Schema"]["properties"][section]
+
+
+def fields(schema, path):
+    """Every field with its path; `[]` stands for any item, `*` for any key."""
+    for name, field in schema.get("properties", {}).items():
+        yield f"{path}.{name}", field
+        yield from fields(field, f"{path}.{name}")
+    for inner, mark in (("items", "[]"), ("additionalProperties", ".*")):
+        if inner in schema:
+            yield f"{path}{mark}", schema[inner]
+            yield from fields(schema[inner], f"{path}{mark}")
+
+
+SPEC = dict(fields(schema_of("spec"), "spec"))
+STATUS = dict(fields(schema_of("status"), "status"))
+
+
+@pytest.mark.parametrize("path", [*SPEC, *STATUS])
+def test_every_field_is_bounded_and_explained(path):
+    field = {**SPEC, **STATUS}[path]
+    if not path.endswith(("[]", "*")):
+        assert field["description"]
+    if field.get("x-kubernetes-int-or-string"):
+        assert {"pattern", "maxLength", "minimum", "maximum"} <= field.keys()
+        return
+    match field["type"]:
+        case "array":
+            assert "maxItems" in field
+            assert "x-kubernetes-list-type" in field
+        case "string":
+            assert "maxLength" in field or "enum" in field
+        case "integer":
+            assert "minimum" in field
+            # Only people are kept within bounds; a status says what there is.
+            assert "maximum" in field or path in STATUS
+        case "object" if "additionalProperties" in field:
+            assert "maxProperties" in field
+
+
+def leaves(value, path=()):
+    """Paths, as keys and indices, of everything in a spec that is neither list nor object."""
+    items = enumerate(value) if isinstance(value, list) else value.items()
+    for key, inner in items:
+        if isinstance(inner, dict | list):
+            yield from leaves(inner, (*path, key))
+        else:
+            yield (*path, key)
+
+
+def in_words(path) -> str:
+    text = "".join("[]" if isinstance(key, int) else f".{key}" for key in path)
+    return text.lstrip(".")
+
+
+def specs_of_good_cases():
+    return [yaml.safe_load(case.read_text(encoding="utf-8"))["spec"] for case in GOOD]
+
+
+def test_good_cases_use_every_field_there_is():
+    used = {f"spec.{in_words(path)}" for spec in specs_of_good_cases() for path in leaves(spec)}
+    used = {re.sub(r"(matchLabels|labels)\..+", r"\1.*", path) for path in used}
+    parents = {path[: mark.start()] for path in SPEC for mark in re.finditer(r"\.|\[", path)}
+    assert SPEC.keys() - parents - used == set()
+
+
+def everything():
+    case = yaml.safe_load((CASES / "good" / "everything.yaml").read_text(encoding="utf-8"))
+    case["metadata"]["namespace"] = "shop"
+    return case
+
+
+EVERY_LEAF = [
+    path
+    for path in leaves(everything()["spec"])
+    if not in_words(path).startswith(READ_BY_SELECTION)
+]
+
+
+def another(value):
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    return {"Deny": "Allow"}.get(value, f"{value}x")
+
+
+@pytest.mark.parametrize("path", EVERY_LEAF, ids=in_words)
+def test_no_field_is_ignored_by_the_operator(path):
+    """Another value makes another policy, so each field of the resource is read."""
+    changed = copy.deepcopy(everything())
+    parent = changed["spec"]
+    for key in path[:-1]:
+        parent = parent[key]
+    parent[path[-1]] = another(parent[path[-1]])
+    assert policy.parse(changed) != policy.parse(everything())

@@ -64,6 +64,7 @@ class Cluster:
     def __init__(self, client: Any) -> None:
         self._client = client
         self._served: dict[Kind, tuple[float, bool]] = {}
+        self._version: tuple[float, tuple[int, int]] | None = None
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """An object; None where there is none."""
@@ -138,9 +139,12 @@ class Cluster:
         return known
 
     def version(self) -> tuple[int, int]:
-        """Major and minor of the API server."""
-        _, body = self._call("GET", "/version")
-        return int(body["major"]), int("".join(filter(str.isdigit, body["minor"])))
+        """Major and minor of the API server; asked again every 30 s."""
+        if self._version is None or time.monotonic() - self._version[0] > DISCOVERY_SECONDS:
+            _, body = self._call("GET", "/version")
+            digits = "".join(filter(str.isdigit, body["minor"]))  # some servers say 29+
+            self._version = (time.monotonic(), (int(body["major"]), int(digits)))
+        return self._version[1]
 
     def _pages(self, kind: Kind, namespace: str | None, selector: str) -> Iterator[Object]:
         token = ""

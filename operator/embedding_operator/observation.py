@@ -48,12 +48,6 @@ class Wanted:
     token: str
 
 
-def selector(pod_selector: Object) -> str:
-    """The part of a LabelSelector that narrows a list at the server; the rest is checked here."""
-    wanted = pod_selector.get("matchLabels") or {}
-    return ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))
-
-
 def coverage(
     *,
     name: str,

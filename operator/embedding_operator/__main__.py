@@ -1,0 +1,176 @@
+"""The command line, and the one place where the operator is put together.
+
+embedding-operator run                                   in a cluster, or against a kubeconfig
+embedding-operator render FILE [--document] [--namespace NS]   what a policy would become
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import kopf
+
+from embedding_operator import (
+    cluster,
+    errors,
+    events,
+    handlers,
+    injector,
+    metrics,
+    preview,
+    reconcile,
+    settings,
+    sidecars,
+    vault,
+    workqueue,
+)
+
+_LOG = logging.getLogger("embedding_operator")
+USAGE_EXIT = 2
+
+
+def main() -> int:
+    """Run the command line; the exit code."""
+    parser = argparse.ArgumentParser(prog="embedding-operator", description="EmbeddingPolicy")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run_command = commands.add_parser("run", help="reconcile policies until told to stop")
+    run_command.set_defaults(run=lambda _: _run())
+    render = commands.add_parser("render", help="print every object a policy would become")
+    render.add_argument("file", type=Path, metavar="FILE")
+    render.add_argument("--document", action="store_true", help="only the sidecar's document")
+    render.add_argument("--namespace", default="default", help="where the file names none")
+    render.set_defaults(run=_render)
+    options = parser.parse_args()
+    code: int = options.run(options)
+    return code
+
+
+def _render(options: argparse.Namespace) -> int:
+    try:
+        policies = preview.read(options.file, namespace=options.namespace)
+        shown = preview.documents(policies) if options.document else preview.objects(policies)
+    except errors.InvalidPolicy as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command line tool
+        return 1
+    sys.stdout.write(shown)
+    return 0
+
+
+def _run() -> int:
+    try:
+        chosen = settings.read(os.environ)
+        api = cluster.connect()
+    except (settings.InvalidSetting, errors.Denied) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
+        return USAGE_EXIT
+    _configure_logging(chosen.log_level)
+    measured = metrics.Metrics()
+    measured.serve(chosen.metrics_port)
+    queue = workqueue.WorkQueue()
+    reconciler = reconcile.Reconciler(
+        objects=api,
+        store=_store(chosen, api, measured),
+        asks=sidecars.Sidecars(),
+        events=events.Events(creates=api),
+        sidecar=_sidecar(chosen),
+        poll_seconds=chosen.vault.poll_seconds if chosen.vault else chosen.resync_seconds,
+        drifted=measured.drifted,
+    )
+    workqueue.work(queue, _measured(reconciler, measured, queue), workers=chosen.workers)
+    stopping = threading.Event()
+    threading.Thread(
+        target=_resync, args=(queue, api, chosen.resync_seconds, stopping), daemon=True
+    ).start()
+    try:
+        asyncio.run(_watch(queue, chosen))
+    finally:
+        stopping.set()
+        queue.close()
+    return 0
+
+
+async def _watch(queue: workqueue.WorkQueue, chosen: settings.Settings) -> None:
+    await kopf.operator(
+        registry=handlers.registry(queue),
+        settings=handlers.settings(),
+        standalone=True,
+        clusterwide=True,
+        liveness_endpoint=f"http://0.0.0.0:{chosen.health_port}/healthz",
+    )
+
+
+def _resync(
+    queue: workqueue.WorkQueue,
+    api: cluster.Cluster,
+    resync_seconds: float,
+    stopping: threading.Event,
+) -> None:
+    """Look at every policy now and then: at pods that were missed, whatever no event told."""
+    while not stopping.wait(resync_seconds):
+        try:
+            policies = api.find(cluster.POLICY)
+        except errors.OperatorError as error:
+            _LOG.warning("resync: %s", error)
+            continue
+        for number, policy in enumerate(policies):
+            metadata = policy["metadata"]
+            # Spread over the period, so that the API server sees a stream and not a wave.
+            after_seconds = resync_seconds * number / (2 * len(policies))
+            key = workqueue.Key(metadata["namespace"], metadata["name"])
+            queue.add(key, after_seconds=after_seconds)
+
+
+def _measured(
+    do: Callable[[workqueue.Key], float | None],
+    measured: metrics.Metrics,
+    queue: workqueue.WorkQueue,
+) -> Callable[[workqueue.Key], float | None]:
+    def run(key: workqueue.Key) -> float | None:
+        started = time.monotonic()
+        result = "failed"
+        try:
+            again = do(key)
+            result = "ok"
+        finally:
+            measured.reconciled(result=result, seconds=time.monotonic() - started)
+            measured.queued(len(queue))
+        return again
+
+    return run
+
+
+def _store(
+    chosen: settings.Settings, api: cluster.Cluster, measured: metrics.Metrics
+) -> vault.Vault | None:
+    if chosen.vault is None:
+        return None
+    return vault.Vault(
+        settings=chosen.vault, rules=chosen.rules, tokens=api, observe=measured.vault_asked
+    )
+
+
+def _sidecar(chosen: settings.Settings) -> injector.Sidecar:
+    return injector.Sidecar(
+        image=chosen.sidecar_image,
+        pull_policy=chosen.sidecar_image_pull_policy,
+        resources=chosen.sidecar_resources,
+    )
+
+
+def _configure_logging(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # These quote request and response bodies at their debug level.
+    for name in ("urllib3", "kubernetes", "hvac", "httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""The resource's definition, as this program carries it: defaults and checks without a cluster.
+
+An API server does the same and more (it also evaluates the CEL rules); this is for `render`, which
+works on a file.
+"""
+
+import copy
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from embedding_contract import names
+from embedding_operator import errors
+
+FILE = "embeddingpolicies.yaml"
+
+
+def load() -> dict[str, Any]:
+    """The CustomResourceDefinition: from the installed package, or from the source tree."""
+    packaged = resources.files("embedding_operator") / "crds" / FILE
+    source = Path(__file__).parents[2] / "crds" / FILE
+    text = packaged.read_text("utf-8") if packaged.is_file() else source.read_text("utf-8")
+    parsed: dict[str, Any] = yaml.safe_load(text)
+    return parsed
+
+
+def admit(raw: Any) -> dict[str, Any]:
+    """A policy as an API server would store it: checked against the schema, defaults filled in.
+
+    Raises:
+        errors.InvalidPolicy: it is no EmbeddingPolicy, or a field is not what the schema admits.
+    """
+    if not isinstance(raw, dict) or raw.get("kind") != names.KIND:
+        raise errors.InvalidPolicy("kind", f"must be {names.KIND}")
+    if raw.get("apiVersion") != names.API_VERSION:
+        raise errors.InvalidPolicy("apiVersion", f"must be {names.API_VERSION}")
+    metadata = raw.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        raise errors.InvalidPolicy("metadata.name", "is missing")
+    schema = load()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    admitted = copy.deepcopy(raw)
+    _fill(admitted, schema)
+    validator = jsonschema.Draft202012Validator(_closed(schema))
+    for error in sorted(
+        validator.iter_errors(admitted), key=lambda found: list(map(str, found.path))
+    ):
+        path = "".join(
+            f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path
+        )
+        raise errors.InvalidPolicy(path.removeprefix("."), error.message)
+    return admitted
+
+
+def _fill(value: Any, schema: dict[str, Any]) -> None:
+    """Structural defaulting: a default is filled in where its parent is there."""
+    if isinstance(value, dict):
+        for key, field in schema.get("properties", {}).items():
+            if key not in value and "default" in field:
+                value[key] = copy.deepcopy(field["default"])
+            if key in value:
+                _fill(value[key], field)
+    elif isinstance(value, list):
+        for item in value:
+            _fill(item, schema.get("items", {}))
+
+
+def _closed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema as JSON Schema: unknown fields are refused, as `kubectl` refuses them."""
+    made = {key: it for key, it in schema.items() if not key.startswith(("x-", "format"))}
+    if schema.get("x-kubernetes-int-or-string"):
+        return {"type": ["integer", "string"]}
+    if "properties" in schema:
+        made["properties"] = {key: _closed(field) for key, field in schema["properties"].items()}
+        made["additionalProperties"] = False
+    if isinstance(schema.get("additionalProperties"), dict):
+        made["additionalProperties"] = _closed(schema["additionalProperties"])
+    if "items" in schema:
+        made["items"] = _closed(schema["items"])
+    if schema.get("type") == "object" and "properties" not in made:
+        made.setdefault("additionalProperties", True)
+    return made

@@ -1,0 +1,73 @@
+"""`embedding-operator render`: every object a policy would become, without a cluster."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from embedding_contract import document, names
+from embedding_operator import definition, errors, policy
+from embedding_operator.render import configmaps, monitoring, secrets
+
+
+def read(file: Path, *, namespace: str) -> list[policy.EmbeddingPolicy]:
+    """The policies of a YAML file.
+
+    Raises:
+        errors.InvalidPolicy: the file holds none, or one cannot be carried out.
+    """
+    try:
+        objects = [it for it in yaml.safe_load_all(file.read_text(encoding="utf-8")) if it]
+    except OSError as error:
+        raise errors.InvalidPolicy(str(file), str(error.strerror)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise errors.InvalidPolicy(str(file), f"is no YAML: {error}") from None
+    if not objects:
+        raise errors.InvalidPolicy(str(file), "holds no object")
+    return [_policy(raw, namespace=namespace) for raw in objects]
+
+
+def documents(policies: list[policy.EmbeddingPolicy]) -> str:
+    """The sidecars' documents."""
+    return "".join(document.dump(policy.to_document(wanted)) for wanted in policies)
+
+
+def objects(policies: list[policy.EmbeddingPolicy]) -> str:
+    """All objects as YAML, in the order in which they are applied; secrets are placeholders."""
+    rendered = [made for wanted in policies for made in _objects(wanted)]
+    return yaml.safe_dump_all(rendered, sort_keys=False)
+
+
+def _policy(raw: Any, *, namespace: str) -> policy.EmbeddingPolicy:
+    admitted = definition.admit(raw)
+    admitted["metadata"].setdefault("namespace", namespace)
+    return policy.parse(admitted)
+
+
+def _objects(wanted: policy.EmbeddingPolicy) -> list[dict[str, Any]]:
+    values = {key: f"<{_told(it)}>".encode() for key, it in policy.references(wanted).items()}
+    values[names.SECRET_API_TOKEN] = b"<a random token>"
+    made = [
+        configmaps.environment(wanted),
+        _readable(secrets.owned(wanted, values)),
+        configmaps.policy_document(wanted, policy.to_document(wanted)),
+    ]
+    for entry in wanted.secrets:
+        where = f"{entry.mount}/{entry.path}"
+        keys = entry.keys or {"*": "*"}
+        held = {name: f"<key {key} of Vault path {where}>".encode() for key, name in keys.items()}
+        made.append(_readable(secrets.synced(wanted, entry.name, held)))
+    if wanted.alerts_enabled:
+        made += [monitoring.prometheus_rule(wanted), monitoring.pod_monitor(wanted)]
+    return made
+
+
+def _readable(secret: dict[str, Any]) -> dict[str, Any]:
+    """A Secret whose placeholders can be read."""
+    values = secrets.decode(secret)
+    rest = {key: it for key, it in secret.items() if key != "data"}
+    return {**rest, "stringData": {key: it.decode() for key, it in values.items()}}
+
+
+def _told(reference: policy.Reference) -> str:
+    return reference.value if isinstance(reference, policy.Literal) else str(reference)

@@ -195,7 +195,7 @@ class Quota:
     async def _return_when_idle(self) -> None:
         left = IDLE_SECONDS
         while left > 0:
-            await asyncio.sleep(left)  # noqa: ASYNC110 - it waits for time to pass, not for an event
+            await asyncio.sleep(left)
             left = self._spent_at + IDLE_SECONDS - self._clock()
         await self._give_back()
 

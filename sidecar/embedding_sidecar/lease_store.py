@@ -1,0 +1,199 @@
+"""The leases of a policy's day in Redis: one hash a day, one script, which runs alone.
+
+Fields: `calls`, `tokens` (counted), `spent_calls`, `spent_tokens` (as their holders said),
+`revision`, `incarnation`, `forgot`, and for each lease `lease:ID` with its sequence, calls, tokens,
+spent calls and spent tokens. The day is UTC by Redis's own clock; its hash stays for two days.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import redis.asyncio
+import redis.exceptions
+
+from embedding_sidecar import errors
+from embedding_sidecar.leases import DAY_SECONDS, Amounts, Claim, Count
+
+PREFIX: Final = "aos:embedding:quota:"
+BUDGET_SECONDS: Final = 1.0
+"""How long a claim may take. Redis answers in a millisecond, but may have to wait for a disk."""
+NEAR_THE_LIMIT: Final = 16
+"""A claim gets this part of what is left at most, or what it needs: the last calls one by one."""
+KEPT_SECONDS: Final = 2 * DAY_SECONDS
+
+_LIMITS: Final = ("calls", "tokens")
+_NEEDED: Final = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "always"}
+
+_CLAIM: Final = """
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local day = math.floor(time[1] / 86400)
+local key = KEYS[1] .. ':' .. day
+
+local lease, sequence, their_day = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local limit = {tonumber(ARGV[4]), tonumber(ARGV[5])}
+local floor = {tonumber(ARGV[6]), tonumber(ARGV[7])}
+local spent = {tonumber(ARGV[8]), tonumber(ARGV[9])}
+local need = {tonumber(ARGV[10]), tonumber(ARGV[11])}
+local want = {tonumber(ARGV[12]), tonumber(ARGV[13])}
+local seen_incarnation, seen_revision = ARGV[14], tonumber(ARGV[15])
+local seen = {tonumber(ARGV[16]), tonumber(ARGV[17])}
+local near = tonumber(ARGV[18])
+
+if their_day ~= day then
+  floor, spent, seen, seen_incarnation = {0, 0}, {0, 0}, {0, 0}, ''
+end
+
+local names = {'calls', 'tokens', 'spent_calls', 'spent_tokens', 'revision'}
+local read = redis.call('HMGET', key, unpack(names))
+local total = {tonumber(read[1] or 0), tonumber(read[2] or 0)}
+local total_spent = {tonumber(read[3] or 0), tonumber(read[4] or 0)}
+local revision = tonumber(read[5] or 0)
+local incarnation = redis.call('HGET', key, 'incarnation')
+local forgot = redis.call('HGET', key, 'forgot') or '0'
+
+local old, number = {-1, 0, 0, 0, 0}, 0
+for word in string.gmatch(redis.call('HGET', key, 'lease:' .. lease) or '', '%-?%d+') do
+  number = number + 1
+  old[number] = tonumber(word)
+end
+
+local function short_of(granted)
+  if granted[1] < need[1] then return 1 end
+  if granted[2] < need[2] then return 2 end
+  return 0
+end
+
+local function reply(held, granted)
+  return {sequence, day, (day + 1) * 86400000 - now_ms, held[1], held[2], short_of(granted),
+          total[1], total[2], total_spent[1], total_spent[2],
+          incarnation, revision, tonumber(forgot)}
+end
+
+-- Sent twice, or overtaken by a later one: nothing changes.
+if sequence <= old[1] then
+  local held = {old[2], old[3]}
+  return reply(held, {held[1] - floor[1], held[2] - floor[2]})
+end
+
+-- The lease is first brought to its floor, which the holder may have spent already.
+for i = 1, 2 do
+  total[i] = total[i] - old[1 + i] + floor[i]
+  total_spent[i] = total_spent[i] - old[3 + i] + spent[i]
+end
+if seen_incarnation ~= '' and (seen_incarnation ~= incarnation or seen_revision > revision) then
+  for i = 1, 2 do total[i] = math.max(total[i], seen[i]) end
+  revision = math.max(revision, seen_revision)
+  incarnation, forgot = false, '1'
+end
+incarnation = incarnation or (lease .. '.' .. sequence)
+revision = revision + 1
+
+local granted = {0, 0}
+for i = 1, 2 do
+  if limit[i] < 0 then
+    granted[i] = want[i]
+  else
+    local left = limit[i] - total[i]
+    if left >= need[i] then
+      granted[i] = math.min(want[i], math.max(need[i], math.floor(left / near)))
+    end
+  end
+end
+if short_of(granted) ~= 0 then granted = {0, 0} end
+local held = {floor[1] + granted[1], floor[2] + granted[2]}
+for i = 1, 2 do total[i] = total[i] + granted[i] end
+
+local function text(value) return string.format('%.0f', value) end
+redis.call('HSET', key,
+  'calls', text(total[1]), 'tokens', text(total[2]),
+  'spent_calls', text(total_spent[1]), 'spent_tokens', text(total_spent[2]),
+  'revision', text(revision), 'incarnation', incarnation, 'forgot', forgot,
+  'lease:' .. lease, text(sequence) .. ' ' .. text(held[1]) .. ' ' .. text(held[2]) .. ' '
+    .. text(spent[1]) .. ' ' .. text(spent[2]))
+redis.call('EXPIRE', key, ARGV[19])
+return reply(held, granted)
+"""
+
+
+class RedisStore:
+    """Claims, over a client made elsewhere with `decode_responses=False`."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+        self._claim = client.register_script(_CLAIM)
+
+    async def claim(self, claim: Claim) -> Count:
+        """Carry a claim out.
+
+        Raises:
+            errors.StoreAway: it may, or may not, be carried out, now or later.
+        """
+        arguments: list[str | int] = [
+            claim.lease,
+            claim.sequence,
+            claim.day,
+            *(
+                -1 if limit is None else limit
+                for limit in (claim.limits.calls, claim.limits.tokens)
+            ),
+            *(
+                number
+                for amounts in (claim.floor, claim.spent, claim.need, claim.want)
+                for number in (amounts.calls, amounts.tokens)
+            ),
+            claim.seen.incarnation,
+            claim.seen.revision,
+            claim.seen.counted.calls,
+            claim.seen.counted.tokens,
+            NEAR_THE_LIMIT,
+            KEPT_SECONDS,
+        ]
+        try:
+            async with asyncio.timeout(BUDGET_SECONDS):
+                # The tag keeps all days of a policy on one node of a Redis Cluster.
+                raw = await self._claim(keys=[f"{PREFIX}{{{claim.scope}}}"], args=arguments)
+        except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+            raise errors.StoreAway(type(error).__name__) from error
+        if raw[0] != claim.sequence:
+            raise errors.StoreAway("an answer to another question")
+        return Count(
+            day=raw[1],
+            day_ends_in_seconds=raw[2] / 1000,
+            held=Amounts(raw[3], raw[4]),
+            short=_LIMITS[raw[5] - 1] if raw[5] else "",
+            counted=Amounts(raw[6], raw[7]),
+            spent=Amounts(raw[8], raw[9]),
+            incarnation=raw[10].decode(),
+            revision=raw[11],
+            forgot=bool(raw[12]),
+        )
+
+    async def durability(self) -> str:
+        """Why acknowledged writes may get lost, by the settings of the Redis that answers.
+
+        Raises:
+            errors.StoreAway: it does not answer.
+        """
+        try:
+            async with asyncio.timeout(BUDGET_SECONDS):
+                found = await self._client.config_get(*_NEEDED)
+        except redis.exceptions.ResponseError:
+            return "it does not let its settings be read (CONFIG GET)"
+        except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+            raise errors.StoreAway(type(error).__name__) from error
+        return _lacking(found)
+
+
+def _lacking(found: Mapping[Any, Any]) -> str:
+    settings = {_text(name): _text(value) for name, value in found.items()}
+    return ", ".join(
+        f"{name} is {settings.get(name, 'unknown')}, not {needed}"
+        for name, needed in _NEEDED.items()
+        if settings.get(name) != needed
+    )
+
+
+def _text(raw: bytes | str) -> str:
+    return raw.decode() if isinstance(raw, bytes) else raw

@@ -24,6 +24,8 @@ from cluster.records import Record
 
 HOLDER = "node"
 """The process that holds the namespaces, in the cluster's record."""
+FIRST = "node-first"
+"""The first process in them, whose end is the end of all."""
 # The node has its own of these; what it reads from the cache must not lie there.
 _OWN_FOLDERS = (Path("/run"), Path("/var/lib"), Path("/var/log"))
 
@@ -72,6 +74,7 @@ def prepare(record: Record, authority: certificates.Authority) -> None:
     )
     said = record.log / f"{HOLDER}.log"
     control_plane.wait(record, "namespaces", lambda: said.read_text().endswith("ready\n"))
+    _record_first_process(record)
     _connect(record, network)
     name = record.name
     serving = authority.issue(f"system:node:{name}", hosts=[name, network.node])
@@ -100,9 +103,9 @@ def start(record: Record, programs: dict[str, Path]) -> None:
 
 def remove(record: Record) -> None:
     """Remove the node, in whatever state it is: one kill, and the kernel does the rest."""
-    if holder := record.processes.get(HOLDER):
-        processes.end([holder])
-    # Gone only once the last process of the node is.
+    # The first process is gone only after every other of its namespace: pid_namespaces(7).
+    held = [record.processes[name] for name in (HOLDER, FIRST) if name in record.processes]
+    processes.end(held)
     cgroups.remove(record.name)
     network = _network(record)
     if Path(f"/sys/class/net/{network.link}").exists():
@@ -147,6 +150,14 @@ def _inside(record: Record, command: Sequence[str | Path]) -> list[str]:
 
 def _launch_inside(record: Record, name: str, command: Sequence[str | Path]) -> None:
     control_plane.launch(record, name, _inside(record, command))
+
+
+def _record_first_process(record: Record) -> None:
+    holder = record.processes[HOLDER].pid
+    children = Path(f"/proc/{holder}/task/{holder}/children").read_text().split()
+    for first in filter(None, map(processes.identify, map(int, children))):
+        record.processes[FIRST] = first
+        record.save()
 
 
 def _connect(record: Record, network: Network) -> None:

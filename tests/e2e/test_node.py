@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import cluster
-from cluster import cgroups, images, records
+from cluster import cgroups, images, processes, records
 from tests.parts import kubectl
 
 pytestmark = pytest.mark.node
@@ -169,11 +169,12 @@ def _machine():
     }
 
 
-def _in_namespaces(inodes):
+def _in_namespace(name):
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if any((process / "ns" / kind).readlink() == name for kind, name in inodes.items()):
+            identity = processes.identify(int(process.name))
+            if (process / "ns" / "pid").readlink() == name and identity and identity.alive():
                 found.append((process / "cmdline").read_bytes())
     return found
 
@@ -188,12 +189,10 @@ class _Traces:
         self.name = name
         self.record = record
         self.network = record.network
-        namespaces = Path(f"/proc/{record.processes['node'].pid}/ns")
-        self.inodes = {
-            "net": (namespaces / "net").readlink(),
-            "mnt": (namespaces / "mnt").readlink(),
-            "pid": (namespaces / "pid_for_children").readlink(),
-        }
+        namespace = Path(f"/proc/{record.processes['node'].pid}/ns/pid_for_children")
+        self.pids = namespace.readlink()
+        # While it is held open, Linux gives its number to no other namespace.
+        self.held = os.open(namespace, os.O_RDONLY)
 
     def left(self):
         folder = str(self.record.folder)
@@ -202,7 +201,7 @@ class _Traces:
         every = ["ip", "-json", "route", "show", "table", "all"]
         routes = subprocess.run(every, check=True, capture_output=True, text=True).stdout
         return {
-            "processes": _in_namespaces(self.inodes)
+            "processes": _in_namespace(self.pids)
             + [i for i in self.record.processes.values() if i.alive()],
             "mounts": [line for line in mounts if folder in line],
             "link": Path("/sys/class/net", self.network.link).exists(),
@@ -215,6 +214,7 @@ class _Traces:
 
     def assert_none(self):
         left = self.left()
+        os.close(self.held)
         assert not any(left.values()), left
 
 

@@ -27,10 +27,10 @@ class Alert:
 ALERTS: Final = (
     Alert(
         name="EmbeddingQuotaExhausted",
-        # The gauge is the whole policy's day, the same in every pod.
+        # The gauge is the whole policy's day, the same in every pod. A quota of 0 is meant to be.
         expr=(
             "max by (namespace, policy) (aos_embedding_daily_calls{@selector@})"
-            " >= max by (namespace, policy) (aos_embedding_daily_quota{@selector@})"
+            " >= (max by (namespace, policy) (aos_embedding_daily_quota{@selector@}) > 0)"
         ),
         for_="1m",
         severity="warning",
@@ -39,9 +39,10 @@ ALERTS: Final = (
     ),
     Alert(
         name="EmbeddingProviderFailing",
+        # A request that the provider refuses, or whose caller leaves, is no fault of the provider.
         expr=(
-            "sum by (namespace, policy, provider)"
-            ' (rate(aos_embedding_api_calls_total{@selector@, outcome!="ok"}[5m]))'
+            "sum by (namespace, policy, provider) (rate("
+            'aos_embedding_api_calls_total{@selector@, outcome!~"ok|rejected|cancelled"}[5m]))'
             " > 0.5 * sum by (namespace, policy, provider)"
             " (rate(aos_embedding_api_calls_total{@selector@}[5m]))"
         ),

@@ -171,10 +171,11 @@ class Vault:
 
     def _read(self, identity: Identity, *, mount: str, path: str) -> dict[str, Any]:
         client = self._session(identity)
-        answer: dict[str, Any] = client.secrets.kv.v2.read_secret_version(
-            path=path, mount_point=mount, raise_on_deleted_version=False
+        return _object(
+            client.secrets.kv.v2.read_secret_version(
+                path=path, mount_point=mount, raise_on_deleted_version=False
+            )
         )
-        return answer
 
     def _session(self, identity: Identity) -> hvac.Client:
         with self._exclusive(identity):
@@ -213,8 +214,10 @@ class Vault:
         )
         if jwt is None:
             raise _NoAccountError
-        answer = client.auth.kubernetes.login(
-            role=identity.role, jwt=jwt, mount_point=settings.auth_mount
+        answer = _object(
+            client.auth.kubernetes.login(
+                role=identity.role, jwt=jwt, mount_point=settings.auth_mount
+            )
         )
         lease_seconds = float(answer["auth"]["lease_duration"])
         return _Session(client, self._clock() + lease_seconds * 2 / 3)
@@ -232,6 +235,13 @@ def problem(error: Exception, where: str) -> errors.Problem:
             reason, message = _PROBLEMS[kind]
             return errors.Problem(reason, message.format(where=where))
     raise error
+
+
+def _object(answer: object) -> dict[str, Any]:
+    """An answer of Vault; the library passes on whatever is no JSON, as of another web server."""
+    if not isinstance(answer, dict):
+        raise hvac.exceptions.UnexpectedError("the answer is not Vault's")
+    return answer
 
 
 def _bytes(value: object) -> bytes:

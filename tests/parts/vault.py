@@ -1,0 +1,132 @@
+"""A real OpenBao for tests: in memory, with TLS if wanted; it can be sealed and stopped."""
+
+import base64
+import re
+import secrets
+import socket
+import sys
+from pathlib import Path
+
+import hvac
+import yaml
+
+from tests.parts import daemons, kubectl
+
+
+class Vault:
+    """One server. What it holds is gone when it stops."""
+
+    def __init__(self, folder: Path, *, tls: bool = False) -> None:
+        self.folder = folder
+        self.token_file = folder / "root-token"
+        self.ca_file = folder / "tls" / "vault-ca.pem" if tls else None
+        self._port = _free_port()
+        self._daemons = daemons.Daemons(folder)
+
+    @property
+    def address(self) -> str:
+        """Its URL."""
+        return f"{'https' if self.ca_file else 'http'}://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start it, unsealed and with the KV v2 engine at secret/."""
+        self.token_file.write_text(secrets.token_urlsafe(16), encoding="utf-8")
+        command: list[str | Path] = [Path(sys.executable).parent / "bao", "server", "-dev"]
+        command += [f"-dev-listen-address=127.0.0.1:{self._port}", "-dev-no-store-token"]
+        command += [f"-dev-root-token-id={self.token_file.read_text(encoding='utf-8')}"]
+        if self.ca_file is not None:
+            self.ca_file.parent.mkdir(exist_ok=True)
+            command += ["-dev-tls", f"-dev-tls-cert-dir={self.ca_file.parent}"]
+        # Its last word at the start, when secret/ is mounted.
+        self._daemons.start(
+            "vault", command, ready=lambda: "Development mode should NOT be used" in self._said()
+        )
+
+    def stop(self) -> None:
+        """End it: connections are refused."""
+        self._daemons.stop()
+
+    def client(self) -> hvac.Client:
+        """An administrator's client."""
+        return hvac.Client(
+            self.address,
+            token=self.token_file.read_text(encoding="utf-8"),
+            verify=str(self.ca_file) if self.ca_file else True,
+        )
+
+    def write(self, path: str, **values: object) -> None:
+        """A new version of a path of secret/."""
+        self.client().secrets.kv.v2.create_or_update_secret(path, values, mount_point="secret")
+
+    def delete_newest(self, path: str) -> None:
+        """Delete the newest version of a path; older ones stay."""
+        self.client().secrets.kv.v2.delete_latest_version_of_secret(path, mount_point="secret")
+
+    def seal(self) -> None:
+        """Every request is answered 503 from now on."""
+        self.client().sys.seal()
+
+    def unseal(self) -> None:
+        """End that, with the key it printed when it started."""
+        self.client().sys.submit_unseal_key(re.findall(r"Unseal Key: (\S+)", self._said())[-1])
+
+    def trust(self, asked: kubectl.Kubectl, *, namespace: str) -> None:
+        """Kubernetes auth with a role `reader`: a namespace's embedding-vault reads its own paths.
+
+        Tokens are reviewed as the namespace's ServiceAccount `reviewer`.
+        """
+        asked.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "ServiceAccount",
+                "metadata": {"name": "reviewer", "namespace": namespace},
+            },
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": f"reviewer-{namespace}"},
+                "roleRef": {
+                    "apiGroup": "rbac.authorization.k8s.io",
+                    "kind": "ClusterRole",
+                    "name": "system:auth-delegator",
+                },
+                "subjects": [
+                    {"kind": "ServiceAccount", "name": "reviewer", "namespace": namespace}
+                ],
+            },
+        )
+        server = yaml.safe_load(asked.kubeconfig.read_text(encoding="utf-8"))["clusters"][0]
+        client = self.client()
+        if "kubernetes/" not in client.sys.list_auth_methods():
+            client.sys.enable_auth_method("kubernetes")
+        client.auth.kubernetes.configure(
+            kubernetes_host=server["cluster"]["server"],
+            kubernetes_ca_cert=base64.b64decode(
+                server["cluster"]["certificate-authority-data"]
+            ).decode(),
+            token_reviewer_jwt=asked(
+                "create", "token", "reviewer", "-n", namespace, "--duration=1h"
+            ).strip(),
+        )
+        client.sys.create_or_update_policy(
+            "reader", f'path "secret/data/{namespace}/*" {{ capabilities = ["read"] }}'
+        )
+        client.auth.kubernetes.create_role(
+            "reader",
+            bound_service_account_names=["embedding-vault"],
+            bound_service_account_namespaces=[namespace],
+            audience="vault",
+            policies=["reader"],
+            ttl="1h",
+        )
+
+    def _said(self) -> str:
+        log = self._daemons.log("vault")
+        return log.read_text(encoding="utf-8") if log.exists() else ""
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port

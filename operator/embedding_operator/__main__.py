@@ -167,8 +167,8 @@ def _configure_logging(level: str) -> None:
     logging.basicConfig(
         level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    # These quote request and response bodies at their debug level.
-    for name in ("urllib3", "kubernetes", "hvac", "httpx2", "httpcore2"):
+    # A line for every event and probe; and at their debug level they quote bodies.
+    for name in ("kopf", "aiohttp", "urllib3", "kubernetes", "hvac", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

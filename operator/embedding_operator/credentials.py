@@ -48,12 +48,14 @@ class Credentials:
         for key, reference in policy.references(wanted).items():
             found = self._resolve(wanted, reference)
             if isinstance(found, errors.Problem):
-                problems.append(found)
+                problems.append(errors.Problem(found.reason, f"{key}: {found.message}"))
             elif not found.strip():
-                problems.append(errors.Problem("KeyEmpty", f"{reference} is empty"))
+                problems.append(errors.Problem("KeyEmpty", f"{key}: {reference} is empty"))
             elif key.startswith(names.secret_provider_key("")) and not _sendable(found):
                 problems.append(
-                    errors.Problem("KeyUnusable", f"{reference} holds characters no API key has")
+                    errors.Problem(
+                        "KeyUnusable", f"{key}: {reference} holds characters no API key has"
+                    )
                 )
             else:
                 values[key] = found

@@ -58,6 +58,7 @@ def registry(queue: WorkQueue) -> kopf.OperatorRegistry:
     for resource in OWNED:
         kopf.on.event(*resource, registry=made)(owned_changed)
     kopf.on.event(*PODS, registry=made)(pod_changed)
+    kopf.on.login(registry=made)(kopf.login_via_client)
     kopf.on.probe(id="watches", registry=made)(watches_live)
     return made
 

@@ -117,7 +117,7 @@ def merge_patch(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[
 
 
 def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[_Condition]:
-    """The conditions whose status or reason is new: what is worth an event."""
+    """What is worth an event: conditions whose status or reason is new, but for a good start."""
     before = {
         entry["type"]: (entry["status"], entry["reason"])
         for entry in previous.get("conditions", [])
@@ -126,6 +126,7 @@ def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[_Con
         _Condition(entry["type"], entry["status"], entry["reason"], entry["message"])
         for entry in wanted["conditions"]
         if before.get(entry["type"]) != (entry["status"], entry["reason"])
+        and (entry["type"] in before or entry["status"] != "True" or entry["type"] == "Overlap")
     ]
 
 

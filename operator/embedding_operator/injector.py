@@ -8,14 +8,13 @@ can change is in the ConfigMap and the Secret that it mounts, never here, but fo
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Final
 
 from embedding_contract import names
-from embedding_operator import selection
+from embedding_operator import resources, selection
 
 Object = Mapping[str, Any]
 Pod = dict[str, Any]
@@ -25,16 +24,6 @@ USER: Final = 65532
 
 _HEX_DIGITS: Final = 16
 _STARTS_WITHIN_SECONDS: Final = 60
-_GUARANTEED: Final = ("cpu", "memory")
-_RESOURCES: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
-_EXPONENTS: Final = {
-    suffix: factor
-    for power, letter in enumerate("kMGTPE", start=1)
-    for suffix, factor in (
-        (letter, Decimal(1000) ** power),
-        (f"{letter.upper()}i", Decimal(1024) ** power),
-    )
-} | {"m": Decimal("1e-3"), "u": Decimal("1e-6"), "n": Decimal("1e-9")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +48,9 @@ def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> 
         return result
     metadata, spec = result.setdefault("metadata", {}), result["spec"]
     container = _container(
-        sidecar, resources=_resources(sidecar, candidate, spec), root=_runs_as_root(spec)
+        sidecar,
+        amounts=resources.fit(_written(sidecar, candidate), chart=sidecar.resources, spec=spec),
+        root=_runs_as_root(spec),
     )
     _give_environment(spec, policy=candidate.name)
     spec["initContainers"] = [container, *(spec.get("initContainers") or ())]
@@ -111,7 +102,7 @@ def sidecar_hash(sidecar: Sidecar, candidate: selection.Candidate) -> str:
     Of the container that an ordinary pod would get: what pods differ in, and what the API server
     adds, does not count.
     """
-    plain = _container(sidecar, resources=_written(sidecar, candidate), root=False)
+    plain = _container(sidecar, amounts=_written(sidecar, candidate), root=False)
     text = json.dumps([plain, _volumes(candidate.name)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_HEX_DIGITS]
 
@@ -147,7 +138,7 @@ def _started_at(status: Object) -> datetime | None:
     return datetime.fromisoformat(written) if written else None
 
 
-def _container(sidecar: Sidecar, *, resources: Object, root: bool) -> dict[str, Any]:
+def _container(sidecar: Sidecar, *, amounts: Object, root: bool) -> dict[str, Any]:
     security: dict[str, Any] = {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
@@ -183,7 +174,7 @@ def _container(sidecar: Sidecar, *, resources: Object, root: bool) -> dict[str, 
             "failureThreshold": 3,
             "timeoutSeconds": 5,
         },
-        "resources": {kind: dict(amounts) for kind, amounts in resources.items()},
+        "resources": {kind: dict(named) for kind, named in amounts.items()},
         "securityContext": security,
         "volumeMounts": [
             {
@@ -238,59 +229,3 @@ def _runs_as_root(spec: Object) -> bool:
 
 def _written(sidecar: Sidecar, candidate: selection.Candidate) -> Object:
     return sidecar.resources if candidate.resources is None else candidate.resources
-
-
-def _resources(sidecar: Sidecar, candidate: selection.Candidate, spec: Object) -> Object:
-    """Requests and limits that the API server accepts in this pod and that keep its QoS class."""
-    if spec.get("resources"):
-        return {}  # the pod has a budget of its own, which containers share
-    written = _written(sidecar, candidate)
-    limits = _usable(written.get("limits"))
-    requests = _usable(written.get("requests"))
-    if _guaranteed(spec):
-        chart = _usable(sidecar.resources.get("limits"))
-        both = {name: chart[name] for name in _GUARANTEED if name in chart} | requests | limits
-        return {"requests": both, "limits": both}
-    fitting = {
-        name: limits[name] if name in limits and _amount(limits[name]) < _amount(wanted) else wanted
-        for name, wanted in requests.items()
-    }
-    return {
-        kind: amounts for kind, amounts in (("requests", fitting), ("limits", limits)) if amounts
-    }
-
-
-def _usable(amounts: Object | None) -> dict[str, Any]:
-    """Without what would make the API server refuse the pod: a typing error stops no pod."""
-    return {
-        name: amount
-        for name, amount in (amounts or {}).items()
-        if name in _RESOURCES and _amount(amount) >= 0
-    }
-
-
-def _guaranteed(spec: Object) -> bool:
-    """Whether kubelet would class the pod as Guaranteed, as it stands without the sidecar."""
-    containers = [*(spec.get("initContainers") or ()), *spec["containers"]]
-    return all(_fixed(container.get("resources") or {}) for container in containers)
-
-
-def _fixed(resources: Object) -> bool:
-    """Whether cpu and memory have limits, and requests equal to them (the default)."""
-    limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
-    return all(
-        name in limits and _amount(requests.get(name, limits[name])) == _amount(limits[name])
-        for name in _GUARANTEED
-    )
-
-
-def _amount(quantity: str | int) -> Decimal:
-    """A Quantity of k8s.io/apimachinery as a number: "100m" is 0.1, "1Ki" is 1024."""
-    text = str(quantity)
-    for suffix in _suffixes(text):
-        return Decimal(text.removesuffix(suffix)) * _EXPONENTS[suffix]
-    return Decimal(text)
-
-
-def _suffixes(text: str) -> Iterable[str]:
-    return (text[-length:] for length in (2, 1) if text[-length:] in _EXPONENTS)

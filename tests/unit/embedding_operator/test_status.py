@@ -1,0 +1,291 @@
+"""What was seen, said as a status."""
+
+import copy
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedding_operator import status
+from embedding_operator.errors import Problem
+from embedding_operator.sidecars import LiveQuota
+from tests.conftest import CRD
+from tests.parts import policies
+
+THEN = datetime(2026, 1, 1, 10, tzinfo=UTC)
+NOW = THEN + timedelta(hours=1)
+POLICY = policies.parsed()
+QUOTA = LiveQuota(
+    used=3,
+    limit=5,
+    reset_at=datetime(2026, 1, 2, 1, tzinfo=timezone(timedelta(hours=1))),
+    exact=True,
+    exact_reason="",
+)
+COVERED = status.Coverage(matching=2, covered=2)
+GOOD = status.Facts(
+    coverage=COVERED,
+    force=status.Force(in_force=2),
+    quota=QUOTA,
+    document_fingerprint="0123456789abcdef",
+)
+SEALED = Problem("VaultSealed", "Vault is sealed (503); secret/shop key OPENAI")
+
+
+def facts(**changed):
+    values = {name: getattr(GOOD, name) for name in GOOD.__slots__}
+    return status.Facts(**{**values, **changed})
+
+
+def build(seen=GOOD, *, previous=None, now=NOW, policy=POLICY):
+    return status.build(policy=policy, generation=3, facts=seen, previous=previous or {}, now=now)
+
+
+def condition(kind, seen=GOOD, **more):
+    (found,) = [entry for entry in build(seen, **more)["conditions"] if entry["type"] == kind]
+    return found
+
+
+def verdict(kind, seen=GOOD, **more):
+    found = condition(kind, seen, **more)
+    return found["status"], found["reason"]
+
+
+def test_all_is_well():
+    made = build()
+    assert {entry["status"] for entry in made["conditions"]} == {"True"}
+    assert made["conditions"][0]["type"] == "Ready"
+    assert made["pods"]["summary"] == "2/2"
+    assert made["quota"] == {
+        "used": 3,
+        "limit": 5,
+        "resetAt": "2026-01-02T00:00:00Z",
+        "summary": "3/5",
+    }
+    assert made["provider"] == "OpenAI/text-embedding-3-large"
+    assert made["document"] == {"fingerprint": "0123456789abcdef"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen", "expected"),
+    [
+        ("Accepted", facts(refused=Problem("SpacesDiffer", "m")), ("False", "SpacesDiffer")),
+        ("SecretsSynced", facts(secrets=(SEALED,)), ("False", "VaultSealed")),
+        ("InjectionSupported", facts(injection=Problem("TooOld", "m")), ("False", "TooOld")),
+        (
+            "ConfigInForce",
+            facts(force=status.Force(in_force=1, behind=("pod b has an older document",))),
+            ("False", "SidecarsBehind"),
+        ),
+        (
+            "ConfigInForce",
+            facts(force=status.Force(in_force=1, unknown=1)),
+            ("Unknown", "SidecarsSilent"),
+        ),
+    ],
+)
+def test_what_decides_makes_a_policy_not_ready(kind, seen, expected):
+    assert verdict(kind, seen) == expected
+    assert verdict("Ready", seen) == expected
+    assert condition("Ready", seen)["message"] == condition(kind, seen)["message"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen", "expected"),
+    [
+        (
+            "PodsCovered",
+            facts(coverage=status.Coverage(matching=3, covered=2, missing=("c",))),
+            ("False", "PodsMissing"),
+        ),
+        (
+            "PodsCovered",
+            facts(coverage=status.Coverage(matching=2, covered=2, bypassing=1)),
+            ("False", "PodsBypassing"),
+        ),
+        (
+            "MonitoringApplied",
+            facts(monitoring=Problem("CRDsAbsent", "m")),
+            ("False", "CRDsAbsent"),
+        ),
+        ("QuotaExact", facts(quota=None), ("Unknown", "NotAsked")),
+    ],
+)
+def test_what_informs_leaves_a_policy_ready(kind, seen, expected):
+    assert verdict(kind, seen) == expected
+    assert verdict("Ready", seen) == ("True", "Ready")
+
+
+def test_what_is_false_says_more_than_what_is_unknown():
+    unknown = status.Force(in_force=1, unknown=1)
+    assert verdict("Ready", facts(force=unknown, injection=Problem("TooOld", "m"))) == (
+        "False",
+        "TooOld",
+    )
+
+
+def test_a_policy_without_pods_is_in_force():
+    seen = facts(coverage=status.Coverage(), force=status.Force())
+    assert verdict("ConfigInForce", seen) == ("True", "NoPods")
+    assert verdict("PodsCovered", seen) == ("True", "NoPods")
+    assert verdict("Ready", seen) == ("True", "Ready")
+
+
+def test_a_policy_that_cannot_be_read_has_a_status_too():
+    seen = status.Facts(refused=Problem("Invalid", "spec.quota: is missing"))
+    made = build(seen, policy=None)
+    assert "provider" not in made
+    assert verdict("Accepted", seen, policy=None) == ("False", "Invalid")
+
+
+def test_every_problem_is_told_up_to_a_few():
+    problems = tuple(Problem("KeyMissing", f"secret/shop has no key K{i}") for i in range(7))
+    message = condition("SecretsSynced", facts(secrets=problems))["message"]
+    assert "K0" in message
+    assert "K4" in message
+    assert "K5" not in message
+    assert "2 more" in message
+
+
+def test_names_of_missing_pods_are_told_up_to_ten():
+    missing = tuple(f"pod-{i}" for i in range(12))
+    seen = facts(coverage=status.Coverage(matching=14, covered=2, missing=missing))
+    assert build(seen)["pods"]["missing"] == list(missing[:10])
+    assert "pod-10" not in condition("PodsCovered", seen)["message"]
+
+
+def test_overlap_is_there_for_the_loser_alone():
+    seen = facts(coverage=status.Coverage(matching=2, covered=2, lost_to="older"))
+    assert verdict("Overlap", seen) == ("True", "OlderPolicyWins")
+    assert "older" in condition("Overlap", seen)["message"]
+    assert "Overlap" not in {entry["type"] for entry in build()["conditions"]}
+
+
+def test_without_a_shared_store_a_limit_is_per_pod():
+    alone = policies.parsed(
+        quota={"daily": {"requests": 5}, "unlimited": False, "onStoreLoss": "Deny"},
+        cache={"ttlSeconds": 5, "memory": {"maxBytes": 5}},
+    )
+    assert verdict("QuotaExact", policy=alone) == ("False", "NoSharedStore")
+
+
+def test_a_store_that_may_forget_is_said_to():
+    forgets = LiveQuota(
+        used=1, limit=5, reset_at=NOW, exact=False, exact_reason="StoreMayForget: appendfsync is no"
+    )
+    found = condition("QuotaExact", facts(quota=forgets))
+    assert (found["status"], found["reason"]) == ("False", "StoreMayForget")
+    assert found["message"] == "appendfsync is no"
+
+
+def test_an_unlimited_quota_shows_what_is_used():
+    lifted = policies.parsed(
+        quota={"daily": {"requests": 10_000}, "unlimited": True, "onStoreLoss": "Deny"}
+    )
+    made = build(policy=lifted)["quota"]
+    assert made["summary"] == "3/unlimited"
+    assert "limit" not in made
+
+
+def test_a_quota_nobody_can_tell_stays_as_it_was():
+    before = build()
+    assert build(facts(quota=None), previous=before)["quota"] == before["quota"]
+    assert "quota" not in build(facts(quota=None))
+
+
+def times(made):
+    return {entry["type"]: entry["lastTransitionTime"] for entry in made["conditions"]}
+
+
+def test_the_same_facts_make_the_same_status_at_any_time():
+    first = build(now=THEN)
+    assert build(previous=first, now=NOW) == first
+
+
+def test_only_a_flipped_status_has_a_new_time():
+    first = build(now=THEN)
+    flipped = times(build(facts(secrets=(SEALED,)), previous=first, now=NOW))
+    changed = {kind for kind, time in flipped.items() if time == "2026-01-01T11:00:00Z"}
+    assert changed == {"Ready", "SecretsSynced"}
+
+
+def test_a_new_reason_alone_keeps_the_time():
+    first = build(facts(secrets=(SEALED,)), now=THEN)
+    second = build(facts(secrets=(Problem("KeyMissing", "m"),)), previous=first, now=NOW)
+    assert times(second) == times(first)
+
+
+def test_the_first_good_status_is_no_news():
+    assert status.changes({}, build()) == []
+
+
+def test_news_is_what_has_another_status_or_reason():
+    first = build()
+    second = build(facts(secrets=(SEALED,)), previous=first)
+    assert {found.type for found in status.changes(first, second)} == {"Ready", "SecretsSynced"}
+    third = build(facts(secrets=(Problem("KeyMissing", "m"),)), previous=second)
+    assert {found.reason for found in status.changes(second, third)} == {"KeyMissing"}
+    assert status.changes(third, third) == []
+
+
+def properties(section):
+    definition = yaml.safe_load(CRD.read_text(encoding="utf-8"))
+    return definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][section]
+
+
+def unknown(made, schema, path=""):
+    """Fields of a status that the resource does not have, which the API server would drop."""
+    if isinstance(made, list):
+        return [found for item in made for found in unknown(item, schema["items"], f"{path}[]")]
+    if not isinstance(made, dict):
+        return []
+    there = schema.get("properties", {})
+    lost = [f"{path}.{key}" for key in made if key not in there]
+    return lost + [
+        found
+        for key, inner in made.items()
+        if key in there
+        for found in unknown(inner, there[key], f"{path}.{key}")
+    ]
+
+
+def test_the_resource_has_a_place_for_all_that_is_said():
+    seen = facts(coverage=status.Coverage(matching=3, covered=2, missing=("c",), lost_to="older"))
+    made = build(seen)
+    assert unknown(made, properties("status")) == []
+    assert set(made) == set(properties("status")["properties"])
+
+
+def merged(target, patch):
+    """RFC 7386, section 2, as it is written there."""
+    if not isinstance(patch, dict):
+        return patch
+    made = copy.deepcopy(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            made.pop(key, None)
+        else:
+            made[key] = merged(made.get(key), value)
+    return made
+
+
+VALUES = st.recursive(
+    st.one_of(st.integers(), st.booleans(), st.text(max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+STATUSES = st.dictionaries(st.sampled_from("abcd"), VALUES, max_size=4)
+
+
+@given(STATUSES, STATUSES)
+def test_a_merge_patch_turns_one_status_into_the_other(previous, wanted):
+    assert merged(previous, status.merge_patch(previous, wanted)) == wanted
+
+
+@given(STATUSES)
+def test_nothing_is_written_where_nothing_changed(same):
+    assert status.merge_patch(same, copy.deepcopy(same)) == {}

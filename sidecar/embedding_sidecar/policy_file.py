@@ -5,7 +5,7 @@ kubelet swaps the `..data` link of a volume in one step, so files are looked at 
 only after it was loaded, so that a document that failed to load is not taken for known.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -27,10 +27,20 @@ class Loaded:
 
 
 class Follower:
-    """Looks at the files when asked to, and says what is new."""
+    """Looks at the files when asked to, and says what is new.
 
-    def __init__(self, *, path: Path, secrets: Path) -> None:
+    `check` raises document.InvalidDocument for what can be read and cannot be carried out.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path,
+        secrets: Path,
+        check: Callable[[document.PolicyDocument], None] = lambda _: None,
+    ) -> None:
         self._path = path
+        self._check = check
         self._secrets_directory = secrets
         self._document_signature: Signature = ()
         self._secrets_signature: Signature | None = None
@@ -50,6 +60,10 @@ class Follower:
             return None
         return load(self._document, self._document_fingerprint, self._secrets)
 
+    def secret(self, name: str) -> str:
+        """A secret's value as last seen, whether or not there is a document; empty for none."""
+        return _text(self._secrets.get(name, b""))
+
     def _poll_document(self) -> bool:
         try:
             signature = _signature([self._path])
@@ -63,6 +77,7 @@ class Follower:
             return False  # swapped while it was read: the next poll sees the new one
         try:
             parsed = document.parse(text)
+            self._check(parsed)
         except document.InvalidDocument as error:
             self.rejected = f"the policy document at {self._path} cannot be used: {error}"
             self._document_signature = signature
@@ -102,13 +117,17 @@ def load(
 ) -> Loaded:
     """Document and secrets as one value; secrets are text, white space at their end removed."""
     token = secrets.get(names.SECRET_API_TOKEN, b"")
-    values = {name: value.decode(errors="replace").strip() for name, value in secrets.items()}
+    values = {name: _text(value) for name, value in secrets.items()}
     return Loaded(
         document=parsed,
         document_fingerprint=document_fingerprint,
         secrets=MappingProxyType(values),
         secrets_fingerprint=fingerprint.of_secrets(secrets, token=token),
     )
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace").strip()
 
 
 def _signature(files: list[Path]) -> Signature:

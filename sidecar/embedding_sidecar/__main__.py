@@ -1,0 +1,126 @@
+"""`embedding-sidecar`: run from a document that is followed, or from the environment.
+
+Exit codes: 0 after SIGTERM or SIGINT, 2 where the start is not possible as asked.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from embedding_contract import document, fingerprint, names
+from embedding_sidecar import in_force, logs, policy_file, runtime, server, settings
+from embedding_sidecar.app import Application
+from embedding_sidecar.metrics import Metrics
+
+CANNOT_START = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; the exit code."""
+    options = _options(arguments)
+    logs.configure()
+    try:
+        source = _source(options)
+        ports = settings.ports(os.environ)
+        listening = (
+            server.listen(server.API_HOST, ports.api),
+            server.listen(server.ADMIN_HOST, ports.admin),
+        )
+    except (settings.InvalidSetting, server.PortTaken) as error:
+        sys.stderr.write(f"embedding-sidecar: {error}\n")
+        return CANNOT_START
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(source, listening))
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="embedding-sidecar",
+        description="An OpenAI-compatible embeddings API with cache, quota and failover.",
+    )
+    parser.add_argument(
+        "--document",
+        type=Path,
+        nargs="?",
+        const=Path(names.DOCUMENT_PATH),
+        help="obey this policy document and follow it (without: the environment is the policy; "
+        "without FILE: %(const)s)",
+        metavar="FILE",
+    )
+    parser.add_argument(
+        "--secrets",
+        type=Path,
+        default=Path(names.SECRETS_DIRECTORY),
+        help="where the files are that the document names (default: %(default)s)",
+        metavar="DIRECTORY",
+    )
+    return parser.parse_args(arguments)
+
+
+def _source(options: argparse.Namespace) -> in_force.Source:
+    if options.document is not None:
+        return policy_file.Follower(
+            path=options.document, secrets=options.secrets, check=runtime.check
+        )
+    found = settings.from_environment(os.environ)
+    return in_force.Fixed(
+        policy_file.load(
+            found.document,
+            fingerprint.of_document(document.dump(found.document).encode()),
+            {name: value.encode() for name, value in found.secrets.items()},
+        )
+    )
+
+
+async def _run(source: in_force.Source, listening: Sequence[socket.socket]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    metrics = Metrics()
+    workshop = runtime.Workshop(metrics=metrics)
+    current = in_force.InForce(source=source, workshop=workshop)
+    current.look()
+    application = Application(current=current, metrics=metrics)
+    applications = (application.api(), application.admin())
+    following = [
+        asyncio.create_task(work) for work in (current.follow(), current.follow_generations())
+    ]
+    try:
+        await server.serve(
+            [
+                (server.Server(served), listener)
+                for served, listener in zip(applications, listening, strict=True)
+            ],
+            until=_either(stop, following),
+        )
+    finally:
+        for task in following:
+            task.cancel()
+        for task in following:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await workshop.close()
+
+
+def _either(stop: asyncio.Event, following: Sequence["asyncio.Task[None]"]) -> asyncio.Event:
+    """A sidecar that no longer follows its policy ends, and is started again."""
+    for task in following:
+        task.add_done_callback(lambda _: stop.set())
+    return stop
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""What is derived from a document and its secrets: one value that a request works with to its end.
+
+Whatever a change does not touch is taken over from the runtime before: connections whose URL is the
+same, the cache whose terms are the same, a grant whose limits are the same. Whatever it replaces is
+closed after the requests that still hold it have had their time.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+import redis.asyncio
+
+from embedding_contract import document
+from embedding_sidecar import (
+    cache,
+    errors,
+    generations,
+    layers,
+    policy_file,
+    providers,
+    quota,
+    quota_store,
+    redis_cache,
+    service,
+    upstream,
+)
+from embedding_sidecar.metrics import Metrics
+
+DRAIN_SECONDS: Final = 60.0
+"""Longer than a request can take, so that none loses its connection to a change of the policy."""
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """A policy in force."""
+
+    loaded: policy_file.Loaded
+    service: service.Service
+    quota: quota.Quota
+    cache: layers.Layers
+    upstream: upstream.Upstream
+
+    def redis_state(self) -> str:
+        """What the last use of the cache's Redis showed: none, unknown, ok or away."""
+        return self.cache.store_state
+
+
+def check(policy: document.PolicyDocument) -> None:
+    """Refuse what this sidecar cannot carry out, before it replaces what it can.
+
+    Raises:
+        document.InvalidDocument: a provider is of a type this sidecar does not know.
+    """
+    for index, provider in enumerate(policy.providers):
+        if provider.kind not in providers.PROVIDERS:
+            raise document.InvalidDocument(
+                f"providers[{index}].type", f"this sidecar does not know {provider.kind}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Made(Generic[T]):
+    """A part, and on what terms it was made: on equal terms it is taken over."""
+
+    terms: Hashable
+    part: T
+    close: Callable[[], Awaitable[None]]
+
+
+class Workshop:
+    """Makes runtimes, and closes what they no longer need."""
+
+    def __init__(self, *, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._upstream = upstream.Upstream()
+        self._parts: dict[str, _Made[Any]] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    def make(self, loaded: policy_file.Loaded) -> Runtime:
+        """The runtime of a document that `check` accepts."""
+        policy = loaded.document
+        cached, counted = self._cache(loaded), self._quota(loaded)
+        return Runtime(
+            loaded=loaded,
+            service=service.Service(
+                document=policy,
+                keys=_keys(loaded),
+                cache=cached,
+                quota=counted,
+                upstream=self._upstream,
+                observe=self._metrics,
+            ),
+            quota=counted,
+            cache=cached,
+            upstream=self._upstream,
+        )
+
+    async def close(self) -> None:
+        """Give grants back and close all connections, at once."""
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        # The quota first: it gives its grant back over a connection of its own.
+        for name in sorted(self._parts, reverse=True):
+            await self._parts[name].close()
+        await self._upstream.close()
+
+    def _cache(self, loaded: policy_file.Loaded) -> layers.Layers:
+        policy = loaded.document
+        url = _url(loaded, policy.cache.redis_url_file)
+
+        def make() -> tuple[layers.Layers, Callable[[], Awaitable[None]]]:
+            memory = cache.MemoryCache(
+                max_bytes=policy.cache.memory_max_bytes, ttl_seconds=policy.cache.ttl_seconds
+            )
+            client = _client(url)
+            store = None
+            if client is not None:
+                store = redis_cache.RedisCache(client, scope=policy.cache_scope)
+            made = layers.Layers(
+                scope=policy.cache_scope,
+                ttl_seconds=policy.cache.ttl_seconds,
+                memory=memory,
+                store=store,
+                generations=generations.Generations(store=store, forget=memory.forget),
+                observe=self._metrics,
+            )
+            return made, _nothing if store is None else store.close
+
+        return self._taken_over("cache", (policy.cache, policy.cache_scope, url), make)
+
+    def _quota(self, loaded: policy_file.Loaded) -> quota.Quota:
+        policy = loaded.document
+        url = _url(loaded, policy.quota.redis_url_file)
+
+        def make() -> tuple[quota.Quota, Callable[[], Awaitable[None]]]:
+            client = _client(url)
+            store: quota.Store | None = None
+            if client is not None:
+                store = quota_store.RedisStore(client)
+            elif policy.quota.redis_url_file is not None:
+                # Counting alone would let every pod spend the whole day.
+                store = _NotSynced()
+            made = quota.Quota(limits=policy.quota, scope=policy.scope, store=store)
+
+            async def close() -> None:
+                await made.close()
+                if client is not None:
+                    await client.aclose()
+
+            return made, close
+
+        return self._taken_over("quota", (policy.quota, policy.scope, url), make)
+
+    def _taken_over(
+        self,
+        name: str,
+        terms: Hashable,
+        make: Callable[[], tuple[T, Callable[[], Awaitable[None]]]],
+    ) -> T:
+        before = self._parts.get(name)
+        if before is not None and before.terms == terms:
+            taken: T = before.part
+            return taken
+        part, close = make()
+        self._parts[name] = _Made(terms, part, close)
+        if before is not None:
+            task = asyncio.get_running_loop().create_task(_retire(before))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        return part
+
+
+class _NotSynced:
+    """Stands in for a store whose URL is not there yet, or is none."""
+
+    async def claim(self, claim: Any) -> Any:
+        """Nobody answers."""
+        del claim
+        raise errors.StoreAway("its URL has not been synced yet")
+
+    async def durability(self) -> str:
+        """Nobody answers."""
+        raise errors.StoreAway("its URL has not been synced yet")
+
+
+async def _retire(made: _Made[Any]) -> None:
+    try:
+        await asyncio.sleep(DRAIN_SECONDS)
+    finally:
+        # Also when the process ends before the time is up.
+        await made.close()
+
+
+async def _nothing() -> None:
+    """There is no connection to close."""
+
+
+def _keys(loaded: policy_file.Loaded) -> Mapping[str, str]:
+    """API keys by the provider's name, of the providers that want one and have one."""
+    found = {}
+    for provider in loaded.document.providers:
+        key = loaded.secrets.get(provider.api_key_file or "", "")
+        if key and not (key.isascii() and key.isprintable()):
+            _log.error("the key of provider %s holds what no header can; left out", provider.name)
+        elif key:
+            found[provider.name] = key
+    return found
+
+
+def _url(loaded: policy_file.Loaded, file: str | None) -> str:
+    return loaded.secrets.get(file, "") if file is not None else ""
+
+
+def _client(url: str) -> redis.asyncio.Redis | None:
+    if not url:
+        return None
+    try:
+        return redis_cache.connect(url)
+    except ValueError:
+        # Its text would hold the URL, which may hold a password.
+        _log.error("a Redis URL of the policy is no URL of a Redis; nothing is kept there")
+        return None

@@ -139,7 +139,7 @@ class Ledger:
         self._limits = limits
         self._sequence = 0
         self._number = 0
-        self._expires_at = 0.0
+        self._expires_at = float("-inf")
         self._start(NO_DAY)
 
     def _start(self, day: int) -> None:
@@ -171,13 +171,13 @@ class Ledger:
         self._under_way[self._number] = amounts
         return Reservation(self._number, amounts)
 
-    def spend_alone(self, amounts: Amounts, *, day: int) -> Reservation | str:
-        """Take it as if this sidecar were the only one, or say which limit is too low.
-
-        `day` is today by this machine's clock.
-        """
-        if day > self.day:
+    def turn(self, day: int, *, now: float) -> None:
+        """Start a new day by this machine's clock, unless the store's day is known to last on."""
+        if day > self.day and now >= self._expires_at:
             self._start(day)
+
+    def spend_alone(self, amounts: Amounts) -> Reservation | str:
+        """Take it as if this sidecar were the only one, or say which limit is too low."""
         return self._limits.short(self.used + amounts) or self.spend(amounts)
 
     def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
@@ -189,8 +189,10 @@ class Ledger:
         if bound is not None:
             self.used += cost - bound
 
-    def claim(self, amounts: Amounts, *, ahead: int) -> Claim:
+    def claim(self, amounts: Amounts, *, ahead: int, now: float) -> Claim:
         """Ask for what is missing to spend this, and if possible `ahead` times as much."""
+        if now >= self._expires_at:
+            self.held = self.used
         limited = self._limited(amounts)
         missing = (limited - self.rest).at_least(NOTHING)
         return self._claim(need=missing, want=(limited.times(ahead) - self.rest).at_least(missing))

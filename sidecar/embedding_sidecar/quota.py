@@ -5,7 +5,6 @@ The day is UTC by the store's clock. A call belongs to the day it was reserved i
 """
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
@@ -124,9 +123,9 @@ class Quota:
 
     async def _reserve_of_store(self, amounts: Amounts) -> Reservation:
         # More than once where midnight came between.
-        while not self._ledger.has(amounts, now=self._clock()):
-            claim = self._ledger.claim(amounts, ahead=1 if self._closed else GRANT_CALLS)
-            count = await self._ask(claim)
+        while not self._ledger.has(amounts, now=(now := self._clock())):
+            ahead = 1 if self._closed else GRANT_CALLS
+            count = await self._ask(self._ledger.claim(amounts, ahead=ahead, now=now))
             if count is None:
                 return self._reserve_alone(amounts)
             if count.short:
@@ -142,7 +141,8 @@ class Quota:
                 code="quota_store_unavailable",
                 retry_after_seconds=AWAY_SECONDS,
             )
-        reservation = self._ledger.spend_alone(amounts, day=self._today())
+        self._turn()
+        reservation = self._ledger.spend_alone(amounts)
         if isinstance(reservation, str):
             raise self._exhausted(reservation)
         return reservation
@@ -159,9 +159,10 @@ class Quota:
     async def state(self) -> State:
         """The day so far, by the store where it answers, else by what was last heard."""
         async with self._lock:
-            await self._ask(self._ledger.report())
+            if await self._ask(self._ledger.report()) is None:
+                self._turn()
             await self._check_durability()
-        used, day = self._ledger.policy_used(), max(self._ledger.day, self._day_if_unknown())
+        used = self._ledger.policy_used()
         reason, text = self._inexact()
         return State(
             daily_requests=self._limits.calls,
@@ -169,7 +170,7 @@ class Quota:
             reserved=self._ledger.policy_reserved().calls,
             daily_tokens=self._limits.tokens,
             tokens_used=used.tokens,
-            reset_at=_midnight_after(day),
+            reset_at=_midnight_after(self._ledger.day),
             exact_reason=reason,
             exact_text=text,
         )
@@ -179,8 +180,7 @@ class Quota:
         self._closed = True
         if self._returning is not None:
             self._returning.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._returning
+            await asyncio.wait([self._returning])
         await self._give_back()
 
     async def _give_back(self) -> None:
@@ -260,11 +260,8 @@ class Quota:
             reset_at=reset_at,
         )
 
-    def _today(self) -> int:
-        return int(self._wall_clock() // DAY_SECONDS)
-
-    def _day_if_unknown(self) -> int:
-        return self._today() if self._store is None or self._away else self._ledger.day
+    def _turn(self) -> None:
+        self._ledger.turn(int(self._wall_clock() // DAY_SECONDS), now=self._clock())
 
 
 def _midnight_after(day: int) -> datetime:

@@ -1,0 +1,484 @@
+"""The quota, one sidecar at a time; test_quota_exact.py has many, and a bad network."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+import pytest
+
+from embedding_contract import document
+from embedding_sidecar import errors, leases, quota
+from tests.fakes.quota_store import FakeStore
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
+HALF_A_DAY = 43_200
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.wall = NOON
+
+    def __call__(self) -> float:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.wall - NOON
+
+
+class Line:
+    """The way to a store, which can be cut before or after the store has obeyed."""
+
+    def __init__(self, store: FakeStore) -> None:
+        self.store = store
+        self.cut = ""
+        self.asked = 0
+
+    async def claim(self, claim: leases.Claim) -> leases.Count:
+        self.asked += 1
+        if self.cut == "before":
+            raise errors.StoreAway("cut")
+        count = await self.store.claim(claim)
+        if self.cut == "after":
+            raise errors.StoreAway("cut")
+        return count
+
+    async def durability(self) -> str:
+        if self.cut:
+            raise errors.StoreAway("cut")
+        return await self.store.durability()
+
+
+class Day:
+    """A store, its clock, and the sidecars of one policy."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.store = FakeStore(self.clock)
+        self.lines: list[Line] = []
+
+    def sidecar(self, *, shared: bool = True, **limits) -> quota.Quota:
+        self.lines.append(Line(self.store))
+        return quota.Quota(
+            limits=document.Quota(**limits),
+            scope="team/policy",
+            store=self.lines[-1] if shared else None,
+            clock=self.clock.monotonic,
+            wall_clock=self.clock,
+        )
+
+    @property
+    def counted(self) -> leases.Amounts:
+        today = int(self.clock() // leases.DAY_SECONDS)
+        return self.store.days["team/policy", today].counted
+
+    def cut(self, how: str = "before") -> None:
+        for line in self.lines:
+            line.cut = how
+
+    def mend(self) -> None:
+        self.cut("")
+        self.clock.wall += quota.AWAY_SECONDS
+
+
+@pytest.fixture
+def day():
+    return Day()
+
+
+def run(coroutine):
+    return asyncio.run(coroutine)
+
+
+async def spend(sidecar: quota.Quota, calls: int = 1, *, tokens: int = 1) -> int:
+    """How many of so many calls could be made, each billed what was reserved."""
+    for made in range(calls):
+        try:
+            reservation = await sidecar.reserve(tokens=tokens)
+        except errors.QuotaExhausted:
+            return made
+        await sidecar.settle(reservation, billed=True, tokens=tokens)
+    return calls
+
+
+def test_a_day_has_as_many_calls_as_the_policy_says(day):
+    assert run(spend(day.sidecar(daily_requests=40), 100)) == 40
+
+
+def test_many_sidecars_share_one_day_to_the_last_call(day):
+    async def scenario():
+        sidecars = [day.sidecar(daily_requests=100) for _ in range(5)]
+        made = 0
+        for _ in range(40):
+            for sidecar in sidecars:
+                made += await spend(sidecar)
+        return made
+
+    assert run(scenario()) == 100
+
+
+def test_a_quota_of_nothing_allows_nothing(day):
+    assert run(spend(day.sidecar(daily_requests=0), 1)) == 0
+
+
+def test_the_refusal_says_when_the_day_ends(day):
+    async def scenario():
+        with pytest.raises(errors.QuotaExhausted) as refusal:
+            await day.sidecar(daily_requests=0).reserve(tokens=1)
+        return refusal.value
+
+    refusal = run(scenario())
+    assert refusal.reset_at == MIDNIGHT
+    assert "2026-03-02T00:00:00Z" in refusal.message
+    assert refusal.message.startswith("This policy's 0 calls a day")
+
+
+def test_granted_calls_are_spent_without_asking_the_store(day):
+    async def scenario():
+        await spend(day.sidecar(daily_requests=1000), leases.GRANT_CALLS)
+
+    run(scenario())
+    assert day.lines[0].asked == 1
+
+
+def test_near_the_limit_calls_are_granted_one_by_one(day):
+    async def scenario():
+        await day.sidecar(daily_requests=10).reserve(tokens=1)
+
+    run(scenario())
+    assert day.counted.calls == 1
+
+
+def test_a_call_that_was_not_billed_may_be_made_again(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1)
+        refused = await sidecar.reserve(tokens=5)
+        await sidecar.settle(refused, billed=False, tokens=0)
+        return await spend(sidecar, 2), await sidecar.state()
+
+    made, state = run(scenario())
+    assert made == 1
+    assert state.used == 1
+
+
+def test_settling_twice_gives_back_once(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=2)
+        reservation = await sidecar.reserve(tokens=5)
+        for _ in range(3):
+            await sidecar.settle(reservation, billed=False, tokens=0)
+        return await spend(sidecar, 9)
+
+    assert run(scenario()) == 2
+
+
+def test_tokens_are_reserved_by_their_bound_and_settled_to_what_was_billed(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=100, daily_tokens=1000)
+        reservation = await sidecar.reserve(tokens=900)
+        with pytest.raises(errors.QuotaExhausted, match="1000 tokens a day"):
+            await sidecar.reserve(tokens=200)
+        await sidecar.settle(reservation, billed=True, tokens=100)
+        await sidecar.reserve(tokens=900)
+        return await sidecar.state()
+
+    assert run(scenario()).tokens_used == 1000
+
+
+def test_tokens_without_a_limit_are_counted_all_the_same(day):
+    async def scenario():
+        sidecars = [day.sidecar(daily_requests=100) for _ in range(2)]
+        for sidecar in sidecars:
+            await spend(sidecar, 3, tokens=7)
+        await sidecars[0].state()
+        return await sidecars[1].state()
+
+    state = run(scenario())
+    assert (state.daily_tokens, state.tokens_used) == (None, 42)
+
+
+def test_the_state_tells_calls_made_from_calls_held(day):
+    async def scenario():
+        first, second = (day.sidecar(daily_requests=1000) for _ in range(2))
+        await spend(first, 3)
+        await spend(second, 2)
+        await first.state()
+        return await second.state()
+
+    state = run(scenario())
+    assert (state.daily_requests, state.used) == (1000, 5)
+    assert state.reserved == 2 * leases.GRANT_CALLS - 5
+    assert state.reset_at == MIDNIGHT
+    assert state.exact
+
+
+def test_closing_gives_the_rest_back(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        await spend(sidecar, 3)
+        await sidecar.close()
+
+    run(scenario())
+    assert day.counted.calls == 3
+
+
+def test_a_call_under_way_is_settled_after_closing(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        billed, refused = [await sidecar.reserve(tokens=1) for _ in range(2)]
+        await sidecar.close()
+        before = day.counted.calls
+        await sidecar.settle(billed, billed=True, tokens=1)
+        await sidecar.settle(refused, billed=False, tokens=0)
+        return before
+
+    assert run(scenario()) == 2
+    assert day.counted.calls == 1
+
+
+def test_a_request_under_way_may_make_its_next_call_after_closing(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        await sidecar.close()
+        return await spend(sidecar, 2)
+
+    assert run(scenario()) == 2
+    assert day.counted.calls == 2
+
+
+def test_a_new_day_starts_at_nothing(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=5)
+        first = await spend(sidecar, 9)
+        day.clock.wall += HALF_A_DAY
+        return first, await spend(sidecar, 9), await sidecar.state()
+
+    first, second, state = run(scenario())
+    assert (first, second) == (5, 5)
+    assert state.reset_at == datetime(2026, 3, 3, tzinfo=UTC)
+
+
+def test_no_grant_outlives_midnight(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        await spend(sidecar)
+        day.clock.wall += HALF_A_DAY
+        await spend(sidecar)
+
+    run(scenario())
+    assert day.lines[0].asked == 2
+    assert day.counted.calls == leases.GRANT_CALLS
+
+
+def test_what_a_call_of_yesterday_gives_back_is_not_todays(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=5)
+        yesterdays = await sidecar.reserve(tokens=1)
+        day.clock.wall += HALF_A_DAY
+        made = await spend(sidecar, 5)
+        await sidecar.settle(yesterdays, billed=False, tokens=0)
+        return made + await spend(sidecar, 5)
+
+    assert run(scenario()) == 5
+
+
+def test_a_store_whose_clock_goes_back_a_day_is_not_believed(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=5)
+        await spend(sidecar, 5)
+        day.clock.wall += HALF_A_DAY
+        await spend(sidecar, 5)
+        day.store.clock = lambda: NOON
+        day.clock.wall += 2 * quota.AWAY_SECONDS
+        with pytest.raises(errors.Unavailable):
+            await sidecar.reserve(tokens=1)
+
+    run(scenario())
+
+
+def test_a_store_that_is_away_leaves_what_is_granted(day, caplog):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        await spend(sidecar)
+        day.cut()
+        made = await spend(sidecar, leases.GRANT_CALLS - 1)
+        with pytest.raises(errors.Unavailable) as refusal:
+            await sidecar.reserve(tokens=1)
+        return made, refusal.value, await sidecar.state()
+
+    made, refusal, state = run(scenario())
+    assert made == leases.GRANT_CALLS - 1
+    assert (refusal.status, refusal.code) == (503, "quota_store_unavailable")
+    assert (state.exact, state.exact_reason) == (False, "StoreAway")
+    assert state.used == leases.GRANT_CALLS
+    assert "the store is away" in caplog.text
+
+
+def test_a_store_that_is_back_is_used_again(day, caplog):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=20)
+        day.cut()
+        with pytest.raises(errors.Unavailable):
+            await sidecar.reserve(tokens=1)
+        day.mend()
+        return await spend(sidecar, 30), await sidecar.state()
+
+    caplog.set_level(logging.INFO)
+    made, state = run(scenario())
+    assert made == 20
+    assert state.exact
+    assert "answers again" in caplog.text
+
+
+def test_an_away_store_is_not_asked_by_every_request(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=20)
+        day.cut()
+        for _ in range(10):
+            with pytest.raises(errors.Unavailable):
+                await sidecar.reserve(tokens=1)
+
+    run(scenario())
+    assert day.lines[0].asked == 1
+
+
+def test_a_grant_whose_answer_was_lost_is_not_lost(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=20)
+        day.cut("after")
+        for _ in range(3):
+            with pytest.raises(errors.Unavailable):
+                await sidecar.reserve(tokens=1)
+            day.clock.wall += quota.AWAY_SECONDS
+        day.mend()
+        return await spend(sidecar, 30)
+
+    assert run(scenario()) == 20
+
+
+def test_allowed_to_go_on_alone_each_pod_counts_alone_and_reports_later(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=20, deny_on_store_loss=False)
+        day.cut()
+        alone = await spend(sidecar, 12)
+        state = await sidecar.state()
+        day.mend()
+        return alone, state, await spend(sidecar, 30)
+
+    alone, state, then = run(scenario())
+    assert (alone, state.used, state.exact_reason) == (12, 12, "StoreAway")
+    assert then == 8
+    assert day.counted.calls == 20
+
+
+def test_alone_a_pod_still_keeps_to_the_limit(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=20, deny_on_store_loss=False)
+        day.cut()
+        first = await spend(sidecar, 30)
+        day.clock.wall += HALF_A_DAY
+        return first, await spend(sidecar, 30)
+
+    assert run(scenario()) == (20, 20)
+
+
+def test_without_redis_the_limit_is_per_pod(day):
+    async def scenario():
+        sidecars = [day.sidecar(daily_requests=5, shared=False) for _ in range(2)]
+        made = [await spend(sidecar, 9) for sidecar in sidecars]
+        return made, await sidecars[0].state()
+
+    made, state = run(scenario())
+    assert made == [5, 5]
+    assert (state.used, state.reserved, state.exact_reason) == (5, 0, "NoSharedStore")
+    assert state.reset_at == MIDNIGHT
+
+
+def test_before_the_first_call_the_state_is_known_all_the_same(day):
+    state = run(day.sidecar(daily_requests=5, shared=False).state())
+    assert (state.used, state.reset_at) == (0, MIDNIGHT)
+
+
+def test_at_midnight_a_pod_without_redis_shows_the_new_day(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=5, shared=False)
+        await spend(sidecar, 5)
+        day.clock.wall += HALF_A_DAY
+        return await sidecar.state()
+
+    state = run(scenario())
+    assert (state.used, state.reset_at) == (0, datetime(2026, 3, 3, tzinfo=UTC))
+
+
+def test_an_unlimited_policy_goes_on_without_its_store(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=None)
+        await spend(sidecar, 3)
+        day.cut()
+        await spend(sidecar, 100)
+        day.mend()
+        return await sidecar.state()
+
+    state = run(scenario())
+    assert (state.daily_requests, state.used) == (None, 103)
+
+
+def test_a_store_that_may_forget_is_told(day):
+    day.store.durable = "appendfsync is everysec, not always"
+    state = run(day.sidecar(daily_requests=5).state())
+    assert (state.exact, state.exact_reason) == (False, "StoreMayForget")
+    assert "everysec" in state.exact_text
+
+
+def test_a_store_that_forgot_gets_back_what_a_sidecar_knows(day):
+    async def scenario():
+        sidecar, dead = (day.sidecar(daily_requests=20) for _ in range(2))
+        await spend(dead, 10)
+        await spend(sidecar, 5)
+        day.store.forget()
+        return await spend(sidecar, 20), await sidecar.state()
+
+    made, state = run(scenario())
+    assert made == 5
+    assert state.exact_reason == "StoreMayForget"
+
+
+def test_a_store_that_forgot_hears_of_it_from_every_sidecar(day):
+    async def scenario():
+        sidecars = [day.sidecar(daily_requests=60) for _ in range(3)]
+        before = [await spend(sidecar, 15) for sidecar in sidecars]
+        day.store.forget()
+        await sidecars[0].state()
+        known = day.counted.calls
+        for sidecar in sidecars:
+            await sidecar.state()
+        return known, sum(before), sum([await spend(sidecar, 60) for sidecar in sidecars])
+
+    known, before, after = run(scenario())
+    assert known < before
+    assert before + after <= 60
+
+
+def test_an_idle_sidecar_gives_its_rest_back(day, monkeypatch):
+    monkeypatch.setattr(quota, "IDLE_SECONDS", 0.0)
+
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        await spend(sidecar)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return await spend(sidecar, 3)
+
+    assert run(scenario()) == 3
+    assert day.lines[0].asked == 3
+
+
+def test_many_requests_at_once_ask_one_after_the_other(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=50)
+        results = await asyncio.gather(
+            *(sidecar.reserve(tokens=1) for _ in range(80)), return_exceptions=True
+        )
+        return [isinstance(result, leases.Reservation) for result in results].count(True)
+
+    assert run(scenario()) == 50

@@ -1,0 +1,218 @@
+"""A provider that stands in for OpenAI and Voyage: their wire, vectors out of the text's hash.
+
+In a test's own process it is asked as an Upstream or served by `app`; as a program of its own it
+writes down each call before it answers, so that its log outlives whoever asked:
+
+    python -m tests.fakes.provider --port 9000 --log calls.jsonl
+"""
+
+import argparse
+import array
+import asyncio
+import base64
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from embedding_sidecar import errors, provider
+
+KEY = "sk-stand-in"
+DIMENSIONS = 16
+OPENAI_KEYS = {"input", "model", "encoding_format", "dimensions", "user"}
+EXTENDED_KEYS = OPENAI_KEYS | {"input_type", "truncation"}
+VOYAGE_KEYS = {
+    "input",
+    "model",
+    "encoding_format",
+    "output_dimension",
+    "output_dtype",
+    "input_type",
+    "truncation",
+}
+
+Answer = tuple[int, dict[str, str], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request as the provider saw it."""
+
+    path: str
+    key: str | None
+    body: dict[str, Any]
+
+
+def numbers(
+    model: str, item: object, dimensions: int, input_type: str | None = None
+) -> list[float]:
+    """The vector of an item: numbers of -1 to 1 that float32 holds exactly."""
+    seed = json.dumps([model, item, input_type]).encode()
+    raw = b"".join(
+        hashlib.sha256(seed + block.to_bytes(4, "big")).digest()
+        for block in range(dimensions // 16 + 1)
+    )
+    return [
+        (int.from_bytes(raw[2 * at : 2 * at + 2], "big") - 2**15) / 2**15
+        for at in range(dimensions)
+    ]
+
+
+def vector(model: str, item: object, dimensions: int = DIMENSIONS, input_type=None) -> bytes:
+    """The same as little-endian float32."""
+    values = array.array("f", numbers(model, item, dimensions, input_type))
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values.tobytes()
+
+
+def tokens(item: str | list[int]) -> int:
+    """What an item costs: a word is a token."""
+    return len(item.split()) or 1 if isinstance(item, str) else len(item)
+
+
+@dataclass
+class StandIn:
+    """The provider. A fault answers instead of it; each is counted in `calls` all the same."""
+
+    key: str | None = KEY
+    fault: Callable[[Answer], Answer] | errors.Unreachable | None = None
+    calls: list[Call] = field(default_factory=list)
+    log: Path | None = None
+    delay_seconds: float = 0.0
+
+    def answer(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Status, headers and JSON."""
+        asked = json.loads(body)
+        _, _, key = headers.get("authorization", "").partition(" ")
+        self.calls.append(Call(path=path, key=key or None, body=asked))
+        if self.log is not None:
+            with self.log.open("a", encoding="utf-8") as log:
+                log.write(json.dumps({"path": path, "items": len(asked["input"])}) + "\n")
+        is_voyage = path.startswith("/voyage/")
+        if self.key is not None and key != self.key:
+            return _error(401, f"Incorrect API key provided: {key[:3]}***.", is_voyage=is_voyage)
+        made = _voyage(asked) if is_voyage else _openai(asked, extended="/extended/" in path)
+        return self.fault(made) if callable(self.fault) else made
+
+    async def send(self, request: provider.HttpRequest) -> provider.HttpAnswer:
+        """As an Upstream, without a network."""
+        path = "/" + request.url.split("/", 3)[3]
+        status, headers, body = self.answer(path, request.headers, request.body)
+        await asyncio.sleep(self.delay_seconds)
+        if isinstance(self.fault, errors.Unreachable):
+            raise self.fault
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return provider.HttpAnswer(status=status, headers=headers, body=raw)
+
+    async def serve(self, request: Request) -> Response:
+        """As an HTTP server."""
+        status, headers, body = self.answer(request.url.path, request.headers, await request.body())
+        await asyncio.sleep(self.delay_seconds)
+        if isinstance(body, bytes):
+            return Response(body, status, headers)
+        return JSONResponse(body, status, headers)
+
+    def app(self) -> Starlette:
+        """OpenAI at /v1, a server like it that knows more at /extended/v1, Voyage at /voyage/v1."""
+        paths = ("/v1/embeddings", "/extended/v1/embeddings", "/voyage/v1/embeddings")
+        return Starlette(routes=[Route(path, self.serve, methods=["POST"]) for path in paths])
+
+
+def status(code: int, headers: Mapping[str, str] | None = None) -> Callable[[Answer], Answer]:
+    """A fault: this status, in OpenAI's form."""
+    return lambda _: (code, dict(headers or {}), _error(code, "no", is_voyage=False)[2])
+
+
+def raw(body: bytes) -> Callable[[Answer], Answer]:
+    """A fault: 200 and this."""
+    return lambda _: (200, {}, body)
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> Callable[[Answer], Answer]:
+    """A fault: the right answer, changed."""
+
+    def fault(answer: Answer) -> Answer:
+        change(answer[2])
+        return answer
+
+    return fault
+
+
+def _openai(asked: dict[str, Any], *, extended: bool) -> Answer:
+    unknown = sorted(asked.keys() - (EXTENDED_KEYS if extended else OPENAI_KEYS))
+    if unknown:
+        return _error(400, f"Unrecognized argument: {unknown[0]}", param=unknown[0])
+    items = asked["input"]
+    if isinstance(items, str) or isinstance(items[0], int):
+        items = [items]
+    if "too long" in items:
+        return _error(400, "maximum context length is 8192 tokens", param="input")
+    return _vectors(asked, items, dimensions=asked.get("dimensions") or DIMENSIONS, default="float")
+
+
+def _voyage(asked: dict[str, Any]) -> Answer:
+    unknown = sorted(asked.keys() - VOYAGE_KEYS)
+    if unknown:
+        return _error(400, f"Argument '{unknown[0]}' is not supported by our API", is_voyage=True)
+    items = [asked["input"]] if isinstance(asked["input"], str) else asked["input"]
+    if len(items) > 1000:
+        return _error(400, "The batch size limit is 1000.", is_voyage=True)
+    if not all(isinstance(item, str) for item in items):
+        return _error(400, "Input must be texts.", is_voyage=True)
+    if "too long" in items and asked.get("truncation", True) is False:
+        return _error(400, "The example is too long.", is_voyage=True)
+    dimensions = asked.get("output_dimension") or DIMENSIONS
+    status, headers, body = _vectors(asked, items, dimensions=dimensions, default=None)
+    del body["usage"]["prompt_tokens"]
+    return status, headers, body
+
+
+def _vectors(asked: dict[str, Any], items: list, *, dimensions: int, default: str | None) -> Answer:
+    def encoded(item: object) -> object:
+        made = vector(asked["model"], item, dimensions, asked.get("input_type"))
+        if asked.get("encoding_format", default) == "base64":
+            return base64.b64encode(made).decode()
+        return numbers(asked["model"], item, dimensions, asked.get("input_type"))
+
+    total = sum(tokens(item) for item in items)
+    body = {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": encoded(item)}
+            for index, item in enumerate(items)
+        ],
+        "model": asked["model"],
+        "usage": {"prompt_tokens": total, "total_tokens": total},
+    }
+    return 200, {}, body
+
+
+def _error(code: int, message: str, *, param: str | None = None, is_voyage: bool = False) -> Answer:
+    if is_voyage:
+        return code, {}, {"detail": message}
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": None}
+    return code, {}, {"error": error}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--delay-seconds", type=float, default=0.0)
+    given = parser.parse_args()
+    stand_in = StandIn(log=given.log, delay_seconds=given.delay_seconds)
+    uvicorn.run(stand_in.app(), host="127.0.0.1", port=given.port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

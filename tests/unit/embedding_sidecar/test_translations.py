@@ -1,0 +1,244 @@
+"""Provider translations: what goes out, what comes back, what a failure means."""
+
+import array
+import asyncio
+import base64
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedding_sidecar import errors, provider, providers, vectors
+from tests.fakes import provider as stand_in
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+KINDS = sorted(providers.PROVIDERS)
+
+
+def ask(*items, **rest) -> provider.Ask:
+    return provider.Ask(model="m", items=items or ("a",), **rest)
+
+
+def sent(kind, asked, key=None, base_url="http://p/v1"):
+    request = providers.PROVIDERS[kind].request(asked, base_url=base_url, api_key=key)
+    return request, json.loads(request.body)
+
+
+def answered(body, status=200, headers=()) -> provider.HttpAnswer:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return provider.HttpAnswer(status=status, headers=dict(headers), body=raw)
+
+
+def good(*embeddings):
+    return {
+        "data": [{"index": at, "embedding": it} for at, it in enumerate(embeddings)],
+        "usage": {"total_tokens": 3},
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_are_asked_for_as_the_bits_they_are(kind):
+    assert sent(kind, ask())[1]["encoding_format"] == "base64"
+
+
+def test_openai_is_sent_nothing_it_does_not_know():
+    _, body = sent("OpenAI", ask(input_type="query", truncation=True, dimensions=3, user="u"))
+    assert body.keys() == {"model", "input", "encoding_format", "dimensions", "user"}
+
+
+def test_a_server_like_openai_is_sent_all_that_was_given_and_no_more():
+    _, body = sent("OpenAICompatible", ask(input_type="query", truncation=True))
+    assert (body["input_type"], body["truncation"]) == ("query", True)
+    assert sent("OpenAICompatible", ask())[1].keys() == {"model", "input", "encoding_format"}
+
+
+@pytest.mark.parametrize(("given_", "sent_"), [(None, False), (False, False), (True, True)])
+def test_voyage_cuts_a_text_only_when_asked_to(given_, sent_):
+    assert sent("Voyage", ask(truncation=given_))[1]["truncation"] is sent_
+
+
+def test_voyage_has_its_own_word_for_dimensions():
+    _, body = sent("Voyage", ask(dimensions=256, user="u", input_type="document"))
+    assert body["output_dimension"] == 256
+    assert body["input_type"] == "document"
+    assert not body.keys() & {"dimensions", "user"}
+
+
+@pytest.mark.parametrize(
+    ("key", "base_url", "host"),
+    [
+        ("al-1", "https://api.voyageai.com/v1", "https://ai.mongodb.com/v1"),
+        ("pa-1", "https://api.voyageai.com/v1", "https://api.voyageai.com/v1"),
+        (None, "https://api.voyageai.com/v1", "https://api.voyageai.com/v1"),
+        ("al-1", "http://gateway/v1", "http://gateway/v1"),
+    ],
+)
+def test_an_atlas_key_goes_to_atlas_unless_the_policy_names_another_place(key, base_url, host):
+    assert sent("Voyage", ask(), key, base_url)[0].url == f"{host}/embeddings"
+
+
+def test_voyage_cannot_take_tokens_nor_more_than_a_thousand_texts():
+    voyage = providers.PROVIDERS["Voyage"]
+    assert voyage.obstacle(ask((1, 2)))
+    assert voyage.obstacle(ask(*"a" * 1001))
+    assert voyage.obstacle(ask(*"a" * 1000)) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_key_is_sent_and_never_shown(kind):
+    request, _ = sent(kind, ask(), "sk-secret")
+    assert request.headers["authorization"] == "Bearer sk-secret"
+    assert "sk-secret" not in repr(request)
+    assert "authorization" not in sent(kind, ask(), None)[0].headers
+
+
+@given(st.lists(TEXTS, min_size=1), st.sampled_from(KINDS))
+def test_texts_arrive_as_they_are(texts, kind):
+    assert sent(kind, ask(*texts))[1]["input"] == texts
+
+
+@given(st.lists(st.lists(FLOATS, min_size=3, max_size=3), min_size=1, max_size=5), st.randoms())
+def test_base64_and_floats_in_any_order_give_the_same_bits(rows, random):
+    packed = [array.array("f", row).tobytes() for row in rows]
+    in_bits = good(*(base64.b64encode(row).decode() for row in packed))
+    in_floats = good(*(list(array.array("f", row)) for row in rows))
+    for body in (in_bits, in_floats):
+        random.shuffle(body["data"])
+        made = vectors.read(answered(body), count=len(rows), dimensions=3)
+        assert made == provider.Vectors(vectors=tuple(packed), tokens=3)
+
+
+B64 = base64.b64encode(array.array("f", [1.0, 2.0]).tobytes()).decode()
+NAN = base64.b64encode(array.array("f", [1.0, math.nan]).tobytes()).decode()
+INFINITE = base64.b64encode(array.array("f", [math.inf, -math.inf]).tobytes()).decode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"[]",
+        b"{}",
+        good(),
+        good(B64, B64),
+        good(""),
+        good([]),
+        good(None),
+        good("!!!!"),
+        good("AAA"),
+        good("AAAAAAA="),
+        good(NAN),
+        good(INFINITE),
+        good([1.0]),
+        good([1.0, 1e300]),
+        good([1.0, None]),
+        good([1.0, True]),
+        good([1.0, "2"]),
+        {**good(B64), "usage": None},
+        {**good(B64), "usage": {"total_tokens": -1}},
+        {**good(B64), "usage": {"total_tokens": True}},
+        {**good(B64), "data": [{"index": 1, "embedding": B64}]},
+        {**good(B64), "data": [{"index": True, "embedding": B64}]},
+        {**good(B64), "data": [{"embedding": B64}]},
+        {**good(B64), "data": [B64]},
+    ],
+    ids=str,
+)
+def test_an_answer_of_no_use_is_no_answer_and_may_have_cost(body):
+    with pytest.raises(errors.Unreachable) as caught:
+        vectors.read(answered(body), count=1, dimensions=2)
+    assert (caught.value.reason, caught.value.billed) == ("bad_answer", True)
+
+
+def test_vectors_of_several_sizes_are_no_answer():
+    body = good([1.0], [1.0, 2.0])
+    with pytest.raises(errors.Unreachable):
+        vectors.read(answered(body), count=2, dimensions=None)
+
+
+def test_an_index_said_twice_is_no_answer():
+    body = good(B64, B64)
+    body["data"][1]["index"] = 0
+    with pytest.raises(errors.Unreachable):
+        vectors.read(answered(body), count=2, dimensions=2)
+
+
+FATES = {
+    400: (errors.Rejected, None),
+    413: (errors.Rejected, None),
+    422: (errors.Rejected, None),
+    401: (errors.Misconfigured, False),
+    403: (errors.Misconfigured, False),
+    404: (errors.Misconfigured, False),
+    405: (errors.Misconfigured, False),
+    307: (errors.Misconfigured, False),
+    402: (errors.Exhausted, False),
+    429: (errors.Exhausted, False),
+    408: (errors.Unreachable, True),
+    409: (errors.Unreachable, False),
+    500: (errors.Unreachable, False),
+    502: (errors.Unreachable, True),
+    503: (errors.Unreachable, False),
+    504: (errors.Unreachable, True),
+    204: (errors.Unreachable, True),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", FATES)
+def test_a_status_has_one_meaning(kind, status):
+    failure = providers.PROVIDERS[kind].failure(answered(b"<html>", status))
+    assert (type(failure), getattr(failure, "billed", None)) == FATES[status]
+
+
+@given(st.integers(100, 599), st.binary(), st.sampled_from(KINDS))
+def test_whatever_a_provider_answers_has_a_meaning(status, body, kind):
+    failure = providers.PROVIDERS[kind].failure(answered(body, status))
+    assert isinstance(failure, errors.ProviderFailed | errors.Rejected)
+
+
+def test_the_callers_fault_is_told_in_the_providers_typed_words():
+    error = {"message": "too long", "type": "t", "param": "input", "code": "c"}
+    failure = providers.PROVIDERS["OpenAI"].failure(answered({"error": error}, 400))
+    assert (failure.message, failure.param, failure.code) == ("too long", "input", "c")
+    assert providers.PROVIDERS["Voyage"].failure(answered({"detail": "no"}, 422)).message == "no"
+
+
+@pytest.mark.parametrize("body", [{"error": "prose"}, {"detail": [{"loc": 1}]}, [], "prose"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_providers_prose_goes_no_further(kind, body):
+    failure = providers.PROVIDERS[kind].failure(answered(body, 400))
+    assert failure.message == "The provider rejected the request."
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "-1"}, None),
+    ],
+)
+def test_how_long_to_wait_is_what_the_provider_said(headers, seconds):
+    failure = providers.PROVIDERS["OpenAI"].failure(answered({}, 429, headers))
+    assert failure.retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_translation_and_stand_in_understand_each_other(kind):
+    fake = stand_in.StandIn(key=None)
+    path = {"OpenAI": "v1", "OpenAICompatible": "extended/v1", "Voyage": "voyage/v1"}[kind]
+    asked = ask("one", "two words", input_type="query", dimensions=20)
+    translation = providers.PROVIDERS[kind]
+    request = translation.request(asked, base_url=f"http://p/{path}", api_key=None)
+    answer = asyncio.run(fake.send(request))
+    told = None if kind == "OpenAI" else "query"
+    assert translation.vectors(asked, answer) == provider.Vectors(
+        vectors=tuple(stand_in.vector("m", item, 20, told) for item in asked.items), tokens=3
+    )

@@ -32,6 +32,12 @@ def answered(body, status=200, headers=()) -> provider.HttpAnswer:
     return provider.HttpAnswer(status=status, headers=dict(headers), body=raw)
 
 
+def rejected(kind, body, status=400) -> errors.Rejected:
+    failure = providers.PROVIDERS[kind].failure(answered(body, status))
+    assert isinstance(failure, errors.Rejected)
+    return failure
+
+
 def good(*embeddings):
     return {
         "data": [{"index": at, "embedding": it} for at, it in enumerate(embeddings)],
@@ -202,16 +208,15 @@ def test_whatever_a_provider_answers_has_a_meaning(status, body, kind):
 
 def test_the_callers_fault_is_told_in_the_providers_typed_words():
     error = {"message": "too long", "type": "t", "param": "input", "code": "c"}
-    failure = providers.PROVIDERS["OpenAI"].failure(answered({"error": error}, 400))
+    failure = rejected("OpenAI", {"error": error})
     assert (failure.message, failure.param, failure.code) == ("too long", "input", "c")
-    assert providers.PROVIDERS["Voyage"].failure(answered({"detail": "no"}, 422)).message == "no"
+    assert rejected("Voyage", {"detail": "no"}, 422).message == "no"
 
 
 @pytest.mark.parametrize("body", [{"error": "prose"}, {"detail": [{"loc": 1}]}, [], "prose"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_providers_prose_goes_no_further(kind, body):
-    failure = providers.PROVIDERS[kind].failure(answered(body, 400))
-    assert failure.message == "The provider rejected the request."
+    assert rejected(kind, body).message == "The provider rejected the request."
 
 
 @pytest.mark.parametrize(
@@ -227,6 +232,7 @@ def test_a_providers_prose_goes_no_further(kind, body):
 )
 def test_how_long_to_wait_is_what_the_provider_said(headers, seconds):
     failure = providers.PROVIDERS["OpenAI"].failure(answered({}, 429, headers))
+    assert isinstance(failure, errors.Exhausted)
     assert failure.retry_after_seconds == seconds
 
 

@@ -1,0 +1,502 @@
+"""Answering: from the cache, by whom, at whose cost, and never in two spaces at once."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedding_contract import document
+from embedding_sidecar import cache, calls, errors, failover, generations, layers, provider
+from embedding_sidecar.service import Service
+from tests.fakes import provider as stand_in
+from tests.fakes.provider import StandIn
+
+KEY = stand_in.KEY
+DOWN = errors.Unreachable("no_connection", billed=False)
+TIMEOUT = errors.Unreachable("timeout", billed=True)
+WALL = 1_700_000_000.0
+
+
+class Quota:
+    """Counts what is reserved and settled; `left` calls until the day is used up."""
+
+    def __init__(self, left: int = 10**6) -> None:
+        self.left = left
+        self.reserved: list[int] = []
+        self.settled: list[tuple[bool, int]] = []
+
+    async def reserve(self, *, tokens):
+        if self.left == 0:
+            raise errors.QuotaExhausted("used up", reset_at=datetime(2026, 1, 2, tzinfo=UTC))
+        self.left -= 1
+        self.reserved.append(tokens)
+        return len(self.reserved)
+
+    async def settle(self, reservation, *, billed, tokens):
+        assert reservation == len(self.reserved)
+        self.left += not billed
+        self.settled.append((billed, tokens))
+
+
+class Seen:
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, str]] = []
+        self.billed = 0
+        self.errors: list[tuple[str, str]] = []
+        self.failovers: list[str] = []
+
+    def call(self, *, provider, model, outcome, seconds):
+        self.calls.append((provider, model, outcome))
+
+    def tokens(self, *, provider, model, tokens):
+        self.billed += tokens
+
+    def error(self, kind, provider=""):
+        self.errors.append((kind, provider))
+
+    def failover(self, provider):
+        self.failovers.append(provider)
+
+    def looked_up(self, layer, *, hits, seconds):
+        pass
+
+    def missed(self, items):
+        pass
+
+
+class Internet:
+    """Providers by host name."""
+
+    def __init__(self) -> None:
+        self.hosts: dict[str, StandIn] = {}
+
+    def __getitem__(self, host: str) -> StandIn:
+        return self.hosts.setdefault(host, StandIn())
+
+    async def send(self, request: provider.HttpRequest) -> provider.HttpAnswer:
+        return await self[request.url.split("/")[2]].send(request)
+
+
+def one(name, model="m", *, kind="OpenAI", space=None, **rest) -> document.Provider:
+    path = {"OpenAI": "v1", "OpenAICompatible": "extended/v1", "Voyage": "voyage/v1"}[kind]
+    return document.Provider(
+        name=name,
+        kind=kind,
+        model=model,
+        base_url=f"http://{name}/{path}",
+        api_key_file=f"provider-{name}",
+        declared_space=space,
+        **rest,
+    )
+
+
+class World:
+    """A service with all that is around it."""
+
+    def __init__(self, *providers, crossing=False, enabled=True, quota=None, keys=None) -> None:
+        self.document = document.PolicyDocument(
+            namespace="shop",
+            name="search",
+            providers=providers,
+            failover=document.Failover(enabled=enabled, across_spaces=crossing),
+        )
+        self.net = Internet()
+        self.quota = quota or Quota()
+        self.seen = Seen()
+        self.now = 0.0
+        memory = cache.MemoryCache(max_bytes=10**7, ttl_seconds=60, clock=lambda: WALL)
+        self.cache = layers.Layers(
+            scope=self.document.cache_scope,
+            ttl_seconds=60,
+            memory=memory,
+            store=None,
+            generations=generations.Generations(store=None, forget=memory.forget),
+            observe=self.seen,
+            clock=lambda: WALL,
+        )
+        self.service = Service(
+            document=self.document,
+            keys={it.name: KEY for it in providers} if keys is None else keys,
+            cache=self.cache,
+            quota=self.quota,
+            upstream=self.net,
+            observe=self.seen,
+            clock=lambda: self.now,
+            wall_clock=lambda: WALL,
+        )
+
+    def embed(self, *items, model="m", **rest):
+        ask = provider.Ask(model=model, items=items, **rest)
+        return asyncio.run(self.service.embed(ask))
+
+    def refusal(self, *items, **rest) -> errors.Refused:
+        with pytest.raises(errors.Refused) as caught:
+            self.embed(*items, **rest)
+        return caught.value
+
+    def asked(self, host) -> list[list]:
+        return [call.body["input"] for call in self.net[host].calls]
+
+
+def vectors(model, *items):
+    return tuple(stand_in.vector(model, item) for item in items)
+
+
+# --- the cache
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "b", "c", "d d"]), min_size=1), max_size=6))
+def test_every_item_gets_its_own_vector_and_none_is_bought_twice(batches):
+    world = World(one("p"))
+    for batch in batches:
+        answer = world.embed(*batch)
+        assert answer.vectors == vectors("m", *batch)
+        assert answer.items == len(batch)
+    bought = [item for batch in world.asked("p") for item in batch]
+    assert sorted(bought) == sorted({item for batch in batches for item in batch})
+
+
+def test_a_partial_hit_buys_the_rest_and_says_so():
+    world = World(one("p"))
+    world.embed("one", "two words")
+    answer = world.embed("new text", "two words", "new text", "one")
+    assert answer.vectors == vectors("m", "new text", "two words", "new text", "one")
+    assert (answer.hits, answer.items, answer.tokens) == (2, 4, 2)
+    assert answer.tokens_saved == 3
+    assert world.asked("p")[1] == ["new text"]
+    assert world.cache.stats()["tokens_saved"] == 3
+
+
+def test_a_full_hit_touches_neither_quota_nor_provider():
+    world = World(one("p"), quota=Quota(left=1))
+    world.embed("a", "b")
+    answer = world.embed("b", "a")
+    assert (answer.hits, answer.tokens, answer.attempts) == (2, 0, 0)
+    assert world.refusal("c").code == "insufficient_quota"
+    assert len(world.net["p"].calls) == 1
+
+
+def test_tokens_are_kept_apart_from_the_text_of_the_same_name():
+    world = World(one("p"))
+    answer = world.embed((1, 2), "x", (1, 2))
+    assert answer.vectors == vectors("m", [1, 2], "x", [1, 2])
+    assert world.asked("p") == [[[1, 2], "x"]]
+
+
+@pytest.mark.parametrize("change", [{"input_type": "query"}, {"dimensions": 4}])
+def test_what_changes_the_vector_is_another_entry(change):
+    world = World(one("p", kind="OpenAICompatible"))
+    plain = world.embed("a")
+    assert world.embed("a", **change).vectors != plain.vectors
+
+
+def test_who_asks_does_not_part_the_cache():
+    world = World(one("p"))
+    world.embed("a", user="u")
+    assert world.embed("a").hits == 1
+
+
+def test_vectors_of_another_size_than_the_cached_ones_replace_them():
+    world = World(one("p", kind="OpenAICompatible"))
+    world.embed("a")
+    p = world.net["p"]
+    p.fault = lambda _: stand_in._vectors(
+        p.calls[-1].body, p.calls[-1].body["input"], dimensions=8, default="float"
+    )
+    answer = world.embed("a", "b")
+    assert answer.vectors == tuple(stand_in.vector("m", it, 8) for it in "ab")
+    assert world.asked("p") == [["a"], ["b"], ["a", "b"]]
+    assert (answer.hits, answer.tokens, answer.attempts) == (0, 3, 2)
+
+
+# --- models
+
+
+def test_an_alias_means_the_provider_and_shares_its_cache():
+    world = World(one("p", aliases=("small",)))
+    world.embed("a", model="small")
+    answer = world.embed("a")
+    assert (answer.hits, answer.model) == (1, "m")
+    assert world.net["p"].calls[0].body["model"] == "m"
+
+
+def test_a_model_nobody_has_is_refused_with_those_there_are():
+    refusal = World(one("p", aliases=("small",)), one("q", "n")).refusal("a", model="x")
+    assert (refusal.status, refusal.code, refusal.param) == (404, "model_not_found", "model")
+    assert "m, small, n" in refusal.message
+
+
+def test_the_model_picks_its_provider_and_nobody_before_it_is_asked():
+    world = World(one("p", "m"), one("q", "n"), crossing=True)
+    world.net["q"].fault = DOWN
+    assert world.refusal("a", model="n").code == "all_providers_failed"
+    assert world.net["p"].calls == []
+
+
+def test_other_dimensions_than_pinned_are_refused():
+    world = World(one("p", dimensions=8))
+    refusal = world.refusal("a", dimensions=4)
+    assert (refusal.status, refusal.param) == (400, "dimensions")
+    assert world.embed("a").vectors == world.embed("a", dimensions=8).vectors
+    assert world.net["p"].calls[0].body["dimensions"] == 8
+
+
+# --- failover
+
+
+def test_another_provider_of_the_space_goes_on_with_what_was_found():
+    world = World(one("p", "m", space="s"), one("q", "n", space="s"))
+    world.embed("a")
+    world.net["p"].fault = DOWN
+    answer = world.embed("a", "b")
+    assert answer.vectors == vectors("m", "a") + vectors("n", "b")
+    assert (answer.provider, answer.model, answer.hits) == ("q", "n", 1)
+    assert world.asked("q") == [["b"]]
+    assert world.seen.failovers == ["openai"]
+    assert world.seen.errors == [("unreachable", "openai")]
+
+
+def test_across_spaces_all_is_made_anew_and_kept_under_its_own_space():
+    world = World(one("p"), one("q", "n", kind="Voyage"), crossing=True)
+    world.embed("a")
+    world.net["p"].fault = DOWN
+    answer = world.embed("a", "b")
+    assert answer.vectors == vectors("n", "a", "b")
+    assert (answer.hits, answer.kind, answer.space) == (0, "Voyage", answer.space)
+    assert world.embed("b", "a").hits == 2
+    assert len(world.asked("q")) == 1
+    world.net["p"].fault = None
+    again = world.embed("a", "b")
+    assert again.vectors == vectors("m", "a", "b")
+    assert (again.hits, again.provider) == (1, "p")
+
+
+def test_what_is_cached_of_the_first_choice_is_served_while_it_is_down():
+    world = World(one("p"), one("q", "n"), crossing=True)
+    world.embed("a")
+    world.net["p"].fault = DOWN
+    for number in range(5):
+        world.embed(f"new {number}")
+    answer = world.embed("a")
+    assert (answer.vectors, answer.provider, answer.attempts) == (vectors("m", "a"), "p", 0)
+
+
+def test_without_consent_no_other_space_answers():
+    world = World(one("p"), one("q", "n"))
+    world.net["p"].fault = DOWN
+    assert world.refusal("a").status == 502
+    assert world.net["q"].calls == []
+
+
+def test_without_failover_nobody_else_answers():
+    world = World(one("p", space="s"), one("q", "n", space="s"), enabled=False)
+    world.net["p"].fault = DOWN
+    assert world.refusal("a").status == 502
+    assert world.net["q"].calls == []
+
+
+@given(st.lists(st.tuples(st.sets(st.sampled_from("abcd"), min_size=1), st.sampled_from("pqr-"))))
+def test_an_answer_is_of_one_space_whatever_fails(rounds):
+    world = World(
+        one("p", "m", space="s"), one("q", "n", space="t"), one("r", "o", space="s"), crossing=True
+    )
+    of_space = {"s": {"m", "o"}, "t": {"n"}}
+    for items, down in rounds:
+        for host in "pqr":
+            world.net[host].fault = DOWN if host == down else None
+        batch = sorted(items)
+        answer = world.embed(*batch)
+        for item, made in zip(batch, answer.vectors, strict=True):
+            assert made in {stand_in.vector(it, item) for it in of_space[answer.space]}
+
+
+def test_the_callers_fault_ends_the_search():
+    world = World(one("p", space="s"), one("q", "n", space="s"))
+    refusal = world.refusal("too long")
+    assert (refusal.status, refusal.param) == (400, "input")
+    assert "8192" in refusal.message
+    assert world.net["q"].calls == []
+    assert world.quota.settled == [(False, 0)]
+
+
+def test_only_whom_the_caller_meant_may_say_that_the_caller_is_at_fault():
+    world = World(one("p"), one("q", "n"), crossing=True)
+    world.net["p"].fault = DOWN
+    assert world.refusal("too long").status == 502
+
+
+def test_who_cannot_take_tokens_is_passed_over():
+    world = World(one("p", kind="Voyage"), one("q", "n"), crossing=True)
+    assert world.embed((1, 2)).provider == "q"
+    assert world.net["p"].calls == []
+
+
+def test_tokens_that_nobody_takes_are_refused():
+    refusal = World(one("p", kind="Voyage")).refusal((1, 2))
+    assert (refusal.status, refusal.param) == (400, "input")
+    assert "token arrays" in refusal.message
+
+
+def test_who_failed_three_times_is_tried_last_for_a_while():
+    world = World(one("p", space="s"), one("q", "n", space="s"))
+    world.net["p"].fault = DOWN
+    for number in range(5):
+        world.embed(f"{number}")
+    assert len(world.net["p"].calls) == failover.FAILURES_TO_OPEN
+    assert world.service.health() == {"p": "failing", "q": "ok"}
+    world.net["p"].fault = None
+    world.now += failover.OPEN_SECONDS
+    assert world.embed("x").provider == "p"
+    assert world.service.health() == {"p": "ok", "q": "ok"}
+
+
+def test_who_is_tried_last_is_still_tried():
+    world = World(one("p", space="s"), one("q", "n", space="s"))
+    world.net["p"].fault = DOWN
+    for number in range(3):
+        world.embed(f"{number}")
+    world.net["p"].fault = None
+    world.net["q"].fault = DOWN
+    assert world.embed("x").provider == "p"
+
+
+# --- when nobody answers
+
+
+def test_all_used_up_is_a_429_with_the_shortest_wait():
+    world = World(one("p", space="s"), one("q", "n", space="s"))
+    world.net["p"].fault = stand_in.status(429, {"retry-after": "7"})
+    world.net["q"].fault = stand_in.status(429, {"retry-after": "5"})
+    refusal = world.refusal("a")
+    assert isinstance(refusal, errors.Unavailable)
+    assert (refusal.status, refusal.retry_after_seconds) == (429, 5.0)
+
+
+def test_one_down_and_one_used_up_is_a_502():
+    world = World(one("p", space="s"), one("q", "n", space="s"))
+    world.net["p"].fault = stand_in.status(429)
+    world.net["q"].fault = DOWN
+    refusal = world.refusal("a")
+    assert (refusal.status, refusal.code) == (502, "all_providers_failed")
+    assert "p: rate_limited; q: no_connection" in refusal.message
+
+
+def test_a_key_that_is_missing_is_named_and_how_to_see_why():
+    world = World(one("p"), keys={})
+    refusal = world.refusal("a")
+    assert (refusal.status, refusal.code) == (503, "provider_key_missing")
+    for part in ("'p'", "'provider-p'", "not been synced yet", "kubectl describe embpol search"):
+        assert part in refusal.message
+    assert world.service.health() == {"p": "key_missing"}
+    assert (world.net["p"].calls, world.quota.reserved) == ([], [])
+
+
+def test_a_key_that_is_missing_matters_only_if_nobody_else_answers():
+    world = World(one("p", space="s"), one("q", "n", space="s"), keys={"q": KEY})
+    assert world.embed("a").provider == "q"
+
+
+def test_a_key_that_is_refused_is_a_503_that_does_not_show_it():
+    world = World(one("p"), keys={"p": "sk-wrong"})
+    refusal = world.refusal("a")
+    assert (refusal.status, refusal.code) == (503, "all_providers_failed")
+    assert "sk-" not in refusal.message
+    assert world.seen.errors == [("misconfigured", "openai")]
+
+
+def test_a_document_with_an_unknown_type_of_provider_is_invalid():
+    unknown = document.Provider(name="p", kind="Cohere", model="m", base_url="http://p")
+    with pytest.raises(document.InvalidDocument, match=r"providers\[0\].type"):
+        service(unknown)
+
+
+def service(*providers):
+    return Service(
+        document=document.PolicyDocument(namespace="", name="x", providers=providers),
+        keys={},
+        cache=World(one("p")).cache,
+        quota=Quota(),
+        upstream=Internet(),
+        observe=Seen(),
+    )
+
+
+def test_the_environment_form_is_not_told_of_kubernetes():
+    with pytest.raises(errors.Unavailable) as caught:
+        asyncio.run(service(one("p")).embed(provider.Ask(model="m", items=("a",))))
+    assert "kubectl" not in caught.value.message
+
+
+# --- quota and what is seen
+
+
+def test_a_call_is_settled_at_what_was_billed():
+    world = World(one("p"))
+    world.embed("one two three")
+    assert world.quota.reserved == [13 + 8]
+    assert world.quota.settled == [(True, 3)]
+    assert world.seen.billed == 3
+    assert world.seen.calls == [("openai", "m", "ok")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "settled", "outcome"),
+    [
+        (DOWN, (False, 0), "no_connection"),
+        (TIMEOUT, (True, 9), "timeout"),
+        (stand_in.status(500), (False, 0), "server_error"),
+        (stand_in.status(504), (True, 9), "server_error"),
+        (stand_in.status(429), (False, 0), "rate_limited"),
+        (stand_in.raw(b"<html>"), (True, 9), "bad_answer"),
+        (stand_in.changed(lambda body: body["data"].pop()), (True, 9), "bad_answer"),
+    ],
+)
+def test_what_may_have_been_billed_counts(fault, settled, outcome):
+    world = World(one("p"))
+    world.net["p"].fault = fault
+    world.refusal("a")
+    assert world.quota.settled == [settled]
+    assert world.seen.calls == [("openai", "m", outcome)]
+    world.net["p"].fault = None
+    assert world.embed("a").hits == 0
+
+
+def test_a_call_that_is_cancelled_counts():
+    world = World(one("p"))
+    world.net["p"].delay_seconds = 30
+
+    async def cancel():
+        task = asyncio.create_task(world.service.embed(provider.Ask(model="m", items=("a",))))
+        while not world.net["p"].calls:
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(cancel())
+    assert world.quota.settled == [(True, 9)]
+    assert world.seen.calls == [("openai", "m", "cancelled")]
+
+
+def test_each_provider_tried_is_a_call_of_the_quota():
+    world = World(one("p", space="s"), one("q", "n", space="s"), quota=Quota(left=1))
+    world.net["p"].fault = TIMEOUT
+    assert world.refusal("a").code == "insufficient_quota"
+    assert world.net["q"].calls == []
+
+
+ITEMS = st.text(min_size=1).filter(str.isprintable) | st.lists(st.just(1), min_size=1).map(tuple)
+
+
+@given(st.integers(0, 10**9), st.lists(ITEMS, min_size=1), st.sampled_from([None, "query"]))
+def test_what_was_billed_is_split_without_a_rest(total, items, input_type):
+    ask = provider.Ask(model="m", items=tuple(items), input_type=input_type)
+    parts = calls.shares(total, ask)
+    assert sum(parts) == total
+    assert min(parts) >= 0
+
+
+def test_an_answer_does_not_print_its_vectors():
+    answer = World(one("p")).embed("a")
+    assert "vectors=" not in repr(answer)

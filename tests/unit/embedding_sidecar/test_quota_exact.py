@@ -1,0 +1,267 @@
+"""Many sidecars, crashes, pauses, midnight and a bad network: the limit holds, the loss is bounded.
+
+Every message may be carried out late, twice or not at all, and its answer may be late or lost.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from embedding_contract import document
+from embedding_sidecar import errors, leases, quota
+from tests.fakes.quota_store import FakeStore
+
+WHICH = st.integers(min_value=0, max_value=1_000_000)
+TOKENS = st.integers(min_value=1, max_value=60)
+START = 20_000 * leases.DAY_SECONDS + 43_200
+
+
+@dataclass
+class Message:
+    claim: leases.Claim
+    answer: asyncio.Future[leases.Count]
+    counts: list[leases.Count] = field(default_factory=list)
+
+
+class Network:
+    """What was sent to the store, in the order of sending."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    async def claim(self, claim: leases.Claim) -> leases.Count:
+        message = Message(claim, asyncio.get_running_loop().create_future())
+        self.messages.append(message)
+        return await message.answer
+
+    async def durability(self) -> str:
+        return ""
+
+
+@dataclass
+class Call:
+    day: int
+    reservation: leases.Reservation
+    tokens: int
+
+
+@dataclass
+class Sidecar:
+    quota: quota.Quota
+    tasks: list[asyncio.Task[object]] = field(default_factory=list)
+    asking: list[asyncio.Task[object]] = field(default_factory=list)
+    under_way: list[Call] = field(default_factory=list)
+
+
+class Policy(RuleBasedStateMachine):
+    """Sidecars are stopped and started at will: nothing moves but by a rule."""
+
+    @initialize(
+        calls=st.integers(min_value=0, max_value=120),
+        tokens=st.none() | st.integers(min_value=0, max_value=3000),
+    )
+    def begin(self, calls, tokens):
+        self.limits = document.Quota(daily_requests=calls, daily_tokens=tokens)
+        self.loop = asyncio.new_event_loop()
+        self.now = float(START)
+        self.store = FakeStore(lambda: self.now)
+        self.network = Network()
+        self.living: list[Sidecar] = []
+        self.dead = 0
+        self.calls: dict[int, int] = {}
+        self.tokens: dict[int, int] = {}
+
+    def teardown(self):
+        if not hasattr(self, "loop"):
+            return
+        self.end_well()
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.turn()
+        self.loop.close()
+
+    def turn(self):
+        """Let every sidecar do what it can without an answer."""
+        for _ in range(8):
+            self.loop.run_until_complete(asyncio.sleep(0))
+
+    def start(self, sidecar, work):
+        task = self.loop.create_task(work)
+        sidecar.tasks.append(task)
+        return task
+
+    def today(self):
+        return int(self.now // leases.DAY_SECONDS)
+
+    @precondition(lambda self: len(self.living) < 5)
+    @rule()
+    def a_sidecar_starts(self):
+        self.living.append(
+            Sidecar(
+                quota.Quota(
+                    limits=self.limits,
+                    scope="team/policy",
+                    store=self.network,
+                    clock=lambda: self.now - START,
+                    wall_clock=lambda: self.now,
+                )
+            )
+        )
+
+    @precondition(lambda self: self.living)
+    @rule(which=WHICH, bounds=st.lists(TOKENS, min_size=1, max_size=20))
+    def requests_arrive(self, which, bounds):
+        sidecar = pick(self.living, which)
+        for bound in bounds:
+            sidecar.asking.append(self.start(sidecar, self.request(sidecar, bound)))
+        self.turn()
+
+    async def request(self, sidecar, bound):
+        try:
+            reservation = await sidecar.quota.reserve(tokens=bound)
+        except (errors.QuotaExhausted, errors.Unavailable):
+            return
+        # From here on the call may have been made, and so it counts, whatever comes.
+        day = self.today()
+        self.calls[day] = self.calls.get(day, 0) + 1
+        self.tokens[day] = self.tokens.get(day, 0) + bound
+        sidecar.under_way.append(Call(day, reservation, bound))
+
+    @precondition(lambda self: any(sidecar.under_way for sidecar in self.living))
+    @rule(which=WHICH, billed=st.booleans(), share=st.integers(min_value=0, max_value=4))
+    def a_call_ends(self, which, billed, share):
+        sidecar = pick([sidecar for sidecar in self.living if sidecar.under_way], which)
+        call = sidecar.under_way.pop(which % len(sidecar.under_way))
+        tokens = call.tokens * share // 4 if billed else 0
+        self.calls[call.day] -= 0 if billed else 1
+        self.tokens[call.day] -= call.tokens - tokens
+        self.start(sidecar, sidecar.quota.settle(call.reservation, billed=billed, tokens=tokens))
+        self.turn()
+
+    @precondition(lambda self: self.network.messages)
+    @rule(which=WHICH)
+    def the_store_obeys(self, which):
+        """A message, whenever it was sent, also one that nobody waits for, also again."""
+        message = pick(self.network.messages, which)
+        message.counts.append(self.store.carry_out(message.claim))
+
+    @precondition(lambda self: self.network.messages)
+    @rule(answered=st.booleans())
+    def the_newest_message_goes_through(self, answered):
+        message = self.network.messages[-1]
+        message.counts.append(self.store.carry_out(message.claim))
+        if answered and not message.answer.done():
+            message.answer.set_result(message.counts[0])
+            self.turn()
+
+    @precondition(lambda self: any(message.counts for message in self.network.messages))
+    @rule(which=WHICH)
+    def an_answer_arrives(self, which):
+        message = pick([message for message in self.network.messages if message.counts], which)
+        if not message.answer.done():
+            message.answer.set_result(message.counts[0])
+            self.turn()
+
+    @precondition(lambda self: self.network.messages)
+    @rule(which=WHICH)
+    def a_sidecar_waits_no_longer(self, which):
+        message = pick(self.network.messages, which)
+        if not message.answer.done():
+            message.answer.set_exception(errors.StoreAway("too late"))
+            self.turn()
+
+    @precondition(lambda self: any(sidecar.asking for sidecar in self.living))
+    @rule(which=WHICH)
+    def an_application_hangs_up(self, which):
+        sidecar = pick([sidecar for sidecar in self.living if sidecar.asking], which)
+        sidecar.asking.pop(which % len(sidecar.asking)).cancel()
+        self.turn()
+
+    @precondition(lambda self: self.living)
+    @rule(which=WHICH)
+    def somebody_looks(self, which):
+        sidecar = pick(self.living, which)
+        self.start(sidecar, sidecar.quota.state())
+        self.turn()
+
+    @precondition(lambda self: self.living)
+    @rule(which=WHICH)
+    def a_sidecar_is_idle(self, which):
+        sidecar = pick(self.living, which)
+        self.start(sidecar, sidecar.quota._give_back())
+        self.turn()
+
+    @precondition(lambda self: self.living)
+    @rule(which=WHICH)
+    def a_sidecar_is_killed(self, which):
+        killed = self.living.pop(which % len(self.living))
+        self.dead += 1
+        for task in killed.tasks:
+            task.cancel()
+        self.turn()
+
+    @precondition(lambda self: self.living)
+    @rule(which=WHICH)
+    def a_policy_change_closes_a_quota(self, which):
+        sidecar = pick(self.living, which)
+        self.start(sidecar, sidecar.quota.close())
+        self.turn()
+
+    @rule(seconds=st.sampled_from([0.1, 1.5, 60.0]))
+    def time_passes(self, seconds):
+        self.now += seconds
+        self.turn()
+
+    @rule(seconds=st.sampled_from([-0.5, 0.0, 0.5]))
+    def midnight_comes(self, seconds):
+        midnight = (self.today() + 1) * leases.DAY_SECONDS
+        self.now = max(self.now, midnight + seconds)
+        self.turn()
+
+    @invariant()
+    def no_day_exceeds_its_limits(self):
+        for day, calls in getattr(self, "calls", {}).items():
+            assert calls <= self.limits.daily_requests, day
+        for day, tokens in getattr(self, "tokens", {}).items():
+            assert self.limits.daily_tokens is None or tokens <= self.limits.daily_tokens, day
+
+    def end_well(self):
+        """All that live end in peace; then only what the dead held is lost."""
+        for _ in range(4):
+            self.answer_all()
+            self.now += quota.AWAY_SECONDS
+        for sidecar in self.living:
+            self.start(sidecar, sidecar.quota.close())
+        for _ in range(4):
+            self.answer_all()
+        self.no_day_exceeds_its_limits()
+        today = self.store.days.get(("team/policy", self.today()), None)
+        if today is not None:
+            lost = today.counted.calls - self.calls.get(self.today(), 0)
+            assert 0 <= lost <= self.dead * leases.GRANT_CALLS
+
+    def answer_all(self):
+        self.turn()
+        while waiting := [m for m in self.network.messages if not m.answer.done()]:
+            for message in waiting:
+                message.answer.set_result(self.store.carry_out(message.claim))
+            self.turn()
+
+
+def pick(things, which):
+    return things[which % len(things)]
+
+
+Policy.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=60, deadline=None, report_multiple_bugs=False
+)
+TestPolicy = Policy.TestCase

@@ -84,5 +84,11 @@ def _is_as_desired(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
 
 def _contains(live: Any, desired: Any) -> bool:
     if isinstance(desired, Mapping) and isinstance(live, Mapping):
-        return all(key in live and _contains(live[key], value) for key, value in desired.items())
+        return all(
+            # Others may own it too, as long as they do not control it.
+            all(owner in live.get(key, []) for owner in value)
+            if key == "ownerReferences"
+            else key in live and _contains(live[key], value)
+            for key, value in desired.items()
+        )
     return bool(live == desired)

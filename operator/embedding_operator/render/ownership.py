@@ -48,8 +48,15 @@ def owner(found: Mapping[str, Any]) -> str:
 
 
 def is_ours(found: Mapping[str, Any], policy: EmbeddingPolicy) -> bool:
-    """Whether this policy controls an object that stands in the cluster."""
-    return any(
-        reference.get("uid") == policy.uid and reference.get("controller")
-        for reference in found["metadata"].get("ownerReferences", [])
-    )
+    """Whether an object that stands in the cluster is this policy's.
+
+    It is if the policy controls it, or if nobody does and the operator made it for a policy of this
+    name: one that was deleted with `--cascade=orphan`, or restored from a backup.
+    """
+    metadata = found["metadata"]
+    controllers = [it for it in metadata.get("ownerReferences", []) if it.get("controller")]
+    if controllers:
+        return any(reference.get("uid") == policy.uid for reference in controllers)
+    labels = metadata.get("labels", {})
+    made_by, made_for = labels.get(names.LABEL_MANAGED_BY), labels.get(names.LABEL_POLICY)
+    return bool(made_by == names.MANAGED_BY and made_for == policy.name)

@@ -1,0 +1,512 @@
+"""A reconcile on a real API server: what is there afterwards, whatever happened in between."""
+
+import base64
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import cluster as throwaway
+from embedding_contract import fingerprint, names
+from embedding_operator import cluster, errors, sidecars
+from embedding_operator.render import secrets
+from tests.parts import kubectl, reconciling
+
+pytestmark = pytest.mark.cluster
+
+EVERYTHING = Path(__file__).parents[1] / "contract" / "cases" / "good" / "everything.yaml"
+KEYS = "secret/shop/embeddings"
+POLICY: dict[str, Any] = {
+    "apiVersion": names.API_VERSION,
+    "kind": names.KIND,
+    "metadata": {"name": "search"},
+    "spec": {
+        "podSelector": {"matchLabels": {"app": "search"}},
+        "providers": [
+            {
+                "name": "openai",
+                "type": "OpenAI",
+                "model": "text-embedding-3-small",
+                "apiKey": {"vault": {"mount": "secret", "path": "shop/embeddings", "key": "KEY"}},
+            }
+        ],
+        "secrets": [
+            {
+                "name": "database",
+                "vault": {"mount": "secret", "path": "shop/database"},
+                "keys": [{"key": "password", "as": "PASSWORD"}],
+            }
+        ],
+    },
+}
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "search-1", "labels": {"app": "search"}},
+    "spec": {"containers": [{"name": "app", "image": "app:1"}]},
+}
+
+
+@pytest.fixture(scope="session")
+def monitored(api_server: kubectl.Kubectl) -> kubectl.Kubectl:
+    """The API server, with the kinds of the Prometheus operator."""
+    folder = throwaway.artifact("prometheus-operator-crds")
+    for plural in ("prometheusrules", "podmonitors"):
+        file = folder / f"monitoring.coreos.com_{plural}.yaml"
+        api_server("apply", "--server-side", "-f", str(file))
+        api_server("wait", "--for=condition=Established", "--timeout=30s", "-f", str(file))
+    return api_server
+
+
+@pytest.fixture
+def user(monitored: kubectl.Kubectl, namespace: str) -> kubectl.Kubectl:
+    monitored("label", "namespace", namespace, f"{names.LABEL_INJECTION}=enabled")
+    return monitored
+
+
+@pytest.fixture
+def run(user: kubectl.Kubectl, namespace: str) -> reconciling.Reconciling:
+    """A reconciler whose Vault holds what POLICY asks for; POLICY is applied."""
+    made = reconciling.Reconciling(reconciling.connect(user.kubeconfig), namespace)
+    made.store.paths = {KEYS: {"KEY": b"sk-1"}, "secret/shop/database": {"password": b"pw-1"}}
+    apply(user, namespace, POLICY)
+    return made
+
+
+def apply(user, namespace, *objects):
+    user.apply(*({**it, "metadata": {**it["metadata"], "namespace": namespace}} for it in objects))
+
+
+def edited(**spec):
+    return {**POLICY, "spec": {**POLICY["spec"], **spec}}
+
+
+def held(run, name) -> dict[str, bytes]:
+    return secrets.decode(run.get(cluster.SECRET, name))
+
+
+def test_one_run_makes_everything_and_says_so(run):
+    assert run("search") == 60
+    assert set(run.owned("search")) == {
+        "ConfigMap/embedding-search-environment",
+        "ConfigMap/embedding-search-document",
+        "Secret/embedding-search",
+        "Secret/database",
+        "PrometheusRule/embedding-search",
+        "PodMonitor/embedding-search",
+    }
+    owned = held(run, "embedding-search")
+    assert owned["provider-openai"] == b"sk-1"
+    assert len(owned["api-token"]) >= 32
+    assert held(run, "database") == {"PASSWORD": b"pw-1"}
+    ready = run.condition("search", "Ready")
+    assert (ready["status"], ready["reason"]) == ("True", "Ready")
+    assert run.condition("search", "ConfigInForce")["reason"] == "NoPods"
+
+
+def test_the_columns_show_what_the_status_says(run, user, namespace):
+    run("search")
+    shown = user("get", "embpol", "-n", namespace).splitlines()
+    assert shown[0].split() == ["NAME", "READY", "REASON", "PROVIDER", "QUOTA", "PODS", "AGE"]
+    assert shown[1].split()[:4] == ["search", "True", "Ready", "OpenAI/text-embedding-3-small"]
+
+
+def test_what_is_as_it_should_be_is_not_written_again(run):
+    run("search")
+    policy = run.get(cluster.POLICY, "search")
+    before = run.owned("search")
+    told = list(run.events.told)
+    for _ in range(3):
+        run("search")
+    run.restart()
+    run("search")
+    assert run.get(cluster.POLICY, "search") == policy
+    assert run.owned("search") == before
+    assert run.events.told == told
+    assert run.drifted == []
+
+
+def test_a_policy_that_says_everything_is_as_stable(run, user, namespace):
+    policy = yaml.safe_load(EVERYTHING.read_text(encoding="utf-8"))
+    apply(user, namespace, policy)
+    name = policy["metadata"]["name"]
+    run(name)
+    before = (run.get(cluster.POLICY, name), run.owned(name))
+    run.restart()
+    run(name)
+    assert (run.get(cluster.POLICY, name), run.owned(name)) == before
+
+
+DRIFTS = {
+    "a changed document": (
+        *("patch", "configmap", "embedding-search-document"),
+        *("-p", '{"data": {"document.json": "{}"}}'),
+    ),
+    "an entry too many in the environment": (
+        *("patch", "configmap", "embedding-search-environment"),
+        *("-p", '{"data": {"OPENAI_LOG": "debug"}}'),
+    ),
+    "a changed key": (
+        *("patch", "secret", "embedding-search"),
+        *("-p", '{"data": {"provider-openai": "eA=="}}'),
+    ),
+    "a removed label": ("label", "secret", "database", f"{names.LABEL_POLICY}-"),
+    "a changed rule": (
+        *("patch", "prometheusrule", "embedding-search", "--type=json"),
+        *("-p", '[{"op": "remove", "path": "/spec/groups/0/rules/0"}]'),
+    ),
+    "a deleted Secret": ("delete", "secret", "database"),
+    "a deleted document": ("delete", "configmap", "embedding-search-document"),
+}
+
+
+@pytest.mark.parametrize("drift", DRIFTS)
+def test_drift_is_repaired_and_counted(run, user, namespace, drift):
+    run("search")
+    before = {key: reconciling.settled(it) for key, it in run.owned("search").items()}
+    user(*DRIFTS[drift], "-n", namespace)
+    assert {key: reconciling.settled(it) for key, it in run.owned("search").items()} != before
+    run("search")
+    assert {key: reconciling.settled(it) for key, it in run.owned("search").items()} == before
+    assert len(run.drifted) == 1
+
+
+def test_the_api_token_is_made_once(run):
+    run("search")
+    token = held(run, "embedding-search")["api-token"]
+    run.restart()
+    run.store.paths[KEYS] = {"KEY": b"sk-2"}
+    run("search")
+    assert held(run, "embedding-search")["api-token"] == token
+
+
+def test_a_label_that_others_added_stays(run, user, namespace):
+    run("search")
+    user("label", "secret", "database", "-n", namespace, "team=search")
+    run("search")
+    assert run.get(cluster.SECRET, "database")["metadata"]["labels"]["team"] == "search"
+
+
+def test_a_second_owner_that_others_added_stays(run, user, namespace):
+    run("search")
+    user("create", "configmap", "theirs", "-n", namespace)
+    uid = user.get("configmap", "theirs", "-n", namespace)["metadata"]["uid"]
+    theirs = {"apiVersion": "v1", "kind": "ConfigMap", "name": "theirs", "uid": uid}
+    patch = json.dumps([{"op": "add", "path": "/metadata/ownerReferences/-", "value": theirs}])
+    user("patch", "secret", "database", "-n", namespace, "--type=json", "-p", patch)
+    run("search")
+    assert theirs in run.get(cluster.SECRET, "database")["metadata"]["ownerReferences"]
+    assert run.drifted == []
+
+
+def test_a_rotated_key_reaches_the_secret(run):
+    run("search")
+    run.store.paths[KEYS] = {"KEY": b"sk-2"}
+    run("search")
+    assert held(run, "embedding-search")["provider-openai"] == b"sk-2"
+    assert run.drifted == []
+
+
+def test_what_vault_cannot_give_stays_as_it_was_and_is_named(run):
+    run("search")
+    sealed = errors.Problem("VaultSealed", f"Vault is sealed; {KEYS}")
+    run.store.paths = {KEYS: sealed, "secret/shop/database": sealed}
+    again = run("search")
+    assert again is not None
+    assert again < 60
+    assert held(run, "embedding-search")["provider-openai"] == b"sk-1"
+    assert held(run, "database") == {"PASSWORD": b"pw-1"}
+    for kind in ("SecretsSynced", "Ready"):
+        found = run.condition("search", kind)
+        assert (found["status"], found["reason"]) == ("False", "VaultSealed")
+        assert KEYS in found["message"]
+
+
+def test_a_policy_applied_while_vault_is_sealed_heals_by_itself(run):
+    sealed = errors.Problem("VaultSealed", f"Vault is sealed; {KEYS}")
+    kept, run.store.paths = run.store.paths, {KEYS: sealed, "secret/shop/database": sealed}
+    run("search")
+    assert set(held(run, "embedding-search")) == {"api-token"}
+    run.get(cluster.CONFIG_MAP, "embedding-search-environment")
+    run.get(cluster.CONFIG_MAP, "embedding-search-document")
+    run.store.paths = kept
+    run("search")
+    assert run.condition("search", "Ready")["status"] == "True"
+
+
+def test_a_key_that_is_missing_in_vault_is_named(run):
+    run.store.paths[KEYS] = {"OTHER": b"sk"}
+    run("search")
+    found = run.condition("search", "SecretsSynced")
+    assert found["reason"] == "KeyMissing"
+    assert "no key KEY at secret/shop/embeddings" in found["message"]
+
+
+def test_a_key_may_come_from_a_secret_of_the_namespace(run, user, namespace):
+    provider = {
+        **POLICY["spec"]["providers"][0],
+        "apiKey": {"secretKeyRef": {"name": "keys", "key": "openai"}},
+    }
+    apply(user, namespace, edited(providers=[provider], secrets=[]))
+    run("search")
+    found = run.condition("search", "SecretsSynced")
+    assert found["reason"] == "SecretMissing"
+    assert "Secret keys" in found["message"]
+    user("create", "secret", "generic", "keys", "--from-literal=openai=sk-9\n", "-n", namespace)
+    run("search")
+    assert held(run, "embedding-search")["provider-openai"] == b"sk-9\n"
+    assert run.condition("search", "Ready")["status"] == "True"
+
+
+def test_a_secret_of_somebody_else_is_not_touched(run, user, namespace):
+    user("create", "secret", "generic", "database", "--from-literal=theirs=1", "-n", namespace)
+    before = run.get(cluster.SECRET, "database")
+    run("search")
+    assert run.get(cluster.SECRET, "database") == before
+    found = run.condition("search", "SecretsSynced")
+    assert found["reason"] == "ForeignObject"
+    assert "Secret database belongs to" in found["message"]
+    assert held(run, "embedding-search")["provider-openai"] == b"sk-1"
+
+
+def test_a_secret_of_another_policy_is_not_touched(run, user, namespace):
+    run("search")
+    apply(user, namespace, {**POLICY, "metadata": {"name": "other"}})
+    before = run.get(cluster.SECRET, "database")
+    run("other")
+    assert run.get(cluster.SECRET, "database") == before
+    assert "belongs to EmbeddingPolicy search" in run.condition("other", "SecretsSynced")["message"]
+
+
+def test_objects_that_lost_their_policy_are_taken_up_by_the_next_of_its_name(run, user, namespace):
+    run("search")
+    token = held(run, "embedding-search")["api-token"]
+    user("delete", "embpol", "search", "-n", namespace, "--cascade=orphan")
+    apply(user, namespace, POLICY)
+    run("search")
+    assert run.condition("search", "Ready")["status"] == "True"
+    assert held(run, "embedding-search")["api-token"] == token
+    uid = run.get(cluster.POLICY, "search")["metadata"]["uid"]
+    for found in run.owned("search").values():
+        assert [owner["uid"] for owner in found["metadata"]["ownerReferences"]] == [uid]
+
+
+def test_a_policy_that_cannot_be_obeyed_leaves_the_last_good_document(run, user, namespace):
+    run("search")
+    before = run.get(cluster.CONFIG_MAP, "embedding-search-document")
+    keys = held(run, "embedding-search")
+    backup = {
+        "name": "voyage",
+        "type": "Voyage",
+        "model": "voyage-3-lite",
+        "apiKey": {"secretKeyRef": {"name": "keys", "key": "voyage"}},
+    }
+    apply(user, namespace, edited(providers=[*POLICY["spec"]["providers"], backup]))
+    run("search")
+    found = run.condition("search", "Accepted")
+    assert (found["status"], found["reason"]) == ("False", "SpacesDiffer")
+    assert found["observedGeneration"] == 2
+    assert run.get(cluster.CONFIG_MAP, "embedding-search-document") == before
+    assert held(run, "embedding-search") == keys
+
+
+def test_without_alerts_there_is_no_monitoring(run, user, namespace):
+    run("search")
+    apply(user, namespace, edited(alerts={"enabled": False}))
+    run("search")
+    kinds = {key.partition("/")[0] for key in run.owned("search")}
+    assert kinds == {"ConfigMap", "Secret"}
+
+
+class Unmonitored:
+    """An API server without the Prometheus operator's kinds."""
+
+    def __init__(self, real):
+        self._real = real
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+    def serves(self, kind):
+        return kind not in {cluster.PROMETHEUS_RULE, cluster.POD_MONITOR}
+
+
+def test_monitoring_comes_when_its_kinds_come(run):
+    run.restart(Unmonitored(run.objects))
+    run("search")
+    found = run.condition("search", "MonitoringApplied")
+    assert (found["status"], found["reason"]) == ("False", "CRDsAbsent")
+    assert run.condition("search", "Ready")["status"] == "True"
+    run.restart()
+    run("search")
+    assert run.condition("search", "MonitoringApplied")["status"] == "True"
+
+
+def test_a_deleted_policy_takes_its_objects_along(run, user, namespace):
+    run("search")
+    user("delete", "embpol", "search", "-n", namespace)
+    assert run("search") is None
+    wait_until(lambda: not run.owned("search"))
+
+
+def test_a_crash_at_any_write_is_healed_by_the_next_run(run, user, namespace):
+    run("search")
+    wanted = {key: reconciling.settled(it) for key, it in run.owned("search").items()}
+    conditions = [
+        (it["type"], it["status"], it["reason"]) for it in run.status("search")["conditions"]
+    ]
+    for after in (False, True):
+        at = 0
+        while True:
+            at += 1
+            user("delete", "embpol", "search", "-n", namespace, "--cascade=foreground")
+            assert run.owned("search") == {}
+            apply(user, namespace, POLICY)
+            counted = reconciling.Crashing(run.objects, at=at, after=after)
+            run.restart(counted)
+            try:
+                run("search")
+            except reconciling.CrashError:
+                run.restart()
+                run("search")
+            found = {key: reconciling.settled(it) for key, it in run.owned("search").items()}
+            assert found == wanted
+            assert [
+                (it["type"], it["status"], it["reason"])
+                for it in run.status("search")["conditions"]
+            ] == conditions
+            if counted.writes < at:
+                break
+        assert at > len(wanted)
+
+
+# --- pods
+
+
+def wait_until(check, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def create_pod(user, namespace, pod, *, address="10.1.1.1"):
+    """A pod that runs, as far as the API server knows."""
+    wait_until(lambda: has_default_account(user, namespace))
+    apply(user, namespace, pod)
+    name = pod["metadata"]["name"]
+    status = f'{{"status": {{"phase": "Running", "podIP": "{address}"}}}}'
+    user("patch", "pod", name, "-n", namespace, "--subresource=status", "-p", status)
+
+
+def has_default_account(user, namespace) -> bool:
+    found = user.get("serviceaccounts", "-n", namespace)["items"]
+    return any(account["metadata"]["name"] == "default" for account in found)
+
+
+def wanted_of(run) -> sidecars.InForce:
+    """What a sidecar reports that obeys what stands in the cluster."""
+    document = run.get(cluster.CONFIG_MAP, "embedding-search-document")["data"]["document.json"]
+    entries = held(run, "embedding-search")
+    return sidecars.InForce(
+        document=fingerprint.of_document(document.encode()),
+        secrets=fingerprint.of_secrets(entries, token=entries["api-token"]),
+        rejected=None,
+    )
+
+
+def test_a_pod_that_runs_without_its_sidecar_is_named(run, user, namespace):
+    create_pod(user, namespace, POD)
+    run("search")
+    assert run.status("search")["pods"]["missing"] == ["search-1"]
+    assert run.status("search")["pods"]["summary"] == "0/1"
+    assert run.condition("search", "PodsCovered")["reason"] == "PodsMissing"
+
+
+def test_a_configuration_is_in_force_when_the_sidecar_says_so(run, user, namespace):
+    create_pod(user, namespace, reconciling.injected(POD, policy="search"))
+    assert run("search") == 1
+    assert run.condition("search", "ConfigInForce")["status"] == "Unknown"
+    run.asks.obeys["10.1.1.1"] = sidecars.InForce(document="", secrets="", rejected=None)
+    assert run("search") == 1
+    assert run.condition("search", "ConfigInForce")["status"] == "False"
+    run.asks.obeys["10.1.1.1"] = wanted_of(run)
+    assert run("search") == 60
+    assert run.condition("search", "ConfigInForce")["status"] == "True"
+    assert run.status("search")["pods"]["inForce"] == 1
+    assert run.condition("search", "Ready")["status"] == "True"
+    assert run.asks.tokens == {held(run, "embedding-search")["api-token"].decode()}
+
+
+def test_a_sidecar_that_is_behind_is_nudged_through_its_pods_status(run, user, namespace):
+    create_pod(user, namespace, reconciling.injected(POD, policy="search"))
+    run("search")
+    nudged = user.get("pod", "search-1", "-n", namespace)["metadata"]["annotations"]
+    assert wanted_of(run).document in nudged[names.ANNOTATION_NUDGE]
+
+
+def test_a_refused_document_is_told_with_the_sidecars_reason(run, user, namespace):
+    create_pod(user, namespace, reconciling.injected(POD, policy="search"))
+    run.asks.obeys["10.1.1.1"] = sidecars.InForce(
+        document="old", secrets="old", rejected="requires: this sidecar lacks grants"
+    )
+    run("search")
+    found = run.condition("search", "ConfigInForce")
+    assert found["status"] == "False"
+    assert "search-1 requires: this sidecar lacks grants" in found["message"]
+
+
+def test_the_day_of_a_sidecar_is_in_the_status(run, user, namespace):
+    create_pod(user, namespace, reconciling.injected(POD, policy="search"))
+    run.asks.days["10.1.1.1"] = sidecars.LiveQuota(
+        used=42,
+        limit=10_000,
+        reset_at=datetime(2026, 1, 2, tzinfo=UTC),
+        exact=True,
+        exact_reason="",
+    )
+    run("search")
+    assert run.status("search")["quota"] == {
+        "used": 42,
+        "limit": 10_000,
+        "resetAt": "2026-01-02T00:00:00Z",
+        "summary": "42/10000",
+    }
+
+
+def test_the_younger_of_two_policies_says_that_it_lost(run, user, namespace):
+    run("search")
+    time.sleep(1.1)  # creation times have whole seconds
+    apply(user, namespace, {**POLICY, "metadata": {"name": "a-younger-one"}})
+    create_pod(user, namespace, POD)
+    run("a-younger-one")
+    found = run.condition("a-younger-one", "Overlap")
+    assert found["status"] == "True"
+    assert "search" in found["message"]
+    run("search")
+    assert run.status("search")["pods"]["missing"] == ["search-1"]
+    assert "Overlap" not in {it["type"] for it in run.status("search")["conditions"]}
+
+
+def test_no_secret_value_is_in_a_status_or_an_event(run):
+    run("search")
+    run.store.paths[KEYS] = {"OTHER": b"sk-1"}
+    run("search")
+    values = {b"sk-1", b"pw-1", held(run, "embedding-search")["api-token"]}
+    written = repr(run.get(cluster.POLICY, "search")) + repr(run.events.told)
+    for value in values:
+        assert value.decode() not in written
+        assert base64.b64encode(value).decode() not in written
+
+
+def test_a_condition_that_changed_is_told_once(run):
+    run.store.paths[KEYS] = errors.Problem("VaultSealed", f"Vault is sealed; {KEYS}")
+    for _ in range(3):
+        run("search")
+    warnings = [told for told in run.events.told if told.startswith("Warning VaultSealed")]
+    assert len(warnings) <= 2  # SecretsSynced, and Ready
+    assert any("SecretsSynced=False" in told for told in warnings)

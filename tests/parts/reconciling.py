@@ -1,0 +1,175 @@
+"""A reconciler on a real API server, with Vault and sidecars that a test plays itself."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import kubernetes
+
+from embedding_contract import names
+from embedding_operator import cluster, errors, injector, reconcile, selection, sidecars
+from embedding_operator.vault import Identity, Values
+from embedding_operator.workqueue import Key
+
+SIDECAR = injector.Sidecar(image="sidecar:1", pull_policy="Never", resources={})
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+Object = dict[str, Any]
+
+
+def connect(kubeconfig: Path) -> cluster.Cluster:
+    """The adapter, as the user of a kubeconfig."""
+    return cluster.Cluster(kubernetes.config.new_client_from_config(str(kubeconfig)))
+
+
+class Store:
+    """Vault as a dictionary; a path that is a Problem cannot be read."""
+
+    def __init__(self) -> None:
+        self.paths: dict[str, Values | errors.Problem] = {}
+
+    def read(self, identity: Identity, *, mount: str, path: str) -> Values | errors.Problem:
+        where = f"{mount}/{path}"
+        missing = errors.Problem("PathMissing", f"there is nothing at {where}")
+        return self.paths.get(where, missing)
+
+
+class Asks:
+    """Sidecars as dictionaries by address; who is not there cannot be asked."""
+
+    def __init__(self) -> None:
+        self.obeys: dict[str, sidecars.InForce] = {}
+        self.days: dict[str, sidecars.LiveQuota] = {}
+        self.tokens: set[str] = set()
+
+    def in_force(self, address: str, *, token: str) -> sidecars.InForce | None:
+        self.tokens.add(token)
+        return self.obeys.get(address)
+
+    def quota(self, address: str, *, token: str) -> sidecars.LiveQuota | None:
+        return self.days.get(address)
+
+
+class Events:
+    """What was told, newest last."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def record(self, about: Object, *, warning: bool, reason: str, message: str) -> None:
+        self.told.append(f"{'Warning' if warning else 'Normal'} {reason}: {message}")
+
+
+class CrashError(Exception):
+    """The process ended here."""
+
+
+class Crashing:
+    """A cluster on which the process dies before, or right after, one of its writes."""
+
+    WRITES = frozenset({"apply", "create", "delete", "remove_keys", "patch_status", "nudge"})
+
+    def __init__(self, real: cluster.Cluster, *, at: int, after: bool) -> None:
+        self._real = real
+        self._at = at
+        self._after = after
+        self.writes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._real, name)
+        if name not in self.WRITES:
+            return method
+
+        def write(*arguments: Any, **keywords: Any) -> Any:
+            self.writes += 1
+            if self.writes == self._at and not self._after:
+                raise CrashError(name)
+            answer = method(*arguments, **keywords)
+            if self.writes == self._at:
+                raise CrashError(name)
+            return answer
+
+        return write
+
+
+class Reconciling:
+    """One policy's reconciles, in one namespace."""
+
+    def __init__(self, objects: cluster.Cluster, namespace: str) -> None:
+        self.objects = objects
+        self.namespace = namespace
+        self.store = Store()
+        self.asks = Asks()
+        self.events = Events()
+        self.drifted: list[str] = []
+        self.now = START
+        self.restart()
+
+    def restart(self, objects: Any = None) -> None:
+        """A new process, which remembers nothing."""
+        self._reconciler = reconcile.Reconciler(
+            objects=objects or self.objects,
+            store=self.store,
+            asks=self.asks,
+            events=self.events,
+            sidecar=SIDECAR,
+            poll_seconds=60,
+            drifted=self.drifted.append,
+            now=self._tick,
+        )
+
+    def __call__(self, name: str) -> float | None:
+        """Reconcile a policy once; after how many seconds to look again."""
+        return self._reconciler(Key(self.namespace, name))
+
+    def get(self, kind: cluster.Kind, name: str) -> Object:
+        """An object that is there."""
+        found = self.objects.get(kind, self.namespace, name)
+        assert found is not None, f"there is no {kind.plural} {name}"
+        return found
+
+    def status(self, name: str) -> Object:
+        """The status of a policy."""
+        found: Object = self.get(cluster.POLICY, name)["status"]
+        return found
+
+    def condition(self, name: str, kind: str) -> Object:
+        """A condition of a policy."""
+        found: Object = next(it for it in self.status(name)["conditions"] if it["type"] == kind)
+        return found
+
+    def owned(self, policy: str) -> dict[str, Object]:
+        """All objects that carry the policy's label, by kind and name."""
+        selector = f"{names.LABEL_POLICY}={policy}"
+        return {
+            f"{kind}/{found['metadata']['name']}": found
+            for kind, where in cluster.KINDS.items()
+            if where.namespaced
+            for found in self.objects.find(where, self.namespace, selector=selector)
+        }
+
+    def _tick(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
+def injected(pod: Object, *, policy: str) -> Object:
+    """A pod as the webhook makes it."""
+    candidate = selection.Candidate(name=policy, created_at="", pod_selector={})
+    return injector.inject(pod, sidecar=SIDECAR, candidate=candidate)
+
+
+def settled(found: Object) -> Object:
+    """What of an object does not depend on when, and how often, it was written."""
+    metadata = found["metadata"]
+    kept: Mapping[str, Any] = {
+        "name": metadata["name"],
+        "labels": metadata.get("labels"),
+        "owners": [owner["name"] for owner in metadata.get("ownerReferences", [])],
+    }
+    rest = {key: it for key, it in found.items() if key not in {"metadata", "status"}}
+    data = rest.get("data") or {}
+    if names.SECRET_API_TOKEN in data:
+        rest["data"] = {**data, names.SECRET_API_TOKEN: "random"}
+    return {**rest, **kept}

@@ -217,12 +217,16 @@ def to_document(policy: EmbeddingPolicy) -> document.PolicyDocument:
     """The document that this policy's sidecars obey.
 
     Raises:
-        errors.InvalidPolicy: it cannot be obeyed: a failover that could never happen.
+        errors.InvalidPolicy: it cannot be obeyed: a failover that could never happen, a provider
+            without an address.
     """
     made = document.PolicyDocument(
         namespace=policy.namespace,
         name=policy.name,
-        providers=tuple(_document_provider(provider) for provider in policy.providers),
+        providers=tuple(
+            _document_provider(provider, f"spec.providers[{index}]")
+            for index, provider in enumerate(policy.providers)
+        ),
         failover=document.Failover(
             enabled=policy.failover_enabled, across_spaces=policy.failover_across_spaces
         ),
@@ -245,8 +249,11 @@ def to_document(policy: EmbeddingPolicy) -> document.PolicyDocument:
     return made
 
 
-def _document_provider(provider: Provider) -> document.Provider:
-    base_url = provider.base_url or document.DEFAULT_BASE_URLS[provider.kind]
+def _document_provider(provider: Provider, path: str) -> document.Provider:
+    base_url = provider.base_url or document.DEFAULT_BASE_URLS.get(provider.kind)
+    if base_url is None:
+        # The API server has seen to this; `render` comes here without one.
+        raise errors.InvalidPolicy(f"{path}.baseURL", f"type {provider.kind} needs it")
     return document.Provider(
         name=provider.name,
         kind=provider.kind,

@@ -1,5 +1,6 @@
 """The resource, as a real API server takes it, and as the operator and the sidecar read it."""
 
+import contextlib
 import copy
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 import yaml
 
 from embedding_contract import document
-from embedding_operator import errors, policy
+from embedding_operator import definition, errors, policy
 from tests.conftest import CRD
 from tests.parts.kubectl import KubectlError
 
@@ -76,6 +77,23 @@ def test_the_operator_refuses_what_only_it_can_know(api_server, namespace, case)
 def test_the_sidecar_reads_the_document_of_a_good_policy(api_server, namespace, case):
     made = policy.to_document(policy.parse(admitted(api_server, namespace, case)))
     assert document.parse(document.dump(made)) == made
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("case", GOOD, ids=stem)
+def test_without_a_cluster_a_good_policy_gets_the_same_defaults(api_server, namespace, case):
+    shown = yaml.safe_load(case.read_text(encoding="utf-8"))
+    assert definition.admit(shown)["spec"] == admitted(api_server, namespace, case)["spec"]
+
+
+@pytest.mark.parametrize("case", BAD, ids=stem)
+def test_without_a_cluster_a_bad_policy_is_refused_or_read(case):
+    """Rules in CEL are the API server's alone; whatever passes without them must not confuse us."""
+    shown = yaml.safe_load(case.read_text(encoding="utf-8"))
+    with contextlib.suppress(errors.InvalidPolicy):
+        alone = definition.admit(shown)
+        alone["metadata"]["namespace"] = "shop"
+        policy.to_document(policy.parse(alone))
 
 
 @pytest.mark.cluster

@@ -468,9 +468,15 @@ def test_a_call_that_is_cancelled_counts():
     world.net["p"].delay_seconds = 30
 
     async def cancel():
+        asked = asyncio.Event()
+
+        def told(answer):
+            asked.set()
+            return answer
+
+        world.net["p"].fault = told
         task = asyncio.create_task(world.service.embed(provider.Ask(model="m", items=("a",))))
-        while not world.net["p"].calls:
-            await asyncio.sleep(0)
+        await asked.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

@@ -66,36 +66,6 @@ def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> 
     return result
 
 
-def patch(before: Object, after: Object) -> list[dict[str, Any]]:
-    """RFC 6902 operations that make `after`, a result of `inject`, of `before`.
-
-    One whole value for each place that injection touches. A general differ compares lists by index
-    and moves parts of containers around, which is more than a stranger's pod should be put through.
-    """
-    places: list[tuple[str | int, ...]] = [
-        ("metadata", "labels"),
-        ("metadata", "annotations"),
-        ("spec", "initContainers"),
-        ("spec", "volumes"),
-    ]
-    places += [
-        ("spec", "containers", i, "envFrom") for i in range(len(after["spec"]["containers"]))
-    ]
-    return [
-        {"op": "add", "path": "/" + "/".join(map(str, place)), "value": value}
-        for place in places
-        if (value := _at(after, place)) != _at(before, place)
-    ]
-
-
-def _at(pod: Object, place: tuple[str | int, ...]) -> Any:
-    *parents, last = place
-    found: Any = pod
-    for parent in parents:
-        found = found[parent]
-    return found.get(last)
-
-
 def sidecar_hash(sidecar: Sidecar, candidate: selection.Candidate) -> str:
     """16 hexadecimal digits that change with what a new pod's sidecar would be.
 

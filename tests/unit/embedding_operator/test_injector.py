@@ -302,14 +302,9 @@ def test_nothing_of_the_application_is_lost(a_pod):
 
 
 @given(PODS)
-def test_the_patch_gives_the_injected_pod(a_pod):
+def test_the_operations_that_kopf_makes_of_it_give_the_injected_pod(a_pod):
+    """jsonpatch compares lists by index, which is where such differs go wrong."""
     before = json.loads(json.dumps(a_pod))  # on the wire nothing is shared
-    injected = inject(before)
-    operations = json.loads(json.dumps(injector.patch(before, injected)))
+    injected = json.loads(json.dumps(inject(before)))
+    operations = json.loads(json.dumps(jsonpatch.make_patch(before, injected).patch))
     assert jsonpatch.apply_patch(before, operations) == injected
-
-
-@given(PODS)
-def test_no_change_is_no_patch(a_pod):
-    injected = inject(a_pod)
-    assert injector.patch(injected, inject(injected)) == []

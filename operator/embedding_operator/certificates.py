@@ -1,0 +1,173 @@
+"""The webhook's certificate and the authority that signs it: what to make when, and making it.
+
+Pure but for the dice: the clock is an argument, `trust` stores what comes of it.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from cryptography import exceptions, x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+AUTHORITY_LIFE: Final = timedelta(days=3650)
+LEAF_LIFE: Final = timedelta(days=90)
+RENEW_AT_LEFT: Final = 1 / 3
+"""A certificate is made anew when this part of its life is left."""
+_SKEW: Final = timedelta(hours=1)  # clocks of nodes differ
+
+_UNUSABLE: Final = (
+    ValueError,
+    TypeError,
+    exceptions.InvalidSignature,
+    exceptions.UnsupportedAlgorithm,
+    x509.ExtensionNotFound,
+)
+"""What cryptography raises at PEM that is no certificate or key, or not ours."""
+
+Plan = Literal["keep", "leaf", "all"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """An authority and the certificate it signed, each as PEM."""
+
+    authority: bytes
+    authority_key: bytes = field(repr=False)
+    certificate: bytes
+    key: bytes = field(repr=False)
+
+
+def plan(bundle: Bundle | None, *, hosts: tuple[str, ...], now: datetime) -> Plan:
+    """What to make anew: nothing, the certificate, or the authority too."""
+    if bundle is None:
+        return "all"
+    try:
+        authority = x509.load_pem_x509_certificate(bundle.authority)
+        leaf = x509.load_pem_x509_certificate(bundle.certificate)
+        leaf.verify_directly_issued_by(authority)
+        keys_fit = _fits(bundle.authority_key, authority) and _fits(bundle.key, leaf)
+        hosts_fit = _hosts(leaf) == hosts
+    except _UNUSABLE:
+        return "all"
+    if not keys_fit or _is_due(authority, now):
+        return "all"
+    return "keep" if hosts_fit and not _is_due(leaf, now) else "leaf"
+
+
+def issue(bundle: Bundle | None, *, hosts: tuple[str, ...], now: datetime) -> Bundle:
+    """A new certificate, by the authority of `bundle` or, where that is None, by a new one."""
+    if bundle is None:
+        authority_key = ec.generate_private_key(ec.SECP256R1())
+        authority = _authority(authority_key, now)
+    else:
+        loaded = serialization.load_pem_private_key(bundle.authority_key, None)
+        if not isinstance(loaded, ec.EllipticCurvePrivateKey):
+            raise TypeError("the authority's key is not ours")
+        authority_key = loaded
+        authority = x509.load_pem_x509_certificate(bundle.authority)
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = _leaf(key, hosts=hosts, authority=authority, signed_by=authority_key, now=now)
+    return Bundle(
+        authority=authority.public_bytes(serialization.Encoding.PEM),
+        authority_key=_pem(authority_key),
+        certificate=leaf.public_bytes(serialization.Encoding.PEM),
+        key=_pem(key),
+    )
+
+
+def _is_due(certificate: x509.Certificate, now: datetime) -> bool:
+    ends = certificate.not_valid_after_utc
+    return ends - now < (ends - certificate.not_valid_before_utc) * RENEW_AT_LEFT
+
+
+def _fits(key: bytes, certificate: x509.Certificate) -> bool:
+    private = serialization.load_pem_private_key(key, None)
+    return private.public_key() == certificate.public_key()
+
+
+def _hosts(certificate: x509.Certificate) -> tuple[str, ...]:
+    extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return tuple(extension.value.get_values_for_type(x509.DNSName))
+
+
+def _authority(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
+    name = _named("embedding-operator webhook authority")
+    return (
+        _builder(subject=name, issuer=name, key=key, now=now, life=AUTHORITY_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _leaf(
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    hosts: tuple[str, ...],
+    authority: x509.Certificate,
+    signed_by: ec.EllipticCurvePrivateKey,
+    now: datetime,
+) -> x509.Certificate:
+    issuer = authority.subject
+    issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(signed_by.public_key())
+    alternatives = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
+    server = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    return (
+        _builder(subject=_named("webhook"), issuer=issuer, key=key, now=now, life=LEAF_LIFE)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(server, critical=False)
+        .add_extension(alternatives, critical=False)
+        .add_extension(issuer_key, critical=False)
+        .sign(signed_by, hashes.SHA256())
+    )
+
+
+def _builder(
+    *,
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    now: datetime,
+    life: timedelta,
+) -> x509.CertificateBuilder:
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(now + life)
+        .add_extension(identifier, critical=False)
+    )
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )

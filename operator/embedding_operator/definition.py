@@ -6,7 +6,6 @@ works on a file.
 
 import copy
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -19,10 +18,8 @@ FILE = "embeddingpolicies.yaml"
 
 
 def load() -> dict[str, Any]:
-    """The CustomResourceDefinition: from the installed package, or from the source tree."""
-    packaged = resources.files("embedding_operator") / "crds" / FILE
-    source = Path(__file__).parents[2] / "crds" / FILE
-    text = packaged.read_text("utf-8") if packaged.is_file() else source.read_text("utf-8")
+    """The CustomResourceDefinition that travels in this package, a link to the one in crds/."""
+    text = (resources.files("embedding_operator") / "crds" / FILE).read_text("utf-8")
     parsed: dict[str, Any] = yaml.safe_load(text)
     return parsed
 

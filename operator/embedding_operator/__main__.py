@@ -27,12 +27,15 @@ from embedding_operator import (
     reconcile,
     settings,
     sidecars,
+    trust,
     vault,
+    webhook,
     workqueue,
 )
 
 _LOG = logging.getLogger("embedding_operator")
 USAGE_EXIT = 2
+CERTIFICATE_POLL_SECONDS = 0.1
 
 
 def main() -> int:
@@ -73,11 +76,12 @@ def _run() -> int:
     measured = metrics.Metrics()
     measured.serve(chosen.metrics_port)
     queue = workqueue.WorkQueue()
+    told = events.Events(creates=api)
     reconciler = reconcile.Reconciler(
         objects=api,
         store=_store(chosen, api, measured),
         asks=sidecars.Sidecars(),
-        events=events.Events(creates=api),
+        events=told,
         sidecar=_sidecar(chosen),
         poll_seconds=chosen.vault.poll_seconds if chosen.vault else chosen.resync_seconds,
         drifted=measured.drifted,
@@ -87,22 +91,53 @@ def _run() -> int:
     threading.Thread(
         target=_resync, args=(queue, api, chosen.resync_seconds, stopping), daemon=True
     ).start()
+    hook = webhook.Webhook(reads=api, sidecar=_sidecar(chosen), records=told, counts=measured)
+    certificate, key = _certificate(chosen, api, stopping)
     try:
-        asyncio.run(_watch(queue, chosen))
+        asyncio.run(_watch(queue, chosen, hook=hook, certificate=certificate, key=key))
     finally:
         stopping.set()
         queue.close()
     return 0
 
 
-async def _watch(queue: workqueue.WorkQueue, chosen: settings.Settings) -> None:
+async def _watch(
+    queue: workqueue.WorkQueue,
+    chosen: settings.Settings,
+    *,
+    hook: webhook.Webhook,
+    certificate: Path,
+    key: Path,
+) -> None:
+    watched, behaviour = handlers.registry(queue), handlers.settings()
+    webhook.register(watched, hook)
+    webhook.serve(behaviour, port=chosen.webhook.port, certificate=certificate, key=key)
     await kopf.operator(
-        registry=handlers.registry(queue),
-        settings=handlers.settings(),
+        registry=watched,
+        settings=behaviour,
         standalone=True,
         clusterwide=True,
         liveness_endpoint=f"http://0.0.0.0:{chosen.health_port}/healthz",
     )
+
+
+def _certificate(
+    chosen: settings.Settings, api: cluster.Cluster, stopping: threading.Event
+) -> tuple[Path, Path]:
+    """The files that the webhook serves with: our own, kept from here on, or mounted ones."""
+    directory = chosen.webhook.certificate_directory
+    if chosen.webhook.certificates != "own":
+        return directory / "tls.crt", directory / "tls.key"
+    place = trust.Place(
+        namespace=chosen.namespace,
+        secret=chosen.webhook.secret,
+        service=chosen.webhook.service,
+        configuration=chosen.webhook.configuration,
+        directory=directory,
+    )
+    kept = trust.Trust(objects=api, place=place)
+    threading.Thread(target=kept.run, args=(stopping,), daemon=True).start()
+    return place.file, place.file
 
 
 def _resync(

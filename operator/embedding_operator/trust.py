@@ -102,14 +102,17 @@ class Trust:
 
         A chart's webhook configuration is made after its Deployment.
         """
+        told = ""
         while not stopping.is_set():
-            wait_seconds = CHECK_SECONDS
+            said = ""
             try:
                 self.check()
             except errors.OperatorError as error:
-                _LOG.warning("the API server does not trust the webhook yet: %s", error)
-                wait_seconds = RETRY_SECONDS
-            stopping.wait(wait_seconds)
+                said = str(error)
+            if said and said != told:
+                _LOG.warning("the API server may not trust the webhook yet: %s", said)
+            told = said
+            stopping.wait(RETRY_SECONDS if said else CHECK_SECONDS)
 
     def _bundle(self) -> certificates.Bundle:
         """The one in the Secret, made anew where it is due."""

@@ -6,7 +6,7 @@ without sidecar is told by the policy's status, a pod that cannot start is an ou
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ HANDLER: Final = "inject"
 BUDGET_SECONDS: Final = 2.0
 """For all reads of one pod; the configuration gives the whole answer 3 s."""
 CERTIFICATE_CHECK_SECONDS: Final = 10.0
+CERTIFICATE_WAIT_SECONDS: Final = 0.5
 REASONS_TOLD: Final = frozenset(
     {"PolicyNotFound", "HostNetwork", "Windows", "NameTaken", "ServerTooOld"}
 )
@@ -169,18 +170,32 @@ def register(registry: kopf.OperatorRegistry, webhook: Webhook) -> None:
 
 
 def serve(settings: kopf.OperatorSettings, *, port: int, certificate: Path, key: Path) -> None:
-    """Have kopf listen on this port of all addresses; files that change are read again.
+    """Have kopf listen on this port of all addresses, from when the certificate is there.
 
-    The configuration that leads the API server here is the chart's: kopf's own has no selectors.
+    Files that change are read again. The configuration that leads the API server here is the
+    chart's: kopf's own has no selectors.
     """
-    settings.admission.managed = None
-    settings.admission.server = kopf.WebhookServer(
+    server = kopf.WebhookServer(
         port=port,
         host="localhost",  # only for kopf's log: it would look the machine's own name up
         certfile=certificate,
         pkeyfile=key,
         file_check_interval=CERTIFICATE_CHECK_SECONDS,
     )
+
+    async def when_there(answer: kopf.WebhookFn) -> AsyncIterator[kopf.WebhookClientConfig]:
+        # Nobody tells of a mounted file.
+        while not _are_there(certificate, key):  # noqa: ASYNC110 - as just said
+            await asyncio.sleep(CERTIFICATE_WAIT_SECONDS)
+        async for client in server(answer):
+            yield client
+
+    settings.admission.managed = None
+    settings.admission.server = when_there
+
+
+def _are_there(*paths: Path) -> bool:
+    return all(path.exists() for path in paths)
 
 
 def _becoming(pod: Object) -> Callable[[Any], None]:

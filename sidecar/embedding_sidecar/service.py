@@ -98,10 +98,8 @@ class Service:
     """Answers under one policy document; a new document makes a new service.
 
     Args:
+        document: its providers are of types in PROVIDERS.
         keys: API keys by the provider's name, absent where there is none.
-
-    Raises:
-        document.InvalidDocument: a provider is of a type this sidecar does not know.
     """
 
     def __init__(
@@ -116,11 +114,6 @@ class Service:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        for index, it in enumerate(document.providers):
-            if it.kind not in providers.PROVIDERS:
-                raise contract.InvalidDocument(
-                    f"providers[{index}].type", f"this sidecar does not know {it.kind}"
-                )
         self._document = document
         self._keys = keys
         self._cache = cache

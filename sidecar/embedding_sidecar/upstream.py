@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from embedding_sidecar import errors, passthrough, provider
@@ -23,6 +24,7 @@ _ALWAYS: Final = {"user-agent": "embedding-sidecar", "accept-encoding": "identit
 _NEVER_SENT: Final = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
+    aiohttp.NonHttpUrlClientError,
     ValueError,  # a URL or header that cannot be written; aiohttp.InvalidURL is one
 )
 
@@ -84,7 +86,7 @@ class Upstream:
                 method,
                 URL(url, encoded=True),
                 data=None if first is None else _chain(first, body),
-                headers=headers,
+                headers=CIMultiDict(headers),
                 allow_redirects=False,
                 timeout=self._stream,
             )

@@ -406,12 +406,6 @@ def test_a_key_that_is_refused_is_a_503_that_does_not_show_it():
     assert world.seen.errors == [("misconfigured", "openai")]
 
 
-def test_a_document_with_an_unknown_type_of_provider_is_invalid():
-    unknown = document.Provider(name="p", kind="Cohere", model="m", base_url="http://p")
-    with pytest.raises(document.InvalidDocument, match=r"providers\[0\].type"):
-        service(unknown)
-
-
 def service(*providers):
     return Service(
         document=document.PolicyDocument(namespace="", name="x", providers=providers),

@@ -1,0 +1,353 @@
+"""The HTTP client: what was certainly never sent, what may have been, what comes as it comes."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+import aiohttp
+import pytest
+
+from embedding_sidecar import errors, provider, upstream
+
+SECRET = "sk-secret"
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def server(handler: Handler) -> AsyncIterator[str]:
+    """A server of raw bytes; its URL."""
+
+    async def handle(reader, writer):
+        try:
+            await handler(reader, writer)
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(handle, "127.0.0.1", 0)
+    host, port = listening.sockets[0].getsockname()
+    try:
+        yield f"http://{host}:{port}/v1"
+    finally:
+        listening.close()
+
+
+@contextlib.asynccontextmanager
+async def client(**limits) -> AsyncIterator[upstream.Upstream]:
+    made = upstream.Upstream(**limits)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def head(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+def post(url: str) -> provider.HttpRequest:
+    return provider.HttpRequest(
+        url=f"{url}/embeddings", body=b"{}", headers={"authorization": f"Bearer {SECRET}"}
+    )
+
+
+def sent(handler: Handler, **limits) -> provider.HttpAnswer:
+    async def run() -> provider.HttpAnswer:
+        async with server(handler) as url, client(**limits) as made:
+            return await made.send(post(url))
+
+    return asyncio.run(run())
+
+
+def failed(handler: Handler, **limits) -> tuple[str, bool]:
+    with pytest.raises(errors.Unreachable) as caught:
+        sent(handler, **limits)
+    assert SECRET not in str(caught.value)
+    return caught.value.reason, caught.value.billed
+
+
+def test_an_answer_of_any_status_comes_whole():
+    seen = []
+
+    async def handler(reader, writer):
+        seen.append(await head(reader) + await reader.readexactly(2))
+        writer.write(b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\ncontent-length: 3\r\n\r\nno!")
+
+    answer = sent(handler)
+    assert (answer.status, answer.headers["retry-after"], answer.body) == (503, "7", b"no!")
+    assert seen[0].startswith(b"POST /v1/embeddings HTTP/1.1\r\n")
+    assert f"bearer {SECRET}".encode() in seen[0].lower()
+
+
+def test_a_redirect_is_an_answer_and_takes_the_key_nowhere():
+    async def handler(reader, writer):
+        await head(reader)
+        writer.write(b"HTTP/1.1 307 T\r\nlocation: http://x/\r\ncontent-length: 0\r\n\r\n")
+
+    assert sent(handler).status == 307
+
+
+def test_a_refused_connection_was_never_sent():
+    async def run():
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            async with client() as made:
+                await made.send(post(f"http://127.0.0.1:{taken.getsockname()[1]}/v1"))
+
+    with pytest.raises(errors.Unreachable) as caught:
+        asyncio.run(run())
+    assert (caught.value.reason, caught.value.billed) == ("no_connection", False)
+
+
+def test_a_header_that_cannot_be_written_was_never_sent_and_is_not_shown():
+    async def run():
+        async with client() as made:
+            await made.send(
+                provider.HttpRequest(url="http://127.0.0.1:1/", body=b"", headers={"a": "sk\nx"})
+            )
+
+    with pytest.raises(errors.Unreachable) as caught:
+        asyncio.run(run())
+    assert (caught.value.reason, caught.value.billed) == ("no_connection", False)
+
+
+async def reset(reader, writer):
+    await head(reader)
+    writer.transport.abort()
+
+
+async def closed(reader, writer):
+    await head(reader)
+
+
+async def cut(reader, writer):
+    await head(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc")
+
+
+async def nonsense(reader, writer):
+    await head(reader)
+    writer.write(b"hello\r\n\r\n")
+
+
+@pytest.mark.parametrize("handler", [reset, closed, cut, nonsense])
+def test_a_connection_lost_after_sending_may_have_cost(handler):
+    assert failed(handler) == ("connection_lost", True)
+
+
+async def silent(reader, writer):
+    await head(reader)
+    await reader.read()
+
+
+async def half(reader, writer):
+    await head(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc")
+    await reader.read()
+
+
+@pytest.mark.parametrize("handler", [silent, half])
+def test_a_time_out_after_sending_may_have_cost(handler):
+    assert failed(handler, attempt_seconds=0.2) == ("timeout", True)
+
+
+def test_a_connection_that_is_not_accepted_was_never_sent():
+    async def run():
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            port = full.getsockname()[1]
+            waiting = [socket.socket() for _ in range(4)]
+            for one in waiting:
+                one.setblocking(False)
+                one.connect_ex(("127.0.0.1", port))
+            try:
+                async with client(connect_seconds=0.2) as made:
+                    await made.send(post(f"http://127.0.0.1:{port}/v1"))
+            finally:
+                for one in waiting:
+                    one.close()
+
+    with pytest.raises(errors.Unreachable) as caught:
+        asyncio.run(run())
+    assert (caught.value.reason, caught.value.billed) == ("connect_timeout", False)
+
+
+def every(kind: type[Exception]) -> list[type[Exception]]:
+    found = [kind]
+    for below in kind.__subclasses__():
+        found += every(below)
+    return found
+
+
+NEVER_SENT = {
+    "ClientConnectorError",
+    "ClientConnectorDNSError",
+    "ClientProxyConnectionError",
+    "ClientConnectorCertificateError",
+    "ClientConnectorSSLError",
+    "ClientSSLError",
+    "UnixClientConnectorError",
+    "ConnectionTimeoutError",
+    "InvalidURL",
+    "InvalidUrlClientError",
+    "InvalidUrlRedirectClientError",
+    "NonHttpUrlClientError",
+    "NonHttpUrlRedirectClientError",
+}
+
+
+@pytest.mark.parametrize("kind", every(aiohttp.ClientError), ids=lambda kind: kind.__name__)
+def test_every_exception_of_the_client_has_a_meaning_and_doubt_counts(kind):
+    made = upstream.failure(kind.__new__(kind))
+    assert made.billed is (kind.__name__ not in NEVER_SENT)
+
+
+def test_a_connection_is_kept_for_the_next_request():
+    connections = []
+
+    async def handler(reader, writer):
+        connections.append(writer)
+        for _ in range(2):
+            await head(reader)
+            await reader.readexactly(2)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    async def run():
+        async with server(handler) as url, client() as made:
+            await made.send(post(url))
+            await made.send(post(url))
+
+    asyncio.run(run())
+    assert len(connections) == 1
+
+
+def test_a_cancelled_request_ends_its_connection():
+    async def run():
+        reached, ended = asyncio.Event(), asyncio.Event()
+
+        async def handler(reader, writer):
+            await head(reader)
+            reached.set()
+            await reader.read()
+            ended.set()
+
+        async with server(handler) as url, client() as made:
+            task = asyncio.create_task(made.send(post(url)))
+            await reached.wait()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await ended.wait()
+
+    asyncio.run(run())
+
+
+# --- streams
+
+
+async def no_body() -> AsyncIterator[bytes]:
+    nothing: list[bytes] = []
+    for chunk in nothing:
+        yield chunk
+
+
+async def two_parts() -> AsyncIterator[bytes]:
+    yield b"one"
+    yield b"two"
+
+
+def test_what_is_passed_through_is_not_touched():
+    seen = []
+
+    async def handler(reader, writer):
+        seen.append(await head(reader))
+        writer.write(
+            b"HTTP/1.1 201 Made\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n"
+            b"content-encoding: gzip\r\ncontent-length: 3\r\n\r\nraw"
+        )
+
+    async def run():
+        async with server(handler) as url, client() as made:
+            answer = await made.stream(
+                method="DELETE",
+                url=f"{url}/files/a%2Fb?x=%20+&x=2",
+                headers=[("x-one", "1"), ("x-one", "2")],
+                body=no_body(),
+            )
+            return answer, b"".join([chunk async for chunk in answer.chunks])
+
+    answer, body = asyncio.run(run())
+    assert seen[0].startswith(b"DELETE /v1/files/a%2Fb?x=%20+&x=2 HTTP/1.1\r\n")
+    headers = seen[0].decode().split("\r\n")[1:-2]
+    added = ("Host: ", "Content-Length: 0")
+    assert [it for it in headers if not it.startswith(added)] == ["x-one: 1", "x-one: 2"]
+    assert (answer.status, body) == (201, b"raw")
+    assert [value for name, value in answer.headers if name == "Set-Cookie"] == ["a=1", "b=2"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "framed"),
+    [([("content-length", "6")], b"onetwo"), ([], b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")],
+)
+def test_a_body_goes_up_as_it_was_announced(headers, framed):
+    seen = []
+
+    async def handler(reader, writer):
+        await head(reader)
+        seen.append(await reader.readexactly(len(framed)))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    async def run():
+        async with server(handler) as url, client() as made:
+            answer = await made.stream(method="POST", url=url, headers=headers, body=two_parts())
+            assert [chunk async for chunk in answer.chunks] == []
+
+    asyncio.run(run())
+    assert seen == [framed]
+
+
+def test_chunks_come_as_they_come_and_leaving_early_ends_the_connection():
+    async def run():
+        read, ended = asyncio.Event(), asyncio.Event()
+
+        async def handler(reader, writer):
+            await head(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+            await read.wait()
+            writer.write(b"6\r\nsecond\r\n")
+            await reader.read()
+            ended.set()
+
+        async with server(handler) as url, client() as made:
+            answer = await made.stream(method="POST", url=url, headers=[], body=no_body())
+            assert await anext(answer.chunks) == b"first"
+            read.set()
+            assert await anext(answer.chunks) == b"second"
+            assert isinstance(answer.chunks, AsyncGenerator)
+            await answer.chunks.aclose()
+            await ended.wait()
+
+    asyncio.run(run())
+
+
+def test_a_stream_that_breaks_is_not_taken_for_its_end():
+    async def run():
+        async with server(cut) as url, client() as made:
+            answer = await made.stream(method="GET", url=url, headers=[], body=no_body())
+            return [chunk async for chunk in answer.chunks]
+
+    with pytest.raises(errors.Unreachable):
+        asyncio.run(run())
+
+
+def test_a_caller_who_goes_away_while_sending_ends_the_request():
+    async def leaving() -> AsyncIterator[bytes]:
+        yield b"one"
+        raise errors.Unreachable("the caller went away", billed=False)
+
+    async def run():
+        async with server(silent) as url, client() as made:
+            await made.stream(method="POST", url=url, headers=[], body=leaving())
+
+    with pytest.raises(errors.Unreachable):
+        asyncio.run(run())

@@ -91,10 +91,14 @@ def _run() -> int:
     threading.Thread(
         target=_resync, args=(queue, api, chosen.resync_seconds, stopping), daemon=True
     ).start()
-    hook = webhook.Webhook(reads=api, sidecar=_sidecar(chosen), records=told, counts=measured)
-    certificate, key = _certificate(chosen, api, stopping)
+    watched, behaviour = handlers.registry(queue), handlers.settings()
+    if chosen.webhook is not None:
+        hook = webhook.Webhook(reads=api, sidecar=_sidecar(chosen), records=told, counts=measured)
+        webhook.register(watched, hook)
+        certificate, key = _certificate(chosen.webhook, chosen.namespace, api, stopping)
+        webhook.serve(behaviour, port=chosen.webhook.port, certificate=certificate, key=key)
     try:
-        asyncio.run(_watch(queue, chosen, hook=hook, certificate=certificate, key=key))
+        asyncio.run(_watch(watched, behaviour, health_port=chosen.health_port))
     finally:
         stopping.set()
         queue.close()
@@ -102,38 +106,29 @@ def _run() -> int:
 
 
 async def _watch(
-    queue: workqueue.WorkQueue,
-    chosen: settings.Settings,
-    *,
-    hook: webhook.Webhook,
-    certificate: Path,
-    key: Path,
+    registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettings, *, health_port: int
 ) -> None:
-    watched, behaviour = handlers.registry(queue), handlers.settings()
-    webhook.register(watched, hook)
-    webhook.serve(behaviour, port=chosen.webhook.port, certificate=certificate, key=key)
     await kopf.operator(
-        registry=watched,
+        registry=registry,
         settings=behaviour,
         standalone=True,
         clusterwide=True,
-        liveness_endpoint=f"http://0.0.0.0:{chosen.health_port}/healthz",
+        liveness_endpoint=f"http://0.0.0.0:{health_port}/healthz",
     )
 
 
 def _certificate(
-    chosen: settings.Settings, api: cluster.Cluster, stopping: threading.Event
+    chosen: settings.Webhook, namespace: str, api: cluster.Cluster, stopping: threading.Event
 ) -> tuple[Path, Path]:
     """The files that the webhook serves with: our own, kept from here on, or mounted ones."""
-    directory = chosen.webhook.certificate_directory
-    if chosen.webhook.certificates != "own":
-        return directory / "tls.crt", directory / "tls.key"
+    if chosen.certificates != "own":
+        return chosen.certificate_directory / "tls.crt", chosen.certificate_directory / "tls.key"
     place = trust.Place(
-        namespace=chosen.namespace,
-        secret=chosen.webhook.secret,
-        service=chosen.webhook.service,
-        configuration=chosen.webhook.configuration,
-        directory=directory,
+        namespace=namespace,
+        secret=chosen.secret,
+        service=chosen.service,
+        configuration=chosen.configuration,
+        directory=chosen.certificate_directory,
     )
     kept = trust.Trust(objects=api, place=place)
     threading.Thread(target=kept.run, args=(stopping,), daemon=True).start()

@@ -153,6 +153,8 @@ def _openai(asked: dict[str, Any], *, extended: bool) -> Answer:
     if unknown:
         return _error(400, f"Unrecognized argument: {unknown[0]}", param=unknown[0])
     items = asked["input"]
+    if not items:
+        return _error(400, "'input' must not be empty", param="input")
     if isinstance(items, str) or isinstance(items[0], int):
         items = [items]
     if "too long" in items:
@@ -165,6 +167,8 @@ def _voyage(asked: dict[str, Any]) -> Answer:
     if unknown:
         return _error(400, f"Argument '{unknown[0]}' is not supported by our API", is_voyage=True)
     items = [asked["input"]] if isinstance(asked["input"], str) else asked["input"]
+    if not items:
+        return _error(400, "Input cannot be an empty list.", is_voyage=True)
     if len(items) > 1000:
         return _error(400, "The batch size limit is 1000.", is_voyage=True)
     if not all(isinstance(item, str) for item in items):

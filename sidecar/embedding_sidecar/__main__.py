@@ -88,7 +88,7 @@ async def _run(source: in_force.Source, listening: Sequence[socket.socket]) -> N
     metrics = Metrics()
     workshop = runtime.Workshop(metrics=metrics)
     current = in_force.InForce(source=source, workshop=workshop)
-    current.look()
+    await current.look()
     application = Application(current=current, metrics=metrics)
     applications = (application.api(), application.admin())
     following = [

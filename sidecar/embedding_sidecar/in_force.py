@@ -87,7 +87,7 @@ class InForce:
         """Why the newest document is not in force; None when it is."""
         return self._source.rejected
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Obey what is new."""
         loaded = self._source.poll()
         problem = self._source.rejected or self._source.missing
@@ -96,7 +96,10 @@ class InForce:
         self._told = problem
         if loaded is None:
             return
-        self._runtime = self._workshop.make(loaded)
+        new = self._workshop.make(loaded)
+        # Else what is asked in the first moments would be kept under keys nobody looks for later.
+        await new.cache.refresh()
+        self._runtime = new
         logging.getLogger("embedding_sidecar").setLevel(_level(loaded.document.log_level))
         _log.info(
             "policy %s is in force: document %s, secrets %s",
@@ -109,7 +112,7 @@ class InForce:
         """Look again and again, until cancelled."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            self.look()
+            await self.look()
 
     async def follow_generations(self) -> None:
         """Obey caches that other pods have cleared, until cancelled."""

@@ -39,7 +39,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., sidecar.Sidecar]]:
 
 
 @pytest.fixture
-def from_environment(start, provider_url: str) -> Callable[..., sidecar.Sidecar]:
+def from_environment(
+    start: Callable[..., sidecar.Sidecar], provider_url: str
+) -> Callable[..., sidecar.Sidecar]:
     """Starts a sidecar from the environment, with the stand-in as OpenAI and as Voyage."""
 
     def start_one(**environment: str) -> sidecar.Sidecar:

@@ -1,0 +1,105 @@
+"""Several sidecars over one real Redis: what they share, and what they do without it."""
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from embedding_contract import names
+from tests.parts import sidecar
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def one(from_environment, redis):
+    return from_environment(REDIS_URL=redis.url, EMBEDDING_DAILY_QUOTA="50")
+
+
+@pytest.fixture
+def other(from_environment, redis):
+    return from_environment(REDIS_URL=redis.url, EMBEDDING_DAILY_QUOTA="50")
+
+
+def delete_cache(running):
+    return running.http.delete(
+        names.PATH_CACHE, headers={"Authorization": f"Bearer {sidecar.TOKEN}"}
+    )
+
+
+def test_what_one_has_asked_the_other_knows(one, other, stand_in):
+    first, second = one.embed("x"), other.embed("x")
+    assert first.json()["data"] == second.json()["data"]
+    assert second.headers["x-embedding-cache"] == "hit"
+    assert len(stand_in.calls) == 1
+    assert other.page(names.PATH_CACHE_STATS)["hits"] == {"memory": 0, "redis": 1}
+
+
+def test_what_one_forgets_the_other_forgets_too(one, other, stand_in):
+    one.embed("x")
+    other.embed("x")
+    assert delete_cache(one).is_success
+    assert one.embed("x").headers["x-embedding-cache"] == "miss"
+    calls = len(stand_in.calls)
+    # The other may answer from memory for as long as its next poll takes, and finds in Redis then
+    # what the first has asked anew.
+    sidecar.wait_until(lambda: other.page(names.PATH_CACHE_STATS)["memory"]["entries"] == 0)
+    assert other.embed("x").headers["x-embedding-cache"] == "hit"
+    assert other.page(names.PATH_CACHE_STATS)["hits"]["redis"] == 2
+    assert len(stand_in.calls) == calls
+
+
+def test_the_day_is_one_for_all_and_exact(one, other, stand_in):
+    def ask(number):
+        return (one, other)[number % 2].embed(f"text {number}").status_code
+
+    with ThreadPoolExecutor(8) as many:
+        codes = list(many.map(ask, range(80)))
+    assert codes.count(200) == 50
+    assert codes.count(429) == 30
+    assert len(stand_in.calls) == 50
+    for running in (one, other):
+        quota = running.page(names.PATH_QUOTA)
+        assert (quota["current_count"], quota["exceeded"]) == (50, True)
+        assert quota["exact"] is True
+        assert quota["exact_reason"] == ""
+
+
+def test_killed_sidecars_take_a_grant_along_and_never_more(from_environment, redis, stand_in):
+    limit = 50
+    lost = 0
+    for number in range(4):
+        running = from_environment(REDIS_URL=redis.url, EMBEDDING_DAILY_QUOTA=str(limit))
+        for text in range(5):
+            assert running.embed(f"{number} {text}").is_success
+        lost += running.page(names.PATH_QUOTA)["reserved"] - lost
+        running.stop(signal.SIGKILL)
+    last = from_environment(REDIS_URL=redis.url, EMBEDDING_DAILY_QUOTA=str(limit))
+    while last.embed(f"last {len(stand_in.calls)}").is_success:
+        assert len(stand_in.calls) <= limit
+    assert len(stand_in.calls) == limit - lost
+    assert lost <= 4 * 16
+
+
+def test_a_sidecar_that_ends_well_gives_its_grant_back(one, other):
+    one.embed("x")
+    assert one.stop() == 0
+    quota = other.page(names.PATH_QUOTA)
+    assert (quota["current_count"], quota["reserved"]) == (1, 0)
+
+
+def test_without_redis_hits_go_on_and_calls_only_while_granted(one, redis, stand_in):
+    one.embed("x")
+    redis.kill()
+    assert one.embed("x").headers["x-embedding-cache"] == "hit"
+    answers = [one.embed(f"new {number}") for number in range(20)]
+    refused = [answer for answer in answers if not answer.is_success]
+    assert refused
+    assert {answer.json()["error"]["code"] for answer in refused} == {"quota_store_unavailable"}
+    assert {answer.status_code for answer in refused} == {503}
+    assert len(stand_in.calls) == 21 - len(refused)
+    assert delete_cache(one).status_code == 503
+    assert 'aos_embedding_errors_total{provider="",type="cache"}' in one.admin.get("/metrics").text
+    redis.start()
+    sidecar.wait_until(lambda: one.embed("after").is_success)
+    assert one.page(names.PATH_QUOTA)["current_count"] == len(stand_in.calls)

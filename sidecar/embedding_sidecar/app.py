@@ -17,7 +17,6 @@ from starlette.routing import Route
 from embedding_contract import names
 from embedding_sidecar import errors, passthrough, reports, wire
 from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.runtime import Runtime
 
 BODY_SECONDS: Final = 30
 JSON: Final = "application/json"
@@ -169,7 +168,9 @@ class Application:
     def _refusal(self, error: errors.Refused, headers: dict[str, str]) -> Response:
         if isinstance(error, errors.QuotaExhausted):
             self._metrics.quota_exhausted()
-        self._metrics.error(error.code or error.kind)
+        # The code of a rejection may be a provider's own word, and a label is of a closed list.
+        ours = not isinstance(error, errors.Rejected)
+        self._metrics.error((ours and error.code) or error.kind)
         return _refused(error, headers)
 
 

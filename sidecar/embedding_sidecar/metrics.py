@@ -1,8 +1,9 @@
 """The sidecar's part of the catalogue as prometheus-client objects, children bound once."""
 
 import prometheus_client
-from embedding_contract import metrics as catalogue
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from embedding_contract import metrics as catalogue
 
 _LAYERS = ("memory", "redis")
 

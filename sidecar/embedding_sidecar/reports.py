@@ -106,7 +106,7 @@ async def quota(runtime: Runtime) -> dict[str, Any]:
         "fallback_enabled": runtime.loaded.document.failover.enabled,
         "reserved": state.reserved,
         "exact": state.exact,
-        "exact_reason": state.exact_reason,
+        "exact_reason": f"{state.exact_reason}: {state.exact_text}" if state.exact_reason else "",
         "tokens": {"limit": state.daily_tokens, "used": state.tokens_used},
     }
 

@@ -169,6 +169,19 @@ def test_a_providers_complaint_about_the_caller_reaches_the_caller(from_environm
     }
 
 
+def test_a_providers_own_words_are_no_label(from_environment, stand_in):
+    def fault(_):
+        error = {"message": "no", "type": "x", "param": None, "code": "word-of-the-provider"}
+        return 400, {}, {"error": error}
+
+    stand_in.fault = fault
+    running = from_environment()
+    assert running.embed("x").json()["error"]["code"] == "word-of-the-provider"
+    shown = running.admin.get("/metrics").text
+    assert "word-of-the-provider" not in shown
+    assert 'aos_embedding_errors_total{provider="",type="invalid_request_error"} 1.0' in shown
+
+
 @pytest.mark.parametrize("path", [names.PATH_QUOTA, names.PATH_CONFIG, names.PATH_CACHE_STATS])
 def test_management_wants_the_token_on_both_ports(from_environment, path):
     running = from_environment()

@@ -1,0 +1,70 @@
+"""What the Dockerfiles promise: pinned tools, a numeric user, only what is copied is sent."""
+
+import fnmatch
+import re
+from pathlib import Path
+
+import pytest
+
+from cluster import dockerfiles
+from embedding_operator import injector
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILES = {
+    file.parent.name: file.read_text(encoding="utf-8")
+    for file in (ROOT / "sidecar", ROOT / "operator", ROOT / "examples" / "application")
+    for file in (file / "Dockerfile",)
+}
+
+
+def made_of(name, instruction):
+    """The arguments of every such instruction, in order."""
+    return re.findall(rf"^{instruction} (.*)$", DOCKERFILES[name], re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_the_image_is_built_by_the_uv_that_made_the_lock_file(name):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (version,) = re.findall(r"^UV_VERSION := (\S+)$", makefile, re.MULTILINE)
+    assert re.findall(r"uv==(\S+)", DOCKERFILES[name]) == [version]
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_the_image_has_the_python_that_the_lock_file_is_tested_with(name):
+    version = (ROOT / ".python-version").read_text(encoding="utf-8").strip()
+    (base,) = (value for value in made_of(name, "ARG") if value.startswith("BASE_IMAGE="))
+    assert f"/python:{version}-" in base
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_it_runs_as_a_user_that_kubelet_sees_is_not_root(name):
+    assert made_of(name, "USER") == [str(injector.USER)]
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_only_the_lock_file_decides_what_is_in_it(name):
+    synced = [line for line in made_of(name, "RUN") if line.startswith("uv sync")]
+    assert synced
+    assert all("--frozen" in line for line in synced)
+
+
+def test_neither_image_copies_the_others_code():
+    assert not [path for path in dockerfiles.copied(DOCKERFILES["sidecar"]) if "operator" in path]
+    copied = dockerfiles.copied(DOCKERFILES["operator"])
+    assert "sidecar/embedding_contract" in copied
+    assert not [path for path in copied if path in {"sidecar", "sidecar/embedding_sidecar"}]
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_what_is_copied_is_not_ignored(name):
+    """Docker reads .dockerignore: the last pattern that matches decides."""
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    for path in dockerfiles.copied(DOCKERFILES[name]):
+        ignored = False
+        for pattern in patterns:
+            wanted = pattern.removeprefix("!")
+            parents = [str(parent) for parent in (Path(path), *Path(path).parents)]
+            if any(fnmatch.fnmatch(parent, wanted) for parent in parents if parent != "."):
+                ignored = not pattern.startswith("!")
+        assert not ignored, path

@@ -1,0 +1,317 @@
+"""The chart: what it renders, what it refuses, and that it fits the operator and the API server."""
+
+import json
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from embedding_contract import names
+from embedding_operator import settings, webhook
+from tests.parts import helm, installation
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "embedding-operator"
+CRD = ROOT / "crds" / "embeddingpolicies.yaml"
+NAMESPACE = "embedding-system"
+RULE = {"namespace": "shop", "mount": "secret", "path": "{{namespace}}/*"}
+
+VARIANTS: dict[str, dict[str, typing.Any]] = {
+    "as it comes": {},
+    "demo": installation.Installation.values(typing.cast("installation.Installation", None)),
+    "vault by token": {
+        "vault": {
+            "address": "https://vault.example.com",
+            "namespace": "team",
+            "caConfigMap": "vault-ca",
+            "auth": {"method": "token", "tokenSecret": "vault-token"},
+            "allowed": [RULE],
+        }
+    },
+    "vault by more accounts": {
+        "vault": {"address": "https://vault.example.com", "serviceAccounts": ["other"]}
+    },
+    "cert-manager": {"webhook": {"certificates": "certManager", "certificateSecret": "tls"}},
+    "provided": {
+        "webhook": {
+            "certificates": "provided",
+            "certificateSecret": "tls",
+            "caBundle": "-----BEGIN CERTIFICATE-----",
+        }
+    },
+    "scheduled": {
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "podLabels": {"team": "platform"},
+        "podAnnotations": {"note": "here"},
+        "imagePullSecrets": [{"name": "registry"}],
+    },
+    "watched": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
+    "without the resource": {"crds": {"install": False}},
+}
+
+
+def render(values: Mapping[str, typing.Any]) -> list[dict[str, typing.Any]]:
+    text = helm.Helm()(
+        *("template", "embedding-operator", str(CHART), "-n", NAMESPACE, "-f", "-"),
+        stdin=json.dumps(values),
+    )
+    return [found for found in yaml.safe_load_all(text) if found]
+
+
+@pytest.fixture(scope="module")
+def rendered():
+    return {name: render(values) for name, values in VARIANTS.items()}
+
+
+def one(objects, kind, name=None):
+    (found,) = (
+        o for o in objects if o["kind"] == kind and (name is None or o["metadata"]["name"] == name)
+    )
+    return found
+
+
+def operator_container(objects):
+    (container,) = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return container
+
+
+def environment(objects):
+    return {entry["name"]: entry["value"] for entry in operator_container(objects)["env"]}
+
+
+# --- values
+
+
+def test_lint_finds_nothing():
+    helm.Helm()("lint", "--strict", "--quiet", str(CHART))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"vualt": {}}, "vualt"),
+        ({"vault": {"adress": "x"}}, "adress"),
+        ({"vault": {"address": "vault.example.com"}}, "/vault/address"),
+        ({"vault": {"allowed": [{"namespace": "shop"}]}}, "/vault/allowed/0"),
+        ({"vault": {"allowed": [RULE | {"capability": "write"}]}}, "capability"),
+        ({"webhook": {"certificates": "none"}}, "/webhook/certificates"),
+        ({"webhook": {"timeoutSeconds": 60}}, "/webhook/timeoutSeconds"),
+        ({"logLevel": "loud"}, "/logLevel"),
+        ({"replicas": 2}, "/replicas"),
+        ({"image": {"repository": ""}}, "/image/repository"),
+        (
+            {"vault": {"address": "https://v", "auth": {"method": "token"}}},
+            "vault.auth.tokenSecret is needed",
+        ),
+        ({"webhook": {"certificates": "provided"}}, "webhook.caBundle is needed"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_by_name(values, said):
+    with pytest.raises(helm.HelmError) as refused:
+        render(values)
+    assert said in refused.value.said
+
+
+# --- the operator's settings
+
+
+class Noting(dict[str, str]):
+    """An environment that notes what it is asked for."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        super().__init__(values)
+        self.asked: set[str] = set()
+
+    def get(self, key: str, default: typing.Any = None) -> typing.Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+
+def test_every_variable_of_the_chart_is_a_setting_and_every_setting_a_variable(rendered, tmp_path):
+    guard = tmp_path / "guard.yaml"
+    guard.write_text("[]", encoding="utf-8")
+    known = environment(rendered["vault by token"])
+    noting = Noting(known | {"VAULT_GUARD_FILE": str(guard)})
+    settings.read(noting)
+    assert noting.asked == known.keys()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_operator_starts_with_what_the_chart_gives_it(name, rendered, tmp_path):
+    objects = rendered[name]
+    mounted = one(objects, "ConfigMap")["data"]
+    for file, text in mounted.items():
+        (tmp_path / file).write_text(text, encoding="utf-8")
+    given = environment(objects)
+    if "VAULT_GUARD_FILE" in given:
+        given["VAULT_GUARD_FILE"] = str(tmp_path / Path(given["VAULT_GUARD_FILE"]).name)
+    chosen = settings.read(given)
+    configuration = one(objects, "MutatingWebhookConfiguration")
+    service = one(objects, "Service")
+    assert chosen.webhook.configuration == configuration["metadata"]["name"]
+    assert chosen.webhook.service == service["metadata"]["name"]
+    assert chosen.namespace == service["metadata"]["namespace"] == NAMESPACE
+    values = VARIANTS[name].get("vault", {})
+    if "VAULT_GUARD_FILE" in given:
+        allowed = [(rule.namespace, rule.mount, rule.path) for rule in chosen.rules.rules]
+        wanted = values.get("allowed", [])
+        assert allowed == [(rule["namespace"], rule["mount"], rule["path"]) for rule in wanted]
+    assert (chosen.vault is None) == (not values.get("address"))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_file_that_a_setting_names_is_mounted(name, rendered):
+    container = operator_container(rendered[name])
+    mounts = tuple(f"{mount['mountPath']}/" for mount in container["volumeMounts"])
+    paths = [value for value in environment(rendered[name]).values() if value.startswith("/")]
+    assert paths
+    for path in paths:
+        assert f"{path}/".startswith(mounts), f"{path} is below no mount"
+    volumes = one(rendered[name], "Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {v["name"] for v in volumes}
+
+
+# --- the webhook
+
+
+def test_the_webhook_fails_open_soon_and_asks_only_where_it_may_inject(rendered):
+    (found,) = one(rendered["as it comes"], "MutatingWebhookConfiguration")["webhooks"]
+    assert found["failurePolicy"] == "Ignore"
+    assert found["timeoutSeconds"] > webhook.BUDGET_SECONDS
+    assert found["namespaceSelector"] == {"matchLabels": {names.LABEL_INJECTION: "enabled"}}
+    assert {
+        "key": names.LABEL_INJECTION,
+        "operator": "NotIn",
+        "values": ["disabled"],
+    } in found["objectSelector"]["matchExpressions"]
+    assert found["reinvocationPolicy"] == "IfNeeded"
+    assert found["clientConfig"]["service"]["path"] == f"/{webhook.HANDLER}"
+
+
+def test_the_webhook_leads_through_the_service_to_the_operators_port(rendered):
+    objects = rendered["as it comes"]
+    client = one(objects, "MutatingWebhookConfiguration")["webhooks"][0]["clientConfig"]["service"]
+    service = one(objects, "Service")
+    (port,) = (port for port in service["spec"]["ports"] if port["port"] == client["port"])
+    (target,) = (p for p in operator_container(objects)["ports"] if p["name"] == port["targetPort"])
+    assert client["name"] == service["metadata"]["name"]
+    assert str(target["containerPort"]) == environment(objects)["WEBHOOK_PORT"]
+    labels = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+
+
+@pytest.mark.parametrize("name", ["as it comes", "cert-manager"])
+def test_the_authority_is_left_to_whoever_keeps_the_certificate(name, rendered):
+    (found,) = one(rendered[name], "MutatingWebhookConfiguration")["webhooks"]
+    assert "caBundle" not in found["clientConfig"]
+
+
+# --- permissions
+
+
+def rules(objects):
+    return [
+        rule
+        for role in objects
+        if role["kind"] in {"Role", "ClusterRole"}
+        for rule in role["rules"]
+    ]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_no_rule_is_a_wildcard(name, rendered):
+    for rule in rules(rendered[name]):
+        for part in ("apiGroups", "resources", "verbs"):
+            assert "*" not in rule[part]
+
+
+def granted(objects, resource):
+    return [rule for rule in rules(objects) if resource in rule["resources"]]
+
+
+def test_tokens_are_minted_for_named_accounts_only(rendered):
+    (rule,) = granted(rendered["vault by more accounts"], "serviceaccounts/token")
+    assert rule["resourceNames"] == ["embedding-vault", "other"]
+    assert rule["verbs"] == ["create"]
+    for name in ("as it comes", "vault by token"):
+        assert granted(rendered[name], "serviceaccounts/token") == []
+
+
+def test_the_webhooks_configuration_is_changed_by_its_keeper_only(rendered):
+    objects = rendered["as it comes"]
+    (rule,) = granted(objects, "mutatingwebhookconfigurations")
+    assert rule["resourceNames"] == [environment(objects)["WEBHOOK_CONFIGURATION"]]
+    for name in ("cert-manager", "provided"):
+        assert granted(rendered[name], "mutatingwebhookconfigurations") == []
+
+
+def test_pods_can_be_nudged_and_not_changed(rendered):
+    objects = rendered["as it comes"]
+    assert [rule["verbs"] for rule in granted(objects, "pods/status")] == [["patch"]]
+    for rule in granted(objects, "pods"):
+        assert set(rule["verbs"]) <= {"get", "list", "watch"}
+
+
+def test_people_get_policies_with_the_built_in_roles(rendered):
+    labels = [
+        role["metadata"]["labels"]
+        for role in rendered["as it comes"]
+        if role["kind"] == "ClusterRole"
+    ]
+    for role in ("view", "edit", "admin"):
+        key = f"rbac.authorization.k8s.io/aggregate-to-{role}"
+        assert [found[key] for found in labels if key in found] == ["true"]
+
+
+# --- install, upgrade, uninstall
+
+
+def test_the_resource_is_installed_as_it_is_and_kept(rendered):
+    installed = one(rendered["as it comes"], "CustomResourceDefinition")
+    assert installed["spec"] == yaml.safe_load(CRD.read_text(encoding="utf-8"))["spec"]
+    assert installed["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    kinds = {found["kind"] for found in rendered["without the resource"]}
+    assert "CustomResourceDefinition" not in kinds
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_nothing_can_block_an_uninstall(name, rendered):
+    for found in rendered[name]:
+        assert "helm.sh/hook" not in (found["metadata"].get("annotations") or {})
+        assert "finalizers" not in found["metadata"]
+
+
+def test_a_changed_guard_restarts_the_operator(rendered):
+    def annotations(values):
+        return one(render(values), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+
+    assert annotations({"vault": {"allowed": [RULE]}}) != annotations({})
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_api_server_takes_every_object(name, rendered, api_server, namespace):
+    """Those of other projects' kinds aside; the pod in a namespace that demands restricted."""
+    objects = [o for o in rendered[name] if o["apiVersion"] != "monitoring.coreos.com/v1"]
+    for found in objects:
+        if "namespace" in found["metadata"]:
+            found["metadata"]["namespace"] = namespace
+    stream = yaml.safe_dump_all(objects)
+    api_server(
+        "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-", stdin=stream
+    )
+    api_server("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    account = {"name": "default", "namespace": namespace}
+    api_server.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
+    template = one(objects, "Deployment")["spec"]["template"]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**template["metadata"], "name": "operator", "namespace": namespace},
+        "spec": {**template["spec"], "serviceAccountName": "default"},
+    }
+    api_server("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))

@@ -211,6 +211,18 @@ def test_vectors_of_another_size_than_the_cached_ones_replace_them():
     assert (answer.hits, answer.tokens, answer.attempts) == (0, 3, 2)
 
 
+def test_cached_vectors_of_several_sizes_are_no_hit():
+    world = World(one("p", kind="OpenAICompatible"))
+    world.embed("a")
+    key = world.cache.keys(provider.Ask(model="m", items=("b",)), space=world.embed("a").space)[0]
+    stale = cache.Entry(
+        model="m", space=world.embed("a").space, vector=b"\0" * 8, tokens=1, made_at=WALL
+    )
+    asyncio.run(world.cache.put_many({key: stale}))
+    answer = world.embed("a", "b")
+    assert (answer.vectors, answer.hits) == (vectors("m", "a", "b"), 0)
+
+
 # --- models
 
 

@@ -28,8 +28,11 @@ PODS: Final = ("", "v1", "pods")
 POLICIES: Final = (names.GROUP, names.VERSION, names.PLURAL)
 
 
-class DeafError(Exception):
-    """A watch has ended and nothing would bring it back; the process should be restarted."""
+class DeafError(kopf.PermanentError):
+    """A watch has ended and nothing would bring it back; the process should be restarted.
+
+    Permanent, so that the probe says so at once: for other errors kopf lets it wait a minute.
+    """
 
 
 def registry(queue: WorkQueue) -> kopf.OperatorRegistry:
@@ -41,9 +44,10 @@ def registry(queue: WorkQueue) -> kopf.OperatorRegistry:
             queue.add(Key(namespace, name))
 
     async def owned_changed(namespace: str | None, meta: kopf.Meta, **_: Any) -> None:
-        owner = meta.labels.get(names.LABEL_POLICY)
-        if namespace is not None and owner:
-            queue.add(Key(namespace, owner))
+        # Not by its label, which is one of the things that may have been taken off.
+        for owner in meta.get("ownerReferences", ()):
+            if namespace is not None and owner["kind"] == names.KIND:
+                queue.add(Key(namespace, owner["name"]))
 
     async def pod_changed(namespace: str | None, meta: kopf.Meta, **_: Any) -> None:
         # The label selects the watch, but the event of its removal comes too.

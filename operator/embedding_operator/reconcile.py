@@ -7,7 +7,7 @@ an API server that does not answer ends a run early, and then the queue brings i
 
 import logging
 import secrets as random_secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -116,6 +116,9 @@ class Reconciler:
             # Owner references take the objects along; pods keep their sidecars.
             self._observer.forget(key)
             return None
+        namespace = self._objects.get(cluster.NAMESPACE, None, key.namespace)
+        if namespace is None or namespace["metadata"].get("deletionTimestamp"):
+            return None  # what is put back into a namespace that goes is refused
         try:
             wanted = policy.parse(raw)
         except errors.InvalidPolicy as error:
@@ -123,7 +126,8 @@ class Reconciler:
             self._report(raw, None, facts)
             return None
         applied = self._apply(wanted)
-        facts = self._observe(wanted, applied)
+        labels = namespace["metadata"].get("labels") or {}
+        facts = self._observe(wanted, applied, namespace_labels=labels)
         self._report(raw, wanted, facts)
         return self._again(wanted, facts)
 
@@ -235,10 +239,15 @@ class Reconciler:
 
     # --- observe
 
-    def _observe(self, wanted: policy.EmbeddingPolicy, applied: _Applied) -> status.Facts:
+    def _observe(
+        self,
+        wanted: policy.EmbeddingPolicy,
+        applied: _Applied,
+        *,
+        namespace_labels: Mapping[str, str],
+    ) -> status.Facts:
         objects = self._objects
         version = objects.version()
-        namespace = objects.get(cluster.NAMESPACE, None, wanted.namespace) or {"metadata": {}}
         among = selection.candidates(objects.find(cluster.POLICY, wanted.namespace))
         pods = objects.find(cluster.POD, wanted.namespace)
         running = observation.covered_pods(wanted.name, pods)
@@ -253,7 +262,7 @@ class Reconciler:
             coverage=observation.coverage(
                 name=wanted.name,
                 pods=pods,
-                namespace_labels=namespace["metadata"].get("labels") or {},
+                namespace_labels=namespace_labels,
                 among=among,
                 server_version=version,
                 sidecar=self._sidecar,

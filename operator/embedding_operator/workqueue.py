@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from embedding_operator import errors
+
 _LOG = logging.getLogger(__name__)
 _FIRST_BACKOFF_SECONDS: Final = 1.0
 _LAST_BACKOFF_SECONDS: Final = 60.0
@@ -120,6 +122,9 @@ def work(
             failed, again = False, None
             try:
                 again = do(key)
+            except errors.OperatorError as error:
+                failed = True
+                _LOG.warning("reconcile of %s/%s: %s", key.namespace, key.name, error)
             except Exception:  # noqa: BLE001 - a worker outlives any bug of one policy
                 failed = True
                 _LOG.exception("reconcile of %s/%s failed", key.namespace, key.name)

@@ -1,6 +1,5 @@
 """A reconciler on a real API server, with Vault and sidecars that a test plays itself."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -163,7 +162,7 @@ def injected(pod: Object, *, policy: str) -> Object:
 def settled(found: Object) -> Object:
     """What of an object does not depend on when, and how often, it was written."""
     metadata = found["metadata"]
-    kept: Mapping[str, Any] = {
+    kept: Object = {
         "name": metadata["name"],
         "labels": metadata.get("labels"),
         "owners": [owner["name"] for owner in metadata.get("ownerReferences", [])],

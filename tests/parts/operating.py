@@ -1,0 +1,79 @@
+"""The operator as a process of its own, against an API server and a Vault on this machine."""
+
+import os
+import socket
+import sys
+import urllib.request
+from pathlib import Path
+
+import yaml
+
+from tests.parts import daemons, vault
+
+ROOT = Path(__file__).parents[2]
+
+
+class Operator:
+    """`embedding-operator run`. It resyncs so rarely that only what it watches brings news."""
+
+    def __init__(self, folder: Path, kubeconfig: Path, server: vault.Vault) -> None:
+        self._daemons = daemons.Daemons(folder)
+        self._health_port, metrics_port, webhook_port = free_ports(3)
+        self._metrics_port = metrics_port
+        allowed = [{"namespace": "*", "mount": "secret", "path": "{{namespace}}/*"}]
+        rules = folder / "allowed.yaml"
+        rules.write_text(yaml.safe_dump(allowed), encoding="utf-8")
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "KUBECONFIG": str(kubeconfig),
+            "VAULT_ADDR": server.address,
+            "VAULT_AUTH_METHOD": "token",
+            "VAULT_TOKEN_FILE": str(server.token_file),
+            "VAULT_POLL_SECONDS": "1",
+            "VAULT_GUARD_FILE": str(rules),
+            "RESYNC_SECONDS": "3600",
+            "HEALTH_PORT": str(self._health_port),
+            "METRICS_PORT": str(metrics_port),
+            "WEBHOOK_PORT": str(webhook_port),
+        }
+
+    def start(self) -> None:
+        """Start it and wait until it watches."""
+        command = [sys.executable, "-m", "embedding_operator", "run"]
+        self._daemons.start("operator", command, ready=self.healthy, environment=self.environment)
+
+    def stop(self) -> None:
+        """End it without a word, as a node that fails would."""
+        self._daemons.stop()
+
+    def healthy(self) -> bool:
+        """What the kubelet's probe sees."""
+        try:
+            self._get(self._health_port, "/healthz")
+        except OSError:
+            return False
+        return True
+
+    def metrics(self) -> str:
+        """What Prometheus sees."""
+        return self._get(self._metrics_port, "/metrics")
+
+    def log(self) -> str:
+        """All it has said."""
+        return self._daemons.log("operator").read_text(encoding="utf-8")
+
+    @staticmethod
+    def _get(port: int, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
+            text: str = answer.read().decode()
+            return text
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, each another one."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [taken.getsockname()[1] for taken in sockets]
+    for taken in sockets:
+        taken.close()
+    return ports

@@ -26,7 +26,7 @@ class Asks(Protocol):
         """What a sidecar obeys; None where it cannot be asked."""
         ...
 
-    def quota(self, address: str, *, token: str) -> sidecars.LiveQuota | None:
+    def quota(self, address: str, *, token: str) -> status.LiveQuota | None:
         """The live quota; None where it cannot be asked."""
         ...
 
@@ -121,7 +121,7 @@ class Observer:
         self._nudges = nudges
         self._clock = clock
         self._nudged: dict[str, tuple[str, float]] = {}
-        self._quota_asked: dict[tuple[str, str], tuple[float, sidecars.LiveQuota]] = {}
+        self._quota_asked: dict[tuple[str, str], tuple[float, status.LiveQuota]] = {}
 
     def force(self, pods: Sequence[Object], wanted: Wanted) -> status.Force:
         """What the sidecars of these pods say they obey."""
@@ -145,7 +145,7 @@ class Observer:
 
     def quota(
         self, policy: tuple[str, str], pods: Sequence[Object], *, token: str
-    ) -> sidecars.LiveQuota | None:
+    ) -> status.LiveQuota | None:
         """The live quota, asked of one sidecar at most every 30 s."""
         asked, known = self._quota_asked.get(policy, (float("-inf"), None))
         if known is not None and self._clock() - asked < QUOTA_SECONDS:

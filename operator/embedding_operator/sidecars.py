@@ -7,6 +7,7 @@ from typing import Any, Final
 import httpx2
 
 from embedding_contract import names
+from embedding_operator import status
 
 TIMEOUT_SECONDS: Final = 1.0
 
@@ -18,17 +19,6 @@ class InForce:
     document: str
     secrets: str
     rejected: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveQuota:
-    """The day of a whole policy as its store counts it; `limit` None is unlimited."""
-
-    used: int
-    limit: int | None
-    reset_at: datetime
-    exact: bool
-    exact_reason: str
 
 
 class Sidecars:
@@ -50,12 +40,12 @@ class Sidecars:
             rejected=page.get("rejected"),
         )
 
-    def quota(self, address: str, *, token: str) -> LiveQuota | None:
+    def quota(self, address: str, *, token: str) -> status.LiveQuota | None:
         """The live quota of a sidecar's policy."""
         page = self._get(address, names.PATH_QUOTA, token)
         if page is None or "current_count" not in page:
             return None
-        return LiveQuota(
+        return status.LiveQuota(
             used=page["current_count"],
             limit=page["daily_quota"],
             reset_at=datetime.fromisoformat(page["reset_at"]),

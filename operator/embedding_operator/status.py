@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from embedding_operator.errors import Problem
 from embedding_operator.policy import EmbeddingPolicy
-from embedding_operator.sidecars import LiveQuota
 
 READY: Final = "Ready"
 DECISIVE: Final = ("Accepted", "SecretsSynced", "ConfigInForce", "InjectionSupported")
@@ -45,6 +44,17 @@ class Force:
     in_force: int = 0
     behind: tuple[str, ...] = ()
     unknown: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveQuota:
+    """The day of a whole policy as its store counts it; `limit` None is unlimited."""
+
+    used: int
+    limit: int | None
+    reset_at: datetime
+    exact: bool
+    exact_reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

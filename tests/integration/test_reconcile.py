@@ -12,7 +12,7 @@ import yaml
 
 import cluster as throwaway
 from embedding_contract import fingerprint, names
-from embedding_operator import cluster, errors, sidecars
+from embedding_operator import cluster, errors, sidecars, status
 from embedding_operator.render import secrets
 from tests.parts import kubectl, reconciling
 
@@ -462,7 +462,7 @@ def test_a_refused_document_is_told_with_the_sidecars_reason(run, user, namespac
 
 def test_the_day_of_a_sidecar_is_in_the_status(run, user, namespace):
     create_pod(user, namespace, reconciling.injected(POD, policy="search"))
-    run.asks.days["10.1.1.1"] = sidecars.LiveQuota(
+    run.asks.days["10.1.1.1"] = status.LiveQuota(
         used=42,
         limit=10_000,
         reset_at=datetime(2026, 1, 2, tzinfo=UTC),

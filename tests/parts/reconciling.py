@@ -7,7 +7,7 @@ from typing import Any
 import kubernetes
 
 from embedding_contract import names
-from embedding_operator import cluster, errors, injector, reconcile, selection, sidecars
+from embedding_operator import cluster, errors, injector, reconcile, selection, sidecars, status
 from embedding_operator.vault import Identity, Values
 from embedding_operator.workqueue import Key
 
@@ -39,14 +39,14 @@ class Asks:
 
     def __init__(self) -> None:
         self.obeys: dict[str, sidecars.InForce] = {}
-        self.days: dict[str, sidecars.LiveQuota] = {}
+        self.days: dict[str, status.LiveQuota] = {}
         self.tokens: set[str] = set()
 
     def in_force(self, address: str, *, token: str) -> sidecars.InForce | None:
         self.tokens.add(token)
         return self.obeys.get(address)
 
-    def quota(self, address: str, *, token: str) -> sidecars.LiveQuota | None:
+    def quota(self, address: str, *, token: str) -> status.LiveQuota | None:
         return self.days.get(address)
 
 

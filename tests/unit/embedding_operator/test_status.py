@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from embedding_operator import status
 from embedding_operator.errors import Problem
-from embedding_operator.sidecars import LiveQuota
+from embedding_operator.status import LiveQuota
 from tests.conftest import CRD
 from tests.parts import policies
 

@@ -32,6 +32,15 @@ def free_port() -> int:
         return port
 
 
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections there, on loopback."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def wait_until(true: Callable[[], Any], *, seconds: float = READY_SECONDS) -> None:
     """Ask again and again until it is so, or fail."""
     deadline = time.monotonic() + seconds

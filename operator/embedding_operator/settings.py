@@ -17,7 +17,7 @@ _LEVELS: Final = ("debug", "info", "warning", "error")
 _CERTIFICATES: Final = ("own", "certManager", "provided")
 _DEFAULT_RESOURCES: Final[Mapping[str, Mapping[str, str]]] = {
     "requests": {"cpu": "25m", "memory": "96Mi"},
-    "limits": {"cpu": "1", "memory": "192Mi"},
+    "limits": {"cpu": "500m", "memory": "192Mi"},
 }
 
 

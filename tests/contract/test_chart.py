@@ -80,7 +80,9 @@ def operator_container(objects):
 
 
 def environment(objects):
-    return {entry["name"]: entry["value"] for entry in operator_container(objects)["env"]}
+    """What the chart says; what the pod says of itself is kopf's."""
+    given = operator_container(objects)["env"]
+    return {entry["name"]: entry["value"] for entry in given if "value" in entry}
 
 
 # --- values

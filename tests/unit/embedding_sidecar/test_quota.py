@@ -32,10 +32,13 @@ class Line:
     def __init__(self, store: FakeStore) -> None:
         self.store = store
         self.cut = ""
+        self.gate: asyncio.Event | None = None
         self.asked = 0
 
     async def claim(self, claim: leases.Claim) -> leases.Count:
         self.asked += 1
+        if self.gate is not None:
+            await self.gate.wait()
         if self.cut == "before":
             raise errors.StoreAway("cut")
         count = await self.store.claim(claim)
@@ -220,6 +223,23 @@ def test_closing_gives_the_rest_back(day):
 
     run(scenario())
     assert day.counted.calls == 3
+
+
+def test_what_is_being_given_back_is_not_spent_meanwhile(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        await spend(sidecar, 3)
+        gate = day.lines[0].gate = asyncio.Event()
+        closing = asyncio.create_task(sidecar.close())
+        await asyncio.sleep(0)
+        requests = [asyncio.create_task(spend(sidecar)) for _ in range(5)]
+        await asyncio.sleep(0)
+        made_meanwhile = sum(request.done() for request in requests)
+        gate.set()
+        await asyncio.gather(closing, *requests)
+        return made_meanwhile
+
+    assert run(scenario()) == 0
 
 
 def test_a_call_under_way_is_settled_after_closing(day):

@@ -107,10 +107,10 @@ class Trust:
             said = ""
             try:
                 self.check()
-            except errors.OperatorError as error:
+            except (errors.OperatorError, OSError) as error:  # OSError: no room for the file
                 said = str(error)
             if said and said != told:
-                _LOG.warning("the API server may not trust the webhook yet: %s", said)
+                _LOG.warning("the API server may not trust the webhook: %s", said)
             told = said
             stopping.wait(RETRY_SECONDS if said else CHECK_SECONDS)
 

@@ -232,7 +232,7 @@ def test_what_is_being_given_back_is_not_spent_meanwhile(day):
         gate = day.lines[0].gate = asyncio.Event()
         closing = asyncio.create_task(sidecar.close())
         await asyncio.sleep(0)
-        requests = [asyncio.create_task(spend(sidecar)) for _ in range(5)]
+        requests = [asyncio.create_task(sidecar.reserve(tokens=1)) for _ in range(5)]
         await asyncio.sleep(0)
         made_meanwhile = sum(request.done() for request in requests)
         gate.set()

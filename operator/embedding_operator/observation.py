@@ -1,22 +1,28 @@
-"""One look at the pods of a policy: which have the sidecar, and what each sidecar obeys."""
+"""What the sidecars of a policy's pods say they obey, and the nudge for those that are behind."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from embedding_contract import names
-from embedding_operator import injector, selection, sidecars, status
+from embedding_operator import sidecars, status
 
 QUOTA_SECONDS: Final = 30.0
 """The live quota reaches a status at most this often."""
+QUOTA_ASKED: Final = 3
+"""How many sidecars are asked for it, if the first cannot tell."""
 NUDGE_SECONDS: Final = 5.0
-"""A pod that is still behind is nudged again after this long."""
-_LIVE_PHASES: Final = frozenset({"Pending", "Running"})
-# Reasons for which a selected pod is not counted as missing: it asked for none, or cannot.
-_NOT_WANTED: Final = frozenset({"OptedOut", "NoPolicyMatches", "PolicyNotFound", "MirrorPod"})
+"""A pod that is still behind is nudged again after this long, and twice as long each time."""
+LAST_NUDGE_SECONDS: Final = 120.0
+PATIENCE: Final = 5
+"""A wait of so many seconds is looked at once a second, a longer one at each fifth of it."""
+LAST_LOOK_SECONDS: Final = 30.0
+_THREADS: Final = 16
 
 Object = Mapping[str, Any]
+Policy = tuple[str, str]
+"""Namespace and name."""
 
 
 class Asks(Protocol):
@@ -47,72 +53,28 @@ class Wanted:
     secrets: str
     token: str
 
-
-def coverage(
-    *,
-    name: str,
-    pods: Sequence[Object],
-    namespace_labels: Mapping[str, str],
-    among: Sequence[selection.Candidate],
-    server_version: tuple[int, int],
-    sidecar: injector.Sidecar,
-    environment_created_at: str | None,
-) -> status.Coverage:
-    """How many of a policy's pods carry its sidecar, decided as the webhook decides."""
-    own = next(candidate for candidate in among if candidate.name == name)
-    covered, outdated, bypassing = 0, 0, 0
-    missing: list[str] = []
-    lost_to: str | None = None
-    for pod in pods:
-        if not _is_live(pod):
-            continue
-        labels = pod["metadata"].get("labels") or {}
-        if selection.carries_sidecar(pod):
-            if labels[names.LABEL_INJECTED] == name:
-                covered += 1
-                outdated += injector.is_outdated(pod, sidecar=sidecar, candidate=own)
-                bypassing += injector.is_bypassing(
-                    pod, environment_created_at=environment_created_at
-                )
-                continue
-            if selection.matches(own.pod_selector, labels):
-                lost_to = labels[names.LABEL_INJECTED]
-            continue
-        if not selection.matches(own.pod_selector, labels):
-            continue
-        decision = selection.decide(
-            pod, namespace_labels=namespace_labels, among=among, server_version=server_version
-        )
-        if isinstance(decision, selection.Skipped):
-            if decision.reason not in _NOT_WANTED:
-                missing.append(f"{pod['metadata']['name']} ({decision.reason})")
-        elif decision.candidate.name == name:
-            missing.append(str(pod["metadata"]["name"]))
-        else:
-            lost_to = decision.candidate.name
-    return status.Coverage(
-        matching=covered + len(missing),
-        covered=covered,
-        outdated=outdated,
-        bypassing=bypassing,
-        missing=tuple(sorted(missing)),
-        lost_to=lost_to,
-    )
+    @property
+    def content(self) -> str:
+        """Both fingerprints in one word."""
+        return f"{self.document}.{self.secrets}"
 
 
-def covered_pods(name: str, pods: Sequence[Object]) -> list[Object]:
-    """The pods that carry this policy's sidecar and have not ended."""
-    return [
-        pod
-        for pod in pods
-        if _is_live(pod)
-        and selection.carries_sidecar(pod)
-        and pod["metadata"]["labels"][names.LABEL_INJECTED] == name
-    ]
+@dataclass(frozen=True, slots=True)
+class _Nudged:
+    at: float
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    content: str
+    since: float
+    nudged: Mapping[str, _Nudged]
+    """By the uid of the pod."""
 
 
 class Observer:
-    """Asks sidecars, nudges those that are behind, and remembers when it did."""
+    """Asks the sidecars of all policies; safe for one thread a policy."""
 
     def __init__(
         self, *, asks: Asks, nudges: Nudges, clock: Callable[[], float] = time.monotonic
@@ -120,62 +82,91 @@ class Observer:
         self._asks = asks
         self._nudges = nudges
         self._clock = clock
-        self._nudged: dict[str, tuple[str, float]] = {}
-        self._quota_asked: dict[tuple[str, str], tuple[float, status.LiveQuota]] = {}
+        # A sidecar that cannot be reached takes its whole time-out, and must not hold up others.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="asking")
+        self._waiting: dict[Policy, _Waiting] = {}
+        self._answering: dict[Policy, tuple[str, ...]] = {}
+        self._quota_asked: dict[Policy, tuple[float, status.LiveQuota]] = {}
 
-    def force(self, pods: Sequence[Object], wanted: Wanted) -> status.Force:
-        """What the sidecars of these pods say they obey."""
-        in_force, unknown = 0, 0
-        behind: list[str] = []
-        for pod in pods:
-            name = str(pod["metadata"]["name"])
-            address = (pod.get("status") or {}).get("podIP")
-            answer = self._asks.in_force(address, token=wanted.token) if address else None
-            if answer is None:
-                unknown += 1
-                self._nudge(pod, wanted)
-            elif (answer.document, answer.secrets) == (wanted.document, wanted.secrets):
-                in_force += 1
-                self._nudged.pop(pod["metadata"]["uid"], None)
-            else:
-                what = answer.rejected or _difference(answer, wanted)
-                behind.append(f"{name} {what}")
-                self._nudge(pod, wanted)
-        return status.Force(in_force=in_force, behind=tuple(behind), unknown=unknown)
+    def force(self, policy: Policy, pods: Sequence[Object], wanted: Wanted) -> status.Force:
+        """What the sidecars of these pods, which have addresses, say they obey."""
+        addresses = [str(pod["status"]["podIP"]) for pod in pods]
+        answers = list(self._threads.map(lambda it: self._ask(it, wanted), addresses))
+        self._answering[policy] = tuple(
+            address
+            for address, answer in zip(addresses, answers, strict=True)
+            if answer is not None
+        )
+        late = [
+            (pod, answer)
+            for pod, answer in zip(pods, answers, strict=True)
+            if answer is None
+            or (answer.document, answer.secrets) != (wanted.document, wanted.secrets)
+        ]
+        self._wait_for(policy, [pod for pod, _ in late], wanted)
+        behind = tuple(
+            f"{pod['metadata']['name']} {answer.rejected or _difference(answer, wanted)}"
+            for pod, answer in late
+            if answer is not None
+        )
+        return status.Force(
+            in_force=len(pods) - len(late), behind=behind, unknown=len(late) - len(behind)
+        )
 
-    def quota(
-        self, policy: tuple[str, str], pods: Sequence[Object], *, token: str
-    ) -> status.LiveQuota | None:
-        """The live quota, asked of one sidecar at most every 30 s."""
+    def look_again_seconds(self, policy: Policy) -> float | None:
+        """When to ask those that are late once more; None where nobody is."""
+        waiting = self._waiting.get(policy)
+        if waiting is None:
+            return None
+        return min(max(1.0, (self._clock() - waiting.since) / PATIENCE), LAST_LOOK_SECONDS)
+
+    def quota(self, policy: Policy, *, token: str) -> status.LiveQuota | None:
+        """The live quota, asked of those that answered last, at most every 30 s."""
         asked, known = self._quota_asked.get(policy, (float("-inf"), None))
         if known is not None and self._clock() - asked < QUOTA_SECONDS:
             return known
-        for pod in pods:
-            address = (pod.get("status") or {}).get("podIP")
-            answer = self._asks.quota(address, token=token) if address else None
+        for address in self._answering.get(policy, ())[:QUOTA_ASKED]:
+            answer = self._asks.quota(address, token=token)
             if answer is not None:
                 self._quota_asked[policy] = (self._clock(), answer)
                 return answer
         return known
 
-    def forget(self, policy: tuple[str, str]) -> None:
+    def forget(self, policy: Policy) -> None:
         """A policy has gone."""
+        self._waiting.pop(policy, None)
+        self._answering.pop(policy, None)
         self._quota_asked.pop(policy, None)
 
-    def _nudge(self, pod: Object, wanted: Wanted) -> None:
-        metadata = pod["metadata"]
-        value = f"{wanted.document}.{wanted.secrets}"
-        before, since = self._nudged.get(metadata["uid"], ("", float("-inf")))
-        if before == value and self._clock() - since < NUDGE_SECONDS:
+    def _ask(self, address: str, wanted: Wanted) -> sidecars.InForce | None:
+        return self._asks.in_force(address, token=wanted.token)
+
+    def _wait_for(self, policy: Policy, pods: Sequence[Object], wanted: Wanted) -> None:
+        before = self._waiting.pop(policy, None)
+        if not pods:
             return
-        self._nudged[metadata["uid"]] = (value, self._clock())
+        if before is None or before.content != wanted.content:
+            before = _Waiting(wanted.content, self._clock(), {})
+        nudged = {
+            pod["metadata"]["uid"]: self._nudge(
+                pod, wanted, before=before.nudged.get(pod["metadata"]["uid"])
+            )
+            for pod in pods
+        }
+        self._waiting[policy] = _Waiting(before.content, before.since, nudged)
+
+    def _nudge(self, pod: Object, wanted: Wanted, *, before: _Nudged | None) -> _Nudged:
+        now, times = self._clock(), 0
+        if before is not None:
+            wait_seconds = min(NUDGE_SECONDS * 2.0**before.times, LAST_NUDGE_SECONDS)
+            if now - before.at < wait_seconds:
+                return before
+            times = min(before.times + 1, 16)
+        metadata = pod["metadata"]
         # The time makes a second nudge for one content a change too.
-        self._nudges.nudge(metadata["namespace"], metadata["name"], f"{value}.{time.time_ns()}")
-
-
-def _is_live(pod: Object) -> bool:
-    phase = (pod.get("status") or {}).get("phase", "Pending")
-    return phase in _LIVE_PHASES and not pod["metadata"].get("deletionTimestamp")
+        value = f"{wanted.content}.{time.time_ns()}"
+        self._nudges.nudge(metadata["namespace"], metadata["name"], value)
+        return _Nudged(now, times)
 
 
 def _difference(answer: sidecars.InForce, wanted: Wanted) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from embedding_contract import document, fingerprint, names
 from embedding_operator import (
     cluster,
+    coverage,
     credentials,
     errors,
     injector,
@@ -29,8 +30,6 @@ from embedding_operator.workqueue import Key
 
 _LOG = logging.getLogger(__name__)
 
-BEHIND_SECONDS: Final = 1.0
-"""How soon to look again while a sidecar is behind."""
 PROBLEM_SECONDS: Final = 3.0
 """How soon to look again while a key is missing."""
 TOKEN_BYTES: Final = 32
@@ -250,16 +249,19 @@ class Reconciler:
         version = objects.version()
         among = selection.candidates(objects.find(cluster.POLICY, wanted.namespace))
         pods = objects.find(cluster.POD, wanted.namespace)
-        running = observation.covered_pods(wanted.name, pods)
+        running = [
+            pod for pod in coverage.carrying(wanted.name, pods) if not coverage.is_starting(pod)
+        ]
+        key = (wanted.namespace, wanted.name)
         force = status.Force(unknown=len(running))
         if applied.wanted is not None:
-            force = self._observer.force(running, applied.wanted)
+            force = self._observer.force(key, running, applied.wanted)
         return status.Facts(
             refused=applied.refused,
             secrets=applied.secret_problems,
             injection=_too_old(version),
             monitoring=applied.monitoring,
-            coverage=observation.coverage(
+            coverage=coverage.of(
                 name=wanted.name,
                 pods=pods,
                 namespace_labels=namespace_labels,
@@ -269,9 +271,7 @@ class Reconciler:
                 environment_created_at=applied.environment_created_at,
             ),
             force=force,
-            quota=self._observer.quota(
-                (wanted.namespace, wanted.name), running, token=applied.token
-            ),
+            quota=self._observer.quota(key, token=applied.token),
             document_fingerprint=applied.wanted.document if applied.wanted else None,
         )
 
@@ -303,8 +303,9 @@ class Reconciler:
                 )
 
     def _again(self, wanted: policy.EmbeddingPolicy, facts: status.Facts) -> float | None:
-        if facts.force.behind or facts.force.unknown:
-            return BEHIND_SECONDS
+        waiting_seconds = self._observer.look_again_seconds((wanted.namespace, wanted.name))
+        if waiting_seconds is not None:
+            return waiting_seconds
         if facts.secrets:
             return PROBLEM_SECONDS
         uses_vault = wanted.secrets or any(

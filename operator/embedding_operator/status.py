@@ -188,17 +188,18 @@ def _from_problems(kind: str, problems: Sequence[Problem]) -> _Condition:
 
 
 def _in_force(facts: Facts) -> _Condition:
-    force, covered = facts.force, facts.coverage.covered
-    if covered == 0:
-        return _Condition("ConfigInForce", "True", "NoPods", "No pod has the sidecar yet.")
+    force = facts.force
+    asked = force.in_force + len(force.behind) + force.unknown
+    if asked == 0:
+        return _Condition("ConfigInForce", "True", "NoPods", "No sidecar runs yet.")
     if force.behind:
         told = "; ".join(force.behind[:PROBLEMS_SHOWN])
-        message = f"{force.in_force} of {covered} sidecars obey the newest policy: {told}."
+        message = f"{force.in_force} of {asked} sidecars obey the newest policy: {told}."
         return _Condition("ConfigInForce", "False", "SidecarsBehind", message)
     if force.unknown:
-        message = f"{force.unknown} of {covered} sidecars cannot be asked."
+        message = f"{force.unknown} of {asked} sidecars cannot be asked."
         return _Condition("ConfigInForce", "Unknown", "SidecarsSilent", message)
-    message = f"All {covered} sidecars say they obey the newest policy with the newest keys."
+    message = f"All {asked} sidecars say they obey the newest policy with the newest keys."
     return _Condition("ConfigInForce", "True", "InForce", message)
 
 

@@ -181,6 +181,11 @@ def live(administrator, store, said):
         (ROOT / "tests/contract/cases/pods/best-effort.out.yaml").read_text(encoding="utf-8")
     )
     administrator.apply(pod | {"metadata": pod["metadata"] | {"namespace": SHOP}})
+    running = '{"status": {"phase": "Running", "podIP": "127.0.0.2"}}'
+    name = pod["metadata"]["name"]
+    administrator(
+        "patch", "pod", name, "-n", SHOP, "--subresource=status", "--type=merge", "-p", running
+    )
     seen(
         lambda: names.ANNOTATION_NUDGE in administrator("get", "pods", "-n", SHOP, "-o", "yaml"),
         "a nudge",

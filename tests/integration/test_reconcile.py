@@ -462,6 +462,7 @@ def test_a_refused_document_is_told_with_the_sidecars_reason(run, user, namespac
 
 def test_the_day_of_a_sidecar_is_in_the_status(run, user, namespace):
     create_pod(user, namespace, reconciling.injected(POD, policy="search"))
+    run.asks.obeys["10.1.1.1"] = sidecars.InForce(document="", secrets="", rejected=None)
     run.asks.days["10.1.1.1"] = status.LiveQuota(
         used=42,
         limit=10_000,

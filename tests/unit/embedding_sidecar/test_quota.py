@@ -33,11 +33,13 @@ class Line:
         self.store = store
         self.cut = ""
         self.gate: asyncio.Event | None = None
+        self.waiting = asyncio.Event()
         self.asked = 0
 
     async def claim(self, claim: leases.Claim) -> leases.Count:
         self.asked += 1
         if self.gate is not None:
+            self.waiting.set()
             await self.gate.wait()
         if self.cut == "before":
             raise errors.StoreAway("cut")
@@ -231,7 +233,7 @@ def test_what_is_being_given_back_is_not_spent_meanwhile(day):
         await spend(sidecar, 3)
         gate = day.lines[0].gate = asyncio.Event()
         closing = asyncio.create_task(sidecar.close())
-        await asyncio.sleep(0)
+        await day.lines[0].waiting.wait()
         requests = [asyncio.create_task(sidecar.reserve(tokens=1)) for _ in range(5)]
         await asyncio.sleep(0)
         made_meanwhile = sum(request.done() for request in requests)

@@ -175,7 +175,9 @@ class Installation:
 
     def audit(self, user_prefix: str) -> list[dict[str, Any]]:
         """What the API server noted of the requests of these users."""
-        log = self.node.kubeconfig.parent / "log" / "audit.log"
+        if self.node.log is None:
+            raise AssertionError("this cluster keeps no audit log")
+        log = self.node.log / "audit.log"
         entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         found = [entry for entry in entries if entry["user"]["username"].startswith(user_prefix)]
         if not found:

@@ -168,11 +168,9 @@ class Neighbours:
         )
         self.write_keys(PRIMARY_KEY=self.keys("primary")[-1], BACKUP_KEY=self.keys("backup")[-1])
 
-    def write_keys(self, **keys: str) -> None:
+    def write_keys(self, *, path: str = SECRET_PATH, **keys: str) -> None:
         """Write the shop's provider keys, as its owner would."""
-        self.vault().secrets.kv.v2.create_or_update_secret(
-            SECRET_PATH, secret=keys, mount_point="secret"
-        )
+        self.vault().secrets.kv.v2.create_or_update_secret(path, secret=keys, mount_point="secret")
 
     def seal_vault(self) -> None:
         """Seal it: every request is answered 503 until it is unsealed."""

@@ -40,18 +40,23 @@ check: tools ## formatting, lint, types, layers, generated files
 	@$(RUN) lint-imports
 	@$(RUN) python -m docs.generate --check
 
+FAST := not (integration or cluster or node or benchmark or soak)
+FORM := $(if $(filter 0,$(shell id -u)),node,control-plane)
+
 .PHONY: test
 test: check ## every test: fast tiers first, then real Redis, OpenBao, Kubernetes
-	@$(RUN) pytest -m "not (integration or cluster or node or benchmark or soak)" tests
-	@$(RUN) pytest -m "integration or cluster" tests
-	@$(RUN) pytest -m node tests
+	@$(RUN) pytest -q -m "$(FAST)" tests
+	@$(RUN) python -m cluster build --form $(FORM)
+	@$(RUN) pytest -q -m "(integration or cluster) and not soak" tests
+	@$(RUN) pytest -q -m "node and not soak" tests
 
 .PHONY: test-fast
 test-fast: tools ## the tests that start nothing
-	@$(RUN) pytest -m "not (integration or cluster or node or benchmark or soak)" tests
+	@$(RUN) pytest -q -m "$(FAST)" tests
 
 .PHONY: demo
 demo: tools ## the main job, shown on a real Kubernetes node; leaves it up
+	@$(RUN) python -m cluster build --form node
 	@$(RUN) python -m examples.demo up
 
 .PHONY: demo-down

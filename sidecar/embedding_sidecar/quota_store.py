@@ -65,8 +65,8 @@ local function short_of(granted)
   return 0
 end
 
-local function reply(held, granted)
-  return {sequence, day, (day + 1) * 86400000 - now_ms, held[1], held[2], short_of(granted),
+local function reply(held, short)
+  return {sequence, day, (day + 1) * 86400000 - now_ms, held[1], held[2], short,
           total[1], total[2], total_spent[1], total_spent[2],
           incarnation, revision, tonumber(forgot)}
 end
@@ -74,7 +74,7 @@ end
 -- Sent twice, or overtaken by a later one: nothing changes.
 if sequence <= old[1] then
   local held = {old[2], old[3]}
-  return reply(held, {held[1] - floor[1], held[2] - floor[2]})
+  return reply(held, short_of({held[1] - floor[1], held[2] - floor[2]}))
 end
 
 -- The lease is first brought to its floor, which the holder may have spent already.
@@ -101,7 +101,8 @@ for i = 1, 2 do
     end
   end
 end
-if short_of(granted) ~= 0 then granted = {0, 0} end
+local short = short_of(granted)
+if short ~= 0 then granted = {0, 0} end
 local held = {floor[1] + granted[1], floor[2] + granted[2]}
 for i = 1, 2 do total[i] = total[i] + granted[i] end
 
@@ -113,7 +114,7 @@ redis.call('HSET', key,
   'lease:' .. lease, text(sequence) .. ' ' .. text(held[1]) .. ' ' .. text(held[2]) .. ' '
     .. text(spent[1]) .. ' ' .. text(spent[2]))
 redis.call('EXPIRE', key, ARGV[19])
-return reply(held, granted)
+return reply(held, short)
 """
 
 

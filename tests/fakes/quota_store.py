@@ -48,14 +48,14 @@ class FakeStore:
         day = self.days.setdefault((claim.scope, int(number)), Day())
         lease = day.leases.setdefault(claim.lease, Lease())
         if claim.sequence <= lease.sequence:
-            granted = lease.held - claim.floor
+            short = _short(lease.held - claim.floor, claim.need)
         else:
-            granted = self._obey(day, lease, claim)
+            short = self._obey(day, lease, claim)
         return Count(
             day=int(number),
             day_ends_in_seconds=DAY_SECONDS - elapsed,
             held=lease.held,
-            short=_short(granted, claim.need),
+            short=short,
             counted=day.counted,
             spent=day.spent,
             incarnation=day.incarnation,
@@ -63,7 +63,7 @@ class FakeStore:
             forgot=day.forgot,
         )
 
-    def _obey(self, day: Day, lease: Lease, claim: Claim) -> Amounts:
+    def _obey(self, day: Day, lease: Lease, claim: Claim) -> str:
         day.counted += claim.floor - lease.held
         day.spent += claim.spent - lease.spent
         seen = claim.seen
@@ -79,7 +79,8 @@ class FakeStore:
             _part(claim.limits.calls, day.counted.calls, claim.need.calls, claim.want.calls),
             _part(claim.limits.tokens, day.counted.tokens, claim.need.tokens, claim.want.tokens),
         )
-        if _short(granted, claim.need):
+        short = _short(granted, claim.need)
+        if short:
             granted = NOTHING
         day.counted += granted
         lease.sequence, lease.held, lease.spent = (
@@ -87,7 +88,7 @@ class FakeStore:
             claim.floor + granted,
             claim.spent,
         )
-        return granted
+        return short
 
 
 def _part(limit: int | None, counted: int, need: int, want: int) -> int:

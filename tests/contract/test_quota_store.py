@@ -1,0 +1,340 @@
+"""The quota store in memory and the script in a real Redis give the same counts."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+import redis.asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from embedding_sidecar import errors, quota_store
+from embedding_sidecar.leases import DAY_SECONDS, NO_DAY, NOTHING, Amounts, Claim, Limits, Seen
+from tests.fakes.quota_store import FakeStore
+from tests.parts import sidecar
+
+pytestmark = pytest.mark.integration
+
+SCOPE = "team/policy"
+CALLS = Limits(100, None)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    running = sidecar.Redis(tmp_path_factory.mktemp("redis"))
+    yield running
+    running.kill()
+
+
+class InMemory:
+    def __init__(self) -> None:
+        self.store = FakeStore(time.time)
+
+    def run(self, *claims: Claim):
+        return [self.store.carry_out(claim) for claim in claims]
+
+    def forget(self) -> None:
+        self.store.forget()
+
+
+class InRedis:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.forget()
+
+    def run(self, *claims: Claim):
+        async def all_in_turn(client):
+            store = quota_store.RedisStore(client)
+            return [await store.claim(claim) for claim in claims]
+
+        return self.with_client(all_in_turn)
+
+    def forget(self) -> None:
+        self.with_client(lambda client: client.flushall())
+
+    def with_client(self, use):
+        async def whole():
+            async with redis.asyncio.Redis.from_url(self.url) as client:
+                return await use(client)
+
+        return asyncio.run(whole())
+
+
+@pytest.fixture(params=["memory", "redis"])
+def store(request, server):
+    return InMemory() if request.param == "memory" else InRedis(server.url)
+
+
+@pytest.fixture(autouse=True)
+def today():
+    """The day of the test, which a test near midnight waits for."""
+    left = DAY_SECONDS - time.time() % DAY_SECONDS
+    if left < 20:
+        time.sleep(left + 1)
+    return int(time.time() // DAY_SECONDS)
+
+
+def claim(sequence: int, *, lease: str = "one", limits: Limits = CALLS, **more) -> Claim:
+    more.setdefault("day", int(time.time() // DAY_SECONDS))
+    return Claim(scope=SCOPE, lease=lease, sequence=sequence, limits=limits, **more)
+
+
+def ask(sequence: int, *, lease: str = "one", limits: Limits = CALLS, want: int = 16, **more):
+    more = {"need": Amounts(1), **more}
+    return claim(sequence, lease=lease, limits=limits, want=Amounts(want), **more)
+
+
+def test_a_grant_is_counted_when_it_is_made(store, today):
+    (count,) = store.run(ask(1, limits=Limits(1000, None)))
+    assert (count.held, count.counted, count.spent) == (Amounts(16), Amounts(16), NOTHING)
+    assert (count.day, count.short, count.forgot) == (today, "", False)
+    assert 0 < count.day_ends_in_seconds <= DAY_SECONDS
+
+
+def test_leases_add_up(store):
+    counts = store.run(ask(1, want=3), ask(1, lease="other", want=2))
+    assert [count.held.calls for count in counts] == [3, 2]
+    assert counts[-1].counted == Amounts(5)
+
+
+def test_near_the_limit_a_claim_gets_less_and_at_the_limit_nothing(store):
+    counts = store.run(
+        ask(1, limits=Limits(64, None)),
+        ask(2, limits=Limits(4, None), floor=Amounts(3)),
+        ask(3, limits=Limits(4, None), floor=Amounts(4)),
+    )
+    assert [count.held.calls for count in counts] == [4, 4, 4]
+    assert [count.short for count in counts] == ["", "", "calls"]
+
+
+def test_nothing_is_granted_when_one_of_two_limits_is_too_low(store):
+    both = Limits(100, 50)
+    short, enough = store.run(
+        claim(1, limits=both, need=Amounts(1, 60), want=Amounts(16, 960)),
+        claim(2, limits=both, need=Amounts(1, 50), want=Amounts(16, 800)),
+    )
+    assert (short.short, short.counted) == ("tokens", NOTHING)
+    assert (enough.short, enough.held.tokens) == ("", 50)
+
+
+def test_without_limits_all_is_granted_that_is_wanted(store):
+    (count,) = store.run(ask(1, limits=Limits(None, None), want=10**12))
+    assert count.counted == Amounts(10**12)
+
+
+def test_large_numbers_stay_exact(store):
+    large = Limits(10**12, 10**12)
+    counts = store.run(
+        claim(1, limits=large, floor=Amounts(10**12 - 1, 10**12 - 3)),
+        claim(
+            2,
+            limits=large,
+            floor=Amounts(10**12 - 1, 10**12 - 3),
+            need=Amounts(1, 3),
+            want=Amounts(16, 48),
+        ),
+    )
+    assert counts[-1].counted == Amounts(10**12, 10**12)
+
+
+def test_a_floor_gives_the_rest_back(store):
+    counts = store.run(ask(1, want=5), claim(2, floor=Amounts(2), spent=Amounts(2, 7)))
+    assert counts[-1].held == counts[-1].counted == Amounts(2)
+    assert counts[-1].spent == Amounts(2, 7)
+
+
+def test_a_claim_sent_twice_is_carried_out_once(store):
+    first, again = store.run(ask(1), ask(1))
+    assert first.held == again.held
+    assert first.counted == again.counted
+    assert again.short == ""
+
+
+def test_a_claim_that_comes_late_changes_nothing(store):
+    counts = store.run(ask(1, want=5), claim(3, floor=Amounts(2)), ask(2, floor=Amounts(5)))
+    assert counts[-1].held == counts[-1].counted == Amounts(2)
+
+
+def test_a_floor_that_the_store_does_not_know_is_counted(store):
+    """A sidecar that counted alone for a while, or a store that forgot."""
+    (count,) = store.run(claim(1, floor=Amounts(30), spent=Amounts(30)))
+    assert count.counted == Amounts(30)
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_figures_of_another_day_count_as_nothing(store, today, days):
+    seen = Seen(incarnation="x.1", revision=9, counted=Amounts(90))
+    (count,) = store.run(
+        ask(1, day=today + days, floor=Amounts(30), spent=Amounts(30), seen=seen, want=2)
+    )
+    assert (count.day, count.held, count.counted) == (today, Amounts(2), Amounts(2))
+    assert not count.forgot
+
+
+def test_a_first_claim_knows_no_day(store, today):
+    (count,) = store.run(ask(1, day=NO_DAY))
+    assert count.day == today
+
+
+def seen_in(count):
+    return Seen(incarnation=count.incarnation, revision=count.revision, counted=count.counted)
+
+
+def test_a_store_that_forgot_everything_takes_back_what_was_seen(store):
+    *_, last = store.run(ask(1, want=5), ask(1, lease="other", want=4))
+    store.forget()
+    (count,) = store.run(claim(2, lease="other", floor=Amounts(4), seen=seen_in(last)))
+    assert count.counted == Amounts(9)
+    assert count.forgot
+
+
+def test_a_store_that_went_back_takes_what_was_seen(store):
+    first, last = store.run(ask(1, want=5), ask(1, lease="other", want=4))
+    ahead = replace(seen_in(last), revision=last.revision + 7, counted=Amounts(40))
+    (count,) = store.run(claim(2, floor=Amounts(5), seen=ahead))
+    assert (count.counted, count.forgot) == (Amounts(40), True)
+    assert count.revision > ahead.revision
+    assert count.incarnation != first.incarnation
+
+
+def test_whoever_comes_after_a_restoration_adds_what_it_saw(store):
+    first, last = store.run(ask(1, want=5), ask(1, lease="other", want=4))
+    store.forget()
+    counts = store.run(
+        claim(2, floor=Amounts(5), seen=seen_in(first)),
+        claim(2, lease="other", floor=Amounts(4), seen=seen_in(last)),
+    )
+    assert [count.counted.calls for count in counts] == [5, 9]
+
+
+def test_an_older_figure_of_a_store_that_did_not_forget_changes_nothing(store):
+    first, _ = store.run(ask(1, want=5), ask(2, floor=Amounts(5)))
+    (count,) = store.run(claim(3, floor=Amounts(1), seen=seen_in(first)))
+    assert (count.counted, count.forgot) == (Amounts(1), False)
+
+
+def test_policies_do_not_share_a_day(store):
+    counts = store.run(ask(1), replace(ask(1), scope="team/other"))
+    assert [count.counted.calls for count in counts] == [6, 6]
+
+
+AMOUNTS = st.builds(
+    Amounts, st.integers(min_value=0, max_value=40), st.integers(min_value=0, max_value=400)
+)
+LIMIT = st.none() | st.integers(min_value=0, max_value=500)
+CLAIMS = st.lists(
+    st.builds(
+        lambda lease, sequence, limits, floor, spent, need, more, seen: claim(
+            sequence,
+            lease=lease,
+            limits=limits,
+            floor=floor,
+            spent=spent,
+            need=need,
+            want=need + more,
+            seen=seen,
+        ),
+        st.sampled_from(["one", "other"]),
+        st.integers(min_value=1, max_value=8),
+        st.builds(Limits, LIMIT, LIMIT),
+        AMOUNTS,
+        AMOUNTS,
+        AMOUNTS,
+        AMOUNTS,
+        st.builds(
+            Seen,
+            incarnation=st.sampled_from(["", "one.1", "other.1"]),
+            revision=st.integers(min_value=0, max_value=10),
+            counted=AMOUNTS,
+        ),
+    ),
+    max_size=12,
+)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(claims=CLAIMS)
+def test_both_stores_answer_any_claims_alike(server, claims):
+    def comparable(counts):
+        return [replace(count, day_ends_in_seconds=0.0) for count in counts]
+
+    in_redis = InRedis(server.url).run(*claims)
+    assert comparable(in_redis) == comparable(InMemory().run(*claims))
+
+
+def test_a_day_is_kept_for_two_days_under_the_tag_of_its_policy(server, today):
+    store = InRedis(server.url)
+    store.run(ask(1))
+
+    async def look(client):
+        (key,) = await client.keys()
+        return key, await client.ttl(key)
+
+    key, seconds = store.with_client(look)
+    assert key == f"aos:embedding:quota:{{team/policy}}:{today}".encode()
+    assert DAY_SECONDS < seconds <= 2 * DAY_SECONDS
+
+
+def test_a_redis_that_keeps_what_it_acknowledged_is_known_by_its_settings(server):
+    store = InRedis(server.url)
+
+    async def look(client):
+        asked = quota_store.RedisStore(client)
+        kept = await asked.durability()
+        await client.config_set("appendfsync", "everysec")
+        try:
+            return kept, await asked.durability()
+        finally:
+            await client.config_set("appendfsync", "always")
+
+    assert store.with_client(look) == ("", "appendfsync is everysec, not always")
+
+
+def test_a_redis_that_hides_its_settings_may_forget(server):
+    store = InRedis(server.url)
+
+    async def look(client):
+        await client.acl_setuser(
+            "plain",
+            enabled=True,
+            nopass=True,
+            keys=["*"],
+            categories=["+@all"],
+            commands=["-config"],
+        )
+        url = server.url.replace("redis://", "redis://plain:any@")
+        async with redis.asyncio.Redis.from_url(url) as plain:
+            return await quota_store.RedisStore(plain).durability()
+
+    assert "CONFIG GET" in store.with_client(look)
+
+
+def test_a_redis_that_is_gone_is_away():
+    gone = f"redis://127.0.0.1:{sidecar.free_port()}/0"
+
+    async def look():
+        async with redis.asyncio.Redis.from_url(gone) as client:
+            store = quota_store.RedisStore(client)
+            with pytest.raises(errors.StoreAway):
+                await store.claim(ask(1))
+            with pytest.raises(errors.StoreAway):
+                await store.durability()
+
+    asyncio.run(look())
+
+
+def test_a_redis_that_cannot_write_is_away(server):
+    async def look(client):
+        await client.config_set("maxmemory", "1")
+        try:
+            with pytest.raises(errors.StoreAway):
+                await quota_store.RedisStore(client).claim(ask(1))
+        finally:
+            await client.config_set("maxmemory", "0")
+
+    InRedis(server.url).with_client(look)

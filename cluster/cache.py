@@ -89,6 +89,8 @@ def once(destination: Path, make: Callable[[Path], None]) -> Path:
 
 def prune(parent: Path, pattern: str, *, keep: int) -> None:
     """Delete all but the ``keep`` newest folders of ``parent`` whose names match."""
-    newest_first = sorted(parent.glob(pattern), key=lambda p: p.stat().st_mtime, reverse=True)
-    for old in newest_first[keep:]:
-        shutil.rmtree(old)
+    # Under a lock: of two that prune at once, one would look for what the other deleted.
+    with exclusive(folder() / "locks" / "prune.lock"):
+        newest_first = sorted(parent.glob(pattern), key=lambda p: p.stat().st_mtime, reverse=True)
+        for old in newest_first[keep:]:
+            shutil.rmtree(old)

@@ -124,10 +124,11 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """One call that may be made, and the most tokens it may be billed."""
+    """One call that may be made, the most tokens it may be billed, and the day it counts to."""
 
     number: int
     amounts: Amounts
+    day: int
 
 
 class Ledger:
@@ -169,7 +170,7 @@ class Ledger:
         self._number += 1
         self.used += amounts
         self._under_way[self._number] = amounts
-        return Reservation(self._number, amounts)
+        return Reservation(self._number, amounts, self.day)
 
     def turn(self, day: int, *, now: float) -> None:
         """Start a new day by this machine's clock, unless the store's day is known to last on."""

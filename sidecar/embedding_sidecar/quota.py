@@ -186,7 +186,7 @@ class Quota:
     async def _give_back(self) -> None:
         async with self._lock:
             if await self._ask(self._ledger.give_back()) is None and self._store is not None:
-                _log.warning("quota: calls could not be given back, they stay counted today")
+                _log.warning("quota: a rest could not be given back; it stays counted for now")
 
     def _watch(self) -> None:
         if not self._closed and (self._returning is None or self._returning.done()):

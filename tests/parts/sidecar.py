@@ -158,6 +158,12 @@ class Redis:
         )
         wait_until(self._answers)
 
+    @property
+    def pid(self) -> int:
+        """The process that runs now."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """End it without a word."""
         if self._process is not None:

@@ -139,7 +139,8 @@ class Policy(RuleBasedStateMachine):
         except (errors.QuotaExhausted, errors.Unavailable):
             return
         # From here on the call may have been made, and so it counts, whatever comes.
-        day = self.today()
+        day = reservation.day
+        assert day == self.today()
         self.calls[day] = self.calls.get(day, 0) + 1
         self.tokens[day] = self.tokens.get(day, 0) + bound
         sidecar.under_way.append(Call(day, reservation, bound))

@@ -22,8 +22,7 @@ def api_server() -> Iterator[kubectl.Kubectl]:
     up = cluster.up(form="control-plane", name=name, owner_pid=os.getpid())
     try:
         asked = kubectl.Kubectl(up.kubeconfig)
-        asked("apply", "--server-side", "-f", str(CRD))
-        asked("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
+        asked.define(CRD)
         yield asked
     finally:
         cluster.down(name)

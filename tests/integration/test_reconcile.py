@@ -56,9 +56,7 @@ def monitored(api_server: kubectl.Kubectl) -> kubectl.Kubectl:
     """The API server, with the kinds of the Prometheus operator."""
     folder = throwaway.artifact("prometheus-operator-crds")
     for plural in ("prometheusrules", "podmonitors"):
-        file = folder / f"monitoring.coreos.com_{plural}.yaml"
-        api_server("apply", "--server-side", "-f", str(file))
-        api_server("wait", "--for=condition=Established", "--timeout=30s", "-f", str(file))
+        api_server.define(folder / f"monitoring.coreos.com_{plural}.yaml")
     return api_server
 
 
@@ -396,16 +394,11 @@ def wait_until(check, seconds=20):
 
 def create_pod(user, namespace, pod, *, address="10.1.1.1"):
     """A pod that runs, as far as the API server knows."""
-    wait_until(lambda: has_default_account(user, namespace))
+    reconciling.wait_for_default_account(user, namespace)
     apply(user, namespace, pod)
     name = pod["metadata"]["name"]
     status = f'{{"status": {{"phase": "Running", "podIP": "{address}"}}}}'
     user("patch", "pod", name, "-n", namespace, "--subresource=status", "-p", status)
-
-
-def has_default_account(user, namespace) -> bool:
-    found = user.get("serviceaccounts", "-n", namespace)["items"]
-    return any(account["metadata"]["name"] == "default" for account in found)
 
 
 def wanted_of(run) -> sidecars.InForce:

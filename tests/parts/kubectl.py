@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import yaml
 
 import cluster
+
+DEFINED_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,20 @@ class Kubectl:
             "-",
             stdin=yaml.safe_dump_all(objects),
         )
+
+    def define(self, file: Path) -> None:
+        """Apply a CustomResourceDefinition, and wait until its kind is served."""
+        self("apply", "--server-side", "-f", str(file))
+        deadline = time.monotonic() + DEFINED_SECONDS
+        # Not `kubectl wait`, which fails while the object has no conditions at all.
+        while not self._established(file):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{file.name}: not served after {DEFINED_SECONDS} s")
+            time.sleep(0.05)
+
+    def _established(self, file: Path) -> bool:
+        conditions = self.get("-f", str(file)).get("status", {}).get("conditions", [])
+        return any(it["type"] == "Established" and it["status"] == "True" for it in conditions)
 
     def get(self, *arguments: str) -> dict[str, Any]:
         """An object, or a list of them, as parsed JSON."""

@@ -10,6 +10,7 @@ from embedding_contract import names
 from embedding_operator import cluster, errors, injector, reconcile, selection, sidecars, status
 from embedding_operator.vault import Identity, Values
 from embedding_operator.workqueue import Key
+from tests.parts import kubectl
 
 SIDECAR = injector.Sidecar(image="sidecar:1", pull_policy="Never", resources={})
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -172,3 +173,8 @@ def settled(found: Object) -> Object:
     if names.SECRET_API_TOKEN in data:
         rest["data"] = {**data, names.SECRET_API_TOKEN: "random"}
     return {**rest, **kept}
+
+
+def wait_for_default_account(asked: kubectl.Kubectl, namespace: str) -> None:
+    """Until pods may be created in a new namespace."""
+    asked("wait", "--for=create", "serviceaccount/default", "-n", namespace, "--timeout=30s")

@@ -7,9 +7,9 @@ from typing import Any
 import kubernetes
 
 from embedding_contract import names
-from embedding_operator import cluster, errors, injector, reconcile, selection, sidecars, status
-from embedding_operator.vault import Identity, Values
+from embedding_operator import cluster, injector, reconcile, selection, sidecars, status
 from embedding_operator.workqueue import Key
+from tests.fakes import secret_store
 from tests.parts import kubectl
 
 SIDECAR = injector.Sidecar(image="sidecar:1", pull_policy="Never", resources={})
@@ -21,18 +21,6 @@ Object = dict[str, Any]
 def connect(kubeconfig: Path) -> cluster.Cluster:
     """The adapter, as the user of a kubeconfig."""
     return cluster.Cluster(kubernetes.config.new_client_from_config(str(kubeconfig)))
-
-
-class Store:
-    """Vault as a dictionary; a path that is a Problem cannot be read."""
-
-    def __init__(self) -> None:
-        self.paths: dict[str, Values | errors.Problem] = {}
-
-    def read(self, identity: Identity, *, mount: str, path: str) -> Values | errors.Problem:
-        where = f"{mount}/{path}"
-        missing = errors.Problem("PathMissing", f"there is nothing at {where}")
-        return self.paths.get(where, missing)
 
 
 class Asks:
@@ -99,7 +87,7 @@ class Reconciling:
     def __init__(self, objects: cluster.Cluster, namespace: str) -> None:
         self.objects = objects
         self.namespace = namespace
-        self.store = Store()
+        self.store = secret_store.Store()
         self.asks = Asks()
         self.events = Events()
         self.drifted: list[str] = []

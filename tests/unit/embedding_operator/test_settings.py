@@ -1,0 +1,78 @@
+"""A value that cannot be used stops the start, and the first word says which."""
+
+import pytest
+import yaml
+
+from embedding_operator import guard, settings
+
+VAULT = {"VAULT_ADDR": "https://vault:8200"}
+
+
+def test_with_nothing_set_it_runs_without_vault():
+    read = settings.read({})
+    assert read.vault is None
+    assert read.rules == guard.Guard()
+    assert read.resync_seconds == 30
+
+
+def test_an_empty_variable_is_as_good_as_none():
+    names = ("VAULT_ADDR", "VAULT_GUARD_FILE", "RESYNC_SECONDS", "WORKERS", "SIDECAR_RESOURCES")
+    assert settings.read(dict.fromkeys(names, "")) == settings.read({})
+
+
+def test_vault_is_asked_by_kubernetes_auth_unless_told_otherwise():
+    read = settings.read({**VAULT, "VAULT_ADDR": "https://vault:8200/", "VAULT_POLL_SECONDS": "5"})
+    assert read.vault is not None
+    assert (read.vault.address, read.vault.method) == ("https://vault:8200", "kubernetes")
+    assert (read.vault.auth_mount, read.vault.audience) == ("kubernetes", "vault")
+    assert read.vault.poll_seconds == 5
+
+
+def test_rules_are_read_from_a_file(tmp_path):
+    file = tmp_path / "allowed.yaml"
+    rules = [{"namespace": "shop", "mount": "secret", "path": "shop/*"}]
+    file.write_text(yaml.safe_dump(rules), encoding="utf-8")
+    read = settings.read({"VAULT_GUARD_FILE": str(file)})
+    assert read.rules.refusal(namespace="shop", mount="secret", path="shop/keys") is None
+
+
+WRONG = {
+    "VAULT_ADDR": ["vault:8200", "ftp://vault"],
+    "VAULT_AUTH_METHOD": ["Kubernetes", "ldap"],
+    "VAULT_POLL_SECONDS": ["0", "-1", "soon", "nan", "inf", "1e9"],
+    "SIDECAR_IMAGE_PULL_POLICY": ["always"],
+    "SIDECAR_RESOURCES": ["{", "[]", '{"request": {}}', "1"],
+    "RESYNC_SECONDS": ["0", "half a minute"],
+    "WORKERS": ["0", "-1", "1.5", "many"],
+    "METRICS_PORT": ["0", "65536", "http"],
+    "HEALTH_PORT": ["0", "-8081"],
+    "LOG_LEVEL": ["INFO", "verbose"],
+    "WEBHOOK_PORT": ["70000"],
+    "WEBHOOK_CERTIFICATES": ["cert-manager"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
+def test_a_value_that_cannot_be_used_is_named(name, value):
+    with pytest.raises(settings.InvalidSetting, match=f"^{name}: "):
+        settings.read({**VAULT, name: value})
+
+
+def test_token_auth_needs_a_token_file():
+    with pytest.raises(settings.InvalidSetting, match=r"^VAULT_TOKEN_FILE: "):
+        settings.read({**VAULT, "VAULT_AUTH_METHOD": "token"})
+
+
+@pytest.mark.parametrize("content", ["{", "shop: secret", "- {namespace: shop}", "- 1"])
+def test_rules_that_cannot_be_read_stop_the_start(tmp_path, content):
+    file = tmp_path / "allowed.yaml"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(settings.InvalidSetting, match=r"^VAULT_GUARD_FILE: "):
+        settings.read({"VAULT_GUARD_FILE": str(file)})
+
+
+def test_a_guard_file_that_is_not_there_stops_the_start(tmp_path):
+    with pytest.raises(settings.InvalidSetting, match=r"^VAULT_GUARD_FILE: "):
+        settings.read({"VAULT_GUARD_FILE": str(tmp_path / "nothing")})

@@ -20,9 +20,9 @@ SCOPE = "team/policy"
 AT_ONCE = 8
 
 
-async def spend(shared: quota.Quota, log: int, *, drain: bool) -> None:
-    """Make calls, a tenth of them not billed, until nothing is left."""
-    while True:
+async def spend(shared: quota.Quota, log: int, *, drain: bool, ending: asyncio.Event) -> None:
+    """Make calls, a tenth of them not billed."""
+    while not ending.is_set():
         try:
             reservation = await shared.reserve(tokens=10)
         except errors.QuotaExhausted:
@@ -49,11 +49,10 @@ async def main(url: str, limit: int, path: str, *, drain: bool) -> None:
         scope=SCOPE,
         store=quota_store.RedisStore(client),
     )
-    tasks = [asyncio.create_task(spend(shared, log, drain=drain)) for _ in range(AT_ONCE)]
-    asyncio.get_running_loop().add_signal_handler(
-        signal.SIGTERM, lambda: [task.cancel() for task in tasks]
-    )
-    await asyncio.gather(*tasks, return_exceptions=not drain)
+    # Not by cancelling: asyncio.wait_for, which the client uses, may lose that on Python 3.11.
+    ending = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
+    await asyncio.gather(*(spend(shared, log, drain=drain, ending=ending) for _ in range(AT_ONCE)))
     await shared.close()
     await client.aclose()
 

@@ -121,12 +121,15 @@ def _refuse_placeholder(headers: Mapping[str, str]) -> None:
 
 
 def _target(request: Request, base_url: str) -> str:
-    # The path as it came, still encoded. The base URL ends in /v1 as the SDK's does.
+    # The path as it came, still encoded. The base URL ends in /v1 as the SDK's does; where it is a
+    # host alone, anything but a slash after it would be read as a part of the host.
     raw = bytes(request.scope["raw_path"]).partition(b"?")[0].decode("latin-1")
+    segments = request.scope["path"].replace("\\", "/").split("/")
+    if not raw.startswith("/v1/") or ".." in segments or "." in segments:
+        raise errors.Rejected(
+            "The path must begin with /v1/, not encoded, and hold no . or .. segments."
+        )
     path = raw.removeprefix("/v1")
-    segments = path.lower().replace("%2e", ".").replace("%2f", "/").replace("\\", "/").split("/")
-    if ".." in segments or "." in segments:
-        raise errors.Rejected("The path must not hold . or .. segments.", status=400)
     query = request.url.query
     return f"{base_url}{path}" + (f"?{query}" if query else "")
 

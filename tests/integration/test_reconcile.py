@@ -12,7 +12,7 @@ import yaml
 
 import cluster as throwaway
 from embedding_contract import fingerprint, names
-from embedding_operator import cluster, errors, sidecars, status
+from embedding_operator import cluster, errors, preview, sidecars, status
 from embedding_operator.render import secrets
 from tests.parts import kubectl, reconciling
 
@@ -137,6 +137,27 @@ def test_a_policy_that_says_everything_is_as_stable(run, user, namespace):
     run.restart()
     run(name)
     assert (run.get(cluster.POLICY, name), run.owned(name)) == before
+
+
+def test_what_is_rendered_without_a_cluster_is_what_is_applied(run, tmp_path):
+    run("search")
+    file = tmp_path / "policy.yaml"
+    file.write_text(yaml.safe_dump(POLICY), encoding="utf-8")
+    policies = preview.read(file, namespace=run.namespace)
+    rendered = {
+        f"{it['kind']}/{it['metadata']['name']}": it
+        for it in yaml.safe_load_all(preview.objects(policies))
+    }
+    applied = run.owned("search")
+    assert set(rendered) == set(applied)
+    for key, wanted in rendered.items():
+        found = applied[key]
+        assert wanted["metadata"]["labels"] == found["metadata"]["labels"]
+        for part in ("data", "spec"):
+            assert wanted.get(part) == (None if key.startswith("Secret/") else found.get(part))
+        assert set(wanted.get("stringData", ())) == set(
+            found["data"] if key.startswith("Secret/") else ()
+        )
 
 
 DRIFTS = {

@@ -52,7 +52,8 @@ class Kubectl:
             time.sleep(0.05)
 
     def _established(self, file: Path) -> bool:
-        conditions = self.get("-f", str(file)).get("status", {}).get("conditions", [])
+        status = self.get("-f", str(file)).get("status") or {}
+        conditions = status.get("conditions") or []  # null until there is one
         return any(it["type"] == "Established" and it["status"] == "True" for it in conditions)
 
     def get(self, *arguments: str) -> dict[str, Any]:

@@ -7,9 +7,10 @@ and no late answer is left lying on a connection for the next one to read.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import redis.asyncio
+from redis.asyncio.connection import parse_url
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -28,20 +29,27 @@ T = TypeVar("T")
 
 
 def connect(url: str) -> redis.asyncio.Redis:
-    """A client of this URL; it connects when first used.
+    """A client of this URL; it connects when first used. What is set here no URL can change.
 
     Raises:
-        ValueError: this is no URL of a Redis.
+        ValueError: this is no URL of a Redis, or it has an option that no connection takes.
     """
-    return redis.asyncio.from_url(
-        url,
-        decode_responses=False,
-        max_connections=_MAX_CONNECTIONS,
-        socket_connect_timeout=_SOCKET_SECONDS,
-        socket_timeout=_SOCKET_SECONDS,
+    options: dict[str, Any] = {
+        **parse_url(url),
+        "decode_responses": False,
+        "max_connections": _MAX_CONNECTIONS,
+        "socket_connect_timeout": _SOCKET_SECONDS,
+        "socket_timeout": _SOCKET_SECONDS,
         # Once more, at once: a connection that Redis closed while it lay in the pool.
-        retry=Retry(NoBackoff(), 1),
-    )
+        "retry": Retry(NoBackoff(), 1),
+    }
+    pool = redis.asyncio.ConnectionPool(**options)
+    try:
+        # Else an unknown option would be found by the first command, as what is no RedisError.
+        pool.make_connection()  # type: ignore[no-untyped-call] # upstream's
+    except (AttributeError, TypeError, RedisError):
+        raise ValueError("an option of the URL is unknown, or has a wrong value") from None
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 class RedisCache:

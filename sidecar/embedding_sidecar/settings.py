@@ -7,7 +7,6 @@ that an operator would have written, so that there is one way to run.
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -39,14 +38,6 @@ class Ports:
 
     api: int = names.API_PORT
     admin: int = names.ADMIN_PORT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FromFiles:
-    """Run from a document and a directory of secrets, both followed."""
-
-    document: Path
-    secrets: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +77,7 @@ def from_environment(environment: Mapping[str, str]) -> FromEnvironment:
         document.Provider(
             name="openai",
             kind="OpenAI",
-            model=environment.get("EMBEDDING_MODEL") or "text-embedding-3-small",
+            model=_read(environment, "EMBEDDING_MODEL", _word, "text-embedding-3-small"),
             base_url=openai_url,
             api_key_file="openai",
         )
@@ -98,16 +89,18 @@ def from_environment(environment: Mapping[str, str]) -> FromEnvironment:
             document.Provider(
                 name="voyage",
                 kind="Voyage",
-                model=environment.get("VOYAGE_MODEL") or "voyage-3-lite",
-                base_url=_read(environment, "VOYAGE_BASE_URL", _url, _VOYAGE),
+                model=_read(environment, "VOYAGE_MODEL", _word, "voyage-3-lite"),
+                base_url=_elsewhere(
+                    _read(environment, "VOYAGE_BASE_URL", _url, _VOYAGE), own, "VOYAGE_BASE_URL"
+                ),
                 api_key_file="voyage",
             )
         )
     redis = _read(environment, "REDIS_URL", _redis_url, None)
     if redis is not None:
         secrets[names.SECRET_CACHE_REDIS_URL] = redis
-    token = environment.get("EMBEDDING_API_TOKEN")
-    if token:
+    token = _read(environment, "EMBEDDING_API_TOKEN", _token, None)
+    if token is not None:
         secrets[names.SECRET_API_TOKEN] = token
     redis_file = names.SECRET_CACHE_REDIS_URL if redis is not None else None
     ttl = _read(environment, "EMBEDDING_CACHE_TTL_SECONDS", _count, 604_800)
@@ -135,11 +128,13 @@ def _passthrough(environment: Mapping[str, str], *, own: int, default: str) -> s
         return default
     if written == "off":
         return None
-    url = _url(written, "EMBEDDING_PASSTHROUGH_BASE_URL")
-    if _not_ourselves(url, own) is None:
-        raise InvalidSetting(
-            "EMBEDDING_PASSTHROUGH_BASE_URL", "is this sidecar's own address; name the provider's"
-        )
+    name = "EMBEDDING_PASSTHROUGH_BASE_URL"
+    return _elsewhere(_url(written, name), own, name)
+
+
+def _elsewhere(url: str, own_port: int, name: str) -> str:
+    if _not_ourselves(url, own_port) is None:
+        raise InvalidSetting(name, "is this sidecar's own address; name the provider's")
     return url
 
 
@@ -170,7 +165,7 @@ def _read(
 
 
 def _port(value: str, name: str) -> int:
-    if not value.isdecimal() or not 0 < int(value) < 65_536:  # noqa: PLR2004 - 16 bits
+    if not re.fullmatch(r"[0-9]{1,5}", value) or not 0 < int(value) < 65_536:  # noqa: PLR2004 - 16 bits
         raise InvalidSetting(name, f"{value!r} is no port; 1 to 65535")
     return int(value)
 
@@ -194,9 +189,25 @@ def _backup(value: str, name: str) -> str:
     return value
 
 
+def _word(value: str, name: str) -> str:
+    # It goes into headers and metrics; the resource knows the same rule.
+    if not re.fullmatch(r"[!-~]{1,128}", value):
+        raise InvalidSetting(name, "must be 1 to 128 printable ASCII characters and no space")
+    return value
+
+
+def _token(value: str, name: str) -> str:
+    token = value.strip()
+    if not re.fullmatch(r"[!-~]+", token):
+        raise InvalidSetting(name, "holds a character that no header can, or nothing")
+    return token
+
+
 def _url(value: str, name: str) -> str:
-    if not _is_url(value, _DEFAULT_PORTS.keys()) or urlsplit(value).username is not None:
-        raise InvalidSetting(name, "must be an http:// or https:// URL without a user")
+    if not re.fullmatch(r"[!-~]+", value) or not _is_url(value, _DEFAULT_PORTS.keys()):
+        raise InvalidSetting(name, "must be an http:// or https:// URL")
+    if re.search(r"[?#@]", value):
+        raise InvalidSetting(name, "must have no user, query or fragment")
     return value.rstrip("/")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import uvloop
 
 from embedding_contract import document, fingerprint, names
-from embedding_sidecar import in_force, logs, policy_file, runtime, server, settings
+from embedding_sidecar import in_force, logs, policy_file, redis_cache, runtime, server, settings
 from embedding_sidecar.app import Application
 from embedding_sidecar.metrics import Metrics
 
@@ -72,6 +72,11 @@ def _source(options: argparse.Namespace) -> in_force.Source:
             path=options.document, secrets=options.secrets, check=runtime.check
         )
     found = settings.from_environment(os.environ)
+    if names.SECRET_CACHE_REDIS_URL in found.secrets:
+        try:
+            redis_cache.connect(found.secrets[names.SECRET_CACHE_REDIS_URL])
+        except ValueError as error:
+            raise settings.InvalidSetting("REDIS_URL", str(error)) from None
     return in_force.Fixed(
         policy_file.load(
             found.document,
@@ -105,10 +110,13 @@ async def _run(source: in_force.Source, listening: Sequence[socket.socket]) -> N
     finally:
         for task in following:
             task.cancel()
-        for task in following:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        await workshop.close()
+        try:
+            for task in following:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        finally:
+            # Also where following failed: what was granted is given back.
+            await workshop.close()
 
 
 def _either(stop: asyncio.Event, following: Sequence["asyncio.Task[None]"]) -> asyncio.Event:
@@ -116,10 +124,6 @@ def _either(stop: asyncio.Event, following: Sequence["asyncio.Task[None]"]) -> a
     for task in following:
         task.add_done_callback(lambda _: stop.set())
     return stop
-
-
-if __name__ == "__main__":
-    sys.exit(main())
 
 
 if __name__ == "__main__":

@@ -251,11 +251,19 @@ def run(**environment: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_a_wrong_value_stops_the_start():
-    ended = run(OPENAI_API_KEY="sk-1", EMBEDDING_DAILY_QUOTA="many")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EMBEDDING_DAILY_QUOTA", "many"),
+        ("REDIS_URL", "redis://:secretpw@redis/0?ssl_cert_reqs=none"),
+    ],
+)
+def test_a_wrong_value_stops_the_start(name, value):
+    ended = run(**{"OPENAI_API_KEY": "sk-1", name: value})
     assert ended.returncode == 2
-    assert ended.stderr.startswith("embedding-sidecar: EMBEDDING_DAILY_QUOTA: ")
+    assert ended.stderr.startswith(f"embedding-sidecar: {name}: ")
     assert "Traceback" not in ended.stderr
+    assert "secretpw" not in ended.stderr
 
 
 def test_a_taken_port_stops_the_start():

@@ -1,13 +1,17 @@
 """Where a policy's secret values come from: each is found, or there is a problem that names it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from embedding_contract import names
 from embedding_operator import cluster, errors, policy
 from embedding_operator.render import secrets
 from embedding_operator.vault import Identity, Values
+
+_DATA_KEY: Final = re.compile(r"(?=.{1,253}$)\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*")
+"""What the API server takes as a key of a Secret (IsConfigMapKey of k8s.io/apimachinery)."""
 
 
 class SecretStore(Protocol):
@@ -73,8 +77,17 @@ class Credentials:
             for key in keys
             if key not in found
         )
-        values = {name: found[key] for key, name in keys.items() if key in found}
-        return Found(values=values, problems=missing)
+        unusable = tuple(
+            errors.Problem("KeyUnusable", f"no Secret can hold the key {key} of {where}: rename it")
+            for key, name in keys.items()
+            if not _DATA_KEY.fullmatch(name)
+        )
+        values = {
+            name: found[key]
+            for key, name in keys.items()
+            if key in found and _DATA_KEY.fullmatch(name)
+        }
+        return Found(values=values, problems=missing + unusable)
 
     def _resolve(
         self, wanted: policy.EmbeddingPolicy, reference: policy.Reference

@@ -6,6 +6,7 @@ an API server that does not answer ends a run early, and then the queue brings i
 """
 
 import logging
+import re
 import secrets as random_secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ _LOG = logging.getLogger(__name__)
 PROBLEM_SECONDS: Final = 3.0
 """How soon to look again while a key is missing."""
 TOKEN_BYTES: Final = 32
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9_-]{32,}")
 
 Object = dict[str, Any]
 
@@ -177,7 +179,9 @@ class Reconciler:
         # While no new document is in force the last good one is, and needs the keys it names.
         named = before.keys() if keep_all else policy.references(wanted).keys()
         kept = {key: before[key] for key in named if key in before}
-        token = before.get(names.SECRET_API_TOKEN) or _new_token()
+        token = before.get(names.SECRET_API_TOKEN, b"")
+        if not _TOKEN.fullmatch(token):
+            token = _new_token()  # the first; or somebody wrote what no header can carry
         return {**kept, **found.values, names.SECRET_API_TOKEN: token}, found.problems
 
     def _apply_document(
@@ -235,6 +239,9 @@ class Reconciler:
             return self._owned.ensure(wanted, desired), None
         except errors.Foreign as error:
             return None, errors.Problem("ForeignObject", str(error))
+        except errors.Denied as error:
+            # One object that the server does not take must not keep the others, or the status.
+            return None, errors.Problem("Refused", str(error))
 
     # --- observe
 

@@ -1,0 +1,115 @@
+"""What an API server refuses of one object: told in the policy's status, and the rest is done."""
+
+import json
+from typing import Any
+
+import pytest
+
+from embedding_contract import names
+from embedding_operator import cluster
+from embedding_operator.render import secrets
+from tests.parts import kubectl, reconciling
+
+pytestmark = pytest.mark.cluster
+
+POLICY: dict[str, Any] = {
+    "apiVersion": names.API_VERSION,
+    "kind": names.KIND,
+    "metadata": {"name": "search"},
+    "spec": {
+        "podSelector": {},
+        "providers": [
+            {
+                "name": "local",
+                "type": "OpenAICompatible",
+                "model": "e5",
+                "baseURL": "http://e5.models.svc/v1",
+            }
+        ],
+        "secrets": [{"name": "database", "vault": {"mount": "secret", "path": "shop/database"}}],
+    },
+}
+
+
+@pytest.fixture
+def run(api_server: kubectl.Kubectl, namespace: str) -> reconciling.Reconciling:
+    made = reconciling.Reconciling(reconciling.connect(api_server.kubeconfig), namespace)
+    made.store.paths = {"secret/shop/database": {"password": b"pw-1"}}
+    apply(api_server, namespace, POLICY)
+    return made
+
+
+def apply(user, namespace, *objects):
+    user.apply(*({**it, "metadata": {**it["metadata"], "namespace": namespace}} for it in objects))
+
+
+def held(run, name) -> dict[str, bytes]:
+    return secrets.decode(run.get(cluster.SECRET, name))
+
+
+def edited(**spec):
+    return {**POLICY, "spec": {**POLICY["spec"], **spec}}
+
+
+@pytest.mark.parametrize("key", ["a/b", "with space", "..", "..data", "ä", "k" * 254])
+def test_a_key_of_vault_that_no_secret_can_hold_is_named_and_the_others_are_kept(run, key):
+    run.store.paths["secret/shop/database"] = {"password": b"pw-1", key: b"pw-2"}
+    run("search")
+    found = run.condition("search", "SecretsSynced")
+    assert (found["status"], found["reason"]) == ("False", "KeyUnusable")
+    assert key in found["message"]
+    assert "secret/shop/database" in found["message"]
+    assert held(run, "database") == {"password": b"pw-1"}
+
+
+@pytest.mark.parametrize("name", ["..", "..data", "."])
+def test_a_name_that_no_secret_can_hold_is_refused_at_once(run, api_server, namespace, name):
+    entry = {**POLICY["spec"]["secrets"][0], "keys": [{"key": "password", "as": name}]}
+    with pytest.raises(AssertionError, match="letters, digits"):
+        apply(api_server, namespace, edited(secrets=[entry]))
+
+
+def test_an_object_that_the_server_refuses_is_named_and_the_rest_is_done(
+    run, api_server, namespace
+):
+    run("search")
+    api_server(
+        "patch", "secret", "database", "-n", namespace, "--type=merge", "-p", '{"immutable":true}'
+    )
+    run.store.paths["secret/shop/database"] = {"password": b"pw-2"}
+    apply(api_server, namespace, edited(quota={"daily": {"requests": 7}}))
+    run("search")
+    found = run.condition("search", "SecretsSynced")
+    assert (found["status"], found["reason"]) == ("False", "Refused")
+    assert "secrets/database" in found["message"]
+    assert "pw-" not in found["message"]
+    assert found["observedGeneration"] == 2
+    text = run.get(cluster.CONFIG_MAP, "embedding-search-document")["data"][names.DOCUMENT_KEY]
+    assert json.loads(text)["quota"]["daily"]["requests"] == 7
+
+
+def test_an_api_token_that_is_no_token_is_made_anew(run, api_server, namespace):
+    run("search")
+    for nonsense in ("/w==", "w6Q=", "YSBi", ""):
+        patch = json.dumps({"data": {"api-token": nonsense}})
+        api_server(
+            "patch", "secret", "embedding-search", "-n", namespace, "--type=merge", "-p", patch
+        )
+        run("search")
+        token = held(run, "embedding-search")["api-token"]
+        assert len(token) >= 32
+        assert token.isascii()
+
+
+def test_a_pod_with_the_longest_name_does_not_keep_a_status_from_being_written(
+    run, api_server, namespace
+):
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p" * 253},
+        "spec": {"containers": [{"name": "app", "image": "app:1"}]},
+    }
+    apply(api_server, namespace, pod)
+    run("search")
+    assert run.status("search")["pods"]["missing"] == [f"{'p' * 253} (NamespaceNotEnabled)"]

@@ -38,7 +38,7 @@ class Owned:
     def __init__(self, *, writes: Writes, drifted: Callable[[str], None]) -> None:
         self._writes = writes
         self._drifted = drifted
-        self._applied: dict[tuple[str, str, str], str] = {}
+        self._applied: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
 
     def ensure(self, policy: EmbeddingPolicy, desired: Object) -> Object:
         """Make it so, if it is not; what stands there afterwards.
@@ -47,7 +47,8 @@ class Owned:
             errors.Foreign: an object of that name belongs to somebody else.
         """
         metadata = desired["metadata"]
-        address = (desired["kind"], metadata["namespace"], metadata["name"])
+        address = (desired["kind"], metadata["name"])
+        applied = self._applied.setdefault((policy.namespace, policy.name), {})
         kind = cluster.KINDS[desired["kind"]]
         live = self._writes.get(kind, metadata["namespace"], metadata["name"])
         if live is not None and not ownership.is_ours(live, policy):
@@ -57,14 +58,18 @@ class Owned:
             )
         digest = hashlib.sha256(json.dumps(desired, sort_keys=True).encode()).hexdigest()
         if live is None or not _is_as_desired(live, desired):
-            if self._applied.get(address) == digest:
+            if applied.get(address) == digest:
                 self._drifted(desired["kind"])
             live = self._writes.apply(desired)
             foreign = sorted((live.get("data") or {}).keys() - desired.get("data", {}).keys())
             if foreign and "data" in desired:
                 live = self._writes.remove_keys(desired, foreign)
-        self._applied[address] = digest
+        applied[address] = digest
         return live
+
+    def forget(self, namespace: str, name: str) -> None:
+        """A policy has gone."""
+        self._applied.pop((namespace, name), None)
 
     def remove(self, policy: EmbeddingPolicy, unwanted: Object) -> None:
         """Delete an object that the policy no longer wants, if it is there and ours."""

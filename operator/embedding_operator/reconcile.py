@@ -116,6 +116,7 @@ class Reconciler:
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             # Owner references take the objects along; pods keep their sidecars.
             self._observer.forget(key)
+            self._owned.forget(key.namespace, key.name)
             return None
         namespace = self._objects.get(cluster.NAMESPACE, None, key.namespace)
         if namespace is None or namespace["metadata"].get("deletionTimestamp"):

@@ -134,12 +134,8 @@ class Vault:
                 # Jitter, so that paths which were first read together drift apart.
                 seconds = self._settings.poll_seconds * random.uniform(1 - JITTER, 1)  # noqa: S311
             self._known[address] = _Known(self._clock() + seconds, answer)
+            self._forget_unused()
             return answer
-
-    def forget(self) -> None:
-        """Ask anew from now on, whatever was read before."""
-        with self._lock:
-            self._known.clear()
 
     def _ask(self, identity: Identity, *, mount: str, path: str) -> Values | errors.Problem:
         where = f"{mount}/{path}"
@@ -226,6 +222,22 @@ class Vault:
         """One lock for each identity and each path: equal questions are asked once."""
         with self._lock:
             return self._locks.setdefault(what, threading.Lock())
+
+    def _forget_unused(self) -> None:
+        """Let go of what nobody has asked for in two poll intervals: values, logins, locks."""
+        now = self._clock()
+        # Lists, as other threads add meanwhile.
+        for address, known in list(self._known.items()):
+            if now > known.until + self._settings.poll_seconds:
+                self._known.pop(address, None)
+        for identity, session in list(self._sessions.items()):
+            if now >= session.renew_at:
+                self._sessions.pop(identity, None)
+        with self._lock:
+            kept = self._known.keys() | self._sessions.keys()
+            self._locks = {
+                it: lock for it, lock in self._locks.items() if it in kept or lock.locked()
+            }
 
 
 def problem(error: Exception, where: str) -> errors.Problem:

@@ -18,6 +18,7 @@ from embedding_operator import errors
 _LOG = logging.getLogger(__name__)
 _FIRST_BACKOFF_SECONDS: Final = 1.0
 _LAST_BACKOFF_SECONDS: Final = 60.0
+_OUTDATED_KEPT: Final = 64
 
 
 class Key(NamedTuple):
@@ -47,6 +48,7 @@ class WorkQueue:
             if due < self._due.get(key, float("inf")):
                 self._due[key] = due
                 heapq.heappush(self._heap, (due, next(self._order), key))
+                self._drop_outdated()
                 self._changed.notify()
 
     def take(self) -> Key | None:
@@ -84,6 +86,12 @@ class WorkQueue:
     def __len__(self) -> int:
         with self._changed:
             return len(self._due)
+
+    def _drop_outdated(self) -> None:
+        """Wishes that an earlier one replaced would stay until they are due, which may be a day."""
+        if len(self._heap) > 2 * len(self._due) + _OUTDATED_KEPT:
+            self._heap = [it for it in self._heap if self._due.get(it[2]) == it[0]]
+            heapq.heapify(self._heap)
 
     def _first(self) -> tuple[Key | None, float | None]:
         """The key to work on now, taken off the heap; or how long to wait, None for a change."""

@@ -113,3 +113,11 @@ def test_a_pod_with_the_longest_name_does_not_keep_a_status_from_being_written(
     apply(api_server, namespace, pod)
     run("search")
     assert run.status("search")["pods"]["missing"] == [f"{'p' * 253} (NamespaceNotEnabled)"]
+
+
+def test_nothing_of_a_policy_that_has_gone_is_remembered(run, api_server, namespace):
+    run("search")
+    assert run._reconciler._owned._applied
+    api_server("delete", "embpol", "search", "-n", namespace)
+    run("search")
+    assert not run._reconciler._owned._applied

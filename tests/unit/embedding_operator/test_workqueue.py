@@ -34,6 +34,21 @@ def test_the_earliest_wish_counts():
     assert len(queue) == 0
 
 
+def test_wishes_that_an_earlier_one_replaced_do_not_pile_up():
+    clock = Clock()
+    queue = WorkQueue(clock=clock)
+    queue.add(B, after_seconds=3600)
+    for _ in range(1000):
+        queue.add(A)
+        assert queue.take() == A
+        queue.done(A, failed=False)
+        queue.add(A, after_seconds=86_400)
+        clock.now += 1
+    assert len(queue._heap) < 100
+    clock.now = 3600
+    assert queue.take() == B
+
+
 def test_a_key_that_is_worked_on_is_not_given_to_a_second_worker():
     queue = WorkQueue()
     queue.add(A)

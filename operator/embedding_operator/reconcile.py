@@ -76,6 +76,7 @@ class _Applied:
     wanted: observation.Wanted | None
     environment_created_at: str | None
     refused: errors.Problem | None
+    stale: bool
     secret_problems: tuple[errors.Problem, ...]
     monitoring: errors.Problem | None
     token: str = field(repr=False)
@@ -148,6 +149,7 @@ class Reconciler:
         secret, foreign = self._ensure(wanted, secrets.owned(wanted, values))
         problems += [foreign] if foreign else []
         text = self._apply_document(wanted, made)
+        stale = made is None or isinstance(text, errors.Problem)
         if isinstance(text, errors.Problem):
             refused, text = refused or text, None
         problems += self._apply_synced(wanted)
@@ -165,6 +167,7 @@ class Reconciler:
                 "creationTimestamp"
             ),
             refused=refused,
+            stale=stale,
             secret_problems=tuple(problems),
             monitoring=self._apply_monitoring(wanted),
             token=token.decode(),
@@ -266,6 +269,7 @@ class Reconciler:
             force = self._observer.force(key, running, applied.wanted)
         return status.Facts(
             refused=applied.refused,
+            stale=applied.stale,
             secrets=applied.secret_problems,
             injection=_too_old(version),
             monitoring=applied.monitoring,

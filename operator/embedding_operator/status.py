@@ -17,6 +17,8 @@ DECISIVE: Final = ("Accepted", "SecretsSynced", "ConfigInForce", "InjectionSuppo
 """The conditions whose sum is Ready; the others inform."""
 TOLD: Final = frozenset({READY, *DECISIVE, "PodsCovered", "MonitoringApplied", "Overlap"})
 """The conditions whose change is an event too."""
+_SEEN: Final = (*DECISIVE[1:], "PodsCovered", "MonitoringApplied", "QuotaExact")
+"""The conditions for which the world has to be looked at."""
 MISSING_SHOWN: Final = 10
 PROBLEMS_SHOWN: Final = 5
 
@@ -59,9 +61,13 @@ class LiveQuota:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything that one look at the world gave."""
+    """Everything that one look at the world gave.
+
+    `stale`: the newest policy became no document, so that sidecars keep the last good one.
+    """
 
     refused: Problem | None = None
+    stale: bool = False
     secrets: tuple[Problem, ...] = ()
     injection: Problem | None = None
     monitoring: Problem | None = None
@@ -101,7 +107,10 @@ def build(
         ],
         "pods": _pods(facts),
     }
-    if policy is not None:
+    if policy is None:
+        # Nothing was looked at: what was last seen stays.
+        made |= {key: previous[key] for key in ("pods", "document") if key in previous}
+    else:
         first = policy.providers[0]
         made["provider"] = f"{first.kind}/{first.model}"
     if facts.document_fingerprint is not None:
@@ -141,8 +150,14 @@ def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[_Con
 
 
 def _conditions(policy: EmbeddingPolicy | None, facts: Facts) -> list[_Condition]:
+    accepted = _from_problem(
+        "Accepted", facts.refused, "Accepted", "The policy can be carried out."
+    )
+    if policy is None:
+        message = "Not looked at, as the policy cannot be read."
+        return [accepted, *(_Condition(kind, "Unknown", "NotAccepted", message) for kind in _SEEN)]
     found = [
-        _from_problem("Accepted", facts.refused, "Accepted", "The policy can be carried out."),
+        accepted,
         _from_problems("SecretsSynced", facts.secrets),
         _in_force(facts),
         _from_problem(
@@ -189,6 +204,9 @@ def _from_problems(kind: str, problems: Sequence[Problem]) -> _Condition:
 
 def _in_force(facts: Facts) -> _Condition:
     force = facts.force
+    if facts.stale:
+        message = "The newest policy is not in force; sidecars keep the last one that was accepted."
+        return _Condition("ConfigInForce", "False", "NotAccepted", message)
     asked = force.in_force + len(force.behind) + force.unknown
     if asked == 0:
         return _Condition("ConfigInForce", "True", "NoPods", "No sidecar runs yet.")
@@ -222,8 +240,8 @@ def _covered(coverage: Coverage) -> _Condition:
     return _Condition("PodsCovered", "True", "AllCovered", message)
 
 
-def _exact(policy: EmbeddingPolicy | None, quota: LiveQuota | None) -> _Condition:
-    if policy is not None and not (policy.quota.redis or policy.cache.redis):
+def _exact(policy: EmbeddingPolicy, quota: LiveQuota | None) -> _Condition:
+    if not (policy.quota.redis or policy.cache.redis):
         message = "No Redis is named, so each pod counts alone and the limit is per pod."
         return _Condition("QuotaExact", "False", "NoSharedStore", message)
     if quota is None:

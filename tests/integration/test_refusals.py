@@ -121,3 +121,15 @@ def test_nothing_of_a_policy_that_has_gone_is_remembered(run, api_server, namesp
     api_server("delete", "embpol", "search", "-n", namespace)
     run("search")
     assert not run._reconciler._owned._applied
+
+
+def test_a_policy_that_is_not_accepted_is_not_said_to_be_in_force(run, api_server, namespace):
+    run("search")
+    other = {**POLICY["spec"]["providers"][0], "name": "other", "model": "another"}
+    apply(api_server, namespace, edited(providers=[*POLICY["spec"]["providers"], other]))
+    run("search")
+    found = run.condition("search", "ConfigInForce")
+    assert (found["status"], found["reason"]) == ("False", "NotAccepted")
+    apply(api_server, namespace, POLICY)
+    run("search")
+    assert run.condition("search", "ConfigInForce")["status"] == "True"

@@ -25,7 +25,7 @@ class Empty:
 
 
 def test_what_is_put_back_is_counted_and_a_policy_that_has_gone_is_forgotten():
-    drifted = []
+    drifted: list[str] = []
     objects = owned.Owned(writes=Empty(), drifted=drifted.append)
     objects.ensure(POLICY, DESIRED)
     assert drifted == []

@@ -140,6 +140,26 @@ def test_a_policy_that_cannot_be_read_has_a_status_too():
     assert verdict("Accepted", seen, policy=None) == ("False", "Invalid")
 
 
+def test_of_a_policy_that_cannot_be_read_nothing_is_said_that_was_not_seen():
+    before, seen = build(), status.Facts(refused=Problem("Invalid", "spec.quota: is missing"))
+    made = build(seen, policy=None, previous=before)
+    said = {entry["type"]: entry["status"] for entry in made["conditions"]}
+    assert said.pop("Ready") == "False"
+    assert said.pop("Accepted") == "False"
+    assert set(said.values()) == {"Unknown"}
+    assert {entry["type"] for entry in made["conditions"]} == {
+        entry["type"] for entry in before["conditions"]
+    }
+    for kept in ("pods", "document", "quota"):
+        assert made[kept] == before[kept]
+
+
+def test_a_policy_that_became_no_document_is_not_in_force_whatever_sidecars_obey():
+    refused = Problem("SpacesDiffer", "m")
+    assert verdict("ConfigInForce", facts(refused=refused, stale=True)) == ("False", "NotAccepted")
+    assert verdict("Ready", facts(refused=refused, stale=True)) == ("False", "SpacesDiffer")
+
+
 def test_every_problem_is_told_up_to_a_few():
     problems = tuple(Problem("KeyMissing", f"secret/shop has no key K{i}") for i in range(7))
     message = condition("SecretsSynced", facts(secrets=problems))["message"]

@@ -87,7 +87,8 @@ class Claim:
     """What a lease is to be: `floor`, and up to `want` more if at least `need` is left.
 
     `day` is the UTC day since 1970 that `floor`, `spent` and `seen` are of; where the store's day
-    is another, they count as nothing. `sequence` grows with every claim of a lease.
+    is another, they count as nothing, and a lease it has of an earlier day than `day` stays as it
+    is. `sequence` grows with every claim of a lease.
     """
 
     scope: str

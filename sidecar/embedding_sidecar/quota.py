@@ -18,6 +18,7 @@ from embedding_sidecar import errors
 from embedding_sidecar.leases import (
     DAY_SECONDS,
     GRANT_CALLS,
+    NO_DAY,
     NOTHING,
     Amounts,
     Claim,
@@ -99,6 +100,7 @@ class Quota:
         self._may_go_alone = store is None or not limits.deny_on_store_loss or self._limits.open
         self._ledger = Ledger(scope=scope, lease=secrets.token_hex(8), limits=self._limits)
         self._lock = asyncio.Lock()
+        self._told_day = NO_DAY
         self._away_until = float("-inf")
         self._away = False
         self._durability = "the store has not answered yet"
@@ -122,13 +124,14 @@ class Quota:
             return await self._reserve_of_store(amounts)
 
     async def _reserve_of_store(self, amounts: Amounts) -> Reservation:
-        # More than once where midnight came between.
+        # More than once where midnight came between, or where the store was asked of another day.
         while not self._ledger.has(amounts, now=(now := self._clock())):
             ahead = 1 if self._closed else GRANT_CALLS
-            count = await self._ask(self._ledger.claim(amounts, ahead=ahead, now=now))
+            claim = self._ledger.claim(amounts, ahead=ahead, now=now)
+            count = await self._ask(claim)
             if count is None:
                 return self._reserve_alone(amounts)
-            if count.short:
+            if count.short and claim.day <= count.day:
                 raise self._exhausted(count.short)
         self._watch()
         return self._ledger.spend(amounts)
@@ -209,9 +212,11 @@ class Quota:
         except errors.StoreAway as cause:
             self._missed(str(cause))
             return None
-        if count.day < self._ledger.day:
+        # A day this machine's clock went on to by itself binds nobody who was told no day yet.
+        if count.day < self._ledger.day and count.day <= self._told_day:
             self._missed("its clock went back to a day that is over")
             return None
+        self._told_day = count.day
         if self._away:
             _log.info("quota: the store answers again")
         self._away = False

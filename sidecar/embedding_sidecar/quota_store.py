@@ -71,8 +71,9 @@ local function reply(held, short)
           incarnation, revision, tonumber(forgot)}
 end
 
--- Sent twice, or overtaken by a later one: nothing changes.
-if sequence <= old[1] then
+-- Sent twice, or overtaken by a later one: nothing changes. Nor where the holder is in a later day
+-- already, because this clock went back: it has forgotten what it spent of today.
+if sequence <= old[1] or (their_day > day and old[1] >= 0) then
   local held = {old[2], old[3]}
   return reply(held, short_of({held[1] - floor[1], held[2] - floor[2]}))
 end

@@ -1,11 +1,14 @@
 """Several sidecars over one real Redis: what they share, and what they do without it."""
 
+import asyncio
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from embedding_contract import names
+from embedding_sidecar import leases, quota_store, redis_cache
 from tests.parts import sidecar
 
 pytestmark = pytest.mark.integration
@@ -103,3 +106,26 @@ def test_without_redis_hits_go_on_and_calls_only_while_granted(one, redis, stand
     redis.start()
     sidecar.wait_until(lambda: one.embed("after").is_success)
     assert one.page(names.PATH_QUOTA)["current_count"] == len(stand_in.calls)
+
+
+def test_who_is_in_a_later_day_than_the_store_gives_nothing_of_its_day_back(redis):
+    """The store's clock went back over midnight; other pods count on what was spent that day."""
+    ten = leases.Amounts(10, 0)
+
+    async def counts():
+        async with redis_cache.connect(redis.url) as client:
+            store = quota_store.RedisStore(client)
+            claim = leases.Claim(
+                scope="team/policy",
+                lease="one",
+                sequence=1,
+                day=leases.NO_DAY,
+                limits=leases.Limits(20, None),
+            )
+            first = await store.claim(replace(claim, need=ten, want=ten))
+            later = replace(claim, day=first.day + 1)
+            reported = await store.claim(replace(later, sequence=2))
+            asked = await store.claim(replace(later, sequence=3, need=ten, want=ten))
+            return first, reported, asked
+
+    assert [count.counted for count in asyncio.run(counts())] == [ten, ten, ten]

@@ -352,6 +352,19 @@ def test_a_store_that_is_back_is_used_again(day, caplog):
     assert "answers again" in caplog.text
 
 
+def test_a_pod_whose_clock_runs_ahead_obeys_the_store_when_it_comes_back(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=20)
+        day.store.clock = lambda: day.clock() - HALF_A_DAY
+        day.clock.wall += HALF_A_DAY
+        day.cut()
+        await sidecar.state()
+        day.mend()
+        return await spend(sidecar, 30)
+
+    assert run(scenario()) == 20
+
+
 def test_an_away_store_is_not_asked_by_every_request(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=20)

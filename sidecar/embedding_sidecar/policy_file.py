@@ -70,11 +70,11 @@ class Follower:
             if signature == self._document_signature:
                 return False
             text = self._path.read_bytes()
+            if _signature([self._path]) != signature:
+                return False  # swapped while it was read: the next poll sees the new one
         except OSError:
             # A vanished file changes nothing: what is in force stays.
             return False
-        if _signature([self._path]) != signature:
-            return False  # swapped while it was read: the next poll sees the new one
         try:
             parsed = document.parse(text)
             self._check(parsed)
@@ -115,14 +115,17 @@ class Follower:
 def load(
     parsed: document.PolicyDocument, document_fingerprint: str, secrets: Mapping[str, bytes]
 ) -> Loaded:
-    """Document and secrets as one value; secrets are text, white space at their end removed."""
+    """Document and secrets as one value; secrets are text, white space around them removed.
+
+    Without an API token there is no key for the secrets' fingerprint, and so none is told.
+    """
     token = secrets.get(names.SECRET_API_TOKEN, b"")
     values = {name: _text(value) for name, value in secrets.items()}
     return Loaded(
         document=parsed,
         document_fingerprint=document_fingerprint,
         secrets=MappingProxyType(values),
-        secrets_fingerprint=fingerprint.of_secrets(secrets, token=token),
+        secrets_fingerprint=fingerprint.of_secrets(secrets, token=token) if token else "",
     )
 
 

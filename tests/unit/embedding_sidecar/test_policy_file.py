@@ -76,9 +76,9 @@ def test_a_swapped_link_is_seen(follower, volumes):
 def test_a_rotated_key_is_seen(follower, volumes):
     policy, secrets = volumes
     policy.write(document_json=text())
-    secrets.write(key=b"one")
+    secrets.write(key=b"one", **{"api-token": b"t"})
     before = follower.poll()
-    secrets.write(key=b"two")
+    secrets.write(key=b"two", **{"api-token": b"t"})
     after = follower.poll()
     assert after.secrets == {"key": "two"}
     assert after.secrets_fingerprint != before.secrets_fingerprint
@@ -122,3 +122,28 @@ def test_secret_values_are_not_shown(follower, volumes):
     policy.write(document_json=text())
     secrets.write(key=b"sk-very-secret")
     assert "sk-very-secret" not in repr(follower.poll())
+
+
+def test_a_document_that_vanishes_while_it_is_read_changes_nothing(volumes):
+    policy, secrets = volumes
+    policy.write(document_json=text())
+
+    class Vanishing(type(policy.directory)):
+        def read_bytes(self):
+            content = super().read_bytes()
+            self.unlink()
+            return content
+
+    path = Vanishing(policy.directory / "document.json")
+    follower = policy_file.Follower(path=path, secrets=secrets.directory)
+    assert follower.poll() is None
+    assert follower.poll() is None
+
+
+def test_without_a_token_no_fingerprint_lets_secrets_be_guessed(follower, volumes):
+    policy, secrets = volumes
+    policy.write(document_json=text())
+    secrets.write(key=b"guessable")
+    assert follower.poll().secrets_fingerprint == ""
+    secrets.write(key=b"guessable", **{"api-token": b"random"})
+    assert follower.poll().secrets_fingerprint

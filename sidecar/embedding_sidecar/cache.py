@@ -8,6 +8,7 @@ hash stand whose entries they are and their generation; see `generations`.
 
 import hashlib
 import struct
+import sys
 import time
 import zlib
 from collections import OrderedDict
@@ -71,7 +72,9 @@ def decode(raw: bytes) -> Entry | None:
     space_at = model_at + model_bytes
     vector_at = space_at + space_bytes
     try:
-        model, space = raw[model_at:space_at].decode(), raw[space_at:vector_at].decode()
+        # Shared by all entries of a model, or each would hold its own: see _OVERHEAD_BYTES.
+        model = sys.intern(raw[model_at:space_at].decode())
+        space = sys.intern(raw[space_at:vector_at].decode())
     except UnicodeDecodeError:
         return None
     return Entry(model=model, space=space, vector=raw[vector_at:], tokens=tokens, made_at=made_at)

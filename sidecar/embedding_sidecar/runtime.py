@@ -8,7 +8,7 @@ closed after the requests that still hold it have had their time.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 import redis.asyncio
@@ -67,9 +67,12 @@ def check(policy: document.PolicyDocument) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Made(Generic[T]):
-    """A part, and on what terms it was made: on equal terms it is taken over."""
+    """A part, and on what terms it was made: on equal terms it is taken over.
 
-    terms: Hashable
+    Terms may hold a URL with a password.
+    """
+
+    terms: Hashable = field(repr=False)
     part: T
     close: Callable[[], Awaitable[None]]
 

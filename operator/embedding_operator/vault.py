@@ -83,6 +83,7 @@ class Tokens(Protocol):
 class _Session:
     client: hvac.Client = field(repr=False)
     renew_at: float
+    since: float = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,11 @@ class Vault:
             try:
                 answer = self._read(identity, mount=mount, path=path)
             except hvac.exceptions.Forbidden:
-                # The token may have expired or been revoked: sign in once more.
+                # The token may have expired or been revoked: sign in once more. Not for each path
+                # that is forbidden, as Vault keeps every login until its lease ends.
+                session = self._sessions.get(identity)
+                if session is None or self._is_new(session):
+                    raise
                 self._sessions.pop(identity, None)
                 answer = self._read(identity, mount=mount, path=path)
         except _NoAccountError:
@@ -199,7 +204,8 @@ class Vault:
             except OSError as error:
                 raise errors.Denied(f"token file: {error.strerror}") from None
             # The file may be rotated under us: read it again at the next poll.
-            return _Session(client, self._clock() + settings.poll_seconds)
+            now = self._clock()
+            return _Session(client, since=now, renew_at=now + settings.poll_seconds)
         if identity.role is None:
             raise errors.Denied("spec.vault.role is not set, and Vault is asked by Kubernetes auth")
         jwt = self._tokens.service_account_token(
@@ -216,7 +222,11 @@ class Vault:
             )
         )
         lease_seconds = float(answer["auth"]["lease_duration"])
-        return _Session(client, self._clock() + lease_seconds * 2 / 3)
+        now = self._clock()
+        return _Session(client, since=now, renew_at=now + lease_seconds * 2 / 3)
+
+    def _is_new(self, session: _Session) -> bool:
+        return self._clock() - session.since < self._settings.poll_seconds
 
     def _exclusive(self, what: object) -> threading.Lock:
         """One lock for each identity and each path: equal questions are asked once."""

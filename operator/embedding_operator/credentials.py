@@ -10,6 +10,7 @@ from embedding_operator import cluster, errors, policy
 from embedding_operator.render import secrets
 from embedding_operator.vault import Identity, Values
 
+KEYS_SHOWN: Final = 5
 _DATA_KEY: Final = re.compile(r"(?=.{1,253}$)\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*")
 """What the API server takes as a key of a Secret (IsConfigMapKey of k8s.io/apimachinery)."""
 
@@ -69,7 +70,9 @@ class Credentials:
         """What one entry of `spec.secrets` is made of."""
         found = self._read(wanted, mount=entry.mount, path=entry.path)
         if isinstance(found, errors.Problem):
-            return Found(values={}, problems=(found,))
+            named = ", ".join(list(entry.keys or ("all keys",))[:KEYS_SHOWN])
+            told = errors.Problem(found.reason, f"{entry.name}: {found.message} ({named})")
+            return Found(values={}, problems=(told,))
         where = f"{entry.mount}/{entry.path}"
         keys = {key: key for key in found} if not entry.keys else entry.keys
         missing = tuple(
@@ -98,7 +101,7 @@ class Credentials:
             return self._from_secret(wanted, reference)
         found = self._read(wanted, mount=reference.mount, path=reference.path)
         if isinstance(found, errors.Problem):
-            return found
+            return errors.Problem(found.reason, f"{found.message} ({reference.key})")
         if reference.key not in found:
             where = f"{reference.mount}/{reference.path}"
             return errors.Problem("KeyMissing", f"there is no key {reference.key} at {where}")
@@ -109,7 +112,9 @@ class Credentials:
     ) -> bytes | errors.Problem:
         found = self._objects.get(cluster.SECRET, wanted.namespace, reference.name)
         if found is None:
-            return errors.Problem("SecretMissing", f"there is no Secret {reference.name}")
+            return errors.Problem(
+                "SecretMissing", f"there is no Secret {reference.name} ({reference.key})"
+            )
         values = secrets.decode(found)
         if reference.key not in values:
             return errors.Problem(

@@ -224,7 +224,7 @@ class Reconciler:
             for kind in (cluster.PROMETHEUS_RULE, cluster.POD_MONITOR)
             if not self._objects.serves(kind)
         ]
-        if absent:
+        if absent and wanted.alerts_enabled:
             message = f"The API server does not know {' and '.join(absent)}: they are left out."
             return errors.Problem("CRDsAbsent", message)
         for desired in (monitoring.prometheus_rule(wanted), monitoring.pod_monitor(wanted)):

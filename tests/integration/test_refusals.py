@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from embedding_contract import names
-from embedding_operator import cluster
+from embedding_operator import cluster, errors
 from embedding_operator.render import secrets
 from tests.parts import kubectl, reconciling
 
@@ -29,6 +29,19 @@ POLICY: dict[str, Any] = {
         "secrets": [{"name": "database", "vault": {"mount": "secret", "path": "shop/database"}}],
     },
 }
+
+
+class Unmonitored:
+    """An API server without the Prometheus operator's kinds."""
+
+    def __init__(self, real):
+        self._real = real
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+    def serves(self, kind):
+        return kind not in {cluster.PROMETHEUS_RULE, cluster.POD_MONITOR}
 
 
 @pytest.fixture
@@ -133,3 +146,27 @@ def test_a_policy_that_is_not_accepted_is_not_said_to_be_in_force(run, api_serve
     apply(api_server, namespace, POLICY)
     run("search")
     assert run.condition("search", "ConfigInForce")["status"] == "True"
+
+
+def test_a_path_that_cannot_be_read_is_told_with_the_keys_it_was_to_give(
+    run, api_server, namespace
+):
+    sealed = errors.Problem("VaultSealed", "Vault is sealed; secret/shop/database")
+    run.store.paths = {"secret/shop/database": sealed}
+    reference = {"mount": "secret", "path": "shop/openai", "key": "API_KEY"}
+    provider = {"name": "openai", "type": "OpenAI", "model": "m", "apiKey": {"vault": reference}}
+    entry = {**POLICY["spec"]["secrets"][0], "keys": [{"key": "password"}]}
+    apply(api_server, namespace, edited(providers=[provider], secrets=[entry]))
+    run("search")
+    message = run.condition("search", "SecretsSynced")["message"]
+    for named in ("secret/shop/openai", "API_KEY", "secret/shop/database", "password"):
+        assert named in message
+
+
+def test_who_wants_no_monitoring_does_not_miss_its_kinds(run, api_server, namespace):
+    run.restart(Unmonitored(run.objects))
+    run("search")
+    assert run.condition("search", "MonitoringApplied")["reason"] == "CRDsAbsent"
+    apply(api_server, namespace, edited(alerts={"enabled": False}))
+    run("search")
+    assert run.condition("search", "MonitoringApplied")["status"] == "True"

@@ -47,7 +47,7 @@ class Release:
         chart = str(ROOT / "charts" / NAME)
         where = ("-n", SYSTEM_NAMESPACE, "--create-namespace", "-f", "-")
         self._helm("upgrade", "--install", NAME, chart, *where, stdin=json.dumps(values))
-        self.kubectl("wait", "--for=condition=Established", f"crd/{DEFINITION}", "--timeout=30s")
+        self.kubectl.wait_until_served(ROOT / "crds" / "embeddingpolicies.yaml")
 
     def rollback(self):
         self._helm("rollback", NAME, "-n", SYSTEM_NAMESPACE)

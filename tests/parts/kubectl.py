@@ -44,6 +44,10 @@ class Kubectl:
     def define(self, file: Path) -> None:
         """Apply a CustomResourceDefinition, and wait until its kind is served."""
         self("apply", "--server-side", "-f", str(file))
+        self.wait_until_served(file)
+
+    def wait_until_served(self, file: Path) -> None:
+        """Until the kind of a CustomResourceDefinition is served."""
         deadline = time.monotonic() + DEFINED_SECONDS
         # Not `kubectl wait`, which fails while the object has no conditions at all.
         while not self._established(file):

@@ -80,7 +80,7 @@ def test_a_rotated_key_is_seen(follower, volumes):
     before = follower.poll()
     secrets.write(key=b"two", **{"api-token": b"t"})
     after = follower.poll()
-    assert after.secrets == {"key": "two"}
+    assert after.secrets == {"key": "two", "api-token": "t"}
     assert after.secrets_fingerprint != before.secrets_fingerprint
     assert after.document_fingerprint == before.document_fingerprint
 

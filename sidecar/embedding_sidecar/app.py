@@ -126,7 +126,7 @@ class Application:
         """DELETE cache, whole or `?model=NAME`."""
         query = parse_qs(request.url.query, keep_blank_values=True)
         unknown = sorted(query.keys() - {"model"})
-        if unknown or await request.body():
+        if unknown or await _body(request):
             raise errors.Rejected(
                 "Only the whole cache or one model (?model=NAME) can be cleared.",
                 param=unknown[0] if unknown else None,

@@ -12,8 +12,8 @@ from embedding_sidecar import __main__, policy_file, runtime
 class Failing:
     """A source whose first look finds a policy, and whose second one fails."""
 
-    missing = None
-    rejected = None
+    missing: str | None = None
+    rejected: str | None = None
 
     def __init__(self):
         self._looks = 0

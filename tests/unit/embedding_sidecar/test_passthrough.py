@@ -22,7 +22,7 @@ class Upstream:
 
 
 async def nothing():
-    for chunk in ():
+    for chunk in list[bytes]():
         yield chunk
 
 

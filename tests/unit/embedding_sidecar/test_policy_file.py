@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import PosixPath
 
 import pytest
 
@@ -128,7 +129,7 @@ def test_a_document_that_vanishes_while_it_is_read_changes_nothing(volumes):
     policy, secrets = volumes
     policy.write(document_json=text())
 
-    class Vanishing(type(policy.directory)):
+    class Vanishing(PosixPath):
         def read_bytes(self):
             content = super().read_bytes()
             self.unlink()

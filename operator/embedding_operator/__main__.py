@@ -148,6 +148,9 @@ def _resync(
         except errors.OperatorError as error:
             _LOG.warning("resync: %s", error)
             continue
+        except Exception:  # noqa: BLE001 - nothing else finds the pods that were missed
+            _LOG.exception("resync failed")
+            continue
         for number, policy in enumerate(policies):
             metadata = policy["metadata"]
             # Spread over the period, so that the API server sees a stream and not a wave.

@@ -109,6 +109,9 @@ class Trust:
                 self.check()
             except (errors.OperatorError, OSError) as error:  # OSError: no room for the file
                 said = str(error)
+            except Exception as error:  # noqa: BLE001 - no bug may end the one who keeps it
+                _LOG.exception("checking the webhook's certificate failed")
+                said = type(error).__name__
             if said and said != told:
                 _LOG.warning("the API server may not trust the webhook: %s", said)
             told = said

@@ -164,7 +164,9 @@ class Vault:
         except errors.OperatorError as error:
             return errors.Problem("TokenRefused", f"{where}: {error}")
         self._observe("ok")
-        data = answer["data"]
+        data = answer.get("data")
+        if not isinstance(data, dict) or not {"data", "metadata"} <= data.keys():
+            return errors.Problem("VaultFailing", f"{where} is not on a KV version 2 mount")
         if data["data"] is None:
             state = "destroyed" if data["metadata"]["destroyed"] else "deleted"
             return errors.Problem("PathMissing", f"the newest version at {where} is {state}")

@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = _source(options)
         ports = settings.ports(os.environ)
         listening = (
-            server.listen(server.API_HOST, ports.api),
-            server.listen(server.ADMIN_HOST, ports.admin),
+            server.listen_on_loopback(ports.api),
+            server.listen_on_all(ports.admin),
         )
     except (settings.InvalidSetting, server.PortTaken) as error:
         sys.stderr.write(f"embedding-sidecar: {error}\n")

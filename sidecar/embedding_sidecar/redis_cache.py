@@ -99,7 +99,11 @@ class RedisCache:
             self._management_budget_seconds, lambda: self._client.hgetall(self._generations_key)
         )
         values = cast("dict[bytes, bytes]", found)
-        return {name.decode(): value.decode() for name, value in values.items()}
+        # What is no text is nobody's generation; it must not end the sidecar either.
+        return {
+            name.decode(errors="replace"): value.decode(errors="replace")
+            for name, value in values.items()
+        }
 
     async def set_generation(self, name: str, value: str, *, only_if_missing: bool) -> None:
         """Set one generation of the scope.

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import Iterator
 from typing import Final
@@ -10,7 +11,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 API_HOST: Final = "127.0.0.1"
-ADMIN_HOST: Final = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus come to the pod's address
+_ALL_V4: Final = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus come to the pod's address
+_ALL: Final = "::"
+_NO_IPV6: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 GRACE_SECONDS: Final = 10
 _BACKLOG: Final = 2048
 
@@ -19,21 +22,37 @@ class PortTaken(OSError):  # noqa: N818 - as the other errors
     """A port that cannot be listened on; the text names it."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
+def listen_on_loopback(port: int) -> socket.socket:
+    """A socket that only this pod reaches.
 
     Raises:
-        PortTaken: somebody else listens there, or the address is not ours.
+        PortTaken: somebody else listens there.
     """
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
-        listening.listen(_BACKLOG)
+        return socket.create_server((API_HOST, port), backlog=_BACKLOG)
     except OSError as error:
-        listening.close()
-        raise PortTaken(f"port {port} on {host} cannot be listened on: {error.strerror}") from None
-    return listening
+        raise PortTaken(
+            f"port {port} on {API_HOST} cannot be listened on: {error.strerror}"
+        ) from None
+
+
+def listen_on_all(port: int) -> socket.socket:
+    """A socket on every address of the pod, whichever family those are of.
+
+    Raises:
+        PortTaken: somebody else listens there.
+    """
+    try:
+        try:
+            return socket.create_server(
+                (_ALL, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
+            )
+        except (OSError, ValueError) as error:  # ValueError: the kernel has no dual stack
+            if isinstance(error, OSError) and error.errno not in _NO_IPV6:
+                raise
+            return socket.create_server((_ALL_V4, port), backlog=_BACKLOG)
+    except OSError as error:
+        raise PortTaken(f"port {port} cannot be listened on: {error.strerror}") from None
 
 
 class Server(uvicorn.Server):

@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--bytes", type=int, required=True)
     given = parser.parse_args()
-    listening = server.listen(server.API_HOST, given.port)
+    listening = server.listen_on_loopback(given.port)
     serving = server.Server(application(b"x" * given.bytes))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serving.serve(sockets=[listening]))

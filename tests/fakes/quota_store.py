@@ -47,7 +47,8 @@ class FakeStore:
             claim = replace(claim, floor=NOTHING, spent=NOTHING, seen=Seen())
         day = self.days.setdefault((claim.scope, int(number)), Day())
         lease = day.leases.setdefault(claim.lease, Lease())
-        if claim.sequence <= lease.sequence:
+        stale = claim.sequence <= lease.sequence
+        if stale or (claim.day > number and lease.sequence >= 0):
             short = _short(lease.held - claim.floor, claim.need)
         else:
             short = self._obey(day, lease, claim)

@@ -79,6 +79,23 @@ def test_an_identity_that_cannot_be_had_is_a_problem(answer, reason, said):
     assert WHERE in problem.message
 
 
+@pytest.mark.parametrize("answer", [{}, {"data": None}, {"data": {"key": "value"}}])
+def test_a_mount_of_another_kind_is_a_problem_and_no_crash(answer):
+    class OtherKind(vault.Vault):
+        def _read(self, *_, **__):
+            return answer
+
+    adapter = OtherKind(
+        settings=vault.Settings(address="http://127.0.0.1:9"),
+        rules=guard.parse([{"namespace": "shop", "mount": "secret", "path": "*"}]),
+        tokens=Tokens(None),
+    )
+    identity = vault.Identity("shop", "embedding-vault", "reader")
+    problem = adapter.read(identity, mount="secret", path="shop/keys")
+    assert isinstance(problem, errors.Problem)
+    assert "KV version 2" in problem.message
+
+
 def test_what_was_read_and_who_signed_in_are_masked():
     client = hvac.Client(url="http://127.0.0.1:9", token=SENTINEL)
     for held in (vault._Known(0.0, {"KEY": SENTINEL.encode()}), vault._Session(client, 0.0)):

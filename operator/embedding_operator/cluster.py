@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 import kubernetes
@@ -69,7 +70,7 @@ class Cluster:
     def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """An object; None where there is none."""
         status, body = self._call("GET", kind.path(namespace, name))
-        return None if status == 404 else body  # noqa: PLR2004 - HTTP's own word
+        return None if status == HTTPStatus.NOT_FOUND else body
 
     def find(self, kind: Kind, namespace: str | None = None, *, selector: str = "") -> list[Object]:
         """All objects of a kind, of one namespace or of all, in pages."""
@@ -126,14 +127,14 @@ class Cluster:
             "spec": {"audiences": [audience], "expirationSeconds": seconds},
         }
         status, answer = self._call("POST", SERVICE_ACCOUNT.path(namespace, name, "token"), body)
-        return None if status == 404 else str(answer["status"]["token"])  # noqa: PLR2004
+        return None if status == HTTPStatus.NOT_FOUND else str(answer["status"]["token"])
 
     def serves(self, kind: Kind) -> bool:
         """Whether the API server knows a kind; asked again every 30 s."""
         asked, known = self._served.get(kind, (float("-inf"), False))
         if time.monotonic() - asked > DISCOVERY_SECONDS:
             status, body = self._call("GET", f"/{kind.group}")
-            resources = body.get("resources", []) if status == 200 else []  # noqa: PLR2004
+            resources = body.get("resources", []) if status == HTTPStatus.OK else []
             known = any(resource["name"] == kind.plural for resource in resources)
             self._served[kind] = (time.monotonic(), known)
         return known
@@ -162,7 +163,7 @@ class Cluster:
     @staticmethod
     def _found(answer: tuple[int, Object], what: str) -> Object:
         status, body = answer
-        if status == 404:  # noqa: PLR2004 - HTTP's own word
+        if status == HTTPStatus.NOT_FOUND:
             raise errors.Unavailable(f"{what}: not found", reason="NotFound")
         return body
 
@@ -192,10 +193,10 @@ class Cluster:
             raise errors.Unavailable(
                 f"the API server does not answer ({type(error).__name__})", reason="APIServerAway"
             ) from error
-        if 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's own classes
+        if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
             return response.status, json.loads(raw)
-        if response.status == 404:  # noqa: PLR2004 - likewise
-            return 404, {}
+        if response.status == HTTPStatus.NOT_FOUND:
+            return response.status, {}
         raise _error(response.status, raw, response.headers, f"{method} {path}")
 
 
@@ -230,9 +231,9 @@ def _error(
     # A refusal of a Secret may quote its content; its reason does not.
     told = answer.get("reason", "") if "/secrets" in request else answer.get("message", "")
     message = f"{request}: {status} {told}".strip()
-    if status == 409:  # noqa: PLR2004 - HTTP's own words, here and below
+    if status == HTTPStatus.CONFLICT:
         return errors.Unavailable(message, reason="Conflict")
-    if status == 429 or status >= 500:  # noqa: PLR2004
+    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         after = headers.get("Retry-After", "")
         seconds = float(after) if after.isdecimal() else None
         return errors.Unavailable(message, reason="APIServerBusy", retry_after_seconds=seconds)

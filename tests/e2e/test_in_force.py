@@ -49,7 +49,7 @@ def test_a_changed_policy_is_in_force_in_a_running_pod(shop):
 def test_a_changed_owned_secret_is_in_force_in_a_running_pod(shop):
     before = restarts_and_age(shop)
     key = f"primary-key-{uuid.uuid4()}"
-    shop.parts.accept_keys("primary", "primary-key-1", key)
+    shop.parts.accept_keys("primary", *shop.parts.keys("primary"), key)
     shop.parts.write_keys(PRIMARY_KEY=key, BACKUP_KEY="backup-key-1")
     shop.wait_for_secret("provider-primary", key)
 

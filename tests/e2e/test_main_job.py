@@ -58,7 +58,7 @@ def test_a_new_text_is_answered_by_the_backup_while_the_primary_is_stopped(shop)
 
 
 def test_streamed_chat_passes_through_with_the_applications_own_key(shop):
-    shop.parts.accept_keys("primary", "primary-key-1", "the-applications-own")
+    shop.parts.accept_keys("primary", *shop.parts.keys("primary"), "the-applications-own")
     assert (
         shop.ask("chat", "the-applications-own").strip() == "A vector is a direction with a length."
     )

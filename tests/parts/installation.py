@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 import cluster
 from cluster import images
 from embedding_contract import names
@@ -183,6 +185,20 @@ class Installation:
         if not found:
             raise AssertionError(f"the audit log names no user {user_prefix}*")
         return found
+
+
+def application_pod(
+    name: str, *, namespace: str = "shop", labels: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """A bare pod of the example's application."""
+    text = (EXAMPLES / "application.yaml").read_text(encoding="utf-8")
+    spec = yaml.safe_load(text)["spec"]["template"]["spec"]
+    metadata = {
+        "name": name,
+        "namespace": namespace,
+        "labels": labels or {"embeddings": "search", "app": name},
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
 def remove(folder: Path) -> None:

@@ -305,6 +305,11 @@ def test_objects_that_lost_their_policy_are_taken_up_by_the_next_of_its_name(run
     run("search")
     token = held(run, "embedding-search")["api-token"]
     user("delete", "embpol", "search", "-n", namespace, "--cascade=orphan")
+    # The garbage collector orphans what it knows; kinds that are new to it, up to 30 s later.
+    deadline = time.monotonic() + 90
+    while any(it["metadata"].get("ownerReferences") for it in run.owned("search").values()):
+        assert time.monotonic() < deadline, "the garbage collector left an owner that has gone"
+        time.sleep(0.2)
     apply(user, namespace, POLICY)
     run("search")
     assert run.condition("search", "Ready")["status"] == "True"

@@ -4,6 +4,7 @@ import argparse
 import os
 import shutil
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from cluster import artifacts, base_images, images, lifecycle, records
@@ -74,9 +75,15 @@ def _add_name(parser: argparse._ActionsContainer) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> None:
-    artifacts.all_ready(artifacts.BY_FORM[arguments.form])
-    if arguments.form == "node":
-        base_images.ready()
+    # Side by side: one waits for packages and disks while the other compiles.
+    with ThreadPoolExecutor() as threads:
+        under_way: list[Future[object]] = [
+            threads.submit(artifacts.all_ready, artifacts.BY_FORM[arguments.form])
+        ]
+        if arguments.form == "node":
+            under_way.append(threads.submit(base_images.ready))
+    for one in under_way:
+        one.result()
 
 
 def _up(arguments: argparse.Namespace) -> None:

@@ -16,7 +16,16 @@ from pathlib import Path
 import uvloop
 
 from embedding_contract import document, fingerprint, names
-from embedding_sidecar import in_force, logs, policy_file, redis_cache, runtime, server, settings
+from embedding_sidecar import (
+    in_force,
+    logs,
+    policy_file,
+    redis_cache,
+    runtime,
+    server,
+    service,
+    settings,
+)
 from embedding_sidecar.app import Application
 from embedding_sidecar.metrics import Metrics
 
@@ -30,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         source = _source(options)
         ports = settings.ports(os.environ)
+        timing = settings.timing(os.environ)
         listening = (
             server.listen_on_loopback(ports.api),
             server.listen_on_all(ports.admin),
@@ -38,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"embedding-sidecar: {error}\n")
         return CANNOT_START
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(source, listening))
+        runner.run(_run(source, listening, timing=timing))
     return 0
 
 
@@ -86,12 +96,14 @@ def _source(options: argparse.Namespace) -> in_force.Source:
     )
 
 
-async def _run(source: in_force.Source, listening: Sequence[socket.socket]) -> None:
+async def _run(
+    source: in_force.Source, listening: Sequence[socket.socket], *, timing: service.Timing
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     metrics = Metrics()
-    workshop = runtime.Workshop(metrics=metrics)
+    workshop = runtime.Workshop(metrics=metrics, timing=timing)
     current = in_force.InForce(source=source, workshop=workshop)
     await current.look()
     application = Application(current=current, metrics=metrics)

@@ -1,15 +1,12 @@
 """One call to a provider: within the quota, and seen by metrics whatever becomes of it."""
 
 from collections.abc import Callable
-from itertools import accumulate, pairwise
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from embedding_sidecar import errors, failover, provider, providers
+from embedding_sidecar import batches, errors, failover, provider, providers
 
 _OK: Final = 200
-_TOKENS_AROUND_ITEM: Final = 8
-_TOKENS_OF_PROMPT: Final = 64
-"""Voyage puts a prompt of at most 57 characters before a text whose input_type is given."""
 
 
 class Quota(Protocol):
@@ -49,6 +46,13 @@ class Observer(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Sent:
+    """The calls that were sent, each as when it began and when it ended; None: not yet."""
+
+    spans: list[tuple[float, float | None]] = field(default_factory=list)
+
+
 class Caller:
     """Sends requests to providers, each within the quota."""
 
@@ -66,9 +70,15 @@ class Caller:
         self._clock = clock
 
     async def call(
-        self, choice: failover.Choice, ask: provider.Ask, *, api_key: str | None
+        self,
+        choice: failover.Choice,
+        ask: provider.Ask,
+        *,
+        api_key: str | None,
+        within_seconds: float,
+        sent: Sent,
     ) -> provider.Vectors:
-        """The vectors of `ask`, a part of the choice's own request.
+        """The vectors of `ask`, a part of the choice's own request; the call is added to `sent`.
 
         Raises:
             errors.ProviderFailed: there are none.
@@ -76,74 +86,49 @@ class Caller:
             errors.QuotaExhausted: the day is used up.
             errors.Unavailable: nobody can tell whether it is.
         """
-        bound = sum(most_tokens(ask))
+        bound = sum(batches.most_tokens(ask))
         reservation = await self._quota.reserve(tokens=bound)
         # Until we know better, a call that is cut short by anything has been billed.
         billed, tokens = True, bound
+        started = self._clock()
+        outcome = "cancelled"
+        sent.spans.append((started, None))
+        span = len(sent.spans) - 1
         try:
-            vectors = await self._observed(choice, ask, api_key)
-            tokens = vectors.tokens
+            vectors = await self._send(choice, ask, api_key, within_seconds)
+            outcome, tokens = "ok", vectors.tokens
         except (errors.ProviderFailed, errors.Rejected) as failure:
-            billed = isinstance(failure, errors.ProviderFailed) and failure.billed
+            if isinstance(failure, errors.ProviderFailed):
+                outcome, billed = failure.reason, failure.billed
+            else:
+                outcome, billed = "rejected", False
             tokens = bound if billed else 0
             raise
         finally:
-            await self._quota.settle(reservation, billed=billed, tokens=tokens)
-        self._observe.tokens(provider=label(choice), model=ask.model, tokens=tokens)
-        return vectors
-
-    async def _observed(
-        self, choice: failover.Choice, ask: provider.Ask, api_key: str | None
-    ) -> provider.Vectors:
-        started = self._clock()
-        outcome = "cancelled"
-        try:
-            vectors = await self._send(choice, ask, api_key)
-            outcome = "ok"
-        except errors.ProviderFailed as failure:
-            outcome = failure.reason
-            raise
-        except errors.Rejected:
-            outcome = "rejected"
-            raise
-        finally:
+            ended = self._clock()
+            sent.spans[span] = (started, ended)
             self._observe.call(
-                provider=label(choice),
+                provider=failover.label(choice),
                 model=ask.model,
                 outcome=outcome,
-                seconds=self._clock() - started,
+                seconds=ended - started,
             )
+            await self._quota.settle(reservation, billed=billed, tokens=tokens)
+        self._observe.tokens(provider=failover.label(choice), model=ask.model, tokens=tokens)
         return vectors
 
     async def _send(
-        self, choice: failover.Choice, ask: provider.Ask, api_key: str | None
+        self,
+        choice: failover.Choice,
+        ask: provider.Ask,
+        api_key: str | None,
+        within_seconds: float,
     ) -> provider.Vectors:
         translation = providers.PROVIDERS[choice.provider.kind]
         answer = await self._upstream.send(
-            translation.request(ask, base_url=choice.provider.base_url, api_key=api_key)
+            translation.request(ask, base_url=choice.provider.base_url, api_key=api_key),
+            within_seconds=within_seconds,
         )
         if answer.status != _OK:
             raise translation.failure(answer)
         return translation.vectors(ask, answer)
-
-
-def label(choice: failover.Choice) -> str:
-    """What metrics call a provider: the lower-case word for its type."""
-    return choice.provider.kind.lower()
-
-
-def most_tokens(ask: provider.Ask) -> list[int]:
-    """For each item the tokens it has at most: no tokenizer makes more of a text than its bytes."""
-    prompt = 0 if ask.input_type is None else _TOKENS_OF_PROMPT
-    return [
-        len(item.encode()) + _TOKENS_AROUND_ITEM + prompt if isinstance(item, str) else len(item)
-        for item in ask.items
-    ]
-
-
-def shares(tokens: int, ask: provider.Ask) -> list[int]:
-    """What was billed, split among the items by their size: whole numbers whose sum it is."""
-    sizes = most_tokens(ask)
-    whole = sum(sizes)
-    marks = [tokens * size // whole for size in accumulate(sizes)]
-    return [mark - before for before, mark in pairwise([0, *marks])]

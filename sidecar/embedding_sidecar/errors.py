@@ -6,9 +6,12 @@
     │   ├── QuotaExhausted      the policy's day is used up: wait for the reset
     │   └── Unavailable         nobody can answer now: a store, a document or a key is missing
     ├── ProviderFailed        one provider did not answer; may another one succeed? yes
-    │   ├── Exhausted           429: its rate or its credit is used up
-    │   ├── Unreachable         no usable answer: connection, time-out, 5xx, nonsense
-    │   └── Misconfigured       401, 403 or no key: a person must act
+    │   ├── Exhausted           429: its rate is used up; wait
+    │   ├── Unreachable         no answer: connection, time-out, 5xx; try again
+    │   │   └── Unusable          nonsense, which the same question gets again, and perhaps pays for
+    │   ├── Spent               402, or 429 that says so: its credit is used up; waiting is no use
+    │   ├── Misconfigured       401, 403 or no key: a person must act
+    │   └── Unsuited            it takes no such request, and was not asked
     └── StoreAway             Redis did not answer in time: go on without it, or refuse
 
 Messages of Refused reach the caller; a provider's own prose never does, except the message of a
@@ -16,6 +19,11 @@ Messages of Refused reach the caller; a provider's own prose never does, except 
 """
 
 from datetime import datetime
+from typing import Final
+
+KEY_MISSING: Final = "key_missing"
+KEY_REFUSED: Final = "key_refused"
+"""Reasons of Misconfigured: we have no key to send, and the provider would not take it."""
 
 
 class SidecarError(Exception):
@@ -83,24 +91,38 @@ class ProviderFailed(SidecarError):  # noqa: N818 - as above
     """One provider gave no answer. `reason` is one of a closed list of words for metrics and logs.
 
     `billed` says whether the call may have been charged; it is False only where that is certain.
+    `retry_after_seconds` is how long the provider asks to be left alone, None where it did not say.
     """
 
-    def __init__(self, reason: str, *, billed: bool) -> None:
+    def __init__(
+        self, reason: str, *, billed: bool, retry_after_seconds: float | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.billed = billed
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Exhausted(ProviderFailed):
-    """429. `retry_after_seconds` is None where the provider did not say."""
+    """The provider's rate is used up for a while."""
 
     def __init__(self, reason: str, *, retry_after_seconds: float | None) -> None:
-        super().__init__(reason, billed=False)
-        self.retry_after_seconds = retry_after_seconds
+        super().__init__(reason, billed=False, retry_after_seconds=retry_after_seconds)
 
 
 class Unreachable(ProviderFailed):
     """No usable answer."""
+
+
+class Unusable(Unreachable):
+    """A 200 that does not hold one finite vector of one size for each item."""
+
+
+class Spent(ProviderFailed):
+    """The provider's credit is used up."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, billed=False)
 
 
 class Misconfigured(ProviderFailed):
@@ -108,6 +130,14 @@ class Misconfigured(ProviderFailed):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, billed=False)
+
+
+class Unsuited(ProviderFailed):
+    """The provider takes no such request and was not sent one; `obstacle` tells callers why."""
+
+    def __init__(self, reason: str, *, obstacle: str) -> None:
+        super().__init__(reason, billed=False)
+        self.obstacle = obstacle
 
 
 class StoreAway(SidecarError):  # noqa: N818 - as above

@@ -1,16 +1,10 @@
-"""Who may answer a request, in which order, and who has failed of late."""
+"""Who may answer a request, in which order, and what the caller is told when nobody did."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
 from embedding_contract import document, names
 from embedding_sidecar import errors, provider
-
-FAILURES_TO_OPEN: Final = 3
-OPEN_SECONDS: Final = 10.0
-KEY_MISSING: Final = "key_missing"
-"""The reason of errors.Misconfigured where we have no key to send."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,68 +66,71 @@ def _models(policy: document.PolicyDocument) -> list[str]:
     return list(dict.fromkeys(name for it in policy.providers for name in (it.model, *it.aliases)))
 
 
-class Breaker:
-    """Tries last, for a while, whoever failed several times in a row."""
-
-    def __init__(self) -> None:
-        self._failures: dict[str, int] = {}
-        self._open_until: dict[str, float] = {}
-
-    def order(self, choices: Sequence[Choice], *, now: float) -> list[Choice]:
-        """The choices in the order to try them; nobody is left out."""
-        return sorted(choices, key=lambda choice: self.is_open(choice.provider.name, now=now))
-
-    def is_open(self, name: str, *, now: float) -> bool:
-        """Whether this provider is tried last at present."""
-        return now < self._open_until.get(name, now)
-
-    def succeeded(self, name: str) -> None:
-        """The provider answered."""
-        self._failures.pop(name, None)
-        self._open_until.pop(name, None)
-
-    def failed(self, name: str, *, now: float) -> None:
-        """The provider did not answer."""
-        self._failures[name] = self._failures.get(name, 0) + 1
-        if self._failures[name] >= FAILURES_TO_OPEN:
-            self._open_until[name] = now + OPEN_SECONDS
-
-
 Failure = errors.ProviderFailed | errors.Rejected
+
+
+def label(choice: Choice) -> str:
+    """What metrics call a provider: the lower-case word for its type."""
+    return choice.provider.kind.lower()
 
 
 def verdict(failures: Mapping[str, Failure], *, policy: document.PolicyDocument) -> errors.Refused:
     """What the caller is told when nobody answered.
 
-    A provider that cannot take the request counts only where all say so: another one, asked again
+    That a provider takes no such request counts only where all say so: another one, asked again
     later, may.
 
     Args:
         failures: why, by provider, in the order they were tried.
         policy: whose providers they are.
     """
-    failed = {name: it for name, it in failures.items() if isinstance(it, errors.ProviderFailed)}
+    reasons = "; ".join(
+        f"{name}: {it.reason if isinstance(it, errors.ProviderFailed) else 'rejected'}"
+        for name, it in failures.items()
+    )
+    failed = {
+        name: it
+        for name, it in failures.items()
+        if isinstance(it, errors.ProviderFailed) and not isinstance(it, errors.Unsuited)
+    }
     if not failed:
-        return next(it for it in failures.values() if isinstance(it, errors.Rejected))
-    reasons = "; ".join(f"{name}: {it.reason}" for name, it in failed.items())
-    exhausted = [it for it in failed.values() if isinstance(it, errors.Exhausted)]
-    if len(exhausted) == len(failed):
-        waits = [it.retry_after_seconds for it in exhausted if it.retry_after_seconds is not None]
+        return _rejection(failures)
+    waits = [it.retry_after_seconds for it in failed.values() if it.retry_after_seconds is not None]
+    wait = min(waits, default=None)
+    kinds = {type(it) for it in failed.values()}
+    if kinds == {errors.Spent}:
+        return errors.Unavailable(
+            f"The credit of every provider that may answer is used up ({reasons}).",
+            code="provider_credit_exhausted",
+            status=429,
+        )
+    if kinds <= {errors.Exhausted, errors.Spent}:
         return errors.Unavailable(
             f"Every provider that may answer is used up ({reasons}).",
             code="rate_limit_exceeded",
             status=429,
-            retry_after_seconds=min(waits, default=None),
+            retry_after_seconds=wait,
         )
-    if not all(isinstance(it, errors.Misconfigured) for it in failed.values()):
+    if kinds != {errors.Misconfigured}:
         message = f"No provider that may answer could be reached ({reasons})."
-        return errors.Unavailable(message, code="all_providers_failed", status=502)
-    missing = next((name for name, it in failed.items() if it.reason == KEY_MISSING), None)
+        return errors.Unavailable(
+            message, code="all_providers_failed", status=502, retry_after_seconds=wait
+        )
+    missing = next((name for name, it in failed.items() if it.reason == errors.KEY_MISSING), None)
     if missing is not None:
         return errors.Unavailable(_key_missing(missing, policy), code="provider_key_missing")
     return errors.Unavailable(
         f"No provider that may answer is set up rightly ({reasons}).", code="all_providers_failed"
     )
+
+
+def _rejection(failures: Mapping[str, Failure]) -> errors.Rejected:
+    """What the first provider that would not take the request says."""
+    first = next(iter(failures.values()))
+    if isinstance(first, errors.Unsuited):
+        return errors.Rejected(first.obstacle, param="input")
+    assert isinstance(first, errors.Rejected)  # noqa: S101 - nothing else is left
+    return first
 
 
 def _key_missing(name: str, policy: document.PolicyDocument) -> str:

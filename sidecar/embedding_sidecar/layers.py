@@ -72,8 +72,11 @@ class Layers:
         generation = self._generations.of(ask.model)
         return cache.keys(ask, space=space, scope=self._scope, generation=generation)
 
-    async def get_many(self, keys: Sequence[str]) -> list[cache.Entry | None]:
-        """The entries of these keys, in order."""
+    async def get_many(
+        self, keys: Sequence[str], *, max_age_seconds: int | None = None
+    ) -> list[cache.Entry | None]:
+        """The entries of these keys, in order, none older than that."""
+        del max_age_seconds
         if not self._ttl_seconds:
             return [None] * len(keys)
         started = time.perf_counter()
@@ -90,8 +93,11 @@ class Layers:
             self._observe.missed(misses)
         return found
 
-    async def put_many(self, entries: Mapping[str, cache.Entry]) -> None:
-        """Keep these entries in every layer."""
+    async def put_many(
+        self, entries: Mapping[str, cache.Entry], *, ttl_seconds: int | None = None
+    ) -> None:
+        """Keep these entries in every layer, for at most so long."""
+        del ttl_seconds
         if not self._ttl_seconds or not entries:
             return
         for key, entry in entries.items():

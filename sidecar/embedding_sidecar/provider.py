@@ -58,11 +58,27 @@ class Vectors:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a provider takes in one request; None is no limit that is known.
+
+    `body_bytes` is of the items alone, as JSON.
+    """
+
+    items: int
+    tokens: int | None = None
+    body_bytes: int | None = None
+
+
 class Translation(Protocol):
     """One provider's wire format, without IO."""
 
-    def obstacle(self, ask: Ask) -> str | None:
+    def obstacle(self, ask: Ask) -> errors.Unsuited | None:
         """Why this provider cannot take the request at all; None where it can."""
+        ...
+
+    def limits(self, model: str) -> Limits:
+        """What one request may hold; larger ones are split."""
         ...
 
     def request(self, ask: Ask, *, base_url: str, api_key: str | None) -> HttpRequest:
@@ -85,10 +101,11 @@ class Translation(Protocol):
 class Upstream(Protocol):
     """Sends a provider's request, whatever the client library."""
 
-    async def send(self, request: HttpRequest) -> HttpAnswer:
+    async def send(self, request: HttpRequest, *, within_seconds: float) -> HttpAnswer:
         """The answer, of any status.
 
         Raises:
-            errors.Unreachable: there is none; `billed` False where it was certainly never sent.
+            errors.Unreachable: there is none within that time; `billed` is False where the request
+                was certainly never sent.
         """
         ...

@@ -7,6 +7,7 @@ closed after the requests that still hold it have had their time.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
@@ -15,8 +16,10 @@ import redis.asyncio
 
 from embedding_contract import document
 from embedding_sidecar import (
+    api_keys,
     cache,
     errors,
+    flights,
     generations,
     layers,
     policy_file,
@@ -80,8 +83,11 @@ class _Made(Generic[T]):
 class Workshop:
     """Makes runtimes, and closes what they no longer need."""
 
-    def __init__(self, *, metrics: Metrics) -> None:
+    def __init__(self, *, metrics: Metrics, timing: service.Timing = service.Timing()) -> None:  # noqa: B008 - frozen
         self._metrics = metrics
+        self._timing = timing
+        self._ring = api_keys.Ring()
+        self._flying = flights.Flights(clock=time.monotonic)
         self._upstream = upstream.Upstream()
         self._parts: dict[str, _Made[Any]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
@@ -94,11 +100,13 @@ class Workshop:
             loaded=loaded,
             service=service.Service(
                 document=policy,
-                keys=_keys(loaded),
+                keys=self._keys(loaded),
                 cache=cached,
                 quota=counted,
                 upstream=self._upstream,
                 observe=self._metrics,
+                flying=self._flying,
+                timing=self._timing,
             ),
             quota=counted,
             cache=cached,
@@ -110,10 +118,21 @@ class Workshop:
         for task in self._retiring:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
+        # What is still under way is counted as billed before the quota gives the rest back.
+        await self._flying.close()
         # The quota first: it gives its grant back over a connection of its own.
         for name in sorted(self._parts, reverse=True):
             await self._parts[name].close()
         await self._upstream.close()
+
+    def _keys(self, loaded: policy_file.Loaded) -> Mapping[str, api_keys.ApiKey]:
+        """API keys by the provider's name, with those before them of who is asked still."""
+        usable = _usable_keys(loaded)
+        holders = {it: (loaded.document.scope, it.name, it.kind, it.base_url) for it in usable}
+        turned = self._ring.turn(
+            {holders[it]: key for it, key in usable.items()}, now=time.monotonic()
+        )
+        return {it.name: turned[holders[it]] for it in usable}
 
     def _cache(self, loaded: policy_file.Loaded) -> layers.Layers:
         policy = loaded.document
@@ -206,15 +225,15 @@ async def _nothing() -> None:
     """There is no connection to close."""
 
 
-def _keys(loaded: policy_file.Loaded) -> Mapping[str, str]:
-    """API keys by the provider's name, of the providers that want one and have one."""
+def _usable_keys(loaded: policy_file.Loaded) -> dict[document.Provider, str]:
+    """API keys of the providers that want one and have one."""
     found = {}
     for provider in loaded.document.providers:
         key = loaded.secrets.get(provider.api_key_file or "", "")
         if key and not (key.isascii() and key.isprintable()):
             _log.error("the key of provider %s holds what no header can; left out", provider.name)
         elif key:
-            found[provider.name] = key
+            found[provider] = key
     return found
 
 

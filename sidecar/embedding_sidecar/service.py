@@ -1,22 +1,51 @@
 """Answering a request for vectors: from the cache, else from the providers the policy allows."""
 
+import asyncio
+import random
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from embedding_contract import document as contract
-from embedding_sidecar import cache, calls, errors, failover, provider, providers
+from embedding_sidecar import (
+    api_keys,
+    breaker,
+    cache,
+    cache_control,
+    calls,
+    errors,
+    failover,
+    flights,
+    orders,
+    provider,
+    providers,
+    retries,
+    vectors,
+)
+from embedding_sidecar.work import Work, worst
+
+_UNKNOWN: Final = errors.Unreachable("timeout", billed=True)
+"""What is known of a call that is still under way when its time is up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """The longest, in seconds, that a call to a provider may take, and a request with all of it."""
+
+    attempt_seconds: float = 30.0
+    request_seconds: float = 50.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """One vector (little-endian float32) for each item, in order, all of one space.
 
-    `provider`, `kind` and `model` are of the provider that answered, whose space it is; `tokens`
-    were billed for this answer, `tokens_saved` had been billed for what came from the cache;
-    `hits` of `items` did; `attempts` requests were sent to providers.
+    `provider`, `kind` and `model` are of the provider that completed it, whose space it is; a part
+    may have come from another one of that space. `tokens` were billed for this answer,
+    `tokens_saved` had been billed for what came from the cache; `hits` of `items` did, `coalesced`
+    came from calls of other requests; `attempts` requests were sent to providers for this one.
+    During `upstream_seconds` at least one call it waited for was under way.
     """
 
     vectors: tuple[bytes, ...] = field(repr=False)
@@ -25,73 +54,30 @@ class Answer:
     model: str
     space: str
     hits: int
+    coalesced: int
     items: int
     tokens: int
     tokens_saved: int
     attempts: int
+    upstream_seconds: float
 
 
-class Cache(Protocol):
+class Cache(orders.Store, Protocol):
     """Entries by key; never fails."""
 
     def keys(self, ask: provider.Ask, *, space: str) -> list[str]:
         """The keys of the items of a request in a provider's terms, in order."""
         ...
 
-    async def get_many(self, keys: Sequence[str]) -> list[cache.Entry | None]:
-        """The entries of these keys, in order."""
-        ...
-
-    async def put_many(self, entries: Mapping[str, cache.Entry]) -> None:
-        """Keep these entries."""
+    async def get_many(
+        self, keys: Sequence[str], *, max_age_seconds: int | None = None
+    ) -> list[cache.Entry | None]:
+        """The entries of these keys, in order, none older than that."""
         ...
 
     def saved(self, tokens: int) -> None:
         """An answer needed so many tokens less than without the cache."""
         ...
-
-
-class _Work:
-    """A request under way: what is known of its items, and what that took.
-
-    `cached` is by space, so that another provider of the same space goes on with what was found;
-    `made` is the one successful call's. Both are by index of the item.
-    """
-
-    def __init__(self, items: int) -> None:
-        self.keys: dict[str, list[str]] = {}
-        self.cached: defaultdict[str, dict[int, cache.Entry]] = defaultdict(dict)
-        self.made: dict[int, cache.Entry] = {}
-        self.attempts = 0
-        self.tokens = 0
-        self._items = items
-
-    def missing(self, choice: failover.Choice) -> dict[str, list[int]]:
-        """The keys still to be had, each once, with the items that wait for it."""
-        found: dict[str, list[int]] = {}
-        cached = self.cached[choice.space]
-        for index, key in enumerate(self.keys[choice.provider.name]):
-            if index not in cached:
-                found.setdefault(key, []).append(index)
-        return found
-
-    def answer(self, choice: failover.Choice) -> Answer:
-        """The answer, once nothing is missing."""
-        cached = self.cached[choice.space]
-        entries = [self.made.get(index) or cached[index] for index in range(self._items)]
-        saved = sum(entry.tokens for index, entry in cached.items() if index not in self.made)
-        return Answer(
-            vectors=tuple(entry.vector for entry in entries),
-            provider=choice.provider.name,
-            kind=choice.provider.kind,
-            model=choice.provider.model,
-            space=choice.space,
-            hits=self._items - len(self.made),
-            items=self._items,
-            tokens=self.tokens,
-            tokens_saved=saved,
-            attempts=self.attempts,
-        )
 
 
 class Service:
@@ -100,30 +86,49 @@ class Service:
     Args:
         document: its providers are of types in PROVIDERS.
         keys: API keys by the provider's name, absent where there is none.
+        flying: what is under way to providers; it outlives a document.
+        share: a random number of 0 to 1, for waits.
     """
 
     def __init__(
         self,
         *,
         document: contract.PolicyDocument,
-        keys: Mapping[str, str],
+        keys: Mapping[str, api_keys.ApiKey],
         cache: Cache,
         quota: calls.Quota,
         upstream: provider.Upstream,
         observe: calls.Observer,
+        flying: flights.Flights,
+        timing: Timing = Timing(),
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        share: Callable[[], float] = random.random,
     ) -> None:
         self._document = document
         self._keys = keys
         self._cache = cache
-        self._caller = calls.Caller(quota=quota, upstream=upstream, observe=observe, clock=clock)
         self._observe = observe
+        self._flying = flying
+        self._timing = timing
         self._clock = clock
-        self._wall_clock = wall_clock
-        self._breaker = failover.Breaker()
+        self._share = share
+        self._breaker = breaker.Breaker()
+        self._orders = orders.Orders(
+            keys=keys,
+            store=cache,
+            caller=calls.Caller(quota=quota, upstream=upstream, observe=observe, clock=clock),
+            known=self._breaker,
+            flying=flying,
+            observe=observe,
+            attempt_seconds=timing.attempt_seconds,
+            clock=clock,
+            wall_clock=wall_clock,
+        )
 
-    async def embed(self, ask: provider.Ask) -> Answer:
+    async def embed(
+        self, ask: provider.Ask, *, control: cache_control.CacheControl = cache_control.DEFAULT
+    ) -> Answer:
         """The vectors of the items.
 
         The first choice's cache is asked first, whatever is known of that provider: what is there
@@ -135,127 +140,173 @@ class Service:
             errors.Unavailable: nobody who may answer can.
         """
         choices = failover.choices(self._document, ask)
-        first = choices[0]
-        work = _Work(len(ask.items))
-        if await self._is_cached(work, first):
-            return self._answer(work, first)
-        failures: dict[str, failover.Failure] = {}
-        for choice in self._breaker.order(choices, now=self._clock()):
-            try:
-                failure = await self._complete(work, choice)
-            except errors.Rejected as rejected:
-                # Only the provider the caller meant may say that the caller is at fault.
-                if choice is first:
-                    raise
-                failure = rejected
-            if failure is not None:
-                failures[choice.provider.name] = failure
-                continue
-            if choice is not first:
-                self._observe.failover(calls.label(choice))
-            return self._answer(work, choice)
-        raise failover.verdict(failures, policy=self._document)
+        started_at = self._clock()
+        work = Work(items=len(ask.items), control=control, started_at=started_at)
+        if await self._is_cached(work, choices[0]):
+            return self._answer(work, choices[0])
+        course = retries.Course(
+            choices,
+            known=self._breaker,
+            ends_at=started_at + self._timing.request_seconds,
+            share=self._share,
+        )
+        while (step := course.next(now=self._clock(), held=work.held)) is not None:
+            if isinstance(step, retries.Wait):
+                await asyncio.sleep(step.seconds)
+                # Meanwhile others may have brought what is missing.
+                work.keys.clear()
+            elif await self._complete(work, step, course):
+                if step is not choices[0]:
+                    self._observe.failover(failover.label(step))
+                return self._answer(work, step)
+        raise failover.verdict(course.failures(), policy=self._document)
 
     def health(self) -> dict[str, str]:
-        """Each provider's state in one word: `ok`, `failing` or `key_missing`."""
+        """Each provider's state in one word: `ok`, `failing`, `key_missing` or `key_refused`.
+
+        Where the key in force is refused, the one before it may still serve.
+        """
         now = self._clock()
+        refused = self.refused_keys()
         return {
-            it.name: failover.KEY_MISSING
+            it.name: errors.KEY_MISSING
             if self._key_is_missing(it)
+            else errors.KEY_REFUSED
+            if it.name in refused
             else "failing"
-            if self._breaker.is_open(it.name, now=now)
+            if self._breaker.rest(it.name, now=now) is not None
             else "ok"
             for it in self._document.providers
         }
 
-    async def _is_cached(self, work: _Work, choice: failover.Choice) -> bool:
-        """Look up what is missing, once for each provider; whether nothing is missing then."""
-        name = choice.provider.name
-        if name not in work.keys:
-            work.keys[name] = self._cache.keys(choice.ask, space=choice.space)
-            missing = work.missing(choice)
-            entries = await self._cache.get_many(list(missing))
+    def refused_keys(self) -> frozenset[str]:
+        """Names of the providers that refused the key in force when it was last tried."""
+        return self._orders.refused_keys()
+
+    async def _is_cached(self, work: Work, choice: failover.Choice) -> bool:
+        """Look up what is missing, once for each provider and wait; whether nothing is then."""
+        name, space = choice.provider.name, choice.space
+        if name in work.keys:
+            return not work.missing(choice)
+        work.looked_at = self._clock()
+        work.keys[name] = self._cache.keys(choice.ask, space=space)
+        missing = work.missing(choice)
+        if missing and not work.control.no_cache and space not in work.distrusted:
+            entries = await self._cache.get_many(
+                list(missing), max_age_seconds=work.control.max_age_seconds
+            )
             for indexes, entry in zip(missing.values(), entries, strict=True):
                 # The key says both already; an entry that does not agree is nobody's.
                 if entry is not None and (entry.model, entry.space) == (
                     choice.provider.model,
-                    choice.space,
+                    space,
                 ):
-                    work.cached[choice.space].update(dict.fromkeys(indexes, entry))
-            if not _of_one_size(work.cached[choice.space].values()):
-                work.cached[choice.space].clear()
+                    work.cached[space].update(dict.fromkeys(indexes, entry))
+            if work.is_mixed(space):
+                work.cached[space].clear()
         return not work.missing(choice)
 
-    async def _complete(self, work: _Work, choice: failover.Choice) -> failover.Failure | None:
-        """Get what is missing from this provider; why there is none, otherwise.
+    async def _complete(self, work: Work, choice: failover.Choice, course: retries.Course) -> bool:
+        """Get what is missing from this provider, as far as it gives it; whether nothing is then.
 
         Raises:
-            errors.Rejected: the provider says that the request is at fault.
+            errors.Refused: it is decided: the request is at fault, or the quota is used up.
         """
         if await self._is_cached(work, choice):
-            return None
-        name = choice.provider.name
-        missing = work.missing(choice)
-        obstacle = providers.PROVIDERS[choice.provider.kind].obstacle(_part(choice, missing))
-        if obstacle is not None:
-            return errors.Rejected(f"{obstacle}.", param="input")
-        try:
-            made = await self._make(work, choice, missing)
-            if not _of_one_size([*made.values(), *work.cached[choice.space].values()]):
-                work.cached[choice.space].clear()
-                missing = work.missing(choice)
-                made = await self._make(work, choice, missing)
-        except errors.ProviderFailed as failure:
-            self._breaker.failed(name, now=self._clock())
-            self._observe.error(type(failure).__name__.lower(), calls.label(choice))
-            return failure
-        self._breaker.succeeded(name)
-        await self._cache.put_many(made)
-        for key, indexes in missing.items():
-            work.made.update(dict.fromkeys(indexes, made[key]))
-        return None
+            return True
+        ends_at = self._clock() + course.patience(choice, now=self._clock())
+        failure: errors.ProviderFailed | errors.Refused | None = self._hindrance(work, choice)
+        while failure is None and not await self._is_cached(work, choice):
+            missing = work.missing(choice)
+            placed = self._orders.place(
+                orders.Order(
+                    choice=choice,
+                    items={key: choice.ask.items[it[0]] for key, it in missing.items()},
+                    control=work.control,
+                    since=work.looked_at,
+                    ends_at=ends_at,
+                    alone=work.control.no_cache or choice.space in work.distrusted,
+                )
+            )
+            if placed is None:
+                return False
+            await self._flying.wait([*placed.ours, *placed.others], seconds=ends_at - self._clock())
+            failure = self._landed(work, choice, placed, missing)
+            if work.is_mixed(choice.space) and not work.distrust(choice.space):
+                failure = vectors.bad_answer()
+            if work.missing(choice):
+                # A call of others failed in a way that is theirs. What is there by now?
+                work.keys.clear()
+        if failure is None:
+            return True
+        # Only the provider the caller meant may say that the caller is at fault.
+        if isinstance(failure, errors.ProviderFailed) or (
+            isinstance(failure, errors.Rejected) and not course.is_first(choice)
+        ):
+            course.failed(choice, failure, now=self._clock())
+            return False
+        raise failure
 
-    async def _make(
-        self, work: _Work, choice: failover.Choice, missing: Mapping[str, list[int]]
-    ) -> dict[str, cache.Entry]:
-        """An entry for each missing key, by one call to the provider."""
+    def _hindrance(self, work: Work, choice: failover.Choice) -> errors.ProviderFailed | None:
+        """Why this provider need not be asked."""
         if self._key_is_missing(choice.provider):
-            raise errors.Misconfigured(failover.KEY_MISSING)
-        part = _part(choice, missing)
-        work.attempts += 1
-        vectors = await self._caller.call(
-            choice, part, api_key=self._keys.get(choice.provider.name)
-        )
-        work.tokens += vectors.tokens
-        made_at = self._wall_clock()
-        return {
-            key: cache.Entry(
-                model=choice.provider.model,
-                space=choice.space,
-                vector=vector,
-                tokens=tokens,
-                made_at=made_at,
-            )
-            for key, vector, tokens in zip(
-                missing, vectors.vectors, calls.shares(vectors.tokens, part), strict=True
-            )
-        }
+            self._observe.error("misconfigured", failover.label(choice))
+            return errors.Misconfigured(errors.KEY_MISSING)
+        wanted = [choice.ask.items[it[0]] for it in work.missing(choice).values()]
+        part = replace(choice.ask, items=tuple(wanted))
+        return providers.PROVIDERS[choice.provider.kind].obstacle(part)
 
-    def _answer(self, work: _Work, choice: failover.Choice) -> Answer:
-        answer = work.answer(choice)
-        if answer.tokens_saved:
-            self._cache.saved(answer.tokens_saved)
-        return answer
+    def _landed(
+        self,
+        work: Work,
+        choice: failover.Choice,
+        placed: orders.Placed,
+        missing: Mapping[str, list[int]],
+    ) -> errors.ProviderFailed | errors.Refused | None:
+        """Take what came; what went wrong, if anything did that is about this provider or us."""
+        now = self._clock()
+        failures: list[errors.ProviderFailed | errors.Refused] = []
+        for flight in placed.ours:
+            work.attempts += len(flight.sent.spans)
+            landing = flight.landing() or flights.Landing(failure=_UNKNOWN)
+            work.took(flight.sent, now=now)
+            work.take(choice.space, landing.entries, missing, ours=True)
+            work.tokens += landing.tokens
+            if isinstance(landing.failure, errors.Rejected):
+                failures.append(work.told(landing.failure, flight.keys, missing))
+            elif landing.failure is not None:
+                failures.append(landing.failure)
+        for flight in placed.others:
+            landing = flight.landing() or flights.Landing(failure=_UNKNOWN)
+            work.took(flight.sent, now=now)
+            work.take(choice.space, landing.entries, missing, ours=False)
+            of_this = flight.provider == choice.provider.name or landing.failure is _UNKNOWN
+            if of_this and isinstance(landing.failure, errors.ProviderFailed):
+                failures.append(landing.failure)
+        return worst(failures)
+
+    def _answer(self, work: Work, choice: failover.Choice) -> Answer:
+        entries = work.entries(choice.space)
+        made = work.made[choice.space]
+        saved = sum(
+            entry.tokens for index, entry in work.cached[choice.space].items() if index not in made
+        )
+        if saved:
+            self._cache.saved(saved)
+        return Answer(
+            vectors=tuple(entry.vector for entry in entries),
+            provider=choice.provider.name,
+            kind=choice.provider.kind,
+            model=choice.provider.model,
+            space=choice.space,
+            hits=len(entries) - len(made),
+            coalesced=len(work.coalesced[choice.space]),
+            items=len(entries),
+            tokens=work.tokens,
+            tokens_saved=saved,
+            attempts=work.attempts,
+            upstream_seconds=work.upstream_seconds(),
+        )
 
     def _key_is_missing(self, it: contract.Provider) -> bool:
         return it.api_key_file is not None and it.name not in self._keys
-
-
-def _part(choice: failover.Choice, missing: Mapping[str, list[int]]) -> provider.Ask:
-    items = tuple(choice.ask.items[indexes[0]] for indexes in missing.values())
-    return replace(choice.ask, items=items)
-
-
-def _of_one_size(entries: Iterable[cache.Entry]) -> bool:
-    """Otherwise the model behind a name has changed, and what was kept of it is of no use."""
-    return len({len(entry.vector) for entry in entries}) <= 1

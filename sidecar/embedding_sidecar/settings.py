@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from embedding_contract import document, names
+from embedding_sidecar import service
 
 POLICY_NAME: Final = "default"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
@@ -61,6 +62,23 @@ def ports(environment: Mapping[str, str]) -> Ports:
     if found.api == found.admin:
         raise InvalidSetting("EMBEDDING_ADMIN_PORT", f"{found.admin} is EMBEDDING_PORT too")
     return found
+
+
+def timing(environment: Mapping[str, str]) -> service.Timing:
+    """How long providers may take.
+
+    Raises:
+        InvalidSetting: a value is no time, or longer than the default of a whole request.
+    """
+    known = service.Timing()
+    return service.Timing(
+        attempt_seconds=_read(
+            environment, "EMBEDDING_ATTEMPT_SECONDS", _seconds, known.attempt_seconds
+        ),
+        request_seconds=_read(
+            environment, "EMBEDDING_REQUEST_SECONDS", _seconds, known.request_seconds
+        ),
+    )
 
 
 def from_environment(environment: Mapping[str, str]) -> FromEnvironment:
@@ -174,6 +192,13 @@ def _count(value: str, name: str) -> int:
     if not re.fullmatch(r"[0-9]{1,13}", value) or int(value) > document.MAX_COUNT:
         raise InvalidSetting(name, f"{value!r} is no number between 0 and {document.MAX_COUNT}")
     return int(value)
+
+
+def _seconds(value: str, name: str) -> float:
+    most = service.Timing().request_seconds
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", value) or not 0 < float(value) <= most:
+        raise InvalidSetting(name, f"{value!r} is no number of seconds above 0 and up to {most:g}")
+    return float(value)
 
 
 def _boolean(value: str, name: str) -> bool:

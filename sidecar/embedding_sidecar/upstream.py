@@ -5,8 +5,10 @@ was certainly never sent. pyreqwest 0.15, which is faster, says ConnectError of 
 after the request and ConnectTimeoutError of a total time-out, and does not end cancelled requests.
 """
 
+import urllib.request
 from collections.abc import AsyncIterator
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 from multidict import CIMultiDict
@@ -15,7 +17,8 @@ from yarl import URL
 from embedding_sidecar import errors, passthrough, provider
 
 CONNECT_SECONDS: Final = 2.0
-ATTEMPT_SECONDS: Final = 30.0
+DNS_SECONDS: Final = 10
+"""How long an address is believed; a kept connection stays where it is until it is idle or ends."""
 IDLE_STREAM_SECONDS: Final = 900.0
 
 _OF_ITS_OWN: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -23,6 +26,7 @@ _OF_ITS_OWN: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _ALWAYS: Final = {"user-agent": "embedding-sidecar", "accept-encoding": "identity"}
 _NEVER_SENT: Final = (
     aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
     aiohttp.ConnectionTimeoutError,
     aiohttp.NonHttpUrlClientError,
     ValueError,  # a URL or header that cannot be written; aiohttp.InvalidURL is one
@@ -30,26 +34,33 @@ _NEVER_SENT: Final = (
 
 
 class Upstream:
-    """One pool of kept connections; to be closed."""
+    """One pool of kept connections; to be closed.
+
+    Proxies are those of the environment (`https_proxy`, `no_proxy`), certificates those that
+    OpenSSL believes (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
+    """
 
     def __init__(
         self,
         *,
         connect_seconds: float = CONNECT_SECONDS,
-        attempt_seconds: float = ATTEMPT_SECONDS,
+        dns_seconds: int = DNS_SECONDS,
         idle_stream_seconds: float = IDLE_STREAM_SECONDS,
     ) -> None:
-        self._attempt = aiohttp.ClientTimeout(total=attempt_seconds, connect=connect_seconds)
+        self._connect_seconds = connect_seconds
+        self._dns_seconds = dns_seconds
         self._stream = aiohttp.ClientTimeout(
             total=None, connect=connect_seconds, sock_read=idle_stream_seconds
         )
         self._session: aiohttp.ClientSession | None = None
 
-    async def send(self, request: provider.HttpRequest) -> provider.HttpAnswer:
+    async def send(
+        self, request: provider.HttpRequest, *, within_seconds: float
+    ) -> provider.HttpAnswer:
         """POST a request; the whole answer, of any status.
 
         Raises:
-            errors.Unreachable: there is none.
+            errors.Unreachable: there is none within that time.
         """
         try:
             async with self._open().post(
@@ -57,7 +68,8 @@ class Upstream:
                 data=request.body,
                 headers={**_ALWAYS, **request.headers},
                 allow_redirects=False,
-                timeout=self._attempt,
+                proxy=_proxy(request.url),
+                timeout=aiohttp.ClientTimeout(total=within_seconds, connect=self._connect_seconds),
             ) as response:
                 return provider.HttpAnswer(
                     status=response.status,
@@ -88,6 +100,7 @@ class Upstream:
                 data=None if first is None else _chain(first, body),
                 headers=CIMultiDict(headers),
                 allow_redirects=False,
+                proxy=_proxy(url),
                 timeout=self._stream,
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -110,7 +123,7 @@ class Upstream:
         # Made when first used, because it belongs to the running loop.
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=self._dns_seconds),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=_OF_ITS_OWN,
@@ -129,6 +142,21 @@ def failure(error: Exception) -> errors.Unreachable:
     if isinstance(error, TimeoutError):
         return errors.Unreachable("timeout", billed=True)
     return errors.Unreachable("connection_lost", billed=True)
+
+
+def _proxy(url: str) -> str | None:
+    """The environment's proxy for this URL.
+
+    Not aiohttp's trust_env: that would also add a password of ~/.netrc to requests that have none.
+    """
+    proxies = urllib.request.getproxies_environment()
+    if not proxies:
+        return None
+    parts = urlsplit(url)
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass_environment(parts.netloc, proxies):  # type: ignore[attr-defined] # typeshed's
+        return None
+    return proxy
 
 
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

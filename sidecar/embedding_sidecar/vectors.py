@@ -22,7 +22,7 @@ def read(answer: provider.HttpAnswer, *, count: int, dimensions: int | None) -> 
     """Read a 200: `count` vectors of one size, which is `dimensions` where that was asked for.
 
     Raises:
-        errors.Unreachable: anything else than one finite vector for each item.
+        errors.Unusable: anything else than one finite vector for each item.
     """
     try:
         raw = orjson.loads(answer.body)
@@ -44,9 +44,9 @@ def read(answer: provider.HttpAnswer, *, count: int, dimensions: int | None) -> 
     return provider.Vectors(vectors=vectors, tokens=_tokens(raw.get("usage")))
 
 
-def bad_answer() -> errors.Unreachable:
+def bad_answer() -> errors.Unusable:
     """What a 200 of no use means: somebody else may answer, and we may have paid."""
-    return errors.Unreachable("bad_answer", billed=True)
+    return errors.Unusable("bad_answer", billed=True)
 
 
 def numbers(vector: bytes) -> "array.array[float]":

@@ -46,7 +46,7 @@ class Served:
         async def run() -> provider.HttpAnswer:
             client = upstream.Upstream()
             try:
-                return await client.send(request)
+                return await client.send(request, within_seconds=10)
             finally:
                 await client.close()
 

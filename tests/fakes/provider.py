@@ -104,11 +104,15 @@ class StandIn:
         made = _voyage(asked) if is_voyage else _openai(asked, extended="/extended/" in path)
         return self.fault(made) if callable(self.fault) else made
 
-    async def send(self, request: provider.HttpRequest) -> provider.HttpAnswer:
+    async def send(
+        self, request: provider.HttpRequest, *, within_seconds: float
+    ) -> provider.HttpAnswer:
         """As an Upstream, without a network."""
         path = "/" + request.url.split("/", 3)[3]
         status, headers, body = self.answer(path, request.headers, request.body)
-        await asyncio.sleep(self.delay_seconds)
+        await asyncio.sleep(min(self.delay_seconds, within_seconds))
+        if self.delay_seconds > within_seconds:
+            raise errors.Unreachable("timeout", billed=True)
         if isinstance(self.fault, errors.Unreachable):
             raise self.fault
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -12,6 +12,21 @@ from embedding_sidecar import errors, provider, statuses, vectors
 
 MAX_MESSAGE: Final = 1000
 """Characters of a provider's message that reach the caller."""
+LIMITS: Final = provider.Limits(items=2048, tokens=300_000)
+"""Source: the same description, CreateEmbeddingRequest.input. No limit of bytes is published."""
+EXTENDED_LIMITS: Final = provider.Limits(items=2048, tokens=300_000, body_bytes=2_000_000)
+"""OpenAI's, and the default --payload-limit of Hugging Face's text-embeddings-inference, which is
+the lowest known. A server that takes less, or fewer items, answers 413, and is sent halves."""
+
+_SPENT: Final = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+    }
+)
+"""Codes of a 429 that waiting does not cure. Source: OpenAI's page on error codes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +39,15 @@ class OpenAI:
 
     extended: bool
 
-    def obstacle(self, ask: provider.Ask) -> str | None:
+    def obstacle(self, ask: provider.Ask) -> errors.Unsuited | None:
         """None: all that the sidecar accepts, this endpoint accepts."""
         del ask
         return None
+
+    def limits(self, model: str) -> provider.Limits:
+        """The same for every model."""
+        del model
+        return EXTENDED_LIMITS if self.extended else LIMITS
 
     def request(
         self, ask: provider.Ask, *, base_url: str, api_key: str | None
@@ -57,10 +77,18 @@ class OpenAI:
         return vectors.read(answer, count=len(ask.items), dimensions=ask.dimensions)
 
     def failure(self, answer: provider.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
-        """By status; the message, param and code of a 400, 413 or 422 are relayed."""
+        """By status, a 429 by its code too.
+
+        Message, param and code of a 400, 413 or 422 are relayed.
+        """
+        error = _error(answer.body)
+        if answer.status == statuses.RATE_LIMITED and _SPENT & {
+            _text(error.get("code")),
+            _text(error.get("type")),
+        }:
+            return errors.Spent("no_credit")
         if answer.status not in statuses.CALLERS_FAULT:
             return statuses.failure(answer)
-        error = _error(answer.body)
         return errors.Rejected(
             _text(error.get("message")) or "The provider rejected the request.",
             status=answer.status,

@@ -5,6 +5,7 @@ Source: docs.voyageai.com and mongodb.com/docs/api (request and answer, error co
 """
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
@@ -13,6 +14,18 @@ from embedding_contract import document
 from embedding_sidecar import errors, provider, statuses, vectors
 
 MAX_ITEMS: Final = 1000
+MAX_TOKENS: Final = MappingProxyType(
+    {
+        "voyage-4-lite": 1_000_000,
+        "voyage-3.5-lite": 1_000_000,
+        "voyage-4": 320_000,
+        "voyage-3.5": 320_000,
+        "voyage-2": 320_000,
+    }
+)
+"""Tokens in one request; every other model takes FEWEST_TOKENS. Source for both, and for the items:
+docs.voyageai.com, text embeddings, parameter `input`. No limit of bytes is published."""
+FEWEST_TOKENS: Final = 120_000
 MAX_MESSAGE: Final = 1000
 """Characters of a provider's message that reach the caller."""
 ATLAS_BASE_URL: Final = "https://ai.mongodb.com/v1"
@@ -23,13 +36,17 @@ ATLAS_KEY_PREFIX: Final = "al-"
 class Voyage:
     """The translation."""
 
-    def obstacle(self, ask: provider.Ask) -> str | None:
-        """Voyage takes texts only, and at most 1000 of them."""
+    def obstacle(self, ask: provider.Ask) -> errors.Unsuited | None:
+        """Voyage takes texts only."""
         if any(isinstance(item, tuple) for item in ask.items):
-            return "Voyage takes texts, not token arrays"
-        if len(ask.items) > MAX_ITEMS:
-            return f"Voyage takes at most {MAX_ITEMS} items in one request"
+            return errors.Unsuited(
+                "takes_no_tokens", obstacle="Voyage takes texts, not token arrays."
+            )
         return None
+
+    def limits(self, model: str) -> provider.Limits:
+        """By model."""
+        return provider.Limits(items=MAX_ITEMS, tokens=MAX_TOKENS.get(model, FEWEST_TOKENS))
 
     def request(
         self, ask: provider.Ask, *, base_url: str, api_key: str | None

@@ -1,147 +1,17 @@
 """Answering: from the cache, by whom, at whose cost, and never in two spaces at once."""
 
 import asyncio
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_contract import document
-from embedding_sidecar import cache, calls, errors, failover, generations, layers, provider
-from embedding_sidecar.service import Service
+from embedding_sidecar import breaker, cache, errors, provider
 from tests.fakes import provider as stand_in
-from tests.fakes.provider import StandIn
+from tests.parts.world import WALL, Quota, World, ask, one, vectors
 
-KEY = stand_in.KEY
 DOWN = errors.Unreachable("no_connection", billed=False)
 TIMEOUT = errors.Unreachable("timeout", billed=True)
-WALL = 1_700_000_000.0
-
-
-class Quota:
-    """Counts what is reserved and settled; `left` calls until the day is used up."""
-
-    def __init__(self, left: int = 10**6) -> None:
-        self.left = left
-        self.reserved: list[int] = []
-        self.settled: list[tuple[bool, int]] = []
-
-    async def reserve(self, *, tokens):
-        if self.left == 0:
-            raise errors.QuotaExhausted("used up", reset_at=datetime(2026, 1, 2, tzinfo=UTC))
-        self.left -= 1
-        self.reserved.append(tokens)
-        return len(self.reserved)
-
-    async def settle(self, reservation, *, billed, tokens):
-        assert reservation == len(self.reserved)
-        self.left += not billed
-        self.settled.append((billed, tokens))
-
-
-class Seen:
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, str, str]] = []
-        self.billed = 0
-        self.errors: list[tuple[str, str]] = []
-        self.failovers: list[str] = []
-
-    def call(self, *, provider, model, outcome, seconds):
-        self.calls.append((provider, model, outcome))
-
-    def tokens(self, *, provider, model, tokens):
-        self.billed += tokens
-
-    def error(self, kind, provider=""):
-        self.errors.append((kind, provider))
-
-    def failover(self, provider):
-        self.failovers.append(provider)
-
-    def looked_up(self, layer, *, hits, seconds):
-        pass
-
-    def missed(self, items):
-        pass
-
-
-class Internet:
-    """Providers by host name."""
-
-    def __init__(self) -> None:
-        self.hosts: dict[str, StandIn] = {}
-
-    def __getitem__(self, host: str) -> StandIn:
-        return self.hosts.setdefault(host, StandIn())
-
-    async def send(self, request: provider.HttpRequest) -> provider.HttpAnswer:
-        return await self[request.url.split("/")[2]].send(request)
-
-
-def one(name, model="m", *, kind="OpenAI", space=None, **rest) -> document.Provider:
-    path = {"OpenAI": "v1", "OpenAICompatible": "extended/v1", "Voyage": "voyage/v1"}[kind]
-    return document.Provider(
-        name=name,
-        kind=kind,
-        model=model,
-        base_url=f"http://{name}/{path}",
-        api_key_file=f"provider-{name}",
-        declared_space=space,
-        **rest,
-    )
-
-
-class World:
-    """A service with all that is around it."""
-
-    def __init__(self, *providers, crossing=False, enabled=True, quota=None, keys=None) -> None:
-        self.document = document.PolicyDocument(
-            namespace="shop",
-            name="search",
-            providers=providers,
-            failover=document.Failover(enabled=enabled, across_spaces=crossing),
-        )
-        self.net = Internet()
-        self.quota = quota or Quota()
-        self.seen = Seen()
-        self.now = 0.0
-        memory = cache.MemoryCache(max_bytes=10**7, ttl_seconds=60, clock=lambda: WALL)
-        self.cache = layers.Layers(
-            scope=self.document.cache_scope,
-            ttl_seconds=60,
-            memory=memory,
-            store=None,
-            generations=generations.Generations(store=None, forget=memory.forget),
-            observe=self.seen,
-            clock=lambda: WALL,
-        )
-        self.service = Service(
-            document=self.document,
-            keys={it.name: KEY for it in providers} if keys is None else keys,
-            cache=self.cache,
-            quota=self.quota,
-            upstream=self.net,
-            observe=self.seen,
-            clock=lambda: self.now,
-            wall_clock=lambda: WALL,
-        )
-
-    def embed(self, *items, model="m", **rest):
-        ask = provider.Ask(model=model, items=items, **rest)
-        return asyncio.run(self.service.embed(ask))
-
-    def refusal(self, *items, **rest) -> errors.Refused:
-        with pytest.raises(errors.Refused) as caught:
-            self.embed(*items, **rest)
-        return caught.value
-
-    def asked(self, host) -> list[list]:
-        return [call.body["input"] for call in self.net[host].calls]
-
-
-def vectors(model, *items):
-    return tuple(stand_in.vector(model, item) for item in items)
 
 
 # --- the cache
@@ -207,8 +77,8 @@ def test_vectors_of_another_size_than_the_cached_ones_replace_them():
     )
     answer = world.embed("a", "b")
     assert answer.vectors == tuple(stand_in.vector("m", it, 8) for it in "ab")
-    assert world.asked("p") == [["a"], ["b"], ["a", "b"]]
-    assert (answer.hits, answer.tokens, answer.attempts) == (0, 3, 2)
+    assert world.asked("p") == [["a"], ["b"], ["a"]]
+    assert (answer.hits, answer.tokens, answer.attempts) == (0, 2, 2)
 
 
 def test_cached_vectors_of_several_sizes_are_no_hit():
@@ -218,7 +88,7 @@ def test_cached_vectors_of_several_sizes_are_no_hit():
     stale = cache.Entry(
         model="m", space=world.embed("a").space, vector=b"\0" * 8, tokens=1, made_at=WALL
     )
-    asyncio.run(world.cache.put_many({key: stale}))
+    world.run(world.cache.put_many({key: stale}))
     answer = world.embed("a", "b")
     assert (answer.vectors, answer.hits) == (vectors("m", "a", "b"), 0)
 
@@ -356,10 +226,10 @@ def test_who_failed_three_times_is_tried_last_for_a_while():
     world.net["p"].fault = DOWN
     for number in range(5):
         world.embed(f"{number}")
-    assert len(world.net["p"].calls) == failover.FAILURES_TO_OPEN
+    assert len(world.net["p"].calls) == breaker.FAILURES_TO_OPEN
     assert world.service.health() == {"p": "failing", "q": "ok"}
     world.net["p"].fault = None
-    world.now += failover.OPEN_SECONDS
+    world.loop.pass_time(breaker.OPEN_SECONDS)
     assert world.embed("x").provider == "p"
     assert world.service.health() == {"p": "ok", "q": "ok"}
 
@@ -406,7 +276,7 @@ def test_a_key_that_is_missing_is_named_and_how_to_see_why():
 
 
 def test_a_key_that_is_missing_matters_only_if_nobody_else_answers():
-    world = World(one("p", space="s"), one("q", "n", space="s"), keys={"q": KEY})
+    world = World(one("p", space="s"), one("q", "n", space="s"), keys={"q": stand_in.KEY})
     assert world.embed("a").provider == "q"
 
 
@@ -418,21 +288,8 @@ def test_a_key_that_is_refused_is_a_503_that_does_not_show_it():
     assert world.seen.errors == [("misconfigured", "openai")]
 
 
-def service(*providers):
-    return Service(
-        document=document.PolicyDocument(namespace="", name="x", providers=providers),
-        keys={},
-        cache=World(one("p")).cache,
-        quota=Quota(),
-        upstream=Internet(),
-        observe=Seen(),
-    )
-
-
 def test_the_environment_form_is_not_told_of_kubernetes():
-    with pytest.raises(errors.Unavailable) as caught:
-        asyncio.run(service(one("p")).embed(provider.Ask(model="m", items=("a",))))
-    assert "kubectl" not in caught.value.message
+    assert "kubectl" not in World(one("p"), keys={}, namespace="").refusal("a").message
 
 
 # --- quota and what is seen
@@ -448,45 +305,46 @@ def test_a_call_is_settled_at_what_was_billed():
 
 
 @pytest.mark.parametrize(
-    ("fault", "settled", "outcome"),
+    ("fault", "settled", "outcome", "tries"),
     [
-        (DOWN, (False, 0), "no_connection"),
-        (TIMEOUT, (True, 9), "timeout"),
-        (stand_in.status(500), (False, 0), "server_error"),
-        (stand_in.status(504), (True, 9), "server_error"),
-        (stand_in.status(429), (False, 0), "rate_limited"),
-        (stand_in.raw(b"<html>"), (True, 9), "bad_answer"),
-        (stand_in.changed(lambda body: body["data"].pop()), (True, 9), "bad_answer"),
+        (DOWN, (False, 0), "no_connection", 3),
+        (TIMEOUT, (True, 9), "timeout", 3),
+        (stand_in.status(500), (False, 0), "server_error", 3),
+        (stand_in.status(504), (True, 9), "server_error", 3),
+        (stand_in.status(429), (False, 0), "rate_limited", 3),
+        (stand_in.status(402), (False, 0), "no_credit", 1),
+        (stand_in.status(403), (False, 0), "key_refused", 1),
+        (stand_in.raw(b"<html>"), (True, 9), "bad_answer", 1),
+        (stand_in.changed(lambda body: body["data"].pop()), (True, 9), "bad_answer", 1),
     ],
 )
-def test_what_may_have_been_billed_counts(fault, settled, outcome):
+def test_what_may_have_been_billed_counts_each_time_it_is_tried(fault, settled, outcome, tries):
     world = World(one("p"))
     world.net["p"].fault = fault
     world.refusal("a")
-    assert world.quota.settled == [settled]
-    assert world.seen.calls == [("openai", "m", outcome)]
+    assert world.quota.settled == [settled] * tries
+    assert world.seen.calls == [("openai", "m", outcome)] * tries
     world.net["p"].fault = None
+    world.loop.pass_time(breaker.OPEN_SECONDS)
     assert world.embed("a").hits == 0
 
 
-def test_a_call_that_is_cancelled_counts():
+def test_a_caller_that_goes_away_cancels_no_call_and_what_is_paid_for_is_kept():
     world = World(one("p"))
-    world.net["p"].delay_seconds = 30
+    world.net["p"].delay_seconds = 20
+    with pytest.raises(TimeoutError):
+        world.run(asyncio.wait_for(world.service.embed(ask("a")), 1))
+    world.loop.pass_time(20)
+    assert world.quota.settled == [(True, 1)]
+    assert world.embed("a").hits == 1
 
-    async def cancel():
-        asked = asyncio.Event()
 
-        def told(answer):
-            asked.set()
-            return answer
-
-        world.net["p"].fault = told
-        task = asyncio.create_task(world.service.embed(provider.Ask(model="m", items=("a",))))
-        await asked.wait()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    asyncio.run(cancel())
+def test_a_call_that_the_end_of_the_process_cancels_counts():
+    world = World(one("p"))
+    world.net["p"].delay_seconds = 20
+    with pytest.raises(TimeoutError):
+        world.run(asyncio.wait_for(world.service.embed(ask("a")), 1))
+    world.run(world.flying.close())
     assert world.quota.settled == [(True, 9)]
     assert world.seen.calls == [("openai", "m", "cancelled")]
 
@@ -496,17 +354,6 @@ def test_each_provider_tried_is_a_call_of_the_quota():
     world.net["p"].fault = TIMEOUT
     assert world.refusal("a").code == "insufficient_quota"
     assert world.net["q"].calls == []
-
-
-ITEMS = st.text(min_size=1).filter(str.isprintable) | st.lists(st.just(1), min_size=1).map(tuple)
-
-
-@given(st.integers(0, 10**9), st.lists(ITEMS, min_size=1), st.sampled_from([None, "query"]))
-def test_what_was_billed_is_split_without_a_rest(total, items, input_type):
-    ask = provider.Ask(model="m", items=tuple(items), input_type=input_type)
-    parts = calls.shares(total, ask)
-    assert sum(parts) == total
-    assert min(parts) >= 0
 
 
 def test_an_answer_does_not_print_its_vectors():

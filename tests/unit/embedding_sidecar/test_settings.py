@@ -3,7 +3,7 @@
 import pytest
 
 from embedding_contract import document, names
-from embedding_sidecar import settings
+from embedding_sidecar import service, settings
 
 KEYS = {"OPENAI_API_KEY": "sk-1", "VOYAGE_API_KEY": "pa-1"}
 
@@ -140,3 +140,15 @@ def test_secrets_are_not_shown():
     assert "secretpw" not in repr(found)
     assert "sk-1" not in repr(found)
     assert "token-1" not in repr(found)
+
+
+def test_time_for_providers_is_set_in_seconds():
+    assert settings.timing({}) == service.Timing()
+    told = {"EMBEDDING_ATTEMPT_SECONDS": "0.5", "EMBEDDING_REQUEST_SECONDS": "5"}
+    assert settings.timing(told) == service.Timing(attempt_seconds=0.5, request_seconds=5)
+
+
+@pytest.mark.parametrize("value", ["0", "51", "-1", "1e1", "nan", "soon"])
+def test_time_that_is_none_or_too_long_is_refused(value):
+    with pytest.raises(settings.InvalidSetting, match=r"^EMBEDDING_REQUEST_SECONDS: "):
+        settings.timing({"EMBEDDING_REQUEST_SECONDS": value})

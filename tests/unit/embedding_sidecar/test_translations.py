@@ -86,11 +86,35 @@ def test_an_atlas_key_goes_to_atlas_unless_the_policy_names_another_place(key, b
     assert sent("Voyage", ask(), key, base_url)[0].url == f"{host}/embeddings"
 
 
-def test_voyage_cannot_take_tokens_nor_more_than_a_thousand_texts():
-    voyage = providers.PROVIDERS["Voyage"]
-    assert voyage.obstacle(ask((1, 2)))
-    assert voyage.obstacle(ask(*"a" * 1001))
-    assert voyage.obstacle(ask(*"a" * 1000)) is None
+def test_voyage_cannot_take_tokens_and_everybody_else_can():
+    for kind, translation in providers.PROVIDERS.items():
+        assert (translation.obstacle(ask("a", (1, 2))) is not None) == (kind == "Voyage")
+        assert translation.obstacle(ask("a")) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "items", "tokens"),
+    [
+        ("OpenAI", "text-embedding-3-small", 2048, 300_000),
+        ("OpenAICompatible", "m", 2048, 300_000),
+        ("Voyage", "voyage-4-lite", 1000, 1_000_000),
+        ("Voyage", "voyage-3.5", 1000, 320_000),
+        ("Voyage", "voyage-4-large", 1000, 120_000),
+        ("Voyage", "a model of tomorrow", 1000, 120_000),
+    ],
+)
+def test_what_fits_one_request_is_what_the_vendor_says(kind, model, items, tokens):
+    limits = providers.PROVIDERS[kind].limits(model)
+    assert (limits.items, limits.tokens) == (items, tokens)
+
+
+@pytest.mark.parametrize("code", ["insufficient_quota", "credit_balance_exhausted"])
+def test_a_spent_credit_is_told_from_a_rate_by_its_typed_code(code):
+    openai = providers.PROVIDERS["OpenAI"]
+    spent = answered({"error": {"code": code, "message": "quota"}}, 429, {"retry-after": "5"})
+    assert isinstance(openai.failure(spent), errors.Spent)
+    prose = answered({"error": {"code": None, "message": f"{code} {code}"}}, 429)
+    assert isinstance(openai.failure(prose), errors.Exhausted)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -181,7 +205,8 @@ FATES = {
     404: (errors.Misconfigured, False),
     405: (errors.Misconfigured, False),
     307: (errors.Misconfigured, False),
-    402: (errors.Exhausted, False),
+    402: (errors.Spent, False),
+    424: (errors.Unreachable, False),
     429: (errors.Exhausted, False),
     408: (errors.Unreachable, True),
     409: (errors.Unreachable, False),
@@ -219,21 +244,21 @@ def test_a_providers_prose_goes_no_further(kind, body):
     assert rejected(kind, body).message == "The provider rejected the request."
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
-        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "-1"}, None),
-    ],
-)
-def test_how_long_to_wait_is_what_the_provider_said(headers, seconds):
-    failure = providers.PROVIDERS["OpenAI"].failure(answered({}, 429, headers))
-    assert isinstance(failure, errors.Exhausted)
-    assert failure.retry_after_seconds == seconds
+@pytest.mark.parametrize("kind", KINDS)
+def test_how_long_to_wait_is_what_the_provider_said(kind):
+    limits = {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}
+    translation = providers.PROVIDERS[kind]
+
+    def wait(status, headers):
+        failure = translation.failure(answered({}, status, headers))
+        assert isinstance(failure, errors.ProviderFailed)
+        return failure.retry_after_seconds
+
+    assert wait(429, {"retry-after": "7"}) == 7.0
+    assert wait(429, limits) == 360.0
+    assert wait(503, {"retry-after": "7"}) == 7.0
+    # With these, OpenAI says how its limits stand, whatever it answers.
+    assert wait(503, limits) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -243,7 +268,7 @@ def test_translation_and_stand_in_understand_each_other(kind):
     asked = ask("one", "two words", input_type="query", dimensions=20)
     translation = providers.PROVIDERS[kind]
     request = translation.request(asked, base_url=f"http://p/{path}", api_key=None)
-    answer = asyncio.run(fake.send(request))
+    answer = asyncio.run(fake.send(request, within_seconds=1))
     told = None if kind == "OpenAI" else "query"
     assert translation.vectors(asked, answer) == provider.Vectors(
         vectors=tuple(stand_in.vector("m", item, 20, told) for item in asked.items), tokens=3

@@ -2,11 +2,21 @@
 
 import asyncio
 import contextlib
+import ipaddress
+import os
 import socket
+import ssl
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import aiohttp
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from embedding_sidecar import errors, provider, upstream
 
@@ -51,17 +61,17 @@ def post(url: str) -> provider.HttpRequest:
     )
 
 
-def sent(handler: Handler, **limits) -> provider.HttpAnswer:
+def sent(handler: Handler, *, within_seconds: float = 10) -> provider.HttpAnswer:
     async def run() -> provider.HttpAnswer:
-        async with server(handler) as url, client(**limits) as made:
-            return await made.send(post(url))
+        async with server(handler) as url, client() as made:
+            return await made.send(post(url), within_seconds=within_seconds)
 
     return asyncio.run(run())
 
 
-def failed(handler: Handler, **limits) -> tuple[str, bool]:
+def failed(handler: Handler, *, within_seconds: float = 10) -> tuple[str, bool]:
     with pytest.raises(errors.Unreachable) as caught:
-        sent(handler, **limits)
+        sent(handler, within_seconds=within_seconds)
     assert SECRET not in str(caught.value)
     return caught.value.reason, caught.value.billed
 
@@ -92,7 +102,9 @@ def test_a_refused_connection_was_never_sent():
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             async with client() as made:
-                await made.send(post(f"http://127.0.0.1:{taken.getsockname()[1]}/v1"))
+                await made.send(
+                    post(f"http://127.0.0.1:{taken.getsockname()[1]}/v1"), within_seconds=10
+                )
 
     with pytest.raises(errors.Unreachable) as caught:
         asyncio.run(run())
@@ -103,7 +115,8 @@ def test_a_header_that_cannot_be_written_was_never_sent_and_is_not_shown():
     async def run():
         async with client() as made:
             await made.send(
-                provider.HttpRequest(url="http://127.0.0.1:1/", body=b"", headers={"a": "sk\nx"})
+                provider.HttpRequest(url="http://127.0.0.1:1/", body=b"", headers={"a": "sk\nx"}),
+                within_seconds=10,
             )
 
     with pytest.raises(errors.Unreachable) as caught:
@@ -148,7 +161,7 @@ async def half(reader, writer):
 
 @pytest.mark.parametrize("handler", [silent, half])
 def test_a_time_out_after_sending_may_have_cost(handler):
-    assert failed(handler, attempt_seconds=0.2) == ("timeout", True)
+    assert failed(handler, within_seconds=0.2) == ("timeout", True)
 
 
 def test_a_connection_that_is_not_accepted_was_never_sent():
@@ -163,7 +176,7 @@ def test_a_connection_that_is_not_accepted_was_never_sent():
                 one.connect_ex(("127.0.0.1", port))
             try:
                 async with client(connect_seconds=0.2) as made:
-                    await made.send(post(f"http://127.0.0.1:{port}/v1"))
+                    await made.send(post(f"http://127.0.0.1:{port}/v1"), within_seconds=10)
             finally:
                 for one in waiting:
                     one.close()
@@ -183,6 +196,7 @@ def every(kind: type[Exception]) -> list[type[Exception]]:
 NEVER_SENT = {
     "ClientConnectorError",
     "ClientConnectorDNSError",
+    "ClientHttpProxyError",
     "ClientProxyConnectionError",
     "ClientConnectorCertificateError",
     "ClientConnectorSSLError",
@@ -215,8 +229,8 @@ def test_a_connection_is_kept_for_the_next_request():
 
     async def run():
         async with server(handler) as url, client() as made:
-            await made.send(post(url))
-            await made.send(post(url))
+            await made.send(post(url), within_seconds=10)
+            await made.send(post(url), within_seconds=10)
 
     asyncio.run(run())
     assert len(connections) == 1
@@ -233,13 +247,179 @@ def test_a_cancelled_request_ends_its_connection():
             ended.set()
 
         async with server(handler) as url, client() as made:
-            task = asyncio.create_task(made.send(post(url)))
+            task = asyncio.create_task(made.send(post(url), within_seconds=10))
             await reached.wait()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await ended.wait()
 
     asyncio.run(run())
+
+
+# --- proxies, names and certificates
+
+
+async def well(reader, writer):
+    await head(reader)
+    await reader.readexactly(2)
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("environment", "proxied"),
+    [
+        ({"http_proxy": "{}"}, True),
+        ({"HTTP_PROXY": "{}"}, True),
+        ({"all_proxy": "{}"}, True),
+        ({"https_proxy": "{}"}, False),
+        ({"http_proxy": "{}", "no_proxy": "127.0.0.1"}, False),
+        ({"http_proxy": "{}", "NO_PROXY": "*"}, False),
+        ({}, False),
+    ],
+)
+def test_the_proxy_of_the_environment_is_used_as_it_says(monkeypatch, environment, proxied):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    seen = []
+
+    async def proxy(reader, writer):
+        seen.append((await head(reader)).split(b"\r\n")[0])
+        await reader.readexactly(2)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    async def run():
+        async with server(proxy) as proxy_url, server(well) as url, client() as made:
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value.format(proxy_url.removesuffix("/v1")))
+            assert (await made.send(post(url), within_seconds=10)).status == 200
+            return url
+
+    url = asyncio.run(run())
+    assert seen == ([f"POST {url}/embeddings HTTP/1.1".encode()] if proxied else [])
+
+
+def test_a_netrc_adds_no_password_to_what_passes_through(monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login u password p\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    seen = []
+
+    async def handler(reader, writer):
+        seen.append(await head(reader))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    async def run():
+        async with server(handler) as url, client() as made:
+            await made.stream(method="GET", url=url, headers=[], body=no_body())
+
+    asyncio.run(run())
+    assert b"authorization" not in seen[0].lower()
+
+
+def test_a_name_that_moves_is_followed_once_its_connection_has_ended(monkeypatch):
+    """The first answer ends its connection, and the second server alone is left."""
+    homes: list[tuple[str, int]] = []
+    real = socket.getaddrinfo
+
+    def resolve(host, port, *rest, **more):
+        if host == "provider.example":
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", homes[0])]
+        return real(host, port, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+    def says(word: bytes) -> Handler:
+        async def handler(reader, writer):
+            await head(reader)
+            await reader.readexactly(2)
+            writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 3\r\n\r\n")
+            writer.write(word)
+
+        return handler
+
+    async def run():
+        async with (
+            server(says(b"old")) as old,
+            server(says(b"new")) as new,
+            client(dns_seconds=0) as made,
+        ):
+            answers = []
+            for home in (old, new):
+                homes[:] = [("127.0.0.1", int(home.rsplit(":")[-1].removesuffix("/v1")))]
+                request = post("http://provider.example/v1")
+                answers.append((await made.send(request, within_seconds=10)).body)
+            return answers
+
+    assert asyncio.run(run()) == [b"old", b"new"]
+
+
+PRIVATE_CA = """
+import asyncio, sys
+from embedding_sidecar import provider, upstream
+
+async def run():
+    client = upstream.Upstream()
+    request = provider.HttpRequest(url=sys.argv[1], body=b"{}", headers={})
+    try:
+        print((await client.send(request, within_seconds=10)).status)
+    finally:
+        await client.close()
+
+asyncio.run(run())
+"""
+
+
+def test_a_private_authority_is_believed_where_the_environment_names_it(tmp_path):
+    authority = signed_by_itself(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority)
+
+    async def asked(**environment):
+        listening = await asyncio.start_server(well, "127.0.0.1", 0, ssl=context)
+        port = listening.sockets[0].getsockname()[1]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-c", PRIVATE_CA, f"https://127.0.0.1:{port}/embeddings"),
+            env={"PATH": os.environ["PATH"], **environment},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        said, complained = await process.communicate()
+        listening.close()
+        return said.strip(), complained
+
+    assert asyncio.run(asked(SSL_CERT_FILE=str(authority)))[0] == b"200"
+    assert b"no_connection" in asyncio.run(asked())[1]
+
+
+def signed_by_itself(folder: Path) -> Path:
+    """A certificate of 127.0.0.1 that signs itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "provider")])
+    now = datetime.now(UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / "certificate.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    file.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
+    return file
 
 
 # --- streams

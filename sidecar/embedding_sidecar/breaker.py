@@ -1,0 +1,109 @@
+"""Who has failed of late, and is left alone for a while.
+
+One failure is enough where it says more than that a call failed: a refused key or a spent credit
+stays so, and Retry-After says how long. Else it takes several in a row. A provider whose time is up
+gets one call, the probe, before everybody asks it again.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from embedding_sidecar import errors
+
+FAILURES_TO_OPEN: Final = 3
+OPEN_SECONDS: Final = 10.0
+MOST_SECONDS: Final = 60.0
+"""No Retry-After is believed for longer without asking again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """A provider is left alone until `until`, because of `failure`; None: until its probe ends."""
+
+    failure: errors.ProviderFailed
+    until: float | None
+
+    @property
+    def certain(self) -> bool:
+        """Whether a call would fail: the key is refused, or the credit is spent."""
+        return self.until is not None and isinstance(
+            self.failure, errors.Misconfigured | errors.Spent
+        )
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether the provider itself said how long."""
+        return self.until is not None and self.failure.retry_after_seconds is not None
+
+    def told(self, now: float) -> errors.ProviderFailed:
+        """The failure as it is now: of what the provider asked for, the rest is left."""
+        if not self.asked_for or self.until is None:
+            return self.failure
+        left = self.until - now
+        if isinstance(self.failure, errors.Exhausted):
+            return errors.Exhausted(self.failure.reason, retry_after_seconds=left)
+        return errors.Unreachable(self.failure.reason, billed=False, retry_after_seconds=left)
+
+
+@dataclass(slots=True)
+class _Record:
+    failures: int = 0
+    rest: Rest | None = None
+    probing: bool = False
+
+
+class Breaker:
+    """What is known of each provider, by name."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, _Record] = {}
+
+    def rest(self, name: str, *, now: float) -> Rest | None:
+        """Why and how long this provider is left alone; None where it may be asked."""
+        record = self._records.get(name)
+        if record is None or record.rest is None:
+            return None
+        if record.rest.until is not None and now < record.rest.until:
+            return record.rest
+        return Rest(failure=record.rest.failure, until=None) if record.probing else None
+
+    def suspects(self, name: str) -> bool:
+        """Whether the provider is left alone, or was and has not answered since."""
+        record = self._records.get(name)
+        return record is not None and record.rest is not None
+
+    def probed(self, name: str) -> bool:
+        """Whether somebody is finding out whether the provider is back."""
+        record = self._records.get(name)
+        return record is not None and record.probing
+
+    def probe(self, name: str) -> bool:
+        """Find out whether the provider is back, until `left`; False where somebody else does."""
+        record = self._records.setdefault(name, _Record())
+        if record.probing:
+            return False
+        record.probing = True
+        return True
+
+    def left(self, name: str) -> None:
+        """A probe ended, whatever it showed."""
+        if name in self._records:
+            self._records[name].probing = False
+
+    def succeeded(self, name: str) -> None:
+        """The provider answered."""
+        self._records.pop(name, None)
+
+    def failed(self, name: str, failure: errors.ProviderFailed, *, now: float) -> None:
+        """The provider did not answer."""
+        record = self._records.setdefault(name, _Record())
+        record.failures += 1
+        if isinstance(failure, errors.Misconfigured | errors.Spent):
+            seconds = OPEN_SECONDS
+        elif failure.retry_after_seconds is not None:
+            seconds = min(failure.retry_after_seconds, MOST_SECONDS)
+        elif record.failures >= FAILURES_TO_OPEN:
+            seconds = OPEN_SECONDS
+        else:
+            return
+        record.rest = Rest(failure=failure, until=now + seconds)

@@ -1,0 +1,273 @@
+"""Ordering vectors of a provider: in parts that it takes, each text once, a few parts at a time."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
+
+from embedding_sidecar import (
+    api_keys,
+    batches,
+    breaker,
+    cache,
+    cache_control,
+    calls,
+    errors,
+    failover,
+    flights,
+    provider,
+    providers,
+)
+
+PARTS_AT_ONCE: Final = 4
+"""Of one request; a provider's rate is used up sooner by more."""
+_TOO_LARGE: Final = 413
+_FOR_NOBODY: Final = errors.Unreachable("abandoned", billed=False)
+_TOO_LATE: Final = errors.Unreachable("timeout", billed=False)
+
+
+class Store(Protocol):
+    """Where entries are kept; never fails."""
+
+    async def put_many(
+        self, entries: Mapping[str, cache.Entry], *, ttl_seconds: int | None = None
+    ) -> None:
+        """Keep these entries, for at most so long."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a request still wants of a provider: items by key, until `ends_at`.
+
+    `since`: when the cache was last asked for them. `alone`: nothing that others have asked for
+    will do.
+    """
+
+    choice: failover.Choice
+    items: Mapping[str, provider.Item] = field(repr=False)
+    control: cache_control.CacheControl
+    since: float
+    ends_at: float
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """The flights that bring an order: those begun for it, and those of others."""
+
+    ours: Sequence[flights.Flight]
+    others: Sequence[flights.Flight]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Batch:
+    """The parts of an order."""
+
+    gate: asyncio.Semaphore
+    probes: bool
+    stopped: errors.ProviderFailed | errors.Refused | None = None
+
+
+class Orders:
+    """Places orders; what comes back is kept, whoever is still there to see it.
+
+    Args:
+        keys: API keys by the provider's name, absent where there is none.
+        attempt_seconds: the longest that one call may take.
+        wall_clock: Unix time in seconds, which entries are marked with.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: Mapping[str, api_keys.ApiKey],
+        store: Store,
+        caller: calls.Caller,
+        known: breaker.Breaker,
+        flying: flights.Flights,
+        observe: calls.Observer,
+        attempt_seconds: float,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._keys = keys
+        self._store = store
+        self._caller = caller
+        self._known = known
+        self._flying = flying
+        self._observe = observe
+        self._attempt_seconds = attempt_seconds
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._refused: dict[str, float] = {}
+        """Providers that refuse the key in force, and until when it is not tried again."""
+        self._most_items: dict[str, int] = {}
+        """By provider: what a 413 has taught."""
+
+    def refused_keys(self) -> frozenset[str]:
+        """Providers that refused the key in force when it was last tried."""
+        return frozenset(self._refused)
+
+    def place(self, order: Order) -> Placed | None:
+        """Begin what nobody brings yet; None where somebody else probes the provider just now."""
+        others: dict[flights.Flight, None] = {}
+        wanted = []
+        for key in order.items:
+            flight = None if order.alone else self._flying.find(key, since=order.since)
+            if flight is None:
+                wanted.append(key)
+            else:
+                others[flight] = None
+        name = order.choice.provider.name
+        probes = bool(wanted) and self._known.suspects(name)
+        if probes and not self._known.probe(name):
+            return None
+        ours = []
+        parts = self._parts(order, wanted) if wanted else []
+        batch = _Batch(gate=asyncio.Semaphore(1 if probes else PARTS_AT_ONCE), probes=probes)
+        for keys in parts:
+            flight = flights.Flight(provider=name, keys=keys)
+            self._begin(flight, order, batch)
+            ours.append(flight)
+        return Placed(ours=ours, others=list(others))
+
+    def _parts(self, order: Order, keys: Sequence[str]) -> list[Sequence[str]]:
+        chosen = order.choice.provider
+        limits = providers.PROVIDERS[chosen.kind].limits(chosen.model)
+        learned = self._most_items.get(chosen.name, limits.items)
+        limits = replace(limits, items=min(limits.items, learned))
+        return [keys[part.start : part.stop] for part in batches.split(_part(order, keys), limits)]
+
+    def _begin(self, flight: flights.Flight, order: Order, batch: _Batch) -> None:
+        async def make() -> flights.Landing:
+            async with batch.gate:
+                try:
+                    return await self._fly(flight, order, batch)
+                finally:
+                    if batch.probes:
+                        self._known.left(flight.provider)
+                        batch.probes = False
+
+        self._flying.begin(flight, make, shared=not order.control.no_store)
+
+    async def _fly(self, flight: flights.Flight, order: Order, batch: _Batch) -> flights.Landing:
+        if batch.stopped is not None:
+            return flights.Landing(failure=batch.stopped)
+        if not flight.waiting:
+            return flights.Landing(failure=_FOR_NOBODY)
+        landing = await self._bring(flight, order, flight.keys)
+        if landing.failure is not None and (
+            not isinstance(landing.failure, errors.Unreachable)
+            or self._known.suspects(flight.provider)
+        ):
+            # It is about the other parts too: those not begun yet would only cost.
+            batch.stopped = landing.failure
+        return landing
+
+    async def _bring(
+        self, flight: flights.Flight, order: Order, keys: Sequence[str]
+    ) -> flights.Landing:
+        """These keys, by one call, or by more where the provider says that it is too much."""
+        landing = await self._call(flight, order, keys)
+        refused = isinstance(landing.failure, errors.Rejected) and landing.failure.status
+        if refused != _TOO_LARGE or len(keys) == 1:
+            return landing
+        half = (len(keys) + 1) // 2
+        first = await self._bring(flight, order, keys[:half])
+        if first.failure is not None:
+            return first
+        second = await self._bring(flight, order, keys[half:])
+        if second.failure is None:
+            name = order.choice.provider.name
+            self._most_items[name] = min(half, self._most_items.get(name, half))
+        return flights.Landing(
+            entries={**first.entries, **second.entries},
+            tokens=first.tokens + second.tokens,
+            failure=second.failure,
+        )
+
+    async def _call(
+        self, flight: flights.Flight, order: Order, keys: Sequence[str]
+    ) -> flights.Landing:
+        name = order.choice.provider.name
+        part = _part(order, keys)
+        within = min(self._attempt_seconds, order.ends_at - self._clock())
+        if within <= 0:
+            return flights.Landing(failure=_TOO_LATE)
+        try:
+            vectors = await self._with_a_key(flight, order.choice, part, within)
+        except errors.ProviderFailed as failure:
+            self._known.failed(name, failure, now=self._clock())
+            self._observe.error(type(failure).__name__.lower(), failover.label(order.choice))
+            return flights.Landing(failure=failure)
+        except errors.Rejected as rejected:
+            self._known.succeeded(name)
+            return flights.Landing(failure=rejected)
+        except errors.Refused as refused:
+            return flights.Landing(failure=refused)
+        self._known.succeeded(name)
+        entries = self._entries(order.choice, part, keys, vectors)
+        if not order.control.no_store:
+            await self._store.put_many(entries, ttl_seconds=order.control.ttl_seconds)
+        return flights.Landing(entries=entries, tokens=vectors.tokens)
+
+    async def _with_a_key(
+        self,
+        flight: flights.Flight,
+        choice: failover.Choice,
+        part: provider.Ask,
+        within_seconds: float,
+    ) -> provider.Vectors:
+        """By the key in force; by the one before it where that is refused."""
+
+        async def call(key: str | None) -> provider.Vectors:
+            return await self._caller.call(
+                choice, part, api_key=key, within_seconds=within_seconds, sent=flight.sent
+            )
+
+        name = choice.provider.name
+        key = self._keys.get(name)
+        if key is None:
+            return await call(None)
+        now = self._clock()
+        fallback = key.fallback(now=now)
+        if fallback is not None and now < self._refused.get(name, now):
+            return await call(fallback)
+        try:
+            vectors = await call(key.current)
+        except errors.Misconfigured as failure:
+            if failure.reason != errors.KEY_REFUSED:
+                raise
+            self._refused[name] = self._clock() + breaker.OPEN_SECONDS
+            if fallback is None:
+                raise
+            self._observe.error("misconfigured", failover.label(choice))
+            return await call(fallback)
+        self._refused.pop(name, None)
+        return vectors
+
+    def _entries(
+        self,
+        choice: failover.Choice,
+        part: provider.Ask,
+        keys: Sequence[str],
+        vectors: provider.Vectors,
+    ) -> dict[str, cache.Entry]:
+        made_at = self._wall_clock()
+        return {
+            key: cache.Entry(
+                model=choice.provider.model,
+                space=choice.space,
+                vector=vector,
+                tokens=tokens,
+                made_at=made_at,
+            )
+            for key, vector, tokens in zip(
+                keys, vectors.vectors, batches.shares(vectors.tokens, part), strict=True
+            )
+        }
+
+
+def _part(order: Order, keys: Sequence[str]) -> provider.Ask:
+    return replace(order.choice.ask, items=tuple(order.items[key] for key in keys))

@@ -1,0 +1,82 @@
+"""How long a provider asks to be left alone, read from its headers.
+
+Sources: `retry-after-ms` as OpenAI's SDKs obey it; `retry-after` in seconds or as a date, RFC 9110,
+section 10.2.3; `x-ratelimit-reset-requests` and `-tokens` with durations as Go writes them (`6m0s`,
+`12ms`), OpenAI's page on rate limits; the same in whole seconds and without a unit, Azure's.
+"""
+
+import math
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+from typing import Final
+
+_UNIT_SECONDS: Final = MappingProxyType(
+    {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+)
+_TERM: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s|us|µs|ns)")
+_DURATION: Final = re.compile(rf"(?:{_TERM.pattern})+")
+_LIMITS: Final = ("requests", "tokens")
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds the provider asks to wait; None where it does not. Header names in lower case."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    said = headers.get("retry-after", "")
+    seconds = _number(said)
+    return seconds if seconds is not None else _until(said, headers.get("date", ""))
+
+
+def reset(headers: Mapping[str, str]) -> float | None:
+    """Seconds until what is used up is there again; the sooner of both where neither says it is.
+
+    Means something beside a 429 only: OpenAI sends these headers with every answer.
+    """
+    waits = {}
+    for limit in _LIMITS:
+        seconds = duration(headers.get(f"x-ratelimit-reset-{limit}", ""))
+        if seconds:  # Azure says 0 or -1 where it does not know
+            waits[limit] = seconds
+    used_up = [
+        seconds
+        for limit, seconds in waits.items()
+        if _number(headers.get(f"x-ratelimit-remaining-{limit}")) == 0
+    ]
+    return max(used_up) if used_up else min(waits.values(), default=None)
+
+
+def duration(text: str) -> float | None:
+    """Seconds of a duration as Go writes it, or of a bare number; None where it is neither."""
+    if _DURATION.fullmatch(text):
+        return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _TERM.findall(text))
+    return _number(text)
+
+
+def _until(date: str, now: str) -> float | None:
+    """Seconds to a date, by the clock of who wrote it where that is told."""
+    until, told = _timestamp(date), _timestamp(now)
+    if until is None:
+        return None
+    return max(0.0, until - (time.time() if told is None else told))
+
+
+def _timestamp(date: str) -> float | None:
+    try:
+        read = parsedate_to_datetime(date)
+        # "-0000" is read as no zone; an HTTP date is in GMT.
+        return (read if read.tzinfo is not None else read.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None

@@ -1,0 +1,151 @@
+"""A request under way: what is known of its items, and what that took."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from embedding_sidecar import cache, cache_control, calls, errors, failover
+
+_ITEM: Final = re.compile(r"input\[([0-9]{1,6})\]")
+"""How OpenAI names an item in `param`."""
+
+
+class Work:
+    """Entries by space and by index of the item, so that no answer is put together of two spaces.
+
+    `cached` came out of the cache; another provider of the same space goes on with it. `made` is
+    new, and may come from several providers of the space; `coalesced` are those of it that another
+    request had asked for.
+    """
+
+    def __init__(
+        self, *, items: int, control: cache_control.CacheControl, started_at: float
+    ) -> None:
+        self.keys: dict[str, list[str]] = {}
+        """By provider's name, in the order of the items."""
+        self.cached: defaultdict[str, dict[int, cache.Entry]] = defaultdict(dict)
+        self.made: defaultdict[str, dict[int, cache.Entry]] = defaultdict(dict)
+        self.coalesced: defaultdict[str, set[int]] = defaultdict(set)
+        self.control = control
+        self.distrusted: set[str] = set()
+        """Spaces of which nothing that others have asked for is taken any more."""
+        self.tokens = 0
+        self.attempts = 0
+        self.looked_at = started_at
+        """When the cache was asked last: what has landed since may not have been seen there."""
+        self._items = items
+        self._started_at = started_at
+        self._spans: list[tuple[float, float]] = []
+
+    @property
+    def held(self) -> str | None:
+        """The space in which part of the answer has been made; None while nothing has."""
+        return next((space for space, made in self.made.items() if made), None)
+
+    def missing(self, choice: failover.Choice) -> dict[str, list[int]]:
+        """The keys still to be had, each once, with the items that wait for it."""
+        found: dict[str, list[int]] = {}
+        cached, made = self.cached[choice.space], self.made[choice.space]
+        for index, key in enumerate(self.keys[choice.provider.name]):
+            if index not in cached and index not in made:
+                found.setdefault(key, []).append(index)
+        return found
+
+    def take(
+        self,
+        space: str,
+        entries: Mapping[str, cache.Entry],
+        missing: Mapping[str, Sequence[int]],
+        *,
+        ours: bool,
+    ) -> None:
+        """Keep what came back; `ours` says whether this request had asked for it."""
+        for key, indexes in missing.items():
+            if key in entries:
+                self.made[space].update(dict.fromkeys(indexes, entries[key]))
+                if not ours:
+                    self.coalesced[space].update(indexes)
+
+    def told(
+        self,
+        rejected: errors.Rejected,
+        keys: Sequence[str],
+        missing: Mapping[str, Sequence[int]],
+    ) -> errors.Rejected:
+        """What a provider said of a part, in terms of the whole request."""
+        sent = [missing[key][0] for key in keys]
+
+        def renumber(match: re.Match[str]) -> str:
+            index = int(match[1])
+            return f"input[{sent[index]}]" if index < len(sent) else match[0]
+
+        message = _ITEM.sub(renumber, rejected.message)
+        if sent != list(range(self._items)):
+            message += (
+                f" (This was said of {len(sent)} of the {self._items} items, "
+                f"which begin with input[{sent[0]}].)"
+            )
+        return errors.Rejected(
+            message,
+            status=rejected.status,
+            code=rejected.code,
+            param=rejected.param and _ITEM.sub(renumber, rejected.param),
+        )
+
+    def took(self, sent: calls.Sent, *, now: float) -> None:
+        """Calls this request waited for were under way then."""
+        for began, ended in sent.spans:
+            end = now if ended is None else ended
+            if end > self._started_at:
+                self._spans.append((max(began, self._started_at), end))
+
+    def is_mixed(self, space: str) -> bool:
+        """Whether the vectors are of several sizes: the model behind a name has changed."""
+        return not _of_one_size([*self.cached[space].values(), *self.made[space].values()])
+
+    def distrust(self, space: str) -> bool:
+        """Go on without what was cached, and without what was made if that is mixed itself.
+
+        False if that was done before: then it is the provider.
+        """
+        self.cached[space].clear()
+        if not _of_one_size(self.made[space].values()):
+            self.made[space].clear()
+            self.coalesced[space].clear()
+        before = space in self.distrusted
+        self.distrusted.add(space)
+        return not before
+
+    def entries(self, space: str) -> list[cache.Entry]:
+        """One for each item, in order, once nothing is missing."""
+        cached, made = self.cached[space], self.made[space]
+        return [made.get(index) or cached[index] for index in range(self._items)]
+
+    def upstream_seconds(self) -> float:
+        """How long at least one call that this request waited for was under way."""
+        seconds, until = 0.0, self._started_at
+        for began, ended in sorted(self._spans):
+            seconds += max(0.0, ended - max(began, until))
+            until = max(until, ended)
+        return seconds
+
+
+def worst(
+    failures: Iterable[errors.ProviderFailed | errors.Refused],
+) -> errors.ProviderFailed | errors.Refused | None:
+    """Of what went wrong with the parts of a request, what it is about; None where nothing did.
+
+    A refusal first: it is decided. Then what says more than that a call failed.
+    """
+
+    def rank(failure: errors.ProviderFailed | errors.Refused) -> int:
+        if isinstance(failure, errors.Refused):
+            return 0
+        return 2 if isinstance(failure, errors.Unreachable) else 1
+
+    return min(failures, key=rank, default=None)
+
+
+def _of_one_size(entries: Iterable[cache.Entry]) -> bool:
+    return len({len(entry.vector) for entry in entries}) <= 1

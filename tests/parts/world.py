@@ -1,0 +1,185 @@
+"""A service in virtual time, with providers, quota and cache that tell what was done with them."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from embedding_contract import document
+from embedding_sidecar import cache, errors, flights, generations, layers, provider
+from embedding_sidecar.api_keys import ApiKey
+from embedding_sidecar.cache_control import DEFAULT
+from embedding_sidecar.service import Answer, Service, Timing
+from tests.fakes import provider as stand_in
+from tests.fakes.provider import KEY, StandIn
+from tests.parts import virtual_time
+
+WALL = 1_700_000_000.0
+TIMING = Timing()
+
+
+class Quota:
+    """Counts what is reserved and settled; `left` calls until the day is used up."""
+
+    def __init__(self, left: int = 10**6) -> None:
+        self.left = left
+        self.reserved: list[int] = []
+        self.settled: list[tuple[bool, int]] = []
+        self._open: set[int] = set()
+
+    async def reserve(self, *, tokens):
+        if self.left == 0:
+            raise errors.QuotaExhausted("used up", reset_at=datetime(2026, 1, 2, tzinfo=UTC))
+        self.left -= 1
+        self.reserved.append(tokens)
+        self._open.add(len(self.reserved))
+        return len(self.reserved)
+
+    async def settle(self, reservation, *, billed, tokens):
+        self._open.remove(reservation)
+        self.left += not billed
+        self.settled.append((billed, tokens))
+
+
+class Seen:
+    """What was told to metrics."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, str]] = []
+        self.billed = 0
+        self.errors: list[tuple[str, str]] = []
+        self.failovers: list[str] = []
+
+    def call(self, *, provider, model, outcome, seconds):
+        self.calls.append((provider, model, outcome))
+
+    def tokens(self, *, provider, model, tokens):
+        self.billed += tokens
+
+    def error(self, kind, provider=""):
+        self.errors.append((kind, provider))
+
+    def failover(self, provider):
+        self.failovers.append(provider)
+
+    def looked_up(self, layer, *, hits, seconds):
+        pass
+
+    def missed(self, items):
+        pass
+
+
+class Internet:
+    """Providers by host name."""
+
+    def __init__(self) -> None:
+        self.hosts: dict[str, StandIn] = {}
+
+    def __getitem__(self, host: str) -> StandIn:
+        return self.hosts.setdefault(host, StandIn())
+
+    async def send(
+        self, request: provider.HttpRequest, *, within_seconds: float
+    ) -> provider.HttpAnswer:
+        host = request.url.split("/")[2]
+        return await self[host].send(request, within_seconds=within_seconds)
+
+
+def one(name, model="m", *, kind="OpenAI", space=None, **rest) -> document.Provider:
+    path = {"OpenAI": "v1", "OpenAICompatible": "extended/v1", "Voyage": "voyage/v1"}[kind]
+    return document.Provider(
+        name=name,
+        kind=kind,
+        model=model,
+        base_url=f"http://{name}/{path}",
+        api_key_file=f"provider-{name}",
+        declared_space=space,
+        **rest,
+    )
+
+
+class World:
+    """A service with all that is around it; providers are told from each other by host."""
+
+    def __init__(
+        self,
+        *providers,
+        crossing=False,
+        enabled=True,
+        quota=None,
+        keys=None,
+        namespace="shop",
+        timing=TIMING,
+    ) -> None:
+        self.document = document.PolicyDocument(
+            namespace=namespace,
+            name="search",
+            providers=providers,
+            failover=document.Failover(enabled=enabled, across_spaces=crossing),
+        )
+        self.net = Internet()
+        self.quota = quota or Quota()
+        self.seen = Seen()
+        self.loop = virtual_time.Loop()
+        self.flying = flights.Flights(clock=self.loop.time)
+        memory = cache.MemoryCache(max_bytes=10**7, ttl_seconds=60, clock=lambda: WALL)
+        self.cache = layers.Layers(
+            scope=self.document.cache_scope,
+            ttl_seconds=60,
+            memory=memory,
+            store=None,
+            generations=generations.Generations(store=None, forget=memory.forget),
+            observe=self.seen,
+            clock=lambda: WALL,
+        )
+        if keys is None:
+            keys = {it.name: KEY for it in providers}
+        self.service = Service(
+            document=self.document,
+            keys={
+                name: ApiKey(current=key) if isinstance(key, str) else key
+                for name, key in keys.items()
+            },
+            cache=self.cache,
+            quota=self.quota,
+            upstream=self.net,
+            observe=self.seen,
+            flying=self.flying,
+            timing=timing,
+            clock=self.loop.time,
+            wall_clock=lambda: WALL,
+            share=lambda: 1.0,
+        )
+
+    def embed(self, *items, model="m", control=DEFAULT, **rest) -> Answer:
+        asked = ask(*items, model=model, **rest)
+        answer: Answer = self.run(self.service.embed(asked, control=control))
+        return answer
+
+    def together(self, *batches):
+        """What each of several requests gets that come at the same time: an answer or an error."""
+
+        async def all_of_them():
+            asked = (self.service.embed(ask(*batch)) for batch in batches)
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        return self.run(all_of_them())
+
+    def run(self, work):
+        return self.loop.run_until_complete(work)
+
+    def refusal(self, *items, **rest) -> errors.Refused:
+        with pytest.raises(errors.Refused) as caught:
+            self.embed(*items, **rest)
+        return caught.value
+
+    def asked(self, host) -> list[list]:
+        return [call.body["input"] for call in self.net[host].calls]
+
+
+def ask(*items, model="m", **rest) -> provider.Ask:
+    return provider.Ask(model=model, items=items, **rest)
+
+
+def vectors(model, *items):
+    return tuple(stand_in.vector(model, item) for item in items)

@@ -1,0 +1,99 @@
+"""A key that changes: the one before it serves while the new one is refused, for ten minutes."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedding_sidecar import api_keys, breaker
+from embedding_sidecar.api_keys import PREVIOUS_SECONDS, ApiKey
+from tests.fakes import provider as stand_in
+from tests.parts.world import World, one, vectors
+
+CHANGED = ApiKey(current="sk-new", previous=stand_in.KEY, previous_until=PREVIOUS_SECONDS)
+
+
+def test_a_refused_new_key_falls_back_to_the_previous_one_at_once_and_is_told():
+    world = World(one("p"), keys={"p": CHANGED})
+    answer = world.embed("a")
+    assert (answer.vectors, answer.attempts) == (vectors("m", "a"), 2)
+    assert [call.key for call in world.net["p"].calls] == ["sk-new", stand_in.KEY]
+    assert world.quota.settled == [(False, 0), (True, 1)]
+    assert world.service.refused_keys() == {"p"}
+    assert world.service.health() == {"p": "key_refused"}
+    assert world.seen.errors == [("misconfigured", "openai")]
+
+
+def test_the_new_key_is_not_tried_by_every_request_and_taken_once_it_works():
+    world = World(one("p"), keys={"p": CHANGED})
+    for number in range(5):
+        assert world.embed(f"{number}").provider == "p"
+    assert [call.key for call in world.net["p"].calls].count("sk-new") == 1
+    world.net["p"].key = "sk-new"
+    world.loop.pass_time(breaker.OPEN_SECONDS)
+    assert world.embed("x").attempts == 1
+    assert world.service.refused_keys() == frozenset()
+    assert world.service.health() == {"p": "ok"}
+
+
+def test_a_new_key_that_works_is_all_that_is_used():
+    world = World(one("p"), keys={"p": CHANGED})
+    world.net["p"].key = "sk-new"
+    assert world.embed("a").attempts == 1
+    assert world.service.refused_keys() == frozenset()
+
+
+def test_after_its_time_the_previous_key_is_gone():
+    world = World(one("p"), keys={"p": CHANGED})
+    world.loop.pass_time(PREVIOUS_SECONDS)
+    assert world.refusal("a").code == "all_providers_failed"
+    assert [call.key for call in world.net["p"].calls] == ["sk-new"]
+    assert world.service.refused_keys() == {"p"}
+
+
+def test_only_a_refusal_of_the_key_is_about_the_key():
+    world = World(one("p"), keys={"p": CHANGED})
+    world.net["p"].key = None
+    world.net["p"].fault = stand_in.status(404)
+    world.refusal("a")
+    assert len(world.net["p"].calls) == 1
+    assert world.service.refused_keys() == frozenset()
+
+
+def test_where_both_are_refused_another_provider_answers():
+    both = ApiKey(current="sk-new", previous="sk-old", previous_until=PREVIOUS_SECONDS)
+    world = World(
+        one("p", space="s"), one("q", "n", space="s"), keys={"p": both, "q": stand_in.KEY}
+    )
+    assert world.embed("a").provider == "q"
+    assert world.embed("b").attempts == 1
+    assert world.seen.errors == [("misconfigured", "openai")] * 2
+
+
+def test_keys_are_never_shown():
+    assert "sk-" not in repr(CHANGED)
+
+
+# --- across changes
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 400)), min_size=1))
+def test_a_ring_holds_the_key_before_the_last_change_for_ten_minutes(changes):
+    ring = api_keys.Ring()
+    now, changed_at, before, current = 0.0, None, None, None
+    for key, seconds in changes:
+        now += seconds
+        if current is not None and key != current:
+            before, changed_at = current, now
+        current = key
+        held = ring.turn({"holder": key}, now=now)["holder"]
+        assert held.current == key
+        still = changed_at is not None and now - changed_at < PREVIOUS_SECONDS
+        assert held.fallback(now=now) == (before if still else None)
+
+
+def test_a_key_is_never_offered_to_another_holder():
+    ring = api_keys.Ring()
+    ring.turn({("p", "http://one"): "sk-1"}, now=0.0)
+    [held] = ring.turn({("p", "http://two"): "sk-2"}, now=1.0).values()
+    assert held.fallback(now=1.0) is None
+    [again] = ring.turn({("p", "http://one"): "sk-3"}, now=2.0).values()
+    assert again.fallback(now=2.0) is None

@@ -1,0 +1,365 @@
+"""Whatever is cached, repeated, slow or failing, and whoever asks at the same time.
+
+The answer is what an uncached, unbatched run gives, in order and of one space, or a typed refusal;
+and money is counted.
+
+Time is virtual: a case takes no longer than its work.
+"""
+
+import asyncio
+import itertools
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from unittest import mock
+
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from embedding_contract import document
+from embedding_sidecar import (
+    cache,
+    cache_control,
+    errors,
+    flights,
+    generations,
+    layers,
+    provider,
+    providers,
+)
+from embedding_sidecar.providers import openai
+from embedding_sidecar.service import Answer, Service
+from tests.fakes import provider as stand_in
+from tests.parts import virtual_time
+
+MODEL_OF = {"s": "m", "t": "n"}
+"""Two providers serve one model, a third one another, whose space is another."""
+PROVIDERS = tuple(
+    document.Provider(
+        name=name,
+        kind="OpenAICompatible",
+        model=MODEL_OF[space],
+        base_url=f"http://{name}/extended/v1",
+        declared_space=space,
+        dimensions=stand_in.DIMENSIONS,
+        aliases=("any",),
+    )
+    for name, space in (("p", "s"), ("q", "s"), ("r", "t"))
+)
+TOO_LONG = "too long"
+LOST = errors.Unreachable("connection_lost", billed=True)
+REFUSED = errors.Unreachable("no_connection", billed=False)
+FAULTS = {
+    "none": None,
+    "slow": None,
+    "500": stand_in.status(500),
+    "503": stand_in.status(503, {"retry-after": "2"}),
+    "429": stand_in.status(429),
+    "429 with a wait": stand_in.status(429, {"retry-after-ms": "700"}),
+    "429 with a long wait": stand_in.status(429, {"retry-after": "3600"}),
+    "402": stand_in.status(402),
+    "401": stand_in.status(401),
+    "413": stand_in.status(413),
+    "504": stand_in.status(504),
+    "refused": REFUSED,
+    "lost": LOST,
+    "nonsense": stand_in.raw(b"<html>"),
+    "one too few": stand_in.changed(lambda body: body["data"].pop()),
+    "an index twice": stand_in.changed(lambda body: body["data"][-1].update(index=0)),
+    "another size": stand_in.changed(
+        lambda body: body["data"][0].update(embedding=[1.0] * (stand_in.DIMENSIONS - 1))
+    ),
+}
+UNBILLED = {"500", "503", "429", "429 with a wait", "429 with a long wait"} | {
+    "402",
+    "401",
+    "413",
+    "refused",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What a provider does with one call."""
+
+    fault: str = "none"
+    seconds: float = 0.01
+
+
+@dataclass
+class Net:
+    """All providers; each call takes the next step of the script, and all is well after its end."""
+
+    script: list[Step]
+    calls: int = 0
+    billed: int = 0
+    successes: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._steps = itertools.chain(self.script, itertools.repeat(Step()))
+        self._provider = stand_in.StandIn(key=None)
+
+    async def send(
+        self, request: provider.HttpRequest, *, within_seconds: float
+    ) -> provider.HttpAnswer:
+        step = next(self._steps)
+        self.calls += 1
+        asked = json.loads(request.body)
+        rejected = TOO_LONG in asked["input"]
+        self.billed += step.fault not in UNBILLED and not rejected
+        fault = FAULTS[step.fault]
+        self._provider.fault = None if isinstance(fault, errors.Unreachable) or rejected else fault
+        path = "/" + request.url.split("/", 3)[3]
+        status, headers, body = self._provider.answer(path, request.headers, request.body)
+        await asyncio.sleep(min(step.seconds, within_seconds))
+        if isinstance(fault, errors.Unreachable) and not rejected:
+            raise fault
+        if step.seconds > within_seconds:
+            self.billed += step.fault in UNBILLED or rejected
+            raise errors.Unreachable("timeout", billed=True)
+        if fault is None and not rejected:
+            self.successes.update((asked["model"], str(item)) for item in asked["input"])
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return provider.HttpAnswer(status=status, headers=headers, body=raw)
+
+
+class Quota:
+    """Counts, and gives back what was not billed."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.reserved: list[int] = []
+        self.settled: dict[int, tuple[bool, int]] = {}
+
+    async def reserve(self, *, tokens):
+        await asyncio.sleep(0)
+        if self.left == 0:
+            raise errors.QuotaExhausted("used up", reset_at=datetime(2026, 1, 2, tzinfo=UTC))
+        self.left -= 1
+        self.reserved.append(tokens)
+        return len(self.reserved) - 1
+
+    async def settle(self, reservation, *, billed, tokens):
+        assert reservation not in self.settled
+        assert tokens <= self.reserved[reservation]
+        self.left += not billed
+        self.settled[reservation] = (billed, tokens)
+
+
+class Silent:
+    """Hears everything, and keeps nothing."""
+
+    def __getattr__(self, name):
+        return lambda *_, **__: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limited(openai.OpenAI):
+    """A provider of any limits."""
+
+    most: provider.Limits
+
+    def limits(self, model: str) -> provider.Limits:
+        return self.most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """A request, when it comes and when its caller goes away."""
+
+    items: list[provider.Item]
+    at: float
+    leaves_after: float | None = None
+    control: cache_control.CacheControl = cache_control.DEFAULT
+
+
+class Case:
+    """A sidecar, its providers, and what became of what was asked of it."""
+
+    def __init__(self, script, *, calls_left=10**9, crossing=True) -> None:
+        self.loop = virtual_time.Loop()
+        self.net = Net(script)
+        self.quota = Quota(calls_left)
+        self.flying = flights.Flights(clock=self.loop.time)
+        memory = cache.MemoryCache(max_bytes=10**7, ttl_seconds=10**6, clock=self.loop.time)
+        policy = document.PolicyDocument(
+            namespace="n",
+            name="p",
+            providers=PROVIDERS,
+            failover=document.Failover(enabled=True, across_spaces=crossing),
+        )
+        self.service = Service(
+            document=policy,
+            keys={},
+            cache=layers.Layers(
+                scope="n/p",
+                ttl_seconds=10**6,
+                memory=memory,
+                store=None,
+                generations=generations.Generations(store=None, forget=memory.forget),
+                observe=Silent(),
+                clock=self.loop.time,
+            ),
+            quota=self.quota,
+            upstream=self.net,
+            observe=Silent(),
+            flying=self.flying,
+            clock=self.loop.time,
+            wall_clock=self.loop.time,
+        )
+
+    def run(self, asks: list[Ask], limits: provider.Limits) -> list[Answer | errors.Refused | None]:
+        """What each got; None for who went away."""
+
+        async def one(asked: Ask) -> Answer | errors.Refused | None:
+            await asyncio.sleep(asked.at)
+            wanted = provider.Ask(model="any", items=tuple(asked.items))
+            answering = self.service.embed(wanted, control=asked.control)
+            try:
+                return await asyncio.wait_for(answering, asked.leaves_after)
+            except errors.Refused as refused:
+                return refused
+            except TimeoutError:
+                return None
+
+        async def all_of_them() -> list[Answer | errors.Refused | None]:
+            got = await asyncio.gather(*(one(asked) for asked in asks))
+            await asyncio.sleep(100)  # what is still under way comes to its end
+            return got
+
+        known = {**providers.PROVIDERS, "OpenAICompatible": Limited(extended=True, most=limits)}
+        with mock.patch.object(providers, "PROVIDERS", known):
+            return self.loop.run_until_complete(all_of_them())
+
+    def is_settled(self) -> None:
+        """Nothing is under way, and every call was counted as what it was."""
+        assert not self.flying._tasks
+        assert not self.flying._by_key
+        assert len(self.quota.reserved) == len(self.quota.settled) == self.net.calls
+        assert sum(billed for billed, _ in self.quota.settled.values()) == self.net.billed
+
+
+STEPS = st.builds(
+    Step,
+    fault=st.sampled_from(sorted(FAULTS)),
+    seconds=st.sampled_from([0.0, 0.01, 0.3, 3.0, 40.0]),
+)
+ITEMS = st.sampled_from(["a", "b", "c c", "d", "e e e", "f", (1, 2), (3,)])
+LIMITS = st.builds(provider.Limits, items=st.integers(1, 6), tokens=st.none() | st.integers(1, 40))
+
+
+def asks(items=ITEMS, **more):
+    return st.lists(
+        st.builds(
+            Ask,
+            items=st.lists(items, min_size=1, max_size=10),
+            at=st.sampled_from([0.0, 0.005, 0.02, 0.3, 2.0]),
+            leaves_after=st.sampled_from([None, None, 0.0, 0.1]),
+            **more,
+        ),
+        min_size=1,
+        max_size=5,
+    )
+
+
+def is_right(asked: Ask, answer: Answer) -> None:
+    model = MODEL_OF[answer.space]
+    alone = [
+        stand_in.vector(model, list(item) if isinstance(item, tuple) else item)
+        for item in asked.items
+    ]
+    assert list(answer.vectors) == alone
+    assert answer.model == model
+    assert answer.hits + answer.coalesced <= answer.items == len(asked.items)
+    assert 0 <= answer.upstream_seconds <= 50
+
+
+@settings(max_examples=1000)
+@given(asks(), st.lists(STEPS, max_size=25), LIMITS, st.booleans())
+def test_an_answer_is_what_every_item_alone_gives_and_nothing_is_bought_twice(
+    asked, script, limits, crossing
+):
+    case = Case(script, crossing=crossing)
+    got = case.run(asked, limits)
+    for one, answer in zip(asked, got, strict=True):
+        if isinstance(answer, Answer):
+            is_right(one, answer)
+            assert crossing or answer.space == "s"
+        elif isinstance(answer, errors.Rejected):
+            assert answer.status == 413
+        else:
+            assert isinstance(answer, errors.Unavailable) or one.leaves_after is not None
+        event(type(answer).__name__)
+    case.is_settled()
+    assert set(case.net.successes.values()) <= {1}
+    answers = [it for it in got if isinstance(it, Answer)]
+    assert sum(it.attempts for it in answers) <= case.net.calls
+    billed = sum(tokens for _, tokens in case.quota.settled.values())
+    assert sum(it.tokens for it in answers) <= billed
+
+
+@given(asks(), LIMITS)
+def test_where_nothing_fails_everybody_is_answered_and_all_calls_are_accounted_for(asked, limits):
+    case = Case([])
+    stay = [Ask(items=it.items, at=it.at) for it in asked]
+    got = case.run(stay, limits)
+    answers = [it for it in got if isinstance(it, Answer)]
+    assert len(answers) == len(stay)
+    assert sum(it.attempts for it in answers) == case.net.calls
+    assert sum(it.tokens for it in answers) == sum(it for _, it in case.quota.settled.values())
+    wanted = {("m", str(list(it) if isinstance(it, tuple) else it)) for a in stay for it in a.items}
+    assert case.net.successes == dict.fromkeys(wanted, 1)
+    case.is_settled()
+
+
+@settings(max_examples=300)
+@given(asks(), st.lists(STEPS, max_size=10), LIMITS, st.integers(0, 6))
+def test_a_day_is_never_exceeded_and_what_came_back_before_its_end_is_kept(
+    asked, script, limits, left
+):
+    case = Case(script, calls_left=left)
+    for one, answer in zip(asked, case.run(asked, limits), strict=True):
+        if isinstance(answer, Answer):
+            is_right(one, answer)
+        elif isinstance(answer, errors.Rejected):
+            assert answer.status == 413
+        else:
+            assert isinstance(answer, errors.Unavailable | errors.QuotaExhausted | None)
+    case.is_settled()
+    assert case.net.billed <= left
+    calls = case.net.calls
+    for model, item in case.net.successes:
+        if model == "m" and not item.startswith("["):
+            [again] = case.run([Ask(items=[item], at=0.0)], limits)
+            assert isinstance(again, Answer)
+            assert (again.hits, again.attempts) == (1, 0)
+    assert case.net.calls == calls
+
+
+@settings(max_examples=300)
+@given(asks(ITEMS | st.just(TOO_LONG)), st.lists(STEPS, max_size=10), LIMITS)
+def test_nobody_is_blamed_for_what_another_one_asked(asked, script, limits):
+    case = Case(script)
+    for one, answer in zip(asked, case.run(asked, limits), strict=True):
+        if isinstance(answer, errors.Rejected) and answer.status == 400:
+            assert TOO_LONG in one.items
+        if isinstance(answer, Answer):
+            assert TOO_LONG not in one.items
+            is_right(one, answer)
+    case.is_settled()
+
+
+CONTROLS = st.builds(cache_control.CacheControl, no_cache=st.booleans(), no_store=st.booleans())
+
+
+@settings(max_examples=300)
+@given(asks(control=CONTROLS), st.lists(STEPS, max_size=10), LIMITS)
+def test_what_a_request_says_of_the_cache_changes_no_vector(asked, script, limits):
+    case = Case(script)
+    for one, answer in zip(asked, case.run(asked, limits), strict=True):
+        if isinstance(answer, Answer):
+            is_right(one, answer)
+            if one.control.no_cache:
+                assert (answer.hits, answer.coalesced) == (0, 0)
+    case.is_settled()

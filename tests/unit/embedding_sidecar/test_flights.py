@@ -1,0 +1,106 @@
+"""What is under way: found by its keys, and ended by nobody who only waits for it."""
+
+import asyncio
+
+import pytest
+
+from embedding_sidecar import cache, errors, flights
+from tests.parts import virtual_time
+
+ENTRY = cache.Entry(model="m", space="s", vector=b"1234", tokens=1, made_at=0.0)
+BROUGHT = flights.Landing(entries={"k": ENTRY}, tokens=1)
+FAILED = flights.Landing(failure=errors.Unreachable("timeout", billed=True))
+
+
+@pytest.fixture
+def loop():
+    return virtual_time.Loop()
+
+
+@pytest.fixture
+def flying(loop):
+    return flights.Flights(clock=loop.time)
+
+
+def begin(flying, *, landing=BROUGHT, seconds=1.0, shared=True):
+    async def make():
+        await asyncio.sleep(seconds)
+        return landing
+
+    flight = flights.Flight(provider="p", keys=["k"])
+    flying.begin(flight, make, shared=shared)
+    return flight
+
+
+def test_a_flight_is_found_until_it_lands_and_by_who_began_to_look_before(loop, flying):
+    async def run():
+        flight = begin(flying)
+        assert flying.find("k", since=0.5) is flight
+        assert flying.find("other", since=0.5) is None
+        await flying.wait([flight], seconds=9)
+        assert flight.landing() == BROUGHT
+        assert flying.find("k", since=0.5) is flight
+        assert flying.find("k", since=1.5) is None
+        await asyncio.sleep(flights.KEPT_SECONDS)
+        assert flying.find("k", since=0.5) is None
+
+    loop.run_until_complete(run())
+
+
+def test_a_failed_flight_is_not_found_again(loop, flying):
+    async def run():
+        flight = begin(flying, landing=FAILED)
+        await flying.wait([flight], seconds=9)
+        assert flying.find("k", since=0.0) is None
+
+    loop.run_until_complete(run())
+
+
+def test_a_newer_flight_takes_the_keys_over_and_keeps_them(loop, flying):
+    async def run():
+        older, newer = begin(flying, landing=FAILED, seconds=1), begin(flying, seconds=5)
+        await flying.wait([older], seconds=9)
+        assert flying.find("k", since=0.0) is newer
+
+    loop.run_until_complete(run())
+
+
+def test_what_is_not_shared_is_not_found(loop, flying):
+    async def run():
+        begin(flying, shared=False)
+        assert flying.find("k", since=0.0) is None
+
+    loop.run_until_complete(run())
+
+
+def test_who_waits_may_leave_or_lose_patience_and_the_flight_lands(loop, flying):
+    async def run():
+        flight = begin(flying)
+        waiting = asyncio.create_task(flying.wait([flight], seconds=9))
+        await asyncio.sleep(0.1)
+        assert flight.waiting == 1
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert flight.waiting == 0
+        await flying.wait([flight], seconds=0.1)
+        assert flight.landing() is None
+        await asyncio.sleep(1)
+        assert flight.landing() == BROUGHT
+
+    loop.run_until_complete(run())
+
+
+def test_closing_ends_what_is_under_way_and_says_so_to_who_waits(loop, flying):
+    async def run():
+        flight = begin(flying)
+        waiting = asyncio.create_task(flying.wait([flight], seconds=9))
+        await asyncio.sleep(0.1)
+        await flying.close()
+        await waiting
+        landing = flight.landing()
+        assert landing is not None
+        assert isinstance(landing.failure, errors.Unreachable)
+        assert (landing.failure.reason, landing.failure.billed) == ("cancelled", True)
+        assert flying.find("k", since=0.0) is None
+
+    loop.run_until_complete(run())

@@ -51,9 +51,11 @@ def choices(policy: document.PolicyDocument, ask: provider.Ask) -> list[Choice]:
 
 
 def _choice(candidate: document.Provider, ask: provider.Ask) -> Choice:
+    dimensions = ask.dimensions or candidate.dimensions
+    same = (ask.model, ask.dimensions) == (candidate.model, dimensions)
     return Choice(
         provider=candidate,
-        ask=replace(ask, model=candidate.model, dimensions=ask.dimensions or candidate.dimensions),
+        ask=ask if same else replace(ask, model=candidate.model, dimensions=dimensions),
         space=candidate.space(ask.dimensions),
     )
 

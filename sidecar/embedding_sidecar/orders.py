@@ -124,7 +124,7 @@ class Orders:
         if probes and not self._known.probe(name):
             return None
         ours = []
-        parts = self._parts(order, wanted) if wanted else []
+        parts = self._parts(order, wanted)
         batch = _Batch(gate=asyncio.Semaphore(1 if probes else PARTS_AT_ONCE), probes=probes)
         for keys in parts:
             flight = flights.Flight(provider=name, keys=keys)
@@ -133,10 +133,12 @@ class Orders:
         return Placed(ours=ours, others=list(others))
 
     def _parts(self, order: Order, keys: Sequence[str]) -> list[Sequence[str]]:
+        if len(keys) <= 1:
+            return [keys] if keys else []
         chosen = order.choice.provider
         limits = providers.PROVIDERS[chosen.kind].limits(chosen.model)
-        learned = self._most_items.get(chosen.name, limits.items)
-        limits = replace(limits, items=min(limits.items, learned))
+        if chosen.name in self._most_items:
+            limits = replace(limits, items=min(limits.items, self._most_items[chosen.name]))
         return [keys[part.start : part.stop] for part in batches.split(_part(order, keys), limits)]
 
     def _begin(self, flight: flights.Flight, order: Order, batch: _Batch) -> None:
@@ -270,4 +272,6 @@ class Orders:
 
 
 def _part(order: Order, keys: Sequence[str]) -> provider.Ask:
+    if len(keys) == len(order.choice.ask.items):  # all of them, in order
+        return order.choice.ask
     return replace(order.choice.ask, items=tuple(order.items[key] for key in keys))

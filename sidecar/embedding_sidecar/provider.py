@@ -1,6 +1,6 @@
 """A provider as values: what is asked of it, what goes over the wire, what comes back."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -73,8 +73,8 @@ class Limits:
 class Translation(Protocol):
     """One provider's wire format, without IO."""
 
-    def obstacle(self, ask: Ask) -> errors.Unsuited | None:
-        """Why this provider cannot take the request at all; None where it can."""
+    def obstacle(self, items: Collection[Item]) -> errors.Unsuited | None:
+        """Why this provider cannot take these items at all; None where it can."""
         ...
 
     def limits(self, model: str) -> Limits:

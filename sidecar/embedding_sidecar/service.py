@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from embedding_contract import document as contract
@@ -142,7 +142,7 @@ class Service:
         choices = failover.choices(self._document, ask)
         started_at = self._clock()
         work = Work(items=len(ask.items), control=control, started_at=started_at)
-        if await self._is_cached(work, choices[0]):
+        if not await self._missing(work, choices[0]):
             return self._answer(work, choices[0])
         course = retries.Course(
             choices,
@@ -183,28 +183,28 @@ class Service:
         """Names of the providers that refused the key in force when it was last tried."""
         return self._orders.refused_keys()
 
-    async def _is_cached(self, work: Work, choice: failover.Choice) -> bool:
-        """Look up what is missing, once for each provider and wait; whether nothing is then."""
+    async def _missing(self, work: Work, choice: failover.Choice) -> dict[str, list[int]]:
+        """What is still missing, after the cache was asked once for each provider and wait."""
         name, space = choice.provider.name, choice.space
         if name in work.keys:
-            return not work.missing(choice)
+            return work.missing(choice)
         work.looked_at = self._clock()
         work.keys[name] = self._cache.keys(choice.ask, space=space)
         missing = work.missing(choice)
-        if missing and not work.control.no_cache and space not in work.distrusted:
-            entries = await self._cache.get_many(
-                list(missing), max_age_seconds=work.control.max_age_seconds
-            )
-            for indexes, entry in zip(missing.values(), entries, strict=True):
-                # The key says both already; an entry that does not agree is nobody's.
-                if entry is not None and (entry.model, entry.space) == (
-                    choice.provider.model,
-                    space,
-                ):
-                    work.cached[space].update(dict.fromkeys(indexes, entry))
-            if work.is_mixed(space):
-                work.cached[space].clear()
-        return not work.missing(choice)
+        if not missing or work.control.no_cache or space in work.distrusted:
+            return missing
+        entries = await self._cache.get_many(
+            list(missing), max_age_seconds=work.control.max_age_seconds
+        )
+        for indexes, entry in zip(missing.values(), entries, strict=True):
+            # The key says both already; an entry that does not agree is nobody's.
+            if entry is not None and (entry.model, entry.space) == (choice.provider.model, space):
+                work.cached[space].update(dict.fromkeys(indexes, entry))
+        if not work.cached[space]:
+            return missing
+        if work.is_mixed(space):
+            work.cached[space].clear()
+        return work.missing(choice)
 
     async def _complete(self, work: Work, choice: failover.Choice, course: retries.Course) -> bool:
         """Get what is missing from this provider, as far as it gives it; whether nothing is then.
@@ -212,16 +212,18 @@ class Service:
         Raises:
             errors.Refused: it is decided: the request is at fault, or the quota is used up.
         """
-        if await self._is_cached(work, choice):
-            return True
         ends_at = self._clock() + course.patience(choice, now=self._clock())
-        failure: errors.ProviderFailed | errors.Refused | None = self._hindrance(work, choice)
-        while failure is None and not await self._is_cached(work, choice):
-            missing = work.missing(choice)
+        failure: errors.ProviderFailed | errors.Refused | None = None
+        missing = await self._missing(work, choice)
+        while missing and failure is None:
+            items = {key: choice.ask.items[indexes[0]] for key, indexes in missing.items()}
+            failure = self._hindrance(choice, items.values())
+            if failure is not None:
+                break
             placed = self._orders.place(
                 orders.Order(
                     choice=choice,
-                    items={key: choice.ask.items[it[0]] for key, it in missing.items()},
+                    items=items,
                     control=work.control,
                     since=work.looked_at,
                     ends_at=ends_at,
@@ -234,9 +236,12 @@ class Service:
             failure = self._landed(work, choice, placed, missing)
             if work.is_mixed(choice.space) and not work.distrust(choice.space):
                 failure = vectors.bad_answer()
-            if work.missing(choice):
-                # A call of others failed in a way that is theirs. What is there by now?
+            missing = work.missing(choice)
+            if missing:
+                # By then others may have brought it; what was a failure of theirs is not told here.
                 work.keys.clear()
+                if failure is None:
+                    missing = await self._missing(work, choice)
         if failure is None:
             return True
         # Only the provider the caller meant may say that the caller is at fault.
@@ -247,14 +252,14 @@ class Service:
             return False
         raise failure
 
-    def _hindrance(self, work: Work, choice: failover.Choice) -> errors.ProviderFailed | None:
+    def _hindrance(
+        self, choice: failover.Choice, items: Collection[provider.Item]
+    ) -> errors.ProviderFailed | None:
         """Why this provider need not be asked."""
         if self._key_is_missing(choice.provider):
             self._observe.error("misconfigured", failover.label(choice))
             return errors.Misconfigured(errors.KEY_MISSING)
-        wanted = [choice.ask.items[it[0]] for it in work.missing(choice).values()]
-        part = replace(choice.ask, items=tuple(wanted))
-        return providers.PROVIDERS[choice.provider.kind].obstacle(part)
+        return providers.PROVIDERS[choice.provider.kind].obstacle(items)
 
     def _landed(
         self,

@@ -3,6 +3,7 @@
 Source: OpenAI's OpenAPI description (CreateEmbeddingRequest, Error) and its page on error codes.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,9 +40,9 @@ class OpenAI:
 
     extended: bool
 
-    def obstacle(self, ask: provider.Ask) -> errors.Unsuited | None:
+    def obstacle(self, items: Collection[provider.Item]) -> errors.Unsuited | None:
         """None: all that the sidecar accepts, this endpoint accepts."""
-        del ask
+        del items
         return None
 
     def limits(self, model: str) -> provider.Limits:

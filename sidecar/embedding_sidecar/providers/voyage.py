@@ -4,6 +4,7 @@ Source: docs.voyageai.com and mongodb.com/docs/api (request and answer, error co
 `al-` keys: the voyageai Python package, util.py.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -36,9 +37,9 @@ ATLAS_KEY_PREFIX: Final = "al-"
 class Voyage:
     """The translation."""
 
-    def obstacle(self, ask: provider.Ask) -> errors.Unsuited | None:
+    def obstacle(self, items: Collection[provider.Item]) -> errors.Unsuited | None:
         """Voyage takes texts only."""
-        if any(isinstance(item, tuple) for item in ask.items):
+        if any(isinstance(item, tuple) for item in items):
             return errors.Unsuited(
                 "takes_no_tokens", obstacle="Voyage takes texts, not token arrays."
             )

@@ -2,6 +2,8 @@
 
 embedding-operator run                                   in a cluster, or against a kubeconfig
 embedding-operator render FILE [--document] [--namespace NS]   what a policy would become
+embedding-operator secrets migrate|verify ...            from a file, an environment or a Secret
+                                                         into Vault
 """
 
 import argparse
@@ -32,6 +34,7 @@ from embedding_operator import (
     webhook,
     workqueue,
 )
+from embedding_operator.migration import command
 
 _LOG = logging.getLogger("embedding_operator")
 USAGE_EXIT = 2
@@ -44,25 +47,11 @@ def main() -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run_command = commands.add_parser("run", help="reconcile policies until told to stop")
     run_command.set_defaults(run=lambda _: _run())
-    render = commands.add_parser("render", help="print every object a policy would become")
-    render.add_argument("file", type=Path, metavar="FILE")
-    render.add_argument("--document", action="store_true", help="only the sidecar's document")
-    render.add_argument("--namespace", default="default", help="where the file names none")
-    render.set_defaults(run=_render)
+    preview.add_to(commands)
+    command.add_to(commands)
     options = parser.parse_args()
     code: int = options.run(options)
     return code
-
-
-def _render(options: argparse.Namespace) -> int:
-    try:
-        policies = preview.read(options.file, namespace=options.namespace)
-        shown = preview.documents(policies) if options.document else preview.objects(policies)
-    except errors.InvalidPolicy as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command line tool
-        return 1
-    sys.stdout.write(shown)
-    return 0
 
 
 def _run() -> int:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
 import kubernetes
@@ -18,6 +19,7 @@ Object = dict[str, Any]
 TIMEOUT_SECONDS: Final = (2.0, 10.0)  # to connect, to read
 PAGE: Final = 500
 DISCOVERY_SECONDS: Final = 30.0
+IN_CLUSTER_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _MERGE: Final = "application/merge-patch+json"
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 
@@ -111,6 +113,13 @@ class Cluster:
         """Merge into the status of a policy; a policy that has gone is no error."""
         path = POLICY.path(namespace, name, "status")
         self._call("PATCH", path, {"status": patch}, content=_MERGE)
+
+    def annotate(self, kind: Kind, namespace: str, name: str, annotations: Object) -> Object | None:
+        """Merge annotations into an object; None where there is none."""
+        patch = {"metadata": {"annotations": annotations}}
+        path = kind.path(namespace, name)
+        status, body = self._call("PATCH", path, patch, content=_MERGE)
+        return None if status == HTTPStatus.NOT_FOUND else body
 
     def nudge(self, namespace: str, pod: str, value: str) -> None:
         """Make kubelet sync a pod's volumes now: change an annotation through pods/status."""
@@ -214,6 +223,30 @@ def connect() -> Cluster:
     except kubernetes.config.ConfigException as error:
         raise errors.Denied(f"no cluster to work on: {error}") from None
     return Cluster(kubernetes.client.ApiClient())
+
+
+def connect_as_user(kubeconfig: str | None, context: str | None) -> tuple[Cluster, str]:
+    """The API server as kubectl chooses it, and the namespace it works in.
+
+    Raises:
+        errors.Denied: there is no kubeconfig and no pod's ServiceAccount, or no such context.
+    """
+    config = kubernetes.config
+    try:
+        contexts, active = config.list_kube_config_contexts(  # type: ignore[no-untyped-call] # theirs
+            kubeconfig
+        )
+        chosen = next((it for it in contexts if it["name"] == context), active)
+        if context is not None and chosen["name"] != context:
+            raise errors.Denied(f"the kubeconfig has no context {context}")
+        client = config.new_client_from_config(  # type: ignore[no-untyped-call] # theirs
+            kubeconfig, context
+        )
+    except config.ConfigException as error:
+        if kubeconfig is None and context is None and IN_CLUSTER_NAMESPACE.exists():
+            return connect(), IN_CLUSTER_NAMESPACE.read_text(encoding="utf-8")
+        raise errors.Denied(f"no cluster to work on: {error}") from None
+    return Cluster(client), chosen["context"].get("namespace") or "default"
 
 
 def _address(desired: Object) -> tuple[Kind, str | None, str]:

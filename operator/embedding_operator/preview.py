@@ -1,5 +1,7 @@
 """`embedding-operator render`: every object a policy would become, without a cluster."""
 
+import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,26 @@ import yaml
 from embedding_contract import document, names
 from embedding_operator import definition, errors, policy
 from embedding_operator.render import configmaps, monitoring, secrets
+
+
+def add_to(commands: Any) -> None:
+    """Add `render` to a parser's subcommands."""
+    render = commands.add_parser("render", help="print every object a policy would become")
+    render.add_argument("file", type=Path, metavar="FILE")
+    render.add_argument("--document", action="store_true", help="only the sidecar's document")
+    render.add_argument("-n", "--namespace", default="default", help="where the file names none")
+    render.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        policies = read(options.file, namespace=options.namespace)
+        shown = documents(policies) if options.document else objects(policies)
+    except errors.InvalidPolicy as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write(shown)
+    return 0
 
 
 def read(file: Path, *, namespace: str) -> list[policy.EmbeddingPolicy]:

@@ -27,6 +27,8 @@ ANNOTATION_SIDECAR_HASH: Final = f"{GROUP}/sidecar-hash"
 """On a pod: the hash of the inputs its sidecar container was built from."""
 ANNOTATION_NUDGE: Final = f"{GROUP}/nudge"
 """On a pod: changed through pods/status so that kubelet syncs its volumes at once."""
+ANNOTATION_REFRESH: Final = f"{GROUP}/refresh"
+"""On a policy: a new value makes the operator read Vault again at once."""
 
 # The pod.
 CONTAINER: Final = "embedding-sidecar"

@@ -1,0 +1,93 @@
+"""`kubectl embedding ...`: kubectl runs `kubectl-embedding`, which it finds on PATH.
+
+kubectl embedding status [NAME] [-n NS | -A]   a policy as its status tells it
+kubectl embedding refresh NAME [-n NS]         read its secrets from Vault again, now
+kubectl embedding render FILE [--document]     what a policy would become
+kubectl embedding secrets migrate|verify ...   as `embedding-operator secrets`
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from embedding_contract import names
+from embedding_operator import cluster, errors, preview, summary
+from embedding_operator.migration import command
+
+CANNOT = 2
+
+Command = Callable[[argparse.Namespace, cluster.Cluster, str], int]
+
+
+def main() -> int:
+    """Run the plugin; the exit code."""
+    parser = argparse.ArgumentParser(prog="kubectl embedding", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    where = _where()
+    status = commands.add_parser("status", parents=[where], help="policies as their status tells")
+    status.add_argument("name", nargs="?", metavar="NAME", help="one policy; else all")
+    status.add_argument("-A", "--all-namespaces", action="store_true", help="of every namespace")
+    status.set_defaults(run=_asking(_status))
+    refresh = commands.add_parser("refresh", parents=[where], help="read Vault again, now")
+    refresh.add_argument("name", metavar="NAME")
+    refresh.set_defaults(run=_asking(_refresh))
+    preview.add_to(commands)
+    command.add_to(commands)
+    options = parser.parse_args()
+    code: int = options.run(options)
+    return code
+
+
+def _where() -> argparse.ArgumentParser:
+    """Kubectl gives its own flags to a plugin only where they come after the plugin's name."""
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("-n", "--namespace", help="else that of the context")
+    where.add_argument("--context", help="else the current one")
+    where.add_argument("--kubeconfig", help="else as kubectl chooses")
+    return where
+
+
+def _asking(do: Command) -> Callable[[argparse.Namespace], int]:
+    def run(options: argparse.Namespace) -> int:
+        try:
+            api, current = cluster.connect_as_user(options.kubeconfig, options.context)
+            return do(options, api, options.namespace or current)
+        except errors.OperatorError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return CANNOT
+
+    return run
+
+
+def _status(options: argparse.Namespace, api: cluster.Cluster, namespace: str) -> int:
+    if options.name is not None:
+        found = api.get(cluster.POLICY, namespace, options.name)
+        if found is None:
+            return _nothing(options.name, namespace)
+        policies = [found]
+    else:
+        policies = api.find(cluster.POLICY, None if options.all_namespaces else namespace)
+        if not policies:
+            where = "any namespace" if options.all_namespaces else f"namespace {namespace}"
+            sys.stderr.write(f"There is no {names.KIND} in {where}.\n")
+    sys.stdout.write("\n".join(map(summary.text, policies)))
+    return 0
+
+
+def _refresh(options: argparse.Namespace, api: cluster.Cluster, namespace: str) -> int:
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    asked = api.annotate(cluster.POLICY, namespace, options.name, {names.ANNOTATION_REFRESH: now})
+    if asked is None:
+        return _nothing(options.name, namespace)
+    sys.stdout.write(f"{namespace}/{options.name}: Vault is to be read again\n")
+    return 0
+
+
+def _nothing(name: str, namespace: str) -> int:
+    sys.stderr.write(f"error: there is no {names.KIND} {name} in namespace {namespace}\n")
+    return CANNOT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

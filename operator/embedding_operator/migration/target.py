@@ -1,0 +1,80 @@
+"""Where in Vault: MOUNT/PATH, and which part of it is the mount."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from embedding_operator.migration.refusal import Refused
+
+# As the resource's own rule for mounts and paths, so that a policy can sync what was migrated. It
+# leaves nothing for a server to decode or normalise into another path.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+")
+SHOWN: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A path of a KV mount; `version` is the engine's, 1 or 2."""
+
+    mount: str
+    path: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.mount}/{self.path}"
+
+    @classmethod
+    def of(cls, to: str, *, mount: str, listed: Mapping[str, Any]) -> Self:
+        """`to` on a mount that the server has described.
+
+        Raises:
+            Refused: it is no KV engine.
+        """
+        kind = listed.get("type")
+        if kind not in {"kv", "generic"}:  # as the very first KV engines are called
+            raise Refused(f"--to: mount {mount} is of type {kind}, and secrets go to kv")
+        options = listed.get("options") or {}
+        return cls(mount, to.removeprefix(f"{mount}/"), 2 if options.get("version") == "2" else 1)
+
+
+def plain(to: str) -> str:
+    """`to`, if it is MOUNT/PATH.
+
+    Raises:
+        Refused: it is not, or could be read as another path.
+    """
+    if not _PLAIN.fullmatch(to):
+        raise Refused(
+            f"--to {to!r}: must be MOUNT/PATH, with segments of letters, digits, _, - and . that do"
+            " not begin with - or ., joined by single slashes, and without data/ of the API"
+        )
+    return to
+
+
+def longest(to: str, mounts: Mapping[str, Any]) -> str:
+    """The mount that `to` begins with, without slashes; the longest where several do.
+
+    Raises:
+        Refused: none does, or nothing is left for the path.
+    """
+    found = [mount for mount in mounts if to.startswith(mount) and mount.endswith("/")]
+    if found:
+        return max(found, key=len).rstrip("/")
+    shown = ", ".join(sorted(mounts)[:SHOWN]) or "none"
+    raise Refused(
+        f"--to {to}: begins with no mount that Vault lists for this token ({shown});"
+        " --mount MOUNT says which part is the mount"
+    )
+
+
+def given(to: str, mount: str) -> str:
+    """The mount that `--mount` names.
+
+    Raises:
+        Refused: `to` does not begin with it.
+    """
+    name = mount.removesuffix("/")
+    if not name or not to.startswith(f"{name}/"):
+        raise Refused(f"--mount {mount!r}: --to must be MOUNT/PATH and begin with it")
+    return name

@@ -1,0 +1,74 @@
+"""A policy and its status as a person reads them: pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_INDENT = "  "
+
+
+def text(policy: Mapping[str, Any]) -> str:
+    """What `kubectl embedding status` prints of an object."""
+    return "\n".join(_lines(policy)) + "\n"
+
+
+def _lines(policy: Mapping[str, Any]) -> Iterator[str]:
+    metadata, spec = policy["metadata"], policy["spec"]
+    status = policy.get("status") or {}
+    conditions = status.get("conditions") or []
+    yield f"{metadata['namespace']}/{metadata['name']}"
+    if not conditions:
+        yield f"{_INDENT}no status yet: the operator has not looked at it, or does not run"
+    if conditions and status.get("observedGeneration") != metadata.get("generation"):
+        yield f"{_INDENT}older than the policy: the operator has not looked at its last change"
+    yield from _table("providers", _providers(spec))
+    yield from _table("conditions", _conditions(conditions))
+    yield from _table("pods", _pods(status.get("pods") or {}))
+    yield from _table("quota", _quota(status.get("quota") or {}))
+    yield from _table("secrets", _secrets(spec, status))
+
+
+def _table(title: str, rows: list[tuple[str, ...]]) -> Iterator[str]:
+    if not rows:
+        return
+    yield f"{_INDENT}{title}"
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        yield f"{_INDENT * 2}{'  '.join(cells)}".rstrip()
+
+
+def _providers(spec: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    return [(entry["name"], entry["type"], entry["model"]) for entry in spec["providers"]]
+
+
+def _conditions(conditions: list[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    return [
+        (entry["type"], entry["status"], entry["reason"], entry["message"]) for entry in conditions
+    ]
+
+
+def _pods(pods: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    counts = ("matching", "covered", "inForce", "outdated", "bypassing")
+    told = [(name, str(pods[name])) for name in counts if name in pods]
+    return told + [("missing", name) for name in pods.get("missing", [])]
+
+
+def _quota(quota: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    return [(name, str(quota[name])) for name in ("summary", "resetAt") if name in quota]
+
+
+def _secrets(spec: Mapping[str, Any], status: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    seen = {entry["name"]: entry for entry in status.get("secrets", [])}
+    return [
+        (
+            entry["name"],
+            f"{entry['vault']['mount']}/{entry['vault']['path']}",
+            _seen(seen.get(entry["name"], {})),
+        )
+        for entry in spec.get("secrets", [])
+    ]
+
+
+def _seen(entry: Mapping[str, Any]) -> str:
+    """All that the status says of a synced Secret, in its own words."""
+    return "  ".join(f"{name}: {value}" for name, value in entry.items() if name != "name")

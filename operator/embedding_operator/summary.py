@@ -58,17 +58,21 @@ def _quota(quota: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _secrets(spec: Mapping[str, Any], status: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    seen = {entry["name"]: entry for entry in status.get("secrets", [])}
-    return [
+    """What the status tells of each path, and what the policy names and the status does not."""
+    seen = status.get("secrets") or {}
+    rows: list[tuple[str, ...]] = [
         (
-            entry["name"],
-            f"{entry['vault']['mount']}/{entry['vault']['path']}",
-            _seen(seen.get(entry["name"], {})),
+            entry["secret"],
+            entry["path"],
+            f"version {entry['version']}" if "version" in entry else "",
+            entry.get("lastChanged", ""),
         )
-        for entry in spec.get("secrets", [])
+        for entry in seen.get("paths", [])
     ]
-
-
-def _seen(entry: Mapping[str, Any]) -> str:
-    """All that the status says of a synced Secret, in its own words."""
-    return "  ".join(f"{name}: {value}" for name, value in entry.items() if name != "name")
+    told = {name for name, *_ in rows}
+    waiting = [entry for entry in spec.get("secrets", []) if entry["name"] not in told]
+    rows += [
+        (entry["name"], f"{entry['vault']['mount']}/{entry['vault']['path']}", "", "")
+        for entry in waiting
+    ]
+    return rows

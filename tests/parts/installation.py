@@ -75,6 +75,11 @@ class Installation:
                 "pollSeconds": 2,
                 "allowed": [
                     {"namespace": "shop", "mount": "secret", "path": "{{namespace}}/*"},
+                    {
+                        "namespace": "integrations",
+                        "mount": "agenticverz",
+                        "path": "external-integrations",
+                    },
                 ],
             },
         }

@@ -68,7 +68,7 @@ def test_the_order_is_the_files():
     assert list(read("B=1\nA=2\n_c.d-e=3")) == ["B", "A", "_c.d-e"]
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[str | bytes, int]] = {
     "no equal sign": ("A=1\nSECRET", 2),
     "export alone": ("export SECRET", 1),
     "a colon": ("A: SECRET", 1),

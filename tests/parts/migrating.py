@@ -1,0 +1,136 @@
+"""`secrets migrate` as a user types it, and a door before Vault where a test makes things fail."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import httpx2
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+TIMEOUT_SECONDS = 60
+MARK = "s3cr3t-"
+"""What every secret value of these tests begins with, so that none is shown."""
+KEYS = (
+    "GITHUB_TOKEN",
+    "SLACK_MISMATCH_WEBHOOK",
+    "POSTHOG_API_KEY",
+    "RESEND_API_KEY",
+    "TRIGGER_API_KEY",
+    "CLOUDFLARE_API_TOKEN",
+)
+SIX = {key: f"{MARK}{key.lower()}-$HOME-${{USER}}-\\n-'\"#=" for key in KEYS}
+MOUNT, PATH = "agenticverz", "external-integrations"
+TO = f"{MOUNT}/{PATH}"
+
+Happens = Callable[[int], Response | None]
+
+
+class Cli:
+    """The command in a home of its own. Whatever it says is searched for values.
+
+    `program` is the kubectl plugin, as it starts twice as fast as the operator's own.
+    """
+
+    def __init__(self, folder: Path, *, address: str, token_file: Path) -> None:
+        self.program = "embedding_operator.kubectl_plugin"
+        self.home = folder / "home"
+        self.home.mkdir()
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "VAULT_ADDR": address,
+            "VAULT_TOKEN": token_file.read_text(encoding="utf-8"),
+        }
+
+    def __call__(
+        self, verb: str, *arguments: str | Path, stdin: str | None = None, **environment: str
+    ) -> "Said":
+        """Run a verb to its end."""
+        process = self.start(verb, *arguments, **environment)
+        output, error = process.communicate(stdin, timeout=TIMEOUT_SECONDS)
+        return Said(process.returncode, output, error)
+
+    def start(
+        self, verb: str, *arguments: str | Path, **environment: str
+    ) -> "subprocess.Popen[str]":
+        """Begin a verb; a variable that is empty is not set."""
+        given = {**self.environment, **environment}
+        return subprocess.Popen(
+            [sys.executable, "-m", self.program, "secrets", verb, *map(str, arguments)],
+            env={name: value for name, value in given.items() if value},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def env_file(self, values: Mapping[str, str] = SIX, name: str = ".env") -> Path:
+        """These values in a .env file."""
+        file = self.home / name
+        file.write_text(
+            "".join(f"{key}={_quoted(value)}\n" for key, value in values.items()),
+            encoding="utf-8",
+        )
+        return file
+
+
+class Said:
+    """What a run said, and how it ended."""
+
+    def __init__(self, code: int, output: str, error: str) -> None:
+        assert MARK not in output + error, "a value was shown"
+        assert "defect" not in error, error
+        self.code = code
+        self.output = output
+        self.error = error
+
+    def table(self) -> dict[str, str]:
+        """What was said of each key."""
+        lines = self.output.splitlines()
+        assert lines[0].split() == ["KEY", "RESULT"]
+        return {key: rest.strip() for key, _, rest in (it.partition(" ") for it in lines[1:-1])}
+
+
+class Door:
+    """Passes requests on to Vault. `before` and `after` one, by its number, a test may answer."""
+
+    def __init__(self, address: str) -> None:
+        self.asked: list[str] = []
+        self.before: Happens = lambda _: None
+        self.after: Happens = lambda _: None
+        self._address = address
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+        return Starlette(routes=[Route("/{path:path}", self._pass, methods=methods)])
+
+    async def _pass(self, request: Request) -> Response:
+        body = await request.body()
+        # In a thread, where a test may do what takes time.
+        return await run_in_threadpool(self._pass_on, request, body)
+
+    def _pass_on(self, request: Request, body: bytes) -> Response:
+        self.asked.append(f"{request.method} {request.url.path}")
+        number = len(self.asked)
+        instead = self.before(number)
+        if instead is not None:
+            return instead
+        kept = {key: it for key, it in request.headers.items() if key.startswith("x-vault")}
+        answer = httpx2.request(
+            request.method, f"{self._address}{request.url.path}", content=body, headers=kept
+        )
+        return self.after(number) or Response(
+            answer.content, answer.status_code, media_type="application/json"
+        )
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", r"\\").replace('"', r"\"")
+    return f"'{value}'" if "'" not in value else f'"{escaped}"'

@@ -34,10 +34,13 @@ def read(environment: Mapping[str, str], *, home: Path) -> Connection:
     certificate = _file(environment, "VAULT_CLIENT_CERT"), _file(environment, "VAULT_CLIENT_KEY")
     if (certificate[0] is None) != (certificate[1] is None):
         raise Refused("VAULT_CLIENT_CERT and VAULT_CLIENT_KEY: one needs the other")
+    namespace = environment.get("VAULT_NAMESPACE") or None
+    if namespace is not None and not _is_word(namespace):
+        raise Refused("VAULT_NAMESPACE: is no name that an HTTP header can carry")
     return Connection(
         address=_address(environment.get("VAULT_ADDR", "")),
         token=_token(environment, home),
-        namespace=environment.get("VAULT_NAMESPACE") or None,
+        namespace=namespace,
         trust=_file(environment, "VAULT_CACERT") or _file(environment, "VAULT_CAPATH"),
         certificate=(certificate[0], certificate[1])
         if certificate[0] is not None and certificate[1] is not None
@@ -69,9 +72,13 @@ def _token(environment: Mapping[str, str], home: Path) -> str:
             raise Refused("VAULT_TOKEN: is not set, and there is no ~/.vault-token") from None
         except OSError as error:
             raise Refused(f"{where}: {error.strerror}") from None
-    if not (token.isascii() and token.isprintable() and token and " " not in token):
+    if not _is_word(token):
         raise Refused(f"{where}: holds no token that an HTTP header can carry")
     return token
+
+
+def _is_word(text: str) -> bool:
+    return text.isascii() and text.isprintable() and text != "" and " " not in text
 
 
 def _file(environment: Mapping[str, str], name: str) -> Path | None:

@@ -162,4 +162,6 @@ class Kv:
         for kind, told in _AWAY.items():
             if isinstance(error, kind):
                 return errors.Unavailable(f"{self._address} {told}; {what} can be tried again")
-        return Refused(f"Vault refuses {what} ({type(error).__name__})")
+        is_answer = isinstance(error, hvac.exceptions.VaultError)
+        told = "refuses" if is_answer else "cannot be asked"
+        return Refused(f"{self._address} {told}; {what} failed ({type(error).__name__})")

@@ -33,8 +33,8 @@ _AWAY: Final[Mapping[type[Exception], str]] = {
 }
 
 
-class NotWrittenError(Refused):
-    """Vault answered 400 to a write: the path has changed since, or it refuses the content."""
+class BadRequestError(Refused):
+    """Vault answered 400: to a write, that the path has changed since, or something else."""
 
 
 class _NothingThereError(Refused):
@@ -110,7 +110,7 @@ class Kv:
         """A new version of a path whose newest one is still `version`; the new one's number.
 
         Raises:
-            NotWrittenError: it is not, or Vault refuses the content.
+            BadRequestError: it is not, or Vault refuses the content.
         """
         made = self._object(
             f"writing {where}",
@@ -149,7 +149,7 @@ class Kv:
             data = error.json.get("data") if isinstance(error.json, dict) else None
             return _NothingThereError(f"Vault has nothing for {what} (404)", data)
         if isinstance(error, hvac.exceptions.InvalidRequest):
-            return NotWrittenError(f"Vault refuses the request for {what} (400)")
+            return BadRequestError(f"Vault refuses the request for {what} (400)")
         if isinstance(error, hvac.exceptions.Forbidden | hvac.exceptions.Unauthorized):
             return errors.Denied(
                 f"Vault forbids {what} (403): the token is not valid any more, or its policies do"

@@ -66,7 +66,7 @@ def migrate(
             return decided
         try:
             store.write(where, decided.content, version=held.version)
-        except kv.NotWrittenError:
+        except kv.BadRequestError:
             # A lost race has moved the version; anything else will be refused again.
             if store.read(where).version == held.version:
                 raise

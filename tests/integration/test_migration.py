@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from embedding_operator.migration import transfer
 from tests.parts import sidecar
@@ -424,23 +424,24 @@ def test_a_mount_without_check_and_set_is_verified_and_not_written(bao, cli):
 
 
 USAGE = {
-    "no source": ("--to", TO),
-    "two sources": ("--from-env", "--from-file", "x", "--to", TO),
-    "no target": ("--from-file", "x"),
-    "an option cut short": ("--from-file", "x", "--to", TO, "--over"),
-    "no key": ("--from-file", "x", "--to", TO, "--keys", ""),
-    "an empty key": ("--from-file", "x", "--to", TO, "--keys", "A,,B"),
-    "no such file": ("--from-file", "/nothing", "--to", TO),
-    "no cluster": ("--from-secret", "shop/keys", "--to", TO),
-    "no address": ("--from-env", "--keys", "HOME", "--to", TO),
+    "no source": (("--to", TO), "--from-env"),
+    "two sources": (("--from-env", "--from-file", "x", "--to", TO), "not allowed with"),
+    "no target": (("--from-file", "x"), "--to"),
+    "an option cut short": (("--from-file", "x", "--to", TO, "--over"), "unrecognized"),
+    "no key": (("--from-file", "x", "--to", TO, "--keys", ""), "--keys"),
+    "an empty key": (("--from-file", "x", "--to", TO, "--keys", "A,,B"), "--keys"),
+    "no such file": (("--from-file", "/nothing", "--to", TO), "No such file"),
+    "no cluster": (("--from-secret", "shop/keys", "--to", TO), "no cluster"),
+    "no address": (("--from-env", "--keys", "HOME", "--to", TO), "VAULT_ADDR"),
 }
 
 
 @pytest.mark.parametrize("case", USAGE)
 def test_what_cannot_be_done_ends_with_2_and_says_why(cli, case):
-    said = cli("migrate", *USAGE[case], VAULT_ADDR="")
+    arguments, told = USAGE[case]
+    said = cli("migrate", *arguments, VAULT_ADDR="")
     assert (said.code, said.output) == (2, "")
-    assert "error: " in said.error
+    assert told in said.error.splitlines()[-1]
 
 
 # --- races and crashes
@@ -500,11 +501,19 @@ def test_a_write_that_is_refused_for_another_reason_is_not_repeated(bao, cli, do
     assert len([it for it in door.asked if it.startswith("POST ")]) == 1
 
 
+def test_a_redirect_carries_the_token_nowhere(bao, cli, server, door):
+    elsewhere = Door(server.address)
+    with sidecar.served(elsewhere.app()) as url:
+        door.before = lambda _: RedirectResponse(f"{url}{door.asked[-1].split()[1]}")
+        said = cli("migrate", "--from-file", cli.env_file(), "--to", TO)
+    assert (said.code, said.output, elsewhere.asked) == (2, "", [])
+    assert "does not answer as Vault does" in said.error
+
+
 CALLS = ("the list of mounts", "the read", "the write")
 FAULTS: dict[str, Callable[[], Response]] = {
     "500": lambda: JSONResponse({"errors": [f"{MARK}quoted"]}, 500),
     "another web server": lambda: HTMLResponse(f"<p>{MARK}quoted</p>"),
-    "a redirect": lambda: Response(status_code=307, headers={"Location": "http://127.0.0.1:9/"}),
 }
 
 

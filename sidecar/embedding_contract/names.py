@@ -28,7 +28,7 @@ ANNOTATION_SIDECAR_HASH: Final = f"{GROUP}/sidecar-hash"
 ANNOTATION_NUDGE: Final = f"{GROUP}/nudge"
 """On a pod: changed through pods/status so that kubelet syncs its volumes at once."""
 ANNOTATION_REFRESH: Final = f"{GROUP}/refresh"
-"""On a policy: a new value makes the operator read Vault again at once."""
+"""On a policy: another value than before has Vault asked at once, for all the policy names."""
 
 # The pod.
 CONTAINER: Final = "embedding-sidecar"

@@ -106,19 +106,18 @@ class Kv:
         found = self._read(where, f"{where.mount}/subkeys/{where.path}")
         return frozenset((found or {}).get("subkeys") or {})
 
-    def write(self, where: Target, content: Mapping[str, object], *, version: int) -> int:
-        """A new version of a path whose newest one is still `version`; the new one's number.
+    def write(self, where: Target, content: Mapping[str, object], *, version: int) -> None:
+        """A new version of a path whose newest one is still `version`.
 
         Raises:
             BadRequestError: it is not, or Vault refuses the content.
         """
-        made = self._object(
+        self._object(
             f"writing {where}",
             lambda: self._client.secrets.kv.v2.create_or_update_secret(
                 path=where.path, secret=dict(content), cas=version, mount_point=where.mount
             ),
         )
-        return int(made["version"])
 
     def _get(self, path: str) -> Any:
         return self._client.adapter.get(path)

@@ -24,7 +24,7 @@ class Store(Protocol):
         """All that a path holds."""
         ...
 
-    def write(self, where: Target, content: Mapping[str, object], *, version: int) -> int:
+    def write(self, where: Target, content: Mapping[str, object], *, version: int) -> None:
         """A new version of a path whose newest one is still `version`."""
         ...
 

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from starlette.applications import Starlette
@@ -12,6 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from tests.parts import vault
 
 TIMEOUT_SECONDS = 60
 MARK = "s3cr3t-"
@@ -27,6 +31,9 @@ KEYS = (
 SIX = {key: f"{MARK}{key.lower()}-$HOME-${{USER}}-\\n-'\"#=" for key in KEYS}
 MOUNT, PATH = "agenticverz", "external-integrations"
 TO = f"{MOUNT}/{PATH}"
+
+OLD = {"OLD": f"{MARK}old", "NUMBER": 5, "NESTED": {"a": [1.5, None, "x"]}}
+"""What somebody else keeps at the path."""
 
 Happens = Callable[[int], Response | None]
 
@@ -97,6 +104,60 @@ class Said:
         return {key: rest.strip() for key, _, rest in (it.partition(" ") for it in lines[1:-1])}
 
 
+class Bao:
+    """A server with the example's mount, as an administrator sees it."""
+
+    def __init__(self, server: vault.Vault) -> None:
+        self.server = server
+        client = server.client()
+        self._engine("agenticverz", version="2")
+        self._engine("agenticverz2", version="2")
+        self._engine("old", version="1")
+        self.kv = client.secrets.kv.v2
+        self.client = client
+
+    def _engine(self, path: str, *, version: str) -> None:
+        self.server.client().sys.enable_secrets_engine(
+            "kv", path=path, options={"version": version}
+        )
+
+    def write(self, values: dict[str, Any], path: str = PATH) -> None:
+        self.kv.create_or_update_secret(path, values, mount_point=MOUNT)
+
+    def read(self, path: str = PATH) -> dict[str, Any]:
+        """The values, without a version."""
+        values: dict[str, Any] = self._answer(path)["data"]
+        return values
+
+    def version(self, path: str = PATH) -> int:
+        version: int = self._answer(path)["metadata"]["version"]
+        return version
+
+    def nothing(self, path: str = PATH) -> bool:
+        listed = self.client.adapter.get(f"/v1/sys/internal/ui/mounts/{MOUNT}")
+        assert listed["data"]["path"] == f"{MOUNT}/"
+        try:
+            self._answer(path)
+        except Exception as error:  # noqa: BLE001 - told by its class
+            return type(error).__name__ == "InvalidPath"
+        return False
+
+    def token(self, rules: str) -> str:
+        """A token that may do this alone."""
+        name = f"policy-{time.monotonic_ns()}"
+        self.client.sys.create_or_update_policy(name, rules)
+        made: str = self.client.auth.token.create(policies=[name], no_default_policy=True)["auth"][
+            "client_token"
+        ]
+        return made
+
+    def _answer(self, path: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self.kv.read_secret_version(
+            path, mount_point=MOUNT, raise_on_deleted_version=False
+        )["data"]
+        return answer
+
+
 class Door:
     """Passes requests on to Vault. `before` and `after` one, by its number, a test may answer."""
 
@@ -129,6 +190,10 @@ class Door:
         return self.after(number) or Response(
             answer.content, answer.status_code, media_type="application/json"
         )
+
+
+def all_keys(outcome: str) -> dict[str, str]:
+    return dict.fromkeys(KEYS, outcome)
 
 
 def _quoted(value: str) -> str:

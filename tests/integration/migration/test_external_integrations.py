@@ -14,7 +14,7 @@ from tests.parts.migrating import KEYS, MARK, MOUNT, PATH, SIX, TO, Cli
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "external-integrations"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "external-integrations"
 NAMESPACE = "integrations"
 SECRET = f"{NAMESPACE}/external-integrations"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import hvac.exceptions
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -110,7 +111,7 @@ class Bao:
     def __init__(self, server: vault.Vault) -> None:
         self.server = server
         client = server.client()
-        self._engine("agenticverz", version="2")
+        self._engine(MOUNT, version="2")
         self._engine("agenticverz2", version="2")
         self._engine("old", version="1")
         self.kv = client.secrets.kv.v2
@@ -121,25 +122,26 @@ class Bao:
             "kv", path=path, options={"version": version}
         )
 
-    def write(self, values: dict[str, Any], path: str = PATH) -> None:
-        self.kv.create_or_update_secret(path, values, mount_point=MOUNT)
+    def write(self, values: dict[str, Any]) -> None:
+        """A new version of the example's path."""
+        self.kv.create_or_update_secret(PATH, values, mount_point=MOUNT)
 
-    def read(self, path: str = PATH) -> dict[str, Any]:
-        """The values, without a version."""
-        values: dict[str, Any] = self._answer(path)["data"]
+    def read(self) -> dict[str, Any]:
+        """Its values."""
+        values: dict[str, Any] = self._answer()["data"]
         return values
 
-    def version(self, path: str = PATH) -> int:
-        version: int = self._answer(path)["metadata"]["version"]
+    def version(self) -> int:
+        """Its newest version."""
+        version: int = self._answer()["metadata"]["version"]
         return version
 
-    def nothing(self, path: str = PATH) -> bool:
-        listed = self.client.adapter.get(f"/v1/sys/internal/ui/mounts/{MOUNT}")
-        assert listed["data"]["path"] == f"{MOUNT}/"
+    def nothing(self) -> bool:
+        """Whether the example's path has never been written."""
         try:
-            self._answer(path)
-        except Exception as error:  # noqa: BLE001 - told by its class
-            return type(error).__name__ == "InvalidPath"
+            self._answer()
+        except hvac.exceptions.InvalidPath:
+            return True
         return False
 
     def token(self, rules: str) -> str:
@@ -151,9 +153,9 @@ class Bao:
         ]
         return made
 
-    def _answer(self, path: str) -> dict[str, Any]:
+    def _answer(self) -> dict[str, Any]:
         answer: dict[str, Any] = self.kv.read_secret_version(
-            path, mount_point=MOUNT, raise_on_deleted_version=False
+            PATH, mount_point=MOUNT, raise_on_deleted_version=False
         )["data"]
         return answer
 

@@ -83,7 +83,9 @@ class Application:
             tokens=answer.tokens,
             as_base64=asked.base64,
         )
-        return Response(body, media_type=JSON, headers=headers | reports.headers(answer))
+        return Response(
+            body, media_type=JSON, headers=headers | reports.headers(answer, runtime.quota)
+        )
 
     async def models(self, _: Request) -> Response:
         """GET /v1/models: the models and aliases of the policy."""

@@ -18,8 +18,9 @@ Messages of Refused reach the caller; a provider's own prose never does, except 
 400, 413 or 422 in its typed error form.
 """
 
-from datetime import datetime
 from typing import Final
+
+from embedding_sidecar.allowance import Allowance
 
 KEY_MISSING: Final = "key_missing"
 KEY_REFUSED: Final = "key_refused"
@@ -61,14 +62,14 @@ class Rejected(Refused):
 
 
 class QuotaExhausted(Refused):
-    """The policy has no call, or not enough tokens, left until `reset_at` (UTC)."""
+    """The policy has no call, or not enough tokens, left until its day ends."""
 
     status = 429
     kind = "insufficient_quota"
 
-    def __init__(self, message: str, *, reset_at: datetime) -> None:
+    def __init__(self, message: str, *, left: Allowance) -> None:
         super().__init__(message, code="insufficient_quota")
-        self.reset_at = reset_at
+        self.left = left
 
 
 class Unavailable(Refused):

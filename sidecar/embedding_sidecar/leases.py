@@ -10,6 +10,7 @@ touched again: what it did not spend stays counted until midnight.
 Nothing here reads a clock or a network.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -142,6 +143,7 @@ class Ledger:
         self._sequence = 0
         self._number = 0
         self._expires_at = float("-inf")
+        self._over_at = float("-inf")
         self._start(NO_DAY)
 
     def _start(self, day: int) -> None:
@@ -149,6 +151,7 @@ class Ledger:
         self.held = NOTHING
         self.used = NOTHING
         self.count: Count | None = None
+        self._others = NOTHING
         self._reported = NOTHING
         self._under_way: dict[int, Amounts] = {}
 
@@ -179,8 +182,24 @@ class Ledger:
             self._start(day)
 
     def spend_alone(self, amounts: Amounts) -> Reservation | str:
-        """Take it as if this sidecar were the only one, or say which limit is too low."""
-        return self._limits.short(self.used + amounts) or self.spend(amounts)
+        """Take it as if nobody else had spent anything since this sidecar last heard of them.
+
+        Else say which limit is too low.
+        """
+        return self._limits.short(self._others + self.used + amounts) or self.spend(amounts)
+
+    def limit(self, limits: Limits) -> None:
+        """Go by other limits. What was drawn within the old ones is not spent any more."""
+        self._limits = limits
+        self.held = self.used
+
+    def left(self, limit: int | None, *, of: Callable[[Amounts], int]) -> int | None:
+        """What this sidecar may still spend of a limit, drawn or not; None where there is none."""
+        return None if limit is None else max(0, limit - of(self._others) - of(self.used))
+
+    def ends_in_seconds(self, *, now: float) -> float | None:
+        """How long the day lasts by the store's clock, at most; None where that is not known."""
+        return self._over_at - now if now < self._over_at else None
 
     def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
         """Replace a bound by what was billed.
@@ -208,19 +227,22 @@ class Ledger:
         self.held = self.used
         return self._claim(need=NOTHING, want=NOTHING)
 
-    def enter(self, count: Count, *, asked_at: float, spent: Amounts) -> None:
-        """Book the answer to the last claim, which was sent at `asked_at` and said `spent`.
+    def enter(self, count: Count, *, claim: Claim, asked_at: float, heard_at: float) -> None:
+        """Book the answer to the last claim, which was sent at `asked_at`.
 
         The day ends by the store's clock. Counted from the moment of asking it ends here no later
-        than there, however long the answer took.
+        than there, however long the answer took; counted from that of hearing, no earlier.
         """
-        if count.day != self.day:
+        is_new = count.day != self.day
+        if is_new:
             self._start(count.day)
-            spent = NOTHING
-        self.held = count.held
+        # What was drawn within limits that no longer hold goes back with the next claim.
+        self.held = count.held if claim.limits == self._limits else self.used
         self.count = count
-        self._reported = spent
+        self._others = count.counted - count.held
+        self._reported = NOTHING if is_new else claim.spent
         self._expires_at = asked_at + count.day_ends_in_seconds
+        self._over_at = heard_at + count.day_ends_in_seconds
 
     def policy_used(self) -> Amounts:
         """What the whole policy has spent, as far as this sidecar knows."""

@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol
 
 from embedding_contract import document
 from embedding_sidecar import errors
+from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.leases import (
     DAY_SECONDS,
     GRANT_CALLS,
@@ -58,7 +59,8 @@ class State:
 
     `used` is calls made by all pods, as last heard of them; `reserved` is counted beyond that: held
     by pods that may still spend it, or lost with pods that died. A limit of None is no limit.
-    `exact_reason` is empty where the limit holds exactly; `exact_text` says it in a sentence.
+    `left` is this sidecar's own view, which tells whether it can make a call. `exact_reason` is
+    empty where the limit holds exactly; `exact_text` says it in a sentence.
     """
 
     daily_requests: int | None
@@ -67,6 +69,7 @@ class State:
     daily_tokens: int | None
     tokens_used: int
     reset_at: datetime
+    left: Allowance
     exact_reason: InexactReason
     exact_text: str
 
@@ -92,13 +95,12 @@ class Quota:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._limits = Limits(limits.daily_requests, limits.daily_tokens)
-        self._store = store
         self._clock = clock
         self._wall_clock = wall_clock
-        # Without a limit there is nothing that an unreachable store could protect.
-        self._may_go_alone = store is None or not limits.deny_on_store_loss or self._limits.open
-        self._ledger = Ledger(scope=scope, lease=secrets.token_hex(8), limits=self._limits)
+        self._ledger = Ledger(scope=scope, lease=secrets.token_hex(8), limits=Limits(0, 0))
+        self._terms: document.Quota | None = None
+        self._store: Store | None = None
+        self.obey(limits, store=store)
         self._lock = asyncio.Lock()
         self._told_day = NO_DAY
         self._away_until = float("-inf")
@@ -108,6 +110,22 @@ class Quota:
         self._spent_at = float("-inf")
         self._returning: asyncio.Task[None] | None = None
         self._closed = False
+
+    def obey(self, limits: document.Quota, *, store: Store | None) -> None:
+        """Go by these limits, and count in this store, from now on.
+
+        What was spent stays spent. What is held within other limits is not spent any more. A store
+        that knows less of the day than this sidecar gets it back, as one that forgot.
+        """
+        if limits == self._terms and store is self._store:
+            return
+        self._terms = limits
+        self._store = store
+        self._limits = Limits(limits.daily_requests, limits.daily_tokens)
+        self._ledger.limit(self._limits)
+        # Without a limit there is nothing that an unreachable store could protect.
+        self._may_go_alone = store is None or not limits.deny_on_store_loss or self._limits.open
+        self._away_until = self._durability_until = float("-inf")
 
     async def reserve(self, *, tokens: int) -> Reservation:
         """Set aside one call and at most this many tokens.
@@ -131,7 +149,7 @@ class Quota:
             count = await self._ask(claim)
             if count is None:
                 return self._reserve_alone(amounts)
-            if count.short and claim.day <= count.day:
+            if count.short and claim.day <= count.day and claim.limits == self._limits:
                 raise self._exhausted(count.short)
         self._watch()
         return self._ledger.spend(amounts)
@@ -159,6 +177,22 @@ class Quota:
         if self._closed:
             await self._give_back()
 
+    def left(self) -> Allowance:
+        """What this sidecar may still draw on, as it last heard; asks nobody."""
+        now = self._clock()
+        ends_in = self._ledger.ends_in_seconds(now=now)
+        if ends_in is None:
+            day = max(self._ledger.day, int(self._wall_clock() // DAY_SECONDS))
+            ends_in = (day + 1) * DAY_SECONDS - self._wall_clock()
+        calls, tokens = self._limits.calls, self._limits.tokens
+        return Allowance(
+            daily_requests=calls,
+            requests_left=self._ledger.left(calls, of=lambda amounts: amounts.calls),
+            daily_tokens=tokens,
+            tokens_left=self._ledger.left(tokens, of=lambda amounts: amounts.tokens),
+            resets_in_seconds=ends_in,
+        )
+
     async def state(self) -> State:
         """The day so far, by the store where it answers, else by what was last heard."""
         async with self._lock:
@@ -174,6 +208,7 @@ class Quota:
             daily_tokens=self._limits.tokens,
             tokens_used=used.tokens,
             reset_at=_midnight_after(self._ledger.day),
+            left=self.left(),
             exact_reason=reason,
             exact_text=text,
         )
@@ -205,13 +240,19 @@ class Quota:
     async def _ask(self, claim: Claim) -> Count | None:
         """The store's answer, booked; None where there is no store or it is away."""
         asked_at = self._clock()
-        if self._store is None or asked_at < self._away_until:
+        store = self._store
+        if store is None or asked_at < self._away_until:
             return None
         try:
-            count = await self._store.claim(claim)
+            count = await store.claim(claim)
         except errors.StoreAway as cause:
+            if store is not self._store:
+                return await self._ask(claim)
             self._missed(str(cause))
             return None
+        if store is not self._store:
+            # Another one counts by now, and a claim may be sent to any number of stores.
+            return await self._ask(claim)
         # A day this machine's clock went on to by itself binds nobody who was told no day yet.
         if count.day < self._ledger.day and count.day <= self._told_day:
             self._missed("its clock went back to a day that is over")
@@ -220,7 +261,7 @@ class Quota:
         if self._away:
             _log.info("quota: the store answers again")
         self._away = False
-        self._ledger.enter(count, asked_at=asked_at, spent=claim.spent)
+        self._ledger.enter(count, claim=claim, asked_at=asked_at, heard_at=self._clock())
         return count
 
     async def _check_durability(self) -> None:
@@ -262,7 +303,7 @@ class Quota:
         return errors.QuotaExhausted(
             f"This policy's {limit} {short} a day are used up, or what is left of them is less "
             f"than this request needs. They are available again at {reset_at:%Y-%m-%dT%H:%M:%SZ}.",
-            reset_at=reset_at,
+            left=self.left(),
         )
 
     def _turn(self) -> None:

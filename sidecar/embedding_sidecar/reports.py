@@ -4,11 +4,12 @@ The field names of quota and config are the user's, kept to the letter; what we 
 """
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any, Final, Protocol
 
 from embedding_contract import document
 from embedding_sidecar import errors
+from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.runtime import Runtime
 from embedding_sidecar.service import Answer
@@ -47,8 +48,16 @@ class Current(Protocol):
         ...
 
 
-def headers(answer: Answer) -> dict[str, str]:
-    """The headers by which an answer explains itself."""
+class Day(Protocol):
+    """The policy's day, as one sidecar sees it."""
+
+    def left(self) -> Allowance:
+        """What is left, without asking anybody."""
+        ...
+
+
+def headers(answer: Answer, day: Day) -> dict[str, str]:
+    """The headers by which an answer explains itself; of the day only where it took a call."""
     state = "hit" if answer.hits == answer.items else "partial" if answer.hits else "miss"
     return {
         HEADER_CACHE: state,
@@ -58,22 +67,53 @@ def headers(answer: Answer) -> dict[str, str]:
         HEADER_SPACE: answer.space,
         HEADER_ATTEMPTS: str(answer.attempts),
         HEADER_TOKENS_SAVED: str(answer.tokens_saved),
+        **(ratelimit_headers(day.left()) if answer.attempts else {}),
     }
 
 
 def refusal_headers(error: errors.Refused) -> dict[str, str]:
     """What tells an SDK when to come back, and when not to try at all."""
     if isinstance(error, errors.QuotaExhausted):
-        seconds = max(1, math.ceil((error.reset_at - datetime.now(UTC)).total_seconds()))
         return {
-            "retry-after": str(seconds),
+            "retry-after": str(_seconds_until_reset(error.left)),
             "x-should-retry": "false",
-            "x-ratelimit-remaining-requests": "0",
-            "x-ratelimit-reset-requests": f"{seconds}s",
+            **ratelimit_headers(error.left),
         }
     if isinstance(error, errors.Unavailable) and error.retry_after_seconds is not None:
         return {"retry-after": str(max(1, math.ceil(error.retry_after_seconds)))}
     return {}
+
+
+def ratelimit_headers(left: Allowance) -> dict[str, str]:
+    """The policy's day as OpenAI writes a rate: of each limit how much, how much left, how long.
+
+    https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers; what is left is what
+    this sidecar may still draw on, without asking anybody.
+    """
+    reset = go_duration(_seconds_until_reset(left))
+    return {
+        f"x-ratelimit-{word}-{unit}": value
+        for unit, limit, rest in (
+            ("requests", left.daily_requests, left.requests_left),
+            ("tokens", left.daily_tokens, left.tokens_left),
+        )
+        if limit is not None
+        for word, value in (("limit", str(limit)), ("remaining", str(rest)), ("reset", reset))
+    }
+
+
+def go_duration(seconds: int) -> str:
+    """Whole seconds as Go prints a time.Duration: `15h4m5s`, `6m0s`, `7s`."""
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{seconds}s"
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
+
+
+def _seconds_until_reset(left: Allowance) -> int:
+    # Rounded up: whoever comes back then is in the new day.
+    return max(1, math.ceil(left.resets_in_seconds))
 
 
 def health(current: Current) -> dict[str, Any]:
@@ -93,14 +133,18 @@ def health(current: Current) -> dict[str, Any]:
 
 
 async def quota(runtime: Runtime) -> dict[str, Any]:
-    """The day of the whole policy. `current_count` is calls made, by every pod."""
+    """The day of the whole policy. `current_count` is calls made, by every pod.
+
+    `exceeded`: this sidecar can make no call before the reset. That is so before `remaining` is 0
+    where other pods hold the rest, or have died with it (`reserved`), or where tokens are used up.
+    """
     state = await runtime.quota.state()
     limit = state.daily_requests
     return {
         "daily_quota": limit,
         "current_count": state.used,
         "remaining": None if limit is None else max(0, limit - state.used),
-        "exceeded": limit is not None and state.used >= limit,
+        "exceeded": state.left.used_up,
         "reset_at": state.reset_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "vector_search_enabled": False,
         "fallback_enabled": runtime.loaded.document.failover.enabled,

@@ -1,8 +1,8 @@
 """What is derived from a document and its secrets: one value that a request works with to its end.
 
 Whatever a change does not touch is taken over from the runtime before: connections whose URL is the
-same, the cache whose terms are the same, a grant whose limits are the same. Whatever it replaces is
-closed after the requests that still hold it have had their time.
+same, the cache whose terms are the same, and of a policy always what it has spent. Whatever it
+replaces is closed after the requests that still hold it have had their time.
 """
 
 import asyncio
@@ -120,7 +120,7 @@ class Workshop:
         await asyncio.gather(*self._retiring, return_exceptions=True)
         # What is still under way is counted as billed before the quota gives the rest back.
         await self._flying.close()
-        # The quota first: it gives its grant back over a connection of its own.
+        # By name: the quota gives its grant back to the counter, which is closed after it.
         for name in sorted(self._parts, reverse=True):
             await self._parts[name].close()
         await self._upstream.close()
@@ -160,26 +160,28 @@ class Workshop:
 
     def _quota(self, loaded: policy_file.Loaded) -> quota.Quota:
         policy = loaded.document
-        url = _url(loaded, policy.quota.redis_url_file)
+        counter = self._counter(loaded)
 
         def make() -> tuple[quota.Quota, Callable[[], Awaitable[None]]]:
+            made = quota.Quota(limits=policy.quota, scope=policy.scope, store=counter)
+            return made, made.close
+
+        taken_over = self._taken_over("quota", policy.scope, make)
+        taken_over.obey(policy.quota, store=counter)
+        return taken_over
+
+    def _counter(self, loaded: policy_file.Loaded) -> quota.Store | None:
+        file = loaded.document.quota.redis_url_file
+        url = _url(loaded, file)
+
+        def make() -> tuple[quota.Store | None, Callable[[], Awaitable[None]]]:
             client = _client(url)
-            store: quota.Store | None = None
             if client is not None:
-                store = quota_store.RedisStore(client)
-            elif policy.quota.redis_url_file is not None:
-                # Counting alone would let every pod spend the whole day.
-                store = _NotSynced()
-            made = quota.Quota(limits=policy.quota, scope=policy.scope, store=store)
+                return quota_store.RedisStore(client), client.aclose
+            # Counting alone would let every pod spend the whole day.
+            return None if file is None else _NotSynced(), _nothing
 
-            async def close() -> None:
-                await made.close()
-                if client is not None:
-                    await client.aclose()
-
-            return made, close
-
-        return self._taken_over("quota", (policy.quota, policy.scope, url), make)
+        return self._taken_over("counter", (file is None, url), make)
 
     def _taken_over(
         self,

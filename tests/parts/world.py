@@ -1,12 +1,11 @@
 """A service in virtual time, with providers, quota and cache that tell what was done with them."""
 
 import asyncio
-from datetime import UTC, datetime
 
 import pytest
 
 from embedding_contract import document
-from embedding_sidecar import cache, errors, flights, generations, layers, provider
+from embedding_sidecar import allowance, cache, errors, flights, generations, layers, provider
 from embedding_sidecar.api_keys import ApiKey
 from embedding_sidecar.cache_control import DEFAULT
 from embedding_sidecar.service import Answer, Service, Timing
@@ -16,6 +15,11 @@ from tests.parts import virtual_time
 
 WALL = 1_700_000_000.0
 TIMING = Timing()
+
+
+NOTHING_LEFT = allowance.Allowance(
+    daily_requests=1, requests_left=0, daily_tokens=None, tokens_left=None, resets_in_seconds=60.0
+)
 
 
 class Quota:
@@ -29,7 +33,7 @@ class Quota:
 
     async def reserve(self, *, tokens):
         if self.left == 0:
-            raise errors.QuotaExhausted("used up", reset_at=datetime(2026, 1, 2, tzinfo=UTC))
+            raise errors.QuotaExhausted("used up", left=NOTHING_LEFT)
         self.left -= 1
         self.reserved.append(tokens)
         self._open.add(len(self.reserved))

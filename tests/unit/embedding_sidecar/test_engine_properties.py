@@ -11,7 +11,6 @@ import itertools
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from unittest import mock
 
 from hypothesis import event, given, settings
@@ -32,6 +31,7 @@ from embedding_sidecar.providers import openai
 from embedding_sidecar.service import Answer, Service
 from tests.fakes import provider as stand_in
 from tests.parts import virtual_time
+from tests.parts.world import NOTHING_LEFT
 
 MODEL_OF = {"s": "m", "t": "n"}
 """Two providers serve one model, a third one another, whose space is another."""
@@ -135,7 +135,7 @@ class Quota:
     async def reserve(self, *, tokens):
         await asyncio.sleep(0)
         if self.left == 0:
-            raise errors.QuotaExhausted("used up", reset_at=datetime(2026, 1, 2, tzinfo=UTC))
+            raise errors.QuotaExhausted("used up", left=NOTHING_LEFT)
         self.left -= 1
         self.reserved.append(tokens)
         return len(self.reserved) - 1

@@ -35,12 +35,17 @@ class Line:
         self.gate: asyncio.Event | None = None
         self.waiting = asyncio.Event()
         self.asked = 0
+        self.claims: list[leases.Claim] = []
+        self.answer: leases.Count | None = None
 
     async def claim(self, claim: leases.Claim) -> leases.Count:
         self.asked += 1
+        self.claims.append(claim)
         if self.gate is not None:
             self.waiting.set()
             await self.gate.wait()
+        if self.answer is not None:
+            return self.answer
         if self.cut == "before":
             raise errors.StoreAway("cut")
         count = await self.store.claim(claim)
@@ -133,9 +138,95 @@ def test_the_refusal_says_when_the_day_ends(day):
         return refusal.value
 
     refusal = run(scenario())
-    assert refusal.reset_at == MIDNIGHT
+    assert refusal.left.resets_in_seconds == HALF_A_DAY
     assert "2026-03-02T00:00:00Z" in refusal.message
     assert refusal.message.startswith("This policy's 0 calls a day")
+
+
+def test_the_reset_is_told_by_the_clock_of_the_store(day):
+    """The pod's own clock, an hour and a half behind, tells nothing."""
+
+    async def scenario():
+        behind = quota.Quota(
+            limits=document.Quota(daily_requests=0),
+            scope="team/policy",
+            store=day.store,
+            clock=day.clock.monotonic,
+            wall_clock=lambda: day.clock() - 5_400,
+        )
+        with pytest.raises(errors.QuotaExhausted) as refusal:
+            await behind.reserve(tokens=1)
+        return refusal.value.left.resets_in_seconds
+
+    assert run(scenario()) == HALF_A_DAY
+
+
+def test_the_reset_is_never_told_too_early(day):
+    """An answer that was long under way: the day ends as long after it as it says, at most."""
+
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=0)
+        gate = day.lines[0].gate = asyncio.Event()
+        asking = asyncio.create_task(sidecar.reserve(tokens=1))
+        await day.lines[0].waiting.wait()
+        count = await day.store.claim(day.lines[0].claims[0])
+        day.lines[0].answer = count
+        day.clock.wall += 0.8
+        gate.set()
+        with pytest.raises(errors.QuotaExhausted) as refusal:
+            await asking
+        return refusal.value.left.resets_in_seconds
+
+    assert run(scenario()) == HALF_A_DAY
+
+
+def test_what_is_left_is_what_this_sidecar_may_still_draw_on(day):
+    async def scenario():
+        sidecar, other = (day.sidecar(daily_requests=1000, daily_tokens=5000) for _ in range(2))
+        await spend(other, 2, tokens=100)
+        await spend(sidecar, 2, tokens=100)
+        return sidecar.left(), day.lines[0].asked
+
+    left, asked = run(scenario())
+    # The other has drawn 16 calls; of its tokens as many as a sixteenth of what was left.
+    assert (left.daily_requests, left.requests_left) == (1000, 1000 - 16 - 2)
+    assert (left.daily_tokens, left.tokens_left) == (5000, 5000 - 312 - 200)
+    assert not left.used_up
+    assert asked == 1
+
+
+def test_what_has_no_limit_has_nothing_left_to_tell(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=None)
+        await spend(sidecar)
+        return sidecar.left()
+
+    left = run(scenario())
+    assert (left.requests_left, left.tokens_left, left.used_up) == (None, None, False)
+
+
+def test_what_the_dead_hold_is_not_left(day):
+    async def scenario():
+        dead, sidecar = (day.sidecar(daily_requests=40) for _ in range(2))
+        await spend(dead, 1)
+        await spend(sidecar, 100)
+        return await sidecar.state()
+
+    state = run(scenario())
+    assert state.used < state.daily_requests
+    assert state.used + state.reserved == state.daily_requests
+    assert state.left.used_up
+
+
+def test_used_up_tokens_leave_no_call_either(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=40, daily_tokens=20)
+        await spend(sidecar, 2, tokens=10)
+        return await sidecar.state()
+
+    state = run(scenario())
+    assert (state.left.requests_left, state.left.tokens_left) == (38, 0)
+    assert state.left.used_up
 
 
 def test_granted_calls_are_spent_without_asking_the_store(day):
@@ -415,6 +506,112 @@ def test_alone_a_pod_still_keeps_to_the_limit(day):
         return first, await spend(sidecar, 30)
 
     assert run(scenario()) == (20, 20)
+
+
+def test_alone_a_pod_counts_what_it_knows_the_others_have_spent(day):
+    async def scenario():
+        other, sidecar = (day.sidecar(daily_requests=20, deny_on_store_loss=False) for _ in "ab")
+        await spend(other, 12)
+        await sidecar.state()
+        day.cut()
+        return await spend(sidecar, 30)
+
+    assert run(scenario()) == 8
+
+
+def obey(sidecar: quota.Quota, store: quota.Store | None, **limits) -> None:
+    sidecar.obey(document.Quota(**limits), store=store)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_other_limits_refill_nothing(day, shared):
+    async def scenario():
+        sidecar = day.sidecar(shared=shared, daily_requests=20)
+        before = await spend(sidecar, 30)
+        obey(sidecar, day.lines[0] if shared else None, daily_requests=25)
+        return before, await spend(sidecar, 30)
+
+    assert run(scenario()) == (20, 5)
+
+
+def test_a_grant_of_a_higher_limit_is_not_spent_within_a_lower_one(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        await spend(sidecar, 3)
+        obey(sidecar, day.lines[0], daily_requests=5)
+        made = await spend(sidecar, 30)
+        return made, day.counted.calls
+
+    assert run(scenario()) == (2, 5)
+
+
+def test_a_grant_of_a_higher_limit_that_is_under_way_is_not_spent_within_a_lower_one(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        gate = day.lines[0].gate = asyncio.Event()
+        first = asyncio.create_task(spend(sidecar, 1))
+        await day.lines[0].waiting.wait()
+        obey(sidecar, day.lines[0], daily_requests=5)
+        gate.set()
+        return await first + await spend(sidecar, 30), day.counted.calls
+
+    assert run(scenario()) == (5, 5)
+
+
+def test_a_refusal_within_a_lower_limit_does_not_outlive_it(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=0)
+        gate = day.lines[0].gate = asyncio.Event()
+        first = asyncio.create_task(spend(sidecar, 1))
+        await day.lines[0].waiting.wait()
+        obey(sidecar, day.lines[0], daily_requests=5)
+        gate.set()
+        return await first + await spend(sidecar, 30)
+
+    assert run(scenario()) == 5
+
+
+def test_what_was_spent_alone_counts_in_the_store_that_comes(day):
+    async def scenario():
+        sidecar, other = (
+            day.sidecar(shared=False, daily_requests=20),
+            day.sidecar(daily_requests=20),
+        )
+        alone = await spend(sidecar, 12)
+        obey(sidecar, day.lines[0], daily_requests=20)
+        return alone + await spend(sidecar, 1) + await spend(other, 30) + await spend(sidecar, 30)
+
+    assert run(scenario()) == 20
+
+
+def test_a_store_in_another_place_gets_back_what_was_counted_in_the_first(day):
+    second = FakeStore(day.clock)
+
+    async def scenario():
+        sidecar, dead = (day.sidecar(daily_requests=20) for _ in range(2))
+        made = await spend(dead, 9) + await spend(sidecar, 2)
+        obey(sidecar, second, daily_requests=20)
+        return made + await spend(sidecar, 30), await sidecar.state()
+
+    made, state = run(scenario())
+    assert made == 20
+    assert state.exact_reason == "StoreMayForget"
+
+
+def test_an_answer_of_the_store_before_is_not_taken_for_one_of_the_next(day):
+    second = FakeStore(day.clock)
+
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        gate = day.lines[0].gate = asyncio.Event()
+        first = asyncio.create_task(spend(sidecar, 1))
+        await day.lines[0].waiting.wait()
+        obey(sidecar, second, daily_requests=1000)
+        gate.set()
+        await first
+        return second.days["team/policy", int(NOON // leases.DAY_SECONDS)].counted.calls
+
+    assert run(scenario()) == leases.GRANT_CALLS
 
 
 def test_without_redis_the_limit_is_per_pod(day):

@@ -71,6 +71,7 @@ class Policy(RuleBasedStateMachine):
     )
     def begin(self, calls, tokens):
         self.limits = leases.Limits(calls, tokens)
+        self.highest: dict[int, leases.Limits] = {}
         self.daily = document.Quota(daily_requests=calls, daily_tokens=tokens)
         self.loop = asyncio.new_event_loop()
         self.now = float(START)
@@ -143,6 +144,10 @@ class Policy(RuleBasedStateMachine):
         assert day == self.today()
         self.calls[day] = self.calls.get(day, 0) + 1
         self.tokens[day] = self.tokens.get(day, 0) + bound
+        # What was granted within limits that no longer hold is not spent.
+        assert not self.limits.short(leases.Amounts(self.calls[day], 0))
+        if self.highest_of(day).tokens is not None:
+            assert not self.limits.short(leases.Amounts(0, self.tokens[day]))
         sidecar.under_way.append(Call(day, reservation, bound))
 
     @precondition(lambda self: any(sidecar.under_way for sidecar in self.living))
@@ -221,13 +226,25 @@ class Policy(RuleBasedStateMachine):
         self.start(sidecar, sidecar.quota.close())
         self.turn()
 
+    @rule(calls=st.sampled_from([0, 20, 300, 1000]), tokens=st.sampled_from([None, 500, 20_000]))
+    def the_policy_is_edited(self, calls, tokens):
+        """Its new limits reach every sidecar at once, whatever each is waiting for."""
+        self.keep_highest()
+        self.limits = leases.Limits(calls, tokens)
+        self.daily = document.Quota(daily_requests=calls, daily_tokens=tokens)
+        for sidecar in self.living:
+            sidecar.quota.obey(self.daily, store=self.network)
+        self.turn()
+
     @rule(seconds=st.sampled_from([0.1, 1.5, 60.0]))
     def time_passes(self, seconds):
+        self.keep_highest()
         self.now += seconds
         self.turn()
 
     @rule(seconds=st.sampled_from([-0.5, 0.0, 0.5]))
     def midnight_comes(self, seconds):
+        self.keep_highest()
         midnight = (self.today() + 1) * leases.DAY_SECONDS
         self.now = max(self.now, midnight + seconds)
         self.turn()
@@ -237,14 +254,27 @@ class Policy(RuleBasedStateMachine):
         for day, calls in getattr(self, "calls", {}).items():
             counted = self.store.days["team/policy", day].counted
             assert calls <= counted.calls
-            if self.limits.tokens is not None:
+            if self.highest_of(day).tokens is not None:
                 assert self.tokens[day] <= counted.tokens
-            assert not self.limits.short(counted)
+            assert not self.highest_of(day).short(counted)
+
+    def highest_of(self, day):
+        """The highest limits that held on a day; what had none for a while was only counted."""
+        kept = self.highest.get(day, leases.Limits(0, 0))
+        if day != self.today():
+            return kept
+        return leases.Limits(
+            higher(kept.calls, self.limits.calls), higher(kept.tokens, self.limits.tokens)
+        )
+
+    def keep_highest(self):
+        self.highest[self.today()] = self.highest_of(self.today())
 
     def end_well(self):
         """All that live end in peace; then only what the dead held is lost."""
         for _ in range(4):
             self.answer_all()
+            self.keep_highest()
             self.now += quota.AWAY_SECONDS
         for sidecar in self.living:
             self.start(sidecar, sidecar.quota.close())
@@ -263,6 +293,10 @@ class Policy(RuleBasedStateMachine):
                 message.counts.append(self.store.carry_out(message.claim))
                 message.answer.set_result(message.counts[0])
             self.turn()
+
+
+def higher(first, second):
+    return None if None in (first, second) else max(first, second)
 
 
 def pick(things, which):

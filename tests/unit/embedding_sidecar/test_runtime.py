@@ -1,6 +1,13 @@
 """Making runtimes."""
 
-from embedding_sidecar import runtime
+import asyncio
+import dataclasses
+
+import pytest
+
+from embedding_contract import document, names
+from embedding_sidecar import errors, policy_file, runtime
+from embedding_sidecar.metrics import Metrics
 
 
 def test_the_terms_of_a_part_are_not_shown():
@@ -9,3 +16,75 @@ def test_the_terms_of_a_part_are_not_shown():
 
     made = runtime._Made(("shop/main", "redis://:secretpw@redis"), object(), close)
     assert "secretpw" not in repr(made)
+
+
+def policy(**quota):
+    provider = document.Provider(name="a", kind="OpenAI", model="m", base_url="https://x")
+    return document.PolicyDocument(
+        namespace="shop", name="main", providers=(provider,), quota=document.Quota(**quota)
+    )
+
+
+async def spend(made, calls):
+    """How many of so many calls could be made."""
+    for number in range(calls):
+        try:
+            await made.quota.settle(await made.quota.reserve(tokens=1), billed=True, tokens=1)
+        except (errors.QuotaExhausted, errors.Unavailable):
+            return number
+    return calls
+
+
+def in_turn(*documents, secrets=({},)):
+    """How many of 30 calls each document allows, one after the other in one process."""
+
+    async def scenario():
+        workshop = runtime.Workshop(metrics=Metrics())
+        given = list(secrets) + [secrets[-1]] * len(documents)
+        loaded = [
+            policy_file.load(it, "f" * 16, some) for it, some in zip(documents, given, strict=False)
+        ]
+        try:
+            return [await spend(workshop.make(it), 30) for it in loaded]
+        finally:
+            await workshop.close()
+
+    return asyncio.run(scenario())
+
+
+def test_editing_limits_refills_nothing():
+    assert in_turn(*(policy(daily_requests=limit) for limit in (10, 15, 12, 20))) == [10, 5, 0, 5]
+
+
+def test_another_policy_has_a_day_of_its_own():
+    first = policy(daily_requests=10)
+    assert in_turn(first, dataclasses.replace(first, name="other")) == [10, 10]
+
+
+def test_a_redis_whose_url_is_not_there_yet_refills_nothing_either():
+    alone = policy(daily_requests=10)
+    shared = policy(
+        daily_requests=20, redis_url_file=names.SECRET_QUOTA_REDIS_URL, deny_on_store_loss=False
+    )
+    assert in_turn(alone, shared, policy(daily_requests=20)) == [10, 10, 0]
+
+
+def test_until_the_url_of_redis_is_there_nothing_is_spent():
+    shared = policy(daily_requests=20, redis_url_file=names.SECRET_QUOTA_REDIS_URL)
+    assert in_turn(shared) == [0]
+
+
+@pytest.mark.parametrize("edited", [{"daily_requests": 20}, {"daily_requests": 10}])
+def test_a_runtime_of_before_the_edit_counts_in_the_same_day(edited):
+    """A request under way has the runtime it began with, and may make calls yet."""
+
+    async def scenario():
+        workshop = runtime.Workshop(metrics=Metrics())
+        before = workshop.make(policy_file.load(policy(daily_requests=20), "f" * 16, {}))
+        after = workshop.make(policy_file.load(policy(**edited), "e" * 16, {}))
+        try:
+            return await spend(before, 7) + await spend(after, 7) + await spend(before, 30)
+        finally:
+            await workshop.close()
+
+    assert asyncio.run(scenario()) == edited["daily_requests"]

@@ -1,6 +1,7 @@
 """`embedding-sidecar`: run from a document that is followed, or from the environment.
 
-Exit codes: 0 after SIGTERM or SIGINT, 2 where the start is not possible as asked.
+SIGTERM or SIGINT lets what runs come to its end; a second one ends it at once. Exit codes: 0 after
+a signal, 2 where the start is not possible as asked.
 """
 
 import argparse
@@ -99,25 +100,35 @@ def _source(options: argparse.Namespace) -> in_force.Source:
 async def _run(
     source: in_force.Source, listening: Sequence[socket.socket], *, timing: service.Timing
 ) -> None:
-    stop = asyncio.Event()
+    stop, at_once = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (at_once if stop.is_set() else stop).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
     metrics = Metrics()
     workshop = runtime.Workshop(metrics=metrics, timing=timing)
     current = in_force.InForce(source=source, workshop=workshop)
     await current.look()
     application = Application(current=current, metrics=metrics)
-    applications = (application.api(), application.admin())
+
+    def busy() -> bool:
+        found = current.runtime_or_none()
+        return found is not None and found.quota.busy
+
+    api, admin = (
+        (server.Server(served), listener)
+        for served, listener in zip(
+            (application.api(), application.admin()), listening, strict=True
+        )
+    )
     following = [
         asyncio.create_task(work) for work in (current.follow(), current.follow_generations())
     ]
     try:
         await server.serve(
-            [
-                (server.Server(served), listener)
-                for served, listener in zip(applications, listening, strict=True)
-            ],
-            until=_either(stop, following),
+            api=api, admin=admin, until=_either(stop, following), at_once=at_once, busy=busy
         )
     finally:
         for task in following:

@@ -177,6 +177,11 @@ class Quota:
         if self._closed:
             await self._give_back()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call of today is under way."""
+        return not self._ledger.idle
+
     def left(self) -> Allowance:
         """What this sidecar may still draw on, as it last heard; asks nobody."""
         now = self._clock()

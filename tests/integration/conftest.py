@@ -1,6 +1,7 @@
 """Sidecars as real processes, and what they live beside."""
 
 import itertools
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., sidecar.Sidecar]]:
 
     yield start_one
     for one in started:
-        one.stop()
+        one.stop(signal.SIGTERM, signal.SIGINT)
 
 
 @pytest.fixture

@@ -126,12 +126,13 @@ class Sidecar:
         """Its log."""
         return self.log.read_text(encoding="utf-8")
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it; its exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        code = self.process.wait(ENDED_SECONDS)
+    def stop(self, *numbers: signal.Signals) -> int:
+        """End it; its exit code. By SIGTERM alone it waits for clients that keep a connection."""
         self.http.close()
+        if self.process.poll() is None:
+            for number in numbers or (signal.SIGTERM,):
+                self.process.send_signal(number)
+        code = self.process.wait(ENDED_SECONDS)
         self.admin.close()
         return code
 

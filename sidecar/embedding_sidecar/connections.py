@@ -1,0 +1,127 @@
+"""One connection of a client: uvicorn's, with bounds on what comes before a request.
+
+uvicorn bounds neither the size of a head nor the time it takes when httptools parses it. Here a
+head has so many bytes and so many seconds, and so has whatever else comes while no request is under
+way, such as the rest of a body that was refused. Nothing is counted while one is.
+"""
+
+import asyncio
+import http
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from embedding_sidecar import errors, wire
+
+MAX_HEAD_BYTES: Final = 65_536
+"""What uvicorn allows with its other parser, h11."""
+HEAD_SECONDS: Final = 30.0
+KEEP_ALIVE_SECONDS: Final = 120.0
+"""Longer than clients keep idle connections (Go 90 s, aiohttp 15 s, httpx 5 s), so that they close
+them and no request meets a connection that is just being closed here."""
+
+
+class Connection(HttpToolsProtocol):
+    """A connection; whatever it refuses itself has OpenAI's error form."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request is under way."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected; its first request is awaited."""
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._on_slow_head)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a head or a body."""
+        if self._head_bytes + len(data) > MAX_HEAD_BYTES and not self.is_answering:
+            # In two steps: a head that does not end within the first is too long.
+            room = MAX_HEAD_BYTES - self._head_bytes
+            self.data_received(data[:room])
+            if self.transport.is_closing():
+                return
+            data = data[room:]
+        super().data_received(data)
+        if self.scope is None or "method" not in self.scope:
+            self._await_head(len(data))
+        elif not self.is_answering:
+            self._await_head(0)
+        elif self._head_timer is not None:
+            self._forget_head()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP."""
+        self._refuse(errors.Rejected(msg))
+
+    def close_after_answer(self) -> None:
+        """Let the request under way be the last one."""
+        if self.is_answering:
+            self.cycle.keep_alive = False
+
+    def cut(self, error: errors.Refused) -> None:
+        """End it now; who waits for an answer that has not begun hears why."""
+        if self.is_answering:
+            begun = self.cycle.response_started
+            self.cycle.disconnected = True
+            if not begun:
+                self._refuse(error)
+                return
+        self.transport.close()
+
+    def _await_head(self, size: int) -> None:
+        if self.transport.is_closing():
+            return
+        self._head_bytes += size
+        if self._head_bytes >= MAX_HEAD_BYTES:
+            self._refuse(
+                errors.Rejected(
+                    f"The request line and headers are larger than {MAX_HEAD_BYTES} bytes.",
+                    status=http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                )
+            )
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._on_slow_head)
+
+    def _forget_head(self) -> None:
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _on_slow_head(self) -> None:
+        self._head_timer = None
+        if self.is_answering or self.transport.is_closing():
+            return
+        if self._head_bytes == 0:
+            self.transport.close()
+            return
+        self._refuse(
+            errors.Rejected(
+                f"The headers did not arrive within {HEAD_SECONDS:.0f} s.",
+                status=http.HTTPStatus.REQUEST_TIMEOUT,
+            )
+        )
+
+    def _refuse(self, error: errors.Refused) -> None:
+        body = wire.render_error(error)
+        status = http.HTTPStatus(error.status)
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\n"
+            b"content-type: application/json\r\n"
+            b"content-length: %d\r\n"
+            b"connection: close\r\n\r\n"
+            b"%s" % (status, status.phrase.encode(), len(body), body)
+        )
+        self.transport.close()

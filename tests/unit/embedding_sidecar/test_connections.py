@@ -1,0 +1,153 @@
+"""Bounds on what comes before a request, on real sockets."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+
+import pytest
+import uvloop
+
+from embedding_sidecar import connections, server
+
+HEAD = b"POST /anything HTTP/1.1\r\nhost: here\r\n"
+LONG = b"x" * connections.MAX_HEAD_BYTES
+
+
+async def application(scope, receive, send):
+    """Refuses /refused before its body; else answers with the size of the body."""
+    size = 0
+    while scope["path"] != "/refused":
+        message = await receive()
+        size += len(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    body = b"%d" % size
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+def port():
+    listening = server.listen_on_loopback(0)
+    serving = server.Server(application)
+
+    def run():
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serving.serve(sockets=[listening]))
+
+    number = listening.getsockname()[1]
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield number
+    serving.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def client(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connected:
+        yield connected
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+
+
+def whole(client):
+    """All that comes until the server closes."""
+    parts = []
+    # It may close with our bytes unread.
+    with contextlib.suppress(ConnectionResetError):
+        while part := client.recv(65_536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def refused(answer):
+    """The status and OpenAI's `type`."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"connection: close" in head
+    return int(head.split()[1]), json.loads(body)["error"]["type"]
+
+
+def send(client, data):
+    """Send it, as far as the server takes it."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        client.sendall(data)
+
+
+def test_a_request_is_answered_and_the_connection_kept(client):
+    for size in (0, 5, 200_000):
+        client.sendall(HEAD + b"content-length: %d\r\n\r\n" % size + b"x" * size)
+        assert client.recv(65_536).endswith(b"\r\n\r\n%d" % size)
+
+
+def test_a_head_just_within_the_bound_is_taken(client):
+    rest = connections.MAX_HEAD_BYTES - len(HEAD) - len(b"long: \r\n\r\n")
+    client.sendall(HEAD + b"long: " + b"x" * rest + b"\r\n\r\n")
+    assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HEAD + b"long: " + LONG[: -len(HEAD)] + b"\r\n\r\n",
+        HEAD + b"long: " + LONG * 20,
+        HEAD + b"short: x\r\n" * 20_000,
+        b"GET /" + LONG,
+    ],
+    ids=["complete", "one header without end", "many headers", "path"],
+)
+def test_a_head_beyond_the_bound_is_refused(client, data):
+    send(client, data)
+    assert refused(whole(client)) == (431, "invalid_request_error")
+
+
+def test_a_head_that_comes_in_small_pieces_has_the_same_bound(client):
+    send(client, HEAD)
+    for _ in range(80):
+        send(client, b"long: " + b"x" * 1_000 + b"\r\n")
+    assert refused(whole(client)) == (431, "invalid_request_error")
+
+
+def test_what_is_no_http_is_refused_in_the_same_form(client):
+    client.sendall(b"\x16\x03\x01\x02\x00 hello TLS\r\n\r\n")
+    assert refused(whole(client)) == (400, "invalid_request_error")
+
+
+def test_a_slow_head_is_refused(impatient, client):
+    client.sendall(HEAD)
+    assert refused(whole(client)) == (408, "invalid_request_error")
+
+
+def test_a_slow_second_head_is_refused(impatient, client):
+    client.sendall(HEAD + b"content-length: 0\r\n\r\n")
+    assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
+    client.sendall(HEAD)
+    assert refused(whole(client)) == (408, "invalid_request_error")
+
+
+def test_who_says_nothing_is_not_kept(impatient, client):
+    assert whole(client) == b""
+
+
+def test_who_only_sends_the_rest_of_a_refused_body_is_not_kept(impatient, client):
+    client.sendall(b"POST /refused HTTP/1.1\r\nhost: here\r\ncontent-length: 1000\r\n\r\n")
+    assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
+    client.sendall(b"x")
+    assert whole(client) == b""
+
+
+def test_a_request_under_way_has_as_much_time_as_it_needs(impatient, client):
+    """The body comes long after the head was due."""
+    client.sendall(HEAD + b"content-length: 2\r\n\r\n")
+    client.settimeout(1.0)
+    with pytest.raises(TimeoutError):
+        client.recv(1)
+    client.settimeout(10)
+    client.sendall(b"xx")
+    assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")

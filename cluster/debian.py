@@ -27,6 +27,7 @@ class Unpacked:
 
 
 UNPACKED: dict[str, Unpacked] = {
+    "faketime": Unpacked(("faketime",), ("faketime", "libfaketime")),
     "promtool": Unpacked(("promtool",), ("prometheus",)),
     "redis-server": Unpacked(
         ("redis-server", "redis-cli"),

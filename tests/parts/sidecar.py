@@ -140,10 +140,11 @@ class Sidecar:
 class Redis:
     """A real Redis that keeps what it acknowledged; it can be killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, environment: Mapping[str, str] | None = None) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -155,6 +156,7 @@ class Redis:
                 *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", self._folder),
                 *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
             ],
+            env=self._environment,
             stdout=subprocess.DEVNULL,
         )
         wait_until(self._answers)
@@ -164,6 +166,13 @@ class Redis:
         """The process that runs now."""
         assert self._process is not None
         return self._process.pid
+
+    def restart(self) -> None:
+        """End it in peace, and start it on what it kept."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait()
+        self.start()
 
     def kill(self) -> None:
         """End it without a word."""

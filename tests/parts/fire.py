@@ -1,0 +1,386 @@
+"""Eight sidecars, 64 callers, a Redis and a provider that bills, while everything is killed and
+stopped and midnight passes.
+
+Processes live on from run to run; each run is a policy of its own in a day of its own. A run is
+drawn from a seed: its limits, whether and when midnight comes, how wrong the pods' clocks are, and
+what happens when. The interleaving is the machine's.
+"""
+
+import asyncio
+import contextlib
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import redis
+
+from embedding_contract import document, fingerprint, names
+from embedding_sidecar import leases, quota_store
+from tests.parts import clock, sidecar
+
+ROOT = Path(__file__).parents[2]
+MODEL = "text-embedding-3-small"
+PODS = 8
+CALLERS = 64
+MUTE = 2
+PATIENCE_SECONDS = 6.0
+DRAIN_SECONDS = 30.0
+LONGEST_WORDS = 8
+DAY = leases.DAY_SECONDS
+MOST_TOKENS = 8 * LONGEST_WORDS + 8
+"""What a call reserves at most: its bytes and 8."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a seed says of a run; times are seconds from its beginning."""
+
+    seed: int
+    calls: int
+    tokens: int | None
+    midnight_at: float | None
+    skews: tuple[int, ...]
+    events: tuple[tuple[float, str], ...]
+
+    @classmethod
+    def of(cls, seed: int) -> "Plan":
+        drawn = random.Random(seed)
+        is_by_tokens = drawn.random() < 0.25
+        kinds = drawn.choices(["kill pod", "stop pod"], k=drawn.randint(2, 5))
+        if drawn.random() < 0.7:
+            kinds.append(drawn.choice(["kill redis", "restart redis", "stop redis"]))
+        return cls(
+            seed=seed,
+            calls=10**6 if is_by_tokens else drawn.choice([40, 150, 400, 800]),
+            tokens=drawn.choice([500, 2_500]) if is_by_tokens else None,
+            midnight_at=drawn.uniform(0.5, 1.5) if drawn.random() < 0.6 else None,
+            skews=tuple(drawn.choice([0, 0, -1, 1, -30, 30, 7_200]) for _ in range(PODS)),
+            events=tuple(sorted((drawn.uniform(0.1, 1.8), kind) for kind in kinds)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended: what was beyond the limits, and what was lost and how much might be."""
+
+    plan: Plan
+    overshoot: int
+    loss: int
+    most_loss: int
+    billed: int
+    killed: int
+
+    def __str__(self) -> str:
+        return (
+            f"seed {self.plan.seed}: billed {self.billed} calls, overshoot {self.overshoot}, "
+            f"lost {self.loss} of at most {self.most_loss} with {self.killed} pods killed"
+        )
+
+
+@dataclass
+class Call:
+    """One request of a caller: when it began and ended, and its words."""
+
+    began: float
+    words: int
+    ended: float = math.inf
+
+
+@dataclass
+class Pod:
+    """A place for a sidecar, in which another is started when one is killed."""
+
+    clock: clock.Clock
+    process: sidecar.Sidecar
+    unsettled: set[int] = field(default_factory=set)
+    stopped: int = 0
+
+
+class Fire:
+    """The processes, and a run after the other through them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._document = folder / "document" / names.DOCUMENT_KEY
+        self._secrets = folder / "secrets"
+        for made in (self._document.parent, self._secrets, folder / "redis"):
+            made.mkdir()
+        self._clock = clock.Clock(folder / "redis.clock")
+        self._redis = sidecar.Redis(folder / "redis", environment=self._clock.environment)
+        (self._secrets / names.SECRET_QUOTA_REDIS_URL).write_text(self._redis.url)
+        (self._secrets / names.SECRET_API_TOKEN).write_text(sidecar.TOKEN)
+        self._billed = folder / "billed.log"
+        port = sidecar.free_port()
+        self._url = f"http://127.0.0.1:{port}/v1"
+        command = (sys.executable, "-m", "tests.parts.biller", str(port), str(self._billed))
+        self._biller = subprocess.Popen(command, cwd=ROOT)
+        self._today = int(time.time() // DAY)
+        self._log_read = 0
+        self._number = 0
+        self._started = 0
+        self._pods: list[Pod] = []
+        self._begin(document.Quota())
+        for number in range(PODS):
+            own = clock.Clock(folder / f"pod-{number}.clock")
+            self._pods.append(Pod(own, self._start(own)))
+        sidecar.wait_until(lambda: sidecar.listens(port))
+        for pod in self._pods:
+            pod.process.wait()
+
+    def end(self) -> None:
+        """End all processes."""
+        for pod in self._pods:
+            pod.process.stop(signal.SIGKILL)
+            clock.forget(pod.process.process.pid)
+        self._biller.kill()
+        self._biller.wait()
+        self._kill_redis()
+
+    def run(self, seed: int) -> Outcome:
+        """One run; all processes live after it."""
+        return asyncio.run(self._run(Plan.of(seed)))
+
+    async def _run(self, plan: Plan) -> Outcome:
+        text = self._begin(
+            document.Quota(
+                daily_requests=plan.calls,
+                daily_tokens=plan.tokens,
+                redis_url_file=names.SECRET_QUOTA_REDIS_URL,
+            )
+        )
+        self._random = random.Random(plan.seed + 1)
+        self._calls: list[Call] = []
+        self._killed = self._most_lost = 0
+        await self._in_force(fingerprint.of_document(text.encode()))
+        midnight = self._set_clocks(plan)
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS),
+        ) as self._session:
+            async with self._callers():
+                await self._burn(plan)
+                if midnight is not None:
+                    await asyncio.sleep(midnight + 0.1 - time.time())
+            # Some sleep while the others use up the day; nothing that they hold is given away.
+            mute = self._random.sample(self._pods, MUTE)
+            for pod in mute:
+                pod.process.process.send_signal(signal.SIGSTOP)
+            await self._use_up(pod for pod in self._pods if pod not in mute)
+            for pod in mute:
+                pod.process.process.send_signal(signal.SIGCONT)
+            await asyncio.gather(*self._asking)
+            await self._use_up(self._pods)
+        return self._outcome(plan, midnight)
+
+    def _begin(self, limits: document.Quota) -> str:
+        """Put a policy of its own in force; the document's text."""
+        self._number += 1
+        self._scope = f"fire/run-{self._number}"
+        provider = document.Provider(name="main", kind="OpenAI", model=MODEL, base_url=self._url)
+        text = document.dump(
+            document.PolicyDocument(
+                namespace="fire",
+                name=f"run-{self._number}",
+                providers=(provider,),
+                quota=limits,
+                cache=document.Cache(ttl_seconds=0),
+            )
+        )
+        new = self._document.with_name("..new")
+        new.write_text(text, encoding="utf-8")
+        new.replace(self._document)
+        return text
+
+    async def _in_force(self, expected: str) -> None:
+        def obey() -> bool:
+            pages = [pod.process.page(names.PATH_CONFIG) for pod in self._pods]
+            return all(page["document_fingerprint"] == expected for page in pages)
+
+        for pod in self._pods:
+            pod.unsettled = set()
+            pod.process.wait()
+        await asyncio.to_thread(sidecar.wait_until, obey)
+
+    def _set_clocks(self, plan: Plan) -> float | None:
+        """Bring everybody into a new day; when it ends by this machine's clock, if in this run."""
+        self._today += 2
+        start, midnight = int(time.time()), None
+        ahead = self._today * DAY + DAY // 2 - start
+        if plan.midnight_at is not None:
+            midnight = start + 1 + math.ceil(plan.midnight_at)
+            ahead = (self._today + 1) * DAY - midnight
+        self._clock.set(ahead_seconds=ahead)
+        for pod, skew in zip(self._pods, plan.skews, strict=True):
+            pod.clock.set(ahead_seconds=ahead + skew)
+        return midnight
+
+    # --- what happens
+
+    async def _burn(self, plan: Plan) -> None:
+        start = time.monotonic()
+        happens = {
+            "kill pod": self._kill_a_pod,
+            "stop pod": self._stop_a_pod,
+            "kill redis": self._redis_dies,
+            "restart redis": self._redis_restarts,
+            "stop redis": self._redis_sleeps,
+        }
+        waking = []
+        for at, kind in plan.events:
+            await asyncio.sleep(max(0.0, start + at - time.monotonic()))
+            waking.append(asyncio.create_task(happens[kind]()))
+        await asyncio.gather(*waking)
+
+    async def _kill_a_pod(self) -> None:
+        pod = self._random.choice(self._pods)
+        pod.process.stop(signal.SIGKILL)
+        clock.forget(pod.process.process.pid)
+        self._killed += 1
+        self._most_lost += leases.GRANT_CALLS + len(pod.unsettled)
+        pod.unsettled = set()
+        pod.process = self._start(pod.clock)
+
+    async def _stop_a_pod(self) -> None:
+        process = self._random.choice(self._pods).process.process
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(self._random.uniform(0.05, 1.2))
+        process.send_signal(signal.SIGCONT)
+
+    async def _redis_dies(self) -> None:
+        self._kill_redis()
+        await asyncio.sleep(self._random.uniform(0.0, 0.3))
+        await asyncio.to_thread(self._redis.start)
+
+    async def _redis_restarts(self) -> None:
+        before = self._redis.pid
+        await asyncio.to_thread(self._redis.restart)
+        clock.forget(before)
+
+    async def _redis_sleeps(self) -> None:
+        # Longer than a claim waits, so that some are carried out after they were given up.
+        os.kill(self._redis.pid, signal.SIGSTOP)
+        await asyncio.sleep(quota_store.BUDGET_SECONDS + 0.2)
+        os.kill(self._redis.pid, signal.SIGCONT)
+
+    def _kill_redis(self) -> None:
+        self._redis.kill()
+        clock.forget(self._redis.pid)
+
+    def _start(self, own: clock.Clock) -> sidecar.Sidecar:
+        self._started += 1
+        return sidecar.Sidecar(
+            *("--document", self._document, "--secrets", self._secrets),
+            environment=own.environment,
+            log=self._folder / f"sidecar-{self._started}.log",
+        )
+
+    # --- who asks
+
+    @contextlib.asynccontextmanager
+    async def _callers(self) -> AsyncIterator[None]:
+        """Callers ask all the time; their last requests may still be under way afterwards."""
+        self._ending = False
+        self._asking = [asyncio.create_task(self._caller()) for _ in range(CALLERS)]
+        yield
+        self._ending = True
+
+    async def _caller(self) -> None:
+        while not self._ending:
+            if await self._ask(self._random.choice(self._pods)) != "made":
+                await asyncio.sleep(self._random.uniform(0.01, 0.1))
+
+    async def _ask(self, pod: Pod) -> str:
+        """What came of a request: `made`, `used up`, or anything else."""
+        words = self._random.randint(1, LONGEST_WORDS)
+        call = Call(time.time(), words)
+        number = len(self._calls)
+        self._calls.append(call)
+        pod.unsettled.add(number)
+        # One in ten is refused by the provider, which bills nothing.
+        text = "too long" if self._random.random() < 0.1 else " ".join([f"{number:07d}"] * words)
+        hangs_up = self._random.random() < 0.03
+        timeout = aiohttp.ClientTimeout(total=0.01 if hangs_up else PATIENCE_SECONDS)
+        url = f"http://127.0.0.1:{pod.process.port}{names.PATH_EMBEDDINGS}"
+        unsettled = pod.unsettled
+        try:
+            async with self._session.post(
+                url, json={"model": MODEL, "input": text}, timeout=timeout
+            ) as answer:
+                said = await answer.json()
+        except (aiohttp.ClientError, OSError):
+            # Whether the call goes on is not known; it may be lost with the pod.
+            return "unknown"
+        unsettled.discard(number)
+        call.ended = time.time()
+        if answer.status == 200:
+            return "made"
+        return "used up" if said["error"]["code"] == "insufficient_quota" else "refused"
+
+    async def _use_up(self, pods: Iterable[Pod]) -> None:
+        """Ask until none of these pods makes a call any more."""
+        asked = list(pods)
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while any(await asyncio.gather(*(self._ask_until_used_up(pod) for pod in asked))):
+                pass
+
+    async def _ask_until_used_up(self, pod: Pod) -> bool:
+        """Whether any call could be made."""
+        could = False
+        while (came := await self._ask(pod)) != "used up":
+            could = could or came == "made"
+            if came == "unknown":
+                await asyncio.sleep(0.02)
+            if came == "refused":
+                await asyncio.sleep(0.01)
+        return could
+
+    # --- what came of it
+
+    def _outcome(self, plan: Plan, midnight: float | None) -> Outcome:
+        with self._billed.open("rb") as log:
+            log.seek(self._log_read)
+            lines = [line.split() for line in log.read().splitlines()]
+            self._log_read = log.tell()
+        billed = [(float(at), int(tokens)) for at, tokens in lines]
+        ends = math.inf if midnight is None else midnight
+        before = [tokens for at, tokens in billed if at < ends]
+        after = [tokens for at, tokens in billed if at >= ends]
+        # A call that was under way at midnight may be of either day.
+        either = [call.words for call in self._calls if call.began < ends < call.ended]
+        overs = [len(before) - plan.calls, len(billed) - 2 * plan.calls]
+        overs.append(len(after) - len(either) - plan.calls)
+        if plan.tokens is not None:
+            overs.append(sum(before) - plan.tokens)
+            overs.append(sum(before) + sum(after) - 2 * plan.tokens)
+            overs.append(sum(after) - sum(either) - plan.tokens)
+        for calls, tokens in self._counted():
+            overs.append(calls - plan.calls)
+            overs.append(0 if plan.tokens is None else tokens - plan.tokens)
+        last = before if midnight is None else after
+        loss, most = plan.calls - len(last), self._most_lost
+        if plan.tokens is not None:
+            # Each pod may be left with less than a call needs.
+            loss, most = plan.tokens - sum(last), (self._most_lost + PODS) * MOST_TOKENS
+        return Outcome(
+            plan=plan,
+            overshoot=max(0, *overs),
+            loss=max(0, loss),
+            most_loss=most,
+            billed=len(billed),
+            killed=self._killed,
+        )
+
+    def _counted(self) -> list[tuple[int, int]]:
+        """Calls and tokens of each day, by the store."""
+        with redis.Redis(port=self._redis.port) as asked:
+            days = asked.keys(f"{quota_store.PREFIX}{{{self._scope}}}:*")
+            counts = [asked.hmget(day, "calls", "tokens") for day in days]
+        return [(int(calls), int(tokens)) for calls, tokens in counts]

@@ -46,6 +46,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of a head or a body."""
+        # Few steps: this runs for every request.
         if self._head_bytes + len(data) > MAX_HEAD_BYTES and not self.is_answering:
             # In two steps: a head that does not end within the first is too long.
             room = MAX_HEAD_BYTES - self._head_bytes
@@ -56,7 +57,7 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if self.scope is None or "method" not in self.scope:
             self._await_head(len(data))
-        elif not self.is_answering:
+        elif self.cycle is None or self.cycle.response_complete:
             self._await_head(0)
         elif self._head_timer is not None:
             self._forget_head()

@@ -79,6 +79,14 @@ class State:
         return not self.exact_reason
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Refusal:
+    """That the store had less left than these amounts, and of what."""
+
+    amounts: Amounts
+    short: str
+
+
 class Quota:
     """One sidecar's share in the policy's day.
 
@@ -100,6 +108,7 @@ class Quota:
         self._ledger = Ledger(scope=scope, lease=secrets.token_hex(8), limits=Limits(0, 0))
         self._terms: document.Quota | None = None
         self._store: Store | None = None
+        self._refused: _Refusal | None = None
         self.obey(limits, store=store)
         self._lock = asyncio.Lock()
         self._told_day = NO_DAY
@@ -123,6 +132,7 @@ class Quota:
         self._store = store
         self._limits = Limits(limits.daily_requests, limits.daily_tokens)
         self._ledger.limit(self._limits)
+        self._refused = None
         # Without a limit there is nothing that an unreachable store could protect.
         self._may_go_alone = store is None or not limits.deny_on_store_loss or self._limits.open
         self._away_until = self._durability_until = float("-inf")
@@ -138,7 +148,18 @@ class Quota:
         self._spent_at = self._clock()
         if self._ledger.has(amounts, now=self._spent_at):
             return self._ledger.spend(amounts)
+        known = self._refused
         async with self._lock:
+            refused = self._refused
+            # What one was refused while others waited is not there for them either: where a day is
+            # used up, all who wait cost one claim and not one each.
+            if (
+                refused is not None
+                and refused is not known
+                and amounts.covers(refused.amounts)
+                and not self._ledger.has(amounts, now=self._clock())
+            ):
+                raise self._exhausted(refused.short)
             return await self._reserve_of_store(amounts)
 
     async def _reserve_of_store(self, amounts: Amounts) -> Reservation:
@@ -150,6 +171,7 @@ class Quota:
             if count is None:
                 return self._reserve_alone(amounts)
             if count.short and claim.day <= count.day and claim.limits == self._limits:
+                self._refused = _Refusal(amounts, count.short)
                 raise self._exhausted(count.short)
         self._watch()
         return self._ledger.spend(amounts)

@@ -26,6 +26,10 @@ class Clock:
         return self.wall - NOON
 
 
+def nothing() -> object:
+    return None
+
+
 class Line:
     """The way to a store, which can be cut before or after the store has obeyed."""
 
@@ -37,6 +41,7 @@ class Line:
         self.asked = 0
         self.claims: list[leases.Claim] = []
         self.answer: leases.Count | None = None
+        self.then = nothing
 
     async def claim(self, claim: leases.Claim) -> leases.Count:
         self.asked += 1
@@ -49,6 +54,7 @@ class Line:
         if self.cut == "before":
             raise errors.StoreAway("cut")
         count = await self.store.claim(claim)
+        self.then()
         if self.cut == "after":
             raise errors.StoreAway("cut")
         return count
@@ -713,3 +719,45 @@ def test_many_requests_at_once_ask_one_after_the_other(day):
         return [isinstance(result, leases.Reservation) for result in results].count(True)
 
     assert run(scenario()) == 50
+
+
+def test_where_the_day_is_used_up_all_who_wait_cost_one_claim(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=0)
+        gate = day.lines[0].gate = asyncio.Event()
+        waiting = [asyncio.create_task(spend(sidecar)) for _ in range(50)]
+        await day.lines[0].waiting.wait()
+        gate.set()
+        return sum(await asyncio.gather(*waiting)), day.lines[0].asked, await spend(sidecar)
+
+    assert run(scenario()) == (0, 1, 0)
+    assert day.lines[0].asked == 2
+
+
+def test_who_needs_less_than_another_was_refused_is_not_refused_for_it(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=10, daily_tokens=100)
+        gate = day.lines[0].gate = asyncio.Event()
+        large = asyncio.create_task(spend(sidecar, tokens=101))
+        small = asyncio.create_task(spend(sidecar, tokens=100))
+        await day.lines[0].waiting.wait()
+        gate.set()
+        return await large, await small
+
+    assert run(scenario()) == (0, 1)
+
+
+def test_who_waits_is_not_refused_within_a_limit_that_no_longer_holds(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=0)
+        line = day.lines[0]
+        gate = line.gate = asyncio.Event()
+        asking = [asyncio.create_task(spend(sidecar)) for _ in range(2)]
+        await line.waiting.wait()
+        gate.set()
+        # Between the refusal of the first and the turn of the second.
+        loop = asyncio.get_running_loop()
+        line.then = lambda: loop.call_soon(lambda: obey(sidecar, line, daily_requests=5))
+        return await asyncio.gather(*asking)
+
+    assert run(scenario()) == [0, 1]

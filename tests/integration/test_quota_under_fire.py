@@ -20,8 +20,11 @@ SOAK_RUNS = 1_000
 @pytest.fixture
 def burning(tmp_path):
     burning = fire.Fire(tmp_path)
-    yield burning
-    burning.end()
+    try:
+        burning.begin()
+        yield burning
+    finally:
+        burning.end()
 
 
 def under_fire(burning: fire.Fire, *, runs: int, say) -> None:

@@ -1,9 +1,8 @@
 """Eight sidecars, 64 callers, a Redis and a provider that bills, while everything is killed and
 stopped and midnight passes.
 
-Processes live on from run to run; each run is a policy of its own in a day of its own. A run is
-drawn from a seed: its limits, whether and when midnight comes, how wrong the pods' clocks are, and
-what happens when. The interleaving is the machine's.
+Processes live on from run to run; each run is a policy of its own in a day of its own, and drawn
+from a seed: what happens in it, and when. The interleaving is the machine's.
 """
 
 import asyncio
@@ -25,73 +24,15 @@ import redis
 from embedding_contract import document, fingerprint, names
 from embedding_sidecar import leases, quota_store
 from tests.parts import clock, sidecar
+from tests.parts.judgement import LONGEST_WORDS, PODS, Call, Outcome, Plan, judge
 
 ROOT = Path(__file__).parents[2]
 MODEL = "text-embedding-3-small"
-PODS = 8
 CALLERS = 64
 MUTE = 2
 PATIENCE_SECONDS = 6.0
 DRAIN_SECONDS = 30.0
-LONGEST_WORDS = 8
 DAY = leases.DAY_SECONDS
-MOST_TOKENS = 8 * LONGEST_WORDS + 8
-"""What a call reserves at most: its bytes and 8."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a seed says of a run; times are seconds from its beginning."""
-
-    seed: int
-    calls: int
-    tokens: int | None
-    midnight_at: float | None
-    skews: tuple[int, ...]
-    events: tuple[tuple[float, str], ...]
-
-    @classmethod
-    def of(cls, seed: int) -> "Plan":
-        drawn = random.Random(seed)
-        is_by_tokens = drawn.random() < 0.25
-        kinds = drawn.choices(["kill pod", "stop pod"], k=drawn.randint(2, 5))
-        if drawn.random() < 0.7:
-            kinds.append(drawn.choice(["kill redis", "restart redis", "stop redis"]))
-        return cls(
-            seed=seed,
-            calls=10**6 if is_by_tokens else drawn.choice([40, 150, 400, 800]),
-            tokens=drawn.choice([500, 2_500]) if is_by_tokens else None,
-            midnight_at=drawn.uniform(0.5, 1.5) if drawn.random() < 0.6 else None,
-            skews=tuple(drawn.choice([0, 0, -1, 1, -30, 30, 7_200]) for _ in range(PODS)),
-            events=tuple(sorted((drawn.uniform(0.1, 1.8), kind) for kind in kinds)),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How a run ended: what was beyond the limits, and what was lost and how much might be."""
-
-    plan: Plan
-    overshoot: int
-    loss: int
-    most_loss: int
-    billed: int
-    killed: int
-
-    def __str__(self) -> str:
-        return (
-            f"seed {self.plan.seed}: billed {self.billed} calls, overshoot {self.overshoot}, "
-            f"lost {self.loss} of at most {self.most_loss} with {self.killed} pods killed"
-        )
-
-
-@dataclass
-class Call:
-    """One request of a caller: when it began and ended, and its words."""
-
-    began: float
-    words: int
-    ended: float = math.inf
 
 
 @dataclass
@@ -113,6 +54,9 @@ class Fire:
         self._secrets = folder / "secrets"
         for made in (self._document.parent, self._secrets, folder / "redis"):
             made.mkdir()
+        self._today = int(time.time() // DAY)
+        self._log_read = self._number = self._started = 0
+        self._pods: list[Pod] = []
         self._clock = clock.Clock(folder / "redis.clock")
         self._redis = sidecar.Redis(folder / "redis", environment=self._clock.environment)
         (self._secrets / names.SECRET_QUOTA_REDIS_URL).write_text(self._redis.url)
@@ -122,16 +66,15 @@ class Fire:
         self._url = f"http://127.0.0.1:{port}/v1"
         command = (sys.executable, "-m", "tests.parts.biller", str(port), str(self._billed))
         self._biller = subprocess.Popen(command, cwd=ROOT)
-        self._today = int(time.time() // DAY)
-        self._log_read = 0
-        self._number = 0
-        self._started = 0
-        self._pods: list[Pod] = []
-        self._begin(document.Quota())
+        self._port = port
+
+    def begin(self) -> None:
+        """Start the sidecars, and wait until everybody listens."""
+        self._put_in_force(document.Quota())
         for number in range(PODS):
-            own = clock.Clock(folder / f"pod-{number}.clock")
+            own = clock.Clock(self._folder / f"pod-{number}.clock")
             self._pods.append(Pod(own, self._start(own)))
-        sidecar.wait_until(lambda: sidecar.listens(port))
+        sidecar.wait_until(lambda: sidecar.listens(self._port))
         for pod in self._pods:
             pod.process.wait()
 
@@ -149,7 +92,7 @@ class Fire:
         return asyncio.run(self._run(Plan.of(seed)))
 
     async def _run(self, plan: Plan) -> Outcome:
-        text = self._begin(
+        text = self._put_in_force(
             document.Quota(
                 daily_requests=plan.calls,
                 daily_tokens=plan.tokens,
@@ -180,7 +123,7 @@ class Fire:
             await self._use_up(self._pods)
         return self._outcome(plan, midnight)
 
-    def _begin(self, limits: document.Quota) -> str:
+    def _put_in_force(self, limits: document.Quota) -> str:
         """Put a policy of its own in force; the document's text."""
         self._number += 1
         self._scope = f"fire/run-{self._number}"
@@ -349,32 +292,13 @@ class Fire:
             log.seek(self._log_read)
             lines = [line.split() for line in log.read().splitlines()]
             self._log_read = log.tell()
-        billed = [(float(at), int(tokens)) for at, tokens in lines]
-        ends = math.inf if midnight is None else midnight
-        before = [tokens for at, tokens in billed if at < ends]
-        after = [tokens for at, tokens in billed if at >= ends]
-        # A call that was under way at midnight may be of either day.
-        either = [call.words for call in self._calls if call.began < ends < call.ended]
-        overs = [len(before) - plan.calls, len(billed) - 2 * plan.calls]
-        overs.append(len(after) - len(either) - plan.calls)
-        if plan.tokens is not None:
-            overs.append(sum(before) - plan.tokens)
-            overs.append(sum(before) + sum(after) - 2 * plan.tokens)
-            overs.append(sum(after) - sum(either) - plan.tokens)
-        for calls, tokens in self._counted():
-            overs.append(calls - plan.calls)
-            overs.append(0 if plan.tokens is None else tokens - plan.tokens)
-        last = before if midnight is None else after
-        loss, most = plan.calls - len(last), self._most_lost
-        if plan.tokens is not None:
-            # Each pod may be left with less than a call needs.
-            loss, most = plan.tokens - sum(last), (self._most_lost + PODS) * MOST_TOKENS
-        return Outcome(
-            plan=plan,
-            overshoot=max(0, *overs),
-            loss=max(0, loss),
-            most_loss=most,
-            billed=len(billed),
+        return judge(
+            plan,
+            billed=[(float(at), int(tokens)) for at, tokens in lines],
+            calls=self._calls,
+            counted=self._counted(),
+            midnight=midnight,
+            most_lost=self._most_lost,
             killed=self._killed,
         )
 

@@ -18,8 +18,8 @@ API_HOST: Final = "127.0.0.1"
 _ALL_V4: Final = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus come to the pod's address
 _ALL: Final = "::"
 _NO_IPV6: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
-DRAIN_SECONDS: Final = 8.0
-"""How long what runs may take to end after SIGTERM. With what follows, 2 s at most, this is within
+DRAIN_SECONDS: Final = 7.0
+"""How long what runs may take to end after SIGTERM. With what follows, 3 s at worst, this is within
 the 10 s that `docker stop` waits, and well within the 30 s of a pod."""
 CUT_SECONDS: Final = 1
 _TICK_SECONDS: Final = 0.05
@@ -163,11 +163,13 @@ def _is_no_cut(record: logging.LogRecord) -> bool:
 
 
 async def _drained(server: Server, busy: Callable[[], bool]) -> None:
-    with contextlib.suppress(TimeoutError):
+    try:
         async with asyncio.timeout(DRAIN_SECONDS):
             # uvicorn tells nobody when a connection ends.
             while server.connections or busy():  # noqa: ASYNC110
                 await asyncio.sleep(_TICK_SECONDS)
+    except TimeoutError:
+        _log.warning("the %.0f s to come to an end are over", DRAIN_SECONDS)
 
 
 async def _first(

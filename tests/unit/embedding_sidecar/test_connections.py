@@ -135,6 +135,13 @@ def test_who_says_nothing_is_not_kept(impatient, client):
     assert whole(client) == b""
 
 
+def test_who_asks_nothing_more_is_not_kept(monkeypatch, request):
+    monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", 1)
+    client = request.getfixturevalue("client")
+    client.sendall(HEAD + b"content-length: 0\r\n\r\n")
+    assert whole(client).endswith(b"\r\n\r\n0")
+
+
 def test_who_only_sends_the_rest_of_a_refused_body_is_not_kept(impatient, client):
     client.sendall(b"POST /refused HTTP/1.1\r\nhost: here\r\ncontent-length: 1000\r\n\r\n")
     assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")

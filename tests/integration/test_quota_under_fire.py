@@ -35,8 +35,8 @@ def under_fire(burning: fire.Fire, *, runs: int, say) -> None:
         print(f"seed {seed}")
         outcomes.append(burning.run(seed))
         print(outcomes[-1])
-        assert outcomes[-1].overshoot == 0, outcomes[-1]
-        assert outcomes[-1].loss <= outcomes[-1].most_loss, outcomes[-1]
+        assert outcomes[-1].overshoot == 0, str(outcomes[-1])
+        assert outcomes[-1].loss <= outcomes[-1].most_loss, str(outcomes[-1])
     worst = max(outcomes, key=lambda it: (it.plan.tokens is None, it.loss))
     say(
         f"\nquota under fire: {len(outcomes)} runs, {sum(it.billed for it in outcomes)} calls "

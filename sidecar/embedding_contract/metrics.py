@@ -85,6 +85,12 @@ SIDECAR: Final = (
         help="Items found in no layer of the cache.",
     ),
     Metric(
+        name="aos_embedding_tokens_saved_total",
+        kind="counter",
+        help="Tokens that answers needed less than without the cache.",
+        labels=("model",),
+    ),
+    Metric(
         name="aos_embedding_cache_latency_seconds",
         kind="histogram",
         help="Seconds to look up all items of a request in one layer.",

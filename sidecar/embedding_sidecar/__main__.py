@@ -21,7 +21,7 @@ from embedding_sidecar import (
     in_force,
     logs,
     policy_file,
-    redis_cache,
+    redis_url,
     runtime,
     server,
     service,
@@ -85,7 +85,7 @@ def _source(options: argparse.Namespace) -> in_force.Source:
     found = settings.from_environment(os.environ)
     if names.SECRET_CACHE_REDIS_URL in found.secrets:
         try:
-            redis_cache.connect(found.secrets[names.SECRET_CACHE_REDIS_URL])
+            redis_url.connect(found.secrets[names.SECRET_CACHE_REDIS_URL])
         except ValueError as error:
             raise settings.InvalidSetting("REDIS_URL", str(error)) from None
     return in_force.Fixed(

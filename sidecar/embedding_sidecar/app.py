@@ -5,7 +5,6 @@ import hmac
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import parse_qs
 
 import orjson
 from starlette.applications import Starlette
@@ -15,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from embedding_contract import names
-from embedding_sidecar import errors, passthrough, reports, wire
+from embedding_sidecar import clearing, errors, passthrough, reports, wire
 from embedding_sidecar.metrics import Metrics
 
 BODY_SECONDS: Final = 30
@@ -125,24 +124,16 @@ class Application:
         return _json(reports.cache_stats(self._current.runtime()))
 
     async def clear_cache(self, request: Request) -> Response:
-        """DELETE cache, whole or `?model=NAME`."""
-        query = parse_qs(request.url.query, keep_blank_values=True)
-        unknown = sorted(query.keys() - {"model"})
-        if unknown or await _body(request):
-            raise errors.Rejected(
-                "Only the whole cache or one model (?model=NAME) can be cleared.",
-                param=unknown[0] if unknown else None,
-            )
+        """DELETE cache: whole, `?model=NAME`, or the texts of a body's `input`."""
         runtime = self._current.runtime()
-        model = query["model"][-1] if "model" in query else None
-        if model is not None and not any(
-            provider.model == model for provider in runtime.loaded.document.providers
-        ):
-            raise errors.Rejected(
-                f"The policy has no model {model[: wire.MAX_NAME]!r}.", param="model"
-            )
-        await runtime.cache.clear(model)
-        return _json({"cleared": model or "all"})
+        policy = runtime.loaded.document
+        asked = clearing.parse(request.url.query, await _body(request), policy=policy)
+        if asked.items:
+            variants = clearing.variants(asked, policy=policy)
+            await runtime.cache.clear_items(variants, model=asked.model)
+            return _json({"cleared": "items", "items": len(asked.items), "model": asked.model})
+        await runtime.cache.clear(asked.model)
+        return _json({"cleared": asked.model or "all"})
 
     async def scrape(self, _: Request) -> Response:
         """GET /metrics in the Prometheus text format."""

@@ -12,23 +12,26 @@ import sys
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from embedding_sidecar import provider
 
 PREFIX: Final = "aos:embedding:cache:"
-FORMAT: Final = 1
+FORMAT: Final = 2
+MAX_TTL_SECONDS: Final = 31_536_000
+"""A year; the same bound as in the resource. Nothing is kept longer, so what was cleared a year ago
+is gone."""
 _HEAD: Final = struct.Struct("<BI")
 """Format and CRC-32 of all that follows."""
-_BODY: Final = struct.Struct("<dIHH")
-"""Unix time it was made, tokens, bytes of the model's and of the space's name; then both names and
-the vector."""
+_BODY: Final = struct.Struct("<dIIHH")
+"""Unix time it was made, its own TTL in seconds (0 for none), tokens, bytes of the model's and of
+the space's name; then both names and the vector."""
 _MAX_TOKENS: Final = 2**32 - 1
-_OVERHEAD_BYTES: Final = 400
-"""What Python keeps for an entry beside the bytes of key and vector: the object, its two numbers,
-two object headers and a slot of an ordered dictionary; the names are shared."""
+_TEXT_NAME_BYTES: Final = 8
+_NOTHING_CLEARED: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,7 @@ class Entry:
 
     `made_at` is Unix time in seconds by the clock of the pod that stored it, so that an entry is no
     older in memory than in Redis and a shorter TTL of the policy holds for old entries too.
+    `ttl_seconds` is how long it may be kept where that is shorter than the policy says.
     """
 
     model: str
@@ -44,6 +48,13 @@ class Entry:
     vector: bytes = field(repr=False)
     tokens: int
     made_at: float
+    ttl_seconds: int | None = None
+
+    def is_fresh(self, *, now: float, ttl_seconds: float) -> bool:
+        """Whether it may still be used at this Unix time, under this TTL of the policy."""
+        if self.ttl_seconds is not None and self.ttl_seconds < ttl_seconds:
+            ttl_seconds = self.ttl_seconds
+        return now - self.made_at < ttl_seconds
 
 
 def encode(entry: Entry) -> bytes:
@@ -51,7 +62,13 @@ def encode(entry: Entry) -> bytes:
     model, space = entry.model.encode(), entry.space.encode()
     body = b"".join(
         (
-            _BODY.pack(entry.made_at, min(entry.tokens, _MAX_TOKENS), len(model), len(space)),
+            _BODY.pack(
+                entry.made_at,
+                entry.ttl_seconds or 0,
+                min(entry.tokens, _MAX_TOKENS),
+                len(model),
+                len(space),
+            ),
             model,
             space,
             entry.vector,
@@ -67,7 +84,7 @@ def decode(raw: bytes) -> Entry | None:
     version, checksum = _HEAD.unpack_from(raw)
     if version != FORMAT or zlib.crc32(memoryview(raw)[_HEAD.size :]) != checksum:
         return None
-    made_at, tokens, model_bytes, space_bytes = _BODY.unpack_from(raw, _HEAD.size)
+    made_at, ttl_seconds, tokens, model_bytes, space_bytes = _BODY.unpack_from(raw, _HEAD.size)
     model_at = _HEAD.size + _BODY.size
     space_at = model_at + model_bytes
     vector_at = space_at + space_bytes
@@ -77,11 +94,28 @@ def decode(raw: bytes) -> Entry | None:
         space = sys.intern(raw[space_at:vector_at].decode())
     except UnicodeDecodeError:
         return None
-    return Entry(model=model, space=space, vector=raw[vector_at:], tokens=tokens, made_at=made_at)
+    return Entry(
+        model=model,
+        space=space,
+        vector=raw[vector_at:],
+        tokens=tokens,
+        made_at=made_at,
+        ttl_seconds=ttl_seconds or None,
+    )
 
 
-def keys(ask: provider.Ask, *, space: str, scope: str, generation: str) -> list[str]:
-    """The keys of a request's items, in order; `ask.model` is the provider's name of the model."""
+def keys(
+    ask: provider.Ask,
+    *,
+    space: str,
+    scope: str,
+    generation: str,
+    cleared: Mapping[str, str] = _NOTHING_CLEARED,
+) -> list[str]:
+    """The keys of a request's items, in order; `ask.model` is the provider's name of the model.
+
+    `cleared` has the generations of single items, by `name`; other items have none.
+    """
     common = hashlib.sha256()
     for part in (ask.model, str(ask.dimensions), space, str(ask.input_type), str(ask.truncation)):
         _feed(common, part.encode())
@@ -89,14 +123,31 @@ def keys(ask: provider.Ask, *, space: str, scope: str, generation: str) -> list[
     found = []
     for item in ask.items:
         digest = common.copy()
-        if isinstance(item, str):
-            _feed(digest, b"text")
-            _feed(digest, item.encode())
-        else:
-            _feed(digest, b"tokens")
-            _feed(digest, struct.pack(f"<{len(item)}I", *item))
-        found.append(prefix + digest.hexdigest())
+        _feed_item(digest, item)
+        key = prefix + digest.hexdigest()
+        if cleared and (own := cleared.get(name(item))):
+            key = f"{key}.{own}"
+        found.append(key)
     return found
+
+
+def name(item: provider.Item) -> str:
+    """What an item is called where its text must not stand: 16 hexadecimal digits.
+
+    Two items may share a name, so it serves only where taking one for the other does no harm.
+    """
+    digest = hashlib.sha256()
+    _feed_item(digest, item)
+    return digest.digest()[:_TEXT_NAME_BYTES].hex()
+
+
+def _feed_item(digest: "hashlib._Hash", item: provider.Item) -> None:
+    if isinstance(item, str):
+        _feed(digest, b"text")
+        _feed(digest, item.encode())
+    else:
+        _feed(digest, b"tokens")
+        _feed(digest, struct.pack(f"<{len(item)}I", *item))
 
 
 def _feed(digest: "hashlib._Hash", part: bytes) -> None:
@@ -114,23 +165,26 @@ class MemoryCache:
         self._ttl_seconds = ttl_seconds
         self._clock = clock
         self._entries: OrderedDict[str, Entry] = OrderedDict()
-        self._bytes = 0
+        self._entries_bytes = 0
 
     @property
     def bytes_held(self) -> int:
         """Bytes of memory the entries take, not less than they really do."""
-        return self._bytes
+        return self._entries_bytes + sys.getsizeof(self._entries) - _EMPTY_BYTES
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: str) -> Entry | None:
-        """The entry, if it is here and not too old."""
+    def get(self, key: str, *, max_age_seconds: float | None = None) -> Entry | None:
+        """The entry, if it is here, may still be used and is not older than asked for."""
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if not self._fresh(entry):
+        now = self._clock()
+        if not entry.is_fresh(now=now, ttl_seconds=self._ttl_seconds):
             self._drop(key)
+            return None
+        if max_age_seconds is not None and now - entry.made_at > max_age_seconds:
             return None
         self._entries.move_to_end(key)
         return entry
@@ -138,26 +192,51 @@ class MemoryCache:
     def put(self, key: str, entry: Entry) -> None:
         """Keep the entry, unless it is too old or larger than all there is room for."""
         self._drop(key)
-        if not self._fresh(entry) or _size(key, entry) > self._max_bytes:
+        fresh = entry.is_fresh(now=self._clock(), ttl_seconds=self._ttl_seconds)
+        if not fresh or _size(key, entry) > self._max_bytes:
             return
         self._entries[key] = entry
-        self._bytes += _size(key, entry)
-        while self._bytes > self._max_bytes:
+        self._entries_bytes += _size(key, entry)
+        while self._entries and self.bytes_held > self._max_bytes:
             self._drop(next(iter(self._entries)))
 
     def forget(self, model: str | None) -> None:
         """Drop the entries of one model, or all."""
-        for key in [key for key, entry in self._entries.items() if model in (None, entry.model)]:
-            self._drop(key)
+        self.drop([key for key, entry in self._entries.items() if model in (None, entry.model)])
 
-    def _fresh(self, entry: Entry) -> bool:
-        return self._clock() - entry.made_at < self._ttl_seconds
+    def drop(self, keys: Iterable[str]) -> None:
+        """Drop the entries of these keys, where they are here."""
+        for key in keys:
+            self._drop(key)
 
     def _drop(self, key: str) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._bytes -= _size(key, entry)
+            self._entries_bytes -= _size(key, entry)
+            if not self._entries:
+                # Its table shrinks at no other time than when it is filled again.
+                self._entries.clear()
+
+
+_GRAIN_BYTES: Final = 16
+_SMALL_BYTES: Final = 512
+_HEADER_BYTES: Final = 8
+"""Memory comes in steps of 16 bytes. Above 512 it is the C library's, which keeps 8 for itself."""
+_EMPTY_BYTES: Final = sys.getsizeof(OrderedDict())
+
+
+def _piece(size: int) -> int:
+    if size > _SMALL_BYTES:
+        size += _HEADER_BYTES
+    return -(-size // _GRAIN_BYTES) * _GRAIN_BYTES
+
+
+_ENTRY_BYTES: Final = sum(
+    _piece(sys.getsizeof(part))
+    for part in (Entry(model="", space="", vector=b"", tokens=0, made_at=0.0), 0.5, 2**30)
+)
+"""An entry beside its vector and its names, which are shared: the object and two numbers."""
 
 
 def _size(key: str, entry: Entry) -> int:
-    return len(key) + len(entry.vector) + _OVERHEAD_BYTES
+    return _ENTRY_BYTES + _piece(sys.getsizeof(key)) + _piece(sys.getsizeof(entry.vector))

@@ -1,32 +1,53 @@
-"""Generations: how a whole cache is emptied at once, in every pod.
+"""Generations: how entries are forgotten at once in every pod, be it all, a model's or a text's.
 
-Every key holds the generation of its policy and that of its model. Clearing sets a new one, so that
-nobody finds the old entries, also those that a request under way is about to write; they expire by
-themselves. A generation is a random value: a counter would return to an old value, and old entries
-with it, when its store forgets. That is also why the policy's own is made where it is missing: it
-lies in one key with those of the models, so a store that evicts one loses all.
+Every key holds the generation of its policy and that of its model, and where its text was cleared,
+that of its text. Clearing sets a new one, so that nobody finds the old entries, also those that a
+request under way is about to write; they expire by themselves. A generation is a random value: a
+counter would return to an old value, and old entries with it, when its store forgets. That is also
+why the policy's own is made where it is missing: it lies in one place with those of models and
+texts, so a store that evicts one loses all.
+
+A text's generation is let go when no entry from before can be left (decision 010).
 """
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Final, Protocol
 
-from embedding_sidecar import errors
+from embedding_sidecar import cache, errors
 
 WHOLE: Final = ""
 """The name under which the policy's own generation is kept beside those of its models."""
+REVISION: Final = "revision "
+"""The name of a value that is another one after every change; no model's name has a space."""
+MAX_TEXTS: Final = 4096
+"""How many texts are remembered as cleared. One more clears all."""
+_TEXT: Final = "text "
+_KEPT_SECONDS: Final = cache.MAX_TTL_SECONDS + 86_400
+"""A day more than the longest TTL, for requests under way and clocks that differ."""
+_NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Store(Protocol):
-    """Where the pods of a policy find their generations. Both raise errors.StoreAway."""
+    """Where the pods of a policy find their generations. All raise errors.StoreAway."""
 
-    async def generations(self) -> dict[str, str]:
-        """All there are, by model, the policy's own under WHOLE."""
+    async def generation(self, *names: str) -> list[str | None]:
+        """The generations of these names, None for each that is not there."""
         ...
 
-    async def set_generation(self, name: str, value: str, *, only_if_missing: bool) -> None:
-        """Set one."""
+    async def generations(self) -> dict[str, str]:
+        """All there are, as they were at one moment."""
+        ...
+
+    async def begin(self, values: Mapping[str, str]) -> None:
+        """Set each of these that is not there."""
+        ...
+
+    async def replace(self, values: Mapping[str, str], *, dropped: Collection[str]) -> None:
+        """Drop the names and set the values, both or neither."""
         ...
 
 
@@ -48,17 +69,24 @@ class Generations:
         store: Store | None,
         forget: Callable[[str | None], None],
         make: Callable[[], str] = fresh,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._forget = forget
         self._make = make
+        self._clock = clock
         # A poll that read before a clear must not be obeyed after it.
         self._lock = asyncio.Lock()
         self._values: Mapping[str, str] = {WHOLE: make()}
+        self._texts: Mapping[str, Mapping[str, str]] = {}
 
     def of(self, model: str) -> str:
         """The generation of a model's keys: the policy's, and its own where it was ever cleared."""
         return f"{self._values[WHOLE]}.{self._values.get(model, '')}"
+
+    def of_texts(self, model: str) -> Mapping[str, str]:
+        """The generations of texts that were cleared for this model, or for all, by cache.name."""
+        return self._texts.get(model) or self._texts.get(WHOLE, _NO_TEXTS)
 
     async def refresh(self) -> None:
         """Obey what the store holds; without one there is nothing to do.
@@ -72,10 +100,13 @@ class Generations:
             await self._refresh(self._store)
 
     async def _refresh(self, store: Store) -> None:
+        known = [self._values.get(name) for name in (WHOLE, REVISION)]
+        if None not in known and await store.generation(WHOLE, REVISION) == known:
+            return
         values = await store.generations()
         if WHOLE not in values:
             # Not the last known one: those of the models may have been lost with it.
-            await store.set_generation(WHOLE, self._make(), only_if_missing=True)
+            await store.begin({WHOLE: self._make(), REVISION: self._make()})
             values = await store.generations()
         self._obey(values)
 
@@ -86,28 +117,76 @@ class Generations:
             errors.Unavailable: the other pods could not be told; nothing is cleared here either.
         """
         async with self._lock:
-            await self._clear(WHOLE if model is None else model)
+            await self._replace({model or WHOLE: self._make()})
 
-    async def _clear(self, name: str) -> None:
-        value = self._make()
-        if self._store is not None:
-            try:
-                await self._store.set_generation(name, value, only_if_missing=False)
-            except errors.StoreAway:
-                raise errors.Unavailable(
-                    "The cache was not cleared: its Redis does not answer, "
-                    "so other pods would go on with the old entries.",
-                    code="cache_store_unavailable",
-                ) from None
-        self._obey({**self._values, name: value})
+    async def clear_texts(self, names: Collection[str], model: str | None) -> None:
+        """Give the texts of these names (by cache.name) a new generation, of one model or of all.
+
+        Where there would be too many of them, all there is gets one.
+
+        Raises:
+            errors.Unavailable: as above.
+        """
+        value = f"{self._make()}@{int(self._clock())}"
+        texts = {f"{_TEXT}{name} {model or WHOLE}": value for name in names}
+        async with self._lock:
+            await self._replace(texts)
+
+    async def _replace(self, values: Mapping[str, str]) -> None:
+        try:
+            before = self._values if self._store is None else await self._store.generations()
+            dropped = {name for name, value in before.items() if self._is_over(name, value)}
+            texts = [name for name in before.keys() | values.keys() if name.startswith(_TEXT)]
+            if len(texts) - len(dropped) > MAX_TEXTS or WHOLE not in before:
+                values = {WHOLE: self._make()}
+            if WHOLE in values:
+                dropped = set(before)
+            dropped -= values.keys()
+            if self._store is not None:
+                marked = {**values, REVISION: self._make()}
+                await self._store.replace(marked, dropped=dropped - {REVISION})
+        except errors.StoreAway:
+            raise errors.Unavailable(
+                "The cache was not cleared: its Redis does not answer, "
+                "so other pods would go on with the old entries.",
+                code="cache_store_unavailable",
+            ) from None
+        # Not the new revision: the next look is to show what others cleared in between.
+        kept = {name: value for name, value in before.items() if name not in dropped}
+        self._obey({**kept, **values})
+
+    def _is_over(self, name: str, value: str) -> bool:
+        """Whether this is the generation of a text of which nothing older can be left."""
+        _, _, since = value.partition("@")
+        return (
+            name.startswith(_TEXT)
+            and since.isdecimal()
+            and int(since) + _KEPT_SECONDS < self._clock()
+        )
 
     def _obey(self, values: Mapping[str, str]) -> None:
         if WHOLE not in values:
             return
         before, self._values = self._values, dict(values)
+        self._texts = _by_model(values)
         if before[WHOLE] != values[WHOLE]:
             self._forget(None)
             return
-        for model in before.keys() | values.keys():
-            if before.get(model) != values.get(model):
-                self._forget(model)
+        for name in before.keys() | values.keys():
+            if before.get(name) != values.get(name) and " " not in name:
+                self._forget(name)
+
+
+def _by_model(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The generations of texts by model: what was cleared for all models holds for each."""
+    found: dict[str, dict[str, str]] = {}
+    for name, value in values.items():
+        if name.startswith(_TEXT):
+            text, _, model = name.removeprefix(_TEXT).partition(" ")
+            found.setdefault(model, {})[text] = value
+    whole = found.get(WHOLE, {})
+    for texts in found.values():
+        if texts is not whole:
+            for text, value in whole.items():
+                texts[text] = f"{value}.{texts[text]}" if text in texts else value
+    return found

@@ -1,7 +1,9 @@
 """The cache as one policy sees it: memory over a store that other pods share."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from embedding_sidecar import cache, errors, generations, provider
@@ -11,7 +13,7 @@ REDIS = "redis"
 
 
 class Store(Protocol):
-    """The shared layer. Both raise errors.StoreAway, within a budget of time."""
+    """The shared layer. All raise errors.StoreAway, within a budget of time."""
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         """The values of these keys, None for each that is not there."""
@@ -19,6 +21,10 @@ class Store(Protocol):
 
     async def write(self, values: Mapping[str, bytes], *, ttl_seconds: int) -> None:
         """Keep these values so long."""
+        ...
+
+    async def remove(self, keys: Sequence[str]) -> None:
+        """Keep these values no longer."""
         ...
 
 
@@ -31,6 +37,10 @@ class Observer(Protocol):
 
     def missed(self, items: int) -> None:
         """Items were found in no layer."""
+        ...
+
+    def saved(self, *, model: str, tokens: int) -> None:
+        """An answer of this model needed so many tokens less than without the cache."""
         ...
 
     def error(self, kind: str, provider: str = "") -> None:
@@ -65,27 +75,35 @@ class Layers:
         self._clock = clock
         self._hits = {MEMORY: 0, REDIS: 0}
         self._misses = 0
-        self._tokens_saved = 0
+        self._tokens_saved: Counter[str] = Counter()
 
     def keys(self, ask: provider.Ask, *, space: str) -> list[str]:
         """The keys of a request's items, in order, in the present generation."""
-        generation = self._generations.of(ask.model)
-        return cache.keys(ask, space=space, scope=self._scope, generation=generation)
+        return cache.keys(
+            ask,
+            space=space,
+            scope=self._scope,
+            generation=self._generations.of(ask.model),
+            cleared=self._generations.of_texts(ask.model),
+        )
 
     async def get_many(
         self, keys: Sequence[str], *, max_age_seconds: int | None = None
     ) -> list[cache.Entry | None]:
-        """The entries of these keys, in order, none older than that."""
-        del max_age_seconds
+        """The entries of these keys, in order; older ones than `max_age_seconds` stay unseen."""
         if not self._ttl_seconds:
             return [None] * len(keys)
         started = time.perf_counter()
-        found = [self._memory.get(key) for key in keys]
+        found = [self._memory.get(key, max_age_seconds=max_age_seconds) for key in keys]
         missing = [index for index, entry in enumerate(found) if entry is None]
         self._note(MEMORY, hits=len(found) - len(missing), started=started)
         if missing and self._store is not None:
             started = time.perf_counter()
-            hits = await self._fill(found, keys, missing, self._store)
+            values = await self._read([keys[index] for index in missing], self._store)
+            hits = 0
+            for index, value in zip(missing, values, strict=True):
+                found[index] = self._taken(keys[index], value, max_age_seconds)
+                hits += found[index] is not None
             self._note(REDIS, hits=hits, started=started)
         if missing:
             misses = found.count(None)
@@ -96,9 +114,12 @@ class Layers:
     async def put_many(
         self, entries: Mapping[str, cache.Entry], *, ttl_seconds: int | None = None
     ) -> None:
-        """Keep these entries in every layer, for at most so long."""
-        del ttl_seconds
-        if not self._ttl_seconds or not entries:
+        """Keep these entries in every layer, for `ttl_seconds` where the policy keeps longer."""
+        kept_seconds = self._ttl_seconds
+        if ttl_seconds is not None and ttl_seconds < kept_seconds:
+            kept_seconds = ttl_seconds
+            entries = {key: replace(it, ttl_seconds=ttl_seconds) for key, it in entries.items()}
+        if kept_seconds <= 0 or not entries:
             return
         for key, entry in entries.items():
             self._memory.put(key, entry)
@@ -106,15 +127,16 @@ class Layers:
             return
         values = {key: cache.encode(entry) for key, entry in entries.items()}
         try:
-            await self._store.write(values, ttl_seconds=self._ttl_seconds)
+            await self._store.write(values, ttl_seconds=kept_seconds)
         except errors.StoreAway:
             self._away()
         else:
             self.store_state = "ok"
 
-    def saved(self, tokens: int) -> None:
-        """An answer needed so many tokens less than without the cache."""
-        self._tokens_saved += tokens
+    def saved(self, tokens: int, *, model: str) -> None:
+        """An answer of this model needed so many tokens less than without the cache."""
+        self._tokens_saved[model] += tokens
+        self._observe.saved(model=model, tokens=tokens)
 
     async def refresh(self) -> None:
         """Obey the generations of the store; to be called once a second."""
@@ -131,40 +153,72 @@ class Layers:
         """
         await self._generations.clear(model)
 
+    async def clear_items(
+        self, variants: Iterable[tuple[provider.Ask, str]], *, model: str | None
+    ) -> None:
+        """Forget items in every pod, in whatever form they were asked, of one model or of all.
+
+        `variants` are requests for them, each with its space; what these could have left is removed
+        at once, and nobody finds what others left.
+
+        Raises:
+            errors.Unavailable: the store did not answer.
+        """
+        variants = list(variants)
+        keys = [key for ask, space in variants for key in self.keys(ask, space=space)]
+        names = {cache.name(item) for ask, _ in variants for item in ask.items}
+        await self._generations.clear_texts(names, model)
+        self._memory.drop(keys)
+        if self._store is not None:
+            try:
+                await self._store.remove(keys)
+            except errors.StoreAway:
+                # Nobody finds them any more, and they expire.
+                self._away()
+
     def stats(self) -> dict[str, Any]:
         """What this sidecar's cache did so far and holds now."""
         return {
             "hits": dict(self._hits),
             "misses": self._misses,
-            "tokens_saved": self._tokens_saved,
+            "tokens_saved": self._tokens_saved.total(),
             "memory": {"entries": len(self._memory), "bytes": self._memory.bytes_held},
         }
+
+    def tokens_saved(self) -> Mapping[str, int]:
+        """Tokens that answers needed less than without the cache, by the policy's model."""
+        return self._tokens_saved
 
     def memory_bytes(self) -> int:
         """Bytes the memory layer holds."""
         return self._memory.bytes_held
 
-    async def _fill(
-        self,
-        found: list[cache.Entry | None],
-        keys: Sequence[str],
-        missing: list[int],
-        store: Store,
-    ) -> int:
+    async def _read(self, keys: Sequence[str], store: Store) -> Sequence[bytes | None]:
         try:
-            values = await store.read([keys[index] for index in missing])
+            values = await store.read(keys)
         except errors.StoreAway:
             self._away()
-            return 0
+            return [None] * len(keys)
         self.store_state = "ok"
-        hits = 0
-        for index, value in zip(missing, values, strict=True):
-            entry = cache.decode(value) if value is not None else None
-            if entry is not None and self._clock() - entry.made_at < self._ttl_seconds:
-                found[index] = entry
-                self._memory.put(keys[index], entry)
-                hits += 1
-        return hits
+        return values
+
+    def _taken(
+        self, key: str, value: bytes | None, max_age_seconds: int | None
+    ) -> cache.Entry | None:
+        """The entry in a value of the store, if it is one that may be used; memory keeps it."""
+        if value is None:
+            return None
+        entry = cache.decode(value)
+        if entry is None:
+            self._observe.error("cache_entry")
+            return None
+        now = self._clock()
+        if not entry.is_fresh(now=now, ttl_seconds=self._ttl_seconds):
+            return None
+        if max_age_seconds is not None and now - entry.made_at > max_age_seconds:
+            return None
+        self._memory.put(key, entry)
+        return entry
 
     def _note(self, layer: str, *, hits: int, started: float) -> None:
         self._hits[layer] += hits

@@ -56,6 +56,10 @@ class Metrics:
         """Items were found in no layer."""
         self._misses.inc(items)
 
+    def saved(self, *, model: str, tokens: int) -> None:
+        """An answer of this model needed so many tokens less than without the cache."""
+        self._counters["aos_embedding_tokens_saved_total"].labels(model).inc(tokens)
+
     # --- what the process observes
 
     def quota_exhausted(self) -> None:

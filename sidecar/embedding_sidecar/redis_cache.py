@@ -1,55 +1,73 @@
 """The shared layer of the cache in Redis: one round trip to read, one to write, 50 ms for either.
 
+What is asked while the event loop turns once goes together: all requests that came in by then share
+one command, and a key that several ask for is asked once.
+
 Time that is up ends the waiting and not the command: what was begun goes on in the background, so
 that a slow connection is made once and kept, instead of being dropped half made by every request,
 and no late answer is left lying on a connection for the next one to read.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar
 
 import redis.asyncio
-from redis.asyncio.connection import parse_url
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
-from embedding_sidecar import errors
+from embedding_sidecar import errors, redis_nodes
 
 BUDGET_SECONDS: Final = 0.05
 MANAGEMENT_BUDGET_SECONDS: Final = 1.0
 """For what no request for vectors waits for: reading and setting generations."""
 GENERATIONS_PREFIX: Final = "aos:embedding:generations:"
-_SOCKET_SECONDS: Final = 2.0
-_MAX_CONNECTIONS: Final = 64
-"""Also bounds what can be under way while Redis does not answer."""
+_MAX_UNDER_WAY: Final = 64
+"""Commands that a Redis may owe an answer to; while it owes more, nothing is asked of it."""
+_LAST_TURNS: Final = 4
+"""Turns of the event loop after the time is up: a loop that stood still looks at what has come by
+then, which takes a turn to read, one to parse and one to hand over."""
+_LATE: Final = "Redis did not answer in time"
+
+# Scripts, because they are one step in every form of Redis. A client of a Cluster runs the commands
+# of a transaction in threads of their own.
+_BEGIN: Final = """
+for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
+return #ARGV
+"""
+_REPLACE: Final = """
+local dropped = tonumber(ARGV[1])
+for i = 2, dropped + 1 do redis.call('HDEL', KEYS[1], ARGV[i]) end
+for i = dropped + 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+return #ARGV
+"""
 
 T = TypeVar("T")
 
 
-def connect(url: str) -> redis.asyncio.Redis:
-    """A client of this URL; it connects when first used. What is set here no URL can change.
+class _Turn(Generic[T]):
+    """What was asked in one turn of the event loop, by key, and who waits for it.
 
-    Raises:
-        ValueError: this is no URL of a Redis, or it has an option that no connection takes.
+    `answers` fills as they come, and `failure` says why the rest does not; empty is success.
     """
-    options: dict[str, Any] = {
-        **parse_url(url),
-        "decode_responses": False,
-        "max_connections": _MAX_CONNECTIONS,
-        "socket_connect_timeout": _SOCKET_SECONDS,
-        "socket_timeout": _SOCKET_SECONDS,
-        # Once more, at once: a connection that Redis closed while it lay in the pool.
-        "retry": Retry(NoBackoff(), 1),
-    }
-    pool = redis.asyncio.ConnectionPool(**options)
-    try:
-        # Else an unknown option would be found by the first command, as what is no RedisError.
-        pool.make_connection()  # type: ignore[no-untyped-call] # upstream's
-    except (AttributeError, TypeError, RedisError):
-        raise ValueError("an option of the URL is unknown, or has a wrong value") from None
-    return redis.asyncio.Redis.from_pool(pool)
+
+    def __init__(self) -> None:
+        self.asked: dict[str, T] = {}
+        self.answers: dict[str, object] = {}
+        self.failure = _LATE
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def over(self) -> None:
+        """Wait until it is answered or given up."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        await waiting
+
+    def end(self) -> None:
+        """Let go who waits."""
+        for waiting in self._waiting:
+            # One who went away has cancelled its own.
+            if not waiting.done():
+                waiting.set_result(None)
+        self._waiting.clear()
 
 
 class RedisCache:
@@ -64,19 +82,30 @@ class RedisCache:
         management_budget_seconds: float = MANAGEMENT_BUDGET_SECONDS,
     ) -> None:
         self._client = client
+        self._nodes = redis_nodes.of(client)
         self._generations_key = f"{GENERATIONS_PREFIX}{scope}"
         self._budget_seconds = budget_seconds
         self._management_budget_seconds = management_budget_seconds
         self._under_way: set[asyncio.Task[object]] = set()
+        self._reads: _Turn[None] | None = None
+        self._writes: _Turn[tuple[bytes, int]] | None = None
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The values of these keys, None for each that is not there.
+        """The values of these keys, None for each that is not there, or whose node is away.
 
         Raises:
-            errors.StoreAway: Redis did not answer rightly, or not in time.
+            errors.StoreAway: Redis did not answer rightly for any of them, or not in time.
         """
-        found = await self._within(self._budget_seconds, lambda: self._client.mget(keys))
-        return cast("list[bytes | None]", found)  # the client is told not to decode
+        turn = self._reads
+        if turn is None:
+            turn = self._reads = _Turn()
+            asyncio.get_running_loop().call_soon(self._send_reads)
+        turn.asked.update(dict.fromkeys(keys))
+        await turn.over()
+        answers = turn.answers
+        if turn.failure and not any(key in answers for key in keys):
+            raise errors.StoreAway(turn.failure)
+        return [_bytes(answers.get(key)) for key in keys]
 
     async def write(self, values: Mapping[str, bytes], *, ttl_seconds: int) -> None:
         """Keep these values so long.
@@ -84,37 +113,65 @@ class RedisCache:
         Raises:
             errors.StoreAway: as above; what was begun may still come to its end.
         """
-        pipeline = self._client.pipeline(transaction=False)
-        for key, value in values.items():
-            pipeline.set(key, value, px=ttl_seconds * 1000)
-        await self._within(self._budget_seconds, pipeline.execute)
+        turn = self._writes
+        if turn is None:
+            turn = self._writes = _Turn()
+            asyncio.get_running_loop().call_soon(self._send_writes)
+        turn.asked.update({key: (value, ttl_seconds * 1000) for key, value in values.items()})
+        await turn.over()
+        if turn.failure:
+            raise errors.StoreAway(turn.failure)
 
-    async def generations(self) -> dict[str, str]:
-        """All generations of the scope, by the name of the model.
+    async def remove(self, keys: Sequence[str]) -> None:
+        """Keep the values of these keys no longer.
 
         Raises:
             errors.StoreAway: as above.
         """
-        found = await self._within(
-            self._management_budget_seconds, lambda: self._client.hgetall(self._generations_key)
-        )
-        values = cast("dict[bytes, bytes]", found)
-        # What is no text is nobody's generation; it must not end the sidecar either.
-        return {
-            name.decode(errors="replace"): value.decode(errors="replace")
-            for name, value in values.items()
-        }
+        await self._within(self._management_budget_seconds, lambda: self._nodes.remove(keys))
 
-    async def set_generation(self, name: str, value: str, *, only_if_missing: bool) -> None:
-        """Set one generation of the scope.
+    async def generation(self, *names: str) -> list[str | None]:
+        """Some generations of the scope, None for each that is not there.
 
         Raises:
-            errors.StoreAway: as above; it may still be set.
+            errors.StoreAway: as above.
         """
-        set_one = self._client.hsetnx if only_if_missing else self._client.hset
-        await self._within(
-            self._management_budget_seconds, lambda: set_one(self._generations_key, name, value)
-        )
+
+        async def ask() -> list[str | None]:
+            found: Any = await self._client.hmget(self._generations_key, list(names))
+            return [None if value is None else _text(value) for value in found]
+
+        return await self._within(self._management_budget_seconds, ask)
+
+    async def generations(self) -> dict[str, str]:
+        """All generations of the scope, by name.
+
+        Raises:
+            errors.StoreAway: as above.
+        """
+
+        async def ask() -> dict[str, str]:
+            found: Any = await self._client.hgetall(self._generations_key)
+            return {_text(name): _text(value) for name, value in found.items()}
+
+        return await self._within(self._management_budget_seconds, ask)
+
+    async def begin(self, values: Mapping[str, str]) -> None:
+        """Set each of these generations that is not there.
+
+        Raises:
+            errors.StoreAway: as above; they may still be set.
+        """
+        await self._change(_BEGIN, [word for pair in values.items() for word in pair])
+
+    async def replace(self, values: Mapping[str, str], *, dropped: Collection[str]) -> None:
+        """Drop generations of the scope and set others, both or neither.
+
+        Raises:
+            errors.StoreAway: as above.
+        """
+        pairs = [word for pair in values.items() for word in pair]
+        await self._change(_REPLACE, [str(len(dropped)), *dropped, *pairs])
 
     async def close(self) -> None:
         """End what is under way, and the connections."""
@@ -122,18 +179,75 @@ class RedisCache:
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
+        await self._nodes.close()
         await self._client.aclose()
 
+    async def _change(self, script: str, words: list[str]) -> None:
+        async def ask() -> object:
+            heard: Any = self._client.eval(script, 1, self._generations_key, *words)
+            return await heard
+
+        heard = await self._within(self._management_budget_seconds, ask)
+        if heard != len(words):
+            raise errors.StoreAway("an answer to another question")
+
+    def _send_reads(self) -> None:
+        turn, self._reads = self._reads, None
+        if turn is not None:
+            self._send(turn, lambda: self._nodes.read(list(turn.asked), turn.answers))
+
+    def _send_writes(self) -> None:
+        turn, self._writes = self._writes, None
+        if turn is not None:
+            self._send(turn, lambda: self._nodes.write(turn.asked))
+
+    def _send(self, turn: _Turn[Any], command: Callable[[], Awaitable[None]]) -> None:
+        async def carry_out() -> None:
+            try:
+                await _run(command)
+                turn.failure = ""
+            except errors.StoreAway as away:
+                turn.failure = str(away)
+            turn.end()
+
+        def over(_: "asyncio.Task[None]") -> None:
+            # Also of one that was cancelled before it began.
+            timer.cancel()
+            turn.end()
+
+        if self._is_owed_too_much():
+            turn.end()
+            return
+        loop = asyncio.get_running_loop()
+
+        def time_is_up(turns: int) -> None:
+            if turns:
+                loop.call_soon(time_is_up, turns - 1)
+            else:
+                turn.end()
+
+        timer = loop.call_later(self._budget_seconds, time_is_up, _LAST_TURNS)
+        self._begin(carry_out()).add_done_callback(over)
+
     async def _within(self, seconds: float, command: Callable[[], Awaitable[T]]) -> T:
-        task = asyncio.ensure_future(_run(command))
-        self._under_way.add(task)
-        task.add_done_callback(self._done)
+        if self._is_owed_too_much():
+            raise errors.StoreAway(_LATE)
+        task = self._begin(_run(command))
         await asyncio.wait((task,), timeout=seconds)
         if not task.done():
-            raise errors.StoreAway("Redis did not answer in time")
+            raise errors.StoreAway(_LATE)
         return task.result()
 
-    def _done(self, task: "asyncio.Task[object]") -> None:
+    def _is_owed_too_much(self) -> bool:
+        return len(self._under_way) >= _MAX_UNDER_WAY
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
         self._under_way.discard(task)
         if not task.cancelled():
             # Looked at, so that the loop does not complain of one nobody waits for any more.
@@ -143,5 +257,15 @@ class RedisCache:
 async def _run(command: Callable[[], Awaitable[T]]) -> T:
     try:
         return await command()
-    except (RedisError, OSError) as error:
+    except Exception as error:
+        # Not those of the client alone: it stumbles over what a server says that is no Redis.
         raise errors.StoreAway(type(error).__name__) from error
+
+
+def _bytes(answer: object) -> bytes | None:
+    return answer if isinstance(answer, bytes) else None
+
+
+def _text(raw: bytes) -> str:
+    # What is no text is nobody's generation; it must not end the sidecar either.
+    return raw.decode(errors="replace")

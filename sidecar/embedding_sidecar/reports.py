@@ -3,8 +3,10 @@
 The field names of quota and config are the user's, kept to the letter; what we add comes after.
 """
 
+import contextlib
 import math
 from datetime import UTC
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Protocol
 
 from embedding_contract import document
@@ -21,6 +23,9 @@ HEADER_MODEL: Final = "x-embedding-model"
 HEADER_SPACE: Final = "x-embedding-space"
 HEADER_ATTEMPTS: Final = "x-embedding-attempts"
 HEADER_TOKENS_SAVED: Final = "x-embedding-tokens-saved"
+
+_PRICED_TOKENS: Final = 1_000_000
+_NOTHING: Final = Decimal(0)
 
 
 class Current(Protocol):
@@ -185,8 +190,28 @@ def config(current: Current) -> dict[str, Any]:
 
 
 def cache_stats(runtime: Runtime) -> dict[str, Any]:
-    """This sidecar's hits and misses by layer, and what the memory layer holds."""
-    return {**runtime.cache.stats(), "redis": runtime.redis_state()}
+    """This sidecar's hits and misses by layer, what the memory layer holds, what it all saved.
+
+    `money_saved` is a decimal string at the policy's present prices, None where it names none.
+    """
+    saved = runtime.cache.tokens_saved()
+    prices = _prices(runtime.loaded.document)
+    money = sum((prices.get(it, _NOTHING) * tokens for it, tokens in saved.items()), _NOTHING)
+    return {
+        **runtime.cache.stats(),
+        "money_saved": f"{(money / _PRICED_TOKENS).normalize():f}" if prices else None,
+        "redis": runtime.redis_state(),
+    }
+
+
+def _prices(policy: document.PolicyDocument) -> dict[str, Decimal]:
+    """Price of a million tokens by model; the first provider's where several have one."""
+    found: dict[str, Decimal] = {}
+    for it in policy.providers:
+        if it.price_per_million_tokens is not None:
+            with contextlib.suppress(InvalidOperation):
+                found.setdefault(it.model, Decimal(it.price_per_million_tokens))
+    return found
 
 
 async def observe(current: Current, metrics: Metrics) -> None:

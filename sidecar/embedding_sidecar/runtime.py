@@ -27,6 +27,7 @@ from embedding_sidecar import (
     quota,
     quota_store,
     redis_cache,
+    redis_url,
     service,
     upstream,
 )
@@ -139,8 +140,9 @@ class Workshop:
         url = _url(loaded, policy.cache.redis_url_file)
 
         def make() -> tuple[layers.Layers, Callable[[], Awaitable[None]]]:
+            ttl_seconds = min(policy.cache.ttl_seconds, cache.MAX_TTL_SECONDS)
             memory = cache.MemoryCache(
-                max_bytes=policy.cache.memory_max_bytes, ttl_seconds=policy.cache.ttl_seconds
+                max_bytes=policy.cache.memory_max_bytes, ttl_seconds=ttl_seconds
             )
             client = _client(url)
             store = None
@@ -148,7 +150,7 @@ class Workshop:
                 store = redis_cache.RedisCache(client, scope=policy.cache_scope)
             made = layers.Layers(
                 scope=policy.cache_scope,
-                ttl_seconds=policy.cache.ttl_seconds,
+                ttl_seconds=ttl_seconds,
                 memory=memory,
                 store=store,
                 generations=generations.Generations(store=store, forget=memory.forget),
@@ -247,7 +249,7 @@ def _client(url: str) -> redis.asyncio.Redis | None:
     if not url:
         return None
     try:
-        return redis_cache.connect(url)
+        return redis_url.connect(url)
     except ValueError:
         # Its text would hold the URL, which may hold a password.
         _log.error("a Redis URL of the policy is no URL of a Redis; nothing is kept there")

@@ -72,11 +72,11 @@ class Cache(orders.Store, Protocol):
     async def get_many(
         self, keys: Sequence[str], *, max_age_seconds: int | None = None
     ) -> list[cache.Entry | None]:
-        """The entries of these keys, in order, none older than that."""
+        """The entries of these keys, in order; older ones than `max_age_seconds` stay unseen."""
         ...
 
-    def saved(self, tokens: int) -> None:
-        """An answer needed so many tokens less than without the cache."""
+    def saved(self, tokens: int, *, model: str) -> None:
+        """An answer of this model needed so many tokens less than without the cache."""
         ...
 
 
@@ -297,7 +297,7 @@ class Service:
             entry.tokens for index, entry in work.cached[choice.space].items() if index not in made
         )
         if saved:
-            self._cache.saved(saved)
+            self._cache.saved(saved, model=choice.provider.model)
         return Answer(
             vectors=tuple(entry.vector for entry in entries),
             provider=choice.provider.name,

@@ -20,6 +20,7 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", "::"})
 _DEFAULT_PORTS: Final = MappingProxyType({"http": 80, "https": 443})
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
+_SEVERAL_REDIS: Final = re.compile(r"rediss?\+(cluster|sentinel)://[!-~]")
 _OPENAI: Final = document.DEFAULT_BASE_URLS["OpenAI"]
 _VOYAGE: Final = document.DEFAULT_BASE_URLS["Voyage"]
 
@@ -238,8 +239,15 @@ def _url(value: str, name: str) -> str:
 
 def _redis_url(value: str, name: str) -> str:
     # It may hold a password, so the value itself is never shown.
-    if not (value.startswith("unix://") or _is_url(value, {"redis", "rediss"})):
-        raise InvalidSetting(name, "must be a redis://, rediss:// or unix:// URL")
+    if not (
+        value.startswith("unix://")
+        or _is_url(value, {"redis", "rediss"})
+        or _SEVERAL_REDIS.match(value)
+    ):
+        raise InvalidSetting(
+            name,
+            "must be a redis://, rediss://, redis+cluster://, redis+sentinel:// or unix:// URL",
+        )
     return value
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from embedding_sidecar import cache, errors, generations, layers, provider, redis_cache
+from embedding_sidecar import cache, errors, generations, layers, provider, redis_cache, redis_url
 from tests.parts import sidecar
 
 pytestmark = pytest.mark.integration
@@ -36,7 +36,7 @@ def run(server, use, *, budget_seconds=PATIENT):
 
     async def whole():
         store = redis_cache.RedisCache(
-            redis_cache.connect(server.url), scope=SCOPE, budget_seconds=budget_seconds
+            redis_url.connect(server.url), scope=SCOPE, budget_seconds=budget_seconds
         )
         try:
             return await use(store)
@@ -88,8 +88,23 @@ def test_a_redis_that_stalls_is_given_up_and_its_late_answer_is_nobody_elses(ser
     assert run(server, use, budget_seconds=0.5) == [b"2"]
 
 
+def test_a_redis_that_is_full_is_away_for_writing_and_its_entries_are_there(server, asked):
+    async def use(store):
+        await store.write({"a": b"1"}, ttl_seconds=60)
+        asked.config_set("maxmemory", "1")
+        try:
+            with pytest.raises(errors.StoreAway):
+                await store.write({"b": b"2", "c": b"3"}, ttl_seconds=60)
+        finally:
+            asked.config_set("maxmemory", "0")
+        await store.write({"d": b"4"}, ttl_seconds=60)
+        return await store.read(["a", "b", "c", "d"])
+
+    assert run(server, use) == [b"1", None, None, b"4"]
+
+
 def test_a_redis_that_is_not_there_is_away(tmp_path):
-    gone = redis_cache.connect(f"redis://127.0.0.1:{sidecar.free_port()}/0")
+    gone = redis_url.connect(f"redis://127.0.0.1:{sidecar.free_port()}/0")
 
     async def use():
         store = redis_cache.RedisCache(gone, scope=SCOPE)
@@ -97,7 +112,10 @@ def test_a_redis_that_is_not_there_is_away(tmp_path):
             store.read(["a"]),
             store.write({"a": b"1"}, ttl_seconds=1),
             store.generations(),
-            store.set_generation("m", "1", only_if_missing=True),
+            store.generation("m"),
+            store.begin({"m": "1"}),
+            store.replace({"m": "1"}, dropped=["n"]),
+            store.remove(["a"]),
         ):
             with pytest.raises(errors.StoreAway):
                 await attempt
@@ -110,6 +128,60 @@ def test_a_value_of_another_type_is_away_and_not_a_crash(server, asked):
     asked.rpush(f"{redis_cache.GENERATIONS_PREFIX}{SCOPE}", "a list")
     with pytest.raises(errors.StoreAway):
         run(server, lambda store: store.generations())
+
+
+LIES = [
+    b":5\r\n",
+    b"+OK\r\n",
+    b"$-1\r\n",
+    b"*0\r\n",
+    b"*1\r\n:5\r\n",
+    b"*2\r\n$1\r\nx\r\n$1\r\ny\r\n",
+    b"*1\r\n*1\r\n$1\r\nx\r\n",
+    b"-WRONGTYPE of everything\r\n",
+    b"-MOVED 1 nowhere:1\r\n",
+    b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    b"\0\xff",
+    b"",
+]
+
+
+@pytest.mark.parametrize("after_greeting", [True, False])
+@pytest.mark.parametrize("lie", LIES)
+def test_a_redis_that_lies_is_a_miss_or_away(lie, after_greeting):
+    entry = cache.Entry(model="m", space="s", vector=b"\0" * 8, tokens=1, made_at=time.time())
+
+    async def answer(reader, writer):
+        while words := await reader.read(65536):
+            greeted = any(word in words for word in (b"MGET", b"SET", b"HGET", b"EVAL"))
+            writer.write(lie if greeted or not after_greeting else b"+OK\r\n")
+            if not lie:
+                break
+        writer.close()
+
+    async def whole():
+        liar = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = liar.sockets[0].getsockname()[1]
+        url = f"redis://127.0.0.1:{port}/0?protocol=2"
+        store = redis_cache.RedisCache(
+            redis_url.connect(url),
+            scope=SCOPE,
+            budget_seconds=0.2,
+            management_budget_seconds=0.2,
+        )
+        try:
+            lied_to = layered(store)
+            await lied_to.refresh()
+            assert await lied_to.get_many(["a"]) == [None]
+            await lied_to.put_many({"a": entry})
+            assert await lied_to.get_many(["a"]) == [entry]
+            with pytest.raises(errors.Unavailable):
+                await lied_to.clear(None)
+        finally:
+            await store.close()
+            liar.close()
+
+    asyncio.run(whole())
 
 
 def test_a_redis_that_was_restarted_is_used_again(tmp_path):
@@ -131,13 +203,21 @@ def test_a_redis_that_was_restarted_is_used_again(tmp_path):
 
 def test_a_generation_that_is_there_is_not_replaced_by_a_pod_that_starts(server, asked):
     async def use(store):
-        await store.set_generation(generations.WHOLE, "one", only_if_missing=True)
-        await store.set_generation(generations.WHOLE, "two", only_if_missing=True)
-        await store.set_generation("m", "three", only_if_missing=False)
-        await store.set_generation("m", "four", only_if_missing=False)
+        await store.begin({generations.WHOLE: "one"})
+        await store.begin({generations.WHOLE: "two", "n": "three"})
+        return await store.generations(), await store.generation("n", "m")
+
+    expected = {generations.WHOLE: "one", "n": "three"}
+    assert run(server, use) == (expected, ["three", None])
+
+
+def test_generations_replace_each_other(server, asked):
+    async def use(store):
+        await store.replace({"m": "one", "n": "one"}, dropped=[])
+        await store.replace({"m": "two"}, dropped=["n", "never there"])
         return await store.generations()
 
-    assert run(server, use) == {generations.WHOLE: "one", "m": "four"}
+    assert run(server, use) == {"m": "two"}
 
 
 class Silence:
@@ -145,6 +225,9 @@ class Silence:
         pass
 
     def missed(self, items):
+        pass
+
+    def saved(self, *, model, tokens):
         pass
 
     def error(self, kind, provider=""):
@@ -183,7 +266,7 @@ def test_pods_share_entries_until_one_clears_them(server, asked):
 
 
 def test_a_password_is_in_no_text_of_ours():
-    client = redis_cache.connect("redis://user:secret-word@127.0.0.1:1/0")
+    client = redis_url.connect("redis://user:secret-word@127.0.0.1:1/0")
     store = redis_cache.RedisCache(client, scope=SCOPE)
     assert "secret-word" not in f"{client!r} {store!r}"
     with pytest.raises(errors.StoreAway) as caught:

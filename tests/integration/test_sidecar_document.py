@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,28 @@ def test_a_changed_policy_is_in_force_and_said_to_be(following, files):
     assert config["secrets_fingerprint"] == fingerprint.of_secrets(
         secrets, token=sidecar.TOKEN.encode()
     )
+
+
+def test_the_stats_say_what_was_saved_at_the_present_price(following, files):
+    ready(files)
+    running = following()
+    running.embed("one", "two")
+    running.embed("one", "two", "one")
+    told = running.page(names.PATH_CACHE_STATS)
+    assert (told["hits"], told["misses"]) == ({"memory": 2, "redis": 0}, 2)
+    assert told["memory"]["entries"] == 2
+    assert told["memory"]["bytes"] > 0
+    assert told["money_saved"] is None
+    (priced,) = files.policy.providers
+    priced = dataclasses.replace(priced, price_per_million_tokens="0.02")
+    until_in_force(running, files.write(providers=(priced,)))
+    told = running.page(names.PATH_CACHE_STATS)
+    exact = Decimal(told["tokens_saved"]) * Decimal("0.00000002")
+    assert told["tokens_saved"] > 0
+    assert Decimal(told["money_saved"]) == exact
+    assert "E" not in told["money_saved"]
+    counted = f'aos_embedding_tokens_saved_total{{model="{priced.model}"}}'
+    assert f"{counted} {told['tokens_saved']}.0" in running.admin.get("/metrics").text
 
 
 def test_a_spent_day_stays_spent_when_other_parts_of_the_policy_change(following, files):

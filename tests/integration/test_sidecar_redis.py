@@ -4,11 +4,12 @@ import asyncio
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from embedding_contract import names
-from embedding_sidecar import leases, quota_store, redis_cache
+from embedding_sidecar import leases, quota_store, redis_url
 from tests.parts import sidecar
 
 pytestmark = pytest.mark.integration
@@ -24,9 +25,12 @@ def other(from_environment, redis):
     return from_environment(REDIS_URL=redis.url, EMBEDDING_DAILY_QUOTA="50")
 
 
-def delete_cache(running):
-    return running.http.delete(
-        names.PATH_CACHE, headers={"Authorization": f"Bearer {sidecar.TOKEN}"}
+def delete_cache(running, **body):
+    return running.http.request(
+        "DELETE",
+        names.PATH_CACHE,
+        headers={"Authorization": f"Bearer {sidecar.TOKEN}"},
+        json=body or None,
     )
 
 
@@ -50,6 +54,20 @@ def test_what_one_forgets_the_other_forgets_too(one, other, stand_in):
     assert other.embed("x").headers["x-embedding-cache"] == "hit"
     assert other.page(names.PATH_CACHE_STATS)["hits"]["redis"] == 2
     assert len(stand_in.calls) == calls
+
+
+def test_a_text_that_one_forgets_the_other_forgets_too_and_no_other_text(one, other, stand_in):
+    forms: list[dict[str, Any]] = [{}, {"dimensions": 8}, {"input_type": "query"}]
+    for running in (one, other):
+        for form in forms:
+            running.embed("x", "y", **form)
+    assert delete_cache(one, input="x").json() == {"cleared": "items", "items": 1, "model": None}
+    assert one.embed("x", "y").headers["x-embedding-cache-hits"] == "1/2"
+    sidecar.wait_until(
+        lambda: other.embed("x", "y", dimensions=8).headers["x-embedding-cache-hits"] == "1/2"
+    )
+    assert other.embed("x", "y", input_type="query").headers["x-embedding-cache-hits"] == "1/2"
+    assert one.embed("x", "y", dimensions=8).headers["x-embedding-cache-hits"] == "2/2"
 
 
 def test_the_day_is_one_for_all_and_exact(one, other, stand_in):
@@ -102,6 +120,8 @@ def test_without_redis_hits_go_on_and_calls_only_while_granted(one, redis, stand
     assert {answer.status_code for answer in refused} == {503}
     assert len(stand_in.calls) == 21 - len(refused)
     assert delete_cache(one).status_code == 503
+    assert delete_cache(one, input="x").status_code == 503
+    assert one.embed("x").headers["x-embedding-cache"] == "hit"
     assert 'aos_embedding_errors_total{provider="",type="cache"}' in one.admin.get("/metrics").text
     redis.start()
     sidecar.wait_until(lambda: one.embed("after").is_success)
@@ -113,7 +133,7 @@ def test_who_is_in_a_later_day_than_the_store_gives_nothing_of_its_day_back(redi
     ten = leases.Amounts(10, 0)
 
     async def counts():
-        async with redis_cache.connect(redis.url) as client:
+        async with redis_url.connect(redis.url) as client:
             store = quota_store.RedisStore(client)
             claim = leases.Claim(
                 scope="team/policy",

@@ -72,6 +72,9 @@ class Seen:
     def missed(self, items):
         pass
 
+    def saved(self, *, model: str, tokens: int) -> None:
+        """Tokens that the cache saved; Layers counts them itself."""
+
 
 class Internet:
     """Providers by host name."""

@@ -17,6 +17,7 @@ def used():
     found.tokens(provider="openai", model="m", tokens=3)
     found.error("cache")
     found.failover("voyage")
+    found.saved(model="m", tokens=2)
     found.daily(calls=1, limit=10)
     return found
 

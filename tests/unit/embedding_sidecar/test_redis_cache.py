@@ -1,10 +1,12 @@
 """What a Redis URL may say, without a Redis."""
 
 import asyncio
+import time
+from typing import Any
 
 import pytest
 
-from embedding_sidecar import errors, redis_cache
+from embedding_sidecar import errors, redis_cache, redis_url
 
 NOBODY = "127.0.0.1:1"
 
@@ -13,7 +15,7 @@ def generations(url):
     """What the first command over a client of this URL comes to."""
 
     async def ask():
-        store = redis_cache.RedisCache(redis_cache.connect(url), scope="shop/policy/main")
+        store = redis_cache.RedisCache(redis_url.connect(url), scope="shop/policy/main")
         try:
             return await store.generations()
         finally:
@@ -30,19 +32,33 @@ def generations(url):
         f"redis://:secretpw@{NOBODY}?ssl_cert_reqs=none",
         f"redis://:secretpw@{NOBODY}?database=1",
         f"rediss://:secretpw@{NOBODY}?ssl_cert_reqs=perhaps",
+        "redis://:secretpw/more@redis:6379",
+        f"redis+raft://:secretpw@{NOBODY}",
+        f"redis+cluster://:secretpw@{NOBODY}/1",
+        f"redis+cluster://:secretpw@{NOBODY}/service/0",
+        f"redis+cluster://:secretpw@{NOBODY},",
+        f"redis+cluster://:secretpw@{NOBODY}?database=1",
+        f"redis+cluster://:secretpw@{NOBODY}?sentinel_password=x",
+        "redis+cluster://:secretpw@one:port",
+        f"redis+sentinel://:secretpw@{NOBODY}",
+        f"redis+sentinel://:secretpw@{NOBODY}/",
+        f"redis+sentinel://:secretpw@{NOBODY}/service/first",
+        f"redis+sentinel://:secretpw@{NOBODY}/service/0/0",
+        f"redis+sentinel://:secretpw@{NOBODY}/service?database=1",
+        f"redis+sentinel://:secretpw@{NOBODY}/service?ssl_cert_reqs=none",
     ],
 )
 def test_a_url_no_connection_can_be_made_of_is_refused_at_once(url):
     with pytest.raises(ValueError, match=r"\w") as refused:
-        redis_cache.connect(url)
+        redis_url.connect(url)
     assert "secretpw" not in str(refused.value)
 
 
 def test_no_url_makes_text_of_the_bytes_of_a_vector_or_lengthens_a_wait():
-    told = redis_cache.connect(
+    told = redis_url.connect(
         f"redis://{NOBODY}?decode_responses=True&socket_timeout=600&max_connections=1&retry=9"
     ).connection_pool.connection_kwargs
-    usual = redis_cache.connect(f"redis://{NOBODY}").connection_pool.connection_kwargs
+    usual = redis_url.connect(f"redis://{NOBODY}").connection_pool.connection_kwargs
     assert told["decode_responses"] is False
     assert told["socket_timeout"] == usual["socket_timeout"]
     assert type(told["retry"]) is type(usual["retry"])
@@ -54,9 +70,194 @@ def test_no_url_makes_text_of_the_bytes_of_a_vector_or_lengthens_a_wait():
         f"redis://{NOBODY}/0?health_check_interval=30&client_name=shop",
         f"rediss://{NOBODY}/0?ssl_cert_reqs=required",
         "unix:///nowhere/redis.sock",
+        f"redis+cluster://{NOBODY},{NOBODY}",
+        f"rediss+cluster://{NOBODY}/0?ssl_ca_certs=/nowhere",
+        f"redis+sentinel://{NOBODY},127.0.0.1:2/service",
+        f"rediss+sentinel://{NOBODY}/service/3?ssl_cert_reqs=none",
         "redis://a..b",
     ],
 )
 def test_a_url_that_nobody_answers_at_is_a_store_that_is_away(url):
     with pytest.raises(errors.StoreAway):
         generations(url)
+
+
+def test_sentinels_and_the_server_they_name_have_each_their_own_password():
+    client: Any = redis_url.connect(
+        "rediss+sentinel://shop:p%40w@one,[fd00::1]:7/embeddings/3"
+        "?sentinel_username=guard&sentinel_password=other&ssl_ca_certs=/ca.pem"
+    )
+    pool = client.connection_pool
+    assert (pool.service_name, pool.connection_kwargs["db"]) == ("embeddings", 3)
+    assert pool.connection_kwargs["username"] == "shop"
+    assert pool.connection_kwargs["password"] == "p@w"
+    sentinels = [it.connection_pool.connection_kwargs for it in pool.sentinel_manager.sentinels]
+    assert [(it["host"], it["port"]) for it in sentinels] == [("one", 26379), ("fd00::1", 7)]
+    for it in sentinels:
+        assert (it["username"], it["password"], it["ssl_ca_certs"]) == ("guard", "other", "/ca.pem")
+
+
+def test_a_cluster_is_entered_by_any_of_its_nodes():
+    client: Any = redis_url.connect("rediss+cluster://shop:pw@one,two:7?ssl_ca_certs=/ca.pem")
+    assert [(it.host, it.port) for it in client.startup_nodes] == [("one", 6379), ("two", 7)]
+    told = client.get_connection_kwargs()
+    assert (told["username"], told["password"]) == ("shop", "pw")
+    assert told["ssl_ca_certs"] == "/ca.pem"
+    assert told["decode_responses"] is False
+
+
+class Slow:
+    """A Redis that answers when it is let."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.let = asyncio.Event()
+
+    async def read(self, keys, into):
+        self.asked.append(list(keys))
+        await self.let.wait()
+        into.update(dict.fromkeys(keys, b"x"))
+
+    async def write(self, values):
+        self.asked.append(list(values))
+        await self.let.wait()
+
+    async def close(self):
+        pass
+
+
+def over(nodes, use, *, budget_seconds=20.0):
+    """The outcome of `use(store)` over these nodes."""
+
+    async def whole():
+        client = redis_url.connect(f"redis://{NOBODY}")
+        store = redis_cache.RedisCache(client, scope="shop", budget_seconds=budget_seconds)
+        store._nodes = nodes
+        try:
+            return await use(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(whole())
+
+
+def test_what_is_asked_in_one_turn_goes_together_and_equal_keys_once():
+    nodes = Slow()
+    nodes.let.set()
+
+    async def use(store):
+        first = await asyncio.gather(store.read(["a", "b"]), store.read(["b", "c"]))
+        return first, await store.read(["a"])
+
+    assert over(nodes, use) == ([[b"x", b"x"], [b"x", b"x"]], [b"x"])
+    assert nodes.asked == [["a", "b", "c"], ["a"]]
+
+
+def test_what_is_written_in_one_turn_goes_together():
+    nodes = Slow()
+    nodes.let.set()
+
+    async def use(store):
+        await asyncio.gather(
+            store.write({"a": b"1"}, ttl_seconds=1), store.write({"b": b"2"}, ttl_seconds=2)
+        )
+
+    over(nodes, use)
+    assert nodes.asked == [["a", "b"]]
+
+
+def test_a_request_that_goes_away_takes_nobody_along():
+    nodes = Slow()
+
+    async def use(store):
+        gone = asyncio.ensure_future(store.read(["a"]))
+        stays = asyncio.ensure_future(store.read(["a", "b"]))
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        await asyncio.sleep(0.01)
+        nodes.let.set()
+        return await stays, gone.cancelled()
+
+    assert over(nodes, use) == ([b"x", b"x"], True)
+    assert nodes.asked == [["a", "b"]]
+
+
+def test_time_that_is_up_ends_the_waiting_of_all_and_not_the_command():
+    nodes = Slow()
+
+    async def use(store):
+        waiting = asyncio.gather(store.read(["a"]), store.read(["b"]), return_exceptions=True)
+        outcomes = await waiting
+        under_way = len(store._under_way)
+        nodes.let.set()
+        return outcomes, under_way
+
+    outcomes, under_way = over(nodes, use, budget_seconds=0.01)
+    assert [type(it) for it in outcomes] == [errors.StoreAway] * 2
+    assert under_way == 1
+
+
+def test_a_redis_that_owes_too_many_answers_is_not_asked_for_more():
+    nodes = Slow()
+
+    async def use(store):
+        waiting = []
+        for number in range(100):
+            waiting.append(asyncio.ensure_future(store.read([str(number)])))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        done, pending = await asyncio.wait(waiting, timeout=0.1)
+        for it in done:
+            with pytest.raises(errors.StoreAway):
+                it.result()
+        nodes.let.set()
+        await asyncio.wait(pending)
+        return len(done), len(nodes.asked)
+
+    assert over(nodes, use) == (36, 64)
+
+
+def test_an_answer_that_came_while_the_event_loop_stood_still_is_in_time():
+    class Answered(Slow):
+        async def read(self, keys, into):
+            # As a connection does: what has come by now is read, then parsed.
+            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
+            into.update(dict.fromkeys(keys, b"x"))
+
+    async def use(store):
+        waiting = asyncio.ensure_future(store.read(["a"]))
+        await asyncio.sleep(0.001)
+        time.sleep(0.2)  # noqa: ASYNC251 - the whole point
+        return await waiting
+
+    assert over(Answered(), use, budget_seconds=0.008) == [b"x"]
+
+
+def test_who_waits_while_all_ends_is_let_go():
+    async def use(store):
+        waiting = asyncio.ensure_future(store.read(["a"]))
+        # Asked, then sent, and not begun.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await store.close()
+        with pytest.raises(errors.StoreAway):
+            await waiting
+
+    over(Slow(), use)
+
+
+def test_what_has_come_by_then_is_not_lost_with_what_has_not():
+    class HalfGone(Slow):
+        async def read(self, keys, into):
+            into[keys[0]] = b"x"
+            await self.let.wait()
+
+    async def use(store):
+        return await asyncio.gather(
+            store.read(["a", "b"]), store.read(["b"]), return_exceptions=True
+        )
+
+    first, second = over(HalfGone(), use, budget_seconds=0.01)
+    assert first == [b"x", None]
+    assert isinstance(second, errors.StoreAway)

@@ -71,10 +71,20 @@ def test_pass_through_follows_the_provider_unless_it_is_told_otherwise():
     assert off.document.passthrough.base_url is None
 
 
-def test_redis_is_for_cache_and_quota_alike():
-    found = read(REDIS_URL="redis://redis:6379/0")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://redis:6379/0",
+        "rediss://:pw@redis/0?ssl_ca_certs=/ca.pem",
+        "unix:///run/redis.sock",
+        "redis+cluster://:pw@one:6379,two:6379",
+        "rediss+sentinel://one:26379,[fd00::1]:26379/embeddings/0",
+    ],
+)
+def test_redis_is_for_cache_and_quota_alike(url):
+    found = read(REDIS_URL=url)
     assert found.document.cache.redis_url_file == found.document.quota.redis_url_file
-    assert found.secrets[found.document.cache.redis_url_file] == "redis://redis:6379/0"
+    assert found.secrets[found.document.cache.redis_url_file] == url
 
 
 def test_an_empty_value_is_a_missing_one():
@@ -127,6 +137,7 @@ def test_zero_is_a_value():
         ("EMBEDDING_PASSTHROUGH_BASE_URL", "http://localhost:8484/v1"),
         ("REDIS_URL", "http://:secretpw@redis"),
         ("REDIS_URL", "redis://:secretpw@redis:99999"),
+        ("REDIS_URL", "redis+raft://:secretpw@redis:99999"),
     ],
 )
 def test_a_wrong_value_stops_the_start_with_its_name(name, value):

@@ -1,0 +1,98 @@
+"""What a DELETE of the cache asks for: all, one model, or texts; and which entries those may be."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import orjson
+
+from embedding_contract import document
+from embedding_sidecar import errors, provider, wire
+
+MAX_ITEMS: Final = 256
+"""Texts in one request: each may have been asked in many forms, and each form has a key."""
+_KEYS: Final = frozenset({"input", "model"})
+_INPUT_TYPES: Final = (None, "query", "document")
+_TRUNCATIONS: Final = (None, False, True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clearing:
+    """What to forget: these items, or all of a model where there are none; None is every model."""
+
+    model: str | None
+    items: tuple[provider.Item, ...] = ()
+
+
+def parse(query: str, body: bytes, *, policy: document.PolicyDocument) -> Clearing:
+    """Read `?model=NAME` and a body `{"input": ..., "model": NAME}`; both may be missing.
+
+    `input` is what it is in a request for embeddings.
+
+    Raises:
+        errors.Rejected: 400, with `param` naming the field.
+    """
+    asked = parse_qs(query, keep_blank_values=True)
+    unknown = sorted(asked.keys() - {"model"})
+    if unknown:
+        raise errors.Rejected(
+            "Only `model` may stand in the query. A text goes into the body, as `input`.",
+            param=unknown[0],
+        )
+    raw = _object(body) if body else {}
+    named = [*asked.get("model", ()), *([raw["model"]] if "model" in raw else [])]
+    for name in named:
+        if name != named[0] or not any(it.model == name for it in policy.providers):
+            raise errors.Rejected(
+                f"The policy has no model {str(name)[: wire.MAX_NAME]!r}, or two are named.",
+                param="model",
+            )
+    model = named[0] if named else None
+    if "input" not in raw:
+        return Clearing(model=model)
+    # A request for embeddings, whose reader knows what `input` may be.
+    request = {"model": policy.providers[0].model, "input": raw["input"]}
+    items = wire.parse(orjson.dumps(request)).ask.items
+    if len(items) > MAX_ITEMS:
+        raise errors.Rejected(
+            f"'input' has {len(items)} items; at most {MAX_ITEMS} can be cleared at once.",
+            param="input",
+        )
+    return Clearing(model=model, items=items)
+
+
+def variants(
+    clearing: Clearing, *, policy: document.PolicyDocument
+) -> Iterator[tuple[provider.Ask, str]]:
+    """The requests that may have left entries of these items, each with its space.
+
+    All that can be named: a caller may also have asked for some other number of dimensions.
+    """
+    named = (it for it in policy.providers if clearing.model in (None, it.model))
+    for it, input_type, truncation in itertools.product(named, _INPUT_TYPES, _TRUNCATIONS):
+        ask = provider.Ask(
+            model=it.model,
+            items=clearing.items,
+            dimensions=it.dimensions,
+            input_type=input_type,
+            truncation=truncation,
+        )
+        yield ask, it.space()
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        raw = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise errors.Rejected(f"The body is not valid JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise errors.Rejected("The body must be a JSON object.")
+    unknown = sorted(raw.keys() - _KEYS)
+    if unknown:
+        raise errors.Rejected(
+            f"Unrecognized request argument supplied: {unknown[0][: wire.MAX_NAME]}",
+            param=unknown[0],
+        )
+    return raw

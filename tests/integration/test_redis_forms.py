@@ -1,6 +1,7 @@
 """A real Redis in each form: alone, by socket, with a password, TLS, Cluster, Sentinel."""
 
 import asyncio
+import contextlib
 import inspect
 import signal
 import time
@@ -161,13 +162,9 @@ def many(tmp_path) -> Iterator[redis_forms.Cluster]:
         made.kill()
 
 
-def reads(nodes) -> int:
-    """How often these servers have read from a client's connection so far."""
-    total = 0
-    for node in nodes:
-        with node.client() as asked:
-            total += asked.info("stats")["total_reads_processed"]
-    return total
+def reads(asked) -> int:
+    """How often these servers have read from a connection so far, this time included."""
+    return sum(it.info("stats")["total_reads_processed"] for it in asked)
 
 
 def test_keys_of_all_requests_of_a_turn_are_one_round_trip_to_each_node(many):
@@ -176,11 +173,11 @@ def test_keys_of_all_requests_of_a_turn_are_one_round_trip_to_each_node(many):
 
     async def use(store):
         await store.write(dict.fromkeys(MANY, b"x"), ttl_seconds=60)
-        before = reads(nodes)
-        own = reads(nodes) - before
-        before = reads(nodes)
-        found = await asyncio.gather(*(store.read(MANY[at:]) for at in range(20)))
-        return found, reads(nodes) - before - own
+        with contextlib.ExitStack() as stack:
+            asked = [stack.enter_context(node.client()) for node in nodes]
+            before = reads(asked)
+            found = await asyncio.gather(*(store.read(MANY[at:]) for at in range(20)))
+            return found, reads(asked) - before - len(nodes)
 
     found, times = run(many.url, use)
     assert [len(it) for it in found] == [len(MANY) - at for at in range(20)]

@@ -173,28 +173,36 @@ class RedisStore:
         )
 
     async def durability(self) -> str:
-        """Why acknowledged writes may get lost, by the settings of the Redis that answers.
+        """Why acknowledged writes may get lost, by what the Redis that answers says of itself.
 
         Raises:
             errors.StoreAway: it does not answer.
         """
         try:
             async with asyncio.timeout(BUDGET_SECONDS):
-                found = await self._client.config_get(*_NEEDED)
+                settings = await self._client.config_get(*_NEEDED)
+                replication = await self._client.info("replication")
         except redis.exceptions.ResponseError:
-            return "it does not let its settings be read (CONFIG GET)"
+            return "it does not let its settings be read (CONFIG GET, INFO)"
         except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
             raise errors.StoreAway(type(error).__name__) from error
-        return _lacking(found)
+        return ", ".join([*_lacking(settings), *_behind(replication)])
 
 
-def _lacking(found: Mapping[Any, Any]) -> str:
+def _lacking(found: Mapping[Any, Any]) -> list[str]:
     settings = {_text(name): _text(value) for name, value in found.items()}
-    return ", ".join(
+    return [
         f"{name} is {settings.get(name, 'unknown')}, not {needed}"
         for name, needed in _NEEDED.items()
         if settings.get(name) != needed
-    )
+    ]
+
+
+def _behind(replication: Mapping[Any, Any]) -> list[str]:
+    """Replicas are told after the caller is: whichever takes over may lack the newest writes."""
+    if not int(replication.get("connected_slaves", 0)):
+        return []
+    return ["a replica that takes over may lack the newest of them"]
 
 
 def _text(raw: bytes | str) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from embedding_sidecar import errors, quota_store
 from embedding_sidecar.leases import DAY_SECONDS, NO_DAY, NOTHING, Amounts, Claim, Limits, Seen
 from tests.fakes.quota_store import FakeStore
-from tests.parts import sidecar
+from tests.parts import redis_forms, sidecar
 
 pytestmark = pytest.mark.integration
 
@@ -293,6 +293,21 @@ def test_a_redis_that_keeps_what_it_acknowledged_is_known_by_its_settings(server
             await client.config_set("appendfsync", "always")
 
     assert store.with_client(look) == ("", "appendfsync is everysec, not always")
+
+
+def test_a_redis_that_a_replica_may_take_over_from_may_forget(server, tmp_path):
+    replica = redis_forms.Server(
+        tmp_path, "--replicaof", "127.0.0.1", server.url.rpartition(":")[2].partition("/")[0]
+    )
+    store = InRedis(server.url)
+
+    async def look(client):
+        return await quota_store.RedisStore(client).durability()
+
+    try:
+        sidecar.wait_until(lambda: "replica" in store.with_client(look))
+    finally:
+        replica.kill()
 
 
 def test_a_redis_that_hides_its_settings_may_forget(server):

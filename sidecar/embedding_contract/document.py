@@ -271,13 +271,13 @@ def _providers(root: _Object) -> tuple[Provider, ...]:
 
 def _provider(item: _Object) -> Provider:
     return Provider(
-        name=item.get("name", _text),
+        name=item.get("name", _word),
         kind=item.get("type", _text),
-        model=item.get("model", _text),
+        model=item.get("model", _word),
         base_url=item.get("baseURL", _url),
-        aliases=item.get("aliases", _texts, default=()),
+        aliases=item.get("aliases", _words, default=()),
         dimensions=item.get("dimensions", _nullable(_positive), default=None),
-        declared_space=item.get("space", _nullable(_text), default=None),
+        declared_space=item.get("space", _nullable(_word), default=None),
         api_key_file=item.get("apiKeyFile", _nullable(_file), default=None),
         price_per_million_tokens=item.get("pricePerMillionTokens", _nullable(_text), default=None),
     )
@@ -301,6 +301,14 @@ def _text(value: object, path: str) -> str:
     return text
 
 
+def _word(value: object, path: str) -> str:
+    # It goes into headers of an answer; the resource knows the same rule.
+    word = _text(value, path)
+    if not (word.isascii() and word.isprintable()) or " " in word:
+        raise InvalidDocument(path, "must be printable ASCII without spaces")
+    return word
+
+
 def _file(value: object, path: str) -> str:
     name = _text(value, path)
     if "/" in name or name.startswith("."):
@@ -309,7 +317,7 @@ def _file(value: object, path: str) -> str:
 
 
 def _url(value: object, path: str) -> str:
-    url = _text(value, path)
+    url = _word(value, path)
     if not url.startswith(("https://", "http://")):
         raise InvalidDocument(path, "must start with https:// or http://")
     return url.rstrip("/")
@@ -349,6 +357,10 @@ def _list(value: object, path: str) -> list[Any]:
 
 def _texts(value: object, path: str) -> tuple[str, ...]:
     return tuple(_text(item, f"{path}[{index}]") for index, item in enumerate(_list(value, path)))
+
+
+def _words(value: object, path: str) -> tuple[str, ...]:
+    return tuple(_word(item, f"{path}[{index}]") for index, item in enumerate(_list(value, path)))
 
 
 def _nullable(read: Callable[[Any, str], T]) -> Callable[[Any, str], T | None]:

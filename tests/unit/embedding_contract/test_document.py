@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from embedding_contract import document
 
 NAMES = st.text(min_size=1, max_size=12)
+WORDS = st.from_regex(r"[!-~]{1,12}", fullmatch=True)
 PLAIN_FILES = st.from_regex(r"[a-z0-9][a-z0-9.-]{0,10}", fullmatch=True)
 URLS = st.builds(
     "{}://{}{}".format,
@@ -20,13 +21,13 @@ COUNTS = st.integers(0, document.MAX_COUNT)
 
 PROVIDERS = st.builds(
     document.Provider,
-    name=NAMES,
+    name=WORDS,
     kind=st.sampled_from(["OpenAI", "Voyage", "OpenAICompatible"]),
-    model=NAMES,
+    model=WORDS,
     base_url=URLS,
-    aliases=st.lists(NAMES, max_size=3).map(tuple),
+    aliases=st.lists(WORDS, max_size=3).map(tuple),
     dimensions=st.none() | st.integers(1, 4096),
-    declared_space=st.none() | NAMES,
+    declared_space=st.none() | WORDS,
     api_key_file=st.none() | PLAIN_FILES,
     price_per_million_tokens=st.none() | st.just("0.02"),
 )
@@ -97,6 +98,15 @@ def test_any_bytes_are_read_or_refused(text):
 )
 def test_any_json_is_read_or_refused(raw):
     with pytest.raises(document.InvalidDocument):
+        document.parse(json.dumps(raw))
+
+
+@pytest.mark.parametrize("field", ["name", "model", "space", "baseURL"])
+@pytest.mark.parametrize("value", ["a b", "a\r\nx-injected: 1", "modèle", "a\x7f", "\u202e"])
+def test_what_no_header_can_hold_is_refused(field, value):
+    raw = plain()
+    raw["providers"][0][field] = f"https://{value}" if field == "baseURL" else value
+    with pytest.raises(document.InvalidDocument, match=rf"providers\[0\].{field}"):
         document.parse(json.dumps(raw))
 
 

@@ -84,6 +84,7 @@ PLACEHOLDER_KEY: Final = "embedding-sidecar"
 # HTTP paths.
 PATH_EMBEDDINGS: Final = "/v1/embeddings"
 PATH_MODELS: Final = "/v1/models"
+PATH_OPENAPI: Final = "/openapi.json"
 PATH_HEALTH: Final = "/api/v1/embedding/health"
 PATH_QUOTA: Final = "/api/v1/embedding/quota"
 PATH_CONFIG: Final = "/api/v1/embedding/config"

@@ -2,8 +2,8 @@
 
 import asyncio
 import hmac
-import uuid
 from collections.abc import Awaitable, Callable
+from types import MappingProxyType
 from typing import Final
 
 import orjson
@@ -14,12 +14,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from embedding_contract import names
-from embedding_sidecar import clearing, errors, passthrough, reports, wire
+from embedding_sidecar import clearing, errors, heads, models, openapi, passthrough, reports, wire
 from embedding_sidecar.metrics import Metrics
 
 BODY_SECONDS: Final = 30
 JSON: Final = "application/json"
 METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+OWN: Final = MappingProxyType({names.PATH_EMBEDDINGS: "POST", names.PATH_MODELS: "GET, HEAD"})
+"""What does not pass through, and by which methods it is asked."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -37,6 +39,8 @@ class Application:
             routes=[
                 Route(names.PATH_EMBEDDINGS, self.embeddings, methods=["POST"]),
                 Route(names.PATH_MODELS, self.models, methods=["GET"]),
+                Route(f"{names.PATH_MODELS}/{{model:path}}", self.model, methods=["GET"]),
+                Route(names.PATH_OPENAPI, self.describe, methods=["GET"]),
                 *self._management(),
                 Route(names.PATH_CACHE, self._guarded(self.clear_cache), methods=["DELETE"]),
                 Route("/v1/{path:path}", self.pass_through, methods=METHODS),
@@ -68,11 +72,13 @@ class Application:
 
     async def embeddings(self, request: Request) -> Response:
         """POST /v1/embeddings."""
-        identifier = request.headers.get("x-request-id") or f"req_{uuid.uuid4().hex}"
-        headers = {"x-request-id": identifier[: wire.MAX_NAME]}
+        head = heads.read(request.scope["headers"])
+        headers = {heads.REQUEST_ID: head.request_id}
         try:
-            asked = wire.parse(await _body(request))
+            heads.check(head)
+            asked = wire.parse(await _body(request), header=head.cache_control)
             runtime = self._current.runtime()
+            models.check(runtime.loaded.document, asked)
             answer = await runtime.service.embed(asked.ask)
         except errors.Refused as error:
             return self._refusal(error, headers)
@@ -86,18 +92,28 @@ class Application:
             body, media_type=JSON, headers=headers | reports.headers(answer, runtime.quota)
         )
 
-    async def models(self, _: Request) -> Response:
+    async def models(self, request: Request) -> Response:
         """GET /v1/models: the models and aliases of the policy."""
-        policy = self._current.runtime().loaded.document
-        owners = {
-            name: provider.name
-            for provider in policy.providers
-            for name in (provider.model, *provider.aliases)
-        }
-        return Response(wire.render_models(owners), media_type=JSON)
+        owners = models.owners(self._current.runtime().loaded.document)
+        return Response(wire.render_models(owners), media_type=JSON, headers=_identified(request))
+
+    async def model(self, request: Request) -> Response:
+        """GET /v1/models/{model}."""
+        name = request.path_params["model"]
+        owner = models.owner(self._current.runtime().loaded.document, name)
+        body = wire.render_model(name, owner)
+        return Response(body, media_type=JSON, headers=_identified(request))
+
+    async def describe(self, _: Request) -> Response:
+        """GET /openapi.json: this API, with the models of the policy in force."""
+        runtime = self._current.runtime_or_none()
+        policy = None if runtime is None else runtime.loaded.document
+        return _json(openapi.document(policy))
 
     async def pass_through(self, request: Request) -> Response:
         """Any other /v1/*: streamed unchanged to the one place the policy names."""
+        if request.url.path in OWN:
+            raise HTTPException(405, headers={"allow": OWN[request.url.path]})
         runtime = self._current.runtime()
         return await passthrough.forward(
             request,
@@ -176,9 +192,7 @@ async def _body(request: Request) -> bytes:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > wire.MAX_BODY_BYTES:
-                    raise errors.Rejected(
-                        f"The body is larger than {wire.MAX_BODY_BYTES} bytes.", status=413
-                    )
+                    raise wire.too_large()
                 chunks.append(chunk)
     except TimeoutError:
         raise errors.Rejected(
@@ -212,10 +226,14 @@ def _unauthorized(message: str) -> Response:
     return _refused(error, {"www-authenticate": "Bearer"})
 
 
-async def _on_refused(_: Request, error: Exception) -> Response:
+def _identified(request: Request) -> dict[str, str]:
+    return {heads.REQUEST_ID: heads.read(request.scope["headers"]).request_id}
+
+
+async def _on_refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, errors.Refused):
         raise error
-    return _refused(error)
+    return _refused(error, _identified(request))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -226,7 +244,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
         405: f"{request.method} is not allowed on {request.url.path[: wire.MAX_NAME]}.",
     }.get(error.status_code, error.detail)
     refused = errors.Rejected(message, status=error.status_code)
-    return _refused(refused, dict(error.headers or {}))
+    return _refused(refused, {**_identified(request), **(error.headers or {})})
 
 
 _HANDLERS = {errors.Refused: _on_refused, HTTPException: _on_http}

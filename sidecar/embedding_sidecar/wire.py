@@ -1,44 +1,62 @@
 """OpenAI's wire form of the embeddings endpoint: JSON in, values out, and back.
 
 Source: OpenAI's OpenAPI description (CreateEmbeddingRequest, CreateEmbeddingResponse, Error).
-Accepted beyond it: `input_type` and `truncation`, which some models know.
+Accepted beyond it: `input_type` and `truncation`, which some models know; `cache`, as LiteLLM; and
+Voyage's own names, `output_dimension` and `output_dtype`, which `models.check` keeps to its models.
 """
 
 import array
 import base64
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import orjson
 
-from embedding_sidecar import errors, provider
-
-T = TypeVar("T")
+from embedding_sidecar import cache_control, errors, fields, provider
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 MAX_ITEMS: Final = 2048
-MAX_TOKENS_PER_ITEM: Final = 8192
+MAX_TOKENS_PER_ITEM: Final = 32_768
+"""The longest context of an embedding model: Voyage's take 32,000 tokens, OpenAI's 8,192. Which
+of them a shorter item exceeds, its provider judges."""
 MAX_ITEM_BYTES: Final = MAX_TOKENS_PER_ITEM * 16
-"""No text of more bytes fits 8192 tokens: the longest tokens of OpenAI's and Voyage's vocabularies
-that occur in running text stay far below 16 bytes on average. Shorter ones the provider judges."""
+"""No text of more bytes fits that many tokens: the longest tokens of OpenAI's and Voyage's
+vocabularies that occur in running text stay far below 16 bytes on average."""
 MAX_DIMENSIONS: Final = 65_536
 MAX_TOKEN: Final = 2**31 - 1
 MAX_NAME: Final = 256
 KEYS: Final = frozenset(
-    {"input", "model", "encoding_format", "dimensions", "user", "input_type", "truncation"}
+    {"input", "model", "encoding_format", "dimensions", "user", "input_type", "truncation", "cache"}
 )
+VOYAGE_KEYS: Final = ("output_dimension", "output_dtype")
+ENCODINGS: Final = ("float", "base64")
+INPUT_TYPES: Final = ("query", "document")
+DTYPES: Final = ("float",)
+
+_NAME: Final = fields.text(most=MAX_NAME)
+_DIMENSIONS: Final = fields.integer(least=1, most=MAX_DIMENSIONS)
+_ENCODING: Final = fields.one_of(*ENCODINGS)
+_INPUT_TYPE: Final = fields.one_of(*INPUT_TYPES)
+_DTYPE: Final = fields.one_of(*DTYPES)
 
 
 class Request(NamedTuple):
-    """A parsed request: what is asked, and whether the vectors go out as base64."""
+    """A parsed request: what is asked, whether the vectors go out as base64, and of the cache what.
+
+    `voyage_keys` are the names in it that only Voyage's models know.
+    """
 
     ask: provider.Ask
     base64: bool
+    control: cache_control.CacheControl = cache_control.DEFAULT
+    voyage_keys: tuple[str, ...] = ()
 
 
-def parse(body: bytes) -> Request:
-    """Read a request body.
+def parse(body: bytes, *, header: str | None = None) -> Request:
+    """Read a request: its body, and its Cache-Control header where it has one.
+
+    Of a name that is there twice the last one counts, as with OpenAI.
 
     Raises:
         errors.Rejected: 400, with `param` naming the field.
@@ -49,24 +67,42 @@ def parse(body: bytes) -> Request:
         raise errors.Rejected(f"The body is not valid JSON: {error}") from None
     if not isinstance(raw, dict):
         raise errors.Rejected("The body must be a JSON object.")
-    unknown = sorted(raw.keys() - KEYS)
-    if unknown:
-        raise errors.Rejected(
-            f"Unrecognized request argument supplied: {unknown[0][:MAX_NAME]}", param=unknown[0]
-        )
+    beyond = raw.keys() - KEYS
+    voyage_keys = tuple(key for key in VOYAGE_KEYS if key in beyond)
+    if len(beyond) > len(voyage_keys):
+        raise unrecognized(min(beyond.difference(voyage_keys)))
     for required in ("model", "input"):
         if raw.get(required) is None:
             raise errors.Rejected(f"You must provide {required!r}.", param=required)
-    encoding = _optional(raw, "encoding_format", _one_of("float", "base64"))
+    dimensions = fields.optional(raw, "dimensions", _DIMENSIONS)
+    if voyage_keys:
+        dimensions = _dimensions_of_voyage(raw, dimensions)
+    encoding = fields.optional(raw, "encoding_format", _ENCODING)
+    control = cache_control.DEFAULT if header is None else cache_control.from_header(header)
+    if raw.get("cache") is not None:
+        control = control.and_also(cache_control.from_body(raw["cache"]))
+    truncation = fields.optional(raw, "truncation", fields.boolean)
     ask = provider.Ask(
-        model=_text(raw["model"], "model"),
-        items=_items(raw["input"]),
-        dimensions=_optional(raw, "dimensions", _dimensions),
-        input_type=_optional(raw, "input_type", _one_of("query", "document")),
-        truncation=_optional(raw, "truncation", _boolean),
-        user=_optional(raw, "user", _text),
+        model=_NAME(raw["model"], "model"),
+        # Who asks for a cut gets one, however long the text is.
+        items=_items(raw["input"], max_bytes=MAX_BODY_BYTES if truncation else MAX_ITEM_BYTES),
+        dimensions=dimensions,
+        input_type=fields.optional(raw, "input_type", _INPUT_TYPE),
+        truncation=truncation,
+        user=fields.optional(raw, "user", _NAME),
     )
-    return Request(ask, encoding == "base64")
+    return Request(ask, encoding == "base64", control, voyage_keys)
+
+
+def unrecognized(key: str) -> errors.Rejected:
+    """The refusal of a name that a request must not hold, in OpenAI's words."""
+    shown = key[:MAX_NAME]
+    return errors.Rejected(f"Unrecognized request argument supplied: {shown}", param=shown)
+
+
+def too_large() -> errors.Rejected:
+    """The refusal of a body that is longer than any we read."""
+    return errors.Rejected(f"The body is larger than {MAX_BODY_BYTES} bytes.", status=413)
 
 
 def render(*, vectors: tuple[bytes, ...], model: str, tokens: int, as_base64: bool) -> bytes:
@@ -84,13 +120,15 @@ def render(*, vectors: tuple[bytes, ...], model: str, tokens: int, as_base64: bo
     return orjson.dumps(body)
 
 
-def render_models(models: Mapping[str, str]) -> bytes:
-    """The body of GET /v1/models; `models` maps a name to who owns it."""
-    data = [
-        {"id": name, "object": "model", "created": 0, "owned_by": owner}
-        for name, owner in models.items()
-    ]
+def render_models(owners: Mapping[str, str]) -> bytes:
+    """The body of GET /v1/models; `owners` maps a name to who owns it."""
+    data = [_model(name, owner) for name, owner in owners.items()]
     return orjson.dumps({"object": "list", "data": data})
+
+
+def render_model(name: str, owner: str) -> bytes:
+    """The body of GET /v1/models/{model}."""
+    return orjson.dumps(_model(name, owner))
 
 
 def render_error(error: errors.Refused) -> bytes:
@@ -107,6 +145,11 @@ def render_error(error: errors.Refused) -> bytes:
     )
 
 
+def _model(name: str, owner: str) -> dict[str, Any]:
+    # Nobody knows when the model was made, and OpenAI's form wants a number.
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}
+
+
 def _base64(vector: bytes) -> str:
     return base64.b64encode(vector).decode()
 
@@ -120,9 +163,9 @@ def _floats(vector: bytes) -> list[float]:
     return numbers.tolist()
 
 
-def _items(raw: Any) -> tuple[provider.Item, ...]:
+def _items(raw: Any, *, max_bytes: int) -> tuple[provider.Item, ...]:
     if isinstance(raw, str):
-        return (_item(raw, "input"),)
+        return (_item(raw, "input", max_bytes),)
     if not isinstance(raw, list):
         raise errors.Rejected(
             "'input' must be a string, a list of strings, a list of tokens "
@@ -131,77 +174,60 @@ def _items(raw: Any) -> tuple[provider.Item, ...]:
         )
     if not raw:
         raise errors.Rejected("'input' cannot be an empty list.", param="input")
-    if isinstance(raw[0], int) and not isinstance(raw[0], bool):
+    if fields.whole(raw[0]) is not None:
         return (_tokens(raw, "input"),)
     if len(raw) > MAX_ITEMS:
         raise errors.Rejected(
             f"'input' has {len(raw)} items; at most {MAX_ITEMS} are allowed.", param="input"
         )
-    return tuple(_item(item, f"input[{index}]") for index, item in enumerate(raw))
+    if isinstance(raw[0], list):
+        return tuple(_tokens(item, f"input[{index}]") for index, item in enumerate(raw))
+    return tuple(_item(item, f"input[{index}]", max_bytes) for index, item in enumerate(raw))
 
 
-def _item(raw: Any, path: str) -> provider.Item:
-    if isinstance(raw, list):
-        return _tokens(raw, path)
+def _item(raw: Any, path: str, max_bytes: int) -> str:
     if not isinstance(raw, str):
-        raise errors.Rejected(f"'{path}' must be a string or a list of tokens.", param="input")
+        raise errors.Rejected(
+            f"'{path}' is no string, and all items must be: strings, or lists of tokens.",
+            param="input",
+        )
     if not raw:
         raise errors.Rejected(f"'{path}' cannot be an empty string.", param="input")
-    try:
-        size = len(raw.encode())
-    except UnicodeEncodeError:
-        raise errors.Rejected(f"'{path}' is not valid Unicode.", param="input") from None
-    if size > MAX_ITEM_BYTES:
+    # orjson lets no half of a surrogate pair through, so every text can be encoded.
+    size = len(raw.encode())
+    if size > max_bytes:
         raise errors.Rejected(
             f"'{path}' has {size} bytes, which no model takes: at most {MAX_TOKENS_PER_ITEM} tokens"
-            f" are allowed, and {MAX_ITEM_BYTES} bytes hold more.",
+            f" are allowed, and {max_bytes} bytes hold more.",
             param="input",
         )
     return raw
 
 
-def _tokens(raw: list[Any], path: str) -> tuple[int, ...]:
+def _tokens(raw: Any, path: str) -> tuple[int, ...]:
+    if not isinstance(raw, list):
+        raise errors.Rejected(
+            f"'{path}' is no list of tokens, and all items must be: strings, or lists of tokens.",
+            param="input",
+        )
     if not 0 < len(raw) <= MAX_TOKENS_PER_ITEM:
         raise errors.Rejected(
             f"'{path}' has {len(raw)} tokens; 1 to {MAX_TOKENS_PER_ITEM} are allowed.",
             param="input",
         )
-    for token in raw:
-        if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token <= MAX_TOKEN:
-            raise errors.Rejected(f"'{path}' holds what is no token.", param="input")
-    return tuple(raw)
+    whole = map(fields.whole, raw)
+    tokens = tuple(it for it in whole if it is not None and 0 <= it <= MAX_TOKEN)
+    if len(tokens) < len(raw):
+        raise errors.Rejected(f"'{path}' holds what is no token.", param="input")
+    return tokens
 
 
-def _optional(raw: dict[str, Any], key: str, read: Callable[[Any, str], T]) -> T | None:
-    value = raw.get(key)
-    return None if value is None else read(value, key)
-
-
-def _text(value: Any, key: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
-        raise errors.Rejected(f"'{key}' must be a string of 1 to {MAX_NAME} characters.", param=key)
-    return value
-
-
-def _boolean(value: Any, key: str) -> bool:
-    if not isinstance(value, bool):
-        raise errors.Rejected(f"'{key}' must be true or false.", param=key)
-    return value
-
-
-def _dimensions(value: Any, key: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_DIMENSIONS:
+def _dimensions_of_voyage(raw: dict[str, Any], dimensions: int | None) -> int | None:
+    fields.optional(raw, "output_dtype", _DTYPE)
+    written = fields.optional(raw, "output_dimension", _DIMENSIONS)
+    if None not in (written, dimensions) and written != dimensions:
         raise errors.Rejected(
-            f"'{key}' must be an integer between 1 and {MAX_DIMENSIONS}.", param=key
+            "'output_dimension' and 'dimensions' mean the same, and differ.",
+            param="output_dimension",
         )
-    return value
-
-
-def _one_of(*allowed: str) -> Callable[[Any, str], str]:
-    def read(value: Any, key: str) -> str:
-        if value not in allowed:
-            choices = " or ".join(f"'{word}'" for word in allowed)
-            raise errors.Rejected(f"'{key}' must be {choices}.", param=key)
-        return str(value)
-
-    return read
+    return dimensions if written is None else written

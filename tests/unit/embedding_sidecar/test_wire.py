@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_sidecar import errors, provider, wire
+from embedding_sidecar import cache_control, errors, provider, wire
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
-ITEMS = st.text(min_size=1, max_size=20) | st.lists(
-    st.integers(0, wire.MAX_TOKEN), min_size=1, max_size=5
-).map(tuple)
+TEXTS = st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=5)
+TOKENS = st.lists(st.integers(0, wire.MAX_TOKEN), min_size=1, max_size=5).map(tuple)
 
 
 def parse(**body):
@@ -22,7 +21,7 @@ def parse(**body):
 
 
 @given(
-    items=st.lists(ITEMS, min_size=1, max_size=5),
+    items=TEXTS | st.lists(TOKENS, min_size=1, max_size=5),
     dimensions=st.none() | st.integers(1, 4096),
     input_type=st.sampled_from([None, "query", "document"]),
     truncation=st.sampled_from([None, True, False]),
@@ -59,6 +58,15 @@ def test_one_text_and_one_list_of_tokens_are_one_item():
         ("input", b'{"model": "m", "input": ["a", 1]}'),
         ("input", b'{"model": "m", "input": ["a", null]}'),
         ("input", b'{"model": "m", "input": [1, "a"]}'),
+        ("input", b'{"model": "m", "input": ["a", [1]]}'),
+        ("input", b'{"model": "m", "input": [[1], "a"]}'),
+        ("input", b'{"model": "m", "input": [{"a": 1}]}'),
+        (None, b'{"model": "m", "input": "\\ud800"}'),
+        (None, b'{"model": "m", "input": "\xed\xa0\x80"}'),
+        (None, b'{"model": "m", "input": "x", "dimensions": 1e999}'),
+        ("dimensions", b'{"model": "m", "input": "x", "dimensions": 18446744073709551616}'),
+        ("dimensions", b'{"model": "m", "input": "x", "dimensions": 512.5}'),
+        ("input", b'{"model": "m", "input": [18446744073709551616]}'),
         ("input", b'{"model": "m", "input": [true]}'),
         ("input", b'{"model": "m", "input": [1, -1]}'),
         ("input", b'{"model": "m", "input": [1.5]}'),
@@ -78,6 +86,21 @@ def test_one_text_and_one_list_of_tokens_are_one_item():
         ("input_type", b'{"model": "m", "input": "x", "input_type": "passage"}'),
         ("truncation", b'{"model": "m", "input": "x", "truncation": "END"}'),
         ("stream", b'{"model": "m", "input": "x", "stream": true}'),
+        ("output_dimension", b'{"model": "m", "input": "x", "output_dimension": 0}'),
+        ("output_dtype", b'{"model": "m", "input": "x", "output_dtype": "int8"}'),
+        (
+            "output_dimension",
+            b'{"model": "m", "input": "x", "output_dimension": 256, "dimensions": 512}',
+        ),
+        ("cache", b'{"model": "m", "input": "x", "cache": true}'),
+        ("cache", b'{"model": "m", "input": "x", "cache": {"use-cache": true}}'),
+        ("cache.namespace", b'{"model": "m", "input": "x", "cache": {"namespace": "a"}}'),
+        ("cache.no-cache", b'{"model": "m", "input": "x", "cache": {"no-cache": 1}}'),
+        ("cache.no-store", b'{"model": "m", "input": "x", "cache": {"no-store": "true"}}'),
+        ("cache.ttl", b'{"model": "m", "input": "x", "cache": {"ttl": -1}}'),
+        ("cache.ttl", b'{"model": "m", "input": "x", "cache": {"ttl": 1.5}}'),
+        ("cache.s-maxage", b'{"model": "m", "input": "x", "cache": {"s-maxage": true}}'),
+        ("cache.s-maxage", b'{"model": "m", "input": "x", "cache": {"s-maxage": 1e10}}'),
     ],
 )
 def test_a_wrong_request_is_refused_with_its_field(param, body):
@@ -93,6 +116,44 @@ def test_a_wrong_request_is_refused_with_its_field(param, body):
     }
 
 
+def test_a_whole_number_is_one_however_it_is_written():
+    written = b'{"model": "m", "input": [[1.0, 2e0]], "dimensions": 512.0}'
+    asked = wire.parse(written)
+    assert (asked.ask.items, asked.ask.dimensions) == (((1, 2),), 512)
+    assert all(isinstance(token, int) for token in asked.ask.items[0])
+
+
+def test_the_refusal_of_a_name_is_no_longer_than_a_name():
+    with pytest.raises(errors.Rejected) as refused:
+        parse(**{"x" * 10_000: 1})
+    assert len(wire.render_error(refused.value)) < 1000
+
+
+def test_of_a_name_that_is_there_twice_the_last_one_counts():
+    asked = wire.parse(b'{"model": "a", "input": "x", "model": "m"}')
+    assert asked.ask.model == "m"
+
+
+def test_voyages_words_say_the_same_and_are_remembered():
+    asked = parse(output_dimension=256, output_dtype="float", dimensions=256)
+    assert asked.ask == parse(dimensions=256).ask == parse(output_dimension=256).ask
+    assert asked.voyage_keys == ("output_dimension", "output_dtype")
+    assert parse(dimensions=256).voyage_keys == ()
+
+
+def test_header_and_body_say_what_is_asked_of_the_cache_and_the_stricter_word_counts():
+    body = {"no-store": True, "ttl": 60, "s-maxage": 10}
+    asked = wire.parse(
+        json.dumps({"model": "m", "input": "x", "cache": body}).encode(),
+        header="max-age=30, no-cache",
+    )
+    assert asked.control == cache_control.CacheControl(
+        no_cache=True, no_store=True, max_age_seconds=10, ttl_seconds=60
+    )
+    assert asked.ask == parse().ask
+    assert parse().control == parse(cache=None).control == cache_control.DEFAULT
+
+
 def test_too_many_items_are_refused():
     assert len(parse(input=["x"] * 2048).ask.items) == 2048
     with pytest.raises(errors.Rejected, match="2049"):
@@ -103,8 +164,15 @@ def test_a_text_no_model_takes_is_refused():
     assert parse(input="x" * wire.MAX_ITEM_BYTES)
     with pytest.raises(errors.Rejected, match=r"input\[1\]"):
         parse(input=["x", "é" * (wire.MAX_ITEM_BYTES // 2 + 1)])
-    with pytest.raises(errors.Rejected, match="8193 tokens"):
-        parse(input=[1] * 8193)
+    with pytest.raises(errors.Rejected, match=f"{wire.MAX_TOKENS_PER_ITEM + 1} tokens"):
+        parse(input=[1] * (wire.MAX_TOKENS_PER_ITEM + 1))
+
+
+def test_a_text_of_any_length_may_be_cut_where_that_is_asked_for():
+    long = "x" * (wire.MAX_ITEM_BYTES + 1)
+    assert parse(input=[long], truncation=True).ask.items == (long,)
+    with pytest.raises(errors.Rejected):
+        parse(input=[long], truncation=False)
 
 
 @given(st.lists(st.lists(FLOATS, min_size=3, max_size=3), min_size=1, max_size=3))

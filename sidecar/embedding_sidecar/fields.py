@@ -1,0 +1,74 @@
+"""The fields of a JSON object: each is of its kind, or refused by its path."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from embedding_sidecar import errors
+
+T = TypeVar("T")
+
+Read = Callable[[Any, str], T]
+"""Reads a value; the text is the field's path, for the refusal."""
+
+
+def optional(raw: Mapping[str, Any], key: str, read: Read[T], *, within: str = "") -> T | None:
+    """The value of a key; None where it is absent or null.
+
+    Raises:
+        errors.Rejected: it is not what `read` reads; `param` is its path.
+    """
+    value = raw.get(key)
+    return None if value is None else read(value, f"{within}{key}")
+
+
+def boolean(value: Any, path: str) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise errors.Rejected(f"'{path}' must be true or false.", param=path)
+    return value
+
+
+def text(*, most: int) -> Read[str]:
+    """A string of 1 to `most` characters."""
+
+    def read(value: Any, path: str) -> str:
+        if not isinstance(value, str) or not 0 < len(value) <= most:
+            raise errors.Rejected(
+                f"'{path}' must be a string of 1 to {most} characters.", param=path
+            )
+        return value
+
+    return read
+
+
+def one_of(*allowed: str) -> Read[str]:
+    """One of these words."""
+
+    def read(value: Any, path: str) -> str:
+        if value not in allowed:
+            choices = " or ".join(f"'{word}'" for word in allowed)
+            raise errors.Rejected(f"'{path}' must be {choices}.", param=path)
+        return str(value)
+
+    return read
+
+
+def integer(*, least: int, most: int) -> Read[int]:
+    """A whole number from `least` to `most`."""
+
+    def read(value: Any, path: str) -> int:
+        number = whole(value)
+        if number is None or not least <= number <= most:
+            raise errors.Rejected(
+                f"'{path}' must be an integer between {least} and {most}.", param=path
+            )
+        return number
+
+    return read
+
+
+def whole(value: Any) -> int | None:
+    """The whole number that a JSON value is, also where it is written 512.0; else None."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return int(value) if isinstance(value, float) and value.is_integer() else None

@@ -1,0 +1,98 @@
+"""What the head of a request says, read before its body.
+
+Sources: RFC 9110, sections 8.3 and 8.4 (Content-Type, Content-Encoding), 15.5.14 and 15.5.16 (413,
+415); RFC 9111, section 5.2.1 (Cache-Control of a request).
+"""
+
+import itertools
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from embedding_sidecar import errors, wire
+
+REQUEST_ID: Final = "x-request-id"
+JSON: Final = "application/json"
+
+_REQUEST_ID: Final = re.compile(r"[!-~]{1,256}")
+_JSON: Final = re.compile(
+    r"""application/json[ \t]*(?:;[ \t]*charset=("?)utf-?8\1[ \t]*)?;?""", re.IGNORECASE
+)
+_PROCESS: Final = os.urandom(8).hex()
+_numbers: Final = itertools.count()
+_INT64_DIGITS: Final = 19
+
+
+class Head(NamedTuple):
+    """The headers that change how a request is read; None for one that was not sent."""
+
+    request_id: str
+    cache_control: str | None = None
+    content_type: str | None = None
+    content_encoding: str | None = None
+    content_length: str | None = None
+
+
+def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
+    """The head in ASGI's raw headers, whose names are in lower case.
+
+    The request id is the caller's, if it is printable ASCII without spaces, at most 256 of them:
+    it goes into a header and into logs. Otherwise it is a new one.
+    """
+    found = dict(headers)
+    if len(found) < len(headers):
+        found = _joined(headers)
+    given = _text(found, b"x-request-id")
+    if given is None or not _REQUEST_ID.fullmatch(given):
+        given = f"req_{_PROCESS}{next(_numbers):016x}"
+    return Head(
+        request_id=given,
+        cache_control=_text(found, b"cache-control"),
+        content_type=_text(found, b"content-type"),
+        content_encoding=_text(found, b"content-encoding"),
+        content_length=_text(found, b"content-length"),
+    )
+
+
+def check(head: Head) -> None:
+    """Refuse a body that need not be read to be refused.
+
+    A body without a Content-Type is taken for JSON.
+
+    Raises:
+        errors.Rejected: 413 or 415, with `param` naming the header.
+    """
+    kind = head.content_type
+    if kind is not None and kind != JSON and not _JSON.fullmatch(kind):
+        raise errors.Rejected(
+            f"Unsupported content type: {kind[: wire.MAX_NAME]!r}. "
+            "The body must be application/json in UTF-8.",
+            status=415,
+            code="unsupported_content_type",
+            param="Content-Type",
+        )
+    coding = head.content_encoding
+    if coding is not None and coding.strip().lower() not in {"", "identity"}:
+        raise errors.Rejected(
+            f"The body must not be compressed, and this one is {coding[: wire.MAX_NAME]!r}.",
+            status=415,
+            code="unsupported_content_encoding",
+            param="Content-Encoding",
+        )
+    length = head.content_length or ""
+    if length.isdecimal() and (len(length) > _INT64_DIGITS or int(length) > wire.MAX_BODY_BYTES):
+        raise wire.too_large()
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Of a header in several lines all values, as one list: RFC 9110, section 5.3."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        found[name] = b"%b, %b" % (found[name], value) if name in found else value
+    return found
+
+
+def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")

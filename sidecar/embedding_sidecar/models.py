@@ -1,0 +1,54 @@
+"""The policy's models as a caller sees them."""
+
+from typing import Final
+
+from embedding_contract import document
+from embedding_sidecar import errors, wire
+
+_VOYAGE: Final = "Voyage"
+
+
+def owners(policy: document.PolicyDocument) -> dict[str, str]:
+    """Every name a request may give as its model, and the provider it means."""
+    found: dict[str, str] = {}
+    for provider in policy.providers:
+        for name in (provider.model, *provider.aliases):
+            # As with a request, the first provider of that name is the one that is meant.
+            found.setdefault(name, provider.name)
+    return found
+
+
+def owner(policy: document.PolicyDocument, name: str) -> str:
+    """The provider that a name means.
+
+    Raises:
+        errors.Rejected: 404, naming the models there are.
+    """
+    found = owners(policy)
+    if name not in found:
+        raise errors.Rejected(
+            f"The model {name[: wire.MAX_NAME]!r} does not exist in this policy. "
+            f"It allows {', '.join(found)}.",
+            status=404,
+            code="model_not_found",
+            param="model",
+        )
+    return found[name]
+
+
+def of_voyage(policy: document.PolicyDocument) -> list[str]:
+    """The names that mean a model of Voyage, which may be asked in Voyage's own words too."""
+    voyage = {provider.name for provider in policy.providers if provider.kind == _VOYAGE}
+    return [name for name, owner in owners(policy).items() if owner in voyage]
+
+
+def check(policy: document.PolicyDocument, asked: wire.Request) -> None:
+    """Refuse Voyage's own words where the model is not Voyage's, as OpenAI refuses them.
+
+    Raises:
+        errors.Rejected: 400, with `param` naming the field.
+    """
+    if not asked.voyage_keys:
+        return
+    if asked.ask.model in owners(policy) and asked.ask.model not in of_voyage(policy):
+        raise wire.unrecognized(asked.voyage_keys[0])

@@ -1,0 +1,50 @@
+"""A body that is too large or too slow is refused while it is read."""
+
+import asyncio
+
+import pytest
+from starlette.requests import Request
+
+from embedding_sidecar import app, errors, wire
+
+
+def read(*messages):
+    """What comes of these messages, after which nothing more comes."""
+    left = iter(messages)
+
+    async def receive():
+        message = next(left, None)
+        if message is None:
+            await asyncio.Event().wait()
+        return message
+
+    return asyncio.run(app._body(Request({"type": "http"}, receive)))
+
+
+def part(body, *, more=True):
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def test_a_body_in_parts_is_whole():
+    assert read(part(b"a"), part(b""), part(b"b", more=False)) == b"ab"
+
+
+def test_a_body_too_large_is_refused_before_its_end():
+    half = bytes(wire.MAX_BODY_BYTES // 2)
+    assert len(read(part(half), part(half, more=False))) == wire.MAX_BODY_BYTES
+    with pytest.raises(errors.Rejected) as refused:
+        read(part(half), part(half), part(b"x"))
+    assert refused.value.status == 413
+
+
+def test_a_body_that_does_not_come_is_refused_in_time(monkeypatch):
+    monkeypatch.setattr(app, "BODY_SECONDS", 0.01)
+    with pytest.raises(errors.Rejected) as refused:
+        read(part(b"a"))
+    assert refused.value.status == 408
+
+
+def test_a_caller_that_goes_away_is_no_error_of_ours():
+    with pytest.raises(errors.Rejected) as refused:
+        read(part(b"a"), {"type": "http.disconnect"})
+    assert refused.value.status == 499

@@ -1,0 +1,104 @@
+"""What is described is what is read: the schema and the code refuse and accept the same."""
+
+import json
+
+import jsonschema
+import orjson
+import pytest
+from hypothesis import given
+
+from embedding_contract import document, names
+from embedding_sidecar import cache_control, errors, models, openapi, schemas, wire
+from tests.parts import bodies
+
+POLICY = document.PolicyDocument(
+    namespace="shop",
+    name="main",
+    providers=(
+        document.Provider(name="a", kind="OpenAI", model="small", base_url="http://x"),
+        document.Provider(
+            name="b", kind="Voyage", model="voyage-4", base_url="http://x", aliases=("v",)
+        ),
+    ),
+)
+
+
+def accepts(schema, body):
+    return jsonschema.Draft202012Validator(schema).is_valid(body)
+
+
+def test_every_name_the_code_reads_is_described_and_no_other():
+    assert schemas.request(None)["properties"].keys() == wire.KEYS
+    described = schemas.request(POLICY)["properties"].keys()
+    assert described == wire.KEYS | set(wire.VOYAGE_KEYS)
+
+
+@pytest.mark.parametrize("policy", [None, POLICY])
+def test_the_description_is_json_and_every_reference_leads_somewhere(policy):
+    described = openapi.document(policy)
+    text = orjson.dumps(described).decode()
+    jsonschema.Draft202012Validator.check_schema(described["components"]["schemas"])
+    for part in text.split('"$ref":"#/components/schemas/')[1:]:
+        assert part.partition('"')[0] in described["components"]["schemas"]
+    assert described["paths"].keys() >= {names.PATH_EMBEDDINGS, names.PATH_MODELS}
+
+
+def read(body):
+    """What the code makes of it; None where it refuses it."""
+    try:
+        asked = wire.parse(json.dumps(body).encode())
+        models.owner(POLICY, asked.ask.model)
+        models.check(POLICY, asked)
+    except errors.Rejected:
+        return None
+    return asked
+
+
+def agree(body):
+    """Both refuse it or both accept it; whether they do."""
+    described, asked = accepts(schemas.request(POLICY), body), read(body)
+    if asked is None:
+        assert not described
+        return False
+    # No schema can say that two values are equal, and whether somebody takes the tokens that
+    # Voyage cannot is known only with the policy's other providers.
+    both = {"dimensions", "output_dimension"} <= body.keys()
+    tokens = isinstance(asked.ask.items[0], tuple) and asked.ask.model != "small"
+    assert described or both or tokens
+    return True
+
+
+@given(bodies.any_body(["small", "voyage-4", "v"]))
+def test_schema_and_code_refuse_and_accept_the_same(body):
+    agree(body)
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "field"),
+    [
+        (1, wire.MAX_DIMENSIONS, lambda size: {"dimensions": size}),
+        (1, wire.MAX_NAME, lambda size: {"user": "x" * size}),
+        (1, wire.MAX_ITEM_BYTES, lambda size: {"input": "x" * size}),
+        (1, wire.MAX_ITEMS, lambda size: {"input": ["x"] * size}),
+        (1, wire.MAX_ITEMS, lambda size: {"input": [[1]] * size}),
+        (1, wire.MAX_TOKENS_PER_ITEM, lambda size: {"input": [1] * size}),
+        (1, wire.MAX_TOKENS_PER_ITEM, lambda size: {"input": [[1] * size]}),
+        (0, wire.MAX_TOKEN, lambda size: {"input": [size]}),
+        (0, cache_control.MAX_SECONDS, lambda size: {"cache": {"ttl": size}}),
+        (0, cache_control.MAX_SECONDS, lambda size: {"cache": {"s-maxage": size}}),
+    ],
+)
+def test_schema_and_code_have_the_same_bounds(least, most, field):
+    def taken(size):
+        return agree({"model": "small", "input": "x", **field(size)})
+
+    assert taken(least)
+    assert taken(most)
+    assert not taken(most + 1)
+    assert not taken(least - 1)
+
+
+def test_voyages_words_are_described_for_voyages_models_only():
+    words = {"output_dimension": 256, "output_dtype": "float", "input": "x"}
+    assert agree({"model": "v", **words})
+    assert not agree({"model": "small", **words})

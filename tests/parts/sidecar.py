@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,13 @@ def served(app: Any) -> Iterator[str]:
 class Sidecar:
     """A running `embedding-sidecar` process."""
 
-    def __init__(self, *arguments: str | Path, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        *arguments: str | Path,
+        environment: Mapping[str, str],
+        log: Path,
+        program: Sequence[str | Path] = (Path(sys.executable).parent / "embedding-sidecar",),
+    ) -> None:
         self.port, self.admin_port = free_port(), free_port()
         self.log = log
         clean = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
@@ -80,7 +86,7 @@ class Sidecar:
         }
         with log.open("ab") as stderr:
             self.process = subprocess.Popen(
-                [Path(sys.executable).parent / "embedding-sidecar", *arguments],
+                [*program, *arguments],
                 env={**clean, **ports, **environment},
                 stderr=stderr,
                 stdin=subprocess.DEVNULL,

@@ -1,0 +1,192 @@
+"""Requests nobody meant: no answer of ours is a 5xx, and nothing of them stays behind.
+
+Bodies that are nearly right, over connections that are kept; bytes that are nearly HTTP, over
+connections of their own. The short form runs with every test, the long one in `make soak`.
+"""
+
+import asyncio
+import base64
+import http.client
+import json
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from embedding_contract import document, names
+from tests.fakes import provider
+from tests.parts import bodies, raw_http, sidecar, watched
+
+pytestmark = pytest.mark.integration
+
+SHORT, LONG = 2_000, 100_000
+AT_ONCE = 20
+CACHE_BYTES = 2**20
+GROWTH_BYTES = 3 * 2**20
+"""Of the process's own memory, after it has seen each kind of request: an allocator's slack."""
+REFUSALS = {400, 404, 413, 415, 422}
+MODELS = {"small": "small", "voyage": "voyage"}
+
+HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "Cache-Control": st.sampled_from(["no-cache", "no-store", "max-age=1", "max-age", "x=y"])
+        | st.from_regex(r"[ -~]{0,20}", fullmatch=True),
+        "x-request-id": st.from_regex(r"[ -~]{0,20}", fullmatch=True),
+        "Content-Type": st.sampled_from(["application/json", "text/plain", "application/JSON; x"]),
+        "Content-Encoding": st.sampled_from(["identity", "gzip"]),
+    },
+)
+CUTS = st.none() | st.integers(0, 200)
+REQUESTS = st.tuples(bodies.any_body([*MODELS]) | bodies.JUNK, HEADERS, CUTS)
+
+
+@pytest.fixture
+def running(tmp_path, provider_url):
+    """A sidecar with little cache and no limit, that can be asked for its tasks."""
+    policy = document.PolicyDocument(
+        namespace="shop",
+        name="main",
+        providers=(
+            document.Provider(
+                name="a",
+                kind="OpenAI",
+                model="small",
+                base_url=f"{provider_url}/v1",
+                api_key_file="key",
+            ),
+            document.Provider(
+                name="b",
+                kind="Voyage",
+                model="voyage",
+                base_url=f"{provider_url}/voyage/v1",
+                api_key_file="key",
+            ),
+        ),
+        quota=document.Quota(daily_requests=None),
+        cache=document.Cache(memory_max_bytes=CACHE_BYTES),
+        passthrough=document.PassThrough(base_url=f"{provider_url}/v1"),
+    )
+    (tmp_path / "document.json").write_text(document.dump(policy), encoding="utf-8")
+    (tmp_path / "key").write_text(provider.KEY, encoding="utf-8")
+    one = sidecar.Sidecar(
+        *("--document", tmp_path / "document.json", "--secrets", tmp_path),
+        environment={"PYTHONPATH": ":".join(sys.path)},
+        log=tmp_path / "log",
+        program=[sys.executable, "-m", watched.__name__],
+    )
+    yield one.wait()
+    one.stop()
+
+
+def tasks(one):
+    """What the process has under way."""
+    before = one.said().count(watched.MARK)
+    one.process.send_signal(signal.SIGUSR1)
+    sidecar.wait_until(lambda: one.said().count(watched.MARK) > before)
+    return Counter(one.said().rsplit(watched.MARK, 1)[1].split())
+
+
+def files(one):
+    return len(list(Path(f"/proc/{one.process.pid}/fd").iterdir()))
+
+
+def own_memory_bytes(one):
+    status = Path(f"/proc/{one.process.pid}/status").read_text(encoding="utf-8")
+    return int(status.split("RssAnon:")[1].split()[0]) * 1024
+
+
+def in_openais_form(body):
+    error = json.loads(body)["error"]
+    return error.keys() == {"message", "type", "param", "code"} and bool(error["message"])
+
+
+def examples(number):
+    return settings(
+        max_examples=number,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def nearly_right(one, number):
+    """Bodies that are nearly right; an answer has the bits of what was asked."""
+    connection = http.client.HTTPConnection("127.0.0.1", one.port, timeout=30)
+
+    @examples(number)
+    @given(REQUESTS)
+    def ask(request):
+        body, headers, cut = request
+        connection.request("POST", names.PATH_EMBEDDINGS, json.dumps(body).encode()[:cut], headers)
+        answer = connection.getresponse()
+        said = answer.read()
+        if answer.status != 200:
+            assert answer.status in REFUSALS, said
+            assert in_openais_form(said)
+            return
+        items = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        is_tokens = not isinstance(items[0], (str, list))
+        data = json.loads(said)["data"]
+        assert [row["index"] for row in data] == list(range(1 if is_tokens else len(items)))
+        if body.get("encoding_format") == "base64" and isinstance(items[0], str):
+            kind = body.get("input_type") if body["model"] == "voyage" else None
+            size = body.get("dimensions") or body.get("output_dimension") or provider.DIMENSIONS
+            assert [base64.b64decode(row["embedding"]) for row in data] == [
+                provider.vector(body["model"], item, int(size), kind) for item in items
+            ]
+
+    ask()
+    connection.close()
+
+
+def nearly_http(one, number):
+    """Bytes that are nearly HTTP, some of them at once."""
+
+    async def ask_all(requests):
+        return await asyncio.gather(*(raw_http.ask(one.port, raw) for raw in requests))
+
+    @examples(number // AT_ONCE)
+    @given(st.lists(raw_http.changed(), min_size=AT_ONCE, max_size=AT_ONCE))
+    def ask(requests):
+        for raw, answer in zip(requests, asyncio.run(ask_all(requests)), strict=True):
+            if answer is None:
+                continue
+            assert answer.status < 500, (raw, answer)
+            # What passed through is answered in the other side's form.
+            if answer.status >= 400 and answer.body and b"server: uvicorn" not in answer.head:
+                assert in_openais_form(answer.body), (raw, answer)
+
+    ask()
+
+
+def campaign(one, number):
+    for kind in (nearly_right, nearly_http):
+        kind(one, max(number // 10, 200))
+    sidecar.wait_until(lambda: files(one) < AT_ONCE)
+    before = tasks(one), own_memory_bytes(one)
+    for kind in (nearly_right, nearly_http):
+        kind(one, number // 2)
+    sidecar.wait_until(lambda: tasks(one) == before[0])
+    growth = own_memory_bytes(one) - before[1]
+    print(f"{number} fuzzed requests: own memory grew by {growth / 2**20:.1f} MiB")
+    assert growth < GROWTH_BYTES
+    # It serves on, and ends as it should.
+    assert one.embed("still there", model="small").is_success
+    assert one.stop() == 0
+    assert "Traceback" not in one.said()
+
+
+def test_fuzzed_requests_leave_nothing_behind(running):
+    campaign(running, SHORT)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_hundred_thousand_fuzzed_requests_leave_nothing_behind(running):
+    campaign(running, LONG)

@@ -1,0 +1,72 @@
+"""/openapi.json against the process that serves it: what it describes is what is answered."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from embedding_contract import names
+from tests.parts import sidecar
+
+pytestmark = pytest.mark.integration
+
+SHORT, LONG = 40, 2_000
+
+
+@pytest.fixture
+def running(from_environment):
+    """Of two providers, so that the words of both kinds of models are described."""
+    return from_environment(
+        EMBEDDING_BACKUP_PROVIDER="voyage",
+        EMBEDDING_DAILY_QUOTA="1000000000",
+        EMBEDDING_PASSTHROUGH_BASE_URL="off",
+    )
+
+
+def campaign(running, examples, folder):
+    """Every check of schemathesis: examples, bounds, wrong and right data, sequences of calls."""
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).parent / "schemathesis", "run"),
+            f"http://127.0.0.1:{running.port}{names.PATH_OPENAPI}",
+            *("--max-examples", str(examples)),
+            *("--header", f"Authorization: Bearer {sidecar.TOKEN}"),
+            *("--generation-database", "none", "--no-color"),
+        ],
+        cwd=folder,  # where it keeps what it found
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in running.said()
+
+
+def test_schemathesis_finds_nothing(running, tmp_path):
+    campaign(running, SHORT, tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_schemathesis_finds_nothing_for_long(running, tmp_path):
+    campaign(running, LONG, tmp_path)
+
+
+def test_the_description_names_the_models_of_the_policy(running):
+    body = running.http.get(names.PATH_OPENAPI).json()
+    model = body["components"]["schemas"]["EmbeddingRequest"]["properties"]["model"]
+    assert model["enum"] == ["text-embedding-3-small", "voyage-3-lite"]
+
+
+def test_every_header_of_an_answer_is_described(running):
+    operation = running.http.get(names.PATH_OPENAPI).json()["paths"][names.PATH_EMBEDDINGS]["post"]
+    for answer in (running.embed("x"), running.embed("x", model="unknown")):
+        described = operation["responses"][str(answer.status_code)]["headers"]
+        assert {name for name in answer.headers if name.startswith("x-")} <= described.keys()
+
+
+def test_it_is_described_before_there_is_a_policy(start, tmp_path):
+    bare = start("--document", tmp_path / "absent.json", "--secrets", tmp_path).wait()
+    body = bare.http.get(names.PATH_OPENAPI).json()
+    assert "enum" not in body["components"]["schemas"]["EmbeddingRequest"]["properties"]["model"]

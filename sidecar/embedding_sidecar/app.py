@@ -79,7 +79,7 @@ class Application:
             asked = wire.parse(await _body(request), header=head.cache_control)
             runtime = self._current.runtime()
             models.check(runtime.loaded.document, asked)
-            answer = await runtime.service.embed(asked.ask)
+            answer = await runtime.service.embed(asked.ask, control=asked.control)
         except errors.Refused as error:
             return self._refusal(error, headers)
         body = wire.render(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from embedding_contract import document, names
-from embedding_sidecar import errors, provider
+from embedding_sidecar import errors, models, provider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +30,7 @@ def choices(policy: document.PolicyDocument, ask: provider.Ask) -> list[Choice]:
     """
     start = next((at for at, it in enumerate(policy.providers) if it.answers_to(ask.model)), None)
     if start is None:
-        raise errors.Rejected(
-            f"The model {ask.model!r} does not exist in this policy. "
-            f"It allows {', '.join(_models(policy))}.",
-            status=404,
-            code="model_not_found",
-            param="model",
-        )
+        raise models.unknown(policy, ask.model)
     first = _choice(policy.providers[start], ask)
     if not _makes(first.provider, ask):
         raise errors.Rejected(
@@ -62,10 +56,6 @@ def _choice(candidate: document.Provider, ask: provider.Ask) -> Choice:
 
 def _makes(candidate: document.Provider, ask: provider.Ask) -> bool:
     return ask.dimensions is None or candidate.dimensions in (None, ask.dimensions)
-
-
-def _models(policy: document.PolicyDocument) -> list[str]:
-    return list(dict.fromkeys(name for it in policy.providers for name in (it.model, *it.aliases)))
 
 
 Failure = errors.ProviderFailed | errors.Rejected

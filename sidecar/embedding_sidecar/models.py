@@ -24,16 +24,21 @@ def owner(policy: document.PolicyDocument, name: str) -> str:
     Raises:
         errors.Rejected: 404, naming the models there are.
     """
-    found = owners(policy)
-    if name not in found:
-        raise errors.Rejected(
-            f"The model {name[: wire.MAX_NAME]!r} does not exist in this policy. "
-            f"It allows {', '.join(found)}.",
-            status=404,
-            code="model_not_found",
-            param="model",
-        )
-    return found[name]
+    found = owners(policy).get(name)
+    if found is None:
+        raise unknown(policy, name)
+    return found
+
+
+def unknown(policy: document.PolicyDocument, name: str) -> errors.Rejected:
+    """The refusal of a model that no provider of the policy has."""
+    return errors.Rejected(
+        f"The model {name[: wire.MAX_NAME]!r} does not exist in this policy. "
+        f"It allows {', '.join(owners(policy))}.",
+        status=404,
+        code="model_not_found",
+        param="model",
+    )
 
 
 def of_voyage(policy: document.PolicyDocument) -> list[str]:

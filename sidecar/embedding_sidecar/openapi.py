@@ -142,9 +142,13 @@ def _guarded(identifier: str, summary: str, schema: str) -> Schema:
 def _clear_cache(policy: contract.PolicyDocument | None) -> Schema:
     made = [] if policy is None else sorted({provider.model for provider in policy.providers})
     name: Schema = {"type": "string", "enum": made} if made else {"type": "string"}
-    schema = _guarded("clearCache", "Every pod forgets all, or one model.", "Cleared")
+    schema = _guarded("clearCache", "Every pod forgets all, one model, or these texts.", "Cleared")
     schema["responses"] |= _refusals(400, 408, 413)
-    return {**schema, "parameters": [_parameter("query", "model", name)]}
+    return {
+        **schema,
+        "parameters": [_parameter("query", "model", name)],
+        "requestBody": {"content": {heads.JSON: {"schema": schemas.CLEARING}}},
+    }
 
 
 def _passed_through() -> Schema:

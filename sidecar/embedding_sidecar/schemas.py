@@ -6,7 +6,7 @@ Names and bounds are those that `wire` and `cache_control` check by; the tests h
 from typing import Any, Final
 
 from embedding_contract import document as contract
-from embedding_sidecar import cache_control, models, wire
+from embedding_sidecar import cache_control, clearing, models, wire
 
 Schema = dict[str, Any]
 
@@ -51,6 +51,21 @@ _INPUT: Final = {
         _TOKENS,
         {"type": "array", "items": _TOKENS, "minItems": 1, "maxItems": wire.MAX_ITEMS},
     ],
+}
+CLEARING: Final = {
+    "description": "The texts to forget, in every form that can be named; without it, all.",
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "input": {
+            "anyOf": [
+                _TEXT,
+                {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": clearing.MAX_ITEMS},
+                _TOKENS,
+                {"type": "array", "items": _TOKENS, "minItems": 1, "maxItems": clearing.MAX_ITEMS},
+            ]
+        }
+    },
 }
 _DIMENSIONS: Final = _nullable(
     "integer",

@@ -153,12 +153,12 @@ class Service:
         while (step := course.next(now=self._clock(), held=work.held)) is not None:
             if isinstance(step, retries.Wait):
                 await asyncio.sleep(step.seconds)
-                # Meanwhile others may have brought what is missing.
-                work.keys.clear()
             elif await self._complete(work, step, course):
                 if step is not choices[0]:
                     self._observe.failover(failover.label(step))
                 return self._answer(work, step)
+            # Meanwhile others may have brought what is missing.
+            work.keys.clear()
         raise failover.verdict(course.failures(), policy=self._document)
 
     def health(self) -> dict[str, str]:
@@ -237,11 +237,10 @@ class Service:
             if work.is_mixed(choice.space) and not work.distrust(choice.space):
                 failure = vectors.bad_answer()
             missing = work.missing(choice)
-            if missing:
-                # By then others may have brought it; what was a failure of theirs is not told here.
+            if missing and failure is None:
+                # A call of others failed, in a way that is theirs. What is there by now?
                 work.keys.clear()
-                if failure is None:
-                    missing = await self._missing(work, choice)
+                missing = await self._missing(work, choice)
         if failure is None:
             return True
         # Only the provider the caller meant may say that the caller is at fault.

@@ -1,6 +1,7 @@
 """Many callers, large batches, providers that fail halfway: what is sent, and what is kept."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -8,6 +9,7 @@ from embedding_sidecar import breaker, errors, orders
 from embedding_sidecar.cache_control import CacheControl
 from embedding_sidecar.service import Answer, Timing
 from tests.fakes import provider as stand_in
+from tests.fakes.provider import StandIn
 from tests.parts.world import Quota, World, ask, one, vectors
 
 DOWN = errors.Unreachable("no_connection", billed=False)
@@ -92,6 +94,52 @@ def test_another_callers_fault_is_not_mine():
     assert isinstance(first, errors.Rejected)
     assert second.vectors == vectors("m", "a")
     assert world.asked("p") == [["a", "too long"], ["a"]]
+
+
+def test_what_others_brought_while_one_waited_is_not_asked_for_again():
+    world = World(one("p"))
+    p = world.net["p"]
+    p.fault = lambda answer: stand_in.status(500)(answer) if len(p.calls) < 3 else answer
+
+    async def run():
+        waiting = asyncio.create_task(world.service.embed(ask("a")))
+        await asyncio.sleep(0.6)  # it has failed twice, and waits for a second
+        await world.service.embed(ask("a"))
+        return await waiting
+
+    answer = world.run(run())
+    assert (answer.hits, answer.attempts, len(p.calls)) == (1, 2, 3)
+
+
+def test_what_others_brought_while_one_waited_for_a_failing_call_is_not_asked_for_again(
+    monkeypatch,
+):
+    """Two providers of one model: the call that is waited for is of the other one."""
+    world = World(one("p", space="s"), one("q", space="s"))
+    p = world.net["p"]
+    p.key = "sk-other"
+    seconds = {"long": 3.0, "short": 0.1, "dead": 0.0}
+
+    async def run():
+        async def later(seconds, *texts):
+            await asyncio.sleep(seconds)
+            return await world.service.embed(ask(*texts))
+
+        async def send(request, *, within_seconds):
+            [text] = json.loads(request.body)["input"]
+            await asyncio.sleep(seconds[text])
+            return await StandIn.send(p, request, within_seconds=within_seconds)
+
+        monkeypatch.setattr(p, "send", send)
+        return await asyncio.gather(
+            later(0.0, "long"),
+            later(0.0, "short"),
+            later(0.0, "dead"),
+            later(0.05, "short", "long"),
+        )
+
+    assert world.run(run())[-1].vectors == vectors("m", "short", "long")
+    assert sorted(text for [text] in world.asked("q")) == ["dead", "long", "short"]
 
 
 # --- batches
@@ -339,10 +387,12 @@ def test_no_store_keeps_nothing_and_lends_nothing():
     async def run():
         private = asyncio.create_task(world.service.embed(ask("a"), control=control))
         await asyncio.sleep(0.1)
-        return await asyncio.gather(private, world.service.embed(ask("b")))
+        return await asyncio.gather(private, world.service.embed(ask("a")))
 
-    world.run(run())
-    assert world.embed("a").hits == 0
+    private, open_ = world.run(run())
+    assert (private.attempts, open_.attempts, open_.coalesced) == (1, 1, 0)
+    world.embed("b", control=control)
+    assert world.embed("b").hits == 0
     assert world.embed("a", control=control).hits == 1
 
 

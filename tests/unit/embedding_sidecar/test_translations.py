@@ -261,15 +261,50 @@ def test_how_long_to_wait_is_what_the_provider_said(kind):
     assert wait(503, limits) is None
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_translation_and_stand_in_understand_each_other(kind):
-    fake = stand_in.StandIn(key=None)
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "dimensions": st.integers(1, 40),
+        "input_type": st.sampled_from(["query", "document"]),
+        "truncation": st.booleans(),
+        "user": st.just("somebody"),
+    },
+)
+
+
+@given(
+    st.sampled_from(KINDS),
+    st.lists(TEXTS.filter(lambda text: text != "too long"), min_size=1, max_size=5),
+    st.lists(st.lists(st.integers(0, 2**31 - 1), min_size=1).map(tuple), max_size=3),
+    OPTIONS,
+)
+def test_every_translation_round_trips(kind, texts, tokens, options):
+    """What is asked arrives at a provider that knows nothing else, and its very bits come back."""
+    asked = ask(*texts, *(() if kind == "Voyage" else tokens), **options)
     path = {"OpenAI": "v1", "OpenAICompatible": "extended/v1", "Voyage": "voyage/v1"}[kind]
-    asked = ask("one", "two words", input_type="query", dimensions=20)
     translation = providers.PROVIDERS[kind]
-    request = translation.request(asked, base_url=f"http://p/{path}", api_key=None)
-    answer = asyncio.run(fake.send(request, within_seconds=1))
-    told = None if kind == "OpenAI" else "query"
+    request = translation.request(asked, base_url=f"http://p/{path}", api_key="sk-1")
+    answer = asyncio.run(stand_in.StandIn(key="sk-1").send(request, within_seconds=1))
+    size = asked.dimensions or stand_in.DIMENSIONS
+    told = None if kind == "OpenAI" else asked.input_type
     assert translation.vectors(asked, answer) == provider.Vectors(
-        vectors=tuple(stand_in.vector("m", item, 20, told) for item in asked.items), tokens=3
+        vectors=tuple(
+            stand_in.vector("m", list(item) if isinstance(item, tuple) else item, size, told)
+            for item in asked.items
+        ),
+        tokens=sum(
+            stand_in.tokens(item if isinstance(item, str) else list(item)) for item in asked.items
+        ),
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_too_long_a_text_reaches_the_caller_in_openais_form(kind):
+    path = {"OpenAI": "v1", "OpenAICompatible": "extended/v1", "Voyage": "voyage/v1"}[kind]
+    translation = providers.PROVIDERS[kind]
+    request = translation.request(ask("too long"), base_url=f"http://p/{path}", api_key=None)
+    answer = asyncio.run(stand_in.StandIn(key=None).send(request, within_seconds=1))
+    rejected = translation.failure(answer)
+    assert isinstance(rejected, errors.Rejected)
+    assert (rejected.status, rejected.kind) == (400, "invalid_request_error")
+    assert rejected.message

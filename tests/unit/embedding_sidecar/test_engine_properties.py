@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from unittest import mock
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -275,11 +276,8 @@ def is_right(asked: Ask, answer: Answer) -> None:
     assert 0 <= answer.upstream_seconds <= 50
 
 
-@settings(max_examples=1000)
-@given(asks(), st.lists(STEPS, max_size=25), LIMITS, st.booleans())
-def test_an_answer_is_what_every_item_alone_gives_and_nothing_is_bought_twice(
-    asked, script, limits, crossing
-):
+def holds(asked, script, limits, crossing) -> None:
+    """An answer is what every item alone gives, nothing is bought twice, every call is counted."""
     case = Case(script, crossing=crossing)
     got = case.run(asked, limits)
     for one, answer in zip(asked, got, strict=True):
@@ -299,6 +297,26 @@ def test_an_answer_is_what_every_item_alone_gives_and_nothing_is_bought_twice(
     assert sum(it.tokens for it in answers) <= billed
 
 
+CASES = given(asks(), st.lists(STEPS, max_size=25), LIMITS, st.booleans())
+
+
+@settings(max_examples=1000, deadline=None)
+@CASES
+def test_an_answer_is_what_every_item_alone_gives_and_nothing_is_bought_twice(
+    asked, script, limits, crossing
+):
+    holds(asked, script, limits, crossing)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@settings(max_examples=50_000, deadline=None)
+@CASES
+def test_the_same_at_length(asked, script, limits, crossing):
+    holds(asked, script, limits, crossing)
+
+
+@settings(deadline=None)
 @given(asks(), LIMITS)
 def test_where_nothing_fails_everybody_is_answered_and_all_calls_are_accounted_for(asked, limits):
     case = Case([])
@@ -313,7 +331,7 @@ def test_where_nothing_fails_everybody_is_answered_and_all_calls_are_accounted_f
     case.is_settled()
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(asks(), st.lists(STEPS, max_size=10), LIMITS, st.integers(0, 6))
 def test_a_day_is_never_exceeded_and_what_came_back_before_its_end_is_kept(
     asked, script, limits, left
@@ -337,7 +355,7 @@ def test_a_day_is_never_exceeded_and_what_came_back_before_its_end_is_kept(
     assert case.net.calls == calls
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(asks(ITEMS | st.just(TOO_LONG)), st.lists(STEPS, max_size=10), LIMITS)
 def test_nobody_is_blamed_for_what_another_one_asked(asked, script, limits):
     case = Case(script)
@@ -353,7 +371,7 @@ def test_nobody_is_blamed_for_what_another_one_asked(asked, script, limits):
 CONTROLS = st.builds(cache_control.CacheControl, no_cache=st.booleans(), no_store=st.booleans())
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(asks(control=CONTROLS), st.lists(STEPS, max_size=10), LIMITS)
 def test_what_a_request_says_of_the_cache_changes_no_vector(asked, script, limits):
     case = Case(script)

@@ -24,8 +24,9 @@ from tests.parts import faults, sidecar
 
 pytestmark = pytest.mark.integration
 
-ATTEMPT_SECONDS = 0.4
-REQUEST_SECONDS = 6
+ATTEMPT_SECONDS = 1.2
+"""Several times what a part of a batch takes on a busy machine."""
+REQUEST_SECONDS = 9
 KEY_FILE = "provider-p"
 URL_FILE = "redis-url"
 BATCH = [f"{number}" for number in range(2048)]

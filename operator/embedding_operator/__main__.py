@@ -64,11 +64,12 @@ def _run() -> int:
     _configure_logging(chosen.log_level)
     measured = metrics.Metrics()
     measured.serve(chosen.metrics_port)
-    queue = workqueue.WorkQueue()
+    queue: workqueue.WorkQueue[workqueue.Key] = workqueue.WorkQueue()
     told = events.Events(creates=api)
+    store = _store(chosen, api, measured, queue)
     reconciler = reconcile.Reconciler(
         objects=api,
-        store=_store(chosen, api, measured),
+        store=store,
         asks=sidecars.Sidecars(),
         events=told,
         sidecar=_sidecar(chosen),
@@ -91,6 +92,8 @@ def _run() -> int:
     finally:
         stopping.set()
         queue.close()
+        if store is not None:
+            store.close()
     return 0
 
 
@@ -125,7 +128,7 @@ def _certificate(
 
 
 def _resync(
-    queue: workqueue.WorkQueue,
+    queue: workqueue.WorkQueue[workqueue.Key],
     api: cluster.Cluster,
     resync_seconds: float,
     stopping: threading.Event,
@@ -151,7 +154,7 @@ def _resync(
 def _measured(
     do: Callable[[workqueue.Key], float | None],
     measured: metrics.Metrics,
-    queue: workqueue.WorkQueue,
+    queue: workqueue.WorkQueue[workqueue.Key],
 ) -> Callable[[workqueue.Key], float | None]:
     def run(key: workqueue.Key) -> float | None:
         started = time.monotonic()
@@ -168,13 +171,23 @@ def _measured(
 
 
 def _store(
-    chosen: settings.Settings, api: cluster.Cluster, measured: metrics.Metrics
-) -> vault.Vault | None:
+    chosen: settings.Settings,
+    api: cluster.Cluster,
+    measured: metrics.Metrics,
+    queue: workqueue.WorkQueue[workqueue.Key],
+) -> vault.Poller | None:
+    """What is known of Vault; a policy for which there is news is reconciled."""
     if chosen.vault is None:
         return None
-    return vault.Vault(
-        settings=chosen.vault, rules=chosen.rules, tokens=api, observe=measured.vault_asked
+    made = vault.connect(
+        settings=chosen.vault,
+        rules=chosen.rules,
+        tokens=api,
+        changed=lambda policy: queue.add(workqueue.Key(*policy)),
+        observe=measured.vault_asked,
     )
+    made.start()
+    return made
 
 
 def _sidecar(chosen: settings.Settings) -> injector.Sidecar:

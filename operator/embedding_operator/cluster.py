@@ -105,9 +105,15 @@ class Cluster:
             f"patch {kind.plural}",
         )
 
-    def delete(self, kind: Kind, namespace: str | None, name: str) -> None:
-        """Delete an object; one that has gone is no error."""
-        self._call("DELETE", kind.path(namespace, name))
+    def delete(self, live: Object) -> None:
+        """Delete an object as it was read; one that has gone is no error.
+
+        errors.Unavailable with reason Conflict where it has changed since, or is another by now.
+        """
+        kind, namespace, name = _address(live)
+        seen = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": seen}
+        self._call("DELETE", kind.path(namespace, name), body)
 
     def patch_status(self, namespace: str, name: str, patch: Object) -> None:
         """Merge into the status of a policy; a policy that has gone is no error."""

@@ -1,25 +1,35 @@
 """Where a policy's secret values come from: each is found, or there is a problem that names it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from embedding_contract import names
-from embedding_operator import cluster, errors, policy
+from embedding_operator import cluster, errors, policy, synced
 from embedding_operator.render import secrets
-from embedding_operator.vault import Identity, Values
+from embedding_operator.vault import Address, Identity, Reading
 
 KEYS_SHOWN: Final = 5
+KEY_MAX_BYTES: Final = 16_384
+"""No HTTP server of note takes a longer header; and ten of them fit into a Secret."""
 _DATA_KEY: Final = re.compile(r"(?=.{1,253}$)\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*")
 """What the API server takes as a key of a Secret (IsConfigMapKey of k8s.io/apimachinery)."""
 
 
 class SecretStore(Protocol):
-    """Vault, or what stands in for it."""
+    """Vault, or what stands in for it: it is told who wants what, and answers at once."""
 
-    def read(self, identity: Identity, *, mount: str, path: str) -> Values | errors.Problem:
-        """All keys of a path, or why not."""
+    def follow(self, policy: tuple[str, str], addresses: frozenset[Address]) -> None:
+        """These are all the paths that the policy of this namespace and name wants."""
+        ...
+
+    def read(self, address: Address) -> Reading:
+        """What is known of a path that is followed."""
+        ...
+
+    def refresh(self, addresses: Iterable[Address]) -> None:
+        """Look at these at once."""
         ...
 
 
@@ -33,10 +43,24 @@ class Objects(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What could be resolved, by the keys of the target Secret, and what could not."""
+    """What could be resolved, by the keys of the target Secret, and what could not.
+
+    `pending` names paths that nobody has looked at yet; `gone` says that Vault holds nothing.
+    """
 
     values: Mapping[str, bytes] = field(repr=False)
-    problems: tuple[errors.Problem, ...]
+    problems: tuple[errors.Problem, ...] = ()
+    pending: tuple[str, ...] = ()
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """One reference, resolved as far as it can be."""
+
+    value: bytes | None = field(default=None, repr=False)
+    problems: tuple[errors.Problem, ...] = ()
+    pending: tuple[str, ...] = ()
 
 
 class Credentials:
@@ -46,42 +70,78 @@ class Credentials:
         self._objects = objects
         self._store = store
 
+    def follow(self, wanted: policy.EmbeddingPolicy) -> None:
+        """Have the paths of Vault that this policy names looked at, and no others for it."""
+        if self._store is not None:
+            self._store.follow((wanted.namespace, wanted.name), frozenset(_addresses(wanted)))
+
+    def forget(self, namespace: str, name: str) -> None:
+        """A policy has gone."""
+        if self._store is not None:
+            self._store.follow((namespace, name), frozenset())
+
+    def refresh(self, wanted: policy.EmbeddingPolicy) -> None:
+        """Have all that this policy names looked at now."""
+        if self._store is not None:
+            self._store.refresh(_addresses(wanted))
+
+    def sources(self, wanted: policy.EmbeddingPolicy) -> tuple[synced.Source, ...]:
+        """Each path of Vault and the Secret that it fills, with what is known of it."""
+        return tuple(
+            synced.Source(
+                secret=secret,
+                path=str(address),
+                version=known.version,
+                changed_at=known.changed_at,
+                whole=known.whole,
+                is_good=known.problem is None and not known.pending,
+            )
+            for secret, address in _targets(wanted)
+            for known in (self._known(address),)
+        )
+
     def owned(self, wanted: policy.EmbeddingPolicy) -> Found:
         """What the owned Secret is made of, the API token apart."""
         values: dict[str, bytes] = {}
         problems: list[errors.Problem] = []
+        pending: list[str] = []
         for key, reference in policy.references(wanted).items():
             found = self._resolve(wanted, reference)
-            if isinstance(found, errors.Problem):
-                problems.append(errors.Problem(found.reason, f"{key}: {found.message}"))
-            elif not found.strip():
-                problems.append(errors.Problem("KeyEmpty", f"{key}: {reference} is empty"))
-            elif key.startswith(names.secret_provider_key("")) and not _sendable(found):
-                problems.append(
-                    errors.Problem(
-                        "KeyUnusable", f"{key}: {reference} holds characters no API key has"
-                    )
-                )
+            problems += (errors.Problem(it.reason, f"{key}: {it.message}") for it in found.problems)
+            pending += found.pending
+            if found.value is None:
+                continue
+            unusable = _unusable(key, found.value, reference)
+            if unusable is None:
+                values[key] = found.value
             else:
-                values[key] = found
-        return Found(values=values, problems=tuple(problems))
+                problems.append(unusable)
+        return Found(values=values, problems=tuple(problems), pending=tuple(pending))
 
     def synced(self, wanted: policy.EmbeddingPolicy, entry: policy.SyncedSecret) -> Found:
         """What one entry of `spec.secrets` is made of."""
-        found = self._read(wanted, mount=entry.mount, path=entry.path)
-        if isinstance(found, errors.Problem):
-            named = ", ".join(list(entry.keys or ("all keys",))[:KEYS_SHOWN])
-            told = errors.Problem(found.reason, f"{entry.name}: {found.message} ({named})")
-            return Found(values={}, problems=(told,))
-        where = f"{entry.mount}/{entry.path}"
+        address = Address(_identity(wanted), entry.mount, entry.path)
+        known = self._known(address)
+        named = ", ".join(list(entry.keys or ("all keys",))[:KEYS_SHOWN])
+        problems = _told(known.problem, before=f"{entry.name}: ", after=f" ({named})")
+        if known.values is None:
+            return Found(
+                values={},
+                problems=problems,
+                pending=(str(address),) if known.pending else (),
+                gone=known.gone,
+            )
+        found = known.values
         keys = {key: key for key in found} if not entry.keys else entry.keys
         missing = tuple(
-            errors.Problem("KeyMissing", f"there is no key {key} at {where}")
+            errors.Problem("KeyMissing", f"there is no key {key} at {address}")
             for key in keys
             if key not in found
         )
         unusable = tuple(
-            errors.Problem("KeyUnusable", f"no Secret can hold the key {key} of {where}: rename it")
+            errors.Problem(
+                "KeyUnusable", f"no Secret can hold the key {key} of {address}: rename it"
+            )
             for key, name in keys.items()
             if not _DATA_KEY.fullmatch(name)
         )
@@ -90,51 +150,86 @@ class Credentials:
             for key, name in keys.items()
             if key in found and _DATA_KEY.fullmatch(name)
         }
-        return Found(values=values, problems=missing + unusable)
+        return Found(values=values, problems=problems + missing + unusable)
 
-    def _resolve(
-        self, wanted: policy.EmbeddingPolicy, reference: policy.Reference
-    ) -> bytes | errors.Problem:
+    def _resolve(self, wanted: policy.EmbeddingPolicy, reference: policy.Reference) -> _Value:
         if isinstance(reference, policy.Literal):
-            return reference.value.encode()
+            return _Value(reference.value.encode())
         if isinstance(reference, policy.SecretReference):
             return self._from_secret(wanted, reference)
-        found = self._read(wanted, mount=reference.mount, path=reference.path)
-        if isinstance(found, errors.Problem):
-            return errors.Problem(found.reason, f"{found.message} ({reference.key})")
-        if reference.key not in found:
-            where = f"{reference.mount}/{reference.path}"
-            return errors.Problem("KeyMissing", f"there is no key {reference.key} at {where}")
-        return found[reference.key]
+        address = Address(_identity(wanted), reference.mount, reference.path)
+        known = self._known(address)
+        problems = _told(known.problem, after=f" ({reference.key})")
+        if known.values is None:
+            return _Value(problems=problems, pending=(str(address),) if known.pending else ())
+        if reference.key not in known.values:
+            missing = f"there is no key {reference.key} at {address}"
+            problems = (*problems, errors.Problem("KeyMissing", missing))
+        return _Value(known.values.get(reference.key), problems)
 
     def _from_secret(
         self, wanted: policy.EmbeddingPolicy, reference: policy.SecretReference
-    ) -> bytes | errors.Problem:
+    ) -> _Value:
         found = self._objects.get(cluster.SECRET, wanted.namespace, reference.name)
         if found is None:
-            return errors.Problem(
-                "SecretMissing", f"there is no Secret {reference.name} ({reference.key})"
-            )
+            message = f"there is no Secret {reference.name} ({reference.key})"
+            return _Value(problems=(errors.Problem("SecretMissing", message),))
         values = secrets.decode(found)
         if reference.key not in values:
-            return errors.Problem(
-                "KeyMissing", f"there is no key {reference.key} in Secret {reference.name}"
-            )
-        return values[reference.key]
+            message = f"there is no key {reference.key} in Secret {reference.name}"
+            return _Value(problems=(errors.Problem("KeyMissing", message),))
+        return _Value(values[reference.key])
 
-    def _read(
-        self, wanted: policy.EmbeddingPolicy, *, mount: str, path: str
-    ) -> Values | errors.Problem:
-        if self._store is None:
-            return errors.Problem(
-                "VaultNotConfigured", f"{mount}/{path} is in Vault, and the operator knows of none"
-            )
-        identity = Identity(
-            namespace=wanted.namespace,
-            service_account=wanted.vault_service_account,
-            role=wanted.vault_role,
-        )
-        return self._store.read(identity, mount=mount, path=path)
+    def _known(self, address: Address) -> Reading:
+        if self._store is not None:
+            return self._store.read(address)
+        message = f"{address} is in Vault, and the operator knows of none"
+        return Reading(problem=errors.Problem("VaultNotConfigured", message))
+
+
+def _identity(wanted: policy.EmbeddingPolicy) -> Identity:
+    return Identity(
+        namespace=wanted.namespace,
+        service_account=wanted.vault_service_account,
+        role=wanted.vault_role,
+    )
+
+
+def _targets(wanted: policy.EmbeddingPolicy) -> list[tuple[str, Address]]:
+    """Each Secret and a path that it is filled from, once."""
+    identity, owned = _identity(wanted), names.owned_secret(wanted.name)
+    found = [
+        (owned, Address(identity, reference.mount, reference.path))
+        for reference in policy.references(wanted).values()
+        if isinstance(reference, policy.VaultReference)
+    ]
+    found += [(it.name, Address(identity, it.mount, it.path)) for it in wanted.secrets]
+    return list(dict.fromkeys(found))
+
+
+def _addresses(wanted: policy.EmbeddingPolicy) -> list[Address]:
+    return [address for _, address in _targets(wanted)]
+
+
+def _told(
+    problem: errors.Problem | None, *, before: str = "", after: str = ""
+) -> tuple[errors.Problem, ...]:
+    if problem is None:
+        return ()
+    return (errors.Problem(problem.reason, f"{before}{problem.message}{after}"),)
+
+
+def _unusable(key: str, value: bytes, reference: policy.Reference) -> errors.Problem | None:
+    """Why a sidecar could not use a value, if it could not."""
+    if not value.strip():
+        return errors.Problem("KeyEmpty", f"{key}: {reference} is empty")
+    if len(value) > KEY_MAX_BYTES:
+        message = f"{key}: {reference} has {len(value)} bytes, and {KEY_MAX_BYTES} is the most"
+        return errors.Problem("KeyUnusable", message)
+    if key.startswith(names.secret_provider_key("")) and not _sendable(value):
+        message = f"{key}: {reference} holds characters no API key has"
+        return errors.Problem("KeyUnusable", message)
+    return None
 
 
 def _sendable(value: bytes) -> bool:

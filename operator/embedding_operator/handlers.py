@@ -35,7 +35,7 @@ class DeafError(kopf.PermanentError):
     """
 
 
-def registry(queue: WorkQueue) -> kopf.OperatorRegistry:
+def registry(queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
     """All handlers, in a registry of their own."""
     made = kopf.OperatorRegistry()
 

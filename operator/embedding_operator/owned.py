@@ -27,8 +27,8 @@ class Writes(Protocol):
         """Take foreign keys out of an object's data; what stands there afterwards."""
         ...
 
-    def delete(self, kind: cluster.Kind, namespace: str | None, name: str) -> None:
-        """Delete an object; one that has gone is no error."""
+    def delete(self, live: Object) -> None:
+        """Delete an object as it was read; one that has gone is no error."""
         ...
 
 
@@ -77,7 +77,9 @@ class Owned:
         kind = cluster.KINDS[unwanted["kind"]]
         live = self._writes.get(kind, metadata["namespace"], metadata["name"])
         if live is not None and ownership.is_ours(live, policy):
-            self._writes.delete(kind, metadata["namespace"], metadata["name"])
+            self._writes.delete(live)
+        applied = self._applied.get((policy.namespace, policy.name), {})
+        applied.pop((unwanted["kind"], metadata["name"]), None)
 
 
 def _is_as_desired(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:

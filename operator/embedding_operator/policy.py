@@ -84,13 +84,14 @@ class Cache:
 class SyncedSecret:
     """One entry of `spec.secrets`: `keys` maps a key in Vault to its name in the Secret.
 
-    None takes all keys as they are.
+    None takes all keys as they are. `deletes`: where Vault holds nothing any more, the Secret goes.
     """
 
     name: str
     mount: str
     path: str
     keys: Mapping[str, str] | None
+    deletes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +191,7 @@ def _synced(entry: Mapping[str, Any]) -> SyncedSecret:
         mount=entry["vault"]["mount"],
         path=entry["vault"]["path"],
         keys={key["key"]: key.get("as", key["key"]) for key in keys} or None,
+        deletes=entry.get("deletionPolicy") == "Delete",
     )
 
 

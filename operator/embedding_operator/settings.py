@@ -15,6 +15,10 @@ T = TypeVar("T")
 
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _CERTIFICATES: Final = ("own", "certManager", "provided")
+_AUTH_FILES: Final[Mapping[str, tuple[str, ...]]] = {
+    "token": ("VAULT_TOKEN_FILE",),
+    "approle": ("VAULT_ROLE_ID_FILE", "VAULT_SECRET_ID_FILE"),
+}
 _DEFAULT_RESOURCES: Final[Mapping[str, Mapping[str, str]]] = {
     "requests": {"cpu": "25m", "memory": "96Mi"},
     "limits": {"cpu": "500m", "memory": "192Mi"},
@@ -76,7 +80,12 @@ def read(environment: Mapping[str, str]) -> Settings:
             "SIDECAR_IMAGE_PULL_POLICY", _one_of("Always", "IfNotPresent", "Never"), "IfNotPresent"
         ),
         sidecar_resources=of("SIDECAR_RESOURCES", _resources, _DEFAULT_RESOURCES),
-        vault=_vault(environment, of("VAULT_POLL_SECONDS", _seconds, 60.0)),
+        vault=_vault(
+            environment,
+            poll_seconds=of("VAULT_POLL_SECONDS", _seconds, 60.0),
+            concurrency=of("VAULT_CONCURRENCY", _count, 8),
+            allow_insecure_http=of("VAULT_ALLOW_INSECURE_HTTP", _switch, default=False),
+        ),
         rules=of("VAULT_GUARD_FILE", _rules, guard.Guard()),
         webhook=Webhook(
             port=of("WEBHOOK_PORT", _port, 9443),
@@ -96,27 +105,46 @@ def read(environment: Mapping[str, str]) -> Settings:
     )
 
 
-def _vault(environment: Mapping[str, str], poll_seconds: float) -> vault.Settings | None:
+def _vault(
+    environment: Mapping[str, str],
+    *,
+    poll_seconds: float,
+    concurrency: int,
+    allow_insecure_http: bool,
+) -> vault.Settings | None:
     address = environment.get("VAULT_ADDR")
     if not address:
         return None
     if not address.startswith(("https://", "http://")):
-        raise InvalidSetting("VAULT_ADDR", "must start with https:// (or http://, in plain text)")
-    ca_file = environment.get("VAULT_CACERT")
-    token_file = environment.get("VAULT_TOKEN_FILE")
+        raise InvalidSetting("VAULT_ADDR", "must start with https://")
+    if address.startswith("http://") and not allow_insecure_http:
+        raise InvalidSetting(
+            "VAULT_ALLOW_INSECURE_HTTP",
+            "must be true (vault.allowInsecureHTTP of the chart) for an http:// VAULT_ADDR: keys"
+            " and tokens would travel in plain text",
+        )
     method = environment.get("VAULT_AUTH_METHOD") or "kubernetes"
-    _one_of("kubernetes", "token")(method, "VAULT_AUTH_METHOD")
-    if method == "token" and not token_file:
-        raise InvalidSetting("VAULT_TOKEN_FILE", "is needed by VAULT_AUTH_METHOD=token")
+    _one_of(*vault.METHODS)(method, "VAULT_AUTH_METHOD")
+
+    def file(name: str) -> Path | None:
+        written = environment.get(name)
+        return Path(written) if written else None
+
+    for name in _AUTH_FILES.get(method, ()):
+        if file(name) is None:
+            raise InvalidSetting(name, f"is needed by VAULT_AUTH_METHOD={method}")
     return vault.Settings(
         address=address.rstrip("/"),
-        ca_file=Path(ca_file) if ca_file else None,
+        ca_file=file("VAULT_CACERT"),
         vault_namespace=environment.get("VAULT_NAMESPACE") or None,
         method=method,
-        auth_mount=environment.get("VAULT_AUTH_MOUNT") or "kubernetes",
+        auth_mount=environment.get("VAULT_AUTH_MOUNT") or method,
         audience=environment.get("VAULT_AUDIENCE") or "vault",
-        token_file=Path(token_file) if token_file else None,
+        token_file=file("VAULT_TOKEN_FILE"),
+        role_id_file=file("VAULT_ROLE_ID_FILE"),
+        secret_id_file=file("VAULT_SECRET_ID_FILE"),
         poll_seconds=poll_seconds,
+        concurrency=concurrency,
     )
 
 
@@ -131,6 +159,10 @@ def _one_of(*allowed: str) -> Callable[[str, str], str]:
         return value
 
     return read_word
+
+
+def _switch(value: str, name: str) -> bool:
+    return _one_of("true", "false")(value, name) == "true"
 
 
 def _count(value: str, name: str) -> int:

@@ -4,16 +4,17 @@ Conditions have the shape of KEP-1623. Nothing here changes by the passing of ti
 written only when something was seen to change.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from embedding_operator import synced
 from embedding_operator.errors import Problem
 from embedding_operator.policy import EmbeddingPolicy
 
 READY: Final = "Ready"
-DECISIVE: Final = ("Accepted", "SecretsSynced", "ConfigInForce", "InjectionSupported")
+DECISIVE: Final = ("Accepted", synced.CONDITION, "ConfigInForce", "InjectionSupported")
 """The conditions whose sum is Ready; the others inform."""
 TOLD: Final = frozenset({READY, *DECISIVE, "PodsCovered", "MonitoringApplied", "Overlap"})
 """The conditions whose change is an event too."""
@@ -64,11 +65,13 @@ class Facts:
     """Everything that one look at the world gave.
 
     `stale`: the newest policy became no document, so that sidecars keep the last good one.
+    `refreshed`: the value of the annotation that last asked for a look at Vault.
     """
 
     refused: Problem | None = None
     stale: bool = False
-    secrets: tuple[Problem, ...] = ()
+    secrets: synced.Secrets = field(default_factory=synced.Secrets)
+    refreshed: str | None = None
     injection: Problem | None = None
     monitoring: Problem | None = None
     coverage: Coverage = Coverage()
@@ -97,7 +100,7 @@ def build(
 
     `policy` is None where the object could not even be read.
     """
-    conditions = _conditions(policy, facts)
+    conditions = _conditions(policy, facts, generation=generation, previous=previous)
     ready = _ready(conditions)
     made: dict[str, Any] = {
         "observedGeneration": generation,
@@ -109,10 +112,16 @@ def build(
     }
     if policy is None:
         # Nothing was looked at: what was last seen stays.
-        made |= {key: previous[key] for key in ("pods", "document") if key in previous}
+        kept = ("pods", "document", "secrets")
+        made |= {key: previous[key] for key in kept if key in previous}
     else:
         first = policy.providers[0]
         made["provider"] = f"{first.kind}/{first.model}"
+        secrets = synced.part(facts.secrets, previous=previous)
+        if secrets:
+            made["secrets"] = secrets
+    if facts.refreshed is not None:
+        made["refreshed"] = facts.refreshed
     if facts.document_fingerprint is not None:
         made["document"] = {"fingerprint": facts.document_fingerprint}
     quota = _quota(policy, facts.quota, previous=previous)
@@ -149,7 +158,9 @@ def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[_Con
     ]
 
 
-def _conditions(policy: EmbeddingPolicy | None, facts: Facts) -> list[_Condition]:
+def _conditions(
+    policy: EmbeddingPolicy | None, facts: Facts, *, generation: int, previous: Mapping[str, Any]
+) -> list[_Condition]:
     accepted = _from_problem(
         "Accepted", facts.refused, "Accepted", "The policy can be carried out."
     )
@@ -158,7 +169,10 @@ def _conditions(policy: EmbeddingPolicy | None, facts: Facts) -> list[_Condition
         return [accepted, *(_Condition(kind, "Unknown", "NotAccepted", message) for kind in _SEEN)]
     found = [
         accepted,
-        _from_problems("SecretsSynced", facts.secrets),
+        _Condition(
+            synced.CONDITION,
+            *synced.verdict(facts.secrets, generation=generation, previous=previous),
+        ),
         _in_force(facts),
         _from_problem(
             "InjectionSupported", facts.injection, "Supported", "New pods get a native sidecar."
@@ -191,15 +205,6 @@ def _from_problem(kind: str, problem: Problem | None, reason: str, message: str)
     if problem is None:
         return _Condition(kind, "True", reason, message)
     return _Condition(kind, "False", problem.reason, problem.message)
-
-
-def _from_problems(kind: str, problems: Sequence[Problem]) -> _Condition:
-    if not problems:
-        return _Condition(kind, "True", "Synced", "Every key that the policy names is in place.")
-    told = "; ".join(problem.message for problem in problems[:PROBLEMS_SHOWN])
-    more = len(problems) - PROBLEMS_SHOWN
-    tail = f"; and {more} more" if more > 0 else ""
-    return _Condition(kind, "False", problems[0].reason, f"{told}{tail}. What was there stays.")
 
 
 def _in_force(facts: Facts) -> _Condition:

@@ -10,8 +10,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Hashable
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from embedding_operator import errors
 
@@ -20,6 +20,8 @@ _FIRST_BACKOFF_SECONDS: Final = 1.0
 _LAST_BACKOFF_SECONDS: Final = 60.0
 _OUTDATED_KEPT: Final = 64
 
+K = TypeVar("K", bound=Hashable)
+
 
 class Key(NamedTuple):
     """A policy."""
@@ -27,21 +29,24 @@ class Key(NamedTuple):
     namespace: str
     name: str
 
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
 
-class WorkQueue:
+
+class WorkQueue(Generic[K]):
     """Keys that wait for work; safe to use from any thread."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._changed = threading.Condition()
         self._order = itertools.count()
-        self._heap: list[tuple[float, int, Key]] = []
-        self._due: dict[Key, float] = {}
-        self._working: set[Key] = set()
-        self._failures: dict[Key, int] = {}
+        self._heap: list[tuple[float, int, K]] = []
+        self._due: dict[K, float] = {}
+        self._working: set[K] = set()
+        self._failures: dict[K, int] = {}
         self._closed = False
 
-    def add(self, key: Key, *, after_seconds: float = 0) -> None:
+    def add(self, key: K, *, after_seconds: float = 0) -> None:
         """Want work on a key; the earliest of all wishes for one key counts."""
         with self._changed:
             due = self._clock() + after_seconds
@@ -51,7 +56,7 @@ class WorkQueue:
                 self._drop_outdated()
                 self._changed.notify()
 
-    def take(self) -> Key | None:
+    def take(self) -> K | None:
         """The next due key, marked as being worked on; waits for one. None once closed."""
         with self._changed:
             while not self._closed:
@@ -63,7 +68,7 @@ class WorkQueue:
                 self._changed.wait(wait_seconds)
             return None
 
-    def done(self, key: Key, *, failed: bool) -> None:
+    def done(self, key: K, *, failed: bool) -> None:
         """Work on a key ended; a failed one comes again, later each time it fails in a row."""
         with self._changed:
             self._working.discard(key)
@@ -93,10 +98,10 @@ class WorkQueue:
             self._heap = [it for it in self._heap if self._due.get(it[2]) == it[0]]
             heapq.heapify(self._heap)
 
-    def _first(self) -> tuple[Key | None, float | None]:
+    def _first(self) -> tuple[K | None, float | None]:
         """The key to work on now, taken off the heap; or how long to wait, None for a change."""
         postponed = []
-        found: Key | None = None
+        found: K | None = None
         wait_seconds: float | None = None
         while self._heap:
             due, _, key = self._heap[0]
@@ -117,12 +122,12 @@ class WorkQueue:
 
 
 def work(
-    queue: WorkQueue, do: Callable[[Key], float | None], *, workers: int
+    queue: WorkQueue[K], do: Callable[[K], float | None], *, workers: int, name: str = "reconcile"
 ) -> list[threading.Thread]:
     """Start threads that take keys until the queue is closed.
 
     `do` gives the seconds after which the key is to be looked at again, or None; what it raises is
-    logged, and the key comes again with backoff.
+    logged, and the key comes again with backoff. `name` is what they do, for logs.
     """
 
     def loop() -> None:
@@ -132,16 +137,16 @@ def work(
                 again = do(key)
             except errors.OperatorError as error:
                 failed = True
-                _LOG.warning("reconcile of %s/%s: %s", key.namespace, key.name, error)
-            except Exception:  # noqa: BLE001 - a worker outlives any bug of one policy
+                _LOG.warning("%s of %s: %s", name, key, error)
+            except Exception:  # noqa: BLE001 - a worker outlives any bug of one key
                 failed = True
-                _LOG.exception("reconcile of %s/%s failed", key.namespace, key.name)
+                _LOG.exception("%s of %s failed", name, key)
             queue.done(key, failed=failed)
             if again is not None:
                 queue.add(key, after_seconds=again)
 
     threads = [
-        threading.Thread(target=loop, name=f"worker-{number}", daemon=True)
+        threading.Thread(target=loop, name=f"{name}-{number}", daemon=True)
         for number in range(workers)
     ]
     for thread in threads:

@@ -30,6 +30,14 @@ VARIANTS: dict[str, dict[str, typing.Any]] = {
             "allowed": [RULE],
         }
     },
+    "vault by AppRole": {
+        "vault": {
+            "address": "http://vault:8200",
+            "allowInsecureHTTP": True,
+            "concurrency": 2,
+            "auth": {"method": "approle", "mount": "operators", "appRoleSecret": "vault-approle"},
+        }
+    },
     "vault by more accounts": {
         "vault": {"address": "https://vault.example.com", "serviceAccounts": ["other"]}
     },
@@ -109,6 +117,12 @@ def test_lint_finds_nothing():
             {"vault": {"address": "https://v", "auth": {"method": "token"}}},
             "vault.auth.tokenSecret is needed",
         ),
+        (
+            {"vault": {"address": "https://v", "auth": {"method": "approle"}}},
+            "vault.auth.appRoleSecret is needed",
+        ),
+        ({"vault": {"address": "http://v"}}, "set vault.allowInsecureHTTP"),
+        ({"vault": {"concurrency": 0}}, "/vault/concurrency"),
         ({"webhook": {"certificates": "provided"}}, "webhook.caBundle is needed"),
     ],
 )
@@ -136,10 +150,15 @@ class Noting(dict[str, str]):
 def test_every_variable_of_the_chart_is_a_setting_and_every_setting_a_variable(rendered, tmp_path):
     guard = tmp_path / "guard.yaml"
     guard.write_text("[]", encoding="utf-8")
-    known = environment(rendered["vault by token"])
-    noting = Noting(known | {"VAULT_GUARD_FILE": str(guard)})
-    settings.read(noting)
-    assert noting.asked == known.keys()
+    known: set[str] = set()
+    asked: set[str] = set()
+    for name in ("vault by token", "vault by AppRole"):
+        given = environment(rendered[name])
+        noting = Noting(given | {"VAULT_GUARD_FILE": str(guard)})
+        settings.read(noting)
+        known |= given.keys()
+        asked |= noting.asked
+    assert asked == known
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -239,7 +258,7 @@ def test_tokens_are_minted_for_named_accounts_only(rendered):
     (rule,) = granted(rendered["vault by more accounts"], "serviceaccounts/token")
     assert rule["resourceNames"] == ["embedding-vault", "other"]
     assert rule["verbs"] == ["create"]
-    for name in ("as it comes", "vault by token"):
+    for name in ("as it comes", "vault by token", "vault by AppRole"):
         assert granted(rendered[name], "serviceaccounts/token") == []
 
 

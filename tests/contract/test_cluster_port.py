@@ -60,10 +60,19 @@ def test_keys_of_others_are_removed_only_when_asked_to(api, api_server, namespac
 
 
 def test_deleting_what_is_not_there_is_no_error(api, namespace):
-    api.apply(config_map(namespace))
-    api.delete(cluster.CONFIG_MAP, namespace, "it")
-    api.delete(cluster.CONFIG_MAP, namespace, "it")
+    live = api.apply(config_map(namespace))
+    api.delete(live)
+    api.delete(live)
     assert api.get(cluster.CONFIG_MAP, namespace, "it") is None
+
+
+def test_what_has_changed_since_it_was_read_is_not_deleted(api, namespace):
+    live = api.apply(config_map(namespace, a="1"))
+    api.apply(config_map(namespace, a="2"))
+    with pytest.raises(errors.Unavailable) as refused:
+        api.delete(live)
+    assert refused.value.reason == "Conflict"
+    assert api.get(cluster.CONFIG_MAP, namespace, "it")["data"] == {"a": "2"}
 
 
 def test_a_list_goes_on_over_its_pages(api, namespace, monkeypatch):

@@ -7,46 +7,53 @@ from tests.fakes import secret_store
 from tests.parts import vault as real
 
 IDENTITY = vault.Identity("shop", "embedding-vault", "reader")
+SEARCH = ("shop", "search")
+
+
+def address(path):
+    return vault.Address(IDENTITY, "secret", path)
 
 
 class StandIn:
     """What tests usually have."""
 
     def __init__(self):
-        self._store = secret_store.Store()
+        self.store: credentials.SecretStore = secret_store.Store()
 
     def write(self, path, **values):
-        self._store.paths[f"secret/{path}"] = {key: it.encode() for key, it in values.items()}
+        held = {key: it.encode() for key, it in values.items()}
+        self._paths[f"secret/{path}"] = held
 
     def delete(self, path):
-        del self._store.paths[f"secret/{path}"]
+        del self._paths[f"secret/{path}"]
 
     def read(self, path):
-        return self._store.read(IDENTITY, mount="secret", path=path)
+        self.store.follow(SEARCH, frozenset({address(path)}))
+        return self.store.read(address(path))
+
+    @property
+    def _paths(self):
+        assert isinstance(self.store, secret_store.Store)
+        return self.store.paths
 
 
 class Real:
-    """What is installed."""
+    """What is installed, with its threads played here."""
 
     def __init__(self, server):
         self._server = server
-        self._seconds = 0.0
-        self._store: credentials.SecretStore = vault.Vault(
+        self.poller = vault.connect(
             settings=vault.Settings(
                 address=server.address, method="token", token_file=server.token_file
             ),
             rules=guard.parse([{"namespace": "shop", "mount": "secret", "path": "*"}]),
             tokens=self,
-            clock=self._later,
+            changed=lambda _: None,
         )
+        self.store: credentials.SecretStore = self.poller
 
     def service_account_token(self, **_):
         raise AssertionError("token auth needs no ServiceAccount")
-
-    def _later(self):
-        """Every look at the clock is a poll interval after the last."""
-        self._seconds += 3600
-        return self._seconds
 
     def write(self, path, **values):
         self._server.write(path, **values)
@@ -55,7 +62,9 @@ class Real:
         self._server.delete_newest(path)
 
     def read(self, path):
-        return self._store.read(IDENTITY, mount="secret", path=path)
+        self.store.follow(SEARCH, frozenset({address(path)}))
+        self.poller.look(address(path))
+        return self.store.read(address(path))
 
 
 @pytest.fixture(params=["stand-in", pytest.param("real", marks=pytest.mark.integration)])
@@ -73,27 +82,41 @@ def store(request, tmp_path):
 
 def test_all_keys_of_a_path_are_read_as_bytes(store):
     store.write("shop/keys", A="1", B="ü")
-    assert store.read("shop/keys") == {"A": b"1", "B": "ü".encode()}
+    found = store.read("shop/keys")
+    assert found.values == {"A": b"1", "B": "ü".encode()}
+    assert not found.pending
+    assert found.problem is None
 
 
 def test_a_new_version_takes_the_place_of_the_old(store):
     store.write("shop/keys", A="1", B="1")
     store.read("shop/keys")
     store.write("shop/keys", A="2")
-    assert store.read("shop/keys") == {"A": b"2"}
+    assert store.read("shop/keys").values == {"A": b"2"}
+
+
+def problem(found: vault.Reading) -> errors.Problem:
+    assert found.values is None
+    assert found.gone
+    assert found.problem is not None
+    return found.problem
 
 
 def test_a_path_that_was_never_there_is_a_problem_that_names_it(store):
-    found = store.read("shop/nothing")
-    assert isinstance(found, errors.Problem)
+    found = problem(store.read("shop/nothing"))
     assert found.reason == "PathMissing"
     assert "secret/shop/nothing" in found.message
 
 
 def test_a_path_that_was_deleted_is_a_problem_that_names_it(store):
     store.write("shop/keys", A="1")
+    store.read("shop/keys")
     store.delete("shop/keys")
-    found = store.read("shop/keys")
-    assert isinstance(found, errors.Problem)
-    assert found.reason == "PathMissing"
-    assert "secret/shop/keys" in found.message
+    assert "secret/shop/keys" in problem(store.read("shop/keys")).message
+
+
+def test_what_is_to_be_looked_at_again_is_what_was_asked_for(store):
+    store.write("shop/keys", A="1")
+    store.read("shop/keys")
+    store.store.refresh([address("shop/keys")])
+    assert store.read("shop/keys").values == {"A": b"1"}

@@ -71,6 +71,7 @@ def install(administrator, store):
     values = {
         "vault": {
             "address": store.address,
+            "allowInsecureHTTP": True,
             "pollSeconds": 1,
             "allowed": [{"namespace": SHOP, "mount": "secret", "path": "{{namespace}}/*"}],
         }
@@ -191,8 +192,10 @@ def live(administrator, store, said):
         "a nudge",
     )
     # What the policy no longer wants goes.
-    administrator.apply(policy(alerts={"enabled": False}))
+    administrator.apply(policy(alerts={"enabled": False}, secrets=[]))
     seen(lambda: not administrator.get("prometheusrules", "-n", SHOP)["items"], "no rules any more")
+    ours = ("secrets", "-n", SHOP, "-l", names.LABEL_POLICY)
+    seen(lambda: len(administrator.get(*ours)["items"]) == 1, "no Secret of an entry taken out")
     # The spoiled certificate is made anew, and its authority told.
     listed = ("mutatingwebhookconfigurations", "-o", "yaml")
     seen(lambda: "caBundle" in administrator("get", *listed), "a trusted webhook")

@@ -1,19 +1,21 @@
 """A real OpenBao: what the adapter reads of it, and what it says when it cannot."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import hvac
 import kubernetes
 import pytest
 
-from embedding_operator import cluster, errors, guard, vault
+from embedding_operator import cluster, vault
+from embedding_operator.vault import failures, reading, sessions
 from tests.parts import kubectl
 from tests.parts import vault as real
 
 pytestmark = pytest.mark.integration
 
 IDENTITY = vault.Identity("shop", "embedding-vault", "reader")
-RULES = guard.parse([{"namespace": "*", "mount": "secret", "path": "{{namespace}}/*"}])
 POLL_SECONDS = 60.0
 
 
@@ -27,7 +29,7 @@ class Clock:
 
 class NoTokens:
     def service_account_token(self, **_):
-        raise AssertionError("token auth needs no ServiceAccount")
+        raise AssertionError("this login needs no ServiceAccount")
 
 
 class CountedTokens:
@@ -43,26 +45,40 @@ class CountedTokens:
 
 
 class Reader:
-    """A Vault adapter under a clock of its own, and the outcomes of what it asked."""
+    """Looks at paths under a clock of its own; `asked` are the outcomes of its requests."""
 
     def __init__(self, settings: vault.Settings, tokens: vault.Tokens):
         self.clock = Clock()
         self.asked: list[str] = []
-        self.adapter = vault.Vault(
-            settings=settings,
-            rules=RULES,
-            tokens=tokens,
-            observe=self.asked.append,
-            clock=self.clock,
+        self.sessions = sessions.Sessions(
+            settings=settings, tokens=tokens, observe=self.asked.append, clock=self.clock
         )
+        self.reader = reading.Reader(sessions=self.sessions)
+        self.known: dict[vault.Address, reading.Content] = {}
+
+    def look(
+        self, path: str, identity: vault.Identity = IDENTITY, *, mount: str = "secret"
+    ) -> reading.Content:
+        address = vault.Address(identity, mount, path)
+        found = self.reader.read(address, known=self.known.get(address), patience_seconds=1)
+        self.known[address] = found
+        return found
 
     def __call__(self, path: str, identity: vault.Identity = IDENTITY, *, mount: str = "secret"):
-        return self.adapter.read(identity, mount=mount, path=path)
+        return self.look(path, identity, mount=mount).values
 
-    def problem(self, path: str, identity: vault.Identity = IDENTITY) -> errors.Problem:
-        found = self(path, identity)
-        assert isinstance(found, errors.Problem)
-        return found
+    def problem(
+        self, path: str, identity: vault.Identity = IDENTITY, *, mount: str = "secret"
+    ) -> failures.Unreadable:
+        with pytest.raises(failures.Unreadable) as raised:
+            self.look(path, identity, mount=mount)
+        assert f"{mount}/{path}" in raised.value.problem(f"{mount}/{path}").message
+        return raised.value
+
+    def requests(self) -> list[str]:
+        """What was asked since this was last asked for."""
+        asked, self.asked[:] = list(self.asked), []
+        return asked
 
     def a_poll_later(self) -> "Reader":
         self.clock.seconds += POLL_SECONDS
@@ -102,103 +118,92 @@ def by_token(server: real.Vault, **changed) -> Reader:
 
 
 def test_text_is_read_as_it_is_and_anything_else_as_json(server):
-    server.write("shop/kinds", text="käse", number=5, nested={"a": [1]})
+    server.write(
+        "shop/kinds", text="käse", number=5, nested={"a": [1]}, lines="a\nb\n", base64="AA=="
+    )
     assert by_token(server)("shop/kinds") == {
         "text": "käse".encode(),
         "number": b"5",
         "nested": b'{"a": [1]}',
+        "lines": b"a\nb\n",
+        "base64": b"AA==",
     }
 
 
-def test_a_path_that_is_not_there_is_named(server):
-    problem = by_token(server).problem("shop/nothing")
-    assert problem.reason == "PathMissing"
-    assert "secret/shop/nothing" in problem.message
+def test_a_path_that_is_not_there_is_gone(server):
+    found = by_token(server).problem("shop/nothing")
+    assert (found.reason, found.gone) == ("PathMissing", True)
 
 
-def test_a_mount_that_is_not_there_is_named(server):
-    reader = Reader(
-        vault.Settings(address=server.address, method="token", token_file=server.token_file),
-        NoTokens(),
-    )
-    reader.adapter = vault.Vault(
-        settings=reader.adapter._settings,
-        rules=guard.parse([{"namespace": "*", "mount": "other", "path": "*"}]),
-        tokens=NoTokens(),
-    )
-    problem = reader("shop/keys", mount="other")
-    assert problem.reason in {"PathMissing", "VaultForbidden"}
-    assert "other/shop/keys" in problem.message
+def test_a_mount_that_is_not_there_is_no_proof_that_anything_is_gone(server):
+    found = by_token(server).problem("shop/keys", mount="other")
+    assert (found.reason, found.gone) == ("MountMissing", False)
 
 
-def test_a_deleted_version_is_no_older_one(server):
+def test_a_deleted_a_destroyed_and_a_missing_version_are_told_apart(server):
     server.write("shop/old", KEY="one")
     server.write("shop/old", KEY="two")
+    kept = server.client().secrets.kv.v2
     server.delete_newest("shop/old")
-    problem = by_token(server).problem("shop/old")
-    assert problem.reason == "PathMissing"
-    assert "secret/shop/old is deleted" in problem.message
+    assert by_token(server).problem("shop/old").reason == "VersionDeleted"
+    kept.destroy_secret_versions("shop/old", versions=[2], mount_point="secret")
+    assert by_token(server).problem("shop/old").reason == "VersionDestroyed"
+    kept.delete_metadata_and_all_versions("shop/old", mount_point="secret")
+    assert by_token(server).problem("shop/old").reason == "PathMissing"
 
 
-def test_a_path_outside_the_guard_is_never_asked_for(server):
-    server.write("bank/keys", KEY="theirs")
+def test_a_version_that_was_deleted_while_it_was_known_is_seen(server):
+    server.write("shop/known", KEY="one")
     reader = by_token(server)
-    problem = reader.problem("bank/keys")
-    assert problem.reason == "PathNotAllowed"
-    assert "secret/bank/keys" in problem.message
-    assert reader.asked == []
+    reader("shop/known")
+    server.delete_newest("shop/known")
+    assert reader.problem("shop/known").reason == "VersionDeleted"
+    kept = server.client().secrets.kv.v2
+    kept.undelete_secret_versions("shop/known", versions=[1], mount_point="secret")
+    assert reader("shop/known") == {"KEY": b"one"}
 
 
-def test_within_a_poll_interval_vault_is_asked_once_whoever_asks(server):
+def test_values_are_read_only_where_the_version_changed(server):
     server.write("shop/polled", KEY="one")
     reader = by_token(server)
-    assert [reader("shop/polled") for _ in range(5)] == [{"KEY": b"one"}] * 5
-    assert reader.asked == ["ok"]
+    first = reader.look("shop/polled")
+    assert (first.version, first.whole) == (1, None)
+    assert first.changed_at is not None
+    assert reader.requests() == ["ok"]
+    for _ in range(3):
+        assert reader.look("shop/polled") is first
+    assert reader.requests() == ["ok"] * 3
+    server.write("shop/polled", KEY="two")
+    second = reader.look("shop/polled")
+    assert (second.version, second.values) == (2, {"KEY": b"two"})
+    assert reader.requests() == ["ok"] * 2
 
 
-def test_a_rotated_value_is_there_after_a_poll_interval(server):
-    server.write("shop/rotated", KEY="one")
+def test_a_path_that_was_deleted_and_written_anew_is_another_though_its_version_is_the_same(server):
+    server.write("shop/again", KEY="one")
     reader = by_token(server)
-    reader("shop/rotated")
-    server.write("shop/rotated", KEY="two")
-    assert reader("shop/rotated") == {"KEY": b"one"}
-    assert reader.a_poll_later()("shop/rotated") == {"KEY": b"two"}
-
-
-def test_what_is_read_for_one_identity_is_not_given_to_another(server):
-    server.write("shop/whose", KEY="one")
-    reader = by_token(server)
-    reader("shop/whose")
-    other = vault.Identity("shop", "another", "reader")
-    assert reader("shop/whose", other) == {"KEY": b"one"}
-    assert reader.asked == ["ok", "ok"]
+    reader("shop/again")
+    kept = server.client().secrets.kv.v2
+    kept.delete_metadata_and_all_versions("shop/again", mount_point="secret")
+    server.write("shop/again", KEY="two")
+    assert reader("shop/again") == {"KEY": b"two"}
 
 
 def test_a_sealed_vault_says_so_and_heals_by_itself(own_server):
     own_server.write("shop/keys", KEY="one")
     reader = by_token(own_server)
     own_server.seal()
-    problem = reader.problem("shop/keys")
-    assert problem.reason == "VaultSealed"
-    assert "secret/shop/keys" in problem.message
+    found = reader.problem("shop/keys")
+    assert (found.reason, found.scope) == ("VaultSealed", failures.Scope.SERVER)
     own_server.unseal()
-    assert reader.a_poll_later()("shop/keys") == {"KEY": b"one"}
+    assert reader("shop/keys") == {"KEY": b"one"}
 
 
 def test_an_unreachable_vault_says_so(own_server):
     reader = by_token(own_server)
     own_server.stop()
-    problem = reader.problem("shop/keys")
-    assert problem.reason == "VaultUnreachable"
-    assert "secret/shop/keys" in problem.message
-
-
-def test_a_failure_is_kept_for_a_moment_so_that_many_policies_do_not_hammer(own_server):
-    reader = by_token(own_server)
-    own_server.stop()
-    problems = {reader.problem("shop/keys").reason for _ in range(5)}
-    assert problems == {"VaultUnreachable"}
-    assert reader.asked == ["VaultUnreachable"]
+    found = reader.problem("shop/keys")
+    assert (found.reason, found.scope) == ("VaultUnreachable", failures.Scope.SERVER)
 
 
 def test_a_token_file_may_be_rotated(server, tmp_path):
@@ -211,16 +216,209 @@ def test_a_token_file_may_be_rotated(server, tmp_path):
     assert reader.a_poll_later()("shop/keys") == {"KEY": b"one"}
 
 
+def test_a_token_file_that_is_as_it_was_is_no_new_login(server, tmp_path):
+    reader = by_token(server)
+    first = reader.sessions.get(IDENTITY)
+    assert reader.a_poll_later().sessions.get(IDENTITY).serial == first.serial
+
+
 def test_a_missing_token_file_is_a_problem_that_names_the_path(server, tmp_path):
-    reader = by_token(server, token_file=tmp_path / "nothing")
-    problem = reader.problem("shop/keys")
-    assert problem.reason == "TokenRefused"
-    assert "secret/shop/keys" in problem.message
+    assert by_token(server, token_file=tmp_path / "nothing").problem("shop/keys").reason == (
+        "TokenRefused"
+    )
 
 
 def test_something_else_at_the_address_is_a_problem_and_no_crash(server, tmp_path):
     reader = by_token(server, address=f"{server.address}/ui")
-    assert reader.problem("shop/keys").reason in {"VaultFailing", "PathMissing"}
+    found = reader.problem("shop/keys")
+    assert found.reason in {"VaultFailing", "MountMissing"}
+    assert not found.gone
+
+
+# --- what a token may do
+
+
+def limited(server: real.Vault, tmp_path: Path, *rules: str, **changed) -> Reader:
+    """A reader whose token has these rules and no others."""
+    client = server.client()
+    client.sys.create_or_update_policy("limited", "\n".join(rules))
+    token = client.auth.token.create(policies=["limited"], no_default_policy=True)
+    token_file = tmp_path / "limited"
+    token_file.write_text(token["auth"]["client_token"])
+    return by_token(server, token_file=token_file, **changed)
+
+
+DATA = 'path "secret/data/shop/*" { capabilities = ["read"] }'
+
+
+def test_where_metadata_is_forbidden_the_values_are_read_and_it_says_so(server, tmp_path):
+    server.write("shop/whole", KEY="one")
+    reader = limited(server, tmp_path, DATA)
+    reader("shop/whole")
+    reader.requests()
+    assert reader.look("shop/whole").whole == "metadata is forbidden"
+    assert reader.requests() == ["VaultForbidden", "ok"]
+    reader.look("shop/whole")
+    assert reader.requests() == ["ok"], "the same login does not ask for it again"
+    server.write("shop/whole", KEY="two")
+    assert reader("shop/whole") == {"KEY": b"two"}
+
+
+def test_a_path_that_is_forbidden_says_so(server, tmp_path):
+    server.write("bank/keys", KEY="theirs")
+    found = limited(server, tmp_path, DATA).problem("bank/keys")
+    assert (found.reason, found.final) == ("VaultForbidden", True)
+
+
+@pytest.fixture(scope="module")
+def first_version(server):
+    server.client().sys.enable_secrets_engine("kv", path="team/kv", options={"version": "1"})
+    return server
+
+
+def write_first(server, path, **values):
+    server.client().secrets.kv.v1.create_or_update_secret(path, values, mount_point="team/kv")
+
+
+def test_the_first_version_of_the_engine_is_read_and_it_says_so(first_version):
+    write_first(first_version, "shop/keys", KEY="one")
+    reader = by_token(first_version)
+    first = reader.look("shop/keys", mount="team/kv")
+    assert (first.values, first.version) == ({"KEY": b"one"}, None)
+    assert first.whole == "KV version 1"
+    assert first.changed_at is None
+    reader.requests()
+    assert reader.look("shop/keys", mount="team/kv") is first
+    assert reader.requests() == ["ok"]
+    write_first(first_version, "shop/keys", KEY="two")
+    second = reader.look("shop/keys", mount="team/kv")
+    assert second.values == {"KEY": b"two"}
+    assert second.changed_at is not None
+
+
+def test_the_first_version_needs_no_more_rights_than_to_read(first_version, tmp_path):
+    write_first(first_version, "shop/keys", KEY="one")
+    rule = 'path "team/kv/shop/*" { capabilities = ["read"] }'
+    reader = limited(first_version, tmp_path, rule)
+    assert reader("shop/keys", mount="team/kv") == {"KEY": b"one"}
+    assert reader.problem("bank/keys", mount="team/kv").reason == "VaultForbidden"
+
+
+def test_a_path_of_the_first_version_that_is_not_there_is_gone(first_version):
+    found = by_token(first_version).problem("shop/nothing", mount="team/kv")
+    assert (found.reason, found.gone) == ("PathMissing", True)
+
+
+def test_a_mount_that_becomes_the_second_version_is_noticed(server):
+    server.client().sys.enable_secrets_engine("kv", path="grows", options={"version": "1"})
+    server.client().secrets.kv.v1.create_or_update_secret(
+        "shop/keys", {"KEY": "one"}, mount_point="grows"
+    )
+    reader = by_token(server)
+    assert reader("shop/keys", mount="grows") == {"KEY": b"one"}
+    server.client().sys.disable_secrets_engine("grows")
+    server.client().sys.enable_secrets_engine("kv", path="grows", options={"version": "2"})
+    kept = server.client().secrets.kv.v2
+    reader.problem("shop/keys", mount="grows")
+    kept.create_or_update_secret("shop/keys", {"KEY": "two"}, mount_point="grows")
+    assert reader.look("shop/keys", mount="grows").version == 1
+
+
+def test_an_engine_of_another_kind_is_never_read(server):
+    server.client().sys.enable_secrets_engine("transit", path="keys")
+    assert by_token(server).problem("shop/keys", mount="keys").reason == "MountUnsupported"
+
+
+# --- AppRole, namespaces
+
+
+def by_approle(server: real.Vault, folder: Path, *, ttl: str = "1h", **changed) -> Reader:
+    client = server.client()
+    if "approle/" not in client.sys.list_auth_methods():
+        client.sys.enable_auth_method("approle")
+    rules = f'{DATA}\npath "secret/metadata/shop/*" {{ capabilities = ["read"] }}'
+    client.sys.create_or_update_policy("operator", rules)
+    roles, name = client.auth.approle, folder.name
+    roles.create_or_update_approle(name, token_policies=["operator"], token_ttl=ttl, **changed)
+    role_id, secret_id = folder / "role-id", folder / "secret-id"
+    role_id.write_text(roles.read_role_id(name)["data"]["role_id"])
+    secret_id.write_text(roles.generate_secret_id(name)["data"]["secret_id"] + "\n")
+    settings = vault.Settings(
+        address=server.address,
+        method="approle",
+        auth_mount="approle",
+        role_id_file=role_id,
+        secret_id_file=secret_id,
+        poll_seconds=POLL_SECONDS,
+    )
+    return Reader(settings, NoTokens())
+
+
+def test_approle_signs_in_once_for_all_identities(server, tmp_path):
+    server.write("shop/keys", KEY="one")
+    reader = by_approle(server, tmp_path)
+    assert reader("shop/keys") == {"KEY": b"one"}
+    assert reader("shop/keys", IDENTITY._replace(role="other")) == {"KEY": b"one"}
+    assert reader.requests() == ["ok"] * 3
+
+
+def test_a_secret_id_that_is_no_good_is_a_refused_login(server, tmp_path):
+    reader = by_approle(server, tmp_path)
+    (tmp_path / "secret-id").write_text("nonsense")
+    found = reader.problem("shop/keys")
+    assert (found.reason, found.scope) == ("LoginRefused", failures.Scope.IDENTITY)
+
+
+def test_a_login_that_can_be_renewed_is_renewed_and_keeps_its_token(server, tmp_path):
+    reader = by_approle(server, tmp_path)
+    first = reader.sessions.get(IDENTITY)
+    reader.clock.seconds = 2399
+    assert reader.sessions.get(IDENTITY) is first
+    reader.clock.seconds = 2401
+    renewed = reader.sessions.get(IDENTITY)
+    assert renewed.serial == first.serial
+    assert renewed.vault.token == first.vault.token
+    assert renewed.renew_at == 2401 + 2400
+    assert reader.requests() == ["ok", "ok"]
+
+
+def test_near_its_last_end_a_token_is_not_renewed_but_made_anew(server, tmp_path):
+    reader = by_approle(server, tmp_path, ttl="90s", token_max_ttl="90s")
+    first = reader.sessions.get(IDENTITY)
+    # So little would be added that a renewal is not worth it.
+    grown = dataclasses.replace(first, lease_seconds=1000.0, renew_at=0.0)
+    reader.sessions._sessions[sessions._OPERATOR] = grown
+    assert reader.sessions.get(IDENTITY).serial != first.serial
+
+
+def test_a_token_that_cannot_be_renewed_is_made_anew(server, tmp_path):
+    reader = by_approle(server, tmp_path, token_type="batch")
+    first = reader.sessions.get(IDENTITY)
+    assert not first.renewable
+    reader.clock.seconds = 2401
+    assert reader.sessions.get(IDENTITY).serial != first.serial
+
+
+def test_while_vault_is_away_a_login_is_used_until_its_end(own_server, tmp_path):
+    reader = by_approle(own_server, tmp_path)
+    first = reader.sessions.get(IDENTITY)
+    own_server.stop()
+    reader.clock.seconds = 2401
+    assert reader.sessions.get(IDENTITY).serial == first.serial
+    reader.clock.seconds = 3601
+    with pytest.raises(failures.Unreadable):
+        reader.sessions.get(IDENTITY)
+
+
+def test_a_namespace_of_vault_is_another_vault(server, tmp_path):
+    client = server.client()
+    client.adapter.post("/v1/sys/namespaces/tenant")
+    inside = hvac.Client(server.address, token=client.token, namespace="tenant")
+    inside.sys.enable_secrets_engine("kv", path="secret", options={"version": "2"})
+    inside.secrets.kv.v2.create_or_update_secret("shop/keys", {"KEY": "team"}, mount_point="secret")
+    server.write("shop/keys", KEY="root")
+    assert by_token(server, vault_namespace="tenant")("shop/keys") == {"KEY": b"team"}
+    assert by_token(server)("shop/keys") == {"KEY": b"root"}
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +480,7 @@ def test_a_login_is_renewed_at_two_thirds_of_its_lease(server, tokens, identity)
     assert tokens.made == 1
     reader.clock.seconds = 2401 + POLL_SECONDS
     assert reader(path, identity) == {"KEY": b"one"}
-    assert tokens.made == 2
+    assert tokens.made == 1
 
 
 @pytest.mark.cluster
@@ -291,16 +489,17 @@ def test_a_revoked_login_is_made_once_more(server, tokens, identity):
     reader = by_kubernetes(server, tokens)
     reader(path, identity)
     server.client().sys.revoke_prefix("auth/kubernetes/login")
-    assert reader.a_poll_later()(path, identity) == {"KEY": b"one"}
+    server.write(path, KEY="two")
+    assert reader.a_poll_later()(path, identity) == {"KEY": b"two"}
     assert tokens.made == 2
 
 
 @pytest.mark.cluster
 def test_a_service_account_that_is_not_there_is_named(server, tokens, identity):
     nobody = identity._replace(service_account="nobody")
-    problem = by_kubernetes(server, tokens).problem(f"{identity.namespace}/keys", nobody)
-    assert problem.reason == "ServiceAccountMissing"
-    assert f"{identity.namespace}/nobody" in problem.message
+    found = by_kubernetes(server, tokens).problem(f"{identity.namespace}/keys", nobody)
+    assert found.reason == "ServiceAccountMissing"
+    assert f"{identity.namespace}/nobody" in found.message
 
 
 @pytest.mark.cluster
@@ -308,14 +507,31 @@ def test_a_role_that_vault_does_not_grant_is_refused(server, tokens, identity, a
     api_server("create", "serviceaccount", "another", "-n", identity.namespace)
     another = identity._replace(service_account="another")
     reader = by_kubernetes(server, tokens)
-    assert reader.problem(f"{identity.namespace}/keys", another).reason == "VaultForbidden"
-    assert reader("other", identity).reason == "PathNotAllowed"
+    assert reader.problem(f"{identity.namespace}/keys", another).reason == "LoginRefused"
+    assert reader.problem("other/keys", identity).reason == "VaultForbidden"
 
 
 @pytest.mark.cluster
 def test_a_policy_without_a_role_is_told_to_name_one(server, tokens, identity):
-    problem = by_kubernetes(server, tokens).problem(
+    found = by_kubernetes(server, tokens).problem(
         f"{identity.namespace}/keys", identity._replace(role=None)
     )
-    assert "spec.vault.role is not set" in problem.message
+    assert found.reason == "RoleMissing"
+    assert "spec.vault.role is not set" in found.message
     assert tokens.made == 0
+
+
+@pytest.mark.cluster
+def test_a_forbidden_path_signs_in_once_a_step_and_leaves_one_login_behind(
+    server, tokens, identity
+):
+    reader = by_kubernetes(server, tokens)
+    for _ in range(3):
+        reader.problem("bank/keys", identity)
+    assert tokens.made == 1
+    accessors = "/v1/auth/token/accessors"
+    before = len(server.client().adapter.list(accessors)["data"]["keys"])
+    reader.clock.seconds += 2
+    reader.problem("bank/keys", identity)
+    assert tokens.made == 2
+    assert len(server.client().adapter.list(accessors)["data"]["keys"]) == before

@@ -72,6 +72,7 @@ class Installation:
             "sidecarImage": {"repository": "localhost/embedding-sidecar", "tag": "dev"},
             "vault": {
                 "address": "http://vault.platform.svc.cluster.local:8200",
+                "allowInsecureHTTP": True,
                 "pollSeconds": 2,
                 "allowed": [
                     {"namespace": "shop", "mount": "secret", "path": "{{namespace}}/*"},

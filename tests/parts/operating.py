@@ -28,6 +28,7 @@ class Operator:
             "HOME": str(folder),
             "KUBECONFIG": str(kubeconfig),
             "VAULT_ADDR": server.address,
+            "VAULT_ALLOW_INSECURE_HTTP": "true",
             "VAULT_AUTH_METHOD": "token",
             "VAULT_TOKEN_FILE": str(server.token_file),
             "VAULT_POLL_SECONDS": "1",

@@ -109,7 +109,9 @@ class Vault:
             ).strip(),
         )
         client.sys.create_or_update_policy(
-            "reader", f'path "secret/data/{namespace}/*" {{ capabilities = ["read"] }}'
+            "reader",
+            f'path "secret/data/{namespace}/*" {{ capabilities = ["read"] }}\n'
+            f'path "secret/metadata/{namespace}/*" {{ capabilities = ["read"] }}',
         )
         client.auth.kubernetes.create_role(
             "reader",

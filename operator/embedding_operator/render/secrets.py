@@ -2,10 +2,14 @@
 
 import base64
 from collections.abc import Mapping
+from typing import Final
 
 from embedding_contract import names
 from embedding_operator.policy import EmbeddingPolicy
 from embedding_operator.render.ownership import Object, metadata
+
+MAX_BYTES: Final = 1_048_576
+"""All values of a Secret together: MaxSecretSize of k8s.io/api/core/v1."""
 
 
 def owned(policy: EmbeddingPolicy, values: Mapping[str, bytes]) -> Object:

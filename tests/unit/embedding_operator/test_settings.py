@@ -6,6 +6,7 @@ import yaml
 from embedding_operator import guard, settings
 
 VAULT = {"VAULT_ADDR": "https://vault:8200"}
+PLAIN = {"VAULT_ADDR": "http://vault:8200"}
 
 
 def test_with_nothing_set_it_runs_without_vault():
@@ -39,6 +40,8 @@ def test_rules_are_read_from_a_file(tmp_path):
 WRONG = {
     "VAULT_ADDR": ["vault:8200", "ftp://vault"],
     "VAULT_AUTH_METHOD": ["Kubernetes", "ldap"],
+    "VAULT_ALLOW_INSECURE_HTTP": ["yes", "1", "True"],
+    "VAULT_CONCURRENCY": ["0", "many"],
     "VAULT_POLL_SECONDS": ["0", "-1", "soon", "nan", "inf", "1e9"],
     "SIDECAR_IMAGE_PULL_POLICY": ["always"],
     "SIDECAR_RESOURCES": ["{", "[]", '{"request": {}}', "1"],
@@ -63,6 +66,26 @@ def test_a_value_that_cannot_be_used_is_named(name, value):
 def test_token_auth_needs_a_token_file():
     with pytest.raises(settings.InvalidSetting, match=r"^VAULT_TOKEN_FILE: "):
         settings.read({**VAULT, "VAULT_AUTH_METHOD": "token"})
+
+
+def test_plain_http_has_to_be_asked_for():
+    for refused in ({}, {"VAULT_ALLOW_INSECURE_HTTP": "false"}):
+        with pytest.raises(settings.InvalidSetting, match=r"^VAULT_ALLOW_INSECURE_HTTP: .*http://"):
+            settings.read({**PLAIN, **refused})
+    read = settings.read({**PLAIN, "VAULT_ALLOW_INSECURE_HTTP": "true"})
+    assert read.vault is not None
+    assert read.vault.address == "http://vault:8200"
+
+
+@pytest.mark.parametrize("missing", ["VAULT_ROLE_ID_FILE", "VAULT_SECRET_ID_FILE"])
+def test_approle_needs_both_files_and_has_a_mount_of_its_name(missing):
+    files = {"VAULT_ROLE_ID_FILE": "/a/role-id", "VAULT_SECRET_ID_FILE": "/a/secret-id"}
+    by_role = {**VAULT, "VAULT_AUTH_METHOD": "approle", **files}
+    read = settings.read(by_role)
+    assert read.vault is not None
+    assert (read.vault.auth_mount, str(read.vault.role_id_file)) == ("approle", "/a/role-id")
+    with pytest.raises(settings.InvalidSetting, match=f"^{missing}: "):
+        settings.read({**by_role, missing: ""})
 
 
 @pytest.mark.parametrize("content", ["{", "shop: secret", "- {namespace: shop}", "- 1"])

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_operator import status
+from embedding_operator import status, synced
 from embedding_operator.errors import Problem
 from embedding_operator.status import LiveQuota
 from tests.conftest import CRD
@@ -32,6 +32,10 @@ GOOD = status.Facts(
     document_fingerprint="0123456789abcdef",
 )
 SEALED = Problem("VaultSealed", "Vault is sealed (503); secret/shop key OPENAI")
+
+
+def troubled(*problems):
+    return synced.Secrets(problems=problems)
 
 
 def facts(**changed):
@@ -72,7 +76,7 @@ def test_all_is_well():
     ("kind", "seen", "expected"),
     [
         ("Accepted", facts(refused=Problem("SpacesDiffer", "m")), ("False", "SpacesDiffer")),
-        ("SecretsSynced", facts(secrets=(SEALED,)), ("False", "VaultSealed")),
+        ("SecretsSynced", facts(secrets=troubled(SEALED)), ("False", "VaultSealed")),
         ("InjectionSupported", facts(injection=Problem("TooOld", "m")), ("False", "TooOld")),
         (
             "ConfigInForce",
@@ -162,7 +166,7 @@ def test_a_policy_that_became_no_document_is_not_in_force_whatever_sidecars_obey
 
 def test_every_problem_is_told_up_to_a_few():
     problems = tuple(Problem("KeyMissing", f"secret/shop has no key K{i}") for i in range(7))
-    message = condition("SecretsSynced", facts(secrets=problems))["message"]
+    message = condition("SecretsSynced", facts(secrets=troubled(*problems)))["message"]
     assert "K0" in message
     assert "K4" in message
     assert "K5" not in message
@@ -226,14 +230,14 @@ def test_the_same_facts_make_the_same_status_at_any_time():
 
 def test_only_a_flipped_status_has_a_new_time():
     first = build(now=THEN)
-    flipped = times(build(facts(secrets=(SEALED,)), previous=first, now=NOW))
+    flipped = times(build(facts(secrets=troubled(SEALED)), previous=first, now=NOW))
     changed = {kind for kind, time in flipped.items() if time == "2026-01-01T11:00:00Z"}
     assert changed == {"Ready", "SecretsSynced"}
 
 
 def test_a_new_reason_alone_keeps_the_time():
-    first = build(facts(secrets=(SEALED,)), now=THEN)
-    second = build(facts(secrets=(Problem("KeyMissing", "m"),)), previous=first, now=NOW)
+    first = build(facts(secrets=troubled(SEALED)), now=THEN)
+    second = build(facts(secrets=troubled(Problem("KeyMissing", "m"))), previous=first, now=NOW)
     assert times(second) == times(first)
 
 
@@ -243,9 +247,9 @@ def test_the_first_good_status_is_no_news():
 
 def test_news_is_what_has_another_status_or_reason():
     first = build()
-    second = build(facts(secrets=(SEALED,)), previous=first)
+    second = build(facts(secrets=troubled(SEALED)), previous=first)
     assert {found.type for found in status.changes(first, second)} == {"Ready", "SecretsSynced"}
-    third = build(facts(secrets=(Problem("KeyMissing", "m"),)), previous=second)
+    third = build(facts(secrets=troubled(Problem("KeyMissing", "m"))), previous=second)
     assert {found.reason for found in status.changes(second, third)} == {"KeyMissing"}
     assert status.changes(third, third) == []
 
@@ -272,7 +276,12 @@ def unknown(made, schema, path=""):
 
 
 def test_the_resource_has_a_place_for_all_that_is_said():
-    seen = facts(coverage=status.Coverage(matching=3, covered=2, missing=("c",), lost_to="older"))
+    source = synced.Source(secret="app", path="secret/app", version=3, changed_at=THEN)
+    seen = facts(
+        coverage=status.Coverage(matching=3, covered=2, missing=("c",), lost_to="older"),
+        secrets=synced.Secrets(sources=(source,)),
+        refreshed="now",
+    )
     made = build(seen)
     assert unknown(made, properties("status")) == []
     assert set(made) == set(properties("status")["properties"])

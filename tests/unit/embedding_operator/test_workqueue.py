@@ -16,7 +16,7 @@ class Clock:
 
 
 def test_a_key_added_twice_is_taken_once():
-    queue = WorkQueue()
+    queue: WorkQueue[Key] = WorkQueue()
     queue.add(A)
     queue.add(A)
     assert queue.take() == A
@@ -25,7 +25,7 @@ def test_a_key_added_twice_is_taken_once():
 
 def test_the_earliest_wish_counts():
     clock = Clock()
-    queue = WorkQueue(clock=clock)
+    queue: WorkQueue[Key] = WorkQueue(clock=clock)
     queue.add(A, after_seconds=60)
     queue.add(A, after_seconds=1)
     queue.add(A, after_seconds=30)
@@ -36,7 +36,7 @@ def test_the_earliest_wish_counts():
 
 def test_wishes_that_an_earlier_one_replaced_do_not_pile_up():
     clock = Clock()
-    queue = WorkQueue(clock=clock)
+    queue: WorkQueue[Key] = WorkQueue(clock=clock)
     queue.add(B, after_seconds=3600)
     for _ in range(1000):
         queue.add(A)
@@ -50,7 +50,7 @@ def test_wishes_that_an_earlier_one_replaced_do_not_pile_up():
 
 
 def test_a_key_that_is_worked_on_is_not_given_to_a_second_worker():
-    queue = WorkQueue()
+    queue: WorkQueue[Key] = WorkQueue()
     queue.add(A)
     assert queue.take() == A
     queue.add(A)
@@ -62,7 +62,7 @@ def test_a_key_that_is_worked_on_is_not_given_to_a_second_worker():
 
 def test_a_failed_key_comes_again_later_each_time():
     clock = Clock()
-    queue = WorkQueue(clock=clock)
+    queue: WorkQueue[Key] = WorkQueue(clock=clock)
     waits = []
     for _ in range(5):
         queue.add(A)
@@ -74,7 +74,7 @@ def test_a_failed_key_comes_again_later_each_time():
 
 def test_a_success_forgets_the_failures():
     clock = Clock()
-    queue = WorkQueue(clock=clock)
+    queue: WorkQueue[Key] = WorkQueue(clock=clock)
     for failed in (True, True, False, True):
         queue.add(A)
         queue.take()
@@ -84,7 +84,7 @@ def test_a_success_forgets_the_failures():
 
 
 def test_closing_lets_waiting_workers_end():
-    queue = WorkQueue()
+    queue: WorkQueue[Key] = WorkQueue()
     threads = workqueue.work(queue, lambda _: None, workers=3)
     queue.close()
     for thread in threads:
@@ -93,7 +93,7 @@ def test_closing_lets_waiting_workers_end():
 
 
 def test_a_worker_outlives_what_its_work_raises():
-    queue = WorkQueue()
+    queue: WorkQueue[Key] = WorkQueue()
     seen = threading.Event()
 
     def do(key: Key) -> None:
@@ -109,7 +109,7 @@ def test_a_worker_outlives_what_its_work_raises():
 
 
 def test_many_workers_never_share_a_key_and_miss_no_change():
-    queue = WorkQueue()
+    queue: WorkQueue[Key] = WorkQueue()
     lock, busy, clashes, wanted, served = threading.Lock(), set(), [], 400, []
 
     def do(key: Key) -> None:

@@ -1,0 +1,233 @@
+"""Carry out one policy: what stands in the cluster afterwards, and what stood in the way.
+
+Everything here may be repeated, and what cannot be had leaves what was there.
+"""
+
+import re
+import secrets as random_secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from embedding_contract import document, fingerprint, names
+from embedding_operator import cluster, credentials, errors, observation, owned, policy
+from embedding_operator.render import configmaps, monitoring, secrets
+
+TOKEN_BYTES: Final = 32
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9_-]{32,}")
+
+Object = dict[str, Any]
+
+
+class Cluster(owned.Writes, Protocol):
+    """All that applying needs of the API server."""
+
+    def find(
+        self, kind: cluster.Kind, namespace: str | None = None, *, selector: str = ""
+    ) -> list[Object]:
+        """All objects of a kind in a namespace."""
+        ...
+
+    def serves(self, kind: cluster.Kind) -> bool:
+        """Whether the API server knows a kind."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What stands in the cluster after applying, and what stood in the way."""
+
+    wanted: observation.Wanted | None
+    environment_created_at: str | None
+    refused: errors.Problem | None
+    stale: bool
+    problems: tuple[errors.Problem, ...]
+    pending: tuple[str, ...]
+    deleted: tuple[str, ...]
+    monitoring: errors.Problem | None
+    token: str = field(repr=False)
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What is found out about secrets on the way."""
+
+    problems: list[errors.Problem] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+
+    def take(self, found: credentials.Found) -> None:
+        self.problems += found.problems
+        self.pending += found.pending
+
+
+class Applier:
+    """Applies policies. It remembers which generation of each it has cleaned up after."""
+
+    def __init__(
+        self, *, objects: Cluster, found: credentials.Credentials, kept: owned.Owned
+    ) -> None:
+        self._objects = objects
+        self._credentials = found
+        self._owned = kept
+        self._pruned: dict[tuple[str, str], int] = {}
+
+    def apply(self, wanted: policy.EmbeddingPolicy) -> Applied:
+        """Make everything so.
+
+        Raises:
+            errors.Unavailable: the API server does not answer.
+        """
+        environment, refused = self._ensure(wanted, configmaps.environment(wanted))
+        notes = _Notes()
+        made: document.PolicyDocument | None = None
+        try:
+            made = policy.to_document(wanted)
+        except errors.InvalidPolicy as error:
+            refused = refused or errors.Problem(error.reason, str(error))
+        values = self._owned_values(wanted, notes, keep_all=made is None)
+        secret, foreign = self._ensure(wanted, secrets.owned(wanted, values))
+        notes.problems += [foreign] if foreign else []
+        text = self._apply_document(wanted, made)
+        stale = made is None or isinstance(text, errors.Problem)
+        if isinstance(text, errors.Problem):
+            refused, text = refused or text, None
+        for entry in wanted.secrets:
+            self._apply_synced(wanted, entry, notes)
+        self._prune(wanted)
+        held = secrets.decode(secret)
+        token = held.get(names.SECRET_API_TOKEN, b"")
+        return Applied(
+            wanted=None
+            if text is None
+            else observation.Wanted(
+                document=fingerprint.of_document(text.encode()),
+                secrets=fingerprint.of_secrets(held, token=token),
+                token=token.decode(),
+            ),
+            environment_created_at=(environment or {"metadata": {}})["metadata"].get(
+                "creationTimestamp"
+            ),
+            refused=refused,
+            stale=stale,
+            problems=tuple(notes.problems),
+            pending=tuple(dict.fromkeys(notes.pending)),
+            deleted=tuple(notes.deleted),
+            monitoring=self._apply_monitoring(wanted),
+            token=token.decode(),
+        )
+
+    def forget(self, namespace: str, name: str) -> None:
+        """A policy has gone."""
+        self._owned.forget(namespace, name)
+        self._pruned.pop((namespace, name), None)
+
+    def _owned_values(
+        self, wanted: policy.EmbeddingPolicy, notes: _Notes, *, keep_all: bool
+    ) -> dict[str, bytes]:
+        """What the owned Secret should hold: what was found, and else what was there before."""
+        name = names.owned_secret(wanted.name)
+        before = secrets.decode(self._objects.get(cluster.SECRET, wanted.namespace, name))
+        found = self._credentials.owned(wanted)
+        notes.take(found)
+        # While no new document is in force the last good one is, and needs the keys it names.
+        named = before.keys() if keep_all else policy.references(wanted).keys()
+        kept = {key: before[key] for key in named if key in before}
+        token = before.get(names.SECRET_API_TOKEN, b"")
+        if not _TOKEN.fullmatch(token):
+            token = _new_token()  # the first; or somebody wrote what no header can carry
+        return {**kept, **found.values, names.SECRET_API_TOKEN: token}
+
+    def _apply_document(
+        self, wanted: policy.EmbeddingPolicy, made: document.PolicyDocument | None
+    ) -> str | errors.Problem | None:
+        """The text of the document that stands in the cluster; None where there is none."""
+        if made is not None:
+            live, problem = self._ensure(wanted, configmaps.policy_document(wanted, made))
+            if problem is not None:
+                return problem
+        else:
+            name = names.document_configmap(wanted.name)
+            live = self._objects.get(cluster.CONFIG_MAP, wanted.namespace, name)
+        return ((live or {}).get("data") or {}).get(names.DOCUMENT_KEY)
+
+    def _apply_synced(
+        self, wanted: policy.EmbeddingPolicy, entry: policy.SyncedSecret, notes: _Notes
+    ) -> None:
+        found = self._credentials.synced(wanted, entry)
+        notes.take(found)
+        if found.gone and entry.deletes:
+            self._owned.remove(wanted, secrets.synced(wanted, entry.name, {}))
+            notes.deleted.append(entry.name)
+            return
+        if not found.values and not entry.keys:
+            return
+        live = self._objects.get(cluster.SECRET, wanted.namespace, entry.name)
+        # A key that cannot be had keeps its last good value, if the entry still names it.
+        named = set((entry.keys or {}).values())
+        kept = {key: it for key, it in secrets.decode(live).items() if key in named}
+        values = {**kept, **found.values}
+        if not values:
+            return
+        problem = _too_large(entry, values)
+        if problem is None:
+            _, problem = self._ensure(wanted, secrets.synced(wanted, entry.name, values))
+        notes.problems += [problem] if problem else []
+
+    def _prune(self, wanted: policy.EmbeddingPolicy) -> None:
+        """Delete Secrets of ours whose entry was taken out of the policy."""
+        key = (wanted.namespace, wanted.name)
+        if self._pruned.get(key) == wanted.generation:
+            return
+        ours = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY},{names.LABEL_POLICY}={wanted.name}"
+        kept = {names.owned_secret(wanted.name), *(entry.name for entry in wanted.secrets)}
+        for found in self._objects.find(cluster.SECRET, wanted.namespace, selector=ours):
+            name = found["metadata"]["name"]
+            if name not in kept:
+                self._owned.remove(wanted, secrets.synced(wanted, name, {}))
+        self._pruned[key] = wanted.generation
+
+    def _apply_monitoring(self, wanted: policy.EmbeddingPolicy) -> errors.Problem | None:
+        absent = [
+            kind.plural
+            for kind in (cluster.PROMETHEUS_RULE, cluster.POD_MONITOR)
+            if not self._objects.serves(kind)
+        ]
+        if absent and wanted.alerts_enabled:
+            message = f"The API server does not know {' and '.join(absent)}: they are left out."
+            return errors.Problem("CRDsAbsent", message)
+        for desired in (monitoring.prometheus_rule(wanted), monitoring.pod_monitor(wanted)):
+            if not wanted.alerts_enabled:
+                self._owned.remove(wanted, desired)
+                continue
+            _, problem = self._ensure(wanted, desired)
+            if problem is not None:
+                return problem
+        return None
+
+    def _ensure(
+        self, wanted: policy.EmbeddingPolicy, desired: Object
+    ) -> tuple[Object | None, errors.Problem | None]:
+        try:
+            return self._owned.ensure(wanted, desired), None
+        except errors.Foreign as error:
+            return None, errors.Problem("ForeignObject", str(error))
+        except errors.Denied as error:
+            # One object that the server does not take must not keep the others, or the status.
+            return None, errors.Problem("Refused", str(error))
+
+
+def _too_large(entry: policy.SyncedSecret, values: Mapping[str, bytes]) -> errors.Problem | None:
+    size = sum(map(len, values.values()))
+    if size <= secrets.MAX_BYTES:
+        return None
+    largest = max(values, key=lambda key: len(values[key]))
+    return errors.Problem(
+        "SecretTooLarge",
+        f"{entry.name}: what {entry.mount}/{entry.path} holds is {size} bytes, the most of them"
+        f" under {largest}, and a Secret takes {secrets.MAX_BYTES}",
+    )
+
+
+def _new_token() -> bytes:
+    return random_secrets.token_urlsafe(TOKEN_BYTES).encode()

@@ -94,7 +94,7 @@ class Credentials:
                 version=known.version,
                 changed_at=known.changed_at,
                 whole=known.whole,
-                is_good=known.problem is None and not known.pending,
+                is_good=None if known.pending else known.problem is None,
             )
             for secret, address in _targets(wanted)
             for known in (self._known(address),)

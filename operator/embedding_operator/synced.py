@@ -4,7 +4,7 @@ Nothing here changes by the passing of time. The next look at a path is never fu
 poll interval, whatever failed before, so that is what is said of it, and not a time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -19,14 +19,17 @@ PATHS_SHOWN: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A path of Vault that fills a Secret; `whole` is why its values are read at each look."""
+    """A path of Vault that fills a Secret; `whole` is why its values are read at each look.
+
+    `is_good` is None where nobody has looked yet.
+    """
 
     secret: str
     path: str
     version: int | None = None
     changed_at: datetime | None = None
     whole: str | None = None
-    is_good: bool = True
+    is_good: bool | None = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +82,8 @@ def part(secrets: Secrets, *, previous: Mapping[str, Any]) -> dict[str, Any]:
         for source in secrets.sources[:PATHS_SHOWN]
     ]
     changed = [it["lastChanged"] for it in paths if "lastChanged" in it]
-    good = sum(source.is_good for source in secrets.sources)
     made: dict[str, Any] = {
-        "summary": f"{good}/{len(secrets.sources)}",
+        "summary": _summary(secrets.sources, before=previous.get("secrets", {}), paths=before),
         "versions": ", ".join(f"{it['secret']}={it['version']}" for it in paths if "version" in it),
         "nextCheckWithinSeconds": max(1, round(secrets.poll_seconds)),
         "paths": paths,
@@ -89,6 +91,15 @@ def part(secrets: Secrets, *, previous: Mapping[str, Any]) -> dict[str, Any]:
     if changed:
         made["lastChanged"] = max(changed)
     return made
+
+
+def _summary(
+    sources: Sequence[Source], *, before: Mapping[str, Any], paths: Collection[tuple[str, str]]
+) -> str:
+    named = {(source.secret, source.path) for source in sources}
+    if "summary" in before and named == set(paths) and any(it.is_good is None for it in sources):
+        return str(before["summary"])  # until all are looked at, what was last seen stays
+    return f"{sum(source.is_good is True for source in sources)}/{len(sources)}"
 
 
 def _problem(secrets: Secrets) -> Verdict:

@@ -130,10 +130,15 @@ def test_a_pod_with_the_longest_name_does_not_keep_a_status_from_being_written(
 
 def test_nothing_of_a_policy_that_has_gone_is_remembered(run, api_server, namespace):
     run("search")
-    assert run._reconciler._owned._applied
+    applier = run._reconciler._applier
+    assert applier._owned._applied
+    assert applier._pruned
     api_server("delete", "embpol", "search", "-n", namespace)
     run("search")
-    assert not run._reconciler._owned._applied
+    assert not applier._owned._applied
+    assert not applier._pruned
+    assert not run._reconciler._missing_since
+    assert run.store.followed == {(namespace, "search"): frozenset()}
 
 
 def test_a_policy_that_is_not_accepted_is_not_said_to_be_in_force(run, api_server, namespace):

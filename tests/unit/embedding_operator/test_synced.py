@@ -60,6 +60,14 @@ def test_what_cannot_be_read_is_not_counted_and_keeps_what_was_last_seen():
     assert made["paths"] == before["paths"]
 
 
+def test_until_all_are_looked_at_the_last_count_stays():
+    before = {"secrets": part(source(), source("mail", "secret/mail"))}
+    looked, yet = source(version=1), source("mail", "secret/mail", is_good=None)
+    assert part(looked, yet, previous=before)["summary"] == "2/2"
+    assert part(looked, yet)["summary"] == "1/2"
+    assert part(yet, previous=before)["summary"] == "0/1"
+
+
 def test_an_interval_below_a_second_is_told_as_one():
     assert part(source(), poll_seconds=0.1)["nextCheckWithinSeconds"] == 1
 

@@ -145,12 +145,22 @@ def test_kubectl_shows_what_matters(api_server, namespace):
         "provider": "OpenAICompatible/e5",
         "quota": {"used": 5, "limit": 10, "summary": "5/10"},
         "pods": {"summary": "1/2"},
+        "secrets": {"summary": "2/3"},
     }
     patch = yaml.safe_dump({"status": status})
     command = ("patch", "embpol", "good", "-n", namespace, "--subresource=status", "--type=merge")
     api_server(*command, "-p", patch)
     header, row = api_server("get", "embpol", "good", "-n", namespace).splitlines()
-    assert header.split() == ["NAME", "READY", "REASON", "PROVIDER", "QUOTA", "PODS", "AGE"]
+    assert header.split() == [
+        "NAME",
+        "READY",
+        "REASON",
+        "PROVIDER",
+        "QUOTA",
+        "PODS",
+        "SECRETS",
+        "AGE",
+    ]
     assert row.split()[:-1] == [
         "good",
         "False",

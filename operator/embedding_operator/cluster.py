@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import kubernetes
 import urllib3
@@ -35,7 +36,8 @@ class Kind:
     def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
         """The path of an object, or of the collection."""
         scope = f"/namespaces/{namespace}" if self.namespaced and namespace is not None else ""
-        parts = (part for part in (self.plural, name, subresource) if part)
+        # A name with a slash in it is no way into another namespace.
+        parts = (part for part in (self.plural, quote(name, safe=":"), subresource) if part)
         return f"/{self.group}{scope}/{'/'.join(parts)}"
 
 

@@ -168,6 +168,7 @@ def test_kubectl_shows_what_matters(api_server, namespace):
         "OpenAICompatible/e5",
         "5/10",
         "1/2",
+        "2/3",
     ]
 
 

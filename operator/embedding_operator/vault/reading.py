@@ -90,14 +90,10 @@ class Reader:
 
 
 def _read(session: Session, address: Address, known: Content | None) -> Content:
-    if session.engines.get(address.mount) == 1:
+    # Not tried in turn: with version 1, data/PATH is a path that may be another namespace's.
+    if _engine(session, address.mount) == 1:
         return _plain(session, address, known)
-    try:
-        return _versioned(session, address, known)
-    except (hvac.exceptions.Forbidden, hvac.exceptions.InvalidPath):
-        if _engine(session, address.mount) != 1:
-            raise
-        return _plain(session, address, known)
+    return _versioned(session, address, known)
 
 
 def _versioned(session: Session, address: Address, known: Content | None) -> Content:
@@ -173,7 +169,7 @@ def _engine(session: Session, mount: str) -> int:
         try:
             answer = _object(session.vault.get(f"/v1/sys/internal/ui/mounts/{_quoted(mount)}"))
         except (hvac.exceptions.Forbidden, hvac.exceptions.InvalidPath):
-            return 2  # it does not say so to whom may read nothing there
+            return 2  # it does not say so to whom may read nothing there, version 1 or 2
         found = answer.get("data") or {}
         if found.get("type") not in {"kv", "generic"}:
             raise Unreadable("MountUnsupported", "{where} is on no key-value mount")

@@ -149,11 +149,13 @@ def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[_Con
     before = {
         entry["type"]: (entry["status"], entry["reason"])
         for entry in previous.get("conditions", [])
+        if entry["reason"] != synced.NOT_READ
     }
     return [
         _Condition(entry["type"], entry["status"], entry["reason"], entry["message"])
         for entry in wanted["conditions"]
-        if before.get(entry["type"]) != (entry["status"], entry["reason"])
+        if entry["reason"] != synced.NOT_READ
+        and before.get(entry["type"]) != (entry["status"], entry["reason"])
         and (entry["type"] in before or entry["status"] != "True" or entry["type"] == "Overlap")
     ]
 

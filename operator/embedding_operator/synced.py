@@ -13,6 +13,7 @@ from embedding_operator.errors import Problem
 
 CONDITION: Final = "SecretsSynced"
 REFUSED: Final = "PathNotAllowed"
+NOT_READ: Final = "NotReadYet"
 PROBLEMS_SHOWN: Final = 5
 PATHS_SHOWN: Final = 32
 
@@ -64,7 +65,7 @@ def verdict(secrets: Secrets, *, generation: int, previous: Mapping[str, Any]) -
             if before["type"] == CONDITION and before.get("observedGeneration") == generation:
                 return Verdict(before["status"], before["reason"], before["message"])
         told = _few(secrets.pending)
-        return Verdict("Unknown", "NotReadYet", f"Vault is being asked for {told}.")
+        return Verdict("Unknown", NOT_READ, f"Vault is being asked for {told}.")
     message = "Every key that the policy names is in place."
     whole = sorted({f"{it.path} ({it.whole})" for it in secrets.sources if it.whole})
     if whole:

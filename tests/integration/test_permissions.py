@@ -13,7 +13,7 @@ import cluster
 from embedding_contract import names
 from tests.parts import daemons, helm, operating, vault
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE, wait
-from tests.parts.kubectl import Kubectl
+from tests.parts.kubectl import Kubectl, KubectlError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
 
@@ -223,6 +223,26 @@ def test_nothing_it_asked_for_was_refused(log):
         if entry["responseStatus"]["code"] in {401, 403}
     ]
     assert refused == []
+
+
+@pytest.mark.parametrize(
+    ("account", "namespace", "allowed"),
+    [
+        ("embedding-vault", SHOP, "yes"),
+        ("default", SHOP, "no"),
+        ("embedding-vaults", SHOP, "no"),
+        (NAME, SYSTEM_NAMESPACE, "no"),
+    ],
+)
+def test_it_makes_tokens_of_the_accounts_that_are_for_it_only(
+    log, administrator, account, namespace, allowed
+):
+    asked = ("auth", "can-i", "create", f"serviceaccounts/{account}", "--subresource=token")
+    try:
+        said = administrator(*asked, "-n", namespace, f"--as={USER}")
+    except KubectlError as refused:
+        said = refused.said
+    assert said.strip().splitlines()[-1] == allowed
 
 
 def test_nothing_it_may_do_goes_unused(log, administrator):

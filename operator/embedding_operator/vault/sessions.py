@@ -6,7 +6,8 @@ lease grows by that, else by a new login.
 
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -53,6 +54,35 @@ class Session:
     """The version of the key-value engine at a mount, as far as this login has asked."""
 
 
+@dataclass(slots=True)
+class _Desk:
+    """Where the logins of one identity are made, one at a time."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    failed: int = 0
+    failure: Unreadable | None = None
+
+
+@dataclass(slots=True)
+class _Turn:
+    """Somebody's turn at a desk, at which so many logins had failed when they began to wait."""
+
+    desk: _Desk
+    failed_before: int
+
+    def sign_in(self, login: Callable[[], Session]) -> Session:
+        """A new login; the failure of another that was waited for is one's own."""
+        desk = self.desk
+        if desk.failure is not None and desk.failed > self.failed_before:
+            raise desk.failure
+        try:
+            return login()
+        except Unreadable as failure:
+            desk.failed += 1
+            desk.failure = failure
+            raise
+
+
 class Sessions:
     """The logins of all identities; safe to use from any thread."""
 
@@ -69,7 +99,7 @@ class Sessions:
         self._clock = clock
         self._connections = Connections(settings=settings, observe=observe)
         self._lock = threading.Lock()
-        self._locks: dict[Identity, threading.Lock] = {}
+        self._desks: dict[Identity, _Desk] = {}
         self._sessions: dict[Identity, Session] = {}
         self._logins = 0
 
@@ -80,10 +110,10 @@ class Sessions:
             Unreadable: it cannot be had.
         """
         who = self._who(identity)
-        with self._exclusive(who):
+        with self._desk(who) as desk:
             session = self._sessions.get(who)
             if session is None:
-                session = self._login(identity)
+                session = desk.sign_in(lambda: self._login(identity))
             elif self._clock() >= session.renew_at:
                 session = self._renewed(identity, session)
             self._sessions[who] = session
@@ -101,14 +131,14 @@ class Sessions:
             Unreadable: none can be had.
         """
         who = self._who(identity)
-        with self._exclusive(who):
+        with self._desk(who) as desk:
             session = self._sessions.get(who)
             if session is not None and session.serial != refused.serial:
                 return session  # somebody else has signed in meanwhile
             if self._clock() - refused.since < patience_seconds:
                 return None
             try:
-                session = self._sessions[who] = self._login(identity)
+                session = self._sessions[who] = desk.sign_in(lambda: self._login(identity))
             except Unreadable:
                 self._sessions.pop(who, None)
                 raise
@@ -121,15 +151,20 @@ class Sessions:
         """Nobody asks as this identity any more."""
         with self._lock:
             self._sessions.pop(identity, None)
-            self._locks.pop(identity, None)
+            self._desks.pop(identity, None)
 
     def _who(self, identity: Identity) -> Identity:
         """Whose login it is: but for Kubernetes auth, the operator's own."""
         return identity if self._settings.method == "kubernetes" else _OPERATOR
 
-    def _exclusive(self, who: Identity) -> threading.Lock:
+    @contextmanager
+    def _desk(self, who: Identity) -> Iterator[_Turn]:
+        """One at a time signs in for an identity, and the others wait for what that brings."""
         with self._lock:
-            return self._locks.setdefault(who, threading.Lock())
+            desk = self._desks.setdefault(who, _Desk())
+        failed_before = desk.failed
+        with desk.lock:
+            yield _Turn(desk, failed_before)
 
     # --- signing in
 

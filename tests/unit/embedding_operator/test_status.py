@@ -275,6 +275,15 @@ def unknown(made, schema, path=""):
     ]
 
 
+def test_that_vault_is_being_asked_is_no_news():
+    asked = facts(secrets=synced.Secrets(pending=("secret/app",)))
+    first = build(asked)
+    assert status.changes({}, first) == []
+    assert status.changes(first, build(previous=first)) == []
+    troubles = status.changes(first, build(facts(secrets=troubled(SEALED)), previous=first))
+    assert {found.type for found in troubles} == {"Ready", "SecretsSynced"}
+
+
 def test_the_resource_has_a_place_for_all_that_is_said():
     source = synced.Source(secret="app", path="secret/app", version=3, changed_at=THEN)
     seen = facts(

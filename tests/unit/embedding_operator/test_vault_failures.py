@@ -1,6 +1,8 @@
 """Every failure of the client library has a word, and none is told with a value."""
 
 import inspect
+import threading
+import typing
 
 import hvac.exceptions
 import pytest
@@ -78,6 +80,68 @@ def test_a_failure_reaches_as_far_as_it_is_true(kind):
     assert failures.of_reading(raised(kind)).scope is REACH[kind]
     at_login = failures.of_login(raised(kind)).scope
     assert at_login is (Scope.SERVER if REACH[kind] is Scope.SERVER else Scope.IDENTITY)
+
+
+class Away:
+    """An API server that hangs until it is let go, and then is away."""
+
+    def __init__(self):
+        self.asked = 0
+        self.let_go = threading.Event()
+
+    def service_account_token(self, **_):
+        self.asked += 1
+        assert self.let_go.wait(10)
+        raise errors.Unavailable("away")
+
+
+class Door:
+    """A lock that notes when everybody has come to it."""
+
+    def __init__(self, *, visitors: int):
+        self._lock, self._counting = threading.Lock(), threading.Lock()
+        self._expected = visitors
+        self.all_came = threading.Event()
+
+    def __enter__(self):
+        with self._counting:
+            self._expected -= 1
+        if self._expected == 0:
+            self.all_came.set()
+        self._lock.acquire()
+
+    def __exit__(self, *_):
+        self._lock.release()
+
+
+def test_who_waited_for_a_login_that_failed_does_not_try_it_again():
+    tokens, failed = Away(), []
+    held = sessions.Sessions(
+        settings=vault.Settings(address="http://127.0.0.1:9"),
+        tokens=tokens,
+        observe=lambda _: None,
+        clock=lambda: 0.0,
+    )
+
+    def get() -> None:
+        with pytest.raises(failures.Unreadable):
+            held.get(vault.Identity("shop", "embedding-vault", "reader"))
+        failed.append(1)
+
+    door = Door(visitors=8)
+    identity = vault.Identity("shop", "embedding-vault", "reader")
+    held._desks[identity] = sessions._Desk(lock=typing.cast("threading.Lock", door))
+    threads = [threading.Thread(target=get) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert door.all_came.wait(10)
+    tokens.let_go.set()
+    for thread in threads:
+        thread.join()
+    assert len(failed) == 8
+    assert tokens.asked == 1
+    get()
+    assert tokens.asked == 2, "who comes later tries"
 
 
 class Tokens:

@@ -10,7 +10,7 @@ import pytest
 
 from embedding_operator import cluster, vault
 from embedding_operator.vault import failures, reading, sessions
-from tests.parts import kubectl
+from tests.parts import fault_proxy, kubectl
 from tests.parts import vault as real
 
 pytestmark = pytest.mark.integration
@@ -322,6 +322,20 @@ def test_a_mount_that_becomes_the_second_version_is_noticed(server):
     reader.problem("shop/keys", mount="grows")
     kept.create_or_update_secret("shop/keys", {"KEY": "two"}, mount_point="grows")
     assert reader.look("shop/keys", mount="grows").version == 1
+
+
+def test_where_the_kind_of_a_mount_is_not_told_it_is_the_second_version(server):
+    server.write("shop/keys", KEY="one")
+    proxy = fault_proxy.Proxy(int(server.address.rpartition(":")[2]))
+    proxy.fault = lambda _, path: 403 if "/internal/ui/" in path else None
+    try:
+        reader = by_token(server, address=proxy.address)
+        assert reader("shop/keys") == {"KEY": b"one"}
+        assert reader.requests() == ["VaultForbidden", "ok"]
+        assert reader("shop/keys") == {"KEY": b"one"}
+        assert reader.requests() == ["ok"]
+    finally:
+        proxy.down()
 
 
 def test_an_engine_of_another_kind_is_never_read(server):

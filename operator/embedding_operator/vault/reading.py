@@ -93,7 +93,9 @@ def _read(session: Session, address: Address, known: Content | None) -> Content:
     # Not tried in turn: with version 1, data/PATH is a path that may be another namespace's.
     if _engine(session, address.mount) == 1:
         return _plain(session, address, known)
-    return _versioned(session, address, known)
+    found = _versioned(session, address, known)
+    session.engines.setdefault(address.mount, 2)  # whoever may not ask for it needs not again
+    return found
 
 
 def _versioned(session: Session, address: Address, known: Content | None) -> Content:

@@ -216,6 +216,18 @@ def test_when_vault_is_back_all_know_it_after_one_step():
     assert {run.problem(path) for path in paths} == {None}
 
 
+def test_who_finds_out_that_vault_is_back_has_all_looked_at_at_once():
+    run = Polling()
+    paths = [f"path-{number}" for number in range(50)]
+    run.vault.holds |= dict.fromkeys(paths, SEALED)
+    run.follow(*paths)
+    run.run(300)
+    run.vault.holds.clear()
+    run.poller.refresh([address("path-7")])
+    run.run(0)
+    assert {run.problem(path) for path in paths} == {None}
+
+
 def test_a_refused_login_is_tried_once_a_step_and_stops_no_other_identity():
     run = Polling()
     paths = [f"path-{number}" for number in range(20)]

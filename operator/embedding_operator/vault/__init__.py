@@ -4,6 +4,7 @@
     sessions    one login per identity, kept alive
     reading     one look at a path: is it as it was, and if not, what does it hold
     polling     one look per identity and path and interval, whoever wants it, and who is told
+    troubles    failures in a row, and when it is worth while to try again
     failures    what stands in the way, and how far that reaches
 
 No value is in any message or `repr`.

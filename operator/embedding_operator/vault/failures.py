@@ -27,6 +27,7 @@ class Unreadable(Exception):  # noqa: N818 - says what it is
 
     `message` holds {where} for the path. `final`: Vault has answered, and the values are not to be
     had (any more), so what was known of them is forgotten. `gone`: there is nothing, surely.
+    `answered`: it was Vault that said so, which therefore works.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Unreadable(Exception):  # noqa: N818 - says what it is
         scope: Scope = Scope.PATH,
         final: bool = False,
         gone: bool = False,
+        answered: bool = True,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -44,10 +46,14 @@ class Unreadable(Exception):  # noqa: N818 - says what it is
         self.scope = scope
         self.final = final or gone
         self.gone = gone
+        self.answered = answered and scope is not Scope.SERVER
 
     def problem(self, where: object) -> errors.Problem:
         """Words for a condition."""
         return errors.Problem(self.reason, self.message.format(where=where))
+
+
+SILENT: Final = "VaultSlow"
 
 
 class _Meaning(NamedTuple):
@@ -95,7 +101,7 @@ MEANINGS: Final[Mapping[type[Exception], _Meaning]] = {
     requests.exceptions.ConnectionError: _Meaning(
         "VaultUnreachable", "Vault cannot be reached; {where}", Scope.SERVER
     ),
-    requests.exceptions.Timeout: _Meaning("VaultSlow", "Vault does not answer in time; {where}"),
+    requests.exceptions.Timeout: _Meaning(SILENT, "Vault does not answer in time; {where}"),
     requests.exceptions.RequestException: _Meaning(
         "VaultUnreachable", "Vault gives no answer that can be read; {where}"
     ),
@@ -122,7 +128,11 @@ def of_reading(error: Exception) -> Unreadable:
         if kind in MEANINGS:
             meaning = MEANINGS[kind]
             return Unreadable(
-                meaning.reason, meaning.message, scope=meaning.scope, final=meaning.final
+                meaning.reason,
+                meaning.message,
+                scope=meaning.scope,
+                final=meaning.final,
+                answered=isinstance(error, hvac.exceptions.VaultError),
             )
     raise error
 
@@ -134,5 +144,7 @@ def of_login(error: Exception) -> Unreadable:
         return Unreadable("LoginRefused", message, scope=Scope.IDENTITY, final=True)
     found = of_reading(error)
     if found.scope is Scope.PATH:
-        return Unreadable(found.reason, found.message, scope=Scope.IDENTITY)
+        return Unreadable(
+            found.reason, found.message, scope=Scope.IDENTITY, answered=found.answered
+        )
     return found

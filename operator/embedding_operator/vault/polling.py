@@ -18,8 +18,9 @@ from embedding_operator import errors, guard, workqueue
 from embedding_operator.vault import reading
 from embedding_operator.vault.addresses import Address, Identity, Values
 from embedding_operator.vault.connections import Settings
-from embedding_operator.vault.failures import Scope, Unreadable
+from embedding_operator.vault.failures import SILENT, Scope, Unreadable
 from embedding_operator.vault.sessions import Sessions, Tokens
+from embedding_operator.vault.troubles import Backoff, Trouble
 
 JITTER: Final = 0.1
 SPREAD: Final = 0.9
@@ -52,22 +53,12 @@ class Reading:
 
 
 @dataclass(slots=True)
-class _Trouble:
-    """Failures in a row: of a server, of an identity, or of a path."""
-
-    failures: int = 0
-    noted_at: float = float("-inf")
-    until: float = float("-inf")
-    failure: Unreadable | None = None
-
-
-@dataclass(slots=True)
 class _Watched:
     users: set[Policy] = field(default_factory=set)
     known: Reading = field(default_factory=Reading)
     content: reading.Content | None = None
-    trouble: _Trouble = field(default_factory=_Trouble)
-    held_by: _Trouble | None = None
+    trouble: Trouble = field(default_factory=Trouble)
+    held_by: Trouble | None = None
     """The trouble of the server or the identity for which it was not looked at, or in vain."""
     at_once: bool = False
 
@@ -114,11 +105,14 @@ class Poller:
         self._changed = changed
         self._clock = clock
         self._queue: workqueue.WorkQueue[Address] = workqueue.WorkQueue(clock=clock)
+        self._backoff = Backoff(
+            first_seconds=settings.retry_seconds, last_seconds=settings.poll_seconds
+        )
         self._lock = threading.Lock()
         self._watched: dict[Address, _Watched] = {}
         self._followed: dict[Policy, frozenset[Address]] = {}
-        self._server = _Trouble()
-        self._identities: dict[Identity, _Trouble] = {}
+        self._server = Trouble()
+        self._identities: dict[Identity, Trouble] = {}
         self._silent: set[Address] = set()
 
     def start(self) -> list[threading.Thread]:
@@ -175,7 +169,7 @@ class Poller:
                 return None
             news = self._held(address, watched)
             started_at, known = self._clock(), watched.content
-            patience_seconds = self._step(watched.trouble.failures)
+            patience_seconds = self._backoff.step_seconds(watched.trouble.failures)
         if news is None:
             found = self._found(address, known=known, patience_seconds=patience_seconds)
             with self._lock:
@@ -201,14 +195,14 @@ class Poller:
         others wait for what that brings.
         """
         now = self._clock()
-        troubles = (self._server, self._identities.setdefault(address.identity, _Trouble()))
+        troubles = (self._server, self._identities.setdefault(address.identity, Trouble()))
         for trouble in troubles:
-            if trouble.failure is not None and now < trouble.until and not watched.at_once:
+            failure = trouble.holds(now)
+            if failure is not None and not watched.at_once:
                 watched.held_by = trouble
-                return _News(self._learn(address, watched, trouble.failure), trouble.until - now)
+                return _News(self._learn(address, watched, failure), trouble.until - now)
         for trouble in troubles:
-            if trouble.failure is not None:
-                trouble.until = now + self._settings.timeout_seconds
+            trouble.probe(now + self._settings.timeout_seconds)
         watched.at_once = False
         return None
 
@@ -221,58 +215,48 @@ class Poller:
         started_at: float,
     ) -> _News:
         """Keep what a look has brought."""
+        now = self._clock()
         reaches = self._reach(address, found)
         watched.held_by = None
-        identity = self._identities.setdefault(address.identity, _Trouble())
+        identity = self._identities.setdefault(address.identity, Trouble())
         if reaches is Scope.SERVER:
-            identity.until = self._clock()  # whether it lasts is not known
-        else:
+            identity.probe(now)  # whether it lasts is not known
+        if not isinstance(found, Unreadable) or found.answered:
+            self._silent.clear()
             self._end(self._server)
         if reaches is None or reaches is Scope.PATH:
             self._end(identity)
         if not isinstance(found, Unreadable):
-            first = watched.content is None
-            watched.trouble, watched.content = _Trouble(), found
-            cut = random.uniform(0, SPREAD if first else JITTER)  # noqa: S311 - no secret
+            cut = random.uniform(0, JITTER if watched.content else SPREAD)  # noqa: S311 - no secret
+            watched.content = found
+            watched.trouble.end()
             wait_seconds = self._settings.poll_seconds * (1 - cut)
             return _News(self._learn(address, watched, found), wait_seconds)
         trouble = watched.trouble
-        if reaches is Scope.SERVER:
-            watched.held_by = trouble = self._server
-        elif reaches is Scope.IDENTITY:
-            watched.held_by = trouble = identity
-        if started_at >= trouble.noted_at:  # else it is the failure that is noted already
-            step = self._step(trouble.failures)
-            trouble.failures += 1
-            # Jitter, so that what failed together does not come back together.
-            trouble.until = self._clock() + step * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-            trouble.noted_at = self._clock()
-        trouble.failure = found
-        told = self._learn(address, watched, found)
-        return _News(told, max(0.0, trouble.until - self._clock()))
+        if reaches is not Scope.PATH:
+            trouble = watched.held_by = self._server if reaches is Scope.SERVER else identity
+        trouble.note(found, started_at=started_at, now=now, backoff=self._backoff)
+        return _News(self._learn(address, watched, found), max(0.0, trouble.until - now))
 
     def _reach(self, address: Address, found: reading.Content | Unreadable) -> Scope | None:
         """Whose trouble a look is a sign of; None where it went well."""
         if not isinstance(found, Unreadable):
-            self._silent.clear()
             return None
-        if found.reason != "VaultSlow":
-            if found.scope is not Scope.SERVER:
-                self._silent.clear()
+        if found.reason != SILENT:
             return found.scope
         # One path that hangs may be the path's fault. Two, with no answer in between, are Vault's.
         self._silent.add(address)
-        return Scope.SERVER if len(self._silent) > 1 else found.scope
+        away = self._server.failure is not None or len(self._silent) > 1
+        return Scope.SERVER if away else found.scope
 
-    def _end(self, trouble: _Trouble | None) -> None:
+    def _end(self, trouble: Trouble) -> None:
         """A trouble is over: look at once at all that was held by it."""
-        if trouble is None or trouble.failure is None:
+        if not trouble.end():
             return
         for address, watched in self._watched.items():
             if watched.held_by is trouble:
                 watched.held_by = None
                 self._queue.add(address)
-        trouble.failures, trouble.failure, trouble.until = 0, None, float("-inf")
 
     def _learn(
         self, address: Address, watched: _Watched, found: reading.Content | Unreadable
@@ -296,11 +280,6 @@ class Poller:
             return set()
         watched.known = known
         return set(watched.users)
-
-    def _step(self, failures: int) -> float:
-        """Seconds of the backoff after so many failures; never more than the interval."""
-        doubled: float = self._settings.retry_seconds * 2.0 ** min(failures, 16)
-        return min(self._settings.poll_seconds, doubled)
 
     def _unfollow(self, policy: Policy, address: Address) -> None:
         watched = self._watched[address]

@@ -189,6 +189,7 @@ class Sessions:
                 "{where} needs a login: spec.vault.role is not set, and Vault is asked by"
                 " Kubernetes auth",
                 scope=Scope.IDENTITY,
+                answered=False,
             )
         account = f"{identity.namespace}/{identity.service_account}"
         try:
@@ -204,6 +205,7 @@ class Sessions:
                 "TokenRefused",
                 f"{{where}} is read as ServiceAccount {account}: {told}",
                 scope=Scope.IDENTITY,
+                answered=False,
             ) from None
         if token is None:
             raise Unreadable(
@@ -211,6 +213,7 @@ class Sessions:
                 f"{{where}} is read as ServiceAccount {account}, which does not exist",
                 scope=Scope.IDENTITY,
                 final=True,
+                answered=False,
             )
         return kubernetes.Kubernetes(adapter=vault).login(
             role=identity.role, jwt=token, mount_point=self._settings.auth_mount
@@ -312,4 +315,5 @@ def _text(file: Path | None, what: str) -> str:
             "TokenRefused",
             f"{{where}}: the {what} file cannot be read ({type(error).__name__})",
             scope=Scope.IDENTITY,
+            answered=False,
         ) from None

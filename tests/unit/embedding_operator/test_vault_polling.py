@@ -14,7 +14,10 @@ SENTINEL = "s3cr3t"
 
 SEALED = Unreadable("VaultSealed", "sealed; {where}", scope=Scope.SERVER)
 REFUSED = Unreadable("LoginRefused", "refused; {where}", scope=Scope.IDENTITY, final=True)
-SLOW = Unreadable("VaultSlow", "slow; {where}")
+SLOW = Unreadable("VaultSlow", "slow; {where}", answered=False)
+NO_ACCOUNT = Unreadable(
+    "ServiceAccountMissing", "nobody; {where}", scope=Scope.IDENTITY, answered=False
+)
 FAILING = Unreadable("VaultFailing", "failing; {where}")
 FORBIDDEN = Unreadable("VaultForbidden", "forbidden; {where}", final=True)
 DELETED = Unreadable("VersionDeleted", "deleted; {where}", gone=True)
@@ -261,6 +264,23 @@ def test_two_paths_that_hang_with_no_answer_in_between_are_vaults_fault():
     run.run(0)
     assert len(run.vault.asked) == 2
     assert {run.problem(path) for path in paths} == {"VaultSlow"}
+
+
+@pytest.mark.parametrize("silence", [SLOW, NO_ACCOUNT])
+def test_what_vault_did_not_answer_is_no_sign_that_it_is_back(silence):
+    run = Polling()
+    paths = [f"path-{number}" for number in range(20)]
+    run.vault.holds |= dict.fromkeys(paths, SEALED)
+    run.follow(*paths)
+    other = address("other", role="other")
+    run.poller.follow(MAIL, frozenset({other}))
+    run.vault.holds["other"] = silence
+    run.run(300)
+    before = len(run.vault.asked)
+    run.poller.refresh([other])
+    run.run(0)
+    assert run.vault.asked[before:] == ["other"]
+    assert {run.problem(path) for path in paths} <= {"VaultSealed", "VaultSlow"}
 
 
 def test_a_refresh_looks_at_once_and_once_whatever_the_backoff():

@@ -251,6 +251,17 @@ def limited(server: real.Vault, tmp_path: Path, *rules: str, **changed) -> Reade
 DATA = 'path "secret/data/shop/*" { capabilities = ["read"] }'
 
 
+def test_a_token_from_a_file_is_not_ours_to_revoke(server, tmp_path):
+    server.write("bank/keys", KEY="one")
+    reader = limited(server, tmp_path, DATA)
+    before = (tmp_path / "limited").read_text()
+    assert reader.problem("bank/keys").reason == "VaultForbidden"
+    (tmp_path / "limited").write_text(server.token_file.read_text())
+    reader.clock.seconds += 2
+    assert reader("bank/keys") == {"KEY": b"one"}
+    assert server.client().auth.token.lookup(before)["data"]["policies"] == ["limited"]
+
+
 def test_where_metadata_is_forbidden_the_values_are_read_and_it_says_so(server, tmp_path):
     server.write("shop/whole", KEY="one")
     reader = limited(server, tmp_path, DATA)

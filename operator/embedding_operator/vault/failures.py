@@ -50,7 +50,7 @@ class Unreadable(Exception):  # noqa: N818 - says what it is
 
     def problem(self, where: object) -> errors.Problem:
         """Words for a condition."""
-        return errors.Problem(self.reason, self.message.format(where=where))
+        return errors.Problem(self.reason, self.message.replace("{where}", str(where)))
 
 
 SILENT: Final = "VaultSlow"

@@ -144,7 +144,8 @@ class Sessions:
                 raise
             if session.serial == refused.serial:
                 return None  # the token file is as it was
-        self._revoke(refused)
+        if self._settings.method != "token":
+            self._revoke(refused)
         return session
 
     def forget(self, identity: Identity) -> None:
@@ -200,10 +201,9 @@ class Sessions:
                 seconds=TOKEN_SECONDS,
             )
         except errors.OperatorError as error:
-            told = str(error).replace("{", "{{").replace("}", "}}")
             raise Unreadable(
                 "TokenRefused",
-                f"{{where}} is read as ServiceAccount {account}: {told}",
+                f"{{where}} is read as ServiceAccount {account}: {error}",
                 scope=Scope.IDENTITY,
                 answered=False,
             ) from None
@@ -277,7 +277,7 @@ class Sessions:
         return dataclasses.replace(session, renew_at=again_at)
 
     def _revoke(self, refused: Session) -> None:
-        """Vault keeps every login until its lease ends, also those that nobody uses."""
+        """Vault keeps every login of ours until its lease ends, also those that nobody uses."""
         try:
             refused.vault.post("/v1/auth/token/revoke-self", json={})
         except failures.FOREIGN:

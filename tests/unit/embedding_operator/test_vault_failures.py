@@ -53,6 +53,11 @@ def test_what_is_no_failure_of_vault_is_not_taken_for_one():
         failures.of_reading(ZeroDivisionError())
 
 
+def test_braces_in_a_name_are_nothing_but_braces():
+    found = failures.Unreadable("Reason", "{where} is read as {account}")
+    assert found.problem("secret/{0}").message == "secret/{0} is read as {account}"
+
+
 def test_only_vaults_own_word_for_nothing_means_that_a_path_is_gone():
     vaults = failures.of_reading(raised(hvac.exceptions.InvalidPath, errors=[]))
     assert (vaults.reason, vaults.gone) == ("PathMissing", True)

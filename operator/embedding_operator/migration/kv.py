@@ -1,4 +1,4 @@
-"""Vault's KV engine, as a migration uses it; beside vault.py the only module that imports `hvac`.
+"""Vault's KV engine, as a migration uses it; beside package vault all that imports `hvac`.
 
 Errors are classified by the class that the library gives a status; neither its texts nor a server's
 are shown, as they may quote a request.

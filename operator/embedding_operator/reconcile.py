@@ -309,7 +309,7 @@ class Reconciler:
             if condition.type in status.TOLD:
                 self._events.record(
                     raw,
-                    warning=condition.status == "False",
+                    warning=condition.is_bad,
                     reason=condition.reason,
                     message=f"{condition.type}={condition.status}: {condition.message}",
                 )

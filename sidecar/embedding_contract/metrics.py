@@ -119,6 +119,12 @@ SIDECAR: Final = (
         kind="gauge",
         help="1 while the newest policy document cannot be used, so an older one is in force.",
     ),
+    Metric(
+        name="aos_embedding_key_refused",
+        kind="gauge",
+        help="1 while the provider of this name in the policy refuses the newest key.",
+        labels=("provider",),
+    ),
 )
 
 OPERATOR: Final = (

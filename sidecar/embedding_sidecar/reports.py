@@ -127,13 +127,16 @@ def health(current: Current) -> dict[str, Any]:
     if runtime is None:
         return {"status": "unavailable", "document": None, "rejected": current.rejected}
     providers = runtime.service.health()
-    troubled = current.rejected is not None or any(word != "ok" for word in providers.values())
+    refused = sorted(runtime.service.refused_keys())
+    failing = any(word != "ok" for word in providers.values())
+    troubled = current.rejected is not None or failing or bool(refused)
     return {
         "status": "degraded" if troubled else "ok",
         "document": runtime.loaded.document_fingerprint,
         "rejected": current.rejected,
         "redis": runtime.redis_state(),
         "providers": providers,
+        "keys_refused": refused,
     }
 
 
@@ -175,6 +178,7 @@ def config(current: Current) -> dict[str, Any]:
         "document_fingerprint": runtime.loaded.document_fingerprint,
         "secrets_fingerprint": runtime.loaded.secrets_fingerprint,
         "rejected": current.rejected,
+        "keys_refused": sorted(runtime.service.refused_keys()),
         "providers": [
             {
                 "name": provider.name,
@@ -221,6 +225,8 @@ async def observe(current: Current, metrics: Metrics) -> None:
     metrics.document_in_force(runtime.loaded.document_fingerprint if runtime else "")
     if runtime is None:
         return
+    refused = runtime.service.refused_keys()
+    metrics.keys({it.name: it.name in refused for it in runtime.loaded.document.providers})
     state = await runtime.quota.state()
     metrics.daily(calls=state.used, limit=state.daily_requests)
     metrics.memory_bytes(runtime.cache.memory_bytes())

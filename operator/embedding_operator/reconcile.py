@@ -23,6 +23,7 @@ from embedding_operator import (
     observation,
     owned,
     policy,
+    rollouts,
     selection,
     status,
 )
@@ -95,6 +96,7 @@ class Reconciler:
         sidecar: injector.Sidecar,
         poll_seconds: float,
         drifted: Callable[[str], None],
+        restarts: rollouts.Rollouts,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._objects = objects
@@ -102,6 +104,7 @@ class Reconciler:
         self._owned = owned.Owned(writes=objects, drifted=drifted)
         self._observer = observation.Observer(asks=asks, nudges=objects)
         self._events = events
+        self._restarts = restarts
         self._sidecar = sidecar
         self._poll_seconds = poll_seconds
         self._now = now
@@ -132,7 +135,9 @@ class Reconciler:
         labels = namespace["metadata"].get("labels") or {}
         facts = self._observe(wanted, applied, namespace_labels=labels)
         self._report(raw, wanted, facts)
-        return self._again(wanted, facts)
+        restarting = self._restarts.look(wanted.namespace) if wanted.secrets else None
+        times = (self._again(wanted, facts), restarting)
+        return min((seconds for seconds in times if seconds is not None), default=None)
 
     # --- apply
 
@@ -214,6 +219,8 @@ class Reconciler:
                 continue
             values = {**kept, **found.values}
             if values:
+                if secrets.decode(live) != values:
+                    self._restarts.secret_changes(wanted.namespace)
                 _, problem = self._ensure(wanted, secrets.synced(wanted, entry.name, values))
                 problems += [problem] if problem else []
         return problems

@@ -159,6 +159,12 @@ OPERATOR: Final = (
         labels=("outcome",),
     ),
     Metric(
+        name="embedding_operator_rollouts_total",
+        kind="counter",
+        help="Workloads restarted as a Secret that they read has changed.",
+        labels=("kind",),
+    ),
+    Metric(
         name="embedding_operator_queue_depth",
         kind="gauge",
         help="Policies waiting for a reconcile.",

@@ -82,6 +82,7 @@ class Installation:
                     },
                 ],
             },
+            "rollouts": {"enabled": True},
         }
 
     # --- the user
@@ -162,7 +163,7 @@ class Installation:
         for policy in self.kubectl.get("embpol", "-n", "shop")["items"]:
             owned = self.owned_secret(policy["metadata"]["name"])
             values |= {value for key, value in owned.items() if not key.endswith("redis-url")}
-        for name in self.parts.gates:
+        for name in ("primary", "backup"):
             values |= set(self.parts.keys(name))
         return values
 

@@ -10,7 +10,6 @@ import json
 import subprocess
 import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,8 +114,8 @@ class Rotating:
     @contextlib.contextmanager
     def load(self):
         """The application asks until the end of the block; all it saw is in the list then."""
-        command: list[str | Path] = [
-            cluster.artifact("kubectl"),
+        command = [
+            str(cluster.artifact("kubectl")),
             f"--kubeconfig={self.shop.kubectl.kubeconfig}",
         ]
         command += ["exec", "-i", "deployment/rotation", "-n", "shop", "-c", "search", "--"]

@@ -116,10 +116,16 @@ class Neighbours:
         fresh = self.folder / f"{name}-keys.new"
         fresh.write_text("\n".join(keys), encoding="utf-8")
         fresh.rename(self.folder / f"{name}-keys")
+        with (self.folder / "accepted-keys").open("a", encoding="utf-8") as file:
+            file.write("\n".join((*keys, "")))
 
     def keys(self, name: str) -> list[str]:
         """The keys a door lets in."""
         return (self.folder / f"{name}-keys").read_text(encoding="utf-8").split()
+
+    def accepted(self) -> list[str]:
+        """Every key that a door has ever let in."""
+        return (self.folder / "accepted-keys").read_text(encoding="utf-8").split()
 
     def calls(self, name: str, *, key: str | None = None) -> list[dict[str, Any]]:
         """The calls a door has seen, those with one key only if it is given."""

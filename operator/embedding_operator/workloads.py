@@ -3,7 +3,7 @@
 A container gets its environment once, when it starts. A workload that asks for it gets its pod
 template annotated when such a Secret changes, and Kubernetes replaces its pods by the workload's
 own strategy. What its pods hold is noted in an annotation of the workload itself, which restarts
-nothing and which no `kubectl rollout undo` brings back (docs/decisions/012).
+nothing (docs/decisions/012).
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,6 +15,10 @@ from embedding_contract import fingerprint, names
 ALL: Final = "true"
 """The value of the annotation that means every synced Secret that the pod template reads."""
 OFF: Final = "false"
+CHANGED: Final = "changed"
+"""Noted of a part that has changed while nothing might be restarted: no content is like it, since
+pods may have started meanwhile, and then hold what was there in between.
+"""
 
 Object = Mapping[str, Any]
 
@@ -52,27 +56,23 @@ def decide(
         may_restart: otherwise only what is seen for the first time is noted.
     """
     noted = _parse(_annotations(workload).get(names.ANNOTATION_SECRETS_SEEN, ""))
-    found = {part: _digest(part, held[part.secret]) for part in _parts(workload, held)}
+    may_restart = may_restart and not workload["spec"].get("paused")
     optional = _optional(workload)
-    changed = [
-        part
-        for part, digest in found.items()
-        if str(part) in noted and _is_change(noted[str(part)], digest, optional=part in optional)
-    ]
-    if not may_restart or workload["spec"].get("paused"):
-        restarted: list[Part] = []
-    else:
-        restarted = changed
-    now = {
-        str(part): noted[str(part)]
-        # What has gone is still in the pods; what is not acted on now is a change later too.
-        if str(part) in noted and (not digest or (part in changed and part not in restarted))
-        else digest
-        for part, digest in found.items()
-    }
+    now: dict[str, str] = {}
+    changed: list[str] = []
+    for part in _parts(workload, held):
+        name, digest = str(part), _digest(part, held[part.secret])
+        before = noted.get(name)
+        if before is None:
+            now[name] = digest
+        elif _is_change(before, digest, optional=part in optional):
+            changed.append(name)
+            now[name] = digest if may_restart else CHANGED
+        else:
+            now[name] = digest or before  # what has gone is still in the pods
     if now == noted:
         return None
-    because = tuple(sorted(map(str, restarted)))
+    because = tuple(sorted(changed)) if may_restart else ()
     return Change(desired=_desired(workload, now, restart=bool(because)), because=because)
 
 

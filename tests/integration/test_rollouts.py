@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 
 from embedding_contract import names
 from embedding_operator import cluster, rollouts
@@ -243,19 +244,24 @@ def test_a_paused_deployment_is_left_alone_until_it_is_resumed(shop):
     assert template(shop.get())
 
 
-def test_a_rollout_that_is_undone_is_not_done_again(shop):
+def test_what_its_owner_undoes_stays_undone(shop):
+    """kubectl brings an old note back with the old template: that is one more restart, and all."""
     shop.apply(workload())
     shop.look()
     assert shop.replica_sets() == 1
+    shop("set", "image", "deployment/app", "app=app:2")
     shop.rotate()
     shop.look()
-    assert shop.replica_sets() == 2
-    shop("rollout", "undo", "deployment/app")
+    assert shop.replica_sets() >= 2
+    shop("rollout", "undo", "deployment/app", "--to-revision=1")
     shop.look()
-    assert template(shop.get()) is None
+    undone = shop.get()
+    assert undone["spec"]["template"]["spec"]["containers"][0]["image"] == "app:1"
+    shop.look()
+    assert shop.get()["spec"] == undone["spec"]
     shop.rotate(value=OLD)
     shop.look()
-    assert template(shop.get())
+    assert template(shop.get()) != template(undone)
 
 
 @pytest.mark.parametrize("server_side", [True, False])
@@ -273,6 +279,15 @@ def test_its_owner_may_apply_it_again(shop, server_side):
     assert after["spec"] == before["spec"]
     shop.look()
     assert shop.get()["spec"] == before["spec"]
+
+
+def restarter(shop, objects):
+    return rollouts.Rollouts(
+        objects=objects,
+        events=shop.run.events,
+        namespaces=frozenset({"*"}),
+        restarted=shop.run.restarted.append,
+    )
 
 
 class Late:
@@ -293,12 +308,7 @@ class Late:
 def test_a_workload_that_goes_meanwhile_does_not_come_back(shop):
     shop.apply(workload())
     late = Late(shop.objects, lambda: shop("delete", "deployment", "app", "--wait"))
-    made = rollouts.Rollouts(
-        objects=late,
-        events=shop.run.events,
-        namespaces=frozenset({"*"}),
-        restarted=shop.run.restarted.append,
-    )
+    made = restarter(shop, late)
     assert made.look(shop.namespace) is None
     assert shop.objects.get(cluster.DEPLOYMENT, shop.namespace, "app") is None
 
@@ -316,3 +326,50 @@ def test_in_other_namespaces_nothing_is_even_looked_at(shop):
     )
     made.secret_changes(shop.namespace)
     assert made.look(shop.namespace) is None
+
+
+class As:
+    """The cluster as the shop's administrator, but workloads as an account that may do less."""
+
+    def __init__(self, shop, folder, *verbs):
+        account = "restarter"
+        shop("create", "serviceaccount", account)
+        if verbs:
+            resources = "--resource=deployments.apps,statefulsets.apps,daemonsets.apps"
+            shop("create", "role", account, f"--verb={','.join(verbs)}", resources)
+            whom = f"--serviceaccount={shop.namespace}:{account}"
+            shop("create", "rolebinding", account, f"--role={account}", whom)
+        config = yaml.safe_load(shop.user.kubeconfig.read_text(encoding="utf-8"))
+        token = shop("create", "token", account).strip()
+        config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+        file = folder / "kubeconfig"
+        file.write_text(yaml.safe_dump(config), encoding="utf-8")
+        self._workloads = reconciling.connect(file)
+        self._others = shop.objects
+
+    def find(self, kind, namespace=None, *, selector=""):
+        allowed = self._workloads if kind.group == "apis/apps/v1" else self._others
+        return allowed.find(kind, namespace, selector=selector)
+
+    def apply(self, desired):
+        return self._workloads.apply(desired)
+
+
+def test_a_refused_restart_is_told_and_stops_nothing(shop, tmp_path):
+    shop.apply(workload())
+    shop.look()
+    shop.rotate()
+    restarter(shop, As(shop, tmp_path, "list")).look(shop.namespace)
+    (told,) = (it for it in shop.run.events.told if rollouts.REASON in it)
+    assert told.startswith("Warning SecretChanged: Not restarted, though database/PASSWORD changed")
+    assert shop.run.restarted == []
+    shop.look()
+    assert shop.run.restarted == ["Deployment"]
+
+
+def test_who_may_not_even_look_logs_it_and_stops_nothing(shop, tmp_path, caplog):
+    shop.apply(workload())
+    made = restarter(shop, As(shop, tmp_path))
+    made.secret_changes(shop.namespace)
+    assert f"workloads of {shop.namespace} are not looked at" in caplog.text
+    assert "403" in caplog.text

@@ -159,6 +159,10 @@ def test_who_asks_no_longer_is_forgotten_and_not_restarted():
 def test_a_paused_deployment_is_left_alone_and_made_up_for_later():
     found = noted(by_key(), OLD)
     found["spec"]["paused"] = True
+    change = workloads.decide(found, held(NEW))
+    assert change is not None
+    assert (change.because, "spec" in change.desired) == ((), False)
+    found = applied(found, change)
     assert workloads.decide(found, held(NEW)) is None
     found["spec"]["paused"] = False
     assert because(found, NEW) == ("database/PASSWORD",)
@@ -166,8 +170,13 @@ def test_a_paused_deployment_is_left_alone_and_made_up_for_later():
 
 def test_what_may_not_restart_now_is_restarted_later():
     found = noted(by_key(), OLD)
-    assert workloads.decide(found, held(NEW), may_restart=False) is None
-    assert because(found, NEW) == ("database/PASSWORD",)
+    change = workloads.decide(found, held(NEW), may_restart=False)
+    assert change is not None
+    assert (change.because, "spec" in change.desired) == ((), False)
+    found = applied(found, change)
+    # Also if the old value is back by then: a pod may have started in between.
+    for secret_now in (NEW, OLD):
+        assert because(found, secret_now) == ("database/PASSWORD",)
 
 
 def test_a_template_that_reads_more_by_now_was_rolled_out_by_its_owner():
@@ -246,12 +255,12 @@ class World:
         change = workloads.decide(self.found, {"database": self.secret}, may_restart=may_restart)
         if change is None:
             return
-        before = self._template()
+        before, note = self._template(), self._note()
         self.found = applied(self.found, change)
         if self._template() != before:
             assert change.because
             self.restarts += 1
-            self.templates.append(before)
+            self.templates.append((before, note))
             self.pods = self.content  # None waits for the Secret
         else:
             assert not change.because
@@ -272,8 +281,16 @@ class World:
     def undo(self):
         """`kubectl rollout undo`, which brings back an old template."""
         if self.templates:
-            self.found["spec"]["template"]["metadata"]["annotations"] = self.templates.pop()
+            template, _ = self.templates.pop()
+            self.found["spec"]["template"]["metadata"]["annotations"] = template
             self.pods = self.content
+
+    def undo_deployment(self):
+        """The same, which for a Deployment brings back its annotations of that time too."""
+        if self.templates:
+            _, note = self.templates[-1]
+            self.found["metadata"]["annotations"][names.ANNOTATION_SECRETS_SEEN] = note
+            self.undo()
 
     def replace(self):
         """`kubectl replace` with the owner's manifest, which has none of our annotations."""
@@ -289,12 +306,17 @@ class World:
     def resume(self):
         self.found["spec"]["paused"] = False
 
+    def _note(self):
+        return self.found["metadata"]["annotations"].get(names.ANNOTATION_SECRETS_SEEN, "")
+
     def _template(self):
         return dict(self.found["spec"]["template"]["metadata"].get("annotations", {}))
 
 
 WRITES = st.sampled_from(["old", "new", "newer"]).map(lambda value: ("write", value))
-OTHERS = st.sampled_from(["look", "delete", "undo", "pause", "resume"]).map(lambda it: (it,))
+OTHERS = st.sampled_from(
+    ["look", "delete", "undo", "undo_deployment", "pause", "resume"],
+).map(lambda it: (it,))
 
 
 @given(st.lists(st.one_of(WRITES, OTHERS), max_size=12))

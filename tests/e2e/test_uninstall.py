@@ -17,7 +17,7 @@ def test_no_secret_value_is_anywhere_it_should_not_be(shop):
     written = dict(shop.everything_written())
     assert secrets.find(written.items()) == []
     # It looked where the product is.
-    for place in ("events", "configmaps", "embeddingpolicies", "pods", "log of embedding-system/"):
+    for place in ("Event ", "ConfigMap ", "EmbeddingPolicy ", "Pod ", "log of embedding-system/"):
         assert any(it.startswith(place) for it in written), place
     for program in ("embedding-operator", "embedding-sidecar"):
         assert any(it.startswith("arguments of ") and program in it for it in written), program
@@ -28,7 +28,7 @@ def test_a_value_in_the_wrong_place_would_have_been_found(shop):
     value = shop.parts.keys("primary")[-1]
     shop.kubectl("create", "configmap", "wrong", "-n", "shop", f"--from-literal=key={value}")
     try:
-        assert "configmaps" in secrets.find(shop.everything_written())
+        assert secrets.find(shop.everything_written()) == ["ConfigMap shop wrong"]
     finally:
         shop.kubectl("delete", "configmap", "wrong", "-n", "shop")
 

@@ -68,6 +68,13 @@ def _forms(value: str) -> set[str]:
     }
 
 
+WRITTEN: Final = Secrets()
+"""What the tests of this process have written into the Vaults of tests/parts/vault.py."""
+
+SPOKEN: Final = ("events", "configmaps", "embeddingpolicies", "pods", "deployments.apps")
+"""Kinds in which a test's namespace could show a value."""
+
+
 # --- where they may stand
 
 
@@ -125,13 +132,19 @@ def _is_open_url(value: str) -> bool:
 # --- where they must not
 
 
-def in_objects(asked: kubectl.Kubectl, *scope: str) -> Iterator[tuple[str, str]]:
-    """Every object that is no Secret, of all kinds that the API server lists."""
-    namespaced = [] if "-A" in scope else ["--namespaced"]
-    listed = asked("api-resources", "--verbs=list", "-o", "name", *namespaced).split()
-    kinds = [kind for kind in listed if kind != "secrets" and not kind.endswith("metrics.k8s.io")]
-    for kind in kinds:
-        yield kind, asked("get", kind, *scope, "-o", "json", "--show-managed-fields")
+def in_objects(
+    asked: kubectl.Kubectl, *scope: str, kinds: Iterable[str] = ()
+) -> Iterator[tuple[str, str]]:
+    """Every object that is no Secret: of these kinds, or of all that the API server lists."""
+    chosen = list(kinds)
+    if not chosen:
+        listed = asked("api-resources", "--verbs=list", "-o", "name").split()
+        chosen = [kind for kind in listed if kind != "secrets"]
+    found = asked.get(",".join(chosen), *scope, "--show-managed-fields")
+    for item in found["items"]:
+        metadata = item["metadata"]
+        place = (item["kind"], metadata.get("namespace", ""), metadata["name"])
+        yield " ".join(place), json.dumps(item, ensure_ascii=False)
 
 
 def in_container_logs(asked: kubectl.Kubectl) -> Iterator[tuple[str, str]]:
@@ -154,8 +167,8 @@ def in_container_logs(asked: kubectl.Kubectl) -> Iterator[tuple[str, str]]:
 
 def in_files(folder: Path) -> Iterator[tuple[str, str]]:
     """What our own processes of this machine have said; Vault prints its root token itself."""
-    for file in sorted(folder.rglob("*.log")):
-        if file.stem != "vault":
+    for file in sorted(folder.rglob("*log")):
+        if file.is_file() and file.stem != "vault":
             yield str(file), file.read_text(encoding="utf-8", errors="replace")
 
 

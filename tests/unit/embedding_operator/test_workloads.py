@@ -4,7 +4,7 @@ import base64
 import copy
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embedding_contract import names
@@ -319,6 +319,8 @@ OTHERS = st.sampled_from(
 ).map(lambda it: (it,))
 
 
+# A value comes back before anybody looked, and a pod had started with the one in between.
+@example([("write", "new"), ("look",), ("write", "old"), ("undo",), ("write", "new")])
 @given(st.lists(st.one_of(WRITES, OTHERS), max_size=12))
 def test_in_the_end_no_pod_holds_what_is_no_longer_so(steps):
     world = World()

@@ -77,8 +77,8 @@ class Rollouts:
         if not self._covers(namespace):
             return
         with self._lock:
-            self._go_through(namespace, may_restart=False)
-            self._changed.setdefault(namespace, self._clock())
+            if self._go_through(namespace, may_restart=False):
+                self._changed.setdefault(namespace, self._clock())
 
     def look(self, namespace: str) -> float | None:
         """Restart what needs it; after how many seconds to look again, None for at any time.
@@ -103,7 +103,8 @@ class Rollouts:
     def _covers(self, namespace: str) -> bool:
         return not self._namespaces.isdisjoint({EVERYWHERE, namespace})
 
-    def _go_through(self, namespace: str, *, may_restart: bool) -> None:
+    def _go_through(self, namespace: str, *, may_restart: bool) -> bool:
+        """Whether any workload asks to be restarted at all."""
         try:
             held = self._held(namespace)
             found = [
@@ -114,11 +115,12 @@ class Rollouts:
         except errors.Denied as error:
             # An administrator's matter, and none of the policy's: its secrets are in place.
             _LOG.warning("workloads of %s are not looked at: %s", namespace, error)
-            return
+            return False
         for workload in found:
             change = workloads.decide(workload, held, may_restart=may_restart)
             if change is not None:
                 self._apply(workload, change)
+        return any(workloads.asks(workload, held) for workload in found)
 
     def _held(self, namespace: str) -> Mapping[str, Object | None]:
         synced = {

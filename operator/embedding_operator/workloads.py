@@ -76,6 +76,11 @@ def decide(
     return Change(desired=_desired(workload, now, restart=bool(because)), because=because)
 
 
+def asks(workload: Object, held: Mapping[str, Object | None]) -> bool:
+    """Whether a workload asks to be restarted for any of these Secrets."""
+    return bool(_parts(workload, held))
+
+
 def _is_change(before: str, digest: str, *, optional: bool) -> bool:
     """Whether pods that started with the one should be replaced by pods that start with the other.
 

@@ -144,6 +144,7 @@ def test_the_backup_answers_in_its_own_name_while_the_primary_is_down(
         "document_fingerprint": running.page(names.PATH_HEALTH)["document"],
         "secrets_fingerprint": running.page(names.PATH_CONFIG)["secrets_fingerprint"],
         "rejected": None,
+        "keys_refused": [],
         "providers": 0,
     }
 

@@ -49,6 +49,13 @@ class Events:
         self.told.append(f"{'Warning' if warning else 'Normal'} {reason}: {message}")
 
 
+def no_restarts(objects: cluster.Cluster) -> rollouts.Rollouts:
+    """What restarts workloads, where it is allowed nowhere."""
+    return rollouts.Rollouts(
+        objects=objects, events=Events(), namespaces=frozenset(), restarted=lambda _: None
+    )
+
+
 class CrashError(Exception):
     """The process ended here."""
 

@@ -175,11 +175,8 @@ def application(name, labels):
 
 @pytest.fixture(scope="module")
 def rotating(shop):
-    made = Rotating(shop)
-    yield made
-    shop.kubectl("delete", "deployment", "rotation", "-n", "shop", "--wait")
-    shop.kubectl("delete", "embpol", "rotation", "-n", "shop", "--wait")
-    shop.parts.stop_provider(DOOR)
+    # It stays: what its containers have said is searched after all the tests.
+    return Rotating(shop)
 
 
 def assert_none_failed(seen):
@@ -274,4 +271,3 @@ def test_an_application_that_reads_a_secret_from_its_environment_is_rolled_over(
     events = shop.kubectl.get("events", "-n", "shop", "--field-selector=reason=SecretChanged")
     (told,) = (it for it in events["items"] if it["involvedObject"]["name"] == "reader")
     assert "rotation-environment" in told["message"]
-    shop.kubectl("delete", "deployment", "reader", "-n", "shop", "--wait")

@@ -160,9 +160,13 @@ def in_container_logs(asked: kubectl.Kubectl) -> Iterator[tuple[str, str]]:
                 continue  # it has never run
             command = ("logs", name, "-n", namespace, "-c", container["name"])
             where = f"log of {namespace}/{name}/{container['name']}"
-            yield where, asked(*command)
-            if container["restartCount"]:
-                yield f"{where} before its restart", asked(*command, "--previous")
+            try:
+                yield where, asked(*command)
+                if container["restartCount"]:
+                    yield f"{where} before its restart", asked(*command, "--previous")
+            except kubectl.KubectlError as error:
+                if "NotFound" not in error.said:  # the pod has gone meanwhile
+                    raise
 
 
 def in_files(folder: Path) -> Iterator[tuple[str, str]]:

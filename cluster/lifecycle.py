@@ -1,5 +1,6 @@
 """A cluster's life: up, found again, down; also after whoever started it has crashed."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -204,4 +205,7 @@ def _delete(folder: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
     dead = trash / f"{folder.name}-{os.getpid()}-{time.monotonic_ns()}"
     folder.rename(dead)
-    shutil.rmtree(dead)
+    while dead.exists():
+        # Another removal, of another cluster, empties the same trash.
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(dead)

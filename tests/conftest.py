@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import cluster
-from tests.parts import kubectl
+from tests.parts import kubectl, secrecy
 
 CRD = Path(__file__).parents[1] / "crds" / "embeddingpolicies.yaml"
 
@@ -33,4 +33,7 @@ def namespace(api_server: kubectl.Kubectl) -> Iterator[str]:
     name = f"test-{next(_numbers)}"
     api_server("create", "namespace", name)
     yield name
+    if len(secrecy.WRITTEN):
+        spoken = list(secrecy.in_objects(api_server, "-n", name, kinds=secrecy.SPOKEN))
+        assert not spoken or secrecy.WRITTEN.find(spoken) == []
     api_server("delete", "namespace", name, "--wait=false")

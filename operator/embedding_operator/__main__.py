@@ -27,6 +27,7 @@ from embedding_operator import (
     metrics,
     preview,
     reconcile,
+    rollouts,
     settings,
     sidecars,
     trust,
@@ -75,6 +76,12 @@ def _run() -> int:
         sidecar=_sidecar(chosen),
         poll_seconds=chosen.vault.poll_seconds if chosen.vault else chosen.resync_seconds,
         drifted=measured.drifted,
+        restarts=rollouts.Rollouts(
+            objects=api,
+            events=told,
+            namespaces=chosen.rollout_namespaces,
+            restarted=measured.restarted,
+        ),
     )
     workqueue.work(queue, _measured(reconciler, measured, queue), workers=chosen.workers)
     stopping = threading.Event()

@@ -5,7 +5,7 @@ Everything here may be repeated, and what cannot be had leaves what was there.
 
 import re
 import secrets as random_secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -62,14 +62,23 @@ class _Notes:
 
 
 class Applier:
-    """Applies policies. It remembers which generation of each it has cleaned up after."""
+    """Applies policies. It remembers which generation of each it has cleaned up after.
+
+    `changing` is told the namespace right before a synced Secret there changes.
+    """
 
     def __init__(
-        self, *, objects: Cluster, found: credentials.Credentials, kept: owned.Owned
+        self,
+        *,
+        objects: Cluster,
+        found: credentials.Credentials,
+        kept: owned.Owned,
+        changing: Callable[[str], None],
     ) -> None:
         self._objects = objects
         self._credentials = found
         self._owned = kept
+        self._changing = changing
         self._pruned: dict[tuple[str, str], int] = {}
 
     def apply(self, wanted: policy.EmbeddingPolicy) -> Applied:
@@ -171,6 +180,8 @@ class Applier:
             return
         problem = _too_large(entry, values)
         if problem is None:
+            if secrets.decode(live) != values:
+                self._changing(wanted.namespace)
             _, problem = self._ensure(wanted, secrets.synced(wanted, entry.name, values))
         notes.problems += [problem] if problem else []
 

@@ -50,6 +50,9 @@ SERVICE_ACCOUNT: Final = Kind("api/v1", "serviceaccounts")
 POLICY: Final = Kind(f"apis/{names.API_VERSION}", names.PLURAL)
 PROMETHEUS_RULE: Final = Kind("apis/monitoring.coreos.com/v1", "prometheusrules")
 POD_MONITOR: Final = Kind("apis/monitoring.coreos.com/v1", "podmonitors")
+DEPLOYMENT: Final = Kind("apis/apps/v1", "deployments")
+STATEFUL_SET: Final = Kind("apis/apps/v1", "statefulsets")
+DAEMON_SET: Final = Kind("apis/apps/v1", "daemonsets")
 WEBHOOK: Final = Kind(
     "apis/admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", namespaced=False
 )
@@ -60,7 +63,12 @@ KINDS: Final[Mapping[str, Kind]] = {
     "PrometheusRule": PROMETHEUS_RULE,
     "PodMonitor": POD_MONITOR,
     "MutatingWebhookConfiguration": WEBHOOK,
+    "Deployment": DEPLOYMENT,
+    "StatefulSet": STATEFUL_SET,
+    "DaemonSet": DAEMON_SET,
 }
+WORKLOADS: Final = ("Deployment", "StatefulSet", "DaemonSet")
+"""The kinds whose pods are replaced when their template changes."""
 
 
 class Cluster:

@@ -38,6 +38,10 @@ class Metrics:
         """Vault answered, or did not."""
         self._counters["embedding_operator_vault_requests_total"].labels(outcome).inc()
 
+    def restarted(self, kind: str) -> None:
+        """A workload of this kind was restarted."""
+        self._counters["embedding_operator_rollouts_total"].labels(kind).inc()
+
     def queued(self, depth: int) -> None:
         """So many policies wait."""
         self._gauges["embedding_operator_queue_depth"].set(depth)

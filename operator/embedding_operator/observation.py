@@ -1,6 +1,7 @@
 """What the sidecars of a policy's pods say they obey, and the nudge for those that are behind."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -109,8 +110,13 @@ class Observer:
             for pod, answer in late
             if answer is not None
         )
+        told = [it.keys_refused for it in answers if it and it.keys_refused is not None]
         return status.Force(
-            in_force=len(pods) - len(late), behind=behind, unknown=len(late) - len(behind)
+            in_force=len(pods) - len(late),
+            behind=behind,
+            unknown=len(late) - len(behind),
+            keys_told=len(told),
+            keys_refused=Counter(name for refused in told for name in sorted(refused)),
         )
 
     def look_again_seconds(self, policy: Policy) -> float | None:

@@ -21,6 +21,7 @@ from embedding_operator import (
     observation,
     owned,
     policy,
+    rollouts,
     selection,
     status,
     synced,
@@ -70,6 +71,7 @@ class Reconciler:
         sidecar: injector.Sidecar,
         poll_seconds: float,
         drifted: Callable[[str], None],
+        restarts: rollouts.Rollouts,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -79,9 +81,11 @@ class Reconciler:
             objects=objects,
             found=self._credentials,
             kept=owned.Owned(writes=objects, drifted=drifted),
+            changing=restarts.secret_changes,
         )
         self._observer = observation.Observer(asks=asks, nudges=objects)
         self._events = events
+        self._restarts = restarts
         self._sidecar = sidecar
         self._poll_seconds = poll_seconds
         self._now = now
@@ -118,7 +122,9 @@ class Reconciler:
         labels = namespace["metadata"].get("labels") or {}
         facts = self._observe(wanted, done, namespace_labels=labels, refreshed=refreshed)
         self._report(raw, wanted, facts)
-        return self._again(key, facts)
+        restarting = self._restarts.look(wanted.namespace) if wanted.secrets else None
+        times = (self._again(key, facts), restarting)
+        return min((seconds for seconds in times if seconds is not None), default=None)
 
     def _refresh(self, raw: Object, wanted: policy.EmbeddingPolicy) -> str | None:
         """Have Vault asked at once where the annotation is another than the one last obeyed."""
@@ -200,7 +206,7 @@ class Reconciler:
             if condition.type in status.TOLD:
                 self._events.record(
                     raw,
-                    warning=condition.status == "False",
+                    warning=condition.is_bad,
                     reason=condition.reason,
                     message=f"{condition.type}={condition.status}: {condition.message}",
                 )

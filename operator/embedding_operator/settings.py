@@ -4,6 +4,7 @@ The chart sets every variable; the defaults are those of a run outside a cluster
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from embedding_operator import guard, vault
 
 T = TypeVar("T")
 
+_NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _CERTIFICATES: Final = ("own", "certManager", "provided")
 _AUTH_FILES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -46,7 +48,10 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything. `vault` is None where no Vault is configured."""
+    """Everything. `vault` is None where no Vault is configured.
+
+    `rollout_namespaces` are those whose workloads may be restarted, `*` for every one.
+    """
 
     namespace: str
     sidecar_image: str
@@ -55,6 +60,7 @@ class Settings:
     vault: vault.Settings | None
     rules: guard.Guard = field(repr=False)
     webhook: Webhook
+    rollout_namespaces: frozenset[str]
     resync_seconds: float
     workers: int
     metrics_port: int
@@ -97,6 +103,7 @@ def read(environment: Mapping[str, str]) -> Settings:
                 of("WEBHOOK_CERTIFICATE_DIRECTORY", _text, "/tmp/webhook")  # noqa: S108 - an emptyDir
             ),
         ),
+        rollout_namespaces=of("ROLLOUT_NAMESPACES", _names, frozenset()),
         resync_seconds=of("RESYNC_SECONDS", _seconds, 30.0),
         workers=of("WORKERS", _count, 4),
         metrics_port=of("METRICS_PORT", _port, 9090),
@@ -150,6 +157,14 @@ def _vault(
 
 def _text(value: str, _: str) -> str:
     return value
+
+
+def _names(value: str, name: str) -> frozenset[str]:
+    found = frozenset(value.split(","))
+    wrong = [it for it in sorted(found) if it != "*" and not _NAMESPACE.fullmatch(it)]
+    if wrong:
+        raise InvalidSetting(name, f"{wrong[0]!r} is no namespace; they are set apart by commas")
+    return found
 
 
 def _one_of(*allowed: str) -> Callable[[str, str], str]:

@@ -1,6 +1,7 @@
 """Asking running sidecars what they hold, on the pod's address and with the policy's API token."""
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,17 +18,23 @@ WHOLE_SECONDS: Final = 3.0
 BODY_BYTES: Final = 65_536
 TEXT_CHARACTERS: Final = 500
 COUNT_LIMIT: Final = 2**62
+PROVIDERS_LIMIT: Final = 8  # as the resource's schema says, and the next
+_PROVIDER: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 _NO_DOCUMENT: Final[dict[str, Any]] = {}
 """Stands for the page of a sidecar that runs, and has no document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce:
-    """What a sidecar says is in force; `rejected` says why a newer document is not."""
+    """What a sidecar says is in force; `rejected` says why a newer document is not.
+
+    `keys_refused` names providers that refuse the newest key; None where that is not told.
+    """
 
     document: str
     secrets: str
     rejected: str | None
+    keys_refused: frozenset[str] | None = None
 
 
 class Sidecars:
@@ -98,7 +105,17 @@ def _in_force(page: Mapping[str, Any]) -> InForce:
         document=_text(page["document_fingerprint"]),
         secrets=_text(page["secrets_fingerprint"]),
         rejected=None if rejected is None else _text(rejected),
+        # Sidecars outlive an upgrade of the operator: an older one does not tell.
+        keys_refused=_names(page["keys_refused"]) if "keys_refused" in page else None,
     )
+
+
+def _names(value: object) -> frozenset[str]:
+    if not isinstance(value, list) or len(value) > PROVIDERS_LIMIT:
+        raise TypeError(value)
+    if not all(isinstance(name, str) and _PROVIDER.fullmatch(name) for name in value):
+        raise TypeError(value)
+    return frozenset(value)
 
 
 def _quota(page: Mapping[str, Any]) -> status.LiveQuota:

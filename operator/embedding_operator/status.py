@@ -14,8 +14,16 @@ from embedding_operator.errors import Problem
 from embedding_operator.policy import EmbeddingPolicy
 
 READY: Final = "Ready"
-DECISIVE: Final = ("Accepted", synced.CONDITION, "ConfigInForce", "InjectionSupported")
+DECISIVE: Final = (
+    "Accepted",
+    synced.CONDITION,
+    "KeyRefused",
+    "ConfigInForce",
+    "InjectionSupported",
+)
 """The conditions whose sum is Ready; the others inform."""
+AMISS: Final = frozenset({"KeyRefused", "Overlap"})
+"""The conditions that are True where something is wrong; all others are True where all is well."""
 TOLD: Final = frozenset({READY, *DECISIVE, "PodsCovered", "MonitoringApplied", "Overlap"})
 """The conditions whose change is an event too."""
 _SEEN: Final = (*DECISIVE[1:], "PodsCovered", "MonitoringApplied", "QuotaExact")
@@ -42,11 +50,22 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Force:
-    """What covered pods obey. `behind` are sentences about those that obey something else."""
+    """What covered pods obey. `behind` are sentences about those that obey something else.
+
+    `keys_refused` counts pods by the provider that refuses the newest key there, of `keys_told`
+    pods that told.
+    """
 
     in_force: int = 0
     behind: tuple[str, ...] = ()
     unknown: int = 0
+    keys_told: int = 0
+    keys_refused: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> int:
+        """How many sidecars run."""
+        return self.in_force + len(self.behind) + self.unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +105,10 @@ class _Condition:
     status: str
     reason: str
     message: str
+
+    @property
+    def is_bad(self) -> bool:
+        return self.status == _bad(self.type)
 
 
 def build(
@@ -151,12 +174,16 @@ def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[_Con
         for entry in previous.get("conditions", [])
         if entry["reason"] != synced.NOT_READ
     }
-    return [
+    found = [
         _Condition(entry["type"], entry["status"], entry["reason"], entry["message"])
         for entry in wanted["conditions"]
         if entry["reason"] != synced.NOT_READ
-        and before.get(entry["type"]) != (entry["status"], entry["reason"])
-        and (entry["type"] in before or entry["status"] != "True" or entry["type"] == "Overlap")
+    ]
+    return [
+        it
+        for it in found
+        if before.get(it.type) != (it.status, it.reason)
+        and (it.type in before or it.is_bad or it.status == "Unknown")
     ]
 
 
@@ -175,6 +202,7 @@ def _conditions(
             synced.CONDITION,
             *synced.verdict(facts.secrets, generation=generation, previous=previous),
         ),
+        _key_refused(facts.force),
         _in_force(facts),
         _from_problem(
             "InjectionSupported", facts.injection, "Supported", "New pods get a native sidecar."
@@ -196,10 +224,13 @@ def _conditions(
 
 def _ready(conditions: Iterable[_Condition]) -> _Condition:
     decisive = [condition for condition in conditions if condition.type in DECISIVE]
-    for status in ("False", "Unknown"):
-        for condition in decisive:
-            if condition.status == status:
-                return _Condition(READY, status, condition.reason, condition.message)
+    for condition in decisive:
+        if condition.is_bad:
+            return _Condition(READY, "False", condition.reason, condition.message)
+    for condition in decisive:
+        # A sidecar too old to tell of its keys obeys all the same.
+        if condition.status == "Unknown" and condition.type not in AMISS:
+            return _Condition(READY, "Unknown", condition.reason, condition.message)
     return _Condition(READY, "True", READY, "Everything the policy says is in force.")
 
 
@@ -209,12 +240,37 @@ def _from_problem(kind: str, problem: Problem | None, reason: str, message: str)
     return _Condition(kind, "False", problem.reason, problem.message)
 
 
+def _key_refused(force: Force) -> _Condition:
+    if force.keys_refused:
+        told = "; ".join(
+            f"{provider} refuses its newest key in {pods} of {force.keys_told} pods"
+            for provider, pods in sorted(force.keys_refused.items())
+        )
+        message = (
+            f"{told}. For 10 minutes sidecars that had the previous key go on with it; put a good"
+            " one where apiKey points."
+        )
+        return _Condition("KeyRefused", "True", "KeyRefused", message)
+    if force.asked == 0:
+        return _Condition("KeyRefused", "False", "NoPods", "No sidecar runs yet.")
+    if force.keys_told == 0:
+        message = f"None of {force.asked} sidecars tells which keys are refused."
+        return _Condition("KeyRefused", "Unknown", "SidecarsSilent", message)
+    message = f"{force.keys_told} of {force.asked} sidecars have met no refusal of a newest key."
+    return _Condition("KeyRefused", "False", "NotRefused", message)
+
+
+def _bad(kind: str) -> str:
+    """The status in which a condition says that something is wrong."""
+    return "True" if kind in AMISS else "False"
+
+
 def _in_force(facts: Facts) -> _Condition:
     force = facts.force
     if facts.stale:
         message = "The newest policy is not in force; sidecars keep the last one that was accepted."
         return _Condition("ConfigInForce", "False", "NotAccepted", message)
-    asked = force.in_force + len(force.behind) + force.unknown
+    asked = force.asked
     if asked == 0:
         return _Condition("ConfigInForce", "True", "NoPods", "No sidecar runs yet.")
     if force.behind:

@@ -119,6 +119,12 @@ SIDECAR: Final = (
         kind="gauge",
         help="1 while the newest policy document cannot be used, so an older one is in force.",
     ),
+    Metric(
+        name="aos_embedding_key_refused",
+        kind="gauge",
+        help="1 while the provider of this name in the policy refuses the newest key.",
+        labels=("provider",),
+    ),
 )
 
 OPERATOR: Final = (
@@ -151,6 +157,12 @@ OPERATOR: Final = (
         kind="counter",
         help="Requests to Vault, by outcome.",
         labels=("outcome",),
+    ),
+    Metric(
+        name="embedding_operator_rollouts_total",
+        kind="counter",
+        help="Workloads restarted as a Secret that they read has changed.",
+        labels=("kind",),
     ),
     Metric(
         name="embedding_operator_queue_depth",

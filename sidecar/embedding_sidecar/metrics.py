@@ -1,5 +1,7 @@
 """The sidecar's part of the catalogue as prometheus-client objects, children bound once."""
 
+from collections.abc import Mapping
+
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -84,6 +86,13 @@ class Metrics:
     def document_rejected(self, *, rejected: bool) -> None:
         """Whether the newest document is one this sidecar cannot use."""
         self._gauges["aos_embedding_policy_rejected"].set(int(rejected))
+
+    def keys(self, refused: Mapping[str, bool]) -> None:
+        """Whether each provider, by name, refuses the newest key; others are shown no more."""
+        gauge = self._gauges["aos_embedding_key_refused"]
+        gauge.clear()
+        for provider, is_refused in refused.items():
+            gauge.labels(provider).set(int(is_refused))
 
     def exposition(self) -> bytes:
         """The text a scrape gets."""

@@ -134,6 +134,7 @@ def health(current: Current) -> dict[str, Any]:
         "rejected": current.rejected,
         "redis": runtime.redis_state(),
         "providers": providers,
+        "keys_refused": sorted(runtime.service.refused_keys()),
     }
 
 
@@ -175,6 +176,7 @@ def config(current: Current) -> dict[str, Any]:
         "document_fingerprint": runtime.loaded.document_fingerprint,
         "secrets_fingerprint": runtime.loaded.secrets_fingerprint,
         "rejected": current.rejected,
+        "keys_refused": sorted(runtime.service.refused_keys()),
         "providers": [
             {
                 "name": provider.name,
@@ -221,6 +223,8 @@ async def observe(current: Current, metrics: Metrics) -> None:
     metrics.document_in_force(runtime.loaded.document_fingerprint if runtime else "")
     if runtime is None:
         return
+    refused = runtime.service.refused_keys()
+    metrics.keys({it.name: it.name in refused for it in runtime.loaded.document.providers})
     state = await runtime.quota.state()
     metrics.daily(calls=state.used, limit=state.daily_requests)
     metrics.memory_bytes(runtime.cache.memory_bytes())

@@ -57,6 +57,8 @@ VARIANTS: dict[str, dict[str, typing.Any]] = {
         "podAnnotations": {"note": "here"},
         "imagePullSecrets": [{"name": "registry"}],
     },
+    "restarting": {"rollouts": {"enabled": True}},
+    "restarting in two namespaces": {"rollouts": {"enabled": True, "namespaces": ["a", "b"]}},
     "watched": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
     "without the resource": {"crds": {"install": False}},
 }
@@ -112,6 +114,7 @@ def test_lint_finds_nothing():
         ({"webhook": {"timeoutSeconds": 60}}, "/webhook/timeoutSeconds"),
         ({"logLevel": "loud"}, "/logLevel"),
         ({"replicas": 2}, "/replicas"),
+        ({"rollouts": {"namespaces": ["Shop"]}}, "/rollouts/namespaces/0"),
         ({"image": {"repository": ""}}, "/image/repository"),
         (
             {"vault": {"address": "https://v", "auth": {"method": "token"}}},
@@ -260,6 +263,27 @@ def test_tokens_are_minted_for_named_accounts_only(rendered):
     assert rule["verbs"] == ["create"]
     for name in ("as it comes", "vault by token", "vault by AppRole"):
         assert granted(rendered[name], "serviceaccounts/token") == []
+
+
+def test_workloads_are_patched_only_where_an_administrator_says_so(rendered):
+    def where(name):
+        return [
+            (role["kind"], role["metadata"].get("namespace"))
+            for role in rendered[name]
+            if role["kind"] in {"Role", "ClusterRole"} and granted([role], "deployments")
+        ]
+
+    assert where("as it comes") == []
+    assert where("restarting") == [("ClusterRole", None)]
+    assert where("restarting in two namespaces") == [("Role", "a"), ("Role", "b")]
+    for name, told in (
+        ("as it comes", ""),
+        ("restarting", "*"),
+        ("restarting in two namespaces", "a,b"),
+    ):
+        assert environment(rendered[name])["ROLLOUT_NAMESPACES"] == told
+    (rule,) = granted(rendered["restarting"], "deployments")
+    assert rule["verbs"] == ["list", "patch"]
 
 
 def test_the_webhooks_configuration_is_changed_by_its_keeper_only(rendered):

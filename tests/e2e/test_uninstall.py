@@ -11,12 +11,26 @@ pytestmark = pytest.mark.node
 
 
 def test_no_secret_value_is_anywhere_it_should_not_be(shop):
-    """The keys in Vault, the API token and Vault's own token, searched for after all of it."""
-    values = shop.secret_values()
-    assert len(values) >= 4
-    for place, text in shop.everything_written():
-        for value in values:
-            assert value not in text, f"a secret value stands in {place}"
+    """All that Vault and Secrets have held, and Vault's own token, searched for after all of it."""
+    secrets = shop.secrets()
+    assert len(secrets) >= 4
+    written = dict(shop.everything_written())
+    assert secrets.find(written.items()) == []
+    # It looked where the product is.
+    for place in ("Event ", "ConfigMap ", "EmbeddingPolicy ", "Pod ", "log of embedding-system/"):
+        assert any(it.startswith(place) for it in written), place
+    for program in ("embedding-operator", "embedding-sidecar"):
+        assert any(it.startswith("arguments of ") and program in it for it in written), program
+
+
+def test_a_value_in_the_wrong_place_would_have_been_found(shop):
+    secrets = shop.secrets()
+    value = shop.parts.keys("primary")[-1]
+    shop.kubectl("create", "configmap", "wrong", "-n", "shop", f"--from-literal=key={value}")
+    try:
+        assert secrets.find(shop.everything_written()) == ["ConfigMap shop wrong"]
+    finally:
+        shop.kubectl("delete", "configmap", "wrong", "-n", "shop")
 
 
 def test_the_operator_met_no_403(shop):

@@ -74,7 +74,8 @@ def install(administrator, store):
             "allowInsecureHTTP": True,
             "pollSeconds": 1,
             "allowed": [{"namespace": SHOP, "mount": "secret", "path": "{{namespace}}/*"}],
-        }
+        },
+        "rollouts": {"enabled": True},
     }
     helm.Helm(administrator.kubeconfig)(
         *("install", NAME, str(ROOT / "charts" / NAME), "-n", SYSTEM_NAMESPACE),
@@ -146,6 +147,22 @@ def policy(**spec):
     }
 
 
+def workload(kind):
+    """One that reads the synced Secret from its environment."""
+    container = {"name": "app", "image": "app:1", "envFrom": [{"secretRef": {"name": "database"}}]}
+    labels = {"app": kind.lower()}
+    annotations = {names.ANNOTATION_RESTART: "true"}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": "app", "namespace": SHOP, "annotations": annotations},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
+
+
 def live(administrator, store, said):
     """Each thing the operator may do, done; and seen to have its effect."""
     administrator.apply(
@@ -191,6 +208,16 @@ def live(administrator, store, said):
         lambda: names.ANNOTATION_NUDGE in administrator("get", "pods", "-n", SHOP, "-o", "yaml"),
         "a nudge",
     )
+    # A changed Secret restarts what reads it.
+    kinds = ("Deployment", "StatefulSet", "DaemonSet")
+    administrator.apply(*map(workload, kinds))
+    store.write(f"{SHOP}/db", password="pw-2")
+
+    def restarted(kind):
+        found = administrator.get(kind, "app", "-n", SHOP)
+        return names.ANNOTATION_SECRETS in str(found["spec"]["template"]["metadata"])
+
+    seen(lambda: all(map(restarted, kinds)), "three restarts")
     # What the policy no longer wants goes.
     administrator.apply(policy(alerts={"enabled": False}, secrets=[]))
     seen(lambda: not administrator.get("prometheusrules", "-n", SHOP)["items"], "no rules any more")

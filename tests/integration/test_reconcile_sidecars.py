@@ -105,6 +105,7 @@ def wanted(entries=SECRET):
         document=fingerprint.of_document(text),
         secrets=fingerprint.of_secrets(entries, token=entries[names.SECRET_API_TOKEN]),
         rejected=None,
+        keys_refused=frozenset(),
     )
 
 
@@ -178,7 +179,12 @@ def test_who_is_not_there_cannot_be_asked():
     asks.close()
 
 
-CONFIG = {"document_fingerprint": "d", "secrets_fingerprint": "s", "rejected": None}
+CONFIG: dict[str, Any] = {
+    "document_fingerprint": "d",
+    "secrets_fingerprint": "s",
+    "rejected": None,
+    "keys_refused": [],
+}
 DAY = {
     "daily_quota": 10,
     "current_count": 1,
@@ -186,12 +192,13 @@ DAY = {
     "exact": True,
     "exact_reason": "",
 }
-WRONG: tuple[Any, ...] = (-1, [], {})
+WRONG: tuple[Any, ...] = (-1, ["A name?"], {})
 BODIES = [
     *(b"", b"no JSON", b"[]", b'"text"', b"{}", b"\xff"),
     *(json.dumps({**CONFIG, key: value}).encode() for key in CONFIG for value in WRONG),
     *(json.dumps({**DAY, key: value}).encode() for key in DAY if key != "exact" for value in WRONG),
     json.dumps({**CONFIG, "rejected": "x" * 100_000}).encode(),
+    json.dumps({**CONFIG, "keys_refused": [f"p-{number}" for number in range(9)]}).encode(),
     json.dumps({**DAY, "current_count": 2**80}).encode(),
     json.dumps({**DAY, "reset_at": "tomorrow"}).encode(),
 ]

@@ -144,6 +144,7 @@ def test_the_backup_answers_in_its_own_name_while_the_primary_is_down(
         "document_fingerprint": running.page(names.PATH_HEALTH)["document"],
         "secrets_fingerprint": running.page(names.PATH_CONFIG)["secrets_fingerprint"],
         "rejected": None,
+        "keys_refused": [],
         "providers": 0,
     }
 
@@ -361,3 +362,22 @@ def test_a_large_batch_is_whole(from_environment):
     rows = [base64.b64decode(row["embedding"]) for row in answer["data"]]
     assert rows == expected(*texts)
     assert struct.calcsize("<16f") == len(rows[0])
+
+
+def test_a_refused_key_is_told_by_the_providers_name(from_environment):
+    wrong = "sk-not-the-one-it-wants"
+    running = from_environment(OPENAI_API_KEY=wrong)
+    told = running.http.get(names.PATH_HEALTH).json()
+    assert (told["status"], told["keys_refused"]) == ("ok", [])
+    assert running.embed("x").status_code == 503
+    token = {"Authorization": f"Bearer {sidecar.TOKEN}"}
+    pages = [
+        running.admin.get(path, headers=token) for path in (names.PATH_HEALTH, names.PATH_CONFIG)
+    ]
+    (name,) = pages[1].json()["keys_refused"]
+    assert name in {it["name"] for it in pages[1].json()["providers"]}
+    assert pages[0].json()["keys_refused"] == [name]
+    assert pages[0].json()["status"] == "degraded"
+    shown = running.admin.get("/metrics").text
+    assert f'aos_embedding_key_refused{{provider="{name}"}} 1.0' in shown
+    assert wrong not in shown + "".join(page.text for page in pages)

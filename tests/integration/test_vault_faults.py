@@ -70,6 +70,7 @@ class World:
             sidecar=reconciling.SIDECAR,
             poll_seconds=POLL_SECONDS,
             drifted=lambda _: None,
+            restarts=reconciling.no_restarts(self._objects),
         )
         self._threads = self._poller.start() + workqueue.work(self._queue, reconciler, workers=1)
         self.user.apply(self._policy())

@@ -1,11 +1,14 @@
-"""A provider that wants a key: a real embedding model behind a door that is counted.
+"""A provider that wants a key: an embedding model behind a door that is counted.
 
 The model server of the demo and of the node tests accepts anybody. This stands before it, as a paid
 provider does: a bearer key from a file, read at every request, or 401 in OpenAI's form; every call
 that was let through is a line of JSON in a log. It also streams a canned chat answer, so that
 pass-through has something to stream.
 
-    python -m tests.parts.gate --host H --port P --model-url URL --keys FILE --log FILE
+    python -m tests.parts.gate --host H --port P --keys FILE --log FILE [--model-url URL]
+
+Without a model's address the vectors are those of tests/fakes/provider.py, which take no time: for
+load that is about anything but a model.
 """
 
 import argparse
@@ -23,6 +26,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.fakes import provider
+
 WORDS = ("A", " vector", " is", " a", " direction", " with", " a", " length", ".")
 
 
@@ -31,9 +36,18 @@ def fingerprint(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:8]
 
 
-def application(*, model_url: str, keys: Path, log: Path) -> Starlette:
+def application(*, model_url: str | None, keys: Path, log: Path) -> Starlette:
     """The ASGI application. `keys` holds one accepted key a line."""
-    client = httpx2.AsyncClient(base_url=model_url, timeout=30)
+    client = httpx2.AsyncClient(base_url=model_url or "", timeout=30)
+    stand_in = provider.StandIn(key=None)
+
+    async def ask_model(path: str, body: bytes) -> Response:
+        if model_url is None:
+            status, _, made = stand_in.answer(path, {}, body)
+            stand_in.calls.clear()
+            return JSONResponse(made, status)
+        answer = await client.post("/v1/embeddings", content=body)
+        return Response(answer.content, answer.status_code, media_type="application/json")
 
     def refusal(request: Request) -> Response | None:
         _, _, key = request.headers.get("authorization", "").partition(" ")
@@ -65,10 +79,10 @@ def application(*, model_url: str, keys: Path, log: Path) -> Starlette:
             record(request, refused.status_code, 0)
             return refused
         body = await request.body()
-        answer = await client.post("/v1/embeddings", content=body)
+        answer = await ask_model(request.url.path, body)
         texts = json.loads(body)["input"]
         record(request, answer.status_code, 1 if isinstance(texts, str) else len(texts))
-        return Response(answer.content, answer.status_code, media_type="application/json")
+        return answer
 
     async def chat(request: Request) -> Response:
         refused = refusal(request)
@@ -103,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--model-url", required=True)
+    parser.add_argument("--model-url")
     parser.add_argument("--keys", type=Path, required=True)
     parser.add_argument("--log", type=Path, required=True)
     options = parser.parse_args()

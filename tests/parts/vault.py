@@ -5,12 +5,15 @@ import re
 import secrets
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import hvac
 import yaml
+from hvac.exceptions import VaultError
+from requests import RequestException
 
-from tests.parts import daemons, kubectl
+from tests.parts import daemons, kubectl, secrecy
 
 
 class Vault:
@@ -30,7 +33,9 @@ class Vault:
 
     def start(self) -> None:
         """Start it, unsealed and with the KV v2 engine at secret/."""
-        self.token_file.write_text(secrets.token_urlsafe(16), encoding="utf-8")
+        token = secrets.token_urlsafe(16)
+        secrecy.WRITTEN.add(token)
+        self.token_file.write_text(token, encoding="utf-8")
         command: list[str | Path] = [Path(sys.executable).parent / "bao", "server", "-dev"]
         command += [f"-dev-listen-address=127.0.0.1:{self._port}", "-dev-no-store-token"]
         command += [f"-dev-root-token-id={self.token_file.read_text(encoding='utf-8')}"]
@@ -44,6 +49,9 @@ class Vault:
 
     def stop(self) -> None:
         """End it: connections are refused."""
+        # Whatever else was written, by whatever client; a sealed one tells nobody.
+        with suppress(VaultError, RequestException):
+            secrecy.WRITTEN.add(*secrecy.in_vault(self.client()))
         self._daemons.stop()
 
     def client(self) -> hvac.Client:
@@ -56,6 +64,7 @@ class Vault:
 
     def write(self, path: str, **values: object) -> None:
         """A new version of a path of secret/."""
+        secrecy.WRITTEN.add(*map(str, values.values()))
         self.client().secrets.kv.v2.create_or_update_secret(path, values, mount_point="secret")
 
     def delete_newest(self, path: str) -> None:

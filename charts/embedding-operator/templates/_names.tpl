@@ -26,3 +26,14 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "embedding-operator.webhook" -}}
 {{ printf "%s.%s.embedding.agenticverz.io" (include "embedding-operator.name" .) .Release.Namespace }}
 {{- end }}
+
+{{- define "embedding-operator.rolloutNamespaces" -}}
+{{ if .Values.rollouts.enabled }}{{ join "," .Values.rollouts.namespaces | default "*" }}{{ end }}
+{{- end }}
+
+{{- define "embedding-operator.rolloutRule" -}}
+# Which workloads ask to be restarted; the annotations that do it.
+- apiGroups: [apps]
+  resources: [deployments, statefulsets, daemonsets]
+  verbs: [list, patch]
+{{- end }}

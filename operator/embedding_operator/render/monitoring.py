@@ -55,6 +55,21 @@ ALERTS: Final = (
         description="A backup answers where the policy allows one; else applications get errors.",
     ),
     Alert(
+        name="EmbeddingKeyRefused",
+        # Not by failed calls: while the previous key goes on, none fails.
+        expr="max by (namespace, policy, provider) (aos_embedding_key_refused{@selector@}) == 1",
+        for_="1m",
+        severity="warning",
+        summary=(
+            "{{ $labels.provider }} refuses the newest key of"
+            " {{ $labels.namespace }}/{{ $labels.policy }}."
+        ),
+        description=(
+            "For 10 minutes sidecars that had the previous key go on with it; after that, and in"
+            " pods started since, calls to this provider fail."
+        ),
+    ),
+    Alert(
         name="EmbeddingConfigNotInForce",
         expr=(
             "max by (namespace, policy, pod) (aos_embedding_policy_rejected{@selector@}) == 1"

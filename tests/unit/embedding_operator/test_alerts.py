@@ -73,6 +73,10 @@ def calls(outcome, values, labels=LABELS, provider="openai"):
     return (f'{name}{{{labels}, provider="{provider}", outcome="{outcome}"}}', values)
 
 
+def key_refused(values, labels=LABELS):
+    return (f'aos_embedding_key_refused{{{labels}, provider="openai"}}', values)
+
+
 QUOTA = f"aos_embedding_daily_quota{{{LABELS}}}"
 DAY = f"aos_embedding_daily_calls{{{LABELS}}}"
 INFO = f'aos_embedding_policy_info{{{LABELS}, document="'
@@ -94,6 +98,11 @@ FIRING = {
         "EmbeddingProviderFailing",
         [calls("key_refused", "0+1x19")],
         15,
+    ),
+    "a new key is refused in one pod, and the previous one goes on": (
+        "EmbeddingKeyRefused",
+        [calls("ok", "0+10x9"), key_refused("1x9"), key_refused("0x9", OTHER_PODS)],
+        3,
     ),
     "a pod has no document": ("EmbeddingConfigNotInForce", [(f'{INFO}"}}', "1x9")], 7),
     "a pod refuses the newest document": (
@@ -138,6 +147,16 @@ QUIET = {
         "EmbeddingProviderFailing",
         [calls("ok", "0+10x19"), calls("server_error", "0 0 30x17")],
         19,
+    ),
+    "a good key took the place of the refused one": (
+        "EmbeddingKeyRefused",
+        [key_refused("1 1 0x9")],
+        5,
+    ),
+    "another policy's key is refused": (
+        "EmbeddingKeyRefused",
+        [key_refused("0x9"), key_refused("1x9", OTHER_POLICY)],
+        5,
     ),
     "a pod starts": (
         "EmbeddingConfigNotInForce",

@@ -78,6 +78,18 @@ def test_who_cannot_be_asked_is_unknown():
     assert world.look(1, 2) == status.Force(in_force=1, unknown=1)
 
 
+def test_refused_keys_are_counted_by_provider_among_those_that_tell():
+    world = World()
+    refusing = [frozenset(), frozenset({"a"}), frozenset({"a", "b"}), None]
+    for number, refused in enumerate(refusing, 1):
+        world.answers[f"10.0.0.{number}"] = sidecars.InForce(
+            document="d2", secrets="s2", rejected=None, keys_refused=refused
+        )
+    found = world.look(1, 2, 3, 4, 5)
+    assert found.keys_told == 3
+    assert found.keys_refused == {"a": 2, "b": 1}
+
+
 def test_a_pod_is_nudged_again_later_each_time():
     world = World()
     for second in range(200):

@@ -37,6 +37,11 @@ def test_rules_are_read_from_a_file(tmp_path):
     assert read.rules.refusal(namespace="shop", mount="secret", path="shop/keys") is None
 
 
+@pytest.mark.parametrize(("value", "read"), [("", set()), ("*", {"*"}), ("a,b", {"a", "b"})])
+def test_workloads_are_restarted_where_it_is_allowed_only(value, read):
+    assert settings.read({"ROLLOUT_NAMESPACES": value}).rollout_namespaces == read
+
+
 WRONG = {
     "VAULT_ADDR": ["vault:8200", "ftp://vault"],
     "VAULT_AUTH_METHOD": ["Kubernetes", "ldap"],
@@ -51,6 +56,7 @@ WRONG = {
     "HEALTH_PORT": ["0", "-8081"],
     "LOG_LEVEL": ["INFO", "verbose"],
     "WEBHOOK_PORT": ["70000"],
+    "ROLLOUT_NAMESPACES": ["a,,b", "Shop", "a, b", "-a", "a*"],
     "WEBHOOK_CERTIFICATES": ["cert-manager"],
 }
 

@@ -27,7 +27,7 @@ QUOTA = LiveQuota(
 COVERED = status.Coverage(matching=2, covered=2)
 GOOD = status.Facts(
     coverage=COVERED,
-    force=status.Force(in_force=2),
+    force=status.Force(in_force=2, keys_told=2),
     quota=QUOTA,
     document_fingerprint="0123456789abcdef",
 )
@@ -59,7 +59,9 @@ def verdict(kind, seen=GOOD, **more):
 
 def test_all_is_well():
     made = build()
-    assert {entry["status"] for entry in made["conditions"]} == {"True"}
+    verdicts = {entry["type"]: entry["status"] for entry in made["conditions"]}
+    assert verdicts.pop("KeyRefused") == "False"
+    assert set(verdicts.values()) == {"True"}
     assert made["conditions"][0]["type"] == "Ready"
     assert made["pods"]["summary"] == "2/2"
     assert made["quota"] == {
@@ -120,6 +122,41 @@ def test_what_decides_makes_a_policy_not_ready(kind, seen, expected):
 def test_what_informs_leaves_a_policy_ready(kind, seen, expected):
     assert verdict(kind, seen) == expected
     assert verdict("Ready", seen) == ("True", "Ready")
+
+
+REFUSED = status.Force(in_force=3, keys_told=3, keys_refused={"openai": 1, "voyage": 3})
+
+
+def test_a_refused_key_is_told_by_provider_and_makes_a_policy_not_ready():
+    seen = facts(force=REFUSED)
+    found = condition("KeyRefused", seen)
+    assert (found["status"], found["reason"]) == ("True", "KeyRefused")
+    assert "openai refuses its newest key in 1 of 3 pods" in found["message"]
+    assert "voyage refuses its newest key in 3 of 3 pods" in found["message"]
+    assert verdict("Ready", seen) == ("False", "KeyRefused")
+    assert condition("Ready", seen)["message"] == found["message"]
+
+
+def test_a_refused_key_is_a_warning_and_its_end_is_none():
+    first, second = build(), build(facts(force=REFUSED))
+    told = {it.type: it.is_bad for it in status.changes(first, second)}
+    assert told == {"Ready": True, "KeyRefused": True}
+    ended = {it.type: it.is_bad for it in status.changes(second, first)}
+    assert ended == {"Ready": False, "KeyRefused": False}
+
+
+def test_whether_keys_are_refused_is_unknown_where_nobody_tells():
+    silent = facts(force=status.Force(unknown=2))
+    assert verdict("KeyRefused", silent) == ("Unknown", "SidecarsSilent")
+    assert verdict("KeyRefused", facts(force=status.Force())) == ("False", "NoPods")
+    one_tells = facts(force=status.Force(in_force=1, unknown=1, keys_told=1))
+    assert verdict("KeyRefused", one_tells) == ("False", "NotRefused")
+
+
+def test_sidecars_too_old_to_tell_of_their_keys_leave_a_policy_ready():
+    old = facts(force=status.Force(in_force=2))
+    assert verdict("KeyRefused", old) == ("Unknown", "SidecarsSilent")
+    assert verdict("Ready", old) == ("True", "Ready")
 
 
 def test_what_is_false_says_more_than_what_is_unknown():

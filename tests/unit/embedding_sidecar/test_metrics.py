@@ -19,6 +19,7 @@ def used():
     found.failover("voyage")
     found.saved(model="m", tokens=2)
     found.daily(calls=1, limit=10)
+    found.keys({"openai": False})
     return found
 
 
@@ -48,6 +49,14 @@ def test_only_the_document_in_force_is_named():
     found.document_in_force("two")
     shown = [s.labels for s in scraped(found) if s.name == "aos_embedding_policy_info"]
     assert shown == [{"document": "two"}]
+
+
+def test_keys_are_shown_for_the_providers_of_today():
+    found = metrics.Metrics()
+    found.keys({"openai": True, "voyage": False})
+    found.keys({"voyage": True})
+    shown = [(s.labels, s.value) for s in scraped(found) if s.name == "aos_embedding_key_refused"]
+    assert shown == [({"provider": "voyage"}, 1)]
 
 
 def test_two_sidecars_in_one_process_count_apart():

@@ -286,6 +286,7 @@ def test_a_key_that_is_refused_is_a_503_that_does_not_show_it():
     assert (refusal.status, refusal.code) == (503, "all_providers_failed")
     assert "sk-" not in refusal.message
     assert world.seen.errors == [("misconfigured", "openai")]
+    assert world.service.refused_keys() == {"p"}
 
 
 def test_the_environment_form_is_not_told_of_kubernetes():

@@ -1,0 +1,156 @@
+"""Restarting workloads that ask for it, once a Secret that they read has changed."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from embedding_contract import names
+from embedding_operator import cluster, errors, workloads
+
+_LOG = logging.getLogger(__name__)
+
+EVERYWHERE: Final = "*"
+SETTLE_SECONDS: Final = 5.0
+"""Secrets that change within this time of each other cause one restart."""
+LOOK_SECONDS: Final = 300.0
+"""How often workloads are looked at where no Secret changes: to note what new ones started with."""
+REASON: Final = "SecretChanged"
+
+Object = dict[str, Any]
+
+
+class Objects(Protocol):
+    """Reads and writes objects of the cluster."""
+
+    def find(
+        self, kind: cluster.Kind, namespace: str | None = None, *, selector: str = ""
+    ) -> list[Object]:
+        """All objects of a kind in a namespace."""
+        ...
+
+    def apply(self, desired: Object) -> Object:
+        """Server-side apply; what stands there afterwards."""
+        ...
+
+
+class Events(Protocol):
+    """Tells people what was done."""
+
+    def record(self, about: Object, *, warning: bool, reason: str, message: str) -> None:
+        """An event of an object."""
+        ...
+
+
+class Rollouts:
+    """The workloads of the namespaces where this is allowed; safe to use from any thread.
+
+    `restarted` is told the kind of each workload whose pods are to be replaced.
+    """
+
+    def __init__(
+        self,
+        *,
+        objects: Objects,
+        events: Events,
+        namespaces: frozenset[str],
+        restarted: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._objects = objects
+        self._events = events
+        self._namespaces = namespaces
+        self._restarted = restarted
+        self._clock = clock
+        # Two policies of a namespace must not both tell of one restart.
+        self._lock = threading.Lock()
+        self._changed: dict[str, float] = {}
+        self._due: dict[str, float] = {}
+
+    def secret_changes(self, namespace: str) -> None:
+        """A synced Secret is about to change: what pods have started with is seen now, or never.
+
+        Raises:
+            errors.Unavailable: the API server does not answer.
+        """
+        if not self._covers(namespace):
+            return
+        with self._lock:
+            if self._go_through(namespace, may_restart=False):
+                self._changed.setdefault(namespace, self._clock())
+
+    def look(self, namespace: str) -> float | None:
+        """Restart what needs it; after how many seconds to look again, None for at any time.
+
+        Raises:
+            errors.Unavailable: the API server does not answer.
+        """
+        if not self._covers(namespace):
+            return None
+        with self._lock:
+            now = self._clock()
+            changed = self._changed.get(namespace)
+            if changed is None and now < self._due.get(namespace, float("-inf")):
+                return None
+            if changed is not None and now < changed + SETTLE_SECONDS:
+                return changed + SETTLE_SECONDS - now
+            self._go_through(namespace, may_restart=True)
+            self._changed.pop(namespace, None)
+            self._due[namespace] = now + LOOK_SECONDS
+            return None
+
+    def _covers(self, namespace: str) -> bool:
+        return not self._namespaces.isdisjoint({EVERYWHERE, namespace})
+
+    def _go_through(self, namespace: str, *, may_restart: bool) -> bool:
+        """Whether any workload asks to be restarted at all."""
+        try:
+            held = self._held(namespace)
+            found = [
+                {**workload, "apiVersion": "apps/v1", "kind": kind}
+                for kind in cluster.WORKLOADS
+                for workload in self._objects.find(cluster.KINDS[kind], namespace)
+            ]
+        except errors.Denied as error:
+            # An administrator's matter, and none of the policy's: its secrets are in place.
+            _LOG.warning("workloads of %s are not looked at: %s", namespace, error)
+            return False
+        for workload in found:
+            change = workloads.decide(workload, held, may_restart=may_restart)
+            if change is not None:
+                self._apply(workload, change)
+        return any(workloads.asks(workload, held) for workload in found)
+
+    def _held(self, namespace: str) -> Mapping[str, Object | None]:
+        synced = {
+            entry["name"]
+            for policy in self._objects.find(cluster.POLICY, namespace)
+            for entry in policy["spec"].get("secrets") or ()
+        }
+        ours = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
+        found = {
+            secret["metadata"]["name"]: secret
+            for secret in self._objects.find(cluster.SECRET, namespace, selector=ours)
+        }
+        return {name: found.get(name) for name in synced}
+
+    def _apply(self, workload: Object, change: workloads.Change) -> None:
+        kind = workload["kind"]
+        parts = ", ".join(change.because)
+        try:
+            self._objects.apply(change.desired)
+        except errors.Unavailable as error:
+            if error.reason != "Conflict":
+                raise
+            return  # it has gone, or is another by now, whose pods started just now
+        except errors.Denied as error:
+            _LOG.warning("%s %s: %s", kind, workload["metadata"]["name"], error)
+            if change.because:
+                message = f"Not restarted, though {parts} changed: {error}"
+                self._events.record(workload, warning=True, reason=REASON, message=message)
+            return
+        if change.because:
+            message = f"Its pods are replaced by the {kind}'s own strategy, as {parts} changed."
+            self._events.record(workload, warning=False, reason=REASON, message=message)
+            self._restarted(kind)

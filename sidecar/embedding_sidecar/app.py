@@ -46,6 +46,8 @@ class Application:
         """What the application in the pod talks to."""
         router = Starlette(
             routes=[
+                # Only by other methods: POST is answered before it comes to the router.
+                Route(names.PATH_EMBEDDINGS, self.pass_through, methods=["POST"]),
                 Route(names.PATH_MODELS, self.models, methods=["GET"]),
                 Route(f"{names.PATH_MODELS}/{{model:path}}", self.model, methods=["GET"]),
                 Route(names.PATH_OPENAPI, self.describe, methods=["GET"]),

@@ -68,8 +68,12 @@ demo-down: tools ## remove everything `make demo` made
 	@$(RUN) python -m examples.demo down
 
 .PHONY: bench
-bench: tools ## measure the hit and miss paths as ratios to the raw server
-	@$(RUN) python -m tests.benchmarks
+bench: tools ## measure every path as a ratio to the raw server, into docs/benchmarks.md
+	@$(RUN) python -m tests.benchmarks $(BENCH)
+
+.PHONY: bench-peers
+bench-peers: tools ## the same loads on LiteLLM and Portkey's gateway, side by side
+	@$(RUN) python -m tests.benchmarks.peers
 
 .PHONY: soak
 soak: tools ## the long campaigns, same code as in `make test`

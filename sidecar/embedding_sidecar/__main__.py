@@ -29,6 +29,7 @@ from embedding_sidecar import (
 )
 from embedding_sidecar.app import Application
 from embedding_sidecar.metrics import Metrics
+from embedding_sidecar.shortcut import Shortcut
 
 CANNOT_START = 2
 
@@ -118,10 +119,8 @@ async def _run(
         return found is not None and found.quota.busy
 
     api, admin = (
-        (server.Server(served), listener)
-        for served, listener in zip(
-            (application.api(), application.admin()), listening, strict=True
-        )
+        (server.Server(application.api(), protocol=Shortcut), listening[0]),
+        (server.Server(application.admin()), listening[1]),
     )
     following = [
         asyncio.create_task(work) for work in (current.follow(), current.follow_generations())

@@ -1,23 +1,32 @@
 """The two ASGI applications: the API on loopback, and administration on the pod's address."""
 
-import asyncio
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from embedding_contract import names
-from embedding_sidecar import clearing, errors, heads, models, openapi, passthrough, reports, wire
+from embedding_sidecar import (
+    bodies,
+    clearing,
+    errors,
+    heads,
+    models,
+    openapi,
+    passthrough,
+    reports,
+    wire,
+)
+from embedding_sidecar.embeddings import Embeddings, refusal
 from embedding_sidecar.metrics import Metrics
 
-BODY_SECONDS: Final = 30
 JSON: Final = "application/json"
 METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 OWN: Final = MappingProxyType({names.PATH_EMBEDDINGS: "POST", names.PATH_MODELS: "GET, HEAD"})
@@ -33,11 +42,12 @@ class Application:
         self._current = current
         self._metrics = metrics
 
-    def api(self) -> Starlette:
+    def api(self) -> Embeddings:
         """What the application in the pod talks to."""
-        return Starlette(
+        router = Starlette(
             routes=[
-                Route(names.PATH_EMBEDDINGS, self.embeddings, methods=["POST"]),
+                # Only by other methods: POST is answered before it comes to the router.
+                Route(names.PATH_EMBEDDINGS, self.pass_through, methods=["POST"]),
                 Route(names.PATH_MODELS, self.models, methods=["GET"]),
                 Route(f"{names.PATH_MODELS}/{{model:path}}", self.model, methods=["GET"]),
                 Route(names.PATH_OPENAPI, self.describe, methods=["GET"]),
@@ -47,6 +57,7 @@ class Application:
             ],
             exception_handlers=_HANDLERS,
         )
+        return Embeddings(current=self._current, metrics=self._metrics, otherwise=router)
 
     def admin(self) -> Starlette:
         """What kubelet, Prometheus and the operator talk to."""
@@ -69,28 +80,6 @@ class Application:
         ]
 
     # --- the application's own
-
-    async def embeddings(self, request: Request) -> Response:
-        """POST /v1/embeddings."""
-        head = heads.read(request.scope["headers"])
-        headers = {heads.REQUEST_ID: head.request_id}
-        try:
-            heads.check(head)
-            asked = wire.parse(await _body(request), header=head.cache_control)
-            runtime = self._current.runtime()
-            models.check(runtime.loaded.document, asked)
-            answer = await runtime.service.embed(asked.ask, control=asked.control)
-        except errors.Refused as error:
-            return self._refusal(error, headers)
-        body = wire.render(
-            vectors=answer.vectors,
-            model=answer.model,
-            tokens=answer.tokens,
-            as_base64=asked.base64,
-        )
-        return Response(
-            body, media_type=JSON, headers=headers | reports.headers(answer, runtime.quota)
-        )
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models: the models and aliases of the policy."""
@@ -143,7 +132,7 @@ class Application:
         """DELETE cache: whole, `?model=NAME`, or the texts of a body's `input`."""
         runtime = self._current.runtime()
         policy = runtime.loaded.document
-        asked = clearing.parse(request.url.query, await _body(request), policy=policy)
+        asked = clearing.parse(request.url.query, await bodies.read(request.receive), policy=policy)
         if asked.items:
             variants = clearing.variants(asked, policy=policy)
             await runtime.cache.clear_items(variants, model=asked.model)
@@ -174,34 +163,6 @@ class Application:
 
         return guard
 
-    def _refusal(self, error: errors.Refused, headers: dict[str, str]) -> Response:
-        if isinstance(error, errors.QuotaExhausted):
-            self._metrics.quota_exhausted()
-        # The code of a rejection may be a provider's own word, and a label is of a closed list.
-        ours = not isinstance(error, errors.Rejected)
-        self._metrics.error((ours and error.code) or error.kind)
-        return _refused(error, headers)
-
-
-async def _body(request: Request) -> bytes:
-    """The whole body, refused while reading if it is too long or too slow."""
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > wire.MAX_BODY_BYTES:
-                    raise wire.too_large()
-                chunks.append(chunk)
-    except TimeoutError:
-        raise errors.Rejected(
-            f"The body did not arrive within {BODY_SECONDS} s.", status=408
-        ) from None
-    except ClientDisconnect:
-        raise errors.Rejected("The caller went away.", status=499) from None
-    return b"".join(chunks)
-
 
 async def _alive(_: Request) -> Response:
     """The socket listens and the loop turns; nothing else is asked of a probe."""
@@ -212,13 +173,11 @@ def _json(body: dict[str, object]) -> Response:
     return Response(orjson.dumps(body), media_type=JSON)
 
 
-def _refused(error: errors.Refused, headers: dict[str, str] | None = None) -> Response:
-    return Response(
-        wire.render_error(error),
-        status_code=error.status,
-        media_type=JSON,
-        headers={**(headers or {}), **reports.refusal_headers(error)},
-    )
+def _refused(error: errors.Refused, headers: Mapping[str, str] | None = None) -> Response:
+    reply = refusal(error, headers or {})
+    response = Response(reply.body, status_code=reply.status)
+    response.raw_headers = reply.headers()
+    return response
 
 
 def _unauthorized(message: str) -> Response:

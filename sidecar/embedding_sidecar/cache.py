@@ -6,6 +6,7 @@ one part ends. It never says which provider: two that serve one model share its 
 hash stand whose entries they are and their generation; see `generations`.
 """
 
+import functools
 import hashlib
 import struct
 import sys
@@ -116,9 +117,7 @@ def keys(
 
     `cleared` has the generations of single items, by `name`; other items have none.
     """
-    common = hashlib.sha256()
-    for part in (ask.model, str(ask.dimensions), space, str(ask.input_type), str(ask.truncation)):
-        _feed(common, part.encode())
+    common = _common(ask.model, ask.dimensions, space, ask.input_type, ask.truncation)
     prefix = f"{PREFIX}{scope}:{generation}:"
     found = []
     for item in ask.items:
@@ -148,6 +147,15 @@ def _feed_item(digest: "hashlib._Hash", item: provider.Item) -> None:
     else:
         _feed(digest, b"tokens")
         _feed(digest, struct.pack(f"<{len(item)}I", *item))
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _common(*parts: str | int | bool | None) -> "hashlib._Hash":
+    """The hash of what is the same for many items; to be copied, never fed."""
+    common = hashlib.sha256()
+    for part in parts:
+        _feed(common, str(part).encode())
+    return common
 
 
 def _feed(digest: "hashlib._Hash", part: bytes) -> None:

@@ -32,10 +32,14 @@ class SidecarError(Exception):
 
 
 class Refused(SidecarError):  # noqa: N818 - the tree reads as sentences
-    """An answer in OpenAI's error form: `status`, `message`, `type`, `param`, `code`."""
+    """An answer in OpenAI's error form: `status`, `message`, `type`, `param`, `code`.
+
+    `attempts` requests were sent to providers before it was decided.
+    """
 
     status = 500
     kind = "server_error"
+    attempts = 0
 
     def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)

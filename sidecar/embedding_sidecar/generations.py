@@ -88,6 +88,11 @@ class Generations:
         """The generations of texts that were cleared for this model, or for all, by cache.name."""
         return self._texts.get(model) or self._texts.get(WHOLE, _NO_TEXTS)
 
+    @property
+    def in_force(self) -> object:
+        """Another object as soon as another generation is obeyed."""
+        return self._values
+
     async def refresh(self) -> None:
         """Obey what the store holds; without one there is nothing to do.
 

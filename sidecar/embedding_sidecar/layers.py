@@ -87,6 +87,25 @@ class Layers:
             cleared=self._generations.of_texts(ask.model),
         )
 
+    def keys_in_force(self) -> object:
+        """Another object as soon as the same request may have other keys."""
+        return self._generations.in_force
+
+    def recall(self, keys: Sequence[str]) -> list[cache.Entry] | None:
+        """The entries of these keys, in order, where memory has them all.
+
+        Otherwise None, and no look-up has been noted.
+        """
+        started = time.perf_counter()
+        found = []
+        for key in keys:
+            entry = self._memory.get(key)
+            if entry is None:
+                return None
+            found.append(entry)
+        self._note(MEMORY, hits=len(found), started=started)
+        return found
+
     async def get_many(
         self, keys: Sequence[str], *, max_age_seconds: int | None = None
     ) -> list[cache.Entry | None]:

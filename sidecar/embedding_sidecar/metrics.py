@@ -1,13 +1,20 @@
 """The sidecar's part of the catalogue as prometheus-client objects, children bound once."""
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Metric as PrometheusMetric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 from embedding_contract import metrics as catalogue
 
 _LAYERS = ("memory", "redis")
+_HITS = "aos_embedding_cache_hits_total"
+_SECONDS = "aos_embedding_cache_latency_seconds"
 
 
 class Metrics:
@@ -16,14 +23,18 @@ class Metrics:
     def __init__(self) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # upstream's
         self.registry = CollectorRegistry()
-        made = {metric.name: _collector(metric, self.registry) for metric in catalogue.SIDECAR}
+        of_their_own = {it.name: it for it in catalogue.SIDECAR if it.name in (_HITS, _SECONDS)}
+        made = {
+            metric.name: _collector(metric, self.registry)
+            for metric in catalogue.SIDECAR
+            if metric.name not in of_their_own
+        }
         self._counters = {name: it for name, it in made.items() if isinstance(it, Counter)}
         self._gauges = {name: it for name, it in made.items() if isinstance(it, Gauge)}
         self._histograms = {name: it for name, it in made.items() if isinstance(it, Histogram)}
-        hits = self._counters["aos_embedding_cache_hits_total"]
-        seconds = self._histograms["aos_embedding_cache_latency_seconds"]
-        self._hits = {layer: hits.labels(layer) for layer in _LAYERS}
-        self._cache_seconds = {layer: seconds.labels(layer) for layer in _LAYERS}
+        self._lookups = _Lookups(hits=of_their_own[_HITS], seconds=of_their_own[_SECONDS])
+        self.registry.register(self._lookups)
+        self._saved: dict[str, Counter] = {}
         self._misses = self._counters["aos_embedding_cache_misses_total"]
         self._quota_exhausted = self._counters["aos_embedding_quota_exhausted_total"]
         self.document_in_force("")
@@ -51,8 +62,7 @@ class Metrics:
 
     def looked_up(self, layer: str, *, hits: int, seconds: float) -> None:
         """All items of a request were looked up in one layer of the cache."""
-        self._hits[layer].inc(hits)
-        self._cache_seconds[layer].observe(seconds)
+        self._lookups.add(layer, hits=hits, seconds=seconds)
 
     def missed(self, items: int) -> None:
         """Items were found in no layer."""
@@ -60,7 +70,11 @@ class Metrics:
 
     def saved(self, *, model: str, tokens: int) -> None:
         """An answer of this model needed so many tokens less than without the cache."""
-        self._counters["aos_embedding_tokens_saved_total"].labels(model).inc(tokens)
+        bound = self._saved.get(model)
+        if bound is None:
+            bound = self._counters["aos_embedding_tokens_saved_total"].labels(model)
+            self._saved[model] = bound
+        bound.inc(tokens)
 
     # --- what the process observes
 
@@ -97,6 +111,52 @@ class Metrics:
     def exposition(self) -> bytes:
         """The text a scrape gets."""
         return prometheus_client.generate_latest(self.registry)
+
+
+class _Layer:
+    """What was looked up in one layer; `counts` is by bucket, not cumulative."""
+
+    __slots__ = ("counts", "hits", "seconds")
+
+    def __init__(self, buckets: int) -> None:
+        self.hits = 0
+        self.seconds = 0.0
+        self.counts = [0] * (buckets + 1)
+
+
+class _Lookups(Collector):
+    """Hits and times of look-ups as plain numbers.
+
+    A hit is answered in a few microseconds, and the client library's locks would take one of them.
+    All of this is called in the one thread of the loop.
+    """
+
+    def __init__(self, *, hits: catalogue.Metric, seconds: catalogue.Metric) -> None:
+        self._hits = hits
+        self._seconds = seconds
+        self._bounds = seconds.buckets
+        self._layers = {layer: _Layer(len(seconds.buckets)) for layer in _LAYERS}
+
+    def add(self, layer: str, *, hits: int, seconds: float) -> None:
+        """One look-up."""
+        seen = self._layers[layer]
+        seen.hits += hits
+        seen.seconds += seconds
+        seen.counts[bisect_left(self._bounds, seconds)] += 1
+
+    def collect(self) -> Iterator[PrometheusMetric]:
+        """What a scrape shows."""
+        hits = CounterMetricFamily(self._hits.name, self._hits.help, labels=self._hits.labels)
+        seconds = HistogramMetricFamily(
+            self._seconds.name, self._seconds.help, labels=self._seconds.labels
+        )
+        bounds = [*map(str, map(float, self._bounds)), "+Inf"]
+        for layer, seen in self._layers.items():
+            hits.add_metric([layer], seen.hits)
+            cumulative = list(zip(bounds, accumulate(seen.counts), strict=True))
+            seconds.add_metric([layer], cumulative, seen.seconds)
+        yield hits
+        yield seconds
 
 
 def _collector(

@@ -42,6 +42,7 @@ _OF_AN_ANSWER: Final[dict[str, Schema]] = {
     reports.HEADER_SPACE: {"type": "string"},
     reports.HEADER_ATTEMPTS: {"type": "integer", "minimum": 0},
     reports.HEADER_TOKENS_SAVED: {"type": "integer", "minimum": 0},
+    reports.HEADER_OVERHEAD_MS: {"type": "number", "minimum": 0},
 }
 _OF_A_REFUSAL: Final[dict[int, Schema]] = {
     429: {

@@ -5,9 +5,12 @@ The field names of quota and config are the user's, kept to the letter; what we 
 
 import contextlib
 import math
+from collections.abc import Mapping
 from datetime import UTC
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, Final, Protocol
+from urllib.parse import quote
 
 from embedding_contract import document
 from embedding_sidecar import errors
@@ -23,6 +26,13 @@ HEADER_MODEL: Final = "x-embedding-model"
 HEADER_SPACE: Final = "x-embedding-space"
 HEADER_ATTEMPTS: Final = "x-embedding-attempts"
 HEADER_TOKENS_SAVED: Final = "x-embedding-tokens-saved"
+HEADER_OVERHEAD_MS: Final = "x-embedding-overhead-ms"
+
+_HEAD: Final = (
+    f"%b{HEADER_CACHE}: %b\r\n{HEADER_CACHE_HITS}: %d/%d\r\n{HEADER_ATTEMPTS}: %d\r\n"
+    f"{HEADER_TOKENS_SAVED}: %d\r\n{HEADER_OVERHEAD_MS}: %.3f\r\n%b"
+).encode()
+_PRINTABLE: Final = "".join(map(chr, range(ord(" "), 0x7F)))
 
 _PRICED_TOKENS: Final = 1_000_000
 _NOTHING: Final = Decimal(0)
@@ -61,19 +71,39 @@ class Day(Protocol):
         ...
 
 
-def headers(answer: Answer, day: Day) -> dict[str, str]:
-    """The headers by which an answer explains itself; of the day only where it took a call."""
-    state = "hit" if answer.hits == answer.items else "partial" if answer.hits else "miss"
-    return {
-        HEADER_CACHE: state,
-        HEADER_CACHE_HITS: f"{answer.hits}/{answer.items}",
-        HEADER_PROVIDER: answer.provider,
-        HEADER_MODEL: answer.model,
-        HEADER_SPACE: answer.space,
-        HEADER_ATTEMPTS: str(answer.attempts),
-        HEADER_TOKENS_SAVED: str(answer.tokens_saved),
-        **(ratelimit_headers(day.left()) if answer.attempts else {}),
-    }
+def head(answer: Answer, day: Day, *, seconds: float) -> bytes:
+    """The header lines by which an answer explains itself, `seconds` after its request came.
+
+    Of the day it speaks only where the answer took a call.
+    """
+    state = b"hit" if answer.hits == answer.items else b"partial" if answer.hits else b"miss"
+    return _HEAD % (
+        _made_by(answer.provider, answer.model, answer.space),
+        state,
+        answer.hits,
+        answer.items,
+        answer.attempts,
+        answer.tokens_saved,
+        max(seconds - answer.upstream_seconds, 0.0) * 1000,
+        lines(ratelimit_headers(day.left())) if answer.attempts else b"",
+    )
+
+
+def lines(headers: Mapping[str, str]) -> bytes:
+    """Headers as they go over the wire."""
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
+
+
+@lru_cache(maxsize=256)
+def _made_by(provider: str, model: str, space: str) -> bytes:
+    """Made once: the same for every answer of one provider and space."""
+    names = ((HEADER_PROVIDER, provider), (HEADER_MODEL, model), (HEADER_SPACE, space))
+    return lines({name: _value(value) for name, value in names})
+
+
+def _value(name: str) -> str:
+    """A name as the value of a header; what no header can hold is percent-encoded."""
+    return quote(name, safe=_PRINTABLE)
 
 
 def refusal_headers(error: errors.Refused) -> dict[str, str]:
@@ -227,7 +257,7 @@ async def observe(current: Current, metrics: Metrics) -> None:
     metrics.keys({it.name: it.name in refused for it in runtime.loaded.document.providers})
     state = await runtime.quota.state()
     metrics.daily(calls=state.used, limit=state.daily_requests)
-    metrics.memory_bytes(runtime.cache.memory_bytes())
+    metrics.memory_bytes(runtime.memory_bytes())
 
 
 def type_word(kind: str) -> str:

@@ -26,6 +26,7 @@ from embedding_sidecar import (
     providers,
     quota,
     quota_store,
+    recall,
     redis_cache,
     redis_url,
     service,
@@ -35,6 +36,10 @@ from embedding_sidecar.metrics import Metrics
 
 DRAIN_SECONDS: Final = 60.0
 """Longer than a request can take, so that none loses its connection to a change of the policy."""
+
+_SHARE_OF_BODIES: Final = 8
+"""Of the memory of the cache an eighth goes to knowing requests again: a body is about that much
+shorter than a vector."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +55,11 @@ class Runtime:
     quota: quota.Quota
     cache: layers.Layers
     upstream: upstream.Upstream
+    recall: recall.Recall
+
+    def memory_bytes(self) -> int:
+        """Bytes the cache holds in memory."""
+        return self.cache.memory_bytes() + self.recall.bytes_held
 
     def redis_state(self) -> str:
         """What the last use of the cache's Redis showed: none, unknown, ok or away."""
@@ -112,6 +122,11 @@ class Workshop:
             quota=counted,
             cache=cached,
             upstream=self._upstream,
+            recall=recall.Recall(
+                document=policy,
+                memory=cached,
+                max_bytes=policy.cache.memory_max_bytes // _SHARE_OF_BODIES,
+            ),
         )
 
     async def close(self) -> None:
@@ -142,7 +157,9 @@ class Workshop:
         def make() -> tuple[layers.Layers, Callable[[], Awaitable[None]]]:
             ttl_seconds = min(policy.cache.ttl_seconds, cache.MAX_TTL_SECONDS)
             memory = cache.MemoryCache(
-                max_bytes=policy.cache.memory_max_bytes, ttl_seconds=ttl_seconds
+                max_bytes=policy.cache.memory_max_bytes
+                - policy.cache.memory_max_bytes // _SHARE_OF_BODIES,
+                ttl_seconds=ttl_seconds,
             )
             client = _client(url)
             store = None

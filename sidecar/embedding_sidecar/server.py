@@ -69,12 +69,17 @@ def listen_on_all(port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """A server that leaves signals to the process, which has two of them."""
 
-    def __init__(self, application: ASGIApp) -> None:
+    def __init__(
+        self,
+        application: ASGIApp,
+        *,
+        protocol: type[connections.Connection] = connections.Connection,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 application,
                 loop="uvloop",
-                http=connections.Connection,
+                http=protocol,
                 ws="none",
                 lifespan="off",
                 access_log=False,

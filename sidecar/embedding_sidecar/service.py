@@ -4,8 +4,8 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
 
 from embedding_contract import document as contract
 from embedding_sidecar import (
@@ -37,8 +37,7 @@ class Timing:
     request_seconds: float = 50.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """One vector (little-endian float32) for each item, in order, all of one space.
 
     `provider`, `kind` and `model` are of the provider that completed it, whose space it is; a part
@@ -48,7 +47,7 @@ class Answer:
     During `upstream_seconds` at least one call it waited for was under way.
     """
 
-    vectors: tuple[bytes, ...] = field(repr=False)
+    vectors: tuple[bytes, ...]
     provider: str
     kind: str
     model: str
@@ -60,6 +59,10 @@ class Answer:
     tokens_saved: int
     attempts: int
     upstream_seconds: float
+
+    def __repr__(self) -> str:
+        """Without the vectors."""
+        return f"<{self.hits} of {self.items} cached, {self.model} by {self.provider}>"
 
 
 class Cache(orders.Store, Protocol):
@@ -144,10 +147,21 @@ class Service:
         work = Work(items=len(ask.items), control=control, started_at=started_at)
         if not await self._missing(work, choices[0]):
             return self._answer(work, choices[0])
+        try:
+            ends_at = started_at + self._timing.request_seconds
+            return await self._go_through(work, choices, ends_at=ends_at)
+        except errors.Refused as refused:
+            refused.attempts = work.attempts
+            raise
+
+    async def _go_through(
+        self, work: Work, choices: list[failover.Choice], *, ends_at: float
+    ) -> Answer:
+        """The answer of the first provider of the course that completes it."""
         course = retries.Course(
             choices,
             known=self._breaker,
-            ends_at=started_at + self._timing.request_seconds,
+            ends_at=ends_at,
             share=self._share,
         )
         while (step := course.next(now=self._clock(), held=work.held)) is not None:

@@ -1,4 +1,4 @@
-"""The raw server: answers every request with as many bytes, by the sidecar's own server settings.
+"""The ceiling: answers every request with as many bytes, by the sidecar's own server settings.
 
 python -m tests.benchmarks.bare --port P --bytes N
 """

@@ -3,9 +3,8 @@
 import asyncio
 
 import pytest
-from starlette.requests import Request
 
-from embedding_sidecar import app, errors, wire
+from embedding_sidecar import bodies, errors, wire
 
 
 def read(*messages):
@@ -18,7 +17,7 @@ def read(*messages):
             await asyncio.Event().wait()
         return message
 
-    return asyncio.run(app._body(Request({"type": "http"}, receive)))
+    return asyncio.run(bodies.read(receive))
 
 
 def part(body, *, more=True):
@@ -38,7 +37,7 @@ def test_a_body_too_large_is_refused_before_its_end():
 
 
 def test_a_body_that_does_not_come_is_refused_in_time(monkeypatch):
-    monkeypatch.setattr(app, "BODY_SECONDS", 0.01)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
     with pytest.raises(errors.Rejected) as refused:
         read(part(b"a"))
     assert refused.value.status == 408

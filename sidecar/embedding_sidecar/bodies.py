@@ -1,0 +1,38 @@
+"""Reading a request's body: refused while it is read if it is too long or too slow."""
+
+import asyncio
+from typing import Final
+
+from starlette.types import Receive
+
+from embedding_sidecar import errors, wire
+
+BODY_SECONDS: Final = 30
+
+
+async def read(receive: Receive) -> bytes:
+    """The whole body.
+
+    Raises:
+        errors.Rejected: it is longer than wire.MAX_BODY_BYTES (413), did not come within
+            BODY_SECONDS (408), or its caller went away (499).
+    """
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise errors.Rejected("The caller went away.", status=499)
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > wire.MAX_BODY_BYTES:
+                    raise wire.too_large()
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
+    except TimeoutError:
+        raise errors.Rejected(
+            f"The body did not arrive within {BODY_SECONDS} s.", status=408
+        ) from None

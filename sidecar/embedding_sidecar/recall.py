@@ -1,0 +1,171 @@
+"""Answers out of memory alone: no waiting, so no task.
+
+What is derived from a request is derived once: the first choice for each model and size, and for
+the bodies of late what they ask for. A body is known only while the keys it leads to are the keys
+of today; the vectors themselves stand in the cache's memory and nowhere else.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple, Protocol
+
+from embedding_contract import document as contract
+from embedding_sidecar import cache, failover, provider
+from embedding_sidecar.service import Answer
+
+MAX_CHOICES: Final = 1024
+MAX_BODY_BYTES: Final = 8192
+"""A longer body is parsed each time, which costs less than its own vectors."""
+_OVERHEAD_BYTES: Final = 800
+"""What Python keeps for a known body beside its bytes: a key of at most 400 characters, three small
+objects and a slot of an ordered dictionary."""
+
+
+class Memory(Protocol):
+    """The cache, as far as it answers without waiting."""
+
+    def keys(self, ask: provider.Ask, *, space: str) -> list[str]:
+        """The keys of the items of a request in a provider's terms, in order."""
+        ...
+
+    def keys_in_force(self) -> object:
+        """Another object as soon as the same request may have other keys."""
+        ...
+
+    def recall(self, keys: Sequence[str]) -> list[cache.Entry] | None:
+        """The entries of these keys, in order, where memory has them all."""
+        ...
+
+    def saved(self, tokens: int, *, model: str) -> None:
+        """An answer of this model needed so many tokens less than without the cache."""
+        ...
+
+
+class Wanted(NamedTuple):
+    """What a request asks for: whose vectors, and by which keys.
+
+    `base64` says how they go out.
+    """
+
+    choice: failover.Choice
+    keys: list[str]
+    base64: bool
+
+
+class Recall:
+    """The memory of one policy document, which makes no calls.
+
+    Args:
+        document: the policy.
+        memory: its cache.
+        max_bytes: how much is spent on knowing bodies again.
+    """
+
+    def __init__(
+        self, *, document: contract.PolicyDocument, memory: Memory, max_bytes: int
+    ) -> None:
+        self._document = document
+        self._memory = memory
+        self._max_bytes = max_bytes
+        self._choices: dict[tuple[str, int | None], failover.Choice] = {}
+        self._bodies: OrderedDict[bytes, Wanted] = OrderedDict()
+        self._bytes = 0
+        self._in_force: object = None
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of memory the known bodies take, not less than they really do."""
+        return self._bytes
+
+    def known(self, body: bytes) -> Wanted | None:
+        """What this body asks for, if it is known."""
+        if self._memory.keys_in_force() is not self._in_force:
+            self._forget()
+            return None
+        return self._bodies.get(body)
+
+    def learn(self, body: bytes, wanted: Wanted) -> None:
+        """Know this body again, if it is a short one for one item."""
+        size = len(body) + _OVERHEAD_BYTES
+        if len(wanted.keys) != 1 or len(body) > MAX_BODY_BYTES or size > self._max_bytes:
+            return
+        if body in self._bodies:
+            return
+        self._bodies[body] = wanted
+        self._bytes += size
+        while self._bytes > self._max_bytes:
+            oldest, _ = self._bodies.popitem(last=False)
+            self._bytes -= len(oldest) + _OVERHEAD_BYTES
+
+    def wanted(self, ask: provider.Ask, *, base64: bool) -> Wanted:
+        """What a request asks for.
+
+        Raises:
+            errors.Rejected: the request is at fault.
+        """
+        choice = self._choice(ask)
+        terms = choice.ask
+        if (ask.model, ask.dimensions) != (terms.model, terms.dimensions):
+            ask = replace(ask, model=terms.model, dimensions=terms.dimensions)
+        return Wanted(choice, self._memory.keys(ask, space=choice.space), base64)
+
+    def answer(self, wanted: Wanted) -> Answer | None:
+        """What Service.embed would answer, where memory has all of it."""
+        choice, keys, _ = wanted
+        found = self._entries(keys)
+        if found is None:
+            return None
+        first = found[0]
+        vectors, saved = [], 0
+        for entry in found:
+            # The key says both already; an entry that does not agree is nobody's.
+            if entry.space != choice.space or entry.model != choice.provider.model:
+                return None
+            if len(entry.vector) != len(first.vector):
+                return None
+            vectors.append(entry.vector)
+            saved += entry.tokens
+        if saved:
+            self._memory.saved(saved, model=choice.provider.model)
+        return Answer(
+            vectors=tuple(vectors),
+            provider=choice.provider.name,
+            kind=choice.provider.kind,
+            model=choice.provider.model,
+            space=choice.space,
+            hits=len(keys),
+            coalesced=0,
+            items=len(keys),
+            tokens=0,
+            tokens_saved=saved,
+            attempts=0,
+            upstream_seconds=0.0,
+        )
+
+    def _entries(self, keys: list[str]) -> list[cache.Entry] | None:
+        if len(keys) == 1:
+            return self._memory.recall(keys)
+        # A look-up counts each key once, here as elsewhere.
+        unique = list(dict.fromkeys(keys))
+        found = self._memory.recall(unique)
+        if found is None or len(unique) == len(keys):
+            return found
+        by_key = dict(zip(unique, found, strict=True))
+        return [by_key[key] for key in keys]
+
+    def _choice(self, ask: provider.Ask) -> failover.Choice:
+        """The first choice, but for the items: the same for all requests of its terms."""
+        terms = ask.model, ask.dimensions
+        choice = self._choices.get(terms)
+        if choice is None:
+            choice = failover.choices(self._document, replace(ask, items=()))[0]
+            if len(self._choices) == MAX_CHOICES:
+                self._choices.clear()
+            self._choices[terms] = choice
+        return choice
+
+    def _forget(self) -> None:
+        self._bodies.clear()
+        self._bytes = 0
+        self._in_force = self._memory.keys_in_force()

@@ -1,0 +1,341 @@
+"""The hot path says what the ordinary path says, of any request in any history."""
+
+import asyncio
+import dataclasses
+import json
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedding_contract import document, names
+from embedding_sidecar import (
+    api_keys,
+    cache,
+    flights,
+    generations,
+    layers,
+    provider,
+    recall,
+    reports,
+    runtime,
+    service,
+    wire,
+)
+from embedding_sidecar.allowance import Allowance
+from embedding_sidecar.embeddings import Embeddings
+from embedding_sidecar.metrics import Metrics
+from tests.fakes import provider as stand_in
+
+DOCUMENT = document.PolicyDocument(
+    namespace="shop",
+    name="search",
+    providers=(
+        document.Provider(
+            name="first", kind="OpenAI", model="m", base_url="http://p/v1", aliases=("small",)
+        ),
+        document.Provider(
+            name="second",
+            kind="OpenAICompatible",
+            model="n",
+            base_url="http://p/extended/v1",
+            dimensions=8,
+        ),
+    ),
+)
+TTL_SECONDS = 60
+LEFT = Allowance(
+    daily_requests=10,
+    requests_left=9,
+    daily_tokens=None,
+    tokens_left=None,
+    resets_in_seconds=60.0,
+)
+MOVES = re.compile(rb"(x-request-id|x-embedding-overhead-ms): [^\r]*\r\n")
+NAMED = re.compile(rb"x-request-id: req_[0-9a-f]{32}\r\n")
+SUMS = re.compile(rb"^aos_embedding_(cache|api)_latency_seconds_(sum|bucket).*$", re.MULTILINE)
+
+
+class Unlimited:
+    async def reserve(self, *, tokens):
+        return None
+
+    async def settle(self, reservation, *, billed, tokens):
+        pass
+
+
+class World:
+    """An endpoint with all that is around it, answering at once where it may or never."""
+
+    loop: asyncio.Runner
+
+    def __init__(self, *, hot: bool, memory_max_bytes: int = 10**6) -> None:
+        self.hot = hot
+        self.now = 1_700_000_000.0
+        self.at_once = 0
+        self.provider = stand_in.StandIn()
+        self.metrics = Metrics()
+        memory = cache.MemoryCache(
+            max_bytes=memory_max_bytes, ttl_seconds=TTL_SECONDS, clock=lambda: self.now
+        )
+        self.cache = layers.Layers(
+            scope=DOCUMENT.cache_scope,
+            ttl_seconds=TTL_SECONDS,
+            memory=memory,
+            store=None,
+            generations=generations.Generations(store=None, forget=memory.forget),
+            observe=self.metrics,
+            clock=lambda: self.now,
+        )
+        self.recall = recall.Recall(
+            document=DOCUMENT, memory=self.cache, max_bytes=memory_max_bytes
+        )
+        unused: Any = SimpleNamespace()
+        loaded: Any = SimpleNamespace(document=DOCUMENT)
+        day: Any = SimpleNamespace(left=lambda: LEFT)
+        self.running = runtime.Runtime(
+            loaded=loaded,
+            service=service.Service(
+                document=DOCUMENT,
+                keys={it.name: api_keys.ApiKey(current=stand_in.KEY) for it in DOCUMENT.providers},
+                cache=self.cache,
+                quota=Unlimited(),
+                upstream=self.provider,
+                observe=self.metrics,
+                flying=flights.Flights(clock=lambda: self.now),
+                clock=lambda: self.now,
+                wall_clock=lambda: self.now,
+            ),
+            quota=day,
+            cache=self.cache,
+            upstream=unused,
+            recall=self.recall,
+        )
+        current: Any = SimpleNamespace(
+            runtime=lambda: self.running, runtime_or_none=lambda: self.running
+        )
+        self.endpoint = Embeddings(current=current, metrics=self.metrics, otherwise=unused)
+
+    def post(self, body: bytes, *headers: tuple[bytes, bytes]) -> Any:
+        """Status, head and body, as they would stand on the wire."""
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": names.PATH_EMBEDDINGS,
+            "headers": list(headers),
+        }
+        reply = self.endpoint.at_once(scope, body) if self.hot else None
+        if reply is not None:
+            self.at_once += 1
+            return reply
+        return World.loop.run(self._task(scope, body))
+
+    async def _task(self, scope, body):
+        sent = []
+
+        async def receive():
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message):
+            sent.append(message)
+
+        await self.endpoint(scope, receive, send)
+        head = b"".join(b"%b: %b\r\n" % pair for pair in sent[0]["headers"])
+        return sent[0]["status"], head, sent[1]["body"]
+
+    def counted(self) -> bytes:
+        """What a scrape shows, but for times."""
+        self.metrics.memory_bytes(self.cache.memory_bytes())
+        return SUMS.sub(b"", self.metrics.exposition())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _loop():
+    with asyncio.Runner() as World.loop:
+        yield
+
+
+def said(reply):
+    status, head, body = reply
+    return status, MOVES.sub(b"", head), body
+
+
+TEXTS = st.sampled_from(["a", "b", "two words", "ü", 'quoted "text"', "too long", ""])
+ITEMS = st.one_of(TEXTS, st.lists(st.integers(0, 3), max_size=2))
+JSON = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "model": st.sampled_from(["m", "small", "n", "nobody's"]),
+            "input": st.one_of(TEXTS, st.lists(ITEMS, max_size=4)),
+        },
+        optional={
+            "encoding_format": st.sampled_from(["base64", "float", "hex", None]),
+            "dimensions": st.sampled_from([None, 8, 16, 0, "8"]),
+            "input_type": st.sampled_from([None, "query", "document", "other"]),
+            "truncation": st.sampled_from([None, True, "yes"]),
+            "user": st.sampled_from(["u", ""]),
+            "cache": st.sampled_from([{}, {"no-cache": True}, {"ttl": 30}, {"no-store": 1}]),
+            "output_dimension": st.just(8),
+            "more": st.none(),
+        },
+    ).map(lambda it: json.dumps(it).encode()),
+    st.sampled_from([b"", b"{", b"[]", b'{"model":"m","input":"\\ud800"}']),
+)
+STEPS = st.one_of(
+    JSON, JSON, JSON, st.sampled_from([("clear", None), ("clear", "m"), ("wait", 40)])
+)
+
+
+HEADERS = st.sampled_from(
+    [
+        (),
+        (),
+        ((b"cache-control", b"no-cache"),),
+        ((b"cache-control", b"max-age=30"),),
+        ((b"cache-control", b"private"),),
+        ((b"content-type", b"text/plain"),),
+        ((b"content-encoding", b"gzip"),),
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(steps=st.lists(st.tuples(STEPS, HEADERS), max_size=20), room=st.sampled_from([10**6, 2500]))
+def test_hot_and_ordinary_answers_are_the_same_bytes(steps, room):
+    hot, ordinary = (World(hot=it, memory_max_bytes=room) for it in (True, False))
+    for step, headers in steps:
+        for world in (hot, ordinary):
+            match step:
+                case ("clear", model):
+                    World.loop.run(world.cache.clear(model))
+                case ("wait", seconds):
+                    world.now += seconds
+        if isinstance(step, bytes):
+            assert said(hot.post(step, *headers)) == said(ordinary.post(step, *headers))
+            # A second time, which is where memory answers.
+            assert said(hot.post(step)) == said(ordinary.post(step))
+            assert said(hot.post(step, *headers)) == said(ordinary.post(step, *headers))
+    assert hot.counted() == ordinary.counted()
+    assert hot.cache.stats() == ordinary.cache.stats()
+    assert [call.body for call in hot.provider.calls] == [
+        call.body for call in ordinary.provider.calls
+    ]
+
+
+def body(text="a", **more):
+    return json.dumps({"model": "m", "input": text, "encoding_format": "base64", **more}).encode()
+
+
+def test_what_memory_holds_is_answered_at_once():
+    world = World(hot=True)
+    for text in ("a", ["a", "b"], ["b", "a", "b"]):
+        world.post(body(text))
+        before = world.at_once
+        world.post(body(text))
+        world.post(body(text))
+        assert world.at_once == before + 2
+    assert len(world.provider.calls) == 2
+
+
+def test_a_body_that_is_known_is_forgotten_with_its_vector():
+    world = World(hot=True)
+    asked = provider.Ask(model="m", items=("a",))
+    for change in (
+        lambda: World.loop.run(world.cache.clear_items([(asked, "unlike any")], model="m")),
+        lambda: World.loop.run(world.cache.clear(None)),
+        lambda: World.loop.run(world.cache.clear("m")),
+        lambda: setattr(world, "now", world.now + TTL_SECONDS),
+    ):
+        world.post(body())
+        world.post(body())
+        assert world.recall.known(body()) is not None
+        change()
+        bought = len(world.provider.calls)
+        assert b"x-embedding-cache: miss\r\n" in world.post(body())[1]
+        assert len(world.provider.calls) == bought + 1
+        before = world.at_once
+        world.post(body())
+        assert world.at_once == before + 1
+
+
+def test_an_entry_that_does_not_say_what_its_key_says_is_nobodys():
+    world = World(hot=True)
+    texts = body(["a", "b"])
+    world.post(texts)
+    wanted = recall.Wanted(*world.recall.wanted(wire.parse(texts).ask, base64=True))
+    found = world.cache.recall(wanted.keys)
+    assert found is not None
+    good = found[0]
+    for change in ({"model": "n"}, {"space": "elsewhere"}, {"vector": b"\0" * 8}):
+        bad = dataclasses.replace(good, **change)
+        World.loop.run(world.cache.put_many({wanted.keys[0]: bad}))
+        assert world.recall.answer(wanted) is None
+        World.loop.run(world.cache.put_many({wanted.keys[0]: good}))
+        assert world.recall.answer(wanted) is not None
+
+
+def test_known_bodies_stay_within_their_bytes():
+    world = World(hot=True)
+    small = recall.Recall(document=DOCUMENT, memory=world.cache, max_bytes=5000)
+    choice = world.recall.wanted(wire.parse(body()).ask, base64=True).choice
+    wanted = recall.Wanted(choice, ["k"], base64=True)
+    small.known(b"")
+    for number in range(100):
+        small.learn(b"%d" % number, wanted)
+        assert small.bytes_held <= 5000
+    assert small.known(b"99") is wanted
+    assert small.known(b"0") is None
+    small.learn(b"x" * (recall.MAX_BODY_BYTES + 1), wanted)
+    small.learn(b"two", recall.Wanted(choice, ["k", "l"], base64=True))
+    assert small.known(b"x" * (recall.MAX_BODY_BYTES + 1)) is None
+    assert small.known(b"two") is None
+
+
+def test_terms_that_callers_think_up_are_not_kept_for_ever():
+    world = World(hot=True)
+    for dimensions in range(1, recall.MAX_CHOICES + 2):
+        world.endpoint.at_once(
+            {"type": "http", "method": "POST", "path": names.PATH_EMBEDDINGS, "headers": []},
+            body(dimensions=dimensions),
+        )
+    assert len(world.recall._choices) == 1
+
+
+def test_the_callers_name_of_its_request_comes_back():
+    world = World(hot=True)
+    for _ in range(3):
+        _, head, _ = world.post(body(), (b"x-request-id", b"mine"))
+        assert b"x-request-id: mine\r\n" in head
+    given = {tuple(NAMED.findall(world.post(body())[1])) for _ in range(3)}
+    assert len(given) == 3
+
+
+def test_what_no_header_can_hold_is_encoded():
+    head = reports.head(
+        service.Answer(
+            vectors=(),
+            provider="a b",
+            kind="OpenAI",
+            model="ü\r\nx-other: 1",
+            space="50%",
+            hits=0,
+            coalesced=0,
+            items=1,
+            tokens=0,
+            tokens_saved=0,
+            attempts=0,
+            upstream_seconds=0.25,
+        ),
+        SimpleNamespace(left=lambda: LEFT),
+        seconds=0.251,
+    )
+    assert head.split(b"\r\n")[:4] == [
+        b"x-embedding-provider: a b",
+        b"x-embedding-model: %C3%BC%0D%0Ax-other: 1",
+        b"x-embedding-space: 50%",
+        b"x-embedding-cache: miss",
+    ]
+    assert head.endswith(b"x-embedding-overhead-ms: 1.000\r\n")

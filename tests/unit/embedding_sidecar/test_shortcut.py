@@ -1,0 +1,169 @@
+"""What a connection without it answers, the shortcut answers too, byte for byte."""
+
+import asyncio
+import itertools
+
+import pytest
+import uvicorn.server
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedding_sidecar import server, shortcut
+from embedding_sidecar.connections import Connection
+from embedding_sidecar.embeddings import Reply
+
+BODY_TO_WAIT_FOR = b"slow"
+HEAD = b"content-type: text/plain\r\ncontent-length: %d\r\n"
+
+
+class Echo:
+    """Answers with the body it was sent; at once, unless the body says that it takes time."""
+
+    def __init__(self):
+        self.at_once_asked = 0
+        self.tasks = 0
+
+    def at_once(self, scope, body):
+        self.at_once_asked += 1
+        if body.startswith(BODY_TO_WAIT_FOR) or scope["method"] != "POST":
+            return None
+        return Reply(200, HEAD % len(body), body)
+
+    async def __call__(self, scope, receive, send):
+        self.tasks += 1
+        body = b""
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message["body"]
+            if not message["more_body"]:
+                break
+        reply = Reply(200, HEAD % len(body), body)
+        start = {"type": "http.response.start", "status": 200, "headers": reply.headers()}
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+
+def exchange(protocol, pieces, *, pause_seconds=0.0, closes=True, headers=()):
+    """All that comes back for these pieces of a connection, and the application that answered.
+
+    `closes` says that the server ends it; otherwise we do, which it takes for a farewell.
+    """
+
+    async def run():
+        application = Echo()
+        config = server.Server(application, protocol=protocol).config
+        config.load()
+        state = uvicorn.server.ServerState()
+        state.default_headers = list(headers)
+        serving = await asyncio.get_running_loop().create_server(
+            lambda: protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+        )
+        reader, writer = await asyncio.open_connection(*serving.sockets[0].getsockname())
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(pause_seconds)
+        if not closes:
+            await asyncio.sleep(0.1)
+            writer.write_eof()
+        answered = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        serving.close()
+        await asyncio.gather(*state.tasks)
+        return answered, application
+
+    return asyncio.run(run())
+
+
+def post(body, *headers, version=b"1.1"):
+    lines = [b"POST /x HTTP/" + version, b"host: x", b"content-length: %d" % len(body), *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+CLOSE = b"connection: close"
+LAST = post(b"last", CLOSE)
+CHUNKED = (
+    b"POST /x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+)
+CONNECTIONS = {
+    "one request": [LAST],
+    "one after another": [post(b"one"), post(b"two"), LAST],
+    "a pipeline": [post(b"one") + post(b"two") + LAST],
+    "a pipeline with a task in it": [post(b"one") + post(b"slow") + post(b"two") + LAST],
+    "a pipeline that begins with a task": [post(b"slow") + post(b"two") + LAST],
+    "a body that comes in pieces": [post(b"abc")[:-2], b"b", b"c" + LAST],
+    "a head that comes in pieces": [post(b"abc")[:20], post(b"abc")[20:] + LAST],
+    "chunks": [CHUNKED + LAST],
+    "chunks in pieces": [CHUNKED[:-12], CHUNKED[-12:] + LAST],
+    "a long body": [post(b"x" * 200_000), LAST],
+    "no body": [post(b""), LAST],
+    "the old version": [post(b"abc", version=b"1.0")],
+    "the old version, kept": [post(b"abc", b"connection: keep-alive", version=b"1.0"), LAST],
+    "another method": [b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n" + LAST],
+    "no HTTP": [b"hello\r\n\r\n"],
+    "no HTTP after a request": [post(b"one") + b"hello\r\n\r\n"],
+}
+
+
+@pytest.mark.parametrize("pieces", CONNECTIONS.values(), ids=CONNECTIONS)
+def test_it_answers_as_a_connection_without_it_does(pieces):
+    expected, _ = exchange(Connection, pieces, pause_seconds=0.01)
+    assert exchange(shortcut.Shortcut, pieces, pause_seconds=0.01)[0] == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    bodies=st.lists(st.binary(max_size=9).map(lambda it: it or b"slow"), max_size=6),
+    cuts=st.lists(st.integers(0, 400), max_size=4),
+)
+def test_however_a_connection_is_cut_every_body_comes_back_in_order(bodies, cuts):
+    whole = b"".join(post(body) for body in bodies) + LAST
+    marks = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
+    pieces = [whole[at:to] for at, to in itertools.pairwise(marks)]
+    answered, _ = exchange(shortcut.Shortcut, pieces)
+    kept = [b"HTTP/1.1 200 OK\r\n" + HEAD % len(it) + b"\r\n" + it for it in bodies]
+    last = b"HTTP/1.1 200 OK\r\n" + HEAD % 4 + CLOSE + b"\r\n\r\nlast"
+    assert answered == b"".join([*kept, last])
+
+
+def test_what_is_answered_at_once_is_no_task():
+    _, application = exchange(shortcut.Shortcut, [post(b"one"), LAST], pause_seconds=0.01)
+    assert (application.at_once_asked, application.tasks) == (2, 0)
+
+
+def test_head_and_body_may_come_apart():
+    pieces = [post(b"abc")[:-3], b"abc", LAST]
+    _, application = exchange(shortcut.Shortcut, pieces, pause_seconds=0.005)
+    assert application.at_once_asked == 2
+
+
+def test_a_body_that_does_not_come_is_waited_for_in_a_task():
+    pieces = [post(b"abc", CLOSE)[:-1], b"c"]
+    answered, application = exchange(
+        shortcut.Shortcut, pieces, pause_seconds=3 * shortcut.HOLD_SECONDS
+    )
+    assert answered.endswith(b"\r\n\r\nabc")
+    assert (application.at_once_asked, application.tasks) == (0, 1)
+
+
+def test_who_waits_to_be_asked_for_the_body_is_asked():
+    pieces = [post(b"abc", CLOSE, b"expect: 100-continue")[:-3], b"abc"]
+    answered, application = exchange(shortcut.Shortcut, pieces, pause_seconds=0.01)
+    assert answered.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert application.tasks == 1
+
+
+def test_a_caller_that_leaves_in_the_middle_leaves_nothing_behind():
+    answered, application = exchange(shortcut.Shortcut, [post(b"abc")[:-1]], closes=False)
+    assert answered == b""
+    assert application.tasks <= 1
+
+
+def test_headers_of_the_server_are_heeded():
+    headers = [(b"connection", b"close")]
+    expected, _ = exchange(Connection, [post(b"one")], headers=headers)
+    assert exchange(shortcut.Shortcut, [post(b"one")], headers=headers)[0] == expected
+    assert b"connection: close\r\n" in expected

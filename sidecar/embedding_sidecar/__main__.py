@@ -17,19 +17,13 @@ from pathlib import Path
 import uvloop
 
 from embedding_contract import document, fingerprint, names
-from embedding_sidecar import (
-    in_force,
-    logs,
-    policy_file,
-    redis_url,
-    runtime,
-    server,
-    service,
-    settings,
-)
-from embedding_sidecar.app import Application
+from embedding_sidecar import in_force, logs, policy_file, runtime, settings
+from embedding_sidecar.caching import redis_url
+from embedding_sidecar.engine import service
 from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.shortcut import Shortcut
+from embedding_sidecar.serving import server
+from embedding_sidecar.serving.app import Application
+from embedding_sidecar.serving.shortcut import Shortcut
 
 CANNOT_START = 2
 

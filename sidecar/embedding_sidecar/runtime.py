@@ -15,24 +15,11 @@ from typing import Any, Final, Generic, TypeVar
 import redis.asyncio
 
 from embedding_contract import document
-from embedding_sidecar import (
-    api_keys,
-    cache,
-    errors,
-    flights,
-    generations,
-    layers,
-    policy_file,
-    providers,
-    quota,
-    quota_store,
-    recall,
-    redis_cache,
-    redis_url,
-    service,
-    upstream,
-)
+from embedding_sidecar import errors, policy_file, providers, upstream
+from embedding_sidecar.caching import cache, generations, layers, redis_cache, redis_url
+from embedding_sidecar.engine import api_keys, flights, recall, service
 from embedding_sidecar.metrics import Metrics
+from embedding_sidecar.quotas import quota, quota_store
 
 DRAIN_SECONDS: Final = 60.0
 """Longer than a request can take, so that none loses its connection to a change of the policy."""

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from embedding_contract import document, names
-from embedding_sidecar import service
+from embedding_sidecar.engine import service
 
 POLICY_NAME: Final = "default"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to

@@ -10,7 +10,7 @@ from typing import Any
 
 import uvloop
 
-from embedding_sidecar import server
+from embedding_sidecar.serving import server
 
 
 def application(body: bytes) -> Callable[..., Awaitable[None]]:

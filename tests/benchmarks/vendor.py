@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import uvloop
 
-from embedding_sidecar import server
+from embedding_sidecar.serving import server
 
 DIMENSIONS = 1536
 

@@ -9,8 +9,17 @@ import redis.asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embedding_sidecar import errors, quota_store
-from embedding_sidecar.leases import DAY_SECONDS, NO_DAY, NOTHING, Amounts, Claim, Limits, Seen
+from embedding_sidecar import errors
+from embedding_sidecar.quotas import quota_store
+from embedding_sidecar.quotas.leases import (
+    DAY_SECONDS,
+    NO_DAY,
+    NOTHING,
+    Amounts,
+    Claim,
+    Limits,
+    Seen,
+)
 from tests.fakes.quota_store import FakeStore
 from tests.parts import redis_forms, sidecar
 

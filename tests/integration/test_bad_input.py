@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from embedding_contract import names
-from embedding_sidecar import wire
+from embedding_sidecar.wire import wire
 from tests.fakes import provider
 from tests.parts import raw_http, sidecar
 from tests.parts.vectors import MODEL, bits, made

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from embedding_sidecar import cache, errors, generations, layers, provider, redis_cache, redis_url
+from embedding_sidecar import errors, provider
+from embedding_sidecar.caching import cache, generations, layers, redis_cache, redis_url
 from tests.parts import sidecar
 
 pytestmark = pytest.mark.integration

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from embedding_sidecar import errors, quota_store, redis_cache, redis_url
-from embedding_sidecar.leases import DAY_SECONDS
+from embedding_sidecar import errors
+from embedding_sidecar.caching import redis_cache, redis_url
+from embedding_sidecar.quotas import quota_store
+from embedding_sidecar.quotas.leases import DAY_SECONDS
 from tests.contract import test_quota_store as quota_cases
 from tests.parts import redis_forms, sidecar
 

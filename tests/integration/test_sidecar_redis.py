@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from embedding_contract import names
-from embedding_sidecar import leases, quota_store, redis_url
+from embedding_sidecar.caching import redis_url
+from embedding_sidecar.quotas import leases, quota_store
 from tests.parts import sidecar
 
 pytestmark = pytest.mark.integration

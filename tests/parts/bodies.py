@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from embedding_sidecar import wire
+from embedding_sidecar.wire import wire
 
 _NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
 _WORDS = st.sampled_from(

@@ -22,7 +22,7 @@ import aiohttp
 import redis
 
 from embedding_contract import document, fingerprint, names
-from embedding_sidecar import leases, quota_store
+from embedding_sidecar.quotas import leases, quota_store
 from tests.parts import clock, sidecar
 from tests.parts.judgement import LONGEST_WORDS, PODS, Call, Outcome, Plan, judge
 

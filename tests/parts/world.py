@@ -5,10 +5,12 @@ import asyncio
 import pytest
 
 from embedding_contract import document
-from embedding_sidecar import allowance, cache, errors, flights, generations, layers, provider
-from embedding_sidecar.api_keys import ApiKey
-from embedding_sidecar.cache_control import DEFAULT
-from embedding_sidecar.service import Answer, Service, Timing
+from embedding_sidecar import allowance, errors, provider
+from embedding_sidecar.caching import cache, generations, layers
+from embedding_sidecar.engine import flights
+from embedding_sidecar.engine.api_keys import ApiKey
+from embedding_sidecar.engine.service import Answer, Service, Timing
+from embedding_sidecar.wire.cache_control import DEFAULT
 from tests.fakes import provider as stand_in
 from tests.fakes.provider import KEY, StandIn
 from tests.parts import virtual_time

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_sidecar import api_keys, breaker
-from embedding_sidecar.api_keys import PREVIOUS_SECONDS, ApiKey
+from embedding_sidecar.engine import api_keys, breaker
+from embedding_sidecar.engine.api_keys import PREVIOUS_SECONDS, ApiKey
 from tests.fakes import provider as stand_in
 from tests.parts.world import World, one, vectors
 

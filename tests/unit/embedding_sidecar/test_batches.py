@@ -6,7 +6,8 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_sidecar import batches, provider
+from embedding_sidecar import provider
+from embedding_sidecar.engine import batches
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 TOKENS = st.lists(st.integers(0, 2**31 - 1), min_size=1).map(tuple)

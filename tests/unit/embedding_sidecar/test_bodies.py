@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from embedding_sidecar import bodies, errors, wire
+from embedding_sidecar import errors
+from embedding_sidecar.serving import bodies
+from embedding_sidecar.wire import wire
 
 
 def read(*messages):

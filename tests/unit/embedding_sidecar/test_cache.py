@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_sidecar import cache, errors, generations, layers, provider
+from embedding_sidecar import errors, provider
+from embedding_sidecar.caching import cache, generations, layers
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 ITEMS = TEXTS | st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=4).map(tuple)

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from embedding_contract import document
-from embedding_sidecar import clearing, errors
+from embedding_sidecar import errors
+from embedding_sidecar.caching import clearing
 
 POLICY = document.PolicyDocument(
     namespace="shop",

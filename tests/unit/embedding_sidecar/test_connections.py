@@ -9,7 +9,7 @@ import threading
 import pytest
 import uvloop
 
-from embedding_sidecar import connections, server
+from embedding_sidecar.serving import connections, server
 
 HEAD = b"POST /anything HTTP/1.1\r\nhost: here\r\n"
 LONG = b"x" * connections.MAX_HEAD_BYTES

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from embedding_sidecar import breaker, errors, orders
-from embedding_sidecar.cache_control import CacheControl
-from embedding_sidecar.service import Answer, Timing
+from embedding_sidecar import errors
+from embedding_sidecar.engine import breaker, orders
+from embedding_sidecar.engine.service import Answer, Timing
+from embedding_sidecar.wire.cache_control import CacheControl
 from tests.fakes import provider as stand_in
 from tests.fakes.provider import StandIn
 from tests.parts.world import Quota, World, ask, one, vectors

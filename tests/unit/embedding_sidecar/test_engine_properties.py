@@ -18,18 +18,12 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from embedding_contract import document
-from embedding_sidecar import (
-    cache,
-    cache_control,
-    errors,
-    flights,
-    generations,
-    layers,
-    provider,
-    providers,
-)
+from embedding_sidecar import errors, provider, providers
+from embedding_sidecar.caching import cache, generations, layers
+from embedding_sidecar.engine import flights
+from embedding_sidecar.engine.service import Answer, Service
 from embedding_sidecar.providers import openai
-from embedding_sidecar.service import Answer, Service
+from embedding_sidecar.wire import cache_control
 from tests.fakes import provider as stand_in
 from tests.parts import virtual_time
 from tests.parts.world import NOTHING_LEFT

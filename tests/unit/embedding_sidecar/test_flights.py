@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from embedding_sidecar import cache, errors, flights
+from embedding_sidecar import errors
+from embedding_sidecar.caching import cache
+from embedding_sidecar.engine import flights
 from tests.parts import virtual_time
 
 ENTRY = cache.Entry(model="m", space="s", vector=b"1234", tokens=1, made_at=0.0)

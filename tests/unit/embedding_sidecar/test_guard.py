@@ -6,8 +6,8 @@ import hmac
 import pytest
 
 from embedding_contract import names
-from embedding_sidecar.app import Application
 from embedding_sidecar.metrics import Metrics
+from embedding_sidecar.serving.app import Application
 
 TOKEN = "the-api-token"
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_sidecar import errors, heads, wire
+from embedding_sidecar import errors
+from embedding_sidecar.wire import heads, wire
 
 
 def head(**sent):

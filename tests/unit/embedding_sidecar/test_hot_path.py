@@ -12,22 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedding_contract import document, names
-from embedding_sidecar import (
-    api_keys,
-    cache,
-    flights,
-    generations,
-    layers,
-    provider,
-    recall,
-    reports,
-    runtime,
-    service,
-    wire,
-)
+from embedding_sidecar import provider, runtime
 from embedding_sidecar.allowance import Allowance
-from embedding_sidecar.embeddings import Embeddings
+from embedding_sidecar.caching import cache, generations, layers
+from embedding_sidecar.engine import api_keys, flights, recall, service
 from embedding_sidecar.metrics import Metrics
+from embedding_sidecar.serving import reports
+from embedding_sidecar.serving.embeddings import Embeddings
+from embedding_sidecar.wire import wire
 from tests.fakes import provider as stand_in
 
 DOCUMENT = document.PolicyDocument(

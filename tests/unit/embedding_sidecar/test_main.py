@@ -6,7 +6,8 @@ import socket
 import pytest
 
 from embedding_contract import document
-from embedding_sidecar import __main__, policy_file, runtime, service
+from embedding_sidecar import __main__, policy_file, runtime
+from embedding_sidecar.engine import service
 
 
 class Failing:

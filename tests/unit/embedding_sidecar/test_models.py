@@ -3,7 +3,8 @@
 import pytest
 
 from embedding_contract import document
-from embedding_sidecar import errors, models, provider, wire
+from embedding_sidecar import errors, provider
+from embedding_sidecar.wire import models, wire
 
 
 def policy(*providers):

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 
 from embedding_contract import document, names
-from embedding_sidecar import cache_control, errors, models, openapi, schemas, wire
+from embedding_sidecar import errors
+from embedding_sidecar.serving import openapi, schemas
+from embedding_sidecar.wire import cache_control, models, wire
 from tests.parts import bodies
 
 POLICY = document.PolicyDocument(

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from embedding_contract import document
-from embedding_sidecar import errors, leases, quota
+from embedding_sidecar import errors
+from embedding_sidecar.quotas import leases, quota
 from tests.fakes.quota_store import FakeStore
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()

@@ -17,7 +17,8 @@ from hypothesis.stateful import (
 )
 
 from embedding_contract import document
-from embedding_sidecar import errors, leases, quota
+from embedding_sidecar import errors
+from embedding_sidecar.quotas import leases, quota
 from tests.fakes.quota_store import FakeStore
 
 WHICH = st.integers(min_value=0, max_value=1_000_000)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from embedding_sidecar import errors, redis_cache, redis_url
+from embedding_sidecar import errors
+from embedding_sidecar.caching import redis_cache, redis_url
 
 NOBODY = "127.0.0.1:1"
 

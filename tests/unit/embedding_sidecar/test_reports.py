@@ -2,8 +2,9 @@
 
 import pytest
 
-from embedding_sidecar import allowance, errors, reports
-from embedding_sidecar.service import Answer
+from embedding_sidecar import allowance, errors
+from embedding_sidecar.engine.service import Answer
+from embedding_sidecar.serving import reports
 
 LEFT = allowance.Allowance(
     daily_requests=1000,

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_contract import document
-from embedding_sidecar import breaker, errors, failover, provider, retries
+from embedding_sidecar import errors, provider
+from embedding_sidecar.engine import breaker, failover, retries
 
 DOWN = errors.Unreachable("server_error", billed=False)
 RATE = errors.Exhausted("rate_limited", retry_after_seconds=None)

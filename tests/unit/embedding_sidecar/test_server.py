@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from embedding_sidecar import server
+from embedding_sidecar.serving import server
 
 
 def port_of(listening):

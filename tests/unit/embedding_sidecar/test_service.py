@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_sidecar import breaker, cache, errors, provider
+from embedding_sidecar import errors, provider
+from embedding_sidecar.caching import cache
+from embedding_sidecar.engine import breaker
 from tests.fakes import provider as stand_in
 from tests.parts.world import WALL, Quota, World, ask, one, vectors
 

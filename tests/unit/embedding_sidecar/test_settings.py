@@ -3,7 +3,8 @@
 import pytest
 
 from embedding_contract import document, names
-from embedding_sidecar import service, settings
+from embedding_sidecar import settings
+from embedding_sidecar.engine import service
 
 KEYS = {"OPENAI_API_KEY": "sk-1", "VOYAGE_API_KEY": "pa-1"}
 

@@ -8,9 +8,9 @@ import uvicorn.server
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedding_sidecar import server, shortcut
-from embedding_sidecar.connections import Connection
-from embedding_sidecar.embeddings import Reply
+from embedding_sidecar.serving import server, shortcut
+from embedding_sidecar.serving.connections import Connection
+from embedding_sidecar.serving.embeddings import Reply
 
 BODY_TO_WAIT_FOR = b"slow"
 HEAD = b"content-type: text/plain\r\ncontent-length: %d\r\n"

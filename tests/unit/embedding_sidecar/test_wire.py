@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_sidecar import cache_control, errors, provider, wire
+from embedding_sidecar import errors, provider
+from embedding_sidecar.wire import cache_control, wire
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 TEXTS = st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=5)

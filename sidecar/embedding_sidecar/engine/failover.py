@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from embedding_contract import document, names
-from embedding_sidecar import errors, models, provider
+from embedding_sidecar import errors, provider
+from embedding_sidecar.wire import models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

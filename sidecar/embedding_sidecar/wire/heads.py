@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from embedding_sidecar import errors, wire
+from embedding_sidecar import errors
+from embedding_sidecar.wire import wire
 
 REQUEST_ID: Final = "x-request-id"
 JSON: Final = "application/json"

@@ -17,7 +17,8 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from embedding_sidecar import cache, errors
+from embedding_sidecar import errors
+from embedding_sidecar.caching import cache
 
 WHOLE: Final = ""
 """The name under which the policy's own generation is kept beside those of its models."""

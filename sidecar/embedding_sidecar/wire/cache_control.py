@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from embedding_sidecar import errors, fields
+from embedding_sidecar import errors
+from embedding_sidecar.wire import fields
 
 MAX_SECONDS: Final = 2**31
 """RFC 9111, section 1.2.2: a larger number means this one."""

@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from embedding_sidecar import cache, calls, errors
+from embedding_sidecar import errors
+from embedding_sidecar.caching import cache
+from embedding_sidecar.engine import calls
 
 KEPT_SECONDS: Final = 0.5
 """How long a landed flight is found by who began to look before it landed: longer than a look into

@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 import pybase64
 
-from embedding_sidecar import cache_control, errors, fields, provider
+from embedding_sidecar import errors, provider
+from embedding_sidecar.wire import cache_control, fields
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 MAX_ITEMS: Final = 2048

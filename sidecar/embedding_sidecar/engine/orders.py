@@ -5,19 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from embedding_sidecar import (
-    api_keys,
-    batches,
-    breaker,
-    cache,
-    cache_control,
-    calls,
-    errors,
-    failover,
-    flights,
-    provider,
-    providers,
-)
+from embedding_sidecar import errors, provider, providers
+from embedding_sidecar.caching import cache
+from embedding_sidecar.engine import api_keys, batches, breaker, calls, failover, flights
+from embedding_sidecar.wire import cache_control
 
 PARTS_AT_ONCE: Final = 4
 """Of one request; a provider's rate is used up sooner by more."""

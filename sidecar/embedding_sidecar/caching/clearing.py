@@ -9,7 +9,8 @@ from urllib.parse import parse_qs
 import orjson
 
 from embedding_contract import document
-from embedding_sidecar import errors, provider, wire
+from embedding_sidecar import errors, provider
+from embedding_sidecar.wire import wire
 
 MAX_ITEMS: Final = 256
 """Texts in one request: each may have been asked in many forms, and each form has a key."""

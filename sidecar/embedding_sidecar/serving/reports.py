@@ -15,9 +15,9 @@ from urllib.parse import quote
 from embedding_contract import document
 from embedding_sidecar import errors
 from embedding_sidecar.allowance import Allowance
+from embedding_sidecar.engine.service import Answer
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.runtime import Runtime
-from embedding_sidecar.service import Answer
 
 HEADER_CACHE: Final = "x-embedding-cache"
 HEADER_CACHE_HITS: Final = "x-embedding-cache-hits"

@@ -13,19 +13,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from embedding_contract import names
-from embedding_sidecar import (
-    bodies,
-    clearing,
-    errors,
-    heads,
-    models,
-    openapi,
-    passthrough,
-    reports,
-    wire,
-)
-from embedding_sidecar.embeddings import Embeddings, refusal
+from embedding_sidecar import errors, passthrough
+from embedding_sidecar.caching import clearing
 from embedding_sidecar.metrics import Metrics
+from embedding_sidecar.serving import bodies, openapi, reports
+from embedding_sidecar.serving.embeddings import Embeddings, refusal
+from embedding_sidecar.wire import heads, models, wire
 
 JSON: Final = "application/json"
 METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]

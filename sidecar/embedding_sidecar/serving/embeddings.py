@@ -12,11 +12,13 @@ from typing import Final, NamedTuple
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embedding_contract import names
-from embedding_sidecar import bodies, cache_control, errors, heads, models, reports, wire
+from embedding_sidecar import errors
+from embedding_sidecar.engine.recall import Wanted
+from embedding_sidecar.engine.service import Answer
 from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.recall import Wanted
 from embedding_sidecar.runtime import Runtime
-from embedding_sidecar.service import Answer
+from embedding_sidecar.serving import bodies, reports
+from embedding_sidecar.wire import cache_control, heads, models, wire
 
 _JSON: Final = b"content-type: application/json\r\n"
 _ASKED: Final = "embedding_sidecar.asked"

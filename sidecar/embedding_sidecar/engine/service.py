@@ -8,22 +8,11 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from embedding_contract import document as contract
-from embedding_sidecar import (
-    api_keys,
-    breaker,
-    cache,
-    cache_control,
-    calls,
-    errors,
-    failover,
-    flights,
-    orders,
-    provider,
-    providers,
-    retries,
-    vectors,
-)
-from embedding_sidecar.work import Work, worst
+from embedding_sidecar import errors, provider, providers, vectors
+from embedding_sidecar.caching import cache
+from embedding_sidecar.engine import api_keys, breaker, calls, failover, flights, orders, retries
+from embedding_sidecar.engine.work import Work, worst
+from embedding_sidecar.wire import cache_control
 
 _UNKNOWN: Final = errors.Unreachable("timeout", billed=True)
 """What is known of a call that is still under way when its time is up."""

@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol, cast
 from starlette.types import Scope
 from uvicorn.protocols.http import httptools_impl
 
-from embedding_sidecar.connections import Connection
-from embedding_sidecar.embeddings import Reply
+from embedding_sidecar.serving.connections import Connection
+from embedding_sidecar.serving.embeddings import Reply
 
 HOLD_SECONDS: Final = 0.05
 

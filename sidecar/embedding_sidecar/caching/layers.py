@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from embedding_sidecar import cache, errors, generations, provider
+from embedding_sidecar import errors, provider
+from embedding_sidecar.caching import cache, generations
 
 MEMORY = "memory"
 REDIS = "redis"

@@ -3,7 +3,8 @@
 from typing import Final
 
 from embedding_contract import document
-from embedding_sidecar import errors, wire
+from embedding_sidecar import errors
+from embedding_sidecar.wire import wire
 
 _VOYAGE: Final = "Voyage"
 

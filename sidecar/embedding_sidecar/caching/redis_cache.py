@@ -14,7 +14,8 @@ from typing import Any, Final, Generic, TypeVar
 
 import redis.asyncio
 
-from embedding_sidecar import errors, redis_nodes
+from embedding_sidecar import errors
+from embedding_sidecar.caching import redis_nodes
 
 BUDGET_SECONDS: Final = 0.05
 MANAGEMENT_BUDGET_SECONDS: Final = 1.0

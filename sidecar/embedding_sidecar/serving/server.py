@@ -12,7 +12,8 @@ from typing import Any, Final, cast
 import uvicorn
 from starlette.types import ASGIApp
 
-from embedding_sidecar import connections, errors
+from embedding_sidecar import errors
+from embedding_sidecar.serving import connections
 
 API_HOST: Final = "127.0.0.1"
 _ALL_V4: Final = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus come to the pod's address

@@ -6,7 +6,8 @@ Names and bounds are those that `wire` and `cache_control` check by; the tests h
 from typing import Any, Final
 
 from embedding_contract import document as contract
-from embedding_sidecar import cache_control, clearing, models, wire
+from embedding_sidecar.caching import clearing
+from embedding_sidecar.wire import cache_control, models, wire
 
 Schema = dict[str, Any]
 

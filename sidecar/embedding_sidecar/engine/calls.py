@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from embedding_sidecar import batches, errors, failover, provider, providers
+from embedding_sidecar import errors, provider, providers
+from embedding_sidecar.engine import batches, failover
 
 _OK: Final = 200
 

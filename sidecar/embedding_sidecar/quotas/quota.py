@@ -16,7 +16,7 @@ from typing import Final, Literal, Protocol
 from embedding_contract import document
 from embedding_sidecar import errors
 from embedding_sidecar.allowance import Allowance
-from embedding_sidecar.leases import (
+from embedding_sidecar.quotas.leases import (
     DAY_SECONDS,
     GRANT_CALLS,
     NO_DAY,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from embedding_sidecar import breaker, errors, failover
+from embedding_sidecar import errors
+from embedding_sidecar.engine import breaker, failover
 
 MOST_TRIES: Final = 3
 """Of one provider by one request; OpenAI's SDKs try as often."""

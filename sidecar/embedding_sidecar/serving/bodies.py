@@ -5,7 +5,8 @@ from typing import Final
 
 from starlette.types import Receive
 
-from embedding_sidecar import errors, wire
+from embedding_sidecar import errors
+from embedding_sidecar.wire import wire
 
 BODY_SECONDS: Final = 30
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from embedding_sidecar import errors, wire
+from embedding_sidecar import errors
+from embedding_sidecar.wire import wire
 
 MAX_HEAD_BYTES: Final = 65_536
 """What uvicorn allows with its other parser, h11."""

@@ -5,7 +5,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from embedding_sidecar import cache, cache_control, calls, errors, failover
+from embedding_sidecar import errors
+from embedding_sidecar.caching import cache
+from embedding_sidecar.engine import calls, failover
+from embedding_sidecar.wire import cache_control
 
 _ITEM: Final = re.compile(r"input\[([0-9]{1,6})\]")
 """How OpenAI names an item in `param`."""

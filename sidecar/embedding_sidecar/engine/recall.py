@@ -11,8 +11,10 @@ from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
 from embedding_contract import document as contract
-from embedding_sidecar import cache, failover, provider
-from embedding_sidecar.service import Answer
+from embedding_sidecar import provider
+from embedding_sidecar.caching import cache
+from embedding_sidecar.engine import failover
+from embedding_sidecar.engine.service import Answer
 
 MAX_CHOICES: Final = 1024
 MAX_BODY_BYTES: Final = 8192

@@ -8,8 +8,9 @@ from typing import Final
 
 from embedding_contract import document as contract
 from embedding_contract import names
-from embedding_sidecar import heads, reports, schemas
-from embedding_sidecar.schemas import Schema
+from embedding_sidecar.serving import reports, schemas
+from embedding_sidecar.serving.schemas import Schema
+from embedding_sidecar.wire import heads
 
 VERSION: Final = "3.1.0"
 

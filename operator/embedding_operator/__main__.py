@@ -89,7 +89,7 @@ def _run() -> int:
     threading.Thread(
         target=resync.run, args=(queue, api, chosen.resync_seconds, stopping), daemon=True
     ).start()
-    watched, behaviour = handlers.registry(queue), handlers.settings()
+    watched, behaviour = handlers.registry(queue, wrote=api), handlers.settings()
     if chosen.webhook is not None:
         hook = webhook.Webhook(reads=api, sidecar=_sidecar(chosen), records=told, counts=measured)
         webhook.register(watched, hook)

@@ -52,6 +52,7 @@ class Measured:
     policies: int
     namespaces: int
     paths: int
+    load_before: float
     cold_start_seconds: float
     cold_start_cpu_seconds: float
     cold_start_vault: estate.Asked
@@ -92,7 +93,7 @@ def measure(*, policies: int) -> Measured:
 
 
 def _measure(built: estate.Estate, operator: charted.Operator) -> Measured:
-    expected = built.secrets
+    expected, load_before = built.secrets, os.getloadavg()[0]
     vault_before, api_before = built.vault_asked(), built.api_asked()
     with built.watched() as arrivals:
         began = time.monotonic()
@@ -129,6 +130,7 @@ def _measure(built: estate.Estate, operator: charted.Operator) -> Measured:
         policies=len(built.policies),
         namespaces=len(built.namespaces),
         paths=len(built.paths),
+        load_before=load_before,
         **cold,
         cold_start_vault=cold_vault,
         cold_start_api=cold_api,
@@ -200,8 +202,8 @@ def page(found: Measured, *, command: str, today: dt.date) -> str:
     rows = {
         "Cold start of the operator until all is synced": f"{found.cold_start_seconds:.0f} s",
         "Logins to Vault for that": str(_logins(found.cold_start_vault)),
-        "Other requests to Vault for that": str(
-            found.cold_start_vault.total - _logins(found.cold_start_vault)
+        "Other requests to Vault for that": (
+            f"{found.cold_start_vault.total - _logins(found.cold_start_vault):,}"
         ),
         "Requests to the API server for that": f"{found.cold_start_api.total:,}",
         "Requests to Vault in an hour without change": f"{vault_hour:,.0f}",
@@ -233,6 +235,7 @@ def page(found: Measured, *, command: str, today: dt.date) -> str:
         operator_window=f"{steady.vault_by_operator:,.0f}",
         table=table,
         poll=POLL_SECONDS,
+        load=found.load_before,
     )
 
 
@@ -251,8 +254,10 @@ def _say(text: str) -> None:
 _PAGE: Final = """\
 # Secrets at scale
 
-Written by `{command}` on {today}; {machine}, with OpenBao, etcd, the API server and the controllers
-on the same machine. `make bench-secrets` writes it again.
+Written by `{command}`
+on {today}: {machine}, with OpenBao, etcd, the API server and the
+controllers on the same machine, whose load average was {load:.1f} when it began.
+`make bench-secrets` writes it again.
 
 {policies} policies in {namespaces} namespaces, each with three synced Secrets: {secrets} Secrets
 from {paths} paths, as one of a policy's three paths is its namespace's. Vault is asked by

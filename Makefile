@@ -9,7 +9,7 @@ RUN := $(UV) run --frozen
 
 .PHONY: help
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(UV):
 	@echo "installing uv $(UV_VERSION) into .tools"
@@ -74,6 +74,11 @@ bench: tools ## measure every path as a ratio to the raw server, into docs/bench
 .PHONY: bench-peers
 bench-peers: tools ## the same loads on LiteLLM and Portkey's gateway, side by side
 	@$(RUN) python -m tests.benchmarks.peers
+
+.PHONY: bench-secrets
+bench-secrets: tools ## 2,000 policies with 3 synced Secrets each, written to docs
+	@$(RUN) python -m cluster build --form control-plane
+	@$(RUN) python -m tests.benchmarks.secrets --page docs/benchmarks-secrets.md
 
 .PHONY: soak
 soak: tools ## the long campaigns, same code as in `make test`

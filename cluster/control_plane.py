@@ -144,6 +144,8 @@ def _etcd(record: Record, program: Path) -> list[str | Path]:
         f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster=default={peer}",
         "--unsafe-no-fsync",
+        # Its default is 2 GiB; a bound and no reservation, and the most that it advises.
+        f"--quota-backend-bytes={8 * 1024**3}",
     ]
 
 

@@ -27,6 +27,7 @@ from embedding_operator import (
     metrics,
     preview,
     reconcile,
+    resync,
     rollouts,
     settings,
     sidecars,
@@ -86,9 +87,9 @@ def _run() -> int:
     workqueue.work(queue, _measured(reconciler, measured, queue), workers=chosen.workers)
     stopping = threading.Event()
     threading.Thread(
-        target=_resync, args=(queue, api, chosen.resync_seconds, stopping), daemon=True
+        target=resync.run, args=(queue, api, chosen.resync_seconds, stopping), daemon=True
     ).start()
-    watched, behaviour = handlers.registry(queue), handlers.settings()
+    watched, behaviour = handlers.registry(queue, wrote=api), handlers.settings()
     if chosen.webhook is not None:
         hook = webhook.Webhook(reads=api, sidecar=_sidecar(chosen), records=told, counts=measured)
         webhook.register(watched, hook)
@@ -132,30 +133,6 @@ def _certificate(
     kept = trust.Trust(objects=api, place=place)
     threading.Thread(target=kept.run, args=(stopping,), daemon=True).start()
     return place.file, place.file
-
-
-def _resync(
-    queue: workqueue.WorkQueue[workqueue.Key],
-    api: cluster.Cluster,
-    resync_seconds: float,
-    stopping: threading.Event,
-) -> None:
-    """Look at every policy now and then: at pods that were missed, whatever no event told."""
-    while not stopping.wait(resync_seconds):
-        try:
-            policies = api.find(cluster.POLICY)
-        except errors.OperatorError as error:
-            _LOG.warning("resync: %s", error)
-            continue
-        except Exception:  # noqa: BLE001 - nothing else finds the pods that were missed
-            _LOG.exception("resync failed")
-            continue
-        for number, policy in enumerate(policies):
-            metadata = policy["metadata"]
-            # Spread over the period, so that the API server sees a stream and not a wave.
-            after_seconds = resync_seconds * number / (2 * len(policies))
-            key = workqueue.Key(metadata["namespace"], metadata["name"])
-            queue.add(key, after_seconds=after_seconds)
 
 
 def _measured(

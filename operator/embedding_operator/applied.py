@@ -94,8 +94,11 @@ class Applier:
             made = policy.to_document(wanted)
         except errors.InvalidPolicy as error:
             refused = refused or errors.Problem(error.reason, str(error))
-        values = self._owned_values(wanted, notes, keep_all=made is None)
-        secret, foreign = self._ensure(wanted, secrets.owned(wanted, values))
+        live = self._objects.get(cluster.SECRET, wanted.namespace, names.owned_secret(wanted.name))
+        values = self._owned_values(
+            wanted, notes, before=secrets.decode(live), keep_all=made is None
+        )
+        secret, foreign = self._keep(wanted, secrets.owned(wanted, values), live=live)
         notes.problems += [foreign] if foreign else []
         text = self._apply_document(wanted, made)
         stale = made is None or isinstance(text, errors.Problem)
@@ -132,11 +135,14 @@ class Applier:
         self._pruned.pop((namespace, name), None)
 
     def _owned_values(
-        self, wanted: policy.EmbeddingPolicy, notes: _Notes, *, keep_all: bool
+        self,
+        wanted: policy.EmbeddingPolicy,
+        notes: _Notes,
+        *,
+        before: Mapping[str, bytes],
+        keep_all: bool,
     ) -> dict[str, bytes]:
         """What the owned Secret should hold: what was found, and else what was there before."""
-        name = names.owned_secret(wanted.name)
-        before = secrets.decode(self._objects.get(cluster.SECRET, wanted.namespace, name))
         found = self._credentials.owned(wanted)
         notes.take(found)
         # While no new document is in force the last good one is, and needs the keys it names.
@@ -182,7 +188,7 @@ class Applier:
         if problem is None:
             if secrets.decode(live) != values:
                 self._changing(wanted.namespace)
-            _, problem = self._ensure(wanted, secrets.synced(wanted, entry.name, values))
+            _, problem = self._keep(wanted, secrets.synced(wanted, entry.name, values), live=live)
         notes.problems += [problem] if problem else []
 
     def _prune(self, wanted: policy.EmbeddingPolicy) -> None:
@@ -219,8 +225,16 @@ class Applier:
     def _ensure(
         self, wanted: policy.EmbeddingPolicy, desired: Object
     ) -> tuple[Object | None, errors.Problem | None]:
+        metadata = desired["metadata"]
+        kind = cluster.KINDS[desired["kind"]]
+        live = self._objects.get(kind, metadata["namespace"], metadata["name"])
+        return self._keep(wanted, desired, live=live)
+
+    def _keep(
+        self, wanted: policy.EmbeddingPolicy, desired: Object, *, live: Object | None
+    ) -> tuple[Object | None, errors.Problem | None]:
         try:
-            return self._owned.ensure(wanted, desired), None
+            return self._owned.ensure(wanted, desired, live=live), None
         except errors.Foreign as error:
             return None, errors.Problem("ForeignObject", str(error))
         except errors.Denied as error:

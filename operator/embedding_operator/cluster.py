@@ -78,6 +78,7 @@ class Cluster:
         self._client = client
         self._served: dict[Kind, tuple[float, bool]] = {}
         self._version: tuple[float, tuple[int, int]] | None = None
+        self._written: dict[tuple[str, str | None, str], str] = {}
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """An object; None where there is none."""
@@ -92,9 +93,13 @@ class Cluster:
         """Server-side apply; what stands there afterwards."""
         kind, namespace, name = _address(desired)
         query = [("fieldManager", manager), ("force", "true")]
-        return self._found(
-            self._call("PATCH", kind.path(namespace, name), desired, query=query, content=_APPLY),
-            f"apply {kind.plural}",
+        return self._wrote(
+            self._found(
+                self._call(
+                    "PATCH", kind.path(namespace, name), desired, query=query, content=_APPLY
+                ),
+                f"apply {kind.plural}",
+            )
         )
 
     def create(self, kind: Kind, namespace: str | None, body: Object) -> Object:
@@ -110,10 +115,19 @@ class Cluster:
         """Take foreign keys out of a ConfigMap's or a Secret's data."""
         kind, namespace, name = _address(desired)
         patch = {"data": dict.fromkeys(keys)}
-        return self._found(
-            self._call("PATCH", kind.path(namespace, name), patch, content=_MERGE),
-            f"patch {kind.plural}",
+        return self._wrote(
+            self._found(
+                self._call("PATCH", kind.path(namespace, name), patch, content=_MERGE),
+                f"patch {kind.plural}",
+            )
         )
+
+    def is_echo(self, plural: str, namespace: str | None, name: str, *, version: str) -> bool:
+        """Whether an object is as `apply` or `remove_keys` left it; told once after each of them.
+
+        `version` is its resourceVersion. It is compared and not ordered.
+        """
+        return self._written.pop((plural, namespace, name), None) == version
 
     def delete(self, live: Object) -> None:
         """Delete an object as it was read; one that has gone is no error.
@@ -184,6 +198,11 @@ class Cluster:
             token = page["metadata"].get("continue", "")
             if not token:
                 return
+
+    def _wrote(self, found: Object) -> Object:
+        kind, namespace, name = _address(found)
+        self._written[kind.plural, namespace, name] = found["metadata"]["resourceVersion"]
+        return found
 
     @staticmethod
     def _found(answer: tuple[int, Object], what: str) -> Object:

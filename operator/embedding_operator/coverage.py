@@ -1,6 +1,6 @@
 """Which of a namespace's pods a policy has: pure, and decided as the webhook decides."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from embedding_contract import names
@@ -59,6 +59,15 @@ def of(
         ),
         missing=tuple(sorted(missing)),
         lost_to=lost_to,
+    )
+
+
+def selects_any(candidates: Iterable[selection.Candidate], pods: Sequence[Object]) -> bool:
+    """Whether one of these policies selects one of these pods."""
+    return any(
+        selection.matches(it.pod_selector, pod["metadata"].get("labels") or {})
+        for it in candidates
+        for pod in pods
     )
 
 

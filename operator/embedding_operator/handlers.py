@@ -6,7 +6,7 @@ finalizer and no progress (docs/decisions/002).
 
 import asyncio
 import logging
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import kopf
 
@@ -35,19 +35,31 @@ class DeafError(kopf.PermanentError):
     """
 
 
-def registry(queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
+class Wrote(Protocol):
+    """Knows what this process wrote itself."""
+
+    def is_echo(self, plural: str, namespace: str | None, name: str, *, version: str) -> bool:
+        """Whether an object is as it was left, which its event tells of."""
+        ...
+
+
+def registry(queue: WorkQueue[Key], *, wrote: Wrote) -> kopf.OperatorRegistry:
     """All handlers, in a registry of their own."""
     made = kopf.OperatorRegistry()
+    seen = _Seen()
 
-    async def policy_changed(namespace: str | None, name: str, **_: Any) -> None:
-        if namespace is not None:
+    async def policy_changed(
+        event: kopf.RawEvent, namespace: str | None, name: str, meta: kopf.Meta, **_: Any
+    ) -> None:
+        if namespace is not None and seen.is_news(Key(namespace, name), event["type"], meta):
             queue.add(Key(namespace, name))
 
-    async def owned_changed(namespace: str | None, meta: kopf.Meta, **_: Any) -> None:
-        # Not by its label, which is one of the things that may have been taken off.
-        for owner in meta.get("ownerReferences", ()):
-            if namespace is not None and owner["kind"] == names.KIND:
-                queue.add(Key(namespace, owner["name"]))
+    async def owned_changed(
+        resource: kopf.Resource, namespace: str | None, name: str, meta: kopf.Meta, **_: Any
+    ) -> None:
+        if not wrote.is_echo(resource.plural, namespace, name, version=meta["resourceVersion"]):
+            for key in _owners(namespace, meta):
+                queue.add(key)
 
     async def pod_changed(namespace: str | None, meta: kopf.Meta, **_: Any) -> None:
         # The label selects the watch, but the event of its removal comes too.
@@ -65,6 +77,28 @@ def registry(queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
     kopf.on.login(registry=made)(kopf.login_via_client)
     kopf.on.probe(id="watches", registry=made)(watches_live)
     return made
+
+
+def _owners(namespace: str | None, meta: kopf.Meta) -> list[Key]:
+    """The policies that own an object; not by its label, which may have been taken off."""
+    owners = [it["name"] for it in meta.get("ownerReferences", ()) if it["kind"] == names.KIND]
+    return [Key(namespace, name) for name in owners if namespace is not None]
+
+
+class _Seen:
+    """All that was last seen of each policy but its status, whose change is no reason to act."""
+
+    def __init__(self) -> None:
+        self._last: dict[Key, object] = {}
+
+    def is_news(self, key: Key, event: str | None, meta: kopf.Meta) -> bool:
+        about = [meta.get(it) for it in ("uid", "generation", "deletionTimestamp")]
+        about += [dict(meta.labels), dict(meta.annotations)]
+        before = self._last.pop(key, None)
+        if event == "DELETED":
+            return True
+        self._last[key] = about
+        return before != about
 
 
 def settings() -> kopf.OperatorSettings:

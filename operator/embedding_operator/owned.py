@@ -40,8 +40,8 @@ class Owned:
         self._drifted = drifted
         self._applied: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
 
-    def ensure(self, policy: EmbeddingPolicy, desired: Object) -> Object:
-        """Make it so, if it is not; what stands there afterwards.
+    def ensure(self, policy: EmbeddingPolicy, desired: Object, *, live: Object | None) -> Object:
+        """Make it so, if what was read of it (`live`) is not; what stands there afterwards.
 
         Raises:
             errors.Foreign: an object of that name belongs to somebody else.
@@ -49,8 +49,6 @@ class Owned:
         metadata = desired["metadata"]
         address = (desired["kind"], metadata["name"])
         applied = self._applied.setdefault((policy.namespace, policy.name), {})
-        kind = cluster.KINDS[desired["kind"]]
-        live = self._writes.get(kind, metadata["namespace"], metadata["name"])
         if live is not None and not ownership.is_ours(live, policy):
             raise errors.Foreign(
                 f"{desired['kind']} {metadata['name']} belongs to {ownership.owner(live)};"

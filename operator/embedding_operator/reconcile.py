@@ -120,7 +120,7 @@ class Reconciler:
         refreshed = self._refresh(raw, wanted)
         done = self._applier.apply(wanted)
         labels = namespace["metadata"].get("labels") or {}
-        facts = self._observe(wanted, done, namespace_labels=labels, refreshed=refreshed)
+        facts = self._observe(raw, wanted, done, namespace_labels=labels, refreshed=refreshed)
         self._report(raw, wanted, facts)
         restarting = self._restarts.look(wanted.namespace) if wanted.secrets else None
         times = (self._again(key, facts), restarting)
@@ -140,6 +140,7 @@ class Reconciler:
 
     def _observe(
         self,
+        raw: Object,
         wanted: policy.EmbeddingPolicy,
         done: applied.Applied,
         *,
@@ -148,8 +149,10 @@ class Reconciler:
     ) -> status.Facts:
         objects = self._objects
         version = objects.version()
-        among = selection.candidates(objects.find(cluster.POLICY, wanted.namespace))
         pods = objects.find(cluster.POD, wanted.namespace)
+        among = selection.candidates([raw])
+        if coverage.selects_any(among, pods):  # only then does it matter who else does
+            among = selection.candidates(objects.find(cluster.POLICY, wanted.namespace))
         running = [
             pod for pod in coverage.carrying(wanted.name, pods) if not coverage.is_starting(pod)
         ]

@@ -52,6 +52,10 @@ class Daemons:
         processes.end([recorded[name] for name in chosen if name in recorded])
         self._save({name: identity for name, identity in recorded.items() if name not in chosen})
 
+    def pid(self, name: str) -> int:
+        """The process of a program that was started."""
+        return self._recorded()[name].pid
+
     def log(self, name: str) -> Path:
         """Where a program's output goes."""
         return self.folder / f"{name}.log"

@@ -1,6 +1,7 @@
 """What is watched, that nothing else of kopf's is on, and that a lost watch is noticed."""
 
 import asyncio
+from typing import Any
 
 import kopf
 import pytest
@@ -26,6 +27,77 @@ def run(*plurals):
                 task.cancel()
 
     return asyncio.run(watch())
+
+
+class Wrote:
+    """This process wrote version 7 of everything."""
+
+    def is_echo(self, plural, namespace, name, *, version):
+        return version == "7"
+
+
+def queued(*events, of):
+    """How many policies wait after these events, each of which is worked on before the next."""
+    queue: workqueue.WorkQueue[workqueue.Key] = workqueue.WorkQueue()
+    registry = handlers.registry(queue, wrote=Wrote())
+    handle: Any = next(
+        it.fn
+        for it in registry._watching.get_all_handlers()
+        if it.selector is not None and of in {it.selector.any_name, it.selector.plural}
+    )
+    taken = 0
+    for event in events:
+        asyncio.run(
+            handle(
+                event=event,
+                resource=kopf.Resource(group="", version="v1", plural=of, namespaced=True),
+                namespace="shop",
+                name="search",
+                meta=kopf.Body(event["object"]).metadata,
+            )
+        )
+        while len(queue):
+            assert queue.take() == workqueue.Key("shop", "search")
+            queue.done(workqueue.Key("shop", "search"), failed=False)
+            taken += 1
+    return taken
+
+
+def event(kind="MODIFIED", **metadata):
+    return {"type": kind, "object": {"metadata": {"uid": "u", "generation": 1, **metadata}}}
+
+
+def owned(**metadata):
+    owner = {"kind": names.KIND, "name": "search"}
+    return event(ownerReferences=[owner], **metadata)
+
+
+def test_a_status_that_was_written_is_no_reason_for_a_reconcile():
+    written = [event(resourceVersion=version) for version in "123"]
+    assert queued(*written, of=names.PLURAL) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"generation": 2},
+        {"annotations": {names.ANNOTATION_REFRESH: "now"}},
+        {"labels": {"a": "b"}},
+        {"deletionTimestamp": "2026-01-01T00:00:00Z"},
+        {"uid": "another"},
+    ],
+)
+def test_all_else_of_a_policy_is(change):
+    assert queued(event(), event(**change), of=names.PLURAL) == 2
+
+
+def test_a_policy_that_goes_and_comes_is_looked_at_each_time():
+    assert queued(event(), event("DELETED"), event(), of=names.PLURAL) == 3
+
+
+def test_what_the_operator_wrote_itself_is_no_reason_for_a_reconcile():
+    assert queued(owned(resourceVersion="7"), of="secrets") == 0
+    assert queued(owned(resourceVersion="8"), of="secrets") == 1
 
 
 def test_all_that_must_be_watched_is_watched():
@@ -56,6 +128,6 @@ def test_only_what_is_ours_is_watched():
 
 
 def test_every_handler_only_looks():
-    registry = handlers.registry(workqueue.WorkQueue())
+    registry = handlers.registry(workqueue.WorkQueue(), wrote=Wrote())
     assert not registry._changing.get_all_handlers()
     assert not registry._spawning.get_all_handlers()

@@ -27,12 +27,12 @@ class Empty:
 def test_what_is_put_back_is_counted_and_a_policy_that_has_gone_is_forgotten():
     drifted: list[str] = []
     objects = owned.Owned(writes=Empty(), drifted=drifted.append)
-    objects.ensure(POLICY, DESIRED)
+    objects.ensure(POLICY, DESIRED, live=None)
     assert drifted == []
-    objects.ensure(POLICY, DESIRED)
+    objects.ensure(POLICY, DESIRED, live=None)
     assert drifted == ["ConfigMap"]
     objects.forget(POLICY.namespace, POLICY.name)
-    objects.ensure(POLICY, DESIRED)
+    objects.ensure(POLICY, DESIRED, live=None)
     assert drifted == ["ConfigMap"]
     objects.forget(POLICY.namespace, POLICY.name)
     assert not objects._applied

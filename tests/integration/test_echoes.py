@@ -1,0 +1,42 @@
+"""The event that tells of the operator's own write is known, once, and no other is."""
+
+import pytest
+
+from embedding_operator import cluster
+from tests.parts import reconciling
+
+pytestmark = [pytest.mark.cluster, pytest.mark.integration]
+
+
+@pytest.fixture
+def objects(api_server):
+    return reconciling.connect(api_server.kubeconfig)
+
+
+def config_map(namespace, **data):
+    metadata = {"name": "made", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
+def is_echo(objects, namespace, live):
+    version = live["metadata"]["resourceVersion"]
+    return objects.is_echo("configmaps", namespace, "made", version=version)
+
+
+def test_what_was_applied_is_an_echo_once(objects, namespace):
+    live = objects.apply(config_map(namespace, a="1"))
+    assert is_echo(objects, namespace, live)
+    assert not is_echo(objects, namespace, live)
+
+
+def test_what_was_left_when_keys_were_removed_is_an_echo(objects, namespace):
+    desired = config_map(namespace, a="1", b="2")
+    objects.apply(desired)
+    assert is_echo(objects, namespace, objects.remove_keys(desired, ["b"]))
+
+
+def test_what_another_has_changed_since_is_none(objects, api_server, namespace):
+    objects.apply(config_map(namespace, a="1"))
+    api_server("patch", "configmap", "made", "-n", namespace, "-p", '{"data": {"a": "2"}}')
+    live = objects.get(cluster.CONFIG_MAP, namespace, "made")
+    assert not is_echo(objects, namespace, live)

@@ -1,0 +1,341 @@
+"""Many policies with three synced Secrets each, as a large cluster holds them.
+
+Two of a policy's three paths are its own, and one is its namespace's. Each namespace asks Vault as
+a ServiceAccount of its own; one role serves all, with a policy that is templated by namespace.
+"""
+
+import base64
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import kubernetes
+import urllib3
+
+import cluster as api_cluster
+from embedding_contract import names
+from embedding_operator import cluster
+from tests.parts import charted, reconciling, vault
+from tests.parts.installation import ROOT, SYSTEM_NAMESPACE
+from tests.parts.kubectl import Kubectl
+
+OWN_PATHS = 2
+SECRETS_PER_POLICY = OWN_PATHS + 1
+KEY = "TOKEN"
+CRD = ROOT / "crds" / "embeddingpolicies.yaml"
+_THREADS = 8
+
+T = TypeVar("T")
+
+Object = dict[str, Any]
+Place = tuple[str, str]
+"""Namespace and name of a Secret; or namespace and the rest of a path of Vault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """How many requests one server answered, by what was asked."""
+
+    counts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def writes(self) -> dict[str, int]:
+        """Those of an API server that are no reads."""
+        reads = ("get ", "list ", "watch ")
+        return {what: it for what, it in self.counts.items() if not what.startswith(reads)}
+
+    def since(self, before: "Asked") -> "Asked":
+        """What was asked after `before`."""
+        grown = {key: it - before.counts.get(key, 0) for key, it in self.counts.items()}
+        return Asked(counts={key: it for key, it in grown.items() if it})
+
+
+class Estate:
+    """All of it, on one API server and one OpenBao. Nothing is there before `build`."""
+
+    def __init__(
+        self, asked: Kubectl, server: vault.Vault, *, policies: int, namespaces: int
+    ) -> None:
+        self._asked = asked
+        self._server = server
+        self.objects = reconciling.connect(asked.kubeconfig)
+        self._values = iter(range(10**9))
+        self.namespaces = tuple(f"tenant-{number:03d}" for number in range(namespaces))
+        self.policies = tuple(
+            (self.namespaces[number % namespaces], f"policy-{number:04d}")
+            for number in range(policies)
+        )
+
+    @property
+    def secrets(self) -> int:
+        """How many Secrets are to be synced."""
+        return len(self.policies) * SECRETS_PER_POLICY
+
+    @property
+    def paths(self) -> list[Place]:
+        """Every path once."""
+        own = [
+            (space, f"{name}/{number}")
+            for space, name in self.policies
+            for number in range(OWN_PATHS)
+        ]
+        return own + [(space, "shared") for space in self.namespaces]
+
+    def secret_of(self, path: Place) -> Place:
+        """The Secret that a path of one policy fills."""
+        return path[0], path[1].replace("/", "-")
+
+    def values(self) -> Object:
+        """Values of the chart for an operator that serves it."""
+        return {
+            "vault": {
+                "address": self._server.address,
+                "allowInsecureHTTP": True,
+                "allowed": [{"namespace": "*", "mount": "secret", "path": "{{namespace}}/*"}],
+            }
+        }
+
+    def logins(self) -> int:
+        """How often somebody has signed in to Vault by Kubernetes auth, or set that up."""
+        return self.vault_asked().counts.get("update_auth_kubernetes", 0)
+
+    def build(self) -> None:
+        """Namespaces, their accounts, Vault's role and paths, and the policies."""
+        create = self.objects.create
+        self._trust()
+        _all(
+            lambda name: create(cluster.NAMESPACE, None, {"metadata": {"name": name}}),
+            self.namespaces,
+        )
+        account = {"metadata": {"name": "embedding-vault"}}
+        _all(lambda name: create(cluster.SERVICE_ACCOUNT, name, account), self.namespaces)
+        _all(self.write, self.paths)
+        _all(lambda it: create(cluster.POLICY, it[0], _policy(*it)), self.policies)
+
+    def write(self, path: Place) -> str:
+        """A new version of a path; its value."""
+        value = f"value-{next(self._values)}"
+        self._server.write("/".join(path), **{KEY: value})
+        return value
+
+    def refresh(self, policy: Place, word: str) -> None:
+        """Ask for a look at Vault by the policy's annotation."""
+        kubernetes.client.CustomObjectsApi(self._client()).patch_namespaced_custom_object(
+            names.GROUP,
+            names.VERSION,
+            policy[0],
+            names.PLURAL,
+            policy[1],
+            {"metadata": {"annotations": {names.ANNOTATION_REFRESH: word}}},
+        )
+
+    def unsynced(self) -> list[Place]:
+        """The policies whose condition SecretsSynced is not True."""
+        return [
+            (it["metadata"]["namespace"], it["metadata"]["name"])
+            for it in self.objects.find(cluster.POLICY)
+            if not any(
+                condition["type"] == "SecretsSynced" and condition["status"] == "True"
+                for condition in (it.get("status") or {}).get("conditions", ())
+            )
+        ]
+
+    def vault_asked(self) -> Asked:
+        """What OpenBao has answered since it started, by its own telemetry."""
+        return Asked(
+            counts={
+                name.removeprefix("vault_route_").removesuffix("__count"): int(value)
+                for name, value in self._server.telemetry().items()
+                if name.startswith("vault_route_")
+                and name.endswith("__count")
+                and "_rollback_" not in name  # it asks itself
+            }
+        )
+
+    def api_asked(self) -> Asked:
+        """What the API server has answered to the operator, by its audit log."""
+        counts: dict[str, int] = {}
+        for file in (self._asked.kubeconfig.parent / "log").glob("audit*.log"):
+            with file.open(encoding="utf-8") as lines:
+                for entry in map(json.loads, lines):
+                    if entry["user"]["username"] != charted.USER or entry["stage"] == "Panic":
+                        continue
+                    # A watch is counted when it ends, and each other request once.
+                    if entry["stage"] != "ResponseComplete":
+                        continue
+                    about = entry.get("objectRef", {})
+                    what = "/".join(
+                        about[part] for part in ("resource", "subresource") if part in about
+                    )
+                    key = f"{entry['verb']} {what or 'discovery'}"
+                    counts[key] = counts.get(key, 0) + 1
+        return Asked(counts=counts)
+
+    @contextmanager
+    def watched(self) -> Iterator["Arrivals"]:
+        """When which value came to which Secret, from now on."""
+        arrivals = Arrivals(self._client())
+        try:
+            yield arrivals
+        finally:
+            arrivals.close()
+
+    def _client(self) -> Any:
+        return kubernetes.config.new_client_from_config(str(self._asked.kubeconfig))
+
+    def _trust(self) -> None:
+        self._server.trust(self._asked, namespace=SYSTEM_NAMESPACE)
+        client = self._server.client()
+        accessor = client.sys.list_auth_methods()["kubernetes/"]["accessor"]
+        space = f"{{{{identity.entity.aliases.{accessor}.metadata.service_account_namespace}}}}"
+        client.sys.create_or_update_policy(
+            "tenants",
+            "\n".join(
+                f'path "secret/{part}/{space}/*" {{ capabilities = ["read"] }}'
+                for part in ("data", "metadata")
+            ),
+        )
+        client.auth.kubernetes.create_role(
+            "tenants",
+            bound_service_account_names=["embedding-vault"],
+            bound_service_account_namespaces=["*"],
+            audience="vault",
+            policies=["tenants"],
+            ttl="1h",
+        )
+
+
+@contextmanager
+def standing(
+    folder: Path, *, policies: int, namespaces: int
+) -> Iterator[tuple[Estate, charted.Operator]]:
+    """A whole estate on servers of its own, and an operator that has not been started yet."""
+    api = api_cluster.up(form="control-plane", name=f"estate-{os.getpid()}", owner_pid=os.getpid())
+    server = vault.Vault(folder / "vault")
+    operator: charted.Operator | None = None
+    try:
+        server.start()
+        asked = Kubectl(api.kubeconfig)
+        built = Estate(asked, server, policies=policies, namespaces=namespaces)
+        charted.install(asked, built.values())
+        asked.wait_until_served(CRD)
+        built.build()
+        operator = charted.Operator(asked, folder / "operator")
+        yield built, operator
+    finally:
+        if operator is not None:
+            operator.stop()
+        server.stop()
+        api_cluster.down(api.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A value came to a Secret."""
+
+    value: str
+    at: float
+    """By time.monotonic()."""
+
+
+class Arrivals:
+    """A watch of all Secrets of the operator."""
+
+    def __init__(self, client: Any) -> None:
+        self._changed = threading.Condition()
+        self._closed = False
+        self._last: dict[Place, Arrival] = {}
+        self._answer: Any = kubernetes.client.CoreV1Api(client).list_secret_for_all_namespaces(
+            watch=True,
+            label_selector=f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}",
+            _preload_content=False,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._closed = True
+        self._answer.shutdown()
+
+    def synced(self) -> int:
+        """How many Secrets hold a value of Vault."""
+        with self._changed:
+            return len(self._last)
+
+    def wait(self, place: Place, value: str, *, timeout_seconds: float) -> float:
+        """When this value came, which is waited for.
+
+        Raises:
+            AssertionError: it did not in time.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        with self._changed:
+            while True:
+                found = self._last.get(place)
+                if found is not None and found.value == value:
+                    return found.at
+                if not self._changed.wait(deadline - time.monotonic()):
+                    raise AssertionError(f"{place} holds {found}, not {value}, in time")
+
+    def _read(self) -> None:
+        try:
+            for line in self._answer:
+                self._note(json.loads(line)["object"])
+        except urllib3.exceptions.HTTPError:
+            if not self._closed:
+                raise
+
+    def _note(self, secret: Object) -> None:
+        value = (secret.get("data") or {}).get(KEY)
+        if value is None:
+            return
+        metadata = secret["metadata"]
+        arrival = Arrival(base64.b64decode(value).decode(), time.monotonic())
+        with self._changed:
+            before = self._last.get((metadata["namespace"], metadata["name"]))
+            if before is None or before.value != arrival.value:
+                self._last[metadata["namespace"], metadata["name"]] = arrival
+                self._changed.notify_all()
+
+
+def _policy(namespace: str, name: str) -> Object:
+    paths = [f"{name}/{number}" for number in range(OWN_PATHS)]
+    secrets = [(path.replace("/", "-"), path) for path in paths] + [(f"{name}-shared", "shared")]
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {
+            "podSelector": {"matchLabels": {"app": name}},
+            "vault": {"role": "tenants"},
+            "providers": [
+                {
+                    "name": "local",
+                    "type": "OpenAICompatible",
+                    "model": "e5",
+                    "baseURL": "http://e5.models.svc:8080/v1",
+                }
+            ],
+            "secrets": [
+                {"name": secret, "vault": {"mount": "secret", "path": f"{namespace}/{path}"}}
+                for secret, path in secrets
+            ],
+        },
+    }
+
+
+def _all(do: Callable[[T], object], items: Iterable[T]) -> None:
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for _ in threads.map(do, items):
+            pass

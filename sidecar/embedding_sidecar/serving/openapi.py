@@ -34,14 +34,15 @@ _RATELIMIT: Final[dict[str, Schema]] = {
     for word in ("limit", "remaining", "reset")
     for unit in ("requests", "tokens")
 }
+_ATTEMPTS: Final[dict[str, Schema]] = {reports.HEADER_ATTEMPTS: {"type": "integer", "minimum": 0}}
 _OF_AN_ANSWER: Final[dict[str, Schema]] = {
+    **_ATTEMPTS,
     **_RATELIMIT,
     reports.HEADER_CACHE: {"type": "string", "enum": ["hit", "partial", "miss"]},
     reports.HEADER_CACHE_HITS: {"type": "string", "pattern": "^[0-9]+/[0-9]+$"},
     reports.HEADER_PROVIDER: {"type": "string"},
     reports.HEADER_MODEL: {"type": "string"},
     reports.HEADER_SPACE: {"type": "string"},
-    reports.HEADER_ATTEMPTS: {"type": "integer", "minimum": 0},
     reports.HEADER_TOKENS_SAVED: {"type": "integer", "minimum": 0},
     reports.HEADER_OVERHEAD_MS: {"type": "number", "minimum": 0},
 }
@@ -124,7 +125,7 @@ def _embeddings() -> Schema:
         },
         "responses": {
             "200": _response("The vectors.", "EmbeddingList", _OF_AN_ANSWER),
-            **_refusals(400, 404, 408, 413, 415, 422, 429, 502, 503),
+            **_refusals(400, 404, 408, 413, 415, 422, 429, 502, 503, headers=_ATTEMPTS),
         },
     }
 
@@ -179,8 +180,10 @@ def _response(text: str, schema: str, headers: Schema | None = None) -> Schema:
     }
 
 
-def _refusals(*statuses: int) -> Schema:
+def _refusals(*statuses: int, headers: Schema | None = None) -> Schema:
     return {
-        str(status): _response(_REFUSALS[status], "Error", _OF_A_REFUSAL.get(status))
+        str(status): _response(
+            _REFUSALS[status], "Error", {**(headers or {}), **_OF_A_REFUSAL.get(status, {})}
+        )
         for status in statuses
     }

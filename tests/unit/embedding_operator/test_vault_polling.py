@@ -97,6 +97,24 @@ class Polling:
         return values["KEY"] if values else None
 
 
+def test_a_look_under_way_when_its_last_policy_goes_leaves_no_login(monkeypatch):
+    run = Polling()
+    run.follow("keys")
+    signed_in = run.vault.read
+
+    def read(*where, **how):
+        run.follow()
+        return signed_in(*where, **how)
+
+    monkeypatch.setattr(run.vault, "read", read)
+    run.run(0)
+    identity = address().identity
+    assert run.vault.forgotten == [identity, identity]  # again, after the look has signed in
+    assert run.told == []
+    run.run(600)
+    assert run.vault.asked == ["keys"]
+
+
 def test_until_somebody_has_looked_nothing_is_known_and_nobody_waits():
     run = Polling()
     run.follow("keys")

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from embedding_contract import document, fingerprint, names
 from embedding_operator import cluster, credentials, errors, observation, owned, policy
-from embedding_operator.render import configmaps, monitoring, secrets
+from embedding_operator.render import configmaps, monitoring, ownership, secrets
 
 TOKEN_BYTES: Final = 32
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9_-]{32,}")
@@ -186,7 +186,8 @@ class Applier:
             return
         problem = _too_large(entry, values)
         if problem is None:
-            if secrets.decode(live) != values:
+            is_ours = live is None or ownership.is_ours(live, wanted)
+            if is_ours and secrets.decode(live) != values:
                 self._changing(wanted.namespace)
             _, problem = self._keep(wanted, secrets.synced(wanted, entry.name, values), live=live)
         notes.problems += [problem] if problem else []

@@ -67,6 +67,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "StatefulSet": STATEFUL_SET,
     "DaemonSet": DAEMON_SET,
 }
+ECHOING: Final = frozenset({CONFIG_MAP, SECRET, PROMETHEUS_RULE, POD_MONITOR})
+"""The kinds of which the operator hears what it has written itself, as it watches them."""
 WORKLOADS: Final = ("Deployment", "StatefulSet", "DaemonSet")
 """The kinds whose pods are replaced when their template changes."""
 
@@ -201,7 +203,8 @@ class Cluster:
 
     def _wrote(self, found: Object) -> Object:
         kind, namespace, name = _address(found)
-        self._written[kind.plural, namespace, name] = found["metadata"]["resourceVersion"]
+        if kind in ECHOING:  # of any other the note would stay for ever
+            self._written[kind.plural, namespace, name] = found["metadata"]["resourceVersion"]
         return found
 
     @staticmethod

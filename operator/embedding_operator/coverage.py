@@ -22,7 +22,7 @@ def of(
     among: Sequence[selection.Candidate],
     server_version: tuple[int, int],
     sidecar: injector.Sidecar,
-    environment_created_at: str | None,
+    environment_since: str | None,
 ) -> status.Coverage:
     """How many of a policy's pods carry its sidecar, decided as the webhook decides."""
     own = next((candidate for candidate in among if candidate.name == name), None)
@@ -54,8 +54,7 @@ def of(
         covered=len(covered),
         outdated=sum(injector.is_outdated(it, sidecar=sidecar, candidate=own) for it in covered),
         bypassing=sum(
-            injector.is_bypassing(it, environment_created_at=environment_created_at)
-            for it in covered
+            injector.is_bypassing(it, environment_since=environment_since) for it in covered
         ),
         missing=tuple(sorted(missing)),
         lost_to=lost_to,

@@ -84,21 +84,22 @@ def is_outdated(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate
     return found != sidecar_hash(sidecar, candidate)
 
 
-def is_bypassing(pod: Object, *, environment_created_at: str | None) -> bool:
+def is_bypassing(pod: Object, *, environment_since: str | None) -> bool:
     """Whether an application container started without the sidecar's address.
 
     That is before the environment ConfigMap was there, as containers read it once.
 
     Args:
         pod: with its status.
-        environment_created_at: the ConfigMap's creationTimestamp; None where there is none.
+        environment_since: when the ConfigMap was first there, as in a creationTimestamp; None where
+            it never was.
     """
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
     starts = [moment for status in statuses if (moment := _started_at(status)) is not None]
-    if environment_created_at is None:
+    if environment_since is None:
         return bool(starts)
-    created = datetime.fromisoformat(environment_created_at)
-    return any(start < created for start in starts)
+    since = datetime.fromisoformat(environment_since)
+    return any(start < since for start in starts)
 
 
 def _started_at(status: Object) -> datetime | None:

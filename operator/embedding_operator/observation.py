@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from embedding_operator import sidecars, status
@@ -52,7 +52,7 @@ class Wanted:
 
     document: str
     secrets: str
-    token: str
+    token: str = field(repr=False)
 
     @property
     def content(self) -> str:

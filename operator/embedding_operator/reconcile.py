@@ -156,6 +156,9 @@ class Reconciler:
         running = [
             pod for pod in coverage.carrying(wanted.name, pods) if not coverage.is_starting(pod)
         ]
+        environment_since = status.environment_since(
+            raw.get("status") or {}, created_at=done.environment_created_at
+        )
         key = (wanted.namespace, wanted.name)
         force = status.Force(unknown=len(running))
         if done.wanted is not None:
@@ -171,6 +174,7 @@ class Reconciler:
                 poll_seconds=self._poll_seconds,
             ),
             refreshed=refreshed,
+            environment_since=environment_since,
             injection=_too_old(version),
             monitoring=done.monitoring,
             coverage=coverage.of(
@@ -180,7 +184,7 @@ class Reconciler:
                 among=among,
                 server_version=version,
                 sidecar=self._sidecar,
-                environment_created_at=done.environment_created_at,
+                environment_since=environment_since,
             ),
             force=force,
             quota=self._observer.quota(key, token=done.token),

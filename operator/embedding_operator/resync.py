@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from embedding_operator import cluster, errors
@@ -25,30 +26,35 @@ class Finds(Protocol):
 def run(
     queue: WorkQueue[Key], objects: Finds, resync_seconds: float, stopping: threading.Event
 ) -> None:
-    """Put every policy into the queue once a period, until told to stop."""
+    """Put every policy into the queue once a period, until told to stop.
+
+    And once more one that has gone since the last time, of which no watch may have told: whoever
+    does something for a policy, as look at Vault, learns from its reconcile that it need not.
+    """
     period_seconds = resync_seconds
+    before: frozenset[Key] = frozenset()
     while not stopping.wait(period_seconds):
         try:
-            policies = objects.find(cluster.POLICY)
+            found = objects.find(cluster.POLICY)
         except errors.OperatorError as error:
             _LOG.warning("resync: %s", error)
             continue
         except Exception:  # noqa: BLE001 - nothing else finds the pods that were missed
             _LOG.exception("resync failed")
             continue
+        policies = [Key(it["metadata"]["namespace"], it["metadata"]["name"]) for it in found]
+        for gone in before.difference(policies):
+            queue.add(gone)
+        before = frozenset(policies)
         period_seconds = spread(queue, policies, resync_seconds=resync_seconds)
 
 
-def spread(
-    queue: WorkQueue[Key], policies: list[dict[str, Any]], *, resync_seconds: float
-) -> float:
+def spread(queue: WorkQueue[Key], policies: Sequence[Key], *, resync_seconds: float) -> float:
     """Add each policy at its time in the coming period; how many seconds that is.
 
     The API server sees a stream and not a wave.
     """
     period_seconds = max(resync_seconds, len(policies) / MOST_A_SECOND)
     for number, policy in enumerate(policies):
-        metadata = policy["metadata"]
-        after_seconds = period_seconds * number / len(policies)
-        queue.add(Key(metadata["namespace"], metadata["name"]), after_seconds=after_seconds)
+        queue.add(policy, after_seconds=period_seconds * number / len(policies))
     return period_seconds

@@ -85,12 +85,14 @@ class Facts:
 
     `stale`: the newest policy became no document, so that sidecars keep the last good one.
     `refreshed`: the value of the annotation that last asked for a look at Vault.
+    `environment_since`: when the environment ConfigMap was first there.
     """
 
     refused: Problem | None = None
     stale: bool = False
     secrets: synced.Secrets = field(default_factory=synced.Secrets)
     refreshed: str | None = None
+    environment_since: str | None = None
     injection: Problem | None = None
     monitoring: Problem | None = None
     coverage: Coverage = Coverage()
@@ -135,7 +137,7 @@ def build(
     }
     if policy is None:
         # Nothing was looked at: what was last seen stays.
-        kept = ("pods", "document", "secrets")
+        kept = ("pods", "document", "secrets", "environmentSince")
         made |= {key: previous[key] for key in kept if key in previous}
     else:
         first = policy.providers[0]
@@ -145,12 +147,27 @@ def build(
             made["secrets"] = secrets
     if facts.refreshed is not None:
         made["refreshed"] = facts.refreshed
+    if facts.environment_since is not None:
+        made["environmentSince"] = facts.environment_since
     if facts.document_fingerprint is not None:
         made["document"] = {"fingerprint": facts.document_fingerprint}
     quota = _quota(policy, facts.quota, previous=previous)
     if quota:
         made["quota"] = quota
     return made
+
+
+def environment_since(previous: Mapping[str, Any], *, created_at: str | None) -> str | None:
+    """When the environment ConfigMap of a policy was first there; None where it never was.
+
+    One that was deleted and made anew says nothing of pods that had read the one before.
+
+    Args:
+        previous: the policy's status until now.
+        created_at: the creationTimestamp of the ConfigMap that is there now, if one is.
+    """
+    before: str | None = previous.get("environmentSince")
+    return before or created_at
 
 
 def merge_patch(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from embedding_operator import terminal
+
 _INDENT = "  "
 
 
@@ -31,8 +33,10 @@ def _table(title: str, rows: list[tuple[str, ...]]) -> Iterator[str]:
     if not rows:
         return
     yield f"{_INDENT}{title}"
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    # Of a condition's message, parts may be what a pod has said.
+    shown = [tuple(map(terminal.shown, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
         cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
         yield f"{_INDENT * 2}{'  '.join(cells)}".rstrip()
 

@@ -68,8 +68,11 @@ class WorkQueue(Generic[K]):
                 self._changed.wait(wait_seconds)
             return None
 
-    def done(self, key: K, *, failed: bool) -> None:
-        """Work on a key ended; a failed one comes again, later each time it fails in a row."""
+    def done(self, key: K, *, failed: bool, least_seconds: float = 0) -> None:
+        """Work on a key ended; a failed one comes again, later each time it fails in a row.
+
+        And not before `least_seconds`, where somebody asked for that.
+        """
         with self._changed:
             self._working.discard(key)
             self._changed.notify()
@@ -80,7 +83,8 @@ class WorkQueue(Generic[K]):
             self._failures[key] = failures + 1
         ceiling = min(_LAST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 16))
         # Jitter, so that policies which failed together do not come back together.
-        self.add(key, after_seconds=ceiling * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+        backoff_seconds = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        self.add(key, after_seconds=max(backoff_seconds, least_seconds))
 
     def close(self) -> None:
         """Let every worker end after what it works on."""
@@ -132,16 +136,18 @@ def work(
 
     def loop() -> None:
         while (key := queue.take()) is not None:
-            failed, again = False, None
+            failed, again, least_seconds = False, None, 0.0
             try:
                 again = do(key)
             except errors.OperatorError as error:
                 failed = True
+                if isinstance(error, errors.Unavailable):
+                    least_seconds = error.retry_after_seconds or 0.0
                 _LOG.warning("%s of %s: %s", name, key, error)
             except Exception:  # noqa: BLE001 - a worker outlives any bug of one key
                 failed = True
                 _LOG.exception("%s of %s failed", name, key)
-            queue.done(key, failed=failed)
+            queue.done(key, failed=failed, least_seconds=least_seconds)
             if again is not None:
                 queue.add(key, after_seconds=again)
 

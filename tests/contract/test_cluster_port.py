@@ -114,6 +114,20 @@ def test_the_status_of_a_policy_that_has_gone_is_nobodys(api, namespace):
     api.patch_status(namespace, "gone", {"provider": "x"})
 
 
+def test_annotations_are_added_and_changed_and_nothing_else(api, namespace):
+    mine = config_map(namespace, a="1")
+    mine["metadata"]["annotations"] = {"theirs": "1", "asked": "before"}
+    before = api.create(cluster.CONFIG_MAP, namespace, mine)
+    after = api.annotate(cluster.CONFIG_MAP, namespace, "it", {"asked": "now", "new": "2"})
+    assert after == api.get(cluster.CONFIG_MAP, namespace, "it")
+    assert after["metadata"]["annotations"] == {"theirs": "1", "asked": "now", "new": "2"}
+    assert after["data"] == before["data"]
+
+
+def test_what_is_not_there_cannot_be_annotated(api, namespace):
+    assert api.annotate(cluster.CONFIG_MAP, namespace, "gone", {"asked": "now"}) is None
+
+
 def test_a_pod_that_has_gone_needs_no_nudge(api, namespace):
     api.nudge(namespace, "gone", "x")
 

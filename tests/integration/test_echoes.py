@@ -40,3 +40,21 @@ def test_what_another_has_changed_since_is_none(objects, api_server, namespace):
     api_server("patch", "configmap", "made", "-n", namespace, "-p", '{"data": {"a": "2"}}')
     live = objects.get(cluster.CONFIG_MAP, namespace, "made")
     assert not is_echo(objects, namespace, live)
+
+
+def test_of_what_is_not_watched_nothing_is_kept(objects, namespace):
+    labels = {"app": "made"}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {"containers": [{"name": "app", "image": "app:1"}]},
+    }
+    live = objects.apply(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "made", "namespace": namespace},
+            "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template},
+        }
+    )
+    version = live["metadata"]["resourceVersion"]
+    assert not objects.is_echo("deployments", namespace, "made", version=version)

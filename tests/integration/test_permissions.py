@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -11,14 +10,12 @@ import yaml
 
 import cluster
 from embedding_contract import names
-from tests.parts import daemons, helm, operating, vault
+from tests.parts import charted, vault
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE, wait
 from tests.parts.kubectl import Kubectl, KubectlError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
 
-NAME = "embedding-operator"
-USER = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{NAME}"
 SHOP = "shop"
 MONITORING = "monitoring.coreos.com"
 
@@ -49,18 +46,13 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def log(administrator, store, tmp_path_factory):
     """The audit log after a policy's whole life, with the operator in its ServiceAccount's name."""
-    folder = tmp_path_factory.mktemp("operator")
     install(administrator, store)
-    environment = environment_of(administrator, folder)
-    processes = daemons.Daemons(folder)
-    command = [sys.executable, "-m", "embedding_operator", "run"]
-    said = processes.log("operator")
-    ready = daemons.answers("127.0.0.1", int(environment["WEBHOOK_PORT"]))
+    operator = charted.Operator(administrator, tmp_path_factory.mktemp("operator"))
     try:
-        processes.start("operator", command, ready=ready, environment=environment)
-        live(administrator, store, said)
+        operator.start(RESYNC_SECONDS="2")
+        live(administrator, store, operator)
     finally:
-        processes.stop()
+        operator.stop()
     return administrator.kubeconfig.parent / "log" / "audit.log"
 
 
@@ -68,60 +60,26 @@ def install(administrator, store):
     crds = cluster.artifact("prometheus-operator-crds")
     for plural in ("prometheusrules", "podmonitors"):
         administrator("apply", "--server-side", "-f", str(crds / f"{MONITORING}_{plural}.yaml"))
-    values = {
-        "vault": {
-            "address": store.address,
-            "allowInsecureHTTP": True,
-            "pollSeconds": 1,
-            "allowed": [{"namespace": SHOP, "mount": "secret", "path": "{{namespace}}/*"}],
+    charted.install(
+        administrator,
+        {
+            "vault": {
+                "address": store.address,
+                "allowInsecureHTTP": True,
+                "pollSeconds": 1,
+                "allowed": [{"namespace": SHOP, "mount": "secret", "path": "{{namespace}}/*"}],
+            },
+            "rollouts": {"enabled": True},
         },
-        "rollouts": {"enabled": True},
-    }
-    helm.Helm(administrator.kubeconfig)(
-        *("install", NAME, str(ROOT / "charts" / NAME), "-n", SYSTEM_NAMESPACE),
-        *("--create-namespace", "-f", "-"),
-        stdin=json.dumps(values),
     )
     administrator.apply(
         {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": f"{NAME}-webhook", "namespace": SYSTEM_NAMESPACE},
+            "metadata": {"name": f"{charted.NAME}-webhook", "namespace": SYSTEM_NAMESPACE},
             "stringData": {"tls.crt": "spoiled", "tls.key": "spoiled"},
         }
     )
-
-
-def environment_of(administrator, folder):
-    """What the chart's Deployment gives the operator, but for what is elsewhere on this machine."""
-    deployment = administrator.get("deployment", NAME, "-n", SYSTEM_NAMESPACE)
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    given = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
-    guard = folder / "allowed.yaml"
-    configmap = administrator.get("configmap", f"{NAME}-guard", "-n", SYSTEM_NAMESPACE)
-    guard.write_text(configmap["data"]["allowed.yaml"], encoding="utf-8")
-    webhook, health, metrics = operating.free_ports(3)
-    return given | {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "KUBECONFIG": str(kubeconfig_of(administrator, folder)),
-        "VAULT_GUARD_FILE": str(guard),
-        "WEBHOOK_PORT": str(webhook),
-        "HEALTH_PORT": str(health),
-        "METRICS_PORT": str(metrics),
-        "WEBHOOK_CERTIFICATE_DIRECTORY": str(folder / "certificate"),
-        "RESYNC_SECONDS": "2",
-    }
-
-
-def kubeconfig_of(administrator, folder):
-    """A kubeconfig of the chart's ServiceAccount."""
-    token = administrator("create", "token", NAME, "-n", SYSTEM_NAMESPACE, "--duration=1h")
-    config = yaml.safe_load(administrator.kubeconfig.read_text(encoding="utf-8"))
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token.strip()}}]
-    file = folder / "kubeconfig"
-    file.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return file
 
 
 def policy(**spec):
@@ -163,7 +121,7 @@ def workload(kind):
     }
 
 
-def live(administrator, store, said):
+def live(administrator, store, operator):
     """Each thing the operator may do, done; and seen to have its effect."""
     administrator.apply(
         {
@@ -186,7 +144,7 @@ def live(administrator, store, said):
     administrator.apply(policy())
 
     def seen(check, what):
-        wait(check, what, timeout_seconds=60, last=lambda: said.read_text(encoding="utf-8"))
+        wait(check, what, timeout_seconds=60, last=operator.log)
 
     def secrets_synced():
         status = administrator.get("embpol", "search", "-n", SHOP).get("status", {})
@@ -230,7 +188,7 @@ def live(administrator, store, said):
 
 def entries(log):
     lines = (json.loads(line) for line in log.read_text(encoding="utf-8").splitlines())
-    return [entry for entry in lines if entry["user"]["username"] == USER]
+    return [entry for entry in lines if entry["user"]["username"] == charted.USER]
 
 
 def grants(entry) -> set[Grant]:
@@ -258,7 +216,7 @@ def test_nothing_it_asked_for_was_refused(log):
         ("embedding-vault", SHOP, "yes"),
         ("default", SHOP, "no"),
         ("embedding-vaults", SHOP, "no"),
-        (NAME, SYSTEM_NAMESPACE, "no"),
+        (charted.NAME, SYSTEM_NAMESPACE, "no"),
     ],
 )
 def test_it_makes_tokens_of_the_accounts_that_are_for_it_only(
@@ -266,7 +224,7 @@ def test_it_makes_tokens_of_the_accounts_that_are_for_it_only(
 ):
     asked = ("auth", "can-i", "create", f"serviceaccounts/{account}", "--subresource=token")
     try:
-        said = administrator(*asked, "-n", namespace, f"--as={USER}")
+        said = administrator(*asked, "-n", namespace, f"--as={charted.USER}")
     except KubectlError as refused:
         said = refused.said
     assert said.strip().splitlines()[-1] == allowed
@@ -275,8 +233,8 @@ def test_it_makes_tokens_of_the_accounts_that_are_for_it_only(
 def test_nothing_it_may_do_goes_unused(log, administrator):
     used = {it for entry in entries(log) if "objectRef" in entry for it in grants(entry)}
     roles = [
-        administrator.get("clusterrole", NAME),
-        administrator.get("role", NAME, "-n", SYSTEM_NAMESPACE),
+        administrator.get("clusterrole", charted.NAME),
+        administrator.get("role", charted.NAME, "-n", SYSTEM_NAMESPACE),
     ]
     granted = {
         (group, resource, verb)

@@ -427,12 +427,12 @@ def wait_until(check, seconds=20):
         time.sleep(0.1)
 
 
-def create_pod(user, namespace, pod, *, address="10.1.1.1"):
+def create_pod(user, namespace, pod, *, address="10.1.1.1", **seen):
     """A pod that runs, as far as the API server knows."""
     reconciling.wait_for_default_account(user, namespace)
     apply(user, namespace, pod)
     name = pod["metadata"]["name"]
-    status = f'{{"status": {{"phase": "Running", "podIP": "{address}"}}}}'
+    status = json.dumps({"status": {"phase": "Running", "podIP": address, **seen}})
     user("patch", "pod", name, "-n", namespace, "--subresource=status", "-p", status)
 
 
@@ -445,6 +445,41 @@ def wanted_of(run) -> sidecars.InForce:
         secrets=fingerprint.of_secrets(entries, token=entries["api-token"]),
         rejected=None,
     )
+
+
+def started(moment):
+    """What a kubelet says of an application that runs since then."""
+    app = {"name": "app", "image": "app:1", "imageID": "", "ready": True, "restartCount": 0}
+    return {"containerStatuses": [{**app, "state": {"running": {"startedAt": moment}}}]}
+
+
+def test_an_environment_that_is_put_back_makes_nobody_bypass_the_sidecar(run, user, namespace):
+    def created_at():
+        found = run.get(cluster.CONFIG_MAP, "embedding-search-environment")
+        return found["metadata"]["creationTimestamp"]
+
+    run("search")
+    since = created_at()
+    with_sidecar = reconciling.injected(POD, policy="search")
+    create_pod(user, namespace, with_sidecar, **started(since))
+    deadline = time.monotonic() + 20
+    while created_at() == since:  # which tells seconds
+        assert time.monotonic() < deadline
+        user("delete", "configmap", "embedding-search-environment", "-n", namespace)
+        run("search")
+    run.restart()
+    run("search")
+    assert run.status("search")["environmentSince"] == since
+    assert run.status("search")["pods"]["bypassing"] == 0
+
+
+def test_an_application_older_than_the_environment_bypasses_the_sidecar(run, user, namespace):
+    with_sidecar = reconciling.injected(POD, policy="search")
+    create_pod(user, namespace, with_sidecar, **started("2026-01-01T00:00:00Z"))
+    run("search")
+    run("search")
+    assert run.status("search")["pods"]["bypassing"] == 1
+    assert run.condition("search", "PodsCovered")["reason"] == "PodsBypassing"
 
 
 def test_a_pod_that_runs_without_its_sidecar_is_named(run, user, namespace):

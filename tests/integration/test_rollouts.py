@@ -183,6 +183,19 @@ def test_a_restart_is_told_with_its_reason_and_never_a_value(shop):
         assert value.decode() not in written
 
 
+def test_a_secret_of_somebody_else_does_not_change_whatever_vault_holds(shop, monkeypatch):
+    changing = []
+    monkeypatch.setattr(rollouts.Rollouts, "secret_changes", lambda _, it: changing.append(it))
+    shop("delete", "secret", "queue")
+    shop("create", "secret", "generic", "queue", "--from-literal=theirs=1")
+    shop.run.restart()
+    shop.rotate(QUEUE)
+    assert shop.run.condition("search", "SecretsSynced")["reason"] == "ForeignObject"
+    assert changing == []
+    shop.rotate(DATABASE)
+    assert changing == [shop.namespace]
+
+
 def test_secrets_that_change_together_cause_one_restart(shop):
     both = workload(asked="database,queue")
     shop.apply(both)

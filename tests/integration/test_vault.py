@@ -560,3 +560,17 @@ def test_a_forbidden_path_signs_in_once_a_step_and_leaves_one_login_behind(
     reader.problem("bank/keys", identity)
     assert tokens.made == 2
     assert len(server.client().adapter.list(accessors)["data"]["keys"]) == before
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("7", 7), ("", 0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0)]
+)
+def test_how_long_a_busy_vault_wants_not_to_be_asked_is_known(server, header, seconds):
+    proxy = fault_proxy.Proxy(int(server.address.rpartition(":")[2]))
+    proxy.fault, proxy.retry_after = lambda *_: 429, header
+    try:
+        with pytest.raises(failures.Unreadable) as refusal:
+            by_token(server, address=proxy.address).look("shop/keys")
+    finally:
+        proxy.down()
+    assert (refusal.value.reason, refusal.value.retry_after_seconds) == ("VaultBusy", seconds)

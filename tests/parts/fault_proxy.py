@@ -22,6 +22,7 @@ class Proxy:
         self._server: http.server.ThreadingHTTPServer | None = None
         self._port = 0
         self.fault: Fault | None = None
+        self.retry_after = ""
         self.calls: list[tuple[str, str]] = []
         self.up()
 
@@ -83,6 +84,8 @@ class Proxy:
         request.send_response(status)
         request.send_header("Content-Type", content)
         request.send_header("Content-Length", str(len(answer)))
+        if status == HTTPStatus.TOO_MANY_REQUESTS and self.retry_after:
+            request.send_header("Retry-After", self.retry_after)
         request.end_headers()
         request.wfile.write(answer)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from embedding_operator import cluster, errors
+from embedding_operator import cluster, errors, terminal
 from embedding_operator.migration import connection, kv, plan, sources, transfer
 from embedding_operator.migration.plan import Outcome, Step
 from embedding_operator.migration.refusal import Refused
@@ -132,15 +132,12 @@ def _store() -> kv.Kv:
 
 
 def _print_table(steps: Iterable[Step], *, told: Mapping[Outcome, str] | None = None) -> None:
-    lines = [(_shown(step.key), (told or {}).get(step.outcome, step.outcome)) for step in steps]
+    lines = [
+        (terminal.shown(step.key), (told or {}).get(step.outcome, step.outcome)) for step in steps
+    ]
     width = max(len("KEY"), *(len(key) for key, _ in lines))
     for key, outcome in [("KEY", "RESULT"), *lines]:
         sys.stdout.write(f"{key:<{width}}  {outcome}\n")
-
-
-def _shown(key: str) -> str:
-    """A name that cannot steer a terminal; Vault takes any text as one."""
-    return key if key.isprintable() else ascii(key)
 
 
 def _guarded(command: Any) -> Any:

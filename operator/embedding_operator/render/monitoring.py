@@ -27,10 +27,15 @@ class Alert:
 ALERTS: Final = (
     Alert(
         name="EmbeddingQuotaExhausted",
-        # The gauge is the whole policy's day, the same in every pod. A quota of 0 is meant to be.
+        # The gauge is the whole policy's day, the same in every pod; but what a dead pod had been
+        # granted is used and was never called, and tokens have a limit of their own: then the
+        # refusals tell. A quota of 0 is meant to be.
         expr=(
             "max by (namespace, policy) (aos_embedding_daily_calls{@selector@})"
             " >= (max by (namespace, policy) (aos_embedding_daily_quota{@selector@}) > 0)"
+            " or max by (namespace, policy)"
+            " (increase(aos_embedding_quota_exhausted_total{@selector@}[5m])) > 0"
+            " unless max by (namespace, policy) (aos_embedding_daily_quota{@selector@}) == 0"
         ),
         for_="1m",
         severity="warning",

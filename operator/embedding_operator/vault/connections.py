@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import hvac.adapters
+import hvac.exceptions
 import requests
 import requests.adapters
 
@@ -72,6 +73,13 @@ class _Counted(hvac.adapters.JSONAdapter):
             allow_redirects=False,
         )
         self._observe = observe
+
+    def _raise_for_error(self, method: str, url: str, response: requests.Response) -> None:
+        try:
+            # The one place that sees the headers; the stubs leave it out.
+            super()._raise_for_error(method, url, response)  # type: ignore[misc]
+        except hvac.exceptions.RateLimitExceeded as error:
+            raise failures.BusyError(error, response.headers.get("Retry-After", "")) from None
 
     def request(self, *arguments: Any, **keywords: Any) -> Any:
         try:

@@ -27,7 +27,8 @@ class Unreadable(Exception):  # noqa: N818 - says what it is
 
     `message` holds {where} for the path. `final`: Vault has answered, and the values are not to be
     had (any more), so what was known of them is forgotten. `gone`: there is nothing, surely.
-    `answered`: it was Vault that said so, which therefore works.
+    `answered`: it was Vault that said so, which therefore works. `retry_after_seconds`: for so long
+    it wants not to be asked.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Unreadable(Exception):  # noqa: N818 - says what it is
         final: bool = False,
         gone: bool = False,
         answered: bool = True,
+        retry_after_seconds: float = 0.0,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -47,10 +49,20 @@ class Unreadable(Exception):  # noqa: N818 - says what it is
         self.final = final or gone
         self.gone = gone
         self.answered = answered and scope is not Scope.SERVER
+        self.retry_after_seconds = retry_after_seconds
 
     def problem(self, where: object) -> errors.Problem:
         """Words for a condition."""
         return errors.Problem(self.reason, self.message.replace("{where}", str(where)))
+
+
+class BusyError(hvac.exceptions.RateLimitExceeded):
+    """A rate limit, and when Vault wants to be asked again (RFC 9110, 10.2.3); 0 for any time."""
+
+    def __init__(self, error: hvac.exceptions.RateLimitExceeded, retry_after: str) -> None:
+        super().__init__(errors=error.errors, method=error.method, url=error.url)
+        # It may be a date as well, which Vault never sends.
+        self.retry_after_seconds = float(retry_after) if retry_after.isdecimal() else 0.0
 
 
 SILENT: Final = "VaultSlow"
@@ -133,6 +145,7 @@ def of_reading(error: Exception) -> Unreadable:
                 scope=meaning.scope,
                 final=meaning.final,
                 answered=isinstance(error, hvac.exceptions.VaultError),
+                retry_after_seconds=getattr(error, "retry_after_seconds", 0.0),
             )
     raise error
 
@@ -145,6 +158,10 @@ def of_login(error: Exception) -> Unreadable:
     found = of_reading(error)
     if found.scope is Scope.PATH:
         return Unreadable(
-            found.reason, found.message, scope=Scope.IDENTITY, answered=found.answered
+            found.reason,
+            found.message,
+            scope=Scope.IDENTITY,
+            answered=found.answered,
+            retry_after_seconds=found.retry_after_seconds,
         )
     return found

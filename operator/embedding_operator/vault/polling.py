@@ -173,6 +173,10 @@ class Poller:
         if news is None:
             found = self._found(address, known=known, patience_seconds=patience_seconds)
             with self._lock:
+                if self._watched.get(address) is not watched:
+                    # Whoever wanted it has gone meanwhile; whoever came since has put it in anew.
+                    self._forget_unused(address.identity)
+                    return None
                 news = self._note(address, watched, found, started_at=started_at)
         for policy in news.told:
             self._changed(policy)
@@ -288,9 +292,12 @@ class Poller:
             return
         del self._watched[address]
         self._silent.discard(address)
-        if not any(it.identity == address.identity for it in self._watched):
-            self._identities.pop(address.identity, None)
-            self._reads.forget(address.identity)
+        self._forget_unused(address.identity)
+
+    def _forget_unused(self, identity: Identity) -> None:
+        if not any(it.identity == identity for it in self._watched):
+            self._identities.pop(identity, None)
+            self._reads.forget(identity)
 
     def _refusal(self, address: Address) -> errors.Problem | None:
         refusal = self._rules.refusal(

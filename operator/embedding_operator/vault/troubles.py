@@ -47,7 +47,10 @@ class Trouble:
             return
         # Jitter, so that what failed together does not come back together.
         part = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        self.until = now + backoff.step_seconds(self.failures) * part
+        wait_seconds = backoff.step_seconds(self.failures) * part
+        # What is asked for may be long, and a path is never looked at later than is promised.
+        asked_seconds = min(failure.retry_after_seconds, backoff.last_seconds)
+        self.until = now + max(wait_seconds, asked_seconds)
         self.failures += 1
         self._noted_at = now
 

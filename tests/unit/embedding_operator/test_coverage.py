@@ -34,7 +34,7 @@ def seen(*pods, name="search", among=(OWN, YOUNGER), namespace_labels=ENABLED, c
         among=among,
         server_version=(1, 37),
         sidecar=SIDECAR,
-        environment_created_at=created,
+        environment_since=created,
     )
 
 

@@ -7,7 +7,7 @@ import kopf
 import pytest
 
 from embedding_contract import names
-from embedding_operator import handlers, workqueue
+from embedding_operator import cluster, handlers, workqueue
 
 WATCHED = (names.PLURAL, "configmaps", "secrets", "pods")
 
@@ -93,6 +93,13 @@ def test_all_else_of_a_policy_is(change):
 
 def test_a_policy_that_goes_and_comes_is_looked_at_each_time():
     assert queued(event(), event("DELETED"), event(), of=names.PLURAL) == 3
+
+
+def test_an_echo_is_known_of_all_that_is_owned():
+    echoing = {(*it.group.split("/")[1:], it.plural) for it in cluster.ECHOING}
+    assert echoing == {
+        (*group.split(), version, plural) for group, version, plural in handlers.OWNED
+    }
 
 
 def test_what_the_operator_wrote_itself_is_no_reason_for_a_reconcile():

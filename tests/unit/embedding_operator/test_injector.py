@@ -225,15 +225,15 @@ def running(*starts):
 def test_a_container_older_than_the_environment_bypasses_the_sidecar():
     created = "2026-01-01T00:00:10Z"
     early, late = "2026-01-01T00:00:09Z", "2026-01-01T00:00:10Z"
-    assert injector.is_bypassing(running(late, early), environment_created_at=created)
-    assert not injector.is_bypassing(running(late), environment_created_at=created)
-    assert injector.is_bypassing(running(late), environment_created_at=None)
+    assert injector.is_bypassing(running(late, early), environment_since=created)
+    assert not injector.is_bypassing(running(late), environment_since=created)
+    assert injector.is_bypassing(running(late), environment_since=None)
 
 
 def test_a_pod_that_runs_nothing_yet_bypasses_nothing():
     waiting: dict[str, object] = {"status": {"containerStatuses": [{"state": {"waiting": {}}}]}}
     for a_pod in (dict[str, object](), waiting):
-        assert not injector.is_bypassing(a_pod, environment_created_at=None)
+        assert not injector.is_bypassing(a_pod, environment_since=None)
 
 
 # --- properties

@@ -49,6 +49,10 @@ def pod(number):
     }
 
 
+def test_the_token_to_ask_with_is_not_shown():
+    assert "s3cr3t" not in repr(observation.Wanted(document="d", secrets="s", token="s3cr3t"))
+
+
 def test_those_that_obey_are_left_alone():
     world = World()
     world.answers = {"10.0.0.1": NEWEST, "10.0.0.2": NEWEST}

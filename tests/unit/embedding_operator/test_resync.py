@@ -1,5 +1,7 @@
 """Every policy is looked at now and then, and no more of them in a second than a server bears."""
 
+import threading
+
 import pytest
 
 from embedding_operator import resync
@@ -14,7 +16,21 @@ class Clock:
 
 
 def policies(count):
-    return [{"metadata": {"namespace": "shop", "name": f"p-{it}"}} for it in range(count)]
+    return [Key("shop", f"p-{it}") for it in range(count)]
+
+
+class Lists:
+    """Policies as they are listed, one list after the other; with the last it is time to stop."""
+
+    def __init__(self, *lists):
+        self.stopping = threading.Event()
+        self._lists = list(lists)
+
+    def find(self, kind, namespace=None):
+        listed = self._lists.pop(0)
+        if not self._lists:
+            self.stopping.set()
+        return [{"metadata": it._asdict()} for it in listed]
 
 
 def due_by(queue, clock, seconds):
@@ -42,3 +58,16 @@ def test_policies_come_as_a_stream_and_all_of_them_in_a_period():
     period_seconds = resync.spread(queue, policies(2000), resync_seconds=30)
     assert due_by(queue, clock, period_seconds / 2) == 1001
     assert due_by(queue, clock, period_seconds) == 999
+
+
+def test_a_policy_that_went_unseen_is_looked_at_once_more():
+    added = []
+
+    class Recording(WorkQueue[Key]):
+        def add(self, key, *, after_seconds=0):
+            added.append(key)
+
+    first, second = policies(2)
+    lists = Lists([first], [first, second], [first], [first])
+    resync.run(Recording(), lists, 0.0, lists.stopping)
+    assert added == [first, first, second, second, first, first]

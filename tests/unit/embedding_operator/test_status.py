@@ -327,10 +327,19 @@ def test_the_resource_has_a_place_for_all_that_is_said():
         coverage=status.Coverage(matching=3, covered=2, missing=("c",), lost_to="older"),
         secrets=synced.Secrets(sources=(source,)),
         refreshed="now",
+        environment_since="2026-01-01T10:00:00Z",
     )
     made = build(seen)
     assert unknown(made, properties("status")) == []
     assert set(made) == set(properties("status")["properties"])
+
+
+def test_an_environment_that_was_made_anew_is_as_old_as_the_first():
+    first = status.environment_since({}, created_at="2026-01-01T10:00:00Z")
+    made = build(facts(environment_since=first))
+    for created_at in ("2026-01-01T11:00:00Z", None):
+        assert status.environment_since(made, created_at=created_at) == first
+    assert status.environment_since({}, created_at=None) is None
 
 
 def merged(target, patch):

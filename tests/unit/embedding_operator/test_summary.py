@@ -57,3 +57,9 @@ def test_only_what_is_in_the_object_is_told():
     said = seen(observedGeneration=3, conditions=[CONDITION])
     assert "quota" not in said
     assert "pods" not in said
+
+
+def test_what_a_pod_said_cannot_steer_a_terminal():
+    said = seen(conditions=[{**CONDITION, "message": "obeys \x1b[2J\x1b]0;x\x07"}])
+    assert "obeys" in said
+    assert all(line.isprintable() for line in said.splitlines())

@@ -97,6 +97,37 @@ class Polling:
         return values["KEY"] if values else None
 
 
+def test_a_look_under_way_when_its_last_policy_goes_leaves_no_login(monkeypatch):
+    run = Polling()
+    run.follow("keys")
+    signed_in = run.vault.read
+
+    def read(*where, **how):
+        run.follow()
+        return signed_in(*where, **how)
+
+    monkeypatch.setattr(run.vault, "read", read)
+    run.run(0)
+    identity = address().identity
+    assert run.vault.forgotten == [identity, identity]  # again, after the look has signed in
+    assert run.told == []
+    run.run(600)
+    assert run.vault.asked == ["keys"]
+
+
+@pytest.mark.parametrize(("asked_seconds", "waits_seconds"), [(7, 7), (3600, 60)])
+def test_vault_is_not_asked_before_it_wants_to_be_nor_later_than_the_interval(
+    asked_seconds, waits_seconds
+):
+    run = Polling()
+    run.follow("keys")
+    run.vault.holds["keys"] = Unreadable("VaultBusy", "{where}", retry_after_seconds=asked_seconds)
+    run.run(waits_seconds - 0.001)
+    assert run.vault.asked == ["keys"]
+    run.run(0.001)
+    assert run.vault.asked == ["keys", "keys"]
+
+
 def test_until_somebody_has_looked_nothing_is_known_and_nobody_waits():
     run = Polling()
     run.follow("keys")

@@ -2,7 +2,7 @@
 
 import threading
 
-from embedding_operator import workqueue
+from embedding_operator import errors, workqueue
 from embedding_operator.workqueue import Key, WorkQueue
 
 A, B = Key("shop", "a"), Key("shop", "b")
@@ -70,6 +70,26 @@ def test_a_failed_key_comes_again_later_each_time():
         queue.done(A, failed=True)
         waits.append(queue._due.pop(A) - clock.now)
     assert all(0.5 * 2**n <= wait <= 2**n for n, wait in enumerate(waits))
+
+
+def test_a_failed_key_does_not_come_before_the_time_that_a_server_asked_for():
+    clock = Clock()
+    ended = threading.Event()
+
+    def do(_: Key) -> None:
+        raise errors.Unavailable("busy", retry_after_seconds=50.0)
+
+    class Watched(WorkQueue[Key]):
+        def done(self, key, *, failed, least_seconds=0):
+            super().done(key, failed=failed, least_seconds=least_seconds)
+            ended.set()
+
+    queue = Watched(clock=clock)
+    workqueue.work(queue, do, workers=1)
+    queue.add(A)
+    assert ended.wait(timeout=5)
+    assert queue._due[A] - clock.now == 50
+    queue.close()
 
 
 def test_a_success_forgets_the_failures():

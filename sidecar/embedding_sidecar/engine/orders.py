@@ -91,7 +91,7 @@ class Orders:
         self._attempt_seconds = attempt_seconds
         self._clock = clock
         self._wall_clock = wall_clock
-        self._refused: dict[str, float] = {}
+        self._refused = {name: float("-inf") for name, key in keys.items() if key.refused}
         """Providers that refuse the key in force, and until when it is not tried again."""
         self._most_items: dict[str, int] = {}
         """By provider: what a 413 has taught."""

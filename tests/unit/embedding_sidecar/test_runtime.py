@@ -104,7 +104,9 @@ def test_an_edit_forgets_neither_that_a_key_is_refused_nor_the_good_one(monkeypa
 
     monkeypatch.setattr(runtime.upstream.Upstream, "send", send)
     with_a_key = dataclasses.replace(policy().providers[0], api_key_file="key")
-    first = dataclasses.replace(policy(), providers=(with_a_key,), cache=document.Cache(ttl_seconds=0))
+    first = dataclasses.replace(
+        policy(), providers=(with_a_key,), cache=document.Cache(ttl_seconds=0)
+    )
     edited = dataclasses.replace(first, log_level="debug")
     ask = provider.Ask(model="m", items=("a",))
 

@@ -193,12 +193,12 @@ class Orders:
         except errors.ProviderFailed as failure:
             self._known.failed(name, failure, now=self._clock())
             self._observe.error(type(failure).__name__.lower(), failover.label(order.choice))
-            return flights.Landing(failure=failure)
+            return flights.Landing(failure=failure.as_value())
         except errors.Rejected as rejected:
             self._known.succeeded(name)
-            return flights.Landing(failure=rejected)
+            return flights.Landing(failure=rejected.as_value())
         except errors.Refused as refused:
-            return flights.Landing(failure=refused)
+            return flights.Landing(failure=refused.as_value())
         self._known.succeeded(name)
         entries = self._entries(order.choice, part, keys, vectors)
         if not order.control.no_store:

@@ -1,6 +1,7 @@
 """Ordering vectors of a provider: in parts that it takes, each text once, a few parts at a time."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
@@ -248,10 +249,12 @@ class Orders:
         vectors: provider.Vectors,
     ) -> dict[str, cache.Entry]:
         made_at = self._wall_clock()
+        # One for all entries, as of those that are read: memory counts on it.
+        model, space = sys.intern(choice.provider.model), sys.intern(choice.space)
         return {
             key: cache.Entry(
-                model=choice.provider.model,
-                space=choice.space,
+                model=model,
+                space=space,
                 vector=vector,
                 tokens=tokens,
                 made_at=made_at,

@@ -5,6 +5,7 @@ import contextlib
 import json
 import socket
 import threading
+from typing import cast
 
 import pytest
 import uvicorn.server
@@ -202,7 +203,7 @@ def test_cutting_a_connection_writes_nothing_into_an_answer_that_others_wait_beh
         reader, writer = await asyncio.open_connection(*serving.sockets[0].getsockname())
         writer.write(ENDLESS + HEAD + b"content-length: 0\r\n\r\n")
         await reader.readuntil(BEGUN)
-        for connection in list(state.connections):
+        for connection in cast("list[connections.Connection]", list(state.connections)):
             connection.cut(errors.Unavailable("It ends.", code="shutting_down"))
         answered = await reader.read()
         writer.close()

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from embedding_contract import document, names
-from embedding_sidecar import errors, policy_file, provider, runtime
+from embedding_sidecar import errors, policy_file, provider, runtime, upstream
 from embedding_sidecar.metrics import Metrics
 
 ONE_VECTOR = b'{"data": [{"index": 0, "embedding": [0.5]}], "usage": {"total_tokens": 1}}'
@@ -102,7 +102,7 @@ def test_an_edit_forgets_neither_that_a_key_is_refused_nor_the_good_one(monkeypa
             return provider.HttpAnswer(status=401, headers={}, body=b"{}")
         return provider.HttpAnswer(status=200, headers={}, body=ONE_VECTOR)
 
-    monkeypatch.setattr(runtime.upstream.Upstream, "send", send)
+    monkeypatch.setattr(upstream.Upstream, "send", send)
     with_a_key = dataclasses.replace(policy().providers[0], api_key_file="key")
     first = dataclasses.replace(
         policy(), providers=(with_a_key,), cache=document.Cache(ttl_seconds=0)

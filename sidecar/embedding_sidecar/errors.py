@@ -18,7 +18,7 @@ Messages of Refused reach the caller; a provider's own prose never does, except 
 400, 413 or 422 in its typed error form.
 """
 
-from typing import Final
+from typing import Final, Self
 
 from embedding_sidecar.allowance import Allowance
 
@@ -29,6 +29,15 @@ KEY_REFUSED: Final = "key_refused"
 
 class SidecarError(Exception):
     """The root of all errors of this program."""
+
+    def as_value(self) -> Self:
+        """Itself, to be kept: without the frames it came through.
+
+        They hold the request, up to 16 MB of it, and the key, for as long as somebody holds this;
+        and where one of them holds this in its turn, until the next collection of garbage.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
 
 class Refused(SidecarError):  # noqa: N818 - the tree reads as sentences

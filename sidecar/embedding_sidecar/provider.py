@@ -15,11 +15,11 @@ class Ask:
     """A request for vectors, in no provider's words.
 
     `input_type` is `query`, `document` or None; `truncation` None means: an error on too long a
-    text, never a silent cut.
+    text, never a silent cut. A text is its owner's, so it is shown nowhere.
     """
 
     model: str
-    items: tuple[Item, ...]
+    items: tuple[Item, ...] = field(repr=False)
     dimensions: int | None = None
     input_type: str | None = None
     truncation: bool | None = None

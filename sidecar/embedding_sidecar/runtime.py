@@ -85,6 +85,8 @@ class Workshop:
         self._metrics = metrics
         self._timing = timing
         self._ring = api_keys.Ring()
+        self._holders: dict[str, Hashable] = {}
+        self._service: service.Service | None = None
         self._flying = flights.Flights(clock=time.monotonic)
         self._upstream = upstream.Upstream()
         self._parts: dict[str, _Made[Any]] = {}
@@ -94,18 +96,19 @@ class Workshop:
         """The runtime of a document that `check` accepts."""
         policy = loaded.document
         cached, counted = self._cache(loaded), self._quota(loaded)
+        self._service = service.Service(
+            document=policy,
+            keys=self._keys(loaded),
+            cache=cached,
+            quota=counted,
+            upstream=self._upstream,
+            observe=self._metrics,
+            flying=self._flying,
+            timing=self._timing,
+        )
         return Runtime(
             loaded=loaded,
-            service=service.Service(
-                document=policy,
-                keys=self._keys(loaded),
-                cache=cached,
-                quota=counted,
-                upstream=self._upstream,
-                observe=self._metrics,
-                flying=self._flying,
-                timing=self._timing,
-            ),
+            service=self._service,
             quota=counted,
             cache=cached,
             upstream=self._upstream,
@@ -130,12 +133,17 @@ class Workshop:
 
     def _keys(self, loaded: policy_file.Loaded) -> Mapping[str, api_keys.ApiKey]:
         """API keys by the provider's name, with those before them of who is asked still."""
-        usable = _usable_keys(loaded)
-        holders = {it: (loaded.document.scope, it.name, it.kind, it.base_url) for it in usable}
+        refused = frozenset() if self._service is None else self._service.refused_keys()
+        before, usable = self._holders, _usable_keys(loaded)
+        self._holders = {
+            it.name: (loaded.document.scope, it.name, it.kind, it.base_url) for it in usable
+        }
         turned = self._ring.turn(
-            {holders[it]: key for it, key in usable.items()}, now=time.monotonic()
+            {self._holders[it.name]: key for it, key in usable.items()},
+            refused={before[name] for name in refused},
+            now=time.monotonic(),
         )
-        return {it.name: turned[holders[it]] for it in usable}
+        return {name: turned[holder] for name, holder in self._holders.items()}
 
     def _cache(self, loaded: policy_file.Loaded) -> layers.Layers:
         policy = loaded.document

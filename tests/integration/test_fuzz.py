@@ -72,9 +72,12 @@ def running(tmp_path, provider_url):
         passthrough=document.PassThrough(base_url=f"{provider_url}/v1"),
     )
     (tmp_path / "document.json").write_text(document.dump(policy), encoding="utf-8")
-    (tmp_path / "key").write_text(provider.KEY, encoding="utf-8")
+    # Of their own, or the log would be read as one of them.
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "key").write_text(provider.KEY, encoding="utf-8")
     one = sidecar.Sidecar(
-        *("--document", tmp_path / "document.json", "--secrets", tmp_path),
+        *("--document", tmp_path / "document.json", "--secrets", secrets),
         environment={"PYTHONPATH": ":".join(sys.path)},
         log=tmp_path / "log",
         program=[sys.executable, "-m", watched.__name__],

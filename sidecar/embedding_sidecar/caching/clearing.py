@@ -10,7 +10,7 @@ import orjson
 
 from embedding_contract import document
 from embedding_sidecar import errors, provider
-from embedding_sidecar.wire import wire
+from embedding_sidecar.wire import fields, wire
 
 MAX_ITEMS: Final = 256
 """Texts in one request: each may have been asked in many forms, and each form has a key."""
@@ -42,7 +42,7 @@ def parse(query: str, body: bytes, *, policy: document.PolicyDocument) -> Cleari
             "Only `model` may stand in the query. A text goes into the body, as `input`.",
             param=unknown[0],
         )
-    raw = _object(body) if body else {}
+    raw = _fields(body) if body else {}
     named = [*asked.get("model", ()), *([raw["model"]] if "model" in raw else [])]
     for name in named:
         if name != named[0] or not any(it.model == name for it in policy.providers):
@@ -83,17 +83,9 @@ def variants(
         yield ask, it.space()
 
 
-def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        raw = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise errors.Rejected(f"The body is not valid JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise errors.Rejected("The body must be a JSON object.")
-    unknown = sorted(raw.keys() - _KEYS)
-    if unknown:
-        raise errors.Rejected(
-            f"Unrecognized request argument supplied: {unknown[0][: wire.MAX_NAME]}",
-            param=unknown[0],
-        )
+def _fields(body: bytes) -> Mapping[str, Any]:
+    raw = fields.of(body)
+    beyond = raw.keys() - _KEYS
+    if beyond:
+        raise wire.unrecognized(min(beyond))
     return raw

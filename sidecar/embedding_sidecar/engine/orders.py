@@ -1,6 +1,7 @@
 """Ordering vectors of a provider: in parts that it takes, each text once, a few parts at a time."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
@@ -91,7 +92,7 @@ class Orders:
         self._attempt_seconds = attempt_seconds
         self._clock = clock
         self._wall_clock = wall_clock
-        self._refused: dict[str, float] = {}
+        self._refused = {name: float("-inf") for name, key in keys.items() if key.refused}
         """Providers that refuse the key in force, and until when it is not tried again."""
         self._most_items: dict[str, int] = {}
         """By provider: what a 413 has taught."""
@@ -193,12 +194,12 @@ class Orders:
         except errors.ProviderFailed as failure:
             self._known.failed(name, failure, now=self._clock())
             self._observe.error(type(failure).__name__.lower(), failover.label(order.choice))
-            return flights.Landing(failure=failure)
+            return flights.Landing(failure=failure.as_value())
         except errors.Rejected as rejected:
             self._known.succeeded(name)
-            return flights.Landing(failure=rejected)
+            return flights.Landing(failure=rejected.as_value())
         except errors.Refused as refused:
-            return flights.Landing(failure=refused)
+            return flights.Landing(failure=refused.as_value())
         self._known.succeeded(name)
         entries = self._entries(order.choice, part, keys, vectors)
         if not order.control.no_store:
@@ -248,10 +249,12 @@ class Orders:
         vectors: provider.Vectors,
     ) -> dict[str, cache.Entry]:
         made_at = self._wall_clock()
+        # One for all entries, as of those that are read: memory counts on it.
+        model, space = sys.intern(choice.provider.model), sys.intern(choice.space)
         return {
             key: cache.Entry(
-                model=choice.provider.model,
-                space=choice.space,
+                model=model,
+                space=space,
                 vector=vector,
                 tokens=tokens,
                 made_at=made_at,

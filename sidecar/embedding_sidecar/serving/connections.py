@@ -9,7 +9,7 @@ import asyncio
 import http
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from embedding_sidecar import errors
 from embedding_sidecar.wire import wire
@@ -29,6 +29,8 @@ class Connection(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._answered: RequestResponseCycle | None = None
+        """The request whose answer goes over the wire; `cycle` may be one that comes after it."""
 
     @property
     def is_answering(self) -> bool:
@@ -74,13 +76,15 @@ class Connection(HttpToolsProtocol):
 
     def cut(self, error: errors.Refused) -> None:
         """End it now; who waits for an answer that has not begun hears why."""
-        if self.is_answering:
-            begun = self.cycle.response_started
-            self.cycle.disconnected = True
-            if not begun:
-                self._refuse(error)
-                return
-        self.transport.close()
+        if not self.is_answering:
+            self.transport.close()
+            return
+        self.cycle.disconnected = True
+        self._refuse(error)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _await_head(self, size: int) -> None:
         if self.transport.is_closing():
@@ -117,6 +121,12 @@ class Connection(HttpToolsProtocol):
         )
 
     def _refuse(self, error: errors.Refused) -> None:
+        before = self._answered
+        if before is not None and before.response_started and not before.response_complete:
+            # A second head would be read as a part of the answer that has begun.
+            before.disconnected = True
+            self.transport.close()
+            return
         body = wire.render_error(error)
         status = http.HTTPStatus(error.status)
         self.transport.write(

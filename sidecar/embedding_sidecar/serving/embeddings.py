@@ -118,7 +118,7 @@ class Embeddings:
             models.check(runtime.loaded.document, asked)
             answer = await runtime.service.embed(asked.ask, control=asked.control)
         except errors.Refused as error:
-            return self._refused(error, head.request_id)
+            return self._refused(error.as_value(), head.request_id)
         seconds = self._clock() - started
         return _answered(
             answer, runtime, base64=asked.base64, identifier=head.request_id, seconds=seconds

@@ -53,8 +53,10 @@ _INPUT: Final = {
         {"type": "array", "items": _TOKENS, "minItems": 1, "maxItems": wire.MAX_ITEMS},
     ],
 }
+# `model` is left out, though it is read here too: no schema can say "the one of the query, if any".
 CLEARING: Final = {
-    "description": "The texts to forget, in every form that can be named; without it, all.",
+    "description": "The texts to forget, in every form that can be named; without it, all. `model` "
+    "may stand here instead of in the query.",
     "type": "object",
     "additionalProperties": False,
     "properties": {

@@ -5,8 +5,8 @@ answer. uvicorn makes the task when the head of a request is there; this makes i
 and not at all where the application answers at once. What has not come whole after HOLD_SECONDS,
 or is longer than uvicorn buffers, becomes a task as ever, and has the endpoint's own time-out.
 
-It builds on names of uvicorn that are not promised; tests/unit/embedding_sidecar/test_shortcut.py
-holds it to what uvicorn's own protocol answers.
+It builds on names of uvicorn that are not promised (decision 013);
+tests/unit/embedding_sidecar/test_shortcut.py holds it to what uvicorn's own protocol answers.
 """
 
 import asyncio

@@ -3,12 +3,29 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import orjson
+
 from embedding_sidecar import errors
 
 T = TypeVar("T")
 
 Read = Callable[[Any, str], T]
 """Reads a value; the text is the field's path, for the refusal."""
+
+
+def of(body: bytes) -> dict[str, Any]:
+    """The fields of a body. Of a name that is there twice the last one counts, as with OpenAI.
+
+    Raises:
+        errors.Rejected: it is no JSON object.
+    """
+    try:
+        raw = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise errors.Rejected(f"The body is not valid JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise errors.Rejected("The body must be a JSON object.")
+    return raw
 
 
 def optional(raw: Mapping[str, Any], key: str, read: Read[T], *, within: str = "") -> T | None:

@@ -57,17 +57,10 @@ class Request(NamedTuple):
 def parse(body: bytes, *, header: str | None = None) -> Request:
     """Read a request: its body, and its Cache-Control header where it has one.
 
-    Of a name that is there twice the last one counts, as with OpenAI.
-
     Raises:
         errors.Rejected: 400, with `param` naming the field.
     """
-    try:
-        raw = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise errors.Rejected(f"The body is not valid JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise errors.Rejected("The body must be a JSON object.")
+    raw = fields.of(body)
     beyond = raw.keys() - KEYS
     voyage_keys = tuple(key for key in VOYAGE_KEYS if key in beyond)
     if len(beyond) > len(voyage_keys):

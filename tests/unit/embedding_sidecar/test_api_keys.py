@@ -97,3 +97,28 @@ def test_a_key_is_never_offered_to_another_holder():
     assert held.fallback(now=1.0) is None
     [again] = ring.turn({("p", "http://one"): "sk-3"}, now=2.0).values()
     assert again.fallback(now=2.0) is None
+
+
+def test_wrong_keys_in_a_row_do_not_lose_the_good_one():
+    ring = api_keys.Ring()
+    ring.turn({"p": "sk-good"}, now=0.0)
+    ring.turn({"p": "sk-wrong"}, now=1.0)
+    held = ring.turn({"p": "sk-wrong-too"}, refused={"p"}, now=2.0)["p"]
+    assert (held.current, held.fallback(now=3.0)) == ("sk-wrong-too", "sk-good")
+    assert not held.refused
+    assert ring.turn({"p": "sk-good"}, refused={"p"}, now=4.0)["p"] == ApiKey(current="sk-good")
+
+
+def test_a_refused_key_with_none_before_it_is_not_held():
+    ring = api_keys.Ring()
+    ring.turn({"p": "sk-wrong"}, now=0.0)
+    held = ring.turn({"p": "sk-good"}, refused={"p"}, now=1.0)["p"]
+    assert held.fallback(now=1.0) is None
+
+
+def test_what_was_refused_before_is_told_until_it_works():
+    refused = ApiKey(current=stand_in.KEY, refused=True)
+    world = World(one("p"), keys={"p": refused})
+    assert world.service.refused_keys() == {"p"}
+    world.embed("a")
+    assert world.service.refused_keys() == frozenset()

@@ -5,10 +5,13 @@ import contextlib
 import json
 import socket
 import threading
+from typing import cast
 
 import pytest
+import uvicorn.server
 import uvloop
 
+from embedding_sidecar import errors
 from embedding_sidecar.serving import connections, server
 
 HEAD = b"POST /anything HTTP/1.1\r\nhost: here\r\n"
@@ -16,8 +19,17 @@ LONG = b"x" * connections.MAX_HEAD_BYTES
 
 
 async def application(scope, receive, send):
-    """Refuses /refused before its body; else answers with the size of the body."""
+    """Refuses /refused before its body; else answers with the size of the body.
+
+    The answer to /endless begins, and goes on until the client leaves.
+    """
     size = 0
+    if scope["path"] == "/endless":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
     while scope["path"] != "/refused":
         message = await receive()
         size += len(message.get("body", b""))
@@ -158,3 +170,47 @@ def test_a_request_under_way_has_as_much_time_as_it_needs(impatient, client):
     client.settimeout(10)
     client.sendall(b"xx")
     assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
+ENDLESS = b"GET /endless HTTP/1.1\r\nhost: here\r\n\r\n"
+BEGUN = b"\r\n\r\n5\r\nbegun\r\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x00 no HTTP\r\n\r\n", HEAD + b"content-length: 1\r\n\r\nx" + b"\x00 no HTTP\r\n\r\n"],
+    ids=["at once", "after another request"],
+)
+def test_what_is_no_http_ends_an_answer_that_has_begun_and_writes_nothing_into_it(client, data):
+    client.sendall(ENDLESS)
+    answer = b""
+    while not answer.endswith(BEGUN):
+        answer += client.recv(65_536)
+    client.sendall(data)
+    assert whole(client) == b""
+
+
+def test_cutting_a_connection_writes_nothing_into_an_answer_that_others_wait_behind():
+    async def scenario():
+        config = server.Server(application).config
+        config.load()
+        state = uvicorn.server.ServerState()
+        serving = await asyncio.get_running_loop().create_server(
+            lambda: connections.Connection(config=config, server_state=state, app_state={}),
+            "127.0.0.1",
+            0,
+        )
+        reader, writer = await asyncio.open_connection(*serving.sockets[0].getsockname())
+        writer.write(ENDLESS + HEAD + b"content-length: 0\r\n\r\n")
+        await reader.readuntil(BEGUN)
+        for connection in cast("list[connections.Connection]", list(state.connections)):
+            connection.cut(errors.Unavailable("It ends.", code="shutting_down"))
+        answered = await reader.read()
+        writer.close()
+        serving.close()
+        for task in list(state.tasks):
+            task.cancel()
+        await asyncio.gather(*state.tasks, return_exceptions=True)
+        return answered
+
+    assert asyncio.run(scenario()) == b""

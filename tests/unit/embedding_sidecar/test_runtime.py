@@ -6,8 +6,10 @@ import dataclasses
 import pytest
 
 from embedding_contract import document, names
-from embedding_sidecar import errors, policy_file, runtime
+from embedding_sidecar import errors, policy_file, provider, runtime, upstream
 from embedding_sidecar.metrics import Metrics
+
+ONE_VECTOR = b'{"data": [{"index": 0, "embedding": [0.5]}], "usage": {"total_tokens": 1}}'
 
 
 def test_the_terms_of_a_part_are_not_shown():
@@ -88,3 +90,42 @@ def test_a_runtime_of_before_the_edit_counts_in_the_same_day(edited):
             await workshop.close()
 
     assert asyncio.run(scenario()) == edited["daily_requests"]
+
+
+def test_an_edit_forgets_neither_that_a_key_is_refused_nor_the_good_one(monkeypatch):
+    sent = []
+
+    async def send(_, request, *, within_seconds):
+        assert within_seconds > 0
+        sent.append(request.headers["authorization"].removeprefix("Bearer "))
+        if sent[-1] != "sk-good":
+            return provider.HttpAnswer(status=401, headers={}, body=b"{}")
+        return provider.HttpAnswer(status=200, headers={}, body=ONE_VECTOR)
+
+    monkeypatch.setattr(upstream.Upstream, "send", send)
+    with_a_key = dataclasses.replace(policy().providers[0], api_key_file="key")
+    first = dataclasses.replace(
+        policy(), providers=(with_a_key,), cache=document.Cache(ttl_seconds=0)
+    )
+    edited = dataclasses.replace(first, log_level="debug")
+    ask = provider.Ask(model="m", items=("a",))
+
+    async def scenario():
+        workshop = runtime.Workshop(metrics=Metrics())
+
+        def make(policy, key):
+            return workshop.make(policy_file.load(policy, "f" * 16, {"key": key})).service
+
+        try:
+            await make(first, b"sk-good").embed(ask)
+            await make(first, b"sk-wrong").embed(ask)
+            after_edit = make(edited, b"sk-wrong")
+            assert after_edit.refused_keys() == {"a"}
+            wrong_again = make(edited, b"sk-wrong-too")
+            assert wrong_again.refused_keys() == frozenset()
+            await wrong_again.embed(ask)
+        finally:
+            await workshop.close()
+
+    asyncio.run(scenario())
+    assert sent == ["sk-good", "sk-wrong", "sk-good", "sk-wrong-too", "sk-good"]

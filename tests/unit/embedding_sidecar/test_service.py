@@ -362,3 +362,14 @@ def test_each_provider_tried_is_a_call_of_the_quota():
 def test_an_answer_does_not_print_its_vectors():
     answer = World(one("p")).embed("a")
     assert repr(answer.vectors[0]) not in repr(answer)
+
+
+def test_entries_of_one_space_share_its_name():
+    """The memory layer counts a name once; one each would take a tenth of a short vector."""
+    world = World(one("p"))
+    world.embed("a")
+    world.embed("b")
+    keys = world.cache.keys(ask("a", "b"), space=world.document.providers[0].space())
+    found = world.cache.recall(keys)
+    assert found is not None
+    assert found[0].space is found[1].space

@@ -2,11 +2,14 @@
 
 import asyncio
 import itertools
+import operator
+from unittest import mock
 
 import pytest
 import uvicorn.server
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from uvicorn.protocols.http import httptools_impl
 
 from embedding_sidecar.serving import server, shortcut
 from embedding_sidecar.serving.connections import Connection
@@ -14,6 +17,26 @@ from embedding_sidecar.serving.embeddings import Reply
 
 BODY_TO_WAIT_FOR = b"slow"
 HEAD = b"content-type: text/plain\r\ncontent-length: %d\r\n"
+NAMES = (
+    (
+        lambda connection: connection,
+        (
+            *("_unset_keepalive_if_required", "send_400_response", "data_received"),
+            *("connection_made", "connection_lost", "loop", "scope", "server_state", "transport"),
+        ),
+    ),
+    (operator.attrgetter("flow"), ("read_paused", "write_paused")),
+    (operator.attrgetter("server_state"), ("connections", "default_headers", "tasks")),
+    (
+        operator.attrgetter("cycle"),
+        (
+            *("disconnected", "keep_alive", "on_response", "response_complete"),
+            *("response_started", "scope", "waiting_for_100_continue"),
+        ),
+    ),
+    (operator.attrgetter("config"), ("encoded_headers",)),
+)
+"""What `shortcut`, `connections` and `server` use of uvicorn's, beside what its pages describe."""
 
 
 class Echo:
@@ -167,3 +190,32 @@ def test_headers_of_the_server_are_heeded():
     expected, _ = exchange(Connection, [post(b"one")], headers=headers)
     assert exchange(shortcut.Shortcut, [post(b"one")], headers=headers)[0] == expected
     assert b"connection: close\r\n" in expected
+
+
+def test_the_names_of_uvicorn_it_builds_on_are_there():
+    """None of them is promised (decision 013): one that vanished shows here, by its name."""
+
+    class Watched(httptools_impl.HttpToolsProtocol):
+        started = ()
+
+        def _start_asgi_task(self, *arguments):
+            self.started = arguments
+
+    async def run():
+        config = server.Server(Echo()).config
+        config.load()
+        state = uvicorn.server.ServerState()
+        connection = Watched(config=config, server_state=state, app_state={})
+        connection.connection_made(mock.Mock(spec=asyncio.Transport))
+        connection.data_received(post(b"abc")[:-1])
+        return connection
+
+    connection = asyncio.run(run())
+    cycle, application = connection.started
+    assert application is connection.app
+    assert cycle is connection.cycle
+    assert (cycle.body, cycle.more_body) == (b"ab", True)
+    for holder, promised in NAMES:
+        for name in promised:
+            assert hasattr(holder(connection), name), name
+    assert httptools_impl.STATUS_LINE[200] == b"HTTP/1.1 200 OK\r\n"

@@ -191,3 +191,8 @@ def test_a_float_is_as_exact_as_a_double_can_say_it():
     vector = array.array("f", [0.1]).tobytes()
     body = json.loads(wire.render(vectors=(vector,), model="m", tokens=0, as_base64=False))
     assert body["data"][0]["embedding"] == [0.10000000149011612]
+
+
+def test_a_text_is_not_shown():
+    asked = wire.parse(b'{"model": "m", "input": "a text of somebody"}')
+    assert "somebody" not in repr(asked)

@@ -1,0 +1,27 @@
+"""Lines of the log, in a process of its own: the tests' has other handlers."""
+
+import json
+import subprocess
+import sys
+
+
+def said(logger, level, message):
+    program = (
+        "import logging; from embedding_sidecar import logs; logs.configure(); "
+        f"logging.getLogger({logger!r}).{level}({message!r})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return done.stderr.splitlines()
+
+
+def test_a_record_is_one_line_of_json():
+    [line] = said("embedding_sidecar.x", "info", "two\nlines")
+    assert json.loads(line)["message"] == "two\nlines"
+
+
+def test_what_a_client_did_wrong_is_in_its_answer_and_not_in_the_log():
+    assert said("uvicorn.error", "warning", "Invalid HTTP request received.") == []
+    [line] = said("uvicorn.error", "error", "Exception in ASGI application")
+    assert json.loads(line)["level"] == "error"

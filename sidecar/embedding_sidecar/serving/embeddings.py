@@ -22,7 +22,7 @@ from embedding_sidecar.wire import cache_control, heads, models, wire
 
 _JSON: Final = b"content-type: application/json\r\n"
 _ASKED: Final = "embedding_sidecar.asked"
-"""Where in a scope `at_once` leaves what it has parsed."""
+"""Where in a scope `at_once` leaves what it has read: a Head and a wire.Request."""
 _OK: Final = 200
 
 
@@ -102,18 +102,17 @@ class Embeddings:
         """What is asked for; None where more is asked of the cache than what it has."""
         asked = wire.parse(body, header=head.cache_control)
         models.check(runtime.loaded.document, asked)
-        scope[_ASKED] = asked
+        scope[_ASKED] = head, asked
         if asked.control != cache_control.DEFAULT:
             return None
         return runtime.recall.wanted(asked.ask, base64=asked.base64)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         started = self._clock()
-        head = heads.read(scope["headers"])
+        known: tuple[heads.Head, wire.Request] | None = scope.get(_ASKED)
+        head = known[0] if known else heads.read(scope["headers"])
         try:
-            heads.check(head)
-            body = await bodies.read(receive)
-            asked = scope.get(_ASKED) or wire.parse(body, header=head.cache_control)
+            asked = known[1] if known else await _asked(head, receive)
             runtime = self._current.runtime()
             models.check(runtime.loaded.document, asked)
             answer = await runtime.service.embed(asked.ask, control=asked.control)
@@ -137,6 +136,11 @@ class Embeddings:
                 reports.HEADER_ATTEMPTS: str(error.attempts),
             },
         )
+
+
+async def _asked(head: heads.Head, receive: Receive) -> wire.Request:
+    heads.check(head)
+    return wire.parse(await bodies.read(receive), header=head.cache_control)
 
 
 def _answered(

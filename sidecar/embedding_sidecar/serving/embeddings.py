@@ -23,6 +23,8 @@ from embedding_sidecar.wire import cache_control, heads, models, wire
 _JSON: Final = b"content-type: application/json\r\n"
 _ASKED: Final = "embedding_sidecar.asked"
 """Where in a scope `at_once` leaves what it has read: a Head and a wire.Request."""
+WRITE: Final = "embedding_sidecar.write"
+"""Where in a scope a connection leaves what writes a whole Reply, and says whether it could."""
 _OK: Final = 200
 
 
@@ -57,10 +59,14 @@ class Embeddings:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        # Taken out, or scope and connection would hold each other.
+        write: Callable[[Reply], bool] | None = scope.pop(WRITE, None)
         if not _is_ours(scope):
             await self._otherwise(scope, receive, send)
             return
         reply = await self._reply(scope, receive)
+        if write is not None and write(reply):
+            return
         await send(
             {"type": "http.response.start", "status": reply.status, "headers": reply.headers()}
         )

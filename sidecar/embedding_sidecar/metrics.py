@@ -34,7 +34,8 @@ class Metrics:
         self._histograms = {name: it for name, it in made.items() if isinstance(it, Histogram)}
         self._lookups = _Lookups(hits=of_their_own[_HITS], seconds=of_their_own[_SECONDS])
         self.registry.register(self._lookups)
-        self._saved: dict[str, Counter] = {}
+        self._bound: dict[tuple[str, ...], Counter] = {}
+        self._seconds: dict[tuple[str, str], Histogram] = {}
         self._misses = self._counters["aos_embedding_cache_misses_total"]
         self._quota_exhausted = self._counters["aos_embedding_quota_exhausted_total"]
         self.document_in_force("")
@@ -43,14 +44,16 @@ class Metrics:
 
     def call(self, *, provider: str, model: str, outcome: str, seconds: float) -> None:
         """One HTTP request to a provider ended."""
-        self._counters["aos_embedding_api_calls_total"].labels(provider, model, outcome).inc()
-        self._histograms["aos_embedding_api_latency_seconds"].labels(provider, model).observe(
-            seconds
-        )
+        self._counter("aos_embedding_api_calls_total", provider, model, outcome).inc()
+        bound = self._seconds.get((provider, model))
+        if bound is None:
+            bound = self._histograms["aos_embedding_api_latency_seconds"].labels(provider, model)
+            self._seconds[provider, model] = bound
+        bound.observe(seconds)
 
     def tokens(self, *, provider: str, model: str, tokens: int) -> None:
         """A provider billed tokens."""
-        self._counters["aos_embedding_tokens_total"].labels(provider, model).inc(tokens)
+        self._counter("aos_embedding_tokens_total", provider, model).inc(tokens)
 
     def error(self, kind: str, provider: str = "") -> None:
         """Something failed; `kind` is of a closed list of words."""
@@ -70,11 +73,13 @@ class Metrics:
 
     def saved(self, *, model: str, tokens: int) -> None:
         """An answer of this model needed so many tokens less than without the cache."""
-        bound = self._saved.get(model)
+        self._counter("aos_embedding_tokens_saved_total", model).inc(tokens)
+
+    def _counter(self, name: str, *labels: str) -> Counter:
+        bound = self._bound.get((name, *labels))
         if bound is None:
-            bound = self._counters["aos_embedding_tokens_saved_total"].labels(model)
-            self._saved[model] = bound
-        bound.inc(tokens)
+            bound = self._bound[name, *labels] = self._counters[name].labels(*labels)
+        return bound
 
     # --- what the process observes
 

@@ -6,7 +6,7 @@ after the request and ConnectTimeoutError of a total time-out, and does not end 
 """
 
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -36,8 +36,8 @@ _NEVER_SENT: Final = (
 class Upstream:
     """One pool of kept connections; to be closed.
 
-    Proxies are those of the environment (`https_proxy`, `no_proxy`), certificates those that
-    OpenSSL believes (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
+    Proxies are those of the environment (`https_proxy`, `no_proxy`) when it is made, certificates
+    those that OpenSSL believes (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Upstream:
         self._stream = aiohttp.ClientTimeout(
             total=None, connect=connect_seconds, sock_read=idle_stream_seconds
         )
+        self._proxies = urllib.request.getproxies_environment()
         self._session: aiohttp.ClientSession | None = None
 
     async def send(
@@ -68,7 +69,7 @@ class Upstream:
                 data=request.body,
                 headers={**_ALWAYS, **request.headers},
                 allow_redirects=False,
-                proxy=_proxy(request.url),
+                proxy=_proxy(request.url, proxies=self._proxies),
                 timeout=aiohttp.ClientTimeout(total=within_seconds, connect=self._connect_seconds),
             ) as response:
                 return provider.HttpAnswer(
@@ -100,7 +101,7 @@ class Upstream:
                 data=None if first is None else _chain(first, body),
                 headers=CIMultiDict(headers),
                 allow_redirects=False,
-                proxy=_proxy(url),
+                proxy=_proxy(url, proxies=self._proxies),
                 timeout=self._stream,
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -144,12 +145,11 @@ def failure(error: Exception) -> errors.Unreachable:
     return errors.Unreachable("connection_lost", billed=True)
 
 
-def _proxy(url: str) -> str | None:
-    """The environment's proxy for this URL.
+def _proxy(url: str, *, proxies: Mapping[str, str]) -> str | None:
+    """The environment's proxy for this URL, of `getproxies_environment`.
 
     Not aiohttp's trust_env: that would also add a password of ~/.netrc to requests that have none.
     """
-    proxies = urllib.request.getproxies_environment()
     if not proxies:
         return None
     parts = urlsplit(url)

@@ -148,6 +148,8 @@ class Quota:
         self._spent_at = self._clock()
         if self._ledger.has(amounts, now=self._spent_at):
             return self._ledger.spend(amounts)
+        if self._store is None:
+            return self._reserve_alone(amounts)
         known = self._refused
         async with self._lock:
             refused = self._refused

@@ -22,7 +22,9 @@ from embedding_sidecar.wire import cache_control, heads, models, wire
 
 _JSON: Final = b"content-type: application/json\r\n"
 _ASKED: Final = "embedding_sidecar.asked"
-"""Where in a scope `at_once` leaves what it has parsed."""
+"""Where in a scope `at_once` leaves what it has read: a Head and a wire.Request."""
+WRITE: Final = "embedding_sidecar.write"
+"""Where in a scope a connection leaves what writes a whole Reply, and says whether it could."""
 _OK: Final = 200
 
 
@@ -57,10 +59,14 @@ class Embeddings:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        # Taken out, or scope and connection would hold each other.
+        write: Callable[[Reply], bool] | None = scope.pop(WRITE, None)
         if not _is_ours(scope):
             await self._otherwise(scope, receive, send)
             return
         reply = await self._reply(scope, receive)
+        if write is not None and write(reply):
+            return
         await send(
             {"type": "http.response.start", "status": reply.status, "headers": reply.headers()}
         )
@@ -102,18 +108,17 @@ class Embeddings:
         """What is asked for; None where more is asked of the cache than what it has."""
         asked = wire.parse(body, header=head.cache_control)
         models.check(runtime.loaded.document, asked)
-        scope[_ASKED] = asked
+        scope[_ASKED] = head, asked
         if asked.control != cache_control.DEFAULT:
             return None
         return runtime.recall.wanted(asked.ask, base64=asked.base64)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         started = self._clock()
-        head = heads.read(scope["headers"])
+        known: tuple[heads.Head, wire.Request] | None = scope.get(_ASKED)
+        head = known[0] if known else heads.read(scope["headers"])
         try:
-            heads.check(head)
-            body = await bodies.read(receive)
-            asked = scope.get(_ASKED) or wire.parse(body, header=head.cache_control)
+            asked = known[1] if known else await _asked(head, receive)
             runtime = self._current.runtime()
             models.check(runtime.loaded.document, asked)
             answer = await runtime.service.embed(asked.ask, control=asked.control)
@@ -137,6 +142,11 @@ class Embeddings:
                 reports.HEADER_ATTEMPTS: str(error.attempts),
             },
         )
+
+
+async def _asked(head: heads.Head, receive: Receive) -> wire.Request:
+    heads.check(head)
+    return wire.parse(await bodies.read(receive), header=head.cache_control)
 
 
 def _answered(

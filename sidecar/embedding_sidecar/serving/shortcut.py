@@ -10,13 +10,14 @@ tests/unit/embedding_sidecar/test_shortcut.py holds it to what uvicorn's own pro
 """
 
 import asyncio
+import functools
 from typing import Any, Final, Protocol, cast
 
 from starlette.types import Scope
 from uvicorn.protocols.http import httptools_impl
 
 from embedding_sidecar.serving.connections import Connection
-from embedding_sidecar.serving.embeddings import Reply
+from embedding_sidecar.serving.embeddings import WRITE, Reply
 
 HOLD_SECONDS: Final = 0.05
 
@@ -63,7 +64,7 @@ class Shortcut(Connection):
         # Who expects 100-continue sends no body before a task has asked for it; and without data
         # coming in, nobody would come back to what is held.
         if app is not self._prompt or cycle.waiting_for_100_continue or not self._receiving:
-            super()._start_asgi_task(cycle, app)
+            self._begin(cycle, app)
             return
         # The answer before this one, in the same data, has armed it.
         self._unset_keepalive_if_required()
@@ -73,14 +74,31 @@ class Shortcut(Connection):
         self._release()
         if self.transport.is_closing():
             return
-        # A caller that does not read what it is sent waits in a task; headers of the server's own,
-        # such as one that ends the connection, are uvicorn's to heed.
         reply = None
-        if not self.flow.write_paused and not self.server_state.default_headers:
+        if self._can_write():
             reply = self._prompt.at_once(cast("Scope", cycle.scope), bytes(cycle.body))
         if reply is None:
-            super()._start_asgi_task(cycle, app)
+            self._begin(cycle, app)
             return
+        self._write(cycle, reply)
+
+    def _begin(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
+        if app is self._prompt:
+            cast("Scope", cycle.scope)[WRITE] = functools.partial(self._write_if_possible, cycle)
+        super()._start_asgi_task(cycle, app)
+
+    def _can_write(self) -> bool:
+        # A caller that does not read what it is sent is waited for in a task; headers of the
+        # server's own, such as one that ends the connection, are uvicorn's to heed.
+        return not self.flow.write_paused and not self.server_state.default_headers
+
+    def _write_if_possible(self, cycle: httptools_impl.RequestResponseCycle, reply: Reply) -> bool:
+        if cycle.disconnected or not self._can_write():
+            return False
+        self._write(cycle, reply)
+        return True
+
+    def _write(self, cycle: httptools_impl.RequestResponseCycle, reply: Reply) -> None:
         cycle.response_started = cycle.response_complete = True
         end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
         line = httptools_impl.STATUS_LINE[reply.status]
@@ -93,7 +111,7 @@ class Shortcut(Connection):
         """As uvicorn would have from the start."""
         held = self._release()
         if held is not None and not self.transport.is_closing():
-            super()._start_asgi_task(*held)
+            self._begin(*held)
 
     def _release(self) -> tuple[httptools_impl.RequestResponseCycle, Any] | None:
         held, self._held = self._held, None

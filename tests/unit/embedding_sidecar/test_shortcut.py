@@ -13,7 +13,7 @@ from uvicorn.protocols.http import httptools_impl
 
 from embedding_sidecar.serving import server, shortcut
 from embedding_sidecar.serving.connections import Connection
-from embedding_sidecar.serving.embeddings import Reply
+from embedding_sidecar.serving.embeddings import WRITE, Reply
 
 BODY_TO_WAIT_FOR = b"slow"
 HEAD = b"content-type: text/plain\r\ncontent-length: %d\r\n"
@@ -63,6 +63,9 @@ class Echo:
             if not message["more_body"]:
                 break
         reply = Reply(200, HEAD % len(body), body)
+        write = scope.get(WRITE)
+        if write is not None and write(reply):
+            return
         start = {"type": "http.response.start", "status": 200, "headers": reply.headers()}
         await send(start)
         await send({"type": "http.response.body", "body": body})

@@ -3,11 +3,13 @@
 import array
 import asyncio
 import base64
+import functools
 import json
 import math
+import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embedding_sidecar import errors, provider, providers, vectors
@@ -139,6 +141,20 @@ def test_base64_and_floats_in_any_order_give_the_same_bits(rows, random):
         random.shuffle(body["data"])
         made = vectors.read(answered(body), count=len(rows), dimensions=3)
         assert made == provider.Vectors(vectors=tuple(packed), tokens=3)
+
+
+@given(st.lists(st.binary(min_size=4, max_size=4), min_size=1, max_size=4).map(b"".join))
+@example(struct.pack("<2f", 1.0, -math.inf))
+@example(struct.pack("<I", 0xFFC00000))
+@example(struct.pack("<2I", 0x7F7FFFFF, 0xFF7FFFFF))
+def test_any_bits_are_a_vector_if_and_only_if_all_numbers_are_finite(raw):
+    read = functools.partial(vectors.read, count=1, dimensions=None)
+    body = answered(good(base64.b64encode(raw).decode()))
+    if all(map(math.isfinite, struct.unpack(f"<{len(raw) // 4}f", raw))):
+        assert read(body).vectors == (raw,)
+    else:
+        with pytest.raises(errors.Unusable):
+            read(body)
 
 
 B64 = base64.b64encode(array.array("f", [1.0, 2.0]).tobytes()).decode()

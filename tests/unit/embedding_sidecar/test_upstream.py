@@ -289,10 +289,11 @@ def test_the_proxy_of_the_environment_is_used_as_it_says(monkeypatch, environmen
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
     async def run():
-        async with server(proxy) as proxy_url, server(well) as url, client() as made:
+        async with server(proxy) as proxy_url, server(well) as url:
             for name, value in environment.items():
                 monkeypatch.setenv(name, value.format(proxy_url.removesuffix("/v1")))
-            assert (await made.send(post(url), within_seconds=10)).status == 200
+            async with client() as made:
+                assert (await made.send(post(url), within_seconds=10)).status == 200
             return url
 
     url = asyncio.run(run())

@@ -45,6 +45,7 @@ class Echo:
     def __init__(self):
         self.at_once_asked = 0
         self.tasks = 0
+        self.written_whole = 0
 
     def at_once(self, scope, body):
         self.at_once_asked += 1
@@ -65,6 +66,7 @@ class Echo:
         reply = Reply(200, HEAD % len(body), body)
         write = scope.get(WRITE)
         if write is not None and write(reply):
+            self.written_whole += 1
             return
         start = {"type": "http.response.start", "status": 200, "headers": reply.headers()}
         await send(start)
@@ -158,6 +160,13 @@ def test_however_a_connection_is_cut_every_body_comes_back_in_order(bodies, cuts
 def test_what_is_answered_at_once_is_no_task():
     _, application = exchange(shortcut.Shortcut, [post(b"one"), LAST], pause_seconds=0.01)
     assert (application.at_once_asked, application.tasks) == (2, 0)
+
+
+def test_an_answer_that_took_time_is_written_whole_unless_headers_of_the_server_are_due():
+    pieces = [post(BODY_TO_WAIT_FOR)]
+    assert exchange(shortcut.Shortcut, pieces, closes=False)[1].written_whole == 1
+    closing = exchange(shortcut.Shortcut, pieces, headers=[(b"connection", b"close")])
+    assert closing[1].written_whole == 0
 
 
 def test_head_and_body_may_come_apart():

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.integration
 SCOPE = "shop/policy/search"
 PATIENT = 20.0
 """Seconds; a budget that a busy machine keeps too."""
+TURNS = 5
 MANY = [f"aos:embedding:cache:{SCOPE}:g:{number:064d}" for number in range(60)]
 FORMS = ["socket", "password", "tls", "cluster", "sentinel"]
 
@@ -177,14 +178,18 @@ def test_keys_of_all_requests_of_a_turn_are_one_round_trip_to_each_node(many):
         await store.write(dict.fromkeys(MANY, b"x"), ttl_seconds=60)
         with contextlib.ExitStack() as stack:
             asked = [stack.enter_context(node.client()) for node in nodes]
-            before = reads(asked)
-            found = await asyncio.gather(*(store.read(MANY[at:]) for at in range(20)))
-            return found, reads(asked) - before - len(nodes)
+            turns = []
+            for _ in range(TURNS):
+                before = reads(asked)
+                found = await asyncio.gather(*(store.read(MANY[at:]) for at in range(20)))
+                turns.append(reads(asked) - before - len(nodes))
+            return found, turns
 
-    found, times = run(many.url, use)
+    found, turns = run(many.url, use)
     assert [len(it) for it in found] == [len(MANY) - at for at in range(20)]
     assert all(value == b"x" for values in found for value in values)
-    assert times == len(nodes)
+    # A node also reads what its replica acknowledges, once a second: in some turn, but not in all.
+    assert min(turns) == len(nodes)
 
 
 def test_a_node_that_is_killed_takes_its_keys_along_until_another_takes_its_place(many):

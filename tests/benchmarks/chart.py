@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
-_WIDTH, _LEFT, _RIGHT = 760, 230, 60
+_WIDTH, _LEFT, _RIGHT = 800, 270, 60
 _BAR, _GAP = 22, 12
 _INK, _FAINT, _OURS, _OTHER = "#1f2937", "#d1d5db", "#2563eb", "#9ca3af"
 

@@ -19,12 +19,8 @@ PATIENCE_SECONDS = 30
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    started = real.Vault(tmp_path_factory.mktemp("vault"))
-    started.start()
-    try:
+    with real.running(tmp_path_factory.mktemp("vault")) as started:
         yield started
-    finally:
-        started.stop()
 
 
 @pytest.fixture(scope="module")

@@ -37,10 +37,8 @@ def administrator() -> Iterator[Kubectl]:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    started = vault.Vault(tmp_path_factory.mktemp("vault"))
-    started.start()
-    yield started
-    started.stop()
+    with vault.running(tmp_path_factory.mktemp("vault")) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -322,12 +322,8 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[real.Vault]:
-    started = real.Vault(tmp_path_factory.mktemp("vault"))
-    started.start()
-    try:
+    with real.running(tmp_path_factory.mktemp("vault")) as started:
         yield started
-    finally:
-        started.stop()
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import secrets
 import socket
 import sys
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import hvac
@@ -146,6 +147,17 @@ class Vault:
     def _said(self) -> str:
         log = self._daemons.log("vault")
         return log.read_text(encoding="utf-8") if log.exists() else ""
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Vault]:
+    """A server for a while."""
+    started = Vault(folder)
+    started.start()
+    try:
+        yield started
+    finally:
+        started.stop()
 
 
 def _free_port() -> int:

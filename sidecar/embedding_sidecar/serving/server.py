@@ -110,7 +110,7 @@ class Server(uvicorn.Server):
         # one connection a turn, and more may come as fast.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CUT_SECONDS):
-                while select.select(listening, (), (), 0)[0]:  # noqa: ASYNC110
+                while select.select(listening, (), (), 0)[0]:  # noqa: ASYNC110 - as just said
                     await asyncio.sleep(0)
         for server in self.servers:
             server.close()
@@ -172,7 +172,7 @@ async def _drained(server: Server, busy: Callable[[], bool]) -> None:
     try:
         async with asyncio.timeout(DRAIN_SECONDS):
             # uvicorn tells nobody when a connection ends.
-            while server.connections or busy():  # noqa: ASYNC110
+            while server.connections or busy():  # noqa: ASYNC110 - as just said
                 await asyncio.sleep(_TICK_SECONDS)
     except TimeoutError:
         _log.warning("the %.0f s to come to an end are over", DRAIN_SECONDS)

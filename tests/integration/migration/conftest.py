@@ -11,12 +11,8 @@ from tests.parts.migrating import MOUNT, PATH, Bao, Cli, Door
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[real.Vault]:
-    started = real.Vault(tmp_path_factory.mktemp("vault"))
-    started.start()
-    try:
+    with real.running(tmp_path_factory.mktemp("vault")) as started:
         yield started
-    finally:
-        started.stop()
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ class Current:
 
 def status(token):
     """What the admin port answers to this token, on a page that needs one."""
-    application = Application(current=Current(), metrics=Metrics()).admin()  # type: ignore[arg-type]
+    application = Application(current=Current(), metrics=Metrics()).admin()  # type: ignore[arg-type] # a part
     said = []
 
     async def send(message):
@@ -40,7 +40,7 @@ def status(token):
         "query_string": b"",
         "headers": [(b"authorization", b"Bearer " + token.encode())],
     }
-    asyncio.run(application(scope, None, send))  # type: ignore[arg-type]
+    asyncio.run(application(scope, None, send))  # type: ignore[arg-type] # reads no body
     return said[0]["status"]
 
 

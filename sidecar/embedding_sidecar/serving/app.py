@@ -179,7 +179,7 @@ def _unauthorized(message: str) -> Response:
 
 
 def _identified(request: Request) -> dict[str, str]:
-    return {heads.REQUEST_ID: heads.read(request.scope["headers"]).request_id}
+    return {heads.REQUEST_ID: heads.request_id(heads.read(request.scope["headers"]))}
 
 
 async def _on_refused(request: Request, error: Exception) -> Response:

@@ -7,6 +7,7 @@ way, such as the rest of a body that was refused. Nothing is counted while one i
 
 import asyncio
 import http
+import math
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -28,7 +29,9 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._head_bytes = 0
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._due = math.inf
+        """When the loop's time says that this was waited for long enough."""
+        self._timer: asyncio.TimerHandle | None = None
         self._answered: RequestResponseCycle | None = None
         """The request whose answer goes over the wire; `cycle` may be one that comes after it."""
 
@@ -40,11 +43,13 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected; its first request is awaited."""
         super().connection_made(transport)
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._on_slow_head)
+        self._wait_at_most(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
-        self._forget_head()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -60,10 +65,25 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if self.scope is None or "method" not in self.scope:
             self._await_head(len(data))
-        elif self.cycle is None or self.cycle.response_complete:
-            self._await_head(0)
-        elif self._head_timer is not None:
-            self._forget_head()
+        elif self.is_answering:
+            self._head_bytes, self._due = 0, math.inf
+        elif self._head_bytes:
+            self._head_bytes = 0
+            self._await_request()
+        elif self.cycle.more_body:
+            self._wait_at_most(HEAD_SECONDS)
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, if it has come already."""
+        # Not uvicorn's, which sets a timer for every answer and takes it back for every request.
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._await_request()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP."""
@@ -97,28 +117,44 @@ class Connection(HttpToolsProtocol):
                     status=http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
                 )
             )
-        elif self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._on_slow_head)
+        else:
+            self._wait_at_most(HEAD_SECONDS)
 
-    def _forget_head(self) -> None:
-        self._head_bytes = 0
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _await_request(self) -> None:
+        self._due = math.inf
+        self._wait_at_most(HEAD_SECONDS if self._head_bytes else KEEP_ALIVE_SECONDS)
 
-    def _on_slow_head(self) -> None:
-        self._head_timer = None
+    def _wait_at_most(self, seconds: float) -> None:
+        due = self.loop.time() + seconds
+        if due >= self._due:
+            return
+        self._due = due
+        # One that comes too early looks again: most are not needed by then.
+        if self._timer is None or self._timer.when() > due:
+            self._set_timer(seconds)
+
+    def _set_timer(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
         if self.is_answering or self.transport.is_closing():
+            self._due = math.inf
             return
-        if self._head_bytes == 0:
+        left = self._due - self.loop.time()
+        if left > 0:
+            self._set_timer(left)
+        elif self._head_bytes == 0:
             self.transport.close()
-            return
-        self._refuse(
-            errors.Rejected(
-                f"The headers did not arrive within {HEAD_SECONDS:.0f} s.",
-                status=http.HTTPStatus.REQUEST_TIMEOUT,
+        else:
+            self._refuse(
+                errors.Rejected(
+                    f"The headers did not arrive within {HEAD_SECONDS:.0f} s.",
+                    status=http.HTTPStatus.REQUEST_TIMEOUT,
+                )
             )
-        )
 
     def _refuse(self, error: errors.Refused) -> None:
         before = self._answered

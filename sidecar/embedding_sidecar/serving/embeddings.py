@@ -13,16 +13,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embedding_contract import names
 from embedding_sidecar import errors
-from embedding_sidecar.engine.recall import Wanted
 from embedding_sidecar.engine.service import Answer
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.runtime import Runtime
-from embedding_sidecar.serving import bodies, reports
+from embedding_sidecar.serving import bodies, known_heads, reports
 from embedding_sidecar.wire import cache_control, heads, models, wire
 
 _JSON: Final = b"content-type: application/json\r\n"
-_ASKED: Final = "embedding_sidecar.asked"
-"""Where in a scope `at_once` leaves what it has read: a Head and a wire.Request."""
+ASKED: Final = "embedding_sidecar.asked"
+"""Where in a scope a connection leaves what `at_once` has read, an Asked."""
 WRITE: Final = "embedding_sidecar.write"
 """Where in a scope a connection leaves what writes a whole Reply, and says whether it could."""
 _OK: Final = 200
@@ -41,6 +40,13 @@ class Reply(NamedTuple):
         return [(name, value) for name, _, value in pairs]
 
 
+class Asked(NamedTuple):
+    """A request as far as it has been read."""
+
+    head: heads.Head
+    request: wire.Request
+
+
 class Embeddings:
     """The endpoint; what is not its own goes on to `otherwise`."""
 
@@ -56,6 +62,7 @@ class Embeddings:
         self._metrics = metrics
         self._otherwise = otherwise
         self._clock = clock
+        self.known_heads = known_heads.KnownHeads()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -72,62 +79,63 @@ class Embeddings:
         )
         await send({"type": "http.response.body", "body": reply.body})
 
-    def at_once(self, scope: Scope, body: bytes) -> Reply | None:
+    def head(self, scope: Scope) -> heads.Head | None:
+        """What the head of a request says, if it may be answered at once."""
+        if not _is_ours(scope):
+            return None
+        head = heads.read(scope["headers"])
+        try:
+            heads.check(head)
+        except errors.Rejected:
+            return None
+        return head
+
+    def at_once(self, head: heads.Head, body: bytes) -> Reply | Asked | None:
         """The answer to a request that has come whole, if it needs nothing but memory.
 
-        None leaves it to `__call__`, and nothing has been counted then. What is wrong with a
-        request, too, is for `__call__` to say.
+        Else it is for `__call__` to answer, which need not read again what has been Asked; what is
+        wrong with a request, too, is for `__call__` to say. Nothing has been counted then.
         """
         started = self._clock()
         runtime = self._current.runtime_or_none()
-        if runtime is None or not _is_ours(scope) or len(body) > wire.MAX_BODY_BYTES:
+        if runtime is None or len(body) > wire.MAX_BODY_BYTES:
             return None
-        head = heads.read(scope["headers"])
+        recall = runtime.recall
         # What is asked of the cache in a header is not in the body that would be known again.
         is_plain = head.cache_control is None
-        recall = runtime.recall
-        try:
-            heads.check(head)
-            known = recall.known(body) if is_plain else None
-            wanted = known or self._wanted(scope, body, head, runtime)
-        except errors.Rejected:
-            return None
-        answer = None if wanted is None else recall.answer(wanted)
-        if wanted is None or answer is None:
-            return None
-        if known is None and is_plain:
+        wanted = recall.known(body) if is_plain else None
+        asked = None
+        if wanted is None:
+            try:
+                request = wire.parse(body, header=head.cache_control)
+                models.check(runtime.loaded.document, request)
+                asked = Asked(head, request)
+                if request.control != cache_control.DEFAULT:
+                    return asked
+                wanted = recall.wanted(request.ask, base64=request.base64)
+            except errors.Rejected:
+                return None
+        answer = recall.answer(wanted)
+        if answer is None:
+            return asked
+        if asked is not None and is_plain:
             recall.learn(body, wanted)
         seconds = self._clock() - started
-        return _answered(
-            answer, runtime, base64=wanted.base64, identifier=head.request_id, seconds=seconds
-        )
-
-    def _wanted(
-        self, scope: Scope, body: bytes, head: heads.Head, runtime: Runtime
-    ) -> Wanted | None:
-        """What is asked for; None where more is asked of the cache than what it has."""
-        asked = wire.parse(body, header=head.cache_control)
-        models.check(runtime.loaded.document, asked)
-        scope[_ASKED] = head, asked
-        if asked.control != cache_control.DEFAULT:
-            return None
-        return runtime.recall.wanted(asked.ask, base64=asked.base64)
+        return _answered(answer, runtime, head, base64=wanted.base64, seconds=seconds)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         started = self._clock()
-        known: tuple[heads.Head, wire.Request] | None = scope.get(_ASKED)
-        head = known[0] if known else heads.read(scope["headers"])
+        asked: Asked | None = scope.get(ASKED)
+        head = heads.read(scope["headers"]) if asked is None else asked.head
         try:
-            asked = known[1] if known else await _asked(head, receive)
+            request = await _read(head, receive) if asked is None else asked.request
             runtime = self._current.runtime()
-            models.check(runtime.loaded.document, asked)
-            answer = await runtime.service.embed(asked.ask, control=asked.control)
+            models.check(runtime.loaded.document, request)
+            answer = await runtime.service.embed(request.ask, control=request.control)
         except errors.Refused as error:
-            return self._refused(error.as_value(), head.request_id)
+            return self._refused(error.as_value(), heads.request_id(head))
         seconds = self._clock() - started
-        return _answered(
-            answer, runtime, base64=asked.base64, identifier=head.request_id, seconds=seconds
-        )
+        return _answered(answer, runtime, head, base64=request.base64, seconds=seconds)
 
     def _refused(self, error: errors.Refused, identifier: str) -> Reply:
         if isinstance(error, errors.QuotaExhausted):
@@ -144,24 +152,24 @@ class Embeddings:
         )
 
 
-async def _asked(head: heads.Head, receive: Receive) -> wire.Request:
+async def _read(head: heads.Head, receive: Receive) -> wire.Request:
     heads.check(head)
     return wire.parse(await bodies.read(receive), header=head.cache_control)
 
 
 def _answered(
-    answer: Answer, runtime: Runtime, *, base64: bool, identifier: str, seconds: float
+    answer: Answer, runtime: Runtime, head: heads.Head, *, base64: bool, seconds: float
 ) -> Reply:
     body = wire.render(
         vectors=answer.vectors, model=answer.model, tokens=answer.tokens, as_base64=base64
     )
-    head = b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b" % (
+    lines = b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b" % (
         _JSON,
         len(body),
-        identifier.encode(),
+        heads.request_id(head).encode(),
         reports.head(answer, runtime.quota, seconds=seconds),
     )
-    return Reply(_OK, head, body)
+    return Reply(_OK, lines, body)
 
 
 def refusal(error: errors.Refused, headers: Mapping[str, str]) -> Reply:

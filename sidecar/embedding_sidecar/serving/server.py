@@ -88,7 +88,6 @@ class Server(uvicorn.Server):
                 server_header=False,
                 date_header=False,
                 proxy_headers=False,
-                timeout_keep_alive=int(connections.KEEP_ALIVE_SECONDS),
                 timeout_graceful_shutdown=CUT_SECONDS,
             )
         )

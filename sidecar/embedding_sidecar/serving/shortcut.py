@@ -17,16 +17,26 @@ from starlette.types import Scope
 from uvicorn.protocols.http import httptools_impl
 
 from embedding_sidecar.serving.connections import Connection
-from embedding_sidecar.serving.embeddings import WRITE, Reply
+from embedding_sidecar.serving.embeddings import ASKED, WRITE, Asked, Reply
+from embedding_sidecar.serving.known_heads import KnownHeads
+from embedding_sidecar.wire.heads import Head
 
 HOLD_SECONDS: Final = 0.05
+MAX_LESSONS: Final = 8
+"""How many heads one connection teaches: who sends another one each time teaches for nothing."""
 
 
 class Prompt(Protocol):
     """An application that can answer some requests without waiting."""
 
-    def at_once(self, scope: Scope, body: bytes) -> Reply | None:
-        """The answer to a request that has come whole; None where it must be a task."""
+    known_heads: KnownHeads
+
+    def head(self, scope: Scope) -> Head | None:
+        """What the head of a request says, if it may be answered at once."""
+        ...
+
+    def at_once(self, head: Head, body: bytes) -> Reply | Asked | None:
+        """The answer to a request that has come whole, or what a task need not read again."""
         ...
 
 
@@ -39,9 +49,15 @@ class Shortcut(Connection):
         self._held: tuple[httptools_impl.RequestResponseCycle, Any] | None = None
         self._hold: asyncio.TimerHandle | None = None
         self._receiving = False
+        self._whole: bytes | None = None
+        """What comes in just now, if it begins with a request."""
+        self._lessons = MAX_LESSONS
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and answer at once what is whole and can be."""
+        """Answer at once what is whole and can be; parse it, unless its head is known."""
+        self._whole = data if self._is_between_requests else None
+        if self._whole is not None and self._is_repeated(data):
+            return
         self._receiving = True
         super().data_received(data)
         # An answer lets the next request of a pipeline come up, which is held in its turn.
@@ -60,27 +76,53 @@ class Shortcut(Connection):
         self._release()
         super().connection_lost(exc)
 
+    @property
+    def _is_between_requests(self) -> bool:
+        if self.cycle is None:
+            return self.scope is None
+        return (
+            self.cycle.response_complete
+            and not self.cycle.more_body
+            and self.cycle.scope is self.scope
+        )
+
+    def _is_repeated(self, data: bytes) -> bool:
+        """Whether it is a request whose head is known, and has been answered."""
+        repeated = self._prompt.known_heads.find(data) if self._can_write() else None
+        reply = None if repeated is None else self._prompt.at_once(*repeated)
+        if not isinstance(reply, Reply):
+            return False
+        self._send(reply, is_last=False)
+        self.on_response_complete()
+        return True
+
     def _start_asgi_task(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
         # Who expects 100-continue sends no body before a task has asked for it; and without data
         # coming in, nobody would come back to what is held.
         if app is not self._prompt or cycle.waiting_for_100_continue or not self._receiving:
             self._begin(cycle, app)
-            return
-        # The answer before this one, in the same data, has armed it.
-        self._unset_keepalive_if_required()
-        self._held = cycle, app
+        else:
+            self._held = cycle, app
 
     def _answer(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
         self._release()
         if self.transport.is_closing():
             return
-        reply = None
-        if self._can_write():
-            reply = self._prompt.at_once(cast("Scope", cycle.scope), bytes(cycle.body))
-        if reply is None:
-            self._begin(cycle, app)
+        result = None
+        scope = cast("Scope", cycle.scope)
+        head = self._prompt.head(scope) if self._can_write() else None
+        if head is not None:
+            body = bytes(cycle.body)
+            result = self._prompt.at_once(head, body)
+            if self._lessons and cycle.keep_alive and self._whole is not None:
+                self._lessons -= 1
+                self._prompt.known_heads.learn(self._whole, head, body=body)
+        if isinstance(result, Reply):
+            self._write(cycle, result)
             return
-        self._write(cycle, reply)
+        if result is not None:
+            scope[ASKED] = result
+        self._begin(cycle, app)
 
     def _begin(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
         if app is self._prompt:
@@ -100,12 +142,15 @@ class Shortcut(Connection):
 
     def _write(self, cycle: httptools_impl.RequestResponseCycle, reply: Reply) -> None:
         cycle.response_started = cycle.response_complete = True
-        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        self._send(reply, is_last=not cycle.keep_alive)
+        cycle.on_response()
+
+    def _send(self, reply: Reply, *, is_last: bool) -> None:
+        end = b"connection: close\r\n\r\n" if is_last else b"\r\n"
         line = httptools_impl.STATUS_LINE[reply.status]
         self.transport.writelines((line, reply.head, end, reply.body))
-        if not cycle.keep_alive:
+        if is_last:
             self.transport.close()
-        cycle.on_response()
 
     def _go_on(self) -> None:
         """As uvicorn would have from the start."""

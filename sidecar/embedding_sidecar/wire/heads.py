@@ -26,9 +26,12 @@ _INT64_DIGITS: Final = 19
 
 
 class Head(NamedTuple):
-    """The headers that change how a request is read; None for one that was not sent."""
+    """The headers that change how a request is read; None for one that was not sent.
 
-    request_id: str
+    Of `request_id` also None is said where it could not go into a header and into logs.
+    """
+
+    request_id: str | None = None
     cache_control: str | None = None
     content_type: str | None = None
     content_encoding: str | None = None
@@ -36,24 +39,23 @@ class Head(NamedTuple):
 
 
 def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
-    """The head in ASGI's raw headers, whose names are in lower case.
-
-    The request id is the caller's, if it is printable ASCII without spaces, at most 256 of them:
-    it goes into a header and into logs. Otherwise it is a new one.
-    """
+    """The head in ASGI's raw headers, whose names are in lower case."""
     found = dict(headers)
     if len(found) < len(headers):
         found = _joined(headers)
     given = _text(found, b"x-request-id")
-    if given is None or not _REQUEST_ID.fullmatch(given):
-        given = f"req_{_PROCESS}{next(_numbers):016x}"
     return Head(
-        request_id=given,
+        request_id=given if given is not None and _REQUEST_ID.fullmatch(given) else None,
         cache_control=_text(found, b"cache-control"),
         content_type=_text(found, b"content-type"),
         content_encoding=_text(found, b"content-encoding"),
         content_length=_text(found, b"content-length"),
     )
+
+
+def request_id(head: Head) -> str:
+    """The caller's own, or a new one."""
+    return head.request_id or f"req_{_PROCESS}{next(_numbers):016x}"
 
 
 def check(head: Head) -> None:

@@ -19,8 +19,8 @@ from embedding_sidecar.caching import cache, generations, layers
 from embedding_sidecar.engine import api_keys, flights, recall, service
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import reports
-from embedding_sidecar.serving.embeddings import Embeddings
-from embedding_sidecar.wire import wire
+from embedding_sidecar.serving.embeddings import ASKED, Embeddings, Reply
+from embedding_sidecar.wire import heads, wire
 from tests.fakes import provider as stand_in
 
 DOCUMENT = document.PolicyDocument(
@@ -114,16 +114,19 @@ class World:
 
     def post(self, body: bytes, *headers: tuple[bytes, bytes]) -> Any:
         """Status, head and body, as they would stand on the wire."""
-        scope = {
+        scope: dict[str, Any] = {
             "type": "http",
             "method": "POST",
             "path": names.PATH_EMBEDDINGS,
             "headers": list(headers),
         }
-        reply = self.endpoint.at_once(scope, body) if self.hot else None
-        if reply is not None:
+        head = self.endpoint.head(scope) if self.hot else None
+        result = None if head is None else self.endpoint.at_once(head, body)
+        if isinstance(result, Reply):
             self.at_once += 1
-            return reply
+            return result
+        if result is not None:
+            scope[ASKED] = result
         return World.loop.run(self._task(scope, body))
 
     async def _task(self, scope, body):
@@ -290,10 +293,7 @@ def test_known_bodies_stay_within_their_bytes():
 def test_terms_that_callers_think_up_are_not_kept_for_ever():
     world = World(hot=True)
     for dimensions in range(1, recall.MAX_CHOICES + 2):
-        world.endpoint.at_once(
-            {"type": "http", "method": "POST", "path": names.PATH_EMBEDDINGS, "headers": []},
-            body(dimensions=dimensions),
-        )
+        world.endpoint.at_once(heads.Head(), body(dimensions=dimensions))
     assert len(world.recall._choices) == 1
 
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.protocols.http import httptools_impl
 
-from embedding_sidecar.serving import server, shortcut
+from embedding_sidecar.serving import known_heads, server, shortcut
 from embedding_sidecar.serving.connections import Connection
 from embedding_sidecar.serving.embeddings import WRITE, Reply
+from embedding_sidecar.wire import heads
 
 BODY_TO_WAIT_FOR = b"slow"
 HEAD = b"content-type: text/plain\r\ncontent-length: %d\r\n"
@@ -43,13 +44,19 @@ class Echo:
     """Answers with the body it was sent; at once, unless the body says that it takes time."""
 
     def __init__(self):
+        self.known_heads = known_heads.KnownHeads()
+        self.parsed = 0
         self.at_once_asked = 0
         self.tasks = 0
         self.written_whole = 0
 
-    def at_once(self, scope, body):
+    def head(self, scope):
+        self.parsed += 1
+        return heads.read(scope["headers"]) if scope["method"] == "POST" else None
+
+    def at_once(self, head, body):
         self.at_once_asked += 1
-        if body.startswith(BODY_TO_WAIT_FOR) or scope["method"] != "POST":
+        if body.startswith(BODY_TO_WAIT_FOR):
             return None
         return Reply(200, HEAD % len(body), body)
 
@@ -73,14 +80,15 @@ class Echo:
         await send({"type": "http.response.body", "body": body})
 
 
-def exchange(protocol, pieces, *, pause_seconds=0.0, closes=True, headers=()):
+def exchange(protocol, pieces, *, pause_seconds=0.0, closes=True, headers=(), application=None):
     """All that comes back for these pieces of a connection, and the application that answered.
 
     `closes` says that the server ends it; otherwise we do, which it takes for a farewell.
     """
 
+    application = application or Echo()
+
     async def run():
-        application = Echo()
         config = server.Server(application, protocol=protocol).config
         config.load()
         state = uvicorn.server.ServerState()
@@ -119,6 +127,11 @@ CHUNKED = (
 CONNECTIONS = {
     "one request": [LAST],
     "one after another": [post(b"one"), post(b"two"), LAST],
+    "the same again and again": [post(b"one"), post(b"one"), post(b"other"), post(b"one"), LAST],
+    "the same behind a task": [post(b"one"), post(b"slow") + post(b"one"), post(b"one"), LAST],
+    "the same with a line before it": [post(b"one"), b"\r\n" + post(b"one"), LAST],
+    "the same but no HTTP": [post(b"one"), b"x\x00" + post(b"one")],
+    "the same with another length": [post(b"one"), post(b"one").replace(b"3", b"+3")],
     "a pipeline": [post(b"one") + post(b"two") + LAST],
     "a pipeline with a task in it": [post(b"one") + post(b"slow") + post(b"two") + LAST],
     "a pipeline that begins with a task": [post(b"slow") + post(b"two") + LAST],
@@ -155,6 +168,34 @@ def test_however_a_connection_is_cut_every_body_comes_back_in_order(bodies, cuts
     kept = [b"HTTP/1.1 200 OK\r\n" + HEAD % len(it) + b"\r\n" + it for it in bodies]
     last = b"HTTP/1.1 200 OK\r\n" + HEAD % 4 + CLOSE + b"\r\n\r\nlast"
     assert answered == b"".join([*kept, last])
+
+
+def test_a_head_that_came_before_is_not_parsed_again():
+    pieces = [post(b"one"), post(b"one"), post(b"longer"), LAST]
+    answered, application = exchange(shortcut.Shortcut, pieces, pause_seconds=0.01)
+    assert answered.count(b"HTTP/1.1 200 OK") == 4
+    assert (application.parsed, application.at_once_asked) == (2, 4)
+
+
+@pytest.mark.parametrize("header", [CLOSE, b"expect: 100-continue"])
+def test_a_head_after_which_more_happens_than_an_answer_is_parsed_each_time(header):
+    application = Echo()
+    for _ in range(2):
+        exchange(shortcut.Shortcut, [post(b"one", header)], closes=False, application=application)
+    assert len(application.known_heads) == 0
+
+
+def test_who_sends_another_head_each_time_teaches_little():
+    pieces = [post(b"one", b"trace: %d" % number) for number in range(20)]
+    _, application = exchange(shortcut.Shortcut, [*pieces, LAST], pause_seconds=0.005)
+    assert len(application.known_heads) == shortcut.MAX_LESSONS
+
+
+def test_a_head_is_known_on_every_connection():
+    application = Echo()
+    for _ in range(2):
+        exchange(shortcut.Shortcut, [post(b"one")], closes=False, application=application)
+    assert (application.parsed, application.at_once_asked) == (1, 2)
 
 
 def test_what_is_answered_at_once_is_no_task():

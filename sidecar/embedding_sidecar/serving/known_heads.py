@@ -1,0 +1,73 @@
+"""Heads of requests that were parsed before, known again by their bytes.
+
+An application sends the same head over and over: only the length of the body is another one. What
+the parser said of a head once, it would say again, so a request that comes whole and whose head is
+known need not be parsed. Whatever differs by a byte is not known, and is the parser's.
+"""
+
+from typing import Final, NamedTuple
+
+from embedding_sidecar.wire.heads import Head
+
+MAX_HEADS: Final = 256
+MAX_HEAD_BYTES: Final = 4096
+"""Together a megabyte at most; the SDKs' heads have 600 bytes."""
+_LENGTH: Final = b"content-length: "
+_END_OF_NAME: Final = b"ength: "
+"""Of the same, however it is capitalised."""
+_MAX_DIGITS: Final = 8
+_ANY_LENGTH: Final = b"\0"
+"""Stands for the digits. No head holds it: the parser lets no NUL through."""
+
+
+class Repeated(NamedTuple):
+    """A whole request whose head is known."""
+
+    head: Head
+    body: bytes
+
+
+class KnownHeads:
+    """What heads say, by their bytes without the digits of Content-Length."""
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, Head] = {}
+
+    def __len__(self) -> int:
+        return len(self._heads)
+
+    def find(self, data: bytes) -> Repeated | None:
+        """The request, if the data is one, whole and alone, and its head is known."""
+        end = data.find(b"\r\n\r\n") + 4
+        start = data.find(_END_OF_NAME, 0, end) + len(_END_OF_NAME)
+        stop = data.find(b"\r", start, end)
+        head = self._heads.get(data[:start] + _ANY_LENGTH + data[stop:end])
+        if head is None:
+            return None
+        digits = data[start:stop]
+        # Longer ones would be numbers that only the parser knows the end of.
+        if not digits.isdigit() or len(digits) > _MAX_DIGITS or int(digits) != len(data) - end:
+            return None
+        return Repeated(head, data[end:])
+
+    def learn(self, data: bytes, head: Head, *, body: bytes) -> None:
+        """Know this head again, which the parser found at the beginning of the data.
+
+        The caller vouches that nothing but `head` decides what becomes of such a request. Nothing
+        is learned where the length of the body is not told in the usual way.
+        """
+        end = len(data) - len(body)
+        start = data.find(_END_OF_NAME, 0, end) + len(_END_OF_NAME)
+        stop = data.find(b"\r", start, end)
+        line = data.rfind(b"\n", 0, start) + 1
+        told = data[line:start].lower() == _LENGTH and data[start:stop] == b"%d" % len(body)
+        # Of several lengths the parser made one text, with a comma.
+        if not told or head.content_length != str(len(body)) or end > MAX_HEAD_BYTES:
+            return
+        if data[end:] != body or data.find(b"\r\n\r\n") + 4 != end:
+            return
+        if len(self._heads) == MAX_HEADS:
+            self._heads.clear()
+        self._heads[data[:start] + _ANY_LENGTH + data[stop:end]] = head._replace(
+            content_length=None
+        )

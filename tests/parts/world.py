@@ -8,8 +8,9 @@ from embedding_contract import document
 from embedding_sidecar import allowance, errors, provider
 from embedding_sidecar.caching import cache, generations, layers
 from embedding_sidecar.engine import flights
+from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.api_keys import ApiKey
-from embedding_sidecar.engine.service import Answer, Service, Timing
+from embedding_sidecar.engine.service import Service, Timing
 from embedding_sidecar.wire.cache_control import DEFAULT
 from tests.fakes import provider as stand_in
 from tests.fakes.provider import KEY, StandIn

@@ -1,26 +1,48 @@
 """Who may answer a request, in which order, and what the caller is told when nobody did."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from embedding_contract import document, names
 from embedding_sidecar import errors, provider
 from embedding_sidecar.wire import models
 
+MAX_CHOICES: Final = 1024
+"""Models and sizes whose choices are known; callers choose the sizes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """A provider that may answer a request, what it is asked and the space it answers in.
+    """A provider that may answer requests for a model and a size, and the space it answers in.
 
-    `ask` is the caller's in this provider's terms: its name of the model, its pinned dimensions.
+    `dimensions` is the size it is asked for: the caller's, or what the policy pins.
     """
 
-    ask: provider.Ask
-    space: str
     provider: document.Provider
+    dimensions: int | None
+    space: str
 
 
-def choices(policy: document.PolicyDocument, ask: provider.Ask) -> list[Choice]:
+def terms(choice: Choice, ask: provider.Ask) -> provider.Ask:
+    """A caller's request in a choice's terms: its provider's name of the model, its dimensions."""
+    model, dimensions = choice.provider.model, choice.dimensions
+    if ask.model == model and ask.dimensions == dimensions:
+        return ask
+    return replace(ask, model=model, dimensions=dimensions)
+
+
+def chooser(
+    policy: document.PolicyDocument,
+) -> Callable[[str, int | None], Sequence[Choice]]:
+    """`choices` of one policy, which are the same for all requests for a model and a size."""
+    return functools.lru_cache(maxsize=MAX_CHOICES)(functools.partial(choices, policy))
+
+
+def choices(
+    policy: document.PolicyDocument, model: str, dimensions: int | None
+) -> tuple[Choice, ...]:
     """The providers that may answer, the first choice first.
 
     That is the first one that answers to the model's name. Others follow down the list, if the
@@ -29,34 +51,34 @@ def choices(policy: document.PolicyDocument, ask: provider.Ask) -> list[Choice]:
     Raises:
         errors.Rejected: nobody answers to this name, or the first choice has other dimensions.
     """
-    start = next((at for at, it in enumerate(policy.providers) if it.answers_to(ask.model)), None)
+    start = next((at for at, it in enumerate(policy.providers) if it.answers_to(model)), None)
     if start is None:
-        raise models.unknown(policy, ask.model)
-    first = _choice(policy.providers[start], ask)
-    if not _makes(first.provider, ask):
+        raise models.unknown(policy, model)
+    first = _choice(policy.providers[start], dimensions)
+    if not _makes(first.provider, dimensions):
         raise errors.Rejected(
-            f"This policy pins the dimensions of {ask.model!r} to {first.provider.dimensions}.",
+            f"This policy pins the dimensions of {model!r} to {first.provider.dimensions}.",
             param="dimensions",
         )
     if not policy.failover.enabled:
-        return [first]
-    others = [_choice(it, ask) for it in policy.providers[start + 1 :] if _makes(it, ask)]
+        return (first,)
+    others = [
+        _choice(it, dimensions) for it in policy.providers[start + 1 :] if _makes(it, dimensions)
+    ]
     crossing = policy.failover.across_spaces
-    return [first, *(it for it in others if crossing or it.space == first.space)]
+    return (first, *(it for it in others if crossing or it.space == first.space))
 
 
-def _choice(candidate: document.Provider, ask: provider.Ask) -> Choice:
-    dimensions = ask.dimensions or candidate.dimensions
-    same = (ask.model, ask.dimensions) == (candidate.model, dimensions)
+def _choice(candidate: document.Provider, dimensions: int | None) -> Choice:
     return Choice(
         provider=candidate,
-        ask=ask if same else replace(ask, model=candidate.model, dimensions=dimensions),
-        space=candidate.space(ask.dimensions),
+        dimensions=dimensions or candidate.dimensions,
+        space=candidate.space(dimensions),
     )
 
 
-def _makes(candidate: document.Provider, ask: provider.Ask) -> bool:
-    return ask.dimensions is None or candidate.dimensions in (None, ask.dimensions)
+def _makes(candidate: document.Provider, dimensions: int | None) -> bool:
+    return dimensions is None or candidate.dimensions in (None, dimensions)
 
 
 Failure = errors.ProviderFailed | errors.Rejected

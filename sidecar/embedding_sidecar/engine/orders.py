@@ -32,11 +32,12 @@ class Store(Protocol):
 class Order:
     """What a request still wants of a provider: items by key, until `ends_at`.
 
-    `since`: when the cache was last asked for them. `alone`: nothing that others have asked for
-    will do.
+    `ask` is the whole request, in this provider's terms. `since`: when the cache was last asked for
+    them. `alone`: nothing that others have asked for will do.
     """
 
     choice: failover.Choice
+    ask: provider.Ask
     items: Mapping[str, provider.Item] = field(repr=False)
     control: cache_control.CacheControl
     since: float
@@ -266,6 +267,6 @@ class Orders:
 
 
 def _part(order: Order, keys: Sequence[str]) -> provider.Ask:
-    if len(keys) == len(order.choice.ask.items):  # all of them, in order
-        return order.choice.ask
-    return replace(order.choice.ask, items=tuple(order.items[key] for key in keys))
+    if len(keys) == len(order.ask.items):  # all of them, in order
+        return order.ask
+    return replace(order.ask, items=tuple(order.items[key] for key in keys))

@@ -7,16 +7,14 @@ of today; the vectors themselves stand in the cache's memory and nowhere else.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
 from embedding_contract import document as contract
 from embedding_sidecar import provider
 from embedding_sidecar.caching import cache
 from embedding_sidecar.engine import failover
-from embedding_sidecar.engine.service import Answer
+from embedding_sidecar.engine.answer import Answer
 
-MAX_CHOICES: Final = 1024
 MAX_BODY_BYTES: Final = 8192
 """A longer body is parsed each time, which costs less than its own vectors."""
 _OVERHEAD_BYTES: Final = 800
@@ -67,10 +65,9 @@ class Recall:
     def __init__(
         self, *, document: contract.PolicyDocument, memory: Memory, max_bytes: int
     ) -> None:
-        self._document = document
+        self._choices = failover.chooser(document)
         self._memory = memory
         self._max_bytes = max_bytes
-        self._choices: dict[tuple[str, int | None], failover.Choice] = {}
         self._bodies: OrderedDict[bytes, Wanted] = OrderedDict()
         self._bytes = 0
         self._in_force: object = None
@@ -106,11 +103,10 @@ class Recall:
         Raises:
             errors.Rejected: the request is at fault.
         """
-        choice = self._choice(ask)
-        terms = choice.ask
-        if (ask.model, ask.dimensions) != (terms.model, terms.dimensions):
-            ask = replace(ask, model=terms.model, dimensions=terms.dimensions)
-        return Wanted(choice, self._memory.keys(ask, space=choice.space), base64)
+        choice = self._choices(ask.model, ask.dimensions)[0]
+        return Wanted(
+            choice, self._memory.keys(failover.terms(choice, ask), space=choice.space), base64
+        )
 
     def answer(self, wanted: Wanted) -> Answer | None:
         """What Service.embed would answer, where memory has all of it."""
@@ -155,17 +151,6 @@ class Recall:
             return found
         by_key = dict(zip(unique, found, strict=True))
         return [by_key[key] for key in keys]
-
-    def _choice(self, ask: provider.Ask) -> failover.Choice:
-        """The first choice, but for the items: the same for all requests of its terms."""
-        terms = ask.model, ask.dimensions
-        choice = self._choices.get(terms)
-        if choice is None:
-            choice = failover.choices(self._document, replace(ask, items=()))[0]
-            if len(self._choices) == MAX_CHOICES:
-                self._choices.clear()
-            self._choices[terms] = choice
-        return choice
 
     def _forget(self) -> None:
         self._bodies.clear()

@@ -5,13 +5,14 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from embedding_contract import document as contract
 from embedding_sidecar import errors, provider, providers, vectors
 from embedding_sidecar.caching import cache
 from embedding_sidecar.engine import api_keys, breaker, calls, failover, flights, orders, retries
-from embedding_sidecar.engine.work import Work, worst
+from embedding_sidecar.engine.answer import Answer
+from embedding_sidecar.engine.work import Found, Work, worst
 from embedding_sidecar.wire import cache_control
 
 _UNKNOWN: Final = errors.Unreachable("timeout", billed=True)
@@ -24,34 +25,6 @@ class Timing:
 
     attempt_seconds: float = 30.0
     request_seconds: float = 50.0
-
-
-class Answer(NamedTuple):
-    """One vector (little-endian float32) for each item, in order, all of one space.
-
-    `provider`, `kind` and `model` are of the provider that completed it, whose space it is; a part
-    may have come from another one of that space. `tokens` were billed for this answer,
-    `tokens_saved` had been billed for what came from the cache; `hits` of `items` did, `coalesced`
-    came from calls of other requests; `attempts` requests were sent to providers for this one.
-    During `upstream_seconds` at least one call it waited for was under way.
-    """
-
-    vectors: tuple[bytes, ...]
-    provider: str
-    kind: str
-    model: str
-    space: str
-    hits: int
-    coalesced: int
-    items: int
-    tokens: int
-    tokens_saved: int
-    attempts: int
-    upstream_seconds: float
-
-    def __repr__(self) -> str:
-        """Without the vectors."""
-        return f"<{self.hits} of {self.items} cached, {self.model} by {self.provider}>"
 
 
 class Cache(orders.Store, Protocol):
@@ -98,6 +71,7 @@ class Service:
         share: Callable[[], float] = random.random,
     ) -> None:
         self._document = document
+        self._choices = failover.chooser(document)
         self._keys = keys
         self._cache = cache
         self._observe = observe
@@ -119,21 +93,27 @@ class Service:
         )
 
     async def embed(
-        self, ask: provider.Ask, *, control: cache_control.CacheControl = cache_control.DEFAULT
+        self,
+        ask: provider.Ask,
+        *,
+        control: cache_control.CacheControl = cache_control.DEFAULT,
+        found: Found | None = None,
     ) -> Answer:
         """The vectors of the items.
 
         The first choice's cache is asked first, whatever is known of that provider: what is there
-        needs no provider and no quota.
+        needs no provider and no quota. `found` is what it said, where it has just been asked.
 
         Raises:
             errors.Rejected: the request is at fault.
             errors.QuotaExhausted: the day is used up, and not all is in the cache.
             errors.Unavailable: nobody who may answer can.
         """
-        choices = failover.choices(self._document, ask)
+        choices = self._choices(ask.model, ask.dimensions)
         started_at = self._clock()
-        work = Work(items=len(ask.items), control=control, started_at=started_at)
+        work = Work(ask, control=control, started_at=started_at)
+        if found is not None:
+            work.looked(choices[0], found)
         if not await self._missing(work, choices[0]):
             return self._answer(work, choices[0])
         try:
@@ -144,7 +124,7 @@ class Service:
             raise
 
     async def _go_through(
-        self, work: Work, choices: list[failover.Choice], *, ends_at: float
+        self, work: Work, choices: Sequence[failover.Choice], *, ends_at: float
     ) -> Answer:
         """The answer of the first provider of the course that completes it."""
         course = retries.Course(
@@ -188,26 +168,24 @@ class Service:
 
     async def _missing(self, work: Work, choice: failover.Choice) -> dict[str, list[int]]:
         """What is still missing, after the cache was asked once for each provider and wait."""
-        name, space = choice.provider.name, choice.space
-        if name in work.keys:
-            return work.missing(choice)
-        work.looked_at = self._clock()
-        work.keys[name] = self._cache.keys(choice.ask, space=space)
-        missing = work.missing(choice)
-        if not missing or work.control.no_cache or space in work.distrusted:
-            return missing
-        entries = await self._cache.get_many(
-            list(missing), max_age_seconds=work.control.max_age_seconds
-        )
-        for indexes, entry in zip(missing.values(), entries, strict=True):
-            # The key says both already; an entry that does not agree is nobody's.
-            if entry is not None and (entry.model, entry.space) == (choice.provider.model, space):
-                work.cached[space].update(dict.fromkeys(indexes, entry))
-        if not work.cached[space]:
-            return missing
-        if work.is_mixed(space):
-            work.cached[space].clear()
+        if choice.provider.name not in work.keys:
+            work.looked(choice, await self._look(work, choice))
         return work.missing(choice)
+
+    async def _look(self, work: Work, choice: failover.Choice) -> Found:
+        """What the cache has of what is missing."""
+        looked_at = self._clock()
+        keys = self._cache.keys(failover.terms(choice, work.ask), space=choice.space)
+        entries: list[cache.Entry | None] = [None] * len(keys)
+        missing = {} if work.is_alone(choice.space) else work.missing_of(keys, choice.space)
+        if missing:
+            found = await self._cache.get_many(
+                list(missing), max_age_seconds=work.control.max_age_seconds
+            )
+            for indexes, entry in zip(missing.values(), found, strict=True):
+                for index in indexes:
+                    entries[index] = entry
+        return Found(keys, entries, looked_at)
 
     async def _complete(self, work: Work, choice: failover.Choice, course: retries.Course) -> bool:
         """Get what is missing from this provider, as far as it gives it; whether nothing is then.
@@ -219,18 +197,19 @@ class Service:
         failure: errors.ProviderFailed | errors.Refused | None = None
         missing = await self._missing(work, choice)
         while missing and failure is None:
-            items = {key: choice.ask.items[indexes[0]] for key, indexes in missing.items()}
+            items = {key: work.ask.items[indexes[0]] for key, indexes in missing.items()}
             failure = self._hindrance(choice, items.values())
             if failure is not None:
                 break
             placed = self._orders.place(
                 orders.Order(
                     choice=choice,
+                    ask=failover.terms(choice, work.ask),
                     items=items,
                     control=work.control,
                     since=work.looked_at,
                     ends_at=ends_at,
-                    alone=work.control.no_cache or choice.space in work.distrusted,
+                    alone=work.is_alone(choice.space),
                 )
             )
             if placed is None:

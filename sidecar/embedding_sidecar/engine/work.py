@@ -3,15 +3,26 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from embedding_sidecar import errors
+from embedding_sidecar import errors, provider
 from embedding_sidecar.caching import cache
 from embedding_sidecar.engine import calls, failover
 from embedding_sidecar.wire import cache_control
 
 _ITEM: Final = re.compile(r"input\[([0-9]{1,6})\]")
 """How OpenAI names an item in `param`."""
+
+
+class Found(NamedTuple):
+    """What the cache said of a request: the keys of its items in a choice's terms, and the entries.
+
+    Both are in the order of the items. `looked_at` is when it was asked, by the service's clock.
+    """
+
+    keys: list[str]
+    entries: Sequence[cache.Entry | None]
+    looked_at: float
 
 
 class Work:
@@ -23,8 +34,9 @@ class Work:
     """
 
     def __init__(
-        self, *, items: int, control: cache_control.CacheControl, started_at: float
+        self, ask: provider.Ask, *, control: cache_control.CacheControl, started_at: float
     ) -> None:
+        self.ask = ask
         self.keys: dict[str, list[str]] = {}
         """By provider's name, in the order of the items."""
         self.cached: defaultdict[str, dict[int, cache.Entry]] = defaultdict(dict)
@@ -37,7 +49,6 @@ class Work:
         self.attempts = 0
         self.looked_at = started_at
         """When the cache was asked last: what has landed since may not have been seen there."""
-        self._items = items
         self._started_at = started_at
         self._spans: list[tuple[float, float]] = []
 
@@ -46,11 +57,34 @@ class Work:
         """The space in which part of the answer has been made; None while nothing has."""
         return next((space for space, made in self.made.items() if made), None)
 
+    def is_alone(self, space: str) -> bool:
+        """Whether nothing will do that is there, or that others have asked for."""
+        return self.control.no_cache or space in self.distrusted
+
+    def looked(self, choice: failover.Choice, found: Found) -> None:
+        """The cache was asked."""
+        self.keys[choice.provider.name] = found.keys
+        self.looked_at = found.looked_at
+        if self.is_alone(choice.space):
+            return
+        model, space = choice.provider.model, choice.space
+        cached = self.cached[space]
+        for index, entry in enumerate(found.entries):
+            # The key says both already; an entry that does not agree is nobody's.
+            if entry is not None and (entry.model, entry.space) == (model, space):
+                cached[index] = entry
+        if cached and self.is_mixed(space):
+            cached.clear()
+
     def missing(self, choice: failover.Choice) -> dict[str, list[int]]:
         """The keys still to be had, each once, with the items that wait for it."""
+        return self.missing_of(self.keys[choice.provider.name], choice.space)
+
+    def missing_of(self, keys: Sequence[str], space: str) -> dict[str, list[int]]:
+        """The same of these keys, one for each item."""
         found: dict[str, list[int]] = {}
-        cached, made = self.cached[choice.space], self.made[choice.space]
-        for index, key in enumerate(self.keys[choice.provider.name]):
+        cached, made = self.cached[space], self.made[space]
+        for index, key in enumerate(keys):
             if index not in cached and index not in made:
                 found.setdefault(key, []).append(index)
         return found
@@ -84,9 +118,9 @@ class Work:
             return f"input[{sent[index]}]" if index < len(sent) else match[0]
 
         message = _ITEM.sub(renumber, rejected.message)
-        if sent != list(range(self._items)):
+        if sent != list(range(len(self.ask.items))):
             message += (
-                f" (This was said of {len(sent)} of the {self._items} items, "
+                f" (This was said of {len(sent)} of the {len(self.ask.items)} items, "
                 f"which begin with input[{sent[0]}].)"
             )
         return errors.Rejected(
@@ -123,7 +157,7 @@ class Work:
     def entries(self, space: str) -> list[cache.Entry]:
         """One for each item, in order, once nothing is missing."""
         cached, made = self.cached[space], self.made[space]
-        return [made.get(index) or cached[index] for index in range(self._items)]
+        return [made.get(index) or cached[index] for index in range(len(self.ask.items))]
 
     def upstream_seconds(self) -> float:
         """How long at least one call that this request waited for was under way."""

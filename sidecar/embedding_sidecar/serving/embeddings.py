@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embedding_contract import names
 from embedding_sidecar import errors
-from embedding_sidecar.engine.service import Answer
+from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.runtime import Runtime
 from embedding_sidecar.serving import bodies, known_heads, reports

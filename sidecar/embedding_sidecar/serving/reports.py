@@ -15,7 +15,7 @@ from urllib.parse import quote
 from embedding_contract import document
 from embedding_sidecar import errors
 from embedding_sidecar.allowance import Allowance
-from embedding_sidecar.engine.service import Answer
+from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.runtime import Runtime
 

@@ -7,7 +7,8 @@ import pytest
 
 from embedding_sidecar import errors
 from embedding_sidecar.engine import breaker, orders
-from embedding_sidecar.engine.service import Answer, Timing
+from embedding_sidecar.engine.answer import Answer
+from embedding_sidecar.engine.service import Timing
 from embedding_sidecar.wire.cache_control import CacheControl
 from tests.fakes import provider as stand_in
 from tests.fakes.provider import StandIn

@@ -21,7 +21,8 @@ from embedding_contract import document
 from embedding_sidecar import errors, provider, providers
 from embedding_sidecar.caching import cache, generations, layers
 from embedding_sidecar.engine import flights
-from embedding_sidecar.engine.service import Answer, Service
+from embedding_sidecar.engine.answer import Answer
+from embedding_sidecar.engine.service import Service
 from embedding_sidecar.providers import openai
 from embedding_sidecar.wire import cache_control
 from tests.fakes import provider as stand_in

@@ -16,7 +16,8 @@ from embedding_contract import document, names
 from embedding_sidecar import provider, runtime
 from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.caching import cache, generations, layers
-from embedding_sidecar.engine import api_keys, flights, recall, service
+from embedding_sidecar.engine import api_keys, failover, flights, recall, service
+from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import reports
 from embedding_sidecar.serving.embeddings import ASKED, Embeddings, Reply
@@ -292,9 +293,10 @@ def test_known_bodies_stay_within_their_bytes():
 
 def test_terms_that_callers_think_up_are_not_kept_for_ever():
     world = World(hot=True)
-    for dimensions in range(1, recall.MAX_CHOICES + 2):
+    for dimensions in range(1, failover.MAX_CHOICES + 2):
         world.endpoint.at_once(heads.Head(), body(dimensions=dimensions))
-    assert len(world.recall._choices) == 1
+    choose: Any = world.recall._choices
+    assert choose.cache_info().currsize == failover.MAX_CHOICES
 
 
 def test_the_callers_name_of_its_request_comes_back():
@@ -308,7 +310,7 @@ def test_the_callers_name_of_its_request_comes_back():
 
 def test_what_no_header_can_hold_is_encoded():
     head = reports.head(
-        service.Answer(
+        Answer(
             vectors=(),
             provider="a b",
             kind="OpenAI",

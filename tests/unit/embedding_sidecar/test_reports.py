@@ -3,7 +3,7 @@
 import pytest
 
 from embedding_sidecar import allowance, errors
-from embedding_sidecar.engine.service import Answer
+from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.serving import reports
 
 LEFT = allowance.Allowance(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_contract import document
-from embedding_sidecar import errors, provider
+from embedding_sidecar import errors
 from embedding_sidecar.engine import breaker, failover, retries
 
 DOWN = errors.Unreachable("server_error", billed=False)
@@ -25,8 +25,7 @@ def choices(*named):
     for one in named:
         name, _, space = one.partition("/")
         served = document.Provider(name=name, kind="OpenAI", model="m", base_url=f"http://{name}")
-        ask = provider.Ask(model="m", items=("a",))
-        made.append(failover.Choice(ask=ask, space=space or "s", provider=served))
+        made.append(failover.Choice(provider=served, dimensions=None, space=space or "s"))
     return made
 
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from embedding_sidecar import errors, provider
 from embedding_sidecar.caching import cache
 from embedding_sidecar.engine import breaker
+from embedding_sidecar.engine.work import Found
+from embedding_sidecar.wire.cache_control import CacheControl
 from tests.fakes import provider as stand_in
 from tests.parts.world import WALL, Quota, World, ask, one, vectors
 
@@ -93,6 +95,64 @@ def test_cached_vectors_of_several_sizes_are_no_hit():
     world.run(world.cache.put_many({key: stale}))
     answer = world.embed("a", "b")
     assert (answer.vectors, answer.hits) == (vectors("m", "a", "b"), 0)
+
+
+# --- a cache that has just been asked
+
+
+class Asked:
+    """A cache that counts how often it is asked."""
+
+    def __init__(self, cache):
+        self.cache = cache
+        self.times = 0
+
+    def __getattr__(self, name):
+        self.times += name in ("keys", "get_many")
+        return getattr(self.cache, name)
+
+
+def just_asked(world, *items, **rest):
+    """What the cache says to the first choice, asked as the service would."""
+    asked = ask(*items, **rest)
+    keys = world.cache.keys(asked, space=world.document.providers[0].space())
+    return Found(keys, world.run(world.cache.get_many(keys)), world.loop.time())
+
+
+def test_what_the_cache_has_just_said_is_not_asked_again():
+    world = World(one("p"))
+    world.embed("a")
+    found = just_asked(world, "a", "b", "b")
+    world.service._cache = counted = Asked(world.cache)
+    answer = world.run(world.service.embed(ask("a", "b", "b"), found=found))
+    assert (answer.vectors, answer.hits) == (vectors("m", "a", "b", "b"), 1)
+    assert world.asked("p") == [["a"], ["b"]]
+    assert counted.times == 0
+
+
+def test_a_call_that_landed_after_the_cache_was_asked_is_waited_for():
+    world = World(one("p"))
+    found = just_asked(world, "a")
+    world.run(asyncio.sleep(0.1))
+    world.embed("a")
+    answer = world.run(world.service.embed(ask("a"), found=found))
+    assert (answer.coalesced, answer.attempts) == (1, 0)
+
+
+def test_what_the_cache_has_just_said_is_no_answer_where_none_is_wanted_of_it():
+    world = World(one("p"))
+    world.embed("a")
+    found = just_asked(world, "a")
+    control = CacheControl(no_cache=True)
+    assert world.run(world.service.embed(ask("a"), control=control, found=found)).hits == 0
+
+
+def test_the_next_choice_is_looked_up_though_the_cache_was_asked_for_the_first():
+    world = World(one("p", "m"), one("q", "n"), crossing=True)
+    world.embed("a", model="n")
+    world.net["p"].fault = DOWN
+    answer = world.run(world.service.embed(ask("a"), found=just_asked(world, "a")))
+    assert (answer.provider, answer.hits, answer.attempts) == ("q", 1, 1)
 
 
 # --- models

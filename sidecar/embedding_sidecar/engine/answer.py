@@ -1,0 +1,31 @@
+"""What a request for vectors comes to."""
+
+from typing import NamedTuple
+
+
+class Answer(NamedTuple):
+    """One vector (little-endian float32) for each item, in order, all of one space.
+
+    `provider`, `kind` and `model` are of the provider that completed it, whose space it is; a part
+    may have come from another one of that space. `tokens` were billed for this answer,
+    `tokens_saved` had been billed for what came from the cache; `hits` of `items` did, `coalesced`
+    came from calls of other requests; `attempts` requests were sent to providers for this one.
+    During `upstream_seconds` at least one call it waited for was under way.
+    """
+
+    vectors: tuple[bytes, ...]
+    provider: str
+    kind: str
+    model: str
+    space: str
+    hits: int
+    coalesced: int
+    items: int
+    tokens: int
+    tokens_saved: int
+    attempts: int
+    upstream_seconds: float
+
+    def __repr__(self) -> str:
+        """Without the vectors."""
+        return f"<{self.hits} of {self.items} cached, {self.model} by {self.provider}>"

@@ -1,12 +1,13 @@
-"""Answers out of memory alone: no waiting, so no task.
+"""Answers out of the cache alone: no task, and out of memory no waiting either.
 
 What is derived from a request is derived once: the first choice for each model and size, and for
 the bodies of late what they ask for. A body is known only while the keys it leads to are the keys
 of today; the vectors themselves stand in the cache's memory and nowhere else.
 """
 
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from embedding_contract import document as contract
@@ -14,6 +15,7 @@ from embedding_sidecar import provider
 from embedding_sidecar.caching import cache
 from embedding_sidecar.engine import failover
 from embedding_sidecar.engine.answer import Answer
+from embedding_sidecar.engine.work import Found
 
 MAX_BODY_BYTES: Final = 8192
 """A longer body is parsed each time, which costs less than its own vectors."""
@@ -23,7 +25,7 @@ objects and a slot of an ordered dictionary."""
 
 
 class Memory(Protocol):
-    """The cache, as far as it answers without waiting."""
+    """The cache."""
 
     def keys(self, ask: provider.Ask, *, space: str) -> list[str]:
         """The keys of the items of a request in a provider's terms, in order."""
@@ -35,6 +37,12 @@ class Memory(Protocol):
 
     def recall(self, keys: Sequence[str]) -> list[cache.Entry] | None:
         """The entries of these keys, in order, where memory has them all."""
+        ...
+
+    def look_up(
+        self, keys: Sequence[str], done: Callable[[list[cache.Entry | None]], None]
+    ) -> None:
+        """Tell `done`, now or soon, the entries of these keys, in order."""
         ...
 
     def saved(self, tokens: int, *, model: str) -> None:
@@ -60,12 +68,19 @@ class Recall:
         document: the policy.
         memory: its cache.
         max_bytes: how much is spent on knowing bodies again.
+        clock: the service's.
     """
 
     def __init__(
-        self, *, document: contract.PolicyDocument, memory: Memory, max_bytes: int
+        self,
+        *,
+        document: contract.PolicyDocument,
+        memory: Memory,
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._choices = failover.chooser(document)
+        self._clock = clock
         self._memory = memory
         self._max_bytes = max_bytes
         self._bodies: OrderedDict[bytes, Wanted] = OrderedDict()
@@ -110,10 +125,35 @@ class Recall:
 
     def answer(self, wanted: Wanted) -> Answer | None:
         """What Service.embed would answer, where memory has all of it."""
-        choice, keys, _ = wanted
-        found = self._entries(keys)
+        keys = wanted.keys
+        if len(keys) == 1:
+            found = self._memory.recall(keys)
+            return None if found is None else self._answer(wanted.choice, found)
+        # A look-up counts each key once, here as elsewhere.
+        unique = list(dict.fromkeys(keys))
+        found = self._memory.recall(unique)
         if found is None:
             return None
+        by_key = dict(zip(unique, found, strict=True))
+        return self._answer(wanted.choice, [by_key[key] for key in keys])
+
+    def look_up(self, wanted: Wanted, done: Callable[[Answer | Found], None]) -> None:
+        """Tell `done`, now or soon, what Service.embed would answer, or what it is to be told."""
+        looked_at = self._clock()
+        keys = wanted.keys
+        unique = list(dict.fromkeys(keys))
+
+        def looked(found: list[cache.Entry | None]) -> None:
+            if len(unique) < len(keys):
+                by_key = dict(zip(unique, found, strict=True))
+                found = [by_key[key] for key in keys]
+            whole = [entry for entry in found if entry is not None]
+            answer = self._answer(wanted.choice, whole) if len(whole) == len(found) else None
+            done(Found(keys, found, looked_at) if answer is None else answer)
+
+        self._memory.look_up(unique, looked)
+
+    def _answer(self, choice: failover.Choice, found: list[cache.Entry]) -> Answer | None:
         first = found[0]
         vectors, saved = [], 0
         for entry in found:
@@ -132,25 +172,14 @@ class Recall:
             kind=choice.provider.kind,
             model=choice.provider.model,
             space=choice.space,
-            hits=len(keys),
+            hits=len(found),
             coalesced=0,
-            items=len(keys),
+            items=len(found),
             tokens=0,
             tokens_saved=saved,
             attempts=0,
             upstream_seconds=0.0,
         )
-
-    def _entries(self, keys: list[str]) -> list[cache.Entry] | None:
-        if len(keys) == 1:
-            return self._memory.recall(keys)
-        # A look-up counts each key once, here as elsewhere.
-        unique = list(dict.fromkeys(keys))
-        found = self._memory.recall(unique)
-        if found is None or len(unique) == len(keys):
-            return found
-        by_key = dict(zip(unique, found, strict=True))
-        return [by_key[key] for key in keys]
 
     def _forget(self) -> None:
         self._bodies.clear()

@@ -1,8 +1,9 @@
 """POST /v1/embeddings, as plain ASGI in front of the router.
 
-There are two ways to an answer, and both say the same. A request that has come whole and whose
-vectors are all in memory is answered by `at_once`, as a plain call: no task, no waiting. Every
-other is a task like any request, and may wait for Redis, the quota or a provider.
+There are three ways to an answer, and all say the same. A request that has come whole and whose
+vectors are all in memory is answered by `at_once`, as a plain call: no task, no waiting. One whose
+vectors the shared cache has is answered when that has told them to `look_up`: no task either. Every
+other is a task like any request, and may wait for the quota or a provider.
 """
 
 import time
@@ -14,6 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from embedding_contract import names
 from embedding_sidecar import errors
 from embedding_sidecar.engine.answer import Answer
+from embedding_sidecar.engine.recall import Wanted
+from embedding_sidecar.engine.work import Found
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.runtime import Runtime
 from embedding_sidecar.serving import bodies, known_heads, reports
@@ -21,7 +24,7 @@ from embedding_sidecar.wire import cache_control, heads, models, wire
 
 _JSON: Final = b"content-type: application/json\r\n"
 ASKED: Final = "embedding_sidecar.asked"
-"""Where in a scope a connection leaves what `at_once` has read, an Asked."""
+"""Where in a scope a connection leaves an Asked, or a Reply that it could not write at once."""
 WRITE: Final = "embedding_sidecar.write"
 """Where in a scope a connection leaves what writes a whole Reply, and says whether it could."""
 _OK: Final = 200
@@ -41,10 +44,18 @@ class Reply(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A request as far as it has been read."""
+    """A request as far as it has come under one runtime: read, and with what the cache has said.
 
+    `request` is None where the body was known, and so has not been read; `wanted` is None where
+    more is asked of the cache than what it has.
+    """
+
+    started: float
     head: heads.Head
-    request: wire.Request
+    runtime: Runtime
+    request: wire.Request | None
+    wanted: Wanted | None
+    found: Found | None = None
 
 
 class Embeddings:
@@ -93,8 +104,9 @@ class Embeddings:
     def at_once(self, head: heads.Head, body: bytes) -> Reply | Asked | None:
         """The answer to a request that has come whole, if it needs nothing but memory.
 
-        Else it is for `__call__` to answer, which need not read again what has been Asked; what is
-        wrong with a request, too, is for `__call__` to say. Nothing has been counted then.
+        Else it is for `look_up`, if something is Wanted, and then for `__call__`, which need not
+        read again what has been Asked; what is wrong with a request, too, is for `__call__` to say.
+        Nothing has been counted then.
         """
         started = self._clock()
         runtime = self._current.runtime_or_none()
@@ -104,38 +116,78 @@ class Embeddings:
         # What is asked of the cache in a header is not in the body that would be known again.
         is_plain = head.cache_control is None
         wanted = recall.known(body) if is_plain else None
-        asked = None
+        request = None
         if wanted is None:
             try:
                 request = wire.parse(body, header=head.cache_control)
                 models.check(runtime.loaded.document, request)
-                asked = Asked(head, request)
                 if request.control != cache_control.DEFAULT:
-                    return asked
+                    return Asked(started, head, runtime, request, wanted)
                 wanted = recall.wanted(request.ask, base64=request.base64)
             except errors.Rejected:
                 return None
         answer = recall.answer(wanted)
         if answer is None:
-            return asked
-        if asked is not None and is_plain:
+            return Asked(started, head, runtime, request, wanted)
+        if request is not None and is_plain:
             recall.learn(body, wanted)
-        seconds = self._clock() - started
-        return _answered(answer, runtime, head, base64=wanted.base64, seconds=seconds)
+        return self._answered(answer, runtime, head, base64=wanted.base64, started=started)
+
+    def look_up(self, asked: Asked, done: Callable[[Reply | Asked], None]) -> None:
+        """Tell `done`, now or soon, the answer, if the cache has it; else what it has."""
+        started, head, runtime, _, wanted, _ = asked
+        if wanted is None:
+            done(asked)
+            return
+        base64 = wanted.base64
+
+        def looked(said: Answer | Found) -> None:
+            if isinstance(said, Answer):
+                done(self._answered(said, runtime, head, base64=base64, started=started))
+            else:
+                done(asked._replace(found=said))
+
+        runtime.recall.look_up(wanted, looked)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
-        started = self._clock()
-        asked: Asked | None = scope.get(ASKED)
-        head = heads.read(scope["headers"]) if asked is None else asked.head
+        known: Reply | Asked | None = scope.pop(ASKED, None)
+        if isinstance(known, Reply):
+            return known
+        head = heads.read(scope["headers"]) if known is None else known.head
+        started = self._clock() if known is None else known.started
         try:
-            request = await _read(head, receive) if asked is None else asked.request
-            runtime = self._current.runtime()
+            request = known and known.request
+            if request is None:
+                request = await _read(head, receive)
+            runtime = self._current.runtime() if known is None else known.runtime
             models.check(runtime.loaded.document, request)
-            answer = await runtime.service.embed(request.ask, control=request.control)
+            answer = await runtime.service.embed(
+                request.ask, control=request.control, found=known and known.found
+            )
         except errors.Refused as error:
             return self._refused(error.as_value(), heads.request_id(head))
+        return self._answered(answer, runtime, head, base64=request.base64, started=started)
+
+    def _answered(
+        self,
+        answer: Answer,
+        runtime: Runtime,
+        head: heads.Head,
+        *,
+        base64: bool,
+        started: float,
+    ) -> Reply:
         seconds = self._clock() - started
-        return _answered(answer, runtime, head, base64=request.base64, seconds=seconds)
+        body = wire.render(
+            vectors=answer.vectors, model=answer.model, tokens=answer.tokens, as_base64=base64
+        )
+        lines = b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b" % (
+            _JSON,
+            len(body),
+            heads.request_id(head).encode(),
+            reports.head(answer, runtime.quota, seconds=seconds),
+        )
+        return Reply(_OK, lines, body)
 
     def _refused(self, error: errors.Refused, identifier: str) -> Reply:
         if isinstance(error, errors.QuotaExhausted):
@@ -155,21 +207,6 @@ class Embeddings:
 async def _read(head: heads.Head, receive: Receive) -> wire.Request:
     heads.check(head)
     return wire.parse(await bodies.read(receive), header=head.cache_control)
-
-
-def _answered(
-    answer: Answer, runtime: Runtime, head: heads.Head, *, base64: bool, seconds: float
-) -> Reply:
-    body = wire.render(
-        vectors=answer.vectors, model=answer.model, tokens=answer.tokens, as_base64=base64
-    )
-    lines = b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b" % (
-        _JSON,
-        len(body),
-        heads.request_id(head).encode(),
-        reports.head(answer, runtime.quota, seconds=seconds),
-    )
-    return Reply(_OK, lines, body)
 
 
 def refusal(error: errors.Refused, headers: Mapping[str, str]) -> Reply:

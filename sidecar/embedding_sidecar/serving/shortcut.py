@@ -11,6 +11,7 @@ tests/unit/embedding_sidecar/test_shortcut.py holds it to what uvicorn's own pro
 
 import asyncio
 import functools
+from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 from starlette.types import Scope
@@ -36,7 +37,11 @@ class Prompt(Protocol):
         ...
 
     def at_once(self, head: Head, body: bytes) -> Reply | Asked | None:
-        """The answer to a request that has come whole, or what a task need not read again."""
+        """The answer to a request that has come whole, or what need not be read again."""
+        ...
+
+    def look_up(self, asked: Asked, done: Callable[[Reply | Asked], None]) -> None:
+        """Tell `done`, now or soon, the answer, or what a task need not find out again."""
         ...
 
 
@@ -109,19 +114,30 @@ class Shortcut(Connection):
         if self.transport.is_closing():
             return
         result = None
-        scope = cast("Scope", cycle.scope)
-        head = self._prompt.head(scope) if self._can_write() else None
+        head = self._prompt.head(cast("Scope", cycle.scope)) if self._can_write() else None
         if head is not None:
             body = bytes(cycle.body)
             result = self._prompt.at_once(head, body)
             if self._lessons and cycle.keep_alive and self._whole is not None:
                 self._lessons -= 1
                 self._prompt.known_heads.learn(self._whole, head, body=body)
-        if isinstance(result, Reply):
+        if isinstance(result, Asked):
+            self._answered = cycle
+            self._prompt.look_up(result, functools.partial(self._go_on_with, cycle, app))
+        elif result is None:
+            self._begin(cycle, app)
+        else:
+            self._write(cycle, result)
+
+    def _go_on_with(
+        self, cycle: httptools_impl.RequestResponseCycle, app: Any, result: Reply | Asked
+    ) -> None:
+        if cycle.disconnected or self.transport.is_closing():
+            return
+        if isinstance(result, Reply) and self._can_write():
             self._write(cycle, result)
             return
-        if result is not None:
-            scope[ASKED] = result
+        cast("Scope", cycle.scope)[ASKED] = result
         self._begin(cycle, app)
 
     def _begin(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:

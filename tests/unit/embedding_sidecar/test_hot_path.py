@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import gc
 import json
 import re
@@ -85,7 +86,10 @@ class World:
             clock=lambda: self.now,
         )
         self.recall = recall.Recall(
-            document=DOCUMENT, memory=self.cache, max_bytes=memory_max_bytes
+            document=DOCUMENT,
+            memory=self.cache,
+            max_bytes=memory_max_bytes,
+            clock=lambda: self.now,
         )
         unused: Any = SimpleNamespace()
         loaded: Any = SimpleNamespace(document=DOCUMENT)
@@ -127,7 +131,8 @@ class World:
             self.at_once += 1
             return result
         if result is not None:
-            scope[ASKED] = result
+            # Without a store there is nothing to wait for.
+            self.endpoint.look_up(result, functools.partial(scope.__setitem__, ASKED))
         return World.loop.run(self._task(scope, body))
 
     async def _task(self, scope, body):

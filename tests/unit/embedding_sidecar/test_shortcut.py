@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import operator
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -13,10 +14,11 @@ from uvicorn.protocols.http import httptools_impl
 
 from embedding_sidecar.serving import known_heads, server, shortcut
 from embedding_sidecar.serving.connections import Connection
-from embedding_sidecar.serving.embeddings import WRITE, Reply
+from embedding_sidecar.serving.embeddings import ASKED, WRITE, Asked, Reply
 from embedding_sidecar.wire import heads
 
 BODY_TO_WAIT_FOR = b"slow"
+BODY_TO_LOOK_UP = b"look"
 HEAD = b"content-type: text/plain\r\ncontent-length: %d\r\n"
 NAMES = (
     (
@@ -40,6 +42,12 @@ NAMES = (
 """What `shortcut`, `connections` and `server` use of uvicorn's, beside what its pages describe."""
 
 
+def asked(head, body):
+    unused: Any = None
+    it: Any = body
+    return Asked(started=it, head=head, runtime=unused, request=None, wanted=None)
+
+
 class Echo:
     """Answers with the body it was sent; at once, unless the body says that it takes time."""
 
@@ -49,6 +57,7 @@ class Echo:
         self.at_once_asked = 0
         self.tasks = 0
         self.written_whole = 0
+        self.handed_over = []
 
     def head(self, scope):
         self.parsed += 1
@@ -58,10 +67,22 @@ class Echo:
         self.at_once_asked += 1
         if body.startswith(BODY_TO_WAIT_FOR):
             return None
-        return Reply(200, HEAD % len(body), body)
+        reply = Reply(200, HEAD % len(body), body)
+        return asked(head, body) if body.startswith(BODY_TO_LOOK_UP) else reply
+
+    def look_up(self, it, done):
+        """Tells the answer a moment later, or that there is none, or at once that there is none."""
+        found = Reply(200, HEAD % len(it.started), it.started)
+        if it.started == BODY_TO_LOOK_UP + b" in vain, at once":
+            done(it)
+        elif it.started == BODY_TO_LOOK_UP + b" in vain":
+            asyncio.get_running_loop().call_later(0.01, done, it)
+        else:
+            asyncio.get_running_loop().call_later(0.01, done, found)
 
     async def __call__(self, scope, receive, send):
         self.tasks += 1
+        self.handed_over.append(scope.get(ASKED))
         body = b""
         while True:
             message = await receive()
@@ -83,7 +104,8 @@ class Echo:
 def exchange(protocol, pieces, *, pause_seconds=0.0, closes=True, headers=(), application=None):
     """All that comes back for these pieces of a connection, and the application that answered.
 
-    `closes` says that the server ends it; otherwise we do, which it takes for a farewell.
+    `closes` says that the server ends it; otherwise we do, which it takes for a farewell. None: we
+    leave in the middle.
     """
 
     application = application or Echo()
@@ -101,13 +123,21 @@ def exchange(protocol, pieces, *, pause_seconds=0.0, closes=True, headers=(), ap
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(pause_seconds)
-        if not closes:
+        if closes is False:
             await asyncio.sleep(0.1)
             writer.write_eof()
+        if closes is None:
+            await asyncio.sleep(0.005)
+            writer.transport.abort()
+            await asyncio.sleep(0.1)
         answered = await asyncio.wait_for(reader.read(), 20)
         writer.close()
         serving.close()
         await asyncio.gather(*state.tasks)
+        async with asyncio.timeout(20):
+            # uvicorn tells nobody when a connection ends.
+            while state.connections:  # noqa: ASYNC110 - as just said
+                await asyncio.sleep(0.001)
         return answered, application
 
     return asyncio.run(run())
@@ -132,6 +162,11 @@ CONNECTIONS = {
     "the same with a line before it": [post(b"one"), b"\r\n" + post(b"one"), LAST],
     "the same but no HTTP": [post(b"one"), b"x\x00" + post(b"one")],
     "the same with another length": [post(b"one"), post(b"one").replace(b"3", b"+3")],
+    "what is looked up": [post(b"look"), post(b"look"), post(b"one"), LAST],
+    "what is looked up in vain": [post(b"look in vain"), post(b"look in vain, at once"), LAST],
+    "a pipeline with a look-up in it": [post(b"one") + post(b"look") + post(b"look") + LAST],
+    "a look-up behind a task": [post(b"slow") + post(b"look"), LAST],
+    "a look-up that is the last": [post(b"look", CLOSE)],
     "a pipeline": [post(b"one") + post(b"two") + LAST],
     "a pipeline with a task in it": [post(b"one") + post(b"slow") + post(b"two") + LAST],
     "a pipeline that begins with a task": [post(b"slow") + post(b"two") + LAST],
@@ -157,7 +192,10 @@ def test_it_answers_as_a_connection_without_it_does(pieces):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    bodies=st.lists(st.binary(max_size=9).map(lambda it: it or b"slow"), max_size=6),
+    bodies=st.lists(
+        st.one_of(st.binary(max_size=9), st.sampled_from([b"slow", b"look", b"look in vain"])),
+        max_size=6,
+    ),
     cuts=st.lists(st.integers(0, 400), max_size=4),
 )
 def test_however_a_connection_is_cut_every_body_comes_back_in_order(bodies, cuts):
@@ -201,6 +239,26 @@ def test_a_head_is_known_on_every_connection():
 def test_what_is_answered_at_once_is_no_task():
     _, application = exchange(shortcut.Shortcut, [post(b"one"), LAST], pause_seconds=0.01)
     assert (application.at_once_asked, application.tasks) == (2, 0)
+
+
+def test_what_is_looked_up_is_no_task():
+    pieces = [post(b"look"), LAST]
+    _, application = exchange(shortcut.Shortcut, pieces, pause_seconds=0.05)
+    assert (application.at_once_asked, application.tasks) == (2, 0)
+
+
+def test_what_a_look_up_did_not_find_is_handed_to_a_task():
+    pieces = [post(b"look in vain"), post(b"look in vain, at once"), LAST]
+    _, application = exchange(shortcut.Shortcut, pieces, pause_seconds=0.05)
+    assert [it.started for it in application.handed_over] == [
+        b"look in vain",
+        b"look in vain, at once",
+    ]
+
+
+def test_nothing_is_begun_for_a_caller_that_left_during_a_look_up():
+    _, application = exchange(shortcut.Shortcut, [post(b"look in vain")], closes=None)
+    assert (application.at_once_asked, application.tasks) == (1, 0)
 
 
 def test_an_answer_that_took_time_is_written_whole_unless_headers_of_the_server_are_due():

@@ -7,6 +7,8 @@ known need not be parsed. Whatever differs by a byte is not known, and is the pa
 
 from typing import Final, NamedTuple
 
+from starlette.types import Scope
+
 from embedding_sidecar.wire.heads import Head
 
 MAX_HEADS: Final = 256
@@ -20,10 +22,17 @@ _ANY_LENGTH: Final = b"\0"
 """Stands for the digits. No head holds it: the parser lets no NUL through."""
 
 
+class Known(NamedTuple):
+    """What a head says, and the ASGI scope of the request that had it first."""
+
+    head: Head
+    scope: Scope
+
+
 class Repeated(NamedTuple):
     """A whole request whose head is known."""
 
-    head: Head
+    known: Known
     body: bytes
 
 
@@ -31,7 +40,7 @@ class KnownHeads:
     """What heads say, by their bytes without the digits of Content-Length."""
 
     def __init__(self) -> None:
-        self._heads: dict[bytes, Head] = {}
+        self._heads: dict[bytes, Known] = {}
 
     def __len__(self) -> int:
         return len(self._heads)
@@ -41,33 +50,34 @@ class KnownHeads:
         end = data.find(b"\r\n\r\n") + 4
         start = data.find(_END_OF_NAME, 0, end) + len(_END_OF_NAME)
         stop = data.find(b"\r", start, end)
-        head = self._heads.get(data[:start] + _ANY_LENGTH + data[stop:end])
-        if head is None:
+        known = self._heads.get(data[:start] + _ANY_LENGTH + data[stop:end])
+        if known is None:
             return None
         digits = data[start:stop]
         # Longer ones would be numbers that only the parser knows the end of.
         if not digits.isdigit() or len(digits) > _MAX_DIGITS or int(digits) != len(data) - end:
             return None
-        return Repeated(head, data[end:])
+        return Repeated(known, data[end:])
 
-    def learn(self, data: bytes, head: Head, *, body: bytes) -> None:
+    def learn(self, data: bytes, known: Known, *, body: bytes) -> None:
         """Know this head again, which the parser found at the beginning of the data.
 
-        The caller vouches that nothing but `head` decides what becomes of such a request. Nothing
-        is learned where the length of the body is not told in the usual way.
+        The caller vouches that the connection is kept after it and that nobody waits to be asked
+        for the body. Nothing is learned where the body's length is not told in the usual way.
         """
         end = len(data) - len(body)
         start = data.find(_END_OF_NAME, 0, end) + len(_END_OF_NAME)
         stop = data.find(b"\r", start, end)
         line = data.rfind(b"\n", 0, start) + 1
         told = data[line:start].lower() == _LENGTH and data[start:stop] == b"%d" % len(body)
-        # Of several lengths the parser made one text, with a comma.
-        if not told or head.content_length != str(len(body)) or end > MAX_HEAD_BYTES:
+        # Of a header in several lines a Head has one text, with commas.
+        if not told or known.head.content_length != str(len(body)) or end > MAX_HEAD_BYTES:
             return
         if data[end:] != body or data.find(b"\r\n\r\n") + 4 != end:
             return
         if len(self._heads) == MAX_HEADS:
             self._heads.clear()
-        self._heads[data[:start] + _ANY_LENGTH + data[stop:end]] = head._replace(
-            content_length=None
+        headers = [pair for pair in known.scope["headers"] if pair[0] != b"content-length"]
+        self._heads[data[:start] + _ANY_LENGTH + data[stop:end]] = Known(
+            known.head._replace(content_length=None), {**known.scope, "headers": headers}
         )

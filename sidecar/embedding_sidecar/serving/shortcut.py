@@ -1,9 +1,10 @@
 """uvicorn's HTTP protocol, which asks the application for an answer before it makes a task.
 
-A hit in memory waits for nothing, so a task, its event and its switches would cost more than the
-answer. uvicorn makes the task when the head of a request is there; this makes it when the body is,
-and not at all where the application answers at once. What has not come whole after HOLD_SECONDS,
-or is longer than uvicorn buffers, becomes a task as ever, and has the endpoint's own time-out.
+A hit waits for nothing, or for one answer of Redis, so a task, its event and its switches would
+cost more than the answer. uvicorn makes the task when the head of a request is there; this makes it
+when the body is, and not at all where the application answers without. A head that came before is
+not parsed again. What has not come whole after HOLD_SECONDS, or is longer than uvicorn buffers,
+becomes a task as ever, and has the endpoint's own time-out.
 
 It builds on names of uvicorn that are not promised (decision 013);
 tests/unit/embedding_sidecar/test_shortcut.py holds it to what uvicorn's own protocol answers.
@@ -19,7 +20,7 @@ from uvicorn.protocols.http import httptools_impl
 
 from embedding_sidecar.serving.connections import Connection
 from embedding_sidecar.serving.embeddings import ASKED, WRITE, Asked, Reply
-from embedding_sidecar.serving.known_heads import KnownHeads
+from embedding_sidecar.serving.known_heads import Known, KnownHeads, Repeated
 from embedding_sidecar.wire.heads import Head
 
 HOLD_SECONDS: Final = 0.05
@@ -92,14 +93,47 @@ class Shortcut(Connection):
         )
 
     def _is_repeated(self, data: bytes) -> bool:
-        """Whether it is a request whose head is known, and has been answered."""
+        """Whether it is a request whose head is known; then it is being answered."""
         repeated = self._prompt.known_heads.find(data) if self._can_write() else None
-        reply = None if repeated is None else self._prompt.at_once(*repeated)
-        if not isinstance(reply, Reply):
+        if repeated is None:
             return False
-        self._send(reply, is_last=False)
-        self.on_response_complete()
+        result = self._prompt.at_once(repeated.known.head, repeated.body)
+        if isinstance(result, Reply):
+            self._send(result, is_last=False)
+            self.on_response_complete()
+        else:
+            self._go_on_with(self._cycle_of(repeated), self.app, result)
         return True
+
+    def _cycle_of(self, repeated: Repeated) -> httptools_impl.RequestResponseCycle:
+        """What uvicorn makes of a request it has parsed."""
+        body = repeated.body
+        scope: Any = {
+            **repeated.known.scope,
+            "client": self.client,
+            "headers": [
+                *repeated.known.scope["headers"],
+                (b"content-length", b"%d" % len(body)),
+            ],
+        }
+        self.scope = scope
+        self.cycle = httptools_impl.RequestResponseCycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=True,
+            on_response=self.on_response_complete,
+        )
+        self.cycle.body += body
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+        return self.cycle
 
     def _start_asgi_task(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
         # Who expects 100-continue sends no body before a task has asked for it; and without data
@@ -114,22 +148,28 @@ class Shortcut(Connection):
         if self.transport.is_closing():
             return
         result = None
-        head = self._prompt.head(cast("Scope", cycle.scope)) if self._can_write() else None
+        scope = cast("Scope", cycle.scope)
+        head = self._prompt.head(scope) if self._can_write() else None
         if head is not None:
             body = bytes(cycle.body)
-            result = self._prompt.at_once(head, body)
             if self._lessons and cycle.keep_alive and self._whole is not None:
                 self._lessons -= 1
-                self._prompt.known_heads.learn(self._whole, head, body=body)
+                self._prompt.known_heads.learn(self._whole, Known(head, scope), body=body)
+            result = self._prompt.at_once(head, body)
+        self._go_on_with(cycle, app, result)
+
+    def _go_on_with(
+        self, cycle: httptools_impl.RequestResponseCycle, app: Any, result: Reply | Asked | None
+    ) -> None:
         if isinstance(result, Asked):
             self._answered = cycle
-            self._prompt.look_up(result, functools.partial(self._go_on_with, cycle, app))
+            self._prompt.look_up(result, functools.partial(self._end_with, cycle, app))
         elif result is None:
             self._begin(cycle, app)
         else:
             self._write(cycle, result)
 
-    def _go_on_with(
+    def _end_with(
         self, cycle: httptools_impl.RequestResponseCycle, app: Any, result: Reply | Asked
     ) -> None:
         if cycle.disconnected or self.transport.is_closing():

@@ -61,7 +61,10 @@ def taught(*requests):
     for data in requests:
         parsed = Parsed(data)
         if parsed.messages == 1:
-            known.learn(data, heads.read(parsed.headers), body=parsed.body)
+            scope = {"path": "/v1/embeddings", "headers": parsed.headers}
+            known.learn(
+                data, known_heads.Known(heads.read(parsed.headers), scope), body=parsed.body
+            )
     return known
 
 
@@ -69,7 +72,10 @@ def taught(*requests):
 def test_the_same_head_is_known_whatever_its_body(body):
     known = taught(request(b"first", b"X-Request-Id: mine"))
     repeated = known.find(request(body, b"X-Request-Id: mine"))
-    assert repeated == (heads.Head(request_id="mine"), body)
+    assert repeated is not None
+    assert repeated.known.head == heads.Head(request_id="mine")
+    assert repeated.known.scope["path"] == "/v1/embeddings"
+    assert repeated.body == body
 
 
 @pytest.mark.parametrize(
@@ -144,4 +150,6 @@ def test_what_is_known_is_what_the_parser_says(teachers, data):
     parsed = Parsed(asked)
     assert parsed.messages == 1
     assert repeated.body == parsed.body
-    assert repeated.head == heads.read(parsed.headers)._replace(content_length=None)
+    assert repeated.known.head == heads.read(parsed.headers)._replace(content_length=None)
+    others = [pair for pair in parsed.headers if pair[0] != b"content-length"]
+    assert repeated.known.scope["headers"] == others

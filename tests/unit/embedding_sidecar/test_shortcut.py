@@ -26,14 +26,20 @@ NAMES = (
         (
             *("_unset_keepalive_if_required", "send_400_response", "data_received"),
             *("connection_made", "connection_lost", "loop", "scope", "server_state", "transport"),
+            *("access_log", "access_logger", "client", "logger", "on_response_complete"),
+            *("parser", "pipeline"),
         ),
     ),
-    (operator.attrgetter("flow"), ("read_paused", "write_paused")),
-    (operator.attrgetter("server_state"), ("connections", "default_headers", "tasks")),
+    (operator.attrgetter("flow"), ("read_paused", "resume_reading", "write_paused")),
+    (
+        operator.attrgetter("server_state"),
+        ("connections", "default_headers", "tasks", "total_requests"),
+    ),
     (
         operator.attrgetter("cycle"),
         (
-            *("disconnected", "keep_alive", "on_response", "response_complete"),
+            *("body", "disconnected", "keep_alive", "message_event", "more_body", "on_response"),
+            *("response_complete",),
             *("response_started", "scope", "waiting_for_100_continue"),
         ),
     ),

@@ -1,8 +1,7 @@
-"""The HTTP client towards providers and the pass-through's URL.
+"""HTTP towards providers and the pass-through's URL, by two clients (decision 015).
 
-aiohttp, because its exceptions tell what the quota must know: whether a request without an answer
-was certainly never sent. pyreqwest 0.15, which is faster, says ConnectError of a connection closed
-after the request and ConnectTimeoutError of a total time-out, and does not end cancelled requests.
+Calls go by our own, `http1`, whose steps are few. Streams, and calls by a proxy, go by aiohttp.
+Either tells what the quota must know: whether a request without an answer was certainly never sent.
 """
 
 import urllib.request
@@ -15,6 +14,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from embedding_sidecar import errors, passthrough, provider
+from embedding_sidecar.http1.client import Client
 
 CONNECT_SECONDS: Final = 2.0
 DNS_SECONDS: Final = 10
@@ -34,7 +34,7 @@ _NEVER_SENT: Final = (
 
 
 class Upstream:
-    """One pool of kept connections; to be closed.
+    """Kept connections; to be closed.
 
     Proxies are those of the environment (`https_proxy`, `no_proxy`) when it is made, certificates
     those that OpenSSL believes (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
@@ -53,6 +53,7 @@ class Upstream:
             total=None, connect=connect_seconds, sock_read=idle_stream_seconds
         )
         self._proxies = urllib.request.getproxies_environment()
+        self._client = Client(connect_seconds=connect_seconds, dns_seconds=dns_seconds)
         self._session: aiohttp.ClientSession | None = None
 
     async def send(
@@ -63,13 +64,19 @@ class Upstream:
         Raises:
             errors.Unreachable: there is none within that time.
         """
+        headers = {**_ALWAYS, **request.headers}
+        proxy = _proxy(request.url, proxies=self._proxies)
+        if proxy is None:
+            return await self._client.post(
+                request.url, headers=headers, body=request.body, within_seconds=within_seconds
+            )
         try:
             async with self._open().post(
                 URL(request.url, encoded=True),
                 data=request.body,
-                headers={**_ALWAYS, **request.headers},
+                headers=headers,
                 allow_redirects=False,
-                proxy=_proxy(request.url, proxies=self._proxies),
+                proxy=proxy,
                 timeout=aiohttp.ClientTimeout(total=within_seconds, connect=self._connect_seconds),
             ) as response:
                 return provider.HttpAnswer(
@@ -117,6 +124,7 @@ class Upstream:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._client.close()
         if self._session is not None:
             await self._session.close()
 

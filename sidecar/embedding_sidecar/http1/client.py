@@ -1,0 +1,118 @@
+"""POSTs over kept connections: the fewest steps that tell what was certainly never sent.
+
+The events of a call are those of its connection, so it has a future and a timer, and no task.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from embedding_sidecar import errors, provider
+from embedding_sidecar.http1 import connections, dialer, requests
+
+KEPT_SECONDS: Final = 15.0
+"""How long a connection without a call is kept; aiohttp's default. A server closes it at some time,
+and a call sent in that very moment is lost, and perhaps billed: better that we close it before.
+Some, such as uvicorn and Node, wait for 5 s only, but with less than that an application that asks
+now and then would pay a handshake for every call."""
+
+
+class Client:
+    """Kept connections, the one used last first, and no bound on how many; to be closed."""
+
+    def __init__(self, *, connect_seconds: float, dns_seconds: float) -> None:
+        self._connect_seconds = connect_seconds
+        self._dialer = dialer.Dialer(dns_seconds=dns_seconds)
+        self._open: set[connections.Connection] = set()
+        self._idle: dict[requests.Origin, dict[connections.Connection, float]] = {}
+        """By origin, each since when; in this order."""
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
+
+    async def post(
+        self, url: str, *, headers: Mapping[str, str], body: bytes, within_seconds: float
+    ) -> provider.HttpAnswer:
+        """The whole answer, of any status.
+
+        Raises:
+            errors.Unreachable: there is none within that time. Not billed is what was not sent.
+        """
+        until = asyncio.get_running_loop().time() + within_seconds
+        try:
+            target = requests.target(url)
+            head = requests.head(target, headers, body_bytes=len(body))
+        except ValueError:
+            raise errors.Unreachable("no_connection", billed=False) from None
+        connection = self._kept(target.origin)
+        if connection is None:
+            connection = await self._connect(target.origin, until=until)
+        return await connection.exchange(head, body, until=until)
+
+    async def close(self) -> None:
+        """Close all connections; whoever waits for an answer on one loses it."""
+        self._is_closed = True
+        self._dialer.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for connection in tuple(self._open):
+            connection.close()
+        await self._is_empty.wait()
+
+    def made(self, connection: connections.Connection) -> None:
+        """As connections.Owner."""
+        self._open.add(connection)
+        self._is_empty.clear()
+
+    def free(self, connection: connections.Connection) -> None:
+        """As connections.Owner."""
+        loop = asyncio.get_running_loop()
+        self._idle.setdefault(connection.origin, {})[connection] = loop.time()
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(KEPT_SECONDS, self._sweep)
+
+    def lost(self, connection: connections.Connection) -> None:
+        """As connections.Owner."""
+        self._open.discard(connection)
+        if not self._open:
+            self._is_empty.set()
+        self._idle.get(connection.origin, {}).pop(connection, None)
+
+    def _kept(self, origin: requests.Origin) -> connections.Connection | None:
+        idle = self._idle.get(origin)
+        while idle:
+            connection, _ = idle.popitem()
+            if connection.is_open:
+                return connection
+        return None
+
+    async def _connect(self, origin: requests.Origin, *, until: float) -> connections.Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(min(until, loop.time() + self._connect_seconds)):
+                connection = await self._dialer.dial(
+                    origin, lambda: connections.Connection(origin, owner=self)
+                )
+        except TimeoutError as error:
+            raise errors.Unreachable("connect_timeout", billed=False) from error
+        except (OSError, ValueError) as error:
+            raise errors.Unreachable("no_connection", billed=False) from error
+        if self._is_closed:
+            connection.close()
+        return connection
+
+    def _sweep(self) -> None:
+        """Close what has been idle for long, and come back for the next one that will be."""
+        loop = asyncio.get_running_loop()
+        since = loop.time() - KEPT_SECONDS
+        for origin, idle in tuple(self._idle.items()):
+            for connection in [it for it, began in idle.items() if began <= since]:
+                connection.close()
+                del idle[connection]
+            if not idle:
+                del self._idle[origin]
+        oldest = min((next(iter(idle.values())) for idle in self._idle.values()), default=None)
+        self._sweeping = (
+            None if oldest is None else loop.call_at(oldest + KEPT_SECONDS, self._sweep)
+        )

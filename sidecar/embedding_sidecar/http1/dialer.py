@@ -1,0 +1,113 @@
+"""How a connection comes to be: names, addresses, certificates."""
+
+import asyncio
+import functools
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import aiohappyeyeballs
+
+from embedding_sidecar.http1 import requests
+
+NEXT_ADDRESS_SECONDS: Final = 0.25
+"""After which the next address is tried too. Source: RFC 8305, section 8."""
+
+P = TypeVar("P", bound=asyncio.Protocol)
+_Addresses = list[aiohappyeyeballs.AddrInfoType]
+
+
+class Dialer:
+    """Connects to origins; to be closed. An address is believed for `dns_seconds`."""
+
+    def __init__(self, *, dns_seconds: float) -> None:
+        self._dns_seconds = dns_seconds
+        self._lookups: dict[requests.Origin, tuple[asyncio.Task[_Addresses], float]] = {}
+        self._tls = _tls()
+
+    async def dial(self, origin: requests.Origin, make: Callable[[], P]) -> P:
+        """A connection to any of the origin's addresses, its certificate checked.
+
+        Raises:
+            OSError: none can be had.
+            ValueError: the host is no name.
+        """
+        loop = asyncio.get_running_loop()
+        addresses = await self._addresses(origin)
+        while True:
+            try:
+                sock = await aiohappyeyeballs.start_connection(
+                    addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, interleave=1, loop=loop
+                )
+            except OSError:
+                # They may be out of date.
+                self._lookups.pop(origin, None)
+                raise
+            peer = sock.getpeername()
+            try:
+                _, made = await loop.create_connection(
+                    make,
+                    sock=sock,
+                    ssl=self._tls if origin.tls else None,
+                    server_hostname=origin.host if origin.tls else None,
+                )
+            except OSError:
+                aiohappyeyeballs.remove_addr_infos(addresses, peer)
+                if not addresses:
+                    raise
+            else:
+                return made
+
+    def close(self) -> None:
+        """Wait for no name any more."""
+        for lookup, _ in self._lookups.values():
+            lookup.cancel()
+        self._lookups.clear()
+
+    async def _addresses(self, origin: requests.Origin) -> _Addresses:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        lookup, until = self._lookups.get(origin, (None, now))
+        if lookup is None or until <= now:
+            # A task, as many may wait for it, and one who goes away must not end it for the rest.
+            lookup = loop.create_task(_look_up(origin))
+            lookup.add_done_callback(_take_notice)
+            self._lookups = {
+                name: known
+                for name, known in self._lookups.items()
+                if known[1] > now or not known[0].done()
+            }
+            self._lookups[origin] = lookup, now + self._dns_seconds
+        try:
+            found = await asyncio.shield(lookup)
+        except OSError:
+            self._lookups.pop(origin, None)
+            raise
+        # The next connection begins with the next address: a name may stand for many servers.
+        found.append(found.pop(0))
+        return found.copy()
+
+
+async def _look_up(origin: requests.Origin) -> _Addresses:
+    # ADDRCONFIG: a pod without IPv6 need not ask for it. An address that is written is meant.
+    flags = 0 if ":" in origin.host else socket.AI_ADDRCONFIG
+    return list(
+        await asyncio.get_running_loop().getaddrinfo(
+            origin.host, origin.port, type=socket.SOCK_STREAM, flags=flags
+        )
+    )
+
+
+def _take_notice(lookup: "asyncio.Task[_Addresses]") -> None:
+    """Of a failure that nobody waits for any more; asyncio would complain of it."""
+    if not lookup.cancelled():
+        lookup.exception()
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Made once, as reading all authorities takes 30 ms."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,67 @@
+"""The bytes of a request (RFC 9112). What cannot be written as given is refused, never mended."""
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+_PORTS: Final = {"http": 80, "https": 443}
+_REMEMBERED: Final = 64
+"""URLs, of which a policy has one for each of its 8 providers at most."""
+
+_NAMES: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
+_VALUES: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+"""What RFC 9110, section 5.5, lets a value hold: nothing that could end a line."""
+_VISIBLE: Final = re.compile(r"[!-~]+")
+
+
+class Origin(NamedTuple):
+    """Whom a connection leads to; `host` has no brackets where it is an address."""
+
+    tls: bool
+    host: str
+    port: int
+
+
+class Target(NamedTuple):
+    """Where a URL's requests go, and their first two lines."""
+
+    origin: Origin
+    start: str
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def target(url: str) -> Target:
+    """Read a URL, and remember it.
+
+    Raises:
+        ValueError: it is no http:// or https:// URL in visible ASCII, or names a user.
+    """
+    parts = urlsplit(url)
+    port = _PORTS.get(parts.scheme)
+    # A dot at the end says that a name is whole; certificates and servers know it without.
+    host = (parts.hostname or "").rstrip(".")
+    if port is None or not host or "@" in parts.netloc or not _VISIBLE.fullmatch(url):
+        raise ValueError("this is no URL of a provider")
+    named = f"[{host}]" if ":" in host else host
+    if parts.port is not None and parts.port != port:
+        port = parts.port
+        named = f"{named}:{port}"
+    query = f"?{parts.query}" if parts.query else ""
+    return Target(
+        Origin(parts.scheme == "https", host, port),
+        f"POST {parts.path or '/'}{query} HTTP/1.1\r\nhost: {named}\r\n",
+    )
+
+
+def head(target: Target, headers: Mapping[str, str], *, body_bytes: int) -> bytes:
+    """All that goes before the body; `headers` are those that are not about the connection.
+
+    Raises:
+        ValueError: a header holds what none can hold, which is not shown.
+    """
+    if not _NAMES.fullmatch("".join(headers)) or not _VALUES.fullmatch("".join(headers.values())):
+        raise ValueError("a header cannot be written")
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return f"{target.start}{lines}content-length: {body_bytes}\r\n\r\n".encode("latin-1")

@@ -100,6 +100,11 @@ def of_footprint(found: footprint.Footprint) -> str:
         ("RssAnon at rest, Redis in use, MB", f"{found.idle_anon_mb:.1f}", "64"),
         (f"RSS after {footprint.SHORT:,} hits, MB", f"{found.rss_after_short_mb:.1f}", ""),
         (f"RSS after {footprint.LONG:,} hits, MB more", grown, "2"),
+        (
+            f"RSS at most, {paths.CONNECTIONS} callers with batches of {footprint.BATCH} new, MB",
+            f"{found.most_mb:.1f}",
+            "192",
+        ),
         ("start to ready, s", f"{found.ready_seconds:.2f}", "1"),
     )
     return page.table(("footprint", "found", "aim, at most"), rows)

@@ -126,10 +126,15 @@ class Workshop:
         await asyncio.gather(*self._retiring, return_exceptions=True)
         # What is still under way is counted as billed before the quota gives the rest back.
         await self._flying.close()
-        # By name: the quota gives its grant back to the counter, which is closed after it.
-        for name in sorted(self._parts, reverse=True):
-            await self._parts[name].close()
+        # The quota gives its grant back to the counter, which is closed after it; meanwhile the
+        # cache writes what was bought last.
+        await asyncio.gather(self._close("quota", "counter"), self._close("cache"))
         await self._upstream.close()
+
+    async def _close(self, *names: str) -> None:
+        for name in names:
+            if name in self._parts:
+                await self._parts[name].close()
 
     def _keys(self, loaded: policy_file.Loaded) -> Mapping[str, api_keys.ApiKey]:
         """API keys by the provider's name, with those before them of who is asked still."""

@@ -52,9 +52,7 @@ def measure(stage: Stage, *, long: bool) -> Footprint:
         load.run(server.port, known, connections=CONNECTIONS, count=LONG - SHORT)
         grown = server.memory("VmRSS") - short
     busy = stage.sidecar(memory_max_bytes=2**25)
-    new = [
-        request(*(text(f"{number}-{at}") for at in range(BATCH))) for number in range(_BATCHES)
-    ]
+    new = [request(*(text(f"{number}-{at}") for at in range(BATCH))) for number in range(_BATCHES)]
     warm(busy, new)
     return Footprint(
         idle_anon_mb=idle,

@@ -9,7 +9,7 @@ import redis
 
 from embedding_sidecar import errors, provider
 from embedding_sidecar.caching import cache, generations, layers, redis_cache, redis_url
-from tests.parts import sidecar
+from tests.parts import awaited, sidecar
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +36,7 @@ def run(server, use, *, budget_seconds=PATIENT):
     """The outcome of `use(store)`, the store closed afterwards."""
 
     async def whole():
-        store = redis_cache.RedisCache(
+        store = awaited.RedisCache(
             redis_url.connect(server.url), scope=SCOPE, budget_seconds=budget_seconds
         )
         try:
@@ -108,7 +108,7 @@ def test_a_redis_that_is_not_there_is_away(tmp_path):
     gone = redis_url.connect(f"redis://127.0.0.1:{sidecar.free_port()}/0")
 
     async def use():
-        store = redis_cache.RedisCache(gone, scope=SCOPE)
+        store = awaited.RedisCache(gone, scope=SCOPE)
         for attempt in (
             store.read(["a"]),
             store.write({"a": b"1"}, ttl_seconds=1),
@@ -164,7 +164,7 @@ def test_a_redis_that_lies_is_a_miss_or_away(lie, after_greeting):
         liar = await asyncio.start_server(answer, "127.0.0.1", 0)
         port = liar.sockets[0].getsockname()[1]
         url = f"redis://127.0.0.1:{port}/0?protocol=2"
-        store = redis_cache.RedisCache(
+        store = awaited.RedisCache(
             redis_url.connect(url),
             scope=SCOPE,
             budget_seconds=0.2,
@@ -174,7 +174,7 @@ def test_a_redis_that_lies_is_a_miss_or_away(lie, after_greeting):
             lied_to = layered(store)
             await lied_to.refresh()
             assert await lied_to.get_many(["a"]) == [None]
-            await lied_to.put_many({"a": entry})
+            lied_to.put_many({"a": entry})
             assert await lied_to.get_many(["a"]) == [entry]
             with pytest.raises(errors.Unavailable):
                 await lied_to.clear(None)
@@ -256,7 +256,7 @@ def test_pods_share_entries_until_one_clears_them(server, asked):
         await one.refresh()
         await other.refresh()
         (key,) = one.keys(ask, space="s")
-        await one.put_many({key: entry})
+        one.put_many({key: entry})
         found = [await other.get_many(other.keys(ask, space="s"))]
         await one.clear(None)
         await other.refresh()
@@ -268,7 +268,7 @@ def test_pods_share_entries_until_one_clears_them(server, asked):
 
 def test_a_password_is_in_no_text_of_ours():
     client = redis_url.connect("redis://user:secret-word@127.0.0.1:1/0")
-    store = redis_cache.RedisCache(client, scope=SCOPE)
+    store = awaited.RedisCache(client, scope=SCOPE)
     assert "secret-word" not in f"{client!r} {store!r}"
     with pytest.raises(errors.StoreAway) as caught:
         asyncio.run(store.read(["a"]))

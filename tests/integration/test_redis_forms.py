@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import uvloop
 
 from embedding_sidecar import errors
-from embedding_sidecar.caching import redis_cache, redis_url
+from embedding_sidecar.caching import redis_url
 from embedding_sidecar.quotas import quota_store
 from embedding_sidecar.quotas.leases import DAY_SECONDS
 from tests.contract import test_quota_store as quota_cases
-from tests.parts import redis_forms, sidecar
+from tests.parts import awaited, redis_forms, sidecar
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +38,7 @@ def run(url, use, *, budget_seconds=PATIENT):
 
     async def whole():
         client = redis_url.connect(url)
-        store = redis_cache.RedisCache(
+        store = awaited.RedisCache(
             client,
             scope=SCOPE,
             budget_seconds=budget_seconds,
@@ -48,7 +49,9 @@ def run(url, use, *, budget_seconds=PATIENT):
         finally:
             await store.close()
 
-    return asyncio.run(whole())
+    # As the sidecar does; the other loop serves test_redis_cache.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(whole())
 
 
 def flush(url):

@@ -14,9 +14,8 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from embedding_sidecar import provider
 
@@ -30,13 +29,13 @@ _HEAD: Final = struct.Struct("<BI")
 _BODY: Final = struct.Struct("<dIIHH")
 """Unix time it was made, its own TTL in seconds (0 for none), tokens, bytes of the model's and of
 the space's name; then both names and the vector."""
+_NAMES_AT: Final = _HEAD.size + _BODY.size
 _MAX_TOKENS: Final = 2**32 - 1
 _TEXT_NAME_BYTES: Final = 8
 _NOTHING_CLEARED: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One vector (little-endian float32), who made it when, and how many tokens it cost.
 
     `made_at` is Unix time in seconds by the clock of the pod that stored it, so that an entry is no
@@ -46,10 +45,14 @@ class Entry:
 
     model: str
     space: str
-    vector: bytes = field(repr=False)
+    vector: bytes
     tokens: int
     made_at: float
     ttl_seconds: int | None = None
+
+    def __repr__(self) -> str:
+        """Without the vector."""
+        return f"<{self.tokens} tokens of {self.model} in {self.space}>"
 
     def is_fresh(self, *, now: float, ttl_seconds: float) -> bool:
         """Whether it may still be used at this Unix time, under this TTL of the policy."""
@@ -80,29 +83,24 @@ def encode(entry: Entry) -> bytes:
 
 def decode(raw: bytes) -> Entry | None:
     """The entry in these bytes; None where they are of another format, cut off or changed."""
-    if len(raw) < _HEAD.size + _BODY.size:
+    if len(raw) < _NAMES_AT:
         return None
     version, checksum = _HEAD.unpack_from(raw)
     if version != FORMAT or zlib.crc32(memoryview(raw)[_HEAD.size :]) != checksum:
         return None
     made_at, ttl_seconds, tokens, model_bytes, space_bytes = _BODY.unpack_from(raw, _HEAD.size)
-    model_at = _HEAD.size + _BODY.size
-    space_at = model_at + model_bytes
-    vector_at = space_at + space_bytes
+    vector_at = _NAMES_AT + model_bytes + space_bytes
     try:
-        # Shared by all entries of a model, or each would hold its own: see _OVERHEAD_BYTES.
-        model = sys.intern(raw[model_at:space_at].decode())
-        space = sys.intern(raw[space_at:vector_at].decode())
+        model, space = _names(raw[_NAMES_AT:vector_at], model_bytes)
     except UnicodeDecodeError:
         return None
-    return Entry(
-        model=model,
-        space=space,
-        vector=raw[vector_at:],
-        tokens=tokens,
-        made_at=made_at,
-        ttl_seconds=ttl_seconds or None,
-    )
+    return Entry(model, space, raw[vector_at:], tokens, made_at, ttl_seconds or None)
+
+
+@functools.lru_cache(maxsize=1024)
+def _names(raw: bytes, model_bytes: int) -> tuple[str, str]:
+    # Shared by all entries of a model, or each would hold its own: see _ENTRY_BYTES.
+    return sys.intern(raw[:model_bytes].decode()), sys.intern(raw[model_bytes:].decode())
 
 
 def keys(
@@ -199,12 +197,15 @@ class MemoryCache:
 
     def put(self, key: str, entry: Entry) -> None:
         """Keep the entry, unless it is too old or larger than all there is room for."""
+        if not self._max_bytes:
+            return
         self._drop(key)
+        size = _size(key, entry)
         fresh = entry.is_fresh(now=self._clock(), ttl_seconds=self._ttl_seconds)
-        if not fresh or _size(key, entry) > self._max_bytes:
+        if not fresh or size > self._max_bytes:
             return
         self._entries[key] = entry
-        self._entries_bytes += _size(key, entry)
+        self._entries_bytes += size
         while self._entries and self.bytes_held > self._max_bytes:
             self._drop(next(iter(self._entries)))
 

@@ -1,9 +1,9 @@
 """The cache as one policy sees it: memory over a store that other pods share."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from embedding_sidecar import errors, provider
@@ -14,18 +14,22 @@ REDIS = "redis"
 
 
 class Store(Protocol):
-    """The shared layer. All raise errors.StoreAway, within a budget of time."""
+    """The shared layer, which answers within a budget of time."""
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The values of these keys, None for each that is not there."""
+    def fetch(
+        self, keys: Sequence[str], done: Callable[[Sequence[bytes | None] | None], None]
+    ) -> None:
+        """Tell `done` the values of these keys, None for each that is not there, or None: away."""
         ...
 
-    async def write(self, values: Mapping[str, bytes], *, ttl_seconds: int) -> None:
-        """Keep these values so long."""
+    def keep(
+        self, values: Mapping[str, bytes], *, ttl_seconds: int, done: Callable[[bool], None]
+    ) -> None:
+        """Keep these values so long; tell `done` whether that is done."""
         ...
 
     async def remove(self, keys: Sequence[str]) -> None:
-        """Keep these values no longer."""
+        """Keep these values no longer. Raises errors.StoreAway."""
         ...
 
 
@@ -111,25 +115,16 @@ class Layers:
         self, keys: Sequence[str], *, max_age_seconds: int | None = None
     ) -> list[cache.Entry | None]:
         """The entries of these keys, in order; older ones than `max_age_seconds` stay unseen."""
-        if not self._ttl_seconds:
-            return [None] * len(keys)
-        started = time.perf_counter()
-        found = [self._memory.get(key, max_age_seconds=max_age_seconds) for key in keys]
-        missing = [index for index, entry in enumerate(found) if entry is None]
-        self._note(MEMORY, hits=len(found) - len(missing), started=started)
-        if missing and self._store is not None:
-            started = time.perf_counter()
-            values = await self._read([keys[index] for index in missing], self._store)
-            hits = 0
-            for index, value in zip(missing, values, strict=True):
-                found[index] = self._taken(keys[index], value, max_age_seconds)
-                hits += found[index] is not None
-            self._note(REDIS, hits=hits, started=started)
-        if missing:
-            misses = found.count(None)
-            self._misses += misses
-            self._observe.missed(misses)
-        return found
+        waiting: asyncio.Future[list[cache.Entry | None]]
+        waiting = asyncio.get_running_loop().create_future()
+
+        def done(found: list[cache.Entry | None]) -> None:
+            # One who went away has cancelled it.
+            if not waiting.done():
+                waiting.set_result(found)
+
+        self.look_up(keys, done, max_age_seconds=max_age_seconds)
+        return await waiting
 
     def look_up(
         self,
@@ -138,41 +133,56 @@ class Layers:
         *,
         max_age_seconds: int | None = None,
     ) -> None:
-        """TEMPORARY until the redis branch lands."""
-        import asyncio
+        """Tell `done` once what get_many returns: at once where no store needs to be asked.
 
-        if self._store is None:
-            try:
-                self.get_many(keys, max_age_seconds=max_age_seconds).send(None)
-            except StopIteration as ended:
-                done(ended.value)
+        Where one does, `done` is called by the event loop, within the store's budget of time.
+        """
+        if not self._ttl_seconds:
+            done([None] * len(keys))
             return
-        task = asyncio.get_running_loop().create_task(
-            self.get_many(keys, max_age_seconds=max_age_seconds)
-        )
-        task.add_done_callback(lambda it: done(it.result()))
+        started = time.perf_counter()
+        found = [self._memory.get(key, max_age_seconds=max_age_seconds) for key in keys]
+        missing = [index for index, entry in enumerate(found) if entry is None]
+        self._note(MEMORY, hits=len(found) - len(missing), started=started)
+        if not missing or self._store is None:
+            self._missed(len(missing))
+            done(found)
+            return
+        started = time.perf_counter()
 
-    async def put_many(
+        def fetched(values: Sequence[bytes | None] | None) -> None:
+            hits = 0
+            if values is None:
+                self._away()
+            else:
+                self.store_state = "ok"
+                for index, value in zip(missing, values, strict=True):
+                    found[index] = self._taken(keys[index], value, max_age_seconds)
+                    hits += found[index] is not None
+            self._note(REDIS, hits=hits, started=started)
+            self._missed(len(missing) - hits)
+            done(found)
+
+        self._store.fetch([keys[index] for index in missing], fetched)
+
+    def put_many(
         self, entries: Mapping[str, cache.Entry], *, ttl_seconds: int | None = None
     ) -> None:
-        """Keep these entries in every layer, for `ttl_seconds` where the policy keeps longer."""
+        """Keep these entries in every layer, for `ttl_seconds` where the policy keeps longer.
+
+        Memory has them at once. The store gets them in a moment, and nobody waits for it.
+        """
         kept_seconds = self._ttl_seconds
         if ttl_seconds is not None and ttl_seconds < kept_seconds:
             kept_seconds = ttl_seconds
-            entries = {key: replace(it, ttl_seconds=ttl_seconds) for key, it in entries.items()}
+            entries = {key: it._replace(ttl_seconds=ttl_seconds) for key, it in entries.items()}
         if kept_seconds <= 0 or not entries:
             return
         for key, entry in entries.items():
             self._memory.put(key, entry)
-        if self._store is None:
-            return
-        values = {key: cache.encode(entry) for key, entry in entries.items()}
-        try:
-            await self._store.write(values, ttl_seconds=kept_seconds)
-        except errors.StoreAway:
-            self._away()
-        else:
-            self.store_state = "ok"
+        if self._store is not None:
+            values = {key: cache.encode(entry) for key, entry in entries.items()}
+            self._store.keep(values, ttl_seconds=kept_seconds, done=self._kept)
 
     def saved(self, tokens: int, *, model: str) -> None:
         """An answer of this model needed so many tokens less than without the cache."""
@@ -234,14 +244,16 @@ class Layers:
         """Bytes the memory layer holds."""
         return self._memory.bytes_held
 
-    async def _read(self, keys: Sequence[str], store: Store) -> Sequence[bytes | None]:
-        try:
-            values = await store.read(keys)
-        except errors.StoreAway:
+    def _kept(self, well: bool) -> None:
+        if well:
+            self.store_state = "ok"
+        else:
             self._away()
-            return [None] * len(keys)
-        self.store_state = "ok"
-        return values
+
+    def _missed(self, items: int) -> None:
+        if items:
+            self._misses += items
+            self._observe.missed(items)
 
     def _taken(
         self, key: str, value: bytes | None, max_age_seconds: int | None

@@ -1,7 +1,7 @@
-"""The shared layer of the cache in Redis: one round trip to read, one to write, 50 ms for either.
+"""The shared layer of the cache in Redis: one round trip to read, one to write, 50 ms to read.
 
 What is asked while the event loop turns once goes together: all requests that came in by then share
-one command, and a key that several ask for is asked once.
+one command, and a key that several ask for is asked once. Nobody waits for a write.
 
 Time that is up ends the waiting and not the command: what was begun goes on in the background, so
 that a slow connection is made once and kept, instead of being dropped half made by every request,
@@ -10,7 +10,7 @@ and no late answer is left lying on a connection for the next one to read.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 import redis.asyncio
 
@@ -19,7 +19,10 @@ from embedding_sidecar.caching import redis_nodes
 
 BUDGET_SECONDS: Final = 0.05
 MANAGEMENT_BUDGET_SECONDS: Final = 1.0
-"""For what no request for vectors waits for: reading and setting generations."""
+"""For what no request for vectors waits for: writing, reading and setting generations."""
+MAX_WRITING_BYTES: Final = 16 * 2**20
+"""Of values that Redis has not acknowledged yet; what would be more is dropped. A batch of 2048
+texts in 1536 dimensions is 12 MB, a larger one is taken alone; the pod's limit is 192 MB."""
 GENERATIONS_PREFIX: Final = "aos:embedding:generations:"
 _MAX_UNDER_WAY: Final = 64
 """Commands that a Redis may owe an answer to; while it owes more, nothing is asked of it."""
@@ -44,31 +47,48 @@ return #ARGV
 T = TypeVar("T")
 
 
-class _Turn(Generic[T]):
-    """What was asked in one turn of the event loop, by key, and who waits for it.
+class _Reads:
+    """What was asked in one turn of the event loop, and who waits for it.
 
-    `answers` fills as they come, and `failure` says why the rest does not; empty is success.
+    `answers` fills as they come; where all is over and `well` is not true, the others do not come.
     """
 
-    def __init__(self) -> None:
-        self.asked: dict[str, T] = {}
-        self.answers: dict[str, object] = {}
-        self.failure = _LATE
-        self._waiting: list[asyncio.Future[None]] = []
+    __slots__ = ("answers", "asked", "waiting", "well")
 
-    async def over(self) -> None:
-        """Wait until it is answered or given up."""
-        waiting = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiting)
-        await waiting
+    def __init__(self) -> None:
+        self.asked: dict[str, None] = {}
+        self.answers: dict[str, object] = {}
+        self.well = False
+        self.waiting: list[tuple[Sequence[str], Callable[[list[bytes | None] | None], None]]] = []
 
     def end(self) -> None:
-        """Let go who waits."""
-        for waiting in self._waiting:
-            # One who went away has cancelled its own.
-            if not waiting.done():
-                waiting.set_result(None)
-        self._waiting.clear()
+        """Tell who waits what has come by now; nobody is told twice."""
+        waiting, self.waiting = self.waiting, []
+        answers = self.answers
+        for keys, done in waiting:
+            if self.well or any(key in answers for key in keys):
+                found = [_bytes(answers.get(key)) for key in keys]
+            else:
+                found = None
+            _tell(done, found)
+
+
+class _Writes:
+    """What is to be written in one turn of the event loop, and who is told how it ends."""
+
+    __slots__ = ("size_bytes", "values", "waiting", "well")
+
+    def __init__(self) -> None:
+        self.values: dict[str, tuple[bytes, int]] = {}
+        self.size_bytes = 0
+        self.well = False
+        self.waiting: list[Callable[[bool], None]] = []
+
+    def end(self) -> None:
+        """Tell who waits whether all has been written; nobody is told twice."""
+        waiting, self.waiting = self.waiting, []
+        for done in waiting:
+            _tell(done, self.well)
 
 
 class RedisCache:
@@ -81,47 +101,50 @@ class RedisCache:
         scope: str,
         budget_seconds: float = BUDGET_SECONDS,
         management_budget_seconds: float = MANAGEMENT_BUDGET_SECONDS,
+        max_writing_bytes: int = MAX_WRITING_BYTES,
     ) -> None:
         self._client = client
         self._nodes = redis_nodes.of(client)
         self._generations_key = f"{GENERATIONS_PREFIX}{scope}"
         self._budget_seconds = budget_seconds
         self._management_budget_seconds = management_budget_seconds
-        self._under_way: set[asyncio.Task[object]] = set()
-        self._reads: _Turn[None] | None = None
-        self._writes: _Turn[tuple[bytes, int]] | None = None
+        self._max_writing_bytes = max_writing_bytes
+        self._under_way: set[object] = set()
+        self._reads: _Reads | None = None
+        self._writes: _Writes | None = None
+        self._writing_bytes = 0
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The values of these keys, None for each that is not there, or whose node is away.
-
-        Raises:
-            errors.StoreAway: Redis did not answer rightly for any of them, or not in time.
+    def fetch(self, keys: Sequence[str], done: Callable[[list[bytes | None] | None], None]) -> None:
+        """Tell `done` the values of these keys, None for each that is not there, or whose node is
+        away; or None for all, where Redis did not answer rightly for any of them, or not in time.
         """
         turn = self._reads
         if turn is None:
-            turn = self._reads = _Turn()
+            turn = self._reads = _Reads()
             asyncio.get_running_loop().call_soon(self._send_reads)
         turn.asked.update(dict.fromkeys(keys))
-        await turn.over()
-        answers = turn.answers
-        if turn.failure and not any(key in answers for key in keys):
-            raise errors.StoreAway(turn.failure)
-        return [_bytes(answers.get(key)) for key in keys]
+        turn.waiting.append((keys, done))
 
-    async def write(self, values: Mapping[str, bytes], *, ttl_seconds: int) -> None:
-        """Keep these values so long.
+    def keep(
+        self, values: Mapping[str, bytes], *, ttl_seconds: int, done: Callable[[bool], None]
+    ) -> None:
+        """Keep these values so long; `done` is told whether Redis says that it does.
 
-        Raises:
-            errors.StoreAway: as above; what was begun may still come to its end.
+        Where it has not said so in time, it may still.
         """
+        size_bytes = sum(map(len, values.values()))
+        if self._writing_bytes and self._writing_bytes + size_bytes > self._max_writing_bytes:
+            done(False)
+            return
         turn = self._writes
         if turn is None:
-            turn = self._writes = _Turn()
+            turn = self._writes = _Writes()
             asyncio.get_running_loop().call_soon(self._send_writes)
-        turn.asked.update({key: (value, ttl_seconds * 1000) for key, value in values.items()})
-        await turn.over()
-        if turn.failure:
-            raise errors.StoreAway(turn.failure)
+        self._writing_bytes += size_bytes
+        turn.size_bytes += size_bytes
+        for key, value in values.items():
+            turn.values[key] = value, ttl_seconds * 1000
+        turn.waiting.append(done)
 
     async def remove(self, keys: Sequence[str]) -> None:
         """Keep the values of these keys no longer.
@@ -175,13 +198,27 @@ class RedisCache:
         await self._change(_REPLACE, [str(len(dropped)), *dropped, *pairs])
 
     async def close(self) -> None:
-        """End what is under way, and the connections."""
-        under_way = list(self._under_way)
-        for task in under_way:
+        """Write what is to be written yet, within its time; end the rest, and the connections."""
+        self._send_reads()
+        self._send_writes()
+        await self._written()
+        tasks = [it for it in self._under_way if isinstance(it, asyncio.Task)]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._nodes.close()
         await self._client.aclose()
+
+    async def _written(self) -> None:
+        """Until all writes under way are over, for as long as one may take."""
+        loop = asyncio.get_running_loop()
+        ends: list[asyncio.Future[bool]] = []
+        for turn in self._under_way:
+            if isinstance(turn, _Writes):
+                ends.append(loop.create_future())
+                turn.waiting.append(ends[-1].set_result)
+        if ends:
+            await asyncio.wait(ends, timeout=self._management_budget_seconds)
 
     async def _change(self, script: str, words: list[str]) -> None:
         async def ask() -> object:
@@ -194,31 +231,34 @@ class RedisCache:
 
     def _send_reads(self) -> None:
         turn, self._reads = self._reads, None
-        if turn is not None:
-            self._send(turn, lambda: self._nodes.read(list(turn.asked), turn.answers))
-
-    def _send_writes(self) -> None:
-        turn, self._writes = self._writes, None
-        if turn is not None:
-            self._send(turn, lambda: self._nodes.write(turn.asked))
-
-    def _send(self, turn: _Turn[Any], command: Callable[[], Awaitable[None]]) -> None:
-        async def carry_out() -> None:
-            try:
-                await _run(command)
-                turn.failure = ""
-            except errors.StoreAway as away:
-                turn.failure = str(away)
-            turn.end()
-
-        def over(_: "asyncio.Task[None]") -> None:
-            # Also of one that was cancelled before it began.
-            timer.cancel()
-            turn.end()
-
+        if turn is None:
+            return
         if self._is_owed_too_much():
             turn.end()
             return
+        over = self._begun(turn, seconds=self._budget_seconds)
+        self._nodes.read(list(turn.asked), turn.answers, over)
+
+    def _send_writes(self) -> None:
+        turn, self._writes = self._writes, None
+        if turn is None:
+            return
+        if self._is_owed_too_much():
+            self._writing_bytes -= turn.size_bytes
+            turn.end()
+            return
+        over = self._begun(turn, seconds=self._management_budget_seconds)
+
+        def written(well: bool) -> None:
+            self._writing_bytes -= turn.size_bytes
+            over(well)
+
+        # Packed by who sends them; they are not to be held twice.
+        values, turn.values = turn.values, {}
+        self._nodes.write(values, written)
+
+    def _begun(self, turn: _Reads | _Writes, *, seconds: float) -> redis_nodes.Over:
+        """Let who waits go when the time is up, or when it is told that all is over."""
         loop = asyncio.get_running_loop()
 
         def time_is_up(turns: int) -> None:
@@ -227,8 +267,15 @@ class RedisCache:
             else:
                 turn.end()
 
-        timer = loop.call_later(self._budget_seconds, time_is_up, _LAST_TURNS)
-        self._begin(carry_out()).add_done_callback(over)
+        def over(well: bool) -> None:
+            timer.cancel()
+            self._under_way.discard(turn)
+            turn.well = well
+            turn.end()
+
+        timer = loop.call_later(seconds, time_is_up, _LAST_TURNS)
+        self._under_way.add(turn)
+        return over
 
     async def _within(self, seconds: float, command: Callable[[], Awaitable[T]]) -> T:
         if self._is_owed_too_much():
@@ -261,6 +308,15 @@ async def _run(command: Callable[[], Awaitable[T]]) -> T:
     except Exception as error:
         # Not those of the client alone: it stumbles over what a server says that is no Redis.
         raise errors.StoreAway(type(error).__name__) from error
+
+
+def _tell(done: Callable[[T], None], what: T) -> None:
+    try:
+        done(what)
+    except Exception as error:  # noqa: BLE001 - what one does with an answer robs nobody of his
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "an answer of the cache could not be used", "exception": error}
+        )
 
 
 def _bytes(answer: object) -> bytes | None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence, Sized
 from typing import Any, Final, Protocol
 
+import hiredis
 import redis.asyncio
 from redis.asyncio.cluster import ClusterNode, PipelineCommand, RedisCluster
 from redis.exceptions import (
@@ -16,23 +17,32 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from embedding_sidecar.caching import redis_pipe
+
+Over = Callable[[bool], None]
+"""Is told once, and later than it was given, that a command has come to its end, and whether well.
+"""
+
+_FEW: Final = 64
+"""Keys that are no batch: 0.8 MB of the largest vectors there are, 6 ms of a gigabit a second."""
+_OK: Final = b"OK"
 _LOOK_AGAIN_SECONDS: Final = 0.5
 """How often at most a Cluster in trouble is asked who has which keys now."""
 
 
 class Nodes(Protocol):
-    """The servers of one Redis. All raise RedisError or OSError."""
+    """The servers of one Redis. Reading and writing are begun; how they end is told."""
 
-    async def read(self, keys: Sequence[str], into: dict[str, object]) -> None:
+    def read(self, keys: Sequence[str], into: dict[str, object], over: Over) -> None:
         """Fill in the values of these keys, None for each that is not there, as they come."""
         ...
 
-    async def write(self, values: Mapping[str, tuple[bytes, int]]) -> None:
+    def write(self, values: Mapping[str, tuple[bytes, int]], over: Over) -> None:
         """Set each key to a value, for so many milliseconds."""
         ...
 
     async def remove(self, keys: Sequence[str]) -> None:
-        """Drop these keys."""
+        """Drop these keys. Raises RedisError or OSError."""
         ...
 
     async def close(self) -> None:
@@ -46,48 +56,49 @@ def of(client: redis.asyncio.Redis) -> Nodes:
 
 
 class _One:
-    """One server. Over a connection of the client's pool, which looks whether it still lives.
-
-    What the client does for a command beyond that takes longer than all the rest.
-    """
+    """One server, and two connections to it: on one of them nobody waits behind a batch."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
+        self._few = redis_pipe.Pipe(client.connection_pool)
+        self._many = redis_pipe.Pipe(client.connection_pool)
 
-    async def read(self, keys: Sequence[str], into: dict[str, object]) -> None:
-        async with self._connection() as connection:
-            await connection.send_command("MGET", *keys)
-            found = await connection.read_response(disable_decoding=True)
-        into.update(zip(keys, found, strict=True))
+    def read(self, keys: Sequence[str], into: dict[str, object], over: Over) -> None:
+        pipe = self._pipe(keys)
 
-    async def write(self, values: Mapping[str, tuple[bytes, int]]) -> None:
-        commands = [("SET", key, value, "PX", ms) for key, (value, ms) in values.items()]
-        failure: ResponseError | None = None
-        async with self._connection() as connection:
-            await connection.send_packed_command(connection.pack_commands(commands))
-            for _ in commands:
-                # Every answer is read, also after one that is a refusal.
-                try:
-                    await connection.read_response(disable_decoding=True)
-                except ResponseError as error:
-                    failure = error
-        if failure is not None:
-            raise failure
+        def told(answers: Sequence[Any] | Exception) -> None:
+            # A refusal is an exception, too, and answers what was asked.
+            found = answers if isinstance(answers, Exception) else answers[0]
+            well = isinstance(found, list) and len(found) == len(keys)
+            if well:
+                into.update(zip(keys, found, strict=True))
+            elif not isinstance(found, Exception):
+                pipe.mistrust()
+            over(well)
+
+        pipe.ask([hiredis.pack_command(("MGET", *keys))], told)
+
+    def write(self, values: Mapping[str, tuple[bytes, int]], over: Over) -> None:
+        pipe = self._pipe(values)
+
+        def told(answers: Sequence[Any] | Exception) -> None:
+            if isinstance(answers, Exception):
+                answers = [answers]
+            if any(it != _OK and not isinstance(it, Exception) for it in answers):
+                pipe.mistrust()
+            over(all(it == _OK for it in answers))
+
+        pack = hiredis.pack_command
+        pipe.ask([pack(("SET", key, value, "PX", ms)) for key, (value, ms) in values.items()], told)
 
     async def remove(self, keys: Sequence[str]) -> None:
         await self._client.unlink(*keys)
 
     async def close(self) -> None:
-        pass
+        await asyncio.gather(self._few.close(), self._many.close())
 
-    @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        pool = self._client.connection_pool
-        connection = await pool.get_connection()  # type: ignore[no-untyped-call] # upstream's
-        try:
-            yield connection
-        finally:
-            await pool.release(connection)
+    def _pipe(self, keys: Sized) -> redis_pipe.Pipe:
+        return self._few if len(keys) <= _FEW else self._many
 
 
 class _Several:
@@ -96,21 +107,35 @@ class _Several:
     def __init__(self, client: RedisCluster) -> None:
         self._client = client
         self._looking: asyncio.Task[None] | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
 
-    async def read(self, keys: Sequence[str], into: dict[str, object]) -> None:
-        await self._each((("GET", key) for key in keys), into.__setitem__)
+    def read(self, keys: Sequence[str], into: dict[str, object], over: Over) -> None:
+        self._begin(self._each((("GET", key) for key in keys), into.__setitem__), over)
 
-    async def write(self, values: Mapping[str, tuple[bytes, int]]) -> None:
+    def write(self, values: Mapping[str, tuple[bytes, int]], over: Over) -> None:
         commands = (("SET", key, value, "PX", ms) for key, (value, ms) in values.items())
-        await self._each(commands, _ignored)
+        self._begin(self._each(commands, _ignored), over)
 
     async def remove(self, keys: Sequence[str]) -> None:
         await self._each((("UNLINK", key) for key in keys), _ignored)
 
     async def close(self) -> None:
+        ending = list(self._under_way)
         if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+            ending.append(self._looking)
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+
+    def _begin(self, work: Coroutine[Any, Any, None], over: Over) -> None:
+        def done(task: "asyncio.Task[None]") -> None:
+            self._under_way.discard(task)
+            # Whatever it is: redis-py stumbles over what a server says that is no Redis.
+            over(not task.cancelled() and task.exception() is None)
+
+        task = asyncio.get_running_loop().create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(done)
 
     async def _each(
         self, commands: Iterable[tuple[Any, ...]], told: Callable[[str, Any], None]

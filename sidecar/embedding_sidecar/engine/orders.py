@@ -21,7 +21,7 @@ _TOO_LATE: Final = errors.Unreachable("timeout", billed=False)
 class Store(Protocol):
     """Where entries are kept; never fails."""
 
-    async def put_many(
+    def put_many(
         self, entries: Mapping[str, cache.Entry], *, ttl_seconds: int | None = None
     ) -> None:
         """Keep these entries, for at most so long."""
@@ -204,7 +204,7 @@ class Orders:
         self._known.succeeded(name)
         entries = self._entries(order.choice, part, keys, vectors)
         if not order.control.no_store:
-            await self._store.put_many(entries, ttl_seconds=order.control.ttl_seconds)
+            self._store.put_many(entries, ttl_seconds=order.control.ttl_seconds)
         return flights.Landing(entries=entries, tokens=vectors.tokens)
 
     async def _with_a_key(

@@ -8,7 +8,6 @@ import os
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,7 @@ ENTRIES = st.builds(
 @given(ENTRIES)
 def test_an_entry_comes_back_as_it_was(before):
     after = cache.decode(cache.encode(before))
-    assert after == replace(before, tokens=min(before.tokens, 2**32 - 1))
+    assert after == before._replace(tokens=min(before.tokens, 2**32 - 1))
 
 
 @given(st.binary(max_size=100))
@@ -240,15 +239,18 @@ class Store:
         if self.away:
             raise errors.StoreAway("away")
 
-    async def read(self, keys):
-        self._check()
+    def fetch(self, keys, done):
+        if self.away:
+            done(None)
+            return
         self.reads.append(list(keys))
-        return [self.values.get(key) for key in keys]
+        done([self.values.get(key) for key in keys])
 
-    async def write(self, values, *, ttl_seconds):
-        self._check()
-        self.values.update(values)
-        self.ttls.add(ttl_seconds)
+    def keep(self, values, *, ttl_seconds, done):
+        if not self.away:
+            self.values.update(values)
+            self.ttls.add(ttl_seconds)
+        done(not self.away)
 
     async def remove(self, keys):
         self._check()
@@ -321,7 +323,7 @@ class Pod:
         return asyncio.run(self.layers.get_many(keys, **asked))
 
     def put(self, key, value=None, **asked):
-        asyncio.run(self.layers.put_many({key: value or entry()}, **asked))
+        self.layers.put_many({key: value or entry()}, **asked)
 
     def refresh(self):
         asyncio.run(self.layers.refresh())

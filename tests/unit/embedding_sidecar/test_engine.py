@@ -407,9 +407,9 @@ def test_ages_and_lifetimes_reach_the_cache(monkeypatch):
         told.append(max_age_seconds)
         return await get_many(keys, max_age_seconds=max_age_seconds)
 
-    async def put(entries, *, ttl_seconds=None):
+    def put(entries, *, ttl_seconds=None):
         told.append(ttl_seconds)
-        await put_many(entries, ttl_seconds=ttl_seconds)
+        put_many(entries, ttl_seconds=ttl_seconds)
 
     monkeypatch.setattr(world.cache, "get_many", get)
     monkeypatch.setattr(world.cache, "put_many", put)

@@ -1,7 +1,6 @@
 """The hot path says what the ordinary path says, of any request in any history."""
 
 import asyncio
-import dataclasses
 import functools
 import gc
 import json
@@ -272,10 +271,10 @@ def test_an_entry_that_does_not_say_what_its_key_says_is_nobodys():
     assert found is not None
     good = found[0]
     for change in ({"model": "n"}, {"space": "elsewhere"}, {"vector": b"\0" * 8}):
-        bad = dataclasses.replace(good, **change)
-        World.loop.run(world.cache.put_many({wanted.keys[0]: bad}))
+        bad = good._replace(**change)
+        world.cache.put_many({wanted.keys[0]: bad})
         assert world.recall.answer(wanted) is None
-        World.loop.run(world.cache.put_many({wanted.keys[0]: good}))
+        world.cache.put_many({wanted.keys[0]: good})
         assert world.recall.answer(wanted) is not None
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from embedding_sidecar import errors
 from embedding_sidecar.caching import redis_cache, redis_url
+from tests.parts import awaited
 
 NOBODY = "127.0.0.1:1"
 
@@ -113,26 +114,37 @@ class Slow:
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
         self.let = asyncio.Event()
+        self.under_way: list[asyncio.Task[None]] = []
 
-    async def read(self, keys, into):
+    def read(self, keys, into, over):
         self.asked.append(list(keys))
+        self.begin(self.answer(keys, into), over)
+
+    def write(self, values, over):
+        self.asked.append(list(values))
+        self.begin(self.let.wait(), over)
+
+    def begin(self, work, over):
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(lambda it: over(not it.cancelled()))
+        self.under_way.append(task)
+
+    async def answer(self, keys, into):
         await self.let.wait()
         into.update(dict.fromkeys(keys, b"x"))
 
-    async def write(self, values):
-        self.asked.append(list(values))
-        await self.let.wait()
-
     async def close(self):
-        pass
+        for task in self.under_way:
+            task.cancel()
+        await asyncio.gather(*self.under_way, return_exceptions=True)
 
 
-def over(nodes, use, *, budget_seconds=20.0):
+def over(nodes, use, *, budget_seconds=20.0, **more):
     """The outcome of `use(store)` over these nodes."""
 
     async def whole():
         client = redis_url.connect(f"redis://{NOBODY}")
-        store = redis_cache.RedisCache(client, scope="shop", budget_seconds=budget_seconds)
+        store = awaited.RedisCache(client, scope="shop", budget_seconds=budget_seconds, **more)
         store._nodes = nodes
         try:
             return await use(store)
@@ -220,7 +232,7 @@ def test_a_redis_that_owes_too_many_answers_is_not_asked_for_more():
 
 def test_an_answer_that_came_while_the_event_loop_stood_still_is_in_time():
     class Answered(Slow):
-        async def read(self, keys, into):
+        async def answer(self, keys, into):
             # As a connection does: what has come by now is read, then parsed.
             await asyncio.sleep(0.01)
             await asyncio.sleep(0)
@@ -250,7 +262,7 @@ def test_who_waits_while_all_ends_is_let_go():
 
 def test_what_has_come_by_then_is_not_lost_with_what_has_not():
     class HalfGone(Slow):
-        async def read(self, keys, into):
+        async def answer(self, keys, into):
             into[keys[0]] = b"x"
             await self.let.wait()
 

@@ -92,7 +92,7 @@ def test_cached_vectors_of_several_sizes_are_no_hit():
     stale = cache.Entry(
         model="m", space=world.embed("a").space, vector=b"\0" * 8, tokens=1, made_at=WALL
     )
-    world.run(world.cache.put_many({key: stale}))
+    world.cache.put_many({key: stale})
     answer = world.embed("a", "b")
     assert (answer.vectors, answer.hits) == (vectors("m", "a", "b"), 0)
 

@@ -1,0 +1,28 @@
+"""The cache's Redis for tests that wait for what it does, also for a write."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from embedding_sidecar import errors
+from embedding_sidecar.caching import redis_cache
+
+
+class RedisCache(redis_cache.RedisCache):
+    """The shared layer, with an end to wait for."""
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """What `fetch` tells; errors.StoreAway where it tells nothing."""
+        told: asyncio.Future[list[bytes | None] | None]
+        told = asyncio.get_running_loop().create_future()
+        self.fetch(keys, told.set_result)
+        values = await told
+        if values is None:
+            raise errors.StoreAway("away")
+        return values
+
+    async def write(self, values: Mapping[str, bytes], *, ttl_seconds: int) -> None:
+        """What `keep` does; errors.StoreAway where it was not done."""
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.keep(values, ttl_seconds=ttl_seconds, done=told.set_result)
+        if not await told:
+            raise errors.StoreAway("away")

@@ -201,10 +201,11 @@ class MemoryCache:
         """Keep the entry, unless it is too old or larger than all there is room for."""
         self._drop(key)
         fresh = entry.is_fresh(now=self._clock(), ttl_seconds=self._ttl_seconds)
-        if not fresh or _size(key, entry) > self._max_bytes:
+        size = _size(key, entry)
+        if not fresh or size > self._max_bytes:
             return
         self._entries[key] = entry
-        self._entries_bytes += _size(key, entry)
+        self._entries_bytes += size
         while self._entries and self.bytes_held > self._max_bytes:
             self._drop(next(iter(self._entries)))
 

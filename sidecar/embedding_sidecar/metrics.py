@@ -1,20 +1,15 @@
-"""The sidecar's part of the catalogue as prometheus-client objects, children bound once."""
+"""The sidecar's part of the catalogue, as what is counted."""
 
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Mapping
+from typing import Final
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client import Metric as PrometheusMetric
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Gauge
 
 from embedding_contract import metrics as catalogue
+from embedding_sidecar import series
 
-_LAYERS = ("memory", "redis")
-_HITS = "aos_embedding_cache_hits_total"
-_SECONDS = "aos_embedding_cache_latency_seconds"
+_LAYERS: Final = ("memory", "redis")
 
 
 class Metrics:
@@ -23,69 +18,68 @@ class Metrics:
     def __init__(self) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # upstream's
         self.registry = CollectorRegistry()
-        of_their_own = {it.name: it for it in catalogue.SIDECAR if it.name in (_HITS, _SECONDS)}
-        made = {
-            metric.name: _collector(metric, self.registry)
-            for metric in catalogue.SIDECAR
-            if metric.name not in of_their_own
+        counters = {it.name: series.Counter(it) for it in catalogue.SIDECAR if it.kind == "counter"}
+        histograms = {
+            it.name: series.Histogram(it) for it in catalogue.SIDECAR if it.kind == "histogram"
         }
-        self._counters = {name: it for name, it in made.items() if isinstance(it, Counter)}
-        self._gauges = {name: it for name, it in made.items() if isinstance(it, Gauge)}
-        self._histograms = {name: it for name, it in made.items() if isinstance(it, Histogram)}
-        self._lookups = _Lookups(hits=of_their_own[_HITS], seconds=of_their_own[_SECONDS])
-        self.registry.register(self._lookups)
-        self._bound: dict[tuple[str, ...], Counter] = {}
-        self._seconds: dict[tuple[str, str], Histogram] = {}
-        self._misses = self._counters["aos_embedding_cache_misses_total"]
-        self._quota_exhausted = self._counters["aos_embedding_quota_exhausted_total"]
+        for collector in (*counters.values(), *histograms.values()):
+            self.registry.register(collector)
+        self._gauges = {
+            it.name: Gauge(it.name, it.help, it.labels, registry=self.registry)
+            for it in catalogue.SIDECAR
+            if it.kind == "gauge"
+        }
+        self._calls = counters["aos_embedding_api_calls_total"]
+        self._call_seconds = histograms["aos_embedding_api_latency_seconds"]
+        self._tokens = counters["aos_embedding_tokens_total"]
+        self._tokens_saved = counters["aos_embedding_tokens_saved_total"]
+        self._errors = counters["aos_embedding_errors_total"]
+        self._failovers = counters["aos_embedding_failovers_total"]
+        self._misses = counters["aos_embedding_cache_misses_total"].of()
+        self._quota_exhausted = counters["aos_embedding_quota_exhausted_total"].of()
+        hits = counters["aos_embedding_cache_hits_total"]
+        seconds = histograms["aos_embedding_cache_latency_seconds"]
+        self._lookups = {layer: (hits.of(layer), seconds.of(layer)) for layer in _LAYERS}
         self.document_in_force("")
 
     # --- what the service observes
 
     def call(self, *, provider: str, model: str, outcome: str, seconds: float) -> None:
         """One HTTP request to a provider ended."""
-        self._counter("aos_embedding_api_calls_total", provider, model, outcome).inc()
-        bound = self._seconds.get((provider, model))
-        if bound is None:
-            bound = self._histograms["aos_embedding_api_latency_seconds"].labels(provider, model)
-            self._seconds[provider, model] = bound
-        bound.observe(seconds)
+        self._calls.of(provider, model, outcome).value += 1
+        self._call_seconds.of(provider, model).add(seconds)
 
     def tokens(self, *, provider: str, model: str, tokens: int) -> None:
         """A provider billed tokens."""
-        self._counter("aos_embedding_tokens_total", provider, model).inc(tokens)
+        self._tokens.of(provider, model).value += tokens
 
     def error(self, kind: str, provider: str = "") -> None:
         """Something failed; `kind` is of a closed list of words."""
-        self._counters["aos_embedding_errors_total"].labels(kind, provider).inc()
+        self._errors.of(kind, provider).value += 1
 
     def failover(self, provider: str) -> None:
         """A provider other than the first choice answered."""
-        self._counters["aos_embedding_failovers_total"].labels(provider).inc()
+        self._failovers.of(provider).value += 1
 
     def looked_up(self, layer: str, *, hits: int, seconds: float) -> None:
         """All items of a request were looked up in one layer of the cache."""
-        self._lookups.add(layer, hits=hits, seconds=seconds)
+        found, took = self._lookups[layer]
+        found.value += hits
+        took.add(seconds)
 
     def missed(self, items: int) -> None:
         """Items were found in no layer."""
-        self._misses.inc(items)
+        self._misses.value += items
 
     def saved(self, *, model: str, tokens: int) -> None:
         """An answer of this model needed so many tokens less than without the cache."""
-        self._counter("aos_embedding_tokens_saved_total", model).inc(tokens)
-
-    def _counter(self, name: str, *labels: str) -> Counter:
-        bound = self._bound.get((name, *labels))
-        if bound is None:
-            bound = self._bound[name, *labels] = self._counters[name].labels(*labels)
-        return bound
+        self._tokens_saved.of(model).value += tokens
 
     # --- what the process observes
 
     def quota_exhausted(self) -> None:
         """A request was refused because the day is used up."""
-        self._quota_exhausted.inc()
+        self._quota_exhausted.value += 1
 
     def daily(self, *, calls: int, limit: int | None) -> None:
         """Calls of the whole policy today, and its limit."""
@@ -116,61 +110,3 @@ class Metrics:
     def exposition(self) -> bytes:
         """The text a scrape gets."""
         return prometheus_client.generate_latest(self.registry)
-
-
-class _Layer:
-    """What was looked up in one layer; `counts` is by bucket, not cumulative."""
-
-    __slots__ = ("counts", "hits", "seconds")
-
-    def __init__(self, buckets: int) -> None:
-        self.hits = 0
-        self.seconds = 0.0
-        self.counts = [0] * (buckets + 1)
-
-
-class _Lookups(Collector):
-    """Hits and times of look-ups as plain numbers.
-
-    A hit is answered in a few microseconds, and the client library's locks would take one of them.
-    All of this is called in the one thread of the loop.
-    """
-
-    def __init__(self, *, hits: catalogue.Metric, seconds: catalogue.Metric) -> None:
-        self._hits = hits
-        self._seconds = seconds
-        self._bounds = seconds.buckets
-        self._layers = {layer: _Layer(len(seconds.buckets)) for layer in _LAYERS}
-
-    def add(self, layer: str, *, hits: int, seconds: float) -> None:
-        """One look-up."""
-        seen = self._layers[layer]
-        seen.hits += hits
-        seen.seconds += seconds
-        seen.counts[bisect_left(self._bounds, seconds)] += 1
-
-    def collect(self) -> Iterator[PrometheusMetric]:
-        """What a scrape shows."""
-        hits = CounterMetricFamily(self._hits.name, self._hits.help, labels=self._hits.labels)
-        seconds = HistogramMetricFamily(
-            self._seconds.name, self._seconds.help, labels=self._seconds.labels
-        )
-        bounds = [*map(str, map(float, self._bounds)), "+Inf"]
-        for layer, seen in self._layers.items():
-            hits.add_metric([layer], seen.hits)
-            cumulative = list(zip(bounds, accumulate(seen.counts), strict=True))
-            seconds.add_metric([layer], cumulative, seen.seconds)
-        yield hits
-        yield seconds
-
-
-def _collector(
-    metric: catalogue.Metric, registry: CollectorRegistry
-) -> Counter | Gauge | Histogram:
-    if metric.kind == "counter":
-        return Counter(metric.name, metric.help, metric.labels, registry=registry)
-    if metric.kind == "gauge":
-        return Gauge(metric.name, metric.help, metric.labels, registry=registry)
-    return Histogram(
-        metric.name, metric.help, metric.labels, buckets=metric.buckets, registry=registry
-    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from embedding_sidecar import errors
 
@@ -37,8 +37,10 @@ class HttpRequest:
 
 def headers(api_key: str | None) -> dict[str, str]:
     """The headers of a JSON request, with the key where there is one."""
-    plain = {"content-type": "application/json", "accept": "application/json"}
-    return plain if api_key is None else {**plain, "authorization": f"Bearer {api_key}"}
+    found = {"content-type": "application/json", "accept": "application/json"}
+    if api_key is not None:
+        found["authorization"] = f"Bearer {api_key}"
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +52,7 @@ class HttpAnswer:
     body: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vectors:
+class Vectors(NamedTuple):
     """One vector for each item, in order, as little-endian float32; `tokens` is what was billed."""
 
     vectors: tuple[bytes, ...]

@@ -31,17 +31,17 @@ def read(answer: provider.HttpAnswer, *, count: int, dimensions: int | None) -> 
     data = raw.get("data") if isinstance(raw, dict) else None
     if not isinstance(data, list) or len(data) != count:
         raise bad_answer()
-    placed: list[bytes | None] = [None] * count
+    placed = [b""] * count
+    size = None if dimensions is None else dimensions * _BYTES_PER_NUMBER
     for entry in data:
         index = entry.get("index") if isinstance(entry, dict) else None
-        if type(index) is not int or not 0 <= index < count or placed[index] is not None:
+        if type(index) is not int or not 0 <= index < count or placed[index]:
             raise bad_answer()
-        placed[index] = _vector(entry.get("embedding"))
-    vectors = tuple(vector for vector in placed if vector is not None)
-    size = len(vectors[0]) if dimensions is None else dimensions * _BYTES_PER_NUMBER
-    if any(len(vector) != size for vector in vectors):
-        raise bad_answer()
-    return provider.Vectors(vectors=vectors, tokens=_tokens(raw.get("usage")))
+        placed[index] = vector = _vector(entry.get("embedding"))
+        size = size or len(vector)
+        if len(vector) != size:
+            raise bad_answer()
+    return provider.Vectors(tuple(placed), _tokens(raw.get("usage")))
 
 
 def bad_answer() -> errors.Unusable:

@@ -30,6 +30,8 @@ def most_tokens(ask: provider.Ask) -> list[int]:
 
 def shares(tokens: int, ask: provider.Ask) -> list[int]:
     """What was billed, split among the items by their size: whole numbers whose sum it is."""
+    if len(ask.items) == 1:
+        return [tokens]
     sizes = most_tokens(ask)
     whole = sum(sizes)
     marks = [tokens * size // whole for size in accumulate(sizes)]

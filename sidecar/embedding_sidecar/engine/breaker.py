@@ -58,6 +58,11 @@ class Breaker:
     def __init__(self) -> None:
         self._records: dict[str, _Record] = {}
 
+    @property
+    def anything(self) -> bool:
+        """Whether anybody has failed since it last answered."""
+        return bool(self._records)
+
     def rest(self, name: str, *, now: float) -> Rest | None:
         """Why and how long this provider is left alone; None where it may be asked."""
         record = self._records.get(name)

@@ -1,7 +1,6 @@
 """One call to a provider: within the quota, and seen by metrics whatever becomes of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from embedding_sidecar import errors, provider, providers
@@ -47,11 +46,8 @@ class Observer(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Sent:
-    """The calls that were sent, each as when it began and when it ended; None: not yet."""
-
-    spans: list[tuple[float, float | None]] = field(default_factory=list)
+Span = tuple[float, float | None]
+"""When a call that was sent began and when it ended; None: not yet."""
 
 
 class Caller:
@@ -77,7 +73,7 @@ class Caller:
         *,
         api_key: str | None,
         within_seconds: float,
-        sent: Sent,
+        sent: list[Span],
     ) -> provider.Vectors:
         """The vectors of `ask`, a part of the choice's own request; the call is added to `sent`.
 
@@ -89,47 +85,35 @@ class Caller:
         """
         bound = sum(batches.most_tokens(ask))
         reservation = await self._quota.reserve(tokens=bound)
+        translation = providers.PROVIDERS[choice.provider.kind]
         # Until we know better, a call that is cut short by anything has been billed.
-        billed, tokens = True, bound
-        started = self._clock()
-        outcome = "cancelled"
-        sent.spans.append((started, None))
-        span = len(sent.spans) - 1
+        outcome, billed, tokens = "cancelled", True, bound
+        span, started = len(sent), self._clock()
+        sent.append((started, None))
         try:
-            vectors = await self._send(choice, ask, api_key, within_seconds)
+            answer = await self._upstream.send(
+                translation.request(ask, base_url=choice.provider.base_url, api_key=api_key),
+                within_seconds=within_seconds,
+            )
+            if answer.status != _OK:
+                raise translation.failure(answer)
+            vectors = translation.vectors(ask, answer)
             outcome, tokens = "ok", vectors.tokens
-        except (errors.ProviderFailed, errors.Rejected) as failure:
-            if isinstance(failure, errors.ProviderFailed):
-                outcome, billed = failure.reason, failure.billed
-            else:
-                outcome, billed = "rejected", False
-            tokens = bound if billed else 0
+        except errors.ProviderFailed as failure:
+            outcome, billed = failure.reason, failure.billed
+            raise
+        except errors.Rejected:
+            outcome, billed = "rejected", False
             raise
         finally:
             ended = self._clock()
-            sent.spans[span] = (started, ended)
+            sent[span] = started, ended
             self._observe.call(
                 provider=failover.label(choice),
                 model=ask.model,
                 outcome=outcome,
                 seconds=ended - started,
             )
-            await self._quota.settle(reservation, billed=billed, tokens=tokens)
+            await self._quota.settle(reservation, billed=billed, tokens=tokens if billed else 0)
         self._observe.tokens(provider=failover.label(choice), model=ask.model, tokens=tokens)
         return vectors
-
-    async def _send(
-        self,
-        choice: failover.Choice,
-        ask: provider.Ask,
-        api_key: str | None,
-        within_seconds: float,
-    ) -> provider.Vectors:
-        translation = providers.PROVIDERS[choice.provider.kind]
-        answer = await self._upstream.send(
-            translation.request(ask, base_url=choice.provider.base_url, api_key=api_key),
-            within_seconds=within_seconds,
-        )
-        if answer.status != _OK:
-            raise translation.failure(answer)
-        return translation.vectors(ask, answer)

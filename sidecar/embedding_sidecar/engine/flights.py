@@ -5,10 +5,12 @@ for is kept. What has not begun yet is not begun for nobody.
 """
 
 import asyncio
+import functools
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from embedding_sidecar import errors
 from embedding_sidecar.caching import cache
@@ -19,11 +21,13 @@ KEPT_SECONDS: Final = 0.5
 the cache takes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Landing:
+_NO_ENTRIES: Final[Mapping[str, cache.Entry]] = MappingProxyType({})
+
+
+class Landing(NamedTuple):
     """What a flight brought: entries by key, what they cost, and why some are missing, if so."""
 
-    entries: Mapping[str, cache.Entry] = field(default_factory=dict)
+    entries: Mapping[str, cache.Entry] = _NO_ENTRIES
     tokens: int = 0
     failure: errors.ProviderFailed | errors.Refused | None = None
 
@@ -34,18 +38,21 @@ _ENDED: Final = Landing(failure=errors.Unreachable("cancelled", billed=True))
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Flight:
-    """Calls to one provider, one after the other, for some keys."""
+    """Calls to one provider, one after the other, for some keys.
+
+    `waiting` are told when it has landed, which is when `landed_at` is set.
+    """
 
     provider: str
     keys: Sequence[str]
-    sent: calls.Sent = field(default_factory=calls.Sent)
-    waiting: int = 0
+    sent: list[calls.Span] = field(default_factory=list)
+    waiting: set[Callable[[], None]] = field(default_factory=set)
     landed_at: float | None = None
     task: "asyncio.Task[Landing] | None" = None
 
     def landing(self) -> Landing | None:
         """What came of it; None while it is under way."""
-        if self.task is None or not self.task.done():
+        if self.task is None or self.landed_at is None:
             return None
         return _ENDED if self.task.cancelled() else self.task.result()
 
@@ -66,49 +73,46 @@ class Flights:
             return None
         return flight
 
-    def begin(
-        self, flight: Flight, make: Callable[[], Awaitable[Landing]], *, shared: bool
-    ) -> None:
+    def begin(self, flight: Flight, bring: Coroutine[Any, Any, Landing], *, shared: bool) -> None:
         """Begin a flight; a shared one is found by its keys from now on."""
         if shared:
-            self._by_key.update(dict.fromkeys(flight.keys, flight))
-        flight.task = asyncio.get_running_loop().create_task(self._fly(flight, make))
-        self._tasks.add(flight.task)
-        flight.task.add_done_callback(self._tasks.discard)
+            for key in flight.keys:
+                self._by_key[key] = flight
+        flight.task = task = asyncio.get_running_loop().create_task(bring)
+        self._tasks.add(task)
+        task.add_done_callback(functools.partial(self._land, flight))
 
     async def wait(self, flights: Collection[Flight], *, seconds: float) -> None:
         """Until all have landed, or the time is up.
 
         By hand, because asyncio.wait costs several times what all else here does.
         """
+        under_way = [it for it in flights if it.landed_at is None]
+        if not under_way:
+            return
+        left = len(under_way)
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
-        tasks = [it.task for it in flights if it.task is not None and not it.task.done()]
-        left = len(tasks)
 
         def end() -> None:
             if not over.done():
                 over.set_result(None)
 
-        def landed(_: "asyncio.Task[Landing]") -> None:
+        def landed() -> None:
             nonlocal left
             left -= 1
             if not left:
                 end()
 
-        timer = loop.call_later(seconds if tasks else 0, end)
-        for flight in flights:
-            flight.waiting += 1
-        for task in tasks:
-            task.add_done_callback(landed)
+        for flight in under_way:
+            flight.waiting.add(landed)
+        timer = loop.call_later(seconds, end)
         try:
             await over
         finally:
             timer.cancel()
-            for task in tasks:
-                task.remove_done_callback(landed)
-            for flight in flights:
-                flight.waiting -= 1
+            for flight in under_way:
+                flight.waiting.discard(landed)
 
     async def close(self) -> None:
         """End all that is under way."""
@@ -117,20 +121,22 @@ class Flights:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _fly(self, flight: Flight, make: Callable[[], Awaitable[Landing]]) -> Landing:
+    def _land(self, flight: Flight, task: "asyncio.Task[Landing]") -> None:
+        self._tasks.discard(task)
+        flight.landed_at = self._clock()
+        for told in flight.waiting:
+            told()
         kept = False
         try:
-            landing = await make()
-            kept = landing.failure is None
-            return landing
+            landing = flight.landing()
+            kept = landing is not None and landing.failure is None
         finally:
-            flight.landed_at = self._clock()
             if not kept:
                 self._forget(flight)
-            else:
-                self._landed.append(flight)
-                if len(self._landed) == 1:
-                    asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
+        if kept:
+            self._landed.append(flight)
+            if len(self._landed) == 1:
+                asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
         """Forget what landed long ago; one timer for all."""

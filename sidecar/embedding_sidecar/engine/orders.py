@@ -3,8 +3,9 @@
 import asyncio
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, NamedTuple, Protocol
 
 from embedding_sidecar import errors, provider, providers
 from embedding_sidecar.caching import cache
@@ -28,9 +29,8 @@ class Store(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What a request still wants of a provider: items by key, until `ends_at`.
+class Order(NamedTuple):
+    """What a request still wants of a provider, until `ends_at`: keys, each with its items' places.
 
     `ask` is the whole request, in this provider's terms. `since`: when the cache was last asked for
     them. `alone`: nothing that others have asked for will do.
@@ -38,24 +38,23 @@ class Order:
 
     choice: failover.Choice
     ask: provider.Ask
-    items: Mapping[str, provider.Item] = field(repr=False)
+    missing: Mapping[str, Sequence[int]]
     control: cache_control.CacheControl
     since: float
     ends_at: float
     alone: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+class Placed(NamedTuple):
     """The flights that bring an order: those begun for it, and those of others."""
 
-    ours: Sequence[flights.Flight]
-    others: Sequence[flights.Flight]
+    ours: list[flights.Flight]
+    others: list[flights.Flight]
 
 
 @dataclass(slots=True, kw_only=True)
 class _Batch:
-    """The parts of an order."""
+    """The parts of an order, where they are several or the first one tries whether all is well."""
 
     gate: asyncio.Semaphore
     probes: bool
@@ -106,7 +105,7 @@ class Orders:
         """Begin what nobody brings yet; None where somebody else probes the provider just now."""
         others: dict[flights.Flight, None] = {}
         wanted = []
-        for key in order.items:
+        for key in order.missing:
             flight = None if order.alone else self._flying.find(key, since=order.since)
             if flight is None:
                 wanted.append(key)
@@ -116,14 +115,22 @@ class Orders:
         probes = bool(wanted) and self._known.suspects(name)
         if probes and not self._known.probe(name):
             return None
-        ours = []
         parts = self._parts(order, wanted)
-        batch = _Batch(gate=asyncio.Semaphore(1 if probes else PARTS_AT_ONCE), probes=probes)
+        batch = None
+        if probes or len(parts) > 1:
+            gate = asyncio.Semaphore(1 if probes else PARTS_AT_ONCE)
+            batch = _Batch(gate=gate, probes=probes)
+        ours = []
         for keys in parts:
             flight = flights.Flight(provider=name, keys=keys)
-            self._begin(flight, order, batch)
+            bring = (
+                self._bring(flight, order, keys)
+                if batch is None
+                else self._in_turn(flight, order, batch)
+            )
+            self._flying.begin(flight, bring, shared=not order.control.no_store)
             ours.append(flight)
-        return Placed(ours=ours, others=list(others))
+        return Placed(ours, list(others))
 
     def _parts(self, order: Order, keys: Sequence[str]) -> list[Sequence[str]]:
         if len(keys) <= 1:
@@ -134,40 +141,59 @@ class Orders:
             limits = replace(limits, items=min(limits.items, self._most_items[chosen.name]))
         return [keys[part.start : part.stop] for part in batches.split(_part(order, keys), limits)]
 
-    def _begin(self, flight: flights.Flight, order: Order, batch: _Batch) -> None:
-        async def make() -> flights.Landing:
-            async with batch.gate:
-                try:
-                    return await self._fly(flight, order, batch)
-                finally:
-                    if batch.probes:
-                        self._known.left(flight.provider)
-                        batch.probes = False
-
-        self._flying.begin(flight, make, shared=not order.control.no_store)
-
-    async def _fly(self, flight: flights.Flight, order: Order, batch: _Batch) -> flights.Landing:
-        if batch.stopped is not None:
-            return flights.Landing(failure=batch.stopped)
-        if not flight.waiting:
-            return flights.Landing(failure=_FOR_NOBODY)
-        landing = await self._bring(flight, order, flight.keys)
-        if landing.failure is not None and (
-            not isinstance(landing.failure, errors.Unreachable)
-            or self._known.suspects(flight.provider)
-        ):
-            # It is about the other parts too: those not begun yet would only cost.
-            batch.stopped = landing.failure
-        return landing
+    async def _in_turn(
+        self, flight: flights.Flight, order: Order, batch: _Batch
+    ) -> flights.Landing:
+        async with batch.gate:
+            try:
+                if batch.stopped is not None:
+                    return flights.Landing(failure=batch.stopped)
+                landing = await self._bring(flight, order, flight.keys)
+            finally:
+                if batch.probes:
+                    self._known.left(flight.provider)
+                    batch.probes = False
+            failure = landing.failure
+            if (failure is not None and failure is not _FOR_NOBODY) and (
+                not isinstance(failure, errors.Unreachable) or self._known.suspects(flight.provider)
+            ):
+                # It is about the other parts too: those not begun yet would only cost.
+                batch.stopped = failure
+            return landing
 
     async def _bring(
         self, flight: flights.Flight, order: Order, keys: Sequence[str]
     ) -> flights.Landing:
         """These keys, by one call, or by more where the provider says that it is too much."""
-        landing = await self._call(flight, order, keys)
-        refused = isinstance(landing.failure, errors.Rejected) and landing.failure.status
-        if refused != _TOO_LARGE or len(keys) == 1:
-            return landing
+        if not flight.waiting:
+            return flights.Landing(failure=_FOR_NOBODY)
+        within = min(self._attempt_seconds, order.ends_at - self._clock())
+        if within <= 0:
+            return flights.Landing(failure=_TOO_LATE)
+        name = order.choice.provider.name
+        part = _part(order, keys)
+        try:
+            vectors = await self._with_a_key(flight, order.choice, part, within)
+        except (errors.ProviderFailed, errors.Refused) as raised:
+            failure = raised.as_value()
+        else:
+            self._known.succeeded(name)
+            entries = self._entries(order.choice, part, keys, vectors)
+            if not order.control.no_store:
+                self._store.put_many(entries, ttl_seconds=order.control.ttl_seconds)
+            return flights.Landing(entries, vectors.tokens)
+        if isinstance(failure, errors.ProviderFailed):
+            self._known.failed(name, failure, now=self._clock())
+            self._observe.error(type(failure).__name__.lower(), failover.label(order.choice))
+        elif isinstance(failure, errors.Rejected):
+            self._known.succeeded(name)
+            if failure.status == _TOO_LARGE and len(keys) > 1:
+                return await self._halves(flight, order, keys)
+        return flights.Landing(failure=failure)
+
+    async def _halves(
+        self, flight: flights.Flight, order: Order, keys: Sequence[str]
+    ) -> flights.Landing:
         half = (len(keys) + 1) // 2
         first = await self._bring(flight, order, keys[:half])
         if first.failure is not None:
@@ -182,31 +208,6 @@ class Orders:
             failure=second.failure,
         )
 
-    async def _call(
-        self, flight: flights.Flight, order: Order, keys: Sequence[str]
-    ) -> flights.Landing:
-        name = order.choice.provider.name
-        part = _part(order, keys)
-        within = min(self._attempt_seconds, order.ends_at - self._clock())
-        if within <= 0:
-            return flights.Landing(failure=_TOO_LATE)
-        try:
-            vectors = await self._with_a_key(flight, order.choice, part, within)
-        except errors.ProviderFailed as failure:
-            self._known.failed(name, failure, now=self._clock())
-            self._observe.error(type(failure).__name__.lower(), failover.label(order.choice))
-            return flights.Landing(failure=failure.as_value())
-        except errors.Rejected as rejected:
-            self._known.succeeded(name)
-            return flights.Landing(failure=rejected.as_value())
-        except errors.Refused as refused:
-            return flights.Landing(failure=refused.as_value())
-        self._known.succeeded(name)
-        entries = self._entries(order.choice, part, keys, vectors)
-        if not order.control.no_store:
-            self._store.put_many(entries, ttl_seconds=order.control.ttl_seconds)
-        return flights.Landing(entries=entries, tokens=vectors.tokens)
-
     async def _with_a_key(
         self,
         flight: flights.Flight,
@@ -215,22 +216,19 @@ class Orders:
         within_seconds: float,
     ) -> provider.Vectors:
         """By the key in force; by the one before it where that is refused."""
-
-        async def call(key: str | None) -> provider.Vectors:
-            return await self._caller.call(
-                choice, part, api_key=key, within_seconds=within_seconds, sent=flight.sent
-            )
-
+        call = partial(
+            self._caller.call, choice, part, within_seconds=within_seconds, sent=flight.sent
+        )
         name = choice.provider.name
         key = self._keys.get(name)
         if key is None:
-            return await call(None)
+            return await call(api_key=None)
         now = self._clock()
         fallback = key.fallback(now=now)
         if fallback is not None and now < self._refused.get(name, now):
-            return await call(fallback)
+            return await call(api_key=fallback)
         try:
-            vectors = await call(key.current)
+            vectors = await call(api_key=key.current)
         except errors.Misconfigured as failure:
             if failure.reason != errors.KEY_REFUSED:
                 raise
@@ -238,7 +236,7 @@ class Orders:
             if fallback is None:
                 raise
             self._observe.error("misconfigured", failover.label(choice))
-            return await call(fallback)
+            return await call(api_key=fallback)
         self._refused.pop(name, None)
         return vectors
 
@@ -252,21 +250,16 @@ class Orders:
         made_at = self._wall_clock()
         # One for all entries, as of those that are read: memory counts on it.
         model, space = sys.intern(choice.provider.model), sys.intern(choice.space)
+        shares = batches.shares(vectors.tokens, part)
         return {
             key: cache.Entry(
-                model=model,
-                space=space,
-                vector=vector,
-                tokens=tokens,
-                made_at=made_at,
+                model=model, space=space, vector=vector, tokens=tokens, made_at=made_at
             )
-            for key, vector, tokens in zip(
-                keys, vectors.vectors, batches.shares(vectors.tokens, part), strict=True
-            )
+            for key, vector, tokens in zip(keys, vectors.vectors, shares, strict=True)
         }
 
 
 def _part(order: Order, keys: Sequence[str]) -> provider.Ask:
     if len(keys) == len(order.ask.items):  # all of them, in order
         return order.ask
-    return replace(order.ask, items=tuple(order.items[key] for key in keys))
+    return replace(order.ask, items=tuple(order.ask.items[order.missing[key][0]] for key in keys))

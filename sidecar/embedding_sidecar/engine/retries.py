@@ -66,7 +66,9 @@ class Course:
         ends_at: float,
         share: Callable[[], float] = random.random,
     ) -> None:
-        self._legs = [_Leg(choice) for choice in choices]
+        self._choices = choices
+        self._legs: list[_Leg] = []
+        """One for each choice, as soon as anything is known that speaks against one."""
         self._known = known
         self._ends_at = ends_at
         self._share = share
@@ -80,6 +82,10 @@ class Course:
         """
         if now >= self._ends_at:
             return None
+        if not self._legs:
+            if not self._known.anything:
+                return self._choices[0]
+            self._legs = [_Leg(choice) for choice in self._choices]
         for leg in self._legs:
             self._learn(leg, now)
         return self._among(held, now) or self._among(None, now)
@@ -87,18 +93,22 @@ class Course:
     def patience(self, choice: failover.Choice, *, now: float) -> float:
         """Seconds this choice may take: all that is left, or half where another one is due."""
         left = self._ends_at - now
-        this = self._leg(choice)
-        due = any(
-            not leg.over and leg is not this and leg.tries <= this.tries for leg in self._legs
-        )
+        if self._legs:
+            this = self._leg(choice)
+            due = any(
+                not leg.over and leg is not this and leg.tries <= this.tries for leg in self._legs
+            )
+        else:
+            due = len(self._choices) > 1
         return left / 2 if due else left
 
     def is_first(self, choice: failover.Choice) -> bool:
         """Whether this is the provider the caller meant."""
-        return choice is self._legs[0].choice
+        return choice is self._choices[0]
 
     def failed(self, choice: failover.Choice, failure: failover.Failure, *, now: float) -> None:
         """The choice was asked, and did not give all that was missing."""
+        self._legs = self._legs or [_Leg(it) for it in self._choices]
         leg = self._leg(choice)
         leg.tries += 1
         leg.failure = failure

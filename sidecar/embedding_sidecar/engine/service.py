@@ -15,8 +15,8 @@ from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.work import Found, Work, worst
 from embedding_sidecar.wire import cache_control
 
-_UNKNOWN: Final = errors.Unreachable("timeout", billed=True)
-"""What is known of a call that is still under way when its time is up."""
+_UNKNOWN: Final = flights.Landing(failure=errors.Unreachable("timeout", billed=True))
+"""What is known of a flight that is still under way when its time is up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +112,8 @@ class Service:
         choices = self._choices(ask.model, ask.dimensions)
         started_at = self._clock()
         work = Work(ask, control=control, started_at=started_at)
-        if found is not None:
-            work.looked(choices[0], found)
-        if not await self._missing(work, choices[0]):
+        work.looked(choices[0], found or await self._look(work, choices[0]))
+        if not work.missing(choices[0]):
             return self._answer(work, choices[0])
         try:
             ends_at = started_at + self._timing.request_seconds
@@ -166,12 +165,6 @@ class Service:
         """Names of the providers that refused the key in force when it was last tried."""
         return self._orders.refused_keys()
 
-    async def _missing(self, work: Work, choice: failover.Choice) -> dict[str, list[int]]:
-        """What is still missing, after the cache was asked once for each provider and wait."""
-        if choice.provider.name not in work.keys:
-            work.looked(choice, await self._look(work, choice))
-        return work.missing(choice)
-
     async def _look(self, work: Work, choice: failover.Choice) -> Found:
         """What the cache has of what is missing."""
         looked_at = self._clock()
@@ -193,19 +186,25 @@ class Service:
         Raises:
             errors.Refused: it is decided: the request is at fault, or the quota is used up.
         """
-        ends_at = self._clock() + course.patience(choice, now=self._clock())
-        failure: errors.ProviderFailed | errors.Refused | None = None
-        missing = await self._missing(work, choice)
-        while missing and failure is None:
-            items = {key: work.ask.items[indexes[0]] for key, indexes in missing.items()}
-            failure = self._hindrance(choice, items.values())
+        now = self._clock()
+        ends_at = now + course.patience(choice, now=now)
+        ask = failover.terms(choice, work.ask)
+        failure: errors.ProviderFailed | errors.Refused | None
+        while True:
+            # Once for each provider, and after each wait.
+            if choice.provider.name not in work.keys:
+                work.looked(choice, await self._look(work, choice))
+            missing = work.missing(choice)
+            if not missing:
+                return True
+            failure = self._hindrance(choice, [ask.items[at[0]] for at in missing.values()])
             if failure is not None:
                 break
             placed = self._orders.place(
                 orders.Order(
                     choice=choice,
-                    ask=failover.terms(choice, work.ask),
-                    items=items,
+                    ask=ask,
+                    missing=missing,
                     control=work.control,
                     since=work.looked_at,
                     ends_at=ends_at,
@@ -214,17 +213,16 @@ class Service:
             )
             if placed is None:
                 return False
-            await self._flying.wait([*placed.ours, *placed.others], seconds=ends_at - self._clock())
+            await self._flying.wait(placed.ours + placed.others, seconds=ends_at - self._clock())
             failure = self._landed(work, choice, placed, missing)
-            if work.is_mixed(choice.space) and not work.distrust(choice.space):
+            if work.of(choice.space).is_mixed() and not work.distrust(choice.space):
                 failure = vectors.bad_answer()
-            missing = work.missing(choice)
-            if missing and failure is None:
-                # A call of others failed, in a way that is theirs. What is there by now?
-                work.keys.clear()
-                missing = await self._missing(work, choice)
-        if failure is None:
-            return True
+            if failure is not None:
+                break
+            if not work.missing(choice):
+                return True
+            # A call of others failed, in a way that is theirs. What is there by now?
+            work.keys.clear()
         # Only the provider the caller meant may say that the caller is at fault.
         if isinstance(failure, errors.ProviderFailed) or (
             isinstance(failure, errors.Rejected) and not course.is_first(choice)
@@ -253,30 +251,27 @@ class Service:
         now = self._clock()
         failures: list[errors.ProviderFailed | errors.Refused] = []
         for flight in placed.ours:
-            work.attempts += len(flight.sent.spans)
-            landing = flight.landing() or flights.Landing(failure=_UNKNOWN)
+            landing = flight.landing() or _UNKNOWN
             work.took(flight.sent, now=now)
             work.take(choice.space, landing.entries, missing, ours=True)
+            work.attempts += len(flight.sent)
             work.tokens += landing.tokens
             if isinstance(landing.failure, errors.Rejected):
                 failures.append(work.told(landing.failure, flight.keys, missing))
             elif landing.failure is not None:
                 failures.append(landing.failure)
         for flight in placed.others:
-            landing = flight.landing() or flights.Landing(failure=_UNKNOWN)
+            landing = flight.landing() or _UNKNOWN
             work.took(flight.sent, now=now)
             work.take(choice.space, landing.entries, missing, ours=False)
-            of_this = flight.provider == choice.provider.name or landing.failure is _UNKNOWN
+            of_this = flight.provider == choice.provider.name or landing is _UNKNOWN
             if of_this and isinstance(landing.failure, errors.ProviderFailed):
                 failures.append(landing.failure)
         return worst(failures)
 
     def _answer(self, work: Work, choice: failover.Choice) -> Answer:
-        entries = work.entries(choice.space)
-        made = work.made[choice.space]
-        saved = sum(
-            entry.tokens for index, entry in work.cached[choice.space].items() if index not in made
-        )
+        entries, part = work.entries(choice.space), work.of(choice.space)
+        saved = sum(entry.tokens for at, entry in part.cached.items() if at not in part.made)
         if saved:
             self._cache.saved(saved, model=choice.provider.model)
         return Answer(
@@ -285,8 +280,8 @@ class Service:
             kind=choice.provider.kind,
             model=choice.provider.model,
             space=choice.space,
-            hits=len(entries) - len(made),
-            coalesced=len(work.coalesced[choice.space]),
+            hits=len(entries) - len(part.made),
+            coalesced=len(part.coalesced),
             items=len(entries),
             tokens=work.tokens,
             tokens_saved=saved,

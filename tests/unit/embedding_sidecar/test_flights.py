@@ -30,7 +30,7 @@ def begin(flying, *, landing=BROUGHT, seconds=1.0, shared=True):
         return landing
 
     flight = flights.Flight(provider="p", keys=["k"])
-    flying.begin(flight, make, shared=shared)
+    flying.begin(flight, make(), shared=shared)
     return flight
 
 
@@ -80,10 +80,10 @@ def test_who_waits_may_leave_or_lose_patience_and_the_flight_lands(loop, flying)
         flight = begin(flying)
         waiting = asyncio.create_task(flying.wait([flight], seconds=9))
         await asyncio.sleep(0.1)
-        assert flight.waiting == 1
+        assert len(flight.waiting) == 1
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        assert flight.waiting == 0
+        assert not flight.waiting
         await flying.wait([flight], seconds=0.1)
         assert flight.landing() is None
         await asyncio.sleep(1)

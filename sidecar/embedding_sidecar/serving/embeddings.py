@@ -135,7 +135,7 @@ class Embeddings:
 
     def look_up(self, asked: Asked, done: Callable[[Reply | Asked], None]) -> None:
         """Tell `done`, now or soon, the answer, if the cache has it; else what it has."""
-        started, head, runtime, _, wanted, _ = asked
+        started, head, runtime, request, wanted, _ = asked
         if wanted is None:
             done(asked)
             return
@@ -145,7 +145,7 @@ class Embeddings:
             if isinstance(said, Answer):
                 done(self._answered(said, runtime, head, base64=base64, started=started))
             else:
-                done(asked._replace(found=said))
+                done(Asked(started, head, runtime, request, wanted, said))
 
         runtime.recall.look_up(wanted, looked)
 

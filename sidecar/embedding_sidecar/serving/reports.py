@@ -125,6 +125,8 @@ def ratelimit_headers(left: Allowance) -> dict[str, str]:
     https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers; what is left is what
     this sidecar may still draw on, without asking anybody.
     """
+    if left.daily_requests is None and left.daily_tokens is None:
+        return {}
     reset = go_duration(_seconds_until_reset(left))
     return {
         f"x-ratelimit-{word}-{unit}": value

@@ -1,4 +1,4 @@
-"""Both event loops: asyncio's own, which shows its timers, and uvloop, which the sidecar runs on."""
+"""Both event loops: asyncio's own, which shows its timers, and the sidecar's, which is uvloop."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

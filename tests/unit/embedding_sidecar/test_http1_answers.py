@@ -30,6 +30,21 @@ def pieces_of(data, cuts):
     return [data[start:end] for start, end in itertools.pairwise(marks)]
 
 
+def fed_until_given_up(start, piece):
+    """How many bytes a reader takes of what never ends."""
+    reader = answers.Reader()
+    fed = []
+
+    def feed():
+        for data in itertools.chain((start,), itertools.repeat(piece)):
+            fed.append(len(data))
+            assert reader.feed(data) is None
+
+    with pytest.raises(ValueError, match="too long"):
+        feed()
+    return sum(fed)
+
+
 def chunked(body, size):
     chunks = [body[at : at + size] for at in range(0, len(body), size)]
     framed = b"".join(b"%x;note=1\r\n%s\r\n" % (len(it), it) for it in chunks)
@@ -153,13 +168,7 @@ def test_what_is_no_http_is_said_to_be_none(data):
     ],
 )
 def test_a_head_without_end_is_given_up(start, piece):
-    fed = 0
-    reader = answers.Reader()
-    with pytest.raises(ValueError, match="too long"):
-        for data in itertools.chain((start,), itertools.repeat(piece)):
-            fed += len(data)
-            assert reader.feed(data) is None
-    assert fed <= answers.MAX_HEAD_BYTES + len(piece)
+    assert fed_until_given_up(start, piece) <= answers.MAX_HEAD_BYTES + len(piece)
 
 
 @pytest.mark.parametrize(
@@ -174,13 +183,7 @@ def test_a_head_without_end_is_given_up(start, piece):
 )
 def test_a_body_without_end_is_given_up(monkeypatch, start, piece):
     monkeypatch.setattr(answers, "MAX_BODY_BYTES", 5000)
-    fed = 0
-    reader = answers.Reader()
-    with pytest.raises(ValueError, match="too long"):
-        for data in itertools.chain((OK + start,), itertools.repeat(piece)):
-            fed += len(data)
-            assert reader.feed(data) is None
-    assert fed <= 5000 + len(piece)
+    assert fed_until_given_up(OK + start, piece) <= 5000 + len(piece)
 
 
 def test_the_largest_answer_of_a_provider_is_within_the_bound():

@@ -58,7 +58,7 @@ class Server:
         self._opened = 0
         self.connections: list[int] = []
         self.requests: list[bytes] = []
-        self.closed = asyncio.Queue()
+        self.closed: asyncio.Queue[int] = asyncio.Queue()
 
     async def handle(self, reader, writer):
         self._opened += 1
@@ -175,9 +175,7 @@ def test_a_connection_that_was_closed_meanwhile_is_not_used(run):
 
         async with raw_server.served(once) as url, asking() as made:
             await post(made, url)
-            while not opened[0].is_closing():
-                await asyncio.sleep(0)
-            await asyncio.sleep(0.05)
+            await made._is_empty.wait()
             answer = await post(made, url)
         return answer.body, len(opened)
 
@@ -248,10 +246,6 @@ def test_one_timer_watches_all_idle_connections():
 # --- how a call fails, and what stays behind: nothing
 
 
-async def closed_at_once(reader, writer):
-    del reader, writer
-
-
 async def closed_when_asked(reader, writer):
     del writer
     await raw_server.request(reader)
@@ -293,23 +287,6 @@ def test_what_is_no_whole_answer_is_a_connection_lost(run, handler):
             return await failed(made, url)
 
     assert run(go()) == LOST
-
-
-def test_a_call_on_a_connection_that_is_closed_already_was_never_sent(run):
-    async def go():
-        async with raw_server.served(closed_at_once) as url, asking() as made:
-            real = made._dialer.dial
-
-            async def dial(*given):
-                connection = await real(*given)
-                while connection.is_open:
-                    await asyncio.sleep(0)
-                return connection
-
-            made._dialer.dial = dial
-            return await failed(made, url)
-
-    assert run(go()) == ("no_connection", False)
 
 
 async def mute(reader, writer):
@@ -427,6 +404,7 @@ def test_closing_ends_calls_and_idle_connections(run):
             under_way = made._kept(next(iter(made._idle)))
             asked = asyncio.create_task(failed(made, url))
             await reached.wait()
+            assert under_way is not None
             made.free(under_way)
             await made.close()
             assert await server.closed.get() == 1
@@ -438,10 +416,11 @@ def test_closing_ends_calls_and_idle_connections(run):
 # --- a call that ends in the very moment in which something else happens to it
 
 
-class Wire:
+class Wire(asyncio.Transport):
     """A transport that only tells what became of it."""
 
     def __init__(self):
+        super().__init__()
         self.is_aborted = False
 
     def abort(self):
@@ -511,6 +490,17 @@ def test_the_time_of_a_call_is_not_that_of_the_next():
         return (await second).body
 
     assert asyncio.run(go()) == b"ok"
+
+
+def test_a_connection_that_is_closed_before_anything_was_sent_cost_nothing():
+    async def go():
+        connection = await connected()
+        connection.close()
+        with pytest.raises(errors.Unreachable) as caught:
+            await (await begin(connection))
+        return caught.value.reason, caught.value.billed
+
+    assert asyncio.run(go()) == ("no_connection", False)
 
 
 def test_nothing_that_is_kept_shows_a_key():

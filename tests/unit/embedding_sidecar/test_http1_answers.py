@@ -130,6 +130,14 @@ def test_answers_follow_one_another():
     assert [reader.feed(WHOLE), reader.feed(WHOLE)] == [read(WHOLE)[0]] * 2
 
 
+def test_the_bounds_are_of_one_answer(monkeypatch):
+    monkeypatch.setattr(answers, "MAX_BODY_BYTES", len(WHOLE))
+    monkeypatch.setattr(answers, "MAX_HEAD_BYTES", len(WHOLE))
+    reader = answers.Reader()
+    for _ in range(3):
+        assert [reader.feed(it) is None for it in (WHOLE[:5], WHOLE[5:-1], WHOLE[-1:])][-1] is False
+
+
 def test_a_trailer_is_no_header():
     data = OK + b"transfer-encoding: chunked\r\n\r\n0\r\nretry-after: 9\r\n\r\n"
     answer, _ = read(data)

@@ -182,6 +182,31 @@ def test_a_connection_that_was_closed_meanwhile_is_not_used(run):
     assert run(go()) == (b"ok", 2)
 
 
+def test_a_connection_that_is_being_closed_is_not_used(run):
+    async def go():
+        server = Server(OK)
+        async with raw_server.served(server.handle) as url, asking() as made:
+            await post(made, url)
+            (idle,) = made._open
+            idle.close()
+            await post(made, url)
+        return server.connections
+
+    assert run(go()) == [1, 2]
+
+
+def test_a_connection_that_has_just_been_used_is_kept_when_older_ones_are_closed(run):
+    async def go():
+        server = Server(OK)
+        async with raw_server.served(server.handle) as url, asking() as made:
+            await post(made, url)
+            made._sweep()
+            await post(made, url)
+        return server.connections
+
+    assert run(go()) == [1, 1]
+
+
 def test_a_connection_that_says_what_nobody_asked_for_is_closed(run):
     async def go():
         server = Server(OK)

@@ -200,6 +200,8 @@ def test_a_connection_that_has_just_been_used_is_kept_when_older_ones_are_closed
         server = Server(OK)
         async with raw_server.served(server.handle) as url, asking() as made:
             await post(made, url)
+            assert made._sweeping is not None
+            made._sweeping.cancel()
             made._sweep()
             await post(made, url)
         return server.connections

@@ -519,6 +519,19 @@ def test_the_time_of_a_call_is_not_that_of_the_next():
     assert asyncio.run(go()) == b"ok"
 
 
+def test_who_talks_nonsense_is_not_waited_for(run):
+    async def go():
+        async def handler(reader, writer):
+            await raw_server.request(reader)
+            writer.write(b"hello\r\n\r\n")
+            await reader.read()
+
+        async with raw_server.served(handler) as url, asking() as made:
+            return await failed(made, url)
+
+    assert run(go()) == LOST
+
+
 def test_a_connection_that_is_closed_before_anything_was_sent_cost_nothing():
     async def go():
         connection = await connected()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import socket
 import ssl
 import threading
@@ -188,11 +189,31 @@ def test_a_name_that_is_not_found_in_time_was_never_asked_and_nobody_complains(n
     async def go():
         async with asking(connect_seconds=0.02) as made:
             found = await said(made, f"http://{NAME}/v1")
+            (lookup,) = (task for task, _ in made._dialer._lookups.values())
             names.answering.set()
-            return found
+            await asyncio.wait([lookup])
+        del lookup
+        gc.collect()
+        return found
 
     assert loops.run("asyncio", go()) == ("connect_timeout", False)
     assert not caplog.records
+
+
+def test_closing_ends_a_look_up(names):
+    names.answering.clear()
+
+    async def go():
+        async with asking() as made:
+            asked = asyncio.create_task(said(made, f"http://{NAME}/v1"))
+            while not names.asked:  # noqa: ASYNC110 - a thread counts it
+                await asyncio.sleep(0.001)
+            await made.close()
+            found = await asked
+        names.answering.set()
+        return found
+
+    assert loops.run("asyncio", go())[1] is False
 
 
 def test_addresses_that_refuse_are_not_believed_any_longer(names, unused):
@@ -306,9 +327,9 @@ def test_another_certificate_was_never_sent_anything(run, certificate, names, be
 
     async def go():
         async with raw_server.served(handler, tls=tls) as url, asking() as made:
-            return await said(made, url)
+            return [await said(made, url) for _ in range(2)]
 
-    assert run(go()) == NEVER_SENT
+    assert run(go()) == [NEVER_SENT] * 2
     assert not any(seen)
 
 
@@ -371,10 +392,14 @@ def test_closing_ends_a_handshake(run):
 def test_a_wrong_certificate_at_one_address_is_not_the_end(names, certificate):
     right, wrong = certificate(NAME), certificate("somebody.else")
 
+    async def closing(reader, writer):
+        await raw_server.request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok")
+
     async def go():
         async with (
             raw_server.served(saying(b"no"), tls=wrong) as first,
-            raw_server.served(saying(b"ok"), tls=right) as second,
+            raw_server.served(closing, tls=right) as second,
             asking() as made,
         ):
             names.homes = [("127.0.0.1", port_of(it)) for it in (first, second)]

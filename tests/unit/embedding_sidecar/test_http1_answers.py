@@ -130,6 +130,20 @@ def test_answers_follow_one_another():
     assert [reader.feed(WHOLE), reader.feed(WHOLE)] == [read(WHOLE)[0]] * 2
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        WHOLE.replace(b"\r\n", b"\n"),
+        OK + b"transfer-encoding: chunked\r\n\r\n2  \r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200\r\ncontent-length: 2\r\n\r\nok",
+    ],
+)
+def test_servers_that_are_not_exact_are_understood_where_it_is_clear(data):
+    answer, is_reusable = read(data)
+    assert answer is not None
+    assert (answer.body, is_reusable) == (b"ok", True)
+
+
 def test_the_bounds_are_of_one_answer(monkeypatch):
     monkeypatch.setattr(answers, "MAX_BODY_BYTES", len(WHOLE))
     monkeypatch.setattr(answers, "MAX_HEAD_BYTES", len(WHOLE))

@@ -55,7 +55,8 @@ class Client:
         """Close all connections; whoever waits for one, or for an answer, gets none."""
         self._is_closed = True
         for limit in self._connecting:
-            limit.reschedule(0)
+            if not limit.expired():
+                limit.reschedule(0)
         if self._sweeping is not None:
             self._sweeping.cancel()
         for connection in tuple(self._open):

@@ -191,8 +191,8 @@ def test_a_name_that_is_not_found_in_time_was_never_asked_and_nobody_complains(n
             (lookup,) = (task for task, _ in made._dialer._lookups.values())
             names.answering.set()
             await asyncio.wait([lookup])
-        # Else asyncio would log it when it lets go of the task.
-        return found, lookup._log_traceback
+            # Else asyncio would log it when it lets go of the task.
+            return found, lookup._log_traceback
 
     assert loops.run("asyncio", go()) == (("connect_timeout", False), False)
 

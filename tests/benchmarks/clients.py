@@ -3,10 +3,9 @@
 Each stands in a bare proxy that has the core under test to itself in its turn; the ceiling is that
 proxy without a call. See decision 015.
 
-python -m tests.benchmarks.clients [--no-page]
+python -m tests.benchmarks.clients
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -40,19 +39,13 @@ class Row:
 
 
 def main() -> None:
-    """Install, measure, print, and write docs/benchmarks.md."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.clients")
-    parser.add_argument("--no-page", action="store_true", help="print only")
-    given = parser.parse_args()
+    """Install, measure, print."""
     with tempfile.TemporaryDirectory() as folder, stage(Path(folder)) as on:
         rows = contestants(on)
         for _ in range(ROUNDS):
             for row in rows:
                 measure(row)
-    found = table(rows)
-    sys.stdout.write(f"{found}\n")
-    if not given.no_page:
-        page.write("clients", found, command="make bench-clients")
+    sys.stdout.write(f"{table(rows)}\n")
 
 
 def contestants(on: Stage) -> list[Row]:

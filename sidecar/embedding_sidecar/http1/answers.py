@@ -32,6 +32,10 @@ class Reader:
         self._lines: _Lines = []
         self._chunks: list[bytes] = []
         self._parser = httptools.HttpResponseParser(self)
+        # As aiohttp: old servers do both, and where one answer ends stays as clear.
+        self._parser.set_dangerous_leniencies(
+            lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
 
     def feed(self, data: bytes) -> provider.HttpAnswer | None:
         """The answer, once it is whole.

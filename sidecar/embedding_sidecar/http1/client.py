@@ -23,6 +23,7 @@ class Client:
     def __init__(self, *, connect_seconds: float, dns_seconds: float) -> None:
         self._connect_seconds = connect_seconds
         self._dialer = dialer.Dialer(dns_seconds=dns_seconds)
+        self._connecting: set[asyncio.Timeout] = set()
         self._open: set[connections.Connection] = set()
         self._idle: dict[requests.Origin, dict[connections.Connection, float]] = {}
         """By origin, each since when; in this order."""
@@ -51,14 +52,17 @@ class Client:
         return await connection.exchange(head, body, until=until)
 
     async def close(self) -> None:
-        """Close all connections; whoever waits for an answer on one loses it."""
+        """Close all connections; whoever waits for one, or for an answer, gets none."""
         self._is_closed = True
-        self._dialer.close()
+        for limit in self._connecting:
+            if not limit.expired():
+                limit.reschedule(0)
         if self._sweeping is not None:
             self._sweeping.cancel()
         for connection in tuple(self._open):
             connection.close()
         await self._is_empty.wait()
+        self._dialer.close()
 
     def made(self, connection: connections.Connection) -> None:
         """As connections.Owner."""
@@ -88,19 +92,22 @@ class Client:
         return None
 
     async def _connect(self, origin: requests.Origin, *, until: float) -> connections.Connection:
-        loop = asyncio.get_running_loop()
+        if self._is_closed:
+            raise errors.Unreachable("no_connection", billed=False)
+        soon = asyncio.get_running_loop().time() + self._connect_seconds
         try:
-            async with asyncio.timeout_at(min(until, loop.time() + self._connect_seconds)):
-                connection = await self._dialer.dial(
-                    origin, lambda: connections.Connection(origin, owner=self)
-                )
+            async with asyncio.timeout_at(min(until, soon)) as limit:
+                self._connecting.add(limit)
+                try:
+                    return await self._dialer.dial(
+                        origin, lambda: connections.Connection(origin, owner=self)
+                    )
+                finally:
+                    self._connecting.discard(limit)
         except TimeoutError as error:
             raise errors.Unreachable("connect_timeout", billed=False) from error
         except (OSError, ValueError) as error:
             raise errors.Unreachable("no_connection", billed=False) from error
-        if self._is_closed:
-            connection.close()
-        return connection
 
     def _sweep(self) -> None:
         """Close what has been idle for long, and come back for the next one that will be."""

@@ -78,7 +78,6 @@ class Connection(asyncio.Protocol):
         try:
             answer = self._reader.feed(data)
         except ValueError:
-            self._fail()
             self.close()
             return
         if answer is not None:
@@ -94,7 +93,9 @@ class Connection(asyncio.Protocol):
         """It is closed."""
         del exc  # whichever it is: what was sent may have arrived
         self._owner.lost(self)
-        self._fail()
+        call, self._call = self._call, None
+        if call is not None and not call.done():
+            call.set_exception(errors.Unreachable("connection_lost", billed=True))
 
     def _succeed(self, answer: provider.HttpAnswer) -> None:
         call, self._call = self._call, None
@@ -105,11 +106,6 @@ class Connection(asyncio.Protocol):
             self._owner.free(self)
         else:
             self.close()
-
-    def _fail(self) -> None:
-        call, self._call = self._call, None
-        if call is not None and not call.done():
-            call.set_exception(errors.Unreachable("connection_lost", billed=True))
 
 
 def _expire(call: "asyncio.Future[provider.HttpAnswer]") -> None:

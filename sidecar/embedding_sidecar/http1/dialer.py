@@ -84,9 +84,10 @@ class Dialer:
         except OSError:
             self._lookups.pop(origin, None)
             raise
+        addresses = found.copy()
         # The next connection begins with the next address: a name may stand for many servers.
         found.append(found.pop(0))
-        return found.copy()
+        return addresses
 
 
 async def _look_up(origin: requests.Origin) -> _Addresses:

@@ -2,44 +2,63 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import os
+import re
 import socket
-import ssl
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import aiohttp
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from embedding_sidecar import errors, provider, upstream
+from tests.parts import raw_server
 
 SECRET = "sk-secret"
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-@contextlib.asynccontextmanager
-async def server(handler: Handler) -> AsyncIterator[str]:
-    """A server of raw bytes; its URL."""
+@pytest.fixture(params=["direct", "by a proxy"])
+def reach(request, monkeypatch):
+    """Told of a server's URL, sees to it that calls get there: by our client, or by aiohttp."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
 
-    async def handle(reader, writer):
-        try:
-            await handler(reader, writer)
-        finally:
-            writer.close()
+    def by_proxy(url: str) -> None:
+        if request.param == "by a proxy":
+            # The server is its own proxy.
+            monkeypatch.setenv("http_proxy", url.removesuffix("/v1"))
 
-    listening = await asyncio.start_server(handle, "127.0.0.1", 0)
-    host, port = listening.sockets[0].getsockname()
-    try:
-        yield f"http://{host}:{port}/v1"
-    finally:
-        listening.close()
+    return by_proxy
+
+
+@pytest.fixture
+def sent(reach):
+    """Sends a request to a server that handles it so; the answer."""
+
+    def send(handler: raw_server.Handler, *, within_seconds: float = 10) -> provider.HttpAnswer:
+        async def run() -> provider.HttpAnswer:
+            async with raw_server.served(handler) as url:
+                reach(url)
+                async with client() as made:
+                    return await made.send(post(url), within_seconds=within_seconds)
+
+        return asyncio.run(run())
+
+    return send
+
+
+@pytest.fixture
+def failed(sent):
+    """As `sent`; why there is no answer."""
+
+    def fail(handler: raw_server.Handler, *, within_seconds: float = 10) -> tuple[str, bool]:
+        with pytest.raises(errors.Unreachable) as caught:
+            sent(handler, within_seconds=within_seconds)
+        assert SECRET not in str(caught.value)
+        return caught.value.reason, caught.value.billed
+
+    return fail
 
 
 @contextlib.asynccontextmanager
@@ -51,68 +70,56 @@ async def client(**limits) -> AsyncIterator[upstream.Upstream]:
         await made.close()
 
 
-async def head(reader: asyncio.StreamReader) -> bytes:
-    return await reader.readuntil(b"\r\n\r\n")
-
-
 def post(url: str) -> provider.HttpRequest:
     return provider.HttpRequest(
         url=f"{url}/embeddings", body=b"{}", headers={"authorization": f"Bearer {SECRET}"}
     )
 
 
-def sent(handler: Handler, *, within_seconds: float = 10) -> provider.HttpAnswer:
-    async def run() -> provider.HttpAnswer:
-        async with server(handler) as url, client() as made:
-            return await made.send(post(url), within_seconds=within_seconds)
-
-    return asyncio.run(run())
-
-
-def failed(handler: Handler, *, within_seconds: float = 10) -> tuple[str, bool]:
-    with pytest.raises(errors.Unreachable) as caught:
-        sent(handler, within_seconds=within_seconds)
-    assert SECRET not in str(caught.value)
-    return caught.value.reason, caught.value.billed
-
-
-def test_an_answer_of_any_status_comes_whole():
+def test_an_answer_of_any_status_comes_whole(sent):
     seen = []
 
     async def handler(reader, writer):
-        seen.append(await head(reader) + await reader.readexactly(2))
+        seen.append(await raw_server.head(reader) + await reader.readexactly(2))
         writer.write(b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\ncontent-length: 3\r\n\r\nno!")
 
     answer = sent(handler)
     assert (answer.status, answer.headers["retry-after"], answer.body) == (503, "7", b"no!")
-    assert seen[0].startswith(b"POST /v1/embeddings HTTP/1.1\r\n")
-    assert f"bearer {SECRET}".encode() in seen[0].lower()
+    line, *headers = seen[0].lower().split(b"\r\n")
+    assert re.fullmatch(rb"post (http://[^/]*)?/v1/embeddings http/1.1", line)
+    assert set(headers) >= {
+        f"authorization: bearer {SECRET}".encode(),
+        b"user-agent: embedding-sidecar",
+        b"accept-encoding: identity",
+        b"content-length: 2",
+    }
 
 
-def test_a_redirect_is_an_answer_and_takes_the_key_nowhere():
+def test_a_redirect_is_an_answer_and_takes_the_key_nowhere(sent):
     async def handler(reader, writer):
-        await head(reader)
+        await raw_server.head(reader)
         writer.write(b"HTTP/1.1 307 T\r\nlocation: http://x/\r\ncontent-length: 0\r\n\r\n")
 
     assert sent(handler).status == 307
 
 
-def test_a_refused_connection_was_never_sent():
+def test_a_refused_connection_was_never_sent(reach):
     async def run():
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+            reach(url)
             async with client() as made:
-                await made.send(
-                    post(f"http://127.0.0.1:{taken.getsockname()[1]}/v1"), within_seconds=10
-                )
+                await made.send(post(url), within_seconds=10)
 
     with pytest.raises(errors.Unreachable) as caught:
         asyncio.run(run())
     assert (caught.value.reason, caught.value.billed) == ("no_connection", False)
 
 
-def test_a_header_that_cannot_be_written_was_never_sent_and_is_not_shown():
+def test_a_header_that_cannot_be_written_was_never_sent_and_is_not_shown(reach):
     async def run():
+        reach("http://127.0.0.1:1/v1")
         async with client() as made:
             await made.send(
                 provider.HttpRequest(url="http://127.0.0.1:1/", body=b"", headers={"a": "sk\nx"}),
@@ -125,46 +132,46 @@ def test_a_header_that_cannot_be_written_was_never_sent_and_is_not_shown():
 
 
 async def reset(reader, writer):
-    await head(reader)
+    await raw_server.head(reader)
     writer.transport.abort()
 
 
 async def closed(reader, writer):
-    await head(reader)
+    await raw_server.head(reader)
 
 
 async def cut(reader, writer):
-    await head(reader)
+    await raw_server.head(reader)
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc")
 
 
 async def nonsense(reader, writer):
-    await head(reader)
+    await raw_server.head(reader)
     writer.write(b"hello\r\n\r\n")
 
 
 @pytest.mark.parametrize("handler", [reset, closed, cut, nonsense])
-def test_a_connection_lost_after_sending_may_have_cost(handler):
+def test_a_connection_lost_after_sending_may_have_cost(failed, handler):
     assert failed(handler) == ("connection_lost", True)
 
 
 async def silent(reader, writer):
-    await head(reader)
+    await raw_server.head(reader)
     await reader.read()
 
 
 async def half(reader, writer):
-    await head(reader)
+    await raw_server.head(reader)
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc")
     await reader.read()
 
 
 @pytest.mark.parametrize("handler", [silent, half])
-def test_a_time_out_after_sending_may_have_cost(handler):
+def test_a_time_out_after_sending_may_have_cost(failed, handler):
     assert failed(handler, within_seconds=0.2) == ("timeout", True)
 
 
-def test_a_connection_that_is_not_accepted_was_never_sent():
+def test_a_connection_that_is_not_accepted_was_never_sent(reach):
     async def run():
         with socket.socket() as full:
             full.bind(("127.0.0.1", 0))
@@ -174,6 +181,7 @@ def test_a_connection_that_is_not_accepted_was_never_sent():
             for one in waiting:
                 one.setblocking(False)
                 one.connect_ex(("127.0.0.1", port))
+            reach(f"http://127.0.0.1:{port}/v1")
             try:
                 async with client(connect_seconds=0.2) as made:
                     await made.send(post(f"http://127.0.0.1:{port}/v1"), within_seconds=10)
@@ -217,41 +225,45 @@ def test_every_exception_of_the_client_has_a_meaning_and_doubt_counts(kind):
     assert made.billed is (kind.__name__ not in NEVER_SENT)
 
 
-def test_a_connection_is_kept_for_the_next_request():
+def test_a_connection_is_kept_for_the_next_request(reach):
     connections = []
 
     async def handler(reader, writer):
         connections.append(writer)
         for _ in range(2):
-            await head(reader)
+            await raw_server.head(reader)
             await reader.readexactly(2)
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
     async def run():
-        async with server(handler) as url, client() as made:
-            await made.send(post(url), within_seconds=10)
-            await made.send(post(url), within_seconds=10)
+        async with raw_server.served(handler) as url:
+            reach(url)
+            async with client() as made:
+                await made.send(post(url), within_seconds=10)
+                await made.send(post(url), within_seconds=10)
 
     asyncio.run(run())
     assert len(connections) == 1
 
 
-def test_a_cancelled_request_ends_its_connection():
+def test_a_cancelled_request_ends_its_connection(reach):
     async def run():
         reached, ended = asyncio.Event(), asyncio.Event()
 
         async def handler(reader, writer):
-            await head(reader)
+            await raw_server.head(reader)
             reached.set()
             await reader.read()
             ended.set()
 
-        async with server(handler) as url, client() as made:
-            task = asyncio.create_task(made.send(post(url), within_seconds=10))
-            await reached.wait()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await ended.wait()
+        async with raw_server.served(handler) as url:
+            reach(url)
+            async with client() as made:
+                task = asyncio.create_task(made.send(post(url), within_seconds=10))
+                await reached.wait()
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                await ended.wait()
 
     asyncio.run(run())
 
@@ -260,7 +272,7 @@ def test_a_cancelled_request_ends_its_connection():
 
 
 async def well(reader, writer):
-    await head(reader)
+    await raw_server.head(reader)
     await reader.readexactly(2)
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
@@ -284,12 +296,12 @@ def test_the_proxy_of_the_environment_is_used_as_it_says(monkeypatch, environmen
     seen = []
 
     async def proxy(reader, writer):
-        seen.append((await head(reader)).split(b"\r\n")[0])
+        seen.append((await raw_server.head(reader)).split(b"\r\n")[0])
         await reader.readexactly(2)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
     async def run():
-        async with server(proxy) as proxy_url, server(well) as url:
+        async with raw_server.served(proxy) as proxy_url, raw_server.served(well) as url:
             for name, value in environment.items():
                 monkeypatch.setenv(name, value.format(proxy_url.removesuffix("/v1")))
             async with client() as made:
@@ -308,11 +320,11 @@ def test_a_netrc_adds_no_password_to_what_passes_through(monkeypatch, tmp_path):
     seen = []
 
     async def handler(reader, writer):
-        seen.append(await head(reader))
+        seen.append(await raw_server.head(reader))
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
     async def run():
-        async with server(handler) as url, client() as made:
+        async with raw_server.served(handler) as url, client() as made:
             await made.stream(method="GET", url=url, headers=[], body=no_body())
 
     asyncio.run(run())
@@ -331,9 +343,9 @@ def test_a_name_that_moves_is_followed_once_its_connection_has_ended(monkeypatch
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
 
-    def says(word: bytes) -> Handler:
+    def says(word: bytes) -> raw_server.Handler:
         async def handler(reader, writer):
-            await head(reader)
+            await raw_server.head(reader)
             await reader.readexactly(2)
             writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 3\r\n\r\n")
             writer.write(word)
@@ -342,8 +354,8 @@ def test_a_name_that_moves_is_followed_once_its_connection_has_ended(monkeypatch
 
     async def run():
         async with (
-            server(says(b"old")) as old,
-            server(says(b"new")) as new,
+            raw_server.served(says(b"old")) as old,
+            raw_server.served(says(b"new")) as new,
             client(dns_seconds=0) as made,
         ):
             answers = []
@@ -373,54 +385,23 @@ asyncio.run(run())
 
 
 def test_a_private_authority_is_believed_where_the_environment_names_it(tmp_path):
-    authority = signed_by_itself(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(authority)
+    authority = raw_server.certificate(tmp_path, "127.0.0.1")
+    context = raw_server.with_certificate(authority)
 
     async def asked(**environment):
-        listening = await asyncio.start_server(well, "127.0.0.1", 0, ssl=context)
-        port = listening.sockets[0].getsockname()[1]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-c", PRIVATE_CA, f"https://127.0.0.1:{port}/embeddings"),
-            env={"PATH": os.environ["PATH"], **environment},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        said, complained = await process.communicate()
-        listening.close()
+        async with raw_server.served(well, tls=context) as url:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-c", PRIVATE_CA, f"{url}/embeddings"),
+                env={"PATH": os.environ["PATH"], **environment},
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            said, complained = await process.communicate()
         return said.strip(), complained
 
     assert asyncio.run(asked(SSL_CERT_FILE=str(authority)))[0] == b"200"
     assert b"no_connection" in asyncio.run(asked())[1]
-
-
-def signed_by_itself(folder: Path) -> Path:
-    """A certificate of 127.0.0.1 that signs itself, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "provider")])
-    now = datetime.now(UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file = folder / "certificate.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    file.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
-    return file
 
 
 # --- streams
@@ -441,14 +422,14 @@ def test_what_is_passed_through_is_not_touched():
     seen = []
 
     async def handler(reader, writer):
-        seen.append(await head(reader))
+        seen.append(await raw_server.head(reader))
         writer.write(
             b"HTTP/1.1 201 Made\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n"
             b"content-encoding: gzip\r\ncontent-length: 3\r\n\r\nraw"
         )
 
     async def run():
-        async with server(handler) as url, client() as made:
+        async with raw_server.served(handler) as url, client() as made:
             answer = await made.stream(
                 method="DELETE",
                 url=f"{url}/files/a%2Fb?x=%20+&x=2",
@@ -474,12 +455,12 @@ def test_a_body_goes_up_as_it_was_announced(headers, framed):
     seen = []
 
     async def handler(reader, writer):
-        await head(reader)
+        await raw_server.head(reader)
         seen.append(await reader.readexactly(len(framed)))
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
     async def run():
-        async with server(handler) as url, client() as made:
+        async with raw_server.served(handler) as url, client() as made:
             answer = await made.stream(method="POST", url=url, headers=headers, body=two_parts())
             assert [chunk async for chunk in answer.chunks] == []
 
@@ -492,14 +473,14 @@ def test_chunks_come_as_they_come_and_leaving_early_ends_the_connection():
         read, ended = asyncio.Event(), asyncio.Event()
 
         async def handler(reader, writer):
-            await head(reader)
+            await raw_server.head(reader)
             writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n")
             await read.wait()
             writer.write(b"6\r\nsecond\r\n")
             await reader.read()
             ended.set()
 
-        async with server(handler) as url, client() as made:
+        async with raw_server.served(handler) as url, client() as made:
             answer = await made.stream(method="POST", url=url, headers=[], body=no_body())
             assert await anext(answer.chunks) == b"first"
             read.set()
@@ -513,7 +494,7 @@ def test_chunks_come_as_they_come_and_leaving_early_ends_the_connection():
 
 def test_a_stream_that_breaks_is_not_taken_for_its_end():
     async def run():
-        async with server(cut) as url, client() as made:
+        async with raw_server.served(cut) as url, client() as made:
             answer = await made.stream(method="GET", url=url, headers=[], body=no_body())
             return [chunk async for chunk in answer.chunks]
 
@@ -527,7 +508,7 @@ def test_a_caller_who_goes_away_while_sending_ends_the_request():
         raise errors.Unreachable("the caller went away", billed=False)
 
     async def run():
-        async with server(silent) as url, client() as made:
+        async with raw_server.served(silent) as url, client() as made:
             await made.stream(method="POST", url=url, headers=[], body=leaving())
 
     with pytest.raises(errors.Unreachable):

@@ -357,9 +357,7 @@ def test_redis_fails_between_two_requests(table, redis, named):
     assert [len(call.body["input"]) for call in table.faulty.calls] == [3, 4 - row.found]
     if row.counted:
         # A write is given up after the answer.
-        sidecar.wait_until(
-            lambda: table.metric("errors_total", provider="", type="cache") > before
-        )
+        sidecar.wait_until(lambda: table.metric("errors_total", provider="", type="cache") > before)
     else:
         assert table.metric("errors_total", provider="", type="cache") == before
 

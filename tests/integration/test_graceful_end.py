@@ -189,11 +189,13 @@ def test_a_call_that_outlives_its_caller_is_awaited_and_settled(running, stand_i
 def test_what_was_bought_last_is_found_by_the_next_pod(
     running, stand_in, background, from_environment, redis
 ):
-    """Also a batch, which goes over a connection that is not made yet."""
+    """Also while Redis takes its time, and a batch, for which no connection is made yet."""
     texts = [f"{number}" for number in range(1000)]
     stand_in.delay_seconds = 1.0
     asked = background.submit(ask, running, texts)
     sidecar.wait_until(lambda: stand_in.calls)
+    with client_of_redis.Redis(port=redis.port) as client:
+        client.client_pause(1500)
     terminate(running)
     assert asked.result().headers["x-embedding-cache-hits"] == "0/1000"
     assert ended(running)

@@ -264,6 +264,21 @@ def test_who_says_more_than_was_asked_is_left_and_nobody_gets_that(more):
     assert strange.accepted == 2
 
 
+def test_a_push_is_nobodys_answer_though_it_looks_like_one():
+    async def pushing(words):
+        return b">2\r\n$1\r\nx\r\n$1\r\ny\r\n" + await echo(words)
+
+    strange = Strange(pushing, echo)
+
+    async def use(store):
+        with pytest.raises(errors.StoreAway):
+            await store.read(["a", "b"])
+        return await store.read(["a", "b"])
+
+    assert before(strange, use) == [b"a", b"b"]
+    assert strange.accepted == 2
+
+
 @pytest.mark.parametrize("lie", [b":5\r\n", b"*1\r\n$1\r\nx\r\n", b"$1\r\nx\r\n", b"*-1\r\n"])
 def test_an_answer_of_another_shape_takes_all_that_are_owed_along(lie):
     async def lying(words):
@@ -393,17 +408,20 @@ def test_what_is_to_be_written_yet_is_written_before_the_end(server, asked):
 def test_the_end_waits_for_a_redis_that_is_silent_no_longer_than_for_a_write(monkeypatch):
     # The connection would not be given up before the test is.
     monkeypatch.setattr(redis_url, "_SOCKET_SECONDS", 10 * PATIENT)
-    told: list[bool] = []
+    told: list[BaseException | None] = []
 
     async def whole():
         async with asyncio.timeout(PATIENT), Strange(silent).serving() as url:
             client = redis_url.connect(url)
             store = awaited.RedisCache(client, scope="s", management_budget_seconds=SHORT)
+            with pytest.raises(errors.StoreAway):
+                await store.write({"a": b"1"}, ttl_seconds=60)
             store.keep({"a": b"1"}, ttl_seconds=60, done=told.append)
             await store.close()
 
     asyncio.run(whole())
-    assert told == [False]
+    assert len(told) == 1
+    assert told[0] is not None
 
 
 def test_what_redis_has_not_acknowledged_is_bounded_and_the_rest_dropped(server, asked):

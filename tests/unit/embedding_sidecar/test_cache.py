@@ -250,7 +250,7 @@ class Store:
         if not self.away:
             self.values.update(values)
             self.ttls.add(ttl_seconds)
-        done(not self.away)
+        done(errors.StoreAway("away") if self.away else None)
 
     async def remove(self, keys):
         self._check()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import Iterator
 
 import hiredis
@@ -10,8 +11,10 @@ import pytest
 import redis
 import uvloop
 
-from embedding_sidecar import errors
-from embedding_sidecar.caching import redis_nodes, redis_url
+from embedding_contract import document, names
+from embedding_sidecar import errors, policy_file, runtime
+from embedding_sidecar.caching import cache, redis_nodes, redis_url
+from embedding_sidecar.metrics import Metrics
 from tests.parts import awaited, sidecar
 
 pytestmark = pytest.mark.integration
@@ -403,6 +406,27 @@ def test_what_is_to_be_written_yet_is_written_before_the_end(server, asked):
 
     run(server.url, use)
     assert asked.mget("a", *BATCH) == [b"1"] + [b"2"] * len(BATCH)
+
+
+def test_what_was_bought_last_is_written_before_a_runtime_ends(server, asked):
+    shared = document.Cache(redis_url_file=names.SECRET_CACHE_REDIS_URL)
+    policy = document.PolicyDocument(
+        namespace="shop",
+        name="main",
+        providers=(document.Provider(name="a", kind="OpenAI", model="m", base_url="https://x"),),
+        cache=shared,
+        quota=document.Quota(daily_requests=None),
+    )
+    loaded = policy_file.load(policy, "f" * 16, {names.SECRET_CACHE_REDIS_URL: server.url.encode()})
+    entry = cache.Entry(model="m", space="s", vector=b"\0" * 8, tokens=1, made_at=time.time())
+
+    async def whole():
+        workshop = runtime.Workshop(metrics=Metrics())
+        workshop.make(loaded).cache.put_many(dict.fromkeys(BATCH, entry))
+        await workshop.close()
+
+    asyncio.run(whole())
+    assert asked.mget(BATCH) == [cache.encode(entry)] * len(BATCH)
 
 
 def test_the_end_waits_for_a_redis_that_is_silent_no_longer_than_for_a_write(monkeypatch):

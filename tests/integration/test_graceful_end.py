@@ -186,6 +186,25 @@ def test_a_call_that_outlives_its_caller_is_awaited_and_settled(running, stand_i
     assert (day["calls"], day["spent_tokens"]) == (1, 3)
 
 
+def test_what_was_bought_last_is_found_by_the_next_pod(
+    running, stand_in, background, from_environment, redis
+):
+    """Also while Redis takes its time, and a batch, for which no connection is made yet."""
+    texts = [f"{number}" for number in range(1000)]
+    stand_in.delay_seconds = 1.0
+    asked = background.submit(ask, running, texts)
+    sidecar.wait_until(lambda: stand_in.calls)
+    with client_of_redis.Redis(port=redis.port) as client:
+        client.client_pause(1500)
+    terminate(running)
+    assert asked.result().headers["x-embedding-cache-hits"] == "0/1000"
+    assert ended(running)
+    calls = len(stand_in.calls)
+    after = from_environment(REDIS_URL=redis.url, EMBEDDING_DAILY_QUOTA="1000")
+    assert ask(after, texts).headers["x-embedding-cache-hits"] == "1000/1000"
+    assert len(stand_in.calls) == calls
+
+
 def test_what_takes_too_long_is_cut_and_counts_as_billed(running, stand_in, background, day):
     """Nor does who keeps an idle connection keep the sidecar."""
     stand_in.delay_seconds = LONGER_THAN_A_DRAIN

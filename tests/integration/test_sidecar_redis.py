@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import redis as client_of_redis
 
 from embedding_contract import names
 from embedding_sidecar.caching import redis_url
@@ -26,6 +27,12 @@ def other(from_environment, redis):
     return from_environment(REDIS_URL=redis.url, EMBEDDING_DAILY_QUOTA="50")
 
 
+def is_kept(redis) -> bool:
+    """Whether Redis has an entry by now: the answer does not wait for it."""
+    with client_of_redis.Redis.from_url(redis.url) as client:
+        return any(client.scan_iter("aos:embedding:cache:*"))
+
+
 def delete_cache(running, **body):
     return running.http.request(
         "DELETE",
@@ -35,16 +42,19 @@ def delete_cache(running, **body):
     )
 
 
-def test_what_one_has_asked_the_other_knows(one, other, stand_in):
-    first, second = one.embed("x"), other.embed("x")
+def test_what_one_has_asked_the_other_knows(one, other, redis, stand_in):
+    first = one.embed("x")
+    sidecar.wait_until(lambda: is_kept(redis))
+    second = other.embed("x")
     assert first.json()["data"] == second.json()["data"]
     assert second.headers["x-embedding-cache"] == "hit"
     assert len(stand_in.calls) == 1
     assert other.page(names.PATH_CACHE_STATS)["hits"] == {"memory": 0, "redis": 1}
 
 
-def test_what_one_forgets_the_other_forgets_too(one, other, stand_in):
+def test_what_one_forgets_the_other_forgets_too(one, other, redis, stand_in):
     one.embed("x")
+    sidecar.wait_until(lambda: is_kept(redis))
     other.embed("x")
     assert delete_cache(one).is_success
     assert one.embed("x").headers["x-embedding-cache"] == "miss"

@@ -22,7 +22,8 @@ class RedisCache(redis_cache.RedisCache):
 
     async def write(self, values: Mapping[str, bytes], *, ttl_seconds: int) -> None:
         """What `keep` does; errors.StoreAway where it was not done."""
-        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        told: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         self.keep(values, ttl_seconds=ttl_seconds, done=told.set_result)
-        if not await told:
-            raise errors.StoreAway("away")
+        failure = await told
+        if failure is not None:
+            raise errors.StoreAway(type(failure).__name__) from failure

@@ -23,9 +23,13 @@ class Store(Protocol):
         ...
 
     def keep(
-        self, values: Mapping[str, bytes], *, ttl_seconds: int, done: Callable[[bool], None]
+        self,
+        values: Mapping[str, bytes],
+        *,
+        ttl_seconds: int,
+        done: Callable[[BaseException | None], None],
     ) -> None:
-        """Keep these values so long; tell `done` whether that is done."""
+        """Keep these values so long; tell `done` once that is done, or why it was not."""
         ...
 
     async def remove(self, keys: Sequence[str]) -> None:
@@ -244,8 +248,8 @@ class Layers:
         """Bytes the memory layer holds."""
         return self._memory.bytes_held
 
-    def _kept(self, well: bool) -> None:
-        if well:
+    def _kept(self, failure: BaseException | None) -> None:
+        if failure is None:
             self.store_state = "ok"
         else:
             self._away()

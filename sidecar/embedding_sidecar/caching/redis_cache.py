@@ -9,6 +9,7 @@ and no late answer is left lying on a connection for the next one to read.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -29,7 +30,8 @@ _MAX_UNDER_WAY: Final = 64
 _LAST_TURNS: Final = 4
 """Turns of the event loop after the time is up: a loop that stood still looks at what has come by
 then, which takes a turn to read, one to parse and one to hand over."""
-_LATE: Final = "Redis did not answer in time"
+_LATE: Final = errors.StoreAway("Redis did not answer in time")
+_TOO_MUCH: Final = errors.StoreAway("Redis has not acknowledged what it has been sent")
 
 # Scripts, because they are one step in every form of Redis. A client of a Cluster runs the commands
 # of a transaction in threads of their own.
@@ -45,50 +47,68 @@ return #ARGV
 """
 
 T = TypeVar("T")
+Fetched = Callable[[list[bytes | None] | None], None]
 
 
-class _Reads:
+class _Turn(ABC):
     """What was asked in one turn of the event loop, and who waits for it.
 
-    `answers` fills as they come; where all is over and `well` is not true, the others do not come.
+    `failure` says why not all was done, None where it was.
     """
 
-    __slots__ = ("answers", "asked", "waiting", "well")
+    __slots__ = ("failure",)
 
     def __init__(self) -> None:
+        self.failure: BaseException | None = _LATE
+
+    @abstractmethod
+    def end(self) -> None:
+        """Tell who waits what is known by now; nobody is told twice."""
+
+    def time_is_up(self, turns_left: int) -> None:
+        """End it, unless what has come by now is looked at in the turns that are left."""
+        if turns_left:
+            asyncio.get_running_loop().call_soon(self.time_is_up, turns_left - 1)
+        else:
+            self.end()
+
+
+class _Reads(_Turn):
+    """Keys, whose answers may come one after the other: from the nodes of a Cluster they do."""
+
+    __slots__ = ("answers", "asked", "waiting")
+
+    def __init__(self) -> None:
+        super().__init__()
         self.asked: dict[str, None] = {}
         self.answers: dict[str, object] = {}
-        self.well = False
-        self.waiting: list[tuple[Sequence[str], Callable[[list[bytes | None] | None], None]]] = []
+        self.waiting: list[tuple[Sequence[str], Fetched]] = []
 
     def end(self) -> None:
-        """Tell who waits what has come by now; nobody is told twice."""
         waiting, self.waiting = self.waiting, []
         answers = self.answers
         for keys, done in waiting:
-            if self.well or any(key in answers for key in keys):
-                found = [_bytes(answers.get(key)) for key in keys]
+            if self.failure is None or any(key in answers for key in keys):
+                _tell(done, [_bytes(answers.get(key)) for key in keys])
             else:
-                found = None
-            _tell(done, found)
+                _tell(done, None)
 
 
-class _Writes:
-    """What is to be written in one turn of the event loop, and who is told how it ends."""
+class _Writes(_Turn):
+    """Values, each for so many milliseconds."""
 
-    __slots__ = ("size_bytes", "values", "waiting", "well")
+    __slots__ = ("size_bytes", "values", "waiting")
 
     def __init__(self) -> None:
+        super().__init__()
         self.values: dict[str, tuple[bytes, int]] = {}
         self.size_bytes = 0
-        self.well = False
-        self.waiting: list[Callable[[bool], None]] = []
+        self.waiting: list[redis_nodes.Over] = []
 
     def end(self) -> None:
-        """Tell who waits whether all has been written; nobody is told twice."""
         waiting, self.waiting = self.waiting, []
         for done in waiting:
-            _tell(done, self.well)
+            _tell(done, self.failure)
 
 
 class RedisCache:
@@ -114,27 +134,30 @@ class RedisCache:
         self._writes: _Writes | None = None
         self._writing_bytes = 0
 
-    def fetch(self, keys: Sequence[str], done: Callable[[list[bytes | None] | None], None]) -> None:
-        """Tell `done` the values of these keys, None for each that is not there, or whose node is
-        away; or None for all, where Redis did not answer rightly for any of them, or not in time.
+    def fetch(self, keys: Sequence[str], done: Fetched) -> None:
+        """Tell `done` the values of these keys, None for each that is not there.
+
+        Also for one whose node is away; None instead of all where Redis did not answer rightly for
+        any of them, or not in time.
         """
         turn = self._reads
         if turn is None:
             turn = self._reads = _Reads()
             asyncio.get_running_loop().call_soon(self._send_reads)
-        turn.asked.update(dict.fromkeys(keys))
+        for key in keys:
+            turn.asked[key] = None
         turn.waiting.append((keys, done))
 
     def keep(
-        self, values: Mapping[str, bytes], *, ttl_seconds: int, done: Callable[[bool], None]
+        self, values: Mapping[str, bytes], *, ttl_seconds: int, done: redis_nodes.Over
     ) -> None:
-        """Keep these values so long; `done` is told whether Redis says that it does.
+        """Keep these values so long; tell `done` once Redis says that it does, or why it did not.
 
-        Where it has not said so in time, it may still.
+        What it has not said in time, it may still do.
         """
         size_bytes = sum(map(len, values.values()))
         if self._writing_bytes and self._writing_bytes + size_bytes > self._max_writing_bytes:
-            done(False)
+            done(_TOO_MUCH)
             return
         turn = self._writes
         if turn is None:
@@ -212,7 +235,7 @@ class RedisCache:
     async def _written(self) -> None:
         """Until all writes under way are over, for as long as one may take."""
         loop = asyncio.get_running_loop()
-        ends: list[asyncio.Future[bool]] = []
+        ends: list[asyncio.Future[BaseException | None]] = []
         for turn in self._under_way:
             if isinstance(turn, _Writes):
                 ends.append(loop.create_future())
@@ -249,41 +272,35 @@ class RedisCache:
             return
         over = self._begun(turn, seconds=self._management_budget_seconds)
 
-        def written(well: bool) -> None:
+        def written(failure: BaseException | None) -> None:
             self._writing_bytes -= turn.size_bytes
-            over(well)
+            over(failure)
 
         # Packed by who sends them; they are not to be held twice.
         values, turn.values = turn.values, {}
         self._nodes.write(values, written)
 
-    def _begun(self, turn: _Reads | _Writes, *, seconds: float) -> redis_nodes.Over:
+    def _begun(self, turn: _Turn, *, seconds: float) -> redis_nodes.Over:
         """Let who waits go when the time is up, or when it is told that all is over."""
-        loop = asyncio.get_running_loop()
 
-        def time_is_up(turns: int) -> None:
-            if turns:
-                loop.call_soon(time_is_up, turns - 1)
-            else:
-                turn.end()
-
-        def over(well: bool) -> None:
+        def over(failure: BaseException | None) -> None:
             timer.cancel()
             self._under_way.discard(turn)
-            turn.well = well
+            turn.failure = failure
             turn.end()
 
-        timer = loop.call_later(seconds, time_is_up, _LAST_TURNS)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(seconds, turn.time_is_up, _LAST_TURNS)
         self._under_way.add(turn)
         return over
 
     async def _within(self, seconds: float, command: Callable[[], Awaitable[T]]) -> T:
         if self._is_owed_too_much():
-            raise errors.StoreAway(_LATE)
+            raise errors.StoreAway(str(_LATE))
         task = self._begin(_run(command))
         await asyncio.wait((task,), timeout=seconds)
         if not task.done():
-            raise errors.StoreAway(_LATE)
+            raise errors.StoreAway(str(_LATE))
         return task.result()
 
     def _is_owed_too_much(self) -> bool:

@@ -19,10 +19,11 @@ from redis.exceptions import (
 
 from embedding_sidecar.caching import redis_pipe
 
-Over = Callable[[bool], None]
-"""Is told once, and later than it was given, that a command has come to its end, and whether well.
-"""
+Over = Callable[[BaseException | None], None]
+"""Is told once, and later than it was given, that a command is over, and why not well if so."""
 
+_pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
+"""Its own type says that a command is one word."""
 _FEW: Final = 64
 """Keys that are no batch: 0.8 MB of the largest vectors there are, 6 ms of a gigabit a second."""
 _OK: Final = b"OK"
@@ -69,14 +70,13 @@ class _One:
         def told(answers: Sequence[Any] | Exception) -> None:
             # A refusal is an exception, too, and answers what was asked.
             found = answers if isinstance(answers, Exception) else answers[0]
-            well = isinstance(found, list) and len(found) == len(keys)
-            if well:
+            if isinstance(found, list) and len(found) == len(keys):
                 into.update(zip(keys, found, strict=True))
-            elif not isinstance(found, Exception):
-                pipe.mistrust()
-            over(well)
+                over(None)
+            else:
+                over(found if isinstance(found, Exception) else pipe.mistrust())
 
-        pipe.ask([hiredis.pack_command(("MGET", *keys))], told)
+        pipe.ask([_pack(("MGET", *keys))], told)
 
     def write(self, values: Mapping[str, tuple[bytes, int]], over: Over) -> None:
         pipe = self._pipe(values)
@@ -84,12 +84,14 @@ class _One:
         def told(answers: Sequence[Any] | Exception) -> None:
             if isinstance(answers, Exception):
                 answers = [answers]
-            if any(it != _OK and not isinstance(it, Exception) for it in answers):
-                pipe.mistrust()
-            over(all(it == _OK for it in answers))
+            failures = [it for it in answers if it != _OK]
+            if all(isinstance(it, Exception) for it in failures):
+                over(failures[0] if failures else None)
+            else:
+                over(pipe.mistrust())
 
-        pack = hiredis.pack_command
-        pipe.ask([pack(("SET", key, value, "PX", ms)) for key, (value, ms) in values.items()], told)
+        commands = [_pack(("SET", key, value, "PX", ms)) for key, (value, ms) in values.items()]
+        pipe.ask(commands, told)
 
     async def remove(self, keys: Sequence[str]) -> None:
         await self._client.unlink(*keys)
@@ -131,7 +133,7 @@ class _Several:
         def done(task: "asyncio.Task[None]") -> None:
             self._under_way.discard(task)
             # Whatever it is: redis-py stumbles over what a server says that is no Redis.
-            over(not task.cancelled() and task.exception() is None)
+            over(asyncio.CancelledError() if task.cancelled() else task.exception())
 
         task = asyncio.get_running_loop().create_task(work)
         self._under_way.add(task)

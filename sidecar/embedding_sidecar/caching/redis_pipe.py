@@ -58,10 +58,12 @@ class Pipe:
         if self._connecting is None:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
-    def mistrust(self) -> None:
-        """Drop the connection: what came over it is no answer to what was asked."""
+    def mistrust(self) -> Exception:
+        """Drop the connection, as what came over it is no answer to what was asked; says so."""
+        reason = NoConnection("an answer to another question")
         if self._session is not None:
-            self._session.drop(NoConnection("an answer to another question"))
+            self._session.drop(reason)
+        return reason
 
     async def close(self) -> None:
         """Drop the connection, and tell who waits for it."""
@@ -77,12 +79,7 @@ class Pipe:
     async def _connect(self) -> None:
         failure: Exception = NoConnection("closed")
         try:
-            # Of the one before; redis-py has not seen it go.
-            await self._connection.disconnect(nowait=True)
-            await self._connection.connect()
-            if await self._connection.can_read():
-                raise NoConnection("it speaks unasked")
-            self._session = _Session(self._connection, lost=self._lost)
+            self._session = await self._connected()
         except Exception as error:  # noqa: BLE001 - redis-py stumbles over what is no Redis
             failure = error
         finally:
@@ -93,6 +90,14 @@ class Pipe:
                     question.told(failure)
                 else:
                     self._session.send(question)
+
+    async def _connected(self) -> "_Session":
+        # redis-py has not seen the one before go.
+        await self._connection.disconnect(nowait=True)
+        await self._connection.connect()
+        if await self._connection.can_read():
+            raise NoConnection("it speaks unasked")
+        return _Session(self._connection, lost=self._lost)
 
     def _lost(self) -> None:
         self._session = None

@@ -250,7 +250,7 @@ class Store:
         if not self.away:
             self.values.update(values)
             self.ttls.add(ttl_seconds)
-        done(not self.away)
+        done(errors.StoreAway("away") if self.away else None)
 
     async def remove(self, keys):
         self._check()
@@ -378,6 +378,60 @@ def test_a_redis_that_is_away_is_a_miss_and_is_counted(store):
     assert pod.get("a", "b") == [entry(), None]
     assert pod.seen.errors == [("cache", ""), ("cache", "")]
     assert pod.layers.store_state == "away"
+
+
+def test_a_look_up_is_answered_at_once_where_no_store_needs_to_be_asked(store, monkeypatch):
+    monkeypatch.delattr(Store, "fetch")
+    told: list[list[cache.Entry | None]] = []
+    pod, alone, keeping_nothing = Pod(store), Pod(), Pod(store, ttl_seconds=0)
+    pod.put("a")
+    pod.layers.look_up(["a", "a"], told.append)
+    alone.layers.look_up(["a"], told.append)
+    keeping_nothing.layers.look_up(["a"], told.append)
+    assert told == [[entry(), entry()], [None], [None]]
+
+
+def test_a_look_up_is_answered_once_the_store_has_answered(store, monkeypatch):
+    told: list[list[cache.Entry | None]] = []
+    asked: list[Callable[[list[bytes | None] | None], None]] = []
+    monkeypatch.setattr(store, "fetch", lambda keys, done: asked.append(done))
+    pod = Pod(store)
+    for _ in range(2):
+        pod.layers.look_up(["a", "b"], told.append, max_age_seconds=19)
+    assert told == []
+    fresh, old = (cache.encode(entry(made_at=made_at)) for made_at in (985.0, 980.0))
+    asked[0]([fresh, old])
+    asked[1](None)
+    assert told == [[entry(made_at=985.0), None], [None, None]]
+    assert pod.seen.lookups == [("memory", 0)] * 2 + [("redis", 1), ("redis", 0)]
+    assert pod.seen.misses == 3
+    assert pod.seen.errors == [("cache", "")]
+
+
+def test_who_went_away_is_told_nothing(store, monkeypatch):
+    asked: list[Callable[[list[bytes | None] | None], None]] = []
+    monkeypatch.setattr(store, "fetch", lambda keys, done: asked.append(done))
+    pod = Pod(store)
+
+    async def leave():
+        waiting = asyncio.ensure_future(pod.layers.get_many(["a"]))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        asked[0]([None])
+
+    asyncio.run(leave())
+    assert pod.seen.misses == 1
+
+
+def test_memory_of_no_bytes_keeps_nothing():
+    held = memory(max_bytes=0)
+    held.put("a", entry())
+    assert (len(held), held.bytes_held) == (0, 0)
+
+
+def test_an_entry_says_nothing_of_its_vector():
+    assert "secret" not in repr(entry(b"secret"))
 
 
 def test_a_spoilt_entry_is_a_miss(store):

@@ -1,6 +1,8 @@
 """What a Redis URL may say, without a Redis."""
 
 import asyncio
+import contextlib
+import gc
 import time
 from typing import Any
 
@@ -126,7 +128,9 @@ class Slow:
 
     def begin(self, work, over):
         task = asyncio.ensure_future(work)
-        task.add_done_callback(lambda it: over(not it.cancelled()))
+        task.add_done_callback(
+            lambda it: over(asyncio.CancelledError() if it.cancelled() else it.exception())
+        )
         self.under_way.append(task)
 
     async def answer(self, keys, into):
@@ -274,3 +278,84 @@ def test_what_has_come_by_then_is_not_lost_with_what_has_not():
     first, second = over(HalfGone(), use, budget_seconds=0.01)
     assert first == [b"x", None]
     assert isinstance(second, errors.StoreAway)
+
+
+def test_what_one_does_with_an_answer_robs_nobody_of_his(caplog):
+    nodes = Slow()
+    nodes.let.set()
+
+    async def use(store):
+        told: list[object] = []
+
+        def fail(values):
+            raise RuntimeError("of no use to me")
+
+        store.fetch(["a"], fail)
+        store.fetch(["a"], told.append)
+        store.keep({"a": b"1"}, ttl_seconds=1, done=fail)
+        store.keep({"b": b"2"}, ttl_seconds=1, done=told.append)
+        await store.read(["c"])
+        await store.write({"c": b"3"}, ttl_seconds=1)
+        return told
+
+    assert over(nodes, use) == [[b"x"], None]
+    assert caplog.text.count("could not be used") == 2
+
+
+def test_nobody_is_told_twice():
+    nodes = Slow()
+
+    async def use(store):
+        told: list[object] = []
+        store.fetch(["a"], told.append)
+        store.keep({"a": b"1"}, ttl_seconds=1, done=told.append)
+        with pytest.raises(errors.StoreAway):
+            await store.read(["a"])
+        await asyncio.sleep(0.05)
+        nodes.let.set()
+        await asyncio.sleep(0.05)
+        return told
+
+    values, failure = over(nodes, use, budget_seconds=0.01, management_budget_seconds=0.01)
+    assert values is None
+    assert isinstance(failure, errors.StoreAway)
+
+
+def test_a_write_that_was_given_up_is_held_until_it_is_over():
+    nodes = Slow()
+
+    async def use(store):
+        outcomes = []
+        for key in "ab":
+            with contextlib.suppress(errors.StoreAway):
+                await store.write({key: b"12345"}, ttl_seconds=1)
+                outcomes.append(key)
+        nodes.let.set()
+        await asyncio.sleep(0.05)
+        await store.write({"c": b"12345"}, ttl_seconds=1)
+        return outcomes
+
+    bounds = {"management_budget_seconds": 0.02, "max_writing_bytes": 9}
+    assert over(nodes, use, **bounds) == []
+    assert nodes.asked == [["a"], ["c"]]
+
+
+def test_an_answer_is_gone_once_it_is_used():
+    """Without waiting for a collection of garbage: a turn may hold many vectors."""
+    nodes = Slow()
+    nodes.let.set()
+
+    async def use(store):
+        await asyncio.gather(
+            store.read(["a"]), store.read(["b"]), store.write({"a": b"1"}, ttl_seconds=1)
+        )
+        nodes.under_way.clear()
+        await asyncio.sleep(0)
+        return [it for it in gc.get_objects() if isinstance(it, redis_cache._Turn)]
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert over(nodes, use) == []
+    finally:
+        gc.enable()

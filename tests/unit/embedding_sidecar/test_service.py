@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from embedding_sidecar import errors, provider
 from embedding_sidecar.caching import cache
-from embedding_sidecar.engine import breaker
+from embedding_sidecar.engine import breaker, orders
 from embedding_sidecar.engine.work import Found
 from embedding_sidecar.wire.cache_control import CacheControl
 from tests.fakes import provider as stand_in
@@ -118,11 +118,11 @@ def test_what_the_cache_has_just_said_is_not_asked_again(monkeypatch):
     assert world.asked("p") == [["a"], ["b"]]
 
 
-def test_a_call_that_landed_after_the_cache_was_asked_is_waited_for():
+def test_a_call_that_landed_after_the_cache_was_asked_is_taken():
     world = World(one("p"))
     found = just_asked(world, "a")
-    world.run(asyncio.sleep(0.1))
     world.embed("a")
+    world.loop.pass_time(0.1)
     answer = world.run(world.service.embed(ask("a"), found=found))
     assert (answer.coalesced, answer.attempts) == (1, 0)
 
@@ -210,6 +210,17 @@ def test_where_the_call_takes_too_long_a_task_goes_on_with_the_next_choice():
     assert world.loop.time() == TIMING.request_seconds / 2
 
 
+def test_the_deadline_is_kept_whatever_hangs(monkeypatch):
+    async def reserve(*, tokens):
+        await asyncio.sleep(1000)
+
+    world = World(one("p", space="s"), one("q", "n", space="s"))
+    monkeypatch.setattr(world.quota, "reserve", reserve)
+    with pytest.raises(errors.Unavailable):
+        begun(world, "a")
+    assert world.loop.time() == TIMING.request_seconds
+
+
 def test_what_nobody_can_answer_is_refused_as_ever():
     world = World(one("p"), quota=Quota(left=0))
     with pytest.raises(errors.QuotaExhausted) as caught:
@@ -253,6 +264,24 @@ def test_who_leaves_ends_the_task_that_went_on():
 
     assert world.run(run()) == (2, 1)
     assert len(world.net["p"].calls) == 1
+
+
+def test_a_part_that_has_not_begun_is_not_begun_for_who_left():
+    world = World(one("p", kind="Voyage"))
+    world.net["p"].delay_seconds = 1
+    many = [f"text {number}" for number in range(10_000)]
+    found = just_asked(world, many[-1])
+
+    async def run():
+        first = asyncio.create_task(world.service.embed(ask(*many)))
+        await asyncio.sleep(0.5)
+        second = begin(world, found, many[-1])
+        first.cancel()
+        second.cancel()
+        await asyncio.sleep(100)
+
+    world.run(run())
+    assert len(world.net["p"].calls) == orders.PARTS_AT_ONCE
 
 
 def test_what_is_not_as_simple_is_not_begun():

@@ -60,7 +60,7 @@ class Placed(NamedTuple):
     @property
     def whole(self) -> bool:
         """Whether they have brought all of it."""
-        return all(it.whole for it in self.ours) and all(it.whole for it in self.others)
+        return all(it.whole for it in self.flights)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -53,7 +53,7 @@ class Flight:
 
     def landing(self) -> Landing | None:
         """What came of it; None while it is under way."""
-        if self.task is None or self.landed_at is None:
+        if self.task is None or not self.task.done():
             return None
         return _ENDED if self.task.cancelled() else self.task.result()
 

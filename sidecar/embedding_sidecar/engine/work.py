@@ -12,8 +12,6 @@ from embedding_sidecar.wire import cache_control
 
 _ITEM: Final = re.compile(r"input\[([0-9]{1,6})\]")
 """How OpenAI names an item in `param`."""
-
-
 _UNKNOWN: Final = flights.Landing(failure=errors.Unreachable("timeout", billed=True))
 """What is known of a flight that is still under way when its time is up."""
 
@@ -55,7 +53,7 @@ class _Part:
 class Work:
     """Entries by space and by index of the item, so that no answer is put together of two spaces.
 
-    `attempts` requests were sent to providers for this one, and `tokens` were billed for it.
+    `attempts` requests were sent to providers for this one so far.
     """
 
     def __init__(

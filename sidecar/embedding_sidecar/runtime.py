@@ -19,7 +19,7 @@ from embedding_sidecar import errors, policy_file, providers, upstream
 from embedding_sidecar.caching import cache, generations, layers, redis_cache, redis_url
 from embedding_sidecar.engine import api_keys, flights, recall, service
 from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.quotas import quota, quota_store
+from embedding_sidecar.quotas import counter, quota, quota_store
 
 DRAIN_SECONDS: Final = 60.0
 """Longer than a request can take, so that none loses its connection to a change of the policy."""
@@ -179,21 +179,21 @@ class Workshop:
 
     def _quota(self, loaded: policy_file.Loaded) -> quota.Quota:
         policy = loaded.document
-        counter = self._counter(loaded)
+        store = self._counter(loaded)
 
         def make() -> tuple[quota.Quota, Callable[[], Awaitable[None]]]:
-            made = quota.Quota(limits=policy.quota, scope=policy.scope, store=counter)
+            made = quota.Quota(limits=policy.quota, scope=policy.scope, store=store)
             return made, made.close
 
         taken_over = self._taken_over("quota", policy.scope, make)
-        taken_over.obey(policy.quota, store=counter)
+        taken_over.obey(policy.quota, store=store)
         return taken_over
 
-    def _counter(self, loaded: policy_file.Loaded) -> quota.Store | None:
+    def _counter(self, loaded: policy_file.Loaded) -> counter.Store | None:
         file = loaded.document.quota.redis_url_file
         url = _url(loaded, file)
 
-        def make() -> tuple[quota.Store | None, Callable[[], Awaitable[None]]]:
+        def make() -> tuple[counter.Store | None, Callable[[], Awaitable[None]]]:
             client = _client(url)
             if client is not None:
                 return quota_store.RedisStore(client), client.aclose

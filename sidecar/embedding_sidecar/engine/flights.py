@@ -40,21 +40,58 @@ _ENDED: Final = Landing(failure=errors.Unreachable("cancelled", billed=True))
 class Flight:
     """Calls to one provider, one after the other, for some keys.
 
-    `waiting` are told when it has landed, which is when `landed_at` is set.
+    It has landed when `landed_at` is set; `whole` says that it brought all of them then.
     """
 
     provider: str
     keys: Sequence[str]
     sent: list[calls.Span] = field(default_factory=list)
-    waiting: set[Callable[[], None]] = field(default_factory=set)
+    waiting: "set[Watch]" = field(default_factory=set)
     landed_at: float | None = None
+    whole: bool = False
     task: "asyncio.Task[Landing] | None" = None
 
     def landing(self) -> Landing | None:
         """What came of it; None while it is under way."""
-        if self.task is None or self.landed_at is None:
+        if self.task is None or not self.task.done():
             return None
         return _ENDED if self.task.cancelled() else self.task.result()
+
+
+class Watch:
+    """Somebody who waits until all of some flights have landed, or the time is up.
+
+    `over` is called then, once, unless it was left before.
+    """
+
+    __slots__ = ("_left", "_over", "_timer", "_under_way")
+
+    def __init__(
+        self, flights: Collection[Flight], *, seconds: float, over: Callable[[], None]
+    ) -> None:
+        self._under_way = [it for it in flights if it.landed_at is None]
+        self._left = len(self._under_way)
+        self._over = over
+        for flight in self._under_way:
+            flight.waiting.add(self)
+        wait = seconds if self._under_way else 0
+        self._timer = asyncio.get_running_loop().call_later(wait, self._end)
+
+    def landed(self) -> None:
+        """One of them has landed."""
+        self._left -= 1
+        if not self._left:
+            self._end()
+
+    def leave(self) -> None:
+        """Wait no longer."""
+        self._timer.cancel()
+        for flight in self._under_way:
+            flight.waiting.discard(self)
+
+    def _end(self) -> None:
+        self.leave()
+        self._over()
 
 
 class Flights:
@@ -87,32 +124,12 @@ class Flights:
 
         By hand, because asyncio.wait costs several times what all else here does.
         """
-        under_way = [it for it in flights if it.landed_at is None]
-        if not under_way:
-            return
-        left = len(under_way)
-        loop = asyncio.get_running_loop()
-        over: asyncio.Future[None] = loop.create_future()
-
-        def end() -> None:
-            if not over.done():
-                over.set_result(None)
-
-        def landed() -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                end()
-
-        for flight in under_way:
-            flight.waiting.add(landed)
-        timer = loop.call_later(seconds, end)
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        watch = Watch(flights, seconds=seconds, over=lambda: _resolve(over))
         try:
             await over
         finally:
-            timer.cancel()
-            for flight in under_way:
-                flight.waiting.discard(landed)
+            watch.leave()
 
     async def close(self) -> None:
         """End all that is under way."""
@@ -124,19 +141,21 @@ class Flights:
     def _land(self, flight: Flight, task: "asyncio.Task[Landing]") -> None:
         self._tasks.discard(task)
         flight.landed_at = self._clock()
-        for told in flight.waiting:
-            told()
-        kept = False
         try:
             landing = flight.landing()
-            kept = landing is not None and landing.failure is None
+            flight.whole = landing is not None and landing.failure is None
         finally:
-            if not kept:
+            if flight.whole:
+                self._keep(flight)
+            else:
                 self._forget(flight)
-        if kept:
-            self._landed.append(flight)
-            if len(self._landed) == 1:
-                asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
+            for watch in tuple(flight.waiting):
+                watch.landed()
+
+    def _keep(self, flight: Flight) -> None:
+        self._landed.append(flight)
+        if len(self._landed) == 1:
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
         """Forget what landed long ago; one timer for all."""
@@ -150,3 +169,8 @@ class Flights:
         for key in flight.keys:
             if self._by_key.get(key) is flight:
                 del self._by_key[key]
+
+
+def _resolve(over: "asyncio.Future[None]") -> None:
+    if not over.done():
+        over.set_result(None)

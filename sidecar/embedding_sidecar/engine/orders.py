@@ -46,10 +46,21 @@ class Order(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """The flights that bring an order: those begun for it, and those of others."""
+    """An order, and the flights that bring it: those begun for it, and those of others."""
 
+    order: Order
     ours: list[flights.Flight]
     others: list[flights.Flight]
+
+    @property
+    def flights(self) -> list[flights.Flight]:
+        """All of them."""
+        return self.ours + self.others
+
+    @property
+    def whole(self) -> bool:
+        """Whether they have brought all of it."""
+        return all(it.whole for it in self.flights)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,7 +141,7 @@ class Orders:
             )
             self._flying.begin(flight, bring, shared=not order.control.no_store)
             ours.append(flight)
-        return Placed(ours, list(others))
+        return Placed(order, ours, list(others))
 
     def _parts(self, order: Order, keys: Sequence[str]) -> list[Sequence[str]]:
         if len(keys) <= 1:

@@ -3,20 +3,24 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
 
 from embedding_contract import document as contract
-from embedding_sidecar import errors, provider, providers, vectors
-from embedding_sidecar.caching import cache
-from embedding_sidecar.engine import api_keys, breaker, calls, failover, flights, orders, retries
+from embedding_sidecar import errors, provider
+from embedding_sidecar.engine import (
+    api_keys,
+    breaker,
+    calls,
+    completion,
+    failover,
+    flights,
+    orders,
+    retries,
+)
 from embedding_sidecar.engine.answer import Answer
-from embedding_sidecar.engine.work import Found, Work, worst
+from embedding_sidecar.engine.work import Found, Work
 from embedding_sidecar.wire import cache_control
-
-_UNKNOWN: Final = flights.Landing(failure=errors.Unreachable("timeout", billed=True))
-"""What is known of a flight that is still under way when its time is up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,24 +29,6 @@ class Timing:
 
     attempt_seconds: float = 30.0
     request_seconds: float = 50.0
-
-
-class Cache(orders.Store, Protocol):
-    """Entries by key; never fails."""
-
-    def keys(self, ask: provider.Ask, *, space: str) -> list[str]:
-        """The keys of the items of a request in a provider's terms, in order."""
-        ...
-
-    async def get_many(
-        self, keys: Sequence[str], *, max_age_seconds: int | None = None
-    ) -> list[cache.Entry | None]:
-        """The entries of these keys, in order; older ones than `max_age_seconds` stay unseen."""
-        ...
-
-    def saved(self, tokens: int, *, model: str) -> None:
-        """An answer of this model needed so many tokens less than without the cache."""
-        ...
 
 
 class Service:
@@ -60,7 +46,7 @@ class Service:
         *,
         document: contract.PolicyDocument,
         keys: Mapping[str, api_keys.ApiKey],
-        cache: Cache,
+        cache: completion.Cache,
         quota: calls.Quota,
         upstream: provider.Upstream,
         observe: calls.Observer,
@@ -72,10 +58,8 @@ class Service:
     ) -> None:
         self._document = document
         self._choices = failover.chooser(document)
-        self._keys = keys
         self._cache = cache
         self._observe = observe
-        self._flying = flying
         self._timing = timing
         self._clock = clock
         self._share = share
@@ -90,6 +74,14 @@ class Service:
             attempt_seconds=timing.attempt_seconds,
             clock=clock,
             wall_clock=wall_clock,
+        )
+        self._completion = completion.Completion(
+            keys=keys,
+            cache=cache,
+            ordering=self._orders,
+            flying=flying,
+            observe=observe,
+            clock=clock,
         )
 
     async def embed(
@@ -110,38 +102,94 @@ class Service:
             errors.Unavailable: nobody who may answer can.
         """
         choices = self._choices(ask.model, ask.dimensions)
-        started_at = self._clock()
-        work = Work(ask, control=control, started_at=started_at)
-        work.looked(choices[0], found or await self._look(work, choices[0]))
-        if not work.missing(choices[0]):
+        work = Work(ask, control=control, started_at=self._clock())
+        if found is not None:
+            work.looked(choices[0], found)
+        if not await self._completion.missing(choices[0], work):
             return self._answer(work, choices[0])
+        return await self._go_through(work, self._course(work, choices))
+
+    def begin(
+        self,
+        ask: provider.Ask,
+        *,
+        control: cache_control.CacheControl = cache_control.DEFAULT,
+        found: Found,
+    ) -> "asyncio.Future[Answer] | None":
+        """What embed would answer, for one item that was not found; it may be cancelled.
+
+        While nothing fails this needs no task but that of the call. None, and nothing was done: it
+        is not as simple as that.
+
+        Raises:
+            errors.Rejected: the request is at fault.
+        """
+        choices = self._choices(ask.model, ask.dimensions)
+        if len(ask.items) != 1 or self._breaker.anything:
+            return None
+        work = Work(ask, control=control, started_at=self._clock())
+        work.looked(choices[0], found)
+        course = self._course(work, choices)
+        placed = self._completion.begin(choices[0], work, course)
+        return None if placed is None else self._later(work, course, placed)
+
+    def _later(
+        self, work: Work, course: retries.Course, placed: orders.Placed
+    ) -> "asyncio.Future[Answer]":
+        """The answer, at once when what was ordered has landed, or by a task that goes on."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+
+        def over() -> None:
+            if answer.done():
+                return
+            if placed.whole:
+                work.landed(placed, now=self._clock())
+                answer.set_result(self._answer(work, placed.order.choice))
+                return
+            task = loop.create_task(self._go_through(work, course, placed))
+            task.add_done_callback(lambda _: _hand_over(task, answer))
+            answer.add_done_callback(lambda _: task.cancel())
+
+        watch = flights.Watch(
+            placed.flights, seconds=placed.order.ends_at - self._clock(), over=over
+        )
+        answer.add_done_callback(lambda _: watch.leave())
+        return answer
+
+    def _course(self, work: Work, choices: Sequence[failover.Choice]) -> retries.Course:
+        return retries.Course(
+            choices,
+            known=self._breaker,
+            ends_at=work.started_at + self._timing.request_seconds,
+            share=self._share,
+        )
+
+    async def _go_through(
+        self, work: Work, course: retries.Course, placed: orders.Placed | None = None
+    ) -> Answer:
+        """The answer of the first provider of the course that completes it.
+
+        It goes on with what has been placed.
+        """
+        step: failover.Choice | retries.Wait | None
         try:
-            ends_at = started_at + self._timing.request_seconds
-            return await self._go_through(work, choices, ends_at=ends_at)
+            step = placed.order.choice if placed else course.next(now=self._clock(), held=None)
+            while step is not None:
+                if isinstance(step, retries.Wait):
+                    await asyncio.sleep(step.seconds)
+                elif await self._completion.by(step, work, course, placed):
+                    if not course.is_first(step):
+                        self._observe.failover(failover.label(step))
+                    return self._answer(work, step)
+                placed = None
+                # Meanwhile others may have brought what is missing.
+                work.keys.clear()
+                step = course.next(now=self._clock(), held=work.held)
+            raise failover.verdict(course.failures(), policy=self._document)
         except errors.Refused as refused:
             refused.attempts = work.attempts
             raise
-
-    async def _go_through(
-        self, work: Work, choices: Sequence[failover.Choice], *, ends_at: float
-    ) -> Answer:
-        """The answer of the first provider of the course that completes it."""
-        course = retries.Course(
-            choices,
-            known=self._breaker,
-            ends_at=ends_at,
-            share=self._share,
-        )
-        while (step := course.next(now=self._clock(), held=work.held)) is not None:
-            if isinstance(step, retries.Wait):
-                await asyncio.sleep(step.seconds)
-            elif await self._complete(work, step, course):
-                if step is not choices[0]:
-                    self._observe.failover(failover.label(step))
-                return self._answer(work, step)
-            # Meanwhile others may have brought what is missing.
-            work.keys.clear()
-        raise failover.verdict(course.failures(), policy=self._document)
 
     def health(self) -> dict[str, str]:
         """Each provider's state in one word: `ok`, `failing`, `key_missing` or `key_refused`.
@@ -152,7 +200,7 @@ class Service:
         refused = self.refused_keys()
         return {
             it.name: errors.KEY_MISSING
-            if self._key_is_missing(it)
+            if self._completion.key_is_missing(it)
             else errors.KEY_REFUSED
             if it.name in refused
             else "failing"
@@ -165,129 +213,20 @@ class Service:
         """Names of the providers that refused the key in force when it was last tried."""
         return self._orders.refused_keys()
 
-    async def _look(self, work: Work, choice: failover.Choice) -> Found:
-        """What the cache has of what is missing."""
-        looked_at = self._clock()
-        keys = self._cache.keys(failover.terms(choice, work.ask), space=choice.space)
-        entries: list[cache.Entry | None] = [None] * len(keys)
-        missing = {} if work.is_alone(choice.space) else work.missing_of(keys, choice.space)
-        if missing:
-            found = await self._cache.get_many(
-                list(missing), max_age_seconds=work.control.max_age_seconds
-            )
-            for indexes, entry in zip(missing.values(), found, strict=True):
-                for index in indexes:
-                    entries[index] = entry
-        return Found(keys, entries, looked_at)
-
-    async def _complete(self, work: Work, choice: failover.Choice, course: retries.Course) -> bool:
-        """Get what is missing from this provider, as far as it gives it; whether nothing is then.
-
-        Raises:
-            errors.Refused: it is decided: the request is at fault, or the quota is used up.
-        """
-        now = self._clock()
-        ends_at = now + course.patience(choice, now=now)
-        ask = failover.terms(choice, work.ask)
-        failure: errors.ProviderFailed | errors.Refused | None
-        while True:
-            # Once for each provider, and after each wait.
-            if choice.provider.name not in work.keys:
-                work.looked(choice, await self._look(work, choice))
-            missing = work.missing(choice)
-            if not missing:
-                return True
-            failure = self._hindrance(choice, [ask.items[at[0]] for at in missing.values()])
-            if failure is not None:
-                break
-            placed = self._orders.place(
-                orders.Order(
-                    choice=choice,
-                    ask=ask,
-                    missing=missing,
-                    control=work.control,
-                    since=work.looked_at,
-                    ends_at=ends_at,
-                    alone=work.is_alone(choice.space),
-                )
-            )
-            if placed is None:
-                return False
-            await self._flying.wait(placed.ours + placed.others, seconds=ends_at - self._clock())
-            failure = self._landed(work, choice, placed, missing)
-            if work.of(choice.space).is_mixed() and not work.distrust(choice.space):
-                failure = vectors.bad_answer()
-            if failure is not None:
-                break
-            if not work.missing(choice):
-                return True
-            # A call of others failed, in a way that is theirs. What is there by now?
-            work.keys.clear()
-        # Only the provider the caller meant may say that the caller is at fault.
-        if isinstance(failure, errors.ProviderFailed) or (
-            isinstance(failure, errors.Rejected) and not course.is_first(choice)
-        ):
-            course.failed(choice, failure, now=self._clock())
-            return False
-        raise failure
-
-    def _hindrance(
-        self, choice: failover.Choice, items: Collection[provider.Item]
-    ) -> errors.ProviderFailed | None:
-        """Why this provider need not be asked."""
-        if self._key_is_missing(choice.provider):
-            self._observe.error("misconfigured", failover.label(choice))
-            return errors.Misconfigured(errors.KEY_MISSING)
-        return providers.PROVIDERS[choice.provider.kind].obstacle(items)
-
-    def _landed(
-        self,
-        work: Work,
-        choice: failover.Choice,
-        placed: orders.Placed,
-        missing: Mapping[str, list[int]],
-    ) -> errors.ProviderFailed | errors.Refused | None:
-        """Take what came; what went wrong, if anything did that is about this provider or us."""
-        now = self._clock()
-        failures: list[errors.ProviderFailed | errors.Refused] = []
-        for flight in placed.ours:
-            landing = flight.landing() or _UNKNOWN
-            work.took(flight.sent, now=now)
-            work.take(choice.space, landing.entries, missing, ours=True)
-            work.attempts += len(flight.sent)
-            work.tokens += landing.tokens
-            if isinstance(landing.failure, errors.Rejected):
-                failures.append(work.told(landing.failure, flight.keys, missing))
-            elif landing.failure is not None:
-                failures.append(landing.failure)
-        for flight in placed.others:
-            landing = flight.landing() or _UNKNOWN
-            work.took(flight.sent, now=now)
-            work.take(choice.space, landing.entries, missing, ours=False)
-            of_this = flight.provider == choice.provider.name or landing is _UNKNOWN
-            if of_this and isinstance(landing.failure, errors.ProviderFailed):
-                failures.append(landing.failure)
-        return worst(failures)
-
     def _answer(self, work: Work, choice: failover.Choice) -> Answer:
-        entries, part = work.entries(choice.space), work.of(choice.space)
-        saved = sum(entry.tokens for at, entry in part.cached.items() if at not in part.made)
-        if saved:
-            self._cache.saved(saved, model=choice.provider.model)
-        return Answer(
-            vectors=tuple(entry.vector for entry in entries),
-            provider=choice.provider.name,
-            kind=choice.provider.kind,
-            model=choice.provider.model,
-            space=choice.space,
-            hits=len(entries) - len(part.made),
-            coalesced=len(part.coalesced),
-            items=len(entries),
-            tokens=work.tokens,
-            tokens_saved=saved,
-            attempts=work.attempts,
-            upstream_seconds=work.upstream_seconds(),
-        )
+        answer = work.answer(choice)
+        if answer.tokens_saved:
+            self._cache.saved(answer.tokens_saved, model=answer.model)
+        return answer
 
-    def _key_is_missing(self, it: contract.Provider) -> bool:
-        return it.api_key_file is not None and it.name not in self._keys
+
+def _hand_over(task: "asyncio.Task[Answer]", answer: "asyncio.Future[Answer]") -> None:
+    """Make of an answer what became of the task that goes on with it."""
+    if answer.done():
+        return
+    if task.cancelled():
+        answer.cancel()
+    elif (failure := task.exception()) is not None:
+        answer.set_exception(failure)
+    else:
+        answer.set_result(task.result())

@@ -4,13 +4,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from embedding_sidecar import errors, provider
+from embedding_sidecar import errors, provider, vectors
 from embedding_sidecar.caching import cache
-from embedding_sidecar.engine import calls, failover
+from embedding_sidecar.engine import calls, failover, flights, orders
+from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.wire import cache_control
 
 _ITEM: Final = re.compile(r"input\[([0-9]{1,6})\]")
 """How OpenAI names an item in `param`."""
+_UNKNOWN: Final = flights.Landing(failure=errors.Unreachable("timeout", billed=True))
+"""What is known of a flight that is still under way when its time is up."""
 
 
 class Found(NamedTuple):
@@ -50,27 +53,27 @@ class _Part:
 class Work:
     """Entries by space and by index of the item, so that no answer is put together of two spaces.
 
-    `attempts` requests were sent to providers for this one, and `tokens` were billed for it.
+    `attempts` requests were sent to providers for this one so far.
     """
 
     def __init__(
         self, ask: provider.Ask, *, control: cache_control.CacheControl, started_at: float
     ) -> None:
         self.ask = ask
+        self.started_at = started_at
         self.keys: dict[str, list[str]] = {}
         """By provider's name, in the order of the items."""
         self.control = control
-        self.tokens = 0
+        self._tokens = 0
         self.attempts = 0
         self.looked_at = started_at
         """When the cache was asked last: what has landed since may not have been seen there."""
         self._parts: dict[str, _Part] = {}
         self._distrusted: set[str] = set()
         """Spaces of which nothing that others have asked for is taken any more."""
-        self._started_at = started_at
         self._spans: list[tuple[float, float]] = []
 
-    def of(self, space: str) -> _Part:
+    def _of(self, space: str) -> _Part:
         """What there is in this space."""
         part = self._parts.get(space)
         if part is None:
@@ -93,7 +96,7 @@ class Work:
         model, space = choice.provider.model, choice.space
         if self.is_alone(space):
             return
-        part = self.of(space)
+        part = self._of(space)
         for index, entry in enumerate(found.entries):
             # The key says both already; an entry that does not agree is nobody's.
             if entry is not None and entry.model == model and entry.space == space:
@@ -108,13 +111,61 @@ class Work:
     def missing_of(self, keys: Sequence[str], space: str) -> dict[str, list[int]]:
         """The same of these keys, one for each item."""
         found: dict[str, list[int]] = {}
-        part = self.of(space)
+        part = self._of(space)
         for index, key in enumerate(keys):
             if index not in part.cached and index not in part.made:
                 found.setdefault(key, []).append(index)
         return found
 
-    def take(
+    def landed(
+        self, placed: orders.Placed, *, now: float
+    ) -> errors.ProviderFailed | errors.Refused | None:
+        """Take what came; what went wrong, if anything did that is about this provider or us."""
+        choice, missing = placed.order.choice, placed.order.missing
+        failures: list[errors.ProviderFailed | errors.Refused] = []
+        for flight in placed.ours:
+            landing = flight.landing() or _UNKNOWN
+            self._took(flight.sent, now=now)
+            self._take(choice.space, landing.entries, missing, ours=True)
+            self.attempts += len(flight.sent)
+            self._tokens += landing.tokens
+            if isinstance(landing.failure, errors.Rejected):
+                failures.append(self._told(landing.failure, flight.keys, missing))
+            elif landing.failure is not None:
+                failures.append(landing.failure)
+        for flight in placed.others:
+            landing = flight.landing() or _UNKNOWN
+            self._took(flight.sent, now=now)
+            self._take(choice.space, landing.entries, missing, ours=False)
+            of_this = flight.provider == choice.provider.name or landing is _UNKNOWN
+            if of_this and isinstance(landing.failure, errors.ProviderFailed):
+                failures.append(landing.failure)
+        if self._of(choice.space).is_mixed() and not self._distrust(choice.space):
+            return vectors.bad_answer()
+        return _worst(failures)
+
+    def answer(self, choice: failover.Choice) -> Answer:
+        """What was asked for, once nothing of it is missing in the space of this choice."""
+        part = self._of(choice.space)
+        cached, made = part.cached, part.made
+        return Answer(
+            vectors=tuple(
+                [(made.get(at) or cached[at]).vector for at in range(len(self.ask.items))]
+            ),
+            provider=choice.provider.name,
+            kind=choice.provider.kind,
+            model=choice.provider.model,
+            space=choice.space,
+            hits=len(self.ask.items) - len(made),
+            coalesced=len(part.coalesced),
+            items=len(self.ask.items),
+            tokens=self._tokens,
+            tokens_saved=sum(entry.tokens for at, entry in cached.items() if at not in made),
+            attempts=self.attempts,
+            upstream_seconds=self._upstream_seconds(),
+        )
+
+    def _take(
         self,
         space: str,
         entries: Mapping[str, cache.Entry],
@@ -123,7 +174,7 @@ class Work:
         ours: bool,
     ) -> None:
         """Keep what came back; `ours` says whether this request had asked for it."""
-        part = self.of(space)
+        part = self._of(space)
         for key, indexes in missing.items():
             entry = entries.get(key)
             if entry is None:
@@ -133,7 +184,7 @@ class Work:
             if not ours:
                 part.coalesced.update(indexes)
 
-    def told(
+    def _told(
         self,
         rejected: errors.Rejected,
         keys: Sequence[str],
@@ -159,19 +210,19 @@ class Work:
             param=rejected.param and _ITEM.sub(renumber, rejected.param),
         )
 
-    def took(self, sent: Iterable[calls.Span], *, now: float) -> None:
+    def _took(self, sent: Iterable[calls.Span], *, now: float) -> None:
         """Calls this request waited for were under way then."""
         for began, ended in sent:
             end = now if ended is None else ended
-            if end > self._started_at:
-                self._spans.append((max(began, self._started_at), end))
+            if end > self.started_at:
+                self._spans.append((max(began, self.started_at), end))
 
-    def distrust(self, space: str) -> bool:
+    def _distrust(self, space: str) -> bool:
         """Go on without what was cached, and without what was made if that is mixed itself.
 
         False if that was done before: then it is the provider.
         """
-        part = self.of(space)
+        part = self._of(space)
         part.cached.clear()
         if part.is_mixed():
             part.made.clear()
@@ -180,21 +231,16 @@ class Work:
         self._distrusted.add(space)
         return not before
 
-    def entries(self, space: str) -> list[cache.Entry]:
-        """One for each item, in order, once nothing is missing."""
-        part = self.of(space)
-        return [part.made.get(index) or part.cached[index] for index in range(len(self.ask.items))]
-
-    def upstream_seconds(self) -> float:
+    def _upstream_seconds(self) -> float:
         """How long at least one call that this request waited for was under way."""
-        seconds, until = 0.0, self._started_at
+        seconds, until = 0.0, self.started_at
         for began, ended in sorted(self._spans):
             seconds += max(0.0, ended - max(began, until))
             until = max(until, ended)
         return seconds
 
 
-def worst(
+def _worst(
     failures: Sequence[errors.ProviderFailed | errors.Refused],
 ) -> errors.ProviderFailed | errors.Refused | None:
     """Of what went wrong with the parts of a request, what it is about; None where nothing did.

@@ -148,11 +148,16 @@ class Ledger:
     def _start(self, day: int) -> None:
         self.day = day
         self.held = NOTHING
-        self.used = NOTHING
+        self._used_calls = self._used_tokens = 0
         self.count: Count | None = None
         self._others = NOTHING
         self._reported = NOTHING
         self._under_way: dict[int, Amounts] = {}
+
+    @property
+    def used(self) -> Amounts:
+        """What is spent, by its bound where that is not settled."""
+        return Amounts(self._used_calls, self._used_tokens)
 
     @property
     def rest(self) -> Amounts:
@@ -167,17 +172,21 @@ class Ledger:
     def has(self, amounts: Amounts, *, now: float) -> bool:
         """Whether this may be spent without asking the store."""
         # As `rest` covers `_limited(amounts)`, without making three values for each call.
-        held, used, limits = self.held, self.used, self._limits
+        held = self.held
         return (
             now < self._expires_at
-            and amounts.calls <= max(0, held.calls - used.calls)
-            and (limits.tokens is None or amounts.tokens <= max(0, held.tokens - used.tokens))
+            and amounts.calls <= max(0, held.calls - self._used_calls)
+            and (
+                self._limits.tokens is None
+                or amounts.tokens <= max(0, held.tokens - self._used_tokens)
+            )
         )
 
     def spend(self, amounts: Amounts) -> Reservation:
         """Take what `has` said is there."""
         self._number += 1
-        self.used += amounts
+        self._used_calls += amounts.calls
+        self._used_tokens += amounts.tokens
         self._under_way[self._number] = amounts
         return Reservation(self._number, amounts, self.day)
 
@@ -213,7 +222,8 @@ class Ledger:
         """
         bound = self._under_way.pop(reservation.number, None)
         if bound is not None:
-            self.used += cost - bound
+            self._used_calls += cost.calls - bound.calls
+            self._used_tokens += cost.tokens - bound.tokens
 
     def claim(self, amounts: Amounts, *, ahead: int, now: float) -> Claim:
         """Ask for what is missing to spend this, and if possible `ahead` times as much."""

@@ -11,46 +11,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Literal, Protocol
+from typing import Final
 
 from embedding_contract import document
 from embedding_sidecar import errors
 from embedding_sidecar.allowance import Allowance
+from embedding_sidecar.quotas.counter import AWAY_SECONDS, Counter, InexactReason, Store
 from embedding_sidecar.quotas.leases import (
     DAY_SECONDS,
     GRANT_CALLS,
-    NO_DAY,
     NOTHING,
     Amounts,
-    Claim,
-    Count,
     Ledger,
     Limits,
     Reservation,
 )
 
-AWAY_SECONDS: Final = 1.0
-"""How long a store that did not answer is left alone, so that not every request waits for it."""
 IDLE_SECONDS: Final = 10.0
 """A sidecar that spent nothing for this long gives its rest back, for other pods to spend."""
-DURABILITY_SECONDS: Final = 60.0
-"""How often the store is asked whether it keeps what it acknowledges."""
-
 _log = logging.getLogger(__name__)
-
-InexactReason = Literal["", "NoSharedStore", "StoreMayForget", "StoreAway"]
-
-
-class Store(Protocol):
-    """What the pods of a policy count in. Both raise errors.StoreAway."""
-
-    async def claim(self, claim: Claim) -> Count:
-        """Carry a claim out, if it is newer than the last one of its lease, and tell the count."""
-        ...
-
-    async def durability(self) -> str:
-        """Why acknowledged writes may get lost; empty where they are kept."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,15 +86,10 @@ class Quota:
         self._wall_clock = wall_clock
         self._ledger = Ledger(scope=scope, lease=secrets.token_hex(8), limits=Limits(0, 0))
         self._terms: document.Quota | None = None
-        self._store: Store | None = None
+        self._counter = Counter(ledger=self._ledger, clock=clock)
         self._refused: _Refusal | None = None
         self.obey(limits, store=store)
         self._lock = asyncio.Lock()
-        self._told_day = NO_DAY
-        self._away_until = float("-inf")
-        self._away = False
-        self._durability = "the store has not answered yet"
-        self._durability_until = float("-inf")
         self._spent_at = float("-inf")
         self._returning: asyncio.Task[None] | None = None
         self._closed = False
@@ -126,16 +100,15 @@ class Quota:
         What was spent stays spent. What is held within other limits is not spent any more. A store
         that knows less of the day than this sidecar gets it back, as one that forgot.
         """
-        if limits == self._terms and store is self._store:
+        if limits == self._terms and store is self._counter.store:
             return
         self._terms = limits
-        self._store = store
+        self._counter.use(store)
         self._limits = Limits(limits.daily_requests, limits.daily_tokens)
         self._ledger.limit(self._limits)
         self._refused = None
         # Without a limit there is nothing that an unreachable store could protect.
         self._may_go_alone = store is None or not limits.deny_on_store_loss or self._limits.open
-        self._away_until = self._durability_until = float("-inf")
 
     async def reserve(self, *, tokens: int) -> Reservation:
         """Set aside one call and at most this many tokens.
@@ -148,7 +121,7 @@ class Quota:
         self._spent_at = self._clock()
         if self._ledger.has(amounts, now=self._spent_at):
             return self._ledger.spend(amounts)
-        if self._store is None:
+        if self._counter.store is None:
             return self._reserve_alone(amounts)
         known = self._refused
         async with self._lock:
@@ -169,7 +142,7 @@ class Quota:
         while not self._ledger.has(amounts, now=(now := self._clock())):
             ahead = 1 if self._closed else GRANT_CALLS
             claim = self._ledger.claim(amounts, ahead=ahead, now=now)
-            count = await self._ask(claim)
+            count = await self._counter.ask(claim)
             if count is None:
                 return self._reserve_alone(amounts)
             if count.short and claim.day <= count.day and claim.limits == self._limits:
@@ -225,11 +198,11 @@ class Quota:
     async def state(self) -> State:
         """The day so far, by the store where it answers, else by what was last heard."""
         async with self._lock:
-            if await self._ask(self._ledger.report()) is None:
+            if await self._counter.ask(self._ledger.report()) is None:
                 self._turn()
-            await self._check_durability()
+            await self._counter.check_durability()
         used = self._ledger.policy_used()
-        reason, text = self._inexact()
+        reason, text = self._counter.inexact(goes_alone=self._may_go_alone)
         return State(
             daily_requests=self._limits.calls,
             used=used.calls,
@@ -252,7 +225,10 @@ class Quota:
 
     async def _give_back(self) -> None:
         async with self._lock:
-            if await self._ask(self._ledger.give_back()) is None and self._store is not None:
+            if (
+                await self._counter.ask(self._ledger.give_back()) is None
+                and self._counter.store is not None
+            ):
                 _log.warning("quota: a rest could not be given back; it stays counted for now")
 
     def _watch(self) -> None:
@@ -265,66 +241,6 @@ class Quota:
             await asyncio.sleep(left)
             left = self._spent_at + IDLE_SECONDS - self._clock()
         await self._give_back()
-
-    async def _ask(self, claim: Claim) -> Count | None:
-        """The store's answer, booked; None where there is no store or it is away."""
-        asked_at = self._clock()
-        store = self._store
-        if store is None or asked_at < self._away_until:
-            return None
-        try:
-            count = await store.claim(claim)
-        except errors.StoreAway as cause:
-            if store is not self._store:
-                return await self._ask(claim)
-            self._missed(str(cause))
-            return None
-        if store is not self._store:
-            # Another one counts by now, and a claim may be sent to any number of stores.
-            return await self._ask(claim)
-        # A day this machine's clock went on to by itself binds nobody who was told no day yet.
-        if count.day < self._ledger.day and count.day <= self._told_day:
-            self._missed("its clock went back to a day that is over")
-            return None
-        self._told_day = count.day
-        if self._away:
-            _log.info("quota: the store answers again")
-        self._away = False
-        self._ledger.enter(count, claim=claim, asked_at=asked_at, heard_at=self._clock())
-        return count
-
-    async def _check_durability(self) -> None:
-        now = self._clock()
-        if self._store is None or self._away or now < self._durability_until:
-            return
-        try:
-            self._durability = await self._store.durability()
-        except errors.StoreAway as cause:
-            self._missed(str(cause))
-            return
-        self._durability_until = now + DURABILITY_SECONDS
-
-    def _missed(self, cause: str) -> None:
-        if not self._away:
-            _log.warning("quota: the store is away: %s", cause)
-        self._away = True
-        self._away_until = self._clock() + AWAY_SECONDS
-        # Whoever answers next may be another one.
-        self._durability_until = float("-inf")
-
-    def _inexact(self) -> tuple[InexactReason, str]:
-        if self._store is None:
-            return "NoSharedStore", "No Redis is configured: every pod counts alone."
-        if self._away:
-            consequence = (
-                "this pod counts alone" if self._may_go_alone else "only granted calls are spent"
-            )
-            return "StoreAway", f"Redis does not answer: {consequence}."
-        if self._ledger.count is not None and self._ledger.count.forgot:
-            return "StoreMayForget", "Redis has forgotten calls of today; what pods knew is back."
-        if self._durability:
-            return "StoreMayForget", f"Redis may forget counted calls: {self._durability}."
-        return "", "Every call is counted in Redis before it is made."
 
     def _exhausted(self, short: str) -> errors.QuotaExhausted:
         reset_at = _midnight_after(self._ledger.day)

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from unittest import mock
 
 import pytest
@@ -23,6 +23,7 @@ from embedding_sidecar.caching import cache, generations, layers
 from embedding_sidecar.engine import flights
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.service import Service
+from embedding_sidecar.engine.work import Found
 from embedding_sidecar.providers import openai
 from embedding_sidecar.wire import cache_control
 from tests.fakes import provider as stand_in
@@ -162,11 +163,15 @@ class Limited(openai.OpenAI):
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """A request, when it comes and when its caller goes away."""
+    """A request, when it comes and when its caller goes away.
+
+    `begun`: without a task of its own, where the service can.
+    """
 
     items: list[provider.Item]
     at: float
     leaves_after: float | None = None
+    begun: bool = False
     control: cache_control.CacheControl = cache_control.DEFAULT
 
 
@@ -185,18 +190,19 @@ class Case:
             providers=PROVIDERS,
             failover=document.Failover(enabled=True, across_spaces=crossing),
         )
+        self.cache = layers.Layers(
+            scope="n/p",
+            ttl_seconds=10**6,
+            memory=memory,
+            store=None,
+            generations=generations.Generations(store=None, forget=memory.forget),
+            observe=Silent(),
+            clock=self.loop.time,
+        )
         self.service = Service(
             document=policy,
             keys={},
-            cache=layers.Layers(
-                scope="n/p",
-                ttl_seconds=10**6,
-                memory=memory,
-                store=None,
-                generations=generations.Generations(store=None, forget=memory.forget),
-                observe=Silent(),
-                clock=self.loop.time,
-            ),
+            cache=self.cache,
             quota=self.quota,
             upstream=self.net,
             observe=Silent(),
@@ -211,7 +217,9 @@ class Case:
         async def one(asked: Ask) -> Answer | errors.Refused | None:
             await asyncio.sleep(asked.at)
             wanted = provider.Ask(model="any", items=tuple(asked.items))
-            answering = self.service.embed(wanted, control=asked.control)
+            answering = await self.begin(wanted, asked.control) if asked.begun else None
+            if answering is None:
+                answering = self.service.embed(wanted, control=asked.control)
             try:
                 return await asyncio.wait_for(answering, asked.leaves_after)
             except errors.Refused as refused:
@@ -227,6 +235,17 @@ class Case:
         known = {**providers.PROVIDERS, "OpenAICompatible": Limited(extended=True, most=limits)}
         with mock.patch.object(providers, "PROVIDERS", known):
             return self.loop.run_until_complete(all_of_them())
+
+    async def begin(self, wanted, control):
+        """The answer to come, after a look into the cache, if it comes without a task."""
+        looked_at = self.loop.time()
+        keys = self.cache.keys(
+            replace(wanted, model="m", dimensions=stand_in.DIMENSIONS), space="s"
+        )
+        found = Found(keys, await self.cache.get_many(keys), looked_at)
+        if control.no_cache or found.entries[0] is None:
+            return self.service.begin(wanted, control=control, found=found)
+        return None
 
     def is_settled(self) -> None:
         """Nothing is under way, and every call was counted as what it was."""
@@ -252,6 +271,7 @@ def asks(items=ITEMS, **more):
             items=st.lists(items, min_size=1, max_size=10),
             at=st.sampled_from([0.0, 0.005, 0.02, 0.3, 2.0]),
             leaves_after=st.sampled_from([None, None, 0.0, 0.1]),
+            begun=st.booleans(),
             **more,
         ),
         min_size=1,
@@ -315,7 +335,7 @@ def test_the_same_at_length(asked, script, limits, crossing):
 @given(asks(), LIMITS)
 def test_where_nothing_fails_everybody_is_answered_and_all_calls_are_accounted_for(asked, limits):
     case = Case([])
-    stay = [Ask(items=it.items, at=it.at) for it in asked]
+    stay = [Ask(items=it.items, at=it.at, begun=it.begun) for it in asked]
     got = case.run(stay, limits)
     answers = [it for it in got if isinstance(it, Answer)]
     assert len(answers) == len(stay)

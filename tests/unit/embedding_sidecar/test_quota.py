@@ -8,7 +8,7 @@ import pytest
 
 from embedding_contract import document
 from embedding_sidecar import errors
-from embedding_sidecar.quotas import leases, quota
+from embedding_sidecar.quotas import counter, leases, quota
 from tests.fakes.quota_store import FakeStore
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
@@ -95,7 +95,7 @@ class Day:
 
     def mend(self) -> None:
         self.cut("")
-        self.clock.wall += quota.AWAY_SECONDS
+        self.clock.wall += counter.AWAY_SECONDS
 
 
 @pytest.fixture
@@ -409,7 +409,7 @@ def test_a_store_whose_clock_goes_back_a_day_is_not_believed(day):
         day.clock.wall += HALF_A_DAY
         await spend(sidecar, 5)
         day.store.clock = lambda: NOON
-        day.clock.wall += 2 * quota.AWAY_SECONDS
+        day.clock.wall += 2 * counter.AWAY_SECONDS
         with pytest.raises(errors.Unavailable):
             await sidecar.reserve(tokens=1)
 
@@ -482,7 +482,7 @@ def test_a_grant_whose_answer_was_lost_is_not_lost(day):
         for _ in range(3):
             with pytest.raises(errors.Unavailable):
                 await sidecar.reserve(tokens=1)
-            day.clock.wall += quota.AWAY_SECONDS
+            day.clock.wall += counter.AWAY_SECONDS
         day.mend()
         return await spend(sidecar, 30)
 
@@ -526,7 +526,7 @@ def test_alone_a_pod_counts_what_it_knows_the_others_have_spent(day):
     assert run(scenario()) == 8
 
 
-def obey(sidecar: quota.Quota, store: quota.Store | None, **limits) -> None:
+def obey(sidecar: quota.Quota, store: counter.Store | None, **limits) -> None:
     sidecar.obey(document.Quota(**limits), store=store)
 
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from embedding_contract import document
 from embedding_sidecar import errors
-from embedding_sidecar.quotas import leases, quota
+from embedding_sidecar.quotas import counter, leases, quota
 from tests.fakes.quota_store import FakeStore
 
 WHICH = st.integers(min_value=0, max_value=1_000_000)
@@ -276,7 +276,7 @@ class Policy(RuleBasedStateMachine):
         for _ in range(4):
             self.answer_all()
             self.keep_highest()
-            self.now += quota.AWAY_SECONDS
+            self.now += counter.AWAY_SECONDS
         for sidecar in self.living:
             self.start(sidecar, sidecar.quota.close())
         for _ in range(4):

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from embedding_sidecar import errors, provider
 from embedding_sidecar.caching import cache
-from embedding_sidecar.engine import breaker
+from embedding_sidecar.engine import breaker, orders
 from embedding_sidecar.engine.work import Found
 from embedding_sidecar.wire.cache_control import CacheControl
 from tests.fakes import provider as stand_in
-from tests.parts.world import WALL, Quota, World, ask, one, vectors
+from tests.parts.world import TIMING, WALL, Quota, World, ask, one, vectors
 
 DOWN = errors.Unreachable("no_connection", billed=False)
 TIMEOUT = errors.Unreachable("timeout", billed=True)
@@ -100,18 +100,6 @@ def test_cached_vectors_of_several_sizes_are_no_hit():
 # --- a cache that has just been asked
 
 
-class Asked:
-    """A cache that counts how often it is asked."""
-
-    def __init__(self, cache):
-        self.cache = cache
-        self.times = 0
-
-    def __getattr__(self, name):
-        self.times += name in ("keys", "get_many")
-        return getattr(self.cache, name)
-
-
 def just_asked(world, *items, **rest):
     """What the cache says to the first choice, asked as the service would."""
     asked = ask(*items, **rest)
@@ -119,22 +107,22 @@ def just_asked(world, *items, **rest):
     return Found(keys, world.run(world.cache.get_many(keys)), world.loop.time())
 
 
-def test_what_the_cache_has_just_said_is_not_asked_again():
+def test_what_the_cache_has_just_said_is_not_asked_again(monkeypatch):
     world = World(one("p"))
     world.embed("a")
     found = just_asked(world, "a", "b", "b")
-    world.service._cache = counted = Asked(world.cache)
+    monkeypatch.setattr(world.cache, "keys", None)
+    monkeypatch.setattr(world.cache, "get_many", None)
     answer = world.run(world.service.embed(ask("a", "b", "b"), found=found))
     assert (answer.vectors, answer.hits) == (vectors("m", "a", "b", "b"), 1)
     assert world.asked("p") == [["a"], ["b"]]
-    assert counted.times == 0
 
 
-def test_a_call_that_landed_after_the_cache_was_asked_is_waited_for():
+def test_a_call_that_landed_after_the_cache_was_asked_is_taken():
     world = World(one("p"))
     found = just_asked(world, "a")
-    world.run(asyncio.sleep(0.1))
     world.embed("a")
+    world.loop.pass_time(0.1)
     answer = world.run(world.service.embed(ask("a"), found=found))
     assert (answer.coalesced, answer.attempts) == (1, 0)
 
@@ -153,6 +141,163 @@ def test_the_next_choice_is_looked_up_though_the_cache_was_asked_for_the_first()
     world.net["p"].fault = DOWN
     answer = world.run(world.service.embed(ask("a"), found=just_asked(world, "a")))
     assert (answer.provider, answer.hits, answer.attempts) == ("q", 1, 1)
+
+
+# --- without a task of the request's own
+
+
+def begun(world, *items, **rest):
+    """What comes of a request that was begun after a look into the cache; None where it was not."""
+    found = just_asked(world, *items, **rest)
+
+    async def run():
+        answer = world.service.begin(ask(*items, **rest), found=found)
+        return answer and await answer
+
+    return world.run(run())
+
+
+def begin(world, found, *items):
+    """The answer to come."""
+    return world.service.begin(ask(*items), found=found)
+
+
+def test_a_miss_of_one_item_needs_no_task_but_that_of_its_call():
+    world = World(one("p"))
+    world.net["p"].delay_seconds = 1
+    found = just_asked(world, "a b")
+
+    async def run():
+        answer = begin(world, found, "a b")
+        await asyncio.sleep(0.5)
+        return len(asyncio.all_tasks()), await answer
+
+    tasks, answer = world.run(run())
+    assert tasks == 2  # this one and the call
+    assert (answer.vectors, answer.tokens, answer.attempts) == (vectors("m", "a b"), 2, 1)
+    assert answer.upstream_seconds == 1
+    assert world.embed("a b").hits == 1
+
+
+def test_who_wants_the_same_meanwhile_is_answered_by_the_same_call():
+    world = World(one("p"))
+    world.net["p"].delay_seconds = 1
+    found = just_asked(world, "a")
+
+    async def run():
+        answers = [begin(world, found, "a") for _ in range(3)]
+        return await asyncio.gather(*answers)
+
+    assert [it.coalesced for it in world.run(run())] == [0, 1, 1]
+    assert world.asked("p") == [["a"]]
+
+
+@pytest.mark.parametrize("fault", [DOWN, TIMEOUT, stand_in.status(500), stand_in.status(429)])
+def test_where_the_call_fails_a_task_goes_on_with_the_next_choice(fault):
+    world = World(one("p", space="s"), one("q", "n", space="s"))
+    world.net["p"].fault = fault
+    answer = begun(world, "a")
+    assert (answer.provider, answer.attempts) == ("q", 2)
+    assert (world.asked("p"), world.asked("q")) == ([["a"]], [["a"]])
+    assert world.seen.failovers == ["openai"]
+
+
+def test_where_the_call_takes_too_long_a_task_goes_on_with_the_next_choice():
+    world = World(one("p", space="s"), one("q", "n", space="s"))
+    world.net["p"].delay_seconds = 1000
+    answer = begun(world, "a")
+    assert answer.provider == "q"
+    assert world.loop.time() == TIMING.request_seconds / 2
+
+
+def test_the_deadline_is_kept_whatever_hangs(monkeypatch):
+    async def reserve(*, tokens):
+        await asyncio.sleep(1000)
+
+    world = World(one("p", space="s"), one("q", "n", space="s"))
+    monkeypatch.setattr(world.quota, "reserve", reserve)
+    with pytest.raises(errors.Unavailable):
+        begun(world, "a")
+    assert world.loop.time() == TIMING.request_seconds
+
+
+def test_what_nobody_can_answer_is_refused_as_ever():
+    world = World(one("p"), quota=Quota(left=0))
+    with pytest.raises(errors.QuotaExhausted) as caught:
+        begun(world, "a")
+    assert caught.value.attempts == 0
+    world = World(one("p"))
+    world.net["p"].fault = stand_in.status(401)
+    with pytest.raises(errors.Unavailable) as refused:
+        begun(world, "a")
+    assert (refused.value.code, refused.value.attempts) == ("all_providers_failed", 1)
+
+
+def test_who_leaves_leaves_the_call_and_it_is_kept():
+    world = World(one("p"))
+    world.net["p"].delay_seconds = 1
+    found = just_asked(world, "a")
+
+    async def run():
+        answer = begin(world, found, "a")
+        await asyncio.sleep(0.5)
+        answer.cancel()
+        await asyncio.sleep(1)
+        return len(asyncio.all_tasks())
+
+    assert world.run(run()) == 1
+    assert world.embed("a").hits == 1
+
+
+def test_who_leaves_ends_the_task_that_went_on():
+    world = World(one("p"))
+    world.net["p"].fault = DOWN
+    found = just_asked(world, "a")
+
+    async def run():
+        answer = begin(world, found, "a")
+        await asyncio.sleep(0.1)  # the first call has failed, and the second is waited for
+        tasks = len(asyncio.all_tasks())
+        answer.cancel()
+        await asyncio.sleep(0.1)
+        return tasks, len(asyncio.all_tasks())
+
+    assert world.run(run()) == (2, 1)
+    assert len(world.net["p"].calls) == 1
+
+
+def test_a_part_that_has_not_begun_is_not_begun_for_who_left():
+    world = World(one("p", kind="Voyage"))
+    world.net["p"].delay_seconds = 1
+    many = [f"text {number}" for number in range(10_000)]
+    found = just_asked(world, many[-1])
+
+    async def run():
+        first = asyncio.create_task(world.service.embed(ask(*many)))
+        await asyncio.sleep(0.5)
+        second = begin(world, found, many[-1])
+        first.cancel()
+        second.cancel()
+        await asyncio.sleep(100)
+
+    world.run(run())
+    assert len(world.net["p"].calls) == orders.PARTS_AT_ONCE
+
+
+def test_what_is_not_as_simple_is_not_begun():
+    world = World(one("p"), one("q", "n"))
+    assert begun(world, "a", "b") is None  # several items
+    world.embed("c")
+    assert begun(world, "c") is None  # it is there
+    world.net["q"].fault = DOWN
+    world.refusal("a", model="n")
+    assert begun(world, "a") is None  # somebody has failed of late
+    keyless = World(one("p"), keys={})
+    assert begun(keyless, "a") is None
+    voyage = World(one("p", kind="Voyage"))
+    assert begun(voyage, (1, 2)) is None
+    assert [len(it.net["p"].calls) for it in (world, keyless, voyage)] == [1, 0, 0]
+    assert keyless.seen.errors == []
 
 
 # --- models

@@ -1,0 +1,117 @@
+"""The store that a policy's calls are counted in, as one sidecar sees it: there, away or forgetful.
+
+Its answers are booked in the ledger as they come.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Final, Literal, Protocol
+
+from embedding_sidecar import errors
+from embedding_sidecar.quotas.leases import NO_DAY, Claim, Count, Ledger
+
+AWAY_SECONDS: Final = 1.0
+"""How long a store that did not answer is left alone, so that not every request waits for it."""
+DURABILITY_SECONDS: Final = 60.0
+"""How often the store is asked whether it keeps what it acknowledges."""
+
+_log = logging.getLogger(__name__)
+
+InexactReason = Literal["", "NoSharedStore", "StoreMayForget", "StoreAway"]
+
+
+class Store(Protocol):
+    """What the pods of a policy count in. Both raise errors.StoreAway."""
+
+    async def claim(self, claim: Claim) -> Count:
+        """Carry a claim out, if it is newer than the last one of its lease, and tell the count."""
+        ...
+
+    async def durability(self) -> str:
+        """Why acknowledged writes may get lost; empty where they are kept."""
+        ...
+
+
+class Counter:
+    """Where claims go; without a store nobody answers them.
+
+    `clock` must never go back.
+    """
+
+    def __init__(self, *, ledger: Ledger, clock: Callable[[], float]) -> None:
+        self.store: Store | None = None
+        self._ledger = ledger
+        self._clock = clock
+        self._told_day = NO_DAY
+        self._away = False
+        self._away_until = float("-inf")
+        self._durability = "the store has not answered yet"
+        self._durability_until = float("-inf")
+
+    def use(self, store: Store | None) -> None:
+        """Count in this store from now on; it is asked at once."""
+        self.store = store
+        self._away_until = self._durability_until = float("-inf")
+
+    async def ask(self, claim: Claim) -> Count | None:
+        """The store's answer, booked; None where there is no store or it is away."""
+        asked_at = self._clock()
+        store = self.store
+        if store is None or asked_at < self._away_until:
+            return None
+        try:
+            count = await store.claim(claim)
+        except errors.StoreAway as cause:
+            if store is not self.store:
+                return await self.ask(claim)
+            self._missed(str(cause))
+            return None
+        if store is not self.store:
+            # Another one counts by now, and a claim may be sent to any number of stores.
+            return await self.ask(claim)
+        # A day this machine's clock went on to by itself binds nobody who was told no day yet.
+        if count.day < self._ledger.day and count.day <= self._told_day:
+            self._missed("its clock went back to a day that is over")
+            return None
+        self._told_day = count.day
+        if self._away:
+            _log.info("quota: the store answers again")
+        self._away = False
+        self._ledger.enter(count, claim=claim, asked_at=asked_at, heard_at=self._clock())
+        return count
+
+    async def check_durability(self) -> None:
+        """Ask, once in a while, whether the store keeps what it acknowledges."""
+        now = self._clock()
+        if self.store is None or self._away or now < self._durability_until:
+            return
+        try:
+            self._durability = await self.store.durability()
+        except errors.StoreAway as cause:
+            self._missed(str(cause))
+            return
+        self._durability_until = now + DURABILITY_SECONDS
+
+    def inexact(self, *, goes_alone: bool) -> tuple[InexactReason, str]:
+        """Why the limit may not hold exactly, if so, and how it stands in a sentence.
+
+        `goes_alone` says what this sidecar does while the store is away.
+        """
+        if self.store is None:
+            return "NoSharedStore", "No Redis is configured: every pod counts alone."
+        if self._away:
+            consequence = "this pod counts alone" if goes_alone else "only granted calls are spent"
+            return "StoreAway", f"Redis does not answer: {consequence}."
+        if self._ledger.count is not None and self._ledger.count.forgot:
+            return "StoreMayForget", "Redis has forgotten calls of today; what pods knew is back."
+        if self._durability:
+            return "StoreMayForget", f"Redis may forget counted calls: {self._durability}."
+        return "", "Every call is counted in Redis before it is made."
+
+    def _missed(self, cause: str) -> None:
+        if not self._away:
+            _log.warning("quota: the store is away: %s", cause)
+        self._away = True
+        self._away_until = self._clock() + AWAY_SECONDS
+        # Whoever answers next may be another one.
+        self._durability_until = float("-inf")

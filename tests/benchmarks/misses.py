@@ -1,0 +1,126 @@
+"""The engine's own cost of a miss: from the request to the provider's client, and back.
+
+    python -m tests.benchmarks.misses
+
+In one process: a provider that answers at once, a day without a store, a cache in memory. What is
+printed is CPU time, so it may be compared on a machine that does other things too.
+"""
+
+import asyncio
+import base64
+import struct
+import time
+from collections.abc import Awaitable, Callable
+
+import orjson
+import uvloop
+
+from embedding_contract import document
+from embedding_sidecar import provider
+from embedding_sidecar.caching import cache, generations, layers
+from embedding_sidecar.engine import flights
+from embedding_sidecar.engine.api_keys import ApiKey
+from embedding_sidecar.engine.service import Service
+from embedding_sidecar.engine.work import Found
+from embedding_sidecar.metrics import Metrics
+from embedding_sidecar.quotas import quota
+
+DIMENSIONS = 1536
+MISSES = 5_000
+ROUNDS = 5
+TTL_SECONDS = 3600
+MODEL = "text-embedding-3-small"
+POLICY = document.PolicyDocument(
+    namespace="shop",
+    name="search",
+    providers=tuple(
+        document.Provider(
+            name=name,
+            kind="OpenAI",
+            model=MODEL,
+            base_url=f"http://{name}/v1",
+            api_key_file=f"provider-{name}",
+        )
+        for name in ("first", "second")
+    ),
+    quota=document.Quota(daily_requests=10**12),
+)
+_VECTOR = struct.pack(f"<{DIMENSIONS}f", *(number / DIMENSIONS for number in range(DIMENSIONS)))
+_ITEM = {"object": "embedding", "index": 0, "embedding": base64.b64encode(_VECTOR).decode()}
+ANSWER = provider.HttpAnswer(
+    status=200,
+    headers={},
+    body=orjson.dumps({"object": "list", "data": [_ITEM], "usage": {"total_tokens": 8}}),
+)
+
+
+class AtOnce:
+    """Answers in the next turn of the loop."""
+
+    async def send(
+        self, request: provider.HttpRequest, *, within_seconds: float
+    ) -> provider.HttpAnswer:
+        """The same answer to everybody."""
+        del request, within_seconds
+        await asyncio.sleep(0)
+        return ANSWER
+
+
+def _world() -> tuple[Service, layers.Layers]:
+    metrics = Metrics()
+    memory = cache.MemoryCache(max_bytes=2**25, ttl_seconds=TTL_SECONDS)
+    cached = layers.Layers(
+        scope=POLICY.cache_scope,
+        ttl_seconds=TTL_SECONDS,
+        memory=memory,
+        store=None,
+        generations=generations.Generations(store=None, forget=memory.forget),
+        observe=metrics,
+    )
+    service = Service(
+        document=POLICY,
+        keys={it.name: ApiKey(current="sk-benchmark") for it in POLICY.providers},
+        cache=cached,
+        quota=quota.Quota(limits=POLICY.quota, scope=POLICY.scope, store=None),
+        upstream=AtOnce(),
+        observe=metrics,
+        flying=flights.Flights(clock=time.monotonic),
+    )
+    return service, cached
+
+
+async def _microseconds(way: Callable[[Service, provider.Ask, Found], Awaitable[object]]) -> float:
+    """CPU time of one miss, the best of several rounds; looking it up in the cache left out."""
+    service, cached = _world()
+    space = POLICY.providers[0].space()
+    best = float("inf")
+    for turn in range(ROUNDS):
+        texts = (f"text {number} of turn {turn}, which is new" for number in range(MISSES))
+        asks = [provider.Ask(model=MODEL, items=(text,)) for text in texts]
+        wanted = [
+            (ask, Found(cached.keys(ask, space=space), [None], time.monotonic())) for ask in asks
+        ]
+        started = time.process_time()
+        for ask, found in wanted:
+            await way(service, ask, found)
+        best = min(best, (time.process_time() - started) / MISSES * 1e6)
+    return best
+
+
+async def _begun(service: Service, ask: provider.Ask, found: Found) -> None:
+    answer = service.begin(ask, found=found)
+    assert answer is not None
+    await answer
+
+
+async def _embedded(service: Service, ask: provider.Ask, found: Found) -> None:
+    await asyncio.create_task(service.embed(ask, found=found))
+
+
+async def _main() -> None:
+    for name, way in (("a task of its own", _embedded), ("begun without a task", _begun)):
+        print(f"{name}: {await _microseconds(way):.1f} us")
+
+
+if __name__ == "__main__":
+    uvloop.run(_main())

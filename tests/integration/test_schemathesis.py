@@ -1,5 +1,6 @@
 """/openapi.json against the process that serves it: what it describes is what is answered."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def running(from_environment):
     )
 
 
-def campaign(running, examples, folder):
+def campaign(running, examples, folder, say):
     """Every check of schemathesis: examples, bounds, wrong and right data, sequences of calls."""
     done = subprocess.run(
         [
@@ -40,17 +41,18 @@ def campaign(running, examples, folder):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    say(f"schemathesis: {re.search(r'[0-9,]+ generated.*', done.stdout)[0]}")
     assert "Traceback" not in running.said()
 
 
-def test_schemathesis_finds_nothing(running, tmp_path):
-    campaign(running, SHORT, tmp_path)
+def test_schemathesis_finds_nothing(running, tmp_path, say):
+    campaign(running, SHORT, tmp_path, say)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_schemathesis_finds_nothing_for_long(running, tmp_path):
-    campaign(running, LONG, tmp_path)
+def test_schemathesis_finds_nothing_for_long(running, tmp_path, say):
+    campaign(running, LONG, tmp_path, say)
 
 
 def test_the_description_names_the_models_of_the_policy(running):

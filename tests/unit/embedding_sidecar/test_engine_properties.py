@@ -306,7 +306,7 @@ def test_an_answer_is_what_every_item_alone_gives_and_nothing_is_bought_twice(
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_the_same_at_length(say):
-    made = Counter()
+    made = Counter[str]()
 
     @settings(max_examples=50_000, deadline=None)
     @CASES

@@ -83,6 +83,6 @@ bench-secrets: tools ## 2,000 policies with 3 synced Secrets each, written to do
 	@$(RUN) python -m tests.benchmarks.secrets --page docs/benchmarks-secrets.md
 
 .PHONY: soak
-soak: tools ## the long campaigns, same code as in `make test`; two to three hours
+soak: tools ## the long campaigns, same code as in `make test`; an hour and a half
 	@$(RUN) python -m cluster build --form control-plane
 	@$(RUN) pytest -v -m "soak" tests

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import cluster
@@ -18,6 +19,10 @@ CRD = Path(__file__).parents[1] / "crds" / "embeddingpolicies.yaml"
 SAID = "said"
 
 _numbers = itertools.count(1)
+
+# No test asserts a time, and a loaded machine takes long now and then.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from typing import Any, Final, Protocol
 
 from embedding_operator import sidecars, status
 
-QUOTA_SECONDS: Final = 30.0
-"""The live quota reaches a status at most this often."""
+QUOTA_SECONDS: Final = 15.0
+"""The live quota is asked at most this often. Half of the chart's resync: a look that comes a
+moment early, or after one that an event brought, would otherwise leave it for a whole period."""
 QUOTA_ASKED: Final = 3
 """How many sidecars are asked for it, if the first cannot tell."""
 NUDGE_SECONDS: Final = 5.0
@@ -127,7 +128,7 @@ class Observer:
         return min(max(1.0, (self._clock() - waiting.since) / PATIENCE), LAST_LOOK_SECONDS)
 
     def quota(self, policy: Policy, *, token: str) -> status.LiveQuota | None:
-        """The live quota, asked of those that answered last, at most every 30 s."""
+        """The live quota, asked of those that answered last; one asked just now is given again."""
         asked, known = self._quota_asked.get(policy, (float("-inf"), None))
         if known is not None and self._clock() - asked < QUOTA_SECONDS:
             return known

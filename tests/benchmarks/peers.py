@@ -20,7 +20,7 @@ from statistics import median
 
 from tests.benchmarks import load, page
 from tests.benchmarks.stage import MODEL, Server, Stage, request, stage, text
-from tests.parts import sidecar as parts
+from tests.parts import ports
 
 LITELLM, PORTKEY = "1.106.2", "1.15.2"
 HOME = Path.home() / ".cache" / "embedding-operator" / "bench"
@@ -193,7 +193,7 @@ def _litellm(on: Stage) -> tuple[Server, tuple[str, ...]]:
         ),
         encoding="utf-8",
     )
-    port = parts.free_port()
+    port = ports.free()
     server = on.start(
         [
             *(str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)),
@@ -223,7 +223,7 @@ def _portkey(on: Stage) -> tuple[Server, tuple[str, ...]]:
         home.mkdir(parents=True, exist_ok=True)
         package = f"@portkey-ai/gateway@{PORTKEY}"
         _install([npm, "install", "--no-audit", "--no-fund", "--prefix", home, package])
-    port = parts.free_port()
+    port = ports.free()
     server = on.start(
         [node, str(gateway / "build" / "start-server.js"), f"--port={port}", "--headless"],
         port=port,

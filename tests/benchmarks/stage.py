@@ -14,6 +14,7 @@ from pathlib import Path
 import cluster
 from embedding_contract import document, names
 from tests.benchmarks import load, vendor
+from tests.parts import ports
 from tests.parts import sidecar as parts
 
 ROOT = Path(__file__).parents[2]
@@ -112,7 +113,7 @@ class Stage:
 
     def redis(self, *, keeps: bool) -> "Redis":
         """A Redis; one that keeps what it acknowledged, as a quota's, or only remembers."""
-        port = parts.free_port()
+        port = ports.free()
         folder = self.folder / f"redis-{port}"
         folder.mkdir()
         kept = ("--appendonly", "yes", "--appendfsync", "always") if keeps else ()
@@ -157,7 +158,7 @@ class Stage:
         return counted["calls"], counted["items"]
 
     def _python(self, module: str, *arguments: str, cores: set[int]) -> Server:
-        port = parts.free_port()
+        port = ports.free()
         command = (sys.executable, "-m", module, "--port", str(port), *arguments)
         return self.start(command, port=port, cores=cores)
 

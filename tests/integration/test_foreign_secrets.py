@@ -21,13 +21,16 @@ SETTLED_SECONDS = 8
 
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.soak)])
-def test_foreign_secrets_of_one_mib_take_no_memory(tmp_path, count):
+def test_foreign_secrets_of_one_mib_take_no_memory(tmp_path, count, say):
     with estate.standing(tmp_path, policies=POLICIES, namespaces=2) as (built, operator):
         without = memory(built, operator)
         for number in range(count):
             built.objects.create(cluster.SECRET, "default", foreign(number))
         with_them = memory(built, operator, meanwhile=lambda: touch(built))
-    print(f"MiB held and at most: {shown(without)} without, {shown(with_them)} with {count}")
+    say(
+        f"{count:,} foreign Secrets of 1 MiB: the operator holds {shown(with_them)} with them, "
+        f"{shown(without)} without"
+    )
     for before, after in zip(without, with_them, strict=True):
         assert after - before < SPARE_BYTES
 
@@ -69,4 +72,5 @@ def content():
 
 
 def shown(memory):
-    return " and ".join(f"{it / MIB:.0f}" for it in memory)
+    held, most = memory
+    return f"{held / MIB:.0f} MiB ({most / MIB:.0f} at most)"

@@ -168,7 +168,7 @@ def nearly_http(one, number):
     ask()
 
 
-def campaign(one, number):
+def campaign(one, number, say):
     for kind in (nearly_right, nearly_http):
         kind(one, max(number // 10, 200))
     sidecar.wait_until(lambda: files(one) < AT_ONCE)
@@ -177,7 +177,7 @@ def campaign(one, number):
         kind(one, number // 2)
     sidecar.wait_until(lambda: tasks(one) == before[0])
     growth = own_memory_bytes(one) - before[1]
-    print(f"{number} fuzzed requests: own memory grew by {growth / 2**20:.1f} MiB")
+    say(f"{number:,} fuzzed requests: own memory grew by {growth / 2**20:.1f} MiB")
     assert growth < GROWTH_BYTES
     # It serves on, and ends as it should.
     assert one.embed("still there", model="small").is_success
@@ -185,11 +185,11 @@ def campaign(one, number):
     assert "Traceback" not in one.said()
 
 
-def test_fuzzed_requests_leave_nothing_behind(running):
-    campaign(running, SHORT)
+def test_fuzzed_requests_leave_nothing_behind(running, say):
+    campaign(running, SHORT, say)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_a_hundred_thousand_fuzzed_requests_leave_nothing_behind(running):
-    campaign(running, LONG)
+def test_a_hundred_thousand_fuzzed_requests_leave_nothing_behind(running, say):
+    campaign(running, LONG, say)

@@ -39,21 +39,10 @@ def under_fire(burning: fire.Fire, *, runs: int, say) -> None:
         assert outcomes[-1].loss <= outcomes[-1].most_loss, str(outcomes[-1])
     worst = max(outcomes, key=lambda it: (it.plan.tokens is None, it.loss))
     say(
-        f"\nquota under fire: {len(outcomes)} runs, {sum(it.billed for it in outcomes)} calls "
+        f"quota under fire: {len(outcomes)} runs, {sum(it.billed for it in outcomes)} calls "
         f"billed, {sum(it.killed for it in outcomes)} sidecars killed; worst overshoot "
         f"{max(it.overshoot for it in outcomes)}; worst loss {worst.loss} calls ({worst})"
     )
-
-
-@pytest.fixture
-def say(capsys):
-    """Prints although the test passes."""
-
-    def print_at_once(text):
-        with capsys.disabled():
-            print(text)
-
-    return print_at_once
 
 
 @pytest.mark.integration

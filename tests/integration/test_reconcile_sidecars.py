@@ -11,6 +11,7 @@ import pytest
 from embedding_contract import fingerprint, names
 from embedding_operator import definition, policy, sidecars
 from embedding_operator.render import configmaps, secrets
+from tests.parts import ports
 from tests.parts import sidecar as real
 
 pytestmark = pytest.mark.integration
@@ -173,7 +174,7 @@ def test_vanished_files_change_nothing(asks, volumes):
 
 
 def test_who_is_not_there_cannot_be_asked():
-    asks = sidecars.Sidecars(port=real.free_port())
+    asks = sidecars.Sidecars(port=ports.free())
     assert asks.in_force("127.0.0.1", token="t") is None
     assert asks.in_force("::1", token="t") is None
     asks.close()

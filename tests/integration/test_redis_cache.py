@@ -9,7 +9,7 @@ import redis
 
 from embedding_sidecar import errors, provider
 from embedding_sidecar.caching import cache, generations, layers, redis_cache, redis_url
-from tests.parts import awaited, sidecar
+from tests.parts import awaited, ports, sidecar
 
 pytestmark = pytest.mark.integration
 
@@ -105,7 +105,7 @@ def test_a_redis_that_is_full_is_away_for_writing_and_its_entries_are_there(serv
 
 
 def test_a_redis_that_is_not_there_is_away(tmp_path):
-    gone = redis_url.connect(f"redis://127.0.0.1:{sidecar.free_port()}/0")
+    gone = redis_url.connect(f"redis://127.0.0.1:{ports.free()}/0")
 
     async def use():
         store = awaited.RedisCache(gone, scope=SCOPE)

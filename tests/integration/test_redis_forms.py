@@ -15,7 +15,7 @@ from embedding_sidecar.caching import redis_url
 from embedding_sidecar.quotas import quota_store
 from embedding_sidecar.quotas.leases import DAY_SECONDS
 from tests.contract import test_quota_store as quota_cases
-from tests.parts import awaited, redis_forms, sidecar
+from tests.parts import awaited, ports, redis_forms
 
 pytestmark = pytest.mark.integration
 
@@ -255,7 +255,7 @@ def test_a_key_whose_slot_moves_is_a_miss_and_is_found_where_it_comes_to(many):
 
 
 def test_a_cluster_that_is_not_there_is_away():
-    gone = f"redis+cluster://127.0.0.1:{sidecar.free_port()}"
+    gone = f"redis+cluster://127.0.0.1:{ports.free()}"
 
     async def use(store):
         for attempt in (store.read(["a"]), store.write({"a": b"1"}, ttl_seconds=1)):

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from embedding_contract import names
 from tests.fakes import provider
-from tests.parts import sidecar
+from tests.parts import ports, sidecar
 
 pytestmark = pytest.mark.integration
 
@@ -122,7 +122,7 @@ def test_the_backup_answers_in_its_own_name_while_the_primary_is_down(
     from_environment, provider_url
 ):
     running = from_environment(
-        OPENAI_BASE_URL=f"http://127.0.0.1:{sidecar.free_port()}/v1",
+        OPENAI_BASE_URL=f"http://127.0.0.1:{ports.free()}/v1",
         EMBEDDING_BACKUP_PROVIDER="voyage",
         EMBEDDING_FALLBACK_ENABLED="true",
     )
@@ -151,7 +151,7 @@ def test_the_backup_answers_in_its_own_name_while_the_primary_is_down(
 
 def test_without_consent_no_other_space_answers(from_environment, stand_in):
     running = from_environment(
-        OPENAI_BASE_URL=f"http://127.0.0.1:{sidecar.free_port()}/v1",
+        OPENAI_BASE_URL=f"http://127.0.0.1:{ports.free()}/v1",
         EMBEDDING_BACKUP_PROVIDER="voyage",
     )
     answer = running.embed("x")
@@ -349,7 +349,7 @@ def test_pass_through_can_be_off(from_environment):
 
 
 def test_a_pass_through_nobody_answers_is_a_502(from_environment):
-    nobody = f"http://127.0.0.1:{sidecar.free_port()}/v1"
+    nobody = f"http://127.0.0.1:{ports.free()}/v1"
     running = from_environment(EMBEDDING_PASSTHROUGH_BASE_URL=nobody)
     answer = running.http.get("/v1/files", headers={"Authorization": "Bearer sk-own"})
     assert answer.status_code == 502

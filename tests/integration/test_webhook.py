@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from embedding_contract import names
-from tests.parts import daemons, kubectl, operating
+from tests.parts import daemons, kubectl, ports
 from tests.parts.installation import wait
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
@@ -22,7 +22,7 @@ class Operator:
 
     def __init__(self, api_server, folder):
         self._daemons = daemons.Daemons(folder)
-        self.webhook_port, health_port, metrics_port = operating.free_ports(3)
+        self.webhook_port, health_port, metrics_port = (ports.free() for _ in range(3))
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),

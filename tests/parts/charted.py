@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests.parts import daemons, helm, operating
+from tests.parts import daemons, helm, ports
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE
 from tests.parts.kubectl import Kubectl
 
@@ -37,7 +37,7 @@ def environment(asked: Kubectl, folder: Path) -> dict[str, str]:
     guard = folder / "allowed.yaml"
     configmap = asked.get("configmap", f"{NAME}-guard", "-n", SYSTEM_NAMESPACE)
     guard.write_text(configmap["data"]["allowed.yaml"], encoding="utf-8")
-    webhook, health, metrics = operating.free_ports(3)
+    webhook, health, metrics = (ports.free() for _ in range(3))
     return given | {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),

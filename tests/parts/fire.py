@@ -23,7 +23,7 @@ import redis
 
 from embedding_contract import document, fingerprint, names
 from embedding_sidecar.quotas import leases, quota_store
-from tests.parts import clock, sidecar
+from tests.parts import clock, ports, sidecar
 from tests.parts.judgement import LONGEST_WORDS, PODS, Call, Outcome, Plan, judge
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ class Fire:
         (self._secrets / names.SECRET_QUOTA_REDIS_URL).write_text(self._redis.url)
         (self._secrets / names.SECRET_API_TOKEN).write_text(sidecar.TOKEN)
         self._billed = folder / "billed.log"
-        port = sidecar.free_port()
+        port = ports.free()
         self._url = f"http://127.0.0.1:{port}/v1"
         command = (sys.executable, "-m", "tests.parts.biller", str(port), str(self._billed))
         self._biller = subprocess.Popen(command, cwd=ROOT)

@@ -1,14 +1,13 @@
 """The operator as a process of its own, against an API server and a Vault on this machine."""
 
 import os
-import socket
 import sys
 import urllib.request
 from pathlib import Path
 
 import yaml
 
-from tests.parts import daemons, vault
+from tests.parts import daemons, ports, vault
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,7 +17,7 @@ class Operator:
 
     def __init__(self, folder: Path, kubeconfig: Path, server: vault.Vault) -> None:
         self._daemons = daemons.Daemons(folder)
-        self._health_port, metrics_port, webhook_port = free_ports(3)
+        self._health_port, metrics_port, webhook_port = (ports.free() for _ in range(3))
         self._metrics_port = metrics_port
         allowed = [{"namespace": "*", "mount": "secret", "path": "{{namespace}}/*"}]
         rules = folder / "allowed.yaml"
@@ -69,12 +68,3 @@ class Operator:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
             text: str = answer.read().decode()
             return text
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, each another one."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [taken.getsockname()[1] for taken in sockets]
-    for taken in sockets:
-        taken.close()
-    return ports

@@ -11,7 +11,7 @@ import redis
 
 import cluster
 from embedding_operator import certificates
-from tests.parts import sidecar
+from tests.parts import ports, sidecar
 
 PASSWORD = "a-password-of-the-tests"
 SERVICE = "embeddings"
@@ -26,7 +26,7 @@ class Server:
     def __init__(
         self, folder: Path, *arguments: str, file: Sequence[str] = (), sentinel: bool = False
     ) -> None:
-        self.port = sidecar.free_port()
+        self.port = ports.free()
         folder.mkdir(parents=True, exist_ok=True)
         # A Sentinel writes into its file what it learns.
         settings = folder / "redis.conf"
@@ -72,7 +72,7 @@ class Cluster:
         self.nodes = [
             Server(
                 folder / str(number),
-                *("--cluster-enabled", "yes", "--cluster-port", str(sidecar.free_port())),
+                *("--cluster-enabled", "yes", "--cluster-port", str(ports.free())),
                 *("--cluster-node-timeout", _FAILOVER_MILLISECONDS),
                 *("--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"),
             )
@@ -197,13 +197,13 @@ class Encrypted:
         self.by_number = self.url.replace("localhost", "127.0.0.1")
 
     def _start(self, name: str, *file: str) -> int:
-        port = sidecar.free_port()
+        port = ports.free()
         options = ["--tls-port", str(port), "--tls-auth-clients", "no", "--tls-replication", "yes"]
         options += ["--tls-ca-cert-file", str(self.authority)]
         for what, path in (("cert", "certificate"), ("key", "key")):
             options += [f"--tls-{what}-file", str(self._folder / f"{path}.pem")]
         if name == "cluster":
-            options += ["--cluster-enabled", "yes", "--cluster-port", str(sidecar.free_port())]
+            options += ["--cluster-enabled", "yes", "--cluster-port", str(ports.free())]
             options += ["--tls-cluster", "yes"]
         server = Server(
             self._folder / name, *options, file=file, sentinel=name == "sentinel"

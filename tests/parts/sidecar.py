@@ -18,18 +18,11 @@ import uvicorn
 
 import cluster
 from embedding_contract import names
+from tests.parts import ports
 
 TOKEN = "api-token-of-the-tests"
 READY_SECONDS = 30
 ENDED_SECONDS = 20
-
-
-def free_port() -> int:
-    """A port nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def listens(port: int) -> bool:
@@ -77,17 +70,17 @@ class Sidecar:
         log: Path,
         program: Sequence[str | Path] = (Path(sys.executable).parent / "embedding-sidecar",),
     ) -> None:
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port = ports.free(), ports.free()
         self.log = log
         clean = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-        ports = {
+        listening = {
             "EMBEDDING_PORT": str(self.port),
             "EMBEDDING_ADMIN_PORT": str(self.admin_port),
         }
         with log.open("ab") as stderr:
             self.process = subprocess.Popen(
                 [*program, *arguments],
-                env={**clean, **ports, **environment},
+                env={**clean, **listening, **environment},
                 stderr=stderr,
                 stdin=subprocess.DEVNULL,
             )
@@ -147,7 +140,7 @@ class Redis:
     """A real Redis that keeps what it acknowledged; it can be killed and started again."""
 
     def __init__(self, folder: Path, *, environment: Mapping[str, str] | None = None) -> None:
-        self.port = free_port()
+        self.port = ports.free()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self._environment = {**os.environ, **(environment or {})}

@@ -3,7 +3,6 @@
 import base64
 import re
 import secrets
-import socket
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import yaml
 from hvac.exceptions import VaultError
 from requests import RequestException
 
-from tests.parts import daemons, kubectl, secrecy
+from tests.parts import daemons, kubectl, ports, secrecy
 
 
 class Vault:
@@ -25,7 +24,7 @@ class Vault:
         self.folder = folder
         self.token_file = folder / "root-token"
         self.ca_file = folder / "tls" / "vault-ca.pem" if tls else None
-        self._port = _free_port()
+        self._port = ports.free()
         self._daemons = daemons.Daemons(folder)
 
     @property
@@ -158,10 +157,3 @@ def running(folder: Path) -> Iterator[Vault]:
         yield started
     finally:
         started.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port

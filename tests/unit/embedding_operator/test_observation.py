@@ -1,6 +1,9 @@
 """Who obeys what, who is nudged how often, and how soon it is looked at again."""
 
+import itertools
 from datetime import UTC, datetime
+
+import pytest
 
 from embedding_operator import observation, sidecars, status
 
@@ -149,18 +152,47 @@ def test_once_all_obey_there_is_nothing_to_wait_for():
     assert world.again() is None
 
 
-def test_the_day_is_asked_of_one_that_answers_and_kept_for_half_a_minute():
+def test_the_day_is_asked_of_one_that_answers_and_kept_for_a_while():
     world = World()
     world.answers = {"10.0.0.2": NEWEST, "10.0.0.3": NEWEST}
     world.days = {"10.0.0.2": DAY, "10.0.0.3": DAY}
     world.look(1, 2, 3)
-    for second in (0, 29):
+    for second in (0, 14):
         world.seconds = float(second)
         assert world.observer.quota(POLICY, token="t") == DAY
     assert world.asked_for_quota == ["10.0.0.2"]
-    world.seconds = 30
+    world.seconds = 15
     world.observer.quota(POLICY, token="t")
     assert world.asked_for_quota == ["10.0.0.2", "10.0.0.2"]
+
+
+RESYNC_SECONDS = 30  # the chart's
+
+
+@pytest.mark.parametrize("early_seconds", [0, 0.01, 2])
+def test_every_resync_sees_the_day_anew(early_seconds):
+    world = World()
+    world.answers, world.days = {"10.0.0.1": NEWEST}, {"10.0.0.1": DAY}
+    world.look(1)
+    for resync in range(4):
+        # Every second one comes a little early, measured from the one before.
+        world.seconds = resync * RESYNC_SECONDS - early_seconds * (resync % 2)
+        world.observer.quota(POLICY, token="t")
+        assert len(world.asked_for_quota) == resync + 1
+
+
+@pytest.mark.parametrize("event_seconds", range(0, RESYNC_SECONDS, 3))
+def test_what_an_event_brought_keeps_the_day_no_longer_than_a_resync_and_a_half(event_seconds):
+    world = World()
+    world.answers, world.days = {"10.0.0.1": NEWEST}, {"10.0.0.1": DAY}
+    world.look(1)
+    asked = []
+    for second in (event_seconds, *range(RESYNC_SECONDS, 5 * RESYNC_SECONDS, RESYNC_SECONDS)):
+        world.seconds = float(second)
+        before = len(world.asked_for_quota)
+        world.observer.quota(POLICY, token="t")
+        asked += [second] * (len(world.asked_for_quota) - before)
+    assert max(b - a for a, b in itertools.pairwise(asked)) <= 1.5 * RESYNC_SECONDS
 
 
 def test_a_day_that_was_seen_stays_while_nobody_tells():

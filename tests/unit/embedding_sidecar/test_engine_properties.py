@@ -291,7 +291,7 @@ def is_right(asked: Ask, answer: Answer) -> None:
     assert 0 <= answer.upstream_seconds <= 50
 
 
-def holds(asked, script, limits, crossing) -> None:
+def holds(asked, script, limits, crossing) -> Case:
     """An answer is what every item alone gives, nothing is bought twice, every call is counted."""
     case = Case(script, crossing=crossing)
     got = case.run(asked, limits)
@@ -310,6 +310,7 @@ def holds(asked, script, limits, crossing) -> None:
     assert sum(it.attempts for it in answers) <= case.net.calls
     billed = sum(tokens for _, tokens in case.quota.settled.values())
     assert sum(it.tokens for it in answers) <= billed
+    return case
 
 
 CASES = given(asks(), st.lists(STEPS, max_size=25), LIMITS, st.booleans())
@@ -325,10 +326,20 @@ def test_an_answer_is_what_every_item_alone_gives_and_nothing_is_bought_twice(
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@settings(max_examples=50_000, deadline=None)
-@CASES
-def test_the_same_at_length(asked, script, limits, crossing):
-    holds(asked, script, limits, crossing)
+def test_the_same_at_length(say):
+    made = Counter[str]()
+
+    @settings(max_examples=50_000, deadline=None)
+    @CASES
+    def hold(asked, script, limits, crossing):
+        case = holds(asked, script, limits, crossing)
+        made.update(cases=1, requests=len(asked), calls=case.net.calls, billed=case.net.billed)
+
+    hold()
+    say(
+        f"engine: {made['cases']:,} cases of {made['requests']:,} requests held; "
+        f"{made['calls']:,} calls to providers, {made['billed']:,} billed, all of them counted"
+    )
 
 
 @settings(deadline=None)

@@ -17,7 +17,7 @@ from statistics import median
 
 from tests.benchmarks import load, page, peers, proxy, vendor
 from tests.benchmarks.stage import Server, Stage, request, stage, text
-from tests.parts import sidecar as parts
+from tests.parts import ports
 
 PYREQWEST = "0.15.1"
 ROUNDS = 3
@@ -58,7 +58,7 @@ def contestants(on: Stage) -> list[Row]:
     environment = {**os.environ, "PYTHONPATH": str(_pyreqwest())}
     rows = [Row(name=CEILING, server=on.bare(answer_bytes=size))]
     for name in proxy.CLIENTS:
-        port = parts.free_port()
+        port = ports.free()
         command = (
             *(sys.executable, "-m", "tests.benchmarks.proxy", "--port", str(port)),
             *("--url", url, "--client", name),

@@ -15,7 +15,7 @@ from embedding_contract import document, names
 from embedding_sidecar import errors, policy_file, runtime
 from embedding_sidecar.caching import cache, redis_nodes, redis_url
 from embedding_sidecar.metrics import Metrics
-from tests.parts import awaited, sidecar
+from tests.parts import awaited, ports, sidecar
 
 pytestmark = pytest.mark.integration
 
@@ -137,7 +137,7 @@ def test_who_became_a_replica_is_left_so_that_the_master_is_asked_for(server, as
     async def use(store):
         await store.write({"a": b"1"}, ttl_seconds=60)
         before = connections(asked)
-        asked.replicaof("127.0.0.1", sidecar.free_port())
+        asked.replicaof("127.0.0.1", ports.free())
         try:
             with pytest.raises(errors.StoreAway):
                 await store.write({"a": b"2"}, ttl_seconds=60)

@@ -12,6 +12,7 @@ import pytest
 
 import cluster
 from cluster import lifecycle, records
+from tests.parts import sidecar
 
 pytestmark = pytest.mark.cluster
 
@@ -116,6 +117,7 @@ def test_a_cluster_that_lost_a_daemon_is_started_anew(names, daemon):
     record = records.load(names[0])
     assert record is not None
     os.kill(record.processes[daemon].pid, signal.SIGKILL)
+    sidecar.wait_until(lambda: not record.processes[daemon].alive())
     again = cluster.up(name=names[0])
     renewed = records.load(names[0])
     assert renewed is not None

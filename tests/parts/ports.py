@@ -1,29 +1,43 @@
 """Ports of loopback for programs that a test starts."""
 
-import os
+import atexit
+import random
 import socket
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
+# Neither the kernel's own (32768 and up, Linux), of which it gives one to whoever asks for any or
+# connects, nor those of clusters (cluster/networks.py).
+_PORTS: Final = range(10_000, 20_000)
 HELD: Final = 256
 """So many of the last ones are kept for who asked; older ones are in use by then, or done with."""
 
-_held: Final[deque[int]] = deque()
-"""File descriptors."""
+_held: Final[deque[socket.socket]] = deque()
+
+
+@atexit.register
+def _close() -> None:
+    while _held:
+        _held.popleft().close()
 
 
 def free() -> int:
-    """A port nobody listens on, and that nobody else is given who asks the kernel for any port.
+    """A port nobody listens on, and that no other test of this machine is given meanwhile.
 
-    Between the answer and the program that listens there, other tests ask too. So the port stays
-    bound, by a socket that does not listen: with SO_REUSEADDR, as servers set it, Linux lets
-    another socket bind the same port and listen (socket(7)). Who connects is refused until then.
+    Until a program listens there it stays bound, by a socket that does not listen: who connects is
+    refused, and who binds it is too, but for servers, as they set SO_REUSEADDR (socket(7)).
     """
-    holder = socket.socket()
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind(("127.0.0.1", 0))
+    while True:
+        holder = socket.socket()
+        with suppress(OSError):  # taken
+            holder.bind(("127.0.0.1", random.choice(_PORTS)))
+            # Only now, or two holders could have the same port.
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            break
+        holder.close()
+    _held.append(holder)
+    if len(_held) > HELD:
+        _held.popleft().close()
     port: int = holder.getsockname()[1]
-    if len(_held) == HELD:
-        os.close(_held.popleft())
-    _held.append(holder.detach())
     return port

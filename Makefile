@@ -77,6 +77,10 @@ bench: tools ## measure every path as a ratio to the raw server, into docs/bench
 bench-peers: tools ## the same loads on LiteLLM and Portkey's gateway, side by side
 	@$(RUN) python -m tests.benchmarks.peers
 
+.PHONY: bench-clients
+bench-clients: tools ## HTTP clients side by side in a bare proxy
+	@$(RUN) python -m tests.benchmarks.clients
+
 .PHONY: bench-secrets
 bench-secrets: tools ## 2,000 policies with 3 synced Secrets each, written to docs
 	@$(RUN) python -m cluster build --form control-plane

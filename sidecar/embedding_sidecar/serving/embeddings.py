@@ -1,14 +1,16 @@
 """POST /v1/embeddings, as plain ASGI in front of the router.
 
-There are three ways to an answer, and all say the same. A request that has come whole and whose
+There are four ways to an answer, and all say the same. A request that has come whole and whose
 vectors are all in memory is answered by `at_once`, as a plain call: no task, no waiting. One whose
-vectors the shared cache has is answered when that has told them to `look_up`: no task either. Every
-other is a task like any request, and may wait for the quota or a provider.
+vectors the shared cache has is answered when that has told them to `look_up`, and one that a call
+to a provider answers, when that call has landed: no task of the request's own either. Every other
+is a task like any request.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -22,12 +24,17 @@ from embedding_sidecar.runtime import Runtime
 from embedding_sidecar.serving import bodies, known_heads, reports
 from embedding_sidecar.wire import cache_control, heads, models, wire
 
+if TYPE_CHECKING:
+    import asyncio
+
 _JSON: Final = b"content-type: application/json\r\n"
 ASKED: Final = "embedding_sidecar.asked"
 """Where in a scope a connection leaves an Asked, or a Reply that it could not write at once."""
 WRITE: Final = "embedding_sidecar.write"
 """Where in a scope a connection leaves what writes a whole Reply, and says whether it could."""
 _OK: Final = 200
+
+_log = logging.getLogger(__name__)
 
 
 class Reply(NamedTuple):
@@ -148,6 +155,44 @@ class Embeddings:
                 done(Asked(started, head, runtime, request, wanted, said))
 
         runtime.recall.look_up(wanted, looked)
+
+    def begin(self, asked: Asked, done: Callable[[Reply], None]) -> bool:
+        """Begin to get what the cache has not, without a task; `done` is told the answer later.
+
+        False, and nothing was begun, where more than one call to a provider may be needed.
+        """
+        request, found = asked.request, asked.found
+        if request is None or found is None:
+            return False
+        try:
+            answer = asked.runtime.service.begin(request.ask, control=request.control, found=found)
+        except errors.Rejected:
+            return False
+        if answer is None:
+            return False
+
+        def landed(it: "asyncio.Future[Answer]") -> None:
+            # It is cancelled only where the process ends, and nobody is left to be told.
+            if not it.cancelled():
+                done(self._begun(it, asked, base64=request.base64))
+
+        answer.add_done_callback(landed)
+        return True
+
+    def _begun(self, it: "asyncio.Future[Answer]", asked: Asked, *, base64: bool) -> Reply:
+        """What has become of it."""
+        failure = it.exception()
+        if failure is None:
+            return self._answered(
+                it.result(), asked.runtime, asked.head, base64=base64, started=asked.started
+            )
+        if isinstance(failure, errors.Refused):
+            refused = failure.as_value()
+        else:
+            # Whoever waits must hear of it, as of a task that failed.
+            _log.error("a request failed", exc_info=failure)
+            refused = errors.Refused("The sidecar failed; its log says how.", code="internal_error")
+        return self._refused(refused, heads.request_id(asked.head))
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         known: Reply | Asked | None = scope.pop(ASKED, None)

@@ -1,10 +1,11 @@
 """uvicorn's HTTP protocol, which asks the application for an answer before it makes a task.
 
-A hit waits for nothing, or for one answer of Redis, so a task, its event and its switches would
-cost more than the answer. uvicorn makes the task when the head of a request is there; this makes it
-when the body is, and not at all where the application answers without. A head that came before is
-not parsed again. What has not come whole after HOLD_SECONDS, or is longer than uvicorn buffers,
-becomes a task as ever, and has the endpoint's own time-out.
+A hit waits for nothing, or for one answer of Redis, and most misses for one call to a provider: a
+task, its event and its switches would cost more than the answer. uvicorn makes the task when the
+head of a request is there; this makes it when the body is, and not at all where the application
+answers without. A head that came before is not parsed again. What has not come whole after
+HOLD_SECONDS, or is longer than uvicorn buffers, becomes a task as ever, and has the endpoint's own
+time-out.
 
 It builds on names of uvicorn that are not promised (decision 013);
 tests/unit/embedding_sidecar/test_shortcut.py holds it to what uvicorn's own protocol answers.
@@ -42,7 +43,11 @@ class Prompt(Protocol):
         ...
 
     def look_up(self, asked: Asked, done: Callable[[Reply | Asked], None]) -> None:
-        """Tell `done`, now or soon, the answer, or what a task need not find out again."""
+        """Tell `done`, now or soon, the answer, or what need not be found out again."""
+        ...
+
+    def begin(self, asked: Asked, done: Callable[[Reply], None]) -> bool:
+        """Begin to make the answer, which `done` is told later; False where it needs a task."""
         ...
 
 
@@ -176,9 +181,11 @@ class Shortcut(Connection):
             return
         if isinstance(result, Reply) and self._can_write():
             self._write(cycle, result)
-            return
-        cast("Scope", cycle.scope)[ASKED] = result
-        self._begin(cycle, app)
+        elif isinstance(result, Reply) or not self._prompt.begin(
+            result, functools.partial(self._end_with, cycle, app)
+        ):
+            cast("Scope", cycle.scope)[ASKED] = result
+            self._begin(cycle, app)
 
     def _begin(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
         if app is self._prompt:

@@ -20,7 +20,7 @@ from embedding_sidecar.engine import api_keys, failover, flights, recall, servic
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import reports
-from embedding_sidecar.serving.embeddings import ASKED, Embeddings, Reply
+from embedding_sidecar.serving.embeddings import ASKED, Asked, Embeddings, Reply
 from embedding_sidecar.wire import heads, wire
 from tests.fakes import provider as stand_in
 
@@ -69,7 +69,7 @@ class World:
     def __init__(self, *, hot: bool, memory_max_bytes: int = 10**6) -> None:
         self.hot = hot
         self.now = 1_700_000_000.0
-        self.at_once = 0
+        self.at_once = self.begun = 0
         self.provider = stand_in.StandIn()
         self.metrics = Metrics()
         memory = cache.MemoryCache(
@@ -132,7 +132,15 @@ class World:
         if result is not None:
             # Without a store there is nothing to wait for.
             self.endpoint.look_up(result, functools.partial(scope.__setitem__, ASKED))
-        return World.loop.run(self._task(scope, body))
+        return World.loop.run(self._waited_for(scope, body))
+
+    async def _waited_for(self, scope, body):
+        asked = scope.get(ASKED)
+        come = asyncio.get_running_loop().create_future()
+        if isinstance(asked, Asked) and self.endpoint.begin(asked, come.set_result):
+            self.begun += 1
+            return await come
+        return await self._task(scope, body)
 
     async def _task(self, scope, body):
         sent = []
@@ -239,6 +247,25 @@ def test_what_memory_holds_is_answered_at_once():
         world.post(body(text))
         assert world.at_once == before + 2
     assert len(world.provider.calls) == 2
+
+
+def test_a_miss_of_one_text_is_no_task():
+    world = World(hot=True)
+    for text, status in (("a", 200), ("b", 200), ("too long", 400)):
+        begun = world.begun
+        assert world.post(body(text))[0] == status
+        assert world.begun == begun + 1
+    world.post(body(["c", "d"]))
+    assert world.begun == 3
+
+
+def test_a_failure_nobody_thought_of_is_a_500_and_in_the_log(caplog, monkeypatch):
+    world = World(hot=True)
+    monkeypatch.setattr(world.cache, "put_many", lambda *_, **__: 1 / 0)
+    status, _, said = world.post(body())
+    assert status == 500
+    assert json.loads(said)["error"]["code"] == "internal_error"
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_a_body_that_is_known_is_forgotten_with_its_vector():

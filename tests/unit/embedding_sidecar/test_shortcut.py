@@ -64,6 +64,7 @@ class Echo:
         self.tasks = 0
         self.written_whole = 0
         self.handed_over = []
+        self.begun = 0
 
     def head(self, scope):
         self.parsed += 1
@@ -81,10 +82,19 @@ class Echo:
         found = Reply(200, HEAD % len(it.started), it.started)
         if it.started == BODY_TO_LOOK_UP + b" in vain, at once":
             done(it)
-        elif it.started == BODY_TO_LOOK_UP + b" in vain":
+        elif it.started.startswith(BODY_TO_LOOK_UP + b" in vain"):
             asyncio.get_running_loop().call_later(0.01, done, it)
         else:
             asyncio.get_running_loop().call_later(0.01, done, found)
+
+    def begin(self, it, done):
+        """Makes the answer a moment later, to what is looked up in vain and can be bought."""
+        if not it.started.endswith(b"bought"):
+            return False
+        self.begun += 1
+        reply = Reply(200, HEAD % len(it.started), it.started)
+        asyncio.get_running_loop().call_later(0.01, done, reply)
+        return True
 
     async def __call__(self, scope, receive, send):
         self.tasks += 1
@@ -172,6 +182,8 @@ CONNECTIONS = {
     "what is looked up in vain": [post(b"look in vain"), post(b"look in vain, at once"), LAST],
     "a pipeline with a look-up in it": [post(b"one") + post(b"look") + post(b"look") + LAST],
     "a look-up behind a task": [post(b"slow") + post(b"look"), LAST],
+    "what is bought": [post(b"look in vain, bought"), post(b"look"), LAST],
+    "a pipeline of what is bought": [post(b"look in vain, bought") * 3 + LAST],
     "a look-up that is the last": [post(b"look", CLOSE)],
     "a pipeline": [post(b"one") + post(b"two") + LAST],
     "a pipeline with a task in it": [post(b"one") + post(b"slow") + post(b"two") + LAST],
@@ -199,7 +211,10 @@ def test_it_answers_as_a_connection_without_it_does(pieces):
 @settings(max_examples=40, deadline=None)
 @given(
     bodies=st.lists(
-        st.one_of(st.binary(max_size=9), st.sampled_from([b"slow", b"look", b"look in vain"])),
+        st.one_of(
+            st.binary(max_size=9),
+            st.sampled_from([b"slow", b"look", b"look in vain", b"look in vain, bought"]),
+        ),
         max_size=6,
     ),
     cuts=st.lists(st.integers(0, 400), max_size=4),
@@ -262,9 +277,16 @@ def test_what_a_look_up_did_not_find_is_handed_to_a_task():
     ]
 
 
+def test_what_is_bought_is_no_task_either():
+    pieces = [post(b"look in vain, bought"), LAST]
+    _, application = exchange(shortcut.Shortcut, pieces, pause_seconds=0.05)
+    assert (application.begun, application.tasks) == (1, 0)
+
+
 def test_nothing_is_begun_for_a_caller_that_left_during_a_look_up():
-    _, application = exchange(shortcut.Shortcut, [post(b"look in vain")], closes=None)
-    assert (application.at_once_asked, application.tasks) == (1, 0)
+    for body in (b"look in vain", b"look in vain, bought"):
+        _, application = exchange(shortcut.Shortcut, [post(body)], closes=None)
+        assert (application.at_once_asked, application.begun, application.tasks) == (1, 0, 0)
 
 
 def test_an_answer_that_took_time_is_written_whole_unless_headers_of_the_server_are_due():

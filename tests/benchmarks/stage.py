@@ -103,7 +103,7 @@ class Stage:
         path.write_text(document.dump(policy), encoding="utf-8")
         running = parts.Sidecar(
             *("--document", path, "--secrets", secrets),
-            environment=_image_environment(),
+            environment={},
             log=self.folder / f"sidecar-{number}.log",
         )
         self._ends.callback(running.stop)
@@ -205,15 +205,6 @@ def request(*texts: str, dimensions: int = vendor.DIMENSIONS, user: str | None =
 def text(number: int | str) -> str:
     """One of many texts."""
     return f"What does the customer of order {number} ask about the delivery of her parcel?"
-
-
-def _image_environment() -> dict[str, str]:
-    """What the sidecar's image sets, which decides how much memory it takes."""
-    text = (ROOT / "sidecar" / "Dockerfile").read_text(encoding="utf-8")
-    last_stage = text.rpartition("\nFROM ")[2]
-    lines = [line for line in last_stage.splitlines() if line.startswith("ENV ")]
-    words = [word for line in lines for word in line.split()[1:]]
-    return dict(word.split("=", 1) for word in words)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -19,7 +19,8 @@ from embedding_sidecar.engine import calls
 KEPT_SECONDS: Final = 0.5
 """How long a landed flight is found by who began to look before it landed: longer than a look into
 the cache takes."""
-
+MAX_KEPT_BYTES: Final = 16 * 2**20
+"""Of vectors in them. Where more than that lands in KEPT_SECONDS, the oldest go sooner."""
 
 _NO_ENTRIES: Final[Mapping[str, cache.Entry]] = MappingProxyType({})
 
@@ -40,7 +41,8 @@ _ENDED: Final = Landing(failure=errors.Unreachable("cancelled", billed=True))
 class Flight:
     """Calls to one provider, one after the other, for some keys.
 
-    It has landed when `landed_at` is set; `whole` says that it brought all of them then.
+    It has landed when `landed_at` is set; `whole` says that it brought all of them then, and
+    `size_bytes` how much that is.
     """
 
     provider: str
@@ -49,6 +51,7 @@ class Flight:
     waiting: "set[Watch]" = field(default_factory=set)
     landed_at: float | None = None
     whole: bool = False
+    size_bytes: int = 0
     task: "asyncio.Task[Landing] | None" = None
 
     def landing(self) -> Landing | None:
@@ -102,6 +105,8 @@ class Flights:
         self._by_key: dict[str, Flight] = {}
         self._tasks: set[asyncio.Task[Landing]] = set()
         self._landed: deque[Flight] = deque()
+        self._landed_bytes = 0
+        self._sweeps = False
 
     def find(self, key: str, *, since: float) -> Flight | None:
         """The flight that brings this key, or has brought it since then."""
@@ -143,7 +148,9 @@ class Flights:
         flight.landed_at = self._clock()
         try:
             landing = flight.landing()
-            flight.whole = landing is not None and landing.failure is None
+            if landing is not None and landing.failure is None:
+                flight.whole = True
+                flight.size_bytes = sum([len(it.vector) for it in landing.entries.values()])
         finally:
             if flight.whole:
                 self._keep(flight)
@@ -154,16 +161,28 @@ class Flights:
 
     def _keep(self, flight: Flight) -> None:
         self._landed.append(flight)
-        if len(self._landed) == 1:
+        self._landed_bytes += flight.size_bytes
+        while self._landed_bytes > MAX_KEPT_BYTES:
+            self._forget_oldest()
+        if not self._sweeps:
+            self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        self._sweeps = bool(self._landed)
+        if self._sweeps:
             asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
         """Forget what landed long ago; one timer for all."""
         until = self._clock() - KEPT_SECONDS
         while self._landed and (self._landed[0].landed_at or until) <= until:
-            self._forget(self._landed.popleft())
-        if self._landed:
-            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
+            self._forget_oldest()
+        self._sweep_later()
+
+    def _forget_oldest(self) -> None:
+        flight = self._landed.popleft()
+        self._landed_bytes -= flight.size_bytes
+        self._forget(flight)
 
     def _forget(self, flight: Flight) -> None:
         for key in flight.keys:

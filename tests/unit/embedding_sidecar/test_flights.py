@@ -24,12 +24,12 @@ def flying(loop):
     return flights.Flights(clock=loop.time)
 
 
-def begin(flying, *, landing=BROUGHT, seconds=1.0, shared=True):
+def begin(flying, *, landing=BROUGHT, seconds=1.0, shared=True, key="k"):
     async def make():
         await asyncio.sleep(seconds)
         return landing
 
-    flight = flights.Flight(provider="p", keys=["k"])
+    flight = flights.Flight(provider="p", keys=[key])
     flying.begin(flight, make(), shared=shared)
     return flight
 
@@ -45,6 +45,25 @@ def test_a_flight_is_found_until_it_lands_and_by_who_began_to_look_before(loop, 
         assert flying.find("k", since=1.5) is None
         await asyncio.sleep(flights.KEPT_SECONDS)
         assert flying.find("k", since=0.5) is None
+
+    loop.run_until_complete(run())
+
+
+def test_not_more_is_kept_of_flights_that_landed_than_there_is_room_for(loop, flying):
+    large = ENTRY._replace(vector=bytes(flights.MAX_KEPT_BYTES // 2))
+
+    async def run():
+        for key in ("a", "b", "c"):
+            brought = flights.Landing(entries={key: large}, tokens=1)
+            await flying.wait([begin(flying, landing=brought, seconds=0.1, key=key)], seconds=9)
+        assert [bool(flying.find(key, since=0.0)) for key in "abc"] == [False, True, True]
+        # One that is larger than all the room is not kept, and room there is again.
+        huge = flights.Landing(entries={"d": ENTRY._replace(vector=large.vector * 3)}, tokens=1)
+        await flying.wait([begin(flying, landing=huge, seconds=0.1, key="d")], seconds=9)
+        await flying.wait([begin(flying, seconds=0.1)], seconds=9)
+        assert [bool(flying.find(key, since=0.0)) for key in "bcdk"] == [False, False, False, True]
+        await asyncio.sleep(2 * flights.KEPT_SECONDS)
+        assert flying.find("k", since=0.0) is None
 
     loop.run_until_complete(run())
 

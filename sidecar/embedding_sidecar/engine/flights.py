@@ -50,15 +50,17 @@ class Flight:
     sent: list[calls.Span] = field(default_factory=list)
     waiting: "set[Watch]" = field(default_factory=set)
     landed_at: float | None = None
+    brought: Landing | Exception = _ENDED
     whole: bool = False
     size_bytes: int = 0
-    task: "asyncio.Task[Landing] | None" = None
 
     def landing(self) -> Landing | None:
-        """What came of it; None while it is under way."""
-        if self.task is None or not self.task.done():
+        """What came of it; None while it is under way. It may be an exception nobody thought of."""
+        if self.landed_at is None:
             return None
-        return _ENDED if self.task.cancelled() else self.task.result()
+        if isinstance(self.brought, Exception):
+            raise self.brought
+        return self.brought
 
 
 class Watch:
@@ -94,7 +96,12 @@ class Watch:
 
     def _end(self) -> None:
         self.leave()
-        self._over()
+        try:
+            self._over()
+        except Exception as error:  # noqa: BLE001 - whatever it is, others wait for the flight too
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "an answer could not be handed over", "exception": error}
+            )
 
 
 class Flights:
@@ -103,7 +110,7 @@ class Flights:
     def __init__(self, *, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._by_key: dict[str, Flight] = {}
-        self._tasks: set[asyncio.Task[Landing]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._landed: deque[Flight] = deque()
         self._landed_bytes = 0
         self._sweeps = False
@@ -120,9 +127,9 @@ class Flights:
         if shared:
             for key in flight.keys:
                 self._by_key[key] = flight
-        flight.task = task = asyncio.get_running_loop().create_task(bring)
+        task = asyncio.get_running_loop().create_task(self._fly(flight, bring))
         self._tasks.add(task)
-        task.add_done_callback(functools.partial(self._land, flight))
+        task.add_done_callback(functools.partial(self._ended, flight, bring))
 
     async def wait(self, flights: Collection[Flight], *, seconds: float) -> None:
         """Until all have landed, or the time is up.
@@ -143,21 +150,35 @@ class Flights:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _land(self, flight: Flight, task: "asyncio.Task[Landing]") -> None:
-        self._tasks.discard(task)
-        flight.landed_at = self._clock()
+    async def _fly(self, flight: Flight, bring: Coroutine[Any, Any, Landing]) -> None:
+        # Whoever waits is told before the task ends: after it would be a turn of the loop later.
         try:
-            landing = flight.landing()
-            if landing is not None and landing.failure is None:
-                flight.whole = True
-                flight.size_bytes = sum([len(it.vector) for it in landing.entries.values()])
+            flight.brought = await bring
+        except Exception as fault:
+            flight.brought = fault
+            raise
         finally:
-            if flight.whole:
-                self._keep(flight)
-            else:
-                self._forget(flight)
-            for watch in tuple(flight.waiting):
-                watch.landed()
+            self._land(flight)
+
+    def _ended(
+        self, flight: Flight, bring: Coroutine[Any, Any, Landing], task: "asyncio.Task[None]"
+    ) -> None:
+        self._tasks.discard(task)
+        if flight.landed_at is None:  # It was cancelled before it began.
+            bring.close()
+            self._land(flight)
+
+    def _land(self, flight: Flight) -> None:
+        flight.landed_at = self._clock()
+        landing = flight.brought
+        if isinstance(landing, Landing) and landing.failure is None:
+            flight.whole = True
+            flight.size_bytes = sum([len(it.vector) for it in landing.entries.values()])
+            self._keep(flight)
+        else:
+            self._forget(flight)
+        for watch in tuple(flight.waiting):
+            watch.landed()
 
     def _keep(self, flight: Flight) -> None:
         self._landed.append(flight)

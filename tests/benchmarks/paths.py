@@ -86,12 +86,12 @@ def paths(stage: Stage) -> list[Path]:
     full = stage.sidecar(cache_url=cache.url, quota_url=counted.url)
     ceiling = stage.bare(answer_bytes=len(vendor.answer(1, vendor.DIMENSIONS, "base64")))
     return [
-        Path(name=CEILING, server=ceiling, requests=lambda _: known, count=20_000),
+        Path(name=CEILING, server=ceiling, requests=lambda _: known, count=30_000),
         Path(
             name="hit from memory",
             server=in_memory,
             requests=lambda _: known,
-            count=15_000,
+            count=30_000,
             aim=0.80,
         ),
         Path(
@@ -104,22 +104,22 @@ def paths(stage: Stage) -> list[Path]:
             name="hit from Redis",
             server=in_redis,
             requests=lambda _: known,
-            count=5000,
+            count=15_000,
             aim=0.50,
         ),
         Path(
             name="miss, memory only",
             server=alone,
-            requests=fresh("alone", 3000),
-            count=3000,
+            requests=fresh("alone", 9000),
+            count=9000,
             aim=0.20,
             aim_added_ms=0.3,
         ),
         Path(
             name="miss, Redis and quota",
             server=full,
-            requests=fresh("full", 2000),
-            count=2000,
+            requests=fresh("full", 6000),
+            count=6000,
             aim=0.12,
             aim_added_ms=0.8,
         ),

@@ -23,7 +23,7 @@ PATIENT = 20.0
 """Seconds; a budget that a busy machine keeps too. Where time must run out, the budget is short."""
 SHORT = 0.2
 NAMED = "pipe-under-test"
-BATCH = [f"{number}" for number in range(redis_nodes._FEW + 1)]
+BATCH = [f"{number}" for number in range(redis_nodes.FEW + 1)]
 
 
 @pytest.fixture(scope="module")
@@ -370,7 +370,7 @@ def test_nobody_waits_behind_a_batch():
         await asyncio.Event().wait()
 
     def by_turns(words):
-        return (stuck if len(words) > redis_nodes._FEW else echo)(words)
+        return (stuck if len(words) > redis_nodes.FEW else echo)(words)
 
     async def use(store):
         batch = asyncio.ensure_future(store.read(BATCH))

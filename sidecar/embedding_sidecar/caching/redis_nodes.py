@@ -24,7 +24,7 @@ Over = Callable[[BaseException | None], None]
 
 _pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
 """Its own type says that a command is one word."""
-_FEW: Final = 64
+FEW: Final = 64
 """Keys that are no batch: 0.8 MB of the largest vectors there are, 6 ms of a gigabit a second."""
 _OK: Final = b"OK"
 _LOOK_AGAIN_SECONDS: Final = 0.5
@@ -100,7 +100,7 @@ class _One:
         await asyncio.gather(self._few.close(), self._many.close())
 
     def _pipe(self, keys: Sized) -> redis_pipe.Pipe:
-        return self._few if len(keys) <= _FEW else self._many
+        return self._few if len(keys) <= FEW else self._many
 
 
 class _Several:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from embedding_sidecar import errors
-from embedding_sidecar.caching import redis_cache, redis_url
+from embedding_sidecar.caching import redis_cache, redis_nodes, redis_url
 from tests.parts import awaited
 
 NOBODY = "127.0.0.1:1"
@@ -170,6 +170,50 @@ def test_what_is_asked_in_one_turn_goes_together_and_equal_keys_once():
     assert nodes.asked == [["a", "b", "c"], ["a"]]
 
 
+def test_writes_are_gathered_for_a_while_unless_they_are_many():
+    nodes = Slow()
+    nodes.let.set()
+    many = {f"{number}": b"" for number in range(redis_nodes.FEW)}
+
+    async def use(store):
+        for key in "ab":
+            store.keep({key: b""}, ttl_seconds=1, done=lambda _: None)
+            await asyncio.sleep(0)
+        assert nodes.asked == []
+        await asyncio.sleep(4 * redis_cache.GATHER_SECONDS)
+        assert nodes.asked == [["a", "b"]]
+        store.keep(many, ttl_seconds=1, done=lambda _: None)
+        assert nodes.asked == [["a", "b"], list(many)]
+
+    over(nodes, use)
+    assert len(nodes.asked) == 2
+
+
+def test_what_is_asked_for_while_it_is_gathered_is_written_first():
+    nodes = Slow()
+    nodes.let.set()
+
+    async def use(store):
+        store.keep({"a": b"", "b": b""}, ttl_seconds=1, done=lambda _: None)
+        await store.read(["c"])
+        assert nodes.asked == [["c"]]
+        await store.read(["b", "d"])
+
+    over(nodes, use)
+    assert nodes.asked == [["c"], ["a", "b"], ["b", "d"]]
+
+
+def test_closing_writes_what_was_gathered():
+    nodes = Slow()
+    nodes.let.set()
+
+    async def use(store):
+        store.keep({"a": b""}, ttl_seconds=1, done=lambda _: None)
+
+    over(nodes, use)
+    assert nodes.asked == [["a"]]
+
+
 def test_what_is_written_in_one_turn_goes_together():
     nodes = Slow()
     nodes.let.set()
@@ -306,19 +350,20 @@ def test_nobody_is_told_twice():
     nodes = Slow()
 
     async def use(store):
-        told: list[object] = []
-        store.fetch(["a"], told.append)
-        store.keep({"a": b"1"}, ttl_seconds=1, done=told.append)
+        read: list[object] = []
+        written: list[object] = []
+        store.fetch(["a"], read.append)
+        store.keep({"a": b"1"}, ttl_seconds=1, done=written.append)
         with pytest.raises(errors.StoreAway):
             await store.read(["a"])
         await asyncio.sleep(0.05)
         nodes.let.set()
         await asyncio.sleep(0.05)
-        return told
+        return read, written
 
-    values, failure = over(nodes, use, budget_seconds=0.01, management_budget_seconds=0.01)
-    assert values is None
-    assert isinstance(failure, errors.StoreAway)
+    read, written = over(nodes, use, budget_seconds=0.01, management_budget_seconds=0.01)
+    assert read == [None]
+    assert [type(it) for it in written] == [errors.StoreAway]
 
 
 def test_a_write_that_was_given_up_is_held_until_it_is_over():

@@ -28,12 +28,20 @@ class Known(NamedTuple):
     head: Head
     scope: Scope
 
+    def __repr__(self) -> str:
+        """Without the headers: one of them is the caller's key."""
+        return "<a known head>"
+
 
 class Repeated(NamedTuple):
     """A whole request whose head is known."""
 
     known: Known
     body: bytes
+
+    def __repr__(self) -> str:
+        """Without the caller's texts."""
+        return f"<{len(self.body)} bytes after {self.known!r}>"
 
 
 class KnownHeads:

@@ -66,15 +66,16 @@ class Shortcut(Connection):
 
     def data_received(self, data: bytes) -> None:
         """Answer at once what is whole and can be; parse it, unless its head is known."""
-        self._whole = data if self._is_between_requests else None
-        if self._whole is not None and self._is_repeated(data):
-            return
+        if self._is_between_requests:
+            if self._is_repeated(data):
+                return
+            self._whole = data
         self._receiving = True
         super().data_received(data)
         # An answer lets the next request of a pipeline come up, which is held in its turn.
         while self._held is not None and not self._held[0].more_body:
             self._answer(*self._held)
-        self._receiving = False
+        self._receiving, self._whole = False, None
         if self._held is None or self._hold is not None:
             return
         if self.flow.read_paused:

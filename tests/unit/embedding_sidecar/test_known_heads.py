@@ -117,6 +117,13 @@ def test_not_more_heads_are_known_than_there_is_room_for():
     assert len(known) == 1
 
 
+def test_neither_a_key_nor_a_text_is_shown():
+    known = taught(request(b"first", b"Authorization: Bearer sk-secret"))
+    repeated = known.find(request(b"a text", b"Authorization: Bearer sk-secret"))
+    assert repr(repeated) == "<6 bytes after <a known head>>"
+    assert "secret" not in repr(known)
+
+
 PARTS = st.sampled_from([*OTHERS, *raw_http.PIECES])
 
 

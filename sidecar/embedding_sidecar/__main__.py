@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What is loaded stays: looking through all of it for garbage would hold requests up for 25 ms.
     gc.collect()
     gc.freeze()
-    # A request leaves no garbage in cycles, so it need not be looked for every few requests.
+    # Requests leave hardly any garbage in cycles: it need not be looked for every few of them.
     gc.set_threshold(GARBAGE_THRESHOLD)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(source, listening, timing=timing))

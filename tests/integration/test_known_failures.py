@@ -167,8 +167,10 @@ def test_a_cache_that_is_off_keeps_nothing(from_environment, stand_in, redis):
 def test_what_is_kept_in_redis_is_found_there(from_environment, stand_in, redis):
     """litellm #16571."""
     first, second = (from_environment(REDIS_URL=redis.url) for _ in range(2))
-    first.embed("a", "b")
     with redis_client.Redis.from_url(redis.url) as client:
+        before = client.dbsize()
+        first.embed("a", "b")
+        sidecar.wait_until(lambda: client.dbsize() >= before + 2)
         kept = client.dbsize()
         assert second.embed("b", "a").headers["x-embedding-cache"] == "hit"
         assert client.dbsize() == kept
@@ -180,6 +182,8 @@ def test_every_layer_keeps_embeddings(from_environment, redis):
     running, other = (from_environment(REDIS_URL=redis.url) for _ in range(2))
     running.embed("x")
     assert running.embed("x").headers["x-embedding-cache"] == "hit"
+    with redis_client.Redis.from_url(redis.url) as client:
+        sidecar.wait_until(lambda: any(client.scan_iter("aos:embedding:cache:*")))
     assert other.embed("x").headers["x-embedding-cache"] == "hit"
     assert running.page(names.PATH_CACHE_STATS)["hits"]["memory"] == 1
     assert other.page(names.PATH_CACHE_STATS)["hits"]["redis"] == 1

@@ -30,6 +30,7 @@ _BODY: Final = struct.Struct("<dIIHH")
 """Unix time it was made, its own TTL in seconds (0 for none), tokens, bytes of the model's and of
 the space's name; then both names and the vector."""
 _NAMES_AT: Final = _HEAD.size + _BODY.size
+_BYTES_PER_NUMBER: Final = 4
 _MAX_TOKENS: Final = 2**32 - 1
 _TEXT_NAME_BYTES: Final = 8
 _NOTHING_CLEARED: Final[Mapping[str, str]] = MappingProxyType({})
@@ -94,7 +95,10 @@ def decode(raw: bytes) -> Entry | None:
         model, space = _names(raw[_NAMES_AT:vector_at], model_bytes)
     except UnicodeDecodeError:
         return None
-    return Entry(model, space, raw[vector_at:], tokens, made_at, ttl_seconds or None)
+    vector = raw[vector_at:]
+    if not vector or len(vector) % _BYTES_PER_NUMBER:
+        return None
+    return Entry(model, space, vector, tokens, made_at, ttl_seconds or None)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -188,6 +188,9 @@ class RedisCache:
         Raises:
             errors.StoreAway: as above.
         """
+        if self._writes is not None:
+            for key in keys:
+                self._writes.values.pop(key, None)
         await self._within(self._management_budget_seconds, lambda: self._nodes.remove(keys))
 
     async def generation(self, *names: str) -> list[str | None]:

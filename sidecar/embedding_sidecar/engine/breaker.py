@@ -63,6 +63,10 @@ class Breaker:
         """Whether anybody has failed since it last answered."""
         return bool(self._records)
 
+    def knows(self, name: str) -> bool:
+        """Whether this provider has failed since it last answered."""
+        return name in self._records
+
     def rest(self, name: str, *, now: float) -> Rest | None:
         """Why and how long this provider is left alone; None where it may be asked."""
         record = self._records.get(name)

@@ -20,7 +20,8 @@ KEPT_SECONDS: Final = 0.5
 """How long a landed flight is found by who began to look before it landed: longer than a look into
 the cache takes."""
 MAX_KEPT_BYTES: Final = 16 * 2**20
-"""Of vectors in them. Where more than that lands in KEPT_SECONDS, the oldest go sooner."""
+"""Of vectors in them. Where more than that lands in KEPT_SECONDS, the oldest go sooner; a flight
+that brings more by itself is not kept."""
 
 _NO_ENTRIES: Final[Mapping[str, cache.Entry]] = MappingProxyType({})
 
@@ -42,7 +43,7 @@ class Flight:
     """Calls to one provider, one after the other, for some keys.
 
     It has landed when `landed_at` is set; `whole` says that it brought all of them then, and
-    `size_bytes` how much that is.
+    `size_bytes` how much that is. A `shared` one may be found by its keys.
     """
 
     provider: str
@@ -52,6 +53,7 @@ class Flight:
     landed_at: float | None = None
     brought: Landing | Exception = _ENDED
     whole: bool = False
+    shared: bool = False
     size_bytes: int = 0
 
     def landing(self) -> Landing | None:
@@ -114,6 +116,7 @@ class Flights:
         self._landed: deque[Flight] = deque()
         self._landed_bytes = 0
         self._sweeps = False
+        self._closed = False
 
     def find(self, key: str, *, since: float) -> Flight | None:
         """The flight that brings this key, or has brought it since then."""
@@ -123,7 +126,15 @@ class Flights:
         return flight
 
     def begin(self, flight: Flight, bring: Coroutine[Any, Any, Landing], *, shared: bool) -> None:
-        """Begin a flight; a shared one is found by its keys from now on."""
+        """Begin a flight; a shared one is found by its keys from now on.
+
+        After the end of all, it lands at once with nothing.
+        """
+        if self._closed:
+            bring.close()
+            self._land(flight)
+            return
+        flight.shared = shared
         if shared:
             for key in flight.keys:
                 self._by_key[key] = flight
@@ -144,7 +155,8 @@ class Flights:
             watch.leave()
 
     async def close(self) -> None:
-        """End all that is under way."""
+        """End all that is under way, and begin nothing more."""
+        self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -174,6 +186,7 @@ class Flights:
         if isinstance(landing, Landing) and landing.failure is None:
             flight.whole = True
             flight.size_bytes = sum([len(it.vector) for it in landing.entries.values()])
+        if flight.whole and flight.shared and flight.size_bytes <= MAX_KEPT_BYTES:
             self._keep(flight)
         else:
             self._forget(flight)

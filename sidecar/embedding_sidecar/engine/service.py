@@ -125,7 +125,7 @@ class Service:
             errors.Rejected: the request is at fault.
         """
         choices = self._choices(ask.model, ask.dimensions)
-        if len(ask.items) != 1 or self._breaker.anything:
+        if len(ask.items) != 1 or self._breaker.knows(choices[0].provider.name):
             return None
         work = Work(ask, control=control, started_at=self._clock())
         work.looked(choices[0], found)
@@ -145,7 +145,10 @@ class Service:
                 return
             if placed.whole:
                 work.landed(placed, now=self._clock())
-                answer.set_result(self._answer(work, placed.order.choice))
+                try:
+                    answer.set_result(self._answer(work, placed.order.choice))
+                except Exception as error:  # noqa: BLE001 - it is for who waits
+                    answer.set_exception(error)
                 return
             task = loop.create_task(self._go_through(work, course, placed))
             task.add_done_callback(lambda _: _hand_over(task, answer))

@@ -64,6 +64,12 @@ class Reader:
         self.is_reusable = False
         return self._whole(self._head)
 
+    def close(self) -> None:
+        """Let go of what has been read; nothing more will be."""
+        # The parser holds this for its callbacks: only a collection of garbage would part them.
+        del self._parser
+        self._begin()
+
     def on_message_begin(self) -> None:
         """A head begins."""
         if self._answer is not None:

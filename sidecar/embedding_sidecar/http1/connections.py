@@ -96,6 +96,7 @@ class Connection(asyncio.Protocol):
         call, self._call = self._call, None
         if call is not None and not call.done():
             call.set_exception(errors.Unreachable("connection_lost", billed=True))
+        self._reader.close()
 
     def _succeed(self, answer: provider.HttpAnswer) -> None:
         call, self._call = self._call, None

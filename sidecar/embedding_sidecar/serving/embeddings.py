@@ -64,6 +64,10 @@ class Asked(NamedTuple):
     wanted: Wanted | None
     found: Found | None = None
 
+    def __repr__(self) -> str:
+        """Without what was asked."""
+        return f"<asked, {'not ' * (self.found is None)}looked up>"
+
 
 class Embeddings:
     """The endpoint; what is not its own goes on to `otherwise`."""
@@ -150,7 +154,7 @@ class Embeddings:
 
         def looked(said: Answer | Found) -> None:
             if isinstance(said, Answer):
-                done(self._answered(said, runtime, head, base64=base64, started=started))
+                done(self._whole(said, asked, base64=base64))
             else:
                 done(Asked(started, head, runtime, request, wanted, said))
 
@@ -183,16 +187,25 @@ class Embeddings:
         """What has become of it."""
         failure = it.exception()
         if failure is None:
-            return self._answered(
-                it.result(), asked.runtime, asked.head, base64=base64, started=asked.started
-            )
+            return self._whole(it.result(), asked, base64=base64)
         if isinstance(failure, errors.Refused):
-            refused = failure.as_value()
-        else:
-            # Whoever waits must hear of it, as of a task that failed.
-            _log.error("a request failed", exc_info=failure)
-            refused = errors.Refused("The sidecar failed; its log says how.", code="internal_error")
-        return self._refused(refused, heads.request_id(asked.head))
+            return self._refused(failure.as_value(), heads.request_id(asked.head))
+        return self._failed(failure, asked)
+
+    def _whole(self, answer: Answer, asked: Asked, *, base64: bool) -> Reply:
+        """The reply to who waits for a callback, whatever happens: nothing else would end that."""
+        try:
+            return self._answered(
+                answer, asked.runtime, asked.head, base64=base64, started=asked.started
+            )
+        except Exception as failure:  # noqa: BLE001 - as just said
+            return self._failed(failure, asked)
+
+    def _failed(self, failure: BaseException, asked: Asked) -> Reply:
+        """A 500, as of a task that failed."""
+        _log.error("a request failed", exc_info=failure)
+        error = errors.Refused("The sidecar failed; its log says how.", code="internal_error")
+        return self._refused(error, heads.request_id(asked.head))
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         known: Reply | Asked | None = scope.pop(ASKED, None)

@@ -13,7 +13,8 @@ from embedding_sidecar.wire.heads import Head
 
 MAX_HEADS: Final = 256
 MAX_HEAD_BYTES: Final = 4096
-"""Together a megabyte at most; the SDKs' heads have 600 bytes."""
+MAX_HEADERS: Final = 32
+"""Together three megabytes at most; the SDKs' heads have 600 bytes and 15 headers."""
 _LENGTH: Final = b"content-length: "
 _END_OF_NAME: Final = b"ength: "
 """Of the same, however it is capitalised."""
@@ -85,6 +86,8 @@ class KnownHeads:
             return
         if len(self._heads) == MAX_HEADS:
             self._heads.clear()
+        if len(known.scope["headers"]) > MAX_HEADERS:
+            return
         headers = [pair for pair in known.scope["headers"] if pair[0] != b"content-length"]
         self._heads[data[:start] + _ANY_LENGTH + data[stop:end]] = Known(
             known.head._replace(content_length=None), {**known.scope, "headers": headers}

@@ -121,13 +121,15 @@ class Server(uvicorn.Server):
 
     async def cut(self) -> None:
         """End whatever is still under way, and wait until it has ended."""
+        under_way = [it for it in self.connections if it.is_answering]
+        if under_way:
+            _log.warning("%d requests are cut", len(under_way))
         for connection in self.connections:
             connection.cut(
                 errors.Unavailable("This sidecar is being shut down.", code="shutting_down")
             )
         tasks = list(self.server_state.tasks)
         if tasks:
-            _log.warning("%d requests are cut", len(tasks))
             logging.getLogger("uvicorn.error").addFilter(_is_no_cut)
             for task in tasks:
                 task.cancel()

@@ -74,14 +74,14 @@ class Shortcut(Connection):
         super().data_received(data)
         # An answer lets the next request of a pipeline come up, which is held in its turn.
         while self._held is not None and not self._held[0].more_body:
-            self._answer(*self._held)
+            self._answer_held(*self._held)
         self._receiving, self._whole = False, None
         if self._held is None or self._hold is not None:
             return
         if self.flow.read_paused:
-            self._go_on()
+            self._start_held()
         else:
-            self._hold = asyncio.get_running_loop().call_later(HOLD_SECONDS, self._go_on)
+            self._hold = asyncio.get_running_loop().call_later(HOLD_SECONDS, self._start_held)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits for an answer any more."""
@@ -103,12 +103,14 @@ class Shortcut(Connection):
         repeated = self._prompt.known_heads.find(data) if self._can_write() else None
         if repeated is None:
             return False
+        # Line ends before it, if any came.
+        self._head_bytes = 0
         result = self._prompt.at_once(repeated.known.head, repeated.body)
         if isinstance(result, Reply):
             self._send(result, is_last=False)
             self.on_response_complete()
         else:
-            self._go_on_with(self._cycle_of(repeated), self.app, result)
+            self._after_at_once(self._cycle_of(repeated), self.app, result)
         return True
 
     def _cycle_of(self, repeated: Repeated) -> httptools_impl.RequestResponseCycle:
@@ -145,11 +147,11 @@ class Shortcut(Connection):
         # Who expects 100-continue sends no body before a task has asked for it; and without data
         # coming in, nobody would come back to what is held.
         if app is not self._prompt or cycle.waiting_for_100_continue or not self._receiving:
-            self._begin(cycle, app)
+            self._start_task(cycle, app)
         else:
             self._held = cycle, app
 
-    def _answer(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
+    def _answer_held(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
         self._release()
         if self.transport.is_closing():
             return
@@ -162,33 +164,34 @@ class Shortcut(Connection):
                 self._lessons -= 1
                 self._prompt.known_heads.learn(self._whole, Known(head, scope), body=body)
             result = self._prompt.at_once(head, body)
-        self._go_on_with(cycle, app, result)
+        self._after_at_once(cycle, app, result)
 
-    def _go_on_with(
+    def _after_at_once(
         self, cycle: httptools_impl.RequestResponseCycle, app: Any, result: Reply | Asked | None
     ) -> None:
         if isinstance(result, Asked):
             self._answered = cycle
-            self._prompt.look_up(result, functools.partial(self._end_with, cycle, app))
+            self._prompt.look_up(result, functools.partial(self._after_wait, cycle, app))
         elif result is None:
-            self._begin(cycle, app)
+            self._start_task(cycle, app)
         else:
             self._write(cycle, result)
 
-    def _end_with(
+    def _after_wait(
         self, cycle: httptools_impl.RequestResponseCycle, app: Any, result: Reply | Asked
     ) -> None:
+        """Write the answer, or go on to the next way to one."""
         if cycle.disconnected or self.transport.is_closing():
             return
         if isinstance(result, Reply) and self._can_write():
             self._write(cycle, result)
         elif isinstance(result, Reply) or not self._prompt.begin(
-            result, functools.partial(self._end_with, cycle, app)
+            result, functools.partial(self._after_wait, cycle, app)
         ):
             cast("Scope", cycle.scope)[ASKED] = result
-            self._begin(cycle, app)
+            self._start_task(cycle, app)
 
-    def _begin(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
+    def _start_task(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
         if app is self._prompt:
             cast("Scope", cycle.scope)[WRITE] = functools.partial(self._write_if_possible, cycle)
         super()._start_asgi_task(cycle, app)
@@ -216,11 +219,11 @@ class Shortcut(Connection):
         if is_last:
             self.transport.close()
 
-    def _go_on(self) -> None:
+    def _start_held(self) -> None:
         """As uvicorn would have from the start."""
         held = self._release()
         if held is not None and not self.transport.is_closing():
-            self._begin(*held)
+            self._start_task(*held)
 
     def _release(self) -> tuple[httptools_impl.RequestResponseCycle, Any] | None:
         held, self._held = self._held, None

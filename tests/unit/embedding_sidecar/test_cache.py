@@ -84,7 +84,7 @@ def test_the_form_of_a_key_stays_because_other_pods_read_it():
 
 ENTRIES = st.builds(
     cache.Entry,
-    vector=st.binary(min_size=4),
+    vector=st.lists(st.binary(min_size=4, max_size=4), min_size=1).map(b"".join),
     model=TEXTS,
     space=TEXTS,
     tokens=st.integers(0, 2**40),
@@ -97,6 +97,12 @@ ENTRIES = st.builds(
 def test_an_entry_comes_back_as_it_was(before):
     after = cache.decode(cache.encode(before))
     assert after == before._replace(tokens=min(before.tokens, 2**32 - 1))
+
+
+@pytest.mark.parametrize("vector", [b"", b"12345"])
+def test_what_is_no_vector_is_no_entry(vector):
+    entry = cache.Entry(model="m", space="s", vector=vector, tokens=1, made_at=0.0)
+    assert cache.decode(cache.encode(entry)) is None
 
 
 @given(st.binary(max_size=100))

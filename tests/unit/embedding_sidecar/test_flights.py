@@ -57,15 +57,62 @@ def test_not_more_is_kept_of_flights_that_landed_than_there_is_room_for(loop, fl
             brought = flights.Landing(entries={key: large}, tokens=1)
             await flying.wait([begin(flying, landing=brought, seconds=0.1, key=key)], seconds=9)
         assert [bool(flying.find(key, since=0.0)) for key in "abc"] == [False, True, True]
-        # One that is larger than all the room is not kept, and room there is again.
+        # One that is larger than all the room is not kept, and drives nobody out.
         huge = flights.Landing(entries={"d": ENTRY._replace(vector=large.vector * 3)}, tokens=1)
         await flying.wait([begin(flying, landing=huge, seconds=0.1, key="d")], seconds=9)
         await flying.wait([begin(flying, seconds=0.1)], seconds=9)
-        assert [bool(flying.find(key, since=0.0)) for key in "bcdk"] == [False, False, False, True]
+        assert [bool(flying.find(key, since=0.0)) for key in "bcdk"] == [False, True, False, True]
         await asyncio.sleep(2 * flights.KEPT_SECONDS)
         assert flying.find("k", since=0.0) is None
 
     loop.run_until_complete(run())
+
+
+def test_what_nobody_may_find_takes_no_room(loop, flying):
+    brought = flights.Landing(entries={"k": ENTRY}, tokens=1)
+
+    async def run():
+        await flying.wait([begin(flying, landing=brought, shared=False)], seconds=9)
+        return len(flying._landed)
+
+    assert loop.run_until_complete(run()) == 0
+
+
+def test_nothing_is_begun_after_the_end(loop, flying):
+    sent = []
+
+    async def bring():
+        sent.append("a call")
+        return BROUGHT
+
+    async def run():
+        await flying.close()
+        flight = flights.Flight(provider="p", keys=["k"])
+        flying.begin(flight, bring(), shared=True)
+        await flying.wait([flight], seconds=9)
+        return flight.landing()
+
+    landing = loop.run_until_complete(run())
+    assert landing is not None
+    assert landing.failure is not None
+    assert sent == []
+
+
+def test_who_waits_robs_nobody_of_what_landed(loop, flying, caplog):
+    async def run():
+        flight = begin(flying)
+        told = []
+
+        def fail():
+            raise ZeroDivisionError
+
+        flights.Watch([flight], seconds=9, over=fail)
+        flights.Watch([flight], seconds=9, over=lambda: told.append("told"))
+        await asyncio.sleep(2)
+        return told
+
+    assert loop.run_until_complete(run()) == ["told"]
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_a_failed_flight_is_not_found_again(loop, flying):

@@ -268,6 +268,20 @@ def test_a_failure_nobody_thought_of_is_a_500_and_in_the_log(caplog, monkeypatch
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_an_answer_that_cannot_be_written_is_a_500_to_who_waits_for_a_callback(monkeypatch):
+    world = World(hot=True)
+    world.post(body())
+    asked = world.endpoint.at_once(heads.Head(), body("other"))
+    assert isinstance(asked, Asked)
+    assert asked.wanted is not None
+    known = world.recall.known(body()) or world.recall.wanted(wire.parse(body()).ask, base64=True)
+    monkeypatch.setattr(wire, "render", lambda **_: 1 / 0)
+    told: list[Any] = []
+    world.endpoint.look_up(asked._replace(wanted=known), told.append)
+    assert [it.status for it in told] == [500]
+    assert "other" not in repr(asked)
+
+
 def test_a_body_that_is_known_is_forgotten_with_its_vector():
     world = World(hot=True)
     asked = provider.Ask(model="m", items=("a",))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import socket
 from collections.abc import AsyncIterator, Iterator
 from unittest import mock
@@ -10,7 +11,7 @@ from unittest import mock
 import pytest
 
 from embedding_sidecar import errors
-from embedding_sidecar.http1 import client, connections, requests
+from embedding_sidecar.http1 import answers, client, connections, requests
 from tests.parts import loops, raw_server
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -565,3 +566,23 @@ def test_nothing_that_is_kept_shows_a_key():
         return shown
 
     assert "sk-secret" not in asyncio.run(go())
+
+
+def test_an_answer_that_was_cut_short_is_gone_with_its_connection(run):
+    """Without waiting for a collection of garbage: it may be 256 MiB long."""
+    begun = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf an answer"
+
+    async def go():
+        server = Server(begun)
+        async with raw_server.served(server.handle) as url, asking() as made:
+            assert await failed(made, url, within_seconds=0.2) == ("timeout", True)
+            await asyncio.sleep(0.05)
+            readers = [it for it in gc.get_objects() if isinstance(it, answers.Reader)]
+            return [chunk for reader in readers for chunk in reader._chunks]
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert not run(go())
+    finally:
+        gc.enable()

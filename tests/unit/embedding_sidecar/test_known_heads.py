@@ -105,8 +105,9 @@ def test_whatever_differs_is_not_known(data):
         request(b"abc", b"X-Strength: 3"),
         request(b"abc", length=b"content-length:%d"),
         request(b"abc", b"X: " + b"x" * known_heads.MAX_HEAD_BYTES),
+        request(b"abc", *[b"X: y"] * known_heads.MAX_HEADERS),
     ],
-    ids=["chunks", "another header first", "no space", "long"],
+    ids=["chunks", "another header first", "no space", "long", "many headers"],
 )
 def test_what_tells_its_length_in_another_way_is_not_learned(data):
     assert len(taught(data)) == 0

@@ -126,6 +126,9 @@ class Slow:
         self.asked.append(list(values))
         self.begin(self.let.wait(), over)
 
+    async def remove(self, keys):
+        self.asked.append(list(keys))
+
     def begin(self, work, over):
         task = asyncio.ensure_future(work)
         task.add_done_callback(
@@ -201,6 +204,18 @@ def test_what_is_asked_for_while_it_is_gathered_is_written_first():
 
     over(nodes, use)
     assert nodes.asked == [["c"], ["a", "b"], ["b", "d"]]
+
+
+def test_what_is_removed_while_it_is_gathered_is_not_written():
+    nodes = Slow()
+    nodes.let.set()
+
+    async def use(store):
+        store.keep({"a": b"", "b": b""}, ttl_seconds=1, done=lambda _: None)
+        await store.remove(["a"])
+
+    over(nodes, use)
+    assert nodes.asked == [["a"], ["b"]]
 
 
 def test_closing_writes_what_was_gathered():

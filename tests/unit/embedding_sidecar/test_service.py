@@ -291,12 +291,13 @@ def test_what_is_not_as_simple_is_not_begun():
     assert begun(world, "c") is None  # it is there
     world.net["q"].fault = DOWN
     world.refusal("a", model="n")
-    assert begun(world, "a") is None  # somebody has failed of late
+    assert begun(world, "b") is not None  # another one has failed of late
+    assert begun(world, "a", model="n") is None  # it has itself
     keyless = World(one("p"), keys={})
     assert begun(keyless, "a") is None
     voyage = World(one("p", kind="Voyage"))
     assert begun(voyage, (1, 2)) is None
-    assert [len(it.net["p"].calls) for it in (world, keyless, voyage)] == [1, 0, 0]
+    assert [len(it.net["p"].calls) for it in (world, keyless, voyage)] == [2, 0, 0]
     assert keyless.seen.errors == []
 
 

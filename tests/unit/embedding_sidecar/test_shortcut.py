@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.protocols.http import httptools_impl
 
-from embedding_sidecar.serving import known_heads, server, shortcut
+from embedding_sidecar.serving import connections, known_heads, server, shortcut
 from embedding_sidecar.serving.connections import Connection
 from embedding_sidecar.serving.embeddings import ASKED, WRITE, Asked, Reply
 from embedding_sidecar.wire import heads
@@ -248,6 +248,18 @@ def test_who_sends_another_head_each_time_teaches_little():
     pieces = [post(b"one", b"trace: %d" % number) for number in range(20)]
     _, application = exchange(shortcut.Shortcut, [*pieces, LAST], pause_seconds=0.005)
     assert len(application.known_heads) == shortcut.MAX_LESSONS
+
+
+def test_line_ends_before_a_known_head_are_no_head_that_is_slow(monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    application = Echo()
+    exchange(shortcut.Shortcut, [post(b"one")], closes=False, application=application)
+    pieces = [b"\r\n", post(b"one"), *[b""] * 8]
+    answered, _ = exchange(
+        shortcut.Shortcut, pieces, pause_seconds=0.05, closes=False, application=application
+    )
+    assert application.parsed == 1
+    assert answered.count(b"HTTP/1.1") == 1
 
 
 def test_a_head_is_known_on_every_connection():

@@ -70,7 +70,7 @@ class Connection(HttpToolsProtocol):
         elif self._head_bytes:
             self._head_bytes = 0
             self._await_request()
-        elif self.cycle.more_body:
+        elif self.cycle is not None and self.cycle.more_body:
             self._wait_at_most(HEAD_SECONDS)
 
     def on_response_complete(self) -> None:

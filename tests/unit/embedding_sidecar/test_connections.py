@@ -131,6 +131,14 @@ def test_what_is_no_http_is_refused_in_the_same_form(client):
     assert refused(whole(client)) == (400, "invalid_request_error")
 
 
+@pytest.mark.parametrize("url", [b"http://x:99999999/", b"http://[", b"http://"])
+def test_a_url_that_is_none_is_refused_and_nothing_else_happens(client, caplog, url):
+    client.sendall(b"GET " + url + b" HTTP/1.1\r\nhost: here\r\n\r\n")
+    assert refused(whole(client)) == (400, "invalid_request_error")
+    assert "Traceback" not in caplog.text
+    assert "AttributeError" not in caplog.text
+
+
 def test_a_slow_head_is_refused(impatient, client):
     client.sendall(HEAD)
     assert refused(whole(client)) == (408, "invalid_request_error")

@@ -101,6 +101,12 @@ def paths(stage: Stage) -> list[Path]:
             count=8000,
         ),
         Path(
+            name="hit from memory, no head twice",
+            server=in_memory,
+            requests=lambda number: traced(known, number, 8000),
+            count=8000,
+        ),
+        Path(
             name="hit from Redis",
             server=in_redis,
             requests=lambda _: known,
@@ -135,6 +141,14 @@ def warm(server: Server, requests: Sequence[bytes]) -> None:
 def fresh(name: str, count: int) -> Requests:
     """Requests for texts nobody has asked for, other ones in each round."""
     return lambda number: [request(text(f"{name}-{number}-{at}")) for at in range(count)]
+
+
+def traced(requests: Sequence[bytes], number: int, count: int) -> list[bytes]:
+    """Requests, each with a header that no other one has."""
+    return [
+        load.with_headers(request, [f"traceparent: 00-{number:016x}{at:016x}-{at:016x}-01"])
+        for at, request in enumerate(itertools.islice(itertools.cycle(requests), count))
+    ]
 
 
 def unlike(number: int, count: int) -> list[bytes]:

@@ -8,7 +8,7 @@ of today; the vectors themselves stand in the cache's memory and nowhere else.
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from embedding_contract import document as contract
 from embedding_sidecar import provider
@@ -22,6 +22,8 @@ MAX_BODY_BYTES: Final = 8192
 _OVERHEAD_BYTES: Final = 800
 """What Python keeps for a known body beside its bytes: a key of at most 400 characters, three small
 objects and a slot of an ordered dictionary."""
+
+E = TypeVar("E")
 
 
 class Memory(Protocol):
@@ -134,8 +136,7 @@ class Recall:
         found = self._memory.recall(unique)
         if found is None:
             return None
-        by_key = dict(zip(unique, found, strict=True))
-        return self._answer(wanted.choice, [by_key[key] for key in keys])
+        return self._answer(wanted.choice, _in_order(keys, unique, found))
 
     def look_up(self, wanted: Wanted, done: Callable[[Answer | Found], None]) -> None:
         """Tell `done`, now or soon, what Service.embed would answer, or what it is to be told."""
@@ -144,9 +145,7 @@ class Recall:
         unique = list(dict.fromkeys(keys))
 
         def looked(found: list[cache.Entry | None]) -> None:
-            if len(unique) < len(keys):
-                by_key = dict(zip(unique, found, strict=True))
-                found = [by_key[key] for key in keys]
+            found = _in_order(keys, unique, found)
             whole = [entry for entry in found if entry is not None]
             answer = self._answer(wanted.choice, whole) if len(whole) == len(found) else None
             done(Found(keys, found, looked_at) if answer is None else answer)
@@ -185,3 +184,11 @@ class Recall:
         self._bodies.clear()
         self._bytes = 0
         self._in_force = self._memory.keys_in_force()
+
+
+def _in_order(keys: Sequence[str], unique: Sequence[str], found: list[E]) -> list[E]:
+    """What was found of these keys, each of them once, as often as it was asked for."""
+    if len(unique) == len(keys):
+        return found
+    by_key = dict(zip(unique, found, strict=True))
+    return [by_key[key] for key in keys]

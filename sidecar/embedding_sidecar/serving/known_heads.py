@@ -18,6 +18,7 @@ MAX_HEADERS: Final = 32
 _LENGTH: Final = b"content-length: "
 _END_OF_NAME: Final = b"ength: "
 """Of the same, however it is capitalised."""
+_END_OF_HEAD: Final = b"\r\n\r\n"
 _MAX_DIGITS: Final = 8
 _ANY_LENGTH: Final = b"\0"
 """Stands for the digits. No head holds it: the parser lets no NUL through."""
@@ -56,9 +57,8 @@ class KnownHeads:
 
     def find(self, data: bytes) -> Repeated | None:
         """The request, if the data is one, whole and alone, and its head is known."""
-        end = data.find(b"\r\n\r\n") + 4
-        start = data.find(_END_OF_NAME, 0, end) + len(_END_OF_NAME)
-        stop = data.find(b"\r", start, end)
+        end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        start, stop = _digits(data, end)
         known = self._heads.get(data[:start] + _ANY_LENGTH + data[stop:end])
         if known is None:
             return None
@@ -75,20 +75,25 @@ class KnownHeads:
         for the body. Nothing is learned where the body's length is not told in the usual way.
         """
         end = len(data) - len(body)
-        start = data.find(_END_OF_NAME, 0, end) + len(_END_OF_NAME)
-        stop = data.find(b"\r", start, end)
+        start, stop = _digits(data, end)
         line = data.rfind(b"\n", 0, start) + 1
         told = data[line:start].lower() == _LENGTH and data[start:stop] == b"%d" % len(body)
         # Of a header in several lines a Head has one text, with commas.
         if not told or known.head.content_length != str(len(body)) or end > MAX_HEAD_BYTES:
             return
-        if data[end:] != body or data.find(b"\r\n\r\n") + 4 != end:
+        if data[end:] != body or data.find(_END_OF_HEAD) + len(_END_OF_HEAD) != end:
+            return
+        if len(known.scope["headers"]) > MAX_HEADERS:
             return
         if len(self._heads) == MAX_HEADS:
             self._heads.clear()
-        if len(known.scope["headers"]) > MAX_HEADERS:
-            return
         headers = [pair for pair in known.scope["headers"] if pair[0] != b"content-length"]
         self._heads[data[:start] + _ANY_LENGTH + data[stop:end]] = Known(
             known.head._replace(content_length=None), {**known.scope, "headers": headers}
         )
+
+
+def _digits(data: bytes, end: int) -> tuple[int, int]:
+    """Where the length stands in a head that ends there, if it is told in the usual way."""
+    start = data.find(_END_OF_NAME, 0, end) + len(_END_OF_NAME)
+    return start, data.find(b"\r", start, end)

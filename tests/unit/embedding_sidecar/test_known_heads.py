@@ -118,6 +118,12 @@ def test_not_more_heads_are_known_than_there_is_room_for():
     assert len(known) == 1
 
 
+def test_a_head_that_is_not_learned_drives_none_out():
+    full = [request(b"", b"N: %d" % at) for at in range(known_heads.MAX_HEADS)]
+    known = taught(*full, request(b"", *[b"X: y"] * known_heads.MAX_HEADERS))
+    assert len(known) == known_heads.MAX_HEADS
+
+
 def test_neither_a_key_nor_a_text_is_shown():
     known = taught(request(b"first", b"Authorization: Bearer sk-secret"))
     repeated = known.find(request(b"a text", b"Authorization: Bearer sk-secret"))

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import ipaddress
+import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,26 @@ async def request(reader: asyncio.StreamReader) -> bytes:
         if it.lower().startswith(b"content-length:")
     ]
     return lines + await reader.readexactly(sum(sizes))
+
+
+async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Begins an answer, and never ends it."""
+    await request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc")
+    await reader.read()
+
+
+@contextlib.contextmanager
+def full() -> Iterator[tuple[str, int]]:
+    """An address that accepts no more connections."""
+    with socket.socket() as listening, contextlib.ExitStack() as ends:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = ends.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield listening.getsockname()
 
 
 def certificate(folder: Path, *names: str) -> Path:

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import functools
 import gc
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from unittest import mock
 
 import pytest
@@ -323,13 +322,7 @@ async def mute(reader, writer):
     await reader.read()
 
 
-async def half(reader, writer):
-    await raw_server.request(reader)
-    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc")
-    await reader.read()
-
-
-@pytest.mark.parametrize("handler", [mute, half])
+@pytest.mark.parametrize("handler", [mute, raw_server.half])
 def test_a_call_that_takes_too_long_ends_with_its_connection(run, handler):
     async def go():
         server_saw_end = asyncio.Event()
@@ -346,7 +339,7 @@ def test_a_call_that_takes_too_long_ends_with_its_connection(run, handler):
     assert run(go()) == ("timeout", True)
 
 
-@pytest.mark.parametrize("handler", [mute, half])
+@pytest.mark.parametrize("handler", [mute, raw_server.half])
 def test_a_call_that_is_cancelled_ends_with_its_connection(run, handler):
     async def go():
         reached, ended = asyncio.Event(), asyncio.Event()
@@ -368,25 +361,13 @@ def test_a_call_that_is_cancelled_ends_with_its_connection(run, handler):
     assert run(go()) == (True, set(), {})
 
 
-@contextlib.contextmanager
-def full() -> Iterator[str]:
-    """An address that accepts no more connections."""
-    with socket.socket() as listening, contextlib.ExitStack() as ends:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        for _ in range(4):
-            waiting = ends.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(listening.getsockname())
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-
-
 @pytest.mark.parametrize("limits", [(0.1, 60.0), (60.0, 0.1)])
 def test_a_call_that_is_not_accepted_in_time_was_never_sent(run, limits):
     connect_seconds, within_seconds = limits
 
     async def go():
-        with full() as url:
+        with raw_server.full() as (host, port):
+            url = f"http://{host}:{port}"
             async with asking(connect_seconds=connect_seconds) as made:
                 return await failed(made, url, within_seconds=within_seconds)
 
@@ -395,7 +376,8 @@ def test_a_call_that_is_not_accepted_in_time_was_never_sent(run, limits):
 
 def test_a_call_that_is_cancelled_while_it_connects_leaves_nothing(run):
     async def go():
-        with full() as url:
+        with raw_server.full() as (host, port):
+            url = f"http://{host}:{port}"
             async with asking() as made:
                 task = asyncio.create_task(post(made, url))
                 await asyncio.sleep(0.05)

@@ -123,15 +123,9 @@ def test_an_address_that_does_not_answer_is_not_waited_for(names, monkeypatch):
     monkeypatch.setattr(dialer, "NEXT_ADDRESS_SECONDS", 0.01)
 
     async def go():
-        with socket.socket() as full, contextlib.ExitStack() as ends:
-            full.bind(("127.0.0.1", 0))
-            full.listen(0)
-            for _ in range(4):
-                waiting = ends.enter_context(socket.socket())
-                waiting.setblocking(False)
-                waiting.connect_ex(full.getsockname())
+        with raw_server.full() as full:
             async with raw_server.served(saying(b"ok")) as url, asking() as made:
-                names.homes = [full.getsockname(), ("127.0.0.1", port_of(url))]
+                names.homes = [full, ("127.0.0.1", port_of(url))]
                 return await said(made, f"http://{NAME}/v1")
 
     assert loops.run("asyncio", go()) == b"ok"

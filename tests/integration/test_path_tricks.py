@@ -153,8 +153,8 @@ class Bank:
         self.server = server
         self.proxy = fault_proxy.Proxy(int(server.address.rpartition(":")[2]))
         client = server.client()
-        for mount, version in (("other", "2"), ("first", "1")):
-            client.sys.enable_secrets_engine("kv", path=mount, options={"version": version})
+        real.mount_second_version(client, "other")
+        client.sys.enable_secrets_engine("kv", path="first", options={"version": "1"})
         theirs, kept = {"KEY": THEIRS}, client.secrets.kv
         for path in ("bank/keys", "shopping/keys", "shop-bank/keys", "sho/keys", "data/bank/keys"):
             for mount in ("secret", "other"):

@@ -324,7 +324,7 @@ def test_a_mount_that_becomes_the_second_version_is_noticed(server):
     reader = by_token(server)
     assert reader("shop/keys", mount="grows") == {"KEY": b"one"}
     server.client().sys.disable_secrets_engine("grows")
-    server.client().sys.enable_secrets_engine("kv", path="grows", options={"version": "2"})
+    real.mount_second_version(server.client(), "grows")
     kept = server.client().secrets.kv.v2
     reader.problem("shop/keys", mount="grows")
     kept.create_or_update_secret("shop/keys", {"KEY": "two"}, mount_point="grows")
@@ -435,7 +435,7 @@ def test_a_namespace_of_vault_is_another_vault(server, tmp_path):
     client = server.client()
     client.adapter.post("/v1/sys/namespaces/tenant")
     inside = hvac.Client(server.address, token=client.token, namespace="tenant")
-    inside.sys.enable_secrets_engine("kv", path="secret", options={"version": "2"})
+    real.mount_second_version(inside, "secret")
     inside.secrets.kv.v2.create_or_update_secret("shop/keys", {"KEY": "team"}, mount_point="secret")
     server.write("shop/keys", KEY="root")
     assert by_token(server, vault_namespace="tenant")("shop/keys") == {"KEY": b"team"}

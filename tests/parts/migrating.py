@@ -111,16 +111,11 @@ class Bao:
     def __init__(self, server: vault.Vault) -> None:
         self.server = server
         client = server.client()
-        self._engine(MOUNT, version="2")
-        self._engine("agenticverz2", version="2")
-        self._engine("old", version="1")
+        for mount in (MOUNT, "agenticverz2"):
+            vault.mount_second_version(client, mount)
+        client.sys.enable_secrets_engine("kv", path="old", options={"version": "1"})
         self.kv = client.secrets.kv.v2
         self.client = client
-
-    def _engine(self, path: str, *, version: str) -> None:
-        self.server.client().sys.enable_secrets_engine(
-            "kv", path=path, options={"version": version}
-        )
 
     def write(self, values: dict[str, Any]) -> None:
         """A new version of the example's path."""

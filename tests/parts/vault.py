@@ -11,10 +11,27 @@ from pathlib import Path
 
 import hvac
 import yaml
-from hvac.exceptions import VaultError
+from hvac.exceptions import InvalidPath, InvalidRequest, VaultError
 from requests import RequestException
 
-from tests.parts import daemons, kubectl, ports, secrecy
+from tests.parts import daemons, kubectl, ports, secrecy, sidecar
+
+
+def mount_second_version(client: hvac.Client, path: str) -> None:
+    """A KV v2 engine at this mount, once it serves."""
+    client.sys.enable_secrets_engine("kv", path=path, options={"version": "2"})
+
+    def serves() -> bool:
+        try:
+            client.secrets.kv.v2.read_secret_metadata("nothing", mount_point=path)
+        except InvalidRequest:
+            # It upgrades itself for a moment after it was mounted, and answers nothing.
+            return False
+        except InvalidPath:
+            pass  # Nothing is there, and it says so.
+        return True
+
+    sidecar.wait_until(serves)
 
 
 class Vault:

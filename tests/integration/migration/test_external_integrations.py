@@ -26,7 +26,7 @@ def server(tmp_path_factory) -> Iterator[real.Vault]:
     started = real.Vault(tmp_path_factory.mktemp("vault"))
     started.start()
     try:
-        started.client().sys.enable_secrets_engine("kv", path=MOUNT, options={"version": "2"})
+        real.mount_second_version(started.client(), MOUNT)
         yield started
     finally:
         started.stop()

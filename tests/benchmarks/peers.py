@@ -9,6 +9,7 @@ python -m tests.benchmarks.peers [--no-page]
 import argparse
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -175,11 +176,18 @@ def _started(
 
 
 def _litellm(on: Stage) -> tuple[Server, tuple[str, ...]]:
-    home = HOME / f"litellm-{LITELLM}"
+    # On the same Python as the sidecar. `uv run` says in UV where uv is.
+    home = HOME / f"litellm-{LITELLM}-on-{platform.python_version()}"
     program = home / "bin" / "litellm"
     if not program.exists():
-        _install([sys.executable, "-m", "venv", home])
-        _install([home / "bin" / "pip", "install", "--quiet", f"litellm[proxy]=={LITELLM}"])
+        uv = os.environ["UV"]
+        _install([uv, "venv", "--quiet", "--clear", "--python", sys.executable, home])
+        _install(
+            [
+                *(uv, "pip", "install", "--quiet", "--python", home / "bin" / "python"),
+                f"litellm[proxy]=={LITELLM}",
+            ]
+        )
     config = on.folder / "litellm.json"
     target = {"model": f"openai/{MODEL}", "api_base": on.vendor_url, "api_key": "sk-bench"}
     cached = {"type": "local", "supported_call_types": ["embedding", "aembedding"]}

@@ -110,6 +110,18 @@ class Quota:
         # Without a limit there is nothing that an unreachable store could protect.
         self._may_go_alone = store is None or not limits.deny_on_store_loss or self._limits.open
 
+    def spend_held(self, *, tokens: int) -> Reservation | None:
+        """What `reserve` returns where it asks nobody; None where it would ask, or raise."""
+        amounts = Amounts(1, tokens)
+        self._spent_at = self._clock()
+        if self._ledger.has(amounts, now=self._spent_at):
+            return self._ledger.spend(amounts)
+        if self._counter.store is not None:
+            return None
+        self._turn()
+        reservation = self._ledger.spend_alone(amounts)
+        return None if isinstance(reservation, str) else reservation
+
     async def reserve(self, *, tokens: int) -> Reservation:
         """Set aside one call and at most this many tokens.
 
@@ -117,10 +129,10 @@ class Quota:
             errors.QuotaExhausted: the day has not that much left.
             errors.Unavailable: `quota_store_unavailable`: only the store knows, and it is away.
         """
+        held = self.spend_held(tokens=tokens)
+        if held is not None:
+            return held
         amounts = Amounts(1, tokens)
-        self._spent_at = self._clock()
-        if self._ledger.has(amounts, now=self._spent_at):
-            return self._ledger.spend(amounts)
         if self._counter.store is None:
             return self._reserve_alone(amounts)
         known = self._refused
@@ -170,9 +182,13 @@ class Quota:
 
         Where that is unknown it was billed. Never raises, and a second time changes nothing.
         """
+        if not self.settle_now(reservation, billed=billed, tokens=tokens):
+            await self.give_back()
+
+    def settle_now(self, reservation: Reservation, *, billed: bool, tokens: int) -> bool:
+        """As `settle`; False if this quota is closed, and the rest must still be given back."""
         self._ledger.settle(reservation, cost=Amounts(1, tokens) if billed else NOTHING)
-        if self._closed:
-            await self._give_back()
+        return not self._closed
 
     @property
     def busy(self) -> bool:
@@ -221,9 +237,10 @@ class Quota:
         if self._returning is not None:
             self._returning.cancel()
             await asyncio.wait([self._returning])
-        await self._give_back()
+        await self.give_back()
 
-    async def _give_back(self) -> None:
+    async def give_back(self) -> None:
+        """Let go of what is held and not spent. Never raises."""
         async with self._lock:
             if (
                 await self._counter.ask(self._ledger.give_back()) is None
@@ -240,7 +257,7 @@ class Quota:
         while left > 0:
             await asyncio.sleep(left)
             left = self._spent_at + IDLE_SECONDS - self._clock()
-        await self._give_back()
+        await self.give_back()
 
     def _exhausted(self, short: str) -> errors.QuotaExhausted:
         reset_at = _midnight_after(self._ledger.day)

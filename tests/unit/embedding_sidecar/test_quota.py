@@ -244,6 +244,36 @@ def test_granted_calls_are_spent_without_asking_the_store(day):
     assert day.lines[0].asked == 1
 
 
+def test_what_is_held_is_spent_by_a_plain_call(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        before = sidecar.spend_held(tokens=1)
+        await spend(sidecar)
+        held = [sidecar.spend_held(tokens=1) for _ in range(leases.GRANT_CALLS)]
+        return before, held, await sidecar.state()
+
+    before, (*held, last), state = run(scenario())
+    assert (before, last) == (None, None)
+    assert None not in held
+    assert (state.used, day.counted.calls) == (leases.GRANT_CALLS, leases.GRANT_CALLS)
+
+
+def test_without_redis_a_plain_call_spends_to_the_limit(day):
+    sidecar = day.sidecar(daily_requests=5, shared=False)
+    made = [sidecar.spend_held(tokens=1) for _ in range(9)]
+    assert [it is None for it in made] == [False] * 5 + [True] * 4
+
+
+def test_no_plain_call_spends_what_was_held_yesterday(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        await spend(sidecar)
+        day.clock.wall += HALF_A_DAY
+        return sidecar.spend_held(tokens=1)
+
+    assert run(scenario()) is None
+
+
 def test_near_the_limit_calls_are_granted_one_by_one(day):
     async def scenario():
         await day.sidecar(daily_requests=10).reserve(tokens=1)
@@ -354,6 +384,20 @@ def test_a_call_under_way_is_settled_after_closing(day):
 
     assert run(scenario()) == 2
     assert day.counted.calls == 1
+
+
+def test_a_plain_settling_tells_whether_the_rest_is_to_be_given_back(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        first, second = [await sidecar.reserve(tokens=1) for _ in range(2)]
+        is_over = sidecar.settle_now(first, billed=True, tokens=1)
+        await sidecar.close()
+        then = sidecar.settle_now(second, billed=False, tokens=0)
+        before = day.counted.calls
+        await sidecar.give_back()
+        return is_over, then, before, day.counted.calls
+
+    assert run(scenario()) == (True, False, 2, 1)
 
 
 def test_a_request_under_way_may_make_its_next_call_after_closing(day):

@@ -208,7 +208,7 @@ class Policy(RuleBasedStateMachine):
     @rule(which=WHICH)
     def a_sidecar_is_idle(self, which):
         sidecar = pick(self.living, which)
-        self.start(sidecar, sidecar.quota._give_back())
+        self.start(sidecar, sidecar.quota.give_back())
         self.turn()
 
     @precondition(lambda self: self.living)

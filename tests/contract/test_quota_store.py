@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from embedding_sidecar import errors
 from embedding_sidecar.quotas import quota_store
-from embedding_sidecar.quotas.leases import (
+from embedding_sidecar.quotas.claims import (
     DAY_SECONDS,
     NO_DAY,
     NOTHING,

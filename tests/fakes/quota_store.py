@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from embedding_sidecar.quotas import quota_store
-from embedding_sidecar.quotas.leases import DAY_SECONDS, NOTHING, Amounts, Claim, Count, Seen
+from embedding_sidecar.quotas.claims import DAY_SECONDS, NOTHING, Amounts, Claim, Count, Seen
 
 
 @dataclass

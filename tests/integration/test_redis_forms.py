@@ -13,7 +13,7 @@ import uvloop
 from embedding_sidecar import errors
 from embedding_sidecar.caching import redis_url
 from embedding_sidecar.quotas import quota_store
-from embedding_sidecar.quotas.leases import DAY_SECONDS
+from embedding_sidecar.quotas.claims import DAY_SECONDS
 from tests.contract import test_quota_store as quota_cases
 from tests.parts import awaited, ports, redis_forms
 

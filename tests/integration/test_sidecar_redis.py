@@ -11,7 +11,7 @@ import redis as client_of_redis
 
 from embedding_contract import names
 from embedding_sidecar.caching import redis_url
-from embedding_sidecar.quotas import leases, quota_store
+from embedding_sidecar.quotas import claims, quota_store
 from tests.parts import sidecar
 
 pytestmark = pytest.mark.integration
@@ -144,17 +144,17 @@ def test_without_redis_hits_go_on_and_calls_only_while_granted(one, redis, stand
 
 def test_who_is_in_a_later_day_than_the_store_gives_nothing_of_its_day_back(redis):
     """The store's clock went back over midnight; other pods count on what was spent that day."""
-    ten = leases.Amounts(10, 0)
+    ten = claims.Amounts(10, 0)
 
     async def counts():
         async with redis_url.connect(redis.url) as client:
             store = quota_store.RedisStore(client)
-            claim = leases.Claim(
+            claim = claims.Claim(
                 scope="team/policy",
                 lease="one",
                 sequence=1,
-                day=leases.NO_DAY,
-                limits=leases.Limits(20, None),
+                day=claims.NO_DAY,
+                limits=claims.Limits(20, None),
             )
             first = await store.claim(replace(claim, need=ten, want=ten))
             later = replace(claim, day=first.day + 1)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
 from embedding_sidecar import errors
-from embedding_sidecar.quotas.leases import NO_DAY, Claim, Count, Ledger
+from embedding_sidecar.quotas.claims import NO_DAY, Claim, Count
+from embedding_sidecar.quotas.leases import Ledger
 
 AWAY_SECONDS: Final = 1.0
 """How long a store that did not answer is left alone, so that not every request waits for it."""

@@ -16,16 +16,9 @@ from typing import Final
 from embedding_contract import document
 from embedding_sidecar import errors
 from embedding_sidecar.allowance import Allowance
+from embedding_sidecar.quotas.claims import DAY_SECONDS, NOTHING, Amounts, Limits
 from embedding_sidecar.quotas.counter import AWAY_SECONDS, Counter, InexactReason, Store
-from embedding_sidecar.quotas.leases import (
-    DAY_SECONDS,
-    GRANT_CALLS,
-    NOTHING,
-    Amounts,
-    Ledger,
-    Limits,
-    Reservation,
-)
+from embedding_sidecar.quotas.leases import GRANT_CALLS, Ledger, Reservation
 
 IDLE_SECONDS: Final = 10.0
 """A sidecar that spent nothing for this long gives its rest back, for other pods to spend."""

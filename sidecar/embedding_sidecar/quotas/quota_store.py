@@ -13,7 +13,7 @@ import redis.asyncio
 import redis.exceptions
 
 from embedding_sidecar import errors
-from embedding_sidecar.quotas.leases import DAY_SECONDS, Amounts, Claim, Count
+from embedding_sidecar.quotas.claims import DAY_SECONDS, Amounts, Claim, Count
 
 PREFIX: Final = "aos:embedding:quota:"
 BUDGET_SECONDS: Final = 1.0

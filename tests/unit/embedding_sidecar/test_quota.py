@@ -8,7 +8,7 @@ import pytest
 
 from embedding_contract import document
 from embedding_sidecar import errors
-from embedding_sidecar.quotas import counter, leases, quota
+from embedding_sidecar.quotas import claims, counter, leases, quota
 from tests.fakes.quota_store import FakeStore
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
@@ -40,11 +40,11 @@ class Line:
         self.gate: asyncio.Event | None = None
         self.waiting = asyncio.Event()
         self.asked = 0
-        self.claims: list[leases.Claim] = []
-        self.answer: leases.Count | None = None
+        self.claims: list[claims.Claim] = []
+        self.answer: claims.Count | None = None
         self.then = nothing
 
-    async def claim(self, claim: leases.Claim) -> leases.Count:
+    async def claim(self, claim: claims.Claim) -> claims.Count:
         self.asked += 1
         self.claims.append(claim)
         if self.gate is not None:
@@ -85,8 +85,8 @@ class Day:
         )
 
     @property
-    def counted(self) -> leases.Amounts:
-        today = int(self.clock() // leases.DAY_SECONDS)
+    def counted(self) -> claims.Amounts:
+        today = int(self.clock() // claims.DAY_SECONDS)
         return self.store.days["team/policy", today].counted
 
     def cut(self, how: str = "before") -> None:
@@ -660,7 +660,7 @@ def test_an_answer_of_the_store_before_is_not_taken_for_one_of_the_next(day):
         obey(sidecar, second, daily_requests=1000)
         gate.set()
         await first
-        return second.days["team/policy", int(NOON // leases.DAY_SECONDS)].counted.calls
+        return second.days["team/policy", int(NOON // claims.DAY_SECONDS)].counted.calls
 
     assert run(scenario()) == leases.GRANT_CALLS
 

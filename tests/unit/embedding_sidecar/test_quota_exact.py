@@ -18,19 +18,19 @@ from hypothesis.stateful import (
 
 from embedding_contract import document
 from embedding_sidecar import errors
-from embedding_sidecar.quotas import counter, leases, quota
+from embedding_sidecar.quotas import claims, counter, leases, quota
 from tests.fakes.quota_store import FakeStore
 
 WHICH = st.integers(min_value=0, max_value=1_000_000)
 TOKENS = st.integers(min_value=1, max_value=60)
-START = 20_000 * leases.DAY_SECONDS + 43_200
+START = 20_000 * claims.DAY_SECONDS + 43_200
 
 
 @dataclass
 class Message:
-    claim: leases.Claim
-    answer: asyncio.Future[leases.Count]
-    counts: list[leases.Count] = field(default_factory=list)
+    claim: claims.Claim
+    answer: asyncio.Future[claims.Count]
+    counts: list[claims.Count] = field(default_factory=list)
 
 
 class Network:
@@ -39,7 +39,7 @@ class Network:
     def __init__(self) -> None:
         self.messages: list[Message] = []
 
-    async def claim(self, claim: leases.Claim) -> leases.Count:
+    async def claim(self, claim: claims.Claim) -> claims.Count:
         message = Message(claim, asyncio.get_running_loop().create_future())
         self.messages.append(message)
         return await message.answer
@@ -71,8 +71,8 @@ class Policy(RuleBasedStateMachine):
         tokens=st.sampled_from([None, None, 0, 500, 20_000]),
     )
     def begin(self, calls, tokens):
-        self.limits = leases.Limits(calls, tokens)
-        self.highest: dict[int, leases.Limits] = {}
+        self.limits = claims.Limits(calls, tokens)
+        self.highest: dict[int, claims.Limits] = {}
         self.daily = document.Quota(daily_requests=calls, daily_tokens=tokens)
         self.loop = asyncio.new_event_loop()
         self.now = float(START)
@@ -103,7 +103,7 @@ class Policy(RuleBasedStateMachine):
         return task
 
     def today(self):
-        return int(self.now // leases.DAY_SECONDS)
+        return int(self.now // claims.DAY_SECONDS)
 
     @precondition(lambda self: len(self.living) < 3)
     @rule()
@@ -146,9 +146,9 @@ class Policy(RuleBasedStateMachine):
         self.calls[day] = self.calls.get(day, 0) + 1
         self.tokens[day] = self.tokens.get(day, 0) + bound
         # What was granted within limits that no longer hold is not spent.
-        assert not self.limits.short(leases.Amounts(self.calls[day], 0))
+        assert not self.limits.short(claims.Amounts(self.calls[day], 0))
         if self.highest_of(day).tokens is not None:
-            assert not self.limits.short(leases.Amounts(0, self.tokens[day]))
+            assert not self.limits.short(claims.Amounts(0, self.tokens[day]))
         sidecar.under_way.append(Call(day, reservation, bound))
 
     @precondition(lambda self: any(sidecar.under_way for sidecar in self.living))
@@ -231,7 +231,7 @@ class Policy(RuleBasedStateMachine):
     def the_policy_is_edited(self, calls, tokens):
         """Its new limits reach every sidecar at once, whatever each is waiting for."""
         self.keep_highest()
-        self.limits = leases.Limits(calls, tokens)
+        self.limits = claims.Limits(calls, tokens)
         self.daily = document.Quota(daily_requests=calls, daily_tokens=tokens)
         for sidecar in self.living:
             sidecar.quota.obey(self.daily, store=self.network)
@@ -246,7 +246,7 @@ class Policy(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([-0.5, 0.0, 0.5]))
     def midnight_comes(self, seconds):
         self.keep_highest()
-        midnight = (self.today() + 1) * leases.DAY_SECONDS
+        midnight = (self.today() + 1) * claims.DAY_SECONDS
         self.now = max(self.now, midnight + seconds)
         self.turn()
 
@@ -261,10 +261,10 @@ class Policy(RuleBasedStateMachine):
 
     def highest_of(self, day):
         """The highest limits that held on a day; what had none for a while was only counted."""
-        kept = self.highest.get(day, leases.Limits(0, 0))
+        kept = self.highest.get(day, claims.Limits(0, 0))
         if day != self.today():
             return kept
-        return leases.Limits(
+        return claims.Limits(
             higher(kept.calls, self.limits.calls), higher(kept.tokens, self.limits.tokens)
         )
 

@@ -18,8 +18,7 @@ from pathlib import Path
 import uvloop
 
 from embedding_contract import document, fingerprint, names
-from embedding_sidecar import in_force, logs, policy_file, runtime, settings
-from embedding_sidecar.caching import redis_url
+from embedding_sidecar import in_force, logs, policy_file, redis_url, runtime, settings
 from embedding_sidecar.engine import service
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import server

@@ -15,8 +15,8 @@ from typing import Any, Final, Generic, TypeVar
 import redis.asyncio
 
 from embedding_contract import document
-from embedding_sidecar import errors, policy_file, providers, upstream
-from embedding_sidecar.caching import cache, generations, layers, redis_cache, redis_url
+from embedding_sidecar import errors, policy_file, providers, redis_url, upstream
+from embedding_sidecar.caching import cache, generations, layers, redis_cache
 from embedding_sidecar.engine import api_keys, flights, recall, service
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.quotas import counter, quota, quota_store

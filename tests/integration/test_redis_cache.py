@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from embedding_sidecar import errors, provider
-from embedding_sidecar.caching import cache, generations, layers, redis_cache, redis_url
+from embedding_sidecar import errors, provider, redis_url
+from embedding_sidecar.caching import cache, generations, layers, redis_cache
 from tests.parts import awaited, ports, sidecar
 
 pytestmark = pytest.mark.integration

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 import pytest
 import uvloop
 
-from embedding_sidecar import errors
-from embedding_sidecar.caching import redis_url
+from embedding_sidecar import errors, redis_url
 from embedding_sidecar.quotas import quota_store
 from embedding_sidecar.quotas.claims import DAY_SECONDS
 from tests.contract import test_quota_store as quota_cases

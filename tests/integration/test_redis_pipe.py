@@ -12,8 +12,8 @@ import redis
 import uvloop
 
 from embedding_contract import document, names
-from embedding_sidecar import errors, policy_file, runtime
-from embedding_sidecar.caching import cache, redis_nodes, redis_url
+from embedding_sidecar import errors, policy_file, redis_url, runtime
+from embedding_sidecar.caching import cache, redis_nodes
 from embedding_sidecar.metrics import Metrics
 from tests.parts import awaited, ports, sidecar
 

@@ -10,7 +10,7 @@ import pytest
 import redis as client_of_redis
 
 from embedding_contract import names
-from embedding_sidecar.caching import redis_url
+from embedding_sidecar import redis_url
 from embedding_sidecar.quotas import claims, quota_store
 from tests.parts import sidecar
 

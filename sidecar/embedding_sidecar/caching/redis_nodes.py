@@ -17,7 +17,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from embedding_sidecar.caching import redis_pipe
+from embedding_sidecar import redis_pipe
 
 Over = Callable[[BaseException | None], None]
 """Is told once, and later than it was given, that a command is over, and why not well if so."""

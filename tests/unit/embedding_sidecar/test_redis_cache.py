@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from embedding_sidecar import errors
-from embedding_sidecar.caching import redis_cache, redis_nodes, redis_url
+from embedding_sidecar import errors, redis_url
+from embedding_sidecar.caching import redis_cache, redis_nodes
 from tests.parts import awaited
 
 NOBODY = "127.0.0.1:1"

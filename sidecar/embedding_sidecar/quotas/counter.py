@@ -54,6 +54,11 @@ class Counter:
         self.store = store
         self._away_until = self._durability_until = float("-inf")
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a store to be asked, which has not failed to answer a moment ago."""
+        return self.store is not None and self._clock() >= self._away_until
+
     async def ask(self, claim: Claim) -> Count | None:
         """The store's answer, booked; None where there is no store or it is away."""
         asked_at = self._clock()

@@ -19,6 +19,7 @@ from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.quotas.claims import DAY_SECONDS, NOTHING, Amounts, Limits
 from embedding_sidecar.quotas.counter import AWAY_SECONDS, Counter, InexactReason, Store
 from embedding_sidecar.quotas.leases import GRANT_CALLS, Ledger, Reservation
+from embedding_sidecar.quotas.line import Line, Outcome
 
 IDLE_SECONDS: Final = 10.0
 """A sidecar that spent nothing for this long gives its rest back, for other pods to spend."""
@@ -51,14 +52,6 @@ class State:
         return not self.exact_reason
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Refusal:
-    """That the store had less left than these amounts, and of what."""
-
-    amounts: Amounts
-    short: str
-
-
 class Quota:
     """One sidecar's share in the policy's day.
 
@@ -80,8 +73,10 @@ class Quota:
         self._ledger = Ledger(scope=scope, lease=secrets.token_hex(8), limits=Limits(0, 0))
         self._terms: document.Quota | None = None
         self._counter = Counter(ledger=self._ledger, clock=clock)
-        self._refused: _Refusal | None = None
         self.obey(limits, store=store)
+        self._line = Line()
+        self._asking: asyncio.Task[None] | None = None
+        # Of claims one is under way at a time.
         self._lock = asyncio.Lock()
         self._spent_at = float("-inf")
         self._returning: asyncio.Task[None] | None = None
@@ -99,21 +94,13 @@ class Quota:
         self._counter.use(store)
         self._limits = Limits(limits.daily_requests, limits.daily_tokens)
         self._ledger.limit(self._limits)
-        self._refused = None
         # Without a limit there is nothing that an unreachable store could protect.
         self._may_go_alone = store is None or not limits.deny_on_store_loss or self._limits.open
 
     def spend_held(self, *, tokens: int) -> Reservation | None:
         """What `reserve` returns where it asks nobody; None where it would ask, or raise."""
-        amounts = Amounts(1, tokens)
-        self._spent_at = self._clock()
-        if self._ledger.has(amounts, now=self._spent_at):
-            return self._ledger.spend(amounts)
-        if self._counter.store is not None:
-            return None
-        self._turn()
-        reservation = self._ledger.spend_alone(amounts)
-        return None if isinstance(reservation, str) else reservation
+        outcome = self._at_once(Amounts(1, tokens))
+        return outcome if isinstance(outcome, Reservation) else None
 
     async def reserve(self, *, tokens: int) -> Reservation:
         """Set aside one call and at most this many tokens.
@@ -122,53 +109,90 @@ class Quota:
             errors.QuotaExhausted: the day has not that much left.
             errors.Unavailable: `quota_store_unavailable`: only the store knows, and it is away.
         """
-        held = self.spend_held(tokens=tokens)
-        if held is not None:
-            return held
         amounts = Amounts(1, tokens)
-        if self._counter.store is None:
-            return self._reserve_alone(amounts)
-        known = self._refused
-        async with self._lock:
-            refused = self._refused
-            # What one was refused while others waited is not there for them either: where a day is
-            # used up, all who wait cost one claim and not one each.
-            if (
-                refused is not None
-                and refused is not known
-                and amounts.covers(refused.amounts)
-                and not self._ledger.has(amounts, now=self._clock())
-            ):
-                raise self._exhausted(refused.short)
-            return await self._reserve_of_store(amounts)
+        outcome = self._at_once(amounts)
+        if outcome is None:
+            outcome = await self._in_line(amounts)
+        if isinstance(outcome, errors.Refused):
+            raise outcome
+        return outcome
 
-    async def _reserve_of_store(self, amounts: Amounts) -> Reservation:
-        # More than once where midnight came between, or where the store was asked of another day.
-        while not self._ledger.has(amounts, now=(now := self._clock())):
-            ahead = 1 if self._closed else GRANT_CALLS
-            claim = self._ledger.claim(amounts, ahead=ahead, now=now)
-            count = await self._counter.ask(claim)
+    def _at_once(self, amounts: Amounts) -> Outcome | None:
+        """What becomes of a call for which nobody is asked; None where the store must be."""
+        self._spent_at = self._clock()
+        held = self._held(amounts)
+        if held is not None or self._counter.is_there:
+            return held
+        return self._alone(amounts)
+
+    def _held(self, amounts: Amounts) -> Reservation | None:
+        has = self._ledger.has(amounts, now=self._clock())
+        return self._ledger.spend(amounts) if has else None
+
+    async def _in_line(self, amounts: Amounts) -> Outcome:
+        """What becomes of a call that waits for the store, with all who do."""
+        told = self._line.join(amounts)
+        if self._asking is None:
+            self._asking = asyncio.get_running_loop().create_task(self._ask())
+        try:
+            return await told
+        except asyncio.CancelledError:
+            # It may have been served in the turn in which it left.
+            if not told.cancelled() and isinstance(given := told.result(), Reservation):
+                await self.settle(given, billed=False, tokens=0)
+            raise
+
+    async def _ask(self) -> None:
+        """Claim for the first in line, and serve all with what there is then, until none waits."""
+        try:
+            while True:
+                async with self._lock:
+                    # Others may have given back meanwhile.
+                    self._line.serve(self._held)
+                    amounts = self._line.first()
+                    if amounts is None:
+                        return
+                    await self._claim(amounts)
+        except BaseException as error:
+            self._line.fail(error)
+            raise
+        finally:
+            self._asking = None
+
+    async def _claim(self, amounts: Amounts) -> None:
+        ahead = 1 if self._closed else GRANT_CALLS
+        claim = self._ledger.claim(amounts, ahead=ahead, now=self._clock())
+        count = await self._counter.ask(claim)
+        short = ""
+        # Not where midnight came between, nor within limits that hold no more.
+        if count is not None and claim.day <= count.day and claim.limits == self._limits:
+            short = count.short
+
+        def outcome(needed: Amounts) -> Outcome | None:
+            held = self._held(needed)
+            if held is not None:
+                return held
             if count is None:
-                return self._reserve_alone(amounts)
-            if count.short and claim.day <= count.day and claim.limits == self._limits:
-                self._refused = _Refusal(amounts, count.short)
-                raise self._exhausted(count.short)
-        self._watch()
-        return self._ledger.spend(amounts)
+                return self._alone(needed)
+            # What the first was refused is not there for the others either: where a day is used
+            # up, all who wait cost one claim and not one each.
+            return self._exhausted(short) if short and needed.covers(amounts) else None
 
-    def _reserve_alone(self, amounts: Amounts) -> Reservation:
+        self._line.serve(outcome)
+        if count is not None:
+            self._watch()
+
+    def _alone(self, amounts: Amounts) -> Outcome:
         if not self._may_go_alone:
-            raise errors.Unavailable(
+            return errors.Unavailable(
                 "The store that counts this policy's calls does not answer, and what it granted "
                 "before is spent.",
                 code="quota_store_unavailable",
                 retry_after_seconds=AWAY_SECONDS,
             )
         self._turn()
-        reservation = self._ledger.spend_alone(amounts)
-        if isinstance(reservation, str):
-            raise self._exhausted(reservation)
-        return reservation
+        outcome = self._ledger.spend_alone(amounts)
+        return self._exhausted(outcome) if isinstance(outcome, str) else outcome
 
     async def settle(self, reservation: Reservation, *, billed: bool, tokens: int) -> None:
         """Say what a call came to: the tokens billed, or that it was not billed at all.

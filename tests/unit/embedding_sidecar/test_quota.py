@@ -796,13 +796,183 @@ def test_who_waits_is_not_refused_within_a_limit_that_no_longer_holds(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=0)
         line = day.lines[0]
+        # Between what the store says and the hearing of it.
+        line.then = lambda: obey(sidecar, line, daily_requests=5)
+        return await asyncio.gather(*(spend(sidecar) for _ in range(2)))
+
+    assert run(scenario()) == [1, 1]
+
+
+# --- many who wait for one claim
+
+
+class Crowd:
+    """Requests of one sidecar, begun while its first claim is under way."""
+
+    def __init__(self, day: Day, requests: int, **limits) -> None:
+        self.quota = day.sidecar(**limits)
+        self.line = day.lines[-1]
+        self.gate = self.line.gate = asyncio.Event()
+        self.served: list[int] = []
+        self.waiting = [asyncio.create_task(self.request(number)) for number in range(requests)]
+
+    async def request(self, number: int) -> leases.Reservation:
+        reservation = await self.quota.reserve(tokens=1)
+        self.served.append(number)
+        return reservation
+
+    async def is_waiting(self) -> None:
+        await self.line.waiting.wait()
+        await turns()
+
+    async def outcomes(self) -> list[object]:
+        self.gate.set()
+        return await asyncio.gather(*self.waiting, return_exceptions=True)
+
+
+async def turns(number: int = 5) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def test_one_claim_serves_all_who_wait_for_it_and_in_their_order(day):
+    async def scenario():
+        crowd = Crowd(day, 3 * leases.GRANT_CALLS, daily_requests=1000)
+        await crowd.is_waiting()
+        await crowd.outcomes()
+        return crowd
+
+    crowd = run(scenario())
+    assert crowd.line.asked == 3
+    assert crowd.served == sorted(crowd.served)
+
+
+def test_whom_a_claim_serves_it_serves_in_one_turn(day):
+    async def scenario():
+        crowd = Crowd(day, leases.GRANT_CALLS, daily_requests=1000)
+        await crowd.is_waiting()
+        in_turns = []
+        crowd.gate.set()
+        while len(crowd.served) < leases.GRANT_CALLS:
+            in_turns.append(len(crowd.served))
+            await asyncio.sleep(0)
+        return in_turns
+
+    assert set(run(scenario())) == {0}
+
+
+def test_who_comes_when_a_claim_is_answered_takes_nothing_from_those_who_waited(day):
+    late: list[object] = []
+
+    async def scenario():
+        crowd = Crowd(day, leases.GRANT_CALLS + 1, daily_requests=1000)
+        loop = asyncio.get_running_loop()
+        crowd.line.then = lambda: loop.call_soon(late.append, crowd.quota.spend_held(tokens=1))
+        await crowd.is_waiting()
+        await crowd.outcomes()
+        return crowd.served
+
+    assert run(scenario()) == list(range(leases.GRANT_CALLS + 1))
+    assert late[0] is None
+
+
+def test_who_needs_more_than_is_granted_waits_on_while_others_are_served(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000, daily_tokens=10_000)
+        line = day.lines[0]
         gate = line.gate = asyncio.Event()
-        asking = [asyncio.create_task(spend(sidecar)) for _ in range(2)]
+        small, large, other = (
+            asyncio.create_task(sidecar.reserve(tokens=tokens)) for tokens in (1, 4000, 1)
+        )
         await line.waiting.wait()
         gate.set()
-        # Between the refusal of the first and the turn of the second.
-        loop = asyncio.get_running_loop()
-        line.then = lambda: loop.call_soon(lambda: obey(sidecar, line, daily_requests=5))
-        return await asyncio.gather(*asking)
+        await asyncio.gather(small, large, other)
+        return line.asked, large.result().amounts
 
-    assert run(scenario()) == [0, 1]
+    assert run(scenario()) == (2, claims.Amounts(1, 4000))
+
+
+def test_who_hangs_up_ends_no_claim_that_others_wait_for(day):
+    async def scenario():
+        crowd = Crowd(day, 5, daily_requests=1000)
+        await crowd.is_waiting()
+        crowd.waiting[0].cancel()
+        await crowd.outcomes()
+        return crowd, await crowd.quota.state()
+
+    crowd, state = run(scenario())
+    assert crowd.served == [1, 2, 3, 4]
+    assert len(crowd.line.claims) == 2, "one of them to tell the state"
+    assert state.used == 4
+
+
+def test_who_hangs_up_in_the_turn_in_which_he_is_served_gives_it_back(day):
+    async def scenario():
+        crowd = Crowd(day, 5, daily_requests=1000)
+        await crowd.is_waiting()
+        loop = asyncio.get_running_loop()
+        given = 0
+
+        def hang_up():
+            nonlocal given
+            given = crowd.quota._ledger.used.calls
+            for request in crowd.waiting:
+                request.cancel()
+
+        crowd.line.then = lambda: loop.call_soon(hang_up)
+        await crowd.outcomes()
+        return given, crowd.served, await crowd.quota.state()
+
+    given, served, state = run(scenario())
+    assert (given, served, state.used) == (5, [], 0)
+
+
+def test_a_store_that_is_away_is_asked_once_by_all_who_wait(day):
+    async def scenario():
+        crowd = Crowd(day, 50, daily_requests=1000)
+        await crowd.is_waiting()
+        day.cut()
+        return crowd, {type(it) for it in await crowd.outcomes()}
+
+    crowd, outcomes = run(scenario())
+    assert outcomes == {errors.Unavailable}
+    assert crowd.line.asked == 1
+
+
+def test_allowed_to_go_on_alone_all_who_wait_do(day):
+    async def scenario():
+        crowd = Crowd(day, 50, daily_requests=40, deny_on_store_loss=False)
+        await crowd.is_waiting()
+        day.cut()
+        await crowd.outcomes()
+        return crowd, crowd.quota.spend_held(tokens=1)
+
+    crowd, more = run(scenario())
+    assert crowd.served == list(range(40))
+    assert more is None
+
+
+def test_while_the_store_is_away_a_pod_that_may_goes_on_alone_by_plain_calls(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=40, deny_on_store_loss=False)
+        day.cut()
+        await sidecar.reserve(tokens=1)
+        return [sidecar.spend_held(tokens=1) is None for _ in range(40)]
+
+    assert run(scenario()) == [False] * 39 + [True]
+
+
+def test_a_fault_of_the_store_is_told_to_all_who_wait_and_is_not_the_end(day):
+    def fault():
+        raise ZeroDivisionError
+
+    async def scenario():
+        crowd = Crowd(day, 3, daily_requests=1000)
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        await crowd.is_waiting()
+        crowd.line.then = fault
+        outcomes = {type(it) for it in await crowd.outcomes()}
+        crowd.line.then = nothing
+        return outcomes, await spend(crowd.quota)
+
+    assert run(scenario()) == ({ZeroDivisionError}, 1)

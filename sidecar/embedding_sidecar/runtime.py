@@ -196,7 +196,8 @@ class Workshop:
         def make() -> tuple[counter.Store | None, Callable[[], Awaitable[None]]]:
             client = _client(url)
             if client is not None:
-                return quota_store.RedisStore(client), client.aclose
+                store = quota_store.RedisStore(client)
+                return store, store.close
             # Counting alone would let every pod spend the whole day.
             return None if file is None else _NotSynced(), _nothing
 

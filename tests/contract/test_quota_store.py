@@ -1,15 +1,15 @@
 """The quota store in memory and the script in a real Redis give the same counts."""
 
 import asyncio
+import contextlib
 import time
 from dataclasses import replace
 
 import pytest
-import redis.asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embedding_sidecar import errors
+from embedding_sidecar import errors, redis_url
 from embedding_sidecar.quotas import quota_store
 from embedding_sidecar.quotas.claims import (
     DAY_SECONDS,
@@ -36,6 +36,15 @@ def server(tmp_path_factory):
     running.kill()
 
 
+@contextlib.asynccontextmanager
+async def opened(client):
+    store = quota_store.RedisStore(client)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
 class InMemory:
     def __init__(self) -> None:
         self.store = FakeStore(time.time)
@@ -53,21 +62,27 @@ class InRedis:
         self.forget()
 
     def run(self, *claims: Claim):
-        async def all_in_turn(client):
-            store = quota_store.RedisStore(client)
+        async def all_in_turn(store):
             return [await store.claim(claim) for claim in claims]
 
-        return self.with_client(all_in_turn)
+        return self.with_store(all_in_turn)
 
     def forget(self) -> None:
         self.with_client(lambda client: client.flushall())
 
     def with_client(self, use):
         async def whole():
-            async with redis.asyncio.Redis.from_url(self.url) as client:
+            async with redis_url.connect(self.url) as client:
                 return await use(client)
 
         return asyncio.run(whole())
+
+    def with_store(self, use):
+        async def whole(client):
+            async with opened(client) as store:
+                return await use(store)
+
+        return self.with_client(whole)
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -293,13 +308,13 @@ def test_a_redis_that_keeps_what_it_acknowledged_is_known_by_its_settings(server
     store = InRedis(server.url)
 
     async def look(client):
-        asked = quota_store.RedisStore(client)
-        kept = await asked.durability()
-        await client.config_set("appendfsync", "everysec")
-        try:
-            return kept, await asked.durability()
-        finally:
-            await client.config_set("appendfsync", "always")
+        async with opened(client) as asked:
+            kept = await asked.durability()
+            await client.config_set("appendfsync", "everysec")
+            try:
+                return kept, await asked.durability()
+            finally:
+                await client.config_set("appendfsync", "always")
 
     assert store.with_client(look) == ("", "appendfsync is everysec, not always")
 
@@ -309,12 +324,8 @@ def test_a_redis_that_a_replica_may_take_over_from_may_forget(server, tmp_path):
         tmp_path, "--replicaof", "127.0.0.1", server.url.rpartition(":")[2].partition("/")[0]
     )
     store = InRedis(server.url)
-
-    async def look(client):
-        return await quota_store.RedisStore(client).durability()
-
     try:
-        sidecar.wait_until(lambda: "replica" in store.with_client(look))
+        sidecar.wait_until(lambda: "replica" in store.with_store(quota_store.RedisStore.durability))
     finally:
         replica.kill()
 
@@ -332,8 +343,8 @@ def test_a_redis_that_hides_its_settings_may_forget(server):
             commands=["-config"],
         )
         url = server.url.replace("redis://", "redis://plain:any@")
-        async with redis.asyncio.Redis.from_url(url) as plain:
-            return await quota_store.RedisStore(plain).durability()
+        async with opened(redis_url.connect(url)) as plain:
+            return await plain.durability()
 
     assert "CONFIG GET" in store.with_client(look)
 
@@ -342,8 +353,7 @@ def test_a_redis_that_is_gone_is_away():
     gone = f"redis://127.0.0.1:{ports.free()}/0"
 
     async def look():
-        async with redis.asyncio.Redis.from_url(gone) as client:
-            store = quota_store.RedisStore(client)
+        async with opened(redis_url.connect(gone)) as store:
             with pytest.raises(errors.StoreAway):
                 await store.claim(ask(1))
             with pytest.raises(errors.StoreAway):
@@ -352,13 +362,16 @@ def test_a_redis_that_is_gone_is_away():
     asyncio.run(look())
 
 
-def test_a_redis_that_cannot_write_is_away(server):
+def test_a_redis_that_cannot_write_is_away_until_it_can(server):
     async def look(client):
         await client.config_set("maxmemory", "1")
         try:
-            with pytest.raises(errors.StoreAway):
-                await quota_store.RedisStore(client).claim(ask(1))
+            async with opened(client) as store:
+                with pytest.raises(errors.StoreAway, match="OOM"):
+                    await store.claim(ask(1))
+                await client.config_set("maxmemory", "0")
+                return await store.claim(ask(2))
         finally:
             await client.config_set("maxmemory", "0")
 
-    InRedis(server.url).with_client(look)
+    assert InRedis(server.url).with_client(look).held == Amounts(6)

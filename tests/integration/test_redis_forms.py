@@ -121,20 +121,6 @@ def test_entries_expire(url):
     assert all(0 < left <= 100_000 for left in run(url, use))
 
 
-class InForm(quota_cases.InRedis):
-    """The store of quota_cases, over a client of ours."""
-
-    def with_client(self, use):
-        async def whole():
-            client = redis_url.connect(self.url)
-            try:
-                return await use(client)
-            finally:
-                await client.aclose()
-
-        return asyncio.run(whole())
-
-
 CASES = [
     case
     for name, case in vars(quota_cases).items()
@@ -144,15 +130,13 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_a_quota_is_counted_as_in_one_redis(url, case):
-    known = {"store": InForm(url), "today": int(time.time() // DAY_SECONDS)}
+    known = {"store": quota_cases.InRedis(url), "today": int(time.time() // DAY_SECONDS)}
     case(**{name: known[name] for name in inspect.signature(case).parameters})
 
 
 def test_what_a_redis_keeps_is_told_by_its_settings(url):
-    async def use(store):
-        return await quota_store.RedisStore(store._client).durability()
-
-    assert "appendonly is no, not yes" in run(url, use)
+    told = quota_cases.InRedis(url).with_store(quota_store.RedisStore.durability)
+    assert "appendonly is no, not yes" in told
 
 
 # --- Cluster
@@ -262,8 +246,9 @@ def test_a_cluster_that_is_not_there_is_away():
                 await attempt
         with pytest.raises(errors.StoreAway):
             await store.generations()
-        with pytest.raises(errors.StoreAway):
-            await quota_store.RedisStore(store._client).claim(quota_cases.ask(1))
+        async with quota_cases.opened(store._client) as counting:
+            with pytest.raises(errors.StoreAway):
+                await counting.claim(quota_cases.ask(1))
 
     run(gone, use)
 

@@ -1,12 +1,10 @@
 """One connection for many questions: each gets its own answer, or none, and never another's."""
 
 import asyncio
-import contextlib
 import itertools
 import time
 from collections.abc import Iterator
 
-import hiredis
 import pytest
 import redis
 import uvloop
@@ -15,7 +13,7 @@ from embedding_contract import document, names
 from embedding_sidecar import errors, policy_file, redis_url, runtime
 from embedding_sidecar.caching import cache, redis_nodes
 from embedding_sidecar.metrics import Metrics
-from tests.parts import awaited, ports, sidecar
+from tests.parts import awaited, ports, sidecar, strange_redis
 
 pytestmark = pytest.mark.integration
 
@@ -173,58 +171,12 @@ def test_a_refusal_is_no_reason_to_leave_and_spoils_no_other_turn(server, asked)
 # --- servers that are no Redis, or a strange one
 
 
-class Strange:
-    """A server that takes each command apart and answers as it is told, connection by connection.
-
-    An answer of None is one that never comes.
-    """
-
-    def __init__(self, *behaviours) -> None:
-        self._behaviours = iter(behaviours)
-        self._tasks: list[asyncio.Task[None] | None] = []
-        self.accepted = 0
-
-    async def _serve(self, reader, writer) -> None:
-        self.accepted += 1
-        behaviour = next(self._behaviours)
-        parser = hiredis.Reader()
-        self._tasks.append(asyncio.current_task())
-        try:
-            while data := await reader.read(2**16):
-                parser.feed(data)
-                while words := parser.gets():
-                    answer = b"+OK\r\n" if words[0] == b"CLIENT" else await behaviour(words)
-                    if answer is not None:
-                        writer.write(answer)
-        except (ConnectionError, asyncio.CancelledError):
-            # The end of either side.
-            return
-        finally:
-            writer.close()
-
-    @contextlib.asynccontextmanager
-    async def serving(self):
-        """Its URL."""
-        made = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        try:
-            yield f"redis://127.0.0.1:{made.sockets[0].getsockname()[1]}/0?protocol=2"
-        finally:
-            made.close()
-            for task in filter(None, self._tasks):
-                task.cancel()
-            await asyncio.gather(*filter(None, self._tasks))
-
-
 async def echo(words) -> bytes:
     """A Redis in which each key is its own value."""
     if words[0] == b"MGET":
         values = (b"$%d\r\n%b\r\n" % (len(word), word) for word in words[1:])
         return b"*%d\r\n%b" % (len(words) - 1, b"".join(values))
     return b"+OK\r\n"
-
-
-async def silent(words) -> None:
-    """Not a word."""
 
 
 def before(strange, use, *, budget_seconds=PATIENT):
@@ -256,7 +208,7 @@ def test_who_says_more_than_was_asked_is_left_and_nobody_gets_that(more):
     async def gossip(words):
         return await echo(words) + (more if words[0] == b"MGET" else b"")
 
-    strange = Strange(gossip, echo)
+    strange = strange_redis.Strange(gossip, echo)
 
     async def use(store):
         first = await store.read(["a"])
@@ -271,7 +223,7 @@ def test_a_push_is_nobodys_answer_though_it_looks_like_one():
     async def pushing(words):
         return b">2\r\n$1\r\nx\r\n$1\r\ny\r\n" + await echo(words)
 
-    strange = Strange(pushing, echo)
+    strange = strange_redis.Strange(pushing, echo)
 
     async def use(store):
         with pytest.raises(errors.StoreAway):
@@ -287,7 +239,7 @@ def test_an_answer_of_another_shape_takes_all_that_are_owed_along(lie):
     async def lying(words):
         return lie if b"a" in words else await echo(words)
 
-    strange = Strange(lying, echo)
+    strange = strange_redis.Strange(lying, echo)
 
     async def use(store):
         failed = await in_turns([store.read(["a", "b"]), store.read(["c"])])
@@ -315,7 +267,7 @@ def test_a_late_answer_is_nobody_elses():
         let.set()
         return await later
 
-    strange = Strange(slow)
+    strange = strange_redis.Strange(slow)
     assert before(strange, use, budget_seconds=SHORT) == [b"b"]
     assert strange.accepted == 1
 
@@ -334,14 +286,14 @@ def test_a_connection_that_is_slow_to_make_is_made_once_and_kept():
         let.set()
         return await again(lambda: store.read(["a"]))
 
-    strange = Strange(slow)
+    strange = strange_redis.Strange(slow)
     assert before(strange, use, budget_seconds=0.05) == [b"a"]
     assert strange.accepted == 1
 
 
 def test_a_server_that_has_gone_silent_is_left(monkeypatch):
     monkeypatch.setattr(redis_url, "_SOCKET_SECONDS", SHORT)
-    strange = Strange(silent, echo)
+    strange = strange_redis.Strange(strange_redis.silent, echo)
 
     async def use(store):
         return await again(lambda: store.read(["a"]))
@@ -360,7 +312,7 @@ def test_a_server_that_answers_slowly_but_all_the_time_is_kept(monkeypatch):
     async def use(store):
         return await in_turns(store.read([f"{number}"]) for number in range(10))
 
-    strange = Strange(slow)
+    strange = strange_redis.Strange(slow)
     assert before(strange, use) == [[f"{number}".encode()] for number in range(10)]
     assert strange.accepted == 1
 
@@ -378,7 +330,7 @@ def test_nobody_waits_behind_a_batch():
         found = await store.read(["a"])
         return found, batch.done()
 
-    assert before(Strange(by_turns, by_turns), use) == ([b"a"], False)
+    assert before(strange_redis.Strange(by_turns, by_turns), use) == ([b"a"], False)
 
 
 def test_who_waits_for_a_connection_when_all_ends_is_let_go():
@@ -392,7 +344,7 @@ def test_who_waits_for_a_connection_when_all_ends_is_let_go():
     async def never(words):
         await asyncio.Event().wait()
 
-    before(Strange(*itertools.repeat(never, 2)), use)
+    before(strange_redis.Strange(*itertools.repeat(never, 2)), use)
 
 
 # --- writing
@@ -435,7 +387,10 @@ def test_the_end_waits_for_a_redis_that_is_silent_no_longer_than_for_a_write(mon
     told: list[BaseException | None] = []
 
     async def whole():
-        async with asyncio.timeout(PATIENT), Strange(silent).serving() as url:
+        async with (
+            asyncio.timeout(PATIENT),
+            strange_redis.Strange(strange_redis.silent).serving() as url,
+        ):
             client = redis_url.connect(url)
             store = awaited.RedisCache(client, scope="s", management_budget_seconds=SHORT)
             with pytest.raises(errors.StoreAway):

@@ -1,6 +1,5 @@
 """Several sidecars over one real Redis: what they share, and what they do without it."""
 
-import asyncio
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,8 +9,8 @@ import pytest
 import redis as client_of_redis
 
 from embedding_contract import names
-from embedding_sidecar import redis_url
-from embedding_sidecar.quotas import claims, quota_store
+from embedding_sidecar.quotas import claims
+from tests.contract import test_quota_store as quota_cases
 from tests.parts import sidecar
 
 pytestmark = pytest.mark.integration
@@ -146,20 +145,19 @@ def test_who_is_in_a_later_day_than_the_store_gives_nothing_of_its_day_back(redi
     """The store's clock went back over midnight; other pods count on what was spent that day."""
     ten = claims.Amounts(10, 0)
 
-    async def counts():
-        async with redis_url.connect(redis.url) as client:
-            store = quota_store.RedisStore(client)
-            claim = claims.Claim(
-                scope="team/policy",
-                lease="one",
-                sequence=1,
-                day=claims.NO_DAY,
-                limits=claims.Limits(20, None),
-            )
-            first = await store.claim(replace(claim, need=ten, want=ten))
-            later = replace(claim, day=first.day + 1)
-            reported = await store.claim(replace(later, sequence=2))
-            asked = await store.claim(replace(later, sequence=3, need=ten, want=ten))
-            return first, reported, asked
+    async def counts(store):
+        claim = claims.Claim(
+            scope="team/policy",
+            lease="one",
+            sequence=1,
+            day=claims.NO_DAY,
+            limits=claims.Limits(20, None),
+        )
+        first = await store.claim(replace(claim, need=ten, want=ten))
+        later = replace(claim, day=first.day + 1)
+        reported = await store.claim(replace(later, sequence=2))
+        asked = await store.claim(replace(later, sequence=3, need=ten, want=ten))
+        return first, reported, asked
 
-    assert [count.counted for count in asyncio.run(counts())] == [ten, ten, ten]
+    counted = quota_cases.InRedis(redis.url).with_store(counts)
+    assert [count.counted for count in counted] == [ten, ten, ten]

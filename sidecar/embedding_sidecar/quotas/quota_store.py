@@ -13,6 +13,7 @@ import redis.asyncio
 import redis.exceptions
 
 from embedding_sidecar import errors
+from embedding_sidecar.quotas import scripts
 from embedding_sidecar.quotas.claims import DAY_SECONDS, Amounts, Claim, Count
 
 PREFIX: Final = "aos:embedding:quota:"
@@ -22,7 +23,9 @@ NEAR_THE_LIMIT: Final = 16
 """A claim gets this part of what is left at most, or what it needs: the last calls one by one."""
 KEPT_SECONDS: Final = 2 * DAY_SECONDS
 
-_LIMITS: Final = ("calls", "tokens")
+_SHORT: Final = ("", "calls", "tokens")
+_ANSWER: Final = [*[int] * 10, bytes, int, int]
+"""The types of what the script replies."""
 _NEEDED: Final = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "always"}
 
 _CLAIM: Final = """
@@ -120,11 +123,11 @@ return reply(held, short)
 
 
 class RedisStore:
-    """Claims, over a client made elsewhere with `decode_responses=False`."""
+    """Claims, over a client of redis_url.connect."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
-        self._claim = client.register_script(_CLAIM)
+        self._script = scripts.of(client, _CLAIM)
 
     async def claim(self, claim: Claim) -> Count:
         """Carry a claim out.
@@ -132,45 +135,35 @@ class RedisStore:
         Raises:
             errors.StoreAway: it may, or may not, be carried out, now or later.
         """
-        arguments: list[str | int] = [
+        limits, seen = claim.limits, claim.seen
+        words: list[str | int] = [
             claim.lease,
             claim.sequence,
             claim.day,
-            *(
-                -1 if limit is None else limit
-                for limit in (claim.limits.calls, claim.limits.tokens)
-            ),
+            *(-1 if limit is None else limit for limit in (limits.calls, limits.tokens)),
             *(
                 number
                 for amounts in (claim.floor, claim.spent, claim.need, claim.want)
                 for number in (amounts.calls, amounts.tokens)
             ),
-            claim.seen.incarnation,
-            claim.seen.revision,
-            claim.seen.counted.calls,
-            claim.seen.counted.tokens,
+            seen.incarnation,
+            seen.revision,
+            seen.counted.calls,
+            seen.counted.tokens,
             NEAR_THE_LIMIT,
             KEPT_SECONDS,
         ]
         try:
             async with asyncio.timeout(BUDGET_SECONDS):
                 # The tag keeps all days of a policy on one node of a Redis Cluster.
-                raw = await self._claim(keys=[f"{PREFIX}{{{claim.scope}}}"], args=arguments)
-        except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+                answer = await self._script.run(f"{PREFIX}{{{claim.scope}}}", words)
+        except TimeoutError as error:
             raise errors.StoreAway(type(error).__name__) from error
-        if raw[0] != claim.sequence:
+        count = _count(answer, sequence=claim.sequence)
+        if count is None:
+            self._script.mistrust()
             raise errors.StoreAway("an answer to another question")
-        return Count(
-            day=raw[1],
-            day_ends_in_seconds=raw[2] / 1000,
-            held=Amounts(raw[3], raw[4]),
-            short=_LIMITS[raw[5] - 1] if raw[5] else "",
-            counted=Amounts(raw[6], raw[7]),
-            spent=Amounts(raw[8], raw[9]),
-            incarnation=raw[10].decode(),
-            revision=raw[11],
-            forgot=bool(raw[12]),
-        )
+        return count
 
     async def durability(self) -> str:
         """Why acknowledged writes may get lost, by what the Redis that answers says of itself.
@@ -187,6 +180,34 @@ class RedisStore:
         except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
             raise errors.StoreAway(type(error).__name__) from error
         return ", ".join([*_lacking(settings), *_behind(replication)])
+
+    async def close(self) -> None:
+        """End what is under way, and the connections."""
+        await self._script.close()
+        await self._client.aclose()
+
+
+def _count(answer: Any, *, sequence: int) -> Count | None:
+    """What the script answered to this claim of a lease; None where it did not."""
+    if not isinstance(answer, list) or list(map(type, answer)) != _ANSWER:
+        return None
+    told, day, ends_in_ms, held_calls, held_tokens, short, *sums, incarnation, revision, forgot = (
+        answer
+    )
+    if told != sequence or not 0 <= short < len(_SHORT):
+        return None
+    calls, tokens, spent_calls, spent_tokens = sums
+    return Count(
+        day=day,
+        day_ends_in_seconds=ends_in_ms / 1000,
+        held=Amounts(held_calls, held_tokens),
+        short=_SHORT[short],
+        counted=Amounts(calls, tokens),
+        spent=Amounts(spent_calls, spent_tokens),
+        incarnation=incarnation.decode(errors="replace"),
+        revision=revision,
+        forgot=bool(forgot),
+    )
 
 
 def _lacking(found: Mapping[Any, Any]) -> list[str]:

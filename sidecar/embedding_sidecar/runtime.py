@@ -170,7 +170,9 @@ class Workshop:
                 ttl_seconds=ttl_seconds,
                 memory=memory,
                 store=store,
-                generations=generations.Generations(store=store, forget=memory.forget),
+                generations=generations.Generations(
+                    store=None if store is None else store.generations, forget=memory.forget
+                ),
                 observe=self._metrics,
             )
             return made, _nothing if store is None else store.close

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from embedding_sidecar import errors, provider, redis_url
-from embedding_sidecar.caching import cache, generations, layers, redis_cache
+from embedding_sidecar.caching import cache, generations, layers, redis_generations
 from tests.parts import awaited, ports, sidecar
 
 pytestmark = pytest.mark.integration
@@ -112,10 +112,10 @@ def test_a_redis_that_is_not_there_is_away(tmp_path):
         for attempt in (
             store.read(["a"]),
             store.write({"a": b"1"}, ttl_seconds=1),
-            store.generations(),
-            store.generation("m"),
-            store.begin({"m": "1"}),
-            store.replace({"m": "1"}, dropped=["n"]),
+            store.generations.generations(),
+            store.generations.generation("m"),
+            store.generations.begin({"m": "1"}),
+            store.generations.replace({"m": "1"}, dropped=["n"]),
             store.remove(["a"]),
         ):
             with pytest.raises(errors.StoreAway):
@@ -126,9 +126,9 @@ def test_a_redis_that_is_not_there_is_away(tmp_path):
 
 
 def test_a_value_of_another_type_is_away_and_not_a_crash(server, asked):
-    asked.rpush(f"{redis_cache.GENERATIONS_PREFIX}{SCOPE}", "a list")
+    asked.rpush(f"{redis_generations.PREFIX}{SCOPE}", "a list")
     with pytest.raises(errors.StoreAway):
-        run(server, lambda store: store.generations())
+        run(server, lambda store: store.generations.generations())
 
 
 LIES = [
@@ -204,9 +204,9 @@ def test_a_redis_that_was_restarted_is_used_again(tmp_path):
 
 def test_a_generation_that_is_there_is_not_replaced_by_a_pod_that_starts(server, asked):
     async def use(store):
-        await store.begin({generations.WHOLE: "one"})
-        await store.begin({generations.WHOLE: "two", "n": "three"})
-        return await store.generations(), await store.generation("n", "m")
+        await store.generations.begin({generations.WHOLE: "one"})
+        await store.generations.begin({generations.WHOLE: "two", "n": "three"})
+        return await store.generations.generations(), await store.generations.generation("n", "m")
 
     expected = {generations.WHOLE: "one", "n": "three"}
     assert run(server, use) == (expected, ["three", None])
@@ -214,9 +214,9 @@ def test_a_generation_that_is_there_is_not_replaced_by_a_pod_that_starts(server,
 
 def test_generations_replace_each_other(server, asked):
     async def use(store):
-        await store.replace({"m": "one", "n": "one"}, dropped=[])
-        await store.replace({"m": "two"}, dropped=["n", "never there"])
-        return await store.generations()
+        await store.generations.replace({"m": "one", "n": "one"}, dropped=[])
+        await store.generations.replace({"m": "two"}, dropped=["n", "never there"])
+        return await store.generations.generations()
 
     assert run(server, use) == {"m": "two"}
 
@@ -242,7 +242,7 @@ def layered(store) -> layers.Layers:
         ttl_seconds=60,
         memory=memory,
         store=store,
-        generations=generations.Generations(store=store, forget=memory.forget),
+        generations=generations.Generations(store=store.generations, forget=memory.forget),
         observe=Silence(),
     )
 

@@ -105,10 +105,10 @@ def test_generations_are_kept(url):
     flush(url)
 
     async def use(store):
-        await store.begin({"": "one", "n": "one"})
-        await store.begin({"": "two"})
-        await store.replace({"m": "two"}, dropped=["n"])
-        return await store.generations(), await store.generation("m", "n")
+        await store.generations.begin({"": "one", "n": "one"})
+        await store.generations.begin({"": "two"})
+        await store.generations.replace({"m": "two"}, dropped=["n"])
+        return await store.generations.generations(), await store.generations.generation("m", "n")
 
     assert run(url, use) == ({"": "one", "m": "two"}, ["two", None])
 
@@ -245,7 +245,7 @@ def test_a_cluster_that_is_not_there_is_away():
             with pytest.raises(errors.StoreAway):
                 await attempt
         with pytest.raises(errors.StoreAway):
-            await store.generations()
+            await store.generations.generations()
         async with quota_cases.opened(store._client) as counting:
             with pytest.raises(errors.StoreAway):
                 await counting.claim(quota_cases.ask(1))

@@ -3,21 +3,19 @@
 What is asked while the event loop turns once goes together: all requests that came in by then share
 one command, and a key that several ask for is asked once. Nobody waits for a write, so writes are
 gathered a little longer; what is asked for meanwhile is written first.
-
-Time that is up ends the waiting and not the command: what was begun goes on in the background, so
-that a slow connection is made once and kept, instead of being dropped half made by every request,
-and no late answer is left lying on a connection for the next one to read.
 """
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 import redis.asyncio
 
 from embedding_sidecar import errors
 from embedding_sidecar.caching import redis_nodes
+from embedding_sidecar.caching.redis_debt import LATE, Debt
+from embedding_sidecar.caching.redis_generations import RedisGenerations
 
 BUDGET_SECONDS: Final = 0.05
 MANAGEMENT_BUDGET_SECONDS: Final = 1.0
@@ -29,27 +27,10 @@ GATHER_SECONDS: Final = 0.005
 """How long values are gathered before they are written. So much later do other pods find them, and
 so much of them is lost with a sidecar that is killed; a round trip for each costs as much as half
 of a look-up."""
-GENERATIONS_PREFIX: Final = "aos:embedding:generations:"
-_MAX_UNDER_WAY: Final = 64
-"""Commands that a Redis may owe an answer to; while it owes more, nothing is asked of it."""
 _LAST_TURNS: Final = 4
 """Turns of the event loop after the time is up: a loop that stood still looks at what has come by
 then, which takes a turn to read, one to parse and one to hand over."""
-_LATE: Final = errors.StoreAway("Redis did not answer in time")
 _TOO_MUCH: Final = errors.StoreAway("Redis has not acknowledged what it has been sent")
-
-# Scripts, because they are one step in every form of Redis. A client of a Cluster runs the commands
-# of a transaction in threads of their own.
-_BEGIN: Final = """
-for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
-return #ARGV
-"""
-_REPLACE: Final = """
-local dropped = tonumber(ARGV[1])
-for i = 2, dropped + 1 do redis.call('HDEL', KEYS[1], ARGV[i]) end
-for i = dropped + 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-return #ARGV
-"""
 
 T = TypeVar("T")
 Fetched = Callable[[list[bytes | None] | None], None]
@@ -64,7 +45,7 @@ class _Turn(ABC):
     __slots__ = ("failure",)
 
     def __init__(self) -> None:
-        self.failure: BaseException | None = _LATE
+        self.failure: BaseException | None = LATE
 
     @abstractmethod
     def end(self) -> None:
@@ -117,7 +98,7 @@ class _Writes(_Turn):
 
 
 class RedisCache:
-    """Entries and generations of one scope, which is who shares them."""
+    """Entries, and with `generations` those of one scope, which is who shares them."""
 
     def __init__(
         self,
@@ -130,11 +111,13 @@ class RedisCache:
     ) -> None:
         self._client = client
         self._nodes = redis_nodes.of(client)
-        self._generations_key = f"{GENERATIONS_PREFIX}{scope}"
         self._budget_seconds = budget_seconds
         self._management_budget_seconds = management_budget_seconds
         self._max_writing_bytes = max_writing_bytes
-        self._under_way: set[object] = set()
+        self._debt = Debt()
+        self.generations = RedisGenerations(
+            client, scope=scope, debt=self._debt, budget_seconds=management_budget_seconds
+        )
         self._reads: _Reads | None = None
         self._writes: _Writes | None = None
         self._gathering: asyncio.TimerHandle | None = None
@@ -186,65 +169,19 @@ class RedisCache:
         """Keep the values of these keys no longer.
 
         Raises:
-            errors.StoreAway: as above.
+            errors.StoreAway: Redis did not answer rightly, or not in time.
         """
         if self._writes is not None:
             for key in keys:
                 self._writes.values.pop(key, None)
-        await self._within(self._management_budget_seconds, lambda: self._nodes.remove(keys))
-
-    async def generation(self, *names: str) -> list[str | None]:
-        """Some generations of the scope, None for each that is not there.
-
-        Raises:
-            errors.StoreAway: as above.
-        """
-
-        async def ask() -> list[str | None]:
-            found: Any = await self._client.hmget(self._generations_key, list(names))
-            return [None if value is None else _text(value) for value in found]
-
-        return await self._within(self._management_budget_seconds, ask)
-
-    async def generations(self) -> dict[str, str]:
-        """All generations of the scope, by name.
-
-        Raises:
-            errors.StoreAway: as above.
-        """
-
-        async def ask() -> dict[str, str]:
-            found: Any = await self._client.hgetall(self._generations_key)
-            return {_text(name): _text(value) for name, value in found.items()}
-
-        return await self._within(self._management_budget_seconds, ask)
-
-    async def begin(self, values: Mapping[str, str]) -> None:
-        """Set each of these generations that is not there.
-
-        Raises:
-            errors.StoreAway: as above; they may still be set.
-        """
-        await self._change(_BEGIN, [word for pair in values.items() for word in pair])
-
-    async def replace(self, values: Mapping[str, str], *, dropped: Collection[str]) -> None:
-        """Drop generations of the scope and set others, both or neither.
-
-        Raises:
-            errors.StoreAway: as above.
-        """
-        pairs = [word for pair in values.items() for word in pair]
-        await self._change(_REPLACE, [str(len(dropped)), *dropped, *pairs])
+        await self._debt.within(self._management_budget_seconds, lambda: self._nodes.remove(keys))
 
     async def close(self) -> None:
         """Write what is to be written yet, within its time; end the rest, and the connections."""
         self._send_reads()
         self._send_writes()
         await self._written()
-        tasks = [it for it in self._under_way if isinstance(it, asyncio.Task)]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._debt.end()
         await self._nodes.close()
         await self._client.aclose()
 
@@ -252,27 +189,18 @@ class RedisCache:
         """Until all writes under way are over, for as long as one may take."""
         loop = asyncio.get_running_loop()
         ends: list[asyncio.Future[BaseException | None]] = []
-        for turn in self._under_way:
+        for turn in self._debt.owed:
             if isinstance(turn, _Writes):
                 ends.append(loop.create_future())
                 turn.waiting.append(ends[-1].set_result)
         if ends:
             await asyncio.wait(ends, timeout=self._management_budget_seconds)
 
-    async def _change(self, script: str, words: list[str]) -> None:
-        async def ask() -> object:
-            heard: Any = self._client.eval(script, 1, self._generations_key, *words)
-            return await heard
-
-        heard = await self._within(self._management_budget_seconds, ask)
-        if heard != len(words):
-            raise errors.StoreAway("an answer to another question")
-
     def _send_reads(self) -> None:
         turn, self._reads = self._reads, None
         if turn is None:
             return
-        if self._is_owed_too_much():
+        if self._debt.is_too_much:
             turn.end()
             return
         over = self._begun(turn, seconds=self._budget_seconds)
@@ -284,7 +212,7 @@ class RedisCache:
             self._gathering.cancel()
         if turn is None:
             return
-        if self._is_owed_too_much():
+        if self._debt.is_too_much:
             self._writing_bytes -= turn.size_bytes
             turn.end()
             return
@@ -303,46 +231,14 @@ class RedisCache:
 
         def over(failure: BaseException | None) -> None:
             timer.cancel()
-            self._under_way.discard(turn)
+            self._debt.owed.discard(turn)
             turn.failure = failure
             turn.end()
 
         loop = asyncio.get_running_loop()
         timer = loop.call_later(seconds, turn.time_is_up, _LAST_TURNS)
-        self._under_way.add(turn)
+        self._debt.owed.add(turn)
         return over
-
-    async def _within(self, seconds: float, command: Callable[[], Awaitable[T]]) -> T:
-        if self._is_owed_too_much():
-            raise errors.StoreAway(str(_LATE))
-        task = self._begin(_run(command))
-        await asyncio.wait((task,), timeout=seconds)
-        if not task.done():
-            raise errors.StoreAway(str(_LATE))
-        return task.result()
-
-    def _is_owed_too_much(self) -> bool:
-        return len(self._under_way) >= _MAX_UNDER_WAY
-
-    def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        task = asyncio.get_running_loop().create_task(work)
-        self._under_way.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: "asyncio.Task[Any]") -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            # Looked at, so that the loop does not complain of one nobody waits for any more.
-            task.exception()
-
-
-async def _run(command: Callable[[], Awaitable[T]]) -> T:
-    try:
-        return await command()
-    except Exception as error:
-        # Not those of the client alone: it stumbles over what a server says that is no Redis.
-        raise errors.StoreAway(type(error).__name__) from error
 
 
 def _tell(done: Callable[[T], None], what: T) -> None:
@@ -356,8 +252,3 @@ def _tell(done: Callable[[T], None], what: T) -> None:
 
 def _bytes(answer: object) -> bytes | None:
     return answer if isinstance(answer, bytes) else None
-
-
-def _text(raw: bytes) -> str:
-    # What is no text is nobody's generation; it must not end the sidecar either.
-    return raw.decode(errors="replace")

@@ -21,7 +21,7 @@ def generations(url):
     async def ask():
         store = redis_cache.RedisCache(redis_url.connect(url), scope="shop/policy/main")
         try:
-            return await store.generations()
+            return await store.generations.generations()
         finally:
             await store.close()
 
@@ -264,7 +264,7 @@ def test_time_that_is_up_ends_the_waiting_of_all_and_not_the_command():
     async def use(store):
         waiting = asyncio.gather(store.read(["a"]), store.read(["b"]), return_exceptions=True)
         outcomes = await waiting
-        under_way = len(store._under_way)
+        under_way = len(store._debt.owed)
         nodes.let.set()
         return outcomes, under_way
 

@@ -1,0 +1,93 @@
+"""The generations of one scope in Redis: a hash, by name."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+import redis.asyncio
+
+from embedding_sidecar import errors
+from embedding_sidecar.caching.redis_debt import Debt
+
+PREFIX: Final = "aos:embedding:generations:"
+
+# Scripts, because they are one step in every form of Redis. A client of a Cluster runs the commands
+# of a transaction in threads of their own.
+_BEGIN: Final = """
+for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
+return #ARGV
+"""
+_REPLACE: Final = """
+local dropped = tonumber(ARGV[1])
+for i = 2, dropped + 1 do redis.call('HDEL', KEYS[1], ARGV[i]) end
+for i = dropped + 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+return #ARGV
+"""
+
+
+class RedisGenerations:
+    """A store of generations, each command of which has so much time."""
+
+    def __init__(
+        self, client: redis.asyncio.Redis, *, scope: str, debt: Debt, budget_seconds: float
+    ) -> None:
+        self._client = client
+        self._key = f"{PREFIX}{scope}"
+        self._debt = debt
+        self._budget_seconds = budget_seconds
+
+    async def generation(self, *names: str) -> list[str | None]:
+        """Some generations of the scope, None for each that is not there.
+
+        Raises:
+            errors.StoreAway: Redis did not answer rightly, or not in time.
+        """
+
+        async def ask() -> list[str | None]:
+            found: Any = await self._client.hmget(self._key, list(names))
+            return [None if value is None else _text(value) for value in found]
+
+        return await self._debt.within(self._budget_seconds, ask)
+
+    async def generations(self) -> dict[str, str]:
+        """All generations of the scope, by name.
+
+        Raises:
+            errors.StoreAway: as above.
+        """
+
+        async def ask() -> dict[str, str]:
+            found: Any = await self._client.hgetall(self._key)
+            return {_text(name): _text(value) for name, value in found.items()}
+
+        return await self._debt.within(self._budget_seconds, ask)
+
+    async def begin(self, values: Mapping[str, str]) -> None:
+        """Set each of these generations that is not there.
+
+        Raises:
+            errors.StoreAway: as above; they may still be set.
+        """
+        await self._change(_BEGIN, [word for pair in values.items() for word in pair])
+
+    async def replace(self, values: Mapping[str, str], *, dropped: Collection[str]) -> None:
+        """Drop generations of the scope and set others, both or neither.
+
+        Raises:
+            errors.StoreAway: as above.
+        """
+        pairs = [word for pair in values.items() for word in pair]
+        await self._change(_REPLACE, [str(len(dropped)), *dropped, *pairs])
+
+    async def _change(self, script: str, words: list[str]) -> None:
+        async def ask() -> object:
+            heard: Any = self._client.eval(script, 1, self._key, *words)
+            return await heard
+
+        heard = await self._debt.within(self._budget_seconds, ask)
+        if heard != len(words):
+            raise errors.StoreAway("an answer to another question")
+
+
+def _text(raw: bytes) -> str:
+    # What is no text is nobody's generation; it must not end the sidecar either.
+    return raw.decode(errors="replace")

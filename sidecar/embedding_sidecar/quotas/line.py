@@ -3,54 +3,57 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
 
-from embedding_sidecar import errors
 from embedding_sidecar.quotas.claims import Amounts
 from embedding_sidecar.quotas.leases import Reservation
 
-Outcome = Reservation | errors.Refused
+Outcome = Reservation | BaseException
+"""A call that may be made, or why not: errors.Refused, or a fault of the program."""
+Told = Callable[[Outcome], None]
 
 
-class _Waiter(NamedTuple):
-    amounts: Amounts
-    told: "asyncio.Future[Outcome]"
+class Waiter:
+    """One who waits in a line; `told` is called once, by the event loop."""
+
+    __slots__ = ("amounts", "is_gone", "told")
+
+    def __init__(self, amounts: Amounts, told: Told) -> None:
+        self.amounts = amounts
+        self.told = told
+        self.is_gone = False
 
 
 class Line:
     """Those who wait, the first of whom is the next that a claim is made for."""
 
     def __init__(self) -> None:
-        self._waiting: deque[_Waiter] = deque()
+        self._waiting: deque[Waiter] = deque()
 
-    def join(self, amounts: Amounts) -> "asyncio.Future[Outcome]":
-        """Wait for these amounts; who cancels the future has left the line."""
-        told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiter(amounts, told))
-        return told
+    def join(self, amounts: Amounts, told: Told) -> Waiter:
+        """Wait for these amounts; who is gone is told nothing."""
+        waiter = Waiter(amounts, told)
+        self._waiting.append(waiter)
+        return waiter
 
     def first(self) -> Amounts | None:
         """What the first needs; None where nobody waits."""
-        while self._waiting and self._waiting[0].told.done():
+        while self._waiting and self._waiting[0].is_gone:
             self._waiting.popleft()
         return self._waiting[0].amounts if self._waiting else None
 
     def serve(self, outcome: Callable[[Amounts], Outcome | None]) -> None:
         """Tell each, in order, what becomes of it; for whom that is None yet, goes on waiting."""
-        still: deque[_Waiter] = deque()
-        for waiter in self._waiting:
-            if waiter.told.done():
+        loop = asyncio.get_running_loop()
+        waiting, self._waiting = self._waiting, deque()
+        for waiter in waiting:
+            if waiter.is_gone:
                 continue
-            told = outcome(waiter.amounts)
-            if told is None:
-                still.append(waiter)
+            found = outcome(waiter.amounts)
+            if found is None:
+                self._waiting.append(waiter)
             else:
-                waiter.told.set_result(told)
-        self._waiting = still
+                loop.call_soon(waiter.told, found)
 
-    def fail(self, error: BaseException) -> None:
-        """Tell all that nobody asks for them any more, and why."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.told.done():
-                waiter.told.set_exception(error)
+    def end(self, outcome: Outcome) -> None:
+        """Tell all the same, and let them go."""
+        self.serve(lambda _: outcome)

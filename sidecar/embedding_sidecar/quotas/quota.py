@@ -19,7 +19,7 @@ from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.quotas.claims import DAY_SECONDS, NOTHING, Amounts, Limits
 from embedding_sidecar.quotas.counter import AWAY_SECONDS, Counter, InexactReason, Store
 from embedding_sidecar.quotas.leases import GRANT_CALLS, Ledger, Reservation
-from embedding_sidecar.quotas.line import Line, Outcome
+from embedding_sidecar.quotas.line import Line, Outcome, Told, Waiter
 
 IDLE_SECONDS: Final = 10.0
 """A sidecar that spent nothing for this long gives its rest back, for other pods to spend."""
@@ -102,6 +102,18 @@ class Quota:
         outcome = self._at_once(Amounts(1, tokens))
         return outcome if isinstance(outcome, Reservation) else None
 
+    def draw(self, *, tokens: int, done: Told) -> None:
+        """Tell `done` what `reserve` returns or raises: at once where nobody needs to be asked.
+
+        Where the store does, `done` is called by the event loop, within the store's budget of time.
+        """
+        amounts = Amounts(1, tokens)
+        outcome = self._at_once(amounts)
+        if outcome is None:
+            self._wait(amounts, done)
+        else:
+            done(outcome)
+
     async def reserve(self, *, tokens: int) -> Reservation:
         """Set aside one call and at most this many tokens.
 
@@ -113,7 +125,7 @@ class Quota:
         outcome = self._at_once(amounts)
         if outcome is None:
             outcome = await self._in_line(amounts)
-        if isinstance(outcome, errors.Refused):
+        if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
@@ -130,17 +142,35 @@ class Quota:
         return self._ledger.spend(amounts) if has else None
 
     async def _in_line(self, amounts: Amounts) -> Outcome:
-        """What becomes of a call that waits for the store, with all who do."""
-        told = self._line.join(amounts)
+        waiting: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def told(outcome: Outcome) -> None:
+            if not waiting.done():
+                waiting.set_result(outcome)
+            else:
+                self._left(outcome)
+
+        waiter = self._wait(amounts, told)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            waiter.is_gone = True
+            # It may have been served in the turn in which it went.
+            if not waiting.cancelled():
+                self._left(waiting.result())
+            raise
+
+    def _left(self, outcome: Outcome) -> None:
+        """What was given to one who is gone by now is not used."""
+        if isinstance(outcome, Reservation) and not self.settle_now(
+            outcome, billed=False, tokens=0
+        ):
+            self._returning = asyncio.get_running_loop().create_task(self.give_back())
+
+    def _wait(self, amounts: Amounts, told: Told) -> Waiter:
         if self._asking is None:
             self._asking = asyncio.get_running_loop().create_task(self._ask())
-        try:
-            return await told
-        except asyncio.CancelledError:
-            # It may have been served in the turn in which it left.
-            if not told.cancelled() and isinstance(given := told.result(), Reservation):
-                await self.settle(given, billed=False, tokens=0)
-            raise
+        return self._line.join(amounts, told)
 
     async def _ask(self) -> None:
         """Claim for the first in line, and serve all with what there is then, until none waits."""
@@ -153,8 +183,9 @@ class Quota:
                     if amounts is None:
                         return
                     await self._claim(amounts)
-        except BaseException as error:
-            self._line.fail(error)
+        except BaseException as fault:
+            # Nobody would ask for them any more.
+            self._line.end(fault)
             raise
         finally:
             self._asking = None

@@ -906,25 +906,122 @@ def test_who_hangs_up_ends_no_claim_that_others_wait_for(day):
     assert state.used == 4
 
 
-def test_who_hangs_up_in_the_turn_in_which_he_is_served_gives_it_back(day):
+def test_nobody_claims_for_who_has_hung_up(day):
+    async def scenario():
+        crowd = Crowd(day, leases.GRANT_CALLS + 1, daily_requests=1000)
+        await crowd.is_waiting()
+        crowd.waiting[-1].cancel()
+        await crowd.outcomes()
+        return crowd
+
+    crowd = run(scenario())
+    assert (len(crowd.served), crowd.line.asked) == (leases.GRANT_CALLS, 1)
+
+
+def test_what_is_given_back_while_one_waits_to_claim_is_his(day):
+    async def scenario():
+        sidecar, line = day.sidecar(daily_requests=1000), day.lines[0]
+        held = [await sidecar.reserve(tokens=1) for _ in range(leases.GRANT_CALLS)]
+        gate = line.gate = asyncio.Event()
+        looking = asyncio.create_task(sidecar.state())
+        await line.waiting.wait()
+        asking = asyncio.create_task(sidecar.reserve(tokens=1))
+        await turns()
+        sidecar.settle_now(held[0], billed=False, tokens=0)
+        gate.set()
+        await asyncio.gather(looking, asking)
+        return line.asked
+
+    assert run(scenario()) == 2, "the grant, and the look"
+
+
+@pytest.mark.parametrize("turns_later", [0, 1, 2])
+def test_who_hangs_up_while_he_is_served_has_not_used_it(day, turns_later):
     async def scenario():
         crowd = Crowd(day, 5, daily_requests=1000)
         await crowd.is_waiting()
         loop = asyncio.get_running_loop()
-        given = 0
+        given = []
 
-        def hang_up():
-            nonlocal given
-            given = crowd.quota._ledger.used.calls
+        def hang_up(turns: int) -> None:
+            if turns:
+                loop.call_soon(hang_up, turns - 1)
+                return
+            given.append(crowd.quota._ledger.used.calls)
             for request in crowd.waiting:
                 request.cancel()
 
-        crowd.line.then = lambda: loop.call_soon(hang_up)
+        crowd.line.then = lambda: loop.call_soon(hang_up, turns_later)
         await crowd.outcomes()
-        return given, crowd.served, await crowd.quota.state()
+        crowd.line.then = nothing
+        return given, len(crowd.served), await crowd.quota.state()
 
     given, served, state = run(scenario())
-    assert (given, served, state.used) == (5, [], 0)
+    # Whoever had it in hand before may have made his call.
+    assert (given, state.used) == ([5], served)
+    assert served == (5 if turns_later == 2 else 0)
+
+
+def test_what_a_closed_quota_gave_to_one_who_had_hung_up_goes_back(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        await sidecar.close()
+        line = day.lines[0]
+        asking = asyncio.create_task(sidecar.reserve(tokens=1))
+        loop = asyncio.get_running_loop()
+        line.then = lambda: loop.call_soon(asking.cancel)
+        await asyncio.wait([asking])
+        line.then = nothing
+        await turns(9)
+        return asking.cancelled()
+
+    assert run(scenario())
+    assert day.counted.calls == 0
+
+
+def test_whoever_can_wait_without_a_task_is_told_once(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=17)
+        told: list[object] = []
+        for _ in range(20):
+            sidecar.draw(tokens=1, done=told.append)
+        before = len(told)
+        await turns(40)
+        sidecar.draw(tokens=1, done=told.append)
+        await turns(9)
+        return before, told
+
+    before, told = run(scenario())
+    assert before == 0
+    assert [type(it) for it in told] == [leases.Reservation] * 17 + [errors.QuotaExhausted] * 4
+
+
+def test_who_draws_what_is_held_is_told_at_once(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        await spend(sidecar)
+        told: list[object] = []
+        sidecar.draw(tokens=1, done=told.append)
+        return told
+
+    assert [type(it) for it in run(scenario())] == [leases.Reservation]
+
+
+def test_what_one_does_with_his_call_robs_nobody_of_his(day, caplog):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000)
+        told: list[object] = []
+
+        def fail(outcome):
+            raise RuntimeError("of no use to me")
+
+        sidecar.draw(tokens=1, done=fail)
+        sidecar.draw(tokens=1, done=told.append)
+        await turns(9)
+        return told
+
+    assert [type(it) for it in run(scenario())] == [leases.Reservation]
+    assert "of no use to me" in caplog.text
 
 
 def test_a_store_that_is_away_is_asked_once_by_all_who_wait(day):

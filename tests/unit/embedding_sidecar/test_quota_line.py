@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from embedding_sidecar.quotas.claims import Amounts
 from embedding_sidecar.quotas.leases import Reservation
-from embedding_sidecar.quotas.line import Line, Outcome
+from embedding_sidecar.quotas.line import Line, Outcome, Waiter
 
 JOIN = st.tuples(st.just("join"), st.integers(min_value=1, max_value=5))
 LEAVE = st.tuples(st.just("leave"), st.integers(min_value=0, max_value=30))
@@ -19,9 +19,10 @@ GRANT = st.tuples(st.just("grant"), st.integers(min_value=0, max_value=20))
 def test_a_line_serves_in_order_all_for_whom_there_is_enough(steps):
     async def scenario():
         line = Line()
-        joined: list[asyncio.Future[Outcome]] = []
+        joined: list[Waiter] = []
         served: list[int] = []
-        made: dict[int, Reservation] = {}
+        gone: set[int] = set()
+        told: list[Outcome] = []
         granted = 0
 
         def serve(amounts):
@@ -30,23 +31,26 @@ def test_a_line_serves_in_order_all_for_whom_there_is_enough(steps):
                 return None
             granted -= amounts.tokens
             served.append(amounts.calls)
-            made[amounts.calls] = Reservation(amounts.calls, amounts, 0)
-            return made[amounts.calls]
+            return Reservation(amounts.calls, amounts, 0)
 
         for step, number in steps:
             if step == "join":
-                joined.append(line.join(Amounts(len(joined), number)))
+                joined.append(line.join(Amounts(len(joined), number), told.append))
             elif step == "leave" and joined:
-                joined[number % len(joined)].cancel()
+                leaving = joined[number % len(joined)]
+                leaving.is_gone = True
+                gone |= {leaving.amounts.calls} - set(served)
             elif step == "grant":
                 granted, before = number, len(served)
                 line.serve(serve)
                 assert served[before:] == sorted(served[before:])
-                waiting = [index for index, told in enumerate(joined) if not told.done()]
-                first = line.first()
-                assert ([] if first is None else [first.calls]) == waiting[:1]
-        told = [index for index, it in enumerate(joined) if it.done() and not it.cancelled()]
-        assert told == sorted(served)
-        assert [joined[index].result() for index in told] == [made[index] for index in told]
+                assert not gone & set(served)
+                await asyncio.sleep(0)
+                assert [it.number for it in told if isinstance(it, Reservation)] == served
+                waiting = [
+                    it.amounts for it in joined if not it.is_gone and it.amounts.calls not in served
+                ]
+                assert line.first() == (waiting[0] if waiting else None)
+                assert all(it.tokens > granted for it in waiting)
 
     asyncio.run(scenario())

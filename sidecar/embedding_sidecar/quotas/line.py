@@ -42,8 +42,12 @@ class Line:
         return self._waiting[0].amounts if self._waiting else None
 
     def serve(self, outcome: Callable[[Amounts], Outcome | None]) -> None:
-        """Tell each, in order, what becomes of it; for whom that is None yet, goes on waiting."""
-        loop = asyncio.get_running_loop()
+        """Tell each, in order, what becomes of it, up to the first for whom that is None yet."""
+        while (amounts := self.first()) is not None and (found := outcome(amounts)) is not None:
+            _tell(self._waiting.popleft(), found)
+
+    def sift(self, outcome: Callable[[Amounts], Outcome | None]) -> None:
+        """Tell each what becomes of it, also behind one for whom that is None yet."""
         waiting, self._waiting = self._waiting, deque()
         for waiter in waiting:
             if waiter.is_gone:
@@ -52,8 +56,13 @@ class Line:
             if found is None:
                 self._waiting.append(waiter)
             else:
-                loop.call_soon(waiter.told, found)
+                _tell(waiter, found)
 
     def end(self, outcome: Outcome) -> None:
-        """Tell all the same, and let them go."""
-        self.serve(lambda _: outcome)
+        """Tell all the same."""
+        self.sift(lambda _: outcome)
+
+
+def _tell(waiter: Waiter, outcome: Outcome) -> None:
+    # What one does with it then robs nobody of his.
+    asyncio.get_running_loop().call_soon(waiter.told, outcome)

@@ -194,24 +194,18 @@ class Quota:
         ahead = 1 if self._closed else GRANT_CALLS
         claim = self._ledger.claim(amounts, ahead=ahead, now=self._clock())
         count = await self._counter.ask(claim)
-        short = ""
+        self._line.serve(self._held)
+        if count is None:
+            self._line.sift(lambda needed: self._held(needed) or self._alone(needed))
+            return
+        self._watch()
         # Not where midnight came between, nor within limits that hold no more.
-        if count is not None and claim.day <= count.day and claim.limits == self._limits:
-            short = count.short
-
-        def outcome(needed: Amounts) -> Outcome | None:
-            held = self._held(needed)
-            if held is not None:
-                return held
-            if count is None:
-                return self._alone(needed)
-            # What the first was refused is not there for the others either: where a day is used
-            # up, all who wait cost one claim and not one each.
-            return self._exhausted(short) if short and needed.covers(amounts) else None
-
-        self._line.serve(outcome)
-        if count is not None:
-            self._watch()
+        if count.short and claim.day <= count.day and claim.limits == self._limits:
+            # What one is refused is not there for the others either: where a day is used up, all
+            # who wait cost one claim and not one each.
+            self._line.sift(
+                lambda needed: self._exhausted(count.short) if needed.covers(amounts) else None
+            )
 
     def _alone(self, amounts: Amounts) -> Outcome:
         if not self._may_go_alone:

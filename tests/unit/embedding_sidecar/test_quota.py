@@ -876,20 +876,39 @@ def test_who_comes_when_a_claim_is_answered_takes_nothing_from_those_who_waited(
     assert late[0] is None
 
 
-def test_who_needs_more_than_is_granted_waits_on_while_others_are_served(day):
+def test_who_needs_more_than_is_granted_is_next_and_nobody_goes_before_him(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000, daily_tokens=10_000)
         line = day.lines[0]
         gate = line.gate = asyncio.Event()
-        small, large, other = (
-            asyncio.create_task(sidecar.reserve(tokens=tokens)) for tokens in (1, 4000, 1)
-        )
+        told: list[claims.Amounts] = []
+        for tokens in (1, 4000, 1):
+            sidecar.draw(tokens=tokens, done=lambda it: told.append(it.amounts))
         await line.waiting.wait()
         gate.set()
-        await asyncio.gather(small, large, other)
-        return line.asked, large.result().amounts
+        await turns(20)
+        return [it.tokens for it in told]
 
-    assert run(scenario()) == (2, claims.Amounts(1, 4000))
+    assert run(scenario()) == [1, 4000, 1]
+
+
+def test_what_is_held_is_spent_by_whom_it_is_enough_for_when_the_store_is_away(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=1000, daily_tokens=10_000)
+        made = await sidecar.reserve(tokens=500)
+        gate = day.lines[0].gate = asyncio.Event()
+        large, small = (
+            asyncio.create_task(sidecar.reserve(tokens=tokens)) for tokens in (4000, 400)
+        )
+        await day.lines[0].waiting.wait()
+        sidecar.settle_now(made, billed=False, tokens=0)
+        day.cut()
+        gate.set()
+        return await asyncio.gather(large, small, return_exceptions=True)
+
+    large, small = run(scenario())
+    assert isinstance(large, errors.Unavailable)
+    assert isinstance(small, leases.Reservation)
 
 
 def test_who_hangs_up_ends_no_claim_that_others_wait_for(day):

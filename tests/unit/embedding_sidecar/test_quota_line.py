@@ -1,56 +1,97 @@
-"""Those who wait for a claim: whatever is granted, and whoever leaves, nobody is served before who
-came before and needs no more."""
+"""Those who wait for a claim, against a list of them: whatever is granted or refused, and whoever
+leaves."""
 
 import asyncio
+import functools
 
-from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from embedding_sidecar.quotas.claims import Amounts
 from embedding_sidecar.quotas.leases import Reservation
 from embedding_sidecar.quotas.line import Line, Outcome, Waiter
 
-JOIN = st.tuples(st.just("join"), st.integers(min_value=1, max_value=5))
-LEAVE = st.tuples(st.just("leave"), st.integers(min_value=0, max_value=30))
-GRANT = st.tuples(st.just("grant"), st.integers(min_value=0, max_value=20))
+NEEDS = st.integers(min_value=1, max_value=5)
 
 
-@given(st.lists(JOIN | LEAVE | GRANT, max_size=40))
-def test_a_line_serves_in_order_as_far_as_there_is_enough(steps):
-    async def scenario():
-        line = Line()
-        joined: list[Waiter] = []
-        served: list[int] = []
-        gone: set[int] = set()
-        told: list[Outcome] = []
-        granted = 0
+class Queue(RuleBasedStateMachine):
+    """A line, and whoever should be in it, by number."""
 
-        def serve(amounts):
-            nonlocal granted
-            if amounts.tokens > granted:
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.line = Line()
+        self.joined = 0
+        self.waiting: dict[int, Waiter] = {}
+        self.told: list[tuple[int, bool]] = []
+        self.expected: list[tuple[int, bool]] = []
+
+    def teardown(self):
+        self.loop.close()
+
+    def run(self, use, *arguments):
+        async def whole():
+            use(*arguments)
+            # What is told, is told in the next turn.
+            await asyncio.sleep(0)
+
+        self.loop.run_until_complete(whole())
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        self.told.append((number, isinstance(outcome, Reservation)))
+
+    @rule(tokens=NEEDS)
+    def one_joins(self, tokens):
+        told = functools.partial(self.tell, self.joined)
+        self.waiting[self.joined] = self.line.join(Amounts(1, tokens), told)
+        self.joined += 1
+
+    @precondition(lambda self: self.waiting)
+    @rule(which=st.integers(min_value=0))
+    def one_leaves(self, which):
+        number = list(self.waiting)[which % len(self.waiting)]
+        self.waiting.pop(number).is_gone = True
+
+    @rule(tokens=st.integers(min_value=0, max_value=20))
+    def some_are_served_from_the_head(self, tokens):
+        left = tokens
+
+        def outcome(amounts: Amounts) -> Outcome | None:
+            nonlocal left
+            if amounts.tokens > left:
                 return None
-            granted -= amounts.tokens
-            served.append(amounts.calls)
-            return Reservation(amounts.calls, amounts, 0)
+            left -= amounts.tokens
+            return Reservation(0, amounts, 0)
 
-        for step, number in steps:
-            if step == "join":
-                joined.append(line.join(Amounts(len(joined), number), told.append))
-            elif step == "leave" and joined:
-                leaving = joined[number % len(joined)]
-                leaving.is_gone = True
-                gone |= {leaving.amounts.calls} - set(served)
-            elif step == "grant":
-                granted, before = number, len(served)
-                line.serve(serve)
-                assert served[before:] == sorted(served[before:])
-                assert not gone & set(served)
-                await asyncio.sleep(0)
-                assert [it.number for it in told if isinstance(it, Reservation)] == served
-                waiting = [
-                    it.amounts for it in joined if not it.is_gone and it.amounts.calls not in served
-                ]
-                assert line.first() == (waiting[0] if waiting else None)
-                assert not waiting or waiting[0].tokens > granted
+        self.run(self.line.serve, outcome)
+        for number, waiter in list(self.waiting.items()):
+            if waiter.amounts.tokens > tokens:
+                break
+            tokens -= waiter.amounts.tokens
+            self.expect(number, served=True)
 
-    asyncio.run(scenario())
+    @rule(tokens=NEEDS)
+    def whoever_needs_as_much_is_sent_away(self, tokens):
+        def outcome(amounts: Amounts) -> Outcome | None:
+            return RuntimeError("refused") if amounts.tokens >= tokens else None
+
+        self.run(self.line.sift, outcome)
+        for number, waiter in list(self.waiting.items()):
+            if waiter.amounts.tokens >= tokens:
+                self.expect(number, served=False)
+
+    def expect(self, number: int, *, served: bool) -> None:
+        del self.waiting[number]
+        self.expected.append((number, served))
+
+    @invariant()
+    def each_is_told_what_becomes_of_him_in_order_and_once(self):
+        assert self.told == self.expected
+
+    @invariant()
+    def the_next_is_the_first_who_still_waits(self):
+        first = next(iter(self.waiting.values()), None)
+        assert self.line.first() == (None if first is None else first.amounts)
+
+
+TestQueue = Queue.TestCase

@@ -9,7 +9,6 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -17,39 +16,14 @@ from embedding_contract import document
 from embedding_sidecar import errors
 from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.quotas.claims import DAY_SECONDS, NOTHING, Amounts, Limits
-from embedding_sidecar.quotas.counter import AWAY_SECONDS, Counter, InexactReason, Store
+from embedding_sidecar.quotas.counter import AWAY_SECONDS, Counter, Store
 from embedding_sidecar.quotas.leases import GRANT_CALLS, Ledger, Reservation
 from embedding_sidecar.quotas.line import Line, Outcome, Told, Waiter
+from embedding_sidecar.quotas.state import State
 
 IDLE_SECONDS: Final = 10.0
 """A sidecar that spent nothing for this long gives its rest back, for other pods to spend."""
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """The day so far.
-
-    `used` is calls made by all pods, as last heard of them; `reserved` is counted beyond that: held
-    by pods that may still spend it, or lost with pods that died. A limit of None is no limit.
-    `left` is this sidecar's own view, which tells whether it can make a call. `exact_reason` is
-    empty where the limit holds exactly; `exact_text` says it in a sentence.
-    """
-
-    daily_requests: int | None
-    used: int
-    reserved: int
-    daily_tokens: int | None
-    tokens_used: int
-    reset_at: datetime
-    left: Allowance
-    exact_reason: InexactReason
-    exact_text: str
-
-    @property
-    def exact(self) -> bool:
-        """Whether the limit is never exceeded, whatever happens to pods."""
-        return not self.exact_reason
 
 
 class Quota:
@@ -148,7 +122,7 @@ class Quota:
             if not waiting.done():
                 waiting.set_result(outcome)
             else:
-                self._left(outcome)
+                self._unused(outcome)
 
         waiter = self._wait(amounts, told)
         try:
@@ -157,11 +131,11 @@ class Quota:
             waiter.is_gone = True
             # It may have been served in the turn in which it went.
             if not waiting.cancelled():
-                self._left(waiting.result())
+                self._unused(waiting.result())
             raise
 
-    def _left(self, outcome: Outcome) -> None:
-        """What was given to one who is gone by now is not used."""
+    def _unused(self, outcome: Outcome) -> None:
+        """Take back what was given to one who is gone by now."""
         if isinstance(outcome, Reservation) and not self.settle_now(
             outcome, billed=False, tokens=0
         ):

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embedding_contract import names
-from embedding_sidecar import errors, provider
+from embedding_sidecar import errors
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.recall import Wanted
 from embedding_sidecar.engine.work import Found

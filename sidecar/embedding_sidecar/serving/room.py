@@ -15,10 +15,10 @@ from embedding_sidecar import errors, provider
 
 BODIES_BYTES: Final = 8 * 2**20
 """Of bodies at once; what is read of one, and asked of providers, is two to three times that."""
-VECTORS_BYTES: Final = 36 * 2**20
-"""Of vectors at once: two of the largest batches, of 1536 numbers each. In the chart's 192 MiB are
-beside it the program with 52, the cache with 32, what Redis has not acknowledged with 16, and the
-largest answer while it is read, with 34."""
+VECTORS_BYTES: Final = 18 * 2**20
+"""Of vectors at once: one of the largest batches, of 1536 numbers each. In the chart's 192 MiB the
+program has 52, the cache 32, what Redis has not acknowledged 16 and an answer while it is read 34;
+what is left is for what the allocator cannot use again. Two such batches at once take 30 more."""
 SMALL_BODY_BYTES: Final = 64 * 2**10
 """What uvicorn has read of a body anyway, and 8,191 tokens of text hardly ever exceed."""
 SMALL_BYTES: Final = 256 * 2**10

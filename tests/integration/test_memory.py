@@ -2,6 +2,9 @@
 
 import asyncio
 import base64
+import json
+import signal
+import socket
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -86,6 +89,19 @@ def most_mib(running):
     return int(peak.split()[1]) / 1024
 
 
+def send(running, name):
+    """A connection on which so many texts were asked for."""
+    texts = [f"{name} {number}" for number in range(BATCH)]
+    body = json.dumps({"model": "text-embedding-3-small", "input": texts}).encode()
+    connection = socket.create_connection(("127.0.0.1", running.port), timeout=60)
+    connection.sendall(
+        f"POST {names.PATH_EMBEDDINGS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+        f"content-length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+    return connection
+
+
 @pytest.mark.parametrize("encoding", ["base64", "float"])
 def test_many_of_the_largest_batches_at_once_stay_within_the_charts_limit(
     from_environment, redis, say, encoding
@@ -106,3 +122,33 @@ def test_many_of_the_largest_batches_at_once_stay_within_the_charts_limit(
     say(f"{CALLERS} callers with batches of {BATCH} new as {encoding}: {most_mib(running):.0f} MB")
     # What the kernel holds of connections counts too, so a tenth is to be left.
     assert most_mib(running) < 0.9 * limit_mib()
+
+
+def test_nothing_is_bought_for_a_caller_who_left_while_it_waited_for_room(
+    from_environment, stand_in
+):
+    stand_in.delay_seconds = 0.5
+    running = from_environment()
+    with send(running, "first") as first, first.makefile("rb") as answer:
+        sidecar.wait_until(lambda: stand_in.calls)
+        send(running, "left").close()
+        with send(running, "last") as last, last.makefile("rb") as other:
+            assert answer.read().startswith(b"HTTP/1.1 200")
+            assert other.read().startswith(b"HTTP/1.1 200")
+    asked = [call.body["input"][0] for call in stand_in.calls]
+    assert asked == ["first 0", "last 0"]
+
+
+def test_who_waits_for_room_when_the_process_ends_hears_so(from_environment, stand_in):
+    stand_in.delay_seconds = 5
+    running = from_environment()
+    with send(running, "asks") as asks, asks.makefile("rb") as first:
+        sidecar.wait_until(lambda: stand_in.calls)
+        with send(running, "waits") as waits, waits.makefile("rb") as second:
+            # Connections are accepted in their order, so it has come when this is answered.
+            assert running.http.get(names.PATH_MODELS).is_success
+            assert running.stop(signal.SIGTERM, signal.SIGINT) == 0
+            for answer in (first.read(), second.read()):
+                assert answer.startswith(b"HTTP/1.1 503")
+                assert b"shutting_down" in answer
+    assert len(stand_in.calls) == 1

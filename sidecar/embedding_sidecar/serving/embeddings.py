@@ -241,14 +241,21 @@ class Embeddings:
                 request = await self._read(head, receive, stay)
             runtime = self._current.runtime() if known is None else known.runtime
             models.check(runtime.loaded.document, request)
+            said = known and known.found
             size = self._sizes.held_bytes(request.ask)
             if size > room.SMALL_BYTES:
                 await bodies.while_there(receive, stay.take(self._vectors, size))
-            answer = await runtime.service.embed(
-                request.ask,
-                control=request.control,
-                found=known and known.found,
-                waited_seconds=stay.waited_seconds,
+                if request.control == cache_control.DEFAULT:
+                    said = await _looked_up(request, runtime)
+            answer = (
+                said
+                if isinstance(said, Answer)
+                else await runtime.service.embed(
+                    request.ask,
+                    control=request.control,
+                    found=said,
+                    waited_seconds=stay.waited_seconds,
+                )
             )
         except errors.Refused as error:
             return self._refused(error.as_value(), heads.request_id(head))
@@ -318,6 +325,19 @@ class Embeddings:
                 reports.HEADER_ATTEMPTS: str(error.attempts),
             },
         )
+
+
+async def _looked_up(request: wire.Request, runtime: Runtime) -> Answer | Found:
+    """What Embeddings.look_up finds, for a task."""
+    told: asyncio.Future[Answer | Found] = asyncio.get_running_loop().create_future()
+
+    def done(said: Answer | Found) -> None:
+        # Who was cut meanwhile has cancelled it.
+        if not told.done():
+            told.set_result(said)
+
+    runtime.recall.look_up(runtime.recall.wanted(request.ask, base64=request.base64), done)
+    return await told
 
 
 async def _send(answer: Pieces, send: Send, stay: room.Stay) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from embedding_sidecar.caching import cache, generations, layers
 from embedding_sidecar.engine import api_keys, failover, flights, recall, service
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.serving import reports
+from embedding_sidecar.serving import reports, room
 from embedding_sidecar.serving.embeddings import ASKED, Asked, Embeddings, Reply
 from embedding_sidecar.wire import heads, wire
 from tests.fakes import provider as stand_in
@@ -66,8 +67,15 @@ class World:
 
     loop: asyncio.Runner
 
-    def __init__(self, *, hot: bool, memory_max_bytes: int = 10**6) -> None:
+    def __init__(
+        self,
+        *,
+        hot: bool,
+        memory_max_bytes: int = 10**6,
+        small_bytes: int = room.SMALL_BYTES,
+    ) -> None:
         self.hot = hot
+        self.small_bytes = small_bytes
         self.now = 1_700_000_000.0
         self.at_once = self.begun = 0
         self.provider = stand_in.StandIn()
@@ -132,7 +140,8 @@ class World:
         if result is not None:
             # Without a store there is nothing to wait for.
             self.endpoint.look_up(result, functools.partial(scope.__setitem__, ASKED))
-        return World.loop.run(self._waited_for(scope, body))
+        with mock.patch.object(room, "SMALL_BYTES", self.small_bytes):
+            return World.loop.run(self._waited_for(scope, body))
 
     async def _waited_for(self, scope, body):
         asked = scope.get(ASKED)
@@ -144,9 +153,10 @@ class World:
 
     async def _task(self, scope, body):
         sent = []
+        come = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def receive():
-            return {"type": "http.request", "body": body, "more_body": False}
+            return next(come, None) or await asyncio.Event().wait()
 
         async def send(message):
             sent.append(message)
@@ -212,9 +222,25 @@ HEADERS = st.sampled_from(
 
 
 @settings(max_examples=300, deadline=None)
-@given(steps=st.lists(st.tuples(STEPS, HEADERS), max_size=20), room=st.sampled_from([10**6, 2500]))
-def test_hot_and_ordinary_answers_are_the_same_bytes(steps, room):
-    hot, ordinary = (World(hot=it, memory_max_bytes=room) for it in (True, False))
+@given(
+    steps=st.lists(st.tuples(STEPS, HEADERS), max_size=20),
+    memory_max_bytes=st.sampled_from([10**6, 2500]),
+)
+def test_hot_and_ordinary_answers_are_the_same_bytes(steps, memory_max_bytes):
+    assert_same(
+        steps,
+        World(hot=True, memory_max_bytes=memory_max_bytes),
+        World(hot=False, memory_max_bytes=memory_max_bytes),
+    )
+
+
+@settings(deadline=None)
+@given(steps=st.lists(st.tuples(STEPS, HEADERS), max_size=20))
+def test_answers_to_requests_that_take_room_are_the_same_bytes(steps):
+    assert_same(steps, World(hot=False, small_bytes=0), World(hot=False))
+
+
+def assert_same(steps, hot, ordinary):
     for step, headers in steps:
         for world in (hot, ordinary):
             match step:

@@ -205,6 +205,23 @@ def test_room_for_vectors_holds_one_of_the_largest_batches():
 # --- the endpoint
 
 
+def zeros(ask, *, hits):
+    return Answer(
+        vectors=(bytes(4 * ask.dimensions),) * len(ask.items),
+        provider="p",
+        kind="OpenAI",
+        model="m",
+        space="s",
+        hits=hits,
+        coalesced=0,
+        items=len(ask.items),
+        tokens=1,
+        tokens_saved=0,
+        attempts=0,
+        upstream_seconds=0.0,
+    )
+
+
 class Service:
     """Answers with vectors of zeros, when it is let."""
 
@@ -215,20 +232,7 @@ class Service:
     async def embed(self, ask, *, control, found, waited_seconds):
         self.asked.append((len(ask.items), waited_seconds))
         await self.may_answer.wait()
-        return Answer(
-            vectors=(bytes(4 * ask.dimensions),) * len(ask.items),
-            provider="p",
-            kind="OpenAI",
-            model="m",
-            space="s",
-            hits=0,
-            coalesced=0,
-            items=len(ask.items),
-            tokens=1,
-            tokens_saved=0,
-            attempts=1,
-            upstream_seconds=0.0,
-        )
+        return zeros(ask, hits=0)
 
 
 class Endpoint:
@@ -237,17 +241,22 @@ class Endpoint:
     def __init__(self, loop):
         self.loop = loop
         self.service = Service()
+        self.knows = False
         unused: Any = SimpleNamespace()
         current: Any = SimpleNamespace(
             runtime=lambda: SimpleNamespace(
                 loaded=SimpleNamespace(document=POLICY),
                 service=self.service,
+                recall=SimpleNamespace(wanted=lambda ask, **_: ask, look_up=self._look_up),
                 quota=SimpleNamespace(left=lambda: LEFT),
             )
         )
         self.application = embeddings.Embeddings(
             current=current, metrics=Metrics(), otherwise=unused
         )
+
+    def _look_up(self, ask, done):
+        done(zeros(ask, hits=len(ask.items)) if self.knows else None)
 
     @property
     def free(self):
@@ -316,6 +325,16 @@ def test_large_batches_are_answered_one_after_the_other_and_small_requests_pass_
         assert request.status == 200
         assert len(request.answer()["data"]) in {LARGE, 20}
     assert endpoint.free == room.VECTORS_BYTES
+
+
+def test_what_the_cache_has_by_then_is_asked_of_nobody(endpoint):
+    first, second = endpoint.post(LARGE), endpoint.post(LARGE)
+    endpoint.knows = True
+    endpoint.service.may_answer.set()
+    endpoint.loop.pass_time(1)
+    assert (first.status, second.status) == (200, 200)
+    assert dict(second.sent[0]["headers"])[b"x-embedding-cache"] == b"hit"
+    assert len(endpoint.service.asked) == 1
 
 
 def test_who_waits_too_long_for_room_is_refused_and_nobody_was_asked(endpoint):

@@ -67,7 +67,7 @@ class Asked(NamedTuple):
     """A request as far as it has come under one runtime: read, and with what the cache has said.
 
     `request` is None where the body was known, and so has not been read; `wanted` is None where
-    more is asked of the cache than what it has.
+    more is asked of the cache than what it has, or only later.
     """
 
     started: float
@@ -161,7 +161,9 @@ class Embeddings:
                 return None
         answer = recall.answer(wanted)
         if answer is None:
-            return Asked(started, head, runtime, request, wanted)
+            # Who waits for room looks the rest up after it: others may have bought it by then.
+            waits = request is not None and self._sizes.held_bytes(request.ask) > room.SMALL_BYTES
+            return Asked(started, head, runtime, request, None if waits else wanted)
         if request is not None and is_plain:
             recall.learn(body, wanted)
         return self._answered(answer, runtime, head, base64=wanted.base64, started=started)
@@ -241,7 +243,7 @@ class Embeddings:
                 request = await self._read(head, receive, stay)
             runtime = self._current.runtime() if known is None else known.runtime
             models.check(runtime.loaded.document, request)
-            said = known and known.found
+            said: Answer | Found | None = known and known.found
             size = self._sizes.held_bytes(request.ask)
             if size > room.SMALL_BYTES:
                 await bodies.while_there(receive, stay.take(self._vectors, size))
@@ -296,15 +298,11 @@ class Embeddings:
         base64: bool,
         started: float,
     ) -> Reply:
+        lines = self._head(answer, runtime, head, started=started)
         body = wire.render(
             vectors=answer.vectors, model=answer.model, tokens=answer.tokens, as_base64=base64
         )
-        lines = b"%bcontent-length: %d\r\n%b" % (
-            _JSON,
-            len(body),
-            self._head(answer, runtime, head, started=started),
-        )
-        return Reply(_OK, lines, body)
+        return Reply(_OK, b"%bcontent-length: %d\r\n%b" % (_JSON, len(body), lines), body)
 
     def _head(self, answer: Answer, runtime: Runtime, head: heads.Head, *, started: float) -> bytes:
         return b"x-request-id: %b\r\n%b" % (

@@ -113,7 +113,10 @@ async def _run(
     workshop = runtime.Workshop(metrics=metrics, timing=timing)
     current = in_force.InForce(source=source, workshop=workshop)
     await current.look()
-    application = Application(current=current, metrics=metrics)
+    # Who has waited for room has the other half for calls: one cut short is billed all the same.
+    application = Application(
+        current=current, metrics=metrics, patience_seconds=timing.request_seconds / 2
+    )
 
     def busy() -> bool:
         found = current.runtime_or_none()

@@ -105,6 +105,11 @@ def of_footprint(found: footprint.Footprint) -> str:
             f"{found.most_mb:.1f}",
             "192",
         ),
+        (
+            f"the same with batches of {footprint.LARGEST} new, kept in Redis too, MB",
+            f"{found.largest_mb:.1f}",
+            "192",
+        ),
         ("start to ready, s", f"{found.ready_seconds:.2f}", "1"),
     )
     return page.table(("footprint", "found", "aim, at most"), rows)

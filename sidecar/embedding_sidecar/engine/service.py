@@ -90,11 +90,13 @@ class Service:
         *,
         control: cache_control.CacheControl = cache_control.DEFAULT,
         found: Found | None = None,
+        waited_seconds: float = 0.0,
     ) -> Answer:
         """The vectors of the items.
 
         The first choice's cache is asked first, whatever is known of that provider: what is there
-        needs no provider and no quota. `found` is what it said, where it has just been asked.
+        needs no provider and no quota. `found` is what it said, where it has just been asked. What
+        the request has waited for before is of its time.
 
         Raises:
             errors.Rejected: the request is at fault.
@@ -102,7 +104,7 @@ class Service:
             errors.Unavailable: nobody who may answer can.
         """
         choices = self._choices(ask.model, ask.dimensions)
-        work = Work(ask, control=control, started_at=self._clock())
+        work = Work(ask, control=control, started_at=self._clock() - waited_seconds)
         if found is not None:
             work.looked(choices[0], found)
         if not await self._completion.missing(choices[0], work):

@@ -17,7 +17,7 @@ from embedding_sidecar import errors, passthrough
 from embedding_sidecar.caching import clearing
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import bodies, openapi, reports
-from embedding_sidecar.serving.embeddings import Embeddings, refusal
+from embedding_sidecar.serving.embeddings import PATIENCE_SECONDS, Embeddings, refusal
 from embedding_sidecar.wire import heads, models, wire
 
 JSON: Final = "application/json"
@@ -31,9 +31,16 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Application:
     """Every endpoint, over the runtime that is in force when a request comes."""
 
-    def __init__(self, *, current: reports.Current, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        current: reports.Current,
+        metrics: Metrics,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self._current = current
         self._metrics = metrics
+        self._patience_seconds = patience_seconds
 
     def api(self) -> Embeddings:
         """What the application in the pod talks to."""
@@ -50,7 +57,12 @@ class Application:
             ],
             exception_handlers=_HANDLERS,
         )
-        return Embeddings(current=self._current, metrics=self._metrics, otherwise=router)
+        return Embeddings(
+            current=self._current,
+            metrics=self._metrics,
+            otherwise=router,
+            patience_seconds=self._patience_seconds,
+        )
 
     def admin(self) -> Starlette:
         """What kubelet, Prometheus and the operator talk to."""

@@ -1,7 +1,8 @@
 """Reading a request's body: refused while it is read if it is too long or too slow."""
 
 import asyncio
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from starlette.types import Receive
 
@@ -25,7 +26,7 @@ async def read(receive: Receive) -> bytes:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise errors.Rejected("The caller went away.", status=499)
+                    raise _gone()
                 chunk = message.get("body", b"")
                 size += len(chunk)
                 if size > wire.MAX_BODY_BYTES:
@@ -37,3 +38,30 @@ async def read(receive: Receive) -> bytes:
         raise errors.Rejected(
             f"The body did not arrive within {BODY_SECONDS} s.", status=408
         ) from None
+
+
+async def while_there(receive: Receive, waiting: Coroutine[Any, Any, None]) -> None:
+    """Wait, after the whole body has come, as long as the caller does.
+
+    Raises:
+        errors.Rejected: the caller went away (499).
+    """
+    wait, leave = asyncio.ensure_future(waiting), asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait((wait, leave), return_when=asyncio.FIRST_COMPLETED)
+        if not wait.done():
+            raise _gone()
+        wait.result()
+    finally:
+        wait.cancel()
+        leave.cancel()
+
+
+async def _left(receive: Receive) -> None:
+    message = await receive()
+    while message["type"] != "http.disconnect":
+        message = await receive()
+
+
+def _gone() -> errors.Rejected:
+    return errors.Rejected("The caller went away.", status=499)

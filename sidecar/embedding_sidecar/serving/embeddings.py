@@ -4,13 +4,15 @@ There are four ways to an answer, and all say the same. A request that has come 
 vectors are all in memory is answered by `at_once`, as a plain call: no task, no waiting. One whose
 vectors the shared cache has is answered when that has told them to `look_up`, and one that a call
 to a provider answers, when that call has landed: no task of the request's own either. Every other
-is a task like any request.
+is a task like any request. So is one whose answer is large: it waits for room for what it will hold
+(`room`), and is written piece by piece.
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -21,17 +23,21 @@ from embedding_sidecar.engine.recall import Wanted
 from embedding_sidecar.engine.work import Found
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.runtime import Runtime
-from embedding_sidecar.serving import bodies, known_heads, reports
+from embedding_sidecar.serving import bodies, known_heads, reports, room
 from embedding_sidecar.wire import cache_control, heads, models, wire
-
-if TYPE_CHECKING:
-    import asyncio
 
 _JSON: Final = b"content-type: application/json\r\n"
 ASKED: Final = "embedding_sidecar.asked"
 """Where in a scope a connection leaves an Asked, or a Reply that it could not write at once."""
 WRITE: Final = "embedding_sidecar.write"
 """Where in a scope a connection leaves what writes a whole Reply, and says whether it could."""
+PATIENCE_SECONDS: Final = 25.0
+"""The longest wait for room; half of what a request may take."""
+SLOW_READER_SECONDS: Final = 5.0
+"""How long an answer that is not read keeps its room. Who asks for many and reads one after the
+other would else wait for itself."""
+WHOLE_BYTES: Final = 2**20
+"""A longer answer goes out in pieces."""
 _OK: Final = 200
 
 _log = logging.getLogger(__name__)
@@ -46,15 +52,22 @@ class Reply(NamedTuple):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The header lines in pairs, as ASGI has them."""
-        pairs = (line.partition(b": ") for line in self.head.split(b"\r\n")[:-1])
-        return [(name, value) for name, _, value in pairs]
+        return _pairs(self.head)
+
+
+class Pieces(NamedTuple):
+    """An answer whose body is made while it is sent; `head` does not say how long that is."""
+
+    status: int
+    head: bytes
+    body: Iterator[bytes]
 
 
 class Asked(NamedTuple):
     """A request as far as it has come under one runtime: read, and with what the cache has said.
 
     `request` is None where the body was known, and so has not been read; `wanted` is None where
-    more is asked of the cache than what it has.
+    more is asked of the cache than what it has, or only later.
     """
 
     started: float
@@ -78,12 +91,17 @@ class Embeddings:
         current: reports.Current,
         metrics: Metrics,
         otherwise: ASGIApp,
+        patience_seconds: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._current = current
         self._metrics = metrics
         self._otherwise = otherwise
+        self._patience_seconds = patience_seconds
         self._clock = clock
+        self._sizes = room.Sizes()
+        self._bodies = room.Room(room.BODIES_BYTES)
+        self._vectors = room.Room(room.VECTORS_BYTES)
         self.known_heads = known_heads.KnownHeads()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +111,11 @@ class Embeddings:
         if not _is_ours(scope):
             await self._otherwise(scope, receive, send)
             return
-        reply = await self._reply(scope, receive)
+        with room.Stay(patience_seconds=self._patience_seconds) as stay:
+            reply = await self._reply(scope, receive, stay)
+            if isinstance(reply, Pieces):
+                await _send(reply, send, stay)
+                return
         if write is not None and write(reply):
             return
         await send(
@@ -121,7 +143,7 @@ class Embeddings:
         """
         started = self._clock()
         runtime = self._current.runtime_or_none()
-        if runtime is None or len(body) > wire.MAX_BODY_BYTES:
+        if runtime is None or len(body) > room.SMALL_BODY_BYTES:
             return None
         recall = runtime.recall
         # What is asked of the cache in a header is not in the body that would be known again.
@@ -132,14 +154,16 @@ class Embeddings:
             try:
                 request = wire.parse(body, header=head.cache_control)
                 models.check(runtime.loaded.document, request)
-                if request.control != cache_control.DEFAULT:
+                if request.control != cache_control.DEFAULT or self._is_long(request):
                     return Asked(started, head, runtime, request, wanted)
                 wanted = recall.wanted(request.ask, base64=request.base64)
             except errors.Rejected:
                 return None
         answer = recall.answer(wanted)
         if answer is None:
-            return Asked(started, head, runtime, request, wanted)
+            # Who waits for room looks the rest up after it: others may have bought it by then.
+            waits = request is not None and self._sizes.held_bytes(request.ask) > room.SMALL_BYTES
+            return Asked(started, head, runtime, request, None if waits else wanted)
         if request is not None and is_plain:
             recall.learn(body, wanted)
         return self._answered(answer, runtime, head, base64=wanted.base64, started=started)
@@ -175,7 +199,7 @@ class Embeddings:
         if answer is None:
             return False
 
-        def landed(it: "asyncio.Future[Answer]") -> None:
+        def landed(it: asyncio.Future[Answer]) -> None:
             # It is cancelled only where the process ends, and nobody is left to be told.
             if not it.cancelled():
                 done(self._begun(it, asked, base64=request.base64))
@@ -183,7 +207,7 @@ class Embeddings:
         answer.add_done_callback(landed)
         return True
 
-    def _begun(self, it: "asyncio.Future[Answer]", asked: Asked, *, base64: bool) -> Reply:
+    def _begun(self, it: asyncio.Future[Answer], asked: Asked, *, base64: bool) -> Reply:
         """What has become of it."""
         failure = it.exception()
         if failure is None:
@@ -207,7 +231,7 @@ class Embeddings:
         error = errors.Refused("The sidecar failed; its log says how.", code="internal_error")
         return self._refused(error, heads.request_id(asked.head))
 
-    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
+    async def _reply(self, scope: Scope, receive: Receive, stay: room.Stay) -> Reply | Pieces:
         known: Reply | Asked | None = scope.pop(ASKED, None)
         if isinstance(known, Reply):
             return known
@@ -216,15 +240,54 @@ class Embeddings:
         try:
             request = known and known.request
             if request is None:
-                request = await _read(head, receive)
+                request = await self._read(head, receive, stay)
             runtime = self._current.runtime() if known is None else known.runtime
             models.check(runtime.loaded.document, request)
-            answer = await runtime.service.embed(
-                request.ask, control=request.control, found=known and known.found
+            said: Answer | Found | None = known and known.found
+            size = self._sizes.held_bytes(request.ask)
+            if size > room.SMALL_BYTES:
+                await bodies.while_there(receive, stay.take(self._vectors, size))
+                if request.control == cache_control.DEFAULT:
+                    said = await _looked_up(request, runtime)
+            answer = (
+                said
+                if isinstance(said, Answer)
+                else await runtime.service.embed(
+                    request.ask,
+                    control=request.control,
+                    found=said,
+                    waited_seconds=stay.waited_seconds,
+                )
             )
         except errors.Refused as error:
             return self._refused(error.as_value(), heads.request_id(head))
+        self._sizes.learn(request.ask, answer.vectors[0])
+        # HTTP/1.0 knows no chunks.
+        if self._is_long(request) and scope.get("http_version") != "1.0":
+            lines = _JSON + self._head(answer, runtime, head, started=started)
+            body = wire.pieces(
+                vectors=answer.vectors,
+                model=answer.model,
+                tokens=answer.tokens,
+                as_base64=request.base64,
+            )
+            return Pieces(_OK, lines, body)
         return self._answered(answer, runtime, head, base64=request.base64, started=started)
+
+    async def _read(self, head: heads.Head, receive: Receive, stay: room.Stay) -> wire.Request:
+        heads.check(head)
+        size = _length(head)
+        if size > room.SMALL_BODY_BYTES:
+            await stay.take(self._bodies, size)
+        return wire.parse(await bodies.read(receive), header=head.cache_control)
+
+    def _is_long(self, request: wire.Request) -> bool:
+        """Whether the answer is too long to be held whole."""
+        count = len(request.ask.items)
+        if count == 1:
+            return False
+        size = self._sizes.vector_bytes(request.ask)
+        return count * wire.row_bytes(size, as_base64=request.base64) > WHOLE_BYTES
 
     def _answered(
         self,
@@ -235,17 +298,17 @@ class Embeddings:
         base64: bool,
         started: float,
     ) -> Reply:
-        seconds = self._clock() - started
+        lines = self._head(answer, runtime, head, started=started)
         body = wire.render(
             vectors=answer.vectors, model=answer.model, tokens=answer.tokens, as_base64=base64
         )
-        lines = b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b" % (
-            _JSON,
-            len(body),
+        return Reply(_OK, b"%bcontent-length: %d\r\n%b" % (_JSON, len(body), lines), body)
+
+    def _head(self, answer: Answer, runtime: Runtime, head: heads.Head, *, started: float) -> bytes:
+        return b"x-request-id: %b\r\n%b" % (
             heads.request_id(head).encode(),
-            reports.head(answer, runtime.quota, seconds=seconds),
+            reports.head(answer, runtime.quota, seconds=self._clock() - started),
         )
-        return Reply(_OK, lines, body)
 
     def _refused(self, error: errors.Refused, identifier: str) -> Reply:
         if isinstance(error, errors.QuotaExhausted):
@@ -262,9 +325,39 @@ class Embeddings:
         )
 
 
-async def _read(head: heads.Head, receive: Receive) -> wire.Request:
-    heads.check(head)
-    return wire.parse(await bodies.read(receive), header=head.cache_control)
+async def _looked_up(request: wire.Request, runtime: Runtime) -> Answer | Found:
+    """What Embeddings.look_up finds, for a task."""
+    told: asyncio.Future[Answer | Found] = asyncio.get_running_loop().create_future()
+
+    def done(said: Answer | Found) -> None:
+        # Who was cut meanwhile has cancelled it.
+        if not told.done():
+            told.set_result(said)
+
+    runtime.recall.look_up(runtime.recall.wanted(request.ask, base64=request.base64), done)
+    return await told
+
+
+async def _send(answer: Pieces, send: Send, stay: room.Stay) -> None:
+    """Send one piece after the other, each when the one before it is gone."""
+    leaving = asyncio.get_running_loop().call_later(SLOW_READER_SECONDS, stay.leave)
+    try:
+        await send(
+            {"type": "http.response.start", "status": answer.status, "headers": _pairs(answer.head)}
+        )
+        for piece in answer.body:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            # A piece takes a millisecond or more to make: others have their turn in between.
+            await asyncio.sleep(0)
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        leaving.cancel()
+
+
+def _length(head: heads.Head) -> int:
+    """Of a body; the most that one may have, where it does not say."""
+    said = head.content_length or ""
+    return int(said) if said.isdecimal() else wire.MAX_BODY_BYTES
 
 
 def refusal(error: errors.Refused, headers: Mapping[str, str]) -> Reply:
@@ -272,6 +365,11 @@ def refusal(error: errors.Refused, headers: Mapping[str, str]) -> Reply:
     body = wire.render_error(error)
     said = {"content-length": str(len(body)), **headers, **reports.refusal_headers(error)}
     return Reply(error.status, _JSON + reports.lines(said), body)
+
+
+def _pairs(head: bytes) -> list[tuple[bytes, bytes]]:
+    pairs = (line.partition(b": ") for line in head.split(b"\r\n")[:-1])
+    return [(name, value) for name, _, value in pairs]
 
 
 def _is_ours(scope: Scope) -> bool:

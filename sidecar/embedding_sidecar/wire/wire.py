@@ -7,7 +7,7 @@ Voyage's own names, `output_dimension` and `output_dtype`, which `models.check` 
 
 import array
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -27,6 +27,8 @@ vocabularies that occur in running text stay far below 16 bytes on average."""
 MAX_DIMENSIONS: Final = 65_536
 MAX_TOKEN: Final = 2**31 - 1
 MAX_NAME: Final = 256
+PIECE_BYTES: Final = 2**18
+"""About which an answer is long that is made in pieces."""
 KEYS: Final = frozenset(
     {"input", "model", "encoding_format", "dimensions", "user", "input_type", "truncation", "cache"}
 )
@@ -105,17 +107,33 @@ def render(*, vectors: tuple[bytes, ...], model: str, tokens: int, as_base64: bo
     It is put together as bytes, because base64 needs no escape and a list of vectors is long.
     """
     encode, start, end = _BASE64 if as_base64 else _FLOATS
-    parts = [b'{"object":"list","data":[']
+    parts = [_START]
     for index, vector in enumerate(vectors):
         parts += (start % index, encode(vector), end)
-    # The last row ends the list too.
-    parts[-1] = b'%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d}}' % (
-        end[:-1],
-        orjson.dumps(model),
-        tokens,
-        tokens,
-    )
+    parts[-1] = _end(end, model=model, tokens=tokens)
     return b"".join(parts)
+
+
+def row_bytes(vector_bytes: int, *, as_base64: bool) -> int:
+    """About how long one of the vectors is in an answer."""
+    return vector_bytes * 4 // 3 if as_base64 else vector_bytes * 5
+
+
+def pieces(
+    *, vectors: tuple[bytes, ...], model: str, tokens: int, as_base64: bool
+) -> Iterator[bytes]:
+    """What `render` says, in pieces that are each made when they are asked for."""
+    encode, start, end = _BASE64 if as_base64 else _FLOATS
+    parts, size = [_START], 0
+    for index, vector in enumerate(vectors):
+        if size > PIECE_BYTES:
+            yield b"".join(parts)
+            parts, size = [], 0
+        row = encode(vector)
+        parts += (start % index, row, end)
+        size += len(row)
+    parts[-1] = _end(end, model=model, tokens=tokens)
+    yield b"".join(parts)
 
 
 def render_models(owners: Mapping[str, str]) -> bytes:
@@ -148,6 +166,16 @@ def _model(name: str, owner: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": owner}
 
 
+def _end(end: bytes, *, model: str, tokens: int) -> bytes:
+    """Of the last row, which ends the list too."""
+    return b'%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d}}' % (
+        end[:-1],
+        orjson.dumps(model),
+        tokens,
+        tokens,
+    )
+
+
 def _floats(vector: bytes) -> bytes:
     numbers = array.array("f", vector)
     if sys.byteorder == "big":
@@ -157,6 +185,7 @@ def _floats(vector: bytes) -> bytes:
     return orjson.dumps(numbers.tolist())
 
 
+_START: Final = b'{"object":"list","data":['
 _FLOATS: Final = (_floats, b'{"object":"embedding","index":%d,"embedding":', b"},")
 _BASE64: Final = (
     pybase64.b64encode,

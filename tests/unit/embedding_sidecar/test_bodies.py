@@ -49,3 +49,31 @@ def test_a_caller_that_goes_away_is_no_error_of_ours():
     with pytest.raises(errors.Rejected) as refused:
         read(part(b"a"), {"type": "http.disconnect"})
     assert refused.value.status == 499
+
+
+def wait_while_there(waiting, *messages):
+    left = iter(messages)
+
+    async def receive():
+        message = next(left, None)
+        if message is None:
+            await asyncio.Event().wait()
+        return message
+
+    asyncio.run(bodies.while_there(receive, waiting))
+
+
+def test_who_waits_is_waited_for_to_the_end():
+    with pytest.raises(errors.StoreAway):
+        wait_while_there(fail())
+
+
+def test_a_caller_that_goes_away_is_waited_for_no_longer():
+    with pytest.raises(errors.Rejected) as refused:
+        wait_while_there(asyncio.sleep(60), part(b"", more=False), {"type": "http.disconnect"})
+    assert refused.value.status == 499
+
+
+async def fail():
+    await asyncio.sleep(0)
+    raise errors.StoreAway

@@ -5,11 +5,13 @@ import functools
 import gc
 import json
 import re
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from embedding_contract import document, names
@@ -19,7 +21,7 @@ from embedding_sidecar.caching import cache, generations, layers
 from embedding_sidecar.engine import api_keys, failover, flights, recall, service
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.serving import reports
+from embedding_sidecar.serving import reports, room
 from embedding_sidecar.serving.embeddings import ASKED, Asked, Embeddings, Reply
 from embedding_sidecar.wire import heads, wire
 from tests.fakes import provider as stand_in
@@ -66,8 +68,15 @@ class World:
 
     loop: asyncio.Runner
 
-    def __init__(self, *, hot: bool, memory_max_bytes: int = 10**6) -> None:
+    def __init__(
+        self,
+        *,
+        hot: bool,
+        memory_max_bytes: int = 10**6,
+        small_bytes: int = room.SMALL_BYTES,
+    ) -> None:
         self.hot = hot
+        self.small_bytes = small_bytes
         self.now = 1_700_000_000.0
         self.at_once = self.begun = 0
         self.provider = stand_in.StandIn()
@@ -118,6 +127,10 @@ class World:
 
     def post(self, body: bytes, *headers: tuple[bytes, bytes]) -> Any:
         """Status, head and body, as they would stand on the wire."""
+        with mock.patch.object(room, "SMALL_BYTES", self.small_bytes):
+            return self._post(body, headers)
+
+    def _post(self, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Any:
         scope: dict[str, Any] = {
             "type": "http",
             "method": "POST",
@@ -144,9 +157,10 @@ class World:
 
     async def _task(self, scope, body):
         sent = []
+        come = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def receive():
-            return {"type": "http.request", "body": body, "more_body": False}
+            return next(come, None) or await asyncio.Event().wait()
 
         async def send(message):
             sent.append(message)
@@ -212,9 +226,26 @@ HEADERS = st.sampled_from(
 
 
 @settings(max_examples=300, deadline=None)
-@given(steps=st.lists(st.tuples(STEPS, HEADERS), max_size=20), room=st.sampled_from([10**6, 2500]))
-def test_hot_and_ordinary_answers_are_the_same_bytes(steps, room):
-    hot, ordinary = (World(hot=it, memory_max_bytes=room) for it in (True, False))
+@given(
+    steps=st.lists(st.tuples(STEPS, HEADERS), max_size=20),
+    memory_max_bytes=st.sampled_from([10**6, 2500]),
+)
+def test_hot_and_ordinary_answers_are_the_same_bytes(steps, memory_max_bytes):
+    assert_same(
+        steps,
+        World(hot=True, memory_max_bytes=memory_max_bytes),
+        World(hot=False, memory_max_bytes=memory_max_bytes),
+    )
+
+
+@settings(deadline=None)
+@given(steps=st.lists(st.tuples(STEPS, HEADERS), max_size=20), hot=st.booleans())
+@example(steps=[(b'{"model":"m","input":["a","b"]}', ())], hot=True)
+def test_answers_to_requests_that_take_room_are_the_same_bytes(steps, hot):
+    assert_same(steps, World(hot=hot, small_bytes=0), World(hot=False))
+
+
+def assert_same(steps, hot, ordinary):
     for step, headers in steps:
         for world in (hot, ordinary):
             match step:

@@ -4,6 +4,7 @@ import array
 import base64
 import json
 import struct
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -185,6 +186,19 @@ def test_floats_and_base64_are_the_same_bits(numbers):
     assert tuple(struct.pack("<3f", *row["embedding"]) for row in as_floats["data"]) == vectors
     assert [row["index"] for row in as_text["data"]] == list(range(len(vectors)))
     assert as_text["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+
+
+@given(
+    vectors=st.lists(st.binary(min_size=12, max_size=12), min_size=1, max_size=9).map(tuple),
+    as_base64=st.booleans(),
+    piece_bytes=st.integers(0, 60),
+)
+def test_pieces_are_the_answer(vectors, as_base64, piece_bytes):
+    said = {"vectors": vectors, "model": "m", "tokens": 3, "as_base64": as_base64}
+    with mock.patch.object(wire, "PIECE_BYTES", piece_bytes):
+        pieces = list(wire.pieces(**said))
+    assert b"".join(pieces) == wire.render(**said)
+    assert len(pieces) > 1 or len(vectors) == 1 or piece_bytes
 
 
 def test_a_float_is_as_exact_as_a_double_can_say_it():

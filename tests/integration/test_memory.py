@@ -1,0 +1,154 @@
+"""Whatever large requests come at once, a sidecar stays within what the chart gives it."""
+
+import asyncio
+import base64
+import json
+import signal
+import socket
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import orjson
+import pytest
+import yaml
+
+from embedding_contract import names
+from tests.parts import sidecar
+
+pytestmark = pytest.mark.integration
+
+VALUES = Path(__file__).parents[2] / "charts" / "embedding-operator" / "values.yaml"
+NUMBERS = 1536
+BATCH = 2048
+CALLERS = 8
+ROUNDS = 2
+
+
+def limit_mib():
+    limit = yaml.safe_load(VALUES.read_text(encoding="utf-8"))["sidecar"]["resources"]["limits"]
+    assert limit["memory"].endswith("Mi")
+    return int(limit["memory"].removesuffix("Mi"))
+
+
+def vector(number):
+    return struct.pack("<f", number) * NUMBERS
+
+
+class Provider:
+    """Makes of a text that is a number the vector of that number, quickly; all of them at once."""
+
+    def __init__(self):
+        self.calls = 0
+
+    async def __call__(self, scope, receive, send):
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message["body"]
+            more = message["more_body"]
+        self.calls += 1
+        rows = [
+            b'{"index":%d,"embedding":"%b"}' % (index, base64.b64encode(vector(int(text))))
+            for index, text in enumerate(orjson.loads(body)["input"])
+        ]
+        # What would come at once without a bound, comes at once.
+        await asyncio.sleep(0.3)
+        answer = b'{"data":[%b],"usage":{"total_tokens":9}}' % b",".join(rows)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": answer})
+
+
+def ask(running, first, *, encoding):
+    """Whether the vectors of so many texts, which nobody has asked for, are the right ones."""
+    body = {
+        "model": "text-embedding-3-small",
+        "input": [str(number) for number in range(first, first + BATCH)],
+        "encoding_format": encoding,
+    }
+    answer = httpx2.post(
+        f"http://127.0.0.1:{running.port}{names.PATH_EMBEDDINGS}",
+        json=body,
+        timeout=100,
+        trust_env=False,
+    )
+    assert answer.status_code == 200, answer.text
+    rows = orjson.loads(answer.content)["data"]
+    assert [row["index"] for row in rows] == list(range(BATCH))
+    for number, row in enumerate(rows, first):
+        if encoding == "base64":
+            assert base64.b64decode(row["embedding"]) == vector(number)
+        else:
+            assert row["embedding"] == [number] * NUMBERS
+
+
+def most_mib(running):
+    status = Path(f"/proc/{running.process.pid}/status").read_text(encoding="ascii")
+    (peak,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(peak.split()[1]) / 1024
+
+
+def send(running, name):
+    """A connection on which so many texts were asked for."""
+    texts = [f"{name} {number}" for number in range(BATCH)]
+    body = json.dumps({"model": "text-embedding-3-small", "input": texts}).encode()
+    connection = socket.create_connection(("127.0.0.1", running.port), timeout=60)
+    connection.sendall(
+        f"POST {names.PATH_EMBEDDINGS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+        f"content-length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+    return connection
+
+
+@pytest.mark.parametrize("encoding", ["base64", "float"])
+def test_many_of_the_largest_batches_at_once_stay_within_the_charts_limit(
+    from_environment, redis, say, encoding
+):
+    stand_in = Provider()
+    with sidecar.served(stand_in) as url, ThreadPoolExecutor(CALLERS) as callers:
+        running = from_environment(OPENAI_BASE_URL=f"{url}/v1", REDIS_URL=redis.url)
+        large = [
+            callers.submit(ask, running, number * BATCH, encoding=encoding)
+            for number in range(CALLERS * ROUNDS)
+        ]
+        # They are about to be asked for one after the other; one item is asked for meanwhile.
+        (row,) = running.embed("-1").json()["data"]
+        assert base64.b64decode(row["embedding"]) == vector(-1)
+        for answered in large:
+            answered.result()
+    assert stand_in.calls == CALLERS * ROUNDS + 1
+    say(f"{CALLERS} callers with batches of {BATCH} new as {encoding}: {most_mib(running):.0f} MB")
+    # What the kernel holds of connections counts too, so a tenth is to be left.
+    assert most_mib(running) < 0.9 * limit_mib()
+
+
+def test_nothing_is_bought_for_a_caller_who_left_while_it_waited_for_room(
+    from_environment, stand_in
+):
+    stand_in.delay_seconds = 0.5
+    running = from_environment()
+    with send(running, "first") as first, first.makefile("rb") as answer:
+        sidecar.wait_until(lambda: stand_in.calls)
+        send(running, "left").close()
+        with send(running, "last") as last, last.makefile("rb") as other:
+            assert answer.read().startswith(b"HTTP/1.1 200")
+            assert other.read().startswith(b"HTTP/1.1 200")
+    asked = [call.body["input"][0] for call in stand_in.calls]
+    assert asked == ["first 0", "last 0"]
+
+
+def test_who_waits_for_room_when_the_process_ends_hears_so(from_environment, stand_in):
+    stand_in.delay_seconds = 5
+    running = from_environment()
+    with send(running, "asks") as asks, asks.makefile("rb") as first:
+        sidecar.wait_until(lambda: stand_in.calls)
+        with send(running, "waits") as waits, waits.makefile("rb") as second:
+            # Connections are accepted in their order, so it has come when this is answered.
+            assert running.http.get(names.PATH_MODELS).is_success
+            assert running.stop(signal.SIGTERM, signal.SIGINT) == 0
+            for answer in (first.read(), second.read()):
+                assert answer.startswith(b"HTTP/1.1 503")
+                assert b"shutting_down" in answer
+    assert len(stand_in.calls) == 1

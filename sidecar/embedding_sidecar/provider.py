@@ -1,6 +1,6 @@
 """A provider as values: what is asked of it, what goes over the wire, what comes back."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -26,13 +26,16 @@ class Ask:
     user: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpRequest:
-    """A POST to a provider. Its headers hold the key, so they are left out of the repr."""
+class HttpRequest(NamedTuple):
+    """A POST to a provider."""
 
     url: str
-    body: bytes = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
+    body: bytes
+    headers: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        """Without texts, and without the key, which is in a header."""
+        return f"<POST {self.url}>"
 
 
 def headers(api_key: str | None) -> dict[str, str]:
@@ -43,13 +46,16 @@ def headers(api_key: str | None) -> dict[str, str]:
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpAnswer:
+class HttpAnswer(NamedTuple):
     """A provider's whole answer; header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes = field(repr=False)
+    body: bytes
+
+    def __repr__(self) -> str:
+        """Without the vectors."""
+        return f"<{self.status}, {len(self.body)} bytes>"
 
 
 class Vectors(NamedTuple):
@@ -108,5 +114,19 @@ class Upstream(Protocol):
         Raises:
             errors.Unreachable: there is none within that time; `billed` is False where the request
                 was certainly never sent.
+        """
+        ...
+
+    def begin(
+        self,
+        request: HttpRequest,
+        *,
+        within_seconds: float,
+        done: Callable[[HttpAnswer | errors.Unreachable], None],
+    ) -> Callable[[], None] | None:
+        """Send it, if that can be done at once; `done` is told later what `send` says.
+
+        What is returned abandons it: `done` is not called any more. None: nothing was sent, and it
+        is for `send`.
         """
         ...

@@ -5,7 +5,7 @@ Either tells what the quota must know: whether a request without an answer was c
 """
 
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from yarl import URL
 
 from embedding_sidecar import errors, passthrough, provider
 from embedding_sidecar.http1.client import Client
+from embedding_sidecar.http1.connections import Done
 
 CONNECT_SECONDS: Final = 2.0
 DNS_SECONDS: Final = 10
@@ -87,6 +88,23 @@ class Upstream:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise failure(error) from error
 
+    def begin(
+        self, request: provider.HttpRequest, *, within_seconds: float, done: Done
+    ) -> Callable[[], None] | None:
+        """The same over a connection that is open; `done` is told later what `send` says.
+
+        What is returned abandons it. None: nothing was sent, and it is for `send`.
+        """
+        if _proxy(request.url, proxies=self._proxies) is not None:
+            return None
+        return self._client.begin(
+            request.url,
+            headers={**_ALWAYS, **request.headers},
+            body=request.body,
+            within_seconds=within_seconds,
+            done=done,
+        )
+
     async def stream(
         self,
         *,
@@ -154,13 +172,16 @@ def failure(error: Exception) -> errors.Unreachable:
 
 
 def _proxy(url: str, *, proxies: Mapping[str, str]) -> str | None:
-    """The environment's proxy for this URL, of `getproxies_environment`.
+    """The environment's proxy for this URL, of `getproxies_environment`; for no URL, none.
 
     Not aiohttp's trust_env: that would also add a password of ~/.netrc to requests that have none.
     """
     if not proxies:
         return None
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy or urllib.request.proxy_bypass_environment(parts.netloc, proxies):  # type: ignore[attr-defined] # typeshed's
         return None

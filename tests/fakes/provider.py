@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from embedding_sidecar import errors, provider
+from tests.parts.upstreams import Begins
 
 KEY = "sk-stand-in"
 DIMENSIONS = 16
@@ -81,7 +82,7 @@ def tokens(item: str | list[int]) -> int:
 
 
 @dataclass
-class StandIn:
+class StandIn(Begins):
     """The provider. A fault answers instead of it; each is counted in `calls` all the same."""
 
     key: str | None = KEY

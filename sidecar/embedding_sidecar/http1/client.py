@@ -1,13 +1,15 @@
 """POSTs over kept connections: the fewest steps that tell what was certainly never sent.
 
-The events of a call are those of its connection, so it has a future and a timer, and no task.
+The events of a call are those of its connection, so it needs no task; where a connection is open,
+not even a future.
 """
 
 import asyncio
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from embedding_sidecar import errors, provider
+from embedding_sidecar import errors, provider, turns
 from embedding_sidecar.http1 import connections, dialer, requests
 
 KEPT_SECONDS: Final = 15.0
@@ -27,6 +29,7 @@ class Client:
         self._open: set[connections.Connection] = set()
         self._idle: dict[requests.Origin, dict[connections.Connection, float]] = {}
         """By origin, each since when; in this order."""
+        self._turn = turns.Turn()
         self._sweeping: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._is_empty = asyncio.Event()
@@ -40,16 +43,39 @@ class Client:
         Raises:
             errors.Unreachable: there is none within that time. Not billed is what was not sent.
         """
-        until = asyncio.get_running_loop().time() + within_seconds
+        started = asyncio.get_running_loop().time()
         try:
-            target = requests.target(url)
-            head = requests.head(target, headers, body_bytes=len(body))
+            target, head = _written(url, headers, body)
         except ValueError:
             raise errors.Unreachable("no_connection", billed=False) from None
         connection = self._kept(target.origin)
         if connection is None:
-            connection = await self._connect(target.origin, until=until)
-        return await connection.exchange(head, body, until=until)
+            connection = await self._connect(target.origin, within_seconds=within_seconds)
+            within_seconds -= asyncio.get_running_loop().time() - started
+        return await connection.exchange(head, body, within_seconds=within_seconds)
+
+    def begin(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        within_seconds: float,
+        done: connections.Done,
+    ) -> Callable[[], None] | None:
+        """The same over a connection that is open; `done` is told later what `post` says.
+
+        What is returned abandons it. None: nothing was sent, and it is for `post`.
+        """
+        try:
+            target, head = _written(url, headers, body)
+        except ValueError:
+            return None
+        connection = self._kept(target.origin)
+        if connection is None:
+            return None
+        connection.begin(head, body, within_seconds=within_seconds, done=done)
+        return functools.partial(connection.abandon, done)
 
     async def close(self) -> None:
         """Close all connections; whoever waits for one, or for an answer, gets none."""
@@ -69,12 +95,15 @@ class Client:
         self._open.add(connection)
         self._is_empty.clear()
 
-    def free(self, connection: connections.Connection) -> None:
+    def send_soon(self, connection: connections.Connection) -> None:
         """As connections.Owner."""
-        loop = asyncio.get_running_loop()
-        self._idle.setdefault(connection.origin, {})[connection] = loop.time()
+        self._turn.send(connection.send)
+
+    def free(self, connection: connections.Connection, *, now: float) -> None:
+        """As connections.Owner."""
+        self._idle.setdefault(connection.origin, {})[connection] = now
         if self._sweeping is None:
-            self._sweeping = loop.call_later(KEPT_SECONDS, self._sweep)
+            self._sweeping = asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
 
     def lost(self, connection: connections.Connection) -> None:
         """As connections.Owner."""
@@ -91,12 +120,13 @@ class Client:
                 return connection
         return None
 
-    async def _connect(self, origin: requests.Origin, *, until: float) -> connections.Connection:
+    async def _connect(
+        self, origin: requests.Origin, *, within_seconds: float
+    ) -> connections.Connection:
         if self._is_closed:
             raise errors.Unreachable("no_connection", billed=False)
-        soon = asyncio.get_running_loop().time() + self._connect_seconds
         try:
-            async with asyncio.timeout_at(min(until, soon)) as limit:
+            async with asyncio.timeout(min(within_seconds, self._connect_seconds)) as limit:
                 self._connecting.add(limit)
                 try:
                     return await self._dialer.dial(
@@ -123,3 +153,9 @@ class Client:
         self._sweeping = (
             None if oldest is None else loop.call_at(oldest + KEPT_SECONDS, self._sweep)
         )
+
+
+def _written(url: str, headers: Mapping[str, str], body: bytes) -> tuple[requests.Target, bytes]:
+    """Where a request goes, and its head. Raises ValueError: it cannot be written."""
+    target = requests.target(url)
+    return target, requests.head(target, headers, body_bytes=len(body))

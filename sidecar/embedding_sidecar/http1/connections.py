@@ -1,10 +1,14 @@
 """One connection to a provider, for one call at a time."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from embedding_sidecar import errors, provider
 from embedding_sidecar.http1 import answers, requests
+
+Done = Callable[[provider.HttpAnswer | errors.Unreachable], None]
+"""Is told what has come of a call; raises nothing."""
 
 
 class Owner(Protocol):
@@ -14,8 +18,12 @@ class Owner(Protocol):
         """It is open."""
         ...
 
-    def free(self, connection: "Connection") -> None:
-        """Its call is over, and it may have another one."""
+    def send_soon(self, connection: "Connection") -> None:
+        """Its `send` is to be called, in this turn of the loop or right after it."""
+        ...
+
+    def free(self, connection: "Connection", *, now: float) -> None:
+        """Its call is over now, by the loop's time, and it may have another one."""
         ...
 
     def lost(self, connection: "Connection") -> None:
@@ -31,7 +39,11 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._reader = answers.Reader()
         self._loop = asyncio.get_running_loop()
-        self._call: asyncio.Future[provider.HttpAnswer] | None = None
+        self._done: Done | None = None
+        """Who is told of the call that is under way; None: none is."""
+        self._unsent: tuple[bytes, bytes] | None = None
+        self._until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport
 
     @property
@@ -39,8 +51,24 @@ class Connection(asyncio.Protocol):
         """Whether something can be sent, as far as is known."""
         return not self._transport.is_closing()
 
-    async def exchange(self, head: bytes, body: bytes, *, until: float) -> provider.HttpAnswer:
-        """Send a request; its answer, which comes before `until`, of the loop's clock.
+    def begin(self, head: bytes, body: bytes, *, within_seconds: float, done: Done) -> None:
+        """Send a request while the connection is open and has no call.
+
+        `done` is told its answer, or after that time, and wherever none can come any more, why
+        there is none: later, once, and not at all where it is abandoned.
+        """
+        self._done = done
+        self._unsent = head, body
+        self._owner.send_soon(self)
+        self._until = until = self._loop.time() + within_seconds
+        # One that comes too early looks again: most are not needed by then.
+        if self._timer is None or self._timer.when() > until:
+            self._set_timer(within_seconds)
+
+    async def exchange(
+        self, head: bytes, body: bytes, *, within_seconds: float
+    ) -> provider.HttpAnswer:
+        """Send a request; its answer.
 
         Raises:
             errors.Unreachable: there is none. The connection is closed, as it is when this is
@@ -48,16 +76,32 @@ class Connection(asyncio.Protocol):
         """
         if not self.is_open:
             raise errors.Unreachable("no_connection", billed=False)
-        call: asyncio.Future[provider.HttpAnswer] = self._loop.create_future()
-        self._call = call
-        timer = self._loop.call_at(until, _expire, call)
-        self._transport.writelines((head, body))
+        call: asyncio.Future[provider.HttpAnswer | errors.Unreachable] = self._loop.create_future()
+
+        def done(said: provider.HttpAnswer | errors.Unreachable) -> None:
+            if not call.done():
+                call.set_result(said)
+
+        self.begin(head, body, within_seconds=within_seconds, done=done)
         try:
-            return await call
+            said = await call
         finally:
-            timer.cancel()
-            if self._call is call:
-                self.close()
+            self.abandon(done)
+        if isinstance(said, errors.Unreachable):
+            raise said
+        return said
+
+    def abandon(self, done: Done) -> None:
+        """Nobody waits for this call any more, if it is still under way."""
+        if self._done is done:
+            self._done = self._unsent = None
+            self.close()
+
+    def send(self) -> None:
+        """Send what has been begun, if that is still wanted."""
+        if self._unsent is not None and self._done is not None and self.is_open:
+            self._transport.writelines(self._unsent)
+            self._unsent = None
 
     def close(self) -> None:
         """Close it at once."""
@@ -71,7 +115,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
-        if self._call is None:
+        if self._done is None or self._unsent is not None:
             # Nobody has asked: what comes could be taken for the next call's answer.
             self.close()
             return
@@ -85,30 +129,47 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """The other side sends no more; the transport closes itself."""
-        answer = None if self._call is None else self._reader.end()
+        answer = None if self._done is None or self._unsent else self._reader.end()
         if answer is not None:
             self._succeed(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is closed."""
         del exc  # whichever it is: what was sent may have arrived
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._owner.lost(self)
-        call, self._call = self._call, None
-        if call is not None and not call.done():
-            call.set_exception(errors.Unreachable("connection_lost", billed=True))
         self._reader.close()
+        self._tell("connection_lost")
 
     def _succeed(self, answer: provider.HttpAnswer) -> None:
-        call, self._call = self._call, None
-        if call is not None and not call.done():
-            call.set_result(answer)
+        done, self._done = self._done, None
         # Who answered before it had read everything may never read the rest.
         if self._reader.is_reusable and not self._transport.get_write_buffer_size():
-            self._owner.free(self)
+            self._owner.free(self, now=self._loop.time())
         else:
             self.close()
+        if done is not None:
+            done(answer)
 
+    def _tell(self, why: str) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            done(errors.Unreachable(why, billed=self._unsent is None))
 
-def _expire(call: "asyncio.Future[provider.HttpAnswer]") -> None:
-    if not call.done():
-        call.set_exception(errors.Unreachable("timeout", billed=True))
+    def _set_timer(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._done is None:
+            return
+        left = self._until - self._loop.time()
+        if left > 0:
+            self._set_timer(left)
+        else:
+            self.close()
+            self._tell("timeout")

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import gc
 from collections.abc import AsyncIterator
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -260,7 +261,7 @@ def test_a_connection_without_a_call_is_closed_after_a_while(run, monkeypatch):
     assert run(go()) == 3
 
 
-def test_one_timer_watches_all_idle_connections():
+def test_a_connection_has_one_timer_for_all_its_calls_and_one_watches_those_that_are_idle():
     async def go():
         server = Server(OK)
         async with raw_server.served(server.handle) as url, asking() as made:
@@ -268,7 +269,7 @@ def test_one_timer_watches_all_idle_connections():
                 await asyncio.gather(*(post(made, url) for _ in range(10)))
             return len(loops.timers())
 
-    assert asyncio.run(go()) == 1
+    assert asyncio.run(go()) == 10 + 1
 
 
 # --- how a call fails, and what stays behind: nothing
@@ -416,7 +417,7 @@ def test_closing_ends_calls_and_idle_connections(run):
             asked = asyncio.create_task(failed(made, url))
             await reached.wait()
             assert under_way is not None
-            made.free(under_way)
+            made.free(under_way, now=asyncio.get_running_loop().time())
             await made.close()
             assert await server.closed.get() == 1
             return await asked, await failed(made, url)
@@ -433,6 +434,7 @@ class Wire(asyncio.Transport):
     def __init__(self):
         super().__init__()
         self.is_aborted = False
+        self.sent = []
 
     def abort(self):
         self.is_aborted = True
@@ -441,21 +443,22 @@ class Wire(asyncio.Transport):
         return self.is_aborted
 
     def writelines(self, data):
-        del data
+        self.sent.append(data)
 
     def get_write_buffer_size(self):
         return 0
 
 
 async def connected():
-    made = connections.Connection(ORIGIN, owner=mock.Mock())
+    owner = mock.Mock()
+    owner.send_soon = lambda connection: connection.send()
+    made = connections.Connection(ORIGIN, owner=owner)
     made.connection_made(Wire())
     return made
 
 
 async def begin(connection, *, seconds=10.0):
-    until = asyncio.get_running_loop().time() + seconds
-    task = asyncio.create_task(connection.exchange(b"head", b"body", until=until))
+    task = asyncio.create_task(connection.exchange(b"head", b"body", within_seconds=seconds))
     await asyncio.sleep(0)
     return task
 
@@ -466,9 +469,7 @@ def test_who_goes_away_as_the_answer_comes_does_not_end_the_next_call():
         first = await begin(connection)
         connection.data_received(OK)
         first.cancel()
-        until = asyncio.get_running_loop().time() + 10
-        second = connection.exchange(b"head", b"body", until=until)
-        second = asyncio.create_task(second)
+        second = asyncio.create_task(connection.exchange(b"head", b"body", within_seconds=10))
         await asyncio.gather(first, return_exceptions=True)
         assert connection.is_open
         connection.data_received(OK)
@@ -568,3 +569,103 @@ def test_an_answer_that_was_cut_short_is_gone_with_its_connection(run):
         assert not run(go())
     finally:
         gc.enable()
+
+
+# --- begun, without anybody who awaits it
+
+
+class Account(mock.Mock):
+    """An owner that sends nothing by itself."""
+
+    def send_soon(self, connection):
+        self.begun = connection
+
+
+async def begun(*, seconds=10.0, is_sent=True):
+    """A call that has been begun, and what is told of it."""
+    owner = Account()
+    told: list[Any] = []
+    connection = connections.Connection(ORIGIN, owner=owner)
+    connection.connection_made(Wire())
+    connection.begin(b"head", b"body", within_seconds=seconds, done=told.append)
+    assert owner.begun is connection
+    if is_sent:
+        connection.send()
+    return connection, told
+
+
+def test_who_has_begun_a_call_is_told_its_answer_once():
+    async def go():
+        connection, told = await begun()
+        connection.data_received(OK)
+        connection.connection_lost(None)
+        return [it.body for it in told]
+
+    assert asyncio.run(go()) == [b"ok"]
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_what_was_begun_and_not_sent_when_the_line_broke_is_not_billed(is_sent):
+    async def go():
+        connection, told = await begun(is_sent=is_sent)
+        connection.close()
+        connection.send()
+        connection.connection_lost(None)
+        return [(it.reason, it.billed) for it in told]
+
+    assert asyncio.run(go()) == [("connection_lost", is_sent)]
+
+
+def test_who_has_begun_a_call_is_told_when_its_time_is_up():
+    async def go():
+        connection, told = await begun(seconds=0.01)
+        await asyncio.sleep(0.05)
+        connection.connection_lost(None)
+        return [(it.reason, it.billed) for it in told], connection.is_open
+
+    assert asyncio.run(go()) == ([("timeout", True)], False)
+
+
+def test_who_abandons_a_call_is_told_nothing_and_it_is_sent_no_more():
+    async def go():
+        connection, told = await begun(is_sent=False)
+        connection.abandon(told.append)
+        assert connection.is_open  # it was somebody else's
+        done = connection._done
+        connection.abandon(done)
+        connection.send()
+        connection.connection_lost(None)
+        return told, connection.is_open, connection._transport.sent
+
+    assert asyncio.run(go()) == ([], False, [])
+
+
+def test_what_comes_before_a_request_went_out_is_not_its_answer():
+    async def go():
+        connection, told = await begun(is_sent=False)
+        connection.data_received(OK)
+        connection.send()
+        connection.connection_lost(None)
+        return [(it.reason, it.billed) for it in told], connection._transport.sent
+
+    assert asyncio.run(go()) == ([("connection_lost", False)], [])
+
+
+def test_a_call_is_begun_only_where_a_line_stands_open(run):
+    async def go():
+        server = Server(OK)
+        async with raw_server.served(server.handle) as url, asking() as made:
+            told = asyncio.get_running_loop().create_future()
+
+            def begin(to):
+                return made.begin(
+                    to, headers={}, body=b"x", within_seconds=10, done=told.set_result
+                )
+
+            assert begin(url) is None
+            assert begin("no URL") is None
+            await post(made, url)
+            assert begin(url) is not None
+            return (await told).body
+
+    assert run(go()) == b"ok"

@@ -507,3 +507,18 @@ def test_a_caller_who_goes_away_while_sending_ends_the_request():
 
     with pytest.raises(errors.Unreachable):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize("url", ["https://[::1/v1", "http://a]b/v1"])
+def test_what_is_no_url_is_never_sent_to_a_proxy_either(url, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+
+    async def go():
+        async with client() as made:
+            assert made.begin(post(url), within_seconds=1, done=lambda _: None) is None
+            await made.send(post(url), within_seconds=1)
+
+    with pytest.raises(errors.Unreachable) as caught:
+        asyncio.run(go())
+    assert (caught.value.reason, caught.value.billed) == ("no_connection", False)

@@ -18,7 +18,7 @@ from pathlib import Path
 import uvloop
 
 from embedding_contract import document, fingerprint, names
-from embedding_sidecar import in_force, logs, policy_file, redis_url, runtime, settings
+from embedding_sidecar import in_force, logs, memory, policy_file, redis_url, runtime, settings
 from embedding_sidecar.engine import service
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import server
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = _source(options)
         ports = settings.ports(os.environ)
         timing = settings.timing(os.environ)
+        memory_bytes = settings.memory_bytes(os.environ) or memory.limit_bytes()
         listening = (
             server.listen_on_loopback(ports.api),
             server.listen_on_all(ports.admin),
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Requests leave hardly any garbage in cycles: it need not be looked for every few of them.
     gc.set_threshold(GARBAGE_THRESHOLD)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(source, listening, timing=timing))
+        runner.run(_run(source, listening, timing=timing, memory_bytes=memory_bytes))
     return 0
 
 
@@ -100,7 +101,11 @@ def _source(options: argparse.Namespace) -> in_force.Source:
 
 
 async def _run(
-    source: in_force.Source, listening: Sequence[socket.socket], *, timing: service.Timing
+    source: in_force.Source,
+    listening: Sequence[socket.socket],
+    *,
+    timing: service.Timing,
+    memory_bytes: int,
 ) -> None:
     stop, at_once = asyncio.Event(), asyncio.Event()
 
@@ -110,12 +115,15 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     metrics = Metrics()
-    workshop = runtime.Workshop(metrics=metrics, timing=timing)
+    workshop = runtime.Workshop(metrics=metrics, timing=timing, memory_bytes=memory_bytes)
     current = in_force.InForce(source=source, workshop=workshop)
     await current.look()
     # Who has waited for room has the other half for calls: one cut short is billed all the same.
     application = Application(
-        current=current, metrics=metrics, patience_seconds=timing.request_seconds / 2
+        current=current,
+        metrics=metrics,
+        patience_seconds=timing.request_seconds / 2,
+        memory_bytes=memory_bytes,
     )
 
     def busy() -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 import redis.asyncio
 
 from embedding_contract import document
-from embedding_sidecar import errors, policy_file, providers, redis_url, upstream
+from embedding_sidecar import errors, memory, policy_file, providers, redis_url, upstream
 from embedding_sidecar.caching import cache, generations, layers, redis_cache
 from embedding_sidecar.engine import api_keys, flights, recall, service
 from embedding_sidecar.metrics import Metrics
@@ -27,6 +27,10 @@ DRAIN_SECONDS: Final = 60.0
 _SHARE_OF_BODIES: Final = 8
 """Of the memory of the cache an eighth goes to knowing requests again: a body is about that much
 shorter than a vector."""
+
+_SHARE_OF_WRITING: Final = 8
+"""Of all memory so much may be on its way to Redis: batches that providers answer at once come at
+once, and what is not kept there is bought again by other pods."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,8 +85,15 @@ class _Made(Generic[T]):
 class Workshop:
     """Makes runtimes, and closes what they no longer need."""
 
-    def __init__(self, *, metrics: Metrics, timing: service.Timing = service.Timing()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        *,
+        metrics: Metrics,
+        timing: service.Timing = service.Timing(),  # noqa: B008 - frozen
+        memory_bytes: int = memory.DEFAULT_BYTES,
+    ) -> None:
         self._metrics = metrics
+        self._memory_bytes = memory_bytes
         self._timing = timing
         self._ring = api_keys.Ring()
         self._holders: dict[str, Hashable] = {}
@@ -156,7 +167,7 @@ class Workshop:
 
         def make() -> tuple[layers.Layers, Callable[[], Awaitable[None]]]:
             ttl_seconds = min(policy.cache.ttl_seconds, cache.MAX_TTL_SECONDS)
-            memory = cache.MemoryCache(
+            in_memory = cache.MemoryCache(
                 max_bytes=policy.cache.memory_max_bytes
                 - policy.cache.memory_max_bytes // _SHARE_OF_BODIES,
                 ttl_seconds=ttl_seconds,
@@ -164,14 +175,20 @@ class Workshop:
             client = _client(url)
             store = None
             if client is not None:
-                store = redis_cache.RedisCache(client, scope=policy.cache_scope)
+                store = redis_cache.RedisCache(
+                    client,
+                    scope=policy.cache_scope,
+                    max_writing_bytes=max(
+                        self._memory_bytes // _SHARE_OF_WRITING, redis_cache.MAX_WRITING_BYTES
+                    ),
+                )
             made = layers.Layers(
                 scope=policy.cache_scope,
                 ttl_seconds=ttl_seconds,
-                memory=memory,
+                memory=in_memory,
                 store=store,
                 generations=generations.Generations(
-                    store=None if store is None else store.generations, forget=memory.forget
+                    store=None if store is None else store.generations, forget=in_memory.forget
                 ),
                 observe=self._metrics,
             )

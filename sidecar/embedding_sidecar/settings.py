@@ -20,6 +20,8 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", "::"})
 _DEFAULT_PORTS: Final = MappingProxyType({"http": 80, "https": 443})
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
+_LEAST_MEMORY_BYTES: Final = 64 * 2**20
+"""Hardly more than a sidecar has at rest; less is another unit."""
 _SEVERAL_REDIS: Final = re.compile(r"rediss?\+(cluster|sentinel)://[!-~]")
 _OPENAI: Final = document.DEFAULT_BASE_URLS["OpenAI"]
 _VOYAGE: Final = document.DEFAULT_BASE_URLS["Voyage"]
@@ -80,6 +82,15 @@ def timing(environment: Mapping[str, str]) -> service.Timing:
             environment, "EMBEDDING_REQUEST_SECONDS", _seconds, known.request_seconds
         ),
     )
+
+
+def memory_bytes(environment: Mapping[str, str]) -> int | None:
+    """How much memory the process may take, where that is said; else its container's limit counts.
+
+    Raises:
+        InvalidSetting: the value is no number of bytes, or less than a sidecar needs.
+    """
+    return _read(environment, "EMBEDDING_MEMORY_BYTES", _memory, None)
 
 
 def from_environment(environment: Mapping[str, str]) -> FromEnvironment:
@@ -193,6 +204,13 @@ def _count(value: str, name: str) -> int:
     if not re.fullmatch(r"[0-9]{1,13}", value) or int(value) > document.MAX_COUNT:
         raise InvalidSetting(name, f"{value!r} is no number between 0 and {document.MAX_COUNT}")
     return int(value)
+
+
+def _memory(value: str, name: str) -> int:
+    size = _count(value, name)
+    if size < _LEAST_MEMORY_BYTES:
+        raise InvalidSetting(name, f"{value!r} is less than {_LEAST_MEMORY_BYTES} (64 MiB)")
+    return size
 
 
 def _seconds(value: str, name: str) -> float:

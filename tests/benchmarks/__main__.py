@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from embedding_sidecar import memory
 from tests.benchmarks import batches, chart, footprint, page, paths
 from tests.benchmarks.stage import stage
 
@@ -103,12 +104,12 @@ def of_footprint(found: footprint.Footprint) -> str:
         (
             f"RSS at most, {paths.CONNECTIONS} callers with batches of {footprint.BATCH} new, MB",
             f"{found.most_mb:.1f}",
-            "192",
+            f"{memory.DEFAULT_BYTES // 2**20}",
         ),
         (
             f"the same with batches of {footprint.LARGEST} new, kept in Redis too, MB",
             f"{found.largest_mb:.1f}",
-            "192",
+            f"{memory.DEFAULT_BYTES // 2**20}",
         ),
         ("start to ready, s", f"{found.ready_seconds:.2f}", "1"),
     )

@@ -16,9 +16,10 @@ import orjson
 import uvloop
 
 from embedding_contract import document
-from embedding_sidecar import provider
+from embedding_sidecar import errors, provider
 from embedding_sidecar.caching import cache, generations, layers
 from embedding_sidecar.engine import flights
+from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.api_keys import ApiKey
 from embedding_sidecar.engine.service import Service
 from embedding_sidecar.engine.work import Found
@@ -56,6 +57,17 @@ ANSWER = provider.HttpAnswer(
 
 class AtOnce:
     """Answers in the next turn of the loop."""
+
+    def begin(
+        self,
+        request: provider.HttpRequest,
+        *,
+        within_seconds: float,
+        done: Callable[[provider.HttpAnswer | errors.Unreachable], None],
+    ) -> Callable[[], None]:
+        """The same answer to everybody."""
+        del request, within_seconds
+        return asyncio.get_running_loop().call_soon(done, ANSWER).cancel
 
     async def send(
         self, request: provider.HttpRequest, *, within_seconds: float
@@ -108,9 +120,9 @@ async def _microseconds(way: Callable[[Service, provider.Ask, Found], Awaitable[
 
 
 async def _begun(service: Service, ask: provider.Ask, found: Found) -> None:
-    answer = service.begin(ask, found=found)
-    assert answer is not None
-    await answer
+    answer: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
+    assert service.begin(ask, found=found, done=answer.set_result) is not None
+    assert isinstance(await answer, Answer)
 
 
 async def _embedded(service: Service, ask: provider.Ask, found: Found) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cluster
 from embedding_contract import document, names
+from embedding_sidecar import memory
 from tests.benchmarks import load, vendor
 from tests.parts import ports
 from tests.parts import sidecar as parts
@@ -103,7 +104,8 @@ class Stage:
         path.write_text(document.dump(policy), encoding="utf-8")
         running = parts.Sidecar(
             *("--document", path, "--secrets", secrets),
-            environment={},
+            # As in a pod, whatever this runs in.
+            environment={"EMBEDDING_MEMORY_BYTES": str(memory.DEFAULT_BYTES)},
             log=self.folder / f"sidecar-{number}.log",
         )
         self._ends.callback(running.stop)

@@ -20,10 +20,14 @@ from tests.parts import sidecar
 pytestmark = pytest.mark.integration
 
 VALUES = Path(__file__).parents[2] / "charts" / "embedding-operator" / "values.yaml"
+MIB = 2**20
 NUMBERS = 1536
 BATCH = 2048
-CALLERS = 8
-ROUNDS = 2
+CALLERS = 16
+MANY = 7
+"""Of these batches at once, with what the chart gives."""
+LEAST_MIB = 192
+"""What has room for one of the largest batches at a time."""
 
 
 def limit_mib():
@@ -37,10 +41,11 @@ def vector(number):
 
 
 class Provider:
-    """Makes of a text that is a number the vector of that number, quickly; all of them at once."""
+    """Makes of a text that is a number the vector of that number; all of them at once."""
 
-    def __init__(self):
-        self.calls = 0
+    def __init__(self, *, delay_seconds):
+        self.delay_seconds = delay_seconds
+        self.calls = self.under_way = self.most_under_way = 0
 
     async def __call__(self, scope, receive, send):
         body, more = b"", True
@@ -49,12 +54,15 @@ class Provider:
             body += message["body"]
             more = message["more_body"]
         self.calls += 1
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
         rows = [
             b'{"index":%d,"embedding":"%b"}' % (index, base64.b64encode(vector(int(text))))
             for index, text in enumerate(orjson.loads(body)["input"])
         ]
         # What would come at once without a bound, comes at once.
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(self.delay_seconds)
+        self.under_way -= 1
         answer = b'{"data":[%b],"usage":{"total_tokens":9}}' % b",".join(rows)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": answer})
@@ -102,33 +110,59 @@ def send(running, name):
     return connection
 
 
+@pytest.fixture
+def ask_at_once(from_environment, redis, say):
+    """Has as many callers as said ask for a new batch each, of a sidecar with so much memory."""
+
+    def run(stand_in, *, callers, memory_mib, encoding):
+        with sidecar.served(stand_in) as url, ThreadPoolExecutor(callers) as pool:
+            running = from_environment(
+                OPENAI_BASE_URL=f"{url}/v1",
+                REDIS_URL=redis.url,
+                EMBEDDING_MEMORY_BYTES=str(memory_mib * MIB),
+            )
+            # One item is asked for before, which tells how long vectors are, and one meanwhile.
+            for number in (-1, -2):
+                (row,) = running.embed(str(number)).json()["data"]
+                assert base64.b64decode(row["embedding"]) == vector(number)
+                if number == -1:
+                    large = [
+                        pool.submit(ask, running, at * BATCH, encoding=encoding)
+                        for at in range(callers)
+                    ]
+            for answered in large:
+                answered.result()
+        assert stand_in.calls == callers + 2
+        say(
+            f"{callers} callers with batches of {BATCH} new as {encoding}, "
+            f"{stand_in.most_under_way} under way, {memory_mib} MB: {most_mib(running):.0f} MB"
+        )
+        # What the kernel holds of connections counts too, so a tenth is to be left.
+        assert most_mib(running) < 0.9 * memory_mib
+
+    return run
+
+
 @pytest.mark.parametrize("encoding", ["base64", "float"])
-def test_many_of_the_largest_batches_at_once_stay_within_the_charts_limit(
-    from_environment, redis, say, encoding
+def test_a_job_of_many_workers_is_answered_by_a_slow_provider_within_the_charts_limit(
+    ask_at_once, encoding
 ):
-    stand_in = Provider()
-    with sidecar.served(stand_in) as url, ThreadPoolExecutor(CALLERS) as callers:
-        running = from_environment(OPENAI_BASE_URL=f"{url}/v1", REDIS_URL=redis.url)
-        large = [
-            callers.submit(ask, running, number * BATCH, encoding=encoding)
-            for number in range(CALLERS * ROUNDS)
-        ]
-        # They are about to be asked for one after the other; one item is asked for meanwhile.
-        (row,) = running.embed("-1").json()["data"]
-        assert base64.b64decode(row["embedding"]) == vector(-1)
-        for answered in large:
-            answered.result()
-    assert stand_in.calls == CALLERS * ROUNDS + 1
-    say(f"{CALLERS} callers with batches of {BATCH} new as {encoding}: {most_mib(running):.0f} MB")
-    # What the kernel holds of connections counts too, so a tenth is to be left.
-    assert most_mib(running) < 0.9 * limit_mib()
+    stand_in = Provider(delay_seconds=2)
+    ask_at_once(stand_in, callers=CALLERS, memory_mib=limit_mib(), encoding=encoding)
+    # One after the other, the last would have to wait for 30 s, and be refused.
+    assert stand_in.most_under_way >= MANY
+
+
+def test_a_sidecar_that_has_less_memory_stays_within_it_too(ask_at_once):
+    stand_in = Provider(delay_seconds=0.3)
+    ask_at_once(stand_in, callers=8, memory_mib=LEAST_MIB, encoding="float")
 
 
 def test_nothing_is_bought_for_a_caller_who_left_while_it_waited_for_room(
     from_environment, stand_in
 ):
     stand_in.delay_seconds = 0.5
-    running = from_environment()
+    running = from_environment(EMBEDDING_MEMORY_BYTES=str(LEAST_MIB * MIB))
     with send(running, "first") as first, first.makefile("rb") as answer:
         sidecar.wait_until(lambda: stand_in.calls)
         send(running, "left").close()
@@ -141,7 +175,7 @@ def test_nothing_is_bought_for_a_caller_who_left_while_it_waited_for_room(
 
 def test_who_waits_for_room_when_the_process_ends_hears_so(from_environment, stand_in):
     stand_in.delay_seconds = 5
-    running = from_environment()
+    running = from_environment(EMBEDDING_MEMORY_BYTES=str(LEAST_MIB * MIB))
     with send(running, "asks") as asks, asks.makefile("rb") as first:
         sidecar.wait_until(lambda: stand_in.calls)
         with send(running, "waits") as waits, waits.makefile("rb") as second:

@@ -21,7 +21,7 @@ SIDECAR = injector.Sidecar(
     pull_policy="IfNotPresent",
     resources={
         "requests": {"cpu": "25m", "memory": "96Mi"},
-        "limits": {"cpu": "500m", "memory": "192Mi"},
+        "limits": {"cpu": "500m", "memory": "384Mi"},
     },
 )
 POLICY: dict[str, Any] = {

@@ -15,6 +15,7 @@ from embedding_sidecar.wire.cache_control import DEFAULT
 from tests.fakes import provider as stand_in
 from tests.fakes.provider import KEY, StandIn
 from tests.parts import virtual_time
+from tests.parts.upstreams import Begins
 
 WALL = 1_700_000_000.0
 TIMING = Timing()
@@ -35,6 +36,16 @@ class Quota:
         self._open: set[int] = set()
 
     async def reserve(self, *, tokens):
+        return self._reserve(tokens)
+
+    def draw(self, *, tokens, done):
+        try:
+            outcome = self._reserve(tokens)
+        except errors.QuotaExhausted as exhausted:
+            outcome = exhausted
+        done(outcome)
+
+    def _reserve(self, tokens):
         if self.left == 0:
             raise errors.QuotaExhausted("used up", left=NOTHING_LEFT)
         self.left -= 1
@@ -42,10 +53,14 @@ class Quota:
         self._open.add(len(self.reserved))
         return len(self.reserved)
 
-    async def settle(self, reservation, *, billed, tokens):
+    def settle(self, reservation, *, billed, tokens):
         self._open.remove(reservation)
         self.left += not billed
         self.settled.append((billed, tokens))
+        return True
+
+    async def give_back(self):
+        raise AssertionError("nothing is held")
 
 
 class Seen:
@@ -79,7 +94,7 @@ class Seen:
         """Tokens that the cache saved; Layers counts them itself."""
 
 
-class Internet:
+class Internet(Begins):
     """Providers by host name."""
 
     def __init__(self) -> None:

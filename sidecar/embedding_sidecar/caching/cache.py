@@ -203,7 +203,8 @@ class MemoryCache:
         """Keep the entry, unless it is too old or larger than all there is room for."""
         if not self._max_bytes:
             return
-        self._drop(key)
+        if key in self._entries:
+            self._drop(key)
         size = _size(key, entry)
         fresh = entry.is_fresh(now=self._clock(), ttl_seconds=self._ttl_seconds)
         if not fresh or size > self._max_bytes:

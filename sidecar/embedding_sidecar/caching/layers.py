@@ -100,21 +100,6 @@ class Layers:
         """Another object as soon as the same request may have other keys."""
         return self._generations.in_force
 
-    def recall(self, keys: Sequence[str]) -> list[cache.Entry] | None:
-        """The entries of these keys, in order, where memory has them all.
-
-        Otherwise None, and no look-up has been noted.
-        """
-        started = time.perf_counter()
-        found = []
-        for key in keys:
-            entry = self._memory.get(key)
-            if entry is None:
-                return None
-            found.append(entry)
-        self._note(MEMORY, hits=len(found), started=started)
-        return found
-
     async def get_many(
         self, keys: Sequence[str], *, max_age_seconds: int | None = None
     ) -> list[cache.Entry | None]:
@@ -127,30 +112,48 @@ class Layers:
             if not waiting.done():
                 waiting.set_result(found)
 
-        self.look_up(keys, done, max_age_seconds=max_age_seconds)
+        recalled = self.recall(keys, max_age_seconds=max_age_seconds)
+        self.look_up(keys, recalled, done, max_age_seconds=max_age_seconds)
         return await waiting
+
+    def recall(
+        self, keys: Sequence[str], *, max_age_seconds: int | None = None
+    ) -> list[cache.Entry | None]:
+        """The entries of these keys that memory has, in order.
+
+        Where those are not all, no look-up has been noted; it goes on with `look_up`.
+        """
+        started = time.perf_counter()
+        found = [self._memory.get(key, max_age_seconds=max_age_seconds) for key in keys]
+        if None not in found:
+            self._note(MEMORY, hits=len(found), started=started)
+        return found
 
     def look_up(
         self,
         keys: Sequence[str],
+        recalled: list[cache.Entry | None],
         done: Callable[[list[cache.Entry | None]], None],
         *,
         max_age_seconds: int | None = None,
     ) -> None:
         """Tell `done` once what get_many returns: at once where no store needs to be asked.
 
-        Where one does, `done` is called by the event loop, within the store's budget of time.
+        `recalled` is what `recall` has just said. Where the store is asked, `done` is called by the
+        event loop, within the store's budget of time.
         """
         if not self._ttl_seconds:
-            done([None] * len(keys))
+            done(recalled)
             return
         started = time.perf_counter()
-        found = [self._memory.get(key, max_age_seconds=max_age_seconds) for key in keys]
-        missing = [index for index, entry in enumerate(found) if entry is None]
-        self._note(MEMORY, hits=len(found) - len(missing), started=started)
-        if not missing or self._store is None:
+        missing = [index for index, entry in enumerate(recalled) if entry is None]
+        if not missing:
+            done(recalled)
+            return
+        self._note(MEMORY, hits=len(recalled) - len(missing), started=started)
+        if self._store is None:
             self._missed(len(missing))
-            done(found)
+            done(recalled)
             return
         started = time.perf_counter()
 
@@ -161,11 +164,11 @@ class Layers:
             else:
                 self.store_state = "ok"
                 for index, value in zip(missing, values, strict=True):
-                    found[index] = self._taken(keys[index], value, max_age_seconds)
-                    hits += found[index] is not None
+                    recalled[index] = self._taken(keys[index], value, max_age_seconds)
+                    hits += recalled[index] is not None
             self._note(REDIS, hits=hits, started=started)
             self._missed(len(missing) - hits)
-            done(found)
+            done(recalled)
 
         self._store.fetch([keys[index] for index in missing], fetched)
 

@@ -21,8 +21,8 @@ BUDGET_SECONDS: Final = 0.05
 MANAGEMENT_BUDGET_SECONDS: Final = 1.0
 """For what no request for vectors waits for: writing, reading and setting generations."""
 MAX_WRITING_BYTES: Final = 16 * 2**20
-"""Of values that Redis has not acknowledged yet; what would be more is dropped. A batch of 2048
-texts in 1536 dimensions is 12 MB, a larger one is taken alone; the pod's limit is 192 MB."""
+"""Of values that Redis has not acknowledged yet, where no other bound is given; what would be more
+is dropped. A batch of 2048 texts in 1536 dimensions is 12 MB, a larger one is taken alone."""
 GATHER_SECONDS: Final = 0.005
 """How long values are gathered before they are written. So much later do other pods find them, and
 so much of them is lost with a sidecar that is killed; a round trip for each costs as much as half

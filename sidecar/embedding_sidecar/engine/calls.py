@@ -1,12 +1,16 @@
 """One call to a provider: within the quota, and seen by metrics whatever becomes of it."""
 
+import asyncio
+import functools
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Final, NamedTuple, Protocol
 
 from embedding_sidecar import errors, provider, providers
 from embedding_sidecar.engine import batches, failover
 
 _OK: Final = 200
+_CANCELLED: Final = "cancelled"
 
 
 class Quota(Protocol):
@@ -21,8 +25,22 @@ class Quota(Protocol):
         """
         ...
 
-    async def settle(self, reservation: Any, *, billed: bool, tokens: int) -> None:
-        """Say what a reservation came to; a call that was not billed is given back."""
+    def draw(self, *, tokens: int, done: Callable[[Any], None]) -> Callable[[], None] | None:
+        """Tell `done`, now or soon, what `reserve` returns or raises.
+
+        What is returned is to be called when nobody waits for it any more; None: it has been told.
+        """
+        ...
+
+    def settle(self, reservation: Any, *, billed: bool, tokens: int) -> bool:
+        """Say what a reservation came to; a call that was not billed is given back.
+
+        False where that leaves something for `give_back`.
+        """
+        ...
+
+    async def give_back(self) -> None:
+        """Let others spend what is held."""
         ...
 
 
@@ -50,6 +68,10 @@ Span = tuple[float, float | None]
 """When a call that was sent began and when it ended; None: not yet."""
 
 
+Done = Callable[[provider.Vectors | Exception | None], None]
+"""Is told what came of a call; None: it was not made, as it needs a task. Raises nothing."""
+
+
 class Caller:
     """Sends requests to providers, each within the quota."""
 
@@ -65,6 +87,7 @@ class Caller:
         self._upstream = upstream
         self._observe = observe
         self._clock = clock
+        self._giving_back: set[asyncio.Task[None]] = set()
 
     async def call(
         self,
@@ -85,35 +108,182 @@ class Caller:
         """
         bound = sum(batches.most_tokens(ask))
         reservation = await self._quota.reserve(tokens=bound)
-        translation = providers.PROVIDERS[choice.provider.kind]
-        # Until we know better, a call that is cut short by anything has been billed.
-        outcome, billed, tokens = "cancelled", True, bound
-        span, started = len(sent), self._clock()
-        sent.append((started, None))
+        call = self._call(choice, ask, reservation, bound=bound, sent=sent)
         try:
-            answer = await self._upstream.send(
-                translation.request(ask, base_url=choice.provider.base_url, api_key=api_key),
-                within_seconds=within_seconds,
-            )
+            answer = await self._upstream.send(call.request(api_key), within_seconds=within_seconds)
+        except BaseException as failure:
+            self._failed(call, failure)
+            raise
+        return self._read(call, answer)
+
+    def begin(
+        self,
+        choice: failover.Choice,
+        ask: provider.Ask,
+        *,
+        api_key: str | None,
+        within_seconds: float,
+        sent: list[Span],
+        is_wanted: Callable[[], bool],
+        done: Done,
+    ) -> Callable[[], None]:
+        """Do what `call` does without a task, where the provider can be sent something at once.
+
+        `done` is told, now or later, what `call` returns or raises. What is returned ends it, and
+        `done` is not told any more. Where the quota is waited for, it is not made either if then
+        it `is_wanted` no more.
+        """
+        bound = sum(batches.most_tokens(ask))
+        until = self._clock() + within_seconds
+        begun = _Begun(choice, ask, api_key, until=until, bound=bound, sent=sent, done=done)
+        begun.leave = self._quota.draw(tokens=bound, done=functools.partial(self._drawn, begun))
+        if begun.leave is not None:
+            # Before that nobody can have wanted it.
+            begun.is_wanted = is_wanted
+        return functools.partial(self._end, begun)
+
+    def _drawn(self, begun: "_Begun", outcome: Any) -> None:
+        if isinstance(outcome, BaseException):
+            # Whoever asked for it in a task of his own was cancelled with the process.
+            ended = errors.Unreachable(_CANCELLED, billed=False)
+            begun.tell(outcome if isinstance(outcome, Exception) else ended)
+            return
+        left = begun.until - self._clock()
+        if not begun.has_ended and left > 0 and begun.is_wanted():
+            call = self._call(begun.choice, begun.ask, outcome, bound=begun.bound, sent=begun.sent)
+            try:
+                begun.abandon = self._upstream.begin(
+                    call.request(begun.api_key),
+                    within_seconds=left,
+                    done=functools.partial(self._came, begun, call),
+                )
+            except Exception as fault:  # noqa: BLE001 - whatever it is, somebody waits for it
+                self._failed(call, fault)
+                begun.tell(fault)
+                return
+            if begun.abandon is not None:
+                begun.call = call
+                return
+            begun.sent.pop()
+        self._settle(outcome, billed=False, tokens=0)
+        begun.tell(None if left > 0 else errors.Unreachable("timeout", billed=False))
+
+    def _came(
+        self, begun: "_Begun", call: "_Call", said: provider.HttpAnswer | errors.Unreachable
+    ) -> None:
+        # Else it and what ends it would hold each other.
+        begun.abandon = None
+        found: provider.Vectors | Exception
+        if isinstance(said, errors.Unreachable):
+            found = said
+            self._failed(call, said)
+        else:
+            try:
+                found = self._read(call, said)
+            except Exception as failure:  # noqa: BLE001 - whatever it is, somebody waits for it
+                found = failure
+        begun.tell(found)
+
+    def _end(self, begun: "_Begun") -> None:
+        begun.has_ended = True
+        if begun.leave is not None:
+            begun.leave()
+        if begun.call is not None and begun.abandon is not None:
+            begun.abandon()
+            self._over(begun.call, _CANCELLED, billed=True, tokens=begun.bound)
+
+    def _call(
+        self,
+        choice: failover.Choice,
+        ask: provider.Ask,
+        reservation: Any,
+        *,
+        bound: int,
+        sent: list[Span],
+    ) -> "_Call":
+        started = self._clock()
+        sent.append((started, None))
+        return _Call(choice, ask, reservation, bound, sent, len(sent) - 1, started)
+
+    def _read(self, call: "_Call", answer: provider.HttpAnswer) -> provider.Vectors:
+        translation = providers.PROVIDERS[call.choice.provider.kind]
+        try:
             if answer.status != _OK:
-                raise translation.failure(answer)
-            vectors = translation.vectors(ask, answer)
-            outcome, tokens = "ok", vectors.tokens
-        except errors.ProviderFailed as failure:
-            outcome, billed = failure.reason, failure.billed
+                raise translation.failure(answer)  # noqa: TRY301 - as what reading it raises
+            vectors = translation.vectors(call.ask, answer)
+        except Exception as failure:
+            self._failed(call, failure)
             raise
-        except errors.Rejected:
-            outcome, billed = "rejected", False
-            raise
-        finally:
-            ended = self._clock()
-            sent[span] = started, ended
-            self._observe.call(
-                provider=failover.label(choice),
-                model=ask.model,
-                outcome=outcome,
-                seconds=ended - started,
-            )
-            await self._quota.settle(reservation, billed=billed, tokens=tokens if billed else 0)
-        self._observe.tokens(provider=failover.label(choice), model=ask.model, tokens=tokens)
+        self._over(call, "ok", billed=True, tokens=vectors.tokens)
+        self._observe.tokens(
+            provider=failover.label(call.choice), model=call.ask.model, tokens=vectors.tokens
+        )
         return vectors
+
+    def _failed(self, call: "_Call", failure: BaseException) -> None:
+        if isinstance(failure, errors.ProviderFailed):
+            self._over(call, failure.reason, billed=failure.billed, tokens=call.bound)
+        elif isinstance(failure, errors.Rejected):
+            self._over(call, "rejected", billed=False, tokens=0)
+        else:
+            # Whatever cut it short: until we know better, a call that was sent has been billed.
+            self._over(call, _CANCELLED, billed=True, tokens=call.bound)
+
+    def _over(self, call: "_Call", outcome: str, *, billed: bool, tokens: int) -> None:
+        ended = self._clock()
+        call.sent[call.place] = call.started, ended
+        self._observe.call(
+            provider=failover.label(call.choice),
+            model=call.ask.model,
+            outcome=outcome,
+            seconds=ended - call.started,
+        )
+        self._settle(call.reservation, billed=billed, tokens=tokens if billed else 0)
+
+    def _settle(self, reservation: Any, *, billed: bool, tokens: int) -> None:
+        if not self._quota.settle(reservation, billed=billed, tokens=tokens):
+            task = asyncio.get_running_loop().create_task(self._quota.give_back())
+            self._giving_back.add(task)
+            task.add_done_callback(self._giving_back.discard)
+
+
+class _Call(NamedTuple):
+    """A call that has been reserved; its span stands at `place` of `sent`."""
+
+    choice: failover.Choice
+    ask: provider.Ask
+    reservation: Any
+    bound: int
+    sent: list[Span]
+    place: int
+    started: float
+
+    def request(self, api_key: str | None) -> provider.HttpRequest:
+        """What is sent."""
+        chosen = self.choice.provider
+        translation = providers.PROVIDERS[chosen.kind]
+        return translation.request(self.ask, base_url=chosen.base_url, api_key=api_key)
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A call without a task: drawn for, or sent once there is a `call`."""
+
+    choice: failover.Choice
+    ask: provider.Ask
+    api_key: str | None = field(repr=False)
+    _: KW_ONLY
+    until: float
+    bound: int
+    sent: list[Span]
+    done: Done
+    is_wanted: Callable[[], bool] = lambda: True
+    leave: Callable[[], None] | None = None
+    call: _Call | None = None
+    abandon: Callable[[], None] | None = None
+    has_ended: bool = False
+
+    def tell(self, came: provider.Vectors | Exception | None) -> None:
+        """Say what came of it, to who still waits."""
+        if not self.has_ended:
+            self.done(came)

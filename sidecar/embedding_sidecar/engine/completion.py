@@ -92,7 +92,7 @@ class Completion:
                 placed = self._place(work, choice, missing, ends_at=ends_at)
                 if placed is None:
                     return False
-            await self._flying.wait(placed.flights, seconds=ends_at - self._clock())
+            await self._flying.wait(placed.flights, ends_at=ends_at)
             failure = work.landed(placed, now=self._clock())
             if failure is not None:
                 break

@@ -1,11 +1,12 @@
 """What is under way to providers: a key is asked for once, however many wait for it.
 
-A flight is a task of its own. Who waits for it may go away, and it lands all the same: what is paid
-for is kept. What has not begun yet is not begun for nobody.
+A flight is a task of its own, or a call that needs none. Who waits for it may go away, and it lands
+all the same: what is paid for is kept. What has not begun yet is not begun for nobody.
 """
 
 import asyncio
 import functools
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,12 +43,15 @@ _ENDED: Final = Landing(failure=errors.Unreachable("cancelled", billed=True))
 class Flight:
     """Calls to one provider, one after the other, for some keys.
 
-    It has landed when `landed_at` is set; `whole` says that it brought all of them then, and
-    `size_bytes` how much that is. A `shared` one may be found by its keys.
+    It has landed when `landed_at` is set, which is at `lands_by` at the latest; `whole` says that
+    it brought all of them then, and `size_bytes` how much that is. A `shared` one may be found by
+    its keys.
     """
 
     provider: str
     keys: Sequence[str]
+    lands_by: float = math.inf
+    end: Callable[[], None] | None = None
     sent: list[calls.Span] = field(default_factory=list)
     waiting: "set[Watch]" = field(default_factory=set)
     landed_at: float | None = None
@@ -74,15 +78,19 @@ class Watch:
     __slots__ = ("_left", "_over", "_timer", "_under_way")
 
     def __init__(
-        self, flights: Collection[Flight], *, seconds: float, over: Callable[[], None]
+        self, flights: Collection[Flight], *, now: float, ends_at: float, over: Callable[[], None]
     ) -> None:
         self._under_way = [it for it in flights if it.landed_at is None]
         self._left = len(self._under_way)
         self._over = over
+        self._timer: asyncio.TimerHandle | None = None
+        is_timely = bool(self._under_way)
         for flight in self._under_way:
             flight.waiting.add(self)
-        wait = seconds if self._under_way else 0
-        self._timer = asyncio.get_running_loop().call_later(wait, self._end)
+            is_timely = is_timely and flight.lands_by <= ends_at
+        if not is_timely:
+            wait = ends_at - now if self._under_way else 0
+            self._timer = asyncio.get_running_loop().call_later(wait, self._end)
 
     def landed(self) -> None:
         """One of them has landed."""
@@ -92,7 +100,8 @@ class Watch:
 
     def leave(self) -> None:
         """Wait no longer."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         for flight in self._under_way:
             flight.waiting.discard(self)
 
@@ -113,10 +122,17 @@ class Flights:
         self._clock = clock
         self._by_key: dict[str, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: set[Flight] = set()
+        """Those that need no task."""
         self._landed: deque[Flight] = deque()
         self._landed_bytes = 0
         self._sweeps = False
         self._closed = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing begins any more."""
+        return self._closed
 
     def find(self, key: str, *, since: float) -> Flight | None:
         """The flight that brings this key, or has brought it since then."""
@@ -134,21 +150,35 @@ class Flights:
             bring.close()
             self._land(flight)
             return
-        flight.shared = shared
-        if shared:
-            for key in flight.keys:
-                self._by_key[key] = flight
+        self._may_be_found(flight, shared=shared)
+        # One that needs a task after all.
+        self._calls.discard(flight)
         task = asyncio.get_running_loop().create_task(self._fly(flight, bring))
         self._tasks.add(task)
         task.add_done_callback(functools.partial(self._ended, flight, bring))
 
-    async def wait(self, flights: Collection[Flight], *, seconds: float) -> None:
-        """Until all have landed, or the time is up.
+    def follow(self, flight: Flight, *, shared: bool) -> None:
+        """A flight begins that needs no task: `land` will be told, and its `end` ends it sooner."""
+        self._may_be_found(flight, shared=shared)
+        self._calls.add(flight)
+
+    def land(self, flight: Flight, brought: Landing | Exception) -> None:
+        """A flight that needs no task is over."""
+        self._calls.discard(flight)
+        flight.brought = brought
+        self._land(flight)
+        if isinstance(brought, Exception):
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a flight failed", "exception": brought}
+            )
+
+    async def wait(self, flights: Collection[Flight], *, ends_at: float) -> None:
+        """Until all have landed, or it is `ends_at`.
 
         By hand, because asyncio.wait costs several times what all else here does.
         """
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        watch = Watch(flights, seconds=seconds, over=lambda: _resolve(over))
+        watch = Watch(flights, now=self._clock(), ends_at=ends_at, over=lambda: _resolve(over))
         try:
             await over
         finally:
@@ -157,6 +187,11 @@ class Flights:
     async def close(self) -> None:
         """End all that is under way, and begin nothing more."""
         self._closed = True
+        while self._calls:
+            flight = self._calls.pop()
+            if flight.end is not None:
+                flight.end()
+            self._land(flight)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -180,8 +215,16 @@ class Flights:
             bring.close()
             self._land(flight)
 
+    def _may_be_found(self, flight: Flight, *, shared: bool) -> None:
+        flight.shared = shared
+        if shared:
+            for key in flight.keys:
+                self._by_key[key] = flight
+
     def _land(self, flight: Flight) -> None:
         flight.landed_at = self._clock()
+        # It would hold what has begun it, and be held.
+        flight.end = None
         landing = flight.brought
         if isinstance(landing, Landing) and landing.failure is None:
             flight.whole = True

@@ -2,14 +2,13 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from embedding_sidecar import errors, provider, providers
 from embedding_sidecar.caching import cache
-from embedding_sidecar.engine import api_keys, batches, breaker, calls, failover, flights
+from embedding_sidecar.engine import batches, breaker, calls, failover, flights, keyed_calls
 from embedding_sidecar.wire import cache_control
 
 PARTS_AT_ONCE: Final = 4
@@ -76,7 +75,6 @@ class Orders:
     """Places orders; what comes back is kept, whoever is still there to see it.
 
     Args:
-        keys: API keys by the provider's name, absent where there is none.
         attempt_seconds: the longest that one call may take.
         wall_clock: Unix time in seconds, which entries are marked with.
     """
@@ -84,9 +82,8 @@ class Orders:
     def __init__(
         self,
         *,
-        keys: Mapping[str, api_keys.ApiKey],
         store: Store,
-        caller: calls.Caller,
+        caller: keyed_calls.KeyedCalls,
         known: breaker.Breaker,
         flying: flights.Flights,
         observe: calls.Observer,
@@ -94,7 +91,6 @@ class Orders:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
-        self._keys = keys
         self._store = store
         self._caller = caller
         self._known = known
@@ -103,14 +99,8 @@ class Orders:
         self._attempt_seconds = attempt_seconds
         self._clock = clock
         self._wall_clock = wall_clock
-        self._refused = {name: float("-inf") for name, key in keys.items() if key.refused}
-        """Providers that refuse the key in force, and until when it is not tried again."""
         self._most_items: dict[str, int] = {}
         """By provider: what a 413 has taught."""
-
-    def refused_keys(self) -> frozenset[str]:
-        """Providers that refused the key in force when it was last tried."""
-        return frozenset(self._refused)
 
     def place(self, order: Order) -> Placed | None:
         """Begin what nobody brings yet; None where somebody else probes the provider just now."""
@@ -134,14 +124,55 @@ class Orders:
         ours = []
         for keys in parts:
             flight = flights.Flight(provider=name, keys=keys)
-            bring = (
-                self._bring(flight, order, keys)
-                if batch is None
-                else self._in_turn(flight, order, batch)
-            )
-            self._flying.begin(flight, bring, shared=not order.control.no_store)
             ours.append(flight)
+            if batch is not None:
+                self._fly(flight, order, self._in_turn(flight, order, batch))
+            elif len(keys) == 1 and not self._flying.is_closed and self._caller.is_one_call(name):
+                self._call(flight, order)
+            else:
+                self._fly(flight, order, self._bring(flight, order, keys))
         return Placed(order, ours, list(others))
+
+    def _fly(
+        self,
+        flight: flights.Flight,
+        order: Order,
+        bring: Coroutine[Any, Any, flights.Landing],
+    ) -> None:
+        self._flying.begin(flight, bring, shared=not order.control.no_store)
+
+    def _call(self, flight: flights.Flight, order: Order) -> None:
+        """Bring it by one call, without a task where that can be."""
+        keys = flight.keys
+        part = _part(order, keys)
+        now = self._clock()
+        lands_by = min(now + self._attempt_seconds, order.ends_at)
+
+        def done(came: provider.Vectors | Exception | None) -> None:
+            if came is None:
+                self._fly(flight, order, self._bring(flight, order, keys))
+                return
+            brought: flights.Landing | Exception
+            try:
+                brought = self._landing(order, part, keys, came)
+            except Exception as fault:  # noqa: BLE001 - it is for who waits
+                brought = fault
+            self._flying.land(flight, brought)
+
+        self._flying.follow(flight, shared=not order.control.no_store)
+        end = self._caller.begin(
+            order.choice,
+            part,
+            within_seconds=lands_by - now,
+            sent=flight.sent,
+            is_wanted=lambda: bool(flight.waiting),
+            done=done,
+        )
+        if flight.landed_at is None:
+            flight.end = end
+        if flight.sent:
+            # Else it waits for the quota, or for a task.
+            flight.lands_by = lands_by
 
     def _parts(self, order: Order, keys: Sequence[str]) -> list[Sequence[str]]:
         if len(keys) <= 1:
@@ -181,26 +212,46 @@ class Orders:
         within = min(self._attempt_seconds, order.ends_at - self._clock())
         if within <= 0:
             return flights.Landing(failure=_TOO_LATE)
-        name = order.choice.provider.name
         part = _part(order, keys)
+        came: provider.Vectors | Exception
         try:
-            vectors = await self._with_a_key(flight, order.choice, part, within)
-        except (errors.ProviderFailed, errors.Refused) as raised:
-            failure = raised.as_value()
-        else:
+            came = await self._caller.call(
+                order.choice, part, within_seconds=within, sent=flight.sent
+            )
+        except (errors.ProviderFailed, errors.Refused) as failure:
+            came = failure
+        if isinstance(came, errors.Rejected) and came.status == _TOO_LARGE and len(keys) > 1:
+            self._known.succeeded(order.choice.provider.name)
+            return await self._halves(flight, order, keys)
+        return self._landing(order, part, keys, came)
+
+    def _landing(
+        self,
+        order: Order,
+        part: provider.Ask,
+        keys: Sequence[str],
+        came: provider.Vectors | Exception,
+    ) -> flights.Landing:
+        """What a call has brought, which is kept, or why it brought nothing, which is remembered.
+
+        Raises what nobody thought of.
+        """
+        choice = order.choice
+        name = choice.provider.name
+        if isinstance(came, provider.Vectors):
             self._known.succeeded(name)
-            entries = self._entries(order.choice, part, keys, vectors)
+            entries = self._entries(choice, part, keys, came)
             if not order.control.no_store:
                 self._store.put_many(entries, ttl_seconds=order.control.ttl_seconds)
-            return flights.Landing(entries, vectors.tokens)
-        if isinstance(failure, errors.ProviderFailed):
-            self._known.failed(name, failure, now=self._clock())
-            self._observe.error(type(failure).__name__.lower(), failover.label(order.choice))
-        elif isinstance(failure, errors.Rejected):
+            return flights.Landing(entries, came.tokens)
+        if isinstance(came, errors.ProviderFailed):
+            self._known.failed(name, came, now=self._clock())
+            self._observe.error(type(came).__name__.lower(), failover.label(choice))
+        elif isinstance(came, errors.Rejected):
             self._known.succeeded(name)
-            if failure.status == _TOO_LARGE and len(keys) > 1:
-                return await self._halves(flight, order, keys)
-        return flights.Landing(failure=failure)
+        elif not isinstance(came, errors.Refused):
+            raise came
+        return flights.Landing(failure=came.as_value())
 
     async def _halves(
         self, flight: flights.Flight, order: Order, keys: Sequence[str]
@@ -218,38 +269,6 @@ class Orders:
             tokens=first.tokens + second.tokens,
             failure=second.failure,
         )
-
-    async def _with_a_key(
-        self,
-        flight: flights.Flight,
-        choice: failover.Choice,
-        part: provider.Ask,
-        within_seconds: float,
-    ) -> provider.Vectors:
-        """By the key in force; by the one before it where that is refused."""
-        call = partial(
-            self._caller.call, choice, part, within_seconds=within_seconds, sent=flight.sent
-        )
-        name = choice.provider.name
-        key = self._keys.get(name)
-        if key is None:
-            return await call(api_key=None)
-        now = self._clock()
-        fallback = key.fallback(now=now)
-        if fallback is not None and now < self._refused.get(name, now):
-            return await call(api_key=fallback)
-        try:
-            vectors = await call(api_key=key.current)
-        except errors.Misconfigured as failure:
-            if failure.reason != errors.KEY_REFUSED:
-                raise
-            self._refused[name] = self._clock() + breaker.OPEN_SECONDS
-            if fallback is None:
-                raise
-            self._observe.error("misconfigured", failover.label(choice))
-            return await call(api_key=fallback)
-        self._refused.pop(name, None)
-        return vectors
 
     def _entries(
         self,

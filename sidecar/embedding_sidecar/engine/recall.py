@@ -37,14 +37,17 @@ class Memory(Protocol):
         """Another object as soon as the same request may have other keys."""
         ...
 
-    def recall(self, keys: Sequence[str]) -> list[cache.Entry] | None:
-        """The entries of these keys, in order, where memory has them all."""
+    def recall(self, keys: Sequence[str]) -> list[cache.Entry | None]:
+        """The entries of these keys that memory has, in order."""
         ...
 
     def look_up(
-        self, keys: Sequence[str], done: Callable[[list[cache.Entry | None]], None]
+        self,
+        keys: Sequence[str],
+        recalled: list[cache.Entry | None],
+        done: Callable[[list[cache.Entry | None]], None],
     ) -> None:
-        """Tell `done`, now or soon, the entries of these keys, in order."""
+        """Tell `done`, now or soon, the entries that any layer has, after `recall`."""
         ...
 
     def saved(self, tokens: int, *, model: str) -> None:
@@ -61,6 +64,17 @@ class Wanted(NamedTuple):
     choice: failover.Choice
     keys: list[str]
     base64: bool
+
+
+class Recalled(NamedTuple):
+    """What memory has of what is wanted: its keys, each once, and their entries.
+
+    `looked_at` is when it was asked, by the service's clock.
+    """
+
+    keys: list[str]
+    entries: list[cache.Entry | None]
+    looked_at: float
 
 
 class Recall:
@@ -125,41 +139,43 @@ class Recall:
             choice, self._memory.keys(failover.terms(choice, ask), space=choice.space), base64
         )
 
-    def answer(self, wanted: Wanted) -> Answer | None:
-        """What Service.embed would answer, where memory has all of it."""
-        keys = wanted.keys
-        if len(keys) == 1:
-            found = self._memory.recall(keys)
-            return None if found is None else self._answer(wanted.choice, found)
-        # A look-up counts each key once, here as elsewhere.
-        unique = list(dict.fromkeys(keys))
-        found = self._memory.recall(unique)
-        if found is None:
-            return None
-        return self._answer(wanted.choice, _in_order(keys, unique, found))
-
-    def look_up(self, wanted: Wanted, done: Callable[[Answer | Found], None]) -> None:
-        """Tell `done`, now or soon, what Service.embed would answer, or what it is to be told."""
+    def answer(self, wanted: Wanted) -> Answer | Recalled:
+        """What Service.embed would answer, where memory has all of it; else what it has."""
         looked_at = self._clock()
-        keys = wanted.keys
-        unique = list(dict.fromkeys(keys))
+        # A look-up counts each key once, here as elsewhere.
+        keys = wanted.keys if len(wanted.keys) == 1 else list(dict.fromkeys(wanted.keys))
+        recalled = Recalled(keys, self._memory.recall(keys), looked_at)
+        return self._answer(wanted, recalled.entries, keys) or recalled
+
+    def look_up(
+        self, wanted: Wanted, recalled: Recalled, done: Callable[[Answer | Found], None]
+    ) -> None:
+        """Tell `done`, now or soon, what Service.embed would answer, or what it is to be told."""
+        keys, entries, looked_at = recalled
 
         def looked(found: list[cache.Entry | None]) -> None:
-            found = _in_order(keys, unique, found)
-            whole = [entry for entry in found if entry is not None]
-            answer = self._answer(wanted.choice, whole) if len(whole) == len(found) else None
-            done(Found(keys, found, looked_at) if answer is None else answer)
+            answer = self._answer(wanted, found, keys)
+            if answer is None:
+                done(Found(wanted.keys, _in_order(wanted.keys, keys, found), looked_at))
+            else:
+                done(answer)
 
-        self._memory.look_up(unique, looked)
+        self._memory.look_up(keys, entries, looked)
 
-    def _answer(self, choice: failover.Choice, found: list[cache.Entry]) -> Answer | None:
-        first = found[0]
+    def _answer(
+        self, wanted: Wanted, found: list[cache.Entry | None], keys: list[str]
+    ) -> Answer | None:
+        """The answer, where these are the entries of all keys, and fit together."""
+        if None in found:
+            return None
+        choice, size = wanted.choice, None
         vectors, saved = [], 0
-        for entry in found:
+        for entry in _in_order(wanted.keys, keys, found):
             # The key says both already; an entry that does not agree is nobody's.
-            if entry.space != choice.space or entry.model != choice.provider.model:
+            if entry is None or entry.space != choice.space or entry.model != choice.provider.model:
                 return None
-            if len(entry.vector) != len(first.vector):
+            size = size or len(entry.vector)
+            if len(entry.vector) != size:
                 return None
             vectors.append(entry.vector)
             saved += entry.tokens
@@ -171,9 +187,9 @@ class Recall:
             kind=choice.provider.kind,
             model=choice.provider.model,
             space=choice.space,
-            hits=len(found),
+            hits=len(vectors),
             coalesced=0,
-            items=len(found),
+            items=len(vectors),
             tokens=0,
             tokens_saved=saved,
             attempts=0,

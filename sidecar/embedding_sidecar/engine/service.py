@@ -1,6 +1,7 @@
 """Answering a request for vectors: from the cache, else from the providers the policy allows."""
 
 import asyncio
+import functools
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from embedding_sidecar.engine import (
     completion,
     failover,
     flights,
+    keyed_calls,
     orders,
     retries,
 )
@@ -64,10 +66,15 @@ class Service:
         self._clock = clock
         self._share = share
         self._breaker = breaker.Breaker()
-        self._orders = orders.Orders(
+        self._calls = keyed_calls.KeyedCalls(
             keys=keys,
-            store=cache,
             caller=calls.Caller(quota=quota, upstream=upstream, observe=observe, clock=clock),
+            observe=observe,
+            clock=clock,
+        )
+        ordering = orders.Orders(
+            store=cache,
+            caller=self._calls,
             known=self._breaker,
             flying=flying,
             observe=observe,
@@ -78,7 +85,7 @@ class Service:
         self._completion = completion.Completion(
             keys=keys,
             cache=cache,
-            ordering=self._orders,
+            ordering=ordering,
             flying=flying,
             observe=observe,
             clock=clock,
@@ -117,11 +124,12 @@ class Service:
         *,
         control: cache_control.CacheControl = cache_control.DEFAULT,
         found: Found,
-    ) -> "asyncio.Future[Answer] | None":
-        """What embed would answer, for one item that was not found; it may be cancelled.
+        done: Callable[[Answer | Exception], None],
+    ) -> Callable[[], None] | None:
+        """Begin what embed does, for one item that was not found; `done` is told what it says.
 
-        While nothing fails this needs no task but that of the call. None, and nothing was done: it
-        is not as simple as that.
+        While nothing fails this needs no task. What is returned is to be called when nobody waits
+        any more: `done` is not, then. None, and nothing was done: it is not as simple as that.
 
         Raises:
             errors.Rejected: the request is at fault.
@@ -133,34 +141,43 @@ class Service:
         work.looked(choices[0], found)
         course = self._course(work, choices)
         placed = self._completion.begin(choices[0], work, course)
-        return None if placed is None else self._later(work, course, placed)
+        return None if placed is None else self._later(work, course, placed, done)
 
     def _later(
-        self, work: Work, course: retries.Course, placed: orders.Placed
-    ) -> "asyncio.Future[Answer]":
-        """The answer, at once when what was ordered has landed, or by a task that goes on."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer] = loop.create_future()
+        self,
+        work: Work,
+        course: retries.Course,
+        placed: orders.Placed,
+        done: Callable[[Answer | Exception], None],
+    ) -> Callable[[], None]:
+        """Tell the answer when what was ordered has landed, or by a task that goes on."""
+        going_on: asyncio.Task[Answer] | None = None
 
         def over() -> None:
-            if answer.done():
-                return
+            nonlocal going_on
             if placed.whole:
-                work.landed(placed, now=self._clock())
-                try:
-                    answer.set_result(self._answer(work, placed.order.choice))
-                except Exception as error:  # noqa: BLE001 - it is for who waits
-                    answer.set_exception(error)
-                return
-            task = loop.create_task(self._go_through(work, course, placed))
-            task.add_done_callback(lambda _: _hand_over(task, answer))
-            answer.add_done_callback(lambda _: task.cancel())
+                done(self._landed(work, placed))
+            else:
+                going_on = asyncio.create_task(self._go_through(work, course, placed))
+                going_on.add_done_callback(functools.partial(_hand_over, done))
 
         watch = flights.Watch(
-            placed.flights, seconds=placed.order.ends_at - self._clock(), over=over
+            placed.flights, now=self._clock(), ends_at=placed.order.ends_at, over=over
         )
-        answer.add_done_callback(lambda _: watch.leave())
-        return answer
+
+        def leave() -> None:
+            watch.leave()
+            if going_on is not None:
+                going_on.cancel()
+
+        return leave
+
+    def _landed(self, work: Work, placed: orders.Placed) -> Answer | Exception:
+        try:
+            work.landed(placed, now=self._clock())
+            return self._answer(work, placed.order.choice)
+        except Exception as failure:  # noqa: BLE001 - it is for who waits
+            return failure
 
     def _course(self, work: Work, choices: Sequence[failover.Choice]) -> retries.Course:
         return retries.Course(
@@ -216,7 +233,7 @@ class Service:
 
     def refused_keys(self) -> frozenset[str]:
         """Names of the providers that refused the key in force when it was last tried."""
-        return self._orders.refused_keys()
+        return self._calls.refused_keys()
 
     def _answer(self, work: Work, choice: failover.Choice) -> Answer:
         answer = work.answer(choice)
@@ -225,13 +242,12 @@ class Service:
         return answer
 
 
-def _hand_over(task: "asyncio.Task[Answer]", answer: "asyncio.Future[Answer]") -> None:
-    """Make of an answer what became of the task that goes on with it."""
-    if answer.done():
-        return
+def _hand_over(done: Callable[[Answer | Exception], None], task: "asyncio.Task[Answer]") -> None:
+    """Tell what became of a task, unless it was cancelled: then nobody waits."""
     if task.cancelled():
-        answer.cancel()
-    elif (failure := task.exception()) is not None:
-        answer.set_exception(failure)
-    else:
-        answer.set_result(task.result())
+        return
+    failure = task.exception()
+    if failure is None:
+        done(task.result())
+    elif isinstance(failure, Exception):
+        done(failure)

@@ -95,6 +95,8 @@ class Ledger:
 
         Else say which limit is too low.
         """
+        if self._limits.open:
+            return self.spend(amounts)
         return self._limits.short(self._others + self.used + amounts) or self.spend(amounts)
 
     def limit(self, limits: Limits) -> None:

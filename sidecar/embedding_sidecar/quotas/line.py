@@ -22,6 +22,10 @@ class Waiter:
         self.told = told
         self.is_gone = False
 
+    def leave(self) -> None:
+        """Wait no longer; what it was given in this very turn is told it all the same."""
+        self.is_gone = True
+
 
 class Line:
     """Those who wait, the first of whom is the next that a claim is made for."""

@@ -71,22 +71,18 @@ class Quota:
         # Without a limit there is nothing that an unreachable store could protect.
         self._may_go_alone = store is None or not limits.deny_on_store_loss or self._limits.open
 
-    def spend_held(self, *, tokens: int) -> Reservation | None:
-        """What `reserve` returns where it asks nobody; None where it would ask, or raise."""
-        outcome = self._at_once(Amounts(1, tokens))
-        return outcome if isinstance(outcome, Reservation) else None
-
-    def draw(self, *, tokens: int, done: Told) -> None:
+    def draw(self, *, tokens: int, done: Told) -> Callable[[], None] | None:
         """Tell `done` what `reserve` returns or raises: at once where nobody needs to be asked.
 
-        Where the store does, `done` is called by the event loop, within the store's budget of time.
+        Where the store does, `done` is called by the event loop, within the store's budget of time,
+        and what is returned is to be called when nobody waits any more.
         """
         amounts = Amounts(1, tokens)
         outcome = self._at_once(amounts)
         if outcome is None:
-            self._wait(amounts, done)
-        else:
-            done(outcome)
+            return self._wait(amounts, done).leave
+        done(outcome)
+        return None
 
     async def reserve(self, *, tokens: int) -> Reservation:
         """Set aside one call and at most this many tokens.
@@ -128,7 +124,7 @@ class Quota:
         try:
             return await waiting
         except asyncio.CancelledError:
-            waiter.is_gone = True
+            waiter.leave()
             # It may have been served in the turn in which it went.
             if not waiting.cancelled():
                 self._unused(waiting.result())
@@ -136,9 +132,7 @@ class Quota:
 
     def _unused(self, outcome: Outcome) -> None:
         """Take back what was given to one who is gone by now."""
-        if isinstance(outcome, Reservation) and not self.settle_now(
-            outcome, billed=False, tokens=0
-        ):
+        if isinstance(outcome, Reservation) and not self.settle(outcome, billed=False, tokens=0):
             self._returning = asyncio.get_running_loop().create_task(self.give_back())
 
     def _wait(self, amounts: Amounts, told: Told) -> Waiter:
@@ -193,16 +187,12 @@ class Quota:
         outcome = self._ledger.spend_alone(amounts)
         return self._exhausted(outcome) if isinstance(outcome, str) else outcome
 
-    async def settle(self, reservation: Reservation, *, billed: bool, tokens: int) -> None:
+    def settle(self, reservation: Reservation, *, billed: bool, tokens: int) -> bool:
         """Say what a call came to: the tokens billed, or that it was not billed at all.
 
-        Where that is unknown it was billed. Never raises, and a second time changes nothing.
+        Where that is unknown it was billed. Never raises, and a second time changes nothing. False
+        if this quota is closed, and the rest must still be given back.
         """
-        if not self.settle_now(reservation, billed=billed, tokens=tokens):
-            await self.give_back()
-
-    def settle_now(self, reservation: Reservation, *, billed: bool, tokens: int) -> bool:
-        """As `settle`; False if this quota is closed, and the rest must still be given back."""
         self._ledger.settle(reservation, cost=Amounts(1, tokens) if billed else NOTHING)
         return not self._closed
 

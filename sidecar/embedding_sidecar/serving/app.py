@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from embedding_contract import names
-from embedding_sidecar import errors, passthrough
+from embedding_sidecar import errors, memory, passthrough
 from embedding_sidecar.caching import clearing
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import bodies, openapi, reports
@@ -37,10 +37,12 @@ class Application:
         current: reports.Current,
         metrics: Metrics,
         patience_seconds: float = PATIENCE_SECONDS,
+        memory_bytes: int = memory.DEFAULT_BYTES,
     ) -> None:
         self._current = current
         self._metrics = metrics
         self._patience_seconds = patience_seconds
+        self._memory_bytes = memory_bytes
 
     def api(self) -> Embeddings:
         """What the application in the pod talks to."""
@@ -62,6 +64,7 @@ class Application:
             metrics=self._metrics,
             otherwise=router,
             patience_seconds=self._patience_seconds,
+            memory_bytes=self._memory_bytes,
         )
 
     def admin(self) -> Starlette:

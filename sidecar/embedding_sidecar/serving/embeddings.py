@@ -9,21 +9,23 @@ is a task like any request. So is one whose answer is large: it waits for room f
 """
 
 import asyncio
+import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embedding_contract import names
-from embedding_sidecar import errors
+from embedding_sidecar import errors, memory, turns
 from embedding_sidecar.engine.answer import Answer
-from embedding_sidecar.engine.recall import Wanted
+from embedding_sidecar.engine.recall import Recalled, Wanted
 from embedding_sidecar.engine.work import Found
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.runtime import Runtime
 from embedding_sidecar.serving import bodies, known_heads, reports, room
+from embedding_sidecar.serving.pieces import WHOLE_BYTES, Pieces, pairs, send_all
 from embedding_sidecar.wire import cache_control, heads, models, wire
 
 _JSON: Final = b"content-type: application/json\r\n"
@@ -33,11 +35,6 @@ WRITE: Final = "embedding_sidecar.write"
 """Where in a scope a connection leaves what writes a whole Reply, and says whether it could."""
 PATIENCE_SECONDS: Final = 25.0
 """The longest wait for room; half of what a request may take."""
-SLOW_READER_SECONDS: Final = 5.0
-"""How long an answer that is not read keeps its room. Who asks for many and reads one after the
-other would else wait for itself."""
-WHOLE_BYTES: Final = 2**20
-"""A longer answer goes out in pieces."""
 _OK: Final = 200
 
 _log = logging.getLogger(__name__)
@@ -52,19 +49,13 @@ class Reply(NamedTuple):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The header lines in pairs, as ASGI has them."""
-        return _pairs(self.head)
-
-
-class Pieces(NamedTuple):
-    """An answer whose body is made while it is sent; `head` does not say how long that is."""
-
-    status: int
-    head: bytes
-    body: Iterator[bytes]
+        return pairs(self.head)
 
 
 class Asked(NamedTuple):
     """A request as far as it has come under one runtime: read, and with what the cache has said.
+
+    `recalled` is what memory has, `found` what any layer has.
 
     `request` is None where the body was known, and so has not been read; `wanted` is None where
     more is asked of the cache than what it has, or only later.
@@ -75,6 +66,7 @@ class Asked(NamedTuple):
     runtime: Runtime
     request: wire.Request | None
     wanted: Wanted | None
+    recalled: Recalled | None = None
     found: Found | None = None
 
     def __repr__(self) -> str:
@@ -92,6 +84,7 @@ class Embeddings:
         metrics: Metrics,
         otherwise: ASGIApp,
         patience_seconds: float = PATIENCE_SECONDS,
+        memory_bytes: int = memory.DEFAULT_BYTES,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._current = current
@@ -100,9 +93,9 @@ class Embeddings:
         self._patience_seconds = patience_seconds
         self._clock = clock
         self._sizes = room.Sizes()
-        self._bodies = room.Room(room.BODIES_BYTES)
-        self._vectors = room.Room(room.VECTORS_BYTES)
+        self._rooms = room.Rooms(memory_bytes)
         self.known_heads = known_heads.KnownHeads()
+        self.turn = turns.Turn()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -114,7 +107,7 @@ class Embeddings:
         with room.Stay(patience_seconds=self._patience_seconds) as stay:
             reply = await self._reply(scope, receive, stay)
             if isinstance(reply, Pieces):
-                await _send(reply, send, stay)
+                await send_all(reply, send, stay)
                 return
         if write is not None and write(reply):
             return
@@ -159,19 +152,19 @@ class Embeddings:
                 wanted = recall.wanted(request.ask, base64=request.base64)
             except errors.Rejected:
                 return None
-        answer = recall.answer(wanted)
-        if answer is None:
+        said = recall.answer(wanted)
+        if isinstance(said, Recalled):
             # Who waits for room looks the rest up after it: others may have bought it by then.
             waits = request is not None and self._sizes.held_bytes(request.ask) > room.SMALL_BYTES
-            return Asked(started, head, runtime, request, None if waits else wanted)
+            return Asked(started, head, runtime, request, None if waits else wanted, said)
         if request is not None and is_plain:
             recall.learn(body, wanted)
-        return self._answered(answer, runtime, head, base64=wanted.base64, started=started)
+        return self._answered(said, runtime, head, base64=wanted.base64, started=started)
 
     def look_up(self, asked: Asked, done: Callable[[Reply | Asked], None]) -> None:
         """Tell `done`, now or soon, the answer, if the cache has it; else what it has."""
-        started, head, runtime, request, wanted, _ = asked
-        if wanted is None:
+        started, head, runtime, request, wanted, recalled, _ = asked
+        if wanted is None or recalled is None:
             done(asked)
             return
         base64 = wanted.base64
@@ -180,41 +173,39 @@ class Embeddings:
             if isinstance(said, Answer):
                 done(self._whole(said, asked, base64=base64))
             else:
-                done(Asked(started, head, runtime, request, wanted, said))
+                done(Asked(started, head, runtime, request, wanted, recalled, said))
 
-        runtime.recall.look_up(wanted, looked)
+        runtime.recall.look_up(wanted, recalled, looked)
 
-    def begin(self, asked: Asked, done: Callable[[Reply], None]) -> bool:
+    def begin(self, asked: Asked, done: Callable[[Reply], None]) -> Callable[[], None] | None:
         """Begin to get what the cache has not, without a task; `done` is told the answer later.
 
-        False, and nothing was begun, where more than one call to a provider may be needed.
+        What is returned is to be called when nobody waits any more. None, and nothing was begun,
+        where more than one call to a provider may be needed.
         """
         request, found = asked.request, asked.found
         if request is None or found is None:
-            return False
+            return None
+
+        def come(said: Answer | Exception) -> None:
+            if isinstance(said, Answer):
+                self._sizes.learn(request.ask, said.vectors[0])
+            done(self._begun(said, asked, base64=request.base64))
+
         try:
-            answer = asked.runtime.service.begin(request.ask, control=request.control, found=found)
-        except errors.Rejected:
-            return False
-        if answer is None:
-            return False
+            return asked.runtime.service.begin(
+                request.ask, control=request.control, found=found, done=come
+            )
+        except Exception:  # noqa: BLE001 - the task comes to the same, and says so
+            return None
 
-        def landed(it: asyncio.Future[Answer]) -> None:
-            # It is cancelled only where the process ends, and nobody is left to be told.
-            if not it.cancelled():
-                done(self._begun(it, asked, base64=request.base64))
-
-        answer.add_done_callback(landed)
-        return True
-
-    def _begun(self, it: asyncio.Future[Answer], asked: Asked, *, base64: bool) -> Reply:
+    def _begun(self, said: Answer | Exception, asked: Asked, *, base64: bool) -> Reply:
         """What has become of it."""
-        failure = it.exception()
-        if failure is None:
-            return self._whole(it.result(), asked, base64=base64)
-        if isinstance(failure, errors.Refused):
-            return self._refused(failure.as_value(), heads.request_id(asked.head))
-        return self._failed(failure, asked)
+        if isinstance(said, Answer):
+            return self._whole(said, asked, base64=base64)
+        if isinstance(said, errors.Refused):
+            return self._refused(said.as_value(), heads.request_id(asked.head))
+        return self._failed(said, asked)
 
     def _whole(self, answer: Answer, asked: Asked, *, base64: bool) -> Reply:
         """The reply to who waits for a callback, whatever happens: nothing else would end that."""
@@ -244,9 +235,10 @@ class Embeddings:
             runtime = self._current.runtime() if known is None else known.runtime
             models.check(runtime.loaded.document, request)
             said: Answer | Found | None = known and known.found
-            size = self._sizes.held_bytes(request.ask)
-            if size > room.SMALL_BYTES:
-                await bodies.while_there(receive, stay.take(self._vectors, size))
+            size = functools.partial(self._sizes.held_bytes, request.ask)
+            if size() > room.SMALL_BYTES:
+                self._rooms.fit(runtime.loaded.document.cache.memory_max_bytes)
+                await bodies.while_there(receive, stay.take(self._rooms.vectors, size))
                 if request.control == cache_control.DEFAULT:
                     said = await _looked_up(request, runtime)
             answer = (
@@ -278,7 +270,7 @@ class Embeddings:
         heads.check(head)
         size = _length(head)
         if size > room.SMALL_BODY_BYTES:
-            await stay.take(self._bodies, size)
+            await stay.take(self._rooms.bodies, lambda: size)
         return wire.parse(await bodies.read(receive), header=head.cache_control)
 
     def _is_long(self, request: wire.Request) -> bool:
@@ -327,6 +319,10 @@ class Embeddings:
 
 async def _looked_up(request: wire.Request, runtime: Runtime) -> Answer | Found:
     """What Embeddings.look_up finds, for a task."""
+    wanted = runtime.recall.wanted(request.ask, base64=request.base64)
+    said = runtime.recall.answer(wanted)
+    if isinstance(said, Answer):
+        return said
     told: asyncio.Future[Answer | Found] = asyncio.get_running_loop().create_future()
 
     def done(said: Answer | Found) -> None:
@@ -334,24 +330,8 @@ async def _looked_up(request: wire.Request, runtime: Runtime) -> Answer | Found:
         if not told.done():
             told.set_result(said)
 
-    runtime.recall.look_up(runtime.recall.wanted(request.ask, base64=request.base64), done)
+    runtime.recall.look_up(wanted, said, done)
     return await told
-
-
-async def _send(answer: Pieces, send: Send, stay: room.Stay) -> None:
-    """Send one piece after the other, each when the one before it is gone."""
-    leaving = asyncio.get_running_loop().call_later(SLOW_READER_SECONDS, stay.leave)
-    try:
-        await send(
-            {"type": "http.response.start", "status": answer.status, "headers": _pairs(answer.head)}
-        )
-        for piece in answer.body:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-            # A piece takes a millisecond or more to make: others have their turn in between.
-            await asyncio.sleep(0)
-        await send({"type": "http.response.body", "body": b""})
-    finally:
-        leaving.cancel()
 
 
 def _length(head: heads.Head) -> int:
@@ -365,11 +345,6 @@ def refusal(error: errors.Refused, headers: Mapping[str, str]) -> Reply:
     body = wire.render_error(error)
     said = {"content-length": str(len(body)), **headers, **reports.refusal_headers(error)}
     return Reply(error.status, _JSON + reports.lines(said), body)
-
-
-def _pairs(head: bytes) -> list[tuple[bytes, bytes]]:
-    pairs = (line.partition(b": ") for line in head.split(b"\r\n")[:-1])
-    return [(name, value) for name, _, value in pairs]
 
 
 def _is_ours(scope: Scope) -> bool:

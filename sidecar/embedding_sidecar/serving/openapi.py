@@ -26,8 +26,9 @@ _REFUSALS: Final = {
     "every provider that may answer says to wait (`rate_limit_exceeded`).",
     502: "Nobody could be reached (`all_providers_failed`, `passthrough_unreachable`).",
     503: "A store, a key or the policy is missing (`quota_store_unavailable`, "
-    "`provider_key_missing`, `policy_not_loaded`, `cache_store_unavailable`), or "
-    "this sidecar is being shut down (`shutting_down`).",
+    "`provider_key_missing`, `policy_not_loaded`, `cache_store_unavailable`), requests before "
+    "this one hold the memory it needs (`memory_exhausted`), or this sidecar is being shut down "
+    "(`shutting_down`).",
 }
 _RATELIMIT: Final[dict[str, Schema]] = {
     f"x-ratelimit-{word}-{unit}": {"type": "string"}

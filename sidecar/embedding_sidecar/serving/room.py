@@ -8,21 +8,32 @@ pass by.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
 from embedding_sidecar import errors, provider
 
-BODIES_BYTES: Final = 8 * 2**20
+LEAST_BODIES_BYTES: Final = 8 * 2**20
 """Of bodies at once; what is read of one, and asked of providers, is two to three times that."""
-VECTORS_BYTES: Final = 18 * 2**20
-"""Of vectors at once: one of the largest batches, of 1536 numbers each. In the chart's 192 MiB the
-program has 52, the cache 32, what Redis has not acknowledged 16 and an answer while it is read 34;
-what is left is for what the allocator cannot use again. Two such batches at once take 30 more."""
+LEAST_VECTORS_BYTES: Final = 18 * 2**20
+"""Of vectors at once: one of the largest batches, of 1536 numbers each."""
+VECTORS_FOR_BODIES: Final = 9
+"""So much more room than bodies have, vectors have; a text is shorter than its vector."""
+_USED: Final = 0.9
+"""Of what a process may take; what the kernel holds of its connections counts too."""
+_ALWAYS_BYTES: Final = 110 * 2**20
+"""The program has 52 MiB, what Redis has not acknowledged 16, an answer while it is read 34; what
+is left is for what the allocator cannot use again."""
+_TAKEN: Final = 1.6
+"""For each byte of room in use: of the vector, in base64, as bytes and in what is sent to Redis."""
 SMALL_BODY_BYTES: Final = 64 * 2**10
 """What uvicorn has read of a body anyway, and 8,191 tokens of text hardly ever exceed."""
 SMALL_BYTES: Final = 256 * 2**10
 """Of vectors: 28 of 1536 numbers, 300 of 64."""
+RETRY_AFTER_SECONDS: Final = 1.0
+"""Who could not come in may come back soon: it waits for room again, which costs nobody anything.
+OpenAI's SDKs come back twice, after what a 503 says or half a second."""
 UNKNOWN_NUMBERS: Final = 4096
 """Of a vector of a model that has made none yet; hardly any has longer ones."""
 BESIDE_VECTOR_BYTES: Final = 1024
@@ -36,26 +47,31 @@ class Room:
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
         self.free_bytes = most_bytes
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[Callable[[], int], asyncio.Future[int]]] = deque()
 
-    async def take(self, size_bytes: int) -> int:
-        """Wait for so much room, behind who came before; how much it is, to be given back."""
-        size = min(size_bytes, self.most_bytes)
-        if not self._waiting and size <= self.free_bytes:
-            self.free_bytes -= size
-            return size
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
+    def resize(self, most_bytes: int) -> None:
+        """Be as large as this; who is in stays, so less than nothing may be free for a while."""
+        self.free_bytes += most_bytes - self.most_bytes
+        self.most_bytes = most_bytes
+        self._let_in()
+
+    async def take(self, size_bytes: Callable[[], int]) -> int:
+        """Wait for so much room, behind who came before; how much it is, to be given back.
+
+        It is asked for the size when its turn comes, when that may be known better.
+        """
+        turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size_bytes, turn))
+        self._let_in()
         try:
-            await turn
+            return await turn
         except asyncio.CancelledError:
             if turn.cancelled():
                 # Who was behind it may be first now.
                 self._let_in()
             else:
-                self.give_back(size)
+                self.give_back(turn.result())
             raise
-        return size
 
     def give_back(self, size_bytes: int) -> None:
         """What was taken is free for the next."""
@@ -64,13 +80,39 @@ class Room:
 
     def _let_in(self) -> None:
         while self._waiting:
-            size, turn = self._waiting[0]
+            size_bytes, turn = self._waiting[0]
             if not turn.cancelled():
+                size = min(size_bytes(), self.most_bytes)
                 if size > self.free_bytes:
                     return
                 self.free_bytes -= size
-                turn.set_result(None)
+                turn.set_result(size)
             self._waiting.popleft()
+
+
+class Rooms:
+    """The room of bodies and the room of vectors in a process that may take so much memory."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self._memory_bytes = memory_bytes
+        self.bodies = Room(LEAST_BODIES_BYTES)
+        self.vectors = Room(LEAST_VECTORS_BYTES)
+
+    def fit(self, cache_bytes: int) -> None:
+        """Be as large as can be beside such a cache."""
+        size = vectors_bytes(self._memory_bytes, cache_bytes=cache_bytes)
+        if size != self.vectors.most_bytes:
+            self.vectors.resize(size)
+            self.bodies.resize(max(size // VECTORS_FOR_BODIES, LEAST_BODIES_BYTES))
+
+
+def vectors_bytes(memory_bytes: int, *, cache_bytes: int) -> int:
+    """The room of vectors in a process that may take so much memory, of which its cache has a part.
+
+    What is left beside the cache and what there always is, as measured (decision 017).
+    """
+    left = memory_bytes * _USED - _ALWAYS_BYTES - cache_bytes
+    return max(int(left / _TAKEN), LEAST_VECTORS_BYTES)
 
 
 class Sizes:
@@ -117,7 +159,7 @@ class Stay:
     ) -> None:
         self.leave()
 
-    async def take(self, room: Room, size_bytes: int) -> None:
+    async def take(self, room: Room, size_bytes: Callable[[], int]) -> None:
         """Take room, as soon as there is.
 
         Raises:
@@ -130,9 +172,9 @@ class Stay:
                 self._taken.append((room, await room.take(size_bytes)))
         except TimeoutError:
             raise errors.Unavailable(
-                "Requests before this one took too long; there is no room for one of its size.",
-                code="all_providers_failed",
-                status=502,
+                "Requests before this one hold the memory that it needs, and took too long.",
+                code="memory_exhausted",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
             ) from None
         finally:
             self.waited_seconds += loop.time() - came

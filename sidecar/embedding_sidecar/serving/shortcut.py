@@ -19,9 +19,11 @@ from typing import Any, Final, Protocol, cast
 from starlette.types import Scope
 from uvicorn.protocols.http import httptools_impl
 
+from embedding_sidecar import errors
 from embedding_sidecar.serving.connections import Connection
 from embedding_sidecar.serving.embeddings import ASKED, WRITE, Asked, Reply
 from embedding_sidecar.serving.known_heads import Known, KnownHeads, Repeated
+from embedding_sidecar.turns import Turn
 from embedding_sidecar.wire.heads import Head
 
 HOLD_SECONDS: Final = 0.05
@@ -33,6 +35,7 @@ class Prompt(Protocol):
     """An application that can answer some requests without waiting."""
 
     known_heads: KnownHeads
+    turn: Turn
 
     def head(self, scope: Scope) -> Head | None:
         """What the head of a request says, if it may be answered at once."""
@@ -46,8 +49,11 @@ class Prompt(Protocol):
         """Tell `done`, now or soon, the answer, or what need not be found out again."""
         ...
 
-    def begin(self, asked: Asked, done: Callable[[Reply], None]) -> bool:
-        """Begin to make the answer, which `done` is told later; False where it needs a task."""
+    def begin(self, asked: Asked, done: Callable[[Reply], None]) -> Callable[[], None] | None:
+        """Begin to make the answer, which `done` is told later; None where it needs a task.
+
+        What is returned is to be called when nobody waits for the answer any more.
+        """
         ...
 
 
@@ -59,6 +65,12 @@ class Shortcut(Connection):
         self._prompt: Prompt = self.app
         self._held: tuple[httptools_impl.RequestResponseCycle, Any] | None = None
         self._hold: asyncio.TimerHandle | None = None
+        self._leave: Callable[[], None] | None = None
+        """To be called when nobody waits any more for what has been begun."""
+        self._repeated: Repeated | None = None
+        """The request that is being answered, while uvicorn's object of it is not made yet."""
+        self._unsent: list[bytes] = []
+        """Answers that go out when this turn of the loop is over."""
         self._receiving = False
         self._whole: bytes | None = None
         """What comes in just now, if it begins with a request."""
@@ -83,10 +95,31 @@ class Shortcut(Connection):
         else:
             self._hold = asyncio.get_running_loop().call_later(HOLD_SECONDS, self._start_held)
 
+    def eof_received(self) -> None:
+        """The client sends no more, and gets what it has asked for; uvicorn hangs up then."""
+        self._flush()
+        super().eof_received()
+
+    def shutdown(self) -> None:
+        """The process ends: hang up, or let the request under way be the last one."""
+        self._flush()
+        super().shutdown()
+
+    def cut(self, error: errors.Refused) -> None:
+        """As a Connection's, behind what has been answered."""
+        self._flush()
+        super().cut(error)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits for an answer any more."""
         self._release()
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
         super().connection_lost(exc)
+        if self.cycle is not None:
+            _part(self.cycle)
+        self._answered = None
 
     @property
     def _is_between_requests(self) -> bool:
@@ -109,9 +142,22 @@ class Shortcut(Connection):
         if isinstance(result, Reply):
             self._send(result, is_last=False)
             self.on_response_complete()
+        elif result is None:
+            self._start_task(self._cycle_of(repeated), self.app)
         else:
-            self._after_at_once(self._cycle_of(repeated), self.app, result)
+            # uvicorn's part of it can be made while a provider is at work already.
+            self._repeated = repeated
+            self._prompt.look_up(result, self._after_wait)
+            self._meant()
         return True
+
+    def _meant(self) -> httptools_impl.RequestResponseCycle:
+        """The request that is being answered, as uvicorn has it."""
+        if self._repeated is not None:
+            self._answered = self._cycle_of(self._repeated)
+            self._repeated = None
+        assert self._answered is not None  # noqa: S101 - an answer is of a request
+        return self._answered
 
     def _cycle_of(self, repeated: Repeated) -> httptools_impl.RequestResponseCycle:
         """What uvicorn makes of a request it has parsed."""
@@ -164,32 +210,29 @@ class Shortcut(Connection):
                 self._lessons -= 1
                 self._prompt.known_heads.learn(self._whole, Known(head, scope), body=body)
             result = self._prompt.at_once(head, body)
-        self._after_at_once(cycle, app, result)
-
-    def _after_at_once(
-        self, cycle: httptools_impl.RequestResponseCycle, app: Any, result: Reply | Asked | None
-    ) -> None:
         if isinstance(result, Asked):
             self._answered = cycle
-            self._prompt.look_up(result, functools.partial(self._after_wait, cycle, app))
+            self._prompt.look_up(result, self._after_wait)
         elif result is None:
             self._start_task(cycle, app)
         else:
             self._write(cycle, result)
 
-    def _after_wait(
-        self, cycle: httptools_impl.RequestResponseCycle, app: Any, result: Reply | Asked
-    ) -> None:
+    def _after_wait(self, result: Reply | Asked) -> None:
         """Write the answer, or go on to the next way to one."""
-        if cycle.disconnected or self.transport.is_closing():
+        self._leave = None
+        if self.transport.is_closing():
             return
+        if isinstance(result, Asked):
+            self._leave = self._prompt.begin(result, self._after_wait)
+            if self._leave is not None:
+                return
+        cycle = self._meant()
         if isinstance(result, Reply) and self._can_write():
             self._write(cycle, result)
-        elif isinstance(result, Reply) or not self._prompt.begin(
-            result, functools.partial(self._after_wait, cycle, app)
-        ):
+        else:
             cast("Scope", cycle.scope)[ASKED] = result
-            self._start_task(cycle, app)
+            self._start_task(cycle, self._prompt)
 
     def _start_task(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
         if app is self._prompt:
@@ -211,13 +254,27 @@ class Shortcut(Connection):
         cycle.response_started = cycle.response_complete = True
         self._send(reply, is_last=not cycle.keep_alive)
         cycle.on_response()
+        _part(cycle)
 
     def _send(self, reply: Reply, *, is_last: bool) -> None:
+        # One at a time: a client that asks for many in one go and reads none is to be noticed.
+        self._flush()
         end = b"connection: close\r\n\r\n" if is_last else b"\r\n"
-        line = httptools_impl.STATUS_LINE[reply.status]
-        self.transport.writelines((line, reply.head, end, reply.body))
+        self._unsent += (httptools_impl.STATUS_LINE[reply.status], reply.head, end, reply.body)
         if is_last:
+            self._flush()
             self.transport.close()
+        else:
+            self._prompt.turn.send(self._flush)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if unsent and not self.transport.is_closing():
+            self.transport.writelines(unsent)
+
+    def _refuse(self, error: errors.Refused) -> None:
+        self._flush()
+        super()._refuse(error)
 
     def _start_held(self) -> None:
         """As uvicorn would have from the start."""
@@ -231,3 +288,12 @@ class Shortcut(Connection):
             self._hold.cancel()
             self._hold = None
         return held
+
+
+def _part(cycle: httptools_impl.RequestResponseCycle) -> None:
+    # As uvicorn does at the end of a task: it and its connection would hold each other, and a body.
+    cycle.on_response = _nothing
+
+
+def _nothing() -> None:
+    """What is left to do after an answer."""

@@ -63,10 +63,7 @@ def parse(body: bytes, *, header: str | None = None) -> Request:
         errors.Rejected: 400, with `param` naming the field.
     """
     raw = fields.of(body)
-    beyond = raw.keys() - KEYS
-    voyage_keys = tuple(key for key in VOYAGE_KEYS if key in beyond)
-    if len(beyond) > len(voyage_keys):
-        raise unrecognized(min(beyond.difference(voyage_keys)))
+    voyage_keys = () if raw.keys() <= KEYS else _beyond(raw)
     for required in ("model", "input"):
         if raw.get(required) is None:
             raise errors.Rejected(f"You must provide {required!r}.", param=required)
@@ -88,6 +85,15 @@ def parse(body: bytes, *, header: str | None = None) -> Request:
         user=fields.optional(raw, "user", _NAME),
     )
     return Request(ask, encoding == "base64", control, voyage_keys)
+
+
+def _beyond(raw: dict[str, Any]) -> tuple[str, ...]:
+    """The names in it that only Voyage's models know, where there is no other one."""
+    beyond = raw.keys() - KEYS
+    voyage_keys = tuple(key for key in VOYAGE_KEYS if key in beyond)
+    if len(beyond) > len(voyage_keys):
+        raise unrecognized(min(beyond.difference(voyage_keys)))
+    return voyage_keys
 
 
 def unrecognized(key: str) -> errors.Rejected:

@@ -386,14 +386,19 @@ def test_a_redis_that_is_away_is_a_miss_and_is_counted(store):
     assert pod.layers.store_state == "away"
 
 
+def look_up(pod, keys, done, **rest):
+    """A look into memory, and on from there."""
+    pod.layers.look_up(keys, pod.layers.recall(keys, **rest), done, **rest)
+
+
 def test_a_look_up_is_answered_at_once_where_no_store_needs_to_be_asked(store, monkeypatch):
     monkeypatch.delattr(Store, "fetch")
     told: list[list[cache.Entry | None]] = []
     pod, alone, keeping_nothing = Pod(store), Pod(), Pod(store, ttl_seconds=0)
     pod.put("a")
-    pod.layers.look_up(["a", "a"], told.append)
-    alone.layers.look_up(["a"], told.append)
-    keeping_nothing.layers.look_up(["a"], told.append)
+    look_up(pod, ["a", "a"], told.append)
+    look_up(alone, ["a"], told.append)
+    look_up(keeping_nothing, ["a"], told.append)
     assert told == [[entry(), entry()], [None], [None]]
 
 
@@ -403,7 +408,7 @@ def test_a_look_up_is_answered_once_the_store_has_answered(store, monkeypatch):
     monkeypatch.setattr(store, "fetch", lambda keys, done: asked.append(done))
     pod = Pod(store)
     for _ in range(2):
-        pod.layers.look_up(["a", "b"], told.append, max_age_seconds=19)
+        look_up(pod, ["a", "b"], told.append, max_age_seconds=19)
     assert told == []
     fresh, old = (cache.encode(entry(made_at=made_at)) for made_at in (985.0, 980.0))
     asked[0]([fresh, old])

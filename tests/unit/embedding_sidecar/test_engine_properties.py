@@ -28,6 +28,7 @@ from embedding_sidecar.providers import openai
 from embedding_sidecar.wire import cache_control
 from tests.fakes import provider as stand_in
 from tests.parts import virtual_time
+from tests.parts.upstreams import Begins
 from tests.parts.world import NOTHING_LEFT
 
 MODEL_OF = {"s": "m", "t": "n"}
@@ -78,14 +79,15 @@ UNBILLED = {"500", "503", "429", "429 with a wait", "429 with a long wait"} | {
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What a provider does with one call."""
+    """What a provider does with one call; `open`: a line to it stands open before that."""
 
     fault: str = "none"
     seconds: float = 0.01
+    open: bool = True
 
 
 @dataclass
-class Net:
+class Net(Begins):
     """All providers; each call takes the next step of the script, and all is well after its end."""
 
     script: list[Step]
@@ -96,6 +98,9 @@ class Net:
     def __post_init__(self) -> None:
         self._steps = itertools.chain(self.script, itertools.repeat(Step()))
         self._provider = stand_in.StandIn(key=None)
+
+    def is_ready(self) -> bool:
+        return self.calls >= len(self.script) or self.script[self.calls].open
 
     async def send(
         self, request: provider.HttpRequest, *, within_seconds: float
@@ -122,10 +127,11 @@ class Net:
 
 
 class Quota:
-    """Counts, and gives back what was not billed."""
+    """Counts, and gives back what was not billed; holds two of each three it is asked for."""
 
     def __init__(self, left: int) -> None:
         self.left = left
+        self._times_asked = 0
         self.reserved: list[int] = []
         self.settled: dict[int, tuple[bool, int]] = {}
 
@@ -133,15 +139,30 @@ class Quota:
         await asyncio.sleep(0)
         if self.left == 0:
             raise errors.QuotaExhausted("used up", left=NOTHING_LEFT)
-        self.left -= 1
-        self.reserved.append(tokens)
-        return len(self.reserved) - 1
+        return self._spend(tokens)
 
-    async def settle(self, reservation, *, billed, tokens):
+    def draw(self, *, tokens, done):
+        self._times_asked += 1
+        if self.left and self._times_asked % 3:
+            done(self._spend(tokens))
+        else:
+            task = asyncio.create_task(self.reserve(tokens=tokens))
+            task.add_done_callback(lambda it: done(it.exception() or it.result()))
+
+    def settle(self, reservation, *, billed, tokens):
         assert reservation not in self.settled
         assert tokens <= self.reserved[reservation]
         self.left += not billed
         self.settled[reservation] = (billed, tokens)
+        return True
+
+    async def give_back(self):
+        raise AssertionError("nothing is held")
+
+    def _spend(self, tokens):
+        self.left -= 1
+        self.reserved.append(tokens)
+        return len(self.reserved) - 1
 
 
 class Silent:
@@ -244,12 +265,25 @@ class Case:
         )
         found = Found(keys, await self.cache.get_many(keys), looked_at)
         if control.no_cache or found.entries[0] is None:
-            return self.service.begin(wanted, control=control, found=found)
+            answer = self.loop.create_future()
+            leave = self.service.begin(wanted, control=control, found=found, done=answer.set_result)
+            return leave and self.waited_for(answer, leave)
         return None
+
+    async def waited_for(self, answer, leave):
+        """What was begun, by one who leaves when cancelled."""
+        try:
+            said = await answer
+        finally:
+            leave()
+        if isinstance(said, Exception):
+            raise said
+        return said
 
     def is_settled(self) -> None:
         """Nothing is under way, and every call was counted as what it was."""
         assert not self.flying._tasks
+        assert not self.flying._calls
         assert not self.flying._by_key
         assert len(self.quota.reserved) == len(self.quota.settled) == self.net.calls
         assert sum(billed for billed, _ in self.quota.settled.values()) == self.net.billed

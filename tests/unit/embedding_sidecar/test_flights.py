@@ -10,6 +10,7 @@ from embedding_sidecar.engine import flights
 from tests.parts import virtual_time
 
 ENTRY = cache.Entry(model="m", space="s", vector=b"1234", tokens=1, made_at=0.0)
+FAR = 10**6
 BROUGHT = flights.Landing(entries={"k": ENTRY}, tokens=1)
 FAILED = flights.Landing(failure=errors.Unreachable("timeout", billed=True))
 
@@ -39,7 +40,7 @@ def test_a_flight_is_found_until_it_lands_and_by_who_began_to_look_before(loop, 
         flight = begin(flying)
         assert flying.find("k", since=0.5) is flight
         assert flying.find("other", since=0.5) is None
-        await flying.wait([flight], seconds=9)
+        await flying.wait([flight], ends_at=FAR)
         assert flight.landing() == BROUGHT
         assert flying.find("k", since=0.5) is flight
         assert flying.find("k", since=1.5) is None
@@ -55,12 +56,12 @@ def test_not_more_is_kept_of_flights_that_landed_than_there_is_room_for(loop, fl
     async def run():
         for key in ("a", "b", "c"):
             brought = flights.Landing(entries={key: large}, tokens=1)
-            await flying.wait([begin(flying, landing=brought, seconds=0.1, key=key)], seconds=9)
+            await flying.wait([begin(flying, landing=brought, seconds=0.1, key=key)], ends_at=FAR)
         assert [bool(flying.find(key, since=0.0)) for key in "abc"] == [False, True, True]
         # One that is larger than all the room is not kept, and drives nobody out.
         huge = flights.Landing(entries={"d": ENTRY._replace(vector=large.vector * 3)}, tokens=1)
-        await flying.wait([begin(flying, landing=huge, seconds=0.1, key="d")], seconds=9)
-        await flying.wait([begin(flying, seconds=0.1)], seconds=9)
+        await flying.wait([begin(flying, landing=huge, seconds=0.1, key="d")], ends_at=FAR)
+        await flying.wait([begin(flying, seconds=0.1)], ends_at=FAR)
         assert [bool(flying.find(key, since=0.0)) for key in "bcdk"] == [False, True, False, True]
         await asyncio.sleep(2 * flights.KEPT_SECONDS)
         assert flying.find("k", since=0.0) is None
@@ -72,7 +73,7 @@ def test_what_nobody_may_find_takes_no_room(loop, flying):
     brought = flights.Landing(entries={"k": ENTRY}, tokens=1)
 
     async def run():
-        await flying.wait([begin(flying, landing=brought, shared=False)], seconds=9)
+        await flying.wait([begin(flying, landing=brought, shared=False)], ends_at=FAR)
         return len(flying._landed)
 
     assert loop.run_until_complete(run()) == 0
@@ -89,7 +90,7 @@ def test_nothing_is_begun_after_the_end(loop, flying):
         await flying.close()
         flight = flights.Flight(provider="p", keys=["k"])
         flying.begin(flight, bring(), shared=True)
-        await flying.wait([flight], seconds=9)
+        await flying.wait([flight], ends_at=FAR)
         return flight.landing()
 
     landing = loop.run_until_complete(run())
@@ -106,8 +107,8 @@ def test_who_waits_robs_nobody_of_what_landed(loop, flying, caplog):
         def fail():
             raise ZeroDivisionError
 
-        flights.Watch([flight], seconds=9, over=fail)
-        flights.Watch([flight], seconds=9, over=lambda: told.append("told"))
+        flights.Watch([flight], now=0, ends_at=FAR, over=fail)
+        flights.Watch([flight], now=0, ends_at=FAR, over=lambda: told.append("told"))
         await asyncio.sleep(2)
         return told
 
@@ -118,7 +119,7 @@ def test_who_waits_robs_nobody_of_what_landed(loop, flying, caplog):
 def test_a_failed_flight_is_not_found_again(loop, flying):
     async def run():
         flight = begin(flying, landing=FAILED)
-        await flying.wait([flight], seconds=9)
+        await flying.wait([flight], ends_at=FAR)
         assert flying.find("k", since=0.0) is None
 
     loop.run_until_complete(run())
@@ -127,7 +128,7 @@ def test_a_failed_flight_is_not_found_again(loop, flying):
 def test_a_newer_flight_takes_the_keys_over_and_keeps_them(loop, flying):
     async def run():
         older, newer = begin(flying, landing=FAILED, seconds=1), begin(flying, seconds=5)
-        await flying.wait([older], seconds=9)
+        await flying.wait([older], ends_at=FAR)
         assert flying.find("k", since=0.0) is newer
 
     loop.run_until_complete(run())
@@ -144,13 +145,13 @@ def test_what_is_not_shared_is_not_found(loop, flying):
 def test_who_waits_may_leave_or_lose_patience_and_the_flight_lands(loop, flying):
     async def run():
         flight = begin(flying)
-        waiting = asyncio.create_task(flying.wait([flight], seconds=9))
+        waiting = asyncio.create_task(flying.wait([flight], ends_at=FAR))
         await asyncio.sleep(0.1)
         assert len(flight.waiting) == 1
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         assert not flight.waiting
-        await flying.wait([flight], seconds=0.1)
+        await flying.wait([flight], ends_at=loop.time() + 0.1)
         assert flight.landing() is None
         await asyncio.sleep(1)
         assert flight.landing() == BROUGHT
@@ -161,7 +162,7 @@ def test_who_waits_may_leave_or_lose_patience_and_the_flight_lands(loop, flying)
 def test_closing_ends_what_is_under_way_and_says_so_to_who_waits(loop, flying):
     async def run():
         flight = begin(flying)
-        waiting = asyncio.create_task(flying.wait([flight], seconds=9))
+        waiting = asyncio.create_task(flying.wait([flight], ends_at=FAR))
         await asyncio.sleep(0.1)
         await flying.close()
         await waiting

@@ -57,9 +57,15 @@ SUMS = re.compile(rb"^aos_embedding_(cache|api)_latency_seconds_(sum|bucket).*$"
 
 class Unlimited:
     async def reserve(self, *, tokens):
-        return None
+        return 0
 
-    async def settle(self, reservation, *, billed, tokens):
+    def draw(self, *, tokens, done):
+        done(0)
+
+    def settle(self, reservation, *, billed, tokens):
+        return True
+
+    async def give_back(self):
         pass
 
 
@@ -306,9 +312,10 @@ def test_an_answer_that_cannot_be_written_is_a_500_to_who_waits_for_a_callback(m
     assert isinstance(asked, Asked)
     assert asked.wanted is not None
     known = world.recall.known(body()) or world.recall.wanted(wire.parse(body()).ask, base64=True)
+    recalled = recall.Recalled(known.keys, world.cache.recall(known.keys), looked_at=0.0)
     monkeypatch.setattr(wire, "render", lambda **_: 1 / 0)
     told: list[Any] = []
-    world.endpoint.look_up(asked._replace(wanted=known), told.append)
+    world.endpoint.look_up(asked._replace(wanted=known, recalled=recalled), told.append)
     assert [it.status for it in told] == [500]
     assert "other" not in repr(asked)
 
@@ -339,15 +346,14 @@ def test_an_entry_that_does_not_say_what_its_key_says_is_nobodys():
     texts = body(["a", "b"])
     world.post(texts)
     wanted = recall.Wanted(*world.recall.wanted(wire.parse(texts).ask, base64=True))
-    found = world.cache.recall(wanted.keys)
-    assert found is not None
-    good = found[0]
+    good, _ = world.cache.recall(wanted.keys)
+    assert good is not None
     for change in ({"model": "n"}, {"space": "elsewhere"}, {"vector": b"\0" * 8}):
         bad = good._replace(**change)
         world.cache.put_many({wanted.keys[0]: bad})
-        assert world.recall.answer(wanted) is None
+        assert isinstance(world.recall.answer(wanted), recall.Recalled)
         world.cache.put_many({wanted.keys[0]: good})
-        assert world.recall.answer(wanted) is not None
+        assert isinstance(world.recall.answer(wanted), Answer)
 
 
 def test_known_bodies_stay_within_their_bytes():

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from embedding_contract import document
-from embedding_sidecar import __main__, policy_file, runtime
+from embedding_sidecar import __main__, memory, policy_file, runtime
 from embedding_sidecar.engine import service
 
 
@@ -48,5 +48,9 @@ def test_what_was_granted_is_given_back_when_following_fails(monkeypatch):
         socket.create_server(("127.0.0.1", 0)) as admin,
         pytest.raises(RuntimeError, match="nobody thought of this"),
     ):
-        asyncio.run(__main__._run(Failing(), (api, admin), timing=service.Timing()))
+        asyncio.run(
+            __main__._run(
+                Failing(), (api, admin), timing=service.Timing(), memory_bytes=memory.DEFAULT_BYTES
+            )
+        )
     assert Workshop.closed == 1

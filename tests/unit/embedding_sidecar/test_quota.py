@@ -10,6 +10,7 @@ from embedding_contract import document
 from embedding_sidecar import errors
 from embedding_sidecar.quotas import claims, counter, leases, quota
 from tests.fakes.quota_store import FakeStore
+from tests.parts.settling import held, settled
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
@@ -114,7 +115,7 @@ async def spend(sidecar: quota.Quota, calls: int = 1, *, tokens: int = 1) -> int
             reservation = await sidecar.reserve(tokens=tokens)
         except errors.QuotaExhausted:
             return made
-        await sidecar.settle(reservation, billed=True, tokens=tokens)
+        await settled(sidecar, reservation, billed=True, tokens=tokens)
     return calls
 
 
@@ -247,20 +248,20 @@ def test_granted_calls_are_spent_without_asking_the_store(day):
 def test_what_is_held_is_spent_by_a_plain_call(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
-        before = sidecar.spend_held(tokens=1)
+        before = held(sidecar)
         await spend(sidecar)
-        held = [sidecar.spend_held(tokens=1) for _ in range(leases.GRANT_CALLS)]
-        return before, held, await sidecar.state()
+        granted = [held(sidecar) for _ in range(leases.GRANT_CALLS)]
+        return before, granted, await sidecar.state()
 
-    before, (*held, last), state = run(scenario())
+    before, (*granted, last), state = run(scenario())
     assert (before, last) == (None, None)
-    assert None not in held
+    assert None not in granted
     assert (state.used, day.counted.calls) == (leases.GRANT_CALLS, leases.GRANT_CALLS)
 
 
 def test_without_redis_a_plain_call_spends_to_the_limit(day):
     sidecar = day.sidecar(daily_requests=5, shared=False)
-    made = [sidecar.spend_held(tokens=1) for _ in range(9)]
+    made = [held(sidecar) for _ in range(9)]
     assert [it is None for it in made] == [False] * 5 + [True] * 4
 
 
@@ -269,7 +270,7 @@ def test_no_plain_call_spends_what_was_held_yesterday(day):
         sidecar = day.sidecar(daily_requests=1000)
         await spend(sidecar)
         day.clock.wall += HALF_A_DAY
-        return sidecar.spend_held(tokens=1)
+        return held(sidecar)
 
     assert run(scenario()) is None
 
@@ -286,7 +287,7 @@ def test_a_call_that_was_not_billed_may_be_made_again(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1)
         refused = await sidecar.reserve(tokens=5)
-        await sidecar.settle(refused, billed=False, tokens=0)
+        await settled(sidecar, refused, billed=False, tokens=0)
         return await spend(sidecar, 2), await sidecar.state()
 
     made, state = run(scenario())
@@ -299,7 +300,7 @@ def test_settling_twice_gives_back_once(day):
         sidecar = day.sidecar(daily_requests=2)
         reservation = await sidecar.reserve(tokens=5)
         for _ in range(3):
-            await sidecar.settle(reservation, billed=False, tokens=0)
+            await settled(sidecar, reservation, billed=False, tokens=0)
         return await spend(sidecar, 9)
 
     assert run(scenario()) == 2
@@ -311,7 +312,7 @@ def test_tokens_are_reserved_by_their_bound_and_settled_to_what_was_billed(day):
         reservation = await sidecar.reserve(tokens=900)
         with pytest.raises(errors.QuotaExhausted, match="1000 tokens a day"):
             await sidecar.reserve(tokens=200)
-        await sidecar.settle(reservation, billed=True, tokens=100)
+        await settled(sidecar, reservation, billed=True, tokens=100)
         await sidecar.reserve(tokens=900)
         return await sidecar.state()
 
@@ -378,8 +379,8 @@ def test_a_call_under_way_is_settled_after_closing(day):
         billed, refused = [await sidecar.reserve(tokens=1) for _ in range(2)]
         await sidecar.close()
         before = day.counted.calls
-        await sidecar.settle(billed, billed=True, tokens=1)
-        await sidecar.settle(refused, billed=False, tokens=0)
+        await settled(sidecar, billed, billed=True, tokens=1)
+        await settled(sidecar, refused, billed=False, tokens=0)
         return before
 
     assert run(scenario()) == 2
@@ -390,9 +391,9 @@ def test_a_plain_settling_tells_whether_the_rest_is_to_be_given_back(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         first, second = [await sidecar.reserve(tokens=1) for _ in range(2)]
-        is_over = sidecar.settle_now(first, billed=True, tokens=1)
+        is_over = sidecar.settle(first, billed=True, tokens=1)
         await sidecar.close()
-        then = sidecar.settle_now(second, billed=False, tokens=0)
+        then = sidecar.settle(second, billed=False, tokens=0)
         before = day.counted.calls
         await sidecar.give_back()
         return is_over, then, before, day.counted.calls
@@ -440,7 +441,7 @@ def test_what_a_call_of_yesterday_gives_back_is_not_todays(day):
         yesterdays = await sidecar.reserve(tokens=1)
         day.clock.wall += HALF_A_DAY
         made = await spend(sidecar, 5)
-        await sidecar.settle(yesterdays, billed=False, tokens=0)
+        await settled(sidecar, yesterdays, billed=False, tokens=0)
         return made + await spend(sidecar, 5)
 
     assert run(scenario()) == 5
@@ -867,7 +868,7 @@ def test_who_comes_when_a_claim_is_answered_takes_nothing_from_those_who_waited(
     async def scenario():
         crowd = Crowd(day, leases.GRANT_CALLS + 1, daily_requests=1000)
         loop = asyncio.get_running_loop()
-        crowd.line.then = lambda: loop.call_soon(late.append, crowd.quota.spend_held(tokens=1))
+        crowd.line.then = lambda: loop.call_soon(late.append, held(crowd.quota))
         await crowd.is_waiting()
         await crowd.outcomes()
         return crowd.served
@@ -901,7 +902,7 @@ def test_what_is_held_is_spent_by_whom_it_is_enough_for_when_the_store_is_away(d
             asyncio.create_task(sidecar.reserve(tokens=tokens)) for tokens in (4000, 400)
         )
         await day.lines[0].waiting.wait()
-        sidecar.settle_now(made, billed=False, tokens=0)
+        sidecar.settle(made, billed=False, tokens=0)
         day.cut()
         gate.set()
         return await asyncio.gather(large, small, return_exceptions=True)
@@ -946,7 +947,7 @@ def test_what_is_given_back_while_one_waits_to_claim_is_his(day):
         await line.waiting.wait()
         asking = asyncio.create_task(sidecar.reserve(tokens=1))
         await turns()
-        sidecar.settle_now(held[0], billed=False, tokens=0)
+        sidecar.settle(held[0], billed=False, tokens=0)
         gate.set()
         await asyncio.gather(looking, asking)
         return line.asked
@@ -1061,7 +1062,7 @@ def test_allowed_to_go_on_alone_all_who_wait_do(day):
         await crowd.is_waiting()
         day.cut()
         await crowd.outcomes()
-        return crowd, crowd.quota.spend_held(tokens=1)
+        return crowd, held(crowd.quota)
 
     crowd, more = run(scenario())
     assert crowd.served == list(range(40))
@@ -1073,7 +1074,7 @@ def test_while_the_store_is_away_a_pod_that_may_goes_on_alone_by_plain_calls(day
         sidecar = day.sidecar(daily_requests=40, deny_on_store_loss=False)
         day.cut()
         await sidecar.reserve(tokens=1)
-        return [sidecar.spend_held(tokens=1) is None for _ in range(40)]
+        return [held(sidecar) is None for _ in range(40)]
 
     assert run(scenario()) == [False] * 39 + [True]
 

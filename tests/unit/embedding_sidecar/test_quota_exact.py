@@ -20,6 +20,7 @@ from embedding_contract import document
 from embedding_sidecar import errors
 from embedding_sidecar.quotas import claims, counter, leases, quota
 from tests.fakes.quota_store import FakeStore
+from tests.parts.settling import settled
 
 WHICH = st.integers(min_value=0, max_value=1_000_000)
 TOKENS = st.integers(min_value=1, max_value=60)
@@ -159,7 +160,7 @@ class Policy(RuleBasedStateMachine):
         tokens = call.tokens * share // 4 if billed else 0
         self.calls[call.day] -= 0 if billed else 1
         self.tokens[call.day] -= call.tokens - tokens
-        self.start(sidecar, sidecar.quota.settle(call.reservation, billed=billed, tokens=tokens))
+        self.start(sidecar, settled(sidecar.quota, call.reservation, billed=billed, tokens=tokens))
         self.turn()
 
     @precondition(lambda self: self.network.messages)

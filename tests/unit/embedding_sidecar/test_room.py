@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_contract import document, names
-from embedding_sidecar import errors, provider
+from embedding_sidecar import errors, memory, provider
 from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.serving import embeddings, room
+from embedding_sidecar.serving import embeddings, pieces, room
+from embedding_sidecar.wire import heads, wire
 from tests.parts import virtual_time
 
 MOST = 100
@@ -54,7 +55,7 @@ class Guests:
 
     def ask(self, size):
         async def take(number):
-            taken = await self.room.take(size)
+            taken = await self.room.take(lambda: size)
             self.came_in.append(number)
             return taken
 
@@ -77,6 +78,7 @@ STEPS = st.one_of(
     st.tuples(st.just("ask"), st.integers(1, MOST + 50)),
     st.tuples(st.just("leave"), st.integers(0, 30)),
     st.tuples(st.just("cancel"), st.integers(0, 30)),
+    st.tuples(st.just("resize"), st.integers(MOST // 2, MOST)),
     st.tuples(st.just("turn"), st.just(0)),
 )
 
@@ -89,11 +91,14 @@ def test_a_room_is_never_overfull_keeps_the_order_and_lets_everybody_in(steps):
             guests.ask(value)
         elif what == "turn":
             guests.loop.pass_time(0)
+        elif what == "resize":
+            guests.room.resize(value)
         elif value < len(guests.tasks):
             # Who goes away may have been let in a moment before, and not know it yet.
             guests.leave(value) if what == "leave" else guests.tasks[value].cancel()
         assert sum(guests.inside()) <= MOST
-        assert guests.room.free_bytes >= 0
+        # Who was in when it became smaller stays.
+        assert guests.room.free_bytes >= guests.room.most_bytes - MOST
     # Whoever is in leaves, until nobody is left: then everybody who stayed has been in.
     for _ in guests.tasks:
         guests.loop.pass_time(0)
@@ -104,7 +109,29 @@ def test_a_room_is_never_overfull_keeps_the_order_and_lets_everybody_in(steps):
     for number, task in enumerate(guests.tasks):
         assert task.done()
         assert (number in guests.came_in) is not task.cancelled()
-    assert guests.room.free_bytes == MOST
+    assert guests.room.free_bytes == guests.room.most_bytes
+
+
+def test_who_waits_for_more_than_a_room_that_became_smaller_has_gets_all_of_it(loop):
+    guests = Guests(loop)
+    for size in (10, MOST):
+        guests.ask(size)
+    loop.pass_time(0)
+    guests.room.resize(MOST // 2)
+    assert guests.came_in == [0]
+    guests.leave(0)
+    loop.pass_time(0)
+    assert guests.inside() == [MOST // 2]
+
+
+def test_who_waits_comes_in_when_a_room_becomes_larger(loop):
+    guests = Guests(loop)
+    for size in (MOST, 10):
+        guests.ask(size)
+    loop.pass_time(0)
+    guests.room.resize(MOST + 10)
+    loop.pass_time(0)
+    assert guests.came_in == [0, 1]
 
 
 def test_who_asks_for_more_than_there_is_gets_all_of_it_alone(loop):
@@ -159,14 +186,14 @@ def test_a_stay_waits_in_all_as_long_as_it_has_patience(loop):
 
     async def run():
         stays = [room.Stay(patience_seconds=10) for _ in range(2)]
-        await stays[0].take(rooms[0], MOST)
-        await stays[0].take(rooms[1], MOST)
+        await stays[0].take(rooms[0], lambda: MOST)
+        await stays[0].take(rooms[1], lambda: MOST)
         asyncio.get_running_loop().call_later(6, rooms[0].give_back, MOST)
         with stays[1]:
-            await stays[1].take(rooms[0], 1)
+            await stays[1].take(rooms[0], lambda: 1)
             with pytest.raises(errors.Unavailable) as refused:
-                await stays[1].take(rooms[1], 1)
-        assert (refused.value.status, refused.value.code) == (502, "all_providers_failed")
+                await stays[1].take(rooms[1], lambda: 1)
+        assert (refused.value.status, refused.value.code) == (503, "memory_exhausted")
         assert stays[1].waited_seconds == pytest.approx(10)
         assert rooms[0].free_bytes == MOST
 
@@ -178,7 +205,7 @@ def test_a_stay_leaves_once(loop):
 
     async def run():
         with room.Stay(patience_seconds=1) as stay:
-            await stay.take(hall, 30)
+            await stay.take(hall, lambda: 30)
             assert hall.free_bytes == MOST - 30
             stay.leave()
         assert hall.free_bytes == MOST
@@ -199,7 +226,41 @@ def test_vectors_are_as_large_as_asked_for_or_as_seen_last():
 
 def test_room_for_vectors_holds_one_of_the_largest_batches():
     largest = provider.Ask(model="m", items=("a",) * LARGE, dimensions=NUMBERS)
-    assert room.Sizes().held_bytes(largest) == room.VECTORS_BYTES
+    assert room.Sizes().held_bytes(largest) == room.LEAST_VECTORS_BYTES
+
+
+# --- how much there is of it
+
+CACHE_BYTES = POLICY.cache.memory_max_bytes
+
+
+def test_what_the_chart_gives_has_room_for_seven_of_the_largest_batches():
+    most = room.vectors_bytes(memory.DEFAULT_BYTES, cache_bytes=CACHE_BYTES)
+    assert most // room.LEAST_VECTORS_BYTES == 7
+
+
+@given(memory_bytes=st.integers(0, 2**40), cache_bytes=st.integers(0, 2**34))
+def test_more_memory_has_more_room_a_larger_cache_leaves_less_and_a_batch_fits_always(
+    memory_bytes, cache_bytes
+):
+    most = room.vectors_bytes(memory_bytes, cache_bytes=cache_bytes)
+    assert most >= room.LEAST_VECTORS_BYTES
+    assert room.vectors_bytes(memory_bytes + 2**20, cache_bytes=cache_bytes) >= most
+    assert room.vectors_bytes(memory_bytes, cache_bytes=cache_bytes + 2**20) <= most
+    if most > room.LEAST_VECTORS_BYTES:
+        assert most + cache_bytes < 0.9 * memory_bytes
+
+
+def test_rooms_are_as_large_as_the_policys_cache_lets_them_be():
+    rooms = room.Rooms(memory.DEFAULT_BYTES)
+    for cache_bytes in (CACHE_BYTES, 2 * CACHE_BYTES, CACHE_BYTES):
+        rooms.fit(cache_bytes)
+        most = room.vectors_bytes(memory.DEFAULT_BYTES, cache_bytes=cache_bytes)
+        assert rooms.vectors.free_bytes == rooms.vectors.most_bytes == most
+        assert rooms.bodies.most_bytes == most // room.VECTORS_FOR_BODIES
+    rooms.fit(100 * CACHE_BYTES)
+    assert rooms.vectors.most_bytes == room.LEAST_VECTORS_BYTES
+    assert rooms.bodies.most_bytes == room.LEAST_BODIES_BYTES
 
 
 # --- the endpoint
@@ -207,7 +268,7 @@ def test_room_for_vectors_holds_one_of_the_largest_batches():
 
 def zeros(ask, *, hits):
     return Answer(
-        vectors=(bytes(4 * ask.dimensions),) * len(ask.items),
+        vectors=(bytes(4 * NUMBERS),) * len(ask.items),
         provider="p",
         kind="OpenAI",
         model="m",
@@ -229,6 +290,9 @@ class Service:
         self.asked: list[tuple[int, float]] = []
         self.may_answer = asyncio.Event()
 
+    def begin(self, ask, *, control, found, done):
+        done(zeros(ask, hits=0))
+
     async def embed(self, ask, *, control, found, waited_seconds):
         self.asked.append((len(ask.items), waited_seconds))
         await self.may_answer.wait()
@@ -238,7 +302,7 @@ class Service:
 class Endpoint:
     """An endpoint over such a service, asked as uvicorn asks it."""
 
-    def __init__(self, loop):
+    def __init__(self, loop, *, memory_bytes=0):
         self.loop = loop
         self.service = Service()
         self.knows = False
@@ -247,26 +311,28 @@ class Endpoint:
             runtime=lambda: SimpleNamespace(
                 loaded=SimpleNamespace(document=POLICY),
                 service=self.service,
-                recall=SimpleNamespace(wanted=lambda ask, **_: ask, look_up=self._look_up),
+                recall=SimpleNamespace(
+                    wanted=lambda ask, **_: ask, answer=lambda _: None, look_up=self._look_up
+                ),
                 quota=SimpleNamespace(left=lambda: LEFT),
             )
         )
+        self.current = current
         self.application = embeddings.Embeddings(
-            current=current, metrics=Metrics(), otherwise=unused
+            current=current, metrics=Metrics(), otherwise=unused, memory_bytes=memory_bytes
         )
 
-    def _look_up(self, ask, done):
+    def _look_up(self, ask, _, done):
         done(zeros(ask, hits=len(ask.items)) if self.knows else None)
 
     @property
     def free(self):
-        return self.application._vectors.free_bytes
+        return self.application._rooms.vectors.free_bytes
 
-    def post(self, items, *, text="a", reads=True, **scope):
+    def post(self, items, *, text="a", reads=True, asks_for_numbers=True, **scope):
         """A request that is under way."""
-        request = Request(
-            json.dumps({"model": "m", "input": [text] * items, "dimensions": NUMBERS})
-        )
+        body = {"model": "m", "input": [text] * items}
+        request = Request(json.dumps(body | ({"dimensions": NUMBERS} if asks_for_numbers else {})))
         request.reads = reads
         scope = {
             "type": "http",
@@ -324,7 +390,52 @@ def test_large_batches_are_answered_one_after_the_other_and_small_requests_pass_
     for request in (*waiting, small):
         assert request.status == 200
         assert len(request.answer()["data"]) in {LARGE, 20}
-    assert endpoint.free == room.VECTORS_BYTES
+    assert endpoint.free == room.LEAST_VECTORS_BYTES
+
+
+def test_as_many_are_under_way_at_once_as_memory_has_room_for(loop):
+    endpoint = Endpoint(loop, memory_bytes=memory.DEFAULT_BYTES)
+    requests = [endpoint.post(LARGE) for _ in range(9)]
+    assert len(endpoint.service.asked) == 7
+    endpoint.service.may_answer.set()
+    endpoint.loop.pass_time(1)
+    assert [request.status for request in requests] == [200] * 9
+    assert endpoint.free == endpoint.application._rooms.vectors.most_bytes
+
+
+def test_who_waits_takes_what_is_known_by_then_of_a_models_vectors(loop):
+    endpoint = Endpoint(loop, memory_bytes=memory.DEFAULT_BYTES)
+    requests = [endpoint.post(LARGE, asks_for_numbers=False) for _ in range(9)]
+    # They may be of 4,096 numbers.
+    assert len(endpoint.service.asked) == 2
+    endpoint.service.may_answer.set()
+    endpoint.loop.pass_time(0)
+    endpoint.service.may_answer.clear()
+    endpoint.loop.pass_time(1)
+    assert len(endpoint.service.asked) == 9
+    endpoint.service.may_answer.set()
+    endpoint.loop.pass_time(1)
+    assert [request.status for request in requests] == [200] * 9
+
+
+def test_a_request_that_took_no_task_tells_how_long_vectors_are(loop):
+    endpoint = Endpoint(loop, memory_bytes=memory.DEFAULT_BYTES)
+    request = wire.parse(b'{"model": "m", "input": "a"}', header=None)
+    unlooked: Any = object()
+    asked = embeddings.Asked(
+        started=0.0,
+        head=heads.read([]),
+        runtime=endpoint.current.runtime(),
+        request=request,
+        wanted=None,
+        found=unlooked,
+    )
+    replies: list[embeddings.Reply] = []
+    endpoint.application.begin(asked, replies.append)
+    assert [reply.status for reply in replies] == [200]
+    for _ in range(9):
+        endpoint.post(LARGE, asks_for_numbers=False)
+    assert len(endpoint.service.asked) == 7
 
 
 def test_what_the_cache_has_by_then_is_asked_of_nobody(endpoint):
@@ -341,8 +452,9 @@ def test_who_waits_too_long_for_room_is_refused_and_nobody_was_asked(endpoint):
     endpoint.post(LARGE)
     late = endpoint.post(LARGE)
     endpoint.loop.pass_time(embeddings.PATIENCE_SECONDS)
-    assert late.status == 502
-    assert late.answer()["error"]["code"] == "all_providers_failed"
+    assert late.status == 503
+    assert late.answer()["error"]["code"] == "memory_exhausted"
+    assert dict(late.sent[0]["headers"])[b"retry-after"] == b"1"
     assert len(endpoint.service.asked) == 1
 
 
@@ -367,7 +479,7 @@ def test_nothing_is_asked_for_a_caller_who_left_while_it_waited(endpoint):
     endpoint.loop.pass_time(1)
     assert stays.status == 200
     assert len(endpoint.service.asked) == 2
-    assert endpoint.free == room.VECTORS_BYTES
+    assert endpoint.free == room.LEAST_VECTORS_BYTES
 
 
 def test_a_request_that_is_cut_gives_its_room_back(endpoint):
@@ -376,18 +488,18 @@ def test_a_request_that_is_cut_gives_its_room_back(endpoint):
         request.task.cancel()
         endpoint.loop.pass_time(0.1)
         assert request.task.cancelled()
-    assert endpoint.free == room.VECTORS_BYTES
+    assert endpoint.free == room.LEAST_VECTORS_BYTES
 
 
 def test_an_answer_that_is_not_read_does_not_keep_its_room(endpoint):
     endpoint.service.may_answer.set()
     unread, waiting = endpoint.post(LARGE, reads=False), endpoint.post(LARGE)
     assert waiting.status is None
-    endpoint.loop.pass_time(embeddings.SLOW_READER_SECONDS)
+    endpoint.loop.pass_time(pieces.SLOW_READER_SECONDS)
     assert waiting.status == 200
     unread.task.cancel()
     endpoint.loop.pass_time(0.1)
-    assert endpoint.free == room.VECTORS_BYTES
+    assert endpoint.free == room.LEAST_VECTORS_BYTES
 
 
 def test_a_large_body_is_read_when_there_is_room_for_it(endpoint):
@@ -397,15 +509,15 @@ def test_a_large_body_is_read_when_there_is_room_for_it(endpoint):
     endpoint.service.may_answer.set()
     endpoint.loop.pass_time(1)
     assert (first.status, second.status) == (200, 200)
-    assert endpoint.application._bodies.free_bytes == room.BODIES_BYTES
+    assert endpoint.application._rooms.bodies.free_bytes == room.LEAST_BODIES_BYTES
 
 
 def test_a_long_answer_comes_in_pieces_but_to_who_knows_no_chunks(endpoint):
     endpoint.service.may_answer.set()
     whole = endpoint.post(LARGE, http_version="1.0")
-    pieces = endpoint.post(LARGE, http_version="1.1")
-    assert whole.answer() == pieces.answer()
+    chunked = endpoint.post(LARGE, http_version="1.1")
+    assert whole.answer() == chunked.answer()
     assert len(whole.sent) == 2
     assert b"content-length" in dict(whole.sent[0]["headers"])
-    assert max(len(it["body"]) for it in pieces.sent[1:]) < embeddings.WHOLE_BYTES
-    assert b"content-length" not in dict(pieces.sent[0]["headers"])
+    assert max(len(it["body"]) for it in chunked.sent[1:]) < pieces.WHOLE_BYTES
+    assert b"content-length" not in dict(chunked.sent[0]["headers"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ async def spend(made, calls):
     """How many of so many calls could be made."""
     for number in range(calls):
         try:
-            await made.quota.settle(await made.quota.reserve(tokens=1), billed=True, tokens=1)
+            made.quota.settle(await made.quota.reserve(tokens=1), billed=True, tokens=1)
         except (errors.QuotaExhausted, errors.Unavailable):
             return number
     return calls
@@ -129,3 +130,19 @@ def test_an_edit_forgets_neither_that_a_key_is_refused_nor_the_good_one(monkeypa
 
     asyncio.run(scenario())
     assert sent == ["sk-good", "sk-wrong", "sk-good", "sk-wrong-too", "sk-good"]
+
+
+@pytest.mark.parametrize(("memory_mib", "writing_mib"), [(64, 16), (192, 24), (384, 48)])
+def test_an_eighth_of_the_memory_may_be_on_its_way_to_redis(memory_mib, writing_mib):
+    url = names.SECRET_CACHE_REDIS_URL
+    cached = dataclasses.replace(policy(), cache=document.Cache(redis_url_file=url))
+
+    async def scenario():
+        workshop = runtime.Workshop(metrics=Metrics(), memory_bytes=memory_mib * 2**20)
+        # Nobody is asked, so nobody need listen there.
+        loaded = policy_file.load(cached, "f" * 16, {url: b"redis://127.0.0.1:1"})
+        store: Any = workshop.make(loaded).cache._store
+        await workshop.close()
+        return store._max_writing_bytes
+
+    assert asyncio.run(scenario()) == writing_mib * 2**20

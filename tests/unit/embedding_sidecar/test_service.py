@@ -151,15 +151,26 @@ def begun(world, *items, **rest):
     found = just_asked(world, *items, **rest)
 
     async def run():
-        answer = world.service.begin(ask(*items, **rest), found=found)
+        answer = begin(world, found, *items, **rest)
         return answer and await answer
 
     return world.run(run())
 
 
-def begin(world, found, *items):
-    """The answer to come."""
-    return world.service.begin(ask(*items), found=found)
+def begin(world, found, *items, **rest):
+    """The answer to come; who cancels it leaves."""
+    answer = world.loop.create_future()
+
+    def done(said):
+        assert not answer.done()
+        if isinstance(said, Exception):
+            answer.set_exception(said)
+        else:
+            answer.set_result(said)
+
+    leave = world.service.begin(ask(*items, **rest), found=found, done=done)
+    answer.add_done_callback(lambda it: it.cancelled() and leave())
+    return leave and answer
 
 
 def test_a_miss_of_one_item_needs_no_task_but_that_of_its_call():
@@ -215,6 +226,7 @@ def test_the_deadline_is_kept_whatever_hangs(monkeypatch):
         await asyncio.sleep(1000)
 
     world = World(one("p", space="s"), one("q", "n", space="s"))
+    monkeypatch.setattr(world.quota, "draw", lambda **_: None)
     monkeypatch.setattr(world.quota, "reserve", reserve)
     with pytest.raises(errors.Unavailable):
         begun(world, "a")
@@ -247,6 +259,131 @@ def test_who_leaves_leaves_the_call_and_it_is_kept():
 
     assert world.run(run()) == 1
     assert world.embed("a").hits == 1
+
+
+def test_for_who_left_nobody_else_is_asked():
+    world = World(one("p", space="s"), one("q", "n", space="s"))
+    world.net["p"].delay_seconds = 1
+    world.net["p"].fault = DOWN
+    found = just_asked(world, "a")
+
+    async def run():
+        answer = begin(world, found, "a")
+        await asyncio.sleep(0.5)
+        answer.cancel()
+        await asyncio.sleep(60)
+
+    world.run(run())
+    assert (len(world.net["p"].calls), world.net["q"].calls) == (1, [])
+
+
+def test_time_spent_waiting_for_the_quota_is_not_the_providers(monkeypatch):
+    """A call that would be begun after its time is not made, and not billed."""
+    world = World(one("p"))
+    drawn = []
+    monkeypatch.setattr(world.quota, "draw", lambda tokens, done: drawn.append((tokens, done)))
+    found = just_asked(world, "a")
+
+    async def run():
+        answer = begin(world, found, "a")
+        await asyncio.sleep(TIMING.attempt_seconds + 1)
+        tokens, done = drawn[0]
+        done(await world.quota.reserve(tokens=tokens))
+        monkeypatch.undo()
+        return await answer
+
+    assert world.run(run()).attempts == 1
+    assert len(world.net["p"].calls) == 1
+    assert world.quota.settled[0] == (False, 0)
+
+
+def test_who_leaves_while_the_quota_is_waited_for_buys_nothing(monkeypatch):
+    world = World(one("p"))
+    drawn = []
+
+    def draw(tokens, done):
+        drawn.append((tokens, done))
+        return lambda: None
+
+    monkeypatch.setattr(world.quota, "draw", draw)
+    found = just_asked(world, "a")
+
+    async def run():
+        begin(world, found, "a").cancel()
+        await asyncio.sleep(0)
+        tokens, done = drawn[0]
+        done(await world.quota.reserve(tokens=tokens))
+        await asyncio.sleep(60)
+
+    world.run(run())
+    assert world.net["p"].calls == []
+    assert world.quota.settled == [(False, 0)]
+
+
+def test_a_fault_as_a_call_begins_is_its_callers_and_leaves_nothing_behind(monkeypatch, caplog):
+    world = World(one("p"))
+    monkeypatch.setattr(world.net, "begin", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        begun(world, "a")
+    assert world.quota.settled == [(True, world.quota.reserved[0])]
+    assert "ZeroDivisionError" in caplog.text
+    monkeypatch.undo()
+    assert begun(world, "a").attempts == 1
+
+
+def test_a_key_that_one_call_refused_and_a_later_one_took_is_not_refused():
+    world = World(one("p"))
+    answers = iter([stand_in.status(401), None])
+
+    def fault(answer):
+        change = next(answers)
+        return change(answer) if change else answer
+
+    world.net["p"].fault = fault
+    world.net["p"].delay_seconds = 1
+    founds = {text: just_asked(world, text) for text in ("a", "b")}
+
+    async def run():
+        both = [begin(world, found, text) for text, found in founds.items()]
+        return await asyncio.gather(*both, return_exceptions=True)
+
+    refused, answered = world.run(run())
+    assert isinstance(refused, errors.Unavailable)
+    assert answered.vectors == vectors("m", "b")
+    assert world.service.refused_keys() == frozenset()
+
+
+def test_where_the_process_ends_while_the_quota_is_waited_for_nothing_is_sent(monkeypatch):
+    world = World(one("p"))
+    drawn = []
+    monkeypatch.setattr(world.quota, "draw", lambda tokens, done: drawn.append((tokens, done)))
+    found = just_asked(world, "a")
+
+    async def run():
+        begin(world, found, "a")
+        await world.flying.close()
+        tokens, done = drawn[0]
+        done(await world.quota.reserve(tokens=tokens))
+
+    world.run(run())
+    assert world.net["p"].calls == []
+    assert world.quota.settled == [(False, 0)]
+
+
+def test_a_call_without_a_task_that_the_process_ends_is_billed(monkeypatch):
+    world = World(one("p"))
+    world.net["p"].delay_seconds = 5
+    found = just_asked(world, "a")
+
+    async def run():
+        begin(world, found, "a")
+        await asyncio.sleep(1)
+        await world.flying.close()
+        await asyncio.sleep(10)
+
+    world.run(run())
+    assert world.quota.settled == [(True, world.quota.reserved[0])]
+    assert world.seen.calls == [("openai", "m", "cancelled")]
 
 
 def test_who_leaves_ends_the_task_that_went_on():
@@ -576,6 +713,7 @@ def test_entries_of_one_space_share_its_name():
     world.embed("a")
     world.embed("b")
     keys = world.cache.keys(ask("a", "b"), space=world.document.providers[0].space())
-    found = world.cache.recall(keys)
-    assert found is not None
-    assert found[0].space is found[1].space
+    first, second = world.cache.recall(keys)
+    assert first is not None
+    assert second is not None
+    assert first.space is second.space

@@ -164,3 +164,14 @@ def test_time_for_providers_is_set_in_seconds():
 def test_time_that_is_none_or_too_long_is_refused(value):
     with pytest.raises(settings.InvalidSetting, match=r"^EMBEDDING_REQUEST_SECONDS: "):
         settings.timing({"EMBEDDING_REQUEST_SECONDS": value})
+
+
+def test_memory_is_set_in_bytes():
+    assert settings.memory_bytes({}) is None
+    assert settings.memory_bytes({"EMBEDDING_MEMORY_BYTES": "402653184"}) == 384 * 2**20
+
+
+@pytest.mark.parametrize("value", ["0", "384", "384Mi", "-1", "1e9", "9" * 5000])
+def test_memory_that_is_no_number_of_bytes_or_too_little_is_refused(value):
+    with pytest.raises(settings.InvalidSetting, match=r"^EMBEDDING_MEMORY_BYTES: "):
+        settings.memory_bytes({"EMBEDDING_MEMORY_BYTES": value})

@@ -1,8 +1,10 @@
 """What a connection without it answers, the shortcut answers too, byte for byte."""
 
 import asyncio
+import gc
 import itertools
 import operator
+import weakref
 from typing import Any
 from unittest import mock
 
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.protocols.http import httptools_impl
 
+from embedding_sidecar import errors, turns
 from embedding_sidecar.serving import connections, known_heads, server, shortcut
 from embedding_sidecar.serving.connections import Connection
 from embedding_sidecar.serving.embeddings import ASKED, WRITE, Asked, Reply
@@ -26,6 +29,7 @@ NAMES = (
         (
             *("_unset_keepalive_if_required", "send_400_response", "data_received"),
             *("connection_made", "connection_lost", "loop", "scope", "server_state", "transport"),
+            *("eof_received", "shutdown"),
             *("access_log", "access_logger", "client", "logger", "on_response_complete"),
             *("parser", "pipeline"),
         ),
@@ -59,6 +63,7 @@ class Echo:
 
     def __init__(self):
         self.known_heads = known_heads.KnownHeads()
+        self.turn = turns.Turn()
         self.parsed = 0
         self.at_once_asked = 0
         self.tasks = 0
@@ -90,11 +95,10 @@ class Echo:
     def begin(self, it, done):
         """Makes the answer a moment later, to what is looked up in vain and can be bought."""
         if not it.started.endswith(b"bought"):
-            return False
+            return None
         self.begun += 1
         reply = Reply(200, HEAD % len(it.started), it.started)
-        asyncio.get_running_loop().call_later(0.01, done, reply)
-        return True
+        return asyncio.get_running_loop().call_later(0.01, done, reply).cancel
 
     async def __call__(self, scope, receive, send):
         self.tasks += 1
@@ -341,6 +345,155 @@ def test_headers_of_the_server_are_heeded():
     expected, _ = exchange(Connection, [post(b"one")], headers=headers)
     assert exchange(shortcut.Shortcut, [post(b"one")], headers=headers)[0] == expected
     assert b"connection: close\r\n" in expected
+
+
+class Line:
+    """A client's line; what is written to it, and whether it was hung up."""
+
+    def __init__(self):
+        self.written = b""
+        self.is_closed = False
+
+    def writelines(self, parts):
+        self.write(b"".join(parts))
+
+    def write(self, data):
+        assert not self.is_closed
+        self.written += data
+
+    def close(self):
+        self.is_closed = True
+
+    def is_closing(self):
+        return self.is_closed
+
+    def get_extra_info(self, name):
+        return ("127.0.0.1", 1) if name in ("peername", "sockname") else None
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+
+def connected(application):
+    """A connection on a line of its own."""
+    config = server.Server(application, protocol=shortcut.Shortcut).config
+    config.load()
+    made = shortcut.Shortcut(config=config, server_state=uvicorn.server.ServerState(), app_state={})
+    line: Any = Line()
+    made.connection_made(line)
+    return made, line
+
+
+def test_of_answers_in_one_turn_the_first_goes_out_at_once_and_the_others_together():
+    async def go():
+        application = Echo()
+        lines = []
+        for body in (b"a", b"b", b"c"):
+            connection, line = connected(application)
+            connection.data_received(post(body))
+            lines.append(line)
+        before = [line.written[-1:] for line in lines]
+        await asyncio.sleep(0)
+        return before, [line.written[-1:] for line in lines]
+
+    assert asyncio.run(go()) == ([b"a", b"", b""], [b"a", b"b", b"c"])
+
+
+REFUSED = errors.Unavailable("The process ends.", code="shutting_down")
+
+
+@pytest.mark.parametrize(
+    ("end", "closes"),
+    [
+        (lambda it: it.eof_received(), False),
+        (lambda it: it.shutdown(), True),
+        (lambda it: it.cut(REFUSED), True),
+        (lambda it: it.data_received(b"no HTTP\r\n\r\n"), True),
+        (lambda it: it.data_received(post(b"z", CLOSE)), True),
+    ],
+)
+def test_an_answer_that_is_still_to_go_out_goes_out_before_whatever_ends_the_line(end, closes):
+    async def go():
+        application = Echo()
+        connected(application)[0].data_received(post(b"a"))
+        connection, line = connected(application)
+        connection.data_received(post(b"b"))
+        assert line.written == b""
+        end(connection)
+        await asyncio.sleep(0)
+        return line.written, line.is_closed
+
+    written, is_closed = asyncio.run(go())
+    assert written.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert written.split(b"\r\n\r\n")[1][:1] == b"b"
+    assert is_closed is closes
+
+
+def test_of_one_client_no_more_than_one_answer_waits():
+    """Who asks for many in one go and reads none would else never be noticed."""
+
+    async def go():
+        application = Echo()
+        connected(application)[0].data_received(post(b"a"))
+        connection, line = connected(application)
+        connection.data_received(post(b"b") + post(b"c") + post(b"d"))
+        return line.written.count(b"HTTP/1.1 200 OK")
+
+    assert asyncio.run(go()) == 2
+
+
+def test_a_connection_that_has_ended_is_gone_without_a_collection_of_garbage():
+    async def go():
+        application = Echo()
+        connection, line = connected(application)
+        for body in (b"a", b"b", b"look"):
+            connection.data_received(post(body))
+            await asyncio.sleep(0.02)
+        kept = weakref.ref(connection.cycle)
+        line.close()
+        connection.connection_lost(None)
+        del connection, line
+        await asyncio.sleep(0)
+        return kept()
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(go()) is None
+    finally:
+        gc.enable()
+
+
+def test_an_answer_to_who_has_gone_is_nobodys():
+    async def go():
+        application = Echo()
+        connected(application)[0].data_received(post(b"a"))
+        connection, line = connected(application)
+        connection.data_received(post(b"b"))
+        line.close()
+        connection.connection_lost(None)
+        await asyncio.sleep(0)
+        return line.written
+
+    assert asyncio.run(go()) == b""
+
+
+def test_who_hangs_up_while_something_is_bought_waits_for_it_no_longer():
+    async def go():
+        connection, line = connected(Echo())
+        left = []
+        connection.data_received(post(b"look in vain, bought"))
+        await asyncio.sleep(0.015)  # it has been looked up, and is bought
+        leave = connection._leave
+        connection._leave = lambda: left.append(leave())
+        line.close()
+        connection.connection_lost(None)
+        return len(left), connection._leave
+
+    assert asyncio.run(go()) == (1, None)
 
 
 def test_the_names_of_uvicorn_it_builds_on_are_there():

@@ -1,0 +1,17 @@
+"""A quota, as those use it who make calls."""
+
+from embedding_sidecar.quotas.claims import Amounts
+from embedding_sidecar.quotas.leases import Reservation
+from embedding_sidecar.quotas.quota import Quota
+
+
+def held(quota: Quota, *, tokens: int = 1) -> Reservation | None:
+    """A call that nobody needs to be asked for; None where somebody must be."""
+    outcome = quota._at_once(Amounts(1, tokens))
+    return outcome if isinstance(outcome, Reservation) else None
+
+
+async def settled(quota: Quota, reservation: Reservation, *, billed: bool, tokens: int) -> None:
+    """A call is over."""
+    if not quota.settle(reservation, billed=billed, tokens=tokens):
+        await quota.give_back()

@@ -23,7 +23,7 @@ _AUTH_FILES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _DEFAULT_RESOURCES: Final[Mapping[str, Mapping[str, str]]] = {
     "requests": {"cpu": "25m", "memory": "96Mi"},
-    "limits": {"cpu": "500m", "memory": "192Mi"},
+    "limits": {"cpu": "500m", "memory": "384Mi"},
 }
 
 

@@ -18,7 +18,7 @@ SIDECAR = injector.Sidecar(
     pull_policy="IfNotPresent",
     resources={
         "requests": {"cpu": "25m", "memory": "96Mi"},
-        "limits": {"cpu": "500m", "memory": "192Mi"},
+        "limits": {"cpu": "500m", "memory": "384Mi"},
     },
 )
 SEARCH = selection.Candidate(name="search", created_at="", pod_selector={})
@@ -134,7 +134,7 @@ def test_a_label_copied_without_the_sidecar_is_replaced():
 )
 def test_a_guaranteed_pod_stays_guaranteed(containers):
     found = resources(pod(*containers))
-    assert found["requests"] == found["limits"] == {"cpu": "500m", "memory": "192Mi"}
+    assert found["requests"] == found["limits"] == {"cpu": "500m", "memory": "384Mi"}
 
 
 @pytest.mark.parametrize("own", [{"limits": {"memory": "1Gi"}}, {"requests": {"cpu": "1"}}])

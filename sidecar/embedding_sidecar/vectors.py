@@ -37,7 +37,7 @@ def read(answer: provider.HttpAnswer, *, count: int, dimensions: int | None) -> 
         index = entry.get("index") if isinstance(entry, dict) else None
         if type(index) is not int or not 0 <= index < count or placed[index]:
             raise bad_answer()
-        placed[index] = vector = _vector(entry.pop("embedding", None))
+        placed[index] = vector = _vector(entry.get("embedding"))
         size = size or len(vector)
         if len(vector) != size:
             raise bad_answer()

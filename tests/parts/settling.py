@@ -1,5 +1,7 @@
 """A quota, as those use it who make calls."""
 
+import asyncio
+
 from embedding_sidecar.quotas.claims import Amounts
 from embedding_sidecar.quotas.leases import Reservation
 from embedding_sidecar.quotas.quota import Quota
@@ -12,6 +14,6 @@ def held(quota: Quota, *, tokens: int = 1) -> Reservation | None:
 
 
 async def settled(quota: Quota, reservation: Reservation, *, billed: bool, tokens: int) -> None:
-    """A call is over."""
-    if not quota.settle(reservation, billed=billed, tokens=tokens):
-        await quota.give_back()
+    """A call is over, and what it leaves has been given back where that is due."""
+    quota.settle(reservation, billed=billed, tokens=tokens)
+    await asyncio.gather(*quota._giving_back)

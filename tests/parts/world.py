@@ -57,10 +57,6 @@ class Quota:
         self._open.remove(reservation)
         self.left += not billed
         self.settled.append((billed, tokens))
-        return True
-
-    async def give_back(self):
-        raise AssertionError("nothing is held")
 
 
 class Seen:

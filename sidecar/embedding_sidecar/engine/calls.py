@@ -1,6 +1,5 @@
 """One call to a provider: within the quota, and seen by metrics whatever becomes of it."""
 
-import asyncio
 import functools
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
@@ -32,15 +31,8 @@ class Quota(Protocol):
         """
         ...
 
-    def settle(self, reservation: Any, *, billed: bool, tokens: int) -> bool:
-        """Say what a reservation came to; a call that was not billed is given back.
-
-        False where that leaves something for `give_back`.
-        """
-        ...
-
-    async def give_back(self) -> None:
-        """Let others spend what is held."""
+    def settle(self, reservation: Any, *, billed: bool, tokens: int) -> None:
+        """Say what a reservation came to; a call that was not billed is given back."""
         ...
 
 
@@ -87,7 +79,6 @@ class Caller:
         self._upstream = upstream
         self._observe = observe
         self._clock = clock
-        self._giving_back: set[asyncio.Task[None]] = set()
 
     async def call(
         self,
@@ -165,7 +156,7 @@ class Caller:
                 begun.call = call
                 return
             begun.sent.pop()
-        self._settle(outcome, billed=False, tokens=0)
+        self._quota.settle(outcome, billed=False, tokens=0)
         begun.tell(None if left > 0 else errors.Unreachable("timeout", billed=False))
 
     def _came(
@@ -238,13 +229,7 @@ class Caller:
             outcome=outcome,
             seconds=ended - call.started,
         )
-        self._settle(call.reservation, billed=billed, tokens=tokens if billed else 0)
-
-    def _settle(self, reservation: Any, *, billed: bool, tokens: int) -> None:
-        if not self._quota.settle(reservation, billed=billed, tokens=tokens):
-            task = asyncio.get_running_loop().create_task(self._quota.give_back())
-            self._giving_back.add(task)
-            task.add_done_callback(self._giving_back.discard)
+        self._quota.settle(call.reservation, billed=billed, tokens=tokens if billed else 0)
 
 
 class _Call(NamedTuple):

@@ -54,6 +54,7 @@ class Quota:
         self._lock = asyncio.Lock()
         self._spent_at = float("-inf")
         self._returning: asyncio.Task[None] | None = None
+        self._giving_back: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def obey(self, limits: document.Quota, *, store: Store | None) -> None:
@@ -132,8 +133,8 @@ class Quota:
 
     def _unused(self, outcome: Outcome) -> None:
         """Take back what was given to one who is gone by now."""
-        if isinstance(outcome, Reservation) and not self.settle(outcome, billed=False, tokens=0):
-            self._returning = asyncio.get_running_loop().create_task(self.give_back())
+        if isinstance(outcome, Reservation):
+            self.settle(outcome, billed=False, tokens=0)
 
     def _wait(self, amounts: Amounts, told: Told) -> Waiter:
         if self._asking is None:
@@ -187,14 +188,17 @@ class Quota:
         outcome = self._ledger.spend_alone(amounts)
         return self._exhausted(outcome) if isinstance(outcome, str) else outcome
 
-    def settle(self, reservation: Reservation, *, billed: bool, tokens: int) -> bool:
+    def settle(self, reservation: Reservation, *, billed: bool, tokens: int) -> None:
         """Say what a call came to: the tokens billed, or that it was not billed at all.
 
-        Where that is unknown it was billed. Never raises, and a second time changes nothing. False
-        if this quota is closed, and the rest must still be given back.
+        Where that is unknown it was billed. Never raises, and a second time changes nothing. After
+        the end it gives back what that leaves, soon.
         """
         self._ledger.settle(reservation, cost=Amounts(1, tokens) if billed else NOTHING)
-        return not self._closed
+        if self._closed:
+            task = asyncio.get_running_loop().create_task(self.give_back())
+            self._giving_back.add(task)
+            task.add_done_callback(self._giving_back.discard)
 
     @property
     def busy(self) -> bool:

@@ -9,8 +9,8 @@ from embedding_sidecar.serving import bodies
 from embedding_sidecar.wire import wire
 
 
-def read(*messages):
-    """What comes of these messages, after which nothing more comes."""
+def receiving(messages):
+    """An ASGI receive of these messages, after which nothing more comes."""
     left = iter(messages)
 
     async def receive():
@@ -19,7 +19,12 @@ def read(*messages):
             await asyncio.Event().wait()
         return message
 
-    return asyncio.run(bodies.read(receive))
+    return receive
+
+
+def read(*messages):
+    """What comes of these messages."""
+    return asyncio.run(bodies.read(receiving(messages)))
 
 
 def part(body, *, more=True):
@@ -52,15 +57,7 @@ def test_a_caller_that_goes_away_is_no_error_of_ours():
 
 
 def wait_while_there(waiting, *messages):
-    left = iter(messages)
-
-    async def receive():
-        message = next(left, None)
-        if message is None:
-            await asyncio.Event().wait()
-        return message
-
-    asyncio.run(bodies.while_there(receive, waiting))
+    asyncio.run(bodies.while_there(receiving(messages), waiting))
 
 
 def test_who_waits_is_waited_for_to_the_end():

@@ -159,10 +159,6 @@ class Quota:
         assert tokens <= self.reserved[reservation]
         self.left += not billed
         self.settled[reservation] = (billed, tokens)
-        return True
-
-    async def give_back(self):
-        raise AssertionError("nothing is held")
 
     def _spend(self, tokens):
         self.left -= 1

@@ -63,9 +63,6 @@ class Unlimited:
         done(0)
 
     def settle(self, reservation, *, billed, tokens):
-        return True
-
-    async def give_back(self):
         pass
 
 

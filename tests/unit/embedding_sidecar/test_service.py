@@ -277,18 +277,32 @@ def test_for_who_left_nobody_else_is_asked():
     assert (len(world.net["p"].calls), world.net["q"].calls) == (1, [])
 
 
+def made_to_wait(world, monkeypatch):
+    """The quota makes one wait from now on; what grants the call that was waited for."""
+    drawn = []
+
+    def draw(tokens, done):
+        drawn.append((tokens, done))
+        return lambda: None
+
+    async def grant():
+        tokens, done = drawn.pop()
+        done(await world.quota.reserve(tokens=tokens))
+
+    monkeypatch.setattr(world.quota, "draw", draw)
+    return grant
+
+
 def test_time_spent_waiting_for_the_quota_is_not_the_providers(monkeypatch):
     """A call that would be begun after its time is not made, and not billed."""
     world = World(one("p"))
-    drawn = []
-    monkeypatch.setattr(world.quota, "draw", lambda tokens, done: drawn.append((tokens, done)))
+    grant = made_to_wait(world, monkeypatch)
     found = just_asked(world, "a")
 
     async def run():
         answer = begin(world, found, "a")
         await asyncio.sleep(TIMING.attempt_seconds + 1)
-        tokens, done = drawn[0]
-        done(await world.quota.reserve(tokens=tokens))
+        await grant()
         monkeypatch.undo()
         return await answer
 
@@ -299,20 +313,13 @@ def test_time_spent_waiting_for_the_quota_is_not_the_providers(monkeypatch):
 
 def test_who_leaves_while_the_quota_is_waited_for_buys_nothing(monkeypatch):
     world = World(one("p"))
-    drawn = []
-
-    def draw(tokens, done):
-        drawn.append((tokens, done))
-        return lambda: None
-
-    monkeypatch.setattr(world.quota, "draw", draw)
+    grant = made_to_wait(world, monkeypatch)
     found = just_asked(world, "a")
 
     async def run():
         begin(world, found, "a").cancel()
         await asyncio.sleep(0)
-        tokens, done = drawn[0]
-        done(await world.quota.reserve(tokens=tokens))
+        await grant()
         await asyncio.sleep(60)
 
     world.run(run())
@@ -355,15 +362,13 @@ def test_a_key_that_one_call_refused_and_a_later_one_took_is_not_refused():
 
 def test_where_the_process_ends_while_the_quota_is_waited_for_nothing_is_sent(monkeypatch):
     world = World(one("p"))
-    drawn = []
-    monkeypatch.setattr(world.quota, "draw", lambda tokens, done: drawn.append((tokens, done)))
+    grant = made_to_wait(world, monkeypatch)
     found = just_asked(world, "a")
 
     async def run():
         begin(world, found, "a")
         await world.flying.close()
-        tokens, done = drawn[0]
-        done(await world.quota.reserve(tokens=tokens))
+        await grant()
 
     world.run(run())
     assert world.net["p"].calls == []

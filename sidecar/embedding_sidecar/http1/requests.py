@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 _PORTS: Final = {"http": 80, "https": 443}
 _REMEMBERED: Final = 64
-"""URLs, of which a policy has one for each of its 8 providers at most."""
+"""URLs and their headers, of which a policy has one for each of its 8 providers at most."""
 
 _NAMES: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
 _VALUES: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -28,7 +28,7 @@ class Target(NamedTuple):
     """Where a URL's requests go, and their first two lines."""
 
     origin: Origin
-    start: str
+    start: bytes
 
 
 @functools.lru_cache(maxsize=_REMEMBERED)
@@ -51,7 +51,7 @@ def target(url: str) -> Target:
     query = f"?{parts.query}" if parts.query else ""
     return Target(
         Origin(parts.scheme == "https", host, port),
-        f"POST {parts.path or '/'}{query} HTTP/1.1\r\nhost: {named}\r\n",
+        f"POST {parts.path or '/'}{query} HTTP/1.1\r\nhost: {named}\r\n".encode("latin-1"),
     )
 
 
@@ -61,7 +61,17 @@ def head(target: Target, headers: Mapping[str, str], *, body_bytes: int) -> byte
     Raises:
         ValueError: a header holds what none can hold, which is not shown.
     """
-    if not _NAMES.fullmatch("".join(headers)) or not _VALUES.fullmatch("".join(headers.values())):
+    return b"%b%bcontent-length: %d\r\n\r\n" % (
+        target.start,
+        _lines(tuple(headers.items())),
+        body_bytes,
+    )
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
+    """The same for every call to one provider by one key."""
+    names, values = zip(*headers, strict=True) if headers else ((), ())
+    if not _NAMES.fullmatch("".join(names)) or not _VALUES.fullmatch("".join(values)):
         raise ValueError("a header cannot be written")
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    return f"{target.start}{lines}content-length: {body_bytes}\r\n\r\n".encode("latin-1")
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")

@@ -1,10 +1,9 @@
 """What is left of a policy's day, as one sidecar last heard of it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowance:
+class Allowance(NamedTuple):
     """Limits, and what this sidecar may still draw on until the day ends by the store's clock.
 
     Units that other pods hold, or that are lost with pods that died, are not left: so a sidecar

@@ -1,7 +1,7 @@
 """A provider as values: what is asked of it, what goes over the wire, what comes back."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from embedding_sidecar import errors
@@ -10,20 +10,23 @@ Item = str | tuple[int, ...]
 """One input: a text, or the numbers of its tokens."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(NamedTuple):
     """A request for vectors, in no provider's words.
 
     `input_type` is `query`, `document` or None; `truncation` None means: an error on too long a
-    text, never a silent cut. A text is its owner's, so it is shown nowhere.
+    text, never a silent cut.
     """
 
     model: str
-    items: tuple[Item, ...] = field(repr=False)
+    items: tuple[Item, ...]
     dimensions: int | None = None
     input_type: str | None = None
     truncation: bool | None = None
     user: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the texts, which are their owner's."""
+        return f"<{len(self.items)} items for {self.model}>"
 
 
 class HttpRequest(NamedTuple):
@@ -47,11 +50,18 @@ def headers(api_key: str | None) -> dict[str, str]:
 
 
 class HttpAnswer(NamedTuple):
-    """A provider's whole answer; header names in lower case."""
+    """A provider's whole answer; `lines` are those of its head, names and values as they came."""
 
     status: int
-    headers: Mapping[str, str]
+    lines: Sequence[tuple[bytes, bytes]]
     body: bytes
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The lines by name, in lower case; read where they matter, which is after a failure."""
+        return {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self.lines
+        }
 
     def __repr__(self) -> str:
         """Without the vectors."""

@@ -82,7 +82,7 @@ class Upstream:
             ) as response:
                 return provider.HttpAnswer(
                     status=response.status,
-                    headers={name.lower(): value for name, value in response.headers.items()},
+                    lines=response.raw_headers,
                     body=await response.read(),
                 )
         except (aiohttp.ClientError, OSError, ValueError) as error:

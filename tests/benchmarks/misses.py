@@ -50,7 +50,7 @@ _VECTOR = struct.pack(f"<{DIMENSIONS}f", *(number / DIMENSIONS for number in ran
 _ITEM = {"object": "embedding", "index": 0, "embedding": base64.b64encode(_VECTOR).decode()}
 ANSWER = provider.HttpAnswer(
     status=200,
-    headers={},
+    lines=(),
     body=orjson.dumps({"object": "list", "data": [_ITEM], "usage": {"total_tokens": 8}}),
 )
 

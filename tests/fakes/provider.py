@@ -53,6 +53,11 @@ class Call:
     body: dict[str, Any]
 
 
+def lines(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Headers as a client hands over what came."""
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
 def numbers(
     model: str, item: object, dimensions: int, input_type: str | None = None
 ) -> list[float]:
@@ -117,7 +122,7 @@ class StandIn(Begins):
         if isinstance(self.fault, errors.Unreachable):
             raise self.fault
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return provider.HttpAnswer(status=status, headers=headers, body=raw)
+        return provider.HttpAnswer(status=status, lines=lines(headers), body=raw)
 
     async def serve(self, request: Request) -> Response:
         """As an HTTP server."""

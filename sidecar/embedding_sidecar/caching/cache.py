@@ -144,11 +144,9 @@ def name(item: provider.Item) -> str:
 
 def _feed_item(digest: "hashlib._Hash", item: provider.Item) -> None:
     if isinstance(item, str):
-        _feed(digest, b"text")
-        _feed(digest, item.encode())
+        digest.update(_TEXT + _framed(item.encode()))
     else:
-        _feed(digest, b"tokens")
-        _feed(digest, struct.pack(f"<{len(item)}I", *item))
+        digest.update(_TOKENS + _framed(struct.pack(f"<{len(item)}I", *item)))
 
 
 @functools.lru_cache(maxsize=1024, typed=True)
@@ -156,13 +154,16 @@ def _common(*parts: str | int | bool | None) -> "hashlib._Hash":
     """The hash of what is the same for many items; to be copied, never fed."""
     common = hashlib.sha256()
     for part in parts:
-        _feed(common, str(part).encode())
+        common.update(_framed(str(part).encode()))
     return common
 
 
-def _feed(digest: "hashlib._Hash", part: bytes) -> None:
-    digest.update(len(part).to_bytes(8, "big"))
-    digest.update(part)
+def _framed(part: bytes) -> bytes:
+    return len(part).to_bytes(8, "big") + part
+
+
+_TEXT: Final = _framed(b"text")
+_TOKENS: Final = _framed(b"tokens")
 
 
 class MemoryCache:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from embedding_contract import document, names
@@ -30,7 +30,7 @@ def terms(choice: Choice, ask: provider.Ask) -> provider.Ask:
     model, dimensions = choice.provider.model, choice.dimensions
     if ask.model == model and ask.dimensions == dimensions:
         return ask
-    return replace(ask, model=model, dimensions=dimensions)
+    return ask._replace(model=model, dimensions=dimensions)
 
 
 def chooser(

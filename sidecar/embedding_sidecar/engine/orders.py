@@ -292,4 +292,5 @@ class Orders:
 def _part(order: Order, keys: Sequence[str]) -> provider.Ask:
     if len(keys) == len(order.ask.items):  # all of them, in order
         return order.ask
-    return replace(order.ask, items=tuple(order.ask.items[order.missing[key][0]] for key in keys))
+    items = [order.ask.items[order.missing[key][0]] for key in keys]
+    return order.ask._replace(items=tuple(items))

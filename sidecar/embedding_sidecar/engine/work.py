@@ -160,7 +160,7 @@ class Work:
             coalesced=len(part.coalesced),
             items=len(self.ask.items),
             tokens=self._tokens,
-            tokens_saved=sum(entry.tokens for at, entry in cached.items() if at not in made),
+            tokens_saved=sum([entry.tokens for at, entry in cached.items() if at not in made]),
             attempts=self.attempts,
             upstream_seconds=self._upstream_seconds(),
         )
@@ -235,8 +235,9 @@ class Work:
         """How long at least one call that this request waited for was under way."""
         seconds, until = 0.0, self.started_at
         for began, ended in sorted(self._spans):
-            seconds += max(0.0, ended - max(began, until))
-            until = max(until, ended)
+            if ended > until:
+                seconds += ended - max(began, until)
+                until = ended
         return seconds
 
 

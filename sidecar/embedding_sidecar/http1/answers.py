@@ -98,9 +98,7 @@ class Reader:
     def _whole(self, head: _Lines) -> provider.HttpAnswer:
         return provider.HttpAnswer(
             status=self._parser.get_status_code(),
-            headers={
-                name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head
-            },
+            lines=head,
             body=b"".join(self._chunks),
         )
 

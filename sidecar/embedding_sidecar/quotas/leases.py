@@ -10,7 +10,6 @@ touched again: what it did not spend stays counted until midnight.
 Nothing here reads a clock or a network.
 """
 
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from embedding_sidecar.quotas.claims import NO_DAY, NOTHING, Amounts, Claim, Count, Limits, Seen
@@ -104,9 +103,13 @@ class Ledger:
         self._limits = limits
         self.held = self.used
 
-    def left(self, limit: int | None, *, of: Callable[[Amounts], int]) -> int | None:
-        """What this sidecar may still spend of a limit, drawn or not; None where there is none."""
-        return None if limit is None else max(0, limit - of(self._others) - of(self.used))
+    def left(self) -> tuple[int | None, int | None]:
+        """Calls and tokens this sidecar may still spend, drawn or not; None: without a limit."""
+        calls, tokens, others = self._limits.calls, self._limits.tokens, self._others
+        return (
+            None if calls is None else max(0, calls - others.calls - self._used_calls),
+            None if tokens is None else max(0, tokens - others.tokens - self._used_tokens),
+        )
 
     def ends_in_seconds(self, *, now: float) -> float | None:
         """How long the day lasts by the store's clock, at most; None where that is not known."""

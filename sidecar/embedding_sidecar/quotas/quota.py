@@ -212,12 +212,12 @@ class Quota:
         if ends_in is None:
             day = max(self._ledger.day, int(self._wall_clock() // DAY_SECONDS))
             ends_in = (day + 1) * DAY_SECONDS - self._wall_clock()
-        calls, tokens = self._limits.calls, self._limits.tokens
+        calls, tokens = self._ledger.left()
         return Allowance(
-            daily_requests=calls,
-            requests_left=self._ledger.left(calls, of=lambda amounts: amounts.calls),
-            daily_tokens=tokens,
-            tokens_left=self._ledger.left(tokens, of=lambda amounts: amounts.tokens),
+            daily_requests=self._limits.calls,
+            requests_left=calls,
+            daily_tokens=self._limits.tokens,
+            tokens_left=tokens,
             resets_in_seconds=ends_in,
         )
 

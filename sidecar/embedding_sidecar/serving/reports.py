@@ -32,6 +32,10 @@ _HEAD: Final = (
     f"%b{HEADER_CACHE}: %b\r\n{HEADER_CACHE_HITS}: %d/%d\r\n{HEADER_ATTEMPTS}: %d\r\n"
     f"{HEADER_TOKENS_SAVED}: %d\r\n{HEADER_OVERHEAD_MS}: %.3f\r\n%b"
 ).encode()
+_OF_REQUESTS, _OF_TOKENS = (
+    tuple(f"x-ratelimit-{word}-{unit}" for word in ("limit", "remaining", "reset"))
+    for unit in ("requests", "tokens")
+)
 _PRINTABLE: Final = "".join(map(chr, range(ord(" "), 0x7F)))
 
 _PRICED_TOKENS: Final = 1_000_000
@@ -91,7 +95,7 @@ def head(answer: Answer, day: Day, *, seconds: float) -> bytes:
 
 def lines(headers: Mapping[str, str]) -> bytes:
     """Headers as they go over the wire."""
-    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1")
 
 
 @lru_cache(maxsize=256)
@@ -125,18 +129,17 @@ def ratelimit_headers(left: Allowance) -> dict[str, str]:
     https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers; what is left is what
     this sidecar may still draw on, without asking anybody.
     """
+    found: dict[str, str] = {}
     if left.daily_requests is None and left.daily_tokens is None:
-        return {}
+        return found
     reset = go_duration(_seconds_until_reset(left))
-    return {
-        f"x-ratelimit-{word}-{unit}": value
-        for unit, limit, rest in (
-            ("requests", left.daily_requests, left.requests_left),
-            ("tokens", left.daily_tokens, left.tokens_left),
-        )
-        if limit is not None
-        for word, value in (("limit", str(limit)), ("remaining", str(rest)), ("reset", reset))
-    }
+    for names, limit, rest in (
+        (_OF_REQUESTS, left.daily_requests, left.requests_left),
+        (_OF_TOKENS, left.daily_tokens, left.tokens_left),
+    ):
+        if limit is not None:
+            found.update(zip(names, (str(limit), str(rest), reset), strict=True))
+    return found
 
 
 def go_duration(seconds: int) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import json
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from unittest import mock
 
 import pytest
@@ -126,7 +126,7 @@ class Net(Begins):
         if fault is None and not rejected:
             self.successes.update((asked["model"], str(item)) for item in asked["input"])
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return provider.HttpAnswer(status=status, headers=headers, body=raw)
+        return provider.HttpAnswer(status=status, lines=stand_in.lines(headers), body=raw)
 
 
 class Quota:
@@ -262,7 +262,7 @@ class Case:
         """The answer to come, after a look into the cache, if it comes without a task."""
         looked_at = self.loop.time()
         keys = self.cache.keys(
-            replace(wanted, model="m", dimensions=stand_in.DIMENSIONS), space="s"
+            wanted._replace(model="m", dimensions=stand_in.DIMENSIONS), space="s"
         )
         found = Found(keys, await self.cache.get_many(keys), looked_at)
         if control.no_cache or found.entries[0] is None:

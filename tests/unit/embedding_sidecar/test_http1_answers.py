@@ -62,12 +62,12 @@ def framed(draw):
     if draw(st.booleans()):
         size = draw(st.integers(1, 100))
         data = head + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(body, size)
-        more = {"transfer-encoding": "chunked"}
+        more = b"Transfer-Encoding", b"chunked"
     else:
         data = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
-        more = {"content-length": str(len(body))}
-    headers = {"x-one": "1", **more}
-    return provider.HttpAnswer(status=status, headers=headers, body=body), early + data
+        more = b"Content-Length", b"%d" % len(body)
+    lines = [(b"X-One", b"1"), more]
+    return provider.HttpAnswer(status=status, lines=lines, body=body), early + data
 
 
 @given(framed(), st.lists(st.integers(0, 2000)))
@@ -85,7 +85,7 @@ def test_a_part_of_an_answer_is_none_also_when_the_connection_ends(made, cut):
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 2000)))
 def test_without_a_length_the_end_of_the_connection_ends_an_answer(body, cuts):
-    answer = provider.HttpAnswer(status=200, headers={"x-one": "1"}, body=body)
+    answer = provider.HttpAnswer(status=200, lines=[(b"X-One", b"1")], body=body)
     data = OK + b"X-One: 1\r\n\r\n" + body
     assert read(*pieces_of(data, cuts), ends=True) == (answer, False)
 

@@ -100,8 +100,8 @@ def test_an_edit_forgets_neither_that_a_key_is_refused_nor_the_good_one(monkeypa
         assert within_seconds > 0
         sent.append(request.headers["authorization"].removeprefix("Bearer "))
         if sent[-1] != "sk-good":
-            return provider.HttpAnswer(status=401, headers={}, body=b"{}")
-        return provider.HttpAnswer(status=200, headers={}, body=ONE_VECTOR)
+            return provider.HttpAnswer(status=401, lines=(), body=b"{}")
+        return provider.HttpAnswer(status=200, lines=(), body=ONE_VECTOR)
 
     monkeypatch.setattr(upstream.Upstream, "send", send)
     with_a_key = dataclasses.replace(policy().providers[0], api_key_file="key")

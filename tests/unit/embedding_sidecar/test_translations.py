@@ -31,7 +31,7 @@ def sent(kind, asked, key=None, base_url="http://p/v1"):
 
 def answered(body, status=200, headers=()) -> provider.HttpAnswer:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return provider.HttpAnswer(status=status, headers=dict(headers), body=raw)
+    return provider.HttpAnswer(status=status, lines=stand_in.lines(dict(headers)), body=raw)
 
 
 def rejected(kind, body, status=400) -> errors.Rejected:

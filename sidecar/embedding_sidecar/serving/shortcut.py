@@ -61,6 +61,7 @@ class Shortcut(Connection):
     """One connection to an application that is a Prompt."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._cycle: httptools_impl.RequestResponseCycle | None = None
         super().__init__(*arguments, **named)
         self._prompt: Prompt = self.app
         self._held: tuple[httptools_impl.RequestResponseCycle, Any] | None = None
@@ -68,7 +69,7 @@ class Shortcut(Connection):
         self._leave: Callable[[], None] | None = None
         """To be called when nobody waits any more for what has been begun."""
         self._repeated: Repeated | None = None
-        """The request that is being answered, while uvicorn's object of it is not made yet."""
+        """The request that is being answered, while nobody has asked for uvicorn's object of it."""
         self._unsent: list[bytes] = []
         """Answers that go out when this turn of the loop is over."""
         self._receiving = False
@@ -76,9 +77,23 @@ class Shortcut(Connection):
         """What comes in just now, if it begins with a request."""
         self._lessons = MAX_LESSONS
 
+    @property
+    def cycle(self) -> Any:
+        """The last request as uvicorn has it, made when it is asked for: most are not."""
+        if self._repeated is not None:
+            self._make_cycle(self._repeated)
+        return self._cycle
+
+    @cycle.setter
+    def cycle(self, made: httptools_impl.RequestResponseCycle | None) -> None:
+        self._repeated, self._cycle = None, made
+
     def data_received(self, data: bytes) -> None:
         """Answer at once what is whole and can be; parse it, unless its head is known."""
-        if self._is_between_requests:
+        if self._repeated is not None:
+            # The parser is not to find it half made.
+            self._make_cycle(self._repeated)
+        elif self._is_between_requests:
             if self._is_repeated(data):
                 return
             self._whole = data
@@ -117,19 +132,16 @@ class Shortcut(Connection):
             self._leave()
             self._leave = None
         super().connection_lost(exc)
-        if self.cycle is not None:
-            _part(self.cycle)
+        if self._cycle is not None:
+            _part(self._cycle)
         self._answered = None
 
     @property
     def _is_between_requests(self) -> bool:
-        if self.cycle is None:
+        cycle = self._cycle
+        if cycle is None:
             return self.scope is None
-        return (
-            self.cycle.response_complete
-            and not self.cycle.more_body
-            and self.cycle.scope is self.scope
-        )
+        return cycle.response_complete and not cycle.more_body and cycle.scope is self.scope
 
     def _is_repeated(self, data: bytes) -> bool:
         """Whether it is a request whose head is known; then it is being answered."""
@@ -139,28 +151,24 @@ class Shortcut(Connection):
         # Line ends before it, if any came.
         self._head_bytes = 0
         result = self._prompt.at_once(repeated.known.head, repeated.body)
+        self._repeated = repeated
         if isinstance(result, Reply):
-            self._send(result, is_last=False)
-            self.on_response_complete()
+            self._write(result)
         elif result is None:
-            self._start_task(self._cycle_of(repeated), self.app)
+            self._start_task(self._meant(), self.app)
         else:
-            # uvicorn's part of it can be made while a provider is at work already.
-            self._repeated = repeated
             self._prompt.look_up(result, self._after_wait)
-            self._meant()
         return True
 
     def _meant(self) -> httptools_impl.RequestResponseCycle:
         """The request that is being answered, as uvicorn has it."""
         if self._repeated is not None:
-            self._answered = self._cycle_of(self._repeated)
-            self._repeated = None
+            self._make_cycle(self._repeated)
         assert self._answered is not None  # noqa: S101 - an answer is of a request
         return self._answered
 
-    def _cycle_of(self, repeated: Repeated) -> httptools_impl.RequestResponseCycle:
-        """What uvicorn makes of a request it has parsed."""
+    def _make_cycle(self, repeated: Repeated) -> None:
+        """Do what uvicorn does with a request it has parsed."""
         body = repeated.body
         scope: Any = {
             **repeated.known.scope,
@@ -171,7 +179,7 @@ class Shortcut(Connection):
             ],
         }
         self.scope = scope
-        self.cycle = httptools_impl.RequestResponseCycle(
+        self.cycle = cycle = httptools_impl.RequestResponseCycle(
             scope=scope,
             transport=self.transport,
             flow=self.flow,
@@ -184,10 +192,10 @@ class Shortcut(Connection):
             keep_alive=True,
             on_response=self.on_response_complete,
         )
-        self.cycle.body += body
-        self.cycle.more_body = False
-        self.cycle.message_event.set()
-        return self.cycle
+        cycle.body += body
+        cycle.more_body = False
+        cycle.message_event.set()
+        self._answered = cycle
 
     def _start_asgi_task(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
         # Who expects 100-continue sends no body before a task has asked for it; and without data
@@ -216,7 +224,8 @@ class Shortcut(Connection):
         elif result is None:
             self._start_task(cycle, app)
         else:
-            self._write(cycle, result)
+            self._answered = cycle
+            self._write(result)
 
     def _after_wait(self, result: Reply | Asked) -> None:
         """Write the answer, or go on to the next way to one."""
@@ -227,10 +236,10 @@ class Shortcut(Connection):
             self._leave = self._prompt.begin(result, self._after_wait)
             if self._leave is not None:
                 return
-        cycle = self._meant()
         if isinstance(result, Reply) and self._can_write():
-            self._write(cycle, result)
+            self._write(result)
         else:
+            cycle = self._meant()
             cast("Scope", cycle.scope)[ASKED] = result
             self._start_task(cycle, self._prompt)
 
@@ -247,10 +256,17 @@ class Shortcut(Connection):
     def _write_if_possible(self, cycle: httptools_impl.RequestResponseCycle, reply: Reply) -> bool:
         if cycle.disconnected or not self._can_write():
             return False
-        self._write(cycle, reply)
+        self._write(reply)
         return True
 
-    def _write(self, cycle: httptools_impl.RequestResponseCycle, reply: Reply) -> None:
+    def _write(self, reply: Reply) -> None:
+        """Answer what is being answered."""
+        if self._repeated is not None:
+            self._repeated = None
+            self._send(reply, is_last=False)
+            self.on_response_complete()
+            return
+        cycle = self._meant()
         cycle.response_started = cycle.response_complete = True
         self._send(reply, is_last=not cycle.keep_alive)
         cycle.on_response()

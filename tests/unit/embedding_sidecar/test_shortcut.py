@@ -64,16 +64,17 @@ class Echo:
     def __init__(self):
         self.known_heads = known_heads.KnownHeads()
         self.turn = turns.Turn()
-        self.parsed = 0
+        self.parsed: list[heads.Head] = []
         self.at_once_asked = 0
         self.tasks = 0
         self.written_whole = 0
         self.handed_over = []
+        self.heads_of_tasks = []
         self.begun = 0
 
     def head(self, scope):
-        self.parsed += 1
-        return heads.read(scope["headers"]) if scope["method"] == "POST" else None
+        self.parsed.append(heads.read(scope["headers"]))
+        return self.parsed[-1] if scope["method"] == "POST" else None
 
     def at_once(self, head, body):
         self.at_once_asked += 1
@@ -103,6 +104,7 @@ class Echo:
     async def __call__(self, scope, receive, send):
         self.tasks += 1
         self.handed_over.append(scope.get(ASKED))
+        self.heads_of_tasks.append(heads.read(scope["headers"]))
         body = b""
         while True:
             message = await receive()
@@ -237,7 +239,7 @@ def test_a_head_that_came_before_is_not_parsed_again():
     pieces = [post(b"one"), post(b"one"), post(b"longer"), LAST]
     answered, application = exchange(shortcut.Shortcut, pieces, pause_seconds=0.01)
     assert answered.count(b"HTTP/1.1 200 OK") == 4
-    assert (application.parsed, application.at_once_asked) == (2, 4)
+    assert (len(application.parsed), application.at_once_asked) == (2, 4)
 
 
 @pytest.mark.parametrize("header", [CLOSE, b"expect: 100-continue"])
@@ -262,7 +264,7 @@ def test_line_ends_before_a_known_head_are_no_head_that_is_slow(monkeypatch):
     answered, _ = exchange(
         shortcut.Shortcut, pieces, pause_seconds=0.05, closes=False, application=application
     )
-    assert application.parsed == 1
+    assert len(application.parsed) == 1
     assert answered.count(b"HTTP/1.1") == 1
 
 
@@ -270,7 +272,7 @@ def test_a_head_is_known_on_every_connection():
     application = Echo()
     for _ in range(2):
         exchange(shortcut.Shortcut, [post(b"one")], closes=False, application=application)
-    assert (application.parsed, application.at_once_asked) == (1, 2)
+    assert (len(application.parsed), application.at_once_asked) == (1, 2)
 
 
 def test_what_is_answered_at_once_is_no_task():
@@ -443,6 +445,37 @@ def test_of_one_client_no_more_than_one_answer_waits():
         return line.written.count(b"HTTP/1.1 200 OK")
 
     assert asyncio.run(go()) == 2
+
+
+@pytest.mark.parametrize("body", [b"look", b"look in vain", b"look in vain, bought"])
+@pytest.mark.parametrize(
+    "meet",
+    [
+        lambda it: it.data_received(post(b"z", CLOSE)),
+        lambda it: it.data_received(post(b"z")[:9]),
+        lambda it: it.data_received(b"no HTTP\r\n\r\n"),
+        lambda it: it.shutdown(),
+        lambda it: it.close_after_answer(),
+        lambda it: it.cut(REFUSED),
+        lambda it: it.eof_received(),
+        lambda it: it.connection_lost(None),
+    ],
+)
+def test_what_a_request_meets_while_it_waits_it_meets_also_where_its_head_is_known(body, meet):
+    async def go(application):
+        connection, line = connected(application)
+        connection.data_received(post(body))
+        meet(connection)
+        async with asyncio.timeout(1):
+            await asyncio.gather(*connection.server_state.tasks, asyncio.sleep(0.05))
+        return line.written, line.is_closed, connection.server_state.total_requests
+
+    first, second = Echo(), Echo()
+    parsed = asyncio.run(go(first))
+    second.known_heads = first.known_heads
+    assert asyncio.run(go(second)) == parsed
+    assert second.parsed == first.parsed[1:]
+    assert second.heads_of_tasks == first.heads_of_tasks
 
 
 def test_a_connection_that_has_ended_is_gone_without_a_collection_of_garbage():

@@ -229,12 +229,13 @@ class Flights:
         if isinstance(landing, Landing) and landing.failure is None:
             flight.whole = True
             flight.size_bytes = sum([len(it.vector) for it in landing.entries.values()])
+        # First who waits; the rest is for who comes after.
+        for watch in tuple(flight.waiting):
+            watch.landed()
         if flight.whole and flight.shared and flight.size_bytes <= MAX_KEPT_BYTES:
             self._keep(flight)
         else:
             self._forget(flight)
-        for watch in tuple(flight.waiting):
-            watch.landed()
 
     def _keep(self, flight: Flight) -> None:
         self._landed.append(flight)

@@ -152,12 +152,14 @@ class Orders:
             if came is None:
                 self._fly(flight, order, self._bring(flight, order, keys))
                 return
-            brought: flights.Landing | Exception
             try:
-                brought = self._landing(order, part, keys, came)
+                landing = self._landing(order, part, keys, came)
             except Exception as fault:  # noqa: BLE001 - it is for who waits
-                brought = fault
-            self._flying.land(flight, brought)
+                self._flying.land(flight, fault)
+                return
+            self._flying.land(flight, landing)
+            # Who waited has the answer by now.
+            self._keep(order, landing)
 
         self._flying.follow(flight, shared=not order.control.no_store)
         end = self._caller.begin(
@@ -223,7 +225,9 @@ class Orders:
         if isinstance(came, errors.Rejected) and came.status == _TOO_LARGE and len(keys) > 1:
             self._known.succeeded(order.choice.provider.name)
             return await self._halves(flight, order, keys)
-        return self._landing(order, part, keys, came)
+        landing = self._landing(order, part, keys, came)
+        self._keep(order, landing)
+        return landing
 
     def _landing(
         self,
@@ -232,7 +236,7 @@ class Orders:
         keys: Sequence[str],
         came: provider.Vectors | Exception,
     ) -> flights.Landing:
-        """What a call has brought, which is kept, or why it brought nothing, which is remembered.
+        """What a call has brought, or why it brought nothing, which is remembered.
 
         Raises what nobody thought of.
         """
@@ -240,10 +244,7 @@ class Orders:
         name = choice.provider.name
         if isinstance(came, provider.Vectors):
             self._known.succeeded(name)
-            entries = self._entries(choice, part, keys, came)
-            if not order.control.no_store:
-                self._store.put_many(entries, ttl_seconds=order.control.ttl_seconds)
-            return flights.Landing(entries, came.tokens)
+            return flights.Landing(self._entries(choice, part, keys, came), came.tokens)
         if isinstance(came, errors.ProviderFailed):
             self._known.failed(name, came, now=self._clock())
             self._observe.error(type(came).__name__.lower(), failover.label(choice))
@@ -252,6 +253,10 @@ class Orders:
         elif not isinstance(came, errors.Refused):
             raise came
         return flights.Landing(failure=came.as_value())
+
+    def _keep(self, order: Order, landing: flights.Landing) -> None:
+        if landing.entries and not order.control.no_store:
+            self._store.put_many(landing.entries, ttl_seconds=order.control.ttl_seconds)
 
     async def _halves(
         self, flight: flights.Flight, order: Order, keys: Sequence[str]

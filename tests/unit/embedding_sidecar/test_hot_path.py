@@ -18,7 +18,7 @@ from embedding_contract import document, names
 from embedding_sidecar import provider, runtime
 from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.caching import cache, generations, layers
-from embedding_sidecar.engine import api_keys, failover, flights, recall, service
+from embedding_sidecar.engine import api_keys, batches, failover, flights, recall, service
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import reports, room
@@ -295,10 +295,17 @@ def test_a_miss_of_one_text_is_no_task():
 
 def test_a_failure_nobody_thought_of_is_a_500_and_in_the_log(caplog, monkeypatch):
     world = World(hot=True)
-    monkeypatch.setattr(world.cache, "put_many", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(batches, "shares", lambda *_: 1 / 0)
     status, _, said = world.post(body())
     assert status == 500
     assert json.loads(said)["error"]["code"] == "internal_error"
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_who_waits_is_answered_before_the_vector_is_kept(caplog, monkeypatch):
+    world = World(hot=True)
+    monkeypatch.setattr(world.cache, "put_many", lambda *_, **__: 1 / 0)
+    assert world.post(body())[0] == 200
     assert "ZeroDivisionError" in caplog.text
 
 

@@ -158,8 +158,13 @@ class Orders:
                 self._flying.land(flight, fault)
                 return
             self._flying.land(flight, landing)
-            # Who waited has the answer by now.
-            self._keep(order, landing)
+            # Who waited has the answer by now, or will have it when this turn of the loop is over.
+            try:
+                self._keep(order, landing)
+            except Exception as fault:  # noqa: BLE001 - it is no fault of the connection's
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "vectors could not be kept", "exception": fault}
+                )
 
         self._flying.follow(flight, shared=not order.control.no_store)
         end = self._caller.begin(

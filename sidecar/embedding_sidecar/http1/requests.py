@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 _PORTS: Final = {"http": 80, "https": 443}
 _REMEMBERED: Final = 64
-"""URLs and their headers, of which a policy has one for each of its 8 providers at most."""
+"""URLs, of which a policy has one for each of its 8 providers at most."""
+_REMEMBERED_LINES: Final = 16
+"""Headers, which hold a key: of 8 providers that in force and the one before it."""
 
 _NAMES: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
 _VALUES: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -68,7 +70,7 @@ def head(target: Target, headers: Mapping[str, str], *, body_bytes: int) -> byte
     )
 
 
-@functools.lru_cache(maxsize=_REMEMBERED)
+@functools.lru_cache(maxsize=_REMEMBERED_LINES)
 def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
     """The same for every call to one provider by one key."""
     names, values = zip(*headers, strict=True) if headers else ((), ())

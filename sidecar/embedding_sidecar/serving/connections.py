@@ -33,7 +33,7 @@ class Connection(HttpToolsProtocol):
         """When the loop's time says that this was waited for long enough."""
         self._timer: asyncio.TimerHandle | None = None
         self._answered: RequestResponseCycle | None = None
-        """The request whose answer goes over the wire; `cycle` may be one that comes after it."""
+        """The last request whose answer was begun; `cycle` may be one that comes after it."""
 
     @property
     def is_answering(self) -> bool:

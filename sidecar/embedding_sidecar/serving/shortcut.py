@@ -134,6 +134,10 @@ class Shortcut(Connection):
         super().connection_lost(exc)
         if self._cycle is not None:
             _part(self._cycle)
+        if self._answered is not None:
+            # uvicorn tells the last request only, and this one may have others behind it.
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         self._answered = None
 
     @property
@@ -256,17 +260,19 @@ class Shortcut(Connection):
     def _write_if_possible(self, cycle: httptools_impl.RequestResponseCycle, reply: Reply) -> bool:
         if cycle.disconnected or not self._can_write():
             return False
-        self._write(reply)
+        self._complete(cycle, reply)
         return True
 
     def _write(self, reply: Reply) -> None:
         """Answer what is being answered."""
-        if self._repeated is not None:
+        if self._repeated is None:
+            self._complete(self._meant(), reply)
+        else:
             self._repeated = None
             self._send(reply, is_last=False)
             self.on_response_complete()
-            return
-        cycle = self._meant()
+
+    def _complete(self, cycle: httptools_impl.RequestResponseCycle, reply: Reply) -> None:
         cycle.response_started = cycle.response_complete = True
         self._send(reply, is_last=not cycle.keep_alive)
         cycle.on_response()

@@ -306,7 +306,7 @@ def test_who_waits_is_answered_before_the_vector_is_kept(caplog, monkeypatch):
     world = World(hot=True)
     monkeypatch.setattr(world.cache, "put_many", lambda *_, **__: 1 / 0)
     assert world.post(body())[0] == 200
-    assert "ZeroDivisionError" in caplog.text
+    assert "vectors could not be kept" in caplog.text
 
 
 def test_an_answer_that_cannot_be_written_is_a_500_to_who_waits_for_a_callback(monkeypatch):

@@ -514,6 +514,22 @@ def test_an_answer_to_who_has_gone_is_nobodys():
     assert asyncio.run(go()) == b""
 
 
+@pytest.mark.parametrize("headers", [[], [(b"connection", b"close")]])
+def test_who_hangs_up_with_several_requests_under_way_is_written_nothing_more(headers, caplog):
+    async def go():
+        application = Echo()
+        connection, line = connected(application)
+        connection.data_received(post(b"slow") + post(b"slow, too"))
+        connection.server_state.default_headers = headers
+        line.close()
+        connection.connection_lost(None)
+        await asyncio.gather(*connection.server_state.tasks)
+        return line.written, application.tasks
+
+    assert asyncio.run(go()) == (b"", 1)
+    assert caplog.text == ""
+
+
 def test_who_hangs_up_while_something_is_bought_waits_for_it_no_longer():
     async def go():
         connection, line = connected(Echo())

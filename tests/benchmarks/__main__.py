@@ -59,7 +59,7 @@ def of_paths(ways: Sequence[paths.Path]) -> str:
     rows = []
     for way in ways:
         ratios = way.ratios(ceiling)
-        added = f"{way.alone_ms() - provider.alone_ms():.2f}" if way.aim_added_ms else ""
+        added = way.added_ms(provider) if way.aim_added_ms else []
         rows.append(
             (
                 way.name,
@@ -69,14 +69,15 @@ def of_paths(ways: Sequence[paths.Path]) -> str:
                 "" if way.aim is None else f"{way.aim:.2f}",
                 f"{median(way.cpu_microseconds):.0f}",
                 f"{median(it.p99_seconds for it in way.rounds) * 1000:.1f}",
-                added,
+                f"{median(added):.2f}" if added else "",
+                f"{added[0]:.2f} to {added[-1]:.2f}" if added else "",
                 "" if way.aim_added_ms is None else f"{way.aim_added_ms:.1f}",
                 f"{median(it.load_share for it in way.rounds):.0%}",
             )
         )
     head = (
         *("path", "requests/s", "of ceiling", "spread", "aim", "CPU us", "p99 ms"),
-        *("alone, added ms", "aim", "load's core"),
+        *("alone, added ms", "spread", "aim", "load's core"),
     )
     return page.table(head, rows)
 

@@ -11,6 +11,8 @@ from tests.benchmarks.stage import Server, Stage, request, text
 TEXTS = 2000
 CONNECTIONS = 32
 ROUNDS = 3
+ALONE, ROUNDS_ALONE = 300, 9
+"""Requests one at a time, and how often: what else a machine does shows in them most."""
 CEILING = "ceiling: bare ASGI"
 PROVIDER = "the provider itself"
 
@@ -44,9 +46,10 @@ class Path:
         pairs = zip(self.rounds, ceiling.rounds, strict=True)
         return sorted(it.requests_per_second / top.requests_per_second for it, top in pairs)
 
-    def alone_ms(self) -> float:
-        """One request at a time, in milliseconds."""
-        return median(it.median_seconds for it in self.alone) * 1000
+    def added_ms(self, provider: "Path") -> list[float]:
+        """What one request alone takes more than the provider itself, in each round, sorted."""
+        pairs = zip(self.alone, provider.alone, strict=True)
+        return sorted((it.median_seconds - own.median_seconds) * 1000 for it, own in pairs)
 
 
 def measure(stage: Stage, *, rounds: int = ROUNDS) -> list[Path]:
@@ -64,10 +67,10 @@ def measure(stage: Stage, *, rounds: int = ROUNDS) -> list[Path]:
                 )
             )
             way.cpu_microseconds.append((way.server.cpu_seconds() - before) / way.count * 1e6)
-    for number in range(rounds):
+    for number in range(ROUNDS_ALONE):
         for way in ways:
             if way.name == PROVIDER or way.aim_added_ms is not None:
-                requests = way.requests(rounds + number)[:300]
+                requests = way.requests(rounds + number)[:ALONE]
                 way.alone.append(
                     load.run(way.server.port, requests, connections=1, count=len(requests))
                 )

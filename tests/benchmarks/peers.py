@@ -26,7 +26,7 @@ from tests.parts import ports
 LITELLM, PORTKEY = "1.106.2", "1.15.2"
 HOME = Path.home() / ".cache" / "embedding-operator" / "bench"
 TEXTS = 200
-ROUNDS = 2
+ROUNDS = 5
 SECONDS = 4.0
 CONNECTIONS = 32
 START_SECONDS = 120.0
@@ -102,19 +102,16 @@ def main() -> None:
 
 
 def table(found: Sequence[Peer]) -> str:
-    """Requests a second and memory of each, and how many times the best peer's we are."""
+    """Requests a second and memory of each, and how many times each peer's ours are."""
     ours, *others = found
-    rows = []
-    for name in LOADS:
-        mine = median(ours.found[name]) if ours.found.get(name) else None
-        theirs = [median(peer.found[name]) if peer.found.get(name) else None for peer in others]
-        rows.append(
-            (
-                f"{name}, requests/s",
-                *(_shown(peer, name) for peer in found),
-                *("-" if it is None or mine is None else f"{mine / it:.1f}" for it in theirs),
-            )
+    rows = [
+        (
+            f"{name}, requests/s",
+            *(_shown(peer, name) for peer in found),
+            *(_times(ours, peer, name) for peer in others),
         )
+        for name in LOADS
+    ]
     sizes = [peer.rss_mb for peer in found]
     rows.append(
         (
@@ -142,6 +139,14 @@ def _shown(peer: Peer, name: str) -> str:
     if peer.trouble or name in peer.failed:
         return "failed"
     return f"{median(peer.found[name]):.0f}"
+
+
+def _times(ours: Peer, peer: Peer, name: str) -> str:
+    """How often the peer's requests fit into ours: in the middle of the rounds, and from to."""
+    if peer.trouble or name in peer.failed or name in ours.failed:
+        return "-"
+    times = sorted(mine / it for mine, it in zip(ours.found[name], peer.found[name], strict=True))
+    return f"{median(times):.0f} ({times[0]:.0f} to {times[-1]:.0f})"
 
 
 def _ask(peer: Peer, name: str, requests: Requests, number: int) -> None:

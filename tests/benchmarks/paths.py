@@ -67,13 +67,15 @@ def measure(stage: Stage, *, rounds: int = ROUNDS) -> list[Path]:
                 )
             )
             way.cpu_microseconds.append((way.server.cpu_seconds() - before) / way.count * 1e6)
+    singles = [
+        (way, way.requests(rounds))
+        for way in ways
+        if way.name == PROVIDER or way.aim_added_ms is not None
+    ]
     for number in range(ROUNDS_ALONE):
-        for way in ways:
-            if way.name == PROVIDER or way.aim_added_ms is not None:
-                requests = way.requests(rounds + number)[:ALONE]
-                way.alone.append(
-                    load.run(way.server.port, requests, connections=1, count=len(requests))
-                )
+        for way, requests in singles:
+            asked = requests[number * ALONE :][:ALONE]
+            way.alone.append(load.run(way.server.port, asked, connections=1, count=len(asked)))
     return ways
 
 

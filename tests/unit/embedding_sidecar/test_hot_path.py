@@ -302,7 +302,16 @@ def test_a_failure_nobody_thought_of_is_a_500_and_in_the_log(caplog, monkeypatch
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_who_waits_is_answered_before_the_vector_is_kept(caplog, monkeypatch):
+def test_who_waits_is_answered_before_the_vector_is_kept(monkeypatch):
+    world, steps = World(hot=True), mock.Mock()
+    steps.answer.side_effect, steps.keep.side_effect = wire.render, world.cache.put_many
+    monkeypatch.setattr(wire, "render", steps.answer)
+    monkeypatch.setattr(world.cache, "put_many", steps.keep)
+    assert world.post(body())[0] == 200
+    assert [name for name, _, _ in steps.mock_calls] == ["answer", "keep"]
+
+
+def test_a_cache_that_cannot_keep_a_vector_takes_no_answer_away(caplog, monkeypatch):
     world = World(hot=True)
     monkeypatch.setattr(world.cache, "put_many", lambda *_, **__: 1 / 0)
     assert world.post(body())[0] == 200

@@ -49,6 +49,12 @@ DOCUMENT_PATH: Final = f"{DOCUMENT_DIRECTORY}/{DOCUMENT_KEY}"
 SECRET_API_TOKEN: Final = "api-token"  # noqa: S105 - a key's name, not its value
 SECRET_CACHE_REDIS_URL: Final = "cache-redis-url"  # noqa: S105 - likewise
 SECRET_QUOTA_REDIS_URL: Final = "quota-redis-url"  # noqa: S105 - likewise
+SECRET_CACHE_KEY: Final = "cache-key"  # noqa: S105 - likewise
+"""Signs the entries of the cache in Redis: 64 hexadecimal digits, kept when the token rotates."""
+
+# The sidecar's own environment in a pod.
+ENV_POD_UID: Final = "EMBEDDING_POD_UID"
+"""The UID of the pod, by the downward API: a request's proof is for one pod."""
 
 
 def secret_provider_key(provider: str) -> str:

@@ -1,0 +1,90 @@
+"""The proof by which the operator and a sidecar show each other that they hold the API token.
+
+The token itself never travels: whatever answers on a pod's address may be anything. The operator
+signs each request for one pod, and the sidecar signs its answer to that request. Both signatures
+are HMAC-SHA256 (RFC 2104) keyed with the policy's API token, over fields that cannot contain a line
+end, each on a line of its own.
+"""
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+from typing import Final
+
+SCHEME: Final = "EmbeddingProof"
+"""The scheme of the request's `Authorization` header (RFC 9110, section 11.4)."""
+ANSWER_HEADER: Final = "x-embedding-proof"
+"""The header of the answer that carries its signature, 64 hexadecimal digits."""
+MAX_SKEW_SECONDS: Final = 300
+"""How far the time of a request may lie from the clock of the sidecar that is asked."""
+NONCE_HEX_DIGITS: Final = 32
+
+_REQUEST: Final = "embedding-proof/1 request"
+_ANSWER: Final = "embedding-proof/1 answer"
+_CREDENTIALS: Final = re.compile(
+    r"EmbeddingProof nonce=(?P<nonce>[0-9a-f]{32}),time=(?P<time>[0-9]{1,12}),"
+    r"pod=(?P<pod>[0-9A-Za-z-]{1,64}),mac=(?P<mac>[0-9a-f]{64})"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """The content of a request's `Authorization` header: `time` is Unix time in seconds."""
+
+    nonce: str
+    time: int
+    pod: str
+    mac: str
+
+    def render(self) -> str:
+        """The value of the header."""
+        return f"{SCHEME} nonce={self.nonce},time={self.time},pod={self.pod},mac={self.mac}"
+
+    def is_signed(self, token: str, *, method: str, path: str) -> bool:
+        """Whether the holder of `token` signed this request; takes the same time either way."""
+        expected = _request_mac(token, self, method=method, path=path)
+        return hmac.compare_digest(self.mac, expected)
+
+
+def sign_request(
+    token: str, *, method: str, path: str, nonce: str, time: int, pod: str
+) -> Credentials:
+    """Sign one request to the pod with the UID `pod`.
+
+    `path` is the request target as it is sent; `nonce` is 32 hexadecimal digits, used once.
+    """
+    unsigned = Credentials(nonce=nonce, time=time, pod=pod, mac="")
+    mac = _request_mac(token, unsigned, method=method, path=path)
+    return Credentials(nonce=nonce, time=time, pod=pod, mac=mac)
+
+
+def parse(header: str) -> Credentials | None:
+    """Read an `Authorization` header; None where it has another scheme or form."""
+    found = _CREDENTIALS.fullmatch(header)
+    if found is None:
+        return None
+    return Credentials(
+        nonce=found["nonce"], time=int(found["time"]), pod=found["pod"], mac=found["mac"]
+    )
+
+
+def sign_answer(token: str, *, nonce: str, status: int, body: bytes) -> str:
+    """Sign the answer to the request that carried `nonce`: the value of `ANSWER_HEADER`."""
+    return _mac(token, _ANSWER, nonce, str(status), hashlib.sha256(body).hexdigest())
+
+
+def is_answer_signed(token: str, given: str, *, nonce: str, status: int, body: bytes) -> bool:
+    """Whether the holder of `token` gave this answer to the request that carried `nonce`."""
+    expected = sign_answer(token, nonce=nonce, status=status, body=body)
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+def _request_mac(token: str, credentials: Credentials, *, method: str, path: str) -> str:
+    return _mac(
+        token, _REQUEST, method, path, credentials.nonce, str(credentials.time), credentials.pod
+    )
+
+
+def _mac(token: str, *lines: str) -> str:
+    return hmac.new(token.encode(), "\n".join(lines).encode(), hashlib.sha256).hexdigest()

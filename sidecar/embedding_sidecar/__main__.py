@@ -12,8 +12,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -24,6 +25,9 @@ from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import server
 from embedding_sidecar.serving.app import Application
 from embedding_sidecar.serving.shortcut import Shortcut
+
+if TYPE_CHECKING:
+    from embedding_sidecar.otel import export
 
 CANNOT_START = 2
 GARBAGE_THRESHOLD = 10_000
@@ -38,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = _source(options)
         ports = settings.ports(os.environ)
         timing = settings.timing(os.environ)
+        telemetry = _telemetry(os.environ)
         memory_bytes = settings.memory_bytes(os.environ) or memory.limit_bytes()
         listening = (
             server.listen_on_loopback(ports.api),
@@ -52,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Requests leave hardly any garbage in cycles: it need not be looked for every few of them.
     gc.set_threshold(GARBAGE_THRESHOLD)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(source, listening, timing=timing, memory_bytes=memory_bytes))
+        runner.run(
+            _run(source, listening, timing=timing, memory_bytes=memory_bytes, telemetry=telemetry)
+        )
     return 0
 
 
@@ -106,6 +113,7 @@ async def _run(
     *,
     timing: service.Timing,
     memory_bytes: int,
+    telemetry: "export.Telemetry | None" = None,
 ) -> None:
     stop, at_once = asyncio.Event(), asyncio.Event()
 
@@ -124,6 +132,7 @@ async def _run(
         metrics=metrics,
         patience_seconds=timing.request_seconds / 2,
         memory_bytes=memory_bytes,
+        tracer=telemetry.tracer if telemetry else None,
     )
 
     def busy() -> bool:
@@ -151,6 +160,30 @@ async def _run(
         finally:
             # Also where following failed: what was granted is given back.
             await workshop.close()
+            if telemetry is not None:
+                await telemetry.close()
+
+
+def _telemetry(environment: Mapping[str, str]) -> "export.Telemetry | None":
+    """Spans and metrics, where the environment names a collector.
+
+    Raises:
+        settings.InvalidSetting: it does, and the SDK is not installed or cannot be used so.
+    """
+    chosen = settings.tracing(environment)
+    if chosen is None:
+        return None
+    try:
+        # Nothing of OpenTelemetry is loaded where tracing is off: it takes 15 MB of every pod.
+        from embedding_sidecar.otel import export  # noqa: PLC0415
+    except ImportError as error:
+        raise settings.InvalidSetting(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            f"tracing needs the extra `otel` ({error.name} is not installed)",
+        ) from None
+    return export.Telemetry(
+        sampler=chosen.sampler, interval_seconds=chosen.metrics_interval_seconds
+    )
 
 
 def _either(stop: asyncio.Event, following: Sequence["asyncio.Task[None]"]) -> asyncio.Event:

@@ -23,6 +23,14 @@ _FALSE: Final = frozenset({"0", "false", "no", "off"})
 _LEAST_MEMORY_BYTES: Final = 64 * 2**20
 """Hardly more than a sidecar has at rest; less is another unit."""
 _SEVERAL_REDIS: Final = re.compile(r"rediss?\+(cluster|sentinel)://[!-~]")
+_OTLP_ENDPOINTS: Final = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+)
+_OTLP_PROTOCOL: Final = "http/protobuf"
+_METRICS_INTERVAL_SECONDS: Final = 60.0
+_LONGEST_MILLISECONDS: Final = 3_600_000
 _OPENAI: Final = document.DEFAULT_BASE_URLS["OpenAI"]
 _VOYAGE: Final = document.DEFAULT_BASE_URLS["Voyage"]
 
@@ -65,6 +73,40 @@ def ports(environment: Mapping[str, str]) -> Ports:
     if found.api == found.admin:
         raise InvalidSetting("EMBEDDING_ADMIN_PORT", f"{found.admin} is EMBEDDING_PORT too")
     return found
+
+
+def names_a_collector(environment: Mapping[str, str]) -> bool:
+    """Whether the OpenTelemetry SDK's own variables say where to export to."""
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    return any(environment.get(name) for name in _OTLP_ENDPOINTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracing:
+    """How spans and metrics are exported; the SDK reads the other OTEL_* variables itself."""
+
+    sampler: str | None
+    metrics_interval_seconds: float
+
+
+def tracing(environment: Mapping[str, str]) -> Tracing | None:
+    """How to export by OTLP over HTTP; None where tracing is off.
+
+    Raises:
+        InvalidSetting: the variables ask for another protocol, or an interval is no time.
+    """
+    if not names_a_collector(environment):
+        return None
+    protocol = environment.get("OTEL_EXPORTER_OTLP_PROTOCOL") or _OTLP_PROTOCOL
+    if protocol != _OTLP_PROTOCOL:
+        raise InvalidSetting("OTEL_EXPORTER_OTLP_PROTOCOL", f"only {_OTLP_PROTOCOL} is supported")
+    return Tracing(
+        sampler=environment.get("OTEL_TRACES_SAMPLER"),
+        metrics_interval_seconds=_read(
+            environment, "OTEL_METRIC_EXPORT_INTERVAL", _milliseconds, _METRICS_INTERVAL_SECONDS
+        ),
+    )
 
 
 def timing(environment: Mapping[str, str]) -> service.Timing:
@@ -218,6 +260,14 @@ def _seconds(value: str, name: str) -> float:
     if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", value) or not 0 < float(value) <= most:
         raise InvalidSetting(name, f"{value!r} is no number of seconds above 0 and up to {most:g}")
     return float(value)
+
+
+def _milliseconds(value: str, name: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,7}", value) or not 0 < int(value) <= _LONGEST_MILLISECONDS:
+        raise InvalidSetting(
+            name, f"{value!r} is no number of milliseconds from 1 to {_LONGEST_MILLISECONDS}"
+        )
+    return int(value) / 1000
 
 
 def _boolean(value: str, name: str) -> bool:

@@ -10,10 +10,14 @@ import asyncio
 import base64
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
 import uvloop
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from embedding_contract import document
 from embedding_sidecar import errors, provider
@@ -24,6 +28,7 @@ from embedding_sidecar.engine.api_keys import ApiKey
 from embedding_sidecar.engine.service import Service
 from embedding_sidecar.engine.work import Found
 from embedding_sidecar.metrics import Metrics
+from embedding_sidecar.otel import spans
 from embedding_sidecar.quotas import quota
 
 DIMENSIONS = 1536
@@ -101,7 +106,10 @@ def _world() -> tuple[Service, layers.Layers]:
     return service, cached
 
 
-async def _microseconds(way: Callable[[Service, provider.Ask, Found], Awaitable[object]]) -> float:
+Way = Callable[[Service, provider.Ask, Found], Awaitable[object]]
+
+
+async def _microseconds(way: Way) -> float:
     """CPU time of one miss, the best of several rounds; looking it up in the cache left out."""
     service, cached = _world()
     space = POLICY.providers[0].space()
@@ -129,8 +137,52 @@ async def _embedded(service: Service, ask: provider.Ask, found: Found) -> None:
     await asyncio.create_task(service.embed(ask, found=found))
 
 
+def _traced(tracer: spans.Tracer) -> Way:
+    async def way(service: Service, ask: provider.Ask, found: Found) -> None:
+        span = tracer.request(traceparent=None, tracestate=None)
+        answer: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
+        assert service.begin(ask, found=found, done=answer.set_result, span=span) is not None
+        said = await answer
+        assert isinstance(said, Answer)
+        span.answered(
+            provider="openai",
+            model=said.model,
+            dimensions=DIMENSIONS,
+            tokens=said.tokens,
+            hits=said.hits,
+            items=said.items,
+        )
+
+    return way
+
+
+def _tracer(root_ratio: float) -> spans.Tracer:
+    """As the program's, but for the network: spans are encoded and thrown away."""
+    return spans.Tracer(
+        spans=BatchSpanProcessor(Encoding()),
+        resource=Resource.create(),
+        root_ratio=root_ratio,
+    )
+
+
+class Encoding(SpanExporter):
+    """Does what the exporter does before it sends."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Encode them."""
+        encode_spans(spans).SerializeToString()
+        return SpanExportResult.SUCCESS
+
+
 async def _main() -> None:
-    for name, way in (("a task of its own", _embedded), ("begun without a task", _begun)):
+    """Print each way."""
+    usual, every = _tracer(spans.ROOT_RATIO), _tracer(1.0)
+    for name, way in (
+        ("a task of its own", _embedded),
+        ("begun without a task", _begun),
+        ("likewise, traced with the default share", _traced(usual)),
+        ("likewise, every request sampled", _traced(every)),
+    ):
         print(f"{name}: {await _microseconds(way):.1f} us")
 
 

@@ -51,6 +51,7 @@ class Call:
     path: str
     key: str | None
     body: dict[str, Any]
+    traceparent: str | None = None
 
 
 def lines(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
@@ -100,7 +101,8 @@ class StandIn(Begins):
         """Status, headers and JSON."""
         asked = json.loads(body)
         _, _, key = headers.get("authorization", "").partition(" ")
-        self.calls.append(Call(path=path, key=key or None, body=asked))
+        traceparent = headers.get("traceparent")
+        self.calls.append(Call(path=path, key=key or None, body=asked, traceparent=traceparent))
         if self.log is not None:
             with self.log.open("a", encoding="utf-8") as log:
                 log.write(json.dumps({"path": path, "items": len(asked["input"])}) + "\n")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
-from embedding_sidecar import errors, provider, providers
+from embedding_sidecar import errors, provider, providers, tracing
 from embedding_sidecar.engine import batches, failover
 
 _OK: Final = 200
@@ -60,6 +60,42 @@ Span = tuple[float, float | None]
 """When a call that was sent began and when it ended; None: not yet."""
 
 
+@dataclass(slots=True, eq=False)
+class Trace:
+    """The trace of calls that one request starts and others may join; no spans without `request`.
+
+    The span in `call` is that of the call under way.
+    """
+
+    request: tracing.RequestSpan | None
+    joined: list[tracing.RequestSpan] = field(default_factory=list)
+    call: tracing.CallSpan | None = None
+
+    def start(self, choice: failover.Choice, ask: provider.Ask) -> tracing.CallSpan | None:
+        """Start the span of a call, linked to the requests that have joined before it was sent."""
+        if self.request is None:
+            return None
+        self.call = self.request.call(
+            provider=failover.label(choice), model=ask.model, url=choice.provider.base_url
+        )
+        if self.call is not None:
+            for other in self.joined:
+                self.call.link(other)
+        return self.call
+
+    def join(self, other: tracing.RequestSpan) -> None:
+        """Link the span of another request that waits for the same call."""
+        if self.request is None:
+            return
+        self.joined.append(other)
+        if self.call is not None:
+            self.call.link(other)
+
+
+UNTRACED: Final = Trace(None)
+"""The trace of all requests while tracing is off."""
+
+
 Done = Callable[[provider.Vectors | Exception | None], None]
 """Is told what came of a call; None: it was not made, as it needs a task. Raises nothing."""
 
@@ -88,6 +124,7 @@ class Caller:
         api_key: str | None,
         within_seconds: float,
         sent: list[Span],
+        trace: Trace = UNTRACED,
     ) -> provider.Vectors:
         """The vectors of `ask`, a part of the choice's own request; the call is added to `sent`.
 
@@ -99,7 +136,7 @@ class Caller:
         """
         bound = sum(batches.most_tokens(ask))
         reservation = await self._quota.reserve(tokens=bound)
-        call = self._call(choice, ask, reservation, bound=bound, sent=sent)
+        call = self._call(choice, ask, reservation, bound=bound, sent=sent, trace=trace)
         try:
             answer = await self._upstream.send(call.request(api_key), within_seconds=within_seconds)
         except BaseException as failure:
@@ -117,6 +154,7 @@ class Caller:
         sent: list[Span],
         is_wanted: Callable[[], bool],
         done: Done,
+        trace: Trace = UNTRACED,
     ) -> Callable[[], None]:
         """Do what `call` does without a task, where the provider can be sent something at once.
 
@@ -126,7 +164,9 @@ class Caller:
         """
         bound = sum(batches.most_tokens(ask))
         until = self._clock() + within_seconds
-        begun = _Begun(choice, ask, api_key, until=until, bound=bound, sent=sent, done=done)
+        begun = _Begun(
+            choice, ask, api_key, until=until, bound=bound, sent=sent, done=done, trace=trace
+        )
         begun.leave = self._quota.draw(tokens=bound, done=functools.partial(self._drawn, begun))
         if begun.leave is not None:
             # Before that nobody can have wanted it.
@@ -141,7 +181,14 @@ class Caller:
             return
         left = begun.until - self._clock()
         if not begun.has_ended and left > 0 and begun.is_wanted():
-            call = self._call(begun.choice, begun.ask, outcome, bound=begun.bound, sent=begun.sent)
+            call = self._call(
+                begun.choice,
+                begun.ask,
+                outcome,
+                bound=begun.bound,
+                sent=begun.sent,
+                trace=begun.trace,
+            )
             try:
                 begun.abandon = self._upstream.begin(
                     call.request(begun.api_key),
@@ -191,10 +238,12 @@ class Caller:
         *,
         bound: int,
         sent: list[Span],
+        trace: Trace,
     ) -> "_Call":
         started = self._clock()
         sent.append((started, None))
-        return _Call(choice, ask, reservation, bound, sent, len(sent) - 1, started)
+        span = trace.start(choice, ask)
+        return _Call(choice, ask, reservation, bound, sent, len(sent) - 1, started, span)
 
     def _read(self, call: "_Call", answer: provider.HttpAnswer) -> provider.Vectors:
         translation = providers.PROVIDERS[call.choice.provider.kind]
@@ -223,6 +272,8 @@ class Caller:
     def _over(self, call: "_Call", outcome: str, *, billed: bool, tokens: int) -> None:
         ended = self._clock()
         call.sent[call.place] = call.started, ended
+        if call.span is not None:
+            call.span.end(outcome=outcome)
         self._observe.call(
             provider=failover.label(call.choice),
             model=call.ask.model,
@@ -242,12 +293,16 @@ class _Call(NamedTuple):
     sent: list[Span]
     place: int
     started: float
+    span: tracing.CallSpan | None
 
     def request(self, api_key: str | None) -> provider.HttpRequest:
         """What is sent."""
         chosen = self.choice.provider
         translation = providers.PROVIDERS[chosen.kind]
-        return translation.request(self.ask, base_url=chosen.base_url, api_key=api_key)
+        made = translation.request(self.ask, base_url=chosen.base_url, api_key=api_key)
+        if self.span is None:
+            return made
+        return made._replace(headers={**made.headers, **self.span.headers})
 
 
 @dataclass(slots=True)
@@ -262,6 +317,7 @@ class _Begun:
     bound: int
     sent: list[Span]
     done: Done
+    trace: Trace
     is_wanted: Callable[[], bool] = lambda: True
     leave: Callable[[], None] | None = None
     call: _Call | None = None

@@ -163,5 +163,6 @@ class Completion:
                 since=work.looked_at,
                 ends_at=ends_at,
                 alone=work.is_alone(choice.space),
+                span=work.span,
             )
         )

@@ -53,6 +53,7 @@ class Flight:
     lands_by: float = math.inf
     end: Callable[[], None] | None = None
     sent: list[calls.Span] = field(default_factory=list)
+    trace: calls.Trace = calls.UNTRACED
     waiting: "set[Watch]" = field(default_factory=set)
     landed_at: float | None = None
     brought: Landing | Exception = _ENDED

@@ -40,9 +40,12 @@ class KeyedCalls:
         *,
         within_seconds: float,
         sent: list[calls.Span],
+        trace: calls.Trace = calls.UNTRACED,
     ) -> provider.Vectors:
         """As Caller.call, which is made twice where the provider refuses the key in force."""
-        call = partial(self._caller.call, choice, part, within_seconds=within_seconds, sent=sent)
+        call = partial(
+            self._caller.call, choice, part, within_seconds=within_seconds, sent=sent, trace=trace
+        )
         name = choice.provider.name
         key = self._keys.get(name)
         if key is None:
@@ -80,6 +83,7 @@ class KeyedCalls:
         sent: list[calls.Span],
         is_wanted: Callable[[], bool],
         done: calls.Done,
+        trace: calls.Trace = calls.UNTRACED,
     ) -> Callable[[], None]:
         """As Caller.begin."""
         name = choice.provider.name
@@ -100,6 +104,7 @@ class KeyedCalls:
             sent=sent,
             is_wanted=is_wanted,
             done=came,
+            trace=trace,
         )
 
     def _refuse(self, name: str) -> None:

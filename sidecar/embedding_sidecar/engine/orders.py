@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Protocol
 
-from embedding_sidecar import errors, provider, providers
+from embedding_sidecar import errors, provider, providers, tracing
 from embedding_sidecar.caching import cache
 from embedding_sidecar.engine import batches, breaker, calls, failover, flights, keyed_calls
 from embedding_sidecar.wire import cache_control
@@ -32,7 +32,7 @@ class Order(NamedTuple):
     """What a request still wants of a provider, until `ends_at`: keys, each with its items' places.
 
     `ask` is the whole request, in this provider's terms. `since`: when the cache was last asked for
-    them. `alone`: nothing that others have asked for will do.
+    them. `alone`: nothing that others have asked for will do. `span`: the request's, where traced.
     """
 
     choice: failover.Choice
@@ -42,6 +42,7 @@ class Order(NamedTuple):
     since: float
     ends_at: float
     alone: bool
+    span: tracing.RequestSpan | None = None
 
 
 class Placed(NamedTuple):
@@ -104,14 +105,7 @@ class Orders:
 
     def place(self, order: Order) -> Placed | None:
         """Begin what nobody brings yet; None where somebody else probes the provider just now."""
-        others: dict[flights.Flight, None] = {}
-        wanted = []
-        for key in order.missing:
-            flight = None if order.alone else self._flying.find(key, since=order.since)
-            if flight is None:
-                wanted.append(key)
-            else:
-                others[flight] = None
+        wanted, others = self._join(order)
         name = order.choice.provider.name
         probes = bool(wanted) and self._known.suspects(name)
         if probes and not self._known.probe(name):
@@ -124,6 +118,8 @@ class Orders:
         ours = []
         for keys in parts:
             flight = flights.Flight(provider=name, keys=keys)
+            if order.span is not None:
+                flight.trace = calls.Trace(order.span)
             ours.append(flight)
             if batch is not None:
                 self._fly(flight, order, self._in_turn(flight, order, batch))
@@ -131,7 +127,22 @@ class Orders:
                 self._call(flight, order)
             else:
                 self._fly(flight, order, self._bring(flight, order, keys))
-        return Placed(order, ours, list(others))
+        return Placed(order, ours, others)
+
+    def _join(self, order: Order) -> tuple[list[str], list[flights.Flight]]:
+        """The keys that nobody brings yet, and the flights that bring the others."""
+        others: dict[flights.Flight, None] = {}
+        wanted = []
+        for key in order.missing:
+            flight = None if order.alone else self._flying.find(key, since=order.since)
+            if flight is None:
+                wanted.append(key)
+            else:
+                others[flight] = None
+        if order.span is not None:
+            for joined in others:
+                joined.trace.join(order.span)
+        return wanted, list(others)
 
     def _fly(
         self,
@@ -174,6 +185,7 @@ class Orders:
             sent=flight.sent,
             is_wanted=lambda: bool(flight.waiting),
             done=done,
+            trace=flight.trace,
         )
         if flight.landed_at is None:
             flight.end = end
@@ -223,7 +235,11 @@ class Orders:
         came: provider.Vectors | Exception
         try:
             came = await self._caller.call(
-                order.choice, part, within_seconds=within, sent=flight.sent
+                order.choice,
+                part,
+                within_seconds=within,
+                sent=flight.sent,
+                trace=flight.trace,
             )
         except (errors.ProviderFailed, errors.Refused) as failure:
             came = failure

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedding_contract import document as contract
-from embedding_sidecar import errors, provider
+from embedding_sidecar import errors, provider, tracing
 from embedding_sidecar.engine import (
     api_keys,
     breaker,
@@ -98,6 +98,7 @@ class Service:
         control: cache_control.CacheControl = cache_control.DEFAULT,
         found: Found | None = None,
         waited_seconds: float = 0.0,
+        span: tracing.RequestSpan | None = None,
     ) -> Answer:
         """The vectors of the items.
 
@@ -111,7 +112,8 @@ class Service:
             errors.Unavailable: nobody who may answer can.
         """
         choices = self._choices(ask.model, ask.dimensions)
-        work = Work(ask, control=control, started_at=self._clock() - waited_seconds)
+        started_at = self._clock() - waited_seconds
+        work = Work(ask, control=control, started_at=started_at, span=span)
         if found is not None:
             work.looked(choices[0], found)
         if not await self._completion.missing(choices[0], work):
@@ -125,6 +127,7 @@ class Service:
         control: cache_control.CacheControl = cache_control.DEFAULT,
         found: Found,
         done: Callable[[Answer | Exception], None],
+        span: tracing.RequestSpan | None = None,
     ) -> Callable[[], None] | None:
         """Begin what embed does, for one item that was not found; `done` is told what it says.
 
@@ -137,7 +140,7 @@ class Service:
         choices = self._choices(ask.model, ask.dimensions)
         if len(ask.items) != 1 or self._breaker.knows(choices[0].provider.name):
             return None
-        work = Work(ask, control=control, started_at=self._clock())
+        work = Work(ask, control=control, started_at=self._clock(), span=span)
         work.looked(choices[0], found)
         course = self._course(work, choices)
         placed = self._completion.begin(choices[0], work, course)
@@ -203,6 +206,8 @@ class Service:
                 elif await self._completion.by(step, work, course, placed):
                     if not course.is_first(step):
                         self._observe.failover(failover.label(step))
+                        if work.span is not None:
+                            work.span.failed_over(provider=failover.label(step))
                     return self._answer(work, step)
                 placed = None
                 # Meanwhile others may have brought what is missing.

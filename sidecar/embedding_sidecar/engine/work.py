@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from embedding_sidecar import errors, provider, vectors
+from embedding_sidecar import errors, provider, tracing, vectors
 from embedding_sidecar.caching import cache
 from embedding_sidecar.engine import calls, failover, flights, orders
 from embedding_sidecar.engine.answer import Answer
@@ -57,9 +57,15 @@ class Work:
     """
 
     def __init__(
-        self, ask: provider.Ask, *, control: cache_control.CacheControl, started_at: float
+        self,
+        ask: provider.Ask,
+        *,
+        control: cache_control.CacheControl,
+        started_at: float,
+        span: tracing.RequestSpan | None = None,
     ) -> None:
         self.ask = ask
+        self.span = span
         self.started_at = started_at
         self.keys: dict[str, list[str]] = {}
         """By provider's name, in the order of the items."""

@@ -1,5 +1,6 @@
 """The two ASGI applications: the API on loopback, and administration on the pod's address."""
 
+import functools
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -13,11 +14,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from embedding_contract import names
-from embedding_sidecar import errors, memory, passthrough
+from embedding_sidecar import errors, memory, passthrough, tracing
 from embedding_sidecar.caching import clearing
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import bodies, openapi, reports
 from embedding_sidecar.serving.embeddings import PATIENCE_SECONDS, Embeddings, refusal
+from embedding_sidecar.serving.traced import TracedEmbeddings
 from embedding_sidecar.wire import heads, models, wire
 
 JSON: Final = "application/json"
@@ -38,11 +40,13 @@ class Application:
         metrics: Metrics,
         patience_seconds: float = PATIENCE_SECONDS,
         memory_bytes: int = memory.DEFAULT_BYTES,
+        tracer: tracing.Tracer | None = None,
     ) -> None:
         self._current = current
         self._metrics = metrics
         self._patience_seconds = patience_seconds
         self._memory_bytes = memory_bytes
+        self._tracer = tracer
 
     def api(self) -> Embeddings:
         """What the application in the pod talks to."""
@@ -59,7 +63,12 @@ class Application:
             ],
             exception_handlers=_HANDLERS,
         )
-        return Embeddings(
+        endpoint = (
+            Embeddings
+            if self._tracer is None
+            else functools.partial(TracedEmbeddings, tracer=self._tracer)
+        )
+        return endpoint(
             current=self._current,
             metrics=self._metrics,
             otherwise=router,

@@ -194,7 +194,11 @@ class Embeddings:
 
         try:
             return asked.runtime.service.begin(
-                request.ask, control=request.control, found=found, done=come
+                request.ask,
+                control=request.control,
+                found=found,
+                done=come,
+                span=asked.head.span,
             )
         except Exception:  # noqa: BLE001 - the task comes to the same, and says so
             return None
@@ -204,7 +208,7 @@ class Embeddings:
         if isinstance(said, Answer):
             return self._whole(said, asked, base64=base64)
         if isinstance(said, errors.Refused):
-            return self._refused(said.as_value(), heads.request_id(asked.head))
+            return self._refused(said.as_value(), asked.head)
         return self._failed(said, asked)
 
     def _whole(self, answer: Answer, asked: Asked, *, base64: bool) -> Reply:
@@ -220,13 +224,13 @@ class Embeddings:
         """A 500, as of a task that failed."""
         _log.error("a request failed", exc_info=failure)
         error = errors.Refused("The sidecar failed; its log says how.", code="internal_error")
-        return self._refused(error, heads.request_id(asked.head))
+        return self._refused(error, asked.head)
 
     async def _reply(self, scope: Scope, receive: Receive, stay: room.Stay) -> Reply | Pieces:
         known: Reply | Asked | None = scope.pop(ASKED, None)
         if isinstance(known, Reply):
             return known
-        head = heads.read(scope["headers"]) if known is None else known.head
+        head = self._read_head(scope) if known is None else known.head
         started = self._clock() if known is None else known.started
         try:
             request = known and known.request
@@ -249,10 +253,11 @@ class Embeddings:
                     control=request.control,
                     found=said,
                     waited_seconds=stay.waited_seconds,
+                    span=head.span,
                 )
             )
         except errors.Refused as error:
-            return self._refused(error.as_value(), heads.request_id(head))
+            return self._refused(error.as_value(), head)
         self._sizes.learn(request.ask, answer.vectors[0])
         # HTTP/1.0 knows no chunks.
         if self._is_long(request) and scope.get("http_version") != "1.0":
@@ -265,6 +270,9 @@ class Embeddings:
             )
             return Pieces(_OK, lines, body)
         return self._answered(answer, runtime, head, base64=request.base64, started=started)
+
+    def _read_head(self, scope: Scope) -> heads.Head:
+        return heads.read(scope["headers"])
 
     async def _read(self, head: heads.Head, receive: Receive, stay: room.Stay) -> wire.Request:
         heads.check(head)
@@ -302,7 +310,7 @@ class Embeddings:
             reports.head(answer, runtime.quota, seconds=self._clock() - started),
         )
 
-    def _refused(self, error: errors.Refused, identifier: str) -> Reply:
+    def _refused(self, error: errors.Refused, head: heads.Head) -> Reply:
         if isinstance(error, errors.QuotaExhausted):
             self._metrics.quota_exhausted()
         # The code of a rejection may be a provider's own word, and a label is of a closed list.
@@ -311,7 +319,7 @@ class Embeddings:
         return refusal(
             error,
             {
-                heads.REQUEST_ID: identifier,
+                heads.REQUEST_ID: heads.request_id(head),
                 reports.HEADER_ATTEMPTS: str(error.attempts),
             },
         )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from embedding_sidecar import errors
+from embedding_sidecar import errors, tracing
 from embedding_sidecar.wire import wire
 
 REQUEST_ID: Final = "x-request-id"
@@ -36,6 +36,10 @@ class Head(NamedTuple):
     content_type: str | None = None
     content_encoding: str | None = None
     content_length: str | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
+    span: tracing.RequestSpan | None = None
+    """The request's own, which no header says: set where requests are traced."""
 
 
 def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
@@ -50,6 +54,8 @@ def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
         content_type=_text(found, b"content-type"),
         content_encoding=_text(found, b"content-encoding"),
         content_length=_text(found, b"content-length"),
+        traceparent=_text(found, b"traceparent"),
+        tracestate=_text(found, b"tracestate"),
     )
 
 

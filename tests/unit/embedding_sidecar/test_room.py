@@ -293,7 +293,7 @@ class Service:
     def begin(self, ask, *, control, found, done):
         done(zeros(ask, hits=0))
 
-    async def embed(self, ask, *, control, found, waited_seconds):
+    async def embed(self, ask, *, control, found, waited_seconds, span=None):
         self.asked.append((len(ask.items), waited_seconds))
         await self.may_answer.wait()
         return zeros(ask, hits=0)

@@ -1,0 +1,1 @@
+"""OpenTelemetry: spans and metrics of requests; imported only where tracing is on."""

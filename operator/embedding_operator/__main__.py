@@ -83,6 +83,7 @@ def _run() -> int:
             namespaces=chosen.rollout_namespaces,
             restarted=measured.restarted,
         ),
+        guard=chosen.providers,
     )
     workqueue.work(queue, _measured(reconciler, measured, queue), workers=chosen.workers)
     stopping = threading.Event()

@@ -126,6 +126,13 @@ def _container(sidecar: Sidecar, *, amounts: Object, root: bool) -> dict[str, An
         "image": sidecar.image,
         "imagePullPolicy": sidecar.pull_policy,
         "args": ["--document", names.DOCUMENT_PATH, "--secrets", names.SECRETS_DIRECTORY],
+        "env": [
+            {
+                "name": names.ENV_POD_UID,
+                # The version that the API server would fill in.
+                "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}},
+            }
+        ],
         "restartPolicy": "Always",
         "ports": [
             {

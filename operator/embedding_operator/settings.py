@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from embedding_operator import guard, vault
+from embedding_operator import guard, hosts, provider_guard, vault
 
 T = TypeVar("T")
 
@@ -59,6 +59,7 @@ class Settings:
     sidecar_resources: Mapping[str, Any]
     vault: vault.Settings | None
     rules: guard.Guard = field(repr=False)
+    providers: provider_guard.ProviderGuard
     webhook: Webhook
     rollout_namespaces: frozenset[str]
     resync_seconds: float
@@ -93,6 +94,10 @@ def read(environment: Mapping[str, str]) -> Settings:
             allow_insecure_http=of("VAULT_ALLOW_INSECURE_HTTP", _switch, default=False),
         ),
         rules=of("VAULT_GUARD_FILE", _rules, guard.Guard()),
+        providers=provider_guard.ProviderGuard(
+            require_secret_label=of("PROVIDERS_REQUIRE_SECRET_LABEL", _switch, default=False),
+            allowed=of("PROVIDERS_ALLOWED_HOSTS", _hosts, hosts.AllowedHosts()),
+        ),
         webhook=Webhook(
             port=of("WEBHOOK_PORT", _port, 9443),
             configuration=of("WEBHOOK_CONFIGURATION", _text, "embedding-operator"),
@@ -217,4 +222,11 @@ def _rules(value: str, name: str) -> guard.Guard:
     try:
         return guard.load(Path(value))
     except guard.InvalidRules as error:
+        raise InvalidSetting(name, str(error)) from None
+
+
+def _hosts(value: str, name: str) -> hosts.AllowedHosts:
+    try:
+        return hosts.parse(value.split(","))
+    except hosts.InvalidHost as error:
         raise InvalidSetting(name, str(error)) from None

@@ -86,6 +86,7 @@ class Facts:
     `stale`: the newest policy became no document, so that sidecars keep the last good one.
     `refreshed`: the value of the annotation that last asked for a look at Vault.
     `environment_since`: when the environment ConfigMap was first there.
+    `guards`: which Secrets and hosts policies may name; None where the chart guards neither.
     """
 
     refused: Problem | None = None
@@ -99,6 +100,7 @@ class Facts:
     force: Force = Force()
     quota: LiveQuota | None = None
     document_fingerprint: str | None = None
+    guards: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,8 @@ def _conditions(
     )
     if policy is None:
         message = "Not looked at, as the policy cannot be read."
-        return [accepted, *(_Condition(kind, "Unknown", "NotAccepted", message) for kind in _SEEN)]
+        unseen = [_Condition(kind, "Unknown", "NotAccepted", message) for kind in _SEEN]
+        return [accepted, *unseen, _guarded(facts.guards)]
     found = [
         accepted,
         _Condition(
@@ -232,6 +235,7 @@ def _conditions(
             "PrometheusRule and PodMonitor are as the policy says.",
         ),
         _exact(policy, facts.quota),
+        _guarded(facts.guards),
     ]
     if facts.coverage.lost_to is not None:
         message = f"Policy {facts.coverage.lost_to} has pods that this one selects too."
@@ -332,6 +336,16 @@ def _exact(policy: EmbeddingPolicy, quota: LiveQuota | None) -> _Condition:
         message = text or "The store does not promise to keep what it acknowledged."
         return _Condition("QuotaExact", "False", reason or "StoreMayForget", message)
     return _Condition("QuotaExact", "True", "Exact", "All pods count in one store that keeps.")
+
+
+def _guarded(guards: str | None) -> _Condition:
+    if guards is not None:
+        return _Condition("ProvidersGuarded", "True", "Guarded", guards)
+    message = (
+        "providers.requireSecretLabel and providers.allowedHosts of the chart are both off: anyone"
+        " who may write this policy can have any Secret of this namespace sent to any host."
+    )
+    return _Condition("ProvidersGuarded", "False", "NotGuarded", message)
 
 
 def _pods(facts: Facts) -> dict[str, Any]:

@@ -56,6 +56,12 @@ def test_the_sidecar_comes_first_and_the_pod_says_whose_it_is():
     assert selection.carries_sidecar(injected)
 
 
+def test_the_sidecar_is_told_the_uid_of_its_pod():
+    (container,) = inject(pod())["spec"]["initContainers"]
+    uid = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}}
+    assert container["env"] == [{"name": names.ENV_POD_UID, "valueFrom": uid}]
+
+
 def test_the_given_pod_is_not_changed():
     given_pod = pod()
     before = copy.deepcopy(given_pod)

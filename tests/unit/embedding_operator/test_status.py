@@ -30,6 +30,7 @@ GOOD = status.Facts(
     force=status.Force(in_force=2, keys_told=2),
     quota=QUOTA,
     document_fingerprint="0123456789abcdef",
+    guards="In policies only Secrets with a label may be named.",
 )
 SEALED = Problem("VaultSealed", "Vault is sealed (503); secret/shop key OPENAI")
 
@@ -187,6 +188,7 @@ def test_of_a_policy_that_cannot_be_read_nothing_is_said_that_was_not_seen():
     said = {entry["type"]: entry["status"] for entry in made["conditions"]}
     assert said.pop("Ready") == "False"
     assert said.pop("Accepted") == "False"
+    assert said.pop("ProvidersGuarded") == "False"  # that is seen without the policy
     assert set(said.values()) == {"Unknown"}
     assert {entry["type"] for entry in made["conditions"]} == {
         entry["type"] for entry in before["conditions"]
@@ -373,3 +375,15 @@ def test_a_merge_patch_turns_one_status_into_the_other(previous, wanted):
 @given(STATUSES)
 def test_nothing_is_written_where_nothing_changed(same):
     assert status.merge_patch(same, copy.deepcopy(same)) == {}
+
+
+def test_providers_guarded_tells_what_holds_and_is_no_part_of_ready():
+    guarded, open_to_all = facts(guards="In policies ..."), facts(guards=None)
+    assert verdict("ProvidersGuarded", guarded) == ("True", "Guarded")
+    assert condition("ProvidersGuarded", guarded)["message"] == "In policies ..."
+    assert verdict("ProvidersGuarded", open_to_all) == ("False", "NotGuarded")
+    message = condition("ProvidersGuarded", open_to_all)["message"]
+    assert "providers.requireSecretLabel" in message
+    assert "providers.allowedHosts" in message
+    assert verdict("Ready", open_to_all) == ("True", "Ready")
+    assert "ProvidersGuarded" not in status.TOLD

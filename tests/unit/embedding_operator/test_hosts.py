@@ -170,6 +170,7 @@ def test_clients_of_the_sidecar_see_the_host_that_was_allowed(scheme, before, ho
     url = f"{scheme}://{rest}"
     if not allowed.allows(url):
         return
+    seen: list[tuple[object, object]]
     if scheme.startswith("redis"):
         options = parse_url(url)
         seen = [(options["host"], options.get("port", 6379))]

@@ -147,11 +147,11 @@ def test_secret_without_the_label_is_not_copied(label):
 @pytest.mark.parametrize("part", ["cache", "quota"])
 def test_secret_of_a_redis_needs_the_label_too(part):
     wanted = shop(providers=[policies.compatible("own")], **{part: KEY})
-    held = ({}, {"K": b"redis://:pw@redis.platform"})
-    found, _ = resolve(LABELLED, wanted, keys=held)
+    values = {"K": b"redis://:pw@redis.platform"}
+    found, _ = resolve(LABELLED, wanted, keys=({}, values))
     assert found.values == {}
     assert found.refused == {f"{part}-redis-url"}
-    labelled = ({names.LABEL_USABLE: "true"}, held[1])
+    labelled = ({names.LABEL_USABLE: "true"}, values)
     found, _ = resolve(LABELLED, wanted, keys=labelled)
     assert found.values == {f"{part}-redis-url": b"redis://:pw@redis.platform"}
 

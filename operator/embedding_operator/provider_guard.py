@@ -37,10 +37,15 @@ class ProviderGuard:
     require_secret_label: bool = False
     allowed: hosts.AllowedHosts = field(default_factory=hosts.AllowedHosts)
 
-    def told(self) -> str | None:
-        """What is guarded, for people; None where nothing is."""
+    def verdict(self) -> synced.Verdict:
+        """What is guarded, as condition ProvidersGuarded."""
         if not (self.require_secret_label or self.allowed):
-            return None
+            message = (
+                "providers.requireSecretLabel and providers.allowedHosts of the chart are both off:"
+                " anyone who may write this policy can have any Secret of this namespace sent to"
+                " any host."
+            )
+            return synced.Verdict("False", "NotGuarded", message)
         secrets = (
             f"only Secrets with the label {names.LABEL_USABLE}={USABLE} may be named"
             if self.require_secret_label
@@ -51,7 +56,7 @@ class ProviderGuard:
             if self.allowed
             else "any host may be called (providers.allowedHosts is off)"
         )
-        return f"In policies {secrets}, and {called}."
+        return synced.Verdict("True", "Guarded", f"In policies {secrets}, and {called}.")
 
     def refusals(self, wanted: policy.EmbeddingPolicy) -> tuple[Refusal, ...]:
         """The URLs that stand in a policy, or are built in for it, and may not be called."""

@@ -78,7 +78,7 @@ class Reconciler:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._objects = objects
-        self._guards = guard.told()
+        self._guards = guard.verdict()
         self._credentials = credentials.Credentials(objects=objects, store=store, guard=guard)
         self._applier = applied.Applier(
             objects=objects,

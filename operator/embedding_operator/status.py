@@ -86,7 +86,7 @@ class Facts:
     `stale`: the newest policy became no document, so that sidecars keep the last good one.
     `refreshed`: the value of the annotation that last asked for a look at Vault.
     `environment_since`: when the environment ConfigMap was first there.
-    `guards`: which Secrets and hosts policies may name; None where the chart guards neither.
+    `guards`: the verdict of condition ProvidersGuarded.
     """
 
     refused: Problem | None = None
@@ -100,7 +100,7 @@ class Facts:
     force: Force = Force()
     quota: LiveQuota | None = None
     document_fingerprint: str | None = None
-    guards: str | None = None
+    guards: synced.Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +209,14 @@ def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[_Con
 def _conditions(
     policy: EmbeddingPolicy | None, facts: Facts, *, generation: int, previous: Mapping[str, Any]
 ) -> list[_Condition]:
+    guards = [_Condition("ProvidersGuarded", *facts.guards)] if facts.guards else []
     accepted = _from_problem(
         "Accepted", facts.refused, "Accepted", "The policy can be carried out."
     )
     if policy is None:
         message = "Not looked at, as the policy cannot be read."
         unseen = [_Condition(kind, "Unknown", "NotAccepted", message) for kind in _SEEN]
-        return [accepted, *unseen, _guarded(facts.guards)]
+        return [accepted, *unseen, *guards]
     found = [
         accepted,
         _Condition(
@@ -235,7 +236,7 @@ def _conditions(
             "PrometheusRule and PodMonitor are as the policy says.",
         ),
         _exact(policy, facts.quota),
-        _guarded(facts.guards),
+        *guards,
     ]
     if facts.coverage.lost_to is not None:
         message = f"Policy {facts.coverage.lost_to} has pods that this one selects too."
@@ -336,16 +337,6 @@ def _exact(policy: EmbeddingPolicy, quota: LiveQuota | None) -> _Condition:
         message = text or "The store does not promise to keep what it acknowledged."
         return _Condition("QuotaExact", "False", reason or "StoreMayForget", message)
     return _Condition("QuotaExact", "True", "Exact", "All pods count in one store that keeps.")
-
-
-def _guarded(guards: str | None) -> _Condition:
-    if guards is not None:
-        return _Condition("ProvidersGuarded", "True", "Guarded", guards)
-    message = (
-        "providers.requireSecretLabel and providers.allowedHosts of the chart are both off: anyone"
-        " who may write this policy can have any Secret of this namespace sent to any host."
-    )
-    return _Condition("ProvidersGuarded", "False", "NotGuarded", message)
 
 
 def _pods(facts: Facts) -> dict[str, Any]:

@@ -246,15 +246,16 @@ def test_kept_entry_goes_when_its_host_is_no_longer_allowed():
 # --- what is told
 
 
-def test_told_names_what_holds_and_what_does_not():
-    assert provider_guard.OFF.told() is None
-    labelled, called = LABELLED.told(), guarded("api.openai.com").told()
-    assert labelled is not None
-    assert f"{names.LABEL_USABLE}=true" in labelled
-    assert "providers.allowedHosts is off" in labelled
-    assert called is not None
-    assert "api.openai.com" in called
-    assert "providers.requireSecretLabel is off" in called
+def test_verdict_names_what_holds_and_what_does_not():
+    status, reason, message = provider_guard.OFF.verdict()
+    assert (status, reason) == ("False", "NotGuarded")
+    assert "providers.requireSecretLabel and providers.allowedHosts" in message
+    labelled, called = LABELLED.verdict(), guarded("api.openai.com").verdict()
+    assert labelled[:2] == called[:2] == ("True", "Guarded")
+    assert f"{names.LABEL_USABLE}=true" in labelled.message
+    assert "providers.allowedHosts is off" in labelled.message
+    assert "api.openai.com" in called.message
+    assert "providers.requireSecretLabel is off" in called.message
 
 
 def test_condition_does_not_say_that_a_refused_value_stays():

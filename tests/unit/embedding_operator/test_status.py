@@ -30,7 +30,6 @@ GOOD = status.Facts(
     force=status.Force(in_force=2, keys_told=2),
     quota=QUOTA,
     document_fingerprint="0123456789abcdef",
-    guards="In policies only Secrets with a label may be named.",
 )
 SEALED = Problem("VaultSealed", "Vault is sealed (503); secret/shop key OPENAI")
 
@@ -188,7 +187,6 @@ def test_of_a_policy_that_cannot_be_read_nothing_is_said_that_was_not_seen():
     said = {entry["type"]: entry["status"] for entry in made["conditions"]}
     assert said.pop("Ready") == "False"
     assert said.pop("Accepted") == "False"
-    assert said.pop("ProvidersGuarded") == "False"  # that is seen without the policy
     assert set(said.values()) == {"Unknown"}
     assert {entry["type"] for entry in made["conditions"]} == {
         entry["type"] for entry in before["conditions"]
@@ -377,13 +375,12 @@ def test_nothing_is_written_where_nothing_changed(same):
     assert status.merge_patch(same, copy.deepcopy(same)) == {}
 
 
-def test_providers_guarded_tells_what_holds_and_is_no_part_of_ready():
-    guarded, open_to_all = facts(guards="In policies ..."), facts(guards=None)
-    assert verdict("ProvidersGuarded", guarded) == ("True", "Guarded")
-    assert condition("ProvidersGuarded", guarded)["message"] == "In policies ..."
-    assert verdict("ProvidersGuarded", open_to_all) == ("False", "NotGuarded")
-    message = condition("ProvidersGuarded", open_to_all)["message"]
-    assert "providers.requireSecretLabel" in message
-    assert "providers.allowedHosts" in message
-    assert verdict("Ready", open_to_all) == ("True", "Ready")
+def test_providers_guarded_is_no_part_of_ready_and_needs_no_policy():
+    guards = synced.Verdict("False", "NotGuarded", "both are off")
+    seen = facts(guards=guards)
+    assert verdict("ProvidersGuarded", seen) == ("False", "NotGuarded")
+    assert condition("ProvidersGuarded", seen)["message"] == "both are off"
+    assert verdict("Ready", seen) == ("True", "Ready")
     assert "ProvidersGuarded" not in status.TOLD
+    refused = status.Facts(refused=Problem("Invalid", "m"), guards=guards)
+    assert verdict("ProvidersGuarded", refused, policy=None) == ("False", "NotGuarded")

@@ -83,6 +83,7 @@ def _run() -> int:
             namespaces=chosen.rollout_namespaces,
             restarted=measured.restarted,
         ),
+        guard=chosen.providers,
     )
     workqueue.work(queue, _measured(reconciler, measured, queue), workers=chosen.workers)
     stopping = threading.Event()
@@ -179,6 +180,7 @@ def _sidecar(chosen: settings.Settings) -> injector.Sidecar:
         image=chosen.sidecar_image,
         pull_policy=chosen.sidecar_image_pull_policy,
         resources=chosen.sidecar_resources,
+        otel_endpoint=chosen.sidecar_otel_endpoint,
     )
 
 

@@ -10,11 +10,21 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from embedding_contract import document, fingerprint, names
-from embedding_operator import cluster, credentials, errors, observation, owned, policy
+from embedding_operator import (
+    cluster,
+    credentials,
+    errors,
+    observation,
+    owned,
+    policy,
+    provider_guard,
+)
 from embedding_operator.render import configmaps, monitoring, ownership, secrets
 
 TOKEN_BYTES: Final = 32
+CACHE_KEY_BYTES: Final = 32
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9_-]{32,}")
+_CACHE_KEY: Final = re.compile(rb"[0-9a-f]{64}")
 
 Object = dict[str, Any]
 
@@ -74,8 +84,10 @@ class Applier:
         found: credentials.Credentials,
         kept: owned.Owned,
         changing: Callable[[str], None],
+        guard: provider_guard.ProviderGuard = provider_guard.OFF,
     ) -> None:
         self._objects = objects
+        self._guard = guard
         self._credentials = found
         self._owned = kept
         self._changing = changing
@@ -90,17 +102,20 @@ class Applier:
         environment, refused = self._ensure(wanted, configmaps.environment(wanted))
         notes = _Notes()
         made: document.PolicyDocument | None = None
+        standing: str | None = None
         try:
+            self._guard.check(wanted)
             made = policy.to_document(wanted)
         except errors.InvalidPolicy as error:
             refused = refused or errors.Problem(error.reason, str(error))
+            standing = self._standing_document(wanted)
         live = self._objects.get(cluster.SECRET, wanted.namespace, names.owned_secret(wanted.name))
         values = self._owned_values(
-            wanted, notes, before=secrets.decode(live), keep_all=made is None
+            wanted, notes, before=secrets.decode(live), made=made, standing=standing
         )
         secret, foreign = self._keep(wanted, secrets.owned(wanted, values), live=live)
         notes.problems += [foreign] if foreign else []
-        text = self._apply_document(wanted, made)
+        text = standing if made is None else self._apply_document(wanted, made)
         stale = made is None or isinstance(text, errors.Problem)
         if isinstance(text, errors.Problem):
             refused, text = refused or text, None
@@ -140,31 +155,40 @@ class Applier:
         notes: _Notes,
         *,
         before: Mapping[str, bytes],
-        keep_all: bool,
+        made: document.PolicyDocument | None,
+        standing: str | None,
     ) -> dict[str, bytes]:
         """What the owned Secret should hold: what was found, and else what was there before."""
         found = self._credentials.owned(wanted)
         notes.take(found)
         # While no new document is in force the last good one is, and needs the keys it names.
-        named = before.keys() if keep_all else policy.references(wanted).keys()
-        kept = {key: before[key] for key in named if key in before}
+        named = before.keys() if made is None else policy.references(wanted).keys()
+        withdrawn = found.refused | self._guard.withdrawn(before, made or _parsed(standing))
+        kept = {key: before[key] for key in named if key in before and key not in withdrawn}
         token = before.get(names.SECRET_API_TOKEN, b"")
         if not _TOKEN.fullmatch(token):
             token = _new_token()  # the first; or somebody wrote what no header can carry
-        return {**kept, **found.values, names.SECRET_API_TOKEN: token}
+        cache_key = before.get(names.SECRET_CACHE_KEY, b"")
+        if not _CACHE_KEY.fullmatch(cache_key):
+            cache_key = random_secrets.token_hex(CACHE_KEY_BYTES).encode()
+        return {
+            **kept,
+            **found.values,
+            names.SECRET_API_TOKEN: token,
+            names.SECRET_CACHE_KEY: cache_key,
+        }
 
     def _apply_document(
-        self, wanted: policy.EmbeddingPolicy, made: document.PolicyDocument | None
+        self, wanted: policy.EmbeddingPolicy, made: document.PolicyDocument
     ) -> str | errors.Problem | None:
-        """The text of the document that stands in the cluster; None where there is none."""
-        if made is not None:
-            live, problem = self._ensure(wanted, configmaps.policy_document(wanted, made))
-            if problem is not None:
-                return problem
-        else:
-            name = names.document_configmap(wanted.name)
-            live = self._objects.get(cluster.CONFIG_MAP, wanted.namespace, name)
-        return ((live or {}).get("data") or {}).get(names.DOCUMENT_KEY)
+        """The text of the document that stands in the cluster afterwards."""
+        live, problem = self._ensure(wanted, configmaps.policy_document(wanted, made))
+        return problem or _text(live)
+
+    def _standing_document(self, wanted: policy.EmbeddingPolicy) -> str | None:
+        """The text of the last document that was accepted; None where there is none."""
+        name = names.document_configmap(wanted.name)
+        return _text(self._objects.get(cluster.CONFIG_MAP, wanted.namespace, name))
 
     def _apply_synced(
         self, wanted: policy.EmbeddingPolicy, entry: policy.SyncedSecret, notes: _Notes
@@ -241,6 +265,20 @@ class Applier:
         except errors.Denied as error:
             # One object that the server does not take must not keep the others, or the status.
             return None, errors.Problem("Refused", str(error))
+
+
+def _text(live: Object | None) -> str | None:
+    """The document that a ConfigMap holds."""
+    found: str | None = ((live or {}).get("data") or {}).get(names.DOCUMENT_KEY)
+    return found
+
+
+def _parsed(text: str | None) -> document.PolicyDocument | None:
+    """A document as sidecars read it; None where there is none that they could obey."""
+    try:
+        return document.parse(text) if text is not None else None
+    except document.InvalidDocument:
+        return None
 
 
 def _too_large(entry: policy.SyncedSecret, values: Mapping[str, bytes]) -> errors.Problem | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from embedding_contract import names
-from embedding_operator import cluster, errors, policy, synced
+from embedding_operator import cluster, errors, policy, provider_guard, synced
 from embedding_operator.render import secrets
 from embedding_operator.vault import Address, Identity, Reading
 
@@ -45,13 +45,15 @@ class Objects(Protocol):
 class Found:
     """What could be resolved, by the keys of the target Secret, and what could not.
 
-    `pending` names paths that nobody has looked at yet; `gone` says that Vault holds nothing.
+    `pending` names paths that nobody has looked at yet; `gone` says that Vault holds nothing;
+    `refused` are keys that the administrator's guard does not allow to be held any longer.
     """
 
     values: Mapping[str, bytes] = field(repr=False)
     problems: tuple[errors.Problem, ...] = ()
     pending: tuple[str, ...] = ()
     gone: bool = False
+    refused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +63,22 @@ class _Value:
     value: bytes | None = field(default=None, repr=False)
     problems: tuple[errors.Problem, ...] = ()
     pending: tuple[str, ...] = ()
+    refused: bool = False
 
 
 class Credentials:
     """Resolves references of a policy."""
 
-    def __init__(self, *, objects: Objects, store: SecretStore | None) -> None:
+    def __init__(
+        self,
+        *,
+        objects: Objects,
+        store: SecretStore | None,
+        guard: provider_guard.ProviderGuard = provider_guard.OFF,
+    ) -> None:
         self._objects = objects
         self._store = store
+        self._guard = guard
 
     def follow(self, wanted: policy.EmbeddingPolicy) -> None:
         """Have the paths of Vault that this policy names looked at, and no others for it."""
@@ -101,22 +111,41 @@ class Credentials:
         )
 
     def owned(self, wanted: policy.EmbeddingPolicy) -> Found:
-        """What the owned Secret is made of, the API token apart."""
+        """What the owned Secret is made of, but for what the operator makes itself.
+
+        The value of an entry whose URL in the policy may not be called is not read.
+        """
         values: dict[str, bytes] = {}
         problems: list[errors.Problem] = []
         pending: list[str] = []
+        refused: set[str] = set()
+        closed = {it.entry: it for it in self._guard.refusals(wanted)}
         for key, reference in policy.references(wanted).items():
+            if key in closed:
+                message = f"{key} is not read: {closed[key].message}"
+                problems.append(errors.Problem(synced.HOST_NOT_ALLOWED, message))
+                continue
             found = self._resolve(wanted, reference)
             problems += (errors.Problem(it.reason, f"{key}: {it.message}") for it in found.problems)
             pending += found.pending
+            if found.refused:
+                refused.add(key)
             if found.value is None:
                 continue
             unusable = _unusable(key, found.value, reference)
             if unusable is None:
+                unusable = self._guard.value_refusal(wanted, key, found.value, reference=reference)
+                refused |= {key} if unusable is not None else set()
+            if unusable is None:
                 values[key] = found.value
             else:
                 problems.append(unusable)
-        return Found(values=values, problems=tuple(problems), pending=tuple(pending))
+        return Found(
+            values=values,
+            problems=tuple(problems),
+            pending=tuple(pending),
+            refused=frozenset(refused),
+        )
 
     def synced(self, wanted: policy.EmbeddingPolicy, entry: policy.SyncedSecret) -> Found:
         """What one entry of `spec.secrets` is made of."""
@@ -174,6 +203,9 @@ class Credentials:
         if found is None:
             message = f"there is no Secret {reference.name} ({reference.key})"
             return _Value(problems=(errors.Problem("SecretMissing", message),))
+        refusal = self._guard.secret_refusal(found, reference)
+        if refusal is not None:
+            return _Value(problems=(refusal,), refused=True)
         values = secrets.decode(found)
         if reference.key not in values:
             message = f"there is no key {reference.key} in Secret {reference.name}"

@@ -28,11 +28,15 @@ _STARTS_WITHIN_SECONDS: Final = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sidecar:
-    """What the chart says of the sidecar; `resources` as in a container."""
+    """What the chart says of the sidecar; `resources` as in a container.
+
+    `otel_endpoint` is the URL that spans and metrics go to; None turns tracing off.
+    """
 
     image: str
     pull_policy: str
     resources: Object
+    otel_endpoint: str | None = None
 
 
 def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> Pod:
@@ -126,6 +130,7 @@ def _container(sidecar: Sidecar, *, amounts: Object, root: bool) -> dict[str, An
         "image": sidecar.image,
         "imagePullPolicy": sidecar.pull_policy,
         "args": ["--document", names.DOCUMENT_PATH, "--secrets", names.SECRETS_DIRECTORY],
+        "env": _environment(sidecar),
         "restartPolicy": "Always",
         "ports": [
             {
@@ -160,6 +165,22 @@ def _container(sidecar: Sidecar, *, amounts: Object, root: bool) -> dict[str, An
             },
         ],
     }
+
+
+def _environment(sidecar: Sidecar) -> list[dict[str, Any]]:
+    uid = {
+        "name": names.ENV_POD_UID,
+        # The version that the API server would fill in.
+        "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}},
+    }
+    if sidecar.otel_endpoint is None:
+        return [uid]
+    return [
+        uid,
+        {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": sidecar.otel_endpoint},
+        # A collector finds the pod's name, namespace and workload by its UID.
+        {"name": "OTEL_RESOURCE_ATTRIBUTES", "value": f"k8s.pod.uid=$({names.ENV_POD_UID})"},
+    ]
 
 
 def _volumes(policy: str) -> list[dict[str, Any]]:

@@ -69,6 +69,7 @@ def _policy(raw: Any, *, namespace: str) -> policy.EmbeddingPolicy:
 def _objects(wanted: policy.EmbeddingPolicy) -> list[dict[str, Any]]:
     values = {key: f"<{_told(it)}>".encode() for key, it in policy.references(wanted).items()}
     values[names.SECRET_API_TOKEN] = b"<a random token>"
+    values[names.SECRET_CACHE_KEY] = b"<a random key>"
     made = [
         configmaps.environment(wanted),
         _readable(secrets.owned(wanted, values)),

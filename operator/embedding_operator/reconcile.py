@@ -21,6 +21,7 @@ from embedding_operator import (
     observation,
     owned,
     policy,
+    provider_guard,
     rollouts,
     selection,
     status,
@@ -72,16 +73,19 @@ class Reconciler:
         poll_seconds: float,
         drifted: Callable[[str], None],
         restarts: rollouts.Rollouts,
+        guard: provider_guard.ProviderGuard = provider_guard.OFF,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._objects = objects
-        self._credentials = credentials.Credentials(objects=objects, store=store)
+        self._guards = guard.verdict()
+        self._credentials = credentials.Credentials(objects=objects, store=store, guard=guard)
         self._applier = applied.Applier(
             objects=objects,
             found=self._credentials,
             kept=owned.Owned(writes=objects, drifted=drifted),
             changing=restarts.secret_changes,
+            guard=guard,
         )
         self._observer = observation.Observer(asks=asks, nudges=objects)
         self._events = events
@@ -113,7 +117,8 @@ class Reconciler:
         try:
             wanted = policy.parse(raw)
         except errors.InvalidPolicy as error:
-            facts = status.Facts(refused=errors.Problem(error.reason, str(error)))
+            refused = errors.Problem(error.reason, str(error))
+            facts = status.Facts(refused=refused, guards=self._guards)
             self._report(raw, None, facts)
             return None
         self._credentials.follow(wanted)
@@ -189,6 +194,7 @@ class Reconciler:
             force=force,
             quota=self._observer.quota(key, token=done.token),
             document_fingerprint=done.wanted.document if done.wanted else None,
+            guards=self._guards,
         )
 
     # --- say

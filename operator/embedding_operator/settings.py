@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
-from embedding_operator import guard, vault
+from embedding_operator import guard, hosts, provider_guard, vault
 
 T = TypeVar("T")
 
@@ -57,8 +58,10 @@ class Settings:
     sidecar_image: str
     sidecar_image_pull_policy: str
     sidecar_resources: Mapping[str, Any]
+    sidecar_otel_endpoint: str | None
     vault: vault.Settings | None
     rules: guard.Guard = field(repr=False)
+    providers: provider_guard.ProviderGuard
     webhook: Webhook
     rollout_namespaces: frozenset[str]
     resync_seconds: float
@@ -86,6 +89,7 @@ def read(environment: Mapping[str, str]) -> Settings:
             "SIDECAR_IMAGE_PULL_POLICY", _one_of("Always", "IfNotPresent", "Never"), "IfNotPresent"
         ),
         sidecar_resources=of("SIDECAR_RESOURCES", _resources, _DEFAULT_RESOURCES),
+        sidecar_otel_endpoint=of("SIDECAR_OTEL_ENDPOINT", _collector, None),
         vault=_vault(
             environment,
             poll_seconds=of("VAULT_POLL_SECONDS", _seconds, 60.0),
@@ -93,6 +97,10 @@ def read(environment: Mapping[str, str]) -> Settings:
             allow_insecure_http=of("VAULT_ALLOW_INSECURE_HTTP", _switch, default=False),
         ),
         rules=of("VAULT_GUARD_FILE", _rules, guard.Guard()),
+        providers=provider_guard.ProviderGuard(
+            require_secret_label=of("PROVIDERS_REQUIRE_SECRET_LABEL", _switch, default=False),
+            allowed=of("PROVIDERS_ALLOWED_HOSTS", _hosts, hosts.AllowedHosts()),
+        ),
         webhook=Webhook(
             port=of("WEBHOOK_PORT", _port, 9443),
             configuration=of("WEBHOOK_CONFIGURATION", _text, "embedding-operator"),
@@ -159,6 +167,14 @@ def _text(value: str, _: str) -> str:
     return value
 
 
+def _collector(value: str, name: str) -> str:
+    """The URL of a collector; it stands in pods, so it holds no password."""
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+        raise InvalidSetting(name, "must be an http:// or https:// URL without a user")
+    return value
+
+
 def _names(value: str, name: str) -> frozenset[str]:
     found = frozenset(value.split(","))
     wrong = [it for it in sorted(found) if it != "*" and not _NAMESPACE.fullmatch(it)]
@@ -217,4 +233,11 @@ def _rules(value: str, name: str) -> guard.Guard:
     try:
         return guard.load(Path(value))
     except guard.InvalidRules as error:
+        raise InvalidSetting(name, str(error)) from None
+
+
+def _hosts(value: str, name: str) -> hosts.AllowedHosts:
+    try:
+        return hosts.parse(value.split(","))
+    except hosts.InvalidHost as error:
         raise InvalidSetting(name, str(error)) from None

@@ -86,6 +86,7 @@ class Facts:
     `stale`: the newest policy became no document, so that sidecars keep the last good one.
     `refreshed`: the value of the annotation that last asked for a look at Vault.
     `environment_since`: when the environment ConfigMap was first there.
+    `guards`: the verdict of condition ProvidersGuarded.
     """
 
     refused: Problem | None = None
@@ -99,6 +100,7 @@ class Facts:
     force: Force = Force()
     quota: LiveQuota | None = None
     document_fingerprint: str | None = None
+    guards: synced.Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +209,14 @@ def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[_Con
 def _conditions(
     policy: EmbeddingPolicy | None, facts: Facts, *, generation: int, previous: Mapping[str, Any]
 ) -> list[_Condition]:
+    guards = [_Condition("ProvidersGuarded", *facts.guards)] if facts.guards else []
     accepted = _from_problem(
         "Accepted", facts.refused, "Accepted", "The policy can be carried out."
     )
     if policy is None:
         message = "Not looked at, as the policy cannot be read."
-        return [accepted, *(_Condition(kind, "Unknown", "NotAccepted", message) for kind in _SEEN)]
+        unseen = [_Condition(kind, "Unknown", "NotAccepted", message) for kind in _SEEN]
+        return [accepted, *unseen, *guards]
     found = [
         accepted,
         _Condition(
@@ -232,6 +236,7 @@ def _conditions(
             "PrometheusRule and PodMonitor are as the policy says.",
         ),
         _exact(policy, facts.quota),
+        *guards,
     ]
     if facts.coverage.lost_to is not None:
         message = f"Policy {facts.coverage.lost_to} has pods that this one selects too."

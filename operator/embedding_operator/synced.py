@@ -12,8 +12,12 @@ from typing import Any, Final, NamedTuple
 from embedding_operator.errors import Problem
 
 CONDITION: Final = "SecretsSynced"
-REFUSED: Final = "PathNotAllowed"
+PATH_NOT_ALLOWED: Final = "PathNotAllowed"
+HOST_NOT_ALLOWED: Final = "HostNotAllowed"
+SECRET_NOT_USABLE: Final = "SecretNotUsable"  # noqa: S105 - a reason, no secret
 NOT_READ: Final = "NotReadYet"
+_REFUSALS: Final = frozenset({PATH_NOT_ALLOWED, HOST_NOT_ALLOWED, SECRET_NOT_USABLE})
+_WITHHELD: Final = frozenset({HOST_NOT_ALLOWED, SECRET_NOT_USABLE})
 PROBLEMS_SHOWN: Final = 5
 PATHS_SHOWN: Final = 32
 
@@ -105,15 +109,17 @@ def _summary(
 
 def _problem(secrets: Secrets) -> Verdict:
     # A refusal of the guard comes first, as it is the one that somebody must hear of.
-    problems = sorted(secrets.problems, key=lambda it: it.reason != REFUSED)
+    problems = sorted(secrets.problems, key=lambda it: it.reason not in _REFUSALS)
     message = f"{_few([it.message for it in problems])}."
     if secrets.deleted:
         message += f" Deleted, as deletionPolicy says: {_few(secrets.deleted)}."
-    return Verdict(
-        "False",
-        problems[0].reason,
-        f"{message} What {'else ' if secrets.deleted else ''}was there stays.",
-    )
+    is_withheld = any(it.reason in _WITHHELD for it in problems)
+    if is_withheld:
+        message += (
+            " What the chart's values under providers do not allow is kept out of the Secret."
+        )
+    what = "What else" if secrets.deleted or is_withheld else "What"
+    return Verdict("False", problems[0].reason, f"{message} {what} was there stays.")
 
 
 def _path(source: Source, *, before: Mapping[str, Any]) -> dict[str, Any]:

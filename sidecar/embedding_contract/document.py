@@ -22,6 +22,10 @@ DEFAULT_BASE_URLS: Final[Mapping[str, str]] = MappingProxyType(
     {"OpenAI": "https://api.openai.com/v1", "Voyage": "https://api.voyageai.com/v1"}
 )
 """Where a type of provider answers if its policy does not say; OpenAICompatible must say."""
+ATLAS_BASE_URL: Final = "https://ai.mongodb.com/v1"
+ATLAS_KEY_PREFIX: Final = "al-"
+"""A key of Voyage that begins so was made in MongoDB Atlas and is of use at Atlas's host only
+(voyageai Python package, util.py)."""
 
 MAX_COUNT: Final = 10**12
 """No quota is larger; the same bound as in the resource."""
@@ -135,6 +139,13 @@ class PolicyDocument:
         if self.cache.shared is not None:
             return f"{self.namespace}/shared/{self.cache.shared}"
         return f"{self.namespace}/policy/{self.name}"
+
+
+def called_url(*, kind: str, base_url: str, api_key: str | None) -> str:
+    """Where a provider is called: its base URL, unless the key belongs to another built-in host."""
+    is_atlas = kind == "Voyage" and (api_key or "").startswith(ATLAS_KEY_PREFIX)
+    # An address that the policy chose is left alone.
+    return ATLAS_BASE_URL if is_atlas and base_url == DEFAULT_BASE_URLS["Voyage"] else base_url
 
 
 def parse(text: str | bytes) -> PolicyDocument:

@@ -35,6 +35,8 @@ ANNOTATION_SECRETS: Final = f"{GROUP}/secrets"
 """On a pod template: another value for each restart."""
 ANNOTATION_REFRESH: Final = f"{GROUP}/refresh"
 """On a policy: another value than before has Vault asked at once, for all the policy names."""
+LABEL_USABLE: Final = f"{GROUP}/usable"
+"""On a Secret: `true` lets policies of its namespace name it, where the chart asks for that."""
 
 # The pod.
 CONTAINER: Final = "embedding-sidecar"

@@ -58,7 +58,14 @@ VARIANTS: dict[str, dict[str, typing.Any]] = {
         "imagePullSecrets": [{"name": "registry"}],
     },
     "restarting": {"rollouts": {"enabled": True}},
+    "traced": {"sidecar": {"otel": {"endpoint": "http://otel-collector.monitoring:4318"}}},
     "restarting in two namespaces": {"rollouts": {"enabled": True, "namespaces": ["a", "b"]}},
+    "providers guarded": {
+        "providers": {
+            "requireSecretLabel": True,
+            "allowedHosts": ["api.openai.com", "*.models.svc:8080", "[2001:db8::7]:443"],
+        }
+    },
     "watched": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
     "without the resource": {"crds": {"install": False}},
 }
@@ -126,6 +133,12 @@ def test_lint_finds_nothing():
         ),
         ({"vault": {"address": "http://v"}}, "set vault.allowInsecureHTTP"),
         ({"vault": {"concurrency": 0}}, "/vault/concurrency"),
+        ({"providers": {"allowedHost": []}}, "allowedHost"),
+        ({"providers": {"requireSecretLabel": "true"}}, "/providers/requireSecretLabel"),
+        ({"providers": {"allowedHosts": "api.openai.com"}}, "/providers/allowedHosts"),
+        ({"providers": {"allowedHosts": ["https://a.b"]}}, "/providers/allowedHosts/0"),
+        ({"providers": {"allowedHosts": ["a.b", "*"]}}, "/providers/allowedHosts/1"),
+        ({"providers": {"allowedHosts": ["a.b,c.d"]}}, "/providers/allowedHosts/0"),
         ({"webhook": {"certificates": "provided"}}, "webhook.caBundle is needed"),
     ],
 )
@@ -185,6 +198,12 @@ def test_the_operator_starts_with_what_the_chart_gives_it(name, rendered, tmp_pa
         wanted = values.get("allowed", [])
         assert allowed == [(rule["namespace"], rule["mount"], rule["path"]) for rule in wanted]
     assert (chosen.vault is None) == (not values.get("address"))
+    guarded = VARIANTS[name].get("providers", {})
+    endpoint = VARIANTS[name].get("sidecar", {}).get("otel", {}).get("endpoint")
+    assert chosen.sidecar_otel_endpoint == endpoint
+    assert chosen.providers.require_secret_label == guarded.get("requireSecretLabel", False)
+    listed = [str(entry) for entry in chosen.providers.allowed.entries]
+    assert listed == guarded.get("allowedHosts", [])
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -335,6 +354,12 @@ def test_a_changed_guard_restarts_the_operator(rendered):
         return one(render(values), "Deployment")["spec"]["template"]["metadata"]["annotations"]
 
     assert annotations({"vault": {"allowed": [RULE]}}) != annotations({})
+
+
+def test_guards_of_providers_are_off_unless_set(rendered):
+    given = environment(rendered["as it comes"])
+    assert given["PROVIDERS_REQUIRE_SECRET_LABEL"] == "false"
+    assert given["PROVIDERS_ALLOWED_HOSTS"] == ""
 
 
 @pytest.mark.cluster

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,6 +101,7 @@ def test_one_run_makes_everything_and_says_so(run):
     owned = held(run, "embedding-search")
     assert owned["provider-openai"] == b"sk-1"
     assert len(owned["api-token"]) >= 32
+    assert len(owned["cache-key"]) == 64
     assert held(run, "database") == {"PASSWORD": b"pw-1"}
     ready = run.condition("search", "Ready")
     assert (ready["status"], ready["reason"]) == ("True", "Ready")
@@ -212,6 +214,37 @@ def test_the_api_token_is_made_once(run):
     assert held(run, "embedding-search")["api-token"] == token
 
 
+def test_cache_key_is_made_once_and_outlives_the_api_token(run, user, namespace):
+    run("search")
+    before = held(run, "embedding-search")
+    assert re.fullmatch(rb"[0-9a-f]{64}", before["cache-key"])
+    patch = '{"data":{"api-token":null}}'
+    user("patch", "secret", "embedding-search", "-n", namespace, "--type=merge", "-p", patch)
+    run.restart()
+    run("search")
+    after = held(run, "embedding-search")
+    assert after["api-token"] != before["api-token"]
+    assert after["cache-key"] == before["cache-key"]
+
+
+@pytest.mark.parametrize("nonsense", [b"", b"00", b"A" * 64, b"g" * 64, b"0" * 63 + b"\n"])
+def test_cache_key_that_is_none_is_made_anew(run, user, namespace, nonsense):
+    run("search")
+    encoded = base64.b64encode(nonsense).decode()
+    patch = json.dumps({"data": {"cache-key": encoded}})
+    user("patch", "secret", "embedding-search", "-n", namespace, "--type=merge", "-p", patch)
+    run("search")
+    assert re.fullmatch(rb"[0-9a-f]{64}", held(run, "embedding-search")["cache-key"])
+
+
+def test_cache_keys_of_two_policies_differ(run, user, namespace):
+    other = {**POLICY, "metadata": {"name": "other"}, "spec": {**POLICY["spec"], "secrets": []}}
+    apply(user, namespace, other)
+    run("search")
+    run("other")
+    assert held(run, "embedding-search")["cache-key"] != held(run, "embedding-other")["cache-key"]
+
+
 def test_a_label_that_others_added_stays(run, user, namespace):
     run("search")
     user("label", "secret", "database", "-n", namespace, "team=search")
@@ -258,7 +291,7 @@ def test_a_policy_applied_while_vault_is_sealed_heals_by_itself(run):
     sealed = errors.Problem("VaultSealed", f"Vault is sealed; {KEYS}")
     kept, run.store.paths = run.store.paths, {KEYS: sealed, "secret/shop/database": sealed}
     run("search")
-    assert set(held(run, "embedding-search")) == {"api-token"}
+    assert set(held(run, "embedding-search")) == {"api-token", "cache-key"}
     run.get(cluster.CONFIG_MAP, "embedding-search-environment")
     run.get(cluster.CONFIG_MAP, "embedding-search-document")
     run.store.paths = kept
@@ -560,7 +593,8 @@ def test_no_secret_value_is_in_a_status_or_an_event(run):
     run("search")
     run.store.paths[KEYS] = {"OTHER": b"sk-1"}
     run("search")
-    values = {b"sk-1", b"pw-1", held(run, "embedding-search")["api-token"]}
+    owned = held(run, "embedding-search")
+    values = {b"sk-1", b"pw-1", owned["api-token"], owned["cache-key"]}
     written = repr(run.get(cluster.POLICY, "search")) + repr(run.events.told)
     for value in values:
         assert value.decode() not in written

@@ -382,7 +382,8 @@ def test_a_vault_that_is_down_at_the_start_keeps_nothing_from_being_made(world):
     world.proxy.down()
     world.start()
     world.wait_for("VaultUnreachable")
-    assert set(world.held(names.owned_secret("search"))) == {names.SECRET_API_TOKEN}
+    made = {names.SECRET_API_TOKEN, names.SECRET_CACHE_KEY}
+    assert set(world.held(names.owned_secret("search"))) == made
     world.user.get("configmap", names.document_configmap("search"), "-n", world.namespace)
     world.user.get("configmap", names.environment_configmap("search"), "-n", world.namespace)
     world.proxy.back()

@@ -7,7 +7,16 @@ from typing import Any
 import kubernetes
 
 from embedding_contract import names
-from embedding_operator import cluster, injector, reconcile, rollouts, selection, sidecars, status
+from embedding_operator import (
+    cluster,
+    injector,
+    provider_guard,
+    reconcile,
+    rollouts,
+    selection,
+    sidecars,
+    status,
+)
 from embedding_operator.workqueue import Key
 from tests.fakes import secret_store
 from tests.parts import kubectl
@@ -101,6 +110,7 @@ class Reconciling:
         self.seconds = 0.0
         self.drifted: list[str] = []
         self.now = START
+        self.guard = provider_guard.OFF
         self.restart()
 
     def restart(self, objects: Any = None) -> None:
@@ -113,6 +123,7 @@ class Reconciling:
             sidecar=SIDECAR,
             poll_seconds=60,
             drifted=self.drifted.append,
+            guard=self.guard,
             restarts=rollouts.Rollouts(
                 objects=objects or self.objects,
                 events=self.events,
@@ -174,8 +185,9 @@ def settled(found: Object) -> Object:
     }
     rest = {key: it for key, it in found.items() if key not in {"metadata", "status"}}
     data = rest.get("data") or {}
-    if names.SECRET_API_TOKEN in data:
-        rest["data"] = {**data, names.SECRET_API_TOKEN: "random"}
+    random = {names.SECRET_API_TOKEN, names.SECRET_CACHE_KEY} & data.keys()
+    if random:
+        rest["data"] = {**data, **dict.fromkeys(random, "random")}
     return {**rest, **kept}
 
 

@@ -1,7 +1,6 @@
 """Voyage's embeddings endpoint.
 
-Source: docs.voyageai.com and mongodb.com/docs/api (request and answer, error codes); the host of
-`al-` keys: the voyageai Python package, util.py.
+Source: docs.voyageai.com and mongodb.com/docs/api (request and answer, error codes).
 """
 
 from collections.abc import Collection
@@ -29,8 +28,6 @@ docs.voyageai.com, text embeddings, parameter `input`. No limit of bytes is publ
 FEWEST_TOKENS: Final = 120_000
 MAX_MESSAGE: Final = 1000
 """Characters of a provider's message that reach the caller."""
-ATLAS_BASE_URL: Final = "https://ai.mongodb.com/v1"
-ATLAS_KEY_PREFIX: Final = "al-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +60,9 @@ class Voyage:
             body["output_dimension"] = ask.dimensions
         if ask.input_type is not None:
             body["input_type"] = ask.input_type
+        called = document.called_url(kind="Voyage", base_url=base_url, api_key=api_key)
         return provider.HttpRequest(
-            url=f"{_host(base_url, api_key)}/embeddings",
+            url=f"{called}/embeddings",
             body=orjson.dumps(body),
             headers=provider.headers(api_key),
         )
@@ -79,14 +77,6 @@ class Voyage:
             return statuses.failure(answer)
         message = _detail(answer.body) or "The provider rejected the request."
         return errors.Rejected(message, status=answer.status)
-
-
-def _host(base_url: str, api_key: str | None) -> str:
-    """A key made in Atlas belongs to Atlas's host; an address the policy chose is left alone."""
-    atlas = api_key is not None and api_key.startswith(ATLAS_KEY_PREFIX)
-    return (
-        ATLAS_BASE_URL if atlas and base_url == document.DEFAULT_BASE_URLS["Voyage"] else base_url
-    )
 
 
 def _detail(body: bytes) -> str | None:

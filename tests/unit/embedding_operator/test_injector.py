@@ -1,6 +1,7 @@
 """A pod with the sidecar in it."""
 
 import copy
+import dataclasses
 import json
 from decimal import Decimal
 
@@ -54,6 +55,23 @@ def test_the_sidecar_comes_first_and_the_pod_says_whose_it_is():
     assert [c["name"] for c in injected["spec"]["initContainers"]] == [names.CONTAINER, "migrate"]
     assert injected["metadata"]["labels"] == {names.LABEL_INJECTED: "search"}
     assert selection.carries_sidecar(injected)
+
+
+def test_sidecar_is_told_the_collector_that_the_chart_names():
+    url = "http://otel-collector.monitoring:4318"
+    traced = dataclasses.replace(SIDECAR, otel_endpoint=url)
+    (container,) = inject(pod(), sidecar=traced)["spec"]["initContainers"]
+    told = {it["name"]: it.get("value") for it in container["env"]}
+    assert told["OTEL_EXPORTER_OTLP_ENDPOINT"] == url
+    assert told["OTEL_RESOURCE_ATTRIBUTES"] == "k8s.pod.uid=$(EMBEDDING_POD_UID)"
+    (plain,) = inject(pod())["spec"]["initContainers"]
+    assert [it["name"] for it in plain["env"]] == [names.ENV_POD_UID]
+
+
+def test_the_sidecar_is_told_the_uid_of_its_pod():
+    (container,) = inject(pod())["spec"]["initContainers"]
+    uid = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}}
+    assert container["env"] == [{"name": names.ENV_POD_UID, "valueFrom": uid}]
 
 
 def test_the_given_pod_is_not_changed():

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from embedding_operator import guard, settings
+from embedding_operator import guard, provider_guard, settings
 
 VAULT = {"VAULT_ADDR": "https://vault:8200"}
 PLAIN = {"VAULT_ADDR": "http://vault:8200"}
@@ -42,7 +42,28 @@ def test_workloads_are_restarted_where_it_is_allowed_only(value, read):
     assert settings.read({"ROLLOUT_NAMESPACES": value}).rollout_namespaces == read
 
 
+def test_providers_are_not_guarded_unless_told_so():
+    assert settings.read({}).providers == provider_guard.OFF
+    read = settings.read(
+        {
+            "PROVIDERS_REQUIRE_SECRET_LABEL": "true",
+            "PROVIDERS_ALLOWED_HOSTS": "api.openai.com,*.models.svc:8080",
+        }
+    ).providers
+    assert read.require_secret_label
+    assert str(read.allowed) == "api.openai.com, *.models.svc:8080"
+
+
+def test_sidecars_export_nowhere_unless_a_collector_is_named():
+    assert settings.read({}).sidecar_otel_endpoint is None
+    url = "http://otel-collector.monitoring:4318"
+    assert settings.read({"SIDECAR_OTEL_ENDPOINT": url}).sidecar_otel_endpoint == url
+
+
 WRONG = {
+    "SIDECAR_OTEL_ENDPOINT": ["otel-collector:4318", "http://user:secret@otel", "http://"],
+    "PROVIDERS_REQUIRE_SECRET_LABEL": ["yes", "1"],
+    "PROVIDERS_ALLOWED_HOSTS": ["https://api.openai.com", "a,,b", "*", "a.*", "127.1", "a:0"],
     "VAULT_ADDR": ["vault:8200", "ftp://vault"],
     "VAULT_AUTH_METHOD": ["Kubernetes", "ldap"],
     "VAULT_ALLOW_INSECURE_HTTP": ["yes", "1", "True"],

@@ -373,3 +373,14 @@ def test_a_merge_patch_turns_one_status_into_the_other(previous, wanted):
 @given(STATUSES)
 def test_nothing_is_written_where_nothing_changed(same):
     assert status.merge_patch(same, copy.deepcopy(same)) == {}
+
+
+def test_providers_guarded_is_no_part_of_ready_and_needs_no_policy():
+    guards = synced.Verdict("False", "NotGuarded", "both are off")
+    seen = facts(guards=guards)
+    assert verdict("ProvidersGuarded", seen) == ("False", "NotGuarded")
+    assert condition("ProvidersGuarded", seen)["message"] == "both are off"
+    assert verdict("Ready", seen) == ("True", "Ready")
+    assert "ProvidersGuarded" not in status.TOLD
+    refused = status.Facts(refused=Problem("Invalid", "m"), guards=guards)
+    assert verdict("ProvidersGuarded", refused, policy=None) == ("False", "NotGuarded")

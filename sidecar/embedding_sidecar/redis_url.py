@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
 
 import redis.asyncio
+from redis._parsers import _AsyncHiredisParser
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import RedisSSLContext, SSLConnection, parse_url
 from redis.asyncio.sentinel import (
@@ -35,6 +36,12 @@ _MAX_CONNECTIONS: Final = 64
 _CONTEXT_SECONDS: Final = 60.0
 _ONCE_MORE: Final = Retry(NoBackoff(), 1)
 """At once: a connection that Redis closed while it lay in the pool."""
+_MAX_REPLY_BYTES: Final = 2**23
+"""Of what redis-py reads, beyond what each reply pays for: the longest are all generations of a
+scope, 4,096 of which are texts' and take 350 bytes each at most, and the slots of a Cluster."""
+_REPLY_BYTES: Final = 2**16 + 2**12
+"""Each reply pays for so many bytes: a value of the cache has no more, and a pipeline to a node of
+a Cluster has a reply for each."""
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
 _FIXED: Final = frozenset({"host", "port", "path", "connection_class"})
@@ -80,6 +87,28 @@ def connect(url: str) -> redis.asyncio.Redis:
         return _sentinel(hosts, service[0], options)
     except (AttributeError, TypeError, RedisError, RedisClusterException):
         raise ValueError("an option of the URL is unknown, or has a wrong value") from None
+
+
+class _BoundedParser(_AsyncHiredisParser):
+    """A parser of redis-py that gives up a server whose replies are longer than any can be."""
+
+    _reader: Any
+    _unpaid_bytes = 0
+
+    async def read_from_socket(self) -> bool:
+        """Read what has come, within the bound."""
+        before = self._reader.len()
+        more: bool = await super().read_from_socket()  # type: ignore[no-untyped-call] # upstream's
+        self._unpaid_bytes += self._reader.len() - before
+        if self._unpaid_bytes > _MAX_REPLY_BYTES:
+            raise NoConnection("a reply is longer than what was asked for can be")
+        return more
+
+    async def read_response(self, *arguments: Any, **named: Any) -> Any:
+        """Read a reply, which pays for what has come."""
+        found = await super().read_response(*arguments, **named)
+        self._unpaid_bytes = max(self._unpaid_bytes - _REPLY_BYTES, 0)
+        return found
 
 
 def _sharing(kind: type[SSLConnection]) -> type[SSLConnection]:
@@ -143,6 +172,7 @@ def _settled(options: dict[str, Any]) -> dict[str, Any]:
         "socket_connect_timeout": _SOCKET_SECONDS,
         "socket_timeout": _SOCKET_SECONDS,
         "retry": _ONCE_MORE,
+        "parser_class": _BoundedParser,
     }
 
 

@@ -172,14 +172,13 @@ def _settled(options: dict[str, Any]) -> dict[str, Any]:
         "socket_connect_timeout": _SOCKET_SECONDS,
         "socket_timeout": _SOCKET_SECONDS,
         "retry": _ONCE_MORE,
-        "parser_class": _BoundedParser,
     }
 
 
 def _one(options: dict[str, Any]) -> redis.asyncio.Redis:
     if options.get("connection_class") is SSLConnection:
         options["connection_class"] = _sharing(SSLConnection)
-    pool = redis.asyncio.ConnectionPool(**_settled(options))
+    pool = redis.asyncio.ConnectionPool(**_settled(options), parser_class=_BoundedParser)
     # Else an unknown option would be found by the first command, as what is no RedisError.
     pool.make_connection()  # type: ignore[no-untyped-call] # upstream's
     return redis.asyncio.Redis.from_pool(pool)
@@ -205,7 +204,9 @@ def _sentinel(hosts: list[_Host], service: str, options: dict[str, Any]) -> redi
         sentinel_kwargs={**shared, **own, "retry": _ONCE_MORE},
         **settled,
     )
-    kind: dict[str, Any] = {}
+    for asked in sentinel.sentinels:
+        asked.connection_pool.connection_kwargs["parser_class"] = _BoundedParser
+    kind: dict[str, Any] = {"parser_class": _BoundedParser}
     if "ssl" in options:
         kind["connection_class"] = _sharing(SentinelManagedSSLConnection)
     made = sentinel.master_for(service, connection_pool_class=_SentinelPool, **kind)
@@ -233,6 +234,10 @@ def _cluster(hosts: list[_Host], options: dict[str, Any]) -> redis.asyncio.Redis
         reinitialize_steps=0,
         **_settled(options),
     )
+    # Those of the nodes that are found later, too.
+    made.connection_kwargs["parser_class"] = _BoundedParser
+    for node in made.startup_nodes:
+        node.connection_kwargs["parser_class"] = _BoundedParser
     if "ssl" in options:
         kind = made.connection_kwargs["connection_class"] = _sharing(SSLConnection)
         for node in made.startup_nodes:

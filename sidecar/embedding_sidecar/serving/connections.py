@@ -207,6 +207,10 @@ class Connection(RequestReader):
             before.disconnected = True
             self.transport.close()
             return
+        if self._in_body and self.cycle.response_complete:
+            # What is wrong is the rest of a request that has had its answer.
+            self.transport.close()
+            return
         body = wire.render_error(error)
         status = http.HTTPStatus(error.status)
         self.transport.write(

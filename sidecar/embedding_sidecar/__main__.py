@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -22,8 +23,10 @@ from embedding_contract import document, fingerprint, names
 from embedding_sidecar import in_force, logs, memory, policy_file, redis_url, runtime, settings
 from embedding_sidecar.engine import service
 from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.serving import server
+from embedding_sidecar.serving import connection_limit, server
+from embedding_sidecar.serving.admin_connections import AdminConnection
 from embedding_sidecar.serving.app import Application
+from embedding_sidecar.serving.connection_limit import ConnectionLimit
 from embedding_sidecar.serving.shortcut import Shortcut
 
 if TYPE_CHECKING:
@@ -139,16 +142,28 @@ async def _run(
         found = current.runtime_or_none()
         return found is not None and found.quota.busy
 
-    api, admin = (
-        (server.Server(application.api(), protocol=Shortcut), listening[0]),
-        (server.Server(application.admin()), listening[1]),
+    most = connection_limit.most(_descriptors())
+    api = server.Server(
+        application.api(),
+        protocol=Shortcut,
+        limit=ConnectionLimit(most.api, spares_answering=True),
+    )
+    admin = server.Server(
+        application.admin(),
+        protocol=AdminConnection,
+        limit=ConnectionLimit(most.admin, per_address=connection_limit.MAX_ADMIN_PER_ADDRESS),
     )
     following = [
-        asyncio.create_task(work) for work in (current.follow(), current.follow_generations())
+        asyncio.create_task(work)
+        for work in (current.follow(), current.follow_generations(), current.follow_quota())
     ]
     try:
         await server.serve(
-            api=api, admin=admin, until=_either(stop, following), at_once=at_once, busy=busy
+            api=(api, listening[0]),
+            admin=(admin, listening[1]),
+            until=_either(stop, following),
+            at_once=at_once,
+            busy=busy,
         )
     finally:
         for task in following:
@@ -184,6 +199,13 @@ def _telemetry(environment: Mapping[str, str]) -> "export.Telemetry | None":
     return export.Telemetry(
         sampler=chosen.sampler, interval_seconds=chosen.metrics_interval_seconds
     )
+
+
+def _descriptors() -> int:
+    """How many this process may have open: all that it may ask for, asked for."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 def _either(stop: asyncio.Event, following: Sequence["asyncio.Task[None]"]) -> asyncio.Event:

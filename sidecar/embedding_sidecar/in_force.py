@@ -11,6 +11,9 @@ from embedding_sidecar.runtime import Runtime, Workshop
 POLL_SECONDS: Final = 0.25
 GENERATIONS_SECONDS: Final = 1.0
 """The others obey a cleared cache within 2 s: one poll, and time for a slow Redis."""
+QUOTA_SECONDS: Final = 30.0
+"""How often the day of the policy is asked for, so that a scrape of a sidecar that makes no calls
+shows it too. A scrape itself asks nobody: it needs no token, and asking is a write in Redis."""
 
 _log = logging.getLogger(__name__)
 
@@ -120,6 +123,19 @@ class InForce:
             if self._runtime is not None:
                 await self._runtime.cache.refresh()
             await asyncio.sleep(GENERATIONS_SECONDS)
+
+    async def follow_quota(self) -> None:
+        """Learn what other pods have spent, until cancelled."""
+        asked, due = None, 0.0
+        while True:
+            runtime, now = self._runtime, asyncio.get_running_loop().time()
+            if runtime is not None and (runtime.quota is not asked or now >= due):
+                asked, due = runtime.quota, now + QUOTA_SECONDS
+                try:
+                    await runtime.quota.state()
+                except Exception:  # noqa: BLE001 - what a Redis says must not end the sidecar
+                    _log.warning("quota: what other pods have spent is unknown", exc_info=True)
+            await asyncio.sleep(POLL_SECONDS)
 
 
 def _level(word: str) -> int:

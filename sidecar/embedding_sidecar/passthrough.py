@@ -14,10 +14,12 @@ from starlette.responses import Response, StreamingResponse
 from embedding_contract import names
 from embedding_sidecar import errors
 
-# RFC 9110, section 7.6.1, and what belongs to one connection only.
+# RFC 9110, section 7.6.1, and what belongs to one connection only: also what a client expects of
+# whom it is connected to, which is answered here when the body is first read.
 _HOP_BY_HOP: Final = frozenset(
     {
         "connection",
+        "expect",
         "host",
         "keep-alive",
         "proxy-authenticate",

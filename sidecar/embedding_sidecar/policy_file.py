@@ -12,6 +12,10 @@ from types import MappingProxyType
 
 from embedding_contract import document, fingerprint, names
 
+MAX_BYTES = 2**20
+"""Of a document, and of all secrets together: what a ConfigMap or a Secret can hold.
+https://kubernetes.io/docs/concepts/configuration/configmap/#motivation"""
+
 Signature = tuple[tuple[str, int, int, int], ...]
 """Name, inode, size and time of change in ns of each file: differs whenever a content may."""
 
@@ -69,7 +73,13 @@ class Follower:
             signature = _signature([self._path])
             if signature == self._document_signature:
                 return False
-            text = self._path.read_bytes()
+            if _size(signature) > MAX_BYTES:
+                self._document_signature = signature
+                self.rejected = (
+                    f"the policy document at {self._path} is longer than {MAX_BYTES} bytes"
+                )
+                return False
+            text = _read(self._path)
             if _signature([self._path]) != signature:
                 return False  # swapped while it was read: the next poll sees the new one
         except OSError:
@@ -99,7 +109,10 @@ class Follower:
             signature = _signature(files)
             if signature == self._secrets_signature:
                 return False
-            contents = {file.name: file.read_bytes() for file in files}
+            if _size(signature) > MAX_BYTES:
+                # As with files that vanish: what is held stays.
+                return False
+            contents = {file.name: _read(file) for file in files}
             if _signature(files) != signature:
                 return False
         except OSError:
@@ -131,6 +144,16 @@ def load(
 
 def _text(value: bytes) -> str:
     return value.decode(errors="replace").strip()
+
+
+def _read(file: Path) -> bytes:
+    """A file that may grow while it is read; one that did has another signature afterwards."""
+    with file.open("rb") as opened:
+        return opened.read(MAX_BYTES + 1)
+
+
+def _size(signature: Signature) -> int:
+    return sum(size for _, _, size, _ in signature)
 
 
 def _signature(files: list[Path]) -> Signature:

@@ -29,12 +29,50 @@ class Ask(NamedTuple):
         return f"<{len(self.items)} items for {self.model}>"
 
 
+class Vectors(NamedTuple):
+    """One vector for each item, in order, as little-endian float32; `tokens` is what was billed."""
+
+    vectors: tuple[bytes, ...]
+    tokens: int
+
+
+class Body(Protocol):
+    """The body of a 200, read as it comes, so that no more is held than was asked for."""
+
+    @property
+    def held_bytes(self) -> int:
+        """What it holds by now."""
+        ...
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it can be no answer any more, whatever comes."""
+        ...
+
+    def feed(self, chunk: bytes) -> None:
+        """Take what comes next."""
+        ...
+
+    def drop(self) -> None:
+        """Let go of all that is held: it is lost."""
+        ...
+
+    def vectors(self) -> Vectors:
+        """What it said, once it is whole.
+
+        Raises:
+            errors.Unusable: it is lost, or says something else than was asked.
+        """
+        ...
+
+
 class HttpRequest(NamedTuple):
-    """A POST to a provider."""
+    """A POST to a provider; `reader` takes the body of a 200."""
 
     url: str
     body: bytes
     headers: Mapping[str, str]
+    reader: Body | None = None
 
     def __repr__(self) -> str:
         """Without texts, and without the key, which is in a header."""
@@ -50,11 +88,15 @@ def headers(api_key: str | None) -> dict[str, str]:
 
 
 class HttpAnswer(NamedTuple):
-    """A provider's whole answer; `lines` are those of its head, names and values as they came."""
+    """A provider's answer; `lines` are those of its head, names and values as they came.
+
+    `body` is the beginning of it, as far as that is kept; empty where a `reader` took it.
+    """
 
     status: int
     lines: Sequence[tuple[bytes, bytes]]
     body: bytes
+    reader: Body | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -66,13 +108,6 @@ class HttpAnswer(NamedTuple):
     def __repr__(self) -> str:
         """Without the vectors."""
         return f"<{self.status}, {len(self.body)} bytes>"
-
-
-class Vectors(NamedTuple):
-    """One vector for each item, in order, as little-endian float32; `tokens` is what was billed."""
-
-    vectors: tuple[bytes, ...]
-    tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

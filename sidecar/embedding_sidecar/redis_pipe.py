@@ -3,7 +3,8 @@
 redis-py makes the connection, with TLS, password, database and Sentinel as the URL says. From then
 on commands go straight to its transport, and a protocol of ours gets the answers, which Redis gives
 in the order it was asked. What breaks that order or speaks unasked is no Redis, or has something to
-say that the next connection will hear: the connection is dropped and made anew (decision 016).
+say that the next connection will hear: the connection is dropped and made anew (decision 016). So
+it is where an answer is longer than what was asked for can be (decision 022).
 """
 
 import asyncio
@@ -23,6 +24,7 @@ _LOOKS: Final = 2
 """How often within the time-out of a socket it is looked whether the server answers. Not by the
 clock alone: an event loop that stood still finds both the time up and the answer there."""
 _NOT_YET: Final = object()
+_TOO_LONG: Final = NoConnection("an answer longer than what was asked for")
 _OF_A_REPLICA: Final = ("READONLY ", "MASTERDOWN ")
 """Refusals of a server that is no master any more; who is one is asked with a new connection."""
 
@@ -30,11 +32,12 @@ _OF_A_REPLICA: Final = ("READONLY ", "MASTERDOWN ")
 class _Question:
     """Commands, and the answers that have come."""
 
-    __slots__ = ("answers", "commands", "count", "told")
+    __slots__ = ("answers", "commands", "count", "most_bytes", "told")
 
-    def __init__(self, commands: Sequence[bytes], told: Told) -> None:
+    def __init__(self, commands: Sequence[bytes], told: Told, most_bytes: int) -> None:
         self.commands = commands
         self.count = len(commands)
+        self.most_bytes = most_bytes
         self.told = told
         self.answers: list[Any] = []
 
@@ -48,9 +51,12 @@ class Pipe:
         self._waiting: list[_Question] = []
         self._session: _Session | None = None
 
-    def ask(self, commands: Sequence[bytes], told: Told) -> None:
-        """Send these commands, packed, at once or as soon as there is a connection."""
-        question = _Question(commands, told)
+    def ask(self, commands: Sequence[bytes], told: Told, *, most_bytes: int) -> None:
+        """Send these commands, packed, at once or as soon as there is a connection.
+
+        All answers to them have so many bytes at most, give or take a read; else there are none.
+        """
+        question = _Question(commands, told, most_bytes)
         if self._session is not None:
             self._session.send(question)
             return
@@ -114,6 +120,8 @@ class _Session(asyncio.Protocol):
         self._lost = lost
         self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
         self._owed: deque[_Question] = deque()
+        self._came_bytes = 0
+        """Since the last answer that was whole, of a question or of all its commands."""
         self._is_over = False
         self._look_seconds = connection.socket_timeout / _LOOKS
         self._watch: asyncio.TimerHandle | None = None
@@ -145,12 +153,20 @@ class _Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Give what has come to whom it is owed."""
+        self._came_bytes += len(data)
         try:
             self._reader.feed(data)
             while (answer := self._reader.gets()) is not _NOT_YET and not self._is_over:
                 self._take(answer)
-        except hiredis.HiredisError as error:
-            self.drop(error)
+        except (hiredis.HiredisError, MemoryError) as error:
+            # So many elements may be announced that no list can be made for them.
+            self.drop(error if isinstance(error, hiredis.HiredisError) else _TOO_LONG)
+            return
+        if not self._owed:
+            if self._reader.has_data():
+                self.drop(NoConnection("it speaks unasked"))
+        elif self._came_bytes > self._owed[0].most_bytes:
+            self.drop(_TOO_LONG)
 
     def connection_lost(self, reason: Exception | None) -> None:
         """Nothing more will come."""
@@ -165,6 +181,7 @@ class _Session(asyncio.Protocol):
         question = self._owed[0]
         question.answers.append(answer)
         if len(question.answers) == question.count:
+            self._came_bytes = 0
             self._owed.popleft()
             question.told(question.answers)
         if isinstance(answer, hiredis.ReplyError) and str(answer).startswith(_OF_A_REPLICA):

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
 
 import redis.asyncio
+from redis._parsers import _AsyncHiredisParser
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import RedisSSLContext, SSLConnection, parse_url
 from redis.asyncio.sentinel import (
@@ -35,6 +36,12 @@ _MAX_CONNECTIONS: Final = 64
 _CONTEXT_SECONDS: Final = 60.0
 _ONCE_MORE: Final = Retry(NoBackoff(), 1)
 """At once: a connection that Redis closed while it lay in the pool."""
+_MAX_REPLY_BYTES: Final = 2**23
+"""Of what redis-py reads, beyond what each reply pays for: the longest are all generations of a
+scope, 4,096 of which are texts' and take 350 bytes each at most, and the slots of a Cluster."""
+_REPLY_BYTES: Final = 2**16 + 2**12
+"""Each reply pays for so many bytes: a value of the cache has no more, and a pipeline to a node of
+a Cluster has a reply for each."""
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
 _FIXED: Final = frozenset({"host", "port", "path", "connection_class"})
@@ -80,6 +87,28 @@ def connect(url: str) -> redis.asyncio.Redis:
         return _sentinel(hosts, service[0], options)
     except (AttributeError, TypeError, RedisError, RedisClusterException):
         raise ValueError("an option of the URL is unknown, or has a wrong value") from None
+
+
+class _BoundedParser(_AsyncHiredisParser):
+    """A parser of redis-py that gives up a server whose replies are longer than any can be."""
+
+    _reader: Any
+    _unpaid_bytes = 0
+
+    async def read_from_socket(self) -> bool:
+        """Read what has come, within the bound."""
+        before = self._reader.len()
+        more: bool = await super().read_from_socket()  # type: ignore[no-untyped-call] # upstream's
+        self._unpaid_bytes += self._reader.len() - before
+        if self._unpaid_bytes > _MAX_REPLY_BYTES:
+            raise NoConnection("a reply is longer than what was asked for can be")
+        return more
+
+    async def read_response(self, *arguments: Any, **named: Any) -> Any:
+        """Read a reply, which pays for what has come."""
+        found = await super().read_response(*arguments, **named)
+        self._unpaid_bytes = max(self._unpaid_bytes - _REPLY_BYTES, 0)
+        return found
 
 
 def _sharing(kind: type[SSLConnection]) -> type[SSLConnection]:
@@ -149,7 +178,7 @@ def _settled(options: dict[str, Any]) -> dict[str, Any]:
 def _one(options: dict[str, Any]) -> redis.asyncio.Redis:
     if options.get("connection_class") is SSLConnection:
         options["connection_class"] = _sharing(SSLConnection)
-    pool = redis.asyncio.ConnectionPool(**_settled(options))
+    pool = redis.asyncio.ConnectionPool(**_settled(options), parser_class=_BoundedParser)
     # Else an unknown option would be found by the first command, as what is no RedisError.
     pool.make_connection()  # type: ignore[no-untyped-call] # upstream's
     return redis.asyncio.Redis.from_pool(pool)
@@ -175,7 +204,9 @@ def _sentinel(hosts: list[_Host], service: str, options: dict[str, Any]) -> redi
         sentinel_kwargs={**shared, **own, "retry": _ONCE_MORE},
         **settled,
     )
-    kind: dict[str, Any] = {}
+    for asked in sentinel.sentinels:
+        asked.connection_pool.connection_kwargs["parser_class"] = _BoundedParser
+    kind: dict[str, Any] = {"parser_class": _BoundedParser}
     if "ssl" in options:
         kind["connection_class"] = _sharing(SentinelManagedSSLConnection)
     made = sentinel.master_for(service, connection_pool_class=_SentinelPool, **kind)
@@ -203,6 +234,10 @@ def _cluster(hosts: list[_Host], options: dict[str, Any]) -> redis.asyncio.Redis
         reinitialize_steps=0,
         **_settled(options),
     )
+    # Those of the nodes that are found later, too.
+    made.connection_kwargs["parser_class"] = _BoundedParser
+    for node in made.startup_nodes:
+        node.connection_kwargs["parser_class"] = _BoundedParser
     if "ssl" in options:
         kind = made.connection_kwargs["connection_class"] = _sharing(SSLConnection)
         for node in made.startup_nodes:

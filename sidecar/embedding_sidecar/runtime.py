@@ -32,6 +32,10 @@ _SHARE_OF_WRITING: Final = 8
 """Of all memory so much may be on its way to Redis: batches that providers answer at once come at
 once, and what is not kept there is bought again by other pods."""
 
+_SHARE_OF_READING: Final = 4
+"""Of all memory so much may one answer of Redis have, which is more than the vectors of the large
+requests that are let in at once."""
+
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -99,7 +103,7 @@ class Workshop:
         self._holders: dict[str, Hashable] = {}
         self._service: service.Service | None = None
         self._flying = flights.Flights(clock=time.monotonic)
-        self._upstream = upstream.Upstream()
+        self._upstream = upstream.Upstream(memory_bytes=memory_bytes)
         self._parts: dict[str, _Made[Any]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -181,6 +185,7 @@ class Workshop:
                     max_writing_bytes=max(
                         self._memory_bytes // _SHARE_OF_WRITING, redis_cache.MAX_WRITING_BYTES
                     ),
+                    max_reading_bytes=self._memory_bytes // _SHARE_OF_READING,
                 )
             made = layers.Layers(
                 scope=policy.cache_scope,

@@ -4,6 +4,7 @@ Calls go by our own, `http1`, whose steps are few. Streams, and calls by a proxy
 Either tells what the quota must know: whether a request without an answer was certainly never sent.
 """
 
+import asyncio
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
@@ -13,15 +14,18 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from embedding_sidecar import errors, passthrough, provider
+from embedding_sidecar import errors, memory, passthrough, provider
+from embedding_sidecar.http1 import answers
 from embedding_sidecar.http1.client import Client
 from embedding_sidecar.http1.connections import Done
+from embedding_sidecar.http1.intake import Intake
 
 CONNECT_SECONDS: Final = 2.0
 DNS_SECONDS: Final = 10
 """How long an address is believed; a kept connection stays where it is until it is idle or ends."""
 IDLE_STREAM_SECONDS: Final = 900.0
 
+_OK: Final = 200
 _OF_ITS_OWN: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers aiohttp would add: a passed-through request is to stay as it is."""
 _ALWAYS: Final = {"user-agent": "embedding-sidecar", "accept-encoding": "identity"}
@@ -47,14 +51,19 @@ class Upstream:
         connect_seconds: float = CONNECT_SECONDS,
         dns_seconds: int = DNS_SECONDS,
         idle_stream_seconds: float = IDLE_STREAM_SECONDS,
+        memory_bytes: int = memory.DEFAULT_BYTES,
     ) -> None:
         self._connect_seconds = connect_seconds
+        self._idle_stream_seconds = idle_stream_seconds
+        self._intake = Intake(memory_bytes)
         self._dns_seconds = dns_seconds
         self._stream = aiohttp.ClientTimeout(
             total=None, connect=connect_seconds, sock_read=idle_stream_seconds
         )
         self._proxies = urllib.request.getproxies_environment()
-        self._client = Client(connect_seconds=connect_seconds, dns_seconds=dns_seconds)
+        self._client = Client(
+            connect_seconds=connect_seconds, dns_seconds=dns_seconds, intake=self._intake
+        )
         self._session: aiohttp.ClientSession | None = None
 
     async def send(
@@ -69,7 +78,11 @@ class Upstream:
         proxy = _proxy(request.url, proxies=self._proxies)
         if proxy is None:
             return await self._client.post(
-                request.url, headers=headers, body=request.body, within_seconds=within_seconds
+                request.url,
+                headers=headers,
+                body=request.body,
+                within_seconds=within_seconds,
+                reader=request.reader,
             )
         try:
             async with self._open().post(
@@ -80,11 +93,7 @@ class Upstream:
                 proxy=proxy,
                 timeout=aiohttp.ClientTimeout(total=within_seconds, connect=self._connect_seconds),
             ) as response:
-                return provider.HttpAnswer(
-                    status=response.status,
-                    lines=response.raw_headers,
-                    body=await response.read(),
-                )
+                return await self._read(response, request.reader)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise failure(error) from error
 
@@ -103,6 +112,7 @@ class Upstream:
             body=request.body,
             within_seconds=within_seconds,
             done=done,
+            reader=request.reader,
         )
 
     async def stream(
@@ -120,15 +130,17 @@ class Upstream:
         """
         first = await anext(body, None)
         try:
-            response = await self._open().request(
-                method,
-                URL(url, encoded=True),
-                data=None if first is None else _chain(first, body),
-                headers=CIMultiDict(headers),
-                allow_redirects=False,
-                proxy=_proxy(url, proxies=self._proxies),
-                timeout=self._stream,
-            )
+            # In all: heads of 1xx, or a head that comes byte by byte, would put the end off.
+            async with asyncio.timeout(self._idle_stream_seconds):
+                response = await self._open().request(
+                    method,
+                    URL(url, encoded=True),
+                    data=None if first is None else _chain(first, body),
+                    headers=CIMultiDict(headers),
+                    allow_redirects=False,
+                    proxy=_proxy(url, proxies=self._proxies),
+                    timeout=self._stream,
+                )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise failure(error) from error
         return passthrough.StreamedAnswer(
@@ -138,6 +150,30 @@ class Upstream:
                 for name, value in response.raw_headers
             ],
             chunks=_chunks(response),
+        )
+
+    async def _read(
+        self, response: aiohttp.ClientResponse, reader: provider.Body | None
+    ) -> provider.HttpAnswer:
+        """As much of an answer as there is to be read."""
+        body = reader if response.status == _OK else None
+        kept = b""
+        try:
+            async for chunk in response.content.iter_any():
+                if body is None:
+                    kept += chunk[: answers.MAX_KEPT_BYTES - len(kept)]
+                    if len(kept) == answers.MAX_KEPT_BYTES:
+                        break
+                    continue
+                body.feed(chunk)
+                self._intake.grew(body)
+                if body.is_lost:
+                    break
+        finally:
+            if body is not None:
+                self._intake.leave(body)
+        return provider.HttpAnswer(
+            status=response.status, lines=response.raw_headers, body=kept, reader=body
         )
 
     async def close(self) -> None:

@@ -30,6 +30,10 @@ of a look-up."""
 _LAST_TURNS: Final = 4
 """Turns of the event loop after the time is up: a loop that stood still looks at what has come by
 then, which takes a turn to read, one to parse and one to hand over."""
+MAX_READING_BYTES: Final = 96 * 2**20
+"""Of one answer of Redis, whatever was asked: all vectors of the large requests that are let in at
+once, by the chart's limit, have no more."""
+_TOO_LONG: Final = errors.StoreAway("an entry is too long to be kept")
 _TOO_MUCH: Final = errors.StoreAway("Redis has not acknowledged what it has been sent")
 
 T = TypeVar("T")
@@ -108,9 +112,10 @@ class RedisCache:
         budget_seconds: float = BUDGET_SECONDS,
         management_budget_seconds: float = MANAGEMENT_BUDGET_SECONDS,
         max_writing_bytes: int = MAX_WRITING_BYTES,
+        max_reading_bytes: int = MAX_READING_BYTES,
     ) -> None:
         self._client = client
-        self._nodes = redis_nodes.of(client)
+        self._nodes = redis_nodes.of(client, most_bytes=max_reading_bytes)
         self._budget_seconds = budget_seconds
         self._management_budget_seconds = management_budget_seconds
         self._max_writing_bytes = max_writing_bytes
@@ -147,7 +152,11 @@ class RedisCache:
 
         What it has not said in time, it may still do.
         """
-        size_bytes = sum(map(len, values.values()))
+        sizes = [len(value) for value in values.values()]
+        if max(sizes, default=0) > redis_nodes.MAX_VALUE_BYTES:
+            done(_TOO_LONG)
+            return
+        size_bytes = sum(sizes)
         if self._writing_bytes and self._writing_bytes + size_bytes > self._max_writing_bytes:
             done(_TOO_MUCH)
             return

@@ -26,6 +26,11 @@ _pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
 """Its own type says that a command is one word."""
 FEW: Final = 64
 """Keys that are no batch: 0.8 MB of the largest vectors there are, 6 ms of a gigabit a second."""
+MAX_VALUE_BYTES: Final = 2**16 + 2**12
+"""Of an entry: the longest vector that is read of a provider which nobody told how long it is to
+be, and the names of its model and space. Longer ones are not kept."""
+_REPLY_BYTES: Final = 1024
+"""Of an answer that is no value: a word, or a refusal."""
 _OK: Final = b"OK"
 _LOOK_AGAIN_SECONDS: Final = 0.5
 """How often at most a Cluster in trouble is asked who has which keys now."""
@@ -51,16 +56,19 @@ class Nodes(Protocol):
         ...
 
 
-def of(client: redis.asyncio.Redis) -> Nodes:
-    """The servers behind a client of redis_url.connect."""
-    return _Several(client) if isinstance(client, RedisCluster) else _One(client)
+def of(client: redis.asyncio.Redis, *, most_bytes: int) -> Nodes:
+    """The servers behind a client of redis_url.connect; one answer of one has so many bytes."""
+    if isinstance(client, RedisCluster):
+        return _Several(client)
+    return _One(client, most_bytes=most_bytes)
 
 
 class _One:
     """One server, and two connections to it: on one of them nobody waits behind a batch."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+    def __init__(self, client: redis.asyncio.Redis, *, most_bytes: int) -> None:
         self._client = client
+        self._most_bytes = most_bytes
         self._few = redis_pipe.Pipe(client.connection_pool)
         self._many = redis_pipe.Pipe(client.connection_pool)
 
@@ -76,7 +84,8 @@ class _One:
             else:
                 over(found if isinstance(found, Exception) else pipe.mistrust())
 
-        pipe.ask([_pack(("MGET", *keys))], told)
+        most_bytes = min(len(keys) * MAX_VALUE_BYTES, self._most_bytes)
+        pipe.ask([_pack(("MGET", *keys))], told, most_bytes=most_bytes)
 
     def write(self, values: Mapping[str, tuple[bytes, int]], over: Over) -> None:
         pipe = self._pipe(values)
@@ -91,7 +100,7 @@ class _One:
                 over(pipe.mistrust())
 
         commands = [_pack(("SET", key, value, "PX", ms)) for key, (value, ms) in values.items()]
-        pipe.ask(commands, told)
+        pipe.ask(commands, told, most_bytes=len(commands) * _REPLY_BYTES)
 
     async def remove(self, keys: Sequence[str]) -> None:
         await self._client.unlink(*keys)

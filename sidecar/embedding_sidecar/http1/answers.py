@@ -8,10 +8,19 @@ from embedding_sidecar import provider
 
 MAX_HEAD_BYTES: Final = 65_536
 """All heads of an answer, 1xx included; several times what providers send."""
-MAX_BODY_BYTES: Final = 2**28
-"""Above 2,048 vectors of 4,096 numbers in the longest form that JSON has for a float32, which is
-some 22 bytes. Either bound is passed by as much as comes in one read at most."""
+MAX_HEADERS: Final = 256
+"""Lines of all heads of an answer."""
+MAX_INTERIM: Final = 16
+"""1xx before the answer, of which the requests that are sent here ask for none."""
+MAX_FRAMING_BYTES: Final = 16_384
+"""Of what frames a body and is none, as trailers and extensions of chunks, beyond what the body
+pays for. All these bounds are passed by as much as comes in one read at most."""
+FRAMED_BYTES: Final = 16
+"""Bytes of framing that each byte of a body pays for: in chunks of one byte it takes five."""
+MAX_KEPT_BYTES: Final = 65_536
+"""Of a body that nobody reads as it comes: that of a refusal. The rest of a longer one is left."""
 
+_OK: Final = 200
 _LOWEST_FINAL: Final = 200
 _FRAMED: Final = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -26,11 +35,15 @@ class Reader:
 
     def __init__(self) -> None:
         self.is_reusable = True
+        self.body: provider.Body | None = None
+        """Who reads the body of a 200; None: as much of it is kept as of a refusal."""
         self._answer: provider.HttpAnswer | None = None
-        self._bytes = 0
+        self._framing_bytes = self._body_bytes = 0
+        self._interim = 0
         self._head: _Lines | None = None
         self._lines: _Lines = []
-        self._chunks: list[bytes] = []
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
         self._parser = httptools.HttpResponseParser(self)
         # As aiohttp: old servers do both, and where one answer ends stays as clear.
         self._parser.set_dangerous_leniencies(
@@ -38,24 +51,36 @@ class Reader:
         )
 
     def feed(self, data: bytes) -> provider.HttpAnswer | None:
-        """The answer, once it is whole.
+        """The answer, once it is whole, or all of it that makes a difference has come.
 
         Raises:
             ValueError: it will never be, or is too long; nothing more can be read.
         """
-        self._bytes += len(data)
+        framing, self._body_bytes = self._framing_bytes + len(data), 0
+        has_head = self._head is not None
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if self._answer is None:
-                raise ValueError("this is no answer") from error
+                own = error.__context__
+                raise ValueError(own if isinstance(own, ValueError) else "no answer") from error
             self.is_reusable = False
         answer = self._answer
+        if answer is None and self._head is not None:
+            if self._is_enough():
+                self.is_reusable = False
+                answer = self._whole(self._head)
+            elif has_head:
+                framing -= self._body_bytes * (1 + FRAMED_BYTES)
+            else:
+                framing = 0
         if answer is not None:
             self._begin()
-        elif self._bytes > (MAX_HEAD_BYTES if self._head is None else MAX_BODY_BYTES):
+            return answer
+        self._framing_bytes = max(framing, 0)
+        if self._framing_bytes > (MAX_HEAD_BYTES if self._head is None else MAX_FRAMING_BYTES):
             raise ValueError("the answer is too long")
-        return answer
+        return None
 
     def end(self) -> provider.HttpAnswer | None:
         """The answer, where the end of the connection is what ends it."""
@@ -77,17 +102,30 @@ class Reader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A line of a head, or of the trailer after a chunked body, which nobody wants."""
+        if self._head is not None:
+            return
+        if len(self._lines) >= MAX_HEADERS:
+            raise ValueError("the answer is too long: it has too many headers")
         self._lines.append((name, value))
 
     def on_headers_complete(self) -> None:
         """A head is whole; that of a 1xx only says that the answer is still to come."""
         if self._parser.get_status_code() >= _LOWEST_FINAL:
             self._head = self._lines
+        else:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise ValueError("the answer is too long: it has too many heads")
         self._lines = []
 
     def on_body(self, chunk: bytes) -> None:
         """A piece of a body."""
-        self._chunks.append(chunk)
+        self._body_bytes += len(chunk)
+        if self.body is not None and self._parser.get_status_code() == _OK:
+            self.body.feed(chunk)
+        else:
+            self._kept.append(chunk[: MAX_KEPT_BYTES - self._kept_bytes])
+            self._kept_bytes += len(chunk)
 
     def on_message_complete(self) -> None:
         """An answer is whole."""
@@ -95,15 +133,24 @@ class Reader:
             self.is_reusable = self._parser.should_keep_alive()
             self._answer = self._whole(self._head)
 
+    def _is_enough(self) -> bool:
+        """Whether the rest of the body makes no difference."""
+        if self.body is not None and self.body.is_lost:
+            return True
+        return self._kept_bytes > MAX_KEPT_BYTES
+
     def _whole(self, head: _Lines) -> provider.HttpAnswer:
+        status = self._parser.get_status_code()
         return provider.HttpAnswer(
-            status=self._parser.get_status_code(),
+            status=status,
             lines=head,
-            body=b"".join(self._chunks),
+            body=b"".join(self._kept),
+            reader=self.body if status == _OK else None,
         )
 
     def _begin(self) -> None:
-        self._answer = self._head = None
-        self._bytes = 0
+        self._answer = self._head = self.body = None
+        self._framing_bytes = self._interim = 0
         self._lines = []
-        self._chunks = []
+        self._kept = []
+        self._kept_bytes = 0

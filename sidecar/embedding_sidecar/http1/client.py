@@ -11,6 +11,7 @@ from typing import Final
 
 from embedding_sidecar import errors, provider, turns
 from embedding_sidecar.http1 import connections, dialer, requests
+from embedding_sidecar.http1.intake import Intake
 
 KEPT_SECONDS: Final = 15.0
 """How long a connection without a call is kept; aiohttp's default. A server closes it at some time,
@@ -22,8 +23,11 @@ now and then would pay a handshake for every call."""
 class Client:
     """Kept connections, the one used last first, and no bound on how many; to be closed."""
 
-    def __init__(self, *, connect_seconds: float, dns_seconds: float) -> None:
+    def __init__(
+        self, *, connect_seconds: float, dns_seconds: float, intake: Intake | None = None
+    ) -> None:
         self._connect_seconds = connect_seconds
+        self._intake = Intake() if intake is None else intake
         self._dialer = dialer.Dialer(dns_seconds=dns_seconds)
         self._connecting: set[asyncio.Timeout] = set()
         self._open: set[connections.Connection] = set()
@@ -36,9 +40,15 @@ class Client:
         self._is_empty.set()
 
     async def post(
-        self, url: str, *, headers: Mapping[str, str], body: bytes, within_seconds: float
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        within_seconds: float,
+        reader: provider.Body | None = None,
     ) -> provider.HttpAnswer:
-        """The whole answer, of any status.
+        """The answer, of any status; the body of a 200 is the reader's, where there is one.
 
         Raises:
             errors.Unreachable: there is none within that time. Not billed is what was not sent.
@@ -52,7 +62,7 @@ class Client:
         if connection is None:
             connection = await self._connect(target.origin, within_seconds=within_seconds)
             within_seconds -= asyncio.get_running_loop().time() - started
-        return await connection.exchange(head, body, within_seconds=within_seconds)
+        return await connection.exchange(head, body, within_seconds=within_seconds, reader=reader)
 
     def begin(
         self,
@@ -62,6 +72,7 @@ class Client:
         body: bytes,
         within_seconds: float,
         done: connections.Done,
+        reader: provider.Body | None = None,
     ) -> Callable[[], None] | None:
         """The same over a connection that is open; `done` is told later what `post` says.
 
@@ -74,7 +85,7 @@ class Client:
         connection = self._kept(target.origin)
         if connection is None:
             return None
-        connection.begin(head, body, within_seconds=within_seconds, done=done)
+        connection.begin(head, body, within_seconds=within_seconds, done=done, reader=reader)
         return functools.partial(connection.abandon, done)
 
     async def close(self) -> None:
@@ -130,7 +141,8 @@ class Client:
                 self._connecting.add(limit)
                 try:
                     return await self._dialer.dial(
-                        origin, lambda: connections.Connection(origin, owner=self)
+                        origin,
+                        lambda: connections.Connection(origin, owner=self, intake=self._intake),
                     )
                 finally:
                     self._connecting.discard(limit)

@@ -2,13 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from embedding_sidecar import errors, provider
 from embedding_sidecar.http1 import answers, requests
+from embedding_sidecar.http1.intake import Intake
 
 Done = Callable[[provider.HttpAnswer | errors.Unreachable], None]
 """Is told what has come of a call; raises nothing."""
+
+LONG_READ_BYTES: Final = 65_536
+"""After a read of more, others have their turn: reading so much of an answer takes a millisecond,
+and the loop would go on with this connection for as long as its server is fast enough."""
 
 
 class Owner(Protocol):
@@ -34,8 +39,11 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """A connection; it closes itself whenever another answer could not be told from this one."""
 
-    def __init__(self, origin: requests.Origin, *, owner: Owner) -> None:
+    def __init__(
+        self, origin: requests.Origin, *, owner: Owner, intake: Intake | None = None
+    ) -> None:
         self.origin = origin
+        self._intake = Intake() if intake is None else intake
         self._owner = owner
         self._reader = answers.Reader()
         self._loop = asyncio.get_running_loop()
@@ -51,13 +59,22 @@ class Connection(asyncio.Protocol):
         """Whether something can be sent, as far as is known."""
         return not self._transport.is_closing()
 
-    def begin(self, head: bytes, body: bytes, *, within_seconds: float, done: Done) -> None:
-        """Send a request while the connection is open and has no call.
+    def begin(
+        self,
+        head: bytes,
+        body: bytes,
+        *,
+        within_seconds: float,
+        done: Done,
+        reader: provider.Body | None = None,
+    ) -> None:
+        """Send a request while the connection is open and has no call; `reader` reads a 200.
 
         `done` is told its answer, or after that time, and wherever none can come any more, why
         there is none: later, once, and not at all where it is abandoned.
         """
         self._done = done
+        self._reader.body = reader
         self._unsent = head, body
         self._owner.send_soon(self)
         self._until = until = self._loop.time() + within_seconds
@@ -66,7 +83,12 @@ class Connection(asyncio.Protocol):
             self._set_timer(within_seconds)
 
     async def exchange(
-        self, head: bytes, body: bytes, *, within_seconds: float
+        self,
+        head: bytes,
+        body: bytes,
+        *,
+        within_seconds: float,
+        reader: provider.Body | None = None,
     ) -> provider.HttpAnswer:
         """Send a request; its answer.
 
@@ -82,7 +104,7 @@ class Connection(asyncio.Protocol):
             if not call.done():
                 call.set_result(said)
 
-        self.begin(head, body, within_seconds=within_seconds, done=done)
+        self.begin(head, body, within_seconds=within_seconds, done=done, reader=reader)
         try:
             said = await call
         finally:
@@ -119,13 +141,25 @@ class Connection(asyncio.Protocol):
             # Nobody has asked: what comes could be taken for the next call's answer.
             self.close()
             return
+        body = self._reader.body
         try:
             answer = self._reader.feed(data)
         except ValueError:
             self.close()
             return
         if answer is not None:
+            if body is not None:
+                self._intake.leave(body)
             self._succeed(answer)
+        elif body is not None:
+            self._intake.grew(body)
+            if len(data) >= LONG_READ_BYTES:
+                self._transport.pause_reading()
+                self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self.is_open:
+            self._transport.resume_reading()
 
     def eof_received(self) -> None:
         """The other side sends no more; the transport closes itself."""
@@ -140,6 +174,8 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self._owner.lost(self)
+        if self._reader.body is not None:
+            self._intake.leave(self._reader.body)
         self._reader.close()
         self._tell("connection_lost")
 

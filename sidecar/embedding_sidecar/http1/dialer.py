@@ -14,6 +14,9 @@ from embedding_sidecar.http1 import requests
 NEXT_ADDRESS_SECONDS: Final = 0.25
 """After which the next address is tried too. Source: RFC 8305, section 8."""
 
+MAX_ADDRESSES: Final = 64
+"""Of a name; the rest of a longer answer of DNS is left."""
+
 P = TypeVar("P", bound=asyncio.Protocol)
 _Addresses = list[aiohappyeyeballs.AddrInfoType]
 
@@ -93,11 +96,10 @@ class Dialer:
 async def _look_up(origin: requests.Origin) -> _Addresses:
     # ADDRCONFIG: a pod without IPv6 need not ask for it. An address that is written is meant.
     flags = 0 if ":" in origin.host else socket.AI_ADDRCONFIG
-    return list(
-        await asyncio.get_running_loop().getaddrinfo(
-            origin.host, origin.port, type=socket.SOCK_STREAM, flags=flags
-        )
+    found = await asyncio.get_running_loop().getaddrinfo(
+        origin.host, origin.port, type=socket.SOCK_STREAM, flags=flags
     )
+    return list(found[:MAX_ADDRESSES])
 
 
 def _take_notice(lookup: "asyncio.Task[_Addresses]") -> None:

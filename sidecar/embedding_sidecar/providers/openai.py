@@ -71,6 +71,7 @@ class OpenAI:
             url=f"{base_url}/embeddings",
             body=orjson.dumps(body),
             headers=provider.headers(api_key),
+            reader=vectors.Reader(count=len(ask.items), dimensions=ask.dimensions),
         )
 
     def vectors(self, ask: provider.Ask, answer: provider.HttpAnswer) -> provider.Vectors:

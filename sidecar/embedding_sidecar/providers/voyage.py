@@ -65,6 +65,7 @@ class Voyage:
             url=f"{called}/embeddings",
             body=orjson.dumps(body),
             headers=provider.headers(api_key),
+            reader=vectors.Reader(count=len(ask.items), dimensions=ask.dimensions),
         )
 
     def vectors(self, ask: provider.Ask, answer: provider.HttpAnswer) -> provider.Vectors:

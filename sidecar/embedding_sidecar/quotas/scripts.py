@@ -15,6 +15,8 @@ from embedding_sidecar import errors, redis_pipe
 _pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
 """Its own type says that a command is one word."""
 _NOT_THERE: Final = "NOSCRIPT"
+_MOST_BYTES: Final = 4096
+"""Of an answer: some numbers and a word, or a refusal."""
 
 Words = Sequence[str | int]
 
@@ -81,7 +83,7 @@ class _AtOne:
             if not waiting.done():
                 waiting.set_result(answers)
 
-        self._pipe.ask([command], told)
+        self._pipe.ask([command], told, most_bytes=_MOST_BYTES)
         return waiting
 
 

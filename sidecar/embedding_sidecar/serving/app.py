@@ -19,6 +19,7 @@ from embedding_sidecar.caching import clearing
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import bodies, openapi, reports
 from embedding_sidecar.serving.embeddings import PATIENCE_SECONDS, Embeddings, refusal
+from embedding_sidecar.serving.exposition import Exposition
 from embedding_sidecar.serving.traced import TracedEmbeddings
 from embedding_sidecar.wire import heads, models, wire
 
@@ -47,6 +48,7 @@ class Application:
         self._patience_seconds = patience_seconds
         self._memory_bytes = memory_bytes
         self._tracer = tracer
+        self._exposition = Exposition(self._render)
 
     def api(self) -> Embeddings:
         """What the application in the pod talks to."""
@@ -159,10 +161,13 @@ class Application:
 
     async def scrape(self, _: Request) -> Response:
         """GET /metrics in the Prometheus text format."""
-        await reports.observe(self._current, self._metrics)
         return Response(
-            self._metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8"
+            await self._exposition.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
         )
+
+    def _render(self) -> bytes:
+        reports.observe(self._current, self._metrics)
+        return self._metrics.exposition()
 
     def _guarded(self, handler: Handler) -> Handler:
         """Let through only who holds the API token."""

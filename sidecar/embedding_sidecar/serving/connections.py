@@ -2,7 +2,7 @@
 
 uvicorn bounds neither the size of a head nor the time it takes when httptools parses it. Here a
 head has so many bytes and so many seconds, and so has whatever else comes while no request is under
-way, such as the rest of a body that was refused. Nothing is counted while one is.
+way, such as the rest of a body that was refused. What comes with a request is `request_reader`'s.
 """
 
 import asyncio
@@ -10,9 +10,11 @@ import http
 import math
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from embedding_sidecar import errors
+from embedding_sidecar.serving.connection_limit import ConnectionLimit
+from embedding_sidecar.serving.request_reader import RequestReader
 from embedding_sidecar.wire import wire
 
 MAX_HEAD_BYTES: Final = 65_536
@@ -23,11 +25,14 @@ KEEP_ALIVE_SECONDS: Final = 120.0
 them and no request meets a connection that is just being closed here."""
 
 
-class Connection(HttpToolsProtocol):
+class Connection(RequestReader):
     """A connection; whatever it refuses itself has OpenAI's error form."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    max_head_bytes = MAX_HEAD_BYTES
+
+    def __init__(self, *arguments: Any, limit: ConnectionLimit | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._limit = limit
         self._head_bytes = 0
         self._due = math.inf
         """When the loop's time says that this was waited for long enough."""
@@ -40,24 +45,48 @@ class Connection(HttpToolsProtocol):
         """Whether a request is under way."""
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def address(self) -> str:
+        """The client's; empty where it has none."""
+        return "" if self.client is None else self.client[0]
+
+    @property
+    def due(self) -> float:
+        """The loop's time until which its next request, or the rest of one, is awaited."""
+        return self._due
+
+    @property
+    def head_seconds(self) -> float:
+        """The longest that a head may take."""
+        return HEAD_SECONDS
+
+    def refusal_lines(self, status: http.HTTPStatus) -> bytes:
+        """Header lines of a refusal of its own, beside those that all have."""
+        del status
+        return b""
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected; its first request is awaited."""
         super().connection_made(transport)
-        self._wait_at_most(HEAD_SECONDS)
+        self._wait_at_most(self.head_seconds)
+        if self._limit is not None:
+            self._limit.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._limit is not None:
+            self._limit.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of a head or a body."""
         # Few steps: this runs for every request.
-        if self._head_bytes + len(data) > MAX_HEAD_BYTES and not self.is_answering:
+        if self._head_bytes + len(data) > self.max_head_bytes and not self.is_answering:
             # In two steps: a head that does not end within the first is too long.
-            room = MAX_HEAD_BYTES - self._head_bytes
+            room = self.max_head_bytes - self._head_bytes
             self.data_received(data[:room])
             if self.transport.is_closing():
                 return
@@ -71,7 +100,7 @@ class Connection(HttpToolsProtocol):
             self._head_bytes = 0
             self._await_request()
         elif self.cycle is not None and self.cycle.more_body:
-            self._wait_at_most(HEAD_SECONDS)
+            self._wait_at_most(self.head_seconds)
 
     def on_response_complete(self) -> None:
         """Go on with the next request, if it has come already."""
@@ -79,15 +108,15 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        pipeline = self.pipeline
+        following = pipeline.pop() if pipeline else None
+        # While requests wait, the last of them may be long, and each answer would let more come.
+        if not pipeline:
+            self.flow.resume_reading()
+        if following is not None:
+            self._start_asgi_task(*following)
         else:
             self._await_request()
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP."""
-        self._refuse(errors.Rejected(msg))
 
     def close_after_answer(self) -> None:
         """Let the request under way be the last one."""
@@ -102,6 +131,20 @@ class Connection(HttpToolsProtocol):
         self.cycle.disconnected = True
         self._refuse(error)
 
+    def drop(self) -> None:
+        """End it at once, with what is still to be sent."""
+        self.transport.abort()
+
+    def turn_away(self) -> None:
+        """Say that there are too many connections, and end it."""
+        self._refuse(
+            errors.Unavailable(
+                "Too many connections wait for answers of this sidecar. Close some, or share them.",
+                code="too_many_connections",
+                retry_after_seconds=1,
+            )
+        )
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
         super()._start_asgi_task(cycle, app)
@@ -110,19 +153,19 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._head_bytes += size
-        if self._head_bytes >= MAX_HEAD_BYTES:
+        if self._head_bytes >= self.max_head_bytes:
             self._refuse(
                 errors.Rejected(
-                    f"The request line and headers are larger than {MAX_HEAD_BYTES} bytes.",
+                    f"The request line and headers are larger than {self.max_head_bytes} bytes.",
                     status=http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
                 )
             )
         else:
-            self._wait_at_most(HEAD_SECONDS)
+            self._wait_at_most(self.head_seconds)
 
     def _await_request(self) -> None:
         self._due = math.inf
-        self._wait_at_most(HEAD_SECONDS if self._head_bytes else KEEP_ALIVE_SECONDS)
+        self._wait_at_most(self.head_seconds if self._head_bytes else KEEP_ALIVE_SECONDS)
 
     def _wait_at_most(self, seconds: float) -> None:
         due = self.loop.time() + seconds
@@ -151,16 +194,21 @@ class Connection(HttpToolsProtocol):
         else:
             self._refuse(
                 errors.Rejected(
-                    f"The headers did not arrive within {HEAD_SECONDS:.0f} s.",
+                    f"The headers did not arrive within {self.head_seconds:.0f} s.",
                     status=http.HTTPStatus.REQUEST_TIMEOUT,
                 )
             )
 
     def _refuse(self, error: errors.Refused) -> None:
+        """Answer what is no request, or one that is not to be read, and end the connection."""
         before = self._answered
         if before is not None and before.response_started and not before.response_complete:
             # A second head would be read as a part of the answer that has begun.
             before.disconnected = True
+            self.transport.close()
+            return
+        if self._in_body and self.cycle.response_complete:
+            # What is wrong is the rest of a request that has had its answer.
             self.transport.close()
             return
         body = wire.render_error(error)
@@ -169,7 +217,8 @@ class Connection(HttpToolsProtocol):
             b"HTTP/1.1 %d %s\r\n"
             b"content-type: application/json\r\n"
             b"content-length: %d\r\n"
+            b"%s"
             b"connection: close\r\n\r\n"
-            b"%s" % (status, status.phrase.encode(), len(body), body)
+            b"%s" % (status, status.phrase.encode(), len(body), self.refusal_lines(status), body)
         )
         self.transport.close()

@@ -251,8 +251,8 @@ def _prices(policy: document.PolicyDocument) -> dict[str, Decimal]:
     return found
 
 
-async def observe(current: Current, metrics: Metrics) -> None:
-    """Set the gauges that are read at a scrape."""
+def observe(current: Current, metrics: Metrics) -> None:
+    """Set the gauges that are read at a scrape, to what is known: nobody is asked."""
     runtime = current.runtime_or_none()
     metrics.document_rejected(rejected=current.rejected is not None)
     metrics.document_in_force(runtime.loaded.document_fingerprint if runtime else "")
@@ -260,8 +260,8 @@ async def observe(current: Current, metrics: Metrics) -> None:
         return
     refused = runtime.service.refused_keys()
     metrics.keys({it.name: it.name in refused for it in runtime.loaded.document.providers})
-    state = await runtime.quota.state()
-    metrics.daily(calls=state.used, limit=state.daily_requests)
+    limit = runtime.loaded.document.quota.daily_requests
+    metrics.daily(calls=runtime.quota.calls_made(), limit=limit)
     metrics.memory_bytes(runtime.memory_bytes())
 
 

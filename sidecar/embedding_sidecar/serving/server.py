@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
 import select
 import socket
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp
 
 from embedding_sidecar import errors
 from embedding_sidecar.serving import connections
+from embedding_sidecar.serving.connection_limit import ConnectionLimit
 
 API_HOST: Final = "127.0.0.1"
 _ALL_V4: Final = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus come to the pod's address
@@ -75,12 +77,14 @@ class Server(uvicorn.Server):
         application: ASGIApp,
         *,
         protocol: type[connections.Connection] = connections.Connection,
+        limit: ConnectionLimit | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
                 application,
                 loop="uvloop",
-                http=protocol,
+                # A function that makes one does as well.
+                http=cast("type[asyncio.Protocol]", functools.partial(protocol, limit=limit)),
                 ws="none",
                 lifespan="off",
                 access_log=False,

@@ -12,7 +12,7 @@ import pytest
 
 from embedding_sidecar import errors
 from embedding_sidecar.http1 import client, dialer
-from tests.parts import loops, raw_server
+from tests.parts import loops, raw_server, whole_body
 
 NAME = "provider.example"
 NEVER_SENT = ("no_connection", False)
@@ -301,8 +301,10 @@ def test_a_large_body_goes_and_comes_whole_over_tls(run, certificate):
         await writer.drain()
 
     async def go():
+        came = whole_body.WholeBody()
         async with raw_server.served(echo, tls=tls) as url, asking() as made:
-            return (await made.post(url, headers={}, body=body, within_seconds=10)).body
+            await made.post(url, headers={}, body=body, within_seconds=10, reader=came)
+        return came.joined()
 
     assert run(go()) == body
 

@@ -130,10 +130,10 @@ def test_a_document_that_vanishes_while_it_is_read_changes_nothing(volumes):
     policy.write(document_json=text())
 
     class Vanishing(PosixPath):
-        def read_bytes(self):
-            content = super().read_bytes()
+        def open(self, *arguments, **named):
+            opened = super().open(*arguments, **named)
             self.unlink()
-            return content
+            return opened
 
     path = Vanishing(policy.directory / "document.json")
     follower = policy_file.Follower(path=path, secrets=secrets.directory)
@@ -148,3 +148,27 @@ def test_without_a_token_no_fingerprint_lets_secrets_be_guessed(follower, volume
     assert follower.poll().secrets_fingerprint == ""
     secrets.write(key=b"guessable", **{"api-token": b"random"})
     assert follower.poll().secrets_fingerprint
+
+
+def test_a_document_longer_than_a_config_map_is_not_read_and_the_last_good_one_stays(
+    follower, volumes
+):
+    policy, _ = volumes
+    policy.write(document_json=text("first"))
+    assert follower.poll().document.providers[0].model == "first"
+    policy.write(document_json=text("second") + b" " * policy_file.MAX_BYTES)
+    assert follower.poll() is None
+    assert f"longer than {policy_file.MAX_BYTES} bytes" in follower.rejected
+    policy.write(document_json=text("third"))
+    assert follower.poll().document.providers[0].model == "third"
+    assert follower.rejected is None
+
+
+def test_secrets_longer_than_a_secret_are_not_read_and_the_last_ones_stay(follower, volumes):
+    policy, secrets = volumes
+    policy.write(document_json=text())
+    secrets.write(key=b"sk-1")
+    assert follower.poll().secrets["key"] == "sk-1"
+    secrets.write(key=b"sk-2", more=b"x" * policy_file.MAX_BYTES)
+    assert follower.poll() is None
+    assert follower.secret("key") == "sk-1"

@@ -1,0 +1,44 @@
+"""What the answers of providers hold while they come, all of them together.
+
+Each is bounded by what it was asked for. Where all of them are longer than they need be, which only
+a hostile or broken server makes them, the sum is bounded too: the longest one is given up.
+"""
+
+from typing import Final
+
+from embedding_sidecar import memory, provider
+
+SHARE: Final = 4
+"""A quarter of all memory: more than the vectors of the large requests that are let in at once,
+which are counted as base64 (decision 017)."""
+
+
+class Intake:
+    """The bodies under way."""
+
+    def __init__(self, memory_bytes: int = memory.DEFAULT_BYTES) -> None:
+        self._most_bytes = memory_bytes // SHARE
+        self._held: dict[provider.Body, int] = {}
+        self._held_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What they hold by now."""
+        return self._held_bytes
+
+    def grew(self, body: provider.Body) -> None:
+        """A body has come further, and is not whole yet."""
+        self._book(body, body.held_bytes)
+        while self._held_bytes > self._most_bytes:
+            longest = max(self._held, key=self._held.__getitem__)
+            longest.drop()
+            self.leave(longest)
+
+    def leave(self, body: provider.Body) -> None:
+        """Nothing more comes of it; a second time changes nothing."""
+        self._book(body, 0)
+        self._held.pop(body, None)
+
+    def _book(self, body: provider.Body, held_bytes: int) -> None:
+        self._held_bytes += held_bytes - self._held.get(body, 0)
+        self._held[body] = held_bytes

@@ -1,0 +1,119 @@
+"""How many clients may be connected, and which connection makes room for one more.
+
+Each connection holds a descriptor and some memory, and anyone who reaches the port can open one. A
+new connection is always let in: at the bound another one goes, of the address that has most of
+them, and of those the one whose next request has been awaited longest. So a flood from a few
+addresses takes places from itself alone, and a probe of kubelet always gets one.
+"""
+
+from collections.abc import Collection
+from typing import Final, NamedTuple, Protocol
+
+OWN_DESCRIPTORS: Final = 64
+"""For files, Redis, name look-ups and the event loop."""
+MAX_ADMIN: Final = 64
+"""Kubelet, a few Prometheus servers, the operator and people: a tenth of these at once."""
+MAX_ADMIN_PER_ADDRESS: Final = 16
+MAX_API: Final = 2048
+"""As many as the kernel queues before they are accepted; each idle one holds about 15 KB."""
+_ADMIN_SHARE: Final = 4
+"""Where descriptors are few, a quarter of them at most is for administration."""
+
+
+class Held(Protocol):
+    """A connection that takes a place."""
+
+    @property
+    def address(self) -> str:
+        """The client's."""
+        ...
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request is under way."""
+        ...
+
+    @property
+    def due(self) -> float:
+        """The loop's time until which its next request, or the rest of one, is awaited."""
+        ...
+
+    def drop(self) -> None:
+        """End it at once."""
+        ...
+
+    def turn_away(self) -> None:
+        """Say that there are too many connections, and end it."""
+        ...
+
+
+class Most(NamedTuple):
+    """How many connections each listener may have."""
+
+    api: int
+    admin: int
+
+
+def most(descriptors: int) -> Most:
+    """What so many descriptors allow.
+
+    Half of what administration leaves is for the application's connections: each of its requests
+    may need one towards a provider.
+    """
+    free = max(descriptors - OWN_DESCRIPTORS, 2 * _ADMIN_SHARE)
+    admin = min(MAX_ADMIN, free // _ADMIN_SHARE)
+    return Most(api=min(MAX_API, (free - admin) // 2), admin=admin)
+
+
+class ConnectionLimit:
+    """The connections of one listener; `per_address` None is no bound for one address.
+
+    With `spares_answering` a connection that waits for its answer never goes: where all do, the new
+    one is turned away.
+    """
+
+    def __init__(
+        self, total: int, *, per_address: int | None = None, spares_answering: bool = False
+    ) -> None:
+        self._total = total
+        self._per_address = total if per_address is None else min(per_address, total)
+        self._spares_answering = spares_answering
+        self._count = 0
+        self._held: dict[str, dict[Held, None]] = {}
+        """By address, in the order in which they came."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    def enter(self, new: Held) -> None:
+        """Take a place, and another one's where there is none."""
+        same = self._held.setdefault(new.address, {})
+        same[new] = None
+        self._count += 1
+        if len(same) > self._per_address:
+            self._make_room(same, new)
+        elif self._count > self._total:
+            self._make_room(max(self._held.values(), key=len), new)
+
+    def leave(self, gone: Held) -> None:
+        """Give the place back; a second time changes nothing."""
+        same = self._held.get(gone.address, {})
+        if gone in same:
+            del same[gone]
+            self._count -= 1
+            if not same:
+                del self._held[gone.address]
+
+    def _make_room(self, among: Collection[Held], new: Held) -> None:
+        others = [it for it in among if it is not new]
+        waiting = [it for it in others if not it.is_answering]
+        if waiting:
+            goes = min(waiting, key=lambda it: it.due)
+        elif others and not self._spares_answering:
+            goes = others[0]
+        else:
+            self.leave(new)
+            new.turn_away()
+            return
+        self.leave(goes)
+        goes.drop()

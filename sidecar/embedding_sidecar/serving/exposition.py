@@ -1,0 +1,52 @@
+"""The text of a scrape, rendered at most once a second whoever asks.
+
+A scrape needs no token, and rendering takes milliseconds of the loop that answers the application.
+Who asks again within the second waits for the next text, so what is told is never old.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+EVERY_SECONDS: Final = 1.0
+
+
+class Exposition:
+    """Renders for all who wait, at most once in `every_seconds`."""
+
+    def __init__(
+        self,
+        render: Callable[[], bytes],
+        *,
+        every_seconds: float = EVERY_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._render = render
+        self._every_seconds = every_seconds
+        self._clock = clock
+        self._rendered_at = float("-inf")
+        self._next: asyncio.Future[bytes] | None = None
+
+    async def text(self) -> bytes:
+        """The text, of now or of the next moment at which there is one."""
+        if self._next is None:
+            left = self._rendered_at + self._every_seconds - self._clock()
+            if left <= 0:
+                return self._rendered()
+            loop = asyncio.get_running_loop()
+            self._next = loop.create_future()
+            loop.call_later(left, self._tell, self._next)
+        # One who leaves must not take it from the others.
+        return await asyncio.shield(self._next)
+
+    def _tell(self, waiting: "asyncio.Future[bytes]") -> None:
+        self._next = None
+        try:
+            waiting.set_result(self._rendered())
+        except Exception as failure:  # noqa: BLE001 - all who wait are to hear it
+            waiting.set_exception(failure)
+
+    def _rendered(self) -> bytes:
+        self._rendered_at = self._clock()
+        return self._render()

@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ports = settings.ports(os.environ)
         timing = settings.timing(os.environ)
         memory_bytes = settings.memory_bytes(os.environ) or memory.limit_bytes()
+        callers = settings.callers(os.environ)
         listening = (
             server.listen_on_loopback(ports.api),
             server.listen_on_all(ports.admin),
@@ -52,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Requests leave hardly any garbage in cycles: it need not be looked for every few of them.
     gc.set_threshold(GARBAGE_THRESHOLD)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(source, listening, timing=timing, memory_bytes=memory_bytes))
+        runner.run(
+            _run(source, listening, timing=timing, memory_bytes=memory_bytes, callers=callers)
+        )
     return 0
 
 
@@ -106,6 +109,7 @@ async def _run(
     *,
     timing: service.Timing,
     memory_bytes: int,
+    callers: settings.Callers,
 ) -> None:
     stop, at_once = asyncio.Event(), asyncio.Event()
 
@@ -124,6 +128,7 @@ async def _run(
         metrics=metrics,
         patience_seconds=timing.request_seconds / 2,
         memory_bytes=memory_bytes,
+        callers=callers,
     )
 
     def busy() -> bool:

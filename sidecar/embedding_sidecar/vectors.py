@@ -15,7 +15,7 @@ import pybase64
 
 from embedding_sidecar import errors, provider
 
-_BYTES_PER_NUMBER = 4
+BYTES_PER_NUMBER = 4
 
 
 def read(answer: provider.HttpAnswer, *, count: int, dimensions: int | None) -> provider.Vectors:
@@ -32,7 +32,7 @@ def read(answer: provider.HttpAnswer, *, count: int, dimensions: int | None) -> 
     if not isinstance(data, list) or len(data) != count:
         raise bad_answer()
     placed = [b""] * count
-    size = None if dimensions is None else dimensions * _BYTES_PER_NUMBER
+    size = None if dimensions is None else dimensions * BYTES_PER_NUMBER
     for entry in data:
         index = entry.get("index") if isinstance(entry, dict) else None
         if type(index) is not int or not 0 <= index < count or placed[index]:
@@ -57,19 +57,8 @@ def numbers(vector: bytes) -> "array.array[float]":
     return values
 
 
-def _vector(raw: Any) -> bytes:
-    if isinstance(raw, str):
-        vector = _from_base64(raw)
-    elif isinstance(raw, list):
-        vector = _from_floats(raw)
-    else:
-        raise bad_answer()
-    if not vector or not _is_finite(vector):
-        raise bad_answer()
-    return vector
-
-
-def _is_finite(vector: bytes) -> bool:
+def is_finite(vector: bytes) -> bool:
+    """Whether all numbers of a vector are finite."""
     # Infinities and NaN have a high byte of 0x7f or 0xff, and so have numbers from 2^127 on, which
     # no model makes: seldom need all numbers be read.
     high = vector[3::4]
@@ -79,12 +68,24 @@ def _is_finite(vector: bytes) -> bool:
     return math.isfinite(sum(numbers(vector)))
 
 
+def _vector(raw: Any) -> bytes:
+    if isinstance(raw, str):
+        vector = _from_base64(raw)
+    elif isinstance(raw, list):
+        vector = _from_floats(raw)
+    else:
+        raise bad_answer()
+    if not vector or not is_finite(vector):
+        raise bad_answer()
+    return vector
+
+
 def _from_base64(raw: str) -> bytes:
     try:
         vector = pybase64.b64decode(raw, validate=True)
     except (binascii.Error, ValueError):
         raise bad_answer() from None
-    if len(vector) % _BYTES_PER_NUMBER:
+    if len(vector) % BYTES_PER_NUMBER:
         raise bad_answer()
     return vector
 

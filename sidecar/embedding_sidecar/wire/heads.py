@@ -36,6 +36,9 @@ class Head(NamedTuple):
     content_type: str | None = None
     content_encoding: str | None = None
     content_length: str | None = None
+    host: str | None = None
+    origin: str | None = None
+    sec_fetch_site: str | None = None
 
 
 def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
@@ -50,6 +53,9 @@ def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
         content_type=_text(found, b"content-type"),
         content_encoding=_text(found, b"content-encoding"),
         content_length=_text(found, b"content-length"),
+        host=_text(found, b"host"),
+        origin=_text(found, b"origin"),
+        sec_fetch_site=_text(found, b"sec-fetch-site"),
     )
 
 
@@ -61,12 +67,20 @@ def request_id(head: Head) -> str:
 def check(head: Head) -> None:
     """Refuse a body that need not be read to be refused.
 
-    A body without a Content-Type is taken for JSON.
+    A body without a Content-Type is taken for JSON, unless a browser sends it: a page may send such
+    a body to any origin without asking, and JSON it may not.
 
     Raises:
         errors.Rejected: 413 or 415, with `param` naming the header.
     """
     kind = head.content_type
+    if kind is None and (head.origin is not None or head.sec_fetch_site is not None):
+        raise errors.Rejected(
+            "A browser's body needs a content type, which must be application/json.",
+            status=415,
+            code="unsupported_content_type",
+            param="Content-Type",
+        )
     if kind is not None and kind != JSON and not _JSON.fullmatch(kind):
         raise errors.Rejected(
             f"Unsupported content type: {kind[: wire.MAX_NAME]!r}. "

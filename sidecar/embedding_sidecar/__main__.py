@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         timing = settings.timing(os.environ)
         telemetry = _telemetry(os.environ)
         memory_bytes = settings.memory_bytes(os.environ) or memory.limit_bytes()
+        callers = settings.callers(os.environ)
         listening = (
             server.listen_on_loopback(ports.api),
             server.listen_on_all(ports.admin),
@@ -61,7 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(GARBAGE_THRESHOLD)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(
-            _run(source, listening, timing=timing, memory_bytes=memory_bytes, telemetry=telemetry)
+            _run(
+                source,
+                listening,
+                timing=timing,
+                memory_bytes=memory_bytes,
+                callers=callers,
+                telemetry=telemetry,
+            )
         )
     return 0
 
@@ -116,6 +124,7 @@ async def _run(
     *,
     timing: service.Timing,
     memory_bytes: int,
+    callers: settings.Callers,
     telemetry: "export.Telemetry | None" = None,
 ) -> None:
     stop, at_once = asyncio.Event(), asyncio.Event()
@@ -136,6 +145,7 @@ async def _run(
         patience_seconds=timing.request_seconds / 2,
         memory_bytes=memory_bytes,
         tracer=telemetry.tracer if telemetry else None,
+        callers=callers,
     )
 
     def busy() -> bool:

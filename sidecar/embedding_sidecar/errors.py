@@ -13,6 +13,7 @@
     │   ├── Misconfigured       401, 403 or no key: a person must act
     │   └── Unsuited            it takes no such request, and was not asked
     └── StoreAway             Redis did not answer in time: go on without it, or refuse
+        └── StoreCorrupt        it answered what cannot be: somebody else writes there
 
 Messages of Refused reach the caller; a provider's own prose never does, except the message of a
 400, 413 or 422 in its typed error form.
@@ -156,3 +157,7 @@ class Unsuited(ProviderFailed):
 
 class StoreAway(SidecarError):  # noqa: N818 - as above
     """Redis did not do what was asked, or not in time; whether it did it later is unknown."""
+
+
+class StoreCorrupt(StoreAway):
+    """Redis holds, or says, what no sidecar can have written; the text names it."""

@@ -14,9 +14,9 @@ from typing import Any, Final, Generic, TypeVar
 
 import redis.asyncio
 
-from embedding_contract import document
+from embedding_contract import document, names
 from embedding_sidecar import errors, memory, policy_file, providers, redis_url, upstream
-from embedding_sidecar.caching import cache, generations, layers, redis_cache
+from embedding_sidecar.caching import cache, entries, generations, layers, redis_cache
 from embedding_sidecar.engine import api_keys, flights, recall, service
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.quotas import counter, quota, quota_store
@@ -168,6 +168,7 @@ class Workshop:
     def _cache(self, loaded: policy_file.Loaded) -> layers.Layers:
         policy = loaded.document
         url = _url(loaded, policy.cache.redis_url_file)
+        secret = _cache_secret(loaded) if url else b""
 
         def make() -> tuple[layers.Layers, Callable[[], Awaitable[None]]]:
             ttl_seconds = min(policy.cache.ttl_seconds, cache.MAX_TTL_SECONDS)
@@ -179,6 +180,12 @@ class Workshop:
             client = _client(url)
             store = None
             if client is not None:
+                if not secret:
+                    _log.warning(
+                        "entries of the cache in Redis are not authenticated (%s): whoever writes "
+                        "that Redis can put vectors into answers",
+                        _no_secret_because(loaded),
+                    )
                 store = redis_cache.RedisCache(
                     client,
                     scope=policy.cache_scope,
@@ -196,10 +203,11 @@ class Workshop:
                     store=None if store is None else store.generations, forget=in_memory.forget
                 ),
                 observe=self._metrics,
+                seal=entries.Seal(secret),
             )
             return made, _nothing if store is None else store.close
 
-        return self._taken_over("cache", (policy.cache, policy.cache_scope, url), make)
+        return self._taken_over("cache", (policy.cache, policy.cache_scope, url, secret), make)
 
     def _quota(self, loaded: policy_file.Loaded) -> quota.Quota:
         policy = loaded.document
@@ -285,6 +293,25 @@ def _usable_keys(loaded: policy_file.Loaded) -> dict[document.Provider, str]:
 
 def _url(loaded: policy_file.Loaded, file: str | None) -> str:
     return loaded.secrets.get(file, "") if file is not None else ""
+
+
+def _cache_secret(loaded: policy_file.Loaded) -> bytes:
+    """What entries in Redis are authenticated with; empty for nothing.
+
+    Policies that share their entries have Secrets of their own, and so no key in common.
+    """
+    if loaded.document.cache.shared is not None:
+        return b""
+    written = loaded.secrets.get(names.SECRET_CACHE_KEY, "")
+    secret = entries.secret_of(written)
+    return b"" if secret is None else secret
+
+
+def _no_secret_because(loaded: policy_file.Loaded) -> str:
+    if loaded.document.cache.shared is not None:
+        return "cache.shared: policies that share entries have no secret in common"
+    written = names.SECRET_CACHE_KEY in loaded.secrets
+    return f"{names.SECRET_CACHE_KEY} is {'not 64 hexadecimal digits' if written else 'not set'}"
 
 
 def _client(url: str) -> redis.asyncio.Redis | None:

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from embedding_contract import document, names
+from embedding_sidecar.caching import entries
 from embedding_sidecar.engine import service
 
 POLICY_NAME: Final = "default"
@@ -31,6 +32,10 @@ _OTLP_ENDPOINTS: Final = (
 _OTLP_PROTOCOL: Final = "http/protobuf"
 _METRICS_INTERVAL_SECONDS: Final = 60.0
 _LONGEST_MILLISECONDS: Final = 3_600_000
+_HOST: Final = re.compile(r"[a-z0-9_.-]{1,253}|\[[0-9a-f:.]{2,45}\]")
+_SHOWN: Final = 80
+ENV_CACHE_KEY: Final = "EMBEDDING_CACHE_KEY"
+ENV_ALLOWED_HOSTS: Final = "EMBEDDING_ALLOWED_HOSTS"
 _OPENAI: Final = document.DEFAULT_BASE_URLS["OpenAI"]
 _VOYAGE: Final = document.DEFAULT_BASE_URLS["Voyage"]
 
@@ -50,6 +55,17 @@ class Ports:
 
     api: int = names.API_PORT
     admin: int = names.ADMIN_PORT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callers:
+    """What calls are judged by: the UID of this pod, and by which names the API may be called.
+
+    The UID is empty where it is not said; the names are in lower case, beside loopback's own.
+    """
+
+    pod_uid: str = ""
+    allowed_hosts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +151,18 @@ def memory_bytes(environment: Mapping[str, str]) -> int | None:
     return _read(environment, "EMBEDDING_MEMORY_BYTES", _memory, None)
 
 
+def callers(environment: Mapping[str, str]) -> Callers:
+    """What is known of who may call.
+
+    Raises:
+        InvalidSetting: the UID is not one, or a host name is not.
+    """
+    return Callers(
+        pod_uid=_read(environment, names.ENV_POD_UID, _pod_uid, ""),
+        allowed_hosts=_read(environment, ENV_ALLOWED_HOSTS, _hosts, frozenset()),
+    )
+
+
 def from_environment(environment: Mapping[str, str]) -> FromEnvironment:
     """The policy that the environment holds.
 
@@ -174,6 +202,9 @@ def from_environment(environment: Mapping[str, str]) -> FromEnvironment:
     token = _read(environment, "EMBEDDING_API_TOKEN", _token, None)
     if token is not None:
         secrets[names.SECRET_API_TOKEN] = token
+    cache_key = _read(environment, ENV_CACHE_KEY, _cache_key, None)
+    if cache_key is not None:
+        secrets[names.SECRET_CACHE_KEY] = cache_key
     redis_file = names.SECRET_CACHE_REDIS_URL if redis is not None else None
     ttl = _read(environment, "EMBEDDING_CACHE_TTL_SECONDS", _count, 604_800)
     quota = _read(environment, "EMBEDDING_DAILY_QUOTA", _count, 10_000)
@@ -295,6 +326,28 @@ def _token(value: str, name: str) -> str:
     if not re.fullmatch(r"[!-~]+", token):
         raise InvalidSetting(name, "holds a character that no header can, or nothing")
     return token
+
+
+def _cache_key(value: str, name: str) -> str:
+    if entries.secret_of(value) is None:
+        raise InvalidSetting(name, "must be 64 hexadecimal digits in lower case")
+    return value
+
+
+def _pod_uid(value: str, name: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z-]{1,64}", value):
+        raise InvalidSetting(name, "is not the UID of a pod: letters, digits and dashes")
+    return value
+
+
+def _hosts(value: str, name: str) -> frozenset[str]:
+    hosts = frozenset(host.strip().lower() for host in value.split(",") if host.strip())
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise InvalidSetting(
+                name, f"{host[:_SHOWN]!r} is not a host name; write names without port, by commas"
+            )
+    return hosts
 
 
 def _url(value: str, name: str) -> str:

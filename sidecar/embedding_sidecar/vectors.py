@@ -33,7 +33,7 @@ ITEM_BYTES: Final = 4096
 """What else an item says."""
 _TRIES: Final = 16
 """Objects or braces within an item, and places that look like the beginning of `data`."""
-_BYTES_PER_NUMBER: Final = 4
+BYTES_PER_NUMBER: Final = 4
 _DATA: Final = re.compile(rb'"data"\s*:\s*\[')
 _SPACE: Final = re.compile(rb"[ \t\r\n]*")
 
@@ -83,9 +83,9 @@ class Reader:
     def __init__(self, *, count: int, dimensions: int | None) -> None:
         self.is_lost = False
         self._count = count
-        self._most_bytes = (dimensions or MAX_NUMBERS) * _BYTES_PER_NUMBER
+        self._most_bytes = (dimensions or MAX_NUMBERS) * BYTES_PER_NUMBER
         """Of a vector."""
-        self._vector_bytes = 0 if dimensions is None else dimensions * _BYTES_PER_NUMBER
+        self._vector_bytes = 0 if dimensions is None else dimensions * BYTES_PER_NUMBER
         """Of each vector; 0 while that is unknown."""
         self._read: dict[int, bytes] = {}
         self._chunks: list[bytes] = []
@@ -176,7 +176,7 @@ class Reader:
             if len(self._rest) > MAX_ENVELOPE_BYTES:
                 raise bad_answer()
         else:
-            numbers = (self._vector_bytes or self._most_bytes) // _BYTES_PER_NUMBER
+            numbers = (self._vector_bytes or self._most_bytes) // BYTES_PER_NUMBER
             if len(self._rest) > numbers * NUMBER_BYTES + ITEM_BYTES:
                 raise bad_answer()
 
@@ -248,19 +248,8 @@ def _json(text: bytes) -> Any:
         raise bad_answer() from None
 
 
-def _vector(raw: Any) -> bytes:
-    if isinstance(raw, str):
-        vector = _from_base64(raw)
-    elif isinstance(raw, list):
-        vector = _from_floats(raw)
-    else:
-        raise bad_answer()
-    if not vector or not _is_finite(vector):
-        raise bad_answer()
-    return vector
-
-
-def _is_finite(vector: bytes) -> bool:
+def is_finite(vector: bytes) -> bool:
+    """Whether all numbers of a vector are finite."""
     # Infinities and NaN have a high byte of 0x7f or 0xff, and so have numbers from 2^127 on, which
     # no model makes: seldom need all numbers be read.
     high = vector[3::4]
@@ -270,12 +259,24 @@ def _is_finite(vector: bytes) -> bool:
     return math.isfinite(sum(numbers(vector)))
 
 
+def _vector(raw: Any) -> bytes:
+    if isinstance(raw, str):
+        vector = _from_base64(raw)
+    elif isinstance(raw, list):
+        vector = _from_floats(raw)
+    else:
+        raise bad_answer()
+    if not vector or not is_finite(vector):
+        raise bad_answer()
+    return vector
+
+
 def _from_base64(raw: str) -> bytes:
     try:
         vector = pybase64.b64decode(raw, validate=True)
     except (binascii.Error, ValueError):
         raise bad_answer() from None
-    if len(vector) % _BYTES_PER_NUMBER:
+    if len(vector) % BYTES_PER_NUMBER:
         raise bad_answer()
     return vector
 

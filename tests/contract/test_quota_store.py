@@ -163,9 +163,8 @@ def test_large_numbers_stay_exact(store):
 
 
 def test_a_floor_gives_the_rest_back(store):
-    counts = store.run(ask(1, want=5), claim(2, floor=Amounts(2), spent=Amounts(2, 7)))
-    assert counts[-1].held == counts[-1].counted == Amounts(2)
-    assert counts[-1].spent == Amounts(2, 7)
+    counts = store.run(ask(1, want=5), claim(2, floor=Amounts(2, 7), spent=Amounts(2, 7)))
+    assert counts[-1].held == counts[-1].counted == counts[-1].spent == Amounts(2, 7)
 
 
 def test_a_claim_sent_twice_is_carried_out_once(store):
@@ -249,11 +248,11 @@ AMOUNTS = st.builds(
 LIMIT = st.none() | st.integers(min_value=0, max_value=500)
 CLAIMS = st.lists(
     st.builds(
-        lambda lease, sequence, limits, floor, spent, need, more, seen: claim(
+        lambda lease, sequence, limits, rest, spent, need, more, seen: claim(
             sequence,
             lease=lease,
             limits=limits,
-            floor=floor,
+            floor=spent + rest,
             spent=spent,
             need=need,
             want=need + more,
@@ -284,11 +283,21 @@ CLAIMS = st.lists(
 )
 @given(claims=CLAIMS)
 def test_both_stores_answer_any_claims_alike(server, claims):
-    def comparable(counts):
-        return [replace(count, day_ends_in_seconds=0.0) for count in counts]
+    async def all_in_turn(store):
+        return [await answer(store, claim) for claim in claims]
 
-    in_redis = InRedis(server.url).run(*claims)
-    assert comparable(in_redis) == comparable(InMemory().run(*claims))
+    async def answer(store, claim):
+        try:
+            return replace(await store.claim(claim), day_ends_in_seconds=0.0)
+        except errors.StoreCorrupt:
+            # The lease has gone on since: nobody waits for the answer to such a claim.
+            return None
+
+    counts = zip(InMemory().run(*claims), claims, strict=True)
+    assert InRedis(server.url).with_store(all_in_turn) == [
+        replace(count, day_ends_in_seconds=0.0) if quota_store._can_be(count, claim) else None
+        for count, claim in counts
+    ]
 
 
 def test_a_day_is_kept_for_two_days_under_the_tag_of_its_policy(server, today):

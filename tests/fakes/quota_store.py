@@ -65,11 +65,15 @@ class FakeStore:
         )
 
     def _obey(self, day: Day, lease: Lease, claim: Claim) -> str:
+        seen = claim.seen
+        differs = seen.revision == day.revision and seen.counted != day.counted
         day.counted += claim.floor - lease.held
         day.spent += claim.spent - lease.spent
-        seen = claim.seen
         if seen.incarnation and (
-            seen.incarnation != day.incarnation or seen.revision > day.revision
+            seen.incarnation != day.incarnation
+            or seen.revision > day.revision
+            or differs
+            or lease.sequence < 0
         ):
             day.counted = day.counted.at_least(seen.counted)
             day.revision = max(day.revision, seen.revision)

@@ -117,11 +117,11 @@ def test_every_way_to_send_a_body_is_understood(from_environment, raw):
             b"transfer-encoding: chunked",
             body=b"0\r\n\r\n",
         ),
-        b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
-        b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
-        b"GET /v1/models HTTP/1.1\r\nhost: x\r\nx-request-id: a\x00b\r\n\r\n",
-        b"GET /v1/m\xc3\xb6dels HTTP/1.1\r\nhost: x\r\n\r\n",
-        b"CONNECT 169.254.169.254:80 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n",
+        b"POST /v1/embeddings HTTP/1.1\r\nhost: [::1]\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nx-request-id: a\x00b\r\n\r\n",
+        b"GET /v1/m\xc3\xb6dels HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"CONNECT 169.254.169.254:80 HTTP/1.1\r\nhost: localhost\r\n\r\n",
     ],
 )
 def test_what_is_no_http_is_refused_in_the_same_form(from_environment, raw):

@@ -65,7 +65,7 @@ def ask(running, text, **more):
 def raw_request(text: str) -> bytes:
     body = json.dumps({"model": "text-embedding-3-small", "input": text}).encode()
     return (
-        b"POST %s HTTP/1.1\r\nhost: here\r\ncontent-length: %d\r\n\r\n"
+        b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
         % (names.PATH_EMBEDDINGS.encode(), len(body))
     ) + body
 

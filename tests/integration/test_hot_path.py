@@ -34,7 +34,7 @@ def raw(running, body, *headers, pause_seconds=0.0):
     """Everything that comes back for a request whose body follows its head after a pause."""
     lines = (
         f"POST {names.PATH_EMBEDDINGS} HTTP/1.1",
-        "host: x",
+        "host: localhost",
         f"content-length: {len(body)}",
         "connection: close",
         *headers,
@@ -104,7 +104,7 @@ def test_a_cleared_cache_and_the_count_hold_on_the_hot_path(from_environment, st
 
 def test_the_sdk_is_answered_while_others_send_slowly(from_environment):
     running = from_environment()
-    head = f"POST {names.PATH_EMBEDDINGS} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n"
+    head = f"POST {names.PATH_EMBEDDINGS} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n"
     slow = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(20)]
     try:
         for connection in slow:

@@ -103,7 +103,7 @@ def send(running, name):
     body = json.dumps({"model": "text-embedding-3-small", "input": texts}).encode()
     connection = socket.create_connection(("127.0.0.1", running.port), timeout=60)
     connection.sendall(
-        f"POST {names.PATH_EMBEDDINGS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+        f"POST {names.PATH_EMBEDDINGS} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
         f"content-length: {len(body)}\r\n\r\n".encode()
         + body
     )

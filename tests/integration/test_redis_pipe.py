@@ -11,7 +11,7 @@ import uvloop
 
 from embedding_contract import document, names
 from embedding_sidecar import errors, policy_file, redis_url, runtime
-from embedding_sidecar.caching import cache, redis_nodes
+from embedding_sidecar.caching import cache, entries, redis_nodes
 from embedding_sidecar.metrics import Metrics
 from tests.parts import awaited, ports, sidecar, strange_redis
 
@@ -378,7 +378,8 @@ def test_what_was_bought_last_is_written_before_a_runtime_ends(server, asked):
         await workshop.close()
 
     asyncio.run(whole())
-    assert asked.mget(BATCH) == [cache.encode(entry)] * len(BATCH)
+    seal = entries.Seal()
+    assert asked.mget(BATCH) == [entries.encode(entry, key=key, seal=seal) for key in BATCH]
 
 
 def test_the_end_waits_for_a_redis_that_is_silent_no_longer_than_for_a_write(monkeypatch):

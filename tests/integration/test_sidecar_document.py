@@ -255,7 +255,9 @@ def test_what_runs_is_finished_first(following, files, stand_in):
     running = following()
     with socket.create_connection(("127.0.0.1", running.port)) as connection:
         body = json.dumps({"model": "small", "input": "x"}).encode()
-        head = f"POST {names.PATH_EMBEDDINGS} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}"
+        head = (
+            f"POST {names.PATH_EMBEDDINGS} HTTP/1.1\r\nhost: [::1]\r\ncontent-length: {len(body)}"
+        )
         connection.sendall(f"{head}\r\n\r\n".encode() + body)
         sidecar.wait_until(lambda: stand_in.calls)
         running.process.send_signal(signal.SIGTERM)

@@ -206,7 +206,7 @@ def test_without_a_configured_token_nobody_is_let_in(from_environment):
 def test_a_caller_that_goes_away_while_clearing_the_cache_is_no_error_of_ours(from_environment):
     running = from_environment()
     with socket.create_connection(("127.0.0.1", running.port)) as connection:
-        head = f"DELETE {names.PATH_CACHE} HTTP/1.1\r\nhost: x\r\ncontent-length: 9"
+        head = f"DELETE {names.PATH_CACHE} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9"
         token = f"authorization: Bearer {sidecar.TOKEN}"
         connection.sendall(f"{head}\r\n{token}\r\n\r\n".encode())
     assert running.stop() == 0

@@ -57,7 +57,7 @@ PIECES = [
 
 def request(line: bytes, *headers: bytes, body: bytes = b"") -> bytes:
     """A whole request."""
-    return b"\r\n".join([line, b"host: sidecar", *headers, b"", body])
+    return b"\r\n".join([line, b"host: localhost", *headers, b"", body])
 
 
 WHOLE = [

@@ -1,4 +1,4 @@
-"""The cache of vectors: what an entry is called, what it looks like, and entries in memory.
+"""The cache of vectors: what an entry is called, what it says, and entries in memory.
 
 An item's key says everything that can change its vector: model, dimensions, space, input_type,
 truncation and the text itself, each with its length before it, so that no two differ only in where
@@ -11,7 +11,6 @@ import hashlib
 import struct
 import sys
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -20,18 +19,9 @@ from typing import Final, NamedTuple
 from embedding_sidecar import provider
 
 PREFIX: Final = "aos:embedding:cache:"
-FORMAT: Final = 2
 MAX_TTL_SECONDS: Final = 31_536_000
 """A year; the same bound as in the resource. Nothing is kept longer, so what was cleared a year ago
 is gone."""
-_HEAD: Final = struct.Struct("<BI")
-"""Format and CRC-32 of all that follows."""
-_BODY: Final = struct.Struct("<dIIHH")
-"""Unix time it was made, its own TTL in seconds (0 for none), tokens, bytes of the model's and of
-the space's name; then both names and the vector."""
-_NAMES_AT: Final = _HEAD.size + _BODY.size
-_BYTES_PER_NUMBER: Final = 4
-_MAX_TOKENS: Final = 2**32 - 1
 _TEXT_NAME_BYTES: Final = 8
 _NOTHING_CLEARED: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -60,51 +50,6 @@ class Entry(NamedTuple):
         if self.ttl_seconds is not None and self.ttl_seconds < ttl_seconds:
             ttl_seconds = self.ttl_seconds
         return now - self.made_at < ttl_seconds
-
-
-def encode(entry: Entry) -> bytes:
-    """The bytes of an entry."""
-    model, space = entry.model.encode(), entry.space.encode()
-    body = b"".join(
-        (
-            _BODY.pack(
-                entry.made_at,
-                entry.ttl_seconds or 0,
-                min(entry.tokens, _MAX_TOKENS),
-                len(model),
-                len(space),
-            ),
-            model,
-            space,
-            entry.vector,
-        )
-    )
-    return _HEAD.pack(FORMAT, zlib.crc32(body)) + body
-
-
-def decode(raw: bytes) -> Entry | None:
-    """The entry in these bytes; None where they are of another format, cut off or changed."""
-    if len(raw) < _NAMES_AT:
-        return None
-    version, checksum = _HEAD.unpack_from(raw)
-    if version != FORMAT or zlib.crc32(memoryview(raw)[_HEAD.size :]) != checksum:
-        return None
-    made_at, ttl_seconds, tokens, model_bytes, space_bytes = _BODY.unpack_from(raw, _HEAD.size)
-    vector_at = _NAMES_AT + model_bytes + space_bytes
-    try:
-        model, space = _names(raw[_NAMES_AT:vector_at], model_bytes)
-    except UnicodeDecodeError:
-        return None
-    vector = raw[vector_at:]
-    if not vector or len(vector) % _BYTES_PER_NUMBER:
-        return None
-    return Entry(model, space, vector, tokens, made_at, ttl_seconds or None)
-
-
-@functools.lru_cache(maxsize=1024)
-def _names(raw: bytes, model_bytes: int) -> tuple[str, str]:
-    # Shared by all entries of a model, or each would hold its own: see _ENTRY_BYTES.
-    return sys.intern(raw[:model_bytes].decode()), sys.intern(raw[model_bytes:].decode())
 
 
 def keys(

@@ -7,15 +7,20 @@ counter would return to an old value, and old entries with it, when its store fo
 why the policy's own is made where it is missing: it lies in one place with those of models and
 texts, so a store that evicts one loses all.
 
+Whoever writes the store may write what no sidecar does. Where a value cannot be a generation, or
+there are more than can be, all get a new one: what had been cleared stays cleared, and the entries
+are bought again. Names of a form that is not known here are a later sidecar's, and left alone.
+
 A text's generation is let go when no entry from before can be left (decision 010).
 """
 
 import asyncio
+import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Collection, Mapping
-from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeGuard
 
 from embedding_sidecar import errors
 from embedding_sidecar.caching import cache
@@ -26,10 +31,16 @@ REVISION: Final = "revision "
 """The name of a value that is another one after every change; no model's name has a space."""
 MAX_TEXTS: Final = 4096
 """How many texts are remembered as cleared. One more clears all."""
+MAX_NAMES: Final = MAX_TEXTS + 1024
+"""Texts, and the models of all policies that share a scope. More than these cannot be."""
+_VALUE: Final = re.compile(r"[0-9A-Za-z]{1,32}(@[0-9]{1,12})?")
+_MAX_FORGOTTEN: Final = 64
+"""Models that are forgotten one by one; where more have changed, all is forgotten."""
 _TEXT: Final = "text "
 _KEPT_SECONDS: Final = cache.MAX_TTL_SECONDS + 86_400
 """A day more than the longest TTL, for requests under way and clocks that differ."""
-_NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
+
+_log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
@@ -39,8 +50,12 @@ class Store(Protocol):
         """The generations of these names, None for each that is not there."""
         ...
 
-    async def generations(self) -> dict[str, str]:
-        """All there are, as they were at one moment."""
+    async def generations(self) -> dict[str, str] | None:
+        """All there are, as they were at one moment; None for more than MAX_NAMES."""
+        ...
+
+    async def reset(self, values: Mapping[str, str]) -> None:
+        """Drop all there are and set these, both or neither."""
         ...
 
     async def begin(self, values: Mapping[str, str]) -> None:
@@ -79,7 +94,7 @@ class Generations:
         # A poll that read before a clear must not be obeyed after it.
         self._lock = asyncio.Lock()
         self._values: Mapping[str, str] = {WHOLE: make()}
-        self._texts: Mapping[str, Mapping[str, str]] = {}
+        self._texts: dict[str, Mapping[str, str]] = {}
 
     def of(self, model: str) -> str:
         """The generation of a model's keys: the policy's, and its own where it was ever cleared."""
@@ -87,7 +102,11 @@ class Generations:
 
     def of_texts(self, model: str) -> Mapping[str, str]:
         """The generations of texts that were cleared for this model, or for all, by cache.name."""
-        return self._texts.get(model) or self._texts.get(WHOLE, _NO_TEXTS)
+        found = self._texts.get(model)
+        if found is None:
+            # Not for all models at once: the store may name any number of them.
+            found = self._texts[model] = _texts_of(self._values, model)
+        return found
 
     @property
     def in_force(self) -> object:
@@ -109,12 +128,28 @@ class Generations:
         known = [self._values.get(name) for name in (WHOLE, REVISION)]
         if None not in known and await store.generation(WHOLE, REVISION) == known:
             return
-        values = await store.generations()
+        values = await self._all(store)
         if WHOLE not in values:
             # Not the last known one: those of the models may have been lost with it.
             await store.begin({WHOLE: self._make(), REVISION: self._make()})
-            values = await store.generations()
+            values = await self._all(store)
         self._obey(values)
+
+    async def _all(self, store: Store) -> dict[str, str]:
+        """All generations of the store, which are made anew where they cannot be."""
+        values = await store.generations()
+        if _can_be(values):
+            return values
+        _log.warning(
+            "the cache's generations in Redis are not what a sidecar writes; all entries are "
+            "cleared, and others than sidecars must not write %s keys",
+            cache.PREFIX.partition(":")[0],
+        )
+        await store.reset({WHOLE: self._make(), REVISION: self._make()})
+        values = await store.generations()
+        if not _can_be(values):
+            raise errors.StoreAway("its generations are not what a sidecar writes")
+        return values
 
     async def clear(self, model: str | None) -> None:
         """Give the policy, or one model, a new generation.
@@ -140,7 +175,7 @@ class Generations:
 
     async def _replace(self, values: Mapping[str, str]) -> None:
         try:
-            before = self._values if self._store is None else await self._store.generations()
+            before = self._values if self._store is None else await self._all(self._store)
             dropped = {name for name, value in before.items() if self._is_over(name, value)}
             texts = [name for name in before.keys() | values.keys() if name.startswith(_TEXT)]
             if len(texts) - len(dropped) > MAX_TEXTS or WHOLE not in before:
@@ -174,25 +209,32 @@ class Generations:
         if WHOLE not in values:
             return
         before, self._values = self._values, dict(values)
-        self._texts = _by_model(values)
+        self._texts = {}
         if before[WHOLE] != values[WHOLE]:
             self._forget(None)
             return
-        for name in before.keys() | values.keys():
-            if before.get(name) != values.get(name) and " " not in name:
-                self._forget(name)
+        models = [
+            name
+            for name in before.keys() | values.keys()
+            if before.get(name) != values.get(name) and " " not in name
+        ]
+        # Each is a walk through all of memory, and the store may name any number of them.
+        for model in models if len(models) <= _MAX_FORGOTTEN else (None,):
+            self._forget(model)
 
 
-def _by_model(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """The generations of texts by model: what was cleared for all models holds for each."""
-    found: dict[str, dict[str, str]] = {}
-    for name, value in values.items():
-        if name.startswith(_TEXT):
-            text, _, model = name.removeprefix(_TEXT).partition(" ")
-            found.setdefault(model, {})[text] = value
-    whole = found.get(WHOLE, {})
-    for texts in found.values():
-        if texts is not whole:
-            for text, value in whole.items():
-                texts[text] = f"{value}.{texts[text]}" if text in texts else value
+def _can_be(values: Mapping[str, str] | None) -> TypeGuard[dict[str, str]]:
+    return values is not None and all(map(_VALUE.fullmatch, values.values()))
+
+
+def _texts_of(values: Mapping[str, str], model: str) -> dict[str, str]:
+    """The generations of a model's texts; what was cleared for all models holds for each."""
+    found: dict[str, str] = {}
+    # The whole's first: an own one goes behind it.
+    for owner in dict.fromkeys((WHOLE, model)):
+        for name, value in values.items():
+            if name.startswith(_TEXT):
+                text, _, its_model = name.removeprefix(_TEXT).partition(" ")
+                if its_model == owner:
+                    found[text] = f"{found[text]}.{value}" if text in found else value
     return found

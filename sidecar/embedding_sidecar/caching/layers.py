@@ -8,9 +8,12 @@ from typing import Any, Protocol
 
 from embedding_sidecar import errors, provider
 from embedding_sidecar.caching import cache, generations
+from embedding_sidecar.caching.entries import Seal, decode, encode
 
 MEMORY = "memory"
 REDIS = "redis"
+MAX_SIZES = 1024
+"""Models and spaces whose size of a vector is remembered; callers choose the dimensions."""
 
 
 class Store(Protocol):
@@ -60,6 +63,8 @@ class Observer(Protocol):
 class Layers:
     """Entries of one policy. A store that is away is a miss, and is counted as an error.
 
+    `seal` binds entries to their keys in the store. Where it does not authenticate them, only
+    vectors of the size that this sidecar has bought last of their model and space are taken.
     `store_state` is what the last use of the store showed: `none`, `unknown`, `ok` or `away`.
     """
 
@@ -72,9 +77,12 @@ class Layers:
         store: Store | None,
         generations: generations.Generations,
         observe: Observer,
+        seal: Seal = Seal(),  # noqa: B008 - holds nothing that changes
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store_state = "none" if store is None else "unknown"
+        self._seal = seal
+        self._sizes: dict[tuple[str, str], int] = {}
         self._scope = scope
         self._ttl_seconds = ttl_seconds
         self._memory = memory
@@ -85,6 +93,13 @@ class Layers:
         self._hits = {MEMORY: 0, REDIS: 0}
         self._misses = 0
         self._tokens_saved: Counter[str] = Counter()
+
+    @property
+    def entries_in_store(self) -> str:
+        """`none` without a store, else `authenticated` or `checksum`."""
+        if self._store is None:
+            return "none"
+        return "authenticated" if self._seal.is_authentic else "checksum"
 
     def keys(self, ask: provider.Ask, *, space: str) -> list[str]:
         """The keys of a request's items, in order, in the present generation."""
@@ -188,7 +203,8 @@ class Layers:
         for key, entry in entries.items():
             self._memory.put(key, entry)
         if self._store is not None:
-            values = {key: cache.encode(entry) for key, entry in entries.items()}
+            self._learn_sizes(entries.values())
+            values = {key: encode(it, key=key, seal=self._seal) for key, it in entries.items()}
             self._store.keep(values, ttl_seconds=kept_seconds, done=self._kept)
 
     def saved(self, tokens: int, *, model: str) -> None:
@@ -268,17 +284,31 @@ class Layers:
         """The entry in a value of the store, if it is one that may be used; memory keeps it."""
         if value is None:
             return None
-        entry = cache.decode(value)
-        if entry is None:
+        now = self._clock()
+        entry = decode(value, key=key, seal=self._seal, now=now)
+        if entry is None or not self._is_of_known_size(entry):
             self._observe.error("cache_entry")
             return None
-        now = self._clock()
         if not entry.is_fresh(now=now, ttl_seconds=self._ttl_seconds):
             return None
         if max_age_seconds is not None and now - entry.made_at > max_age_seconds:
             return None
         self._memory.put(key, entry)
         return entry
+
+    def _is_of_known_size(self, entry: cache.Entry) -> bool:
+        if self._seal.is_authentic:
+            return True
+        size = self._sizes.get((entry.model, entry.space))
+        return size is None or size == len(entry.vector)
+
+    def _learn_sizes(self, bought: Iterable[cache.Entry]) -> None:
+        if self._seal.is_authentic:
+            return
+        if len(self._sizes) >= MAX_SIZES:
+            self._sizes.clear()
+        for entry in bought:
+            self._sizes[entry.model, entry.space] = len(entry.vector)
 
     def _note(self, layer: str, *, hits: int, started: float) -> None:
         self._hits[layer] += hits

@@ -6,6 +6,7 @@ from typing import Any, Final
 import redis.asyncio
 
 from embedding_sidecar import errors
+from embedding_sidecar.caching.generations import MAX_NAMES
 from embedding_sidecar.caching.redis_debt import Debt
 
 PREFIX: Final = "aos:embedding:generations:"
@@ -14,6 +15,11 @@ PREFIX: Final = "aos:embedding:generations:"
 # of a transaction in threads of their own.
 _BEGIN: Final = """
 for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
+return #ARGV
+"""
+_RESET: Final = """
+redis.call('DEL', KEYS[1])
+for i = 1, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return #ARGV
 """
 _REPLACE: Final = """
@@ -48,18 +54,29 @@ class RedisGenerations:
 
         return await self._debt.within(self._budget_seconds, ask)
 
-    async def generations(self) -> dict[str, str]:
-        """All generations of the scope, by name.
+    async def generations(self) -> dict[str, str] | None:
+        """All generations of the scope, by name; None for more than there can be.
 
         Raises:
             errors.StoreAway: as above.
         """
 
-        async def ask() -> dict[str, str]:
+        async def ask() -> dict[str, str] | None:
+            length: Any = self._client.hlen(self._key)
+            if await length > MAX_NAMES:
+                return None
             found: Any = await self._client.hgetall(self._key)
             return {_text(name): _text(value) for name, value in found.items()}
 
         return await self._debt.within(self._budget_seconds, ask)
+
+    async def reset(self, values: Mapping[str, str]) -> None:
+        """Drop all generations of the scope and set these, both or neither.
+
+        Raises:
+            errors.StoreAway: as above.
+        """
+        await self._change(_RESET, [word for pair in values.items() for word in pair])
 
     async def begin(self, values: Mapping[str, str]) -> None:
         """Set each of these generations that is not there.

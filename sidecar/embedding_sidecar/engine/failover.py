@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from embedding_contract import document, names
-from embedding_sidecar import errors, provider
+from embedding_contract import document, names, spaces
+from embedding_sidecar import errors, provider, vectors
+from embedding_sidecar.caching import cache
 from embedding_sidecar.wire import models
 
 MAX_CHOICES: Final = 1024
@@ -17,12 +18,23 @@ MAX_CHOICES: Final = 1024
 class Choice:
     """A provider that may answer requests for a model and a size, and the space it answers in.
 
-    `dimensions` is the size it is asked for: the caller's, or what the policy pins.
+    `dimensions` is the size it is asked for: the caller's, or what the policy pins. `vector_bytes`
+    is the size of each of its vectors, None where only its answers tell.
     """
 
     provider: document.Provider
     dimensions: int | None
     space: str
+    vector_bytes: int | None = None
+
+    def made(self, entry: cache.Entry) -> bool:
+        """Whether an entry that was found under a key of this choice can be one of its own."""
+        # The key says all of this already; an entry that does not agree is nobody's.
+        return (
+            entry.model == self.provider.model
+            and entry.space == self.space
+            and self.vector_bytes in (None, len(entry.vector))
+        )
 
 
 def terms(choice: Choice, ask: provider.Ask) -> provider.Ask:
@@ -70,11 +82,21 @@ def choices(
 
 
 def _choice(candidate: document.Provider, dimensions: int | None) -> Choice:
+    asked = dimensions or candidate.dimensions
+    size = asked or _vendors_own(candidate)
     return Choice(
         provider=candidate,
-        dimensions=dimensions or candidate.dimensions,
+        dimensions=asked,
         space=candidate.space(dimensions),
+        vector_bytes=None if size is None else size * vectors.BYTES_PER_NUMBER,
     )
+
+
+def _vendors_own(candidate: document.Provider) -> int | None:
+    """What the vendor's own server makes; another one that takes the name may make others."""
+    if candidate.base_url != document.DEFAULT_BASE_URLS.get(candidate.kind):
+        return None
+    return spaces.default_dimensions(kind=candidate.kind, model=candidate.model)
 
 
 def _makes(candidate: document.Provider, dimensions: int | None) -> bool:

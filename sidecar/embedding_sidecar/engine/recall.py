@@ -171,8 +171,7 @@ class Recall:
         choice, size = wanted.choice, None
         vectors, saved = [], 0
         for entry in _in_order(wanted.keys, keys, found):
-            # The key says both already; an entry that does not agree is nobody's.
-            if entry is None or entry.space != choice.space or entry.model != choice.provider.model:
+            if entry is None or not choice.made(entry):
                 return None
             size = size or len(entry.vector)
             if len(entry.vector) != size:

@@ -99,13 +99,11 @@ class Work:
         """The cache was asked."""
         self.keys[choice.provider.name] = found.keys
         self.looked_at = found.looked_at
-        model, space = choice.provider.model, choice.space
-        if self.is_alone(space):
+        if self.is_alone(choice.space):
             return
-        part = self._of(space)
+        part = self._of(choice.space)
         for index, entry in enumerate(found.entries):
-            # The key says both already; an entry that does not agree is nobody's.
-            if entry is not None and entry.model == model and entry.space == space:
+            if entry is not None and choice.made(entry):
                 part.cached[index] = entry
         if part.is_mixed():
             part.cached.clear()

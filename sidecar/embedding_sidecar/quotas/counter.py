@@ -18,7 +18,7 @@ DURABILITY_SECONDS: Final = 60.0
 
 _log = logging.getLogger(__name__)
 
-InexactReason = Literal["", "NoSharedStore", "StoreMayForget", "StoreAway"]
+InexactReason = Literal["", "NoSharedStore", "StoreMayForget", "StoreAway", "StoreCorrupt"]
 
 
 class Store(Protocol):
@@ -45,6 +45,7 @@ class Counter:
         self._clock = clock
         self._told_day = NO_DAY
         self._away = False
+        self._corrupt = ""
         self._away_until = float("-inf")
         self._durability = "the store has not answered yet"
         self._durability_until = float("-inf")
@@ -59,6 +60,11 @@ class Counter:
         """Whether there is a store to be asked, which has not failed to answer a moment ago."""
         return self.store is not None and self._clock() >= self._away_until
 
+    @property
+    def is_corrupt(self) -> bool:
+        """Whether the last answer was that the store holds what cannot be."""
+        return bool(self._corrupt)
+
     async def ask(self, claim: Claim) -> Count | None:
         """The store's answer, booked; None where there is no store or it is away."""
         asked_at = self._clock()
@@ -70,7 +76,7 @@ class Counter:
         except errors.StoreAway as cause:
             if store is not self.store:
                 return await self.ask(claim)
-            self._missed(str(cause))
+            self._missed(str(cause), corrupt=isinstance(cause, errors.StoreCorrupt))
             return None
         if store is not self.store:
             # Another one counts by now, and a claim may be sent to any number of stores.
@@ -82,7 +88,7 @@ class Counter:
         self._told_day = count.day
         if self._away:
             _log.info("quota: the store answers again")
-        self._away = False
+        self._away, self._corrupt = False, ""
         self._ledger.enter(count, claim=claim, asked_at=asked_at, heard_at=self._clock())
         return count
 
@@ -107,6 +113,11 @@ class Counter:
             return "NoSharedStore", "No Redis is configured: every pod counts alone."
         if self._away:
             consequence = "this pod counts alone" if goes_alone else "only granted calls are spent"
+            if self._corrupt:
+                return "StoreCorrupt", (
+                    f"Redis holds counters that no sidecar can have written ({self._corrupt}): "
+                    f"{consequence}. Find out who else writes there, then delete today's key."
+                )
             return "StoreAway", f"Redis does not answer: {consequence}."
         if self._ledger.count is not None and self._ledger.count.forgot:
             return "StoreMayForget", "Redis has forgotten calls of today; what pods knew is back."
@@ -114,10 +125,12 @@ class Counter:
             return "StoreMayForget", f"Redis may forget counted calls: {self._durability}."
         return "", "Every call is counted in Redis before it is made."
 
-    def _missed(self, cause: str) -> None:
-        if not self._away:
+    def _missed(self, cause: str, *, corrupt: bool = False) -> None:
+        if corrupt and not self._corrupt:
+            _log.error("quota: the store holds what no sidecar can have written: %s", cause)
+        elif not self._away:
             _log.warning("quota: the store is away: %s", cause)
-        self._away = True
+        self._away, self._corrupt = True, cause if corrupt else ""
         self._away_until = self._clock() + AWAY_SECONDS
         # Whoever answers next may be another one.
         self._durability_until = float("-inf")

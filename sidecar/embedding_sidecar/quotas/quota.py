@@ -178,8 +178,9 @@ class Quota:
 
     def _alone(self, amounts: Amounts) -> Outcome:
         if not self._may_go_alone:
+            trouble = "holds what cannot be" if self._counter.is_corrupt else "does not answer"
             return errors.Unavailable(
-                "The store that counts this policy's calls does not answer, and what it granted "
+                f"The store that counts this policy's calls {trouble}, and what it granted "
                 "before is spent.",
                 code="quota_store_unavailable",
                 retry_after_seconds=AWAY_SECONDS,

@@ -14,7 +14,8 @@ import redis.exceptions
 
 from embedding_sidecar import errors
 from embedding_sidecar.quotas import scripts
-from embedding_sidecar.quotas.claims import DAY_SECONDS, Amounts, Claim, Count
+from embedding_sidecar.quotas.claim_script import CLAIM
+from embedding_sidecar.quotas.claims import DAY_SECONDS, NOTHING, Amounts, Claim, Count
 
 PREFIX: Final = "aos:embedding:quota:"
 BUDGET_SECONDS: Final = 1.0
@@ -22,104 +23,21 @@ BUDGET_SECONDS: Final = 1.0
 NEAR_THE_LIMIT: Final = 16
 """A claim gets this part of what is left at most, or what it needs: the last calls one by one."""
 KEPT_SECONDS: Final = 2 * DAY_SECONDS
+MAX_FIGURE: Final = 10**12
+"""No counter of a day is larger; no limit is either."""
+MAX_SUMMED: Final = 64
+"""Leases that are added up for each claim, to see that no counter is below them."""
+_MAX_DAY: Final = 2_900_000
+"""Days since 1970, in the year 9909: later ones are no dates to Python."""
+_MAX_INCARNATION: Final = 64
 
 _SHORT: Final = ("", "calls", "tokens")
 _ANSWER: Final = [*[int] * 10, bytes, int, int]
 """The types of what the script replies."""
+_CANNOT_BE: Final = [int, bytes]
+"""Likewise, where the day holds what cannot be."""
+_MAX_FIELD: Final = 40
 _NEEDED: Final = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "always"}
-
-_CLAIM: Final = """
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local day = math.floor(time[1] / 86400)
-local key = KEYS[1] .. ':' .. day
-
-local lease, sequence, their_day = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local limit = {tonumber(ARGV[4]), tonumber(ARGV[5])}
-local floor = {tonumber(ARGV[6]), tonumber(ARGV[7])}
-local spent = {tonumber(ARGV[8]), tonumber(ARGV[9])}
-local need = {tonumber(ARGV[10]), tonumber(ARGV[11])}
-local want = {tonumber(ARGV[12]), tonumber(ARGV[13])}
-local seen_incarnation, seen_revision = ARGV[14], tonumber(ARGV[15])
-local seen = {tonumber(ARGV[16]), tonumber(ARGV[17])}
-local near = tonumber(ARGV[18])
-
-if their_day ~= day then
-  floor, spent, seen, seen_incarnation = {0, 0}, {0, 0}, {0, 0}, ''
-end
-
-local names = {'calls', 'tokens', 'spent_calls', 'spent_tokens', 'revision'}
-local read = redis.call('HMGET', key, unpack(names))
-local total = {tonumber(read[1] or 0), tonumber(read[2] or 0)}
-local total_spent = {tonumber(read[3] or 0), tonumber(read[4] or 0)}
-local revision = tonumber(read[5] or 0)
-local incarnation = redis.call('HGET', key, 'incarnation')
-local forgot = redis.call('HGET', key, 'forgot') or '0'
-
-local old, number = {-1, 0, 0, 0, 0}, 0
-for word in string.gmatch(redis.call('HGET', key, 'lease:' .. lease) or '', '%-?%d+') do
-  number = number + 1
-  old[number] = tonumber(word)
-end
-
-local function short_of(granted)
-  if granted[1] < need[1] then return 1 end
-  if granted[2] < need[2] then return 2 end
-  return 0
-end
-
-local function reply(held, short)
-  return {sequence, day, (day + 1) * 86400000 - now_ms, held[1], held[2], short,
-          total[1], total[2], total_spent[1], total_spent[2],
-          incarnation, revision, tonumber(forgot)}
-end
-
--- Sent twice, or overtaken by a later one: nothing changes. Nor where the holder is in a later day
--- already, because this clock went back: it has forgotten what it spent of today.
-if sequence <= old[1] or (their_day > day and old[1] >= 0) then
-  local held = {old[2], old[3]}
-  return reply(held, short_of({held[1] - floor[1], held[2] - floor[2]}))
-end
-
--- The lease is first brought to its floor, which the holder may have spent already.
-for i = 1, 2 do
-  total[i] = total[i] - old[1 + i] + floor[i]
-  total_spent[i] = total_spent[i] - old[3 + i] + spent[i]
-end
-if seen_incarnation ~= '' and (seen_incarnation ~= incarnation or seen_revision > revision) then
-  for i = 1, 2 do total[i] = math.max(total[i], seen[i]) end
-  revision = math.max(revision, seen_revision)
-  incarnation, forgot = false, '1'
-end
-incarnation = incarnation or (lease .. '.' .. sequence)
-revision = revision + 1
-
-local granted = {0, 0}
-for i = 1, 2 do
-  if limit[i] < 0 then
-    granted[i] = want[i]
-  else
-    local left = limit[i] - total[i]
-    if left >= need[i] then
-      granted[i] = math.min(want[i], math.max(need[i], math.floor(left / near)))
-    end
-  end
-end
-local short = short_of(granted)
-if short ~= 0 then granted = {0, 0} end
-local held = {floor[1] + granted[1], floor[2] + granted[2]}
-for i = 1, 2 do total[i] = total[i] + granted[i] end
-
-local function text(value) return string.format('%.0f', value) end
-redis.call('HSET', key,
-  'calls', text(total[1]), 'tokens', text(total[2]),
-  'spent_calls', text(total_spent[1]), 'spent_tokens', text(total_spent[2]),
-  'revision', text(revision), 'incarnation', incarnation, 'forgot', forgot,
-  'lease:' .. lease, text(sequence) .. ' ' .. text(held[1]) .. ' ' .. text(held[2]) .. ' '
-    .. text(spent[1]) .. ' ' .. text(spent[2]))
-redis.call('EXPIRE', key, ARGV[19])
-return reply(held, short)
-"""
 
 
 class RedisStore:
@@ -127,7 +45,7 @@ class RedisStore:
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
-        self._script = scripts.of(client, _CLAIM)
+        self._script = scripts.of(client, CLAIM)
 
     async def claim(self, claim: Claim) -> Count:
         """Carry a claim out.
@@ -136,6 +54,8 @@ class RedisStore:
             errors.StoreAway: it may, or may not, be carried out, now or later.
         """
         limits, seen = claim.limits, claim.seen
+        # The tag keeps all days of a policy on one node of a Redis Cluster.
+        key = f"{PREFIX}{{{claim.scope}}}"
         words: list[str | int] = [
             claim.lease,
             claim.sequence,
@@ -152,17 +72,20 @@ class RedisStore:
             seen.counted.tokens,
             NEAR_THE_LIMIT,
             KEPT_SECONDS,
+            MAX_FIGURE,
+            MAX_SUMMED,
         ]
         try:
             async with asyncio.timeout(BUDGET_SECONDS):
-                # The tag keeps all days of a policy on one node of a Redis Cluster.
-                answer = await self._script.run(f"{PREFIX}{{{claim.scope}}}", words)
+                answer = await self._script.run(key, words)
         except TimeoutError as error:
             raise errors.StoreAway(type(error).__name__) from error
-        count = _count(answer, sequence=claim.sequence)
+        count = _count(answer, claim=claim)
         if count is None:
             self._script.mistrust()
             raise errors.StoreAway("an answer to another question")
+        if isinstance(count, str):
+            raise errors.StoreCorrupt(f"{count} in {key}")
         return count
 
     async def durability(self) -> str:
@@ -187,17 +110,23 @@ class RedisStore:
         await self._client.aclose()
 
 
-def _count(answer: Any, *, sequence: int) -> Count | None:
-    """What the script answered to this claim of a lease; None where it did not."""
+def _count(answer: Any, *, claim: Claim) -> Count | str | None:
+    """What the script answered to this claim of a lease; None where it did not.
+
+    A text names what cannot be: in the store, or in what it answered.
+    """
+    if isinstance(answer, list) and list(map(type, answer)) == _CANNOT_BE:
+        told, field = answer
+        return field.decode(errors="replace")[:_MAX_FIELD] if told == claim.sequence else None
     if not isinstance(answer, list) or list(map(type, answer)) != _ANSWER:
         return None
     told, day, ends_in_ms, held_calls, held_tokens, short, *sums, incarnation, revision, forgot = (
         answer
     )
-    if told != sequence or not 0 <= short < len(_SHORT):
+    if told != claim.sequence or not 0 <= short < len(_SHORT):
         return None
     calls, tokens, spent_calls, spent_tokens = sums
-    return Count(
+    count = Count(
         day=day,
         day_ends_in_seconds=ends_in_ms / 1000,
         held=Amounts(held_calls, held_tokens),
@@ -208,6 +137,29 @@ def _count(answer: Any, *, sequence: int) -> Count | None:
         revision=revision,
         forgot=bool(forgot),
     )
+    return count if _can_be(count, claim) else "an answer"
+
+
+def _can_be(count: Count, claim: Claim) -> bool:
+    """Whether a store that counts truly may answer this; one that lies is not spent from."""
+    floor = claim.floor if count.day == claim.day else NOTHING
+    calls = _most(floor.calls, claim.want.calls, claim.limits.calls)
+    tokens = _most(floor.tokens, claim.want.tokens, claim.limits.tokens)
+    return (
+        0 <= count.day <= _MAX_DAY
+        and 0 <= count.day_ends_in_seconds <= DAY_SECONDS
+        and 0 <= count.revision <= MAX_FIGURE
+        and 0 <= count.held.calls <= min(calls, count.counted.calls)
+        and 0 <= count.held.tokens <= min(tokens, count.counted.tokens)
+        and 0 <= count.spent.calls <= count.counted.calls <= MAX_FIGURE
+        and 0 <= count.spent.tokens <= count.counted.tokens <= MAX_FIGURE
+        and len(count.incarnation) <= _MAX_INCARNATION
+    )
+
+
+def _most(floor: int, want: int, limit: int | None) -> int:
+    """The most that a lease can be after a claim: no grant goes above the limit."""
+    return floor + want if limit is None else max(floor, min(floor + want, limit))
 
 
 def _lacking(found: Mapping[Any, Any]) -> list[str]:

@@ -1,7 +1,6 @@
 """The two ASGI applications: the API on loopback, and administration on the pod's address."""
 
 import functools
-import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -9,19 +8,21 @@ from typing import Final
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from embedding_contract import names
-from embedding_sidecar import errors, memory, passthrough, tracing
+from embedding_contract import names, proof
+from embedding_sidecar import errors, memory, passthrough, settings, tracing
 from embedding_sidecar.caching import clearing
 from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.serving import bodies, openapi, reports
+from embedding_sidecar.serving import bodies, guard, openapi, reports
 from embedding_sidecar.serving.embeddings import PATIENCE_SECONDS, Embeddings, refusal
 from embedding_sidecar.serving.exposition import Exposition
 from embedding_sidecar.serving.traced import TracedEmbeddings
-from embedding_sidecar.wire import heads, models, wire
+from embedding_sidecar.wire import browsers, heads, models, wire
 
 JSON: Final = "application/json"
 METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -42,6 +43,7 @@ class Application:
         patience_seconds: float = PATIENCE_SECONDS,
         memory_bytes: int = memory.DEFAULT_BYTES,
         tracer: tracing.Tracer | None = None,
+        callers: settings.Callers = settings.Callers(),  # noqa: B008 - frozen
     ) -> None:
         self._current = current
         self._metrics = metrics
@@ -49,6 +51,8 @@ class Application:
         self._memory_bytes = memory_bytes
         self._tracer = tracer
         self._exposition = Exposition(self._render)
+        self._guard = guard.Guard(pod=callers.pod_uid)
+        self._hosts = browsers.LOOPBACK | callers.allowed_hosts
 
     def api(self) -> Embeddings:
         """What the application in the pod talks to."""
@@ -76,6 +80,7 @@ class Application:
             otherwise=router,
             patience_seconds=self._patience_seconds,
             memory_bytes=self._memory_bytes,
+            hosts=self._hosts,
         )
 
     def admin(self) -> Starlette:
@@ -88,6 +93,7 @@ class Application:
                 *self._management(),
             ],
             exception_handlers=_HANDLERS,
+            middleware=[Middleware(_WithoutPages)],
         )
 
     def _management(self) -> list[Route]:
@@ -170,20 +176,51 @@ class Application:
         return self._metrics.exposition()
 
     def _guarded(self, handler: Handler) -> Handler:
-        """Let through only who holds the API token."""
+        """Let through only who holds the API token; sign what is said to who has proved it."""
 
-        async def guard(request: Request) -> Response:
-            expected = self._current.api_token()
-            scheme, _, given = request.headers.get("authorization", "").partition(" ")
-            if not expected:
-                return _unauthorized("No API token is configured, so nobody may ask this.")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(
-                given.encode(), expected.encode()
-            ):
-                return _unauthorized("This needs `Authorization: Bearer` with the API token.")
-            return await handler(request)
+        async def guarded(request: Request) -> Response:
+            token = self._current.api_token()
+            admitted = self._guard.admit(
+                request.headers.get("authorization", ""),
+                token=token,
+                method=request.method,
+                path=_target(request),
+            )
+            try:
+                response = (
+                    _unauthorized(admitted.refusal) if admitted.refusal else await handler(request)
+                )
+            except errors.Refused as error:
+                response = _refused(error, _identified(request))
+            if admitted.nonce:
+                response.headers[proof.ANSWER_HEADER] = proof.sign_answer(
+                    token,
+                    nonce=admitted.nonce,
+                    status=response.status_code,
+                    body=b"" if request.method == "HEAD" else bytes(response.body),
+                )
+            return response
 
-        return guard
+        return guarded
+
+
+class _WithoutPages:
+    """In front of administration: what a page of another origin sends is refused.
+
+    By which name it is called is not asked: kubelet and Prometheus come to the pod's address.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = heads.read(scope["headers"])
+        try:
+            browsers.check(head, hosts=None)
+        except errors.Rejected as error:
+            await _refused(error, {heads.REQUEST_ID: heads.request_id(head)})(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 async def _alive(_: Request) -> Response:
@@ -204,7 +241,14 @@ def _refused(error: errors.Refused, headers: Mapping[str, str] | None = None) ->
 
 def _unauthorized(message: str) -> Response:
     error = errors.Rejected(message, status=401, code="invalid_api_key")
-    return _refused(error, {"www-authenticate": "Bearer"})
+    return _refused(error, {"www-authenticate": f"Bearer, {proof.SCHEME}"})
+
+
+def _target(request: Request) -> str:
+    """The request target as it was sent."""
+    path = bytes(request.scope["raw_path"]).partition(b"?")[0].decode("latin-1")
+    query = request.scope["query_string"].decode("latin-1")
+    return f"{path}?{query}" if query else path
 
 
 def _identified(request: Request) -> dict[str, str]:

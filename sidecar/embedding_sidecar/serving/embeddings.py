@@ -26,7 +26,7 @@ from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.runtime import Runtime
 from embedding_sidecar.serving import bodies, known_heads, reports, room
 from embedding_sidecar.serving.pieces import WHOLE_BYTES, Pieces, pairs, send_all
-from embedding_sidecar.wire import cache_control, heads, models, wire
+from embedding_sidecar.wire import browsers, cache_control, heads, models, wire
 
 _JSON: Final = b"content-type: application/json\r\n"
 ASKED: Final = "embedding_sidecar.asked"
@@ -85,6 +85,7 @@ class Embeddings:
         otherwise: ASGIApp,
         patience_seconds: float = PATIENCE_SECONDS,
         memory_bytes: int = memory.DEFAULT_BYTES,
+        hosts: frozenset[str] = browsers.LOOPBACK,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._current = current
@@ -92,6 +93,7 @@ class Embeddings:
         self._otherwise = otherwise
         self._patience_seconds = patience_seconds
         self._clock = clock
+        self._hosts = hosts
         self._sizes = room.Sizes()
         self._rooms = room.Rooms(memory_bytes)
         self.known_heads = known_heads.KnownHeads()
@@ -101,6 +103,10 @@ class Embeddings:
         """Answer one request."""
         # Taken out, or scope and connection would hold each other.
         write: Callable[[Reply], bool] | None = scope.pop(WRITE, None)
+        # What was asked at once has been looked at then.
+        if ASKED not in scope and (refused := self._refused_page(scope)):
+            await _send_reply(refused, send)
+            return
         if not _is_ours(scope):
             await self._otherwise(scope, receive, send)
             return
@@ -111,10 +117,7 @@ class Embeddings:
                 return
         if write is not None and write(reply):
             return
-        await send(
-            {"type": "http.response.start", "status": reply.status, "headers": reply.headers()}
-        )
-        await send({"type": "http.response.body", "body": reply.body})
+        await _send_reply(reply, send)
 
     def head(self, scope: Scope) -> heads.Head | None:
         """What the head of a request says, if it may be answered at once."""
@@ -122,10 +125,20 @@ class Embeddings:
             return None
         head = heads.read(scope["headers"])
         try:
+            browsers.check(head, hosts=self._hosts)
             heads.check(head)
         except errors.Rejected:
             return None
         return head
+
+    def _refused_page(self, scope: Scope) -> Reply | None:
+        """The refusal of a request that only a page in a browser would send."""
+        head = heads.read(scope["headers"])
+        try:
+            browsers.check(head, hosts=self._hosts)
+        except errors.Rejected as error:
+            return self._refused(error.as_value(), head)
+        return None
 
     def at_once(self, head: heads.Head, body: bytes) -> Reply | Asked | None:
         """The answer to a request that has come whole, if it needs nothing but memory.
@@ -340,6 +353,11 @@ async def _looked_up(request: wire.Request, runtime: Runtime) -> Answer | Found:
 
     runtime.recall.look_up(wanted, said, done)
     return await told
+
+
+async def _send_reply(reply: Reply, send: Send) -> None:
+    await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers()})
+    await send({"type": "http.response.body", "body": reply.body})
 
 
 def _length(head: heads.Head) -> int:

@@ -17,6 +17,7 @@ VERSION: Final = "3.1.0"
 _REFUSALS: Final = {
     400: "The request is at fault; `param` names the field.",
     401: "The token is missing or another one; of what passes through, the caller's own key.",
+    403: "A page in a browser sent it, or its host is another; `param` names the header.",
     404: "There is no such model (`model_not_found`), or nothing of this name.",
     408: "The body did not arrive in time.",
     413: "The body, or a text in it, is too large.",
@@ -126,7 +127,7 @@ def _embeddings() -> Schema:
         },
         "responses": {
             "200": _response("The vectors.", "EmbeddingList", _OF_AN_ANSWER),
-            **_refusals(400, 404, 408, 413, 415, 422, 429, 502, 503, headers=_ATTEMPTS),
+            **_refusals(400, 403, 404, 408, 413, 415, 422, 429, 502, 503, headers=_ATTEMPTS),
         },
     }
 
@@ -135,7 +136,7 @@ def _get(identifier: str, summary: str, schema: str, *refusals: int) -> Schema:
     return {
         "operationId": identifier,
         "summary": summary,
-        "responses": {"200": _response(summary, schema), **_refusals(*refusals)},
+        "responses": {"200": _response(summary, schema), **_refusals(403, *refusals)},
     }
 
 
@@ -160,7 +161,7 @@ def _passed_through() -> Schema:
         "operationId": "deleteModel",
         "summary": "Passes through to the policy's one address, as all other paths below /v1/ do.",
         "responses": {
-            **_refusals(400, 401, 404, 502, 503),
+            **_refusals(400, 401, 403, 404, 502, 503),
             "default": {"description": "As it is answered there."},
         },
     }

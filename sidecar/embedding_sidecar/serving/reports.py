@@ -168,6 +168,7 @@ def health(current: Current) -> dict[str, Any]:
         "document": runtime.loaded.document_fingerprint,
         "rejected": current.rejected,
         "redis": runtime.redis_state(),
+        "redis_entries": runtime.cache.entries_in_store,
         "providers": providers,
         "keys_refused": sorted(runtime.service.refused_keys()),
     }

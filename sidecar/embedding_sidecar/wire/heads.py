@@ -40,6 +40,9 @@ class Head(NamedTuple):
     tracestate: str | None = None
     span: tracing.RequestSpan | None = None
     """The request's own, which no header says: set where requests are traced."""
+    host: str | None = None
+    origin: str | None = None
+    sec_fetch_site: str | None = None
 
 
 def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
@@ -56,6 +59,9 @@ def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
         content_length=_text(found, b"content-length"),
         traceparent=_text(found, b"traceparent"),
         tracestate=_text(found, b"tracestate"),
+        host=_text(found, b"host"),
+        origin=_text(found, b"origin"),
+        sec_fetch_site=_text(found, b"sec-fetch-site"),
     )
 
 
@@ -67,12 +73,20 @@ def request_id(head: Head) -> str:
 def check(head: Head) -> None:
     """Refuse a body that need not be read to be refused.
 
-    A body without a Content-Type is taken for JSON.
+    A body without a Content-Type is taken for JSON, unless a browser sends it: a page may send such
+    a body to any origin without asking, and JSON it may not.
 
     Raises:
         errors.Rejected: 413 or 415, with `param` naming the header.
     """
     kind = head.content_type
+    if kind is None and (head.origin is not None or head.sec_fetch_site is not None):
+        raise errors.Rejected(
+            "A browser's body needs a content type, which must be application/json.",
+            status=415,
+            code="unsupported_content_type",
+            param="Content-Type",
+        )
     if kind is not None and kind != JSON and not _JSON.fullmatch(kind):
         raise errors.Rejected(
             f"Unsupported content type: {kind[: wire.MAX_NAME]!r}. "

@@ -73,7 +73,7 @@ def test_the_same_head_is_known_whatever_its_body(body):
     known = taught(request(b"first", b"X-Request-Id: mine"))
     repeated = known.find(request(body, b"X-Request-Id: mine"))
     assert repeated is not None
-    assert repeated.known.head == heads.Head(request_id="mine")
+    assert repeated.known.head == heads.Head(request_id="mine", host="x")
     assert repeated.known.scope["path"] == "/v1/embeddings"
     assert repeated.body == body
 

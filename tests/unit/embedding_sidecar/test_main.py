@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from embedding_contract import document
-from embedding_sidecar import __main__, memory, policy_file, runtime
+from embedding_sidecar import __main__, memory, policy_file, runtime, settings
 from embedding_sidecar.engine import service
 
 
@@ -50,7 +50,11 @@ def test_what_was_granted_is_given_back_when_following_fails(monkeypatch):
     ):
         asyncio.run(
             __main__._run(
-                Failing(), (api, admin), timing=service.Timing(), memory_bytes=memory.DEFAULT_BYTES
+                Failing(),
+                (api, admin),
+                timing=service.Timing(),
+                memory_bytes=memory.DEFAULT_BYTES,
+                callers=settings.Callers(),
             )
         )
     assert Workshop.closed == 1

@@ -1,17 +1,31 @@
 """What a store answers to a claim is a count of that claim, or nothing that is believed."""
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_sidecar.quotas import quota_store
-from embedding_sidecar.quotas.claims import Amounts, Count
+from embedding_sidecar.quotas.claims import DAY_SECONDS, Amounts, Claim, Count, Limits
 
 WORDS = st.none() | st.booleans() | st.integers() | st.binary() | st.text() | st.floats()
+CLAIM = Claim(
+    scope="s",
+    lease="one",
+    sequence=7,
+    day=20_000,
+    limits=Limits(60, None),
+    floor=Amounts(4, 2),
+    spent=Amounts(4, 2),
+    need=Amounts(1),
+    want=Amounts(16),
+)
 WHOLE = [7, 20_000, 1500, 16, 2, 0, 30, 4, 10, 1, b"one.1", 5, 1]
 
 
 def test_a_count_is_read_word_by_word():
-    assert quota_store._count(WHOLE, sequence=7) == Count(
+    assert quota_store._count(WHOLE, claim=CLAIM) == Count(
         day=20_000,
         day_ends_in_seconds=1.5,
         held=Amounts(16, 2),
@@ -25,18 +39,73 @@ def test_a_count_is_read_word_by_word():
 
 
 def test_a_count_of_another_claim_is_none():
-    assert quota_store._count(WHOLE, sequence=8) is None
+    assert quota_store._count(WHOLE, claim=replace(CLAIM, sequence=8)) is None
 
 
 @given(st.recursive(WORDS, lambda it: st.lists(it, max_size=14)))
 def test_what_is_no_count_is_none(answer):
-    assert quota_store._count(answer, sequence=7) is None
+    found = quota_store._count(answer, claim=CLAIM)
+    assert found is None or list(map(type, answer)) == [int, bytes]
+
+
+def test_field_that_cannot_be_is_named():
+    assert quota_store._count([7, b"calls"], claim=CLAIM) == "calls"
+    assert quota_store._count([8, b"calls"], claim=CLAIM) is None
+    named = quota_store._count([7, b"\xff" * 10_000], claim=CLAIM)
+    assert isinstance(named, str)
+    assert len(named) < 100
+
+
+LARGE = 10**12 + 1
+
+
+@pytest.mark.parametrize(
+    ("at", "said"),
+    [
+        (1, -1),
+        (1, 10**9),
+        (2, -1),
+        (2, DAY_SECONDS * 1000 + 1),
+        (3, -1),
+        (3, 21),
+        (3, 31),
+        (4, 5),
+        (4, -2),
+        (6, LARGE),
+        (6, 15),
+        (6, -1000),
+        (7, LARGE),
+        (7, 1),
+        (8, 31),
+        (8, -1),
+        (9, 5),
+        (9, -5),
+        (10, b"x" * 65),
+        (11, -1),
+        (11, LARGE),
+    ],
+)
+def test_count_that_cannot_be_is_not_spent_from(at, said):
+    """D5: a store that lies. Each figure alone: negative, above the bound, or beside the others."""
+    assert quota_store._count([*WHOLE[:at], said, *WHOLE[at + 1 :]], claim=CLAIM) == "an answer"
+
+
+def test_grant_above_the_limit_is_not_spent_from():
+    low = replace(CLAIM, limits=Limits(15, None))
+    assert quota_store._count(WHOLE, claim=low) == "an answer"
+    # What was counted before the limit was lowered is still held.
+    floor = replace(low, floor=Amounts(16, 2))
+    assert isinstance(quota_store._count(WHOLE, claim=floor), Count)
+
+
+def test_floor_of_another_day_counts_as_nothing():
+    yesterday = replace(CLAIM, day=19_999)
+    assert quota_store._count(WHOLE, claim=yesterday) == "an answer"
 
 
 @given(at=st.integers(min_value=0, max_value=12), word=WORDS, left_out=st.booleans())
 def test_a_count_in_which_a_word_is_of_another_type_or_left_out_is_none(at, word, left_out):
     count = [*WHOLE[:at], *([] if left_out else [word]), *WHOLE[at + 1 :]]
     is_whole = [type(it) for it in count] == [type(it) for it in WHOLE]
-    found = quota_store._count(count, sequence=7)
-    assert isinstance(found, Count) or found is None
+    found = quota_store._count(count, claim=CLAIM)
     assert found is None or is_whole

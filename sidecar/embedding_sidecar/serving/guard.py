@@ -1,0 +1,101 @@
+"""Who may open the management pages: whoever holds the API token.
+
+People's tools send the token itself (`Bearer`, RFC 6750). The operator sends a proof that it holds
+it (`embedding_contract.proof`), which is of no use to another pod, later, or for another page; the
+answer to a proof is signed too.
+"""
+
+import hmac
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from embedding_contract import names, proof
+
+MAX_NONCES: Final = 8192
+"""Proofs remembered at a time, about 1 MB. Only who holds the token adds one; the operator sends
+some hundred within the time that one is remembered."""
+
+
+class Admission(NamedTuple):
+    """Whether a request is let in: `refusal` says why not, empty where it is.
+
+    `nonce` is that of the proof by which the answer is to be signed, empty where it is not.
+    """
+
+    refusal: str = ""
+    nonce: str = ""
+
+
+class Guard:
+    """Admits requests, each proof once.
+
+    `pod` is the UID of this pod, empty where it is not known; `clock` tells Unix time.
+    """
+
+    def __init__(self, *, pod: str, clock: Callable[[], float] = time.time) -> None:
+        self._pod = pod
+        self._clock = clock
+        self._nonces: dict[str, int] = {}
+        """Until which Unix time each could be used again, the first seen first."""
+        self._forgotten_until = 0
+
+    def admit(self, authorization: str, *, token: str, method: str, path: str) -> Admission:
+        """Judge the `Authorization` of a request for `path`, the request target as it was sent."""
+        if not token:
+            return Admission("No API token is configured, so nobody may ask this.")
+        scheme, _, given = authorization.partition(" ")
+        if scheme == proof.SCHEME:
+            return self._admit_proof(authorization, token=token, method=method, path=path)
+        if scheme.lower() != "bearer":
+            return Admission(
+                f"This needs `Authorization: Bearer` with the API token, or an {proof.SCHEME} that "
+                "is signed with it."
+            )
+        # Compared in a time that says nothing of where they differ.
+        if not hmac.compare_digest(given.encode(), token.encode()):
+            return Admission("What follows `Bearer` is not the API token of this policy.")
+        return Admission()
+
+    def _admit_proof(self, authorization: str, *, token: str, method: str, path: str) -> Admission:
+        if not self._pod:
+            return Admission(
+                f"This sidecar accepts no {proof.SCHEME}, because {names.ENV_POD_UID} is not set."
+            )
+        credentials = proof.parse(authorization)
+        if credentials is None:
+            return Admission(f"What follows {proof.SCHEME} does not have the form of a proof.")
+        if not credentials.is_signed(token, method=method, path=path):
+            return Admission(
+                f"This {proof.SCHEME} is not signed with the API token of this policy, or for "
+                "another method or path."
+            )
+        if credentials.pod != self._pod:
+            # Its answer is not signed: another pod may have passed on what it was asked itself.
+            return Admission(f"This {proof.SCHEME} is for another pod than {self._pod}.")
+        return Admission(self._first_use(credentials), credentials.nonce)
+
+    def _first_use(self, credentials: proof.Credentials) -> str:
+        now = self._clock()
+        if abs(now - credentials.time) > proof.MAX_SKEW_SECONDS:
+            return (
+                f"The time of this {proof.SCHEME} is {abs(now - credentials.time):.0f} s away from "
+                f"this pod's clock, and at most {proof.MAX_SKEW_SECONDS} s are allowed."
+            )
+        self._forget(now)
+        usable_until = credentials.time + proof.MAX_SKEW_SECONDS
+        # Where the clock was put back, a nonce may have been forgotten that could be used again.
+        if credentials.nonce in self._nonces or usable_until <= self._forgotten_until:
+            return f"This {proof.SCHEME} has been used before; sign each request anew."
+        if len(self._nonces) >= MAX_NONCES:
+            return f"{MAX_NONCES} proofs came within {2 * proof.MAX_SKEW_SECONDS} s; wait."
+        self._nonces[credentials.nonce] = usable_until
+        return ""
+
+    def _forget(self, now: float) -> None:
+        while self._nonces:
+            nonce, usable_until = next(iter(self._nonces.items()))
+            if usable_until >= now:
+                return
+            self._forgotten_until = max(self._forgotten_until, usable_until)
+            del self._nonces[nonce]

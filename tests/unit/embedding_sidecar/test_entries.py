@@ -1,0 +1,159 @@
+"""Entries of the cache in Redis: what is believed, and of whom. D5 of the field's cases."""
+
+import math
+import struct
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedding_sidecar.caching import cache, entries
+
+NOW = 10_000.0
+KEY = "aos:embedding:cache:shop/policy/search:g.:0123"
+KEYED, PLAIN = entries.Seal(bytes(range(32))), entries.Seal()
+SEALS = pytest.mark.parametrize("seal", [KEYED, PLAIN], ids=["mac", "checksum"])
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+VECTORS = st.lists(
+    st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=8
+).map(lambda numbers: struct.pack(f"<{len(numbers)}f", *numbers))
+ENTRIES = st.builds(
+    cache.Entry,
+    vector=VECTORS,
+    model=NAMES,
+    space=NAMES,
+    tokens=st.integers(0, 2**40),
+    made_at=st.floats(0, NOW + entries.MAX_AHEAD_SECONDS),
+    ttl_seconds=st.none() | st.integers(1, cache.MAX_TTL_SECONDS),
+)
+
+
+def entry(**said: Any) -> cache.Entry:
+    usual = {"model": "m", "space": "s", "vector": bytes(8), "tokens": 2, "made_at": NOW - 1}
+    return cache.Entry(**{**usual, **said})
+
+
+def forged(*, seal=PLAIN, key=KEY, **said) -> bytes:
+    """The bytes that who can write Redis, and knows this seal, puts there."""
+    return entries.encode(entry(**said), key=key, seal=seal)
+
+
+def read(raw: bytes, *, seal=PLAIN, key=KEY) -> cache.Entry | None:
+    return entries.decode(raw, key=key, seal=seal, now=NOW)
+
+
+@SEALS
+@given(before=ENTRIES)
+def test_entry_comes_back_as_it_was(before, seal):
+    after = read(entries.encode(before, key=KEY, seal=seal), seal=seal)
+    assert after == before._replace(tokens=min(before.tokens, entries.MAX_TOKENS))
+
+
+@SEALS
+@given(raw=st.binary(max_size=100))
+def test_bytes_that_are_not_an_entry_are_a_miss(raw, seal):
+    assert read(raw, seal=seal) is None
+    assert read(bytes([entries.FORMAT]) + raw, seal=seal) is None
+
+
+@SEALS
+@given(it=ENTRIES, data=st.data())
+def test_entry_with_any_changed_bit_is_a_miss(it, data, seal):
+    raw = entries.encode(it, key=KEY, seal=seal)
+    bit = data.draw(st.integers(0, len(raw) * 8 - 1))
+    changed = bytearray(raw)
+    changed[bit // 8] ^= 1 << bit % 8
+    assert read(bytes(changed), seal=seal) is None
+
+
+@SEALS
+@given(it=ENTRIES, data=st.data())
+def test_entry_that_was_cut_or_made_longer_is_a_miss(it, data, seal):
+    raw = entries.encode(it, key=KEY, seal=seal)
+    assert read(raw[: data.draw(st.integers(0, len(raw) - 1))], seal=seal) is None
+    assert read(raw + data.draw(st.binary(min_size=1, max_size=80)), seal=seal) is None
+
+
+@SEALS
+@given(it=ENTRIES, key=NAMES, other=NAMES)
+def test_entry_moved_to_another_key_is_a_miss(it, key, other, seal):
+    raw = entries.encode(it, key=key, seal=seal)
+    assert (read(raw, key=other, seal=seal) is not None) is (key == other)
+
+
+@given(it=ENTRIES, secret=st.binary(min_size=32, max_size=32))
+def test_entry_of_another_secret_or_of_none_is_a_miss(it, secret):
+    """D5: a rotated key, an absent one, or somebody without it who knows the format."""
+    seals = {KEYED, PLAIN, entries.Seal(secret) if secret != bytes(range(32)) else KEYED}
+    for maker in seals:
+        raw = entries.encode(it, key=KEY, seal=maker)
+        assert [reader for reader in seals if read(raw, seal=reader)] == [maker]
+
+
+def test_mac_cannot_be_carried_on_to_a_longer_message():
+    """It is half of the state of the hash."""
+    assert len(KEYED.tag(KEY, b"")) == 16
+    assert KEYED.tag("ab", b"c") != KEYED.tag("a", b"bc")
+
+
+@pytest.mark.parametrize(
+    "number", [math.nan, math.inf, -math.inf], ids=["not-a-number", "infinite", "negative-infinite"]
+)
+def test_checksummed_entry_with_a_number_that_is_not_finite_is_a_miss(number):
+    """D5."""
+    vector = struct.pack("<4f", 0.5, number, -0.5, 1e38)
+    assert read(forged(vector=vector)) is None
+    assert read(forged(vector=struct.pack("<2f", 0.5, 1.7e38))) is not None
+
+
+@SEALS
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"made_at": 1e300},
+        {"made_at": NOW + entries.MAX_AHEAD_SECONDS + 1},
+        {"made_at": math.nan},
+        {"made_at": math.inf},
+        {"made_at": -1.0},
+        {"ttl_seconds": cache.MAX_TTL_SECONDS + 1},
+        {"ttl_seconds": 2**32 - 1},
+        {"vector": b""},
+        {"vector": b"12345"},
+        {"model": "m" * 4097},
+        {"space": "s" * 4097},
+    ],
+    ids=str,
+)
+def test_entry_that_says_what_none_can_is_a_miss(said, seal):
+    """D5, and siblings: whoever wrote it."""
+    assert read(forged(seal=seal, **said), seal=seal) is None
+
+
+@SEALS
+def test_entry_of_absurdly_many_tokens_is_a_miss(seal, monkeypatch):
+    monkeypatch.setattr(entries, "MAX_TOKENS", 2**32 - 1)
+    raw = forged(seal=seal, tokens=2**32 - 1)
+    monkeypatch.undo()
+    assert read(raw, seal=seal) is None
+
+
+def test_entry_of_an_older_format_is_a_miss():
+    """Format 2: a CRC-32 that anybody can make."""
+
+    body = struct.pack("<dIIHH", NOW - 1, 0, 2, 1, 1) + b"ms" + bytes(8)
+    raw = struct.pack("<BI", 2, zlib.crc32(body)) + body
+    assert [read(raw, seal=seal) for seal in (KEYED, PLAIN)] == [None, None]
+
+
+@pytest.mark.parametrize("written", ["", "0" * 63, "0" * 65, "G" * 64, "A" * 64, " " + "0" * 63])
+def test_secret_is_64_hexadecimal_digits(written):
+    assert entries.secret_of("0" * 62 + "1f") == bytes(31) + b"\x1f"
+    assert entries.secret_of(written) is None
+
+
+def test_seal_does_not_show_its_secret():
+    secret = b"a secret of thirty-two bytes ...."
+    assert "secret" not in repr(entries.Seal(secret))
+    assert secret.hex()[:16] not in repr(entries.Seal(secret))

@@ -1,7 +1,7 @@
 """The command line, and the one place where the operator is put together.
 
 embedding-operator run                                   in a cluster, or against a kubeconfig
-embedding-operator render FILE [--document] [--namespace NS]   what a policy would become
+embedding-operator render FILE [--document|--rules] [--namespace NS]   what a policy would become
 embedding-operator secrets migrate|verify ...            from a file, an environment or a Secret
                                                          into Vault
 """
@@ -83,6 +83,8 @@ def _run() -> int:
             namespaces=chosen.rollout_namespaces,
             restarted=measured.restarted,
         ),
+        additional_alerts=chosen.additional_alerts,
+        covers=lambda key, pods: measured.uncovered(key.namespace, key.name, pods),
     )
     workqueue.work(queue, _measured(reconciler, measured, queue), workers=chosen.workers)
     stopping = threading.Event()

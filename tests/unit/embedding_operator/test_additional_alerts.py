@@ -1,6 +1,8 @@
 """Alerts that a policy adds: each judged by itself, and none of them routes as another's."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,14 +16,14 @@ EXPR = 'sum(rate(aos_embedding_tokens_total{namespace="shop"}[5m])) > 1000'
 
 
 def entry(**changed):
-    made = {
-        "name": "TooManyTokens",
-        "expr": EXPR,
-        "for_seconds": 300,
-        "labels": {"channel": "#embeddings"},
-        "annotations": {"summary": "{{ $value | humanize }} in {{ $labels.pod }}"},
-    }
-    return alerts.Additional(**(made | changed))
+    made = alerts.Additional(
+        name="TooManyTokens",
+        expr=EXPR,
+        for_seconds=300,
+        labels={"channel": "#embeddings"},
+        annotations={"summary": "{{ $value | humanize }} in {{ $labels.pod }}"},
+    )
+    return dataclasses.replace(made, **changed)
 
 
 def parsed(*additional, **changed):
@@ -94,7 +96,7 @@ def test_labels_that_an_expression_makes_up_do_not_win():
     assert (rule["labels"]["namespace"], rule["labels"]["policy"]) == ("shop", "search")
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "a label of ours": ("LabelRefused", {"labels": {"namespace": "kube-system"}}),
     "the policy's label": ("LabelRefused", {"labels": {"policy": "other"}}),
     "the alert's name as a label": ("LabelRefused", {"labels": {"alertname": "Other"}}),

@@ -574,6 +574,7 @@ def test_higher_price_counts_where_two_providers_share_a_series():
 def test_model_with_quotes_is_quoted():
     made = parsed(providers=[provider(model='a"}b\\', pricePerMillionTokens="1")])
     told = costs.expression(made, tokens="x{@matchers@}")
+    assert told is not None
     assert r'model="a\"}b\\"' in told
 
 

@@ -37,6 +37,7 @@ from embedding_operator import (
     workqueue,
 )
 from embedding_operator.migration import command
+from embedding_operator.monitoring import prometheuses
 
 _LOG = logging.getLogger("embedding_operator")
 USAGE_EXIT = 2
@@ -84,6 +85,7 @@ def _run() -> int:
             restarted=measured.restarted,
         ),
         additional_alerts=chosen.additional_alerts,
+        selected_by=prometheuses.Prometheuses(find=api.prometheuses).agreed_labels,
         covers=lambda key, pods: measured.uncovered(key.namespace, key.name, pods),
     )
     workqueue.work(queue, _measured(reconciler, measured, queue), workers=chosen.workers)

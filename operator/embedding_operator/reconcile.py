@@ -80,6 +80,7 @@ class Reconciler:
         drifted: Callable[[str], None],
         restarts: rollouts.Rollouts,
         additional_alerts: bool = False,
+        selected_by: Callable[[], Mapping[str, str]] = dict,
         covers: Callable[[Key, int], None] = _nobody,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
@@ -92,6 +93,7 @@ class Reconciler:
             kept=owned.Owned(writes=objects, drifted=drifted),
             changing=restarts.secret_changes,
             additional_alerts=additional_alerts,
+            selected_by=selected_by,
         )
         self._observer = observation.Observer(asks=asks, nudges=objects)
         self._events = events

@@ -85,7 +85,9 @@ def _run() -> int:
             restarted=measured.restarted,
         ),
         additional_alerts=chosen.additional_alerts,
-        selected_by=prometheuses.Prometheuses(find=api.prometheuses).agreed_labels,
+        selected_by=prometheuses.Prometheuses(
+            find=api.prometheuses, labels_of=api.namespace_labels
+        ).agreed_labels,
         covers=lambda key, pods: measured.uncovered(key.namespace, key.name, pods),
     )
     workqueue.work(queue, _measured(reconciler, measured, queue), workers=chosen.workers)

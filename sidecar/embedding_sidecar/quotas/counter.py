@@ -65,6 +65,11 @@ class Counter:
         """Whether the last answer was that the store holds what cannot be."""
         return bool(self._corrupt)
 
+    @property
+    def store_up(self) -> bool | None:
+        """Whether the store answered when it was last asked; None where there is none."""
+        return None if self.store is None else not self._away
+
     async def ask(self, claim: Claim) -> Count | None:
         """The store's answer, booked; None where there is no store or it is away."""
         asked_at = self._clock()

@@ -226,6 +226,11 @@ class Quota:
         """Calls of the whole policy today, as last heard; asks nobody."""
         return self._ledger.policy_used().calls
 
+    @property
+    def store_up(self) -> bool | None:
+        """Whether the store answered when it was last asked; None where there is none."""
+        return self._counter.store_up
+
     async def state(self) -> State:
         """The day so far, by the store where it answers, else by what was last heard."""
         async with self._lock:

@@ -384,3 +384,21 @@ def test_providers_guarded_is_no_part_of_ready_and_needs_no_policy():
     assert "ProvidersGuarded" not in status.TOLD
     refused = status.Facts(refused=Problem("Invalid", "m"), guards=guards)
     assert verdict("ProvidersGuarded", refused, policy=None) == ("False", "NotGuarded")
+
+
+def test_alert_that_is_left_out_is_named_and_touches_nothing_else():
+    refused = (
+        Problem("ExpressionRefused", "spec.alerts.additional[Own] is left out: expr x"),
+        Problem("LabelRefused", "spec.alerts.additional[Other] is left out: the label y"),
+    )
+    seen = facts(alerts_refused=refused)
+    assert verdict("AlertsAccepted", seen) == ("False", "ExpressionRefused")
+    message = condition("AlertsAccepted", seen)["message"]
+    assert "additional[Own]" in message
+    assert "additional[Other]" in message
+    assert verdict("Ready", seen) == ("True", "Ready")
+
+
+def test_alerts_that_are_off_are_accepted():
+    off = policies.parsed(alerts={"enabled": False})
+    assert verdict("AlertsAccepted", policy=off) == ("True", "AlertsOff")

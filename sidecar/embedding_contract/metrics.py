@@ -125,6 +125,17 @@ SIDECAR: Final = (
         help="1 while the provider of this name in the policy refuses the newest key.",
         labels=("provider",),
     ),
+    Metric(
+        name="aos_embedding_breaker_open",
+        kind="gauge",
+        help="1 while the provider of this name in the policy is not asked, as it failed of late.",
+        labels=("provider",),
+    ),
+    Metric(
+        name="aos_embedding_quota_reserved",
+        kind="gauge",
+        help="Calls of the whole policy that pods hold as leases, living or dead.",
+    ),
 )
 
 OPERATOR: Final = (
@@ -171,4 +182,42 @@ OPERATOR: Final = (
     ),
 )
 
-CATALOGUE: Final = SIDECAR + OPERATOR
+# Seconds. A batch of the backfill waits for a provider; a search asks PostgreSQL alone.
+VECTORS: Final = (
+    Metric(
+        name="aos_vector_fallback_total",
+        kind="counter",
+        help="Searches answered without vectors, by reason.",
+        labels=("reason",),
+    ),
+    Metric(
+        name="aos_vector_index_size",
+        kind="gauge",
+        help="Rows that have a vector in the index.",
+    ),
+    Metric(
+        name="aos_vector_index_null_count",
+        kind="gauge",
+        help="Rows that have no vector yet.",
+    ),
+    Metric(
+        name="aos_vector_query_latency_seconds",
+        kind="histogram",
+        help="Seconds one vector search took.",
+        buckets=_CALL_SECONDS,
+    ),
+    Metric(
+        name="aos_memory_backfill_progress_total",
+        kind="counter",
+        help="Rows that the backfill has given a vector.",
+    ),
+    Metric(
+        name="aos_memory_backfill_batch_duration_seconds",
+        kind="histogram",
+        help="Seconds one batch of the backfill took.",
+        buckets=_CALL_SECONDS,
+    ),
+)
+"""Search and backfill; nothing exposes them before those run."""
+
+CATALOGUE: Final = SIDECAR + OPERATOR + VECTORS

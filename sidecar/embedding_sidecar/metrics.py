@@ -81,8 +81,9 @@ class Metrics:
         """A request was refused because the day is used up."""
         self._quota_exhausted.value += 1
 
-    def daily(self, *, calls: int, limit: int | None) -> None:
-        """Calls of the whole policy today, and its limit."""
+    def daily(self, *, calls: int, limit: int | None, reserved: int) -> None:
+        """Calls of the whole policy today, its limit, and what pods hold of it as leases."""
+        self._gauges["aos_embedding_quota_reserved"].set(reserved)
         self._gauges["aos_embedding_daily_calls"].set(calls)
         self._gauges["aos_embedding_daily_quota"].set(float("inf") if limit is None else limit)
 
@@ -106,6 +107,13 @@ class Metrics:
         gauge.clear()
         for provider, is_refused in refused.items():
             gauge.labels(provider).set(int(is_refused))
+
+    def breakers(self, suspended: Mapping[str, bool]) -> None:
+        """Whether calls to each provider, by name, are suspended; others are shown no more."""
+        gauge = self._gauges["aos_embedding_breaker_open"]
+        gauge.clear()
+        for provider, is_suspended in suspended.items():
+            gauge.labels(provider).set(int(is_suspended))
 
     def exposition(self) -> bytes:
         """The text a scrape gets."""

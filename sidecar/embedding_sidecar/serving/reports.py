@@ -260,8 +260,9 @@ async def observe(current: Current, metrics: Metrics) -> None:
         return
     refused = runtime.service.refused_keys()
     metrics.keys({it.name: it.name in refused for it in runtime.loaded.document.providers})
+    metrics.breakers({name: word == "failing" for name, word in runtime.service.health().items()})
     state = await runtime.quota.state()
-    metrics.daily(calls=state.used, limit=state.daily_requests)
+    metrics.daily(calls=state.used, limit=state.daily_requests, reserved=state.reserved)
     metrics.memory_bytes(runtime.memory_bytes())
 
 

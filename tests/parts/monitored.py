@@ -1,0 +1,185 @@
+"""Two policies at work under a real Prometheus: real sidecars, a real Redis, stand-in providers.
+
+Policy shop/search has two pods, OpenAI first and Voyage as a backup of another space; shop/catalog
+has one pod, Voyage alone, and a quota of a few calls. The operator's series are those of its own
+`Metrics`, told what a reconcile would tell.
+"""
+
+import itertools
+import math
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from embedding_contract import document, names
+from embedding_operator import metrics
+from tests.fakes import provider
+from tests.parts import monitoring, ports, sidecar
+
+NAMESPACE: Final = "shop"
+CATALOG_CALLS: Final = 40
+SEARCH_CALLS: Final = 5000
+_WORDS: Final = tuple(f"word{number}" for number in range(40))
+_KEY: Final = names.secret_provider_key("key")
+_REDIS: Final = names.SECRET_CACHE_REDIS_URL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """All of it, running. `search` are the two pods of one policy, `catalog` the other's pod."""
+
+    prometheus: monitoring.Prometheus
+    search: tuple[sidecar.Sidecar, sidecar.Sidecar]
+    catalog: sidecar.Sidecar
+    openai: provider.StandIn
+    voyage: provider.StandIn
+    operator: metrics.Metrics
+
+    def every_path(self) -> None:
+        """Miss, hits in both layers, refusals, failover, an open breaker, a used-up quota."""
+        one, other = self.search
+        one.embed("a text", "another text")
+        one.embed("a text")
+        sidecar.wait_until(lambda: other.embed("a text").headers["x-embedding-cache"] == "hit")
+        one.embed("too long")
+        self.openai.fault = provider.status(500)
+        for number in range(5):
+            one.embed(f"while the first choice fails {number}")
+        self.openai.fault = None
+        self.catalog.embed("the first item", model="voyage-3.5")
+        # Prometheus counts an increase from the first value of a series that it has seen.
+        seen = 'aos_embedding_tokens_total{policy="catalog"}'
+        sidecar.wait_until(lambda: self.prometheus.query(seen))
+        for number in range(CATALOG_CALLS + 2):
+            self.catalog.embed(f"item {number}", model="voyage-3.5")
+        self.operate()
+
+    def operate(self) -> None:
+        """What an operator tells: reconciles, injections, Vault, repairs, restarts."""
+        self.operator.reconciled(result="ok", seconds=0.03)
+        self.operator.reconciled(result="failed", seconds=0.9)
+        self.operator.injected(result="injected", reason="")
+        self.operator.injected(result="skipped", reason="HostNetwork")
+        self.operator.drifted("ConfigMap")
+        self.operator.vault_asked("ok")
+        self.operator.restarted("Deployment")
+        self.operator.queued(0)
+
+    def traffic(self, seconds: float) -> None:
+        """Applications that ask more and less, a provider that fails for a while in between."""
+        began, numbers = time.monotonic(), itertools.count()
+        while (passed := time.monotonic() - began) < seconds:
+            is_failing = 0.45 < passed / seconds < 0.6
+            self.openai.fault = provider.status(503) if is_failing else None
+            self.openai.delay_seconds = random.uniform(0.03, 0.12)
+            self.voyage.delay_seconds = random.uniform(0.05, 0.25)
+            for asked in self.search:
+                # A few texts are asked for again and again, as in a real shop.
+                known = " ".join(random.choices(_WORDS, k=2))
+                asked.embed(known, f"text {next(numbers)} of many words that nobody asked before")
+            if next(numbers) % 7 == 0:
+                self.catalog.embed(f"item {next(numbers)}", model="voyage-3.5")
+            if next(numbers) % 23 == 0:
+                self.search[0].embed("too long")
+            self.operate()
+            time.sleep(0.35 + 0.3 * math.sin(passed / seconds * 2 * math.pi))
+        self.openai.fault = None
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Run]:
+    """Start everything, and end it afterwards."""
+    with ExitStack() as stack:
+        openai, voyage = provider.StandIn(), provider.StandIn()
+        openai_url = stack.enter_context(sidecar.served(openai.app()))
+        voyage_url = stack.enter_context(sidecar.served(voyage.app()))
+        (folder / "redis").mkdir(parents=True)
+        redis = sidecar.Redis(folder / "redis")
+        stack.callback(redis.kill)
+        first = document.Provider(
+            name="openai",
+            kind="OpenAI",
+            model="text-embedding-3-small",
+            base_url=f"{openai_url}/v1",
+            api_key_file=_KEY,
+        )
+        backup = document.Provider(
+            name="voyage",
+            kind="Voyage",
+            model="voyage-3.5",
+            base_url=f"{voyage_url}/voyage/v1",
+            api_key_file=_KEY,
+        )
+
+        def start(pod: str, policy: document.PolicyDocument) -> sidecar.Sidecar:
+            started = sidecar.Sidecar(
+                *_files(folder / pod, policy, redis_url=redis.url),
+                environment={},
+                log=folder / f"{pod}.log",
+            )
+            stack.callback(started.stop)
+            return started.wait()
+
+        search = document.PolicyDocument(
+            namespace=NAMESPACE,
+            name="search",
+            providers=(first, backup),
+            failover=document.Failover(across_spaces=True),
+            quota=document.Quota(daily_requests=SEARCH_CALLS, redis_url_file=_REDIS),
+            cache=document.Cache(redis_url_file=_REDIS),
+        )
+        catalog = document.PolicyDocument(
+            namespace=NAMESPACE,
+            name="catalog",
+            providers=(backup,),
+            quota=document.Quota(daily_requests=CATALOG_CALLS, redis_url_file=_REDIS),
+            cache=document.Cache(redis_url_file=_REDIS),
+        )
+        pods = {
+            "search-7c9d5-abcde": start("search-7c9d5-abcde", search),
+            "search-7c9d5-fghij": start("search-7c9d5-fghij", search),
+            "catalog-59f4b-klmno": start("catalog-59f4b-klmno", catalog),
+        }
+        operator, operator_port = metrics.Metrics(), ports.free()
+        operator.serve(operator_port)
+        prometheus = monitoring.Prometheus(folder / "prometheus")
+        stack.callback(prometheus.close)
+        targets = [
+            monitoring.Target(
+                address=f"127.0.0.1:{running.admin_port}",
+                labels={"namespace": NAMESPACE, "policy": pod.partition("-")[0], "pod": pod},
+            )
+            for pod, running in pods.items()
+        ]
+        own = monitoring.Target(address=f"127.0.0.1:{operator_port}", labels={"job": "operator"})
+        prometheus.targets([*targets, own])
+        sidecar.wait_until(lambda: prometheus.up() == len(targets) + 1)
+        one, other, last = pods.values()
+        yield Run(
+            prometheus=prometheus,
+            search=(one, other),
+            catalog=last,
+            openai=openai,
+            voyage=voyage,
+            operator=operator,
+        )
+
+
+def _files(
+    folder: Path, policy: document.PolicyDocument, *, redis_url: str
+) -> tuple[str | Path, ...]:
+    """The two mounted directories, as a sidecar is told of them."""
+    secrets = folder / "secrets"
+    secrets.mkdir(parents=True)
+    (folder / names.DOCUMENT_KEY).write_text(document.dump(policy), encoding="utf-8")
+    for name, value in {
+        _KEY: provider.KEY,
+        _REDIS: redis_url,
+        names.SECRET_API_TOKEN: sidecar.TOKEN,
+    }.items():
+        (secrets / name).write_text(value, encoding="utf-8")
+    return ("--document", folder / names.DOCUMENT_KEY, "--secrets", secrets)

@@ -33,7 +33,7 @@ def pods(api: cluster.Cluster, namespace: str | None) -> list[usage.Pod]:
         errors.OperatorError: they may not be listed, or the API server is away.
     """
     found = api.find(cluster.POD, namespace, selector=names.LABEL_INJECTED)
-    return [usage.pod(it, policy_label=names.LABEL_INJECTED) for it in found]
+    return [usage.pod(it) for it in found]
 
 
 def samples(exposition: bytes) -> tuple[usage.Sample, ...]:
@@ -51,16 +51,14 @@ def samples(exposition: bytes) -> tuple[usage.Sample, ...]:
     )
 
 
-def scrape(
-    api: cluster.Cluster, found: Sequence[usage.Pod], *, port: int = names.ADMIN_PORT
-) -> Scraped:
+def scrape(api: cluster.Cluster, found: Sequence[usage.Pod]) -> Scraped:
     """The series of running pods' sidecars, through the API server's proxy of each pod."""
     running = [it for it in found if it.running]
 
     def ask(pod: usage.Pod) -> tuple[usage.Sample, ...] | str:
         try:
             body = api.proxied(
-                cluster.POD, pod.namespace, f"{pod.name}:{port}", names.PATH_METRICS, query={}
+                cluster.POD, pod.namespace, f"{pod.name}:{pod.port}", names.PATH_METRICS, query={}
             )
             return samples(body)
         except errors.OperatorError as error:

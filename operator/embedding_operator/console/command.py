@@ -68,7 +68,13 @@ def _cost(options: argparse.Namespace, api: cluster.Cluster, namespace: str) -> 
         remarks = [f"Tokens that Prometheus counted in the last {options.window}."]
     else:
         scraped = collection.scrape(api, found)
-        billed = [it for pod, seen in scraped.series for it in usage.tokens(pod, seen)]
+        billed = [
+            it
+            for pod, seen in scraped.series
+            for it in usage.tokens(
+                seen, namespace=pod.namespace, policy=pod.policy, workload=pod.workload
+            )
+        ]
         remarks = _remarks(scraped)
         if not scraped.series and scraped.failed:
             raise errors.Denied(f"no sidecar could be asked: {scraped.failed[0][1]}")

@@ -12,6 +12,8 @@ from embedding_operator.console.usage import Tokens
 By = Literal["policy", "workload", "provider"]
 UNKNOWN: Final = "?"
 MILLION: Final = 1_000_000
+SMALLEST: Final = Decimal("0.0001")
+"""Less than this is shown as less, and not as 0."""
 _KEYS: Final[Mapping[By, tuple[str, Callable[[Tokens], str]]]] = {
     "policy": ("POLICY", lambda it: f"{it.namespace}/{it.policy}"),
     "workload": ("WORKLOAD", lambda it: f"{it.namespace}/{it.workload}"),
@@ -39,7 +41,7 @@ class Cost:
     @property
     def shown(self) -> str:
         """The cost for people: `?` where a price is unknown, with the known part before it."""
-        money = f"{self.known:,.4f}"
+        money = f"{self.known:,.4f}" if not 0 < self.known < SMALLEST else f"<{SMALLEST}"
         if not self.unpriced:
             return money
         return f"{money} + {UNKNOWN}" if self.known else UNKNOWN

@@ -164,10 +164,8 @@ def _cache(samples: Sequence[usage.Sample]) -> Object | None:
 def _cost(
     policy: Mapping[str, Any], samples: Sequence[usage.Sample], *, own: costs.PolicyPrices
 ) -> Object | None:
-    pod = usage.Pod(
-        namespace=_namespace(policy), policy=_name(policy), name="", workload="", running=True
-    )
-    found = costs.total(usage.tokens(pod, samples), own=own, by="policy")
+    billed = usage.tokens(samples, namespace=_namespace(policy), policy=_name(policy))
+    found = costs.total(billed, own=own, by="policy")
     if not found:
         return None
     (cost,) = found

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from embedding_contract import names
+
 ENDED: Final = "(pods that have ended)"
 _HASH: Final = "pod-template-hash"
 
@@ -19,12 +21,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod that carries the sidecar; `workload` is `Kind/name` of what made it."""
+    """A pod that carries the sidecar; `workload` is `Kind/name` of what made it.
+
+    `port` is where its sidecar answers GET /metrics.
+    """
 
     namespace: str
     policy: str
     name: str
     workload: str
+    port: int
     running: bool
 
 
@@ -40,30 +46,43 @@ class Tokens:
     tokens: float
 
 
-def pod(raw: Mapping[str, Any], *, policy_label: str) -> Pod:
+def pod(raw: Mapping[str, Any]) -> Pod:
     """A pod as the API server tells it."""
     metadata = raw["metadata"]
     return Pod(
         namespace=metadata["namespace"],
-        policy=metadata.get("labels", {}).get(policy_label, ""),
+        policy=metadata.get("labels", {}).get(names.LABEL_INJECTED, ""),
         name=metadata["name"],
         workload=_workload(metadata),
+        port=_port(raw.get("spec", {})),
         running=raw.get("status", {}).get("phase") == "Running",
     )
 
 
-def tokens(pod: Pod, seen: Iterable[Sample]) -> Iterator[Tokens]:
-    """The billed tokens among a pod's series."""
+def tokens(
+    seen: Iterable[Sample], *, namespace: str, policy: str, workload: str = ""
+) -> Iterator[Tokens]:
+    """The billed tokens among the series of a policy, or of one of its workloads."""
     for sample in seen:
         if sample.name == "aos_embedding_tokens_total":
             yield Tokens(
-                namespace=pod.namespace,
-                policy=pod.policy,
-                workload=pod.workload,
+                namespace=namespace,
+                policy=policy,
+                workload=workload,
                 provider=sample.labels.get("provider", ""),
                 model=sample.labels.get("model", ""),
                 tokens=sample.value,
             )
+
+
+def _port(spec: Mapping[str, Any]) -> int:
+    ports = (
+        port
+        for container in (*spec.get("initContainers", ()), *spec.get("containers", ()))
+        for port in container.get("ports", ())
+    )
+    found = (it["containerPort"] for it in ports if it.get("name") == names.ADMIN_PORT_NAME)
+    return next(found, names.ADMIN_PORT)
 
 
 def _workload(metadata: Mapping[str, Any]) -> str:

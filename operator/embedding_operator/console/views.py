@@ -5,7 +5,6 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from embedding_contract import names
 from embedding_operator import cluster, errors
 from embedding_operator.console import collection, overview, plots, prometheus, usage
 
@@ -24,12 +23,10 @@ class ClusterViews:
         *,
         namespace: str | None,
         asked: prometheus.Prometheus | None,
-        admin_port: int = names.ADMIN_PORT,
     ) -> None:
         self._api = api
         self._namespace = namespace
         self._prometheus = asked
-        self._admin_port = admin_port
         self._lock = threading.Lock()
         self._last: tuple[float, dict[str, Any]] = (float("-inf"), {})
 
@@ -84,7 +81,7 @@ class ClusterViews:
                 f"The {PODS_ASKED} first of {len(found)} sidecars are asked; give --prometheus for"
                 " all of them."
             )
-        scraped = collection.scrape(self._api, found[:PODS_ASKED], port=self._admin_port)
+        scraped = collection.scrape(self._api, found[:PODS_ASKED])
         if scraped.failed:
             pod, why = scraped.failed[0]
             notes.append(

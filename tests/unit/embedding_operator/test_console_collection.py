@@ -1,6 +1,7 @@
 """Reading pods and sidecars: workloads, series, and who cannot be asked."""
 
 import json
+from typing import Any, cast
 
 import pytest
 
@@ -63,7 +64,14 @@ class Api:
     ],
 )
 def test_workload_is_what_people_know(metadata, workload):
-    assert usage.pod(pod("web-1", **metadata), policy_label="x").workload == workload
+    assert usage.pod(pod("web-1", **metadata)).workload == workload
+
+
+def test_port_is_the_sidecars_own():
+    port = {"name": "embed-admin", "containerPort": 18485}
+    raw = pod("web-1") | {"spec": {"initContainers": [{"ports": [port]}]}}
+    assert usage.pod(raw).port == 18485
+    assert usage.pod(pod("web-1")).port == 8485
 
 
 def test_catalogued_series_are_read_and_others_left_out():
@@ -73,7 +81,7 @@ def test_catalogued_series_are_read_and_others_left_out():
 
 @pytest.mark.parametrize("body", [b"<html>", b"\xff\xfe", b"a b c d"])
 def test_sidecar_that_answers_something_else_is_told_apart(body):
-    api = Api(pod("web-1"), pod("web-2"), bodies={"web-1": EXPOSITION, "web-2": body})
+    api: Any = Api(pod("web-1"), pod("web-2"), bodies={"web-1": EXPOSITION, "web-2": body})
     scraped = collection.scrape(api, collection.pods(api, "shop"))
     assert [it.name for it, _ in scraped.series] == ["web-1"]
     assert [(it.name, why) for it, why in scraped.failed] == [
@@ -83,14 +91,14 @@ def test_sidecar_that_answers_something_else_is_told_apart(body):
 
 def test_page_says_who_cannot_be_asked_and_why():
     refused = errors.Denied("pods/proxy is forbidden")
-    api = Api(pod("web-1"), bodies={"web-1": refused})
+    api: Any = Api(pod("web-1"), bodies={"web-1": refused})
     state = views.ClusterViews(api, namespace="shop", asked=None).state()
     assert state["source"] == "status"
     assert "shop/web-1: pods/proxy is forbidden" in state["notes"][0]
 
 
 def test_page_without_the_right_to_list_pods_shows_the_status():
-    api = Api()
+    api: Any = Api()
     api.pods = errors.Denied("pods is forbidden")
     state = views.ClusterViews(api, namespace="shop", asked=None).state()
     assert len(state["policies"]) == 1
@@ -102,7 +110,7 @@ def test_page_falls_back_to_sidecars_where_prometheus_is_away():
         def get(self, path, query):
             raise errors.Unavailable("Prometheus: ConnectError")
 
-    api = Api(pod("web-1"), bodies={"web-1": EXPOSITION})
+    api: Any = Api(pod("web-1"), bodies={"web-1": EXPOSITION})
     asked = prometheus.Prometheus(Away())
     state = views.ClusterViews(api, namespace="shop", asked=asked).state()
     assert state["source"] == "sidecars"
@@ -110,7 +118,7 @@ def test_page_falls_back_to_sidecars_where_prometheus_is_away():
 
 
 def test_many_browsers_cause_one_look():
-    api = Api(pod("web-1"), bodies={"web-1": EXPOSITION})
+    api: Any = Api(pod("web-1"), bodies={"web-1": EXPOSITION})
     shown = views.ClusterViews(api, namespace="shop", asked=None)
     for _ in range(5):
         shown.state()
@@ -127,11 +135,15 @@ def test_plots_are_of_shown_policies_only():
             return json.dumps({"status": "success", "data": {"result": []}}).encode()
 
     source = Asked()
-    shown = views.ClusterViews(Api(), namespace="shop", asked=prometheus.Prometheus(source))
+    shown = views.ClusterViews(
+        cast("Any", Api()), namespace="shop", asked=prometheus.Prometheus(source)
+    )
     source.paths.clear()
     assert shown.plots("other", 'x"} or up{a="') is None
     assert not any("or up" in path for path in source.paths)
-    assert [it["title"] for it in shown.plots("shop", "search")] == [it.title for it in plots.PLOTS]
+    assert [it["title"] for it in shown.plots("shop", "search") or ()] == [
+        it.title for it in plots.PLOTS
+    ]
 
 
 @pytest.mark.parametrize("expr", [*plots._FIGURES.values(), *(it.expr for it in plots.PLOTS)])
@@ -161,10 +173,10 @@ def test_prometheus_that_answers_something_else_is_said(body, said):
 @pytest.mark.parametrize("address", ["", "prometheus", "a/b", "a/b:1/c", "/b:1", "ftp://x"])
 def test_address_of_no_known_form_is_refused_with_the_forms(address):
     with pytest.raises(errors.Denied, match="NAMESPACE/SERVICE:PORT"):
-        prometheus.connect(Api(), address)
+        prometheus.connect(cast("Any", Api()), address)
 
 
 def test_prometheus_behind_a_service_is_asked_by_the_api_servers_proxy():
-    api = Api(bodies={"prometheus": b'{"status": "success", "data": {"result": []}}'})
+    api: Any = Api(bodies={"prometheus": b'{"status": "success", "data": {"result": []}}'})
     assert prometheus.connect(api, "monitoring/prometheus:9090").instant("up") == []
     assert api.asked == [(cluster.SERVICE, "monitoring", "prometheus:9090", "/api/v1/query")]

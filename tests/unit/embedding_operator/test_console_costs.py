@@ -29,7 +29,7 @@ def test_list_price_is_taken_where_the_policy_names_none():
 
 def test_policys_own_price_comes_first():
     (cost,) = costs.total([tokens(1_000_000)], own=priced("0.5"), by="policy")
-    assert (cost.shown, cost.sources) == ("0.5000", {"policy"})
+    assert (cost.shown, set(cost.sources)) == ("0.5000", {"policy"})
 
 
 def test_price_of_another_policy_does_not_count():
@@ -48,6 +48,13 @@ def test_known_part_is_shown_beside_what_is_unknown():
     billed = [tokens(1_000_000), tokens(1, model="mystery")]
     (cost,) = costs.total(billed, own={}, by="policy")
     assert cost.shown == "0.0200 + ?"
+
+
+def test_a_little_is_not_shown_as_nothing():
+    (cost,) = costs.total([tokens(1)], own={}, by="policy")
+    assert cost.shown == "<0.0001"
+    (cost,) = costs.total([tokens(0)], own={}, by="policy")
+    assert cost.shown == "0.0000"
 
 
 def test_price_of_nothing_is_a_price():

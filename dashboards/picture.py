@@ -19,6 +19,9 @@ NOTE: Final = (
 _COLOURS: Final = ("#3452c4", "#b4540a", "#0a7248", "#8b3fb8", "#a61e4d", "#566173")
 _INK, _MUTED, _LINE, _SURFACE, _GROUND = "#141a24", "#566173", "#dfe3e9", "#ffffff", "#f5f6f8"
 _SERIES_SHOWN: Final = 6
+_NUMBERS_SHOWN: Final = 3
+_WHOLE_FROM: Final = 100
+"""Numbers as great are written without decimals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,7 @@ def draw(dashboard: Mapping[str, Any], ask: Ask) -> str:
 
 
 def _panel(panel: Mapping[str, Any], ask: Ask, *, width: int, height: int) -> Iterator[str]:
-    yield (
-        f'<rect width="{width}" height="{height}" rx="8" fill="{_SURFACE}" stroke="{_LINE}"/>'
-    )
+    yield (f'<rect width="{width}" height="{height}" rx="8" fill="{_SURFACE}" stroke="{_LINE}"/>')
     yield _text(14, 24, panel["title"], weight=600, size=13)
     unit = panel["fieldConfig"]["defaults"]["unit"]
     found = [
@@ -85,11 +86,11 @@ def _numbers(
     width: int,
     height: int,
 ) -> Iterator[str]:
-    shown = sorted(found)[:3]
+    shown = sorted(found)[:_NUMBERS_SHOWN]
     column = (width - 28) / len(shown)
     for at, (legend, points) in enumerate(shown):
         x = 14 + at * column
-        size = 26 if len(shown) < 3 else 20
+        size = 26 if len(shown) < _NUMBERS_SHOWN else 20
         yield _text(x, height - 38, written(points[-1][1], unit), size=size, weight=600)
         yield _text(x, height - 16, _short(legend, column / 6.4), colour=_MUTED, size=11)
 
@@ -112,7 +113,7 @@ def _lines(
         y = height - bottom - point[1] / most * (height - top - bottom)
         return f"{x:.1f},{y:.1f}"
 
-    for share in (0, 0.5, 1):
+    for share in (0.0, 0.5, 1.0):
         y = height - bottom - share * (height - top - bottom)
         yield (
             f'<line x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_LINE}"/>'
@@ -144,7 +145,7 @@ def written(value: float, unit: str) -> str:
     if unit == "bytes":
         return f"{value / 1024:.0f} KiB" if value < 1024**2 else f"{value / 1024**2:.1f} MiB"
     suffix = {"reqps": "/s", "cps": "/s", "rowsps": "/s"}.get(unit, "")
-    text = f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2g}"
+    text = f"{value:,.0f}" if value >= _WHOLE_FROM or value == int(value) else f"{value:.2g}"
     return text + suffix
 
 

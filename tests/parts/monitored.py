@@ -9,9 +9,10 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from tests.fakes import provider
 from tests.parts import monitoring, ports, sidecar
 
 NAMESPACE: Final = "shop"
+PODS: Final = ("search-7c9d5-abcde", "search-7c9d5-fghij", "catalog-59f4b-klmno")
 CATALOG_CALLS: Final = 40
 SEARCH_CALLS: Final = 5000
 _WORDS: Final = tuple(f"word{number}" for number in range(40))
@@ -90,9 +92,27 @@ class Run:
         self.openai.fault = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What sidecars live beside: stand-in providers at their URLs, and a Redis."""
+
+    openai_url: str
+    voyage_url: str
+    redis_url: str
+
+
+Mount = Callable[[str, Parts], Sequence[str | Path]]
+"""The arguments that tell a policy's sidecars of their files, by the policy's name."""
+
+
 @contextmanager
-def running(folder: Path) -> Iterator[Run]:
-    """Start everything, and end it afterwards."""
+def running(folder: Path, *, mount: Mount | None = None) -> Iterator[Run]:
+    """Start everything, and end it afterwards.
+
+    Args:
+        folder: where files and logs go.
+        mount: gives sidecars their files; None writes documents of our own.
+    """
     with ExitStack() as stack:
         openai, voyage = provider.StandIn(), provider.StandIn()
         openai_url = stack.enter_context(sidecar.served(openai.app()))
@@ -100,60 +120,32 @@ def running(folder: Path) -> Iterator[Run]:
         (folder / "redis").mkdir(parents=True)
         redis = sidecar.Redis(folder / "redis")
         stack.callback(redis.kill)
-        first = document.Provider(
-            name="openai",
-            kind="OpenAI",
-            model="text-embedding-3-small",
-            base_url=f"{openai_url}/v1",
-            api_key_file=_KEY,
+        parts = Parts(
+            openai_url=f"{openai_url}/v1",
+            voyage_url=f"{voyage_url}/voyage/v1",
+            redis_url=redis.url,
         )
-        backup = document.Provider(
-            name="voyage",
-            kind="Voyage",
-            model="voyage-3.5",
-            base_url=f"{voyage_url}/voyage/v1",
-            api_key_file=_KEY,
-        )
-
-        def start(pod: str, policy: document.PolicyDocument) -> sidecar.Sidecar:
+        give = mount or partial(_documents, folder)
+        files = {policy: give(policy, parts) for policy in ("search", "catalog")}
+        pods = {}
+        for pod in PODS:
             started = sidecar.Sidecar(
-                *_files(folder / pod, policy, redis_url=redis.url),
-                environment={},
+                *files[policy_of(pod)],
+                environment={names.ENV_POD_UID: pod},
                 log=folder / f"{pod}.log",
             )
             stack.callback(started.stop)
-            return started.wait()
-
-        search = document.PolicyDocument(
-            namespace=NAMESPACE,
-            name="search",
-            providers=(first, backup),
-            failover=document.Failover(across_spaces=True),
-            quota=document.Quota(daily_requests=SEARCH_CALLS, redis_url_file=_REDIS),
-            cache=document.Cache(redis_url_file=_REDIS),
-        )
-        catalog = document.PolicyDocument(
-            namespace=NAMESPACE,
-            name="catalog",
-            providers=(backup,),
-            quota=document.Quota(daily_requests=CATALOG_CALLS, redis_url_file=_REDIS),
-            cache=document.Cache(redis_url_file=_REDIS),
-        )
-        pods = {
-            "search-7c9d5-abcde": start("search-7c9d5-abcde", search),
-            "search-7c9d5-fghij": start("search-7c9d5-fghij", search),
-            "catalog-59f4b-klmno": start("catalog-59f4b-klmno", catalog),
-        }
+            pods[pod] = started.wait()
         operator, operator_port = metrics.Metrics(), ports.free()
         operator.serve(operator_port)
         prometheus = monitoring.Prometheus(folder / "prometheus")
         stack.callback(prometheus.close)
         targets = [
             monitoring.Target(
-                address=f"127.0.0.1:{running.admin_port}",
-                labels={"namespace": NAMESPACE, "policy": pod.partition("-")[0], "pod": pod},
+                address=f"127.0.0.1:{it.admin_port}",
+                labels={"namespace": NAMESPACE, "policy": policy_of(pod), "pod": pod},
             )
-            for pod, running in pods.items()
+            for pod, it in pods.items()
         ]
         own = monitoring.Target(address=f"127.0.0.1:{operator_port}", labels={"job": "operator"})
         prometheus.targets([*targets, own])
@@ -169,17 +161,47 @@ def running(folder: Path) -> Iterator[Run]:
         )
 
 
-def _files(
-    folder: Path, policy: document.PolicyDocument, *, redis_url: str
-) -> tuple[str | Path, ...]:
-    """The two mounted directories, as a sidecar is told of them."""
-    secrets = folder / "secrets"
-    secrets.mkdir(parents=True)
-    (folder / names.DOCUMENT_KEY).write_text(document.dump(policy), encoding="utf-8")
-    for name, value in {
+def policy_of(pod: str) -> str:
+    """The policy of one of PODS."""
+    return pod.partition("-")[0]
+
+
+def _documents(folder: Path, policy: str, parts: Parts) -> Sequence[str | Path]:
+    first = document.Provider(
+        name="openai",
+        kind="OpenAI",
+        model="text-embedding-3-small",
+        base_url=parts.openai_url,
+        api_key_file=_KEY,
+    )
+    backup = document.Provider(
+        name="voyage",
+        kind="Voyage",
+        model="voyage-3.5",
+        base_url=parts.voyage_url,
+        api_key_file=_KEY,
+    )
+    calls = {"search": SEARCH_CALLS, "catalog": CATALOG_CALLS}
+    made = document.PolicyDocument(
+        namespace=NAMESPACE,
+        name=policy,
+        providers=(first, backup) if policy == "search" else (backup,),
+        failover=document.Failover(across_spaces=policy == "search"),
+        quota=document.Quota(daily_requests=calls[policy], redis_url_file=_REDIS),
+        cache=document.Cache(redis_url_file=_REDIS),
+    )
+    secrets = {
         _KEY: provider.KEY,
-        _REDIS: redis_url,
+        _REDIS: parts.redis_url,
         names.SECRET_API_TOKEN: sidecar.TOKEN,
-    }.items():
-        (secrets / name).write_text(value, encoding="utf-8")
-    return ("--document", folder / names.DOCUMENT_KEY, "--secrets", secrets)
+    }
+    return files(folder / policy, document.dump(made), secrets)
+
+
+def files(folder: Path, text: str, secrets: Mapping[str, str]) -> Sequence[str | Path]:
+    """The two mounted directories, as a sidecar is told of them."""
+    (folder / "secrets").mkdir(parents=True)
+    (folder / names.DOCUMENT_KEY).write_text(text, encoding="utf-8")
+    for name, value in secrets.items():
+        (folder / "secrets" / name).write_text(value, encoding="utf-8")
+    return ("--document", folder / names.DOCUMENT_KEY, "--secrets", folder / "secrets")

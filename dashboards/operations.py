@@ -67,6 +67,17 @@ _SIDECARS: Final = (
         thresholds=((0, "green"), (1, "red")),
     ),
     Panel(
+        title="Pods Uncovered",
+        description=(
+            "Pods that a policy selects and that lack its sidecar, as the operator counts them. The"
+            " policy's status names them."
+        ),
+        unit="short",
+        queries=_one(
+            f"max {queries.BY_POLICY} ({queries.selected('embedding_operator_pods_uncovered')})"
+        ),
+    ),
+    Panel(
         title="Pods Injected or Skipped",
         description="Pods that the webhook was asked about, a second, by result and reason.",
         unit="cps",
@@ -78,6 +89,12 @@ _SIDECARS: Final = (
 )
 
 _CACHE: Final = (
+    Panel(
+        title="Requests by Status",
+        description="Requests of applications that sidecars answered, a second, by HTTP status.",
+        unit="reqps",
+        queries=_one(f"sum by (code) ({queries.rate('aos_embedding_requests_total')})", "{{code}}"),
+    ),
     Panel(
         title="Hit Rate by Layer",
         description="Share of texts that were answered from the sidecar's memory, and from Redis.",
@@ -115,6 +132,12 @@ _CACHE: Final = (
 )
 
 _PROVIDERS: Final = (
+    Panel(
+        title="Redis Up",
+        description="Share of sidecars whose last use of Redis succeeded, for cache and quota.",
+        unit="percentunit",
+        queries=_one(f"avg by (store) ({queries.selected('aos_embedding_redis_up')})", "{{store}}"),
+    ),
     Panel(
         title="Open Breakers",
         description="Sidecars that do not ask a provider for now, as it failed of late.",
@@ -172,6 +195,18 @@ _OPERATOR: Final = (
         description="Policies in the operator's queue. It should return to 0.",
         unit="short",
         queries=_one("max (embedding_operator_queue_depth)", "waiting"),
+    ),
+    Panel(
+        title="Oldest Reconcile",
+        description="For how long the oldest reconcile that has not ended has been going on.",
+        unit="s",
+        queries=_one("max (embedding_operator_oldest_reconcile_seconds)", "oldest"),
+    ),
+    Panel(
+        title="Watches",
+        description="1 while the operator hears of changes of this kind of object.",
+        unit="short",
+        queries=_one("min by (kind) (embedding_operator_watch_up)", "{{kind}}"),
     ),
     Panel(
         title="Objects Put Back",

@@ -121,7 +121,8 @@ def _lines(
         yield _text(
             left - 8, y + 4, written(share * most, unit), colour=_MUTED, size=10.5, anchor="end"
         )
-    for at, x, anchor in ((first, left, "start"), (last, width - right, "end")):
+    ends = ((first, float(left), "start"), (last, float(width - right), "end"))
+    for at, x, anchor in ends:
         clock = datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
         yield _text(x, height - bottom + 16, clock, colour=_MUTED, size=10.5, anchor=anchor)
     for number, (legend, points) in enumerate(shown):

@@ -1,6 +1,6 @@
 """Write what is generated from its single source, or check that it is as written.
 
-python -m docs.generate          writes reference pages, dashboards and the mixin
+python -m docs.generate          writes reference pages, dashboards, mixin and rules
 python -m docs.generate --check  exits 1 and names the file that is out of date
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from dashboards import mixin
+from docs import alert_pages
 from embedding_contract import metrics
 
 DOCS = Path(__file__).parent
@@ -112,6 +113,7 @@ def files() -> Iterator[tuple[Path, str]]:
     for name, page in PAGES.items():
         yield DOCS / name, page()
     yield from mixin.files()
+    yield from alert_pages.files()
 
 
 def main(arguments: list[str]) -> int:

@@ -5,5 +5,5 @@
     'embedding-operations.json': import 'dashboards/embedding-operations.json',
   },
   prometheusAlerts+:: std.parseYaml(importstr 'alerts/alerts.yaml'),
-  prometheusRules+:: { groups: [] },
+  prometheusRules+:: std.parseYaml(importstr 'rules/rules.yaml'),
 }

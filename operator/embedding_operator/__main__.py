@@ -1,7 +1,7 @@
 """The command line, and the one place where the operator is put together.
 
 embedding-operator run                                   in a cluster, or against a kubeconfig
-embedding-operator render FILE [--document] [--namespace NS]   what a policy would become
+embedding-operator render FILE [--document|--rules] [--namespace NS]   what a policy would become
 embedding-operator secrets migrate|verify ...            from a file, an environment or a Secret
                                                          into Vault
 """
@@ -37,6 +37,7 @@ from embedding_operator import (
     workqueue,
 )
 from embedding_operator.migration import command
+from embedding_operator.monitoring import prometheuses
 
 _LOG = logging.getLogger("embedding_operator")
 USAGE_EXIT = 2
@@ -83,6 +84,11 @@ def _run() -> int:
             namespaces=chosen.rollout_namespaces,
             restarted=measured.restarted,
         ),
+        additional_alerts=chosen.additional_alerts,
+        selected_by=prometheuses.Prometheuses(
+            find=api.prometheuses, labels_of=api.namespace_labels
+        ).agreed_labels,
+        covers=lambda key, pods: measured.uncovered(key.namespace, key.name, pods),
     )
     workqueue.work(queue, _measured(reconciler, measured, queue), workers=chosen.workers)
     stopping = threading.Event()

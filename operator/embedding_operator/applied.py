@@ -45,6 +45,7 @@ class Applied:
     pending: tuple[str, ...]
     deleted: tuple[str, ...]
     monitoring: errors.Problem | None
+    alerts_refused: tuple[errors.Problem, ...]
     token: str = field(repr=False)
 
 
@@ -65,6 +66,8 @@ class Applier:
     """Applies policies. It remembers which generation of each it has cleaned up after.
 
     `changing` is told the namespace right before a synced Secret there changes.
+    `additional_alerts`: whether policies may add alerts. `selected_by` is asked for the labels by
+    which every Prometheus takes objects.
     """
 
     def __init__(
@@ -74,11 +77,15 @@ class Applier:
         found: credentials.Credentials,
         kept: owned.Owned,
         changing: Callable[[str], None],
+        additional_alerts: bool = False,
+        selected_by: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._objects = objects
         self._credentials = found
         self._owned = kept
         self._changing = changing
+        self._additional_alerts = additional_alerts
+        self._selected_by = selected_by
         self._pruned: dict[tuple[str, str], int] = {}
 
     def apply(self, wanted: policy.EmbeddingPolicy) -> Applied:
@@ -107,6 +114,11 @@ class Applier:
         for entry in wanted.secrets:
             self._apply_synced(wanted, entry, notes)
         self._prune(wanted)
+        told = monitoring.of(
+            wanted,
+            additional_allowed=self._additional_alerts,
+            selected_by=self._selected_by(),
+        )
         held = secrets.decode(secret)
         token = held.get(names.SECRET_API_TOKEN, b"")
         return Applied(
@@ -125,7 +137,8 @@ class Applier:
             problems=tuple(notes.problems),
             pending=tuple(dict.fromkeys(notes.pending)),
             deleted=tuple(notes.deleted),
-            monitoring=self._apply_monitoring(wanted),
+            monitoring=self._apply_monitoring(wanted, told),
+            alerts_refused=told.problems if wanted.alerts_enabled else (),
             token=token.decode(),
         )
 
@@ -205,7 +218,9 @@ class Applier:
                 self._owned.remove(wanted, secrets.synced(wanted, name, {}))
         self._pruned[key] = wanted.generation
 
-    def _apply_monitoring(self, wanted: policy.EmbeddingPolicy) -> errors.Problem | None:
+    def _apply_monitoring(
+        self, wanted: policy.EmbeddingPolicy, told: monitoring.Monitoring
+    ) -> errors.Problem | None:
         absent = [
             kind.plural
             for kind in (cluster.PROMETHEUS_RULE, cluster.POD_MONITOR)
@@ -214,10 +229,11 @@ class Applier:
         if absent and wanted.alerts_enabled:
             message = f"The API server does not know {' and '.join(absent)}: they are left out."
             return errors.Problem("CRDsAbsent", message)
-        for desired in (monitoring.prometheus_rule(wanted), monitoring.pod_monitor(wanted)):
-            if not wanted.alerts_enabled:
-                self._owned.remove(wanted, desired)
-                continue
+        kept = told.objects if wanted.alerts_enabled else ()
+        for unwanted in (told.rule, monitoring.additional_rule(wanted, ()), told.pod_monitor):
+            if not any(_is_same(it, unwanted) for it in kept):
+                self._owned.remove(wanted, unwanted)
+        for desired in kept:
             _, problem = self._ensure(wanted, desired)
             if problem is not None:
                 return problem
@@ -241,6 +257,13 @@ class Applier:
         except errors.Denied as error:
             # One object that the server does not take must not keep the others, or the status.
             return None, errors.Problem("Refused", str(error))
+
+
+def _is_same(one: Object, other: Object) -> bool:
+    """Whether both are the same object of a namespace."""
+    return bool(
+        one["kind"] == other["kind"] and one["metadata"]["name"] == other["metadata"]["name"]
+    )
 
 
 def _too_large(entry: policy.SyncedSecret, values: Mapping[str, bytes]) -> errors.Problem | None:

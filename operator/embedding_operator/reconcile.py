@@ -58,8 +58,15 @@ class Events(Protocol):
         ...
 
 
+def _nobody(_: Key, __: int) -> None:
+    """Tells nobody."""
+
+
 class Reconciler:
-    """The use case. `poll_seconds` is how often the store looks at a path, to be told."""
+    """The use case. `poll_seconds` is how often the store looks at a path, to be told.
+
+    `covers` is told how many pods of each policy lack the sidecar.
+    """
 
     def __init__(
         self,
@@ -72,6 +79,9 @@ class Reconciler:
         poll_seconds: float,
         drifted: Callable[[str], None],
         restarts: rollouts.Rollouts,
+        additional_alerts: bool = False,
+        selected_by: Callable[[], Mapping[str, str]] = dict,
+        covers: Callable[[Key, int], None] = _nobody,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -82,10 +92,13 @@ class Reconciler:
             found=self._credentials,
             kept=owned.Owned(writes=objects, drifted=drifted),
             changing=restarts.secret_changes,
+            additional_alerts=additional_alerts,
+            selected_by=selected_by,
         )
         self._observer = observation.Observer(asks=asks, nudges=objects)
         self._events = events
         self._restarts = restarts
+        self._covers = covers
         self._sidecar = sidecar
         self._poll_seconds = poll_seconds
         self._now = now
@@ -106,6 +119,7 @@ class Reconciler:
             self._applier.forget(key.namespace, key.name)
             self._credentials.forget(key.namespace, key.name)
             self._missing_since.pop(key, None)
+            self._covers(key, 0)
             return None
         namespace = self._objects.get(cluster.NAMESPACE, None, key.namespace)
         if namespace is None or namespace["metadata"].get("deletionTimestamp"):
@@ -121,6 +135,7 @@ class Reconciler:
         done = self._applier.apply(wanted)
         labels = namespace["metadata"].get("labels") or {}
         facts = self._observe(raw, wanted, done, namespace_labels=labels, refreshed=refreshed)
+        self._covers(key, len(facts.coverage.missing))
         self._report(raw, wanted, facts)
         restarting = self._restarts.look(wanted.namespace) if wanted.secrets else None
         times = (self._again(key, facts), restarting)
@@ -177,6 +192,7 @@ class Reconciler:
             environment_since=environment_since,
             injection=_too_old(version),
             monitoring=done.monitoring,
+            alerts_refused=done.alerts_refused,
             coverage=coverage.of(
                 name=wanted.name,
                 pods=pods,

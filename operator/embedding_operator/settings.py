@@ -61,6 +61,7 @@ class Settings:
     rules: guard.Guard = field(repr=False)
     webhook: Webhook
     rollout_namespaces: frozenset[str]
+    additional_alerts: bool
     resync_seconds: float
     workers: int
     metrics_port: int
@@ -104,6 +105,7 @@ def read(environment: Mapping[str, str]) -> Settings:
             ),
         ),
         rollout_namespaces=of("ROLLOUT_NAMESPACES", _names, frozenset()),
+        additional_alerts=of("ADDITIONAL_ALERTS", _switch, default=False),
         resync_seconds=of("RESYNC_SECONDS", _seconds, 30.0),
         workers=of("WORKERS", _count, 4),
         metrics_port=of("METRICS_PORT", _port, 9090),

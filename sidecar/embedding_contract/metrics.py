@@ -136,6 +136,18 @@ SIDECAR: Final = (
         kind="gauge",
         help="Calls of the whole policy that pods hold as leases, living or dead.",
     ),
+    Metric(
+        name="aos_embedding_requests_total",
+        kind="counter",
+        help="Requests for embeddings that were answered, by HTTP status.",
+        labels=("code",),
+    ),
+    Metric(
+        name="aos_embedding_redis_up",
+        kind="gauge",
+        help="1 while the last use of this Redis succeeded; store is cache or quota.",
+        labels=("store",),
+    ),
 )
 
 OPERATOR: Final = (
@@ -179,6 +191,23 @@ OPERATOR: Final = (
         name="embedding_operator_queue_depth",
         kind="gauge",
         help="Policies waiting for a reconcile.",
+    ),
+    Metric(
+        name="embedding_operator_oldest_reconcile_seconds",
+        kind="gauge",
+        help="For how long the oldest reconcile that has not ended has been going on.",
+    ),
+    Metric(
+        name="embedding_operator_watch_up",
+        kind="gauge",
+        help="1 while changes of this kind of object are heard of.",
+        labels=("kind",),
+    ),
+    Metric(
+        name="embedding_operator_pods_uncovered",
+        kind="gauge",
+        help="Pods that a policy selects and that lack its sidecar; of 2000 policies at most.",
+        labels=("namespace", "policy"),
     ),
 )
 

@@ -14,7 +14,8 @@ AS_OF: Final = "2026-11-29"
 
 _OPENAI: Final = "https://embeddingcost.com/"
 _VOYAGE: Final = "https://docs.voyageai.com/pricing"
-_VOYAGE_4: Final = "https://vercel.com/ai-gateway/models"
+_VOYAGE_4: Final = "https://usagepricing.com/blueprint/voyage-ai"
+_VOYAGE_3: Final = "https://hivebook.wiki/wiki/voyage-ai-embeddings-rerankers-for-rag"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +39,10 @@ PRICES: Final[Mapping[str, Price]] = MappingProxyType(
         "voyage/voyage-4-large": _price("0.12", _VOYAGE_4),
         "voyage/voyage-4": _price("0.06", _VOYAGE_4),
         "voyage/voyage-4-lite": _price("0.02", _VOYAGE_4),
-        "voyage/voyage-3.5": _price("0.06", _OPENAI),
-        "voyage/voyage-3-large": _price("0.18", _OPENAI),
+        "voyage/voyage-3.5": _price("0.06", _VOYAGE_3),
+        "voyage/voyage-3.5-lite": _price("0.02", _VOYAGE_3),
+        "voyage/voyage-3-large": _price("0.18", _VOYAGE_3),
+        "voyage/voyage-code-3": _price("0.18", _VOYAGE_3),
         "voyage/voyage-3": _price("0.06", _VOYAGE),
         "voyage/voyage-3-lite": _price("0.02", _VOYAGE),
         "voyage/voyage-finance-2": _price("0.12", _VOYAGE),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embedding_contract import names
+from embedding_contract import alerts, names
 from embedding_operator import settings, webhook
 from tests.parts import helm, installation
 
@@ -58,6 +58,11 @@ VARIANTS: dict[str, dict[str, typing.Any]] = {
         "imagePullSecrets": [{"name": "registry"}],
     },
     "restarting": {"rollouts": {"enabled": True}},
+    "monitored": {
+        "podMonitor": {"enabled": True, "labels": {"release": "stack"}},
+        "prometheusRule": {"enabled": True, "labels": {"release": "stack"}},
+        "alerts": {"additional": True},
+    },
     "restarting in two namespaces": {"rollouts": {"enabled": True, "namespaces": ["a", "b"]}},
     "watched": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
     "without the resource": {"crds": {"install": False}},
@@ -413,3 +418,22 @@ def test_the_api_server_takes_every_object(name, rendered, api_server, namespace
         "spec": {**template["spec"], "serviceAccountName": "default"},
     }
     api_server("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+
+
+def test_alerts_about_the_operator_are_those_of_the_table(rendered):
+    rule = one(rendered["monitored"], "PrometheusRule")
+    assert rule["metadata"]["labels"]["release"] == "stack"
+    (group,) = rule["spec"]["groups"]
+    assert [it["alert"] for it in group["rules"]] == [it.name for it in alerts.OPERATOR]
+    assert [it["expr"] for it in group["rules"]] == [it.expr for it in alerts.OPERATOR]
+
+
+def test_namespace_of_a_policy_is_kept_in_what_the_operator_tells_of_it(rendered):
+    monitor = one(rendered["monitored"], "PodMonitor")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["honorLabels"] is True
+
+
+def test_policies_add_alerts_only_where_the_chart_says_so(rendered):
+    assert environment(rendered["monitored"])["ADDITIONAL_ALERTS"] == "true"
+    assert environment(rendered["as it comes"])["ADDITIONAL_ALERTS"] == "false"

@@ -70,6 +70,7 @@ class Run:
         self.operator.vault_asked("ok")
         self.operator.restarted("Deployment")
         self.operator.queued(0)
+        self.operator.uncovered(NAMESPACE, "catalog", 1)
 
     def traffic(self, seconds: float) -> None:
         """Applications that ask more and less, a provider that fails for a while in between."""
@@ -137,6 +138,8 @@ def running(folder: Path, *, mount: Mount | None = None) -> Iterator[Run]:
             stack.callback(started.stop)
             pods[pod] = started.wait()
         operator, operator_port = metrics.Metrics(), ports.free()
+        operator.watch_up(names.PLURAL, lambda: True)
+        operator.watch_oldest(lambda: 0.0)
         operator.serve(operator_port)
         prometheus = monitoring.Prometheus(folder / "prometheus")
         stack.callback(prometheus.close)

@@ -137,6 +137,7 @@ def _policy(name: str, parts: monitored.Parts) -> Object:
         "type": "OpenAI",
         "model": "text-embedding-3-small",
         "baseURL": parts.openai_url,
+        "pricePerMillionTokens": "0.02",
         "apiKey": key,
     }
     voyage = {
@@ -144,6 +145,7 @@ def _policy(name: str, parts: monitored.Parts) -> Object:
         "type": "Voyage",
         "model": "voyage-3.5",
         "baseURL": parts.voyage_url,
+        "pricePerMillionTokens": "0.06",
         "apiKey": key,
     }
     calls = {"search": monitored.SEARCH_CALLS, "catalog": monitored.CATALOG_CALLS}

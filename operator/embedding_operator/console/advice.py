@@ -60,6 +60,7 @@ _BY_TYPE: Final[Mapping[str, str]] = MappingProxyType(
         "InjectionSupported": "Upgrade Kubernetes to the version that is named, or newer.",
         "PodsCovered": "Restart the pods that are named.",
         "MonitoringApplied": "Look at the operator's log; it tries again by itself.",
+        "AlertsAccepted": "Correct the alert that is named under spec.alerts, and apply it again.",
         "RulesLoaded": (
             "Compare ruleSelector and ruleNamespaceSelector of your Prometheus with the labels of"
             " the PrometheusRule."

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-from embedding_contract import prices
+from embedding_contract import document, prices
 from embedding_operator import terminal
 from embedding_operator.console.usage import Tokens
 
@@ -20,8 +20,8 @@ _KEYS: Final[Mapping[By, tuple[str, Callable[[Tokens], str]]]] = {
     "provider": ("PROVIDER", lambda it: f"{it.provider}/{it.model}"),
 }
 
-PolicyPrices = Mapping[tuple[str, str, str, str], Decimal]
-"""By namespace, policy, provider's type in lower case, and model."""
+PolicyPrices = Mapping[tuple[str, str, str, str], Decimal | None]
+"""By namespace, policy, provider's type in lower case, and model; None is known to be unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,20 +48,27 @@ class Cost:
 
 
 def of_policies(policies: Iterable[Mapping[str, Any]]) -> PolicyPrices:
-    """The prices that policies name themselves; of two for one model the first counts."""
-    found: dict[tuple[str, str, str, str], Decimal] = {}
+    """The prices that policies name themselves.
+
+    Two providers of one type and model count into the same series: the higher price stands, so that
+    a cost is never shown too low. Where a policy names no price, and the provider is not at its
+    vendor's own address, the price is unknown: there another account, and another price, may be.
+    """
+    found: dict[tuple[str, str, str, str], Decimal | None] = {}
     for policy in policies:
         metadata = policy["metadata"]
         for provider in policy["spec"]["providers"]:
+            key = (
+                metadata["namespace"],
+                metadata["name"],
+                provider["type"].lower(),
+                provider["model"],
+            )
             price = provider.get("pricePerMillionTokens")
             if price is not None:
-                key = (
-                    metadata["namespace"],
-                    metadata["name"],
-                    provider["type"].lower(),
-                    provider["model"],
-                )
-                found.setdefault(key, Decimal(price))
+                found[key] = max(Decimal(price), found.get(key) or Decimal(0))
+            elif not _is_vendors(provider):
+                found.setdefault(key, None)
     return found
 
 
@@ -104,19 +111,32 @@ def notes(costs: Sequence[Cost]) -> list[str]:
     return found
 
 
+def _is_vendors(provider: Mapping[str, Any]) -> bool:
+    default = document.DEFAULT_BASE_URLS.get(provider["type"])
+    return default is not None and provider.get("baseURL", default).rstrip("/") == default
+
+
+def _price(entry: Tokens, own: PolicyPrices) -> tuple[Decimal, str] | None:
+    """The price of a million of these tokens, and where it is from."""
+    key = (entry.namespace, entry.policy, entry.provider, entry.model)
+    if key in own:
+        named = own[key]
+        return None if named is None else (named, "policy")
+    listed = prices.find(entry.provider, entry.model)
+    return None if listed is None else (Decimal(listed.usd_per_million_tokens), "list")
+
+
 def _cost(key: str, entries: Sequence[Tokens], *, own: PolicyPrices) -> Cost:
     known = Decimal(0)
     unpriced, sources = set(), set()
     for entry in entries:
-        price = own.get((entry.namespace, entry.policy, entry.provider, entry.model))
-        source = "policy"
-        if price is None and (listed := prices.find(entry.provider, entry.model)) is not None:
-            price, source = Decimal(listed.usd_per_million_tokens), "list"
-        if price is None:
+        found = _price(entry, own)
+        if found is None:
             unpriced.add(f"{entry.provider}/{entry.model}")
-        else:
-            known += price * Decimal(round(entry.tokens)) / MILLION
-            sources.add(source)
+            continue
+        price, source = found
+        known += price * Decimal(round(entry.tokens)) / MILLION
+        sources.add(source)
     return Cost(
         key=key,
         tokens=round(sum(entry.tokens for entry in entries)),

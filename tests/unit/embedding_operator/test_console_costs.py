@@ -37,6 +37,27 @@ def test_price_of_another_policy_does_not_count():
     assert cost.sources == {"list"}
 
 
+def test_list_price_does_not_count_behind_another_address():
+    raw = paged.policy("search")
+    raw["spec"]["providers"][0]["baseURL"] = "https://gateway.example/v1"
+    (cost,) = costs.total([tokens(1)], own=costs.of_policies([raw]), by="policy")
+    assert cost.shown == "?"
+    raw["spec"]["providers"][0]["baseURL"] = "https://api.openai.com/v1/"
+    (cost,) = costs.total([tokens(1)], own=costs.of_policies([raw]), by="policy")
+    assert cost.sources == {"list"}
+
+
+def test_higher_of_two_prices_of_one_model_stands():
+    raw = paged.policy("search")
+    first = raw["spec"]["providers"][0]
+    raw["spec"]["providers"] = [
+        {**first, "pricePerMillionTokens": "0.1"},
+        {**first, "name": "other", "pricePerMillionTokens": "0.3"},
+    ]
+    (cost,) = costs.total([tokens(1_000_000)], own=costs.of_policies([raw]), by="policy")
+    assert cost.shown == "0.3000"
+
+
 def test_unknown_price_is_never_nothing():
     (cost,) = costs.total([tokens(10, model="mystery")], own={}, by="policy")
     assert cost.shown == "?"

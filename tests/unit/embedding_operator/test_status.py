@@ -373,3 +373,21 @@ def test_a_merge_patch_turns_one_status_into_the_other(previous, wanted):
 @given(STATUSES)
 def test_nothing_is_written_where_nothing_changed(same):
     assert status.merge_patch(same, copy.deepcopy(same)) == {}
+
+
+def test_alert_that_is_left_out_is_named_and_touches_nothing_else():
+    refused = (
+        Problem("ExpressionRefused", "spec.alerts.additional[Own] is left out: expr x"),
+        Problem("LabelRefused", "spec.alerts.additional[Other] is left out: the label y"),
+    )
+    seen = facts(alerts_refused=refused)
+    assert verdict("AlertsAccepted", seen) == ("False", "ExpressionRefused")
+    message = condition("AlertsAccepted", seen)["message"]
+    assert "additional[Own]" in message
+    assert "additional[Other]" in message
+    assert verdict("Ready", seen) == ("True", "Ready")
+
+
+def test_alerts_that_are_off_are_accepted():
+    off = policies.parsed(alerts={"enabled": False})
+    assert verdict("AlertsAccepted", policy=off) == ("True", "AlertsOff")

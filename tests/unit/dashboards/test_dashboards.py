@@ -1,6 +1,7 @@
 """The committed dashboards: what they ask, and that Grafana takes them."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -149,3 +150,21 @@ def test_costs_are_of_the_built_in_list():
         provider, _, model = key.partition("/")
         assert f'vector({price.usd_per_million_tokens}), "provider", "{provider}"' in expr
         assert f'"model", "{model}"' in expr
+
+
+def test_the_mixin_imports_every_file_that_is_there():
+    text = (mixin.MIXIN / "mixin.libsonnet").read_text()
+    imported = set(re.findall(r"import(?:str)? '([^']+)'", text))
+    there = {str(it.relative_to(mixin.MIXIN)) for it in mixin.MIXIN.glob("*/*")}
+    assert imported == there
+
+
+def test_the_docs_name_panels_and_alerts_that_are_there():
+    page = (mixin.ROOT / "docs" / "dashboards.md").read_text()
+    titles = {panel.title for it in mixin.DASHBOARDS for panel in it.panels}
+    rows = [it.strip("| ").split(" | ") for it in page.splitlines() if it.startswith("| Embedding")]
+    named = [(alert, panels_) for alert, panels_, *_ in rows if "Embedding " not in alert]
+    assert {it for _, row in named for it in row.split(", ")} <= titles
+    assert {it for row, _ in named for it in row.split(", ")} == {
+        alert.name for alert in (*table.BUILT_IN, *table.OPERATOR)
+    }

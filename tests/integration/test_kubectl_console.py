@@ -97,7 +97,7 @@ def test_cost_takes_the_policys_price_and_tells_workloads_apart(plugin, api_serv
     price = [{"op": "add", "path": "/spec/providers/0/pricePerMillionTokens", "value": "100000"}]
     api_server("patch", "embpol", "search", "-n", namespace, "--type=json", "-p", json.dumps(price))
     said = plugin("embedding", "cost", "-n", namespace, "--by", "workload")
-    assert said.splitlines()[1].split() == [f"{namespace}/Pod/search-1", "3", "0.3000", "policy"]
+    assert said.splitlines()[1].split() == [f"{namespace}/search-1", "3", "0.3000", "policy"]
 
 
 def test_cost_without_a_sidecar_says_so(plugin, namespace):

@@ -86,16 +86,16 @@ def billed(
     workloads = {(it.namespace, it.name): it.workload for it in found}
     selector = "" if namespace is None else f"{{namespace={json.dumps(namespace)}}}"
     expr = (
-        "sum by (namespace, policy, pod, provider, model)"
+        "sum by (namespace, policy, workload, pod, provider, model)"
         f" (increase(aos_embedding_tokens_total{selector}[{window}]))"
     )
     return [
         usage.Tokens(
             namespace=labels.get("namespace", ""),
             policy=labels.get("policy", ""),
-            workload=workloads.get(
-                (labels.get("namespace", ""), labels.get("pod", "")), usage.ENDED
-            ),
+            workload=labels.get("workload")
+            # A scrape other than our PodMonitor's has no such label.
+            or workloads.get((labels.get("namespace", ""), labels.get("pod", "")), usage.ENDED),
             provider=labels.get("provider", ""),
             model=labels.get("model", ""),
             tokens=value,

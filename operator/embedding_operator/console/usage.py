@@ -1,5 +1,6 @@
 """What sidecars have counted: pure."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -7,7 +8,11 @@ from typing import Any, Final
 from embedding_contract import names
 
 ENDED: Final = "(pods that have ended)"
-_HASH: Final = "pod-template-hash"
+_MADE_ANEW: Final = {
+    "ReplicaSet": re.compile(r"(.+)-[a-z0-9]+"),
+    "Job": re.compile(r"(.+)-[0-9]{8,}"),
+}
+"""Of a Deployment and of a CronJob, of other names each time: people know what made them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +26,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod that carries the sidecar; `workload` is `Kind/name` of what made it.
+    """A pod that carries the sidecar; `workload` is the name of what made it.
 
     `port` is where its sidecar answers GET /metrics.
     """
@@ -86,13 +91,11 @@ def _port(spec: Mapping[str, Any]) -> int:
 
 
 def _workload(metadata: Mapping[str, Any]) -> str:
+    """As the PodMonitor's relabelings name it, so that both ways of counting agree."""
     owners = metadata.get("ownerReferences", [])
     owner = next((it for it in owners if it.get("controller")), None)
     if owner is None:
-        return f"Pod/{metadata['name']}"
-    kind, name = owner["kind"], owner["name"]
-    suffix = f"-{metadata.get('labels', {}).get(_HASH, '')}"
-    if kind == "ReplicaSet" and name.endswith(suffix):
-        # A Deployment's ReplicaSets come and go; people know the Deployment.
-        return f"Deployment/{name.removesuffix(suffix)}"
-    return f"{kind}/{name}"
+        return str(metadata["name"])
+    made_by = _MADE_ANEW.get(owner["kind"])
+    found = made_by.fullmatch(owner["name"]) if made_by else None
+    return found[1] if found else str(owner["name"])

@@ -51,16 +51,11 @@ class Api:
 @pytest.mark.parametrize(
     ("metadata", "workload"),
     [
-        ({}, "Pod/web-1"),
-        ({"ownerReferences": owned("StatefulSet", "web")}, "StatefulSet/web"),
-        (
-            {
-                "labels": {"pod-template-hash": "7c9d5"},
-                "ownerReferences": owned("ReplicaSet", "web-7c9d5"),
-            },
-            "Deployment/web",
-        ),
-        ({"ownerReferences": owned("ReplicaSet", "by-hand")}, "ReplicaSet/by-hand"),
+        ({}, "web-1"),
+        ({"ownerReferences": owned("StatefulSet", "web")}, "web"),
+        ({"ownerReferences": owned("ReplicaSet", "web-7c9d5")}, "web"),
+        ({"ownerReferences": owned("Job", "nightly-29384756")}, "nightly"),
+        ({"ownerReferences": owned("Job", "load-once")}, "load-once"),
     ],
 )
 def test_workload_is_what_people_know(metadata, workload):

@@ -20,6 +20,7 @@ _COLOURS: Final = ("#3452c4", "#b4540a", "#0a7248", "#8b3fb8", "#a61e4d", "#5661
 _INK, _MUTED, _LINE, _SURFACE, _GROUND = "#141a24", "#566173", "#dfe3e9", "#ffffff", "#f5f6f8"
 _SERIES_SHOWN: Final = 6
 _NUMBERS_SHOWN: Final = 3
+_SMALLEST_USD: Final = 0.0001
 _WHOLE_FROM: Final = 100
 """Numbers as great are written without decimals."""
 
@@ -138,7 +139,7 @@ def _lines(
 def written(value: float, unit: str) -> str:
     """A value in the panel's unit, as people write it."""
     if unit == "currencyUSD":
-        return f"${value:.2f}" if value >= 1 or value == 0 else f"${value:.2g}"
+        return f"${value:.4f}" if value >= _SMALLEST_USD or value == 0 else f"<${_SMALLEST_USD}"
     if unit == "percentunit":
         return f"{value * 100:.0f} %"
     if unit == "s":

@@ -26,6 +26,8 @@ PODS: Final = ("search-7c9d5-abcde", "search-7c9d5-fghij", "catalog-59f4b-klmno"
 CATALOG_CALLS: Final = 40
 SEARCH_CALLS: Final = 5000
 _WORDS: Final = tuple(f"word{number}" for number in range(40))
+_LONG: Final = "word " * 2000
+"""A chapter: a word is a token of the stand-in."""
 _KEY: Final = names.secret_provider_key("key")
 _REDIS: Final = names.SECRET_CACHE_REDIS_URL
 
@@ -83,9 +85,9 @@ class Run:
             for asked in self.search:
                 # A few texts are asked for again and again, as in a real shop.
                 known = " ".join(random.choices(_WORDS, k=2))
-                asked.embed(known, f"text {next(numbers)} of many words that nobody asked before")
+                asked.embed(known, f"text {next(numbers)} {_LONG}")
             if next(numbers) % 7 == 0:
-                self.catalog.embed(f"item {next(numbers)}", model="voyage-3.5")
+                self.catalog.embed(f"item {next(numbers)} {_LONG}", model="voyage-3.5")
             if next(numbers) % 23 == 0:
                 self.search[0].embed("too long")
             self.operate()

@@ -90,6 +90,11 @@ bench-secrets: tools ## 2,000 policies with 3 synced Secrets each, written to do
 	@$(RUN) python -m cluster build --form control-plane
 	@$(RUN) python -m tests.benchmarks.secrets --page docs/benchmarks-secrets.md
 
+.PHONY: pictures
+pictures: tools ## docs/pictures from a real run of operator, sidecars and Prometheus; needs root
+	@$(RUN) python -m cluster build --form control-plane
+	@$(RUN) python -m tests.pictures
+
 .PHONY: soak
 soak: tools ## the long campaigns, same code as in `make test`; an hour and a half
 	@$(RUN) python -m cluster build --form control-plane

@@ -1,6 +1,6 @@
 """Write what is generated from its single source, or check that it is as written.
 
-python -m docs.generate          writes reference pages and the chart's rules
+python -m docs.generate          writes reference pages, dashboards, mixin and rules
 python -m docs.generate --check  exits 1 and names the file that is out of date
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from dashboards import mixin
 from docs import alert_pages
 from embedding_contract import metrics
 
@@ -111,6 +112,7 @@ def files() -> Iterator[tuple[Path, str]]:
     """Every generated file and its text."""
     for name, page in PAGES.items():
         yield DOCS / name, page()
+    yield from mixin.files()
     yield from alert_pages.files()
 
 

@@ -21,6 +21,8 @@ TIMEOUT_SECONDS: Final = (2.0, 10.0)  # to connect, to read
 PAGE: Final = 500
 DISCOVERY_SECONDS: Final = 30.0
 IN_CLUSTER_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+PROXIED_BYTES: Final = 4 * 1024 * 1024
+PROXIED_SECONDS: Final = 10.0
 _MERGE: Final = "application/merge-patch+json"
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 
@@ -46,6 +48,7 @@ SECRET: Final = Kind("api/v1", "secrets")
 POD: Final = Kind("api/v1", "pods")
 EVENT: Final = Kind("api/v1", "events")
 NAMESPACE: Final = Kind("api/v1", "namespaces", namespaced=False)
+SERVICE: Final = Kind("api/v1", "services")
 SERVICE_ACCOUNT: Final = Kind("api/v1", "serviceaccounts")
 POLICY: Final = Kind(f"apis/{names.API_VERSION}", names.PLURAL)
 PROMETHEUS_RULE: Final = Kind("apis/monitoring.coreos.com/v1", "prometheusrules")
@@ -211,6 +214,49 @@ class Cluster:
             digits = "".join(filter(str.isdigit, body["minor"]))  # some servers say 29+
             self._version = (time.monotonic(), (int(body["major"]), int(digits)))
         return self._version[1]
+
+    def proxied(
+        self, kind: Kind, namespace: str, name: str, path: str, *, query: Mapping[str, str]
+    ) -> bytes:
+        """The body that a pod or a Service answers, asked through the API server's proxy.
+
+        Args:
+            kind: POD or SERVICE.
+            namespace: where it is.
+            name: its name and port, as `NAME:PORT`.
+            path: what is asked of it, with a slash first.
+            query: parameters of the request.
+
+        Raises:
+            errors.Denied: the API server or the other end refuses.
+            errors.Unavailable: the other end cannot be reached, or answers more than 4 MiB, or
+                takes longer than 10 s.
+        """
+        asked = f"{kind.path(namespace, name, 'proxy')}{path}"
+        serialized = self._client.param_serialize(
+            "GET",
+            asked,
+            query_params=list(query.items()),
+            header_params={"Accept": "*/*"},
+            auth_settings=["BearerToken"],
+        )
+        deadline = time.monotonic() + PROXIED_SECONDS
+        body = b""
+        try:
+            answer = self._client.call_api(*serialized, _request_timeout=TIMEOUT_SECONDS)
+            for chunk in answer.response.stream(65_536, decode_content=True):
+                body += chunk
+                if len(body) > PROXIED_BYTES or time.monotonic() > deadline:
+                    answer.response.close()
+                    raise errors.Unavailable(f"GET {asked}: the answer is too long or too slow")
+        except urllib3.exceptions.HTTPError as error:
+            # Not str(error): it may quote the request.
+            raise errors.Unavailable(
+                f"the API server does not answer ({type(error).__name__})", reason="APIServerAway"
+            ) from error
+        if answer.status != HTTPStatus.OK:
+            raise _error(answer.status, body, answer.headers, f"GET {asked}")
+        return body
 
     def _pages(self, kind: Kind, namespace: str | None, selector: str) -> Iterator[Object]:
         token = ""

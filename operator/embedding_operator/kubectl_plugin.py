@@ -4,6 +4,8 @@ kubectl embedding status [NAME] [-n NS | -A]   a policy as its status tells it
 kubectl embedding refresh NAME [-n NS]         read its secrets from Vault again, now
 kubectl embedding render FILE [--document]     what a policy would become
 kubectl embedding secrets migrate|verify ...   as `embedding-operator secrets`
+kubectl embedding cost [-n NS | -A] [--by ..]   what was spent, and on what
+kubectl embedding dashboard [-n NS | -A]        a page in the browser
 """
 
 import argparse
@@ -13,6 +15,7 @@ from datetime import UTC, datetime
 
 from embedding_contract import names
 from embedding_operator import cluster, errors, preview, summary
+from embedding_operator.console import command as console
 from embedding_operator.migration import command
 
 CANNOT = 2
@@ -34,6 +37,7 @@ def main() -> int:
     refresh.set_defaults(run=_asking(_refresh))
     preview.add_to(commands)
     command.add_to(commands)
+    console.add_to(commands, where=where, asking=_asking)
     options = parser.parse_args()
     code: int = options.run(options)
     return code

@@ -126,6 +126,17 @@ SIDECAR: Final = (
         labels=("provider",),
     ),
     Metric(
+        name="aos_embedding_breaker_open",
+        kind="gauge",
+        help="1 while the provider of this name in the policy is not asked, as it failed of late.",
+        labels=("provider",),
+    ),
+    Metric(
+        name="aos_embedding_quota_reserved",
+        kind="gauge",
+        help="Calls of the whole policy that pods hold as leases, living or dead.",
+    ),
+    Metric(
         name="aos_embedding_requests_total",
         kind="counter",
         help="Requests for embeddings that were answered, by HTTP status.",

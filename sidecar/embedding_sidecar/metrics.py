@@ -90,8 +90,9 @@ class Metrics:
         count = self._requests_ok if status == _OK else self._requests.of(str(status))
         count.value += 1
 
-    def daily(self, *, calls: int, limit: int | None) -> None:
-        """Calls of the whole policy today, and its limit."""
+    def daily(self, *, calls: int, limit: int | None, reserved: int) -> None:
+        """Calls of the whole policy today, its limit, and what pods hold of it as leases."""
+        self._gauges["aos_embedding_quota_reserved"].set(reserved)
         self._gauges["aos_embedding_daily_calls"].set(calls)
         self._gauges["aos_embedding_daily_quota"].set(float("inf") if limit is None else limit)
 
@@ -115,6 +116,13 @@ class Metrics:
         gauge.clear()
         for provider, is_refused in refused.items():
             gauge.labels(provider).set(int(is_refused))
+
+    def breakers(self, suspended: Mapping[str, bool]) -> None:
+        """Whether calls to each provider, by name, are suspended; others are shown no more."""
+        gauge = self._gauges["aos_embedding_breaker_open"]
+        gauge.clear()
+        for provider, is_suspended in suspended.items():
+            gauge.labels(provider).set(int(is_suspended))
 
     def redis(self, up: Mapping[str, bool | None]) -> None:
         """Whether the last use of each Redis succeeded; None is not shown: unknown, or none."""

@@ -73,12 +73,23 @@ VARIANTS: dict[str, dict[str, typing.Any]] = {
     },
     "watched": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
     "without the resource": {"crds": {"install": False}},
+    "without dashboards": {"dashboards": {"enabled": False}},
+    "dashboards for Grafana": {
+        "dashboards": {
+            "namespace": "monitoring",
+            "labels": {"dashboards": "yes"},
+            "folder": "Embeddings",
+            "folderAnnotation": "k8s-sidecar-target-directory",
+        }
+    },
 }
 
 
-def render(values: Mapping[str, typing.Any]) -> list[dict[str, typing.Any]]:
+def render(values: Mapping[str, typing.Any], *served: str) -> list[dict[str, typing.Any]]:
+    """The chart's objects, for a cluster that has these kinds besides its own."""
     text = helm.Helm()(
         *("template", "embedding-operator", str(CHART), "-n", NAMESPACE, "-f", "-"),
+        *(f"--api-versions={kind}" for kind in served),
         stdin=json.dumps(values),
     )
     return [found for found in yaml.safe_load_all(text) if found]
@@ -128,6 +139,7 @@ def test_lint_finds_nothing():
         ({"replicas": 2}, "/replicas"),
         ({"rollouts": {"namespaces": ["Shop"]}}, "/rollouts/namespaces/0"),
         ({"image": {"repository": ""}}, "/image/repository"),
+        ({"dashboards": {"folderAnnotation": ""}}, "/dashboards/folderAnnotation"),
         (
             {"vault": {"address": "https://v", "auth": {"method": "token"}}},
             "vault.auth.tokenSecret is needed",
@@ -352,6 +364,47 @@ def test_nothing_can_block_an_uninstall(name, rendered):
     for found in rendered[name]:
         assert "helm.sh/hook" not in (found["metadata"].get("annotations") or {})
         assert "finalizers" not in found["metadata"]
+
+
+DASHBOARDS = "embedding-operator-dashboards"
+GRAFANA_DASHBOARD = "grafana.integreatly.org/v1beta1/GrafanaDashboard"
+
+
+def test_grafanas_sidecar_finds_both_dashboards(rendered):
+    made = one(rendered["as it comes"], "ConfigMap", DASHBOARDS)
+    assert made["metadata"]["namespace"] == NAMESPACE
+    assert made["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert "annotations" not in made["metadata"]
+    files = (CHART / "files" / "dashboards").glob("*.json")
+    assert made["data"] == {file.name: file.read_text() for file in files}
+
+
+def test_dashboards_lie_where_and_in_the_folder_that_the_values_say(rendered):
+    made = one(rendered["dashboards for Grafana"], "ConfigMap", DASHBOARDS)
+    assert made["metadata"]["namespace"] == "monitoring"
+    assert made["metadata"]["labels"]["dashboards"] == "yes"
+    assert made["metadata"]["annotations"] == {"k8s-sidecar-target-directory": "Embeddings"}
+
+
+def test_no_dashboard_is_made_where_none_is_wanted(rendered):
+    names = {found["metadata"]["name"] for found in rendered["without dashboards"]}
+    assert DASHBOARDS not in names
+
+
+def test_the_grafana_operator_gets_its_own_kind_where_it_is_there(rendered):
+    kinds = {found["kind"] for found in rendered["as it comes"]}
+    assert "GrafanaDashboard" not in kinds
+    served = render({"dashboards": {"folder": "Embeddings"}}, GRAFANA_DASHBOARD)
+    made = [found for found in served if found["kind"] == "GrafanaDashboard"]
+    assert [it["metadata"]["name"] for it in made] == [
+        "embedding-operator-cost",
+        "embedding-operator-operations",
+    ]
+    for found in made:
+        assert found["spec"]["folder"] == "Embeddings"
+        reference = found["spec"]["configMapRef"]
+        data = one(served, "ConfigMap", reference["name"])["data"]
+        assert json.loads(data[reference["key"]])["title"]
 
 
 def test_a_changed_guard_restarts_the_operator(rendered):

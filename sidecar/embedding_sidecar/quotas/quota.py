@@ -226,6 +226,10 @@ class Quota:
         """Calls of the whole policy today, as last heard; asks nobody."""
         return self._ledger.policy_used().calls
 
+    def calls_reserved(self) -> int:
+        """Calls that sidecars of the policy hold and have not made, as last heard; asks nobody."""
+        return self._ledger.policy_reserved().calls
+
     @property
     def store_up(self) -> bool | None:
         """Whether the store answered when it was last asked; None where there is none."""

@@ -263,8 +263,12 @@ def observe(current: Current, metrics: Metrics) -> None:
         return
     refused = runtime.service.refused_keys()
     metrics.keys({it.name: it.name in refused for it in runtime.loaded.document.providers})
-    limit = runtime.loaded.document.quota.daily_requests
-    metrics.daily(calls=runtime.quota.calls_made(), limit=limit)
+    metrics.breakers({name: word == "failing" for name, word in runtime.service.health().items()})
+    metrics.daily(
+        calls=runtime.quota.calls_made(),
+        limit=runtime.loaded.document.quota.daily_requests,
+        reserved=runtime.quota.calls_reserved(),
+    )
     metrics.memory_bytes(runtime.memory_bytes())
     metrics.redis(
         {

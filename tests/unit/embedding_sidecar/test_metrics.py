@@ -18,8 +18,9 @@ def used():
     found.error("cache")
     found.failover("voyage")
     found.saved(model="m", tokens=2)
-    found.daily(calls=1, limit=10)
+    found.daily(calls=1, limit=10, reserved=2)
     found.keys({"openai": False})
+    found.breakers({"openai": False})
     found.answered(200)
     found.answered(503)
     found.redis({"cache": True, "quota": None})
@@ -41,7 +42,7 @@ def test_labels_are_the_declared_ones():
 
 def test_an_unlimited_quota_is_infinite():
     found = metrics.Metrics()
-    found.daily(calls=0, limit=None)
+    found.daily(calls=0, limit=None, reserved=0)
     values = {sample.name: sample.value for sample in scraped(found)}
     assert values["aos_embedding_daily_quota"] == float("inf")
 

@@ -1,0 +1,104 @@
+"""Reading what the page and the costs need, with the person's own rights."""
+
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from embedding_contract import metrics, names
+from embedding_operator import cluster, errors
+from embedding_operator.console import usage
+from embedding_operator.console.prometheus import Prometheus
+
+THREADS: Final = 8
+_KNOWN: Final = frozenset().union(*(metric.series for metric in metrics.SIDECAR))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scraped:
+    """Sidecars' own series. `failed` says why the others of `pods` could not be asked."""
+
+    pods: tuple[usage.Pod, ...]
+    series: tuple[tuple[usage.Pod, tuple[usage.Sample, ...]], ...]
+    failed: tuple[tuple[usage.Pod, str], ...]
+
+
+def pods(api: cluster.Cluster, namespace: str | None) -> list[usage.Pod]:
+    """The pods that carry a sidecar.
+
+    Raises:
+        errors.OperatorError: they may not be listed, or the API server is away.
+    """
+    found = api.find(cluster.POD, namespace, selector=names.LABEL_INJECTED)
+    return [usage.pod(it) for it in found]
+
+
+def samples(exposition: bytes) -> tuple[usage.Sample, ...]:
+    """The catalogued series of a scrape; whatever else answers on the port is left out.
+
+    Raises:
+        ValueError: it is no exposition.
+    """
+    families = text_string_to_metric_families(exposition.decode("utf-8"))
+    return tuple(
+        usage.Sample(name=it.name, labels=it.labels, value=it.value)
+        for family in families
+        for it in family.samples
+        if it.name in _KNOWN
+    )
+
+
+def scrape(api: cluster.Cluster, found: Sequence[usage.Pod]) -> Scraped:
+    """The series of running pods' sidecars, through the API server's proxy of each pod."""
+    running = [it for it in found if it.running]
+
+    def ask(pod: usage.Pod) -> tuple[usage.Sample, ...] | str:
+        try:
+            body = api.proxied(
+                cluster.POD, pod.namespace, f"{pod.name}:{pod.port}", names.PATH_METRICS, query={}
+            )
+            return samples(body)
+        except errors.OperatorError as error:
+            return str(error)
+        except ValueError:
+            return "the answer is no exposition of metrics"
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        answers = list(zip(running, threads.map(ask, running), strict=True))
+    return Scraped(
+        pods=tuple(found),
+        series=tuple((pod, it) for pod, it in answers if not isinstance(it, str)),
+        failed=tuple((pod, it) for pod, it in answers if isinstance(it, str)),
+    )
+
+
+def billed(
+    prometheus: Prometheus, found: Iterable[usage.Pod], *, namespace: str | None, window: str
+) -> list[usage.Tokens]:
+    """Tokens that were billed in a window, by Prometheus; of pods that have ended, too.
+
+    Raises:
+        errors.OperatorError: Prometheus cannot be asked.
+    """
+    workloads = {(it.namespace, it.name): it.workload for it in found}
+    selector = "" if namespace is None else f"{{namespace={json.dumps(namespace)}}}"
+    expr = (
+        "sum by (namespace, policy, workload, pod, provider, model)"
+        f" (increase(aos_embedding_tokens_total{selector}[{window}]))"
+    )
+    return [
+        usage.Tokens(
+            namespace=labels.get("namespace", ""),
+            policy=labels.get("policy", ""),
+            workload=labels.get("workload")
+            # A scrape other than our PodMonitor's has no such label.
+            or workloads.get((labels.get("namespace", ""), labels.get("pod", "")), usage.ENDED),
+            provider=labels.get("provider", ""),
+            model=labels.get("model", ""),
+            tokens=value,
+        )
+        for labels, value in prometheus.instant(expr)
+    ]

@@ -1,0 +1,135 @@
+"""`kubectl embedding cost` and `kubectl embedding dashboard`."""
+
+import argparse
+import asyncio
+import re
+import signal
+import sys
+import webbrowser
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from embedding_operator import cluster, errors
+from embedding_operator.console import (
+    collection,
+    costs,
+    prometheus,
+    server,
+    usage,
+    views,
+)
+
+CANNOT: Final = 2
+_WINDOW: Final = re.compile(r"[1-9][0-9]{0,5}[smhdw]")
+
+Command = Callable[[argparse.Namespace, cluster.Cluster, str], int]
+
+
+def add_to(
+    commands: Any,
+    *,
+    where: argparse.ArgumentParser,
+    asking: Callable[[Command], Callable[[argparse.Namespace], int]],
+) -> None:
+    """Add `cost` and `dashboard` to the plugin's subcommands."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("-A", "--all-namespaces", action="store_true", help="of every namespace")
+    shared.add_argument(
+        "--prometheus", metavar="ADDRESS", help="http(s)://HOST, or NAMESPACE/SERVICE:PORT"
+    )
+    cost = commands.add_parser("cost", parents=[where, shared], help="what was spent")
+    cost.add_argument("--by", choices=("policy", "workload", "provider"), default="policy")
+    cost.add_argument(
+        "--window", type=_window, default="24h", help="with --prometheus: how far back (24h)"
+    )
+    cost.set_defaults(run=asking(_cost))
+    page = commands.add_parser(
+        "dashboard", parents=[where, shared], help="a page in the browser, served on loopback"
+    )
+    page.add_argument("--port", type=int, default=0, help="else a free one")
+    page.add_argument("--no-browser", action="store_true", help="only print the address")
+    page.set_defaults(run=asking(_dashboard))
+
+
+def _window(text: str) -> str:
+    if not _WINDOW.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 90m, 24h or 7d")
+    return text
+
+
+def _cost(options: argparse.Namespace, api: cluster.Cluster, namespace: str) -> int:
+    chosen = None if options.all_namespaces else namespace
+    own = costs.of_policies(api.find(cluster.POLICY, chosen))
+    found = collection.pods(api, chosen)
+    if options.prometheus is not None:
+        asked = prometheus.connect(api, options.prometheus)
+        billed = collection.billed(asked, found, namespace=chosen, window=options.window)
+        remarks = [f"Tokens that Prometheus counted in the last {options.window}."]
+    else:
+        scraped = collection.scrape(api, found)
+        billed = [
+            it
+            for pod, seen in scraped.series
+            for it in usage.tokens(
+                seen, namespace=pod.namespace, policy=pod.policy, workload=pod.workload
+            )
+        ]
+        remarks = _remarks(scraped)
+        if not scraped.series and scraped.failed:
+            raise errors.Denied(f"no sidecar could be asked: {scraped.failed[0][1]}")
+    shown = costs.total(billed, own=own, by=options.by)
+    if shown:
+        sys.stdout.write(costs.table(shown, by=options.by) + "\n")
+    else:
+        sys.stdout.write("No tokens have been billed.\n")
+    sys.stdout.writelines(f"{line}\n" for line in (*remarks, *costs.notes(shown)))
+    return 0
+
+
+def _remarks(scraped: collection.Scraped) -> list[str]:
+    """What the figures of running sidecars leave out."""
+    remarks = [
+        f"Tokens since each of {len(scraped.series)} running sidecars started.",
+        "Pods that have ended are not counted; --prometheus counts them, and over a time.",
+    ]
+    if scraped.failed:
+        pod, why = scraped.failed[0]
+        remarks.append(
+            f"{len(scraped.failed)} sidecars could not be asked, such as"
+            f" {pod.namespace}/{pod.name}: {why}"
+        )
+    return remarks
+
+
+def _dashboard(options: argparse.Namespace, api: cluster.Cluster, namespace: str) -> int:
+    chosen = None if options.all_namespaces else namespace
+    asked = None if options.prometheus is None else prometheus.connect(api, options.prometheus)
+    shown = views.ClusterViews(api, namespace=chosen, asked=asked)
+    shown.state()  # whoever may not read policies is told here, and not in a browser
+    try:
+        asyncio.run(_serve(shown, port=options.port, browse=not options.no_browser))
+    except OSError as error:
+        raise errors.Denied(f"--port {options.port}: {error.strerror}") from None
+    return 0
+
+
+async def _serve(shown: server.Views, *, port: int, browse: bool) -> None:
+    page = server.Server(shown)
+    await page.start(port)
+    try:
+        sys.stdout.write(f"Serving on {page.url}\nOnly this address opens the page. End: Ctrl-C\n")
+        sys.stdout.flush()
+        if browse:
+            with suppress(webbrowser.Error):
+                webbrowser.open(page.url)
+        await _told_to_stop()
+    finally:
+        await page.stop()
+
+
+async def _told_to_stop() -> None:
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    await stopping.wait()

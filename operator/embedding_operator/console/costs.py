@@ -1,0 +1,169 @@
+"""What billed tokens cost, at the policy's prices or at list prices: pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, Literal
+
+from embedding_contract import document, prices
+from embedding_operator import terminal
+from embedding_operator.console.usage import Tokens
+
+By = Literal["policy", "workload", "provider"]
+UNKNOWN: Final = "?"
+MILLION: Final = 1_000_000
+SMALLEST: Final = Decimal("0.0001")
+"""Less than this is shown as less, and not as 0."""
+_KEYS: Final[Mapping[By, tuple[str, Callable[[Tokens], str]]]] = {
+    "policy": ("POLICY", lambda it: f"{it.namespace}/{it.policy}"),
+    "workload": ("WORKLOAD", lambda it: f"{it.namespace}/{it.workload}"),
+    "provider": ("PROVIDER", lambda it: f"{it.provider}/{it.model}"),
+}
+
+PolicyPrices = Mapping[tuple[str, str, str, str], Decimal | None]
+"""By namespace, policy, provider's type in lower case, and model; None is known to be unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Tokens and their cost under one heading.
+
+    `known` is the cost of the tokens whose price is known; `unpriced` names the models of unknown
+    price, so that the whole cost is unknown where there is one. `sources` are `policy` and `list`.
+    """
+
+    key: str
+    tokens: int
+    known: Decimal
+    unpriced: frozenset[str]
+    sources: frozenset[str]
+
+    @property
+    def shown(self) -> str:
+        """The cost for people: `?` where a price is unknown, with the known part before it."""
+        money = f"{self.known:,.4f}" if not 0 < self.known < SMALLEST else f"<{SMALLEST}"
+        if not self.unpriced:
+            return money
+        return f"{money} + {UNKNOWN}" if self.known else UNKNOWN
+
+
+def of_policies(policies: Iterable[Mapping[str, Any]]) -> PolicyPrices:
+    """The prices that policies name themselves.
+
+    Two providers of one type and model count into the same series: the higher price stands, so that
+    a cost is never shown too low. Where a policy names no price, and the provider is not at its
+    vendor's own address, the price is unknown: there another account, and another price, may be.
+    """
+    found: dict[tuple[str, str, str, str], Decimal | None] = {}
+    for policy in policies:
+        metadata = policy["metadata"]
+        for provider in policy["spec"]["providers"]:
+            key = (
+                metadata["namespace"],
+                metadata["name"],
+                provider["type"].lower(),
+                provider["model"],
+            )
+            price = provider.get("pricePerMillionTokens")
+            if price is not None:
+                found[key] = max(Decimal(price), found.get(key) or Decimal(0))
+            elif not _is_vendors(provider):
+                found.setdefault(key, None)
+    return found
+
+
+def total(billed: Iterable[Tokens], *, own: PolicyPrices, by: By) -> list[Cost]:
+    """Costs by policy, workload or provider, the dearest first, those of unknown price before."""
+    grouped: dict[str, list[Tokens]] = {}
+    for entry in billed:
+        grouped.setdefault(_KEYS[by][1](entry), []).append(entry)
+    found = [_cost(key, entries, own=own) for key, entries in grouped.items()]
+    return sorted(found, key=lambda it: (not it.unpriced, -it.known, it.key))
+
+
+def table(costs: Sequence[Cost], *, by: By) -> str:
+    """The costs as `kubectl embedding cost` prints them, with a sum where there are several."""
+    rows = [(_KEYS[by][0], "TOKENS", "COST", "PRICE")]
+    rows += [_row(it) for it in costs]
+    if len(costs) > 1:
+        rows.append(_row(_sum(costs)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "".join(_line(row, widths) for row in rows)
+
+
+def notes(costs: Sequence[Cost]) -> list[str]:
+    """Sentences that say where prices are from, and which are missing."""
+    found = []
+    sources = frozenset[str]().union(*(it.sources for it in costs))
+    if "list" in sources:
+        found.append(
+            f"list: list prices in USD of {prices.AS_OF}; your account may pay less. A policy's"
+            " pricePerMillionTokens replaces them."
+        )
+    if "policy" in sources:
+        found.append("policy: the policy's own pricePerMillionTokens, in its currency.")
+    unpriced = frozenset[str]().union(*(it.unpriced for it in costs))
+    if unpriced:
+        names = ", ".join(map(terminal.shown, sorted(unpriced)))
+        found.append(
+            f"{UNKNOWN}: no price is known of {names}; set pricePerMillionTokens in the policy."
+        )
+    return found
+
+
+def _is_vendors(provider: Mapping[str, Any]) -> bool:
+    default = document.DEFAULT_BASE_URLS.get(provider["type"])
+    return default is not None and provider.get("baseURL", default).rstrip("/") == default
+
+
+def _price(entry: Tokens, own: PolicyPrices) -> tuple[Decimal, str] | None:
+    """The price of a million of these tokens, and where it is from."""
+    key = (entry.namespace, entry.policy, entry.provider, entry.model)
+    if key in own:
+        named = own[key]
+        return None if named is None else (named, "policy")
+    listed = prices.find(entry.provider, entry.model)
+    return None if listed is None else (Decimal(listed.usd_per_million_tokens), "list")
+
+
+def _cost(key: str, entries: Sequence[Tokens], *, own: PolicyPrices) -> Cost:
+    known = Decimal(0)
+    unpriced, sources = set(), set()
+    for entry in entries:
+        found = _price(entry, own)
+        if found is None:
+            unpriced.add(f"{entry.provider}/{entry.model}")
+            continue
+        price, source = found
+        known += price * Decimal(round(entry.tokens)) / MILLION
+        sources.add(source)
+    return Cost(
+        key=key,
+        tokens=round(sum(entry.tokens for entry in entries)),
+        known=known,
+        unpriced=frozenset(unpriced),
+        sources=frozenset(sources),
+    )
+
+
+def _sum(costs: Sequence[Cost]) -> Cost:
+    return Cost(
+        key="total",
+        tokens=sum(it.tokens for it in costs),
+        known=sum((it.known for it in costs), Decimal(0)),
+        unpriced=frozenset[str]().union(*(it.unpriced for it in costs)),
+        sources=frozenset[str]().union(*(it.sources for it in costs)),
+    )
+
+
+def _row(cost: Cost) -> tuple[str, str, str, str]:
+    source = ", ".join(sorted(cost.sources)) or UNKNOWN
+    return terminal.shown(cost.key), f"{cost.tokens:,}", cost.shown, source
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    first, *rest, last = (
+        cell.rjust(width) if 0 < number < len(row) - 1 else cell.ljust(width)
+        for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+    )
+    return "   ".join((first, *rest, last)).rstrip() + "\n"

@@ -1,0 +1,243 @@
+"""What the page shows, out of policies and their sidecars' series: pure, and JSON in its form."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from embedding_operator.console import advice, costs, usage
+
+Object = dict[str, Any]
+
+NEARLY_USED: Final = 0.8
+"""The share of a day's quota from which the page asks to look."""
+_INFORMING: Final = frozenset({"QuotaExact"})
+"""Conditions that stay as they are in many good installations: shown, and no task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """Series with labels `namespace` and `policy`, and from where and when they are.
+
+    `period` says what counters count, for people; `notes` what could not be read, and what to do.
+    """
+
+    samples: Sequence[usage.Sample] = ()
+    period: str = ""
+    source: str = "status"
+    notes: tuple[str, ...] = ()
+
+
+def build(policies: Iterable[Mapping[str, Any]], seen: Seen, *, at: str, scope: str) -> Object:
+    """Everything the page shows.
+
+    Args:
+        policies: EmbeddingPolicy objects.
+        seen: what sidecars have counted.
+        at: the time of this look, ISO 8601.
+        scope: the namespace that is shown, or a word for all of them.
+    """
+    own = costs.of_policies(policies := list(policies))
+    grouped: dict[tuple[str, str], list[usage.Sample]] = {}
+    for sample in seen.samples:
+        key = (sample.labels.get("namespace", ""), sample.labels.get("policy", ""))
+        grouped.setdefault(key, []).append(sample)
+    shown = [
+        _policy(it, grouped.get((_namespace(it), _name(it)), []), own=own)
+        for it in sorted(policies, key=lambda it: (_namespace(it), _name(it)))
+    ]
+    return {
+        "at": at,
+        "scope": scope,
+        "source": seen.source,
+        "period": seen.period,
+        "notes": list(seen.notes),
+        "summary": _summary(shown),
+        "policies": shown,
+    }
+
+
+def _policy(
+    policy: Mapping[str, Any], samples: Sequence[usage.Sample], *, own: costs.PolicyPrices
+) -> Object:
+    status = policy.get("status") or {}
+    conditions = [_condition(it) for it in status.get("conditions") or []]
+    ready = next((it for it in conditions if it["type"] == "Ready"), None)
+    quota = _quota(policy, status.get("quota") or {}, samples)
+    pods = status.get("pods") or {}
+    return {
+        "namespace": _namespace(policy),
+        "name": _name(policy),
+        "ready": ready or _not_seen(),
+        "providers": [
+            {"name": it["name"], "type": it["type"], "model": it["model"]}
+            for it in policy["spec"]["providers"]
+        ],
+        "quota": quota,
+        "pods": {key: pods.get(key, 0) for key in ("matching", "covered", "inForce", "outdated")}
+        | {"missing": list(pods.get("missing") or [])},
+        "cache": _cache(samples),
+        "failovers": _total(samples, "aos_embedding_failovers_total"),
+        "breakers": sorted(
+            it.labels.get("provider", "")
+            for it in samples
+            if it.name == "aos_embedding_breaker_open" and it.value > 0
+        ),
+        "cost": _cost(policy, samples, own=own),
+        "rules": _rules(conditions),
+        "conditions": [it for it in conditions if it["type"] != "Ready"],
+        "tasks": _tasks(conditions, quota),
+    }
+
+
+def _condition(raw: Mapping[str, Any]) -> Object:
+    return {
+        "type": raw["type"],
+        "status": raw["status"],
+        "reason": raw["reason"],
+        "message": raw["message"],
+        "since": raw.get("lastTransitionTime", ""),
+        "state": advice.state(raw),
+        "advice": advice.sentence(raw),
+    }
+
+
+def _not_seen() -> Object:
+    return {
+        "type": "Ready",
+        "status": "Unknown",
+        "reason": "NoStatus",
+        "message": "The operator has not looked at this policy.",
+        "since": "",
+        "state": "unknown",
+        "advice": "See whether the operator runs: kubectl get pods -A -l"
+        " app.kubernetes.io/name=embedding-operator",
+    }
+
+
+def _quota(
+    policy: Mapping[str, Any], status: Mapping[str, Any], samples: Sequence[usage.Sample]
+) -> Object:
+    """The day: from sidecars where they were asked, else as the status last told it."""
+    calls = _greatest(samples, "aos_embedding_daily_calls")
+    limit: float | None = _greatest(samples, "aos_embedding_daily_quota")
+    live = calls is not None
+    if calls is None:
+        calls = status.get("used")
+        limit = status.get("limit")
+    if limit is None and not (policy["spec"].get("quota") or {}).get("unlimited"):
+        daily = (policy["spec"].get("quota") or {}).get("daily") or {}
+        limit = daily.get("requests")
+    if limit is not None and math.isinf(limit):
+        limit = None
+    used = None if calls is None else int(calls)
+    share = None
+    if used is not None and limit is not None:
+        share = 1.0 if limit == 0 else min(used / limit, 1.0)
+    return {
+        "used": used,
+        "limit": None if limit is None else int(limit),
+        "share": share,
+        "resetAt": status.get("resetAt", ""),
+        "live": live,
+    }
+
+
+def _cache(samples: Sequence[usage.Sample]) -> Object | None:
+    """Shares of looked-up texts by layer; None where nothing was looked up or told."""
+    hits: dict[str, float] = {}
+    for it in samples:
+        if it.name == "aos_embedding_cache_hits_total":
+            layer = it.labels.get("layer", "")
+            hits[layer] = hits.get(layer, 0) + it.value
+    misses = _total(samples, "aos_embedding_cache_misses_total") or 0
+    texts = sum(hits.values()) + misses
+    if not texts:
+        return None
+    return {
+        "texts": round(texts),
+        "memory": hits.get("memory", 0) / texts,
+        "redis": hits.get("redis", 0) / texts,
+    }
+
+
+def _cost(
+    policy: Mapping[str, Any], samples: Sequence[usage.Sample], *, own: costs.PolicyPrices
+) -> Object | None:
+    billed = usage.tokens(samples, namespace=_namespace(policy), policy=_name(policy))
+    found = costs.total(billed, own=own, by="policy")
+    if not found:
+        return None
+    (cost,) = found
+    return {
+        "shown": cost.shown,
+        "tokens": cost.tokens,
+        "currency": "USD" if cost.sources == {"list"} else "",
+        "notes": costs.notes(found),
+    }
+
+
+def _rules(conditions: Sequence[Object]) -> Object:
+    """Whether alert rules are loaded, or, where nothing asks Prometheus, at least written."""
+    for kind, good, bad in (
+        ("RulesLoaded", "loaded", "not loaded"),
+        ("MonitoringApplied", "written", "not written"),
+    ):
+        found = next((it for it in conditions if it["type"] == kind), None)
+        if found is not None and found["state"] != "unknown":
+            word = good if found["state"] == "good" else bad
+            return {"word": word, "state": found["state"]}
+    return {"word": "not known", "state": "unknown"}
+
+
+def _tasks(conditions: Sequence[Object], quota: Object) -> list[Object]:
+    """What is to be done, the gravest first."""
+    found = [
+        {"state": it["state"], "what": it["message"], "do": it["advice"], "type": it["type"]}
+        for it in conditions
+        if it["state"] != "good" and it["type"] != "Ready" and it["type"] not in _INFORMING
+    ]
+    if not conditions:
+        seen = _not_seen()
+        found = [{"state": "unknown", "what": seen["message"], "do": seen["advice"], "type": ""}]
+    if quota["share"] is not None and quota["share"] >= NEARLY_USED:
+        found.append(
+            {
+                "state": "bad" if quota["share"] >= 1 else "warn",
+                "what": f"{quota['used']:,} of {quota['limit']:,} calls of the day are used.",
+                "do": "Raise spec.quota.daily.requests, or wait for 00:00 UTC.",
+                "type": "Quota",
+            }
+        )
+    return sorted(found, key=lambda it: it["state"] != "bad")
+
+
+def _summary(shown: Sequence[Object]) -> Object:
+    caches = [it["cache"] for it in shown if it["cache"]]
+    texts = sum(it["texts"] for it in caches)
+    hits = sum(it["texts"] * (it["memory"] + it["redis"]) for it in caches)
+    return {
+        "policies": len(shown),
+        "ready": sum(it["ready"]["state"] == "good" for it in shown),
+        "pods": sum(it["pods"]["matching"] for it in shown),
+        "uncovered": sum(it["pods"]["matching"] - it["pods"]["covered"] for it in shown),
+        "hitRate": hits / texts if texts else None,
+        "calls": sum(it["quota"]["used"] or 0 for it in shown),
+    }
+
+
+def _total(samples: Iterable[usage.Sample], name: str) -> int | None:
+    values = [it.value for it in samples if it.name == name]
+    return round(sum(values)) if values else None
+
+
+def _greatest(samples: Iterable[usage.Sample], name: str) -> float | None:
+    return max((it.value for it in samples if it.name == name), default=None)
+
+
+def _namespace(policy: Mapping[str, Any]) -> str:
+    return str(policy["metadata"]["namespace"])
+
+
+def _name(policy: Mapping[str, Any]) -> str:
+    return str(policy["metadata"]["name"])

@@ -1,0 +1,104 @@
+"""The page's views of one cluster, read with the person's own rights."""
+
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from embedding_operator import cluster, errors
+from embedding_operator.console import collection, overview, plots, prometheus, usage
+
+PODS_ASKED: Final = 200
+"""So many sidecars the page asks itself; with more, it needs a Prometheus."""
+FRESH_SECONDS: Final = 2.0
+"""Browsers that ask more often get the same answer."""
+
+
+class ClusterViews:
+    """The page's views of one cluster, as the person may see it."""
+
+    def __init__(
+        self,
+        api: cluster.Cluster,
+        *,
+        namespace: str | None,
+        asked: prometheus.Prometheus | None,
+    ) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._prometheus = asked
+        self._lock = threading.Lock()
+        self._last: tuple[float, dict[str, Any]] = (float("-inf"), {})
+
+    def state(self) -> dict[str, Any]:
+        """Everything at a glance; at most one look in 2 seconds, however many browsers ask.
+
+        Raises:
+            errors.OperatorError: policies cannot be read.
+        """
+        with self._lock:
+            looked, found = self._last
+            if time.monotonic() - looked >= FRESH_SECONDS:
+                found = self._look()
+                self._last = (time.monotonic(), found)
+            return found
+
+    def plots(self, namespace: str, name: str) -> list[dict[str, Any]] | None:
+        """One policy's plots; None where no Prometheus is given or no such policy is shown.
+
+        Raises:
+            errors.OperatorError: Prometheus cannot be asked.
+        """
+        known = {(it["namespace"], it["name"]) for it in self.state()["policies"]}
+        if self._prometheus is None or (namespace, name) not in known:
+            return None
+        return plots.draw(self._prometheus, namespace=namespace, policy=name, now=time.time())
+
+    def _look(self) -> dict[str, Any]:
+        policies = self._api.find(cluster.POLICY, self._namespace)
+        return overview.build(
+            policies,
+            self._seen(),
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
+            scope=self._namespace or "all namespaces",
+        )
+
+    def _seen(self) -> overview.Seen:
+        notes = []
+        if self._prometheus is not None:
+            try:
+                figures = plots.figures(self._prometheus)
+                return overview.Seen(samples=figures, period=plots.PERIOD, source="Prometheus")
+            except errors.OperatorError as error:
+                notes.append(f"{error}. Figures are of the sidecars themselves.")
+        try:
+            found = collection.pods(self._api, self._namespace)
+        except errors.OperatorError as error:
+            notes.append(f"Pods cannot be listed, so there are no live figures: {error}")
+            return overview.Seen(notes=tuple(notes))
+        if len(found) > PODS_ASKED:
+            notes.append(
+                f"The {PODS_ASKED} first of {len(found)} sidecars are asked; give --prometheus for"
+                " all of them."
+            )
+        scraped = collection.scrape(self._api, found[:PODS_ASKED])
+        if scraped.failed:
+            pod, why = scraped.failed[0]
+            notes.append(
+                f"{len(scraped.failed)} of {len(scraped.failed) + len(scraped.series)} sidecars"
+                f" cannot be asked, such as {pod.namespace}/{pod.name}: {why}"
+            )
+        return overview.Seen(
+            samples=tuple(
+                usage.Sample(
+                    name=it.name,
+                    labels={**it.labels, "namespace": pod.namespace, "policy": pod.policy},
+                    value=it.value,
+                )
+                for pod, seen in scraped.series
+                for it in seen
+            ),
+            period="the time since each sidecar started",
+            source="sidecars" if scraped.series else "status",
+            notes=tuple(notes),
+        )

@@ -1,0 +1,60 @@
+"""Every query of the dashboards, asked of a real Prometheus after real sidecars did their work."""
+
+from decimal import Decimal
+
+import pytest
+
+from dashboards import cost
+from embedding_contract import prices
+from tests.parts import dashboards, monitored, sidecar
+
+pytestmark = pytest.mark.integration
+
+TO_COME = {panel.title for panel in cost.SEARCH_AND_BACKFILL}
+ALL = [
+    pytest.param(title, expr, id=f"{title}-{number}")
+    for file in dashboards.FILES
+    for number, (title, expr) in enumerate(dashboards.queries(dashboards.load(file)))
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    with monitored.running(tmp_path_factory.mktemp("monitored")) as started:
+        started.every_path()
+        seen = 'sum(rate(aos_embedding_quota_exhausted_total{policy="catalog"}[5m])) >= 0'
+        sidecar.wait_until(lambda: started.prometheus.query(seen))
+        yield started
+
+
+@pytest.mark.parametrize(("title", "expr"), ALL)
+def test_a_query_finds_series_unless_its_metric_is_to_come(run, title, expr):
+    if title in TO_COME:
+        assert run.prometheus.query(expr) == []
+    else:
+        sidecar.wait_until(lambda: run.prometheus.query(expr))
+
+
+def one(run, title, **chosen):
+    """The only value of a panel's first query."""
+    loaded = dashboards.load(dashboards.FILES[0])
+    expr = next(it for name, it in dashboards.queries(loaded, **chosen) if name == title)
+    (found,) = run.prometheus.query(expr)
+    return Decimal(found["value"][1])
+
+
+def test_what_remains_is_the_policys_own_limit_less_its_calls(run):
+    calls = one(run, "Daily Embedding Calls", policy="search")
+    assert 0 < calls < monitored.SEARCH_CALLS
+    left = one(run, "Quota Remaining", policy="search")
+    assert left == monitored.SEARCH_CALLS - calls
+    assert one(run, "Quota Remaining", policy="catalog") == 0
+
+
+def test_a_cost_is_tokens_at_the_list_price_or_at_the_one_given(run):
+    sidecar.wait_until(lambda: one(run, "Est. Embedding Cost", policy="catalog") > 0)
+    at_list_price = one(run, "Est. Embedding Cost", policy="catalog")
+    price = Decimal(prices.PRICES["voyage/voyage-3.5"].usd_per_million_tokens)
+    doubled = one(run, "Est. Embedding Cost", policy="catalog", price=str(2 * price))
+    # Prometheus extrapolates an increase to the window's ends, a little more at each second.
+    assert float(doubled / at_list_price) == pytest.approx(2, rel=0.05)

@@ -3,9 +3,11 @@
 Cases D5, D9 and D11 of the field, each against real sidecars and a real Redis.
 """
 
+import functools
 import json
 import random
 import secrets
+import signal
 import socket
 import struct
 import threading
@@ -43,15 +45,18 @@ def entry_keys(asked) -> list[bytes]:
     return list(asked.scan_iter("aos:embedding:cache:*"))
 
 
-def bought(running, asked, *texts) -> dict[str, bytes]:
+def bought(running, asked, *texts):
     """The keys of these texts in Redis, once it has them."""
-    found: dict[str, bytes] = {}
-    for text in texts:
-        before = set(entry_keys(asked))
-        running.embed(text).raise_for_status()
-        sidecar.wait_until(lambda before=before: set(entry_keys(asked)) - before)
-        (found[text],) = set(entry_keys(asked)) - before
-    return found
+    return {text: new_key(asked, functools.partial(running.embed, text)) for text in texts}
+
+
+def new_key(asked, buy):
+    """The key of the text that this buys, once Redis has it."""
+    before = set(entry_keys(asked))
+    buy().raise_for_status()
+    sidecar.wait_until(lambda: set(entry_keys(asked)) - before)
+    (key,) = set(entry_keys(asked)) - before
+    return key
 
 
 def body_of(raw: bytes, *, vector=None, made_at=None, ttl=None, tokens=None) -> bytes:
@@ -134,10 +139,7 @@ def test_entry_that_cannot_be_is_a_miss_without_a_key_too(
 ):
     """D5: NaN, one number where many belong, `made_at` 1e300; and siblings."""
     one, other = (from_environment(REDIS_URL=redis.url) for _ in range(2))
-    before = set(entry_keys(asked))
-    one.embed("x", dimensions=8).raise_for_status()
-    sidecar.wait_until(lambda: set(entry_keys(asked)) - before)
-    (key,) = set(entry_keys(asked)) - before
+    key = new_key(asked, lambda: one.embed("x", dimensions=8))
     asked.set(key, form(key, body_of(asked.get(key), **said)))
     assert other.embed("x", dimensions=8).headers["x-embedding-cache"] == "miss"
 
@@ -176,11 +178,8 @@ def policy_of(tmp_path, provider_url, redis, start):
         files = Files(folder, provider_url)
         cache = document.Cache(redis_url_file=names.SECRET_CACHE_REDIS_URL, shared=shared)
         files.write(name=name, cache=cache)
-        files.write_secrets(
-            api_token=sidecar.TOKEN,
-            cache_redis_url=redis.url,
-            **{KEY_FILE: provider.KEY, **secrets_of},
-        )
+        usual = {"api_token": sidecar.TOKEN, "cache_redis_url": redis.url, KEY_FILE: provider.KEY}
+        files.write_secrets(**{**usual, **secrets_of})
         running = start("--document", files.document, "--secrets", files.secrets).wait()
         return running, files
 
@@ -210,7 +209,7 @@ def test_entries_outlive_a_rotated_token_and_not_a_rotated_cache_key(policy_of, 
 # --- D5: generations and counters in Redis
 
 
-def generations_key(asked) -> bytes:
+def generations_key(asked):
     (key,) = asked.scan_iter("aos:embedding:generations:*")
     return key
 
@@ -286,6 +285,22 @@ def test_quota_holds_while_somebody_writes_what_cannot_be(
         assert page["exact_reason"].startswith("StoreCorrupt: ")
 
 
+@pytest.fixture(scope="module")
+def without_provider(tmp_path_factory):
+    """One for all tests that come to no provider."""
+    running = sidecar.Sidecar(
+        environment={
+            "OPENAI_API_KEY": provider.KEY,
+            "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
+            "EMBEDDING_API_TOKEN": sidecar.TOKEN,
+            "EMBEDDING_POD_UID": POD,
+        },
+        log=tmp_path_factory.mktemp("trust") / "sidecar.log",
+    )
+    yield running.wait()
+    running.stop(signal.SIGTERM, signal.SIGINT)
+
+
 # --- D9: the token need not travel
 
 
@@ -316,9 +331,9 @@ def is_answer_signed(answer, headers) -> bool:
 @pytest.mark.parametrize(
     "path", [names.PATH_CONFIG, names.PATH_QUOTA, f"{names.PATH_CACHE_STATS}?a=%2F&b"]
 )
-def test_page_is_opened_by_a_proof_that_does_not_hand_the_token_over(from_environment, path):
+def test_page_is_opened_by_a_proof_that_does_not_hand_the_token_over(without_provider, path):
     """D9: and the answer shows that the sidecar holds the token as well."""
-    running = from_environment(EMBEDDING_POD_UID=POD)
+    running = without_provider
     headers = proved(path)
     answer = running.admin.get(path, headers=headers)
     assert answer.status_code == 200
@@ -339,9 +354,9 @@ def test_page_is_opened_by_a_proof_that_does_not_hand_the_token_over(from_enviro
     ],
     ids=str,
 )
-def test_proof_that_is_for_something_else_is_refused_and_says_why(from_environment, more, word):
+def test_proof_that_is_for_something_else_is_refused_and_says_why(without_provider, more, word):
     """D9, siblings: sent on to another pod, made by another, an hour late, for another method."""
-    running = from_environment(EMBEDDING_POD_UID=POD)
+    running = without_provider
     answer = running.admin.get(names.PATH_CONFIG, headers=proved(names.PATH_CONFIG, **more))
     assert answer.status_code == 401
     assert word in answer.json()["error"]["message"]
@@ -349,8 +364,8 @@ def test_proof_that_is_for_something_else_is_refused_and_says_why(from_environme
     assert sidecar.TOKEN not in running.said()
 
 
-def test_proof_clears_the_cache_on_loopback_too(from_environment):
-    running = from_environment(EMBEDDING_POD_UID=POD)
+def test_proof_clears_the_cache_on_loopback_too(without_provider):
+    running = without_provider
     headers = proved(names.PATH_CACHE, method="DELETE")
     answer = running.http.delete(names.PATH_CACHE, headers=headers)
     assert answer.json() == {"cleared": "all"}
@@ -411,9 +426,9 @@ def test_body_without_content_type_is_json_unless_a_page_of_ours_sends_it(from_e
         ("GET", "/nothing"),
     ],
 )
-def test_no_endpoint_answers_a_page(from_environment_once, method, path, sent):
+def test_no_endpoint_answers_a_page(without_provider, method, path, sent):
     """D11, siblings: pass-through and management."""
-    running = from_environment_once
+    running = without_provider
     token = {"Authorization": f"Bearer {sidecar.TOKEN}"}
     answer = running.http.request(method, path, headers={**token, **sent})
     assert answer.status_code == 403
@@ -422,9 +437,9 @@ def test_no_endpoint_answers_a_page(from_environment_once, method, path, sent):
 
 
 @pytest.mark.parametrize("path", [names.PATH_EMBEDDINGS, "/v1/chat/completions", names.PATH_CACHE])
-def test_preflight_gets_no_permission(from_environment_once, path):
+def test_preflight_gets_no_permission(without_provider, path):
     """D11, sibling: what a browser asks before it sends JSON."""
-    answer = from_environment_once.http.options(
+    answer = without_provider.http.options(
         path,
         headers={
             "Origin": "https://evil.example",
@@ -439,19 +454,11 @@ def test_preflight_gets_no_permission(from_environment_once, path):
 
 @pytest.mark.parametrize("sent", BROWSERS, ids=str)
 @pytest.mark.parametrize("path", [names.PATH_METRICS, names.PATH_HEALTH, names.PATH_LIVE])
-def test_administration_answers_no_page_and_is_called_by_any_name(
-    from_environment_once, path, sent
-):
+def test_administration_answers_no_page_and_is_called_by_any_name(without_provider, path, sent):
     """D11, sibling: the other listener."""
-    running = from_environment_once
+    running = without_provider
     assert running.admin.get(path, headers=sent).status_code == 403
     assert running.admin.get(path, headers={"Host": "10.1.2.3:8485"}).status_code == 200
-
-
-@pytest.fixture
-def from_environment_once(from_environment):
-    """With a pass-through that would answer nobody."""
-    return from_environment(EMBEDDING_PASSTHROUGH_BASE_URL="http://127.0.0.1:1/v1")
 
 
 def test_host_that_is_allowed_is_served(from_environment):

@@ -7,6 +7,7 @@ connections of their own. The short form runs with every test, the long one in `
 import asyncio
 import base64
 import http.client
+import itertools
 import json
 import signal
 import sys
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from embedding_contract import document, names
 from tests.fakes import provider
-from tests.parts import bodies, raw_http, sidecar, watched
+from tests.parts import bodies, flood, raw_http, sidecar, watched
 
 pytestmark = pytest.mark.integration
 
@@ -152,7 +153,10 @@ def nearly_http(one, number):
     """Bytes that are nearly HTTP, some of them at once."""
 
     async def ask_all(requests):
-        return await asyncio.gather(*(raw_http.ask(one.port, raw) for raw in requests))
+        ports = itertools.cycle((one.port, one.port, one.admin_port))
+        return await asyncio.gather(
+            *(raw_http.ask(port, raw) for port, raw in zip(ports, requests, strict=False))
+        )
 
     @examples(number // AT_ONCE)
     @given(st.lists(raw_http.changed(), min_size=AT_ONCE, max_size=AT_ONCE))
@@ -173,12 +177,14 @@ def campaign(one, number, say):
         kind(one, max(number // 10, 200))
     sidecar.wait_until(lambda: files(one) < AT_ONCE)
     before = tasks(one), own_memory_bytes(one)
+    most_before = flood.most_bytes(one.process.pid)
     for kind in (nearly_right, nearly_http):
         kind(one, number // 2)
     sidecar.wait_until(lambda: tasks(one) == before[0])
     growth = own_memory_bytes(one) - before[1]
     say(f"{number:,} fuzzed requests: own memory grew by {growth / 2**20:.1f} MiB")
     assert growth < GROWTH_BYTES
+    assert flood.most_bytes(one.process.pid) - most_before < flood.GROWTH_BYTES
     # It serves on, and ends as it should.
     assert one.embed("still there", model="small").is_success
     assert one.stop() == 0

@@ -313,60 +313,6 @@ def test_d10_connections_to_the_api_are_bounded_and_idle_ones_make_room(
 # --- D4: a provider's answer
 
 
-class Endless:
-    """A provider that answers with a start and then the same piece without end."""
-
-    def __init__(self, start, piece):
-        self._start, self._piece = start, piece * (65_536 // len(piece) + 1)
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.asked = 0
-        self.sent_bytes = 0
-        self._accepting = threading.Thread(target=self._accept, daemon=True)
-
-    def __enter__(self):
-        self._accepting.start()
-        return f"http://127.0.0.1:{self._listening.getsockname()[1]}/v1"
-
-    def __exit__(self, *_):
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._accepting.join()
-
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                threading.Thread(target=self._answer, args=[client], daemon=True).start()
-
-    def _answer(self, client):
-        with client, contextlib.suppress(OSError):
-            client.settimeout(20)
-            client.recv(65_536)
-            self.asked += 1
-            client.sendall(self._start)
-            while self.sent_bytes < 4 * flood.MOST_BYTES:
-                client.sendall(self._piece)
-                self.sent_bytes += len(self._piece)
-
-
-OK = b"HTTP/1.1 200 OK\r\n"
-LENGTH = b"content-length: 999999999\r\n\r\n"
-ITEM = b'{"data":[{"index":0,"embedding":'
-HOSTILE = {
-    "zeros": (OK + LENGTH + ITEM + b"[", b"0,"),
-    "base64": (OK + LENGTH + ITEM + b'"', b"AAAA"),
-    "trailers": (OK + b"transfer-encoding: chunked\r\n\r\n0\r\n", b"a:1\r\n"),
-    "name of a trailer": (OK + b"transfer-encoding: chunked\r\n\r\n0\r\n", b"a"),
-    "chunk extension": (OK + b"transfer-encoding: chunked\r\n\r\n1;", b"a=b;"),
-    "head": (OK, b"a: 1\r\n"),
-    "1xx": (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
-    "gzip": (OK + b"content-encoding: gzip\r\n" + LENGTH + b"\x1f\x8b\x08", b"\0"),
-    "depth": (OK + LENGTH + ITEM, b"["),
-    "refusal": (b"HTTP/1.1 500 X\r\n" + LENGTH, b"<html>"),
-    "refusal until it closes": (b"HTTP/1.1 503 X\r\n\r\n", b"x"),
-}
-
-
 @pytest.fixture
 def with_backup(tmp_path, start, provider_url):
     """Starts a sidecar whose first provider is at a URL and whose second one is fine."""
@@ -399,9 +345,9 @@ def with_backup(tmp_path, start, provider_url):
     return start_one
 
 
-@pytest.mark.parametrize("form", HOSTILE)
+@pytest.mark.parametrize("form", flood.ANSWERS)
 def test_d4_an_answer_without_end_is_given_up_and_another_provider_asked(with_backup, form):
-    hostile = Endless(*HOSTILE[form])
+    hostile = flood.Endless(flood.ANSWERS[form])
     with hostile as url:
         one = with_backup(url)
         # Memory that the first answer of any provider takes.

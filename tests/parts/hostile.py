@@ -27,6 +27,7 @@ MIB: Final = 1024**2
 RAID_SECONDS: Final = 3.0
 RAID_BYTES: Final = 24 * MIB
 CROWD: Final = 150
+ATTACKING_PODS: Final = 4
 _SERVED_SECONDS: Final = 30.0
 _OK: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
@@ -258,7 +259,7 @@ class Raids:
             ]
         )  # fmt: skip
         port = drawn.choice([*[self.targets.sidecar] * 4, *self.targets.others])
-        with _connected(port) as sent:
+        with _connected(port, drawn) as sent:
             sent.sendall(begun)
             until, left = time.monotonic() + RAID_SECONDS, RAID_BYTES
             while time.monotonic() < until and left > 0 and not self._stopping.is_set():
@@ -271,7 +272,7 @@ class Raids:
         half = drawn.choice([b"", b"GET /metrics HTTP/1.1\r\nhost:", b"\x16\x03\x01"])
         with contextlib.ExitStack() as open_ones:
             for _ in range(CROWD):
-                open_ones.enter_context(_connected(port)).sendall(half)
+                open_ones.enter_context(_connected(port, drawn)).sendall(half)
             self._stopping.wait(drawn.uniform(0.1, RAID_SECONDS))
 
     def raid_forged_request(self, drawn: random.Random) -> None:
@@ -292,7 +293,7 @@ class Raids:
                 (b"POST", names.PATH_EMBEDDINGS),
             ]
         )
-        with _connected(self.targets.sidecar) as sent:
+        with _connected(self.targets.sidecar, drawn) as sent:
             sent.sendall(
                 method + b" " + path.encode() + b" HTTP/1.1\r\nhost: a\r\nauthorization: " + word
                 + b"\r\nupgrade: h2c\r\nconnection: upgrade, close\r\ncontent-length: 0\r\n\r\n"
@@ -303,7 +304,7 @@ class Raids:
     def raid_scrapes(self, drawn: random.Random) -> None:
         """More scrapes than anybody needs, pipelined or not."""
         one = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n"
-        with _connected(self.targets.sidecar) as sent:
+        with _connected(self.targets.sidecar, drawn) as sent:
             sent.sendall(one * drawn.randrange(1, 500))
             until = time.monotonic() + RAID_SECONDS
             while time.monotonic() < until and sent.recv(65_536):
@@ -312,7 +313,7 @@ class Raids:
     def raid_review(self, drawn: random.Random) -> None:
         """Admission reviews of our own making."""
         with (
-            _connected(self.targets.webhook) as plain,
+            _connected(self.targets.webhook, drawn) as plain,
             _trusting_all().wrap_socket(plain) as sent,
         ):
             for _ in range(drawn.randrange(1, 20)):
@@ -328,8 +329,10 @@ class Raids:
 RAIDS: Final = tuple(it for it in dir(Raids) if it.startswith("raid_"))
 
 
-def _connected(port: int) -> socket.socket:
-    made = socket.create_connection(("127.0.0.1", port), timeout=RAID_SECONDS)
+def _connected(port: int, drawn: random.Random) -> socket.socket:
+    """A connection from one of the attacker's pods, so not from where probes come from."""
+    source = (address(200 + drawn.randrange(ATTACKING_PODS)), 0)
+    made = socket.create_connection(("127.0.0.1", port), RAID_SECONDS, source)
     made.settimeout(RAID_SECONDS)
     return made
 

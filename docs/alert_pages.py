@@ -56,10 +56,10 @@ One PrometheusRule of the chart, with the value `prometheusRule.enabled`.
 PRICES_INTRODUCTION = """# Built-in prices
 
 `costHigh` and the recording rules of cost use a provider's `pricePerMillionTokens`; where there is
-none, and the provider is OpenAI or Voyage at its own address, this list, of {date} or later. It is of
-list prices as third parties quote them: compare it with the vendor's page before you lean on it. What
-an account pays may be lower. A model that is not in the list has an unknown cost, not a cost of 0.
-Where a policy names prices in another currency, name all of them.
+none, and the provider is OpenAI or Voyage at its own address, this list, of {date} or later. It is
+of list prices as third parties quote them: compare it with the vendor's page before you lean on it.
+What an account pays may be lower. A model that is not in the list has an unknown cost, not a cost
+of 0. Where a policy names prices in another currency, name all of them.
 
 """
 

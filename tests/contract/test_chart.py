@@ -197,7 +197,7 @@ def test_every_variable_of_the_chart_is_a_setting_and_every_setting_a_variable(r
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_operator_starts_with_what_the_chart_gives_it(name, rendered, tmp_path):
     objects = rendered[name]
-    mounted = one(objects, "ConfigMap")["data"]
+    mounted = one(objects, "ConfigMap", "embedding-operator-guard")["data"]
     for file, text in mounted.items():
         (tmp_path / file).write_text(text, encoding="utf-8")
     given = environment(objects)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from embedding_contract import document, fingerprint, names
-from embedding_operator import cluster, credentials, errors, observation, owned, policy
+from embedding_operator import cluster, credentials, errors, owned, policy, sidecars
 from embedding_operator.render import configmaps, monitoring, ownership, secrets
 
 TOKEN_BYTES: Final = 32
@@ -35,9 +35,12 @@ class Cluster(owned.Writes, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What stands in the cluster after applying, and what stood in the way."""
+    """What stands in the cluster after applying, and what stood in the way.
 
-    wanted: observation.Wanted | None
+    `wanted` is None where there is no document, or no Secret of ours with a token to ask with.
+    """
+
+    wanted: sidecars.Wanted | None
     environment_created_at: str | None
     refused: errors.Problem | None
     stale: bool
@@ -45,7 +48,6 @@ class Applied:
     pending: tuple[str, ...]
     deleted: tuple[str, ...]
     monitoring: errors.Problem | None
-    token: str = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -111,8 +113,8 @@ class Applier:
         token = held.get(names.SECRET_API_TOKEN, b"")
         return Applied(
             wanted=None
-            if text is None
-            else observation.Wanted(
+            if text is None or not token
+            else sidecars.Wanted(
                 document=fingerprint.of_document(text.encode()),
                 secrets=fingerprint.of_secrets(held, token=token),
                 token=token.decode(),
@@ -126,7 +128,6 @@ class Applier:
             pending=tuple(dict.fromkeys(notes.pending)),
             deleted=tuple(notes.deleted),
             monitoring=self._apply_monitoring(wanted),
-            token=token.decode(),
         )
 
     def forget(self, namespace: str, name: str) -> None:

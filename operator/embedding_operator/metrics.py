@@ -1,11 +1,14 @@
 """The operator's part of the catalogue as prometheus-client objects."""
 
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final
 
-import prometheus_client
+import prometheus_client.exposition
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from embedding_contract import metrics as catalogue
+from embedding_operator.listener import Reply
 
 RESULTS: Final = ("ok", "failed")
 
@@ -46,9 +49,18 @@ class Metrics:
         """So many policies wait."""
         self._gauges["embedding_operator_queue_depth"].set(depth)
 
-    def serve(self, port: int) -> None:
-        """Answer scrapes on this port of all addresses."""
-        prometheus_client.start_http_server(port, registry=self.registry)
+    def sidecar_asked(self, result: str) -> None:
+        """A sidecar answered, or did not."""
+        self._counters["embedding_operator_sidecar_requests_total"].labels(result).inc()
+
+    def watch_oldest(self, oldest_seconds: Callable[[], float]) -> None:
+        """Ask this, at each scrape, for how long the oldest reconcile has been going on."""
+        self._gauges["embedding_operator_oldest_reconcile_seconds"].set_function(oldest_seconds)
+
+    def page(self, accept: str) -> Reply:
+        """The answer to a scrape, in the format that it asks for."""
+        encode, content_type = prometheus_client.exposition.choose_encoder(accept)
+        return Reply(HTTPStatus.OK, encode(self.registry), content_type)
 
 
 def _collector(

@@ -4,7 +4,7 @@ Conditions have the shape of KEP-1623. Nothing here changes by the passing of ti
 written only when something was seen to change.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -29,7 +29,15 @@ TOLD: Final = frozenset({READY, *DECISIVE, "PodsCovered", "MonitoringApplied", "
 _SEEN: Final = (*DECISIVE[1:], "PodsCovered", "MonitoringApplied", "QuotaExact")
 """The conditions for which the world has to be looked at."""
 MISSING_SHOWN: Final = 10
-PROBLEMS_SHOWN: Final = 5
+PROBLEMS_SHOWN: Final = 10
+NOT_ASKED: Final = "NotAsked"
+"""The reason while nobody has been asked yet."""
+_NO_NEWS: Final = frozenset({synced.NOT_READ, NOT_ASKED})
+SILENT: Final = "SidecarsSilent"
+OUTDATED: Final = "SidecarsOutdated"
+UNPROVEN: Final = "SidecarsUnproven"
+_UNKNOWN: Final = (UNPROVEN, OUTDATED, SILENT)
+"""Why it is not known what a sidecar obeys: what somebody must hear of comes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,20 +60,22 @@ class Coverage:
 class Force:
     """What covered pods obey. `behind` are sentences about those that obey something else.
 
-    `keys_refused` counts pods by the provider that refuses the newest key there, of `keys_told`
-    pods that told.
+    `unknown` are those of which that is not known, each with the reason; `pending` counts those
+    that have not been asked yet. `keys_refused` counts pods by the provider that refuses the newest
+    key there, of `keys_told` pods that told.
     """
 
     in_force: int = 0
     behind: tuple[str, ...] = ()
-    unknown: int = 0
+    unknown: tuple[Problem, ...] = ()
+    pending: int = 0
     keys_told: int = 0
     keys_refused: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def asked(self) -> int:
         """How many sidecars run."""
-        return self.in_force + len(self.behind) + self.unknown
+        return self.in_force + len(self.behind) + len(self.unknown) + self.pending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +143,7 @@ def build(
             _stamp(condition, generation=generation, previous=previous, now=now)
             for condition in (ready, *conditions)
         ],
-        "pods": _pods(facts),
+        "pods": _pods(facts, previous=previous),
     }
     if policy is None:
         # Nothing was looked at: what was last seen stays.
@@ -189,12 +199,12 @@ def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[_Con
     before = {
         entry["type"]: (entry["status"], entry["reason"])
         for entry in previous.get("conditions", [])
-        if entry["reason"] != synced.NOT_READ
+        if entry["reason"] not in _NO_NEWS
     }
     found = [
         _Condition(entry["type"], entry["status"], entry["reason"], entry["message"])
         for entry in wanted["conditions"]
-        if entry["reason"] != synced.NOT_READ
+        if entry["reason"] not in _NO_NEWS
     ]
     return [
         it
@@ -219,8 +229,8 @@ def _conditions(
             synced.CONDITION,
             *synced.verdict(facts.secrets, generation=generation, previous=previous),
         ),
-        _key_refused(facts.force),
-        _in_force(facts),
+        _key_refused(facts.force, generation=generation, previous=previous),
+        _in_force(facts, generation=generation, previous=previous),
         _from_problem(
             "InjectionSupported", facts.injection, "Supported", "New pods get a native sidecar."
         ),
@@ -257,7 +267,7 @@ def _from_problem(kind: str, problem: Problem | None, reason: str, message: str)
     return _Condition(kind, "False", problem.reason, problem.message)
 
 
-def _key_refused(force: Force) -> _Condition:
+def _key_refused(force: Force, *, generation: int, previous: Mapping[str, Any]) -> _Condition:
     if force.keys_refused:
         told = "; ".join(
             f"{provider} refuses its newest key in {pods} of {force.keys_told} pods"
@@ -270,6 +280,8 @@ def _key_refused(force: Force) -> _Condition:
         return _Condition("KeyRefused", "True", "KeyRefused", message)
     if force.asked == 0:
         return _Condition("KeyRefused", "False", "NoPods", "No sidecar runs yet.")
+    if force.pending:
+        return _last_seen("KeyRefused", generation=generation, previous=previous)
     if force.keys_told == 0:
         message = f"None of {force.asked} sidecars tells which keys are refused."
         return _Condition("KeyRefused", "Unknown", "SidecarsSilent", message)
@@ -282,7 +294,7 @@ def _bad(kind: str) -> str:
     return "True" if kind in AMISS else "False"
 
 
-def _in_force(facts: Facts) -> _Condition:
+def _in_force(facts: Facts, *, generation: int, previous: Mapping[str, Any]) -> _Condition:
     force = facts.force
     if facts.stale:
         message = "The newest policy is not in force; sidecars keep the last one that was accepted."
@@ -290,15 +302,32 @@ def _in_force(facts: Facts) -> _Condition:
     asked = force.asked
     if asked == 0:
         return _Condition("ConfigInForce", "True", "NoPods", "No sidecar runs yet.")
+    unknown = sorted(force.unknown, key=lambda it: _UNKNOWN.index(it.reason))
+    told = _few((*force.behind, *(it.message for it in unknown)))
     if force.behind:
-        told = "; ".join(force.behind[:PROBLEMS_SHOWN])
         message = f"{force.in_force} of {asked} sidecars obey the newest policy: {told}."
         return _Condition("ConfigInForce", "False", "SidecarsBehind", message)
-    if force.unknown:
-        message = f"{force.unknown} of {asked} sidecars cannot be asked."
-        return _Condition("ConfigInForce", "Unknown", "SidecarsSilent", message)
+    if unknown:
+        message = f"What {len(unknown)} of {asked} sidecars obey is not known: {told}."
+        return _Condition("ConfigInForce", "Unknown", unknown[0].reason, message)
+    if force.pending:
+        return _last_seen("ConfigInForce", generation=generation, previous=previous)
     message = f"All {asked} sidecars say they obey the newest policy with the newest keys."
     return _Condition("ConfigInForce", "True", "InForce", message)
+
+
+def _last_seen(kind: str, *, generation: int, previous: Mapping[str, Any]) -> _Condition:
+    """What a condition said of this generation, while sidecars have not been asked yet."""
+    for before in previous.get("conditions", []):
+        if before["type"] == kind and before.get("observedGeneration") == generation:
+            return _Condition(kind, before["status"], before["reason"], before["message"])
+    return _Condition(kind, "Unknown", NOT_ASKED, "The sidecars are being asked.")
+
+
+def _few(told: Sequence[str]) -> str:
+    more = len(told) - PROBLEMS_SHOWN
+    tail = f"; and {more} more" if more > 0 else ""
+    return f"{'; '.join(told[:PROBLEMS_SHOWN])}{tail}"
 
 
 def _covered(coverage: Coverage) -> _Condition:
@@ -326,7 +355,7 @@ def _exact(policy: EmbeddingPolicy, quota: LiveQuota | None) -> _Condition:
         return _Condition("QuotaExact", "False", "NoSharedStore", message)
     if quota is None:
         message = "No sidecar has been asked yet."
-        return _Condition("QuotaExact", "Unknown", "NotAsked", message)
+        return _Condition("QuotaExact", "Unknown", NOT_ASKED, message)
     if not quota.exact:
         reason, _, text = quota.exact_reason.partition(": ")
         message = text or "The store does not promise to keep what it acknowledged."
@@ -334,14 +363,16 @@ def _exact(policy: EmbeddingPolicy, quota: LiveQuota | None) -> _Condition:
     return _Condition("QuotaExact", "True", "Exact", "All pods count in one store that keeps.")
 
 
-def _pods(facts: Facts) -> dict[str, Any]:
-    coverage = facts.coverage
+def _pods(facts: Facts, *, previous: Mapping[str, Any]) -> dict[str, Any]:
+    coverage, in_force = facts.coverage, facts.force.in_force
+    if facts.force.pending:  # at least as many as before, until all have been asked
+        in_force = max(in_force, min(previous.get("pods", {}).get("inForce", 0), coverage.covered))
     return {
         "matching": coverage.matching,
         "covered": coverage.covered,
         "outdated": coverage.outdated,
         "bypassing": coverage.bypassing,
-        "inForce": facts.force.in_force,
+        "inForce": in_force,
         "summary": f"{coverage.covered}/{coverage.matching}",
         "missing": list(coverage.missing[:MISSING_SHOWN]),
     }

@@ -104,7 +104,10 @@ class Poller:
         self._rules = rules
         self._changed = changed
         self._clock = clock
-        self._queue: workqueue.WorkQueue[Address] = workqueue.WorkQueue(clock=clock)
+        # Paths of one namespace that hang hold at most half of the workers.
+        self._queue: workqueue.WorkQueue[Address] = workqueue.WorkQueue(
+            most_of_one=max(1, settings.concurrency // 2), clock=clock
+        )
         self._backoff = Backoff(
             first_seconds=settings.retry_seconds, last_seconds=settings.poll_seconds
         )

@@ -47,6 +47,18 @@ class Operator:
         """End it without a word, as a node that fails would."""
         self._daemons.stop()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self._daemons.pid("operator"), number)
+
+    def is_running(self) -> bool:
+        """Whether its process has not ended."""
+        return self._daemons.is_running("operator")
+
+    def health_url(self, path: str) -> str:
+        """Where kubelet would ask."""
+        return f"http://127.0.0.1:{self._health_port}{path}"
+
     def healthy(self) -> bool:
         """What the kubelet's probe sees."""
         try:

@@ -251,9 +251,12 @@ class Poller:
             return None
         if found.reason != SILENT:
             return found.scope
-        # One path that hangs may be the path's fault. Two, with no answer in between, are Vault's.
+        # One path that hangs may be the path's fault. Two, with no answer in between, are Vault's:
+        # two of one namespace only if no other has any, or that namespace could keep all waiting.
         self._silent.add(address)
-        away = self._server.failure is not None or len(self._silent) > 1
+        silent = {it.namespace for it in self._silent}
+        is_everywhere = len(silent) > 1 or all(it.namespace in silent for it in self._watched)
+        away = self._server.failure is not None or (len(self._silent) > 1 and is_everywhere)
         return Scope.SERVER if away else found.scope
 
     def _end(self, trouble: Trouble) -> None:

@@ -4,12 +4,13 @@ Conditions have the shape of KEP-1623. Nothing here changes by the passing of ti
 written only when something was seen to change.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from embedding_operator import synced
+from embedding_operator import config_in_force, synced
+from embedding_operator.config_in_force import Force
 from embedding_operator.errors import Problem
 from embedding_operator.policy import EmbeddingPolicy
 
@@ -17,27 +18,20 @@ READY: Final = "Ready"
 DECISIVE: Final = (
     "Accepted",
     synced.CONDITION,
-    "KeyRefused",
-    "ConfigInForce",
+    config_in_force.KEY_REFUSED,
+    config_in_force.CONDITION,
     "InjectionSupported",
 )
 """The conditions whose sum is Ready; the others inform."""
-AMISS: Final = frozenset({"KeyRefused", "Overlap"})
+AMISS: Final = frozenset({config_in_force.KEY_REFUSED, "Overlap"})
 """The conditions that are True where something is wrong; all others are True where all is well."""
 TOLD: Final = frozenset({READY, *DECISIVE, "PodsCovered", "MonitoringApplied", "Overlap"})
 """The conditions whose change is an event too."""
+_NO_NEWS: Final = frozenset({synced.NOT_READ, config_in_force.NOT_ASKED})
+"""Reasons of conditions about what nobody has looked at yet."""
 _SEEN: Final = (*DECISIVE[1:], "PodsCovered", "MonitoringApplied", "QuotaExact")
 """The conditions for which the world has to be looked at."""
 MISSING_SHOWN: Final = 10
-PROBLEMS_SHOWN: Final = 10
-NOT_ASKED: Final = "NotAsked"
-"""The reason while nobody has been asked yet."""
-_NO_NEWS: Final = frozenset({synced.NOT_READ, NOT_ASKED})
-SILENT: Final = "SidecarsSilent"
-OUTDATED: Final = "SidecarsOutdated"
-UNPROVEN: Final = "SidecarsUnproven"
-_UNKNOWN: Final = (UNPROVEN, OUTDATED, SILENT)
-"""Why it is not known what a sidecar obeys: what somebody must hear of comes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,28 +48,6 @@ class Coverage:
     bypassing: int = 0
     missing: tuple[str, ...] = ()
     lost_to: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Force:
-    """What covered pods obey. `behind` are sentences about those that obey something else.
-
-    `unknown` are those of which that is not known, each with the reason; `pending` counts those
-    that have not been asked yet. `keys_refused` counts pods by the provider that refuses the newest
-    key there, of `keys_told` pods that told.
-    """
-
-    in_force: int = 0
-    behind: tuple[str, ...] = ()
-    unknown: tuple[Problem, ...] = ()
-    pending: int = 0
-    keys_told: int = 0
-    keys_refused: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def asked(self) -> int:
-        """How many sidecars run."""
-        return self.in_force + len(self.behind) + len(self.unknown) + self.pending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +78,7 @@ class Facts:
     injection: Problem | None = None
     monitoring: Problem | None = None
     coverage: Coverage = Coverage()
-    force: Force = Force()
+    force: Force = field(default_factory=Force)
     quota: LiveQuota | None = None
     document_fingerprint: str | None = None
 
@@ -229,8 +201,16 @@ def _conditions(
             synced.CONDITION,
             *synced.verdict(facts.secrets, generation=generation, previous=previous),
         ),
-        _key_refused(facts.force, generation=generation, previous=previous),
-        _in_force(facts, generation=generation, previous=previous),
+        _Condition(
+            config_in_force.KEY_REFUSED,
+            *config_in_force.key_verdict(facts.force, generation=generation, previous=previous),
+        ),
+        _Condition(
+            config_in_force.CONDITION,
+            *config_in_force.verdict(
+                facts.force, stale=facts.stale, generation=generation, previous=previous
+            ),
+        ),
         _from_problem(
             "InjectionSupported", facts.injection, "Supported", "New pods get a native sidecar."
         ),
@@ -267,67 +247,9 @@ def _from_problem(kind: str, problem: Problem | None, reason: str, message: str)
     return _Condition(kind, "False", problem.reason, problem.message)
 
 
-def _key_refused(force: Force, *, generation: int, previous: Mapping[str, Any]) -> _Condition:
-    if force.keys_refused:
-        told = "; ".join(
-            f"{provider} refuses its newest key in {pods} of {force.keys_told} pods"
-            for provider, pods in sorted(force.keys_refused.items())
-        )
-        message = (
-            f"{told}. For 10 minutes sidecars that had the previous key go on with it; put a good"
-            " one where apiKey points."
-        )
-        return _Condition("KeyRefused", "True", "KeyRefused", message)
-    if force.asked == 0:
-        return _Condition("KeyRefused", "False", "NoPods", "No sidecar runs yet.")
-    if force.pending:
-        return _last_seen("KeyRefused", generation=generation, previous=previous)
-    if force.keys_told == 0:
-        message = f"None of {force.asked} sidecars tells which keys are refused."
-        return _Condition("KeyRefused", "Unknown", "SidecarsSilent", message)
-    message = f"{force.keys_told} of {force.asked} sidecars have met no refusal of a newest key."
-    return _Condition("KeyRefused", "False", "NotRefused", message)
-
-
 def _bad(kind: str) -> str:
     """The status in which a condition says that something is wrong."""
     return "True" if kind in AMISS else "False"
-
-
-def _in_force(facts: Facts, *, generation: int, previous: Mapping[str, Any]) -> _Condition:
-    force = facts.force
-    if facts.stale:
-        message = "The newest policy is not in force; sidecars keep the last one that was accepted."
-        return _Condition("ConfigInForce", "False", "NotAccepted", message)
-    asked = force.asked
-    if asked == 0:
-        return _Condition("ConfigInForce", "True", "NoPods", "No sidecar runs yet.")
-    unknown = sorted(force.unknown, key=lambda it: _UNKNOWN.index(it.reason))
-    told = _few((*force.behind, *(it.message for it in unknown)))
-    if force.behind:
-        message = f"{force.in_force} of {asked} sidecars obey the newest policy: {told}."
-        return _Condition("ConfigInForce", "False", "SidecarsBehind", message)
-    if unknown:
-        message = f"What {len(unknown)} of {asked} sidecars obey is not known: {told}."
-        return _Condition("ConfigInForce", "Unknown", unknown[0].reason, message)
-    if force.pending:
-        return _last_seen("ConfigInForce", generation=generation, previous=previous)
-    message = f"All {asked} sidecars say they obey the newest policy with the newest keys."
-    return _Condition("ConfigInForce", "True", "InForce", message)
-
-
-def _last_seen(kind: str, *, generation: int, previous: Mapping[str, Any]) -> _Condition:
-    """What a condition said of this generation, while sidecars have not been asked yet."""
-    for before in previous.get("conditions", []):
-        if before["type"] == kind and before.get("observedGeneration") == generation:
-            return _Condition(kind, before["status"], before["reason"], before["message"])
-    return _Condition(kind, "Unknown", NOT_ASKED, "The sidecars are being asked.")
-
-
-def _few(told: Sequence[str]) -> str:
-    more = len(told) - PROBLEMS_SHOWN
-    tail = f"; and {more} more" if more > 0 else ""
-    return f"{'; '.join(told[:PROBLEMS_SHOWN])}{tail}"
 
 
 def _covered(coverage: Coverage) -> _Condition:
@@ -355,7 +277,7 @@ def _exact(policy: EmbeddingPolicy, quota: LiveQuota | None) -> _Condition:
         return _Condition("QuotaExact", "False", "NoSharedStore", message)
     if quota is None:
         message = "No sidecar has been asked yet."
-        return _Condition("QuotaExact", "Unknown", NOT_ASKED, message)
+        return _Condition("QuotaExact", "Unknown", config_in_force.NOT_ASKED, message)
     if not quota.exact:
         reason, _, text = quota.exact_reason.partition(": ")
         message = text or "The store does not promise to keep what it acknowledged."

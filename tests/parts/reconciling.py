@@ -9,6 +9,7 @@ import kubernetes
 from embedding_contract import names
 from embedding_operator import (
     cluster,
+    config_in_force,
     errors,
     injector,
     reconcile,
@@ -33,7 +34,7 @@ def connect(kubeconfig: Path) -> cluster.Cluster:
     return cluster.Cluster(kubernetes.config.new_client_from_config(str(kubeconfig)))
 
 
-SILENT = errors.Problem(status.SILENT, "cannot be asked")
+SILENT = errors.Problem(config_in_force.SILENT, "cannot be asked")
 
 
 class Sidecars:
@@ -51,7 +52,7 @@ class Sidecars:
     def seen(self, policy: sidecars.Policy) -> sidecars.Seen:
         target = self.watched[policy]
         if target.wanted is None:
-            return sidecars.Seen(force=status.Force(pending=len(target.pods)))
+            return sidecars.Seen(force=config_in_force.Force(pending=len(target.pods)))
         self.tokens.add(target.wanted.token)
         outcomes = [(pod, self.obeys.get(pod.address, SILENT)) for pod in target.pods]
         days = [self.days[it.address] for it in target.pods if it.address in self.days]

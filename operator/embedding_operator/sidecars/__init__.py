@@ -5,7 +5,9 @@
     exchange  one request on one connection, within a deadline and a number of bytes
     client    the request with its proof, and the answer with its own
     schedule  which pod is asked next: a share for each namespace, a smaller one for silent pods
-    prober    the thread that asks, and what it has seen
+    pace      how soon a pod is asked again
+    watchlist what is asked next, and what each pod last said
+    prober    the thread that asks
     nudges    has kubelet sync the volumes of pods that are behind
     report    what was seen of a policy's pods, in the words of its status
 

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from embedding_contract import names, proof
-from embedding_operator import errors, status
+from embedding_operator import config_in_force, errors, status
 from embedding_operator.sidecars import exchange, pages
 from embedding_operator.sidecars.exchange import Answer, NoAnswerError
 from embedding_operator.sidecars.pages import InForce
@@ -45,8 +45,10 @@ class Client:
             if answer.status == HTTPStatus.OK:
                 return pages.in_force(answer.body)
         except ValueError:
-            return errors.Problem(status.SILENT, "gave no answer of a sidecar (not its page)")
-        return errors.Problem(status.SILENT, f"answered with status {answer.status}")
+            return errors.Problem(
+                config_in_force.SILENT, "gave no answer of a sidecar (not its page)"
+            )
+        return errors.Problem(config_in_force.SILENT, f"answered with status {answer.status}")
 
     async def quota(self, pod: Pod, *, token: str) -> status.LiveQuota | None:
         """The live quota; None where it cannot be had."""
@@ -68,7 +70,7 @@ class Client:
         try:
             answer = await exchange.get(pod.address, self._port, target=path, headers=headers)
         except NoAnswerError as error:
-            return errors.Problem(status.SILENT, str(error))
+            return errors.Problem(config_in_force.SILENT, str(error))
         given = answer.header(proof.ANSWER_HEADER)
         if given is None:
             return _unsigned(answer)
@@ -76,7 +78,8 @@ class Client:
             token, given, nonce=nonce, status=answer.status, body=answer.body
         ):
             return errors.Problem(
-                status.UNPROVEN, "gave an answer with a wrong proof: it is not from its sidecar"
+                config_in_force.UNPROVEN,
+                "gave an answer with a wrong proof: it is not from its sidecar",
             )
         return answer
 
@@ -85,13 +88,14 @@ def _unsigned(answer: Answer) -> errors.Problem:
     if answer.status == HTTPStatus.UNAUTHORIZED:
         if proof.SCHEME.lower() in (answer.header("www-authenticate") or "").lower():
             return errors.Problem(
-                status.SILENT,
+                config_in_force.SILENT,
                 "refused the operator's proof: it holds another API token, or its clock is more"
                 f" than {proof.MAX_SKEW_SECONDS} s away",
             )
         return errors.Problem(
-            status.OUTDATED, "runs a sidecar that knows no proof of the API token: restart the pod"
+            config_in_force.OUTDATED,
+            "runs a sidecar that knows no proof of the API token: restart the pod",
         )
     return errors.Problem(
-        status.UNPROVEN, f"answered with status {answer.status} and without a proof"
+        config_in_force.UNPROVEN, f"answered with status {answer.status} and without a proof"
     )

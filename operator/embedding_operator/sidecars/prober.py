@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from embedding_operator import errors, status
+from embedding_operator import config_in_force, errors
 from embedding_operator.sidecars import client
 from embedding_operator.sidecars.nudges import Nudger, Patches
 from embedding_operator.sidecars.targets import Policy, Seen, Target
 from embedding_operator.sidecars.watchlist import Question, Watchlist
 
 _LOG = logging.getLogger(__name__)
-_FAILED: Final = errors.Problem(status.SILENT, "could not be asked: see the operator's log")
+_FAILED: Final = errors.Problem(
+    config_in_force.SILENT, "could not be asked: see the operator's log"
+)
 
 
 class Prober:

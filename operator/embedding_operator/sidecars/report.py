@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from embedding_operator import errors, status
+from embedding_operator import config_in_force, errors
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod, Wanted
 
@@ -19,12 +19,12 @@ def is_late(outcome: Outcome, wanted: Wanted) -> bool:
     )
 
 
-def force(seen: Sequence[tuple[Pod, Outcome]], wanted: Wanted) -> status.Force:
+def force(seen: Sequence[tuple[Pod, Outcome]], wanted: Wanted) -> config_in_force.Force:
     """What the sidecars of these pods have in force."""
     told = [
         it.keys_refused for _, it in seen if isinstance(it, InForce) and it.keys_refused is not None
     ]
-    return status.Force(
+    return config_in_force.Force(
         in_force=sum(not is_late(it, wanted) for _, it in seen),
         behind=tuple(
             f"{pod.name} {it.rejected or _difference(it, wanted)}"

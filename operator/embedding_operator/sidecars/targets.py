@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embedding_contract import names
-from embedding_operator import status
+from embedding_operator import config_in_force, status
 
 Policy = tuple[str, str]
 """Namespace and name."""
@@ -65,5 +65,5 @@ class Target:
 class Seen:
     """What the sidecars of a policy last said; `quota` None where none has told."""
 
-    force: status.Force
+    force: config_in_force.Force
     quota: status.LiveQuota | None = None

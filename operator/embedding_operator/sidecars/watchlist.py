@@ -3,28 +3,17 @@
 Under the caller's clock and without IO, but for the nudges and the news that it hands on.
 """
 
-import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from embedding_operator import errors, status
-from embedding_operator.sidecars import report
+from embedding_operator import config_in_force, errors, status
+from embedding_operator.sidecars import pace, report
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.schedule import Item, Rank, Schedule
 from embedding_operator.sidecars.targets import Pod, Policy, Seen, Target, Wanted
 
-MOST_A_SECOND: Final = 100.0
-"""Pods asked for no other reason than that time went by."""
-FIRST_LOOK_SECONDS: Final = 0.3
-"""What a pod has in force is asked this soon after it changed: kubelet takes about 0.2 s."""
-LATE_SECONDS: Final = 0.5
-PATIENCE: Final = 5
-"""A pod that has been behind for long is asked at each fifth of that time."""
-LAST_LATE_SECONDS: Final = 30.0
-FIRST_BACKOFF_SECONDS: Final = 1.0
-LAST_BACKOFF_SECONDS: Final = 300.0
 QUOTA_SECONDS: Final = 15.0
 """The live quota is asked this often: half of the chart's resync, which writes it."""
 QUOTA_TRIES: Final = 3
@@ -141,7 +130,7 @@ class Watchlist:
             # What comes from now on is news, though another look was asked for before.
             known.told_at = min(known.told_at, self._clock())
             if known.wanted is None:
-                force = status.Force(pending=len(known.pods))
+                force = config_in_force.Force(pending=len(known.pods))
             else:
                 outcomes = [(it.pod, it.outcome) for it in known.pods.values()]
                 force = report.force(outcomes, known.wanted)
@@ -183,7 +172,7 @@ class Watchlist:
             if known is None or watched is None or known.wanted is None:
                 return  # it has gone meanwhile
             if watched.revision != question.revision:  # it was asked for something else
-                due = self._clock() + FIRST_LOOK_SECONDS
+                due = self._clock() + pace.FIRST_LOOK_SECONDS
                 self._schedule.put(question.item, due=due, rank=watched.rank)
                 return
             is_news = watched.outcome != outcome
@@ -249,7 +238,7 @@ class Watchlist:
             watched.since = now
             if watched.outcome is not None and report.is_late(watched.outcome, known.wanted):
                 self._nudges.behind(pod, known.wanted.content)
-        wait_seconds = FIRST_LOOK_SECONDS if answered and not is_restarted else 0.0
+        wait_seconds = pace.FIRST_LOOK_SECONDS if answered and not is_restarted else 0.0
         self._schedule.put(item, due=now + wait_seconds, rank=watched.rank)
 
     def _drop(self, policy: Policy, watched: _Watched) -> None:
@@ -278,13 +267,11 @@ class Watchlist:
     def _ask_again(self, question: Question, watched: _Watched, *, is_late: bool) -> None:
         now = self._clock()
         if watched.failures:
-            doubled = FIRST_BACKOFF_SECONDS * 2.0 ** min(watched.failures - 1, 16)
-            wait_seconds = min(doubled, LAST_BACKOFF_SECONDS) * _jitter()
+            wait_seconds = pace.after_failures(watched.failures)
         elif is_late:
-            waited_seconds = now - watched.since
-            wait_seconds = min(max(LATE_SECONDS, waited_seconds / PATIENCE), LAST_LATE_SECONDS)
+            wait_seconds = pace.while_late(now - watched.since)
         else:
-            wait_seconds = max(self._period_seconds, self._pods / MOST_A_SECOND) * _jitter()
+            wait_seconds = pace.in_force(self._pods, period_seconds=self._period_seconds)
         self._schedule.put(question.item, due=now + wait_seconds, rank=watched.rank)
 
     def _ask_for_quota(self, policy: Policy, *, after_seconds: float) -> None:
@@ -296,8 +283,3 @@ class Watchlist:
         if known.told_at <= now:  # else it is told anyway
             known.told_at = max(now + GATHER_SECONDS, known.told_at + TOLD_APART_SECONDS)
             self._changed(policy, known.told_at - now)
-
-
-def _jitter() -> float:
-    """So that pods which were asked together do not stay together."""
-    return random.uniform(0.8, 1.0)  # noqa: S311 - no secret

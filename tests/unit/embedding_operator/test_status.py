@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_operator import status, synced
+from embedding_operator import config_in_force, status, synced
 from embedding_operator.errors import Problem
 from embedding_operator.status import LiveQuota
 from tests.conftest import CRD
@@ -27,11 +27,11 @@ QUOTA = LiveQuota(
 COVERED = status.Coverage(matching=2, covered=2)
 GOOD = status.Facts(
     coverage=COVERED,
-    force=status.Force(in_force=2, keys_told=2),
+    force=config_in_force.Force(in_force=2, keys_told=2),
     quota=QUOTA,
     document_fingerprint="0123456789abcdef",
 )
-SILENT = Problem(status.SILENT, "pod a reset the connection")
+SILENT = Problem(config_in_force.SILENT, "pod a reset the connection")
 SEALED = Problem("VaultSealed", "Vault is sealed (503); secret/shop key OPENAI")
 
 
@@ -85,12 +85,12 @@ def test_all_is_well():
         ("InjectionSupported", facts(injection=Problem("TooOld", "m")), ("False", "TooOld")),
         (
             "ConfigInForce",
-            facts(force=status.Force(in_force=1, behind=("pod b has an older document",))),
+            facts(force=config_in_force.Force(in_force=1, behind=("pod b has an older document",))),
             ("False", "SidecarsBehind"),
         ),
         (
             "ConfigInForce",
-            facts(force=status.Force(in_force=1, unknown=(SILENT,))),
+            facts(force=config_in_force.Force(in_force=1, unknown=(SILENT,))),
             ("Unknown", "SidecarsSilent"),
         ),
     ],
@@ -127,7 +127,7 @@ def test_what_informs_leaves_a_policy_ready(kind, seen, expected):
     assert verdict("Ready", seen) == ("True", "Ready")
 
 
-REFUSED = status.Force(in_force=3, keys_told=3, keys_refused={"openai": 1, "voyage": 3})
+REFUSED = config_in_force.Force(in_force=3, keys_told=3, keys_refused={"openai": 1, "voyage": 3})
 
 
 def test_a_refused_key_is_told_by_provider_and_makes_a_policy_not_ready():
@@ -149,23 +149,23 @@ def test_a_refused_key_is_a_warning_and_its_end_is_none():
 
 
 def test_whether_keys_are_refused_is_unknown_where_nobody_tells():
-    silent = facts(force=status.Force(unknown=(SILENT, SILENT)))
+    silent = facts(force=config_in_force.Force(unknown=(SILENT, SILENT)))
     assert verdict("KeyRefused", silent) == ("Unknown", "SidecarsSilent")
-    assert verdict("KeyRefused", facts(force=status.Force())) == ("False", "NoPods")
-    one_tells = facts(force=status.Force(in_force=1, unknown=(SILENT,), keys_told=1))
+    assert verdict("KeyRefused", facts(force=config_in_force.Force())) == ("False", "NoPods")
+    one_tells = facts(force=config_in_force.Force(in_force=1, unknown=(SILENT,), keys_told=1))
     assert verdict("KeyRefused", one_tells) == ("False", "NotRefused")
 
 
 def test_sidecars_too_old_to_tell_of_their_keys_leave_a_policy_ready():
-    old = facts(force=status.Force(in_force=2))
+    old = facts(force=config_in_force.Force(in_force=2))
     assert verdict("KeyRefused", old) == ("Unknown", "SidecarsSilent")
     assert verdict("Ready", old) == ("True", "Ready")
 
 
 def test_each_pod_of_which_nothing_is_known_is_named_and_what_is_false_comes_first():
-    outdated = Problem(status.OUTDATED, "pod b runs a sidecar that knows no proof")
-    lying = Problem(status.UNPROVEN, "pod c gave an answer with a wrong proof")
-    seen = facts(force=status.Force(in_force=1, unknown=(SILENT, outdated, lying)))
+    outdated = Problem(config_in_force.OUTDATED, "pod b runs a sidecar that knows no proof")
+    lying = Problem(config_in_force.UNPROVEN, "pod c gave an answer with a wrong proof")
+    seen = facts(force=config_in_force.Force(in_force=1, unknown=(SILENT, outdated, lying)))
     assert verdict("ConfigInForce", seen) == ("Unknown", "SidecarsUnproven")
     assert condition("ConfigInForce", seen)["message"] == (
         "What 3 of 4 sidecars obey is not known: pod c gave an answer with a wrong proof;"
@@ -174,19 +174,23 @@ def test_each_pod_of_which_nothing_is_known_is_named_and_what_is_false_comes_fir
 
 
 def test_pods_that_give_false_answers_are_named_beside_those_that_are_behind():
-    lying = Problem(status.UNPROVEN, "pod c gave an answer with a wrong proof")
-    seen = facts(force=status.Force(behind=("pod b holds older keys",), unknown=(lying,)))
+    lying = Problem(config_in_force.UNPROVEN, "pod c gave an answer with a wrong proof")
+    seen = facts(force=config_in_force.Force(behind=("pod b holds older keys",), unknown=(lying,)))
     message = condition("ConfigInForce", seen)["message"]
     assert "pod b holds older keys; pod c gave an answer with a wrong proof" in message
 
 
 def test_a_thousand_silent_pods_make_a_short_message():
-    silent = tuple(Problem(status.SILENT, f"pod {number} is silent") for number in range(1000))
-    message = condition("ConfigInForce", facts(force=status.Force(unknown=silent)))["message"]
+    silent = tuple(
+        Problem(config_in_force.SILENT, f"pod {number} is silent") for number in range(1000)
+    )
+    message = condition("ConfigInForce", facts(force=config_in_force.Force(unknown=silent)))[
+        "message"
+    ]
     assert message.endswith("; and 990 more.")
 
 
-ASKING = facts(force=status.Force(in_force=1, pending=1))
+ASKING = facts(force=config_in_force.Force(in_force=1, pending=1))
 
 
 def test_pods_that_have_not_been_asked_yet_change_nothing_that_was_seen():
@@ -210,7 +214,7 @@ def test_that_nobody_has_been_asked_yet_is_no_event():
 
 
 def test_what_is_false_says_more_than_what_is_unknown():
-    unknown = status.Force(in_force=1, unknown=(SILENT,))
+    unknown = config_in_force.Force(in_force=1, unknown=(SILENT,))
     assert verdict("Ready", facts(force=unknown, injection=Problem("TooOld", "m"))) == (
         "False",
         "TooOld",
@@ -218,7 +222,7 @@ def test_what_is_false_says_more_than_what_is_unknown():
 
 
 def test_a_policy_without_pods_is_in_force():
-    seen = facts(coverage=status.Coverage(), force=status.Force())
+    seen = facts(coverage=status.Coverage(), force=config_in_force.Force())
     assert verdict("ConfigInForce", seen) == ("True", "NoPods")
     assert verdict("PodsCovered", seen) == ("True", "NoPods")
     assert verdict("Ready", seen) == ("True", "Ready")

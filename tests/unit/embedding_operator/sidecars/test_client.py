@@ -7,7 +7,7 @@ import re
 import pytest
 
 from embedding_contract import names, proof
-from embedding_operator import errors, status
+from embedding_operator import config_in_force, errors
 from embedding_operator.sidecars import client, exchange, pages, targets
 from tests.parts import answering
 
@@ -146,7 +146,7 @@ def test_whatever_answers_is_named_by_what_it_did(there, at, kind, monkeypatch):
 def test_nobody_there_is_named():
     missing = targets.Pod(namespace="shop", name="p", uid="u", address="127.0.9.9")
     found = asyncio.run(client.Client(port=1).in_force(missing, token=TOKEN))
-    assert found == errors.Problem(status.SILENT, "refused the connection")
+    assert found == errors.Problem(config_in_force.SILENT, "refused the connection")
 
 
 @pytest.mark.parametrize("address", ["metadata.google.internal", "", "10.0.0.1/24"])
@@ -158,7 +158,7 @@ def test_an_address_that_is_a_name_is_not_looked_up(there, address):
 def test_an_answer_of_another_pod_is_refused(there, at):
     """A pod hands the request on to a pod that holds the token, which sees whom it is for."""
     found = in_force(there, at(answering.Sidecar(token=TOKEN, uid="uid-2")))
-    assert found.reason == status.SILENT
+    assert found.reason == config_in_force.SILENT
     assert "refused the operator's proof" in found.message
 
 
@@ -167,7 +167,7 @@ def test_an_answer_that_was_given_before_is_no_proof(there, at):
     pod = at(held)
     in_force(there, pod)
     replayed = at(answering.sends(held.answer(held.requests[0])))
-    assert in_force(there, replayed).reason == status.UNPROVEN
+    assert in_force(there, replayed).reason == config_in_force.UNPROVEN
 
 
 def test_the_answer_to_another_path_is_no_proof(there, at):
@@ -179,7 +179,7 @@ def test_the_answer_to_another_path_is_no_proof(there, at):
     async def answer(head, _, writer):
         writer.write(held.answer(relabelled(head)))
 
-    assert in_force(there, at(answer)).reason == status.SILENT
+    assert in_force(there, at(answer)).reason == config_in_force.SILENT
 
 
 def test_a_proof_of_another_status_is_none(there, at):
@@ -188,7 +188,7 @@ def test_a_proof_of_another_status_is_none(there, at):
     async def answer(head, _, writer):
         writer.write(held.answer(head).replace(b"HTTP/1.1 503", b"HTTP/1.1 200"))
 
-    assert in_force(there, at(answer)).reason == status.UNPROVEN
+    assert in_force(there, at(answer)).reason == config_in_force.UNPROVEN
 
 
 @pytest.mark.parametrize("kind", answering.STRANGE_PAGES)

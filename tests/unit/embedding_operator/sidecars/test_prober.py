@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from embedding_operator import errors, status
+from embedding_operator import config_in_force, errors
 from embedding_operator.sidecars import prober, schedule
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod, Target, Wanted
@@ -84,7 +84,7 @@ def test_what_was_seen_is_told(world):
     world.answers["pod-1"] = NEWEST
     world.watch(pod(1))
     assert world.changed.wait(timeout=30)
-    world.wait(lambda force: force == status.Force(in_force=1))
+    world.wait(lambda force: force == config_in_force.Force(in_force=1))
     assert world.results["ok"] >= 1
 
 
@@ -94,7 +94,7 @@ def test_a_bug_that_one_answer_meets_ends_nothing(world):
     world.wait(lambda force: force.in_force == 1 and force.unknown)
     assert world.prober.is_running()
     assert world.prober.seen(POLICY).force.unknown == (
-        errors.Problem(status.SILENT, "pod-1 could not be asked: see the operator's log"),
+        errors.Problem(config_in_force.SILENT, "pod-1 could not be asked: see the operator's log"),
     )
 
 
@@ -109,7 +109,7 @@ def test_sidecars_that_hang_for_ever_delay_neither_who_tells_nor_one_that_answer
         world.watch(*pods, policy=(namespace, "hostile"))
     world.answers["pod-1"] = InForce(document="d3", secrets="s2", rejected=None)
     world.watch(pod(1), wanted=Wanted(document="d3", secrets="s2", token="t"))
-    world.wait(lambda force: force == status.Force(in_force=1))
+    world.wait(lambda force: force == config_in_force.Force(in_force=1))
     assert world.most <= schedule.PLACES // 2 + 1
 
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from embedding_operator import errors, status
-from embedding_operator.sidecars import schedule, watchlist
+from embedding_operator import config_in_force, errors, status
+from embedding_operator.sidecars import pace, schedule, watchlist
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod, Policy, Target, Wanted
 
@@ -15,7 +15,7 @@ WANTED = Wanted(document="d2", secrets="s2", token="t")
 NEXT = Wanted(document="d3", secrets="s2", token="t")
 NEWEST = InForce(document="d2", secrets="s2", rejected=None)
 OLDER = InForce(document="d1", secrets="s2", rejected=None)
-SILENT = errors.Problem(status.SILENT, "reset the connection")
+SILENT = errors.Problem(config_in_force.SILENT, "reset the connection")
 DAY = status.LiveQuota(
     used=1, limit=10, reset_at=datetime(2026, 1, 2, tzinfo=UTC), exact=True, exact_reason=""
 )
@@ -99,7 +99,7 @@ class World:
 def test_a_pod_that_was_not_asked_yet_is_pending():
     world = World()
     world.watch(pod(1), pod(2))
-    assert world.seen().force == status.Force(pending=2)
+    assert world.seen().force == config_in_force.Force(pending=2)
 
 
 def test_those_that_obey_are_left_alone():
@@ -107,7 +107,7 @@ def test_those_that_obey_are_left_alone():
     world.answers = {"pod-1": NEWEST, "pod-2": NEWEST}
     world.watch(pod(1), pod(2))
     world.run(1)
-    assert world.seen().force == status.Force(in_force=2)
+    assert world.seen().force == config_in_force.Force(in_force=2)
     assert world.behind_calls == []
 
 
@@ -128,7 +128,7 @@ def test_thousands_of_pods_are_asked_a_hundred_a_second():
     world.run(1)
     world.asked.clear()
     world.run(60)
-    assert len(world.asked) < 1.3 * 60 * watchlist.MOST_A_SECOND
+    assert len(world.asked) < 1.3 * 60 * pace.MOST_A_SECOND
 
 
 def test_those_that_are_behind_are_named_with_what_they_obey():
@@ -155,8 +155,8 @@ def test_one_that_cannot_be_asked_is_named_with_the_reason():
     world.answers = {"pod-1": NEWEST}
     world.watch(pod(1), pod(2))
     world.turn()
-    assert world.seen().force == status.Force(
-        in_force=1, unknown=(errors.Problem(status.SILENT, "pod-2 reset the connection"),)
+    assert world.seen().force == config_in_force.Force(
+        in_force=1, unknown=(errors.Problem(config_in_force.SILENT, "pod-2 reset the connection"),)
     )
 
 
@@ -180,7 +180,7 @@ def test_one_that_is_silent_is_asked_less_and_less():
     world.run(3600)
     waits = [b - a for a, b in itertools.pairwise(world.times())]
     for number, wait in enumerate(waits):
-        most = min(2.0**number, watchlist.LAST_BACKOFF_SECONDS)
+        most = min(2.0**number, pace.LAST_BACKOFF_SECONDS)
         assert 0.8 * most <= wait <= most + 0.01
     assert len(waits) < 25
 
@@ -215,9 +215,9 @@ def test_one_that_is_behind_is_asked_soon_at_first_and_then_less_and_less():
     world.watch(pod(1))
     world.run(3600)
     waits = [round(b - a, 3) for a, b in itertools.pairwise(world.times())]
-    assert waits[0] == watchlist.LATE_SECONDS
+    assert waits[0] == pace.LATE_SECONDS
     assert waits == sorted(waits)
-    assert waits[-1] == watchlist.LAST_LATE_SECONDS
+    assert waits[-1] == pace.LAST_LATE_SECONDS
 
 
 def test_one_that_says_now_this_and_now_that_is_not_asked_more_often_for_it():
@@ -254,10 +254,10 @@ def test_an_answer_to_what_is_no_longer_asked_is_not_taken():
     question = world.take()
     world.watch(pod(1), wanted=NEXT)
     world.list.answered(question, NEWEST)
-    assert world.seen().force == status.Force(pending=1)
+    assert world.seen().force == config_in_force.Force(pending=1)
     world.answers["pod-1"] = InForce(document="d3", secrets="s2", rejected=None)
     world.run(1)
-    assert world.seen().force == status.Force(in_force=1)
+    assert world.seen().force == config_in_force.Force(in_force=1)
 
 
 def test_a_policy_is_told_when_something_new_was_seen_and_only_then():
@@ -346,7 +346,7 @@ def test_without_a_document_in_the_cluster_nobody_is_asked():
     world.watch(pod(1), wanted=None)
     world.run(100)
     assert len(world.asked) == 1
-    assert world.seen().force == status.Force(pending=1)
+    assert world.seen().force == config_in_force.Force(pending=1)
 
 
 # --- the live quota
@@ -446,4 +446,4 @@ def test_a_flood_of_silent_pods_leaves_the_others_their_places():
     for question in held:
         world.list.answered(question, SILENT)
     world.turn()
-    assert world.seen().force == status.Force(in_force=1)
+    assert world.seen().force == config_in_force.Force(in_force=1)

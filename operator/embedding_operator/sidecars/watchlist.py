@@ -3,6 +3,7 @@
 Under the caller's clock and without IO, but for the nudges and the news that it hands on.
 """
 
+import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -106,6 +107,7 @@ class Watchlist:
         self._clock = clock
         self._lock = threading.Lock()
         self._schedule = Schedule()
+        self._revisions = itertools.count(1)
         self._policies: dict[Policy, _Policy] = {}
         self._pods = 0
 
@@ -226,7 +228,7 @@ class Watchlist:
             return
         is_restarted = watched.pod != pod
         watched.pod = pod
-        watched.revision += 1
+        watched.revision = next(self._revisions)
         watched.failures = 0
         item = Item(*policy, pod.uid)
         if known.wanted is None:

@@ -235,3 +235,32 @@ def test_pages_fit_the_bound():
     """A sidecar's page with the longest words is well below it."""
     page = {**answering.CONFIG, "rejected": "x" * pages.TEXT_CHARACTERS}
     assert len(json.dumps(page)) < exchange.ANSWER_BYTES / 2
+
+
+def test_an_answer_in_tiny_segments_costs_few_reads(there, at, monkeypatch):
+    reads = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        async def sock_recv(self, sock, nbytes):
+            reads.append(nbytes)
+            return await super().sock_recv(sock, nbytes)
+
+    async def trickle(_, __, writer):
+        writer.get_extra_info("socket").setsockopt(6, 1, 1)  # TCP_NODELAY
+        while not writer.transport.is_closing():
+            writer.write(b"x")
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(exchange, "DEADLINE_SECONDS", 0.5)
+    asked = client.Client(port=there.port).in_force(at(trickle), token=TOKEN)
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        assert isinstance(runner.run(asked), errors.Problem)
+    assert len(reads) <= 0.5 / exchange._READ_APART_SECONDS + 1
+
+
+def test_a_sidecar_on_ipv6_is_asked(there):
+    held = sidecar()
+    there.at("::1", held)
+    pod = targets.Pod(namespace="shop", name="pod-1", uid="uid-1", address="::1")
+    assert isinstance(in_force(there, pod), pages.InForce)
+    assert f"host: [::1]:{there.port}".encode() in held.requests[0].lower()

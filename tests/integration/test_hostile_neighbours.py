@@ -8,17 +8,22 @@ import base64
 import itertools
 import os
 import signal
+import socket
 import statistics
 import time
+import urllib.parse
 import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+import yaml
 
 import cluster as throwaway
 from embedding_contract import names
 from embedding_operator import cluster
-from tests.parts import answering, operating, reconciling
+from tests.parts import answering, operating, reconciling, relay
 from tests.parts import vault as real
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
@@ -246,7 +251,10 @@ def test_fifty_hostile_pods_delay_no_other_policy(api_server, objects, operator,
         ]
         assert all(asked)
         assert sum(there.accepted.values()) >= sum(asked)
-        # What has accepted and says nothing is being asked all the time.
+        with flooded(operator):
+            assert operator.healthy()
+            shop.edit()
+        # Some that have accepted and say nothing are being asked right now.
         ended = end(operator)
     say(
         f"an edit is in its document within {1000 * p99(alone):.0f} ms (p99; median"
@@ -254,6 +262,19 @@ def test_fifty_hostile_pods_delay_no_other_policy(api_server, objects, operator,
         f" median {1000 * statistics.median(beside):.0f}) beside 50 hostile pods in 10 namespaces;"
         f" SIGTERM ends it in {ended:.1f} s"
     )
+
+
+@contextmanager
+def flooded(operator) -> Iterator[None]:
+    """More connections to the ports for kubelet and Prometheus than they take."""
+    with ExitStack() as opened:
+        for port in operator.open_ports():
+            for number in range(200):
+                source = (f"127.10.0.{number % 50 + 1}", 0)
+                opened.enter_context(
+                    socket.create_connection(("127.0.0.1", port), source_address=source)
+                )
+        yield
 
 
 def end(operator) -> float:
@@ -266,7 +287,32 @@ def end(operator) -> float:
     return time.monotonic() - started
 
 
-def test_readiness_and_liveness_are_told(operator):
+def test_an_api_server_that_answers_nothing_any_more_does_not_keep_it_from_ending(
+    tmp_path, api_server, objects, say
+):
+    """field.md, D1, of another server: SIGTERM ends it whatever hangs."""
+    kubeconfig = yaml.safe_load(api_server.kubeconfig.read_text(encoding="utf-8"))
+    where = kubeconfig["clusters"][0]["cluster"]
+    upstream = urllib.parse.urlsplit(where["server"]).port
+    with relay.relayed(upstream) as between, real.running(tmp_path / "vault") as server:
+        where["server"] = f"https://127.0.0.1:{between.port}"
+        through = tmp_path / "kubeconfig"
+        through.write_text(yaml.safe_dump(kubeconfig), encoding="utf-8")
+        operator = operating.Operator(tmp_path / "operator", through, server)
+        try:
+            operator.start()
+            shop = Shop(api_server, objects, "frozen")
+            shop.edit()
+            between.freeze()
+            api_server.apply(policy("frozen", "another"))
+            say(f"SIGTERM ends it in {end(operator):.1f} s while the API server hangs")
+        finally:
+            operator.stop()
+
+
+def test_readiness_and_liveness_are_told(api_server, operator):
+    # Where the operator keeps its certificate: it is ready once its webhook listens.
+    api_server("create", "namespace", "embedding-system")
     for path in ("/healthz", "/readyz"):
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:

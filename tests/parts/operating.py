@@ -55,6 +55,10 @@ class Operator:
         """Whether its process has not ended."""
         return self._daemons.is_running("operator")
 
+    def open_ports(self) -> tuple[int, int]:
+        """Those that any pod may reach: for kubelet, and for Prometheus."""
+        return self._health_port, self._metrics_port
+
     def health_url(self, path: str) -> str:
         """Where kubelet would ask."""
         return f"http://127.0.0.1:{self._health_port}{path}"

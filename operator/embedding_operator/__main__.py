@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -18,18 +19,22 @@ from pathlib import Path
 
 import kopf
 
+from embedding_contract import names
 from embedding_operator import (
     cluster,
     errors,
     events,
     handlers,
+    health,
     injector,
+    listener,
     metrics,
     preview,
     reconcile,
     resync,
     rollouts,
     settings,
+    shutdown,
     sidecars,
     trust,
     vault,
@@ -66,17 +71,29 @@ def _run() -> int:
         return USAGE_EXIT
     _configure_logging(chosen.log_level)
     measured = metrics.Metrics()
-    measured.serve(chosen.metrics_port)
-    queue: workqueue.WorkQueue[workqueue.Key] = workqueue.WorkQueue()
+    # One namespace holds all workers but one, at most.
+    queue: workqueue.WorkQueue[workqueue.Key] = workqueue.WorkQueue(
+        most_of_one=max(1, chosen.workers - 1)
+    )
+    measured.watch_oldest(queue.oldest_seconds)
     told = events.Events(creates=api)
     store = _store(chosen, api, measured, queue)
+    asked = sidecars.Prober(
+        asks=sidecars.Client(),
+        patches=api,
+        changed=lambda policy, seconds: queue.add(workqueue.Key(*policy), after_seconds=seconds),
+        asked=measured.sidecar_asked,
+        period_seconds=chosen.resync_seconds,
+    )
+    asked.start()
     reconciler = reconcile.Reconciler(
         objects=api,
         store=store,
-        asks=sidecars.Sidecars(),
+        asked=asked,
         events=told,
         sidecar=_sidecar(chosen),
         poll_seconds=chosen.vault.poll_seconds if chosen.vault else chosen.resync_seconds,
+        deadline_seconds=chosen.reconcile_deadline_seconds,
         drifted=measured.drifted,
         restarts=rollouts.Rollouts(
             objects=api,
@@ -97,31 +114,92 @@ def _run() -> int:
         target=resync.run, args=(queue, api, chosen.resync_seconds, stopping), daemon=True
     ).start()
     watched, behaviour = handlers.registry(queue, wrote=api), handlers.settings()
+    watches, listening = _Watches(), threading.Event()
+    _listen(chosen, measured, queue, live=(watches.check, _is_asking(asked)), listening=listening)
     if chosen.webhook is not None:
         hook = webhook.Webhook(reads=api, sidecar=_sidecar(chosen), records=told, counts=measured)
         webhook.register(watched, hook)
         certificate, key = _certificate(chosen.webhook, chosen.namespace, api, stopping)
-        webhook.serve(behaviour, port=chosen.webhook.port, certificate=certificate, key=key)
+        webhook.serve(
+            behaviour,
+            port=chosen.webhook.port,
+            certificate=certificate,
+            key=key,
+            listens=listening.set,
+        )
     try:
-        asyncio.run(_watch(watched, behaviour, health_port=chosen.health_port))
+        asyncio.run(_watch(watched, behaviour, watches))
     finally:
         stopping.set()
         queue.close()
+        asked.close()
         if store is not None:
             store.close()
     return 0
 
 
+class _Watches:
+    """Whether kopf's watches run, as another thread than kopf's sees it."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def check(self) -> str | None:
+        if self.loop is None:
+            return "nothing is watched yet"
+        try:
+            handlers.watching(self.loop)
+        except handlers.DeafError as error:
+            return str(error)
+        return None
+
+
 async def _watch(
-    registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettings, *, health_port: int
+    registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettings, watches: _Watches
 ) -> None:
+    watches.loop = loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def end() -> None:
+        shutdown.end_in_time()
+        stop.set()
+
+    async def take_signals(**_: object) -> None:
+        # Instead of kopf's own, which wait for whatever hangs.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end)
+
+    kopf.on.startup(registry=registry)(take_signals)
     await kopf.operator(
-        registry=registry,
-        settings=behaviour,
-        standalone=True,
-        clusterwide=True,
-        liveness_endpoint=f"http://0.0.0.0:{health_port}/healthz",
+        registry=registry, settings=behaviour, standalone=True, clusterwide=True, stop_flag=stop
     )
+
+
+def _listen(
+    chosen: settings.Settings,
+    measured: metrics.Metrics,
+    queue: workqueue.WorkQueue[workqueue.Key],
+    *,
+    live: tuple[health.Check, ...],
+    listening: threading.Event,
+) -> None:
+    """Answer Prometheus and the probes."""
+    seconds = chosen.reconcile_deadline_seconds
+    pages = health.pages(
+        live=(*live, health.work_ends(queue, deadline_seconds=seconds)),
+        ready=(
+            health.work_is_in_time(queue, deadline_seconds=seconds),
+            lambda: None if listening.is_set() else "the webhook does not listen yet",
+        ),
+    )
+    listener.Listener(
+        port=chosen.metrics_port, pages={names.PATH_METRICS: measured.page}, name="metrics"
+    ).start()
+    listener.Listener(port=chosen.health_port, pages=pages, name="health").start()
+
+
+def _is_asking(asked: sidecars.Prober) -> health.Check:
+    return lambda: None if asked.is_running() else "the thread that asks sidecars has ended"
 
 
 def _certificate(

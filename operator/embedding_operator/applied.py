@@ -14,10 +14,10 @@ from embedding_operator import (
     cluster,
     credentials,
     errors,
-    observation,
     owned,
     policy,
     provider_guard,
+    sidecars,
 )
 from embedding_operator.render import configmaps, monitoring, ownership, secrets
 
@@ -45,9 +45,12 @@ class Cluster(owned.Writes, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What stands in the cluster after applying, and what stood in the way."""
+    """What stands in the cluster after applying, and what stood in the way.
 
-    wanted: observation.Wanted | None
+    `wanted` is None where there is no document, or no Secret of ours with a token to ask with.
+    """
+
+    wanted: sidecars.Wanted | None
     environment_created_at: str | None
     refused: errors.Problem | None
     stale: bool
@@ -56,7 +59,6 @@ class Applied:
     deleted: tuple[str, ...]
     monitoring: errors.Problem | None
     alerts_refused: tuple[errors.Problem, ...]
-    token: str = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -138,8 +140,8 @@ class Applier:
         token = held.get(names.SECRET_API_TOKEN, b"")
         return Applied(
             wanted=None
-            if text is None
-            else observation.Wanted(
+            if text is None or not token
+            else sidecars.Wanted(
                 document=fingerprint.of_document(text.encode()),
                 secrets=fingerprint.of_secrets(held, token=token),
                 token=token.decode(),
@@ -154,7 +156,6 @@ class Applier:
             deleted=tuple(notes.deleted),
             monitoring=self._apply_monitoring(wanted, told),
             alerts_refused=told.problems if wanted.alerts_enabled else (),
-            token=token.decode(),
         )
 
     def forget(self, namespace: str, name: str) -> None:

@@ -13,11 +13,12 @@ import kubernetes
 import urllib3
 
 from embedding_contract import names
-from embedding_operator import errors
+from embedding_operator import deadline, errors
 
 Object = dict[str, Any]
 
-TIMEOUT_SECONDS: Final = (2.0, 10.0)  # to connect, to read
+TIMEOUT_SECONDS: Final = (2.0, 10.0)  # to connect, for the whole call
+_PIECE_BYTES: Final = 1024 * 1024
 PAGE: Final = 500
 DISCOVERY_SECONDS: Final = 30.0
 IN_CLUSTER_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -87,6 +88,10 @@ class Cluster:
     """Calls to one API server. Every method raises errors.Denied or errors.Unavailable."""
 
     def __init__(self, client: Any) -> None:
+        # Without it urllib3 makes each call up to four times, and sleeps for a Retry-After: a call
+        # has one time-out, and what failed is tried again by the queue.
+        client.configuration.retries = False
+        client.rest_client = kubernetes.client.rest.RESTClientObject(client.configuration)
         self._client = client
         self._served: dict[Kind, tuple[float, bool]] = {}
         self._version: tuple[float, tuple[int, int]] | None = None
@@ -302,9 +307,13 @@ class Cluster:
             body=body,
             auth_settings=["BearerToken"],
         )
+        connect_seconds, call_seconds = map(deadline.bounded, TIMEOUT_SECONDS)
+        ends_at = time.monotonic() + call_seconds
         try:
-            response = self._client.call_api(*serialized, _request_timeout=TIMEOUT_SECONDS)
-            raw = response.read()
+            response = self._client.call_api(
+                *serialized, _request_timeout=(connect_seconds, call_seconds)
+            )
+            raw = _read(response.response, ends_at=ends_at)
         except urllib3.exceptions.HTTPError as error:
             # Not str(error): it may quote the request.
             raise errors.Unavailable(
@@ -315,6 +324,18 @@ class Cluster:
         if response.status == HTTPStatus.NOT_FOUND:
             return response.status, {}
         raise _error(response.status, raw, response.headers, f"{method} {path}")
+
+
+def _read(response: urllib3.BaseHTTPResponse, *, ends_at: float) -> bytes:
+    """The whole body; the time-out of urllib3 is for each of its pieces."""
+    raw = bytearray()
+    while piece := response.read1(_PIECE_BYTES):
+        raw += piece
+        if time.monotonic() > ends_at:
+            response.close()
+            raise urllib3.exceptions.TimeoutError
+    response.release_conn()
+    return bytes(raw)
 
 
 def connect() -> Cluster:

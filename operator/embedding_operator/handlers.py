@@ -118,8 +118,8 @@ def settings() -> kopf.OperatorSettings:
     return made
 
 
-def watching() -> int:
-    """How many watches run.
+def watching(loop: asyncio.AbstractEventLoop | None = None) -> int:
+    """How many watches run, in the loop that runs here or in another thread's.
 
     Raises:
         DeafError: one of those that cannot be missing has ended; kopf does not restart it
@@ -127,7 +127,7 @@ def watching() -> int:
     """
     running = [
         task.get_name()
-        for task in asyncio.all_tasks()
+        for task in asyncio.all_tasks(loop)
         if task.get_name().startswith("watcher for ") and not task.done()
     ]
     for plural in (names.PLURAL, "configmaps", "secrets", "pods"):

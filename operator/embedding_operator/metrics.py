@@ -3,15 +3,17 @@
 import heapq
 import threading
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from operator import itemgetter
 from typing import Final
 
-import prometheus_client
+import prometheus_client.exposition
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from embedding_contract import metrics as catalogue
+from embedding_operator.listener import Reply
 
 RESULTS: Final = ("ok", "failed")
 POLICIES_SHOWN: Final = 2000
@@ -94,6 +96,10 @@ class Metrics:
         gauge = self._gauges["embedding_operator_watch_up"].labels(kind)
         gauge.set_function(lambda: float(is_up()))
 
+    def sidecar_asked(self, result: str) -> None:
+        """A sidecar answered, or did not."""
+        self._counters["embedding_operator_sidecar_requests_total"].labels(result).inc()
+
     def watch_oldest(self, oldest_seconds: Callable[[], float]) -> None:
         """Ask this, at each scrape, for how long the oldest reconcile has been going on."""
         self._gauges["embedding_operator_oldest_reconcile_seconds"].set_function(oldest_seconds)
@@ -102,9 +108,10 @@ class Metrics:
         """So many pods of a policy lack its sidecar; a policy without such pods is not shown."""
         self._uncovered.tell(namespace, policy, pods)
 
-    def serve(self, port: int) -> None:
-        """Answer scrapes on this port of all addresses."""
-        prometheus_client.start_http_server(port, registry=self.registry)
+    def page(self, accept: str) -> Reply:
+        """The answer to a scrape, in the format that it asks for."""
+        encode, content_type = prometheus_client.exposition.choose_encoder(accept)
+        return Reply(HTTPStatus.OK, encode(self.registry), content_type)
 
 
 def _collector(

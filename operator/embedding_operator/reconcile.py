@@ -16,14 +16,15 @@ from embedding_operator import (
     cluster,
     coverage,
     credentials,
+    deadline,
     errors,
     injector,
-    observation,
     owned,
     policy,
     provider_guard,
     rollouts,
     selection,
+    sidecars,
     status,
     synced,
 )
@@ -39,7 +40,7 @@ REFRESH_CHARACTERS: Final = 256
 Object = dict[str, Any]
 
 
-class Cluster(applied.Cluster, observation.Nudges, Protocol):
+class Cluster(applied.Cluster, Protocol):
     """All that a reconcile needs of the API server."""
 
     def patch_status(self, namespace: str, name: str, patch: Object) -> None:
@@ -48,6 +49,22 @@ class Cluster(applied.Cluster, observation.Nudges, Protocol):
 
     def version(self) -> tuple[int, int]:
         """Major and minor of the API server."""
+        ...
+
+
+class Sidecars(Protocol):
+    """What the sidecars of policies have last said; waits for none."""
+
+    def watch(self, policy: sidecars.Policy, target: sidecars.Target) -> None:
+        """These are all the pods of a policy that run a sidecar, and what they should obey."""
+        ...
+
+    def seen(self, policy: sidecars.Policy) -> sidecars.Seen:
+        """What they last said."""
+        ...
+
+    def forget(self, policy: sidecars.Policy) -> None:
+        """A policy has gone."""
         ...
 
 
@@ -66,7 +83,8 @@ def _nobody(_: Key, __: int) -> None:
 class Reconciler:
     """The use case. `poll_seconds` is how often the store looks at a path, to be told.
 
-    `covers` is told how many pods of each policy lack the sidecar.
+    `covers` is told how many pods of each policy lack the sidecar. `deadline_seconds` is for all
+    calls of one reconcile to the API server.
     """
 
     def __init__(
@@ -74,10 +92,11 @@ class Reconciler:
         *,
         objects: Cluster,
         store: credentials.SecretStore | None,
-        asks: observation.Asks,
+        asked: Sidecars,
         events: Events,
         sidecar: injector.Sidecar,
         poll_seconds: float,
+        deadline_seconds: float,
         drifted: Callable[[str], None],
         restarts: rollouts.Rollouts,
         guard: provider_guard.ProviderGuard = provider_guard.OFF,
@@ -99,12 +118,13 @@ class Reconciler:
             additional_alerts=additional_alerts,
             selected_by=selected_by,
         )
-        self._observer = observation.Observer(asks=asks, nudges=objects)
+        self._sidecars = asked
         self._events = events
         self._restarts = restarts
         self._covers = covers
         self._sidecar = sidecar
         self._poll_seconds = poll_seconds
+        self._deadline_seconds = deadline_seconds
         self._now = now
         self._clock = clock
         self._missing_since: dict[Key, float] = {}
@@ -113,13 +133,17 @@ class Reconciler:
         """Reconcile one policy; after how many seconds to look again, None for the next event.
 
         Raises:
-            errors.Unavailable: the API server does not answer.
+            errors.Unavailable: the API server does not answer, or not within the deadline.
             errors.Denied: it refuses; the message names the permission.
         """
+        with deadline.within(self._deadline_seconds):
+            return self._reconcile(key)
+
+    def _reconcile(self, key: Key) -> float | None:
         raw = self._objects.get(cluster.POLICY, key.namespace, key.name)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             # Owner references take the objects along; pods keep their sidecars.
-            self._observer.forget(key)
+            self._sidecars.forget(key)
             self._applier.forget(key.namespace, key.name)
             self._credentials.forget(key.namespace, key.name)
             self._missing_since.pop(key, None)
@@ -180,9 +204,9 @@ class Reconciler:
             raw.get("status") or {}, created_at=done.environment_created_at
         )
         key = (wanted.namespace, wanted.name)
-        force = status.Force(unknown=len(running))
-        if done.wanted is not None:
-            force = self._observer.force(key, running, done.wanted)
+        target = sidecars.Target(pods=tuple(map(sidecars.Pod.of, running)), wanted=done.wanted)
+        self._sidecars.watch(key, target)
+        seen = self._sidecars.seen(key)
         return status.Facts(
             refused=done.refused,
             stale=done.stale,
@@ -207,8 +231,8 @@ class Reconciler:
                 sidecar=self._sidecar,
                 environment_since=environment_since,
             ),
-            force=force,
-            quota=self._observer.quota(key, token=done.token),
+            force=seen.force,
+            quota=seen.quota,
             document_fingerprint=done.wanted.document if done.wanted else None,
             guards=self._guards,
         )
@@ -241,9 +265,6 @@ class Reconciler:
                 )
 
     def _again(self, key: Key, facts: status.Facts) -> float | None:
-        waiting_seconds = self._observer.look_again_seconds(key)
-        if waiting_seconds is not None:
-            return waiting_seconds
         if not facts.secrets.problems:
             self._missing_since.pop(key, None)
             return None

@@ -3,11 +3,12 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 from embedding_contract import names
-from embedding_operator import cluster, errors, workloads
+from embedding_operator import cluster, deadline, errors, workloads
 
 _LOG = logging.getLogger(__name__)
 
@@ -63,8 +64,9 @@ class Rollouts:
         self._namespaces = namespaces
         self._restarted = restarted
         self._clock = clock
-        # Two policies of a namespace must not both tell of one restart.
+        # Two policies of a namespace must not both tell of one restart; others need not wait.
         self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
         self._changed: dict[str, float] = {}
         self._due: dict[str, float] = {}
 
@@ -76,7 +78,7 @@ class Rollouts:
         """
         if not self._covers(namespace):
             return
-        with self._lock:
+        with self._one_at_a_time(namespace):
             if self._go_through(namespace, may_restart=False):
                 self._changed.setdefault(namespace, self._clock())
 
@@ -88,7 +90,7 @@ class Rollouts:
         """
         if not self._covers(namespace):
             return None
-        with self._lock:
+        with self._one_at_a_time(namespace):
             now = self._clock()
             changed = self._changed.get(namespace)
             if changed is None and now < self._due.get(namespace, float("-inf")):
@@ -99,6 +101,17 @@ class Rollouts:
             self._changed.pop(namespace, None)
             self._due[namespace] = now + LOOK_SECONDS
             return None
+
+    @contextmanager
+    def _one_at_a_time(self, namespace: str) -> Iterator[None]:
+        with self._lock:
+            lock = self._locks.setdefault(namespace, threading.Lock())
+        if not lock.acquire(timeout=deadline.bounded(cluster.TIMEOUT_SECONDS[1])):
+            raise errors.Unavailable(f"the workloads of {namespace} are being looked at for long")
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _covers(self, namespace: str) -> bool:
         return not self._namespaces.isdisjoint({EVERYWHERE, namespace})

@@ -51,6 +51,7 @@ class Webhook:
 class Settings:
     """Everything. `vault` is None where no Vault is configured.
 
+    `reconcile_deadline_seconds` is for all that one reconcile asks of the API server.
     `rollout_namespaces` are those whose workloads may be restarted, `*` for every one.
     """
 
@@ -66,6 +67,7 @@ class Settings:
     rollout_namespaces: frozenset[str]
     additional_alerts: bool
     resync_seconds: float
+    reconcile_deadline_seconds: float
     workers: int
     metrics_port: int
     health_port: int
@@ -115,6 +117,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         rollout_namespaces=of("ROLLOUT_NAMESPACES", _names, frozenset()),
         additional_alerts=of("ADDITIONAL_ALERTS", _switch, default=False),
         resync_seconds=of("RESYNC_SECONDS", _seconds, 30.0),
+        reconcile_deadline_seconds=of("RECONCILE_DEADLINE_SECONDS", _seconds, 60.0),
         workers=of("WORKERS", _count, 4),
         metrics_port=of("METRICS_PORT", _port, 9090),
         health_port=of("HEALTH_PORT", _port, 8081),

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from embedding_operator import synced
+from embedding_operator import config_in_force, synced
+from embedding_operator.config_in_force import Force
 from embedding_operator.errors import Problem
 from embedding_operator.policy import EmbeddingPolicy
 
@@ -18,19 +19,20 @@ ALERTS: Final = "AlertsAccepted"
 DECISIVE: Final = (
     "Accepted",
     synced.CONDITION,
-    "KeyRefused",
-    "ConfigInForce",
+    config_in_force.KEY_REFUSED,
+    config_in_force.CONDITION,
     "InjectionSupported",
 )
 """The conditions whose sum is Ready; the others inform."""
-AMISS: Final = frozenset({"KeyRefused", "Overlap"})
+AMISS: Final = frozenset({config_in_force.KEY_REFUSED, "Overlap"})
 """The conditions that are True where something is wrong; all others are True where all is well."""
 TOLD: Final = frozenset({READY, *DECISIVE, "PodsCovered", "MonitoringApplied", ALERTS, "Overlap"})
 """The conditions whose change is an event too."""
+_NO_NEWS: Final = frozenset({synced.NOT_READ, config_in_force.NOT_ASKED})
+"""Reasons of conditions about what nobody has looked at yet."""
 _SEEN: Final = (*DECISIVE[1:], "PodsCovered", "MonitoringApplied", ALERTS, "QuotaExact")
 """The conditions for which the world has to be looked at."""
 MISSING_SHOWN: Final = 10
-PROBLEMS_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,26 +49,6 @@ class Coverage:
     bypassing: int = 0
     missing: tuple[str, ...] = ()
     lost_to: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Force:
-    """What covered pods obey. `behind` are sentences about those that obey something else.
-
-    `keys_refused` counts pods by the provider that refuses the newest key there, of `keys_told`
-    pods that told.
-    """
-
-    in_force: int = 0
-    behind: tuple[str, ...] = ()
-    unknown: int = 0
-    keys_told: int = 0
-    keys_refused: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def asked(self) -> int:
-        """How many sidecars run."""
-        return self.in_force + len(self.behind) + self.unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +81,7 @@ class Facts:
     monitoring: Problem | None = None
     alerts_refused: tuple[Problem, ...] = ()
     coverage: Coverage = Coverage()
-    force: Force = Force()
+    force: Force = field(default_factory=Force)
     quota: LiveQuota | None = None
     document_fingerprint: str | None = None
     guards: synced.Verdict | None = None
@@ -137,7 +119,7 @@ def build(
             _stamp(condition, generation=generation, previous=previous, now=now)
             for condition in (ready, *conditions)
         ],
-        "pods": _pods(facts),
+        "pods": _pods(facts, previous=previous),
     }
     if policy is None:
         # Nothing was looked at: what was last seen stays.
@@ -193,12 +175,12 @@ def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[_Con
     before = {
         entry["type"]: (entry["status"], entry["reason"])
         for entry in previous.get("conditions", [])
-        if entry["reason"] != synced.NOT_READ
+        if entry["reason"] not in _NO_NEWS
     }
     found = [
         _Condition(entry["type"], entry["status"], entry["reason"], entry["message"])
         for entry in wanted["conditions"]
-        if entry["reason"] != synced.NOT_READ
+        if entry["reason"] not in _NO_NEWS
     ]
     return [
         it
@@ -225,8 +207,16 @@ def _conditions(
             synced.CONDITION,
             *synced.verdict(facts.secrets, generation=generation, previous=previous),
         ),
-        _key_refused(facts.force),
-        _in_force(facts),
+        _Condition(
+            config_in_force.KEY_REFUSED,
+            *config_in_force.key_verdict(facts.force, generation=generation, previous=previous),
+        ),
+        _Condition(
+            config_in_force.CONDITION,
+            *config_in_force.verdict(
+                facts.force, stale=facts.stale, generation=generation, previous=previous
+            ),
+        ),
         _from_problem(
             "InjectionSupported", facts.injection, "Supported", "New pods get a native sidecar."
         ),
@@ -265,48 +255,9 @@ def _from_problem(kind: str, problem: Problem | None, reason: str, message: str)
     return _Condition(kind, "False", problem.reason, problem.message)
 
 
-def _key_refused(force: Force) -> _Condition:
-    if force.keys_refused:
-        told = "; ".join(
-            f"{provider} refuses its newest key in {pods} of {force.keys_told} pods"
-            for provider, pods in sorted(force.keys_refused.items())
-        )
-        message = (
-            f"{told}. For 10 minutes sidecars that had the previous key go on with it; put a good"
-            " one where apiKey points."
-        )
-        return _Condition("KeyRefused", "True", "KeyRefused", message)
-    if force.asked == 0:
-        return _Condition("KeyRefused", "False", "NoPods", "No sidecar runs yet.")
-    if force.keys_told == 0:
-        message = f"None of {force.asked} sidecars tells which keys are refused."
-        return _Condition("KeyRefused", "Unknown", "SidecarsSilent", message)
-    message = f"{force.keys_told} of {force.asked} sidecars have met no refusal of a newest key."
-    return _Condition("KeyRefused", "False", "NotRefused", message)
-
-
 def _bad(kind: str) -> str:
     """The status in which a condition says that something is wrong."""
     return "True" if kind in AMISS else "False"
-
-
-def _in_force(facts: Facts) -> _Condition:
-    force = facts.force
-    if facts.stale:
-        message = "The newest policy is not in force; sidecars keep the last one that was accepted."
-        return _Condition("ConfigInForce", "False", "NotAccepted", message)
-    asked = force.asked
-    if asked == 0:
-        return _Condition("ConfigInForce", "True", "NoPods", "No sidecar runs yet.")
-    if force.behind:
-        told = "; ".join(force.behind[:PROBLEMS_SHOWN])
-        message = f"{force.in_force} of {asked} sidecars obey the newest policy: {told}."
-        return _Condition("ConfigInForce", "False", "SidecarsBehind", message)
-    if force.unknown:
-        message = f"{force.unknown} of {asked} sidecars cannot be asked."
-        return _Condition("ConfigInForce", "Unknown", "SidecarsSilent", message)
-    message = f"All {asked} sidecars say they obey the newest policy with the newest keys."
-    return _Condition("ConfigInForce", "True", "InForce", message)
 
 
 def _covered(coverage: Coverage) -> _Condition:
@@ -330,7 +281,7 @@ def _covered(coverage: Coverage) -> _Condition:
 
 def _alerts(policy: EmbeddingPolicy, refused: tuple[Problem, ...]) -> _Condition:
     if refused:
-        told = "; ".join(problem.message for problem in refused[:PROBLEMS_SHOWN])
+        told = "; ".join(problem.message for problem in refused[: config_in_force.PROBLEMS_SHOWN])
         return _Condition(ALERTS, "False", refused[0].reason, f"{told}.")
     if not policy.alerts_enabled:
         return _Condition(ALERTS, "True", "AlertsOff", "spec.alerts.enabled is false.")
@@ -343,7 +294,7 @@ def _exact(policy: EmbeddingPolicy, quota: LiveQuota | None) -> _Condition:
         return _Condition("QuotaExact", "False", "NoSharedStore", message)
     if quota is None:
         message = "No sidecar has been asked yet."
-        return _Condition("QuotaExact", "Unknown", "NotAsked", message)
+        return _Condition("QuotaExact", "Unknown", config_in_force.NOT_ASKED, message)
     if not quota.exact:
         reason, _, text = quota.exact_reason.partition(": ")
         message = text or "The store does not promise to keep what it acknowledged."
@@ -351,14 +302,16 @@ def _exact(policy: EmbeddingPolicy, quota: LiveQuota | None) -> _Condition:
     return _Condition("QuotaExact", "True", "Exact", "All pods count in one store that keeps.")
 
 
-def _pods(facts: Facts) -> dict[str, Any]:
-    coverage = facts.coverage
+def _pods(facts: Facts, *, previous: Mapping[str, Any]) -> dict[str, Any]:
+    coverage, in_force = facts.coverage, facts.force.in_force
+    if facts.force.pending:  # at least as many as before, until all have been asked
+        in_force = max(in_force, min(previous.get("pods", {}).get("inForce", 0), coverage.covered))
     return {
         "matching": coverage.matching,
         "covered": coverage.covered,
         "outdated": coverage.outdated,
         "bypassing": coverage.bypassing,
-        "inForce": facts.force.in_force,
+        "inForce": in_force,
         "summary": f"{coverage.covered}/{coverage.matching}",
         "missing": list(coverage.missing[:MISSING_SHOWN]),
     }

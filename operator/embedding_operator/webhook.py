@@ -169,11 +169,18 @@ def register(registry: kopf.OperatorRegistry, webhook: Webhook) -> None:
     kopf.on.mutate("", "v1", "pods", id=HANDLER, operations=["CREATE"], registry=registry)(inject)
 
 
-def serve(settings: kopf.OperatorSettings, *, port: int, certificate: Path, key: Path) -> None:
+def serve(
+    settings: kopf.OperatorSettings,
+    *,
+    port: int,
+    certificate: Path,
+    key: Path,
+    listens: Callable[[], None],
+) -> None:
     """Have kopf listen on this port of all addresses, from when the certificate is there.
 
-    Files that change are read again. The configuration that leads the API server here is the
-    chart's: kopf's own has no selectors.
+    `listens` is called once it does. Files that change are read again. The configuration that leads
+    the API server here is the chart's: kopf's own has no selectors.
     """
     server = kopf.WebhookServer(
         port=port,
@@ -188,6 +195,7 @@ def serve(settings: kopf.OperatorSettings, *, port: int, certificate: Path, key:
         while not _are_there(certificate, key):  # noqa: ASYNC110 - as just said
             await asyncio.sleep(CERTIFICATE_WAIT_SECONDS)
         async for client in server(answer):
+            listens()
             yield client
 
     settings.admission.managed = None

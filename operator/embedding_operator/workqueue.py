@@ -10,17 +10,19 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections import Counter
+from collections.abc import Callable
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from embedding_operator import errors
+from embedding_operator.round_robin import Namespaced, RoundRobin
 
 _LOG = logging.getLogger(__name__)
 _FIRST_BACKOFF_SECONDS: Final = 1.0
 _LAST_BACKOFF_SECONDS: Final = 60.0
 _OUTDATED_KEPT: Final = 64
 
-K = TypeVar("K", bound=Hashable)
+K = TypeVar("K", bound=Namespaced)
 
 
 class Key(NamedTuple):
@@ -34,16 +36,29 @@ class Key(NamedTuple):
 
 
 class WorkQueue(Generic[K]):
-    """Keys that wait for work; safe to use from any thread."""
+    """Keys that wait for work; safe to use from any thread.
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    Due keys are taken from one namespace after the other, and of one namespace at most
+    `most_of_one` are worked on at the same time, so that none delays the others.
+    """
+
+    def __init__(
+        self, *, most_of_one: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most_of_one = most_of_one
         self._clock = clock
         self._changed = threading.Condition()
         self._order = itertools.count()
         self._heap: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
-        self._working: set[K] = set()
+        self._ready: RoundRobin[K] = RoundRobin()
+        self._working: dict[K, float] = {}
+        """When the work on each key began."""
+        self._working_for: Counter[str] = Counter()
+        self._gathered: set[K] = set()
+        """Keys that are due: they are ready, or worked on and will be ready after that."""
         self._failures: dict[K, int] = {}
+        self._finished_at = clock()
         self._closed = False
 
     def add(self, key: K, *, after_seconds: float = 0) -> None:
@@ -60,10 +75,13 @@ class WorkQueue(Generic[K]):
         """The next due key, marked as being worked on; waits for one. None once closed."""
         with self._changed:
             while not self._closed:
-                key, wait_seconds = self._first()
+                wait_seconds = self._gather_due()
+                key = self._ready.pop(self._may)
                 if key is not None:
                     del self._due[key]
-                    self._working.add(key)
+                    self._gathered.discard(key)
+                    self._working[key] = self._clock()
+                    self._working_for[key.namespace] += 1
                     return key
                 self._changed.wait(wait_seconds)
             return None
@@ -74,7 +92,7 @@ class WorkQueue(Generic[K]):
         And not before `least_seconds`, where somebody asked for that.
         """
         with self._changed:
-            self._working.discard(key)
+            self._end(key)
             self._changed.notify()
             if not failed:
                 self._failures.pop(key, None)
@@ -92,9 +110,36 @@ class WorkQueue(Generic[K]):
             self._closed = True
             self._changed.notify_all()
 
+    def oldest_seconds(self) -> float:
+        """For how long the oldest work that has not ended has been going on; 0 where none is."""
+        with self._changed:
+            now = self._clock()
+            return now - min(self._working.values(), default=now)
+
+    def stalled_seconds(self) -> float:
+        """For how long work has been waiting while none has ended; 0 where nothing waits."""
+        with self._changed:
+            now = self._clock()
+            waiting_since = min(self._due.values(), default=now)
+            return max(0.0, now - max(waiting_since, self._finished_at))
+
     def __len__(self) -> int:
         with self._changed:
             return len(self._due)
+
+    # --- all below is called with the lock held
+
+    def _may(self, namespace: str) -> bool:
+        return self._most_of_one is None or self._working_for[namespace] < self._most_of_one
+
+    def _end(self, key: K) -> None:
+        del self._working[key]
+        self._finished_at = self._clock()
+        self._working_for[key.namespace] -= 1
+        if not self._working_for[key.namespace]:
+            del self._working_for[key.namespace]
+        if key in self._gathered:
+            self._ready.push(key)
 
     def _drop_outdated(self) -> None:
         """Wishes that an earlier one replaced would stay until they are due, which may be a day."""
@@ -102,27 +147,19 @@ class WorkQueue(Generic[K]):
             self._heap = [it for it in self._heap if self._due.get(it[2]) == it[0]]
             heapq.heapify(self._heap)
 
-    def _first(self) -> tuple[K | None, float | None]:
-        """The key to work on now, taken off the heap; or how long to wait, None for a change."""
-        postponed = []
-        found: K | None = None
-        wait_seconds: float | None = None
+    def _gather_due(self) -> float | None:
+        """Have all due keys wait for their turn; the seconds until the next, None for a change."""
         while self._heap:
             due, _, key = self._heap[0]
-            if self._due.get(key) != due:
-                heapq.heappop(self._heap)  # an earlier wish for this key took its place
-            elif key in self._working:
-                postponed.append(heapq.heappop(self._heap))
-            elif due <= self._clock():
-                heapq.heappop(self._heap)
-                found = key
-                break
-            else:
-                wait_seconds = due - self._clock()
-                break
-        for entry in postponed:
-            heapq.heappush(self._heap, entry)
-        return found, wait_seconds
+            is_outdated = self._due.get(key) != due or key in self._gathered
+            if not is_outdated and due > self._clock():
+                return due - self._clock()
+            heapq.heappop(self._heap)
+            if not is_outdated:
+                self._gathered.add(key)
+                if key not in self._working:
+                    self._ready.push(key)
+        return None
 
 
 def work(

@@ -164,6 +164,17 @@ OPERATOR: Final = (
         buckets=_CALL_SECONDS,
     ),
     Metric(
+        name="embedding_operator_oldest_reconcile_seconds",
+        kind="gauge",
+        help="For how long the oldest reconcile that has not ended has been going on.",
+    ),
+    Metric(
+        name="embedding_operator_sidecar_requests_total",
+        kind="counter",
+        help="Sidecars asked what they obey, by result: ok, or the reason of the condition.",
+        labels=("result",),
+    ),
+    Metric(
         name="embedding_operator_injections_total",
         kind="counter",
         help="Pods the webhook was asked about, by result and reason.",
@@ -191,11 +202,6 @@ OPERATOR: Final = (
         name="embedding_operator_queue_depth",
         kind="gauge",
         help="Policies waiting for a reconcile.",
-    ),
-    Metric(
-        name="embedding_operator_oldest_reconcile_seconds",
-        kind="gauge",
-        help="For how long the oldest reconcile that has not ended has been going on.",
     ),
     Metric(
         name="embedding_operator_watch_up",

@@ -525,10 +525,11 @@ def test_a_pod_that_runs_without_its_sidecar_is_named(run, user, namespace):
 
 def test_a_configuration_is_in_force_when_the_sidecar_says_so(run, user, namespace):
     create_pod(user, namespace, reconciling.injected(POD, policy="search"))
-    assert run("search") == 1
+    assert run("search") is None
     assert run.condition("search", "ConfigInForce")["status"] == "Unknown"
+    assert "search-1 cannot be asked" in run.condition("search", "ConfigInForce")["message"]
     run.asks.obeys["10.1.1.1"] = sidecars.InForce(document="", secrets="", rejected=None)
-    assert run("search") == 1
+    run("search")
     assert run.condition("search", "ConfigInForce")["status"] == "False"
     run.asks.obeys["10.1.1.1"] = wanted_of(run)
     assert run("search") is None
@@ -536,13 +537,6 @@ def test_a_configuration_is_in_force_when_the_sidecar_says_so(run, user, namespa
     assert run.status("search")["pods"]["inForce"] == 1
     assert run.condition("search", "Ready")["status"] == "True"
     assert run.asks.tokens == {held(run, "embedding-search")["api-token"].decode()}
-
-
-def test_a_sidecar_that_is_behind_is_nudged_through_its_pods_status(run, user, namespace):
-    create_pod(user, namespace, reconciling.injected(POD, policy="search"))
-    run("search")
-    nudged = user.get("pod", "search-1", "-n", namespace)["metadata"]["annotations"]
-    assert wanted_of(run).document in nudged[names.ANNOTATION_NUDGE]
 
 
 def test_a_refused_document_is_told_with_the_sidecars_reason(run, user, namespace):

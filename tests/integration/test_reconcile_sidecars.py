@@ -1,16 +1,14 @@
 """What the operator wants, and what a real sidecar says it obeys: both must count alike."""
 
-import json
+import asyncio
 import shutil
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 
 from embedding_contract import fingerprint, names
-from embedding_operator import definition, policy, sidecars
+from embedding_operator import definition, errors, policy, sidecars
 from embedding_operator.render import configmaps, secrets
+from embedding_operator.sidecars import client, targets
 from tests.parts import ports
 from tests.parts import sidecar as real
 
@@ -74,13 +72,17 @@ def volumes(tmp_path):
     return Volume(tmp_path / "policy"), Volume(tmp_path / "secrets")
 
 
+UID = "5a0d5d1c-97fc-4f6b-9a43-4a5b3c3a8a11"
+POD = targets.Pod(namespace="shop", name="search-1", uid=UID, address="127.0.0.1")
+
+
 @pytest.fixture
 def running(volumes, tmp_path):
     """A sidecar that follows both volumes, which are empty at first."""
     document, held = volumes
     started = real.Sidecar(
         *("--document", document.folder / names.DOCUMENT_KEY, "--secrets", held.folder),
-        environment={},
+        environment={names.ENV_POD_UID: UID},
         log=tmp_path / "log",
     )
     try:
@@ -91,13 +93,15 @@ def running(volumes, tmp_path):
 
 @pytest.fixture
 def asks(running):
-    made = sidecars.Sidecars(port=running.admin_port)
-    yield made
-    made.close()
+    return client.Client(port=running.admin_port)
 
 
-def in_force(asks):
-    return asks.in_force("127.0.0.1", token=real.TOKEN)
+def in_force(asks, *, token=real.TOKEN, pod=POD):
+    return asyncio.run(asks.in_force(pod, token=token))
+
+
+def quota(asks, *, token=real.TOKEN):
+    return asyncio.run(asks.quota(POD, token=token))
 
 
 def wanted(entries=SECRET):
@@ -112,7 +116,8 @@ def wanted(entries=SECRET):
 
 def test_a_sidecar_obeys_what_the_operator_wrote_and_says_so_in_the_same_words(asks, volumes):
     document, held = volumes
-    assert in_force(asks) is None  # without a token nobody is told anything
+    # Without a token nobody is told anything.
+    assert isinstance(in_force(asks), errors.Problem)
     held.hold(SECRET)
     none_yet = sidecars.InForce(document="", secrets="", rejected=None)
     real.wait_until(lambda: in_force(asks) == none_yet)
@@ -137,7 +142,7 @@ def test_a_document_it_cannot_obey_is_told_with_the_reason(asks, volumes):
     document.hold(DOCUMENT)
     real.wait_until(lambda: in_force(asks) == wanted())
     document.hold({names.DOCUMENT_KEY: '{"version": 2}'})
-    real.wait_until(lambda: (in_force(asks) or wanted()).rejected)
+    real.wait_until(lambda: getattr(in_force(asks), "rejected", None))
     found = in_force(asks)
     assert found.document == wanted().document
     assert "version" in found.rejected
@@ -147,21 +152,23 @@ def test_the_day_is_told_with_its_limit(asks, volumes):
     document, held = volumes
     held.hold(SECRET)
     document.hold(DOCUMENT)
-    real.wait_until(lambda: asks.quota("127.0.0.1", token=real.TOKEN))
-    day = asks.quota("127.0.0.1", token=real.TOKEN)
+    real.wait_until(lambda: quota(asks))
+    day = quota(asks)
     assert (day.used, day.limit) == (0, 7)
     assert day.reset_at.tzinfo is not None
     assert not day.exact
     assert day.exact_reason.startswith("NoSharedStore: ")
 
 
-def test_with_another_token_nothing_is_told(asks, volumes):
+def test_with_another_token_or_for_another_pod_nothing_is_told(asks, volumes):
     document, held = volumes
     held.hold(SECRET)
     document.hold(DOCUMENT)
     real.wait_until(lambda: in_force(asks) == wanted())
-    assert asks.in_force("127.0.0.1", token="another") is None
-    assert asks.quota("127.0.0.1", token="another") is None
+    assert "refused the operator's proof" in in_force(asks, token="another").message
+    assert quota(asks, token="another") is None
+    other = targets.Pod(namespace="shop", name="b", uid="another", address="127.0.0.1")
+    assert isinstance(in_force(asks, pod=other), errors.Problem)
 
 
 def test_vanished_files_change_nothing(asks, volumes):
@@ -174,56 +181,7 @@ def test_vanished_files_change_nothing(asks, volumes):
 
 
 def test_who_is_not_there_cannot_be_asked():
-    asks = sidecars.Sidecars(port=ports.free())
-    assert asks.in_force("127.0.0.1", token="t") is None
-    assert asks.in_force("::1", token="t") is None
-    asks.close()
-
-
-CONFIG: dict[str, Any] = {
-    "document_fingerprint": "d",
-    "secrets_fingerprint": "s",
-    "rejected": None,
-    "keys_refused": [],
-}
-DAY = {
-    "daily_quota": 10,
-    "current_count": 1,
-    "reset_at": "2026-01-02T00:00:00Z",
-    "exact": True,
-    "exact_reason": "",
-}
-WRONG: tuple[Any, ...] = (-1, ["A name?"], {})
-BODIES = [
-    *(b"", b"no JSON", b"[]", b'"text"', b"{}", b"\xff"),
-    *(json.dumps({**CONFIG, key: value}).encode() for key in CONFIG for value in WRONG),
-    *(json.dumps({**DAY, key: value}).encode() for key in DAY if key != "exact" for value in WRONG),
-    json.dumps({**CONFIG, "rejected": "x" * 100_000}).encode(),
-    json.dumps({**CONFIG, "keys_refused": [f"p-{number}" for number in range(9)]}).encode(),
-    json.dumps({**DAY, "current_count": 2**80}).encode(),
-    json.dumps({**DAY, "reset_at": "tomorrow"}).encode(),
-]
-
-
-@pytest.mark.parametrize("body", BODIES)
-def test_somebody_else_at_the_address_is_no_sidecar(body):
-    class Stranger(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            return
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        asks = sidecars.Sidecars(port=server.server_address[1])
-        try:
-            assert asks.in_force("127.0.0.1", token="t") is None
-            assert asks.quota("127.0.0.1", token="t") is None
-        finally:
-            asks.close()
-            server.shutdown()
-            thread.join()
+    asks = client.Client(port=ports.free())
+    for address in ("127.0.0.1", "::1"):
+        nobody = targets.Pod(namespace="shop", name="search-1", uid=UID, address=address)
+        assert isinstance(in_force(asks, pod=nobody), errors.Problem)

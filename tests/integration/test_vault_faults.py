@@ -65,10 +65,11 @@ class World:
         reconciler = reconcile.Reconciler(
             objects=self._objects,
             store=self._poller,
-            asks=reconciling.Asks(),
+            asked=reconciling.Sidecars(),
             events=reconciling.Events(),
             sidecar=reconciling.SIDECAR,
             poll_seconds=POLL_SECONDS,
+            deadline_seconds=60,
             drifted=lambda _: None,
             restarts=reconciling.no_restarts(self._objects),
         )

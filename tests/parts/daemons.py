@@ -56,6 +56,10 @@ class Daemons:
         """The process of a program that was started."""
         return self._recorded()[name].pid
 
+    def is_running(self, name: str) -> bool:
+        """Whether a program that was started has not ended."""
+        return self._recorded()[name].alive()
+
     def log(self, name: str) -> Path:
         """Where a program's output goes."""
         return self.folder / f"{name}.log"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from embedding_contract import document, names
-from embedding_operator import metrics
+from embedding_operator import listener, metrics
 from tests.fakes import provider
 from tests.parts import monitoring, ports, sidecar
 
@@ -142,7 +142,9 @@ def running(folder: Path, *, mount: Mount | None = None) -> Iterator[Run]:
         operator, operator_port = metrics.Metrics(), ports.free()
         operator.watch_up(names.PLURAL, lambda: True)
         operator.watch_oldest(lambda: 0.0)
-        operator.serve(operator_port)
+        listener.Listener(
+            port=operator_port, pages={names.PATH_METRICS: operator.page}, name="metrics"
+        ).start()
         prometheus = monitoring.Prometheus(folder / "prometheus")
         stack.callback(prometheus.close)
         targets = [

@@ -47,6 +47,22 @@ class Operator:
         """End it without a word, as a node that fails would."""
         self._daemons.stop()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self._daemons.pid("operator"), number)
+
+    def is_running(self) -> bool:
+        """Whether its process has not ended."""
+        return self._daemons.is_running("operator")
+
+    def open_ports(self) -> tuple[int, int]:
+        """Those that any pod may reach: for kubelet, and for Prometheus."""
+        return self._health_port, self._metrics_port
+
+    def health_url(self, path: str) -> str:
+        """Where kubelet would ask."""
+        return f"http://127.0.0.1:{self._health_port}{path}"
+
     def healthy(self) -> bool:
         """What the kubelet's probe sees."""
         try:

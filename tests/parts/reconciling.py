@@ -9,6 +9,8 @@ import kubernetes
 from embedding_contract import names
 from embedding_operator import (
     cluster,
+    config_in_force,
+    errors,
     injector,
     provider_guard,
     reconcile,
@@ -17,6 +19,7 @@ from embedding_operator import (
     sidecars,
     status,
 )
+from embedding_operator.sidecars import report
 from embedding_operator.workqueue import Key
 from tests.fakes import secret_store
 from tests.parts import kubectl
@@ -32,20 +35,34 @@ def connect(kubeconfig: Path) -> cluster.Cluster:
     return cluster.Cluster(kubernetes.config.new_client_from_config(str(kubeconfig)))
 
 
-class Asks:
-    """Sidecars as dictionaries by address; who is not there cannot be asked."""
+SILENT = errors.Problem(config_in_force.SILENT, "cannot be asked")
+
+
+class Sidecars:
+    """Sidecars as dictionaries by address, each asked just now; who is not there is silent."""
 
     def __init__(self) -> None:
         self.obeys: dict[str, sidecars.InForce] = {}
         self.days: dict[str, status.LiveQuota] = {}
         self.tokens: set[str] = set()
+        self.watched: dict[sidecars.Policy, sidecars.Target] = {}
 
-    def in_force(self, address: str, *, token: str) -> sidecars.InForce | None:
-        self.tokens.add(token)
-        return self.obeys.get(address)
+    def watch(self, policy: sidecars.Policy, target: sidecars.Target) -> None:
+        self.watched[policy] = target
 
-    def quota(self, address: str, *, token: str) -> status.LiveQuota | None:
-        return self.days.get(address)
+    def seen(self, policy: sidecars.Policy) -> sidecars.Seen:
+        target = self.watched[policy]
+        if target.wanted is None:
+            return sidecars.Seen(force=config_in_force.Force(pending=len(target.pods)))
+        self.tokens.add(target.wanted.token)
+        outcomes = [(pod, self.obeys.get(pod.address, SILENT)) for pod in target.pods]
+        days = [self.days[it.address] for it in target.pods if it.address in self.days]
+        return sidecars.Seen(
+            force=report.force(outcomes, target.wanted), quota=days[0] if days else None
+        )
+
+    def forget(self, policy: sidecars.Policy) -> None:
+        self.watched.pop(policy, None)
 
 
 class Events:
@@ -72,7 +89,7 @@ class CrashError(Exception):
 class Crashing:
     """A cluster on which the process dies before, or right after, one of its writes."""
 
-    WRITES = frozenset({"apply", "create", "delete", "remove_keys", "patch_status", "nudge"})
+    WRITES = frozenset({"apply", "create", "delete", "remove_keys", "patch_status"})
 
     def __init__(self, real: cluster.Cluster, *, at: int, after: bool) -> None:
         self._real = real
@@ -104,7 +121,7 @@ class Reconciling:
         self.objects = objects
         self.namespace = namespace
         self.store = secret_store.Store()
-        self.asks = Asks()
+        self.asks = Sidecars()
         self.events = Events()
         self.restarted: list[str] = []
         self.seconds = 0.0
@@ -118,10 +135,11 @@ class Reconciling:
         self._reconciler = reconcile.Reconciler(
             objects=objects or self.objects,
             store=self.store,
-            asks=self.asks,
+            asked=self.asks,
             events=self.events,
             sidecar=SIDECAR,
             poll_seconds=60,
+            deadline_seconds=60,
             drifted=self.drifted.append,
             guard=self.guard,
             restarts=rollouts.Rollouts(

@@ -21,5 +21,10 @@ class Address(NamedTuple):
     mount: str
     path: str
 
+    @property
+    def namespace(self) -> str:
+        """The namespace for which it is read."""
+        return self.identity.namespace
+
     def __str__(self) -> str:
         return f"{self.mount}/{self.path}"

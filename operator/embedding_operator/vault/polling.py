@@ -104,7 +104,10 @@ class Poller:
         self._rules = rules
         self._changed = changed
         self._clock = clock
-        self._queue: workqueue.WorkQueue[Address] = workqueue.WorkQueue(clock=clock)
+        # Paths of one namespace that hang hold at most half of the workers.
+        self._queue: workqueue.WorkQueue[Address] = workqueue.WorkQueue(
+            most_of_one=max(1, settings.concurrency // 2), clock=clock
+        )
         self._backoff = Backoff(
             first_seconds=settings.retry_seconds, last_seconds=settings.poll_seconds
         )
@@ -248,9 +251,12 @@ class Poller:
             return None
         if found.reason != SILENT:
             return found.scope
-        # One path that hangs may be the path's fault. Two, with no answer in between, are Vault's.
+        # One path that hangs may be the path's fault. Two, with no answer in between, are Vault's:
+        # two of one namespace only if no other has any, or that namespace could keep all waiting.
         self._silent.add(address)
-        away = self._server.failure is not None or len(self._silent) > 1
+        silent = {it.namespace for it in self._silent}
+        is_everywhere = len(silent) > 1 or all(it.namespace in silent for it in self._watched)
+        away = self._server.failure is not None or (len(self._silent) > 1 and is_everywhere)
         return Scope.SERVER if away else found.scope
 
     def _end(self, trouble: Trouble) -> None:

@@ -1,5 +1,6 @@
 """Which API server a person's command asks."""
 
+import kubernetes
 import pytest
 
 from embedding_operator import cluster, errors
@@ -14,7 +15,7 @@ def no_kubeconfig(monkeypatch, tmp_path):
 def test_in_a_pod_without_a_kubeconfig_it_is_the_pods_own(monkeypatch, tmp_path):
     file = tmp_path / "namespace"
     file.write_text("shop", encoding="utf-8")
-    api = cluster.Cluster(None)
+    api = cluster.Cluster(kubernetes.client.ApiClient())
     monkeypatch.setattr(cluster, "IN_CLUSTER_NAMESPACE", file)
     monkeypatch.setattr(cluster, "connect", lambda: api)
     assert cluster.connect_as_user(None, None) == (api, "shop")

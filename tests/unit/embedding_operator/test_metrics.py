@@ -1,6 +1,7 @@
 """Every metric of the catalogue is counted, and nothing that it does not name."""
 
 import prometheus_client
+import pytest
 
 from embedding_contract import metrics as catalogue
 from embedding_operator import metrics
@@ -16,8 +17,9 @@ def counted() -> str:
     measured.queued(3)
     measured.watch_up("pods", lambda: True)
     measured.watch_up("secrets", lambda: False)
-    measured.watch_oldest(lambda: 2.5)
     measured.uncovered("shop", "search", 2)
+    measured.sidecar_asked("SidecarsSilent")
+    measured.watch_oldest(lambda: 7.0)
     return prometheus_client.generate_latest(measured.registry).decode()
 
 
@@ -37,6 +39,21 @@ def test_each_count_has_its_labels():
     assert 'embedding_operator_vault_requests_total{outcome="VaultSealed"} 1.0' in said
     assert 'result="skipped"' in said
     assert "embedding_operator_queue_depth 3.0" in said
+    assert "embedding_operator_oldest_reconcile_seconds 7.0" in said
+    assert 'embedding_operator_sidecar_requests_total{result="SidecarsSilent"} 1.0' in said
+
+
+@pytest.mark.parametrize(
+    ("accept", "begins"),
+    [("", "text/plain"), ("application/openmetrics-text", "application/openmetrics-text")],
+)
+def test_a_scrape_is_answered_in_the_format_that_it_asks_for(accept, begins):
+    measured = metrics.Metrics()
+    measured.queued(3)
+    reply = measured.page(accept)
+    assert reply.status == 200
+    assert reply.content_type.startswith(begins)
+    assert b"embedding_operator_queue_depth 3.0" in reply.body
 
 
 def test_two_operators_in_one_process_do_not_share_counts():

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_operator import status, synced
+from embedding_operator import config_in_force, status, synced
 from embedding_operator.errors import Problem
 from embedding_operator.status import LiveQuota
 from tests.conftest import CRD
@@ -27,10 +27,11 @@ QUOTA = LiveQuota(
 COVERED = status.Coverage(matching=2, covered=2)
 GOOD = status.Facts(
     coverage=COVERED,
-    force=status.Force(in_force=2, keys_told=2),
+    force=config_in_force.Force(in_force=2, keys_told=2),
     quota=QUOTA,
     document_fingerprint="0123456789abcdef",
 )
+SILENT = Problem(config_in_force.SILENT, "pod a reset the connection")
 SEALED = Problem("VaultSealed", "Vault is sealed (503); secret/shop key OPENAI")
 
 
@@ -43,8 +44,10 @@ def facts(**changed):
     return status.Facts(**{**values, **changed})
 
 
-def build(seen=GOOD, *, previous=None, now=NOW, policy=POLICY):
-    return status.build(policy=policy, generation=3, facts=seen, previous=previous or {}, now=now)
+def build(seen=GOOD, *, previous=None, now=NOW, policy=POLICY, generation=3):
+    return status.build(
+        policy=policy, generation=generation, facts=seen, previous=previous or {}, now=now
+    )
 
 
 def condition(kind, seen=GOOD, **more):
@@ -82,12 +85,12 @@ def test_all_is_well():
         ("InjectionSupported", facts(injection=Problem("TooOld", "m")), ("False", "TooOld")),
         (
             "ConfigInForce",
-            facts(force=status.Force(in_force=1, behind=("pod b has an older document",))),
+            facts(force=config_in_force.Force(in_force=1, behind=("pod b has an older document",))),
             ("False", "SidecarsBehind"),
         ),
         (
             "ConfigInForce",
-            facts(force=status.Force(in_force=1, unknown=1)),
+            facts(force=config_in_force.Force(in_force=1, unknown=(SILENT,))),
             ("Unknown", "SidecarsSilent"),
         ),
     ],
@@ -124,7 +127,7 @@ def test_what_informs_leaves_a_policy_ready(kind, seen, expected):
     assert verdict("Ready", seen) == ("True", "Ready")
 
 
-REFUSED = status.Force(in_force=3, keys_told=3, keys_refused={"openai": 1, "voyage": 3})
+REFUSED = config_in_force.Force(in_force=3, keys_told=3, keys_refused={"openai": 1, "voyage": 3})
 
 
 def test_a_refused_key_is_told_by_provider_and_makes_a_policy_not_ready():
@@ -146,21 +149,72 @@ def test_a_refused_key_is_a_warning_and_its_end_is_none():
 
 
 def test_whether_keys_are_refused_is_unknown_where_nobody_tells():
-    silent = facts(force=status.Force(unknown=2))
+    silent = facts(force=config_in_force.Force(unknown=(SILENT, SILENT)))
     assert verdict("KeyRefused", silent) == ("Unknown", "SidecarsSilent")
-    assert verdict("KeyRefused", facts(force=status.Force())) == ("False", "NoPods")
-    one_tells = facts(force=status.Force(in_force=1, unknown=1, keys_told=1))
+    assert verdict("KeyRefused", facts(force=config_in_force.Force())) == ("False", "NoPods")
+    one_tells = facts(force=config_in_force.Force(in_force=1, unknown=(SILENT,), keys_told=1))
     assert verdict("KeyRefused", one_tells) == ("False", "NotRefused")
 
 
 def test_sidecars_too_old_to_tell_of_their_keys_leave_a_policy_ready():
-    old = facts(force=status.Force(in_force=2))
+    old = facts(force=config_in_force.Force(in_force=2))
     assert verdict("KeyRefused", old) == ("Unknown", "SidecarsSilent")
     assert verdict("Ready", old) == ("True", "Ready")
 
 
+def test_each_pod_of_which_nothing_is_known_is_named_and_what_is_false_comes_first():
+    outdated = Problem(config_in_force.OUTDATED, "pod b runs a sidecar that knows no proof")
+    lying = Problem(config_in_force.UNPROVEN, "pod c gave an answer with a wrong proof")
+    seen = facts(force=config_in_force.Force(in_force=1, unknown=(SILENT, outdated, lying)))
+    assert verdict("ConfigInForce", seen) == ("Unknown", "SidecarsUnproven")
+    assert condition("ConfigInForce", seen)["message"] == (
+        "What 3 of 4 sidecars obey is not known: pod c gave an answer with a wrong proof;"
+        " pod b runs a sidecar that knows no proof; pod a reset the connection."
+    )
+
+
+def test_pods_that_give_false_answers_are_named_beside_those_that_are_behind():
+    lying = Problem(config_in_force.UNPROVEN, "pod c gave an answer with a wrong proof")
+    seen = facts(force=config_in_force.Force(behind=("pod b holds older keys",), unknown=(lying,)))
+    message = condition("ConfigInForce", seen)["message"]
+    assert "pod b holds older keys; pod c gave an answer with a wrong proof" in message
+
+
+def test_a_thousand_silent_pods_make_a_short_message():
+    silent = tuple(
+        Problem(config_in_force.SILENT, f"pod {number} is silent") for number in range(1000)
+    )
+    message = condition("ConfigInForce", facts(force=config_in_force.Force(unknown=silent)))[
+        "message"
+    ]
+    assert message.endswith("; and 990 more.")
+
+
+ASKING = facts(force=config_in_force.Force(in_force=1, pending=1))
+
+
+def test_pods_that_have_not_been_asked_yet_change_nothing_that_was_seen():
+    before = build()
+    assert build(ASKING, previous=before) == before
+
+
+def test_what_was_seen_of_an_older_policy_is_not_told_of_a_newer_one():
+    before = build()
+    made = build(ASKING, previous=before, generation=8)
+    found = {entry["type"]: entry for entry in made["conditions"]}
+    assert (found["ConfigInForce"]["status"], found["ConfigInForce"]["reason"]) == (
+        "Unknown",
+        "NotAsked",
+    )
+
+
+def test_that_nobody_has_been_asked_yet_is_no_event():
+    told = [it.type for it in status.changes(build(), build(ASKING, generation=8))]
+    assert told == []
+
+
 def test_what_is_false_says_more_than_what_is_unknown():
-    unknown = status.Force(in_force=1, unknown=1)
+    unknown = config_in_force.Force(in_force=1, unknown=(SILENT,))
     assert verdict("Ready", facts(force=unknown, injection=Problem("TooOld", "m"))) == (
         "False",
         "TooOld",
@@ -168,7 +222,7 @@ def test_what_is_false_says_more_than_what_is_unknown():
 
 
 def test_a_policy_without_pods_is_in_force():
-    seen = facts(coverage=status.Coverage(), force=status.Force())
+    seen = facts(coverage=status.Coverage(), force=config_in_force.Force())
     assert verdict("ConfigInForce", seen) == ("True", "NoPods")
     assert verdict("PodsCovered", seen) == ("True", "NoPods")
     assert verdict("Ready", seen) == ("True", "Ready")

@@ -23,8 +23,8 @@ FORBIDDEN = Unreadable("VaultForbidden", "forbidden; {where}", final=True)
 DELETED = Unreadable("VersionDeleted", "deleted; {where}", gone=True)
 
 
-def address(path="keys", role="reader") -> vault.Address:
-    return vault.Address(vault.Identity("shop", "embedding-vault", role), "secret", path)
+def address(path="keys", role="reader", namespace="shop") -> vault.Address:
+    return vault.Address(vault.Identity(namespace, "embedding-vault", role), "secret", path)
 
 
 def content(value: str, version: int = 1) -> reading.Content:
@@ -295,6 +295,32 @@ def test_two_paths_that_hang_with_no_answer_in_between_are_vaults_fault():
     run.run(0)
     assert len(run.vault.asked) == 2
     assert {run.problem(path) for path in paths} == {"VaultSlow"}
+
+
+def test_paths_of_one_namespace_that_hang_do_not_stop_the_others():
+    """A tenant whose own engine hangs: field.md, D1, of another client of ours."""
+    run = Polling()
+    theirs = address("keys", namespace="mail")
+    run.poller.follow(MAIL, frozenset({theirs}))
+    run.run(0)
+    paths = [f"path-{number}" for number in range(20)]
+    run.vault.holds |= dict.fromkeys(paths, SLOW)
+    run.follow(*paths)
+    run.run(0)
+    assert {run.problem(path) for path in paths} == {"VaultSlow"}
+    assert run.poller.read(theirs).problem is None
+    run.run(600)
+    assert run.poller.read(theirs).problem is None
+    assert run.vault.asked.count("keys") >= 10
+
+
+def test_one_namespace_holds_half_of_the_workers_at_most():
+    run = Polling()
+    run.follow(*(f"path-{number}" for number in range(20)))
+    theirs = address("keys", namespace="mail")
+    run.poller.follow(MAIL, frozenset({theirs}))
+    taken = [run.poller._queue.take() for _ in range(SETTINGS.concurrency // 2 + 1)]
+    assert theirs in taken
 
 
 @pytest.mark.parametrize("silence", [SLOW, NO_ACCOUNT])

@@ -2,6 +2,9 @@
 
 import threading
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from embedding_operator import errors, workqueue
 from embedding_operator.workqueue import Key, WorkQueue
 
@@ -152,3 +155,115 @@ def test_many_workers_never_share_a_key_and_miss_no_change():
     for thread in threads:
         thread.join(timeout=5)
     assert clashes == []
+
+
+def test_namespaces_take_turns_so_that_a_flood_delays_another_by_one_key():
+    queue: WorkQueue[Key] = WorkQueue()
+    for number in range(1000):
+        queue.add(Key("flood", str(number)))
+    queue.add(A)
+    taken = [queue.take() for _ in range(3)]
+    assert [key.namespace for key in taken if key] == ["flood", "shop", "flood"]
+
+
+def test_one_namespace_does_not_hold_all_workers():
+    queue: WorkQueue[Key] = WorkQueue(most_of_one=3)
+    released, reached = threading.Event(), threading.Event()
+
+    def do(key: Key) -> None:
+        if key.namespace == "flood":
+            released.wait()
+        else:
+            reached.set()
+
+    threads = workqueue.work(queue, do, workers=4)
+    for number in range(100):
+        queue.add(Key("flood", str(number)))
+    queue.add(A)
+    try:
+        assert reached.wait(timeout=30)
+    finally:
+        queue.close()
+        released.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_share_that_is_free_again_is_taken_by_who_waits():
+    queue: WorkQueue[Key] = WorkQueue(most_of_one=1)
+    queue.add(A)
+    queue.add(B)
+    assert queue.take() == A
+    taken: list[Key | None] = []
+    waiting = threading.Thread(target=lambda: taken.append(queue.take()))
+    waiting.start()
+    queue.done(A, failed=False)
+    waiting.join(timeout=30)
+    assert taken == [B]
+
+
+def test_the_oldest_work_is_told_with_its_age():
+    clock = Clock()
+    queue: WorkQueue[Key] = WorkQueue(clock=clock)
+    assert queue.oldest_seconds() == 0
+    queue.add(A)
+    queue.add(B)
+    queue.take()
+    clock.now = 5
+    queue.take()
+    clock.now = 7
+    assert queue.oldest_seconds() == 7
+    queue.done(A, failed=False)
+    assert queue.oldest_seconds() == 2
+
+
+def test_work_stalls_while_some_waits_and_none_ends():
+    clock = Clock()
+    queue: WorkQueue[Key] = WorkQueue(clock=clock)
+    queue.add(A)
+    queue.take()
+    clock.now = 1000
+    assert queue.stalled_seconds() == 0  # nothing waits
+    queue.add(B)
+    clock.now = 1030
+    assert queue.stalled_seconds() == 30
+    queue.done(A, failed=True)
+    assert queue.stalled_seconds() == 0
+    clock.now = 1040
+    assert queue.stalled_seconds() == 10
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 9)), max_size=100))
+def test_each_wish_is_followed_by_one_work_that_began_later(steps):
+    clock = Clock()
+    queue: WorkQueue[Key] = WorkQueue(most_of_one=2, clock=clock)
+    keys = [Key(namespace, str(number)) for namespace in "ab" for number in range(2)]
+    wished: set[Key] = set()
+    working: list[Key] = []
+
+    def take_all() -> None:
+        queue._gather_due()
+        while (key := queue._ready.pop(queue._may)) is not None:
+            queue._ready.push(key)
+            found = queue.take()
+            assert found is not None
+            assert found not in working
+            wished.discard(found)
+            working.append(found)
+
+    for number, action, seconds in steps:
+        if action == 0:
+            clock.now += seconds
+        elif action == 1 and working:
+            queue.done(working.pop(), failed=False)
+        else:
+            queue.add(keys[number], after_seconds=seconds)
+            wished.add(keys[number])
+        take_all()
+    for _ in range(20):
+        clock.now += 10
+        while working:
+            queue.done(working.pop(), failed=False)
+        take_all()
+    assert not wished
+    assert not queue._gathered

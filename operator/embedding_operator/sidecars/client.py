@@ -1,0 +1,101 @@
+"""Asking one sidecar: the request proves the API token, and so must the answer.
+
+The token itself is never sent: on a pod's address may be anything (embedding_contract.proof).
+"""
+
+import secrets
+import time
+from http import HTTPStatus
+from typing import Protocol
+
+from embedding_contract import names, proof
+from embedding_operator import config_in_force, errors, status
+from embedding_operator.sidecars import exchange, pages
+from embedding_operator.sidecars.exchange import Answer, NoAnswerError
+from embedding_operator.sidecars.pages import InForce
+from embedding_operator.sidecars.targets import Pod
+
+
+class Asks(Protocol):
+    """Asks running sidecars."""
+
+    async def in_force(self, pod: Pod, *, token: str) -> InForce | errors.Problem:
+        """What a sidecar has in force, or why that is not known: words after the pod's name."""
+        ...
+
+    async def quota(self, pod: Pod, *, token: str) -> status.LiveQuota | None:
+        """The live quota; None where it cannot be had."""
+        ...
+
+
+class Client:
+    """Asks sidecars on a port of their pods."""
+
+    def __init__(self, *, port: int = names.ADMIN_PORT) -> None:
+        self._port = port
+
+    async def in_force(self, pod: Pod, *, token: str) -> InForce | errors.Problem:
+        """What the sidecar has in force, or why that is not known."""
+        answer = await self._ask(pod, names.PATH_CONFIG, token)
+        if isinstance(answer, errors.Problem):
+            return answer
+        if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            return pages.NO_DOCUMENT
+        try:
+            if answer.status == HTTPStatus.OK:
+                return pages.in_force(answer.body)
+        except ValueError:
+            return errors.Problem(
+                config_in_force.SILENT, "gave no answer of a sidecar (not its page)"
+            )
+        return errors.Problem(config_in_force.SILENT, f"answered with status {answer.status}")
+
+    async def quota(self, pod: Pod, *, token: str) -> status.LiveQuota | None:
+        """The live quota; None where it cannot be had."""
+        answer = await self._ask(pod, names.PATH_QUOTA, token)
+        if isinstance(answer, errors.Problem) or answer.status != HTTPStatus.OK:
+            return None
+        try:
+            return pages.quota(answer.body)
+        except ValueError:
+            return None
+
+    async def _ask(self, pod: Pod, path: str, token: str) -> Answer | errors.Problem:
+        """An answer that its sidecar has signed."""
+        nonce = secrets.token_hex(proof.NONCE_HEX_DIGITS // 2)
+        credentials = proof.sign_request(
+            token, method="GET", path=path, nonce=nonce, time=int(time.time()), pod=pod.uid
+        )
+        headers = {"Authorization": credentials.render()}
+        try:
+            answer = await exchange.get(pod.address, self._port, target=path, headers=headers)
+        except NoAnswerError as error:
+            return errors.Problem(config_in_force.SILENT, str(error))
+        given = answer.header(proof.ANSWER_HEADER)
+        if given is None:
+            return _unsigned(answer)
+        if not proof.is_answer_signed(
+            token, given, nonce=nonce, status=answer.status, body=answer.body
+        ):
+            return errors.Problem(
+                config_in_force.UNPROVEN,
+                "gave an answer with a wrong proof: it is not from its sidecar",
+            )
+        return answer
+
+
+def _unsigned(answer: Answer) -> errors.Problem:
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        if proof.SCHEME.lower() in (answer.header("www-authenticate") or "").lower():
+            return errors.Problem(
+                config_in_force.SILENT,
+                "refused the operator's proof: it holds another API token, or its clock is more"
+                f" than {proof.MAX_SKEW_SECONDS} s away",
+            )
+        return errors.Problem(
+            config_in_force.OUTDATED,
+            "runs a sidecar that knows no proof of the API token: restart the pod",
+        )
+    return errors.Problem(
+        config_in_force.UNPROVEN, f"answered with status {answer.status} and without a proof"
+    )

@@ -1,0 +1,111 @@
+"""Nudges: an annotation that changes makes kubelet sync a pod's volumes at once.
+
+Kubelet's own period is a minute. They go out from threads of their own, as each is a request to the
+API server, and end: a pod that nobody hears from cannot cost requests for ever.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+from embedding_operator import workqueue
+from embedding_operator.sidecars.targets import Pod
+
+THREADS: Final = 4
+NAMESPACE_THREADS: Final = 2
+FIRST_WAIT_SECONDS: Final = 5.0
+"""A pod that is still behind is nudged again after this long, and twice as long each time."""
+MOST_OF_A_CONTENT: Final = 6
+LEAST_APART_SECONDS: Final = 1.0
+"""Between two nudges of a pod, however often what it should have in force changes."""
+
+
+class Patches(Protocol):
+    """Writes to the API server."""
+
+    def nudge(self, namespace: str, pod: str, value: str) -> None:
+        """Change an annotation of the pod."""
+        ...
+
+
+class _Key(NamedTuple):
+    namespace: str
+    pod: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.pod}"
+
+
+@dataclass(slots=True)
+class _Late:
+    content: str
+    is_behind: bool = True
+    times: int = 0
+    nudged_at: float = float("-inf")
+
+
+class Nudger:
+    """Nudges pods until they have in force what they should; safe to use from any thread."""
+
+    def __init__(self, *, patches: Patches, clock: Callable[[], float] = time.monotonic) -> None:
+        self._patches = patches
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._late: dict[_Key, _Late] = {}
+        self._queue: workqueue.WorkQueue[_Key] = workqueue.WorkQueue(
+            most_of_one=NAMESPACE_THREADS, clock=clock
+        )
+
+    def start(self) -> list[threading.Thread]:
+        """Begin to send nudges."""
+        return workqueue.work(self._queue, self.nudge, workers=THREADS, name="nudge")
+
+    def close(self) -> None:
+        """Send no more."""
+        self._queue.close()
+
+    def behind(self, pod: Pod, content: str) -> None:
+        """A pod has not in force what it should, which is this content."""
+        key = _key(pod)
+        with self._lock:
+            late = self._late.get(key)
+            if late is not None and late.content == content and late.is_behind:
+                return
+            if late is None or late.content != content:
+                nudged_at = late.nudged_at if late is not None else float("-inf")
+                late = self._late[key] = _Late(content, nudged_at=nudged_at)
+            late.is_behind = True
+            wait_seconds = late.nudged_at + LEAST_APART_SECONDS - self._clock()
+        self._queue.add(key, after_seconds=max(0.0, wait_seconds))
+
+    def in_force(self, pod: Pod) -> None:
+        """A pod has in force what it should."""
+        with self._lock:
+            late = self._late.get(_key(pod))
+            if late is not None:
+                late.is_behind = False  # how often it was nudged still counts
+
+    def forget(self, pod: Pod) -> None:
+        """A pod has gone."""
+        with self._lock:
+            self._late.pop(_key(pod), None)
+
+    def nudge(self, key: _Key) -> float | None:
+        """Nudge a pod if it is still behind; after how many seconds to look again."""
+        with self._lock:
+            late = self._late.get(key)
+            if late is None or not late.is_behind or late.times >= MOST_OF_A_CONTENT:
+                return None
+            late.times += 1
+            late.nudged_at = self._clock()
+            content, times = late.content, late.times
+        # The time makes a second nudge for one content a change too.
+        self._patches.nudge(key.namespace, key.pod, f"{content}.{time.time_ns()}")
+        return FIRST_WAIT_SECONDS * 2.0 ** (times - 1)
+
+
+def _key(pod: Pod) -> _Key:
+    return _Key(pod.namespace, pod.name, pod.uid)

@@ -1,0 +1,111 @@
+"""What a sidecar's pages say: pure. What answers on a pod's address may be anything.
+
+So it goes into a status only where it has the type, the size and the range that a sidecar's has.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from embedding_operator import status
+
+TEXT_CHARACTERS: Final = 500
+COUNT_LIMIT: Final = 2**62
+YEARS: Final = range(2000, 2200)
+"""A date outside of them is no end of a quota's period, and the API server may not take it."""
+PROVIDERS_LIMIT: Final = 8  # as the resource's schema says, and the next
+_PROVIDER: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InForce:
+    """What a sidecar says is in force; `rejected` says why a newer document is not.
+
+    `keys_refused` names providers that refuse the newest key; None where that is not told. Both
+    fingerprints are empty where it has no document yet.
+    """
+
+    document: str
+    secrets: str
+    rejected: str | None
+    keys_refused: frozenset[str] | None = None
+
+
+NO_DOCUMENT: Final = InForce(document="", secrets="", rejected=None)
+
+
+def in_force(body: bytes) -> InForce:
+    """Read the page `names.PATH_CONFIG`.
+
+    Raises:
+        ValueError: it is no page of a sidecar.
+    """
+    page = _object(body)
+    rejected = page.get("rejected", "")
+    return InForce(
+        document=_text(page.get("document_fingerprint")),
+        secrets=_text(page.get("secrets_fingerprint")),
+        rejected=None if rejected is None else _text(rejected),
+        # Sidecars outlive an upgrade of the operator: an older one does not tell.
+        keys_refused=_names(page["keys_refused"]) if "keys_refused" in page else None,
+    )
+
+
+def quota(body: bytes) -> status.LiveQuota:
+    """Read the page `names.PATH_QUOTA`.
+
+    Raises:
+        ValueError: it is no page of a sidecar.
+    """
+    page = _object(body)
+    limit = page.get("daily_quota", "")
+    return status.LiveQuota(
+        used=_count(page.get("current_count")),
+        limit=None if limit is None else _count(limit),
+        reset_at=_time(page.get("reset_at")),
+        exact=page.get("exact") is True,
+        exact_reason=_text(page.get("exact_reason")),
+    )
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        page = json.loads(body)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(page, dict):
+        raise ValueError("no JSON object")  # noqa: TRY004 - of what is read, not of an argument
+    return page
+
+
+def _names(value: object) -> frozenset[str]:
+    if not isinstance(value, list) or len(value) > PROVIDERS_LIMIT:
+        raise ValueError(value)
+    if not all(isinstance(name, str) and _PROVIDER.fullmatch(name) for name in value):
+        raise ValueError(value)
+    return frozenset(value)
+
+
+def _text(value: object) -> str:
+    """A text without what no line of a status should hold, as control characters and surrogates."""
+    if not isinstance(value, str):
+        raise ValueError(value)  # noqa: TRY004 - as above
+    return "".join(it if it.isprintable() else " " for it in value[:TEXT_CHARACTERS])
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= COUNT_LIMIT:
+        raise ValueError(value)
+    return value
+
+
+def _time(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError(value)  # noqa: TRY004 - as above
+    found = datetime.fromisoformat(value)
+    if found.tzinfo is None or found.year not in YEARS:
+        raise ValueError(value)
+    return found.astimezone(UTC)

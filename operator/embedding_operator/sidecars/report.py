@@ -1,0 +1,50 @@
+"""What was seen of a policy's pods, in the words of its status: pure."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from embedding_operator import config_in_force, errors
+from embedding_operator.sidecars.pages import InForce
+from embedding_operator.sidecars.targets import Pod, Wanted
+
+Outcome = InForce | errors.Problem | None
+"""What a sidecar has in force, or why that is not known; None where it has not been asked yet."""
+
+
+def is_late(outcome: Outcome, wanted: Wanted) -> bool:
+    """Whether a sidecar is not known to have in force what it should."""
+    return not isinstance(outcome, InForce) or (outcome.document, outcome.secrets) != (
+        wanted.document,
+        wanted.secrets,
+    )
+
+
+def force(seen: Sequence[tuple[Pod, Outcome]], wanted: Wanted) -> config_in_force.Force:
+    """What the sidecars of these pods have in force."""
+    told = [
+        it.keys_refused for _, it in seen if isinstance(it, InForce) and it.keys_refused is not None
+    ]
+    return config_in_force.Force(
+        in_force=sum(not is_late(it, wanted) for _, it in seen),
+        behind=tuple(
+            f"{pod.name} {it.rejected or _difference(it, wanted)}"
+            for pod, it in seen
+            if isinstance(it, InForce) and is_late(it, wanted)
+        ),
+        unknown=tuple(
+            errors.Problem(it.reason, f"{pod.name} {it.message}")
+            for pod, it in seen
+            if isinstance(it, errors.Problem)
+        ),
+        pending=sum(it is None for _, it in seen),
+        keys_told=len(told),
+        keys_refused=Counter(name for refused in told for name in sorted(refused)),
+    )
+
+
+def _difference(answer: InForce, wanted: Wanted) -> str:
+    if not answer.document:
+        return "has no document yet"
+    if answer.document != wanted.document:
+        return f"obeys document {answer.document}"
+    return "holds older keys"

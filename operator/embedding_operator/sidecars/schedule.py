@@ -1,0 +1,131 @@
+"""Which pod is asked next: pure, under the caller's clock.
+
+The places are few, and nobody may fill them. A namespace has a share of them, namespaces take
+turns, and pods that did not answer last time, or were never asked, get only a part.
+"""
+
+import enum
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from embedding_operator.round_robin import RoundRobin
+
+PLACES: Final = 64
+"""Requests at the same time."""
+NAMESPACE_PLACES: Final = 8
+"""Of them, those of one namespace at most."""
+
+
+class Rank(enum.IntEnum):
+    """What is known of a pod: the higher, the fewer places."""
+
+    ANSWERED = 0
+    NEW = 1
+    SILENT = 2
+
+
+RANK_PLACES: Final[Mapping[Rank, int]] = {
+    Rank.ANSWERED: PLACES,
+    Rank.NEW: PLACES // 2,
+    Rank.SILENT: PLACES // 4,
+}
+"""How many places are for pods of this rank and all higher ones together."""
+
+
+class Item(NamedTuple):
+    """A question to be asked. `pod` is a UID; for the quota of a policy it is empty."""
+
+    namespace: str
+    policy: str
+    pod: str
+
+
+class Schedule:
+    """Questions and their times. One that is being asked is put in again afterwards."""
+
+    def __init__(self) -> None:
+        self._order = itertools.count()
+        self._heap: list[tuple[float, int, Item]] = []
+        self._due: dict[Item, tuple[float, Rank]] = {}
+        """Those whose time has not come, and those that were put in again while asked."""
+        self._waiting: dict[Item, Rank] = {}
+        """Those that wait for a place."""
+        self._ready: Mapping[Rank, RoundRobin[Item]] = {rank: RoundRobin() for rank in Rank}
+        self._asked: dict[Item, Rank] = {}
+        self._asked_of_rank: Counter[Rank] = Counter()
+        self._asked_of_namespace: Counter[str] = Counter()
+
+    def put(self, item: Item, *, due: float, rank: Rank) -> None:
+        """Ask this at a time, whatever time it had before; one that waits keeps its place."""
+        if item in self._waiting:
+            return
+        self._due[item] = (due, rank)
+        if item not in self._asked:
+            self._push(due, item)
+
+    def drop(self, item: Item) -> None:
+        """Ask this no more."""
+        self._due.pop(item, None)
+        rank = self._waiting.pop(item, None)
+        if rank is not None:
+            self._ready[rank].discard(item)
+
+    def take(self, now: float) -> Item | None:
+        """The next that is to be asked now, for which there is a place; it takes the place."""
+        self._gather(now)
+        for rank in Rank:
+            item = self._ready[rank].pop(self._may) if self._has_place(rank) else None
+            if item is not None:
+                del self._waiting[item]
+                self._asked[item] = rank
+                self._asked_of_rank[rank] += 1
+                self._asked_of_namespace[item.namespace] += 1
+                return item
+        return None
+
+    def done(self, item: Item) -> None:
+        """This has been asked: its place is free."""
+        self._asked_of_rank[self._asked.pop(item)] -= 1
+        self._asked_of_namespace[item.namespace] -= 1
+        if not self._asked_of_namespace[item.namespace]:
+            del self._asked_of_namespace[item.namespace]
+        if item in self._due:
+            self._push(self._due[item][0], item)
+
+    def next_due(self) -> float | None:
+        """When the next one has to be asked, of those that do not only wait for a place."""
+        while self._heap and not self._is_current(self._heap[0]):
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def _push(self, due: float, item: Item) -> None:
+        heapq.heappush(self._heap, (due, next(self._order), item))
+        if len(self._heap) > 2 * len(self._due) + PLACES:
+            self._heap = [it for it in self._heap if self._is_current(it)]
+            heapq.heapify(self._heap)
+
+    def _gather(self, now: float) -> None:
+        while self._heap and self._heap[0][0] <= now:
+            entry = heapq.heappop(self._heap)
+            if self._is_current(entry):
+                item = entry[2]
+                _, rank = self._due.pop(item)
+                self._waiting[item] = rank
+                self._ready[rank].push(item)
+
+    def _is_current(self, entry: tuple[float, int, Item]) -> bool:
+        due, _, item = entry
+        return item not in self._asked and item in self._due and self._due[item][0] == due
+
+    def _has_place(self, rank: Rank) -> bool:
+        return all(
+            sum(self._asked_of_rank[it] for it in Rank if it >= limited) < RANK_PLACES[limited]
+            for limited in Rank
+            if limited <= rank
+        )
+
+    def _may(self, namespace: str) -> bool:
+        return self._asked_of_namespace[namespace] < NAMESPACE_PLACES

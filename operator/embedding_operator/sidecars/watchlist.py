@@ -1,0 +1,287 @@
+"""The pods that are asked, when each is asked next, and what each last said.
+
+Under the caller's clock and without IO, but for the nudges and the news that it hands on.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from embedding_operator import config_in_force, errors, status
+from embedding_operator.sidecars import pace, report
+from embedding_operator.sidecars.pages import InForce
+from embedding_operator.sidecars.schedule import Item, Rank, Schedule
+from embedding_operator.sidecars.targets import Pod, Policy, Seen, Target, Wanted
+
+QUOTA_SECONDS: Final = 15.0
+"""The live quota is asked this often: half of the chart's resync, which writes it."""
+QUOTA_TRIES: Final = 3
+"""How many sidecars are asked for it, one after the other, if the first cannot tell."""
+QUOTA_TRY_SECONDS: Final = 1.0
+GATHER_SECONDS: Final = 0.1
+"""News of a policy's other pods, which mostly come together, are told together."""
+TOLD_APART_SECONDS: Final = 1.0
+"""However often its pods change their words, a policy is not told more often."""
+
+
+class Nudges(Protocol):
+    """Has kubelet sync the volumes of pods."""
+
+    def behind(self, pod: Pod, content: str) -> None:
+        """A pod has not in force what it should, which is this content."""
+        ...
+
+    def in_force(self, pod: Pod) -> None:
+        """A pod has in force what it should."""
+        ...
+
+    def forget(self, pod: Pod) -> None:
+        """A pod has gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to ask now, and of whom. `revision` tells whether an answer is still to the point."""
+
+    item: Item
+    pod: Pod
+    token: str = field(repr=False)
+    revision: int = 0
+
+    @property
+    def is_of_quota(self) -> bool:
+        """Whether the live quota is asked for, and else what is in force."""
+        return not self.item.pod
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A pod."""
+
+    pod: Pod
+    since: float
+    """When what it should have in force last changed."""
+    outcome: report.Outcome = None
+    failures: int = 0
+    revision: int = 0
+
+    @property
+    def rank(self) -> Rank:
+        if self.outcome is None:
+            return Rank.NEW
+        return Rank.ANSWERED if isinstance(self.outcome, InForce) else Rank.SILENT
+
+
+@dataclass(slots=True)
+class _Policy:
+    wanted: Wanted | None = None
+    pods: dict[str, _Watched] = field(default_factory=dict)
+    """By UID, in the order in which they were given."""
+    quota: status.LiveQuota | None = None
+    quota_is_asked: bool = False
+    quota_tries: int = 0
+    told_at: float = float("-inf")
+
+
+class Watchlist:
+    """All policies; safe to use from any thread.
+
+    `changed` is told a policy of which something new was seen, and after how many seconds that
+    should be looked at.
+    """
+
+    def __init__(
+        self,
+        *,
+        nudges: Nudges,
+        changed: Callable[[Policy, float], None],
+        period_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._nudges = nudges
+        self._changed = changed
+        self._period_seconds = period_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._schedule = Schedule()
+        self._revisions = itertools.count(1)
+        self._policies: dict[Policy, _Policy] = {}
+        self._pods = 0
+
+    # --- what a reconcile tells and reads
+
+    def watch(self, policy: Policy, target: Target) -> None:
+        """These are all the pods of a policy that run a sidecar, and what they should obey."""
+        with self._lock:
+            known = self._policies.setdefault(policy, _Policy())
+            is_other = known.wanted != target.wanted
+            known.wanted = target.wanted
+            pods = {pod.uid: pod for pod in target.pods}
+            for uid in known.pods.keys() - pods.keys():
+                self._drop(policy, known.pods.pop(uid))
+            for uid, pod in pods.items():
+                self._watch_pod(policy, known, known.pods.get(uid), pod=pod, is_other=is_other)
+
+    def seen(self, policy: Policy) -> Seen:
+        """What the sidecars of a policy last said."""
+        with self._lock:
+            known = self._policies.get(policy, _Policy())
+            # What comes from now on is news, though another look was asked for before.
+            known.told_at = min(known.told_at, self._clock())
+            if known.wanted is None:
+                force = config_in_force.Force(pending=len(known.pods))
+            else:
+                outcomes = [(it.pod, it.outcome) for it in known.pods.values()]
+                force = report.force(outcomes, known.wanted)
+            return Seen(force=force, quota=known.quota)
+
+    def forget(self, policy: Policy) -> None:
+        """A policy has gone."""
+        with self._lock:
+            known = self._policies.pop(policy, _Policy())
+            self._schedule.drop(Item(*policy, ""))
+            for watched in known.pods.values():
+                self._drop(policy, watched)
+
+    # --- what the one who asks takes and brings
+
+    def take(self) -> Question | None:
+        """The next question for which there is a place; None where none is due."""
+        with self._lock:
+            while (item := self._schedule.take(self._clock())) is not None:
+                question = self._question(item)
+                if question is not None:
+                    return question
+                self._schedule.done(item)
+            return None
+
+    def next_seconds(self) -> float | None:
+        """After how many seconds the next question is due; None where none is to come."""
+        with self._lock:
+            due = self._schedule.next_due()
+            return None if due is None else max(0.0, due - self._clock())
+
+    def answered(self, question: Question, outcome: InForce | errors.Problem) -> None:
+        """What a sidecar has in force, or why that is not known."""
+        with self._lock:
+            self._schedule.done(question.item)
+            policy, uid = question.item[:2], question.item.pod
+            known = self._policies.get(policy)
+            watched = known.pods.get(uid) if known is not None else None
+            if known is None or watched is None or known.wanted is None:
+                return  # it has gone meanwhile
+            if watched.revision != question.revision:  # it was asked for something else
+                due = self._clock() + pace.FIRST_LOOK_SECONDS
+                self._schedule.put(question.item, due=due, rank=watched.rank)
+                return
+            is_news = watched.outcome != outcome
+            watched.outcome = outcome
+            watched.failures = 0 if isinstance(outcome, InForce) else watched.failures + 1
+            is_late = report.is_late(outcome, known.wanted)
+            if is_late:
+                self._nudges.behind(watched.pod, known.wanted.content)
+            else:
+                self._nudges.in_force(watched.pod)
+            self._ask_again(question, watched, is_late=is_late)
+            if isinstance(outcome, InForce) and outcome.document and not known.quota_is_asked:
+                known.quota_is_asked = True
+                self._ask_for_quota(policy, after_seconds=0)
+            if is_news:
+                self._tell(policy, known)
+
+    def told_quota(self, question: Question, quota: status.LiveQuota | None) -> None:
+        """The live quota as a sidecar tells it; None where it does not."""
+        with self._lock:
+            self._schedule.done(question.item)
+            policy = question.item[:2]
+            known = self._policies.get(policy)
+            if known is None:
+                return
+            if quota is None:
+                known.quota_tries += 1
+                is_last = known.quota_tries % QUOTA_TRIES == 0
+                wait_seconds = QUOTA_SECONDS if is_last else QUOTA_TRY_SECONDS
+                self._ask_for_quota(policy, after_seconds=wait_seconds)
+                return
+            before, known.quota = known.quota, quota
+            self._ask_for_quota(policy, after_seconds=QUOTA_SECONDS)
+            # A new count is no news: the next resync writes it.
+            if before is None or (before.exact, before.exact_reason) != (
+                quota.exact,
+                quota.exact_reason,
+            ):
+                self._tell(policy, known)
+
+    # --- all below is called with the lock held
+
+    def _watch_pod(
+        self, policy: Policy, known: _Policy, watched: _Watched | None, *, pod: Pod, is_other: bool
+    ) -> None:
+        now = self._clock()
+        if watched is None:
+            watched = known.pods[pod.uid] = _Watched(pod, since=now)
+            self._pods += 1
+        elif not is_other and watched.pod == pod:
+            return
+        is_restarted = watched.pod != pod
+        watched.pod = pod
+        watched.revision = next(self._revisions)
+        watched.failures = 0
+        item = Item(*policy, pod.uid)
+        if known.wanted is None:
+            watched.outcome = None
+            self._schedule.drop(item)
+            return
+        answered = isinstance(watched.outcome, InForce)
+        if is_other:
+            watched.since = now
+            if watched.outcome is not None and report.is_late(watched.outcome, known.wanted):
+                self._nudges.behind(pod, known.wanted.content)
+        wait_seconds = pace.FIRST_LOOK_SECONDS if answered and not is_restarted else 0.0
+        self._schedule.put(item, due=now + wait_seconds, rank=watched.rank)
+
+    def _drop(self, policy: Policy, watched: _Watched) -> None:
+        self._pods -= 1
+        self._schedule.drop(Item(*policy, watched.pod.uid))
+        self._nudges.forget(watched.pod)
+
+    def _question(self, item: Item) -> Question | None:
+        known = self._policies.get(item[:2])
+        if known is None:
+            return None
+        if known.wanted is None:
+            known.quota_is_asked = False
+            return None
+        if item.pod:
+            watched = known.pods.get(item.pod)
+        else:
+            answering = [it for it in known.pods.values() if it.rank is Rank.ANSWERED]
+            watched = answering[known.quota_tries % len(answering)] if answering else None
+            if watched is None:  # until one answers, and then in turn
+                self._schedule.put(item, due=self._clock() + QUOTA_SECONDS, rank=Rank.ANSWERED)
+        if watched is None:
+            return None
+        return Question(item, watched.pod, known.wanted.token, watched.revision)
+
+    def _ask_again(self, question: Question, watched: _Watched, *, is_late: bool) -> None:
+        now = self._clock()
+        if watched.failures:
+            wait_seconds = pace.after_failures(watched.failures)
+        elif is_late:
+            wait_seconds = pace.while_late(now - watched.since)
+        else:
+            wait_seconds = pace.in_force(self._pods, period_seconds=self._period_seconds)
+        self._schedule.put(question.item, due=now + wait_seconds, rank=watched.rank)
+
+    def _ask_for_quota(self, policy: Policy, *, after_seconds: float) -> None:
+        item = Item(*policy, "")
+        self._schedule.put(item, due=self._clock() + after_seconds, rank=Rank.ANSWERED)
+
+    def _tell(self, policy: Policy, known: _Policy) -> None:
+        now = self._clock()
+        if known.told_at <= now:  # else it is told anyway
+            known.told_at = max(now + GATHER_SECONDS, known.told_at + TOLD_APART_SECONDS)
+            self._changed(policy, known.told_at - now)

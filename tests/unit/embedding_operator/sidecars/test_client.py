@@ -1,0 +1,266 @@
+"""One request to a sidecar: what it proves, what it believes, and what it never waits for."""
+
+import asyncio
+import json
+import re
+
+import pytest
+
+from embedding_contract import names, proof
+from embedding_operator import config_in_force, errors
+from embedding_operator.sidecars import client, exchange, pages, targets
+from tests.parts import answering
+
+TOKEN = "t" * 43
+ADDRESS = "127.0.7.1"
+POD = targets.Pod(namespace="shop", name="pod-1", uid="uid-1", address=ADDRESS)
+
+
+@pytest.fixture(scope="module")
+def there():
+    with answering.answering() as made:
+        yield made
+
+
+@pytest.fixture
+def at(there):
+    """Puts something at a new address; the pod that has it."""
+    numbers = iter(range(1, 250))
+
+    def put(behaviour):
+        address = f"127.0.8.{len(there.accepted) + next(numbers)}"
+        while address in there.accepted:
+            address = f"127.0.8.{len(there.accepted) + next(numbers)}"
+        there.accepted[address] = 0
+        there.at(address, behaviour)
+        return targets.Pod(namespace="shop", name="pod-1", uid="uid-1", address=address)
+
+    return put
+
+
+def given(head):
+    found = answering.credentials(head)
+    assert found is not None
+    return found
+
+
+def in_force(there, pod):
+    return asyncio.run(client.Client(port=there.port).in_force(pod, token=TOKEN))
+
+
+def quota(there, pod):
+    return asyncio.run(client.Client(port=there.port).quota(pod, token=TOKEN))
+
+
+def sidecar(**more):
+    return answering.Sidecar(token=TOKEN, uid="uid-1", **more)
+
+
+def test_a_sidecar_is_believed(there, at):
+    pod = at(sidecar())
+    assert in_force(there, pod) == pages.InForce(
+        document="d", secrets="s", rejected=None, keys_refused=frozenset()
+    )
+    assert quota(there, pod).used == 1
+
+
+def test_the_token_is_not_sent(there, at):
+    held = sidecar()
+    pod = at(held)
+    in_force(there, pod)
+    quota(there, pod)
+    assert len(held.requests) == 2
+    for head in held.requests:
+        assert TOKEN.encode() not in head
+        assert b"bearer" not in head.lower()
+
+
+def test_a_request_asks_for_one_plain_answer(there, at):
+    held = sidecar()
+    pod = at(held)
+    in_force(there, pod)
+    head = held.requests[0].lower()
+    assert head.startswith(f"get {names.PATH_CONFIG} http/1.1\r\n".encode())
+    assert f"host: {pod.address}:{there.port}".encode() in head
+    assert b"connection: close" in head
+    assert b"accept-encoding: identity" in head
+
+
+def test_each_request_has_a_nonce_of_its_own(there, at):
+    held = sidecar()
+    pod = at(held)
+    for _ in range(3):
+        in_force(there, pod)
+    nonces = {given(head).nonce for head in held.requests}
+    assert len(nonces) == 3
+
+
+def test_a_sidecar_without_a_document_says_so(there, at):
+    found = in_force(there, at(sidecar(status=503)))
+    assert found == pages.NO_DOCUMENT
+
+
+def test_a_status_that_no_sidecar_gives_is_named(there, at):
+    assert in_force(there, at(sidecar(status=418))).message == "answered with status 418"
+
+
+SLOW = "gave no whole answer within 0.5 s"
+REASONS = {
+    "drips a head": SLOW,
+    "drips headers": SLOW,
+    "drips a body": SLOW,
+    "drips 1xx": SLOW,
+    "1xx for ever": "answered with more than 80 KiB",
+    "one 1xx": "gave no answer of a sidecar (an interim response)",
+    "gzip of empty blocks": SLOW,
+    "gzip": "gave no answer of a sidecar (content-encoding)",
+    "tiny chunks": "gave no answer of a sidecar (transfer-encoding)",
+    "endless body": "answered with more than 80 KiB",
+    "endless head": "answered with more than 80 KiB",
+    "a large head": "gave no answer of a sidecar (no head)",
+    "accepts and is silent": SLOW,
+    "resets": "reset the connection",
+    "closes": "closed the connection without an answer",
+    "no HTTP": "gave no answer of a sidecar (not HTTP/1.1)",
+    "a length that is none": "gave no answer of a sidecar (not HTTP/1.1)",
+    "cut short": "gave no answer of a sidecar (not HTTP/1.1)",
+    "redirect to the metadata address": "answered with status 307 and without a proof",
+    "redirect to itself": "answered with status 307 and without a proof",
+    "bearer only": "runs a sidecar that knows no proof of the API token: restart the pod",
+    "no proof": "answered with status 200 and without a proof",
+    "a wrong proof": "gave an answer with a wrong proof: it is not from its sidecar",
+    "two proofs": "answered with status 200 and without a proof",
+}
+
+
+@pytest.mark.parametrize("kind", answering.HOSTILE)
+def test_whatever_answers_is_named_by_what_it_did(there, at, kind, monkeypatch):
+    monkeypatch.setattr(exchange, "DEADLINE_SECONDS", 0.5)
+    pod = at(answering.HOSTILE[kind])
+    found = in_force(there, pod)
+    assert isinstance(found, errors.Problem)
+    assert found.message == REASONS[kind]
+    assert quota(there, pod) is None
+
+
+def test_nobody_there_is_named():
+    missing = targets.Pod(namespace="shop", name="p", uid="u", address="127.0.9.9")
+    found = asyncio.run(client.Client(port=1).in_force(missing, token=TOKEN))
+    assert found == errors.Problem(config_in_force.SILENT, "refused the connection")
+
+
+@pytest.mark.parametrize("address", ["metadata.google.internal", "", "10.0.0.1/24"])
+def test_an_address_that_is_a_name_is_not_looked_up(there, address):
+    strange = targets.Pod(namespace="shop", name="p", uid="u", address=address)
+    assert in_force(there, strange).message == "has no IP address"
+
+
+def test_an_answer_of_another_pod_is_refused(there, at):
+    """A pod hands the request on to a pod that holds the token, which sees whom it is for."""
+    found = in_force(there, at(answering.Sidecar(token=TOKEN, uid="uid-2")))
+    assert found.reason == config_in_force.SILENT
+    assert "refused the operator's proof" in found.message
+
+
+def test_an_answer_that_was_given_before_is_no_proof(there, at):
+    held = sidecar()
+    pod = at(held)
+    in_force(there, pod)
+    replayed = at(answering.sends(held.answer(held.requests[0])))
+    assert in_force(there, replayed).reason == config_in_force.UNPROVEN
+
+
+def test_the_answer_to_another_path_is_no_proof(there, at):
+    def relabelled(head):
+        return head.replace(names.PATH_CONFIG.encode(), names.PATH_QUOTA.encode())
+
+    held = sidecar()
+
+    async def answer(head, _, writer):
+        writer.write(held.answer(relabelled(head)))
+
+    assert in_force(there, at(answer)).reason == config_in_force.SILENT
+
+
+def test_a_proof_of_another_status_is_none(there, at):
+    held = sidecar(status=503)
+
+    async def answer(head, _, writer):
+        writer.write(held.answer(head).replace(b"HTTP/1.1 503", b"HTTP/1.1 200"))
+
+    assert in_force(there, at(answer)).reason == config_in_force.UNPROVEN
+
+
+@pytest.mark.parametrize("kind", answering.STRANGE_PAGES)
+def test_a_signed_page_that_is_none_is_refused(there, at, kind):
+    pod = at(answering.saying(sidecar(), answering.STRANGE_PAGES[kind]))
+    assert in_force(there, pod).message == "gave no answer of a sidecar (not its page)"
+    assert quota(there, pod) is None
+
+
+def test_a_request_takes_no_more_memory_than_its_bound(there, at, monkeypatch):
+    """What is read ends with the first piece over the bound, whatever still comes."""
+    read = []
+    whole = exchange._parsed
+
+    def parsed(connection, raw):
+        read.append(len(raw))
+        return whole(connection, raw)
+
+    monkeypatch.setattr(exchange, "_parsed", parsed)
+    in_force(there, at(answering.HOSTILE["endless body"]))
+    assert read == []
+
+
+def test_no_secret_is_in_a_repr():
+    wanted = targets.Wanted(document="d", secrets="s", token="s3cr3t")
+    assert "s3cr3t" not in repr(wanted)
+    answer = exchange.Answer(200, (), b"s3cr3t")
+    assert "s3cr3t" not in repr(answer)
+
+
+def test_the_proof_is_for_one_pod_and_now(there, at):
+    held = sidecar()
+    pod = at(held)
+    in_force(there, pod)
+    found = given(held.requests[0])
+    assert found.pod == "uid-1"
+    assert re.fullmatch("[0-9a-f]{32}", found.nonce)
+    assert found.is_signed(TOKEN, method="GET", path=names.PATH_CONFIG)
+    assert not found.is_signed(TOKEN, method="GET", path=names.PATH_QUOTA)
+    assert proof.parse(found.render()) == found
+
+
+def test_pages_fit_the_bound():
+    """A sidecar's page with the longest words is well below it."""
+    page = {**answering.CONFIG, "rejected": "x" * pages.TEXT_CHARACTERS}
+    assert len(json.dumps(page)) < exchange.ANSWER_BYTES / 2
+
+
+def test_an_answer_in_tiny_segments_costs_few_reads(there, at, monkeypatch):
+    reads = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        async def sock_recv(self, sock, nbytes):
+            reads.append(nbytes)
+            return await super().sock_recv(sock, nbytes)
+
+    async def trickle(_, __, writer):
+        writer.get_extra_info("socket").setsockopt(6, 1, 1)  # TCP_NODELAY
+        while not writer.transport.is_closing():
+            writer.write(b"x")
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(exchange, "DEADLINE_SECONDS", 0.5)
+    asked = client.Client(port=there.port).in_force(at(trickle), token=TOKEN)
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        assert isinstance(runner.run(asked), errors.Problem)
+    assert len(reads) <= 0.5 / exchange._READ_APART_SECONDS + 1
+
+
+def test_a_sidecar_on_ipv6_is_asked(there):
+    held = sidecar()
+    there.at("::1", held)
+    pod = targets.Pod(namespace="shop", name="pod-1", uid="uid-1", address="::1")
+    assert isinstance(in_force(there, pod), pages.InForce)
+    assert f"host: [::1]:{there.port}".encode() in held.requests[0].lower()

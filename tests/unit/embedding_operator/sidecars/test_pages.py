@@ -1,0 +1,112 @@
+"""What a sidecar's pages say goes into a status only where it fits there."""
+
+import contextlib
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from embedding_operator.sidecars import pages
+from tests.parts.answering import CONFIG, DAY, STRANGE_PAGES
+
+WRONG: tuple[Any, ...] = (-1, ["A name?"], {}, 2**80, True)
+
+
+def page(of, **changed):
+    return json.dumps({**of, **changed}).encode()
+
+
+def test_the_pages_of_a_sidecar_are_read():
+    assert pages.in_force(page(CONFIG)) == pages.InForce(
+        document="d", secrets="s", rejected=None, keys_refused=frozenset()
+    )
+    day = pages.quota(page(DAY))
+    assert (day.used, day.limit, day.exact) == (1, 10, True)
+    assert day.reset_at == datetime(2026, 1, 2, tzinfo=UTC)
+    assert pages.quota(page(DAY, daily_quota=None)).limit is None
+
+
+def test_an_older_sidecar_does_not_tell_of_keys():
+    older = {key: value for key, value in CONFIG.items() if key != "keys_refused"}
+    assert pages.in_force(page(older)).keys_refused is None
+
+
+@pytest.mark.parametrize("body", STRANGE_PAGES.values(), ids=STRANGE_PAGES)
+def test_what_is_no_page_is_refused(body):
+    with pytest.raises(ValueError):  # noqa: PT011 - the one promised
+        pages.in_force(body)
+    with pytest.raises(ValueError):  # noqa: PT011 - likewise
+        pages.quota(body)
+
+
+@pytest.mark.parametrize("value", WRONG)
+@pytest.mark.parametrize("key", CONFIG)
+def test_a_configuration_with_a_value_of_another_kind_is_refused(key, value):
+    with pytest.raises(ValueError):  # noqa: PT011 - likewise
+        pages.in_force(page(CONFIG, **{key: value}))
+
+
+@pytest.mark.parametrize("value", WRONG)
+@pytest.mark.parametrize("key", sorted(DAY.keys() - {"exact"}))
+def test_a_day_with_a_value_of_another_kind_is_refused(key, value):
+    with pytest.raises(ValueError):  # noqa: PT011 - likewise
+        pages.quota(page(DAY, **{key: value}))
+
+
+def test_an_integer_of_a_hundred_thousand_digits_is_refused():
+    body = page(DAY).replace(b'"current_count": 1', b'"current_count": ' + b"9" * 100_000)
+    with pytest.raises(ValueError):  # noqa: PT011 - likewise
+        pages.quota(body)
+
+
+DATES = [
+    "tomorrow",
+    "2026-01-02T00:00:00",  # of no zone
+    "0001-01-01T00:00:00+23:59",  # before the first year once it is UTC
+    "9999-12-31T23:59:59-23:59",  # after the last
+    "1999-12-31T00:00:00Z",
+    "2200-01-01T00:00:00Z",
+]
+
+
+@pytest.mark.parametrize("date", DATES)
+def test_a_date_that_is_out_of_range_is_refused(date):
+    with pytest.raises(ValueError):  # noqa: PT011 - likewise
+        pages.quota(page(DAY, reset_at=date))
+
+
+def test_more_providers_than_a_policy_has_are_refused():
+    many = [f"p-{number}" for number in range(9)]
+    with pytest.raises(ValueError):  # noqa: PT011 - likewise
+        pages.in_force(page(CONFIG, keys_refused=many))
+
+
+def test_a_long_reason_is_cut_and_holds_no_control_characters():
+    said = pages.in_force(page(CONFIG, rejected="\x1b[31m\n\ud800" + "x" * 100_000)).rejected
+    assert said == "  [31m  "[1:] + "x" * (pages.TEXT_CHARACTERS - 7)
+    assert len(said) == pages.TEXT_CHARACTERS
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(JSON, st.sampled_from(sorted({*CONFIG, *DAY})))
+@example(float("nan"), "current_count")
+def test_whatever_is_said_is_read_or_refused(value, key):
+    body = json.dumps({**CONFIG, **DAY, key: value}).encode()
+    for read in (pages.in_force, pages.quota):
+        with contextlib.suppress(ValueError):
+            read(body)
+
+
+@given(st.binary())
+def test_whatever_bytes_come_are_read_or_refused(body):
+    for read in (pages.in_force, pages.quota):
+        with contextlib.suppress(ValueError):
+            read(body)

@@ -1,0 +1,125 @@
+"""The thread that asks: it outlives what it meets, and nobody waits for it."""
+
+import asyncio
+import threading
+from collections import Counter
+
+import pytest
+
+from embedding_operator import config_in_force, errors
+from embedding_operator.sidecars import prober, schedule
+from embedding_operator.sidecars.pages import InForce
+from embedding_operator.sidecars.targets import Pod, Target, Wanted
+
+POLICY = ("shop", "search")
+WANTED = Wanted(document="d2", secrets="s2", token="t")
+NEWEST = InForce(document="d2", secrets="s2", rejected=None)
+
+
+def pod(number, namespace="shop"):
+    return Pod(
+        namespace=namespace, name=f"pod-{number}", uid=f"{namespace}-{number}", address="10.0.0.1"
+    )
+
+
+class World:
+    """Sidecars by the names of their pods: an answer, an error, or None for one that hangs."""
+
+    def __init__(self):
+        self.answers = {}
+        self.changed = threading.Event()
+        self.results: Counter[str] = Counter()
+        self.most, self.under_way = 0, 0
+        self.prober = prober.Prober(
+            asks=self,
+            patches=self,
+            changed=lambda *_: self.changed.set(),
+            asked=self.count,
+            period_seconds=30,
+        )
+
+    def count(self, result):
+        self.results[result] += 1
+
+    def nudge(self, namespace, pod, value):
+        """Nobody listens."""
+
+    async def in_force(self, pod, *, token):
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            answer = self.answers.get(pod.name)
+            if answer is None:
+                await asyncio.sleep(3600)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        finally:
+            self.under_way -= 1
+
+    async def quota(self, pod, *, token):
+        raise RuntimeError("a bug")
+
+    def watch(self, *pods, policy=POLICY, wanted=WANTED):
+        self.prober.watch(policy, Target(pods=pods, wanted=wanted))
+
+    def wait(self, check):
+        for _ in range(3000):
+            if check(self.prober.seen(POLICY).force):
+                return
+            threading.Event().wait(0.01)
+        raise AssertionError(self.prober.seen(POLICY))
+
+
+@pytest.fixture
+def world():
+    made = World()
+    made.prober.start()
+    yield made
+    # Those that hang would be waited for: they end with the process, as their thread is a daemon.
+    made.prober._closed = True
+
+
+def test_what_was_seen_is_told(world):
+    world.answers["pod-1"] = NEWEST
+    world.watch(pod(1))
+    assert world.changed.wait(timeout=30)
+    world.wait(lambda force: force == config_in_force.Force(in_force=1))
+    assert world.results["ok"] >= 1
+
+
+def test_a_bug_that_one_answer_meets_ends_nothing(world):
+    world.answers = {"pod-1": RuntimeError("a bug"), "pod-2": NEWEST}
+    world.watch(pod(1), pod(2))
+    world.wait(lambda force: force.in_force == 1 and force.unknown)
+    assert world.prober.is_running()
+    assert world.prober.seen(POLICY).force.unknown == (
+        errors.Problem(config_in_force.SILENT, "pod-1 could not be asked: see the operator's log"),
+    )
+
+
+def test_sidecars_that_hang_for_ever_delay_neither_who_tells_nor_one_that_answers(world):
+    """field.md, D1."""
+    world.answers["pod-1"] = NEWEST
+    world.watch(pod(1))
+    world.wait(lambda force: force.in_force == 1)
+    for number in range(50):
+        namespace = f"hostile-{number}"
+        pods = [pod(f"hangs-{it}", namespace) for it in range(20)]
+        world.watch(*pods, policy=(namespace, "hostile"))
+    world.answers["pod-1"] = InForce(document="d3", secrets="s2", rejected=None)
+    world.watch(pod(1), wanted=Wanted(document="d3", secrets="s2", token="t"))
+    world.wait(lambda force: force == config_in_force.Force(in_force=1))
+    assert world.most <= schedule.PLACES // 2 + 1
+
+
+def test_closing_ends_the_thread():
+    world = World()
+    world.prober.start()
+    world.answers["pod-1"] = NEWEST
+    world.watch(pod(1))
+    world.wait(lambda force: force.in_force == 1)
+    assert world.prober.is_running()
+    world.prober.close()
+    assert not world.prober.is_running()
+    world.watch(pod(2))  # a reconcile may still be under way

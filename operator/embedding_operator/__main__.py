@@ -14,15 +14,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import kopf
 
 from embedding_operator import (
+    admission_server,
     cluster,
     errors,
     events,
     handlers,
+    informers,
     injector,
     metrics,
     preview,
@@ -31,6 +32,7 @@ from embedding_operator import (
     rollouts,
     settings,
     sidecars,
+    skipped_pods,
     trust,
     vault,
     webhook,
@@ -40,7 +42,7 @@ from embedding_operator.migration import command
 
 _LOG = logging.getLogger("embedding_operator")
 USAGE_EXIT = 2
-CERTIFICATE_POLL_SECONDS = 0.1
+SYNC_POLL_SECONDS = 0.05
 
 
 def main() -> int:
@@ -67,10 +69,12 @@ def _run() -> int:
     measured = metrics.Metrics()
     measured.serve(chosen.metrics_port)
     queue: workqueue.WorkQueue[workqueue.Key] = workqueue.WorkQueue()
+    seen = informers.Caches(api, queue=queue, skipped=measured.skipped)
     told = events.Events(creates=api)
     store = _store(chosen, api, measured, queue)
     reconciler = reconcile.Reconciler(
         objects=api,
+        seen=seen,
         store=store,
         asks=sidecars.Sidecars(),
         events=told,
@@ -79,26 +83,32 @@ def _run() -> int:
         drifted=measured.drifted,
         restarts=rollouts.Rollouts(
             objects=api,
+            seen=seen,
             events=told,
             namespaces=chosen.rollout_namespaces,
             restarted=measured.restarted,
         ),
     )
-    workqueue.work(queue, _measured(reconciler, measured, queue), workers=chosen.workers)
     stopping = threading.Event()
-    threading.Thread(
-        target=resync.run, args=(queue, api, chosen.resync_seconds, stopping), daemon=True
-    ).start()
-    watched, behaviour = handlers.registry(queue, wrote=api), handlers.settings()
-    if chosen.webhook is not None:
-        hook = webhook.Webhook(reads=api, sidecar=_sidecar(chosen), records=told, counts=measured)
-        webhook.register(watched, hook)
-        certificate, key = _certificate(chosen.webhook, chosen.namespace, api, stopping)
-        webhook.serve(behaviour, port=chosen.webhook.port, certificate=certificate, key=key)
+    seen.start(stopping)
+    do = _measured(reconciler, measured, queue)
+    _start(_reconcile_once_synced, seen, queue, do, chosen, stopping)
+    watched, behaviour = handlers.registry(seen), handlers.settings()
+    skipped = skipped_pods.SkippedPods(records=told)
+    skipped.start()
+    hook = webhook.Webhook(seen=seen, sidecar=_sidecar(chosen), tells=skipped, counts=measured)
+    webhook.register(watched, hook)
+    webhook.serve(
+        behaviour,
+        port=chosen.webhook.port,
+        files=_files(chosen.webhook, chosen.namespace, api, stopping),
+        is_ready=lambda: seen.synced,
+    )
     try:
         asyncio.run(_watch(watched, behaviour, health_port=chosen.health_port))
     finally:
         stopping.set()
+        seen.close()
         queue.close()
         if store is not None:
             store.close()
@@ -117,12 +127,35 @@ async def _watch(
     )
 
 
-def _certificate(
+def _reconcile_once_synced(
+    seen: informers.Caches,
+    queue: workqueue.WorkQueue[workqueue.Key],
+    do: Callable[[workqueue.Key], float | None],
+    chosen: settings.Settings,
+    stopping: threading.Event,
+) -> None:
+    """Reconcile from when all has been seen that a reconcile reads, and resync from then on."""
+    while not seen.synced:
+        if stopping.wait(SYNC_POLL_SECONDS):
+            return
+    workqueue.work(queue, do, workers=chosen.workers)
+    resync.run(queue, seen.policies.keys, chosen.resync_seconds, stopping)
+
+
+def _start(do: Callable[..., None], *arguments: object) -> None:
+    threading.Thread(target=do, args=arguments, daemon=True).start()
+
+
+def _files(
     chosen: settings.Webhook, namespace: str, api: cluster.Cluster, stopping: threading.Event
-) -> tuple[Path, Path]:
+) -> admission_server.Files:
     """The files that the webhook serves with: our own, kept from here on, or mounted ones."""
     if chosen.certificates != "own":
-        return chosen.certificate_directory / "tls.crt", chosen.certificate_directory / "tls.key"
+        return admission_server.Files(
+            certificate=chosen.certificate_directory / "tls.crt",
+            key=chosen.certificate_directory / "tls.key",
+            client_ca=chosen.client_ca,
+        )
     place = trust.Place(
         namespace=namespace,
         secret=chosen.secret,
@@ -131,8 +164,10 @@ def _certificate(
         directory=chosen.certificate_directory,
     )
     kept = trust.Trust(objects=api, place=place)
-    threading.Thread(target=kept.run, args=(stopping,), daemon=True).start()
-    return place.file, place.file
+    _start(kept.run, stopping)
+    return admission_server.Files(
+        certificate=place.file, key=place.file, client_ca=chosen.client_ca
+    )
 
 
 def _measured(

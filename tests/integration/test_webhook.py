@@ -2,11 +2,16 @@
 
 import json
 import os
+import ssl
 import sys
+import time
+import urllib.request
 
 import pytest
+import yaml
 
 from embedding_contract import names
+from embedding_operator import skipped_pods
 from tests.parts import daemons, kubectl, ports
 from tests.parts.installation import wait
 
@@ -15,10 +20,14 @@ pytestmark = [pytest.mark.cluster, pytest.mark.integration]
 SYSTEM = "webhook-system"
 CONFIGURATION = "webhook-test"
 CONTAINER = {"name": "app", "image": "registry.example/app:1"}
+UNVERIFIED = ssl._create_unverified_context()
 
 
 class Operator:
-    """`embedding-operator run` with a webhook. The API server finds it by a Service."""
+    """`embedding-operator run` with a webhook. The API server finds it by a Service.
+
+    It has an account of its own, whose requests are in the audit log.
+    """
 
     def __init__(self, api_server, folder):
         self._daemons = daemons.Daemons(folder)
@@ -26,7 +35,7 @@ class Operator:
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
-            "KUBECONFIG": str(api_server.kubeconfig),
+            "KUBECONFIG": str(account(api_server, folder)),
             "OPERATOR_NAMESPACE": SYSTEM,
             "WEBHOOK_CONFIGURATION": CONFIGURATION,
             "WEBHOOK_SERVICE": "webhook",
@@ -44,8 +53,70 @@ class Operator:
     def stop(self):
         self._daemons.stop()
 
+    def review(self, pod, *, namespace):
+        """Ask as an API server does, or whoever else."""
+        review = {
+            "apiVersion": "admission.k8s.io/v1",
+            "kind": "AdmissionReview",
+            "request": {
+                "uid": "r",
+                "operation": "CREATE",
+                "namespace": namespace,
+                "userInfo": {},
+                "resource": {"group": "", "version": "v1", "resource": "pods"},
+                "object": pod,
+            },
+        }
+        request = urllib.request.Request(
+            f"https://127.0.0.1:{self.webhook_port}/inject", data=json.dumps(review).encode()
+        )
+        with urllib.request.urlopen(request, context=UNVERIFIED, timeout=10) as answer:
+            return json.load(answer)
+
     def log(self):
         return self._daemons.log("operator").read_text(encoding="utf-8")
+
+
+def account(api_server, folder):
+    """The kubeconfig of a ServiceAccount that may do everything."""
+    api_server.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}},
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "operator", "namespace": SYSTEM},
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": SYSTEM},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": "cluster-admin",
+            },
+            "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": SYSTEM}],
+        },
+    )
+    token = api_server("create", "token", "operator", "-n", SYSTEM).strip()
+    config = yaml.safe_load(api_server.kubeconfig.read_text(encoding="utf-8"))
+    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+    file = folder / "kubeconfig"
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return file
+
+
+def reads(api_server):
+    """How often the operator has read what a review could ask for."""
+    log = api_server.kubeconfig.parent / "log" / "audit.log"
+    entries = map(json.loads, log.read_text(encoding="utf-8").splitlines())
+    return sum(
+        entry["user"]["username"] == f"system:serviceaccount:{SYSTEM}:operator"
+        and entry["verb"] in {"get", "list"}
+        and entry.get("objectRef", {}).get("resource", "version")
+        in {"version", "namespaces", names.PLURAL, "pods"}
+        for entry in entries
+    )
 
 
 def configuration(port):
@@ -83,7 +154,6 @@ def operator(api_server, tmp_path_factory):
     running = Operator(api_server, tmp_path_factory.mktemp("operator"))
     port = running.webhook_port
     api_server.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}},
         {
             "apiVersion": "v1",
             "kind": "Service",
@@ -212,15 +282,67 @@ def test_a_dry_run_shows_the_sidecar(api_server, shop):
     assert sidecars(create(api_server, shop, options=("--dry-run=server",))) == [names.CONTAINER]
 
 
-def test_a_controller_whose_pods_get_none_has_an_event_that_says_why(api_server, shop):
+def events(api_server, namespace):
+    """Kind and reason of those about pods without sidecar, and the message."""
+    found = api_server.get("events", "-n", namespace)["items"]
+    return [
+        (it["involvedObject"]["kind"], it["reason"], it["message"])
+        for it in found
+        if it["reason"].startswith("EmbeddingSidecar")
+    ]
+
+
+def test_event_of_the_policy_says_which_controllers_pods_get_none_and_why(api_server, shop):
     deploy(api_server, shop, hostNetwork=True)
 
-    def reasons():
-        events = api_server.get("events", "-n", shop)["items"]
-        return {(event["involvedObject"]["kind"], event["reason"]) for event in events}
+    def told():
+        return [
+            message
+            for kind, reason, message in events(api_server, shop)
+            if (kind, reason) == (names.KIND, "EmbeddingSidecarHostNetwork")
+        ]
 
-    wanted = ("ReplicaSet", "EmbeddingSidecarHostNetwork")
-    wait(lambda: wanted in reasons(), "an event", last=reasons)
+    wait(told, "an event", last=lambda: events(api_server, shop))
+    assert told()[0].startswith("ReplicaSet search-")
+
+
+def test_a_policy_that_is_asked_for_and_not_there_is_told_of_the_namespace(api_server, shop):
+    create(api_server, shop, metadata={"labels": {names.LABEL_POLICY: "serach"}})
+
+    def told():
+        return [it[:2] for it in events(api_server, shop)]
+
+    wait(lambda: ("Namespace", "EmbeddingSidecarPolicyNotFound") in told(), "an event", last=told)
+
+
+def test_forged_reviews_make_no_event_about_what_is_not_there(api_server, shop, operator):
+    """D7: any pod may send reviews, that name whatever it likes."""
+    for number in range(150):
+        owner = {"apiVersion": "apps/v1", "kind": "Deployment", "controller": True, "uid": "u"}
+        pod = {
+            "metadata": {
+                "generateName": "x-",
+                "namespace": shop,
+                "ownerReferences": [owner | {"name": f"forged-{number}"}],
+            },
+            "spec": {"containers": [CONTAINER], "hostNetwork": True},
+        }
+        assert operator.review(pod, namespace=shop)["response"]["allowed"]
+    wait(lambda: events(api_server, shop), "an event")
+    time.sleep(1)  # what would be written more
+    found = events(api_server, shop)
+    assert {kind for kind, _, _ in found} == {names.KIND}
+    assert len(found) <= skipped_pods.MOST_OF_A_NAMESPACE
+
+
+def test_a_review_reads_nothing_of_the_api_server(api_server, shop, operator):
+    pod = {"metadata": {"generateName": "x-"}, "spec": {"containers": [CONTAINER]}}
+    operator.review(pod | {"metadata": {"namespace": shop}}, namespace=shop)
+    before = reads(api_server)
+    assert before
+    for _ in range(50):
+        operator.review(pod | {"metadata": {"namespace": shop}}, namespace=shop)
+    assert reads(api_server) - before == 0
 
 
 def test_without_the_operator_pods_start_and_with_it_again_they_are_covered(

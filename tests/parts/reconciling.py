@@ -10,7 +10,7 @@ from embedding_contract import names
 from embedding_operator import cluster, injector, reconcile, rollouts, selection, sidecars, status
 from embedding_operator.workqueue import Key
 from tests.fakes import secret_store
-from tests.parts import kubectl
+from tests.parts import kubectl, read_through
 
 SIDECAR = injector.Sidecar(image="sidecar:1", pull_policy="Never", resources={})
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,7 +52,11 @@ class Events:
 def no_restarts(objects: cluster.Cluster) -> rollouts.Rollouts:
     """What restarts workloads, where it is allowed nowhere."""
     return rollouts.Rollouts(
-        objects=objects, events=Events(), namespaces=frozenset(), restarted=lambda _: None
+        objects=objects,
+        seen=read_through.ReadThrough(objects),
+        events=Events(),
+        namespaces=frozenset(),
+        restarted=lambda _: None,
     )
 
 
@@ -107,6 +111,7 @@ class Reconciling:
         """A new process, which remembers nothing."""
         self._reconciler = reconcile.Reconciler(
             objects=objects or self.objects,
+            seen=read_through.ReadThrough(objects or self.objects),
             store=self.store,
             asks=self.asks,
             events=self.events,
@@ -115,6 +120,7 @@ class Reconciling:
             drifted=self.drifted.append,
             restarts=rollouts.Rollouts(
                 objects=objects or self.objects,
+                seen=read_through.ReadThrough(objects or self.objects),
                 events=self.events,
                 namespaces=frozenset({self.namespace}),
                 restarted=self.restarted.append,

@@ -13,6 +13,7 @@ def counted() -> str:
     measured.drifted("Secret")
     measured.vault_asked("VaultSealed")
     measured.restarted("Deployment")
+    measured.skipped("secrets", 2)
     measured.queued(3)
     return prometheus_client.generate_latest(measured.registry).decode()
 

@@ -1,0 +1,28 @@
+"""Ending the API server of a throwaway cluster, and starting it again on the same port."""
+
+from pathlib import Path
+
+from cluster import control_plane, processes, records
+from cluster.api import Api
+
+
+class ApiServer:
+    """The kube-apiserver of the cluster of this name."""
+
+    def __init__(self, name: str) -> None:
+        record = records.load(name)
+        if record is None:
+            raise AssertionError(f"there is no cluster {name}")
+        self._record = record
+        pid = record.processes["apiserver"].pid
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        self._command = [part.decode() for part in command]
+
+    def stop(self) -> None:
+        """Kill it; every connection is cut."""
+        processes.end([self._record.processes["apiserver"]])
+
+    def start(self) -> None:
+        """Start it again, and wait until it is ready."""
+        control_plane.launch(self._record, "apiserver", self._command)
+        control_plane.wait(self._record, "API server", Api(self._record.kubeconfig).ready)

@@ -249,7 +249,8 @@ class Caches:
         self._queue.add(Key(seen.namespace, seen.name))
 
     def _namespace_changed(self, before: Kept | None, after: Kept | None) -> None:
-        if before is not None and after is not None:
+        # One that is new may have a policy already, which was seen first.
+        if after is not None:
             for policy in self.policies.of(after.name):
                 self._queue.add(Key(policy.namespace, policy.name))
 

@@ -21,7 +21,8 @@ SPARE_SECONDS: Final = 10
 DEAF_SECONDS: Final = 2 * SERVER_SECONDS + 60
 """Nothing that a reflector does takes longer, so one that has not moved for it is stuck."""
 _FIRST_BACKOFF_SECONDS: Final = 0.5
-_LAST_BACKOFF_SECONDS: Final = 30.0
+_LAST_BACKOFF_SECONDS: Final = 10.0
+_NOT_SERVED_SECONDS: Final = 30.0
 _STEADY_SECONDS: Final = 5.0
 """A stream that lasted this long was none that fails at once."""
 NOT_SERVED: Final = "NotServed"
@@ -38,10 +39,6 @@ class _Event(msgspec.Struct):
 class _Status(msgspec.Struct):
     code: int = 0
     reason: str = ""
-
-
-class _RelistError(Exception):
-    """The watch cannot go on from where it was."""
 
 
 class Reflector:
@@ -105,14 +102,12 @@ class Reflector:
                 self._has_skipped = False
                 self._version = self._relist()
             self._watch()
-        except _RelistError:
-            self._version = ""
         except errors.OperatorError as error:
             # Only where nobody answered does the watch go on from where it was.
             if not (isinstance(error, errors.Unavailable) and error.reason == "APIServerAway"):
                 self._version = ""
             if isinstance(error, errors.Unavailable) and error.reason == NOT_SERVED:
-                return _LAST_BACKOFF_SECONDS
+                return _NOT_SERVED_SECONDS
             return self._backoff(started, str(error))
         except Exception:  # noqa: BLE001 - no bug may end a watch
             # Whatever is wrong with one object, the others are watched.
@@ -172,9 +167,8 @@ class Reflector:
         self._has_skipped = True
         self._skipped(1)
 
-    def _error(self, raw: msgspec.Raw) -> Exception:
+    @staticmethod
+    def _error(raw: msgspec.Raw) -> errors.Unavailable:
+        """What a watch ends with, as 410 where its version is no longer kept."""
         status = msgspec.json.decode(raw, type=_Status)
-        if status.code == 410:  # noqa: PLR2004 - Gone: the version is no longer kept
-            return _RelistError()
-        message = f"the watch ended with {status.code} {status.reason[:64]}"
-        return errors.Unavailable(message, reason="WatchEnded")
+        return errors.Unavailable(f"the watch ended with {status.code} {status.reason[:64]}")

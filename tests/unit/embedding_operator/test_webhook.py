@@ -4,10 +4,13 @@ import asyncio
 import json
 from typing import Any
 
+import kopf
 import pytest
 
+from cluster.certificates import Authority
 from embedding_contract import names
-from embedding_operator import errors, injector, selection, webhook
+from embedding_operator import admission_server, errors, injector, selection, webhook
+from tests.parts import ports
 
 SIDECAR = injector.Sidecar(image="example/sidecar:1", pull_policy="Always", resources={})
 POLICY = {
@@ -206,6 +209,22 @@ def test_review_of_a_new_pod_is_answered():
 )
 def test_review_of_anything_else_is_refused_before_kopf_sees_it(body):
     assert reviewed(body) == (400, 0)
+
+
+def test_nothing_listens_before_files_and_stores_are_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(admission_server, "START_SECONDS", 0.0)
+    Authority().issue("webhook", hosts=["localhost"]).write(tmp_path, "tls")
+    files = admission_server.Files(certificate=tmp_path / "tls.crt", key=tmp_path / "tls.key")
+    chosen = kopf.OperatorSettings()
+    asked = iter([False, False, True])
+    webhook.serve(chosen, port=ports.free(), files=files, is_ready=lambda: next(asked))
+
+    async def listening():
+        server: Any = chosen.admission.server
+        async for _ in server(None):
+            return next(asked, "it was ready")
+
+    assert asyncio.run(listening()) == "it was ready"
 
 
 def test_another_path_is_not_found():

@@ -311,6 +311,9 @@ class Late:
         self._real = real
         self._happens = happens
 
+    def get(self, kind, namespace, name):
+        return self._real.get(kind, namespace, name)
+
     def find(self, kind, namespace=None, *, selector=""):
         return self._real.find(kind, namespace, selector=selector)
 

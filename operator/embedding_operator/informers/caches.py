@@ -248,7 +248,7 @@ class Caches:
             self.pods.drop(seen.namespace)
         self._queue.add(Key(seen.namespace, seen.name))
 
-    def _namespace_changed(self, before: Kept | None, after: Kept | None) -> None:
+    def _namespace_changed(self, _: Kept | None, after: Kept | None) -> None:
         # One that is new may have a policy already, which was seen first.
         if after is not None:
             for policy in self.policies.of(after.name):

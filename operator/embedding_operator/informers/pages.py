@@ -146,7 +146,7 @@ class Pages:
         """A page and the place of the next; None where it is too large for its number."""
         accept = METADATA_LIST if self._source.metadata_only else JSON
         query = self._source.query(limit=str(limit), **{"continue": token})
-        body, edge = bytearray(), b""
+        body, head, edge = bytearray(), b"", b""
         with self._api.stream(
             self._source.kind, namespace, query=query, accept=accept, read_seconds=READ_SECONDS
         ) as pieces:
@@ -158,7 +158,8 @@ class Pages:
                 elif limit > 1:
                     return None
                 else:
-                    head, edge = bytes(body[:_EDGE_BYTES]), bytes(body[-_EDGE_BYTES:]) + piece
+                    body += piece
+                    head, edge = bytes(body[:_EDGE_BYTES]), bytes(body[-_EDGE_BYTES:])
                     body = bytearray()
         if edge:
             return self._skipped(head, edge)

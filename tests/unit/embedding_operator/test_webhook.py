@@ -221,8 +221,8 @@ def test_nothing_listens_before_files_and_stores_are_there(tmp_path, monkeypatch
 
     async def listening():
         server: Any = chosen.admission.server
-        async for _ in server(None):
-            return next(asked, "it was ready")
+        await anext(server(None))
+        return next(asked, "it was ready")
 
     assert asyncio.run(listening()) == "it was ready"
 

@@ -48,7 +48,7 @@ class World:
     def __init__(self):
         self.api = API()
         self.queue: WorkQueue[Key] = WorkQueue()
-        self.skipped = []
+        self.skipped: list[str] = []
         self.caches = wiring.Caches(
             self.api, queue=self.queue, skipped=lambda kind, count: self.skipped.append(kind)
         )

@@ -418,3 +418,24 @@ def test_pods_of_a_namespace_are_none_before_they_are_listed():
     assert run.held("shop") is None
     run.fill()
     assert list(run.held("shop")) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        [("delete", "shop", "a")],
+        [("put", "shop", "a", 0)],
+        [("put", "shop", "b", 0)],
+        [("delete", "shop", "a"), ("put", "shop", "a", 0)],
+    ],
+)
+def test_what_the_watch_tells_while_a_namespace_is_listed_wins(meanwhile):
+    run = PodRun()
+    run.act(("put", "shop", "a", 0))
+    run.act(("follow", "shop"))
+    run.reflector.step()
+    run.act(("fill", [*meanwhile, ("step", [])]))
+    assert not run.to_list
+    assert run.held("shop") == {
+        name: it["status"]["podIP"] for (_, name), it in run.server.objects.items()
+    }

@@ -22,7 +22,7 @@ class ApiServer:
         """Kill it; every connection is cut."""
         processes.end([self._record.processes["apiserver"]])
 
-    def start(self) -> None:
-        """Start it again, and wait until it is ready."""
-        control_plane.launch(self._record, "apiserver", self._command)
+    def start(self, *options: str) -> None:
+        """Start it again, with more options; wait until it is ready."""
+        control_plane.launch(self._record, "apiserver", [*self._command, *options])
         control_plane.wait(self._record, "API server", Api(self._record.kubeconfig).ready)

@@ -52,18 +52,18 @@ class Files:
     client_ca: Path | None = None
 
     def are_there(self) -> bool:
-        """Whether all of them exist."""
+        """True when all of them exist."""
         paths = (self.certificate, self.key, self.client_ca)
         return all(path.exists() for path in paths if path is not None)
 
     def state(self) -> tuple[tuple[int, int, int], ...]:
-        """What changes when one of them is written or replaced."""
+        """Inode, modification time and size of each: a file that is written changes them."""
         paths = (self.certificate, self.key, self.client_ca)
         found = (path.stat() for path in paths if path is not None)
         return tuple((it.st_ino, it.st_mtime_ns, it.st_size) for it in found)
 
     def context(self) -> ssl.SSLContext:
-        """What a new connection is encrypted with.
+        """The TLS context of a new connection.
 
         Raises:
             OSError: a file cannot be read, or is none (ssl.SSLError).

@@ -28,7 +28,7 @@ class Cluster(owned.Writes, Protocol):
 
 
 class Seen(Protocol):
-    """What is watched, as it was last seen."""
+    """The watched objects, as they were last seen."""
 
     def owned_secrets(self, namespace: str, policy: str) -> list[str]:
         """The names of the Secrets that a policy owns."""

@@ -333,7 +333,7 @@ def _address(desired: Object) -> tuple[Kind, str | None, str]:
 
 
 def _pieces(answer: Any) -> Iterator[bytes]:
-    # What comes in chunks is given on chunk by chunk, and not when a piece is full.
+    # A chunk is given on when it comes, not when a piece is full.
     yield from answer.stream(PIECE_BYTES, decode_content=False)
 
 

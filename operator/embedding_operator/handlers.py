@@ -1,4 +1,4 @@
-"""What kopf does besides admission: it answers the probe, and writes nothing of its own."""
+"""The rest that kopf does besides admission: it answers the probe, and writes nothing."""
 
 from typing import Any, Final, Protocol
 

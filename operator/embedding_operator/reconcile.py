@@ -46,7 +46,7 @@ class Cluster(applied.Cluster, observation.Nudges, Protocol):
 
 
 class Seen(applied.Seen, Protocol):
-    """What is watched, as it was last seen."""
+    """The watched objects, as they were last seen."""
 
     def policy(self, namespace: str, name: str) -> Object | None:
         """A policy; None where there is none."""

@@ -34,7 +34,7 @@ class Objects(Protocol):
 
 
 class Seen(Protocol):
-    """What is watched, and lists of bounded size."""
+    """The watched policies, and lists of bounded size."""
 
     def policies_of(self, namespace: str) -> list[Object]:
         """All policies of a namespace."""

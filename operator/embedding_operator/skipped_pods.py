@@ -96,7 +96,7 @@ class SkippedPods:
 
 
 def _owner(pod: Object) -> str:
-    """What makes a pod, as its creator says, where that can be a name; else the pod itself."""
+    """Kind and name of the pod's controller as the review says, where they can be such."""
     for reference in pod["metadata"].get("ownerReferences") or ():
         kind, name = str(reference.get("kind")), str(reference.get("name"))
         if reference.get("controller") and _KIND.fullmatch(kind) and _NAME.fullmatch(name):

@@ -30,7 +30,7 @@ Object = Mapping[str, Any]
 
 
 class Seen(Protocol):
-    """What is watched, as it was last seen."""
+    """The watched objects, as they were last seen."""
 
     def namespace(self, name: str) -> dict[str, Any] | None:
         """A namespace; None where there is none."""

@@ -1,4 +1,4 @@
-"""What tenants write into their own objects costs the operator no memory (field D3)."""
+"""Objects of tenants cost the operator no memory, whatever they hold (field D3)."""
 
 import base64
 import os

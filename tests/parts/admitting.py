@@ -13,7 +13,7 @@ from tests.parts import daemons, kubectl, ports
 
 SYSTEM = "webhook-system"
 USER = f"system:serviceaccount:{SYSTEM}:operator"
-"""Who the operator is to the API server."""
+"""The operator's name to the API server."""
 CONFIGURATION = "webhook-test"
 CONTAINER = {"name": "app", "image": "registry.example/app:1"}
 UNVERIFIED = ssl._create_unverified_context()
@@ -153,7 +153,7 @@ def lead(asked: kubectl.Kubectl, port: int) -> None:
 
 
 def is_trusted(asked: kubectl.Kubectl) -> bool:
-    """Whether the API server knows the authority of the operator's certificate."""
+    """True when the API server knows the authority of the operator's certificate."""
     found = asked("get", "mutatingwebhookconfiguration", CONFIGURATION, "-o", "yaml")
     return "caBundle" in found
 

@@ -82,7 +82,7 @@ class Operator:
         os.kill(self._pid(), signal.SIGCONT)
 
     def healthy(self) -> bool:
-        """What the kubelet's probe sees."""
+        """The answer to kubelet's probe."""
         url = f"http://127.0.0.1:{self._environment['HEALTH_PORT']}/healthz"
         try:
             with urllib.request.urlopen(url, timeout=10):

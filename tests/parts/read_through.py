@@ -1,4 +1,4 @@
-"""What a reconcile reads of the cluster, read anew each time: for tests without watches."""
+"""The reads of a reconcile, each made anew at the API server: for tests without watches."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any

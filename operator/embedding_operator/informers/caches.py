@@ -25,7 +25,7 @@ class API(Streams, Protocol):
     """All that is needed of the API server."""
 
     def serves(self, kind: cluster.Kind) -> bool:
-        """Whether the API server knows a kind."""
+        """True when the API server knows a kind."""
         ...
 
     def version(self) -> tuple[int, int]:
@@ -33,7 +33,7 @@ class API(Streams, Protocol):
         ...
 
     def is_echo(self, plural: str, namespace: str | None, name: str, *, version: str) -> bool:
-        """Whether an object is as this process left it."""
+        """True when an object is as this process left it."""
         ...
 
 
@@ -92,7 +92,7 @@ class Caches:
 
     @property
     def synced(self) -> bool:
-        """Whether all that a reconcile or the webhook reads has been seen once."""
+        """True once all that a reconcile or the webhook reads has been listed."""
         needed = [store for kind, store in self.owned.items() if kind not in sources.OPTIONAL]
         stores = (self.policies, self.namespaces, *needed)
         return self.pods.synced and all(it.synced for it in stores)
@@ -217,7 +217,7 @@ class Caches:
 
     def _run(self, reflector: Reflector, stopping: threading.Event) -> None:
         if reflector.name != sources.POLICIES.kind.plural:
-            # What is owned is known by its policy, and pods are wanted where there is one.
+            # Owned objects are known by their policy, and pods are wanted where there is one.
             while not self.policies.wait(WAIT_SECONDS) and not stopping.is_set():
                 reflector.rest()
         reflector.run(stopping)

@@ -1,4 +1,4 @@
-"""What is kept of an object of the cluster."""
+"""The trimmed form in which an object of the cluster is kept."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What is kept of one object; `content` None where it is none of ours.
+    """One object, trimmed; `content` None where it is none of ours.
 
     `policy` is the name of the policy that it concerns, `about` changes with what is worth a look,
     `content` is JSON.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 SMALL_BYTES: Final = 65_536
-"""What a reader may hold at any time. More only with the turn, which one reader has at a time: so
+"""A reader may hold this at any time. More only with the turn, which one reader has at a time: so
 the memory of all watches and lists together is that of one."""
 
 
@@ -14,8 +14,8 @@ def split(
 ) -> Iterator[bytearray | None]:
     """The lines that end in a newline, without it, and without empty ones.
 
-    None stands for a line of more than `most_bytes`, which is dropped as it comes. What follows the
-    last newline was cut off by the end of the connection and is no line.
+    None stands for a line of more than `most_bytes`, which is dropped as it comes. The rest
+    after the last newline was cut off by the end of the connection and is no line.
     """
     held = bytearray()
     skipping, has_turn = False, False

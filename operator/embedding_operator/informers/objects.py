@@ -1,4 +1,4 @@
-"""What is kept of policies, of namespaces and of what policies own.
+"""Policies, namespaces and owned objects, trimmed.
 
 Decoding builds the declared fields only, whatever else an object holds. A field that somebody may
 fill without a bound is not built before its size is known.

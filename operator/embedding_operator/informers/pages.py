@@ -38,7 +38,7 @@ METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What is listed and watched. `metadata_only` leaves out all but `metadata`."""
+    """A kind with selectors, to list and watch. `metadata_only` leaves out all but `metadata`."""
 
     kind: cluster.Kind
     label_selector: str = ""
@@ -88,7 +88,7 @@ class _List(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """What is kept of some objects. `skipped` were too large to be held, or not of their form."""
+    """Objects, trimmed. `skipped` more were too large to be held, or not of their form."""
 
     version: str
     kept: Sequence[Kept] = ()

@@ -1,4 +1,4 @@
-"""What is kept of pods, and of the workloads that make them."""
+"""Pods, and the workloads that make them, trimmed."""
 
 from typing import Final
 

@@ -1,7 +1,7 @@
 """The pods of namespaces that have a policy.
 
 One watch tells of the pods of all namespaces, and those of others are dropped as they are decoded.
-What stood in a namespace before somebody asked for it is listed, each namespace by itself: the
+The pods that stood in a namespace before its first policy are listed, each namespace alone: the
 lists cost what policies need, and one namespace's thousands of pods delay no other's.
 """
 
@@ -53,11 +53,11 @@ class Pods:
 
     @property
     def synced(self) -> bool:
-        """Whether the watch has begun; a namespace is known from its list on."""
+        """True once the watch has begun; a namespace is known from its list on."""
         return self._watched.is_set()
 
     def of(self, namespace: str) -> list[Kept] | None:
-        """What is kept of a namespace's pods; None where they have not been listed yet."""
+        """The pods of a namespace; None where they have not been listed yet."""
         with self._lock:
             found = self._followed.get(namespace)
             return list(found.kept.values()) if found is not None and found.is_listed else None

@@ -90,7 +90,7 @@ class Reflector:
         self._moved = self._clock()
 
     def is_stuck(self) -> bool:
-        """Whether it has not moved for longer than anything that it does can take."""
+        """True when it has not moved for longer than anything that it does can take."""
         return self._clock() - self._moved > DEAF_SECONDS
 
     def step(self) -> float:
@@ -169,6 +169,6 @@ class Reflector:
 
     @staticmethod
     def _error(raw: msgspec.Raw) -> errors.Unavailable:
-        """What a watch ends with, as 410 where its version is no longer kept."""
+        """The error that a watch ends with, as 410 where its version is no longer kept."""
         status = msgspec.json.decode(raw, type=_Status)
         return errors.Unavailable(f"the watch ended with {status.code} {status.reason[:64]}")

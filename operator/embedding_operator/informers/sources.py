@@ -1,4 +1,4 @@
-"""What is watched: which objects of which kind, and what they are called."""
+"""The watched kinds: which objects of each, and their names."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -33,5 +33,5 @@ OWNED_NAMES: Final[Mapping[cluster.Kind, Callable[[str], frozenset[str]]]] = {
     cluster.PROMETHEUS_RULE: lambda policy: frozenset({names.monitoring(policy)}),
     cluster.POD_MONITOR: lambda policy: frozenset({names.monitoring(policy)}),
 }
-"""What the objects of a policy are called, so that they are few. Secrets have the names of its
+"""The names of a policy's objects, so that they are few. Secrets have the names of its
 entries, and those that no entry names are deleted."""

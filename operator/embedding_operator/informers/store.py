@@ -35,7 +35,7 @@ class Store:
 
     @property
     def synced(self) -> bool:
-        """Whether all there was has been seen once."""
+        """True once all there was has been listed."""
         return self._listed.is_set()
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
@@ -43,7 +43,7 @@ class Store:
         return self._listed.wait(timeout_seconds)
 
     def kept(self, namespace: str, name: str) -> Kept | None:
-        """What is kept of an object; None where there is none."""
+        """An object, trimmed; None where there is none."""
         with self._lock:
             return self._kept.get(namespace, {}).get(name)
 
@@ -53,7 +53,7 @@ class Store:
         return None if found is None else found.value()
 
     def of(self, namespace: str) -> list[Kept]:
-        """What is kept of all objects of a namespace."""
+        """All objects of a namespace, trimmed."""
         with self._lock:
             return list(self._kept.get(namespace, {}).values())
 

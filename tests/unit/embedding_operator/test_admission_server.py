@@ -64,7 +64,7 @@ class Running:
 
 
 def run(files, context, do):
-    """What `do` gives with a server that runs."""
+    """The result of `do` with a server that runs."""
 
     async def both():
         running = Running(files, context)

@@ -1,4 +1,4 @@
-"""What changes queues its policy, what is kept of it, and that a lost watch is noticed."""
+"""A change queues its policy, little is kept of it, and a lost watch is noticed."""
 
 import threading
 import time

@@ -21,7 +21,7 @@ def test_lines_are_those_that_were_sent_and_long_ones_are_told_apart(told, cut, 
     body = b"".join(it + b"\n" for it in told) + cut
     found = list(lines.split(pieces(body, size), most_bytes=most, turn=threading.Lock()))
     wanted = [None if len(it) > most else bytearray(it) for it in told if it]
-    # What was cut off is no line; that it is too long may be known before its end.
+    # The cut line is no line; that it is too long may be known before its end.
     assert found == wanted or (len(cut) > most and found == [*wanted, None])
 
 

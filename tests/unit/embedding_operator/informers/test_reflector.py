@@ -118,7 +118,7 @@ def trimmed(raw):
 
 
 def small(server):
-    """What can be held of it."""
+    """The objects of it that can be held."""
     return {
         key: it["metadata"]["resourceVersion"]
         for key, it in server.objects.items()

@@ -23,6 +23,8 @@ DEAF_SECONDS: Final = 2 * SERVER_SECONDS + 60
 _FIRST_BACKOFF_SECONDS: Final = 0.5
 _LAST_BACKOFF_SECONDS: Final = 10.0
 _NOT_SERVED_SECONDS: Final = 30.0
+WORTH_A_WARNING: Final = 3
+"""Failures in a row: a stream that is cut, or whose version has expired, is nothing unusual."""
 _STEADY_SECONDS: Final = 5.0
 """A stream that lasted this long was none that fails at once."""
 NOT_SERVED: Final = "NotServed"
@@ -124,7 +126,7 @@ class Reflector:
             self._failures = 0
         ceiling = min(_LAST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures, 8))
         if problem:
-            level = logging.WARNING if self._failures else logging.INFO
+            level = logging.WARNING if self._failures >= WORTH_A_WARNING else logging.INFO
             _LOG.log(level, "watching %s: %s", self.name, problem)
         self._failures += 1
         return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - no secret

@@ -1,5 +1,6 @@
 """A change queues its policy, little is kept of it, and a lost watch is noticed."""
 
+import json
 import threading
 import time
 from contextlib import contextmanager
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from embedding_contract import names
-from embedding_operator import cluster, errors
+from embedding_operator import cluster, errors, workloads
 from embedding_operator.informers import caches as wiring
 from embedding_operator.informers import kept as keeping
 from embedding_operator.informers import sources
@@ -23,6 +24,7 @@ class API:
     def __init__(self):
         self.written = set()
         self.ends = None
+        self.listed = {}
 
     @contextmanager
     def stream(self, kind, namespace=None, *, query, accept, read_seconds):
@@ -30,7 +32,8 @@ class API:
             raise SystemExit  # as nothing that a reflector guards against
         if "watch" in dict(query):
             raise errors.Unavailable("away", reason="APIServerAway")
-        yield [b'{"metadata":{"resourceVersion":"1"},"items":null}']
+        found = {"metadata": {"resourceVersion": "1"}, "items": self.listed.get(kind.plural)}
+        yield [json.dumps(found).encode()]
 
     def serves(self, kind):
         return False
@@ -271,6 +274,42 @@ def test_pods_are_dropped_with_the_last_policy_of_the_namespace(shop):
     assert shop.caches.pods_of("shop") is not None
     shop.policy("DELETED", name="other", uid="o")
     assert shop.caches.pods_of("shop") is None
+
+
+# --- workloads
+
+
+def test_workloads_are_those_that_ask_and_of_them_what_a_restart_looks_at(world):
+    env = [
+        {"name": "A", "value": "x" * 100_000},
+        {"name": "B", "valueFrom": {"secretKeyRef": {"name": "database", "key": "password"}}},
+    ]
+    spec = {
+        "replicas": 3,
+        "template": {
+            "metadata": {"labels": {"a": "b"}, "annotations": {names.ANNOTATION_SECRETS: "s"}},
+            "spec": {
+                "containers": [{"name": "a", "image": "a:1", "env": env}],
+                "volumes": [{"name": "a", "emptyDir": {}}],
+            },
+        },
+    }
+    metadata = {"namespace": "shop", "uid": "u"}
+    asking = {names.ANNOTATION_RESTART: "true", "foreign": "x" * 100_000}
+    world.api.listed["deployments"] = [
+        {"metadata": {**metadata, "name": "silent"}, "spec": spec},
+        {"metadata": {**metadata, "name": "asking", "annotations": asking}, "spec": spec},
+    ]
+    (found,) = world.caches.workloads_of(cluster.DEPLOYMENT, "shop")
+    assert found["metadata"] == {
+        **metadata,
+        "name": "asking",
+        "annotations": {names.ANNOTATION_RESTART: "true"},
+    }
+    assert found["spec"]["template"]["metadata"]["annotations"] == {names.ANNOTATION_SECRETS: "s"}
+    assert len(json.dumps(found)) < 1000
+    held = {"database": {"metadata": {"uid": "1"}, "data": {"password": "cA=="}}}
+    assert workloads.asks(found, held)
 
 
 # --- run

@@ -49,20 +49,30 @@ def peak(built, operator, tenant):
     """
     operator.start(RESYNC_SECONDS="2", VAULT_POLL_SECONDS="1")
     try:
-        with built.watched() as arrivals:
-            wait(lambda: arrivals.synced() == built.secrets, "all Secrets", timeout_seconds=600)
-            tenant.touch()
-            own = built.paths[0]
-            arrivals.wait(built.secret_of(own), built.write(own), timeout_seconds=120)
+        wait(lambda: not built.unsynced(), "all Secrets", timeout_seconds=300, last=operator.log)
+        tenant.touch()
+        rotate(built)
         lists = listed(built)
         tenant.restart_api_server()
         wait(lambda: listed(built) > lists, "a list after the restart", timeout_seconds=120)
-        with built.watched() as arrivals:
-            arrivals.wait(built.secret_of(own), built.write(own), timeout_seconds=120)
+        rotate(built)
         time.sleep(5)
         return operator.most_resident_bytes(), listed(built) > lists
     finally:
         operator.stop()
+
+
+def rotate(built):
+    """Write a key of Vault, and wait until it is in its Secret."""
+    path = built.paths[0]
+    place = built.secret_of(path)
+    value = base64.b64encode(built.write(path).encode()).decode()
+
+    def arrived():
+        found = built.objects.get(cluster.SECRET, *place)
+        return found["data"][estate.KEY] == value
+
+    wait(arrived, "a new value", timeout_seconds=120)
 
 
 def listed(built):

@@ -1,5 +1,7 @@
 """Ending the API server of a throwaway cluster, and starting it again on the same port."""
 
+import socket
+import time
 from pathlib import Path
 
 from cluster import control_plane, processes, records
@@ -19,8 +21,20 @@ class ApiServer:
         self._command = [part.decode() for part in command]
 
     def stop(self) -> None:
-        """Kill it; every connection is cut."""
+        """Kill it; every connection is cut, and its port is free."""
         processes.end([self._record.processes["apiserver"]])
+        # The process counts as ended while its last threads still hold the port.
+        while not self._is_port_free():
+            time.sleep(0.05)
+
+    def _is_port_free(self) -> bool:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", self._record.ports["api"]))
+            except OSError:
+                return False
+        return True
 
     def start(self, *options: str) -> None:
         """Start it again, with more options; wait until it is ready."""

@@ -18,13 +18,15 @@ from embedding_operator import cluster, errors
 from embedding_operator.informers.kept import Kept, Trim
 
 MOST_BYTES: Final = 2 * 1024**2
-"""Of a page, or of a line of a watch. etcd takes no request of more than 1.5 MiB by default
-(--max-request-bytes), which is the most that a custom resource can have as JSON."""
+"""Of one object in a list, or of a line of a watch. etcd takes no request of more than 1.5 MiB by
+default (--max-request-bytes), which is the most that a custom resource can have as JSON."""
 MOST_OBJECTS: Final = 500
 READ_SECONDS: Final = 10.0
 _EDGE_BYTES: Final = 16_384
+_PAGE_PART: Final = 4
+"""A page of more than one object has at most this part of the bound of one."""
 _SMALL_PART: Final = 4
-"""A page that fills less than this part of the bound is followed by one of twice the objects."""
+"""A page that fills less than this part of its bound is followed by one of twice the objects."""
 _HEAD: Final = re.compile(
     rb'\{"kind":"\w+","apiVersion":"[\w./]+","metadata":(\{[^{}]*\}),"items":'
 )
@@ -146,6 +148,7 @@ class Pages:
         """A page and the place of the next; None where it is too large for its number."""
         accept = METADATA_LIST if self._source.metadata_only else JSON
         query = self._source.query(limit=str(limit), **{"continue": token})
+        most_bytes = self._most_bytes if limit == 1 else self._most_bytes // _PAGE_PART
         body, head, edge = bytearray(), b"", b""
         with self._api.stream(
             self._source.kind, namespace, query=query, accept=accept, read_seconds=READ_SECONDS
@@ -153,7 +156,7 @@ class Pages:
             for piece in pieces:
                 if edge:
                     edge = (edge + piece)[-_EDGE_BYTES:]
-                elif len(body) + len(piece) <= self._most_bytes:
+                elif len(body) + len(piece) <= most_bytes:
                     body += piece
                 elif limit > 1:
                     return None
@@ -163,7 +166,7 @@ class Pages:
                     body = bytearray()
         if edge:
             return self._skipped(head, edge)
-        if len(body) * _SMALL_PART < self._most_bytes and limit == self._limit:
+        if len(body) * _SMALL_PART < self._most_bytes // _PAGE_PART and limit == self._limit:
             self._limit = min(MOST_OBJECTS, 2 * limit)
         try:
             found = msgspec.json.decode(body, type=_List)

@@ -8,6 +8,7 @@ embedding-operator secrets migrate|verify ...            from a file, an environ
 
 import argparse
 import asyncio
+import functools
 import logging
 import os
 import signal
@@ -15,17 +16,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import kopf
 
 from embedding_contract import names
 from embedding_operator import (
+    admission_server,
     cluster,
     errors,
     events,
     handlers,
     health,
+    informers,
     injector,
     listener,
     metrics,
@@ -36,6 +38,7 @@ from embedding_operator import (
     settings,
     shutdown,
     sidecars,
+    skipped_pods,
     trust,
     vault,
     webhook,
@@ -46,7 +49,7 @@ from embedding_operator.monitoring import prometheuses
 
 _LOG = logging.getLogger("embedding_operator")
 USAGE_EXIT = 2
-CERTIFICATE_POLL_SECONDS = 0.1
+SYNC_POLL_SECONDS = 0.05
 
 
 def main() -> int:
@@ -76,6 +79,9 @@ def _run() -> int:
         most_of_one=max(1, chosen.workers - 1)
     )
     measured.watch_oldest(queue.oldest_seconds)
+    seen = informers.Caches(api, queue=queue, skipped=measured.skipped)
+    for kind in seen.kinds:
+        measured.watch_up(kind, functools.partial(seen.is_watching, kind))
     told = events.Events(creates=api)
     store = _store(chosen, api, measured, queue)
     asked = sidecars.Prober(
@@ -88,6 +94,7 @@ def _run() -> int:
     asked.start()
     reconciler = reconcile.Reconciler(
         objects=api,
+        seen=seen,
         store=store,
         asked=asked,
         events=told,
@@ -97,6 +104,7 @@ def _run() -> int:
         drifted=measured.drifted,
         restarts=rollouts.Rollouts(
             objects=api,
+            seen=seen,
             events=told,
             namespaces=chosen.rollout_namespaces,
             restarted=measured.restarted,
@@ -108,29 +116,29 @@ def _run() -> int:
         ).agreed_labels,
         covers=lambda key, pods: measured.uncovered(key.namespace, key.name, pods),
     )
-    workqueue.work(queue, _measured(reconciler, measured, queue), workers=chosen.workers)
     stopping = threading.Event()
-    threading.Thread(
-        target=resync.run, args=(queue, api, chosen.resync_seconds, stopping), daemon=True
-    ).start()
-    watched, behaviour = handlers.registry(queue, wrote=api), handlers.settings()
-    watches, listening = _Watches(), threading.Event()
-    _listen(chosen, measured, queue, live=(watches.check, _is_asking(asked)), listening=listening)
-    if chosen.webhook is not None:
-        hook = webhook.Webhook(reads=api, sidecar=_sidecar(chosen), records=told, counts=measured)
-        webhook.register(watched, hook)
-        certificate, key = _certificate(chosen.webhook, chosen.namespace, api, stopping)
-        webhook.serve(
-            behaviour,
-            port=chosen.webhook.port,
-            certificate=certificate,
-            key=key,
-            listens=listening.set,
-        )
+    seen.start(stopping)
+    do = _measured(reconciler, measured, queue)
+    _start(_reconcile_once_synced, seen, queue, do, chosen, stopping)
+    registry, behaviour = handlers.registry(), handlers.settings()
+    listening = threading.Event()
+    _listen(chosen, measured, queue, live=(_watches(seen), _asks(asked)), listening=listening)
+    skipped = skipped_pods.SkippedPods(records=told)
+    skipped.start()
+    hook = webhook.Webhook(seen=seen, sidecar=_sidecar(chosen), tells=skipped, counts=measured)
+    webhook.register(registry, hook)
+    webhook.serve(
+        behaviour,
+        port=chosen.webhook.port,
+        files=_files(chosen.webhook, chosen.namespace, api, stopping),
+        is_ready=lambda: seen.synced,
+        listens=listening.set,
+    )
     try:
-        asyncio.run(_watch(watched, behaviour, watches))
+        asyncio.run(_serve(registry, behaviour))
     finally:
         stopping.set()
+        seen.close()
         queue.close()
         asked.close()
         if store is not None:
@@ -138,26 +146,8 @@ def _run() -> int:
     return 0
 
 
-class _Watches:
-    """Whether kopf's watches run, as another thread than kopf's sees it."""
-
-    def __init__(self) -> None:
-        self.loop: asyncio.AbstractEventLoop | None = None
-
-    def check(self) -> str | None:
-        if self.loop is None:
-            return "nothing is watched yet"
-        try:
-            handlers.watching(self.loop)
-        except handlers.DeafError as error:
-            return str(error)
-        return None
-
-
-async def _watch(
-    registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettings, watches: _Watches
-) -> None:
-    watches.loop = loop = asyncio.get_running_loop()
+async def _serve(registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettings) -> None:
+    loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
     def end() -> None:
@@ -198,16 +188,47 @@ def _listen(
     listener.Listener(port=chosen.health_port, pages=pages, name="health").start()
 
 
-def _is_asking(asked: sidecars.Prober) -> health.Check:
+def _watches(seen: informers.Caches) -> health.Check:
+    def check() -> str | None:
+        kind = seen.deaf()
+        return None if kind is None else f"nothing watches {kind}"
+
+    return check
+
+
+def _asks(asked: sidecars.Prober) -> health.Check:
     return lambda: None if asked.is_running() else "the thread that asks sidecars has ended"
 
 
-def _certificate(
+def _reconcile_once_synced(
+    seen: informers.Caches,
+    queue: workqueue.WorkQueue[workqueue.Key],
+    do: Callable[[workqueue.Key], float | None],
+    chosen: settings.Settings,
+    stopping: threading.Event,
+) -> None:
+    """Reconcile from when all has been seen that a reconcile reads, and resync from then on."""
+    while not seen.synced:
+        if stopping.wait(SYNC_POLL_SECONDS):
+            return
+    workqueue.work(queue, do, workers=chosen.workers)
+    resync.run(queue, seen.policies.keys, chosen.resync_seconds, stopping)
+
+
+def _start(do: Callable[..., None], *arguments: object) -> None:
+    threading.Thread(target=do, args=arguments, daemon=True).start()
+
+
+def _files(
     chosen: settings.Webhook, namespace: str, api: cluster.Cluster, stopping: threading.Event
-) -> tuple[Path, Path]:
+) -> admission_server.Files:
     """The files that the webhook serves with: our own, kept from here on, or mounted ones."""
     if chosen.certificates != "own":
-        return chosen.certificate_directory / "tls.crt", chosen.certificate_directory / "tls.key"
+        return admission_server.Files(
+            certificate=chosen.certificate_directory / "tls.crt",
+            key=chosen.certificate_directory / "tls.key",
+            client_ca=chosen.client_ca,
+        )
     place = trust.Place(
         namespace=namespace,
         secret=chosen.secret,
@@ -216,8 +237,10 @@ def _certificate(
         directory=chosen.certificate_directory,
     )
     kept = trust.Trust(objects=api, place=place)
-    threading.Thread(target=kept.run, args=(stopping,), daemon=True).start()
-    return place.file, place.file
+    _start(kept.run, stopping)
+    return admission_server.Files(
+        certificate=place.file, key=place.file, client_ca=chosen.client_ca
+    )
 
 
 def _measured(

@@ -32,14 +32,16 @@ Object = dict[str, Any]
 class Cluster(owned.Writes, Protocol):
     """All that applying needs of the API server."""
 
-    def find(
-        self, kind: cluster.Kind, namespace: str | None = None, *, selector: str = ""
-    ) -> list[Object]:
-        """All objects of a kind in a namespace."""
-        ...
-
     def serves(self, kind: cluster.Kind) -> bool:
         """Whether the API server knows a kind."""
+        ...
+
+
+class Seen(Protocol):
+    """The watched objects, as they were last seen."""
+
+    def owned_secrets(self, namespace: str, policy: str) -> list[str]:
+        """The names of the Secrets that a policy owns."""
         ...
 
 
@@ -75,7 +77,7 @@ class _Notes:
 
 
 class Applier:
-    """Applies policies. It remembers which generation of each it has cleaned up after.
+    """Applies policies.
 
     `changing` is told the namespace right before a synced Secret there changes.
     `additional_alerts`: whether policies may add alerts. `selected_by` is asked for the labels by
@@ -86,6 +88,7 @@ class Applier:
         self,
         *,
         objects: Cluster,
+        seen: Seen,
         found: credentials.Credentials,
         kept: owned.Owned,
         changing: Callable[[str], None],
@@ -94,13 +97,13 @@ class Applier:
         selected_by: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._objects = objects
+        self._seen = seen
         self._guard = guard
         self._credentials = found
         self._owned = kept
         self._changing = changing
         self._additional_alerts = additional_alerts
         self._selected_by = selected_by
-        self._pruned: dict[tuple[str, str], int] = {}
 
     def apply(self, wanted: policy.EmbeddingPolicy) -> Applied:
         """Make everything so.
@@ -161,7 +164,6 @@ class Applier:
     def forget(self, namespace: str, name: str) -> None:
         """A policy has gone."""
         self._owned.forget(namespace, name)
-        self._pruned.pop((namespace, name), None)
 
     def _owned_values(
         self,
@@ -232,16 +234,10 @@ class Applier:
 
     def _prune(self, wanted: policy.EmbeddingPolicy) -> None:
         """Delete Secrets of ours whose entry was taken out of the policy."""
-        key = (wanted.namespace, wanted.name)
-        if self._pruned.get(key) == wanted.generation:
-            return
-        ours = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY},{names.LABEL_POLICY}={wanted.name}"
         kept = {names.owned_secret(wanted.name), *(entry.name for entry in wanted.secrets)}
-        for found in self._objects.find(cluster.SECRET, wanted.namespace, selector=ours):
-            name = found["metadata"]["name"]
+        for name in self._seen.owned_secrets(wanted.namespace, wanted.name):
             if name not in kept:
                 self._owned.remove(wanted, secrets.synced(wanted, name, {}))
-        self._pruned[key] = wanted.generation
 
     def _apply_monitoring(
         self, wanted: policy.EmbeddingPolicy, told: monitoring.Monitoring

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -20,6 +21,7 @@ Object = dict[str, Any]
 TIMEOUT_SECONDS: Final = (2.0, 10.0)  # to connect, for the whole call
 _PIECE_BYTES: Final = 1024 * 1024
 PAGE: Final = 500
+PIECE_BYTES: Final = 65_536
 DISCOVERY_SECONDS: Final = 30.0
 IN_CLUSTER_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 PROXIED_BYTES: Final = 4 * 1024 * 1024
@@ -173,10 +175,11 @@ class Cluster:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": seen}
         self._call("DELETE", kind.path(namespace, name), body)
 
-    def patch_status(self, namespace: str, name: str, patch: Object) -> None:
-        """Merge into the status of a policy; a policy that has gone is no error."""
+    def patch_status(self, namespace: str, name: str, patch: Object) -> Object | None:
+        """Merge into the status of a policy; what it is then, None where it has gone."""
         path = POLICY.path(namespace, name, "status")
-        self._call("PATCH", path, {"status": patch}, content=_MERGE)
+        status, body = self._call("PATCH", path, {"status": patch}, content=_MERGE)
+        return None if status == HTTPStatus.NOT_FOUND else body
 
     def annotate(self, kind: Kind, namespace: str, name: str, annotations: Object) -> Object | None:
         """Merge annotations into an object; None where there is none."""
@@ -201,6 +204,44 @@ class Cluster:
         }
         status, answer = self._call("POST", SERVICE_ACCOUNT.path(namespace, name, "token"), body)
         return None if status == HTTPStatus.NOT_FOUND else str(answer["status"]["token"])
+
+    @contextmanager
+    def stream(
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        *,
+        query: list[tuple[str, str]],
+        accept: str,
+        read_seconds: float,
+    ) -> Iterator[Iterable[bytes]]:
+        """The body of a list or a watch in pieces of 64 KiB at most, as they come.
+
+        `read_seconds` is how long nothing may come. An answer that is left early is not read to its
+        end. Reason Expired: the version that was asked for is no longer kept.
+        """
+        path = kind.path(namespace)
+        serialized = self._client.param_serialize(
+            "GET",
+            path,
+            query_params=query,
+            header_params={"Accept": accept},
+            auth_settings=["BearerToken"],
+        )
+        timeout = (TIMEOUT_SECONDS[0], read_seconds)
+        try:
+            answer = self._client.call_api(*serialized, _request_timeout=timeout).response
+        except (urllib3.exceptions.HTTPError, kubernetes.client.ApiException) as error:
+            raise _away(error) from error
+        try:
+            if answer.status != HTTPStatus.OK:
+                raw = answer.read(PIECE_BYTES)
+                raise _error(answer.status, raw, answer.headers, f"GET {path}")
+            yield _pieces(answer)
+        except urllib3.exceptions.HTTPError as error:
+            raise _away(error) from error
+        finally:
+            answer.close()
 
     def serves(self, kind: Kind) -> bool:
         """Whether the API server knows a kind; asked again every 30 s."""
@@ -315,10 +356,7 @@ class Cluster:
             )
             raw = _read(response.response, ends_at=ends_at)
         except urllib3.exceptions.HTTPError as error:
-            # Not str(error): it may quote the request.
-            raise errors.Unavailable(
-                f"the API server does not answer ({type(error).__name__})", reason="APIServerAway"
-            ) from error
+            raise _away(error) from error
         if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
             return response.status, json.loads(raw)
         if response.status == HTTPStatus.NOT_FOUND:
@@ -351,7 +389,9 @@ def connect() -> Cluster:
             kubernetes.config.load_kube_config()  # type: ignore[no-untyped-call] # theirs
     except kubernetes.config.ConfigException as error:
         raise errors.Denied(f"no cluster to work on: {error}") from None
-    return Cluster(kubernetes.client.ApiClient())
+    configuration = kubernetes.client.Configuration.get_default_copy()
+    configuration.keep_alive = True  # a watch of a server that has gone ends in minutes
+    return Cluster(kubernetes.client.ApiClient(configuration))
 
 
 def connect_as_user(kubeconfig: str | None, context: str | None) -> tuple[Cluster, str]:
@@ -383,6 +423,18 @@ def _address(desired: Object) -> tuple[Kind, str | None, str]:
     return KINDS[desired["kind"]], metadata.get("namespace"), metadata["name"]
 
 
+def _pieces(answer: Any) -> Iterator[bytes]:
+    # A chunk is given on when it comes, not when a piece is full.
+    yield from answer.stream(PIECE_BYTES, decode_content=False)
+
+
+def _away(error: Exception) -> errors.Unavailable:
+    # Not str(error): it may quote the request.
+    return errors.Unavailable(
+        f"the API server does not answer ({type(error).__name__})", reason="APIServerAway"
+    )
+
+
 def _error(
     status: int, raw: bytes, headers: Mapping[str, str], request: str
 ) -> errors.OperatorError:
@@ -395,6 +447,8 @@ def _error(
     message = f"{request}: {status} {told}".strip()
     if status == HTTPStatus.CONFLICT:
         return errors.Unavailable(message, reason="Conflict")
+    if status == HTTPStatus.GONE:
+        return errors.Unavailable(message, reason="Expired")
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         after = headers.get("Retry-After", "")
         seconds = float(after) if after.isdecimal() else None

@@ -87,6 +87,10 @@ class Metrics:
         """A workload of this kind was restarted."""
         self._counters["embedding_operator_rollouts_total"].labels(kind).inc()
 
+    def skipped(self, kind: str, count: int) -> None:
+        """So many objects of this kind could not be held or read, and are not looked at."""
+        self._counters["embedding_operator_skipped_objects_total"].labels(kind).inc(count)
+
     def queued(self, depth: int) -> None:
         """So many policies wait."""
         self._gauges["embedding_operator_queue_depth"].set(depth)

@@ -6,14 +6,13 @@ an API server that does not answer ends a run early, and then the queue brings i
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from embedding_contract import names
 from embedding_operator import (
     applied,
-    cluster,
     coverage,
     credentials,
     deadline,
@@ -43,12 +42,36 @@ Object = dict[str, Any]
 class Cluster(applied.Cluster, Protocol):
     """All that a reconcile needs of the API server."""
 
-    def patch_status(self, namespace: str, name: str, patch: Object) -> None:
-        """Merge into the status of a policy."""
+    def patch_status(self, namespace: str, name: str, patch: Object) -> Object | None:
+        """Merge into the status of a policy; what it is then, None where it has gone."""
         ...
 
-    def version(self) -> tuple[int, int]:
+
+class Seen(applied.Seen, Protocol):
+    """The watched objects, as they were last seen."""
+
+    def policy(self, namespace: str, name: str) -> Object | None:
+        """A policy; None where there is none."""
+        ...
+
+    def policies_of(self, namespace: str) -> list[Object]:
+        """All policies of a namespace."""
+        ...
+
+    def namespace(self, name: str) -> Object | None:
+        """A namespace; None where there is none."""
+        ...
+
+    def pods_of(self, namespace: str) -> list[Object] | None:
+        """The pods of a namespace that have not ended; None before they were listed."""
+        ...
+
+    def server_version(self) -> tuple[int, int]:
         """Major and minor of the API server."""
+        ...
+
+    def wrote_policy(self, answer: Object) -> None:
+        """Take what a write of a policy's status was answered with."""
         ...
 
 
@@ -91,6 +114,7 @@ class Reconciler:
         self,
         *,
         objects: Cluster,
+        seen: Seen,
         store: credentials.SecretStore | None,
         asked: Sidecars,
         events: Events,
@@ -108,9 +132,11 @@ class Reconciler:
     ) -> None:
         self._objects = objects
         self._guards = guard.verdict()
+        self._seen = seen
         self._credentials = credentials.Credentials(objects=objects, store=store, guard=guard)
         self._applier = applied.Applier(
             objects=objects,
+            seen=seen,
             found=self._credentials,
             kept=owned.Owned(writes=objects, drifted=drifted),
             changing=restarts.secret_changes,
@@ -140,7 +166,7 @@ class Reconciler:
             return self._reconcile(key)
 
     def _reconcile(self, key: Key) -> float | None:
-        raw = self._objects.get(cluster.POLICY, key.namespace, key.name)
+        raw = self._seen.policy(key.namespace, key.name)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             # Owner references take the objects along; pods keep their sidecars.
             self._sidecars.forget(key)
@@ -149,7 +175,7 @@ class Reconciler:
             self._missing_since.pop(key, None)
             self._covers(key, 0)
             return None
-        namespace = self._objects.get(cluster.NAMESPACE, None, key.namespace)
+        namespace = self._seen.namespace(key.namespace)
         if namespace is None or namespace["metadata"].get("deletionTimestamp"):
             return None  # what is put back into a namespace that goes is refused
         try:
@@ -162,8 +188,13 @@ class Reconciler:
         self._credentials.follow(wanted)
         refreshed = self._refresh(raw, wanted)
         done = self._applier.apply(wanted)
+        pods = self._seen.pods_of(wanted.namespace)
+        if pods is None:
+            return None  # once they have been listed, the policy is queued again
         labels = namespace["metadata"].get("labels") or {}
-        facts = self._observe(raw, wanted, done, namespace_labels=labels, refreshed=refreshed)
+        facts = self._observe(
+            raw, wanted, done, pods=pods, namespace_labels=labels, refreshed=refreshed
+        )
         self._covers(key, len(facts.coverage.missing))
         self._report(raw, wanted, facts)
         restarting = self._restarts.look(wanted.namespace) if wanted.secrets else None
@@ -188,15 +219,14 @@ class Reconciler:
         wanted: policy.EmbeddingPolicy,
         done: applied.Applied,
         *,
+        pods: Sequence[Object],
         namespace_labels: Mapping[str, str],
         refreshed: str | None,
     ) -> status.Facts:
-        objects = self._objects
-        version = objects.version()
-        pods = objects.find(cluster.POD, wanted.namespace)
+        version = self._seen.server_version()
         among = selection.candidates([raw])
         if coverage.selects_any(among, pods):  # only then does it matter who else does
-            among = selection.candidates(objects.find(cluster.POLICY, wanted.namespace))
+            among = selection.candidates(self._seen.policies_of(wanted.namespace))
         running = [
             pod for pod in coverage.carrying(wanted.name, pods) if not coverage.is_starting(pod)
         ]
@@ -254,7 +284,9 @@ class Reconciler:
         if not patch:
             return
         metadata = raw["metadata"]
-        self._objects.patch_status(metadata["namespace"], metadata["name"], patch)
+        answer = self._objects.patch_status(metadata["namespace"], metadata["name"], patch)
+        if answer is not None:
+            self._seen.wrote_policy(answer)
         for condition in status.changes(previous, new):
             if condition.type in status.TOLD:
                 self._events.record(

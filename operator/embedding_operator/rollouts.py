@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
@@ -25,14 +25,24 @@ Object = dict[str, Any]
 class Objects(Protocol):
     """Reads and writes objects of the cluster."""
 
-    def find(
-        self, kind: cluster.Kind, namespace: str | None = None, *, selector: str = ""
-    ) -> list[Object]:
-        """All objects of a kind in a namespace."""
+    def get(self, kind: cluster.Kind, namespace: str | None, name: str) -> Object | None:
+        """An object; None where there is none."""
         ...
 
     def apply(self, desired: Object) -> Object:
         """Server-side apply; what stands there afterwards."""
+        ...
+
+
+class Seen(Protocol):
+    """The watched policies, and lists of bounded size."""
+
+    def policies_of(self, namespace: str) -> list[Object]:
+        """All policies of a namespace."""
+        ...
+
+    def workloads_of(self, kind: cluster.Kind, namespace: str) -> Iterable[Object]:
+        """The workloads of a namespace that ask to be restarted, of them what is looked at."""
         ...
 
 
@@ -54,12 +64,14 @@ class Rollouts:
         self,
         *,
         objects: Objects,
+        seen: Seen,
         events: Events,
         namespaces: frozenset[str],
         restarted: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._objects = objects
+        self._seen = seen
         self._events = events
         self._namespaces = namespaces
         self._restarted = restarted
@@ -118,35 +130,36 @@ class Rollouts:
 
     def _go_through(self, namespace: str, *, may_restart: bool) -> bool:
         """Whether any workload asks to be restarted at all."""
+        asked = False
         try:
             held = self._held(namespace)
-            found = [
-                {**workload, "apiVersion": "apps/v1", "kind": kind}
-                for kind in cluster.WORKLOADS
-                for workload in self._objects.find(cluster.KINDS[kind], namespace)
-            ]
+            for workload in self._workloads(namespace):
+                change = workloads.decide(workload, held, may_restart=may_restart)
+                if change is not None:
+                    self._apply(workload, change)
+                asked = asked or workloads.asks(workload, held)
         except errors.Denied as error:
             # An administrator's matter, and none of the policy's: its secrets are in place.
             _LOG.warning("workloads of %s are not looked at: %s", namespace, error)
-            return False
-        for workload in found:
-            change = workloads.decide(workload, held, may_restart=may_restart)
-            if change is not None:
-                self._apply(workload, change)
-        return any(workloads.asks(workload, held) for workload in found)
+        return asked
+
+    def _workloads(self, namespace: str) -> Iterator[Object]:
+        for kind in cluster.WORKLOADS:
+            for workload in self._seen.workloads_of(cluster.KINDS[kind], namespace):
+                yield {**workload, "apiVersion": "apps/v1", "kind": kind}
 
     def _held(self, namespace: str) -> Mapping[str, Object | None]:
         synced = {
             entry["name"]
-            for policy in self._objects.find(cluster.POLICY, namespace)
+            for policy in self._seen.policies_of(namespace)
             for entry in policy["spec"].get("secrets") or ()
         }
-        ours = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
-        found = {
-            secret["metadata"]["name"]: secret
-            for secret in self._objects.find(cluster.SECRET, namespace, selector=ours)
-        }
-        return {name: found.get(name) for name in synced}
+        return {name: self._synced(namespace, name) for name in synced}
+
+    def _synced(self, namespace: str, name: str) -> Object | None:
+        found = self._objects.get(cluster.SECRET, namespace, name)
+        labels = found["metadata"].get("labels") or {} if found is not None else {}
+        return found if labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY else None
 
     def _apply(self, workload: Object, change: workloads.Change) -> None:
         kind = workload["kind"]

@@ -45,6 +45,7 @@ class Webhook:
     secret: str
     certificates: str
     certificate_directory: Path
+    client_ca: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,7 @@ def read(environment: Mapping[str, str]) -> Settings:
             certificate_directory=Path(
                 of("WEBHOOK_CERTIFICATE_DIRECTORY", _text, "/tmp/webhook")  # noqa: S108 - an emptyDir
             ),
+            client_ca=of("WEBHOOK_CLIENT_CA", lambda path, _: Path(path), None),
         ),
         rollout_namespaces=of("ROLLOUT_NAMESPACES", _names, frozenset()),
         additional_alerts=of("ADDITIONAL_ALERTS", _switch, default=False),

@@ -1,60 +1,55 @@
 """The admission webhook: asks `selection` about a pod that is being created, and injects.
 
 It never stops a pod. Whatever goes wrong here, the answer is "allowed" with a warning: a pod
-without sidecar is told by the policy's status, a pod that cannot start is an outage.
+without sidecar is told by the policy's status, a pod that cannot start is an outage. Nothing is
+read for a review: namespace and policies are as they were last seen.
 """
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import kopf
 
-from embedding_operator import cluster, injector, selection
+from embedding_operator import admission_server, injector, selection
 
 _LOG = logging.getLogger(__name__)
 
 HANDLER: Final = "inject"
 """The path at which the API server asks."""
-BUDGET_SECONDS: Final = 2.0
-"""For all reads of one pod; the configuration gives the whole answer 3 s."""
-CERTIFICATE_CHECK_SECONDS: Final = 10.0
-CERTIFICATE_WAIT_SECONDS: Final = 0.5
 REASONS_TOLD: Final = frozenset(
     {"PolicyNotFound", "HostNetwork", "Windows", "NameTaken", "ServerTooOld"}
 )
 """Where somebody wanted a sidecar and would wonder; the others are as it was asked for."""
-_THREADS: Final = 16
-_EVENTS_REMEMBERED: Final = 1024
+_JSON_SEPARATORS: Final = (",", ":")
 
 Object = Mapping[str, Any]
 
 
-class Reads(Protocol):
-    """Reads the cluster as it is now, not as it was last heard of."""
+class Seen(Protocol):
+    """The watched objects, as they were last seen."""
 
-    def get(self, kind: cluster.Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
-        """An object; None where there is none."""
+    def namespace(self, name: str) -> dict[str, Any] | None:
+        """A namespace; None where there is none."""
         ...
 
-    def find(self, kind: cluster.Kind, namespace: str | None = None) -> list[dict[str, Any]]:
-        """All objects of a kind in a namespace."""
+    def policies_of(self, namespace: str) -> list[dict[str, Any]]:
+        """All policies of a namespace."""
         ...
 
-    def version(self) -> tuple[int, int]:
+    def server_version(self) -> tuple[int, int]:
         """Major and minor of the API server."""
         ...
 
 
-class Records(Protocol):
-    """Writes events."""
+class Tells(Protocol):
+    """Tells people of pods that got no sidecar."""
 
-    def record(self, about: dict[str, Any], *, warning: bool, reason: str, message: str) -> None:
-        """An event of an object."""
+    def skipped(self, about: Object, *, pod: Object, reason: str, message: str) -> None:
+        """A pod was skipped; `about` is a policy or the namespace."""
         ...
 
 
@@ -78,16 +73,14 @@ class Webhook:
     """Answers for pods."""
 
     def __init__(
-        self, *, reads: Reads, sidecar: injector.Sidecar, records: Records, counts: Counts
+        self, *, seen: Seen, sidecar: injector.Sidecar, tells: Tells, counts: Counts
     ) -> None:
-        self._reads = reads
+        self._seen = seen
         self._sidecar = sidecar
-        self._records = records
+        self._tells = tells
         self._counts = counts
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="admission")
-        self._told: dict[tuple[str, str], None] = {}
 
-    async def answer(self, pod: Object, *, namespace: str, dry_run: bool) -> Answer:
+    def answer(self, pod: Object, *, namespace: str, dry_run: bool) -> Answer:
         """The answer for one pod; raises nothing.
 
         Args:
@@ -95,59 +88,39 @@ class Webhook:
             namespace: its own.
             dry_run: whether nothing may be written, events included.
         """
-        loop = asyncio.get_running_loop()
         try:
-            decision = await asyncio.wait_for(
-                loop.run_in_executor(self._threads, self._decide, pod, namespace), BUDGET_SECONDS
-            )
-            answer = self._carry_out(decision, pod)
+            return self._answer(pod, namespace=namespace, dry_run=dry_run)
         except Exception as error:  # noqa: BLE001 - never stops a pod, whatever goes wrong
-            _LOG.exception("a pod of %s is created without a sidecar", namespace)
-            self._counts.injected(result="failed", reason=type(error).__name__)
-            return Answer(
-                pod,
-                (f"embedding-operator: no sidecar, as it failed ({type(error).__name__})",),
-            )
-        owner = _owner(pod, namespace)
-        if isinstance(decision, selection.Skipped) and answer.warnings and owner and not dry_run:
-            self._threads.submit(self._tell, owner, decision)
-        return answer
+            # The namespace may be anything that somebody wrote into a review.
+            _LOG.exception("a pod of %.63r is created without a sidecar", namespace)
+            failed = type(error).__name__
+            self._counts.injected(result="failed", reason=failed)
+            return Answer(pod, (f"embedding-operator: no sidecar, as it failed ({failed})",))
 
-    def _decide(self, pod: Object, namespace: str) -> selection.Decision:
-        found = self._reads.get(cluster.NAMESPACE, None, namespace)
-        policies = self._reads.find(cluster.POLICY, namespace)
-        return selection.decide(
+    def _answer(self, pod: Object, *, namespace: str, dry_run: bool) -> Answer:
+        found = self._seen.namespace(namespace) or {"metadata": {}}
+        policies = self._seen.policies_of(namespace)
+        decision = selection.decide(
             pod,
-            namespace_labels=(found or {}).get("metadata", {}).get("labels") or {},
+            namespace_labels=found["metadata"].get("labels") or {},
             among=selection.candidates(policies),
-            server_version=self._reads.version(),
+            server_version=self._seen.server_version(),
         )
-
-    def _carry_out(self, decision: selection.Decision, pod: Object) -> Answer:
-        if isinstance(decision, selection.Skipped):
-            self._counts.injected(result="skipped", reason=decision.reason)
-            told = decision.reason in REASONS_TOLD
-            warning = f"embedding-operator: no sidecar: {decision.message}"
-            return Answer(pod, (warning,) if told else ())
-        had = selection.carries_sidecar(pod)
-        result = injector.inject(pod, sidecar=self._sidecar, candidate=decision.candidate)
-        self._counts.injected(result="kept" if had else "injected", reason="")
-        return Answer(result)
-
-    def _tell(self, owner: dict[str, Any], skipped: selection.Skipped) -> None:
-        """An event of what creates such pods, once, not for each of its pods."""
-        key = (owner["metadata"]["uid"], skipped.reason)
-        if key in self._told:
-            return
-        self._told[key] = None
-        if len(self._told) > _EVENTS_REMEMBERED:
-            self._told.pop(next(iter(self._told)), None)
-        self._records.record(
-            owner,
-            warning=True,
-            reason=f"EmbeddingSidecar{skipped.reason}",
-            message=f"pods get no embedding sidecar: {skipped.message}",
-        )
+        if isinstance(decision, selection.Covered):
+            had = selection.carries_sidecar(pod)
+            result = injector.inject(pod, sidecar=self._sidecar, candidate=decision.candidate)
+            self._counts.injected(result="kept" if had else "injected", reason="")
+            return Answer(result)
+        self._counts.injected(result="skipped", reason=decision.reason)
+        if decision.reason not in REASONS_TOLD:
+            return Answer(pod)
+        if not dry_run:
+            chosen = decision.candidate
+            named = (it for it in policies if chosen and it["metadata"]["name"] == chosen.name)
+            self._tells.skipped(
+                next(named, found), pod=pod, reason=decision.reason, message=decision.message
+            )
+        return Answer(pod, (f"embedding-operator: no sidecar: {decision.message}",))
 
 
 def register(registry: kopf.OperatorRegistry, webhook: Webhook) -> None:
@@ -162,7 +135,7 @@ def register(registry: kopf.OperatorRegistry, webhook: Webhook) -> None:
         namespace: str | None,
         **_: Any,
     ) -> None:
-        answer = await webhook.answer(dict(body), namespace=namespace or "", dry_run=dryrun)
+        answer = webhook.answer(dict(body), namespace=namespace or "", dry_run=dryrun)
         warnings.extend(answer.warnings)
         patch.fns.append(_becoming(answer.pod))
 
@@ -173,37 +146,68 @@ def serve(
     settings: kopf.OperatorSettings,
     *,
     port: int,
-    certificate: Path,
-    key: Path,
+    files: admission_server.Files,
+    is_ready: Callable[[], bool],
     listens: Callable[[], None],
 ) -> None:
-    """Have kopf listen on this port of all addresses, from when the certificate is there.
+    """Have kopf answer on this port, from when the files are there and `is_ready`.
 
-    `listens` is called once it does. Files that change are read again. The configuration that leads
-    the API server here is the chart's: kopf's own has no selectors.
+    `listens` is called once it does. The configuration that leads the API server here is the
+    chart's: kopf's own has no selectors.
     """
-    server = kopf.WebhookServer(
-        port=port,
-        host="localhost",  # only for kopf's log: it would look the machine's own name up
-        certfile=certificate,
-        pkeyfile=key,
-        file_check_interval=CERTIFICATE_CHECK_SECONDS,
-    )
 
-    async def when_there(answer: kopf.WebhookFn) -> AsyncIterator[kopf.WebhookClientConfig]:
+    async def listen(answer: kopf.WebhookFn) -> AsyncIterator[kopf.WebhookClientConfig]:
         # Nobody tells of a mounted file.
-        while not _are_there(certificate, key):  # noqa: ASYNC110 - as just said
-            await asyncio.sleep(CERTIFICATE_WAIT_SECONDS)
-        async for client in server(answer):
-            listens()
-            yield client
+        while not (files.are_there() and is_ready()):  # noqa: ASYNC110 - as just said
+            await asyncio.sleep(admission_server.START_SECONDS)
+        server = admission_server.Server(
+            port=port, files=files, answer=_reviewing(answer), listens=listens
+        )
+        yield kopf.WebhookClientConfig(url=f"https://localhost:{port}")
+        await server.run()
 
     settings.admission.managed = None
-    settings.admission.server = when_there
+    settings.admission.server = listen
 
 
-def _are_there(*paths: Path) -> bool:
-    return all(path.exists() for path in paths)
+def _reviewing(answer: kopf.WebhookFn) -> admission_server.Answer:
+    async def reviewed(path: str, body: bytes) -> tuple[int, bytes]:
+        if path != f"/{HANDLER}":
+            return 404, b""
+        review = _review(body)
+        if review is None:
+            return 400, b""
+        try:
+            made = await answer(review, webhook=HANDLER)
+        except Exception:  # noqa: BLE001 - the API server then creates the pod as it came
+            _LOG.exception("a review was not answered")
+            return 500, b""
+        return 200, json.dumps(made, separators=_JSON_SEPARATORS).encode()
+
+    return reviewed
+
+
+def _review(body: bytes) -> Any:
+    """A review of a pod that is to be created; None where it is none.
+
+    kopf would remember the objects of other operations.
+    """
+    try:
+        review = json.loads(body)
+        request = review["request"]
+        pod, resource = request["object"], request["resource"]
+        is_one = (
+            request["operation"] == "CREATE"
+            and (resource["group"], resource["version"], resource["resource"]) == ("", "v1", "pods")
+            and not request.get("subResource")
+            and isinstance(request["uid"], str)
+            and isinstance(request["namespace"], str)
+            and isinstance(pod["metadata"], dict)
+            and isinstance(pod["spec"], dict)
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return review if is_one else None
 
 
 def _becoming(pod: Object) -> Callable[[Any], None]:
@@ -214,19 +218,3 @@ def _becoming(pod: Object) -> Callable[[Any], None]:
         body.update(pod)
 
     return change
-
-
-def _owner(pod: Object, namespace: str) -> dict[str, Any] | None:
-    """What controls a pod: its ReplicaSet, Job, ..."""
-    for reference in pod["metadata"].get("ownerReferences") or ():
-        if reference.get("controller"):
-            return {
-                "apiVersion": reference["apiVersion"],
-                "kind": reference["kind"],
-                "metadata": {
-                    "name": reference["name"],
-                    "namespace": namespace,
-                    "uid": reference["uid"],
-                },
-            }
-    return None

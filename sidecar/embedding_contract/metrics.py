@@ -199,6 +199,12 @@ OPERATOR: Final = (
         labels=("kind",),
     ),
     Metric(
+        name="embedding_operator_skipped_objects_total",
+        kind="counter",
+        help="Objects seen while listing or watching that are too large to be held, by kind.",
+        labels=("kind",),
+    ),
+    Metric(
         name="embedding_operator_queue_depth",
         kind="gauge",
         help="Policies waiting for a reconcile.",

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from embedding_contract import alerts, names
-from embedding_operator import settings, webhook
+from embedding_operator import admission_server, settings, webhook
 from tests.parts import helm, installation
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +49,8 @@ VARIANTS: dict[str, dict[str, typing.Any]] = {
             "caBundle": "-----BEGIN CERTIFICATE-----",
         }
     },
+    "asked by known clients": {"webhook": {"clientCA": {"configMap": "front-proxy-ca"}}},
+    "asked by known clients of a Secret's": {"webhook": {"clientCA": {"secret": "front-proxy-ca"}}},
     "scheduled": {
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [{"operator": "Exists"}],
@@ -157,6 +159,7 @@ def test_lint_finds_nothing():
         ({"providers": {"allowedHosts": ["a.b", "*"]}}, "/providers/allowedHosts/1"),
         ({"providers": {"allowedHosts": ["a.b,c.d"]}}, "/providers/allowedHosts/0"),
         ({"webhook": {"certificates": "provided"}}, "webhook.caBundle is needed"),
+        ({"webhook": {"clientCA": {"secret": "a", "configMap": "b"}}}, "not both"),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(values, said):
@@ -185,7 +188,7 @@ def test_every_variable_of_the_chart_is_a_setting_and_every_setting_a_variable(r
     guard.write_text("[]", encoding="utf-8")
     known: set[str] = set()
     asked: set[str] = set()
-    for name in ("vault by token", "vault by AppRole"):
+    for name in ("vault by token", "vault by AppRole", "asked by known clients"):
         given = environment(rendered[name])
         noting = Noting(given | {"VAULT_GUARD_FILE": str(guard)})
         settings.read(noting)
@@ -241,7 +244,7 @@ def test_every_file_that_a_setting_names_is_mounted(name, rendered):
 def test_the_webhook_fails_open_soon_and_asks_only_where_it_may_inject(rendered):
     (found,) = one(rendered["as it comes"], "MutatingWebhookConfiguration")["webhooks"]
     assert found["failurePolicy"] == "Ignore"
-    assert found["timeoutSeconds"] > webhook.BUDGET_SECONDS
+    assert found["timeoutSeconds"] >= admission_server.REQUEST_SECONDS
     assert found["namespaceSelector"] == {"matchLabels": {names.LABEL_INJECTION: "enabled"}}
     assert {
         "key": names.LABEL_INJECTION,
@@ -250,6 +253,16 @@ def test_the_webhook_fails_open_soon_and_asks_only_where_it_may_inject(rendered)
     } in found["objectSelector"]["matchExpressions"]
     assert found["reinvocationPolicy"] == "IfNeeded"
     assert found["clientConfig"]["service"]["path"] == f"/{webhook.HANDLER}"
+
+
+@pytest.mark.parametrize("of", ["", " of a Secret's"])
+def test_client_authority_is_mounted_where_the_operator_reads_it(rendered, of):
+    objects = rendered[f"asked by known clients{of}"]
+    file = Path(environment(objects)["WEBHOOK_CLIENT_CA"])
+    mounts = {it["mountPath"] for it in operator_container(objects)["volumeMounts"]}
+    assert str(file.parent) in mounts
+    assert settings.read(environment(objects)).webhook.client_ca == file
+    assert settings.read(environment(rendered["as it comes"])).webhook.client_ca is None
 
 
 def test_the_webhook_leads_through_the_service_to_the_operators_port(rendered):

@@ -8,7 +8,7 @@ import yaml
 
 from embedding_contract import names
 from embedding_operator import cluster, rollouts
-from tests.parts import kubectl, reconciling
+from tests.parts import kubectl, read_through, reconciling
 from tests.parts.installation import wait
 
 pytestmark = pytest.mark.cluster
@@ -297,6 +297,7 @@ def test_its_owner_may_apply_it_again(shop, server_side):
 def restarter(shop, objects):
     return rollouts.Rollouts(
         objects=objects,
+        seen=read_through.ReadThrough(objects),
         events=shop.run.events,
         namespaces=frozenset({"*"}),
         restarted=shop.run.restarted.append,
@@ -309,6 +310,9 @@ class Late:
     def __init__(self, real, happens):
         self._real = real
         self._happens = happens
+
+    def get(self, kind, namespace, name):
+        return self._real.get(kind, namespace, name)
 
     def find(self, kind, namespace=None, *, selector=""):
         return self._real.find(kind, namespace, selector=selector)
@@ -333,6 +337,7 @@ def test_in_other_namespaces_nothing_is_even_looked_at(shop):
 
     made = rollouts.Rollouts(
         objects=Nobody(),
+        seen=read_through.ReadThrough(Nobody()),
         events=shop.run.events,
         namespaces=frozenset({"another"}),
         restarted=shop.run.restarted.append,
@@ -359,6 +364,9 @@ class As:
         file.write_text(yaml.safe_dump(config), encoding="utf-8")
         self._workloads = reconciling.connect(file)
         self._others = shop.objects
+
+    def get(self, kind, namespace, name):
+        return self._others.get(kind, namespace, name)
 
     def find(self, kind, namespace=None, *, selector=""):
         allowed = self._workloads if kind.group == "apis/apps/v1" else self._others

@@ -19,7 +19,7 @@ from embedding_contract import names
 from embedding_operator import cluster, guard, reconcile, vault, workqueue
 from embedding_operator.render import secrets
 from embedding_operator.workqueue import Key
-from tests.parts import fault_proxy, kubectl, reconciling
+from tests.parts import fault_proxy, kubectl, read_through, reconciling
 from tests.parts import vault as real
 from tests.parts.installation import wait
 
@@ -64,6 +64,7 @@ class World:
         )
         reconciler = reconcile.Reconciler(
             objects=self._objects,
+            seen=read_through.ReadThrough(self._objects),
             store=self._poller,
             asked=reconciling.Sidecars(),
             events=reconciling.Events(),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import urllib.request
 from collections.abc import Mapping
@@ -71,6 +72,23 @@ class Operator:
     def stop(self) -> None:
         """End it."""
         self._daemons.stop()
+
+    def pause(self) -> None:
+        """Stop it as it is (SIGSTOP)."""
+        os.kill(self._pid(), signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        os.kill(self._pid(), signal.SIGCONT)
+
+    def healthy(self) -> bool:
+        """The answer to kubelet's probe."""
+        url = f"http://127.0.0.1:{self._environment['HEALTH_PORT']}/healthz"
+        try:
+            with urllib.request.urlopen(url, timeout=10):
+                return True
+        except OSError:
+            return False
 
     def log(self) -> str:
         """All it has said."""

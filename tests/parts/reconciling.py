@@ -22,7 +22,7 @@ from embedding_operator import (
 from embedding_operator.sidecars import report
 from embedding_operator.workqueue import Key
 from tests.fakes import secret_store
-from tests.parts import kubectl
+from tests.parts import kubectl, read_through
 
 SIDECAR = injector.Sidecar(image="sidecar:1", pull_policy="Never", resources={})
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -78,7 +78,11 @@ class Events:
 def no_restarts(objects: cluster.Cluster) -> rollouts.Rollouts:
     """What restarts workloads, where it is allowed nowhere."""
     return rollouts.Rollouts(
-        objects=objects, events=Events(), namespaces=frozenset(), restarted=lambda _: None
+        objects=objects,
+        seen=read_through.ReadThrough(objects),
+        events=Events(),
+        namespaces=frozenset(),
+        restarted=lambda _: None,
     )
 
 
@@ -134,6 +138,7 @@ class Reconciling:
         """A new process, which remembers nothing; `options` are more of the reconciler's."""
         self._reconciler = reconcile.Reconciler(
             objects=objects or self.objects,
+            seen=read_through.ReadThrough(objects or self.objects),
             store=self.store,
             asked=self.asks,
             events=self.events,
@@ -144,6 +149,7 @@ class Reconciling:
             guard=self.guard,
             restarts=rollouts.Rollouts(
                 objects=objects or self.objects,
+                seen=read_through.ReadThrough(objects or self.objects),
                 events=self.events,
                 namespaces=frozenset({self.namespace}),
                 restarted=self.restarted.append,

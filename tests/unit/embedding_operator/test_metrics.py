@@ -14,6 +14,7 @@ def counted() -> str:
     measured.drifted("Secret")
     measured.vault_asked("VaultSealed")
     measured.restarted("Deployment")
+    measured.skipped("secrets", 2)
     measured.queued(3)
     measured.watch_up("pods", lambda: True)
     measured.watch_up("secrets", lambda: False)

@@ -19,20 +19,6 @@ def policies(count):
     return [Key("shop", f"p-{it}") for it in range(count)]
 
 
-class Lists:
-    """Policies as they are listed, one list after the other; with the last it is time to stop."""
-
-    def __init__(self, *lists):
-        self.stopping = threading.Event()
-        self._lists = list(lists)
-
-    def find(self, kind, namespace=None):
-        listed = self._lists.pop(0)
-        if not self._lists:
-            self.stopping.set()
-        return [{"metadata": it._asdict()} for it in listed]
-
-
 def due_by(queue, clock, seconds):
     """How many policies are due by then that were not before."""
     clock.now = seconds
@@ -57,14 +43,22 @@ def test_policies_come_as_a_stream_and_all_of_them_in_a_period():
     assert due_by(queue, clock, period_seconds) == 999
 
 
-def test_a_policy_that_went_unseen_is_looked_at_once_more():
+def test_each_period_takes_the_policies_that_there_are_then():
     added = []
+    stopping = threading.Event()
 
     class Recording(WorkQueue[Key]):
         def add(self, key, *, after_seconds=0):
             added.append(key)
 
     first, second = policies(2)
-    lists = Lists([first], [first, second], [first], [first])
-    resync.run(Recording(), lists, 0.0, lists.stopping)
-    assert added == [first, first, second, second, first, first]
+    lists = [[first], [first, second], [second]]
+
+    def listed():
+        found = lists.pop(0)
+        if not lists:
+            stopping.set()
+        return found
+
+    resync.run(Recording(), listed, 0.0, stopping)
+    assert added == [first, first, second, second]

@@ -1,0 +1,6 @@
+"""Lists and watches of the API server that hold what is needed and no more (decision 021)."""
+
+from embedding_operator.informers.caches import Caches
+from embedding_operator.informers.kept import Kept, Object
+
+__all__ = ["Caches", "Kept", "Object"]

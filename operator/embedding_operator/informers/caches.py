@@ -1,0 +1,278 @@
+"""All that is watched of the cluster: one store for each kind, read by webhook and reconcile."""
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final, Protocol
+
+import msgspec
+
+from embedding_operator import cluster, errors, workqueue
+from embedding_operator.informers import objects, pod_objects, sources
+from embedding_operator.informers.kept import Kept, Object, Trim
+from embedding_operator.informers.pages import Pages, Source, Streams
+from embedding_operator.informers.pods import Pods
+from embedding_operator.informers.reflector import NOT_SERVED, Reflector
+from embedding_operator.informers.store import Store
+from embedding_operator.workqueue import Key, WorkQueue
+
+LISTING: Final = 2
+"""Namespaces whose pods are listed at the same time."""
+WAIT_SECONDS: Final = 1.0
+
+
+class API(Streams, Protocol):
+    """All that is needed of the API server."""
+
+    def serves(self, kind: cluster.Kind) -> bool:
+        """True when the API server knows a kind."""
+        ...
+
+    def version(self) -> tuple[int, int]:
+        """Major and minor of the API server."""
+        ...
+
+    def is_echo(self, plural: str, namespace: str | None, name: str, *, version: str) -> bool:
+        """True when an object is as this process left it."""
+        ...
+
+
+class Caches:
+    """The stores and the threads that fill them; what changes queues its policy.
+
+    `skipped` is told the kind of what could not be held or read, and how many.
+    """
+
+    def __init__(
+        self, api: API, *, queue: WorkQueue[Key], skipped: Callable[[str, int], None]
+    ) -> None:
+        self._api = api
+        self._queue = queue
+        self._skipped = skipped
+        self._turn = threading.Lock()
+        self._to_list: WorkQueue[Key] = WorkQueue()
+        self._threads: dict[str, threading.Thread] = {}
+        self._server_version: tuple[int, int] | None = None
+        self.policies = Store(
+            objects.policy, changed=self._policy_changed, skipped=self._counted(cluster.POLICY)
+        )
+        self.namespaces = Store(
+            objects.namespace,
+            changed=self._namespace_changed,
+            skipped=self._counted(cluster.NAMESPACE),
+        )
+        self.pods = Pods(
+            self._pages(sources.PODS, pod_objects.pod),
+            pod_objects.pod,
+            list_later=lambda namespace: self._to_list.add(Key(namespace, "")),
+            changed=self._pod_changed,
+            skipped=self._counted(cluster.POD),
+        )
+        self.owned = {it.kind: self._owned_store(it.kind) for it in sources.OWNED}
+        self._reflectors = self._all_reflectors()
+
+    # --- run
+
+    def start(self, stopping: threading.Event) -> None:
+        """Watch from now on, until told to stop."""
+        workqueue.work(self._to_list, self._list_pods, workers=LISTING, name="list the pods")
+        for reflector in self._reflectors:
+            thread = threading.Thread(
+                target=self._run,
+                args=(reflector, stopping),
+                name=f"watch-{reflector.name}",
+                daemon=True,
+            )
+            self._threads[reflector.name] = thread
+            thread.start()
+
+    def close(self) -> None:
+        """List no more."""
+        self._to_list.close()
+
+    @property
+    def synced(self) -> bool:
+        """True once all that a reconcile or the webhook reads has been listed."""
+        needed = [store for kind, store in self.owned.items() if kind not in sources.OPTIONAL]
+        stores = (self.policies, self.namespaces, *needed)
+        return self.pods.synced and all(it.synced for it in stores)
+
+    def deaf(self) -> str | None:
+        """The kind whose watch has ended or is stuck; the process should be restarted then."""
+        started = (it for it in self.kinds if it in self._threads)
+        return next((it for it in started if not self.is_watching(it)), None)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The plurals of the kinds that are watched."""
+        return tuple(it.name for it in self._reflectors)
+
+    def is_watching(self, kind: str) -> bool:
+        """Whether the watch of a kind runs and is not stuck."""
+        thread = self._threads.get(kind)
+        stuck = any(it.name == kind and it.is_stuck() for it in self._reflectors)
+        return thread is not None and thread.is_alive() and not stuck
+
+    # --- read
+
+    def policy(self, namespace: str, name: str) -> Object | None:
+        """A policy with spec and status, and of its metadata what is used."""
+        return self.policies.get(namespace, name)
+
+    def policies_of(self, namespace: str) -> list[Object]:
+        """All policies of a namespace."""
+        return [it.value() for it in self.policies.of(namespace)]
+
+    def namespace(self, name: str) -> Object | None:
+        """A namespace; of its labels the one that is ours."""
+        return self.namespaces.get("", name)
+
+    def pods_of(self, namespace: str) -> list[Object] | None:
+        """The live pods of a namespace that has a policy; None before they were listed."""
+        found = self.pods.of(namespace)
+        return None if found is None else [it.value() for it in found]
+
+    def owned_secrets(self, namespace: str, policy: str) -> list[str]:
+        """The names of the Secrets that a policy owns."""
+        kept = self.owned[cluster.SECRET].of(namespace)
+        return [it.name for it in kept if it.policy == policy]
+
+    def server_version(self) -> tuple[int, int]:
+        """Major and minor of the API server, as of the last list or stream; (0, 0) before it."""
+        return self._server_version or (0, 0)
+
+    def wrote_policy(self, answer: Object) -> None:
+        """Take what a write of a policy's status was answered with."""
+        self.policies.wrote(answer)
+
+    def workloads_of(self, kind: cluster.Kind, namespace: str) -> Iterator[Object]:
+        """The workloads of a namespace that ask to be restarted, of them what is looked at.
+
+        They are read now, a page at a time.
+
+        Raises:
+            errors.OperatorError: they cannot be listed.
+        """
+        pages = self._pages(Source(kind=kind), pod_objects.workload)
+        for page in pages.each(namespace):
+            self._skipped(kind.plural, page.skipped)
+            yield from (it.value() for it in page.kept if it.content is not None)
+
+    # --- filled
+
+    def _pages(self, source: Source, trim: Trim) -> Pages:
+        return Pages(source, trim, api=self._api, turn=self._turn)
+
+    def _counted(self, kind: cluster.Kind) -> Callable[[int], None]:
+        return partial(self._skipped, kind.plural)
+
+    def _owned_store(self, kind: cluster.Kind) -> Store:
+        return Store(
+            self._owned_trim(kind),
+            changed=partial(self._owned_changed, kind.plural),
+            skipped=self._counted(kind),
+        )
+
+    def _owned_trim(self, kind: cluster.Kind) -> Trim:
+        named = sources.OWNED_NAMES.get(kind)
+
+        def is_owner(namespace: str, policy: str, uid: str, name: str) -> bool:
+            found = self.policies.kept(namespace, policy)
+            is_its_own = found is not None and found.uid == uid
+            return is_its_own and (named is None or name in named(policy))
+
+        return partial(objects.owned, is_owner=is_owner)
+
+    def _all_reflectors(self) -> list[Reflector]:
+        filled: list[tuple[Source, Trim, Store]] = [
+            (sources.POLICIES, objects.policy, self.policies),
+            (sources.NAMESPACES, objects.namespace, self.namespaces),
+            *((it, self._owned_trim(it.kind), self.owned[it.kind]) for it in sources.OWNED),
+        ]
+        made = [
+            self._reflector(
+                source,
+                relist=partial(self._relist, source.kind, store, self._pages(source, trim)),
+                told=store.told,
+            )
+            for source, trim, store in filled
+        ]
+        pods = self._reflector(sources.PODS, relist=self.pods.restart, told=self.pods.told)
+        return [*made, pods]
+
+    def _reflector(
+        self,
+        source: Source,
+        *,
+        relist: Callable[[], str],
+        told: Callable[[str, msgspec.Raw], None],
+    ) -> Reflector:
+        # A server of another version ends the streams of the one before it.
+        opening = self._learn_version if source is sources.NAMESPACES else _nothing
+        return Reflector(
+            source,
+            api=self._api,
+            opening=opening,
+            relist=relist,
+            told=told,
+            skipped=self._counted(source.kind),
+            turn=self._turn,
+        )
+
+    def _run(self, reflector: Reflector, stopping: threading.Event) -> None:
+        if reflector.name != sources.POLICIES.kind.plural:
+            # Owned objects are known by their policy, and pods are wanted where there is one.
+            while not self.policies.wait(WAIT_SECONDS) and not stopping.is_set():
+                reflector.rest()
+        reflector.run(stopping)
+
+    def _learn_version(self) -> None:
+        self._server_version = self._api.version()
+
+    def _relist(self, kind: cluster.Kind, store: Store, pages: Pages) -> str:
+        if kind in sources.OPTIONAL and not self._api.serves(kind):
+            store.clear()
+            raise errors.Unavailable(f"there are no {kind.plural}", reason=NOT_SERVED)
+        return store.refill(pages.each())
+
+    def _list_pods(self, key: Key) -> None:
+        if self.pods.fill(key.namespace):
+            for policy in self.policies.of(key.namespace):
+                self._queue.add(Key(policy.namespace, policy.name))
+
+    # --- what changes queues its policy
+
+    def _policy_changed(self, before: Kept | None, after: Kept | None) -> None:
+        seen = after or before
+        if seen is None:
+            return
+        if after is not None:
+            self.pods.follow(seen.namespace)
+        elif not self.policies.of(seen.namespace):
+            self.pods.drop(seen.namespace)
+        self._queue.add(Key(seen.namespace, seen.name))
+
+    def _namespace_changed(self, _: Kept | None, after: Kept | None) -> None:
+        # One that is new may have a policy already, which was seen first.
+        if after is not None:
+            for policy in self.policies.of(after.name):
+                self._queue.add(Key(policy.namespace, policy.name))
+
+    def _owned_changed(self, plural: str, before: Kept | None, after: Kept | None) -> None:
+        seen = after or before
+        if seen is None:
+            return
+        version = after.version if after is not None else ""
+        if self._api.is_echo(plural, seen.namespace, seen.name, version=version):
+            return
+        for policy in {it.policy for it in (before, after) if it is not None}:
+            self._queue.add(Key(seen.namespace, policy))
+
+    def _pod_changed(self, before: Kept | None, after: Kept | None) -> None:
+        for seen in (before, after):
+            if seen is not None and seen.policy:
+                self._queue.add(Key(seen.namespace, seen.policy))
+
+
+def _nothing() -> None:
+    pass

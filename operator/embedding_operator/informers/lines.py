@@ -1,0 +1,47 @@
+"""Lines of a watch, read as they come and never held beyond a bound."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+SMALL_BYTES: Final = 65_536
+"""A reader may hold this at any time. More only with the turn, which one reader has at a time: so
+the memory of all watches and lists together is that of one."""
+
+
+def split(
+    pieces: Iterable[bytes], *, most_bytes: int, turn: threading.Lock
+) -> Iterator[bytearray | None]:
+    """The lines that end in a newline, without it, and without empty ones.
+
+    None stands for a line of more than `most_bytes`, which is dropped as it comes. The rest
+    after the last newline was cut off by the end of the connection and is no line.
+    """
+    held = bytearray()
+    skipping, has_turn = False, False
+    try:
+        for piece in pieces:
+            start = 0
+            while start < len(piece):
+                end = piece.find(b"\n", start)
+                part = piece[start : len(piece) if end < 0 else end]
+                start += len(part) + 1
+                if not skipping and len(held) + len(part) > most_bytes:
+                    held, skipping = bytearray(), True
+                    yield None
+                if not skipping:
+                    if not has_turn and len(held) + len(part) > SMALL_BYTES:
+                        has_turn = turn.acquire()
+                    held += part
+                if end < 0:
+                    break
+                if held:
+                    yield held
+                # A new one: who was given the line may still look into it.
+                held, skipping = bytearray(), False
+                if has_turn:
+                    turn.release()
+                    has_turn = False
+    finally:
+        if has_turn:
+            turn.release()

@@ -1,0 +1,137 @@
+"""Policies, namespaces and owned objects, trimmed.
+
+Decoding builds the declared fields only, whatever else an object holds. A field that somebody may
+fill without a bound is not built before its size is known.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from embedding_contract import names
+from embedding_operator.informers.kept import FOREIGN_BYTES, NOTHING, Kept
+
+REFRESH_CHARACTERS: Final = 256
+_NO_LIST: Final = msgspec.Raw(b"[]")
+
+
+class _PolicyAnnotations(msgspec.Struct, omit_defaults=True):
+    refresh: str | None = msgspec.field(default=None, name=names.ANNOTATION_REFRESH)
+
+
+class _PolicyMeta(msgspec.Struct, rename="camel", omit_defaults=True):
+    name: str
+    namespace: str
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    annotations: _PolicyAnnotations = msgspec.field(default_factory=_PolicyAnnotations)
+
+
+class _Policy(msgspec.Struct, rename="camel"):
+    metadata: _PolicyMeta
+    spec: msgspec.Raw = NOTHING
+    status: msgspec.Raw = NOTHING
+    api_version: str = names.API_VERSION
+    kind: str = names.KIND
+
+
+def policy(raw: msgspec.Raw) -> Kept:
+    """A policy: spec and status whole, which the schema bounds, and the metadata that is used."""
+    found = msgspec.json.decode(raw, type=_Policy)
+    meta = found.metadata
+    if meta.annotations.refresh is not None:
+        meta.annotations.refresh = meta.annotations.refresh[:REFRESH_CHARACTERS]
+    return Kept(
+        namespace=meta.namespace,
+        name=meta.name,
+        version=meta.resource_version,
+        uid=meta.uid,
+        policy=meta.name,
+        about=(meta.uid, meta.generation, meta.deletion_timestamp, meta.annotations.refresh),
+        content=msgspec.json.encode(found),
+    )
+
+
+class _NamespaceLabels(msgspec.Struct, omit_defaults=True):
+    injection: str | None = msgspec.field(default=None, name=names.LABEL_INJECTION)
+
+
+class _NamespaceMeta(msgspec.Struct, rename="camel", omit_defaults=True):
+    name: str
+    uid: str = ""
+    resource_version: str = ""
+    deletion_timestamp: str | None = None
+    labels: _NamespaceLabels = msgspec.field(default_factory=_NamespaceLabels)
+
+
+class _Namespace(msgspec.Struct, rename="camel"):
+    metadata: _NamespaceMeta
+    api_version: str = "v1"
+    kind: str = "Namespace"
+
+
+def namespace(raw: msgspec.Raw) -> Kept:
+    """A namespace: whether it lets policies inject, and whether it is going."""
+    found = msgspec.json.decode(raw, type=_Namespace)
+    # As a PartialObjectMetadata it says that of itself.
+    found.api_version, found.kind = "v1", "Namespace"
+    meta = found.metadata
+    seen, meta.resource_version = meta.resource_version, ""
+    content = msgspec.json.encode(found)
+    return Kept(
+        namespace="", name=meta.name, version=seen, uid=meta.uid, about=content, content=content
+    )
+
+
+class _Owner(msgspec.Struct, rename="camel"):
+    name: str = ""
+    kind: str = ""
+    uid: str = ""
+    api_version: str = ""
+
+
+class _OwnedMeta(msgspec.Struct, rename="camel"):
+    name: str
+    namespace: str
+    resource_version: str = ""
+    owner_references: msgspec.Raw = _NO_LIST
+
+
+class _Owned(msgspec.Struct):
+    metadata: _OwnedMeta
+
+
+def owned(raw: msgspec.Raw, *, is_owner: Callable[[str, str, str, str], bool]) -> Kept:
+    """An object that a policy owns: its identity, and whose it is.
+
+    `is_owner` is asked with namespace, name and uid of the policy, and the object's name.
+    """
+    meta = msgspec.json.decode(raw, type=_Owned).metadata
+    owner = next(
+        (
+            it.name
+            for it in _owners(meta.owner_references)
+            if it.kind == names.KIND
+            and it.api_version.startswith(f"{names.GROUP}/")
+            and is_owner(meta.namespace, it.name, it.uid, meta.name)
+        ),
+        None,
+    )
+    return Kept(
+        namespace=meta.namespace,
+        name=meta.name,
+        version=meta.resource_version,
+        policy=owner or "",
+        about=meta.resource_version,
+        content=None if owner is None else b"{}",
+    )
+
+
+def _owners(raw: msgspec.Raw) -> list[_Owner]:
+    if memoryview(raw).nbytes > FOREIGN_BYTES:
+        return []
+    return msgspec.json.decode(raw, type=list[_Owner] | None) or []

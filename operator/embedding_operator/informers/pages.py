@@ -1,0 +1,194 @@
+"""Lists in pages of bounded size, whatever their objects hold.
+
+A page of more bytes than the bound is given up half read and asked for again with half as many
+objects. A single object beyond the bound is passed over: the place where the list goes on is found
+before the objects or behind them, and nothing between is held.
+"""
+
+import re
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import msgspec
+
+from embedding_operator import cluster, errors
+from embedding_operator.informers.kept import Kept, Trim
+
+MOST_BYTES: Final = 2 * 1024**2
+"""Of one object in a list, or of a line of a watch. etcd takes no request of more than 1.5 MiB by
+default (--max-request-bytes), which is the most that a custom resource can have as JSON."""
+MOST_OBJECTS: Final = 500
+READ_SECONDS: Final = 10.0
+_EDGE_BYTES: Final = 16_384
+_PAGE_PART: Final = 4
+"""A page of more than one object has at most this part of the bound of one."""
+_SMALL_PART: Final = 4
+"""A page that fills less than this part of its bound is followed by one of twice the objects."""
+_HEAD: Final = re.compile(
+    rb'\{"kind":"\w+","apiVersion":"[\w./]+","metadata":(\{[^{}]*\}),"items":'
+)
+"""Of a built-in kind: its fields come in the order of the Go structure."""
+_TAIL: Final = re.compile(rb'\],"kind":"\w+","metadata":(\{[^{}]*\})\}\s*\Z')
+"""Of a custom resource: its fields come sorted by name."""
+JSON: Final = "application/json"
+METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A kind with selectors, to list and watch. `metadata_only` leaves out all but `metadata`."""
+
+    kind: cluster.Kind
+    label_selector: str = ""
+    field_selector: str = ""
+    metadata_only: bool = False
+
+    def query(self, **more: str) -> list[tuple[str, str]]:
+        """Parameters of a request; those that are empty are left out."""
+        given = {
+            "labelSelector": self.label_selector,
+            "fieldSelector": self.field_selector,
+            **more,
+        }
+        return [(key, value) for key, value in given.items() if value]
+
+
+class Streams(Protocol):
+    """Reads the API server piece by piece."""
+
+    def stream(
+        self,
+        kind: cluster.Kind,
+        namespace: str | None,
+        *,
+        query: list[tuple[str, str]],
+        accept: str,
+        read_seconds: float,
+    ) -> AbstractContextManager[Iterable[bytes]]:
+        """The body of an answer, as it comes.
+
+        Raises:
+            errors.OperatorError: it is refused, or ends early; reason Expired where the version or
+                the place that was asked for is gone.
+        """
+        ...
+
+
+class _ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _List(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[msgspec.Raw] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Objects, trimmed. `skipped` more were too large to be held, or not of their form."""
+
+    version: str
+    kept: Sequence[Kept] = ()
+    skipped: int = 0
+
+
+class Pages:
+    """Lists of one source. `turn` is shared by all that read much at once."""
+
+    def __init__(
+        self,
+        source: Source,
+        trim: Trim,
+        *,
+        api: Streams,
+        turn: threading.Lock,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
+        self._source = source
+        self._trim = trim
+        self._api = api
+        self._turn = turn
+        self._most_bytes = most_bytes
+        self._limit = MOST_OBJECTS
+
+    def version(self) -> str:
+        """The version of the collection as it is now."""
+        for page in self._pages(None, limit=1):
+            return page.version
+        raise AssertionError("a list has at least one page")
+
+    def each(self, namespace: str | None = None) -> Iterator[Page]:
+        """All pages, of one namespace or of all.
+
+        Raises:
+            errors.OperatorError: the list cannot be had, or not to its end.
+        """
+        return self._pages(namespace, limit=None)
+
+    def _pages(self, namespace: str | None, *, limit: int | None) -> Iterator[Page]:
+        token = ""
+        while True:
+            asked = limit or self._limit
+            with self._turn:
+                found = self._page(namespace, limit=asked, token=token)
+            if found is None:
+                self._limit = max(1, asked // 2)
+                continue
+            page, token = found
+            yield page
+            if not token:
+                return
+
+    def _page(self, namespace: str | None, *, limit: int, token: str) -> tuple[Page, str] | None:
+        """A page and the place of the next; None where it is too large for its number."""
+        accept = METADATA_LIST if self._source.metadata_only else JSON
+        query = self._source.query(limit=str(limit), **{"continue": token})
+        most_bytes = self._most_bytes if limit == 1 else self._most_bytes // _PAGE_PART
+        body, head, edge = bytearray(), b"", b""
+        with self._api.stream(
+            self._source.kind, namespace, query=query, accept=accept, read_seconds=READ_SECONDS
+        ) as pieces:
+            for piece in pieces:
+                if edge:
+                    edge = (edge + piece)[-_EDGE_BYTES:]
+                elif len(body) + len(piece) <= most_bytes:
+                    body += piece
+                elif limit > 1:
+                    return None
+                else:
+                    body += piece
+                    head, edge = bytes(body[:_EDGE_BYTES]), bytes(body[-_EDGE_BYTES:])
+                    body = bytearray()
+        if edge:
+            return self._skipped(head, edge)
+        if len(body) * _SMALL_PART < self._most_bytes // _PAGE_PART and limit == self._limit:
+            self._limit = min(MOST_OBJECTS, 2 * limit)
+        try:
+            found = msgspec.json.decode(body, type=_List)
+        except msgspec.MsgspecError as error:
+            raise self._unreadable() from error
+        kept, skipped = [], 0
+        for raw in found.items or ():
+            try:
+                kept.append(self._trim(raw))
+            except msgspec.MsgspecError:
+                skipped += 1
+        meta = found.metadata
+        page = Page(version=meta.resource_version, kept=kept, skipped=skipped)
+        return page, meta.continue_
+
+    def _skipped(self, head: bytes, tail: bytes) -> tuple[Page, str]:
+        found = _HEAD.match(head) or _TAIL.search(tail)
+        if found is None:
+            raise self._unreadable()
+        meta = msgspec.json.decode(found[1], type=_ListMeta)
+        return Page(version=meta.resource_version, skipped=1), meta.continue_
+
+    def _unreadable(self) -> errors.Unavailable:
+        plural = self._source.kind.plural
+        return errors.Unavailable(f"list {plural}: the answer cannot be read", reason="Unreadable")

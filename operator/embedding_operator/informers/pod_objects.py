@@ -1,0 +1,225 @@
+"""Pods, and the workloads that make them, trimmed."""
+
+from typing import Final
+
+import msgspec
+
+from embedding_contract import names
+from embedding_operator.informers.kept import FOREIGN_BYTES, NOTHING, Kept
+
+POD_BYTES: Final = 16_384
+"""The most that is kept of a pod. One with more labels, ports or containers than this holds is not
+kept, and so not counted by its policy."""
+
+
+class _PodAnnotations(msgspec.Struct, omit_defaults=True):
+    mirror: str | None = msgspec.field(default=None, name="kubernetes.io/config.mirror")
+    sidecar_hash: str | None = msgspec.field(default=None, name=names.ANNOTATION_SIDECAR_HASH)
+
+
+class _PodMeta(msgspec.Struct, rename="camel", omit_defaults=True):
+    name: str
+    namespace: str
+    uid: str = ""
+    resource_version: str = ""
+    deletion_timestamp: str | None = None
+    labels: msgspec.Raw = NOTHING
+    annotations: _PodAnnotations = msgspec.field(default_factory=_PodAnnotations)
+
+
+class _Port(msgspec.Struct, rename="camel", omit_defaults=True):
+    container_port: int = 0
+    name: str | None = None
+
+
+class _Container(msgspec.Struct, omit_defaults=True):
+    name: str
+    ports: list[_Port] | None = None
+
+
+class _Os(msgspec.Struct, omit_defaults=True):
+    name: str | None = None
+
+
+class _NodeSelector(msgspec.Struct, omit_defaults=True):
+    os: str | None = msgspec.field(default=None, name="kubernetes.io/os")
+    beta_os: str | None = msgspec.field(default=None, name="beta.kubernetes.io/os")
+
+
+class _Volume(msgspec.Struct):
+    name: str
+
+
+class _PodSpec(msgspec.Struct, rename="camel", omit_defaults=True):
+    containers: list[_Container] | None = None
+    init_containers: list[_Container] | None = None
+    ephemeral_containers: list[_Container] | None = None
+    volumes: list[_Volume] | None = None
+    host_network: bool = False
+    os: _Os | None = None
+    node_selector: _NodeSelector | None = None
+
+
+class _Ran(msgspec.Struct, rename="camel", omit_defaults=True):
+    started_at: str | None = None
+
+
+class _Waiting(msgspec.Struct, omit_defaults=True):
+    reason: str = ""
+
+
+class _State(msgspec.Struct, omit_defaults=True):
+    running: _Ran | None = None
+    terminated: _Ran | None = None
+    waiting: _Waiting | None = None
+
+
+class _ContainerStatus(msgspec.Struct, rename="camel", omit_defaults=True):
+    name: str
+    restart_count: int = 0
+    started: bool | None = None
+    state: _State | None = None
+
+
+class _PodStatus(msgspec.Struct, omit_defaults=True):
+    phase: str = ""
+    pod_ip: str | None = msgspec.field(default=None, name="podIP")
+    container_statuses: list[_ContainerStatus] | None = msgspec.field(
+        default=None, name="containerStatuses"
+    )
+    init_container_statuses: list[_ContainerStatus] | None = msgspec.field(
+        default=None, name="initContainerStatuses"
+    )
+
+
+class _Pod(msgspec.Struct):
+    metadata: _PodMeta
+    spec: _PodSpec
+    status: _PodStatus = msgspec.field(default_factory=_PodStatus)
+
+
+class _Injected(msgspec.Struct):
+    policy: str = msgspec.field(default="", name=names.LABEL_INJECTED)
+
+
+def pod(raw: msgspec.Raw) -> Kept:
+    """A pod: what `selection`, `coverage` and who asks its sidecar look at."""
+    found = msgspec.json.decode(raw, type=_Pod)
+    meta = found.metadata
+    seen, meta.resource_version = meta.resource_version, ""
+    injected, content = _Injected(), None
+    if memoryview(meta.labels).nbytes <= FOREIGN_BYTES:
+        injected = msgspec.json.decode(meta.labels, type=_Injected)
+        encoded = msgspec.json.encode(found)
+        content = encoded if len(encoded) <= POD_BYTES else None
+    return Kept(
+        namespace=meta.namespace,
+        name=meta.name,
+        version=seen,
+        uid=meta.uid,
+        policy=injected.policy,
+        about=content,
+        content=content,
+    )
+
+
+class _WorkloadAnnotations(msgspec.Struct, omit_defaults=True):
+    restart: str | None = msgspec.field(default=None, name=names.ANNOTATION_RESTART)
+    seen: str | None = msgspec.field(default=None, name=names.ANNOTATION_SECRETS_SEEN)
+
+
+class _WorkloadMeta(msgspec.Struct, omit_defaults=True):
+    name: str
+    namespace: str
+    uid: str = ""
+    annotations: _WorkloadAnnotations = msgspec.field(default_factory=_WorkloadAnnotations)
+
+
+class _TemplateAnnotations(msgspec.Struct, omit_defaults=True):
+    secrets: str | None = msgspec.field(default=None, name=names.ANNOTATION_SECRETS)
+
+
+class _TemplateMeta(msgspec.Struct, omit_defaults=True):
+    annotations: _TemplateAnnotations = msgspec.field(default_factory=_TemplateAnnotations)
+
+
+class _SecretRef(msgspec.Struct, omit_defaults=True):
+    name: str | None = None
+    key: str | None = None
+    optional: bool | None = None
+
+
+class _EnvFrom(msgspec.Struct, rename="camel", omit_defaults=True):
+    secret_ref: _SecretRef | None = None
+
+
+class _ValueFrom(msgspec.Struct, rename="camel", omit_defaults=True):
+    secret_key_ref: _SecretRef | None = None
+
+
+class _Env(msgspec.Struct, rename="camel", omit_defaults=True):
+    value_from: _ValueFrom | None = None
+
+
+class _Item(msgspec.Struct):
+    key: str
+
+
+class _SecretSource(msgspec.Struct, rename="camel", omit_defaults=True):
+    secret_name: str | None = None
+    name: str | None = None
+    items: list[_Item] | None = None
+    optional: bool | None = None
+
+
+class _Projection(msgspec.Struct, omit_defaults=True):
+    secret: _SecretSource | None = None
+
+
+class _Projected(msgspec.Struct, omit_defaults=True):
+    sources: list[_Projection] = msgspec.field(default_factory=list)
+
+
+class _SourceVolume(msgspec.Struct, omit_defaults=True):
+    secret: _SecretSource | None = None
+    projected: _Projected | None = None
+
+
+class _Reader(msgspec.Struct, rename="camel", omit_defaults=True):
+    env: list[_Env] | None = None
+    env_from: list[_EnvFrom] | None = None
+
+
+class _TemplateSpec(msgspec.Struct, rename="camel", omit_defaults=True):
+    containers: list[_Reader] = msgspec.field(default_factory=list)
+    init_containers: list[_Reader] = msgspec.field(default_factory=list)
+    volumes: list[_SourceVolume] | None = None
+
+
+class _Template(msgspec.Struct):
+    spec: _TemplateSpec
+    metadata: _TemplateMeta = msgspec.field(default_factory=_TemplateMeta)
+
+
+class _WorkloadSpec(msgspec.Struct, omit_defaults=True):
+    template: _Template
+    paused: bool = False
+
+
+class _Workload(msgspec.Struct):
+    metadata: _WorkloadMeta
+    spec: _WorkloadSpec
+
+
+def workload(raw: msgspec.Raw) -> Kept:
+    """A Deployment, StatefulSet or DaemonSet: what `workloads` looks at, where one asks for it."""
+    found = msgspec.json.decode(raw, type=_Workload)
+    meta = found.metadata
+    asks = meta.annotations.restart is not None or meta.annotations.seen is not None
+    return Kept(
+        namespace=meta.namespace,
+        name=meta.name,
+        version="",
+        uid=meta.uid,
+        content=msgspec.json.encode(found) if asks else None,
+    )

@@ -1,0 +1,136 @@
+"""The pods of namespaces that have a policy.
+
+One watch tells of the pods of all namespaces, and those of others are dropped as they are decoded.
+The pods that stood in a namespace before its first policy are listed, each namespace alone: the
+lists cost what policies need, and one namespace's thousands of pods delay no other's.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from embedding_operator.informers.kept import Kept, Trim
+from embedding_operator.informers.pages import Pages
+from embedding_operator.informers.store import DELETED, Changed
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A namespace. `told` are the pods that the watch told of since a list began."""
+
+    kept: dict[str, Kept] = field(default_factory=dict)
+    is_listed: bool = False
+    told: set[str] | None = None
+
+
+class Pods:
+    """Pods as they were last seen; safe to use from any thread.
+
+    `list_later` is told each namespace that is to be listed, by `fill` in another thread.
+    """
+
+    def __init__(
+        self,
+        pages: Pages,
+        trim: Trim,
+        *,
+        list_later: Callable[[str], None],
+        changed: Changed,
+        skipped: Callable[[int], None],
+    ) -> None:
+        self._pages = pages
+        self._trim = trim
+        self._list_later = list_later
+        self._changed = changed
+        self._skipped = skipped
+        self._lock = threading.Lock()
+        self._followed: dict[str, _Followed] = {}
+        self._watched = threading.Event()
+
+    # --- read
+
+    @property
+    def synced(self) -> bool:
+        """True once the watch has begun; a namespace is known from its list on."""
+        return self._watched.is_set()
+
+    def of(self, namespace: str) -> list[Kept] | None:
+        """The pods of a namespace; None where they have not been listed yet."""
+        with self._lock:
+            found = self._followed.get(namespace)
+            return list(found.kept.values()) if found is not None and found.is_listed else None
+
+    # --- filled
+
+    def follow(self, namespace: str) -> None:
+        """Want the pods of a namespace."""
+        with self._lock:
+            if namespace in self._followed:
+                return
+            self._followed[namespace] = _Followed()
+        if self.synced:
+            self._list_later(namespace)
+
+    def drop(self, namespace: str) -> None:
+        """Nobody wants them any more."""
+        with self._lock:
+            self._followed.pop(namespace, None)
+
+    def restart(self) -> str:
+        """The version that a new watch is to begin with; every namespace is to be listed again."""
+        version = self._pages.version()
+        self._watched.set()
+        with self._lock:
+            namespaces = list(self._followed)
+        for namespace in namespaces:
+            self._list_later(namespace)
+        return version
+
+    def fill(self, namespace: str) -> bool:
+        """List a namespace; False where nobody wants it any more.
+
+        Raises:
+            errors.OperatorError: it cannot be listed.
+        """
+        with self._lock:
+            found = self._followed.get(namespace)
+            if found is None:
+                return False
+            found.told = told = set[str]()
+        listed: dict[str, Kept] = {}
+        for page in self._pages.each(namespace):
+            self._skipped(page.skipped)
+            listed.update((it.name, it) for it in page.kept if it.content is not None)
+        with self._lock:
+            # The watch is ahead of the list in what it told since, and tells of the rest.
+            ahead = {name: it for name, it in found.kept.items() if name in told}
+            before = found.kept
+            found.kept = {name: it for name, it in listed.items() if name not in told} | ahead
+            found.is_listed, found.told = True, None
+            changes = [
+                (before.get(name), found.kept.get(name))
+                for name in before.keys() | found.kept.keys()
+            ]
+        for old, new in changes:
+            if (old and old.about) != (new and new.about):
+                self._changed(old, new)
+        return True
+
+    def told(self, event: str, raw: msgspec.Raw) -> None:
+        """Take an event of the watch; msgspec.MsgspecError where its object is not of the form."""
+        kept = self._trim(raw)
+        gone = event == DELETED or kept.content is None
+        with self._lock:
+            found = self._followed.get(kept.namespace)
+            if found is None:
+                return
+            if found.told is not None:
+                found.told.add(kept.name)
+            before = found.kept.pop(kept.name, None)
+            if not gone:
+                found.kept[kept.name] = kept
+        after = None if gone else kept
+        if (before and before.about) != (after and after.about):
+            self._changed(before, after)

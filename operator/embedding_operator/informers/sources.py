@@ -1,0 +1,37 @@
+"""The watched kinds: which objects of each, and their names."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from embedding_contract import names
+from embedding_operator import cluster
+from embedding_operator.informers.pages import Source
+
+_OURS: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
+
+OPTIONAL: Final = frozenset({cluster.PROMETHEUS_RULE, cluster.POD_MONITOR})
+"""Kinds that a cluster may lack."""
+POLICIES: Final = Source(kind=cluster.POLICY)
+NAMESPACES: Final = Source(kind=cluster.NAMESPACE, metadata_only=True)
+PODS: Final = Source(
+    kind=cluster.POD, field_selector="status.phase!=Succeeded,status.phase!=Failed"
+)
+"""Those that have not ended."""
+OWNED: Final = tuple(
+    Source(kind=kind, label_selector=_OURS, metadata_only=True)
+    for kind in (
+        cluster.CONFIG_MAP,
+        cluster.SECRET,
+        cluster.PROMETHEUS_RULE,
+        cluster.POD_MONITOR,
+    )
+)
+OWNED_NAMES: Final[Mapping[cluster.Kind, Callable[[str], frozenset[str]]]] = {
+    cluster.CONFIG_MAP: lambda policy: frozenset(
+        {names.document_configmap(policy), names.environment_configmap(policy)}
+    ),
+    cluster.PROMETHEUS_RULE: lambda policy: frozenset({names.monitoring(policy)}),
+    cluster.POD_MONITOR: lambda policy: frozenset({names.monitoring(policy)}),
+}
+"""The names of a policy's objects, so that they are few. Secrets have the names of its
+entries, and those that no entry names are deleted."""

@@ -1,0 +1,128 @@
+"""The objects of one kind as they were last seen; safe to use from any thread."""
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from embedding_operator.informers.kept import Kept, Object, Trim, encode
+from embedding_operator.informers.pages import Page
+
+DELETED: Final = "DELETED"
+
+Changed = Callable[[Kept | None, Kept | None], None]
+"""Is told what was kept of an object before, and what is kept now; None for nothing."""
+
+
+class Store:
+    """Filled by a list and the watch that follows it. `skipped` counts what could not be kept.
+
+    A value is built anew for each read, so that nobody changes what another reads.
+    """
+
+    def __init__(
+        self, trim: Trim, *, changed: Changed, skipped: Callable[[int], None] = lambda _: None
+    ) -> None:
+        self._trim = trim
+        self._changed = changed
+        self._skipped = skipped
+        self._lock = threading.Lock()
+        self._kept: dict[str, dict[str, Kept]] = {}
+        self._listed = threading.Event()
+
+    # --- read
+
+    @property
+    def synced(self) -> bool:
+        """True once all there was has been listed."""
+        return self._listed.is_set()
+
+    def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until it is synced; whether it is."""
+        return self._listed.wait(timeout_seconds)
+
+    def kept(self, namespace: str, name: str) -> Kept | None:
+        """An object, trimmed; None where there is none."""
+        with self._lock:
+            return self._kept.get(namespace, {}).get(name)
+
+    def get(self, namespace: str, name: str) -> Object | None:
+        """An object, as far as it is kept; None where there is none."""
+        found = self.kept(namespace, name)
+        return None if found is None else found.value()
+
+    def of(self, namespace: str) -> list[Kept]:
+        """All objects of a namespace, trimmed."""
+        with self._lock:
+            return list(self._kept.get(namespace, {}).values())
+
+    def keys(self) -> list[tuple[str, str]]:
+        """Namespace and name of every object."""
+        with self._lock:
+            return [(space, name) for space, kept in self._kept.items() for name in kept]
+
+    # --- filled
+
+    def refill(self, pages: Iterable[Page]) -> str:
+        """Become what a list says; its version."""
+        seen: set[tuple[str, str]] = set()
+        version = ""
+        for page in pages:
+            version = page.version
+            self._skipped(page.skipped)
+            for kept in page.kept:
+                if kept.content is not None:
+                    seen.add(kept.key)
+                    self._put(kept, only_newer=False)
+        for key in self.keys():
+            if key not in seen:
+                self._remove(key)
+        self._listed.set()
+        return version
+
+    def told(self, event: str, raw: msgspec.Raw) -> None:
+        """Take an event of a watch; msgspec.MsgspecError where its object is not of the form."""
+        kept = self._trim(raw)
+        if event == DELETED or kept.content is None:
+            self._remove(kept.key)
+        else:
+            self._put(kept, only_newer=True)
+
+    def wrote(self, answer: Object) -> None:
+        """Take what a write of our own was answered with, unless the watch is ahead of it."""
+        kept = self._trim(encode(answer))
+        # One that has gone does not come back by this.
+        before = self.kept(*kept.key)
+        if before is not None and before.uid == kept.uid:
+            self._put(kept, only_newer=True)
+
+    def clear(self) -> None:
+        """There is nothing of this kind any more."""
+        for key in self.keys():
+            self._remove(key)
+
+    def _put(self, kept: Kept, *, only_newer: bool) -> None:
+        with self._lock:
+            of_space = self._kept.setdefault(kept.namespace, {})
+            before = of_space.get(kept.name)
+            if only_newer and before is not None and _is_older(kept, before):
+                return
+            of_space[kept.name] = kept
+        if before is None or before.about != kept.about:
+            self._changed(before, kept)
+
+    def _remove(self, key: tuple[str, str]) -> None:
+        namespace, name = key
+        with self._lock:
+            before = self._kept.get(namespace, {}).pop(name, None)
+            if not self._kept.get(namespace):
+                self._kept.pop(namespace, None)
+        if before is not None:
+            self._changed(before, None)
+
+
+def _is_older(kept: Kept, before: Kept) -> bool:
+    """By resourceVersion, which is a number where it can be compared (KEP-5504)."""
+    versions = (kept.version, before.version)
+    return all(map(str.isdecimal, versions)) and int(kept.version) < int(before.version)

@@ -1,0 +1,104 @@
+"""Events of pods that got no sidecar: about what exists, and bounded, whoever asks.
+
+A review may say anything, unless the API server proves that it is its own. So an event is about
+a policy or a namespace that is watched, of the pod only a checked name of its owner is told, and
+each namespace has so many events in a time.
+"""
+
+import logging
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, Protocol
+
+_LOG = logging.getLogger(__name__)
+
+PERIOD_SECONDS: Final = 600.0
+"""An event is told once in this time."""
+MOST_OF_A_NAMESPACE: Final = 8
+"""Events in that time."""
+_WAITING: Final = 64
+_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
+_KIND: Final = re.compile(r"[A-Za-z]{1,63}")
+
+Object = Mapping[str, Any]
+
+
+class Records(Protocol):
+    """Writes events."""
+
+    def record(self, about: dict[str, Any], *, warning: bool, reason: str, message: str) -> None:
+        """An event of an object."""
+        ...
+
+
+class _Event(NamedTuple):
+    about: dict[str, Any]
+    reason: str
+    message: str
+
+
+class SkippedPods:
+    """Writes them, in a thread of its own."""
+
+    def __init__(self, *, records: Records, clock: Callable[[], float] = time.monotonic) -> None:
+        self._records = records
+        self._clock = clock
+        self._since = clock()
+        self._told: dict[str, set[tuple[str, str, str]]] = {}
+        self._waiting: queue.Queue[_Event] = queue.Queue(_WAITING)
+
+    def start(self) -> None:
+        """Write from now on."""
+        threading.Thread(target=self._write, name="admission-events", daemon=True).start()
+
+    def skipped(self, about: Object, *, pod: Object, reason: str, message: str) -> None:
+        """A pod was skipped; `about` is a policy or the namespace, as it was last seen."""
+        metadata = about["metadata"]
+        if not metadata.get("uid"):
+            return  # a namespace that nobody has seen
+        namespace = metadata.get("namespace") or metadata["name"]
+        owner = _owner(pod)
+        if not self._is_due(namespace, (metadata["uid"], reason, owner)):
+            return
+        target = {
+            "apiVersion": about["apiVersion"],
+            "kind": about["kind"],
+            "metadata": {"name": metadata["name"], "namespace": namespace, "uid": metadata["uid"]},
+        }
+        text = f"{owner}: pods get no embedding sidecar: {message}"
+        try:
+            self._waiting.put_nowait(_Event(target, f"EmbeddingSidecar{reason}", text))
+        except queue.Full:
+            _LOG.info(
+                "too many events of pods without sidecar: one of %s is not written", namespace
+            )
+
+    def _is_due(self, namespace: str, event: tuple[str, str, str]) -> bool:
+        if self._clock() - self._since >= PERIOD_SECONDS:
+            self._since = self._clock()
+            self._told.clear()
+        told = self._told.setdefault(namespace, set())
+        if event in told or len(told) >= MOST_OF_A_NAMESPACE:
+            return False
+        told.add(event)
+        return True
+
+    def _write(self) -> None:
+        while True:
+            about, reason, message = self._waiting.get()
+            try:
+                self._records.record(about, warning=True, reason=reason, message=message)
+            except Exception:  # noqa: BLE001 - nothing depends on an event
+                _LOG.exception("an event is not written")
+
+
+def _owner(pod: Object) -> str:
+    """Kind and name of the pod's controller as the review says, where they can be such."""
+    for reference in pod["metadata"].get("ownerReferences") or ():
+        kind, name = str(reference.get("kind")), str(reference.get("name"))
+        if reference.get("controller") and _KIND.fullmatch(kind) and _NAME.fullmatch(name):
+            return f"{kind} {name}"
+    return "a pod"

@@ -1,0 +1,56 @@
+"""The reads of a reconcile, each made anew at the API server: for tests without watches."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from embedding_contract import names
+from embedding_operator import cluster
+from embedding_operator.informers import objects, pod_objects
+from embedding_operator.informers.kept import Object, Trim, encode
+
+ENDED = frozenset({"Succeeded", "Failed"})
+
+
+class ReadThrough:
+    """As `informers.Caches` is read: objects as they are trimmed, and always up to date."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+
+    def policy(self, namespace: str, name: str) -> Object | None:
+        found = self._api.get(cluster.POLICY, namespace, name)
+        return next(trimmed([found] if found else [], objects.policy), None)
+
+    def policies_of(self, namespace: str) -> list[Object]:
+        return list(trimmed(self._api.find(cluster.POLICY, namespace), objects.policy))
+
+    def namespace(self, name: str) -> Object | None:
+        found = self._api.get(cluster.NAMESPACE, None, name)
+        return next(trimmed([found] if found else [], objects.namespace), None)
+
+    def pods_of(self, namespace: str) -> list[Object] | None:
+        found = trimmed(self._api.find(cluster.POD, namespace), pod_objects.pod)
+        return [it for it in found if it["status"].get("phase") not in ENDED]
+
+    def owned_secrets(self, namespace: str, policy: str) -> list[str]:
+        selector = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY},{names.LABEL_POLICY}={policy}"
+        found = self._api.find(cluster.SECRET, namespace, selector=selector)
+        return [it["metadata"]["name"] for it in found]
+
+    def workloads_of(self, kind: cluster.Kind, namespace: str) -> Iterator[Object]:
+        yield from trimmed(self._api.find(kind, namespace), pod_objects.workload)
+
+    def server_version(self) -> tuple[int, int]:
+        found: tuple[int, int] = self._api.version()
+        return found
+
+    def wrote_policy(self, answer: Object) -> None:
+        """It is read anew."""
+
+
+def trimmed(found: Iterable[Object], trim: Trim) -> Iterator[Object]:
+    """These objects, as the stores keep them."""
+    for it in found:
+        kept = trim(encode(it))
+        if kept.content is not None:
+            yield kept.value()

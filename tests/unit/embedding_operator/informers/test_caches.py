@@ -1,0 +1,350 @@
+"""A change queues its policy, little is kept of it, and a lost watch is noticed."""
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from embedding_contract import names
+from embedding_operator import cluster, errors, workloads
+from embedding_operator.informers import caches as wiring
+from embedding_operator.informers import kept as keeping
+from embedding_operator.informers import sources
+from embedding_operator.workqueue import Key, WorkQueue
+
+SEARCH = Key("shop", "search")
+UID = "uid-of-search"
+
+
+class API:
+    """An API server on which nothing is; `written` are versions that this process wrote."""
+
+    def __init__(self):
+        self.written = set()
+        self.ends = None
+        self.listed = {}
+
+    @contextmanager
+    def stream(self, kind, namespace=None, *, query, accept, read_seconds):
+        if kind.plural == self.ends:
+            raise SystemExit  # as nothing that a reflector guards against
+        if "watch" in dict(query):
+            raise errors.Unavailable("away", reason="APIServerAway")
+        found = {"metadata": {"resourceVersion": "1"}, "items": self.listed.get(kind.plural)}
+        yield [json.dumps(found).encode()]
+
+    def serves(self, kind):
+        return False
+
+    def version(self):
+        return (1, 37)
+
+    def is_echo(self, plural, namespace, name, *, version):
+        return version in self.written
+
+
+class World:
+    """The stores, and which policies were queued since the last look."""
+
+    def __init__(self):
+        self.api = API()
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self.skipped: list[str] = []
+        self.caches = wiring.Caches(
+            self.api, queue=self.queue, skipped=lambda kind, count: self.skipped.append(kind)
+        )
+
+    def policy(self, event="MODIFIED", *, name="search", uid=UID, generation=1, **metadata):
+        return self.tell(
+            self.caches.policies,
+            event,
+            {
+                "metadata": {
+                    "name": name,
+                    "namespace": "shop",
+                    "uid": uid,
+                    "generation": generation,
+                    **metadata,
+                },
+                "spec": {"podSelector": {}},
+            },
+        )
+
+    def owned(self, kind, name, event="MODIFIED", *, version="7", uid=UID, owners=None):
+        reference = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "name": "search",
+            "uid": uid,
+        }
+        owners = [reference] if owners is None else owners
+        metadata = {"name": name, "namespace": "shop", "resourceVersion": version}
+        return self.tell(
+            self.caches.owned[kind], event, {"metadata": {**metadata, "ownerReferences": owners}}
+        )
+
+    def namespace(self, event="MODIFIED", **metadata):
+        return self.tell(self.caches.namespaces, event, {"metadata": {"name": "shop", **metadata}})
+
+    def pod(self, event="MODIFIED", *, labels=None, ip="10.0.0.1", **rest):
+        metadata = {"name": "a", "namespace": "shop", "uid": "u", "labels": labels or {}}
+        found = {"metadata": metadata, "spec": {}, "status": {"podIP": ip}, **rest}
+        return self.tell(self.caches.pods, event, found)
+
+    def tell(self, store, event, found):
+        store.told(event, keeping.encode(found))
+        return self.queued()
+
+    def queued(self):
+        found = []
+        while len(self.queue):
+            key = self.queue.take()
+            assert key is not None
+            found.append(key)
+            self.queue.done(key, failed=False)
+        return found
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+@pytest.fixture
+def shop(world):
+    """With a policy, and its pods listed."""
+    world.policy()
+    world.caches.pods.restart()
+    world.caches.pods.fill("shop")
+    return world
+
+
+# --- policies
+
+
+def test_a_status_that_was_written_is_no_reason_for_a_reconcile(world):
+    assert world.policy(resourceVersion="1") == [SEARCH]
+    assert world.policy(resourceVersion="2") == []
+    assert world.policy(resourceVersion="3", annotations={"foreign": "x"}) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"generation": 2},
+        {"annotations": {names.ANNOTATION_REFRESH: "now"}},
+        {"deletionTimestamp": "2026-01-01T00:00:00Z"},
+        {"uid": "another"},
+    ],
+)
+def test_all_that_a_reconcile_looks_at_is(world, change):
+    world.policy()
+    assert world.policy(**change) == [SEARCH]
+
+
+def test_a_policy_that_goes_and_comes_is_looked_at_each_time(world):
+    world.policy()
+    assert world.policy("DELETED") == [SEARCH]
+    assert world.policy("ADDED") == [SEARCH]
+
+
+def test_a_refresh_annotation_is_kept_as_far_as_it_is_looked_at(world):
+    world.policy(annotations={names.ANNOTATION_REFRESH: "x" * 250_000, "a": "b" * 250_000})
+    kept = world.caches.policies.kept(*SEARCH)
+    assert len(kept.content) < 1000
+
+
+# --- what is owned
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (cluster.CONFIG_MAP, names.document_configmap("search")),
+        (cluster.CONFIG_MAP, names.environment_configmap("search")),
+        (cluster.SECRET, names.owned_secret("search")),
+        (cluster.SECRET, "any"),
+        (cluster.PROMETHEUS_RULE, names.monitoring("search")),
+        (cluster.POD_MONITOR, names.monitoring("search")),
+    ],
+)
+def test_an_owned_object_that_changes_or_goes_queues_its_policy(world, kind, name):
+    world.policy()
+    assert world.owned(kind, name, version="7") == [SEARCH]
+    assert world.owned(kind, name, version="8") == [SEARCH]
+    assert world.owned(kind, name, "DELETED", version="9") == [SEARCH]
+
+
+def test_an_object_that_lost_its_owner_queues_the_policy_once(world):
+    world.policy()
+    world.owned(cluster.SECRET, "any")
+    assert world.owned(cluster.SECRET, "any", version="8", owners=[]) == [SEARCH]
+    assert world.owned(cluster.SECRET, "any", version="9", owners=[]) == []
+
+
+def test_what_the_operator_wrote_itself_is_no_reason_for_a_reconcile(world):
+    world.policy()
+    world.api.written = {"7"}
+    assert world.owned(cluster.SECRET, "any", version="7") == []
+    assert world.owned(cluster.SECRET, "any", version="8") == [SEARCH]
+
+
+def test_the_secrets_of_a_policy_are_those_that_it_owns(world):
+    world.policy()
+    world.owned(cluster.SECRET, "a")
+    world.owned(cluster.SECRET, "b", uid="another")
+    assert world.caches.owned_secrets("shop", "search") == ["a"]
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"owners": []},
+        {"uid": "another"},
+        {"owners": [{"apiVersion": "v1", "kind": names.KIND, "name": "search", "uid": UID}]},
+        {"owners": [{"apiVersion": names.API_VERSION, "kind": "Pod", "name": "a", "uid": UID}]},
+        {"owners": [{"apiVersion": "v1", "kind": "x", "name": "x" * 50, "uid": "u"}] * 1000},
+    ],
+)
+def test_an_object_that_no_policy_owns_is_not_kept(world, forged):
+    world.policy()
+    assert world.owned(cluster.SECRET, "any", **forged) == []
+    assert world.caches.owned[cluster.SECRET].keys() == []
+
+
+def test_a_config_map_of_another_name_is_not_kept_whoever_it_says_it_belongs_to(world):
+    world.policy()
+    for number in range(100):
+        assert world.owned(cluster.CONFIG_MAP, f"mine-{number}") == []
+    assert world.caches.owned[cluster.CONFIG_MAP].keys() == []
+
+
+def test_an_echo_is_known_of_all_that_is_owned():
+    assert {it.kind for it in sources.OWNED} == cluster.ECHOING
+
+
+# --- namespaces and pods
+
+
+def test_a_namespace_that_comes_or_is_enabled_queues_its_policies(world):
+    world.policy()
+    assert world.namespace() == [SEARCH]
+    assert world.namespace(labels={"foreign": "x"}, annotations={"a": "b"}) == []
+    assert world.namespace(labels={names.LABEL_INJECTION: "enabled"}) == [SEARCH]
+    assert world.caches.namespace("shop")["metadata"]["labels"] == {
+        names.LABEL_INJECTION: "enabled"
+    }
+
+
+def test_a_pod_queues_the_policy_whose_sidecar_it_carries(shop):
+    labels = {names.LABEL_INJECTED: "search"}
+    assert shop.pod() == []
+    assert shop.pod(labels=labels) == [SEARCH]
+    assert shop.pod(labels=labels) == []
+    assert shop.pod(labels=labels, ip="10.0.0.2") == [SEARCH]
+    assert shop.pod("DELETED", labels=labels, ip="10.0.0.2") == [SEARCH]
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        {"labels": {f"label-{number}": "x" * 50 for number in range(1000)}},
+        {"spec": {"containers": [{"name": f"c-{number}"} for number in range(2000)]}},
+    ],
+)
+def test_a_pod_of_more_than_can_be_kept_is_not(shop, large):
+    shop.pod()
+    assert len(shop.caches.pods_of("shop")) == 1
+    shop.pod(**large)
+    assert shop.caches.pods_of("shop") == []
+
+
+def test_annotations_and_environment_of_a_pod_are_not_kept(shop):
+    shop.pod(spec={"containers": [{"name": "a", "env": [{"name": "A", "value": "x" * 10**6}]}]})
+    (kept,) = shop.caches.pods.of("shop")
+    assert len(kept.content) < 1000
+
+
+def test_pods_are_dropped_with_the_last_policy_of_the_namespace(shop):
+    shop.policy(name="other", uid="o")
+    shop.pod()
+    shop.policy("DELETED")
+    assert shop.caches.pods_of("shop") is not None
+    shop.policy("DELETED", name="other", uid="o")
+    assert shop.caches.pods_of("shop") is None
+
+
+# --- workloads
+
+
+def test_workloads_are_those_that_ask_and_of_them_what_a_restart_looks_at(world):
+    env = [
+        {"name": "A", "value": "x" * 100_000},
+        {"name": "B", "valueFrom": {"secretKeyRef": {"name": "database", "key": "password"}}},
+    ]
+    spec = {
+        "replicas": 3,
+        "template": {
+            "metadata": {"labels": {"a": "b"}, "annotations": {names.ANNOTATION_SECRETS: "s"}},
+            "spec": {
+                "containers": [{"name": "a", "image": "a:1", "env": env}],
+                "volumes": [{"name": "a", "emptyDir": {}}],
+            },
+        },
+    }
+    metadata = {"namespace": "shop", "uid": "u"}
+    asking = {names.ANNOTATION_RESTART: "true", "foreign": "x" * 100_000}
+    world.api.listed["deployments"] = [
+        {"metadata": {**metadata, "name": "silent"}, "spec": spec},
+        {"metadata": {**metadata, "name": "asking", "annotations": asking}, "spec": spec},
+    ]
+    (found,) = world.caches.workloads_of(cluster.DEPLOYMENT, "shop")
+    assert found["metadata"] == {
+        **metadata,
+        "name": "asking",
+        "annotations": {names.ANNOTATION_RESTART: "true"},
+    }
+    assert found["spec"]["template"]["metadata"]["annotations"] == {names.ANNOTATION_SECRETS: "s"}
+    assert len(json.dumps(found)) < 1000
+    held = {"database": {"metadata": {"uid": "1"}, "data": {"password": "cA=="}}}
+    assert workloads.asks(found, held)
+
+
+# --- run
+
+
+def started(world):
+    stopping = threading.Event()
+    world.caches.start(stopping)
+    return stopping
+
+
+def eventually(check):
+    deadline = time.monotonic() + 30
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_it_is_synced_once_everything_was_listed_that_there_must_be(world):
+    assert not world.caches.synced
+    stopping = started(world)
+    eventually(lambda: world.caches.synced)
+    assert world.caches.server_version() == (1, 37)
+    assert world.caches.deaf() is None
+    assert len(world.caches.kinds) == 7
+    assert all(world.caches.is_watching(kind) for kind in world.caches.kinds)
+    stopping.set()
+    world.caches.close()
+
+
+@pytest.mark.parametrize("plural", [names.PLURAL, "namespaces", "configmaps", "secrets", "pods"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_watch_that_has_ended_is_noticed(world, plural):
+    world.api.ends = plural
+    stopping = started(world)
+    eventually(lambda: world.caches.deaf() == plural)
+    stopping.set()
+    world.caches.close()

@@ -1,0 +1,441 @@
+"""Whatever happens on the way, a store comes to hold what the server holds."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedding_operator import cluster, errors
+from embedding_operator.informers import kept as keeping
+from embedding_operator.informers import objects, pages, pod_objects, pods, reflector, store
+from tests.parts.collection import Collection
+
+MOST_BYTES = 1600
+"""Of one object: it has some 170, and with a filling of 2,000 it is too large."""
+SOURCE = pages.Source(kind=cluster.CONFIG_MAP)
+NAMESPACES = ("books", "shop")
+FAULTS = st.tuples(
+    st.sampled_from(["cut", "cut", "gone", "away", "refused", "error", "expired", ""]),
+    st.integers(0, 900),
+)
+PUT = st.tuples(
+    st.just("put"),
+    st.sampled_from(NAMESPACES),
+    st.sampled_from("abcdefgh"),
+    st.sampled_from([0, 0, 0, 50, 2000]),
+)
+DELETE = st.tuples(st.just("delete"), st.sampled_from(NAMESPACES), st.sampled_from("abcdefgh"))
+ACTIONS = st.lists(
+    st.one_of(
+        PUT,
+        PUT,
+        DELETE,
+        st.just(("compact",)),
+        st.tuples(st.just("step"), st.lists(FAULTS, max_size=3)),
+    ),
+    max_size=40,
+)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Run:
+    """A store that follows a collection. `events` is the sum of what it was told had changed."""
+
+    def __init__(self, *, sorted_fields=False):
+        self.server = Collection(sorted_fields=sorted_fields)
+        self.turn = threading.Lock()
+        self.skipped = 0
+        self.known = {}
+        self.store = store.Store(trimmed, changed=self.changed, skipped=self.skip)
+        listed = pages.Pages(
+            SOURCE, trimmed, api=self.server, turn=self.turn, most_bytes=MOST_BYTES
+        )
+        self.clock = Clock()
+        self.reflector = reflector.Reflector(
+            SOURCE,
+            api=self.server,
+            opening=lambda: None,
+            relist=lambda: self.store.refill(listed.each()),
+            told=self.store.told,
+            skipped=self.skip,
+            turn=self.turn,
+            most_bytes=MOST_BYTES,
+            clock=self.clock,
+        )
+
+    def changed(self, before, after):
+        seen = after or before
+        assert self.known.get(seen.key) == (before and before.version)
+        if after is None:
+            del self.known[seen.key]
+        else:
+            self.known[seen.key] = after.version
+
+    def skip(self, count):
+        self.skipped += count
+
+    def act(self, action):
+        match action:
+            case ("put", namespace, name, size):
+                self.server.put(namespace, name, filling="x" * size)
+            case ("delete", namespace, name):
+                self.server.delete(namespace, name)
+            case ("compact",):
+                self.server.compact()
+            case ("step", faults):
+                self.server.faults = list(faults)
+                self.reflector.step()
+        assert not self.turn.locked()
+
+    def settle(self):
+        self.server.faults = []
+        for _ in range(4):
+            self.reflector.step()
+
+    def held(self):
+        return {key: it.version for key in self.store.keys() if (it := self.store.kept(*key))}  # noqa: SIM118 - no mapping
+
+
+def trimmed(raw):
+    """All of it but the filling, and as news what has another version."""
+    found = objects.owned(raw, is_owner=lambda *_: True)
+    return keeping.Kept(
+        namespace=found.namespace,
+        name=found.name,
+        version=found.version,
+        about=found.version,
+        content=b"{}",
+    )
+
+
+def small(server):
+    """The objects of it that can be held."""
+    return {
+        key: it["metadata"]["resourceVersion"]
+        for key, it in server.objects.items()
+        if len(it["filling"]) < MOST_BYTES
+    }
+
+
+@pytest.mark.parametrize("sorted_fields", [False, True])
+@settings(max_examples=300)
+@given(actions=ACTIONS)
+def test_store_equals_the_servers_state_after_any_faults(sorted_fields, actions):
+    run = Run(sorted_fields=sorted_fields)
+    for action in actions:
+        run.act(action)
+    run.settle()
+    assert run.held() == small(run.server)
+    assert run.known == run.held()
+    assert run.store.synced
+
+
+def test_an_object_that_grew_too_large_and_went_is_not_held_for_ever():
+    run = Run()
+    run.server.put("shop", "a", filling="")
+    run.settle()
+    run.server.put("shop", "a", filling="x" * 2000)
+    run.server.delete("shop", "a")
+    run.act(("step", []))
+    run.settle()
+    assert run.held() == {}
+    assert run.skipped
+
+
+def test_pages_get_smaller_where_objects_are_large_and_larger_again():
+    run = Run()
+    for number in range(40):
+        run.server.put("shop", f"large-{number}", filling="x" * 200)
+    run.settle()
+    limits = [int(it["limit"]) for it in run.server.asked if "limit" in it]
+    assert limits[0] == pages.MOST_OBJECTS
+    assert limits[-1] == 1
+    for number in range(40):
+        run.server.delete("shop", f"large-{number}")
+    run.server.compact()
+    for _ in range(4):
+        run.settle()
+        run.server.compact()
+        run.server.put("shop", "small", filling="")
+        run.server.compact()
+    assert int([it["limit"] for it in run.server.asked if "limit" in it][-1]) > 1
+
+
+def test_a_stream_that_ends_goes_on_where_it_was():
+    run = Run()
+    run.server.put("shop", "a", filling="")
+    run.settle()
+    lists = sum("limit" in it for it in run.server.asked)
+    run.server.put("shop", "b", filling="")
+    run.act(("step", [("cut", 10)]))
+    run.act(("step", [("away", 0)]))
+    run.settle()
+    assert run.held() == run.server.state()
+    assert sum("limit" in it for it in run.server.asked) == lists
+
+
+def test_streams_that_fail_at_once_are_not_asked_for_in_a_hurry():
+    run = Run()
+    run.server.faults = [("away", 0)] * 9
+    waits = [run.reflector.step() for _ in range(9)]
+    assert all(waits)
+    assert waits[-1] >= 5
+
+
+def test_a_reflector_that_does_not_move_is_stuck():
+    run = Run()
+    assert not run.reflector.is_stuck()
+    run.clock.now += reflector.DEAF_SECONDS + 1
+    assert run.reflector.is_stuck()
+    run.reflector.rest()
+    assert not run.reflector.is_stuck()
+
+
+def test_a_bug_in_a_handler_ends_no_watch():
+    run = Run()
+    run.settle()
+
+    def fails(event, raw):
+        raise RuntimeError(event)
+
+    told, run.reflector._told = run.reflector._told, fails
+    run.server.put("shop", "a", filling="")
+    run.act(("step", []))
+    run.reflector._told = told
+    run.settle()
+    assert run.held() == run.server.state()
+
+
+# --- own writes
+
+
+def policy(version, generation=1, **status):
+    return {
+        "metadata": {
+            "name": "search",
+            "namespace": "shop",
+            "uid": "p",
+            "generation": generation,
+            "resourceVersion": str(version),
+        },
+        "spec": {},
+        "status": status,
+    }
+
+
+class Policies:
+    """A store of policies, and how often it told of news."""
+
+    def __init__(self):
+        self.news = 0
+        self.store = store.Store(objects.policy, changed=self.changed)
+
+    def changed(self, before, after):
+        self.news += 1
+
+    def tell(self, found, event="MODIFIED"):
+        self.store.told(event, keeping.encode(found))
+
+    def status(self):
+        found = self.store.get("shop", "search")
+        return found and found["status"]
+
+
+def test_a_status_of_our_own_is_known_before_the_watch_tells_of_it_and_is_no_news():
+    policies = Policies()
+    policies.tell(policy(3))
+    policies.store.wrote(policy(5, ready="True"))
+    policies.tell(policy(4))
+    assert policies.status() == {"ready": "True"}
+    policies.tell(policy(6, ready="False"))
+    assert policies.status() == {"ready": "False"}
+    assert policies.news == 1
+
+
+def test_an_edit_that_is_seen_in_the_answer_to_a_write_is_news():
+    policies = Policies()
+    policies.tell(policy(3))
+    policies.store.wrote(policy(5, generation=2))
+    assert policies.news == 2
+
+
+def test_the_answer_to_a_write_brings_back_no_policy_that_has_gone():
+    policies = Policies()
+    policies.tell(policy(3))
+    policies.tell(policy(6), event="DELETED")
+    policies.store.wrote(policy(5, ready="True"))
+    assert policies.status() is None
+
+
+def test_a_server_that_was_restored_from_a_backup_is_believed():
+    policies = Policies()
+    policies.tell(policy(300, ready="True"))
+    page = pages.Page(version="20", kept=[objects.policy(keeping.encode(policy(10)))])
+    policies.store.refill([page])
+    policies.tell(policy(21, ready="False"))
+    assert policies.status() == {"ready": "False"}
+
+
+# --- pods
+
+
+class Interrupted(pages.Pages):
+    """Lists between whose pages something happens."""
+
+    between: Callable[[], None]
+
+    def each(self, namespace=None):
+        for page in super().each(namespace):
+            yield page
+            self.between()
+
+
+class PodRun:
+    """Pods of followed namespaces, with the watch and the lists in any order."""
+
+    def __init__(self):
+        self.server = Collection()
+        self.turn = threading.Lock()
+        self.to_list: list[str] = []
+        listed = Interrupted(
+            SOURCE, pod_objects.pod, api=self.server, turn=self.turn, most_bytes=MOST_BYTES
+        )
+        listed.between = self.happen
+        self.happening: list[Any] = []
+        self.pods = pods.Pods(
+            listed,
+            pod_objects.pod,
+            list_later=self.to_list.append,
+            changed=lambda before, after: None,
+            skipped=lambda count: None,
+        )
+        self.reflector = reflector.Reflector(
+            SOURCE,
+            api=self.server,
+            opening=lambda: None,
+            relist=self.pods.restart,
+            told=self.pods.told,
+            skipped=lambda count: None,
+            turn=self.turn,
+            most_bytes=MOST_BYTES,
+        )
+
+    def act(self, action):
+        match action:
+            case ("put", namespace, name, size):
+                phase = {"phase": "Running", "podIP": f"10.0.0.{self.server.version}"}
+                self.server.put(namespace, name, spec={}, status=phase, filling="x" * size)
+            case ("delete", namespace, name):
+                self.server.delete(namespace, name)
+            case ("compact",):
+                self.server.compact()
+            case ("step", faults):
+                self.server.faults = list(faults)
+                self.reflector.step()
+                self.server.faults = []
+            case ("follow", namespace):
+                self.pods.follow(namespace)
+            case ("drop", namespace):
+                self.pods.drop(namespace)
+            case ("fill", between):
+                self.happening = list(between)
+                self.fill()
+
+    def happen(self):
+        while self.happening:
+            self.act(self.happening.pop(0))
+
+    def fill(self):
+        if self.to_list:
+            try:
+                self.pods.fill(self.to_list[0])
+            except errors.OperatorError:
+                return  # it stays to be listed, as in the queue
+            self.to_list.pop(0)
+
+    def settle(self):
+        self.happening = []
+        for _ in range(4):
+            self.reflector.step()
+            while self.to_list:
+                self.fill()
+
+    def held(self, namespace):
+        found = self.pods.of(namespace)
+        return None if found is None else {it.name: it.value()["status"]["podIP"] for it in found}
+
+
+POD_ACTIONS = st.one_of(
+    PUT,
+    PUT,
+    DELETE,
+    st.just(("compact",)),
+    st.tuples(st.just("step"), st.lists(FAULTS, max_size=2)),
+)
+
+
+@settings(max_examples=400)
+@given(
+    actions=st.lists(
+        st.one_of(
+            POD_ACTIONS,
+            st.tuples(st.sampled_from(["follow", "drop"]), st.sampled_from(NAMESPACES)),
+            st.tuples(st.just("fill"), st.lists(POD_ACTIONS, max_size=6)),
+        ),
+        max_size=40,
+    )
+)
+def test_pods_of_followed_namespaces_equal_the_servers_in_any_order(actions):
+    run = PodRun()
+    run.act(("follow", "shop"))
+    for action in actions:
+        run.act(action)
+    run.act(("follow", "shop"))
+    run.act(("drop", "books"))
+    run.settle()
+    assert run.held("shop") == {
+        name: it["status"]["podIP"]
+        for (namespace, name), it in run.server.objects.items()
+        if namespace == "shop" and len(it["filling"]) < MOST_BYTES
+    }
+    assert run.held("books") is None
+
+
+def test_pods_of_a_namespace_are_none_before_they_are_listed():
+    run = PodRun()
+    run.act(("put", "shop", "a", 0))
+    run.act(("follow", "shop"))
+    run.reflector.step()
+    assert run.held("shop") is None
+    run.fill()
+    assert list(run.held("shop")) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        [("delete", "shop", "a")],
+        [("put", "shop", "a", 0)],
+        [("put", "shop", "b", 0)],
+        [("delete", "shop", "a"), ("put", "shop", "a", 0)],
+    ],
+)
+def test_what_the_watch_tells_while_a_namespace_is_listed_wins(meanwhile):
+    run = PodRun()
+    run.act(("put", "shop", "a", 0))
+    run.act(("follow", "shop"))
+    run.reflector.step()
+    run.act(("fill", [*meanwhile, ("step", [])]))
+    assert not run.to_list
+    assert run.held("shop") == {
+        name: it["status"]["podIP"] for (_, name), it in run.server.objects.items()
+    }

@@ -4,6 +4,7 @@ embedding-operator run                                   in a cluster, or agains
 embedding-operator render FILE [--document] [--namespace NS]   what a policy would become
 embedding-operator secrets migrate|verify ...            from a file, an environment or a Secret
                                                          into Vault
+embedding-operator alerts verify [--expect N]            are the rule groups of policies loaded
 """
 
 import argparse
@@ -33,10 +34,12 @@ from embedding_operator import (
     sidecars,
     trust,
     vault,
+    verify,
     webhook,
     workqueue,
 )
 from embedding_operator.migration import command
+from embedding_operator.monitoring import monitor
 
 _LOG = logging.getLogger("embedding_operator")
 USAGE_EXIT = 2
@@ -51,6 +54,7 @@ def main() -> int:
     run_command.set_defaults(run=lambda _: _run())
     preview.add_to(commands)
     command.add_to(commands)
+    verify.add_to(commands)
     options = parser.parse_args()
     code: int = options.run(options)
     return code
@@ -69,6 +73,10 @@ def _run() -> int:
     queue: workqueue.WorkQueue[workqueue.Key] = workqueue.WorkQueue()
     told = events.Events(creates=api)
     store = _store(chosen, api, measured, queue)
+    monitoring = monitor.Monitor(
+        chosen.monitoring, changed=queue.add, observe=measured.monitoring_asked
+    )
+    monitoring.start()
     reconciler = reconcile.Reconciler(
         objects=api,
         store=store,
@@ -83,6 +91,7 @@ def _run() -> int:
             namespaces=chosen.rollout_namespaces,
             restarted=measured.restarted,
         ),
+        monitoring=monitoring,
     )
     workqueue.work(queue, _measured(reconciler, measured, queue), workers=chosen.workers)
     stopping = threading.Event()

@@ -35,7 +35,11 @@ class Cluster(owned.Writes, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What stands in the cluster after applying, and what stood in the way."""
+    """What stands in the cluster after applying, and what stood in the way.
+
+    `rule` is the PrometheusRule as rendered, with UID and status of the one in the cluster; None
+    where the policy wants none.
+    """
 
     wanted: observation.Wanted | None
     environment_created_at: str | None
@@ -45,6 +49,7 @@ class Applied:
     pending: tuple[str, ...]
     deleted: tuple[str, ...]
     monitoring: errors.Problem | None
+    rule: Object | None
     token: str = field(repr=False)
 
 
@@ -107,6 +112,7 @@ class Applier:
         for entry in wanted.secrets:
             self._apply_synced(wanted, entry, notes)
         self._prune(wanted)
+        problem, rule = self._apply_monitoring(wanted)
         held = secrets.decode(secret)
         token = held.get(names.SECRET_API_TOKEN, b"")
         return Applied(
@@ -125,7 +131,8 @@ class Applier:
             problems=tuple(notes.problems),
             pending=tuple(dict.fromkeys(notes.pending)),
             deleted=tuple(notes.deleted),
-            monitoring=self._apply_monitoring(wanted),
+            monitoring=problem,
+            rule=rule,
             token=token.decode(),
         )
 
@@ -205,7 +212,10 @@ class Applier:
                 self._owned.remove(wanted, secrets.synced(wanted, name, {}))
         self._pruned[key] = wanted.generation
 
-    def _apply_monitoring(self, wanted: policy.EmbeddingPolicy) -> errors.Problem | None:
+    def _apply_monitoring(
+        self, wanted: policy.EmbeddingPolicy
+    ) -> tuple[errors.Problem | None, Object | None]:
+        rule = monitoring.prometheus_rule(wanted)
         absent = [
             kind.plural
             for kind in (cluster.PROMETHEUS_RULE, cluster.POD_MONITOR)
@@ -213,15 +223,18 @@ class Applier:
         ]
         if absent and wanted.alerts_enabled:
             message = f"The API server does not know {' and '.join(absent)}: they are left out."
-            return errors.Problem("CRDsAbsent", message)
-        for desired in (monitoring.prometheus_rule(wanted), monitoring.pod_monitor(wanted)):
-            if not wanted.alerts_enabled:
-                self._owned.remove(wanted, desired)
-                continue
-            _, problem = self._ensure(wanted, desired)
-            if problem is not None:
-                return problem
-        return None
+            return errors.Problem("CRDsAbsent", message), rule
+        desired = (rule, monitoring.pod_monitor(wanted))
+        if not wanted.alerts_enabled:
+            for unwanted in desired:
+                self._owned.remove(wanted, unwanted)
+            return None, None
+        live, problem = self._ensure(wanted, rule)
+        if live is not None:
+            rule = {**rule, "metadata": live["metadata"], "status": live.get("status")}
+        if problem is None:
+            _, problem = self._ensure(wanted, desired[1])
+        return problem, rule
 
     def _ensure(
         self, wanted: policy.EmbeddingPolicy, desired: Object

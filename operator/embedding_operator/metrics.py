@@ -42,6 +42,10 @@ class Metrics:
         """A workload of this kind was restarted."""
         self._counters["embedding_operator_rollouts_total"].labels(kind).inc()
 
+    def monitoring_asked(self, server: str, outcome: str) -> None:
+        """A Prometheus or an Alertmanager answered, or did not."""
+        self._counters["embedding_operator_monitoring_requests_total"].labels(server, outcome).inc()
+
     def queued(self, depth: int) -> None:
         """So many policies wait."""
         self._gauges["embedding_operator_queue_depth"].set(depth)

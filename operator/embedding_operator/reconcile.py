@@ -6,7 +6,8 @@ an API server that does not answer ends a run early, and then the queue brings i
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -26,6 +27,7 @@ from embedding_operator import (
     status,
     synced,
 )
+from embedding_operator.monitoring import monitor
 from embedding_operator.workqueue import Key
 
 PROBLEM_SECONDS: Final = 3.0
@@ -33,7 +35,7 @@ PROBLEM_SECONDS: Final = 3.0
 PATIENCE: Final = 5
 """What has been missing for long is looked at each fifth of that time, until it is a minute."""
 LAST_PROBLEM_SECONDS: Final = 60.0
-REFRESH_CHARACTERS: Final = 256
+ANNOTATION_CHARACTERS: Final = 256
 
 Object = dict[str, Any]
 
@@ -72,6 +74,7 @@ class Reconciler:
         poll_seconds: float,
         drifted: Callable[[str], None],
         restarts: rollouts.Rollouts,
+        monitoring: monitor.Monitor,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,6 +89,7 @@ class Reconciler:
         self._observer = observation.Observer(asks=asks, nudges=objects)
         self._events = events
         self._restarts = restarts
+        self._monitoring = monitoring
         self._sidecar = sidecar
         self._poll_seconds = poll_seconds
         self._now = now
@@ -105,6 +109,7 @@ class Reconciler:
             self._observer.forget(key)
             self._applier.forget(key.namespace, key.name)
             self._credentials.forget(key.namespace, key.name)
+            self._monitoring.forget(key)
             self._missing_since.pop(key, None)
             return None
         namespace = self._objects.get(cluster.NAMESPACE, None, key.namespace)
@@ -120,19 +125,28 @@ class Reconciler:
         refreshed = self._refresh(raw, wanted)
         done = self._applier.apply(wanted)
         labels = namespace["metadata"].get("labels") or {}
-        facts = self._observe(raw, wanted, done, namespace_labels=labels, refreshed=refreshed)
+        running, facts = self._observe(
+            raw, wanted, done, namespace_labels=labels, refreshed=refreshed
+        )
+        proof = self._monitoring.look(
+            wanted,
+            rule=done.rule,
+            running=running,
+            asked=_annotation(raw, names.ANNOTATION_TEST_ALERT),
+            previous=raw.get("status") or {},
+            now=self._now(),
+        )
+        facts = replace(facts, proofs=proof.conditions, alert_test=proof.alert_test)
         self._report(raw, wanted, facts)
+        self._monitoring.reported(key)
         restarting = self._restarts.look(wanted.namespace) if wanted.secrets else None
-        times = (self._again(key, facts), restarting)
+        times = (self._again(key, facts), restarting, proof.again_seconds)
         return min((seconds for seconds in times if seconds is not None), default=None)
 
     def _refresh(self, raw: Object, wanted: policy.EmbeddingPolicy) -> str | None:
         """Have Vault asked at once where the annotation is another than the one last obeyed."""
-        asked = (raw["metadata"].get("annotations") or {}).get(names.ANNOTATION_REFRESH)
-        if asked is None:
-            return None
-        asked = str(asked)[:REFRESH_CHARACTERS]
-        if asked != (raw.get("status") or {}).get("refreshed"):
+        asked = _annotation(raw, names.ANNOTATION_REFRESH)
+        if asked is not None and asked != (raw.get("status") or {}).get("refreshed"):
             self._credentials.refresh(wanted)
         return asked
 
@@ -146,7 +160,8 @@ class Reconciler:
         *,
         namespace_labels: Mapping[str, str],
         refreshed: str | None,
-    ) -> status.Facts:
+    ) -> tuple[Sequence[Mapping[str, Any]], status.Facts]:
+        """The pods whose sidecar runs, and all that was seen."""
         objects = self._objects
         version = objects.version()
         pods = objects.find(cluster.POD, wanted.namespace)
@@ -163,7 +178,7 @@ class Reconciler:
         force = status.Force(unknown=len(running))
         if done.wanted is not None:
             force = self._observer.force(key, running, done.wanted)
-        return status.Facts(
+        return running, status.Facts(
             refused=done.refused,
             stale=done.stale,
             secrets=synced.Secrets(
@@ -228,6 +243,12 @@ class Reconciler:
         since = self._missing_since.setdefault(key, self._clock())
         waited_seconds = self._clock() - since
         return min(max(PROBLEM_SECONDS, waited_seconds / PATIENCE), LAST_PROBLEM_SECONDS)
+
+
+def _annotation(raw: Object, name: str) -> str | None:
+    """The value of an annotation that asks for something, bounded for the status."""
+    asked = (raw["metadata"].get("annotations") or {}).get(name)
+    return None if asked is None else str(asked)[:ANNOTATION_CHARACTERS]
 
 
 def _too_old(version: tuple[int, int]) -> errors.Problem | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from embedding_operator import guard, vault
+from embedding_operator.monitoring import endpoints
 
 T = TypeVar("T")
 
@@ -59,6 +60,7 @@ class Settings:
     sidecar_resources: Mapping[str, Any]
     vault: vault.Settings | None
     rules: guard.Guard = field(repr=False)
+    monitoring: endpoints.Endpoints
     webhook: Webhook
     rollout_namespaces: frozenset[str]
     resync_seconds: float
@@ -93,6 +95,7 @@ def read(environment: Mapping[str, str]) -> Settings:
             allow_insecure_http=of("VAULT_ALLOW_INSECURE_HTTP", _switch, default=False),
         ),
         rules=of("VAULT_GUARD_FILE", _rules, guard.Guard()),
+        monitoring=of("MONITORING_FILE", _endpoints, endpoints.Endpoints()),
         webhook=Webhook(
             port=of("WEBHOOK_PORT", _port, 9443),
             configuration=of("WEBHOOK_CONFIGURATION", _text, "embedding-operator"),
@@ -217,4 +220,11 @@ def _rules(value: str, name: str) -> guard.Guard:
     try:
         return guard.load(Path(value))
     except guard.InvalidRules as error:
+        raise InvalidSetting(name, str(error)) from None
+
+
+def _endpoints(value: str, name: str) -> endpoints.Endpoints:
+    try:
+        return endpoints.load(Path(value))
+    except endpoints.InvalidEndpoints as error:
         raise InvalidSetting(name, str(error)) from None

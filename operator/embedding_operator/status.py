@@ -24,8 +24,12 @@ DECISIVE: Final = (
 """The conditions whose sum is Ready; the others inform."""
 AMISS: Final = frozenset({"KeyRefused", "Overlap"})
 """The conditions that are True where something is wrong; all others are True where all is well."""
-TOLD: Final = frozenset({READY, *DECISIVE, "PodsCovered", "MonitoringApplied", "Overlap"})
+TOLD: Final = frozenset(
+    {READY, *DECISIVE, "PodsCovered", "MonitoringApplied", "RulesLoaded", "Overlap"}
+)
 """The conditions whose change is an event too."""
+_UNTOLD: Final = frozenset({synced.NOT_READ, "NotConfigured", "NotAskedYet"})
+"""The reasons of conditions that say only that nothing is known yet."""
 _SEEN: Final = (*DECISIVE[1:], "PodsCovered", "MonitoringApplied", "QuotaExact")
 """The conditions for which the world has to be looked at."""
 MISSING_SHOWN: Final = 10
@@ -86,6 +90,7 @@ class Facts:
     `stale`: the newest policy became no document, so that sidecars keep the last good one.
     `refreshed`: the value of the annotation that last asked for a look at Vault.
     `environment_since`: when the environment ConfigMap was first there.
+    `proofs`: what Prometheus and Alertmanager said, as conditions by type; they inform.
     """
 
     refused: Problem | None = None
@@ -99,6 +104,8 @@ class Facts:
     force: Force = Force()
     quota: LiveQuota | None = None
     document_fingerprint: str | None = None
+    proofs: Mapping[str, synced.Verdict] = field(default_factory=dict)
+    alert_test: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +144,7 @@ def build(
     }
     if policy is None:
         # Nothing was looked at: what was last seen stays.
-        kept = ("pods", "document", "secrets", "environmentSince")
+        kept = ("pods", "document", "secrets", "environmentSince", "alertTest")
         made |= {key: previous[key] for key in kept if key in previous}
     else:
         first = policy.providers[0]
@@ -149,6 +156,8 @@ def build(
         made["refreshed"] = facts.refreshed
     if facts.environment_since is not None:
         made["environmentSince"] = facts.environment_since
+    if facts.alert_test is not None:
+        made["alertTest"] = dict(facts.alert_test)
     if facts.document_fingerprint is not None:
         made["document"] = {"fingerprint": facts.document_fingerprint}
     quota = _quota(policy, facts.quota, previous=previous)
@@ -189,12 +198,12 @@ def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[_Con
     before = {
         entry["type"]: (entry["status"], entry["reason"])
         for entry in previous.get("conditions", [])
-        if entry["reason"] != synced.NOT_READ
+        if entry["reason"] not in _UNTOLD
     }
     found = [
         _Condition(entry["type"], entry["status"], entry["reason"], entry["message"])
         for entry in wanted["conditions"]
-        if entry["reason"] != synced.NOT_READ
+        if entry["reason"] not in _UNTOLD
     ]
     return [
         it
@@ -233,6 +242,7 @@ def _conditions(
         ),
         _exact(policy, facts.quota),
     ]
+    found += [_Condition(kind, *verdict) for kind, verdict in facts.proofs.items()]
     if facts.coverage.lost_to is not None:
         message = f"Policy {facts.coverage.lost_to} has pods that this one selects too."
         found.append(_Condition("Overlap", "True", "OlderPolicyWins", message))

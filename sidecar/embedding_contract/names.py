@@ -35,6 +35,8 @@ ANNOTATION_SECRETS: Final = f"{GROUP}/secrets"
 """On a pod template: another value for each restart."""
 ANNOTATION_REFRESH: Final = f"{GROUP}/refresh"
 """On a policy: another value than before has Vault asked at once, for all the policy names."""
+ANNOTATION_TEST_ALERT: Final = f"{GROUP}/test-alert"
+"""On a policy: another value than before asks for one test alert, at most one in 10 minutes."""
 
 # The pod.
 CONTAINER: Final = "embedding-sidecar"

@@ -8,6 +8,7 @@ import kubernetes
 
 from embedding_contract import names
 from embedding_operator import cluster, injector, reconcile, rollouts, selection, sidecars, status
+from embedding_operator.monitoring import endpoints, monitor
 from embedding_operator.workqueue import Key
 from tests.fakes import secret_store
 from tests.parts import kubectl
@@ -56,6 +57,11 @@ def no_restarts(objects: cluster.Cluster) -> rollouts.Rollouts:
     )
 
 
+def no_monitoring() -> monitor.Monitor:
+    """What asks Prometheus and Alertmanager, where there is none."""
+    return monitor.Monitor(endpoints.Endpoints(), changed=lambda _: None)
+
+
 class CrashError(Exception):
     """The process ended here."""
 
@@ -98,6 +104,7 @@ class Reconciling:
         self.asks = Asks()
         self.events = Events()
         self.restarted: list[str] = []
+        self.monitoring = no_monitoring()
         self.seconds = 0.0
         self.drifted: list[str] = []
         self.now = START
@@ -120,6 +127,7 @@ class Reconciling:
                 restarted=self.restarted.append,
                 clock=lambda: self.seconds,
             ),
+            monitoring=self.monitoring,
             now=self._tick,
         )
 

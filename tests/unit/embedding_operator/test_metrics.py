@@ -12,6 +12,7 @@ def counted() -> str:
     measured.injected(result="skipped", reason="HostNetwork")
     measured.drifted("Secret")
     measured.vault_asked("VaultSealed")
+    measured.monitoring_asked("prometheus", "Slow")
     measured.restarted("Deployment")
     measured.queued(3)
     return prometheus_client.generate_latest(measured.registry).decode()

@@ -373,3 +373,30 @@ def test_a_merge_patch_turns_one_status_into_the_other(previous, wanted):
 @given(STATUSES)
 def test_nothing_is_written_where_nothing_changed(same):
     assert status.merge_patch(same, copy.deepcopy(same)) == {}
+
+
+PROOFS = {
+    "RulesLoaded": synced.Verdict("False", "NotLoaded", "0 of 1"),
+    "Scraped": synced.Verdict("Unknown", "NotConfigured", "none"),
+}
+
+
+def test_what_monitoring_says_informs_and_decides_nothing():
+    seen = facts(proofs=PROOFS)
+    assert verdict("RulesLoaded", seen) == ("False", "NotLoaded")
+    assert verdict("Scraped", seen) == ("Unknown", "NotConfigured")
+    assert verdict("Ready", seen) == ("True", "Ready")
+
+
+def test_rules_that_are_not_loaded_are_an_event_and_servers_that_are_not_named_are_none():
+    previous = build(facts(proofs={"RulesLoaded": synced.Verdict("Unknown", "NotConfigured", "")}))
+    assert [it.reason for it in status.changes({}, previous)] == []
+    told = status.changes(previous, build(facts(proofs=PROOFS), previous=previous))
+    assert [(it.type, it.reason) for it in told] == [("RulesLoaded", "NotLoaded")]
+
+
+def test_a_test_alert_is_told_and_kept():
+    test = {"value": "1", "time": "2026-01-01T10:00:00Z", "result": "Running", "message": "m"}
+    made = build(facts(alert_test=test))
+    assert made["alertTest"] == test
+    assert build(previous=made, policy=None)["alertTest"] == test

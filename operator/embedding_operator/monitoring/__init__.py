@@ -1,0 +1,1 @@
+"""What Prometheus and Alertmanager prove: rules loaded, sidecars scraped, alerts delivered."""

@@ -53,14 +53,11 @@ def test_header_with_anything_behind_it_is_refused(suffix):
 
 
 def test_answer_is_bound_to_nonce_status_and_body():
-    given_mac = proof.sign_answer("token", nonce="0" * 32, status=200, body=b"{}")
-    assert proof.is_answer_signed("token", given_mac, nonce="0" * 32, status=200, body=b"{}")
-    for changed in (
-        {"nonce": "1" * 32, "status": 200, "body": b"{}"},
-        {"nonce": "0" * 32, "status": 503, "body": b"{}"},
-        {"nonce": "0" * 32, "status": 200, "body": b"[]"},
-    ):
-        assert not proof.is_answer_signed("token", given_mac, **changed)
+    mac = proof.sign_answer("token", nonce="0" * 32, status=200, body=b"{}")
+    assert proof.is_answer_signed("token", mac, nonce="0" * 32, status=200, body=b"{}")
+    assert not proof.is_answer_signed("token", mac, nonce="1" * 32, status=200, body=b"{}")
+    assert not proof.is_answer_signed("token", mac, nonce="0" * 32, status=503, body=b"{}")
+    assert not proof.is_answer_signed("token", mac, nonce="0" * 32, status=200, body=b"[]")
 
 
 def test_answer_signature_that_is_not_ascii_is_refused():

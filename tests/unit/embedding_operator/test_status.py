@@ -328,6 +328,13 @@ def test_the_resource_has_a_place_for_all_that_is_said():
         secrets=synced.Secrets(sources=(source,)),
         refreshed="now",
         environment_since="2026-01-01T10:00:00Z",
+        alert_test={
+            "value": "1",
+            "time": "2026-01-01T10:00:00Z",
+            "result": "Delivered",
+            "message": "m",
+            "receivers": ["hook"],
+        },
     )
     made = build(seen)
     assert unknown(made, properties("status")) == []

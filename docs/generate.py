@@ -1,7 +1,7 @@
-"""Write the reference pages from their single sources, or check that they are as written.
+"""Write what is generated from its single source, or check that it is as written.
 
-python -m docs.generate          writes docs/metrics.md and docs/resource.md
-python -m docs.generate --check  exits 1 and names the page that is out of date
+python -m docs.generate          writes reference pages and the chart's rules
+python -m docs.generate --check  exits 1 and names the file that is out of date
 """
 
 import sys
@@ -11,17 +11,23 @@ from typing import Any
 
 import yaml
 
+from docs import alert_pages
 from embedding_contract import metrics
 
 DOCS = Path(__file__).parent
-CRD = DOCS.parent / "crds" / "embeddingpolicies.yaml"
+ROOT = DOCS.parent
+CRD = ROOT / "crds" / "embeddingpolicies.yaml"
 NOTICE = "<!-- Written by `make generate` from {source}. Edit that, not this. -->\n\n"
 
 
 def metrics_page() -> str:
-    """The metric catalogue as two tables."""
+    """The metric catalogue as tables."""
     lines = [NOTICE.format(source="sidecar/embedding_contract/metrics.py"), "# Metrics\n\n"]
-    for title, catalogue in (("Sidecar", metrics.SIDECAR), ("Operator", metrics.OPERATOR)):
+    for title, catalogue in (
+        ("Sidecar", metrics.SIDECAR),
+        ("Operator", metrics.OPERATOR),
+        ("Search and backfill, not exposed yet", metrics.VECTORS),
+    ):
         lines.append(f"## {title}\n\n| name | type | labels | meaning |\n|---|---|---|---|\n")
         for metric in catalogue:
             labels = ", ".join(f"`{label}`" for label in metric.labels)
@@ -101,15 +107,22 @@ def _rules(schema: dict[str, Any], path: str) -> Iterator[str]:
 PAGES = {"metrics.md": metrics_page, "resource.md": resource_page}
 
 
-def main(arguments: list[str]) -> int:
-    """Write or check every page; the exit code."""
-    stale = []
+def files() -> Iterator[tuple[Path, str]]:
+    """Every generated file and its text."""
     for name, page in PAGES.items():
-        path, text = DOCS / name, page()
+        yield DOCS / name, page()
+    yield from alert_pages.files()
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check every file; the exit code."""
+    stale = []
+    for path, text in files():
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
-        stale.append(f"docs/{name}")
+        stale.append(str(path.relative_to(ROOT)))
         if "--check" not in arguments:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
     if stale and "--check" in arguments:
         print(f"out of date: {', '.join(stale)}; run `make generate`", file=sys.stderr)

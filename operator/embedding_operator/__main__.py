@@ -1,7 +1,7 @@
 """The command line, and the one place where the operator is put together.
 
 embedding-operator run                                   in a cluster, or against a kubeconfig
-embedding-operator render FILE [--document] [--namespace NS]   what a policy would become
+embedding-operator render FILE [--document|--rules] [--namespace NS]   what a policy would become
 embedding-operator secrets migrate|verify ...            from a file, an environment or a Secret
                                                          into Vault
 embedding-operator alerts verify [--expect N]            are the rule groups of policies loaded
@@ -39,7 +39,7 @@ from embedding_operator import (
     workqueue,
 )
 from embedding_operator.migration import command
-from embedding_operator.monitoring import monitor
+from embedding_operator.monitoring import monitor, prometheuses
 
 _LOG = logging.getLogger("embedding_operator")
 USAGE_EXIT = 2
@@ -73,8 +73,12 @@ def _run() -> int:
     queue: workqueue.WorkQueue[workqueue.Key] = workqueue.WorkQueue()
     told = events.Events(creates=api)
     store = _store(chosen, api, measured, queue)
+    selecting = prometheuses.Prometheuses(find=api.prometheuses)
     monitoring = monitor.Monitor(
-        chosen.monitoring, changed=queue.add, observe=measured.monitoring_asked
+        chosen.monitoring,
+        changed=queue.add,
+        selecting=selecting,
+        observe=measured.monitoring_asked,
     )
     monitoring.start()
     reconciler = reconcile.Reconciler(
@@ -92,6 +96,9 @@ def _run() -> int:
             restarted=measured.restarted,
         ),
         monitoring=monitoring,
+        additional_alerts=chosen.additional_alerts,
+        selected_by=selecting.agreed_labels,
+        covers=lambda key, pods: measured.uncovered(key.namespace, key.name, pods),
     )
     workqueue.work(queue, _measured(reconciler, measured, queue), workers=chosen.workers)
     stopping = threading.Event()

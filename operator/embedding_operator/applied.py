@@ -37,8 +37,8 @@ class Cluster(owned.Writes, Protocol):
 class Applied:
     """What stands in the cluster after applying, and what stood in the way.
 
-    `rule` is the PrometheusRule as rendered, with UID and status of the one in the cluster; None
-    where the policy wants none.
+    `told` is what the Prometheus operator is told, as rendered, with metadata and status of what
+    stands in the cluster.
     """
 
     wanted: observation.Wanted | None
@@ -49,7 +49,8 @@ class Applied:
     pending: tuple[str, ...]
     deleted: tuple[str, ...]
     monitoring: errors.Problem | None
-    rule: Object | None
+    told: tuple[Object, ...]
+    alerts_refused: tuple[errors.Problem, ...]
     token: str = field(repr=False)
 
 
@@ -70,6 +71,8 @@ class Applier:
     """Applies policies. It remembers which generation of each it has cleaned up after.
 
     `changing` is told the namespace right before a synced Secret there changes.
+    `additional_alerts`: whether policies may add alerts. `selected_by` is asked for the labels by
+    which every Prometheus takes objects.
     """
 
     def __init__(
@@ -79,11 +82,15 @@ class Applier:
         found: credentials.Credentials,
         kept: owned.Owned,
         changing: Callable[[str], None],
+        additional_alerts: bool = False,
+        selected_by: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._objects = objects
         self._credentials = found
         self._owned = kept
         self._changing = changing
+        self._additional_alerts = additional_alerts
+        self._selected_by = selected_by
         self._pruned: dict[tuple[str, str], int] = {}
 
     def apply(self, wanted: policy.EmbeddingPolicy) -> Applied:
@@ -112,7 +119,12 @@ class Applier:
         for entry in wanted.secrets:
             self._apply_synced(wanted, entry, notes)
         self._prune(wanted)
-        problem, rule = self._apply_monitoring(wanted)
+        told = monitoring.of(
+            wanted,
+            additional_allowed=self._additional_alerts,
+            selected_by=self._selected_by(),
+        )
+        stand, problem = self._apply_monitoring(wanted, told)
         held = secrets.decode(secret)
         token = held.get(names.SECRET_API_TOKEN, b"")
         return Applied(
@@ -132,7 +144,8 @@ class Applier:
             pending=tuple(dict.fromkeys(notes.pending)),
             deleted=tuple(notes.deleted),
             monitoring=problem,
-            rule=rule,
+            told=stand,
+            alerts_refused=told.problems if wanted.alerts_enabled else (),
             token=token.decode(),
         )
 
@@ -213,9 +226,8 @@ class Applier:
         self._pruned[key] = wanted.generation
 
     def _apply_monitoring(
-        self, wanted: policy.EmbeddingPolicy
-    ) -> tuple[errors.Problem | None, Object | None]:
-        rule = monitoring.prometheus_rule(wanted)
+        self, wanted: policy.EmbeddingPolicy, told: monitoring.Monitoring
+    ) -> tuple[tuple[Object, ...], errors.Problem | None]:
         absent = [
             kind.plural
             for kind in (cluster.PROMETHEUS_RULE, cluster.POD_MONITOR)
@@ -223,18 +235,18 @@ class Applier:
         ]
         if absent and wanted.alerts_enabled:
             message = f"The API server does not know {' and '.join(absent)}: they are left out."
-            return errors.Problem("CRDsAbsent", message), rule
-        desired = (rule, monitoring.pod_monitor(wanted))
-        if not wanted.alerts_enabled:
-            for unwanted in desired:
+            return told.objects, errors.Problem("CRDsAbsent", message)
+        kept = told.objects if wanted.alerts_enabled else ()
+        for unwanted in (told.rule, monitoring.additional_rule(wanted, ()), told.pod_monitor):
+            if not any(_is_same(it, unwanted) for it in kept):
                 self._owned.remove(wanted, unwanted)
-            return None, None
-        live, problem = self._ensure(wanted, rule)
-        if live is not None:
-            rule = {**rule, "metadata": live["metadata"], "status": live.get("status")}
-        if problem is None:
-            _, problem = self._ensure(wanted, desired[1])
-        return problem, rule
+        stand: list[Object] = []
+        problems: list[errors.Problem] = []
+        for desired in kept:
+            live, problem = self._ensure(wanted, desired)
+            stand.append(desired if live is None else _as_it_stands(desired, live))
+            problems += [problem] if problem is not None else []
+        return tuple(stand), problems[0] if problems else None
 
     def _ensure(
         self, wanted: policy.EmbeddingPolicy, desired: Object
@@ -254,6 +266,17 @@ class Applier:
         except errors.Denied as error:
             # One object that the server does not take must not keep the others, or the status.
             return None, errors.Problem("Refused", str(error))
+
+
+def _as_it_stands(desired: Object, live: Object) -> Object:
+    return {**desired, "metadata": live["metadata"], "status": live.get("status")}
+
+
+def _is_same(one: Object, other: Object) -> bool:
+    """Whether both are the same object of a namespace."""
+    return bool(
+        one["kind"] == other["kind"] and one["metadata"]["name"] == other["metadata"]["name"]
+    )
 
 
 def _too_large(entry: policy.SyncedSecret, values: Mapping[str, bytes]) -> errors.Problem | None:

@@ -50,6 +50,13 @@ SERVICE_ACCOUNT: Final = Kind("api/v1", "serviceaccounts")
 POLICY: Final = Kind(f"apis/{names.API_VERSION}", names.PLURAL)
 PROMETHEUS_RULE: Final = Kind("apis/monitoring.coreos.com/v1", "prometheusrules")
 POD_MONITOR: Final = Kind("apis/monitoring.coreos.com/v1", "podmonitors")
+PROMETHEUSES: Final = (
+    Kind("apis/monitoring.coreos.com/v1", "prometheuses"),
+    Kind("apis/monitoring.coreos.com/v1alpha1", "prometheusagents"),
+    Kind("apis/monitoring.coreos.com/v1", "thanosrulers"),
+)
+"""The kinds of the Prometheus operator that select what a policy tells it."""
+PROMETHEUSES_READ: Final = 100
 DEPLOYMENT: Final = Kind("apis/apps/v1", "deployments")
 STATEFUL_SET: Final = Kind("apis/apps/v1", "statefulsets")
 DAEMON_SET: Final = Kind("apis/apps/v1", "daemonsets")
@@ -90,6 +97,18 @@ class Cluster:
     def find(self, kind: Kind, namespace: str | None = None, *, selector: str = "") -> list[Object]:
         """All objects of a kind, of one namespace or of all, in pages."""
         return list(self._pages(kind, namespace, selector))
+
+    def prometheuses(self) -> list[Object]:
+        """The objects of these kinds that are served; of each kind the first PROMETHEUSES_READ."""
+        limit = [("limit", str(PROMETHEUSES_READ))]
+        return [
+            item
+            for kind in PROMETHEUSES
+            if self.serves(kind)
+            for item in self._found(
+                self._call("GET", kind.path(None), query=limit), f"list {kind.plural}"
+            )["items"]
+        ]
 
     def apply(self, desired: Object, *, manager: str = names.FIELD_MANAGER) -> Object:
         """Server-side apply; what stands there afterwards."""

@@ -1,13 +1,50 @@
 """The operator's part of the catalogue as prometheus-client objects."""
 
+import heapq
+import threading
+from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from typing import Final
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from embedding_contract import metrics as catalogue
 
 RESULTS: Final = ("ok", "failed")
+POLICIES_SHOWN: Final = 2000
+"""As the catalogue says: tenants make as many policies as they like."""
+
+_UNCOVERED: Final = "embedding_operator_pods_uncovered"
+_BY_NAME: Final = {metric.name: metric for metric in catalogue.OPERATOR}
+
+
+class Uncovered(Collector):
+    """Pods without their sidecar by policy: a series each, of POLICIES_SHOWN policies at most."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pods: dict[tuple[str, str], int] = {}
+
+    def tell(self, namespace: str, policy: str, pods: int) -> None:
+        """What a reconcile has found; 0 takes the policy out."""
+        with self._lock:
+            if pods:
+                self._pods[namespace, policy] = pods
+            else:
+                self._pods.pop((namespace, policy), None)
+
+    def collect(self) -> Iterator[Metric]:
+        """What a scrape shows: the policies with the most such pods."""
+        with self._lock:
+            most = heapq.nlargest(POLICIES_SHOWN, self._pods.items(), key=itemgetter(1))
+        metric = _BY_NAME[_UNCOVERED]
+        family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+        for names, pods in most:
+            family.add_metric(names, pods)
+        yield family
 
 
 class Metrics:
@@ -16,7 +53,13 @@ class Metrics:
     def __init__(self) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # upstream's
         self.registry = CollectorRegistry()
-        made = {metric.name: _collector(metric, self.registry) for metric in catalogue.OPERATOR}
+        made = {
+            metric.name: _collector(metric, self.registry)
+            for metric in catalogue.OPERATOR
+            if metric.name != _UNCOVERED
+        }
+        self._uncovered = Uncovered()
+        self.registry.register(self._uncovered)
         self._counters = {name: it for name, it in made.items() if isinstance(it, Counter)}
         self._gauges = {name: it for name, it in made.items() if isinstance(it, Gauge)}
         self._histograms = {name: it for name, it in made.items() if isinstance(it, Histogram)}
@@ -49,6 +92,19 @@ class Metrics:
     def queued(self, depth: int) -> None:
         """So many policies wait."""
         self._gauges["embedding_operator_queue_depth"].set(depth)
+
+    def watches(self, up: Mapping[str, bool]) -> None:
+        """Whether each kind of object is watched, by the plural of the kind."""
+        for kind, is_up in up.items():
+            self._gauges["embedding_operator_watch_up"].labels(kind).set(int(is_up))
+
+    def oldest_reconcile(self, seconds: float) -> None:
+        """The oldest running reconcile has taken so long; 0 where none runs."""
+        self._gauges["embedding_operator_oldest_reconcile_seconds"].set(seconds)
+
+    def uncovered(self, namespace: str, policy: str, pods: int) -> None:
+        """So many pods of a policy lack its sidecar; a policy without such pods is not shown."""
+        self._uncovered.tell(namespace, policy, pods)
 
     def serve(self, port: int) -> None:
         """Answer scrapes on this port of all addresses."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from embedding_contract import document, names
-from embedding_operator import errors
+from embedding_operator import alerts, errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,8 @@ class EmbeddingPolicy:
     vault_service_account: str
     alerts_enabled: bool
     alert_labels: Mapping[str, str]
+    alert_rules: Mapping[str, alerts.Rule]
+    additional_alerts: tuple[alerts.Additional, ...]
     log_level: str
 
 
@@ -147,6 +149,8 @@ def _parse(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> EmbeddingPol
         vault_service_account=spec["vault"]["serviceAccountName"],
         alerts_enabled=spec["alerts"]["enabled"],
         alert_labels=spec["alerts"].get("labels", {}),
+        alert_rules=alerts.rules(spec["alerts"]),
+        additional_alerts=alerts.additional(spec["alerts"]),
         log_level=spec["sidecar"]["logLevel"],
     )
 

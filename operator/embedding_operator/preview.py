@@ -16,7 +16,9 @@ def add_to(commands: Any) -> None:
     """Add `render` to a parser's subcommands."""
     render = commands.add_parser("render", help="print every object a policy would become")
     render.add_argument("file", type=Path, metavar="FILE")
-    render.add_argument("--document", action="store_true", help="only the sidecar's document")
+    shown = render.add_mutually_exclusive_group()
+    shown.add_argument("--document", action="store_true", help="only the sidecar's document")
+    shown.add_argument("--rules", action="store_true", help="only the alerts, as a rule file")
     render.add_argument("-n", "--namespace", default="default", help="where the file names none")
     render.set_defaults(run=_run)
 
@@ -24,7 +26,10 @@ def add_to(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     try:
         policies = read(options.file, namespace=options.namespace)
-        shown = documents(policies) if options.document else objects(policies)
+        if options.document:
+            shown = documents(policies)
+        else:
+            shown = rule_file(policies) if options.rules else objects(policies)
     except errors.InvalidPolicy as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -54,6 +59,22 @@ def documents(policies: list[policy.EmbeddingPolicy]) -> str:
     return "".join(document.dump(policy.to_document(wanted)) for wanted in policies)
 
 
+def rule_file(policies: list[policy.EmbeddingPolicy]) -> str:
+    """Alerts and recording rules of all policies as one rule file of Prometheus.
+
+    Raises:
+        errors.InvalidPolicy: an alert that a policy adds is refused.
+    """
+    groups = []
+    for wanted in policies:
+        told = monitoring.of(wanted, additional_allowed=True)
+        for problem in told.problems:
+            raise errors.InvalidPolicy(f"{wanted.namespace}/{wanted.name}", problem.message)
+        for made in told.objects if wanted.alerts_enabled else ():
+            groups += made["spec"].get("groups", [])
+    return yaml.safe_dump({"groups": groups}, sort_keys=False)
+
+
 def objects(policies: list[policy.EmbeddingPolicy]) -> str:
     """All objects as YAML, in the order in which they are applied; secrets are placeholders."""
     rendered = [made for wanted in policies for made in _objects(wanted)]
@@ -80,7 +101,7 @@ def _objects(wanted: policy.EmbeddingPolicy) -> list[dict[str, Any]]:
         held = {name: f"<key {key} of Vault path {where}>".encode() for key, name in keys.items()}
         made.append(_readable(secrets.synced(wanted, entry.name, held)))
     if wanted.alerts_enabled:
-        made += [monitoring.prometheus_rule(wanted), monitoring.pod_monitor(wanted)]
+        made += monitoring.of(wanted, additional_allowed=True).objects
     return made
 
 

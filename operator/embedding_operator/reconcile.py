@@ -60,8 +60,15 @@ class Events(Protocol):
         ...
 
 
+def _nobody(_: Key, __: int) -> None:
+    """Tells nobody."""
+
+
 class Reconciler:
-    """The use case. `poll_seconds` is how often the store looks at a path, to be told."""
+    """The use case. `poll_seconds` is how often the store looks at a path, to be told.
+
+    `covers` is told how many pods of each policy lack the sidecar.
+    """
 
     def __init__(
         self,
@@ -75,6 +82,9 @@ class Reconciler:
         drifted: Callable[[str], None],
         restarts: rollouts.Rollouts,
         monitoring: monitor.Monitor,
+        additional_alerts: bool = False,
+        selected_by: Callable[[], Mapping[str, str]] = dict,
+        covers: Callable[[Key, int], None] = _nobody,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -85,11 +95,14 @@ class Reconciler:
             found=self._credentials,
             kept=owned.Owned(writes=objects, drifted=drifted),
             changing=restarts.secret_changes,
+            additional_alerts=additional_alerts,
+            selected_by=selected_by,
         )
         self._observer = observation.Observer(asks=asks, nudges=objects)
         self._events = events
         self._restarts = restarts
         self._monitoring = monitoring
+        self._covers = covers
         self._sidecar = sidecar
         self._poll_seconds = poll_seconds
         self._now = now
@@ -111,6 +124,7 @@ class Reconciler:
             self._credentials.forget(key.namespace, key.name)
             self._monitoring.forget(key)
             self._missing_since.pop(key, None)
+            self._covers(key, 0)
             return None
         namespace = self._objects.get(cluster.NAMESPACE, None, key.namespace)
         if namespace is None or namespace["metadata"].get("deletionTimestamp"):
@@ -128,9 +142,11 @@ class Reconciler:
         running, facts = self._observe(
             raw, wanted, done, namespace_labels=labels, refreshed=refreshed
         )
+        self._covers(key, len(facts.coverage.missing))
         proof = self._monitoring.look(
             wanted,
-            rule=done.rule,
+            told=done.told,
+            namespace_labels=labels,
             running=running,
             asked=_annotation(raw, names.ANNOTATION_TEST_ALERT),
             previous=raw.get("status") or {},
@@ -192,6 +208,7 @@ class Reconciler:
             environment_since=environment_since,
             injection=_too_old(version),
             monitoring=done.monitoring,
+            alerts_refused=done.alerts_refused,
             coverage=coverage.of(
                 name=wanted.name,
                 pods=pods,

@@ -63,6 +63,7 @@ class Settings:
     monitoring: endpoints.Endpoints
     webhook: Webhook
     rollout_namespaces: frozenset[str]
+    additional_alerts: bool
     resync_seconds: float
     workers: int
     metrics_port: int
@@ -107,6 +108,7 @@ def read(environment: Mapping[str, str]) -> Settings:
             ),
         ),
         rollout_namespaces=of("ROLLOUT_NAMESPACES", _names, frozenset()),
+        additional_alerts=of("ADDITIONAL_ALERTS", _switch, default=False),
         resync_seconds=of("RESYNC_SECONDS", _seconds, 30.0),
         workers=of("WORKERS", _count, 4),
         metrics_port=of("METRICS_PORT", _port, 9090),

@@ -14,6 +14,7 @@ from embedding_operator.errors import Problem
 from embedding_operator.policy import EmbeddingPolicy
 
 READY: Final = "Ready"
+ALERTS: Final = "AlertsAccepted"
 DECISIVE: Final = (
     "Accepted",
     synced.CONDITION,
@@ -25,12 +26,12 @@ DECISIVE: Final = (
 AMISS: Final = frozenset({"KeyRefused", "Overlap"})
 """The conditions that are True where something is wrong; all others are True where all is well."""
 TOLD: Final = frozenset(
-    {READY, *DECISIVE, "PodsCovered", "MonitoringApplied", "RulesLoaded", "Overlap"}
+    {READY, *DECISIVE, "PodsCovered", "MonitoringApplied", ALERTS, "RulesLoaded", "Overlap"}
 )
 """The conditions whose change is an event too."""
 _UNTOLD: Final = frozenset({synced.NOT_READ, "NotConfigured", "NotAskedYet"})
 """The reasons of conditions that say only that nothing is known yet."""
-_SEEN: Final = (*DECISIVE[1:], "PodsCovered", "MonitoringApplied", "QuotaExact")
+_SEEN: Final = (*DECISIVE[1:], "PodsCovered", "MonitoringApplied", ALERTS, "QuotaExact")
 """The conditions for which the world has to be looked at."""
 MISSING_SHOWN: Final = 10
 PROBLEMS_SHOWN: Final = 5
@@ -100,6 +101,7 @@ class Facts:
     environment_since: str | None = None
     injection: Problem | None = None
     monitoring: Problem | None = None
+    alerts_refused: tuple[Problem, ...] = ()
     coverage: Coverage = Coverage()
     force: Force = Force()
     quota: LiveQuota | None = None
@@ -240,6 +242,7 @@ def _conditions(
             "Applied",
             "PrometheusRule and PodMonitor are as the policy says.",
         ),
+        _alerts(policy, facts.alerts_refused),
         _exact(policy, facts.quota),
     ]
     found += [_Condition(kind, *verdict) for kind, verdict in facts.proofs.items()]
@@ -328,6 +331,15 @@ def _covered(coverage: Coverage) -> _Condition:
         return _Condition("PodsCovered", "False", "PodsBypassing", message)
     message = f"All {coverage.matching} selected pods have the sidecar."
     return _Condition("PodsCovered", "True", "AllCovered", message)
+
+
+def _alerts(policy: EmbeddingPolicy, refused: tuple[Problem, ...]) -> _Condition:
+    if refused:
+        told = "; ".join(problem.message for problem in refused[:PROBLEMS_SHOWN])
+        return _Condition(ALERTS, "False", refused[0].reason, f"{told}.")
+    if not policy.alerts_enabled:
+        return _Condition(ALERTS, "True", "AlertsOff", "spec.alerts.enabled is false.")
+    return _Condition(ALERTS, "True", "Accepted", "Every alert of the policy is rendered.")
 
 
 def _exact(policy: EmbeddingPolicy, quota: LiveQuota | None) -> _Condition:

@@ -59,6 +59,12 @@ def add_to(commands: Any) -> None:
     verify.add_argument(
         "--policies", type=Path, action="append", metavar="FILE", help="else those of the cluster"
     )
+    verify.add_argument(
+        "--additional",
+        action="store_true",
+        default=os.environ.get("ADDITIONAL_ALERTS") == "true",
+        help="policies may add alerts, as the chart value alerts.additional says",
+    )
     verify.add_argument("-n", "--namespace", help="only policies of this namespace")
     verify.add_argument("--kubeconfig", help="else as kubectl chooses")
     verify.add_argument("--context", help="else the current one")
@@ -124,7 +130,7 @@ def _expected(options: argparse.Namespace) -> tuple[rules.Group, ...]:
         read_ones = [
             it for file in options.policies for it in preview.read(file, namespace=namespace)
         ]
-        return _groups(read_ones, uids={})
+        return _groups(read_ones, additional=options.additional, uids={})
     api, _ = cluster.connect_as_user(options.kubeconfig, options.context)
     parsed = [policy.parse(raw) for raw in api.find(cluster.POLICY, options.namespace)]
     uids: dict[tuple[str, str], str] = {}
@@ -132,19 +138,23 @@ def _expected(options: argparse.Namespace) -> tuple[rules.Group, ...]:
         for it in api.find(cluster.PROMETHEUS_RULE, options.namespace):
             metadata = it["metadata"]
             uids[metadata["namespace"], metadata["name"]] = metadata["uid"]
-    return _groups(parsed, uids=uids)
+    return _groups(parsed, additional=options.additional, uids=uids)
 
 
 def _groups(
-    policies: Sequence[policy.EmbeddingPolicy], *, uids: dict[tuple[str, str], str]
+    policies: Sequence[policy.EmbeddingPolicy],
+    *,
+    additional: bool,
+    uids: dict[tuple[str, str], str],
 ) -> tuple[rules.Group, ...]:
     found: list[rules.Group] = []
     for wanted in policies:
-        if wanted.alerts_enabled:
-            rule = monitoring.prometheus_rule(wanted)
-            metadata = rule["metadata"]
-            metadata["uid"] = uids.get((metadata["namespace"], metadata["name"]))
-            found += rules.expected(rule)
+        told = monitoring.of(wanted, additional_allowed=additional)
+        for rule in told.objects if wanted.alerts_enabled else ():
+            if rule["kind"] == "PrometheusRule":
+                metadata = rule["metadata"]
+                metadata["uid"] = uids.get((metadata["namespace"], metadata["name"]))
+                found += rules.expected(rule)
     return tuple(found)
 
 

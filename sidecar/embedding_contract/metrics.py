@@ -125,6 +125,18 @@ SIDECAR: Final = (
         help="1 while the provider of this name in the policy refuses the newest key.",
         labels=("provider",),
     ),
+    Metric(
+        name="aos_embedding_requests_total",
+        kind="counter",
+        help="Requests for embeddings that were answered, by HTTP status.",
+        labels=("code",),
+    ),
+    Metric(
+        name="aos_embedding_redis_up",
+        kind="gauge",
+        help="1 while the last use of this Redis succeeded; store is cache or quota.",
+        labels=("store",),
+    ),
 )
 
 OPERATOR: Final = (
@@ -175,6 +187,61 @@ OPERATOR: Final = (
         kind="gauge",
         help="Policies waiting for a reconcile.",
     ),
+    Metric(
+        name="embedding_operator_oldest_reconcile_seconds",
+        kind="gauge",
+        help="Age of the oldest reconcile that is running; 0 where none is.",
+    ),
+    Metric(
+        name="embedding_operator_watch_up",
+        kind="gauge",
+        help="1 while changes of this kind of object are heard of.",
+        labels=("kind",),
+    ),
+    Metric(
+        name="embedding_operator_pods_uncovered",
+        kind="gauge",
+        help="Pods that a policy selects and that lack its sidecar; of 2000 policies at most.",
+        labels=("namespace", "policy"),
+    ),
 )
 
-CATALOGUE: Final = SIDECAR + OPERATOR
+# Seconds. A batch of the backfill waits for a provider; a search asks PostgreSQL alone.
+VECTORS: Final = (
+    Metric(
+        name="aos_vector_fallback_total",
+        kind="counter",
+        help="Searches answered without vectors, by reason.",
+        labels=("reason",),
+    ),
+    Metric(
+        name="aos_vector_index_size",
+        kind="gauge",
+        help="Rows that have a vector in the index.",
+    ),
+    Metric(
+        name="aos_vector_index_null_count",
+        kind="gauge",
+        help="Rows that have no vector yet.",
+    ),
+    Metric(
+        name="aos_vector_query_latency_seconds",
+        kind="histogram",
+        help="Seconds one vector search took.",
+        buckets=_CALL_SECONDS,
+    ),
+    Metric(
+        name="aos_memory_backfill_progress_total",
+        kind="counter",
+        help="Rows that the backfill has given a vector.",
+    ),
+    Metric(
+        name="aos_memory_backfill_batch_duration_seconds",
+        kind="histogram",
+        help="Seconds one batch of the backfill took.",
+        buckets=_CALL_SECONDS,
+    ),
+)
+"""Search and backfill; nothing exposes them before those run."""
+
+CATALOGUE: Final = SIDECAR + OPERATOR + VECTORS

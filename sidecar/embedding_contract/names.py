@@ -87,6 +87,11 @@ def monitoring(policy: str) -> str:
     return f"embedding-{policy}"
 
 
+def additional_alerts(policy: str) -> str:
+    """The PrometheusRule of the alerts that the policy adds; no policy's own has this name."""
+    return f"additional-embedding-{policy}"
+
+
 # The application's environment, and nothing else of ours in it.
 ENV_BASE_URL: Final = "OPENAI_BASE_URL"
 ENV_BASE_URL_LEGACY: Final = "OPENAI_API_BASE"

@@ -10,6 +10,7 @@ from embedding_contract import metrics as catalogue
 from embedding_sidecar import series
 
 _LAYERS: Final = ("memory", "redis")
+_OK: Final = 200
 
 
 class Metrics:
@@ -37,6 +38,8 @@ class Metrics:
         self._failovers = counters["aos_embedding_failovers_total"]
         self._misses = counters["aos_embedding_cache_misses_total"].of()
         self._quota_exhausted = counters["aos_embedding_quota_exhausted_total"].of()
+        self._requests = counters["aos_embedding_requests_total"]
+        self._requests_ok = self._requests.of("200")
         hits = counters["aos_embedding_cache_hits_total"]
         seconds = histograms["aos_embedding_cache_latency_seconds"]
         self._lookups = {layer: (hits.of(layer), seconds.of(layer)) for layer in _LAYERS}
@@ -81,6 +84,12 @@ class Metrics:
         """A request was refused because the day is used up."""
         self._quota_exhausted.value += 1
 
+    def answered(self, status: int) -> None:
+        """A request for embeddings was answered with this HTTP status."""
+        # Most are 200, and those from memory take microseconds: no look-up for them.
+        count = self._requests_ok if status == _OK else self._requests.of(str(status))
+        count.value += 1
+
     def daily(self, *, calls: int, limit: int | None) -> None:
         """Calls of the whole policy today, and its limit."""
         self._gauges["aos_embedding_daily_calls"].set(calls)
@@ -106,6 +115,14 @@ class Metrics:
         gauge.clear()
         for provider, is_refused in refused.items():
             gauge.labels(provider).set(int(is_refused))
+
+    def redis(self, up: Mapping[str, bool | None]) -> None:
+        """Whether the last use of each Redis succeeded; None is not shown: unknown, or none."""
+        gauge = self._gauges["aos_embedding_redis_up"]
+        gauge.clear()
+        for store, is_up in up.items():
+            if is_up is not None:
+                gauge.labels(store).set(int(is_up))
 
     def exposition(self) -> bytes:
         """The text a scrape gets."""

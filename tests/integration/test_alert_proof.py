@@ -27,12 +27,17 @@ SLOT_SECONDS = 0.1
 
 def policy(number: int):
     raw = copy.deepcopy(EVERYTHING)
-    raw["metadata"] |= {"name": f"search-{number}", "namespace": f"team-{number % 3}"}
+    namespace = f"team-{number % 3}"
+    raw["metadata"] |= {"name": f"search-{number}", "namespace": namespace}
+    expr = f'up{{namespace="{namespace}"}} > 1'
+    raw["spec"]["alerts"]["additional"] = [{"name": "Quiet", "expr": expr}]
     return raw
 
 
 EVERYTHING = policies.everything()
-RULES = [rendered.prometheus_rule(parse(policy(number))) for number in range(GROUPS)]
+POLICIES = 11
+TOLD = [rendered.of(parse(policy(number)), additional_allowed=True) for number in range(POLICIES)]
+RULES = [[it for it in made.objects if it["kind"] == "PrometheusRule"] for made in TOLD]
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +46,19 @@ def chain(tmp_path_factory):
         yield running
 
 
-def rule(number: int = 0):
-    return copy.deepcopy(RULES[number])
+def groups(number: int = 0):
+    """The rule groups of a policy: its alerts, its records, and the alerts that it adds."""
+    return copy.deepcopy([group for rule in RULES[number] for group in rule["spec"]["groups"]])
 
 
 def load(chain, number: int):
     """Have Prometheus load the rules of a policy."""
-    chain.prometheus.rules(f"policy-{number}", rule(number)["spec"]["groups"])
+    chain.prometheus.rules(f"policy-{number}", groups(number))
 
 
 @pytest.fixture
 def loaded(chain):
-    for number in range(GROUPS):
+    for number in range(POLICIES):
         load(chain, number)
     assert chain.prometheus.reload()
     yield chain
@@ -70,9 +76,10 @@ def verify(tmp_path):
         file = tmp_path / f"policies-{count}.yaml"
         if not file.exists():
             file.write_text(yaml.safe_dump_all(map(written, range(count))), encoding="utf-8")
+        assert sum(len(groups(number)) for number in range(POLICIES)) == GROUPS
         command = [sys.executable, "-m", "embedding_operator", "alerts", "verify"]
         done = subprocess.run(
-            [*command, "--policies", str(file), *arguments],
+            [*command, "--additional", "--policies", str(file), *arguments],
             env={"PATH": os.environ["PATH"], **environment},
             capture_output=True,
             text=True,
@@ -94,25 +101,25 @@ def written(number: int):
 
 def test_33_groups_of_several_policies_are_verified(loaded, verify):
     servers = ("--prometheus", loaded.prometheus.url, "--alertmanager", loaded.alertmanager.url)
-    said = verify("--expect", str(GROUPS), *servers, code=0, count=GROUPS)
+    said = verify("--expect", str(GROUPS), *servers, code=0, count=POLICIES)
     assert f"rule groups: {GROUPS} expected, {GROUPS} loaded, {GROUPS} healthy" in said
     assert "disabled (a single instance, well)" in said
 
 
 def test_verify_names_a_group_that_was_deleted_by_hand(loaded, verify):
-    loaded.prometheus.rule_file("policy-7").unlink()
+    gone, *kept = groups(7)
+    loaded.prometheus.rules("policy-7", kept)
     assert loaded.prometheus.reload()
     said = verify(
-        *("--expect", str(GROUPS), "--prometheus", loaded.prometheus.url), code=1, count=GROUPS
+        *("--expect", str(GROUPS), "--prometheus", loaded.prometheus.url), code=1, count=POLICIES
     )
-    (name,) = (group["name"] for group in rule(7)["spec"]["groups"])
-    assert f"{name}: not loaded" in said
+    assert f"{gone['name']}: not loaded" in said
     assert f"{GROUPS} expected, {GROUPS - 1} loaded, {GROUPS - 1} healthy" in said
 
 
 def test_verify_compares_the_number_of_groups_too(loaded, verify):
     said = verify("--expect", "40", "--prometheus", loaded.prometheus.url, code=1)
-    assert "--expect says 40 groups, and the policies have 2" in said
+    assert "--expect says 40 groups, and the policies have 6" in said
 
 
 def test_verify_ends_with_2_where_it_cannot_ask(loaded, verify):
@@ -143,7 +150,7 @@ class Watched:
 
     def __init__(self, url: str, number: int = 0, **more) -> None:
         self.key = Key("team-0", f"search-{number}")
-        self.groups = rules.expected(rule(number))
+        self.groups = tuple(group for it in RULES[number] for group in rules.expected(it))
         self.changed: list[Key] = []
         server = Connection(endpoints.Endpoint(url=url, **more), body_bytes=2**20)
         self.poller = poller.Poller(
@@ -183,16 +190,15 @@ def test_rules_are_loaded_once_prometheus_lists_them(chain):
     assert chain.prometheus.reload()
     found = watched.until("Loaded")
     host = chain.prometheus.url.removeprefix("http://")
-    assert found == ("True", "Loaded", f"1 of 1 rule groups are loaded by {host}.")
+    assert found == ("True", "Loaded", f"3 of 3 rule groups are loaded by {host}.")
     assert watched.changed
     chain.prometheus.rule_file("policy-0").unlink()
     assert chain.prometheus.reload()
-    (name,) = (group.name for group in watched.groups)
-    assert f"not loaded: {name}" in watched.until("NotLoaded").message
+    assert f"not loaded: {watched.groups[0].name}; " in watched.until("NotLoaded").message
 
 
 def test_an_older_form_of_the_rules_is_not_what_the_policy_wants(chain):
-    older = rule()["spec"]["groups"]
+    older = groups()
     older[0]["rules"][0]["for"] = "7m"
     chain.prometheus.rules("policy-0", older)
     assert chain.prometheus.reload()
@@ -207,7 +213,7 @@ def test_a_refused_reload_is_told_while_rules_are_missing(chain):
     chain.prometheus.rule_file("policy-0").unlink(missing_ok=True)
     assert chain.prometheus.reload()
     watched = Watched(chain.prometheus.url)
-    refused = rule()["spec"]["groups"]
+    refused = groups()
     refused[0]["rules"][0]["expr"] = "sum by ("
     chain.prometheus.rules("policy-0", refused)
     assert not chain.prometheus.reload()
@@ -218,9 +224,9 @@ def test_a_refused_reload_is_told_while_rules_are_missing(chain):
 
 
 def test_a_failing_evaluation_is_told_in_prometheus_own_words(chain):
-    failing = rule()
-    failing["spec"]["groups"][0]["rules"][0]["expr"] = "up * on() up"
-    chain.prometheus.rules("policy-0", failing["spec"]["groups"])
+    failing = groups()
+    failing[0]["rules"][0]["expr"] = "up * on() up"
+    chain.prometheus.rules("policy-0", failing)
     labels = [{"namespace": "a", "pod": name, "policy": "x"} for name in ("a", "b")]
     url = chain.prometheus.url.removeprefix("http://")
     chain.prometheus.targets([monitoring.Target(address=url, labels=it) for it in labels])

@@ -118,7 +118,11 @@ def _not_loaded(
 
 
 def scraped(
-    running: Sequence[str], servers: Sequence[Prometheus], *, starting: Iterable[str] = ()
+    running: Sequence[str],
+    servers: Sequence[Prometheus],
+    *,
+    starting: Iterable[str] = (),
+    not_selected: Problem | None = None,
 ) -> Verdict:
     """Whether every running sidecar is a target that is up, in one Prometheus at least.
 
@@ -126,8 +130,9 @@ def scraped(
         running: the pods whose sidecar runs.
         servers: what each Prometheus said.
         starting: of these, pods too young to miss.
+        not_selected: why no Prometheus object takes the PodMonitor, where that is known.
     """
-    if not servers:
+    if not servers and not_selected is None:
         message = "The chart value monitoring.prometheus names no server that could say it."
         return Verdict("Unknown", NOT_CONFIGURED, message)
     if not running:
@@ -140,15 +145,24 @@ def scraped(
     told = f"{len(up)} of {len(running)} sidecars are targets that are up"
     if len(up) == len(running):
         return Verdict("True", "Up", f"{told}.")
+    if not_selected is not None:
+        return _from_problem(not_selected)
     unasked = _unasked((it.pods_problem, it.pods) for it in servers)
     if unasked is not None:
         return Verdict("Unknown", unasked.reason, unasked.message)
+    return _not_scraped(states, told=told, starting=frozenset(starting))
+
+
+def _not_scraped(
+    states: Sequence[tuple[str, list[bool]]], *, told: str, starting: frozenset[str]
+) -> Verdict:
     down = [f"{pod} (down)" for pod, seen in states if seen and not any(seen)]
-    absent = [f"{pod} (no target)" for pod, seen in states if not seen]
-    if not down and {pod for pod, seen in states if not seen} <= set(starting):
+    absent = [pod for pod, seen in states if not seen]
+    if not down and starting.issuperset(absent):
         message = f"{told}; the others have just been started."
         return Verdict("Unknown", "NotScrapedYet", message)
-    return Verdict("False", "NotScraped", f"{told}; not: {_few([*down, *absent])}.")
+    named = [*down, *(f"{pod} (no target)" for pod in absent)]
+    return Verdict("False", "NotScraped", f"{told}; not: {_few(named)}.")
 
 
 def alertmanager_ready(servers: Sequence[Alertmanager]) -> Verdict:
@@ -202,8 +216,11 @@ def _unasked(answers: Iterable[tuple[Problem | None, object]]) -> Problem | None
 
 
 def _not_selected(wanted: Rules) -> Verdict | None:
-    problem = wanted.not_selected
-    return None if problem is None else Verdict("False", problem.reason, problem.message)
+    return None if wanted.not_selected is None else _from_problem(wanted.not_selected)
+
+
+def _from_problem(problem: Problem) -> Verdict:
+    return Verdict("False", problem.reason, problem.message)
 
 
 def _few(told: Sequence[str]) -> str:

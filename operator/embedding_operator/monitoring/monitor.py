@@ -17,6 +17,7 @@ from embedding_operator.monitoring.alert_tester import AlertTester
 from embedding_operator.monitoring.connection import Connection
 from embedding_operator.monitoring.endpoints import Endpoints
 from embedding_operator.monitoring.poller import Poller
+from embedding_operator.monitoring.prometheuses import Prometheuses
 from embedding_operator.policy import EmbeddingPolicy
 from embedding_operator.synced import Verdict
 from embedding_operator.workqueue import Key
@@ -40,7 +41,8 @@ class Proof:
 class Monitor:
     """Everything about all servers. `changed` is told each policy for which there is news.
 
-    `observe` is told the kind of server and the outcome of each request.
+    `selecting` tells which Prometheus objects of the cluster would take ours, where there may be
+    some; `observe` is told the kind of server and the outcome of each request.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Monitor:
         endpoints: Endpoints,
         *,
         changed: Callable[[Key], None],
+        selecting: Prometheuses | None = None,
         observe: Callable[[str, str], None] = lambda _, __: None,
     ) -> None:
         prometheus = tuple(
@@ -68,6 +71,7 @@ class Monitor:
         )
         self._poller = Poller(prometheus=prometheus, alertmanagers=alertmanagers, changed=changed)
         self._tester = AlertTester(alertmanagers=alertmanagers, changed=changed)
+        self._selecting = selecting
         self._planned: dict[Key, Mapping[str, str]] = {}
 
     def start(self) -> None:
@@ -78,8 +82,8 @@ class Monitor:
         self,
         policy: EmbeddingPolicy,
         *,
-        rule: Object | None,
-        not_selected: Problem | None = None,
+        told: Sequence[Object],
+        namespace_labels: Mapping[str, str],
         running: Sequence[Mapping[str, Any]],
         asked: str | None,
         previous: Mapping[str, Any],
@@ -89,21 +93,22 @@ class Monitor:
 
         Args:
             policy: the policy.
-            rule: its PrometheusRule, as rendered, with the UID and status of the one that stands in
-                the cluster; None where it wants none.
-            not_selected: why no Prometheus object would take it, where that is known.
+            told: its PrometheusRules and PodMonitor as rendered, with metadata and status of those
+                that stand in the cluster.
+            namespace_labels: the labels of its namespace.
             running: the pods whose sidecar runs.
             asked: the value of the annotation that asks for a test alert.
             previous: the policy's status until now.
             now: the time.
         """
         key = Key(policy.namespace, policy.name)
-        groups = () if rule is None else rules.expected(rule)
+        made = [it for it in told if it["kind"] == "PrometheusRule"]
+        groups = tuple(group for rule in made for group in rules.expected(rule))
         seen = self._poller.watch(key, groups)
+        refusals = [it for it in map(rules.refusal, made) if it is not None]
+        no_rules, no_pods = self._not_selected(told, namespace_labels)
         wanted = conditions.Rules(
-            groups=groups,
-            refused=None if rule is None else rules.refusal(rule),
-            not_selected=not_selected,
+            groups=groups, refused=refusals[0] if refusals else None, not_selected=no_rules
         )
         plan = alert_test.plan(
             asked=asked,
@@ -121,7 +126,9 @@ class Monitor:
         return Proof(
             conditions={
                 conditions.RULES_LOADED: conditions.rules_loaded(wanted, seen.prometheus),
-                conditions.SCRAPED: conditions.scraped(names, seen.prometheus, starting=starting),
+                conditions.SCRAPED: conditions.scraped(
+                    names, seen.prometheus, starting=starting, not_selected=no_pods
+                ),
                 conditions.ALERTMANAGER_READY: conditions.alertmanager_ready(seen.alertmanager),
             },
             alert_test=plan.status,
@@ -139,6 +146,22 @@ class Monitor:
         self._poller.forget(key)
         self._tester.forget(key)
         self._planned.pop(key, None)
+
+    def _not_selected(
+        self, told: Sequence[Object], namespace_labels: Mapping[str, str]
+    ) -> tuple[Problem | None, Problem | None]:
+        """Why no Prometheus object would take the rules, and the PodMonitor."""
+        if self._selecting is None:
+            return None, None
+        asks = {
+            "PrometheusRule": self._selecting.rules_not_selected,
+            "PodMonitor": self._selecting.pods_not_selected,
+        }
+        found = {
+            it["kind"]: asks[it["kind"]](it, namespace_labels=namespace_labels)
+            for it in reversed(told)
+        }
+        return found.get("PrometheusRule"), found.get("PodMonitor")
 
     def _run(self) -> None:
         try:

@@ -1,145 +1,142 @@
-"""The PodMonitor and the PrometheusRule of a policy. Every alert is one row of ALERTS."""
+"""What the Prometheus operator is told of a policy: its PodMonitor and its PrometheusRules."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from embedding_contract import names
+from embedding_operator.errors import Problem
 from embedding_operator.policy import EmbeddingPolicy
+from embedding_operator.render import additional_alerts, alert_rules
 from embedding_operator.render.ownership import Object, metadata
 
-RUNBOOKS: Final = "https://github.com/agenticverz/embedding-operator/blob/main/docs/runbooks"
-SELECTOR: Final = "@selector@"
-"""Stands in an expression for the matchers that pick one policy's series."""
+_META: Final = "__meta_kubernetes_pod"
+# Prometheus shows a pod label as __meta_kubernetes_pod_label_ and its name with _ for the rest.
+_POLICY: Final = f"{_META}_label_{names.LABEL_INJECTED.translate(str.maketrans('./-', '___'))}"
+_CONTROLLER: Final = [f"{_META}_controller_kind", f"{_META}_controller_name"]
+
+RELABELINGS: Final = (
+    {"action": "replace", "sourceLabels": [_POLICY], "targetLabel": "policy"},
+    {"action": "replace", "sourceLabels": [_CONTROLLER[1]], "targetLabel": "workload"},
+    # A Deployment's pods belong to a ReplicaSet, a CronJob's to a Job, of other names each time.
+    {
+        "action": "replace",
+        "sourceLabels": _CONTROLLER,
+        "regex": "ReplicaSet;(.+)-[a-z0-9]+",
+        "replacement": "$1",
+        "targetLabel": "workload",
+    },
+    {
+        "action": "replace",
+        "sourceLabels": _CONTROLLER,
+        "regex": "Job;(.+)-[0-9]{8,}",
+        "replacement": "$1",
+        "targetLabel": "workload",
+    },
+)
+"""Give a sidecar's series the labels policy and workload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alert:
-    """One alert. Its runbook is docs/runbooks/NAME.md."""
+class Monitoring:
+    """The objects of a policy, and what could not be rendered.
 
-    name: str
-    expr: str
-    for_: str
-    severity: str
-    summary: str
-    description: str
+    `additional` is None where the policy adds no alert that may be applied.
+    """
 
+    rule: Object
+    additional: Object | None
+    pod_monitor: Object
+    problems: tuple[Problem, ...]
 
-ALERTS: Final = (
-    Alert(
-        name="EmbeddingQuotaExhausted",
-        # The gauge is the whole policy's day, the same in every pod; but what a dead pod had been
-        # granted is used and was never called, and tokens have a limit of their own: then the
-        # refusals tell. A quota of 0 is meant to be.
-        expr=(
-            "max by (namespace, policy) (aos_embedding_daily_calls{@selector@})"
-            " >= (max by (namespace, policy) (aos_embedding_daily_quota{@selector@}) > 0)"
-            " or max by (namespace, policy)"
-            " (increase(aos_embedding_quota_exhausted_total{@selector@}[5m])) > 0"
-            " unless max by (namespace, policy) (aos_embedding_daily_quota{@selector@}) == 0"
-        ),
-        for_="1m",
-        severity="warning",
-        summary="{{ $labels.namespace }}/{{ $labels.policy }} has used up its daily quota.",
-        description="Calls that are not in the cache are refused with 429 until 00:00 UTC.",
-    ),
-    Alert(
-        name="EmbeddingProviderFailing",
-        # A request that the provider refuses, or whose caller leaves, is no fault of the provider.
-        expr=(
-            "sum by (namespace, policy, provider) (rate("
-            'aos_embedding_api_calls_total{@selector@, outcome!~"ok|rejected|cancelled"}[5m]))'
-            " > 0.5 * sum by (namespace, policy, provider)"
-            " (rate(aos_embedding_api_calls_total{@selector@}[5m]))"
-        ),
-        for_="5m",
-        severity="warning",
-        summary=(
-            "More than half of the calls of {{ $labels.namespace }}/{{ $labels.policy }} to"
-            " {{ $labels.provider }} fail."
-        ),
-        description="A backup answers where the policy allows one; else applications get errors.",
-    ),
-    Alert(
-        name="EmbeddingKeyRefused",
-        # Not by failed calls: while the previous key goes on, none fails.
-        expr="max by (namespace, policy, provider) (aos_embedding_key_refused{@selector@}) == 1",
-        for_="1m",
-        severity="warning",
-        summary=(
-            "{{ $labels.provider }} refuses the newest key of"
-            " {{ $labels.namespace }}/{{ $labels.policy }}."
-        ),
-        description=(
-            "For 10 minutes sidecars that had the previous key go on with it; after that, and in"
-            " pods started since, calls to this provider fail."
-        ),
-    ),
-    Alert(
-        name="EmbeddingConfigNotInForce",
-        expr=(
-            "max by (namespace, policy, pod) (aos_embedding_policy_rejected{@selector@}) == 1"
-            " or max by (namespace, policy, pod)"
-            ' (aos_embedding_policy_info{@selector@, document=""}) == 1'
-        ),
-        for_="5m",
-        severity="warning",
-        summary=(
-            "Pod {{ $labels.pod }} does not obey the newest"
-            " {{ $labels.namespace }}/{{ $labels.policy }}."
-        ),
-        description="Its sidecar has no document, or refuses the newest and stays with an older.",
-    ),
-)
+    @property
+    def objects(self) -> tuple[Object, ...]:
+        """All that is to be applied."""
+        return tuple(it for it in (self.rule, self.additional, self.pod_monitor) if it is not None)
 
 
-def prometheus_rule(policy: EmbeddingPolicy) -> Object:
-    """The alerts of this policy alone."""
-    selector = f'namespace="{policy.namespace}", policy="{policy.name}"'
-    rules = [
-        {
-            "alert": alert.name,
-            "expr": alert.expr.replace(SELECTOR, selector),
-            "for": alert.for_,
-            "labels": {"severity": alert.severity, **policy.alert_labels},
-            "annotations": {
-                "summary": alert.summary,
-                "description": alert.description,
-                "runbook_url": f"{RUNBOOKS}/{alert.name}.md",
-            },
-        }
-        for alert in ALERTS
-    ]
+def of(
+    policy: EmbeddingPolicy,
+    *,
+    additional_allowed: bool = False,
+    selected_by: Mapping[str, str] | None = None,
+) -> Monitoring:
+    """Everything that the Prometheus operator is told.
+
+    Args:
+        policy: the policy.
+        additional_allowed: whether the installation lets policies add alerts.
+        selected_by: labels by which a Prometheus takes the objects, where the policy names none.
+    """
+    added, refused = additional_alerts.rules(policy, allowed=additional_allowed)
+    labels = policy.alert_labels or selected_by or {}
+    return Monitoring(
+        rule=prometheus_rule(policy, labels=labels),
+        additional=additional_rule(policy, added, labels=labels) if added else None,
+        pod_monitor=pod_monitor(policy, labels=labels),
+        problems=(*alert_rules.problems(policy), *refused),
+    )
+
+
+def prometheus_rule(policy: EmbeddingPolicy, *, labels: Mapping[str, str] | None = None) -> Object:
+    """The built-in alerts of this policy, and its recording rules."""
     name = names.monitoring(policy.name)
-    return {
-        "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "PrometheusRule",
-        "metadata": metadata(policy, name, labels=policy.alert_labels),
-        "spec": {"groups": [{"name": f"{policy.namespace}.{name}", "rules": rules}]},
-    }
+    group = f"{policy.namespace}.{name}"
+    groups = [
+        {"name": group, "rules": alert_rules.built_in(policy)},
+        # No name of an object has a colon, so that no other policy's group is called so.
+        {"name": f"{group}:records", "rules": alert_rules.recording(policy)},
+    ]
+    return _rules(policy, name, [it for it in groups if it["rules"]], labels=labels)
 
 
-def pod_monitor(policy: EmbeddingPolicy) -> Object:
+def additional_rule(
+    policy: EmbeddingPolicy,
+    rules: Sequence[Mapping[str, Any]],
+    *,
+    labels: Mapping[str, str] | None = None,
+) -> Object:
+    """The alerts that a policy adds, in an object of their own.
+
+    An expression that our parser takes and a Prometheus does not keeps only these away.
+    """
+    name = names.additional_alerts(policy.name)
+    groups = [{"name": f"{policy.namespace}.{name}", "rules": list(rules)}]
+    return _rules(policy, name, groups, labels=labels)
+
+
+def pod_monitor(policy: EmbeddingPolicy, *, labels: Mapping[str, str] | None = None) -> Object:
     """Scrape every sidecar of this policy; its series carry the policy's name."""
-    # Prometheus shows a pod label as __meta_kubernetes_pod_label_ and its name with _ for the rest.
-    label = names.LABEL_INJECTED.translate(str.maketrans("./-", "___"))
+    labels = policy.alert_labels if labels is None else labels
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
-        "metadata": metadata(policy, names.monitoring(policy.name), labels=policy.alert_labels),
+        "metadata": metadata(policy, names.monitoring(policy.name), labels=labels),
         "spec": {
             "selector": {"matchLabels": {names.LABEL_INJECTED: policy.name}},
             "podMetricsEndpoints": [
                 {
                     "port": names.ADMIN_PORT_NAME,
                     "path": names.PATH_METRICS,
-                    "relabelings": [
-                        {
-                            "action": "replace",
-                            "sourceLabels": [f"__meta_kubernetes_pod_label_{label}"],
-                            "targetLabel": "policy",
-                        }
-                    ],
+                    "relabelings": [dict(it) for it in RELABELINGS],
                 }
             ],
         },
+    }
+
+
+def _rules(
+    policy: EmbeddingPolicy,
+    name: str,
+    groups: Sequence[Mapping[str, Any]],
+    *,
+    labels: Mapping[str, str] | None,
+) -> Object:
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": metadata(
+            policy, name, labels=policy.alert_labels if labels is None else labels
+        ),
+        "spec": {"groups": list(groups)},
     }

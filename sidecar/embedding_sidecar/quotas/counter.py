@@ -59,6 +59,11 @@ class Counter:
         """Whether there is a store to be asked, which has not failed to answer a moment ago."""
         return self.store is not None and self._clock() >= self._away_until
 
+    @property
+    def store_up(self) -> bool | None:
+        """Whether the store answered when it was last asked; None where there is none."""
+        return None if self.store is None else not self._away
+
     async def ask(self, claim: Claim) -> Count | None:
         """The store's answer, booked; None where there is no store or it is away."""
         asked_at = self._clock()

@@ -221,6 +221,11 @@ class Quota:
             resets_in_seconds=ends_in,
         )
 
+    @property
+    def store_up(self) -> bool | None:
+        """Whether the store answered when it was last asked; None where there is none."""
+        return self._counter.store_up
+
     async def state(self) -> State:
         """The day so far, by the store where it answers, else by what was last heard."""
         async with self._lock:

@@ -107,6 +107,7 @@ class Embeddings:
         with room.Stay(patience_seconds=self._patience_seconds) as stay:
             reply = await self._reply(scope, receive, stay)
             if isinstance(reply, Pieces):
+                self._metrics.answered(_OK)
                 await send_all(reply, send, stay)
                 return
         if write is not None and write(reply):
@@ -294,6 +295,7 @@ class Embeddings:
         body = wire.render(
             vectors=answer.vectors, model=answer.model, tokens=answer.tokens, as_base64=base64
         )
+        self._metrics.answered(_OK)
         return Reply(_OK, b"%bcontent-length: %d\r\n%b" % (_JSON, len(body), lines), body)
 
     def _head(self, answer: Answer, runtime: Runtime, head: heads.Head, *, started: float) -> bytes:
@@ -308,6 +310,7 @@ class Embeddings:
         # The code of a rejection may be a provider's own word, and a label is of a closed list.
         ours = not isinstance(error, errors.Rejected)
         self._metrics.error((ours and error.code) or error.kind)
+        self._metrics.answered(error.status)
         return refusal(
             error,
             {

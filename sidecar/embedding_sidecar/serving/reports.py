@@ -36,6 +36,8 @@ _OF_REQUESTS, _OF_TOKENS = (
     tuple(f"x-ratelimit-{word}-{unit}" for word in ("limit", "remaining", "reset"))
     for unit in ("requests", "tokens")
 )
+_REDIS_UP: Final = {"ok": True, "away": False}
+"""By runtime.redis_state(); of the other words nothing is known."""
 _PRINTABLE: Final = "".join(map(chr, range(ord(" "), 0x7F)))
 
 _PRICED_TOKENS: Final = 1_000_000
@@ -263,6 +265,12 @@ async def observe(current: Current, metrics: Metrics) -> None:
     state = await runtime.quota.state()
     metrics.daily(calls=state.used, limit=state.daily_requests)
     metrics.memory_bytes(runtime.memory_bytes())
+    metrics.redis(
+        {
+            "cache": _REDIS_UP.get(runtime.redis_state()),
+            "quota": runtime.quota.store_up,
+        }
+    )
 
 
 def type_word(kind: str) -> str:

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 import cluster
-from embedding_contract import metrics, names
-from embedding_operator import policy
-from embedding_operator.render import monitoring
+from embedding_contract import alerts, metrics, names, prices
+from embedding_operator import definition, policy
+from embedding_operator.render import costs, monitoring
 
 ROOT = Path(__file__).parents[3]
 LABELS = 'namespace="shop", policy="search", pod="a"'
@@ -18,16 +18,32 @@ OTHER_PODS = 'namespace="shop", policy="search", pod="b"'
 OTHER_POLICY = 'namespace="shop", policy="other", pod="c"'
 
 
-def rule(**alerts):
+OPERATOR_FILE = ROOT / "charts/embedding-operator/files/operator-alerts.yaml"
+PRICED = {"costHigh": {"threshold": "25.00"}}
+
+
+def parsed(providers=None, **alerts):
     spec = yaml.safe_load((ROOT / "tests/contract/cases/good/everything.yaml").read_text())["spec"]
-    spec["alerts"] = {"enabled": True, **alerts}
+    spec["alerts"] = {"enabled": True, "rules": PRICED, **alerts}
+    spec["providers"] = providers or spec["providers"]
     metadata = {"namespace": "shop", "name": "search", "uid": "1"}
-    return monitoring.prometheus_rule(policy.parse({"metadata": metadata, "spec": spec}))
+    return policy.parse({"metadata": metadata, "spec": spec})
+
+
+def rule(**alerts):
+    return monitoring.prometheus_rule(parsed(**alerts))
 
 
 def rules(**alerts):
-    (group,) = rule(**alerts)["spec"]["groups"]
+    group, _ = rule(**alerts)["spec"]["groups"]
     return {entry["alert"]: entry for entry in group["rules"]}
+
+
+def all_groups():
+    """Those of a policy, and those about the operator."""
+    return {
+        "groups": rule()["spec"]["groups"] + yaml.safe_load(OPERATOR_FILE.read_text())["groups"]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +53,7 @@ def promtool():
 
 def fires(promtool, folder, series, *, alert, minutes):
     """The labels with which an alert fires after some minutes of these series."""
-    (folder / "rules.yaml").write_text(yaml.safe_dump(rule()["spec"]))
+    (folder / "rules.yaml").write_text(yaml.safe_dump(all_groups()))
     expected = [{"exp_labels": {"severity": "never"}}]
     question = {
         "rule_files": ["rules.yaml"],
@@ -84,7 +100,117 @@ REFUSED = f"aos_embedding_quota_exhausted_total{{{LABELS}}}"
 INFO = f'aos_embedding_policy_info{{{LABELS}, document="'
 REJECTED = f"aos_embedding_policy_rejected{{{LABELS}}}"
 
+REDIS = "aos_embedding_redis_up"
+CODES = "aos_embedding_requests_total"
+NULLS = f"aos_vector_index_null_count{{{LABELS}}}"
+BACKFILL = f"aos_memory_backfill_progress_total{{{LABELS}}}"
+HITS = f'aos_embedding_cache_hits_total{{{LABELS}, layer="memory"}}'
+MISSES = f"aos_embedding_cache_misses_total{{{LABELS}}}"
+UNCOVERED = "embedding_operator_pods_uncovered"
+QUEUE = "embedding_operator_queue_depth"
+RECONCILES = 'embedding_operator_reconciles_total{result="ok"}'
+
+
+def answered(code, values, labels=LABELS):
+    return (f'{CODES}{{{labels}, code="{code}"}}', values)
+
+
+def tokens(values, labels=LABELS, model="text-embedding-3-large"):
+    name = "aos_embedding_tokens_total"
+    return (f'{name}{{{labels}, provider="openai", model="{model}"}}', values)
+
+
+def took(bound, values, labels=LABELS):
+    name = "aos_embedding_api_latency_seconds_bucket"
+    return (f'{name}{{{labels}, provider="openai", le="{bound}"}}', values)
+
+
+def failovers(values, labels=LABELS):
+    return (f'aos_embedding_failovers_total{{{labels}, provider="voyage"}}', values)
+
+
+def redis_up(values, labels=LABELS, store="cache"):
+    return (f'{REDIS}{{{labels}, store="{store}"}}', values)
+
+
+def fallbacks(values, labels=LABELS):
+    return (f'aos_vector_fallback_total{{{labels}, reason="provider"}}', values)
+
+
 FIRING = {
+    "nine of ten calls are made": (
+        "EmbeddingQuotaNearlyExhausted",
+        [(QUOTA, "10x9"), (DAY, "9x9")],
+        7,
+    ),
+    "calls come faster than the day lasts": (
+        "EmbeddingQuotaWillNotLast",
+        [(QUOTA, "10000x60"), (DAY, "0+10x60")],
+        30,
+    ),
+    "a day costs more than its threshold": (
+        "EmbeddingCostHigh",
+        [tokens("0+50000000x60"), tokens("0+50000000x60", OTHER_PODS)],
+        40,
+    ),
+    "a backup answers for half an hour": ("EmbeddingFailedOver", [failovers("0+5x60")], 45),
+    "a tenth of the requests is answered 503": (
+        "EmbeddingErrorRateHigh",
+        [answered(200, "0+90x20"), answered(503, "0+10x20")],
+        15,
+    ),
+    "1 call in 10 takes 8 s": (
+        "EmbeddingLatencyHigh",
+        [took("5.12", "0+90x30"), took("10.24", "0+100x30"), took("+Inf", "0+100x30")],
+        20,
+    ),
+    "the hits of an hour stop": (
+        "EmbeddingHitRateCollapsed",
+        [(HITS, "0+90x60 5400x60"), (MISSES, "0+10x60 600+100x60")],
+        85,
+    ),
+    "one pod cannot use the quota's Redis": (
+        "EmbeddingRedisAway",
+        [redis_up("1x9"), redis_up("0x9", OTHER_PODS, "quota")],
+        4,
+    ),
+    "a pod has no sidecar": (
+        "EmbeddingPodsUncovered",
+        [(f'{UNCOVERED}{{namespace="shop", policy="search"}}', "1x20")],
+        15,
+    ),
+    "searches fall back": ("EmbeddingSearchFallingBack", [fallbacks("0+3x20")], 15),
+    "rows wait and nothing moves": (
+        "EmbeddingBackfillStalled",
+        [(NULLS, "40x60"), (BACKFILL, "7x60")],
+        50,
+    ),
+    "policies are not heard of": (
+        "EmbeddingOperatorWatchEnded",
+        [
+            ('embedding_operator_watch_up{kind="pods"}', "1x9"),
+            ('embedding_operator_watch_up{kind="embeddingpolicies"}', "0x9"),
+        ],
+        4,
+    ),
+    "two policies miss pods": (
+        "EmbeddingOperatorPodsMissed",
+        [
+            (f'{UNCOVERED}{{namespace="shop", policy="search"}}', "1x30"),
+            (f'{UNCOVERED}{{namespace="shop", policy="other"}}', "2x30"),
+        ],
+        20,
+    ),
+    "a reconcile hangs": (
+        "EmbeddingOperatorReconcilesStuck",
+        [("embedding_operator_oldest_reconcile_seconds", "0+60x20")],
+        15,
+    ),
+    "policies wait and no reconcile ends": (
+        "EmbeddingOperatorReconcilesStuck",
+        [(QUEUE, "5x40"), (RECONCILES, "7x40")],
+        30,
+    ),
     "the quota is used up": ("EmbeddingQuotaExhausted", [(QUOTA, "10x9"), (DAY, "10x9")], 3),
     "dead pods hold the rest, and callers are refused": (
         "EmbeddingQuotaExhausted",
@@ -129,6 +255,110 @@ FIRING = {
 }
 
 QUIET = {
+    "half of the calls are made": (
+        "EmbeddingQuotaNearlyExhausted",
+        [(QUOTA, "10x20"), (DAY, "5x20")],
+        15,
+    ),
+    "all calls are made, which another alert says": (
+        "EmbeddingQuotaNearlyExhausted",
+        [(QUOTA, "10x20"), (DAY, "10x20")],
+        15,
+    ),
+    "the pace lasts the day": (
+        "EmbeddingQuotaWillNotLast",
+        [(QUOTA, "10000x60"), (DAY, "0+1x60")],
+        30,
+    ),
+    "the pace is high and there is no limit": (
+        "EmbeddingQuotaWillNotLast",
+        [(QUOTA, "Inf " * 40), (DAY, "0+10x40")],
+        30,
+    ),
+    "midnight sets the count back": (
+        "EmbeddingQuotaWillNotLast",
+        [(QUOTA, "10000x60"), (DAY, "9000x20 0x40")],
+        50,
+    ),
+    "a day costs less than its threshold": ("EmbeddingCostHigh", [tokens("0+1000000x60")], 40),
+    "tokens of an unpriced model are bought": (
+        "EmbeddingCostHigh",
+        [tokens("0+900000000x60", model="unknown")],
+        40,
+    ),
+    "a backup answered for some minutes": (
+        "EmbeddingFailedOver",
+        [failovers("0+5x10 50x50")],
+        45,
+    ),
+    "a request in a hundred is answered 503": (
+        "EmbeddingErrorRateHigh",
+        [answered(200, "0+99x20"), answered(503, "0+1x20")],
+        15,
+    ),
+    "callers are refused with 429": (
+        "EmbeddingErrorRateHigh",
+        [answered(200, "0+1x20"), answered(429, "0+99x20")],
+        15,
+    ),
+    "calls take 4 s": (
+        "EmbeddingLatencyHigh",
+        [took("2.56", "0+1x30"), took("4", "0+100x30"), took("+Inf", "0+100x30")],
+        20,
+    ),
+    "the hit rate is as it was": (
+        "EmbeddingHitRateCollapsed",
+        [(HITS, "0+90x90"), (MISSES, "0+10x90")],
+        85,
+    ),
+    "there never were hits": (
+        "EmbeddingHitRateCollapsed",
+        [(HITS, "0x90"), (MISSES, "0+10x90")],
+        85,
+    ),
+    "nobody asks any more": (
+        "EmbeddingHitRateCollapsed",
+        [(HITS, "0+90x60 5400x60"), (MISSES, "0+10x60 600x60")],
+        85,
+    ),
+    "Redis answers": ("EmbeddingRedisAway", [redis_up("1x9"), redis_up("1x9", store="quota")], 5),
+    "another policy's Redis is away": ("EmbeddingRedisAway", [redis_up("0x9", OTHER_POLICY)], 5),
+    "another policy's pod has no sidecar": (
+        "EmbeddingPodsUncovered",
+        [(f'{UNCOVERED}{{namespace="shop", policy="other"}}', "1x20")],
+        15,
+    ),
+    "a pod was uncovered for a minute": (
+        "EmbeddingPodsUncovered",
+        [(f'{UNCOVERED}{{namespace="shop", policy="search"}}', "1 1 stale")],
+        15,
+    ),
+    "searches fell back long ago": ("EmbeddingSearchFallingBack", [fallbacks("50x20")], 15),
+    "rows wait and are worked on": (
+        "EmbeddingBackfillStalled",
+        [(NULLS, "40x60"), (BACKFILL, "0+7x60")],
+        50,
+    ),
+    "no row waits": ("EmbeddingBackfillStalled", [(NULLS, "0x60"), (BACKFILL, "7x60")], 50),
+    "every kind is heard of": (
+        "EmbeddingOperatorWatchEnded",
+        [('embedding_operator_watch_up{kind="pods"}', "1x9")],
+        5,
+    ),
+    "every pod has its sidecar": (
+        "EmbeddingOperatorPodsMissed",
+        [(f'{UNCOVERED}{{namespace="shop", policy="search"}}', "1 1 stale")],
+        20,
+    ),
+    "policies wait and reconciles end": (
+        "EmbeddingOperatorReconcilesStuck",
+        [
+            (QUEUE, "5x40"),
+            (RECONCILES, "0+7x40"),
+            ("embedding_operator_oldest_reconcile_seconds", "3x40"),
+        ],
+        30,
+    ),
     "the quota is nearly used up": ("EmbeddingQuotaExhausted", [(QUOTA, "10x9"), (DAY, "9x9")], 9),
     "there is no limit": ("EmbeddingQuotaExhausted", [(QUOTA, UNLIMITED), (DAY, "1000x9")], 9),
     "the policy is closed on purpose": (
@@ -198,9 +428,11 @@ QUIET = {
 def test_an_alert_fires_when(promtool, tmp_path, when):
     alert, series, minutes = FIRING[when]
     (labels,) = fires(promtool, tmp_path, series, alert=alert, minutes=minutes)
-    assert labels["namespace"] == "shop"
-    assert labels["policy"] == "search"
-    assert labels["severity"] == "warning"
+    (row,) = [it for it in (*alerts.BUILT_IN, *alerts.OPERATOR) if it.name == alert]
+    assert labels["severity"] == row.severity
+    if row in alerts.BUILT_IN:
+        assert labels["namespace"] == "shop"
+        assert labels["policy"] == "search"
 
 
 @pytest.mark.integration
@@ -212,7 +444,7 @@ def test_an_alert_is_quiet_when(promtool, tmp_path, when):
 
 @pytest.mark.integration
 def test_promtool_finds_nothing_wrong(promtool, tmp_path):
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule()["spec"]))
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(all_groups()))
     done = subprocess.run(
         [promtool, "check", "rules", "--lint=all", "--lint-fatal", str(tmp_path / "rules.yaml")],
         check=False,
@@ -223,14 +455,15 @@ def test_promtool_finds_nothing_wrong(promtool, tmp_path):
 
 
 def test_every_alert_fires_and_is_quiet_in_some_test():
-    made = rules().keys()
-    assert {alert for alert, _, _ in FIRING.values()} == made
-    assert {alert for alert, _, _ in QUIET.values()} == made
+    named = {alert.name for alert in (*alerts.BUILT_IN, *alerts.OPERATOR)}
+    assert {alert for alert, _, _ in FIRING.values()} == named
+    assert {alert for alert, _, _ in QUIET.values()} == named
+    assert rules().keys() == {alert.name for alert in alerts.BUILT_IN}
 
 
 @pytest.mark.parametrize("alert", rules())
 def test_an_alert_asks_only_for_series_that_there_are(alert):
-    known = {series for metric in metrics.SIDECAR for series in metric.series}
+    known = {series for metric in metrics.CATALOGUE for series in metric.series}
     used = set(re.findall(r"\b(?:aos|embedding)_\w+", rules()[alert]["expr"]))
     assert used
     assert used <= known
@@ -258,8 +491,8 @@ def test_an_alert_says_what_is_wrong_and_where_to_read_on(alert):
 
 
 def test_a_severity_of_the_policy_takes_the_place_of_ours():
-    made = rules(labels={"severity": "page", "team": "search"})
-    assert {entry["labels"]["severity"] for entry in made.values()} == {"page"}
+    made = rules(labels={"severity": "critical", "team": "search"})
+    assert {entry["labels"]["severity"] for entry in made.values()} == {"critical"}
     assert {entry["labels"]["team"] for entry in made.values()} == {"search"}
 
 
@@ -267,3 +500,146 @@ def test_prometheus_may_select_by_the_labels_of_the_policy():
     labels = rule(labels={"release": "monitoring"})["metadata"]["labels"]
     assert labels["release"] == "monitoring"
     assert labels[names.LABEL_POLICY] == "search"
+
+
+def test_severity_outside_the_list_is_left_out_and_said():
+    made = monitoring.of(parsed(labels={"severity": "page"}))
+    severities = {it["labels"]["severity"] for it in made.rule["spec"]["groups"][0]["rules"]}
+    assert severities <= set(alerts.SEVERITIES)
+    (problem,) = made.problems
+    assert problem.reason == "SeverityUnknown"
+    assert "page" in problem.message
+
+
+def test_rule_of_the_policy_takes_the_place_of_the_table():
+    chosen = {"latencyHigh": {"threshold": 2, "for": "90s", "severity": "critical"}}
+    entry = rules(rules=chosen)["EmbeddingLatencyHigh"]
+    assert entry["expr"].endswith("> 2")
+    assert "[90s]" in entry["expr"]
+    assert entry["for"] == "90s"
+    assert entry["labels"]["severity"] == "critical"
+
+
+@pytest.mark.parametrize(("for_", "window"), [("0s", "1m"), ("2m", "2m"), ("3h", "5m")])
+def test_rates_are_taken_over_for_within_bounds(for_, window):
+    entry = rules(rules={"errorRateHigh": {"for": for_}})["EmbeddingErrorRateHigh"]
+    assert f"[{window}]" in entry["expr"]
+
+
+@pytest.mark.parametrize("alert", alerts.BUILT_IN, ids=lambda it: it.key)
+def test_alert_that_is_switched_off_is_not_rendered(alert):
+    chosen = PRICED | {alert.key: {**PRICED.get(alert.key, {}), "enabled": False}}
+    assert rules().keys() - rules(rules=chosen).keys() == {alert.name}
+
+
+def test_cost_is_not_watched_without_a_threshold():
+    assert "EmbeddingCostHigh" not in rules(rules={})
+
+
+def test_cost_threshold_without_any_price_is_said():
+    local = {"name": "e5", "type": "OpenAICompatible", "model": "e5", "baseURL": "http://e5:1/v1"}
+    made = monitoring.of(parsed(providers=[local]))
+    assert [problem.reason for problem in made.problems] == ["PriceUnknown"]
+    names_ = {it.get("alert") for it in made.rule["spec"]["groups"][0]["rules"]}
+    assert "EmbeddingCostHigh" not in names_
+    records = [it["record"] for it in made.rule["spec"]["groups"][1]["rules"]]
+    assert not [name for name in records if "cost" in name]
+    assert len(records) == 4
+
+
+def provider(**changed):
+    key = {"secretKeyRef": {"name": "s", "key": "k"}}
+    made = {"name": "p", "type": "OpenAI", "model": "text-embedding-3-small", "apiKey": key}
+    return made | changed
+
+
+def test_price_of_the_policy_comes_before_the_list():
+    made = parsed(providers=[provider(pricePerMillionTokens="0.5")])
+    assert costs.of(made) == {("openai", "text-embedding-3-small"): "0.5"}
+
+
+def test_listed_price_is_of_the_vendors_own_address():
+    listed = prices.PRICES["openai/text-embedding-3-small"].usd_per_million_tokens
+    assert costs.of(parsed(providers=[provider()])) == {
+        ("openai", "text-embedding-3-small"): listed
+    }
+    assert costs.of(parsed(providers=[provider(baseURL="https://proxy.example/v1")])) == {}
+
+
+def test_higher_price_counts_where_two_providers_share_a_series():
+    two = [provider(pricePerMillionTokens="3"), provider(name="q", pricePerMillionTokens="1")]
+    assert list(costs.of(parsed(providers=two)).values()) == ["3"]
+
+
+def test_model_with_quotes_is_quoted():
+    made = parsed(providers=[provider(model='a"}b\\', pricePerMillionTokens="1")])
+    told = costs.expression(made, tokens="x{@matchers@}")
+    assert told is not None
+    assert r'model="a\"}b\\"' in told
+
+
+def test_recorded_by_policy_and_by_workload():
+    records = [it["record"] for it in rule()["spec"]["groups"][1]["rules"]]
+    assert records == [
+        f"{level}:aos_embedding_{what}:rate5m"
+        for level in ("namespace_policy", "namespace_policy_workload")
+        for what in ("api_calls", "tokens", "cost")
+    ]
+
+
+def test_at_most_16_alerts_of_a_policy():
+    assert len(alerts.BUILT_IN) <= alerts.MAX_PER_POLICY
+
+
+def test_prices_are_decimals_with_a_source():
+    for price in prices.PRICES.values():
+        assert re.fullmatch(r"\d+\.\d+", price.usd_per_million_tokens)
+        assert price.source.startswith("https://")
+        assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", price.date)
+
+
+def crd_alerts():
+    schema = definition.load()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return schema["properties"]["spec"]["properties"]["alerts"]["properties"]
+
+
+def test_resource_has_a_rule_for_every_built_in_alert():
+    assert list(crd_alerts()["rules"]["properties"]) == [it.key for it in alerts.BUILT_IN]
+
+
+@pytest.mark.parametrize("alert", alerts.BUILT_IN, ids=lambda it: it.key)
+def test_resource_bounds_a_threshold_as_the_table_does(alert):
+    fields = crd_alerts()["rules"]["properties"][alert.key]
+    assert alert.name in fields["description"]
+    assert fields["properties"]["severity"]["enum"] == list(alerts.SEVERITIES)
+    field = fields["properties"].get("threshold")
+    threshold = alert.threshold
+    if threshold is None:
+        assert field is None
+    elif threshold.default is None:
+        assert field["type"] == "string"
+    else:
+        assert (field["minimum"], field["maximum"]) == (threshold.low, threshold.high)
+        assert (
+            f"{threshold.meaning.removeprefix('that ')}; {threshold.default} if left out"
+            in (field["description"])
+        )
+
+
+RUNBOOK_PARTS = ("**What it means.**", "**What applications see.**", "**Look.**", "**Do.**")
+
+
+@pytest.mark.parametrize("alert", [*alerts.BUILT_IN, *alerts.OPERATOR], ids=lambda it: it.key)
+def test_runbook_says_what_it_means_what_users_feel_and_how_to_mend(alert):
+    text = (ROOT / "docs" / "runbooks" / f"{alert.name}.md").read_text(encoding="utf-8")
+    assert text.startswith(f"# {alert.name}\n")
+    places = [text.index(part) for part in RUNBOOK_PARTS]
+    assert places == sorted(places)
+    commands = re.findall(r"^    \S", text, re.MULTILINE)
+    assert len(commands) >= 3
+    assert alert.runbook_url.endswith(f"/docs/runbooks/{alert.name}.md")
+
+
+def test_no_runbook_is_of_no_alert():
+    pages = {page.stem for page in (ROOT / "docs" / "runbooks").glob("*.md")}
+    assert pages == {alert.name for alert in (*alerts.BUILT_IN, *alerts.OPERATOR)}

@@ -15,6 +15,9 @@ def counted() -> str:
     measured.monitoring_asked("prometheus", "Slow")
     measured.restarted("Deployment")
     measured.queued(3)
+    measured.watches({"pods": True, "secrets": False})
+    measured.oldest_reconcile(2.5)
+    measured.uncovered("shop", "search", 2)
     return prometheus_client.generate_latest(measured.registry).decode()
 
 
@@ -40,3 +43,31 @@ def test_two_operators_in_one_process_do_not_share_counts():
     first, second = metrics.Metrics(), metrics.Metrics()
     first.queued(1)
     assert "queue_depth 0.0" in prometheus_client.generate_latest(second.registry).decode()
+
+
+def shown(measured: metrics.Metrics) -> list[str]:
+    said = prometheus_client.generate_latest(measured.registry).decode()
+    return [line for line in said.splitlines() if line.startswith("embedding_operator_pods_unc")]
+
+
+def test_policy_whose_pods_are_covered_again_is_shown_no_more():
+    measured = metrics.Metrics()
+    measured.uncovered("shop", "search", 2)
+    assert shown(measured) == [
+        'embedding_operator_pods_uncovered{namespace="shop",policy="search"} 2.0'
+    ]
+    measured.uncovered("shop", "search", 0)
+    assert shown(measured) == []
+
+
+def test_policies_with_the_most_uncovered_pods_are_shown():
+    measured = metrics.Metrics()
+    for number in range(metrics.POLICIES_SHOWN + 10):
+        measured.uncovered("shop", f"policy-{number}", number + 1)
+    lines = shown(measured)
+    assert len(lines) == metrics.POLICIES_SHOWN
+    assert not any('policy="policy-9"' in line for line in lines)
+
+
+def test_watch_that_ended_is_zero():
+    assert 'embedding_operator_watch_up{kind="secrets"} 0.0' in counted()

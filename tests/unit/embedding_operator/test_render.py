@@ -1,6 +1,7 @@
 """The objects that a policy owns."""
 
 import base64
+import re
 
 import pytest
 from hypothesis import given
@@ -136,7 +137,7 @@ def test_prometheus_scrapes_the_pods_of_this_policy_and_names_it_on_every_series
     assert spec["selector"] == {"matchLabels": {names.LABEL_INJECTED: "search"}}
     (endpoint,) = spec["podMetricsEndpoints"]
     assert (endpoint["port"], endpoint["path"]) == (names.ADMIN_PORT_NAME, names.PATH_METRICS)
-    (relabeling,) = endpoint["relabelings"]
+    relabeling = endpoint["relabelings"][0]
     assert relabeling["targetLabel"] == "policy"
     # Prometheus, "kubernetes_sd_config": what a label's name cannot have becomes an underscore.
     label = "__meta_kubernetes_pod_label_embedding_agenticverz_io_injected"
@@ -144,5 +145,30 @@ def test_prometheus_scrapes_the_pods_of_this_policy_and_names_it_on_every_series
 
 
 def test_groups_of_rules_of_two_policies_have_two_names():
-    (group,) = monitoring.prometheus_rule(POLICY)["spec"]["groups"]
-    assert group["name"] == "shop.embedding-search"
+    groups = monitoring.prometheus_rule(POLICY)["spec"]["groups"]
+    assert [it["name"] for it in groups] == [
+        "shop.embedding-search",
+        "shop.embedding-search:records",
+    ]
+
+
+CONTROLLERS = [
+    ("ReplicaSet", "web-7d4b9c6f5d", "web"),
+    ("ReplicaSet", "web-api-2-7d4b9c6f5d", "web-api-2"),
+    ("StatefulSet", "store", "store"),
+    ("DaemonSet", "agent-7d4b9", "agent-7d4b9"),
+    ("Job", "backfill-28912345", "backfill"),
+    ("Job", "backfill-7", "backfill-7"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "workload"), CONTROLLERS)
+def test_series_carry_the_workload_of_their_pod(kind, name, workload):
+    labels = {"__meta_kubernetes_pod_controller_kind": kind}
+    labels["__meta_kubernetes_pod_controller_name"] = name
+    for it in monitoring.RELABELINGS:
+        read = ";".join(labels.get(label, "") for label in it["sourceLabels"])
+        found = re.fullmatch(str(it.get("regex", "(.*)")), read)
+        if found:
+            labels[str(it["targetLabel"])] = found[1]
+    assert labels["workload"] == workload

@@ -20,6 +20,9 @@ def used():
     found.saved(model="m", tokens=2)
     found.daily(calls=1, limit=10)
     found.keys({"openai": False})
+    found.answered(200)
+    found.answered(503)
+    found.redis({"cache": True, "quota": None})
     return found
 
 
@@ -64,3 +67,18 @@ def test_two_sidecars_in_one_process_count_apart():
     one.quota_exhausted()
     counted = {s.name: s.value for s in scraped(other)}
     assert counted["aos_embedding_quota_exhausted_total"] == 0
+
+
+def test_requests_are_counted_by_status():
+    found = metrics.Metrics()
+    for status in (200, 200, 503):
+        found.answered(status)
+    shown = {s.labels["code"]: s.value for s in scraped(found) if "requests" in s.name}
+    assert shown == {"200": 2, "503": 1}
+
+
+def test_redis_that_was_never_used_is_not_shown():
+    found = metrics.Metrics()
+    found.redis({"cache": None, "quota": False})
+    shown = [(s.labels, s.value) for s in scraped(found) if s.name == "aos_embedding_redis_up"]
+    assert shown == [({"store": "quota"}, 0)]

@@ -142,3 +142,11 @@ def test_alertmanager_ready(servers, expected):
 def test_a_single_alertmanager_is_well():
     found = conditions.alertmanager_ready((Alertmanager(host="am:9093", cluster="disabled"),))
     assert found == ("True", "Ready", "am:9093 is a single instance.")
+
+
+def test_a_podmonitor_that_nobody_selects_is_told_with_or_without_servers():
+    for servers in ((), (server(pods={}),)):
+        found = conditions.scraped(("a",), servers, not_selected=NOT_SELECTED)
+        assert found == ("False", "NotSelected", NOT_SELECTED.message)
+    seen = (server(pods={"a": True}),)
+    assert conditions.scraped(("a",), seen, not_selected=NOT_SELECTED).reason == "Up"

@@ -14,13 +14,13 @@ from embedding_operator.workqueue import Key
 from tests.parts import policies, virtual_time
 
 RULE = monitoring.prometheus_rule(policies.parsed())
-(GROUP,) = rules.expected(RULE)
+GROUP, *_ = rules.expected(RULE)
 KEY = Key("shop", "search")
 
 
 def listed(rule=RULE, *, name=None, health="ok", **more):
     """The rules of a PrometheusRule as Prometheus lists them."""
-    (group,) = rule["spec"]["groups"]
+    group, *_ = rule["spec"]["groups"]
     seen = [
         {
             "name": it.get("alert") or it.get("record"),

@@ -18,13 +18,13 @@ RULE = monitoring.prometheus_rule(
     policies.parsed(alerts={"enabled": True, "labels": {"team": "a"}})
 )
 RULE["metadata"]["uid"] = UID
-(GROUP,) = rules.expected(RULE)
+GROUP, *_ = rules.expected(RULE)
 OURS = f"/etc/prometheus/rules/prometheus-main-rulefiles-0/shop-embedding-search-{UID}.yaml"
 
 
 def listed(**more):
     """The group as Prometheus lists it."""
-    (group,) = copy.deepcopy(RULE["spec"]["groups"])
+    group, *_ = copy.deepcopy(RULE["spec"]["groups"])
     seen = [
         {
             "state": "inactive",

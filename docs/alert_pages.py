@@ -1,0 +1,98 @@
+"""Pages and rules that are written from the tables of alerts and prices."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from embedding_contract import alerts, prices
+from embedding_operator.alerts import duration
+
+ROOT: Final = Path(__file__).parent.parent
+NOTICE: Final = (
+    "<!-- Written by `make generate` from sidecar/embedding_contract/alerts.py and prices.py."
+    " Edit those, not this. -->\n\n"
+)
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """Every generated file of alerts, and its text."""
+    yield ROOT / "docs/alerts.md", alerts_page()
+    yield ROOT / "charts/embedding-operator/files/operator-alerts.yaml", operator_rules()
+
+
+def alerts_page() -> str:
+    """Both tables of alerts, and the built-in prices."""
+    lines = [NOTICE, ALERTS_INTRODUCTION]
+    for alert in alerts.BUILT_IN:
+        lines.extend(_alert(alert, f"`rules.{alert.key}`; "))
+    lines.append(OPERATOR_INTRODUCTION)
+    for alert in alerts.OPERATOR:
+        lines.extend(_alert(alert, ""))
+    lines.append(PRICES_INTRODUCTION.format(date=prices.AS_OF))
+    lines.append("| provider and model | USD per million tokens | read on | source |\n")
+    lines.append("|---|---|---|---|\n")
+    for model, price in prices.PRICES.items():
+        usd = price.usd_per_million_tokens
+        lines.append(f"| `{model}` | {usd} | {price.date} | {price.source} |\n")
+    return "".join(lines)
+
+
+ALERTS_INTRODUCTION = """# Alerts
+
+Each policy has these alerts, for its own series only. `spec.alerts.rules.NAME` changes one:
+`{enabled, threshold, for, severity}`. Rates are taken over `for`, at least 1 minute and at most 5,
+which is `@window@` below; `@threshold@` is the policy's number or the default, and `@selector@` its
+namespace and name. Severities are critical, warning and info. [install.md](install.md#alerts)
+says how the rules reach a Prometheus, with and without the Prometheus operator.
+
+"""
+OPERATOR_INTRODUCTION = """# Alerts about the operator
+
+One PrometheusRule of the chart, with the value `prometheusRule.enabled`.
+
+"""
+PRICES_INTRODUCTION = """# Built-in prices
+
+`costHigh` and the recording rules of cost use a provider's `pricePerMillionTokens`; where there is
+none, and the provider is OpenAI or Voyage at its own address, this list of {date}. It is of list
+prices: what an account pays may be lower. A model that is not in it has an unknown cost, not a
+cost of 0. Where a policy names prices in another currency, name all of them.
+
+"""
+
+
+def _alert(alert: alerts.Alert, key: str) -> Iterator[str]:
+    yield f"## {alert.name}\n\n{alert.description} [Runbook](runbooks/{alert.name}.md).\n\n"
+    yield f"{key}for {duration(alert.for_seconds)}; severity {alert.severity}"
+    if alert.threshold is not None:
+        it = alert.threshold
+        default = "off until it is set" if it.default is None else f"default {it.default}"
+        bounds = "above 0" if it.default is None else f"{it.low} to {it.high}"
+        yield f"; threshold in {it.unit} {it.meaning}: {default}, {bounds}"
+    yield f". Fires when {alert.fault}."
+    if alert.series == "vectors":
+        yield " Nothing exposes its series yet: search and backfill come later."
+    yield f"\n\n    {alert.expr}\n\n"
+
+
+def operator_rules() -> str:
+    """The groups of the chart's PrometheusRule, which its template puts under `spec`."""
+    rules = [
+        {
+            "alert": alert.name,
+            "expr": alert.expr,
+            "for": duration(alert.for_seconds),
+            "labels": {"severity": alert.severity},
+            "annotations": {
+                "summary": alert.summary,
+                "description": alert.description,
+                "runbook_url": alert.runbook_url,
+            },
+        }
+        for alert in alerts.OPERATOR
+    ]
+    groups = {"groups": [{"name": "embedding-operator", "rules": rules}]}
+    source = "# Written by `make generate` from sidecar/embedding_contract/alerts.py.\n"
+    return source + yaml.safe_dump(groups, sort_keys=False, width=100)

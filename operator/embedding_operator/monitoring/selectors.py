@@ -1,0 +1,125 @@
+"""Which Prometheus would take a policy's objects, by its selectors: pure.
+
+Read are the kinds Prometheus, PrometheusAgent and ThanosRuler. A selector that is not set selects
+no object; a namespace selector that is not set selects the namespace of the Prometheus alone; an
+empty one of either selects all. Source: API reference of monitoring.coreos.com, PrometheusSpec.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from embedding_operator.errors import Problem
+from embedding_operator.selection import matches
+
+NOT_SELECTED: Final = "NotSelected"
+SHOWN: Final = 3
+_RULES: Final = ("ruleSelector", "ruleNamespaceSelector")
+_PODS: Final = ("podMonitorSelector", "podMonitorNamespaceSelector")
+_READ: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "Prometheus": (_RULES, _PODS),
+    "PrometheusAgent": (_PODS,),
+    "ThanosRuler": (_RULES,),
+}
+"""By kind, the selectors that it has."""
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ours:
+    """An object of ours: its labels, and the namespace that it lies in."""
+
+    namespace: str
+    namespace_labels: Mapping[str, str]
+    labels: Mapping[str, str]
+
+
+def rules_not_selected(found: Sequence[Object], ours: Ours) -> Problem | None:
+    """Why nobody would load a PrometheusRule; None where somebody would, or nobody is there."""
+    return _not_selected(found, ours, "PrometheusRule", _RULES)
+
+
+def pods_not_selected(found: Sequence[Object], ours: Ours) -> Problem | None:
+    """Why nobody would scrape by a PodMonitor; None where somebody would, or nobody is there."""
+    return _not_selected(found, ours, "PodMonitor", _PODS)
+
+
+def agreed_labels(found: Sequence[Object]) -> dict[str, str]:
+    """The labels by which all select rules and PodMonitors; empty where they do not agree.
+
+    A selector that takes all objects agrees with any. One that is written with matchExpressions
+    agrees with none, as more than one label may satisfy it.
+    """
+    agreed: dict[str, str] = {}
+    for taker in found:
+        for selector, _ in _READ.get(taker.get("kind", ""), ()):
+            written = _spec(taker).get(selector) or {}
+            wanted = dict(written.get("matchLabels") or {})
+            if written.get("matchExpressions") or (wanted and agreed and wanted != agreed):
+                return {}
+            agreed = wanted or agreed
+    return agreed
+
+
+def _not_selected(
+    found: Sequence[Object], ours: Ours, kind: str, selectors: tuple[str, str]
+) -> Problem | None:
+    takers = [it for it in found if selectors in _READ.get(it.get("kind", ""), ())]
+    told = [_hindrance(taker, ours, selectors) for taker in takers]
+    if not told or not all(told):
+        return None
+    more = f"; and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+    shown = "; ".join(it for it in told[:SHOWN] if it)
+    return Problem(NOT_SELECTED, f"No Prometheus selects the {kind}: {shown}{more}.")
+
+
+def _hindrance(taker: Object, ours: Ours, selectors: tuple[str, str]) -> str | None:
+    """Why this one does not take it, with what to do; None where it does."""
+    spec, (selector, namespace_selector) = _spec(taker), selectors
+    own = taker["metadata"].get("namespace", "")
+    name = f"{taker['kind']} {own}/{taker['metadata'].get('name', '')}"
+    wanted, namespaces = spec.get(selector), spec.get(namespace_selector)
+    if wanted is None:
+        return f"{name} takes none, as its spec.{selector} is not set"
+    if namespaces is None and own != ours.namespace:
+        return (
+            f"{name} takes them of its own namespace alone, as its spec.{namespace_selector} is"
+            " not set"
+        )
+    if namespaces is not None and not _selects(namespaces, ours.namespace_labels):
+        lacking = _lacking(namespaces, ours.namespace_labels)
+        return f"{name} wants the label {lacking} on namespace {ours.namespace}"
+    if not _selects(wanted, ours.labels):
+        return (
+            f"{name} wants the label {_lacking(wanted, ours.labels)}: set it in spec.alerts.labels"
+        )
+    return None
+
+
+def _selects(selector: Object, labels: Mapping[str, str]) -> bool:
+    # The schema of these kinds leaves much of a selector open.
+    try:
+        return matches(selector, labels)
+    except (KeyError, TypeError):
+        return False
+
+
+def _lacking(selector: Object, labels: Mapping[str, str]) -> str:
+    """What a selector wants and these labels have not, as people write selectors."""
+    words = [
+        f"{key}={value}"
+        for key, value in (selector.get("matchLabels") or {}).items()
+        if labels.get(key) != value
+    ]
+    for requirement in selector.get("matchExpressions") or ():
+        if not _selects({"matchExpressions": [requirement]}, labels):
+            values = ", ".join(map(str, requirement.get("values") or ()))
+            word = f"{requirement.get('key')} {requirement.get('operator')}"
+            words.append(f"{word} ({values})" if values else word)
+    return ", ".join(words)
+
+
+def _spec(taker: Object) -> Object:
+    spec = taker.get("spec")
+    return spec if isinstance(spec, Mapping) else {}

@@ -1,0 +1,56 @@
+"""What a policy's tokens cost, as PromQL: by the policy's prices, else by the built-in list."""
+
+import json
+from decimal import Decimal
+
+from embedding_contract import document, prices
+from embedding_operator.policy import EmbeddingPolicy, Provider
+
+PRICED_TOKENS = 1_000_000
+
+
+def of(policy: EmbeddingPolicy) -> dict[tuple[str, str], str]:
+    """The price of a million tokens, a decimal string, by the metrics' provider and model.
+
+    A provider of unknown price is left out. Two providers of one type and model count into the same
+    series: there the higher price stands, so that a cost is never shown too low.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for provider in policy.providers:
+        price = _price(provider)
+        if price is None:
+            continue
+        key = (provider.kind.lower(), provider.model)
+        if Decimal(price) >= Decimal(found.get(key, "0")):
+            found[key] = price
+    return found
+
+
+def expression(policy: EmbeddingPolicy, *, tokens: str) -> str | None:
+    """The cost of tokens by provider and model, to be summed; None where no price is known.
+
+    Args:
+        policy: whose providers.
+        tokens: an expression over aos_embedding_tokens_total, with `@matchers@` in its selector.
+    """
+    terms = [
+        f"{tokens.replace('@matchers@', _matchers(provider, model))} * {price} / {PRICED_TOKENS}"
+        for (provider, model), price in sorted(of(policy).items())
+    ]
+    return " or ".join(terms) or None
+
+
+def _price(provider: Provider) -> str | None:
+    if provider.price_per_million_tokens is not None:
+        return provider.price_per_million_tokens
+    # Behind another address another account, and another price, may be.
+    default = document.DEFAULT_BASE_URLS.get(provider.kind)
+    if default is None or (provider.base_url or default).rstrip("/") != default:
+        return None
+    listed = prices.find(provider.kind, provider.model)
+    return listed.usd_per_million_tokens if listed else None
+
+
+def _matchers(provider: str, model: str) -> str:
+    # A model's name is printable ASCII, in which JSON's escapes are PromQL's.
+    return f"provider={json.dumps(provider)}, model={json.dumps(model)}"

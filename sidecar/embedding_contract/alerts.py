@@ -1,0 +1,365 @@
+"""The built-in alerts, as values: those of each policy, and those about the operator.
+
+PrometheusRules, rule files, docs/alerts.md and the chart's rules are made from these two tables;
+the resource's bounds and docs/runbooks are checked against them. An expression of BUILT_IN holds
+placeholders: SELECTOR, THRESHOLD, WINDOW and COST.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Severity = Literal["critical", "warning", "info"]
+SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "warning", "info")
+"""What routing may count on: alerts have one of these and no other."""
+
+PREFIX: Final = "Embedding"
+"""Begins the name of every built-in alert, and of no other."""
+OUR_LABELS: Final = ("alertname", "namespace", "policy")
+"""Tell alerts of different policies apart; nobody else sets them."""
+MAX_PER_POLICY: Final = 16
+
+SELECTOR: Final = "@selector@"
+"""The matchers that pick one policy's series."""
+THRESHOLD: Final = "@threshold@"
+"""The number of the policy, or the default."""
+WINDOW: Final = "@window@"
+"""The range that rates are taken over: `for`, within WINDOW_SECONDS."""
+COST: Final = "@cost@"
+"""What the tokens of the last 24 hours cost, by namespace and policy."""
+WINDOW_SECONDS: Final = (60, 300)
+"""At least four scrapes at Prometheus's usual interval of 15 s; at most 5 minutes."""
+
+RUNBOOKS: Final = "https://github.com/agenticverz/embedding-operator/blob/main/docs/runbooks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold:
+    """A number that a policy may set: whole, in `unit`, from `low` to `high`.
+
+    `default` None: the alert is off until a policy sets one. Of the unit `USD` it is a decimal
+    string with at most 9 digits before the point, above 0.
+    """
+
+    unit: Literal["percent", "seconds", "USD"]
+    meaning: str
+    default: int | None
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One alert. `key` is its name in `spec.alerts.rules`; `for_seconds` how long it must hold.
+
+    `fault` is the cause that a test brings about. `series` says which program's series it reads.
+    """
+
+    key: str
+    expr: str
+    for_seconds: int
+    severity: Severity
+    summary: str
+    description: str
+    fault: str
+    threshold: Threshold | None = None
+    series: Literal["sidecar", "operator", "vectors"] = "sidecar"
+
+    @property
+    def name(self) -> str:
+        """The alert's name, which is its runbook's file name too."""
+        return PREFIX + self.key[0].upper() + self.key[1:]
+
+    @property
+    def runbook_url(self) -> str:
+        """The page that says what to do."""
+        return f"{RUNBOOKS}/{self.name}.md"
+
+
+_BY: Final = "by (namespace, policy)"
+_CALLS: Final = f"max {_BY} (aos_embedding_daily_calls{{@selector@}})"
+_QUOTA: Final = f"max {_BY} (aos_embedding_daily_quota{{@selector@}})"
+_WHO: Final = "{{ $labels.namespace }}/{{ $labels.policy }}"
+
+
+def _hit_rate(window: str) -> str:
+    hits = f"sum {_BY} (rate(aos_embedding_cache_hits_total{{@selector@}}[{window}]))"
+    misses = f"sum {_BY} (rate(aos_embedding_cache_misses_total{{@selector@}}[{window}]))"
+    return f"{hits} / ({hits} + {misses})"
+
+
+BUILT_IN: Final = (
+    Alert(
+        key="quotaNearlyExhausted",
+        expr=(
+            f"{_CALLS} >= @threshold@ / 100 * ({_QUOTA} > 0)"
+            # From then on EmbeddingQuotaExhausted speaks.
+            f" unless {_CALLS} >= {_QUOTA}"
+        ),
+        for_seconds=300,
+        severity="info",
+        threshold=Threshold(
+            unit="percent", meaning="of the day's calls that are made", default=90, low=50, high=99
+        ),
+        summary=f"{_WHO} has used most of its daily quota.",
+        description="Once it is used up, calls are refused with 429 until 00:00 UTC.",
+        fault="applications make most of the calls that the day allows",
+    ),
+    Alert(
+        key="quotaExhausted",
+        # The gauge is the whole policy's day, the same in every pod; but what a dead pod had been
+        # granted is used and was never called, and tokens have a limit of their own: then the
+        # refusals tell. A quota of 0 is meant to be.
+        expr=(
+            f"{_CALLS} >= ({_QUOTA} > 0)"
+            f" or max {_BY} (increase(aos_embedding_quota_exhausted_total{{@selector@}}[@window@]))"
+            f" > 0 unless {_QUOTA} == 0"
+        ),
+        for_seconds=60,
+        severity="warning",
+        summary=f"{_WHO} has used up its daily quota.",
+        description="Calls that are not in the cache are refused with 429 until 00:00 UTC.",
+        fault="applications make all the calls that the day allows",
+    ),
+    Alert(
+        key="quotaWillNotLast",
+        expr=(
+            f"{_CALLS} + max {_BY} (deriv(aos_embedding_daily_calls{{@selector@}}[30m]))"
+            f" * (86400 - time() % 86400) > @threshold@ / 100 * ({_QUOTA} > 0)"
+            f" unless {_CALLS} >= {_QUOTA}"
+        ),
+        for_seconds=900,
+        severity="info",
+        threshold=Threshold(
+            unit="percent",
+            meaning="of the day's calls that the last half hour's pace reaches by 00:00 UTC",
+            default=100,
+            low=100,
+            high=1000,
+        ),
+        summary=f"{_WHO} will use up its quota before the day ends.",
+        description="At the pace of the last half hour the day's calls end before 00:00 UTC.",
+        fault="applications call faster than the day's quota lasts",
+    ),
+    Alert(
+        key="costHigh",
+        expr=f"{COST} > @threshold@",
+        for_seconds=300,
+        severity="warning",
+        threshold=Threshold(
+            unit="USD", meaning="billed in the last 24 hours", default=None, low=0, high=10**9
+        ),
+        summary=f"{_WHO} costs more in a day than its threshold.",
+        description=(
+            "Tokens billed in the last 24 hours, at the prices of the policy or else the built-in"
+            " ones; a provider of unknown price is left out."
+        ),
+        fault="applications buy more tokens than the threshold pays for",
+    ),
+    Alert(
+        key="providerFailing",
+        # A request that the provider refuses, or whose caller leaves, is no fault of the provider.
+        expr=(
+            "sum by (namespace, policy, provider) (rate(aos_embedding_api_calls_total"
+            '{@selector@, outcome!~"ok|rejected|cancelled"}[@window@]))'
+            " > @threshold@ / 100 * sum by (namespace, policy, provider)"
+            " (rate(aos_embedding_api_calls_total{@selector@}[@window@]))"
+        ),
+        for_seconds=300,
+        severity="warning",
+        threshold=Threshold(
+            unit="percent",
+            meaning="of the calls to one provider that fail",
+            default=50,
+            low=1,
+            high=99,
+        ),
+        summary=f"Too many calls of {_WHO} to {{{{ $labels.provider }}}} fail.",
+        description="A backup answers where the policy allows one; else applications get errors.",
+        fault="a provider answers 500",
+    ),
+    Alert(
+        key="failedOver",
+        expr=(
+            "sum by (namespace, policy, provider)"
+            " (rate(aos_embedding_failovers_total{@selector@}[@window@])) > 0"
+        ),
+        for_seconds=1800,
+        severity="warning",
+        summary=f"{{{{ $labels.provider }}}} answers {_WHO} in place of the first choice.",
+        description=(
+            "The provider of first choice has not answered for a while; answers of another space"
+            " cannot be compared with its vectors."
+        ),
+        fault="the first provider is down and another one answers",
+    ),
+    Alert(
+        key="keyRefused",
+        # Not by failed calls: while the previous key goes on, none fails.
+        expr="max by (namespace, policy, provider) (aos_embedding_key_refused{@selector@}) == 1",
+        for_seconds=60,
+        severity="warning",
+        summary=f"{{{{ $labels.provider }}}} refuses the newest key of {_WHO}.",
+        description=(
+            "For 10 minutes sidecars that had the previous key go on with it; after that, and in"
+            " pods started since, calls to this provider fail."
+        ),
+        fault="the provider answers 401 to the key",
+    ),
+    Alert(
+        key="errorRateHigh",
+        expr=(
+            f'sum {_BY} (rate(aos_embedding_requests_total{{@selector@, code=~"5.."}}[@window@]))'
+            f" > @threshold@ / 100 * sum {_BY}"
+            " (rate(aos_embedding_requests_total{@selector@}[@window@]))"
+        ),
+        for_seconds=300,
+        severity="critical",
+        threshold=Threshold(
+            unit="percent",
+            meaning="of the applications' requests that are answered 5xx",
+            default=5,
+            low=1,
+            high=99,
+        ),
+        summary=f"Applications of {_WHO} get errors.",
+        description="Too many of their requests for embeddings are answered with 5xx.",
+        fault="the only provider of a policy is down",
+    ),
+    Alert(
+        key="latencyHigh",
+        expr=(
+            "histogram_quantile(0.95, sum by (namespace, policy, provider, le)"
+            " (rate(aos_embedding_api_latency_seconds_bucket{@selector@}[@window@])))"
+            " > @threshold@"
+        ),
+        for_seconds=600,
+        severity="warning",
+        threshold=Threshold(
+            unit="seconds",
+            meaning="that 1 call in 20 to one provider exceeds",
+            default=5,
+            low=1,
+            high=30,
+        ),
+        summary=f"{{{{ $labels.provider }}}} answers {_WHO} slowly.",
+        description="1 call in 20 takes longer than the threshold; answers from the cache do not.",
+        fault="a provider takes seconds to answer",
+    ),
+    Alert(
+        key="hitRateCollapsed",
+        expr=f"{_hit_rate(WINDOW)} < @threshold@ / 100 * ({_hit_rate('6h')} > 0.1)",
+        for_seconds=900,
+        severity="info",
+        threshold=Threshold(
+            unit="percent",
+            meaning="of the hit rate of the last 6 hours that are left",
+            default=50,
+            low=10,
+            high=90,
+        ),
+        summary=f"The cache of {_WHO} answers far less than it did.",
+        description="Texts that were in the cache are bought again, or other texts are asked for.",
+        fault="applications ask for texts that nobody has asked for before",
+    ),
+    Alert(
+        key="redisAway",
+        expr="min by (namespace, policy, store) (aos_embedding_redis_up{@selector@}) == 0",
+        for_seconds=120,
+        severity="warning",
+        summary=f"A sidecar of {_WHO} cannot use the Redis of its {{{{ $labels.store }}}}.",
+        description=(
+            "Without the cache's Redis every pod buys for itself; without the quota's, new calls"
+            " are refused once what was granted is spent, unless onStoreLoss is Allow."
+        ),
+        fault="Redis is killed",
+    ),
+    Alert(
+        key="configNotInForce",
+        expr=(
+            "max by (namespace, policy, pod) (aos_embedding_policy_rejected{@selector@}) == 1"
+            " or max by (namespace, policy, pod)"
+            ' (aos_embedding_policy_info{@selector@, document=""}) == 1'
+        ),
+        for_seconds=300,
+        severity="warning",
+        summary=f"Pod {{{{ $labels.pod }}}} does not obey the newest {_WHO}.",
+        description="Its sidecar has no document, or refuses the newest and stays with an older.",
+        fault="a document that the sidecar cannot read takes the place of the policy's",
+    ),
+    Alert(
+        key="podsUncovered",
+        expr=f"max {_BY} (embedding_operator_pods_uncovered{{@selector@}}) > 0",
+        for_seconds=600,
+        severity="warning",
+        series="operator",
+        summary=f"Pods that {_WHO} selects lack its sidecar.",
+        description="They call providers with their own keys, outside cache and quota, or fail.",
+        fault="a pod is created while the operator is away",
+    ),
+    Alert(
+        key="searchFallingBack",
+        expr=(
+            "sum by (namespace, policy, reason)"
+            " (rate(aos_vector_fallback_total{@selector@}[@window@])) > 0"
+        ),
+        for_seconds=600,
+        severity="warning",
+        series="vectors",
+        summary=f"Searches of {_WHO} are answered without vectors ({{{{ $labels.reason }}}}).",
+        description="They are answered by text alone, which finds words and not meanings.",
+        fault="the provider is down while an index is searched",
+    ),
+    Alert(
+        key="backfillStalled",
+        expr=(
+            f"max {_BY} (aos_vector_index_null_count{{@selector@}}) > 0"
+            f" unless sum {_BY}"
+            " (increase(aos_memory_backfill_progress_total{@selector@}[15m])) > 0"
+        ),
+        for_seconds=1800,
+        severity="warning",
+        series="vectors",
+        summary=f"Rows of {_WHO} wait for vectors, and no backfill moves.",
+        description="Searches by vector do not find these rows.",
+        fault="the backfill's worker is stopped while rows lack vectors",
+    ),
+)
+"""The alerts of a policy."""
+
+OPERATOR: Final = (
+    Alert(
+        key="operatorWatchEnded",
+        expr="min by (kind) (embedding_operator_watch_up) == 0",
+        for_seconds=120,
+        severity="critical",
+        series="operator",
+        summary="The embedding operator hears nothing of {{ $labels.kind }}.",
+        description="Changes take effect only with the resync, and pods may be missed.",
+        fault="a watch of the API server ends and is not taken up again",
+    ),
+    Alert(
+        key="operatorPodsMissed",
+        expr="sum by (namespace) (embedding_operator_pods_uncovered) > 0",
+        for_seconds=900,
+        severity="warning",
+        series="operator",
+        summary="Pods of namespace {{ $labels.namespace }} lack the sidecar of their policy.",
+        description="The webhook was not asked about them, or could not answer in time.",
+        fault="pods are created while the webhook is away",
+    ),
+    Alert(
+        key="operatorReconcilesStuck",
+        expr=(
+            "max(embedding_operator_oldest_reconcile_seconds) > 120"
+            " or min_over_time(embedding_operator_queue_depth[10m]) > 0"
+            " and on () sum(increase(embedding_operator_reconciles_total[10m])) == 0"
+        ),
+        for_seconds=300,
+        severity="critical",
+        series="operator",
+        summary="The embedding operator does not finish its reconciles.",
+        description="Policies are not applied; sidecars go on with what they have.",
+        fault="the API server accepts requests and does not answer",
+    ),
+)
+"""The alerts about the operator, for those who run it."""

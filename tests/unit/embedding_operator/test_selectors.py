@@ -1,0 +1,223 @@
+"""Which Prometheus takes a policy's objects, as the Prometheus operator decides it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedding_operator import errors
+from embedding_operator.monitoring import prometheuses, selectors
+
+ALL: dict = {}
+RELEASE = {"matchLabels": {"release": "stack"}}
+
+
+def prometheus(kind="Prometheus", namespace="monitoring", name="k8s", **spec):
+    return {"kind": kind, "metadata": {"namespace": namespace, "name": name}, "spec": spec}
+
+
+def rules_of(selector, namespaces=ALL, **more):
+    return prometheus(ruleSelector=selector, ruleNamespaceSelector=namespaces, **more)
+
+
+def ours(namespace="shop", namespace_labels=(), **labels):
+    return selectors.Ours(
+        namespace=namespace, namespace_labels=dict(namespace_labels), labels=labels
+    )
+
+
+def test_nobody_is_there_to_ask():
+    assert selectors.rules_not_selected([], ours()) is None
+
+
+TAKEN = {
+    "every rule": (rules_of(ALL), ours()),
+    "rules with its label": (rules_of(RELEASE), ours(release="stack")),
+    "rules of labelled namespaces": (
+        rules_of(ALL, {"matchLabels": {"monitored": "yes"}}),
+        ours(namespace_labels={"monitored": "yes"}),
+    ),
+    "rules of its own namespace": (rules_of(ALL, None), ours(namespace="monitoring")),
+    "rules by an expression": (
+        rules_of({"matchExpressions": [{"key": "release", "operator": "Exists"}]}),
+        ours(release="any"),
+    ),
+    "rules of a ThanosRuler": (rules_of(ALL, kind="ThanosRuler"), ours()),
+}
+
+
+@pytest.mark.parametrize("what", TAKEN)
+def test_prometheus_takes(what):
+    found, our = TAKEN[what]
+    assert selectors.rules_not_selected([found], our) is None
+
+
+LEFT = {
+    "its selector is not set": (
+        prometheus(ruleNamespaceSelector=ALL),
+        ours(),
+        "Prometheus monitoring/k8s takes none, as its spec.ruleSelector is not set",
+    ),
+    "the label is missing": (
+        rules_of(RELEASE),
+        ours(),
+        "wants the label release=stack: set it in spec.alerts.labels",
+    ),
+    "the label has another value": (rules_of(RELEASE), ours(release="other"), "release=stack"),
+    "it looks at its own namespace": (rules_of(ALL, None), ours(), "its own namespace alone"),
+    "the namespace is not labelled": (
+        rules_of(ALL, {"matchLabels": {"monitored": "yes"}}),
+        ours(),
+        "wants the label monitored=yes on namespace shop",
+    ),
+    "an expression does not hold": (
+        rules_of({"matchExpressions": [{"key": "role", "operator": "In", "values": ["a", "b"]}]}),
+        ours(),
+        "role In (a, b)",
+    ),
+    "an operator is unknown": (
+        rules_of({"matchExpressions": [{"key": "role", "operator": "Near"}]}),
+        ours(),
+        "role Near",
+    ),
+}
+
+
+@pytest.mark.parametrize("why", LEFT)
+def test_nobody_takes_the_rule_and_it_is_said(why):
+    found, our, words = LEFT[why]
+    problem = selectors.rules_not_selected([found], our)
+    assert problem is not None
+    assert problem.reason == "NotSelected"
+    assert words in problem.message
+
+
+def test_one_that_takes_it_is_enough():
+    found = [rules_of(RELEASE), rules_of(ALL, name="other")]
+    assert selectors.rules_not_selected(found, ours()) is None
+
+
+def test_agent_reads_no_rules_and_scrapes():
+    agent = prometheus("PrometheusAgent", podMonitorSelector=ALL, podMonitorNamespaceSelector=ALL)
+    assert selectors.rules_not_selected([agent], ours()) is None
+    assert selectors.pods_not_selected([agent], ours()) is None
+
+
+def test_pod_monitor_has_selectors_of_its_own():
+    found = prometheus(
+        ruleSelector=ALL, podMonitorSelector=RELEASE, podMonitorNamespaceSelector=ALL
+    )
+    problem = selectors.pods_not_selected([found], ours())
+    assert problem is not None
+    assert "PodMonitor" in problem.message
+    assert "release=stack" in problem.message
+
+
+def test_many_that_do_not_take_it_are_counted():
+    found = [rules_of(RELEASE, name=f"p{number}") for number in range(9)]
+    problem = selectors.rules_not_selected(found, ours())
+    assert problem is not None
+    assert problem.message.endswith("; and 6 more.")
+
+
+AGREED = {
+    "one label": ([prometheus(ruleSelector=RELEASE, podMonitorSelector=RELEASE)], True),
+    "one label and one that takes all": ([rules_of(RELEASE), rules_of(ALL, name="b")], True),
+    "one label twice": ([rules_of(RELEASE), rules_of(RELEASE, kind="ThanosRuler")], True),
+    "two labels": ([rules_of(RELEASE), rules_of({"matchLabels": {"role": "a"}})], False),
+    "rules and pods by two labels": (
+        [prometheus(ruleSelector=RELEASE, podMonitorSelector={"matchLabels": {"role": "a"}})],
+        False,
+    ),
+    "an expression": (
+        [
+            rules_of(RELEASE),
+            rules_of({"matchExpressions": [{"key": "release", "operator": "Exists"}]}),
+        ],
+        False,
+    ),
+    "nobody": ([], False),
+    "all of them take everything": ([rules_of(ALL)], False),
+}
+
+
+@pytest.mark.parametrize("who", AGREED)
+def test_labels_are_agreed_on_by(who):
+    found, agreed = AGREED[who]
+    assert selectors.agreed_labels(found) == ({"release": "stack"} if agreed else {})
+
+
+WORDS = st.sampled_from(["a", "b", "release"])
+SELECTORS = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        "matchLabels": st.dictionaries(WORDS, WORDS, max_size=2),
+        "matchExpressions": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "key": WORDS,
+                    "operator": st.sampled_from(["In", "NotIn", "Exists", "DoesNotExist", "?"]),
+                    "values": st.lists(WORDS, max_size=2),
+                }
+            ),
+            max_size=2,
+        ),
+    },
+)
+TAKERS = st.builds(
+    lambda kind, rule, pod: prometheus(
+        kind,
+        ruleSelector=rule,
+        podMonitorSelector=pod,
+        ruleNamespaceSelector=ALL,
+        podMonitorNamespaceSelector=ALL,
+    ),
+    st.sampled_from(["Prometheus", "PrometheusAgent", "ThanosRuler", "Other"]),
+    SELECTORS,
+    SELECTORS,
+)
+
+
+@given(st.lists(TAKERS, max_size=3), st.dictionaries(WORDS, WORDS))
+def test_any_selectors_are_judged(found, labels):
+    for judge in (selectors.rules_not_selected, selectors.pods_not_selected):
+        problem = judge(found, ours(**labels))
+        assert problem is None or problem.message
+
+
+@given(st.lists(TAKERS.filter(lambda it: it["spec"]["ruleSelector"] is not None), max_size=3))
+def test_agreed_labels_are_taken(found):
+    agreed = selectors.agreed_labels(found)
+    if agreed:
+        assert selectors.rules_not_selected(found, ours(**agreed)) is None
+
+
+def test_api_server_is_asked_once_a_minute_for_all_policies():
+    asked, now = [], [0.0]
+
+    def find():
+        asked.append(now[0])
+        return [rules_of(RELEASE)]
+
+    known = prometheuses.Prometheuses(find=find, clock=lambda: now[0])
+    for now[0] in (0.0, 1.0, 59.0, 60.0, 119.0):
+        assert known.agreed_labels() == {"release": "stack"}
+    assert asked == [0.0, 60.0]
+
+
+def test_what_was_known_stays_while_nothing_can_be_listed():
+    answers = [[rules_of(RELEASE)], errors.Denied("list prometheuses: 403")]
+    now = [0.0]
+
+    def find():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    known = prometheuses.Prometheuses(find=find, clock=lambda: now[0])
+    assert known.agreed_labels() == {"release": "stack"}
+    now[0] = 100.0
+    rule = {"metadata": {"namespace": "shop", "labels": {}}}
+    problem = known.rules_not_selected(rule, namespace_labels={})
+    assert problem is not None
+    assert "release=stack" in problem.message

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from embedding_operator.monitoring.alertmanager import Counts, Held
 from embedding_operator.policy import EmbeddingPolicy
+from embedding_operator.render import alert_rules
 
 ALERT: Final = "EmbeddingTestAlert"
 INTERVAL_SECONDS: Final = 600.0
@@ -57,8 +58,7 @@ class Plan:
 def labels(policy: EmbeddingPolicy) -> dict[str, str]:
     """The labels of a policy's test alert, by which it is routed as the policy's alerts are."""
     return {
-        "severity": "warning",
-        **policy.alert_labels,
+        **alert_rules.labels(policy, severity="warning"),
         "alertname": ALERT,
         "namespace": policy.namespace,
         "policy": policy.name,

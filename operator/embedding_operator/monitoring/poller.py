@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from embedding_operator.errors import Problem
 from embedding_operator.monitoring import alertmanager, conditions, rules
 from embedding_operator.monitoring.answers import NO_SUCH_API, Asks, Parameters, Unreadable, read
+from embedding_operator.monitoring.forms import Forms
 from embedding_operator.workqueue import Key
 
 SLOT_SECONDS: Final = 15.0
@@ -76,6 +77,7 @@ class _Prometheus:
     wanted: Mapping[str, rules.Group] = field(default_factory=dict)
     pods: _Known[dict[tuple[str, str], dict[str, bool]]] = field(default_factory=_Known)
     reloaded: _Known[bool] = field(default_factory=_Known)
+    forms: Forms = field(default_factory=Forms)
     failures: int = 0
     slot: int = 0
     changed_at: float = float("-inf")
@@ -159,6 +161,8 @@ class Poller:
         question = self._question(server, wanted, asyncio.get_running_loop().time())
         if question == RULES:
             found = await _answer(server.asks, RULES, lambda body: rules.loaded(body, wanted))
+            if not isinstance(found, Unreadable):
+                found = server.forms.judged(found, wanted)
             with self._lock:
                 _learn(server, server.groups, found)
                 server.wanted = wanted

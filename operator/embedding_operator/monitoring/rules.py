@@ -41,29 +41,33 @@ class Group:
     """A rule group that a policy's PrometheusRule holds.
 
     `uid` is that of the object where it stands in the cluster. `fingerprint` is over each rule's
-    name, `for`, annotations and the labels of `label_names`. Expressions are left out: Prometheus
-    gives them formatted anew, and may have added matchers to them.
+    name, `for`, annotations and the labels of `label_names`. `expressions` is apart from it, as
+    Prometheus gives expressions formatted anew, and may have added matchers to them.
     """
 
     name: str
     uid: str | None
     label_names: frozenset[str]
     fingerprint: str
+    expressions: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """A group as Prometheus lists it.
 
-    `is_current` is False while it lists an older form. `errors` are `RULE: lastError`, bounded.
+    `is_current` is False while it lists an older form, by all that can be compared; `queries`
+    stands for its expressions as listed. `errors` are `RULE: lastError`, bounded.
     """
 
     is_current: bool
+    queries: str = ""
     errors: tuple[str, ...] = ()
 
 
 class _Rule(msgspec.Struct):
     name: str = ""
+    query: str = ""
     duration: float = 0.0
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
@@ -139,6 +143,7 @@ def loaded(body: bytes, wanted: Mapping[str, Group]) -> dict[str, Loaded]:
         rules = decoded(raw, _Group).rules or []
         seen = Loaded(
             is_current=_fingerprint(rules, group.label_names) == group.fingerprint,
+            queries=_digest([rule.query for rule in rules]),
             errors=tuple(
                 f"{bounded(rule.name)}: {bounded(rule.lastError or 'it fails')}"
                 for rule in rules
@@ -191,6 +196,7 @@ def _expected(group: Object, uid: str | None) -> Group:
     rules = [
         _Rule(
             name=rule.get("alert") or rule["record"],
+            query=str(rule["expr"]),
             duration=seconds(rule.get("for", "0s")),
             labels=rule.get("labels"),
             annotations=rule.get("annotations"),
@@ -199,7 +205,11 @@ def _expected(group: Object, uid: str | None) -> Group:
     ]
     names = frozenset(name for rule in rules for name in rule.labels or {}) - {_OURS}
     return Group(
-        name=group["name"], uid=uid, label_names=names, fingerprint=_fingerprint(rules, names)
+        name=group["name"],
+        uid=uid,
+        label_names=names,
+        fingerprint=_fingerprint(rules, names),
+        expressions=_digest([rule.query for rule in rules]),
     )
 
 
@@ -213,6 +223,10 @@ def _fingerprint(rules: Sequence[_Rule], label_names: frozenset[str]) -> str:
         ]
         for rule in rules
     ]
+    return _digest(told)
+
+
+def _digest(told: object) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

@@ -73,7 +73,7 @@ def _run() -> int:
     queue: workqueue.WorkQueue[workqueue.Key] = workqueue.WorkQueue()
     told = events.Events(creates=api)
     store = _store(chosen, api, measured, queue)
-    selecting = prometheuses.Prometheuses(find=api.prometheuses)
+    selecting = prometheuses.Prometheuses(find=api.prometheuses, labels_of=api.namespace_labels)
     monitoring = monitor.Monitor(
         chosen.monitoring,
         changed=queue.add,

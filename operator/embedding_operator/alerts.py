@@ -1,9 +1,13 @@
 """`spec.alerts` as values: what a policy changes of the built-in alerts, and what it adds."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from embedding_operator import errors
+
+_DURATION: Final = re.compile(r"[0-9]{1,5}[smh]")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -35,7 +39,7 @@ def rules(spec: Mapping[str, Any]) -> dict[str, Rule]:
     """`spec.alerts.rules` by the alert's key.
 
     Raises:
-        KeyError, TypeError, AttributeError: it is not what the schema admits.
+        errors.InvalidPolicy, KeyError, TypeError, AttributeError: it is not what the schema admits.
     """
     return {key: _rule(entry) for key, entry in spec.get("rules", {}).items()}
 
@@ -44,7 +48,7 @@ def additional(spec: Mapping[str, Any]) -> tuple[Additional, ...]:
     """`spec.alerts.additional`.
 
     Raises:
-        KeyError, TypeError, AttributeError: it is not what the schema admits.
+        errors.InvalidPolicy, KeyError, TypeError, AttributeError: it is not what the schema admits.
     """
     return tuple(
         Additional(
@@ -59,7 +63,14 @@ def additional(spec: Mapping[str, Any]) -> tuple[Additional, ...]:
 
 
 def seconds(duration: str) -> int:
-    """The seconds of a duration as the schema admits it: digits, then `s`, `m` or `h`."""
+    """The seconds of a duration as the schema admits it: digits, then `s`, `m` or `h`.
+
+    Raises:
+        errors.InvalidPolicy: it is another.
+    """
+    if not _DURATION.fullmatch(duration):
+        message = f"{duration!r} is no whole number of s, m or h, such as 90s, 5m or 1h"
+        raise errors.InvalidPolicy("spec.alerts: for", message)
     return int(duration[:-1]) * _SECONDS[duration[-1]]
 
 

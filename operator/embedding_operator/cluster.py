@@ -110,6 +110,11 @@ class Cluster:
             )["items"]
         ]
 
+    def namespace_labels(self, namespace: str) -> dict[str, str]:
+        """The labels of a namespace; none where it is gone."""
+        found = self.get(NAMESPACE, None, namespace) or {"metadata": {}}
+        return dict(found["metadata"].get("labels") or {})
+
     def apply(self, desired: Object, *, manager: str = names.FIELD_MANAGER) -> Object:
         """Server-side apply; what stands there afterwards."""
         kind, namespace, name = _address(desired)

@@ -2,7 +2,7 @@
 
 import heapq
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Final
 
@@ -93,14 +93,14 @@ class Metrics:
         """So many policies wait."""
         self._gauges["embedding_operator_queue_depth"].set(depth)
 
-    def watches(self, up: Mapping[str, bool]) -> None:
-        """Whether each kind of object is watched, by the plural of the kind."""
-        for kind, is_up in up.items():
-            self._gauges["embedding_operator_watch_up"].labels(kind).set(int(is_up))
+    def watch_up(self, kind: str, is_up: Callable[[], bool]) -> None:
+        """Ask this, at each scrape, whether changes of a kind are heard of; its plural names it."""
+        gauge = self._gauges["embedding_operator_watch_up"].labels(kind)
+        gauge.set_function(lambda: float(is_up()))
 
-    def oldest_reconcile(self, seconds: float) -> None:
-        """The oldest running reconcile has taken so long; 0 where none runs."""
-        self._gauges["embedding_operator_oldest_reconcile_seconds"].set(seconds)
+    def watch_oldest(self, oldest_seconds: Callable[[], float]) -> None:
+        """Ask this, at each scrape, for how long the oldest reconcile has been going on."""
+        self._gauges["embedding_operator_oldest_reconcile_seconds"].set_function(oldest_seconds)
 
     def uncovered(self, namespace: str, policy: str, pods: int) -> None:
         """So many pods of a policy lack its sidecar; a policy without such pods is not shown."""

@@ -146,7 +146,6 @@ class Reconciler:
         proof = self._monitoring.look(
             wanted,
             told=done.told,
-            namespace_labels=labels,
             running=running,
             asked=_annotation(raw, names.ANNOTATION_TEST_ALERT),
             previous=raw.get("status") or {},

@@ -190,7 +190,7 @@ OPERATOR: Final = (
     Metric(
         name="embedding_operator_oldest_reconcile_seconds",
         kind="gauge",
-        help="Age of the oldest reconcile that is running; 0 where none is.",
+        help="For how long the oldest reconcile that has not ended has been going on.",
     ),
     Metric(
         name="embedding_operator_watch_up",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embedding_contract import names
+from embedding_contract import alerts, names
 from embedding_operator import settings, webhook
 from embedding_operator.monitoring import endpoints
 from tests.parts import helm, installation
@@ -59,8 +59,13 @@ VARIANTS: dict[str, dict[str, typing.Any]] = {
         "imagePullSecrets": [{"name": "registry"}],
     },
     "restarting": {"rollouts": {"enabled": True}},
-    "restarting in two namespaces": {"rollouts": {"enabled": True, "namespaces": ["a", "b"]}},
     "monitored": {
+        "podMonitor": {"enabled": True, "labels": {"release": "stack"}},
+        "prometheusRule": {"enabled": True, "labels": {"release": "stack"}},
+        "alerts": {"additional": True},
+    },
+    "restarting in two namespaces": {"rollouts": {"enabled": True, "namespaces": ["a", "b"]}},
+    "proved": {
         "monitoring": {
             "prometheus": [
                 {"url": "http://prometheus.monitoring:9090"},
@@ -188,7 +193,7 @@ def test_every_variable_of_the_chart_is_a_setting_and_every_setting_a_variable(r
     guard.write_text("", encoding="utf-8")
     known: set[str] = set()
     asked: set[str] = set()
-    for name in ("vault by token", "vault by AppRole", "monitored"):
+    for name in ("vault by token", "vault by AppRole", "proved"):
         given = environment(rendered[name])
         files = {key: str(guard) for key in ("VAULT_GUARD_FILE", "MONITORING_FILE") if key in given}
         noting = Noting(given | files)
@@ -234,7 +239,7 @@ def test_every_file_that_a_setting_names_is_mounted(name, rendered):
 
 
 def test_the_servers_of_monitoring_are_read_with_what_is_mounted_of_them(rendered, tmp_path):
-    objects = rendered["monitored"]
+    objects = rendered["proved"]
     written = one(objects, "ConfigMap", "embedding-operator-monitoring")["data"]["monitoring.yaml"]
     (tmp_path / "monitoring.yaml").write_text(written, encoding="utf-8")
     found = endpoints.load(tmp_path / "monitoring.yaml")
@@ -421,3 +426,22 @@ def test_the_api_server_takes_every_object(name, rendered, api_server, namespace
         "spec": {**template["spec"], "serviceAccountName": "default"},
     }
     api_server("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+
+
+def test_alerts_about_the_operator_are_those_of_the_table(rendered):
+    rule = one(rendered["monitored"], "PrometheusRule")
+    assert rule["metadata"]["labels"]["release"] == "stack"
+    (group,) = rule["spec"]["groups"]
+    assert [it["alert"] for it in group["rules"]] == [it.name for it in alerts.OPERATOR]
+    assert [it["expr"] for it in group["rules"]] == [it.expr for it in alerts.OPERATOR]
+
+
+def test_namespace_of_a_policy_is_kept_in_what_the_operator_tells_of_it(rendered):
+    monitor = one(rendered["monitored"], "PodMonitor")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["honorLabels"] is True
+
+
+def test_policies_add_alerts_only_where_the_chart_says_so(rendered):
+    assert environment(rendered["monitored"])["ADDITIONAL_ALERTS"] == "true"
+    assert environment(rendered["as it comes"])["ADDITIONAL_ALERTS"] == "false"

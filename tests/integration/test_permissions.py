@@ -18,6 +18,13 @@ pytestmark = [pytest.mark.cluster, pytest.mark.integration]
 
 SHOP = "shop"
 MONITORING = "monitoring.coreos.com"
+MONITORING_PLURALS = (
+    "prometheusrules",
+    "podmonitors",
+    "prometheuses",
+    "prometheusagents",
+    "thanosrulers",
+)
 
 Grant = tuple[str, str, str]
 """API group, resource (and subresource), verb."""
@@ -56,7 +63,7 @@ def log(administrator, store, tmp_path_factory):
 
 def install(administrator, store):
     crds = cluster.artifact("prometheus-operator-crds")
-    for plural in ("prometheusrules", "podmonitors"):
+    for plural in MONITORING_PLURALS:
         administrator("apply", "--server-side", "-f", str(crds / f"{MONITORING}_{plural}.yaml"))
     charted.install(
         administrator,

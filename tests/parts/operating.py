@@ -59,6 +59,11 @@ class Operator:
         """What Prometheus sees."""
         return self._get(self._metrics_port, "/metrics")
 
+    @property
+    def metrics_address(self) -> str:
+        """Where Prometheus finds its metrics, as host and port."""
+        return f"127.0.0.1:{self._metrics_port}"
+
     def log(self) -> str:
         """All it has said."""
         return self._daemons.log("operator").read_text(encoding="utf-8")

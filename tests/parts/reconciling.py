@@ -110,8 +110,8 @@ class Reconciling:
         self.now = START
         self.restart()
 
-    def restart(self, objects: Any = None) -> None:
-        """A new process, which remembers nothing."""
+    def restart(self, objects: Any = None, **options: Any) -> None:
+        """A new process, which remembers nothing; `options` are more of the reconciler's."""
         self._reconciler = reconcile.Reconciler(
             objects=objects or self.objects,
             store=self.store,
@@ -129,6 +129,7 @@ class Reconciling:
             ),
             monitoring=self.monitoring,
             now=self._tick,
+            **options,
         )
 
     def __call__(self, name: str) -> float | None:

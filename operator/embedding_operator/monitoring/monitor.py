@@ -83,7 +83,6 @@ class Monitor:
         policy: EmbeddingPolicy,
         *,
         told: Sequence[Object],
-        namespace_labels: Mapping[str, str],
         running: Sequence[Mapping[str, Any]],
         asked: str | None,
         previous: Mapping[str, Any],
@@ -95,7 +94,6 @@ class Monitor:
             policy: the policy.
             told: its PrometheusRules and PodMonitor as rendered, with metadata and status of those
                 that stand in the cluster.
-            namespace_labels: the labels of its namespace.
             running: the pods whose sidecar runs.
             asked: the value of the annotation that asks for a test alert.
             previous: the policy's status until now.
@@ -106,7 +104,7 @@ class Monitor:
         groups = tuple(group for rule in made for group in rules.expected(rule))
         seen = self._poller.watch(key, groups)
         refusals = [it for it in map(rules.refusal, made) if it is not None]
-        no_rules, no_pods = self._not_selected(told, namespace_labels)
+        no_rules, no_pods = self._not_selected(told)
         wanted = conditions.Rules(
             groups=groups, refused=refusals[0] if refusals else None, not_selected=no_rules
         )
@@ -147,9 +145,7 @@ class Monitor:
         self._tester.forget(key)
         self._planned.pop(key, None)
 
-    def _not_selected(
-        self, told: Sequence[Object], namespace_labels: Mapping[str, str]
-    ) -> tuple[Problem | None, Problem | None]:
+    def _not_selected(self, told: Sequence[Object]) -> tuple[Problem | None, Problem | None]:
         """Why no Prometheus object would take the rules, and the PodMonitor."""
         if self._selecting is None:
             return None, None
@@ -157,10 +153,7 @@ class Monitor:
             "PrometheusRule": self._selecting.rules_not_selected,
             "PodMonitor": self._selecting.pods_not_selected,
         }
-        found = {
-            it["kind"]: asks[it["kind"]](it, namespace_labels=namespace_labels)
-            for it in reversed(told)
-        }
+        found = {it["kind"]: asks[it["kind"]](it) for it in reversed(told)}
         return found.get("PrometheusRule"), found.get("PodMonitor")
 
     def _run(self) -> None:

@@ -11,6 +11,7 @@ from embedding_operator.errors import Problem
 from embedding_operator.monitoring import selectors
 
 LOOK_SECONDS: Final = 60.0
+NAMESPACES_KEPT: Final = 10_000
 
 _LOG = logging.getLogger(__name__)
 
@@ -18,35 +19,69 @@ Object = dict[str, Any]
 
 
 class Prometheuses:
-    """What is known of them. `find` asks the API server; safe to use from any thread."""
+    """What is known of them; safe to use from any thread.
+
+    `find` lists them, and `labels_of` reads the labels of a namespace, where one of them selects
+    namespaces by labels: both ask the API server, and raise errors.OperatorError.
+    """
 
     def __init__(
         self,
         *,
         find: Callable[[], Sequence[Object]],
+        labels_of: Callable[[str], Mapping[str, str]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._find = find
+        self._labels_of = labels_of
         self._clock = clock
         self._lock = threading.Lock()
         self._asked_at = float("-inf")
         self._found: Sequence[Object] = ()
+        self._namespaces: dict[str, tuple[float, Mapping[str, str]]] = {}
 
     def agreed_labels(self) -> Mapping[str, str]:
         """The labels by which all of them select; empty where they do not agree."""
         return selectors.agreed_labels(self._look())
 
-    def rules_not_selected(
-        self, rule: Object, *, namespace_labels: Mapping[str, str]
-    ) -> Problem | None:
+    def rules_not_selected(self, rule: Object) -> Problem | None:
         """Why none would load this PrometheusRule; None where one would, or there is none."""
-        return selectors.rules_not_selected(self._look(), _ours(rule, namespace_labels))
+        found = self._look()
+        return selectors.rules_not_selected(found, self._ours(rule, found))
 
-    def pods_not_selected(
-        self, pod_monitor: Object, *, namespace_labels: Mapping[str, str]
-    ) -> Problem | None:
+    def pods_not_selected(self, pod_monitor: Object) -> Problem | None:
         """Why none would scrape by this PodMonitor; None where one would, or there is none."""
-        return selectors.pods_not_selected(self._look(), _ours(pod_monitor, namespace_labels))
+        found = self._look()
+        return selectors.pods_not_selected(found, self._ours(pod_monitor, found))
+
+    def _ours(self, made: Object, found: Sequence[Object]) -> selectors.Ours:
+        metadata = made["metadata"]
+        namespace = metadata["namespace"]
+        by_labels = selectors.select_namespaces_by_labels(found)
+        return selectors.Ours(
+            namespace=namespace,
+            namespace_labels=self._labels(namespace) if by_labels else {},
+            labels=metadata.get("labels") or {},
+        )
+
+    def _labels(self, namespace: str) -> Mapping[str, str]:
+        """The labels of a namespace, at most LOOK_SECONDS old; none where it cannot be read."""
+        now = self._clock()
+        with self._lock:
+            asked_at, known = self._namespaces.get(namespace, (float("-inf"), {}))
+            if now - asked_at < LOOK_SECONDS:
+                return known
+            if len(self._namespaces) >= NAMESPACES_KEPT:
+                self._namespaces.clear()
+            self._namespaces[namespace] = now, known
+        try:
+            labels = self._labels_of(namespace)
+        except errors.OperatorError as error:
+            _LOG.warning("the labels of namespace %s cannot be read: %s", namespace, error)
+            return known
+        with self._lock:
+            self._namespaces[namespace] = now, labels
+        return labels
 
     def _look(self) -> Sequence[Object]:
         """What was found at most LOOK_SECONDS ago; what was known, while nothing can be found."""
@@ -64,12 +99,3 @@ class Prometheuses:
         with self._lock:
             self._found = found
         return found
-
-
-def _ours(made: Object, namespace_labels: Mapping[str, str]) -> selectors.Ours:
-    metadata = made["metadata"]
-    return selectors.Ours(
-        namespace=metadata["namespace"],
-        namespace_labels=namespace_labels,
-        labels=metadata.get("labels") or {},
-    )

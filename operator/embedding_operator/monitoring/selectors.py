@@ -62,6 +62,15 @@ def agreed_labels(found: Sequence[Object]) -> dict[str, str]:
     return agreed
 
 
+def select_namespaces_by_labels(found: Sequence[Object]) -> bool:
+    """Whether the labels of a namespace matter to any of them."""
+    return any(
+        _spec(taker).get(namespace_selector)
+        for taker in found
+        for _, namespace_selector in _READ.get(taker.get("kind", ""), ())
+    )
+
+
 def _not_selected(
     found: Sequence[Object], ours: Ours, kind: str, selectors: tuple[str, str]
 ) -> Problem | None:

@@ -15,8 +15,9 @@ def counted() -> str:
     measured.monitoring_asked("prometheus", "Slow")
     measured.restarted("Deployment")
     measured.queued(3)
-    measured.watches({"pods": True, "secrets": False})
-    measured.oldest_reconcile(2.5)
+    measured.watch_up("pods", lambda: True)
+    measured.watch_up("secrets", lambda: False)
+    measured.watch_oldest(lambda: 2.5)
     measured.uncovered("shop", "search", 2)
     return prometheus_client.generate_latest(measured.registry).decode()
 
@@ -71,3 +72,7 @@ def test_policies_with_the_most_uncovered_pods_are_shown():
 
 def test_watch_that_ended_is_zero():
     assert 'embedding_operator_watch_up{kind="secrets"} 0.0' in counted()
+
+
+def test_age_of_the_oldest_reconcile_is_asked_at_a_scrape():
+    assert "embedding_operator_oldest_reconcile_seconds 2.5" in counted()

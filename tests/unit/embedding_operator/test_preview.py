@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import cluster
 from embedding_contract import document, names
 from embedding_operator import errors, preview
 
@@ -122,3 +123,46 @@ def test_a_start_with_a_bad_setting_ends_with_2_and_its_name():
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: WORKERS: ")
+
+
+def rule_file(file):
+    return yaml.safe_load(preview.rule_file(preview.read(file, namespace="shop")))
+
+
+def test_rule_file_holds_every_group_of_the_objects():
+    groups = [
+        group
+        for it in rendered(EVERYTHING)
+        if it["kind"] == "PrometheusRule"
+        for group in it["spec"]["groups"]
+    ]
+    assert rule_file(EVERYTHING) == {"groups": groups}
+    assert len(groups) == 3
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("file", GOOD, ids=lambda file: file.stem)
+def test_promtool_takes_the_rule_file_of_a_good_policy(file, tmp_path):
+    written = tmp_path / "rules.yaml"
+    written.write_text(yaml.safe_dump(rule_file(file)), encoding="utf-8")
+    promtool = str(cluster.artifact("promtool"))
+    command = [promtool, "check", "rules", "--lint=all", "--lint-fatal", str(written)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_rule_file_is_empty_where_alerts_are_off(tmp_path):
+    file = tmp_path / "policy.yaml"
+    raw = yaml.safe_load((CASES / "smallest.yaml").read_text(encoding="utf-8"))
+    raw["spec"]["alerts"] = {"enabled": False}
+    file.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    assert rule_file(file) == {"groups": []}
+
+
+def test_refused_alert_ends_the_printing_of_a_rule_file(tmp_path):
+    file = tmp_path / "policy.yaml"
+    raw = yaml.safe_load((CASES / "smallest.yaml").read_text(encoding="utf-8"))
+    raw["spec"]["alerts"] = {"additional": [{"name": "Own", "expr": "up == 0"}]}
+    file.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    with pytest.raises(errors.InvalidPolicy, match='up must carry namespace="shop"'):
+        rule_file(file)

@@ -191,6 +191,39 @@ def test_agreed_labels_are_taken(found):
         assert selectors.rules_not_selected(found, ours(**agreed)) is None
 
 
+RULE = {"metadata": {"namespace": "shop", "labels": {}}}
+
+
+def unasked(namespace):
+    raise AssertionError(f"nobody selects namespaces by labels, and {namespace} was read")
+
+
+def test_labels_of_a_namespace_are_read_once_a_minute_where_they_matter():
+    by_labels = rules_of(ALL, {"matchLabels": {"monitored": "yes"}})
+    asked, now = [], [0.0]
+
+    def labels_of(namespace):
+        asked.append((namespace, now[0]))
+        return {"monitored": "yes"}
+
+    known = prometheuses.Prometheuses(
+        find=lambda: [by_labels], labels_of=labels_of, clock=lambda: now[0]
+    )
+    for now[0] in (0.0, 1.0, 59.0, 60.0):
+        assert known.rules_not_selected(RULE) is None
+    assert asked == [("shop", 0.0), ("shop", 60.0)]
+
+
+def test_namespace_that_cannot_be_read_has_no_labels():
+    by_labels = rules_of(ALL, {"matchLabels": {"monitored": "yes"}})
+
+    def labels_of(_):
+        raise errors.Unavailable("away")
+
+    known = prometheuses.Prometheuses(find=lambda: [by_labels], labels_of=labels_of)
+    assert known.rules_not_selected(RULE) is not None
+
+
 def test_api_server_is_asked_once_a_minute_for_all_policies():
     asked, now = [], [0.0]
 
@@ -198,7 +231,7 @@ def test_api_server_is_asked_once_a_minute_for_all_policies():
         asked.append(now[0])
         return [rules_of(RELEASE)]
 
-    known = prometheuses.Prometheuses(find=find, clock=lambda: now[0])
+    known = prometheuses.Prometheuses(find=find, labels_of=unasked, clock=lambda: now[0])
     for now[0] in (0.0, 1.0, 59.0, 60.0, 119.0):
         assert known.agreed_labels() == {"release": "stack"}
     assert asked == [0.0, 60.0]
@@ -214,10 +247,9 @@ def test_what_was_known_stays_while_nothing_can_be_listed():
             raise answer
         return answer
 
-    known = prometheuses.Prometheuses(find=find, clock=lambda: now[0])
+    known = prometheuses.Prometheuses(find=find, labels_of=unasked, clock=lambda: now[0])
     assert known.agreed_labels() == {"release": "stack"}
     now[0] = 100.0
-    rule = {"metadata": {"namespace": "shop", "labels": {}}}
-    problem = known.rules_not_selected(rule, namespace_labels={})
+    problem = known.rules_not_selected(RULE)
     assert problem is not None
     assert "release=stack" in problem.message

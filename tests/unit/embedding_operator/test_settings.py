@@ -105,3 +105,10 @@ def test_rules_that_cannot_be_read_stop_the_start(tmp_path, content):
 def test_a_guard_file_that_is_not_there_stops_the_start(tmp_path):
     with pytest.raises(settings.InvalidSetting, match=r"^VAULT_GUARD_FILE: "):
         settings.read({"VAULT_GUARD_FILE": str(tmp_path / "nothing")})
+
+
+def test_policies_add_no_alerts_unless_told():
+    assert not settings.read({}).additional_alerts
+    assert settings.read({"ADDITIONAL_ALERTS": "true"}).additional_alerts
+    with pytest.raises(settings.InvalidSetting, match="ADDITIONAL_ALERTS"):
+        settings.read({"ADDITIONAL_ALERTS": "yes"})

@@ -407,3 +407,21 @@ def test_a_test_alert_is_told_and_kept():
     made = build(facts(alert_test=test))
     assert made["alertTest"] == test
     assert build(previous=made, policy=None)["alertTest"] == test
+
+
+def test_alert_that_is_left_out_is_named_and_touches_nothing_else():
+    refused = (
+        Problem("ExpressionRefused", "spec.alerts.additional[Own] is left out: expr x"),
+        Problem("LabelRefused", "spec.alerts.additional[Other] is left out: the label y"),
+    )
+    seen = facts(alerts_refused=refused)
+    assert verdict("AlertsAccepted", seen) == ("False", "ExpressionRefused")
+    message = condition("AlertsAccepted", seen)["message"]
+    assert "additional[Own]" in message
+    assert "additional[Other]" in message
+    assert verdict("Ready", seen) == ("True", "Ready")
+
+
+def test_alerts_that_are_off_are_accepted():
+    off = policies.parsed(alerts={"enabled": False})
+    assert verdict("AlertsAccepted", policy=off) == ("True", "AlertsOff")

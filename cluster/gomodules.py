@@ -58,6 +58,13 @@ PROGRAMS: dict[str, Program] = {
     "coredns": Program("coredns", "."),
     "helm": Program("helm", "helm.sh/helm/v4/cmd/helm"),
     "pause": Program("pause", "."),
+    "prometheus-operator": Program(
+        "prometheus-operator", "github.com/prometheus-operator/prometheus-operator/cmd/operator"
+    ),
+    "prometheus-config-reloader": Program(
+        "prometheus-operator",
+        "github.com/prometheus-operator/prometheus-operator/cmd/prometheus-config-reloader",
+    ),
 }
 
 

@@ -4,6 +4,7 @@ embedding-operator run                                   in a cluster, or agains
 embedding-operator render FILE [--document|--rules] [--namespace NS]   what a policy would become
 embedding-operator secrets migrate|verify ...            from a file, an environment or a Secret
                                                          into Vault
+embedding-operator alerts verify [--expect N]            are the rule groups of policies loaded
 """
 
 import argparse
@@ -41,11 +42,12 @@ from embedding_operator import (
     skipped_pods,
     trust,
     vault,
+    verify,
     webhook,
     workqueue,
 )
 from embedding_operator.migration import command
-from embedding_operator.monitoring import prometheuses
+from embedding_operator.monitoring import monitor, prometheuses
 
 _LOG = logging.getLogger("embedding_operator")
 USAGE_EXIT = 2
@@ -60,6 +62,7 @@ def main() -> int:
     run_command.set_defaults(run=lambda _: _run())
     preview.add_to(commands)
     command.add_to(commands)
+    verify.add_to(commands)
     options = parser.parse_args()
     code: int = options.run(options)
     return code
@@ -92,6 +95,14 @@ def _run() -> int:
         period_seconds=chosen.resync_seconds,
     )
     asked.start()
+    selecting = prometheuses.Prometheuses(find=api.prometheuses, labels_of=api.namespace_labels)
+    monitoring = monitor.Monitor(
+        chosen.monitoring,
+        changed=queue.add,
+        selecting=selecting,
+        observe=measured.monitoring_asked,
+    )
+    monitoring.start()
     reconciler = reconcile.Reconciler(
         objects=api,
         seen=seen,
@@ -110,10 +121,9 @@ def _run() -> int:
             restarted=measured.restarted,
         ),
         guard=chosen.providers,
+        monitoring=monitoring,
         additional_alerts=chosen.additional_alerts,
-        selected_by=prometheuses.Prometheuses(
-            find=api.prometheuses, labels_of=api.namespace_labels
-        ).agreed_labels,
+        selected_by=selecting.agreed_labels,
         covers=lambda key, pods: measured.uncovered(key.namespace, key.name, pods),
     )
     stopping = threading.Event()

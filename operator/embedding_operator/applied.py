@@ -49,6 +49,9 @@ class Seen(Protocol):
 class Applied:
     """What stands in the cluster after applying, and what stood in the way.
 
+    `told` is what the Prometheus operator is told, as rendered, with metadata and status of what
+    stands in the cluster.
+
     `wanted` is None where there is no document, or no Secret of ours with a token to ask with.
     """
 
@@ -60,6 +63,7 @@ class Applied:
     pending: tuple[str, ...]
     deleted: tuple[str, ...]
     monitoring: errors.Problem | None
+    told: tuple[Object, ...]
     alerts_refused: tuple[errors.Problem, ...]
 
 
@@ -139,6 +143,7 @@ class Applier:
             additional_allowed=self._additional_alerts,
             selected_by=self._selected_by(),
         )
+        stand, problem = self._apply_monitoring(wanted, told)
         held = secrets.decode(secret)
         token = held.get(names.SECRET_API_TOKEN, b"")
         return Applied(
@@ -157,7 +162,8 @@ class Applier:
             problems=tuple(notes.problems),
             pending=tuple(dict.fromkeys(notes.pending)),
             deleted=tuple(notes.deleted),
-            monitoring=self._apply_monitoring(wanted, told),
+            monitoring=problem,
+            told=stand,
             alerts_refused=told.problems if wanted.alerts_enabled else (),
         )
 
@@ -241,7 +247,7 @@ class Applier:
 
     def _apply_monitoring(
         self, wanted: policy.EmbeddingPolicy, told: monitoring.Monitoring
-    ) -> errors.Problem | None:
+    ) -> tuple[tuple[Object, ...], errors.Problem | None]:
         absent = [
             kind.plural
             for kind in (cluster.PROMETHEUS_RULE, cluster.POD_MONITOR)
@@ -249,16 +255,18 @@ class Applier:
         ]
         if absent and wanted.alerts_enabled:
             message = f"The API server does not know {' and '.join(absent)}: they are left out."
-            return errors.Problem("CRDsAbsent", message)
+            return told.objects, errors.Problem("CRDsAbsent", message)
         kept = told.objects if wanted.alerts_enabled else ()
         for unwanted in (told.rule, monitoring.additional_rule(wanted, ()), told.pod_monitor):
             if not any(_is_same(it, unwanted) for it in kept):
                 self._owned.remove(wanted, unwanted)
+        stand: list[Object] = []
+        problems: list[errors.Problem] = []
         for desired in kept:
-            _, problem = self._ensure(wanted, desired)
-            if problem is not None:
-                return problem
-        return None
+            live, problem = self._ensure(wanted, desired)
+            stand.append(desired if live is None else _as_it_stands(desired, live))
+            problems += [problem] if problem is not None else []
+        return tuple(stand), problems[0] if problems else None
 
     def _ensure(
         self, wanted: policy.EmbeddingPolicy, desired: Object
@@ -292,6 +300,10 @@ def _parsed(text: str | None) -> document.PolicyDocument | None:
         return document.parse(text) if text is not None else None
     except document.InvalidDocument:
         return None
+
+
+def _as_it_stands(desired: Object, live: Object) -> Object:
+    return {**desired, "metadata": live["metadata"], "status": live.get("status")}
 
 
 def _is_same(one: Object, other: Object) -> bool:

@@ -5,6 +5,7 @@ works on a file.
 """
 
 import copy
+import functools
 from importlib import resources
 from typing import Any
 
@@ -37,7 +38,7 @@ def admit(raw: Any) -> dict[str, Any]:
     metadata = raw.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         raise errors.InvalidPolicy("metadata.name", "is missing")
-    schema = load()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema = _schema()
     admitted = copy.deepcopy(raw)
     _fill(admitted, schema)
     validator = jsonschema.Draft202012Validator(_closed(schema))
@@ -49,6 +50,12 @@ def admit(raw: Any) -> dict[str, Any]:
         )
         raise errors.InvalidPolicy(path.removeprefix("."), error.message)
     return admitted
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    schema: dict[str, Any] = load()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return schema
 
 
 def _fill(value: Any, schema: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 kubectl embedding status [NAME] [-n NS | -A]   a policy as its status tells it
 kubectl embedding refresh NAME [-n NS]         read its secrets from Vault again, now
+kubectl embedding alerts test NAME [-n NS]     send a test alert, and say what came of it
 kubectl embedding render FILE [--document]     what a policy would become
 kubectl embedding secrets migrate|verify ...   as `embedding-operator secrets`
 kubectl embedding cost [-n NS | -A] [--by ..]   what was spent, and on what
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from embedding_contract import names
-from embedding_operator import cluster, errors, preview, summary
+from embedding_operator import alert_request, cluster, errors, preview, summary
 from embedding_operator.console import command as console
 from embedding_operator.migration import command
 
@@ -35,6 +36,11 @@ def main() -> int:
     refresh = commands.add_parser("refresh", parents=[where], help="read Vault again, now")
     refresh.add_argument("name", metavar="NAME")
     refresh.set_defaults(run=_asking(_refresh))
+    alerts = commands.add_parser("alerts", help="prove that alerts are delivered")
+    verbs = alerts.add_subparsers(required=True, metavar="COMMAND")
+    test = verbs.add_parser("test", parents=[where], help="send a test alert of a policy")
+    test.add_argument("name", metavar="NAME")
+    test.set_defaults(run=_asking(alert_request.run))
     preview.add_to(commands)
     command.add_to(commands)
     console.add_to(commands, where=where, asking=_asking)

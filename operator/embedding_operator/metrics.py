@@ -91,6 +91,10 @@ class Metrics:
         """So many objects of this kind could not be held or read, and are not looked at."""
         self._counters["embedding_operator_skipped_objects_total"].labels(kind).inc(count)
 
+    def monitoring_asked(self, server: str, outcome: str) -> None:
+        """A Prometheus or an Alertmanager answered, or did not."""
+        self._counters["embedding_operator_monitoring_requests_total"].labels(server, outcome).inc()
+
     def queued(self, depth: int) -> None:
         """So many policies wait."""
         self._gauges["embedding_operator_queue_depth"].set(depth)

@@ -7,6 +7,7 @@ an API server that does not answer ends a run early, and then the queue brings i
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -27,6 +28,7 @@ from embedding_operator import (
     status,
     synced,
 )
+from embedding_operator.monitoring import monitor
 from embedding_operator.workqueue import Key
 
 PROBLEM_SECONDS: Final = 3.0
@@ -34,7 +36,7 @@ PROBLEM_SECONDS: Final = 3.0
 PATIENCE: Final = 5
 """What has been missing for long is looked at each fifth of that time, until it is a minute."""
 LAST_PROBLEM_SECONDS: Final = 60.0
-REFRESH_CHARACTERS: Final = 256
+ANNOTATION_CHARACTERS: Final = 256
 
 Object = dict[str, Any]
 
@@ -124,6 +126,7 @@ class Reconciler:
         drifted: Callable[[str], None],
         restarts: rollouts.Rollouts,
         guard: provider_guard.ProviderGuard = provider_guard.OFF,
+        monitoring: monitor.Monitor,
         additional_alerts: bool = False,
         selected_by: Callable[[], Mapping[str, str]] = dict,
         covers: Callable[[Key, int], None] = _nobody,
@@ -147,6 +150,7 @@ class Reconciler:
         self._sidecars = asked
         self._events = events
         self._restarts = restarts
+        self._monitoring = monitoring
         self._covers = covers
         self._sidecar = sidecar
         self._poll_seconds = poll_seconds
@@ -172,6 +176,7 @@ class Reconciler:
             self._sidecars.forget(key)
             self._applier.forget(key.namespace, key.name)
             self._credentials.forget(key.namespace, key.name)
+            self._monitoring.forget(key)
             self._missing_since.pop(key, None)
             self._covers(key, 0)
             return None
@@ -192,22 +197,29 @@ class Reconciler:
         if pods is None:
             return None  # once they have been listed, the policy is queued again
         labels = namespace["metadata"].get("labels") or {}
-        facts = self._observe(
+        running, facts = self._observe(
             raw, wanted, done, pods=pods, namespace_labels=labels, refreshed=refreshed
         )
         self._covers(key, len(facts.coverage.missing))
+        proof = self._monitoring.look(
+            wanted,
+            told=done.told,
+            running=running,
+            asked=_annotation(raw, names.ANNOTATION_TEST_ALERT),
+            previous=raw.get("status") or {},
+            now=self._now(),
+        )
+        facts = replace(facts, proofs=proof.conditions, alert_test=proof.alert_test)
         self._report(raw, wanted, facts)
+        self._monitoring.reported(key)
         restarting = self._restarts.look(wanted.namespace) if wanted.secrets else None
-        times = (self._again(key, facts), restarting)
+        times = (self._again(key, facts), restarting, proof.again_seconds)
         return min((seconds for seconds in times if seconds is not None), default=None)
 
     def _refresh(self, raw: Object, wanted: policy.EmbeddingPolicy) -> str | None:
         """Have Vault asked at once where the annotation is another than the one last obeyed."""
-        asked = (raw["metadata"].get("annotations") or {}).get(names.ANNOTATION_REFRESH)
-        if asked is None:
-            return None
-        asked = str(asked)[:REFRESH_CHARACTERS]
-        if asked != (raw.get("status") or {}).get("refreshed"):
+        asked = _annotation(raw, names.ANNOTATION_REFRESH)
+        if asked is not None and asked != (raw.get("status") or {}).get("refreshed"):
             self._credentials.refresh(wanted)
         return asked
 
@@ -222,7 +234,8 @@ class Reconciler:
         pods: Sequence[Object],
         namespace_labels: Mapping[str, str],
         refreshed: str | None,
-    ) -> status.Facts:
+    ) -> tuple[Sequence[Mapping[str, Any]], status.Facts]:
+        """The pods whose sidecar runs, and all that was seen."""
         version = self._seen.server_version()
         among = selection.candidates([raw])
         if coverage.selects_any(among, pods):  # only then does it matter who else does
@@ -237,7 +250,7 @@ class Reconciler:
         target = sidecars.Target(pods=tuple(map(sidecars.Pod.of, running)), wanted=done.wanted)
         self._sidecars.watch(key, target)
         seen = self._sidecars.seen(key)
-        return status.Facts(
+        return running, status.Facts(
             refused=done.refused,
             stale=done.stale,
             secrets=synced.Secrets(
@@ -303,6 +316,12 @@ class Reconciler:
         since = self._missing_since.setdefault(key, self._clock())
         waited_seconds = self._clock() - since
         return min(max(PROBLEM_SECONDS, waited_seconds / PATIENCE), LAST_PROBLEM_SECONDS)
+
+
+def _annotation(raw: Object, name: str) -> str | None:
+    """The value of an annotation that asks for something, bounded for the status."""
+    asked = (raw["metadata"].get("annotations") or {}).get(name)
+    return None if asked is None else str(asked)[:ANNOTATION_CHARACTERS]
 
 
 def _too_old(version: tuple[int, int]) -> errors.Problem | None:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from embedding_operator import guard, hosts, provider_guard, vault
+from embedding_operator.monitoring import endpoints
 
 T = TypeVar("T")
 
@@ -64,6 +65,7 @@ class Settings:
     vault: vault.Settings | None
     rules: guard.Guard = field(repr=False)
     providers: provider_guard.ProviderGuard
+    monitoring: endpoints.Endpoints
     webhook: Webhook
     rollout_namespaces: frozenset[str]
     additional_alerts: bool
@@ -105,6 +107,7 @@ def read(environment: Mapping[str, str]) -> Settings:
             require_secret_label=of("PROVIDERS_REQUIRE_SECRET_LABEL", _switch, default=False),
             allowed=of("PROVIDERS_ALLOWED_HOSTS", _hosts, hosts.AllowedHosts()),
         ),
+        monitoring=of("MONITORING_FILE", _endpoints, endpoints.Endpoints()),
         webhook=Webhook(
             port=of("WEBHOOK_PORT", _port, 9443),
             configuration=of("WEBHOOK_CONFIGURATION", _text, "embedding-operator"),
@@ -247,4 +250,11 @@ def _hosts(value: str, name: str) -> hosts.AllowedHosts:
     try:
         return hosts.parse(value.split(","))
     except hosts.InvalidHost as error:
+        raise InvalidSetting(name, str(error)) from None
+
+
+def _endpoints(value: str, name: str) -> endpoints.Endpoints:
+    try:
+        return endpoints.load(Path(value))
+    except endpoints.InvalidEndpoints as error:
         raise InvalidSetting(name, str(error)) from None

@@ -26,9 +26,13 @@ DECISIVE: Final = (
 """The conditions whose sum is Ready; the others inform."""
 AMISS: Final = frozenset({config_in_force.KEY_REFUSED, "Overlap"})
 """The conditions that are True where something is wrong; all others are True where all is well."""
-TOLD: Final = frozenset({READY, *DECISIVE, "PodsCovered", "MonitoringApplied", ALERTS, "Overlap"})
+TOLD: Final = frozenset(
+    {READY, *DECISIVE, "PodsCovered", "MonitoringApplied", ALERTS, "RulesLoaded", "Overlap"}
+)
 """The conditions whose change is an event too."""
-_NO_NEWS: Final = frozenset({synced.NOT_READ, config_in_force.NOT_ASKED})
+_NO_NEWS: Final = frozenset(
+    {synced.NOT_READ, config_in_force.NOT_ASKED, "NotConfigured", "NotAskedYet"}
+)
 """Reasons of conditions about what nobody has looked at yet."""
 _SEEN: Final = (*DECISIVE[1:], "PodsCovered", "MonitoringApplied", ALERTS, "QuotaExact")
 """The conditions for which the world has to be looked at."""
@@ -70,6 +74,7 @@ class Facts:
     `refreshed`: the value of the annotation that last asked for a look at Vault.
     `environment_since`: when the environment ConfigMap was first there.
     `guards`: the verdict of condition ProvidersGuarded.
+    `proofs`: what Prometheus and Alertmanager said, as conditions by type; they inform.
     """
 
     refused: Problem | None = None
@@ -85,6 +90,8 @@ class Facts:
     quota: LiveQuota | None = None
     document_fingerprint: str | None = None
     guards: synced.Verdict | None = None
+    proofs: Mapping[str, synced.Verdict] = field(default_factory=dict)
+    alert_test: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +130,7 @@ def build(
     }
     if policy is None:
         # Nothing was looked at: what was last seen stays.
-        kept = ("pods", "document", "secrets", "environmentSince")
+        kept = ("pods", "document", "secrets", "environmentSince", "alertTest")
         made |= {key: previous[key] for key in kept if key in previous}
     else:
         first = policy.providers[0]
@@ -135,6 +142,8 @@ def build(
         made["refreshed"] = facts.refreshed
     if facts.environment_since is not None:
         made["environmentSince"] = facts.environment_since
+    if facts.alert_test is not None:
+        made["alertTest"] = dict(facts.alert_test)
     if facts.document_fingerprint is not None:
         made["document"] = {"fingerprint": facts.document_fingerprint}
     quota = _quota(policy, facts.quota, previous=previous)
@@ -231,6 +240,7 @@ def _conditions(
         _exact(policy, facts.quota),
         *guards,
     ]
+    found += [_Condition(kind, *verdict) for kind, verdict in facts.proofs.items()]
     if facts.coverage.lost_to is not None:
         message = f"Policy {facts.coverage.lost_to} has pods that this one selects too."
         found.append(_Condition("Overlap", "True", "OlderPolicyWins", message))

@@ -205,6 +205,12 @@ OPERATOR: Final = (
         labels=("kind",),
     ),
     Metric(
+        name="embedding_operator_monitoring_requests_total",
+        kind="counter",
+        help="Requests to Prometheus and Alertmanager, by kind of server and outcome.",
+        labels=("server", "outcome"),
+    ),
+    Metric(
         name="embedding_operator_queue_depth",
         kind="gauge",
         help="Policies waiting for a reconcile.",

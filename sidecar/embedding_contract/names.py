@@ -37,6 +37,8 @@ ANNOTATION_REFRESH: Final = f"{GROUP}/refresh"
 """On a policy: another value than before has Vault asked at once, for all the policy names."""
 LABEL_USABLE: Final = f"{GROUP}/usable"
 """On a Secret: `true` lets policies of its namespace name it, where the chart asks for that."""
+ANNOTATION_TEST_ALERT: Final = f"{GROUP}/test-alert"
+"""On a policy: another value than before asks for one test alert, at most one in 10 minutes."""
 
 # The pod.
 CONTAINER: Final = "embedding-sidecar"

@@ -10,6 +10,7 @@ import yaml
 
 from embedding_contract import alerts, names
 from embedding_operator import admission_server, settings, webhook
+from embedding_operator.monitoring import endpoints
 from tests.parts import helm, installation
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +72,27 @@ VARIANTS: dict[str, dict[str, typing.Any]] = {
         "providers": {
             "requireSecretLabel": True,
             "allowedHosts": ["api.openai.com", "*.models.svc:8080", "[2001:db8::7]:443"],
+        }
+    },
+    "proved": {
+        "monitoring": {
+            "prometheus": [
+                {"url": "http://prometheus.monitoring:9090"},
+                {
+                    "url": "https://mimir.example.com/prometheus",
+                    "caConfigMap": "mimir-ca",
+                    "basicAuthSecret": "mimir-login",
+                    "headersSecret": "mimir-headers",
+                },
+            ],
+            "alertmanager": [
+                {
+                    "url": "http://alertmanager.monitoring:9093",
+                    "bearerSecret": "alertmanager-token",
+                    "allowInsecureHTTP": True,
+                }
+            ],
+            "maxBodyMiB": 32,
         }
     },
     "watched": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
@@ -160,6 +182,17 @@ def test_lint_finds_nothing():
         ({"providers": {"allowedHosts": ["a.b,c.d"]}}, "/providers/allowedHosts/0"),
         ({"webhook": {"certificates": "provided"}}, "webhook.caBundle is needed"),
         ({"webhook": {"clientCA": {"secret": "a", "configMap": "b"}}}, "not both"),
+        ({"monitoring": {"prometheus": [{}]}}, "/monitoring/prometheus/0"),
+        (
+            {"monitoring": {"prometheus": [{"url": "prometheus:9090"}]}},
+            "/monitoring/prometheus/0/url",
+        ),
+        ({"monitoring": {"prometheus": [{"url": "http://a", "token": "x"}]}}, "token"),
+        ({"monitoring": {"maxBodyMiB": 0}}, "/monitoring/maxBodyMiB"),
+        (
+            {"monitoring": {"alertmanager": [{"url": "http://a", "bearerSecret": "s"}]}},
+            "monitoring.alertmanager[0].url is http://",
+        ),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(values, said):
@@ -185,12 +218,13 @@ class Noting(dict[str, str]):
 
 def test_every_variable_of_the_chart_is_a_setting_and_every_setting_a_variable(rendered, tmp_path):
     guard = tmp_path / "guard.yaml"
-    guard.write_text("[]", encoding="utf-8")
+    guard.write_text("", encoding="utf-8")
     known: set[str] = set()
     asked: set[str] = set()
-    for name in ("vault by token", "vault by AppRole", "asked by known clients"):
+    for name in ("vault by token", "vault by AppRole", "asked by known clients", "proved"):
         given = environment(rendered[name])
-        noting = Noting(given | {"VAULT_GUARD_FILE": str(guard)})
+        files = {key: str(guard) for key in ("VAULT_GUARD_FILE", "MONITORING_FILE") if key in given}
+        noting = Noting(given | files)
         settings.read(noting)
         known |= given.keys()
         asked |= noting.asked
@@ -200,12 +234,12 @@ def test_every_variable_of_the_chart_is_a_setting_and_every_setting_a_variable(r
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_operator_starts_with_what_the_chart_gives_it(name, rendered, tmp_path):
     objects = rendered[name]
-    mounted = one(objects, "ConfigMap", "embedding-operator-guard")["data"]
-    for file, text in mounted.items():
-        (tmp_path / file).write_text(text, encoding="utf-8")
+    for found in objects:
+        for file, text in found["data"].items() if found["kind"] == "ConfigMap" else ():
+            (tmp_path / file).write_text(text, encoding="utf-8")
     given = environment(objects)
-    if "VAULT_GUARD_FILE" in given:
-        given["VAULT_GUARD_FILE"] = str(tmp_path / Path(given["VAULT_GUARD_FILE"]).name)
+    for file in {"VAULT_GUARD_FILE", "MONITORING_FILE"} & given.keys():
+        given[file] = str(tmp_path / Path(given[file]).name)
     chosen = settings.read(given)
     configuration = one(objects, "MutatingWebhookConfiguration")
     service = one(objects, "Service")
@@ -236,6 +270,33 @@ def test_every_file_that_a_setting_names_is_mounted(name, rendered):
         assert f"{path}/".startswith(mounts), f"{path} is below no mount"
     volumes = one(rendered[name], "Deployment")["spec"]["template"]["spec"]["volumes"]
     assert {mount["name"] for mount in container["volumeMounts"]} == {v["name"] for v in volumes}
+
+
+def test_the_servers_of_monitoring_are_read_with_what_is_mounted_of_them(rendered, tmp_path):
+    objects = rendered["proved"]
+    written = one(objects, "ConfigMap", "embedding-operator-monitoring")["data"]["monitoring.yaml"]
+    (tmp_path / "monitoring.yaml").write_text(written, encoding="utf-8")
+    found = endpoints.load(tmp_path / "monitoring.yaml")
+    plain, mimir = found.prometheus
+    (alertmanager,) = found.alertmanager
+    assert mimir.ca_file is not None
+    assert alertmanager.bearer_file is not None
+    assert plain == endpoints.Endpoint(url="http://prometheus.monitoring:9090")
+    assert found.body_bytes == 32 * endpoints.MEBIBYTE
+    container = operator_container(objects)
+    folders = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {
+        volume["name"]: volume
+        for volume in one(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    }
+    for path, kind, name in (
+        (mimir.ca_file.parent, "configMap", "mimir-ca"),
+        (mimir.basic_directory, "secret", "mimir-login"),
+        (mimir.headers_directory, "secret", "mimir-headers"),
+        (alertmanager.bearer_file.parent, "secret", "alertmanager-token"),
+    ):
+        assert name in volumes[folders[str(path)]][kind].values()
+    assert "embedding-operator-monitoring" not in {o["metadata"]["name"] for o in rendered["demo"]}
 
 
 # --- the webhook

@@ -73,6 +73,7 @@ class World:
             deadline_seconds=60,
             drifted=lambda _: None,
             restarts=reconciling.no_restarts(self._objects),
+            monitoring=reconciling.no_monitoring(),
         )
         self._threads = self._poller.start() + workqueue.work(self._queue, reconciler, workers=1)
         self.user.apply(self._policy())

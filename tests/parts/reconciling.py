@@ -19,6 +19,7 @@ from embedding_operator import (
     sidecars,
     status,
 )
+from embedding_operator.monitoring import endpoints, monitor
 from embedding_operator.sidecars import report
 from embedding_operator.workqueue import Key
 from tests.fakes import secret_store
@@ -86,6 +87,11 @@ def no_restarts(objects: cluster.Cluster) -> rollouts.Rollouts:
     )
 
 
+def no_monitoring() -> monitor.Monitor:
+    """What asks Prometheus and Alertmanager, where there is none."""
+    return monitor.Monitor(endpoints.Endpoints(), changed=lambda _: None)
+
+
 class CrashError(Exception):
     """The process ended here."""
 
@@ -128,6 +134,7 @@ class Reconciling:
         self.asks = Sidecars()
         self.events = Events()
         self.restarted: list[str] = []
+        self.monitoring = no_monitoring()
         self.seconds = 0.0
         self.drifted: list[str] = []
         self.now = START
@@ -155,6 +162,7 @@ class Reconciling:
                 restarted=self.restarted.append,
                 clock=lambda: self.seconds,
             ),
+            monitoring=self.monitoring,
             now=self._tick,
             **options,
         )

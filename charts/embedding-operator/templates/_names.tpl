@@ -37,3 +37,54 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   resources: [deployments, statefulsets, daemonsets]
   verbs: [list, patch]
 {{- end }}
+
+{{- define "embedding-operator.monitored" -}}
+{{ if or .Values.monitoring.prometheus .Values.monitoring.alertmanager }}true{{ end }}
+{{- end }}
+
+{{/* The file of MONITORING_FILE: servers, and where what is mounted of each of them lies. */}}
+{{- define "embedding-operator.monitoring" -}}
+maxBodyMiB: {{ .Values.monitoring.maxBodyMiB }}
+{{- range $kind := list "prometheus" "alertmanager" }}
+{{ $kind }}:
+{{- range $index, $server := index $.Values.monitoring $kind }}
+{{- $folder := printf "/etc/embedding-operator/%s-%d" $kind $index }}
+{{- if and (hasPrefix "http://" .url) (or .bearerSecret .basicAuthSecret .headersSecret) (not .allowInsecureHTTP) }}
+{{- fail (printf "monitoring.%s[%d].url is http://, so credentials would travel in plain text: use https://, or set allowInsecureHTTP" $kind $index) }}
+{{- end }}
+  - url: {{ .url | quote }}
+    allowInsecureHTTP: {{ .allowInsecureHTTP | default false }}
+    {{- if .caConfigMap }}
+    caFile: {{ $folder }}-ca/ca.crt
+    {{- end }}
+    {{- if .bearerSecret }}
+    bearerFile: {{ $folder }}-auth/token
+    {{- end }}
+    {{- if .basicAuthSecret }}
+    basicAuthDirectory: {{ $folder }}-auth
+    {{- end }}
+    {{- if .headersSecret }}
+    headersDirectory: {{ $folder }}-headers
+    {{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "embedding-operator.monitoringVolumes" -}}
+{{- if include "embedding-operator.monitored" . }}
+- {name: monitoring, configMap: {name: {{ include "embedding-operator.name" . }}-monitoring}}
+{{- end }}
+{{- range $kind := list "prometheus" "alertmanager" }}
+{{- range $index, $server := index $.Values.monitoring $kind }}
+{{- if .caConfigMap }}
+- {name: {{ $kind }}-{{ $index }}-ca, configMap: {name: {{ .caConfigMap }}}}
+{{- end }}
+{{- with .bearerSecret | default .basicAuthSecret }}
+- {name: {{ $kind }}-{{ $index }}-auth, secret: {secretName: {{ . }}}}
+{{- end }}
+{{- if .headersSecret }}
+- {name: {{ $kind }}-{{ $index }}-headers, secret: {secretName: {{ .headersSecret }}}}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}

@@ -12,12 +12,13 @@ import msgspec
 from embedding_contract import names
 from embedding_operator.informers.kept import FOREIGN_BYTES, NOTHING, Kept
 
-REFRESH_CHARACTERS: Final = 256
+ANNOTATION_CHARACTERS: Final = 256
 _NO_LIST: Final = msgspec.Raw(b"[]")
 
 
 class _PolicyAnnotations(msgspec.Struct, omit_defaults=True):
     refresh: str | None = msgspec.field(default=None, name=names.ANNOTATION_REFRESH)
+    test_alert: str | None = msgspec.field(default=None, name=names.ANNOTATION_TEST_ALERT)
 
 
 class _PolicyMeta(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -43,15 +44,24 @@ def policy(raw: msgspec.Raw) -> Kept:
     """A policy: spec and status whole, which the schema bounds, and the metadata that is used."""
     found = msgspec.json.decode(raw, type=_Policy)
     meta = found.metadata
-    if meta.annotations.refresh is not None:
-        meta.annotations.refresh = meta.annotations.refresh[:REFRESH_CHARACTERS]
+    asked = meta.annotations
+    if asked.refresh is not None:
+        asked.refresh = asked.refresh[:ANNOTATION_CHARACTERS]
+    if asked.test_alert is not None:
+        asked.test_alert = asked.test_alert[:ANNOTATION_CHARACTERS]
     return Kept(
         namespace=meta.namespace,
         name=meta.name,
         version=meta.resource_version,
         uid=meta.uid,
         policy=meta.name,
-        about=(meta.uid, meta.generation, meta.deletion_timestamp, meta.annotations.refresh),
+        about=(
+            meta.uid,
+            meta.generation,
+            meta.deletion_timestamp,
+            asked.refresh,
+            asked.test_alert,
+        ),
         content=msgspec.json.encode(found),
     )
 

@@ -83,6 +83,7 @@ class _ContainerStatus(msgspec.Struct, rename="camel", omit_defaults=True):
 
 class _PodStatus(msgspec.Struct, omit_defaults=True):
     phase: str = ""
+    start_time: str | None = msgspec.field(default=None, name="startTime")
     pod_ip: str | None = msgspec.field(default=None, name="podIP")
     container_statuses: list[_ContainerStatus] | None = msgspec.field(
         default=None, name="containerStatuses"

@@ -13,6 +13,7 @@ def counted() -> str:
     measured.injected(result="skipped", reason="HostNetwork")
     measured.drifted("Secret")
     measured.vault_asked("VaultSealed")
+    measured.monitoring_asked("prometheus", "Slow")
     measured.restarted("Deployment")
     measured.skipped("secrets", 2)
     measured.queued(3)

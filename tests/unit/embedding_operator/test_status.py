@@ -382,6 +382,13 @@ def test_the_resource_has_a_place_for_all_that_is_said():
         secrets=synced.Secrets(sources=(source,)),
         refreshed="now",
         environment_since="2026-01-01T10:00:00Z",
+        alert_test={
+            "value": "1",
+            "time": "2026-01-01T10:00:00Z",
+            "result": "Delivered",
+            "message": "m",
+            "receivers": ["hook"],
+        },
     )
     made = build(seen)
     assert unknown(made, properties("status")) == []
@@ -438,6 +445,33 @@ def test_providers_guarded_is_no_part_of_ready_and_needs_no_policy():
     assert "ProvidersGuarded" not in status.TOLD
     refused = status.Facts(refused=Problem("Invalid", "m"), guards=guards)
     assert verdict("ProvidersGuarded", refused, policy=None) == ("False", "NotGuarded")
+
+
+PROOFS = {
+    "RulesLoaded": synced.Verdict("False", "NotLoaded", "0 of 1"),
+    "Scraped": synced.Verdict("Unknown", "NotConfigured", "none"),
+}
+
+
+def test_what_monitoring_says_informs_and_decides_nothing():
+    seen = facts(proofs=PROOFS)
+    assert verdict("RulesLoaded", seen) == ("False", "NotLoaded")
+    assert verdict("Scraped", seen) == ("Unknown", "NotConfigured")
+    assert verdict("Ready", seen) == ("True", "Ready")
+
+
+def test_rules_that_are_not_loaded_are_an_event_and_servers_that_are_not_named_are_none():
+    previous = build(facts(proofs={"RulesLoaded": synced.Verdict("Unknown", "NotConfigured", "")}))
+    assert [it.reason for it in status.changes({}, previous)] == []
+    told = status.changes(previous, build(facts(proofs=PROOFS), previous=previous))
+    assert [(it.type, it.reason) for it in told] == [("RulesLoaded", "NotLoaded")]
+
+
+def test_a_test_alert_is_told_and_kept():
+    test = {"value": "1", "time": "2026-01-01T10:00:00Z", "result": "Running", "message": "m"}
+    made = build(facts(alert_test=test))
+    assert made["alertTest"] == test
+    assert build(previous=made, policy=None)["alertTest"] == test
 
 
 def test_alert_that_is_left_out_is_named_and_touches_nothing_else():

@@ -1,0 +1,203 @@
+"""Make test alerts, one after the other: post, see it active, see it sent, resolve it.
+
+One at a time, as Alertmanager counts what it has sent by integration and not by alert.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple, TypeVar
+
+from embedding_operator.monitoring import alert_test, alertmanager
+from embedding_operator.monitoring.alert_test import Result
+from embedding_operator.monitoring.alertmanager import Counts
+from embedding_operator.monitoring.answers import Asks, Unreadable, read
+from embedding_operator.workqueue import Key
+
+LIFE_SECONDS: Final = 600.0
+"""A test alert ends by itself, should nobody live to resolve it."""
+ACTIVE_SECONDS: Final = 10.0
+SENT_SECONDS: Final = 330.0
+"""Longer than Alertmanager's default group_interval of 5 m, which holds for a group that exists."""
+LOOK_SECONDS: Final = 2.0
+WAITING_LIMIT: Final = 64
+
+Kinds = tuple[str, ...]
+_ByHost = dict[str, dict[str, Counts]]
+T = TypeVar("T")
+
+
+class _Wanted(NamedTuple):
+    key: Key
+    labels: Mapping[str, str]
+
+
+class AlertTester:
+    """Test alerts of all policies; `begin`, `is_running` and `take` may be called from any thread.
+
+    `changed` is told each policy whose test has ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        alertmanagers: Sequence[Asks],
+        changed: Callable[[Key], None],
+        sent_seconds: float = SENT_SECONDS,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        self._alertmanagers = tuple(alertmanagers)
+        self._changed = changed
+        self._sent_seconds = sent_seconds
+        self._look_seconds = look_seconds
+        self._lock = threading.Lock()
+        self._waiting: deque[_Wanted] = deque()
+        self._running: set[Key] = set()
+        self._ended: dict[Key, Result] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._arrived = asyncio.Event()
+
+    def begin(self, key: Key, labels: Mapping[str, str]) -> None:
+        """Test a policy as soon as the tests before it are done."""
+        with self._lock:
+            if key in self._running:
+                return
+            if len(self._waiting) >= WAITING_LIMIT:
+                message = f"{WAITING_LIMIT} tests wait already; set another value in 10 minutes."
+                self._ended[key] = Result(result="CannotAsk", message=message)
+                return
+            self._running.add(key)
+            self._ended.pop(key, None)
+            self._waiting.append(_Wanted(key, labels))
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._arrived.set)
+
+    def is_running(self, key: Key) -> bool:
+        """Whether a test has begun and not ended."""
+        with self._lock:
+            return key in self._running
+
+    def ended(self, key: Key) -> Result | None:
+        """What came of the last test of a policy."""
+        with self._lock:
+            return self._ended.get(key)
+
+    def forget(self, key: Key) -> None:
+        """A policy has gone."""
+        with self._lock:
+            self._ended.pop(key, None)
+
+    async def run(self) -> None:
+        """Make the tests that are wanted, until cancelled."""
+        with self._lock:
+            self._loop = asyncio.get_running_loop()
+            self._arrived.set()
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while (wanted := self._next()) is not None:
+                found = await self.test(wanted.labels)
+                with self._lock:
+                    self._running.discard(wanted.key)
+                    self._ended[wanted.key] = found
+                self._changed(wanted.key)
+
+    def _next(self) -> _Wanted | None:
+        with self._lock:
+            return self._waiting.popleft() if self._waiting else None
+
+    async def test(self, labels: Mapping[str, str]) -> Result:
+        """Make one test alert; what came of it. Bounded in time."""
+        if not self._alertmanagers:
+            return Result(
+                result="NotConfigured",
+                message="The chart value monitoring.alertmanager names no Alertmanager to ask.",
+            )
+        try:
+            before = await self._counts()
+            integrations = (await self._each(_integrations))[0]
+            since = datetime.now(UTC)
+            await self._post(labels, since=since, until=since + timedelta(seconds=LIFE_SECONDS))
+            try:
+                return await self._follow(labels, before, integrations)
+            finally:
+                with suppress(Unreadable):  # then it ends by itself
+                    await self._post(labels, since=since, until=datetime.now(UTC))
+        except Unreadable as failure:
+            return Result(result="CannotAsk", message=f"{failure.message}.")
+
+    async def _follow(
+        self, labels: Mapping[str, str], before: _ByHost, integrations: Mapping[str, Kinds]
+    ) -> Result:
+        held = await self._held(labels)
+        if held is None:
+            message = "Alertmanager took the test alert, and does not list it as active."
+            return Result(result="NotActive", message=message)
+        nobody = alert_test.unrouted(held, integrations)
+        if nobody is not None:
+            return nobody
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._sent_seconds
+        while True:
+            is_over = loop.time() >= deadline
+            now = await self._counts()
+            sent = alertmanager.added(
+                [alertmanager.since(before.get(host, {}), of) for host, of in now.items()]
+            )
+            found = alert_test.delivered(held, integrations, sent, is_over=is_over)
+            if found is not None:
+                return found
+            await asyncio.sleep(self._look_seconds)
+
+    async def _held(self, labels: Mapping[str, str]) -> alertmanager.Held | None:
+        """The alert as it is held, once it is processed."""
+        filters = [
+            ("filter", f'{name}="{labels[name]}"')
+            for name in ("alertname", "namespace", "policy", "test")
+        ]
+
+        async def ask(asks: Asks) -> alertmanager.Held | None:
+            return await read(asks, alertmanager.ALERTS, alertmanager.held, parameters=filters)
+
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ACTIVE_SECONDS
+        while True:
+            for found in await self._each(ask):
+                if found is not None and found.state != "unprocessed":
+                    return found
+            if loop.time() >= deadline:
+                return None
+            await asyncio.sleep(min(0.5, self._look_seconds))
+
+    async def _counts(self) -> _ByHost:
+        return dict(await self._each(_counts))
+
+    async def _post(self, labels: Mapping[str, str], *, since: datetime, until: datetime) -> None:
+        body = [alert_test.alert(labels, since=since, until=until)]
+        await self._each(lambda asks: asks.post(alertmanager.ALERTS, body))
+
+    async def _each(self, ask: Callable[[Asks], Coroutine[None, None, T]]) -> list[T]:
+        """What the Alertmanagers that can be asked answer, one of them at least."""
+
+        async def tried(asks: Asks) -> T | Unreadable:
+            try:
+                return await ask(asks)
+            except Unreadable as failure:
+                return failure
+
+        answers = await asyncio.gather(*map(tried, self._alertmanagers))
+        good = [it for it in answers if not isinstance(it, Unreadable)]
+        if not good:
+            raise next(it for it in answers if isinstance(it, Unreadable))
+        return good
+
+
+async def _counts(asks: Asks) -> tuple[str, dict[str, Counts]]:
+    return asks.host, await read(asks, alertmanager.METRICS, alertmanager.counts)
+
+
+async def _integrations(asks: Asks) -> dict[str, Kinds]:
+    return await read(asks, alertmanager.STATUS, alertmanager.integrations)

@@ -1,0 +1,81 @@
+"""What a server of monitoring answers, and the failure to get that. No IO of its own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+
+TEXT_CHARACTERS: Final = 300
+NO_SUCH_API: Final = "NoSuchAPI"
+"""The reason where a server answers 404, as one does that has no rules or no queries."""
+
+Parameters = Sequence[tuple[str, str]]
+T = TypeVar("T")
+
+
+class Unreadable(Exception):  # noqa: N818 - says what could not be done
+    """A server could not be asked. `reason` is a CamelCase word; the text names the host.
+
+    Neither holds a credential or a part of an answer.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class NotUnderstood(ValueError):  # noqa: N818 - says what the answer is
+    """An answer is not what this API answers."""
+
+
+class Asks(Protocol):
+    """Requests to one server."""
+
+    @property
+    def host(self) -> str:
+        """The server, as messages name it."""
+        ...
+
+    async def get(self, path: str, parameters: Parameters = ()) -> bytes:
+        """The body of a GET; raises Unreadable."""
+        ...
+
+    async def post(self, path: str, body: object) -> None:
+        """POST a value as JSON; raises Unreadable."""
+        ...
+
+
+async def read(
+    asks: Asks, path: str, understand: Callable[[bytes], T], *, parameters: Parameters = ()
+) -> T:
+    """The answer to a GET, understood; `understand` raises NotUnderstood.
+
+    Raises:
+        Unreadable: there is none, or it is not what this API answers.
+    """
+    body = await asks.get(path, parameters)
+    try:
+        return understand(body)
+    except NotUnderstood:
+        message = f"{asks.host} answers {path} with something that is not this API's; check the URL"
+        raise Unreadable("NotUnderstood", message) from None
+
+
+def decoded(body: bytes | msgspec.Raw, kind: Any) -> Any:
+    """JSON as a type of msgspec; fields that it does not name are passed over.
+
+    Raises:
+        NotUnderstood: it is not JSON, cut, or of another form.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise NotUnderstood(str(kind)) from None
+
+
+def bounded(text: str) -> str:
+    """Words of a server for a message: one line, printable, at most 300 characters."""
+    line = " ".join(text.split())
+    shown = "".join(it if it.isprintable() else "?" for it in line)
+    return shown if len(shown) <= TEXT_CHARACTERS else f"{shown[:TEXT_CHARACTERS]}..."

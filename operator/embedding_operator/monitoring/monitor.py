@@ -1,0 +1,176 @@
+"""The part of the operator that asks Prometheus and Alertmanager: one thread with one event loop.
+
+A reconcile says what a policy wants, and reads what is known; it never waits for a server.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from embedding_operator.errors import Problem
+from embedding_operator.monitoring import alert_test, conditions, rules
+from embedding_operator.monitoring.alert_tester import AlertTester
+from embedding_operator.monitoring.connection import Connection
+from embedding_operator.monitoring.endpoints import Endpoints
+from embedding_operator.monitoring.poller import Poller
+from embedding_operator.monitoring.prometheuses import Prometheuses
+from embedding_operator.policy import EmbeddingPolicy
+from embedding_operator.synced import Verdict
+from embedding_operator.workqueue import Key
+
+_LOG = logging.getLogger(__name__)
+STARTING_SECONDS: Final = 120.0
+"""A sidecar younger than this may not have been scraped yet."""
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What is known of one policy: conditions by type, and `status.alertTest`."""
+
+    conditions: Mapping[str, Verdict]
+    alert_test: Object | None
+    again_seconds: float | None
+
+
+class Monitor:
+    """Everything about all servers. `changed` is told each policy for which there is news.
+
+    `selecting` tells which Prometheus objects of the cluster would take ours, where there may be
+    some; `observe` is told the kind of server and the outcome of each request.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        *,
+        changed: Callable[[Key], None],
+        selecting: Prometheuses | None = None,
+        observe: Callable[[str, str], None] = lambda _, __: None,
+    ) -> None:
+        prometheus = tuple(
+            Connection(
+                it,
+                body_bytes=endpoints.body_bytes,
+                observe=lambda outcome: observe("prometheus", outcome),
+            )
+            for it in endpoints.prometheus
+        )
+        alertmanagers = tuple(
+            Connection(
+                it,
+                body_bytes=endpoints.body_bytes,
+                observe=lambda outcome: observe("alertmanager", outcome),
+            )
+            for it in endpoints.alertmanager
+        )
+        self._poller = Poller(prometheus=prometheus, alertmanagers=alertmanagers, changed=changed)
+        self._tester = AlertTester(alertmanagers=alertmanagers, changed=changed)
+        self._selecting = selecting
+        self._planned: dict[Key, Mapping[str, str]] = {}
+
+    def start(self) -> None:
+        """Begin to ask."""
+        threading.Thread(target=self._run, name="monitoring", daemon=True).start()
+
+    def look(
+        self,
+        policy: EmbeddingPolicy,
+        *,
+        told: Sequence[Object],
+        running: Sequence[Mapping[str, Any]],
+        asked: str | None,
+        previous: Mapping[str, Any],
+        now: datetime,
+    ) -> Proof:
+        """What is known of a policy; asks nobody.
+
+        Args:
+            policy: the policy.
+            told: its PrometheusRules and PodMonitor as rendered, with metadata and status of those
+                that stand in the cluster.
+            running: the pods whose sidecar runs.
+            asked: the value of the annotation that asks for a test alert.
+            previous: the policy's status until now.
+            now: the time.
+        """
+        key = Key(policy.namespace, policy.name)
+        made = [it for it in told if it["kind"] == "PrometheusRule"]
+        groups = tuple(group for rule in made for group in rules.expected(rule))
+        seen = self._poller.watch(key, groups)
+        refusals = [it for it in map(rules.refusal, made) if it is not None]
+        no_rules, no_pods = self._not_selected(told)
+        wanted = conditions.Rules(
+            groups=groups, refused=refusals[0] if refusals else None, not_selected=no_rules
+        )
+        plan = alert_test.plan(
+            asked=asked,
+            previous=previous.get("alertTest") or {},
+            ended=self._tester.ended(key),
+            is_running=self._tester.is_running(key),
+            now=now,
+        )
+        if plan.begins:
+            self._planned[key] = alert_test.labels(policy)
+        else:
+            self._planned.pop(key, None)
+        names = [pod["metadata"]["name"] for pod in running]
+        starting = [pod["metadata"]["name"] for pod in running if _is_starting(pod, now=now)]
+        return Proof(
+            conditions={
+                conditions.RULES_LOADED: conditions.rules_loaded(wanted, seen.prometheus),
+                conditions.SCRAPED: conditions.scraped(
+                    names, seen.prometheus, starting=starting, not_selected=no_pods
+                ),
+                conditions.ALERTMANAGER_READY: conditions.alertmanager_ready(seen.alertmanager),
+            },
+            alert_test=plan.status,
+            again_seconds=plan.again_seconds,
+        )
+
+    def reported(self, key: Key) -> None:
+        """The status has been written: a test that it says to be running may begin."""
+        labels = self._planned.pop(key, None)
+        if labels is not None:
+            self._tester.begin(key, labels)
+
+    def forget(self, key: Key) -> None:
+        """A policy has gone."""
+        self._poller.forget(key)
+        self._tester.forget(key)
+        self._planned.pop(key, None)
+
+    def _not_selected(self, told: Sequence[Object]) -> tuple[Problem | None, Problem | None]:
+        """Why no Prometheus object would take the rules, and the PodMonitor."""
+        if self._selecting is None:
+            return None, None
+        asks = {
+            "PrometheusRule": self._selecting.rules_not_selected,
+            "PodMonitor": self._selecting.pods_not_selected,
+        }
+        found = {it["kind"]: asks[it["kind"]](it) for it in reversed(told)}
+        return found.get("PrometheusRule"), found.get("PodMonitor")
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._ask())
+        except Exception:  # noqa: BLE001 - a thread that ends is seen in the log only
+            _LOG.exception("asking Prometheus and Alertmanager has ended")
+
+    async def _ask(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._poller.run())
+            tasks.create_task(self._tester.run())
+
+
+def _is_starting(pod: Mapping[str, Any], *, now: datetime) -> bool:
+    try:
+        since = datetime.fromisoformat(pod["status"]["startTime"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return now - since < timedelta(seconds=STARTING_SECONDS)

@@ -1,0 +1,240 @@
+"""What Prometheus says of rule groups and targets, against what was rendered: pure.
+
+Formats: GET /api/v1/rules, /api/v1/query and /api/v1/status/runtimeinfo of Prometheus's HTTP API
+(docs/querying/api.md). Mimir, Thanos' ruler and vmalert answer the first alike.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from embedding_operator.monitoring.answers import bounded, decoded
+
+Object = dict[str, Any]
+
+UP: Final = 'max by (namespace, policy, pod) (up{policy!="", pod!=""})'
+"""Which sidecars are targets, and up: the PodMonitor gives their series the label `policy`."""
+_UNITS: Final = {
+    "ms": 0.001,
+    "s": 1,
+    "m": 60,
+    "h": 3_600,
+    "d": 86_400,
+    "w": 604_800,
+    "y": 31_536_000,
+}
+_DURATION: Final = re.compile(r"(\d+)(ms|[smhdwy])")
+_UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_OPERATORS_FILE: Final = re.compile(rf"(?:.*/)?[^/]+-({_UUID})\.ya?ml")
+"""NAMESPACE-NAME-UID.yaml, as the Prometheus operator writes it, whole UIDs of objects."""
+_OURS: Final = "namespace"
+"""Prometheus's enforcedNamespaceLabel adds this label to rules."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A rule group that a policy's PrometheusRule holds.
+
+    `uid` is that of the object where it stands in the cluster. `fingerprint` is over each rule's
+    name, `for`, annotations and the labels of `label_names`. `expressions` is apart from it, as
+    Prometheus gives expressions formatted anew, and may have added matchers to them.
+    """
+
+    name: str
+    uid: str | None
+    label_names: frozenset[str]
+    fingerprint: str
+    expressions: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A group as Prometheus lists it.
+
+    `is_current` is False while it lists an older form, by all that can be compared; `queries`
+    stands for its expressions as listed. `errors` are `RULE: lastError`, bounded.
+    """
+
+    is_current: bool
+    queries: str = ""
+    errors: tuple[str, ...] = ()
+
+
+class _Rule(msgspec.Struct):
+    name: str = ""
+    query: str = ""
+    duration: float = 0.0
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    health: str = ""
+    lastError: str | None = None  # noqa: N815 - theirs
+
+
+class _Name(msgspec.Struct):
+    name: str
+    file: str = ""
+
+
+class _Group(msgspec.Struct):
+    rules: list[_Rule] | None = None
+
+
+class _Groups(msgspec.Struct):
+    groups: list[msgspec.Raw] | None
+
+
+class _Rules(msgspec.Struct):
+    data: _Groups
+
+
+class _Metric(msgspec.Struct):
+    namespace: str = ""
+    policy: str = ""
+    pod: str = ""
+
+
+class _Sample(msgspec.Struct):
+    metric: _Metric
+    value: tuple[float, str]
+
+
+class _Vector(msgspec.Struct):
+    result: list[_Sample]
+
+
+class _Query(msgspec.Struct):
+    data: _Vector
+
+
+class _Runtime(msgspec.Struct):
+    reloadConfigSuccess: bool  # noqa: N815 - theirs
+
+
+class _RuntimeInfo(msgspec.Struct):
+    data: _Runtime
+
+
+def expected(rule: Object) -> tuple[Group, ...]:
+    """The groups of a PrometheusRule, as rendered or as it stands in the cluster."""
+    uid = rule["metadata"].get("uid")
+    return tuple(_expected(group, uid) for group in rule["spec"]["groups"])
+
+
+def loaded(body: bytes, wanted: Mapping[str, Group]) -> dict[str, Loaded]:
+    """What an answer of /api/v1/rules says of the wanted groups, by name.
+
+    Others' groups are passed over undecoded, so that memory depends on ours alone. A group that the
+    Prometheus operator made from another object does not count, whatever its name.
+
+    Raises:
+        NotUnderstood: it is no such answer.
+    """
+    found: dict[str, Loaded] = {}
+    for raw in decoded(body, _Rules).data.groups or ():
+        listed = decoded(raw, _Name)
+        group = wanted.get(listed.name)
+        if group is None or not _is_of(listed.file, group):
+            continue
+        rules = decoded(raw, _Group).rules or []
+        seen = Loaded(
+            is_current=_fingerprint(rules, group.label_names) == group.fingerprint,
+            queries=_digest([rule.query for rule in rules]),
+            errors=tuple(
+                f"{bounded(rule.name)}: {bounded(rule.lastError or 'it fails')}"
+                for rule in rules
+                if rule.health == "err"
+            ),
+        )
+        before = found.get(listed.name)
+        if before is None or not before.is_current:
+            found[listed.name] = seen
+    return found
+
+
+def up(body: bytes) -> dict[tuple[str, str], dict[str, bool]]:
+    """Of an answer to the query UP: for each namespace and policy, which pods are up.
+
+    Raises:
+        NotUnderstood: it is no such answer.
+    """
+    found: dict[tuple[str, str], dict[str, bool]] = {}
+    for sample in decoded(body, _Query).data.result:
+        metric = sample.metric
+        pods = found.setdefault((metric.namespace, metric.policy), {})
+        pods[metric.pod] = sample.value[1] == "1"
+    return found
+
+
+def reloaded(body: bytes) -> bool:
+    """Of an answer of /api/v1/status/runtimeinfo: whether the last reload succeeded.
+
+    Raises:
+        NotUnderstood: it is no such answer.
+    """
+    info: _RuntimeInfo = decoded(body, _RuntimeInfo)
+    return info.data.reloadConfigSuccess
+
+
+def refusal(rule: Object) -> str | None:
+    """The words of a Prometheus operator that did not accept this PrometheusRule.
+
+    It writes them to `status.bindings` since 0.87 where its feature gate is on; None elsewhere.
+    """
+    for binding in (rule.get("status") or {}).get("bindings") or ():
+        for condition in binding.get("conditions") or ():
+            if condition.get("type") == "Accepted" and condition.get("status") == "False":
+                return bounded(str(condition.get("message") or condition.get("reason") or ""))
+    return None
+
+
+def _expected(group: Object, uid: str | None) -> Group:
+    rules = [
+        _Rule(
+            name=rule.get("alert") or rule["record"],
+            query=str(rule["expr"]),
+            duration=seconds(rule.get("for", "0s")),
+            labels=rule.get("labels"),
+            annotations=rule.get("annotations"),
+        )
+        for rule in group["rules"]
+    ]
+    names = frozenset(name for rule in rules for name in rule.labels or {}) - {_OURS}
+    return Group(
+        name=group["name"],
+        uid=uid,
+        label_names=names,
+        fingerprint=_fingerprint(rules, names),
+        expressions=_digest([rule.query for rule in rules]),
+    )
+
+
+def _fingerprint(rules: Sequence[_Rule], label_names: frozenset[str]) -> str:
+    told = [
+        [
+            rule.name,
+            rule.duration,
+            {key: it for key, it in (rule.labels or {}).items() if key in label_names},
+            rule.annotations or {},
+        ]
+        for rule in rules
+    ]
+    return _digest(told)
+
+
+def _digest(told: object) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _is_of(file: str, group: Group) -> bool:
+    made = _OPERATORS_FILE.fullmatch(file)
+    return made is None or group.uid is None or made[1] == group.uid
+
+
+def seconds(duration: str) -> float:
+    """A duration as PrometheusRule writes it (`1h30m`), in seconds."""
+    return float(sum(int(count) * _UNITS[unit] for count, unit in _DURATION.findall(duration)))

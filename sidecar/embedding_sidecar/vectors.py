@@ -80,8 +80,17 @@ class Reader:
     and what came last.
     """
 
+    # Most answers are short, and need none of this.
+    is_lost = False
+    _part: _Part | None = None
+    """None while it is short."""
+    _before = b""
+    _rest = bytearray()  # replaced, never filled
+    _looked_at = 0
+    """How far it has been looked for the end of an item."""
+    _tries = 0
+
     def __init__(self, *, count: int, dimensions: int | None) -> None:
-        self.is_lost = False
         self._count = count
         self._most_bytes = (dimensions or MAX_NUMBERS) * BYTES_PER_NUMBER
         """Of a vector."""
@@ -90,13 +99,6 @@ class Reader:
         self._read: dict[int, bytes] = {}
         self._chunks: list[bytes] = []
         self._chunks_bytes = 0
-        self._part: _Part | None = None
-        """None while it is short."""
-        self._before = b""
-        self._rest = bytearray()
-        self._looked_at = 0
-        """How far it has been looked for the end of an item."""
-        self._tries = 0
 
     @property
     def held_bytes(self) -> int:
@@ -113,7 +115,7 @@ class Reader:
             if self._chunks_bytes <= WHOLE_BYTES:
                 return
             self._part = _Part.DATA
-            self._rest += b"".join(self._chunks)
+            self._rest = bytearray(b"".join(self._chunks))
             self._chunks, self._chunks_bytes = [], 0
         else:
             self._rest += chunk

@@ -27,12 +27,21 @@ _OF_AN_UPGRADE: Final = frozenset({b"upgrade", b"http2-settings"})
 """Headers, and options of Connection, that offer one. RFC 9110, 7.8; RFC 7540, 3.2.1."""
 
 
+class _Dropped(list[tuple[bytes, bytes]]):
+    """Where trailers go."""
+
+    def append(self, line: tuple[bytes, bytes], /) -> None:
+        """Keep nothing."""
+
+
+_DROPPED: Final = _Dropped()
+
+
 class RequestReader(HttpToolsProtocol):
     """Reads requests; what is wrong with one is refused by `_refuse`, which ends the connection."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._in_head = False
         self._in_body = False
         """Whether the head of a request has come whole and its end has not."""
         self._framing_bytes = self._body_bytes = 0
@@ -72,28 +81,31 @@ class RequestReader(HttpToolsProtocol):
                 f"More than {MAX_PIPELINED} requests wait on this connection for their answers."
             )
         super().on_message_begin()
-        self._in_head = self._has_begun = True
+        self._has_begun = True
         self._in_body = False
         self._framing_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A line of a head, or of the trailers after a chunked body, which nobody wants."""
-        if not self._in_head:
-            return
-        if len(self.headers) >= MAX_HEADERS:
+        # As uvicorn's, and not a call to it: this runs for every line.
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        headers = self.headers
+        headers.append((name, value))
+        if len(headers) > MAX_HEADERS:
             raise errors.Rejected(
                 f"The request has more than {MAX_HEADERS} headers.",
                 status=http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
             )
-        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """A head is whole; one that offers an upgrade is read again without the offer."""
-        self._in_head = False
         if self.parser.should_upgrade():
             self._offered = self._without_upgrade()
             return
         super().on_headers_complete()
+        self.headers = _DROPPED
         self._in_body = True
         if self.expect_100_continue:
             # An answer before the body was asked for leaves open where the next request begins.

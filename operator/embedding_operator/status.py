@@ -138,12 +138,9 @@ def build(
         secrets = synced.part(facts.secrets, previous=previous)
         if secrets:
             made["secrets"] = secrets
-    if facts.refreshed is not None:
-        made["refreshed"] = facts.refreshed
-    if facts.environment_since is not None:
-        made["environmentSince"] = facts.environment_since
-    if facts.alert_test is not None:
-        made["alertTest"] = dict(facts.alert_test)
+    asked = {"refreshed": facts.refreshed, "alertTest": facts.alert_test}
+    told = {**asked, "environmentSince": facts.environment_since}
+    made |= {key: it for key, it in told.items() if it is not None}
     if facts.document_fingerprint is not None:
         made["document"] = {"fingerprint": facts.document_fingerprint}
     quota = _quota(policy, facts.quota, previous=previous)
@@ -181,21 +178,21 @@ def merge_patch(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[
 
 def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[_Condition]:
     """What is worth an event: conditions whose status or reason is new, but for a good start."""
-    before = {
-        entry["type"]: (entry["status"], entry["reason"])
-        for entry in previous.get("conditions", [])
-        if entry["reason"] not in _NO_NEWS
-    }
-    found = [
-        _Condition(entry["type"], entry["status"], entry["reason"], entry["message"])
-        for entry in wanted["conditions"]
-        if entry["reason"] not in _NO_NEWS
-    ]
+    before = {it.type: (it.status, it.reason) for it in _told(previous)}
+    found = _told(wanted)
     return [
         it
         for it in found
         if before.get(it.type) != (it.status, it.reason)
         and (it.type in before or it.is_bad or it.status == "Unknown")
+    ]
+
+
+def _told(status: Mapping[str, Any]) -> list[_Condition]:
+    return [
+        _Condition(*(entry[key] for key in ("type", "status", "reason", "message")))
+        for entry in status.get("conditions", [])
+        if entry["reason"] not in _NO_NEWS
     ]
 
 

@@ -31,7 +31,7 @@ def alerts_page() -> str:
     for alert in alerts.OPERATOR:
         lines.extend(_alert(alert, ""))
     lines.append(PRICES_INTRODUCTION.format(date=prices.AS_OF))
-    lines.append("| provider and model | USD per million tokens | read on | source |\n")
+    lines.append("| provider and model | USD per million tokens | as of | source |\n")
     lines.append("|---|---|---|---|\n")
     for model, price in prices.PRICES.items():
         usd = price.usd_per_million_tokens
@@ -56,9 +56,10 @@ One PrometheusRule of the chart, with the value `prometheusRule.enabled`.
 PRICES_INTRODUCTION = """# Built-in prices
 
 `costHigh` and the recording rules of cost use a provider's `pricePerMillionTokens`; where there is
-none, and the provider is OpenAI or Voyage at its own address, this list of {date}. It is of list
-prices: what an account pays may be lower. A model that is not in it has an unknown cost, not a
-cost of 0. Where a policy names prices in another currency, name all of them.
+none, and the provider is OpenAI or Voyage at its own address, this list, of {date} or later. It is
+of list prices as third parties quote them: compare it with the vendor's page before you lean on it.
+What an account pays may be lower. A model that is not in the list has an unknown cost, not a cost
+of 0. Where a policy names prices in another currency, name all of them.
 
 """
 

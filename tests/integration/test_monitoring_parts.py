@@ -1,8 +1,13 @@
 """The parts that monitoring tests stand on: real, and connected to each other."""
 
+from pathlib import Path
+
 import pytest
 
+from embedding_operator import preview
 from tests.parts import monitoring
+
+EVERYTHING = Path(__file__).parents[1] / "contract" / "cases" / "good" / "everything.yaml"
 
 pytestmark = pytest.mark.integration
 
@@ -39,3 +44,32 @@ def test_single_alertmanager_is_disabled_as_a_cluster(tmp_path):
         assert alertmanager.json("/api/v2/status")["cluster"]["status"] == "disabled"
     finally:
         alertmanager.close()
+
+
+def reloaded(chain) -> float:
+    """prometheus_config_last_reload_successful, as Prometheus says of itself."""
+    (sample,) = chain.prometheus.query("prometheus_config_last_reload_successful")
+    return float(sample["value"][1])
+
+
+def test_rendered_rule_file_is_loaded_and_a_broken_one_is_told_by_the_metric(tmp_path):
+    policies = preview.read(EVERYTHING, namespace="shop")
+    with monitoring.chain(tmp_path) as chain:
+        own = monitoring.Target(address=f"127.0.0.1:{chain.prometheus.port}")
+        chain.prometheus.targets([own])
+        file = chain.prometheus.rule_file("policies")
+        file.write_text(preview.rule_file(policies), encoding="utf-8")
+        assert chain.prometheus.reload()
+        name = policies[0].name
+        loaded = [group["name"] for group in chain.prometheus.groups()]
+        assert sorted(loaded) == [
+            f"shop.additional-embedding-{name}",
+            f"shop.embedding-{name}",
+            f"shop.embedding-{name}:records",
+        ]
+        chain.until(lambda: chain.prometheus.query("prometheus_config_last_reload_successful"))
+        assert reloaded(chain) == 1
+        file.write_text("groups: [{name: a, rules: [{alert: A, expr: 'sum('}]}]", encoding="utf-8")
+        assert not chain.prometheus.reload()
+        chain.until(lambda: reloaded(chain) == 0, seconds=30)
+        assert len(chain.prometheus.groups()) == 3

@@ -91,8 +91,7 @@ bench-secrets: tools ## 2,000 policies with 3 synced Secrets each, written to do
 	@$(RUN) python -m tests.benchmarks.secrets --page docs/benchmarks-secrets.md
 
 .PHONY: pictures
-pictures: tools ## docs/pictures from a real run of operator, sidecars and Prometheus; needs root
-	@$(RUN) python -m cluster build --form control-plane
+pictures: tools ## docs/pictures, from a real run of sidecars, Redis and Prometheus
 	@$(RUN) python -m tests.pictures
 
 .PHONY: soak

@@ -91,7 +91,7 @@ def _numbers(
     column = (width - 28) / len(shown)
     for at, (legend, points) in enumerate(shown):
         x = 14 + at * column
-        size = 26 if len(shown) < _NUMBERS_SHOWN else 20
+        size = 26 if len(shown) < _NUMBERS_SHOWN else 17
         yield _text(x, height - 38, written(points[-1][1], unit), size=size, weight=600)
         yield _text(x, height - 16, _short(legend, column / 6.4), colour=_MUTED, size=11)
 

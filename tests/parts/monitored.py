@@ -9,10 +9,9 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +24,7 @@ NAMESPACE: Final = "shop"
 PODS: Final = ("search-7c9d5-abcde", "search-7c9d5-fghij", "catalog-59f4b-klmno")
 CATALOG_CALLS: Final = 40
 SEARCH_CALLS: Final = 5000
-_WORDS: Final = tuple(f"word{number}" for number in range(40))
+_WORDS: Final = tuple(f"word{number}" for number in range(12))
 _LONG: Final = "word " * 2000
 """A chapter: a word is a token of the stand-in."""
 _KEY: Final = names.secret_provider_key("key")
@@ -84,11 +83,11 @@ class Run:
             self.voyage.delay_seconds = random.uniform(0.05, 0.25)
             for asked in self.search:
                 # A few texts are asked for again and again, as in a real shop.
-                known = " ".join(random.choices(_WORDS, k=2))
-                asked.embed(known, f"text {next(numbers)} {_LONG}")
-            if next(numbers) % 7 == 0:
+                known = random.choices(_WORDS, k=4)
+                asked.embed(*known, f"text {next(numbers)} {_LONG}")
+            if random.random() < 0.6:
                 self.catalog.embed(f"item {next(numbers)} {_LONG}", model="voyage-3.5")
-            if next(numbers) % 23 == 0:
+            if random.random() < 0.05:
                 self.search[0].embed("too long")
             self.operate()
             time.sleep(0.35 + 0.3 * math.sin(passed / seconds * 2 * math.pi))
@@ -104,18 +103,9 @@ class Parts:
     redis_url: str
 
 
-Mount = Callable[[str, Parts], Sequence[str | Path]]
-"""The arguments that tell a policy's sidecars of their files, by the policy's name."""
-
-
 @contextmanager
-def running(folder: Path, *, mount: Mount | None = None) -> Iterator[Run]:
-    """Start everything, and end it afterwards.
-
-    Args:
-        folder: where files and logs go.
-        mount: gives sidecars their files; None writes documents of our own.
-    """
+def running(folder: Path) -> Iterator[Run]:
+    """Start everything, with files and logs below a folder, and end it afterwards."""
     with ExitStack() as stack:
         openai, voyage = provider.StandIn(), provider.StandIn()
         openai_url = stack.enter_context(sidecar.served(openai.app()))
@@ -128,8 +118,7 @@ def running(folder: Path, *, mount: Mount | None = None) -> Iterator[Run]:
             voyage_url=f"{voyage_url}/voyage/v1",
             redis_url=redis.url,
         )
-        give = mount or partial(_documents, folder)
-        files = {policy: give(policy, parts) for policy in ("search", "catalog")}
+        files = {policy: _documents(folder, policy, parts) for policy in ("search", "catalog")}
         pods = {}
         for pod in PODS:
             started = sidecar.Sidecar(
@@ -202,10 +191,10 @@ def _documents(folder: Path, policy: str, parts: Parts) -> Sequence[str | Path]:
         _REDIS: parts.redis_url,
         names.SECRET_API_TOKEN: sidecar.TOKEN,
     }
-    return files(folder / policy, document.dump(made), secrets)
+    return _files(folder / policy, document.dump(made), secrets)
 
 
-def files(folder: Path, text: str, secrets: Mapping[str, str]) -> Sequence[str | Path]:
+def _files(folder: Path, text: str, secrets: Mapping[str, str]) -> Sequence[str | Path]:
     """The two mounted directories, as a sidecar is told of them."""
     (folder / "secrets").mkdir(parents=True)
     (folder / names.DOCUMENT_KEY).write_text(text, encoding="utf-8")

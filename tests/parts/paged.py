@@ -26,9 +26,9 @@ class Views:
             raise self.error
         return overview.build(self.policies, self.seen, at=AT, scope="all namespaces")
 
-    def plots(self, namespace: str, name: str) -> list[dict[str, Any]] | None:
+    def plots(self, namespace: str, name: str) -> dict[str, Any] | None:
         """As `server.Views` says."""
-        return self.drawn
+        return None if self.drawn is None else {"seconds": 21600, "plots": self.drawn}
 
 
 @contextmanager

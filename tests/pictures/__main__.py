@@ -10,17 +10,16 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 from playwright import sync_api
 
 from dashboards import cost, mixin, picture
 from embedding_operator.console import prometheus, views
-from tests.parts import browser, dashboards, monitored, paged, reconciling
+from tests.parts import browser, dashboards, monitored, paged
 from tests.pictures import stage
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "pictures"
-SETTLED_SECONDS: Final = 20
 POINTS: Final = 120
 
 
@@ -32,14 +31,13 @@ def main() -> int:
     FOLDER.mkdir(exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as folder,
-        stage.standing(Path(folder)) as standing,
+        monitored.running(Path(folder)) as run,
         browser.chromium() as chromium,
     ):
         started = time.time()
-        standing.run.traffic(options.seconds)
-        _dashboard(standing.run, started=started)
-        time.sleep(SETTLED_SECONDS)  # two rounds of the operator
-        _page(standing, chromium)
+        run.traffic(options.seconds)
+        _dashboard(run, started=started)
+        _page(run, chromium, seconds=time.time() - started)
     return 0
 
 
@@ -61,18 +59,19 @@ def _dashboard(run: monitored.Run, *, started: float) -> None:
     print(f"wrote {file}")
 
 
-def _page(standing: stage.Stage, chromium: sync_api.Browser) -> None:
+def _page(run: monitored.Run, chromium: sync_api.Browser, *, seconds: float) -> None:
     shown = views.ClusterViews(
-        reconciling.connect(standing.kubeconfig),
+        cast("Any", stage.Policies(stage.policies(run))),
         namespace=None,
-        asked=prometheus.Prometheus(prometheus.Direct(standing.run.prometheus.url)),
+        asked=prometheus.Prometheus(prometheus.Direct(run.prometheus.url)),
+        plot_seconds=seconds,
     )
     with paged.served(shown) as url:
         for scheme in ("light", "dark"):
             context = chromium.new_context(
                 color_scheme=scheme,
                 viewport={"width": 1240, "height": 900},
-                device_scale_factor=2,
+                device_scale_factor=1.5,
                 timezone_id="UTC",
             )
             page = context.new_page()

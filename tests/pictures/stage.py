@@ -1,174 +1,97 @@
-"""A cluster to take pictures of: a real API server and operator, real sidecars as its pods.
+"""What the page is shown with: policies whose status the operator's own code makes of a real run.
 
-There is no node, so the sidecars are processes of this machine that read what the operator wrote,
-and each pod's address leads to one. Namespace shop has a policy in which all is well and one with
-troubles; namespace support has one whose key is missing.
+Sidecars, Redis and Prometheus are real; what the status says is of what those sidecars answered.
+There is no API server: that the page works with one is tested in test_kubectl_console.py.
+Policy search is well, catalog has a pod without a sidecar and uses its quota up, assistant lacks
+its key.
 """
 
-import base64
-import json
-import os
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any, Final
 
-import cluster
 from embedding_contract import names
-from tests.fakes import provider
-from tests.parts import addresses, charted, kubectl, monitored, reconciling
+from embedding_operator import definition, errors, policy, status, synced
+from tests.parts import monitored, sidecar
 
-ROOT: Final = Path(__file__).parents[2]
-CRD: Final = ROOT / "crds" / "embeddingpolicies.yaml"
-SECONDS: Final = 60
-_ADDRESS: Final = "10.251.84.{}"
-_LABEL: Final = "embeddings"
-_KEYS: Final = "provider-keys"
+KEY: Final = {"secretKeyRef": {"name": "provider-keys", "key": "API_KEY"}}
+UNCOVERED: Final = "catalog-59f4b-early"
 
 Object = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """Everything, running."""
+class Policies:
+    """In place of the API server: these policies, and nothing else."""
 
-    kubeconfig: Path
-    run: monitored.Run
+    def __init__(self, policies: list[Object]) -> None:
+        self._policies = policies
 
-
-@contextmanager
-def standing(folder: Path) -> Iterator[Stage]:
-    """Start it all, and remove it afterwards; needs root, as pods get addresses of their own."""
-    with ExitStack() as stack:
-        name = f"pictures-{os.getpid()}"
-        up = cluster.up(form="control-plane", name=name, owner_pid=os.getpid())
-        stack.callback(cluster.down, name)
-        asked = kubectl.Kubectl(up.kubeconfig)
-        charted.install(asked, {"resyncSeconds": 5})
-        asked.wait_until_served(CRD)
-        for namespace in (monitored.NAMESPACE, "support"):
-            asked("create", "namespace", namespace)
-            asked("label", "namespace", namespace, f"{names.LABEL_INJECTION}=enabled")
-            reconciling.wait_for_default_account(asked, namespace)
-        # Before there is a policy, so that it has no sidecar.
-        asked.apply(_pod("catalog-59f4b-early", policy="catalog"))
-        operator = charted.Operator(asked, folder / "operator")
-        operator.start(RESYNC_SECONDS="5")
-        stack.callback(operator.stop)
-
-        def mount(policy: str, parts: monitored.Parts) -> Sequence[str | Path]:
-            asked.apply(_secret(parts), _policy(policy, parts), _assistant())
-            return _mounted(asked, policy, folder / "pods" / policy)
-
-        run = stack.enter_context(monitored.running(folder / "run", mount=mount))
-        ports = [it.admin_port for it in (*run.search, run.catalog)]
-        for number, (pod, port) in enumerate(zip(monitored.PODS, ports, strict=True), 1):
-            address = _ADDRESS.format(number)
-            stack.enter_context(addresses.leading(address, to_port=port))
-            _create(asked, pod, address=address)
-        yield Stage(kubeconfig=up.kubeconfig, run=run)
+    def find(self, _: object, namespace: str | None = None, *, selector: str = "") -> list[Object]:
+        """All policies, whatever is asked for."""
+        return self._policies
 
 
-def _mounted(asked: kubectl.Kubectl, policy: str, folder: Path) -> Sequence[str | Path]:
-    """The operator's document and Secret as files, as kubelet mounts them."""
-    where = ("-n", monitored.NAMESPACE)
-    deadline = time.monotonic() + SECONDS
-    while True:
-        found = asked.get("configmap,secret", *where)["items"]
-        data = {it["metadata"]["name"]: it.get("data") or {} for it in found}
-        document = data.get(names.document_configmap(policy))
-        secret = data.get(names.owned_secret(policy))
-        if document and secret:
-            break
-        if time.monotonic() > deadline:
-            raise AssertionError(f"the operator wrote nothing for {policy} in {SECONDS} s")
-        time.sleep(0.2)
-    values = {key: base64.b64decode(value).decode() for key, value in secret.items()}
-    return monitored.files(folder, document[names.DOCUMENT_KEY], values)
-
-
-def _create(asked: kubectl.Kubectl, name: str, *, address: str) -> None:
-    """A pod as the webhook would have made it, running as a kubelet would say."""
-    policy = monitored.policy_of(name)
-    asked.apply(reconciling.injected(_pod(name, policy=policy), policy=policy))
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    running = {"running": {"startedAt": now}}
-    common = {"imageID": "", "ready": True, "restartCount": 0, "started": True, "state": running}
-    status = {
-        "phase": "Running",
-        "podIP": address,
-        "initContainerStatuses": [{"name": names.CONTAINER, "image": "sidecar:1", **common}],
-        "containerStatuses": [{"name": "app", "image": "app:1", **common}],
-    }
-    asked(
-        *("patch", "pod", name, "-n", monitored.NAMESPACE, "--subresource=status"),
-        *("--type=merge", "-p", json.dumps({"status": status})),
-    )
-
-
-def _pod(name: str, *, policy: str) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "namespace": monitored.NAMESPACE,
-            "labels": {_LABEL: policy},
-        },
-        "spec": {"containers": [{"name": "app", "image": "app:1"}]},
-    }
-
-
-def _secret(parts: monitored.Parts) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": _KEYS, "namespace": monitored.NAMESPACE},
-        "stringData": {"KEY": provider.KEY, "REDIS_URL": parts.redis_url},
-    }
-
-
-def _policy(name: str, parts: monitored.Parts) -> Object:
-    key = {"secretKeyRef": {"name": _KEYS, "key": "KEY"}}
-    openai = {
-        "name": "openai",
-        "type": "OpenAI",
-        "model": "text-embedding-3-small",
-        "baseURL": parts.openai_url,
-        "pricePerMillionTokens": "0.02",
-        "apiKey": key,
-    }
-    voyage = {
-        "name": "voyage",
-        "type": "Voyage",
-        "model": "voyage-3.5",
-        "baseURL": parts.voyage_url,
-        "pricePerMillionTokens": "0.06",
-        "apiKey": key,
-    }
+def policies(run: monitored.Run) -> list[Object]:
+    """The three policies with their status by now."""
+    openai = {"name": "openai", "type": "OpenAI", "model": "text-embedding-3-small", "apiKey": KEY}
+    voyage = {"name": "voyage", "type": "Voyage", "model": "voyage-3.5", "apiKey": KEY}
     calls = {"search": monitored.SEARCH_CALLS, "catalog": monitored.CATALOG_CALLS}
-    return _made(
-        name,
-        monitored.NAMESPACE,
-        providers=[openai, voyage] if name == "search" else [voyage],
-        failover={"acrossSpaces": name == "search"},
-        quota={"daily": {"requests": calls[name]}},
-        cache={"redis": {"secretKeyRef": {"name": _KEYS, "key": "REDIS_URL"}}},
+    search = _policy("search", [openai, voyage], calls=calls["search"])
+    catalog = _policy("catalog", [voyage], calls=calls["catalog"])
+    assistant = _policy("assistant", [openai], namespace="support")
+    missing = errors.Problem(
+        "SecretMissing", "providers[0].apiKey: there is no Secret support/provider-keys"
+    )
+    return [
+        _with_status(search, _facts(run.search)),
+        _with_status(catalog, _facts((run.catalog,), missing=(UNCOVERED,))),
+        _with_status(assistant, status.Facts(secrets=synced.Secrets(problems=(missing,)))),
+    ]
+
+
+def _policy(
+    name: str, providers: list[Object], *, namespace: str = monitored.NAMESPACE, calls: int = 10_000
+) -> Object:
+    return definition.admit(
+        {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {"name": name, "namespace": namespace, "generation": 1, "uid": name},
+            "spec": {
+                "podSelector": {"matchLabels": {"embeddings": name}},
+                "providers": providers,
+                "failover": {"acrossSpaces": len(providers) > 1},
+                "quota": {"daily": {"requests": calls}},
+                "cache": {"redis": {"url": "redis://redis.platform:6379"}},
+            },
+        }
     )
 
 
-def _assistant() -> Object:
-    key = {"secretKeyRef": {"name": "openai", "key": "API_KEY"}}
-    only = {"name": "openai", "type": "OpenAI", "model": "text-embedding-3-large", "apiKey": key}
-    return _made("assistant", "support", providers=[only])
+def _facts(sidecars: tuple[sidecar.Sidecar, ...], *, missing: tuple[str, ...] = ()) -> status.Facts:
+    """What these sidecars say, as the operator hears it."""
+    day = sidecars[0].page(names.PATH_QUOTA)
+    refused = [it for one in sidecars for it in one.page(names.PATH_CONFIG)["keys_refused"]]
+    return status.Facts(
+        coverage=status.Coverage(
+            matching=len(sidecars) + len(missing), covered=len(sidecars), missing=missing
+        ),
+        force=status.Force(
+            in_force=len(sidecars),
+            keys_told=len(sidecars),
+            keys_refused={name: refused.count(name) for name in refused},
+        ),
+        quota=status.LiveQuota(
+            used=day["current_count"],
+            limit=day["daily_quota"],
+            reset_at=datetime.fromisoformat(day["reset_at"]),
+            exact=day["exact"],
+            exact_reason=day["exact_reason"],
+        ),
+    )
 
 
-def _made(name: str, namespace: str, **spec: Any) -> Object:
-    return {
-        "apiVersion": names.API_VERSION,
-        "kind": names.KIND,
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"podSelector": {"matchLabels": {_LABEL: name}}, **spec},
-    }
+def _with_status(raw: Object, facts: status.Facts) -> Object:
+    made = status.build(
+        policy=policy.parse(raw), generation=1, facts=facts, previous={}, now=datetime.now(UTC)
+    )
+    return {**raw, "status": made}

@@ -97,8 +97,8 @@ def notes(costs: Sequence[Cost]) -> list[str]:
     sources = frozenset[str]().union(*(it.sources for it in costs))
     if "list" in sources:
         found.append(
-            f"list: list prices in USD of {prices.AS_OF}; your account may pay less. A policy's"
-            " pricePerMillionTokens replaces them."
+            f"list: list prices in USD of {prices.AS_OF} or later; your account may pay less."
+            " A policy's pricePerMillionTokens replaces them."
         )
     if "policy" in sources:
         found.append("policy: the policy's own pricePerMillionTokens, in its currency.")

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -92,35 +91,40 @@ def figures(prometheus: Prometheus) -> tuple[usage.Sample, ...]:
 
 
 def draw(
-    prometheus: Prometheus, *, namespace: str, policy: str, now: float
-) -> list[dict[str, Any]]:
-    """One policy's plots of the last 6 hours: title, unit, series of [seconds, value].
+    prometheus: Prometheus, *, namespace: str, policy: str, now: float, seconds: float
+) -> dict[str, Any]:
+    """One policy's plots of so many seconds until now.
+
+    Returns:
+        `seconds`, and `plots`: title, unit and series of [seconds since 1970, value] each.
 
     Raises:
         errors.OperatorError: Prometheus cannot be asked.
     """
-    return list(_drawn(prometheus, namespace=namespace, policy=policy, now=now))
+    matchers = f"namespace={json.dumps(namespace)}, policy={json.dumps(policy)}"
+    drawn = [
+        _drawn(prometheus, plot, matchers=matchers, now=now, seconds=seconds) for plot in PLOTS
+    ]
+    return {"seconds": seconds, "plots": drawn}
 
 
 def _drawn(
-    prometheus: Prometheus, *, namespace: str, policy: str, now: float
-) -> Iterator[dict[str, Any]]:
-    matchers = f"namespace={json.dumps(namespace)}, policy={json.dumps(policy)}"
-    for plot in PLOTS:
-        found = prometheus.range(
-            plot.expr.replace("@", matchers),
-            start=now - PLOT_SECONDS,
-            end=now,
-            step_seconds=PLOT_SECONDS / POINTS,
-        )
-        yield {
-            "title": plot.title,
-            "unit": plot.unit,
-            "series": [
-                {
-                    "name": labels.get(plot.label) or "all",
-                    "points": [[at, value] for at, value in points if math.isfinite(value)],
-                }
-                for labels, points in found
-            ],
-        }
+    prometheus: Prometheus, plot: Plot, *, matchers: str, now: float, seconds: float
+) -> dict[str, Any]:
+    found = prometheus.range(
+        plot.expr.replace("@", matchers),
+        start=now - seconds,
+        end=now,
+        step_seconds=seconds / POINTS,
+    )
+    return {
+        "title": plot.title,
+        "unit": plot.unit,
+        "series": [
+            {
+                "name": labels.get(plot.label) or "all",
+                "points": [[at, value] for at, value in points if math.isfinite(value)],
+            }
+            for labels, points in found
+        ],
+    }

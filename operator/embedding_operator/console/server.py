@@ -49,7 +49,7 @@ class Views(Protocol):
     def state(self) -> dict[str, Any]:
         """Everything at a glance."""
 
-    def plots(self, namespace: str, name: str) -> list[dict[str, Any]] | None:
+    def plots(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Plots of one policy; None where no Prometheus is given or no such policy is."""
 
 

@@ -23,10 +23,12 @@ class ClusterViews:
         *,
         namespace: str | None,
         asked: prometheus.Prometheus | None,
+        plot_seconds: float = plots.PLOT_SECONDS,
     ) -> None:
         self._api = api
         self._namespace = namespace
         self._prometheus = asked
+        self._plot_seconds = plot_seconds
         self._lock = threading.Lock()
         self._last: tuple[float, dict[str, Any]] = (float("-inf"), {})
 
@@ -43,7 +45,7 @@ class ClusterViews:
                 self._last = (time.monotonic(), found)
             return found
 
-    def plots(self, namespace: str, name: str) -> list[dict[str, Any]] | None:
+    def plots(self, namespace: str, name: str) -> dict[str, Any] | None:
         """One policy's plots; None where no Prometheus is given or no such policy is shown.
 
         Raises:
@@ -52,7 +54,13 @@ class ClusterViews:
         known = {(it["namespace"], it["name"]) for it in self.state()["policies"]}
         if self._prometheus is None or (namespace, name) not in known:
             return None
-        return plots.draw(self._prometheus, namespace=namespace, policy=name, now=time.time())
+        return plots.draw(
+            self._prometheus,
+            namespace=namespace,
+            policy=name,
+            now=time.time(),
+            seconds=self._plot_seconds,
+        )
 
     def _look(self) -> dict[str, Any]:
         policies = self._api.find(cluster.POLICY, self._namespace)

@@ -26,4 +26,4 @@ def test_an_unknown_model_has_no_price():
 
 
 def test_a_type_is_found_in_any_case():
-    assert prices.find("Voyage", "voyage-3") == prices.PRICES["voyage/voyage-3"]
+    assert prices.find("Voyage", "voyage-3.5") == prices.PRICES["voyage/voyage-3.5"]

@@ -136,7 +136,7 @@ def test_plots_are_of_shown_policies_only():
     source.paths.clear()
     assert shown.plots("other", 'x"} or up{a="') is None
     assert not any("or up" in path for path in source.paths)
-    assert [it["title"] for it in shown.plots("shop", "search") or ()] == [
+    assert [it["title"] for it in (shown.plots("shop", "search") or {})["plots"]] == [
         it.title for it in plots.PLOTS
     ]
 

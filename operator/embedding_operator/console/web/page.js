@@ -28,6 +28,11 @@ const percent = (share) => `${Math.round(share * 100)} %`;
 const whole = (value) => new Intl.NumberFormat("en").format(value);
 const keyOf = (policy) => `${policy.namespace}/${policy.name}`;
 
+function lasting(seconds) {
+  if (seconds >= 7200) return `${Math.round(seconds / 3600)} hours`;
+  return seconds >= 120 ? `${Math.round(seconds / 60)} minutes` : `${Math.round(seconds)} seconds`;
+}
+
 // --- parts of a policy's row
 
 function meter(parts, attributes) {
@@ -99,13 +104,13 @@ function condition(found) {
 function card(policy) {
   const key = keyOf(policy);
   const button = el("button", { class: "open", type: "button", "aria-expanded": "false" });
-  const conditions = el("ul", { class: "conditions" }), plots = el("div", { class: "plots" });
+  const conditions = el("ul", { class: "conditions" }), plots = el("div", { class: "plots" }), period = el("h3", {}, "Plots");
   const more = el("div", { class: "more" },
     el("div", {}, el("h3", {}, "Conditions"), conditions),
-    el("div", {}, el("h3", {}, "Last 6 hours"), plots));
+    el("div", {}, period, plots));
   more.hidden = true;
   const article = el("article", { "aria-label": key }, button, more);
-  const made = { article, button, more, conditions, plots, policy };
+  const made = { article, button, more, conditions, plots, period, policy };
   button.addEventListener("click", () => {
     more.hidden = !more.hidden;
     button.setAttribute("aria-expanded", String(!more.hidden));
@@ -134,7 +139,8 @@ async function showPlots(made) {
     const words = "Plots come from Prometheus: start the command with --prometheus http://HOST or NAMESPACE/SERVICE:PORT.";
     made.plots.replaceChildren(el("p", { class: "aside" }, words));
   } else {
-    made.plots.replaceChildren(...found.map(draw));
+    made.period.textContent = `Last ${lasting(found.seconds)}`;
+    made.plots.replaceChildren(...found.plots.map(draw));
   }
 }
 

@@ -58,7 +58,8 @@ class WorkQueue(Generic[K]):
         self._gathered: set[K] = set()
         """Keys that are due: they are ready, or worked on and will be ready after that."""
         self._failures: dict[K, int] = {}
-        self._finished_at = clock()
+        self._finished_at: float | None = None
+        """When work last ended, or the first worker came; None before that."""
         self._closed = False
 
     def add(self, key: K, *, after_seconds: float = 0) -> None:
@@ -74,6 +75,8 @@ class WorkQueue(Generic[K]):
     def take(self) -> K | None:
         """The next due key, marked as being worked on; waits for one. None once closed."""
         with self._changed:
+            if self._finished_at is None:
+                self._finished_at = self._clock()
             while not self._closed:
                 wait_seconds = self._gather_due()
                 key = self._ready.pop(self._may)
@@ -117,8 +120,13 @@ class WorkQueue(Generic[K]):
             return now - min(self._working.values(), default=now)
 
     def stalled_seconds(self) -> float:
-        """For how long work has been waiting while none has ended; 0 where nothing waits."""
+        """For how long work has been waiting while none has ended.
+
+        0 where nothing waits, and before there are workers.
+        """
         with self._changed:
+            if self._finished_at is None:
+                return 0.0
             now = self._clock()
             waiting_since = min(self._due.values(), default=now)
             return max(0.0, now - max(waiting_since, self._finished_at))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from embedding_contract import names
-from embedding_operator import definition, errors, policy, status, synced
+from embedding_operator import config_in_force, definition, errors, policy, status, synced
 from tests.parts import monitored, sidecar
 
 KEY: Final = {"secretKeyRef": {"name": "provider-keys", "key": "API_KEY"}}
@@ -75,7 +75,7 @@ def _facts(sidecars: tuple[sidecar.Sidecar, ...], *, missing: tuple[str, ...] = 
         coverage=status.Coverage(
             matching=len(sidecars) + len(missing), covered=len(sidecars), missing=missing
         ),
-        force=status.Force(
+        force=config_in_force.Force(
             in_force=len(sidecars),
             keys_told=len(sidecars),
             keys_refused={name: refused.count(name) for name in refused},

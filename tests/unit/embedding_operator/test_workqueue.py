@@ -233,6 +233,19 @@ def test_work_stalls_while_some_waits_and_none_ends():
     assert queue.stalled_seconds() == 10
 
 
+def test_queue_without_workers_is_not_stalled():
+    """Workers come once the caches are synced, which may take longer than a liveness probe waits."""
+    clock = Clock()
+    queue: WorkQueue[Key] = WorkQueue(clock=clock)
+    queue.add(A)
+    clock.now = 1000
+    assert queue.stalled_seconds() == 0
+    queue.add(B)
+    queue.take()
+    clock.now = 1030
+    assert queue.stalled_seconds() == 30
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 9)), max_size=100))
 def test_each_wish_is_followed_by_one_work_that_began_later(steps):
     clock = Clock()

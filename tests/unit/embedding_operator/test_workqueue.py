@@ -234,7 +234,7 @@ def test_work_stalls_while_some_waits_and_none_ends():
 
 
 def test_queue_without_workers_is_not_stalled():
-    """Workers come once the caches are synced, which may take longer than a liveness probe waits."""
+    """Workers start once the caches are synced, which may take long in a large cluster."""
     clock = Clock()
     queue: WorkQueue[Key] = WorkQueue(clock=clock)
     queue.add(A)

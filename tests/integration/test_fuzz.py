@@ -191,6 +191,7 @@ def campaign(one, number, say):
     assert "Traceback" not in one.said()
 
 
+@pytest.mark.timeout(300)
 def test_fuzzed_requests_leave_nothing_behind(running, say):
     campaign(running, SHORT, say)
 

@@ -138,6 +138,20 @@ def test_proof_is_let_in_and_its_answer_is_signed_errors_too(method):
         (lambda: signed().replace(f"time={NOW}", f"time={NOW + 1}"), "not signed"),
         (lambda: signed(pod="another-pod"), "another pod"),
     ],
+    ids=[
+        "nothing",
+        "Basic",
+        "no-token",
+        "another-token",
+        "only-the-scheme",
+        "no-time",
+        "signed-by-another-token",
+        "of-another-path",
+        "of-another-query",
+        "of-another-method",
+        "of-another-time",
+        "of-another-pod",
+    ],
     ids=str,
 )
 def test_refused_credentials_are_told_what_is_wrong_and_the_answer_is_not_signed(

@@ -225,6 +225,31 @@ _OPERATOR: Final = (
         ),
     ),
     Panel(
+        title="Sidecars Asked",
+        description="Requests to sidecars a second, by what came of them.",
+        unit="reqps",
+        queries=_one(
+            "sum by (result) (rate(embedding_operator_sidecar_requests_total[5m]))", "{{result}}"
+        ),
+    ),
+    Panel(
+        title="Monitoring Requests",
+        description="Requests to Prometheus and Alertmanager a second, by server and outcome.",
+        unit="reqps",
+        queries=_one(
+            "sum by (server, outcome) (rate(embedding_operator_monitoring_requests_total[5m]))",
+            "{{server}} {{outcome}}",
+        ),
+    ),
+    Panel(
+        title="Objects Too Large",
+        description="Objects a second that are too large to be held, and not looked at, by kind.",
+        unit="cps",
+        queries=_one(
+            "sum by (kind) (rate(embedding_operator_skipped_objects_total[5m]))", "{{kind}}"
+        ),
+    ),
+    Panel(
         title="Workloads Restarted",
         description="Restarts a second because of a changed Secret, by kind.",
         unit="cps",

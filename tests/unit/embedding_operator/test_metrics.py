@@ -90,7 +90,3 @@ def test_policies_with_the_most_uncovered_pods_are_shown():
 
 def test_watch_that_ended_is_zero():
     assert 'embedding_operator_watch_up{kind="secrets"} 0.0' in counted()
-
-
-def test_age_of_the_oldest_reconcile_is_asked_at_a_scrape():
-    assert "embedding_operator_oldest_reconcile_seconds 2.5" in counted()

@@ -152,7 +152,6 @@ def test_proof_is_let_in_and_its_answer_is_signed_errors_too(method):
         "of-another-time",
         "of-another-pod",
     ],
-    ids=str,
 )
 def test_refused_credentials_are_told_what_is_wrong_and_the_answer_is_not_signed(
     authorization, word

@@ -290,7 +290,7 @@ class Service:
         self.asked: list[tuple[int, float]] = []
         self.may_answer = asyncio.Event()
 
-    def begin(self, ask, *, control, found, done):
+    def begin(self, ask, *, control, found, done, span=None):
         done(zeros(ask, hits=0))
 
     async def embed(self, ask, *, control, found, waited_seconds, span=None):

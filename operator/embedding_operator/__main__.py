@@ -30,6 +30,7 @@ from embedding_operator import (
     health,
     informers,
     injector,
+    kubeconfig,
     listener,
     metrics,
     preview,
@@ -71,7 +72,7 @@ def main() -> int:
 def _run() -> int:
     try:
         chosen = settings.read(os.environ)
-        api = cluster.connect()
+        api = kubeconfig.connect()
     except (settings.InvalidSetting, errors.Denied) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
         return USAGE_EXIT

@@ -1,4 +1,4 @@
-"""The API server, as this operator uses it; the only module that imports `kubernetes`."""
+"""The API server, as this operator uses it."""
 
 import json
 import time
@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -14,7 +13,7 @@ import kubernetes
 import urllib3
 
 from embedding_contract import names
-from embedding_operator import deadline, errors
+from embedding_operator import api_errors, deadline, errors
 
 Object = dict[str, Any]
 
@@ -23,7 +22,6 @@ _PIECE_BYTES: Final = 1024 * 1024
 PAGE: Final = 500
 PIECE_BYTES: Final = 65_536
 DISCOVERY_SECONDS: Final = 30.0
-IN_CLUSTER_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 PROXIED_BYTES: Final = 4 * 1024 * 1024
 PROXIED_SECONDS: Final = 10.0
 _MERGE: Final = "application/merge-patch+json"
@@ -232,14 +230,14 @@ class Cluster:
         try:
             answer = self._client.call_api(*serialized, _request_timeout=timeout).response
         except (urllib3.exceptions.HTTPError, kubernetes.client.ApiException) as error:
-            raise _away(error) from error
+            raise api_errors.away(error) from error
         try:
             if answer.status != HTTPStatus.OK:
                 raw = answer.read(PIECE_BYTES)
-                raise _error(answer.status, raw, answer.headers, f"GET {path}")
+                raise api_errors.of(answer.status, raw, answer.headers, f"GET {path}")
             yield _pieces(answer)
         except urllib3.exceptions.HTTPError as error:
-            raise _away(error) from error
+            raise api_errors.away(error) from error
         finally:
             answer.close()
 
@@ -301,7 +299,7 @@ class Cluster:
                 f"the API server does not answer ({type(error).__name__})", reason="APIServerAway"
             ) from error
         if answer.status != HTTPStatus.OK:
-            raise _error(answer.status, body, answer.headers, f"GET {asked}")
+            raise api_errors.of(answer.status, body, answer.headers, f"GET {asked}")
         return body
 
     def _pages(self, kind: Kind, namespace: str | None, selector: str) -> Iterator[Object]:
@@ -356,12 +354,12 @@ class Cluster:
             )
             raw = _read(response.response, ends_at=ends_at)
         except urllib3.exceptions.HTTPError as error:
-            raise _away(error) from error
+            raise api_errors.away(error) from error
         if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
             return response.status, json.loads(raw)
         if response.status == HTTPStatus.NOT_FOUND:
             return response.status, {}
-        raise _error(response.status, raw, response.headers, f"{method} {path}")
+        raise api_errors.of(response.status, raw, response.headers, f"{method} {path}")
 
 
 def _read(response: urllib3.BaseHTTPResponse, *, ends_at: float) -> bytes:
@@ -376,48 +374,6 @@ def _read(response: urllib3.BaseHTTPResponse, *, ends_at: float) -> bytes:
     return bytes(raw)
 
 
-def connect() -> Cluster:
-    """The API server of the pod's ServiceAccount, or else of the current kubeconfig.
-
-    Raises:
-        errors.Denied: neither is there.
-    """
-    try:
-        try:
-            kubernetes.config.load_incluster_config()  # type: ignore[no-untyped-call] # theirs
-        except kubernetes.config.ConfigException:
-            kubernetes.config.load_kube_config()  # type: ignore[no-untyped-call] # theirs
-    except kubernetes.config.ConfigException as error:
-        raise errors.Denied(f"no cluster to work on: {error}") from None
-    configuration = kubernetes.client.Configuration.get_default_copy()
-    configuration.keep_alive = True  # a watch of a server that has gone ends in minutes
-    return Cluster(kubernetes.client.ApiClient(configuration))
-
-
-def connect_as_user(kubeconfig: str | None, context: str | None) -> tuple[Cluster, str]:
-    """The API server as kubectl chooses it, and the namespace it works in.
-
-    Raises:
-        errors.Denied: there is no kubeconfig and no pod's ServiceAccount, or no such context.
-    """
-    config = kubernetes.config
-    try:
-        contexts, active = config.list_kube_config_contexts(  # type: ignore[no-untyped-call] # theirs
-            kubeconfig
-        )
-        chosen = next((it for it in contexts if it["name"] == context), active)
-        if context is not None and chosen["name"] != context:
-            raise errors.Denied(f"the kubeconfig has no context {context}")
-        client = config.new_client_from_config(  # type: ignore[no-untyped-call] # theirs
-            kubeconfig, context
-        )
-    except config.ConfigException as error:
-        if kubeconfig is None and context is None and IN_CLUSTER_NAMESPACE.exists():
-            return connect(), IN_CLUSTER_NAMESPACE.read_text(encoding="utf-8")
-        raise errors.Denied(f"no cluster to work on: {error}") from None
-    return Cluster(client), chosen["context"].get("namespace") or "default"
-
-
 def _address(desired: Object) -> tuple[Kind, str | None, str]:
     metadata = desired["metadata"]
     return KINDS[desired["kind"]], metadata.get("namespace"), metadata["name"]
@@ -426,31 +382,3 @@ def _address(desired: Object) -> tuple[Kind, str | None, str]:
 def _pieces(answer: Any) -> Iterator[bytes]:
     # A chunk is given on when it comes, not when a piece is full.
     yield from answer.stream(PIECE_BYTES, decode_content=False)
-
-
-def _away(error: Exception) -> errors.Unavailable:
-    # Not str(error): it may quote the request.
-    return errors.Unavailable(
-        f"the API server does not answer ({type(error).__name__})", reason="APIServerAway"
-    )
-
-
-def _error(
-    status: int, raw: bytes, headers: Mapping[str, str], request: str
-) -> errors.OperatorError:
-    try:
-        answer = json.loads(raw)
-    except ValueError:
-        answer = {}
-    # A refusal of a Secret may quote its content; its reason does not.
-    told = answer.get("reason", "") if "/secrets" in request else answer.get("message", "")
-    message = f"{request}: {status} {told}".strip()
-    if status == HTTPStatus.CONFLICT:
-        return errors.Unavailable(message, reason="Conflict")
-    if status == HTTPStatus.GONE:
-        return errors.Unavailable(message, reason="Expired")
-    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        after = headers.get("Retry-After", "")
-        seconds = float(after) if after.isdecimal() else None
-        return errors.Unavailable(message, reason="APIServerBusy", retry_after_seconds=seconds)
-    return errors.Denied(message)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from embedding_contract import names
-from embedding_operator import alert_request, cluster, errors, preview, summary
+from embedding_operator import alert_request, cluster, errors, kubeconfig, preview, summary
 from embedding_operator.console import command as console
 from embedding_operator.migration import command
 
@@ -61,7 +61,7 @@ def _where() -> argparse.ArgumentParser:
 def _asking(do: Command) -> Callable[[argparse.Namespace], int]:
     def run(options: argparse.Namespace) -> int:
         try:
-            api, current = cluster.connect_as_user(options.kubeconfig, options.context)
+            api, current = kubeconfig.connect_as_user(options.kubeconfig, options.context)
             return do(options, api, options.namespace or current)
         except errors.OperatorError as error:
             sys.stderr.write(f"error: {error}\n")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from embedding_operator import cluster, errors, policy, preview, terminal
+from embedding_operator import cluster, errors, kubeconfig, policy, preview, terminal
 from embedding_operator.monitoring import alertmanager, endpoints, rules
 from embedding_operator.monitoring.answers import Unreadable, read
 from embedding_operator.monitoring.connection import Connection
@@ -131,7 +131,7 @@ def _expected(options: argparse.Namespace) -> tuple[rules.Group, ...]:
             it for file in options.policies for it in preview.read(file, namespace=namespace)
         ]
         return _groups(read_ones, additional=options.additional, uids={})
-    api, _ = cluster.connect_as_user(options.kubeconfig, options.context)
+    api, _ = kubeconfig.connect_as_user(options.kubeconfig, options.context)
     parsed = [policy.parse(raw) for raw in api.find(cluster.POLICY, options.namespace)]
     uids: dict[tuple[str, str], str] = {}
     if api.serves(cluster.PROMETHEUS_RULE):

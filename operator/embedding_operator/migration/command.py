@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from embedding_operator import cluster, errors, terminal
+from embedding_operator import errors, kubeconfig, terminal
 from embedding_operator.migration import connection, kv, plan, sources, transfer
 from embedding_operator.migration.plan import Outcome, Step
 from embedding_operator.migration.refusal import Refused
@@ -116,7 +116,7 @@ def _source(options: argparse.Namespace) -> Source:
     if options.from_file is not None:
         found = sources.file(options.from_file)
     elif options.from_secret is not None:
-        objects, _ = cluster.connect_as_user(options.kubeconfig, options.context)
+        objects, _ = kubeconfig.connect_as_user(options.kubeconfig, options.context)
         found = sources.secret(objects, options.from_secret, options.keys)
     elif options.keys is None:
         raise Refused("--from-env needs --keys: an environment holds far more than secrets")

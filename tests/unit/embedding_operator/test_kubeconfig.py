@@ -3,7 +3,7 @@
 import kubernetes
 import pytest
 
-from embedding_operator import cluster, errors
+from embedding_operator import cluster, errors, kubeconfig
 
 
 @pytest.fixture(autouse=True)
@@ -16,15 +16,15 @@ def test_in_a_pod_without_a_kubeconfig_it_is_the_pods_own(monkeypatch, tmp_path)
     file = tmp_path / "namespace"
     file.write_text("shop", encoding="utf-8")
     api = cluster.Cluster(kubernetes.client.ApiClient())
-    monkeypatch.setattr(cluster, "IN_CLUSTER_NAMESPACE", file)
-    monkeypatch.setattr(cluster, "connect", lambda: api)
-    assert cluster.connect_as_user(None, None) == (api, "shop")
+    monkeypatch.setattr(kubeconfig, "IN_CLUSTER_NAMESPACE", file)
+    monkeypatch.setattr(kubeconfig, "connect", lambda: api)
+    assert kubeconfig.connect_as_user(None, None) == (api, "shop")
     # What was named and is not there is not replaced by something else.
-    for kubeconfig, context in ((str(tmp_path / "none"), None), (None, "ours")):
+    for path, context in ((str(tmp_path / "none"), None), (None, "ours")):
         with pytest.raises(errors.Denied):
-            cluster.connect_as_user(kubeconfig, context)
+            kubeconfig.connect_as_user(path, context)
 
 
 def test_with_neither_it_says_so():
     with pytest.raises(errors.Denied, match="no cluster to work on"):
-        cluster.connect_as_user(None, None)
+        kubeconfig.connect_as_user(None, None)

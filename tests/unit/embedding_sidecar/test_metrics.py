@@ -83,3 +83,40 @@ def test_redis_that_was_never_used_is_not_shown():
     found.redis({"cache": None, "quota": False})
     shown = [(s.labels, s.value) for s in scraped(found) if s.name == "aos_embedding_redis_up"]
     assert shown == [({"store": "quota"}, 0)]
+
+
+OUTCOMES = (
+    *("ok", "rejected", "cancelled", "abandoned", "timeout", "connect_timeout", "no_connection"),
+    *("connection_lost", "server_error", "bad_answer", "rate_limited", "no_credit"),
+    *("key_refused", "not_found", "refused"),
+)
+FAILURES = ("exhausted", "unreachable", "unusable", "spent", "misconfigured", "unsuited")
+REFUSALS = (
+    *("invalid_request_error", "insufficient_quota", "rate_limit_exceeded", "cache", "cache_entry"),
+    *("provider_credit_exhausted", "quota_store_unavailable", "policy_not_loaded"),
+    *("provider_key_missing", "all_providers_failed", "memory_exhausted", "internal_error"),
+)
+STATUSES = (200, 400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 500, 502, 503, 504)
+MOST_SERIES = 400
+
+
+def test_sidecar_with_eight_providers_and_every_fault_has_at_most_400_series():
+    found = used()
+    for number in range(8):
+        kind, model = ("openai", "voyage", "openaicompatible")[number % 3], f"model-{number}"
+        for outcome in OUTCOMES:
+            found.call(provider=kind, model=model, outcome=outcome, seconds=0.1)
+        found.tokens(provider=kind, model=model, tokens=1)
+        found.saved(model=model, tokens=1)
+        found.failover(kind)
+        for failure in FAILURES:
+            found.error(failure, kind)
+    for refusal in REFUSALS:
+        found.error(refusal)
+    for status in STATUSES:
+        found.answered(status)
+    for layer in ("memory", "redis"):
+        found.looked_up(layer, hits=1, seconds=0.1)
+    found.keys({f"provider-{number}": True for number in range(8)})
+    found.breakers({f"provider-{number}": True for number in range(8)})
+    assert len(scraped(found)) <= MOST_SERIES

@@ -92,10 +92,27 @@ def test_entry_of_another_secret_or_of_none_is_a_miss(it, secret):
         assert [reader for reader in seals if read(raw, seal=reader)] == [maker]
 
 
-def test_mac_cannot_be_carried_on_to_a_longer_message():
-    """It is half of the state of the hash."""
-    assert len(KEYED.tag(KEY, b"")) == 16
-    assert KEYED.tag("ab", b"c") != KEYED.tag("a", b"bc")
+def test_tag_says_where_the_key_ends_and_the_content_begins():
+    for seal in (KEYED, PLAIN):
+        tag = seal.tag("ab", b"c")
+        assert len(tag) == entries.TAG_BYTES
+        assert seal.accepts(tag, "ab", b"c")
+        assert not seal.accepts(tag, "a", b"bc")
+
+
+def test_no_nonce_is_used_twice_under_one_key():
+    """GCM's one condition (NIST SP 800-38D, section 8): two processes have keys of their own."""
+    one, other = entries.Seal(bytes(32)), entries.Seal(bytes(32))
+    tags = {seal.tag(KEY, b"same")[:28] for seal in (one, other) for _ in range(100)}
+    assert len(tags) == 200
+    assert other.accepts(one.tag(KEY, b"same"), KEY, b"same")
+
+
+def test_salts_that_somebody_makes_up_take_no_memory():
+    seal = entries.Seal(bytes(32))
+    for number in range(3000):
+        assert not seal.accepts(number.to_bytes(entries.TAG_BYTES, "big")[::-1], KEY, b"")
+    assert len(seal._ciphers) <= 1024
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,14 @@ from tests.parts import flood, raw_http, sidecar
 
 pytestmark = pytest.mark.integration
 
-CHUNKED = b"POST %b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+CHUNKED = b"POST %b HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
 INNER = b"GET /v1/models HTTP/1.1\r\nhost: inner\r\n\r\n"
 H2C = (
     b"connection: Upgrade, HTTP2-Settings\r\n"
     b"http2-settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
     b"upgrade: h2c\r\n"
 )
-LIVE = b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % names.PATH_LIVE.encode()
+LIVE = b"GET %b HTTP/1.1\r\nhost: localhost\r\n\r\n" % names.PATH_LIVE.encode()
 FEW_DESCRIPTORS = 200
 
 
@@ -129,7 +129,7 @@ def exchanged(port, *pieces):
 def test_a1_javas_offer_of_http2_is_answered_as_without_it(running):
     body = b'{"model": "text-embedding-3-small", "input": "x"}'
     head = (
-        b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\n%bcontent-type: application/json\r\n"
+        b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\n%bcontent-type: application/json\r\n"
         b"content-length: %d\r\n\r\n"
     )
     for pieces in ((head % (H2C, len(body)), body), (head % (H2C, len(body)) + body,)):
@@ -144,7 +144,7 @@ def test_a1_javas_offer_of_http2_is_answered_as_without_it(running):
 
 @pytest.mark.parametrize("path", [b"/v1/embeddings", b"/v1/chat/completions", b"/nowhere"])
 def test_a1_a_body_is_never_read_as_the_next_request(running, path):
-    head = b"POST %b HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n" % (path, H2C, len(INNER))
+    head = b"POST %b HTTP/1.1\r\nhost: localhost\r\n%bcontent-length: %d\r\n\r\n" % (path, H2C, len(INNER))
     answer = exchanged(running.port, head, INNER)
     assert answer.count(b"HTTP/1.1 ") == 1
     assert b'"object":"model"' not in answer
@@ -171,7 +171,7 @@ def test_a1_the_pass_through_carries_what_offers_an_upgrade(start, provider_url,
             EMBEDDING_PASSTHROUGH_BASE_URL=f"{url}/v1",
         ).wait()
         head = (
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer own\r\n"
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer own\r\n"
             b"%bcontent-length: %d\r\n\r\n" % (H2C, len(INNER))
         )
         answer = exchanged(one.port, *((head, INNER) if segments == 2 else (head + INNER,)))
@@ -221,7 +221,7 @@ def test_d8_a_body_is_asked_for_once_and_passed_on_to_a_server_that_never_asks(
             EMBEDDING_PASSTHROUGH_BASE_URL=f"http://127.0.0.1:{server.server_port}/v1",
         ).wait()
         head = (
-            b"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer own\r\n"
+            b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer own\r\n"
             b"expect: 100-continue\r\n%b\r\n\r\n" % framed
         )
         body = b"data" if b"length" in framed else b"4\r\ndata\r\n0\r\n\r\n"

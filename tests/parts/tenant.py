@@ -22,7 +22,7 @@ from tests.parts.kubectl import Kubectl, KubectlError
 
 NAMESPACE: Final = "attacker"
 ACCOUNT: Final = "tenant"
-PODS: Final = 24
+PODS: Final = 36
 POLICIES: Final = 12
 OBJECTS: Final = 40
 DATA_BYTES: Final = 700_000
@@ -148,7 +148,10 @@ class Tenant:
     def _pod(self, number: int | None = None) -> None:
         """A pod that says that it carries a sidecar of a policy, of its own or of the victim."""
         policy = "search"
-        if self._drawn.random() < 0.8 or number is not None:
+        if number is not None:
+            # The pods that answer in one way belong to several policies: one may be refused.
+            policy = self._name("policy", POLICIES, (number + number // POLICIES) % POLICIES)
+        elif self._drawn.random() < 0.8:
             policy = self._name("policy", POLICIES)
         labels = {"app": "search", names.LABEL_INJECTED: policy, names.LABEL_POLICY: policy}
         container = {"name": "app", "image": "app:1"}

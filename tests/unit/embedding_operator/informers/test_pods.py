@@ -1,6 +1,7 @@
 """What is kept of the pods of a namespace has a bound, whatever its tenant makes."""
 
 import json
+from typing import cast
 
 import msgspec
 import pytest
@@ -36,7 +37,7 @@ class Followed:
     def __init__(self, listed=()):
         self.skipped = 0
         self.pods = pods.Pods(
-            Lists(listed),
+            cast("pages.Pages", Lists(listed)),
             pod_objects.pod,
             list_later=lambda _: None,
             changed=lambda _, __: None,
@@ -49,13 +50,13 @@ class Followed:
         self.skipped += count
 
     def names(self):
-        return [it.name for it in self.pods.of("shop")]
+        return [it.name for it in self.pods.of("shop") or ()]
 
 
 @pytest.fixture(autouse=True)
 def bound(monkeypatch):
     """Room for three filled pods and a little more."""
-    size = len(pod_objects.pod(pod("a")).content)
+    size = len(pod_objects.pod(pod("a")).content or b"")
     monkeypatch.setattr(pods, "NAMESPACE_BYTES", 3 * size + size // 2, raising=False)
 
 

@@ -1,5 +1,6 @@
 """Probes and scrapes are answered, whoever else reaches the port."""
 
+import asyncio
 import http.client
 import socket
 import threading
@@ -163,7 +164,7 @@ def test_a_connection_too_many_ends_the_oldest_of_the_address_that_has_the_most(
             client.close()
 
 
-class Transport:
+class Transport(asyncio.WriteTransport):
     """A connection of which only the end is told."""
 
     def __init__(self):

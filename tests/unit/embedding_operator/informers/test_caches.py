@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -358,7 +359,7 @@ def test_policies_of_a_namespace_are_read_without_what_only_their_own_reconcile_
         "sidecar": {"resources": {"limits": {"memory": "1Gi"}}},
         "secrets": [{"name": "database"}],
     }
-    raw = {
+    raw: dict[str, Any] = {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
         "metadata": {

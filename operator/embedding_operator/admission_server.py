@@ -1,18 +1,18 @@
 """The listener that the API server asks: HTTP/1.1 over TLS, with a bound on all that may come in.
 
 Any pod of the cluster may connect, unless client certificates are asked for. So connections, heads,
-bodies and time are bounded, the longest useless connection makes room for a new one, and processor
-time is shared out by address.
+bodies and time are bounded, of the address that has most a connection makes room for a new one, and
+processor time is shared out by address.
 """
 
 import asyncio
-import contextlib
 import logging
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +28,8 @@ BODY_BYTES: Final = 1024**2
 """An AdmissionReview with a pod; etcd takes no object of more than 1.5 MiB, and pods have a few
 KiB."""
 BODIES_BYTES: Final = 16 * 1024**2
-"""Of all bodies that are read at one time."""
+"""Of all bodies that have come and are not answered; what exceeds it ends the longest one of the
+address that has most."""
 HANDSHAKE_SECONDS: Final = 3.0
 REQUEST_SECONDS: Final = 3.0
 """For a whole request, and for its answer to be taken; the API server waits no longer."""
@@ -83,27 +84,8 @@ class _Connection:
     address: str
     used_at: float
     is_of_use: bool = False
+    body_bytes: int = 0
     task: asyncio.Task[None] | None = None
-
-
-@dataclass(eq=False, slots=True)
-class _Bodies:
-    """How many bytes of bodies may still be read."""
-
-    free: int = BODIES_BYTES
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-
-    @contextlib.asynccontextmanager
-    async def room(self, length: int) -> AsyncIterator[None]:
-        async with self.changed:
-            await self.changed.wait_for(lambda: self.free >= length)
-            self.free -= length
-        try:
-            yield
-        finally:
-            self.free += length
-            async with self.changed:
-                self.changed.notify_all()
 
 
 class _RefusedError(Exception):
@@ -134,7 +116,6 @@ class Server:
         self._listens = listens
         self._connections: dict[_Connection, None] = {}
         self._turns = FairTurns()
-        self._bodies = _Bodies()
 
     async def run(self) -> None:
         """Listen and answer, until cancelled."""
@@ -169,9 +150,29 @@ class Server:
         return state, context
 
     def _make_room(self) -> None:
-        """End one of too many: one that never was of use, else the one longest without."""
+        """End one of too many, of the address that has most of them.
+
+        One that never was of use, else the one longest without.
+        """
         if len(self._connections) >= MOST_CONNECTIONS:
-            self._end(min(self._connections, key=lambda it: (it.is_of_use, it.used_at)))
+            count = Counter(it.address for it in self._connections)
+            [(address, _)] = count.most_common(1)
+            among = (it for it in self._connections if it.address == address)
+            self._end(min(among, key=lambda it: (it.is_of_use, it.used_at)))
+
+    def _hold(self, connection: _Connection, body_bytes: int) -> None:
+        """Count what has come of a body; end the longest of the address that has most of too much.
+
+        That may be this one, which is cancelled where it next waits.
+        """
+        connection.body_bytes = body_bytes
+        while sum(it.body_bytes for it in self._connections) > BODIES_BYTES:
+            held: Counter[str] = Counter()
+            for it in self._connections:
+                held[it.address] += it.body_bytes
+            [(address, _)] = held.most_common(1)
+            among = (it for it in self._connections if it.address == address)
+            self._end(max(among, key=lambda it: it.body_bytes))
 
     def _end(self, connection: _Connection) -> None:
         self._connections.pop(connection, None)
@@ -227,12 +228,13 @@ class Server:
         if head.method != b"POST":
             raise _RefusedError(405)
         length = _length(head)
-        async with self._bodies.room(length):
-            body = bytearray()
+        body = bytearray()
+        try:
             while isinstance(event := await _event(parser, reader), h11.Data):
                 if len(body) + len(event.data) > length:
                     raise _RefusedError(413)
                 body += event.data
+                self._hold(connection, len(body))
             path = head.target.partition(b"?")[0].decode("ascii", "replace")
             async with self._turns.turn(connection.address):
                 started = time.monotonic()
@@ -240,6 +242,8 @@ class Server:
                     return await self._answer(path, bytes(body))
                 finally:
                     self._turns.spent(connection.address, time.monotonic() - started)
+        finally:
+            connection.body_bytes = 0
 
 
 def _length(head: h11.Request) -> int:

@@ -31,8 +31,9 @@ class FairTurns:
     def spent(self, party: str, seconds: float) -> None:
         """A turn of this party took so long."""
         self._spent[party] = self._start(party) + seconds
-        while len(self._spent) > REMEMBERED:
-            del self._spent[next(iter(self._spent))]
+        for it in tuple(self._spent)[: max(0, len(self._spent) - REMEMBERED)]:
+            if it not in self._waiting:  # those are compared with each other
+                del self._spent[it]
 
     async def _wait(self, party: str) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

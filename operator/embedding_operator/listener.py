@@ -77,15 +77,23 @@ class Listener:
             return  # a client that does not ask, or does not read, is answered nothing
         finally:
             transport.abort()
-            self._open[peer].pop(transport, None)
-            if not self._open[peer]:
-                del self._open[peer]
+            self._leave(peer, transport)
 
     def _admit(self, peer: str, transport: asyncio.WriteTransport) -> None:
         if sum(map(len, self._open.values())) >= CONNECTIONS:
-            most = max(self._open.values(), key=len)
-            next(iter(most)).abort()
+            most = max(self._open, key=lambda it: len(self._open[it]))
+            oldest = next(iter(self._open[most]))
+            oldest.abort()
+            # Now, and not once it has ended: of many that come in one turn each is to end another.
+            self._leave(most, oldest)
         self._open.setdefault(peer, {})[transport] = None
+
+    def _leave(self, peer: str, transport: asyncio.WriteTransport) -> None:
+        """Count a connection no more; a second time changes nothing."""
+        of_peer = self._open.get(peer, {})
+        of_peer.pop(transport, None)
+        if not of_peer:
+            self._open.pop(peer, None)
 
     def _reply(self, head: bytes) -> Reply:
         parser = h11.Connection(h11.SERVER)

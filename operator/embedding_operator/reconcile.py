@@ -57,7 +57,7 @@ class Seen(applied.Seen, Protocol):
         ...
 
     def policies_of(self, namespace: str) -> list[Object]:
-        """All policies of a namespace."""
+        """All policies of a namespace, without what only they themselves look at."""
         ...
 
     def namespace(self, name: str) -> Object | None:

@@ -38,7 +38,7 @@ class Seen(Protocol):
     """The watched policies, and lists of bounded size."""
 
     def policies_of(self, namespace: str) -> list[Object]:
-        """All policies of a namespace."""
+        """All policies of a namespace, without what only they themselves look at."""
         ...
 
     def workloads_of(self, kind: cluster.Kind, namespace: str) -> Iterable[Object]:

@@ -37,7 +37,7 @@ class Seen(Protocol):
         ...
 
     def policies_of(self, namespace: str) -> list[dict[str, Any]]:
-        """All policies of a namespace."""
+        """All policies of a namespace, without what only they themselves look at."""
         ...
 
     def server_version(self) -> tuple[int, int]:

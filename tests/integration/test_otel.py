@@ -1,9 +1,13 @@
 """Tracing by OpenTelemetry: a real sidecar exports to a collector over real sockets."""
 
 import concurrent.futures
+import contextlib
+import itertools
 import json
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -236,3 +240,51 @@ def test_opentelemetry_is_imported_only_where_tracing_is_on(environment, loaded)
         [sys.executable, "-c", program], env=environment, capture_output=True, check=True
     )
     assert bool(json.loads(done.stdout.splitlines()[-1])) is loaded
+
+
+@contextlib.contextmanager
+def answering(*pieces, apart_seconds=0.0):
+    """A collector that answers with these bytes, whatever it is told; its URL and what it sent."""
+    sent, stop = [], threading.Event()
+
+    def answer(client):
+        with client, contextlib.suppress(OSError):
+            client.recv(65_536)
+            for piece in itertools.chain.from_iterable(pieces):
+                client.sendall(piece)
+                sent.append(len(piece))
+                if stop.wait(apart_seconds):
+                    return
+
+    def accept(listening):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listening.accept()
+                threading.Thread(target=answer, args=(client,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=accept, args=(listening,), daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", sent
+        stop.set()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 100000000000\r\n\r\n"
+
+
+def test_body_of_a_collectors_answer_is_not_read(from_environment):
+    with answering([HEAD], itertools.repeat(b"x" * 2**20, 400)) as (url, sent):
+        from_environment(OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_METRIC_EXPORT_INTERVAL="50")
+        sidecar.wait_until(lambda: sent.count(len(HEAD)) > 3)
+        assert sum(sent) < 100 * 2**20
+
+
+@pytest.mark.parametrize("head", [HEAD, HEAD[:-2] + b"a: "])
+def test_collector_that_drips_does_not_hold_the_end_up(from_environment, head):
+    """With a body, and with a head that has no end."""
+    drip = itertools.repeat(b"x", 1000)
+    with answering([head], drip, apart_seconds=0.1) as (url, sent):
+        running = from_environment(
+            OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_METRIC_EXPORT_INTERVAL="50"
+        )
+        sidecar.wait_until(lambda: sent)
+        assert running.stop() == 0

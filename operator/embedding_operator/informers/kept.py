@@ -18,7 +18,7 @@ class Kept:
     """One object, trimmed; `content` None where it is none of ours.
 
     `policy` is the name of the policy that it concerns, `about` changes with what is worth a look,
-    `content` is JSON.
+    `content` is JSON, and so is `outline`: what others of its namespace look at. A policy has one.
     """
 
     namespace: str
@@ -28,6 +28,7 @@ class Kept:
     policy: str = ""
     about: object = None
     content: bytes | None = None
+    outline: bytes = b"{}"
 
     @property
     def key(self) -> tuple[str, str]:

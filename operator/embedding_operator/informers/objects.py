@@ -5,7 +5,7 @@ fill without a bound is not built before its size is known.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -40,6 +40,27 @@ class _Policy(msgspec.Struct, rename="camel"):
     kind: str = names.KIND
 
 
+class _Sidecar(msgspec.Struct, omit_defaults=True):
+    resources: dict[str, Any] | None = None
+
+
+class _Secret(msgspec.Struct):
+    name: str
+
+
+class _OutlineSpec(msgspec.Struct, rename="camel", omit_defaults=True):
+    pod_selector: dict[str, Any] | None = None
+    sidecar: _Sidecar | None = None
+    secrets: list[_Secret] | None = None
+
+
+class _Outline(msgspec.Struct, rename="camel"):
+    api_version: str
+    kind: str
+    metadata: _PolicyMeta
+    spec: _OutlineSpec
+
+
 def policy(raw: msgspec.Raw) -> Kept:
     """A policy: spec and status whole, which the schema bounds, and the metadata that is used."""
     found = msgspec.json.decode(raw, type=_Policy)
@@ -63,6 +84,14 @@ def policy(raw: msgspec.Raw) -> Kept:
             asked.test_alert,
         ),
         content=msgspec.json.encode(found),
+        outline=msgspec.json.encode(
+            _Outline(
+                found.api_version,
+                found.kind,
+                meta,
+                msgspec.json.decode(found.spec, type=_OutlineSpec),
+            )
+        ),
     )
 
 

@@ -2,12 +2,14 @@
 
 One watch tells of the pods of all namespaces, and those of others are dropped as they are decoded.
 The pods that stood in a namespace before its first policy are listed, each namespace alone: the
-lists cost what policies need, and one namespace's thousands of pods delay no other's.
+lists cost what policies need, and one namespace's thousands of pods delay no other's. Of one
+namespace so many bytes are kept: each of its reconciles reads all of them.
 """
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
@@ -15,12 +17,18 @@ from embedding_operator.informers.kept import Kept, Trim
 from embedding_operator.informers.pages import Pages
 from embedding_operator.informers.store import DELETED, Changed
 
+NAMESPACE_BYTES: Final = 8 * 1024**2
+"""Of the pods of a namespace, as they are kept: a pod has 1 KiB, and one that its author fills
+POD_BYTES. What is more is not kept, and not counted by a policy. Decoded it is twice as much, in
+each worker that reconciles a policy of the namespace."""
+
 
 @dataclass(slots=True)
 class _Followed:
     """A namespace. `told` are the pods that the watch told of since a list began."""
 
     kept: dict[str, Kept] = field(default_factory=dict)
+    held_bytes: int = 0
     is_listed: bool = False
     told: set[str] | None = None
 
@@ -100,14 +108,24 @@ class Pods:
                 return False
             found.told = told = set[str]()
         listed: dict[str, Kept] = {}
+        listed_bytes = 0
         for page in self._pages.each(namespace):
-            self._skipped(page.skipped)
-            listed.update((it.name, it) for it in page.kept if it.content is not None)
+            skipped = page.skipped
+            for it in page.kept:
+                if it.content is None:
+                    continue
+                if listed_bytes + _size(it) > NAMESPACE_BYTES:
+                    skipped += 1
+                else:
+                    listed[it.name] = it
+                    listed_bytes += _size(it)
+            self._skipped(skipped)
         with self._lock:
             # The watch is ahead of the list in what it told since, and tells of the rest.
             ahead = {name: it for name, it in found.kept.items() if name in told}
             before = found.kept
             found.kept = {name: it for name, it in listed.items() if name not in told} | ahead
+            found.held_bytes = sum(map(_size, found.kept.values()))
             found.is_listed, found.told = True, None
             changes = [
                 (before.get(name), found.kept.get(name))
@@ -129,8 +147,18 @@ class Pods:
             if found.told is not None:
                 found.told.add(kept.name)
             before = found.kept.pop(kept.name, None)
+            found.held_bytes -= 0 if before is None else _size(before)
+            is_too_much = not gone and found.held_bytes + _size(kept) > NAMESPACE_BYTES
+            gone = gone or is_too_much
             if not gone:
                 found.kept[kept.name] = kept
+                found.held_bytes += _size(kept)
+        if is_too_much:
+            self._skipped(1)
         after = None if gone else kept
         if (before and before.about) != (after and after.about):
             self._changed(before, after)
+
+
+def _size(kept: Kept) -> int:
+    return len(kept.content or b"")

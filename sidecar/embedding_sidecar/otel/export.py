@@ -4,8 +4,11 @@ https://opentelemetry.io/docs/specs/otel/protocol/exporter/
 """
 
 import asyncio
-from typing import Final
+import contextlib
+import threading
+from typing import Any, Final
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -15,6 +18,17 @@ from embedding_sidecar.otel import histograms, spans
 
 TIMEOUT_SECONDS: Final = 2.0
 """The longest that one export may take, and the last ones of a process that ends."""
+_TICK_SECONDS: Final = 0.02
+
+
+class Session(requests.Session):
+    """Reads no body of an answer: exporters look at its status, and it may have any length."""
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        """Send a request; the status and the headers of its answer."""
+        answer = super().send(request, **{**options, "stream": True})
+        answer.close()
+        return answer
 
 
 class Telemetry:
@@ -23,18 +37,28 @@ class Telemetry:
     def __init__(self, *, sampler: str | None, interval_seconds: float) -> None:
         resource = Resource.create({SERVICE_NAME: "embedding-sidecar"})
         self.tracer = spans.Tracer(
-            spans=BatchSpanProcessor(OTLPSpanExporter(timeout=TIMEOUT_SECONDS)),
+            spans=BatchSpanProcessor(OTLPSpanExporter(timeout=TIMEOUT_SECONDS, session=Session())),
             resource=resource,
             root_ratio=None if sampler else spans.ROOT_RATIO,
         )
         self._metrics = histograms.Exports(
             [self.tracer.duration, self.tracer.input_tokens],
-            exporter=OTLPMetricExporter(timeout=TIMEOUT_SECONDS),
+            exporter=OTLPMetricExporter(timeout=TIMEOUT_SECONDS, session=Session()),
             resource=resource,
             interval_seconds=interval_seconds,
         )
 
     async def close(self) -> None:
         """Export what is left, for at most TIMEOUT_SECONDS; the rest is lost with the process."""
-        ending = [asyncio.to_thread(it.close) for it in (self.tracer, self._metrics)]
-        await asyncio.wait(map(asyncio.ensure_future, ending), timeout=TIMEOUT_SECONDS)
+        # Not the loop's own threads, whose end it waits for: a collector may drip, and an export
+        # under way has a time-out for each of its reads only.
+        ending = [
+            threading.Thread(target=it.close, name="otel-close", daemon=True)
+            for it in (self.tracer, self._metrics)
+        ]
+        for thread in ending:
+            thread.start()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                while any(it.is_alive() for it in ending):  # noqa: ASYNC110 - a thread tells nobody
+                    await asyncio.sleep(_TICK_SECONDS)

@@ -65,7 +65,9 @@ class Tracer:
         if traceparent is not None:
             carrier = {"traceparent": traceparent, "tracestate": tracestate or ""}
             context = _PROPAGATOR.extract(carrier)
-        elif self._root_ratio is not None and self._share() >= self._root_ratio:
+            if not trace.get_current_span(context).get_span_context().is_valid:
+                context = None  # as W3C Trace Context, section 3.2.2.3: one that is none
+        if context is None and self._root_ratio is not None and self._share() >= self._root_ratio:
             # As the SDK's sampler would decide, for a fraction of its CPU: most requests end here.
             return RequestSpan(self, trace.INVALID_SPAN, is_child=False)
         span = self._tracer.start_span(

@@ -46,9 +46,13 @@ class Running:
         self.bodies.append(body)
         return 200, json.dumps({"path": path, "length": len(body)}).encode()
 
-    async def connect(self):
+    async def connect(self, source="127.0.0.1"):
         return await asyncio.open_connection(
-            "127.0.0.1", self.port, ssl=self.context, server_hostname="localhost"
+            "127.0.0.1",
+            self.port,
+            ssl=self.context,
+            server_hostname="localhost",
+            local_addr=(source, 0),
         )
 
     async def ask(self, request=REQUEST, *, connection=None):
@@ -193,31 +197,49 @@ def test_useless_connections_make_room_and_useful_ones_stay(serving, monkeypatch
     assert most <= 8
 
 
-def test_bodies_wait_for_room(files, authority, tmp_path, monkeypatch):
-    monkeypatch.setattr(admission_server, "BODIES_BYTES", 100)
+def test_one_address_that_has_most_connections_makes_room_itself(serving, monkeypatch):
+    """Though all of its connections were of use, and another one's is new."""
+    monkeypatch.setattr(admission_server, "MOST_CONNECTIONS", 8)
 
-    async def waits():
-        bodies = admission_server._Bodies(free=100)
-        order = []
-
-        async def read(name, length, until):
-            async with bodies.room(length):
-                order.append(name)
-                await until.wait()
-
-        first, second = asyncio.Event(), asyncio.Event()
-        tasks = [asyncio.create_task(read("a", 80, first))]
+    async def crowded(running):
+        held = [await running.connect("127.0.9.1") for _ in range(8)]
+        for connection in held:
+            await running.ask(connection=connection)
+        slow = await asyncio.open_connection("127.0.0.1", running.port)  # has not begun its TLS
+        held += [
+            await asyncio.open_connection("127.0.0.1", running.port, local_addr=("127.0.9.1", 0))
+            for _ in range(20)
+        ]
         await asyncio.sleep(0)
-        tasks.append(asyncio.create_task(read("b", 80, second)))
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert order == ["a"]
-        first.set()
-        second.set()
-        await asyncio.gather(*tasks)
-        return order, bodies.free
+        kept = {it.address for it in running.server._connections}
+        most = len(running.server._connections)
+        for _, writer in (slow, *held):
+            writer.transport.abort()
+        return kept, most
 
-    assert asyncio.run(waits()) == (["a", "b"], 100)
+    kept, most = serving(crowded)
+    assert {it.removeprefix("::ffff:") for it in kept} == {"127.0.0.1", "127.0.9.1"}
+    assert most <= 8
+
+
+def test_bodies_of_one_address_keep_no_other_one_waiting(serving, monkeypatch):
+    """What is only announced takes no room, and what has come is the first to go."""
+    monkeypatch.setattr(admission_server, "BODIES_BYTES", 100_000)
+
+    async def crowded(running):
+        held = [await running.connect("127.0.9.1") for _ in range(4)]
+        for _, writer in held[1:]:
+            writer.write(head(MOST))
+        held[0][1].write(head(MOST) + b"x" * 200_000)
+        with contextlib.suppress(ConnectionError):
+            await held[0][0].read()  # it is ended
+        answers = await running.ask(head(50_000) + b"x" * 50_000)
+        left = sum(it.body_bytes for it in running.server._connections)
+        for _, writer in held:
+            writer.transport.abort()
+        return answers[0], left
+
+    assert serving(crowded) == (200, 0)
 
 
 def test_with_a_client_authority_only_its_clients_are_answered(files, authority, tmp_path):

@@ -79,3 +79,26 @@ def test_only_so_many_parties_are_remembered():
     for number in range(5000):
         turns.spent(str(number), 1.0)
     assert len(turns._spent) <= 1024
+
+
+def test_one_that_waits_is_remembered_whoever_came_meanwhile():
+    async def crowded():
+        turns, hold = FairTurns(), asyncio.Event()
+
+        async def ask(party, until=None):
+            async with turns.turn(party):
+                if until is not None:
+                    await until.wait()
+
+        first = asyncio.create_task(ask("first", hold))
+        await asyncio.sleep(0)
+        waits = asyncio.create_task(ask("waits"))
+        await asyncio.sleep(0)
+        for number in range(5000):
+            turns.spent(str(number), 1.0)
+        later = asyncio.create_task(ask("later"))
+        await asyncio.sleep(0)
+        hold.set()
+        await asyncio.gather(first, waits, later)
+
+    asyncio.run(crowded())

@@ -1,5 +1,6 @@
 """Probes and scrapes are answered, whoever else reaches the port."""
 
+import asyncio
 import http.client
 import socket
 import threading
@@ -161,3 +162,25 @@ def test_a_connection_too_many_ends_the_oldest_of_the_address_that_has_the_most(
     finally:
         for client in (one, *many):
             client.close()
+
+
+class Transport(asyncio.WriteTransport):
+    """A connection of which only the end is told."""
+
+    def __init__(self):
+        self.is_aborted = False
+
+    def abort(self):
+        self.is_aborted = True
+
+
+def test_connections_that_come_in_one_turn_end_each_another_one():
+    """None of them has noticed its end by then."""
+    made = listener.Listener(port=0, pages={}, name="listener")
+    few, many = Transport(), [Transport() for _ in range(3 * listener.CONNECTIONS)]
+    made._admit("127.0.8.1", few)
+    for transport in many:
+        made._admit("127.0.8.2", transport)
+    alive = [it for it in (few, *many) if not it.is_aborted]
+    assert alive == [few, *many[-listener.CONNECTIONS + 1 :]]
+    assert sum(map(len, made._open.values())) == listener.CONNECTIONS

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -348,3 +349,35 @@ def test_a_watch_that_has_ended_is_noticed(world, plural):
     eventually(lambda: world.caches.deaf() == plural)
     stopping.set()
     world.caches.close()
+
+
+def test_policies_of_a_namespace_are_read_without_what_only_their_own_reconcile_needs():
+    """Each review of a pod reads all of them, and a tenant makes as many as they like."""
+    world = World()
+    selecting = {
+        "podSelector": {"matchLabels": {"app": "search"}},
+        "sidecar": {"resources": {"limits": {"memory": "1Gi"}}},
+        "secrets": [{"name": "database"}],
+    }
+    raw: dict[str, Any] = {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {
+            "name": "search",
+            "namespace": "shop",
+            "uid": UID,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "spec": {
+            **selecting,
+            "secrets": [{"name": "database", "data": {"a": "b" * 9000}}],
+            "providers": [{"name": "a" * 9000}],
+        },
+        "status": {"conditions": [{"message": "m" * 9000}]},
+    }
+    world.caches.policies.told("ADDED", keeping.encode(raw))
+    [found] = world.caches.policies_of("shop")
+    assert found["spec"] == selecting
+    assert found["metadata"].items() >= raw["metadata"].items()
+    assert (found["apiVersion"], found["kind"]) == (names.API_VERSION, names.KIND)
+    assert len(world.caches.policies.of("shop")[0].outline) < 1000

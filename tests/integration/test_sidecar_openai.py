@@ -190,7 +190,7 @@ def test_management_wants_the_token_on_both_ports(from_environment, path):
     for http in (running.http, running.admin):
         refused = http.get(path, headers={"Authorization": "Bearer wrong"})
         assert refused.status_code == 401
-        assert refused.headers["www-authenticate"] == "Bearer"
+        assert refused.headers["www-authenticate"] == "Bearer, EmbeddingProof"
         assert refused.json()["error"]["code"] == "invalid_api_key"
         allowed = http.get(path, headers={"Authorization": f"Bearer {sidecar.TOKEN}"})
         assert allowed.status_code == 200

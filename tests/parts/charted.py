@@ -41,6 +41,7 @@ def environment(asked: Kubectl, folder: Path) -> dict[str, str]:
     webhook, health, metrics = (ports.free() for _ in range(3))
     return given | {
         "PATH": os.environ["PATH"],
+        "MALLOC_ARENA_MAX": "2",  # as the image says
         "HOME": str(folder),
         "KUBECONFIG": str(_kubeconfig(asked, folder)),
         "VAULT_GUARD_FILE": str(guard),

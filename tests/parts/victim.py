@@ -25,7 +25,7 @@ from tests.parts.kubectl import Kubectl
 NAMESPACE: Final = "victim"
 KEY: Final = "sk-the-victims-own-key-4711"
 MODEL: Final = "text-embedding-3-small"
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 180.0
 _PAUSE_SECONDS: Final = 0.05
 _SYNC_SECONDS: Final = 0.5
 

@@ -7,7 +7,6 @@ import statistics
 import time
 
 import pytest
-import yaml
 
 from tests.parts import installation, prometheus_operator
 
@@ -15,6 +14,8 @@ pytestmark = pytest.mark.node
 
 PATIENCE_SECONDS = 240
 """A kubelet's default sync takes up to two minutes."""
+APART_SECONDS = 23
+"""Between two applies: in step neither with kubelet's minute nor with the operator's 15 s."""
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,7 @@ def monitored(shop, tmp_path_factory):
         values=values,
     )
     yield shop
+    prometheus_operator.remove(shop.kubectl)
     shop.install_chart()
 
 
@@ -53,6 +55,20 @@ def policy(name, **alerts):
     }
 
 
+def loaded(shop):
+    """The names of the policies whose rules are proved to be loaded."""
+    policies = shop.kubectl.get("embpol", "-n", "shop")["items"]
+    found = {
+        it["metadata"]["name"]: shop.condition(it.get("status", {}), "RulesLoaded")
+        for it in policies
+    }
+    return {
+        name
+        for name, condition in found.items()
+        if (condition.get("status"), condition.get("reason")) == ("True", "Loaded")
+    }
+
+
 def until(shop, name, *reasons):
     """Wait until RulesLoaded has one of these reasons; that condition."""
 
@@ -68,46 +84,75 @@ def until(shop, name, *reasons):
     return found()
 
 
+def until_listed(shop, group, *, is_listed):
+    """Wait until Prometheus lists a group, or lists it no more, without waiting for kubelet."""
+
+    def reached():
+        prometheus_operator.refresh_volumes(shop.kubectl)
+        return (group in prometheus_operator.groups(shop.kubectl)) is is_listed
+
+    installation.wait(reached, f"{group} in Prometheus: {is_listed}")
+
+
 @pytest.mark.timeout(2600)
 @pytest.mark.parametrize("count", [3, pytest.param(10, marks=pytest.mark.soak)])
 def test_apply_to_rules_loaded(monitored, say, count):
-    took = []
-    for number in range(count):
-        name = f"loaded-{count}-{number}"
-        started = time.monotonic()
-        monitored.kubectl.apply(policy(name))
-        assert until(monitored, name, "Loaded")["status"] == "True"
-        took.append(time.monotonic() - started)
-        monitored.kubectl("delete", "embpol", name, "-n", "shop")
-        # In no step with the kubelet's own period.
-        time.sleep(3 + 7 * number % 11)
+    """Applied one after another, so that each meets kubelet at another point of its period."""
+    names = [f"loaded-{count}-{number}" for number in range(count)]
+    applied: dict[str, float] = {}
+    took: dict[str, float] = {}
+    deadline = time.monotonic() + count * APART_SECONDS + PATIENCE_SECONDS
+    due = time.monotonic()
+    while len(took) < count:
+        now = time.monotonic()
+        assert now < deadline, f"not loaded: {applied.keys() - took.keys()}"
+        if len(applied) < count and now >= due:
+            name = names[len(applied)]
+            applied[name] = now
+            monitored.kubectl.apply(policy(name))
+            due = now + APART_SECONDS
+        for name in loaded(monitored) & applied.keys() - took.keys():
+            took[name] = time.monotonic() - applied[name]
+        time.sleep(0.3)
+    monitored.kubectl("delete", "embpol", *names, "-n", "shop")
     say(
         f"apply to RulesLoaded=True, default kubelet, {count} policies: p50"
-        f" {statistics.median(took):.1f} s, max {max(took):.1f} s"
+        f" {statistics.median(took.values()):.1f} s, max {max(took.values()):.1f} s"
     )
 
 
 @pytest.mark.timeout(900)
 def test_what_keeps_rules_away_is_told(monitored, say):
-    monitored.kubectl.apply(policy("faulty", labels={"team": "search"}))
+    """A wrong label, then rule files that are gone, then a Prometheus that is."""
+    kubectl, name, group = monitored.kubectl, "faulty", "shop.embedding-faulty"
+    selector = {"matchLabels": {"release": "stack"}}
     try:
-        assert until(monitored, "faulty", "Loaded")["status"] == "True"
-        selector = {"matchLabels": {"release": "stack"}}
-        monitored.kubectl.apply(prometheus_operator.prometheus(rule_selector=selector))
-        found = until(monitored, "faulty", "NotSelected")
+        kubectl.apply(prometheus_operator.prometheus(rule_selector=selector))
+        kubectl.apply(policy(name, labels={"release": "other"}))
+        found = until(monitored, name, "NotSelected")
         assert found["status"] == "False"
-        assert "release" in found["message"]
-        monitored.kubectl.apply(prometheus_operator.prometheus())
-        assert until(monitored, "faulty", "Loaded")["status"] == "True"
-        paused = {"spec": {"replicas": 0}}
-        monitored.kubectl(
-            *("patch", "prometheus", "main", "-n", prometheus_operator.NAMESPACE),
-            *("--type=merge", "-p", yaml.safe_dump(paused)),
-        )
-        found = until(monitored, "faulty", "Unreachable", "Slow")
+        assert "release=stack: set it in spec.alerts.labels" in found["message"]
+
+        kubectl.apply(policy(name, labels={"release": "stack"}))
+        until_listed(monitored, group, is_listed=True)
+        assert until(monitored, name, "Loaded")["status"] == "True"
+
+        prometheus_operator.stop_operator(kubectl)
+        prometheus_operator.empty_rules(kubectl)
+        until_listed(monitored, group, is_listed=False)
+        gone = time.monotonic()
+        found = until(monitored, name, "NotLoaded")
+        told_seconds = time.monotonic() - gone
+        assert found["status"] == "False"
+        assert group in found["message"]
+        say(f"rules gone from Prometheus, told {told_seconds:.1f} s later: {found['message']}")
+
+        prometheus_operator.stop_prometheus(kubectl)
+        stopped = time.monotonic()
+        found = until(monitored, name, "Unreachable", "Slow")
+        told_seconds = time.monotonic() - stopped
         assert found["status"] == "Unknown"
         assert "prometheus-operated.monitoring" in found["message"]
-        say(f"Prometheus stopped: {found['message']}")
+        say(f"Prometheus stopped, told {told_seconds:.1f} s later: {found['message']}")
     finally:
-        monitored.kubectl.apply(prometheus_operator.prometheus())
-        monitored.kubectl("delete", "embpol", "faulty", "-n", "shop")
+        kubectl("delete", "embpol", name, "-n", "shop", "--ignore-not-found")

@@ -1,9 +1,12 @@
 """The Prometheus operator with a Prometheus on a node, from images made here.
 
-The operator and its config-reloader are built from their Go module, Prometheus is Debian's.
+The operator and its config-reloader are built from their Go module, Prometheus is Debian's. That
+one is compiled without discovery of Kubernetes targets, so it loads rules and scrapes nothing.
 """
 
+import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +54,49 @@ def install(asked: kubectl.Kubectl, *, node: str, folder: Path) -> None:
     )
 
 
+def remove(asked: kubectl.Kubectl) -> None:
+    """Delete all of it but its kinds."""
+    asked("delete", "namespace", NAMESPACE, timeout=180)
+
+
+def stop_operator(asked: kubectl.Kubectl) -> None:
+    """End the Prometheus operator, which would mend what is broken by hand; wait for its end."""
+    asked("scale", "deployment/prometheus-operator", "-n", NAMESPACE, "--replicas=0")
+    asked(
+        *("wait", "--for=delete", "pod", "-l", "app=prometheus-operator", "-n", NAMESPACE),
+        "--timeout=90s",
+    )
+
+
+def empty_rules(asked: kubectl.Kubectl) -> None:
+    """Take all rule files out of the ConfigMap that the Prometheus operator wrote."""
+    asked(
+        *("patch", "configmap", "prometheus-main-rulefiles-0", "-n", NAMESPACE),
+        *("--type=json", "-p", '[{"op": "remove", "path": "/data"}]'),
+    )
+
+
+def stop_prometheus(asked: kubectl.Kubectl) -> None:
+    """End Prometheus, whose operator has ended; wait for its end."""
+    asked("scale", "statefulset/prometheus-main", "-n", NAMESPACE, "--replicas=0")
+    asked("wait", "--for=delete", "pod/prometheus-main-0", "-n", NAMESPACE, "--timeout=90s")
+
+
+def groups(asked: kubectl.Kubectl) -> set[str]:
+    """The names of the rule groups that Prometheus itself lists."""
+    service = f"/api/v1/namespaces/{NAMESPACE}/services/prometheus-operated:web"
+    answer = json.loads(asked("get", "--raw", f"{service}/proxy/api/v1/rules"))
+    return {it["name"] for it in answer["data"]["groups"]}
+
+
+def refresh_volumes(asked: kubectl.Kubectl) -> None:
+    """Make kubelet write the pod's ConfigMaps now: it does so whenever the pod changes."""
+    asked(
+        *("annotate", "pod", "prometheus-main-0", "-n", NAMESPACE, "--overwrite"),
+        f"refreshed={time.monotonic_ns()}",
+    )
+
+
 def prometheus(*, rule_selector: Object | None = None) -> Object:
     """The Prometheus; it takes every rule unless a selector says otherwise."""
     everything: Object = {}
@@ -63,8 +109,9 @@ def prometheus(*, rule_selector: Object | None = None) -> Object:
         "serviceAccountName": "prometheus",
         "ruleSelector": everything if rule_selector is None else rule_selector,
         "ruleNamespaceSelector": everything,
-        "podMonitorSelector": everything,
-        "podMonitorNamespaceSelector": everything,
+        # No podMonitorSelector, as this Prometheus refuses the configuration that comes of one; but
+        # where no selector of targets is set, the operator writes no configuration at all.
+        "scrapeConfigSelector": everything,
         "securityContext": _SECURITY,
     }
     return made

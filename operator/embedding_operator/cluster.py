@@ -123,8 +123,7 @@ class Cluster:
         # By a list of one, as namespaces are listed anyway: that needs no right of its own.
         query = [("fieldSelector", f"metadata.name={namespace}")]
         _, page = self._call("GET", NAMESPACE.path(None), query=query)
-        found = next(iter(page.get("items", ())), {"metadata": {}})
-        return dict(found["metadata"].get("labels") or {})
+        return next((dict(it["metadata"].get("labels") or {}) for it in page.get("items", ())), {})
 
     def apply(self, desired: Object, *, manager: str = names.FIELD_MANAGER) -> Object:
         """Server-side apply; what stands there afterwards."""

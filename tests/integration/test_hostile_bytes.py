@@ -144,7 +144,11 @@ def test_a1_javas_offer_of_http2_is_answered_as_without_it(running):
 
 @pytest.mark.parametrize("path", [b"/v1/embeddings", b"/v1/chat/completions", b"/nowhere"])
 def test_a1_a_body_is_never_read_as_the_next_request(running, path):
-    head = b"POST %b HTTP/1.1\r\nhost: localhost\r\n%bcontent-length: %d\r\n\r\n" % (path, H2C, len(INNER))
+    head = b"POST %b HTTP/1.1\r\nhost: localhost\r\n%bcontent-length: %d\r\n\r\n" % (
+        path,
+        H2C,
+        len(INNER),
+    )
     answer = exchanged(running.port, head, INNER)
     assert answer.count(b"HTTP/1.1 ") == 1
     assert b'"object":"model"' not in answer
@@ -171,8 +175,8 @@ def test_a1_the_pass_through_carries_what_offers_an_upgrade(start, provider_url,
             EMBEDDING_PASSTHROUGH_BASE_URL=f"{url}/v1",
         ).wait()
         head = (
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer own\r\n"
-            b"%bcontent-length: %d\r\n\r\n" % (H2C, len(INNER))
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+            b"authorization: Bearer own\r\n%bcontent-length: %d\r\n\r\n" % (H2C, len(INNER))
         )
         answer = exchanged(one.port, *((head, INNER) if segments == 2 else (head + INNER,)))
     assert answer.count(b"HTTP/1.1 200 ") == 1

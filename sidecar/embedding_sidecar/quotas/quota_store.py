@@ -143,8 +143,12 @@ def _count(answer: Any, *, claim: Claim) -> Count | str | None:
 def _can_be(count: Count, claim: Claim) -> bool:
     """Whether a store that counts truly may answer this; one that lies is not spent from."""
     floor = claim.floor if count.day == claim.day else NOTHING
-    calls = _most(floor.calls, claim.want.calls, claim.limits.calls)
-    tokens = _most(floor.tokens, claim.want.tokens, claim.limits.tokens)
+    if count.day < claim.day:
+        # The lease of a day that is over here stays as it is; the store's clock says so, no key.
+        calls, tokens = count.counted.calls, count.counted.tokens
+    else:
+        calls = _most(floor.calls, claim.want.calls, claim.limits.calls)
+        tokens = _most(floor.tokens, claim.want.tokens, claim.limits.tokens)
     return (
         0 <= count.day <= _MAX_DAY
         and 0 <= count.day_ends_in_seconds <= DAY_SECONDS

@@ -147,12 +147,14 @@ class Network:
 
         async def serve(reader: Reader, writer: Writer) -> None:
             self.asked[kind] += 1
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(_SERVED_SECONDS):
-                    if len(self.heard) < RAID_BYTES:
-                        self.heard += await reader.read(65_536)
-                    await ANSWERS[kind](writer)
-            writer.close()
+            try:
+                with contextlib.suppress(OSError, TimeoutError):
+                    async with asyncio.timeout(_SERVED_SECONDS):
+                        if len(self.heard) < RAID_BYTES:
+                            self.heard += await reader.read(65_536)
+                        await ANSWERS[kind](writer)
+            finally:
+                writer.close()
 
         return self._listen(number, serve)
 
@@ -160,9 +162,15 @@ class Network:
         """An address where a real sidecar's admin port answers."""
 
         async def serve(reader: Reader, writer: Writer) -> None:
-            with contextlib.suppress(OSError):
-                there, back = await asyncio.open_connection("127.0.0.1", port)
-                await asyncio.gather(_pour(reader, back), _pour(there, writer))
+            try:
+                with contextlib.suppress(OSError):
+                    there, back = await asyncio.open_connection("127.0.0.1", port)
+                    try:
+                        await asyncio.gather(_pour(reader, back), _pour(there, writer))
+                    finally:
+                        back.close()
+            finally:
+                writer.close()
 
         return self._listen(number, serve)
 

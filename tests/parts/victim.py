@@ -115,6 +115,8 @@ class Victim:
         self._stopping.set()
         for thread in self._threads:
             thread.join(60)
+        # The last edit may have come between two of them.
+        self._sync()
 
     def edit(self) -> None:
         """Change the policy, and wait until the document of its sidecars says so."""

@@ -1,7 +1,7 @@
 """Histograms counted in plain numbers and exported as the OpenTelemetry SDK's data points.
 
 The SDK's own `Histogram.record` checks and hashes the attributes of each measurement, which takes
-8 us; two of them would be an eighth of a miss. Here a series is found once and then counted.
+4 to 8 us, twice for each request. Here a series is found once and then counted.
 """
 
 import bisect

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -71,11 +72,15 @@ class Stage:
         memory_max_bytes: int = 64 * MEGABYTE,
         cache_url: str | None = None,
         quota_url: str | None = None,
+        checkout: Path = ROOT,
     ) -> Server:
-        """A sidecar under a policy whose day is not limited, or is counted in that Redis."""
+        """A sidecar under a policy whose day is not limited, or is counted in that Redis.
+
+        `checkout` is a folder of this project, at another commit, with its own environment.
+        """
         number = len(list(self.folder.glob("policy-*")))
-        secrets = self.folder / f"policy-{number}"
-        secrets.mkdir()
+        folder = self.folder / f"policy-{number}"
+        folder.mkdir()
         policy = document.PolicyDocument(
             namespace="bench",
             name=f"policy-{number}",
@@ -96,17 +101,23 @@ class Stage:
                 memory_max_bytes=memory_max_bytes, redis_url_file="cache-url" if cache_url else None
             ),
         )
-        values = {"key": "sk-bench", "cache-url": cache_url, "quota-url": quota_url}
+        values = {
+            "key": "sk-bench",
+            names.SECRET_CACHE_KEY: secrets.token_hex(32),
+            "cache-url": cache_url,
+            "quota-url": quota_url,
+        }
         for name, value in values.items():
             if value:
-                (secrets / name).write_text(value, encoding="ascii")
+                (folder / name).write_text(value, encoding="ascii")
         path = self.folder / f"document-{number}.json"
         path.write_text(document.dump(policy), encoding="utf-8")
         running = parts.Sidecar(
-            *("--document", path, "--secrets", secrets),
+            *("--document", path, "--secrets", folder),
             # As in a pod, whatever this runs in.
             environment={"EMBEDDING_MEMORY_BYTES": str(memory.DEFAULT_BYTES)},
             log=self.folder / f"sidecar-{number}.log",
+            program=(checkout / ".venv/bin/embedding-sidecar",),
         )
         self._ends.callback(running.stop)
         os.sched_setaffinity(running.process.pid, self.tested)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from embedding_contract import document, fingerprint, names
+from embedding_contract import document, fingerprint, json_fields, names
 from embedding_operator import (
     cluster,
     credentials,
@@ -298,7 +298,7 @@ def _parsed(text: str | None) -> document.PolicyDocument | None:
     """A document as sidecars read it; None where there is none that they could obey."""
     try:
         return document.parse(text) if text is not None else None
-    except document.InvalidDocument:
+    except json_fields.InvalidDocument:
         return None
 
 

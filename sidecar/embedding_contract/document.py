@@ -7,12 +7,14 @@ The document holds no secret: it names files of the mounted Secret.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Final
 
+from embedding_contract import json_fields as fields
 from embedding_contract import spaces
+from embedding_contract.json_fields import InvalidDocument
 
 VERSION: Final = 1
 FEATURES: Final[frozenset[str]] = frozenset()
@@ -26,19 +28,6 @@ ATLAS_BASE_URL: Final = "https://ai.mongodb.com/v1"
 ATLAS_KEY_PREFIX: Final = "al-"
 """A key of Voyage that begins so was made in MongoDB Atlas and is of use at Atlas's host only
 (voyageai Python package, util.py)."""
-
-MAX_COUNT: Final = 10**12
-"""No quota is larger; the same bound as in the resource."""
-
-T = TypeVar("T")
-
-
-class InvalidDocument(ValueError):  # noqa: N818 - an adjective says what is wrong with what
-    """A document this reader cannot obey. `path` names the field, `str()` says the whole."""
-
-    def __init__(self, path: str, message: str) -> None:
-        super().__init__(f"{path}: {message}" if path else message)
-        self.path = path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +77,16 @@ class Failover:
 class Quota:
     """Calls and tokens of the policy per UTC day; None lifts the limit, 0 closes.
 
-    `deny_on_store_loss` False lets each pod count alone while Redis is away.
+    `deny_on_store_loss` False lets each pod count alone while Redis is away. Requests of the class
+    background draw only while more than the reserve is left of a limit.
     """
 
     daily_requests: int | None = 10_000
     daily_tokens: int | None = None
     deny_on_store_loss: bool = True
     redis_url_file: str | None = None
+    reserved_requests: int = 0
+    reserved_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +107,18 @@ class PassThrough:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """A table that can be searched: `url` is where its search answers, without a path.
+
+    A search's proof names `uid` as the pod: any pod of the index may answer.
+    """
+
+    name: str
+    uid: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyDocument:
     """A whole policy as a sidecar sees it."""
 
@@ -125,6 +129,7 @@ class PolicyDocument:
     quota: Quota = field(default_factory=Quota)
     cache: Cache = field(default_factory=Cache)
     passthrough: PassThrough = field(default_factory=PassThrough)
+    indexes: tuple[Index, ...] = ()
     log_level: str = "info"
     requires: tuple[str, ...] = ()
 
@@ -159,11 +164,11 @@ def parse(text: str | bytes) -> PolicyDocument:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidDocument("", f"not JSON: {error}") from None
-    root = _Object(raw, "")
-    version = root.get("version", _integer)
+    root = fields.Object(raw, "")
+    version = root.get("version", fields.integer)
     if version != VERSION:
         raise InvalidDocument("version", f"this sidecar reads {VERSION}, the document is {version}")
-    requires = root.get("requires", _texts, default=())
+    requires = root.get("requires", fields.texts, default=())
     lacking = sorted(set(requires) - FEATURES)
     if lacking:
         raise InvalidDocument("requires", f"this sidecar lacks {', '.join(lacking)}")
@@ -173,28 +178,38 @@ def parse(text: str | bytes) -> PolicyDocument:
     cache = root.child("cache")
     passthrough = root.child("passthrough")
     failover = root.child("failover")
+    reserve = quota.child("reserveForApplications")
     return PolicyDocument(
-        namespace=policy.get("namespace", _string),
-        name=policy.get("name", _text),
+        namespace=policy.get("namespace", fields.string),
+        name=policy.get("name", fields.text),
         providers=_providers(root),
         failover=Failover(
-            enabled=failover.get("enabled", _boolean, default=True),
-            across_spaces=failover.get("acrossSpaces", _boolean, default=False),
+            enabled=failover.get("enabled", fields.boolean, default=True),
+            across_spaces=failover.get("acrossSpaces", fields.boolean, default=False),
         ),
         quota=Quota(
-            daily_requests=daily.get("requests", _nullable(_count)),
-            daily_tokens=daily.get("tokens", _nullable(_count), default=None),
-            deny_on_store_loss=quota.get("onStoreLoss", _text, default="Deny") != "Allow",
-            redis_url_file=quota.get("redisURLFile", _nullable(_file), default=None),
+            daily_requests=daily.get("requests", fields.nullable(fields.count)),
+            daily_tokens=daily.get("tokens", fields.nullable(fields.count), default=None),
+            deny_on_store_loss=quota.get("onStoreLoss", fields.text, default="Deny") != "Allow",
+            redis_url_file=quota.get(
+                "redisURLFile", fields.nullable(fields.file_name), default=None
+            ),
+            reserved_requests=reserve.get("requests", fields.count, default=0),
+            reserved_tokens=reserve.get("tokens", fields.count, default=0),
         ),
         cache=Cache(
-            ttl_seconds=cache.get("ttlSeconds", _count, default=604_800),
-            memory_max_bytes=cache.get("memoryMaxBytes", _count, default=33_554_432),
-            redis_url_file=cache.get("redisURLFile", _nullable(_file), default=None),
-            shared=cache.get("shared", _nullable(_text), default=None),
+            ttl_seconds=cache.get("ttlSeconds", fields.count, default=604_800),
+            memory_max_bytes=cache.get("memoryMaxBytes", fields.count, default=33_554_432),
+            redis_url_file=cache.get(
+                "redisURLFile", fields.nullable(fields.file_name), default=None
+            ),
+            shared=cache.get("shared", fields.nullable(fields.text), default=None),
         ),
-        passthrough=PassThrough(base_url=passthrough.get("baseURL", _nullable(_url), default=None)),
-        log_level=root.get("logLevel", _text, default="info"),
+        passthrough=PassThrough(
+            base_url=passthrough.get("baseURL", fields.nullable(fields.url), default=None)
+        ),
+        indexes=root.get("indexes", _indexes, default=()),
+        log_level=root.get("logLevel", fields.text, default="info"),
         requires=requires,
     )
 
@@ -230,6 +245,10 @@ def dump(document: PolicyDocument) -> str:
             },
             "onStoreLoss": "Deny" if document.quota.deny_on_store_loss else "Allow",
             "redisURLFile": document.quota.redis_url_file,
+            "reserveForApplications": {
+                "requests": document.quota.reserved_requests,
+                "tokens": document.quota.reserved_tokens,
+            },
         },
         "cache": {
             "ttlSeconds": document.cache.ttl_seconds,
@@ -238,144 +257,52 @@ def dump(document: PolicyDocument) -> str:
             "shared": document.cache.shared,
         },
         "passthrough": {"baseURL": document.passthrough.base_url},
+        "indexes": [
+            {"name": index.name, "uid": index.uid, "url": index.url} for index in document.indexes
+        ],
         "logLevel": document.log_level,
     }
     return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
 
 
-_REQUIRED: Final = object()
-
-
-class _Object:
-    """A JSON object that knows its path, for errors that name the field."""
-
-    def __init__(self, raw: object, path: str) -> None:
-        if not isinstance(raw, dict):
-            raise InvalidDocument(path, "must be an object")
-        self._raw: dict[str, Any] = raw
-        self._path = path
-
-    def get(self, key: str, read: Callable[[Any, str], T], *, default: Any = _REQUIRED) -> T:
-        path = f"{self._path}.{key}" if self._path else key
-        if key not in self._raw:
-            if default is _REQUIRED:
-                raise InvalidDocument(path, "is missing")
-            return default  # type: ignore[no-any-return] # each caller's default is of its reader's type
-        return read(self._raw[key], path)
-
-    def child(self, key: str) -> "_Object":
-        path = f"{self._path}.{key}" if self._path else key
-        return _Object(self._raw.get(key, {}), path)
-
-
-def _providers(root: _Object) -> tuple[Provider, ...]:
-    items = root.get("providers", _list)
+def _providers(root: fields.Object) -> tuple[Provider, ...]:
+    items = root.get("providers", fields.array)
     if not items:
         raise InvalidDocument("providers", "must name at least one provider")
     providers = tuple(
-        _provider(_Object(item, f"providers[{index}]")) for index, item in enumerate(items)
+        _provider(fields.Object(item, f"providers[{index}]")) for index, item in enumerate(items)
     )
     if len({provider.name for provider in providers}) < len(providers):
         raise InvalidDocument("providers", "names must be unique")
     return providers
 
 
-def _provider(item: _Object) -> Provider:
+def _provider(item: fields.Object) -> Provider:
     return Provider(
-        name=item.get("name", _word),
-        kind=item.get("type", _text),
-        model=item.get("model", _word),
-        base_url=item.get("baseURL", _url),
-        aliases=item.get("aliases", _words, default=()),
-        dimensions=item.get("dimensions", _nullable(_positive), default=None),
-        declared_space=item.get("space", _nullable(_word), default=None),
-        api_key_file=item.get("apiKeyFile", _nullable(_file), default=None),
-        price_per_million_tokens=item.get("pricePerMillionTokens", _nullable(_text), default=None),
+        name=item.get("name", fields.word),
+        kind=item.get("type", fields.text),
+        model=item.get("model", fields.word),
+        base_url=item.get("baseURL", fields.url),
+        aliases=item.get("aliases", fields.words, default=()),
+        dimensions=item.get("dimensions", fields.nullable(fields.positive), default=None),
+        declared_space=item.get("space", fields.nullable(fields.word), default=None),
+        api_key_file=item.get("apiKeyFile", fields.nullable(fields.file_name), default=None),
+        price_per_million_tokens=item.get(
+            "pricePerMillionTokens", fields.nullable(fields.text), default=None
+        ),
     )
 
 
-def _string(value: object, path: str) -> str:
-    if not isinstance(value, str):
-        raise InvalidDocument(path, "must be a string")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        # JSON can escape half a surrogate pair, which no key, header or file name can hold.
-        raise InvalidDocument(path, "must be valid Unicode") from None
-    return value
+def _indexes(value: object, path: str) -> tuple[Index, ...]:
+    return tuple(
+        _index(fields.Object(item, f"{path}[{number}]"))
+        for number, item in enumerate(fields.array(value, path))
+    )
 
 
-def _text(value: object, path: str) -> str:
-    text = _string(value, path)
-    if not text:
-        raise InvalidDocument(path, "must not be empty")
-    return text
-
-
-def _word(value: object, path: str) -> str:
-    # It goes into headers of an answer; the resource knows the same rule.
-    word = _text(value, path)
-    if not (word.isascii() and word.isprintable()) or " " in word:
-        raise InvalidDocument(path, "must be printable ASCII without spaces")
-    return word
-
-
-def _file(value: object, path: str) -> str:
-    name = _text(value, path)
-    if "/" in name or name.startswith("."):
-        raise InvalidDocument(path, "must be a plain file name")
-    return name
-
-
-def _url(value: object, path: str) -> str:
-    url = _word(value, path)
-    if not url.startswith(("https://", "http://")):
-        raise InvalidDocument(path, "must start with https:// or http://")
-    return url.rstrip("/")
-
-
-def _integer(value: object, path: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidDocument(path, "must be an integer")
-    return value
-
-
-def _count(value: object, path: str) -> int:
-    number = _integer(value, path)
-    if not 0 <= number <= MAX_COUNT:
-        raise InvalidDocument(path, f"must lie between 0 and {MAX_COUNT}")
-    return number
-
-
-def _positive(value: object, path: str) -> int:
-    number = _count(value, path)
-    if number == 0:
-        raise InvalidDocument(path, "must be at least 1")
-    return number
-
-
-def _boolean(value: object, path: str) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidDocument(path, "must be true or false")
-    return value
-
-
-def _list(value: object, path: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise InvalidDocument(path, "must be a list")
-    return value
-
-
-def _texts(value: object, path: str) -> tuple[str, ...]:
-    return tuple(_text(item, f"{path}[{index}]") for index, item in enumerate(_list(value, path)))
-
-
-def _words(value: object, path: str) -> tuple[str, ...]:
-    return tuple(_word(item, f"{path}[{index}]") for index, item in enumerate(_list(value, path)))
-
-
-def _nullable(read: Callable[[Any, str], T]) -> Callable[[Any, str], T | None]:
-    def read_or_none(value: Any, path: str) -> T | None:
-        return None if value is None else read(value, path)
-
-    return read_or_none
+def _index(item: fields.Object) -> Index:
+    return Index(
+        name=item.get("name", fields.word),
+        uid=item.get("uid", fields.word),
+        url=item.get("url", fields.url),
+    )

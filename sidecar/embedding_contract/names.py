@@ -6,6 +6,8 @@ GROUP: Final = "embedding.agenticverz.io"
 VERSION: Final = "v1alpha1"
 KIND: Final = "EmbeddingPolicy"
 PLURAL: Final = "embeddingpolicies"
+INDEX_KIND: Final = "EmbeddingIndex"
+INDEX_PLURAL: Final = "embeddingindexes"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 FIELD_MANAGER: Final = "embedding-operator"
 
@@ -13,6 +15,9 @@ FIELD_MANAGER: Final = "embedding-operator"
 API_PORT: Final = 8484
 ADMIN_PORT: Final = 8485
 ADMIN_PORT_NAME: Final = "embed-admin"
+# 8486 answers sidecars, kubelet, Prometheus and the operator in pods of an index.
+VECTORS_PORT: Final = 8486
+VECTORS_PORT_NAME: Final = "embed-vectors"
 
 # Labels and annotations.
 LABEL_INJECTION: Final = f"{GROUP}/injection"
@@ -39,6 +44,11 @@ LABEL_USABLE: Final = f"{GROUP}/usable"
 """On a Secret: `true` lets policies of its namespace name it, where the chart asks for that."""
 ANNOTATION_TEST_ALERT: Final = f"{GROUP}/test-alert"
 """On a policy: another value than before asks for one test alert, at most one in 10 minutes."""
+LABEL_INDEX: Final = f"{GROUP}/index"
+"""On a pod: the index it works for. Its policy is the one that the label `policy` names, whatever
+that one's podSelector says."""
+ANNOTATION_DROP_TARGET: Final = f"{GROUP}/drop-target"
+"""On an index: ids of retired targets, separated by commas, which the worker drops."""
 
 # The pod.
 CONTAINER: Final = "embedding-sidecar"
@@ -48,6 +58,17 @@ DOCUMENT_DIRECTORY: Final = "/etc/embedding/policy"
 SECRETS_DIRECTORY: Final = "/etc/embedding/secrets"
 DOCUMENT_KEY: Final = "document.json"
 DOCUMENT_PATH: Final = f"{DOCUMENT_DIRECTORY}/{DOCUMENT_KEY}"
+
+# A pod of an index.
+INDEX_DIRECTORY: Final = "/etc/embedding/index"
+INDEX_KEY: Final = "index.json"
+DATABASE_DIRECTORY: Final = "/etc/embedding/database"
+"""The user's Secret: the DSN, a connection string of libpq, in the file `DSN_FILE`."""
+DSN_FILE: Final = "dsn"
+DATABASE_CA_FILE: Final = "ca.crt"
+"""In the same folder, where the index names one: `sslrootcert` of the connection."""
+TOKEN_DIRECTORY: Final = "/etc/embedding/token"  # noqa: S105 - a folder, not a secret
+"""The policy's API token alone, in the file `SECRET_API_TOKEN`."""
 
 # Keys of the owned Secret, which are file names below SECRETS_DIRECTORY.
 SECRET_API_TOKEN: Final = "api-token"  # noqa: S105 - a key's name, not its value
@@ -94,6 +115,11 @@ def additional_alerts(policy: str) -> str:
     return f"additional-embedding-{policy}"
 
 
+def index_objects(index: str) -> str:
+    """ConfigMap, CronJob, Deployment and Service of an index."""
+    return f"embedding-index-{index}"
+
+
 # The application's environment, and nothing else of ours in it.
 ENV_BASE_URL: Final = "OPENAI_BASE_URL"
 ENV_BASE_URL_LEGACY: Final = "OPENAI_API_BASE"
@@ -111,6 +137,13 @@ PATH_QUOTA: Final = "/api/v1/embedding/quota"
 PATH_CONFIG: Final = "/api/v1/embedding/config"
 PATH_CACHE: Final = "/api/v1/embedding/cache"
 PATH_CACHE_STATS: Final = "/api/v1/embedding/cache/stats"
+PATH_SEARCH: Final = "/api/v1/embedding/search"
+PATH_INDEX: Final = "/api/v1/embedding/index"
 PATH_METRICS: Final = "/metrics"
 PATH_STARTED: Final = "/healthz/started"
 PATH_LIVE: Final = "/healthz/live"
+
+# Headers of a request that are ours.
+HEADER_CLASS: Final = "x-embedding-class"
+"""`background` takes only what applications leave of the quota; absent is an application."""
+CLASS_BACKGROUND: Final = "background"

@@ -41,21 +41,22 @@ class Credentials:
         """The value of the header."""
         return f"{SCHEME} nonce={self.nonce},time={self.time},pod={self.pod},mac={self.mac}"
 
-    def is_signed(self, token: str, *, method: str, path: str) -> bool:
+    def is_signed(self, token: str, *, method: str, path: str, body: bytes = b"") -> bool:
         """Whether the holder of `token` signed this request; takes the same time either way."""
-        expected = _request_mac(token, self, method=method, path=path)
+        expected = _request_mac(token, self, method=method, path=path, body=body)
         return hmac.compare_digest(self.mac, expected)
 
 
 def sign_request(
-    token: str, *, method: str, path: str, nonce: str, time: int, pod: str
+    token: str, *, method: str, path: str, nonce: str, time: int, pod: str, body: bytes = b""
 ) -> Credentials:
-    """Sign one request to the pod with the UID `pod`.
+    """Sign one request to the pod with the UID `pod`, or to any pod of the index with that UID.
 
-    `path` is the request target as it is sent; `nonce` is 32 hexadecimal digits, used once.
+    `path` is the request target as it is sent; `nonce` is 32 hexadecimal digits, used once. A
+    request with a body is signed with the SHA-256 of it.
     """
     unsigned = Credentials(nonce=nonce, time=time, pod=pod, mac="")
-    mac = _request_mac(token, unsigned, method=method, path=path)
+    mac = _request_mac(token, unsigned, method=method, path=path, body=body)
     return Credentials(nonce=nonce, time=time, pod=pod, mac=mac)
 
 
@@ -80,10 +81,11 @@ def is_answer_signed(token: str, given: str, *, nonce: str, status: int, body: b
     return hmac.compare_digest(given.encode(), expected.encode())
 
 
-def _request_mac(token: str, credentials: Credentials, *, method: str, path: str) -> str:
-    return _mac(
-        token, _REQUEST, method, path, credentials.nonce, str(credentials.time), credentials.pod
-    )
+def _request_mac(
+    token: str, credentials: Credentials, *, method: str, path: str, body: bytes
+) -> str:
+    signed = (_REQUEST, method, path, credentials.nonce, str(credentials.time), credentials.pod)
+    return _mac(token, *signed, *((hashlib.sha256(body).hexdigest(),) if body else ()))
 
 
 def _mac(token: str, *lines: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from embedding_contract import document, fingerprint, names
+from embedding_contract import document, fingerprint, json_fields, names
 
 MAX_BYTES = 2**20
 """Of a document, and of all secrets together: what a ConfigMap or a Secret can hold.
@@ -33,7 +33,7 @@ class Loaded:
 class Follower:
     """Looks at the files when asked to, and says what is new.
 
-    `check` raises document.InvalidDocument for what can be read and cannot be carried out.
+    `check` raises json_fields.InvalidDocument for what can be read and cannot be carried out.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Follower:
         try:
             parsed = document.parse(text)
             self._check(parsed)
-        except document.InvalidDocument as error:
+        except json_fields.InvalidDocument as error:
             self.rejected = f"the policy document at {self._path} cannot be used: {error}"
             self._document_signature = signature
             return False

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import redis.asyncio
 
-from embedding_contract import document, names
+from embedding_contract import document, json_fields, names
 from embedding_sidecar import errors, memory, policy_file, providers, redis_url, upstream
 from embedding_sidecar.caching import cache, entries, generations, layers, redis_cache
 from embedding_sidecar.engine import api_keys, flights, recall, service
@@ -65,11 +65,11 @@ def check(policy: document.PolicyDocument) -> None:
     """Refuse what this sidecar cannot carry out, before it replaces what it can.
 
     Raises:
-        document.InvalidDocument: a provider is of a type this sidecar does not know.
+        json_fields.InvalidDocument: a provider is of a type this sidecar does not know.
     """
     for index, provider in enumerate(policy.providers):
         if provider.kind not in providers.PROVIDERS:
-            raise document.InvalidDocument(
+            raise json_fields.InvalidDocument(
                 f"providers[{index}].type", f"this sidecar does not know {provider.kind}"
             )
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from embedding_contract import document, names
+from embedding_contract import document, json_fields, names
 from embedding_sidecar.caching import entries
 from embedding_sidecar.engine import service
 
@@ -274,8 +274,8 @@ def _port(value: str, name: str) -> int:
 
 
 def _count(value: str, name: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,13}", value) or int(value) > document.MAX_COUNT:
-        raise InvalidSetting(name, f"{value!r} is no number between 0 and {document.MAX_COUNT}")
+    if not re.fullmatch(r"[0-9]{1,13}", value) or int(value) > json_fields.MAX_COUNT:
+        raise InvalidSetting(name, f"{value!r} is no number between 0 and {json_fields.MAX_COUNT}")
     return int(value)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_contract import document
+from embedding_contract import document, json_fields
 
 NAMES = st.text(min_size=1, max_size=12)
 WORDS = st.from_regex(r"[!-~]{1,12}", fullmatch=True)
@@ -17,7 +17,7 @@ URLS = st.builds(
     st.from_regex(r"[a-z]{1,8}(:[0-9]{2,4})?", fullmatch=True),
     st.sampled_from(["", "/v1", "/a/b"]),
 )
-COUNTS = st.integers(0, document.MAX_COUNT)
+COUNTS = st.integers(0, json_fields.MAX_COUNT)
 
 PROVIDERS = st.builds(
     document.Provider,
@@ -82,7 +82,7 @@ def test_one_document_has_one_text(policy):
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_any_bytes_are_read_or_refused(text):
-    with pytest.raises(document.InvalidDocument):
+    with pytest.raises(json_fields.InvalidDocument):
         document.parse(text)
 
 
@@ -97,7 +97,7 @@ def test_any_bytes_are_read_or_refused(text):
     )
 )
 def test_any_json_is_read_or_refused(raw):
-    with pytest.raises(document.InvalidDocument):
+    with pytest.raises(json_fields.InvalidDocument):
         document.parse(json.dumps(raw))
 
 
@@ -106,12 +106,12 @@ def test_any_json_is_read_or_refused(raw):
 def test_what_no_header_can_hold_is_refused(field, value):
     raw = plain()
     raw["providers"][0][field] = f"https://{value}" if field == "baseURL" else value
-    with pytest.raises(document.InvalidDocument, match=rf"providers\[0\].{field}"):
+    with pytest.raises(json_fields.InvalidDocument, match=rf"providers\[0\].{field}"):
         document.parse(json.dumps(raw))
 
 
 def test_nesting_without_end_is_refused():
-    with pytest.raises(document.InvalidDocument, match="not JSON"):
+    with pytest.raises(json_fields.InvalidDocument, match="not JSON"):
         document.parse("[" * 100_000)
 
 
@@ -124,7 +124,7 @@ def test_unknown_keys_are_ignored():
 
 def test_a_required_feature_that_is_lacking_refuses_the_whole():
     raw = plain() | {"requires": ["per-model-quota"]}
-    with pytest.raises(document.InvalidDocument, match="lacks per-model-quota"):
+    with pytest.raises(json_fields.InvalidDocument, match="lacks per-model-quota"):
         document.parse(json.dumps(raw))
 
 
@@ -155,7 +155,7 @@ def test_a_required_feature_that_is_lacking_refuses_the_whole():
 def test_a_refusal_names_the_field(path, change):
     raw = plain()
     change(raw)
-    with pytest.raises(document.InvalidDocument) as refused:
+    with pytest.raises(json_fields.InvalidDocument) as refused:
         document.parse(json.dumps(raw))
     assert refused.value.path == path
     assert str(refused.value).startswith(f"{path}: ")

@@ -62,3 +62,12 @@ def test_answer_is_bound_to_nonce_status_and_body():
 
 def test_answer_signature_that_is_not_ascii_is_refused():
     assert not proof.is_answer_signed("token", "é" * 64, nonce="0" * 32, status=200, body=b"")
+
+
+def test_proof_of_a_body_is_of_that_body_only():
+    given = proof.sign_request(
+        "token", method="POST", path="/p", nonce="0" * 32, time=1, pod="uid", body=b"one"
+    )
+    assert given.is_signed("token", method="POST", path="/p", body=b"one")
+    assert not given.is_signed("token", method="POST", path="/p", body=b"two")
+    assert not given.is_signed("token", method="POST", path="/p")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_contract import document, names
+from embedding_contract import document, json_fields, names
 from embedding_operator import errors, policy
 from tests.parts import policies
 
@@ -154,7 +154,7 @@ def test_an_object_of_another_schema_is_refused_and_breaks_nothing(missing):
 
 NAME = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
 WORD = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=20)
-COUNT = st.integers(0, document.MAX_COUNT)
+COUNT = st.integers(0, json_fields.MAX_COUNT)
 MAYBE_REDIS = st.one_of(
     st.none(),
     st.just(REDIS),

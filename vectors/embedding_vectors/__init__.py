@@ -1,0 +1,1 @@
+"""Keeps tables of PostgreSQL embedded and searches them: plan, backfill, search."""

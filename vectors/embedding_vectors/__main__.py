@@ -1,0 +1,24 @@
+"""The command line of the vectors' image.
+
+embedding-vectors plan        print the SQL that the index needs
+embedding-vectors apply       run it
+embedding-vectors backfill    embed what lacks a vector
+embedding-vectors serve       answer searches
+"""
+
+import argparse
+import sys
+
+
+def main() -> int:
+    """Run the command line; the exit code."""
+    parser = argparse.ArgumentParser(prog="embedding-vectors", description="EmbeddingIndex")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    del commands  # each package adds its own
+    options = parser.parse_args()
+    code: int = options.run(options)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,12 +9,14 @@ embedding-vectors serve       answer searches
 import argparse
 import sys
 
+from embedding_vectors.schema import command
+
 
 def main() -> int:
     """Run the command line; the exit code."""
     parser = argparse.ArgumentParser(prog="embedding-vectors", description="EmbeddingIndex")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    del commands  # each package adds its own
+    command.add_to(commands)
     options = parser.parse_args()
     code: int = options.run(options)
     return code

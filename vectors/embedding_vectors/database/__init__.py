@@ -1,0 +1,1 @@
+"""The database as it is: connections, failures, and what its catalogue says."""

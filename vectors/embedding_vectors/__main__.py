@@ -9,14 +9,16 @@ embedding-vectors serve       answer searches
 import argparse
 import sys
 
-from embedding_vectors.schema import command
+from embedding_vectors.backfill import command as backfill
+from embedding_vectors.schema import command as schema
 
 
 def main() -> int:
     """Run the command line; the exit code."""
     parser = argparse.ArgumentParser(prog="embedding-vectors", description="EmbeddingIndex")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command.add_to(commands)
+    schema.add_to(commands)
+    backfill.add_to(commands)
     options = parser.parse_args()
     code: int = options.run(options)
     return code

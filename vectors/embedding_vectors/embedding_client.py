@@ -35,7 +35,8 @@ class EmbeddingRefusedError(Exception):
     """The sidecar gave no vectors.
 
     `status` is its HTTP status, None where it could not be reached or its answer was none;
-    `code` is OpenAI's code of the error; `retry_after_seconds` what it asked for, if it did.
+    `code` is OpenAI's code of the error, `param` the field that it names; `retry_after_seconds`
+    what it asked for, if it did.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class EmbeddingRefusedError(Exception):
         *,
         status: int | None = None,
         code: str | None = None,
+        param: str | None = None,
         retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.param = param
         self.retry_after_seconds = retry_after_seconds
 
     @property
@@ -124,16 +127,19 @@ def _vectors(page: Mapping[str, Any], *, count: int) -> tuple[bytes, ...]:
 
 
 def _refused(answer: httpx2.Response) -> EmbeddingRefusedError:
-    code, message = None, f"the sidecar answered with status {answer.status_code}"
+    code = param = None
+    message = f"the sidecar answered with status {answer.status_code}"
     try:
         error = orjson.loads(answer.content)["error"]
-        code, message = error.get("code"), str(error.get("message", message))
+        code, param = error.get("code"), error.get("param")
+        message = str(error.get("message", message))
     except (ValueError, KeyError, TypeError, AttributeError):
         pass  # the status says enough
     return EmbeddingRefusedError(
         message,
         status=answer.status_code,
         code=code if isinstance(code, str) else None,
+        param=param if isinstance(param, str) else None,
         retry_after_seconds=_seconds(answer.headers.get("retry-after")),
     )
 

@@ -18,7 +18,7 @@ from psycopg import conninfo, sql
 from embedding_vectors.database import failures
 from embedding_vectors.settings import Settings
 
-CONNECT_SECONDS: Final = 5
+CONNECT_SECONDS: Final = 4
 STATEMENT_SECONDS: Final = 10
 LOCK_SECONDS: Final = 0.8
 """A worker's transaction waits no longer for an application's lock."""
@@ -71,6 +71,7 @@ class Connections:
         self._idle: list[Connection] = []
         self._used: set[Connection] = set()
         self._statement_seconds = statement_seconds
+        self._is_cut = False
 
     @asynccontextmanager
     async def transaction(self, *, lock_seconds: float = LOCK_SECONDS) -> AsyncIterator[Connection]:
@@ -111,7 +112,8 @@ class Connections:
                     _close(connection)
 
     def cut(self) -> None:
-        """End what is under way: each statement fails at once."""
+        """End what is under way, and open nothing more: each statement fails at once."""
+        self._is_cut = True
         for connection in self._used:
             _shut_down(connection)
 
@@ -121,9 +123,11 @@ class Connections:
             _close(self._idle.pop())
 
     async def _connect(self) -> Connection:
+        if self._is_cut:
+            raise failures.timeout("the connections were given up")
         dsn = self._find_dsn()
         try:
-            async with asyncio.timeout(CONNECT_SECONDS + ANSWER_SECONDS):
+            async with asyncio.timeout(CONNECT_SECONDS):
                 return await psycopg.AsyncConnection.connect(
                     dsn, autocommit=True, prepare_threshold=None
                 )

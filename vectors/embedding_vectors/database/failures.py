@@ -26,6 +26,7 @@ _KNOWN: Final = {
     "25P03": (TIMEOUT, "a transaction stood still too long", True),
     "57P": (UNAVAILABLE, "the database is shutting down or starting", True),
     "08": (UNAVAILABLE, "the connection is lost", True),
+    "22": ("ValueRefused", "a value is none that its column takes", True),
     "40": ("Conflict", "transactions stood in each other's way", True),
 }
 _REST: Final = ("DatabaseError", "the database refused a statement", True)

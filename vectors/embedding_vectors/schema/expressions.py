@@ -98,12 +98,25 @@ class Source:
         bounds = SQL(", ").join(SQL("%s::{}").format(_type(key)) for key in self.keys)
         return SQL("({}) > ({})").format(self.key_columns, bounds)
 
+    def unnested_with(self, **more: str) -> Composable:
+        """Keys as a table u(k0, ...), with more columns of the given types.
+
+        Its placeholders take one list of texts for each key column, then one for each of `more`.
+        """
+        arrays = [SQL("%s::text[]")] * len(self.keys)
+        arrays += [SQL(f"%s::{type_name}[]") for type_name in more.values()]
+        names = [f"k{number}" for number in range(len(self.keys))] + list(more)
+        return SQL("pg_catalog.unnest({}) AS u({})").format(
+            SQL(", ").join(arrays), SQL(", ").join(Identifier(it) for it in names)
+        )
+
     @property
-    def unnested(self) -> Composable:
-        """Keys as a table u(k0, ...); its placeholders take one list of texts for each column."""
-        arrays = SQL(", ").join([SQL("%s::text[]")] * len(self.keys))
-        names = SQL(", ").join(Identifier(f"k{number}") for number in range(len(self.keys)))
-        return SQL("pg_catalog.unnest({}) AS u({})").format(arrays, names)
+    def unnested_columns(self) -> Composable:
+        """The key columns of u, of the table's types."""
+        return SQL(", ").join(
+            SQL("u.{}::{}").format(Identifier(f"k{number}"), _type(key))
+            for number, key in enumerate(self.keys)
+        )
 
     def is_key(self, alias: str = "t") -> Composable:
         """Whether a row of the alias is the one that u names."""
@@ -124,7 +137,7 @@ class Source:
         )
 
     def columns_of(self, keys: Sequence[str]) -> list[list[str]]:
-        """Keys of the bookkeeping as one list for each key column, for `unnested`."""
+        """Keys of the bookkeeping as one list for each key column, for `unnested_with`."""
         rows = [json.loads(key) for key in keys]
         return [[row[number] for row in rows] for number in range(len(self.keys))]
 

@@ -1,0 +1,313 @@
+"""One lane of a worker: claims a batch, has it embedded, writes it, and begins again.
+
+Between the claim and the write nothing is open in the database. What happens to a batch that fails
+is decided by `verdict`; this module acts on it.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from embedding_contract.index_report import Problem
+from embedding_vectors.backfill import verdict
+from embedding_vectors.backfill.claims import Batch, Claimed, Claims, Settled
+from embedding_vectors.backfill.observed import Observe
+from embedding_vectors.backfill.pace import PacedError
+from embedding_vectors.backfill.places import Place
+from embedding_vectors.backfill.verdict import Fault, Verdict
+from embedding_vectors.backfill.waits import (
+    DATABASE_MOST_SECONDS,
+    PROVIDER_MOST_SECONDS,
+    Backoff,
+    Stop,
+    StoppedError,
+)
+from embedding_vectors.embedding_client import (
+    BYTES_PER_NUMBER,
+    Embedded,
+    EmbeddingClient,
+    EmbeddingRefusedError,
+)
+from embedding_vectors.errors import DatabaseError
+
+IDLE_SECONDS: Final = 0.25
+"""Between looks for free rows where there were none."""
+REQUEST_BYTES: Final = 4 * 2**20
+REQUEST_ROWS: Final = 2_048
+"""What one request to the sidecar holds at most (docs/sidecar.md, A request)."""
+FAULTS_BEFORE_HALVING: Final = 3
+RETRY_SECONDS: Final = 1.0
+SUSPECT_SECONDS: Final = 3.0
+"""A row that failed alone is left out for so long, and others are tried."""
+DATA_EXCEPTION: Final = "22"
+"""The class of SQLSTATE of a value that its type does not take."""
+
+
+T = TypeVar("T")
+
+
+@dataclass
+class Filling:
+    """A target being filled, as all lanes of the worker see it.
+
+    `batch_rows` shrinks while the provider fails, in case one text is why. `suspects` are rows that
+    failed alone; they are charged when others succeed meanwhile.
+    """
+
+    place: Place
+    most_rows: int
+    batch_rows: int
+    not_before: float = 0.0
+    is_given_up: bool = False
+    problem: Problem | None = None
+    backoff: Backoff = field(default_factory=lambda: Backoff(PROVIDER_MOST_SECONDS))
+    suspects: set[str] = field(default_factory=set)
+
+    def wait(self, seconds: float) -> None:
+        """Ask nothing for this target for a while."""
+        self.not_before = max(self.not_before, time.monotonic() + seconds)
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether rows are to be claimed now."""
+        return not self.is_given_up and time.monotonic() >= self.not_before
+
+
+@dataclass
+class Shared:
+    """What all lanes of a worker share. `paused_until` is of time.monotonic."""
+
+    fillings: list[Filling]
+    stop: Stop
+    observe: Observe
+    paused_until: float = 0.0
+    waits_for_quota: bool = False
+    database: Backoff = field(default_factory=lambda: Backoff(DATABASE_MOST_SECONDS))
+    database_problem: Problem | None = None
+    fatal: Problem | None = None
+
+    def database_failed(self, error: DatabaseError) -> float:
+        """The database did not do what was asked; how long to wait now."""
+        self.database_problem = error.problem
+        if not error.retry_helps:
+            self.fatal = error.problem
+        return self.database.failed()
+
+    def database_answered(self) -> None:
+        """The database did what was asked."""
+        self.database.succeeded()
+        self.database_problem = None
+
+    def pause(self, seconds: float, *, for_quota: bool) -> None:
+        """Ask nothing for any target for a while."""
+        self.paused_until = max(self.paused_until, time.monotonic() + seconds)
+        self.waits_for_quota = for_quota
+
+
+class Lane:
+    """Fills the targets in turn, until it is stopped."""
+
+    def __init__(self, shared: Shared, held: Claims, client: EmbeddingClient) -> None:
+        self._shared = shared
+        self._held = held
+        self._client = client
+        self._turn = 0
+
+    async def run(self) -> None:
+        """Work until told to stop."""
+        shared = self._shared
+        while not shared.stop.is_set:
+            try:
+                await shared.stop.sleep(0 if await self._round() else IDLE_SECONDS)
+            except StoppedError:
+                return
+            except DatabaseError as error:
+                await _quietly(shared.stop, shared.database_failed(error))
+
+    async def give_back(self) -> None:
+        """Give back all that is held.
+
+        Raises:
+            DatabaseError: the leases run out.
+        """
+        for filling in self._shared.fillings:
+            await self._held.give_all_back(filling.place)
+
+    async def _round(self) -> bool:
+        """One batch of one target; False where there was none."""
+        shared = self._shared
+        if (rest := shared.paused_until - time.monotonic()) > 0:
+            await shared.stop.sleep(rest)
+        shared.waits_for_quota = False
+        for _ in shared.fillings:
+            self._turn = (self._turn + 1) % len(shared.fillings)
+            filling = shared.fillings[self._turn]
+            if not filling.may_ask:
+                continue
+            try:
+                batch = await self._held.claim(filling.place, most=filling.batch_rows)
+            except PacedError as paced:
+                shared.pause(paced.wait_seconds, for_quota=False)
+                return True
+            shared.database_answered()
+            if batch.claimed:
+                await self._fill(filling, batch)
+                return True
+        return False
+
+    async def _fill(self, filling: Filling, batch: Batch) -> None:
+        began = time.monotonic()
+        if batch.parked:
+            await self._settle(filling, batch.parked)
+        # A row that failed before is asked for alone, and fails nobody else.
+        fresh = [it for it in batch.rows if not it.attempts]
+        waiting: list[Sequence[Claimed]] = [[it] for it in batch.rows if it.attempts]
+        waiting[:0] = [fresh] if fresh else []
+        is_counted = True
+        while waiting:
+            rows = waiting.pop(0)
+            if len(rows) > 1 and _is_too_large(rows):
+                waiting[:0] = _halves(rows)
+                continue
+            if not is_counted:
+                try:
+                    await self._held.take_request()
+                except PacedError as paced:
+                    self._shared.pause(paced.wait_seconds, for_quota=False)
+                    await self._give_back(filling, [rows, *waiting])
+                    return
+            is_counted = False
+            refused = await self._embed(filling, rows)
+            if refused is None:
+                continue
+            if refused.fault is not Fault.TEXT:
+                suspect = self._act_on(filling, refused, rows)
+                await self._give_back(
+                    filling, [rows, *waiting], after_seconds=SUSPECT_SECONDS if suspect else 0
+                )
+                return
+            if len(rows) > 1:
+                waiting[:0] = _halves(rows)
+            else:
+                await self._blame(filling, rows[0].key)
+        self._shared.observe.batch_took(time.monotonic() - began)
+
+    async def _embed(self, filling: Filling, rows: Sequence[Claimed]) -> Verdict | None:
+        """Embed rows and write them; the verdict where there are no vectors."""
+        row = filling.place.row
+        try:
+            answer = await self._shared.stop.unless_set(
+                self._client.embed(
+                    [it.text for it in rows],
+                    model=row.model,
+                    dimensions=row.dimensions if row.request_dimensions else None,
+                )
+            )
+        except EmbeddingRefusedError as refusal:
+            return verdict.of(refusal, model=row.model)
+        if unfit := _unfit(filling.place, answer):
+            return Verdict(fault=Fault.PROVIDER, problem=unfit)
+        settled = [
+            Settled(key=it.key, text_hash=it.text_hash, vector=vector)
+            for it, vector in zip(rows, answer.vectors, strict=True)
+        ]
+        await self._settle(filling, settled)
+        await self._succeeded(filling, {it.key for it in rows})
+        return None
+
+    async def _settle(self, filling: Filling, settled: Sequence[Settled]) -> None:
+        """Write; a row that could not be written is claimed again. A lost database is awaited."""
+        while True:
+            try:
+                written = await self._held.settle(filling.place, settled)
+            except DatabaseError as error:
+                if (error.problem.sqlstate or "").startswith(DATA_EXCEPTION):
+                    # One of these values is none that the column takes.
+                    await self._settle_apart(filling, settled)
+                    return
+                # The vectors are bought: they are kept until they can be written.
+                await self._shared.stop.sleep(self._shared.database_failed(error))
+                if not error.retry_helps:
+                    raise
+            else:
+                break
+        self._shared.database_answered()
+        vectors = {it.key for it in settled if it.vector is not None}
+        self._shared.observe.rows_embedded(len(vectors & set(written)))
+        missed = [it.key for it in settled if it.key not in set(written)]
+        if missed:
+            await self._held.give_back(filling.place, missed, after_seconds=RETRY_SECONDS)
+
+    async def _settle_apart(self, filling: Filling, settled: Sequence[Settled]) -> None:
+        if len(settled) > 1:
+            for half in _halves(settled):
+                await self._settle(filling, half)
+        else:
+            await self._blame(filling, settled[0].key)
+
+    async def _blame(self, filling: Filling, key: str) -> None:
+        """Charge a row with a failure of its own; with its last it is parked when claimed."""
+        await self._held.give_back(filling.place, [key], after_seconds=RETRY_SECONDS, charged=1)
+
+    async def _give_back(
+        self, filling: Filling, groups: Sequence[Sequence[Claimed]], *, after_seconds: float = 0
+    ) -> None:
+        keys = [it.key for rows in groups for it in rows]
+        await self._held.give_back(filling.place, keys, after_seconds=after_seconds)
+
+    def _act_on(self, filling: Filling, refused: Verdict, rows: Sequence[Claimed]) -> bool:
+        """Wait or give up; True where one row, asked for alone, may be why."""
+        filling.problem = refused.problem
+        if refused.fault is Fault.TARGET:
+            filling.is_given_up = True
+        elif refused.fault is Fault.QUOTA:
+            self._shared.pause(refused.wait_seconds or 0, for_quota=True)
+        else:
+            wait = filling.backoff.failed()
+            filling.wait(wait if refused.wait_seconds is None else refused.wait_seconds)
+            if filling.backoff.failures >= FAULTS_BEFORE_HALVING:
+                filling.batch_rows = max(1, filling.batch_rows // 2)
+            if len(rows) == 1:
+                # Two different rows in turn: the provider fails for all.
+                known = filling.suspects & {rows[0].key}
+                filling.suspects = known if filling.suspects else {rows[0].key}
+                return bool(filling.suspects)
+        return False
+
+    async def _succeeded(self, filling: Filling, keys: set[str]) -> None:
+        suspects, filling.suspects = filling.suspects - keys, set()
+        if suspects:
+            await self._held.charge(filling.place, sorted(suspects))
+        filling.backoff.succeeded()
+        filling.problem = None
+        filling.batch_rows = min(filling.most_rows, filling.batch_rows * 2)
+
+
+def _unfit(place: Place, answer: Embedded) -> Problem | None:
+    """Why vectors are not the target's, if they are not."""
+    row = place.row
+    if answer.space != row.space:
+        message = f"{row.id} is of {row.space}, the answer of {answer.space}: it is not written"
+        return Problem(reason="SpaceDiffers", message=message)
+    if any(len(it) != row.dimensions * BYTES_PER_NUMBER for it in answer.vectors):
+        message = f"{row.id} has {row.dimensions} dimensions, the answer others"
+        return Problem(reason="DimensionsDiffer", message=message)
+    return None
+
+
+def _is_too_large(rows: Sequence[Claimed]) -> bool:
+    return len(rows) > REQUEST_ROWS or sum(len(it.text.encode()) for it in rows) > REQUEST_BYTES
+
+
+def _halves(rows: Sequence[T]) -> list[Sequence[T]]:
+    middle = len(rows) // 2
+    return [rows[:middle], rows[middle:]]
+
+
+async def _quietly(stop: Stop, seconds: float) -> None:
+    try:
+        await stop.sleep(seconds)
+    except StoppedError:
+        await asyncio.sleep(0)

@@ -41,7 +41,7 @@ SELECT u.key, {hash},
 """)
 _READ_AS = SQL("""
 UPDATE {states} s SET text_hash = u.hash
-  FROM pg_catalog.unnest(%s::text[], %s::bytea[]) AS u(key, hash)
+  FROM unnest(%s::text[], %s::bytea[]) AS u(key, hash)
  WHERE s.target = %s AND s.key = u.key AND s.text_hash IS DISTINCT FROM u.hash
 """)
 _GONE = SQL(
@@ -58,7 +58,7 @@ UPDATE {states} s
    SET state = u.state, counted = u.state, text_hash = u.hash, reason = u.reason,
        attempts = CASE WHEN u.state = 'done' THEN 0 ELSE s.attempts END,
        lease_owner = NULL, lease_until = NULL
-  FROM pg_catalog.unnest(%s::text[], %s::text[], %s::bytea[], %s::text[])
+  FROM unnest(%s::text[], %s::text[], %s::bytea[], %s::text[])
        AS u(key, state, hash, reason)
  WHERE s.target = %s AND s.key = u.key
 """)

@@ -75,8 +75,6 @@ async def _backfill(options: argparse.Namespace, *, observe: Observe | None = No
             if not changed.is_set() or ended.is_set:
                 break
     _leave(options.termination_log, report)
-    for problem in report.problems:
-        sys.stderr.write(f"{problem.reason}: {problem.message}\n")
     return 0 if is_complete else 1
 
 

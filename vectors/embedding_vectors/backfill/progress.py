@@ -38,9 +38,10 @@ class Lines:
 
     def update(self, report: IndexReport) -> None:
         """Say how far the targets are."""
-        for target in report.targets:
-            line = _line(target)
-            if target.phase != "Retired" and line not in self._said:
+        lines = [_line(it) for it in report.targets if it.phase != "Retired"]
+        lines += [f"{it.reason}: {it.message}" for it in report.problems]
+        for line in lines:
+            if line not in self._said:
                 self._said.add(line)
                 self.say(line)
 

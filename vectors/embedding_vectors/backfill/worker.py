@@ -265,9 +265,11 @@ class Worker:
         now = time.monotonic()
         for row in targets:
             began, done = self._seen.began.setdefault(row.id, (now, row.done))
-            if row.done > done and row.phase != "Retired":
+            rest = row.rows - row.done - row.parked
+            self._seen.rates.pop(row.id, None)
+            if row.done > done and rest > 0 and row.phase != "Retired":
                 rate = (row.done - done) / (now - began)
-                rest = max(row.rows - row.done - row.parked, 0) / rate
+                rest = rest / rate
                 end = datetime.now(UTC) + timedelta(seconds=min(rest, 10**8))
                 self._seen.rates[row.id] = report.Rate(
                     rows_per_second=round(rate, 2), expected_end=end.isoformat(timespec="seconds")

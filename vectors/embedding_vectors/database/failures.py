@@ -19,6 +19,7 @@ _KNOWN: Final = {
     "28": ("AuthenticationFailed", "the database refuses the role or its password", False),
     "3D000": ("DSNInvalid", "the connection string names a database that is not there", False),
     "42501": ("PermissionDenied", "the role lacks a right", False),
+    "42": ("SchemaDiffers", "the database has not what the plan made", False),
     "53300": ("TooManyConnections", "the database has no connection left", True),
     "53100": ("DiskFull", "the database's disk is full", True),
     "57014": (TIMEOUT, "a statement took too long", True),

@@ -106,7 +106,7 @@ class Source:
         arrays = [SQL("%s::text[]")] * len(self.keys)
         arrays += [SQL(f"%s::{type_name}[]") for type_name in more.values()]
         names = [f"k{number}" for number in range(len(self.keys))] + list(more)
-        return SQL("pg_catalog.unnest({}) AS u({})").format(
+        return SQL("unnest({}) AS u({})").format(
             SQL(", ").join(arrays), SQL(", ").join(Identifier(it) for it in names)
         )
 

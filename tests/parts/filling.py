@@ -130,9 +130,7 @@ class Texts:
     def insert(self, texts: dict[int, str | None]) -> None:
         """Put rows in; the text is the body, without a title."""
         with self.server.connect() as connection, connection.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO docs (id, body) VALUES (%s, %s)", list(texts.items())
-            )
+            cursor.executemany("INSERT INTO docs (id, body) VALUES (%s, %s)", list(texts.items()))
 
     def command(self, *arguments: str) -> list[str]:
         """A command line with this index's files."""
@@ -204,9 +202,7 @@ class Texts:
 
     def leases(self) -> list[Any]:
         """The rows that a worker holds."""
-        return self.server.execute(
-            "SELECT key FROM embedding_state WHERE lease_owner IS NOT NULL"
-        )
+        return self.server.execute("SELECT key FROM embedding_state WHERE lease_owner IS NOT NULL")
 
     def wrong(self, target: Target = SMALL) -> list[Any]:
         """Rows whose vector is not that of their text in the space of the target."""

@@ -1,4 +1,4 @@
-"""The worker against real PostgreSQL and a real sidecar: what it fills, parks, removes, waits for."""
+"""The worker against real parts: what it fills, parks, removes and waits for."""
 
 import dataclasses
 import signal
@@ -59,7 +59,7 @@ def test_a_changed_text_is_embedded_again_and_a_deleted_row_is_forgotten(texts):
 
 
 def test_rows_outside_the_conditions_have_no_vector(texts):
-    texts.server.execute("ALTER TABLE docs ADD COLUMN \"live%\" boolean DEFAULT true")
+    texts.server.execute('ALTER TABLE docs ADD COLUMN "live%" boolean DEFAULT true')
     texts.insert({number: f"text {number}" for number in range(10)})
     texts.write(rows=(Condition(column="live%", operator="=", value=True),))
     completes(texts)
@@ -182,9 +182,7 @@ def test_a_text_that_breaks_its_provider_is_parked_and_the_others_are_filled(tex
 
 
 def test_a_used_up_quota_is_awaited_without_leases_and_the_report_says_until_when(texts):
-    texts.write_policy(
-        dataclasses.replace(texts.policy, quota=document.Quota(daily_requests=2))
-    )
+    texts.write_policy(dataclasses.replace(texts.policy, quota=document.Quota(daily_requests=2)))
     texts.start_sidecar()
     texts.insert({number: f"text {number}" for number in range(40)})
     worker = texts.start()

@@ -128,7 +128,7 @@ class Batch:
 
 
 class Claims:
-    """The rows that one lane of one worker holds; `owner` is its name, of no other lane."""
+    """The rows that one worker holds; `owner` is its name, of no other worker."""
 
     def __init__(
         self,
@@ -277,7 +277,7 @@ class Claims:
             await connection.execute(_CHARGE.format(states=place.states), (place.id, list(keys)))
 
     async def give_all_back(self, place: Place) -> None:
-        """Give back whatever this lane holds of a target.
+        """Give back whatever this worker holds of a target.
 
         Raises:
             DatabaseError: the leases run out.

@@ -1,4 +1,4 @@
-"""A whole backfill of one document: plan, lanes that fill, sweeps that find, phases, report.
+"""A whole backfill of one document: plan, a filler, sweeps that find, phases, report.
 
 sweep, fill until nothing is pending, sweep again: a run is over when a sweep finds nothing new.
 """
@@ -6,7 +6,7 @@ sweep, fill until nothing is pending, sweep again: a run is over when a sweep fi
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from embedding_contract.index_report import IndexReport, Problem
 from embedding_vectors import report, settings
 from embedding_vectors.backfill import counts, pace, phases, places, sweep
 from embedding_vectors.backfill.claims import Claims
-from embedding_vectors.backfill.lane import Filling, Lane, Shared
+from embedding_vectors.backfill.filler import Filler, Filling, Shared
 from embedding_vectors.backfill.observed import Observe
 from embedding_vectors.backfill.waits import DATABASE_MOST_SECONDS, Backoff, Stop, StoppedError
 from embedding_vectors.database import bookkeeping
@@ -27,8 +27,6 @@ from embedding_vectors.embedding_client import ANSWER_SECONDS, EmbeddingClient
 from embedding_vectors.errors import DatabaseError, RefusedError
 from embedding_vectors.schema import apply, expressions, plan, refusals
 
-LANES: Final = 2
-"""One embeds while the other writes."""
 LEASE_SECONDS: Final = ANSWER_SECONDS + 30.0
 """Longer than the sidecar's answer may take, so that no row is embedded twice at once."""
 POLL_SECONDS: Final = 0.5
@@ -39,7 +37,7 @@ PATIENCE_SECONDS: Final = 600.0
 STOP_SECONDS: Final = 4.0
 """Of the ten that a stopped worker has: then connections are cut, and leases run out. To open a
 connection takes as long at most."""
-CONNECTIONS: Final = LANES + 2
+CONNECTIONS: Final = 3
 
 
 T = TypeVar("T")
@@ -92,7 +90,6 @@ class Worker:
         self._stop = stop
         self._say = say
         self._timing = timing
-        self._name = secrets.token_hex(8)
         self._problems: list[Problem] = []
         self._shared = Shared(fillings=[], stop=stop, observe=observe)
         self._backoff = Backoff(DATABASE_MOST_SECONDS)
@@ -106,15 +103,16 @@ class Worker:
             problems.append(self._shared.database_problem)
         waits = self._shared.paused_until - time.monotonic()
         until = datetime.now(UTC) + timedelta(seconds=waits)
+        waits_for = self._shared.pause_problem if waits > 0 else None
+        if waits_for is not None:
+            problems.append(waits_for)
         return report.of(
             self._document,
             fingerprint=self._fingerprint,
             targets=self._seen.targets,
             problems=problems,
             rates=self._seen.rates,
-            waits_until=until.isoformat(timespec="seconds")
-            if waits > 0 and self._shared.waits_for_quota
-            else None,
+            waits_until=until.isoformat(timespec="seconds") if waits_for is not None else None,
         )
 
     async def run(self) -> bool:
@@ -170,39 +168,36 @@ class Worker:
         return [Filling(place=it, most_rows=rows, batch_rows=rows) for it in found if it]
 
     async def _filled(self) -> None:
-        """Lanes run until the sweeps find nothing more; then leases are given back."""
-        stop_lanes = self._shared.stop = Stop()
-        lanes = [Lane(self._shared, self._claims(number), self._client) for number in range(LANES)]
-        running = [asyncio.create_task(lane.run()) for lane in lanes]
-        ending = asyncio.create_task(self._end_in_time(stop_lanes))
+        """Fill until the sweeps find nothing more; then give leases back."""
+        self._shared.stop = Stop()
+        held = Claims(
+            self._connections,
+            self._document,
+            owner=secrets.token_hex(8),
+            lease_seconds=self._timing.lease_seconds,
+        )
+        filler = Filler(self._shared, held, self._client)
+        running = asyncio.create_task(filler.run())
+        ending = asyncio.create_task(self._end_in_time())
         try:
             await self._swept_and_drained(running)
         finally:
-            stop_lanes.set()
-            await asyncio.wait(running)
+            self._shared.stop.set()
+            await asyncio.wait({running})
             with suppress(DatabaseError):
-                for lane in lanes:
-                    await lane.give_back()
+                await filler.give_back()
             ending.cancel()
             await asyncio.wait({ending})
 
-    async def _end_in_time(self, lanes: Stop) -> None:
-        """When the worker is to stop, the lanes are too; a database that stands still is left."""
+    async def _end_in_time(self) -> None:
+        """When the worker is to stop, a database that stands still is not awaited."""
         await self._stop.wait()
         self._say("stops, and gives its leases back")
-        lanes.set()
+        self._shared.stop.set()
         await asyncio.sleep(STOP_SECONDS)
         self._connections.cut()
 
-    def _claims(self, number: int) -> Claims:
-        return Claims(
-            self._connections,
-            self._document,
-            owner=f"{self._name}-{number}",
-            lease_seconds=self._timing.lease_seconds,
-        )
-
-    async def _swept_and_drained(self, running: Sequence[asyncio.Task[None]]) -> None:
+    async def _swept_and_drained(self, running: asyncio.Task[None]) -> None:
         for number in range(MOST_SWEEPS):
             found = 0
             for filling in self._shared.fillings:
@@ -219,13 +214,12 @@ class Worker:
             await self._stop.sleep(0)
         return found.total
 
-    async def _drained(self, running: Sequence[asyncio.Task[None]]) -> None:
+    async def _drained(self, running: asyncio.Task[None]) -> None:
         """Wait until no row of any target is pending, and say of each when it is ready."""
         open_ones = list(self._shared.fillings)
         while open_ones:
-            for task in running:
-                if task.done():
-                    task.result()
+            if running.done():
+                running.result()
             if self._shared.fatal is not None:
                 self._problems.append(self._shared.fatal)
                 raise IncompleteError
@@ -265,7 +259,7 @@ class Worker:
         now = time.monotonic()
         for row in targets:
             began, done = self._seen.began.setdefault(row.id, (now, row.done))
-            rest = row.rows - row.done - row.parked
+            rest: float = row.rows - row.done - row.parked
             self._seen.rates.pop(row.id, None)
             if row.done > done and rest > 0 and row.phase != "Retired":
                 rate = (row.done - done) / (now - began)

@@ -1,10 +1,12 @@
-"""One lane of a worker: claims a batch, has it embedded, writes it, and begins again.
+"""Claims a batch, has it embedded, writes it, and begins again.
 
 Between the claim and the write nothing is open in the database. What happens to a batch that fails
-is decided by `verdict`; this module acts on it.
+is decided by `verdict`; this module acts on it. One batch at a time is bought and not written yet:
+no more is lost with a worker and its sidecar. More at once are more workers.
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -41,6 +43,8 @@ FAULTS_BEFORE_HALVING: Final = 3
 RETRY_SECONDS: Final = 1.0
 SUSPECT_SECONDS: Final = 3.0
 """A row that failed alone is left out for so long, and others are tried."""
+PROBE: Final = "Does the model answer?"
+"""Asked for where the last row that is left fails alone: is it the row, or the provider?"""
 DATA_EXCEPTION: Final = "22"
 """The class of SQLSTATE of a value that its type does not take."""
 
@@ -50,7 +54,7 @@ T = TypeVar("T")
 
 @dataclass
 class Filling:
-    """A target being filled, as all lanes of the worker see it.
+    """A target being filled.
 
     `batch_rows` shrinks while the provider fails, in case one text is why. `suspects` are rows that
     failed alone; they are charged when others succeed meanwhile.
@@ -77,13 +81,16 @@ class Filling:
 
 @dataclass
 class Shared:
-    """What all lanes of a worker share. `paused_until` is of time.monotonic."""
+    """What is filled, and why it waits. `paused_until` is of time.monotonic.
+
+    `pause_problem` is why they pause, None where it is the index's own pace.
+    """
 
     fillings: list[Filling]
     stop: Stop
     observe: Observe
     paused_until: float = 0.0
-    waits_for_quota: bool = False
+    pause_problem: Problem | None = None
     database: Backoff = field(default_factory=lambda: Backoff(DATABASE_MOST_SECONDS))
     database_problem: Problem | None = None
     fatal: Problem | None = None
@@ -100,13 +107,14 @@ class Shared:
         self.database.succeeded()
         self.database_problem = None
 
-    def pause(self, seconds: float, *, for_quota: bool) -> None:
+    def pause(self, seconds: float, problem: Problem | None = None) -> None:
         """Ask nothing for any target for a while."""
-        self.paused_until = max(self.paused_until, time.monotonic() + seconds)
-        self.waits_for_quota = for_quota
+        until = time.monotonic() + seconds
+        if until > self.paused_until:
+            self.paused_until, self.pause_problem = until, problem
 
 
-class Lane:
+class Filler:
     """Fills the targets in turn, until it is stopped."""
 
     def __init__(self, shared: Shared, held: Claims, client: EmbeddingClient) -> None:
@@ -140,7 +148,6 @@ class Lane:
         shared = self._shared
         if (rest := shared.paused_until - time.monotonic()) > 0:
             await shared.stop.sleep(rest)
-        shared.waits_for_quota = False
         for _ in shared.fillings:
             self._turn = (self._turn + 1) % len(shared.fillings)
             filling = shared.fillings[self._turn]
@@ -149,7 +156,7 @@ class Lane:
             try:
                 batch = await self._held.claim(filling.place, most=filling.batch_rows)
             except PacedError as paced:
-                shared.pause(paced.wait_seconds, for_quota=False)
+                shared.pause(paced.wait_seconds)
                 return True
             shared.database_answered()
             if batch.claimed:
@@ -175,7 +182,7 @@ class Lane:
                 try:
                     await self._held.take_request()
                 except PacedError as paced:
-                    self._shared.pause(paced.wait_seconds, for_quota=False)
+                    self._shared.pause(paced.wait_seconds)
                     await self._give_back(filling, [rows, *waiting])
                     return
             is_counted = False
@@ -183,10 +190,8 @@ class Lane:
             if refused is None:
                 continue
             if refused.fault is not Fault.TEXT:
-                suspect = self._act_on(filling, refused, rows)
-                await self._give_back(
-                    filling, [rows, *waiting], after_seconds=SUSPECT_SECONDS if suspect else 0
-                )
+                await self._give_back(filling, waiting)
+                await self._act_on(filling, refused, rows)
                 return
             if len(rows) > 1:
                 waiting[:0] = _halves(rows)
@@ -254,27 +259,49 @@ class Lane:
     async def _give_back(
         self, filling: Filling, groups: Sequence[Sequence[Claimed]], *, after_seconds: float = 0
     ) -> None:
-        keys = [it.key for rows in groups for it in rows]
-        await self._held.give_back(filling.place, keys, after_seconds=after_seconds)
+        if keys := [it.key for rows in groups for it in rows]:
+            await self._held.give_back(filling.place, keys, after_seconds=after_seconds)
 
-    def _act_on(self, filling: Filling, refused: Verdict, rows: Sequence[Claimed]) -> bool:
-        """Wait or give up; True where one row, asked for alone, may be why."""
-        filling.problem = refused.problem
+    async def _act_on(self, filling: Filling, refused: Verdict, rows: Sequence[Claimed]) -> None:
+        """Give the rows back, and wait or give up."""
+        is_suspect = refused.fault is Fault.PROVIDER and len(rows) == 1
+        if is_suspect and filling.suspects == {rows[0].key} and await self._answers(filling):
+            # The provider answers others: it is this row.
+            filling.backoff.succeeded()
+            await self._blame(filling, rows[0].key)
+            return
+        await self._give_back(filling, [rows], after_seconds=SUSPECT_SECONDS if is_suspect else 0)
         if refused.fault is Fault.TARGET:
+            filling.problem = refused.problem
             filling.is_given_up = True
         elif refused.fault is Fault.QUOTA:
-            self._shared.pause(refused.wait_seconds or 0, for_quota=True)
+            self._shared.pause(refused.wait_seconds or 0, refused.problem)
         else:
+            filling.problem = refused.problem
             wait = filling.backoff.failed()
             filling.wait(wait if refused.wait_seconds is None else refused.wait_seconds)
             if filling.backoff.failures >= FAULTS_BEFORE_HALVING:
                 filling.batch_rows = max(1, filling.batch_rows // 2)
-            if len(rows) == 1:
+            if is_suspect:
                 # Two different rows in turn: the provider fails for all.
-                known = filling.suspects & {rows[0].key}
-                filling.suspects = known if filling.suspects else {rows[0].key}
-                return bool(filling.suspects)
-        return False
+                is_first = filling.suspects <= {rows[0].key}
+                filling.suspects = {rows[0].key} if is_first else set()
+
+    async def _answers(self, filling: Filling) -> bool:
+        """Whether the target's model embeds a text that nobody has asked for yet."""
+        row = filling.place.row
+        try:
+            await self._held.take_request()
+            await self._shared.stop.unless_set(
+                self._client.embed(
+                    [f"{PROBE} {secrets.token_hex(8)}"],
+                    model=row.model,
+                    dimensions=row.dimensions if row.request_dimensions else None,
+                )
+            )
+        except (EmbeddingRefusedError, PacedError):
+            return False
+        return True
 
     async def _succeeded(self, filling: Filling, keys: set[str]) -> None:
         suspects, filling.suspects = filling.suspects - keys, set()

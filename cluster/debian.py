@@ -11,6 +11,8 @@ from cluster import cache as store
 from cluster.errors import Failure
 
 SYSTEM_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_FOLDERS = ("bin", "sbin")
+"""Of a package's usr, where programs are."""
 CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 
 
@@ -28,6 +30,7 @@ class Unpacked:
 
 UNPACKED: dict[str, Unpacked] = {
     "faketime": Unpacked(("faketime",), ("faketime", "libfaketime")),
+    "pgbouncer": Unpacked(("pgbouncer",), ("pgbouncer", "libc-ares2", "libevent-2.1-7")),
     "promtool": Unpacked(("promtool",), ("prometheus",)),
     "redis-server": Unpacked(
         ("redis-server", "redis-cli"),
@@ -91,12 +94,13 @@ def unpack(unpacked: Unpacked, into: Path) -> None:
         subprocess.run(["dpkg", "-x", str(archive), str(root)], check=True)
         archive.unlink()
     for program in unpacked.programs:
-        if not (root / "usr/bin" / program).exists():
+        folder = next((it for it in _FOLDERS if (root / "usr" / it / program).exists()), None)
+        if folder is None:
             raise PackageError(f"no {program} in {' '.join(unpacked.packages)}")
-        _write_starter(into / program)
+        _write_starter(into / program, folder)
 
 
-def _write_starter(path: Path) -> None:
+def _write_starter(path: Path, folder: str) -> None:
     # Relative to itself: the folder gets its final name after it is filled.
     path.write_text(
         "#!/bin/sh\n"
@@ -104,7 +108,7 @@ def _write_starter(path: Path) -> None:
         'for libraries in "$here"/lib/*-linux-gnu; do\n'
         '  export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"\n'
         "done\n"
-        f'exec "$here/bin/{path.name}" "$@"\n'
+        f'exec "$here/{folder}/{path.name}" "$@"\n'
     )
     path.chmod(0o755)
 

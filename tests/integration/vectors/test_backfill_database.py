@@ -110,18 +110,24 @@ def role(texts):
 
 
 def test_without_a_connection_left_the_worker_says_so_and_goes_on_later(texts, role):
-    worker = under_way(texts)
+    worker = under_way(texts, delay_seconds=0.5)
     with contextlib.ExitStack() as held:
-        texts.server.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (role,)
-        )
-        with contextlib.suppress(psycopg.OperationalError):
-            while True:
-                held.enter_context(psycopg.connect(texts.dsn))
+
+        def has_none() -> bool:
+            with contextlib.suppress(psycopg.OperationalError):
+                while True:
+                    held.enter_context(psycopg.connect(texts.dsn))
+            return not texts.server.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name LIKE 'embedding-vectors/%'"
+            )
+
+        wait_until(has_none)
         wait_until(lambda: "TooManyConnections" in texts.said(), seconds=RECOVERY_SECONDS)
         assert worker.poll() is None
     goes_on(texts)
     completes(texts, worker)
+    assert set(texts.billed().values()) == {1}
 
 
 def test_a_refused_run_reports_the_sqlstate_of_a_full_database(texts, role):

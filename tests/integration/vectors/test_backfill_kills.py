@@ -111,7 +111,7 @@ def test_fifty_kills_of_workers_and_sidecars_cost_one_batch_of_each_at_most(text
 def old_transactions(texts: filling.Texts) -> list[object]:
     return texts.server.execute(
         "SELECT query, clock_timestamp() - xact_start FROM pg_stat_activity"
-        " WHERE application_name LIKE 'embedding-vectors/%%'"
+        " WHERE application_name LIKE 'embedding-vectors/%'"
         " AND clock_timestamp() - xact_start > interval '1 s'"
     )
 

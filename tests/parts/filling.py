@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 
 from embedding_contract import document, index_document, index_report, names
 from embedding_contract.index_document import IndexDocument, Limits, Target
+from embedding_vectors.schema.statements import VECTOR_MOST
 from tests.fakes import provider
 from tests.parts import postgres, sidecar
 
@@ -51,6 +53,7 @@ class Texts:
             applies_plan=True,
             limits=Limits(batch_rows=8),
         )
+        self.small, self.large = SMALL, LARGE
         self._write_policy()
         self.write()
         server.execute("DROP SCHEMA public CASCADE")
@@ -69,6 +72,16 @@ class Texts:
         new.write_text(index_document.dump(self.index), encoding="utf-8")
         new.replace(self.document_file)
 
+    def use_dimensions(self, small: int, large: int) -> None:
+        """Other sizes of the two models, in columns of the same names."""
+        self.small, self.large = (
+            dataclasses.replace(it, dimensions=size, space=f"{it.model}@{size}")
+            for it, size in ((SMALL, small), (LARGE, large))
+        )
+        self._write_policy()
+        self.start_sidecar()
+        self.write(target=self.small)
+
     def _write_policy(self) -> None:
         policy = document.PolicyDocument(
             namespace="shop",
@@ -83,7 +96,7 @@ class Texts:
                     declared_space=it.space,
                     api_key_file=KEY_FILE,
                 )
-                for it in (SMALL, LARGE)
+                for it in (self.small, self.large)
             ),
             quota=document.Quota(daily_requests=None),
         )
@@ -215,12 +228,7 @@ class Texts:
         return [
             key
             for key, body, found in self.server.execute(place)
-            if _numbers(found)
-            != (
-                provider.numbers(target.model, body, target.dimensions)
-                if body and body.strip()
-                else None
-            )
+            if _numbers(found) != (_expected(target, body) if body and body.strip() else None)
         ]
 
     def billed(self) -> collections.Counter[str]:
@@ -238,6 +246,18 @@ class Texts:
                 worker.wait()
         if self.sidecar is not None:
             self.sidecar.stop(signal.SIGKILL)
+
+
+def _expected(target: Target, body: str) -> list[float]:
+    made = provider.numbers(target.model, body, target.dimensions)
+    # More than an index of float32 takes is kept as float16.
+    is_half = target.dimensions > VECTOR_MOST
+    return [_as_half(it) for it in made] if is_half else made
+
+
+def _as_half(number: float) -> float:
+    (made,) = struct.unpack("e", struct.pack("e", number))
+    return float(made)
 
 
 def _numbers(text: str | None) -> list[float] | None:

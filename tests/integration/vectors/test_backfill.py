@@ -221,24 +221,36 @@ def test_an_ended_worker_gives_its_leases_back(texts):
     assert not texts.leases()
 
 
-def test_a_changed_model_fills_a_second_target_and_switches_once(texts):
-    texts.insert({number: f"text {number}" for number in range(50)})
+def changes_its_model(texts: filling.Texts, *, rows: int) -> None:
+    texts.insert({number: f"text {number}" for number in range(rows)})
     completes(texts)
-    texts.write(target=filling.LARGE, trigger=True)
+    texts.write(target=texts.large, trigger=True)
     texts.stand_in.delay_seconds = 0.3
     worker = texts.start()
     wait_until(lambda: texts.phases().get(LARGE) == "Filling" and texts.counts(LARGE)[1] > 0)
     assert texts.phases()[SMALL] == "Switched"
     texts.server.execute("UPDATE docs SET body = 'changed ' || id WHERE id % 10 = 0")
+    texts.stand_in.delay_seconds = 0
     assert worker.wait(filling.ENDED_SECONDS) == 0, texts.said()
-    assert texts.wrong(filling.LARGE) == []
+    assert texts.wrong(texts.large) == []
     # Written until the switch: the change came before it.
-    assert texts.wrong(filling.SMALL) == []
+    assert texts.wrong(texts.small) == []
     assert texts.phases() == {SMALL: "Retired", LARGE: "Switched"}
     texts.server.execute("UPDATE docs SET body = 'after' WHERE id = 1")
     completes(texts)
-    assert texts.wrong(filling.SMALL) == [1]
-    assert texts.wrong(filling.LARGE) == []
+    assert texts.wrong(texts.small) == [1]
+    assert texts.wrong(texts.large) == []
+
+
+def test_a_changed_model_fills_a_second_target_and_switches_once(texts):
+    changes_its_model(texts, rows=50)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_a_model_of_384_dimensions_is_changed_for_one_of_3072(texts):
+    texts.use_dimensions(384, 3072)
+    changes_its_model(texts, rows=2_000)
 
 
 def test_an_aborted_change_of_model_is_retired_and_goes_on_where_it_was(texts):

@@ -8,6 +8,7 @@ A run is repeated with its seed:
 import os
 import random
 import time
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,7 @@ def test_fifty_kills_of_workers_and_sidecars_cost_one_batch_of_each_at_most(text
     one_batch_for_each_sidecar(texts, kills=50, seed=seed, say=say)
 
 
-def old_transactions(texts: filling.Texts) -> list[object]:
+def old_transactions(texts: filling.Texts) -> list[Any]:
     return texts.server.execute(
         "SELECT query, clock_timestamp() - xact_start FROM pg_stat_activity"
         " WHERE application_name LIKE 'embedding-vectors/%'"

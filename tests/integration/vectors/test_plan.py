@@ -37,7 +37,7 @@ def pending(texts: filling.Texts) -> list[str]:
 
 
 def invalid_indexes(texts: filling.Texts) -> int:
-    return texts.server.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid")[0][0]
+    return len(texts.server.execute("SELECT FROM pg_index WHERE NOT indisvalid"))
 
 
 def test_the_printed_plan_is_what_apply_does(texts):
@@ -90,7 +90,8 @@ def test_an_index_whose_build_was_cut_short_is_built_again(texts):
         builder.execute("SET statement_timeout = '300ms'")
         with pytest.raises(psycopg.errors.QueryCanceled):
             builder.execute(
-                f'CREATE INDEX CONCURRENTLY "{name[0]}" ON docs USING hnsw (small vector_cosine_ops)'
+                f'CREATE INDEX CONCURRENTLY "{name[0]}" ON docs'
+                " USING hnsw (small vector_cosine_ops)"
             )
         writer.execute("ROLLBACK")
     assert invalid_indexes(texts) == 1
@@ -158,8 +159,8 @@ def test_names_of_any_kind_are_quoted_everywhere(texts):
         trigger=True,
     )
     assert texts.run() == 0, texts.said()
-    texts.server.execute("UPDATE \"T a%b\" SET \"b\"\"o%s;dy\" = 'three' WHERE \"k e'y\" = 'b'")
-    texts.server.execute("DELETE FROM \"T a%b\" WHERE \"k e'y\" <> 'b'")
+    texts.server.execute('UPDATE "T a%b" SET "b""o%s;dy" = \'three\' WHERE "k e\'y" = \'b\'')
+    texts.server.execute('DELETE FROM "T a%b" WHERE "k e\'y" <> \'b\'')
     assert texts.run() == 0, texts.said()
     assert texts.server.execute('SELECT "v%(x)s" IS NOT NULL FROM "T a%b"') == [(True,)]
     assert texts.server.execute('SELECT count(*) FROM "s""i%de"') == [(1,)]

@@ -42,6 +42,8 @@ def connection_string(settings: Settings, *, application: str) -> str:
         dsn = settings.dsn or settings.dsn_file.read_text(encoding="utf-8").strip()
         given = conninfo.conninfo_to_dict(dsn)
     except (OSError, UnicodeDecodeError, psycopg.Error):
+        given = {}
+    if not given:
         raise failures.of_connecting(psycopg.ProgrammingError()) from None
     added: dict[str, Any] = {
         "connect_timeout": CONNECT_SECONDS,

@@ -21,7 +21,7 @@ from tests.parts import postgres, sidecar
 
 PROGRAM = Path(sys.executable).parent / "embedding-vectors"
 KEY_FILE = names.secret_provider_key("main")
-ENDED_SECONDS = 60
+ENDED_SECONDS = 100
 SMALL = Target(model="small", dimensions=8, space="small@8", column="small")
 LARGE = Target(model="large", dimensions=16, space="large@16", column="large")
 SIDE = Target(model="large", dimensions=16, space="large@16", table="docs_large")

@@ -250,7 +250,8 @@ def test_a_changed_model_fills_a_second_target_and_switches_once(texts):
 @pytest.mark.timeout(600)
 def test_a_model_of_384_dimensions_is_changed_for_one_of_3072(texts):
     texts.use_dimensions(384, 3072)
-    changes_its_model(texts, rows=2_000)
+    texts.write(limits=Limits(batch_rows=64))
+    changes_its_model(texts, rows=1_000)
 
 
 def test_an_aborted_change_of_model_is_retired_and_goes_on_where_it_was(texts):

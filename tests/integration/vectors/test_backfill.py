@@ -159,7 +159,8 @@ def test_a_failing_provider_parks_nobody(texts):
     texts.insert({number: f"text {number}" for number in range(30)})
     texts.stand_in.fault = provider.status(500)
     worker = texts.start()
-    wait_until(lambda: len(texts.stand_in.calls) > 8)
+    # Enough to have halved a batch down to one row, had it been blamed.
+    wait_until(lambda: len(texts.stand_in.calls) > 18, seconds=60)
     assert texts.true_counts(SMALL) == (30, 0, 0)
     texts.stand_in.fault = None
     assert worker.wait(filling.ENDED_SECONDS) == 0, texts.said()

@@ -162,10 +162,10 @@ def test_a_failing_provider_parks_nobody(texts):
     # Enough to have halved a batch down to one row, had it been blamed.
     wait_until(lambda: len(texts.stand_in.calls) > 18, seconds=60)
     assert texts.true_counts(SMALL) == (30, 0, 0)
+    assert texts.server.execute("SELECT max(attempts) FROM embedding_state") == [(0,)]
     texts.stand_in.fault = None
     assert worker.wait(filling.ENDED_SECONDS) == 0, texts.said()
     assert texts.wrong() == []
-    assert texts.server.execute("SELECT max(attempts) FROM embedding_state") == [(0,)]
 
 
 @pytest.mark.timeout(180)

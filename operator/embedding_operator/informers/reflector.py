@@ -11,15 +11,17 @@ import msgspec
 
 from embedding_operator import errors
 from embedding_operator.informers import kept, lines, pages
+from embedding_operator.informers.turn import Turn
 
 _LOG = logging.getLogger(__name__)
 
 SERVER_SECONDS: Final = 300
 """How long a stream is asked to last."""
-SPARE_SECONDS: Final = 10
-"""A stream that says nothing for this much longer is given up."""
+STREAM_SECONDS: Final = SERVER_SECONDS + 10
+"""A stream that says nothing for so long is given up."""
 DEAF_SECONDS: Final = 2 * SERVER_SECONDS + 60
-"""Nothing that a reflector does takes longer, so one that has not moved for it is stuck."""
+"""Nothing that a reflector does between two moves takes longer: a page of a list, a line or the end
+of a stream. So one that has not moved for it is stuck."""
 _FIRST_BACKOFF_SECONDS: Final = 0.5
 _LAST_BACKOFF_SECONDS: Final = 10.0
 _NOT_SERVED_SECONDS: Final = 30.0
@@ -46,9 +48,9 @@ class _Status(msgspec.Struct):
 class Reflector:
     """Keeps something in step with the API server, in a thread of its own.
 
-    `opening` is called before each stream; `relist` reads all there is and gives the version of
-    that; `told` is given the events after it;
-    `skipped` is told of each that could not be held or read.
+    `opening` is called before each stream; `relist` reads all there is, calls what it is given with
+    each page, and gives the version of all; `told` is given the events after it; `skipped` is told
+    of each that could not be held or read.
     """
 
     def __init__(
@@ -56,12 +58,12 @@ class Reflector:
         source: pages.Source,
         *,
         api: pages.Streams,
-        opening: Callable[[], None],
-        relist: Callable[[], str],
+        relist: Callable[[Callable[[], None]], str],
         told: Callable[[str, msgspec.Raw], None],
         skipped: Callable[[int], None],
-        turn: threading.Lock,
+        turn: Turn,
         most_bytes: int = pages.MOST_BYTES,
+        opening: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = source.kind.plural
@@ -99,10 +101,11 @@ class Reflector:
         """List if that is needed, and watch one stream to its end; the seconds to wait then."""
         started = self._clock()
         try:
-            self._opening()
+            if self._opening is not None:
+                self._opening()
             if not self._version:
                 self._has_skipped = False
-                self._version = self._relist()
+                self._version = self._relist(self.rest)
             self._watch()
         except errors.OperatorError as error:
             # Only where nobody answered does the watch go on from where it was.
@@ -144,9 +147,15 @@ class Reflector:
             None,
             query=query,
             accept=accept,
-            read_seconds=SERVER_SECONDS + SPARE_SECONDS,
-        ) as pieces:
-            self._read(lines.split(pieces, most_bytes=self._most_bytes, turn=self._turn))
+            read_seconds=STREAM_SECONDS,
+        ) as body:
+
+            def holding(is_held: bool) -> None:  # noqa: FBT001 - the one thing that it is told
+                body.wait_at_most(pages.READ_SECONDS if is_held else STREAM_SECONDS)
+
+            self._read(
+                lines.split(body, most_bytes=self._most_bytes, turn=self._turn, holding=holding)
+            )
 
     def _read(self, found: Iterable[bytearray | None]) -> None:
         for line in found:

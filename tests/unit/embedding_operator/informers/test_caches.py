@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +13,8 @@ from embedding_operator.informers import caches as wiring
 from embedding_operator.informers import kept as keeping
 from embedding_operator.informers import sources
 from embedding_operator.workqueue import Key, WorkQueue
+from tests.parts.collection import Body
+from tests.parts.waiting import eventually
 
 SEARCH = Key("shop", "search")
 UID = "uid-of-search"
@@ -34,7 +35,7 @@ class API:
         if "watch" in dict(query):
             raise errors.Unavailable("away", reason="APIServerAway")
         found = {"metadata": {"resourceVersion": "1"}, "items": self.listed.get(kind.plural)}
-        yield [json.dumps(found).encode()]
+        yield Body([json.dumps(found).encode()])
 
     def serves(self, kind):
         return False
@@ -320,13 +321,6 @@ def started(world):
     stopping = threading.Event()
     world.caches.start(stopping)
     return stopping
-
-
-def eventually(check):
-    deadline = time.monotonic() + 30
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_it_is_synced_once_everything_was_listed_that_there_must_be(world):

@@ -18,6 +18,7 @@ from typing import Final
 
 import h11
 
+from embedding_operator import sockets
 from embedding_operator.fair_turns import FairTurns
 
 _LOG = logging.getLogger(__name__)
@@ -122,7 +123,8 @@ class Server:
         loop = asyncio.get_running_loop()
         state, context = self._files.state(), self._files.context()
         checked = loop.time()
-        with _listen(self._port) as listener:
+        with sockets.listen_on_all(self._port) as listener:
+            listener.setblocking(False)  # noqa: FBT003 - its parameter has no name
             self._listens()
             try:
                 while True:
@@ -284,14 +286,6 @@ async def _write(
     ):
         writer.write(parser.send(event) or b"")
     await writer.drain()
-
-
-def _listen(port: int) -> socket.socket:
-    dual = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if dual else socket.AF_INET
-    made = socket.create_server(("", port), family=family, dualstack_ipv6=dual, backlog=128)
-    made.setblocking(False)  # noqa: FBT003 - its parameter has no name
-    return made
 
 
 async def _accept(listener: socket.socket) -> tuple[socket.socket, tuple[str, int]]:

@@ -335,6 +335,14 @@ def test_it_is_synced_once_everything_was_listed_that_there_must_be(world):
     world.caches.close()
 
 
+@pytest.mark.parametrize("plural", [names.PLURAL, "namespaces", "configmaps", "secrets"])
+def test_each_page_of_a_list_shows_that_the_reflector_is_not_stuck(world, plural):
+    moved: list[str] = []
+    (found,) = (it for it in world.caches._reflectors if it.name == plural)
+    found._relist(lambda: moved.append(plural))
+    assert moved == [plural]
+
+
 @pytest.mark.parametrize("plural", [names.PLURAL, "namespaces", "configmaps", "secrets", "pods"])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_watch_that_has_ended_is_noticed(world, plural):

@@ -5,7 +5,6 @@ from typing import Any, cast
 import pytest
 
 from embedding_contract import names
-from embedding_operator import cluster, rollouts
 from embedding_operator.reconcile import Reconciler
 from embedding_operator.workqueue import Key
 from tests.parts import reconciling
@@ -61,7 +60,7 @@ def going(found):
 def test_pods_uncovered_are_none_while_a_policys_pods_are_not_looked_at(policy, namespace, told):
     world = World(policy=policy, namespace=namespace)
     uncovered = {KEY: 3}
-    objects = cast("cluster.Cluster", world)
+    objects = cast("Any", world)
     reconciler = Reconciler(
         objects=objects,
         seen=cast("Any", world),
@@ -72,7 +71,7 @@ def test_pods_uncovered_are_none_while_a_policys_pods_are_not_looked_at(policy, 
         poll_seconds=60,
         deadline_seconds=60,
         drifted=lambda _: None,
-        restarts=cast("rollouts.Rollouts", Restarts()),
+        restarts=cast("Any", Restarts()),
         monitoring=reconciling.no_monitoring(),
         covers=uncovered.__setitem__,
     )

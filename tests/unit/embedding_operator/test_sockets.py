@@ -102,7 +102,11 @@ REVIEWS = """
     folder = Path(sys.argv[1])
     files = admission_server.Files(certificate=folder / "tls.crt", key=folder / "tls.key")
     server = admission_server.Server(
-        port=int(sys.argv[2]), files=files, answer=answer, listens=lambda: print("on", flush=True)
+        port=int(sys.argv[2]),
+        files=files,
+        answer=answer,
+        about=lambda _: "",
+        listens=lambda: print("on", flush=True),
     )
     asyncio.run(server.run())
 """

@@ -114,6 +114,11 @@ class Caches:
         stuck = any(it.name == kind and it.is_stuck() for it in self._reflectors)
         return thread is not None and thread.is_alive() and not stuck
 
+    def hears(self, kind: str) -> bool:
+        """Whether changes of a kind are heard of: its watch runs, and is let run."""
+        heard = all(it.hears() for it in self._reflectors if it.name == kind)
+        return heard and self.is_watching(kind)
+
     # --- read
 
     def policy(self, namespace: str, name: str) -> Object | None:

@@ -22,6 +22,8 @@ STREAM_SECONDS: Final = SERVER_SECONDS + 10
 DEAF_SECONDS: Final = 2 * SERVER_SECONDS + 60
 """Nothing that a reflector does between two moves takes longer: a page of a list, a line or the end
 of a stream. So one that has not moved for it is stuck."""
+UNHEARD_SECONDS: Final = 60.0
+"""A kind of which no stream could be had for so long is not heard of."""
 _FIRST_BACKOFF_SECONDS: Final = 0.5
 _LAST_BACKOFF_SECONDS: Final = 10.0
 _NOT_SERVED_SECONDS: Final = 30.0
@@ -80,6 +82,7 @@ class Reflector:
         self._version = ""
         self._has_skipped = False
         self._failures = 0
+        self._failing_since: float | None = None
 
     def run(self, stopping: threading.Event) -> None:
         """List and watch until told to stop."""
@@ -97,6 +100,14 @@ class Reflector:
         """True when it has not moved for longer than anything that it does can take."""
         return self._clock() - self._moved > DEAF_SECONDS
 
+    def hears(self) -> bool:
+        """False where streams have been refused, or nobody has answered, for long.
+
+        A restart would not help, as it may where `is_stuck`.
+        """
+        since = self._failing_since
+        return since is None or self._clock() - since < UNHEARD_SECONDS
+
     def step(self) -> float:
         """List if that is needed, and watch one stream to its end; the seconds to wait then."""
         started = self._clock()
@@ -112,17 +123,24 @@ class Reflector:
             if not (isinstance(error, errors.Unavailable) and error.reason == "APIServerAway"):
                 self._version = ""
             if isinstance(error, errors.Unavailable) and error.reason == NOT_SERVED:
+                self._failing_since = None
                 return _NOT_SERVED_SECONDS
+            self._fails()
             return self._backoff(started, str(error))
         except Exception:  # noqa: BLE001 - no bug may end a watch
             # Whatever is wrong with one object, the others are watched.
             _LOG.exception("watching %s failed", self.name)
             self._version = ""
+            self._fails()
             return self._backoff(started, "")
         if self._has_skipped:
             # An object that was passed over may have gone since.
             self._version = ""
         return self._backoff(started, "")
+
+    def _fails(self) -> None:
+        if self._failing_since is None:
+            self._failing_since = self._clock()
 
     def _backoff(self, started: float, problem: str) -> float:
         if self._clock() - started >= _STEADY_SECONDS:
@@ -149,6 +167,7 @@ class Reflector:
             accept=accept,
             read_seconds=STREAM_SECONDS,
         ) as body:
+            self._failing_since = None
 
             def holding(is_held: bool) -> None:  # noqa: FBT001 - the one thing that it is told
                 body.wait_at_most(pages.READ_SECONDS if is_held else STREAM_SECONDS)

@@ -267,6 +267,31 @@ def test_a_long_line_is_waited_for_less_long_than_an_event():
     assert bodies[-1].waits == [pages.READ_SECONDS, reflector.STREAM_SECONDS]
 
 
+@pytest.mark.parametrize("fault", ["refused", "away", "gone"])
+def test_a_kind_whose_streams_are_refused_for_long_is_not_heard_of(fault):
+    run = Run()
+    run.settle()
+    assert run.reflector.hears()
+    for _ in range(3):  # a list may be let through, and the watch not
+        run.act(("step", [(fault, 0)]))
+        assert run.reflector.hears()
+        run.clock.now += reflector.UNHEARD_SECONDS / 4
+    run.clock.now += reflector.UNHEARD_SECONDS / 4
+    assert not run.reflector.hears()
+    assert not run.reflector.is_stuck()
+    run.settle()
+    assert run.reflector.hears()
+
+
+def test_a_kind_that_may_be_listed_and_not_watched_is_not_heard_of():
+    run = Run()
+    for _ in range(5):
+        run.act(("step", [("", 0), ("refused", 0)]))
+        run.clock.now += reflector.UNHEARD_SECONDS / 4
+    assert run.store.synced
+    assert not run.reflector.hears()
+
+
 def test_a_bug_in_a_handler_ends_no_watch():
     run = Run()
     run.settle()

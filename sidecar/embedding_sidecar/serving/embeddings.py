@@ -213,6 +213,7 @@ class Embeddings:
                 found=found,
                 done=come,
                 span=asked.head.span,
+                background=asked.head.is_background,
             )
         except Exception:  # noqa: BLE001 - the task comes to the same, and says so
             return None
@@ -268,6 +269,7 @@ class Embeddings:
                     found=said,
                     waited_seconds=stay.waited_seconds,
                     span=head.span,
+                    background=head.is_background,
                 )
             )
         except errors.Refused as error:
@@ -322,11 +324,17 @@ class Embeddings:
     def _head(self, answer: Answer, runtime: Runtime, head: heads.Head, *, started: float) -> bytes:
         return b"x-request-id: %b\r\n%b" % (
             heads.request_id(head).encode(),
-            reports.head(answer, runtime.quota, seconds=self._clock() - started),
+            reports.head(
+                answer,
+                runtime.quota,
+                seconds=self._clock() - started,
+                background=head.is_background,
+            ),
         )
 
     def _refused(self, error: errors.Refused, head: heads.Head) -> Reply:
-        if isinstance(error, errors.QuotaExhausted):
+        # What is reserved for applications is not used up.
+        if isinstance(error, errors.QuotaExhausted) and not isinstance(error, errors.QuotaReserved):
             self._metrics.quota_exhausted()
         # The code of a rejection may be a provider's own word, and a label is of a closed list.
         ours = not isinstance(error, errors.Rejected)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from embedding_contract import names
 from embedding_sidecar import errors, tracing
 from embedding_sidecar.wire import wire
 
@@ -23,6 +24,7 @@ _JSON: Final = re.compile(
 _PROCESS: Final = os.urandom(8).hex()
 _numbers: Final = itertools.count()
 _INT64_DIGITS: Final = 19
+_CLASS: Final = names.HEADER_CLASS.encode()
 
 
 class Head(NamedTuple):
@@ -40,9 +42,15 @@ class Head(NamedTuple):
     tracestate: str | None = None
     span: tracing.RequestSpan | None = None
     """The request's own, which no header says: set where requests are traced."""
+    request_class: str | None = None
     host: str | None = None
     origin: str | None = None
     sec_fetch_site: str | None = None
+
+    @property
+    def is_background(self) -> bool:
+        """Whether the request, which `check` lets pass, is background work."""
+        return self.request_class is not None
 
 
 def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
@@ -59,6 +67,7 @@ def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
         content_length=_text(found, b"content-length"),
         traceparent=_text(found, b"traceparent"),
         tracestate=_text(found, b"tracestate"),
+        request_class=_text(found, _CLASS),
         host=_text(found, b"host"),
         origin=_text(found, b"origin"),
         sec_fetch_site=_text(found, b"sec-fetch-site"),
@@ -77,7 +86,7 @@ def check(head: Head) -> None:
     a body to any origin without asking, and JSON it may not.
 
     Raises:
-        errors.Rejected: 413 or 415, with `param` naming the header.
+        errors.Rejected: 400, 413 or 415, with `param` naming the header.
     """
     kind = head.content_type
     if kind is None and (head.origin is not None or head.sec_fetch_site is not None):
@@ -102,6 +111,13 @@ def check(head: Head) -> None:
             status=415,
             code="unsupported_content_encoding",
             param="Content-Encoding",
+        )
+    said = head.request_class
+    if said is not None and said != names.CLASS_BACKGROUND:
+        raise errors.Rejected(
+            f"{names.HEADER_CLASS} may be {names.CLASS_BACKGROUND!r} or left out, and this one is "
+            f"{said[: wire.MAX_NAME]!r}.",
+            param=names.HEADER_CLASS,
         )
     length = head.content_length or ""
     if length.isdecimal() and (len(length) > _INT64_DIGITS or int(length) > wire.MAX_BODY_BYTES):

@@ -1,5 +1,7 @@
 """The books of one sidecar: a ledger for each class of callers, and what they say together."""
 
+import math
+
 from embedding_sidecar.quotas.claims import NO_DAY, NOTHING, Amounts, Claim, Count
 from embedding_sidecar.quotas.leases import Ledger
 
@@ -12,16 +14,25 @@ class Books:
         self._count: Count | None = None
         self._pods = NOTHING
         """What the leases of other pods come to, by that."""
+        self._over_at = -math.inf
 
     def add(self, ledger: Ledger) -> None:
-        """Keep one more."""
+        """Keep one more, which nothing was drawn from."""
+        ledger.turn(self.day, now=math.inf)
         self._ledgers.append(ledger)
 
     def enter(
         self, ledger: Ledger, count: Count, *, claim: Claim, asked_at: float, heard_at: float
     ) -> None:
-        """Book the answer to the last claim of a ledger; as Ledger.enter."""
-        ledger.enter(count, claim=claim, asked_at=asked_at, heard_at=heard_at)
+        """Book the answer to the last claim of a ledger; as Ledger.enter.
+
+        Counted from the moment of hearing, the day ends here no earlier than there.
+        """
+        ledger.enter(count, claim=claim, asked_at=asked_at)
+        self._over_at = heard_at + count.day_ends_in_seconds
+        for it in self._ledgers:
+            # The day is one for all; what was held of an earlier one has expired by now.
+            it.turn(count.day, now=math.inf)
         # What the store has for leases of our own is what it last said of them: a claim whose
         # answer was lost may have made them larger or smaller, until the next one.
         ours = _sum([it.count.held for it in self._of(count.day) if it.count is not None])
@@ -32,6 +43,10 @@ class Books:
     def day(self) -> int:
         """The latest day that a ledger is in."""
         return max([it.day for it in self._ledgers], default=NO_DAY)
+
+    def ends_in_seconds(self, *, now: float) -> float | None:
+        """How long the day lasts by the store's clock, at most; None where that is not known."""
+        return self._over_at - now if now < self._over_at else None
 
     @property
     def count(self) -> Count | None:

@@ -44,7 +44,6 @@ class Ledger:
         self._sequence = 0
         self._number = 0
         self._expires_at = float("-inf")
-        self._over_at = float("-inf")
         self._start(NO_DAY)
 
     def _start(self, day: int) -> None:
@@ -131,10 +130,6 @@ class Ledger:
             None if tokens is None else max(0, tokens - others.tokens - self._used_tokens),
         )
 
-    def ends_in_seconds(self, *, now: float) -> float | None:
-        """How long the day lasts by the store's clock, at most; None where that is not known."""
-        return self._over_at - now if now < self._over_at else None
-
     def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
         """Replace a bound by what was billed.
 
@@ -162,11 +157,11 @@ class Ledger:
         self.held = self.used
         return self._claim(need=NOTHING, want=NOTHING)
 
-    def enter(self, count: Count, *, claim: Claim, asked_at: float, heard_at: float) -> None:
+    def enter(self, count: Count, *, claim: Claim, asked_at: float) -> None:
         """Book the answer to the last claim, which was sent at `asked_at`.
 
         The day ends by the store's clock. Counted from the moment of asking it ends here no later
-        than there, however long the answer took; counted from that of hearing, no earlier.
+        than there, however long the answer took.
         """
         is_new = count.day != self.day
         if is_new:
@@ -176,7 +171,6 @@ class Ledger:
         self.count = count
         self._reported = NOTHING if is_new else claim.spent
         self._expires_at = asked_at + count.day_ends_in_seconds
-        self._over_at = heard_at + count.day_ends_in_seconds
 
     def _limited(self, amounts: Amounts) -> Amounts:
         # Tokens without a limit are only counted. Calls without one are still drawn in grants, so

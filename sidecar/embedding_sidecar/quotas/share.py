@@ -180,7 +180,7 @@ class Share:
                 code="quota_store_unavailable",
                 retry_after_seconds=AWAY_SECONDS,
             )
-        self.ledger.turn(int(self._wall_clock() // DAY_SECONDS), now=self._clock())
+        self._books.turn(int(self._wall_clock() // DAY_SECONDS), now=self._clock())
         outcome = self.ledger.spend_alone(amounts, others=self._books.others(self.ledger))
         return self._exhausted(outcome, amounts) if isinstance(outcome, str) else outcome
 
@@ -198,12 +198,15 @@ class Share:
 
     def left(self) -> Allowance:
         """What may still be drawn, as last heard; asks nobody."""
-        now = self._clock()
-        ends_in = self.ledger.ends_in_seconds(now=now)
+        ends_in = self._books.ends_in_seconds(now=self._clock())
+        day = self.ledger.day
         if ends_in is None:
-            day = max(self.ledger.day, int(self._wall_clock() // DAY_SECONDS))
+            day = max(day, int(self._wall_clock() // DAY_SECONDS))
             ends_in = (day + 1) * DAY_SECONDS - self._wall_clock()
-        calls, tokens = self.ledger.left(others=self._books.others(self.ledger))
+        if day == self.ledger.day:
+            calls, tokens = self.ledger.left(others=self._books.others(self.ledger))
+        else:
+            calls, tokens = self._limits.calls, self._limits.tokens
         return Allowance(
             daily_requests=self._limits.calls,
             requests_left=calls,
@@ -253,22 +256,25 @@ class Share:
         day, reserve, _ = self._terms
         reset_at = f"{midnight_after(self.ledger.day):%Y-%m-%dT%H:%M:%SZ}"
         taken = self._books.others(self.ledger) + self.ledger.used + amounts
-        if short == "calls":
-            limit, reserved, after = day.calls, reserve.calls, taken.calls
-        else:
-            limit, reserved, after = day.tokens, reserve.tokens, taken.tokens
-        if limit is not None and reserved and after <= limit:
+        used_up = day.short(taken)
+        reserved = reserve.calls if short == "calls" else reserve.tokens
+        if reserved and not used_up:
             return errors.QuotaReserved(
-                f"Of this policy's {limit} {short} a day {reserved} are reserved for applications, "
-                "and what is left beyond them is less than this request of the class background "
-                f"needs. There is more at {reset_at}.",
+                f"Of this policy's {_limit(day, short)} {short} a day {reserved} are reserved for "
+                "applications, and what is left beyond them is less than this request of the class "
+                f"background needs. There is more at {reset_at}.",
                 left=self.left(),
             )
+        short = used_up or short
         return errors.QuotaExhausted(
-            f"This policy's {limit} {short} a day are used up, or what is left of them is less "
-            f"than this request needs. They are available again at {reset_at}.",
+            f"This policy's {_limit(day, short)} {short} a day are used up, or what is left of "
+            f"them is less than this request needs. They are available again at {reset_at}.",
             left=self.left(),
         )
+
+
+def _limit(limits: Limits, short: str) -> int | None:
+    return limits.calls if short == "calls" else limits.tokens
 
 
 def midnight_after(day: int) -> datetime:

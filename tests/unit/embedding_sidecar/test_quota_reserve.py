@@ -38,12 +38,19 @@ class Day:
         return day.counted if day else claims.NOTHING
 
 
-async def call(sidecar, *, background=False, tokens=1):
-    """Whether a call could be made; why not, where it could not."""
+async def reserved(sidecar, **more):
+    """A call that may be made, or why it may not."""
     try:
-        held = await sidecar.reserve(tokens=tokens, background=background)
+        return await sidecar.reserve(**more)
     except errors.QuotaExhausted as refused:
         return refused
+
+
+async def call(sidecar, *, background=False, tokens=1):
+    """Make a call; why not, where it could not be made."""
+    held = await reserved(sidecar, tokens=tokens, background=background)
+    if isinstance(held, errors.QuotaExhausted):
+        return held
     sidecar.settle(held, billed=True, tokens=tokens)
     return None
 
@@ -70,19 +77,19 @@ def day():
 def test_background_work_leaves_the_reserve_and_applications_use_it_up(day, shared):
     async def scenario():
         sidecar = day.sidecar(shared=shared, daily_requests=100, reserved_requests=20)
-        background, reserved = await calls(sidecar, background=True)
+        background, kept = await calls(sidecar, background=True)
         rest, used_up = await calls(sidecar)
         after = await call(sidecar, background=True)
-        return background, rest, reserved, used_up, after
+        return background, rest, kept, used_up, after
 
-    background, rest, reserved, used_up, after = run(scenario())
+    background, rest, kept, used_up, after = run(scenario())
     assert (background, rest) == (80, 20)
-    assert isinstance(reserved, errors.QuotaReserved)
-    assert (reserved.status, reserved.kind) == (429, "insufficient_quota")
-    assert reserved.code == "quota_reserved_for_applications"
-    assert "20 are reserved for applications" in reserved.message
-    assert reserved.left.requests_left == 0
-    assert reserved.left.resets_in_seconds == pytest.approx(43_200)
+    assert isinstance(kept, errors.QuotaReserved)
+    assert (kept.status, kept.kind) == (429, "insufficient_quota")
+    assert kept.code == "quota_reserved_for_applications"
+    assert "20 are reserved for applications" in kept.message
+    assert kept.left.requests_left == 0
+    assert kept.left.resets_in_seconds == pytest.approx(43_200)
     # Where nothing is left, the reserve is not the reason.
     assert (used_up.code, after.code) == ("insufficient_quota", "insufficient_quota")
 
@@ -106,12 +113,12 @@ def test_a_reserve_of_tokens_is_left_too(day, shared):
         sidecar = day.sidecar(
             shared=shared, daily_requests=None, daily_tokens=1000, reserved_tokens=300
         )
-        background, reserved = await calls(sidecar, background=True, tokens=100)
-        return background, reserved, await calls(sidecar, tokens=100)
+        background, kept = await calls(sidecar, background=True, tokens=100)
+        return background, kept, await calls(sidecar, tokens=100)
 
-    background, reserved, (rest, used_up) = run(scenario())
+    background, kept, (rest, used_up) = run(scenario())
     assert (background, rest) == (7, 3)
-    assert "Of this policy's 1000 tokens a day 300 are reserved" in reserved.message
+    assert "Of this policy's 1000 tokens a day 300 are reserved" in kept.message
     assert used_up.code == "insufficient_quota"
 
 
@@ -208,7 +215,6 @@ def test_idle_background_work_gives_its_rest_back_while_applications_go_on(day):
         return held
 
     assert loop.run_until_complete(scenario()) == [1, leases.GRANT_CALLS]
-    loop.close()
 
 
 def test_what_was_held_within_another_reserve_is_not_spent(day):
@@ -309,15 +315,14 @@ def test_any_course_of_both_classes(limit, reserve, tokens, kept_tokens, shared,
             before = day.counted if shared else spent
             need = claims.Amounts(1, bound)
             allowed = ceiling if background else limits
-            try:
-                held = await sidecar.reserve(tokens=bound, background=background)
-            except errors.QuotaExhausted as refused:
+            held = await reserved(sidecar, tokens=bound, background=background)
+            if isinstance(held, errors.QuotaExhausted):
                 total = day.counted if shared else spent
                 ours = (sidecar._background if background else sidecar._applications).ledger.rest
-                assert allowed.short(total + (need - ours).at_least(claims.NOTHING))
-                is_reserved = not limits.short(total + (need - ours).at_least(claims.NOTHING))
-                assert isinstance(refused, errors.QuotaReserved) == is_reserved
-                assert refused.left.used_up or tokens is not None
+                with_it = total + (need - ours).at_least(claims.NOTHING)
+                assert allowed.short(with_it)
+                is_reserved = not limits.short(with_it)
+                assert isinstance(held, errors.QuotaReserved) == is_reserved
                 continue
             spent += need
             after = day.counted if shared else spent

@@ -224,6 +224,8 @@ HEADERS = st.sampled_from(
         ((b"cache-control", b"private"),),
         ((b"content-type", b"text/plain"),),
         ((b"content-encoding", b"gzip"),),
+        ((b"x-embedding-class", b"background"),),
+        ((b"x-embedding-class", b"batch"),),
     ]
 )
 

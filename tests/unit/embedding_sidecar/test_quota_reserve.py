@@ -267,10 +267,8 @@ def test_a_store_that_goes_away_is_gone_for_both_classes_and_each_knows_the_othe
 
 @settings(max_examples=150, deadline=None)
 @given(
-    limit=st.integers(0, 120),
-    reserve=st.integers(0, 130),
-    tokens=st.none() | st.integers(0, 400),
-    kept_tokens=st.integers(0, 400),
+    calls_of_day=st.tuples(st.integers(0, 120), st.integers(0, 130)),
+    tokens_of_day=st.tuples(st.none() | st.integers(0, 400), st.integers(0, 400)),
     shared=st.booleans(),
     steps=st.lists(
         st.tuples(
@@ -282,13 +280,14 @@ def test_a_store_that_goes_away_is_gone_for_both_classes_and_each_knows_the_othe
         max_size=80,
     ),
 )
-def test_any_course_of_both_classes(limit, reserve, tokens, kept_tokens, shared, steps):
+def test_any_course_of_both_classes(calls_of_day, tokens_of_day, shared, steps):
     """Exactly what holds, whatever comes in which order at which sidecar.
 
     What is given to background work leaves the reserve. Applications are refused only where what is
     neither spent nor granted to any lease is less than they need, and background work only where
     that is less than it needs beyond the reserve.
     """
+    (limit, reserve), (tokens, kept_tokens) = calls_of_day, tokens_of_day
     day = Day()
     limits = claims.Limits(limit, tokens)
     ceiling = limits.without(claims.Amounts(reserve, kept_tokens))

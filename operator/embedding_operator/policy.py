@@ -177,14 +177,21 @@ def _quota(entry: Mapping[str, Any]) -> Quota:
     return Quota(
         requests=requests,
         tokens=tokens,
-        reserve=reserve.of(
-            entry.get("reserveForApplications", reserve.DEFAULT),
-            daily_requests=requests,
-            daily_tokens=tokens,
-        ),
+        reserve=_reserve(entry, requests=requests, tokens=tokens),
         on_store_loss=entry["onStoreLoss"],
         redis=_reference(entry.get("redis")),
     )
+
+
+def _reserve(
+    entry: Mapping[str, Any], *, requests: int | None, tokens: int | None
+) -> reserve.Reserve:
+    written = entry.get("reserveForApplications", reserve.DEFAULT)
+    try:
+        return reserve.of(written, daily_requests=requests, daily_tokens=tokens)
+    except ValueError as error:
+        # Without an API server nobody has held it against the rules of the schema.
+        raise errors.InvalidPolicy("spec.quota.reserveForApplications", str(error)) from None
 
 
 def _cache(entry: Mapping[str, Any]) -> Cache:

@@ -199,7 +199,8 @@ def test_every_field_is_bounded_and_explained(path):
     if not path.endswith(("[]", "*")):
         assert field["description"]
     if field.get("x-kubernetes-int-or-string"):
-        assert {"pattern", "maxLength", "minimum", "maximum"} <= field.keys()
+        assert {"maxLength", "minimum", "maximum"} <= field.keys()
+        assert "pattern" in field or "x-kubernetes-validations" in field
         return
     match field["type"]:
         case "array":

@@ -180,6 +180,38 @@ def test_the_whole_day_is_told_whichever_class_spends(day):
     assert others.left_to_background.requests_left == 80 - day.counted.calls
 
 
+def test_a_new_day_that_one_class_has_heard_of_is_new_for_the_other(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=100, reserved_requests=20)
+        await calls(sidecar, background=True)
+        day.now += claims.DAY_SECONDS
+        await call(sidecar)
+        return (
+            sidecar.left(background=True),
+            sidecar.calls_made(),
+            await calls(sidecar, background=True),
+        )
+
+    left, made, (background, _) = run(scenario())
+    counted_for_applications = 6
+    assert left.requests_left == background == 80 - counted_for_applications
+    assert left.resets_in_seconds == pytest.approx(43_200)
+    assert made == 1
+
+
+def test_after_the_end_of_the_day_nobody_waits_for_it(day):
+    async def scenario():
+        sidecar = day.sidecar(shared=False, daily_requests=10, reserved_requests=2)
+        await calls(sidecar, background=True)
+        before = sidecar.left(background=True).used_up
+        day.now += claims.DAY_SECONDS
+        return before, sidecar.left(background=True)
+
+    before, after = run(scenario())
+    assert before
+    assert (after.requests_left, after.daily_requests) == (8, 8)
+
+
 def test_a_sidecar_without_background_work_has_one_lease(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=100, reserved_requests=20)

@@ -113,6 +113,7 @@ def test_what_nobody_wrote_has_its_default(api_server, namespace):
         namespace=namespace,
         name="good",
         providers=policy.to_document(read).providers,
+        quota=document.Quota(reserved_requests=2_000),
     )
     assert policy.to_document(read) == defaults
     assert read.vault_service_account == "embedding-vault"

@@ -110,9 +110,15 @@ class Ledger:
 
         Else say which limit is too low.
         """
-        if self._limits.open:
-            return self.spend(amounts)
-        return self._limits.short(others + self.used + amounts) or self.spend(amounts)
+        # As `limits.short` of all three together, without making two values for each call.
+        limits = self._limits
+        calls = others.calls + self._used_calls + amounts.calls
+        if limits.calls is not None and calls > limits.calls:
+            return "calls"
+        tokens = others.tokens + self._used_tokens + amounts.tokens
+        if limits.tokens is not None and tokens > limits.tokens:
+            return "tokens"
+        return self.spend(amounts)
 
     def limit(self, limits: Limits) -> None:
         """Go by other limits. What was drawn within the old ones is not spent any more."""

@@ -42,7 +42,7 @@ class Head(NamedTuple):
     tracestate: str | None = None
     span: tracing.RequestSpan | None = None
     """The request's own, which no header says: set where requests are traced."""
-    request_class: str | None = None
+    x_embedding_class: str | None = None
     host: str | None = None
     origin: str | None = None
     sec_fetch_site: str | None = None
@@ -50,7 +50,7 @@ class Head(NamedTuple):
     @property
     def is_background(self) -> bool:
         """Whether the request, which `check` lets pass, is background work."""
-        return self.request_class is not None
+        return self.x_embedding_class is not None
 
 
 def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
@@ -67,7 +67,7 @@ def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
         content_length=_text(found, b"content-length"),
         traceparent=_text(found, b"traceparent"),
         tracestate=_text(found, b"tracestate"),
-        request_class=_text(found, _CLASS),
+        x_embedding_class=_text(found, _CLASS),
         host=_text(found, b"host"),
         origin=_text(found, b"origin"),
         sec_fetch_site=_text(found, b"sec-fetch-site"),
@@ -112,7 +112,7 @@ def check(head: Head) -> None:
             code="unsupported_content_encoding",
             param="Content-Encoding",
         )
-    said = head.request_class
+    said = head.x_embedding_class
     if said is not None and said != names.CLASS_BACKGROUND:
         raise errors.Rejected(
             f"{names.HEADER_CLASS} may be {names.CLASS_BACKGROUND!r} or left out, and this one is "

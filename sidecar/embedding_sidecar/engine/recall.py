@@ -170,7 +170,7 @@ class Recall:
             return None
         choice, size = wanted.choice, None
         vectors, saved = [], 0
-        for entry in _in_order(wanted.keys, keys, found):
+        for entry in found if keys is wanted.keys else _in_order(wanted.keys, keys, found):
             if entry is None or not choice.made(entry):
                 return None
             size = size or len(entry.vector)

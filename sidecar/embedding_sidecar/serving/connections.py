@@ -43,7 +43,8 @@ class Connection(RequestReader):
     @property
     def is_answering(self) -> bool:
         """Whether a request is under way."""
-        return self.cycle is not None and not self.cycle.response_complete
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete
 
     @property
     def address(self) -> str:
@@ -111,7 +112,7 @@ class Connection(RequestReader):
         pipeline = self.pipeline
         following = pipeline.pop() if pipeline else None
         # While requests wait, the last of them may be long, and each answer would let more come.
-        if not pipeline:
+        if not pipeline and self.flow.read_paused:
             self.flow.resume_reading()
         if following is not None:
             self._start_asgi_task(*following)

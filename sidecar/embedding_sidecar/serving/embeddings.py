@@ -90,6 +90,7 @@ class Embeddings:
     ) -> None:
         self._current = current
         self._metrics = metrics
+        self._answered_ok = metrics.answered_ok
         self._otherwise = otherwise
         self._patience_seconds = patience_seconds
         self._clock = clock
@@ -113,7 +114,7 @@ class Embeddings:
         with room.Stay(patience_seconds=self._patience_seconds) as stay:
             reply = await self._reply(scope, receive, stay)
             if isinstance(reply, Pieces):
-                self._metrics.answered(_OK)
+                self._answered_ok.value += 1
                 await send_all(reply, send, stay)
                 return
         if write is not None and write(reply):
@@ -316,7 +317,7 @@ class Embeddings:
         body = wire.render(
             vectors=answer.vectors, model=answer.model, tokens=answer.tokens, as_base64=base64
         )
-        self._metrics.answered(_OK)
+        self._answered_ok.value += 1
         return Reply(_OK, b"%bcontent-length: %d\r\n%b" % (_JSON, len(body), lines), body)
 
     def _head(self, answer: Answer, runtime: Runtime, head: heads.Head, *, started: float) -> bytes:

@@ -182,7 +182,8 @@ class Layers:
                     recalled[index] = self._taken(keys[index], value, max_age_seconds)
                     hits += recalled[index] is not None
             self._note(REDIS, hits=hits, started=started)
-            self._missed(len(missing) - hits)
+            if hits < len(missing):
+                self._missed(len(missing) - hits)
             done(recalled)
 
         self._store.fetch([keys[index] for index in missing], fetched)
@@ -275,9 +276,8 @@ class Layers:
             self._away()
 
     def _missed(self, items: int) -> None:
-        if items:
-            self._misses += items
-            self._observe.missed(items)
+        self._misses += items
+        self._observe.missed(items)
 
     def _taken(
         self, key: str, value: bytes | None, max_age_seconds: int | None

@@ -161,8 +161,10 @@ class Embeddings:
         if wanted is None:
             try:
                 request = wire.parse(body, header=head.cache_control)
-                models.check(runtime.loaded.document, request)
-                if request.control != cache_control.DEFAULT or self._is_long(request):
+                if request.voyage_keys:
+                    models.check(runtime.loaded.document, request)
+                # By identity: one that says the same in words is as right in a task.
+                if request.control is not cache_control.DEFAULT or self._is_long(request):
                     return Asked(started, head, runtime, request, wanted)
                 wanted = recall.wanted(request.ask, base64=request.base64)
             except errors.Rejected:

@@ -165,14 +165,14 @@ class Connection(RequestReader):
             self._wait_at_most(self.head_seconds)
 
     def _await_request(self) -> None:
-        self._due = math.inf
-        self._wait_at_most(self.head_seconds if self._head_bytes else KEEP_ALIVE_SECONDS)
+        self._wait(self.head_seconds if self._head_bytes else KEEP_ALIVE_SECONDS)
 
     def _wait_at_most(self, seconds: float) -> None:
-        due = self.loop.time() + seconds
-        if due >= self._due:
-            return
-        self._due = due
+        if self.loop.time() + seconds < self._due:
+            self._wait(seconds)
+
+    def _wait(self, seconds: float) -> None:
+        self._due = due = self.loop.time() + seconds
         # One that comes too early looks again: most are not needed by then.
         if self._timer is None or self._timer.when() > due:
             self._set_timer(seconds)

@@ -214,7 +214,7 @@ class Shortcut(Connection):
         if self.transport.is_closing():
             return
         result = None
-        scope = cast("Scope", cycle.scope)
+        scope: Any = cycle.scope
         head = self._prompt.head(scope) if self._can_write() else None
         if head is not None:
             body = bytes(cycle.body)

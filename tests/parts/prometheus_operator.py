@@ -70,8 +70,13 @@ def stop_operator(asked: kubectl.Kubectl) -> None:
 
 
 def delete_rules(asked: kubectl.Kubectl) -> None:
-    """Delete the ConfigMap of rule files that the Prometheus operator wrote."""
+    """Delete the ConfigMap of rule files that the Prometheus operator wrote.
+
+    One without a file takes its place: of a ConfigMap that is only gone, kubelet leaves a running
+    pod the files that it had, and Prometheus goes on with the rules.
+    """
     asked("delete", "configmap", "prometheus-main-rulefiles-0", "-n", NAMESPACE)
+    asked("create", "configmap", "prometheus-main-rulefiles-0", "-n", NAMESPACE)
 
 
 def stop_prometheus(asked: kubectl.Kubectl) -> None:

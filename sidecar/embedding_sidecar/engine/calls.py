@@ -73,11 +73,11 @@ class Trace:
     joined: list[tracing.RequestSpan] = field(default_factory=list)
     call: tracing.CallSpan | None = None
 
-    def start(self, choice: failover.Choice, ask: provider.Ask) -> tracing.CallSpan | None:
+    def start(
+        self, request: tracing.RequestSpan, choice: failover.Choice, ask: provider.Ask
+    ) -> tracing.CallSpan | None:
         """Start the span of a call, linked to the requests that have joined before it was sent."""
-        if self.request is None:
-            return None
-        self.call = self.request.call(
+        self.call = request.call(
             provider=failover.label(choice), model=ask.model, url=choice.provider.base_url
         )
         if self.call is not None:
@@ -248,7 +248,7 @@ class Caller:
     ) -> "_Call":
         started = self._clock()
         sent.append((started, None))
-        span = trace.start(choice, ask)
+        span = None if trace.request is None else trace.start(trace.request, choice, ask)
         return _Call(choice, ask, reservation, bound, sent, len(sent) - 1, started, span)
 
     def _read(self, call: "_Call", answer: provider.HttpAnswer) -> provider.Vectors:

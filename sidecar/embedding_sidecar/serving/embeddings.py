@@ -90,6 +90,7 @@ class Embeddings:
     ) -> None:
         self._current = current
         self._metrics = metrics
+        self._answered_ok = metrics.answered_ok
         self._otherwise = otherwise
         self._patience_seconds = patience_seconds
         self._clock = clock
@@ -113,7 +114,7 @@ class Embeddings:
         with room.Stay(patience_seconds=self._patience_seconds) as stay:
             reply = await self._reply(scope, receive, stay)
             if isinstance(reply, Pieces):
-                self._metrics.answered(_OK)
+                self._answered_ok.value += 1
                 await send_all(reply, send, stay)
                 return
         if write is not None and write(reply):
@@ -160,8 +161,10 @@ class Embeddings:
         if wanted is None:
             try:
                 request = wire.parse(body, header=head.cache_control)
-                models.check(runtime.loaded.document, request)
-                if request.control != cache_control.DEFAULT or self._is_long(request):
+                if request.voyage_keys:
+                    models.check(runtime.loaded.document, request)
+                # By identity: one that says the same in words is as right in a task.
+                if request.control is not cache_control.DEFAULT or self._is_long(request):
                     return Asked(started, head, runtime, request, wanted)
                 wanted = recall.wanted(request.ask, base64=request.base64)
             except errors.Rejected:
@@ -318,7 +321,7 @@ class Embeddings:
         body = wire.render(
             vectors=answer.vectors, model=answer.model, tokens=answer.tokens, as_base64=base64
         )
-        self._metrics.answered(_OK)
+        self._answered_ok.value += 1
         return Reply(_OK, b"%bcontent-length: %d\r\n%b" % (_JSON, len(body), lines), body)
 
     def _head(self, answer: Answer, runtime: Runtime, head: heads.Head, *, started: float) -> bytes:

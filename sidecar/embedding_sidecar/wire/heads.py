@@ -7,7 +7,7 @@ Sources: RFC 9110, sections 8.3 and 8.4 (Content-Type, Content-Encoding), 15.5.1
 import itertools
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from embedding_contract import names
@@ -24,7 +24,6 @@ _JSON: Final = re.compile(
 _PROCESS: Final = os.urandom(8).hex()
 _numbers: Final = itertools.count()
 _INT64_DIGITS: Final = 19
-_CLASS: Final = names.HEADER_CLASS.encode()
 
 
 class Head(NamedTuple):
@@ -40,12 +39,12 @@ class Head(NamedTuple):
     content_length: str | None = None
     traceparent: str | None = None
     tracestate: str | None = None
-    span: tracing.RequestSpan | None = None
-    """The request's own, which no header says: set where requests are traced."""
     x_embedding_class: str | None = None
     host: str | None = None
     origin: str | None = None
     sec_fetch_site: str | None = None
+    span: tracing.RequestSpan | None = None
+    """The request's own, which no header says: set where requests are traced."""
 
     @property
     def is_background(self) -> bool:
@@ -53,25 +52,23 @@ class Head(NamedTuple):
         return self.x_embedding_class is not None
 
 
+_HEADERS: Final = (
+    REQUEST_ID.encode(),
+    *(name.replace("_", "-").encode() for name in Head._fields[1:-1]),
+)
+"""What the fields of a Head but the last are called."""
+
+
 def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
     """The head in ASGI's raw headers, whose names are in lower case."""
     found = dict(headers)
     if len(found) < len(headers):
         found = _joined(headers)
-    given = _text(found, b"x-request-id")
-    return Head(
-        request_id=given if given is not None and _REQUEST_ID.fullmatch(given) else None,
-        cache_control=_text(found, b"cache-control"),
-        content_type=_text(found, b"content-type"),
-        content_encoding=_text(found, b"content-encoding"),
-        content_length=_text(found, b"content-length"),
-        traceparent=_text(found, b"traceparent"),
-        tracestate=_text(found, b"tracestate"),
-        x_embedding_class=_text(found, _CLASS),
-        host=_text(found, b"host"),
-        origin=_text(found, b"origin"),
-        sec_fetch_site=_text(found, b"sec-fetch-site"),
-    )
+    texts = [None if it is None else it.decode("latin-1") for it in map(found.get, _HEADERS)]
+    head = Head._make([*texts, None])
+    if head.request_id is not None and not _REQUEST_ID.fullmatch(head.request_id):
+        return head._replace(request_id=None)
+    return head
 
 
 def request_id(head: Head) -> str:
@@ -130,8 +127,3 @@ def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     for name, value in headers:
         found[name] = b"%b, %b" % (found[name], value) if name in found else value
     return found
-
-
-def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
-    value = headers.get(name)
-    return None if value is None else value.decode("latin-1")

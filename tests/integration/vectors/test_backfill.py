@@ -197,6 +197,22 @@ def test_a_used_up_quota_is_awaited_without_leases_and_the_report_says_until_whe
     assert texts.counts(SMALL) == (40, 16, 0)
 
 
+def test_the_reserve_of_applications_is_left_to_them(texts):
+    quota = document.Quota(daily_requests=5, reserved_requests=3)
+    texts.write_policy(dataclasses.replace(texts.policy, quota=quota))
+    texts.start_sidecar()
+    texts.insert({number: f"text {number}" for number in range(40)})
+    worker = texts.start()
+    wait_until(lambda: texts.has_states() and texts.true_counts(SMALL)[1] == 16)
+    wait_until(lambda: not texts.leases())
+    # What is left is left for such as this.
+    assert texts.sidecar.embed("asked by an application", model="small").status_code == 200
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 1
+    assert "QuotaExhausted" in reasons(texts)
+    assert texts.counts(SMALL) == (40, 16, 0)
+
+
 def test_four_workers_together_keep_to_the_minute(texts):
     texts.write(limits=Limits(batch_rows=1, requests_per_minute=5))
     texts.insert({number: f"text {number}" for number in range(40)})

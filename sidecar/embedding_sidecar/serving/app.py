@@ -14,11 +14,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from embedding_contract import names, proof
+from embedding_contract import guard, names, proof
 from embedding_sidecar import errors, memory, passthrough, settings, tracing
 from embedding_sidecar.caching import clearing
 from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.serving import bodies, guard, openapi, reports
+from embedding_sidecar.serving import bodies, openapi, reports
 from embedding_sidecar.serving.embeddings import PATIENCE_SECONDS, Embeddings, refusal
 from embedding_sidecar.serving.exposition import Exposition
 from embedding_sidecar.serving.traced import TracedEmbeddings

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from embedding_contract import names, proof
+from embedding_contract import guard, names, proof
 from embedding_sidecar import errors, settings
 from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.serving import guard
 from embedding_sidecar.serving.app import Application
 
 TOKEN = "the-api-token"

@@ -58,9 +58,7 @@ class Guard:
             return Admission("No API token is configured, so nobody may ask this.")
         scheme, _, given = authorization.partition(" ")
         if scheme == proof.SCHEME:
-            return self.admit_proof(
-                authorization, token=token, method=method, path=path, body=body
-            )
+            return self.admit_proof(authorization, token=token, method=method, path=path, body=body)
         if scheme.lower() != "bearer":
             return Admission(
                 f"This needs `Authorization: Bearer` with the API token, or an {proof.SCHEME} that "

@@ -16,6 +16,7 @@ from typing import Final
 from psycopg import sql
 
 from embedding_contract.index_document import Condition, Scalar
+from embedding_vectors.schema.expressions import doubled
 
 MAX_VALUES: Final = 1_000
 """Of a condition `in`."""
@@ -54,7 +55,7 @@ class ColumnType:
     @property
     def as_sql(self) -> sql.Composable:
         """The name of the type in a statement."""
-        return sql.Identifier(self.schema, self.name)
+        return doubled(sql.Identifier(self.schema, self.name))
 
     @property
     def is_ordered(self) -> bool:
@@ -78,7 +79,7 @@ def clause(
         raise UnfitConditionError(
             "column", f"has the type {column_type.name}, which a filter cannot compare"
         )
-    name, cast = sql.Identifier(table, column), column_type.as_sql
+    name, cast = doubled(sql.Identifier(table, column)), column_type.as_sql
     if operator in ("<", ">", "between") and not column_type.is_ordered:
         raise UnfitConditionError(
             "operator", f"must be =, != or in for a column of the type {column_type.name}"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from embedding_contract.index_document import IndexDocument, Search
-from embedding_vectors import conditions
 from embedding_vectors.database import failures
 from embedding_vectors.database.facts import TargetRow
 from embedding_vectors.errors import DatabaseError
@@ -18,7 +17,7 @@ from embedding_vectors.search.columns import Columns, Table
 from embedding_vectors.search.query_vector import NoVectorError, QueryEmbedder, QueryVector
 from embedding_vectors.search.reading import Reader
 from embedding_vectors.search.requests import Request
-from embedding_vectors.search.statements import Rows, Statement
+from embedding_vectors.search.statements import Statement
 from embedding_vectors.search.targets import Targets
 from embedding_vectors.serving.refusals import Refusal
 
@@ -43,7 +42,6 @@ class _Asked:
     document: IndexDocument
     search: Search
     table: Table
-    rows: Rows
     request: Request
     until: float
 
@@ -89,7 +87,6 @@ class Searcher:
                 document=document,
                 search=search,
                 table=table,
-                rows=_rows(document, table),
                 request=request,
                 until=until,
             )
@@ -140,7 +137,6 @@ class Searcher:
             asked.search,
             target,
             asked.request,
-            rows=asked.rows,
             extension_schema=asked.table.extension_schema,
             vector=vector.text,
             most=most,
@@ -161,7 +157,7 @@ class Searcher:
 
     async def _by_text(self, asked: _Asked, *, reason: str | None) -> Found:
         statement = statements.by_text(
-            asked.document, asked.search, asked.request, rows=asked.rows, most=asked.request.k
+            asked.document, asked.search, asked.request, most=asked.request.k
         )
         rows = await self._read(statement, asked)
         return Found(
@@ -170,7 +166,7 @@ class Searcher:
 
     async def _fused(self, asked: _Asked, near: Sequence[Row], *, space: str) -> Found:
         statement = statements.by_text(
-            asked.document, asked.search, asked.request, rows=asked.rows, most=_depth(asked.request)
+            asked.document, asked.search, asked.request, most=_depth(asked.request)
         )
         worded = await self._read(statement, asked)
         scored = answers.fused(
@@ -202,19 +198,6 @@ def _depth(request: Request) -> int:
     if request.mode != "hybrid":
         return request.k
     return min(max(2 * request.k, FUSED_ROWS), requests.MAX_K)
-
-
-def _rows(document: IndexDocument, table: Table) -> Rows:
-    try:
-        where, values = conditions.clauses(document.rows, table.types, table=requests.ALIAS)
-    except conditions.UnfitConditionError as error:
-        raise Refusal(
-            f"The index's own condition rows{error.path} does not fit its table: {error}.",
-            status=503,
-            code="index_unusable",
-            retry_after_seconds=LONG_RETRY_SECONDS,
-        ) from None
-    return Rows(where=where, values=tuple(values))
 
 
 def _unavailable(error: DatabaseError) -> Refusal:

@@ -12,13 +12,13 @@ from psycopg import sql
 
 from embedding_contract.index_document import IndexDocument, Search
 from embedding_vectors.database.facts import TargetRow
+from embedding_vectors.schema import expressions
+from embedding_vectors.schema.expressions import EMBEDDING_COLUMN, doubled
+from embedding_vectors.schema.statements import base_type
 from embedding_vectors.search.requests import ALIAS, Request
 
 MIN_EF_SEARCH: Final = 100
 """pgvector's own is 40; recall at k = 10 wants more, and it costs little."""
-SIDE_COLUMN: Final = "embedding"
-MAX_VECTOR_DIMENSIONS: Final = 2_000
-"""Above it a target is of the type halfvec."""
 
 SETTINGS: Final = sql.SQL(
     "SELECT pg_catalog.set_config('statement_timeout', %s, true),"
@@ -39,11 +39,10 @@ _VECTORS: Final = sql.SQL(
 # The outer sort: with relaxed_order an iterative scan returns rows nearly in order. `+ 0` keeps the
 # planner from taking the inner order for it (pgvector's README, "Iterative Index Scans").
 _TEXT: Final = sql.SQL(
-    "SELECT {shown}, pg_catalog.ts_rank_cd({text}, asked.query) AS score"
-    " FROM {table} AS t, pg_catalog.websearch_to_tsquery({configuration}, %s) AS asked(query)"
-    " WHERE {text} @@ asked.query AND {rows} AND {where}"
-    " ORDER BY score DESC, {keys} LIMIT %s"
+    "SELECT {shown}, pg_catalog.ts_rank_cd({text}, {asked}) AS score FROM {table} AS t"
+    " WHERE {text} @@ {asked} AND {rows} AND {where} ORDER BY score DESC, {keys} LIMIT %s"
 )
+_ASKED: Final = sql.SQL("pg_catalog.websearch_to_tsquery({}::regconfig, %s)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +51,6 @@ class Statement:
 
     text: sql.Composed
     values: tuple[object, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """The document's own conditions: what is not to be embedded is not to be found either."""
-
-    where: sql.Composed
-    values: tuple[object, ...] = ()
 
 
 def shown_columns(document: IndexDocument, search: Search) -> tuple[str, ...]:
@@ -73,80 +64,81 @@ def by_vectors(
     target: TargetRow,
     request: Request,
     *,
-    rows: Rows,
     extension_schema: str,
     vector: str,
     most: int,
 ) -> Statement:
     """The `most` rows nearest to a vector, given as text: shown columns as JSON text, distance."""
-    type_name = "vector" if target.dimensions <= MAX_VECTOR_DIMENSIONS else "halfvec"
-    table = sql.Identifier(document.schema, document.table)
+    table = _named(document.schema, document.table)
     if target.table is not None:
-        keys = sql.SQL(", ").join(map(sql.Identifier, document.key_columns))
-        side = sql.Identifier(document.schema, target.table)
-        # Not USING with `t.`: the join's own columns have no table's name, and need none here.
+        keys = sql.SQL(", ").join(map(_named, document.key_columns))
+        side = _named(document.schema, target.table)
         source = sql.SQL("{} AS v JOIN {} AS t USING ({})").format(side, table, keys)
-        column = sql.Identifier("v", SIDE_COLUMN)
+        column = _named("v", EMBEDDING_COLUMN)
     else:
         source = sql.SQL("{} AS t").format(table)
-        column = sql.Identifier(ALIAS, target.column or "")
+        column = _named(ALIAS, target.column or "")
     shown = shown_columns(document, search)
     text = _VECTORS.format(
         shown=_as_json(shown),
         keys=sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(sql.Identifier(ALIAS, name), sql.Identifier(f"k{place}"))
+            sql.SQL("{} AS {}").format(_named(ALIAS, name), _named(f"k{place}"))
             for place, name in enumerate(document.key_columns)
         ),
         vector=column,
-        extension=sql.Identifier(extension_schema),
-        vector_type=sql.Identifier(extension_schema, type_name),
+        extension=_named(extension_schema),
+        vector_type=_named(extension_schema, base_type(target.dimensions)),
         source=source,
-        rows=rows.where,
+        rows=_rows(document),
         where=request.where,
-        names=_names("c", len(shown)),
-        key_names=_names("k", len(document.key_columns)),
+        names=_numbered("c", len(shown)),
+        key_names=_numbered("k", len(document.key_columns)),
     )
-    return Statement(text=text, values=(vector, *rows.values, *request.values, most))
+    return Statement(text=text, values=(vector, *request.values, most))
 
 
-def by_text(
-    document: IndexDocument, search: Search, request: Request, *, rows: Rows, most: int
-) -> Statement:
+def by_text(document: IndexDocument, search: Search, request: Request, *, most: int) -> Statement:
     """The `most` rows whose text matches the query best: shown columns as JSON text, rank."""
+    configuration = search.text_configuration
+    quoted = '"' + configuration.replace('"', '""') + '"'
     text = _TEXT.format(
         shown=_as_json(shown_columns(document, search)),
-        text=text_vector(document, search),
-        table=sql.Identifier(document.schema, document.table),
-        configuration=_configuration(search),
-        rows=rows.where,
+        # Letter by letter what the plan's index is over, or that would not be used.
+        text=doubled(expressions.text_vector(document, configuration=configuration)),
+        asked=_ASKED.format(doubled(sql.Literal(quoted))),
+        table=_named(document.schema, document.table),
+        rows=_rows(document),
         where=request.where,
-        keys=sql.SQL(", ").join(sql.Identifier(ALIAS, it) for it in document.key_columns),
+        keys=sql.SQL(", ").join(_named(ALIAS, it) for it in document.key_columns),
     )
-    return Statement(text=text, values=(request.query, *rows.values, *request.values, most))
+    return Statement(text=text, values=(request.query, request.query, *request.values, most))
 
 
-def text_vector(document: IndexDocument, search: Search) -> sql.Composed:
-    """What the plan's GIN index is over, letter by letter, or that would not be used."""
-    joined = sql.SQL(" || E'\\n\\n' || ").join(
-        sql.SQL("COALESCE({}, '')").format(sql.Identifier(ALIAS, it))
-        for it in document.text_columns
+def _named(*parts: str) -> sql.Composable:
+    return doubled(sql.Identifier(*parts))
+
+
+def _rows(document: IndexDocument) -> sql.Composable:
+    """The document's own conditions: what is not to be embedded is not to be found either."""
+    source = expressions.Source(
+        schema=document.schema,
+        table=document.table,
+        keys=(),
+        texts=document.text_columns,
+        conditions=document.rows,
     )
-    return sql.SQL("pg_catalog.to_tsvector({}, {})").format(_configuration(search), joined)
-
-
-def _configuration(search: Search) -> sql.Composed:
-    return sql.SQL("{}::pg_catalog.regconfig").format(sql.Literal(search.text_configuration))
+    return source.condition
 
 
 def _as_json(columns: Sequence[str]) -> sql.Composed:
     # As text: PostgreSQL says how a value of any type is JSON, and nothing reads it again.
     return sql.SQL(", ").join(
         sql.SQL("pg_catalog.to_json({})::text AS {}").format(
-            sql.Identifier(ALIAS, name), sql.Identifier(f"c{place}")
+            _named(ALIAS, name), _named(f"c{place}")
         )
         for place, name in enumerate(columns)
     )
 
 
-def _names(letter: str, count: int) -> sql.Composed:
-    return sql.SQL(", ").join(sql.Identifier(f"{letter}{place}") for place in range(count))
+def _numbered(letter: str, count: int) -> sql.Composed:
+    return sql.SQL(", ").join(_named(f"{letter}{place}") for place in range(count))

@@ -8,8 +8,10 @@ from typing import Final
 from psycopg import sql
 
 from embedding_contract.index_document import IndexDocument
+from embedding_vectors.database import bookkeeping
 from embedding_vectors.database.facts import TargetRow
 from embedding_vectors.errors import DatabaseError
+from embedding_vectors.schema.expressions import doubled
 from embedding_vectors.search.reading import Reader
 from embedding_vectors.search.statements import Statement
 
@@ -21,8 +23,8 @@ _NOT_THERE: Final = frozenset({"42P01", "3F000"})
 """No such table, or schema: the plan has not been applied."""
 
 _TARGETS: Final = sql.SQL(
-    "SELECT target, index_uid, index_name, model, dimensions, space, phase, vector_column,"
-    " vector_table, request_dimensions, rows, done, parked FROM {} WHERE index_uid = %s"
+    "SELECT target, index_uid, index_name, model, dimensions, space, phase, target_column,"
+    " target_table, request_dimensions, rows, done, parked FROM {} WHERE index_uid = %s"
     " ORDER BY target"
 )
 
@@ -56,7 +58,7 @@ class Targets:
         self._of = None
 
     async def _read(self, document: IndexDocument) -> tuple[TargetRow, ...]:
-        text = _TARGETS.format(sql.Identifier(document.schema, "embedding_target"))
+        text = _TARGETS.format(doubled(sql.Identifier(document.schema, bookkeeping.TARGET)))
         statement = Statement(text=text, values=(document.uid,))
         try:
             rows = await self._reader.read(statement, seconds=READ_SECONDS)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -43,6 +44,11 @@ def index(**changes: Any) -> IndexDocument:
         search=Search(filter_columns=("bucket", "lang"), return_columns=("body",)),
     )
     return dataclasses.replace(base, **changes)
+
+
+def body(**fields: Any) -> bytes:
+    """The body of a search."""
+    return json.dumps(fields).encode()
 
 
 def as_text(vector: Sequence[float]) -> str:

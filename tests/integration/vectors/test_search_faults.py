@@ -95,7 +95,7 @@ def test_database_that_is_restarted_is_used_again(own_world):
         refused(own_world)
     assert problem(own_world)[0] == "DatabaseUnavailable"
     # The pod itself is well: nobody takes it out of its Service.
-    for path in ("/healthz/ready", "/healthz/live", "/metrics"):
+    for path in ("/healthz/started", "/healthz/live", "/metrics"):
         assert own_world.pod.http.get(path).status_code == 200
     own_world.server.start()
     recovers(own_world)

@@ -11,9 +11,6 @@ from embedding_contract import guard, index_report, names, proof
 from embedding_vectors.metrics import Metrics
 from embedding_vectors.serving.refusals import JSON, Refusal
 
-PATH_READY: Final = "/healthz/ready"
-"""Whether this pod answers at all. It says nothing of the database: without one, searches of a pod
-that kubelet took out of its Service could not even be refused."""
 _METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -42,7 +39,6 @@ class Pages:
         return [
             Route(names.PATH_STARTED, _alive, methods=["GET"]),
             Route(names.PATH_LIVE, _alive, methods=["GET"]),
-            Route(PATH_READY, _alive, methods=["GET"]),
             Route(names.PATH_METRICS, self.scrape, methods=["GET"]),
             Route(names.PATH_INDEX, self.index, methods=["GET"]),
         ]
@@ -94,5 +90,9 @@ def target(request: Request) -> str:
 
 
 async def _alive(_: Request) -> Response:
-    """The socket listens and the loop turns; nothing else is asked of a probe."""
+    """The socket listens and the loop turns; nothing else is asked of a probe.
+
+    Readiness neither: of a pod that kubelet took out of its Service as its database is away,
+    searches could not even be refused.
+    """
     return Response(b"ok\n", media_type="text/plain")

@@ -63,7 +63,7 @@ class SearchPod:
         self,
         folder: Path,
         *,
-        document: IndexDocument,
+        document: IndexDocument | None,
         dsn: str,
         sidecar_port: int,
         port: int | None = None,
@@ -77,7 +77,8 @@ class SearchPod:
         token = folder / names.SECRET_API_TOKEN
         token.write_text(sidecar.TOKEN, encoding="utf-8")
         self.set_dsn(dsn)
-        self.obey(document)
+        if document is not None:
+            self.obey(document)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [

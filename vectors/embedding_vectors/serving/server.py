@@ -11,6 +11,8 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from embedding_vectors.serving.connections import Connection, ConnectionLimit
+
 _ALL_V4: Final = "0.0.0.0"  # noqa: S104 - sidecars, kubelet and Prometheus come to the pod's address
 _ALL: Final = "::"
 _NO_IPV6: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
@@ -18,8 +20,6 @@ _BACKLOG: Final = 2048
 KEPT_SECONDS: Final = 30
 """Longer than sidecars keep a connection without a request, 15 s: the server that closes first
 loses the request that is just being sent."""
-MAX_CONNECTIONS: Final = 512
-"""Open at once; more get 503. Several for each sidecar of a large policy."""
 DRAIN_SECONDS: Final = 10
 """What runs at SIGTERM has this long to end, longer than a search takes."""
 
@@ -51,11 +51,17 @@ class Server(uvicorn.Server):
     """A server that leaves signals to the process."""
 
     def __init__(self, application: ASGIApp) -> None:
+        limit = ConnectionLimit()
+
+        class Limited(Connection):
+            """A connection of this listener."""
+
+        Limited.limit = limit
         super().__init__(
             uvicorn.Config(
                 application,
                 loop="uvloop",
-                http="httptools",
+                http=Limited,
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -63,7 +69,6 @@ class Server(uvicorn.Server):
                 server_header=False,
                 date_header=False,
                 proxy_headers=False,
-                limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=KEPT_SECONDS,
                 timeout_graceful_shutdown=DRAIN_SECONDS,
             )

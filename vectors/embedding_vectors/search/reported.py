@@ -3,8 +3,8 @@
 from typing import Protocol
 
 from embedding_contract.index_document import IndexDocument
-from embedding_contract.index_report import IndexReport, Problem, TargetReport
-from embedding_vectors.database.facts import TargetRow
+from embedding_contract.index_report import IndexReport, Problem
+from embedding_vectors import report
 from embedding_vectors.errors import DatabaseError
 from embedding_vectors.metrics import Metrics
 from embedding_vectors.search import targets
@@ -41,13 +41,10 @@ class Reported:
         try:
             known = await self._targets.of(document)
         except DatabaseError as error:
-            return IndexReport(document=self._current.fingerprint, problems=(error.problem,))
-        serving = targets.serving(known, document=document)
-        return IndexReport(
-            document=self._current.fingerprint,
-            serving=serving.id if serving else None,
-            targets=tuple(map(_reported, known)),
-        )
+            return report.of(
+                document, fingerprint=self._current.fingerprint, problems=(error.problem,)
+            )
+        return report.of(document, fingerprint=self._current.fingerprint, targets=known)
 
     async def count(self) -> None:
         """Tell the metrics of the target that is searched, or that is to be.
@@ -65,16 +62,3 @@ class Reported:
         )
         if shown is not None:
             self._metrics.index_counted(size=shown.done, missing=max(0, shown.rows - shown.done))
-
-
-def _reported(row: TargetRow) -> TargetReport:
-    return TargetReport(
-        id=row.id,
-        model=row.model,
-        dimensions=row.dimensions,
-        space=row.space,
-        phase=row.phase,
-        rows=row.rows,
-        done=row.done,
-        parked=row.parked,
-    )

@@ -8,6 +8,7 @@ from typing import Final
 from psycopg import sql
 
 from embedding_contract.index_document import IndexDocument
+from embedding_vectors import report
 from embedding_vectors.database import bookkeeping
 from embedding_vectors.database.facts import TargetRow
 from embedding_vectors.errors import DatabaseError
@@ -89,16 +90,9 @@ def _target(row: tuple[object, ...]) -> TargetRow:
 
 
 def serving(targets: Sequence[TargetRow], *, document: IndexDocument) -> TargetRow | None:
-    """The target whose model embeds queries: the one switched to, else the document's if ready.
-
-    Where neither is, any that is ready; None where none is.
-    """
-    wanted = document.target_id(document.target)
-    for phase, target_id in (("Switched", None), ("Ready", wanted), ("Ready", None)):
-        for it in targets:
-            if it.phase == phase and target_id in (None, it.id):
-                return it
-    return None
+    """The target whose model embeds queries, as the report says; None where there is none."""
+    wanted = report.serving(document, targets)
+    return next((it for it in targets if it.id == wanted), None)
 
 
 def of_space(targets: Sequence[TargetRow], space: str) -> TargetRow | None:

@@ -9,7 +9,7 @@ import pytest
 
 from embedding_contract.index_document import OPERATORS, Search
 from tests.fakes import provider
-from tests.integration.vectors.conftest import TARGET, TEXTS, fill, write
+from tests.integration.searches.conftest import TARGET, TEXTS, fill, write
 from tests.parts import postgres, searching, sidecar
 
 pytestmark = pytest.mark.integration

@@ -14,7 +14,7 @@ import pytest
 from embedding_contract.index_document import Search, Target
 from embedding_vectors.search import command
 from tests.fakes import provider
-from tests.integration.vectors.conftest import TARGET, TEXTS, fill, write
+from tests.integration.searches.conftest import TARGET, TEXTS, fill, write
 from tests.parts import postgres, searching, sidecar
 from tests.parts.pgbouncer import PgBouncer
 

@@ -221,6 +221,13 @@ def test_k_results_of_k_up_to_a_thousand(many, k):
     assert len(many.world.search("many", k=k)["results"]) == k
 
 
+def test_a_large_k_has_the_nearest_too(many):
+    queries = [f"large {number}" for number in range(10)]
+    found = [ids(many.world.search(it, k=400)) for it in queries]
+    exact = [many.exact(vector(it), k=400) for it in queries]
+    assert recall(found, exact) >= 0.95
+
+
 def test_filter_that_nothing_passes_finds_nothing(many):
     answer = many.world.search("x", filter=[{**ONE_IN_100, "value": 100}])
     assert (answer["mode"], answer["results"]) == ("vector", [])

@@ -12,7 +12,7 @@ from embedding_contract import fingerprint, index_report, names, proof
 from embedding_contract.index_document import Condition, Search, Target
 from embedding_vectors.search import query_vector
 from tests.fakes import provider
-from tests.integration.vectors.conftest import TARGET, TEXTS, fill
+from tests.integration.searches.conftest import TARGET, TEXTS, fill
 from tests.parts import searching, sidecar
 
 pytestmark = pytest.mark.integration

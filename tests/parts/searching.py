@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import httpx2
 
 from embedding_contract import document as policy_document
-from embedding_contract import index_document, names
+from embedding_contract import index_document, names, proof
 from embedding_contract.index_document import IndexDocument, Search, Target
 from tests.fakes import provider
 from tests.parts import ports, sidecar
@@ -51,6 +52,18 @@ def body(**fields: Any) -> bytes:
     return json.dumps(fields).encode()
 
 
+def report_proof() -> proof.Credentials:
+    """A proof for the report of a pod, as the operator signs it."""
+    return proof.sign_request(
+        sidecar.TOKEN,
+        method="GET",
+        path=names.PATH_INDEX,
+        nonce=f"{time.monotonic_ns():032x}",
+        time=int(time.time()),
+        pod=POD_UID,
+    )
+
+
 def as_text(vector: Sequence[float]) -> str:
     """A vector as pgvector reads it."""
     return "[" + ",".join(map(repr, vector)) + "]"
@@ -71,6 +84,7 @@ class SearchPod:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.port = port or ports.free()
+        self._sidecar_port = sidecar_port
         self.log = folder / "log"
         self.document_file = folder / names.INDEX_KEY
         self._dsn = folder / names.DSN_FILE
@@ -119,6 +133,22 @@ class SearchPod:
             check=False,
         )
         assert done.returncode == 0, done.stderr
+
+    def backfill(self, *, port: int | None = None) -> subprocess.Popen[bytes]:
+        """A worker of the same index, started."""
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [
+                    *(PROGRAM, "backfill", "--port", str(port or ports.free())),
+                    *("--document", self.document_file, "--dsn-file", self._dsn),
+                    *("--token-file", self.folder / names.SECRET_API_TOKEN),
+                    *("--sidecar", f"http://127.0.0.1:{self._sidecar_port}"),
+                ],
+                env={"PATH": os.environ["PATH"], names.ENV_POD_UID: POD_UID},
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
 
     def report(self) -> dict[str, Any]:
         """What the operator would be told."""

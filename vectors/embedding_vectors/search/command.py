@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -43,13 +42,6 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser("serve", help="answer searches of the index")
     settings.add_arguments(parser)
     parser.add_argument("--port", type=int, default=names.VECTORS_PORT, metavar="PORT")
-    parser.add_argument(
-        "--token-file",
-        type=Path,
-        default=Path(names.TOKEN_DIRECTORY) / names.SECRET_API_TOKEN,
-        metavar="FILE",
-        help="holds the policy's API token, by which proofs are signed",
-    )
     parser.set_defaults(run=_run)
 
 
@@ -73,7 +65,7 @@ async def _serve(options: argparse.Namespace, listening: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     given = settings.of(options, os.environ)
-    current = InForce(settings_=given, token_file=options.token_file, name=options.name)
+    current = InForce(settings_=given, name=options.name)
     current.look()
     document = current.document()
     search = document.search if document else None

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from pathlib import Path
 from typing import Final
 
 from embedding_contract.index_document import IndexDocument
@@ -18,9 +17,8 @@ _log = logging.getLogger(__name__)
 class InForce:
     """Holds the last good document. A file that vanished changes nothing."""
 
-    def __init__(self, *, settings_: Settings, token_file: Path, name: str | None = None) -> None:
+    def __init__(self, *, settings_: Settings, name: str | None = None) -> None:
         self._settings = settings_
-        self._token_file = token_file
         self._name = name
         self._loaded: Loaded | None = None
         self._told = ""
@@ -36,10 +34,7 @@ class InForce:
 
     def token(self) -> str:
         """The policy's API token; empty where there is none."""
-        try:
-            return self._token_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            return ""
+        return settings.token(self._settings)
 
     def look(self) -> None:
         """Obey what is new."""

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -33,6 +34,10 @@ class Pages:
         self._report = report
         self._token = token
         self._guard = guard.Guard(pod=pod_uid, asked="pod")
+
+    def app(self) -> Starlette:
+        """An application of these pages alone."""
+        return Starlette(routes=self.routes())
 
     def routes(self) -> list[Route]:
         """All of them."""

@@ -5,7 +5,7 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 import uvicorn
@@ -22,6 +22,9 @@ KEPT_SECONDS: Final = 30
 loses the request that is just being sent."""
 DRAIN_SECONDS: Final = 10
 """What runs at SIGTERM has this long to end, longer than a search takes."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class PortTaken(OSError):  # noqa: N818 - an adjective says what is wrong with what
@@ -90,3 +93,21 @@ async def serve(application: ASGIApp, *, listening: socket.socket, until: asynci
     server.should_exit = True
     stopped.cancel()
     await running
+
+
+@contextlib.asynccontextmanager
+async def beside(application: ASGIApp, *, port: int) -> AsyncIterator[None]:
+    """Serve while the block runs, which is what matters: where the port is taken, it runs alone."""
+    try:
+        listening = listen(port)
+    except PortTaken as error:
+        _log.warning("no page of this worker is served: %s", error)
+        yield
+        return
+    ended = asyncio.Event()
+    serving = asyncio.create_task(serve(application, listening=listening, until=ended))
+    try:
+        yield
+    finally:
+        ended.set()
+        await serving

@@ -1,4 +1,4 @@
-"""`make bench-vectors`: what a search adds to its own SQL, at 1,000 and at 100,000 rows.
+"""`make bench-vectors`: what a search adds to its own SQL, and how fast a backfill is.
 
 python -m tests.benchmarks.vectors [--rounds N] [--no-page]
 
@@ -23,7 +23,7 @@ from embedding_contract import names, proof
 from embedding_contract.index_document import Search, Target
 from embedding_vectors.database.facts import TargetRow
 from embedding_vectors.search import requests, statements
-from tests.benchmarks import chart, page
+from tests.benchmarks import backfills, chart, page
 from tests.fakes import provider
 from tests.parts import postgres, searching, sidecar
 
@@ -33,6 +33,7 @@ NUMBERS: Final = 384
 K: Final = 10
 QUERIES: Final = 50
 WARM: Final = 20
+FILLINGS: Final = 3
 MILLISECONDS: Final = 1_000
 SETTINGS: Final = {
     "shared_buffers": "512MB",
@@ -83,7 +84,8 @@ def main() -> int:
             ) as world:
                 _fill(world, rows)
                 measured[rows] = _measure(world, options.rounds)
-    text = _table(measured)
+        filled = backfills.measure(server, Path(folder), rounds=FILLINGS)
+    text = f"{_table(measured)}\n\n{_rates(filled)}"
     sys.stdout.write(f"{text}\n")
     if not options.no_page:
         page.draw("vectors", _plot(measured))
@@ -233,6 +235,26 @@ def _table(measured: dict[int, Sequence[Lane]]) -> str:
             for at, lane in enumerate(lanes)
         ]
     head = (f"k = {K} of {NUMBERS} numbers, asked by", "ms", "p95 ms", "added ms", "times its SQL")
+    return page.table(head, rows)
+
+
+def _rates(filled: Sequence[backfills.Filled]) -> str:
+    loop = filled[0]
+    rows = [
+        [
+            it.name,
+            f"{it.middle:.0f}",
+            f"{min(it.rates):.0f} to {max(it.rates):.0f}",
+            f"{it.middle / loop.middle:.2f}",
+        ]
+        for it in filled
+    ]
+    head = (
+        f"{backfills.ROWS:,} rows of {NUMBERS} numbers, filled by",
+        "rows/s",
+        "spread",
+        "times the loop",
+    )
     return page.table(head, rows)
 
 

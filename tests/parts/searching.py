@@ -159,7 +159,7 @@ class SearchPod:
         return dict(answer.json())
 
     def metrics(self) -> dict[str, float]:
-        """Its series."""
+        """Its series, up to a second old."""
         lines = self.http.get(names.PATH_METRICS).text.splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return {name: float(value) for name, value in pairs}

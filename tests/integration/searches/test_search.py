@@ -22,8 +22,10 @@ def ids(answer):
     return [it["key"]["id"] for it in answer["results"]]
 
 
-def fallbacks(world, reason):
-    return world.pod.metrics()[f'aos_vector_fallback_total{{reason="{reason}"}}']
+def counted(world, reason, times):
+    """Wait until so many fallbacks for this reason are shown."""
+    series = f'aos_vector_fallback_total{{reason="{reason}"}}'
+    sidecar.wait_until(lambda: world.pod.metrics()[series] == times)
 
 
 def until(world, **wanted):
@@ -52,7 +54,8 @@ def test_a_search_says_what_it_found_and_how(world):
         "score_kind": "cosine_similarity",
     }
     assert len(answer["results"]) == 2
-    assert world.pod.metrics()["aos_vector_query_latency_seconds_count"] >= 1
+    series = "aos_vector_query_latency_seconds_count"
+    sidecar.wait_until(lambda: world.pod.metrics()[series] >= 1)
 
 
 def test_modes_say_themselves_and_the_kind_of_their_scores(world):
@@ -60,7 +63,7 @@ def test_modes_say_themselves_and_the_kind_of_their_scores(world):
     assert (text["mode"], text["space"], text["reason"]) == ("text", None, None)
     assert {it["score_kind"] for it in text["results"]} == {"ts_rank_cd"}
     assert all("whales" in it["columns"]["body"] for it in text["results"])
-    assert fallbacks(world, "error") == 0
+    counted(world, "error", 0)
     hybrid = world.search("whales autumn", mode="hybrid", k=3)
     assert (hybrid["mode"], hybrid["space"]) == ("hybrid", "tests/small")
     assert {it["score_kind"] for it in hybrid["results"]} == {"reciprocal_rank_fusion"}
@@ -96,16 +99,15 @@ def searching_modes():
 
 def test_provider_that_is_gone_gives_text_with_the_reason(world, stand_in):
     stand_in.fault = provider.status(500)
-    before = fallbacks(world, "provider")
     answer = world.search("whales", k=3)
     assert (answer["mode"], answer["reason"], answer["space"]) == ("text", "provider", None)
     assert len(answer["results"]) == 3
-    assert fallbacks(world, "provider") == before + 1
+    counted(world, "provider", 1)
     hybrid = world.search("whales", mode="hybrid")
     assert (hybrid["mode"], hybrid["reason"]) == ("text", "provider")
     # Asked for text, nothing was missing.
     assert world.search("whales", mode="text")["reason"] is None
-    assert fallbacks(world, "provider") == before + 2
+    counted(world, "provider", 2)
     # What the cache has needs no provider.
     assert world.search("x")["mode"] == "vector"
 
@@ -123,7 +125,8 @@ def test_quota_that_is_used_up_gives_text_with_the_reason(make_world):
     fill(world.server)
     searching.switch(world.server, TARGET)
     until(world, mode="text", reason="quota")
-    assert fallbacks(world, "quota") >= 1
+    series = 'aos_vector_fallback_total{reason="quota"}'
+    sidecar.wait_until(lambda: world.pod.metrics()[series] >= 1)
 
 
 def test_table_without_a_plan_is_searched_by_text(make_world):
@@ -143,7 +146,8 @@ def test_target_that_is_not_filled_is_not_searched(world, phase):
 def test_vectors_of_another_space_are_not_compared(world):
     searching.switch(world.server, TARGET, space="tests/other")
     until(world, mode="text", reason="space")
-    assert fallbacks(world, "space") >= 1
+    series = 'aos_vector_fallback_total{reason="space"}'
+    sidecar.wait_until(lambda: world.pod.metrics()[series] >= 1)
     searching.switch(world.server, TARGET, space="tests/small")
     until(world, mode="vector", reason=None)
 

@@ -18,7 +18,7 @@ from embedding_vectors.database import connections
 from embedding_vectors.embedding_client import EmbeddingClient
 from embedding_vectors.errors import DatabaseError
 from embedding_vectors.metrics import Metrics
-from embedding_vectors.search import query_vector
+from embedding_vectors.search import in_force, query_vector
 from embedding_vectors.search.app import Application
 from embedding_vectors.search.columns import Columns
 from embedding_vectors.search.in_force import InForce
@@ -33,6 +33,8 @@ MAX_CONNECTIONS: Final = 8
 """To the database, of one pod, whatever the document says."""
 COUNTED_SECONDS: Final = 10.0
 """How often the bookkeeping's figures go to the metrics."""
+LEAVING_LOOKS: Final = 40
+"""After a change of the DSN: in 20 s, every search that was under way has ended."""
 APPLICATION: Final = "embedding-vectors search"
 """As pg_stat_activity shows it."""
 
@@ -91,7 +93,10 @@ async def _serve(options: argparse.Namespace, listening: socket.socket) -> None:
             metrics=metrics, report=reported.report, token=current.token, pod_uid=given.pod_uid
         ),
     )
-    following = [asyncio.create_task(it) for it in (current.follow(), _count(reported))]
+    following = [
+        asyncio.create_task(it)
+        for it in (current.follow(), _count(reported), _follow_dsn(given, opened))
+    ]
     for task in following:
         # A pod that no longer follows its document ends, and is started again.
         task.add_done_callback(lambda _: stop.set())
@@ -103,6 +108,25 @@ async def _serve(options: argparse.Namespace, listening: socket.socket) -> None:
         await asyncio.gather(*following, return_exceptions=True)
         await client.close()
         opened.close()
+
+
+async def _follow_dsn(given: settings.Settings, opened: connections.Connections) -> None:
+    """Give up connections to an address that is not the index's any more, as they fall idle."""
+    known, left = _dsn(given), 0
+    while True:
+        await asyncio.sleep(in_force.POLL_SECONDS)
+        now = _dsn(given)
+        left = LEAVING_LOOKS if now != known else max(0, left - 1)
+        known = now
+        if left:
+            opened.close()
+
+
+def _dsn(given: settings.Settings) -> bytes:
+    try:
+        return given.dsn_file.read_bytes()
+    except OSError:
+        return b""
 
 
 async def _count(reported: Reported) -> None:

@@ -1,5 +1,6 @@
 """The pages of every pod of an index: probes, metrics, and the signed report for the operator."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -12,6 +13,7 @@ from embedding_contract import guard, index_report, names, proof
 from embedding_vectors.metrics import Metrics
 from embedding_vectors.serving.refusals import JSON, Refusal
 
+EVERY_SECONDS: Final = 1.0
 _METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -34,6 +36,7 @@ class Pages:
         self._report = report
         self._token = token
         self._guard = guard.Guard(pod=pod_uid, asked="pod")
+        self._rendered, self._rendered_at = b"", float("-inf")
 
     def app(self) -> Starlette:
         """An application of these pages alone."""
@@ -49,8 +52,14 @@ class Pages:
         ]
 
     async def scrape(self, _: Request) -> Response:
-        """GET /metrics in the Prometheus text format: what is known, nobody is asked."""
-        return Response(self._metrics.exposition(), media_type=_METRICS)
+        """GET /metrics in the Prometheus text format: what is known, nobody is asked.
+
+        It needs no token, so whoever asks again within the second gets the same text again.
+        """
+        now = time.monotonic()
+        if now >= self._rendered_at + EVERY_SECONDS:
+            self._rendered, self._rendered_at = self._metrics.exposition(), now
+        return Response(self._rendered, media_type=_METRICS)
 
     async def index(self, request: Request) -> Response:
         """GET the report, to holders of the API token."""

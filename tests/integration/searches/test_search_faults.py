@@ -205,9 +205,13 @@ def test_vectors_that_take_too_long_give_text_with_the_reason(make_world):
     server.execute("DROP TABLE docs_vectors")
     answer = world.search("whales")
     assert (answer["mode"], answer["reason"]) == ("text", "error")
-    for reason in ("timeout", "error"):
-        series = f'aos_vector_fallback_total{{reason="{reason}"}}'
-        sidecar.wait_until(lambda series=series: world.pod.metrics()[series] == 1)
+
+    def counted() -> bool:
+        shown = world.pod.metrics()
+        series = 'aos_vector_fallback_total{{reason="{}"}}'
+        return [shown[series.format(it)] for it in ("timeout", "error")] == [1, 1]
+
+    sidecar.wait_until(counted)
 
 
 WRONG = [

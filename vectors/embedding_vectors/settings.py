@@ -15,6 +15,7 @@ ENV_DSN: Final = "EMBEDDING_DATABASE_DSN"
 """A person's own, at a terminal; never in a pod's spec."""
 SIDECAR_URL: Final = f"http://127.0.0.1:{names.API_PORT}"
 TERMINATION_LOG: Final = Path("/dev/termination-log")
+TOKEN_FILE: Final = Path(names.TOKEN_DIRECTORY) / names.SECRET_API_TOKEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class Settings:
     ca_file: Path
     sidecar_url: str
     pod_uid: str
-    token_file: Path
+    token_file: Path = TOKEN_FILE
     dsn: str | None = field(default=None, repr=False)
 
 
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token-file",
         type=Path,
-        default=Path(names.TOKEN_DIRECTORY) / names.SECRET_API_TOKEN,
+        default=TOKEN_FILE,
         metavar="FILE",
         help="holds the policy's API token, by which proofs are signed",
     )

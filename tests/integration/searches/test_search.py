@@ -78,6 +78,20 @@ def test_words_of_a_search_engine_are_understood_and_nothing_is_no_error(world):
         assert world.search(query, mode="text")["mode"] == "text"
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("x" * 32_000, "a1 " * 10_000, "a or " * 6_000, "-" * 32_000, "-a " * 10_000),
+        *('"' * 32_000, '"a b" ' * 5_000, "(" * 32_000, "a@" * 16_000, "a-" * 16_000),
+        *("<a" * 16_000, "\U0001f600" * 8_000, "http://" + "a." * 15_000),
+    ],
+)
+def test_no_query_is_taken_for_a_database_that_is_away(shared_world, query):
+    answer = shared_world.ask({"query": query, "mode": "text"})
+    if answer.status_code != 200:
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "query")
+
+
 def test_filters_hold_in_every_mode(world):
     for mode in searching_modes():
         filters = [

@@ -214,6 +214,19 @@ def test_vectors_that_take_too_long_give_text_with_the_reason(make_world):
     sidecar.wait_until(counted)
 
 
+def test_words_that_take_too_long_leave_the_vectors(make_world):
+    search = Search(return_columns=("bucket",), statement_timeout_milliseconds=300)
+    world = make_world(document=searching.index(search=search))
+    # To rank a text it is read again, word by word.
+    world.server.execute("UPDATE docs SET body = repeat('whales in autumn ', 1000000) WHERE id = 9")
+    answer = world.search("whales", mode="hybrid", k=3)
+    assert (answer["mode"], answer["space"], answer["reason"]) == ("vector", "tests/small", None)
+    assert len(answer["results"]) == 3
+    refused = world.ask({"query": "whales", "mode": "text"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "database_unavailable")
+    assert "57014" in refused.json()["error"]["message"]
+
+
 WRONG = [
     ("postgresql://searcher:s3cret-word@127.0.0.1:{port}/nothing", "DSNInvalid"),
     ("s3cret-word = = no connection string", "DSNInvalid"),

@@ -31,6 +31,8 @@ FUSED_ROWS: Final = 50
 _TIMEOUT: Final = "57014"
 _AWAY: Final = ("08", "28", "3D", "53", "57")
 """Classes of SQLSTATE that say nothing of the statement: text would fail in the same way."""
+_TOO_MUCH: Final = ("54", "XX")
+"""Of websearch_to_tsquery: "stack depth limit exceeded", "tsquery stack too small"."""
 _NO_CHARACTER: Final = frozenset({"22021", "22P05"})
 """The database's encoding has no such character."""
 
@@ -109,12 +111,7 @@ class Searcher:
             return found
         if asked.request.mode == "hybrid":
             return await self._fused(asked, near, space=target.space)
-        return Found(
-            mode="vector",
-            score_kind=answers.COSINE,
-            scored=answers.by_distance(near),
-            space=target.space,
-        )
+        return _by_distance(near, space=target.space)
 
     async def _vector(self, asked: _Asked) -> tuple[QueryVector, TargetRow]:
         """The query's vector, and the target that holds vectors of its space."""
@@ -156,23 +153,35 @@ class Searcher:
         return rows
 
     async def _by_text(self, asked: _Asked, *, reason: str | None) -> Found:
-        statement = statements.by_text(
-            asked.document, asked.search, asked.request, most=asked.request.k
-        )
-        rows = await self._read(statement, asked)
+        rows = await self._words(asked, most=asked.request.k)
         return Found(
             mode="text", score_kind=answers.RANK, scored=answers.by_rank(rows), reason=reason
         )
 
     async def _fused(self, asked: _Asked, near: Sequence[Row], *, space: str) -> Found:
-        statement = statements.by_text(
-            asked.document, asked.search, asked.request, most=_depth(asked.request)
-        )
-        worded = await self._read(statement, asked)
+        try:
+            worded = await self._words(asked, most=_depth(asked.request))
+        except DatabaseError as error:
+            if error.problem.sqlstate != _TIMEOUT:
+                raise
+            # Half of what was asked for, and the answer says so, is more than nothing.
+            return _by_distance(near[: asked.request.k], space=space)
         scored = answers.fused(
             near, worded, keys=len(asked.document.key_columns), most=asked.request.k
         )
         return Found(mode="hybrid", score_kind=answers.FUSION, scored=scored, space=space)
+
+    async def _words(self, asked: _Asked, *, most: int) -> list[Row]:
+        statement = statements.by_text(asked.document, asked.search, asked.request, most=most)
+        try:
+            return await self._read(statement, asked)
+        except DatabaseError as error:
+            if (error.problem.sqlstate or "").startswith(_TOO_MUCH):
+                raise Refusal(
+                    "'query' is none that PostgreSQL's text search can read: it is too deep.",
+                    param="query",
+                ) from None
+            raise
 
     async def _read(
         self,
@@ -191,6 +200,15 @@ class Searcher:
     def _forget(self) -> None:
         self._columns.forget()
         self._targets.forget()
+
+
+def _by_distance(near: Sequence[Row], *, space: str) -> Found:
+    return Found(
+        mode="vector",
+        score_kind=answers.COSINE,
+        scored=answers.by_distance(near),
+        space=space,
+    )
 
 
 def _depth(request: Request) -> int:

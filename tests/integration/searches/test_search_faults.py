@@ -255,7 +255,15 @@ def test_database_that_refuses_is_reported_without_its_dsn(own_world, dsn, reaso
 
 
 def test_role_without_rights_is_reported_by_its_sqlstate(own_world):
-    own_world.server.execute("REVOKE SELECT ON docs, embedding_target FROM public")
+    own_world.server.execute("REVOKE SELECT ON embedding_target FROM public")
+
+    def by_text() -> bool:
+        answer = own_world.search("x")
+        return (answer["mode"], answer["reason"]) == ("text", "error")
+
+    # Words need the table alone.
+    sidecar.wait_until(by_text)
+    own_world.server.execute("REVOKE SELECT ON docs FROM public")
     sidecar.wait_until(lambda: own_world.ask({"query": "x"}).status_code == 503)
     assert "42501" in refused(own_world)["message"]
     sidecar.wait_until(lambda: own_world.pod.report()["problems"])

@@ -115,7 +115,10 @@ class Searcher:
 
     async def _vector(self, asked: _Asked) -> tuple[QueryVector, TargetRow]:
         """The query's vector, and the target that holds vectors of its space."""
-        known = await self._targets.of(asked.document)
+        try:
+            known = await self._targets.of(asked.document)
+        except DatabaseError as error:
+            raise self._without_vectors(error) from None
         serving = targets.serving(known, document=asked.document)
         if serving is None:
             raise NoVectorError("no_vectors")
@@ -142,15 +145,19 @@ class Searcher:
         try:
             rows = await self._read(statement, asked, ef_search=max(most, statements.MIN_EF_SEARCH))
         except DatabaseError as error:
-            state = error.problem.sqlstate
-            if state == _TIMEOUT:
-                raise NoVectorError("timeout") from None
-            if state is None or state in _NO_CHARACTER or state.startswith(_AWAY):
-                raise
-            self._forget()
-            raise NoVectorError("error") from None
+            raise self._without_vectors(error) from None
         self._metrics.searched(self._clock() - started)
         return rows
+
+    def _without_vectors(self, error: DatabaseError) -> NoVectorError | DatabaseError:
+        """What to raise: whether text may be had nevertheless, or the database is away."""
+        state = error.problem.sqlstate
+        if state == _TIMEOUT:
+            return NoVectorError("timeout")
+        if state is None or state in _NO_CHARACTER or state.startswith(_AWAY):
+            return error
+        self._forget()
+        return NoVectorError("error")
 
     async def _by_text(self, asked: _Asked, *, reason: str | None) -> Found:
         rows = await self._words(asked, most=asked.request.k)

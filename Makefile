@@ -99,6 +99,6 @@ pictures: tools ## docs/pictures, from a real run of sidecars, Redis and Prometh
 	@$(RUN) python -m tests.pictures
 
 .PHONY: soak
-soak: tools ## the long campaigns, same code as in `make test`; an hour and a half
-	@$(RUN) python -m cluster build --form control-plane
-	@$(RUN) pytest -v -m "soak" tests
+soak: tools ## the long campaigns, same code as in `make test`; two hours; root: on a node, too
+	@$(RUN) python -m cluster build --form $(FORM)
+	@$(RUN) pytest -v -m "soak$(if $(filter node,$(FORM)),, and not node)" tests

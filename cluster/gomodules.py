@@ -58,6 +58,12 @@ PROGRAMS: dict[str, Program] = {
     "coredns": Program("coredns", "."),
     "helm": Program("helm", "helm.sh/helm/v4/cmd/helm"),
     "pause": Program("pause", "."),
+    # Its web pages are not built in: they come from npm, and nobody looks at them.
+    "prometheus": Program(
+        "prometheus",
+        "github.com/prometheus/prometheus/cmd/prometheus",
+        tags="remove_all_sd enable_kubernetes_sd",
+    ),
     "prometheus-operator": Program(
         "prometheus-operator", "github.com/prometheus-operator/prometheus-operator/cmd/operator"
     ),

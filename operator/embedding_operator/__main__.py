@@ -85,7 +85,7 @@ def _run() -> int:
     measured.watch_oldest(queue.oldest_seconds)
     seen = informers.Caches(api, queue=queue, skipped=measured.skipped)
     for kind in seen.kinds:
-        measured.watch_up(kind, functools.partial(seen.is_watching, kind))
+        measured.watch_up(kind, functools.partial(seen.hears, kind))
     told = events.Events(creates=api)
     store = _store(chosen, api, measured, queue)
     asked = sidecars.Prober(

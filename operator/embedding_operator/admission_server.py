@@ -2,7 +2,8 @@
 
 Any pod of the cluster may connect, unless client certificates are asked for. So connections, heads,
 bodies and time are bounded, of the address that has most a connection makes room for a new one, and
-processor time is shared out by address.
+processor time is shared out by address. Where certificates are asked for, all that comes is from
+API servers, and it is shared out by what their requests are about.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from typing import Final
 
 import h11
 
+from embedding_operator import sockets
 from embedding_operator.fair_turns import FairTurns
 
 _LOG = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ START_SECONDS: Final = 0.5
 _READ_BYTES: Final = 16_384
 _PAUSE_SECONDS: Final = 0.1
 
+About = Callable[[bytes], str]
+"""Names the party that a body is about, which any string may be; raises nothing."""
 Answer = Callable[[str, bytes], Awaitable[tuple[int, bytes]]]
 """Gives status and body, which is JSON, for the path and the body of a POST."""
 
@@ -99,6 +103,7 @@ class _RefusedError(Exception):
 class Server:
     """Listens on a port of all addresses. Files that change are read again.
 
+    `about` is asked where clients prove that they are API servers.
     `listens` is called once connections are accepted.
     """
 
@@ -108,11 +113,13 @@ class Server:
         port: int,
         files: Files,
         answer: Answer,
+        about: About,
         listens: Callable[[], None] = lambda: None,
     ) -> None:
         self._port = port
         self._files = files
         self._answer = answer
+        self._about = about
         self._listens = listens
         self._connections: dict[_Connection, None] = {}
         self._turns = FairTurns()
@@ -122,7 +129,8 @@ class Server:
         loop = asyncio.get_running_loop()
         state, context = self._files.state(), self._files.context()
         checked = loop.time()
-        with _listen(self._port) as listener:
+        with sockets.listen_on_all(self._port) as listener:
+            listener.setblocking(False)  # noqa: FBT003 - its parameter has no name
             self._listens()
             try:
                 while True:
@@ -236,12 +244,16 @@ class Server:
                 body += event.data
                 self._hold(connection, len(body))
             path = head.target.partition(b"?")[0].decode("ascii", "replace")
-            async with self._turns.turn(connection.address):
+            asked = bytes(body)
+            # What a body says of itself is believed of nobody else.
+            is_proven = self._files.client_ca is not None
+            party = self._about(asked) if is_proven else connection.address
+            async with self._turns.turn(party):
                 started = time.monotonic()
                 try:
-                    return await self._answer(path, bytes(body))
+                    return await self._answer(path, asked)
                 finally:
-                    self._turns.spent(connection.address, time.monotonic() - started)
+                    self._turns.spent(party, time.monotonic() - started)
         finally:
             connection.body_bytes = 0
 
@@ -284,14 +296,6 @@ async def _write(
     ):
         writer.write(parser.send(event) or b"")
     await writer.drain()
-
-
-def _listen(port: int) -> socket.socket:
-    dual = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if dual else socket.AF_INET
-    made = socket.create_server(("", port), family=family, dualstack_ipv6=dual, backlog=128)
-    made.setblocking(False)  # noqa: FBT003 - its parameter has no name
-    return made
 
 
 async def _accept(listener: socket.socket) -> tuple[socket.socket, tuple[str, int]]:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -82,6 +82,28 @@ ECHOING: Final = frozenset({CONFIG_MAP, SECRET, PROMETHEUS_RULE, POD_MONITOR})
 """The kinds of which the operator hears what it has written itself, as it watches them."""
 WORKLOADS: Final = ("Deployment", "StatefulSet", "DaemonSet")
 """The kinds whose pods are replaced when their template changes."""
+
+
+class Body:
+    """The body of a list or a watch."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The pieces, as they come."""
+        # A chunk is given on when it comes, not when a piece is full.
+        return iter(self._answer.stream(PIECE_BYTES, decode_content=False))
+
+    def wait_at_most(self, seconds: float) -> None:
+        """From now on nothing may come for so long, and then the API server is away.
+
+        A server that said `Connection: close` keeps the time that `stream` was given: http.client
+        has let go of the socket then. An API server says it as it shuts down.
+        """
+        socket = getattr(self._answer.connection, "sock", None)
+        if socket is not None:
+            socket.settimeout(seconds)
 
 
 class Cluster:
@@ -214,7 +236,7 @@ class Cluster:
         query: list[tuple[str, str]],
         accept: str,
         read_seconds: float,
-    ) -> Iterator[Iterable[bytes]]:
+    ) -> Iterator["Body"]:
         """The body of a list or a watch in pieces of 64 KiB at most, as they come.
 
         `read_seconds` is how long nothing may come. An answer that is left early is not read to its
@@ -237,7 +259,7 @@ class Cluster:
             if answer.status != HTTPStatus.OK:
                 raw = answer.read(PIECE_BYTES)
                 raise api_errors.of(answer.status, raw, answer.headers, f"GET {path}")
-            yield _pieces(answer)
+            yield Body(answer)
         except urllib3.exceptions.HTTPError as error:
             raise api_errors.away(error) from error
         finally:
@@ -379,8 +401,3 @@ def _read(response: urllib3.BaseHTTPResponse, *, ends_at: float) -> bytes:
 def _address(desired: Object) -> tuple[Kind, str | None, str]:
     metadata = desired["metadata"]
     return KINDS[desired["kind"]], metadata.get("namespace"), metadata["name"]
-
-
-def _pieces(answer: Any) -> Iterator[bytes]:
-    # A chunk is given on when it comes, not when a piece is full.
-    yield from answer.stream(PIECE_BYTES, decode_content=False)

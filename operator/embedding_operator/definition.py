@@ -75,7 +75,9 @@ def _closed(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema as JSON Schema: unknown fields are refused, as `kubectl` refuses them."""
     made = {key: it for key, it in schema.items() if not key.startswith(("x-", "format"))}
     if schema.get("x-kubernetes-int-or-string"):
-        return {"type": ["integer", "string"]}
+        # It has no `type` of its own.
+        bounds = ("minimum", "maximum", "maxLength", "pattern")
+        return {"type": ["integer", "string"], **{it: made[it] for it in bounds if it in made}}
     if "properties" in schema:
         made["properties"] = {key: _closed(field) for key, field in schema["properties"].items()}
         made["additionalProperties"] = False

@@ -15,6 +15,8 @@ from typing import Final
 
 import h11
 
+from embedding_operator import sockets
+
 _LOG = logging.getLogger(__name__)
 
 CONNECTIONS: Final = 64
@@ -39,7 +41,7 @@ Page = Callable[[str], Reply]
 
 
 class Listener:
-    """Answers the pages, by their paths, on a port of all IPv4 addresses."""
+    """Answers the pages, by their paths, on a port of all addresses."""
 
     def __init__(self, *, port: int, pages: Mapping[str, Page], name: str) -> None:
         self._port = port
@@ -54,7 +56,7 @@ class Listener:
         Raises:
             OSError: the port cannot be had.
         """
-        bound = socket.create_server(("0.0.0.0", self._port), backlog=128)  # noqa: S104 - a pod's
+        bound = sockets.listen_on_all(self._port)
         threading.Thread(
             target=lambda: asyncio.run(self._serve(bound)), name=self._name, daemon=True
         ).start()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from embedding_contract import document, names
+from embedding_contract import document, names, reserve
 from embedding_operator import alerts, errors
 
 
@@ -68,6 +68,7 @@ class Quota:
     tokens: int | None
     on_store_loss: str
     redis: Reference | None
+    reserve: reserve.Reserve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,12 +172,26 @@ def _provider(entry: Mapping[str, Any]) -> Provider:
 
 def _quota(entry: Mapping[str, Any]) -> Quota:
     daily = entry["daily"]
+    requests = None if entry["unlimited"] else daily["requests"]
+    tokens = daily.get("tokens")
     return Quota(
-        requests=None if entry["unlimited"] else daily["requests"],
-        tokens=daily.get("tokens"),
+        requests=requests,
+        tokens=tokens,
+        reserve=_reserve(entry, requests=requests, tokens=tokens),
         on_store_loss=entry["onStoreLoss"],
         redis=_reference(entry.get("redis")),
     )
+
+
+def _reserve(
+    entry: Mapping[str, Any], *, requests: int | None, tokens: int | None
+) -> reserve.Reserve:
+    written = entry.get("reserveForApplications", reserve.DEFAULT)
+    try:
+        return reserve.of(written, daily_requests=requests, daily_tokens=tokens)
+    except ValueError as error:
+        # Without an API server nobody has held it against the rules of the schema.
+        raise errors.InvalidPolicy("spec.quota.reserveForApplications", str(error)) from None
 
 
 def _cache(entry: Mapping[str, Any]) -> Cache:
@@ -241,6 +256,8 @@ def to_document(policy: EmbeddingPolicy) -> document.PolicyDocument:
             daily_tokens=policy.quota.tokens,
             deny_on_store_loss=policy.quota.on_store_loss == "Deny",
             redis_url_file=_quota_file(policy),
+            reserved_requests=policy.quota.reserve.requests,
+            reserved_tokens=policy.quota.reserve.tokens,
         ),
         cache=document.Cache(
             ttl_seconds=policy.cache.ttl_seconds,

@@ -108,7 +108,8 @@ def _nobody(_: Key, __: int) -> None:
 class Reconciler:
     """The use case. `poll_seconds` is how often the store looks at a path, to be told.
 
-    `covers` is told how many pods of each policy lack the sidecar. `deadline_seconds` is for all
+    `covers` is told how many pods of each policy lack the sidecar; 0 while it is not known, as of
+    a policy that cannot be carried out. `deadline_seconds` is for all
     calls of one reconcile to the API server.
     """
 
@@ -182,12 +183,14 @@ class Reconciler:
             return None
         namespace = self._seen.namespace(key.namespace)
         if namespace is None or namespace["metadata"].get("deletionTimestamp"):
+            self._covers(key, 0)
             return None  # what is put back into a namespace that goes is refused
         try:
             wanted = policy.parse(raw)
         except errors.InvalidPolicy as error:
             refused = errors.Problem(error.reason, str(error))
             facts = status.Facts(refused=refused, guards=self._guards)
+            self._covers(key, 0)  # its pods are not looked at
             self._report(raw, None, facts)
             return None
         self._credentials.follow(wanted)
@@ -195,6 +198,7 @@ class Reconciler:
         done = self._applier.apply(wanted)
         pods = self._seen.pods_of(wanted.namespace)
         if pods is None:
+            self._covers(key, 0)
             return None  # once they have been listed, the policy is queued again
         labels = namespace["metadata"].get("labels") or {}
         running, facts = self._observe(
@@ -247,7 +251,11 @@ class Reconciler:
             raw.get("status") or {}, created_at=done.environment_created_at
         )
         key = (wanted.namespace, wanted.name)
-        target = sidecars.Target(pods=tuple(map(sidecars.Pod.of, running)), wanted=done.wanted)
+        target = sidecars.Target(
+            policy_uid=wanted.uid,
+            pods=tuple(map(sidecars.Pod.of, running)),
+            wanted=done.wanted,
+        )
         self._sidecars.watch(key, target)
         seen = self._sidecars.seen(key)
         return running, status.Facts(

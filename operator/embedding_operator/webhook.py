@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import kopf
+import msgspec
 
-from embedding_operator import admission_server, injector, selection
+from embedding_operator import admission_server, injector, repeated, selection
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ REASONS_TOLD: Final = frozenset(
     {"PolicyNotFound", "HostNetwork", "Windows", "NameTaken", "ServerTooOld"}
 )
 """Where somebody wanted a sidecar and would wonder; the others are as it was asked for."""
+NAMESPACE_CHARACTERS: Final = 63
 _JSON_SEPARATORS: Final = (",", ":")
 
 Object = Mapping[str, Any]
@@ -79,6 +81,7 @@ class Webhook:
         self._sidecar = sidecar
         self._tells = tells
         self._counts = counts
+        self._failures = repeated.Repeated(_LOG)
 
     def answer(self, pod: Object, *, namespace: str, dry_run: bool) -> Answer:
         """The answer for one pod; raises nothing.
@@ -91,9 +94,12 @@ class Webhook:
         try:
             return self._answer(pod, namespace=namespace, dry_run=dry_run)
         except Exception as error:  # noqa: BLE001 - never stops a pod, whatever goes wrong
-            # The namespace may be anything that somebody wrote into a review.
-            _LOG.exception("a pod of %.63r is created without a sidecar", namespace)
             failed = type(error).__name__
+            # The namespace may be anything that somebody wrote into a review.
+            self._failures.error(
+                failed,
+                f"a pod of {namespace[:NAMESPACE_CHARACTERS]!r} is created without a sidecar",
+            )
             self._counts.injected(result="failed", reason=failed)
             return Answer(pod, (f"embedding-operator: no sidecar, as it failed ({failed})",))
 
@@ -161,7 +167,7 @@ def serve(
         while not (files.are_there() and is_ready()):  # noqa: ASYNC110 - as just said
             await asyncio.sleep(admission_server.START_SECONDS)
         server = admission_server.Server(
-            port=port, files=files, answer=_reviewing(answer), listens=listens
+            port=port, files=files, answer=_reviewing(answer), about=namespace_of, listens=listens
         )
         yield kopf.WebhookClientConfig(url=f"https://localhost:{port}")
         await server.run()
@@ -171,6 +177,8 @@ def serve(
 
 
 def _reviewing(answer: kopf.WebhookFn) -> admission_server.Answer:
+    failures = repeated.Repeated(_LOG)
+
     async def reviewed(path: str, body: bytes) -> tuple[int, bytes]:
         if path != f"/{HANDLER}":
             return 404, b""
@@ -179,12 +187,28 @@ def _reviewing(answer: kopf.WebhookFn) -> admission_server.Answer:
             return 400, b""
         try:
             made = await answer(review, webhook=HANDLER)
-        except Exception:  # noqa: BLE001 - the API server then creates the pod as it came
-            _LOG.exception("a review was not answered")
+        except Exception as error:  # noqa: BLE001 - the API server then creates the pod as it came
+            failures.error(type(error).__name__, "a review was not answered")
             return 500, b""
         return 200, json.dumps(made, separators=_JSON_SEPARATORS).encode()
 
     return reviewed
+
+
+class _About(msgspec.Struct):
+    namespace: str = ""
+
+
+class _Review(msgspec.Struct):
+    request: _About
+
+
+def namespace_of(body: bytes) -> str:
+    """The namespace that a review is about; empty where it is none. Builds nothing else of it."""
+    try:
+        return msgspec.json.decode(body, type=_Review).request.namespace[:NAMESPACE_CHARACTERS]
+    except msgspec.MsgspecError:
+        return ""
 
 
 def _review(body: bytes) -> Any:

@@ -335,7 +335,7 @@ OPERATOR: Final = (
         series="operator",
         summary="The embedding operator hears nothing of {{ $labels.kind }}.",
         description="Changes take effect only with the resync, and pods may be missed.",
-        fault="a watch of the API server ends and is not taken up again",
+        fault="the operator's right to watch a kind is taken away, or the API server is away",
     ),
     Alert(
         key="operatorPodsMissed",
@@ -359,7 +359,7 @@ OPERATOR: Final = (
         series="operator",
         summary="The embedding operator does not finish its reconciles.",
         description="Policies are not applied; sidecars go on with what they have.",
-        fault="the API server accepts requests and does not answer",
+        fault="a reconcile hangs in spite of the deadlines of all its calls, as by a bug",
     ),
 )
 """The alerts about the operator, for those who run it."""

@@ -6,6 +6,8 @@ from typing import NamedTuple
 class Allowance(NamedTuple):
     """Limits, and what this sidecar may still draw on until the day ends by the store's clock.
 
+    Of background work both are without what is reserved for applications.
+
     Units that other pods hold, or that are lost with pods that died, are not left: so a sidecar
     whose `requests_left` or `tokens_left` is 0 makes no call. A limit of None is no limit, and
     nothing is said of what is left of it.

@@ -4,6 +4,7 @@
     ├── Refused               the answer to the application is decided; has an HTTP status
     │   ├── Rejected            the caller's fault: no provider would answer this
     │   ├── QuotaExhausted      the policy's day is used up: wait for the reset
+    │   │   └── QuotaReserved     what is left of it is for applications: likewise
     │   └── Unavailable         nobody can answer now: a store, a document or a key is missing
     ├── ProviderFailed        one provider did not answer; may another one succeed? yes
     │   ├── Exhausted           429: its rate is used up; wait
@@ -81,9 +82,16 @@ class QuotaExhausted(Refused):
     status = 429
     kind = "insufficient_quota"
 
-    def __init__(self, message: str, *, left: Allowance) -> None:
-        super().__init__(message, code="insufficient_quota")
+    def __init__(self, message: str, *, left: Allowance, code: str = "insufficient_quota") -> None:
+        super().__init__(message, code=code)
         self.left = left
+
+
+class QuotaReserved(QuotaExhausted):
+    """What the policy's day has left is reserved for applications, and this is background work."""
+
+    def __init__(self, message: str, *, left: Allowance) -> None:
+        super().__init__(message, left=left, code="quota_reserved_for_applications")
 
 
 class Unavailable(Refused):

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from embedding_contract import document, json_fields, names
+from embedding_contract import document, json_fields, names, reserve
 from embedding_sidecar.caching import entries
 from embedding_sidecar.engine import service
 
@@ -36,6 +36,7 @@ _HOST: Final = re.compile(r"[a-z0-9_.-]{1,253}|\[[0-9a-f:.]{2,45}\]")
 _SHOWN: Final = 80
 ENV_CACHE_KEY: Final = "EMBEDDING_CACHE_KEY"
 ENV_ALLOWED_HOSTS: Final = "EMBEDDING_ALLOWED_HOSTS"
+ENV_RESERVE: Final = "EMBEDDING_RESERVE_FOR_APPLICATIONS"
 _OPENAI: Final = document.DEFAULT_BASE_URLS["OpenAI"]
 _VOYAGE: Final = document.DEFAULT_BASE_URLS["Voyage"]
 
@@ -207,7 +208,9 @@ def from_environment(environment: Mapping[str, str]) -> FromEnvironment:
         secrets[names.SECRET_CACHE_KEY] = cache_key
     redis_file = names.SECRET_CACHE_REDIS_URL if redis is not None else None
     ttl = _read(environment, "EMBEDDING_CACHE_TTL_SECONDS", _count, 604_800)
-    quota = _read(environment, "EMBEDDING_DAILY_QUOTA", _count, 10_000)
+    daily = _read(environment, "EMBEDDING_DAILY_QUOTA", _count, 10_000)
+    written = _read(environment, ENV_RESERVE, _reserve, reserve.DEFAULT)
+    kept = reserve.of(written, daily_requests=daily, daily_tokens=None)
     return FromEnvironment(
         document=document.PolicyDocument(
             namespace="",
@@ -215,7 +218,9 @@ def from_environment(environment: Mapping[str, str]) -> FromEnvironment:
             providers=tuple(providers),
             # Naming a backup and enabling the fallback is the consent to cross spaces.
             failover=document.Failover(enabled=fallback, across_spaces=fallback),
-            quota=document.Quota(daily_requests=quota, redis_url_file=redis_file),
+            quota=document.Quota(
+                daily_requests=daily, redis_url_file=redis_file, reserved_requests=kept.requests
+            ),
             cache=document.Cache(ttl_seconds=ttl, redis_url_file=redis_file),
             passthrough=document.PassThrough(
                 base_url=_passthrough(environment, own=own, default=openai_url)
@@ -277,6 +282,18 @@ def _count(value: str, name: str) -> int:
     if not re.fullmatch(r"[0-9]{1,13}", value) or int(value) > json_fields.MAX_COUNT:
         raise InvalidSetting(name, f"{value!r} is no number between 0 and {json_fields.MAX_COUNT}")
     return int(value)
+
+
+def _reserve(value: str, name: str) -> int | str:
+    if reserve.SHARE.fullmatch(value):
+        return value
+    if re.fullmatch(r"[0-9]{1,13}", value) and int(value) <= json_fields.MAX_COUNT:
+        return int(value)
+    raise InvalidSetting(
+        name,
+        f"{value[:_SHOWN]!r} is neither a number of calls from 0 to {json_fields.MAX_COUNT} nor a "
+        "share from 0% to 100%",
+    )
 
 
 def _memory(value: str, name: str) -> int:

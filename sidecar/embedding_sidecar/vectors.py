@@ -156,7 +156,7 @@ class Reader:
             raise bad_answer()
         read = self._read
         return provider.Vectors(
-            tuple([read[index] for index in range(self._count)]), _tokens(raw.get("usage"))
+            tuple(map(read.__getitem__, range(self._count))), _tokens(raw.get("usage"))
         )
 
     def _go_on(self) -> None:

@@ -242,6 +242,62 @@ def test_policies_do_not_share_a_day(store):
     assert [count.counted.calls for count in counts] == [6, 6]
 
 
+def background(sequence: int, **more):
+    """A claim of background work, of a day of 100 calls and 1,000 tokens with a fifth reserved."""
+    return ask(sequence, lease="background", limits=DAY.without(Amounts(20, 200)), **more)
+
+
+DAY = Limits(100, 1000)
+
+
+def test_what_is_reserved_is_left_by_background_work_and_given_to_applications(store):
+    counts = store.run(
+        claim(1, limits=DAY, floor=Amounts(79, 500)),
+        background(1),
+        background(2, floor=Amounts(1)),
+        ask(2, limits=DAY, floor=Amounts(79, 500), want=1),
+    )
+    assert [count.held.calls for count in counts] == [79, 1, 1, 80]
+    assert [count.short for count in counts] == ["", "", "calls", ""]
+    assert counts[-1].counted == Amounts(81, 500)
+
+
+def test_tokens_that_are_reserved_are_left_too(store):
+    limits = DAY.without(Amounts(20, 200))
+    short, enough = store.run(
+        claim(1, limits=limits, need=Amounts(1, 801), want=Amounts(1, 801)),
+        claim(2, limits=limits, need=Amounts(1, 800), want=Amounts(1, 800)),
+    )
+    assert (short.short, short.counted) == ("tokens", NOTHING)
+    assert (enough.short, enough.held) == ("", Amounts(1, 800))
+
+
+def test_background_work_that_has_more_than_is_left_keeps_it_and_gets_no_more(store):
+    """The policy's reserve has grown: what was spent is spent."""
+    (before, now) = store.run(
+        claim(1, lease="background", limits=DAY, floor=Amounts(90)),
+        background(2, floor=Amounts(90), spent=Amounts(90)),
+    )
+    assert (now.held, now.short) == (before.held, "calls")
+
+
+def test_near_the_reserve_background_work_gets_one_at_a_time(store):
+    (count,) = store.run(background(1))
+    # A sixteenth of what is left beyond the reserve.
+    assert count.held.calls == 5
+
+
+def test_a_sidecar_that_knows_no_classes_claims_of_the_same_day(store):
+    """Both versions write and read one format: a class is only how much of the day a claim sees."""
+    counts = store.run(
+        ask(1, lease="older", limits=Limits(100, None), floor=Amounts(85)),
+        background(1),
+        ask(2, lease="older", limits=Limits(100, None), floor=Amounts(85), want=1),
+    )
+    assert [count.short for count in counts] == ["", "calls", ""]
+    assert counts[-1].counted == Amounts(86)
+
+
 AMOUNTS = st.builds(
     Amounts, st.integers(min_value=0, max_value=40), st.integers(min_value=0, max_value=400)
 )

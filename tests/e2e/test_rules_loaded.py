@@ -1,6 +1,7 @@
-"""From `kubectl apply` to the proof that Prometheus has loaded the rules, on a default kubelet.
+"""From `kubectl apply` to the proof that Prometheus has loaded the rules and scrapes the sidecars.
 
-By the Prometheus operator, its config-reloader and a real Prometheus.
+By the Prometheus operator, its config-reloader and a real Prometheus. A default kubelet takes up to
+two minutes to write a changed ConfigMap: the long form waits for it, the short one tells it to.
 """
 
 import statistics
@@ -23,7 +24,10 @@ def monitored(shop, tmp_path_factory):
     """The shop with a Prometheus that the operator asks."""
     folder = tmp_path_factory.mktemp("prometheus-operator")
     prometheus_operator.install(shop.kubectl, node=shop.node.name, folder=folder)
-    values = shop.values() | {"monitoring": {"prometheus": [{"url": prometheus_operator.URL}]}}
+    values = shop.values() | {
+        "monitoring": {"prometheus": [{"url": prometheus_operator.URL}]},
+        "alerts": {"additional": True},
+    }
     shop.helm.upgrade(
         "embedding-operator",
         installation.ROOT / "charts" / "embedding-operator",
@@ -69,15 +73,15 @@ def loaded(shop):
     }
 
 
-def until(shop, name, *reasons):
-    """Wait until RulesLoaded has one of these reasons; that condition."""
+def until(shop, name, *reasons, kind="RulesLoaded"):
+    """Wait until the condition has one of these reasons; that condition."""
 
     def found():
-        return shop.condition(shop.status(name), "RulesLoaded")
+        return shop.condition(shop.status(name), kind)
 
     installation.wait(
         lambda: found().get("reason") in reasons,
-        f"RulesLoaded of {name}",
+        f"{kind} of {name}",
         timeout_seconds=PATIENCE_SECONDS,
         last=found,
     )
@@ -94,11 +98,53 @@ def until_listed(shop, group, *, is_listed):
     installation.wait(reached, f"{group} in Prometheus: {is_listed}")
 
 
+def test_apply_to_rules_loaded_where_kubelet_is_told(monitored, say):
+    names = [f"told-{number}" for number in range(3)]
+    began = time.monotonic()
+    monitored.kubectl.apply(*(policy(name) for name in names))
+
+    def all_loaded():
+        prometheus_operator.refresh_volumes(monitored.kubectl)
+        return loaded(monitored).issuperset(names)
+
+    installation.wait(all_loaded, "RulesLoaded")
+    say(f"apply to RulesLoaded=True, kubelet told: {time.monotonic() - began:.1f} s")
+    monitored.kubectl("delete", "embpol", *names, "-n", "shop")
+
+
+def test_running_sidecars_are_seen_to_be_scraped(monitored, say):
+    """By the PodMonitor that the operator made of the example's policy."""
+    found = until(monitored, "search", "Up", kind="Scraped")
+    assert found["status"] == "True"
+    assert "sidecars are targets that are up" in found["message"]
+    assert not found["message"].startswith("0 of")
+    say(f"Scraped on the node: {found['message']}")
+
+
+def test_a_refused_expression_is_told_with_the_parsers_words_and_keeps_no_other_rule_away(
+    monitored, say
+):
+    name, group = "refused", "shop.embedding-refused"
+    broken = {"name": "TooMany", "expr": 'sum(aos_embedding_errors_total{namespace="shop"}'}
+    try:
+        monitored.kubectl.apply(policy(name, additional=[broken]))
+        found = until(monitored, name, "ExpressionRefused", kind="AlertsAccepted")
+        assert found["status"] == "False"
+        assert "does not parse" in found["message"]
+        assert "column" in found["message"]
+        until_listed(monitored, group, is_listed=True)
+        assert until(monitored, name, "Loaded")["status"] == "True"
+        say(f"AlertsAccepted on the node: {found['message']}")
+    finally:
+        monitored.kubectl("delete", "embpol", name, "-n", "shop", "--ignore-not-found")
+
+
+@pytest.mark.soak
 @pytest.mark.timeout(2600)
-@pytest.mark.parametrize("count", [3, pytest.param(10, marks=pytest.mark.soak)])
-def test_apply_to_rules_loaded(monitored, say, count):
+def test_apply_to_rules_loaded_by_a_default_kubelet(monitored, say):
     """Applied one after another, so that each meets kubelet at another point of its period."""
-    names = [f"loaded-{count}-{number}" for number in range(count)]
+    count = 10
+    names = [f"loaded-{number}" for number in range(count)]
     applied: dict[str, float] = {}
     took: dict[str, float] = {}
     deadline = time.monotonic() + count * APART_SECONDS + PATIENCE_SECONDS
@@ -123,7 +169,7 @@ def test_apply_to_rules_loaded(monitored, say, count):
 
 @pytest.mark.timeout(900)
 def test_what_keeps_rules_away_is_told(monitored, say):
-    """A wrong label, then rule files that are gone, then a Prometheus that is."""
+    """A wrong label, then a deleted ConfigMap, then a Prometheus that is stopped."""
     kubectl, name, group = monitored.kubectl, "faulty", "shop.embedding-faulty"
     selector = {"matchLabels": {"release": "stack"}}
     try:
@@ -138,7 +184,7 @@ def test_what_keeps_rules_away_is_told(monitored, say):
         assert until(monitored, name, "Loaded")["status"] == "True"
 
         prometheus_operator.stop_operator(kubectl)
-        prometheus_operator.empty_rules(kubectl)
+        prometheus_operator.delete_rules(kubectl)
         until_listed(monitored, group, is_listed=False)
         gone = time.monotonic()
         found = until(monitored, name, "NotLoaded")

@@ -1,13 +1,12 @@
 """A real API server's lists and watches, read within bounds: what is too large is passed over."""
 
-import threading
-
 import msgspec
 import pytest
 
 from embedding_contract import names
 from embedding_operator import cluster
 from embedding_operator.informers import lines, objects, pages, pod_objects
+from embedding_operator.informers.turn import Turn
 from tests.parts import reconciling
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
@@ -65,9 +64,7 @@ def test_list_goes_on_behind_an_object_that_is_too_large(api, namespace, source,
     for name in "abcdef":
         annotations = LARGE if name in "ad" else {}
         create(api, namespace, source, body, name, annotations=annotations)
-    listed = pages.Pages(
-        source, trimming(trim), api=api, turn=threading.Lock(), most_bytes=MOST_BYTES
-    )
+    listed = pages.Pages(source, trimming(trim), api=api, turn=Turn(), most_bytes=MOST_BYTES)
     found = list(listed.each(namespace))
     assert [it.name for page in found for it in page.kept] == ["b", "c", "e", "f"]
     assert sum(page.skipped for page in found) == 2
@@ -77,7 +74,7 @@ def test_list_goes_on_behind_an_object_that_is_too_large(api, namespace, source,
 
 @pytest.mark.parametrize(("source", "body", "trim"), SOURCES)
 def test_watch_goes_on_behind_a_line_that_is_too_long(api, namespace, source, body, trim):
-    listed = pages.Pages(source, trimming(trim), api=api, turn=threading.Lock())
+    listed = pages.Pages(source, trimming(trim), api=api, turn=Turn())
     query = source.query(
         watch="1", resourceVersion=listed.version(), allowWatchBookmarks="true", timeoutSeconds="5"
     )
@@ -87,7 +84,7 @@ def test_watch_goes_on_behind_a_line_that_is_too_long(api, namespace, source, bo
     accept = pages.METADATA if source.metadata_only else pages.JSON
     seen: list[str | None] = []
     with api.stream(source.kind, namespace, query=query, accept=accept, read_seconds=30) as pieces:
-        for line in lines.split(pieces, most_bytes=MOST_BYTES, turn=threading.Lock()):
+        for line in lines.split(pieces, most_bytes=MOST_BYTES, turn=Turn()):
             if line is None:
                 seen.append(None)
             elif b'"ADDED"' in line:

@@ -262,56 +262,51 @@ def test_d10_a_scrape_writes_nothing_and_waits_for_no_redis(from_environment, re
             os.kill(redis.pid, signal.SIGCONT)
 
 
+@pytest.fixture
+def with_few_descriptors(provider_url, tmp_path):
+    program = Path(sys.executable).parent / "embedding-sidecar"
+    one = sidecar.Sidecar(
+        environment={"OPENAI_API_KEY": provider.KEY, "OPENAI_BASE_URL": f"{provider_url}/v1"},
+        log=tmp_path / "few.log",
+        program=["prlimit", f"--nofile={FEW_DESCRIPTORS}:{FEW_DESCRIPTORS}", program],
+    )
+    try:
+        one.wait()
+        yield one
+    finally:
+        one.stop(signal.SIGTERM, signal.SIGINT)
+
+
 def test_d10_connections_to_administration_leave_room_for_application_and_probes(
-    start, provider_url, tmp_path
+    with_few_descriptors,
 ):
-    program = Path(sys.executable).parent / "embedding-sidecar"
-    one = sidecar.Sidecar(
-        environment={"OPENAI_API_KEY": provider.KEY, "OPENAI_BASE_URL": f"{provider_url}/v1"},
-        log=tmp_path / "few.log",
-        program=["prlimit", f"--nofile={FEW_DESCRIPTORS}:{FEW_DESCRIPTORS}", program],
-    )
-    try:
-        one.wait()
-        with contextlib.ExitStack() as ends:
-            for number in range(2 * FEW_DESCRIPTORS):
-                client = ends.enter_context(socket.socket())
-                client.settimeout(10)
-                client.bind((f"127.0.0.{2 + number % 4}", 0))
-                client.connect(("127.0.0.1", one.admin_port))
-                with contextlib.suppress(ConnectionError):
-                    client.sendall(LIVE[:-2] + b"x-slow: ")
-            assert len(list(Path(f"/proc/{one.process.pid}/fd").iterdir())) < FEW_DESCRIPTORS
-            assert one.embed("asked meanwhile").is_success
-            for _ in range(10):
-                live = raw_http.answer(one.admin_port, LIVE)
-                assert live.status == 200
-    finally:
-        one.stop(signal.SIGTERM, signal.SIGINT)
+    one = with_few_descriptors
+    with contextlib.ExitStack() as ends:
+        for number in range(2 * FEW_DESCRIPTORS):
+            client = ends.enter_context(socket.socket())
+            client.settimeout(10)
+            client.bind((f"127.0.0.{2 + number % 4}", 0))
+            client.connect(("127.0.0.1", one.admin_port))
+            with contextlib.suppress(ConnectionError):
+                client.sendall(LIVE[:-2] + b"x-slow: ")
+        assert len(list(Path(f"/proc/{one.process.pid}/fd").iterdir())) < FEW_DESCRIPTORS
+        assert one.embed("asked meanwhile").is_success
+        for _ in range(10):
+            live = raw_http.answer(one.admin_port, LIVE)
+            assert live.status == 200
 
 
-def test_d10_connections_to_the_api_are_bounded_and_idle_ones_make_room(
-    start, provider_url, tmp_path
-):
-    program = Path(sys.executable).parent / "embedding-sidecar"
-    one = sidecar.Sidecar(
-        environment={"OPENAI_API_KEY": provider.KEY, "OPENAI_BASE_URL": f"{provider_url}/v1"},
-        log=tmp_path / "few.log",
-        program=["prlimit", f"--nofile={FEW_DESCRIPTORS}:{FEW_DESCRIPTORS}", program],
-    )
-    try:
-        one.wait()
-        with contextlib.ExitStack() as ends:
-            for _ in range(2 * FEW_DESCRIPTORS):
-                client = ends.enter_context(socket.socket())
-                client.settimeout(10)
-                client.connect(("127.0.0.1", one.port))
-            assert one.embed("asked meanwhile").is_success
-            assert httpx2.get(
-                f"http://127.0.0.1:{one.admin_port}{names.PATH_LIVE}", trust_env=False
-            ).is_success
-    finally:
-        one.stop(signal.SIGTERM, signal.SIGINT)
+def test_d10_connections_to_the_api_are_bounded_and_idle_ones_make_room(with_few_descriptors):
+    one = with_few_descriptors
+    with contextlib.ExitStack() as ends:
+        for _ in range(2 * FEW_DESCRIPTORS):
+            client = ends.enter_context(socket.socket())
+            client.settimeout(10)
+            client.connect(("127.0.0.1", one.port))
+        assert one.embed("asked meanwhile").is_success
+        assert httpx2.get(
+            f"http://127.0.0.1:{one.admin_port}{names.PATH_LIVE}", trust_env=False
+        ).is_success
 
 
 # --- D4: a provider's answer

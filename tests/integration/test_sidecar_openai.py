@@ -113,6 +113,8 @@ def test_a_used_up_quota_is_final_for_the_sdk_and_the_cache_goes_on(from_environ
         "exact": False,
         "exact_reason": "",
         "tokens": {"limit": None, "used": 1},
+        "reserve_for_applications": {"requests": 1, "tokens": 0},
+        "background": {"remaining": 0, "tokens_remaining": None, "exceeded": True},
     }
     assert quota["exact_reason"].startswith("NoSharedStore")
     assert "aos_embedding_quota_exhausted_total 1.0" in running.admin.get("/metrics").text
@@ -145,6 +147,7 @@ def test_the_backup_answers_in_its_own_name_while_the_primary_is_down(
         "secrets_fingerprint": running.page(names.PATH_CONFIG)["secrets_fingerprint"],
         "rejected": None,
         "keys_refused": [],
+        "reserve_for_applications": {"requests": 2_000, "tokens": 0},
         "providers": 0,
     }
 

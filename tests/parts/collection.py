@@ -1,7 +1,7 @@
 """A collection of an API server as a list and a watch tell of it, with all that may go wrong."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +9,23 @@ from typing import Any
 from embedding_operator import cluster, errors
 
 Object = dict[str, Any]
+
+
+class Body:
+    """An answer of these pieces; it keeps how long nothing might come, each time it was told."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = pieces
+        self.waits: list[float] = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._pieces)
+
+    def wait_at_most(self, seconds: float) -> None:
+        """As `pages.Body` says."""
+        self.waits.append(seconds)
+
+
 PIECE_BYTES = 37
 """Small, and no divisor of anything: lines and pages come in pieces."""
 
@@ -84,7 +101,7 @@ class Collection:
         query: list[tuple[str, str]],
         accept: str,
         read_seconds: float,
-    ) -> Iterator[Iterator[bytes]]:
+    ) -> Iterator[Body]:
         asked = dict(query)
         self.asked.append(asked)
         fault, cut = self.faults.pop(0) if self.faults else ("", 0)
@@ -99,7 +116,7 @@ class Collection:
         else:
             self.before_page()
             body = self._list(namespace, asked)
-        yield _pieces(body, cut if fault == "cut" else None)
+        yield Body(_pieces(body, cut if fault == "cut" else None))
 
     def _list(self, namespace: str | None, asked: dict[str, str]) -> bytes:
         token = asked.get("continue", "")

@@ -1,7 +1,7 @@
 """The Prometheus operator with a Prometheus on a node, from images made here.
 
-The operator and its config-reloader are built from their Go module, Prometheus is Debian's. That
-one is compiled without discovery of Kubernetes targets, so it loads rules and scrapes nothing.
+All are built from their Go modules: Debian's Prometheus is compiled without discovery of Kubernetes
+targets.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import cluster
 from cluster import images
-from tests.parts import kubectl, monitoring
+from tests.parts import kubectl
 
 NAMESPACE: Final = "monitoring"
 URL: Final = f"http://prometheus-operated.{NAMESPACE}.svc.cluster.local:9090"
@@ -31,7 +31,8 @@ COPY prometheus /bin/prometheus
 USER 65534
 ENTRYPOINT ["/bin/prometheus"]
 """
-_VERSION: Final = "v2.42.0"
+_VERSION: Final = "v3.5.0"
+"""The newest that this operator knows, by which it chooses arguments; the program is newer."""
 _SECURITY: Final = {"runAsNonRoot": True, "runAsUser": 65534, "fsGroup": 65534}
 
 Object = dict[str, Any]
@@ -68,12 +69,14 @@ def stop_operator(asked: kubectl.Kubectl) -> None:
     )
 
 
-def empty_rules(asked: kubectl.Kubectl) -> None:
-    """Take all rule files out of the ConfigMap that the Prometheus operator wrote."""
-    asked(
-        *("patch", "configmap", "prometheus-main-rulefiles-0", "-n", NAMESPACE),
-        *("--type=json", "-p", '[{"op": "remove", "path": "/data"}]'),
-    )
+def delete_rules(asked: kubectl.Kubectl) -> None:
+    """Delete the ConfigMap of rule files that the Prometheus operator wrote.
+
+    One without a file takes its place: of a ConfigMap that is only gone, kubelet leaves a running
+    pod the files that it had, and Prometheus goes on with the rules.
+    """
+    asked("delete", "configmap", "prometheus-main-rulefiles-0", "-n", NAMESPACE)
+    asked("create", "configmap", "prometheus-main-rulefiles-0", "-n", NAMESPACE)
 
 
 def stop_prometheus(asked: kubectl.Kubectl) -> None:
@@ -109,9 +112,9 @@ def prometheus(*, rule_selector: Object | None = None) -> Object:
         "serviceAccountName": "prometheus",
         "ruleSelector": everything if rule_selector is None else rule_selector,
         "ruleNamespaceSelector": everything,
-        # No podMonitorSelector, as this Prometheus refuses the configuration that comes of one; but
-        # where no selector of targets is set, the operator writes no configuration at all.
-        "scrapeConfigSelector": everything,
+        "podMonitorSelector": everything,
+        "podMonitorNamespaceSelector": everything,
+        "scrapeInterval": "5s",
         "securityContext": _SECURITY,
     }
     return made
@@ -121,7 +124,7 @@ def _images(folder: Path) -> list[Path]:
     programs = {
         "operator": cluster.artifact("prometheus-operator"),
         "prometheus-config-reloader": cluster.artifact("prometheus-config-reloader"),
-        "prometheus": monitoring.program("prometheus"),
+        "prometheus": cluster.artifact("prometheus"),
     }
     context = folder / "context"
     context.mkdir(parents=True)

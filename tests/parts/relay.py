@@ -28,8 +28,12 @@ class Relay:
         """Accept connections, keep those that are open, and pass nothing on any more."""
         self._loop.call_soon_threadsafe(self._passing.clear)
 
+    def cut(self) -> None:
+        """End the connections that are open, as a server does that restarts."""
+        self._loop.call_soon_threadsafe(self._cut)
+
     def close(self) -> None:
-        """End all connections."""
+        """End all connections, and accept no more."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
@@ -51,6 +55,10 @@ class Relay:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _cut(self) -> None:
+        for task in self._tasks:
+            task.cancel()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._upstream)

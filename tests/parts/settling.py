@@ -9,11 +9,11 @@ from embedding_sidecar.quotas.quota import Quota
 
 def held(quota: Quota, *, tokens: int = 1) -> Reservation | None:
     """A call that nobody needs to be asked for; None where somebody must be."""
-    outcome = quota._at_once(Amounts(1, tokens))
+    outcome = quota._applications.at_once(Amounts(1, tokens))
     return outcome if isinstance(outcome, Reservation) else None
 
 
 async def settled(quota: Quota, reservation: Reservation, *, billed: bool, tokens: int) -> None:
     """A call is over, and what it leaves has been given back where that is due."""
     quota.settle(reservation, billed=billed, tokens=tokens)
-    await asyncio.gather(*quota._giving_back)
+    await asyncio.gather(*quota._applications.giving_back)

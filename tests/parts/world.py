@@ -27,28 +27,36 @@ NOTHING_LEFT = allowance.Allowance(
 
 
 class Quota:
-    """Counts what is reserved and settled; `left` calls until the day is used up."""
+    """Counts what is reserved and settled; `left` calls until the day is used up.
 
-    def __init__(self, left: int = 10**6) -> None:
+    Background work gets none of the last `kept`; `of_background` says of each call what it was.
+    """
+
+    def __init__(self, left: int = 10**6, *, kept: int = 0) -> None:
         self.left = left
+        self.kept = kept
+        self.of_background: list[bool] = []
         self.reserved: list[int] = []
         self.settled: list[tuple[bool, int]] = []
         self._open: set[int] = set()
 
-    async def reserve(self, *, tokens):
-        return self._reserve(tokens)
+    async def reserve(self, *, tokens, background=False):
+        return self._reserve(tokens, background)
 
-    def draw(self, *, tokens, done):
+    def draw(self, *, tokens, done, background=False):
         try:
-            outcome = self._reserve(tokens)
+            outcome = self._reserve(tokens, background)
         except errors.QuotaExhausted as exhausted:
             outcome = exhausted
         done(outcome)
 
-    def _reserve(self, tokens):
+    def _reserve(self, tokens, background):
         if self.left == 0:
             raise errors.QuotaExhausted("used up", left=NOTHING_LEFT)
+        if background and self.left <= self.kept:
+            raise errors.QuotaReserved("for applications", left=NOTHING_LEFT)
         self.left -= 1
+        self.of_background.append(background)
         self.reserved.append(tokens)
         self._open.add(len(self.reserved))
         return len(self.reserved)

@@ -14,10 +14,11 @@ from embedding_operator.informers.pages import Pages, Source, Streams
 from embedding_operator.informers.pods import Pods
 from embedding_operator.informers.reflector import NOT_SERVED, Reflector
 from embedding_operator.informers.store import Store
+from embedding_operator.informers.turn import Turn
 from embedding_operator.workqueue import Key, WorkQueue
 
 LISTING: Final = 2
-"""Namespaces whose pods are listed at the same time."""
+"""Namespaces whose pods are listed at the same time: a page of one, and then one of the other."""
 WAIT_SECONDS: Final = 1.0
 
 
@@ -49,7 +50,7 @@ class Caches:
         self._api = api
         self._queue = queue
         self._skipped = skipped
-        self._turn = threading.Lock()
+        self._turn = Turn()
         self._to_list: WorkQueue[Key] = WorkQueue()
         self._threads: dict[str, threading.Thread] = {}
         self._server_version: tuple[int, int] | None = None
@@ -112,6 +113,11 @@ class Caches:
         thread = self._threads.get(kind)
         stuck = any(it.name == kind and it.is_stuck() for it in self._reflectors)
         return thread is not None and thread.is_alive() and not stuck
+
+    def hears(self, kind: str) -> bool:
+        """Whether changes of a kind are heard of: its watch runs, and is let run."""
+        heard = all(it.hears() for it in self._reflectors if it.name == kind)
+        return heard and self.is_watching(kind)
 
     # --- read
 
@@ -200,22 +206,23 @@ class Caches:
             )
             for source, trim, store in filled
         ]
-        pods = self._reflector(sources.PODS, relist=self.pods.restart, told=self.pods.told)
+        pods = self._reflector(
+            sources.PODS, relist=lambda _: self.pods.restart(), told=self.pods.told
+        )
         return [*made, pods]
 
     def _reflector(
         self,
         source: Source,
         *,
-        relist: Callable[[], str],
+        relist: Callable[[Callable[[], None]], str],
         told: Callable[[str, msgspec.Raw], None],
     ) -> Reflector:
-        # A server of another version ends the streams of the one before it.
-        opening = self._learn_version if source is sources.NAMESPACES else _nothing
         return Reflector(
             source,
             api=self._api,
-            opening=opening,
+            # A server of another version ends the streams of the one before it.
+            opening=self._learn_version if source is sources.NAMESPACES else None,
             relist=relist,
             told=told,
             skipped=self._counted(source.kind),
@@ -232,11 +239,13 @@ class Caches:
     def _learn_version(self) -> None:
         self._server_version = self._api.version()
 
-    def _relist(self, kind: cluster.Kind, store: Store, pages: Pages) -> str:
+    def _relist(
+        self, kind: cluster.Kind, store: Store, pages: Pages, moved: Callable[[], None]
+    ) -> str:
         if kind in sources.OPTIONAL and not self._api.serves(kind):
             store.clear()
             raise errors.Unavailable(f"there are no {kind.plural}", reason=NOT_SERVED)
-        return store.refill(pages.each())
+        return store.refill(pages.each(moved=moved))
 
     def _list_pods(self, key: Key) -> None:
         if self.pods.fill(key.namespace):
@@ -275,7 +284,3 @@ class Caches:
         for seen in (before, after):
             if seen is not None and seen.policy:
                 self._queue.add(Key(seen.namespace, seen.policy))
-
-
-def _nothing() -> None:
-    pass

@@ -1,8 +1,9 @@
 """Lines of a watch, read as they come and never held beyond a bound."""
 
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
+
+from embedding_operator.informers.turn import Turn
 
 SMALL_BYTES: Final = 65_536
 """A reader may hold this at any time. More only with the turn, which one reader has at a time: so
@@ -10,12 +11,17 @@ the memory of all watches and lists together is that of one."""
 
 
 def split(
-    pieces: Iterable[bytes], *, most_bytes: int, turn: threading.Lock
+    pieces: Iterable[bytes],
+    *,
+    most_bytes: int,
+    turn: Turn,
+    holding: Callable[[bool], None] = lambda _: None,
 ) -> Iterator[bytearray | None]:
     """The lines that end in a newline, without it, and without empty ones.
 
     None stands for a line of more than `most_bytes`, which is dropped as it comes. The rest
-    after the last newline was cut off by the end of the connection and is no line.
+    after the last newline was cut off by the end of the connection and is no line. `holding` is
+    told when the turn was taken and when it was given back: meanwhile others wait for these pieces.
     """
     held = bytearray()
     skipping, has_turn = False, False
@@ -31,7 +37,9 @@ def split(
                     yield None
                 if not skipping:
                     if not has_turn and len(held) + len(part) > SMALL_BYTES:
-                        has_turn = turn.acquire()
+                        turn.acquire()
+                        has_turn = True
+                        holding(has_turn)
                     held += part
                 if end < 0:
                     break
@@ -42,6 +50,7 @@ def split(
                 if has_turn:
                     turn.release()
                     has_turn = False
+                    holding(has_turn)
     finally:
         if has_turn:
             turn.release()

@@ -6,8 +6,7 @@ before the objects or behind them, and nothing between is held.
 """
 
 import re
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -16,12 +15,14 @@ import msgspec
 
 from embedding_operator import cluster, errors
 from embedding_operator.informers.kept import Kept, Trim
+from embedding_operator.informers.turn import Turn
 
 MOST_BYTES: Final = 2 * 1024**2
 """Of one object in a list, or of a line of a watch. etcd takes no request of more than 1.5 MiB by
 default (--max-request-bytes), which is the most that a custom resource can have as JSON."""
 MOST_OBJECTS: Final = 500
 READ_SECONDS: Final = 10.0
+"""Nothing may come for so long while the turn is held: of a page, and of a long line of a watch."""
 _EDGE_BYTES: Final = 16_384
 _PAGE_PART: Final = 4
 """A page of more than one object has at most this part of the bound of one."""
@@ -57,6 +58,18 @@ class Source:
         return [(key, value) for key, value in given.items() if value]
 
 
+class Body(Protocol):
+    """The body of an answer."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Its pieces, as they come; errors.Unavailable where they end early."""
+        ...
+
+    def wait_at_most(self, seconds: float) -> None:
+        """From now on nothing may come for so long; after that they end early."""
+        ...
+
+
 class Streams(Protocol):
     """Reads the API server piece by piece."""
 
@@ -68,7 +81,7 @@ class Streams(Protocol):
         query: list[tuple[str, str]],
         accept: str,
         read_seconds: float,
-    ) -> AbstractContextManager[Iterable[bytes]]:
+    ) -> AbstractContextManager[Body]:
         """The body of an answer, as it comes.
 
         Raises:
@@ -106,7 +119,7 @@ class Pages:
         trim: Trim,
         *,
         api: Streams,
-        turn: threading.Lock,
+        turn: Turn,
         most_bytes: int = MOST_BYTES,
     ) -> None:
         self._source = source
@@ -122,20 +135,32 @@ class Pages:
             return page.version
         raise AssertionError("a list has at least one page")
 
-    def each(self, namespace: str | None = None) -> Iterator[Page]:
-        """All pages, of one namespace or of all.
+    def each(
+        self, namespace: str | None = None, *, moved: Callable[[], None] | None = None
+    ) -> Iterator[Page]:
+        """All pages, of one namespace or of all. `moved` is called with each answer.
 
         Raises:
-            errors.OperatorError: the list cannot be had, or not to its end.
+            errors.OperatorError: the list cannot be had, or not to its end; reason Expired where
+                the API server no longer keeps it as it was when it began. What was read of it is
+                then no part of another one: an object may have gone meanwhile.
         """
-        return self._pages(namespace, limit=None)
+        return self._pages(namespace, limit=None, moved=moved)
 
-    def _pages(self, namespace: str | None, *, limit: int | None) -> Iterator[Page]:
+    def _pages(
+        self,
+        namespace: str | None,
+        *,
+        limit: int | None,
+        moved: Callable[[], None] | None = None,
+    ) -> Iterator[Page]:
         token = ""
         while True:
             asked = limit or self._limit
             with self._turn:
                 found = self._page(namespace, limit=asked, token=token)
+            if moved is not None:
+                moved()
             if found is None:
                 self._limit = max(1, asked // 2)
                 continue

@@ -107,19 +107,12 @@ class Pods:
             if found is None:
                 return False
             found.told = told = set[str]()
-        listed: dict[str, Kept] = {}
-        listed_bytes = 0
-        for page in self._pages.each(namespace):
-            skipped = page.skipped
-            for it in page.kept:
-                if it.content is None:
-                    continue
-                if listed_bytes + _size(it) > NAMESPACE_BYTES:
-                    skipped += 1
-                else:
-                    listed[it.name] = it
-                    listed_bytes += _size(it)
-            self._skipped(skipped)
+        try:
+            listed = self._list(namespace)
+        except Exception:
+            with self._lock:
+                found.told = None  # it would grow until the next list begins
+            raise
         with self._lock:
             # The watch is ahead of the list in what it told since, and tells of the rest.
             ahead = {name: it for name, it in found.kept.items() if name in told}
@@ -135,6 +128,22 @@ class Pods:
             if (old and old.about) != (new and new.about):
                 self._changed(old, new)
         return True
+
+    def _list(self, namespace: str) -> dict[str, Kept]:
+        listed: dict[str, Kept] = {}
+        listed_bytes = 0
+        for page in self._pages.each(namespace):
+            skipped = page.skipped
+            for it in page.kept:
+                if it.content is None:
+                    continue
+                if listed_bytes + _size(it) > NAMESPACE_BYTES:
+                    skipped += 1
+                else:
+                    listed[it.name] = it
+                    listed_bytes += _size(it)
+            self._skipped(skipped)
+        return listed
 
     def told(self, event: str, raw: msgspec.Raw) -> None:
         """Take an event of the watch; msgspec.MsgspecError where its object is not of the form."""

@@ -11,15 +11,19 @@ import msgspec
 
 from embedding_operator import errors
 from embedding_operator.informers import kept, lines, pages
+from embedding_operator.informers.turn import Turn
 
 _LOG = logging.getLogger(__name__)
 
 SERVER_SECONDS: Final = 300
 """How long a stream is asked to last."""
-SPARE_SECONDS: Final = 10
-"""A stream that says nothing for this much longer is given up."""
+STREAM_SECONDS: Final = SERVER_SECONDS + 10
+"""A stream that says nothing for so long is given up."""
 DEAF_SECONDS: Final = 2 * SERVER_SECONDS + 60
-"""Nothing that a reflector does takes longer, so one that has not moved for it is stuck."""
+"""Nothing that a reflector does between two moves takes longer: a page of a list, a line or the end
+of a stream. So one that has not moved for it is stuck."""
+UNHEARD_SECONDS: Final = 60.0
+"""A kind of which no stream could be had for so long is not heard of."""
 _FIRST_BACKOFF_SECONDS: Final = 0.5
 _LAST_BACKOFF_SECONDS: Final = 10.0
 _NOT_SERVED_SECONDS: Final = 30.0
@@ -46,9 +50,9 @@ class _Status(msgspec.Struct):
 class Reflector:
     """Keeps something in step with the API server, in a thread of its own.
 
-    `opening` is called before each stream; `relist` reads all there is and gives the version of
-    that; `told` is given the events after it;
-    `skipped` is told of each that could not be held or read.
+    `opening` is called before each stream; `relist` reads all there is, calls what it is given with
+    each page, and gives the version of all; `told` is given the events after it; `skipped` is told
+    of each that could not be held or read.
     """
 
     def __init__(
@@ -56,12 +60,12 @@ class Reflector:
         source: pages.Source,
         *,
         api: pages.Streams,
-        opening: Callable[[], None],
-        relist: Callable[[], str],
+        relist: Callable[[Callable[[], None]], str],
         told: Callable[[str, msgspec.Raw], None],
         skipped: Callable[[int], None],
-        turn: threading.Lock,
+        turn: Turn,
         most_bytes: int = pages.MOST_BYTES,
+        opening: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = source.kind.plural
@@ -78,6 +82,7 @@ class Reflector:
         self._version = ""
         self._has_skipped = False
         self._failures = 0
+        self._failing_since: float | None = None
 
     def run(self, stopping: threading.Event) -> None:
         """List and watch until told to stop."""
@@ -95,31 +100,47 @@ class Reflector:
         """True when it has not moved for longer than anything that it does can take."""
         return self._clock() - self._moved > DEAF_SECONDS
 
+    def hears(self) -> bool:
+        """False where streams have been refused, or nobody has answered, for long.
+
+        A restart would not help, as it may where `is_stuck`.
+        """
+        since = self._failing_since
+        return since is None or self._clock() - since < UNHEARD_SECONDS
+
     def step(self) -> float:
         """List if that is needed, and watch one stream to its end; the seconds to wait then."""
         started = self._clock()
         try:
-            self._opening()
+            if self._opening is not None:
+                self._opening()
             if not self._version:
                 self._has_skipped = False
-                self._version = self._relist()
+                self._version = self._relist(self.rest)
             self._watch()
         except errors.OperatorError as error:
             # Only where nobody answered does the watch go on from where it was.
             if not (isinstance(error, errors.Unavailable) and error.reason == "APIServerAway"):
                 self._version = ""
             if isinstance(error, errors.Unavailable) and error.reason == NOT_SERVED:
+                self._failing_since = None
                 return _NOT_SERVED_SECONDS
+            self._fails()
             return self._backoff(started, str(error))
         except Exception:  # noqa: BLE001 - no bug may end a watch
             # Whatever is wrong with one object, the others are watched.
             _LOG.exception("watching %s failed", self.name)
             self._version = ""
+            self._fails()
             return self._backoff(started, "")
         if self._has_skipped:
             # An object that was passed over may have gone since.
             self._version = ""
         return self._backoff(started, "")
+
+    def _fails(self) -> None:
+        if self._failing_since is None:
+            self._failing_since = self._clock()
 
     def _backoff(self, started: float, problem: str) -> float:
         if self._clock() - started >= _STEADY_SECONDS:
@@ -144,9 +165,16 @@ class Reflector:
             None,
             query=query,
             accept=accept,
-            read_seconds=SERVER_SECONDS + SPARE_SECONDS,
-        ) as pieces:
-            self._read(lines.split(pieces, most_bytes=self._most_bytes, turn=self._turn))
+            read_seconds=STREAM_SECONDS,
+        ) as body:
+            self._failing_since = None
+
+            def holding(is_held: bool) -> None:  # noqa: FBT001 - the one thing that it is told
+                body.wait_at_most(pages.READ_SECONDS if is_held else STREAM_SECONDS)
+
+            self._read(
+                lines.split(body, most_bytes=self._most_bytes, turn=self._turn, holding=holding)
+            )
 
     def _read(self, found: Iterable[bytearray | None]) -> None:
         for line in found:

@@ -55,8 +55,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The pods of a policy. `wanted` is None where no document stands in the cluster."""
+    """The pods of a policy. `wanted` is None where no document stands in the cluster.
 
+    `policy_uid` tells a policy from one of the same name that was deleted.
+    """
+
+    policy_uid: str
     pods: tuple[Pod, ...]
     wanted: Wanted | None
 

@@ -50,6 +50,7 @@ class Question:
     pod: Pod
     token: str = field(repr=False)
     revision: int = 0
+    policy_uid: str = ""
 
     @property
     def is_of_quota(self) -> bool:
@@ -77,6 +78,7 @@ class _Watched:
 
 @dataclass(slots=True)
 class _Policy:
+    uid: str = ""
     wanted: Wanted | None = None
     pods: dict[str, _Watched] = field(default_factory=dict)
     """By UID, in the order in which they were given."""
@@ -116,7 +118,10 @@ class Watchlist:
     def watch(self, policy: Policy, target: Target) -> None:
         """These are all the pods of a policy that run a sidecar, and what they should obey."""
         with self._lock:
-            known = self._policies.setdefault(policy, _Policy())
+            known = self._policies.get(policy)
+            if known is None or known.uid != target.policy_uid:
+                self._forget(policy)
+                known = self._policies[policy] = _Policy(uid=target.policy_uid)
             is_other = known.wanted != target.wanted
             known.wanted = target.wanted
             pods = {pod.uid: pod for pod in target.pods}
@@ -141,10 +146,7 @@ class Watchlist:
     def forget(self, policy: Policy) -> None:
         """A policy has gone."""
         with self._lock:
-            known = self._policies.pop(policy, _Policy())
-            self._schedule.drop(Item(*policy, ""))
-            for watched in known.pods.values():
-                self._drop(policy, watched)
+            self._forget(policy)
 
     # --- what the one who asks takes and brings
 
@@ -198,8 +200,8 @@ class Watchlist:
             self._schedule.done(question.item)
             policy = question.item[:2]
             known = self._policies.get(policy)
-            if known is None:
-                return
+            if known is None or known.uid != question.policy_uid:
+                return  # it has gone meanwhile
             if quota is None:
                 known.quota_tries += 1
                 is_last = known.quota_tries % QUOTA_TRIES == 0
@@ -216,6 +218,12 @@ class Watchlist:
                 self._tell(policy, known)
 
     # --- all below is called with the lock held
+
+    def _forget(self, policy: Policy) -> None:
+        known = self._policies.pop(policy, _Policy())
+        self._schedule.drop(Item(*policy, ""))
+        for watched in known.pods.values():
+            self._drop(policy, watched)
 
     def _watch_pod(
         self, policy: Policy, known: _Policy, watched: _Watched | None, *, pod: Pod, is_other: bool
@@ -264,7 +272,7 @@ class Watchlist:
                 self._schedule.put(item, due=self._clock() + QUOTA_SECONDS, rank=Rank.ANSWERED)
         if watched is None:
             return None
-        return Question(item, watched.pod, known.wanted.token, watched.revision)
+        return Question(item, watched.pod, known.wanted.token, watched.revision, known.uid)
 
     def _ask_again(self, question: Question, watched: _Watched, *, is_late: bool) -> None:
         now = self._clock()

@@ -89,7 +89,8 @@ def name(item: provider.Item) -> str:
 
 def _feed_item(digest: "hashlib._Hash", item: provider.Item) -> None:
     if isinstance(item, str):
-        digest.update(_TEXT + _framed(item.encode()))
+        text = item.encode()
+        digest.update(_TEXT + len(text).to_bytes(8, "big") + text)
     else:
         digest.update(_TOKENS + _framed(struct.pack(f"<{len(item)}I", *item)))
 

@@ -32,7 +32,8 @@ _MAX_NAME_BYTES: Final = 4096
 _SALT_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
 _MAC_BYTES: Final = 16
-TAG_BYTES: Final = _SALT_BYTES + _NONCE_BYTES + _MAC_BYTES
+_TAG: Final = struct.Struct(f"{_SALT_BYTES}s{_NONCE_BYTES}s{_MAC_BYTES}s")
+TAG_BYTES: Final = _TAG.size
 _BEGIN: Final = struct.Struct(f"<B{TAG_BYTES}s")
 """Format, and the MAC or checksum of all that follows."""
 _MAX_CIPHERS: Final = 1024
@@ -53,10 +54,12 @@ class Seal:
     under a key of its own, derived from the secret and a random salt that its entries carry.
     """
 
-    __slots__ = ("_ciphers", "_nonces", "_salt", "_secret")
+    __slots__ = ("_ciphers", "_nonces", "_salt", "_secret", "is_authentic")
 
     def __init__(self, secret: bytes = b"") -> None:
         self._secret = secret
+        self.is_authentic = bool(secret)
+        """Whether only who has the secret can make what it accepts."""
         self._salt = os.urandom(_SALT_BYTES)
         self._nonces = itertools.count()
         self._ciphers: dict[bytes, AESGCM] = {}
@@ -66,27 +69,22 @@ class Seal:
         """Without the secret."""
         return f"<{'MAC' if self.is_authentic else 'checksum'}>"
 
-    @property
-    def is_authentic(self) -> bool:
-        """Whether only who has the secret can make what it accepts."""
-        return bool(self._secret)
-
-    def tag(self, key: str, content: "bytes | memoryview[int]") -> bytes:
-        """TAG_BYTES that bind the content to the key; another tag each time."""
+    def tag(self, key: str, *content: "bytes | memoryview[int]") -> bytes:
+        """TAG_BYTES that bind the content, in parts, to the key; another tag each time."""
+        bound = _bound(key, *content)
         if not self._secret:
-            return _checksum(key, content)
+            return _checksum(bound)
         nonce = next(self._nonces).to_bytes(_NONCE_BYTES, "big")
-        mac = self._cipher(self._salt).encrypt(nonce, b"", _bound(key, content))
-        return self._salt + nonce + mac
+        return self._salt + nonce + self._cipher(self._salt).encrypt(nonce, b"", bound)
 
     def accepts(self, tag: bytes, key: str, content: "bytes | memoryview[int]") -> bool:
         """Whether `tag` was made by who has the secret, for this key and content."""
+        bound = _bound(key, content)
         if not self._secret:
-            return tag == _checksum(key, content)
-        salt, sealed = tag[:_SALT_BYTES], tag[_SALT_BYTES:]
-        cipher = self._cipher(salt)
+            return tag == _checksum(bound)
+        salt, nonce, mac = _TAG.unpack(tag)
         try:
-            cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _bound(key, content))
+            self._cipher(salt).decrypt(nonce, mac, bound)
         except InvalidTag:
             return False
         return True
@@ -102,15 +100,13 @@ class Seal:
         return found
 
 
-def _bound(key: str, content: "bytes | memoryview[int]") -> bytes:
+def _bound(key: str, *content: "bytes | memoryview[int]") -> bytes:
     name = key.encode()
-    return b"".join((len(name).to_bytes(4, "big"), name, content))
+    return b"".join((len(name).to_bytes(4, "big"), name, *content))
 
 
-def _checksum(key: str, content: "bytes | memoryview[int]") -> bytes:
-    name = key.encode()
-    framed = len(name).to_bytes(4, "big") + name
-    return zlib.crc32(content, zlib.crc32(framed)).to_bytes(TAG_BYTES, "big")
+def _checksum(bound: bytes) -> bytes:
+    return zlib.crc32(bound).to_bytes(TAG_BYTES, "big")
 
 
 def secret_of(written: str) -> bytes | None:
@@ -121,21 +117,19 @@ def secret_of(written: str) -> bytes | None:
 def encode(entry: Entry, *, key: str, seal: Seal) -> bytes:
     """The bytes of an entry under this key."""
     model, space = entry.model.encode(), entry.space.encode()
-    body = b"".join(
-        (
-            _BODY.pack(
-                entry.made_at,
-                entry.ttl_seconds or 0,
-                min(entry.tokens, MAX_TOKENS),
-                len(model),
-                len(space),
-            ),
-            model,
-            space,
-            entry.vector,
-        )
+    body = (
+        _BODY.pack(
+            entry.made_at,
+            entry.ttl_seconds or 0,
+            min(entry.tokens, MAX_TOKENS),
+            len(model),
+            len(space),
+        ),
+        model,
+        space,
+        entry.vector,
     )
-    return _BEGIN.pack(FORMAT, seal.tag(key, body)) + body
+    return b"".join((_BEGIN.pack(FORMAT, seal.tag(key, *body)), *body))
 
 
 def decode(raw: bytes, *, key: str, seal: Seal, now: float) -> Entry | None:
@@ -143,7 +137,10 @@ def decode(raw: bytes, *, key: str, seal: Seal, now: float) -> Entry | None:
 
     None where they are of another format, cut off, changed, moved, or say what no entry can.
     """
-    if not _is_whole(raw, key=key, seal=seal):
+    if len(raw) < _NAMES_AT:
+        return None
+    version, tag = _BEGIN.unpack_from(raw)
+    if version != FORMAT or not seal.accepts(tag, key, memoryview(raw)[_BEGIN.size :]):
         return None
     made_at, ttl_seconds, tokens, model_bytes, space_bytes = _BODY.unpack_from(raw, _BEGIN.size)
     vector_at = _NAMES_AT + model_bytes + space_bytes
@@ -168,14 +165,6 @@ def decode(raw: bytes, *, key: str, seal: Seal, now: float) -> Entry | None:
     if not seal.is_authentic and not vectors.is_finite(vector):
         return None
     return Entry(model, space, vector, tokens, made_at, ttl_seconds or None)
-
-
-def _is_whole(raw: bytes, *, key: str, seal: Seal) -> bool:
-    """Whether these are the bytes that `encode` made under this key."""
-    if len(raw) < _NAMES_AT:
-        return False
-    version, tag = _BEGIN.unpack_from(raw)
-    return version == FORMAT and seal.accepts(tag, key, memoryview(raw)[_BEGIN.size :])
 
 
 @functools.lru_cache(maxsize=256)

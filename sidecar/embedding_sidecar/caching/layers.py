@@ -182,7 +182,8 @@ class Layers:
                     recalled[index] = self._taken(keys[index], value, max_age_seconds)
                     hits += recalled[index] is not None
             self._note(REDIS, hits=hits, started=started)
-            self._missed(len(missing) - hits)
+            if hits < len(missing):
+                self._missed(len(missing) - hits)
             done(recalled)
 
         self._store.fetch([keys[index] for index in missing], fetched)
@@ -203,7 +204,8 @@ class Layers:
         for key, entry in entries.items():
             self._memory.put(key, entry)
         if self._store is not None:
-            self._learn_sizes(entries.values())
+            if not self._seal.is_authentic:
+                self._learn_sizes(entries.values())
             values = {key: encode(it, key=key, seal=self._seal) for key, it in entries.items()}
             self._store.keep(values, ttl_seconds=kept_seconds, done=self._kept)
 
@@ -274,9 +276,8 @@ class Layers:
             self._away()
 
     def _missed(self, items: int) -> None:
-        if items:
-            self._misses += items
-            self._observe.missed(items)
+        self._misses += items
+        self._observe.missed(items)
 
     def _taken(
         self, key: str, value: bytes | None, max_age_seconds: int | None
@@ -286,7 +287,7 @@ class Layers:
             return None
         now = self._clock()
         entry = decode(value, key=key, seal=self._seal, now=now)
-        if entry is None or not self._is_of_known_size(entry):
+        if entry is None or not (self._seal.is_authentic or self._is_of_known_size(entry)):
             self._observe.error("cache_entry")
             return None
         if not entry.is_fresh(now=now, ttl_seconds=self._ttl_seconds):
@@ -297,14 +298,10 @@ class Layers:
         return entry
 
     def _is_of_known_size(self, entry: cache.Entry) -> bool:
-        if self._seal.is_authentic:
-            return True
         size = self._sizes.get((entry.model, entry.space))
         return size is None or size == len(entry.vector)
 
     def _learn_sizes(self, bought: Iterable[cache.Entry]) -> None:
-        if self._seal.is_authentic:
-            return
         if len(self._sizes) >= MAX_SIZES:
             self._sizes.clear()
         for entry in bought:

@@ -152,11 +152,10 @@ class RedisCache:
 
         What it has not said in time, it may still do.
         """
-        sizes = [len(value) for value in values.values()]
-        if max(sizes, default=0) > redis_nodes.MAX_VALUE_BYTES:
+        size_bytes = sum(map(len, values.values()))
+        if size_bytes > redis_nodes.MAX_VALUE_BYTES < max(map(len, values.values())):
             done(_TOO_LONG)
             return
-        size_bytes = sum(sizes)
         if self._writing_bytes and self._writing_bytes + size_bytes > self._max_writing_bytes:
             done(_TOO_MUCH)
             return

@@ -15,8 +15,8 @@ _CANCELLED: Final = "cancelled"
 class Quota(Protocol):
     """The policy's day."""
 
-    async def reserve(self, *, tokens: int) -> Any:
-        """Set aside one call and an upper bound of its tokens.
+    async def reserve(self, *, tokens: int, background: bool = False) -> Any:
+        """Set aside one call and an upper bound of its tokens; of what is left to background work.
 
         Raises:
             errors.QuotaExhausted: there is not that much left today.
@@ -24,7 +24,9 @@ class Quota(Protocol):
         """
         ...
 
-    def draw(self, *, tokens: int, done: Callable[[Any], None]) -> Callable[[], None] | None:
+    def draw(
+        self, *, tokens: int, done: Callable[[Any], None], background: bool = False
+    ) -> Callable[[], None] | None:
         """Tell `done`, now or soon, what `reserve` returns or raises.
 
         What is returned is to be called when nobody waits for it any more; None: it has been told.
@@ -71,11 +73,11 @@ class Trace:
     joined: list[tracing.RequestSpan] = field(default_factory=list)
     call: tracing.CallSpan | None = None
 
-    def start(self, choice: failover.Choice, ask: provider.Ask) -> tracing.CallSpan | None:
+    def start(
+        self, request: tracing.RequestSpan, choice: failover.Choice, ask: provider.Ask
+    ) -> tracing.CallSpan | None:
         """Start the span of a call, linked to the requests that have joined before it was sent."""
-        if self.request is None:
-            return None
-        self.call = self.request.call(
+        self.call = request.call(
             provider=failover.label(choice), model=ask.model, url=choice.provider.base_url
         )
         if self.call is not None:
@@ -125,6 +127,7 @@ class Caller:
         within_seconds: float,
         sent: list[Span],
         trace: Trace = UNTRACED,
+        background: bool = False,
     ) -> provider.Vectors:
         """The vectors of `ask`, a part of the choice's own request; the call is added to `sent`.
 
@@ -135,7 +138,7 @@ class Caller:
             errors.Unavailable: nobody can tell whether it is.
         """
         bound = sum(batches.most_tokens(ask))
-        reservation = await self._quota.reserve(tokens=bound)
+        reservation = await self._quota.reserve(tokens=bound, background=background)
         call = self._call(choice, ask, reservation, bound=bound, sent=sent, trace=trace)
         try:
             answer = await self._upstream.send(call.request(api_key), within_seconds=within_seconds)
@@ -155,6 +158,7 @@ class Caller:
         is_wanted: Callable[[], bool],
         done: Done,
         trace: Trace = UNTRACED,
+        background: bool = False,
     ) -> Callable[[], None]:
         """Do what `call` does without a task, where the provider can be sent something at once.
 
@@ -167,7 +171,9 @@ class Caller:
         begun = _Begun(
             choice, ask, api_key, until=until, bound=bound, sent=sent, done=done, trace=trace
         )
-        begun.leave = self._quota.draw(tokens=bound, done=functools.partial(self._drawn, begun))
+        begun.leave = self._quota.draw(
+            tokens=bound, done=functools.partial(self._drawn, begun), background=background
+        )
         if begun.leave is not None:
             # Before that nobody can have wanted it.
             begun.is_wanted = is_wanted
@@ -242,7 +248,7 @@ class Caller:
     ) -> "_Call":
         started = self._clock()
         sent.append((started, None))
-        span = trace.start(choice, ask)
+        span = None if trace.request is None else trace.start(trace.request, choice, ask)
         return _Call(choice, ask, reservation, bound, sent, len(sent) - 1, started, span)
 
     def _read(self, call: "_Call", answer: provider.HttpAnswer) -> provider.Vectors:

@@ -164,5 +164,6 @@ class Completion:
                 ends_at=ends_at,
                 alone=work.is_alone(choice.space),
                 span=work.span,
+                background=work.background,
             )
         )

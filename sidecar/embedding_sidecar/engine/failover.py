@@ -33,7 +33,7 @@ class Choice:
         return (
             entry.model == self.provider.model
             and entry.space == self.space
-            and self.vector_bytes in (None, len(entry.vector))
+            and (self.vector_bytes is None or self.vector_bytes == len(entry.vector))
         )
 
 

@@ -41,10 +41,17 @@ class KeyedCalls:
         within_seconds: float,
         sent: list[calls.Span],
         trace: calls.Trace = calls.UNTRACED,
+        background: bool = False,
     ) -> provider.Vectors:
         """As Caller.call, which is made twice where the provider refuses the key in force."""
         call = partial(
-            self._caller.call, choice, part, within_seconds=within_seconds, sent=sent, trace=trace
+            self._caller.call,
+            choice,
+            part,
+            within_seconds=within_seconds,
+            sent=sent,
+            trace=trace,
+            background=background,
         )
         name = choice.provider.name
         key = self._keys.get(name)
@@ -84,6 +91,7 @@ class KeyedCalls:
         is_wanted: Callable[[], bool],
         done: calls.Done,
         trace: calls.Trace = calls.UNTRACED,
+        background: bool = False,
     ) -> Callable[[], None]:
         """As Caller.begin."""
         name = choice.provider.name
@@ -105,6 +113,7 @@ class KeyedCalls:
             is_wanted=is_wanted,
             done=came,
             trace=trace,
+            background=background,
         )
 
     def _refuse(self, name: str) -> None:

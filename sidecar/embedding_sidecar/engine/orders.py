@@ -33,6 +33,7 @@ class Order(NamedTuple):
 
     `ask` is the whole request, in this provider's terms. `since`: when the cache was last asked for
     them. `alone`: nothing that others have asked for will do. `span`: the request's, where traced.
+    `background`: its calls, however many, are made of what the quota leaves to background work.
     """
 
     choice: failover.Choice
@@ -43,6 +44,7 @@ class Order(NamedTuple):
     ends_at: float
     alone: bool
     span: tracing.RequestSpan | None = None
+    background: bool = False
 
 
 class Placed(NamedTuple):
@@ -186,6 +188,7 @@ class Orders:
             is_wanted=lambda: bool(flight.waiting),
             done=done,
             trace=flight.trace,
+            background=order.background,
         )
         if flight.landed_at is None:
             flight.end = end
@@ -240,6 +243,7 @@ class Orders:
                 within_seconds=within,
                 sent=flight.sent,
                 trace=flight.trace,
+                background=order.background,
             )
         except (errors.ProviderFailed, errors.Refused) as failure:
             came = failure

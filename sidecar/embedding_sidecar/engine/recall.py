@@ -145,6 +145,8 @@ class Recall:
         # A look-up counts each key once, here as elsewhere.
         keys = wanted.keys if len(wanted.keys) == 1 else list(dict.fromkeys(wanted.keys))
         recalled = Recalled(keys, self._memory.recall(keys), looked_at)
+        if None in recalled.entries:
+            return recalled
         return self._answer(wanted, recalled.entries, keys) or recalled
 
     def look_up(
@@ -154,7 +156,7 @@ class Recall:
         keys, entries, looked_at = recalled
 
         def looked(found: list[cache.Entry | None]) -> None:
-            answer = self._answer(wanted, found, keys)
+            answer = None if None in found else self._answer(wanted, found, keys)
             if answer is None:
                 done(Found(wanted.keys, _in_order(wanted.keys, keys, found), looked_at))
             else:
@@ -166,11 +168,9 @@ class Recall:
         self, wanted: Wanted, found: list[cache.Entry | None], keys: list[str]
     ) -> Answer | None:
         """The answer, where these are the entries of all keys, and fit together."""
-        if None in found:
-            return None
         choice, size = wanted.choice, None
         vectors, saved = [], 0
-        for entry in _in_order(wanted.keys, keys, found):
+        for entry in found if keys is wanted.keys else _in_order(wanted.keys, keys, found):
             if entry is None or not choice.made(entry):
                 return None
             size = size or len(entry.vector)

@@ -99,12 +99,14 @@ class Service:
         found: Found | None = None,
         waited_seconds: float = 0.0,
         span: tracing.RequestSpan | None = None,
+        background: bool = False,
     ) -> Answer:
         """The vectors of the items.
 
         The first choice's cache is asked first, whatever is known of that provider: what is there
         needs no provider and no quota. `found` is what it said, where it has just been asked. What
-        the request has waited for before is of its time.
+        the request has waited for before is of its time. Background work spends only what the quota
+        does not reserve for applications.
 
         Raises:
             errors.Rejected: the request is at fault.
@@ -113,7 +115,7 @@ class Service:
         """
         choices = self._choices(ask.model, ask.dimensions)
         started_at = self._clock() - waited_seconds
-        work = Work(ask, control=control, started_at=started_at, span=span)
+        work = Work(ask, control=control, started_at=started_at, span=span, background=background)
         if found is not None:
             work.looked(choices[0], found)
         if not await self._completion.missing(choices[0], work):
@@ -128,6 +130,7 @@ class Service:
         found: Found,
         done: Callable[[Answer | Exception], None],
         span: tracing.RequestSpan | None = None,
+        background: bool = False,
     ) -> Callable[[], None] | None:
         """Begin what embed does, for one item that was not found; `done` is told what it says.
 
@@ -140,7 +143,9 @@ class Service:
         choices = self._choices(ask.model, ask.dimensions)
         if len(ask.items) != 1 or self._breaker.knows(choices[0].provider.name):
             return None
-        work = Work(ask, control=control, started_at=self._clock(), span=span)
+        work = Work(
+            ask, control=control, started_at=self._clock(), span=span, background=background
+        )
         work.looked(choices[0], found)
         course = self._course(work, choices)
         placed = self._completion.begin(choices[0], work, course)

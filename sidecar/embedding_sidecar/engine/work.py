@@ -63,9 +63,11 @@ class Work:
         control: cache_control.CacheControl,
         started_at: float,
         span: tracing.RequestSpan | None = None,
+        background: bool = False,
     ) -> None:
         self.ask = ask
         self.span = span
+        self.background = background
         self.started_at = started_at
         self.keys: dict[str, list[str]] = {}
         """By provider's name, in the order of the items."""

@@ -39,7 +39,7 @@ class Reader:
         """Who reads the body of a 200; None: as much of it is kept as of a refusal."""
         self._answer: provider.HttpAnswer | None = None
         self._framing_bytes = self._body_bytes = 0
-        self._interim = 0
+        self._interim = self._status = 0
         self._head: _Lines | None = None
         self._lines: _Lines = []
         self._kept: list[bytes] = []
@@ -110,7 +110,8 @@ class Reader:
 
     def on_headers_complete(self) -> None:
         """A head is whole; that of a 1xx only says that the answer is still to come."""
-        if self._parser.get_status_code() >= _LOWEST_FINAL:
+        self._status = self._parser.get_status_code()
+        if self._status >= _LOWEST_FINAL:
             self._head = self._lines
         else:
             self._interim += 1
@@ -121,7 +122,7 @@ class Reader:
     def on_body(self, chunk: bytes) -> None:
         """A piece of a body."""
         self._body_bytes += len(chunk)
-        if self.body is not None and self._parser.get_status_code() == _OK:
+        if self.body is not None and self._status == _OK:
             self.body.feed(chunk)
         else:
             self._kept.append(chunk[: MAX_KEPT_BYTES - self._kept_bytes])
@@ -140,12 +141,11 @@ class Reader:
         return self._kept_bytes > MAX_KEPT_BYTES
 
     def _whole(self, head: _Lines) -> provider.HttpAnswer:
-        status = self._parser.get_status_code()
         return provider.HttpAnswer(
-            status=status,
+            status=self._status,
             lines=head,
             body=b"".join(self._kept),
-            reader=self.body if status == _OK else None,
+            reader=self.body if self._status == _OK else None,
         )
 
     def _begin(self) -> None:

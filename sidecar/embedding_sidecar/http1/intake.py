@@ -28,7 +28,9 @@ class Intake:
 
     def grew(self, body: provider.Body) -> None:
         """A body has come further, and is not whole yet."""
-        self._book(body, body.held_bytes)
+        held_bytes = body.held_bytes
+        self._held_bytes += held_bytes - self._held.get(body, 0)
+        self._held[body] = held_bytes
         while self._held_bytes > self._most_bytes:
             longest = max(self._held, key=self._held.__getitem__)
             longest.drop()
@@ -36,9 +38,4 @@ class Intake:
 
     def leave(self, body: provider.Body) -> None:
         """Nothing more comes of it; a second time changes nothing."""
-        self._book(body, 0)
-        self._held.pop(body, None)
-
-    def _book(self, body: provider.Body, held_bytes: int) -> None:
-        self._held_bytes += held_bytes - self._held.get(body, 0)
-        self._held[body] = held_bytes
+        self._held_bytes -= self._held.pop(body, 0)

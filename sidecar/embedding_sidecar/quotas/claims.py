@@ -48,6 +48,13 @@ class Limits:
         """Whether nothing is limited."""
         return self.calls is None and self.tokens is None
 
+    def without(self, reserve: Amounts) -> "Limits":
+        """What is left of each limit, where that much of it is for others."""
+        return Limits(
+            None if self.calls is None else max(0, self.calls - reserve.calls),
+            None if self.tokens is None else max(0, self.tokens - reserve.tokens),
+        )
+
     def short(self, amounts: Amounts) -> str:
         """Which limit the amounts exceed: `calls`, `tokens`, or empty for neither."""
         if self.calls is not None and amounts.calls > self.calls:
@@ -73,6 +80,10 @@ class Seen:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """What a lease is to be: `floor`, and up to `want` more if at least `need` is left.
+
+    `limits` are what all leases together may come to when this one is given more. Of background
+    work they are the day's without what is reserved for applications, so that the store leaves
+    that much of the day, whoever else claims.
 
     `day` is the UTC day since 1970 that `floor`, `spent` and `seen` are of; where the store's day
     is another, they count as nothing, and a lease it has of an earlier day than `day` stays as it

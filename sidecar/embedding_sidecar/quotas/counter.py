@@ -1,6 +1,6 @@
 """The store that a policy's calls are counted in, as one sidecar sees it: there, away or forgetful.
 
-Its answers are booked in the ledger as they come.
+Its answers are booked as they come.
 """
 
 import logging
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
 from embedding_sidecar import errors
+from embedding_sidecar.quotas.books import Books
 from embedding_sidecar.quotas.claims import NO_DAY, Claim, Count
 from embedding_sidecar.quotas.leases import Ledger
 
@@ -39,9 +40,9 @@ class Counter:
     `clock` must never go back.
     """
 
-    def __init__(self, *, ledger: Ledger, clock: Callable[[], float]) -> None:
+    def __init__(self, *, books: Books, clock: Callable[[], float]) -> None:
         self.store: Store | None = None
-        self._ledger = ledger
+        self._books = books
         self._clock = clock
         self._told_day = NO_DAY
         self._away = False
@@ -70,8 +71,11 @@ class Counter:
         """Whether the store answered when it was last asked; None where there is none."""
         return None if self.store is None else not self._away
 
-    async def ask(self, claim: Claim) -> Count | None:
-        """The store's answer, booked; None where there is no store or it is away."""
+    async def ask(self, ledger: Ledger, claim: Claim) -> Count | None:
+        """The store's answer to a ledger's claim, booked; None: there is no store, or it is away.
+
+        Of all ledgers one claim is under way at a time.
+        """
         asked_at = self._clock()
         store = self.store
         if store is None or asked_at < self._away_until:
@@ -80,21 +84,21 @@ class Counter:
             count = await store.claim(claim)
         except errors.StoreAway as cause:
             if store is not self.store:
-                return await self.ask(claim)
+                return await self.ask(ledger, claim)
             self._missed(str(cause), corrupt=isinstance(cause, errors.StoreCorrupt))
             return None
         if store is not self.store:
             # Another one counts by now, and a claim may be sent to any number of stores.
-            return await self.ask(claim)
+            return await self.ask(ledger, claim)
         # A day this machine's clock went on to by itself binds nobody who was told no day yet.
-        if count.day < self._ledger.day and count.day <= self._told_day:
+        if count.day < ledger.day and count.day <= self._told_day:
             self._missed("its clock went back to a day that is over")
             return None
         self._told_day = count.day
         if self._away:
             _log.info("quota: the store answers again")
         self._away, self._corrupt = False, ""
-        self._ledger.enter(count, claim=claim, asked_at=asked_at, heard_at=self._clock())
+        self._books.enter(ledger, count, claim=claim, asked_at=asked_at, heard_at=self._clock())
         return count
 
     async def check_durability(self) -> None:
@@ -124,7 +128,8 @@ class Counter:
                     f"{consequence}. Find out who else writes there, then delete today's key."
                 )
             return "StoreAway", f"Redis does not answer: {consequence}."
-        if self._ledger.count is not None and self._ledger.count.forgot:
+        count = self._books.count
+        if count is not None and count.forgot:
             return "StoreMayForget", "Redis has forgotten calls of today; what pods knew is back."
         if self._durability:
             return "StoreMayForget", f"Redis may forget counted calls: {self._durability}."

@@ -7,7 +7,8 @@ may be lost, repeated or carried out late (the store ignores one that is older t
 obeyed), and the next one sets right whatever came of it. A lease whose holder is dead is never
 touched again: what it did not spend stays counted until midnight.
 
-Nothing here reads a clock or a network.
+Each class of callers has a lease and a ledger of its own, so that none spends what was counted for
+the other (`books`). Nothing here reads a clock or a network.
 """
 
 from typing import Final, NamedTuple
@@ -15,7 +16,7 @@ from typing import Final, NamedTuple
 from embedding_sidecar.quotas.claims import NO_DAY, NOTHING, Amounts, Claim, Count, Limits, Seen
 
 GRANT_CALLS: Final = 16
-"""Calls a sidecar holds unspent at most, so also what the policy loses when it is killed."""
+"""Calls a lease holds unspent at most, so also what the policy loses when its holder is killed."""
 
 
 class Reservation(NamedTuple):
@@ -24,19 +25,25 @@ class Reservation(NamedTuple):
     number: int
     amounts: Amounts
     day: int
+    background: bool = False
+    """Whether it was taken from the lease of that class."""
 
 
 class Ledger:
-    """One sidecar's book. Spending never exceeds `held`, except through `spend_alone`."""
+    """The book of one lease. Spending never exceeds `held`, except through `spend_alone`.
 
-    def __init__(self, *, scope: str, lease: str, limits: Limits) -> None:
+    `limits` are those of the class that spends from it: what all leases together may come to when
+    this one is given more.
+    """
+
+    def __init__(self, *, scope: str, lease: str, limits: Limits, background: bool = False) -> None:
         self._scope = scope
         self._lease = lease
         self._limits = limits
+        self._background = background
         self._sequence = 0
         self._number = 0
         self._expires_at = float("-inf")
-        self._over_at = float("-inf")
         self._start(NO_DAY)
 
     def _start(self, day: int) -> None:
@@ -44,7 +51,6 @@ class Ledger:
         self.held = NOTHING
         self._used_calls = self._used_tokens = 0
         self.count: Count | None = None
-        self._others = NOTHING
         self._reported = NOTHING
         self._under_way: dict[int, Amounts] = {}
 
@@ -57,6 +63,16 @@ class Ledger:
     def rest(self) -> Amounts:
         """What is held and not spent."""
         return (self.held - self.used).at_least(NOTHING)
+
+    @property
+    def taken(self) -> Amounts:
+        """What nobody else may spend: what is held, or spent beyond that."""
+        return self.held.at_least(self.used)
+
+    @property
+    def unreported(self) -> Amounts:
+        """What is spent and the store was not told yet, as far as this sidecar knows."""
+        return self.used - self._reported
 
     @property
     def idle(self) -> bool:
@@ -82,38 +98,43 @@ class Ledger:
         self._used_calls += amounts.calls
         self._used_tokens += amounts.tokens
         self._under_way[self._number] = amounts
-        return Reservation(self._number, amounts, self.day)
+        return Reservation(self._number, amounts, self.day, self._background)
 
     def turn(self, day: int, *, now: float) -> None:
         """Start a new day by this machine's clock, unless the store's day is known to last on."""
         if day > self.day and now >= self._expires_at:
             self._start(day)
 
-    def spend_alone(self, amounts: Amounts) -> Reservation | str:
-        """Take it as if nobody else had spent anything since this sidecar last heard of them.
+    def spend_alone(self, amounts: Amounts, *, others: Amounts) -> Reservation | str:
+        """Take it as if the others had taken this and nothing since.
 
         Else say which limit is too low.
         """
-        if self._limits.open:
-            return self.spend(amounts)
-        return self._limits.short(self._others + self.used + amounts) or self.spend(amounts)
+        # As `limits.short` of all three together, without making two values for each call.
+        limits = self._limits
+        calls = others.calls + self._used_calls + amounts.calls
+        if limits.calls is not None and calls > limits.calls:
+            return "calls"
+        tokens = others.tokens + self._used_tokens + amounts.tokens
+        if limits.tokens is not None and tokens > limits.tokens:
+            return "tokens"
+        return self.spend(amounts)
 
     def limit(self, limits: Limits) -> None:
         """Go by other limits. What was drawn within the old ones is not spent any more."""
         self._limits = limits
         self.held = self.used
 
-    def left(self) -> tuple[int | None, int | None]:
-        """Calls and tokens this sidecar may still spend, drawn or not; None: without a limit."""
-        calls, tokens, others = self._limits.calls, self._limits.tokens, self._others
+    def left(self, *, others: Amounts) -> tuple[int | None, int | None]:
+        """Calls and tokens that may still be spent, drawn or not, where the others have taken this.
+
+        None: without a limit.
+        """
+        calls, tokens = self._limits.calls, self._limits.tokens
         return (
             None if calls is None else max(0, calls - others.calls - self._used_calls),
             None if tokens is None else max(0, tokens - others.tokens - self._used_tokens),
         )
-
-    def ends_in_seconds(self, *, now: float) -> float | None:
-        """How long the day lasts by the store's clock, at most; None where that is not known."""
-        return self._over_at - now if now < self._over_at else None
 
     def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
         """Replace a bound by what was billed.
@@ -142,11 +163,11 @@ class Ledger:
         self.held = self.used
         return self._claim(need=NOTHING, want=NOTHING)
 
-    def enter(self, count: Count, *, claim: Claim, asked_at: float, heard_at: float) -> None:
+    def enter(self, count: Count, *, claim: Claim, asked_at: float) -> None:
         """Book the answer to the last claim, which was sent at `asked_at`.
 
         The day ends by the store's clock. Counted from the moment of asking it ends here no later
-        than there, however long the answer took; counted from that of hearing, no earlier.
+        than there, however long the answer took.
         """
         is_new = count.day != self.day
         if is_new:
@@ -154,20 +175,8 @@ class Ledger:
         # What was drawn within limits that no longer hold goes back with the next claim.
         self.held = count.held if claim.limits == self._limits else self.used
         self.count = count
-        self._others = count.counted - count.held
         self._reported = NOTHING if is_new else claim.spent
         self._expires_at = asked_at + count.day_ends_in_seconds
-        self._over_at = heard_at + count.day_ends_in_seconds
-
-    def policy_used(self) -> Amounts:
-        """What the whole policy has spent, as far as this sidecar knows."""
-        before = self.count.spent if self.count else NOTHING
-        return before + self.used - self._reported
-
-    def policy_reserved(self) -> Amounts:
-        """What is counted and, as far as this sidecar knows, not spent."""
-        counted = self.count.counted if self.count else NOTHING
-        return (counted.at_least(self.used) - self.policy_used()).at_least(NOTHING)
 
     def _limited(self, amounts: Amounts) -> Amounts:
         # Tokens without a limit are only counted. Calls without one are still drawn in grants, so
@@ -183,7 +192,7 @@ class Ledger:
             sequence=self._sequence,
             day=self.day,
             limits=self._limits,
-            floor=self.held.at_least(self.used),
+            floor=self.taken,
             spent=self.used,
             need=need,
             want=want,

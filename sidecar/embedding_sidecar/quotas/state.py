@@ -13,8 +13,9 @@ class State:
 
     `used` is calls made by all pods, as last heard of them; `reserved` is counted beyond that: held
     by pods that may still spend it, or lost with pods that died. A limit of None is no limit.
-    `left` is this sidecar's own view, which tells whether it can make a call. `exact_reason` is
-    empty where the limit holds exactly; `exact_text` says it in a sentence.
+    `left` is this sidecar's own view, which tells whether it can make a call; of background work it
+    is `left_to_background`, which is without the reserve for applications. `exact_reason` is empty
+    where the limit holds exactly; `exact_text` says it in a sentence.
     """
 
     daily_requests: int | None
@@ -24,6 +25,7 @@ class State:
     tokens_used: int
     reset_at: datetime
     left: Allowance
+    left_to_background: Allowance
     exact_reason: InexactReason
     exact_text: str
 

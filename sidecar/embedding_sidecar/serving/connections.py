@@ -43,7 +43,8 @@ class Connection(RequestReader):
     @property
     def is_answering(self) -> bool:
         """Whether a request is under way."""
-        return self.cycle is not None and not self.cycle.response_complete
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete
 
     @property
     def address(self) -> str:
@@ -111,7 +112,7 @@ class Connection(RequestReader):
         pipeline = self.pipeline
         following = pipeline.pop() if pipeline else None
         # While requests wait, the last of them may be long, and each answer would let more come.
-        if not pipeline:
+        if not pipeline and self.flow.read_paused:
             self.flow.resume_reading()
         if following is not None:
             self._start_asgi_task(*following)
@@ -164,14 +165,14 @@ class Connection(RequestReader):
             self._wait_at_most(self.head_seconds)
 
     def _await_request(self) -> None:
-        self._due = math.inf
-        self._wait_at_most(self.head_seconds if self._head_bytes else KEEP_ALIVE_SECONDS)
+        self._wait(self.head_seconds if self._head_bytes else KEEP_ALIVE_SECONDS)
 
     def _wait_at_most(self, seconds: float) -> None:
-        due = self.loop.time() + seconds
-        if due >= self._due:
-            return
-        self._due = due
+        if self.loop.time() + seconds < self._due:
+            self._wait(seconds)
+
+    def _wait(self, seconds: float) -> None:
+        self._due = due = self.loop.time() + seconds
         # One that comes too early looks again: most are not needed by then.
         if self._timer is None or self._timer.when() > due:
             self._set_timer(seconds)

@@ -90,6 +90,7 @@ class Embeddings:
     ) -> None:
         self._current = current
         self._metrics = metrics
+        self._answered_ok = metrics.answered_ok
         self._otherwise = otherwise
         self._patience_seconds = patience_seconds
         self._clock = clock
@@ -113,7 +114,7 @@ class Embeddings:
         with room.Stay(patience_seconds=self._patience_seconds) as stay:
             reply = await self._reply(scope, receive, stay)
             if isinstance(reply, Pieces):
-                self._metrics.answered(_OK)
+                self._answered_ok.value += 1
                 await send_all(reply, send, stay)
                 return
         if write is not None and write(reply):
@@ -160,8 +161,10 @@ class Embeddings:
         if wanted is None:
             try:
                 request = wire.parse(body, header=head.cache_control)
-                models.check(runtime.loaded.document, request)
-                if request.control != cache_control.DEFAULT or self._is_long(request):
+                if request.voyage_keys:
+                    models.check(runtime.loaded.document, request)
+                # By identity: one that says the same in words is as right in a task.
+                if request.control is not cache_control.DEFAULT or self._is_long(request):
                     return Asked(started, head, runtime, request, wanted)
                 wanted = recall.wanted(request.ask, base64=request.base64)
             except errors.Rejected:
@@ -213,6 +216,7 @@ class Embeddings:
                 found=found,
                 done=come,
                 span=asked.head.span,
+                background=asked.head.is_background,
             )
         except Exception:  # noqa: BLE001 - the task comes to the same, and says so
             return None
@@ -268,6 +272,7 @@ class Embeddings:
                     found=said,
                     waited_seconds=stay.waited_seconds,
                     span=head.span,
+                    background=head.is_background,
                 )
             )
         except errors.Refused as error:
@@ -316,17 +321,23 @@ class Embeddings:
         body = wire.render(
             vectors=answer.vectors, model=answer.model, tokens=answer.tokens, as_base64=base64
         )
-        self._metrics.answered(_OK)
+        self._answered_ok.value += 1
         return Reply(_OK, b"%bcontent-length: %d\r\n%b" % (_JSON, len(body), lines), body)
 
     def _head(self, answer: Answer, runtime: Runtime, head: heads.Head, *, started: float) -> bytes:
         return b"x-request-id: %b\r\n%b" % (
             heads.request_id(head).encode(),
-            reports.head(answer, runtime.quota, seconds=self._clock() - started),
+            reports.head(
+                answer,
+                runtime.quota,
+                seconds=self._clock() - started,
+                background=head.is_background,
+            ),
         )
 
     def _refused(self, error: errors.Refused, head: heads.Head) -> Reply:
-        if isinstance(error, errors.QuotaExhausted):
+        # What is reserved for applications is not used up.
+        if isinstance(error, errors.QuotaExhausted) and not isinstance(error, errors.QuotaReserved):
             self._metrics.quota_exhausted()
         # The code of a rejection may be a provider's own word, and a label is of a closed list.
         ours = not isinstance(error, errors.Rejected)

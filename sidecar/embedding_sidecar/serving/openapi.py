@@ -15,7 +15,7 @@ from embedding_sidecar.wire import heads
 VERSION: Final = "3.1.0"
 
 _REFUSALS: Final = {
-    400: "The request is at fault; `param` names the field.",
+    400: "The request is at fault; `param` names the field or the header.",
     401: "The token is missing or another one; of what passes through, the caller's own key.",
     403: "A page in a browser sent it, or its host is another; `param` names the header.",
     404: "There is no such model (`model_not_found`), no index to search (`no_index`), or nothing "
@@ -24,8 +24,9 @@ _REFUSALS: Final = {
     413: "The body, or a text in it, is too large.",
     415: "The body is not JSON, or compressed; `param` names the header.",
     422: "The provider says that the request is at fault.",
-    429: "The policy's day is used up (`insufficient_quota`, with `x-should-retry: false`), or "
-    "every provider that may answer says to wait (`rate_limit_exceeded`).",
+    429: "The policy's day is used up (`insufficient_quota`, with `x-should-retry: false`) or, for "
+    "background work, reserved (`quota_reserved_for_applications`, likewise), or every provider "
+    "that may answer says to wait (`rate_limit_exceeded`).",
     502: "Nobody could be reached (`all_providers_failed`, `passthrough_unreachable`), or what "
     "answered for an index did not prove itself (`index_not_proved`).",
     503: "A store, a key or the policy is missing (`quota_store_unavailable`, "
@@ -126,6 +127,12 @@ def _embeddings() -> Schema:
                 "header", "Cache-Control", {"type": "string"}, "no-cache, no-store, max-age"
             ),
             _parameter("header", heads.REQUEST_ID, {"type": "string"}, "Comes back in the answer."),
+            _parameter(
+                "header",
+                names.HEADER_CLASS,
+                {"type": "string", "enum": [names.CLASS_BACKGROUND]},
+                "Background work takes of the quota only what is not reserved for applications.",
+            ),
         ],
         "requestBody": {
             "required": True,

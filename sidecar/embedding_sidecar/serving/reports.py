@@ -36,6 +36,8 @@ _OF_REQUESTS, _OF_TOKENS = (
     tuple(f"x-ratelimit-{word}-{unit}" for word in ("limit", "remaining", "reset"))
     for unit in ("requests", "tokens")
 )
+_WAITS: Final = "waits_for_reset"
+"""Of background work: what is left of the day is for applications, or nothing is."""
 _REDIS_UP: Final = {"ok": True, "away": False}
 """By runtime.redis_state(); of the other words nothing is known."""
 _PRINTABLE: Final = "".join(map(chr, range(ord(" "), 0x7F)))
@@ -72,15 +74,15 @@ class Current(Protocol):
 class Day(Protocol):
     """The policy's day, as one sidecar sees it."""
 
-    def left(self) -> Allowance:
-        """What is left, without asking anybody."""
+    def left(self, *, background: bool = False) -> Allowance:
+        """What is left, or left to background work, without asking anybody."""
         ...
 
 
-def head(answer: Answer, day: Day, *, seconds: float) -> bytes:
+def head(answer: Answer, day: Day, *, seconds: float, background: bool = False) -> bytes:
     """The header lines by which an answer explains itself, `seconds` after its request came.
 
-    Of the day it speaks only where the answer took a call.
+    Of the day it speaks only where the answer took a call: of what is left to its class.
     """
     state = b"hit" if answer.hits == answer.items else b"partial" if answer.hits else b"miss"
     return _HEAD % (
@@ -91,7 +93,7 @@ def head(answer: Answer, day: Day, *, seconds: float) -> bytes:
         answer.attempts,
         answer.tokens_saved,
         max(seconds - answer.upstream_seconds, 0.0) * 1000,
-        lines(ratelimit_headers(day.left())) if answer.attempts else b"",
+        lines(ratelimit_headers(day.left(background=background))) if answer.attempts else b"",
     )
 
 
@@ -173,6 +175,7 @@ def health(current: Current) -> dict[str, Any]:
         "redis_entries": runtime.cache.entries_in_store,
         "providers": providers,
         "keys_refused": sorted(runtime.service.refused_keys()),
+        "background": _WAITS if runtime.quota.left(background=True).used_up else "ok",
     }
 
 
@@ -183,6 +186,8 @@ async def quota(runtime: Runtime) -> dict[str, Any]:
     where other pods hold the rest, or have died with it (`reserved`), or where tokens are used up.
     `vector_search_enabled`: the policy has a table to search. `fallback_enabled`: a search that can
     have no vectors is answered by words, which is so for every table that is searched.
+    `background` says likewise what is left to that class of requests, without the reserve for
+    applications.
     """
     state = await runtime.quota.state()
     limit = state.daily_requests
@@ -199,6 +204,12 @@ async def quota(runtime: Runtime) -> dict[str, Any]:
         "exact": state.exact,
         "exact_reason": f"{state.exact_reason}: {state.exact_text}" if state.exact_reason else "",
         "tokens": {"limit": state.daily_tokens, "used": state.tokens_used},
+        "reserve_for_applications": _reserve(runtime),
+        "background": {
+            "remaining": state.left_to_background.requests_left,
+            "tokens_remaining": state.left_to_background.tokens_left,
+            "exceeded": state.left_to_background.used_up,
+        },
     }
 
 
@@ -218,6 +229,7 @@ def config(current: Current) -> dict[str, Any]:
         "secrets_fingerprint": runtime.loaded.secrets_fingerprint,
         "rejected": current.rejected,
         "keys_refused": sorted(runtime.service.refused_keys()),
+        "reserve_for_applications": _reserve(runtime),
         "providers": [
             {
                 "name": provider.name,
@@ -230,6 +242,12 @@ def config(current: Current) -> dict[str, Any]:
             for provider in policy.providers
         ],
     }
+
+
+def _reserve(runtime: Runtime) -> dict[str, int]:
+    """What each day reserves for applications; 0 of what has no limit."""
+    kept = runtime.loaded.document.quota
+    return {"requests": kept.reserved_requests, "tokens": kept.reserved_tokens}
 
 
 def cache_stats(runtime: Runtime) -> dict[str, Any]:

@@ -73,6 +73,8 @@ class RequestReader(HttpToolsProtocol):
                 return
         if self._in_body:
             self._count_framing(len(data))
+        elif self.headers and len(self.headers) > MAX_HEADERS:
+            self._refuse(_too_many_headers())
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -91,16 +93,13 @@ class RequestReader(HttpToolsProtocol):
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
-        headers = self.headers
-        headers.append((name, value))
-        if len(headers) > MAX_HEADERS:
-            raise errors.Rejected(
-                f"The request has more than {MAX_HEADERS} headers.",
-                status=http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-            )
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """A head is whole; one that offers an upgrade is read again without the offer."""
+        # Not counted line by line, which would be the most of reading one: a read holds few enough.
+        if len(self.headers) > MAX_HEADERS:
+            raise _too_many_headers()
         if self.parser.should_upgrade():
             self._offered = self._without_upgrade()
             return
@@ -124,9 +123,13 @@ class RequestReader(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request is whole."""
-        if self._offered is None:
-            self._in_body = False
-            super().on_message_complete()
+        if self._offered is not None:
+            return
+        self._in_body = False
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
 
     def _without_upgrade(self) -> bytes:
         """The head that has just come, without what offers an upgrade."""
@@ -162,3 +165,10 @@ class RequestReader(HttpToolsProtocol):
     def _refuse(self, error: errors.Refused) -> None:
         """Answer what is no request, or one that is not to be read, and end the connection."""
         raise NotImplementedError
+
+
+def _too_many_headers() -> errors.Rejected:
+    return errors.Rejected(
+        f"The request has more than {MAX_HEADERS} headers.",
+        status=http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    )

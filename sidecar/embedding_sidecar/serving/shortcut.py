@@ -214,7 +214,7 @@ class Shortcut(Connection):
         if self.transport.is_closing():
             return
         result = None
-        scope = cast("Scope", cycle.scope)
+        scope: Any = cycle.scope
         head = self._prompt.head(scope) if self._can_write() else None
         if head is not None:
             body = bytes(cycle.body)
@@ -280,7 +280,8 @@ class Shortcut(Connection):
 
     def _send(self, reply: Reply, *, is_last: bool) -> None:
         # One at a time: a client that asks for many in one go and reads none is to be noticed.
-        self._flush()
+        if self._unsent:
+            self._flush()
         end = b"connection: close\r\n\r\n" if is_last else b"\r\n"
         self._unsent += (httptools_impl.STATUS_LINE[reply.status], reply.head, end, reply.body)
         if is_last:

@@ -22,8 +22,17 @@ class TracedEmbeddings(Embeddings):
         self._tracer = tracer
 
     def at_once(self, head: heads.Head, body: bytes) -> Reply | Asked | None:
-        """As Embeddings.at_once; a request that it leaves to a task starts its span there."""
-        return super().at_once(self._started(head), body)
+        """As Embeddings.at_once; a request that it leaves to a task takes its span along."""
+        runtime = self._current.runtime_or_none()
+        if runtime is None:
+            return None
+        started, head = self._clock(), self._started(head)
+        result = super().at_once(head, body)
+        if result is not None:
+            return result
+        # A head that was known again does not say how long the body is.
+        head = head._replace(content_length=str(len(body)))
+        return Asked(started, head, runtime, request=None, wanted=None)
 
     def begin(self, asked: Asked, done: Callable[[Reply], None]) -> Callable[[], None] | None:
         """As Embeddings.begin; a caller that leaves ends the span."""

@@ -9,6 +9,7 @@ Sources: WHATWG Fetch, section 3.2 (Origin); W3C Fetch Metadata, section 2.3 (Se
 RFC 9110, section 7.2 (Host).
 """
 
+import functools
 import re
 from typing import Final
 
@@ -19,6 +20,8 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@,\s]+)(?::[0-9]{0,5})?")
 _OWN_SITES: Final = frozenset({"none", "same-origin"})
 """A person who typed the address, or a page that came from here."""
+_REMEMBERED: Final = 16
+"""Hosts, of at most a head's 64 KiB each."""
 _SCHEMES: Final = ("http://", "https://")
 """The second where something in front of the sidecar ends TLS."""
 
@@ -45,12 +48,16 @@ def check(head: heads.Head, *, hosts: frozenset[str] | None) -> None:
     if site is not None and site.strip().lower() not in _OWN_SITES:
         raise _forbidden("Sec-Fetch-Site", f"A page sent this request ({_shown(site)}).")
     origin = head.origin
+    if origin is None:
+        return
     own = [f"{scheme}{host}".lower() for scheme in _SCHEMES] if host else ()
-    if origin is not None and origin.lower() not in own:
+    if origin.lower() not in own:
         raise _forbidden("Origin", f"A page of another origin sent this request: {_shown(origin)}.")
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def _name(host: str) -> str:
+    """The name that a Host says, remembered: callers say the same one each time."""
     found = _HOST.fullmatch(host)
     return found[1].lower() if found else ""
 

@@ -7,9 +7,10 @@ Sources: RFC 9110, sections 8.3 and 8.4 (Content-Type, Content-Encoding), 15.5.1
 import itertools
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from embedding_contract import names
 from embedding_sidecar import errors, tracing
 from embedding_sidecar.wire import wire
 
@@ -38,11 +39,24 @@ class Head(NamedTuple):
     content_length: str | None = None
     traceparent: str | None = None
     tracestate: str | None = None
-    span: tracing.RequestSpan | None = None
-    """The request's own, which no header says: set where requests are traced."""
+    x_embedding_class: str | None = None
     host: str | None = None
     origin: str | None = None
     sec_fetch_site: str | None = None
+    span: tracing.RequestSpan | None = None
+    """The request's own, which no header says: set where requests are traced."""
+
+    @property
+    def is_background(self) -> bool:
+        """Whether the request, which `check` lets pass, is background work."""
+        return self.x_embedding_class is not None
+
+
+_HEADERS: Final = (
+    REQUEST_ID.encode(),
+    *(name.replace("_", "-").encode() for name in Head._fields[1:-1]),
+)
+"""What the fields of a Head but the last are called."""
 
 
 def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
@@ -50,19 +64,11 @@ def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
     found = dict(headers)
     if len(found) < len(headers):
         found = _joined(headers)
-    given = _text(found, b"x-request-id")
-    return Head(
-        request_id=given if given is not None and _REQUEST_ID.fullmatch(given) else None,
-        cache_control=_text(found, b"cache-control"),
-        content_type=_text(found, b"content-type"),
-        content_encoding=_text(found, b"content-encoding"),
-        content_length=_text(found, b"content-length"),
-        traceparent=_text(found, b"traceparent"),
-        tracestate=_text(found, b"tracestate"),
-        host=_text(found, b"host"),
-        origin=_text(found, b"origin"),
-        sec_fetch_site=_text(found, b"sec-fetch-site"),
-    )
+    texts = [None if it is None else it.decode("latin-1") for it in map(found.get, _HEADERS)]
+    head = Head._make([*texts, None])
+    if head.request_id is not None and not _REQUEST_ID.fullmatch(head.request_id):
+        return head._replace(request_id=None)
+    return head
 
 
 def request_id(head: Head) -> str:
@@ -77,7 +83,7 @@ def check(head: Head) -> None:
     a body to any origin without asking, and JSON it may not.
 
     Raises:
-        errors.Rejected: 413 or 415, with `param` naming the header.
+        errors.Rejected: 400, 413 or 415, with `param` naming the header.
     """
     kind = head.content_type
     if kind is None and (head.origin is not None or head.sec_fetch_site is not None):
@@ -103,6 +109,13 @@ def check(head: Head) -> None:
             code="unsupported_content_encoding",
             param="Content-Encoding",
         )
+    said = head.x_embedding_class
+    if said is not None and said != names.CLASS_BACKGROUND:
+        raise errors.Rejected(
+            f"{names.HEADER_CLASS} may be {names.CLASS_BACKGROUND!r} or left out, and this one is "
+            f"{said[: wire.MAX_NAME]!r}.",
+            param=names.HEADER_CLASS,
+        )
     length = head.content_length or ""
     if length.isdecimal() and (len(length) > _INT64_DIGITS or int(length) > wire.MAX_BODY_BYTES):
         raise wire.too_large()
@@ -114,8 +127,3 @@ def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     for name, value in headers:
         found[name] = b"%b, %b" % (found[name], value) if name in found else value
     return found
-
-
-def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
-    value = headers.get(name)
-    return None if value is None else value.decode("latin-1")

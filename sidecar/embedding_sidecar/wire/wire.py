@@ -32,6 +32,7 @@ PIECE_BYTES: Final = 2**18
 KEYS: Final = frozenset(
     {"input", "model", "encoding_format", "dimensions", "user", "input_type", "truncation", "cache"}
 )
+_SELDOM: Final = frozenset({"user", "input_type", "truncation"})
 VOYAGE_KEYS: Final = ("output_dimension", "output_dtype")
 ENCODINGS: Final = ("float", "base64")
 INPUT_TYPES: Final = ("query", "document")
@@ -74,15 +75,19 @@ def parse(body: bytes, *, header: str | None = None) -> Request:
     control = cache_control.DEFAULT if header is None else cache_control.from_header(header)
     if raw.get("cache") is not None:
         control = control.and_also(cache_control.from_body(raw["cache"]))
-    truncation = fields.optional(raw, "truncation", fields.boolean)
+    truncation = input_type = user = None
+    if not _SELDOM.isdisjoint(raw):
+        truncation = fields.optional(raw, "truncation", fields.boolean)
+        input_type = fields.optional(raw, "input_type", _INPUT_TYPE)
+        user = fields.optional(raw, "user", _NAME)
     ask = provider.Ask(
         model=_NAME(raw["model"], "model"),
         # Who asks for a cut gets one, however long the text is.
         items=_items(raw["input"], max_bytes=MAX_BODY_BYTES if truncation else MAX_ITEM_BYTES),
         dimensions=dimensions,
-        input_type=fields.optional(raw, "input_type", _INPUT_TYPE),
+        input_type=input_type,
         truncation=truncation,
-        user=fields.optional(raw, "user", _NAME),
+        user=user,
     )
     return Request(ask, encoding == "base64", control, voyage_keys)
 

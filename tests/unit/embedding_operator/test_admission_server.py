@@ -40,10 +40,15 @@ class Running:
         self.port = ports.free()
         self.context = context
         self.bodies = []
-        self.server = admission_server.Server(port=self.port, files=files, answer=self.answer)
+        self.answering = asyncio.Event()
+        self.answering.set()
+        self.server = admission_server.Server(
+            port=self.port, files=files, answer=self.answer, about=lambda it: it[:1].decode()
+        )
 
     async def answer(self, path, body):
         self.bodies.append(body)
+        await self.answering.wait()
         return 200, json.dumps({"path": path, "length": len(body)}).encode()
 
     async def connect(self, source="127.0.0.1"):
@@ -260,6 +265,47 @@ def test_with_a_client_authority_only_its_clients_are_answered(files, authority,
     assert run(strict, trusting(authority, tmp_path), asked) is None
     other = trusting(authority, tmp_path, client=authority.issue("somebody"))
     assert run(strict, other, asked) is None
+
+
+def asked_first(running):
+    """The order in which these are answered: 40 about one party, and then one about another."""
+
+    def waiting():
+        return sum(map(len, running.server._turns._waiting.values()))
+
+    async def order():
+        running.answering.clear()
+        asking = [asyncio.create_task(running.ask(head(2) + b"aa"))]
+        while not running.bodies:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+        for body in (*[b"aa"] * 40, b"bb"):
+            asking.append(asyncio.create_task(running.ask(head(2) + body)))
+            while waiting() < len(asking) - 1:  # noqa: ASYNC110 - as just said
+                await asyncio.sleep(0.01)
+        running.answering.set()
+        await asyncio.gather(*asking)
+        return running.bodies.index(b"bb")
+
+    return order()
+
+
+def test_proven_reviews_share_the_processor_by_what_they_are_about(
+    files, authority, tmp_path, monkeypatch
+):
+    """One API server sends the reviews of all namespaces, so its address says nothing."""
+    monkeypatch.setattr(admission_server, "REQUEST_SECONDS", 30.0)
+    (tmp_path / "ca.crt").write_bytes(authority.pair.certificate)
+    strict = admission_server.Files(
+        certificate=files.certificate, key=files.key, client_ca=tmp_path / "ca.crt"
+    )
+    known = trusting(authority, tmp_path, client=authority.issue("kube-apiserver"))
+    assert run(strict, known, asked_first) <= 2
+
+
+def test_reviews_that_nobody_proves_share_it_by_address(serving, monkeypatch):
+    """Else who sends them would take another namespace's turns."""
+    monkeypatch.setattr(admission_server, "REQUEST_SECONDS", 30.0)
+    assert serving(asked_first) == 41
 
 
 def test_a_renewed_certificate_is_served_without_a_restart(

@@ -66,6 +66,28 @@ def test_unlimited_lifts_the_limit_of_requests_alone():
     assert policy.to_document(made).quota.daily_tokens == 5
 
 
+@pytest.mark.parametrize(
+    ("written", "calls", "tokens"),
+    [("20%", 3, 200), ("0%", 0, 0), ("100%", 11, 999), (5, 5, 0), (12, 11, 0), (None, 3, 200)],
+)
+def test_the_reserve_is_a_share_of_every_limit_or_a_number_of_calls(written, calls, tokens):
+    given = {} if written is None else {"reserveForApplications": written}
+    made = policies.parsed(
+        quota={**QUOTA, "daily": {"requests": 11, "tokens": 999}, **given}, cache=CACHE
+    )
+    quota = policy.to_document(made).quota
+    assert (quota.reserved_requests, quota.reserved_tokens) == (calls, tokens)
+
+
+@pytest.mark.parametrize("written", ["20%", 500])
+def test_of_what_has_no_limit_nothing_is_reserved(written):
+    made = policies.parsed(
+        quota={**QUOTA, "unlimited": True, "reserveForApplications": written}, cache=CACHE
+    )
+    quota = policy.to_document(made).quota
+    assert (quota.reserved_requests, quota.reserved_tokens) == (0, 0)
+
+
 def test_a_policy_closed_to_other_paths_names_no_address_for_them():
     off = {"enabled": False, "baseURL": "https://api.openai.com/v1"}
     assert policy.to_document(policies.parsed(passthrough=off)).passthrough.base_url is None
@@ -190,6 +212,7 @@ SPECS = st.fixed_dictionaries(
                 tokens=st.one_of(st.none(), COUNT),
             ),
             unlimited=st.booleans(),
+            reserveForApplications=st.none() | COUNT | st.integers(0, 100).map("{}%".format),
             onStoreLoss=st.sampled_from(["Deny", "Allow"]),
             redis=MAYBE_REDIS,
         ),

@@ -104,6 +104,19 @@ def test_whatever_goes_wrong_the_pod_is_created_as_it_came(recorder, error):
     assert recorder.counted == [("failed", type(error).__name__)]
 
 
+def test_reviews_that_fail_one_after_the_other_are_one_line_each_reason(recorder, caplog):
+    """field.md, D: a log flood fills the node's disk, and a tenant makes as many as they like."""
+    hook = made(World(error=RuntimeError("a bug")), recorder)
+    other = made(World(error=KeyError("spec")), recorder)
+    for number in range(100):
+        hook.answer(pod(), namespace=f"forged-{number}", dry_run=False)
+        hook.answer(pod(), namespace="x" * 100_000, dry_run=False)
+    other.answer(pod(), namespace="shop", dry_run=False)
+    reasons = [it.getMessage().partition(":")[0] for it in caplog.records]
+    assert reasons == ["RuntimeError", "KeyError"]
+    assert len(recorder.counted) == 201
+
+
 def test_a_policy_of_nonsense_is_no_reason_to_stop_a_pod(recorder):
     nonsense = {"metadata": {"name": "search"}, "spec": {"podSelector": "everything"}}
     answer = ask(World(policies=[nonsense]), recorder, pod())
@@ -166,20 +179,34 @@ REVIEW: dict[str, Any] = {
 
 def reviewed(body, *, path="/inject", answer=None):
     """Status, and how many reviews kopf was given."""
-    given = []
+    given: list[Any] = []
+    asked: Any = reviewing(answer, given)
+    return asyncio.run(asked(path, body))[0], len(given)
 
+
+def reviewing(answer=None, given=None):
     async def kopf_answers(review, *, webhook):
-        given.append(review)
+        if given is not None:
+            given.append(review)
         if answer is not None:
             raise answer
         return {"response": {"uid": review["request"]["uid"]}}
 
-    asked: Any = webhook._reviewing(kopf_answers)  # type: ignore[arg-type] # kopf gives more
-    return asyncio.run(asked(path, body))[0], len(given)
+    return webhook._reviewing(kopf_answers)  # type: ignore[arg-type] # kopf gives more
 
 
 def changed(**request):
     return json.dumps({**REVIEW, "request": {**REVIEW["request"], **request}}).encode()
+
+
+def test_a_review_is_about_the_namespace_that_it_names():
+    assert webhook.namespace_of(changed(namespace="books")) == "books"
+    assert webhook.namespace_of(changed(namespace="x" * 100_000)) == "x" * 63
+
+
+@pytest.mark.parametrize("body", [b"", b"[" * 100_000, b'{"request": 1}', changed(namespace=None)])
+def test_what_is_no_review_is_about_nothing(body):
+    assert webhook.namespace_of(body) == ""
 
 
 def test_review_of_a_new_pod_is_answered():
@@ -237,5 +264,7 @@ def test_another_path_is_not_found():
     assert reviewed(changed(), path="/validate") == (404, 0)
 
 
-def test_a_bug_is_answered_with_500_so_that_the_pod_is_created():
-    assert reviewed(changed(), answer=RuntimeError("a bug")) == (500, 1)
+def test_a_bug_is_answered_with_500_so_that_the_pod_is_created(caplog):
+    asked: Any = reviewing(RuntimeError("a bug"))
+    assert [asyncio.run(asked("/inject", changed()))[0] for _ in range(50)] == [500] * 50
+    assert len(caplog.records) == 1

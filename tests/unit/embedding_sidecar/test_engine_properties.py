@@ -139,13 +139,13 @@ class Quota:
         self.reserved: list[int] = []
         self.settled: dict[int, tuple[bool, int]] = {}
 
-    async def reserve(self, *, tokens):
+    async def reserve(self, *, tokens, background=False):
         await asyncio.sleep(0)
         if self.left == 0:
             raise errors.QuotaExhausted("used up", left=NOTHING_LEFT)
         return self._spend(tokens)
 
-    def draw(self, *, tokens, done):
+    def draw(self, *, tokens, done, background=False):
         self.drawn += 1
         self._times_asked += 1
         if self.left and self._times_asked % 3:

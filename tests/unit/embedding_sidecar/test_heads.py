@@ -16,6 +16,23 @@ def head(**sent):
     )
 
 
+def test_a_request_is_an_application_s_unless_it_says_background():
+    plain, background = head(), head(x_embedding_class="background")
+    for it in (plain, background):
+        heads.check(it)
+    assert (plain.is_background, background.is_background) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "application", "Background", "background, background", "x" * 5000]
+)
+def test_a_class_that_is_none_is_refused_by_its_header(value):
+    with pytest.raises(errors.Rejected) as refused:
+        heads.check(head(x_embedding_class=value))
+    assert (refused.value.status, refused.value.param) == (400, "x-embedding-class")
+    assert len(refused.value.message) < 1000
+
+
 @pytest.mark.parametrize("given_id", ["r", "req_1/2:~!", "x" * 256])
 def test_a_request_keeps_the_id_it_came_with(given_id):
     assert heads.request_id(head(x_request_id=given_id)) == given_id

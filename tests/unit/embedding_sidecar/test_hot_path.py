@@ -56,10 +56,10 @@ SUMS = re.compile(rb"^aos_embedding_(cache|api)_latency_seconds_(sum|bucket).*$"
 
 
 class Unlimited:
-    async def reserve(self, *, tokens):
+    async def reserve(self, *, tokens, background=False):
         return 0
 
-    def draw(self, *, tokens, done):
+    def draw(self, *, tokens, done, background=False):
         done(0)
 
     def settle(self, reservation, *, billed, tokens):
@@ -104,7 +104,7 @@ class World:
         )
         unused: Any = SimpleNamespace()
         loaded: Any = SimpleNamespace(document=DOCUMENT)
-        day: Any = SimpleNamespace(left=lambda: LEFT)
+        day: Any = SimpleNamespace(left=lambda **_: LEFT)
         self.running = runtime.Runtime(
             loaded=loaded,
             service=service.Service(
@@ -224,6 +224,8 @@ HEADERS = st.sampled_from(
         ((b"cache-control", b"private"),),
         ((b"content-type", b"text/plain"),),
         ((b"content-encoding", b"gzip"),),
+        ((b"x-embedding-class", b"background"),),
+        ((b"x-embedding-class", b"batch"),),
     ]
 )
 
@@ -419,7 +421,7 @@ def test_what_no_header_can_hold_is_encoded():
             attempts=0,
             upstream_seconds=0.25,
         ),
-        SimpleNamespace(left=lambda: LEFT),
+        SimpleNamespace(left=lambda **_: LEFT),
         seconds=0.251,
     )
     assert head.split(b"\r\n")[:4] == [

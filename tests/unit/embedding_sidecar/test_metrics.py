@@ -95,6 +95,7 @@ REFUSALS = (
     *("invalid_request_error", "insufficient_quota", "rate_limit_exceeded", "cache", "cache_entry"),
     *("provider_credit_exhausted", "quota_store_unavailable", "policy_not_loaded"),
     *("provider_key_missing", "all_providers_failed", "memory_exhausted", "internal_error"),
+    "quota_reserved_for_applications",
 )
 STATUSES = (200, 400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 500, 502, 503, 504)
 MOST_SERIES = 400

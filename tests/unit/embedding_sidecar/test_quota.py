@@ -8,7 +8,7 @@ import pytest
 
 from embedding_contract import document
 from embedding_sidecar import errors
-from embedding_sidecar.quotas import claims, counter, leases, quota
+from embedding_sidecar.quotas import claims, counter, leases, quota, share
 from tests.fakes.quota_store import FakeStore
 from tests.parts.settling import held, settled
 
@@ -392,11 +392,11 @@ def test_after_closing_a_plain_settling_gives_back_what_it_leaves(day):
         sidecar = day.sidecar(daily_requests=1000)
         first, second = [await sidecar.reserve(tokens=1) for _ in range(2)]
         sidecar.settle(first, billed=True, tokens=1)
-        assert not sidecar._giving_back
+        assert not sidecar._applications.giving_back
         await sidecar.close()
         sidecar.settle(second, billed=False, tokens=0)
         before = day.counted.calls
-        await asyncio.gather(*sidecar._giving_back)
+        await asyncio.gather(*sidecar._applications.giving_back)
         return before, day.counted.calls
 
     assert run(scenario()) == (2, 1)
@@ -745,7 +745,7 @@ def test_a_store_that_forgot_hears_of_it_from_every_sidecar(day):
 
 
 def test_an_idle_sidecar_gives_its_rest_back(day, monkeypatch):
-    monkeypatch.setattr(quota, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(share, "IDLE_SECONDS", 0.0)
 
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
@@ -968,7 +968,7 @@ def test_who_hangs_up_while_he_is_served_has_not_used_it(day, turns_later):
             if turns:
                 loop.call_soon(hang_up, turns - 1)
                 return
-            given.append(crowd.quota._ledger.used.calls)
+            given.append(crowd.quota._applications.ledger.used.calls)
             for request in crowd.waiting:
                 request.cancel()
 

@@ -4,6 +4,7 @@ Every message may be carried out late, twice or not at all, and its answer may b
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypothesis import settings
@@ -24,12 +25,16 @@ from tests.parts.settling import settled
 
 WHICH = st.integers(min_value=0, max_value=1_000_000)
 TOKENS = st.integers(min_value=1, max_value=60)
+RESERVES = st.sampled_from([claims.Amounts(), claims.Amounts(10, 250), claims.Amounts(250, 10_000)])
+NONE = claims.NOTHING
 START = 20_000 * claims.DAY_SECONDS + 43_200
 
 
 @dataclass
 class Message:
     claim: claims.Claim
+    ceiling: claims.Limits
+    """What background work could have of the day when it was sent."""
     answer: asyncio.Future[claims.Count]
     counts: list[claims.Count] = field(default_factory=list)
 
@@ -37,11 +42,12 @@ class Message:
 class Network:
     """What was sent to the store, in the order of sending."""
 
-    def __init__(self) -> None:
+    def __init__(self, ceiling: Callable[[], claims.Limits]) -> None:
         self.messages: list[Message] = []
+        self.ceiling = ceiling
 
     async def claim(self, claim: claims.Claim) -> claims.Count:
-        message = Message(claim, asyncio.get_running_loop().create_future())
+        message = Message(claim, self.ceiling(), asyncio.get_running_loop().create_future())
         self.messages.append(message)
         return await message.answer
 
@@ -59,6 +65,7 @@ class Call:
 @dataclass
 class Sidecar:
     quota: quota.Quota
+    has_background: bool = False
     tasks: list[asyncio.Task[object]] = field(default_factory=list)
     asking: list[asyncio.Task[object]] = field(default_factory=list)
     under_way: list[Call] = field(default_factory=list)
@@ -70,19 +77,30 @@ class Policy(RuleBasedStateMachine):
     @initialize(
         calls=st.sampled_from([0, 1, 20, 300, 1000]),
         tokens=st.sampled_from([None, None, 0, 500, 20_000]),
+        reserve=RESERVES,
     )
-    def begin(self, calls, tokens):
-        self.limits = claims.Limits(calls, tokens)
+    def begin(self, calls, tokens, reserve):
         self.highest: dict[int, claims.Limits] = {}
-        self.daily = document.Quota(daily_requests=calls, daily_tokens=tokens)
+        self.of_background: set[str] = set()
+        self.begin_terms(calls, tokens, reserve)
         self.loop = asyncio.new_event_loop()
         self.now = float(START)
         self.store = FakeStore(lambda: self.now)
-        self.network = Network()
+        self.network = Network(lambda: self.ceiling)
         self.living: list[Sidecar] = []
-        self.dead = 0
+        self.lost_leases = 0
         self.calls: dict[int, int] = {}
         self.tokens: dict[int, int] = {}
+
+    def begin_terms(self, calls, tokens, reserve):
+        self.limits = claims.Limits(calls, tokens)
+        self.ceiling = self.limits.without(reserve)
+        self.daily = document.Quota(
+            daily_requests=calls,
+            daily_tokens=tokens,
+            reserved_requests=reserve.calls,
+            reserved_tokens=reserve.tokens,
+        )
 
     def teardown(self):
         if not hasattr(self, "loop"):
@@ -127,18 +145,23 @@ class Policy(RuleBasedStateMachine):
         bound=TOKENS,
         requests=st.sampled_from([1, 1, 2, 20]),
         heard=st.booleans(),
+        background=st.booleans(),
     )
-    def requests_arrive(self, which, bound, requests, heard):
+    def requests_arrive(self, which, bound, requests, heard, background):
         sidecar = pick(self.living, which)
+        if background:
+            sidecar.has_background = True
+            self.of_background.add(sidecar.quota._of_background().ledger._lease)
         for _ in range(requests):
-            sidecar.asking.append(self.start(sidecar, self.request(sidecar, bound)))
+            asking = self.request(sidecar, bound, background)
+            sidecar.asking.append(self.start(sidecar, asking))
         self.turn()
         if heard:
             self.answer_all()
 
-    async def request(self, sidecar, bound):
+    async def request(self, sidecar, bound, background):
         try:
-            reservation = await sidecar.quota.reserve(tokens=bound)
+            reservation = await sidecar.quota.reserve(tokens=bound, background=background)
         except (errors.QuotaExhausted, errors.Unavailable):
             return
         # From here on the call may have been made, and so it counts, whatever comes.
@@ -167,8 +190,7 @@ class Policy(RuleBasedStateMachine):
     @rule(which=WHICH)
     def the_store_obeys(self, which):
         """A message, whenever it was sent, also one that nobody waits for, also again."""
-        message = pick(self.network.messages, which)
-        message.counts.append(self.store.carry_out(message.claim))
+        self.carry_out(pick(self.network.messages, which))
 
     @precondition(lambda self: self.network.messages)
     @rule()
@@ -216,7 +238,7 @@ class Policy(RuleBasedStateMachine):
     @rule(which=WHICH)
     def a_sidecar_is_killed(self, which):
         killed = self.living.pop(which % len(self.living))
-        self.dead += 1
+        self.lost_leases += 1 + killed.has_background
         for task in killed.tasks:
             task.cancel()
         self.turn()
@@ -228,12 +250,15 @@ class Policy(RuleBasedStateMachine):
         self.start(sidecar, sidecar.quota.close())
         self.turn()
 
-    @rule(calls=st.sampled_from([0, 20, 300, 1000]), tokens=st.sampled_from([None, 500, 20_000]))
-    def the_policy_is_edited(self, calls, tokens):
+    @rule(
+        calls=st.sampled_from([0, 20, 300, 1000]),
+        tokens=st.sampled_from([None, 500, 20_000]),
+        reserve=RESERVES,
+    )
+    def the_policy_is_edited(self, calls, tokens, reserve):
         """Its new limits reach every sidecar at once, whatever each is waiting for."""
         self.keep_highest()
-        self.limits = claims.Limits(calls, tokens)
-        self.daily = document.Quota(daily_requests=calls, daily_tokens=tokens)
+        self.begin_terms(calls, tokens, reserve)
         for sidecar in self.living:
             sidecar.quota.obey(self.daily, store=self.network)
         self.turn()
@@ -272,6 +297,22 @@ class Policy(RuleBasedStateMachine):
     def keep_highest(self):
         self.highest[self.today()] = self.highest_of(self.today())
 
+    def carry_out(self, message):
+        """What background work is given leaves the reserve."""
+        claim = message.claim
+        before = self.store.days.get(("team/policy", self.today()))
+        had = before.leases[claim.lease].held if before and claim.lease in before.leases else NONE
+        count = self.store.carry_out(claim)
+        floor = claim.floor if claim.day == count.day else NONE
+        if claim.lease in self.of_background and not had.at_least(floor).covers(count.held):
+            granted = count.held - had.at_least(floor)
+            counted = claims.Amounts(
+                count.counted.calls if granted.calls > 0 else 0,
+                count.counted.tokens if granted.tokens > 0 else 0,
+            )
+            assert not message.ceiling.short(counted)
+        message.counts.append(count)
+
     def end_well(self):
         """All that live end in peace; then only what the dead held is lost."""
         for _ in range(4):
@@ -286,13 +327,13 @@ class Policy(RuleBasedStateMachine):
         today = self.store.days.get(("team/policy", self.today()), None)
         if today is not None:
             lost = today.counted.calls - self.calls.get(self.today(), 0)
-            assert 0 <= lost <= self.dead * leases.GRANT_CALLS
+            assert 0 <= lost <= self.lost_leases * leases.GRANT_CALLS
 
     def answer_all(self):
         self.turn()
         while waiting := [m for m in self.network.messages if not m.answer.done()]:
             for message in waiting:
-                message.counts.append(self.store.carry_out(message.claim))
+                self.carry_out(message)
                 message.answer.set_result(message.counts[0])
             self.turn()
 

@@ -114,6 +114,18 @@ def test_what_no_value_can_be_is_not_kept():
     assert "too long" in str(failure)
 
 
+def test_values_that_are_long_only_together_are_sent():
+    liar = Liar(b"never", b"")
+    value = b"x" * (redis_nodes.MAX_VALUE_BYTES // 2 + 1)
+    kept: list[BaseException | None] = []
+
+    async def use(store):
+        store.keep({"a": value, "b": value}, ttl_seconds=1, done=kept.append)
+        assert not kept
+
+    asked(liar, use)
+
+
 def test_replies_that_pay_for_themselves_pass_whatever_their_number():
     """A pipeline to a node of a Cluster: each reply is a value."""
     value = b"$%d\r\n%b\r\n" % (2**16, b"v" * 2**16)

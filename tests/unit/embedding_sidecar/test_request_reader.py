@@ -223,6 +223,15 @@ def test_a_head_of_too_many_lines_is_refused():
     assert statuses(exchange(b"GET /a HTTP/1.1\r\n" + lines + b"a: b\r\n\r\n")[1]) == [431]
 
 
+@pytest.mark.parametrize("protocol", [connections.Connection, admin_connections.AdminConnection])
+def test_a_head_of_too_many_lines_is_refused_before_its_end(protocol):
+    start = b"GET /a HTTP/1.1\r\n" + b"a: b\r\n" * request_reader.MAX_HEADERS
+    assert statuses(exchange(start, protocol=protocol)[1]) == []
+    # The parser tells of a line when it sees the next one begin.
+    _, written, closed = exchange(start, b"a: b\r\na: b\r\na", protocol=protocol)
+    assert (statuses(written), closed) == ([431], True)
+
+
 def test_so_many_requests_wait_behind_one_another():
     many = b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n"
     most = request_reader.MAX_PIPELINED + 1

@@ -301,10 +301,10 @@ class Service:
         self.asked: list[tuple[int, float]] = []
         self.may_answer = asyncio.Event()
 
-    def begin(self, ask, *, control, found, done, span=None):
+    def begin(self, ask, *, control, found, done, span=None, background=False):
         done(zeros(ask, hits=0))
 
-    async def embed(self, ask, *, control, found, waited_seconds, span=None):
+    async def embed(self, ask, *, control, found, waited_seconds, span=None, background=False):
         self.asked.append((len(ask.items), waited_seconds))
         await self.may_answer.wait()
         return zeros(ask, hits=0)
@@ -325,7 +325,7 @@ class Endpoint:
                 recall=SimpleNamespace(
                     wanted=lambda ask, **_: ask, answer=lambda _: None, look_up=self._look_up
                 ),
-                quota=SimpleNamespace(left=lambda: LEFT),
+                quota=SimpleNamespace(left=lambda **_: LEFT),
             )
         )
         self.current = current

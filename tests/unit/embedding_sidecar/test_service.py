@@ -222,7 +222,7 @@ def test_where_the_call_takes_too_long_a_task_goes_on_with_the_next_choice():
 
 
 def test_the_deadline_is_kept_whatever_hangs(monkeypatch):
-    async def reserve(*, tokens):
+    async def reserve(*, tokens, background):
         await asyncio.sleep(1000)
 
     world = World(one("p", space="s"), one("q", "n", space="s"))
@@ -281,7 +281,7 @@ def made_to_wait(world, monkeypatch):
     """The quota makes one wait from now on; what grants the call that was waited for."""
     drawn = []
 
-    def draw(tokens, done):
+    def draw(tokens, done, background):
         drawn.append((tokens, done))
         return lambda: None
 

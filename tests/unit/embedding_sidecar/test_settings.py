@@ -19,10 +19,18 @@ def test_a_key_is_enough():
     assert policy.scope == "default"
     assert [provider.model for provider in policy.providers] == ["text-embedding-3-small"]
     assert policy.providers[0].base_url == "https://api.openai.com/v1"
-    assert policy.quota == document.Quota(daily_requests=10_000)
+    assert policy.quota == document.Quota(daily_requests=10_000, reserved_requests=2_000)
     assert policy.cache == document.Cache(ttl_seconds=604_800)
     assert policy.failover == document.Failover(enabled=False, across_spaces=False)
     assert policy.passthrough.base_url == "https://api.openai.com/v1"
+
+
+@pytest.mark.parametrize(
+    ("written", "calls"), [("0", 0), ("7", 7), ("500", 90), ("0%", 0), ("33%", 30), ("100%", 90)]
+)
+def test_a_reserve_is_calls_or_a_share_of_the_day(written, calls):
+    made = read(EMBEDDING_DAILY_QUOTA="90", EMBEDDING_RESERVE_FOR_APPLICATIONS=written)
+    assert made.document.quota.reserved_requests == calls
 
 
 def test_the_environment_is_a_document_like_any_other():
@@ -129,6 +137,8 @@ def test_zero_is_a_value():
         ("EMBEDDING_DAILY_QUOTA", "1e3"),
         ("EMBEDDING_DAILY_QUOTA", str(10**12 + 1)),
         ("EMBEDDING_DAILY_QUOTA", "9" * 5000),
+        *(("EMBEDDING_RESERVE_FOR_APPLICATIONS", it) for it in ("-1", "101%", "0.2", "%", "1e3")),
+        ("EMBEDDING_RESERVE_FOR_APPLICATIONS", str(10**12 + 1)),
         ("EMBEDDING_CACHE_TTL_SECONDS", "week"),
         ("EMBEDDING_PORT", "0"),
         ("EMBEDDING_PORT", "65536"),

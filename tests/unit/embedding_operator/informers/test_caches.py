@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +13,8 @@ from embedding_operator.informers import caches as wiring
 from embedding_operator.informers import kept as keeping
 from embedding_operator.informers import sources
 from embedding_operator.workqueue import Key, WorkQueue
+from tests.parts.collection import Body
+from tests.parts.waiting import eventually
 
 SEARCH = Key("shop", "search")
 UID = "uid-of-search"
@@ -34,7 +35,7 @@ class API:
         if "watch" in dict(query):
             raise errors.Unavailable("away", reason="APIServerAway")
         found = {"metadata": {"resourceVersion": "1"}, "items": self.listed.get(kind.plural)}
-        yield [json.dumps(found).encode()]
+        yield Body([json.dumps(found).encode()])
 
     def serves(self, kind):
         return False
@@ -322,13 +323,6 @@ def started(world):
     return stopping
 
 
-def eventually(check):
-    deadline = time.monotonic() + 30
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_it_is_synced_once_everything_was_listed_that_there_must_be(world):
     assert not world.caches.synced
     stopping = started(world)
@@ -339,6 +333,14 @@ def test_it_is_synced_once_everything_was_listed_that_there_must_be(world):
     assert all(world.caches.is_watching(kind) for kind in world.caches.kinds)
     stopping.set()
     world.caches.close()
+
+
+@pytest.mark.parametrize("plural", [names.PLURAL, "namespaces", "configmaps", "secrets"])
+def test_each_page_of_a_list_shows_that_the_reflector_is_not_stuck(world, plural):
+    moved: list[str] = []
+    (found,) = (it for it in world.caches._reflectors if it.name == plural)
+    found._relist(lambda: moved.append(plural))
+    assert moved == [plural]
 
 
 @pytest.mark.parametrize("plural", [names.PLURAL, "namespaces", "configmaps", "secrets", "pods"])

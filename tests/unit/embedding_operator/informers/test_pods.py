@@ -1,11 +1,12 @@
 """What is kept of the pods of a namespace has a bound, whatever its tenant makes."""
 
 import json
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import pytest
 
+from embedding_operator import errors
 from embedding_operator.informers import pages, pod_objects, pods
 
 FILLED = {f"l{number}-{'x' * 40}": "" for number in range(200)}
@@ -36,8 +37,9 @@ class Followed:
 
     def __init__(self, listed=()):
         self.skipped = 0
+        self.lists: Any = Lists(listed)
         self.pods = pods.Pods(
-            cast("pages.Pages", Lists(listed)),
+            cast("pages.Pages", self.lists),
             pod_objects.pod,
             list_later=lambda _: None,
             changed=lambda _, __: None,
@@ -72,6 +74,22 @@ def test_pods_beyond_a_namespaces_bytes_are_not_kept_when_the_watch_tells_of_the
         found.pods.told("ADDED", pod(name))
     assert found.names() == ["a", "b", "c"]
     assert found.skipped == 2
+
+
+def test_a_list_that_failed_remembers_nothing_of_what_the_watch_tells():
+    found = Followed([pod("a")])
+
+    def away(_):
+        found.pods.told("ADDED", pod("b", labels={}))
+        raise errors.Unavailable("away")
+
+    found.lists.each = away
+    with pytest.raises(errors.Unavailable):
+        found.pods.fill("shop")
+    for number in range(100):
+        found.pods.told("DELETED", pod(f"gone-{number}"))
+    assert found.pods._followed["shop"].told is None
+    assert found.names() == ["a", "b"]
 
 
 def test_pods_that_go_or_change_give_their_room_back():

@@ -1,7 +1,7 @@
 """Whatever happens on the way, a store comes to hold what the server holds."""
 
-import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from embedding_operator import cluster, errors
 from embedding_operator.informers import kept as keeping
 from embedding_operator.informers import objects, pages, pod_objects, pods, reflector, store
+from embedding_operator.informers.turn import Turn
 from tests.parts.collection import Collection
 
 MOST_BYTES = 1600
@@ -52,7 +53,7 @@ class Run:
 
     def __init__(self, *, sorted_fields=False):
         self.server = Collection(sorted_fields=sorted_fields)
-        self.turn = threading.Lock()
+        self.turn = Turn()
         self.skipped = 0
         self.known = {}
         self.store = store.Store(trimmed, changed=self.changed, skipped=self.skip)
@@ -63,8 +64,7 @@ class Run:
         self.reflector = reflector.Reflector(
             SOURCE,
             api=self.server,
-            opening=lambda: None,
-            relist=lambda: self.store.refill(listed.each()),
+            relist=lambda moved: self.store.refill(listed.each(moved=moved)),
             told=self.store.told,
             skipped=self.skip,
             turn=self.turn,
@@ -200,6 +200,98 @@ def test_a_reflector_that_does_not_move_is_stuck():
     assert not run.reflector.is_stuck()
 
 
+def many(run, count=20):
+    """Objects for so many pages of a list."""
+    for number in range(count):
+        run.server.put("shop", f"large-{number:02}", filling="x" * 500)
+
+
+def test_a_long_list_whose_pages_keep_coming_is_not_stuck():
+    run = Run()
+    many(run)
+    stuck = []
+
+    def takes_long():
+        run.clock.now += reflector.DEAF_SECONDS / 2
+        stuck.append(run.reflector.is_stuck())
+
+    run.server.before_page = takes_long
+    run.reflector.rest()
+    run.act(("step", []))
+    assert len(stuck) > 10
+    assert not any(stuck)
+    assert not run.reflector.is_stuck()
+    assert run.held() == run.server.state()
+
+
+def test_a_list_that_expires_in_its_middle_begins_anew_and_holds_nothing_of_the_old():
+    """What has gone since was in a page of the first list, and no watch tells of it."""
+    run = Run()
+    many(run)
+    asked = len(run.server.asked)
+
+    def expires():
+        if len(run.server.asked) == asked + 15:
+            run.server.delete("shop", "large-00")
+            run.server.compact()
+
+    run.server.before_page = expires
+    wait_seconds = run.reflector.step()
+    assert not run.store.synced
+    assert ("shop", "large-00") in run.held()
+    assert wait_seconds < 1
+    run.act(("step", []))
+    tokens = ["continue" in it for it in run.server.asked[asked:] if "limit" in it]
+    assert tokens.index(False, 15) > 0
+    assert run.held() == run.server.state()
+    assert run.known == run.held()
+
+
+def test_a_long_line_is_waited_for_less_long_than_an_event():
+    run = Run()
+    bodies = []
+    stream = run.server.stream
+
+    @contextmanager
+    def kept(*args, **named):
+        with stream(*args, **named) as body:
+            bodies.append(body)
+            yield body
+
+    run.server.stream = kept  # type: ignore[method-assign]
+    run.reflector._most_bytes = 10**6
+    run.settle()
+    bodies.clear()
+    run.server.put("shop", "a", filling="x" * 100_000)
+    run.act(("step", []))
+    assert bodies[-1].waits == [pages.READ_SECONDS, reflector.STREAM_SECONDS]
+
+
+@pytest.mark.parametrize("fault", ["refused", "away", "gone"])
+def test_a_kind_whose_streams_are_refused_for_long_is_not_heard_of(fault):
+    run = Run()
+    run.settle()
+    assert run.reflector.hears()
+    for _ in range(3):  # a list may be let through, and the watch not
+        run.act(("step", [(fault, 0)]))
+        assert run.reflector.hears()
+        run.clock.now += reflector.UNHEARD_SECONDS / 4
+    run.clock.now += reflector.UNHEARD_SECONDS / 4
+    assert not run.reflector.hears()
+    assert not run.reflector.is_stuck()
+    run.settle()
+    assert run.reflector.hears()
+
+
+def test_a_kind_that_may_be_listed_and_not_watched_is_not_heard_of():
+    run = Run()
+    for _ in range(5):
+        run.act(("step", [("", 0), ("refused", 0)]))
+        run.clock.now += reflector.UNHEARD_SECONDS / 4
+    assert run.store.synced
+    assert not run.reflector.hears()
+
+
 def test_a_bug_in_a_handler_ends_no_watch():
     run = Run()
     run.settle()
@@ -293,8 +385,8 @@ class Interrupted(pages.Pages):
 
     between: Callable[[], None]
 
-    def each(self, namespace=None):
-        for page in super().each(namespace):
+    def each(self, namespace=None, *, moved=None):
+        for page in super().each(namespace, moved=moved):
             yield page
             self.between()
 
@@ -304,7 +396,7 @@ class PodRun:
 
     def __init__(self):
         self.server = Collection()
-        self.turn = threading.Lock()
+        self.turn = Turn()
         self.to_list: list[str] = []
         listed = Interrupted(
             SOURCE, pod_objects.pod, api=self.server, turn=self.turn, most_bytes=MOST_BYTES
@@ -321,8 +413,7 @@ class PodRun:
         self.reflector = reflector.Reflector(
             SOURCE,
             api=self.server,
-            opening=lambda: None,
-            relist=self.pods.restart,
+            relist=lambda _: self.pods.restart(),
             told=self.pods.told,
             skipped=lambda count: None,
             turn=self.turn,

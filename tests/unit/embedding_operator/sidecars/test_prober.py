@@ -61,7 +61,7 @@ class World:
         raise RuntimeError("a bug")
 
     def watch(self, *pods, policy=POLICY, wanted=WANTED):
-        self.prober.watch(policy, Target(pods=pods, wanted=wanted))
+        self.prober.watch(policy, Target(policy_uid="u", pods=pods, wanted=wanted))
 
     def wait(self, check):
         for _ in range(3000):

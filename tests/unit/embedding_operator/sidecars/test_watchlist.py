@@ -62,8 +62,8 @@ class World:
     def forget(self, pod):
         self.forgotten.append(pod.name)
 
-    def watch(self, *pods, wanted=WANTED, policy=POLICY):
-        self.list.watch(policy, Target(pods=pods, wanted=wanted))
+    def watch(self, *pods, wanted=WANTED, policy=POLICY, uid="u"):
+        self.list.watch(policy, Target(policy_uid=uid, pods=pods, wanted=wanted))
 
     def take(self):
         question = self.list.take()
@@ -333,6 +333,37 @@ def test_a_policy_that_has_gone_is_forgotten():
     assert world.list._policies == {}
     assert world.list._pods == 0
     assert world.list._schedule._due == {}
+
+
+def test_a_policy_that_was_made_again_has_nothing_of_the_one_of_its_name():
+    """Its end was not seen: both came before the next reconcile."""
+    world = World()
+    world.answers, world.days = {"pod-1": NEWEST}, {"pod-1": DAY}
+    world.watch(pod(1))
+    world.run(1)
+    assert world.seen().quota == DAY
+    world.days = {}
+    world.watch(pod(1), uid="another")
+    assert world.seen().quota is None
+    assert world.seen().force == config_in_force.Force(pending=1)
+    world.run(60)
+    assert world.seen().quota is None
+    assert world.seen().force == config_in_force.Force(in_force=1)
+    assert world.list._pods == 1
+
+
+def test_what_was_asked_for_a_policy_that_has_gone_is_not_told_of_the_next_one():
+    world = World()
+    world.answers, world.days = {"pod-1": NEWEST}, {"pod-1": DAY}
+    world.watch(pod(1))
+    world.list.answered(world.take(), NEWEST)
+    question = world.take()
+    assert question.is_of_quota
+    world.watch(pod(1), uid="another")
+    world.list.told_quota(question, DAY)
+    assert world.seen().quota is None
+    world.run(60)
+    assert world.seen().quota == DAY
 
 
 def test_without_a_document_in_the_cluster_nobody_is_asked():

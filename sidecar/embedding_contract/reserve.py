@@ -1,0 +1,41 @@
+"""How much of a policy's day is for applications and not for background work."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+DEFAULT: Final[int | str] = "20%"
+SHARE: Final = re.compile(r"(100|[0-9]{1,2})%")
+"""A share of every daily limit; what is no share is a number of calls."""
+_WHOLE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Calls and tokens of each day that background work leaves."""
+
+    requests: int
+    tokens: int
+
+
+def of(written: int | str, *, daily_requests: int | None, daily_tokens: int | None) -> Reserve:
+    """What a policy reserves of its limits: calls, or as text a share of both, rounded up.
+
+    A limit of None is none, and nothing of it is reserved.
+
+    Raises:
+        ValueError: the text is no share, or the number below 0.
+    """
+    if isinstance(written, int):
+        if written < 0:
+            raise ValueError("a reserve is no number below 0")
+        return Reserve(requests=min(written, daily_requests or 0), tokens=0)
+    share = SHARE.fullmatch(written)
+    if share is None:
+        raise ValueError("a reserve is a number of calls, or a share from 0% to 100%")
+    percent = int(share[1])
+    return Reserve(requests=_part(daily_requests, percent), tokens=_part(daily_tokens, percent))
+
+
+def _part(limit: int | None, percent: int) -> int:
+    return 0 if limit is None else -(-limit * percent // _WHOLE)

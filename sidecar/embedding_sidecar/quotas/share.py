@@ -1,0 +1,282 @@
+"""What the callers of one class draw from: the rest of a lease, and claims for more of it.
+
+Applications and background work have a share each, so that neither spends what was granted to the
+other. Those who wait for a claim wait in one line for each share.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from embedding_sidecar import errors
+from embedding_sidecar.allowance import Allowance
+from embedding_sidecar.quotas.books import Books
+from embedding_sidecar.quotas.claims import DAY_SECONDS, NOTHING, Amounts, Limits
+from embedding_sidecar.quotas.counter import AWAY_SECONDS, Counter
+from embedding_sidecar.quotas.leases import GRANT_CALLS, Ledger, Reservation
+from embedding_sidecar.quotas.line import Line, Outcome, Told, Waiter
+
+IDLE_SECONDS: Final = 10.0
+"""A share of which nothing was spent for this long gives its rest back, for others to spend."""
+_log = logging.getLogger(__name__)
+
+
+class Terms(NamedTuple):
+    """Limits of the day, how much of them is for others, and what holds while the store is away."""
+
+    day: Limits
+    reserve: Amounts
+    may_go_alone: bool
+
+    @property
+    def limits(self) -> Limits:
+        """What all leases may come to when this share draws."""
+        return self.day.without(self.reserve)
+
+
+class Share:
+    """One class's share.
+
+    `claiming` is held by whoever claims, of any share; the clocks are the quota's.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        books: Books,
+        counter: Counter,
+        claiming: asyncio.Lock,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.ledger = ledger
+        self._books = books
+        self._counter = counter
+        self._claiming = claiming
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._terms = Terms(Limits(0, 0), NOTHING, may_go_alone=False)
+        self._limits = self._terms.limits
+        self._line = Line()
+        self._asking: asyncio.Task[None] | None = None
+        self._spent_at = float("-inf")
+        self._returning: asyncio.Task[None] | None = None
+        self.giving_back: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def obey(self, terms: Terms) -> None:
+        """Go by these terms from now on. What was spent stays spent; what is held goes back."""
+        self._terms = terms
+        self._limits = terms.limits
+        self.ledger.limit(self._limits)
+
+    def draw(self, amounts: Amounts, done: Told) -> Callable[[], None] | None:
+        """Tell `done` what becomes of a call: at once where nobody needs to be asked.
+
+        What is returned is to be called when nobody waits any more.
+        """
+        outcome = self.at_once(amounts)
+        if outcome is None:
+            return self._wait(amounts, done).leave
+        done(outcome)
+        return None
+
+    async def reserve(self, amounts: Amounts) -> Reservation:
+        """Set these amounts aside. Raises errors.QuotaExhausted or errors.Unavailable."""
+        outcome = self.at_once(amounts)
+        if outcome is None:
+            outcome = await self._in_line(amounts)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def at_once(self, amounts: Amounts) -> Outcome | None:
+        """What becomes of a call for which nobody is asked; None where the store must be."""
+        self._spent_at = self._clock()
+        held = self._held(amounts)
+        if held is not None or self._counter.is_there:
+            return held
+        return self._alone(amounts)
+
+    def _held(self, amounts: Amounts) -> Reservation | None:
+        has = self.ledger.has(amounts, now=self._clock())
+        return self.ledger.spend(amounts) if has else None
+
+    async def _in_line(self, amounts: Amounts) -> Outcome:
+        waiting: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def told(outcome: Outcome) -> None:
+            if not waiting.done():
+                waiting.set_result(outcome)
+            else:
+                self._unused(outcome)
+
+        waiter = self._wait(amounts, told)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            waiter.leave()
+            # It may have been served in the turn in which it went.
+            if not waiting.cancelled():
+                self._unused(waiting.result())
+            raise
+
+    def _unused(self, outcome: Outcome) -> None:
+        """Take back what was given to one who is gone by now."""
+        if isinstance(outcome, Reservation):
+            self.settle(outcome, cost=NOTHING)
+
+    def _wait(self, amounts: Amounts, told: Told) -> Waiter:
+        if self._asking is None:
+            self._asking = asyncio.get_running_loop().create_task(self._ask())
+        return self._line.join(amounts, told)
+
+    async def _ask(self) -> None:
+        """Claim for the first in line, and serve all with what there is then, until none waits."""
+        try:
+            while True:
+                async with self._claiming:
+                    # Others may have given back meanwhile.
+                    self._line.serve(self._held)
+                    amounts = self._line.first()
+                    if amounts is None:
+                        return
+                    await self._claim(amounts)
+        except BaseException as fault:
+            # Nobody would ask for them any more.
+            self._line.end(fault)
+            raise
+        finally:
+            self._asking = None
+
+    async def _claim(self, amounts: Amounts) -> None:
+        ahead = 1 if self._closed else GRANT_CALLS
+        claim = self.ledger.claim(amounts, ahead=ahead, now=self._clock())
+        count = await self._counter.ask(self.ledger, claim)
+        self._line.serve(self._held)
+        if count is None:
+            self._line.sift(lambda needed: self._held(needed) or self._alone(needed))
+            return
+        self._watch()
+        # Not where midnight came between, nor within limits that hold no more.
+        if count.short and claim.day <= count.day and claim.limits == self._limits:
+            # What one is refused is not there for the others either: where a day is used up, all
+            # who wait cost one claim and not one each.
+            self._line.sift(
+                lambda needed: (
+                    self._exhausted(count.short, needed) if needed.covers(amounts) else None
+                )
+            )
+
+    def _alone(self, amounts: Amounts) -> Outcome:
+        if not self._terms.may_go_alone:
+            trouble = "holds what cannot be" if self._counter.is_corrupt else "does not answer"
+            return errors.Unavailable(
+                f"The store that counts this policy's calls {trouble}, and what it granted "
+                "before is spent.",
+                code="quota_store_unavailable",
+                retry_after_seconds=AWAY_SECONDS,
+            )
+        self._books.turn(int(self._wall_clock() // DAY_SECONDS), now=self._clock())
+        outcome = self.ledger.spend_alone(amounts, others=self._books.others(self.ledger))
+        return self._exhausted(outcome, amounts) if isinstance(outcome, str) else outcome
+
+    def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
+        """Replace what was set aside by what it came to.
+
+        Never raises, and a second time changes nothing. After the end it gives back what that
+        leaves, soon.
+        """
+        self.ledger.settle(reservation, cost=cost)
+        if self._closed:
+            task = asyncio.get_running_loop().create_task(self.give_back())
+            self.giving_back.add(task)
+            task.add_done_callback(self.giving_back.discard)
+
+    def left(self) -> Allowance:
+        """What may still be drawn, as last heard; asks nobody."""
+        ends_in = self._books.ends_in_seconds(now=self._clock())
+        day = self.ledger.day
+        if ends_in is None:
+            day = max(day, int(self._wall_clock() // DAY_SECONDS))
+            ends_in = (day + 1) * DAY_SECONDS - self._wall_clock()
+        if day == self.ledger.day:
+            calls, tokens = self.ledger.left(others=self._books.others(self.ledger))
+        else:
+            calls, tokens = self._limits.calls, self._limits.tokens
+        return Allowance(
+            daily_requests=self._limits.calls,
+            requests_left=calls,
+            daily_tokens=self._limits.tokens,
+            tokens_left=tokens,
+            resets_in_seconds=ends_in,
+        )
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anybody has ever drawn from it."""
+        return self._spent_at > float("-inf")
+
+    def end(self) -> None:
+        """Hold nothing ahead from now on, and give back what settling leaves."""
+        self._closed = True
+
+    async def close(self) -> None:
+        """Give the rest back. What is still under way is settled, and given back, after."""
+        self.end()
+        if self._returning is not None:
+            self._returning.cancel()
+            await asyncio.wait([self._returning])
+        await self.give_back()
+
+    async def give_back(self) -> None:
+        """Let go of what is held and not spent. Never raises."""
+        async with self._claiming:
+            if (
+                await self._counter.ask(self.ledger, self.ledger.give_back()) is None
+                and self._counter.store is not None
+            ):
+                _log.warning("quota: a rest could not be given back; it stays counted for now")
+
+    def _watch(self) -> None:
+        if not self._closed and (self._returning is None or self._returning.done()):
+            self._returning = asyncio.create_task(self._return_when_idle())
+
+    async def _return_when_idle(self) -> None:
+        left = IDLE_SECONDS
+        while left > 0:
+            await asyncio.sleep(left)
+            left = self._spent_at + IDLE_SECONDS - self._clock()
+        await self.give_back()
+
+    def _exhausted(self, short: str, amounts: Amounts) -> errors.QuotaExhausted:
+        day, reserve, _ = self._terms
+        reset_at = f"{midnight_after(self.ledger.day):%Y-%m-%dT%H:%M:%SZ}"
+        taken = self._books.others(self.ledger) + self.ledger.used + amounts
+        used_up = day.short(taken)
+        reserved = reserve.calls if short == "calls" else reserve.tokens
+        if reserved and not used_up:
+            return errors.QuotaReserved(
+                f"Of this policy's {_limit(day, short)} {short} a day {reserved} are reserved for "
+                "applications, and what is left beyond them is less than this request of the class "
+                f"background needs. There is more at {reset_at}.",
+                left=self.left(),
+            )
+        short = used_up or short
+        return errors.QuotaExhausted(
+            f"This policy's {_limit(day, short)} {short} a day are used up, or what is left of "
+            f"them is less than this request needs. They are available again at {reset_at}.",
+            left=self.left(),
+        )
+
+
+def _limit(limits: Limits, short: str) -> int | None:
+    return limits.calls if short == "calls" else limits.tokens
+
+
+def midnight_after(day: int) -> datetime:
+    """The end of a UTC day since 1970."""
+    return datetime.fromtimestamp((day + 1) * DAY_SECONDS, tz=UTC)

@@ -1,0 +1,123 @@
+"""The alerts about the operator, by faults on a real API server: they fire, and they resolve.
+
+As the chart ships them, but for their patience. EmbeddingOperatorReconcilesStuck has cases of
+promtool only (test_alerts.py): each call of a reconcile has a deadline, so no fault of what it asks
+makes one last two minutes; a bug would.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from embedding_contract import alerts, names
+from tests.parts import admitting, monitoring, operating, reconciling, relay
+from tests.parts import vault as real
+from tests.parts.kubectl import Kubectl
+
+pytestmark = [pytest.mark.cluster, pytest.mark.integration]
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "charts/embedding-operator/files/operator-alerts.yaml"
+WATCH_ENDED, PODS_MISSED = "EmbeddingOperatorWatchEnded", "EmbeddingOperatorPodsMissed"
+PATIENCE_SECONDS = 180
+
+
+class Watched:
+    """An operator whose way to the API server can be cut, and what watches its series."""
+
+    def __init__(
+        self, way: relay.Relay, operator: operating.Operator, chain: monitoring.Chain
+    ) -> None:
+        self.way = way
+        self.operator = operator
+        self.chain = chain
+        groups: list[dict[str, Any]] = yaml.safe_load(FILE.read_text(encoding="utf-8"))["groups"]
+        for rule in (rule for group in groups for rule in group["rules"]):
+            rule["for"] = "1s"
+        chain.prometheus.rules("operator", groups)
+        chain.prometheus.targets([monitoring.Target(address=operator.metrics_address)])
+        assert chain.prometheus.reload()
+        chain.until(lambda: chain.prometheus.query("embedding_operator_watch_up == 1"))
+
+    def firing(self, name: str) -> list[dict[str, str]]:
+        """The labels of what fires by this name."""
+        return [it["labels"] for it in self.chain.prometheus.alerts(name)]
+
+    def until_held(self, name: str) -> None:
+        """Wait until Alertmanager has it."""
+        self.chain.until(lambda: self.chain.alertmanager.alerts(name), seconds=PATIENCE_SECONDS)
+
+    def until_resolved(self, name: str) -> None:
+        """Wait until the receiver was told of its end, and nobody has it any more."""
+        self.chain.until(
+            lambda: (
+                self.chain.receiver.alerts(name, status="resolved")
+                and not self.firing(name)
+                and not self.chain.alertmanager.alerts(name)
+            ),
+            seconds=PATIENCE_SECONDS,
+        )
+
+
+@pytest.fixture
+def watched(tmp_path: Path, api_server: Kubectl) -> Iterator[Watched]:
+    folder = tmp_path / "operator"
+    folder.mkdir()
+    kubeconfig = admitting.account(api_server, folder)
+    config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+    place = config["clusters"][0]["cluster"]
+    host, _, port = place["server"].rpartition(":")
+    with (
+        relay.relayed(int(port)) as way,
+        real.running(tmp_path / "vault") as server,
+        monitoring.chain(tmp_path / "monitoring") as chain,
+    ):
+        place["server"] = f"{host}:{way.port}"
+        kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
+        operator = operating.Operator(folder, kubeconfig, server)
+        operator.environment["RESYNC_SECONDS"] = "1"
+        operator.start()
+        try:
+            yield Watched(way, operator, chain)
+        finally:
+            operator.stop()
+
+
+def test_every_alert_about_the_operator_is_caused_here_or_has_a_reason():
+    caused = {WATCH_ENDED, PODS_MISSED}
+    assert {it.name for it in alerts.OPERATOR} == caused | {"EmbeddingOperatorReconcilesStuck"}
+
+
+@pytest.mark.timeout(600)
+def test_a_right_to_watch_that_is_taken_away_is_an_alert_until_it_is_given_back(
+    watched, api_server, tmp_path
+):
+    assert not watched.firing(WATCH_ENDED)
+    api_server("delete", "clusterrolebinding", admitting.SYSTEM)
+    watched.way.cut()  # a stream that is open goes on, for five minutes at most
+    watched.chain.until(lambda: watched.firing(WATCH_ENDED), seconds=PATIENCE_SECONDS)
+    kinds = {"pods", "namespaces", "configmaps", "secrets", names.PLURAL}
+    watched.chain.until(lambda: {it["kind"] for it in watched.firing(WATCH_ENDED)} >= kinds)
+    watched.until_held(WATCH_ENDED)
+    assert watched.operator.healthy()  # a restart would not help
+    again = tmp_path / "again"
+    again.mkdir()
+    admitting.account(api_server, again)
+    watched.until_resolved(WATCH_ENDED)
+
+
+@pytest.mark.timeout(600)
+def test_pods_that_the_webhook_missed_are_an_alert_until_they_are_gone(
+    watched, api_server, namespace
+):
+    reconciling.wait_for_default_account(api_server, namespace)
+    admitting.open_shop(api_server, namespace)
+    pod = admitting.create(api_server, namespace)["metadata"]["name"]  # no webhook is configured
+    watched.chain.until(lambda: watched.firing(PODS_MISSED), seconds=PATIENCE_SECONDS)
+    assert [it["namespace"] for it in watched.firing(PODS_MISSED)] == [namespace]
+    watched.until_held(PODS_MISSED)
+    api_server("delete", "pod", pod, "-n", namespace, "--force", "--grace-period=0")
+    watched.until_resolved(PODS_MISSED)

@@ -1,0 +1,85 @@
+"""Each span that a request starts ends, and it starts one."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from embedding_contract import names
+from embedding_sidecar import metrics
+from embedding_sidecar.serving import room
+from embedding_sidecar.serving.embeddings import ASKED, Asked, Reply
+from embedding_sidecar.serving.traced import TracedEmbeddings
+from embedding_sidecar.wire import heads
+
+
+class Spans:
+    """Starts spans, and keeps what each was ended with."""
+
+    def __init__(self):
+        self.ended: list[list[str]] = []
+
+    def request(self, *, traceparent, tracestate):
+        ends: list[str] = []
+        self.ended.append(ends)
+        return SimpleNamespace(
+            refused=lambda error: ends.append(error.kind), answered=lambda **_: ends.append("ok")
+        )
+
+
+class World:
+    """The endpoint on a runtime that knows no body, or on none yet."""
+
+    def __init__(self, *, is_ready=True):
+        self.spans = Spans()
+        unused: Any = None
+        recall = SimpleNamespace(known=lambda _: None)
+        runtime: Any = SimpleNamespace(recall=recall) if is_ready else None
+        current: Any = SimpleNamespace(runtime=lambda: runtime, runtime_or_none=lambda: runtime)
+        self.endpoint = TracedEmbeddings(
+            tracer=self.spans, current=current, metrics=metrics.Metrics(), otherwise=unused
+        )
+
+    def post(self, body):
+        """As a connection does: at once, and by a task where that says nothing."""
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "POST",
+            "path": names.PATH_EMBEDDINGS,
+            "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")],
+        }
+        head = self.endpoint.head(scope)
+        assert head is not None
+        result = self.endpoint.at_once(head, body)
+        if isinstance(result, Reply):
+            return result.status
+        if isinstance(result, Asked):
+            self.endpoint.look_up(result, lambda it: scope.__setitem__(ASKED, it))
+        return asyncio.run(self.task(scope, body))
+
+    async def task(self, scope, body):
+        statuses = []
+
+        async def receive():
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message):
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        await self.endpoint(scope, receive, send)
+        return statuses[0]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"model": 1}', b"x" * (room.SMALL_BODY_BYTES + 1)])
+def test_a_request_that_falls_through_to_a_task_keeps_its_span_and_ends_it_once(body):
+    world = World()
+    assert world.post(body) == 400
+    assert world.spans.ended == [["invalid_request_error"]]
+
+
+def test_no_span_is_left_where_there_is_no_policy_yet():
+    world = World(is_ready=False)
+    assert world.endpoint.at_once(heads.read([]), b"{}") is None
+    assert world.spans.ended == []

@@ -72,8 +72,8 @@ def stop_operator(asked: kubectl.Kubectl) -> None:
 def delete_rules(asked: kubectl.Kubectl) -> None:
     """Delete the ConfigMap of rule files that the Prometheus operator wrote.
 
-    One without a file takes its place: of a ConfigMap that is only gone, kubelet leaves a running
-    pod the files that it had, and Prometheus goes on with the rules.
+    One without a file takes its place: where a ConfigMap is only gone, a running Prometheus was
+    seen to go on with the rules that it had.
     """
     asked("delete", "configmap", "prometheus-main-rulefiles-0", "-n", NAMESPACE)
     asked("create", "configmap", "prometheus-main-rulefiles-0", "-n", NAMESPACE)

@@ -159,12 +159,13 @@ def test_a_failing_provider_parks_nobody(texts):
     texts.insert({number: f"text {number}" for number in range(30)})
     texts.stand_in.fault = provider.status(500)
     worker = texts.start()
-    wait_until(lambda: len(texts.stand_in.calls) > 8)
+    # Enough to have halved a batch down to one row, had it been blamed.
+    wait_until(lambda: len(texts.stand_in.calls) > 18, seconds=60)
     assert texts.true_counts(SMALL) == (30, 0, 0)
+    assert texts.server.execute("SELECT max(attempts) FROM embedding_state") == [(0,)]
     texts.stand_in.fault = None
     assert worker.wait(filling.ENDED_SECONDS) == 0, texts.said()
     assert texts.wrong() == []
-    assert texts.server.execute("SELECT max(attempts) FROM embedding_state") == [(0,)]
 
 
 @pytest.mark.timeout(180)
@@ -192,6 +193,22 @@ def test_a_used_up_quota_is_awaited_without_leases_and_the_report_says_until_whe
     assert worker.wait(10) == 1
     report = texts.report()
     assert report.waits_until is not None
+    assert "QuotaExhausted" in reasons(texts)
+    assert texts.counts(SMALL) == (40, 16, 0)
+
+
+def test_the_reserve_of_applications_is_left_to_them(texts):
+    quota = document.Quota(daily_requests=5, reserved_requests=3)
+    texts.write_policy(dataclasses.replace(texts.policy, quota=quota))
+    texts.start_sidecar()
+    texts.insert({number: f"text {number}" for number in range(40)})
+    worker = texts.start()
+    wait_until(lambda: texts.has_states() and texts.true_counts(SMALL)[1] == 16)
+    wait_until(lambda: not texts.leases())
+    # What is left is left for such as this.
+    assert texts.sidecar.embed("asked by an application", model="small").status_code == 200
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 1
     assert "QuotaExhausted" in reasons(texts)
     assert texts.counts(SMALL) == (40, 16, 0)
 

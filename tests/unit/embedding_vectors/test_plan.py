@@ -144,9 +144,13 @@ def test_the_extension_decides_by_its_version(version, reasons, warned):
         (DOCUMENT, with_column("embedding", "text"), "DimensionsDiffer"),
         (DOCUMENT, with_table(rights=ALL_RIGHTS - {"SELECT"}), "PermissionDenied"),
         (DOCUMENT, with_table(is_owned=False), "PermissionDenied"),
+        (DOCUMENT, dataclasses.replace(FACTS, creates_in_schema=False), "PermissionDenied"),
+        (DOCUMENT, dataclasses.replace(FACTS, uses_schema=False), "PermissionDenied"),
         (
             DOCUMENT,
-            dataclasses.replace(FACTS, creates_in_schema=False),
+            dataclasses.replace(
+                FACTS, extension=Extension(version="0.8.6", schema="e", is_usable=False)
+            ),
             "PermissionDenied",
         ),
         (
@@ -282,6 +286,13 @@ names = st.text("\"'%; -()$\\aé", max_size=12).map(lambda text: f"{MARK}{text}{
 QUOTED = re.compile(r"\"(?:[^\"]|\"\")*\"|E?'(?:[^']|'')*'", re.DOTALL)
 
 
+def inside(literal: str) -> str:
+    """The text of a function, out of the literal that it is created by."""
+    escaped = literal.startswith("E")
+    text = literal[2 if escaped else 1 : -1].replace("''", "'")
+    return text.replace("\\\\", "\\") if escaped else text
+
+
 @st.composite
 def cases(draw) -> tuple[IndexDocument, Facts]:
     keys = draw(st.lists(names, min_size=1, max_size=3, unique=True))
@@ -347,7 +358,10 @@ def test_any_document_has_a_plan_or_a_refusal_and_no_name_stands_unquoted(case):
     for step in made.steps:
         assert step.statements
         for statement in step.statements:
-            assert MARK not in QUOTED.sub("", statement.as_string())
+            said = statement.as_string()
+            assert MARK not in QUOTED.sub("", said)
+            for body in filter(lambda it: "BEGIN" in it, QUOTED.findall(said)):
+                assert MARK not in QUOTED.sub("", inside(body))
     for problem in made.refusals:
         assert problem.reason.isalnum()
 

@@ -5,7 +5,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from embedding_contract.index_document import IndexDocument
 from embedding_vectors.database import bookkeeping
 from embedding_vectors.database.connections import Connection, Connections
-from embedding_vectors.schema import refusals
+from embedding_vectors.schema import statements
 from embedding_vectors.schema.expressions import doubled
 
 # A switched target stays until another one is; the rest that the document no longer names goes.
@@ -72,7 +72,7 @@ async def is_pending(connection: Connection, document: IndexDocument, target: st
 
 
 def _wanted(document: IndexDocument) -> list[str]:
-    return [document.target_id(it) for it in refusals.targets_of(document)]
+    return [document.target_id(it) for it in statements.targets_of(document)]
 
 
 def _statement(text: SQL, document: IndexDocument) -> Composed:

@@ -25,7 +25,7 @@ from embedding_vectors.database.connections import Connections
 from embedding_vectors.database.facts import Facts, TargetRow
 from embedding_vectors.embedding_client import ANSWER_SECONDS, EmbeddingClient
 from embedding_vectors.errors import DatabaseError, RefusedError
-from embedding_vectors.schema import apply, expressions, plan, refusals
+from embedding_vectors.schema import apply, expressions, plan
 
 LEASE_SECONDS: Final = ANSWER_SECONDS + 30.0
 """Longer than the sidecar's answer may take, so that no row is embedded twice at once."""
@@ -134,12 +134,15 @@ class Worker:
     async def _prepared(self) -> Facts:
         """The plan carried out where it may be, and what is left of older documents retired."""
         document = self._document
+        facts = await self._patiently(lambda: apply.read(self._connections, document))
+        self._seen.targets = facts.targets
         if document.applies_plan:
+            # An index may take hours to build: a stop cancels it, and the next run begins anew.
             facts = await self._patiently(
-                lambda: apply.apply(self._connections, document, say=self._say)
+                lambda: self._stop.unless_set(
+                    apply.apply(self._connections, document, say=self._say)
+                )
             )
-        else:
-            facts = await self._patiently(lambda: apply.read(self._connections, document))
         made = plan.make(document, facts)
         self._problems += made.warnings
         if made.refusals:
@@ -154,7 +157,13 @@ class Worker:
             await self._patiently(lambda: phases.retire_left(self._connections, document))
         if document.drops:
             await self._patiently(lambda: apply.drop(self._connections, document, say=self._say))
+        await self._patiently(self._forget_minutes)
         return await self._patiently(lambda: apply.read(self._connections, document))
+
+    async def _forget_minutes(self) -> None:
+        document = self._document
+        async with self._connections.transaction() as connection:
+            await pace.forget(connection, schema=document.schema, uid=document.uid)
 
     async def _fillings(self, facts: Facts) -> list[Filling]:
         """The registered targets that are written: all but the retired ones."""
@@ -244,17 +253,17 @@ class Worker:
         async with self._connections.transaction() as connection:
             if await phases.is_pending(connection, document, place.id):
                 return False
-        facts = await apply.read(self._connections, document)
-        if not _is_indexed(document, facts, place.row):
-            # Filled, but no search may use it before its index is there.
-            return any(it.reason == "PlanPending" for it in self._problems)
+        if place.row.phase == "Filling":
+            facts = await apply.read(self._connections, document)
+            if not _is_indexed(document, facts, place.row):
+                # Filled, but no search may use it before its index is there.
+                return any(it.reason == "PlanPending" for it in self._problems)
         return await phases.make_ready(self._connections, document, place.id)
 
     async def _look(self) -> None:
         """Read the counts: for the report, the metrics and the rates."""
         async with self._connections.transaction() as connection:
             targets = await bookkeeping.targets(connection, schema=self._document.schema)
-            await pace.forget(connection, schema=self._document.schema, uid=self._document.uid)
         self._seen.targets = targets
         now = time.monotonic()
         for row in targets:
@@ -313,4 +322,4 @@ class Worker:
 def _is_indexed(document: IndexDocument, facts: Facts, row: TargetRow) -> bool:
     table = facts.table(row.table or document.table)
     column = row.column or expressions.EMBEDDING_COLUMN
-    return table is not None and refusals.has_vector_index(table, column)
+    return table is not None and table.has_vector_index(column)

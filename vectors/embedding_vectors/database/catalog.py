@@ -16,7 +16,8 @@ from embedding_vectors.database.facts import (
 
 _ROLE = """
 SELECT current_user,
-       (SELECT true FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s),
+       (SELECT pg_catalog.has_schema_privilege(oid, 'USAGE')
+          FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s),
        (SELECT pg_catalog.has_schema_privilege(oid, 'CREATE')
           FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s),
        (SELECT pg_catalog.array_agg(p.proname::text)
@@ -26,7 +27,7 @@ SELECT current_user,
          WHERE pg_catalog.pg_ts_config_is_visible(oid))
 """
 _EXTENSION = """
-SELECT e.extversion, n.nspname
+SELECT e.extversion, n.nspname, pg_catalog.has_schema_privilege(n.oid, 'USAGE')
   FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
  WHERE e.extname = 'vector'
 """
@@ -77,7 +78,7 @@ async def read(connection: Connection, *, schema: str, tables: Sequence[str]) ->
 
     `targets` stay empty: the bookkeeping is read where it exists.
     """
-    role, exists, creates, functions, configurations = await _one(
+    role, uses, creates, functions, configurations = await _one(
         connection, _ROLE, {"schema": schema}
     )
     extension = await _all(connection, _EXTENSION, {})
@@ -87,8 +88,10 @@ async def read(connection: Connection, *, schema: str, tables: Sequence[str]) ->
     indexes = await _all(connection, _INDEXES, oids)
     return Facts(
         role=role,
-        extension=Extension(version=extension[0][0], schema=extension[0][1]) if extension else None,
-        schema_exists=bool(exists),
+        extension=next(
+            (Extension(version=it[0], schema=it[1], is_usable=it[2]) for it in extension), None
+        ),
+        uses_schema=bool(uses),
         creates_in_schema=bool(creates),
         tables=tuple(_table(schema, row, columns, indexes) for row in found),
         functions=frozenset(functions or ()),

@@ -55,13 +55,24 @@ class TableFacts:
         """The column of this name."""
         return next((it for it in self.columns if it.name == name), None)
 
+    def has_vector_index(self, column: str) -> bool:
+        """Whether a valid index for cosine distance is on the column."""
+        return any(
+            it.is_valid
+            and it.method == "hnsw"
+            and it.columns == (column,)
+            and it.operator_classes[0] in ("vector_cosine_ops", "halfvec_cosine_ops")
+            for it in self.indexes
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extension:
-    """The extension vector: `schema` holds its types."""
+    """The extension vector: `schema` holds its types, `is_usable` where the role may name them."""
 
     version: str
     schema: str
+    is_usable: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +100,8 @@ class Facts:
 
     role: str
     extension: Extension | None
-    schema_exists: bool = True
     creates_in_schema: bool = True
+    uses_schema: bool = True
     tables: tuple[TableFacts, ...] = ()
     targets: tuple[TargetRow, ...] = ()
     functions: frozenset[str] = frozenset()

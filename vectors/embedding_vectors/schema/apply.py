@@ -49,7 +49,7 @@ async def read(connections: Connections, document: IndexDocument) -> Facts:
             connection, schema=document.schema, tables=plan.tables_of(document)
         )
         known = found.table(bookkeeping.TARGET)
-        is_read = known is not None and "SELECT" in known.rights
+        is_read = found.uses_schema and known is not None and "SELECT" in known.rights
         rows = await bookkeeping.targets(connection, schema=document.schema) if is_read else ()
     return catalog.with_targets(found, rows)
 

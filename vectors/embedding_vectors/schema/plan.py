@@ -53,7 +53,7 @@ class Plan:
 
 def tables_of(document: IndexDocument) -> tuple[str, ...]:
     """The tables that a plan has to know of, beside the side tables of other targets."""
-    sides = (it.table for it in refusals.targets_of(document) if it.table is not None)
+    sides = (it.table for it in statements.targets_of(document) if it.table is not None)
     return (document.table, *bookkeeping.TABLES, *sides)
 
 
@@ -69,7 +69,7 @@ def make(document: IndexDocument, facts: Facts) -> Plan:
 
 def droppable(document: IndexDocument, rows: tuple[TargetRow, ...]) -> tuple[TargetRow, ...]:
     """The targets that the user gave up and that nothing uses: only a retired one is dropped."""
-    wanted = {document.target_id(it) for it in refusals.targets_of(document)}
+    wanted = {document.target_id(it) for it in statements.targets_of(document)}
     return tuple(
         it
         for it in rows
@@ -89,10 +89,10 @@ def _steps(
             statements=create(document.schema),
             is_done=facts.table(name) is not None,
         )
-    for target in refusals.targets_of(document):
+    for target in statements.targets_of(document):
         yield _place(document, facts, table, target, extension)
         yield _registration(document, facts, target)
-    for target in refusals.targets_of(document):
+    for target in statements.targets_of(document):
         yield from _vector_index(document, facts, table, target, extension)
     if document.search is not None and table.is_owned:
         yield from _text_index(document, table, document.search.text_configuration)
@@ -164,7 +164,7 @@ def _vector_index(
             extension=extension,
             dimensions=target.dimensions,
         ),
-        is_done=holder is not None and refusals.has_vector_index(holder, column),
+        is_done=holder is not None and holder.has_vector_index(column),
     )
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Final
 
-from psycopg.sql import SQL, Composable, Identifier
+from psycopg.sql import SQL, Identifier
 
 from embedding_contract.index_document import IndexDocument, Target
 from embedding_contract.index_report import Problem
 from embedding_vectors.database import bookkeeping
 from embedding_vectors.database.facts import TEXT_CATEGORY, Facts, TableFacts, TargetRow
-from embedding_vectors.schema import statements
+from embedding_vectors.schema import rights, statements
 from embedding_vectors.schema.expressions import EMBEDDING_COLUMN
 
 LEAST_VERSION: Final = (0, 8, 0)
@@ -17,25 +17,19 @@ LEAST_VERSION: Final = (0, 8, 0)
 SOUND_VERSION: Final = (0, 8, 4)
 KEY_TYPES: Final = ("smallint", "integer", "bigint", "numeric", "uuid")
 """Beside text: types whose text is the same in each session, whatever it has set."""
-BOOKKEEPING_RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
-
-
-def targets_of(document: IndexDocument) -> tuple[Target, ...]:
-    """The targets that the document wants filled."""
-    return tuple(it for it in (document.target, document.failover_target) if it is not None)
 
 
 def of(document: IndexDocument, facts: Facts) -> Iterator[Problem]:
     """All that stands in the way."""
     yield from _extension(facts)
-    for target in targets_of(document):
+    for target in statements.targets_of(document):
         if target.dimensions > statements.HALFVEC_MOST:
             yield Problem(
                 reason="TooManyDimensions",
                 message=f"{target.model} has {target.dimensions}, an index takes at most "
                 f"{statements.HALFVEC_MOST}; ask the model for fewer",
             )
-    places = [document.target_id(it) for it in targets_of(document)]
+    places = [document.target_id(it) for it in statements.targets_of(document)]
     if len(set(places)) < len(places):
         yield Problem(reason="TargetTaken", message="target and failover target are the same place")
     table = facts.table(document.table)
@@ -46,9 +40,9 @@ def of(document: IndexDocument, facts: Facts) -> Iterator[Problem]:
         )
         return
     yield from _table(document, table)
-    for target in targets_of(document):
+    for target in statements.targets_of(document):
         yield from _target(document, facts, table, target)
-    yield from _rights(document, facts, table)
+    yield from rights.missing(document, facts, table)
     configuration = document.search.text_configuration if document.search else None
     if configuration is not None and configuration not in facts.text_configurations:
         yield Problem(
@@ -71,7 +65,7 @@ def warnings(document: IndexDocument, facts: Facts) -> Iterator[Problem]:
         )
     table = facts.table(document.table)
     if table is not None and document.search is not None and not table.is_owned:
-        yield _denied(
+        yield rights.denied(
             f"an index for text search needs the owner of {_name(document, table)}: without it "
             "text is searched row by row",
             SQL("GRANT {} TO {}").format(Identifier(table.owner), Identifier(facts.role)),
@@ -175,74 +169,6 @@ def _registered(document: IndexDocument, target: Target, row: TargetRow) -> Iter
             reason="DimensionsDiffer",
             message=f"{row.id} has {row.dimensions} dimensions, the space {target.dimensions}",
         )
-
-
-def _rights(document: IndexDocument, facts: Facts, table: TableFacts) -> Iterator[Problem]:
-    role, owned = Identifier(facts.role), Identifier(document.schema, document.table)
-    if "SELECT" not in table.rights:
-        yield _denied(
-            f"SELECT on {_name(document, table)}",
-            SQL("GRANT SELECT ON {} TO {}").format(owned, role),
-        )
-    makes = {it for it in bookkeeping.TABLES if facts.table(it) is None}
-    columns = [it.column for it in targets_of(document) if it.column is not None]
-    sides = [it.table for it in targets_of(document) if it.table is not None]
-    makes |= {it for it in sides if facts.table(it) is None}
-    if makes and not facts.creates_in_schema:
-        yield _denied(
-            f"CREATE on the schema {document.schema}",
-            SQL("GRANT CREATE ON SCHEMA {} TO {}").format(Identifier(document.schema), role),
-        )
-    needs_owner = any(table.column(it) is None or not has_vector_index(table, it) for it in columns)
-    if needs_owner and not table.is_owned:
-        yield _denied(
-            f"a new column and its index need the owner of {_name(document, table)}; or name a "
-            "side table as the target",
-            SQL("GRANT {} TO {}").format(Identifier(table.owner), role),
-        )
-    for column in columns:
-        if table.column(column) is not None and column not in table.updates:
-            yield _denied(
-                f"UPDATE of {_name(document, table)}.{column}",
-                SQL("GRANT UPDATE ({}) ON {} TO {}").format(Identifier(column), owned, role),
-            )
-    for name in (*bookkeeping.TABLES, *sides):
-        held = facts.table(name)
-        missing = [it for it in BOOKKEEPING_RIGHTS if held is not None and it not in held.rights]
-        if missing:
-            yield _denied(
-                f"{', '.join(missing)} on {document.schema}.{name}",
-                SQL("GRANT {} ON {} TO {}").format(
-                    SQL(", ").join(SQL(it) for it in missing),
-                    Identifier(document.schema, name),
-                    role,
-                ),
-            )
-    if document.trigger and "TRIGGER" not in table.rights:
-        yield _denied(
-            f"TRIGGER on {_name(document, table)}",
-            SQL("GRANT TRIGGER ON {} TO {}").format(owned, role),
-        )
-
-
-def has_vector_index(table: TableFacts, column: str) -> bool:
-    """Whether a valid index for cosine distance is on the column."""
-    return any(
-        it.is_valid
-        and it.method == "hnsw"
-        and it.columns == (column,)
-        and it.operator_classes[0] in ("vector_cosine_ops", "halfvec_cosine_ops")
-        for it in table.indexes
-    )
-
-
-def _denied(what: str, grant: Composable, *, is_warning: bool = False) -> Problem:
-    return Problem(
-        reason="PermissionDenied",
-        message=f"{what}: {grant.as_string()}",
-        sqlstate="42501",
-        is_warning=is_warning,
-    )
 
 
 def _is_key_type(type_name: str, category: str) -> bool:

@@ -15,6 +15,11 @@ HALFVEC_MOST: Final = 4_000
 """Dimensions that an HNSW index takes of each type (pgvector's README, HNSW)."""
 
 
+def targets_of(document: IndexDocument) -> tuple[Target, ...]:
+    """The targets that the document wants filled."""
+    return tuple(it for it in (document.target, document.failover_target) if it is not None)
+
+
 def type_name(dimensions: int) -> str:
     """The type of a target's vectors."""
     return f"{base_type(dimensions)}({dimensions})"

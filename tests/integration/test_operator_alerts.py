@@ -1,10 +1,9 @@
 """The alerts about the operator, by faults on a real API server: they fire, and they resolve.
 
-As the chart ships them, but for their patience. EmbeddingOperatorReconcilesStuck has cases of
-promtool only (test_alerts.py): each call of a reconcile has a deadline, so no fault of what it asks
-makes one last two minutes; a bug would.
+As the chart ships them, but for their patience.
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.integration]
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "charts/embedding-operator/files/operator-alerts.yaml"
 WATCH_ENDED, PODS_MISSED = "EmbeddingOperatorWatchEnded", "EmbeddingOperatorPodsMissed"
+STUCK, STUCK_SECONDS = "EmbeddingOperatorReconcilesStuck", 120
 PATIENCE_SECONDS = 180
 
 
@@ -37,6 +37,7 @@ class Watched:
         groups: list[dict[str, Any]] = yaml.safe_load(FILE.read_text(encoding="utf-8"))["groups"]
         for rule in (rule for group in groups for rule in group["rules"]):
             rule["for"] = "1s"
+            rule["expr"] = rule["expr"].replace(f"> {STUCK_SECONDS}", "> 5")
         chain.prometheus.rules("operator", groups)
         chain.prometheus.targets([monitoring.Target(address=operator.metrics_address)])
         assert chain.prometheus.reload()
@@ -63,7 +64,13 @@ class Watched:
 
 
 @pytest.fixture
-def watched(tmp_path: Path, api_server: Kubectl) -> Iterator[Watched]:
+def hangs(tmp_path: Path) -> Path:
+    """While this file is there, no reconcile ends."""
+    return tmp_path / "hangs"
+
+
+@pytest.fixture
+def watched(tmp_path: Path, api_server: Kubectl, hangs: Path) -> Iterator[Watched]:
     folder = tmp_path / "operator"
     folder.mkdir()
     kubeconfig = admitting.account(api_server, folder)
@@ -79,6 +86,7 @@ def watched(tmp_path: Path, api_server: Kubectl) -> Iterator[Watched]:
         kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
         operator = operating.Operator(folder, kubeconfig, server)
         operator.environment["RESYNC_SECONDS"] = "1"
+        operator.program = [sys.executable, "-m", "tests.parts.hanging_operator", str(hangs)]
         operator.start()
         try:
             yield Watched(way, operator, chain)
@@ -86,9 +94,8 @@ def watched(tmp_path: Path, api_server: Kubectl) -> Iterator[Watched]:
             operator.stop()
 
 
-def test_every_alert_about_the_operator_is_caused_here_or_has_a_reason():
-    caused = {WATCH_ENDED, PODS_MISSED}
-    assert {it.name for it in alerts.OPERATOR} == caused | {"EmbeddingOperatorReconcilesStuck"}
+def test_every_alert_about_the_operator_is_caused_here():
+    assert {it.name for it in alerts.OPERATOR} == {WATCH_ENDED, PODS_MISSED, STUCK}
 
 
 @pytest.mark.timeout(600)
@@ -121,3 +128,14 @@ def test_pods_that_the_webhook_missed_are_an_alert_until_they_are_gone(
     watched.until_held(PODS_MISSED)
     api_server("delete", "pod", pod, "-n", namespace, "--force", "--grace-period=0")
     watched.until_resolved(PODS_MISSED)
+
+
+@pytest.mark.timeout(600)
+def test_a_reconcile_that_hangs_is_an_alert_until_it_ends(watched, api_server, namespace, hangs):
+    assert all(f"> {STUCK_SECONDS} " in it.expr for it in alerts.OPERATOR if it.name == STUCK)
+    hangs.touch()
+    admitting.open_shop(api_server, namespace)
+    watched.chain.until(lambda: watched.firing(STUCK), seconds=PATIENCE_SECONDS)
+    watched.until_held(STUCK)
+    hangs.unlink()
+    watched.until_resolved(STUCK)

@@ -16,6 +16,7 @@ class Operator:
     """`embedding-operator run`. It resyncs so rarely that only what it watches brings news."""
 
     def __init__(self, folder: Path, kubeconfig: Path, server: vault.Vault) -> None:
+        self.program = [sys.executable, "-m", "embedding_operator", "run"]
         self._daemons = daemons.Daemons(folder)
         self._health_port, metrics_port, webhook_port = (ports.free() for _ in range(3))
         self._metrics_port = metrics_port
@@ -40,8 +41,8 @@ class Operator:
 
     def start(self) -> None:
         """Start it and wait until it watches."""
-        command = [sys.executable, "-m", "embedding_operator", "run"]
-        self._daemons.start("operator", command, ready=self.healthy, environment=self.environment)
+        ready, environment = self.healthy, self.environment
+        self._daemons.start("operator", self.program, ready=ready, environment=environment)
 
     def stop(self) -> None:
         """End it without a word, as a node that fails would."""

@@ -90,6 +90,10 @@ bench-secrets: tools ## 2,000 policies with 3 synced Secrets each, written to do
 	@$(RUN) python -m cluster build --form control-plane
 	@$(RUN) python -m tests.benchmarks.secrets --page docs/benchmarks-secrets.md
 
+.PHONY: bench-vectors
+bench-vectors: tools ## what a search adds to its own SQL, at 1,000 and 100,000 rows, into docs
+	@$(RUN) python -m tests.benchmarks.vectors
+
 .PHONY: pictures
 pictures: tools ## docs/pictures, from a real run of sidecars, Redis and Prometheus
 	@$(RUN) python -m tests.pictures

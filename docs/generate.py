@@ -27,7 +27,7 @@ def metrics_page() -> str:
     for title, catalogue in (
         ("Sidecar", metrics.SIDECAR),
         ("Operator", metrics.OPERATOR),
-        ("Search and backfill, not exposed yet", metrics.VECTORS),
+        ("Search and backfill, in pods of an index", metrics.VECTORS),
     ):
         lines.append(f"## {title}\n\n| name | type | labels | meaning |\n|---|---|---|---|\n")
         for metric in catalogue:

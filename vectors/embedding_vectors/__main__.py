@@ -11,6 +11,7 @@ import sys
 
 from embedding_vectors.backfill import command as backfill
 from embedding_vectors.schema import command as schema
+from embedding_vectors.search import command as search
 
 
 def main() -> int:
@@ -19,6 +20,7 @@ def main() -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     schema.add_to(commands)
     backfill.add_to(commands)
+    search.add_to(commands)
     options = parser.parse_args()
     code: int = options.run(options)
     return code

@@ -49,12 +49,15 @@ def of(
 
 
 def serving(document: IndexDocument, targets: Sequence[TargetRow]) -> str | None:
-    """The target that searches use: the switched one, else one that is ready."""
-    own = [it for it in targets if it.index_uid == document.uid]
-    for phase in ("Switched", "Ready"):
-        if found := next((it.id for it in own if it.phase == phase), None):
-            return found
-    return None
+    """The target whose model embeds queries: the one switched to, else the document's if ready.
+
+    Where neither is, any that is ready; None where none is.
+    """
+    phases = {it.id: it.phase for it in targets if it.index_uid == document.uid}
+    wanted = document.target_id(document.target)
+    switched = [it for it, phase in phases.items() if phase == "Switched"]
+    ready = [it for it, phase in phases.items() if phase == "Ready"]
+    return next(iter([*switched, *(it for it in ready if it == wanted), *ready]), None)
 
 
 def _planned(place: str, target: Target) -> TargetReport:

@@ -15,13 +15,15 @@ ENV_DSN: Final = "EMBEDDING_DATABASE_DSN"
 """A person's own, at a terminal; never in a pod's spec."""
 SIDECAR_URL: Final = f"http://127.0.0.1:{names.API_PORT}"
 TERMINATION_LOG: Final = Path("/dev/termination-log")
+TOKEN_FILE: Final = Path(names.TOKEN_DIRECTORY) / names.SECRET_API_TOKEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Where a command finds its document, its database and its sidecar.
 
-    `dsn` is given in place of `dsn_file` by the environment. `ca_file` need not exist.
+    `dsn` is given in place of `dsn_file` by the environment. `ca_file` need not exist. `token_file`
+    holds the policy's API token, by which proofs are signed.
     """
 
     document: Path
@@ -29,6 +31,7 @@ class Settings:
     ca_file: Path
     sidecar_url: str
     pod_uid: str
+    token_file: Path = TOKEN_FILE
     dsn: str | None = field(default=None, repr=False)
 
 
@@ -58,6 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"holds the connection string; {ENV_DSN} goes before it",
     )
     parser.add_argument(
+        "--token-file",
+        type=Path,
+        default=TOKEN_FILE,
+        metavar="FILE",
+        help="holds the policy's API token, by which proofs are signed",
+    )
+    parser.add_argument(
         "--sidecar", default=SIDECAR_URL, metavar="URL", help="where embeddings are asked for"
     )
 
@@ -70,6 +80,7 @@ def of(options: argparse.Namespace, environment: Mapping[str, str] = os.environ)
         ca_file=options.dsn_file.parent / names.DATABASE_CA_FILE,
         sidecar_url=options.sidecar,
         pod_uid=environment.get(names.ENV_POD_UID, ""),
+        token_file=options.token_file,
         dsn=environment.get(ENV_DSN) or None,
     )
 
@@ -87,3 +98,11 @@ def load(settings: Settings, *, name: str | None = None) -> Loaded:
         message = f"the document is of {found.name}, not of {name}"
         raise InvalidDocument("index.name", message)
     return Loaded(document=found, fingerprint=fingerprint.of_document(text))
+
+
+def token(settings: Settings) -> str:
+    """The policy's API token as the file has it now; empty where there is none."""
+    try:
+        return settings.token_file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

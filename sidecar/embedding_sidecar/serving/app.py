@@ -14,11 +14,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from embedding_contract import names, proof
-from embedding_sidecar import errors, memory, passthrough, settings, tracing
+from embedding_contract import guard, names, proof
+from embedding_sidecar import errors, memory, passthrough, search, settings, tracing
 from embedding_sidecar.caching import clearing
 from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.serving import bodies, guard, openapi, reports
+from embedding_sidecar.serving import bodies, openapi, reports
 from embedding_sidecar.serving.embeddings import PATIENCE_SECONDS, Embeddings, refusal
 from embedding_sidecar.serving.exposition import Exposition
 from embedding_sidecar.serving.traced import TracedEmbeddings
@@ -53,6 +53,7 @@ class Application:
         self._exposition = Exposition(self._render)
         self._guard = guard.Guard(pod=callers.pod_uid)
         self._hosts = browsers.LOOPBACK | callers.allowed_hosts
+        self._searches = search.Searches()
 
     def api(self) -> Embeddings:
         """What the application in the pod talks to."""
@@ -65,6 +66,7 @@ class Application:
                 Route(names.PATH_OPENAPI, self.describe, methods=["GET"]),
                 *self._management(),
                 Route(names.PATH_CACHE, self._guarded(self.clear_cache), methods=["DELETE"]),
+                Route(names.PATH_SEARCH, self.search, methods=["POST"]),
                 Route("/v1/{path:path}", self.pass_through, methods=METHODS),
             ],
             exception_handlers=_HANDLERS,
@@ -134,6 +136,25 @@ class Application:
             base_url=runtime.loaded.document.passthrough.base_url,
             upstream=runtime.upstream,
         )
+
+    async def search(self, request: Request) -> Response:
+        """POST search: forwarded to the index that it names, and its answer passed on."""
+        head = heads.read(request.scope["headers"])
+        heads.check(head)
+        runtime = self._current.runtime()
+        request_id = heads.request_id(head)
+        body = await bodies.read(request.receive, most=search.MAX_BODY_BYTES)
+        answer = await self._searches.forward(
+            body,
+            policy=runtime.loaded.document,
+            token=self._current.api_token(),
+            upstream=runtime.upstream,
+            request_id=request_id,
+        )
+        headers = {heads.REQUEST_ID: request_id}
+        if answer.retry_after is not None:
+            headers["retry-after"] = answer.retry_after
+        return Response(answer.body, answer.status, headers=headers, media_type=JSON)
 
     # --- for people and the operator
 

@@ -12,12 +12,12 @@ from embedding_sidecar.wire import wire
 BODY_SECONDS: Final = 30
 
 
-async def read(receive: Receive) -> bytes:
+async def read(receive: Receive, *, most: int = wire.MAX_BODY_BYTES) -> bytes:
     """The whole body.
 
     Raises:
-        errors.Rejected: it is longer than wire.MAX_BODY_BYTES (413), did not come within
-            BODY_SECONDS (408), or its caller went away (499).
+        errors.Rejected: it is longer than `most` bytes (413), did not come within BODY_SECONDS
+            (408), or its caller went away (499).
     """
     chunks: list[bytes] = []
     size = 0
@@ -29,8 +29,8 @@ async def read(receive: Receive) -> bytes:
                     raise _gone()
                 chunk = message.get("body", b"")
                 size += len(chunk)
-                if size > wire.MAX_BODY_BYTES:
-                    raise wire.too_large()
+                if size > most:
+                    raise wire.too_large(most)
                 chunks.append(chunk)
                 if not message.get("more_body", False):
                     return b"".join(chunks)

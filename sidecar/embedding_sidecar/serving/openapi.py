@@ -18,7 +18,8 @@ _REFUSALS: Final = {
     400: "The request is at fault; `param` names the field or the header.",
     401: "The token is missing or another one; of what passes through, the caller's own key.",
     403: "A page in a browser sent it, or its host is another; `param` names the header.",
-    404: "There is no such model (`model_not_found`), or nothing of this name.",
+    404: "There is no such model (`model_not_found`), no index to search (`no_index`), or nothing "
+    "of this name.",
     408: "The body did not arrive in time.",
     413: "The body, or a text in it, is too large.",
     415: "The body is not JSON, or compressed; `param` names the header.",
@@ -26,10 +27,12 @@ _REFUSALS: Final = {
     429: "The policy's day is used up (`insufficient_quota`, with `x-should-retry: false`) or, for "
     "background work, reserved (`quota_reserved_for_applications`, likewise), or every provider "
     "that may answer says to wait (`rate_limit_exceeded`).",
-    502: "Nobody could be reached (`all_providers_failed`, `passthrough_unreachable`).",
+    502: "Nobody could be reached (`all_providers_failed`, `passthrough_unreachable`), or what "
+    "answered for an index did not prove itself (`index_not_proved`).",
     503: "A store, a key or the policy is missing (`quota_store_unavailable`, "
     "`provider_key_missing`, `policy_not_loaded`, `cache_store_unavailable`), requests before "
-    "this one hold the memory it needs (`memory_exhausted`), or this sidecar is being shut down "
+    "this one hold the memory it needs (`memory_exhausted`), an index or its database cannot be "
+    "reached (`index_unreachable`, `database_unavailable`), or this sidecar is being shut down "
     "(`shutting_down`).",
 }
 _RATELIMIT: Final[dict[str, Schema]] = {
@@ -89,6 +92,7 @@ def document(policy: contract.PolicyDocument | None) -> Schema:
                 "get": _guarded("cacheStats", "This sidecar's own hits and misses.", "CacheStats")
             },
             names.PATH_CACHE: {"delete": _clear_cache(policy)},
+            names.PATH_SEARCH: {"post": _search()},
             names.PATH_OPENAPI: {
                 "get": _get("openapi", "This, with the models of the policy in force.", "OpenAPI")
             },
@@ -104,6 +108,8 @@ def document(policy: contract.PolicyDocument | None) -> Schema:
                 "Quota": schemas.QUOTA,
                 "Config": {"type": "object"},
                 "CacheStats": {"type": "object"},
+                "SearchRequest": schemas.search(policy),
+                "SearchResults": schemas.SEARCH_RESULTS,
                 "Cleared": schemas.object_of(cleared={"type": "string"}),
                 "OpenAPI": schemas.object_of(openapi={"const": VERSION}),
             },
@@ -160,6 +166,21 @@ def _clear_cache(policy: contract.PolicyDocument | None) -> Schema:
         **schema,
         "parameters": [_parameter("query", "model", name)],
         "requestBody": {"content": {heads.JSON: {"schema": schemas.CLEARING}}},
+    }
+
+
+def _search() -> Schema:
+    return {
+        "operationId": "search",
+        "summary": "The rows of a table nearest to a query, and how they were found.",
+        "requestBody": {
+            "required": True,
+            "content": {heads.JSON: {"schema": {"$ref": "#/components/schemas/SearchRequest"}}},
+        },
+        "responses": {
+            "200": _response("The rows, the best first.", "SearchResults"),
+            **_refusals(400, 403, 404, 408, 413, 415, 502, 503),
+        },
     }
 
 

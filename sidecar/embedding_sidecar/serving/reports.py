@@ -184,19 +184,22 @@ async def quota(runtime: Runtime) -> dict[str, Any]:
 
     `exceeded`: this sidecar can make no call before the reset. That is so before `remaining` is 0
     where other pods hold the rest, or have died with it (`reserved`), or where tokens are used up.
+    `vector_search_enabled`: the policy has a table to search. `fallback_enabled`: a search that can
+    have no vectors is answered by words, which is so for every table that is searched.
     `background` says likewise what is left to that class of requests, without the reserve for
     applications.
     """
     state = await runtime.quota.state()
     limit = state.daily_requests
+    is_searched = bool(runtime.loaded.document.indexes)
     return {
         "daily_quota": limit,
         "current_count": state.used,
         "remaining": None if limit is None else max(0, limit - state.used),
         "exceeded": state.left.used_up,
         "reset_at": state.reset_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-        "vector_search_enabled": False,
-        "fallback_enabled": runtime.loaded.document.failover.enabled,
+        "vector_search_enabled": is_searched,
+        "fallback_enabled": is_searched,
         "reserved": state.reserved,
         "exact": state.exact,
         "exact_reason": f"{state.exact_reason}: {state.exact_text}" if state.exact_reason else "",

@@ -6,6 +6,7 @@ Names and bounds are those that `wire` and `cache_control` check by; the tests h
 from typing import Any, Final
 
 from embedding_contract import document as contract
+from embedding_contract import index_document
 from embedding_sidecar.caching import clearing
 from embedding_sidecar.wire import cache_control, models, wire
 
@@ -126,6 +127,64 @@ QUOTA: Final = object_of(
     vector_search_enabled={"type": "boolean"},
     fallback_enabled={"type": "boolean"},
 )
+
+_SCALAR: Final = {"type": ["string", "number", "boolean", "null"]}
+SEARCH_RESULTS: Final = object_of(
+    object={"const": "list"},
+    index={"type": "string"},
+    mode={"enum": ["vector", "text", "hybrid"]},
+    space={"type": ["string", "null"]},
+    reason={
+        "description": "Why vectors were not used, null where they were or were not asked for.",
+        "enum": ["quota", "provider", "no_vectors", "space", "timeout", "error", None],
+    },
+    results={
+        "type": "array",
+        "items": object_of(
+            key={"type": "object"},
+            columns={"type": "object"},
+            score={"type": ["number", "null"]},
+            score_kind={"enum": ["cosine_similarity", "ts_rank_cd", "reciprocal_rank_fusion"]},
+        ),
+    },
+)
+
+
+def search(policy: contract.PolicyDocument | None) -> Schema:
+    """The body of POST search; `index` is one of the policy's, and optional where it has one."""
+    named = [] if policy is None else [it.name for it in policy.indexes]
+    index = {"enum": [*named, None] if len(named) == 1 else named} if named else {"type": "string"}
+    return {
+        "type": "object",
+        "required": ["query"] if len(named) < 2 else ["query", "index"],  # noqa: PLR2004 - one
+        "additionalProperties": False,
+        "properties": {
+            "query": {"type": "string", "minLength": 1, "maxLength": 32_768},
+            "k": _nullable("integer", minimum=1, maximum=1_000, default=10),
+            "index": index,
+            "mode": {"enum": ["vector", "text", "hybrid", None], "default": "vector"},
+            "filter": _nullable(
+                "array",
+                maxItems=32,
+                items={
+                    "type": "object",
+                    "required": ["column", "operator", "value"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "column": {"type": "string", "minLength": 1},
+                        "operator": {"enum": list(index_document.OPERATORS)},
+                        "value": {
+                            "description": "A list for `in`, two values for `between`.",
+                            "anyOf": [
+                                _SCALAR,
+                                {"type": "array", "items": _SCALAR, "maxItems": 1_000},
+                            ],
+                        },
+                    },
+                },
+            ),
+        },
+    }
 
 
 def request(policy: contract.PolicyDocument | None) -> Schema:

@@ -107,9 +107,9 @@ def unrecognized(key: str) -> errors.Rejected:
     return errors.Rejected(f"Unrecognized request argument supplied: {shown}", param=shown)
 
 
-def too_large() -> errors.Rejected:
-    """The refusal of a body that is longer than any we read."""
-    return errors.Rejected(f"The body is larger than {MAX_BODY_BYTES} bytes.", status=413)
+def too_large(most: int = MAX_BODY_BYTES) -> errors.Rejected:
+    """The refusal of a body that is longer than what we read."""
+    return errors.Rejected(f"The body is larger than {most} bytes.", status=413)
 
 
 def render(*, vectors: tuple[bytes, ...], model: str, tokens: int, as_base64: bool) -> bytes:

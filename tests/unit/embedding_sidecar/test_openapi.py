@@ -1,5 +1,6 @@
 """What is described is what is read: the schema and the code refuse and accept the same."""
 
+import dataclasses
 import json
 
 import jsonschema
@@ -104,3 +105,32 @@ def test_voyages_words_are_described_for_voyages_models_only():
     words = {"output_dimension": 256, "output_dtype": "float", "input": "x"}
     assert agree({"model": "v", **words})
     assert not agree({"model": "small", **words})
+
+
+def test_a_search_is_described_by_what_the_policy_has():
+    one = document.Index(name="docs", uid="u", url="http://docs:8486")
+    other = document.Index(name="notes", uid="v", url="http://notes:8486")
+    body = {"query": "x", "k": 1000, "mode": "hybrid", "filter": []}
+    for indexes, named, unnamed in (
+        ((), True, True),
+        ((one,), True, True),
+        ((one, other), True, False),
+    ):
+        schema = schemas.search(dataclasses.replace(POLICY, indexes=indexes))
+        assert accepts(schema, {**body, "index": "docs"}) is named
+        assert accepts(schema, body) is unnamed
+        if indexes:
+            assert not accepts(schema, {**body, "index": "others"})
+    condition = {"column": "c", "operator": "between", "value": [1, 2]}
+    assert accepts(schemas.search(None), {"query": "x", "filter": [condition]})
+    for wrong in (
+        {},
+        {"query": ""},
+        {"query": "x", "k": 0},
+        {"query": "x", "k": 1001},
+        {"query": "x", "mode": "sql"},
+        {"query": "x", "limit": 5},
+        {"query": "x", "filter": [{**condition, "operator": "LIKE"}]},
+        {"query": "x", "filter": [condition] * 33},
+    ):
+        assert not accepts(schemas.search(None), wrong)

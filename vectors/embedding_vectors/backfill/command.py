@@ -11,15 +11,16 @@ from typing import Any
 
 import uvloop
 
-from embedding_contract import index_report
+from embedding_contract import index_report, names
 from embedding_contract.index_report import IndexReport
 from embedding_contract.json_fields import InvalidDocument
 from embedding_vectors import settings
 from embedding_vectors.backfill import progress, worker
-from embedding_vectors.backfill.observed import Nothing, Observe
 from embedding_vectors.backfill.waits import Stop
 from embedding_vectors.database import connections
 from embedding_vectors.embedding_client import ANSWER_SECONDS, EmbeddingClient
+from embedding_vectors.metrics import Metrics
+from embedding_vectors.serving import pages, server
 
 DOCUMENT_POLL_SECONDS = 1.0
 
@@ -47,6 +48,13 @@ def add_to(commands: Any) -> None:
         metavar="FILE",
         help="where the report of the end is left, if it is there (default: %(default)s)",
     )
+    fills.add_argument(
+        "--port",
+        type=int,
+        default=names.VECTORS_PORT,
+        metavar="PORT",
+        help="where metrics, probes and the report are shown (default: %(default)s)",
+    )
     fills.set_defaults(run=_run)
 
 
@@ -55,8 +63,36 @@ def _run(options: argparse.Namespace) -> int:
         return runner.run(_backfill(options))
 
 
-async def _backfill(options: argparse.Namespace, *, observe: Observe | None = None) -> int:
-    chosen = settings.of(options)
+class _Told:
+    """The report of the worker that runs now."""
+
+    def __init__(self) -> None:
+        self.of_worker = _nothing_yet
+
+    async def report(self) -> IndexReport:
+        """The report of now."""
+        return self.of_worker()
+
+
+def _nothing_yet() -> IndexReport:
+    return IndexReport(document="")
+
+
+async def _backfill(options: argparse.Namespace) -> int:
+    chosen, metrics, told = settings.of(options), Metrics(), _Told()
+    shown = pages.Pages(
+        metrics=metrics,
+        report=told.report,
+        token=lambda: settings.token(chosen),
+        pod_uid=chosen.pod_uid,
+    )
+    async with server.beside(shown.app(), port=options.port):
+        return await _followed(options, chosen, metrics, told)
+
+
+async def _followed(
+    options: argparse.Namespace, chosen: settings.Settings, metrics: Metrics, told: _Told
+) -> int:
     timing = worker.Timing(
         lease_seconds=options.lease_seconds, patience_seconds=options.patience_seconds
     )
@@ -70,7 +106,7 @@ async def _backfill(options: argparse.Namespace, *, observe: Observe | None = No
                 return 1
             changed = asyncio.Event()
             is_complete, report = await _filled(
-                chosen, loaded, ended, changed, timing=timing, observe=observe or Nothing()
+                chosen, loaded, ended, changed, timing=timing, metrics=metrics, told=told
             )
             if not changed.is_set() or ended.is_set:
                 break
@@ -85,7 +121,8 @@ async def _filled(
     changed: asyncio.Event,
     *,
     timing: worker.Timing,
-    observe: Observe,
+    metrics: Metrics,
+    told: _Told,
 ) -> tuple[bool, IndexReport]:
     """One document carried out, or left when it changes or the process is to end."""
     opened = connections.of_settings(
@@ -104,11 +141,12 @@ async def _filled(
             loaded,
             connections=opened,
             client=client,
-            observe=observe,
+            observe=metrics,
             stop=stop,
             say=shown.say,
             timing=timing,
         )
+        told.of_worker = filling.report
         watching = asyncio.create_task(_watch(chosen, loaded, ended, changed, stop))
         showing = asyncio.create_task(shown.follow(filling.report))
         try:

@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class Observe(Protocol):
-    """Takes the figures of a backfill; metrics are one that does, and `Nothing` another."""
+    """Takes the figures of a backfill; `Metrics` is one that does."""
 
     def rows_embedded(self, rows: int) -> None:
         """So many rows got a vector."""
@@ -14,16 +14,3 @@ class Observe(Protocol):
 
     def index_counted(self, *, size: int, missing: int) -> None:
         """The target that is searched, or will be, has `size` vectors and lacks `missing`."""
-
-
-class Nothing:
-    """Takes figures and forgets them."""
-
-    def rows_embedded(self, rows: int) -> None:
-        """Forget it."""
-
-    def batch_took(self, seconds: float) -> None:
-        """Forget it."""
-
-    def index_counted(self, *, size: int, missing: int) -> None:
-        """Forget it."""

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from embedding_contract import names, proof
+from embedding_contract import guard, names, proof
 from embedding_sidecar import errors, settings
 from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.serving import guard
 from embedding_sidecar.serving.app import Application
 
 TOKEN = "the-api-token"
@@ -198,9 +197,8 @@ def admit(keeper: guard.Guard, authorization: str) -> guard.Admission:
     return keeper.admit(authorization, token=TOKEN, method="GET", path=names.PATH_CONFIG)
 
 
-def test_remembered_proofs_are_bounded_and_forgotten_when_they_are_of_no_use(clock, monkeypatch):
-    monkeypatch.setattr(guard, "MAX_NONCES", 3)
-    keeper = guard.Guard(pod=POD, clock=lambda: clock[0])
+def test_remembered_proofs_are_bounded_and_forgotten_when_they_are_of_no_use(clock):
+    keeper = guard.Guard(pod=POD, max_nonces=3, clock=lambda: clock[0])
     first = signed()
     said = [admit(keeper, it).refusal for it in (first, signed(), signed(), signed())]
     assert [bool(it) for it in said] == [False, False, False, True]

@@ -1,8 +1,8 @@
-"""Who may open the management pages: whoever holds the API token.
+"""Who may open the pages of a pod: whoever holds the API token.
 
-People's tools send the token itself (`Bearer`, RFC 6750). The operator sends a proof that it holds
-it (`embedding_contract.proof`), which is of no use to another pod, later, or for another page; the
-answer to a proof is signed too.
+People's tools send the token itself (`Bearer`, RFC 6750). The operator and sidecars send a proof
+that they hold it (`embedding_contract.proof`), which is of no use to another pod, later, or for
+another page; the answer to a proof is signed too.
 """
 
 import hmac
@@ -30,23 +30,35 @@ class Admission(NamedTuple):
 class Guard:
     """Admits requests, each proof once.
 
-    `pod` is the UID of this pod, empty where it is not known; `clock` tells Unix time.
+    `pod` is the UID that proofs name, empty where it is not known; `clock` tells Unix time.
+    `asked` is what its messages call this program, `max_nonces` how many proofs it remembers.
     """
 
-    def __init__(self, *, pod: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        *,
+        pod: str,
+        asked: str = "sidecar",
+        max_nonces: int = MAX_NONCES,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._pod = pod
+        self._asked = asked
+        self._max_nonces = max_nonces
         self._clock = clock
         self._nonces: dict[str, int] = {}
         """Until which Unix time each could be used again, the first seen first."""
         self._forgotten_until = 0
 
-    def admit(self, authorization: str, *, token: str, method: str, path: str) -> Admission:
+    def admit(
+        self, authorization: str, *, token: str, method: str, path: str, body: bytes = b""
+    ) -> Admission:
         """Judge the `Authorization` of a request for `path`, the request target as it was sent."""
         if not token:
             return Admission("No API token is configured, so nobody may ask this.")
         scheme, _, given = authorization.partition(" ")
         if scheme == proof.SCHEME:
-            return self._admit_proof(authorization, token=token, method=method, path=path)
+            return self.admit_proof(authorization, token=token, method=method, path=path, body=body)
         if scheme.lower() != "bearer":
             return Admission(
                 f"This needs `Authorization: Bearer` with the API token, or an {proof.SCHEME} that "
@@ -57,15 +69,19 @@ class Guard:
             return Admission("What follows `Bearer` is not the API token of this policy.")
         return Admission()
 
-    def _admit_proof(self, authorization: str, *, token: str, method: str, path: str) -> Admission:
+    def admit_proof(
+        self, authorization: str, *, token: str, method: str, path: str, body: bytes = b""
+    ) -> Admission:
+        """The same where only a proof opens; `token` is not empty."""
         if not self._pod:
             return Admission(
-                f"This sidecar accepts no {proof.SCHEME}, because {names.ENV_POD_UID} is not set."
+                f"This {self._asked} accepts no {proof.SCHEME}, because {names.ENV_POD_UID} is not "
+                "set."
             )
         credentials = proof.parse(authorization)
         if credentials is None:
             return Admission(f"What follows {proof.SCHEME} does not have the form of a proof.")
-        if not credentials.is_signed(token, method=method, path=path):
+        if not credentials.is_signed(token, method=method, path=path, body=body):
             return Admission(
                 f"This {proof.SCHEME} is not signed with the API token of this policy, or for "
                 "another method or path."
@@ -87,8 +103,8 @@ class Guard:
         # Where the clock was put back, a nonce may have been forgotten that could be used again.
         if credentials.nonce in self._nonces or usable_until <= self._forgotten_until:
             return f"This {proof.SCHEME} has been used before; sign each request anew."
-        if len(self._nonces) >= MAX_NONCES:
-            return f"{MAX_NONCES} proofs came within {2 * proof.MAX_SKEW_SECONDS} s; wait."
+        if len(self._nonces) >= self._max_nonces:
+            return f"{self._max_nonces} proofs came within {2 * proof.MAX_SKEW_SECONDS} s; wait."
         self._nonces[credentials.nonce] = usable_until
         return ""
 

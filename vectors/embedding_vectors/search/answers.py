@@ -1,0 +1,106 @@
+"""Answers of a search: results with what their scores are, and how they were come by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from embedding_contract.index_document import IndexDocument
+from embedding_vectors.serving.refusals import Refusal
+
+COSINE: Final = "cosine_similarity"
+RANK: Final = "ts_rank_cd"
+FUSION: Final = "reciprocal_rank_fusion"
+MAX_BYTES: Final = 4 * 1024 * 1024
+"""What a sidecar passes on at most."""
+RRF_K: Final = 60
+"""Cormack, Clarke and Büttcher, Reciprocal Rank Fusion (SIGIR 2009), section 2."""
+
+Row = tuple[Any, ...]
+"""Shown columns as JSON text, None for NULL, and then distance or rank."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a search found. `reason` says why vectors were not used, None where they were.
+
+    `scored` are rows with their scores, the best first.
+    """
+
+    mode: str
+    score_kind: str
+    scored: Sequence[tuple[Row, float]] = field(repr=False)
+    space: str | None = None
+    reason: str | None = None
+
+
+def by_distance(rows: Sequence[Row]) -> list[tuple[Row, float]]:
+    """Rows of a search by vectors with the cosine of the angle, 1 for the same direction."""
+    return [(row, 1.0 - row[-1]) for row in rows]
+
+
+def by_rank(rows: Sequence[Row]) -> list[tuple[Row, float]]:
+    """Rows of a search by words with PostgreSQL's rank."""
+    return [(row, row[-1]) for row in rows]
+
+
+def fused(
+    first: Sequence[Row], second: Sequence[Row], *, keys: int, most: int
+) -> list[tuple[Row, float]]:
+    """The best of two rankings together: each gives 1 / (60 + place) to a row, places from 1.
+
+    `keys` columns in front tell rows apart. Rows of one score stay in the order of `first`.
+    """
+    scores: dict[Row, float] = {}
+    rows: dict[Row, Row] = {}
+    for ranking in (first, second):
+        for place, row in enumerate(ranking, 1):
+            key = row[:keys]
+            rows.setdefault(key, row)
+            scores[key] = scores.get(key, 0.0) + 1.0 / (RRF_K + place)
+    best = sorted(scores, key=scores.__getitem__, reverse=True)[:most]
+    return [(rows[key], scores[key]) for key in best]
+
+
+def render(found: Found, *, document: IndexDocument, shown: Sequence[str]) -> bytes:
+    """The body of an answer; `shown` names the columns of its rows.
+
+    Raises:
+        Refusal: it would be longer than MAX_BYTES.
+    """
+    keys = len(document.key_columns)
+    body = orjson.dumps(
+        {
+            "object": "list",
+            "index": document.name,
+            "mode": found.mode,
+            "space": found.space,
+            "reason": found.reason,
+            "results": [
+                {
+                    "key": _columns(shown[:keys], row),
+                    "columns": _columns(shown[keys:], row[keys:]),
+                    "score": score,
+                    "score_kind": found.score_kind,
+                }
+                for row, score in found.scored
+            ],
+        }
+    )
+    if len(body) > MAX_BYTES:
+        raise Refusal(
+            f"The answer has {len(body)} bytes, and at most {MAX_BYTES} are given; "
+            "ask for a smaller k.",
+            param="k",
+            code="answer_too_large",
+        )
+    return body
+
+
+def _columns(names: Sequence[str], values: Row) -> Mapping[str, object]:
+    # A value is JSON already, as PostgreSQL wrote it.
+    return {
+        name: None if value is None else orjson.Fragment(value)
+        for name, value in zip(names, values, strict=False)
+    }

@@ -1,0 +1,1 @@
+"""What every pod of an index answers on its port, and how it is served."""

@@ -113,13 +113,13 @@ THEIRS = {"kind": "ExternalSecret", "name": "keys", "uid": "uid-2", "controller"
 def test_an_object_of_another_controller_is_not_ours_and_says_whose():
     found = standing({**THEIRS, "controller": False, "name": "guest"}, THEIRS)
     assert not ownership.is_ours(found, POLICY)
-    assert ownership.owner(found) == "ExternalSecret keys"
+    assert ownership.owner_of(found) == "ExternalSecret keys"
 
 
 def test_an_object_made_by_hand_is_not_ours_and_says_with_what():
     found = standing(managers=["kubectl-create"])
     assert not ownership.is_ours(found, POLICY)
-    assert "kubectl-create" in ownership.owner(found)
+    assert "kubectl-create" in ownership.owner_of(found)
 
 
 def test_an_object_of_a_policy_of_the_same_name_that_was_deleted_is_not_ours():
@@ -129,7 +129,7 @@ def test_an_object_of_a_policy_of_the_same_name_that_was_deleted_is_not_ours():
 
 
 def test_nobody_knows_whose_an_object_without_traces_is():
-    assert ownership.owner({"metadata": {}}) == "somebody else"
+    assert ownership.owner_of({"metadata": {}}) == "somebody else"
 
 
 def test_prometheus_scrapes_the_pods_of_this_policy_and_names_it_on_every_series():

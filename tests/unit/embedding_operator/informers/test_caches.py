@@ -53,9 +53,13 @@ class World:
     def __init__(self):
         self.api = API()
         self.queue: WorkQueue[Key] = WorkQueue()
+        self.index_queue: WorkQueue[Key] = WorkQueue()
         self.skipped: list[str] = []
         self.caches = wiring.Caches(
-            self.api, queue=self.queue, skipped=lambda kind, count: self.skipped.append(kind)
+            self.api,
+            queue=self.queue,
+            index_queue=self.index_queue,
+            skipped=lambda kind, count: self.skipped.append(kind),
         )
 
     def policy(self, event="MODIFIED", *, name="search", uid=UID, generation=1, **metadata):
@@ -329,7 +333,7 @@ def test_it_is_synced_once_everything_was_listed_that_there_must_be(world):
     eventually(lambda: world.caches.synced)
     assert world.caches.server_version() == (1, 37)
     assert world.caches.deaf() is None
-    assert len(world.caches.kinds) == 7
+    assert len(world.caches.kinds) == 8
     assert all(world.caches.is_watching(kind) for kind in world.caches.kinds)
     stopping.set()
     world.caches.close()

@@ -271,6 +271,7 @@ class IndexReconciler:
         party = sidecars.of_index(index.namespace, index.name)
         token = self._token(index)
         target = sidecars.Target(
+            policy_uid=index.uid,
             pods=tuple(map(sidecars.Pod.of_index, running)),
             wanted=None
             if facts.document is None or not token

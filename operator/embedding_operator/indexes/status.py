@@ -51,16 +51,20 @@ _OF_DATABASE: Final = frozenset(
 _OF_SCHEMA: Final = frozenset(
     {
         "ColumnMissing",
+        "ColumnTypeUnsupported",
         "DimensionsDiffer",
         "ExtensionMissing",
         "ExtensionTooOld",
         "KeyDiffers",
+        "KeyTypeUnsupported",
         "NoPrimaryKey",
         "PermissionDenied",
         "PlanPending",
+        "SchemaDiffers",
         "SpaceDiffers",
         "TableMissing",
         "TargetTaken",
+        "TextConfigurationMissing",
         "TooManyDimensions",
     }
 )
@@ -227,8 +231,9 @@ def _schema(facts: Facts, said: Said, failing: Sequence[PodProblem]) -> Conditio
         message = f"{facts.target} is not in the database yet; the worker is to put it there."
         return Condition(SCHEMA, "False", "Applying", message)
     message = (
-        f"{facts.target} is not in the database. See the SQL by embedding-vectors plan, and run it"
-        " by embedding-vectors apply, or let the worker do it by spec.applyPlan: true."
+        f"{facts.target} is not in the database. In a pod of the index, embedding-vectors plan"
+        " prints the SQL, and embedding-vectors apply runs it; or let the worker do it by"
+        " spec.applyPlan: true."
     )
     return Condition(SCHEMA, "False", "PlanPending", message)
 

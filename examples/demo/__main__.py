@@ -116,6 +116,9 @@ def vectors(product: installation.Installation) -> None:
 def next_steps(product: installation.Installation) -> None:
     """What a curious person types next."""
     binaries = {Path(cluster.artifact(name)).parent for name in ("kubectl", "helm")}
+    application = (
+        "kubectl exec deploy/search -n shop -c search -- /opt/venv/bin/python /application.py"
+    )
     path = ":".join(str(folder) for folder in sorted(binaries))
     print(
         f"""
@@ -124,8 +127,8 @@ def next_steps(product: installation.Installation) -> None:
     export KUBECONFIG={product.node.kubeconfig}
     export PATH={path}:$PATH
     kubectl describe embpol search -n shop
-    kubectl exec deploy/search -n shop -c search -- /opt/venv/bin/python /application.py ask "hello"
-    kubectl exec deploy/search -n shop -c search -- /opt/venv/bin/python /application.py search "a quarrel"
+    {application} ask "hello"
+    {application} search "a quarrel"
     kubectl edit embpol search -n shop
     make demo-down
 """

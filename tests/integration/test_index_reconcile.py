@@ -6,7 +6,7 @@ import json
 import pytest
 import yaml
 
-from embedding_contract import index_document, index_report, names
+from embedding_contract import document, index_document, index_report, names
 from embedding_contract.index_report import Problem
 from embedding_operator import cluster, errors, provider_guard
 from embedding_operator.indexes import objects
@@ -386,6 +386,27 @@ def test_secret_that_may_not_be_named_keeps_the_index_from_running(run, api_serv
     assert condition(run(), "Accepted") == ("True", "Accepted")
 
 
+# --- the policy's sidecars
+
+
+def searchable(run, **options):
+    """Names and addresses of the indexes in the document of the policy's sidecars."""
+    policies = reconciling.Reconciling(run.api, run.namespace)
+    policies.restart(**options)
+    policies("search")
+    name = names.document_configmap("search")
+    text = policies.get(cluster.CONFIG_MAP, name)["data"][names.DOCUMENT_KEY]
+    return [(it.name, it.url) for it in document.parse(text).indexes]
+
+
+def test_sidecars_of_the_policy_are_told_where_to_search(run, put):
+    put(index("off", search={"enabled": False}), index("other", policyRef={"name": "other"}))
+    allowed = {"index_namespaces": frozenset({run.namespace})}
+    url = f"http://{NAME}.{run.namespace}.svc:8486"
+    assert searchable(run, **allowed) == [("articles", url)]
+    assert searchable(run) == []
+
+
 # --- status
 
 
@@ -432,9 +453,9 @@ def test_running_worker_tells_how_fast_it_is(run, put, tell):
 
 
 def test_last_words_of_a_worker_are_read_and_kept(run, put, tell, api_server):
-    document = run()["document"]
+    obeyed = run()["document"]
     missing = Problem(reason="ExtensionMissing", message="CREATE EXTENSION vector", sqlstate=None)
-    words = index_report.IndexReport(document=document, problems=(missing,))
+    words = index_report.IndexReport(document=obeyed, problems=(missing,))
     pod = run.pod("fill-1", "10.1.1.2", component=objects.BACKFILL, owner=job_of(run))
     put(pod)
     tell(pod, indexing.ended(words, phase="Running"))
@@ -445,8 +466,8 @@ def test_last_words_of_a_worker_are_read_and_kept(run, put, tell, api_server):
 
 
 def test_last_words_of_a_pod_that_only_has_the_label_are_not_believed(run, put, tell):
-    document = run()["document"]
-    words = indexing.report(document=document)
+    obeyed = run()["document"]
+    words = indexing.report(document=obeyed)
     pod = run.pod("fill-1", "10.1.1.2", component=objects.BACKFILL)
     put(pod)
     tell(pod, indexing.ended(words))

@@ -28,7 +28,7 @@ def metrics_page() -> str:
     for title, catalogue in (
         ("Sidecar", metrics.SIDECAR),
         ("Operator", metrics.OPERATOR),
-        ("Search and backfill", metrics.VECTORS),
+        ("Search and backfill, in pods of an index", metrics.VECTORS),
     ):
         lines.append(f"## {title}\n\n| name | type | labels | meaning |\n|---|---|---|---|\n")
         for metric in catalogue:

@@ -98,6 +98,8 @@ def rotation(product: installation.Installation) -> None:
 
 def vectors(product: installation.Installation) -> None:
     """A table becomes searchable, by meaning, and by text while no provider answers."""
+    with step("helm upgrade: pods of indexes may run in the namespace shop"):
+        product.enable_vectors()
     with step(f"A table of {ROWS} sentences in PostgreSQL, and kubectl apply -f examples/vectors/"):
         product.fill_table(sentences.cut(ROWS))
         product.apply_index()

@@ -15,6 +15,7 @@ ROWS = 200
 @pytest.fixture(scope="module")
 def searchable(shop):
     """The shop, with a table of sentences that an index keeps embedded."""
+    shop.enable_vectors()
     shop.fill_table(sentences.cut(ROWS))
     shop.apply_index()
     shop.wait_for_index()

@@ -61,11 +61,14 @@ class Installation:
 
     def install_chart(self) -> None:
         """Install or upgrade the operator, as the README tells a user to."""
+        self._upgrade(self.values())
+
+    def _upgrade(self, values: dict[str, Any]) -> None:
         self.helm.upgrade(
             "embedding-operator",
             ROOT / "charts" / "embedding-operator",
             namespace=SYSTEM_NAMESPACE,
-            values=self.values(),
+            values=values,
         )
 
     def values(self) -> dict[str, Any]:
@@ -87,12 +90,16 @@ class Installation:
                 ],
             },
             "rollouts": {"enabled": True},
-            "vectors": {
-                "enabled": True,
-                "namespaces": ["shop"],
-                "image": {"repository": "localhost/embedding-vectors", "tag": "dev"},
-            },
         }
+
+    def enable_vectors(self) -> None:
+        """Upgrade it to run pods of indexes in the shop, which is there by now."""
+        vectors = {
+            "enabled": True,
+            "namespaces": ["shop"],
+            "image": {"repository": "localhost/embedding-vectors", "tag": "dev"},
+        }
+        self._upgrade({**self.values(), "vectors": vectors})
 
     # --- the user
 

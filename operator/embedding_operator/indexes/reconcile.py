@@ -156,6 +156,7 @@ class IndexReconciler:
             index = resource.parse(raw)
             self._check_namespace(namespace)
         except errors.InvalidPolicy as error:
+            self._asked.forget(sidecars.of_index(*key))
             facts = status.Facts(refused=errors.Problem(error.reason, str(error)))
         else:
             facts = self._carry_out(raw, index)
@@ -280,10 +281,11 @@ class IndexReconciler:
         self._asked.watch(party, target)
         seen = self._asked.seen(party)
         searching = {
-            pod["metadata"]["uid"]
+            pod["metadata"]["uid"]: pod["metadata"]["name"]
             for pod in running
             if _label(pod, objects.COMPONENT) == objects.SEARCH
         }
+        names_of_searchers = frozenset(searching.values())
         return replace(
             facts,
             words=Words(
@@ -291,7 +293,11 @@ class IndexReconciler:
                 searchers=tuple(it for pod, it in seen.reports if pod.uid in searching),
                 ended=runs.last_words(jobs, self._seen.runs_of(index.namespace, index.name)),
             ),
-            silent=seen.force.unknown,
+            silent=tuple(
+                it
+                for it in seen.force.unknown
+                if it.message.partition(" ")[0] in names_of_searchers
+            ),
             pending=seen.force.pending,
         )
 

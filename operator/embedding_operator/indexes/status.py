@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from embedding_contract.index_report import IndexReport, TargetReport
 from embedding_contract.index_report import Problem as PodProblem
-from embedding_contract.index_report import TargetReport
 from embedding_operator import conditions, errors
 from embedding_operator.conditions import Condition, from_problem
 from embedding_operator.indexes import runs
@@ -14,6 +14,7 @@ from embedding_operator.indexes.reports import Said, Words, entries, merged
 
 READY: Final = "Ready"
 MODEL_MISSING: Final = "ModelMissing"
+WORKLOADS: Final = "WorkloadsApplied"
 DATABASE: Final = "DatabaseReachable"
 SCHEMA: Final = "SchemaReady"
 FILLED: Final = "Filled"
@@ -21,7 +22,7 @@ SEARCHABLE: Final = "Searchable"
 DECISIVE: Final = (
     "Accepted",
     MODEL_MISSING,
-    "WorkloadsApplied",
+    WORKLOADS,
     DATABASE,
     SCHEMA,
     FILLED,
@@ -77,7 +78,7 @@ class Facts:
     `target` is the id of the target that it names, and `document` the fingerprint of what its pods
     are to obey; both None where it could not be read. `replicas` is of the pods that search,
     None where it is not searched. `run` is the Job of the last change and its result. `silent` are
-    pods that did not answer, with the reason; `pending` counts those that were not asked yet.
+    pods that search and did not answer, with the reason; `pending` counts those that were not asked yet.
     `is_known_policy` is True where its policy is there and can be carried out.
     """
 
@@ -164,10 +165,8 @@ def _conditions(
 
     found = [
         from_problem("Accepted", facts.refused, "Accepted", "The index can be carried out."),
-        _model_missing(facts, failing),
-        from_problem(
-            "WorkloadsApplied", facts.workloads, "Applied", "Its objects are as the index says."
-        ),
+        _model_missing(facts, failing) or last_seen(MODEL_MISSING),
+        _workloads(facts) or last_seen(WORKLOADS),
         _database(facts, said, failing) or last_seen(DATABASE),
         _schema(facts, said, failing) or last_seen(SCHEMA),
         _filled(facts, said, failing) or last_seen(FILLED),
@@ -191,7 +190,14 @@ def _ready(found: Iterable[Condition]) -> Condition:
     return Condition(READY, "True", READY, "The table is embedded as the index says.")
 
 
-def _model_missing(facts: Facts, failing: Sequence[PodProblem]) -> Condition:
+def _workloads(facts: Facts) -> Condition | None:
+    if facts.refused is not None:
+        return None
+    message = "Its objects are as the index says."
+    return from_problem(WORKLOADS, facts.workloads, "Applied", message)
+
+
+def _model_missing(facts: Facts, failing: Sequence[PodProblem]) -> Condition | None:
     told = next((it for it in failing if it.reason == MODEL_MISSING), None)
     if facts.missing_models:
         message = (
@@ -202,6 +208,8 @@ def _model_missing(facts: Facts, failing: Sequence[PodProblem]) -> Condition:
         return Condition(MODEL_MISSING, "True", MODEL_MISSING, message)
     if told is not None:
         return Condition(MODEL_MISSING, "True", MODEL_MISSING, _told(told))
+    if not facts.is_known_policy:
+        return None
     message = "A provider of the policy answers to each model."
     return Condition(MODEL_MISSING, "False", "ModelsPresent", message)
 
@@ -261,19 +269,23 @@ def _filled(facts: Facts, said: Said, failing: Sequence[PodProblem]) -> Conditio
 
 
 def _searchable(facts: Facts) -> Condition | None:
+    if facts.target is None:
+        return None
     if facts.replicas is None:
         return Condition(SEARCHABLE, "True", "SearchOff", "spec.search.enabled is false.")
-    answering = len(facts.words.searchers)
-    if not answering and facts.pending:
+    if facts.words.searchers:
+        return _searched(facts.words.searchers, of=facts.replicas)
+    if facts.pending:
         return None
-    if not answering and facts.silent:
+    if facts.silent:
         told = "; ".join(it.message for it in facts.silent[:SHOWN])
         return Condition(SEARCHABLE, "False", facts.silent[0].reason, f"{told}.")
-    if not answering:
-        message = "No pod that searches has answered yet."
-        return Condition(SEARCHABLE, "Unknown", NO_PODS, message)
-    told = f"{answering} of {facts.replicas} pods that search answer"
-    serving = next((it.serving for it in facts.words.searchers if it.serving is not None), None)
+    return Condition(SEARCHABLE, "Unknown", NO_PODS, "No pod that searches has answered yet.")
+
+
+def _searched(reports: Sequence[IndexReport], *, of: int) -> Condition:
+    told = f"{len(reports)} of {of} pods that search answer"
+    serving = next((it.serving for it in reports if it.serving is not None), None)
     if serving is None:
         message = f"{told}, by text alone, until a target is complete."
         return Condition(SEARCHABLE, "False", "NoTarget", message)

@@ -16,7 +16,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def facts(**more):
     values = {"target": TARGET, "document": "d", "replicas": 2, "run": ("job-1", "Running")}
-    return Facts(**{**values, **more})
+    return Facts(**{**values, "is_known_policy": True, **more})
 
 
 def build(seen, previous=None, generation=1):
@@ -143,3 +143,15 @@ def test_same_facts_make_the_same_status():
     words = Words(searchers=(report(),))
     first = build(facts(words=words))
     assert build(facts(words=words), first) == first
+
+
+def test_index_that_was_not_looked_at_says_nothing_of_what_nobody_looked_at():
+    made = build(Facts(refused=errors.Problem("NamespaceNotAllowed", "m")))
+    assert condition(made, "Accepted") == ("False", "NamespaceNotAllowed")
+    others = [it for it in made["conditions"] if it["type"] not in ("Ready", "Accepted")]
+    assert {it["status"] for it in others} == {"Unknown"}
+    # What was seen before it was refused stays.
+    before = build(facts(words=Words(searchers=(report(),))))
+    after = build(Facts(refused=errors.Problem("NamespaceNotAllowed", "m")), before)
+    assert condition(after, "WorkloadsApplied") == ("True", "Applied")
+    assert after["targets"] == before["targets"]

@@ -76,9 +76,9 @@ class Facts:
     """Everything that one look at an index gave.
 
     `target` is the id of the target that it names, and `document` the fingerprint of what its pods
-    are to obey; both None where it could not be read. `replicas` is of the pods that search,
-    None where it is not searched. `run` is the Job of the last change and its result. `silent` are
-    pods that search and did not answer, with the reason; `pending` counts those that were not asked yet.
+    are to obey; both None where it could not be read. `replicas` is of the pods that search, None
+    where it is not searched. `run` is the Job of the last change and its result. `silent` are pods
+    that search and did not answer, with the reason; `pending` counts those that were not asked yet.
     `is_known_policy` is True where its policy is there and can be carried out.
     """
 

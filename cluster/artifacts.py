@@ -11,6 +11,9 @@ from cluster.errors import Failure
 
 CRDS = "prometheus-operator-crds"
 _CRD_MODULE = "github.com/prometheus-operator/prometheus-operator"
+NOVEL = "tom-sawyer.txt"
+"""Mark Twain, 1876, in the public domain: sentences to search, beside a compressor's tests."""
+_NOVEL_MODULE = "github.com/klauspost/compress"
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 NODE = (
@@ -34,7 +37,7 @@ class UnknownArtifactError(Failure):
 
 def names() -> list[str]:
     """All names that ``ready`` knows."""
-    return sorted([*gomodules.PROGRAMS, *debian.UNPACKED, CRDS])
+    return sorted([*gomodules.PROGRAMS, *debian.UNPACKED, CRDS, NOVEL])
 
 
 def ready(name: str) -> Path:
@@ -76,11 +79,13 @@ def _make(name: str) -> Path:
         return debian.unpacked_program(name)
     if name == CRDS:
         return store.once(_folder(name), _copy_crds)
+    if name == NOVEL:
+        return store.once(_folder(name), _copy_novel) / name
     return store.once(_folder(name), lambda into: gomodules.build(name, into)) / name
 
 
 def _folder(name: str) -> Path:
-    if name == CRDS:
+    if name in (CRDS, NOVEL):
         key = store.content_key(gomodules.MODULES / "prometheus-operator")
     else:
         key = gomodules.key(gomodules.PROGRAMS[name])
@@ -93,3 +98,8 @@ def _copy_crds(into: Path) -> None:
         copied = into / file.name
         shutil.copyfile(file, copied)
         os.chmod(copied, 0o644)  # noqa: PTH101 - Go keeps its modules read-only
+
+
+def _copy_novel(into: Path) -> None:
+    source = gomodules.module_folder("prometheus-operator", _NOVEL_MODULE)
+    shutil.copyfile(source / "testdata/Mark.Twain-Tom.Sawyer.txt", into / NOVEL)

@@ -37,8 +37,8 @@ def test_words_that_kubelet_would_not_keep_are_dropped():
 
 
 def test_only_the_controller_of_many_owners_is_kept():
-    owners = [{"uid": f"uid-{number}", "kind": "Job"} for number in range(1_000)]
-    owners.append({"uid": "mine", "kind": "Job", "controller": True})
+    mine = {"uid": "mine", "kind": "Job", "controller": True}
+    owners = [*({"uid": f"uid-{number}", "kind": "Job"} for number in range(1_000)), mine]
     found = run_objects.run(encode(pod("words", ownerReferences=owners)))
     assert [it["uid"] for it in found.value()["metadata"]["ownerReferences"]] == ["mine"]
     assert len(found.content or b"") < 1_000

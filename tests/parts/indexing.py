@@ -102,6 +102,8 @@ class Indexing:
         if owner is not None:
             reference = {key: owner["metadata"][key] for key in ("name", "uid")}
             kind = {"apiVersion": "batch/v1", "kind": "Job", "controller": True}
+            # Without these the Job controller lets it go.
+            labels |= owner["spec"]["template"]["metadata"]["labels"]
             metadata["ownerReferences"] = [{**reference, **kind}]
         container = {"name": names.VECTORS_CONTAINER, "image": "embedding-vectors:1"}
         return {

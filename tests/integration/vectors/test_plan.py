@@ -37,7 +37,7 @@ def pending(texts: filling.Texts) -> list[str]:
 
 
 def invalid_indexes(texts: filling.Texts) -> int:
-    return len(texts.server.execute("SELECT FROM pg_index WHERE NOT indisvalid"))
+    return len(texts.server.execute("SELECT indexrelid FROM pg_index WHERE NOT indisvalid"))
 
 
 def test_the_printed_plan_is_what_apply_does(texts):

@@ -168,6 +168,14 @@ def test_a_failing_provider_parks_nobody(texts):
     assert texts.wrong() == []
 
 
+def test_a_run_in_which_nothing_succeeds_ends_and_is_not_complete(texts):
+    texts.insert({1: "text"})
+    texts.stand_in.fault = provider.status(500)
+    assert texts.run("backfill", "--patience-seconds", "1") == 1
+    assert reasons(texts) == ["ProviderFailing"]
+    assert texts.leases() == []
+
+
 @pytest.mark.timeout(180)
 def test_a_text_that_breaks_its_provider_is_parked_and_the_others_are_filled(texts):
     def breaks(answer: provider.Answer) -> provider.Answer:

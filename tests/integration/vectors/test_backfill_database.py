@@ -21,12 +21,12 @@ RECOVERY_SECONDS = 30
 """Three times what is promised."""
 
 
-def under_way(texts: filling.Texts, *, delay_seconds: float = 0.1, rows: int = 400):
-    """A worker that has done some of its rows."""
+def under_way(texts: filling.Texts, *, delay_seconds: float = 0.1, lease_seconds: int = 500):
+    """A worker that has done some of its rows; its leases outlast the test by default."""
     texts.write(limits=Limits(batch_rows=8))
-    texts.insert({number: f"text {number}" for number in range(rows)})
+    texts.insert({number: f"text {number}" for number in range(400)})
     texts.stand_in.delay_seconds = delay_seconds
-    worker = texts.start()
+    worker = texts.start("backfill", "--lease-seconds", str(lease_seconds))
     wait_until(lambda: texts.has_states() and texts.true_counts(SMALL)[1] > 0)
     return worker
 
@@ -89,7 +89,8 @@ def test_a_database_that_stood_still_is_used_again(texts):
 
 
 def test_a_worker_ends_in_time_while_its_database_stands_still(texts):
-    worker = under_way(texts)
+    # It cannot give them back.
+    worker = under_way(texts, lease_seconds=5)
     with paused(texts.server):
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(15) == 1, texts.said()

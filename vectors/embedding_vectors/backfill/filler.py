@@ -122,6 +122,7 @@ class Filler:
         self._held = held
         self._client = client
         self._turn = 0
+        self._may_hold = False
 
     async def run(self) -> None:
         """Work until told to stop."""
@@ -132,6 +133,8 @@ class Filler:
             except StoppedError:
                 return
             except DatabaseError as error:
+                # What was under way may be claimed by this worker, which knows it no more.
+                self._may_hold = True
                 await _quietly(shared.stop, shared.database_failed(error))
 
     async def give_back(self) -> None:
@@ -148,6 +151,9 @@ class Filler:
         shared = self._shared
         if (rest := shared.paused_until - time.monotonic()) > 0:
             await shared.stop.sleep(rest)
+        if self._may_hold:
+            await self.give_back()
+            self._may_hold = False
         for _ in shared.fillings:
             self._turn = (self._turn + 1) % len(shared.fillings)
             filling = shared.fillings[self._turn]

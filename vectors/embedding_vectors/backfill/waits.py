@@ -12,6 +12,7 @@ DATABASE_MOST_SECONDS: Final = 2.0
 """A database that is back is used within this time."""
 PROVIDER_MOST_SECONDS: Final = 30.0
 _FIRST_SECONDS: Final = 0.25
+STOPPED: Final = "it was told to"
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ class Stop:
                 async with asyncio.timeout(seconds):
                     await self._event.wait()
         if self.is_set:
-            raise StoppedError
+            raise StoppedError(STOPPED)
 
     async def unless_set(self, awaited: Awaitable[T]) -> T:
         """The result, or an end before it is there.
@@ -65,7 +66,7 @@ class Stop:
         try:
             await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise StoppedError
+                raise StoppedError(STOPPED)
             return task.result()
         finally:
             stopped.cancel()

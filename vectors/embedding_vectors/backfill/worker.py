@@ -51,10 +51,6 @@ class Timing:
     patience_seconds: float = PATIENCE_SECONDS
 
 
-class ImpatientError(Exception):
-    """Nothing has succeeded for too long."""
-
-
 class IncompleteError(Exception):
     """The run cannot be completed: a problem says why."""
 
@@ -117,19 +113,21 @@ class Worker:
 
     async def run(self) -> bool:
         """Fill the targets; True where they are complete, and no problem but warnings is left."""
+        is_filled = False
         try:
             facts = await self._prepared()
             self._shared.fillings[:] = await self._fillings(facts)
             await self._filled()
+            is_filled = True
         except RefusedError as error:
             self._problems += error.problems
         except DatabaseError as error:
             self._problems.append(error.problem)
-        except (ImpatientError, IncompleteError, StoppedError) as error:
-            self._say(f"stops: {type(error).__name__}")
+        except (IncompleteError, StoppedError) as error:
+            self._say(f"ends: {error}")
         with suppress(DatabaseError):
             await self._look()
-        return not self._stop.is_set and all(it.is_warning for it in self.report().problems)
+        return is_filled and all(it.is_warning for it in self.report().problems)
 
     async def _prepared(self) -> Facts:
         """The plan carried out where it may be, and what is left of older documents retired."""
@@ -152,7 +150,7 @@ class Worker:
             message = f"embedding-vectors apply has still to do: {names}"
             self._problems.append(Problem(reason="PlanPending", message=message))
         if facts.table(bookkeeping.STATE) is None or facts.table(bookkeeping.MINUTE) is None:
-            raise IncompleteError
+            raise IncompleteError("the plan is pending")
         if not made.pending:
             await self._patiently(lambda: phases.retire_left(self._connections, document))
         if document.drops:
@@ -231,7 +229,7 @@ class Worker:
                 running.result()
             if self._shared.fatal is not None:
                 self._problems.append(self._shared.fatal)
-                raise IncompleteError
+                raise IncompleteError("no retry helps")
             open_ones = [it for it in open_ones if not it.is_given_up]
             for filling in tuple(open_ones):
                 if await self._patiently(lambda: self._settled(filling)):  # noqa: B023 - awaited here
@@ -316,7 +314,7 @@ class Worker:
             it.backoff.failing_seconds for it in self._shared.fillings if not it.is_given_up
         ]
         if max(longest) > self._timing.patience_seconds:
-            raise ImpatientError
+            raise IncompleteError("nothing has succeeded for too long")
 
 
 def _is_indexed(document: IndexDocument, facts: Facts, row: TargetRow) -> bool:

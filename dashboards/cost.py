@@ -38,8 +38,8 @@ SEARCH_AND_BACKFILL: Final = (
     Panel(
         title="Vector Fallbacks",
         description=(
-            "Searches that were answered without vectors, by reason. Comes with search; no data"
-            " until it runs."
+            "Searches that were answered without vectors, by reason. No data where no index is"
+            " searched."
         ),
         unit="reqps",
         queries=_one(
@@ -48,17 +48,15 @@ SEARCH_AND_BACKFILL: Final = (
     ),
     Panel(
         title="Vectors in Index",
-        description="Rows that have a vector in the index. Comes with search.",
+        description="Rows that have a vector, of all indexes of the policy.",
         unit="short",
-        queries=_one(f"sum {queries.BY_POLICY} ({queries.selected('aos_vector_index_size')})"),
+        queries=_one(queries.of_indexes("aos_vector_index_size")),
     ),
     Panel(
         title="Rows Without Embeddings",
         description="Rows that wait for a vector; falls to 0 as the backfill goes on.",
         unit="short",
-        queries=_one(
-            f"sum {queries.BY_POLICY} ({queries.selected('aos_vector_index_null_count')})"
-        ),
+        queries=_one(queries.of_indexes("aos_vector_index_null_count")),
     ),
     Panel(
         title="Vector Query Latency",
@@ -81,7 +79,7 @@ SEARCH_AND_BACKFILL: Final = (
         queries=_quantiles("aos_memory_backfill_batch_duration_seconds"),
     ),
 )
-"""The panels whose metrics nothing exposes before search and backfill run."""
+"""The panels of search and backfill, whose metrics pods of indexes expose."""
 
 DASHBOARD: Final = Dashboard(
     uid="embedding-cost",

@@ -15,6 +15,11 @@ def selected(metric: str, *matchers: str) -> str:
     return f"{metric}{{{', '.join((OF_POLICY, *matchers))}}}"
 
 
+def of_indexes(metric: str) -> str:
+    """A gauge of indexes, summed by policy. Each pod of an index tells the same of it."""
+    return f"sum {BY_POLICY} (max by (namespace, policy, index) ({selected(metric)}))"
+
+
 def rate(metric: str, *matchers: str) -> str:
     """Its increase a second, over 5 minutes."""
     return f"rate({selected(metric, *matchers)}[5m])"

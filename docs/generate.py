@@ -4,8 +4,9 @@ python -m docs.generate          writes reference pages, dashboards, mixin and r
 python -m docs.generate --check  exits 1 and names the file that is out of date
 """
 
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from embedding_contract import metrics
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-CRD = ROOT / "crds" / "embeddingpolicies.yaml"
+CRDS = ROOT / "crds"
 NOTICE = "<!-- Written by `make generate` from {source}. Edit that, not this. -->\n\n"
 
 
@@ -37,11 +38,12 @@ def metrics_page() -> str:
     return "".join(lines).rstrip("\n") + "\n"
 
 
-def resource_page() -> str:
-    """Every field of the resource with its type, default, bounds and description."""
-    crd = yaml.safe_load(CRD.read_text(encoding="utf-8"))
+def resource_page(file: str) -> str:
+    """Every field of a resource with its type, default, bounds and description."""
+    crd = yaml.safe_load((CRDS / file).read_text(encoding="utf-8"))
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    lines = [NOTICE.format(source="crds/embeddingpolicies.yaml"), "# EmbeddingPolicy\n\n"]
+    kind = crd["spec"]["names"]["kind"]
+    lines = [NOTICE.format(source=f"crds/{file}"), f"# {kind}\n\n"]
     lines.append(f"{_sentence(schema)}\n\n")
     for section in ("spec", "status"):
         lines.append(f"## {section}\n\n| field | type | default | meaning |\n|---|---|---|---|\n")
@@ -66,6 +68,8 @@ def _fields(schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, dict[str
 
 
 def _type(field: dict[str, Any]) -> str:
+    if field.get("x-kubernetes-preserve-unknown-fields"):
+        return "any"
     # An int-or-string field, such as a quantity, has no type of its own.
     kind = str(field.get("type", "integer or string"))
     if kind == "array":
@@ -105,7 +109,11 @@ def _rules(schema: dict[str, Any], path: str) -> Iterator[str]:
         yield from _rules(schema["additionalProperties"], f"{path}.*")
 
 
-PAGES = {"metrics.md": metrics_page, "resource.md": resource_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "metrics.md": metrics_page,
+    "resource.md": functools.partial(resource_page, "embeddingpolicies.yaml"),
+    "resource-index.md": functools.partial(resource_page, "embeddingindexes.yaml"),
+}
 
 
 def files() -> Iterator[tuple[Path, str]]:

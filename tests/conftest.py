@@ -16,6 +16,7 @@ import cluster
 from tests.parts import kubectl, secrecy
 
 CRD = Path(__file__).parents[1] / "crds" / "embeddingpolicies.yaml"
+INDEX_CRD = CRD.with_name("embeddingindexes.yaml")
 SAID = "said"
 
 _numbers = itertools.count(1)
@@ -63,7 +64,8 @@ def api_server() -> Iterator[kubectl.Kubectl]:
     up = cluster.up(form="control-plane", name=name, owner_pid=os.getpid())
     try:
         asked = kubectl.Kubectl(up.kubeconfig)
-        asked.define(CRD)
+        for definition in (CRD, INDEX_CRD):
+            asked.define(definition)
         yield asked
         if len(secrecy.WRITTEN):
             assert secrecy.WRITTEN.find(secrecy.in_objects(asked, "-A")) == []

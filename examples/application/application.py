@@ -4,15 +4,19 @@ python application.py           stays, as a service does
 python application.py ask TEXT  embeds the text twice and says how long each took and who answered
 python application.py vector TEXT  prints the vector as base64 of little-endian float32
 python application.py chat KEY  streams a chat answer, with a key of the application's own
+python application.py search TEXT  finds rows of a table that is kept embedded (examples/vectors)
 """
 
+import json
 import signal
 import sys
 import time
+import urllib.request
 
 from openai import OpenAI
 
 MODEL = "multilingual-e5-small"
+SEARCH_URL = "http://127.0.0.1:8484/api/v1/embedding/search"
 
 
 def ask(text: str) -> None:
@@ -45,6 +49,16 @@ def chat(key: str) -> None:
     print()
 
 
+def search(text: str) -> None:
+    body = json.dumps({"index": "articles", "query": text, "k": 3}).encode()
+    request = urllib.request.Request(SEARCH_URL, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - http, as said above
+        answer = json.load(response)
+    print(f"mode {answer['mode']}  space {answer['space']}  reason {answer['reason']}")
+    for found in answer["results"]:
+        print(f"{found['score']:7.3f}  {found['columns']['body']}")
+
+
 def main() -> None:
     match sys.argv[1:]:
         case ["ask", text]:
@@ -53,6 +67,8 @@ def main() -> None:
             vector(text)
         case ["chat", key]:
             chat(key)
+        case ["search", text]:
+            search(text)
         case _:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             signal.pause()

@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cluster
-from tests.parts import installation
+from tests.parts import installation, sentences
 
 NAME = "demo"
+ROWS = 200
+PROVIDERS = ("primary", "backup")
 FOLDER = Path(__file__).parents[2] / ".demo"
 BOLD, DIM, GREEN, RESET = (
     ("\033[1m", "\033[2m", "\033[32m", "\033[0m") if sys.stdout.isatty() else ("", "", "", "")
@@ -61,6 +63,7 @@ def up() -> None:
         show(product.kubectl("get", "pods", "-n", "shop", containers))
     calls(product)
     rotation(product)
+    vectors(product)
     with step("kubectl get embpol: what was seen, not what was sent"):
         product.wait_for_status(lambda status: status.get("quota", {}).get("used", 0) > 0)
         show(product.kubectl("get", "embpol", "-n", "shop"))
@@ -93,9 +96,31 @@ def rotation(product: installation.Installation) -> None:
         product.parts.accept_keys("primary", key)
 
 
+def vectors(product: installation.Installation) -> None:
+    """A table becomes searchable, by meaning, and by text while no provider answers."""
+    with step("helm upgrade: pods of indexes may run in the namespace shop"):
+        product.enable_vectors()
+    with step(f"A table of {ROWS} sentences in PostgreSQL, and kubectl apply -f examples/vectors/"):
+        product.fill_table(sentences.cut(ROWS))
+        product.apply_index()
+        product.wait_for_index()
+        show(product.kubectl("get", "embidx", "-n", "shop"))
+    with step("The application searches by meaning, through its own sidecar"):
+        show(product.ask("search", "an elderly lady who is looking for a naughty child"))
+    with step("Both providers are stopped: the answer is by text, and says why"):
+        for name in PROVIDERS:
+            product.parts.stop_provider(name)
+        show(product.ask("search", "Aunt Polly"))
+        for name in PROVIDERS:
+            product.parts.start_provider(name)
+
+
 def next_steps(product: installation.Installation) -> None:
     """What a curious person types next."""
     binaries = {Path(cluster.artifact(name)).parent for name in ("kubectl", "helm")}
+    application = (
+        "kubectl exec deploy/search -n shop -c search -- /opt/venv/bin/python /application.py"
+    )
     path = ":".join(str(folder) for folder in sorted(binaries))
     print(
         f"""
@@ -104,7 +129,8 @@ def next_steps(product: installation.Installation) -> None:
     export KUBECONFIG={product.node.kubeconfig}
     export PATH={path}:$PATH
     kubectl describe embpol search -n shop
-    kubectl exec deploy/search -n shop -c search -- /opt/venv/bin/python /application.py ask "hello"
+    {application} ask "hello"
+    {application} search "a quarrel"
     kubectl edit embpol search -n shop
     make demo-down
 """

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import kopf
 
@@ -28,6 +28,7 @@ from embedding_operator import (
     events,
     handlers,
     health,
+    indexes,
     informers,
     injector,
     kubeconfig,
@@ -82,8 +83,12 @@ def _run() -> int:
     queue: workqueue.WorkQueue[workqueue.Key] = workqueue.WorkQueue(
         most_of_one=max(1, chosen.workers - 1)
     )
-    measured.watch_oldest(queue.oldest_seconds)
-    seen = informers.Caches(api, queue=queue, skipped=measured.skipped)
+    index_queue: workqueue.WorkQueue[workqueue.Key] = workqueue.WorkQueue(
+        most_of_one=max(1, chosen.workers - 1)
+    )
+    queues = (queue, index_queue)
+    measured.watch_oldest(lambda: max(it.oldest_seconds() for it in queues))
+    seen = informers.Caches(api, queue=queue, index_queue=index_queue, skipped=measured.skipped)
     for kind in seen.kinds:
         measured.watch_up(kind, functools.partial(seen.hears, kind))
     told = events.Events(creates=api)
@@ -91,7 +96,7 @@ def _run() -> int:
     asked = sidecars.Prober(
         asks=sidecars.Client(),
         patches=api,
-        changed=lambda policy, seconds: queue.add(workqueue.Key(*policy), after_seconds=seconds),
+        changed=_told(queue, index_queue),
         asked=measured.sidecar_asked,
         period_seconds=chosen.resync_seconds,
     )
@@ -125,15 +130,30 @@ def _run() -> int:
         monitoring=monitoring,
         additional_alerts=chosen.additional_alerts,
         selected_by=selecting.agreed_labels,
+        index_namespaces=chosen.vectors.namespaces,
         covers=lambda key, pods: measured.uncovered(key.namespace, key.name, pods),
+    )
+    index_reconciler = indexes.IndexReconciler(
+        objects=api,
+        seen=seen,
+        asked=asked,
+        events=told,
+        vectors=chosen.vectors,
+        deadline_seconds=chosen.reconcile_deadline_seconds,
+        drifted=measured.drifted,
+        guard=chosen.providers,
     )
     stopping = threading.Event()
     seen.start(stopping)
-    do = _measured(reconciler, measured, queue)
-    _start(_reconcile_once_synced, seen, queue, do, chosen, stopping)
+    for keys, waiting, do in (
+        (seen.policies.keys, queue, reconciler),
+        (seen.indexes.keys, index_queue, index_reconciler),
+    ):
+        counted = _measured(do, measured, queues)
+        _start(_reconcile, waiting, counted, chosen, keys=keys, seen=seen, stopping=stopping)
     registry, behaviour = handlers.registry(), handlers.settings()
     listening = threading.Event()
-    _listen(chosen, measured, queue, live=(_watches(seen), _asks(asked)), listening=listening)
+    _listen(chosen, measured, queues, live=(_watches(seen), _asks(asked)), listening=listening)
     skipped = skipped_pods.SkippedPods(records=told)
     skipped.start()
     hook = webhook.Webhook(seen=seen, sidecar=_sidecar(chosen), tells=skipped, counts=measured)
@@ -150,7 +170,8 @@ def _run() -> int:
     finally:
         stopping.set()
         seen.close()
-        queue.close()
+        for waiting in queues:
+            waiting.close()
         asked.close()
         if store is not None:
             store.close()
@@ -179,7 +200,7 @@ async def _serve(registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettin
 def _listen(
     chosen: settings.Settings,
     measured: metrics.Metrics,
-    queue: workqueue.WorkQueue[workqueue.Key],
+    queues: Sequence[workqueue.WorkQueue[workqueue.Key]],
     *,
     live: tuple[health.Check, ...],
     listening: threading.Event,
@@ -187,9 +208,9 @@ def _listen(
     """Answer Prometheus and the probes."""
     seconds = chosen.reconcile_deadline_seconds
     pages = health.pages(
-        live=(*live, health.work_ends(queue, deadline_seconds=seconds)),
+        live=(*live, *(health.work_ends(it, deadline_seconds=seconds) for it in queues)),
         ready=(
-            health.work_is_in_time(queue, deadline_seconds=seconds),
+            *(health.work_is_in_time(it, deadline_seconds=seconds) for it in queues),
             lambda: None if listening.is_set() else "the webhook does not listen yet",
         ),
     )
@@ -211,11 +232,13 @@ def _asks(asked: sidecars.Prober) -> health.Check:
     return lambda: None if asked.is_running() else "the thread that asks sidecars has ended"
 
 
-def _reconcile_once_synced(
-    seen: informers.Caches,
+def _reconcile(
     queue: workqueue.WorkQueue[workqueue.Key],
     do: Callable[[workqueue.Key], float | None],
     chosen: settings.Settings,
+    *,
+    keys: Callable[[], Sequence[tuple[str, str]]],
+    seen: informers.Caches,
     stopping: threading.Event,
 ) -> None:
     """Reconcile from when all has been seen that a reconcile reads, and resync from then on."""
@@ -223,11 +246,11 @@ def _reconcile_once_synced(
         if stopping.wait(SYNC_POLL_SECONDS):
             return
     workqueue.work(queue, do, workers=chosen.workers)
-    resync.run(queue, seen.policies.keys, chosen.resync_seconds, stopping)
+    resync.run(queue, keys, chosen.resync_seconds, stopping)
 
 
-def _start(do: Callable[..., None], *arguments: object) -> None:
-    threading.Thread(target=do, args=arguments, daemon=True).start()
+def _start(do: Callable[..., None], *arguments: object, **named: object) -> None:
+    threading.Thread(target=do, args=arguments, kwargs=named, daemon=True).start()
 
 
 def _files(
@@ -257,7 +280,7 @@ def _files(
 def _measured(
     do: Callable[[workqueue.Key], float | None],
     measured: metrics.Metrics,
-    queue: workqueue.WorkQueue[workqueue.Key],
+    queues: Sequence[workqueue.WorkQueue[workqueue.Key]],
 ) -> Callable[[workqueue.Key], float | None]:
     def run(key: workqueue.Key) -> float | None:
         started = time.monotonic()
@@ -267,10 +290,25 @@ def _measured(
             result = "ok"
         finally:
             measured.reconciled(result=result, seconds=time.monotonic() - started)
-            measured.queued(len(queue))
+            measured.queued(sum(map(len, queues)))
         return again
 
     return run
+
+
+def _told(
+    queue: workqueue.WorkQueue[workqueue.Key], index_queue: workqueue.WorkQueue[workqueue.Key]
+) -> Callable[[sidecars.Policy, float], None]:
+    """Queues the policy, or the index, of which its pods said something new."""
+
+    def tell(party: sidecars.Policy, after_seconds: float) -> None:
+        index = sidecars.index_of(party)
+        if index is None:
+            queue.add(workqueue.Key(*party), after_seconds=after_seconds)
+        else:
+            index_queue.add(workqueue.Key(party[0], index), after_seconds=after_seconds)
+
+    return tell
 
 
 def _store(

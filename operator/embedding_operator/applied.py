@@ -5,7 +5,7 @@ Everything here may be repeated, and what cannot be had leaves what was there.
 
 import re
 import secrets as random_secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -109,8 +109,10 @@ class Applier:
         self._additional_alerts = additional_alerts
         self._selected_by = selected_by
 
-    def apply(self, wanted: policy.EmbeddingPolicy) -> Applied:
-        """Make everything so.
+    def apply(
+        self, wanted: policy.EmbeddingPolicy, *, indexes: Sequence[document.Index] = ()
+    ) -> Applied:
+        """Make everything so. `indexes` are those that the policy's sidecars may search.
 
         Raises:
             errors.Unavailable: the API server does not answer.
@@ -121,7 +123,7 @@ class Applier:
         standing: str | None = None
         try:
             self._guard.check(wanted)
-            made = policy.to_document(wanted)
+            made = policy.to_document(wanted, indexes=indexes)
         except errors.InvalidPolicy as error:
             refused = refused or errors.Problem(error.reason, str(error))
             standing = self._standing_document(wanted)
@@ -169,7 +171,7 @@ class Applier:
 
     def forget(self, namespace: str, name: str) -> None:
         """A policy has gone."""
-        self._owned.forget(namespace, name)
+        self._owned.forget(names.KIND, namespace, name)
 
     def _owned_values(
         self,

@@ -52,6 +52,7 @@ NAMESPACE: Final = Kind("api/v1", "namespaces", namespaced=False)
 SERVICE: Final = Kind("api/v1", "services")
 SERVICE_ACCOUNT: Final = Kind("api/v1", "serviceaccounts")
 POLICY: Final = Kind(f"apis/{names.API_VERSION}", names.PLURAL)
+INDEX: Final = Kind(f"apis/{names.API_VERSION}", names.INDEX_PLURAL)
 PROMETHEUS_RULE: Final = Kind("apis/monitoring.coreos.com/v1", "prometheusrules")
 POD_MONITOR: Final = Kind("apis/monitoring.coreos.com/v1", "podmonitors")
 PROMETHEUSES: Final = (
@@ -64,6 +65,8 @@ PROMETHEUSES_READ: Final = 100
 DEPLOYMENT: Final = Kind("apis/apps/v1", "deployments")
 STATEFUL_SET: Final = Kind("apis/apps/v1", "statefulsets")
 DAEMON_SET: Final = Kind("apis/apps/v1", "daemonsets")
+JOB: Final = Kind("apis/batch/v1", "jobs")
+CRON_JOB: Final = Kind("apis/batch/v1", "cronjobs")
 WEBHOOK: Final = Kind(
     "apis/admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", namespaced=False
 )
@@ -77,6 +80,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "Deployment": DEPLOYMENT,
     "StatefulSet": STATEFUL_SET,
     "DaemonSet": DAEMON_SET,
+    "Service": SERVICE,
+    "Job": JOB,
+    "CronJob": CRON_JOB,
 }
 ECHOING: Final = frozenset({CONFIG_MAP, SECRET, PROMETHEUS_RULE, POD_MONITOR})
 """The kinds of which the operator hears what it has written itself, as it watches them."""
@@ -194,12 +200,20 @@ class Cluster:
         """
         kind, namespace, name = _address(live)
         seen = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": seen}
+        # Of a Job its pods too, which by default stay.
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": seen,
+            "propagationPolicy": "Background",
+        }
         self._call("DELETE", kind.path(namespace, name), body)
 
-    def patch_status(self, namespace: str, name: str, patch: Object) -> Object | None:
-        """Merge into the status of a policy; what it is then, None where it has gone."""
-        path = POLICY.path(namespace, name, "status")
+    def patch_status(
+        self, namespace: str, name: str, patch: Object, *, kind: Kind = POLICY
+    ) -> Object | None:
+        """Merge into the status of a policy or an index; what it is then, None if it has gone."""
+        path = kind.path(namespace, name, "status")
         status, body = self._call("PATCH", path, {"status": patch}, content=_MERGE)
         return None if status == HTTPStatus.NOT_FOUND else body
 

@@ -33,7 +33,7 @@ def of(
     lost_to: str | None = None
     for pod in pods:
         labels = pod["metadata"].get("labels") or {}
-        if not _is_live(pod) or not selection.matches(own.pod_selector, labels):
+        if not is_live(pod) or not selection.selects(own, labels):
             continue
         if selection.carries_sidecar(pod):
             holder = labels[names.LABEL_INJECTED]
@@ -64,7 +64,7 @@ def of(
 def selects_any(candidates: Iterable[selection.Candidate], pods: Sequence[Object]) -> bool:
     """Whether one of these policies selects one of these pods."""
     return any(
-        selection.matches(it.pod_selector, pod["metadata"].get("labels") or {})
+        selection.selects(it, pod["metadata"].get("labels") or {})
         for it in candidates
         for pod in pods
     )
@@ -75,10 +75,16 @@ def carrying(name: str, pods: Sequence[Object]) -> list[Object]:
     return [
         pod
         for pod in pods
-        if _is_live(pod)
+        if is_live(pod)
         and selection.carries_sidecar(pod)
         and pod["metadata"]["labels"][names.LABEL_INJECTED] == name
     ]
+
+
+def is_live(pod: Object) -> bool:
+    """Whether a pod has neither ended nor been told to."""
+    phase = (pod.get("status") or {}).get("phase", "Pending")
+    return phase in _LIVE_PHASES and not pod["metadata"].get("deletionTimestamp")
 
 
 def is_starting(pod: Object) -> bool:
@@ -93,8 +99,3 @@ def is_starting(pod: Object) -> bool:
                 return waiting.get("reason", "") in _STILL_COMING
             return not container.get("started")
     return False
-
-
-def _is_live(pod: Object) -> bool:
-    phase = (pod.get("status") or {}).get("phase", "Pending")
-    return phase in _LIVE_PHASES and not pod["metadata"].get("deletionTimestamp")

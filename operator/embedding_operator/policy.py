@@ -4,7 +4,7 @@ The schema in crds/ is the one home of shape, bounds and defaults; this only giv
 the schema cannot say is checked here: spaces that have to be computed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +117,16 @@ class EmbeddingPolicy:
     alert_rules: Mapping[str, alerts.Rule]
     additional_alerts: tuple[alerts.Additional, ...]
     log_level: str
+
+    @property
+    def kind(self) -> str:
+        """Its kind, as an owner of objects."""
+        return names.KIND
+
+    @property
+    def label(self) -> str:
+        """The label that names it on what it owns."""
+        return names.LABEL_POLICY
 
 
 def parse(raw: Mapping[str, Any]) -> EmbeddingPolicy:
@@ -234,8 +244,10 @@ def references(policy: EmbeddingPolicy) -> dict[str, Reference]:
     return {key: reference for key, reference in found.items() if reference is not None}
 
 
-def to_document(policy: EmbeddingPolicy) -> document.PolicyDocument:
-    """The document that this policy's sidecars obey.
+def to_document(
+    policy: EmbeddingPolicy, *, indexes: Sequence[document.Index] = ()
+) -> document.PolicyDocument:
+    """The document that this policy's sidecars obey; `indexes` are what they may search.
 
     Raises:
         errors.InvalidPolicy: it cannot be obeyed: a failover that could never happen, a provider
@@ -266,6 +278,7 @@ def to_document(policy: EmbeddingPolicy) -> document.PolicyDocument:
             shared=policy.cache.shared,
         ),
         passthrough=document.PassThrough(base_url=policy.passthrough_base_url),
+        indexes=tuple(indexes),
         log_level=policy.log_level,
     )
     _check_spaces(made)

@@ -11,13 +11,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from embedding_contract import names
+from embedding_contract import document, names
 from embedding_operator import (
     applied,
+    conditions,
     coverage,
     credentials,
     deadline,
     errors,
+    indexes,
     injector,
     owned,
     policy,
@@ -58,6 +60,10 @@ class Seen(applied.Seen, Protocol):
 
     def policies_of(self, namespace: str) -> list[Object]:
         """All policies of a namespace, without what only they themselves look at."""
+        ...
+
+    def indexes_of(self, namespace: str, *, policy: str) -> list[Object]:
+        """The indexes of a policy: their names, and whether they are searched."""
         ...
 
     def namespace(self, name: str) -> Object | None:
@@ -108,6 +114,7 @@ def _nobody(_: Key, __: int) -> None:
 class Reconciler:
     """The use case. `poll_seconds` is how often the store looks at a path, to be told.
 
+    `index_namespaces` are those in which pods of indexes run.
     `covers` is told how many pods of each policy lack the sidecar; 0 while it is not known, as of
     a policy that cannot be carried out. `deadline_seconds` is for all
     calls of one reconcile to the API server.
@@ -130,6 +137,7 @@ class Reconciler:
         monitoring: monitor.Monitor,
         additional_alerts: bool = False,
         selected_by: Callable[[], Mapping[str, str]] = dict,
+        index_namespaces: frozenset[str] = frozenset(),
         covers: Callable[[Key, int], None] = _nobody,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
@@ -152,6 +160,7 @@ class Reconciler:
         self._events = events
         self._restarts = restarts
         self._monitoring = monitoring
+        self._index_namespaces = index_namespaces
         self._covers = covers
         self._sidecar = sidecar
         self._poll_seconds = poll_seconds
@@ -195,7 +204,7 @@ class Reconciler:
             return None
         self._credentials.follow(wanted)
         refreshed = self._refresh(raw, wanted)
-        done = self._applier.apply(wanted)
+        done = self._applier.apply(wanted, indexes=self._indexes(wanted))
         pods = self._seen.pods_of(wanted.namespace)
         if pods is None:
             self._covers(key, 0)
@@ -219,6 +228,13 @@ class Reconciler:
         restarting = self._restarts.look(wanted.namespace) if wanted.secrets else None
         times = (self._again(key, facts), restarting, proof.again_seconds)
         return min((seconds for seconds in times if seconds is not None), default=None)
+
+    def _indexes(self, wanted: policy.EmbeddingPolicy) -> Sequence[document.Index]:
+        """What the policy's sidecars may search."""
+        if wanted.namespace not in self._index_namespaces:
+            return ()
+        found = self._seen.indexes_of(wanted.namespace, policy=wanted.name)
+        return indexes.searchable(found)
 
     def _refresh(self, raw: Object, wanted: policy.EmbeddingPolicy) -> str | None:
         """Have Vault asked at once where the annotation is another than the one last obeyed."""
@@ -301,7 +317,7 @@ class Reconciler:
             previous=previous,
             now=self._now(),
         )
-        patch = status.merge_patch(previous, new)
+        patch = conditions.merge_patch(previous, new)
         if not patch:
             return
         metadata = raw["metadata"]

@@ -117,6 +117,17 @@ def carries_sidecar(pod: Object) -> bool:
     )
 
 
+def selects(candidate: Candidate, labels: Mapping[str, str]) -> bool:
+    """Whether a policy may have a pod with these labels.
+
+    A pod of an index has the policy that it names, whatever that one's podSelector says: labels of
+    an application would make it an endpoint of the application's Service.
+    """
+    if names.LABEL_INDEX in labels:
+        return labels.get(names.LABEL_POLICY) == candidate.name
+    return matches(candidate.pod_selector, labels)
+
+
 def matches(selector: Object, labels: Mapping[str, str]) -> bool:
     """Whether a LabelSelector of meta/v1 selects these labels; an empty one selects all."""
     wanted = selector.get("matchLabels") or {}
@@ -143,7 +154,7 @@ def _holds(requirement: Object, labels: Mapping[str, str]) -> bool:
 
 def _choose(labels: Mapping[str, str], among: Sequence[Candidate]) -> Covered | Skipped:
     selecting = sorted(
-        (candidate for candidate in among if matches(candidate.pod_selector, labels)),
+        (candidate for candidate in among if selects(candidate, labels)),
         key=lambda candidate: (candidate.created_at, candidate.name),
     )
     asked = labels.get(names.LABEL_POLICY)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from embedding_operator import guard, hosts, provider_guard, vault
+from embedding_operator import guard, hosts, indexes, provider_guard, vault
 from embedding_operator.monitoring import endpoints
 
 T = TypeVar("T")
 
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LEVELS: Final = ("debug", "info", "warning", "error")
+_PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
 _CERTIFICATES: Final = ("own", "certManager", "provided")
 _AUTH_FILES: Final[Mapping[str, tuple[str, ...]]] = {
     "token": ("VAULT_TOKEN_FILE",),
@@ -62,6 +63,7 @@ class Settings:
     sidecar_image_pull_policy: str
     sidecar_resources: Mapping[str, Any]
     sidecar_otel_endpoint: str | None
+    vectors: indexes.Vectors
     vault: vault.Settings | None
     rules: guard.Guard = field(repr=False)
     providers: provider_guard.ProviderGuard
@@ -92,10 +94,16 @@ def read(environment: Mapping[str, str]) -> Settings:
         namespace=of("OPERATOR_NAMESPACE", _text, "embedding-system"),
         sidecar_image=of("SIDECAR_IMAGE", _text, "embedding-sidecar:latest"),
         sidecar_image_pull_policy=of(
-            "SIDECAR_IMAGE_PULL_POLICY", _one_of("Always", "IfNotPresent", "Never"), "IfNotPresent"
+            "SIDECAR_IMAGE_PULL_POLICY", _one_of(*_PULL_POLICIES), "IfNotPresent"
         ),
         sidecar_resources=of("SIDECAR_RESOURCES", _resources, _DEFAULT_RESOURCES),
         sidecar_otel_endpoint=of("SIDECAR_OTEL_ENDPOINT", _collector, None),
+        vectors=indexes.Vectors(
+            image=of("VECTORS_IMAGE", _text, "embedding-vectors:latest"),
+            pull_policy=of("VECTORS_IMAGE_PULL_POLICY", _one_of(*_PULL_POLICIES), "IfNotPresent"),
+            resources=of("VECTORS_RESOURCES", _resources, _DEFAULT_RESOURCES),
+            namespaces=of("VECTORS_NAMESPACES", _plain_names, frozenset()),
+        ),
         vault=_vault(
             environment,
             poll_seconds=of("VAULT_POLL_SECONDS", _seconds, 60.0),
@@ -190,6 +198,14 @@ def _names(value: str, name: str) -> frozenset[str]:
     wrong = [it for it in sorted(found) if it != "*" and not _NAMESPACE.fullmatch(it)]
     if wrong:
         raise InvalidSetting(name, f"{wrong[0]!r} is no namespace; they are set apart by commas")
+    return found
+
+
+def _plain_names(value: str, name: str) -> frozenset[str]:
+    """Namespaces by name: a right to run anything is not asked for everywhere."""
+    found = _names(value, name)
+    if "*" in found:
+        raise InvalidSetting(name, "must name namespaces; * is none")
     return found
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from embedding_operator import config_in_force, synced
+from embedding_operator import conditions, config_in_force, synced
+from embedding_operator.conditions import Condition, from_problem
 from embedding_operator.config_in_force import Force
 from embedding_operator.errors import Problem
 from embedding_operator.policy import EmbeddingPolicy
@@ -24,8 +25,6 @@ DECISIVE: Final = (
     "InjectionSupported",
 )
 """The conditions whose sum is Ready; the others inform."""
-AMISS: Final = frozenset({config_in_force.KEY_REFUSED, "Overlap"})
-"""The conditions that are True where something is wrong; all others are True where all is well."""
 TOLD: Final = frozenset(
     {READY, *DECISIVE, "PodsCovered", "MonitoringApplied", ALERTS, "RulesLoaded", "Overlap"}
 )
@@ -94,18 +93,6 @@ class Facts:
     alert_test: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Condition:
-    type: str
-    status: str
-    reason: str
-    message: str
-
-    @property
-    def is_bad(self) -> bool:
-        return self.status == _bad(self.type)
-
-
 def build(
     *,
     policy: EmbeddingPolicy | None,
@@ -118,13 +105,13 @@ def build(
 
     `policy` is None where the object could not even be read.
     """
-    conditions = _conditions(policy, facts, generation=generation, previous=previous)
-    ready = _ready(conditions)
+    found = _conditions(policy, facts, generation=generation, previous=previous)
+    ready = _ready(found)
     made: dict[str, Any] = {
         "observedGeneration": generation,
         "conditions": [
-            _stamp(condition, generation=generation, previous=previous, now=now)
-            for condition in (ready, *conditions)
+            conditions.stamped(it, generation=generation, previous=previous, now=now)
+            for it in (ready, *found)
         ],
         "pods": _pods(facts, previous=previous),
     }
@@ -162,72 +149,41 @@ def environment_since(previous: Mapping[str, Any], *, created_at: str | None) ->
     return before or created_at
 
 
-def merge_patch(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON merge patch (RFC 7386) that turns one into the other; empty where they are equal."""
-    patch: dict[str, Any] = {key: None for key in previous if key not in wanted}
-    for key, value in wanted.items():
-        before = previous.get(key)
-        if before == value:
-            continue
-        if isinstance(before, dict) and isinstance(value, dict):
-            patch[key] = merge_patch(before, value)
-        else:
-            patch[key] = value
-    return patch
-
-
-def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[_Condition]:
+def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Condition]:
     """What is worth an event: conditions whose status or reason is new, but for a good start."""
-    before = {it.type: (it.status, it.reason) for it in _told(previous)}
-    found = _told(wanted)
-    return [
-        it
-        for it in found
-        if before.get(it.type) != (it.status, it.reason)
-        and (it.type in before or it.is_bad or it.status == "Unknown")
-    ]
-
-
-def _told(status: Mapping[str, Any]) -> list[_Condition]:
-    return [
-        _Condition(*(entry[key] for key in ("type", "status", "reason", "message")))
-        for entry in status.get("conditions", [])
-        if entry["reason"] not in _NO_NEWS
-    ]
+    return conditions.changes(previous, wanted, no_news=_NO_NEWS)
 
 
 def _conditions(
     policy: EmbeddingPolicy | None, facts: Facts, *, generation: int, previous: Mapping[str, Any]
-) -> list[_Condition]:
-    guards = [_Condition("ProvidersGuarded", *facts.guards)] if facts.guards else []
-    accepted = _from_problem(
-        "Accepted", facts.refused, "Accepted", "The policy can be carried out."
-    )
+) -> list[Condition]:
+    guards = [Condition("ProvidersGuarded", *facts.guards)] if facts.guards else []
+    accepted = from_problem("Accepted", facts.refused, "Accepted", "The policy can be carried out.")
     if policy is None:
         message = "Not looked at, as the policy cannot be read."
-        unseen = [_Condition(kind, "Unknown", "NotAccepted", message) for kind in _SEEN]
+        unseen = [Condition(kind, "Unknown", "NotAccepted", message) for kind in _SEEN]
         return [accepted, *unseen, *guards]
     found = [
         accepted,
-        _Condition(
+        Condition(
             synced.CONDITION,
             *synced.verdict(facts.secrets, generation=generation, previous=previous),
         ),
-        _Condition(
+        Condition(
             config_in_force.KEY_REFUSED,
             *config_in_force.key_verdict(facts.force, generation=generation, previous=previous),
         ),
-        _Condition(
+        Condition(
             config_in_force.CONDITION,
             *config_in_force.verdict(
                 facts.force, stale=facts.stale, generation=generation, previous=previous
             ),
         ),
-        _from_problem(
+        from_problem(
             "InjectionSupported", facts.injection, "Supported", "New pods get a native sidecar."
         ),
         _covered(facts.coverage),
-        _from_problem(
+        from_problem(
             "MonitoringApplied",
             facts.monitoring,
             "Applied",
@@ -237,76 +193,65 @@ def _conditions(
         _exact(policy, facts.quota),
         *guards,
     ]
-    found += [_Condition(kind, *verdict) for kind, verdict in facts.proofs.items()]
+    found += [Condition(kind, *verdict) for kind, verdict in facts.proofs.items()]
     if facts.coverage.lost_to is not None:
         message = f"Policy {facts.coverage.lost_to} has pods that this one selects too."
-        found.append(_Condition("Overlap", "True", "OlderPolicyWins", message))
+        found.append(Condition("Overlap", "True", "OlderPolicyWins", message))
     return found
 
 
-def _ready(conditions: Iterable[_Condition]) -> _Condition:
-    decisive = [condition for condition in conditions if condition.type in DECISIVE]
+def _ready(found: Iterable[Condition]) -> Condition:
+    decisive = [condition for condition in found if condition.type in DECISIVE]
     for condition in decisive:
         if condition.is_bad:
-            return _Condition(READY, "False", condition.reason, condition.message)
+            return Condition(READY, "False", condition.reason, condition.message)
     for condition in decisive:
         # A sidecar too old to tell of its keys obeys all the same.
-        if condition.status == "Unknown" and condition.type not in AMISS:
-            return _Condition(READY, "Unknown", condition.reason, condition.message)
-    return _Condition(READY, "True", READY, "Everything the policy says is in force.")
+        if condition.status == "Unknown" and condition.type not in conditions.AMISS:
+            return Condition(READY, "Unknown", condition.reason, condition.message)
+    return Condition(READY, "True", READY, "Everything the policy says is in force.")
 
 
-def _from_problem(kind: str, problem: Problem | None, reason: str, message: str) -> _Condition:
-    if problem is None:
-        return _Condition(kind, "True", reason, message)
-    return _Condition(kind, "False", problem.reason, problem.message)
-
-
-def _bad(kind: str) -> str:
-    """The status in which a condition says that something is wrong."""
-    return "True" if kind in AMISS else "False"
-
-
-def _covered(coverage: Coverage) -> _Condition:
+def _covered(coverage: Coverage) -> Condition:
     if coverage.matching == 0:
-        return _Condition("PodsCovered", "True", "NoPods", "The policy selects no pod.")
+        return Condition("PodsCovered", "True", "NoPods", "The policy selects no pod.")
     if coverage.missing:
         message = (
             f"{coverage.covered} of {coverage.matching} selected pods have the sidecar; without it:"
             f" {', '.join(coverage.missing[:MISSING_SHOWN])}."
         )
-        return _Condition("PodsCovered", "False", "PodsMissing", message)
+        return Condition("PodsCovered", "False", "PodsMissing", message)
     if coverage.bypassing:
         message = (
             f"{coverage.bypassing} of {coverage.covered} applications were started before the"
             " sidecar's address was there, and do not use it; restart them."
         )
-        return _Condition("PodsCovered", "False", "PodsBypassing", message)
+        return Condition("PodsCovered", "False", "PodsBypassing", message)
     message = f"All {coverage.matching} selected pods have the sidecar."
-    return _Condition("PodsCovered", "True", "AllCovered", message)
+    return Condition("PodsCovered", "True", "AllCovered", message)
 
 
-def _alerts(policy: EmbeddingPolicy, refused: tuple[Problem, ...]) -> _Condition:
+def _alerts(policy: EmbeddingPolicy, refused: tuple[Problem, ...]) -> Condition:
     if refused:
         told = "; ".join(problem.message for problem in refused[: config_in_force.PROBLEMS_SHOWN])
-        return _Condition(ALERTS, "False", refused[0].reason, f"{told}.")
+        return Condition(ALERTS, "False", refused[0].reason, f"{told}.")
     if not policy.alerts_enabled:
-        return _Condition(ALERTS, "True", "AlertsOff", "spec.alerts.enabled is false.")
-    return _Condition(ALERTS, "True", "Accepted", "Every alert of the policy is rendered.")
+        return Condition(ALERTS, "True", "AlertsOff", "spec.alerts.enabled is false.")
+    return Condition(ALERTS, "True", "Accepted", "Every alert of the policy is rendered.")
 
 
-def _exact(policy: EmbeddingPolicy, quota: LiveQuota | None) -> _Condition:
+def _exact(policy: EmbeddingPolicy, quota: LiveQuota | None) -> Condition:
     if not (policy.quota.redis or policy.cache.redis):
         message = "No Redis is named, so each pod counts alone and the limit is per pod."
-        return _Condition("QuotaExact", "False", "NoSharedStore", message)
+        return Condition("QuotaExact", "False", "NoSharedStore", message)
     if quota is None:
         message = "No sidecar has been asked yet."
-        return _Condition("QuotaExact", "Unknown", config_in_force.NOT_ASKED, message)
+        return Condition("QuotaExact", "Unknown", config_in_force.NOT_ASKED, message)
     if not quota.exact:
         reason, _, text = quota.exact_reason.partition(": ")
         message = text or "The store does not promise to keep what it acknowledged."
-        return _Condition("QuotaExact", "False", reason or "StoreMayForget", message)
-    return _Condition("QuotaExact", "True", "Exact", "All pods count in one store that keeps.")
+        return Condition("QuotaExact", "False", reason or "StoreMayForget", message)
+    return Condition("QuotaExact", "True", "Exact", "All pods count in one store that keeps.")
 
 
 def _pods(facts: Facts, *, previous: Mapping[str, Any]) -> dict[str, Any]:
@@ -339,20 +284,3 @@ def _quota(
     if limit is not None:
         made["limit"] = limit
     return made
-
-
-def _stamp(
-    condition: _Condition, *, generation: int, previous: Mapping[str, Any], now: datetime
-) -> dict[str, Any]:
-    since = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    for before in previous.get("conditions", []):
-        if before["type"] == condition.type and before["status"] == condition.status:
-            since = before["lastTransitionTime"]
-    return {
-        "type": condition.type,
-        "status": condition.status,
-        "observedGeneration": generation,
-        "lastTransitionTime": since,
-        "reason": condition.reason,
-        "message": condition.message,
-    }

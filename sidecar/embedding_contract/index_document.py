@@ -108,9 +108,21 @@ class IndexDocument:
 
     def target_id(self, target: Target) -> str:
         """The name of a target in the database: schema, table and, for a column, its name."""
-        if target.table is not None:
-            return f"{self.schema}.{target.table}"
-        return f"{self.schema}.{self.table}.{target.column}"
+        return target_id(
+            schema=self.schema,
+            table=self.table,
+            target_column=target.column,
+            target_table=target.table,
+        )
+
+
+def target_id(
+    *, schema: str, table: str, target_column: str | None, target_table: str | None
+) -> str:
+    """The name of a target of this table: one of its columns, or a table of its own."""
+    if target_table is not None:
+        return f"{schema}.{target_table}"
+    return f"{schema}.{table}.{target_column}"
 
 
 def parse(text: str | bytes) -> IndexDocument:

@@ -265,6 +265,6 @@ VECTORS: Final = (
         buckets=_CALL_SECONDS,
     ),
 )
-"""Search and backfill; nothing exposes them before those run."""
+"""Search and backfill; of pods of an index, whose series the PodMonitor gives the label index."""
 
 CATALOGUE: Final = SIDECAR + OPERATOR + VECTORS

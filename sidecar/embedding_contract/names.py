@@ -60,6 +60,7 @@ DOCUMENT_KEY: Final = "document.json"
 DOCUMENT_PATH: Final = f"{DOCUMENT_DIRECTORY}/{DOCUMENT_KEY}"
 
 # A pod of an index.
+VECTORS_CONTAINER: Final = "embedding-vectors"
 INDEX_DIRECTORY: Final = "/etc/embedding/index"
 INDEX_KEY: Final = "index.json"
 DATABASE_DIRECTORY: Final = "/etc/embedding/database"

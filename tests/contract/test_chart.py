@@ -16,6 +16,7 @@ from tests.parts import helm, installation
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "embedding-operator"
 CRD = ROOT / "crds" / "embeddingpolicies.yaml"
+INDEX_CRD = CRD.with_name("embeddingindexes.yaml")
 NAMESPACE = "embedding-system"
 RULE = {"namespace": "shop", "mount": "secret", "path": "{{namespace}}/*"}
 
@@ -61,6 +62,7 @@ VARIANTS: dict[str, dict[str, typing.Any]] = {
         "imagePullSecrets": [{"name": "registry"}],
     },
     "restarting": {"rollouts": {"enabled": True}},
+    "with indexes": {"vectors": {"enabled": True, "namespaces": ["shop", "blog"]}},
     "traced": {"sidecar": {"otel": {"endpoint": "http://otel-collector.monitoring:4318"}}},
     "monitored": {
         "podMonitor": {"enabled": True, "labels": {"release": "stack"}},
@@ -163,6 +165,8 @@ def test_lint_finds_nothing():
         ({"replicas": 2}, "/replicas"),
         ({"rollouts": {"namespaces": ["Shop"]}}, "/rollouts/namespaces/0"),
         ({"image": {"repository": ""}}, "/image/repository"),
+        ({"vectors": {"enabled": True}}, "vectors.namespaces is needed"),
+        ({"vectors": {"namespaces": ["*"]}}, "/vectors/namespaces/0"),
         ({"dashboards": {"folderAnnotation": ""}}, "/dashboards/folderAnnotation"),
         (
             {"vault": {"address": "https://v", "auth": {"method": "token"}}},
@@ -396,6 +400,28 @@ def test_workloads_are_patched_only_where_an_administrator_says_so(rendered):
     assert rule["verbs"] == ["list", "patch"]
 
 
+def test_pods_of_indexes_are_run_only_where_an_administrator_names_it(rendered):
+    def where(name):
+        return [
+            (role["kind"], role["metadata"].get("namespace"))
+            for role in rendered[name]
+            if role["kind"] in {"Role", "ClusterRole"} and granted([role], "jobs")
+        ]
+
+    assert where("as it comes") == []
+    assert where("with indexes") == [("Role", "shop"), ("Role", "blog")]
+    assert environment(rendered["as it comes"])["VECTORS_NAMESPACES"] == ""
+    chosen = settings.read(environment(rendered["with indexes"])).vectors
+    assert chosen.namespaces == {"shop", "blog"}
+    assert chosen.image.startswith("ghcr.io/agenticverz/embedding-vectors:")
+    bound = [
+        (it["metadata"]["namespace"], it["roleRef"]["name"])
+        for it in rendered["with indexes"]
+        if it["kind"] == "RoleBinding" and it["metadata"]["namespace"] != NAMESPACE
+    ]
+    assert bound == [(it, "embedding-operator-vectors") for it in ("shop", "blog")]
+
+
 def test_the_webhooks_configuration_is_changed_by_its_keeper_only(rendered):
     objects = rendered["as it comes"]
     (rule,) = granted(objects, "mutatingwebhookconfigurations")
@@ -417,6 +443,8 @@ def test_people_get_policies_with_the_built_in_roles(rendered):
         for role in rendered["as it comes"]
         if role["kind"] == "ClusterRole"
     ]
+    for rule in granted(rendered["as it comes"], "embeddingpolicies"):
+        assert "embeddingindexes" in rule["resources"]
     for role in ("view", "edit", "admin"):
         key = f"rbac.authorization.k8s.io/aggregate-to-{role}"
         assert [found[key] for found in labels if key in found] == ["true"]
@@ -425,9 +453,12 @@ def test_people_get_policies_with_the_built_in_roles(rendered):
 # --- install, upgrade, uninstall
 
 
-def test_the_resource_is_installed_as_it_is_and_kept(rendered):
-    installed = one(rendered["as it comes"], "CustomResourceDefinition")
-    assert installed["spec"] == yaml.safe_load(CRD.read_text(encoding="utf-8"))["spec"]
+@pytest.mark.parametrize("file", [CRD, INDEX_CRD], ids=lambda file: file.stem)
+def test_the_resource_is_installed_as_it_is_and_kept(rendered, file):
+    written = yaml.safe_load(file.read_text(encoding="utf-8"))
+    name = written["metadata"]["name"]
+    installed = one(rendered["as it comes"], "CustomResourceDefinition", name)
+    assert installed["spec"] == written["spec"]
     assert installed["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
     kinds = {found["kind"] for found in rendered["without the resource"]}
     assert "CustomResourceDefinition" not in kinds

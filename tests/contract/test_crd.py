@@ -11,6 +11,7 @@ import yaml
 from embedding_contract import document
 from embedding_operator import definition, errors, policy
 from tests.conftest import CRD
+from tests.parts import crd
 from tests.parts.kubectl import KubectlError
 
 CASES = Path(__file__).parent / "cases"
@@ -179,57 +180,13 @@ def schema_of(section):
     return version["schema"]["openAPIV3Schema"]["properties"][section]
 
 
-def fields(schema, path):
-    """Every field with its path; `[]` stands for any item, `*` for any key."""
-    for name, field in schema.get("properties", {}).items():
-        yield f"{path}.{name}", field
-        yield from fields(field, f"{path}.{name}")
-    for inner, mark in (("items", "[]"), ("additionalProperties", ".*")):
-        if inner in schema:
-            yield f"{path}{mark}", schema[inner]
-            yield from fields(schema[inner], f"{path}{mark}")
-
-
-SPEC = dict(fields(schema_of("spec"), "spec"))
-STATUS = dict(fields(schema_of("status"), "status"))
+SPEC = dict(crd.fields(schema_of("spec"), "spec"))
+STATUS = dict(crd.fields(schema_of("status"), "status"))
 
 
 @pytest.mark.parametrize("path", [*SPEC, *STATUS])
 def test_every_field_is_bounded_and_explained(path):
-    field = {**SPEC, **STATUS}[path]
-    if not path.endswith(("[]", "*")):
-        assert field["description"]
-    if field.get("x-kubernetes-int-or-string"):
-        assert {"maxLength", "minimum", "maximum"} <= field.keys()
-        assert "pattern" in field or "x-kubernetes-validations" in field
-        return
-    match field["type"]:
-        case "array":
-            assert "maxItems" in field
-            assert "x-kubernetes-list-type" in field
-        case "string":
-            assert "maxLength" in field or "enum" in field
-        case "integer":
-            assert "minimum" in field
-            # Only people are kept within bounds; a status says what there is.
-            assert "maximum" in field or path in STATUS
-        case "object" if "additionalProperties" in field:
-            assert "maxProperties" in field
-
-
-def leaves(value, path=()):
-    """Paths, as keys and indices, of everything in a spec that is neither list nor object."""
-    items = enumerate(value) if isinstance(value, list) else value.items()
-    for key, inner in items:
-        if isinstance(inner, dict | list):
-            yield from leaves(inner, (*path, key))
-        else:
-            yield (*path, key)
-
-
-def in_words(path) -> str:
-    text = "".join("[]" if isinstance(key, int) else f".{key}" for key in path)
-    return text.lstrip(".")
+    crd.check_field(path, {**SPEC, **STATUS}[path], is_seen=path in STATUS)
 
 
 def specs_of_good_cases():
@@ -237,7 +194,9 @@ def specs_of_good_cases():
 
 
 def test_good_cases_use_every_field_there_is():
-    used = {f"spec.{in_words(path)}" for spec in specs_of_good_cases() for path in leaves(spec)}
+    used = {
+        f"spec.{crd.in_words(path)}" for spec in specs_of_good_cases() for path in crd.leaves(spec)
+    }
     used = {re.sub(r"(matchLabels|labels|annotations)\..+", r"\1.*", path) for path in used}
     parents = {path[: mark.start()] for path in SPEC for mark in re.finditer(r"\.|\[", path)}
     assert SPEC.keys() - parents - used == set()
@@ -251,8 +210,8 @@ def everything():
 
 EVERY_LEAF = [
     path
-    for path in leaves(everything()["spec"])
-    if not in_words(path).startswith(READ_BY_SELECTION)
+    for path in crd.leaves(everything()["spec"])
+    if not crd.in_words(path).startswith(READ_BY_SELECTION)
 ]
 
 
@@ -264,7 +223,7 @@ def another(value):
     return {"Deny": "Allow", "5m": "6m", "10m": "1h"}.get(value, f"{value}x")
 
 
-@pytest.mark.parametrize("path", EVERY_LEAF, ids=in_words)
+@pytest.mark.parametrize("path", EVERY_LEAF, ids=crd.in_words)
 def test_no_field_is_ignored_by_the_operator(path):
     """Another value makes another policy, so each field of the resource is read."""
     changed = copy.deepcopy(everything())

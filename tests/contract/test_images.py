@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,12 @@ from embedding_operator import injector
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = {
     file.parent.name: file.read_text(encoding="utf-8")
-    for file in (ROOT / "sidecar", ROOT / "operator", ROOT / "examples" / "application")
+    for file in (
+        ROOT / "sidecar",
+        ROOT / "operator",
+        ROOT / "vectors",
+        ROOT / "examples" / "application",
+    )
     for file in (file / "Dockerfile",)
 }
 
@@ -53,6 +59,20 @@ def test_neither_image_copies_the_others_code():
     copied = dockerfiles.copied(DOCKERFILES["operator"])
     assert "sidecar/embedding_contract" in copied
     assert not [path for path in copied if path in {"sidecar", "sidecar/embedding_sidecar"}]
+
+
+def test_only_the_image_of_vectors_has_what_speaks_to_postgresql():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    for name, extra in (("sidecar", "sidecar"), ("operator", "operator")):
+        assert not [it for it in extras[extra] if it.startswith(("psycopg", "pgvector"))]
+        assert not [path for path in dockerfiles.copied(DOCKERFILES[name]) if "vectors" in path]
+        assert not [line for line in made_of(name, "RUN") if "--extra vector" in line]
+    copied = dockerfiles.copied(DOCKERFILES["vectors"])
+    assert not [path for path in copied if "embedding_sidecar" in path or "operator" in path]
+    assert all(
+        "--extra vector" in line for line in made_of("vectors", "RUN") if line.startswith("uv sync")
+    )
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)

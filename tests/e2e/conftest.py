@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 import cluster
-from tests.parts import installation
+from tests.parts import database, installation
 
 NAME = "e2e"
 
@@ -24,6 +24,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[installation
         yield product
     finally:
         product.parts.daemons.stop()
+        database.remove(product.parts.folder)
         cluster.down(NAME)
 
 

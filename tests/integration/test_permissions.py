@@ -10,7 +10,7 @@ import yaml
 
 import cluster
 from embedding_contract import names
-from tests.parts import charted, vault
+from tests.parts import charted, indexes, vault
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE, wait
 from tests.parts.kubectl import Kubectl, KubectlError
 
@@ -62,6 +62,8 @@ def log(administrator, store, tmp_path_factory):
 
 
 def install(administrator, store):
+    # The chart's Roles are of namespaces that are there.
+    administrator("create", "namespace", SHOP)
     crds = cluster.artifact("prometheus-operator-crds")
     for plural in MONITORING_PLURALS:
         administrator("apply", "--server-side", "-f", str(crds / f"{MONITORING}_{plural}.yaml"))
@@ -75,6 +77,7 @@ def install(administrator, store):
                 "allowed": [{"namespace": SHOP, "mount": "secret", "path": "{{namespace}}/*"}],
             },
             "rollouts": {"enabled": True},
+            "vectors": {"enabled": True, "namespaces": [SHOP]},
         },
     )
     administrator.apply(
@@ -181,6 +184,7 @@ def live(administrator, store, operator):
         return names.ANNOTATION_SECRETS in str(found["spec"]["template"]["metadata"])
 
     seen(lambda: all(map(restarted, kinds)), "three restarts")
+    live_index(administrator, seen)
     # What the policy no longer wants goes.
     administrator.apply(policy(alerts={"enabled": False}, secrets=[]))
     seen(lambda: not administrator.get("prometheusrules", "-n", SHOP)["items"], "no rules any more")
@@ -189,6 +193,34 @@ def live(administrator, store, operator):
     # The spoiled certificate is made anew, and its authority told.
     listed = ("mutatingwebhookconfigurations", "-o", "yaml")
     seen(lambda: "caBundle" in administrator("get", *listed), "a trusted webhook")
+
+
+def live_index(administrator, seen):
+    """An index is filled, changed, searched no more."""
+    raw = yaml.safe_load((indexes.CASES / "index-good/smallest.yaml").read_text(encoding="utf-8"))
+    raw["metadata"] = {"name": "articles", "namespace": SHOP}
+    raw["spec"]["target"] = {
+        "model": "text-embedding-3-small",
+        "dimensions": 1536,
+        "column": "embedding",
+    }
+    name = names.index_objects("articles")
+
+    def jobs():
+        selector = f"{names.LABEL_INDEX}=articles"
+        return administrator.get("jobs", "-n", SHOP, "-l", selector)["items"]
+
+    administrator.apply(raw)
+    seen(lambda: len(jobs()) == 1, "a Job")
+    (first,) = jobs()
+    raw["spec"] |= {"applyPlan": True, "search": {"enabled": False}}
+    administrator.apply(raw)
+    seen(
+        lambda: [it["metadata"]["uid"] for it in jobs()] not in ([], [first["metadata"]["uid"]]),
+        "a Job of the change",
+    )
+    listed = ("deployments,services", "-n", SHOP, "-o", "name")
+    seen(lambda: name not in administrator("get", *listed), "no search any more")
 
 
 def entries(log):
@@ -240,6 +272,7 @@ def test_nothing_it_may_do_goes_unused(log, administrator):
     roles = [
         administrator.get("clusterrole", charted.NAME),
         administrator.get("role", charted.NAME, "-n", SYSTEM_NAMESPACE),
+        administrator.get("role", f"{charted.NAME}-vectors", "-n", SHOP),
     ]
     granted = {
         (group, resource, verb)

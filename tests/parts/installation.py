@@ -5,9 +5,10 @@ The demo shows it, the node tests prove it.
 
 import base64
 import json
+import secrets as random_secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ import yaml
 import cluster
 from cluster import images
 from embedding_contract import names
-from tests.parts import daemons, helm, kubectl, neighbours, secrecy
+from tests.parts import daemons, database, helm, kubectl, neighbours, secrecy
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "self-hosted"
+VECTORS_EXAMPLE = ROOT / "examples" / "vectors"
 SYSTEM_NAMESPACE = "embedding-system"
 
 
@@ -33,6 +35,7 @@ class Image:
 
 
 SIDECAR = Image("localhost/embedding-sidecar:dev", ROOT / "sidecar" / "Dockerfile")
+VECTORS = Image("localhost/embedding-vectors:dev", ROOT / "vectors" / "Dockerfile")
 OPERATOR = Image("localhost/embedding-operator:dev", ROOT / "operator" / "Dockerfile")
 APPLICATION = Image(
     "localhost/example-application:1", ROOT / "examples" / "application" / "Dockerfile"
@@ -51,18 +54,21 @@ class Installation:
     # --- the product
 
     def load_images(self) -> None:
-        """Build our three images where they changed, and load them into the node."""
-        for image in (SIDECAR, OPERATOR, APPLICATION):
+        """Build our images where they changed, and load them into the node."""
+        for image in (SIDECAR, OPERATOR, VECTORS, APPLICATION):
             archive = images.build(image.name, file=image.dockerfile, context=ROOT)
             images.load(archive, name=self.node.name)
 
     def install_chart(self) -> None:
         """Install or upgrade the operator, as the README tells a user to."""
+        self._upgrade(self.values())
+
+    def _upgrade(self, values: dict[str, Any]) -> None:
         self.helm.upgrade(
             "embedding-operator",
             ROOT / "charts" / "embedding-operator",
             namespace=SYSTEM_NAMESPACE,
-            values=self.values(),
+            values=values,
         )
 
     def values(self) -> dict[str, Any]:
@@ -86,11 +92,69 @@ class Installation:
             "rollouts": {"enabled": True},
         }
 
+    def enable_vectors(self) -> None:
+        """Upgrade it to run pods of indexes in the shop, which is there by now."""
+        vectors = {
+            "enabled": True,
+            "namespaces": ["shop"],
+            "image": {"repository": "localhost/embedding-vectors", "tag": "dev"},
+        }
+        self._upgrade({**self.values(), "vectors": vectors})
+
     # --- the user
 
     def apply_example(self, name: str) -> None:
         """kubectl apply -f examples/self-hosted/NAME.yaml"""
         self.kubectl("apply", "-f", str(EXAMPLES / f"{name}.yaml"))
+
+    def fill_table(self, texts: Sequence[str]) -> None:
+        """What the example of vectors has its database's owner do: a table, a role, its Secret."""
+        password = self._password()
+        self.parts.database.start()
+        if not self.parts.database.execute("SELECT 1 FROM pg_database WHERE datname = 'shop'"):
+            self.parts.database.execute("CREATE DATABASE shop")
+        tables = (VECTORS_EXAMPLE / "table.sql").read_text(encoding="utf-8")
+        with self.parts.database.connect("shop") as connection:
+            connection.execute(tables.replace("a-password-of-yours", password).encode())
+            connection.cursor().executemany(
+                "INSERT INTO articles (body) VALUES (%s)", [(it,) for it in texts]
+            )
+        dsn = f"postgresql://embedding:{password}@postgres.platform.svc.cluster.local/shop"
+        self.kubectl.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "articles-database", "namespace": "shop"},
+                "stringData": {"dsn": dsn},
+            }
+        )
+
+    def apply_index(self) -> None:
+        """kubectl apply -f examples/vectors/index.yaml"""
+        self.kubectl("apply", "-f", str(VECTORS_EXAMPLE / "index.yaml"))
+
+    def index_status(self, name: str = "articles") -> dict[str, Any]:
+        """The status of an index of the shop."""
+        found: dict[str, Any] = self.kubectl.get("embidx", name, "-n", "shop").get("status", {})
+        return found
+
+    def wait_for_index(
+        self, condition: str = "Ready", *, name: str = "articles", expected: str = "True"
+    ) -> dict[str, Any]:
+        """Until a condition of an index has a status; the whole status then."""
+        wait(
+            lambda: self.condition(self.index_status(name), condition).get("status") == expected,
+            f"{condition} of index {name}",
+            timeout_seconds=180,
+            last=lambda: json.dumps(self.index_status(name), indent=2),
+        )
+        return self.index_status(name)
+
+    def _password(self) -> str:
+        file = self.parts.folder / "database-password"
+        if not file.exists():
+            file.write_text(random_secrets.token_urlsafe(16), encoding="utf-8")
+        return file.read_text(encoding="utf-8")
 
     def ask(self, *arguments: str, pod: str = "deployment/search") -> str:
         """Run the application's command in its container; what it prints."""
@@ -202,6 +266,7 @@ def remove(folder: Path) -> None:
     """End what runs for an installation's folder, and delete it."""
     if folder.exists():
         daemons.Daemons(folder).stop()
+        database.remove(folder)
         shutil.rmtree(folder)
 
 

@@ -16,7 +16,7 @@ import hvac
 import yaml
 
 import cluster
-from tests.parts import daemons, gate, kubectl
+from tests.parts import daemons, database, gate, kubectl
 
 ROOT = Path(__file__).parents[2]
 PORTS = {
@@ -26,10 +26,12 @@ PORTS = {
     "primary": 8101,
     "backup": 8102,
     "quick": 8103,
+    "postgres": database.PORT,
 }
 SERVICES = {
     ("platform", "redis"): (6379, "redis"),
     ("platform", "vault"): (8200, "vault"),
+    ("platform", "postgres"): (5432, "postgres"),
     ("models", "primary"): (80, "primary"),
     ("models", "backup"): (80, "backup"),
     ("models", "quick"): (80, "quick"),
@@ -46,6 +48,7 @@ class Neighbours:
         self.host = node.host_address
         self.folder = folder
         self.daemons = daemons.Daemons(folder)
+        self.database = database.Database(self.daemons, host=self.host)
         self.gates = {name: folder / f"{name}-calls.log" for name in ("primary", "backup", "quick")}
         self.token_file = folder / "vault-root-token"
         self._kubeconfig = node.kubeconfig

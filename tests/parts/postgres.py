@@ -38,15 +38,8 @@ class Postgres:
         self._data = folder / "data"
         self._log = folder / "log"
         self._settings = {**SETTINGS, **(settings or {})}
-        self._user: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            # PostgreSQL does not run as root.
-            user = pwd.getpwnam("nobody")
-            os.chown(folder, user.pw_uid, user.pw_gid)
-            self._user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        self._user = initialize(folder, self._data)
         self._process: subprocess.Popen[bytes] | None = None
-        options = ("--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "-U", "postgres", "-N")
-        self._run("initdb", "-D", self._data, *options)
         self.start()
 
     @property
@@ -117,15 +110,25 @@ class Postgres:
             return True
         return False
 
-    def _run(self, program: str, *arguments: str | Path) -> None:
-        done = subprocess.run(
-            [PROGRAMS / program, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            **self._user,
-        )
-        assert done.returncode == 0, done.stderr
+
+def initialize(folder: Path, data: Path) -> dict[str, Any]:
+    """Make a server's files in a folder of their own; as whom the server is to be started."""
+    user: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        # PostgreSQL does not run as root.
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    options = ("--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "-U", "postgres", "-N")
+    done = subprocess.run(
+        [PROGRAMS / "initdb", "-D", data, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        **user,
+    )
+    assert done.returncode == 0, done.stderr
+    return user
 
 
 @contextlib.contextmanager

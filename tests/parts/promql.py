@@ -6,7 +6,7 @@ import promql_parser
 
 from embedding_contract import metrics
 
-TARGET_LABELS = frozenset({"namespace", "policy", "pod", "workload", "job", "instance"})
+TARGET_LABELS = frozenset({"namespace", "policy", "index", "pod", "workload", "job", "instance"})
 """The labels that every scraped series gets from its target."""
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from embedding_contract import names
 from embedding_operator import cluster
-from embedding_operator.informers import objects, pod_objects
+from embedding_operator.informers import objects, pod_objects, run_objects
 from embedding_operator.informers.kept import Object, Trim, encode
 
 ENDED = frozenset({"Succeeded", "Failed"})
@@ -23,6 +23,26 @@ class ReadThrough:
 
     def policies_of(self, namespace: str) -> list[Object]:
         return list(trimmed(self._api.find(cluster.POLICY, namespace), objects.policy))
+
+    def index(self, namespace: str, name: str) -> Object | None:
+        found = self._api.get(cluster.INDEX, namespace, name)
+        return next(trimmed([found] if found else [], objects.index), None)
+
+    def indexes_of(self, namespace: str, *, policy: str | None = None) -> list[Object]:
+        found = trimmed(self._api.find(cluster.INDEX, namespace), objects.index)
+        return [it for it in found if policy in (None, it["spec"]["policyRef"]["name"])]
+
+    def jobs_of(self, namespace: str, index: str) -> list[Object]:
+        selector = f"{names.LABEL_INDEX}={index}"
+        return list(
+            trimmed(self._api.find(cluster.JOB, namespace, selector=selector), run_objects.job)
+        )
+
+    def runs_of(self, namespace: str, index: str) -> list[Object]:
+        selector = f"{names.LABEL_INDEX}={index}"
+        return list(
+            trimmed(self._api.find(cluster.POD, namespace, selector=selector), run_objects.run)
+        )
 
     def namespace(self, name: str) -> Object | None:
         found = self._api.get(cluster.NAMESPACE, None, name)
@@ -45,6 +65,9 @@ class ReadThrough:
         return found
 
     def wrote_policy(self, answer: Object) -> None:
+        """It is read anew."""
+
+    def wrote_index(self, answer: Object) -> None:
         """It is read anew."""
 
 

@@ -19,7 +19,14 @@ from tests.parts import kubectl
 
 SHORTEST: Final = 8
 """Characters; what is shorter stands in other words too, and would be found by chance."""
-OURS: Final = ("embedding-operator", "embedding_operator", "embedding-sidecar", "embedding_sidecar")
+OURS: Final = (
+    "embedding-operator",
+    "embedding_operator",
+    "embedding-sidecar",
+    "embedding_sidecar",
+    "embedding-vectors",
+    "embedding_vectors",
+)
 _PUBLIC: Final = ("tls.crt", "ca.crt")
 
 
@@ -71,7 +78,14 @@ def _forms(value: str) -> set[str]:
 WRITTEN: Final = Secrets()
 """What the tests of this process have written into the Vaults of tests/parts/vault.py."""
 
-SPOKEN: Final = ("events", "configmaps", "embeddingpolicies", "pods", "deployments.apps")
+SPOKEN: Final = (
+    "events",
+    "configmaps",
+    "embeddingpolicies",
+    "embeddingindexes",
+    "pods",
+    "deployments.apps",
+)
 """Kinds in which a test's namespace could show a value."""
 
 

@@ -38,6 +38,15 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   verbs: [list, patch]
 {{- end }}
 
+{{- define "embedding-operator.vectorsNamespaces" -}}
+{{- if .Values.vectors.enabled }}
+{{- if not .Values.vectors.namespaces }}
+{{- fail "vectors.namespaces is needed by vectors.enabled: name each namespace in which pods of indexes run" }}
+{{- end }}
+{{- join "," (.Values.vectors.namespaces | uniq) }}
+{{- end }}
+{{- end }}
+
 {{- define "embedding-operator.monitored" -}}
 {{ if or .Values.monitoring.prometheus .Values.monitoring.alertmanager }}true{{ end }}
 {{- end }}

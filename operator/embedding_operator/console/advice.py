@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from embedding_operator import status
+from embedding_operator import conditions
 
 _BY_REASON: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -79,7 +79,7 @@ _OTHERWISE: Final = "See docs/install.md for what this condition says."
 
 def state(condition: Mapping[str, Any]) -> str:
     """`good`, `bad` or `unknown`."""
-    wrong = "True" if condition["type"] in status.AMISS else "False"
+    wrong = "True" if condition["type"] in conditions.AMISS else "False"
     if condition["status"] == "Unknown":
         return "unknown"
     return "bad" if condition["status"] == wrong else "good"

@@ -7,8 +7,9 @@ from typing import Final, Protocol
 
 import msgspec
 
+from embedding_contract import names
 from embedding_operator import cluster, errors, workqueue
-from embedding_operator.informers import objects, pod_objects, sources
+from embedding_operator.informers import objects, pod_objects, run_objects, sources
 from embedding_operator.informers.kept import Kept, Object, Trim
 from embedding_operator.informers.pages import Pages, Source, Streams
 from embedding_operator.informers.pods import Pods
@@ -17,6 +18,8 @@ from embedding_operator.informers.store import Store
 from embedding_operator.informers.turn import Turn
 from embedding_operator.workqueue import Key, WorkQueue
 
+READ_OBJECTS: Final = 500
+"""The most Jobs or pods of one index that are looked at: anybody may label more."""
 LISTING: Final = 2
 """Namespaces whose pods are listed at the same time: a page of one, and then one of the other."""
 WAIT_SECONDS: Final = 1.0
@@ -39,16 +42,22 @@ class API(Streams, Protocol):
 
 
 class Caches:
-    """The stores and the threads that fill them; what changes queues its policy.
+    """The stores and the threads that fill them; what changes queues its policy or its index.
 
     `skipped` is told the kind of what could not be held or read, and how many.
     """
 
     def __init__(
-        self, api: API, *, queue: WorkQueue[Key], skipped: Callable[[str, int], None]
+        self,
+        api: API,
+        *,
+        queue: WorkQueue[Key],
+        index_queue: WorkQueue[Key],
+        skipped: Callable[[str, int], None],
     ) -> None:
         self._api = api
         self._queue = queue
+        self._index_queue = index_queue
         self._skipped = skipped
         self._turn = Turn()
         self._to_list: WorkQueue[Key] = WorkQueue()
@@ -56,6 +65,9 @@ class Caches:
         self._server_version: tuple[int, int] | None = None
         self.policies = Store(
             objects.policy, changed=self._policy_changed, skipped=self._counted(cluster.POLICY)
+        )
+        self.indexes = Store(
+            objects.index, changed=self._index_changed, skipped=self._counted(cluster.INDEX)
         )
         self.namespaces = Store(
             objects.namespace,
@@ -95,7 +107,7 @@ class Caches:
     def synced(self) -> bool:
         """True once all that a reconcile or the webhook reads has been listed."""
         needed = [store for kind, store in self.owned.items() if kind not in sources.OPTIONAL]
-        stores = (self.policies, self.namespaces, *needed)
+        stores = (self.policies, self.indexes, self.namespaces, *needed)
         return self.pods.synced and all(it.synced for it in stores)
 
     def deaf(self) -> str | None:
@@ -132,6 +144,34 @@ class Caches:
         """
         return [msgspec.json.decode(it.outline) for it in self.policies.of(namespace)]
 
+    def index(self, namespace: str, name: str) -> Object | None:
+        """An index with spec and status, and of its metadata what is used."""
+        return self.indexes.get(namespace, name)
+
+    def indexes_of(self, namespace: str, *, policy: str | None = None) -> list[Object]:
+        """The indexes of a namespace, or of one policy of it: where their targets are."""
+        return [
+            msgspec.json.decode(it.outline)
+            for it in self.indexes.of(namespace)
+            if policy is None or it.policy == policy
+        ]
+
+    def jobs_of(self, namespace: str, index: str) -> list[Object]:
+        """The Jobs that are labelled with an index, of them what is looked at; read now.
+
+        Raises:
+            errors.OperatorError: they cannot be listed.
+        """
+        return self._read(sources.of_index(cluster.JOB, index), run_objects.job, namespace)
+
+    def runs_of(self, namespace: str, index: str) -> list[Object]:
+        """The pods that are labelled with an index, ended ones too; read now.
+
+        Raises:
+            errors.OperatorError: they cannot be listed.
+        """
+        return self._read(sources.of_index(cluster.POD, index), run_objects.run, namespace)
+
     def namespace(self, name: str) -> Object | None:
         """A namespace; of its labels the one that is ours."""
         return self.namespaces.get("", name)
@@ -154,6 +194,10 @@ class Caches:
         """Take what a write of a policy's status was answered with."""
         self.policies.wrote(answer)
 
+    def wrote_index(self, answer: Object) -> None:
+        """Take what a write of an index's status was answered with."""
+        self.indexes.wrote(answer)
+
     def workloads_of(self, kind: cluster.Kind, namespace: str) -> Iterator[Object]:
         """The workloads of a namespace that ask to be restarted, of them what is looked at.
 
@@ -166,6 +210,15 @@ class Caches:
         for page in pages.each(namespace):
             self._skipped(kind.plural, page.skipped)
             yield from (it.value() for it in page.kept if it.content is not None)
+
+    def _read(self, source: Source, trim: Trim, namespace: str) -> list[Object]:
+        found: list[Object] = []
+        for page in self._pages(source, trim).each(namespace):
+            self._skipped(source.kind.plural, page.skipped)
+            found += [it.value() for it in page.kept]
+            if len(found) >= READ_OBJECTS:
+                break
+        return found
 
     # --- filled
 
@@ -185,16 +238,21 @@ class Caches:
     def _owned_trim(self, kind: cluster.Kind) -> Trim:
         named = sources.OWNED_NAMES.get(kind)
 
-        def is_owner(namespace: str, policy: str, uid: str, name: str) -> bool:
-            found = self.policies.kept(namespace, policy)
+        def is_owner(owner: str, namespace: str, owner_name: str, uid: str, name: str) -> bool:
+            is_index = owner == names.INDEX_KIND
+            store = self.indexes if is_index else self.policies
+            found = store.kept(namespace, owner_name)
             is_its_own = found is not None and found.uid == uid
-            return is_its_own and (named is None or name in named(policy))
+            if is_index:
+                return is_its_own and name == names.index_objects(owner_name)
+            return is_its_own and (named is None or name in named(owner_name))
 
         return partial(objects.owned, is_owner=is_owner)
 
     def _all_reflectors(self) -> list[Reflector]:
         filled: list[tuple[Source, Trim, Store]] = [
             (sources.POLICIES, objects.policy, self.policies),
+            (sources.INDEXES, objects.index, self.indexes),
             (sources.NAMESPACES, objects.namespace, self.namespaces),
             *((it, self._owned_trim(it.kind), self.owned[it.kind]) for it in sources.OWNED),
         ]
@@ -230,10 +288,11 @@ class Caches:
         )
 
     def _run(self, reflector: Reflector, stopping: threading.Event) -> None:
-        if reflector.name != sources.POLICIES.kind.plural:
-            # Owned objects are known by their policy, and pods are wanted where there is one.
-            while not self.policies.wait(WAIT_SECONDS) and not stopping.is_set():
-                reflector.rest()
+        if reflector.name not in (sources.POLICIES.kind.plural, sources.INDEXES.kind.plural):
+            # Owned objects are known by their owner, and pods are wanted where there is one.
+            for store in (self.policies, self.indexes):
+                while not store.wait(WAIT_SECONDS) and not stopping.is_set():
+                    reflector.rest()
         reflector.run(stopping)
 
     def _learn_version(self) -> None:
@@ -251,6 +310,8 @@ class Caches:
         if self.pods.fill(key.namespace):
             for policy in self.policies.of(key.namespace):
                 self._queue.add(Key(policy.namespace, policy.name))
+            for index in self.indexes.of(key.namespace):
+                self._index_queue.add(Key(index.namespace, index.name))
 
     # --- what changes queues its policy
 
@@ -258,17 +319,34 @@ class Caches:
         seen = after or before
         if seen is None:
             return
+        for index in self.indexes.of(seen.namespace):
+            if index.policy == seen.name:
+                self._index_queue.add(Key(index.namespace, index.name))
         if after is not None:
             self.pods.follow(seen.namespace)
         elif not self.policies.of(seen.namespace):
             self.pods.drop(seen.namespace)
         self._queue.add(Key(seen.namespace, seen.name))
 
+    def _index_changed(self, before: Kept | None, after: Kept | None) -> None:
+        for seen in (before, after):
+            if seen is not None:
+                self._index_queue.add(Key(seen.namespace, seen.name))
+                # Its document says which indexes there are.
+                if self.policies.kept(seen.namespace, seen.policy) is not None:
+                    self._queue.add(Key(seen.namespace, seen.policy))
+        if before is not None and after is None:
+            # What it had taken another may have now.
+            for index in self.indexes.of(before.namespace):
+                self._index_queue.add(Key(index.namespace, index.name))
+
     def _namespace_changed(self, _: Kept | None, after: Kept | None) -> None:
         # One that is new may have a policy already, which was seen first.
         if after is not None:
             for policy in self.policies.of(after.name):
                 self._queue.add(Key(policy.namespace, policy.name))
+            for index in self.indexes.of(after.name):
+                self._index_queue.add(Key(index.namespace, index.name))
 
     def _owned_changed(self, plural: str, before: Kept | None, after: Kept | None) -> None:
         seen = after or before
@@ -277,10 +355,15 @@ class Caches:
         version = after.version if after is not None else ""
         if self._api.is_echo(plural, seen.namespace, seen.name, version=version):
             return
-        for policy in {it.policy for it in (before, after) if it is not None}:
-            self._queue.add(Key(seen.namespace, policy))
+        for it in (before, after):
+            if it is not None and it.policy:
+                self._queue.add(Key(seen.namespace, it.policy))
+            if it is not None and it.index:
+                self._index_queue.add(Key(seen.namespace, it.index))
 
     def _pod_changed(self, before: Kept | None, after: Kept | None) -> None:
         for seen in (before, after):
             if seen is not None and seen.policy:
                 self._queue.add(Key(seen.namespace, seen.policy))
+            if seen is not None and self.indexes.kept(seen.namespace, seen.index) is not None:
+                self._index_queue.add(Key(seen.namespace, seen.index))

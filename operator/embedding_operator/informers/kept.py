@@ -17,8 +17,9 @@ Object = dict[str, Any]
 class Kept:
     """One object, trimmed; `content` None where it is none of ours.
 
-    `policy` is the name of the policy that it concerns, `about` changes with what is worth a look,
-    `content` is JSON, and so is `outline`: what others of its namespace look at. A policy has one.
+    `policy` and `index` are the names of those that it concerns, `about` changes with what is worth
+    a look, `content` is JSON, and so is `outline`: what others of its namespace look at. Policies
+    and indexes have one.
     """
 
     namespace: str
@@ -26,6 +27,7 @@ class Kept:
     version: str
     uid: str = ""
     policy: str = ""
+    index: str = ""
     about: object = None
     content: bytes | None = None
     outline: bytes = b"{}"

@@ -1,4 +1,4 @@
-"""Policies, namespaces and owned objects, trimmed.
+"""Policies, indexes, namespaces and owned objects, trimmed.
 
 Decoding builds the declared fields only, whatever else an object holds. A field that somebody may
 fill without a bound is not built before its size is known.
@@ -13,6 +13,7 @@ from embedding_contract import names
 from embedding_operator.informers.kept import FOREIGN_BYTES, NOTHING, Kept
 
 ANNOTATION_CHARACTERS: Final = 256
+DROPS_CHARACTERS: Final = 1_024
 _NO_LIST: Final = msgspec.Raw(b"[]")
 
 
@@ -95,6 +96,89 @@ def policy(raw: msgspec.Raw) -> Kept:
     )
 
 
+INDEX_SPEC_BYTES: Final = 32_768
+"""The schema does not bound values of `spec.rows`; a spec of more is kept as an empty one, which
+cannot be carried out."""
+
+
+class _IndexAnnotations(msgspec.Struct, omit_defaults=True):
+    drop_target: str | None = msgspec.field(default=None, name=names.ANNOTATION_DROP_TARGET)
+
+
+class _IndexMeta(msgspec.Struct, rename="camel", omit_defaults=True):
+    name: str
+    namespace: str
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    annotations: _IndexAnnotations = msgspec.field(default_factory=_IndexAnnotations)
+
+
+class _Index(msgspec.Struct, rename="camel"):
+    metadata: _IndexMeta
+    spec: msgspec.Raw = NOTHING
+    status: msgspec.Raw = NOTHING
+    api_version: str = names.API_VERSION
+    kind: str = names.INDEX_KIND
+
+
+class _Named(msgspec.Struct, omit_defaults=True):
+    name: str = ""
+    key: str = ""
+    schema: str = ""
+
+
+class _Database(msgspec.Struct, rename="camel", omit_defaults=True):
+    dsn_secret_ref: _Named = msgspec.field(default_factory=_Named)
+
+
+class _Place(msgspec.Struct, omit_defaults=True):
+    column: str | None = None
+    table: str | None = None
+
+
+class _Searched(msgspec.Struct):
+    enabled: bool = False
+
+
+class _IndexOutlineSpec(msgspec.Struct, rename="camel", omit_defaults=True):
+    policy_ref: _Named = msgspec.field(default_factory=_Named)
+    database: _Database = msgspec.field(default_factory=_Database)
+    table: _Named = msgspec.field(default_factory=_Named)
+    target: _Place = msgspec.field(default_factory=_Place)
+    failover_target: _Place | None = None
+    search: _Searched = msgspec.field(default_factory=_Searched)
+
+
+class _IndexOutline(msgspec.Struct):
+    metadata: _IndexMeta
+    spec: _IndexOutlineSpec
+
+
+def index(raw: msgspec.Raw) -> Kept:
+    """An index: spec and status, and the metadata that is used."""
+    found = msgspec.json.decode(raw, type=_Index)
+    if memoryview(found.spec).nbytes > INDEX_SPEC_BYTES:
+        found.spec = NOTHING
+    meta, asked = found.metadata, found.metadata.annotations
+    if asked.drop_target is not None:
+        asked.drop_target = asked.drop_target[:DROPS_CHARACTERS]
+    outline = msgspec.json.decode(found.spec, type=_IndexOutlineSpec)
+    return Kept(
+        namespace=meta.namespace,
+        name=meta.name,
+        version=meta.resource_version,
+        uid=meta.uid,
+        policy=outline.policy_ref.name,
+        index=meta.name,
+        about=(meta.uid, meta.generation, meta.deletion_timestamp, asked.drop_target),
+        content=msgspec.json.encode(found),
+        outline=msgspec.json.encode(_IndexOutline(meta, outline)),
+    )
+
+
 class _NamespaceLabels(msgspec.Struct, omit_defaults=True):
     injection: str | None = msgspec.field(default=None, name=names.LABEL_INJECTION)
 
@@ -144,19 +228,19 @@ class _Owned(msgspec.Struct):
     metadata: _OwnedMeta
 
 
-def owned(raw: msgspec.Raw, *, is_owner: Callable[[str, str, str, str], bool]) -> Kept:
-    """An object that a policy owns: its identity, and whose it is.
+def owned(raw: msgspec.Raw, *, is_owner: Callable[[str, str, str, str, str], bool]) -> Kept:
+    """An object that a policy or an index owns: its identity, and whose it is.
 
-    `is_owner` is asked with namespace, name and uid of the policy, and the object's name.
+    `is_owner` is asked with the owner's kind, namespace, name and uid, and the object's name.
     """
     meta = msgspec.json.decode(raw, type=_Owned).metadata
     owner = next(
         (
-            it.name
+            it
             for it in _owners(meta.owner_references)
-            if it.kind == names.KIND
+            if it.kind in (names.KIND, names.INDEX_KIND)
             and it.api_version.startswith(f"{names.GROUP}/")
-            and is_owner(meta.namespace, it.name, it.uid, meta.name)
+            and is_owner(it.kind, meta.namespace, it.name, it.uid, meta.name)
         ),
         None,
     )
@@ -164,7 +248,8 @@ def owned(raw: msgspec.Raw, *, is_owner: Callable[[str, str, str, str], bool]) -
         namespace=meta.namespace,
         name=meta.name,
         version=meta.resource_version,
-        policy=owner or "",
+        policy=owner.name if owner is not None and owner.kind == names.KIND else "",
+        index=owner.name if owner is not None and owner.kind == names.INDEX_KIND else "",
         about=meta.resource_version,
         content=None if owner is None else b"{}",
     )

@@ -99,8 +99,9 @@ class _Pod(msgspec.Struct):
     status: _PodStatus = msgspec.field(default_factory=_PodStatus)
 
 
-class _Injected(msgspec.Struct):
+class _Concerns(msgspec.Struct):
     policy: str = msgspec.field(default="", name=names.LABEL_INJECTED)
+    index: str = msgspec.field(default="", name=names.LABEL_INDEX)
 
 
 def pod(raw: msgspec.Raw) -> Kept:
@@ -108,9 +109,9 @@ def pod(raw: msgspec.Raw) -> Kept:
     found = msgspec.json.decode(raw, type=_Pod)
     meta = found.metadata
     seen, meta.resource_version = meta.resource_version, ""
-    injected, content = _Injected(), None
+    concerns, content = _Concerns(), None
     if memoryview(meta.labels).nbytes <= FOREIGN_BYTES:
-        injected = msgspec.json.decode(meta.labels, type=_Injected)
+        concerns = msgspec.json.decode(meta.labels, type=_Concerns)
         encoded = msgspec.json.encode(found)
         content = encoded if len(encoded) <= POD_BYTES else None
     return Kept(
@@ -118,7 +119,8 @@ def pod(raw: msgspec.Raw) -> Kept:
         name=meta.name,
         version=seen,
         uid=meta.uid,
-        policy=injected.policy,
+        policy=concerns.policy,
+        index=concerns.index,
         about=content,
         content=content,
     )

@@ -9,9 +9,10 @@ from embedding_operator.informers.pages import Source
 
 _OURS: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 
-OPTIONAL: Final = frozenset({cluster.PROMETHEUS_RULE, cluster.POD_MONITOR})
+OPTIONAL: Final = frozenset({cluster.PROMETHEUS_RULE, cluster.POD_MONITOR, cluster.INDEX})
 """Kinds that a cluster may lack."""
 POLICIES: Final = Source(kind=cluster.POLICY)
+INDEXES: Final = Source(kind=cluster.INDEX)
 NAMESPACES: Final = Source(kind=cluster.NAMESPACE, metadata_only=True)
 PODS: Final = Source(
     kind=cluster.POD, field_selector="status.phase!=Succeeded,status.phase!=Failed"
@@ -35,3 +36,8 @@ OWNED_NAMES: Final[Mapping[cluster.Kind, Callable[[str], frozenset[str]]]] = {
 }
 """The names of a policy's objects, so that they are few. Secrets have the names of its
 entries, and those that no entry names are deleted."""
+
+
+def of_index(kind: cluster.Kind, index: str) -> Source:
+    """The objects of a kind that are labelled with this index."""
+    return Source(kind=kind, label_selector=f"{names.LABEL_INDEX}={index}")

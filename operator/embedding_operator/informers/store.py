@@ -101,6 +101,7 @@ class Store:
         """There is nothing of this kind any more."""
         for key in self.keys():
             self._remove(key)
+        self._listed.set()
 
     def _put(self, kept: Kept, *, only_newer: bool) -> None:
         with self._lock:

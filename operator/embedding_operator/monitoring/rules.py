@@ -17,8 +17,10 @@ from embedding_operator.monitoring.answers import bounded, decoded
 
 Object = dict[str, Any]
 
-UP: Final = 'max by (namespace, policy, pod) (up{policy!="", pod!=""})'
-"""Which sidecars are targets, and up: the PodMonitor gives their series the label `policy`."""
+UP: Final = 'max by (namespace, policy, pod) (up{policy!="", pod!="", index=""})'
+"""Which sidecars are targets, and up: the PodMonitor gives their series the label `policy`.
+
+In pods of an index there is a second target, whose series have the label `index`."""
 _UNITS: Final = {
     "ms": 0.001,
     "s": 1,

@@ -13,6 +13,7 @@ from embedding_operator.render.ownership import Object, metadata
 _META: Final = "__meta_kubernetes_pod"
 # Prometheus shows a pod label as __meta_kubernetes_pod_label_ and its name with _ for the rest.
 _POLICY: Final = f"{_META}_label_{names.LABEL_INJECTED.translate(str.maketrans('./-', '___'))}"
+_INDEX: Final = f"{_META}_label_{names.LABEL_INDEX.translate(str.maketrans('./-', '___'))}"
 _CONTROLLER: Final = [f"{_META}_controller_kind", f"{_META}_controller_name"]
 
 RELABELINGS: Final = (
@@ -35,6 +36,11 @@ RELABELINGS: Final = (
     },
 )
 """Give a sidecar's series the labels policy and workload."""
+INDEX_RELABELINGS: Final = (
+    *RELABELINGS,
+    {"action": "replace", "sourceLabels": [_INDEX], "targetLabel": "index"},
+)
+"""Give the series of what works for an index its name too, which no sidecar's series has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +112,10 @@ def additional_rule(
 
 
 def pod_monitor(policy: EmbeddingPolicy, *, labels: Mapping[str, str] | None = None) -> Object:
-    """Scrape every sidecar of this policy; its series carry the policy's name."""
+    """Scrape every sidecar of this policy, and what works for an index in the same pods.
+
+    Their series carry the policy's name.
+    """
     labels = policy.alert_labels if labels is None else labels
     return {
         "apiVersion": "monitoring.coreos.com/v1",
@@ -119,7 +128,12 @@ def pod_monitor(policy: EmbeddingPolicy, *, labels: Mapping[str, str] | None = N
                     "port": names.ADMIN_PORT_NAME,
                     "path": names.PATH_METRICS,
                     "relabelings": [dict(it) for it in RELABELINGS],
-                }
+                },
+                {
+                    "port": names.VECTORS_PORT_NAME,
+                    "path": names.PATH_METRICS,
+                    "relabelings": [dict(it) for it in INDEX_RELABELINGS],
+                },
             ],
         },
     }

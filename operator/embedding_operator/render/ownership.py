@@ -1,32 +1,58 @@
 """What all owned objects have in common: names, labels and whose they are."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from embedding_contract import names
-from embedding_operator.policy import EmbeddingPolicy
 
 Object = dict[str, Any]
 
 
-def metadata(
-    policy: EmbeddingPolicy, name: str, *, labels: Mapping[str, str] | None = None
-) -> Object:
-    """Metadata of an object of this policy, which goes when the policy goes."""
+class Owner(Protocol):
+    """A policy or an index, which owns objects of its namespace."""
+
+    @property
+    def kind(self) -> str:
+        """Its kind."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """The label that names it on what it owns."""
+        ...
+
+    @property
+    def namespace(self) -> str:
+        """Where it is, and what it owns."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def uid(self) -> str:
+        """Its UID."""
+        ...
+
+
+def metadata(owner: Owner, name: str, *, labels: Mapping[str, str] | None = None) -> Object:
+    """Metadata of an object of this owner, which goes when the owner goes."""
     return {
         "name": name,
-        "namespace": policy.namespace,
+        "namespace": owner.namespace,
         "labels": {
             **(labels or {}),
             names.LABEL_MANAGED_BY: names.MANAGED_BY,
-            names.LABEL_POLICY: policy.name,
+            owner.label: owner.name,
         },
         "ownerReferences": [
             {
                 "apiVersion": names.API_VERSION,
-                "kind": names.KIND,
-                "name": policy.name,
-                "uid": policy.uid,
+                "kind": owner.kind,
+                "name": owner.name,
+                "uid": owner.uid,
                 "controller": True,
                 "blockOwnerDeletion": False,
             }
@@ -34,7 +60,7 @@ def metadata(
     }
 
 
-def owner(found: Mapping[str, Any]) -> str:
+def owner_of(found: Mapping[str, Any]) -> str:
     """Who an object belongs to, in words for a condition."""
     for reference in found["metadata"].get("ownerReferences", []):
         if reference.get("controller"):
@@ -47,16 +73,16 @@ def owner(found: Mapping[str, Any]) -> str:
     return f"whoever wrote it with {managers[0]}" if managers else "somebody else"
 
 
-def is_ours(found: Mapping[str, Any], policy: EmbeddingPolicy) -> bool:
-    """Whether an object that stands in the cluster is this policy's.
+def is_ours(found: Mapping[str, Any], owner: Owner) -> bool:
+    """Whether an object that stands in the cluster is this owner's.
 
-    It is if the policy controls it, or if nobody does and the operator made it for a policy of this
-    name: one that was deleted with `--cascade=orphan`, or restored from a backup.
+    It is if the owner controls it, or if nobody does and the operator made it for an owner of this
+    kind and name: one that was deleted with `--cascade=orphan`, or restored from a backup.
     """
     metadata = found["metadata"]
     controllers = [it for it in metadata.get("ownerReferences", []) if it.get("controller")]
     if controllers:
-        return any(reference.get("uid") == policy.uid for reference in controllers)
+        return any(reference.get("uid") == owner.uid for reference in controllers)
     labels = metadata.get("labels", {})
-    made_by, made_for = labels.get(names.LABEL_MANAGED_BY), labels.get(names.LABEL_POLICY)
-    return bool(made_by == names.MANAGED_BY and made_for == policy.name)
+    made_by, made_for = labels.get(names.LABEL_MANAGED_BY), labels.get(owner.label)
+    return bool(made_by == names.MANAGED_BY and made_for == owner.name)

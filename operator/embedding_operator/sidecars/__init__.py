@@ -16,8 +16,28 @@ Nothing here is waited for by a reconcile: it says what to watch, and reads what
 """
 
 from embedding_operator.sidecars.client import Client
-from embedding_operator.sidecars.pages import InForce
+from embedding_operator.sidecars.pages import InForce, index_report_of
 from embedding_operator.sidecars.prober import Prober
-from embedding_operator.sidecars.targets import Pod, Policy, Seen, Target, Wanted
+from embedding_operator.sidecars.targets import (
+    Pod,
+    Policy,
+    Seen,
+    Target,
+    Wanted,
+    index_of,
+    of_index,
+)
 
-__all__ = ["Client", "InForce", "Pod", "Policy", "Prober", "Seen", "Target", "Wanted"]
+__all__ = [
+    "Client",
+    "InForce",
+    "Pod",
+    "Policy",
+    "Prober",
+    "Seen",
+    "Target",
+    "Wanted",
+    "index_of",
+    "index_report_of",
+    "of_index",
+]

@@ -29,21 +29,26 @@ class Asks(Protocol):
 
 
 class Client:
-    """Asks sidecars on a port of their pods."""
+    """Asks sidecars, and what works for an index, each on a port of its pod."""
 
-    def __init__(self, *, port: int = names.ADMIN_PORT) -> None:
+    def __init__(
+        self, *, port: int = names.ADMIN_PORT, index_port: int = names.VECTORS_PORT
+    ) -> None:
         self._port = port
+        self._index_port = index_port
 
     async def in_force(self, pod: Pod, *, token: str) -> InForce | errors.Problem:
-        """What the sidecar has in force, or why that is not known."""
-        answer = await self._ask(pod, names.PATH_CONFIG, token)
+        """What the pod has in force, or why that is not known."""
+        path = names.PATH_INDEX if pod.is_of_index else names.PATH_CONFIG
+        answer = await self._ask(pod, path, token)
         if isinstance(answer, errors.Problem):
             return answer
         if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
             return pages.NO_DOCUMENT
         try:
             if answer.status == HTTPStatus.OK:
-                return pages.in_force(answer.body)
+                read = pages.index_in_force if pod.is_of_index else pages.in_force
+                return read(answer.body)
         except ValueError:
             return errors.Problem(
                 config_in_force.SILENT, "gave no answer of a sidecar (not its page)"
@@ -68,7 +73,8 @@ class Client:
         )
         headers = {"Authorization": credentials.render()}
         try:
-            answer = await exchange.get(pod.address, self._port, target=path, headers=headers)
+            port = self._index_port if pod.is_of_index else self._port
+            answer = await exchange.get(pod.address, port, target=path, headers=headers)
         except NoAnswerError as error:
             return errors.Problem(config_in_force.SILENT, str(error))
         given = answer.header(proof.ANSWER_HEADER)

@@ -34,6 +34,8 @@ class _Key(NamedTuple):
     namespace: str
     pod: str
     uid: str
+    is_of_index: bool
+    """A pod of an index has two that mount something: the other is its sidecar."""
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.pod}"
@@ -108,4 +110,4 @@ class Nudger:
 
 
 def _key(pod: Pod) -> _Key:
-    return _Key(pod.namespace, pod.name, pod.uid)
+    return _Key(pod.namespace, pod.name, pod.uid, pod.is_of_index)

@@ -6,10 +6,12 @@ So it goes into a status only where it has the type, the size and the range that
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from embedding_contract import index_report
+from embedding_contract.index_report import IndexReport
 from embedding_operator import status
 
 TEXT_CHARACTERS: Final = 500
@@ -17,6 +19,11 @@ COUNT_LIMIT: Final = 2**62
 YEARS: Final = range(2000, 2200)
 """A date outside of them is no end of a quota's period, and the API server may not take it."""
 PROVIDERS_LIMIT: Final = 8  # as the resource's schema says, and the next
+ID_CHARACTERS: Final = 256
+MODEL_CHARACTERS: Final = 128
+DIMENSIONS_LIMIT: Final = 2**31 - 1
+_REASON: Final = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
+_SQLSTATE: Final = re.compile(r"[0-9A-Z]{5}")
 _PROVIDER: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 
 
@@ -25,13 +32,14 @@ class InForce:
     """What a sidecar says is in force; `rejected` says why a newer document is not.
 
     `keys_refused` names providers that refuse the newest key; None where that is not told. Both
-    fingerprints are empty where it has no document yet.
+    fingerprints are empty where it has no document yet. `report` is what a pod of an index says.
     """
 
     document: str
     secrets: str
     rejected: str | None
     keys_refused: frozenset[str] | None = None
+    report: IndexReport | None = None
 
 
 NO_DOCUMENT: Final = InForce(document="", secrets="", rejected=None)
@@ -69,6 +77,60 @@ def quota(body: bytes) -> status.LiveQuota:
         exact=page.get("exact") is True,
         exact_reason=_text(page.get("exact_reason")),
     )
+
+
+def index_in_force(body: bytes) -> InForce:
+    """Read the page `names.PATH_INDEX`.
+
+    Raises:
+        ValueError: it is no page of a pod of an index.
+    """
+    report = index_report_of(body)
+    return InForce(document=report.document, secrets="", rejected=None, report=report)
+
+
+def index_report_of(text: bytes | str) -> IndexReport:
+    """Read a report; of a pod, or what it left when it ended.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = index_report.parse(text)
+    return replace(
+        found,
+        document=_text(found.document),
+        serving=None if found.serving is None else _text(found.serving)[:ID_CHARACTERS],
+        targets=tuple(map(_target, found.targets)),
+        problems=tuple(
+            replace(
+                it,
+                reason=it.reason if _REASON.fullmatch(it.reason) else "Unknown",
+                message=_text(it.message),
+                sqlstate=it.sqlstate if _SQLSTATE.fullmatch(it.sqlstate or "") else None,
+            )
+            for it in found.problems
+        ),
+        waits_until=_moment(found.waits_until),
+    )
+
+
+def _target(found: index_report.TargetReport) -> index_report.TargetReport:
+    return replace(
+        found,
+        id=_text(found.id)[:ID_CHARACTERS],
+        model=_text(found.model)[:MODEL_CHARACTERS],
+        dimensions=min(found.dimensions, DIMENSIONS_LIMIT),
+        space=_text(found.space),
+        expected_end=_moment(found.expected_end),
+    )
+
+
+def _moment(value: str | None) -> str | None:
+    """A time in the form that a status has; None where it is none."""
+    try:
+        return None if value is None else _time(value).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        return None
 
 
 def _object(body: bytes) -> Mapping[str, Any]:

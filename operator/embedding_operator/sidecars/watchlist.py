@@ -141,7 +141,12 @@ class Watchlist:
             else:
                 outcomes = [(it.pod, it.outcome) for it in known.pods.values()]
                 force = report.force(outcomes, known.wanted)
-            return Seen(force=force, quota=known.quota)
+            reports = tuple(
+                (it.pod, it.outcome.report)
+                for it in known.pods.values()
+                if isinstance(it.outcome, InForce) and it.outcome.report is not None
+            )
+            return Seen(force=force, quota=known.quota, reports=reports)
 
     def forget(self, policy: Policy) -> None:
         """A policy has gone."""
@@ -188,7 +193,10 @@ class Watchlist:
             else:
                 self._nudges.in_force(watched.pod)
             self._ask_again(question, watched, is_late=is_late)
-            if isinstance(outcome, InForce) and outcome.document and not known.quota_is_asked:
+            tells_quota = (
+                known.wanted.has_quota and isinstance(outcome, InForce) and outcome.document
+            )
+            if tells_quota and not known.quota_is_asked:
                 known.quota_is_asked = True
                 self._ask_for_quota(policy, after_seconds=0)
             if is_news:

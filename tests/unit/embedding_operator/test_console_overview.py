@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedding_operator import status, synced
+from embedding_operator import conditions, status, synced
 from embedding_operator.console import advice, overview, usage
 from tests.parts import paged
 
@@ -144,7 +144,7 @@ def test_gravest_task_comes_first_and_the_sum_counts_pods():
 
 @pytest.mark.parametrize("kind", sorted(CONDITIONS - {"Ready"}))
 def test_each_condition_has_a_sentence_that_says_what_to_do(kind):
-    wrong = "True" if kind in status.AMISS else "False"
+    wrong = "True" if kind in conditions.AMISS else "False"
     found = paged.condition(kind, wrong, "SomeReason", "Something is wrong.")
     assert advice.state(found) == "bad"
     assert advice.sentence(found).endswith(".")

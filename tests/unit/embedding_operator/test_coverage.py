@@ -135,3 +135,14 @@ def test_there_is_nobody_to_ask_in_a_pod_that(case):
 @pytest.mark.parametrize("case", STARTED)
 def test_somebody_should_answer_in_a_pod_that(case):
     assert not coverage.is_starting(STARTED[case])
+
+
+def test_a_pod_of_an_index_is_counted_by_the_policy_that_it_names_and_by_no_other():
+    labels = {names.LABEL_INDEX: "articles", names.LABEL_POLICY: "search"}
+    working = pod("a", labels=labels)
+    assert seen(working).missing == ("a",)
+    assert seen(injected(working)).covered == 1
+    # Of the other, which selects every pod.
+    assert seen(working, name="other") == status.Coverage()
+    assert coverage.selects_any([OWN], [working])
+    assert not coverage.selects_any([YOUNGER], [working])

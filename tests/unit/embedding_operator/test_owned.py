@@ -31,8 +31,8 @@ def test_what_is_put_back_is_counted_and_a_policy_that_has_gone_is_forgotten():
     assert drifted == []
     objects.ensure(POLICY, DESIRED, live=None)
     assert drifted == ["ConfigMap"]
-    objects.forget(POLICY.namespace, POLICY.name)
+    objects.forget(POLICY.kind, POLICY.namespace, POLICY.name)
     objects.ensure(POLICY, DESIRED, live=None)
     assert drifted == ["ConfigMap"]
-    objects.forget(POLICY.namespace, POLICY.name)
+    objects.forget(POLICY.kind, POLICY.namespace, POLICY.name)
     assert not objects._applied

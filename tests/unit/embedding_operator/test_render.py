@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from embedding_contract import document, names
 from embedding_operator import policy
+from embedding_operator.monitoring import rules
 from embedding_operator.render import configmaps, monitoring, ownership, secrets
 from tests.parts import policies
 
@@ -113,13 +114,13 @@ THEIRS = {"kind": "ExternalSecret", "name": "keys", "uid": "uid-2", "controller"
 def test_an_object_of_another_controller_is_not_ours_and_says_whose():
     found = standing({**THEIRS, "controller": False, "name": "guest"}, THEIRS)
     assert not ownership.is_ours(found, POLICY)
-    assert ownership.owner(found) == "ExternalSecret keys"
+    assert ownership.owner_of(found) == "ExternalSecret keys"
 
 
 def test_an_object_made_by_hand_is_not_ours_and_says_with_what():
     found = standing(managers=["kubectl-create"])
     assert not ownership.is_ours(found, POLICY)
-    assert "kubectl-create" in ownership.owner(found)
+    assert "kubectl-create" in ownership.owner_of(found)
 
 
 def test_an_object_of_a_policy_of_the_same_name_that_was_deleted_is_not_ours():
@@ -129,19 +130,29 @@ def test_an_object_of_a_policy_of_the_same_name_that_was_deleted_is_not_ours():
 
 
 def test_nobody_knows_whose_an_object_without_traces_is():
-    assert ownership.owner({"metadata": {}}) == "somebody else"
+    assert ownership.owner_of({"metadata": {}}) == "somebody else"
 
 
 def test_prometheus_scrapes_the_pods_of_this_policy_and_names_it_on_every_series():
     spec = monitoring.pod_monitor(POLICY)["spec"]
     assert spec["selector"] == {"matchLabels": {names.LABEL_INJECTED: "search"}}
-    (endpoint,) = spec["podMetricsEndpoints"]
+    endpoint = spec["podMetricsEndpoints"][0]
     assert (endpoint["port"], endpoint["path"]) == (names.ADMIN_PORT_NAME, names.PATH_METRICS)
     relabeling = endpoint["relabelings"][0]
     assert relabeling["targetLabel"] == "policy"
     # Prometheus, "kubernetes_sd_config": what a label's name cannot have becomes an underscore.
     label = "__meta_kubernetes_pod_label_embedding_agenticverz_io_injected"
     assert relabeling["sourceLabels"] == [label]
+
+
+def test_what_works_for_an_index_is_scraped_beside_its_sidecar_and_told_apart():
+    sidecar, vectors = monitoring.pod_monitor(POLICY)["spec"]["podMetricsEndpoints"]
+    assert vectors["port"] == names.VECTORS_PORT_NAME
+    label = "__meta_kubernetes_pod_label_embedding_agenticverz_io_index"
+    indexed = {"action": "replace", "sourceLabels": [label], "targetLabel": "index"}
+    assert vectors["relabelings"] == [*sidecar["relabelings"], indexed]
+    # Or a sidecar that is down would not be missed.
+    assert 'index=""' in rules.UP
 
 
 def test_groups_of_rules_of_two_policies_have_two_names():

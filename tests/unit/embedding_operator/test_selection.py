@@ -211,3 +211,27 @@ def test_the_order_in_which_policies_are_listed_decides_nothing(listed):
     decided = decide(pod(), *listed)
     assert isinstance(decided, selection.Covered)
     assert [found.name for found in (decided.candidate, *decided.losers)] == ["c", "a", "b"]
+
+
+def test_pod_of_an_index_has_the_policy_it_names_whatever_its_selector_says():
+    narrow = candidate("b", selector={"matchLabels": {"app": "other"}})
+    working = pod(labels={names.LABEL_INDEX: "articles", names.LABEL_POLICY: "b"})
+    assert decide(working, candidate("a"), narrow) == selection.Covered(narrow)
+
+
+def test_pod_of_an_index_is_of_no_policy_that_it_does_not_name():
+    working = pod(labels={names.LABEL_INDEX: "articles"})
+    decided = decide(working, candidate("a"))
+    assert isinstance(decided, selection.Skipped)
+    assert decided.reason == "NoPolicyMatches"
+    asking = pod(labels={names.LABEL_INDEX: "articles", names.LABEL_POLICY: "gone"})
+    decided = decide(asking, candidate("a"))
+    assert isinstance(decided, selection.Skipped)
+    assert decided.reason == "PolicyNotFound"
+
+
+def test_pod_of_an_index_needs_the_namespaces_consent_too():
+    working = pod(labels={names.LABEL_INDEX: "articles", names.LABEL_POLICY: "a"})
+    decided = decide(working, candidate("a"), namespace_labels={})
+    assert isinstance(decided, selection.Skipped)
+    assert decided.reason == "NamespaceNotEnabled"

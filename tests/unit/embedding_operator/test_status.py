@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_operator import config_in_force, status, synced
+from embedding_operator import conditions, config_in_force, status, synced
 from embedding_operator.errors import Problem
 from embedding_operator.status import LiveQuota
 from tests.conftest import CRD
@@ -428,12 +428,12 @@ STATUSES = st.dictionaries(st.sampled_from("abcd"), VALUES, max_size=4)
 
 @given(STATUSES, STATUSES)
 def test_a_merge_patch_turns_one_status_into_the_other(previous, wanted):
-    assert merged(previous, status.merge_patch(previous, wanted)) == wanted
+    assert merged(previous, conditions.merge_patch(previous, wanted)) == wanted
 
 
 @given(STATUSES)
 def test_nothing_is_written_where_nothing_changed(same):
-    assert status.merge_patch(same, copy.deepcopy(same)) == {}
+    assert conditions.merge_patch(same, copy.deepcopy(same)) == {}
 
 
 def test_providers_guarded_is_no_part_of_ready_and_needs_no_policy():

@@ -53,9 +53,13 @@ class World:
     def __init__(self):
         self.api = API()
         self.queue: WorkQueue[Key] = WorkQueue()
+        self.index_queue: WorkQueue[Key] = WorkQueue()
         self.skipped: list[str] = []
         self.caches = wiring.Caches(
-            self.api, queue=self.queue, skipped=lambda kind, count: self.skipped.append(kind)
+            self.api,
+            queue=self.queue,
+            index_queue=self.index_queue,
+            skipped=lambda kind, count: self.skipped.append(kind),
         )
 
     def policy(self, event="MODIFIED", *, name="search", uid=UID, generation=1, **metadata):
@@ -87,6 +91,23 @@ class World:
             self.caches.owned[kind], event, {"metadata": {**metadata, "ownerReferences": owners}}
         )
 
+    def index(self, event="MODIFIED", *, name="articles", generation=1, spec=None, **metadata):
+        self.tell(
+            self.caches.indexes,
+            event,
+            {
+                "metadata": {
+                    "name": name,
+                    "namespace": "shop",
+                    "uid": f"uid-of-{name}",
+                    "generation": generation,
+                    **metadata,
+                },
+                "spec": {"policyRef": {"name": "search"}} if spec is None else spec,
+            },
+        )
+        return self.queued_indexes()
+
     def namespace(self, event="MODIFIED", **metadata):
         return self.tell(self.caches.namespaces, event, {"metadata": {"name": "shop", **metadata}})
 
@@ -100,13 +121,20 @@ class World:
         return self.queued()
 
     def queued(self):
-        found = []
-        while len(self.queue):
-            key = self.queue.take()
-            assert key is not None
-            found.append(key)
-            self.queue.done(key, failed=False)
-        return found
+        return taken(self.queue)
+
+    def queued_indexes(self):
+        return taken(self.index_queue)
+
+
+def taken(queue):
+    found = []
+    while len(queue):
+        key = queue.take()
+        assert key is not None
+        found.append(key)
+        queue.done(key, failed=False)
+    return found
 
 
 @pytest.fixture
@@ -227,6 +255,84 @@ def test_an_echo_is_known_of_all_that_is_owned():
     assert {it.kind for it in sources.OWNED} == cluster.ECHOING
 
 
+# --- indexes
+
+ARTICLES = Key("shop", "articles")
+
+
+def test_an_index_that_comes_changes_or_goes_queues_itself_and_its_policy(world):
+    world.policy()
+    for event, generation in (("ADDED", 1), ("MODIFIED", 2), ("DELETED", 2)):
+        assert world.index(event, generation=generation) == [ARTICLES]
+    world.caches.indexes.told("ADDED", keeping.encode(indexed()))
+    assert world.queued() == [SEARCH]
+
+
+def indexed(name="articles", **spec):
+    metadata = {"name": name, "namespace": "shop", "uid": f"uid-of-{name}", "generation": 1}
+    return {"metadata": metadata, "spec": {"policyRef": {"name": "search"}, **spec}}
+
+
+def test_a_status_of_an_index_that_was_written_is_no_reason_for_a_reconcile(world):
+    world.index(resourceVersion="1")
+    assert world.index(resourceVersion="2") == []
+    assert world.index(annotations={names.ANNOTATION_DROP_TARGET: "a"}) == [ARTICLES]
+
+
+def test_a_policy_that_changes_queues_its_indexes_alone(world):
+    world.index()
+    world.index(name="other", spec={"policyRef": {"name": "another"}})
+    world.policy()
+    assert world.queued_indexes() == [ARTICLES]
+
+
+def test_an_index_that_goes_has_the_others_looked_at_as_they_may_have_its_target_now(world):
+    world.index()
+    world.index(name="other")
+    assert sorted(world.index("DELETED")) == [ARTICLES, Key("shop", "other")]
+
+
+def test_pods_and_the_config_map_of_an_index_queue_it(shop):
+    shop.index()
+    labels = {names.LABEL_INDEX: "articles"}
+    assert shop.pod(labels=labels) == []
+    assert shop.queued_indexes() == [ARTICLES]
+    shop.pod(labels={names.LABEL_INDEX: "unknown"}, ip="10.0.0.2")
+    assert shop.queued_indexes() == [ARTICLES]  # which lost it
+    owner = {
+        "apiVersion": names.API_VERSION,
+        "kind": names.INDEX_KIND,
+        "name": "articles",
+        "uid": "uid-of-articles",
+    }
+    shop.owned(cluster.CONFIG_MAP, names.index_objects("articles"), owners=[owner])
+    assert shop.queued_indexes() == [ARTICLES]
+    shop.owned(cluster.CONFIG_MAP, "of-another-name", owners=[owner])
+    assert shop.queued_indexes() == []
+    assert shop.caches.owned[cluster.CONFIG_MAP].keys() == [
+        ("shop", names.index_objects("articles"))
+    ]
+
+
+def test_little_is_kept_of_an_index_whatever_its_author_writes(world):
+    rows = [{"column": "a", "operator": "=", "value": "x" * 1_000_000}]
+    world.index(
+        spec={"policyRef": {"name": "search"}, "rows": rows},
+        annotations={names.ANNOTATION_DROP_TARGET: "x" * 200_000},
+    )
+    kept = world.caches.indexes.kept(*ARTICLES)
+    assert len(kept.content) + len(kept.outline) < 5_000
+    assert world.caches.index(*ARTICLES)["spec"] == {}
+
+
+def test_indexes_of_a_policy_are_outlines(world):
+    world.index()
+    world.index(name="other", spec={"policyRef": {"name": "another"}})
+    (outline,) = world.caches.indexes_of("shop", policy="search")
+    assert outline["metadata"]["name"] == "articles"
+    assert len(world.caches.indexes_of("shop")) == 2
+
+
 # --- namespaces and pods
 
 
@@ -329,7 +435,7 @@ def test_it_is_synced_once_everything_was_listed_that_there_must_be(world):
     eventually(lambda: world.caches.synced)
     assert world.caches.server_version() == (1, 37)
     assert world.caches.deaf() is None
-    assert len(world.caches.kinds) == 7
+    assert len(world.caches.kinds) == 8
     assert all(world.caches.is_watching(kind) for kind in world.caches.kinds)
     stopping.set()
     world.caches.close()

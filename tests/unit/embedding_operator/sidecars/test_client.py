@@ -1,12 +1,13 @@
 """One request to a sidecar: what it proves, what it believes, and what it never waits for."""
 
 import asyncio
+import dataclasses
 import json
 import re
 
 import pytest
 
-from embedding_contract import names, proof
+from embedding_contract import index_report, names, proof
 from embedding_operator import config_in_force, errors
 from embedding_operator.sidecars import client, exchange, pages, targets
 from tests.parts import answering
@@ -264,3 +265,41 @@ def test_a_sidecar_on_ipv6_is_asked(there):
     pod = targets.Pod(namespace="shop", name="pod-1", uid="uid-1", address="::1")
     assert isinstance(in_force(there, pod), pages.InForce)
     assert f"host: [::1]:{there.port}".encode() in held.requests[0].lower()
+
+
+REPORT = index_report.IndexReport(document="d", serving="public.articles.embedding")
+
+
+def working(pod):
+    return dataclasses.replace(pod, is_of_index=True)
+
+
+def index_in_force(there, pod):
+    asked = client.Client(port=1, index_port=there.port)
+    return asyncio.run(asked.in_force(working(pod), token=TOKEN))
+
+
+def test_a_pod_of_an_index_is_asked_for_its_report_on_the_port_of_indexes(there, at):
+    page = json.loads(index_report.dump(REPORT))
+    pod = at(sidecar(pages={names.PATH_INDEX: page}))
+    assert index_in_force(there, pod) == pages.InForce(
+        document="d", secrets="", rejected=None, report=REPORT
+    )
+
+
+def test_a_report_without_its_proof_is_not_believed(there, at):
+    body = index_report.dump(REPORT).encode()
+    pod = at(answering.sends(answering.rendered(200, body)))
+    found = index_in_force(there, pod)
+    assert isinstance(found, errors.Problem)
+    assert found.reason == config_in_force.UNPROVEN
+
+
+@pytest.mark.parametrize("kind", answering.STRANGE_PAGES)
+def test_a_strange_report_is_none_whoever_signed_it(there, at, kind):
+    pod = at(answering.saying(sidecar(), answering.STRANGE_PAGES[kind]))
+    found = index_in_force(there, pod)
+    if isinstance(found, errors.Problem):
+        assert found.reason == config_in_force.SILENT
+    else:
+        assert found.report is not None

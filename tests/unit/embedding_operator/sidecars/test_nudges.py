@@ -1,5 +1,6 @@
 """Who is nudged how often, and that it ends."""
 
+import dataclasses
 import threading
 
 import pytest
@@ -158,3 +159,13 @@ def test_requests_that_hang_hold_only_their_namespaces_threads():
         released.set()
         for thread in threads:
             thread.join()
+
+
+def test_what_a_pod_of_an_index_obeys_is_apart_from_what_its_sidecar_obeys():
+    world = World()
+    sidecar, working = pod(1), dataclasses.replace(pod(1), is_of_index=True)
+    world.nudger.behind(sidecar, "d1.s1")
+    world.nudger.in_force(working)
+    world.nudger.forget(working)
+    world.run(1)
+    assert [name for _, name, _ in world.sent] == ["pod-1"]

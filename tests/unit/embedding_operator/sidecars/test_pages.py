@@ -110,3 +110,46 @@ def test_whatever_bytes_come_are_read_or_refused(body):
     for read in (pages.in_force, pages.quota):
         with contextlib.suppress(ValueError):
             read(body)
+
+
+def report(**more):
+    target = {
+        "id": "public.articles.embedding",
+        "model": "e5",
+        "dimensions": 384,
+        "space": "s",
+        "phase": "Filling",
+        "rows": 2,
+        "done": 1,
+        "parked": 0,
+    }
+    return page({"document": "d", "targets": [{**target, **more}], "problems": []})
+
+
+def test_words_of_a_report_are_cut_and_cleaned():
+    problem = {"reason": "no-word", "message": "a\x1b[31m" + "x" * 5000, "sqlstate": "28'00"}
+    body = {"document": "d" * 900, "serving": "t" * 900, "targets": [], "problems": [problem]}
+    read = pages.index_report_of(page(body))
+    (told,) = read.problems
+    assert (told.reason, told.sqlstate) == ("Unknown", None)
+    assert len(told.message) <= pages.TEXT_CHARACTERS
+    assert told.message.isprintable()
+    assert len(read.document) <= pages.TEXT_CHARACTERS
+    assert len(read.serving or "") == pages.ID_CHARACTERS
+
+
+@pytest.mark.parametrize("end", ["9999-12-31T00:00:00Z", "soon", "2026-01-01", "2026-01-01T00:00"])
+def test_time_of_a_report_that_no_status_takes_is_left_out(end):
+    (target,) = pages.index_report_of(report(expectedEnd=end)).targets
+    assert target.expected_end is None
+
+
+def test_time_of_a_report_is_written_as_a_status_writes_it():
+    (target,) = pages.index_report_of(report(expectedEnd="2026-01-01T02:00:00+02:00")).targets
+    assert target.expected_end == "2026-01-01T00:00:00Z"
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_no_bytes_are_more_than_no_report(body):
+    with contextlib.suppress(ValueError):
+        pages.index_report_of(body)

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from embedding_contract.index_report import IndexReport
 from embedding_operator import config_in_force, errors, status
-from embedding_operator.sidecars import pace, schedule, watchlist
+from embedding_operator.sidecars import pace, schedule, targets, watchlist
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod, Policy, Target, Wanted
 
@@ -478,3 +479,23 @@ def test_a_flood_of_silent_pods_leaves_the_others_their_places():
         world.list.answered(question, SILENT)
     world.turn()
     assert world.seen().force == config_in_force.Force(in_force=1)
+
+
+def test_reports_of_an_index_are_told_and_nobody_is_asked_for_a_quota():
+    world = World()
+    said = IndexReport(document="d2")
+    world.answers = {"pod-1": InForce(document="d2", secrets="", rejected=None, report=said)}
+    party = targets.of_index("shop", "articles")
+    wanted = Wanted(document="d2", secrets="", token="t", has_quota=False)
+    working = pod(1, is_of_index=True)
+    world.watch(working, wanted=wanted, policy=party)
+    world.run(60)
+    assert world.seen(party).reports == ((working, said),)
+    assert world.quota_asked == []
+    assert {it for it, _ in world.told} == {party}
+
+
+def test_an_index_and_a_policy_of_one_name_are_two():
+    assert targets.of_index("shop", "search") != POLICY
+    assert targets.index_of(targets.of_index("shop", "search")) == "search"
+    assert targets.index_of(POLICY) is None

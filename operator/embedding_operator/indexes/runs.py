@@ -1,0 +1,94 @@
+"""Which Job is to be started for an index, and how its last one went: pure.
+
+A change that wants something else of the database makes one Job, named by what is wanted. One that
+is done is in the status, so that it is not made again after it has gone.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from embedding_contract import names
+from embedding_contract.index_report import IndexReport
+from embedding_operator import sidecars
+
+RUNNING: Final = "Running"
+COMPLETE: Final = "Complete"
+FAILED: Final = "Failed"
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be done: start the Job `starts`, end those of changes that were overtaken.
+
+    `result` is that of the wanted Job.
+    """
+
+    starts: str | None
+    ends: tuple[str, ...]
+    result: str
+
+
+def plan(name: str, jobs: Sequence[Object], *, uid: str, recorded: Object) -> Plan:
+    """What to do.
+
+    Args:
+        name: of the Job that the index wants now.
+        jobs: those that are labelled with the index.
+        uid: of the index; it controls the Jobs that the operator made.
+        recorded: `status.run`.
+    """
+    made = {it["metadata"]["name"]: it for it in jobs if _controller(it) == uid}
+    ends = tuple(sorted(made.keys() - {name}))
+    there = made.get(name)
+    if there is not None:
+        return Plan(starts=None, ends=ends, result=_result(there))
+    before = str(recorded.get("result", "")) if recorded.get("job") == name else ""
+    if before in (COMPLETE, FAILED):
+        return Plan(starts=None, ends=ends, result=before)
+    return Plan(starts=name, ends=ends, result=RUNNING)
+
+
+def last_words(jobs: Sequence[Object], runs: Iterable[Object]) -> tuple[IndexReport, ...]:
+    """What workers said when they ended, the newest first.
+
+    Of pods that a Job with the index's label controls: the label alone anybody may set.
+    """
+    ours = {it["metadata"]["uid"] for it in jobs}
+    ended = [
+        moment
+        for pod in runs
+        if _controller(pod) in ours
+        for status in pod["status"].get("containerStatuses") or ()
+        if status["name"] == names.VECTORS_CONTAINER
+        for moment in (_ended(status, "state"), _ended(status, "lastState"))
+        if moment is not None
+    ]
+    newest_first = sorted(ended, key=lambda it: str(it.get("finishedAt") or ""), reverse=True)
+    return tuple(report for it in newest_first if (report := _report(it)) is not None)
+
+
+def _ended(status: Object, which: str) -> Object | None:
+    found: Object | None = (status.get(which) or {}).get("terminated")
+    return found
+
+
+def _report(ended: Object) -> IndexReport | None:
+    try:
+        return sidecars.index_report_of(str(ended.get("message") or ""))
+    except ValueError:
+        return None
+
+
+def _result(job: Object) -> str:
+    for condition in job["status"].get("conditions") or ():
+        if condition.get("type") in (COMPLETE, FAILED) and condition.get("status") == "True":
+            return str(condition["type"])
+    return RUNNING
+
+
+def _controller(found: Object) -> str:
+    references = found["metadata"].get("ownerReferences") or ()
+    return next((str(it.get("uid", "")) for it in references if it.get("controller")), "")

@@ -1,6 +1,7 @@
 """What a connection without it answers, the shortcut answers too, byte for byte."""
 
 import asyncio
+import functools
 import gc
 import itertools
 import operator
@@ -71,6 +72,8 @@ class Echo:
         self.handed_over = []
         self.heads_of_tasks = []
         self.begun = 0
+        self.held_look_ups = None
+        """A list: look-ups in vain end when what it holds is called."""
 
     def head(self, scope):
         self.parsed.append(heads.read(scope["headers"]))
@@ -88,6 +91,8 @@ class Echo:
         found = Reply(200, HEAD % len(it.started), it.started)
         if it.started == BODY_TO_LOOK_UP + b" in vain, at once":
             done(it)
+        elif self.held_look_ups is not None:
+            self.held_look_ups.append(functools.partial(done, it))
         elif it.started.startswith(BODY_TO_LOOK_UP + b" in vain"):
             asyncio.get_running_loop().call_later(0.01, done, it)
         else:
@@ -149,9 +154,13 @@ def exchange(protocol, pieces, *, pause_seconds=0.0, closes=True, headers=(), ap
             await asyncio.sleep(0.1)
             writer.write_eof()
         if closes is None:
-            await asyncio.sleep(0.005)
+            while not application.at_once_asked:  # noqa: ASYNC110 - it tells nobody either
+                await asyncio.sleep(0.001)
             writer.transport.abort()
-            await asyncio.sleep(0.1)
+            while state.connections:  # noqa: ASYNC110 - as said below
+                await asyncio.sleep(0.001)
+            for end in application.held_look_ups or ():
+                end()
         answered = await asyncio.wait_for(reader.read(), 20)
         writer.close()
         serving.close()
@@ -303,7 +312,10 @@ def test_what_is_bought_is_no_task_either():
 
 def test_nothing_is_begun_for_a_caller_that_left_during_a_look_up():
     for body in (b"look in vain", b"look in vain, bought"):
-        _, application = exchange(shortcut.Shortcut, [post(body)], closes=None)
+        application = Echo()
+        application.held_look_ups = []
+        exchange(shortcut.Shortcut, [post(body)], closes=None, application=application)
+        assert len(application.held_look_ups) == 1
         assert (application.at_once_asked, application.begun, application.tasks) == (1, 0, 0)
 
 

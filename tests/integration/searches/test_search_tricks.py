@@ -167,6 +167,21 @@ def literally(text: str) -> str:
     return re.escape(text).replace(re.escape("§"), N)
 
 
+def words(asked: str) -> str:
+    return (
+        literally(
+            'SELECT pg_catalog.to_json("t"."id")::text AS "c0",'
+            ' pg_catalog.to_json("t"."body")::text AS "c1",'
+            ' pg_catalog.ts_rank_cd(to_tsvector(§::regconfig, coalesce("body"::text, §)),'
+            f" {asked}) AS score"
+            ' FROM "public"."docs" AS t WHERE to_tsvector(§::regconfig, coalesce("body"::text, §))'
+            f" @@ {asked} AND "
+        )
+        + WHERE
+        + literally(' ORDER BY score DESC, "t"."id" LIMIT §')
+    )
+
+
 CLOSED = {
     "begin": literally("BEGIN READ ONLY"),
     "commit": literally("COMMIT"),
@@ -189,16 +204,11 @@ CLOSED = {
         ' ORDER BY distance LIMIT §) SELECT "c0", "c1", distance FROM found'
         ' ORDER BY distance + §, "k0"'
     ),
-    "text": literally(
-        'SELECT pg_catalog.to_json("t"."id")::text AS "c0",'
-        ' pg_catalog.to_json("t"."body")::text AS "c1",'
-        ' pg_catalog.ts_rank_cd(to_tsvector(§::regconfig, coalesce("body"::text, §)),'
-        " pg_catalog.websearch_to_tsquery(§::regconfig, §)) AS score"
-        ' FROM "public"."docs" AS t WHERE to_tsvector(§::regconfig, coalesce("body"::text, §))'
-        " @@ pg_catalog.websearch_to_tsquery(§::regconfig, §) AND "
-    )
-    + WHERE
-    + literally(' ORDER BY score DESC, "t"."id" LIMIT §'),
+    "text": words("pg_catalog.websearch_to_tsquery(§::regconfig, §)"),
+    "any word": words(
+        "pg_catalog.replace(pg_catalog.plainto_tsquery(§::regconfig, §)::text, §, §)"
+        "::pg_catalog.tsquery"
+    ),
 }
 
 

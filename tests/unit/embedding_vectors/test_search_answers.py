@@ -49,6 +49,12 @@ def test_values_come_as_postgresql_wrote_them():
     }
 
 
+def test_second_ranking_fills_up_the_first_without_repeating_it():
+    first, second = [("1", "a", 0.1)], [("2", "b", 0.9), ("1", "a", 0.8), ("3", "c", 0.7)]
+    assert answers.filled_up(first, second, keys=1, most=2) == [first[0], second[0]]
+    assert answers.filled_up(first, second, keys=1, most=9) == [first[0], second[0], second[2]]
+
+
 def test_similarity_is_one_without_distance():
     rows = [("1", '"a"', 0.0), ("2", '"b"', 2.0)]
     results = render(answers.by_distance(rows), space="s")["results"]

@@ -45,6 +45,15 @@ def by_rank(rows: Sequence[Row]) -> list[tuple[Row, float]]:
     return [(row, row[-1]) for row in rows]
 
 
+def filled_up(first: Sequence[Row], second: Sequence[Row], *, keys: int, most: int) -> list[Row]:
+    """All rows of the first ranking, and those of the second behind them, up to `most`.
+
+    `keys` columns in front tell rows apart.
+    """
+    there = {row[:keys] for row in first}
+    return [*first, *(row for row in second if row[:keys] not in there)][:most]
+
+
 def fused(
     first: Sequence[Row], second: Sequence[Row], *, keys: int, most: int
 ) -> list[tuple[Row, float]]:

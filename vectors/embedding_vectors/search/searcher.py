@@ -179,16 +179,34 @@ class Searcher:
         return Found(mode="hybrid", score_kind=answers.FUSION, scored=scored, space=space)
 
     async def _words(self, asked: _Asked, *, most: int) -> list[Row]:
-        statement = statements.by_text(asked.document, asked.search, asked.request, most=most)
+        """Rows by their words. A question that was not asked of words seldom has all of them.
+
+        So rows with any of them follow, unless the caller chose this mode and its syntax.
+        """
         try:
-            return await self._read(statement, asked)
+            rows = await self._matching(asked, most=most)
         except DatabaseError as error:
-            if (error.problem.sqlstate or "").startswith(_TOO_MUCH):
+            if _state(error).startswith(_TOO_MUCH):
                 raise Refusal(
                     "'query' is none that PostgreSQL's text search can read: it is too deep.",
                     param="query",
                 ) from None
             raise
+        if asked.request.mode == "text" or len(rows) >= most:
+            return rows
+        try:
+            more = await self._matching(asked, most=most, any_word=True)
+        except DatabaseError as error:
+            if not _state(error).startswith((_TIMEOUT, *_TOO_MUCH)):
+                raise
+            return rows
+        return answers.filled_up(rows, more, keys=len(asked.document.key_columns), most=most)
+
+    async def _matching(self, asked: _Asked, *, most: int, any_word: bool = False) -> list[Row]:
+        statement = statements.by_text(
+            asked.document, asked.search, asked.request, most=most, any_word=any_word
+        )
+        return await self._read(statement, asked)
 
     async def _read(
         self,
@@ -207,6 +225,10 @@ class Searcher:
     def _forget(self) -> None:
         self._columns.forget()
         self._targets.forget()
+
+
+def _state(error: DatabaseError) -> str:
+    return error.problem.sqlstate or ""
 
 
 def _by_distance(near: Sequence[Row], *, space: str) -> Found:

@@ -1,7 +1,7 @@
 """The statements of a search: a closed set, made of the document's names alone.
 
-No value is ever a part of a text. The set is: two shapes, for each target and for the table's text,
-and for each sequence of conditions that a filter may hold.
+No value is ever a part of a text. The set is: a shape for each target and two for the table's text,
+and each of them for each sequence of conditions that a filter may hold.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,11 @@ _TEXT: Final = sql.SQL(
     "SELECT {shown}, pg_catalog.ts_rank_cd({text}, {asked}) AS score FROM {table} AS t"
     " WHERE {text} @@ {asked} AND {rows} AND {where} ORDER BY score DESC, {keys} LIMIT %s"
 )
-_ASKED: Final = sql.SQL("pg_catalog.websearch_to_tsquery({}::regconfig, %s)")
+_ALL_WORDS: Final = sql.SQL("pg_catalog.websearch_to_tsquery({}::regconfig, %s)")
+_ANY_WORD: Final = sql.SQL(
+    "pg_catalog.replace(pg_catalog.plainto_tsquery({}::regconfig, %s)::text, ' & ', ' | ')"
+    "::pg_catalog.tsquery"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,15 +101,21 @@ def by_vectors(
     return Statement(text=text, values=(vector, *request.values, most))
 
 
-def by_text(document: IndexDocument, search: Search, request: Request, *, most: int) -> Statement:
-    """The `most` rows whose text matches the query best: shown columns as JSON text, rank."""
+def by_text(
+    document: IndexDocument, search: Search, request: Request, *, most: int, any_word: bool = False
+) -> Statement:
+    """The `most` rows whose text matches the query best: shown columns as JSON text, rank.
+
+    The query has the syntax of websearch_to_tsquery; with `any_word` it is plain words, of which a
+    row needs to have one.
+    """
     configuration = search.text_configuration
     quoted = '"' + configuration.replace('"', '""') + '"'
     text = _TEXT.format(
         shown=_as_json(shown_columns(document, search)),
         # Letter by letter what the plan's index is over, or that would not be used.
         text=doubled(expressions.text_vector(document, configuration=configuration)),
-        asked=_ASKED.format(doubled(sql.Literal(quoted))),
+        asked=(_ANY_WORD if any_word else _ALL_WORDS).format(doubled(sql.Literal(quoted))),
         table=_named(document.schema, document.table),
         rows=_rows(document),
         where=request.where,

@@ -81,16 +81,24 @@ def test_words_of_a_search_engine_are_understood_and_nothing_is_no_error(world):
 @pytest.mark.parametrize(
     "query",
     [
-        *("x" * 32_000, "a1 " * 10_000, "a or " * 6_000, "-" * 32_000, "-a " * 10_000),
-        *('"' * 32_000, '"a b" ' * 5_000, "(" * 32_000, "a@" * 16_000, "a-" * 16_000),
-        *("<a" * 16_000, "\U0001f600" * 8_000, "http://" + "a." * 15_000),
+        *("x" * 4_000, "a1 " * 1_300, "a or " * 800, "-" * 4_000, "-a " * 1_300),
+        *('"' * 4_000, '"a b" ' * 650, "(" * 4_000, "a@" * 2_000, "a-" * 2_000),
+        *("<a" * 2_000, "\U0001f600" * 1_000, "http://" + "a." * 2_000),
     ],
 )
 def test_no_query_is_taken_for_a_database_that_is_away(shared_world, query):
     answer = shared_world.ask({"query": query, "mode": "text"})
-    # One that takes longer than the index allows is told so, and by that.
-    if answer.status_code != 200 and "57014" not in answer.text:
+    # To rank by a thousand words may take longer than the index allows.
+    is_late = "took too long" in answer.text or "stands still" in answer.text
+    if answer.status_code != 200 and not is_late:
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "query")
+
+
+def test_words_of_a_long_question_are_looked_for_of_its_beginning(shared_world):
+    too_long = shared_world.ask({"query": "a " * 2_100, "mode": "text"})
+    assert (too_long.status_code, too_long.json()["error"]["param"]) == (400, "query")
+    for query in ("-a " * 10_000, "\U0001f600" * 8_000, "(" * 32_000):
+        assert shared_world.ask({"query": query, "mode": "hybrid"}).status_code == 200
 
 
 def test_filters_hold_in_every_mode(world):

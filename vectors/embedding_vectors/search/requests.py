@@ -17,6 +17,9 @@ from embedding_vectors.serving.refusals import Refusal
 MAX_K: Final = 1_000
 """The most that pgvector's `hnsw.ef_search` can be, which must not be below k."""
 MAX_QUERY_BYTES: Final = 32_768
+MAX_WORDS_BYTES: Final = 4_096
+"""Of a query in mode text. PostgreSQL takes seconds to read thousands of words, and cannot be
+stopped meanwhile."""
 MAX_CONDITIONS: Final = 32
 MODES: Final = ("vector", "text", "hybrid")
 
@@ -60,10 +63,12 @@ def parse(
         raise Refusal(f"Unrecognized request argument supplied: {shown}", param=shown)
     _check_index(raw.get("index"), document)
     where, values = _filter(raw.get("filter"), search=search, types=types)
+    mode = _mode(raw.get("mode"))
+    most_bytes = MAX_WORDS_BYTES if mode == "text" else MAX_QUERY_BYTES
     return Request(
-        query=_query(raw.get("query")),
+        query=_query(raw.get("query"), most_bytes=most_bytes),
         k=_k(raw.get("k")),
-        mode=_mode(raw.get("mode")),
+        mode=mode,
         where=where,
         values=values,
     )
@@ -77,7 +82,7 @@ def _check_index(value: object, document: IndexDocument) -> None:
         )
 
 
-def _query(value: object) -> str:
+def _query(value: object, *, most_bytes: int) -> str:
     if value is None:
         raise Refusal("You must provide 'query'.", param="query")
     if not isinstance(value, str):
@@ -89,9 +94,10 @@ def _query(value: object) -> str:
             "'query' must hold no character U+0000, which PostgreSQL cannot store.", param="query"
         )
     size = len(value.encode())
-    if size > MAX_QUERY_BYTES:
+    if size > most_bytes:
         raise Refusal(
-            f"'query' has {size} bytes; at most {MAX_QUERY_BYTES} are allowed.", param="query"
+            f"'query' has {size} bytes; at most {most_bytes} are allowed in this mode.",
+            param="query",
         )
     return value
 

@@ -169,7 +169,7 @@ class Searcher:
         try:
             worded = await self._words(asked, most=_depth(asked.request))
         except DatabaseError as error:
-            if error.problem.sqlstate != _TIMEOUT:
+            if error.problem.reason != failures.TIMEOUT:
                 raise
             # Half of what was asked for, and the answer says so, is more than nothing.
             return _by_distance(near[: asked.request.k], space=space)
@@ -197,7 +197,8 @@ class Searcher:
         try:
             more = await self._matching(asked, most=most, any_word=True)
         except DatabaseError as error:
-            if not _state(error).startswith((_TIMEOUT, *_TOO_MUCH)):
+            is_late = error.problem.reason == failures.TIMEOUT
+            if not is_late and not _state(error).startswith(_TOO_MUCH):
                 raise
             return rows
         return answers.filled_up(rows, more, keys=len(asked.document.key_columns), most=most)

@@ -15,7 +15,7 @@ from embedding_vectors.database.facts import TargetRow
 from embedding_vectors.schema import expressions
 from embedding_vectors.schema.expressions import EMBEDDING_COLUMN, doubled
 from embedding_vectors.schema.statements import base_type
-from embedding_vectors.search.requests import ALIAS, Request
+from embedding_vectors.search.requests import ALIAS, MAX_WORDS_BYTES, Request
 
 MIN_EF_SEARCH: Final = 100
 """pgvector's own is 40; recall at k = 10 wants more, and it costs little."""
@@ -121,7 +121,9 @@ def by_text(
         where=request.where,
         keys=sql.SQL(", ").join(_named(ALIAS, it) for it in document.key_columns),
     )
-    return Statement(text=text, values=(request.query, request.query, *request.values, most))
+    # The beginning of a long question stands for all of it.
+    words = request.query.encode()[:MAX_WORDS_BYTES].decode(errors="ignore")
+    return Statement(text=text, values=(words, words, *request.values, most))
 
 
 def _named(*parts: str) -> sql.Composable:

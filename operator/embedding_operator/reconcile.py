@@ -266,6 +266,14 @@ class Reconciler:
         environment_since = status.environment_since(
             raw.get("status") or {}, created_at=done.environment_created_at
         )
+        covering = status.covering(
+            raw.get("status") or {},
+            selector=raw["spec"].get("podSelector") or {},
+            is_possible=environment_since is not None
+            and namespace_labels.get(names.LABEL_INJECTION) == selection.ENABLED
+            and _too_old(version) is None,
+            now=self._now(),
+        )
         key = (wanted.namespace, wanted.name)
         target = sidecars.Target(
             policy_uid=wanted.uid,
@@ -286,6 +294,7 @@ class Reconciler:
             ),
             refreshed=refreshed,
             environment_since=environment_since,
+            covering=covering,
             injection=_too_old(version),
             monitoring=done.monitoring,
             alerts_refused=done.alerts_refused,
@@ -297,6 +306,7 @@ class Reconciler:
                 server_version=version,
                 sidecar=self._sidecar,
                 environment_since=environment_since,
+                covering_since=covering.since if covering is not None else None,
             ),
             force=seen.force,
             quota=seen.quota,

@@ -26,7 +26,9 @@ def injected(bare, candidate=OWN, sidecar=SIDECAR):
     return injector.inject(bare, sidecar=sidecar, candidate=candidate)
 
 
-def seen(*pods, name="search", among=(OWN, YOUNGER), namespace_labels=ENABLED, created=None, since=None):
+def seen(
+    *pods, name="search", among=(OWN, YOUNGER), namespace_labels=ENABLED, created=None, since=None
+):
     return coverage.of(
         name=name,
         pods=pods,

@@ -21,6 +21,7 @@ from embedding_operator import (
     errors,
     indexes,
     injector,
+    network,
     owned,
     policy,
     provider_guard,
@@ -136,6 +137,7 @@ class Reconciler:
         guard: provider_guard.ProviderGuard = provider_guard.OFF,
         monitoring: monitor.Monitor,
         additional_alerts: bool = False,
+        network: network.Network = network.Network(),  # noqa: B008 - frozen
         selected_by: Callable[[], Mapping[str, str]] = dict,
         index_namespaces: frozenset[str] = frozenset(),
         covers: Callable[[Key, int], None] = _nobody,
@@ -155,6 +157,7 @@ class Reconciler:
             guard=guard,
             additional_alerts=additional_alerts,
             selected_by=selected_by,
+            network=network,
         )
         self._sidecars = asked
         self._events = events

@@ -28,14 +28,24 @@ DECISIVE: Final = (
 )
 """The conditions whose sum is Ready; the others inform."""
 TOLD: Final = frozenset(
-    {READY, *DECISIVE, "PodsCovered", "MonitoringApplied", ALERTS, "RulesLoaded", "Overlap"}
+    {
+        *(READY, *DECISIVE, config_in_force.REACHED, "PodsCovered", "MonitoringApplied", ALERTS),
+        *("RulesLoaded", "Overlap"),
+    }
 )
 """The conditions whose change is an event too."""
 _NO_NEWS: Final = frozenset(
     {synced.NOT_READ, config_in_force.NOT_ASKED, "NotConfigured", "NotAskedYet"}
 )
 """Reasons of conditions about what nobody has looked at yet."""
-_SEEN: Final = (*DECISIVE[1:], "PodsCovered", "MonitoringApplied", ALERTS, "QuotaExact")
+_SEEN: Final = (
+    *DECISIVE[1:],
+    config_in_force.REACHED,
+    "PodsCovered",
+    "MonitoringApplied",
+    ALERTS,
+    "QuotaExact",
+)
 """The conditions for which the world has to be looked at."""
 MISSING_SHOWN: Final = 10
 MISSED: Final = "PodsMissed"
@@ -228,6 +238,10 @@ def _conditions(
             *config_in_force.verdict(
                 facts.force, stale=facts.stale, generation=generation, previous=previous
             ),
+        ),
+        Condition(
+            config_in_force.REACHED,
+            *config_in_force.reach_verdict(facts.force, generation=generation, previous=previous),
         ),
         from_problem(
             "InjectionSupported", facts.injection, "Supported", "New pods get a native sidecar."

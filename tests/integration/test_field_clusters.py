@@ -377,7 +377,7 @@ def test_policy_that_is_applied_again_is_unchanged(api_server, namespace):
                 },
                 {"name": "queue", "vault": {"mount": "secret", "path": "shop/queue"}},
             ],
-            "alerts": {"rules": {"highErrorRate": {"enabled": True}}},
+            "alerts": {"rules": {"quotaExhausted": {"enabled": True}}},
         },
     }
     applied = [

@@ -176,6 +176,7 @@ def health(current: Current) -> dict[str, Any]:
         "providers": providers,
         "keys_refused": sorted(runtime.service.refused_keys()),
         "background": _WAITS if runtime.quota.left(background=True).used_up else "ok",
+        "failures": runtime.service.failures(),
     }
 
 
@@ -230,6 +231,7 @@ def config(current: Current) -> dict[str, Any]:
         "rejected": current.rejected,
         "keys_refused": sorted(runtime.service.refused_keys()),
         "reserve_for_applications": _reserve(runtime),
+        "failures": runtime.service.failures(),
         "providers": [
             {
                 "name": provider.name,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from embedding_sidecar import errors
-from embedding_sidecar.http1 import client, dialer
+from embedding_sidecar.http1 import authorities, client, dialer
 from tests.parts import loops, raw_server, whole_body
 
 NAME = "provider.example"
@@ -266,9 +266,7 @@ def certificate(tmp_path, monkeypatch):
         return raw_server.with_certificate(file)
 
     believed: dict[str, object] = {}
-    dialer._tls.cache_clear()
-    yield make
-    dialer._tls.cache_clear()
+    return make
 
 
 def test_a_certificate_that_is_believed_and_of_this_name_is_accepted(run, certificate):
@@ -421,6 +419,38 @@ def test_a_connection_cut_off_over_tls_is_lost(run, certificate):
 
 
 def test_authorities_are_read_once():
-    assert dialer.Dialer(dns_seconds=1)._tls is dialer.Dialer(dns_seconds=1)._tls
-    assert dialer._tls().verify_mode is ssl.CERT_REQUIRED
-    assert dialer._tls().check_hostname
+    first, second = authorities.Authorities().context(), authorities.Authorities().context()
+    assert first is second
+    assert first.verify_mode is ssl.CERT_REQUIRED
+    assert first.check_hostname
+
+
+def test_authorities_are_read_again_when_their_file_changes(tmp_path, monkeypatch):
+    """C3: a certificate that is replaced needs no restart; one that is being written, a moment."""
+    seconds = [0.0]
+    file = tmp_path / "ca.crt"
+    file.write_bytes(raw_server.certificate(tmp_path, "a").read_bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    believed = authorities.Authorities(clock=lambda: seconds[0])
+    first = believed.context()
+    file.write_text("half", encoding="utf-8")
+    assert believed.context() is first
+    seconds[0] += authorities.LOOK_SECONDS
+    assert believed.context() is first
+    file.write_bytes(raw_server.certificate(tmp_path, "b").read_bytes())
+    assert believed.context() is first
+    seconds[0] += authorities.LOOK_SECONDS
+    second = believed.context()
+    assert second is not first
+    assert second.get_ca_certs() != first.get_ca_certs()
+
+
+def test_authorities_that_are_given_are_believed_beside_the_others(tmp_path, monkeypatch):
+    """C3: a private authority does not put the public ones away."""
+    one, other = (raw_server.certificate(tmp_path, name).read_text("utf-8") for name in ("a", "b"))
+    (tmp_path / "ca.crt").write_text(one, encoding="utf-8")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
+    plain = authorities.Authorities().context().cert_store_stats()["x509"]
+    assert authorities.Authorities(other).context().cert_store_stats()["x509"] == plain + 1
+    with pytest.raises(ValueError, match="no certificates"):
+        authorities.check("-----BEGIN")

@@ -464,7 +464,7 @@ def secret(name="keys", namespace="shop"):
     return keeping.encode({"metadata": {"name": name, "namespace": namespace}})
 
 
-SOURCES = {
+SOURCES: dict[str, dict[str, Any]] = {
     "a provider's key": {
         "providers": [{"apiKey": {"vault": {}}}, {"apiKey": {"secretKeyRef": {"name": "keys"}}}, {}]
     },

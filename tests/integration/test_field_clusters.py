@@ -182,16 +182,20 @@ def test_pod_that_was_missed_makes_ready_false_until_it_is_gone(api_server, shop
     try:
         objects.create(cluster.POD, shop, pod(shop, "missed"))
     finally:
-        operator.start(RESYNC_SECONDS="3600")
+        operator.start(RESYNC_SECONDS="2")
 
     def ready() -> tuple[str, str, str]:
         return condition(api_server, shop, "Ready")
 
-    wait(lambda: ready()[:2] == ("False", "PodsMissed"), "Ready False", last=operator.log)
-    assert ready()[2].endswith(": missed.")
-    api_server("delete", "pod", "missed", "-n", shop)
-    wait(lambda: ready()[1] != "PodsMissed", "nobody missed", last=ready)
-    assert condition(api_server, shop, "PodsCovered")[1] == "PodsMissing"
+    try:
+        wait(lambda: ready()[:2] == ("False", "PodsMissed"), "Ready False", last=operator.log)
+        assert ready()[2].endswith(": missed.")
+        api_server("delete", "pod", "missed", "-n", shop)
+        wait(lambda: ready()[1] != "PodsMissed", "nobody missed", last=ready)
+        assert condition(api_server, shop, "PodsCovered")[1] == "PodsMissing"
+    finally:
+        operator.stop()
+        operator.start(RESYNC_SECONDS="3600")
 
 
 def test_pod_older_than_the_policy_does_not_touch_ready(api_server, namespace, operator):

@@ -166,12 +166,18 @@ def health(current: Current) -> dict[str, Any]:
     if runtime is None:
         return {"status": "unavailable", "document": None, "rejected": current.rejected}
     providers = runtime.service.health()
-    troubled = current.rejected is not None or any(word != "ok" for word in providers.values())
+    counted = runtime.quota.store_word
+    troubled = (
+        current.rejected is not None
+        or any(word != "ok" for word in providers.values())
+        or counted not in ("ok", "none")
+    )
     return {
         "status": "degraded" if troubled else "ok",
         "document": runtime.loaded.document_fingerprint,
         "rejected": current.rejected,
         "redis": runtime.redis_state(),
+        "quota_store": counted,
         "redis_entries": runtime.cache.entries_in_store,
         "providers": providers,
         "keys_refused": sorted(runtime.service.refused_keys()),

@@ -13,6 +13,8 @@ from embedding_operator.synced import Verdict
 CONDITION: Final = "ConfigInForce"
 KEY_REFUSED: Final = "KeyRefused"
 REACHED: Final = "ProvidersReached"
+NOT_TOLD: Final = "NotTold"
+"""The reason where sidecars are of a version that does not tell."""
 PROBLEMS_SHOWN: Final = 10
 NOT_ASKED: Final = "NotAsked"
 """The reason while nobody has been asked yet."""
@@ -87,7 +89,7 @@ def reach_verdict(force: Force, *, generation: int, previous: Mapping[str, Any])
         return _last_seen(REACHED, generation=generation, previous=previous)
     if force.failures_told == 0:
         message = f"None of {force.asked} sidecars tells how providers answer."
-        return Verdict("Unknown", "SidecarsSilent", message)
+        return Verdict("Unknown", NOT_TOLD, message)
     message = f"{force.failures_told} of {force.asked} sidecars got an answer of each provider that"
     return Verdict("True", "Answering", f"{message} they last called.")
 

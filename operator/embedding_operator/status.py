@@ -35,7 +35,10 @@ TOLD: Final = frozenset(
 )
 """The conditions whose change is an event too."""
 _NO_NEWS: Final = frozenset(
-    {synced.NOT_READ, config_in_force.NOT_ASKED, "NotConfigured", "NotAskedYet"}
+    {
+        *(synced.NOT_READ, config_in_force.NOT_ASKED, config_in_force.NOT_TOLD),
+        *("NotConfigured", "NotAskedYet"),
+    }
 )
 """Reasons of conditions about what nobody has looked at yet."""
 _SEEN: Final = (

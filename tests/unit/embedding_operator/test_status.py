@@ -27,7 +27,7 @@ QUOTA = LiveQuota(
 COVERED = status.Coverage(matching=2, covered=2)
 GOOD = status.Facts(
     coverage=COVERED,
-    force=config_in_force.Force(in_force=2, keys_told=2),
+    force=config_in_force.Force(in_force=2, keys_told=2, failures_told=2),
     quota=QUOTA,
     document_fingerprint="0123456789abcdef",
 )
@@ -547,3 +547,15 @@ def test_bypassing_says_of_each_pod_why():
     coverage = status.Coverage(matching=3, covered=3, bypassing=2, detours=("a: container x ...",))
     told = condition("PodsCovered", facts(coverage=coverage))["message"]
     assert "a: container x ...; 1 started before" in told
+
+
+def test_why_providers_give_no_answer_is_a_condition_and_does_not_touch_ready():
+    """B8: the cause, in the sidecar's word."""
+    failures = {("main", "certificate_untrusted"): 2, ("other", "name_unknown"): 1}
+    force = config_in_force.Force(in_force=3, keys_told=3, failures_told=3, failures=failures)
+    found = condition("ProvidersReached", facts(force=force))
+    assert (found["status"], found["reason"]) == ("False", "CertificateUntrusted")
+    assert "main: certificate_untrusted in 2 of 3 pods" in found["message"]
+    assert verdict("Ready", facts(force=force)) == ("True", "Ready")
+    older = config_in_force.Force(in_force=3, keys_told=3)
+    assert verdict("ProvidersReached", facts(force=older)) == ("Unknown", "NotTold")

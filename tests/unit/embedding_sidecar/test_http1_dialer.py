@@ -15,7 +15,10 @@ from embedding_sidecar.http1 import authorities, client, dialer
 from tests.parts import loops, raw_server, whole_body
 
 NAME = "provider.example"
-NEVER_SENT = ("no_connection", False)
+UNKNOWN = ("name_unknown", False)
+REFUSED = ("connection_refused", False)
+UNTRUSTED = ("certificate_untrusted", False)
+NO_TLS = ("tls_failed", False)
 
 
 @pytest.fixture(params=loops.LOOPS)
@@ -106,7 +109,7 @@ def test_a_name_that_nobody_has_was_never_asked(names):
             found = await said(made, f"http://{NAME}/v1")
             return found, await said(made, f"http://{NAME}/v1")
 
-    assert loops.run("asyncio", go()) == (NEVER_SENT, NEVER_SENT)
+    assert loops.run("asyncio", go()) == (UNKNOWN, UNKNOWN)
     assert names.asked == 2
 
 
@@ -218,7 +221,7 @@ def test_addresses_that_refuse_are_not_believed_any_longer(names, unused):
             names.homes = [("127.0.0.1", port_of(url))]
             return before, await said(made, f"http://{NAME}/v1")
 
-    assert loops.run("asyncio", go()) == (NEVER_SENT, b"ok")
+    assert loops.run("asyncio", go()) == (REFUSED, b"ok")
 
 
 def test_names_that_are_not_asked_for_any_more_are_forgotten():
@@ -323,7 +326,7 @@ def test_another_certificate_was_never_sent_anything(run, certificate, names, be
         async with raw_server.served(handler, tls=tls) as url, asking() as made:
             return [await said(made, url) for _ in range(2)]
 
-    assert run(go()) == [NEVER_SENT] * 2
+    assert run(go()) == [UNTRUSTED] * 2
     assert not any(seen)
 
 
@@ -336,7 +339,7 @@ def test_a_server_that_speaks_no_tls_was_never_sent_anything(run):
         async with raw_server.served(plain) as url, asking() as made:
             return await said(made, url.replace("http://", "https://"))
 
-    assert run(go()) == NEVER_SENT
+    assert run(go()) == NO_TLS
 
 
 @pytest.mark.parametrize("ends", ["time", "cancelled"])

@@ -83,16 +83,18 @@ def running(*, host: str = "127.0.0.1", port: int = 0) -> Iterator[Proxy]:
 
 
 @contextmanager
-def with_tls(folder: Path, *, port: int, names: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+def with_tls(
+    folder: Path, *, port: int, names: tuple[str, ...], host: str = "127.0.0.1"
+) -> Iterator[tuple[int, str]]:
     """A port by TLS in front of a server's; with it the authority that has to be believed, PEM."""
     file = raw_server.certificate(folder, *names)
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            await _join(reader, writer, host="127.0.0.1", port=port)
+            await _join(reader, writer, host=host, port=port)
 
     certificate = file.read_text(encoding="utf-8").partition("-----BEGIN PRIVATE KEY")[0]
-    with _served(handle, host="127.0.0.1", port=0, tls=raw_server.with_certificate(file)) as bound:
+    with _served(handle, host=host, port=0, tls=raw_server.with_certificate(file)) as bound:
         yield bound, certificate
 
 

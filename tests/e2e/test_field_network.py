@@ -9,10 +9,9 @@ import uuid
 
 import pytest
 
-from cluster import records
-from tests.e2e.conftest import NAME
-from tests.parts import connect_proxy
+from tests.parts import connect_proxy, neighbours
 from tests.parts.installation import SYSTEM_NAMESPACE, wait
+from tests.parts.kubectl import KubectlError
 
 pytestmark = pytest.mark.node
 
@@ -22,10 +21,7 @@ AUTHORITY = "corporate-authority"
 
 @pytest.fixture
 def corporate(shop, tmp_path):
-    record = records.load(NAME)
-    assert record is not None
-    assert record.network is not None
-    host, port = record.network.host, shop.parts.ports["primary"]
+    host, port = shop.parts.host, neighbours.PORTS["primary"]
     with (
         connect_proxy.with_tls(tmp_path, port=port, names=(PROVIDER,), host=host) as (by_tls, pem),
         connect_proxy.running(host=host) as proxy,
@@ -66,7 +62,7 @@ def test_application_behind_a_proxy_reaches_its_provider_and_its_sidecar_by_loop
     def reached() -> bool:
         try:
             shop.ask("vector", f"behind a proxy {uuid.uuid4()}")
-        except Exception:  # noqa: BLE001 - until the document is in force
+        except KubectlError:  # until the document is in force
             return False
         return bool(proxy.asked)
 

@@ -99,7 +99,7 @@ def with_tls(
 
 
 @contextmanager
-def _served(handle, *, host: str, port: int, tls: ssl.SSLContext | None = None) -> Iterator[int]:  # type: ignore[no-untyped-def] # two forms of handler
+def _served(handle, *, host: str, port: int, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

@@ -185,7 +185,7 @@ def _network(entry: Mapping[str, Any] | None) -> Network | None:
     return Network(
         http=proxy.get("http"),
         https=proxy.get("https"),
-        no=proxy.get("no"),
+        no=proxy.get("noProxy"),
         ca_config_map=entry.get("caConfigMap"),
     )
 

@@ -129,6 +129,7 @@ def _run() -> int:
         guard=chosen.providers,
         monitoring=monitoring,
         additional_alerts=chosen.additional_alerts,
+        network=chosen.network,
         selected_by=selecting.agreed_labels,
         index_namespaces=chosen.vectors.namespaces,
         covers=lambda key, pods: measured.uncovered(key.namespace, key.name, pods),

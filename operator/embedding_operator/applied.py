@@ -7,6 +7,7 @@ import re
 import secrets as random_secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 from embedding_contract import document, fingerprint, json_fields, names
@@ -14,6 +15,7 @@ from embedding_operator import (
     cluster,
     credentials,
     errors,
+    network,
     owned,
     policy,
     provider_guard,
@@ -21,6 +23,7 @@ from embedding_operator import (
 )
 from embedding_operator.render import configmaps, monitoring, ownership, secrets
 
+CA_KEY: Final = "ca.crt"
 TOKEN_BYTES: Final = 32
 CACHE_KEY_BYTES: Final = 32
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9_-]{32,}")
@@ -99,7 +102,9 @@ class Applier:
         guard: provider_guard.ProviderGuard = provider_guard.OFF,
         additional_alerts: bool = False,
         selected_by: Callable[[], Mapping[str, str]] = dict,
+        network: network.Network = network.Network(),  # noqa: B008 - frozen
     ) -> None:
+        self._network = network
         self._objects = objects
         self._seen = seen
         self._guard = guard
@@ -123,7 +128,8 @@ class Applier:
         standing: str | None = None
         try:
             self._guard.check(wanted)
-            made = policy.to_document(wanted, indexes=indexes)
+            calling = self._network.of(wanted, ca_of=partial(self._ca_of, wanted.namespace))
+            made = policy.to_document(wanted, indexes=indexes, network=calling)
         except errors.InvalidPolicy as error:
             refused = refused or errors.Problem(error.reason, str(error))
             standing = self._standing_document(wanted)
@@ -168,6 +174,12 @@ class Applier:
             told=stand,
             alerts_refused=told.problems if wanted.alerts_enabled else (),
         )
+
+    def _ca_of(self, namespace: str, name: str) -> str | None:
+        """Certificates that a ConfigMap holds."""
+        live = self._objects.get(cluster.CONFIG_MAP, namespace, name)
+        found: str | None = ((live or {}).get("data") or {}).get(CA_KEY)
+        return found
 
     def forget(self, namespace: str, name: str) -> None:
         """A policy has gone."""

@@ -12,6 +12,9 @@ from embedding_operator.synced import Verdict
 
 CONDITION: Final = "ConfigInForce"
 KEY_REFUSED: Final = "KeyRefused"
+REACHED: Final = "ProvidersReached"
+NOT_TOLD: Final = "NotTold"
+"""The reason where sidecars are of a version that does not tell."""
 PROBLEMS_SHOWN: Final = 10
 NOT_ASKED: Final = "NotAsked"
 """The reason while nobody has been asked yet."""
@@ -28,7 +31,8 @@ class Force:
 
     `unknown` are those of which that is not known, each with the reason; `pending` counts those
     that have not been asked yet. `keys_refused` counts pods by the provider that refuses the newest
-    key there, of `keys_told` pods that told.
+    key there, of `keys_told` pods that told; `failures` pods by provider and by the word for why it
+    has not answered them since it failed, of `failures_told`.
     """
 
     in_force: int = 0
@@ -37,6 +41,8 @@ class Force:
     pending: int = 0
     keys_told: int = 0
     keys_refused: Mapping[str, int] = field(default_factory=dict)
+    failures_told: int = 0
+    failures: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     @property
     def asked(self) -> int:
@@ -65,6 +71,27 @@ def key_verdict(force: Force, *, generation: int, previous: Mapping[str, Any]) -
         return Verdict("Unknown", "SidecarsSilent", message)
     message = f"{force.keys_told} of {force.asked} sidecars have met no refusal of a newest key."
     return Verdict("False", "NotRefused", message)
+
+
+def reach_verdict(force: Force, *, generation: int, previous: Mapping[str, Any]) -> Verdict:
+    """Whether all providers answer in all pods that have called them."""
+    if force.failures:
+        told = "; ".join(
+            f"{provider}: {word} in {pods} of {force.failures_told} pods"
+            for (provider, word), pods in sorted(force.failures.items())[:PROBLEMS_SHOWN]
+        )
+        (_, word), _ = max(sorted(force.failures.items()), key=lambda it: it[1])
+        reason = "".join(it.capitalize() for it in word.split("_"))
+        return Verdict("False", reason, f"{told}. docs/sidecar.md says what each word means.")
+    if force.asked == 0:
+        return Verdict("True", "NoPods", "No sidecar runs yet.")
+    if force.pending:
+        return _last_seen(REACHED, generation=generation, previous=previous)
+    if force.failures_told == 0:
+        message = f"None of {force.asked} sidecars tells how providers answer."
+        return Verdict("Unknown", NOT_TOLD, message)
+    message = f"{force.failures_told} of {force.asked} sidecars got an answer of each provider that"
+    return Verdict("True", "Answering", f"{message} they last called.")
 
 
 def verdict(force: Force, *, stale: bool, generation: int, previous: Mapping[str, Any]) -> Verdict:

@@ -1,10 +1,11 @@
 """Which of a namespace's pods a policy has: pure, and decided as the webhook decides."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from embedding_contract import names
-from embedding_operator import injector, selection, status
+from embedding_operator import container_env, injector, selection, status
 
 _LIVE_PHASES: Final = frozenset({"Pending", "Running"})
 # Reasons for which a selected pod is not counted as missing: it asked for none, or cannot.
@@ -23,13 +24,18 @@ def of(
     server_version: tuple[int, int],
     sidecar: injector.Sidecar,
     environment_since: str | None,
+    covering_since: str | None = None,
 ) -> status.Coverage:
-    """How many of a policy's pods carry its sidecar, decided as the webhook decides."""
+    """How many of a policy's pods carry its sidecar, decided as the webhook decides.
+
+    `covering_since` is when all was there that a new pod needs to get one; None where it is not.
+    """
     own = next((candidate for candidate in among if candidate.name == name), None)
     if own is None:
         return status.Coverage()  # deleted a moment ago
     covered = carrying(name, pods)
     missing: list[str] = []
+    missed: list[str] = []
     lost_to: str | None = None
     for pod in pods:
         labels = pod["metadata"].get("labels") or {}
@@ -47,18 +53,32 @@ def of(
                 missing.append(f"{pod['metadata']['name']} ({decision.reason})")
         elif decision.candidate.name == name:
             missing.append(str(pod["metadata"]["name"]))
+            if _is_later(pod["metadata"].get("creationTimestamp"), than=covering_since):
+                missed.append(missing[-1])
         else:
             lost_to = decision.candidate.name
+    early = [it for it in covered if injector.is_bypassing(it, environment_since=environment_since)]
+    detours = {
+        str(pod["metadata"]["name"]): found
+        for pod in covered
+        if (found := container_env.detours(pod))
+    }
     return status.Coverage(
         matching=len(covered) + len(missing),
         covered=len(covered),
         outdated=sum(injector.is_outdated(it, sidecar=sidecar, candidate=own) for it in covered),
-        bypassing=sum(
-            injector.is_bypassing(it, environment_since=environment_since) for it in covered
-        ),
+        bypassing=len({str(it["metadata"]["name"]) for it in early} | detours.keys()),
+        detours=tuple(f"{name}: {', '.join(found)}" for name, found in sorted(detours.items())),
         missing=tuple(sorted(missing)),
+        missed=tuple(sorted(missed)),
         lost_to=lost_to,
     )
+
+
+def _is_later(created_at: str | None, *, than: str | None) -> bool:
+    if created_at is None or than is None:
+        return False
+    return datetime.fromisoformat(created_at) > datetime.fromisoformat(than)
 
 
 def selects_any(candidates: Iterable[selection.Candidate], pods: Sequence[Object]) -> bool:

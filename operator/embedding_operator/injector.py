@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from embedding_contract import names
-from embedding_operator import resources, selection
+from embedding_operator import container_env, resources, selection
 
 Object = Mapping[str, Any]
 Pod = dict[str, Any]
@@ -200,6 +200,9 @@ def _volumes(policy: str) -> list[dict[str, Any]]:
 def _give_environment(spec: dict[str, Any], *, policy: str) -> None:
     """Put the environment ConfigMap first, so that whatever the application sets wins.
 
+    A container that sets a proxy and says of no host that it goes without one keeps its calls to
+    the sidecar away from that proxy.
+
     Not into native sidecars: they are not the application, and what they call is their own affair.
     """
     name = names.environment_configmap(policy)
@@ -213,6 +216,8 @@ def _give_environment(spec: dict[str, Any], *, policy: str) -> None:
         if not any((source.get("configMapRef") or {}).get("name") == name for source in sources):
             reference = {"configMapRef": {"name": name, "optional": True}}
             container["envFrom"] = [reference, *sources]
+        if added := container_env.exceptions(container):
+            container["env"] = [*container["env"], *added]
 
 
 def _runs_as_root(spec: Object) -> bool:

@@ -96,6 +96,16 @@ class SyncedSecret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """`spec.sidecar.network`."""
+
+    http: str | None
+    https: str | None
+    no: str | None
+    ca_config_map: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingPolicy:
     """A whole policy."""
 
@@ -117,6 +127,7 @@ class EmbeddingPolicy:
     alert_rules: Mapping[str, alerts.Rule]
     additional_alerts: tuple[alerts.Additional, ...]
     log_level: str
+    network: Network | None = None
 
     @property
     def kind(self) -> str:
@@ -163,6 +174,19 @@ def _parse(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> EmbeddingPol
         alert_rules=alerts.rules(spec["alerts"]),
         additional_alerts=alerts.additional(spec["alerts"]),
         log_level=spec["sidecar"]["logLevel"],
+        network=_network(spec["sidecar"].get("network")),
+    )
+
+
+def _network(entry: Mapping[str, Any] | None) -> Network | None:
+    if entry is None:
+        return None
+    proxy = entry.get("proxy", {})
+    return Network(
+        http=proxy.get("http"),
+        https=proxy.get("https"),
+        no=proxy.get("noProxy"),
+        ca_config_map=entry.get("caConfigMap"),
     )
 
 
@@ -245,9 +269,14 @@ def references(policy: EmbeddingPolicy) -> dict[str, Reference]:
 
 
 def to_document(
-    policy: EmbeddingPolicy, *, indexes: Sequence[document.Index] = ()
+    policy: EmbeddingPolicy,
+    *,
+    indexes: Sequence[document.Index] = (),
+    network: document.Network = document.Network(),  # noqa: B008 - frozen
 ) -> document.PolicyDocument:
     """The document that this policy's sidecars obey; `indexes` are what they may search.
+
+    `network` is how they reach what is outside.
 
     Raises:
         errors.InvalidPolicy: it cannot be obeyed: a failover that could never happen, a provider
@@ -279,6 +308,7 @@ def to_document(
         ),
         passthrough=document.PassThrough(base_url=policy.passthrough_base_url),
         indexes=tuple(indexes),
+        network=network,
         log_level=policy.log_level,
     )
     _check_spaces(made)

@@ -21,6 +21,7 @@ from embedding_operator import (
     errors,
     indexes,
     injector,
+    network,
     owned,
     policy,
     provider_guard,
@@ -136,6 +137,7 @@ class Reconciler:
         guard: provider_guard.ProviderGuard = provider_guard.OFF,
         monitoring: monitor.Monitor,
         additional_alerts: bool = False,
+        network: network.Network = network.Network(),  # noqa: B008 - frozen
         selected_by: Callable[[], Mapping[str, str]] = dict,
         index_namespaces: frozenset[str] = frozenset(),
         covers: Callable[[Key, int], None] = _nobody,
@@ -155,6 +157,7 @@ class Reconciler:
             guard=guard,
             additional_alerts=additional_alerts,
             selected_by=selected_by,
+            network=network,
         )
         self._sidecars = asked
         self._events = events
@@ -266,6 +269,14 @@ class Reconciler:
         environment_since = status.environment_since(
             raw.get("status") or {}, created_at=done.environment_created_at
         )
+        covering = status.covering(
+            raw.get("status") or {},
+            selector=raw["spec"].get("podSelector") or {},
+            is_possible=environment_since is not None
+            and namespace_labels.get(names.LABEL_INJECTION) == selection.ENABLED
+            and _too_old(version) is None,
+            now=self._now(),
+        )
         key = (wanted.namespace, wanted.name)
         target = sidecars.Target(
             policy_uid=wanted.uid,
@@ -286,6 +297,7 @@ class Reconciler:
             ),
             refreshed=refreshed,
             environment_since=environment_since,
+            covering=covering,
             injection=_too_old(version),
             monitoring=done.monitoring,
             alerts_refused=done.alerts_refused,
@@ -297,6 +309,7 @@ class Reconciler:
                 server_version=version,
                 sidecar=self._sidecar,
                 environment_since=environment_since,
+                covering_since=covering.since if covering is not None else None,
             ),
             force=seen.force,
             quota=seen.quota,

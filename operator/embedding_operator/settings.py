@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from embedding_operator import guard, hosts, indexes, provider_guard, vault
+from embedding_operator import guard, hosts, indexes, network, provider_guard, vault
 from embedding_operator.monitoring import endpoints
 
 T = TypeVar("T")
@@ -63,6 +63,7 @@ class Settings:
     sidecar_image_pull_policy: str
     sidecar_resources: Mapping[str, Any]
     sidecar_otel_endpoint: str | None
+    network: network.Network
     vectors: indexes.Vectors
     vault: vault.Settings | None
     rules: guard.Guard = field(repr=False)
@@ -98,6 +99,14 @@ def read(environment: Mapping[str, str]) -> Settings:
         ),
         sidecar_resources=of("SIDECAR_RESOURCES", _resources, _DEFAULT_RESOURCES),
         sidecar_otel_endpoint=of("SIDECAR_OTEL_ENDPOINT", _collector, None),
+        network=network.Network(
+            http=of("SIDECAR_PROXY_HTTP", _proxy, None),
+            https=of("SIDECAR_PROXY_HTTPS", _proxy, None),
+            no=of("SIDECAR_PROXY_NO", _text, None),
+            ca_file=of("SIDECAR_CA_FILE", lambda path, _: Path(path), None),
+            by_policies=of("SIDECAR_POLICY_NETWORK", _switch, default=False),
+            is_guarded=bool(environment.get("PROVIDERS_ALLOWED_HOSTS")),
+        ),
         vectors=indexes.Vectors(
             image=of("VECTORS_IMAGE", _text, "embedding-vectors:latest"),
             pull_policy=of("VECTORS_IMAGE_PULL_POLICY", _one_of(*_PULL_POLICIES), "IfNotPresent"),
@@ -191,6 +200,13 @@ def _collector(value: str, name: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
         raise InvalidSetting(name, "must be an http:// or https:// URL without a user")
     return value
+
+
+def _proxy(value: str, name: str) -> str:
+    try:
+        return network.proxy(value)
+    except network.InvalidNetwork as error:
+        raise InvalidSetting(name, str(error)) from None
 
 
 def _names(value: str, name: str) -> frozenset[str]:

@@ -4,9 +4,11 @@ Conditions have the shape of KEP-1623. Nothing here changes by the passing of ti
 written only when something was seen to change.
 """
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from embedding_operator import conditions, config_in_force, synced
@@ -26,24 +28,42 @@ DECISIVE: Final = (
 )
 """The conditions whose sum is Ready; the others inform."""
 TOLD: Final = frozenset(
-    {READY, *DECISIVE, "PodsCovered", "MonitoringApplied", ALERTS, "RulesLoaded", "Overlap"}
+    {
+        *(READY, *DECISIVE, config_in_force.REACHED, "PodsCovered", "MonitoringApplied", ALERTS),
+        *("RulesLoaded", "Overlap"),
+    }
 )
 """The conditions whose change is an event too."""
 _NO_NEWS: Final = frozenset(
-    {synced.NOT_READ, config_in_force.NOT_ASKED, "NotConfigured", "NotAskedYet"}
+    {
+        *(synced.NOT_READ, config_in_force.NOT_ASKED, config_in_force.NOT_TOLD),
+        *("NotConfigured", "NotAskedYet"),
+    }
 )
 """Reasons of conditions about what nobody has looked at yet."""
-_SEEN: Final = (*DECISIVE[1:], "PodsCovered", "MonitoringApplied", ALERTS, "QuotaExact")
+_SEEN: Final = (
+    *DECISIVE[1:],
+    config_in_force.REACHED,
+    "PodsCovered",
+    "MonitoringApplied",
+    ALERTS,
+    "QuotaExact",
+)
 """The conditions for which the world has to be looked at."""
 MISSING_SHOWN: Final = 10
+MISSED: Final = "PodsMissed"
+SETTLES_SECONDS: Final = 3
+"""The API server knows a namespace's label by a watch of its own, and has a clock of its own."""
+_HEX_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
     """The pods a policy selects.
 
-    `missing` names those without a sidecar; `lost_to` the policy that has pods which this one
-    selects too.
+    `missing` names those without a sidecar, and `missed` those of them that were made when each new
+    one should have got it; `detours` says of pods with one why their application does not reach it.
+    `lost_to` is the policy that has pods which this one selects too.
     """
 
     matching: int = 0
@@ -51,6 +71,8 @@ class Coverage:
     outdated: int = 0
     bypassing: int = 0
     missing: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
+    detours: tuple[str, ...] = ()
     lost_to: str | None = None
 
 
@@ -65,6 +87,17 @@ class LiveQuota:
     exact_reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Covering:
+    """Since when each new pod that a selector selects should have the sidecar.
+
+    `selector` is a digest of the selector.
+    """
+
+    since: str
+    selector: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """Everything that one look at the world gave.
@@ -72,6 +105,7 @@ class Facts:
     `stale`: the newest policy became no document, so that sidecars keep the last good one.
     `refreshed`: the value of the annotation that last asked for a look at Vault.
     `environment_since`: when the environment ConfigMap was first there.
+    `covering`: since when each new pod should have the sidecar; None where it should not.
     `guards`: the verdict of condition ProvidersGuarded.
     `proofs`: what Prometheus and Alertmanager said, as conditions by type; they inform.
     """
@@ -81,6 +115,7 @@ class Facts:
     secrets: synced.Secrets = field(default_factory=synced.Secrets)
     refreshed: str | None = None
     environment_since: str | None = None
+    covering: Covering | None = None
     injection: Problem | None = None
     monitoring: Problem | None = None
     alerts_refused: tuple[Problem, ...] = ()
@@ -117,7 +152,7 @@ def build(
     }
     if policy is None:
         # Nothing was looked at: what was last seen stays.
-        kept = ("pods", "document", "secrets", "environmentSince", "alertTest")
+        kept = ("pods", "document", "secrets", "environmentSince", "covering", "alertTest")
         made |= {key: previous[key] for key in kept if key in previous}
     else:
         first = policy.providers[0]
@@ -128,6 +163,8 @@ def build(
     asked = {"refreshed": facts.refreshed, "alertTest": facts.alert_test}
     told = {**asked, "environmentSince": facts.environment_since}
     made |= {key: it for key, it in told.items() if it is not None}
+    if facts.covering is not None:
+        made["covering"] = {"since": facts.covering.since, "selector": facts.covering.selector}
     if facts.document_fingerprint is not None:
         made["document"] = {"fingerprint": facts.document_fingerprint}
     quota = _quota(policy, facts.quota, previous=previous)
@@ -147,6 +184,32 @@ def environment_since(previous: Mapping[str, Any], *, created_at: str | None) ->
     """
     before: str | None = previous.get("environmentSince")
     return before or created_at
+
+
+def covering(
+    previous: Mapping[str, Any], *, selector: Mapping[str, Any], is_possible: bool, now: datetime
+) -> Covering | None:
+    """Since when each new pod should have the sidecar; None while that `is_possible` for none.
+
+    What was said before stands as long as it stays possible for the same selector: a pod that was
+    selected later only was nobody's to miss.
+
+    Args:
+        previous: the policy's status until now.
+        selector: its podSelector.
+        is_possible: whether the environment is there, the namespace enabled and the API server new
+            enough.
+        now: the moment at which all that was seen.
+    """
+    if not is_possible:
+        return None
+    text = json.dumps(selector, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_HEX_DIGITS]
+    before = previous.get("covering") or {}
+    if before.get("selector") == digest and "since" in before:
+        return Covering(before["since"], digest)
+    since = (now + timedelta(seconds=SETTLES_SECONDS)).astimezone(UTC)
+    return Covering(since.strftime("%Y-%m-%dT%H:%M:%SZ"), digest)
 
 
 def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Condition]:
@@ -179,6 +242,10 @@ def _conditions(
                 facts.force, stale=facts.stale, generation=generation, previous=previous
             ),
         ),
+        Condition(
+            config_in_force.REACHED,
+            *config_in_force.reach_verdict(facts.force, generation=generation, previous=previous),
+        ),
         from_problem(
             "InjectionSupported", facts.injection, "Supported", "New pods get a native sidecar."
         ),
@@ -200,11 +267,14 @@ def _conditions(
     return found
 
 
-def _ready(found: Iterable[Condition]) -> Condition:
+def _ready(found: Sequence[Condition]) -> Condition:
     decisive = [condition for condition in found if condition.type in DECISIVE]
     for condition in decisive:
         if condition.is_bad:
             return Condition(READY, "False", condition.reason, condition.message)
+    missed = next((it for it in found if it.reason == MISSED), None)
+    if missed is not None:
+        return Condition(READY, "False", missed.reason, missed.message)
     for condition in decisive:
         # A sidecar too old to tell of its keys obeys all the same.
         if condition.status == "Unknown" and condition.type not in conditions.AMISS:
@@ -215,6 +285,13 @@ def _ready(found: Iterable[Condition]) -> Condition:
 def _covered(coverage: Coverage) -> Condition:
     if coverage.matching == 0:
         return Condition("PodsCovered", "True", "NoPods", "The policy selects no pod.")
+    if coverage.missed:
+        message = (
+            f"{len(coverage.missed)} of {coverage.matching} selected pods were created without the"
+            " sidecar, though the policy was in force; delete them, so that they are made anew:"
+            f" {', '.join(coverage.missed[:MISSING_SHOWN])}."
+        )
+        return Condition("PodsCovered", "False", MISSED, message)
     if coverage.missing:
         message = (
             f"{coverage.covered} of {coverage.matching} selected pods have the sidecar; without it:"
@@ -223,12 +300,20 @@ def _covered(coverage: Coverage) -> Condition:
         return Condition("PodsCovered", "False", "PodsMissing", message)
     if coverage.bypassing:
         message = (
-            f"{coverage.bypassing} of {coverage.covered} applications were started before the"
-            " sidecar's address was there, and do not use it; restart them."
+            f"{coverage.bypassing} of {coverage.covered} applications do not use the sidecar:"
+            f" {_bypassing(coverage)}."
         )
         return Condition("PodsCovered", "False", "PodsBypassing", message)
     message = f"All {coverage.matching} selected pods have the sidecar."
     return Condition("PodsCovered", "True", "AllCovered", message)
+
+
+def _bypassing(coverage: Coverage) -> str:
+    told = list(coverage.detours[:MISSING_SHOWN])
+    others = coverage.bypassing - len(coverage.detours)
+    if others > 0:
+        told.append(f"{others} started before its address was there; restart them")
+    return "; ".join(told)
 
 
 def _alerts(policy: EmbeddingPolicy, refused: tuple[Problem, ...]) -> Condition:

@@ -107,6 +107,20 @@ class PassThrough:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """How to reach what is outside: proxies by URL, and authorities beside OpenSSL's as PEM.
+
+    `no_proxy` names hosts that are called without, separated by commas. What is None is as the
+    reader's environment says. Redis is never called by a proxy.
+    """
+
+    http_proxy: str | None = None
+    https_proxy: str | None = None
+    no_proxy: str | None = None
+    authorities: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
     """A table that can be searched: `url` is where its search answers, without a path.
 
@@ -130,6 +144,7 @@ class PolicyDocument:
     cache: Cache = field(default_factory=Cache)
     passthrough: PassThrough = field(default_factory=PassThrough)
     indexes: tuple[Index, ...] = ()
+    network: Network = field(default_factory=Network)
     log_level: str = "info"
     requires: tuple[str, ...] = ()
 
@@ -209,6 +224,7 @@ def parse(text: str | bytes) -> PolicyDocument:
             base_url=passthrough.get("baseURL", fields.nullable(fields.url), default=None)
         ),
         indexes=root.get("indexes", _indexes, default=()),
+        network=_network(root.child("network")),
         log_level=root.get("logLevel", fields.text, default="info"),
         requires=requires,
     )
@@ -261,8 +277,31 @@ def dump(document: PolicyDocument) -> str:
             {"name": index.name, "uid": index.uid, "url": index.url} for index in document.indexes
         ],
         "logLevel": document.log_level,
+        **_written(document.network),
     }
     return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
+
+
+def _written(network: Network) -> dict[str, object]:
+    """The part of the network; nothing where it says nothing, as most documents do."""
+    if network == Network():
+        return {}
+    said = {
+        "httpProxy": network.http_proxy,
+        "httpsProxy": network.https_proxy,
+        "noProxy": network.no_proxy,
+        "authorities": network.authorities,
+    }
+    return {"network": said}
+
+
+def _network(item: fields.Object) -> Network:
+    return Network(
+        http_proxy=item.get("httpProxy", fields.nullable(fields.url), default=None),
+        https_proxy=item.get("httpsProxy", fields.nullable(fields.url), default=None),
+        no_proxy=item.get("noProxy", fields.nullable(fields.text), default=None),
+        authorities=item.get("authorities", fields.nullable(fields.text), default=None),
+    )
 
 
 def _providers(root: fields.Object) -> tuple[Provider, ...]:

@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     logs.configure()
     try:
+        settings.check_proxies(os.environ)
         source = _source(options)
         ports = settings.ports(os.environ)
         timing = settings.timing(os.environ)

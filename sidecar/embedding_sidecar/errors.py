@@ -14,6 +14,7 @@
     │   ├── Misconfigured       401, 403 or no key: a person must act
     │   └── Unsuited            it takes no such request, and was not asked
     └── StoreAway             Redis did not answer in time: go on without it, or refuse
+        ├── StoreRefuses        it answered, and does not let us
         └── StoreCorrupt        it answered what cannot be: somebody else writes there
 
 Messages of Refused reach the caller; a provider's own prose never does, except the message of a
@@ -165,6 +166,10 @@ class Unsuited(ProviderFailed):
 
 class StoreAway(SidecarError):  # noqa: N818 - as above
     """Redis did not do what was asked, or not in time; whether it did it later is unknown."""
+
+
+class StoreRefuses(StoreAway):
+    """It answered, and refuses; the text names the right that is missing."""
 
 
 class StoreCorrupt(StoreAway):

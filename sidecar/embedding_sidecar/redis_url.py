@@ -52,8 +52,10 @@ _SEVERAL: Final = re.compile(
 _HOST: Final = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+)(?::(?P<port>[0-9]{1,5}))?")
 
 
-def connect(url: str) -> redis.asyncio.Redis:
+def connect(url: str, *, authorities: str | None = None) -> redis.asyncio.Redis:
     """A client of this URL; it connects when first used.
+
+    By TLS the `authorities` (PEM) are believed too, where the URL names none of its own.
 
     Bytes come back as bytes and no wait is longer than 2 s, whatever the URL says. A client of a
     Cluster is a redis.asyncio.RedisCluster, which has the same commands for keys of one slot.
@@ -65,7 +67,7 @@ def connect(url: str) -> redis.asyncio.Redis:
     several = _SEVERAL.fullmatch(url)
     try:
         if several is None:
-            return _one(_options(url))
+            return _one(_believing(_options(url), authorities))
         hosts = _hosts(several["hosts"])
         *service, database = several["path"].split("/")[1:] if several["path"] else [""]
         if several["form"] == "sentinel" and not service:
@@ -78,6 +80,7 @@ def connect(url: str) -> redis.asyncio.Redis:
             raise ValueError("the database of the URL is no number")
         if several["scheme"] == "rediss":
             options["ssl"] = True
+        options = _believing(options, authorities)
         if several["form"] == "cluster":
             if service or int(database or 0):
                 raise ValueError("a Cluster has one database, which has no name")
@@ -173,6 +176,12 @@ def _settled(options: dict[str, Any]) -> dict[str, Any]:
         "socket_timeout": _SOCKET_SECONDS,
         "retry": _ONCE_MORE,
     }
+
+
+def _believing(options: dict[str, Any], authorities: str | None) -> dict[str, Any]:
+    """The options of a connection by TLS, with these authorities beside OpenSSL's."""
+    is_tls = options.get("connection_class") is SSLConnection or "ssl" in options
+    return {"ssl_ca_data": authorities, **options} if is_tls and authorities else options
 
 
 def _one(options: dict[str, Any]) -> redis.asyncio.Redis:

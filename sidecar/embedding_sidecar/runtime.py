@@ -18,6 +18,7 @@ from embedding_contract import document, json_fields, names
 from embedding_sidecar import errors, memory, policy_file, providers, redis_url, upstream
 from embedding_sidecar.caching import cache, entries, generations, layers, redis_cache
 from embedding_sidecar.engine import api_keys, flights, recall, service
+from embedding_sidecar.http1 import authorities as certificates
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.quotas import counter, quota, quota_store
 
@@ -72,6 +73,11 @@ def check(policy: document.PolicyDocument) -> None:
             raise json_fields.InvalidDocument(
                 f"providers[{index}].type", f"this sidecar does not know {provider.kind}"
             )
+    if policy.network.authorities is not None:
+        try:
+            certificates.check(policy.network.authorities)
+        except ValueError as error:
+            raise json_fields.InvalidDocument("network.authorities", str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,6 @@ class Workshop:
         self._holders: dict[str, Hashable] = {}
         self._service: service.Service | None = None
         self._flying = flights.Flights(clock=time.monotonic)
-        self._upstream = upstream.Upstream(memory_bytes=memory_bytes)
         self._parts: dict[str, _Made[Any]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -111,12 +116,13 @@ class Workshop:
         """The runtime of a document that `check` accepts."""
         policy = loaded.document
         cached, counted = self._cache(loaded), self._quota(loaded)
+        calling = self._upstream(policy.network)
         self._service = service.Service(
             document=policy,
             keys=self._keys(loaded),
             cache=cached,
             quota=counted,
-            upstream=self._upstream,
+            upstream=calling,
             observe=self._metrics,
             flying=self._flying,
             timing=self._timing,
@@ -126,7 +132,7 @@ class Workshop:
             service=self._service,
             quota=counted,
             cache=cached,
-            upstream=self._upstream,
+            upstream=calling,
             recall=recall.Recall(
                 document=policy,
                 memory=cached,
@@ -144,12 +150,19 @@ class Workshop:
         # The quota gives its grant back to the counter, which is closed after it; meanwhile the
         # cache writes what was bought last.
         await asyncio.gather(self._close("quota", "counter"), self._close("cache"))
-        await self._upstream.close()
+        await self._close("upstream")
 
     async def _close(self, *names: str) -> None:
         for name in names:
             if name in self._parts:
                 await self._parts[name].close()
+
+    def _upstream(self, network: document.Network) -> upstream.Upstream:
+        def make() -> tuple[upstream.Upstream, Callable[[], Awaitable[None]]]:
+            made = upstream.Upstream(memory_bytes=self._memory_bytes, network=network)
+            return made, made.close
+
+        return self._taken_over("upstream", network, make)
 
     def _keys(self, loaded: policy_file.Loaded) -> Mapping[str, api_keys.ApiKey]:
         """API keys by the provider's name, with those before them of who is asked still."""
@@ -168,6 +181,7 @@ class Workshop:
     def _cache(self, loaded: policy_file.Loaded) -> layers.Layers:
         policy = loaded.document
         url = _url(loaded, policy.cache.redis_url_file)
+        believed = policy.network.authorities
         secret = _cache_secret(loaded) if url else b""
 
         def make() -> tuple[layers.Layers, Callable[[], Awaitable[None]]]:
@@ -177,7 +191,7 @@ class Workshop:
                 - policy.cache.memory_max_bytes // _SHARE_OF_BODIES,
                 ttl_seconds=ttl_seconds,
             )
-            client = _client(url)
+            client = _client(url, authorities=believed)
             store = None
             if client is not None:
                 if not secret:
@@ -207,7 +221,9 @@ class Workshop:
             )
             return made, _nothing if store is None else store.close
 
-        return self._taken_over("cache", (policy.cache, policy.cache_scope, url, secret), make)
+        return self._taken_over(
+            "cache", (policy.cache, policy.cache_scope, url, secret, believed), make
+        )
 
     def _quota(self, loaded: policy_file.Loaded) -> quota.Quota:
         policy = loaded.document
@@ -224,16 +240,17 @@ class Workshop:
     def _counter(self, loaded: policy_file.Loaded) -> counter.Store | None:
         file = loaded.document.quota.redis_url_file
         url = _url(loaded, file)
+        believed = loaded.document.network.authorities
 
         def make() -> tuple[counter.Store | None, Callable[[], Awaitable[None]]]:
-            client = _client(url)
+            client = _client(url, authorities=believed)
             if client is not None:
                 store = quota_store.RedisStore(client)
                 return store, store.close
             # Counting alone would let every pod spend the whole day.
             return None if file is None else _NotSynced(), _nothing
 
-        return self._taken_over("counter", (file is None, url), make)
+        return self._taken_over("counter", (file is None, url, believed), make)
 
     def _taken_over(
         self,
@@ -314,11 +331,11 @@ def _no_secret_because(loaded: policy_file.Loaded) -> str:
     return f"{names.SECRET_CACHE_KEY} is {'not 64 hexadecimal digits' if written else 'not set'}"
 
 
-def _client(url: str) -> redis.asyncio.Redis | None:
+def _client(url: str, *, authorities: str | None) -> redis.asyncio.Redis | None:
     if not url:
         return None
     try:
-        return redis_url.connect(url)
+        return redis_url.connect(url, authorities=authorities)
     except ValueError:
         # Its text would hold the URL, which may hold a password.
         _log.error("a Redis URL of the policy is no URL of a Redis; nothing is kept there")

@@ -33,6 +33,7 @@ _OTLP_PROTOCOL: Final = "http/protobuf"
 _METRICS_INTERVAL_SECONDS: Final = 60.0
 _LONGEST_MILLISECONDS: Final = 3_600_000
 _HOST: Final = re.compile(r"[a-z0-9_.-]{1,253}|\[[0-9a-f:.]{2,45}\]")
+_PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 _SHOWN: Final = 80
 ENV_CACHE_KEY: Final = "EMBEDDING_CACHE_KEY"
 ENV_ALLOWED_HOSTS: Final = "EMBEDDING_ALLOWED_HOSTS"
@@ -355,6 +356,32 @@ def _pod_uid(value: str, name: str) -> str:
     if not re.fullmatch(r"[0-9A-Za-z-]{1,64}", value):
         raise InvalidSetting(name, "is not the UID of a pod: letters, digits and dashes")
     return value
+
+
+def check_proxies(environment: Mapping[str, str]) -> None:
+    """Refuse a proxy that could not be used.
+
+    Raises:
+        InvalidSetting: a variable names one without a scheme, or one that is asked by another
+            protocol than HTTP. The text begins with its name, and holds nothing of the value, which
+            may have a password.
+    """
+    for name, value in environment.items():
+        if name.lower() not in _PROXIES or not value:
+            continue
+        scheme, there_is_one, rest = value.partition("://")
+        if not there_is_one:
+            raise InvalidSetting(
+                name, "proxy_without_scheme: write http:// before the proxy's host and port"
+            )
+        if scheme.lower() not in _DEFAULT_PORTS:
+            raise InvalidSetting(
+                name,
+                f"proxy_not_http: {scheme[:_SHOWN]} proxies are not spoken to; name one that is"
+                " asked by http:// or https://",
+            )
+        if not _is_url(f"{scheme.lower()}://{rest}", _DEFAULT_PORTS.keys()):
+            raise InvalidSetting(name, "proxy_not_a_url: it has no host, or a port that is none")
 
 
 def _hosts(value: str, name: str) -> frozenset[str]:

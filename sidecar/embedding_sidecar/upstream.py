@@ -7,6 +7,7 @@ Either tells what the quota must know: whether a request without an answer was c
 import asyncio
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,8 +15,10 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from embedding_contract import document
 from embedding_sidecar import errors, memory, passthrough, provider
-from embedding_sidecar.http1 import answers
+from embedding_sidecar.http1 import answers, authorities
+from embedding_sidecar.http1.authorities import Authorities
 from embedding_sidecar.http1.client import Client
 from embedding_sidecar.http1.connections import Done
 from embedding_sidecar.http1.intake import Intake
@@ -24,6 +27,7 @@ CONNECT_SECONDS: Final = 2.0
 DNS_SECONDS: Final = 10
 """How long an address is believed; a kept connection stays where it is until it is idle or ends."""
 IDLE_STREAM_SECONDS: Final = 900.0
+PROXY_WANTS_LOGIN: Final = "proxy_authentication_required"
 
 _OK: Final = 200
 _OF_ITS_OWN: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -42,7 +46,8 @@ class Upstream:
     """Kept connections; to be closed.
 
     Proxies are those of the environment (`https_proxy`, `no_proxy`) when it is made, certificates
-    those that OpenSSL believes (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
+    those that OpenSSL believes (`SSL_CERT_FILE`, `SSL_CERT_DIR`); what `network` says of proxies
+    comes first, and its authorities are believed too.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class Upstream:
         dns_seconds: int = DNS_SECONDS,
         idle_stream_seconds: float = IDLE_STREAM_SECONDS,
         memory_bytes: int = memory.DEFAULT_BYTES,
+        network: document.Network = document.Network(),  # noqa: B008 - frozen
     ) -> None:
         self._connect_seconds = connect_seconds
         self._idle_stream_seconds = idle_stream_seconds
@@ -60,9 +66,13 @@ class Upstream:
         self._stream = aiohttp.ClientTimeout(
             total=None, connect=connect_seconds, sock_read=idle_stream_seconds
         )
-        self._proxies = urllib.request.getproxies_environment()
+        self._proxies = _proxies(network)
+        self._authorities = Authorities(network.authorities)
         self._client = Client(
-            connect_seconds=connect_seconds, dns_seconds=dns_seconds, intake=self._intake
+            connect_seconds=connect_seconds,
+            dns_seconds=dns_seconds,
+            intake=self._intake,
+            authorities=self._authorities,
         )
         self._session: aiohttp.ClientSession | None = None
 
@@ -91,8 +101,11 @@ class Upstream:
                 headers=headers,
                 allow_redirects=False,
                 proxy=proxy,
+                ssl=self._authorities.context(),
                 timeout=aiohttp.ClientTimeout(total=within_seconds, connect=self._connect_seconds),
             ) as response:
+                if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+                    raise errors.Unreachable(PROXY_WANTS_LOGIN, billed=False)
                 return await self._read(response, request.reader)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise failure(error) from error
@@ -139,6 +152,7 @@ class Upstream:
                     headers=CIMultiDict(headers),
                     allow_redirects=False,
                     proxy=_proxy(url, proxies=self._proxies),
+                    ssl=self._authorities.context(),
                     timeout=self._stream,
                 )
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -200,11 +214,32 @@ def failure(error: Exception) -> errors.Unreachable:
     Billed is what was perhaps sent: all but what failed before there was a connection.
     """
     if isinstance(error, _NEVER_SENT):
-        word = "connect_timeout" if isinstance(error, TimeoutError) else "no_connection"
-        return errors.Unreachable(word, billed=False)
+        return errors.Unreachable(_word(error), billed=False)
     if isinstance(error, TimeoutError):
         return errors.Unreachable("timeout", billed=True)
     return errors.Unreachable("connection_lost", billed=True)
+
+
+def _word(error: Exception) -> str:
+    """What stood in the way of a connection."""
+    if isinstance(error, TimeoutError):
+        return "connect_timeout"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        wants_login = error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+        return PROXY_WANTS_LOGIN if wants_login else "proxy_refused"
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return "proxy_unreachable"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "certificate_untrusted"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return authorities.word(cause) or "no_connection"
+
+
+def _proxies(network: document.Network) -> dict[str, str]:
+    """By scheme, as `getproxies_environment` has them."""
+    found: dict[str, str] = urllib.request.getproxies_environment()
+    said = {"http": network.http_proxy, "https": network.https_proxy, "no": network.no_proxy}
+    return found | {scheme: value for scheme, value in said.items() if value is not None}
 
 
 def _proxy(url: str, *, proxies: Mapping[str, str]) -> str | None:

@@ -63,6 +63,13 @@ VARIANTS: dict[str, dict[str, typing.Any]] = {
     },
     "restarting": {"rollouts": {"enabled": True}},
     "with indexes": {"vectors": {"enabled": True, "namespaces": ["shop", "blog"]}},
+    "behind a proxy": {
+        "sidecar": {
+            "proxy": {"https": "http://proxy.example:3128", "noProxy": ".corp"},
+            "caConfigMap": "corporate",
+            "policyNetwork": True,
+        }
+    },
     "traced": {"sidecar": {"otel": {"endpoint": "http://otel-collector.monitoring:4318"}}},
     "monitored": {
         "podMonitor": {"enabled": True, "labels": {"release": "stack"}},
@@ -225,7 +232,13 @@ def test_every_variable_of_the_chart_is_a_setting_and_every_setting_a_variable(r
     guard.write_text("", encoding="utf-8")
     known: set[str] = set()
     asked: set[str] = set()
-    for name in ("vault by token", "vault by AppRole", "asked by known clients", "proved"):
+    for name in (
+        "vault by token",
+        "vault by AppRole",
+        "asked by known clients",
+        "proved",
+        "behind a proxy",
+    ):
         given = environment(rendered[name])
         files = {key: str(guard) for key in ("VAULT_GUARD_FILE", "MONITORING_FILE") if key in given}
         noting = Noting(given | files)

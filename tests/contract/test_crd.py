@@ -232,3 +232,22 @@ def test_no_field_is_ignored_by_the_operator(path):
         parent = parent[key]
     parent[path[-1]] = another(parent[path[-1]])
     assert policy.parse(changed) != policy.parse(everything())
+
+
+@pytest.mark.parametrize("file", sorted(CRD.parent.glob("*.yaml")), ids=stem)
+def test_no_list_item_has_a_default(file):
+    """C10: a default inside an item makes each `kubectl apply` a change."""
+    raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    schema = raw["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert not list(_defaults(schema["properties"]["spec"], inside=False))
+
+
+def _defaults(schema, *, inside):
+    if inside and "default" in schema:
+        yield schema
+    for name, child in schema.get("properties", {}).items():
+        for found in _defaults(child, inside=inside):
+            yield name, found
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from _defaults(schema[key], inside=True)

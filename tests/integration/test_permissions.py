@@ -29,6 +29,9 @@ MONITORING_PLURALS = (
 Grant = tuple[str, str, str]
 """API group, resource (and subresource), verb."""
 
+TO_ADOPT: set[Grant] = {("", "configmaps", "delete"), ("batch", "cronjobs", "delete")}
+"""C9: asked for by an admission plugin that is off here (test_field_clusters.py has it on)."""
+
 
 @pytest.fixture(scope="module")
 def administrator() -> Iterator[Kubectl]:
@@ -282,4 +285,4 @@ def test_nothing_it_may_do_goes_unused(log, administrator):
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    assert granted - used == set()
+    assert granted - used == TO_ADOPT

@@ -59,9 +59,9 @@ class Installation:
             archive = images.build(image.name, file=image.dockerfile, context=ROOT)
             images.load(archive, name=self.node.name)
 
-    def install_chart(self) -> None:
-        """Install or upgrade the operator, as the README tells a user to."""
-        self._upgrade(self.values())
+    def install_chart(self, **more: Any) -> None:
+        """Install or upgrade the operator, as the README tells a user to; with more values."""
+        self._upgrade({**self.values(), **more})
 
     def _upgrade(self, values: dict[str, Any]) -> None:
         self.helm.upgrade(

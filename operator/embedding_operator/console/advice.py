@@ -58,6 +58,7 @@ _BY_TYPE: Final[Mapping[str, str]] = MappingProxyType(
         "KeyRefused": "Put a key that the provider accepts where apiKey of this provider points.",
         "ConfigInForce": "Look at the logs of the pods that are named.",
         "InjectionSupported": "Upgrade Kubernetes to the version that is named, or newer.",
+        "ProvidersReached": "Mend what the word names: docs/sidecar.md says what each means.",
         "PodsCovered": "Restart the pods that are named.",
         "MonitoringApplied": "Look at the operator's log; it tries again by itself.",
         "AlertsAccepted": "Correct the alert that is named under spec.alerts, and apply it again.",

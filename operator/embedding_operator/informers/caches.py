@@ -11,6 +11,7 @@ from embedding_contract import names
 from embedding_operator import cluster, errors, workqueue
 from embedding_operator.informers import objects, pod_objects, run_objects, sources
 from embedding_operator.informers.kept import Kept, Object, Trim
+from embedding_operator.informers.named_secrets import NamedSecrets
 from embedding_operator.informers.pages import Pages, Source, Streams
 from embedding_operator.informers.pods import Pods
 from embedding_operator.informers.reflector import NOT_SERVED, Reflector
@@ -82,6 +83,10 @@ class Caches:
             skipped=self._counted(cluster.POD),
         )
         self.owned = {it.kind: self._owned_store(it.kind) for it in sources.OWNED}
+        self._named_secrets = NamedSecrets(
+            self._pages(sources.NAMED_SECRETS, objects.nothing),
+            ((self.policies, queue.add), (self.indexes, index_queue.add)),
+        )
         self._reflectors = self._all_reflectors()
 
     # --- run
@@ -267,7 +272,12 @@ class Caches:
         pods = self._reflector(
             sources.PODS, relist=lambda _: self.pods.restart(), told=self.pods.told
         )
-        return [*made, pods]
+        named = self._reflector(
+            sources.NAMED_SECRETS,
+            relist=lambda _: self._named_secrets.restart(),
+            told=self._named_secrets.told,
+        )
+        return [*made, pods, named]
 
     def _reflector(
         self,

@@ -19,7 +19,7 @@ class Kept:
 
     `policy` and `index` are the names of those that it concerns, `about` changes with what is worth
     a look, `content` is JSON, and so is `outline`: what others of its namespace look at. Policies
-    and indexes have one.
+    and indexes have one, and `reads`: the Secrets that they name.
     """
 
     namespace: str
@@ -31,6 +31,7 @@ class Kept:
     about: object = None
     content: bytes | None = None
     outline: bytes = b"{}"
+    reads: frozenset[str] = frozenset()
 
     @property
     def key(self) -> tuple[str, str]:

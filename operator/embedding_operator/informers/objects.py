@@ -55,6 +55,24 @@ class _OutlineSpec(msgspec.Struct, rename="camel", omit_defaults=True):
     secrets: list[_Secret] | None = None
 
 
+class _Sourced(msgspec.Struct, rename="camel"):
+    secret_key_ref: _Secret | None = None
+
+
+class _ProviderSources(msgspec.Struct, rename="camel"):
+    api_key: _Sourced | None = None
+
+
+class _RedisSource(msgspec.Struct):
+    redis: _Sourced | None = None
+
+
+class _Sources(msgspec.Struct):
+    providers: list[_ProviderSources] = msgspec.field(default_factory=list)
+    cache: _RedisSource = msgspec.field(default_factory=_RedisSource)
+    quota: _RedisSource = msgspec.field(default_factory=_RedisSource)
+
+
 class _Outline(msgspec.Struct, rename="camel"):
     api_version: str
     kind: str
@@ -85,6 +103,7 @@ def policy(raw: msgspec.Raw) -> Kept:
             asked.test_alert,
         ),
         content=msgspec.json.encode(found),
+        reads=_secrets_named(found.spec),
         outline=msgspec.json.encode(
             _Outline(
                 found.api_version,
@@ -93,6 +112,15 @@ def policy(raw: msgspec.Raw) -> Kept:
                 msgspec.json.decode(found.spec, type=_OutlineSpec),
             )
         ),
+    )
+
+
+def _secrets_named(spec: msgspec.Raw) -> frozenset[str]:
+    """The Secrets that a policy takes values from."""
+    found = msgspec.json.decode(spec, type=_Sources)
+    named = [*(it.api_key for it in found.providers), found.cache.redis, found.quota.redis]
+    return frozenset(
+        it.secret_key_ref.name for it in named if it is not None and it.secret_key_ref is not None
     )
 
 
@@ -132,6 +160,7 @@ class _Named(msgspec.Struct, omit_defaults=True):
 
 class _Database(msgspec.Struct, rename="camel", omit_defaults=True):
     dsn_secret_ref: _Named = msgspec.field(default_factory=_Named)
+    ca_secret_ref: _Named | None = None
 
 
 class _Place(msgspec.Struct, omit_defaults=True):
@@ -166,6 +195,8 @@ def index(raw: msgspec.Raw) -> Kept:
     if asked.drop_target is not None:
         asked.drop_target = asked.drop_target[:DROPS_CHARACTERS]
     outline = msgspec.json.decode(found.spec, type=_IndexOutlineSpec)
+    database = outline.database
+    named = (database.dsn_secret_ref, database.ca_secret_ref)
     return Kept(
         namespace=meta.namespace,
         name=meta.name,
@@ -174,9 +205,25 @@ def index(raw: msgspec.Raw) -> Kept:
         policy=outline.policy_ref.name,
         index=meta.name,
         about=(meta.uid, meta.generation, meta.deletion_timestamp, asked.drop_target),
+        reads=frozenset(it.name for it in named if it is not None and it.name),
         content=msgspec.json.encode(found),
         outline=msgspec.json.encode(_IndexOutline(meta, outline)),
     )
+
+
+class _AnyMeta(msgspec.Struct):
+    name: str
+    namespace: str = ""
+
+
+class _AnyObject(msgspec.Struct):
+    metadata: _AnyMeta
+
+
+def nothing(raw: msgspec.Raw) -> Kept:
+    """An object of which nothing is kept."""
+    meta = msgspec.json.decode(raw, type=_AnyObject).metadata
+    return Kept(namespace=meta.namespace, name=meta.name, version="")
 
 
 class _NamespaceLabels(msgspec.Struct, omit_defaults=True):

@@ -41,12 +41,21 @@ METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A kind with selectors, to list and watch. `metadata_only` leaves out all but `metadata`."""
+    """A kind with selectors, to list and watch. `metadata_only` leaves out all but `metadata`.
+
+    `called` tells it from another source of its kind.
+    """
 
     kind: cluster.Kind
     label_selector: str = ""
     field_selector: str = ""
     metadata_only: bool = False
+    called: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called: the plural of its kind, where nothing else is said."""
+        return self.called or self.kind.plural
 
     def query(self, **more: str) -> list[tuple[str, str]]:
         """Parameters of a request; those that are empty are left out."""

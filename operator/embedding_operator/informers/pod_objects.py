@@ -5,11 +5,18 @@ from typing import Final
 import msgspec
 
 from embedding_contract import names
+from embedding_operator import container_env
 from embedding_operator.informers.kept import FOREIGN_BYTES, NOTHING, Kept
 
 POD_BYTES: Final = 16_384
 """The most that is kept of a pod. One with more labels, ports or containers than this holds is not
 kept, and so not counted by its policy."""
+
+
+ENV_BYTES: Final = 65_536
+"""A container with a longer environment is not looked at for what goes past the sidecar."""
+VALUE_CHARACTERS: Final = 2_048
+"""A variable that is longer is not kept."""
 
 
 class _PodAnnotations(msgspec.Struct, omit_defaults=True):
@@ -22,6 +29,7 @@ class _PodMeta(msgspec.Struct, rename="camel", omit_defaults=True):
     namespace: str
     uid: str = ""
     resource_version: str = ""
+    creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
     labels: msgspec.Raw = NOTHING
     annotations: _PodAnnotations = msgspec.field(default_factory=_PodAnnotations)
@@ -32,9 +40,17 @@ class _Port(msgspec.Struct, rename="camel", omit_defaults=True):
     name: str | None = None
 
 
-class _Container(msgspec.Struct, omit_defaults=True):
+class _Variable(msgspec.Struct, rename="camel", omit_defaults=True):
+    name: str
+    value: str = ""
+    value_from: dict[str, msgspec.Raw] | None = None
+
+
+class _Container(msgspec.Struct, rename="camel", omit_defaults=True):
     name: str
     ports: list[_Port] | None = None
+    restart_policy: str | None = None
+    env: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Os(msgspec.Struct, omit_defaults=True):
@@ -112,6 +128,8 @@ def pod(raw: msgspec.Raw) -> Kept:
     concerns, content = _Concerns(), None
     if memoryview(meta.labels).nbytes <= FOREIGN_BYTES:
         concerns = msgspec.json.decode(meta.labels, type=_Concerns)
+        for container in (*(found.spec.containers or ()), *(found.spec.init_containers or ())):
+            container.env = _environment(container.env)
         encoded = msgspec.json.encode(found)
         content = encoded if len(encoded) <= POD_BYTES else None
     return Kept(
@@ -124,6 +142,22 @@ def pod(raw: msgspec.Raw) -> Kept:
         about=content,
         content=content,
     )
+
+
+def _environment(
+    raw: msgspec.Raw | msgspec.UnsetType,
+) -> msgspec.Raw | msgspec.UnsetType:
+    """Of a container's variables those that can lead past the sidecar, as JSON."""
+    if raw is msgspec.UNSET or memoryview(raw).nbytes > ENV_BYTES:
+        return msgspec.UNSET
+    found = [
+        it
+        for it in msgspec.json.decode(raw, type=list[_Variable] | None) or ()
+        if it.name in container_env.LOOKED_AT and len(it.value) <= VALUE_CHARACTERS
+    ]
+    for it in found:
+        it.value_from = None if it.value_from is None else {}
+    return msgspec.Raw(msgspec.json.encode(found)) if found else msgspec.UNSET
 
 
 class _WorkloadAnnotations(msgspec.Struct, omit_defaults=True):

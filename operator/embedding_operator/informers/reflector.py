@@ -68,7 +68,7 @@ class Reflector:
         opening: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.name = source.kind.plural
+        self.name = source.name
         self._source = source
         self._api = api
         self._opening = opening

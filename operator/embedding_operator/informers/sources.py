@@ -18,6 +18,8 @@ PODS: Final = Source(
     kind=cluster.POD, field_selector="status.phase!=Succeeded,status.phase!=Failed"
 )
 """Those that have not ended."""
+NAMED_SECRETS: Final = Source(kind=cluster.SECRET, metadata_only=True, called="named secrets")
+"""Those that policies and indexes name: nothing about them tells that."""
 OWNED: Final = tuple(
     Source(kind=kind, label_selector=_OURS, metadata_only=True)
     for kind in (

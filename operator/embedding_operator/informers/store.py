@@ -57,6 +57,11 @@ class Store:
         with self._lock:
             return list(self._kept.get(namespace, {}).values())
 
+    def all(self) -> list[Kept]:
+        """All objects, trimmed."""
+        with self._lock:
+            return [it for of_space in self._kept.values() for it in of_space.values()]
+
     def keys(self) -> list[tuple[str, str]]:
         """Namespace and name of every object."""
         with self._lock:

@@ -23,6 +23,7 @@ ID_CHARACTERS: Final = 256
 MODEL_CHARACTERS: Final = 128
 DIMENSIONS_LIMIT: Final = 2**31 - 1
 _REASON: Final = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
+_WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _SQLSTATE: Final = re.compile(r"[0-9A-Z]{5}")
 _PROVIDER: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 
@@ -31,7 +32,8 @@ _PROVIDER: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 class InForce:
     """What a sidecar says is in force; `rejected` says why a newer document is not.
 
-    `keys_refused` names providers that refuse the newest key; None where that is not told. Both
+    `keys_refused` names providers that refuse the newest key, `failures` those that have not
+    answered since they failed, each with the reason; None where that is not told. Both
     fingerprints are empty where it has no document yet. `report` is what a pod of an index says.
     """
 
@@ -39,6 +41,7 @@ class InForce:
     secrets: str
     rejected: str | None
     keys_refused: frozenset[str] | None = None
+    failures: frozenset[tuple[str, str]] | None = None
     report: IndexReport | None = None
 
 
@@ -59,6 +62,7 @@ def in_force(body: bytes) -> InForce:
         rejected=None if rejected is None else _text(rejected),
         # Sidecars outlive an upgrade of the operator: an older one does not tell.
         keys_refused=_names(page["keys_refused"]) if "keys_refused" in page else None,
+        failures=_failures(page["failures"]) if "failures" in page else None,
     )
 
 
@@ -149,6 +153,15 @@ def _names(value: object) -> frozenset[str]:
     if not all(isinstance(name, str) and _PROVIDER.fullmatch(name) for name in value):
         raise ValueError(value)
     return frozenset(value)
+
+
+def _failures(value: object) -> frozenset[tuple[str, str]]:
+    if not isinstance(value, dict):
+        raise ValueError(value)  # noqa: TRY004 - of what is read, not of an argument
+    if not all(isinstance(it, str) and _WORD.fullmatch(it) for it in value.values()):
+        raise ValueError(value)
+    _names(list(value))
+    return frozenset(value.items())
 
 
 def _text(value: object) -> str:

@@ -24,6 +24,7 @@ def force(seen: Sequence[tuple[Pod, Outcome]], wanted: Wanted) -> config_in_forc
     told = [
         it.keys_refused for _, it in seen if isinstance(it, InForce) and it.keys_refused is not None
     ]
+    failing = [it.failures for _, it in seen if isinstance(it, InForce) and it.failures is not None]
     return config_in_force.Force(
         in_force=sum(not is_late(it, wanted) for _, it in seen),
         behind=tuple(
@@ -39,6 +40,8 @@ def force(seen: Sequence[tuple[Pod, Outcome]], wanted: Wanted) -> config_in_forc
         pending=sum(it is None for _, it in seen),
         keys_told=len(told),
         keys_refused=Counter(name for refused in told for name in sorted(refused)),
+        failures_told=len(failing),
+        failures=Counter(it for failures in failing for it in sorted(failures)),
     )
 
 

@@ -50,6 +50,7 @@ class _Record:
     failures: int = 0
     rest: Rest | None = None
     probing: bool = False
+    word: str = ""
 
 
 class Breaker:
@@ -75,6 +76,10 @@ class Breaker:
         if record.rest.until is not None and now < record.rest.until:
             return record.rest
         return Rest(failure=record.rest.failure, until=None) if record.probing else None
+
+    def words(self) -> dict[str, str]:
+        """Why each provider that has not answered since failed last, by name."""
+        return {name: record.word for name, record in self._records.items() if record.word}
 
     def suspects(self, name: str) -> bool:
         """Whether the provider is left alone, or was and has not answered since."""
@@ -103,9 +108,11 @@ class Breaker:
         """The provider answered."""
         self._records.pop(name, None)
 
-    def failed(self, name: str, failure: errors.ProviderFailed, *, now: float) -> None:
-        """The provider did not answer."""
+    def failed(self, name: str, failure: errors.ProviderFailed, *, now: float) -> bool:
+        """The provider did not answer; whether that is for another reason than the last time."""
         record = self._records.setdefault(name, _Record())
+        is_news = record.word != failure.reason
+        record.word = failure.reason
         record.failures += 1
         if isinstance(failure, errors.Misconfigured | errors.Spent):
             seconds = OPEN_SECONDS
@@ -114,5 +121,6 @@ class Breaker:
         elif record.failures >= FAILURES_TO_OPEN:
             seconds = OPEN_SECONDS
         else:
-            return
+            return is_news
         record.rest = Rest(failure=failure, until=now + seconds)
+        return is_news

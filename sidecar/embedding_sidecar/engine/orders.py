@@ -1,6 +1,7 @@
 """Ordering vectors of a provider: in parts that it takes, each text once, a few parts at a time."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,6 +64,9 @@ class Placed(NamedTuple):
     def whole(self) -> bool:
         """Whether they have brought all of it."""
         return all(it.whole for it in self.flights)
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -271,7 +275,8 @@ class Orders:
             self._known.succeeded(name)
             return flights.Landing(self._entries(choice, part, keys, came), came.tokens)
         if isinstance(came, errors.ProviderFailed):
-            self._known.failed(name, came, now=self._clock())
+            if self._known.failed(name, came, now=self._clock()):
+                _log.warning("provider %s gave no answer: %s", name, came.reason)
             self._observe.error(type(came).__name__.lower(), failover.label(choice))
         elif isinstance(came, errors.Rejected):
             self._known.succeeded(name)

@@ -241,6 +241,10 @@ class Service:
             for it in self._document.providers
         }
 
+    def failures(self) -> dict[str, str]:
+        """Of each provider that has not answered since it failed: why, in a word."""
+        return self._breaker.words()
+
     def refused_keys(self) -> frozenset[str]:
         """Names of the providers that refused the key in force when it was last tried."""
         return self._calls.refused_keys()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from embedding_sidecar import errors, provider, turns
+from embedding_sidecar.http1 import authorities as trusted
 from embedding_sidecar.http1 import connections, dialer, requests
 from embedding_sidecar.http1.intake import Intake
 
@@ -24,11 +25,16 @@ class Client:
     """Kept connections, the one used last first, and no bound on how many; to be closed."""
 
     def __init__(
-        self, *, connect_seconds: float, dns_seconds: float, intake: Intake | None = None
+        self,
+        *,
+        connect_seconds: float,
+        dns_seconds: float,
+        intake: Intake | None = None,
+        authorities: trusted.Authorities | None = None,
     ) -> None:
         self._connect_seconds = connect_seconds
         self._intake = Intake() if intake is None else intake
-        self._dialer = dialer.Dialer(dns_seconds=dns_seconds)
+        self._dialer = dialer.Dialer(dns_seconds=dns_seconds, authorities=authorities)
         self._connecting: set[asyncio.Timeout] = set()
         self._open: set[connections.Connection] = set()
         self._idle: dict[requests.Origin, dict[connections.Connection, float]] = {}
@@ -149,7 +155,8 @@ class Client:
         except TimeoutError as error:
             raise errors.Unreachable("connect_timeout", billed=False) from error
         except (OSError, ValueError) as error:
-            raise errors.Unreachable("no_connection", billed=False) from error
+            word = trusted.word(error) or "no_connection"
+            raise errors.Unreachable(word, billed=False) from error
 
     def _sweep(self) -> None:
         """Close what has been idle for long, and come back for the next one that will be."""

@@ -1,15 +1,14 @@
 """How a connection comes to be: names, addresses, certificates."""
 
 import asyncio
-import functools
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 import aiohappyeyeballs
 
 from embedding_sidecar.http1 import requests
+from embedding_sidecar.http1.authorities import Authorities
 
 NEXT_ADDRESS_SECONDS: Final = 0.25
 """After which the next address is tried too. Source: RFC 8305, section 8."""
@@ -24,10 +23,10 @@ _Addresses = list[aiohappyeyeballs.AddrInfoType]
 class Dialer:
     """Connects to origins; to be closed. An address is believed for `dns_seconds`."""
 
-    def __init__(self, *, dns_seconds: float) -> None:
+    def __init__(self, *, dns_seconds: float, authorities: Authorities | None = None) -> None:
         self._dns_seconds = dns_seconds
         self._lookups: dict[requests.Origin, tuple[asyncio.Task[_Addresses], float]] = {}
-        self._tls = _tls()
+        self._authorities = authorities or Authorities()
 
     async def dial(self, origin: requests.Origin, make: Callable[[], P]) -> P:
         """A connection to any of the origin's addresses, its certificate checked.
@@ -52,7 +51,7 @@ class Dialer:
                 _, made = await loop.create_connection(
                     make,
                     sock=sock,
-                    ssl=self._tls if origin.tls else None,
+                    ssl=self._authorities.context() if origin.tls else None,
                     server_hostname=origin.host if origin.tls else None,
                 )
             except OSError:
@@ -106,11 +105,3 @@ def _take_notice(lookup: "asyncio.Task[_Addresses]") -> None:
     """Of a failure that nobody waits for any more; asyncio would complain of it."""
     if not lookup.cancelled():
         lookup.exception()
-
-
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    """Made once, as reading all authorities takes 30 ms."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context

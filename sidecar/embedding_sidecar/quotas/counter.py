@@ -47,6 +47,7 @@ class Counter:
         self._told_day = NO_DAY
         self._away = False
         self._corrupt = ""
+        self._refusal = ""
         self._away_until = float("-inf")
         self._durability = "the store has not answered yet"
         self._durability_until = float("-inf")
@@ -71,6 +72,15 @@ class Counter:
         """Whether the store answered when it was last asked; None where there is none."""
         return None if self.store is None else not self._away
 
+    @property
+    def word(self) -> str:
+        """What the store did when it was last asked: none, ok, away or refuses: and why."""
+        if self.store is None:
+            return "none"
+        if self._refusal:
+            return f"refuses: {self._refusal}"
+        return "away" if self._away else "ok"
+
     async def ask(self, ledger: Ledger, claim: Claim) -> Count | None:
         """The store's answer to a ledger's claim, booked; None: there is no store, or it is away.
 
@@ -85,7 +95,11 @@ class Counter:
         except errors.StoreAway as cause:
             if store is not self.store:
                 return await self.ask(ledger, claim)
-            self._missed(str(cause), corrupt=isinstance(cause, errors.StoreCorrupt))
+            self._missed(
+                str(cause),
+                corrupt=isinstance(cause, errors.StoreCorrupt),
+                refused=isinstance(cause, errors.StoreRefuses),
+            )
             return None
         if store is not self.store:
             # Another one counts by now, and a claim may be sent to any number of stores.
@@ -97,7 +111,7 @@ class Counter:
         self._told_day = count.day
         if self._away:
             _log.info("quota: the store answers again")
-        self._away, self._corrupt = False, ""
+        self._away, self._corrupt, self._refusal = False, "", ""
         self._books.enter(ledger, count, claim=claim, asked_at=asked_at, heard_at=self._clock())
         return count
 
@@ -127,7 +141,8 @@ class Counter:
                     f"Redis holds counters that no sidecar can have written ({self._corrupt}): "
                     f"{consequence}. Find out who else writes there, then delete today's key."
                 )
-            return "StoreAway", f"Redis does not answer: {consequence}."
+            what = f"refuses ({self._refusal})" if self._refusal else "does not answer"
+            return "StoreAway", f"Redis {what}: {consequence}."
         count = self._books.count
         if count is not None and count.forgot:
             return "StoreMayForget", "Redis has forgotten calls of today; what pods knew is back."
@@ -135,12 +150,15 @@ class Counter:
             return "StoreMayForget", f"Redis may forget counted calls: {self._durability}."
         return "", "Every call is counted in Redis before it is made."
 
-    def _missed(self, cause: str, *, corrupt: bool = False) -> None:
+    def _missed(self, cause: str, *, corrupt: bool = False, refused: bool = False) -> None:
         if corrupt and not self._corrupt:
             _log.error("quota: the store holds what no sidecar can have written: %s", cause)
+        elif refused and cause != self._refusal:
+            _log.error("quota: the store refuses: %s", cause)
         elif not self._away:
             _log.warning("quota: the store is away: %s", cause)
         self._away, self._corrupt = True, cause if corrupt else ""
+        self._refusal = cause if refused else ""
         self._away_until = self._clock() + AWAY_SECONDS
         # Whoever answers next may be another one.
         self._durability_until = float("-inf")

@@ -120,6 +120,11 @@ class Quota:
         """Whether the store answered when it was last asked; None where there is none."""
         return self._counter.store_up
 
+    @property
+    def store_word(self) -> str:
+        """What the store did when it was last asked: none, ok, away or refuses: and why."""
+        return self._counter.word
+
     async def state(self) -> State:
         """The day so far, by the store where it answers, else by what was last heard."""
         async with self._claiming:

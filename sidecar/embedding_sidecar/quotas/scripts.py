@@ -10,11 +10,13 @@ import redis.asyncio
 import redis.exceptions
 from redis.asyncio.cluster import RedisCluster
 
-from embedding_sidecar import errors, redis_pipe
+from embedding_sidecar import errors, redis_pipe, redis_refusals
 
 _pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
 """Its own type says that a command is one word."""
 _NOT_THERE: Final = "NOSCRIPT"
+KEYS: Final = "aos:embedding:quota:*"
+"""The keys that scripts use."""
 _MOST_BYTES: Final = 4096
 """Of an answer: some numbers and a word, or a refusal."""
 
@@ -55,8 +57,8 @@ class _AtOne:
         answer = await self._ask(_pack(("EVALSHA", self._digest, 1, key, *words)))
         if _refusal(answer) == _NOT_THERE:
             answer = await self._ask(_pack(("EVAL", self._text, 1, key, *words)))
-        if refusal := _refusal(answer):
-            raise errors.StoreAway(refusal)
+        if isinstance(answer, hiredis.ReplyError):
+            raise _refused(str(answer))
         return answer
 
     def mistrust(self) -> None:
@@ -96,6 +98,11 @@ class _InCluster:
     async def run(self, key: str, words: Words) -> Any:
         try:
             return await self._script(keys=[key], args=words)
+        except redis.exceptions.NoPermissionError as error:
+            # redis-py takes the code away.
+            raise _refused(f"NOPERM {error}") from error
+        except redis.exceptions.ResponseError as error:
+            raise _refused(f"ERR {error}") from error
         except (redis.exceptions.RedisError, OSError) as error:
             raise errors.StoreAway(type(error).__name__) from error
 
@@ -104,6 +111,10 @@ class _InCluster:
 
     async def close(self) -> None:
         """The client is closed by whoever made it."""
+
+
+def _refused(answer: str) -> errors.StoreRefuses:
+    return errors.StoreRefuses(redis_refusals.lacking(answer, pattern=KEYS))
 
 
 def _refusal(answer: Any) -> str:

@@ -166,16 +166,23 @@ def health(current: Current) -> dict[str, Any]:
     if runtime is None:
         return {"status": "unavailable", "document": None, "rejected": current.rejected}
     providers = runtime.service.health()
-    troubled = current.rejected is not None or any(word != "ok" for word in providers.values())
+    counted = runtime.quota.store_word
+    troubled = (
+        current.rejected is not None
+        or any(word != "ok" for word in providers.values())
+        or counted not in ("ok", "none")
+    )
     return {
         "status": "degraded" if troubled else "ok",
         "document": runtime.loaded.document_fingerprint,
         "rejected": current.rejected,
         "redis": runtime.redis_state(),
+        "quota_store": counted,
         "redis_entries": runtime.cache.entries_in_store,
         "providers": providers,
         "keys_refused": sorted(runtime.service.refused_keys()),
         "background": _WAITS if runtime.quota.left(background=True).used_up else "ok",
+        "failures": runtime.service.failures(),
     }
 
 
@@ -230,6 +237,7 @@ def config(current: Current) -> dict[str, Any]:
         "rejected": current.rejected,
         "keys_refused": sorted(runtime.service.refused_keys()),
         "reserve_for_applications": _reserve(runtime),
+        "failures": runtime.service.failures(),
         "providers": [
             {
                 "name": provider.name,

@@ -26,7 +26,9 @@ def injected(bare, candidate=OWN, sidecar=SIDECAR):
     return injector.inject(bare, sidecar=sidecar, candidate=candidate)
 
 
-def seen(*pods, name="search", among=(OWN, YOUNGER), namespace_labels=ENABLED, created=None):
+def seen(
+    *pods, name="search", among=(OWN, YOUNGER), namespace_labels=ENABLED, created=None, since=None
+):
     return coverage.of(
         name=name,
         pods=pods,
@@ -35,6 +37,7 @@ def seen(*pods, name="search", among=(OWN, YOUNGER), namespace_labels=ENABLED, c
         server_version=(1, 37),
         sidecar=SIDECAR,
         environment_since=created,
+        covering_since=since,
     )
 
 
@@ -146,3 +149,47 @@ def test_a_pod_of_an_index_is_counted_by_the_policy_that_it_names_and_by_no_othe
     assert seen(working, name="other") == status.Coverage()
     assert coverage.selects_any([OWN], [working])
     assert not coverage.selects_any([YOUNGER], [working])
+
+
+SINCE = "2026-01-02T00:00:00Z"
+LATER, EARLIER = "2026-01-02T00:00:01Z", "2026-01-01T23:59:59Z"
+
+
+def test_pod_made_when_each_new_one_should_be_covered_is_missed():
+    """C1: a rollout left pods without a sidecar while Ready was True."""
+    found = seen(
+        pod("new", creationTimestamp=LATER),
+        pod("old", creationTimestamp=EARLIER),
+        pod("same", creationTimestamp=SINCE),
+        since=SINCE,
+    )
+    assert (found.missing, found.missed) == (("new", "old", "same"), ("new",))
+
+
+@pytest.mark.parametrize(
+    ("bare", "more"),
+    [
+        (pod(spec={"hostNetwork": True}, creationTimestamp=LATER), {}),
+        (pod(labels={"app": "x", names.LABEL_INJECTION: "disabled"}, creationTimestamp=LATER), {}),
+        (pod(labels={"app": "y"}, creationTimestamp=LATER), {"among": (OWN,)}),
+        (pod(creationTimestamp=LATER), {"namespace_labels": {}}),
+        (pod(creationTimestamp=LATER), {"since": None}),
+        (pod(creationTimestamp=LATER), {"name": "other"}),
+        (pod(creationTimestamp=LATER, deletionTimestamp=LATER), {}),
+    ],
+    ids=["told", "opted out", "not selected", "not enabled", "not yet", "another's", "going"],
+)
+def test_pod_that_was_skipped_for_a_reason_is_not_missed(bare, more):
+    """C1, siblings."""
+    assert not seen(bare, **({"since": SINCE} | more)).missed
+
+
+def test_detours_count_as_bypassing_once_a_pod():
+    """C2 and C14: counted as covered and as bypassing, and named."""
+    variables = [{"name": "OPENAI_BASE_URL", "value": "https://api.openai.com/v1"}]
+    own = pod("own", spec={"containers": [{"name": "app", "env": variables}]})
+    early = injected(own)
+    early["status"]["containerStatuses"] = [{"state": {"running": {"startedAt": EARLIER}}}]
+    found = seen(early, injected(pod("fine")), created=SINCE)
+    assert (found.covered, found.bypassing) == (2, 1)
+    assert found.detours == ("own: container app sets OPENAI_BASE_URL itself",)

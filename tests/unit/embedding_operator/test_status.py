@@ -27,7 +27,7 @@ QUOTA = LiveQuota(
 COVERED = status.Coverage(matching=2, covered=2)
 GOOD = status.Facts(
     coverage=COVERED,
-    force=config_in_force.Force(in_force=2, keys_told=2),
+    force=config_in_force.Force(in_force=2, keys_told=2, failures_told=2),
     quota=QUOTA,
     document_fingerprint="0123456789abcdef",
 )
@@ -382,6 +382,7 @@ def test_the_resource_has_a_place_for_all_that_is_said():
         secrets=synced.Secrets(sources=(source,)),
         refreshed="now",
         environment_since="2026-01-01T10:00:00Z",
+        covering=covering(),
         alert_test={
             "value": "1",
             "time": "2026-01-01T10:00:00Z",
@@ -490,3 +491,71 @@ def test_alert_that_is_left_out_is_named_and_touches_nothing_else():
 def test_alerts_that_are_off_are_accepted():
     off = policies.parsed(alerts={"enabled": False})
     assert verdict("AlertsAccepted", policy=off) == ("True", "AlertsOff")
+
+
+# --- since when each new pod should be covered
+
+
+def covering(previous=None, *, selector=None, is_possible=True, now=NOW):
+    return status.covering(
+        previous or {}, selector=selector or {}, is_possible=is_possible, now=now
+    )
+
+
+def test_pods_that_were_missed_make_ready_false_and_are_named():
+    """C1: until they are gone; older ones do not touch Ready."""
+    older = status.Coverage(matching=3, covered=1, missing=("a", "b"))
+    assert verdict("Ready", facts(coverage=older)) == ("True", "Ready")
+    missed = status.Coverage(matching=3, covered=1, missing=("a", "b"), missed=("b",))
+    assert verdict("Ready", facts(coverage=missed)) == ("False", "PodsMissed")
+    assert verdict("PodsCovered", facts(coverage=missed)) == ("False", "PodsMissed")
+    message = condition("Ready", facts(coverage=missed))["message"]
+    assert message.startswith("1 of 3 ")
+    assert message.endswith(": b.")
+
+
+def test_what_decides_comes_before_pods_that_were_missed():
+    missed = status.Coverage(matching=1, missing=("b",), missed=("b",))
+    found = facts(coverage=missed, secrets=troubled(SEALED))
+    assert verdict("Ready", found) == ("False", "VaultSealed")
+
+
+def test_covering_begins_once_and_stays():
+    first = covering()
+    assert first == status.Covering("2026-01-01T11:00:03Z", first.selector)
+    previous = build(facts(covering=first))
+    assert covering(previous, now=NOW + timedelta(days=1)) == first
+
+
+def test_covering_ends_with_what_it_needs_and_begins_anew():
+    """C1, a sibling: pods of a namespace that was not enabled for a while are nobody's to miss."""
+    previous = build(facts(covering=covering()))
+    assert covering(previous, is_possible=False) is None
+    assert "covering" not in build(facts(covering=None), previous=previous)
+
+
+def test_another_selector_begins_anew():
+    """C1, a sibling: pods that were not selected when they were made are not missed."""
+    previous = build(facts(covering=covering()))
+    other = covering(previous, selector={"matchLabels": {"app": "x"}}, now=NOW + timedelta(hours=1))
+    assert other is not None
+    assert other.since == "2026-01-01T12:00:03Z"
+
+
+def test_bypassing_says_of_each_pod_why():
+    """C2 and C14."""
+    coverage = status.Coverage(matching=3, covered=3, bypassing=2, detours=("a: container x ...",))
+    told = condition("PodsCovered", facts(coverage=coverage))["message"]
+    assert "a: container x ...; 1 started before" in told
+
+
+def test_why_providers_give_no_answer_is_a_condition_and_does_not_touch_ready():
+    """B8: the cause, in the sidecar's word."""
+    failures = {("main", "certificate_untrusted"): 2, ("other", "name_unknown"): 1}
+    force = config_in_force.Force(in_force=3, keys_told=3, failures_told=3, failures=failures)
+    found = condition("ProvidersReached", facts(force=force))
+    assert (found["status"], found["reason"]) == ("False", "CertificateUntrusted")
+    assert "main: certificate_untrusted in 2 of 3 pods" in found["message"]
+    assert verdict("Ready", facts(force=force)) == ("True", "Ready")
+    older = config_in_force.Force(in_force=3, keys_told=3)
+    assert verdict("ProvidersReached", facts(force=older)) == ("Unknown", "NotTold")

@@ -11,11 +11,14 @@ from collections.abc import Iterator
 import pytest
 
 from embedding_sidecar import errors
-from embedding_sidecar.http1 import client, dialer
+from embedding_sidecar.http1 import authorities, client, dialer
 from tests.parts import loops, raw_server, whole_body
 
 NAME = "provider.example"
-NEVER_SENT = ("no_connection", False)
+UNKNOWN = ("name_unknown", False)
+REFUSED = ("connection_refused", False)
+UNTRUSTED = ("certificate_untrusted", False)
+NO_TLS = ("tls_failed", False)
 
 
 @pytest.fixture(params=loops.LOOPS)
@@ -106,7 +109,7 @@ def test_a_name_that_nobody_has_was_never_asked(names):
             found = await said(made, f"http://{NAME}/v1")
             return found, await said(made, f"http://{NAME}/v1")
 
-    assert loops.run("asyncio", go()) == (NEVER_SENT, NEVER_SENT)
+    assert loops.run("asyncio", go()) == (UNKNOWN, UNKNOWN)
     assert names.asked == 2
 
 
@@ -218,7 +221,7 @@ def test_addresses_that_refuse_are_not_believed_any_longer(names, unused):
             names.homes = [("127.0.0.1", port_of(url))]
             return before, await said(made, f"http://{NAME}/v1")
 
-    assert loops.run("asyncio", go()) == (NEVER_SENT, b"ok")
+    assert loops.run("asyncio", go()) == (REFUSED, b"ok")
 
 
 def test_names_that_are_not_asked_for_any_more_are_forgotten():
@@ -266,9 +269,7 @@ def certificate(tmp_path, monkeypatch):
         return raw_server.with_certificate(file)
 
     believed: dict[str, object] = {}
-    dialer._tls.cache_clear()
-    yield make
-    dialer._tls.cache_clear()
+    return make
 
 
 def test_a_certificate_that_is_believed_and_of_this_name_is_accepted(run, certificate):
@@ -325,7 +326,7 @@ def test_another_certificate_was_never_sent_anything(run, certificate, names, be
         async with raw_server.served(handler, tls=tls) as url, asking() as made:
             return [await said(made, url) for _ in range(2)]
 
-    assert run(go()) == [NEVER_SENT] * 2
+    assert run(go()) == [UNTRUSTED] * 2
     assert not any(seen)
 
 
@@ -338,7 +339,7 @@ def test_a_server_that_speaks_no_tls_was_never_sent_anything(run):
         async with raw_server.served(plain) as url, asking() as made:
             return await said(made, url.replace("http://", "https://"))
 
-    assert run(go()) == NEVER_SENT
+    assert run(go()) == NO_TLS
 
 
 @pytest.mark.parametrize("ends", ["time", "cancelled"])
@@ -421,6 +422,38 @@ def test_a_connection_cut_off_over_tls_is_lost(run, certificate):
 
 
 def test_authorities_are_read_once():
-    assert dialer.Dialer(dns_seconds=1)._tls is dialer.Dialer(dns_seconds=1)._tls
-    assert dialer._tls().verify_mode is ssl.CERT_REQUIRED
-    assert dialer._tls().check_hostname
+    first, second = authorities.Authorities().context(), authorities.Authorities().context()
+    assert first is second
+    assert first.verify_mode is ssl.CERT_REQUIRED
+    assert first.check_hostname
+
+
+def test_authorities_are_read_again_when_their_file_changes(tmp_path, monkeypatch):
+    """C3: a certificate that is replaced needs no restart; one that is being written, a moment."""
+    seconds = [0.0]
+    file = tmp_path / "ca.crt"
+    file.write_bytes(raw_server.certificate(tmp_path, "a").read_bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    believed = authorities.Authorities(clock=lambda: seconds[0])
+    first = believed.context()
+    file.write_text("half", encoding="utf-8")
+    assert believed.context() is first
+    seconds[0] += authorities.LOOK_SECONDS
+    assert believed.context() is first
+    file.write_bytes(raw_server.certificate(tmp_path, "b").read_bytes())
+    assert believed.context() is first
+    seconds[0] += authorities.LOOK_SECONDS
+    second = believed.context()
+    assert second is not first
+    assert second.get_ca_certs() != first.get_ca_certs()
+
+
+def test_authorities_that_are_given_are_believed_beside_the_others(tmp_path, monkeypatch):
+    """C3: a private authority does not put the public ones away."""
+    one, other = (raw_server.certificate(tmp_path, name).read_text("utf-8") for name in ("a", "b"))
+    (tmp_path / "ca.crt").write_text(one, encoding="utf-8")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
+    plain = authorities.Authorities().context().cert_store_stats()["x509"]
+    assert authorities.Authorities(other).context().cert_store_stats()["x509"] == plain + 1
+    with pytest.raises(ValueError, match="no certificates"):
+        authorities.check("-----BEGIN")

@@ -435,7 +435,7 @@ def test_it_is_synced_once_everything_was_listed_that_there_must_be(world):
     eventually(lambda: world.caches.synced)
     assert world.caches.server_version() == (1, 37)
     assert world.caches.deaf() is None
-    assert len(world.caches.kinds) == 8
+    assert len(world.caches.kinds) == 9
     assert all(world.caches.is_watching(kind) for kind in world.caches.kinds)
     stopping.set()
     world.caches.close()
@@ -447,6 +447,60 @@ def test_each_page_of_a_list_shows_that_the_reflector_is_not_stuck(world, plural
     (found,) = (it for it in world.caches._reflectors if it.name == plural)
     found._relist(lambda: moved.append(plural))
     assert moved == [plural]
+
+
+# --- Secrets that are named
+
+
+def naming(**spec):
+    """A policy that takes values from Secrets."""
+    return {
+        "metadata": {"name": "search", "namespace": "shop", "uid": UID, "generation": 1},
+        "spec": {"podSelector": {}, **spec},
+    }
+
+
+def secret(name="keys", namespace="shop"):
+    return keeping.encode({"metadata": {"name": name, "namespace": namespace}})
+
+
+SOURCES: dict[str, dict[str, Any]] = {
+    "a provider's key": {
+        "providers": [{"apiKey": {"vault": {}}}, {"apiKey": {"secretKeyRef": {"name": "keys"}}}, {}]
+    },
+    "the cache's Redis": {"cache": {"redis": {"secretKeyRef": {"name": "keys"}}}},
+    "the quota's Redis": {"quota": {"redis": {"secretKeyRef": {"name": "keys"}}}},
+}
+
+
+@pytest.mark.parametrize("event", ["ADDED", "MODIFIED", "DELETED"])
+@pytest.mark.parametrize("spec", SOURCES.values(), ids=SOURCES)
+def test_news_of_a_secret_that_a_policy_names_queues_it(world, spec, event):
+    """C12: a changed Secret was looked at with the next resync only."""
+    world.tell(world.caches.policies, "ADDED", naming(**spec))
+    for other in (secret("others"), secret(namespace="books")):
+        world.caches._named_secrets.told(event, other)
+    assert world.queued() == []
+    world.caches._named_secrets.told(event, secret())
+    assert world.queued() == [SEARCH]
+
+
+@pytest.mark.parametrize("field", ["dsnSecretRef", "caSecretRef"])
+def test_news_of_a_secret_that_an_index_names_queues_it(world, field):
+    """C12, a sibling."""
+    database = {"dsnSecretRef": {"name": "dsn", "key": "dsn"}, field: {"name": "keys", "key": "k"}}
+    world.index(spec={"policyRef": {"name": "search"}, "database": database})
+    world.queued_indexes()
+    world.caches._named_secrets.told("MODIFIED", secret())
+    assert world.queued_indexes() == [Key("shop", "articles")]
+
+
+def test_new_watch_of_secrets_queues_all_that_name_some(world):
+    """C12, a sibling: nobody told of changes while there was none."""
+    world.policy(name="other")
+    world.tell(world.caches.policies, "ADDED", naming(**SOURCES["a provider's key"]))
+    assert world.caches._named_secrets.restart() == "1"
+    assert world.queued() == [SEARCH]
 
 
 @pytest.mark.parametrize("plural", [names.PLURAL, "namespaces", "configmaps", "secrets", "pods"])

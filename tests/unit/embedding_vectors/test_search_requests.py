@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from embedding_contract.index_document import Search
 from embedding_vectors.conditions import ColumnType
-from embedding_vectors.search import requests
+from embedding_vectors.search import requests, statements
 from embedding_vectors.serving.refusals import Refusal
 from tests.parts import searching
 
@@ -155,3 +155,19 @@ def test_a_request_does_not_show_what_was_asked():
     asked = parse({"query": "secret words", "filter": [condition(value=12345)]})
     assert "secret" not in repr(asked)
     assert "12345" not in repr(asked)
+
+
+@pytest.mark.parametrize("mode", ["vector", "hybrid"])
+def test_words_are_looked_for_of_the_beginning_of_a_long_question(mode):
+    asked = parse({"query": "é" * 10_000, "mode": mode})
+    assert asked.query == "é" * 10_000
+    words, again, most = statements.by_text(DOCUMENT, SEARCH, asked, most=3).values
+    assert words == again == "é" * (requests.MAX_WORDS_BYTES // 2)
+    assert most == 3
+
+
+def test_query_of_words_alone_is_bounded():
+    assert parse({"query": "x" * requests.MAX_WORDS_BYTES, "mode": "text"}).mode == "text"
+    with pytest.raises(Refusal) as refused:
+        parse({"query": "x" * (requests.MAX_WORDS_BYTES + 1), "mode": "text"})
+    assert refused.value.param == "query"

@@ -95,7 +95,7 @@ def changes_its_model_under_load(
         worker.wait()
         assert texts.phases() == {SMALL: "Switched", LARGE: "Filling"}
         half = texts.true_counts(LARGE)[1]
-        assert rows // 4 <= half < rows
+        assert 0 < half < rows  # of those that were done, some have changed
         kept.change("changed while nobody fills", every=7)
         assert {it.space for it in load.goes_on()} == {small.space}
         worker = texts.start()

@@ -245,7 +245,7 @@ VECTORS: Final = (
     Metric(
         name="aos_vector_index_null_count",
         kind="gauge",
-        help="Rows that have no vector yet.",
+        help="Rows that wait for a vector; those that were parked do not.",
     ),
     Metric(
         name="aos_vector_query_latency_seconds",

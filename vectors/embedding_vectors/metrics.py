@@ -53,7 +53,7 @@ class Metrics:
         self._batch_seconds.observe(seconds)
 
     def index_counted(self, *, size: int, missing: int) -> None:
-        """Of the target that searches use: rows with a vector, and rows without one."""
+        """Of the target that searches use: rows with a vector, and rows that wait for one."""
         self._size.set(size)
         self._missing.set(missing)
 

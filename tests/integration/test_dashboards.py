@@ -1,11 +1,13 @@
 """Every query of the dashboards, asked of a real Prometheus after real sidecars did their work."""
 
+import math
 import time
 from decimal import Decimal
 
 import pytest
 
-from embedding_contract import prices
+from dashboards import cost
+from embedding_contract import metrics, prices
 from tests.parts import dashboards, monitored, sidecar
 
 pytestmark = pytest.mark.integration
@@ -29,6 +31,31 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize("expr", ALL)
 def test_a_query_finds_series(run, expr):
     sidecar.wait_until(lambda: run.prometheus.query(expr))
+
+
+@pytest.mark.parametrize("title", [panel.title for panel in cost.SEARCH_AND_BACKFILL])
+def test_panel_of_search_and_backfill_shows_what_was_done(run, title):
+    loaded = dashboards.load(dashboards.FILES[0])
+    for name, expr in dashboards.queries(loaded, policy="search"):
+        if name == title:
+            # Not only series that begin at 0, and no quantile of nothing.
+            sidecar.wait_until(lambda it=expr: values(run, it) and max(values(run, it)) > 0)
+
+
+def values(run, expr):
+    """The finite values that an expression has now."""
+    found = [float(it["value"][1]) for it in run.prometheus.query(expr)]
+    return [it for it in found if math.isfinite(it)]
+
+
+def test_exposed_by_pods_of_an_index_is_catalogued_and_the_reverse(run):
+    exposed = run.prometheus.query('{__name__=~"(aos|embedding)_.+", index="docs"}')
+    declared = {series: metric for metric in metrics.VECTORS for series in metric.series}
+    assert {it["metric"]["__name__"] for it in exposed} == set(declared)
+    target = {"__name__", "namespace", "policy", "index", "pod", "instance", "job", "le"}
+    for it in exposed:
+        metric = declared[it["metric"]["__name__"]]
+        assert it["metric"].keys() - target == set(metric.labels)
 
 
 def one(run, title, *, at=None, **chosen):

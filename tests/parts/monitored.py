@@ -120,7 +120,7 @@ class Run:
             if arrivals and passed / seconds > arrivals[0][0]:
                 self.table.insert(arrivals.pop(0)[1])
                 self.table.start_worker()
-            self.find(random.choice((*_WORDS, f"question {next(numbers)}")))
+            self.find(random.choice((random.choice(_WORDS), f"question {next(numbers)}")))
             if random.random() < 0.6:
                 self.catalog.embed(f"item {next(numbers)} {_LONG}", model="voyage-3.5")
             if random.random() < 0.05:

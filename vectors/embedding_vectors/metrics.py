@@ -1,5 +1,6 @@
 """The vectors' part of the catalogue, as what is counted."""
 
+import math
 from typing import Final
 
 import prometheus_client
@@ -27,6 +28,9 @@ class Metrics:
             for it in catalogue.VECTORS
             if it.kind == "gauge"
         }
+        for gauge in gauges.values():
+            # Until it was counted: 0 would say that the index is empty.
+            gauge.set(math.nan)
         histograms = {
             it.name: Histogram(
                 it.name, it.help, it.labels, registry=self.registry, buckets=it.buckets

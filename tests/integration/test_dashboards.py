@@ -1,5 +1,6 @@
 """Every query of the dashboards, asked of a real Prometheus after real sidecars did their work."""
 
+import functools
 import math
 import time
 from decimal import Decimal
@@ -39,13 +40,12 @@ def test_panel_of_search_and_backfill_shows_what_was_done(run, title):
     for name, expr in dashboards.queries(loaded, policy="search"):
         if name == title:
             # Not only series that begin at 0, and no quantile of nothing.
-            sidecar.wait_until(lambda it=expr: values(run, it) and max(values(run, it)) > 0)
+            sidecar.wait_until(functools.partial(is_above_0, run, expr))
 
 
-def values(run, expr):
-    """The finite values that an expression has now."""
-    found = [float(it["value"][1]) for it in run.prometheus.query(expr)]
-    return [it for it in found if math.isfinite(it)]
+def is_above_0(run, expr):
+    found = (float(it["value"][1]) for it in run.prometheus.query(expr))
+    return any(math.isfinite(it) and it > 0 for it in found)
 
 
 def test_exposed_by_pods_of_an_index_is_catalogued_and_the_reverse(run):

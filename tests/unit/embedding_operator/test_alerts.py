@@ -360,6 +360,7 @@ QUIET = {
         50,
     ),
     "no row waits": ("EmbeddingBackfillStalled", [nulls("0x60"), progress("7x60")], 50),
+    "no pod of the index has counted": ("EmbeddingBackfillStalled", [nulls("NaN " * 60)], 50),
     "no row waits and no worker runs": ("EmbeddingBackfillStalled", [nulls("0x60")], 50),
     "every kind is heard of": (
         "EmbeddingOperatorWatchEnded",

@@ -95,7 +95,7 @@ bench-vectors: tools ## what a search adds to its own SQL, at 1,000 and 100,000 
 	@$(RUN) python -m tests.benchmarks.vectors
 
 .PHONY: pictures
-pictures: tools ## docs/pictures, from a real run of sidecars, Redis and Prometheus
+pictures: tools ## docs/pictures, from a real run of sidecars, indexes, Redis, PostgreSQL and Prometheus
 	@$(RUN) python -m tests.pictures
 
 .PHONY: soak

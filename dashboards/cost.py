@@ -54,7 +54,10 @@ SEARCH_AND_BACKFILL: Final = (
     ),
     Panel(
         title="Rows Without Embeddings",
-        description="Rows that wait for a vector; falls to 0 as the backfill goes on.",
+        description=(
+            "Rows that wait for a vector; falls to 0 as the backfill goes on. Parked rows do"
+            " not wait."
+        ),
         unit="short",
         queries=_one(queries.of_indexes("aos_vector_index_null_count")),
     ),
@@ -66,7 +69,9 @@ SEARCH_AND_BACKFILL: Final = (
     ),
     Panel(
         title="Backfill Progress",
-        description="Rows that the backfill has given a vector since it started.",
+        description=(
+            "Rows that running workers have given a vector since they started; 0 while none runs."
+        ),
         unit="short",
         queries=_one(
             f"sum {queries.BY_POLICY} ({queries.selected('aos_memory_backfill_progress_total')})"

@@ -16,8 +16,11 @@ def selected(metric: str, *matchers: str) -> str:
 
 
 def of_indexes(metric: str) -> str:
-    """A gauge of indexes, summed by policy. Each pod of an index tells the same of it."""
-    return f"sum {BY_POLICY} (max by (namespace, policy, index) ({selected(metric)}))"
+    """A gauge of indexes, summed by policy. Each pod of an index tells the same of it.
+
+    It is NaN until a pod has counted: such an index is left out, or the sum would be NaN.
+    """
+    return f"sum {BY_POLICY} (max by (namespace, policy, index) ({selected(metric)}) >= 0)"
 
 
 def rate(metric: str, *matchers: str) -> str:

@@ -73,8 +73,6 @@ def _alert(alert: alerts.Alert, key: str) -> Iterator[str]:
         bounds = "above 0" if it.default is None else f"{it.low} to {it.high}"
         yield f"; threshold in {it.unit} {it.meaning}: {default}, {bounds}"
     yield f". Fires when {alert.fault}."
-    if alert.series == "vectors":
-        yield " Nothing exposes its series yet: search and backfill come later."
     yield f"\n\n    {alert.expr}\n\n"
 
 

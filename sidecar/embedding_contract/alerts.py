@@ -311,15 +311,17 @@ BUILT_IN: Final = (
     ),
     Alert(
         key="backfillStalled",
+        # The rows that wait are told by search pods too, as no worker may run; and each index by
+        # itself, as another one's worker gives this one's rows no vectors.
         expr=(
-            f"max {_BY} (aos_vector_index_null_count{{@selector@}}) > 0"
-            f" unless sum {_BY}"
-            " (increase(aos_memory_backfill_progress_total{@selector@}[15m])) > 0"
+            "max by (namespace, policy, index) (aos_vector_index_null_count{@selector@}) > 0"
+            " unless sum by (namespace, policy, index)"
+            " (increase(aos_memory_backfill_progress_total{@selector@}[@window@])) > 0"
         ),
         for_seconds=1800,
         severity="warning",
         series="vectors",
-        summary=f"Rows of {_WHO} wait for vectors, and no backfill moves.",
+        summary=f"Rows of {_WHO}, index {{{{ $labels.index }}}}, wait; no backfill moves.",
         description="Searches by vector do not find these rows.",
         fault="the backfill's worker is stopped while rows lack vectors",
     ),

@@ -240,12 +240,12 @@ VECTORS: Final = (
     Metric(
         name="aos_vector_index_size",
         kind="gauge",
-        help="Rows that have a vector in the index.",
+        help="Rows that have a vector in the index; NaN until the pod has counted.",
     ),
     Metric(
         name="aos_vector_index_null_count",
         kind="gauge",
-        help="Rows that have no vector yet.",
+        help="Rows that wait for a vector, which parked ones do not; NaN until counted.",
     ),
     Metric(
         name="aos_vector_query_latency_seconds",

@@ -89,13 +89,17 @@ def tokens(item: str | list[int]) -> int:
 
 @dataclass
 class StandIn(Begins):
-    """The provider. A fault answers instead of it; each is counted in `calls` all the same."""
+    """The provider. A fault answers instead of it; each is counted in `calls` all the same.
+
+    Requests of fewer texts than `delay_from_texts` are answered over HTTP without a delay.
+    """
 
     key: str | None = KEY
     fault: Callable[[Answer], Answer] | errors.Unreachable | None = None
     calls: list[Call] = field(default_factory=list)
     log: Path | None = None
     delay_seconds: float = 0.0
+    delay_from_texts: int = 1
 
     def answer(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Status, headers and JSON."""
@@ -129,7 +133,8 @@ class StandIn(Begins):
     async def serve(self, request: Request) -> Response:
         """As an HTTP server."""
         status, headers, body = self.answer(request.url.path, request.headers, await request.body())
-        await asyncio.sleep(self.delay_seconds)
+        if len(self.calls[-1].body["input"]) >= self.delay_from_texts:
+            await asyncio.sleep(self.delay_seconds)
         if isinstance(body, bytes):
             return Response(body, status, headers)
         return JSONResponse(body, status, headers)

@@ -1,8 +1,8 @@
 """Each built-in alert by its fault on real parts: it fires, Alertmanager has it, it resolves.
 
-Real sidecars with stand-in providers and Redis, Debian's Prometheus and Alertmanager, and the rule
-file of `render --rules`. All faults are caused together and waited for together, as the shortest
-range of a rate is a minute.
+Real sidecars with stand-in providers and Redis, a real PostgreSQL with search pods and workers,
+Debian's Prometheus and Alertmanager, and the rule file of `render --rules`. All faults are caused
+together and waited for together, as the shortest range of a rate is a minute.
 """
 
 import signal
@@ -17,7 +17,7 @@ import pytest
 
 from embedding_contract import alerts as table
 from tests.fakes import provider
-from tests.parts import monitoring, sidecar
+from tests.parts import monitoring, postgres, sidecar
 from tests.parts.alert_faults import FAULTS, Fault, Site
 
 pytestmark = pytest.mark.integration
@@ -26,8 +26,6 @@ HEALTHY_SECONDS = 20.0
 PATIENCE_SECONDS = 240.0
 ELSEWHERE = {
     "podsUncovered": "tests/integration/test_uncovered_alert.py: it needs an API server",
-    "searchFallingBack": "promtool cases only, until there is search",
-    "backfillStalled": "promtool cases only, until there is a backfill",
 }
 
 
@@ -36,10 +34,12 @@ class Estate:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.chain = stack.enter_context(monitoring.chain(folder / "monitoring"))
+        self.server = stack.enter_context(postgres.running())
+        self.server.execute("CREATE EXTENSION vector")
         self.sites = {key: self._site(key, it, folder, stack) for key, it in FAULTS.items()}
         for site in self.sites.values():
             site.sidecar.wait()
-        self.chain.prometheus.targets([site.target for site in self.sites.values()])
+        self.chain.prometheus.targets([it for site in self.sites.values() for it in site.targets])
         for site in self.sites.values():
             self.load(site)
         assert self.chain.prometheus.reload()
@@ -91,8 +91,7 @@ class Estate:
             for it in self.chain.receiver.alerts(site.alert.name, status=status)
         )
 
-    @staticmethod
-    def _site(key: str, fault: Fault, folder: Path, stack: ExitStack) -> Site:
+    def _site(self, key: str, fault: Fault, folder: Path, stack: ExitStack) -> Site:
         own = folder / key
         own.mkdir()
         stand_ins = {name: provider.StandIn() for name in fault.providers}
@@ -104,6 +103,9 @@ class Estate:
             stack.callback(redis.kill)
         site = Site(key, own, urls=urls, stand_ins=stand_ins, redis=redis)
         stack.callback(site.sidecar.stop, signal.SIGTERM, signal.SIGINT)
+        if fault.rows:
+            kept = site.keep(self.server, own / "index", rows=fault.rows)
+            stack.callback(kept.stop)
         fault.prepare(site)
         return site
 
@@ -156,7 +158,7 @@ def resolved(estate: Estate, fired: tuple[frozenset[str], ...]) -> frozenset[str
 
 
 def test_every_built_in_alert_has_a_fault_or_a_reason():
-    assert [*FAULTS, *ELSEWHERE] == [it.key for it in table.BUILT_IN]
+    assert sorted([*FAULTS, *ELSEWHERE]) == sorted(it.key for it in table.BUILT_IN)
 
 
 @pytest.mark.parametrize("key", FAULTS)

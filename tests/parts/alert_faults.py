@@ -9,12 +9,15 @@ from typing import Any, Final
 
 from embedding_contract import alerts as table
 from embedding_contract import document, names
+from embedding_contract.index_document import Target
 from embedding_operator import definition, policy, preview
 from tests.fakes import provider
-from tests.parts import monitoring, sidecar
+from tests.parts import kept, monitoring, postgres, sidecar
 
 NAMESPACE: Final = "shop"
 MODEL: Final = "text-embedding-3-small"
+DIMENSIONS: Final = 8
+SPACE: Final = "one"
 AT_ONCE: Final = "1s"
 _KNOWN: Final = "a text that is asked for again and again"
 
@@ -35,6 +38,7 @@ class Site:
         self.name = key.lower()
         self.stand_ins = stand_ins
         self.redis = redis
+        self.table: kept.Table | None = None
         self.spec: dict[str, Any] = {
             "podSelector": {},
             "providers": [_provider(name, url) for name, url in urls.items()],
@@ -68,10 +72,12 @@ class Site:
         return policy.parse(definition.admit({**raw, "spec": self.spec}))
 
     @property
-    def target(self) -> monitoring.Target:
-        """Its sidecar, with the labels that a PodMonitor would give it."""
+    def targets(self) -> list[monitoring.Target]:
+        """Its sidecar and pods of its index, with the labels that a PodMonitor would give them."""
         labels = {"namespace": NAMESPACE, "policy": self.name, "pod": "pod-1", "workload": "web"}
-        return monitoring.Target(address=f"127.0.0.1:{self.sidecar.admin_port}", labels=labels)
+        address = f"127.0.0.1:{self.sidecar.admin_port}"
+        own = monitoring.Target(address=address, labels=labels)
+        return [own, *(self.table.targets if self.table is not None else ())]
 
     def rule(self, **changes: Any) -> None:
         """Change the alert's entry in `spec.alerts.rules`."""
@@ -84,12 +90,35 @@ class Site:
     def apply(self, text: str | None = None) -> None:
         """Swap the document in one step, as kubelet does."""
         if text is None:
-            text = document.dump(policy.to_document(self.policy))
+            indexes = () if self.table is None else (self.table.served,)
+            text = document.dump(policy.to_document(self.policy, indexes=indexes))
         _swap(self._document, text)
 
     def secret(self, name: str, value: str) -> None:
         """Swap a secret's file."""
         _swap(self._secrets / name, value)
+
+    def keep(self, server: postgres.Postgres, folder: Path, *, rows: int) -> kept.Table:
+        """From now on a table of so many rows is searched, which no worker fills yet."""
+        self.sidecar.wait()
+        target = Target(model=MODEL, dimensions=DIMENSIONS, space=SPACE, column="embedding")
+        self.table = kept.Table(
+            folder,
+            server=server,
+            policy=(NAMESPACE, self.name),
+            sidecar_port=self.sidecar.port,
+            target=target,
+        )
+        self.table.insert(rows)
+        self.apply()
+        return self.table
+
+    def search(self) -> dict[str, Any]:
+        """Search for what nobody has searched for; the answer."""
+        query = f"text {next(self._texts)} of {self.name}"
+        answer = self.sidecar.http.post(names.PATH_SEARCH, json={"query": query, "k": 1})
+        found: dict[str, Any] = answer.json()
+        return found
 
     def ask(self, times: int = 1, *, known: bool = False) -> None:
         """Ask for texts, new ones or the known one; refusals are part of the fault."""
@@ -103,7 +132,8 @@ class Fault:
     """How an alert comes to fire, and to resolve.
 
     `prepare` comes before everything; `healthy`, `faulty` and `mended` are what applications do in
-    each phase, again and again. `edits`: mending changes the rule file.
+    each phase, again and again. `edits`: mending changes the rule file. `rows` are those of a table
+    that the site's index keeps embedded; without them there is no index.
     """
 
     cause: Callable[[Site], object]
@@ -115,6 +145,7 @@ class Fault:
     providers: tuple[str, ...] = ("main",)
     redis: bool = False
     edits: bool = field(default=False)
+    rows: int = 0
 
 
 def _quota(requests: int) -> Callable[[Site], None]:
@@ -184,6 +215,29 @@ def _unreadable(site: Site) -> None:
     site.apply(json.dumps({"version": document.VERSION, "requires": ["a feature of tomorrow"]}))
 
 
+def _table(site: Site) -> kept.Table:
+    assert site.table is not None
+    return site.table
+
+
+def _filled_and_searched(site: Site) -> None:
+    _table(site).fill()
+    sidecar.wait_until(lambda: site.search().get("mode") == "vector")
+
+
+def _being_filled(site: Site) -> None:
+    """A worker that needs minutes, as its provider takes a second for four rows."""
+    _delay(1.0)(site)
+    table = _table(site)
+    table.start_worker()
+    sidecar.wait_until(lambda: table.pod.metrics()["aos_vector_index_size"] > 0)
+
+
+def _filled_after_all(site: Site) -> None:
+    _works(site)
+    _table(site).start_worker()
+
+
 FAULTS: Final[Mapping[str, Fault]] = {
     "quotaNearlyExhausted": Fault(
         prepare=_nearly,
@@ -230,8 +284,26 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "configNotInForce": Fault(
         cause=_unreadable, mend=lambda site: site.apply(), faulty=_known(1), mended=_known(1)
     ),
+    "searchFallingBack": Fault(
+        rows=8,
+        prepare=_filled_and_searched,
+        healthy=Site.search,
+        cause=_fails("main"),
+        faulty=Site.search,
+        mend=_works,
+        mended=Site.search,
+    ),
+    "backfillStalled": Fault(
+        rows=800,
+        prepare=_being_filled,
+        healthy=_nothing,
+        cause=lambda site: _table(site).kill_worker(),
+        faulty=_nothing,
+        mend=_filled_after_all,
+        mended=_nothing,
+    ),
 }
-"""By the alert's key. What needs a cluster, or search and backfill, is not among them."""
+"""By the alert's key. What needs a cluster is not among them."""
 
 
 def _provider(name: str, url: str) -> dict[str, Any]:
@@ -241,8 +313,8 @@ def _provider(name: str, url: str) -> dict[str, Any]:
         "type": "OpenAI",
         "model": MODEL,
         "baseURL": f"{url}/v1",
-        "dimensions": 8,
-        "space": "one",
+        "dimensions": DIMENSIONS,
+        "space": SPACE,
         "apiKey": key,
     }
 

@@ -65,6 +65,22 @@ class Texts:
     def document_file(self) -> Path:
         return self.folder / names.INDEX_KEY
 
+    @property
+    def sidecar_files(self) -> tuple[str | Path, ...]:
+        """A sidecar's arguments: the policy that it obeys, and its secrets."""
+        return (
+            *("--document", self.folder / names.DOCUMENT_KEY),
+            *("--secrets", self.folder / "secrets"),
+        )
+
+    def share_cache(self, redis_url: str) -> None:
+        """Have the sidecars of the policy keep vectors in one Redis."""
+        secret = names.SECRET_CACHE_REDIS_URL
+        (self.folder / "secrets" / secret).write_text(redis_url, encoding="utf-8")
+        self.write_policy(
+            dataclasses.replace(self.policy, cache=document.Cache(redis_url_file=secret))
+        )
+
     def write(self, **changes: Any) -> None:
         """Edit the index: its document is swapped, as kubelet does."""
         self.index = dataclasses.replace(self.index, **changes)
@@ -128,10 +144,7 @@ class Texts:
                 "EMBEDDING_ADMIN_PORT": str(old.admin_port),
             }
         self.sidecar = sidecar.Sidecar(
-            *("--document", self.folder / names.DOCUMENT_KEY),
-            *("--secrets", self.folder / "secrets"),
-            environment=environment,
-            log=self.folder / "sidecar.log",
+            *self.sidecar_files, environment=environment, log=self.folder / "sidecar.log"
         )
         if old is not None:
             # Its own choice was overridden; whoever asks it must know.
@@ -145,17 +158,20 @@ class Texts:
         with self.server.connect() as connection, connection.cursor() as cursor:
             cursor.executemany("INSERT INTO docs (id, body) VALUES (%s, %s)", list(texts.items()))
 
-    def command(self, *arguments: str) -> list[str]:
-        """A command line with this index's files."""
-        assert self.sidecar is not None
+    def command(self, *arguments: str, asks: sidecar.Sidecar | None = None) -> list[str]:
+        """A command line with this index's files; it asks the sidecar of all but for `asks`."""
+        asked = asks or self.sidecar
+        assert asked is not None
         name, *more = arguments
         return [
             *(str(PROGRAM), name, "--document", str(self.document_file)),
-            *("--sidecar", f"http://127.0.0.1:{self.sidecar.port}"),
+            *("--sidecar", f"http://127.0.0.1:{asked.port}"),
             *more,
         ]
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start(
+        self, *arguments: str, asks: sidecar.Sidecar | None = None
+    ) -> "subprocess.Popen[str]":
         """Start a command, by default a worker whose leases are short."""
         command = arguments or ("backfill", "--lease-seconds", "5")
         report = self.folder / f"report-{len(self.workers)}"
@@ -164,7 +180,7 @@ class Texts:
             command = (*command, "--termination-log", str(report))
         with (self.folder / "worker.log").open("ab") as log:
             worker = subprocess.Popen(
-                self.command(*command),
+                self.command(*command, asks=asks),
                 env={"PATH": os.environ["PATH"], "EMBEDDING_DATABASE_DSN": self.dsn},
                 stdout=log,
                 stderr=log,

@@ -1,7 +1,8 @@
 """Two policies at work under a real Prometheus: real sidecars, a real Redis, stand-in providers.
 
-Policy shop/search has two pods, OpenAI first and Voyage as a backup of another space; shop/catalog
-has one pod, Voyage alone, and a quota of a few calls. The operator's series are those of its own
+Policy shop/search has two pods, OpenAI first and Voyage as a backup of another space, and an index
+over a table in PostgreSQL, whose pods ask the first one's sidecar; shop/catalog has one pod, Voyage
+alone, and a quota of a few calls. The operator's series are those of its own
 `Metrics`, told what a reconcile would tell.
 """
 
@@ -13,17 +14,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from embedding_contract import document, names
+from embedding_contract.index_document import Target
 from embedding_operator import listener, metrics
 from tests.fakes import provider
-from tests.parts import monitoring, ports, sidecar
+from tests.parts import kept, monitoring, ports, postgres, sidecar
 
 NAMESPACE: Final = "shop"
 PODS: Final = ("search-7c9d5-abcde", "search-7c9d5-fghij", "catalog-59f4b-klmno")
 CATALOG_CALLS: Final = 40
 SEARCH_CALLS: Final = 5000
+MODEL: Final = "text-embedding-3-small"
+FIRST_ROWS: Final = 8
+MORE_ROWS: Final = 3000
 _WORDS: Final = tuple(f"word{number}" for number in range(12))
 _LONG: Final = "word " * 2000
 """A chapter: a word is a token of the stand-in."""
@@ -38,6 +43,7 @@ class Run:
     prometheus: monitoring.Prometheus
     search: tuple[sidecar.Sidecar, sidecar.Sidecar]
     catalog: sidecar.Sidecar
+    table: kept.Table
     openai: provider.StandIn
     voyage: provider.StandIn
     operator: metrics.Metrics
@@ -60,6 +66,25 @@ class Run:
         for number in range(CATALOG_CALLS + 2):
             self.catalog.embed(f"item {number}", model="voyage-3.5")
         self.operate()
+        self.keep_embedded()
+
+    def keep_embedded(self) -> None:
+        """A search by vectors, one without, and a worker that needs a minute or two."""
+        self.table.insert(FIRST_ROWS)
+        self.table.fill()
+        sidecar.wait_until(lambda: self.find("a text")["mode"] == "vector")
+        self.openai.fault = self.voyage.fault = provider.status(500)
+        assert self.find("a text that nobody has asked for")["reason"] == "provider"
+        self.openai.fault = self.voyage.fault = None
+        self.openai.delay_seconds = 0.2
+        self.table.insert(MORE_ROWS)
+        self.table.start_worker()
+
+    def find(self, query: str) -> dict[str, Any]:
+        """The answer to a search, as an application asks its sidecar."""
+        answer = self.search[1].http.post(names.PATH_SEARCH, json={"query": query, "k": 3})
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
 
     def operate(self) -> None:
         """What an operator tells: reconciles, injections, Vault, repairs, restarts."""
@@ -77,8 +102,12 @@ class Run:
         self.operator.uncovered(NAMESPACE, "catalog", 1)
 
     def traffic(self, seconds: float) -> None:
-        """Applications that ask more and less, a provider that fails for a while in between."""
+        """Applications that ask more and less, a provider that fails for a while in between.
+
+        Rows come twice, and a worker for them a little later.
+        """
         began, numbers = time.monotonic(), itertools.count()
+        arrivals = [(0.08, int(12 * seconds)), (0.65, int(6 * seconds))]
         while (passed := time.monotonic() - began) < seconds:
             is_failing = 0.45 < passed / seconds < 0.6
             self.openai.fault = provider.status(503) if is_failing else None
@@ -88,6 +117,10 @@ class Run:
                 # A few texts are asked for again and again, as in a real shop.
                 known = random.choices(_WORDS, k=4)
                 asked.embed(*known, f"text {next(numbers)} {_LONG}")
+            if arrivals and passed / seconds > arrivals[0][0]:
+                self.table.insert(arrivals.pop(0)[1])
+                self.table.start_worker()
+            self.find(random.choice((random.choice(_WORDS), f"question {next(numbers)}")))
             if random.random() < 0.6:
                 self.catalog.embed(f"item {next(numbers)} {_LONG}", model="voyage-3.5")
             if random.random() < 0.05:
@@ -131,6 +164,9 @@ def running(folder: Path) -> Iterator[Run]:
             )
             stack.callback(started.stop)
             pods[pod] = started.wait()
+        one, other, last = pods.values()
+        table = stack.enter_context(_table(folder / "index", one))
+        _swap(folder / "search", _document("search", parts, indexes=(table.served,)))
         operator, operator_port = metrics.Metrics(), ports.free()
         operator.watch_up(names.PLURAL, lambda: True)
         operator.watch_oldest(lambda: 0.0)
@@ -147,13 +183,14 @@ def running(folder: Path) -> Iterator[Run]:
             for pod, it in pods.items()
         ]
         own = monitoring.Target(address=f"127.0.0.1:{operator_port}", labels={"job": "operator"})
-        prometheus.targets([*targets, own])
-        sidecar.wait_until(lambda: prometheus.up() == len(targets) + 1)
-        one, other, last = pods.values()
+        prometheus.targets([*targets, *table.targets, own])
+        # All but the worker's, which does not run yet.
+        sidecar.wait_until(lambda: prometheus.up() == len(targets) + 2)
         yield Run(
             prometheus=prometheus,
             search=(one, other),
             catalog=last,
+            table=table,
             openai=openai,
             voyage=voyage,
             operator=operator,
@@ -165,11 +202,40 @@ def policy_of(pod: str) -> str:
     return pod.partition("-")[0]
 
 
+@contextmanager
+def _table(folder: Path, asked: sidecar.Sidecar) -> Iterator[kept.Table]:
+    """An empty table of policy search; its pods ask this sidecar."""
+    space = asked.embed("a text of the table's space").headers["x-embedding-space"]
+    target = Target(model=MODEL, dimensions=provider.DIMENSIONS, space=space, column="embedding")
+    with postgres.running() as server:
+        server.execute("CREATE EXTENSION vector")
+        table = kept.Table(
+            folder,
+            server=server,
+            policy=(NAMESPACE, "search"),
+            sidecar_port=asked.port,
+            target=target,
+        )
+        try:
+            yield table
+        finally:
+            table.stop()
+
+
 def _documents(folder: Path, policy: str, parts: Parts) -> Sequence[str | Path]:
+    secrets = {
+        _KEY: provider.KEY,
+        _REDIS: parts.redis_url,
+        names.SECRET_API_TOKEN: sidecar.TOKEN,
+    }
+    return _files(folder / policy, _document(policy, parts), secrets)
+
+
+def _document(policy: str, parts: Parts, *, indexes: tuple[document.Index, ...] = ()) -> str:
     first = document.Provider(
         name="openai",
         kind="OpenAI",
-        model="text-embedding-3-small",
+        model=MODEL,
         base_url=parts.openai_url,
         api_key_file=_KEY,
     )
@@ -188,19 +254,22 @@ def _documents(folder: Path, policy: str, parts: Parts) -> Sequence[str | Path]:
         failover=document.Failover(across_spaces=policy == "search"),
         quota=document.Quota(daily_requests=calls[policy], redis_url_file=_REDIS),
         cache=document.Cache(redis_url_file=_REDIS),
+        indexes=indexes,
     )
-    secrets = {
-        _KEY: provider.KEY,
-        _REDIS: parts.redis_url,
-        names.SECRET_API_TOKEN: sidecar.TOKEN,
-    }
-    return _files(folder / policy, document.dump(made), secrets)
+    return document.dump(made)
 
 
 def _files(folder: Path, text: str, secrets: Mapping[str, str]) -> Sequence[str | Path]:
     """The two mounted directories, as a sidecar is told of them."""
     (folder / "secrets").mkdir(parents=True)
-    (folder / names.DOCUMENT_KEY).write_text(text, encoding="utf-8")
+    _swap(folder, text)
     for name, value in secrets.items():
         (folder / "secrets" / name).write_text(value, encoding="utf-8")
     return ("--document", folder / names.DOCUMENT_KEY, "--secrets", folder / "secrets")
+
+
+def _swap(folder: Path, text: str) -> None:
+    """Put a document in force, as kubelet does."""
+    new = folder / "..new"
+    new.write_text(text, encoding="utf-8")
+    new.replace(folder / names.DOCUMENT_KEY)

@@ -164,9 +164,14 @@ class Prometheus(Process):
         found = self.json("/api/v1/alerts")["data"]["alerts"]
         return [it for it in found if it["labels"]["alertname"] == name and it["state"] == state]
 
-    def query(self, expr: str) -> list[dict[str, Any]]:
-        """The instant vector of an expression: items with `metric` and `value`."""
-        found: list[dict[str, Any]] = self.json("/api/v1/query", query=expr)["data"]["result"]
+    def query(self, expr: str, *, at: float | None = None) -> list[dict[str, Any]]:
+        """The instant vector of an expression: items with `metric` and `value`.
+
+        `at` is a time in seconds since 1970; without it, now.
+        """
+        time_asked = {} if at is None else {"time": str(at)}
+        answer = self.json("/api/v1/query", query=expr, **time_asked)
+        found: list[dict[str, Any]] = answer["data"]["result"]
         return found
 
     def up(self) -> int:

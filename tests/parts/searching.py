@@ -134,12 +134,13 @@ class SearchPod:
         )
         assert done.returncode == 0, done.stderr
 
-    def backfill(self, *, port: int | None = None) -> subprocess.Popen[bytes]:
+    def backfill(self, *arguments: str, port: int | None = None) -> subprocess.Popen[bytes]:
         """A worker of the same index, started."""
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [
                     *(PROGRAM, "backfill", "--port", str(port or ports.free())),
+                    *arguments,
                     *("--document", self.document_file, "--dsn-file", self._dsn),
                     *("--token-file", self.folder / names.SECRET_API_TOKEN),
                     *("--sidecar", f"http://127.0.0.1:{self._sidecar_port}"),

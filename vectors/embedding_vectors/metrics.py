@@ -1,5 +1,6 @@
 """The vectors' part of the catalogue, as what is counted."""
 
+import math
 from typing import Final
 
 import prometheus_client
@@ -27,6 +28,9 @@ class Metrics:
             for it in catalogue.VECTORS
             if it.kind == "gauge"
         }
+        for gauge in gauges.values():
+            # Until it was counted: 0 would say that the index is empty.
+            gauge.set(math.nan)
         histograms = {
             it.name: Histogram(
                 it.name, it.help, it.labels, registry=self.registry, buckets=it.buckets
@@ -53,7 +57,7 @@ class Metrics:
         self._batch_seconds.observe(seconds)
 
     def index_counted(self, *, size: int, missing: int) -> None:
-        """Of the target that searches use: rows with a vector, and rows without one."""
+        """Of the target that searches use: rows with a vector, and rows that wait for one."""
         self._size.set(size)
         self._missing.set(missing)
 

@@ -471,7 +471,7 @@ def test_report_names_the_document_and_what_is_searched(world):
     def counted() -> bool:
         metrics = world.pod.metrics()
         sizes = (metrics["aos_vector_index_size"], metrics["aos_vector_index_null_count"])
-        return sizes == (38, 2)
+        return sizes == (38, 1)
 
     sidecar.wait_until(counted)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from embedding_contract.index_document import Limits
-from tests.parts import filling
+from tests.parts import filling, worker_pods
 from tests.parts.sidecar import wait_until
 
 SMALL = "public.docs.small"
@@ -21,6 +21,9 @@ WORKERS = 4
 BATCH_ROWS = 8
 DISTINCT = 250
 """Of so many texts, with the delay below, a run has work for longer than its kills last."""
+
+ROWS_FOR_EACH_KILL = 80
+"""More than are embedded, by a provider that takes a second, from one kill of a pod to the next."""
 
 
 @pytest.fixture
@@ -108,6 +111,68 @@ def test_fifty_killed_workers_lose_no_row_and_buy_no_text_twice(texts, seed, say
 @pytest.mark.timeout(900)
 def test_fifty_kills_of_workers_and_sidecars_cost_one_batch_of_each_at_most(texts, seed, say):
     one_batch_for_each_kill(texts, kills=50, seed=seed, say=say)
+
+
+def pods_killed_at_random(texts: filling.Texts, *, kills: int, seed: int, say) -> None:
+    """Kill workers, each together with the sidecar of its own, as whole pods go."""
+    chance = random.Random(seed)
+    rows = ROWS_FOR_EACH_KILL * kills
+    texts.write(limits=Limits(batch_rows=BATCH_ROWS))
+    texts.insert({number: f"text {number}" for number in range(rows)})
+    texts.stand_in.delay_seconds = 1
+    with worker_pods.running(texts, count=WORKERS) as pods:
+        for number in range(kills):
+            time.sleep(chance.uniform(0.05, 0.9))  # the point is that nothing is awaited
+            victim = chance.randrange(WORKERS)
+            pods.kill(victim)
+            if number % 5 == 0:
+                texts.server.execute(
+                    "UPDATE docs SET body = body || ' changed' WHERE id = %s",
+                    (chance.randrange(rows),),
+                )
+            pods.replace(victim)
+        texts.stand_in.delay_seconds = 0
+        assert pods.ended() == [0] * WORKERS, texts.said()
+    each_row_is_right_once(texts)
+    billed = texts.billed()
+    more = billed.total() - len(billed)
+    say(f"{kills} pods killed: {len(billed)} texts, {more} bought again (seed {seed})")
+    assert more <= kills * BATCH_ROWS
+
+
+@pytest.mark.integration
+def test_a_killed_pod_costs_one_batch_at_most(texts, seed, say):
+    pods_killed_at_random(texts, kills=8, seed=seed, say=say)
+
+
+def pods_that_share_a_cache_killed(texts: filling.Texts, *, kills: int, seed: int, say) -> None:
+    pods_killed_at_random(texts, kills=kills, seed=seed, say=say)
+    # What the killed had bought is not bought by others: this sidecar was asked for nothing yet.
+    bought = texts.billed()
+    rows = ROWS_FOR_EACH_KILL * kills
+    texts.server.execute("INSERT INTO docs (id, body) SELECT id + %s, body FROM docs", (rows,))
+    assert texts.run() == 0, texts.said()
+    each_row_is_right_once(texts)
+    assert texts.billed() == bought
+
+
+@pytest.mark.integration
+def test_a_killed_pod_costs_one_batch_at_most_where_pods_share_a_cache(texts, redis, seed, say):
+    texts.share_cache(redis.url)
+    pods_that_share_a_cache_killed(texts, kills=8, seed=seed, say=say)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_fifty_killed_pods_cost_one_batch_each_at_most(texts, seed, say):
+    pods_killed_at_random(texts, kills=50, seed=seed, say=say)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_fifty_killed_pods_that_share_a_cache_cost_one_batch_each_at_most(texts, redis, seed, say):
+    texts.share_cache(redis.url)
+    pods_that_share_a_cache_killed(texts, kills=50, seed=seed, say=say)
 
 
 def old_transactions(texts: filling.Texts) -> list[Any]:

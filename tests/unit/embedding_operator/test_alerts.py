@@ -102,8 +102,17 @@ REJECTED = f"aos_embedding_policy_rejected{{{LABELS}}}"
 
 REDIS = "aos_embedding_redis_up"
 CODES = "aos_embedding_requests_total"
-NULLS = f"aos_vector_index_null_count{{{LABELS}}}"
-BACKFILL = f"aos_memory_backfill_progress_total{{{LABELS}}}"
+
+
+def nulls(values, index="docs"):
+    """Of a search pod, which tells it when no worker runs, too."""
+    return (f'aos_vector_index_null_count{{{LABELS}, index="{index}"}}', values)
+
+
+def progress(values, index="docs"):
+    return (f'aos_memory_backfill_progress_total{{{LABELS}, index="{index}"}}', values)
+
+
 HITS = f'aos_embedding_cache_hits_total{{{LABELS}, layer="memory"}}'
 MISSES = f"aos_embedding_cache_misses_total{{{LABELS}}}"
 UNCOVERED = "embedding_operator_pods_uncovered"
@@ -182,8 +191,19 @@ FIRING = {
     "searches fall back": ("EmbeddingSearchFallingBack", [fallbacks("0+3x20")], 15),
     "rows wait and nothing moves": (
         "EmbeddingBackfillStalled",
-        [(NULLS, "40x60"), (BACKFILL, "7x60")],
+        [nulls("40x60"), progress("7x60")],
         50,
+    ),
+    "rows wait and no worker runs": ("EmbeddingBackfillStalled", [nulls("40x60")], 40),
+    "rows wait since their worker ended": (
+        "EmbeddingBackfillStalled",
+        [nulls("40x60"), progress("0+7x10 stale")],
+        55,
+    ),
+    "rows of one index wait while another's are worked on": (
+        "EmbeddingBackfillStalled",
+        [nulls("40x60"), nulls("40x60", "news"), progress("0+7x60", "news")],
+        40,
     ),
     "policies are not heard of": (
         "EmbeddingOperatorWatchEnded",
@@ -336,10 +356,12 @@ QUIET = {
     "searches fell back long ago": ("EmbeddingSearchFallingBack", [fallbacks("50x20")], 15),
     "rows wait and are worked on": (
         "EmbeddingBackfillStalled",
-        [(NULLS, "40x60"), (BACKFILL, "0+7x60")],
+        [nulls("40x60"), progress("0+7x60")],
         50,
     ),
-    "no row waits": ("EmbeddingBackfillStalled", [(NULLS, "0x60"), (BACKFILL, "7x60")], 50),
+    "no row waits": ("EmbeddingBackfillStalled", [nulls("0x60"), progress("7x60")], 50),
+    "no pod of the index has counted": ("EmbeddingBackfillStalled", [nulls("NaN " * 60)], 50),
+    "no row waits and no worker runs": ("EmbeddingBackfillStalled", [nulls("0x60")], 50),
     "every kind is heard of": (
         "EmbeddingOperatorWatchEnded",
         [('embedding_operator_watch_up{kind="pods"}', "1x9")],

@@ -280,9 +280,7 @@ class Worker:
         )
         for row in targets:
             if row.id == served:
-                self._observe.index_counted(
-                    size=row.done, missing=max(row.rows - row.done - row.parked, 0)
-                )
+                self._observe.index_counted(size=row.done, missing=row.waiting)
 
     async def _patiently(self, do: Callable[[], Awaitable[T]]) -> T:
         """Do it, again and again while the database is away.

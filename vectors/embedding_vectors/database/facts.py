@@ -93,6 +93,11 @@ class TargetRow:
     done: int = 0
     parked: int = 0
 
+    @property
+    def waiting(self) -> int:
+        """Rows that are still to get a vector: a parked one is not, until its text changes."""
+        return max(self.rows - self.done - self.parked, 0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:

@@ -61,4 +61,4 @@ class Reported:
             (it for it in known if it.id == wanted), None
         )
         if shown is not None:
-            self._metrics.index_counted(size=shown.done, missing=max(0, shown.rows - shown.done))
+            self._metrics.index_counted(size=shown.done, missing=shown.waiting)

@@ -520,7 +520,7 @@ def test_a_pod_that_runs_without_its_sidecar_is_named(run, user, namespace):
     run("search")
     assert run.status("search")["pods"]["missing"] == ["search-1"]
     assert run.status("search")["pods"]["summary"] == "0/1"
-    assert run.condition("search", "PodsCovered")["reason"] == "PodsMissing"
+    assert run.condition("search", "PodsCovered")["reason"] == "PodsMissed"
 
 
 def test_a_configuration_is_in_force_when_the_sidecar_says_so(run, user, namespace):

@@ -111,6 +111,7 @@ def wanted(entries=SECRET):
         secrets=fingerprint.of_secrets(entries, token=entries[names.SECRET_API_TOKEN]),
         rejected=None,
         keys_refused=frozenset(),
+        failures=frozenset(),
     )
 
 

@@ -147,6 +147,7 @@ def test_the_backup_answers_in_its_own_name_while_the_primary_is_down(
         "secrets_fingerprint": running.page(names.PATH_CONFIG)["secrets_fingerprint"],
         "rejected": None,
         "keys_refused": [],
+        "failures": {"openai": "connection_refused"},
         "reserve_for_applications": {"requests": 2_000, "tokens": 0},
         "providers": 0,
     }

@@ -1,4 +1,7 @@
-"""A table of PostgreSQL becomes searchable on a node, and stays so without a provider."""
+"""A table of PostgreSQL becomes searchable on a node, and stays so without a provider.
+
+This comes late in the order of names: later tests would meet the pods of the index.
+"""
 
 import re
 import uuid

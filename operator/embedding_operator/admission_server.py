@@ -19,7 +19,7 @@ from typing import Final
 
 import h11
 
-from embedding_operator import sockets
+from embedding_contract import sockets
 from embedding_operator.fair_turns import FairTurns
 
 _LOG = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from typing import Final
 
 import h11
 
-from embedding_operator import sockets
+from embedding_contract import sockets
 
 _LOG = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import functools
 import logging
 import select
@@ -13,14 +12,12 @@ from typing import Any, Final, cast
 import uvicorn
 from starlette.types import ASGIApp
 
+from embedding_contract import sockets
 from embedding_sidecar import errors
 from embedding_sidecar.serving import connections
 from embedding_sidecar.serving.connection_limit import ConnectionLimit
 
 API_HOST: Final = "127.0.0.1"
-_ALL_V4: Final = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus come to the pod's address
-_ALL: Final = "::"
-_NO_IPV6: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 DRAIN_SECONDS: Final = 7.0
 """How long what runs may take to end after SIGTERM. With what follows, 3 s at worst, this is within
 the 10 s that `docker stop` waits, and well within the 30 s of a pod."""
@@ -57,14 +54,7 @@ def listen_on_all(port: int) -> socket.socket:
         PortTaken: somebody else listens there.
     """
     try:
-        try:
-            return socket.create_server(
-                (_ALL, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
-            )
-        except (OSError, ValueError) as error:  # ValueError: the kernel has no dual stack
-            if isinstance(error, OSError) and error.errno not in _NO_IPV6:
-                raise
-            return socket.create_server((_ALL_V4, port), backlog=_BACKLOG)
+        return sockets.listen_on_all(port, backlog=_BACKLOG)
     except OSError as error:
         raise PortTaken(f"port {port} cannot be listened on: {error.strerror}") from None
 

@@ -13,7 +13,8 @@ from http import HTTPStatus
 import pytest
 
 from cluster.certificates import Authority
-from embedding_operator import listener, sockets
+from embedding_contract import sockets
+from embedding_operator import listener
 from embedding_operator.listener import Reply
 from tests.parts import ports
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -11,11 +10,9 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from embedding_contract import sockets
 from embedding_vectors.serving.connections import Connection, ConnectionLimit
 
-_ALL_V4: Final = "0.0.0.0"  # noqa: S104 - sidecars, kubelet and Prometheus come to the pod's address
-_ALL: Final = "::"
-_NO_IPV6: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 _BACKLOG: Final = 2048
 KEPT_SECONDS: Final = 30
 """Longer than sidecars keep a connection without a request, 15 s: the server that closes first
@@ -38,14 +35,7 @@ def listen(port: int) -> socket.socket:
         PortTaken: another program listens there.
     """
     try:
-        try:
-            return socket.create_server(
-                (_ALL, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
-            )
-        except (OSError, ValueError) as error:  # ValueError: the kernel has no dual stack
-            if isinstance(error, OSError) and error.errno not in _NO_IPV6:
-                raise
-            return socket.create_server((_ALL_V4, port), backlog=_BACKLOG)
+        return sockets.listen_on_all(port, backlog=_BACKLOG)
     except OSError as error:
         raise PortTaken(f"port {port} cannot be listened on: {error.strerror}") from None
 

@@ -22,7 +22,7 @@ class _PolicyAnnotations(msgspec.Struct, omit_defaults=True):
     test_alert: str | None = msgspec.field(default=None, name=names.ANNOTATION_TEST_ALERT)
 
 
-class _PolicyMeta(msgspec.Struct, rename="camel", omit_defaults=True):
+class _Meta(msgspec.Struct, rename="camel", omit_defaults=True):
     name: str
     namespace: str
     uid: str = ""
@@ -30,6 +30,9 @@ class _PolicyMeta(msgspec.Struct, rename="camel", omit_defaults=True):
     generation: int = 0
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
+
+
+class _PolicyMeta(_Meta, rename="camel", omit_defaults=True):
     annotations: _PolicyAnnotations = msgspec.field(default_factory=_PolicyAnnotations)
 
 
@@ -133,14 +136,7 @@ class _IndexAnnotations(msgspec.Struct, omit_defaults=True):
     drop_target: str | None = msgspec.field(default=None, name=names.ANNOTATION_DROP_TARGET)
 
 
-class _IndexMeta(msgspec.Struct, rename="camel", omit_defaults=True):
-    name: str
-    namespace: str
-    uid: str = ""
-    resource_version: str = ""
-    generation: int = 0
-    creation_timestamp: str | None = None
-    deletion_timestamp: str | None = None
+class _IndexMeta(_Meta, rename="camel", omit_defaults=True):
     annotations: _IndexAnnotations = msgspec.field(default_factory=_IndexAnnotations)
 
 

@@ -5,7 +5,7 @@ is decided by `verdict`; this module acts on it. One batch at a time is bought a
 no more is lost with a worker and its sidecar. More at once are more workers.
 """
 
-import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Sequence
@@ -15,7 +15,6 @@ from typing import Final, TypeVar
 from embedding_contract.index_report import Problem
 from embedding_vectors.backfill import verdict
 from embedding_vectors.backfill.claims import Batch, Claimed, Claims, Settled
-from embedding_vectors.backfill.observed import Observe
 from embedding_vectors.backfill.pace import PacedError
 from embedding_vectors.backfill.places import Place
 from embedding_vectors.backfill.verdict import Fault, Verdict
@@ -33,6 +32,7 @@ from embedding_vectors.embedding_client import (
     EmbeddingRefusedError,
 )
 from embedding_vectors.errors import DatabaseError
+from embedding_vectors.metrics import Metrics
 
 IDLE_SECONDS: Final = 0.25
 """Between looks for free rows where there were none."""
@@ -88,7 +88,7 @@ class Shared:
 
     fillings: list[Filling]
     stop: Stop
-    observe: Observe
+    observe: Metrics
     paused_until: float = 0.0
     pause_problem: Problem | None = None
     database: Backoff = field(default_factory=lambda: Backoff(DATABASE_MOST_SECONDS))
@@ -135,7 +135,8 @@ class Filler:
             except DatabaseError as error:
                 # What was under way may be claimed by this worker, which knows it no more.
                 self._may_hold = True
-                await _quietly(shared.stop, shared.database_failed(error))
+                with contextlib.suppress(StoppedError):  # then the loop ends
+                    await shared.stop.sleep(shared.database_failed(error))
 
     async def give_back(self) -> None:
         """Give back all that is held.
@@ -337,10 +338,3 @@ def _is_too_large(rows: Sequence[Claimed]) -> bool:
 def _halves(rows: Sequence[T]) -> list[Sequence[T]]:
     middle = len(rows) // 2
     return [rows[:middle], rows[middle:]]
-
-
-async def _quietly(stop: Stop, seconds: float) -> None:
-    try:
-        await stop.sleep(seconds)
-    except StoppedError:
-        await asyncio.sleep(0)

@@ -18,13 +18,13 @@ from embedding_vectors import report, settings
 from embedding_vectors.backfill import counts, pace, phases, places, sweep
 from embedding_vectors.backfill.claims import Claims
 from embedding_vectors.backfill.filler import Filler, Filling, Shared
-from embedding_vectors.backfill.observed import Observe
 from embedding_vectors.backfill.waits import DATABASE_MOST_SECONDS, Backoff, Stop, StoppedError
 from embedding_vectors.database import bookkeeping
 from embedding_vectors.database.connections import Connections
 from embedding_vectors.database.facts import Facts, TargetRow
 from embedding_vectors.embedding_client import ANSWER_SECONDS, EmbeddingClient
 from embedding_vectors.errors import DatabaseError, RefusedError
+from embedding_vectors.metrics import Metrics
 from embedding_vectors.schema import apply, expressions, plan
 
 LEASE_SECONDS: Final = ANSWER_SECONDS + 30.0
@@ -73,7 +73,7 @@ class Worker:
         *,
         connections: Connections,
         client: EmbeddingClient,
-        observe: Observe,
+        observe: Metrics,
         stop: Stop,
         say: Callable[[str], None],
         timing: Timing,

@@ -1,4 +1,4 @@
-"""Who may open the pages of a pod: whoever holds the API token.
+"""Access to the pages of a pod: for the holder of the API token.
 
 People's tools send the token itself (`Bearer`, RFC 6750). The operator and sidecars send a proof
 that they hold it (`embedding_contract.proof`), which is of no use to another pod, later, or for

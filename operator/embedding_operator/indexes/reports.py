@@ -20,7 +20,7 @@ class Words:
 
     @property
     def all(self) -> tuple[IndexReport, ...]:
-        """All of them, whom to believe first."""
+        """All of them, the most credible first."""
         return (*self.workers, *self.searchers, *self.ended)
 
 

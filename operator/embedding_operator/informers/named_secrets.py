@@ -19,7 +19,7 @@ Queue = Callable[[Key], None]
 
 
 class NamedSecrets:
-    """Queues whoever names a Secret that has changed.
+    """Queues the policies and indexes that name a changed Secret.
 
     `readers` are stores of what names Secrets, each with where it is queued.
     """
@@ -31,7 +31,7 @@ class NamedSecrets:
     def restart(self) -> str:
         """The version that a new watch is to begin with.
 
-        All that name Secrets are queued, as nobody told of changes until now.
+        All that name Secrets are queued: changes until now were not seen.
         """
         version = self._pages.version()
         for store, queue in self._readers:

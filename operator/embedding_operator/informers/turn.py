@@ -7,7 +7,7 @@ from typing import Self
 
 
 class Turn:
-    """A lock that is given to who waited longest.
+    """A lock that goes to the thread that waited longest.
 
     With a `threading.Lock` a reader of many pages, which asks again at once, would have each of
     them before another one's first.

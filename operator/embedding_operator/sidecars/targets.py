@@ -1,4 +1,4 @@
-"""Whom to ask for a policy or an index, and what they should have in force."""
+"""The pods to ask for a policy or an index, and what they should have in force."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -59,7 +59,7 @@ class Seal:
     def __init__(self, secret: bytes = b"") -> None:
         self._secret = secret
         self.is_authentic = bool(secret)
-        """Whether only who has the secret can make what it accepts."""
+        """True where only a holder of the secret can make what it accepts."""
         self._salt = os.urandom(_SALT_BYTES)
         self._nonces = itertools.count()
         self._ciphers: dict[bytes, AESGCM] = {}

@@ -30,13 +30,34 @@ ATLAS_KEY_PREFIX: Final = "al-"
 (voyageai Python package, util.py)."""
 
 
+MAX_SECONDS: Final = 600
+"""The longest that a call or a request may take; OpenAI's SDKs wait as long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a provider takes at once, where the policy says so; None: as published, and as learned.
+
+    `body_bytes` is of a whole request.
+    """
+
+    items: int | None = None
+    body_bytes: int | None = None
+    tokens_per_item: int | None = None
+
+
+NO_LIMITS: Final = Limits()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     """One provider of the policy, in order of preference.
 
     `kind` is OpenAI, Voyage or OpenAICompatible; `base_url` has no trailing slash;
     `api_key_file` names a file of the mounted Secret, None where the provider wants no key;
-    `price_per_million_tokens` is a decimal string in the currency of the reader's choice.
+    `price_per_million_tokens` is a decimal string in the currency of the reader's choice;
+    `call_seconds` and `request_seconds` are the longest that one call to it may take, and a request
+    for its model with all its calls: None leaves that to the sidecar's environment.
     """
 
     name: str
@@ -48,6 +69,9 @@ class Provider:
     declared_space: str | None = None
     api_key_file: str | None = None
     price_per_million_tokens: str | None = None
+    limits: Limits = NO_LIMITS
+    call_seconds: float | None = None
+    request_seconds: float | None = None
 
     def space(self, dimensions: int | None = None) -> str:
         """The space of this provider's vectors, at the size a caller asked for if it did."""
@@ -247,6 +271,7 @@ def dump(document: PolicyDocument) -> str:
                 "space": provider.declared_space,
                 "apiKeyFile": provider.api_key_file,
                 "pricePerMillionTokens": provider.price_per_million_tokens,
+                **_optional(provider),
             }
             for provider in document.providers
         ],
@@ -304,6 +329,25 @@ def _network(item: fields.Object) -> Network:
     )
 
 
+def _optional(provider: Provider) -> dict[str, object]:
+    """What is left out where it is not set, as documents were before there was such a key."""
+    limits = {
+        "items": provider.limits.items,
+        "bytes": provider.limits.body_bytes,
+        "tokensPerItem": provider.limits.tokens_per_item,
+    }
+    timeouts = {
+        "callSeconds": provider.call_seconds,
+        "requestSeconds": provider.request_seconds,
+    }
+    found: dict[str, object] = {}
+    for name, group in (("limits", limits), ("timeouts", timeouts)):
+        said = {key: value for key, value in group.items() if value is not None}
+        if said:
+            found[name] = said
+    return found
+
+
 def _providers(root: fields.Object) -> tuple[Provider, ...]:
     items = root.get("providers", fields.array)
     if not items:
@@ -317,6 +361,8 @@ def _providers(root: fields.Object) -> tuple[Provider, ...]:
 
 
 def _provider(item: fields.Object) -> Provider:
+    limits, timeouts = item.child("limits"), item.child("timeouts")
+    positive, seconds = fields.nullable(fields.positive), fields.nullable(_seconds)
     return Provider(
         name=item.get("name", fields.word),
         kind=item.get("type", fields.text),
@@ -329,7 +375,23 @@ def _provider(item: fields.Object) -> Provider:
         price_per_million_tokens=item.get(
             "pricePerMillionTokens", fields.nullable(fields.text), default=None
         ),
+        limits=Limits(
+            items=limits.get("items", positive, default=None),
+            body_bytes=limits.get("bytes", positive, default=None),
+            tokens_per_item=limits.get("tokensPerItem", positive, default=None),
+        ),
+        call_seconds=timeouts.get("callSeconds", seconds, default=None),
+        request_seconds=timeouts.get("requestSeconds", seconds, default=None),
     )
+
+
+def _seconds(value: object, path: str) -> float:
+    """Seconds above 0, up to MAX_SECONDS."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidDocument(path, "must be a number")
+    if not 0 < value <= MAX_SECONDS:
+        raise InvalidDocument(path, f"must be above 0, and {MAX_SECONDS} at most")
+    return value
 
 
 def _indexes(value: object, path: str) -> tuple[Index, ...]:

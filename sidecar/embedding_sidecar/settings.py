@@ -131,7 +131,7 @@ def timing(environment: Mapping[str, str]) -> service.Timing:
     """How long providers may take.
 
     Raises:
-        InvalidSetting: a value is no time, or longer than the default of a whole request.
+        InvalidSetting: a value is no time, or longer than any request may take.
     """
     known = service.Timing()
     return service.Timing(
@@ -182,6 +182,11 @@ def from_environment(environment: Mapping[str, str]) -> FromEnvironment:
             model=_read(environment, "EMBEDDING_MODEL", _word, "text-embedding-3-small"),
             base_url=openai_url,
             api_key_file="openai",
+            limits=document.Limits(
+                items=_read(environment, "EMBEDDING_LIMIT_ITEMS", _limit, None),
+                body_bytes=_read(environment, "EMBEDDING_LIMIT_BYTES", _limit, None),
+                tokens_per_item=_read(environment, "EMBEDDING_LIMIT_TOKENS_PER_ITEM", _limit, None),
+            ),
         )
     ]
     fallback = _read(environment, "EMBEDDING_FALLBACK_ENABLED", _boolean, default=False)
@@ -297,6 +302,13 @@ def _reserve(value: str, name: str) -> int | str:
     )
 
 
+def _limit(value: str, name: str) -> int:
+    limit = _count(value, name)
+    if limit == 0:
+        raise InvalidSetting(name, "must be at least 1")
+    return limit
+
+
 def _memory(value: str, name: str) -> int:
     size = _count(value, name)
     if size < _LEAST_MEMORY_BYTES:
@@ -305,7 +317,7 @@ def _memory(value: str, name: str) -> int:
 
 
 def _seconds(value: str, name: str) -> float:
-    most = service.Timing().request_seconds
+    most = document.MAX_SECONDS
     if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", value) or not 0 < float(value) <= most:
         raise InvalidSetting(name, f"{value!r} is no number of seconds above 0 and up to {most:g}")
     return float(value)

@@ -105,6 +105,33 @@ def _makes(candidate: document.Provider, dimensions: int | None) -> bool:
 
 Failure = errors.ProviderFailed | errors.Rejected
 
+_RETRYABLE: Final = (errors.Exhausted, errors.Unreachable)
+_SHOWN_WORDS: Final = 300
+
+
+def is_key_refused(failure: Failure) -> bool:
+    """Whether it says that the provider refuses the key."""
+    return isinstance(failure, errors.Misconfigured) and failure.reason == errors.KEY_REFUSED
+
+
+def ignores_dimensions(choice: Choice, numbers: int) -> errors.Rejected:
+    """The refusal of a size that a server does not make, whatever it is asked for."""
+    makes = f"vectors of {numbers} numbers" if numbers else "vectors of another size"
+    return errors.Rejected(
+        f"The server of provider {choice.provider.name!r} ignores 'dimensions': it makes {makes}, "
+        f"where {choice.dimensions} were asked for. Leave 'dimensions' out.",
+        param="dimensions",
+    )
+
+
+def too_long(choice: Choice, place: int, tokens: int) -> errors.Rejected:
+    """The refusal of an item that has more tokens than the policy says the provider takes."""
+    return errors.Rejected(
+        f"'input[{place}]' has more than {tokens} tokens, the most that provider "
+        f"{choice.provider.name!r} takes of an item.",
+        param="input",
+    )
+
 
 def label(choice: Choice) -> str:
     """What metrics call a provider: the lower-case word for its type."""
@@ -121,10 +148,7 @@ def verdict(failures: Mapping[str, Failure], *, policy: document.PolicyDocument)
         failures: why, by provider, in the order they were tried.
         policy: whose providers they are.
     """
-    reasons = "; ".join(
-        f"{name}: {it.reason if isinstance(it, errors.ProviderFailed) else 'rejected'}"
-        for name, it in failures.items()
-    )
+    reasons = "; ".join(f"{name}: {_reason(it)}" for name, it in failures.items())
     failed = {
         name: it
         for name, it in failures.items()
@@ -140,6 +164,8 @@ def verdict(failures: Mapping[str, Failure], *, policy: document.PolicyDocument)
             f"The credit of every provider that may answer is used up ({reasons}).",
             code="provider_credit_exhausted",
             status=429,
+            kind="insufficient_quota",
+            should_retry=False,
         )
     if kinds <= {errors.Exhausted, errors.Spent}:
         return errors.Unavailable(
@@ -147,18 +173,39 @@ def verdict(failures: Mapping[str, Failure], *, policy: document.PolicyDocument)
             code="rate_limit_exceeded",
             status=429,
             retry_after_seconds=wait,
+            kind="requests",
         )
+    # What was paid for and of no use would be bought again.
+    is_paid = errors.Unusable in kinds or errors.WrongSize in kinds
+    is_vain = is_paid or not any(isinstance(it, _RETRYABLE) for it in failed.values())
     if kinds != {errors.Misconfigured}:
-        message = f"No provider that may answer could be reached ({reasons})."
         return errors.Unavailable(
-            message, code="all_providers_failed", status=502, retry_after_seconds=wait
+            f"No provider that may answer gave vectors that can be used ({reasons}).",
+            code="all_providers_failed",
+            status=502,
+            retry_after_seconds=None if is_vain else wait,
+            should_retry=False if is_vain else None,
         )
     missing = next((name for name, it in failed.items() if it.reason == errors.KEY_MISSING), None)
     if missing is not None:
         return errors.Unavailable(_key_missing(missing, policy), code="provider_key_missing")
     return errors.Unavailable(
-        f"No provider that may answer is set up rightly ({reasons}).", code="all_providers_failed"
+        f"No provider that may answer is set up rightly ({reasons}).",
+        code="all_providers_failed",
+        status=502,
+        should_retry=False,
     )
+
+
+def _reason(failure: Failure) -> str:
+    """Why a provider did not answer, with its own words; what it does not take, in ours."""
+    if isinstance(failure, errors.Rejected):
+        return f"rejected: {failure.message[:_SHOWN_WORDS]}"
+    if isinstance(failure, errors.Unsuited):
+        words = failure.obstacle
+    else:
+        words = failure.words[:_SHOWN_WORDS]
+    return ": ".join(filter(None, (failure.reason, words.rstrip("."))))
 
 
 def _rejection(failures: Mapping[str, Failure]) -> errors.Rejected:

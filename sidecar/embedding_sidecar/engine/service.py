@@ -11,13 +11,13 @@ from embedding_contract import document as contract
 from embedding_sidecar import errors, provider, tracing
 from embedding_sidecar.engine import (
     api_keys,
-    breaker,
     calls,
     completion,
     failover,
     flights,
     keyed_calls,
     orders,
+    provider_states,
     retries,
 )
 from embedding_sidecar.engine.answer import Answer
@@ -40,6 +40,7 @@ class Service:
         document: its providers are of types in PROVIDERS.
         keys: API keys by the provider's name, absent where there is none.
         flying: what is under way to providers; it outlives a document.
+        states: what is known of providers; it outlives a document, which it follows.
         share: a random number of 0 to 1, for waits.
     """
 
@@ -53,6 +54,7 @@ class Service:
         upstream: provider.Upstream,
         observe: calls.Observer,
         flying: flights.Flights,
+        states: provider_states.ProviderStates | None = None,
         timing: Timing = Timing(),
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -65,17 +67,21 @@ class Service:
         self._timing = timing
         self._clock = clock
         self._share = share
-        self._breaker = breaker.Breaker()
+        if states is None:
+            states = provider_states.ProviderStates()
+            states.refused.update({it: float("-inf") for it, key in keys.items() if key.refused})
+        self._breaker = states.breaker
         self._calls = keyed_calls.KeyedCalls(
             keys=keys,
             caller=calls.Caller(quota=quota, upstream=upstream, observe=observe, clock=clock),
             observe=observe,
+            states=states,
             clock=clock,
         )
         ordering = orders.Orders(
             store=cache,
             caller=self._calls,
-            known=self._breaker,
+            states=states,
             flying=flying,
             observe=observe,
             attempt_seconds=timing.attempt_seconds,
@@ -86,6 +92,7 @@ class Service:
             keys=keys,
             cache=cache,
             ordering=ordering,
+            states=states,
             flying=flying,
             observe=observe,
             clock=clock,
@@ -191,7 +198,8 @@ class Service:
         return retries.Course(
             choices,
             known=self._breaker,
-            ends_at=work.started_at + self._timing.request_seconds,
+            ends_at=work.started_at
+            + (choices[0].provider.request_seconds or self._timing.request_seconds),
             share=self._share,
         )
 

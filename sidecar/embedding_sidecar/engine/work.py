@@ -73,6 +73,7 @@ class Work:
         """By provider's name, in the order of the items."""
         self.control = control
         self._tokens = 0
+        self._is_estimated = False
         self.attempts = 0
         self.looked_at = started_at
         """When the cache was asked last: what has landed since may not have been seen there."""
@@ -135,6 +136,7 @@ class Work:
             self._take(choice.space, landing.entries, missing, ours=True)
             self.attempts += len(flight.sent)
             self._tokens += landing.tokens
+            self._is_estimated = self._is_estimated or landing.is_estimated
             if isinstance(landing.failure, errors.Rejected):
                 failures.append(self._told(landing.failure, flight.keys, missing))
             elif landing.failure is not None:
@@ -144,7 +146,11 @@ class Work:
             self._took(flight.sent, now=now)
             self._take(choice.space, landing.entries, missing, ours=False)
             of_this = flight.provider == choice.provider.name or landing is _UNKNOWN
-            if of_this and isinstance(landing.failure, errors.ProviderFailed):
+            # What another text of that call may be the cause of is not this request's.
+            is_theirs = isinstance(landing.failure, errors.Declined) and len(flight.keys) > len(
+                missing.keys() & set(flight.keys)
+            )
+            if of_this and not is_theirs and isinstance(landing.failure, errors.ProviderFailed):
                 failures.append(landing.failure)
         if self._of(choice.space).is_mixed() and not self._distrust(choice.space):
             return vectors.bad_answer()
@@ -166,6 +172,7 @@ class Work:
             coalesced=len(part.coalesced),
             items=len(self.ask.items),
             tokens=self._tokens,
+            is_estimated=self._is_estimated,
             tokens_saved=sum([entry.tokens for at, entry in cached.items() if at not in made]),
             attempts=self.attempts,
             upstream_seconds=self._upstream_seconds(),

@@ -9,10 +9,8 @@ from typing import Any, Final
 
 import orjson
 
-from embedding_sidecar import errors, provider, statuses, vectors
+from embedding_sidecar import errors, provider, statuses, vectors, words
 
-MAX_MESSAGE: Final = 1000
-"""Characters of a provider's message that reach the caller."""
 LIMITS: Final = provider.Limits(items=2048, tokens=300_000)
 """Source: the same description, CreateEmbeddingRequest.input. No limit of bytes is published."""
 EXTENDED_LIMITS: Final = provider.Limits(items=2048, tokens=300_000, body_bytes=2_000_000)
@@ -54,11 +52,9 @@ class OpenAI:
         self, ask: provider.Ask, *, base_url: str, api_key: str | None
     ) -> provider.HttpRequest:
         """Ask for base64, so that vectors come as the model's own bits."""
-        body: dict[str, Any] = {
-            "model": ask.model,
-            "input": ask.items,
-            "encoding_format": "base64",
-        }
+        body: dict[str, Any] = {"model": ask.model, "input": ask.items}
+        if not ask.plain:
+            body["encoding_format"] = "base64"
         if ask.dimensions is not None:
             body["dimensions"] = ask.dimensions
         if ask.user is not None:
@@ -75,15 +71,15 @@ class OpenAI:
         )
 
     def vectors(self, ask: provider.Ask, answer: provider.HttpAnswer) -> provider.Vectors:
-        """Read a 200; servers that do not know base64 answer in floats, which is as good."""
+        """Read a 2xx; servers that do not know base64 answer in floats, which is as good."""
         return vectors.read(answer, count=len(ask.items), dimensions=ask.dimensions)
 
     def failure(self, answer: provider.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
         """By status, a 429 by its code too.
 
-        Message, param and code of a 400, 413 or 422 are relayed.
+        The words of a 400, 413 or 422, in any form, are relayed, with param and code if it has any.
         """
-        error = _error(answer.body)
+        error = words.error_of(answer.body)
         if answer.status == statuses.RATE_LIMITED and _SPENT & {
             _text(error.get("code")),
             _text(error.get("type")),
@@ -92,21 +88,12 @@ class OpenAI:
         if answer.status not in statuses.CALLERS_FAULT:
             return statuses.failure(answer)
         return errors.Rejected(
-            _text(error.get("message")) or "The provider rejected the request.",
+            words.said(answer.body) or "The provider rejected the request.",
             status=answer.status,
             code=_text(error.get("code")),
             param=_text(error.get("param")),
         )
 
 
-def _error(body: bytes) -> dict[str, Any]:
-    try:
-        raw = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    error = raw.get("error") if isinstance(raw, dict) else None
-    return error if isinstance(error, dict) else {}
-
-
 def _text(value: object) -> str | None:
-    return value[:MAX_MESSAGE] if isinstance(value, str) and value else None
+    return words.cleaned(value) or None if isinstance(value, str) else None

@@ -2,7 +2,8 @@
 
 A row says what the caller gets, which metric moves and how many calls the provider sees; each is
 shown for a text alone and in the middle of a batch, of which the rest must be kept. One real
-sidecar serves all rows; a new document gives each row a breaker without memory.
+sidecar serves all rows; each row has a policy of another name, so that nothing is known of its
+provider (what is known outlives an edit of one policy).
 """
 
 import base64
@@ -110,11 +111,15 @@ ROWS = {
     "garbage": nonsense(provider.raw(b"<html>")),
     "a vector too few": nonsense(provider.changed(lambda body: body["data"].pop())),
     "a wrong index": nonsense(first(lambda it: it.update(index=99_999))),
-    "a wrong dimension": nonsense(first(lambda it: it.update(embedding=[1.0]))),
+    "a wrong dimension": dataclasses.replace(
+        nonsense(first(lambda it: it.update(embedding=[1.0]))),
+        outcome="wrong_size",
+        kind="wrongsize",
+    ),
     "not a number": nonsense(first(lambda it: it.update(embedding=NOT_NUMBERS))),
     "a dead key": Row(
         fault=provider.status(401),
-        status=503,
+        status=502,
         code="all_providers_failed",
         outcome="key_refused",
         calls=1,
@@ -268,7 +273,7 @@ def test_a_dead_key_is_not_asked_for_by_the_next_request(table):
     table.policy("OpenAI")
     table.faulty.fault, table.faulty.marked = provider.status(401), None
     codes = [table.running.embed(f"{number}", model="m").status_code for number in range(5)]
-    assert codes == [503] * 5
+    assert codes == [502] * 5
     assert len(table.faulty.calls) == 1
 
 

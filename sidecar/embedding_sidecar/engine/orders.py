@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from embedding_sidecar.engine import (
 from embedding_sidecar.engine.learned_limits import Size
 from embedding_sidecar.wire import cache_control
 
+ITEM: Final = re.compile(r"input\[([0-9]{1,6})\]")
+"""How OpenAI names an item in `param`."""
 PARTS_AT_ONCE: Final = 4
 """Of one request; a provider's rate is used up sooner by more."""
 _TOO_LARGE: Final = 413
@@ -285,6 +288,8 @@ class Orders:
             assert isinstance(came, errors.Rejected)  # noqa: S101 - it may be too much
             self._known.succeeded(order.choice.provider.name)
             return await self._halves(flight, order, keys, status=came.status)
+        if isinstance(came, errors.Rejected) and len(keys) < len(flight.keys):
+            came = _of_items(came, at=flight.keys.index(keys[0]), count=len(keys))
         self._learn(order.choice.provider.name, part, came)
         landing = self._landing(order, part, keys, came)
         self._keep(order, landing)
@@ -396,6 +401,23 @@ def _part(order: Order, keys: Sequence[str]) -> provider.Ask:
         return order.ask
     items = [order.ask.items[order.missing[key][0]] for key in keys]
     return order.ask._replace(items=tuple(items))
+
+
+def _of_items(rejected: errors.Rejected, *, at: int, count: int) -> errors.Rejected:
+    """What was said of `count` items of a flight, from this one on, in terms of the flight."""
+
+    def renumber(match: re.Match[str]) -> str:
+        return f"input[{int(match[1]) + at}]"
+
+    message = ITEM.sub(renumber, rejected.message)
+    if count == 1 and message == rejected.message:
+        message = f"'input[{at}]': {message}"
+    return errors.Rejected(
+        message,
+        status=rejected.status,
+        code=rejected.code,
+        param=rejected.param and ITEM.sub(renumber, rejected.param),
+    )
 
 
 def _size(part: provider.Ask) -> Size:

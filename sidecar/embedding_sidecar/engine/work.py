@@ -10,8 +10,6 @@ from embedding_sidecar.engine import calls, failover, flights, orders
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.wire import cache_control
 
-_ITEM: Final = re.compile(r"input\[([0-9]{1,6})\]")
-"""How OpenAI names an item in `param`."""
 _UNKNOWN: Final = flights.Landing(failure=errors.Unreachable("timeout", billed=True))
 """What is known of a flight that is still under way when its time is up."""
 
@@ -210,7 +208,7 @@ class Work:
             index = int(match[1])
             return f"input[{sent[index]}]" if index < len(sent) else match[0]
 
-        message = _ITEM.sub(renumber, rejected.message)
+        message = orders.ITEM.sub(renumber, rejected.message)
         if sent != list(range(len(self.ask.items))):
             message += (
                 f" (This was said of {len(sent)} of the {len(self.ask.items)} items, "
@@ -220,7 +218,7 @@ class Work:
             message,
             status=rejected.status,
             code=rejected.code,
-            param=rejected.param and _ITEM.sub(renumber, rejected.param),
+            param=rejected.param and orders.ITEM.sub(renumber, rejected.param),
         )
 
     def _took(self, sent: Iterable[calls.Span], *, now: float) -> None:

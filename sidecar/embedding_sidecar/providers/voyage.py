@@ -36,7 +36,9 @@ class Voyage:
         """Voyage takes texts only."""
         if any(isinstance(item, tuple) for item in items):
             return errors.Unsuited(
-                "takes_no_tokens", obstacle="Voyage takes texts, not token arrays."
+                "takes_no_tokens",
+                obstacle="Voyage takes texts, not token arrays: send texts (in LangChain, "
+                "check_embedding_ctx_length=False).",
             )
         return None
 

@@ -353,8 +353,9 @@ def test_who_cannot_take_the_request_is_named_where_nobody_answers():
     world = World(one("p", kind="Voyage"), one("q", "n"), crossing=True)
     world.net["q"].fault = DOWN
     obstacle = "Voyage takes texts, not token arrays"
-    said = f"p: takes_no_tokens: {obstacle}; q: no_connection"
-    assert said in world.refusal((1, 2)).message
+    message = world.refusal((1, 2)).message
+    assert f"p: takes_no_tokens: {obstacle}" in message
+    assert "; q: no_connection" in message
 
 
 # --- what a request asks of the cache

@@ -61,6 +61,7 @@ class Provider:
     limits: document.Limits = document.NO_LIMITS
     call_seconds: float | None = None
     request_seconds: float | None = None
+    pass_through_fields: tuple[document.PassThroughField, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +213,10 @@ def _provider(entry: Mapping[str, Any]) -> Provider:
         ),
         call_seconds=timeouts.get("callSeconds"),
         request_seconds=timeouts.get("requestSeconds"),
+        pass_through_fields=tuple(
+            document.PassThroughField(name=it["name"], changes_space=it["changesSpace"])
+            for it in entry.get("passThroughFields", ())
+        ),
     )
 
 
@@ -344,6 +349,7 @@ def _document_provider(provider: Provider, path: str) -> document.Provider:
         limits=provider.limits,
         call_seconds=provider.call_seconds,
         request_seconds=provider.request_seconds,
+        pass_through_fields=provider.pass_through_fields,
     )
 
 

@@ -50,6 +50,14 @@ NO_LIMITS: Final = Limits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PassThroughField:
+    """A field of a server's own that requests may have; `changes_space`: other vectors by it."""
+
+    name: str
+    changes_space: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     """One provider of the policy, in order of preference.
 
@@ -72,6 +80,7 @@ class Provider:
     limits: Limits = NO_LIMITS
     call_seconds: float | None = None
     request_seconds: float | None = None
+    pass_through_fields: tuple[PassThroughField, ...] = ()
 
     def space(self, dimensions: int | None = None) -> str:
         """The space of this provider's vectors, at the size a caller asked for if it did."""
@@ -345,6 +354,11 @@ def _optional(provider: Provider) -> dict[str, object]:
         said = {key: value for key, value in group.items() if value is not None}
         if said:
             found[name] = said
+    if provider.pass_through_fields:
+        found["passThroughFields"] = [
+            {"name": it.name, "changesSpace": it.changes_space}
+            for it in provider.pass_through_fields
+        ]
     return found
 
 
@@ -382,6 +396,21 @@ def _provider(item: fields.Object) -> Provider:
         ),
         call_seconds=timeouts.get("callSeconds", seconds, default=None),
         request_seconds=timeouts.get("requestSeconds", seconds, default=None),
+        pass_through_fields=item.get("passThroughFields", _pass_through_fields, default=()),
+    )
+
+
+def _pass_through_fields(value: object, path: str) -> tuple[PassThroughField, ...]:
+    items = [
+        fields.Object(item, f"{path}[{number}]")
+        for number, item in enumerate(fields.array(value, path))
+    ]
+    return tuple(
+        PassThroughField(
+            name=item.get("name", fields.word),
+            changes_space=item.get("changesSpace", fields.boolean, default=False),
+        )
+        for item in items
     )
 
 

@@ -23,6 +23,8 @@ class Ask(NamedTuple):
     input_type: str | None = None
     truncation: bool | None = None
     user: str | None = None
+    extra: tuple[tuple[str, bytes], ...] = ()
+    """Fields that the policy passes on: names in order, and values as JSON."""
     plain: bool = False
     """Whether `encoding_format` is left out, for a server that refuses it; no part of a key."""
 

@@ -1,6 +1,7 @@
 """Who may answer a request, in which order, and what the caller is told when nobody did."""
 
 import functools
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -8,7 +9,11 @@ from typing import Final
 from embedding_contract import document, names, spaces
 from embedding_sidecar import errors, provider, vectors
 from embedding_sidecar.caching import cache
-from embedding_sidecar.wire import models
+from embedding_sidecar.wire import models, wire
+
+Fields = tuple[tuple[str, bytes], ...]
+"""As Ask.extra."""
+_SPACE_DIGITS: Final = 16
 
 MAX_CHOICES: Final = 1024
 """Models and sizes whose choices are known; callers choose the sizes."""
@@ -47,26 +52,36 @@ def terms(choice: Choice, ask: provider.Ask) -> provider.Ask:
 
 def chooser(
     policy: document.PolicyDocument,
-) -> Callable[[str, int | None], Sequence[Choice]]:
+) -> Callable[..., Sequence[Choice]]:
     """`choices` of one policy, which are the same for all requests for a model and a size."""
     return functools.lru_cache(maxsize=MAX_CHOICES)(functools.partial(choices, policy))
 
 
+def fields_of(ask: provider.Ask) -> tuple[Fields, ...]:
+    """What a chooser is told of a request's further fields: nothing where it has none."""
+    return (ask.extra,) if ask.extra else ()
+
+
 def choices(
-    policy: document.PolicyDocument, model: str, dimensions: int | None
+    policy: document.PolicyDocument, model: str, dimensions: int | None, extra: Fields = ()
 ) -> tuple[Choice, ...]:
     """The providers that may answer, the first choice first.
 
     That is the first one that answers to the model's name. Others follow down the list, if the
-    policy allows failover at all: those of the same space, and all where it may cross spaces.
+    policy allows failover at all: those of the same space, and all where it may cross spaces. All
+    pass the further fields on.
 
     Raises:
-        errors.Rejected: nobody answers to this name, or the first choice has other dimensions.
+        errors.Rejected: nobody answers to this name, or the first choice has other dimensions, or
+            does not pass a field on.
     """
     start = next((at for at, it in enumerate(policy.providers) if it.answers_to(model)), None)
     if start is None:
         raise models.unknown(policy, model)
-    first = _choice(policy.providers[start], dimensions)
+    for name, _ in extra:
+        if name not in models.passed_on(policy.providers[start]):
+            raise wire.unrecognized(name)
+    first = _choice(policy.providers[start], dimensions, extra)
     if not _makes(first.provider, dimensions):
         raise errors.Rejected(
             f"This policy pins the dimensions of {model!r} to {first.provider.dimensions}.",
@@ -75,19 +90,32 @@ def choices(
     if not policy.failover.enabled:
         return (first,)
     others = [
-        _choice(it, dimensions) for it in policy.providers[start + 1 :] if _makes(it, dimensions)
+        _choice(it, dimensions, extra)
+        for it in policy.providers[start + 1 :]
+        if _makes(it, dimensions) and models.passed_on(it).issuperset([name for name, _ in extra])
     ]
     crossing = policy.failover.across_spaces
     return (first, *(it for it in others if crossing or it.space == first.space))
 
 
-def _choice(candidate: document.Provider, dimensions: int | None) -> Choice:
+def _space(candidate: document.Provider, dimensions: int | None, extra: Fields) -> str:
+    """Its space; of fields that change it, another one for each value."""
+    space = candidate.space(dimensions)
+    changing = {it.name for it in candidate.pass_through_fields if it.changes_space}
+    of_fields = [(name, value) for name, value in extra if name in changing]
+    if not of_fields:
+        return space
+    digest = hashlib.sha256(repr(of_fields).encode()).hexdigest()[:_SPACE_DIGITS]
+    return f"{space}?{','.join(name for name, _ in of_fields)}={digest}"
+
+
+def _choice(candidate: document.Provider, dimensions: int | None, extra: Fields) -> Choice:
     asked = dimensions or candidate.dimensions
     size = asked or _vendors_own(candidate)
     return Choice(
         provider=candidate,
         dimensions=asked,
-        space=candidate.space(dimensions),
+        space=_space(candidate, dimensions, extra),
         vector_bytes=None if size is None else size * vectors.BYTES_PER_NUMBER,
     )
 

@@ -120,7 +120,7 @@ class Service:
             errors.QuotaExhausted: the day is used up, and not all is in the cache.
             errors.Unavailable: nobody who may answer can.
         """
-        choices = self._choices(ask.model, ask.dimensions)
+        choices = self._choices(ask.model, ask.dimensions, *failover.fields_of(ask))
         started_at = self._clock() - waited_seconds
         work = Work(ask, control=control, started_at=started_at, span=span, background=background)
         if found is not None:
@@ -147,7 +147,7 @@ class Service:
         Raises:
             errors.Rejected: the request is at fault.
         """
-        choices = self._choices(ask.model, ask.dimensions)
+        choices = self._choices(ask.model, ask.dimensions, *failover.fields_of(ask))
         if len(ask.items) != 1 or self._breaker.knows(choices[0].provider.name):
             return None
         work = Work(

@@ -6,6 +6,7 @@ Source: OpenAI's OpenAPI description (CreateEmbeddingRequest, Error) and its pag
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -60,9 +61,12 @@ class OpenAI:
         if ask.user is not None:
             body["user"] = ask.user
         if self.extended and ask.input_type is not None:
-            body["input_type"] = ask.input_type
+            name, word = _input_type(ask.input_type, base_url)
+            body[name] = word
         if self.extended and ask.truncation is not None:
             body["truncation"] = ask.truncation
+        for name, value in ask.extra:
+            body[name] = orjson.Fragment(value)
         return provider.HttpRequest(
             url=f"{base_url}/embeddings",
             body=orjson.dumps(body),
@@ -93,6 +97,21 @@ class OpenAI:
             code=_text(error.get("code")),
             param=_text(error.get("param")),
         )
+
+
+def _input_type(word: str, base_url: str) -> tuple[str, str]:
+    """The field and the word by which a server tells queries from documents.
+
+    Sources: NVIDIA's NIM reference (input_type query or passage), Jina's API reference (task).
+    Other servers get the caller's own word: NIM runs under any host.
+    """
+    host = urlsplit(base_url).hostname or ""
+    is_query = word == "query"
+    if host == "jina.ai" or host.endswith(".jina.ai"):
+        return "task", "retrieval.query" if is_query else "retrieval.passage"
+    if host.endswith(".nvidia.com"):
+        return "input_type", "query" if is_query else "passage"
+    return "input_type", word
 
 
 def _text(value: object) -> str | None:

@@ -60,7 +60,10 @@ class Voyage:
         if ask.dimensions is not None:
             body["output_dimension"] = ask.dimensions
         if ask.input_type is not None:
-            body["input_type"] = ask.input_type
+            # `passage` is NVIDIA's word for the same.
+            body["input_type"] = "query" if ask.input_type == "query" else "document"
+        for name, value in ask.extra:
+            body[name] = orjson.Fragment(value)
         called = document.called_url(kind="Voyage", base_url=base_url, api_key=api_key)
         return provider.HttpRequest(
             url=f"{called}/embeddings",

@@ -213,7 +213,7 @@ def request(policy: contract.PolicyDocument | None) -> Schema:
     for provider in () if policy is None else policy.providers:
         passed_on |= models.passed_on(provider)
     # What each holds is the server's to say.
-    schema["properties"] |= dict.fromkeys(sorted(passed_on - wire.KEYS), {})
+    schema["properties"] |= {key: {} for key in sorted(passed_on - wire.KEYS)}
     if voyage:
         # Voyage's own words, and only where the model is Voyage's.
         only = {"model": {"enum": voyage}}

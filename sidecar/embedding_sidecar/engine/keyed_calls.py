@@ -159,7 +159,10 @@ class KeyedCalls:
                 it = None
             done(it)
 
-        is_plain = self._states.is_plain(name, now=self._clock())
+        # Seldom so, and asked for every miss.
+        is_plain = self._states.may_be_plain(name) and self._states.is_plain(
+            name, now=self._clock()
+        )
         if is_plain:
             part = part._replace(plain=True)
 

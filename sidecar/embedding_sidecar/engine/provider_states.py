@@ -85,9 +85,13 @@ class ProviderStates:
         found = self._learned.get(name)
         return found is not None and found.is_slow()
 
+    def may_be_plain(self, name: str) -> bool:
+        """Whether it has refused `encoding_format`, perhaps long ago."""
+        return name in self._plain
+
     def is_plain(self, name: str, *, now: float) -> bool:
         """Whether it refuses `encoding_format`."""
-        if not self._plain or name not in self._plain:
+        if name not in self._plain:
             return False
         if now < self._plain[name]:
             return True

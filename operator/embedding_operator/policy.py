@@ -214,7 +214,7 @@ def _provider(entry: Mapping[str, Any]) -> Provider:
         call_seconds=timeouts.get("callSeconds"),
         request_seconds=timeouts.get("requestSeconds"),
         pass_through_fields=tuple(
-            document.PassThroughField(name=it["name"], changes_space=it["changesSpace"])
+            document.PassThroughField(name=it["name"], changes_space=it.get("changesSpace", False))
             for it in entry.get("passThroughFields", ())
         ),
     )

@@ -1,13 +1,18 @@
 """What real clients send (A2, A3, A4)."""
 
+import asyncio
 import json
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 from embedding_contract import names
 from embedding_sidecar import errors
+from embedding_sidecar.metrics import Metrics
+from embedding_sidecar.serving import app
 from embedding_sidecar.wire import paths, wire
 from tests.parts.world import World, one
 
@@ -69,6 +74,24 @@ def test_a2_however_slashes_and_letters_are_it_goes_around_nothing(slashes, uppe
     word = "".join(c.upper() if at in upper else c for at, c in enumerate("embeddings"))
     path = f"{slashes[0]}v1{slashes[1]}{word}{tail}"
     assert path == names.PATH_EMBEDDINGS or paths.is_near_miss("POST", path)
+
+
+class Unasked:
+    """What is in force, which no near miss may come to."""
+
+    def runtime(self):
+        raise AssertionError("it would be passed through")
+
+
+@pytest.mark.parametrize("path", NEAR)
+def test_a2_the_router_refuses_a_near_miss_before_anything_is_passed_through(path):
+    """A2."""
+    application = app.Application(current=cast("Any", Unasked()), metrics=Metrics())
+    scope = {"type": "http", "method": "POST", "path": path, "headers": []}
+    scope |= {"query_string": b"", "server": ("127.0.0.1", 8484), "scheme": "http"}
+    with pytest.raises(errors.Rejected) as caught:
+        asyncio.run(application.pass_through(Request(scope)))
+    assert (caught.value.status, caught.value.code) == (404, "unknown_url")
 
 
 HALF = "\\ud83d"

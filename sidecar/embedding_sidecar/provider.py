@@ -123,12 +123,14 @@ class HttpAnswer(NamedTuple):
 class Limits:
     """What a provider takes in one request; None is no limit that is known.
 
-    `body_bytes` is of the items alone, as JSON.
+    `body_bytes` is of the items alone, as JSON. An item that may have `alone_from_tokens`, or more,
+    is perhaps too long, and goes alone.
     """
 
     items: int
     tokens: int | None = None
     body_bytes: int | None = None
+    alone_from_tokens: int | None = None
 
 
 class Translation(Protocol):

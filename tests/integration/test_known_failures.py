@@ -347,7 +347,7 @@ def test_one_answer_is_of_one_space(crossing, stand_in):
 
 
 def test_vectors_of_another_size_are_refused(from_environment, stand_in):
-    """mnemosyne#521; field B10: the caller chose the size, and only it is refused, and once bought."""
+    """mnemosyne#521; field B10: the caller chose the size; only that is refused, bought once."""
 
     def longer(answer):
         for row in answer["data"]:

@@ -52,6 +52,10 @@ def split(ask: provider.Ask, limits: provider.Limits) -> list[range]:
     bounds = [(limits.items, [1] * count)]
     if limits.tokens is not None:
         bounds.append((limits.tokens, most_tokens(ask)))
+    if limits.alone_from_tokens is not None:
+        # Each of those fills a request.
+        least = limits.alone_from_tokens
+        bounds.append((count, [count if it >= least else 1 for it in most_tokens(ask)]))
     if limits.body_bytes is not None:
         bounds.append((limits.body_bytes, [most_bytes(item) for item in ask.items]))
     return list(_cut(count, bounds))

@@ -1,9 +1,12 @@
 """What a provider takes at once, as its answers teach it: by kind, and forgotten again.
 
-Three limits are learned apart: items, bytes, and what it gets done in time. A batch that is refused
-as too large is halved until its halves pass; then the half's size is the limit, of bytes after a
-413 and of items after a 400 or 422, unless what passed lately says that it must be the other.
-After RAISE_SECONDS a limit counts twice as much, then four times, until it is none.
+Four limits are learned apart: items, bytes, tokens of one item, and what it gets done in time. A
+batch that is refused as too large is halved until its halves pass; then the half's size is the
+limit, of bytes after a 413 and of items after a 400 or 422, unless what passed lately says that it
+must be the other. An item that is refused alone, and larger than any that passed, may be too long:
+those of its size go alone then, so that no batch is halved again to find them. None is refused
+without a call, as its tokens are known by a bound only. After RAISE_SECONDS a limit counts twice as
+much, then four times, until it is none.
 """
 
 from dataclasses import dataclass, field, replace
@@ -19,11 +22,18 @@ _LEAST_BODY_BYTES: Final = 65_536
 it counts items, as Hugging Face's text-embeddings-inference does."""
 
 
+_LEAST_ITEM_TOKENS: Final = 256
+"""No model is known that takes fewer: what is refused of less is not refused for its length."""
+_MOST_ITEM_TOKENS: Final = 2**20
+"""No item has more by its bound (wire.MAX_ITEM_BYTES)."""
+
+
 class Size(NamedTuple):
-    """Of a request: its items, and an upper bound of their bytes as JSON."""
+    """Of a request: its items, and bounds of their bytes as JSON and of the largest's tokens."""
 
     items: int
     size_bytes: int
+    item_tokens: int = 0
 
 
 _NOTHING: Final = Size(0, 0)
@@ -50,6 +60,7 @@ class Learned:
     _items: _Met | None = None
     _bytes: _Met | None = None
     _time: _Met | None = None
+    _item_tokens: _Met | None = None
     _passed: Size = _NOTHING
     """The most of each that has passed since `_passed_at`."""
     _passed_at: float = field(default=0.0)
@@ -57,7 +68,8 @@ class Learned:
     @property
     def anything(self) -> bool:
         """Whether there is a limit, so that what passes tells something of it."""
-        return not (self._items is None and self._bytes is None and self._time is None)
+        met = (self._items, self._bytes, self._time, self._item_tokens)
+        return any(it is not None for it in met)
 
     def is_slow(self) -> bool:
         """Whether it ran out of time: its parts go one after the other then."""
@@ -74,6 +86,8 @@ class Learned:
             self._items, self._bytes = self._items or self._bytes, None
         elif self._items is not None and size.items >= self._items.refused.items:
             self._items, self._bytes = None, self._bytes or self._items
+        if self._item_tokens and size.item_tokens >= self._item_tokens.refused.item_tokens:
+            self._item_tokens = None
 
     def halved(self, whole: Size, half: Size, *, status: int, now: float) -> None:
         """A request was refused with this status, and both its halves were answered."""
@@ -89,6 +103,17 @@ class Learned:
         else:
             self._items = met
 
+    def refused_alone(self, size: Size, *, now: float) -> None:
+        """A request of one item was refused with a status that may be about its length."""
+        is_of_late = now - self._passed_at < RAISE_SECONDS
+        passed = self._passed.item_tokens if is_of_late else 0
+        if size.item_tokens < _LEAST_ITEM_TOKENS or size.item_tokens <= passed:
+            return
+        met = self._item_tokens
+        if met is not None and met.refused.item_tokens < size.item_tokens:
+            size = met.refused
+        self._item_tokens = _Met(passed=size, refused=size, at=now)
+
     def timed_out(self, size: Size, *, now: float) -> None:
         """A request of this size was not answered in time."""
         half = Size((size.items + 1) // 2, (size.size_bytes + 1) // 2)
@@ -102,6 +127,13 @@ class Learned:
                 self._items = None
             else:
                 limits = replace(limits, items=items)
+        if self._item_tokens is not None:
+            refused = self._item_tokens.refused.item_tokens
+            tokens = self._item_tokens.raised(refused, now=now)
+            if tokens > _MOST_ITEM_TOKENS:
+                self._item_tokens = None
+            else:
+                limits = replace(limits, alone_from_tokens=tokens)
         for name in ("_bytes", "_time"):
             met: _Met | None = getattr(self, name)
             if met is None:

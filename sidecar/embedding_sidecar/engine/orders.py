@@ -2,14 +2,12 @@
 
 import asyncio
 import logging
-import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
-from embedding_contract import document
-from embedding_sidecar import errors, provider, providers, tracing
+from embedding_sidecar import errors, provider, tracing
 from embedding_sidecar.caching import cache
 from embedding_sidecar.engine import (
     batches,
@@ -18,21 +16,15 @@ from embedding_sidecar.engine import (
     failover,
     flights,
     keyed_calls,
+    portions,
     provider_states,
 )
 from embedding_sidecar.engine.learned_limits import Size
 from embedding_sidecar.wire import cache_control
 
-ITEM: Final = re.compile(r"input\[([0-9]{1,6})\]")
-"""How OpenAI names an item in `param`."""
 PARTS_AT_ONCE: Final = 4
 """Of one request; a provider's rate is used up sooner by more."""
-_TOO_LARGE: Final = 413
-_PERHAPS_TOO_MANY: Final = frozenset({400, 422})
-_OTHER_FIELDS: Final = frozenset({"model", "dimensions", "encoding_format", "user", "input_type"})
 _TIMEOUT: Final = "timeout"
-_ENVELOPE_BYTES: Final = 512
-"""Of a body, beside its items: model and the other fields."""
 _FOR_NOBODY: Final = errors.Unreachable("abandoned", billed=False)
 _TOO_LATE: Final = errors.Unreachable("timeout", billed=False)
 
@@ -222,23 +214,9 @@ class Orders:
     def _parts(self, order: Order, keys: Sequence[str]) -> list[Sequence[str]]:
         if len(keys) <= 1:
             return [keys] if keys else []
-        limits = self._limits(order.choice.provider)
-        return [keys[part.start : part.stop] for part in batches.split(_part(order, keys), limits)]
-
-    def _limits(self, chosen: document.Provider) -> provider.Limits:
-        """What one request to it may hold: by the policy, else as published, and as learned."""
-        limits = providers.PROVIDERS[chosen.kind].limits(chosen.model)
-        said = chosen.limits
-        if said.items is not None or said.body_bytes is not None:
-            body_bytes = said.body_bytes and max(said.body_bytes - _ENVELOPE_BYTES, 1)
-            limits = replace(
-                limits,
-                items=said.items or limits.items,
-                body_bytes=body_bytes or limits.body_bytes,
-            )
-        if self._states.has_learned(chosen.name):
-            limits = self._states.learned(chosen.name).within(limits, now=self._clock())
-        return limits
+        limits = portions.limits(order.choice.provider, self._states, now=self._clock())
+        part = _part(order, keys)
+        return [keys[it.start : it.stop] for it in batches.split(part, limits)]
 
     async def _in_turn(
         self, flight: flights.Flight, order: Order, batch: _Batch
@@ -284,12 +262,12 @@ class Orders:
             )
         except (errors.ProviderFailed, errors.Refused) as failure:
             came = failure
-        if len(keys) > 1 and _may_be_too_much(order.choice.provider, came):
-            assert isinstance(came, errors.Rejected)  # noqa: S101 - it may be too much
-            self._known.succeeded(order.choice.provider.name)
-            return await self._halves(flight, order, keys, status=came.status)
-        if isinstance(came, errors.Rejected) and len(keys) < len(flight.keys):
-            came = _of_items(came, at=flight.keys.index(keys[0]), count=len(keys))
+        if isinstance(came, errors.Rejected):
+            if len(keys) > 1 and portions.may_be_too_much(order.choice.provider, came):
+                self._known.succeeded(order.choice.provider.name)
+                return await self._halves(flight, order, keys, status=came.status)
+            if len(keys) < len(flight.keys):
+                came = portions.of_flight(came, at=flight.keys.index(keys[0]), count=len(keys))
         self._learn(order.choice.provider.name, part, came)
         landing = self._landing(order, part, keys, came)
         self._keep(order, landing)
@@ -331,6 +309,9 @@ class Orders:
             self._observe.error(type(came).__name__.lower(), failover.label(choice))
         elif isinstance(came, errors.Rejected):
             self._known.succeeded(name)
+            if len(keys) == 1 and portions.may_be_too_much(choice.provider, came):
+                # Perhaps it is too long: then one of its size goes alone, and no batch is halved.
+                self._states.learned(name).refused_alone(portions.size(part), now=self._clock())
         elif not isinstance(came, errors.Refused):
             raise came
         return flights.Landing(failure=came.as_value())
@@ -361,21 +342,22 @@ class Orders:
             if more.failure is not None:
                 return landing
         if not is_learned:
-            whole = _size(_part(order, keys))
-            passed = _size(_part(order, keys[:half])), _size(_part(order, keys[half:]))
+            whole, *halves = (
+                portions.size(_part(order, it)) for it in (keys, keys[:half], keys[half:])
+            )
             self._states.learned(order.choice.provider.name).halved(
-                whole, Size(*map(max, *passed)), status=status, now=self._clock()
+                whole, Size(*map(max, *halves)), status=status, now=self._clock()
             )
         return landing
 
     def _learn(self, name: str, part: provider.Ask, came: provider.Vectors | Exception) -> None:
-        """What a call tells of how much the provider takes, if it was of more than one item."""
-        many = len(part.items) > 1
+        """What a call tells of how much the provider takes."""
         if isinstance(came, provider.Vectors):
-            if many or self._states.has_learned(name):
-                self._states.learned(name).passed(_size(part), now=self._clock())
-        elif many and isinstance(came, errors.Unreachable) and came.reason == _TIMEOUT:
-            self._states.learned(name).timed_out(_size(part), now=self._clock())
+            self._states.learned(name).passed(portions.size(part), now=self._clock())
+        elif (
+            len(part.items) > 1 and isinstance(came, errors.Unreachable) and came.reason == _TIMEOUT
+        ):
+            self._states.learned(name).timed_out(portions.size(part), now=self._clock())
 
     def _entries(
         self,
@@ -397,42 +379,4 @@ class Orders:
 
 
 def _part(order: Order, keys: Sequence[str]) -> provider.Ask:
-    if len(keys) == len(order.ask.items):  # all of them, in order
-        return order.ask
-    items = [order.ask.items[order.missing[key][0]] for key in keys]
-    return order.ask._replace(items=tuple(items))
-
-
-def _of_items(rejected: errors.Rejected, *, at: int, count: int) -> errors.Rejected:
-    """What was said of `count` items of a flight, from this one on, in terms of the flight."""
-
-    def renumber(match: re.Match[str]) -> str:
-        return f"input[{int(match[1]) + at}]"
-
-    message = ITEM.sub(renumber, rejected.message)
-    if count == 1 and message == rejected.message:
-        message = f"'input[{at}]': {message}"
-    return errors.Rejected(
-        message,
-        status=rejected.status,
-        code=rejected.code,
-        param=rejected.param and ITEM.sub(renumber, rejected.param),
-    )
-
-
-def _size(part: provider.Ask) -> Size:
-    return Size(len(part.items), sum(map(batches.most_bytes, part.items)))
-
-
-def _may_be_too_much(chosen: document.Provider, came: object) -> bool:
-    """Whether fewer items might pass: what is published of a vendor's limits is kept anyway.
-
-    A 400 or 422 whose `param` names an item, or another field, is about that.
-    """
-    if not isinstance(came, errors.Rejected):
-        return False
-    if came.status == _TOO_LARGE:
-        return True
-    if came.status not in _PERHAPS_TOO_MANY or chosen.kind != "OpenAICompatible":
-        return False
-    return came.param is None or ("[" not in came.param and came.param not in _OTHER_FIELDS)
+    return portions.of(order.ask, order.missing, keys)

@@ -1,12 +1,11 @@
 """A request under way: what is known of its items, and what that took."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from embedding_sidecar import errors, provider, tracing, vectors
 from embedding_sidecar.caching import cache
-from embedding_sidecar.engine import calls, failover, flights, orders
+from embedding_sidecar.engine import calls, failover, flights, orders, portions
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.wire import cache_control
 
@@ -204,22 +203,16 @@ class Work:
         """What a provider said of a part, in terms of the whole request."""
         sent = [missing[key][0] for key in keys]
 
-        def renumber(match: re.Match[str]) -> str:
-            index = int(match[1])
-            return f"input[{sent[index]}]" if index < len(sent) else match[0]
+        def place(index: int) -> int | None:
+            return sent[index] if index < len(sent) else None
 
-        message = orders.ITEM.sub(renumber, rejected.message)
+        told = portions.renumbered(rejected, place)
         if sent != list(range(len(self.ask.items))):
-            message += (
+            told.message += (
                 f" (This was said of {len(sent)} of the {len(self.ask.items)} items, "
                 f"which begin with input[{sent[0]}].)"
             )
-        return errors.Rejected(
-            message,
-            status=rejected.status,
-            code=rejected.code,
-            param=rejected.param and orders.ITEM.sub(renumber, rejected.param),
-        )
+        return told
 
     def _took(self, sent: Iterable[calls.Span], *, now: float) -> None:
         """Calls this request waited for were under way then."""

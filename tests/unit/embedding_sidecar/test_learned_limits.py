@@ -88,6 +88,78 @@ def test_b4_one_bad_text_is_found_and_teaches_nothing():
     assert world.embed(*texts(16, mark="n")).attempts == 1
 
 
+def taking_short(world, *, characters, status):
+    """The provider takes no text that is longer, and says so of the whole call."""
+    p = world.net["p"]
+
+    def fault(made):
+        refused = any(len(text) > characters for text in p.calls[-1].body["input"])
+        return (status, {}, {"error": "too long"}) if refused else made
+
+    p.fault = fault
+    return p
+
+
+# TEI says 413, vLLM 400; siblings: 422, and a limit of one text's tokens that is twice as high.
+@pytest.mark.parametrize(("status", "characters"), [(400, 1000), (413, 1000), (422, 2000)])
+def test_b4_a_text_too_long_is_found_once_and_then_goes_alone(status, characters):
+    """B4: tokens of one text are learned apart; no batch is halved again to find the next."""
+    world = World(one("p", kind="OpenAICompatible"))
+    p = taking_short(world, characters=characters, status=status)
+    many = texts(255, size=500)
+    assert world.refusal(*many, "n".ljust(characters + 1, "n")).status == status
+    assert len(p.calls) > 8
+    p.calls.clear()
+    new = texts(255, size=500, mark="u")
+    refusal = world.refusal(*new[:100], "m".ljust(characters + 1, "m"), *new[100:])
+    assert (refusal.status, "input[100]" in refusal.message) == (status, True)
+    assert len(p.calls) <= 3
+    # The neighbours are kept, and short ones are in one call as before.
+    p.fault = None
+    p.calls.clear()
+    assert world.embed(*new, *texts(100, mark="v")).attempts == 1
+    assert sizes(world) == [100]
+
+
+def test_b4_a_long_text_alone_teaches_too_and_is_asked_again_as_it_may_fit():
+    """B4: what is known is a bound of its tokens, so nothing is refused without a call."""
+    world = World(one("p", kind="OpenAICompatible"))
+    p = taking_short(world, characters=1000, status=400)
+    assert world.refusal("n" * 1001).status == 400
+    p.fault = None
+    p.calls.clear()
+    world.embed(*texts(4), "m" * 1001, *texts(4, mark="u"))
+    assert sorted(sizes(world)) == [1, 4, 4]
+    # It has passed, so that nothing is left of the lesson.
+    p.calls.clear()
+    world.embed(*texts(4, mark="v"), "o" * 1001)
+    assert sizes(world) == [5]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "passed", "is_learned"), [(255, 0, False), (300, 300, False), (300, 299, True)]
+)
+def test_b4_only_the_longest_of_late_may_be_too_long(tokens, passed, is_learned):
+    """B4: an empty text, or a bad one among longer ones, is refused for another reason."""
+    learned = Learned()
+    learned.passed(Size(1, passed, passed), now=RAISE_SECONDS)
+    learned.refused_alone(Size(1, tokens, tokens), now=RAISE_SECONDS + 1)
+    assert learned.anything is is_learned
+
+
+def test_b4_an_item_that_goes_alone_may_be_longer_after_a_while():
+    """B4: twice as long, then four times, until nothing is known."""
+    learned = Learned()
+    learned.refused_alone(Size(1, 900, 900), now=0.0)
+    learned.refused_alone(Size(1, 5000, 5000), now=1.0)
+    alone = [
+        learned.within(BASE, now=1 + raises * RAISE_SECONDS).alone_from_tokens
+        for raises in (0, 1, 2, 20)
+    ]
+    assert alone == [900, 1800, 3600, None]
+    assert not learned.anything
+
+
 @pytest.mark.parametrize("kind", ["OpenAI", "Voyage"])
 def test_b4_a_vendors_own_400_is_not_split(kind):
     """B4: what it takes is published, and kept."""

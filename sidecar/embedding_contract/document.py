@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from embedding_contract import json_fields as fields
-from embedding_contract import spaces
+from embedding_contract import provider_terms, spaces
 from embedding_contract.json_fields import InvalidDocument
 
 VERSION: Final = 1
@@ -28,33 +28,6 @@ ATLAS_BASE_URL: Final = "https://ai.mongodb.com/v1"
 ATLAS_KEY_PREFIX: Final = "al-"
 """A key of Voyage that begins so was made in MongoDB Atlas and is of use at Atlas's host only
 (voyageai Python package, util.py)."""
-
-
-MAX_SECONDS: Final = 600
-"""The longest that a call or a request may take; OpenAI's SDKs wait as long."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a provider takes at once, where the policy says so; None: as published, and as learned.
-
-    `body_bytes` is of a whole request.
-    """
-
-    items: int | None = None
-    body_bytes: int | None = None
-    tokens_per_item: int | None = None
-
-
-NO_LIMITS: Final = Limits()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PassThroughField:
-    """A field of a server's own that requests may have; `changes_space`: other vectors by it."""
-
-    name: str
-    changes_space: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +50,10 @@ class Provider:
     declared_space: str | None = None
     api_key_file: str | None = None
     price_per_million_tokens: str | None = None
-    limits: Limits = NO_LIMITS
+    limits: provider_terms.Limits = provider_terms.NO_LIMITS
     call_seconds: float | None = None
     request_seconds: float | None = None
-    pass_through_fields: tuple[PassThroughField, ...] = ()
+    pass_through_fields: tuple[provider_terms.PassThroughField, ...] = ()
 
     def space(self, dimensions: int | None = None) -> str:
         """The space of this provider's vectors, at the size a caller asked for if it did."""
@@ -280,7 +253,12 @@ def dump(document: PolicyDocument) -> str:
                 "space": provider.declared_space,
                 "apiKeyFile": provider.api_key_file,
                 "pricePerMillionTokens": provider.price_per_million_tokens,
-                **_optional(provider),
+                **provider_terms.written(
+                    limits=provider.limits,
+                    call_seconds=provider.call_seconds,
+                    request_seconds=provider.request_seconds,
+                    pass_through_fields=provider.pass_through_fields,
+                ),
             }
             for provider in document.providers
         ],
@@ -338,30 +316,6 @@ def _network(item: fields.Object) -> Network:
     )
 
 
-def _optional(provider: Provider) -> dict[str, object]:
-    """What is left out where it is not set, as documents were before there was such a key."""
-    limits = {
-        "items": provider.limits.items,
-        "bytes": provider.limits.body_bytes,
-        "tokensPerItem": provider.limits.tokens_per_item,
-    }
-    timeouts = {
-        "callSeconds": provider.call_seconds,
-        "requestSeconds": provider.request_seconds,
-    }
-    found: dict[str, object] = {}
-    for name, group in (("limits", limits), ("timeouts", timeouts)):
-        said = {key: value for key, value in group.items() if value is not None}
-        if said:
-            found[name] = said
-    if provider.pass_through_fields:
-        found["passThroughFields"] = [
-            {"name": it.name, "changesSpace": it.changes_space}
-            for it in provider.pass_through_fields
-        ]
-    return found
-
-
 def _providers(root: fields.Object) -> tuple[Provider, ...]:
     items = root.get("providers", fields.array)
     if not items:
@@ -375,8 +329,7 @@ def _providers(root: fields.Object) -> tuple[Provider, ...]:
 
 
 def _provider(item: fields.Object) -> Provider:
-    limits, timeouts = item.child("limits"), item.child("timeouts")
-    positive, seconds = fields.nullable(fields.positive), fields.nullable(_seconds)
+    timeouts, seconds = item.child("timeouts"), fields.nullable(provider_terms.seconds)
     return Provider(
         name=item.get("name", fields.word),
         kind=item.get("type", fields.text),
@@ -389,38 +342,13 @@ def _provider(item: fields.Object) -> Provider:
         price_per_million_tokens=item.get(
             "pricePerMillionTokens", fields.nullable(fields.text), default=None
         ),
-        limits=Limits(
-            items=limits.get("items", positive, default=None),
-            body_bytes=limits.get("bytes", positive, default=None),
-            tokens_per_item=limits.get("tokensPerItem", positive, default=None),
-        ),
+        limits=provider_terms.limits_of(item.child("limits")),
         call_seconds=timeouts.get("callSeconds", seconds, default=None),
         request_seconds=timeouts.get("requestSeconds", seconds, default=None),
-        pass_through_fields=item.get("passThroughFields", _pass_through_fields, default=()),
+        pass_through_fields=item.get(
+            "passThroughFields", provider_terms.pass_through_fields_of, default=()
+        ),
     )
-
-
-def _pass_through_fields(value: object, path: str) -> tuple[PassThroughField, ...]:
-    items = [
-        fields.Object(item, f"{path}[{number}]")
-        for number, item in enumerate(fields.array(value, path))
-    ]
-    return tuple(
-        PassThroughField(
-            name=item.get("name", fields.word),
-            changes_space=item.get("changesSpace", fields.boolean, default=False),
-        )
-        for item in items
-    )
-
-
-def _seconds(value: object, path: str) -> float:
-    """Seconds above 0, up to MAX_SECONDS."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidDocument(path, "must be a number")
-    if not 0 < value <= MAX_SECONDS:
-        raise InvalidDocument(path, f"must be above 0, and {MAX_SECONDS} at most")
-    return value
 
 
 def _indexes(value: object, path: str) -> tuple[Index, ...]:

@@ -1,19 +1,24 @@
 """The page of `kubectl embedding dashboard` in a real browser, and what it refuses."""
 
+import contextlib
+import gc
 import itertools
 import json
 import socket
+import threading
+import time
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
 from embedding_operator import errors
-from embedding_operator.console import overview, usage
+from embedding_operator.console import overview, server, usage
 from tests.parts import browser, paged
 
 pytestmark = pytest.mark.integration
 
+CROWD = 300
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
     "</script><script>document.title='owned'</script>",
@@ -365,6 +370,28 @@ def test_each_start_has_another_token(views):
         tokens = {urlsplit(it).path.strip("/") for it in (one, other)}
     assert len(tokens) == 2
     assert all(len(it) >= 43 for it in tokens)
+
+
+def test_a_page_that_stops_closes_connections_that_are_being_opened(views):
+    """As browsers open them in advance: none is waited for, none is left open."""
+    opened: list[socket.socket] = []
+
+    def crowd(port):
+        with contextlib.suppress(OSError):
+            while len(opened) < CROWD:
+                opened.append(socket.create_connection((server.HOST, port), timeout=1))
+
+    with paged.served(views) as url:
+        thread = threading.Thread(target=crowd, args=[urlsplit(url).port])
+        thread.start()
+        while not opened:
+            time.sleep(0.001)
+    thread.join()
+    for it in opened:
+        it.close()
+    # A connection left open is told by pytest as an unraisable ResourceWarning.
+    gc.collect()
+    assert opened
 
 
 def test_the_state_is_json_a_page_cannot_read_as_a_script(ask):

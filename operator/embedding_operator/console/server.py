@@ -9,6 +9,7 @@ import asyncio
 import hmac
 import json
 import secrets
+import socket
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any, Final, Protocol
@@ -19,6 +20,10 @@ from embedding_operator import errors
 
 HOST: Final = "127.0.0.1"
 TOKEN_BYTES: Final = 32
+# aiohttp waits for a connection that has asked nothing yet, as browsers open in advance: 60 s of
+# its own accord.
+_SHUTDOWN_SECONDS: Final = 1.0
+_ACCEPT_SECONDS: Final = 0.05
 _FILES: Final = {
     "": ("index.html", "text/html"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
@@ -60,6 +65,7 @@ class Server:
         self._views = views
         self._token = secrets.token_urlsafe(TOKEN_BYTES)
         self._runner: web.AppRunner | None = None
+        self._listening: socket.socket | None = None
         self._allowed: frozenset[str] = frozenset()
         self.url = ""
 
@@ -76,18 +82,23 @@ class Server:
         app.router.add_get(prefix + "state.json", self._state)
         app.router.add_get(prefix + "plots.json", self._plots)
         # No access log: its lines would hold the token.
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, HOST, port)
-        await site.start()
-        bound = self._runner.addresses[0][1]
+        self._listening = socket.create_server((HOST, port))
+        await web.SockSite(self._runner, self._listening).start()
+        bound = self._listening.getsockname()[1]
         self._allowed = frozenset({f"{HOST}:{bound}", f"localhost:{bound}"})
         self.url = f"http://{HOST}:{bound}/{self._token}/"
 
     async def stop(self) -> None:
-        """Listen no more."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        """Listen no more, and close all connections within 2 seconds."""
+        if self._runner is None:
+            return
+        if self._listening is not None:
+            # asyncio loses a connection whose acceptance is under way when its server is closed.
+            asyncio.get_running_loop().remove_reader(self._listening)
+            await asyncio.sleep(_ACCEPT_SECONDS)
+        await self._runner.cleanup()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -374,7 +374,7 @@ def test_each_start_has_another_token(views):
 
 def test_a_page_that_stops_closes_connections_that_are_being_opened(views):
     """As browsers open them in advance: none is waited for, none is left open."""
-    opened = []
+    opened: list[socket.socket] = []
 
     def crowd(port):
         with contextlib.suppress(OSError):

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 PIECE_BYTES: Final = 65_536
+_NAME: Final = b"content-encoding"
+_NAME_BYTES: Final = len(_NAME)
 _IDENTITY: Final = frozenset({"", "identity"})
 _DEFLATED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _ZLIB_OR_GZIP: Final = zlib.MAX_WBITS | 32
@@ -84,7 +86,7 @@ def coding(lines: Iterable[tuple[bytes, bytes]]) -> str | None:
     """The content coding that a head names; None where there is none."""
     for name, value in lines:
         # Seldom there, and read for every answer.
-        if len(name) == len("content-encoding") and name.lower() == b"content-encoding":
+        if len(name) == _NAME_BYTES and name.lower() == _NAME:
             word = value.decode("latin-1").strip().lower()
             return None if word in _IDENTITY else word
     return None

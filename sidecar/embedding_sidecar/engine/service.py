@@ -147,7 +147,10 @@ class Service:
         Raises:
             errors.Rejected: the request is at fault.
         """
-        choices = self._choices(ask.model, ask.dimensions, *failover.fields_of(ask))
+        if ask.extra:
+            choices = self._choices(ask.model, ask.dimensions, ask.extra)
+        else:
+            choices = self._choices(ask.model, ask.dimensions)
         if len(ask.items) != 1 or self._breaker.knows(choices[0].provider.name):
             return None
         work = Work(

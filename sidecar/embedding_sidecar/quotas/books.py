@@ -17,8 +17,7 @@ class Books:
         self._over_at = -math.inf
 
     def add(self, ledger: Ledger) -> None:
-        """Keep one more, which nothing was drawn from."""
-        ledger.turn(self.day, now=math.inf)
+        """Keep one more, which is in the same day and nothing was drawn from."""
         self._ledgers.append(ledger)
 
     def enter(

@@ -5,6 +5,7 @@ The day is UTC by the store's clock. A call belongs to the day it was reserved i
 """
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -44,9 +45,13 @@ class Quota:
         # Of claims one is under way at a time.
         self._claiming = asyncio.Lock()
         self._closed = False
+        self._reserve = NOTHING
+        self._limits = Limits(0, 0)
+        self._may_go_alone = False
         self._applications = self._share(background=False)
+        self._books.add(self._applications.ledger)
         self._background: Share | None = None
-        """None until somebody asks for it: most sidecars have no background work."""
+        """None until somebody draws from it: most sidecars have no background work."""
         self._terms: document.Quota | None = None
         self.obey(limits, store=store)
 
@@ -64,9 +69,9 @@ class Quota:
         self._reserve = Amounts(limits.reserved_requests, limits.reserved_tokens)
         # Without a limit there is nothing that an unreachable store could protect.
         self._may_go_alone = store is None or not limits.deny_on_store_loss or self._limits.open
-        self._applications.obey(Terms(self._limits, NOTHING, self._may_go_alone))
+        self._applications.obey(self._terms_of(background=False))
         if self._background is not None:
-            self._background.obey(Terms(self._limits, self._reserve, self._may_go_alone))
+            self._background.obey(self._terms_of(background=True))
 
     def draw(
         self, *, tokens: int, done: Told, background: bool = False
@@ -105,7 +110,10 @@ class Quota:
 
     def left(self, *, background: bool = False) -> Allowance:
         """What this sidecar may still draw on, as it last heard; asks nobody."""
-        return (self._of_background() if background else self._applications).left()
+        if not background:
+            return self._applications.left()
+        # Asking is no reason to open books that each call would have to look into.
+        return (self._background or self._share(background=True)).left()
 
     def calls_made(self) -> int:
         """Calls of the whole policy today, as last heard; asks nobody."""
@@ -172,20 +180,25 @@ class Quota:
     def _of_background(self) -> Share:
         if self._background is None:
             self._background = self._share(background=True)
-            self._background.obey(Terms(self._limits, self._reserve, self._may_go_alone))
+            self._books.add(self._background.ledger)
             if self._closed:
                 self._background.end()
         return self._background
 
+    def _terms_of(self, *, background: bool) -> Terms:
+        reserve = self._reserve if background else NOTHING
+        return Terms(self._limits, reserve, self._may_go_alone)
+
     def _share(self, *, background: bool) -> Share:
+        """One from which nothing was drawn."""
         ledger = Ledger(
             scope=self._scope,
             lease=secrets.token_hex(8),
             limits=Limits(0, 0),
             background=background,
         )
-        self._books.add(ledger)
-        return Share(
+        ledger.turn(self._books.day, now=math.inf)
+        share = Share(
             ledger=ledger,
             books=self._books,
             counter=self._counter,
@@ -193,3 +206,5 @@ class Quota:
             clock=self._clock,
             wall_clock=self._wall_clock,
         )
+        share.obey(self._terms_of(background=background))
+        return share

@@ -95,11 +95,10 @@ class Share:
 
     def at_once(self, amounts: Amounts) -> Outcome | None:
         """What becomes of a call for which nobody is asked; None where the store must be."""
-        self._spent_at = self._clock()
-        held = self._held(amounts)
-        if held is not None or self._counter.is_there:
-            return held
-        return self._alone(amounts)
+        self._spent_at = now = self._clock()
+        if self.ledger.has(amounts, now=now):
+            return self.ledger.spend(amounts)
+        return None if self._counter.is_there else self._alone(amounts)
 
     def _held(self, amounts: Amounts) -> Reservation | None:
         has = self.ledger.has(amounts, now=self._clock())
@@ -203,7 +202,9 @@ class Share:
         if ends_in is None:
             day = max(day, int(self._wall_clock() // DAY_SECONDS))
             ends_in = (day + 1) * DAY_SECONDS - self._wall_clock()
-        if day == self.ledger.day:
+        if self._limits.open:
+            calls = tokens = None
+        elif day == self.ledger.day:
             calls, tokens = self.ledger.left(others=self._books.others(self.ledger))
         else:
             calls, tokens = self._limits.calls, self._limits.tokens

@@ -53,24 +53,21 @@ class RequestReader(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of a head, a body or what is around it."""
+        # Few steps: this runs for every request.
         self._has_begun, self._body_bytes = False, 0
-        parts: list[bytes | memoryview] = [data]
-        while parts:
-            part = parts.pop()
+        try:
             try:
-                self.parser.feed_data(part)
+                self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                # The parser takes the rest for another protocol, and begins anew after it.
-                head, self._offered = self._offered or b"", None
-                parts += (memoryview(part)[upgrade.args[0] :], head)
-            except httptools.HttpParserError as error:
-                refused = error.__context__
-                self._refuse(
-                    refused
-                    if isinstance(refused, errors.Refused)
-                    else errors.Rejected("Invalid HTTP request received.")
-                )
-                return
+                self._read_without_upgrades(data, upgrade)
+        except httptools.HttpParserError as error:
+            refused = error.__context__
+            self._refuse(
+                refused
+                if isinstance(refused, errors.Refused)
+                else errors.Rejected("Invalid HTTP request received.")
+            )
+            return
         if self._in_body:
             self._count_framing(len(data))
         elif self.headers and len(self.headers) > MAX_HEADERS:
@@ -130,6 +127,21 @@ class RequestReader(HttpToolsProtocol):
         if not cycle.response_complete:
             cycle.more_body = False
             cycle.message_event.set()
+
+    def _read_without_upgrades(self, data: bytes, upgrade: httptools.HttpParserUpgrade) -> None:
+        """Read again what a head that offers an upgrade stands in; raises HttpParserError."""
+        # The parser takes the rest for another protocol, and begins anew after it.
+        parts: list[bytes | memoryview] = [memoryview(data)[upgrade.args[0] :], self._take_offer()]
+        while parts:
+            part = parts.pop()
+            try:
+                self.parser.feed_data(part)
+            except httptools.HttpParserUpgrade as another:
+                parts += (memoryview(part)[another.args[0] :], self._take_offer())
+
+    def _take_offer(self) -> bytes:
+        head, self._offered = self._offered or b"", None
+        return head
 
     def _without_upgrade(self) -> bytes:
         """The head that has just come, without what offers an upgrade."""

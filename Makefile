@@ -94,6 +94,10 @@ bench-secrets: tools ## 2,000 policies with 3 synced Secrets each, written to do
 bench-vectors: tools ## what a search adds to its own SQL, at 1,000 and 100,000 rows, into docs
 	@$(RUN) python -m tests.benchmarks.vectors
 
+.PHONY: compatibility
+compatibility: tools ## clients and servers asked again, and docs/compatibility.md written
+	@$(RUN) python -m tests.compatibility
+
 .PHONY: pictures
 pictures: tools ## docs/pictures, from a real run of sidecars, indexes, Redis, PostgreSQL and Prometheus
 	@$(RUN) python -m tests.pictures

@@ -53,6 +53,7 @@ FORM := $(if $(filter 0,$(shell id -u)),node,control-plane)
 test: check ## every test: fast tiers first, then real Redis, OpenBao, Kubernetes
 	@$(RUN) pytest -q $(BESIDE) -m "$(FAST)" tests
 	@$(RUN) python -m cluster build --form $(FORM)
+	@$(RUN) python -m tests.parts.client_programs
 	@$(RUN) pytest -q $(BESIDE) -m "(integration or cluster) and not soak" tests
 ifeq ($(FORM),node)
 	@$(RUN) pytest -q -m "node and not soak" tests
@@ -96,6 +97,7 @@ bench-vectors: tools ## what a search adds to its own SQL, at 1,000 and 100,000 
 
 .PHONY: compatibility
 compatibility: tools ## clients and servers asked again, and docs/compatibility.md written
+	@$(RUN) python -m tests.parts.client_programs
 	@$(RUN) python -m tests.compatibility
 
 .PHONY: pictures

@@ -44,7 +44,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         report
         for outcome in ("passed", "failed", "skipped")
         for report in terminalreporter.getreports(outcome)
-        if report.when == "call"
+        if report.when == "call" or outcome == "skipped"
     ]
     said = [text for report in reports for name, text in report.user_properties if name == SAID]
     if said:

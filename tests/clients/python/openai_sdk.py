@@ -16,14 +16,14 @@ def embed(request, inputs):
         dimensions=request["dimensions"] or openai.omit,
         encoding_format=request["format"] or openai.omit,
     )
-    return [floats(row.embedding) for row in answer.data]
+    if request["format"] == "base64":
+        # Asked for by name, it comes as it is; by itself the SDK asks for it, too, and decodes it.
+        return [decoded(row.embedding) for row in answer.data]
+    return [row.embedding for row in answer.data]
 
 
-def floats(embedding):
-    """Asked for base64 by name, the SDK hands it over as it is; asked for nothing, it decodes."""
-    if isinstance(embedding, str):
-        return array.array("f", base64.b64decode(embedding)).tolist()
-    return embedding
+def decoded(text):
+    return array.array("f", base64.b64decode(text)).tolist()
 
 
 asked.answer(embed)

@@ -206,6 +206,8 @@ def test_a_refusal_is_the_clients_own_error(client, case, found, record_row):
     ],
 )
 def test_what_a_client_sends_of_its_own_accord_is_answered(client, what, found, record_row):
-    (connection, *_) = found.connections_of(client, "one")
+    (connection,) = found.connections_of(client, "one")
     assert re.search(client.sends[what], connection)
+    vectors = found.outcomes["one"].get("vectors", [])
+    assert [bits(vector) for vector in vectors] == expected(client, "one")
     record_row(row(client, found.version, asked=what, result=EQUAL))

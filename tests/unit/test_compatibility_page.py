@@ -7,29 +7,37 @@ import pytest
 from tests.parts import client_programs, clients, compatibility
 from tests.parts.compatibility import Section
 
-TEXT = compatibility.PAGE.read_text(encoding="utf-8")
-LINES = compatibility.versions(TEXT, Section.CLIENTS)
 NAMES = {(client.name, client.language.value) for client in clients.CLIENTS}
+
+
+@pytest.fixture(scope="module")
+def text():
+    return compatibility.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def lines(text):
+    return compatibility.versions(text, Section.CLIENTS)
 
 
 @pytest.mark.parametrize(
     "client", [pytest.param(it, id=f"{it.language.value}-{it.name}") for it in clients.CLIENTS]
 )
-def test_the_page_names_each_client_by_the_version_that_is_locked(client):
+def test_the_page_names_each_client_by_the_version_that_is_locked(client, lines):
     kind = client.language.value
     version = clients.locked(client)
     if version is None:
-        assert [line for line in LINES if (line[0], line[2]) == (client.name, kind)]
+        assert [line for line in lines if (line[0], line[2]) == (client.name, kind)]
     else:
-        assert (client.name, version, kind) in LINES
+        assert (client.name, version, kind) in lines
 
 
-def test_the_page_names_no_client_that_is_not_tested():
-    assert {(name, kind) for name, _, kind in LINES} == NAMES
+def test_the_page_names_no_client_that_is_not_tested(lines):
+    assert {(name, kind) for name, _, kind in lines} == NAMES
 
 
-def test_each_line_of_a_client_was_run():
-    assert compatibility.NOT_RUN not in TEXT.partition("## Clients")[2].partition("\n## ")[0]
+def test_each_line_of_a_client_was_run(text):
+    assert compatibility.NOT_RUN not in text.partition("## Clients")[2].partition("\n## ")[0]
 
 
 @pytest.mark.parametrize("client", clients.CLIENTS, ids=lambda it: it.program)

@@ -49,8 +49,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     said = [text for report in reports for name, text in report.user_properties if name == SAID]
     if said:
         terminalreporter.section("results")
-        for text in said:
-            terminalreporter.write_line(str(text))
+        for text in dict.fromkeys(map(str, said)):
+            terminalreporter.write_line(text)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -61,7 +61,7 @@ CASES: Mapping[str, Case] = MappingProxyType(
             wire=rb'"encoding_format"\s?:\s?"base64"',
         ),
         "tokens": Case(asked="arrays of tokens", how="tokens", count=3),
-        "repeated": Case(asked="20 requests, one after another", how="repeated", count=20),
+        "repeated": Case(asked="20 requests by kept connections", how="repeated", count=20),
         "threads": Case(asked="8 requests at once", how="threads", count=8),
         "chunked": Case(
             asked="a body in chunks",
@@ -88,16 +88,16 @@ class Client:
     """An unmodified client.
 
     `package` is its name in the lock file; without one, its version is that of the runtime.
-    `refused` is its own type of the answer to an unknown model, `shows` what of status and code
-    it hands over; `sends` what it sends in each request of its own accord, as a regular
-    expression of bytes.
+    `refused` is its own type of the answer to an unknown model, None where the application reads
+    answers itself, and `shows` what that hands over of status and code. `sends` is what it sends
+    of its own accord with each request, as a regular expression of bytes.
     """
 
     name: str
     language: Language
     program: str
     package: str | None = None
-    refused: str
+    refused: str | None = None
     shows: tuple[str, ...] = ("status", "code")
     cases: tuple[str, ...] = _OF_ALL
     sends: Mapping[str, bytes] = field(default_factory=dict)
@@ -197,7 +197,6 @@ CLIENTS = (
         language=Language.PYTHON,
         program="aiohttp_client",
         package="aiohttp",
-        refused="RefusedError",
         cases=(*_BY_HAND, "expect"),
     ),
     Client(
@@ -235,14 +234,12 @@ CLIENTS = (
         name="fetch",
         language=Language.NODE,
         program="fetch",
-        refused="RefusedError",
         cases=_BY_HAND,
     ),
     Client(
         name="JDK HttpClient",
         language=Language.JAVA,
         program="JdkHttpClient",
-        refused="status",
         cases=(*_BY_HAND, "expect"),
         sends=_OFFERS_HTTP2,
     ),
@@ -275,7 +272,6 @@ CLIENTS = (
         name="net/http",
         language=Language.GO,
         program="net_http",
-        refused="status",
         cases=(*_BY_HAND, "expect"),
     ),
     Client(
@@ -291,7 +287,6 @@ CLIENTS = (
         language=Language.RUST,
         program="reqwest_client",
         package="reqwest",
-        refused="status",
         cases=_BY_HAND,
     ),
 )

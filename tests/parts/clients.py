@@ -18,13 +18,25 @@ FEWER_DIMENSIONS = 8
 MOST_CONNECTIONS = 5
 """For 20 requests, one after another. Node and hyper, even before a bare server, now and then send
 a request before the last connection is free again; a server that keeps none costs 20."""
+MOST_TRIES = 3
+"""Of a refusal that says `x-should-retry: false`. The AI SDK and LangChain4j do not look at it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What the sidecar answers a case by; its message holds these words."""
+
+    status: int
+    code: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """What a program is asked: `count` inputs, in a manner that each program knows by `how`.
 
-    `wire` is what the bytes of the request must hold, so that the case is what it says.
+    `wire` is what the bytes of the request must hold, so that the case is what it says. A case
+    without a `has_quota` is asked of a sidecar whose policy allows no call.
     """
 
     asked: str
@@ -34,7 +46,8 @@ class Case:
     dimensions: int | None = None
     format: str | None = None
     body: str | None = None
-    is_refused: bool = False
+    refusal: Refusal | None = None
+    has_quota: bool = True
     wire: bytes | None = None
 
 
@@ -75,10 +88,21 @@ CASES: Mapping[str, Case] = MappingProxyType(
             body="expect",
             wire=rb"(?i)expect: 100-continue",
         ),
-        "unknown": Case(asked="an unknown model", how="one", model=UNKNOWN_MODEL, is_refused=True),
+        "unknown": Case(
+            asked="an unknown model",
+            how="one",
+            model=UNKNOWN_MODEL,
+            refusal=Refusal(status=404, code="model_not_found", words=UNKNOWN_MODEL),
+        ),
+        "quota": Case(
+            asked="a quota that is used up",
+            how="one",
+            refusal=Refusal(status=429, code="insufficient_quota", words="0 calls a day"),
+            has_quota=False,
+        ),
     }
 )
-_OF_ALL = ("one", "many", "dimensions", "repeated", "threads", "unknown")
+_OF_ALL = ("one", "many", "dimensions", "repeated", "threads", "unknown", "quota")
 _OF_OPENAI = (*_OF_ALL, "float", "base64", "tokens")
 _BY_HAND = (*_OF_ALL, "chunked", "tokens")
 
@@ -88,8 +112,8 @@ class Client:
     """An unmodified client.
 
     `package` is its name in the lock file; without one, its version is that of the runtime.
-    `refused` is its own type of the answer to an unknown model, None where the application reads
-    answers itself, and `shows` what that hands over of status and code. `sends` is what it sends
+    `refused` has the types of its own errors by case, none where the application reads answers
+    itself, and `shows` is what these hand over of status and code. `sends` is what it sends
     of its own accord with each request, as a regular expression of bytes.
     """
 
@@ -97,7 +121,7 @@ class Client:
     language: Language
     program: str
     package: str | None = None
-    refused: str | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
     shows: tuple[str, ...] = ("status", "code")
     cases: tuple[str, ...] = _OF_ALL
     sends: Mapping[str, bytes] = field(default_factory=dict)
@@ -108,8 +132,8 @@ class Client:
         """The model of the policy that it asks."""
         return VOYAGE_MODEL if self.is_voyage else OPENAI_MODEL
 
-    def requests(self) -> list[dict[str, Any]]:
-        """What its program reads."""
+    def requests(self, *, has_quota: bool) -> list[dict[str, Any]]:
+        """What its program reads, to ask a sidecar with or without a quota."""
         return [
             {
                 "case": name,
@@ -121,6 +145,7 @@ class Client:
                 "body": CASES[name].body,
             }
             for name in self.cases
+            if CASES[name].has_quota is has_quota
         ]
 
     def inputs(self, case: str) -> list[Any]:
@@ -134,6 +159,11 @@ class Client:
         return f"{self.language.value} {self.program} {case} {number}."
 
 
+def _always(name: str) -> Mapping[str, str]:
+    return MappingProxyType({"unknown": name, "quota": name})
+
+
+_LIKE_OPENAI = MappingProxyType({"unknown": "NotFoundError", "quota": "RateLimitError"})
 _DECODES_BASE64 = MappingProxyType(
     {"base64 of its own accord": rb'"encoding_format"\s?:\s?"base64"'}
 )
@@ -147,7 +177,7 @@ CLIENTS = (
         language=Language.PYTHON,
         program="openai_sdk",
         package="openai",
-        refused="NotFoundError",
+        refused=_LIKE_OPENAI,
         cases=_OF_OPENAI,
         sends=_DECODES_BASE64,
     ),
@@ -156,7 +186,7 @@ CLIENTS = (
         language=Language.PYTHON,
         program="langchain",
         package="langchain-openai",
-        refused="NotFoundError",
+        refused=_LIKE_OPENAI,
         cases=(*_OF_ALL, "tokens"),
     ),
     Client(
@@ -164,21 +194,21 @@ CLIENTS = (
         language=Language.PYTHON,
         program="llama_index_like",
         package="llama-index-embeddings-openai-like",
-        refused="NotFoundError",
+        refused=_LIKE_OPENAI,
     ),
     Client(
         name="haystack-ai",
         language=Language.PYTHON,
         program="haystack_embedders",
         package="haystack-ai",
-        refused="NotFoundError",
+        refused=_LIKE_OPENAI,
     ),
     Client(
         name="litellm",
         language=Language.PYTHON,
         program="litellm_sdk",
         package="litellm",
-        refused="NotFoundError",
+        refused=_LIKE_OPENAI,
         # Of the answer it keeps the message alone.
         shows=("status",),
         cases=(*_OF_ALL, "float"),
@@ -188,7 +218,7 @@ CLIENTS = (
         language=Language.PYTHON,
         program="voyage",
         package="voyageai",
-        refused="APIError",
+        refused=_always("APIError"),
         sends=_DECODES_BASE64,
         is_voyage=True,
     ),
@@ -204,7 +234,7 @@ CLIENTS = (
         language=Language.NODE,
         program="openai_sdk",
         package="openai",
-        refused="NotFoundError",
+        refused=_LIKE_OPENAI,
         cases=_OF_OPENAI,
         sends=_DECODES_BASE64,
     ),
@@ -213,21 +243,21 @@ CLIENTS = (
         language=Language.NODE,
         program="ai_sdk_openai",
         package="@ai-sdk/openai",
-        refused="AI_APICallError",
+        refused=_always("AI_APICallError"),
     ),
     Client(
         name="@ai-sdk/openai-compatible",
         language=Language.NODE,
         program="ai_sdk_openai_compatible",
         package="@ai-sdk/openai-compatible",
-        refused="AI_APICallError",
+        refused=_always("AI_APICallError"),
     ),
     Client(
         name="@langchain/openai",
         language=Language.NODE,
         program="langchain",
         package="@langchain/openai",
-        refused="NotFoundError",
+        refused=_LIKE_OPENAI,
         cases=(*_OF_ALL, "float"),
     ),
     Client(
@@ -248,7 +278,7 @@ CLIENTS = (
         language=Language.JAVA,
         program="LangChain4j",
         package="langchain4j-open-ai",
-        refused="ModelNotFoundException",
+        refused={"unknown": "ModelNotFoundException", "quota": "RateLimitException"},
         cases=(*_OF_ALL, "float"),
         sends=_OFFERS_HTTP2,
     ),
@@ -257,7 +287,7 @@ CLIENTS = (
         language=Language.JAVA,
         program="OpenAiJava",
         package="openai-java",
-        refused="NotFoundException",
+        refused={"unknown": "NotFoundException", "quota": "RateLimitException"},
         cases=_OF_OPENAI,
     ),
     Client(
@@ -265,7 +295,7 @@ CLIENTS = (
         language=Language.GO,
         program="openai_go",
         package="github.com/openai/openai-go/v3",
-        refused="*openai.Error",
+        refused=_always("*openai.Error"),
         cases=_OF_OPENAI,
     ),
     Client(
@@ -279,7 +309,7 @@ CLIENTS = (
         language=Language.RUST,
         program="async_openai_client",
         package="async-openai",
-        refused="OpenAIError::ApiError",
+        refused=_always("OpenAIError::ApiError"),
         cases=_OF_OPENAI,
     ),
     Client(

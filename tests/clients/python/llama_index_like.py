@@ -14,6 +14,8 @@ def embedding(model, dimensions):
         api_base=os.environ["OPENAI_BASE_URL"],
         api_key=os.environ["OPENAI_API_KEY"],
         dimensions=dimensions,
+        # By default it waits for Retry-After ten times, 120 s at most each, also for a spent day.
+        max_retries=1,
     )
 
 

@@ -6,6 +6,7 @@ and sidecar is a relay that keeps what the client sent, so that no case is asked
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import re
@@ -48,9 +49,16 @@ class Ran:
         return [it for it in self.sent if any(text in it for text in carried)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """The provider, and ports of sidecars by `(before Voyage, with a quota)`."""
+
+    provider: provider.StandIn
+    ports: dict[tuple[bool, bool], int]
+
+
 @pytest.fixture(scope="module")
-def ports(tmp_path_factory):
-    """Two sidecars, one before OpenAI and one before Voyage: their ports, by whether Voyage's."""
+def stage(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sidecars")
     secrets = folder / "secrets"
     secrets.mkdir()
@@ -58,21 +66,22 @@ def ports(tmp_path_factory):
     stand_in = provider.StandIn()
     running = {}
     with sidecar.served(stand_in.app()) as url:
-        for is_voyage in (False, True):
-            file = folder / f"{is_voyage}.json"
-            file.write_text(document.dump(policy(url, is_voyage=is_voyage)), encoding="utf-8")
-            running[is_voyage] = sidecar.Sidecar(
+        for is_voyage, has_quota in itertools.product((False, True), (False, True)):
+            file = folder / f"{is_voyage}-{has_quota}.json"
+            written = policy(url, is_voyage=is_voyage, daily_requests=None if has_quota else 0)
+            file.write_text(document.dump(written), encoding="utf-8")
+            running[is_voyage, has_quota] = sidecar.Sidecar(
                 *("--document", file, "--secrets", secrets),
                 environment={},
-                log=folder / f"{is_voyage}.log",
-            ).wait()
-        yield {is_voyage: one.port for is_voyage, one in running.items()}
+                log=file.with_suffix(".log"),
+            )
+        yield Stage(stand_in, {of: one.wait().port for of, one in running.items()})
         for one in running.values():
             one.stop(signal.SIGTERM, signal.SIGINT)
             assert "Traceback" not in one.said()
 
 
-def policy(url, *, is_voyage):
+def policy(url, *, is_voyage, daily_requests):
     one = document.Provider(
         name="voyage" if is_voyage else "openai",
         kind="Voyage" if is_voyage else "OpenAI",
@@ -84,45 +93,58 @@ def policy(url, *, is_voyage):
         namespace="tests",
         name="clients",
         providers=(one,),
-        quota=document.Quota(daily_requests=None),
+        quota=document.Quota(daily_requests=daily_requests),
         cache=document.Cache(memory_max_bytes=2**24),
     )
 
 
 @pytest.fixture(scope="module")
-def ran(ports):
-    """Runs a client's program, once."""
+def ran(stage):
+    """Runs a client's program, once before each sidecar that it asks."""
 
     @functools.cache
     def run(name, language):
         (client,) = (it for it in CLIENTS if (it.name, it.language) == (name, language))
         command = client_programs.command(client.language, client.program)
-        with relay.relayed(ports[client.is_voyage], keeps=True) as between:
-            url = f"http://127.0.0.1:{between.port}/v1"
-            done = subprocess.run(
+        runs = [
+            asked(
                 command,
-                input=json.dumps(client.requests()),
-                env={
-                    **_PLAIN,
-                    names.ENV_BASE_URL: url,
-                    names.ENV_BASE_URL_LEGACY: url,
-                    names.ENV_API_KEY: names.PLACEHOLDER_KEY,
-                },
-                capture_output=True,
-                text=True,
-                timeout=PROGRAM_SECONDS,
-                check=False,
+                client.requests(has_quota=has_quota),
+                port=stage.ports[client.is_voyage, has_quota],
             )
-        assert done.returncode == 0, done.stderr
-        # Some clients print on their own; the document is the last line.
-        said = json.loads(done.stdout.splitlines()[-1])
+            for has_quota in (True, False)
+        ]
+        (runtime,) = {said["runtime"] for said, _ in runs}
         return Ran(
-            version=clients.locked(client) or said["runtime"].removeprefix("v"),
-            outcomes={it["case"]: it for it in said["outcomes"]},
-            sent=[bytes(it) for it in between.sent],
+            version=clients.locked(client) or runtime.removeprefix("v").removeprefix("go"),
+            outcomes={it["case"]: it for said, _ in runs for it in said["outcomes"]},
+            sent=[sent for _, all_sent in runs for sent in all_sent],
         )
 
     return run
+
+
+def asked(command, requests, *, port):
+    """What a program prints of these requests, and what it sent over each connection."""
+    with relay.relayed(port, keeps=True) as between:
+        url = f"http://127.0.0.1:{between.port}/v1"
+        done = subprocess.run(
+            command,
+            input=json.dumps(requests),
+            env={
+                **_PLAIN,
+                names.ENV_BASE_URL: url,
+                names.ENV_BASE_URL_LEGACY: url,
+                names.ENV_API_KEY: names.PLACEHOLDER_KEY,
+            },
+            capture_output=True,
+            text=True,
+            timeout=PROGRAM_SECONDS,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    # Some clients print on their own; the document is the last line.
+    return json.loads(done.stdout.splitlines()[-1]), [bytes(it) for it in between.sent]
 
 
 @pytest.fixture
@@ -161,11 +183,11 @@ def each(chosen):
         pytest.param(client, case, id=f"{client.language.value}-{client.name}-{case}")
         for client in CLIENTS
         for case in client.cases
-        if chosen(client, CASES[case])
+        if chosen(CASES[case])
     ]
 
 
-@pytest.mark.parametrize(("client", "case"), each(lambda _, case: not case.is_refused))
+@pytest.mark.parametrize(("client", "case"), each(lambda case: case.refusal is None))
 def test_a_client_gets_the_vectors_of_the_provider(client, case, found, record_row):
     outcome = found.outcomes[case]
     assert "vectors" in outcome, outcome
@@ -178,21 +200,24 @@ def test_a_client_gets_the_vectors_of_the_provider(client, case, found, record_r
     record_row(row(client, found.version, asked=CASES[case].asked, result=EQUAL))
 
 
-@pytest.mark.parametrize(("client", "case"), each(lambda _, case: case.is_refused))
-def test_a_refusal_is_the_clients_own_error(client, case, found, record_row):
+@pytest.mark.parametrize(("client", "case"), each(lambda case: case.refusal is not None))
+def test_a_refusal_is_the_clients_own_error(client, case, found, stage, record_row):
+    refusal = CASES[case].refusal
+    assert refusal is not None
     refused = found.outcomes[case].get("error")
     assert refused is not None, found.outcomes[case]
-    if client.refused is not None:
-        assert refused["type"] == client.refused
-    shown = {name: refused[name] for name in client.shows}
-    assert shown == {
-        name: {"status": 404, "code": "model_not_found"}[name] for name in client.shows
-    }
-    for word in (clients.UNKNOWN_MODEL, client.model):
-        assert word in refused["message"]
-    told = ", ".join(f"{name} {value}" for name, value in shown.items())
-    own = f"`{client.refused}`: " if client.refused is not None else ""
-    result = f"{own}our message, {told}"
+    own = client.refused.get(case)
+    if own is not None:
+        assert refused["type"] == own
+    told = {name: getattr(refusal, name) for name in client.shows}
+    assert {name: refused[name] for name in client.shows} == told
+    assert refusal.words in refused["message"]
+    (text,) = client.inputs(case)
+    sent = b"".join(found.connections_of(client, case))
+    assert 1 <= sent.count(text.encode()) <= clients.MOST_TRIES
+    assert not [call for call in stage.provider.calls if text in call.body["input"]]
+    shown = ", ".join(["our message", *(f"{name} {value}" for name, value in told.items())])
+    result = f"`{own}`: {shown}" if own is not None else shown
     record_row(row(client, found.version, asked=CASES[case].asked, result=result))
 
 

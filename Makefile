@@ -97,7 +97,6 @@ bench-vectors: tools ## what a search adds to its own SQL, at 1,000 and 100,000 
 
 .PHONY: compatibility
 compatibility: tools ## clients and servers asked again, and docs/compatibility.md written
-	@$(RUN) python -m tests.parts.client_programs
 	@$(RUN) python -m tests.compatibility
 
 .PHONY: pictures

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import compatibility
+from tests.parts import client_programs, compatibility
 
 ROOT = Path(__file__).parents[1]
 
 
 def main() -> int:
     """Run and write; the exit code of pytest."""
+    client_programs.build_all()
     rows = compatibility.Collector()
     code = int(pytest.main(["-q", "-m", "compatibility", str(ROOT / "tests")], plugins=[rows]))
     if code != 0:

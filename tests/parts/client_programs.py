@@ -67,7 +67,9 @@ def command(language: Language, program: str) -> Command:
 
 
 def build_all() -> dict[Language, str]:
-    """Build the programs of all languages; the languages whose toolchain cannot be had, and why.
+    """Build the programs of all languages; tells on stderr how far it is, and what is missing.
+
+    The languages whose toolchain cannot be had here, and why.
 
     Raises:
         BuildError: a build failed.
@@ -78,6 +80,7 @@ def build_all() -> dict[Language, str]:
             make(language.sources, "")
         except ToolchainError as error:
             missing[language] = str(error)
+            print(f"NOT RUN: clients in {language.value}: {error}", file=sys.stderr)
     return missing
 
 
@@ -236,5 +239,4 @@ def _run(command: Sequence[str | Path], environment: Mapping[str, str] | None = 
 
 
 if __name__ == "__main__":
-    for absent_language, reason in build_all().items():
-        print(f"NOT RUN: clients in {absent_language}: {reason}", file=sys.stderr)
+    build_all()

@@ -104,7 +104,7 @@ def _sync(sources: Path, into: Path) -> None:
 def _node(sources: Path, program: str) -> Command:
     node, npm = node_toolchain()
     locked = [sources / "package.json", sources / "package-lock.json"]
-    key = store.content_key(*locked, *sorted(sources.glob("*.mjs")), str(node))
+    key = store.content_key(*locked, *sorted(sources.glob("*.mjs")))
     built = _once("node", key, lambda into: _install_packages(sources, into, npm))
     return [node, built / f"{program}.mjs"]
 

@@ -18,8 +18,6 @@ FEWER_DIMENSIONS = 8
 MOST_CONNECTIONS = 5
 """For 20 requests, one after another. Node and hyper, even before a bare server, now and then send
 a request before the last connection is free again; a server that keeps none costs 20."""
-MOST_TRIES = 3
-"""Of a refusal that says `x-should-retry: false`. The AI SDK and LangChain4j do not look at it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +33,7 @@ class Refusal:
 class Case:
     """What a program is asked: `count` inputs, in a manner that each program knows by `how`.
 
+    A text has at least so many `characters`.
     `wire` is what the bytes of the request must hold, so that the case is what it says. A case
     without a `has_quota` is asked of a sidecar whose policy allows no call.
     """
@@ -42,6 +41,7 @@ class Case:
     asked: str
     how: str = "many"
     count: int = 1
+    characters: int = 0
     model: str | None = None
     dimensions: int | None = None
     format: str | None = None
@@ -55,6 +55,7 @@ CASES: Mapping[str, Case] = MappingProxyType(
     {
         "one": Case(asked="one text", how="one"),
         "many": Case(asked="300 texts in order", count=300),
+        "large": Case(asked="300 texts of 4,000 letters", count=300, characters=4000),
         "dimensions": Case(
             asked=f"{FEWER_DIMENSIONS} dimensions",
             how="one",
@@ -102,7 +103,7 @@ CASES: Mapping[str, Case] = MappingProxyType(
         ),
     }
 )
-_OF_ALL = ("one", "many", "dimensions", "repeated", "threads", "unknown", "quota")
+_OF_ALL = ("one", "many", "large", "dimensions", "repeated", "threads", "unknown", "quota")
 _OF_OPENAI = (*_OF_ALL, "float", "base64", "tokens")
 _BY_HAND = (*_OF_ALL, "chunked", "tokens")
 
@@ -113,8 +114,9 @@ class Client:
 
     `package` is its name in the lock file; without one, its version is that of the runtime.
     `refused` has the types of its own errors by case, none where the application reads answers
-    itself, and `shows` is what these hand over of status and code. `sends` is what it sends
-    of its own accord with each request, as a regular expression of bytes.
+    itself, and `shows` is what these hand over of status and code. `tries` is how often it asks
+    when a used-up quota says `x-should-retry: false`; some do not look at that. `sends` is what
+    it sends of its own accord with each request, as a regular expression of bytes.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Client:
     cases: tuple[str, ...] = _OF_ALL
     sends: Mapping[str, bytes] = field(default_factory=dict)
     is_voyage: bool = False
+    tries: int = 1
 
     @property
     def model(self) -> str:
@@ -156,7 +159,8 @@ class Client:
 
     def text(self, case: str, number: int) -> str:
         """A text of a case; no text is the beginning of another one."""
-        return f"{self.language.value} {self.program} {case} {number}."
+        text = f"{self.language.value} {self.program} {case} {number}."
+        return text.ljust(CASES[case].characters, "x")
 
 
 def _always(name: str) -> Mapping[str, str]:
@@ -244,6 +248,7 @@ CLIENTS = (
         program="ai_sdk_openai",
         package="@ai-sdk/openai",
         refused=_always("AI_APICallError"),
+        tries=3,
     ),
     Client(
         name="@ai-sdk/openai-compatible",
@@ -251,6 +256,7 @@ CLIENTS = (
         program="ai_sdk_openai_compatible",
         package="@ai-sdk/openai-compatible",
         refused=_always("AI_APICallError"),
+        tries=3,
     ),
     Client(
         name="@langchain/openai",
@@ -281,6 +287,7 @@ CLIENTS = (
         refused={"unknown": "ModelNotFoundException", "quota": "RateLimitException"},
         cases=(*_OF_ALL, "float"),
         sends=_OFFERS_HTTP2,
+        tries=3,
     ),
     Client(
         name="openai-java",

@@ -95,8 +95,8 @@ _TABLES = {
         kind="language",
         text="Each client is as its registry gives it, asks a real sidecar over a socket, and"
         " finds it by the environment variables of an injected pod. The provider behind the"
-        " sidecar computes vectors from the text, so that the test knows each vector. All"
-        " versions are pinned in `tests/clients`.",
+        " sidecar computes vectors from the text, so that the test knows each vector. Packages"
+        " are pinned in `tests/clients`; of a runtime the version is the one that ran.",
     ),
     Section.SERVERS: _Table(
         title="Servers as providers",

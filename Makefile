@@ -53,6 +53,7 @@ FORM := $(if $(filter 0,$(shell id -u)),node,control-plane)
 test: check ## every test: fast tiers first, then real Redis, OpenBao, Kubernetes
 	@$(RUN) pytest -q $(BESIDE) -m "$(FAST)" tests
 	@$(RUN) python -m cluster build --form $(FORM)
+	@$(RUN) python -m tests.parts.client_programs
 	@$(RUN) pytest -q $(BESIDE) -m "(integration or cluster) and not soak" tests
 ifeq ($(FORM),node)
 	@$(RUN) pytest -q -m "node and not soak" tests
@@ -93,6 +94,10 @@ bench-secrets: tools ## 2,000 policies with 3 synced Secrets each, written to do
 .PHONY: bench-vectors
 bench-vectors: tools ## what a search adds to its own SQL, at 1,000 and 100,000 rows, into docs
 	@$(RUN) python -m tests.benchmarks.vectors
+
+.PHONY: compatibility
+compatibility: tools ## clients and servers asked again, and docs/compatibility.md written
+	@$(RUN) python -m tests.compatibility
 
 .PHONY: pictures
 pictures: tools ## docs/pictures, from a real run of sidecars, indexes, Redis, PostgreSQL and Prometheus

@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 import cluster
-from tests.parts import kubectl, secrecy
+from tests.parts import compatibility, kubectl, secrecy
 
 CRD = Path(__file__).parents[1] / "crds" / "embeddingpolicies.yaml"
 INDEX_CRD = CRD.with_name("embeddingindexes.yaml")
@@ -32,19 +32,25 @@ def say(record_property: Callable[[str, object], None]) -> Callable[[str], None]
     return partial(record_property, SAID)
 
 
+@pytest.fixture
+def record_row(record_property: Callable[[str, object], None]) -> compatibility.Record:
+    """Records a row of docs/compatibility.md; the test has the marker `compatibility`."""
+    return lambda row: record_property(compatibility.PROPERTY, row.to_json())
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What tests have said."""
+    """What tests have said, also those that were skipped."""
     reports = [
         report
-        for outcome in ("passed", "failed")
+        for outcome in ("passed", "failed", "skipped")
         for report in terminalreporter.getreports(outcome)
-        if report.when == "call"
+        if report.when == "call" or outcome == "skipped"
     ]
     said = [text for report in reports for name, text in report.user_properties if name == SAID]
     if said:
         terminalreporter.section("results")
-        for text in said:
-            terminalreporter.write_line(str(text))
+        for text in dict.fromkeys(map(str, said)):
+            terminalreporter.write_line(text)
 
 
 @pytest.fixture(scope="session", autouse=True)

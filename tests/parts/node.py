@@ -1,27 +1,26 @@
-"""Node and its OpenAI SDK: the machine's own node, or Debian's, and the locked package."""
+"""Programs for Node in a folder of their own, with the packages that its lock names."""
 
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster import cache, debian
+from cluster import cache
+from tests.parts import client_programs
 
 SECONDS = 60
 
 
 def run(folder: Path, script: str, given: Any, environment: Mapping[str, str]) -> Any:
     """What a script of this folder prints, its packages as in the folder's package-lock.json."""
-    for program, package in (("node", "nodejs"), ("npm", "npm")):
-        if debian.found(program) is None:
-            debian.install([package])
+    program, npm = client_programs.node_toolchain()
     installed = cache.folder() / "artifacts" / f"{folder.name}-client-{cache.content_key(folder)}"
-    cache.once(installed, lambda into: _install(folder, into))
+    cache.once(installed, lambda into: _install(folder, into, npm))
     done = subprocess.run(
-        ["node", installed / script],
+        [program, installed / script],
         input=json.dumps(given),
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
@@ -33,10 +32,10 @@ def run(folder: Path, script: str, given: Any, environment: Mapping[str, str]) -
     return json.loads(done.stdout)
 
 
-def _install(folder: Path, into: Path) -> None:
+def _install(folder: Path, into: Path, npm: Sequence[str | Path]) -> None:
     shutil.copytree(folder, into, dirs_exist_ok=True)
     done = subprocess.run(
-        ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+        [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
         cwd=into,
         capture_output=True,
         text=True,

@@ -1,4 +1,7 @@
-"""A TCP relay before a real server that can stop to pass anything on, and leaves TLS alone."""
+"""A TCP relay before a real server that can stop to pass anything on, and leaves TLS alone.
+
+It can keep what clients sent, a piece of memory for each connection.
+"""
 
 import asyncio
 import threading
@@ -11,8 +14,10 @@ PIECE_BYTES = 65_536
 class Relay:
     """Listens on a port of loopback; what comes goes to another one, until it is frozen."""
 
-    def __init__(self, upstream: int) -> None:
+    def __init__(self, upstream: int, *, keeps: bool = False) -> None:
         self.port = 0
+        self.sent: list[bytearray] = []
+        self._keeps = keeps
         self._upstream = upstream
         self._loop = asyncio.new_event_loop()
         self._passing = asyncio.Event()
@@ -64,13 +69,30 @@ class Relay:
         there, back = await asyncio.open_connection("127.0.0.1", self._upstream)
         try:
             with suppress(ConnectionError):
-                await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+                await asyncio.gather(
+                    self._pump(reader, back, kept=self._kept()), self._pump(there, writer)
+                )
         finally:
             writer.transport.abort()
             back.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _kept(self) -> bytearray | None:
+        """Where to keep what the client of a new connection sends."""
+        if not self._keeps:
+            return None
+        self.sent.append(bytearray())
+        return self.sent[-1]
+
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        kept: bytearray | None = None,
+    ) -> None:
         while piece := await reader.read(PIECE_BYTES):
+            if kept is not None:
+                kept += piece
             await self._passing.wait()
             writer.write(piece)
             await writer.drain()
@@ -78,9 +100,9 @@ class Relay:
 
 
 @contextmanager
-def relayed(upstream: int) -> Iterator[Relay]:
+def relayed(upstream: int, *, keeps: bool = False) -> Iterator[Relay]:
     """A relay to a port of this machine."""
-    made = Relay(upstream)
+    made = Relay(upstream, keeps=keeps)
     try:
         yield made
     finally:

@@ -1,0 +1,41 @@
+"""Programs of tests/clients on a machine that lacks their toolchain."""
+
+import shutil
+
+import pytest
+
+from cluster import debian
+from tests.parts import client_programs
+from tests.parts.client_programs import Language, ToolchainError
+
+
+def test_a_machine_without_rust_is_told_so(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+    with pytest.raises(ToolchainError, match="no cargo on PATH"):
+        client_programs.command(Language.RUST, "reqwest_client")
+
+
+def test_a_jdk_that_cannot_be_installed_is_told_by_its_package(monkeypatch):
+    def refused(packages):
+        raise debian.PackageError(f"needed and not installed: {' '.join(packages)}")
+
+    monkeypatch.setattr(debian, "found", lambda program: None)
+    monkeypatch.setattr(debian, "install", refused)
+    with pytest.raises(ToolchainError, match="maven openjdk-17-jdk-headless"):
+        client_programs.command(Language.JAVA, "JdkHttpClient")
+
+
+def test_what_cannot_be_had_stops_no_other_language(monkeypatch):
+    def absent(sources, program):
+        raise ToolchainError("absent")
+
+    made = []
+    commands = {language: lambda sources, program: made.append(sources) for language in Language}
+    monkeypatch.setattr(client_programs, "_COMMANDS", {**commands, Language.NODE: absent})
+    assert client_programs.build_all() == {Language.NODE: "absent"}
+    assert len(made) == len(Language) - 1
+
+
+@pytest.mark.parametrize("language", Language)
+def test_each_language_has_a_folder_of_sources(language):
+    assert language.sources.is_dir()

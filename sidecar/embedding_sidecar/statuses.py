@@ -42,9 +42,16 @@ _OF_THE_KEY: Final = frozenset(
 Anthropic's and Google's forms, which servers that speak like OpenAI's send too; the reasons of
 google.rpc.ErrorInfo (google/api/error_reason.proto), as Gemini says a wrong key with 400."""
 _OF_THE_MODEL: Final = frozenset(
-    {"model_not_found", "deploymentnotfound", "not_found_error", "notfounderror", "not_found"}
+    {
+        "model_not_found",
+        "deploymentnotfound",
+        "not_found_error",
+        "notfounderror",
+        "not_found",
+        "invalid_model",
+    }
 )
-"""Likewise of a 404 about the model: OpenAI's, Azure's, Ollama's, vLLM's, Google's."""
+"""Likewise about the model: OpenAI's, Azure's, Ollama's, vLLM's, Google's, Mistral's (with 400)."""
 _NO_CREDIT: Final = 402
 _BUSY: Final = frozenset({408, 409, 424, 425})
 _PERHAPS_BILLED: Final = frozenset({408, 502, 504})
@@ -61,9 +68,9 @@ def failure(answer: provider.HttpAnswer) -> errors.ProviderFailed:
     return found
 
 
-def key_refused(error: Mapping[str, Any]) -> bool:
-    """Whether an error says in its typed fields that the key is why, whatever its status is."""
-    return bool(_typed(error) & _OF_THE_KEY)
+def is_of_the_policy(error: Mapping[str, Any]) -> bool:
+    """Whether an error says in its typed fields that key or model is why, whatever its status."""
+    return bool(_typed(error) & (_OF_THE_KEY | _OF_THE_MODEL))
 
 
 def _typed(error: Mapping[str, Any]) -> set[str]:
@@ -79,6 +86,8 @@ def _failure(answer: provider.HttpAnswer) -> errors.ProviderFailed:
     status = answer.status
     if status == RATE_LIMITED:
         wait = waits.retry_after(answer.headers)
+        if wait is None:
+            wait = waits.retry_info(words.error_of(answer.body))
         if wait is None:
             wait = waits.reset(answer.headers)
         return errors.Exhausted("rate_limited", retry_after_seconds=wait)

@@ -162,19 +162,42 @@ def test_b2_a_key_that_is_refused_by_another_status_is_the_keys_fault(status, bo
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("status", "error"),
     [
-        {"code": "DeploymentNotFound"},
-        {"type": "NotFoundError", "code": 404},
-        {"type": "not_found_error"},
-        {"status": "NOT_FOUND", "code": 404},
+        (404, {"code": "DeploymentNotFound"}),
+        (404, {"type": "NotFoundError", "code": 404}),
+        (404, {"type": "not_found_error"}),
+        (404, {"status": "NOT_FOUND", "code": 404}),
+        (400, {"type": "invalid_model", "code": "1500"}),
+        (400, {"code": "model_not_found", "param": "model"}),
     ],
-    ids=["Azure", "vLLM", "Ollama", "Gemini"],
+    ids=["Azure", "vLLM", "Ollama", "Gemini", "Mistral", "LM Studio"],
 )
-def test_b2_a_404_about_the_model_is_no_texts_fault(error):
-    """B2: it is known after one call."""
+def test_b2_an_error_about_the_model_is_no_texts_fault(status, error):
+    """B2: it is known after one call, also of a batch."""
     world = World(one("p", kind="OpenAICompatible"))
-    world.net["p"].fault = lambda _: (404, {}, {"error": {"message": "no such model", **error}})
+    world.net["p"].fault = lambda _: (status, {}, {"error": {"message": "no such model", **error}})
+    assert "no such model" in world.refusal("c", "d", "e", "f").message
     for text in ("a", "b"):
         assert "no such model" in world.refusal(text).message
     assert len(world.net["p"].calls) == 1
+
+
+def limited(**error):
+    return lambda _: (429, {}, [{"error": {"message": "no", "code": 429, **error}}])
+
+
+def test_a_429_says_in_googles_form_how_long_to_wait():
+    world = World(one("p", kind="OpenAICompatible"))
+    detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "25.5s"}
+    world.net["p"].fault = limited(details=[{"reason": "x"}, detail])
+    refusal = world.refusal("a")
+    assert (refusal.status, refusal.retry_after_seconds) == (429, 25.5)
+
+
+@pytest.mark.parametrize("details", [None, "25s", [25], [{"retryDelay": 25}], [{"retryDelay": ""}]])
+def test_a_429_that_says_no_time_in_its_body_is_tried_again(details):
+    world = World(one("p", kind="OpenAICompatible"))
+    world.net["p"].fault = limited(details=details)
+    assert world.refusal("a").retry_after_seconds is None
+    assert len(world.net["p"].calls) == 3

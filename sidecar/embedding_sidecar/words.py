@@ -44,7 +44,10 @@ _MARKUP: Final = re.compile(
     r"(?is)<(script|style|head)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)|<[^>]*(?:>|\Z)"
 )
 _TITLE: Final = re.compile(r"(?is)<title[^>]*>([^<]*)")
-_SPACE: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
+_SPACE: Final = re.compile(
+    r"(?:[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]|\\[nrt])+"
+)
+"""Escaped line ends too: vLLM says what was sent as Python writes it."""
 
 
 def said(body: bytes) -> str:

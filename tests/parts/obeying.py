@@ -32,7 +32,15 @@ class Obeying:
         # Some servers take their time, and tests of them end by their own time-out.
         self.running.http.timeout = 100
 
-    def obey(self, *, base_url: str, model: str, key: str | None = None, **more: Any) -> None:
+    def obey(
+        self,
+        *,
+        base_url: str,
+        model: str,
+        key: str | None = None,
+        network: document.Network = document.Network(),  # noqa: B008 - frozen
+        **more: Any,
+    ) -> None:
         """Put a policy of one OpenAICompatible provider `p` in force; `more` is of the provider."""
         if key is not None:
             new = self._secrets / "..new"
@@ -54,6 +62,7 @@ class Obeying:
                 ),
             ),
             quota=document.Quota(daily_requests=None),
+            network=network,
         )
         text = document.dump(policy)
         new = self._document.with_suffix(".new")

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from embedding_sidecar import words
+from embedding_sidecar import errors, words
 from embedding_sidecar.http1 import answers
 from tests.fakes import provider as stand_in
 from tests.parts.world import World, one
@@ -94,6 +94,19 @@ def test_b7_a_text_that_a_server_cuts_is_not_shown(caplog):
         message = world.refusal(text).message
     assert message == "bad text: ...... (cut)"
     assert "private" not in caplog.text
+
+
+@pytest.mark.parametrize("written", [repr, json.dumps], ids=["vLLM, by repr", "JSON in a message"])
+def test_b7_a_text_that_a_server_escapes_is_not_shown(written):
+    """B7: vLLM's words of a bad request end in all that was sent, as Python writes it."""
+    text = "my private\nletter\tto you, which\r\nis longer than a line"
+    world = World(one("p", kind="OpenAICompatible"))
+    said = f"1 validation error: {{'input': {written([text])}}}"
+    world.net["p"].fault = lambda _: (400, {}, {"error": {"message": said, "code": 400}})
+    message = world.refusal(text).message
+    assert message.startswith("1 validation error")
+    for word in ("private", "letter", "longer"):
+        assert word not in message
 
 
 @pytest.mark.parametrize(
@@ -187,17 +200,23 @@ def limited(**error):
     return lambda _: (429, {}, [{"error": {"message": "no", "code": 429, **error}}])
 
 
+def waits(refusal):
+    """Seconds that a caller of a used up provider is told to wait."""
+    assert isinstance(refusal, errors.Unavailable)
+    assert refusal.status == 429
+    return refusal.retry_after_seconds
+
+
 def test_a_429_says_in_googles_form_how_long_to_wait():
     world = World(one("p", kind="OpenAICompatible"))
     detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "25.5s"}
     world.net["p"].fault = limited(details=[{"reason": "x"}, detail])
-    refusal = world.refusal("a")
-    assert (refusal.status, refusal.retry_after_seconds) == (429, 25.5)
+    assert waits(world.refusal("a")) == 25.5
 
 
 @pytest.mark.parametrize("details", [None, "25s", [25], [{"retryDelay": 25}], [{"retryDelay": ""}]])
 def test_a_429_that_says_no_time_in_its_body_is_tried_again(details):
     world = World(one("p", kind="OpenAICompatible"))
     world.net["p"].fault = limited(details=details)
-    assert world.refusal("a").retry_after_seconds is None
+    assert waits(world.refusal("a")) is None
     assert len(world.net["p"].calls) == 3

@@ -258,7 +258,7 @@ def test_b7_a_text_that_is_too_long_stands_neither_in_the_answer_nor_in_the_log(
     answer = strict.embed(neighbours[0], text, *neighbours[1:])
     assert answer.status_code in (400, 422)
     assert "input[1]" in f"{error(answer)['param']} {error(answer)['message']}"
-    for sent in (*neighbours, "zzzz", words(20)):
+    for sent in (*neighbours, "zzzz", words(20), '"input\\":'):
         assert sent not in answer.text
         assert sent not in strict.log()
 
@@ -329,7 +329,7 @@ def test_b3_a_slow_text_is_waited_for_as_long_as_the_policy_says(lax, row):
     before = time.monotonic()
     own = lax.server.vectors(text)
     took = time.monotonic() - before
-    lax.begin(call_seconds=took / 4, request_seconds=took / 3)
+    lax.begin(call_seconds=took / 4, request_seconds=600)
     hurried = lax.embed(text)
     assert hurried.status_code == 502
     assert "timeout" in error(hurried)["message"]
@@ -344,13 +344,13 @@ def test_b3_a_batch_that_takes_longer_than_a_call_may_comes_in_parts(lax, row):
     What came is kept: a request that is refused all the same is nearer to its end when it comes
     again, as SDKs do.
     """
-    texts = [f"{number} {words(50)}" for number in range(24)]
+    texts = [f"{number} {words(50)}" for number in range(16)]
     before = time.monotonic()
     own = lax.server.vectors(*texts)
     took = time.monotonic() - before
     lax.begin(call_seconds=took / 2, request_seconds=600)
     answer = lax.embed(*texts)
-    for _ in range(5):
+    for _ in range(9):
         if answer.status_code == 200:
             break
         answer = lax.embed(*texts)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from embedding_contract import document, names
+from embedding_contract import names, provider_terms
 from tests.parts import model_servers, obeying
 from tests.parts.compatibility import RUN, Row, Section
 from tests.parts.model_servers import Server
@@ -189,7 +189,7 @@ def test_b4_a_batch_beyond_the_servers_limit_is_split_and_the_limit_is_remembere
 
 def test_b4_a_limit_that_the_policy_says_is_kept_from_the_first_call_on(strict):
     """B4."""
-    strict.begin(limits=document.Limits(items=32))
+    strict.begin(limits=provider_terms.Limits(items=32))
     answer = strict.embed(*strict.texts(64))
     assert (answer.status_code, answer.headers["x-embedding-attempts"]) == (200, "2")
 

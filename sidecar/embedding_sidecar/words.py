@@ -23,14 +23,17 @@ _LEAST_ECHO: Final = 8
 """A shorter text of the request may stand anywhere by chance."""
 _LEAST_BEGINNING: Final = 24
 """Likewise a shorter beginning of a text, which a server shows instead of the whole."""
+_LOOKED_AT: Final = 256
+"""So much of a text holds that beginning, but for long runs of spaces."""
 _READ_BYTES: Final = 16_384
 _KEYS: Final = re.compile(
     r"(?i:bearer|basic|api[-_ ]?key|token|authorization|secret|password)"
-    r"(?P<between>\W{1,4})(?=\S*[0-9*])(?=\S*[A-Za-z*])[\w.~+/*=-]{6,}"
+    r"(?P<between>\W{1,4})(?=\S{0,199}[0-9*])(?=\S{0,199}[A-Za-z*])[\w.~+/*=-]{6,}"
     r"|\b(?:(?:sk|pk|pa|al|key|nvapi|xai)[-_]|(?:hf|jina|gsk|rk|tgp)_|AIza|eyJ)"
-    r"(?=[\w-]*[0-9*])[\w.*-]{8,}"
+    r"(?=[\w-]{0,199}[0-9*])[\w.*-]{8,}"
 )
-"""What follows a word for a key, and what has a vendor's prefix."""
+"""What follows a word for a key, and what has a vendor's prefix. It looks ahead so far only, as who
+answers might make it look at all that follows, from each place."""
 _RUN: Final = re.compile(r"[\w-]{24,}")
 _UNBROKEN: Final = re.compile(r"[A-Za-z0-9]{16,}")
 """Keys without a prefix (Azure's, Mistral's, Cohere's) have 32 letters and digits or more in a row;
@@ -86,7 +89,7 @@ def without(words: str, *, key: str | None, texts: Iterable[object] = ()) -> str
     for text in texts:
         if not words:
             break
-        if isinstance(text, str) and len(text) >= _LEAST_ECHO:
+        if isinstance(text, str) and len(text) >= _LEAST_ECHO and _may_be_in(words, text):
             # On one line, as the words are.
             line = _SPACE.sub(" ", text[:_READ_BYTES]).strip()
             if len(line) >= _LEAST_ECHO:
@@ -94,16 +97,23 @@ def without(words: str, *, key: str | None, texts: Iterable[object] = ()) -> str
     return words
 
 
+def _may_be_in(words: str, text: str) -> bool:
+    """Whether the words may hold a text or its beginning; texts are many, and may be long."""
+    beginning = _SPACE.sub(" ", text[:_LOOKED_AT].lstrip())[:_LEAST_BEGINNING].strip()
+    return len(beginning) < _LEAST_ECHO or beginning in words
+
+
 def _without_beginning(words: str, text: str) -> str:
     """The words without the beginning of a text, as far as it goes: servers cut what they echo."""
     beginning = text[:_LEAST_BEGINNING]
-    at = words.find(beginning) if len(beginning) == _LEAST_BEGINNING else -1
-    if at < 0:
+    if len(beginning) < _LEAST_BEGINNING:
         return words
-    pairs = enumerate(zip(words[at:], text, strict=False))
-    differs = (place for place, (said, sent) in pairs if said != sent)
-    shown = next(differs, min(len(words) - at, len(text)))
-    return f"{words[:at]}...{words[at + shown :]}"
+    while (at := words.find(beginning)) >= 0:
+        pairs = enumerate(zip(words[at:], text, strict=False))
+        differs = (place for place, (said, sent) in pairs if said != sent)
+        shown = next(differs, min(len(words) - at, len(text)))
+        words = f"{words[:at]}...{words[at + shown :]}"
+    return words
 
 
 def has_form(body: bytes) -> bool:

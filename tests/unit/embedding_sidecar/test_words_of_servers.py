@@ -96,6 +96,21 @@ def test_b7_a_text_that_a_server_cuts_is_not_shown(caplog):
     assert "private" not in caplog.text
 
 
+def test_b7_no_beginning_of_a_text_is_shown_however_often_it_is_said():
+    """B7: vLLM says it twice."""
+    text = "my private letter to you, which is much longer than this"
+    said = f"bad: {text[:40]}... and {text[:30]}!"
+    assert words.without(said, key=None, texts=[text]) == "bad: ...... and ...!"
+
+
+@pytest.mark.parametrize("before", ["", " " * 300, "a" + "\n" * 300])
+def test_b7_spaces_before_a_text_hide_nothing_from_us(before):
+    """B7: a text is on one line in the words."""
+    text = f"{before}my private letter to you"
+    said = words.cleaned(f"bad: {text}")
+    assert "private" not in words.without(said, key=None, texts=[text])
+
+
 @pytest.mark.parametrize("written", [repr, json.dumps], ids=["vLLM, by repr", "JSON in a message"])
 def test_b7_a_text_that_a_server_escapes_is_not_shown(written):
     """B7: vLLM's words of a bad request end in all that was sent, as Python writes it."""

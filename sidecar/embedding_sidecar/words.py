@@ -99,7 +99,7 @@ def without(words: str, *, key: str | None, texts: Iterable[object] = ()) -> str
 
 def _may_be_in(words: str, text: str) -> bool:
     """Whether the words may hold a text or its beginning; texts are many, and may be long."""
-    beginning = _SPACE.sub(" ", text[:_LOOKED_AT].lstrip())[:_LEAST_BEGINNING].strip()
+    beginning = _SPACE.sub(" ", text[:_LOOKED_AT])[:_LEAST_BEGINNING].strip()
     return len(beginning) < _LEAST_ECHO or beginning in words
 
 

@@ -4,8 +4,9 @@ Sources: OpenAI's and Voyage's pages on error codes; RFC 9110 for the rest; 424 
 model behind the server: Hugging Face's text-embeddings-inference, router/src/http/server.rs.
 """
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from embedding_sidecar import errors, provider, waits, words
 
@@ -33,11 +34,24 @@ _OF_THE_KEY: Final = frozenset(
         "permission_error",
         "unauthorized",
         "unsupported_country_region_territory",
+        "api_key_invalid",
+        "api_key_service_blocked",
     }
 )
-"""Codes and types of a 403 about the key. Source: OpenAI's page on error codes; the types of
-Anthropic's and Google's forms, which servers that speak like OpenAI's send too."""
-_OF_THE_MODEL: Final = "model_not_found"
+"""Codes and types of a 400 or 403 about the key. Source: OpenAI's page on error codes; the types of
+Anthropic's and Google's forms, which servers that speak like OpenAI's send too; the reasons of
+google.rpc.ErrorInfo (google/api/error_reason.proto), as Gemini says a wrong key with 400."""
+_OF_THE_MODEL: Final = frozenset(
+    {
+        "model_not_found",
+        "deploymentnotfound",
+        "not_found_error",
+        "notfounderror",
+        "not_found",
+        "invalid_model",
+    }
+)
+"""Likewise about the model: OpenAI's, Azure's, Ollama's, vLLM's, Google's, Mistral's (with 400)."""
 _NO_CREDIT: Final = 402
 _BUSY: Final = frozenset({408, 409, 424, 425})
 _PERHAPS_BILLED: Final = frozenset({408, 502, 504})
@@ -54,10 +68,26 @@ def failure(answer: provider.HttpAnswer) -> errors.ProviderFailed:
     return found
 
 
+def is_of_the_policy(error: Mapping[str, Any]) -> bool:
+    """Whether an error says in its typed fields that key or model is why, whatever its status."""
+    return bool(_typed(error) & (_OF_THE_KEY | _OF_THE_MODEL))
+
+
+def _typed(error: Mapping[str, Any]) -> set[str]:
+    """What an error says in words that are made for programs."""
+    said = [error.get(name) for name in ("code", "type", "status")]
+    details = error.get("details")
+    if isinstance(details, list):
+        said += [it.get("reason") for it in details if isinstance(it, dict)]
+    return {str(it).lower() for it in said}
+
+
 def _failure(answer: provider.HttpAnswer) -> errors.ProviderFailed:
     status = answer.status
     if status == RATE_LIMITED:
         wait = waits.retry_after(answer.headers)
+        if wait is None:
+            wait = waits.retry_info(words.error_of(answer.body))
         if wait is None:
             wait = waits.reset(answer.headers)
         return errors.Exhausted("rate_limited", retry_after_seconds=wait)
@@ -69,7 +99,7 @@ def _failure(answer: provider.HttpAnswer) -> errors.ProviderFailed:
             billed=status in _PERHAPS_BILLED,
             retry_after_seconds=waits.retry_after(answer.headers),
         )
-    if status in _DECLINED:
+    if status in _DECLINED or status in CALLERS_FAULT:
         return _declined(answer)
     if status >= _LOWEST_REDIRECT:
         return errors.Misconfigured("refused")
@@ -78,13 +108,12 @@ def _failure(answer: provider.HttpAnswer) -> errors.ProviderFailed:
 
 def _declined(answer: provider.HttpAnswer) -> errors.ProviderFailed:
     """Whether it is the key or the model, as far as the provider says so in its own form."""
-    error = words.error_of(answer.body)
-    said = {str(error.get(name)).lower() for name in ("code", "type", "status")}
-    if answer.status == _UNAUTHORIZED:
-        if words.has_form(answer.body):
-            return errors.Misconfigured(errors.KEY_REFUSED)
-    elif said & _OF_THE_KEY:
+    said = _typed(words.error_of(answer.body))
+    is_unauthorized = answer.status == _UNAUTHORIZED and words.has_form(answer.body)
+    if is_unauthorized or said & _OF_THE_KEY:
         return errors.Misconfigured(errors.KEY_REFUSED)
-    elif _OF_THE_MODEL in said:
+    if said & _OF_THE_MODEL:
         return errors.Misconfigured("not_found")
-    return errors.Declined(_DECLINED[answer.status])
+    if answer.status in _DECLINED:
+        return errors.Declined(_DECLINED[answer.status])
+    return errors.Misconfigured("refused")

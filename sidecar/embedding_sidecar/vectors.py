@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 import pybase64
 
-from embedding_sidecar import errors, provider
+from embedding_sidecar import errors, provider, words
 
 MAX_NUMBERS: Final = 16_384
 """Of a vector whose size is not known: the widest language models have no more."""
@@ -155,10 +155,17 @@ class Reader:
         if self.is_lost:
             raise bad_answer()
         if self._part is None:
-            raw = _json(b"".join(self._chunks).removeprefix(BOM))
+            body = b"".join(self._chunks)
+            try:
+                raw = orjson.loads(body.removeprefix(BOM))
+            except orjson.JSONDecodeError:
+                raw = None
             data = raw.get("data") if isinstance(raw, dict) else None
             if not isinstance(data, list):
-                raise bad_answer()
+                # An error or a page under 200, as LM Studio and portals say it.
+                failure = bad_answer()
+                failure.words = words.said(body)
+                raise failure
             for entry in data:
                 self._take(entry)
         elif self._part is _Part.TAIL:

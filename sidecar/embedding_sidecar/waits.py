@@ -1,8 +1,9 @@
-"""How long a provider asks to be left alone, read from its headers.
+"""How long a provider asks to be left alone, read from its headers, or from its error.
 
 Sources: `retry-after-ms` as OpenAI's SDKs obey it; `retry-after` in seconds or as a date, RFC 9110,
 section 10.2.3; `x-ratelimit-reset-requests` and `-tokens` with durations as Go writes them (`6m0s`,
-`12ms`), OpenAI's page on rate limits; the same in whole seconds and without a unit, Azure's.
+`12ms`), OpenAI's page on rate limits; the same in whole seconds and without a unit, Azure's;
+google.rpc.RetryInfo (google/rpc/error_details.proto), which Gemini says where no header is.
 """
 
 import math
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 _UNIT_SECONDS: Final = MappingProxyType(
     {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -30,6 +31,15 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     said = headers.get("retry-after", "")
     seconds = _number(said)
     return seconds if seconds is not None else _until(said, headers.get("date", ""))
+
+
+def retry_info(error: Mapping[str, Any]) -> float | None:
+    """Seconds that an error in Google's form asks to wait; None where it does not."""
+    details = error.get("details")
+    for it in details if isinstance(details, list) else ():
+        if isinstance(it, dict) and isinstance(it.get("retryDelay"), str):
+            return duration(it["retryDelay"])
+    return None
 
 
 def reset(headers: Mapping[str, str]) -> float | None:

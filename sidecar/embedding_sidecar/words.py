@@ -3,7 +3,9 @@
 Forms in the field: OpenAI's `{"error": {"message": ..}}`; `{"error": "text"}` (Ollama, TEI);
 `{"object": "error", "message": ..}` (vLLM); `{"message": .., "type": ..}` (Mistral);
 `{"detail": "text"}` (Voyage) and `{"detail": [{"loc": [..], "msg": ..}]}` (FastAPI); an array
-around any of them (Gemini); plain text and HTML of what stands before a server.
+around any of them (Gemini); plain text and HTML of what stands before a server. FastAPI says what
+was sent (`input`) beside its words, which may be so long that the body was cut: of a beginning of
+JSON only the words are taken.
 """
 
 import re
@@ -19,27 +21,48 @@ HIDDEN: Final = "***"
 
 _LEAST_ECHO: Final = 8
 """A shorter text of the request may stand anywhere by chance."""
+_LEAST_BEGINNING: Final = 24
+"""Likewise a shorter beginning of a text, which a server shows instead of the whole."""
+_LOOKED_AT: Final = 256
+"""So much of a text holds that beginning, but for long runs of spaces."""
 _READ_BYTES: Final = 16_384
 _KEYS: Final = re.compile(
     r"(?i:bearer|basic|api[-_ ]?key|token|authorization|secret|password)"
-    r"(?P<between>\W{1,4})(?=\S*[0-9*])[\w.~+/*=-]{6,}"
-    r"|\b(?:sk|pk|pa|al|hf|jina|nvapi|gsk|key|xai|AIza|eyJ|rk|co|tgp)[-_]?(?=[\w-]*[0-9*])[\w.*-]{8,}"
-    r"|(?<![\w-])(?=[\w-]*[0-9])(?=[\w-]*[A-Za-z])[\w-]{24,}"
+    r"(?P<between>\W{1,4})(?=\S{0,199}[0-9*])(?=\S{0,199}[A-Za-z*])[\w.~+/*=-]{6,}"
+    r"|\b(?:(?:sk|pk|pa|al|key|nvapi|xai)[-_]|(?:hf|jina|gsk|rk|tgp)_|AIza|eyJ)"
+    r"(?=[\w-]{0,199}[0-9*])[\w.*-]{8,}"
 )
-"""What follows a word for a key; the vendors' prefixes; and long runs of letters with digits."""
+"""What follows a word for a key, and what has a vendor's prefix. It looks ahead so far only, as who
+answers might make it look at all that follows, from each place."""
+_RUN: Final = re.compile(r"[\w-]{24,}")
+_UNBROKEN: Final = re.compile(r"[A-Za-z0-9]{16,}")
+"""Keys without a prefix (Azure's, Mistral's, Cohere's) have 32 letters and digits or more in a row;
+names of models, which must be read, have hyphens after a few (jina-embeddings-v2-base-en)."""
+_SAID_SO_FAR: Final = re.compile(
+    rb'"(?:error|message|msg|detail|error_message|title|reason)"\s*:\s*"((?:[^"\\]++|\\.)*+)"',
+    re.DOTALL,
+)
+_MOST_SAID: Final = 4
 _MARKUP: Final = re.compile(
     r"(?is)<(script|style|head)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)|<[^>]*(?:>|\Z)"
 )
 _TITLE: Final = re.compile(r"(?is)<title[^>]*>([^<]*)")
-_SPACE: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
+_SPACE: Final = re.compile(
+    r"(?:[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]|\\[nrt])+"
+)
+"""Escaped line ends too: vLLM says what was sent as Python writes it."""
 
 
 def said(body: bytes) -> str:
     """The words of an error's body, at most MAX_CHARACTERS of them; empty where it has none."""
+    body = body.removeprefix(b"\xef\xbb\xbf")
     try:
-        words = _within(orjson.loads(body.removeprefix(b"\xef\xbb\xbf")))
+        words = _within(orjson.loads(body))
     except orjson.JSONDecodeError:
-        words = _plain(body[:_READ_BYTES].decode("utf-8", "replace"))
+        if body.lstrip()[:1] in (b"{", b"["):
+            words = _so_far(body)
+        else:
+            words = _plain(body[:_READ_BYTES].decode("utf-8", "replace"))
     return cleaned(words)
 
 
@@ -47,7 +70,16 @@ def cleaned(words: str) -> str:
     """The same on one line, without what looks like a key, and not longer than MAX_CHARACTERS."""
     # Cut twice: before, as a long text takes long, and after, as what is hidden is shorter.
     line = _SPACE.sub(" ", words[:_READ_BYTES]).strip()
-    return _KEYS.sub(HIDDEN, line)[:MAX_CHARACTERS]
+    line = _RUN.sub(_unless_key, _KEYS.sub(HIDDEN, line))
+    return line[:MAX_CHARACTERS]
+
+
+def _unless_key(run: re.Match[str]) -> str:
+    return HIDDEN if any(map(_is_mixed, _UNBROKEN.findall(run[0]))) else run[0]
+
+
+def _is_mixed(run: str) -> bool:
+    return not (run.isalpha() or run.isdigit())
 
 
 def without(words: str, *, key: str | None, texts: Iterable[object] = ()) -> str:
@@ -57,20 +89,40 @@ def without(words: str, *, key: str | None, texts: Iterable[object] = ()) -> str
     for text in texts:
         if not words:
             break
-        if isinstance(text, str) and len(text) >= _LEAST_ECHO:
+        if isinstance(text, str) and len(text) >= _LEAST_ECHO and _may_be_in(words, text):
             # On one line, as the words are.
             line = _SPACE.sub(" ", text[:_READ_BYTES]).strip()
             if len(line) >= _LEAST_ECHO:
-                words = words.replace(line, "...")
+                words = _without_beginning(words.replace(line, "..."), line)
+    return words
+
+
+def _may_be_in(words: str, text: str) -> bool:
+    """Whether the words may hold a text or its beginning; texts are many, and may be long."""
+    beginning = _SPACE.sub(" ", text[:_LOOKED_AT])[:_LEAST_BEGINNING].strip()
+    return len(beginning) < _LEAST_ECHO or beginning in words
+
+
+def _without_beginning(words: str, text: str) -> str:
+    """The words without the beginning of a text, as far as it goes: servers cut what they echo."""
+    beginning = text[:_LEAST_BEGINNING]
+    if len(beginning) < _LEAST_BEGINNING:
+        return words
+    while (at := words.find(beginning)) >= 0:
+        pairs = enumerate(zip(words[at:], text, strict=False))
+        differs = (place for place, (said, sent) in pairs if said != sent)
+        shown = next(differs, min(len(words) - at, len(text)))
+        words = f"{words[:at]}...{words[at + shown :]}"
     return words
 
 
 def has_form(body: bytes) -> bool:
     """Whether it is an error in a form of an API's own: a JSON object that says something."""
+    body = body.removeprefix(b"\xef\xbb\xbf")
     try:
-        raw = orjson.loads(body.removeprefix(b"\xef\xbb\xbf"))
+        raw = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return False
+        return body.lstrip()[:1] in (b"{", b"[") and bool(_so_far(body))
     return isinstance(raw, dict | list) and bool(_within(raw))
 
 
@@ -107,6 +159,19 @@ def _within_object(raw: dict[str, Any], depth: int) -> str:
         if words:
             return words
     return ""
+
+
+def _so_far(body: bytes) -> str:
+    """The words in a beginning of JSON, each whole: in a text its quotes would be escaped."""
+    found = []
+    for match in _SAID_SO_FAR.finditer(body[:_READ_BYTES]):
+        try:
+            found.append(str(orjson.loads(b'"%b"' % match[1])))
+        except orjson.JSONDecodeError:
+            continue
+        if len(found) == _MOST_SAID:
+            break
+    return "; ".join(found)
 
 
 def _plain(text: str) -> str:

@@ -262,7 +262,10 @@ class Caller:
         try:
             if answer.status >= _LOWEST_REDIRECT:
                 raise self._said(call, translation.failure(answer), api_key)  # noqa: TRY301 - as what reading it raises
-            vectors = translation.vectors(call.ask, answer)
+            try:
+                vectors = translation.vectors(call.ask, answer)
+            except errors.Unusable as unusable:
+                raise self._said(call, unusable, api_key) from None
         except Exception as failure:
             self._failed(call, failure)
             raise

@@ -89,7 +89,7 @@ class OpenAI:
             _text(error.get("type")),
         }:
             return errors.Spent("no_credit")
-        if answer.status not in statuses.CALLERS_FAULT:
+        if answer.status not in statuses.CALLERS_FAULT or statuses.is_of_the_policy(error):
             return statuses.failure(answer)
         return errors.Rejected(
             words.said(answer.body) or "The provider rejected the request.",

@@ -165,6 +165,7 @@ def test_no_pod_of_a_rollout_is_missed(api_server, shop, say):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("size", "times"), [(300, 10), (1_000, 3)])
 def test_no_pod_of_many_rollouts_is_missed(api_server, shop, say, size, times):
     """C1, in full."""

@@ -229,11 +229,7 @@ def converse(one, echo, number, *targets):
         )
 
     @examples(number // AT_ONCE)
-    @given(
-        st.lists(
-            conversations.conversations(*targets), min_size=AT_ONCE, max_size=AT_ONCE
-        )
-    )
+    @given(st.lists(conversations.conversations(*targets), min_size=AT_ONCE, max_size=AT_ONCE))
     def speak(spoken):
         nonlocal answered, connections
         echo.seen.clear()

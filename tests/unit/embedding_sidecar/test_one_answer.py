@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 import uvicorn.server
 
-from embedding_sidecar.serving import server, shortcut
+from embedding_sidecar.serving import request_reader, server, shortcut
 from embedding_sidecar.serving.connections import Connection
 from embedding_sidecar.serving.embeddings import WRITE, Reply
 from embedding_sidecar.wire import heads
@@ -88,7 +88,7 @@ class Named(Echo):
         return Reply(200, rest + line + b"\r\n" + name, body)
 
 
-async def exchange(protocol, pieces, application):
+async def exchange(protocol, pieces, application, *, turns_between=4):
     """All that is written for these pieces, until the connection is ended or nothing happens."""
     config = server.Server(application, protocol=protocol).config
     config.load()
@@ -99,7 +99,7 @@ async def exchange(protocol, pieces, application):
     for piece in pieces:
         if not transport.closed:
             connection.data_received(piece)
-        for _ in range(4):
+        for _ in range(turns_between):
             await asyncio.sleep(0)
     for _ in range(MOST_TURNS):
         if transport.closed:
@@ -210,6 +210,22 @@ def test_what_is_no_request_is_refused_behind_the_answers_of_those_before_it(
         assert answers.is_over
         assert [it.status for it in answers.read] == [200] * len(asked) + [400]
         assert [it.body for it in answers.read[:-1]] == [it.body for it in asked]
+
+
+@pytest.mark.parametrize("protocol", [Connection, shortcut.Shortcut])
+def test_nothing_is_read_behind_what_is_refused(protocol):
+    """Its refusal waits for an answer, and what comes meanwhile is nobody's request."""
+    asked = [GET.spoken("c-0", is_last=False)]
+    last = dataclasses.replace(GET.spoken("", is_last=True), body=b"")
+    chunked = b"POST /a HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n"
+    flood = b"a:1\r\n" * (request_reader.MAX_FRAMING_BYTES // 4)
+    pieces = [asked[0].raw + chunked, flood, b"\r\n" + INNER]
+    written, closed = asyncio.run(exchange(protocol, pieces, Named(), turns_between=0))
+    answers = conversations.Answers([*asked, last])
+    answers.feed(written)
+    assert closed
+    assert answers.is_over
+    assert [it.status for it in answers.read] == [200, 400]
 
 
 def test_http_1_0_is_answered_without_chunks_and_without_100():

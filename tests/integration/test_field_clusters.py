@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from embedding_contract import names
 from embedding_operator import cluster
@@ -365,9 +367,9 @@ def owners(user: Kubectl, namespace: str) -> set[str]:
 # --- C10
 
 
-def test_policy_that_is_applied_again_is_unchanged(api_server, namespace):
-    """C10: a default inside a list item made each apply a change."""
-    policy = {
+def listing(namespace: str) -> Object:
+    """A policy with lists that have lists."""
+    return {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
         "metadata": {"name": "search", "namespace": namespace},
@@ -387,13 +389,37 @@ def test_policy_that_is_applied_again_is_unchanged(api_server, namespace):
             "alerts": {"rules": {"quotaExhausted": {"enabled": True}}},
         },
     }
+
+
+def indexed(namespace: str) -> Object:
+    """An index with all that one can have."""
+    file = Path(__file__).parents[1] / "contract/cases/index-good/everything.yaml"
+    index: Object = yaml.safe_load(file.read_text(encoding="utf-8"))
+    index["metadata"]["namespace"] = namespace
+    return index
+
+
+@pytest.mark.parametrize("made", [listing, indexed])
+def test_what_is_applied_again_is_unchanged(api_server, namespace, made):
+    """C10: a default inside a list item made each apply a change; a sibling: of an index."""
+    wanted = json.dumps(made(namespace))
     applied = [
-        api_server("apply", "-f", "-", stdin=json.dumps(policy)).strip().rpartition(" ")[2]
-        for _ in range(3)
+        api_server("apply", "-f", "-", stdin=wanted).strip().rpartition(" ")[2] for _ in range(3)
     ]
     assert applied == ["created", "unchanged", "unchanged"]
-    drift = api_server("diff", "-f", "-", stdin=json.dumps(policy))
-    assert drift == ""
+    assert api_server("diff", "-f", "-", stdin=wanted) == ""
+
+
+@pytest.mark.parametrize("made", [listing, indexed])
+def test_what_is_applied_again_by_the_server_is_no_write(api_server, namespace, made):
+    """C10, a sibling: as Flux and Argo apply, whose drift is another version."""
+    wanted = made(namespace)
+    told = ("-o", "jsonpath={.metadata.resourceVersion} {.metadata.generation}")
+    versions = {
+        api_server("apply", "--server-side", "-f", "-", *told, stdin=json.dumps(wanted))
+        for _ in range(3)
+    }
+    assert len(versions) == 1
 
 
 # --- C12

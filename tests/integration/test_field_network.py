@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import re
 import urllib.parse
+from pathlib import Path
 
 import pytest
 import redis as redis_client
@@ -11,7 +12,7 @@ import redis as redis_client
 from embedding_contract import document, names
 from tests.fakes import provider
 from tests.integration.test_sidecar_document import KEY_FILE, Files
-from tests.parts import connect_proxy, ports, sidecar
+from tests.parts import connect_proxy, ports, redis_forms, sidecar
 
 pytestmark = pytest.mark.integration
 
@@ -286,6 +287,47 @@ def test_rights_that_the_docs_list_are_enough_for_the_cache(
     assert running.embed("a").headers["x-embedding-cache"] == "miss"
     assert "refuses" not in running.said()
     assert administrator.execute_command("ACL", "LOG") == []
+
+
+OF_THE_QUOTA = "+eval +evalsha +time +hgetall +hmget +hset +hlen +expire +config|get +info"
+
+
+def test_rights_that_the_docs_list_are_enough_for_the_quota(from_environment, redis):
+    """B9: also where the database is not the first; and no right of theirs is left out."""
+    administrator = redis_client.Redis(port=redis.port)
+    rights = f"~aos:embedding:quota:* {ALL} {OF_THE_QUOTA} {OF_THE_CACHE} +select"
+    administrator.execute_command("ACL", "SETUSER", "a", "on", ">geheim", *rights.split())
+    running = from_environment(REDIS_URL=f"redis://a:geheim@127.0.0.1:{redis.port}/3")
+    assert running.embed("a").status_code == 200
+    quota = running.page(names.PATH_QUOTA)
+    assert quota["exact_reason"] == ""
+    assert administrator.execute_command("ACL", "LOG") == []
+    page = (Path(__file__).parents[2] / "docs/sidecar.md").read_text(encoding="utf-8")
+    for listed in (OF_THE_CACHE, OF_THE_QUOTA.removesuffix(" +config|get +info"), ALL):
+        assert f"{listed} " in page or f"{listed}`" in page
+
+
+def test_rights_that_the_docs_list_are_enough_in_a_cluster(from_environment, tmp_path):
+    """B9, a sibling."""
+    nodes = redis_forms.Cluster(tmp_path / "cluster")
+    rights = f"~aos:embedding:quota:* {ALL} {OF_THE_QUOTA} {OF_THE_CACHE}"
+    rights += " +command +cluster|slots +script|load"
+    try:
+        nodes.join()
+        for node in nodes.nodes:
+            with node.client() as asked:
+                asked.execute_command("ACL", "SETUSER", "a", "on", ">geheim", *rights.split())
+        url = nodes.url.replace("://", "://a:geheim@")
+        running = from_environment(REDIS_URL=url)
+        answered = [running.embed(text).status_code for text in "abc"]
+        for node in nodes.nodes:
+            with node.client() as asked:
+                assert asked.execute_command("ACL", "LOG") == []
+        assert answered == [200] * 3
+        health = running.page(names.PATH_HEALTH)
+        assert (health["redis"], health["quota_store"]) == ("ok", "ok")
+    finally:
+        nodes.kill()
 
 
 @pytest.mark.parametrize("missing", REFUSED)

@@ -31,6 +31,7 @@ AT_ONCE = 20
 CACHE_BYTES = 2**20
 GROWTH_BYTES = 3 * 2**20
 """Of the process's own memory, after it has seen each kind of request: an allocator's slack."""
+OF_A_REQUEST = "RequestResponseCycle.run_asgi"
 REFUSALS = {400, 404, 413, 415, 422}
 MODELS = {"small": "small", "voyage": "voyage"}
 
@@ -188,7 +189,7 @@ def nearly_http(one, number):
 def campaign(one, number, say):
     for kind in (nearly_right, nearly_http):
         kind(one, max(number // 10, 200))
-    sidecar.wait_until(lambda: files(one) < AT_ONCE)
+    sidecar.wait_until(lambda: files(one) < AT_ONCE and not tasks(one)[OF_A_REQUEST])
     before = tasks(one), own_memory_bytes(one)
     most_before = flood.most_bytes(one.process.pid)
     for kind in (nearly_right, nearly_http):

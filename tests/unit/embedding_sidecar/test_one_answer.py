@@ -238,3 +238,15 @@ def test_http_1_0_is_answered_without_chunks_and_without_100():
     assert b"content-length" not in written
     assert written.endswith(b"connection: close\r\n\r\nabc")
     assert closed
+
+
+def test_what_is_wrong_behind_an_offer_is_told_as_ever():
+    """A1, a sibling: a head with too many lines."""
+    offer = so(GET, offer=H2C).spoken("c-0", is_last=False).raw
+    long = b"GET /a HTTP/1.1\r\n" + b"a: b\r\n" * (request_reader.MAX_HEADERS + 1) + b"\r\n"
+    written, closed = asyncio.run(exchange(Connection, [offer + long], Named()))
+    assert closed
+    assert [it[9:12] for it in written.split(b"\r\n") if it.startswith(b"HTTP/1.1 ")] == [
+        b"200",
+        b"431",
+    ]

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import re
 import urllib.parse
+from pathlib import Path
 
 import pytest
 import redis as redis_client
@@ -11,7 +12,7 @@ import redis as redis_client
 from embedding_contract import document, names
 from tests.fakes import provider
 from tests.integration.test_sidecar_document import KEY_FILE, Files
-from tests.parts import connect_proxy, ports, sidecar
+from tests.parts import connect_proxy, ports, redis_forms, sidecar
 
 pytestmark = pytest.mark.integration
 
@@ -198,3 +199,183 @@ def test_right_that_redis_does_not_give_is_named(from_environment, redis, missin
     administrator.execute_command("ACL", "SETUSER", "a", "~*", "+@all")
     sidecar.wait_until(lambda: running.embed("b").status_code == 200)
     assert running.page(names.PATH_HEALTH)["quota_store"] == "ok"
+
+
+def test_wrong_password_of_the_quotas_redis_is_named(from_environment, redis):
+    """B9, a sibling: it was "away", and the log said AuthenticationError."""
+    administrator = redis_client.Redis(port=redis.port)
+    administrator.execute_command("ACL", "SETUSER", "a", "on", ">right", "~*", "+@all")
+    running = from_environment(REDIS_URL=f"redis://a:geheim@127.0.0.1:{redis.port}/0")
+    assert running.embed("a").status_code == 503
+    store = running.page(names.PATH_HEALTH)["quota_store"]
+    assert store.startswith("refuses: WRONGPASS: user or password")
+    assert "geheim" not in running.said()
+
+
+# --- B9, of the cache: requests go on as misses
+
+ALL = "~aos:embedding:cache:* ~aos:embedding:generations:*"
+OF_THE_CACHE = "+mget +get +set +unlink +hmget +hgetall +hlen +eval +hset +hsetnx +hdel +del"
+REFUSED = {
+    "+mget": f"{ALL} {OF_THE_CACHE} -mget",
+    "+set": f"{ALL} {OF_THE_CACHE} -set",
+    "+eval": f"{ALL} {OF_THE_CACHE} -eval",
+    "+hmget": f"{ALL} {OF_THE_CACHE} -hmget",
+    "+hsetnx": f"{ALL} {OF_THE_CACHE} -hsetnx",
+    "~aos:embedding:cache:*": f"~aos:embedding:generations:* {OF_THE_CACHE}",
+    "~aos:embedding:generations:*": f"~aos:embedding:cache:* {OF_THE_CACHE}",
+}
+
+
+@pytest.fixture
+def cached(run, files, redis):
+    """A sidecar with a cache in this Redis, as its user `a`, and no limit."""
+
+    def run_one(password="geheim"):
+        url = f"redis://a:{password}@127.0.0.1:{redis.port}/0"
+        files.write_secrets(**API_TOKEN, **{"cache-url": url})
+        files.write(
+            cache=document.Cache(redis_url_file="cache-url"),
+            quota=document.Quota(daily_requests=None),
+        )
+        return run()
+
+    return run_one
+
+
+@pytest.fixture
+def administrator(redis):
+    client = redis_client.Redis(port=redis.port)
+    client.execute_command("ACL", "SETUSER", "a", "on", ">geheim", *f"{ALL} {OF_THE_CACHE}".split())
+    return client
+
+
+def told(running, word):
+    """Health, metric and log say of the cache's Redis that it refuses, and why; texts go on."""
+    texts = (f"text {number}" for number in itertools.count())
+
+    def is_told():
+        assert running.embed(next(texts)).status_code == 200
+        return word in running.page(names.PATH_HEALTH)["redis"]
+
+    sidecar.wait_until(is_told)
+    health = running.page(names.PATH_HEALTH)
+    assert health["status"] == "degraded"
+    assert health["redis"].startswith("refuses: ")
+    said = running.admin.get(names.PATH_METRICS).text
+    assert re.search(r'aos_embedding_errors_total\{[^}]*"cache_refused"[^}]*\} [1-9]', said)
+    assert re.search(r'aos_embedding_redis_up\{[^}]*"cache"[^}]*\} 0', said)
+    assert "cache: the store refuses to" in running.said()
+    assert word in running.said()
+    assert "geheim" not in running.said()
+
+
+def test_rights_that_the_docs_list_are_enough_for_the_cache(
+    cached, administrator, from_environment
+):
+    """B9: a second sidecar finds what the first has bought, and what was cleared no more."""
+    running = cached()
+    assert running.embed("a").headers["x-embedding-cache"] == "miss"
+    sidecar.wait_until(lambda: administrator.keys("aos:embedding:cache:*"))
+    for _ in range(2):
+        cleared = running.admin.get(names.PATH_HEALTH)
+        assert cleared.json()["redis"] == "ok"
+    token = {"Authorization": f"Bearer {sidecar.TOKEN}"}
+    asked = running.http.request("DELETE", names.PATH_CACHE, headers=token, json={"input": "a"})
+    assert asked.status_code == 200
+    assert not administrator.keys("aos:embedding:cache:*")
+    assert running.embed("a").headers["x-embedding-cache"] == "miss"
+    assert "refuses" not in running.said()
+    assert administrator.execute_command("ACL", "LOG") == []
+
+
+OF_THE_QUOTA = "+eval +evalsha +time +hgetall +hmget +hset +hlen +expire +config|get +info"
+
+
+def test_rights_that_the_docs_list_are_enough_for_the_quota(from_environment, redis):
+    """B9: also where the database is not the first; and no right of theirs is left out."""
+    administrator = redis_client.Redis(port=redis.port)
+    rights = f"~aos:embedding:quota:* {ALL} {OF_THE_QUOTA} {OF_THE_CACHE} +select"
+    administrator.execute_command("ACL", "SETUSER", "a", "on", ">geheim", *rights.split())
+    running = from_environment(REDIS_URL=f"redis://a:geheim@127.0.0.1:{redis.port}/3")
+    assert running.embed("a").status_code == 200
+    quota = running.page(names.PATH_QUOTA)
+    assert quota["exact_reason"] == ""
+    assert administrator.execute_command("ACL", "LOG") == []
+    page = (Path(__file__).parents[2] / "docs/sidecar.md").read_text(encoding="utf-8")
+    for listed in (OF_THE_CACHE, OF_THE_QUOTA.removesuffix(" +config|get +info"), ALL):
+        assert f"{listed} " in page or f"{listed}`" in page
+
+
+def test_rights_that_the_docs_list_are_enough_in_a_cluster(from_environment, tmp_path):
+    """B9, a sibling."""
+    nodes = redis_forms.Cluster(tmp_path / "cluster")
+    rights = f"~aos:embedding:quota:* {ALL} {OF_THE_QUOTA} {OF_THE_CACHE}"
+    rights += " +command +cluster|slots +script|load"
+    try:
+        nodes.join()
+        for node in nodes.nodes:
+            with node.client() as asked:
+                asked.execute_command("ACL", "SETUSER", "a", "on", ">geheim", *rights.split())
+        url = nodes.url.replace("://", "://a:geheim@")
+        running = from_environment(REDIS_URL=url)
+        answered = [running.embed(text).status_code for text in "abc"]
+        for node in nodes.nodes:
+            with node.client() as asked:
+                assert asked.execute_command("ACL", "LOG") == []
+        assert answered == [200] * 3
+        health = running.page(names.PATH_HEALTH)
+        assert (health["redis"], health["quota_store"]) == ("ok", "ok")
+    finally:
+        nodes.kill()
+
+
+@pytest.mark.parametrize("missing", REFUSED)
+def test_right_that_the_caches_redis_does_not_give_is_named(cached, administrator, missing):
+    """B9: requests go on as misses, and health said nothing."""
+    administrator.execute_command("ACL", "SETUSER", "a", "reset")
+    rights = ("on", ">geheim", *REFUSED[missing].split())
+    administrator.execute_command("ACL", "SETUSER", "a", *rights)
+    running = cached()
+    told(running, missing)
+    administrator.execute_command("ACL", "SETUSER", "a", "~*", "+@all")
+    sidecar.wait_until(
+        lambda: running.embed("b") and running.page(names.PATH_HEALTH)["redis"] == "ok"
+    )
+    assert running.page(names.PATH_HEALTH)["status"] == "ok"
+
+
+def test_wrong_password_of_the_caches_redis_is_named(cached, administrator):
+    """B9, a sibling."""
+    told(cached("wrong"), "WRONGPASS: user or password of the URL are wrong")
+
+
+def test_replica_as_the_caches_redis_is_named(cached, administrator, redis):
+    """B9, a sibling: it gives what it has, and takes nothing."""
+    administrator.replicaof("127.0.0.1", str(ports.free()))
+    administrator.config_set("replica-serve-stale-data", "yes")
+    told(cached(), "READONLY: this is a replica")
+
+
+def test_full_redis_of_the_cache_is_named(cached, administrator):
+    """B9, a sibling: its entries are hits all the same."""
+    running = cached()
+    assert running.embed("kept").status_code == 200
+    sidecar.wait_until(lambda: administrator.keys("aos:embedding:cache:*"))
+    administrator.config_set("maxmemory", "1")
+    told(running, "OOM: it is full")
+    administrator.config_set("maxmemory", "0")
+    sidecar.wait_until(
+        lambda: running.embed("b") and running.page(names.PATH_HEALTH)["redis"] == "ok"
+    )
+
+
+def test_script_without_rights_says_what_is_not_cleared(cached, administrator):
+    """B9, a sibling: a clearing that the Redis refuses is told with the right."""
+    running = cached()
+    assert running.embed("a").status_code == 200
+    administrator.execute_command("ACL", "SETUSER", "a", "-eval")
+    token = {"Authorization": f"Bearer {sidecar.TOKEN}"}
+    refused = running.http.delete(names.PATH_CACHE, headers=token)
+    assert refused.status_code == 503
+    assert "refuses (NOPERM: the user's right +eval is missing)" in refused.text

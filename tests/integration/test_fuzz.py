@@ -1,7 +1,9 @@
 """Requests nobody meant: no answer of ours is a 5xx, and nothing of them stays behind.
 
 Bodies that are nearly right, over connections that are kept; bytes that are nearly HTTP, over
-connections of their own. The short form runs with every test, the long one in `make soak`.
+connections of their own; and conversations that are right in every form that HTTP allows, which
+have one answer for each request, in order, and none that goes around cache and quota (field cases
+A1, A2, D2, D8). The short forms run with every test, the long ones in `make soak`.
 """
 
 import asyncio
@@ -20,15 +22,18 @@ from hypothesis import strategies as st
 
 from embedding_contract import document, names
 from tests.fakes import provider
-from tests.parts import bodies, flood, raw_http, sidecar, watched
+from tests.parts import bodies, conversations, flood, raw_http, sidecar, watched
 
 pytestmark = pytest.mark.integration
 
 SHORT, LONG = 2_000, 100_000
 AT_ONCE = 20
+MOST_OF_A_TEST = 5_000
+"""Connections."""
 CACHE_BYTES = 2**20
 GROWTH_BYTES = 3 * 2**20
 """Of the process's own memory, after it has seen each kind of request: an allocator's slack."""
+OF_A_REQUEST = "RequestResponseCycle.run_asgi"
 REFUSALS = {400, 404, 413, 415, 422}
 MODELS = {"small": "small", "voyage": "voyage"}
 
@@ -47,7 +52,18 @@ REQUESTS = st.tuples(bodies.any_body([*MODELS]) | bodies.JUNK, HEADERS, CUTS)
 
 
 @pytest.fixture
-def running(tmp_path, provider_url):
+def echo():
+    return conversations.Echo()
+
+
+@pytest.fixture
+def echo_url(echo):
+    with sidecar.served(echo) as url:
+        yield url
+
+
+@pytest.fixture
+def running(tmp_path, provider_url, echo_url):
     """A sidecar with little cache and no limit, that can be asked for its tasks."""
     policy = document.PolicyDocument(
         namespace="shop",
@@ -70,7 +86,7 @@ def running(tmp_path, provider_url):
         ),
         quota=document.Quota(daily_requests=None),
         cache=document.Cache(memory_max_bytes=CACHE_BYTES),
-        passthrough=document.PassThrough(base_url=f"{provider_url}/v1"),
+        passthrough=document.PassThrough(base_url=f"{echo_url}/v1"),
     )
     (tmp_path / "document.json").write_text(document.dump(policy), encoding="utf-8")
     # Of their own, or the log would be read as one of them.
@@ -175,7 +191,7 @@ def nearly_http(one, number):
 def campaign(one, number, say):
     for kind in (nearly_right, nearly_http):
         kind(one, max(number // 10, 200))
-    sidecar.wait_until(lambda: files(one) < AT_ONCE)
+    sidecar.wait_until(lambda: files(one) < AT_ONCE and not tasks(one)[OF_A_REQUEST])
     before = tasks(one), own_memory_bytes(one)
     most_before = flood.most_bytes(one.process.pid)
     for kind in (nearly_right, nearly_http):
@@ -200,3 +216,55 @@ def test_fuzzed_requests_leave_nothing_behind(running, say):
 @pytest.mark.timeout(3600)
 def test_a_hundred_thousand_fuzzed_requests_leave_nothing_behind(running, say):
     campaign(running, LONG, say)
+
+
+# --- one request, one answer
+
+
+def converse(one, echo, number, *targets):
+    """So many connections; how many requests were answered on them, each once."""
+    names_of_all = itertools.count()
+    answered = 0
+
+    async def converse_all(spoken):
+        return await asyncio.gather(
+            *(conversations.converse(one.port, it, f"c{next(names_of_all)}") for it in spoken)
+        )
+
+    drawn = st.lists(conversations.conversations(*targets), min_size=AT_ONCE, max_size=AT_ONCE)
+
+    def speak_of(connections):
+        # One test after the other: hypothesis holds all that it has drawn for one.
+        @examples(connections // AT_ONCE)
+        @given(drawn)
+        def speak(spoken):
+            nonlocal answered
+            echo.seen.clear()
+            answered += sum(asyncio.run(converse_all(spoken)))
+            assert not [it for it in echo.seen.items() if it[1] > 1], "passed on twice"
+
+        speak()
+
+    for _ in range(max(number // MOST_OF_A_TEST, 1)):
+        speak_of(min(number, MOST_OF_A_TEST))
+    assert next(names_of_all) >= number
+    return answered
+
+
+def conversing(one, echo, number, say):
+    kinds = (conversations.OTHERS, conversations.PASSED)
+    answered = converse(one, echo, number, *map(st.sampled_from, kinds))
+    say(f"{number:,} connections: {answered:,} requests, each answered once and in order")
+    assert one.stop() == 0
+    assert "Traceback" not in one.said()
+
+
+@pytest.mark.timeout(300)
+def test_each_request_of_a_connection_has_one_answer(running, echo, say):
+    conversing(running, echo, SHORT, say)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_each_request_of_a_hundred_thousand_connections_has_one_answer(running, echo, say):
+    conversing(running, echo, LONG, say)

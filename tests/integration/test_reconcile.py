@@ -343,7 +343,11 @@ def test_a_secret_of_another_policy_is_not_touched(run, user, namespace):
     assert "belongs to EmbeddingPolicy search" in run.condition("other", "SecretsSynced")["message"]
 
 
-def test_objects_that_lost_their_policy_are_taken_up_by_the_next_of_its_name(run, user, namespace):
+@pytest.mark.parametrize("was_away", [False, True])
+def test_objects_that_lost_their_policy_are_taken_up_by_the_next_of_its_name(
+    run, user, namespace, was_away
+):
+    """C9; a sibling: the operator was away meanwhile, and knows nothing of before."""
     run("search")
     token = held(run, "embedding-search")["api-token"]
     user("delete", "embpol", "search", "-n", namespace, "--cascade=orphan")
@@ -353,12 +357,30 @@ def test_objects_that_lost_their_policy_are_taken_up_by_the_next_of_its_name(run
         assert time.monotonic() < deadline, "the garbage collector left an owner that has gone"
         time.sleep(0.2)
     apply(user, namespace, POLICY)
+    if was_away:
+        run.restart()
     run("search")
     assert run.condition("search", "Ready")["status"] == "True"
     assert held(run, "embedding-search")["api-token"] == token
     uid = run.get(cluster.POLICY, "search")["metadata"]["uid"]
     for found in run.owned("search").values():
         assert [owner["uid"] for owner in found["metadata"]["ownerReferences"]] == [uid]
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "Secret"])
+def test_owner_that_was_taken_off_is_put_back(run, user, namespace, kind):
+    """C9, a sibling: as where a backup was put back, which leaves owners out."""
+    run("search")
+    patch = json.dumps({"metadata": {"ownerReferences": None}})
+    found = [it for it in run.owned("search") if it.startswith(f"{kind}/")]
+    assert found
+    for it in found:
+        user("patch", it, "-n", namespace, "--type=merge", "-p", patch)
+    run("search")
+    uid = run.get(cluster.POLICY, "search")["metadata"]["uid"]
+    owned = run.owned("search")
+    for it in found:
+        assert [owner["uid"] for owner in owned[it]["metadata"]["ownerReferences"]] == [uid]
 
 
 def test_a_policy_that_cannot_be_obeyed_leaves_the_last_good_document(run, user, namespace):

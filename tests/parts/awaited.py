@@ -12,12 +12,14 @@ class RedisCache(redis_cache.RedisCache):
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         """What `fetch` tells; errors.StoreAway where it tells nothing."""
-        told: asyncio.Future[list[bytes | None] | None]
+        told: asyncio.Future[list[bytes | None] | errors.StoreRefuses | None]
         told = asyncio.get_running_loop().create_future()
         self.fetch(keys, told.set_result)
         values = await told
         if values is None:
             raise errors.StoreAway("away")
+        if isinstance(values, errors.StoreRefuses):
+            raise values
         return values
 
     async def write(self, values: Mapping[str, bytes], *, ttl_seconds: int) -> None:

@@ -186,9 +186,11 @@ class Generations:
             if self._store is not None:
                 marked = {**values, REVISION: self._make()}
                 await self._store.replace(marked, dropped=dropped - {REVISION})
-        except errors.StoreAway:
+        except errors.StoreAway as cause:
+            refuses = isinstance(cause, errors.StoreRefuses)
             raise errors.Unavailable(
-                "The cache was not cleared: its Redis does not answer, "
+                f"The cache was not cleared: its Redis "
+                f"{f'refuses ({cause})' if refuses else 'does not answer'}, "
                 "so other pods would go on with the old entries.",
                 code="cache_store_unavailable",
             ) from None

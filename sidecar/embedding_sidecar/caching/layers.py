@@ -1,10 +1,12 @@
 """The cache as one policy sees it: memory over a store that other pods share."""
 
 import asyncio
+import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from embedding_sidecar import errors, provider
 from embedding_sidecar.caching import cache, generations
@@ -14,15 +16,28 @@ MEMORY = "memory"
 REDIS = "redis"
 MAX_SIZES = 1024
 """Models and spaces whose size of a vector is remembered; callers choose the dimensions."""
+SAID_AGAIN_SECONDS: Final = 60.0
+"""How long the log keeps silent of a store that goes on refusing."""
+_READ: Final = "read"
+_WRITE: Final = "write"
+_REMOVE: Final = "remove"
+_GENERATIONS: Final = "keep generations"
+
+_log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
     """The shared layer, which answers within a budget of time."""
 
     def fetch(
-        self, keys: Sequence[str], done: Callable[[Sequence[bytes | None] | None], None]
+        self,
+        keys: Sequence[str],
+        done: Callable[[Sequence[bytes | None] | errors.StoreRefuses | None], None],
     ) -> None:
-        """Tell `done` the values of these keys, None for each that is not there, or None: away."""
+        """Tell `done` the values of these keys, None for each that is not there.
+
+        None instead of all: it is away; StoreRefuses: it answers, and does not let us.
+        """
         ...
 
     def keep(
@@ -65,7 +80,6 @@ class Layers:
 
     `seal` binds entries to their keys in the store. Where it does not authenticate them, only
     vectors of the size that this sidecar has bought last of their model and space are taken.
-    `store_state` is what the last use of the store showed: `none`, `unknown`, `ok` or `away`.
     """
 
     def __init__(
@@ -80,7 +94,11 @@ class Layers:
         seal: Seal = Seal(),  # noqa: B008 - holds nothing that changes
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.store_state = "none" if store is None else "unknown"
+        self._store_state = "none" if store is None else "unknown"
+        self._refusals: dict[str, str] = {}
+        """What the store lacks, by what it refused when it was last asked for that."""
+        self._told: dict[str, float] = {}
+        """When a refusal was last logged, by what was refused."""
         self._seal = seal
         self._sizes: dict[tuple[str, str], int] = {}
         self._scope = scope
@@ -93,6 +111,16 @@ class Layers:
         self._hits = {MEMORY: 0, REDIS: 0}
         self._misses = 0
         self._tokens_saved: Counter[str] = Counter()
+
+    @property
+    def store_state(self) -> str:
+        """What the last use of the store showed: `none`, `unknown`, `ok`, `away` or `refuses: WHY`.
+
+        It refuses until it has done what it refused: one that may read and not write does.
+        """
+        for why in self._refusals.values():
+            return f"refuses: {why}"
+        return self._store_state
 
     @property
     def entries_in_store(self) -> str:
@@ -172,12 +200,12 @@ class Layers:
             return
         started = time.perf_counter()
 
-        def fetched(values: Sequence[bytes | None] | None) -> None:
+        def fetched(values: Sequence[bytes | None] | errors.StoreRefuses | None) -> None:
             hits = 0
-            if values is None:
-                self._away()
+            if values is None or isinstance(values, errors.StoreRefuses):
+                self._away(_READ, values)
             else:
-                self.store_state = "ok"
+                self._used(_READ)
                 for index, value in zip(missing, values, strict=True):
                     recalled[index] = self._taken(keys[index], value, max_age_seconds)
                     hits += recalled[index] is not None
@@ -218,8 +246,11 @@ class Layers:
         """Obey the generations of the store; to be called once a second."""
         try:
             await self._generations.refresh()
-        except errors.StoreAway:
-            self._away()
+        except errors.StoreAway as cause:
+            self._away(_GENERATIONS, cause)
+        else:
+            # It says nothing of entries, which may lie where nobody answers.
+            self._refusals.pop(_GENERATIONS, None)
 
     async def clear(self, model: str | None) -> None:
         """Forget all, or all of one model (by the policy's name of it), in every pod.
@@ -248,9 +279,11 @@ class Layers:
         if self._store is not None:
             try:
                 await self._store.remove(keys)
-            except errors.StoreAway:
+            except errors.StoreAway as cause:
                 # Nobody finds them any more, and they expire.
-                self._away()
+                self._away(_REMOVE, cause)
+            else:
+                self._refusals.pop(_REMOVE, None)
 
     def stats(self) -> dict[str, Any]:
         """What this sidecar's cache did so far and holds now."""
@@ -271,9 +304,9 @@ class Layers:
 
     def _kept(self, failure: BaseException | None) -> None:
         if failure is None:
-            self.store_state = "ok"
+            self._used(_WRITE)
         else:
-            self._away()
+            self._away(_WRITE, failure)
 
     def _missed(self, items: int) -> None:
         self._misses += items
@@ -311,6 +344,21 @@ class Layers:
         self._hits[layer] += hits
         self._observe.looked_up(layer, hits=hits, seconds=time.perf_counter() - started)
 
-    def _away(self) -> None:
-        self.store_state = "away"
-        self._observe.error("cache")
+    def _used(self, what: str) -> None:
+        self._store_state = "ok"
+        if self._refusals:
+            self._refusals.pop(what, None)
+
+    def _away(self, what: str, cause: BaseException | None) -> None:
+        if not isinstance(cause, errors.StoreRefuses):
+            self._refusals.pop(what, None)
+            self._store_state = "away"
+            self._observe.error("cache")
+            return
+        why, now = str(cause), time.monotonic()
+        self._refusals[what] = why
+        self._observe.error("cache_refused")
+        # Whoever holds the store may say another thing each time.
+        if now >= self._told.get(what, -math.inf) + SAID_AGAIN_SECONDS:
+            self._told[what] = now
+            _log.error("cache: the store refuses to %s: %s", what, why)

@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 
 import redis.asyncio
 
-from embedding_sidecar import errors
-from embedding_sidecar.caching import redis_nodes
+from embedding_sidecar import errors, redis_refusals
+from embedding_sidecar.caching import cache, redis_nodes
 from embedding_sidecar.caching.redis_debt import LATE, Debt
 from embedding_sidecar.caching.redis_generations import RedisGenerations
 
@@ -37,7 +37,7 @@ _TOO_LONG: Final = errors.StoreAway("an entry is too long to be kept")
 _TOO_MUCH: Final = errors.StoreAway("Redis has not acknowledged what it has been sent")
 
 T = TypeVar("T")
-Fetched = Callable[[list[bytes | None] | None], None]
+Fetched = Callable[[list[bytes | None] | errors.StoreRefuses | None], None]
 
 
 class _Turn(ABC):
@@ -81,7 +81,8 @@ class _Reads(_Turn):
             if self.failure is None or any(key in answers for key in keys):
                 _tell(done, [_bytes(answers.get(key)) for key in keys])
             else:
-                _tell(done, None)
+                failure = self.failure
+                _tell(done, failure if isinstance(failure, errors.StoreRefuses) else None)
 
 
 class _Writes(_Turn):
@@ -131,8 +132,8 @@ class RedisCache:
     def fetch(self, keys: Sequence[str], done: Fetched) -> None:
         """Tell `done` the values of these keys, None for each that is not there.
 
-        Also for one whose node is away; None instead of all where Redis did not answer rightly for
-        any of them, or not in time.
+        Also for one whose node is away; instead of all, where Redis did not answer rightly for any
+        of them or not in time, None, or what it refuses.
         """
         gathered = self._writes
         if gathered is not None and any(key in gathered.values for key in keys):
@@ -150,7 +151,7 @@ class RedisCache:
     ) -> None:
         """Keep these values so long; tell `done` once Redis says that it does, or why it did not.
 
-        What it has not said in time, it may still do.
+        Where it refuses, that is errors.StoreRefuses. What it has not said in time it may still do.
         """
         size_bytes = sum(map(len, values.values()))
         if size_bytes > redis_nodes.MAX_VALUE_BYTES < max(map(len, values.values())):
@@ -182,7 +183,14 @@ class RedisCache:
         if self._writes is not None:
             for key in keys:
                 self._writes.values.pop(key, None)
-        await self._debt.within(self._management_budget_seconds, lambda: self._nodes.remove(keys))
+        seconds = self._management_budget_seconds
+        try:
+            await self._debt.within(seconds, lambda: self._nodes.remove(keys))
+        except errors.StoreAway as away:
+            refusal = _refusal(away.__cause__)
+            if refusal is None:
+                raise
+            raise refusal from away
 
     async def close(self) -> None:
         """Write what is to be written yet, within its time; end the rest, and the connections."""
@@ -240,13 +248,19 @@ class RedisCache:
         def over(failure: BaseException | None) -> None:
             timer.cancel()
             self._debt.owed.discard(turn)
-            turn.failure = failure
+            turn.failure = failure and (_refusal(failure) or failure)
             turn.end()
 
         loop = asyncio.get_running_loop()
         timer = loop.call_later(seconds, turn.time_is_up, _LAST_TURNS)
         self._debt.owed.add(turn)
         return over
+
+
+def _refusal(failure: BaseException | None) -> errors.StoreRefuses | None:
+    """What a Redis that refuses lacks; None where it does not."""
+    told = redis_refusals.of(failure, pattern=f"{cache.PREFIX}*", run_by_script="")
+    return None if told is None else errors.StoreRefuses(told)
 
 
 def _tell(done: Callable[[T], None], what: T) -> None:

@@ -1,15 +1,17 @@
 """The generations of one scope in Redis: a hash, by name."""
 
-from collections.abc import Collection, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, Final, TypeVar
 
 import redis.asyncio
 
-from embedding_sidecar import errors
+from embedding_sidecar import errors, redis_refusals
 from embedding_sidecar.caching.generations import MAX_NAMES
 from embedding_sidecar.caching.redis_debt import Debt
 
 PREFIX: Final = "aos:embedding:generations:"
+_RUN: Final = "+hsetnx +hset +hdel +del"
+"""What the scripts run."""
 
 # Scripts, because they are one step in every form of Redis. A client of a Cluster runs the commands
 # of a transaction in threads of their own.
@@ -28,6 +30,8 @@ for i = 2, dropped + 1 do redis.call('HDEL', KEYS[1], ARGV[i]) end
 for i = dropped + 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return #ARGV
 """
+
+T = TypeVar("T")
 
 
 class RedisGenerations:
@@ -52,7 +56,7 @@ class RedisGenerations:
             found: Any = await self._client.hmget(self._key, list(names))
             return [None if value is None else _text(value) for value in found]
 
-        return await self._debt.within(self._budget_seconds, ask)
+        return await self._within(ask)
 
     async def generations(self) -> dict[str, str] | None:
         """All generations of the scope, by name; None for more than there can be.
@@ -68,7 +72,7 @@ class RedisGenerations:
             found: Any = await self._client.hgetall(self._key)
             return {_text(name): _text(value) for name, value in found.items()}
 
-        return await self._debt.within(self._budget_seconds, ask)
+        return await self._within(ask)
 
     async def reset(self, values: Mapping[str, str]) -> None:
         """Drop all generations of the scope and set these, both or neither.
@@ -95,12 +99,21 @@ class RedisGenerations:
         pairs = [word for pair in values.items() for word in pair]
         await self._change(_REPLACE, [str(len(dropped)), *dropped, *pairs])
 
+    async def _within(self, ask: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await self._debt.within(self._budget_seconds, ask)
+        except errors.StoreAway as away:
+            told = redis_refusals.of(away.__cause__, pattern=f"{PREFIX}*", run_by_script=_RUN)
+            if told is None:
+                raise
+            raise errors.StoreRefuses(told) from away
+
     async def _change(self, script: str, words: list[str]) -> None:
         async def ask() -> object:
             heard: Any = self._client.eval(script, 1, self._key, *words)
             return await heard
 
-        heard = await self._debt.within(self._budget_seconds, ask)
+        heard = await self._within(ask)
         if heard != len(words):
             raise errors.StoreAway("an answer to another question")
 

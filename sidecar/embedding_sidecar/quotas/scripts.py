@@ -17,6 +17,8 @@ _pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
 _NOT_THERE: Final = "NOSCRIPT"
 KEYS: Final = "aos:embedding:quota:*"
 """The keys that scripts use."""
+_RUN: Final = "+time +hgetall +hmget +hset +hlen +expire"
+"""What they run."""
 _MOST_BYTES: Final = 4096
 """Of an answer: some numbers and a word, or a refusal."""
 
@@ -73,6 +75,10 @@ class _AtOne:
             # Once more: the connection may have ended before it was asked.
             answers = await self._told(command)
         if isinstance(answers, Exception):
+            # Of a connection, too: a wrong password is told before anything is asked.
+            lacking = redis_refusals.of(answers, pattern=KEYS, run_by_script=_RUN)
+            if lacking is not None:
+                raise errors.StoreRefuses(lacking) from answers
             raise errors.StoreAway(type(answers).__name__) from answers
         return answers[0]
 
@@ -114,7 +120,7 @@ class _InCluster:
 
 
 def _refused(answer: str) -> errors.StoreRefuses:
-    return errors.StoreRefuses(redis_refusals.lacking(answer, pattern=KEYS))
+    return errors.StoreRefuses(redis_refusals.lacking(answer, pattern=KEYS, run_by_script=_RUN))
 
 
 def _refusal(answer: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from embedding_sidecar import errors
+from embedding_sidecar.serving import http10
 from embedding_sidecar.serving.connection_limit import ConnectionLimit
 from embedding_sidecar.serving.request_reader import RequestReader
 from embedding_sidecar.wire import wire
@@ -39,6 +40,8 @@ class Connection(RequestReader):
         self._timer: asyncio.TimerHandle | None = None
         self._answered: RequestResponseCycle | None = None
         """The last request whose answer was begun; `cycle` may be one that comes after it."""
+        self._refusal: errors.Refused | None = None
+        """Of what came behind requests that are to be answered first; nothing is read after it."""
 
     @property
     def is_answering(self) -> bool:
@@ -85,6 +88,8 @@ class Connection(RequestReader):
     def data_received(self, data: bytes) -> None:
         """Take bytes of a head or a body."""
         # Few steps: this runs for every request.
+        if self._refusal is not None:
+            return
         if self._head_bytes + len(data) > self.max_head_bytes and not self.is_answering:
             # In two steps: a head that does not end within the first is too long.
             room = self.max_head_bytes - self._head_bytes
@@ -116,6 +121,8 @@ class Connection(RequestReader):
             self.flow.resume_reading()
         if following is not None:
             self._start_asgi_task(*following)
+        elif self._refusal is not None:
+            self._refuse_now(self._refusal)
         else:
             self._await_request()
 
@@ -130,7 +137,7 @@ class Connection(RequestReader):
             self.transport.close()
             return
         self.cycle.disconnected = True
-        self._refuse(error)
+        self._refuse_now(error)
 
     def drop(self) -> None:
         """End it at once, with what is still to be sent."""
@@ -148,6 +155,8 @@ class Connection(RequestReader):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
+        if cycle.scope["http_version"] == "1.0":
+            app = http10.without_chunks(app, cycle)
         super()._start_asgi_task(cycle, app)
 
     def _await_head(self, size: int) -> None:
@@ -201,11 +210,32 @@ class Connection(RequestReader):
             )
 
     def _refuse(self, error: errors.Refused) -> None:
-        """Answer what is no request, or one that is not to be read, and end the connection."""
-        before = self._answered
-        if before is not None and before.response_started and not before.response_complete:
+        """Answer what is no request, or one that is not to be read, and end the connection.
+
+        What came before it is answered first, as answers come in the order of requests; but an
+        answer that has begun may be one without end.
+        """
+        waits = self._in_body and self.pipeline and self.pipeline[0][0] is self.cycle
+        if self._begun or not (waits or (self.is_answering and not self._in_body)):
+            self._refuse_now(error)
+            return
+        if waits:
+            self.pipeline.popleft()
+        self._refusal = error
+
+    @property
+    def _begun(self) -> RequestResponseCycle | None:
+        """The request whose answer has begun and has not ended."""
+        answered = self._answered
+        if answered is None or answered.response_complete or not answered.response_started:
+            return None
+        return answered
+
+    def _refuse_now(self, error: errors.Refused) -> None:
+        begun = self._begun
+        if begun is not None:
             # A second head would be read as a part of the answer that has begun.
-            before.disconnected = True
+            begun.disconnected = True
             self.transport.close()
             return
         if self._in_body and self.cycle.response_complete:

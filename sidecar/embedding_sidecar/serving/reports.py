@@ -41,8 +41,8 @@ _OF_REQUESTS, _OF_TOKENS = (
 )
 _WAITS: Final = "waits_for_reset"
 """Of background work: what is left of the day is for applications, or nothing is."""
-_REDIS_UP: Final = {"ok": True, "away": False}
-"""By runtime.redis_state(); of the other words nothing is known."""
+_REDIS_UP: Final = {"ok": True, "away": False, "refuses": False}
+"""By the first word of runtime.redis_state(); of the other words nothing is known."""
 _PRINTABLE: Final = "".join(map(chr, range(ord(" "), 0x7F)))
 
 _PRICED_TOKENS: Final = 1_000_000
@@ -178,9 +178,11 @@ def health(current: Current) -> dict[str, Any]:
     if runtime is None:
         return {"status": "unavailable", "document": None, "rejected": current.rejected}
     providers = runtime.service.health()
-    counted = runtime.quota.store_word
+    counted, cached = runtime.quota.store_word, runtime.redis_state()
     troubled = (
         current.rejected is not None
+        # One that is away comes back by itself.
+        or cached.startswith("refuses")
         or any(word != "ok" for word in providers.values())
         or counted not in ("ok", "none")
     )
@@ -188,7 +190,7 @@ def health(current: Current) -> dict[str, Any]:
         "status": "degraded" if troubled else "ok",
         "document": runtime.loaded.document_fingerprint,
         "rejected": current.rejected,
-        "redis": runtime.redis_state(),
+        "redis": cached,
         "quota_store": counted,
         "redis_entries": runtime.cache.entries_in_store,
         "providers": providers,
@@ -313,7 +315,7 @@ def observe(current: Current, metrics: Metrics) -> None:
     metrics.memory_bytes(runtime.memory_bytes())
     metrics.redis(
         {
-            "cache": _REDIS_UP.get(runtime.redis_state()),
+            "cache": _REDIS_UP.get(runtime.redis_state().partition(":")[0]),
             "quota": runtime.quota.store_up,
         }
     )

@@ -55,11 +55,15 @@ class RequestReader(HttpToolsProtocol):
         """Take bytes of a head, a body or what is around it."""
         # Few steps: this runs for every request.
         self._has_begun, self._body_bytes = False, 0
+        offers = None
         try:
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                self._read_without_upgrades(data, upgrade)
+                offers = upgrade
+            # Not while it is handled, or it would take the place of what a refusal says.
+            if offers is not None:
+                self._read_without_upgrades(data, offers)
         except httptools.HttpParserError as error:
             refused = error.__context__
             self._refuse(
@@ -100,6 +104,9 @@ class RequestReader(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._offered = self._without_upgrade()
             return
+        # Who speaks HTTP/1.0 does not know 100 (RFC 9110, 10.1.1).
+        if self.expect_100_continue and self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False
         super().on_headers_complete()
         self.headers = _DROPPED
         self._in_body = True
@@ -127,10 +134,14 @@ class RequestReader(HttpToolsProtocol):
         if not cycle.response_complete:
             cycle.more_body = False
             cycle.message_event.set()
+        if cycle.keep_alive and not self.parser.should_keep_alive():
+            # A trailer has said that the connection ends, and so the parser reads no more.
+            cycle.keep_alive = False
+            if cycle.response_complete:
+                self.transport.close()
 
     def _read_without_upgrades(self, data: bytes, upgrade: httptools.HttpParserUpgrade) -> None:
         """Read again what a head that offers an upgrade stands in; raises HttpParserError."""
-        # The parser takes the rest for another protocol, and begins anew after it.
         parts: list[bytes | memoryview] = [memoryview(data)[upgrade.args[0] :], self._take_offer()]
         while parts:
             part = parts.pop()
@@ -140,6 +151,10 @@ class RequestReader(HttpToolsProtocol):
                 parts += (memoryview(part)[another.args[0] :], self._take_offer())
 
     def _take_offer(self) -> bytes:
+        # The parser takes the rest for another protocol, and reads no more at all where the head
+        # also ends the connection.
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         head, self._offered = self._offered or b"", None
         return head
 

@@ -295,9 +295,9 @@ class Shortcut(Connection):
         if unsent and not self.transport.is_closing():
             self.transport.writelines(unsent)
 
-    def _refuse(self, error: errors.Refused) -> None:
+    def _refuse_now(self, error: errors.Refused) -> None:
         self._flush()
-        super()._refuse(error)
+        super()._refuse_now(error)
 
     def _start_held(self) -> None:
         """As uvicorn would have from the start."""

@@ -359,6 +359,48 @@ def test_a_redis_that_is_away_is_a_miss_and_is_counted(store):
     assert pod.layers.store_state == "away"
 
 
+class ReadOnly(Store):
+    """A store whose user may read, and not write."""
+
+    refuses = True
+
+    def keep(self, values, *, ttl_seconds, done):
+        if self.refuses:
+            done(errors.StoreRefuses("NOPERM: the user's right +set is missing"))
+        else:
+            super().keep(values, ttl_seconds=ttl_seconds, done=done)
+
+
+def test_redis_that_refuses_one_thing_refuses_until_it_does_it(caplog):
+    """B9: what it gives are hits all the while."""
+    store = ReadOnly()
+    pod = Pod(store)
+    for key in "abc":
+        pod.put(key)
+        assert pod.get(f"not {key}") == [None]
+        assert pod.layers.store_state == "refuses: NOPERM: the user's right +set is missing"
+    assert pod.seen.errors == [("cache_refused", "")] * 3
+    assert [it.message for it in caplog.records] == [
+        "cache: the store refuses to write: NOPERM: the user's right +set is missing"
+    ]
+    store.refuses = False
+    pod.put("d")
+    assert pod.layers.store_state == "ok"
+    store.away = True
+    pod.put("e")
+    assert pod.layers.store_state == "away"
+
+
+def test_redis_that_refuses_and_then_is_away_is_away():
+    """B9, a sibling."""
+    store = ReadOnly()
+    pod = Pod(store)
+    pod.put("a")
+    store.refuses, store.away = False, True
+    pod.put("b")
+    assert pod.layers.store_state == "away"
+
+
 def look_up(pod, keys, done, **rest):
     """A look into memory, and on from there."""
     pod.layers.look_up(keys, pod.layers.recall(keys, **rest), done, **rest)

@@ -1,10 +1,14 @@
 """What a Redis that refuses lacks: field case B9."""
 
+import hiredis
 import pytest
+import redis.exceptions
+from redis._parsers.base import BaseParser
 
 from embedding_sidecar import redis_refusals
 
 PATTERN = "aos:embedding:quota:*"
+RUN = "+time +hset"
 
 
 @pytest.mark.parametrize(
@@ -34,15 +38,45 @@ PATTERN = "aos:embedding:quota:*"
         ("NOAUTH Authentication required.", "no user or password"),
         ("WRONGPASS invalid username-password pair or user is disabled.", "wrong"),
         ("READONLY You can't write against a read only replica.", "replica"),
+        ("OOM command not allowed when used memory > 'maxmemory'.", "maxmemory-policy"),
+        ("LOADING Redis is loading the dataset in memory", "loads"),
+        ("MISCONF Redis is configured to save RDB snapshots, but", "disk"),
     ],
 )
 def test_missing_right_is_named(answer, told):
     """B9: the log said "ERR", and health ok."""
-    found = redis_refusals.lacking(answer, pattern=PATTERN)
+    found = redis_refusals.lacking(answer, pattern=PATTERN, run_by_script=RUN)
     assert told in found
     assert found.startswith(answer.split(" ", 1)[0])
 
 
 @pytest.mark.parametrize("answer", ["ERR my-secret", "NOPERM my-secret", "BUSY my-secret"])
 def test_prose_of_the_server_is_not_told(answer):
-    assert "my-secret" not in redis_refusals.lacking(answer, pattern=PATTERN)
+    assert "my-secret" not in redis_refusals.lacking(answer, pattern=PATTERN, run_by_script=RUN)
+
+
+@pytest.mark.parametrize(
+    "answer", ["NOPERM no 'get' command", "WRONGPASS invalid", "OOM x", "ERR x"]
+)
+def test_refusal_is_the_same_in_either_clients_form(answer):
+    """B9: redis-py takes the code away, and so the wrong password was an AuthenticationError."""
+    told = redis_refusals.lacking(answer, pattern=PATTERN, run_by_script=RUN)
+    for error in (hiredis.ReplyError(answer), BaseParser.parse_error(answer)):
+        assert redis_refusals.of(error, pattern=PATTERN, run_by_script=RUN) == told
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        TimeoutError(),
+        redis.exceptions.ConnectionError("ERR my-secret"[4:]),
+        hiredis.ReplyError("MOVED 1 nowhere:1"),
+        hiredis.ReplyError("WRONGTYPE Operation against a key"),
+        BaseParser.parse_error("CLUSTERDOWN The cluster is down"),
+        hiredis.ReplyError("NOPERMISSION"),
+        hiredis.ReplyError(""),
+    ],
+)
+def test_what_is_no_refusal_is_none(error):
+    assert redis_refusals.of(error, pattern=PATTERN, run_by_script=RUN) is None

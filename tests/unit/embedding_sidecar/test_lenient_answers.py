@@ -202,6 +202,8 @@ def test_b1_what_is_decoded_is_bounded():
 @pytest.mark.parametrize(
     ("body", "coding"),
     [(b"no gzip at all", "gzip"), (gzip.compress(BODY)[:-20], "gzip"), (BODY, "br"), (b"", "gzip")],
+    # Bytes in a name differ from worker to worker: gzip writes the time.
+    ids=["not-gzip", "cut-off", "unknown", "empty"],
 )
 def test_b1_a_coding_that_cannot_be_undone_is_no_answer(body, coding):
     """B1."""

@@ -1,6 +1,6 @@
 """What is left of a policy's day, as one sidecar last heard of it."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Allowance(NamedTuple):
@@ -23,3 +23,7 @@ class Allowance(NamedTuple):
     def used_up(self) -> bool:
         """Whether no call can be made, however small."""
         return 0 in (self.requests_left, self.tokens_left)
+
+
+NO_LIMIT: Final = Allowance(None, None, None, None, 0.0)
+"""Of a day without limits, of which nothing need be told."""

@@ -150,10 +150,8 @@ class Reader:
         Raises:
             errors.Unusable: it is lost, or says something else than was asked.
         """
-        if self._failure is not None:
-            raise self._failure
         if self.is_lost:
-            raise bad_answer()
+            raise self._failure or bad_answer()
         if self._part is None:
             body = b"".join(self._chunks)
             try:
@@ -177,9 +175,11 @@ class Reader:
         read = self._placed() if self._unplaced else self._read
         if len(read) != self._count:
             raise bad_answer()
-        return provider.Vectors(
-            tuple(map(read.__getitem__, range(self._count))), _tokens(raw.get("usage"))
-        )
+        tokens = _tokens(raw.get("usage"))
+        if self._in_place and read is self._read:
+            # In order, as nearly all answers are.
+            return provider.Vectors(tuple(read.values()), tokens)
+        return provider.Vectors(tuple(map(read.__getitem__, range(self._count))), tokens)
 
     def _go_on(self) -> None:
         """Read as far as it has come. Raises errors.Unusable."""

@@ -54,7 +54,7 @@ class Seal:
     under a key of its own, derived from the secret and a random salt that its entries carry.
     """
 
-    __slots__ = ("_ciphers", "_nonces", "_salt", "_secret", "is_authentic")
+    __slots__ = ("_ciphers", "_nonces", "_own_cipher", "_salt", "_secret", "is_authentic")
 
     def __init__(self, secret: bytes = b"") -> None:
         self._secret = secret
@@ -64,6 +64,7 @@ class Seal:
         self._nonces = itertools.count()
         self._ciphers: dict[bytes, AESGCM] = {}
         """By salt: those of this process and of the pods whose entries it has read."""
+        self._own_cipher = self._cipher(self._salt) if secret else None
 
     def __repr__(self) -> str:
         """Without the secret."""
@@ -72,10 +73,10 @@ class Seal:
     def tag(self, key: str, *content: "bytes | memoryview[int]") -> bytes:
         """TAG_BYTES that bind the content, in parts, to the key; another tag each time."""
         bound = _bound(key, *content)
-        if not self._secret:
+        if self._own_cipher is None:
             return _checksum(bound)
         nonce = next(self._nonces).to_bytes(_NONCE_BYTES, "big")
-        return self._salt + nonce + self._cipher(self._salt).encrypt(nonce, b"", bound)
+        return self._salt + nonce + self._own_cipher.encrypt(nonce, b"", bound)
 
     def accepts(self, tag: bytes, key: str, content: "bytes | memoryview[int]") -> bool:
         """Whether `tag` was made by who has the secret, for this key and content."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from embedding_sidecar import errors
-from embedding_sidecar.allowance import Allowance
+from embedding_sidecar.allowance import NO_LIMIT, Allowance
 from embedding_sidecar.quotas.books import Books
 from embedding_sidecar.quotas.claims import DAY_SECONDS, NOTHING, Amounts, Limits
 from embedding_sidecar.quotas.counter import AWAY_SECONDS, Counter
@@ -197,14 +197,14 @@ class Share:
 
     def left(self) -> Allowance:
         """What may still be drawn, as last heard; asks nobody."""
+        if self._limits.open:
+            return NO_LIMIT
         ends_in = self._books.ends_in_seconds(now=self._clock())
         day = self.ledger.day
         if ends_in is None:
             day = max(day, int(self._wall_clock() // DAY_SECONDS))
             ends_in = (day + 1) * DAY_SECONDS - self._wall_clock()
-        if self._limits.open:
-            calls = tokens = None
-        elif day == self.ledger.day:
+        if day == self.ledger.day:
             calls, tokens = self.ledger.left(others=self._books.others(self.ledger))
         else:
             calls, tokens = self._limits.calls, self._limits.tokens

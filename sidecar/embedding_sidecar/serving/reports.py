@@ -158,6 +158,7 @@ def ratelimit_headers(left: Allowance) -> dict[str, str]:
     return found
 
 
+@lru_cache(maxsize=2)  # the same second is told in many answers
 def go_duration(seconds: int) -> str:
     """Whole seconds as Go prints a time.Duration: `15h4m5s`, `6m0s`, `7s`."""
     minutes, seconds = divmod(seconds, 60)

@@ -294,20 +294,23 @@ def test_a_redis_that_owes_too_many_answers_is_not_asked_for_more():
 
 
 def test_an_answer_that_came_while_the_event_loop_stood_still_is_in_time():
+    asked = asyncio.Event()
+
     class Answered(Slow):
         async def answer(self, keys, into):
+            asked.set()
             # As a connection does: what has come by now is read, then parsed.
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.15)
             await asyncio.sleep(0)
             into.update(dict.fromkeys(keys, b"x"))
 
     async def use(store):
         waiting = asyncio.ensure_future(store.read(["a"]))
-        await asyncio.sleep(0.001)
-        time.sleep(0.2)  # noqa: ASYNC251 - the whole point
+        await asked.wait()
+        time.sleep(0.3)  # noqa: ASYNC251 - the whole point
         return await waiting
 
-    assert over(Answered(), use, budget_seconds=0.008) == [b"x"]
+    assert over(Answered(), use, budget_seconds=0.1) == [b"x"]
 
 
 def test_who_waits_while_all_ends_is_let_go():

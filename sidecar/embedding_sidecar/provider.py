@@ -23,6 +23,10 @@ class Ask(NamedTuple):
     input_type: str | None = None
     truncation: bool | None = None
     user: str | None = None
+    extra: tuple[tuple[str, bytes], ...] = ()
+    """Fields that the policy passes on: names in order, and values as JSON."""
+    plain: bool = False
+    """Whether `encoding_format` is left out, for a server that refuses it; no part of a key."""
 
     def __repr__(self) -> str:
         """Without the texts, which are their owner's."""
@@ -30,14 +34,19 @@ class Ask(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """One vector for each item, in order, as little-endian float32; `tokens` is what was billed."""
+    """One vector for each item, in order, as little-endian float32; `tokens` is what was billed.
+
+    A translation says None where the provider did not; a call puts the upper bound of the request
+    in its place, and `is_estimated` says so.
+    """
 
     vectors: tuple[bytes, ...]
-    tokens: int
+    tokens: int | None
+    is_estimated: bool = False
 
 
 class Body(Protocol):
-    """The body of a 200, read as it comes, so that no more is held than was asked for."""
+    """The body of a 2xx, read as it comes, so that no more is held than was asked for."""
 
     @property
     def held_bytes(self) -> int:
@@ -67,7 +76,7 @@ class Body(Protocol):
 
 
 class HttpRequest(NamedTuple):
-    """A POST to a provider; `reader` takes the body of a 200."""
+    """A POST to a provider; `reader` takes the body of a 2xx."""
 
     url: str
     body: bytes
@@ -114,12 +123,14 @@ class HttpAnswer(NamedTuple):
 class Limits:
     """What a provider takes in one request; None is no limit that is known.
 
-    `body_bytes` is of the items alone, as JSON.
+    `body_bytes` is of the items alone, as JSON. An item that may have `alone_from_tokens`, or more,
+    is perhaps too long, and goes alone.
     """
 
     items: int
     tokens: int | None = None
     body_bytes: int | None = None
+    alone_from_tokens: int | None = None
 
 
 class Translation(Protocol):
@@ -138,7 +149,7 @@ class Translation(Protocol):
         ...
 
     def vectors(self, ask: Ask, answer: HttpAnswer) -> Vectors:
-        """Read a 200.
+        """Read a 2xx.
 
         Raises:
             errors.Unreachable: not one finite vector of one size for each item.

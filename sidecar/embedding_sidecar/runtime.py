@@ -8,7 +8,7 @@ replaces is closed after the requests that still hold it have had their time.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
@@ -17,13 +17,16 @@ import redis.asyncio
 from embedding_contract import document, json_fields, names
 from embedding_sidecar import errors, memory, policy_file, providers, redis_url, upstream
 from embedding_sidecar.caching import cache, entries, generations, layers, redis_cache
-from embedding_sidecar.engine import api_keys, flights, recall, service
+from embedding_sidecar.engine import flights, provider_states, recall, service
 from embedding_sidecar.http1 import authorities as certificates
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.quotas import counter, quota, quota_store
 
 DRAIN_SECONDS: Final = 60.0
-"""Longer than a request can take, so that none loses its connection to a change of the policy."""
+"""Longer than a request can take where no policy says more, so that none loses its connection to a
+change of the policy."""
+_BESIDES: Final = 10.0
+"""What a request may take beside its calls, as to be sent."""
 
 _SHARE_OF_BODIES: Final = 8
 """Of the memory of the cache an eighth goes to knowing requests again: a body is about that much
@@ -105,9 +108,8 @@ class Workshop:
         self._metrics = metrics
         self._memory_bytes = memory_bytes
         self._timing = timing
-        self._ring = api_keys.Ring()
-        self._holders: dict[str, Hashable] = {}
-        self._service: service.Service | None = None
+        self._states = provider_states.ProviderStates()
+        self._drain_seconds = DRAIN_SECONDS
         self._flying = flights.Flights(clock=time.monotonic)
         self._parts: dict[str, _Made[Any]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
@@ -117,19 +119,21 @@ class Workshop:
         policy = loaded.document
         cached, counted = self._cache(loaded), self._quota(loaded)
         calling = self._upstream(policy.network)
-        self._service = service.Service(
+        self._drain_seconds = max(self._drain_seconds, self._longest_request(policy) + _BESIDES)
+        made = service.Service(
             document=policy,
-            keys=self._keys(loaded),
+            keys=self._states.follow(policy, _usable_keys(loaded), now=time.monotonic()),
             cache=cached,
             quota=counted,
             upstream=calling,
             observe=self._metrics,
             flying=self._flying,
+            states=self._states,
             timing=self._timing,
         )
         return Runtime(
             loaded=loaded,
-            service=self._service,
+            service=made,
             quota=counted,
             cache=cached,
             upstream=calling,
@@ -152,6 +156,10 @@ class Workshop:
         await asyncio.gather(self._close("quota", "counter"), self._close("cache"))
         await self._close("upstream")
 
+    def _longest_request(self, policy: document.PolicyDocument) -> float:
+        own = (it.request_seconds for it in policy.providers)
+        return max(self._timing.request_seconds, *(it for it in own if it is not None), 0.0)
+
     async def _close(self, *names: str) -> None:
         for name in names:
             if name in self._parts:
@@ -163,20 +171,6 @@ class Workshop:
             return made, made.close
 
         return self._taken_over("upstream", network, make)
-
-    def _keys(self, loaded: policy_file.Loaded) -> Mapping[str, api_keys.ApiKey]:
-        """API keys by the provider's name, with those before them of who is asked still."""
-        refused = frozenset() if self._service is None else self._service.refused_keys()
-        before, usable = self._holders, _usable_keys(loaded)
-        self._holders = {
-            it.name: (loaded.document.scope, it.name, it.kind, it.base_url) for it in usable
-        }
-        turned = self._ring.turn(
-            {self._holders[it.name]: key for it, key in usable.items()},
-            refused={before[name] for name in refused},
-            now=time.monotonic(),
-        )
-        return {name: turned[holder] for name, holder in self._holders.items()}
 
     def _cache(self, loaded: policy_file.Loaded) -> layers.Layers:
         policy = loaded.document
@@ -265,7 +259,9 @@ class Workshop:
         part, close = make()
         self._parts[name] = _Made(terms, part, close)
         if before is not None:
-            task = asyncio.get_running_loop().create_task(_retire(before))
+            task = asyncio.get_running_loop().create_task(
+                _retire(before, after_seconds=self._drain_seconds)
+            )
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
         return part
@@ -284,9 +280,9 @@ class _NotSynced:
         raise errors.StoreAway("its URL has not been synced yet")
 
 
-async def _retire(made: _Made[Any]) -> None:
+async def _retire(made: _Made[Any], *, after_seconds: float) -> None:
     try:
-        await asyncio.sleep(DRAIN_SECONDS)
+        await asyncio.sleep(after_seconds)
     finally:
         # Also when the process ends before the time is up.
         await made.close()
@@ -296,15 +292,15 @@ async def _nothing() -> None:
     """There is no connection to close."""
 
 
-def _usable_keys(loaded: policy_file.Loaded) -> dict[document.Provider, str]:
-    """API keys of the providers that want one and have one."""
+def _usable_keys(loaded: policy_file.Loaded) -> dict[str, str]:
+    """API keys, by name, of the providers that want one and have one."""
     found = {}
     for provider in loaded.document.providers:
         key = loaded.secrets.get(provider.api_key_file or "", "")
         if key and not (key.isascii() and key.isprintable()):
             _log.error("the key of provider %s holds what no header can; left out", provider.name)
         elif key:
-            found[provider] = key
+            found[provider.name] = key
     return found
 
 

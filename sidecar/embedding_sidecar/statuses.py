@@ -7,7 +7,7 @@ model behind the server: Hugging Face's text-embeddings-inference, router/src/ht
 from types import MappingProxyType
 from typing import Final
 
-from embedding_sidecar import errors, provider, waits
+from embedding_sidecar import errors, provider, waits, words
 
 CALLERS_FAULT: Final = frozenset({400, 413, 422})
 """Another provider would refuse this request too; each translation relays its own typed fields."""
@@ -15,9 +15,29 @@ RATE_LIMITED: Final = 429
 
 _LOWEST_SERVER_ERROR: Final = 500
 _LOWEST_REDIRECT: Final = 300
-_MISCONFIGURED: Final = MappingProxyType(
-    {401: errors.KEY_REFUSED, 403: errors.KEY_REFUSED, 404: "not_found"}
+_UNAUTHORIZED: Final = 401
+FORBIDDEN: Final = "forbidden"
+"""Reason of a 401 or 403 that does not say, in an API's own form, that the key is why."""
+_DECLINED: Final = MappingProxyType(
+    {401: FORBIDDEN, 403: FORBIDDEN, 404: "not_found", 410: "gone", 451: "blocked"}
 )
+"""What may be about one text: a firewall, a filter or a router before the model answers so."""
+_OF_THE_KEY: Final = frozenset(
+    {
+        "invalid_api_key",
+        "invalid_authentication",
+        "authentication_error",
+        "account_deactivated",
+        "insufficient_permissions",
+        "permission_denied",
+        "permission_error",
+        "unauthorized",
+        "unsupported_country_region_territory",
+    }
+)
+"""Codes and types of a 403 about the key. Source: OpenAI's page on error codes; the types of
+Anthropic's and Google's forms, which servers that speak like OpenAI's send too."""
+_OF_THE_MODEL: Final = "model_not_found"
 _NO_CREDIT: Final = 402
 _BUSY: Final = frozenset({408, 409, 424, 425})
 _PERHAPS_BILLED: Final = frozenset({408, 502, 504})
@@ -25,10 +45,16 @@ _PERHAPS_BILLED: Final = frozenset({408, 502, 504})
 
 
 def failure(answer: provider.HttpAnswer) -> errors.ProviderFailed:
-    """What a status that is neither 200 nor the caller's fault means.
+    """What a status that is neither a 2xx nor the caller's fault means, with the provider's words.
 
     Other 4xx and redirects say that address, model or key are wrong: asking again helps nobody.
     """
+    found = _failure(answer)
+    found.words = words.said(answer.body)
+    return found
+
+
+def _failure(answer: provider.HttpAnswer) -> errors.ProviderFailed:
     status = answer.status
     if status == RATE_LIMITED:
         wait = waits.retry_after(answer.headers)
@@ -43,6 +69,22 @@ def failure(answer: provider.HttpAnswer) -> errors.ProviderFailed:
             billed=status in _PERHAPS_BILLED,
             retry_after_seconds=waits.retry_after(answer.headers),
         )
+    if status in _DECLINED:
+        return _declined(answer)
     if status >= _LOWEST_REDIRECT:
-        return errors.Misconfigured(_MISCONFIGURED.get(status, "refused"))
+        return errors.Misconfigured("refused")
     return errors.Unreachable("bad_answer", billed=True)
+
+
+def _declined(answer: provider.HttpAnswer) -> errors.ProviderFailed:
+    """Whether it is the key or the model, as far as the provider says so in its own form."""
+    error = words.error_of(answer.body)
+    said = {str(error.get(name)).lower() for name in ("code", "type", "status")}
+    if answer.status == _UNAUTHORIZED:
+        if words.has_form(answer.body):
+            return errors.Misconfigured(errors.KEY_REFUSED)
+    elif said & _OF_THE_KEY:
+        return errors.Misconfigured(errors.KEY_REFUSED)
+    elif _OF_THE_MODEL in said:
+        return errors.Misconfigured("not_found")
+    return errors.Declined(_DECLINED[answer.status])

@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from embedding_contract import document
-from embedding_sidecar import errors, memory, passthrough, provider
+from embedding_sidecar import codings, errors, memory, passthrough, provider
 from embedding_sidecar.http1 import answers, authorities
 from embedding_sidecar.http1.authorities import Authorities
 from embedding_sidecar.http1.client import Client
@@ -29,7 +29,7 @@ DNS_SECONDS: Final = 10
 IDLE_STREAM_SECONDS: Final = 900.0
 PROXY_WANTS_LOGIN: Final = "proxy_authentication_required"
 
-_OK: Final = 200
+_LOWEST_REDIRECT: Final = 300
 _OF_ITS_OWN: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers aiohttp would add: a passed-through request is to stay as it is."""
 _ALWAYS: Final = {"user-agent": "embedding-sidecar", "accept-encoding": "identity"}
@@ -170,22 +170,28 @@ class Upstream:
         self, response: aiohttp.ClientResponse, reader: provider.Body | None
     ) -> provider.HttpAnswer:
         """As much of an answer as there is to be read."""
-        body = reader if response.status == _OK else None
+        body = reader if response.status < _LOWEST_REDIRECT else None
+        coding = codings.coding(response.raw_headers)
+        taker: provider.Body | codings.Decoder | None = body
+        if body is not None and coding is not None:
+            taker = codings.Decoder(coding, body)
         kept = b""
         try:
             async for chunk in response.content.iter_any():
-                if body is None:
+                if body is None or taker is None:
                     kept += chunk[: answers.MAX_KEPT_BYTES - len(kept)]
                     if len(kept) == answers.MAX_KEPT_BYTES:
                         break
                     continue
-                body.feed(chunk)
+                taker.feed(chunk)
                 self._intake.grew(body)
                 if body.is_lost:
                     break
         finally:
             if body is not None:
                 self._intake.leave(body)
+        if kept and coding is not None:
+            kept = codings.beginning(kept, coding=coding, most_bytes=answers.MAX_KEPT_BYTES)
         return provider.HttpAnswer(
             status=response.status, lines=response.raw_headers, body=kept, reader=body
         )

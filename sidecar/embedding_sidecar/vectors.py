@@ -22,6 +22,8 @@ from embedding_sidecar import errors, provider
 
 MAX_NUMBERS: Final = 16_384
 """Of a vector whose size is not known: the widest language models have no more."""
+MAX_TOKENS: Final = 10**9
+"""Of one answer; no request holds so many, and a number above is none of tokens."""
 WHOLE_BYTES: Final = 2**18
 """A longer answer is read while it comes; 28 vectors of 1536 numbers in base64 are shorter."""
 MAX_ENVELOPE_BYTES: Final = 2**16
@@ -36,10 +38,12 @@ _TRIES: Final = 16
 BYTES_PER_NUMBER: Final = 4
 _DATA: Final = re.compile(rb'"data"\s*:\s*\[')
 _SPACE: Final = re.compile(rb"[ \t\r\n]*")
+BOM: Final = b"\xef\xbb\xbf"
+"""A byte order mark, which RFC 8259, 8.1, lets a reader ignore."""
 
 
 def read(answer: provider.HttpAnswer, *, count: int, dimensions: int | None) -> provider.Vectors:
-    """Read a 200: `count` vectors of one size, which is `dimensions` where that was asked for.
+    """Read a 2xx: `count` vectors of one size, which is `dimensions` where that was asked for.
 
     Raises:
         errors.Unusable: anything else than one finite vector for each item.
@@ -89,21 +93,29 @@ class Reader:
     _looked_at = 0
     """How far it has been looked for the end of an item."""
     _tries = 0
+    _failure: errors.Unusable | None = None
+    _in_place = True
+    """Whether each index that was said is that of the item's place."""
+    _unplaced: list[tuple[int, bytes]] = []  # noqa: RUF012 - replaced before it is filled
+    """Vectors without an index, and their places."""
 
     def __init__(self, *, count: int, dimensions: int | None) -> None:
         self._count = count
         self._most_bytes = (dimensions or MAX_NUMBERS) * BYTES_PER_NUMBER
         """Of a vector."""
+        self._asked = dimensions
         self._vector_bytes = 0 if dimensions is None else dimensions * BYTES_PER_NUMBER
         """Of each vector; 0 while that is unknown."""
         self._read: dict[int, bytes] = {}
+        """By index."""
         self._chunks: list[bytes] = []
         self._chunks_bytes = 0
 
     @property
     def held_bytes(self) -> int:
         """What it holds by now."""
-        return self._chunks_bytes + len(self._rest) + len(self._read) * self._vector_bytes
+        read = len(self._read) + len(self._unplaced)
+        return self._chunks_bytes + len(self._rest) + read * self._vector_bytes
 
     def feed(self, chunk: bytes) -> None:
         """Take what comes next."""
@@ -115,20 +127,21 @@ class Reader:
             if self._chunks_bytes <= WHOLE_BYTES:
                 return
             self._part = _Part.DATA
-            self._rest = bytearray(b"".join(self._chunks))
+            self._rest = bytearray(b"".join(self._chunks).removeprefix(BOM))
             self._chunks, self._chunks_bytes = [], 0
         else:
             self._rest += chunk
         try:
             self._go_on()
-        except errors.Unusable:
+        except errors.Unusable as failure:
             self.drop()
+            self._failure = failure.as_value()
 
     def drop(self) -> None:
         """Let go of all that is held: it is lost."""
         self.is_lost = True
         self._chunks, self._chunks_bytes = [], 0
-        self._read = {}
+        self._read, self._unplaced = {}, []
         self._rest = bytearray()
 
     def vectors(self) -> provider.Vectors:
@@ -137,10 +150,12 @@ class Reader:
         Raises:
             errors.Unusable: it is lost, or says something else than was asked.
         """
+        if self._failure is not None:
+            raise self._failure
         if self.is_lost:
             raise bad_answer()
         if self._part is None:
-            raw = _json(b"".join(self._chunks))
+            raw = _json(b"".join(self._chunks).removeprefix(BOM))
             data = raw.get("data") if isinstance(raw, dict) else None
             if not isinstance(data, list):
                 raise bad_answer()
@@ -152,9 +167,9 @@ class Reader:
                 raise bad_answer()
         else:
             raise bad_answer()
-        if len(self._read) != self._count:
+        read = self._placed() if self._unplaced else self._read
+        if len(read) != self._count:
             raise bad_answer()
-        read = self._read
         return provider.Vectors(
             tuple(map(read.__getitem__, range(self._count))), _tokens(raw.get("usage"))
         )
@@ -180,6 +195,9 @@ class Reader:
         else:
             numbers = (self._vector_bytes or self._most_bytes) // BYTES_PER_NUMBER
             if len(self._rest) > numbers * NUMBER_BYTES + ITEM_BYTES:
+                if self._asked and self._part is _Part.ITEM and not (self._read or self._unplaced):
+                    # Its first vector is longer than the one that was asked for.
+                    raise errors.WrongSize(0)
                 raise bad_answer()
 
     def _find_data(self) -> None:
@@ -233,14 +251,42 @@ class Reader:
         return None
 
     def _take(self, entry: Any) -> None:
-        index = entry.get("index") if isinstance(entry, dict) else None
-        if type(index) is not int or not 0 <= index < self._count or index in self._read:
+        if not isinstance(entry, dict):
+            raise bad_answer()
+        index = entry.get("index")
+        if type(index) is float and index.is_integer():
+            index = int(index)
+        if index is None:
+            if len(self._read) + len(self._unplaced) >= self._count:
+                raise bad_answer()
+        elif type(index) is not int or not 0 <= index < self._count or index in self._read:
             raise bad_answer()
         vector = _vector(entry.get("embedding"))
         self._vector_bytes = self._vector_bytes or len(vector)
         if len(vector) != self._vector_bytes or len(vector) > self._most_bytes:
+            if self._asked and not (self._read or self._unplaced):
+                raise errors.WrongSize(len(vector) // BYTES_PER_NUMBER)
             raise bad_answer()
+        place = len(self._read) + len(self._unplaced)
+        if index is None:
+            if not self._unplaced:
+                self._unplaced = []  # of its own
+            self._unplaced.append((place, vector))
+            return
+        self._in_place = self._in_place and index == place
         self._read[index] = vector
+
+    def _placed(self) -> dict[int, bytes]:
+        """All vectors by index, where those without one have their place beyond doubt.
+
+        Either all that say an index are in their place, and so are the others; or one says none,
+        and it is the first: servers leave out what is 0 (Gemini's, by protobuf's JSON).
+        """
+        if self._in_place:
+            return {**self._read, **dict(self._unplaced)}
+        if len(self._unplaced) == 1 and 0 not in self._read:
+            return {0: self._unplaced[0][1], **self._read}
+        raise bad_answer()
 
 
 def _json(text: bytes) -> Any:
@@ -293,8 +339,17 @@ def _from_floats(raw: list[Any]) -> bytes:
     return values.tobytes()
 
 
-def _tokens(usage: Any) -> int:
-    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    if type(tokens) is not int or tokens < 0:
-        raise bad_answer()
-    return tokens
+def _tokens(usage: Any) -> int | None:
+    """What was billed; None where the answer does not say: its vectors are paid for all the same.
+
+    An embedding has no output tokens, so either number is the whole.
+    """
+    if not isinstance(usage, dict):
+        return None
+    for name in ("total_tokens", "prompt_tokens"):
+        tokens = usage.get(name)
+        if type(tokens) is float and math.isfinite(tokens):
+            tokens = math.ceil(tokens)
+        if type(tokens) is int and 0 <= tokens <= MAX_TOKENS:
+            return tokens
+    return None

@@ -18,7 +18,8 @@ RIGHT: dict[str, Any] = {"model": MODEL, "input": "x"}
 REFUSED: list[tuple[Any, tuple[int, str | None, str | None]]] = [
     (b"{", (400, None, None)),
     (b"[" * 100_000, (400, None, None)),
-    (b'{"model": "m", "input": "\\ud800"}', (400, None, None)),
+    (b'{"model": "m", "input": "\\ud800"}', (400, None, "input")),
+    (b'{"model": "m", "input": ["a", "b\\udc00"]}', (400, None, "input[1]")),
     (b'{"model": "m", "input": "x", "dimensions": NaN}', (400, None, None)),
     ({**RIGHT, "dimensions": 10**30}, (400, None, "dimensions")),
     ({**RIGHT, "input": []}, (400, None, "input")),

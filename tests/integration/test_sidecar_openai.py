@@ -373,7 +373,7 @@ def test_a_refused_key_is_told_by_the_providers_name(from_environment):
     running = from_environment(OPENAI_API_KEY=wrong)
     told = running.http.get(names.PATH_HEALTH).json()
     assert (told["status"], told["keys_refused"]) == ("ok", [])
-    assert running.embed("x").status_code == 503
+    assert running.embed("x").status_code == 502
     token = {"Authorization": f"Bearer {sidecar.TOKEN}"}
     pages = [
         running.admin.get(path, headers=token) for path in (names.PATH_HEALTH, names.PATH_CONFIG)

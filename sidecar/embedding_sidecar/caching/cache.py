@@ -65,6 +65,10 @@ def keys(
     `cleared` has the generations of single items, by `name`; other items have none.
     """
     common = _common(ask.model, ask.dimensions, space, ask.input_type, ask.truncation)
+    if ask.extra:
+        common = common.copy()
+        for field, value in ask.extra:
+            common.update(_framed(field.encode()) + _framed(value))
     prefix = f"{PREFIX}{scope}:{generation}:"
     found = []
     for item in ask.items:

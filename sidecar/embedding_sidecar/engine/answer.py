@@ -10,7 +10,9 @@ class Answer(NamedTuple):
     may have come from another one of that space. `tokens` were billed for this answer,
     `tokens_saved` had been billed for what came from the cache; `hits` of `items` did, `coalesced`
     came from calls of other requests; `attempts` requests were sent to providers for this one.
-    During `upstream_seconds` at least one call it waited for was under way.
+    Where a
+    provider did not say what it billed, `tokens` is a bound and `is_estimated` says so. During
+    `upstream_seconds` at least one call it waited for was under way.
     """
 
     vectors: tuple[bytes, ...]
@@ -25,6 +27,7 @@ class Answer(NamedTuple):
     tokens_saved: int
     attempts: int
     upstream_seconds: float
+    is_estimated: bool = False
 
     def __repr__(self) -> str:
         """Without the vectors."""

@@ -16,6 +16,9 @@ _BYTES_OF_TOKEN: Final = 11
 _BYTES_OF_ESCAPE: Final = 6
 """JSON writes a control character as six: `\\u0000`."""
 
+MOST_BYTES_OF_TOKEN: Final = 16
+"""On average over a text: as wire.MAX_ITEM_BYTES counts."""
+
 T = TypeVar("T")
 
 
@@ -49,8 +52,12 @@ def split(ask: provider.Ask, limits: provider.Limits) -> list[range]:
     bounds = [(limits.items, [1] * count)]
     if limits.tokens is not None:
         bounds.append((limits.tokens, most_tokens(ask)))
+    if limits.alone_from_tokens is not None:
+        # Each of those fills a request.
+        least = limits.alone_from_tokens
+        bounds.append((count, [count if it >= least else 1 for it in most_tokens(ask)]))
     if limits.body_bytes is not None:
-        bounds.append((limits.body_bytes, [_most_bytes(item) for item in ask.items]))
+        bounds.append((limits.body_bytes, [most_bytes(item) for item in ask.items]))
     return list(_cut(count, bounds))
 
 
@@ -66,9 +73,18 @@ def _cut(count: int, bounds: Sequence[tuple[int, list[int]]]) -> Iterator[range]
     yield range(start, count)
 
 
-def _most_bytes(item: provider.Item) -> int:
+def most_bytes(item: provider.Item) -> int:
+    """The bytes that an item has as JSON at most."""
     if not isinstance(item, str):
         return len(item) * _BYTES_OF_TOKEN + _BYTES_AROUND_ITEM
     # Quotes and backslashes become two, control characters six; all else stays as it is.
     escaped = sum(1 for it in item if it < " ") * _BYTES_OF_ESCAPE
     return len(item.encode()) + escaped + item.count('"') + item.count("\\") + _BYTES_AROUND_ITEM
+
+
+def is_longer(item: provider.Item, *, tokens: int) -> bool:
+    """Whether an item certainly has more tokens than that: a text by MOST_BYTES_OF_TOKEN."""
+    if isinstance(item, str):
+        most_bytes = tokens * MOST_BYTES_OF_TOKEN
+        return len(item) > most_bytes or len(item.encode()) > most_bytes
+    return len(item) > tokens

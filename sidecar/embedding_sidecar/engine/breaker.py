@@ -3,12 +3,16 @@
 One failure is enough where it says more than that a call failed: a refused key or a spent credit
 stays so, and Retry-After says how long. Else it takes several in a row. A provider whose time is up
 gets one call, the probe, before everybody asks it again.
+
+What may be one text's fault (a firewall's 403, a 5xx, a time-out) counts as the provider's once
+other texts have failed too, with no answer between.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Final
 
-from embedding_sidecar import errors
+from embedding_sidecar import errors, statuses
 
 FAILURES_TO_OPEN: Final = 3
 OPEN_SECONDS: Final = 10.0
@@ -40,14 +44,28 @@ class Rest:
         if not self.asked_for or self.until is None:
             return self.failure
         left = self.until - now
+        told: errors.ProviderFailed
         if isinstance(self.failure, errors.Exhausted):
-            return errors.Exhausted(self.failure.reason, retry_after_seconds=left)
-        return errors.Unreachable(self.failure.reason, billed=False, retry_after_seconds=left)
+            told = errors.Exhausted(self.failure.reason, retry_after_seconds=left)
+        else:
+            told = errors.Unreachable(self.failure.reason, billed=False, retry_after_seconds=left)
+        told.words = self.failure.words
+        return told
+
+
+_OF_A_TEXT: Final = frozenset({"server_error", "bad_answer", "wrong_size", "timeout"})
+"""Reasons of an Unreachable that came of a request which was sent."""
+_SEVERAL: Final = 2
+_MOST_KEYS: Final = 8192
+"""Of texts that failed, as far as they are remembered: four batches."""
 
 
 @dataclass(slots=True)
 class _Record:
     failures: int = 0
+    causes: int = 0
+    """How many texts, or batches with none in common, have failed."""
+    texts: set[str] = field(default_factory=set)
     rest: Rest | None = None
     probing: bool = False
     word: str = ""
@@ -76,6 +94,11 @@ class Breaker:
         if record.rest.until is not None and now < record.rest.until:
             return record.rest
         return Rest(failure=record.rest.failure, until=None) if record.probing else None
+
+    def word(self, name: str) -> str:
+        """Why this provider failed last; empty where it has answered since."""
+        record = self._records.get(name)
+        return "" if record is None else record.word
 
     def words(self) -> dict[str, str]:
         """Why each provider that has not answered since failed last, by name."""
@@ -108,19 +131,63 @@ class Breaker:
         """The provider answered."""
         self._records.pop(name, None)
 
-    def failed(self, name: str, failure: errors.ProviderFailed, *, now: float) -> bool:
-        """The provider did not answer; whether that is for another reason than the last time."""
+    def forget(self, name: str) -> None:
+        """Nothing is known of this provider."""
+        self._records.pop(name, None)
+
+    def key_changed(self, name: str) -> None:
+        """The provider is asked by another key: what the one before has spent is not its."""
+        record = self._records.get(name)
+        if record is not None and (
+            record.rest is None
+            or isinstance(record.rest.failure, errors.Misconfigured | errors.Spent)
+        ):
+            del self._records[name]
+
+    def failed(
+        self,
+        name: str,
+        failure: errors.ProviderFailed,
+        *,
+        now: float,
+        texts: Collection[str] = (),
+    ) -> errors.ProviderFailed:
+        """The provider did not answer for these texts, by their keys; why it is left alone, if so.
+
+        Where it is not, that is the failure itself.
+        """
         record = self._records.setdefault(name, _Record())
-        is_news = record.word != failure.reason
         record.word = failure.reason
         record.failures += 1
+        if not texts or not _may_be_the_texts(failure):
+            record.causes = _SEVERAL
+        elif record.texts.isdisjoint(texts):
+            record.causes += 1
+            if len(record.texts) < _MOST_KEYS:
+                record.texts.update(texts)
         if isinstance(failure, errors.Misconfigured | errors.Spent):
             seconds = OPEN_SECONDS
         elif failure.retry_after_seconds is not None:
             seconds = min(failure.retry_after_seconds, MOST_SECONDS)
-        elif record.failures >= FAILURES_TO_OPEN:
+        elif record.failures >= FAILURES_TO_OPEN and record.causes >= _SEVERAL:
             seconds = OPEN_SECONDS
+            if isinstance(failure, errors.Declined):
+                failure = _of_all(failure)
         else:
-            return is_news
+            return failure
         record.rest = Rest(failure=failure, until=now + seconds)
-        return is_news
+        return failure
+
+
+def _may_be_the_texts(failure: errors.ProviderFailed) -> bool:
+    return isinstance(failure, errors.Declined) or (
+        isinstance(failure, errors.Unreachable) and failure.reason in _OF_A_TEXT
+    )
+
+
+def _of_all(declined: errors.Declined) -> errors.Misconfigured:
+    """What a provider that declines all texts means: nothing succeeds with the key, or at all."""
+    is_key = declined.reason == statuses.FORBIDDEN
+    found = errors.Misconfigured(errors.KEY_REFUSED if is_key else declined.reason)
+    found.words = declined.words
+    return found

@@ -1,15 +1,18 @@
 """One call to a provider: within the quota, and seen by metrics whatever becomes of it."""
 
 import functools
+import logging
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
-from embedding_sidecar import errors, provider, providers, tracing
+from embedding_sidecar import errors, provider, providers, repeated, tracing, words
 from embedding_sidecar.engine import batches, failover
 
-_OK: Final = 200
+_LOWEST_REDIRECT: Final = 300
 _CANCELLED: Final = "cancelled"
+
+_log = logging.getLogger(__name__)
 
 
 class Quota(Protocol):
@@ -117,6 +120,7 @@ class Caller:
         self._upstream = upstream
         self._observe = observe
         self._clock = clock
+        self._repeated = repeated.Repeated()
 
     async def call(
         self,
@@ -145,7 +149,7 @@ class Caller:
         except BaseException as failure:
             self._failed(call, failure)
             raise
-        return self._read(call, answer)
+        return self._read(call, answer, api_key)
 
     def begin(
         self,
@@ -223,7 +227,7 @@ class Caller:
             self._failed(call, said)
         else:
             try:
-                found = self._read(call, said)
+                found = self._read(call, said, begun.api_key)
             except Exception as failure:  # noqa: BLE001 - whatever it is, somebody waits for it
                 found = failure
         begun.tell(found)
@@ -251,20 +255,42 @@ class Caller:
         span = None if trace.request is None else trace.start(trace.request, choice, ask)
         return _Call(choice, ask, reservation, bound, sent, len(sent) - 1, started, span)
 
-    def _read(self, call: "_Call", answer: provider.HttpAnswer) -> provider.Vectors:
+    def _read(
+        self, call: "_Call", answer: provider.HttpAnswer, api_key: str | None
+    ) -> provider.Vectors:
         translation = providers.PROVIDERS[call.choice.provider.kind]
         try:
-            if answer.status != _OK:
-                raise translation.failure(answer)  # noqa: TRY301 - as what reading it raises
+            if answer.status >= _LOWEST_REDIRECT:
+                raise self._said(call, translation.failure(answer), api_key)  # noqa: TRY301 - as what reading it raises
             vectors = translation.vectors(call.ask, answer)
         except Exception as failure:
             self._failed(call, failure)
             raise
-        self._over(call, "ok", billed=True, tokens=vectors.tokens)
+        tokens = vectors.tokens
+        if tokens is None:
+            # The vectors are paid for; the quota must not be told less than that may be.
+            tokens = call.bound
+            vectors = vectors._replace(tokens=tokens, is_estimated=True)
+        self._over(call, "ok", billed=True, tokens=tokens)
         self._observe.tokens(
-            provider=failover.label(call.choice), model=call.ask.model, tokens=vectors.tokens
+            provider=failover.label(call.choice), model=call.ask.model, tokens=tokens
         )
         return vectors
+
+    def _said(
+        self, call: "_Call", failure: errors.ProviderFailed | errors.Rejected, api_key: str | None
+    ) -> errors.ProviderFailed | errors.Rejected:
+        """The failure, whose words hold neither our key nor the texts, and are logged."""
+        said = failure.message if isinstance(failure, errors.Rejected) else failure.words
+        said = words.without(said, key=api_key, texts=call.ask.items)
+        if isinstance(failure, errors.Rejected):
+            failure.message, reason = said, f"status {failure.status}"
+        else:
+            failure.words, reason = said, failure.reason
+        name = call.choice.provider.name
+        if said and self._repeated.is_news((name, reason), now=call.started):
+            _log.warning("provider %s: %s: %s", name, reason, said[: words.MAX_LOGGED])
+        return failure
 
     def _failed(self, call: "_Call", failure: BaseException) -> None:
         if isinstance(failure, errors.ProviderFailed):

@@ -6,7 +6,16 @@ from typing import Final, Protocol
 from embedding_contract import document as contract
 from embedding_sidecar import errors, provider, providers
 from embedding_sidecar.caching import cache
-from embedding_sidecar.engine import api_keys, calls, failover, flights, orders, retries
+from embedding_sidecar.engine import (
+    api_keys,
+    batches,
+    calls,
+    failover,
+    flights,
+    orders,
+    provider_states,
+    retries,
+)
 from embedding_sidecar.engine.work import Found, Work
 
 _KEY_IS_MISSING: Final = errors.Misconfigured(errors.KEY_MISSING)
@@ -45,8 +54,10 @@ class Completion:
         ordering: orders.Orders,
         flying: flights.Flights,
         observe: calls.Observer,
+        states: provider_states.ProviderStates,
         clock: Callable[[], float],
     ) -> None:
+        self._states = states
         self._keys = keys
         self._cache = cache
         self._orders = ordering
@@ -139,10 +150,20 @@ class Completion:
 
     def _hindrance(
         self, work: Work, choice: failover.Choice, missing: Mapping[str, Sequence[int]]
-    ) -> errors.ProviderFailed | None:
+    ) -> errors.ProviderFailed | errors.Rejected | None:
         """Why this provider need not be asked."""
-        if self.key_is_missing(choice.provider):
+        chosen = choice.provider
+        if self.key_is_missing(chosen):
             return _KEY_IS_MISSING
+        if choice.dimensions is not None and chosen.dimensions is None:
+            numbers = self._states.own_size(chosen.name, now=self._clock())
+            if numbers is not None and numbers != choice.dimensions:
+                return failover.ignores_dimensions(choice, numbers)
+        most_tokens = chosen.limits.tokens_per_item
+        if most_tokens is not None and work.ask.truncation is not True:
+            for places in missing.values():
+                if batches.is_longer(work.ask.items[places[0]], tokens=most_tokens):
+                    return failover.too_long(choice, places[0], most_tokens)
         items = [work.ask.items[places[0]] for places in missing.values()]
         return providers.PROVIDERS[choice.provider.kind].obstacle(items)
 

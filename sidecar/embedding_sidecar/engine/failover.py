@@ -1,6 +1,7 @@
 """Who may answer a request, in which order, and what the caller is told when nobody did."""
 
 import functools
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -8,7 +9,11 @@ from typing import Final
 from embedding_contract import document, names, spaces
 from embedding_sidecar import errors, provider, vectors
 from embedding_sidecar.caching import cache
-from embedding_sidecar.wire import models
+from embedding_sidecar.wire import models, wire
+
+Fields = tuple[tuple[str, bytes], ...]
+"""As Ask.extra."""
+_SPACE_DIGITS: Final = 16
 
 MAX_CHOICES: Final = 1024
 """Models and sizes whose choices are known; callers choose the sizes."""
@@ -47,26 +52,36 @@ def terms(choice: Choice, ask: provider.Ask) -> provider.Ask:
 
 def chooser(
     policy: document.PolicyDocument,
-) -> Callable[[str, int | None], Sequence[Choice]]:
+) -> Callable[..., Sequence[Choice]]:
     """`choices` of one policy, which are the same for all requests for a model and a size."""
     return functools.lru_cache(maxsize=MAX_CHOICES)(functools.partial(choices, policy))
 
 
+def fields_of(ask: provider.Ask) -> tuple[Fields, ...]:
+    """What a chooser is told of a request's further fields: nothing where it has none."""
+    return (ask.extra,) if ask.extra else ()
+
+
 def choices(
-    policy: document.PolicyDocument, model: str, dimensions: int | None
+    policy: document.PolicyDocument, model: str, dimensions: int | None, extra: Fields = ()
 ) -> tuple[Choice, ...]:
     """The providers that may answer, the first choice first.
 
     That is the first one that answers to the model's name. Others follow down the list, if the
-    policy allows failover at all: those of the same space, and all where it may cross spaces.
+    policy allows failover at all: those of the same space, and all where it may cross spaces. All
+    pass the further fields on.
 
     Raises:
-        errors.Rejected: nobody answers to this name, or the first choice has other dimensions.
+        errors.Rejected: nobody answers to this name, or the first choice has other dimensions, or
+            does not pass a field on.
     """
     start = next((at for at, it in enumerate(policy.providers) if it.answers_to(model)), None)
     if start is None:
         raise models.unknown(policy, model)
-    first = _choice(policy.providers[start], dimensions)
+    for name, _ in extra:
+        if name not in models.passed_on(policy.providers[start]):
+            raise wire.unrecognized(name)
+    first = _choice(policy.providers[start], dimensions, extra)
     if not _makes(first.provider, dimensions):
         raise errors.Rejected(
             f"This policy pins the dimensions of {model!r} to {first.provider.dimensions}.",
@@ -75,19 +90,32 @@ def choices(
     if not policy.failover.enabled:
         return (first,)
     others = [
-        _choice(it, dimensions) for it in policy.providers[start + 1 :] if _makes(it, dimensions)
+        _choice(it, dimensions, extra)
+        for it in policy.providers[start + 1 :]
+        if _makes(it, dimensions) and models.passed_on(it).issuperset([name for name, _ in extra])
     ]
     crossing = policy.failover.across_spaces
     return (first, *(it for it in others if crossing or it.space == first.space))
 
 
-def _choice(candidate: document.Provider, dimensions: int | None) -> Choice:
+def _space(candidate: document.Provider, dimensions: int | None, extra: Fields) -> str:
+    """Its space; of fields that change it, another one for each value."""
+    space = candidate.space(dimensions)
+    changing = {it.name for it in candidate.pass_through_fields if it.changes_space}
+    of_fields = [(name, value) for name, value in extra if name in changing]
+    if not of_fields:
+        return space
+    digest = hashlib.sha256(repr(of_fields).encode()).hexdigest()[:_SPACE_DIGITS]
+    return f"{space}?{','.join(name for name, _ in of_fields)}={digest}"
+
+
+def _choice(candidate: document.Provider, dimensions: int | None, extra: Fields) -> Choice:
     asked = dimensions or candidate.dimensions
     size = asked or _vendors_own(candidate)
     return Choice(
         provider=candidate,
         dimensions=asked,
-        space=candidate.space(dimensions),
+        space=_space(candidate, dimensions, extra),
         vector_bytes=None if size is None else size * vectors.BYTES_PER_NUMBER,
     )
 
@@ -105,6 +133,33 @@ def _makes(candidate: document.Provider, dimensions: int | None) -> bool:
 
 Failure = errors.ProviderFailed | errors.Rejected
 
+_RETRYABLE: Final = (errors.Exhausted, errors.Unreachable)
+_SHOWN_WORDS: Final = 300
+
+
+def is_key_refused(failure: Failure) -> bool:
+    """Whether it says that the provider refuses the key."""
+    return isinstance(failure, errors.Misconfigured) and failure.reason == errors.KEY_REFUSED
+
+
+def ignores_dimensions(choice: Choice, numbers: int) -> errors.Rejected:
+    """The refusal of a size that a server does not make, whatever it is asked for."""
+    makes = f"vectors of {numbers} numbers" if numbers else "vectors of another size"
+    return errors.Rejected(
+        f"The server of provider {choice.provider.name!r} ignores 'dimensions': it makes {makes}, "
+        f"where {choice.dimensions} were asked for. Leave 'dimensions' out.",
+        param="dimensions",
+    )
+
+
+def too_long(choice: Choice, place: int, tokens: int) -> errors.Rejected:
+    """The refusal of an item that has more tokens than the policy says the provider takes."""
+    return errors.Rejected(
+        f"'input[{place}]' has more than {tokens} tokens, the most that provider "
+        f"{choice.provider.name!r} takes of an item.",
+        param="input",
+    )
+
 
 def label(choice: Choice) -> str:
     """What metrics call a provider: the lower-case word for its type."""
@@ -121,10 +176,7 @@ def verdict(failures: Mapping[str, Failure], *, policy: document.PolicyDocument)
         failures: why, by provider, in the order they were tried.
         policy: whose providers they are.
     """
-    reasons = "; ".join(
-        f"{name}: {it.reason if isinstance(it, errors.ProviderFailed) else 'rejected'}"
-        for name, it in failures.items()
-    )
+    reasons = "; ".join(f"{name}: {_reason(it)}" for name, it in failures.items())
     failed = {
         name: it
         for name, it in failures.items()
@@ -140,6 +192,8 @@ def verdict(failures: Mapping[str, Failure], *, policy: document.PolicyDocument)
             f"The credit of every provider that may answer is used up ({reasons}).",
             code="provider_credit_exhausted",
             status=429,
+            kind="insufficient_quota",
+            should_retry=False,
         )
     if kinds <= {errors.Exhausted, errors.Spent}:
         return errors.Unavailable(
@@ -147,18 +201,39 @@ def verdict(failures: Mapping[str, Failure], *, policy: document.PolicyDocument)
             code="rate_limit_exceeded",
             status=429,
             retry_after_seconds=wait,
+            kind="requests",
         )
+    # What was paid for and of no use would be bought again.
+    is_paid = errors.Unusable in kinds or errors.WrongSize in kinds
+    is_vain = is_paid or not any(isinstance(it, _RETRYABLE) for it in failed.values())
     if kinds != {errors.Misconfigured}:
-        message = f"No provider that may answer could be reached ({reasons})."
         return errors.Unavailable(
-            message, code="all_providers_failed", status=502, retry_after_seconds=wait
+            f"No provider that may answer gave vectors that can be used ({reasons}).",
+            code="all_providers_failed",
+            status=502,
+            retry_after_seconds=None if is_vain else wait,
+            should_retry=False if is_vain else None,
         )
     missing = next((name for name, it in failed.items() if it.reason == errors.KEY_MISSING), None)
     if missing is not None:
         return errors.Unavailable(_key_missing(missing, policy), code="provider_key_missing")
     return errors.Unavailable(
-        f"No provider that may answer is set up rightly ({reasons}).", code="all_providers_failed"
+        f"No provider that may answer is set up rightly ({reasons}).",
+        code="all_providers_failed",
+        status=502,
+        should_retry=False,
     )
+
+
+def _reason(failure: Failure) -> str:
+    """Why a provider did not answer, with its own words; what it does not take, in ours."""
+    if isinstance(failure, errors.Rejected):
+        return f"rejected: {failure.message[:_SHOWN_WORDS]}"
+    if isinstance(failure, errors.Unsuited):
+        words = failure.obstacle
+    else:
+        words = failure.words[:_SHOWN_WORDS]
+    return ": ".join(filter(None, (failure.reason, words.rstrip("."))))
 
 
 def _rejection(failures: Mapping[str, Failure]) -> errors.Rejected:

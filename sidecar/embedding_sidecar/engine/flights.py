@@ -33,6 +33,8 @@ class Landing(NamedTuple):
     entries: Mapping[str, cache.Entry] = _NO_ENTRIES
     tokens: int = 0
     failure: errors.ProviderFailed | errors.Refused | None = None
+    is_estimated: bool = False
+    """Whether `tokens` is a bound where a provider did not say."""
 
 
 _ENDED: Final = Landing(failure=errors.Unreachable("cancelled", billed=True))

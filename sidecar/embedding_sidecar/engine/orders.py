@@ -4,17 +4,27 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
-from embedding_sidecar import errors, provider, providers, tracing
+from embedding_sidecar import errors, provider, tracing
 from embedding_sidecar.caching import cache
-from embedding_sidecar.engine import batches, breaker, calls, failover, flights, keyed_calls
+from embedding_sidecar.engine import (
+    batches,
+    breaker,
+    calls,
+    failover,
+    flights,
+    keyed_calls,
+    portions,
+    provider_states,
+)
+from embedding_sidecar.engine.learned_limits import Size
 from embedding_sidecar.wire import cache_control
 
 PARTS_AT_ONCE: Final = 4
 """Of one request; a provider's rate is used up sooner by more."""
-_TOO_LARGE: Final = 413
+_TIMEOUT: Final = "timeout"
 _FOR_NOBODY: Final = errors.Unreachable("abandoned", billed=False)
 _TOO_LATE: Final = errors.Unreachable("timeout", billed=False)
 
@@ -91,7 +101,7 @@ class Orders:
         *,
         store: Store,
         caller: keyed_calls.KeyedCalls,
-        known: breaker.Breaker,
+        states: provider_states.ProviderStates,
         flying: flights.Flights,
         observe: calls.Observer,
         attempt_seconds: float,
@@ -100,14 +110,13 @@ class Orders:
     ) -> None:
         self._store = store
         self._caller = caller
-        self._known = known
+        self._states = states
+        self._known = states.breaker
         self._flying = flying
         self._observe = observe
         self._attempt_seconds = attempt_seconds
         self._clock = clock
         self._wall_clock = wall_clock
-        self._most_items: dict[str, int] = {}
-        """By provider: what a 413 has taught."""
 
     def place(self, order: Order) -> Placed | None:
         """Begin what nobody brings yet; None where somebody else probes the provider just now."""
@@ -119,7 +128,8 @@ class Orders:
         parts = self._parts(order, wanted)
         batch = None
         if probes or len(parts) > 1:
-            gate = asyncio.Semaphore(1 if probes else PARTS_AT_ONCE)
+            one_by_one = probes or self._states.is_slow(name)
+            gate = asyncio.Semaphore(1 if one_by_one else PARTS_AT_ONCE)
             batch = _Batch(gate=gate, probes=probes)
         ours = []
         for keys in parts:
@@ -161,9 +171,11 @@ class Orders:
     def _call(self, flight: flights.Flight, order: Order) -> None:
         """Bring it by one call, without a task where that can be."""
         keys = flight.keys
-        part = _part(order, keys)
+        # A flight that is called so has one key; most requests have no other item.
+        part = order.ask if len(order.ask.items) == 1 else _part(order, keys)
         now = self._clock()
-        lands_by = min(now + self._attempt_seconds, order.ends_at)
+        attempt_seconds = order.choice.provider.call_seconds or self._attempt_seconds
+        lands_by = min(now + attempt_seconds, order.ends_at)
 
         def done(came: provider.Vectors | Exception | None) -> None:
             if came is None:
@@ -203,11 +215,9 @@ class Orders:
     def _parts(self, order: Order, keys: Sequence[str]) -> list[Sequence[str]]:
         if len(keys) <= 1:
             return [keys] if keys else []
-        chosen = order.choice.provider
-        limits = providers.PROVIDERS[chosen.kind].limits(chosen.model)
-        if chosen.name in self._most_items:
-            limits = replace(limits, items=min(limits.items, self._most_items[chosen.name]))
-        return [keys[part.start : part.stop] for part in batches.split(_part(order, keys), limits)]
+        limits = portions.limits(order.choice.provider, self._states, now=self._clock())
+        part = _part(order, keys)
+        return [keys[it.start : it.stop] for it in batches.split(part, limits)]
 
     async def _in_turn(
         self, flight: flights.Flight, order: Order, batch: _Batch
@@ -223,7 +233,8 @@ class Orders:
                     batch.probes = False
             failure = landing.failure
             if (failure is not None and failure is not _FOR_NOBODY) and (
-                not isinstance(failure, errors.Unreachable) or self._known.suspects(flight.provider)
+                not isinstance(failure, errors.Unreachable | errors.Declined)
+                or self._known.suspects(flight.provider)
             ):
                 # It is about the other parts too: those not begun yet would only cost.
                 batch.stopped = failure
@@ -235,7 +246,8 @@ class Orders:
         """These keys, by one call, or by more where the provider says that it is too much."""
         if not flight.waiting:
             return flights.Landing(failure=_FOR_NOBODY)
-        within = min(self._attempt_seconds, order.ends_at - self._clock())
+        attempt_seconds = order.choice.provider.call_seconds or self._attempt_seconds
+        within = min(attempt_seconds, order.ends_at - self._clock())
         if within <= 0:
             return flights.Landing(failure=_TOO_LATE)
         part = _part(order, keys)
@@ -251,9 +263,13 @@ class Orders:
             )
         except (errors.ProviderFailed, errors.Refused) as failure:
             came = failure
-        if isinstance(came, errors.Rejected) and came.status == _TOO_LARGE and len(keys) > 1:
-            self._known.succeeded(order.choice.provider.name)
-            return await self._halves(flight, order, keys)
+        if isinstance(came, errors.Rejected):
+            if len(keys) > 1 and portions.may_be_too_much(order.choice.provider, came):
+                self._known.succeeded(order.choice.provider.name)
+                return await self._halves(flight, order, keys, status=came.status)
+            if len(keys) < len(flight.keys):
+                came = portions.of_flight(came, at=flight.keys.index(keys[0]), count=len(keys))
+        self._learn(order.choice.provider.name, part, came)
         landing = self._landing(order, part, keys, came)
         self._keep(order, landing)
         return landing
@@ -273,13 +289,30 @@ class Orders:
         name = choice.provider.name
         if isinstance(came, provider.Vectors):
             self._known.succeeded(name)
-            return flights.Landing(self._entries(choice, part, keys, came), came.tokens)
+            return flights.Landing(
+                self._entries(choice, part, keys, came),
+                came.tokens or 0,
+                is_estimated=came.is_estimated,
+            )
+        if isinstance(came, errors.WrongSize) and choice.provider.dimensions is None:
+            # The caller chose the size, and the server has answered: it is no fault of either key
+            # or connection, and buying it again would bring the same.
+            self._known.succeeded(name)
+            self._states.ignores_dimensions(name, came.numbers, now=self._clock())
+            self._observe.error(type(came).__name__.lower(), failover.label(choice))
+            return flights.Landing(failure=failover.ignores_dimensions(choice, came.numbers))
         if isinstance(came, errors.ProviderFailed):
-            if self._known.failed(name, came, now=self._clock()):
+            if self._known.word(name) != came.reason:
                 _log.warning("provider %s gave no answer: %s", name, came.reason)
+            of_all = self._known.failed(name, came, now=self._clock(), texts=keys)
+            if of_all is not came and failover.is_key_refused(of_all):
+                self._states.refused[name] = self._clock() + breaker.OPEN_SECONDS
             self._observe.error(type(came).__name__.lower(), failover.label(choice))
         elif isinstance(came, errors.Rejected):
             self._known.succeeded(name)
+            if len(keys) == 1 and portions.may_be_too_much(choice.provider, came):
+                # Perhaps it is too long: then one of its size goes alone, and no batch is halved.
+                self._states.learned(name).refused_alone(portions.size(part), now=self._clock())
         elif not isinstance(came, errors.Refused):
             raise came
         return flights.Landing(failure=came.as_value())
@@ -289,21 +322,43 @@ class Orders:
             self._store.put_many(landing.entries, ttl_seconds=order.control.ttl_seconds)
 
     async def _halves(
-        self, flight: flights.Flight, order: Order, keys: Sequence[str]
+        self, flight: flights.Flight, order: Order, keys: Sequence[str], *, status: int
     ) -> flights.Landing:
+        """Both halves, one after the other; what that teaches of the provider's limits is kept."""
         half = (len(keys) + 1) // 2
         first = await self._bring(flight, order, keys[:half])
         if first.failure is not None:
             return first
-        second = await self._bring(flight, order, keys[half:])
-        if second.failure is None:
-            name = order.choice.provider.name
-            self._most_items[name] = min(half, self._most_items.get(name, half))
-        return flights.Landing(
-            entries={**first.entries, **second.entries},
-            tokens=first.tokens + second.tokens,
-            failure=second.failure,
-        )
+        landing, is_learned = first, False
+        # By now something may have been learned: then the rest goes in parts that fit.
+        for part in self._parts(order, keys[half:]):
+            more = await self._bring(flight, order, part)
+            is_learned = is_learned or len(part) < len(keys) - half
+            landing = flights.Landing(
+                entries={**landing.entries, **more.entries},
+                tokens=landing.tokens + more.tokens,
+                failure=more.failure,
+                is_estimated=landing.is_estimated or more.is_estimated,
+            )
+            if more.failure is not None:
+                return landing
+        if not is_learned:
+            whole, *halves = (
+                portions.size(_part(order, it)) for it in (keys, keys[:half], keys[half:])
+            )
+            self._states.learned(order.choice.provider.name).halved(
+                whole, Size(*map(max, *halves)), status=status, now=self._clock()
+            )
+        return landing
+
+    def _learn(self, name: str, part: provider.Ask, came: provider.Vectors | Exception) -> None:
+        """What a call tells of how much the provider takes."""
+        if isinstance(came, provider.Vectors):
+            self._states.learned(name).passed(portions.size(part), now=self._clock())
+        elif (
+            len(part.items) > 1 and isinstance(came, errors.Unreachable) and came.reason == _TIMEOUT
+        ):
+            self._states.learned(name).timed_out(portions.size(part), now=self._clock())
 
     def _entries(
         self,
@@ -315,7 +370,7 @@ class Orders:
         made_at = self._wall_clock()
         # One for all entries, as of those that are read: memory counts on it.
         model, space = sys.intern(choice.provider.model), sys.intern(choice.space)
-        shares = batches.shares(vectors.tokens, part)
+        shares = batches.shares(vectors.tokens or 0, part)
         return {
             key: cache.Entry(
                 model=model, space=space, vector=vector, tokens=tokens, made_at=made_at
@@ -325,7 +380,4 @@ class Orders:
 
 
 def _part(order: Order, keys: Sequence[str]) -> provider.Ask:
-    if len(keys) == len(order.ask.items):  # all of them, in order
-        return order.ask
-    items = [order.ask.items[order.missing[key][0]] for key in keys]
-    return order.ask._replace(items=tuple(items))
+    return portions.of(order.ask, order.missing, keys)

@@ -134,7 +134,7 @@ class Recall:
         Raises:
             errors.Rejected: the request is at fault.
         """
-        choice = self._choices(ask.model, ask.dimensions)[0]
+        choice = self._choices(ask.model, ask.dimensions, *failover.fields_of(ask))[0]
         return Wanted(
             choice, self._memory.keys(failover.terms(choice, ask), space=choice.space), base64
         )

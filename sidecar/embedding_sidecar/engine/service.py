@@ -11,13 +11,13 @@ from embedding_contract import document as contract
 from embedding_sidecar import errors, provider, tracing
 from embedding_sidecar.engine import (
     api_keys,
-    breaker,
     calls,
     completion,
     failover,
     flights,
     keyed_calls,
     orders,
+    provider_states,
     retries,
 )
 from embedding_sidecar.engine.answer import Answer
@@ -40,6 +40,7 @@ class Service:
         document: its providers are of types in PROVIDERS.
         keys: API keys by the provider's name, absent where there is none.
         flying: what is under way to providers; it outlives a document.
+        states: what is known of providers; it outlives a document, which it follows.
         share: a random number of 0 to 1, for waits.
     """
 
@@ -53,6 +54,7 @@ class Service:
         upstream: provider.Upstream,
         observe: calls.Observer,
         flying: flights.Flights,
+        states: provider_states.ProviderStates | None = None,
         timing: Timing = Timing(),
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -65,17 +67,21 @@ class Service:
         self._timing = timing
         self._clock = clock
         self._share = share
-        self._breaker = breaker.Breaker()
+        if states is None:
+            states = provider_states.ProviderStates()
+            states.refused.update({it: float("-inf") for it, key in keys.items() if key.refused})
+        self._breaker = states.breaker
         self._calls = keyed_calls.KeyedCalls(
             keys=keys,
             caller=calls.Caller(quota=quota, upstream=upstream, observe=observe, clock=clock),
             observe=observe,
+            states=states,
             clock=clock,
         )
         ordering = orders.Orders(
             store=cache,
             caller=self._calls,
-            known=self._breaker,
+            states=states,
             flying=flying,
             observe=observe,
             attempt_seconds=timing.attempt_seconds,
@@ -86,6 +92,7 @@ class Service:
             keys=keys,
             cache=cache,
             ordering=ordering,
+            states=states,
             flying=flying,
             observe=observe,
             clock=clock,
@@ -113,7 +120,7 @@ class Service:
             errors.QuotaExhausted: the day is used up, and not all is in the cache.
             errors.Unavailable: nobody who may answer can.
         """
-        choices = self._choices(ask.model, ask.dimensions)
+        choices = self._choices(ask.model, ask.dimensions, *failover.fields_of(ask))
         started_at = self._clock() - waited_seconds
         work = Work(ask, control=control, started_at=started_at, span=span, background=background)
         if found is not None:
@@ -140,7 +147,10 @@ class Service:
         Raises:
             errors.Rejected: the request is at fault.
         """
-        choices = self._choices(ask.model, ask.dimensions)
+        if ask.extra:
+            choices = self._choices(ask.model, ask.dimensions, ask.extra)
+        else:
+            choices = self._choices(ask.model, ask.dimensions)
         if len(ask.items) != 1 or self._breaker.knows(choices[0].provider.name):
             return None
         work = Work(
@@ -191,7 +201,8 @@ class Service:
         return retries.Course(
             choices,
             known=self._breaker,
-            ends_at=work.started_at + self._timing.request_seconds,
+            ends_at=work.started_at
+            + (choices[0].provider.request_seconds or self._timing.request_seconds),
             share=self._share,
         )
 

@@ -1,17 +1,14 @@
 """A request under way: what is known of its items, and what that took."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from embedding_sidecar import errors, provider, tracing, vectors
 from embedding_sidecar.caching import cache
-from embedding_sidecar.engine import calls, failover, flights, orders
+from embedding_sidecar.engine import calls, failover, flights, orders, portions
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.wire import cache_control
 
-_ITEM: Final = re.compile(r"input\[([0-9]{1,6})\]")
-"""How OpenAI names an item in `param`."""
 _UNKNOWN: Final = flights.Landing(failure=errors.Unreachable("timeout", billed=True))
 """What is known of a flight that is still under way when its time is up."""
 
@@ -73,6 +70,7 @@ class Work:
         """By provider's name, in the order of the items."""
         self.control = control
         self._tokens = 0
+        self._is_estimated = False
         self.attempts = 0
         self.looked_at = started_at
         """When the cache was asked last: what has landed since may not have been seen there."""
@@ -135,6 +133,7 @@ class Work:
             self._take(choice.space, landing.entries, missing, ours=True)
             self.attempts += len(flight.sent)
             self._tokens += landing.tokens
+            self._is_estimated = self._is_estimated or landing.is_estimated
             if isinstance(landing.failure, errors.Rejected):
                 failures.append(self._told(landing.failure, flight.keys, missing))
             elif landing.failure is not None:
@@ -144,7 +143,11 @@ class Work:
             self._took(flight.sent, now=now)
             self._take(choice.space, landing.entries, missing, ours=False)
             of_this = flight.provider == choice.provider.name or landing is _UNKNOWN
-            if of_this and isinstance(landing.failure, errors.ProviderFailed):
+            # What another text of that call may be the cause of is not this request's.
+            is_theirs = isinstance(landing.failure, errors.Declined) and len(flight.keys) > len(
+                missing.keys() & set(flight.keys)
+            )
+            if of_this and not is_theirs and isinstance(landing.failure, errors.ProviderFailed):
                 failures.append(landing.failure)
         if self._of(choice.space).is_mixed() and not self._distrust(choice.space):
             return vectors.bad_answer()
@@ -166,6 +169,7 @@ class Work:
             coalesced=len(part.coalesced),
             items=len(self.ask.items),
             tokens=self._tokens,
+            is_estimated=self._is_estimated,
             tokens_saved=sum([entry.tokens for at, entry in cached.items() if at not in made]),
             attempts=self.attempts,
             upstream_seconds=self._upstream_seconds(),
@@ -199,22 +203,16 @@ class Work:
         """What a provider said of a part, in terms of the whole request."""
         sent = [missing[key][0] for key in keys]
 
-        def renumber(match: re.Match[str]) -> str:
-            index = int(match[1])
-            return f"input[{sent[index]}]" if index < len(sent) else match[0]
+        def place(index: int) -> int | None:
+            return sent[index] if index < len(sent) else None
 
-        message = _ITEM.sub(renumber, rejected.message)
+        told = portions.renumbered(rejected, place)
         if sent != list(range(len(self.ask.items))):
-            message += (
+            told.message += (
                 f" (This was said of {len(sent)} of the {len(self.ask.items)} items, "
                 f"which begin with input[{sent[0]}].)"
             )
-        return errors.Rejected(
-            message,
-            status=rejected.status,
-            code=rejected.code,
-            param=rejected.param and _ITEM.sub(renumber, rejected.param),
-        )
+        return told
 
     def _took(self, sent: Iterable[calls.Span], *, now: float) -> None:
         """Calls this request waited for were under way then."""

@@ -4,7 +4,7 @@ from typing import Final
 
 import httptools
 
-from embedding_sidecar import provider
+from embedding_sidecar import codings, provider
 
 MAX_HEAD_BYTES: Final = 65_536
 """All heads of an answer, 1xx included; several times what providers send."""
@@ -20,8 +20,8 @@ FRAMED_BYTES: Final = 16
 MAX_KEPT_BYTES: Final = 65_536
 """Of a body that nobody reads as it comes: that of a refusal. The rest of a longer one is left."""
 
-_OK: Final = 200
 _LOWEST_FINAL: Final = 200
+_LOWEST_REDIRECT: Final = 300
 _FRAMED: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 _Lines = list[tuple[bytes, bytes]]
@@ -36,7 +36,9 @@ class Reader:
     def __init__(self) -> None:
         self.is_reusable = True
         self.body: provider.Body | None = None
-        """Who reads the body of a 200; None: as much of it is kept as of a refusal."""
+        """Who reads the body of a 2xx; None: as much of it is kept as of a refusal."""
+        self._decoder: codings.Decoder | None = None
+        self._coding: str | None = None
         self._answer: provider.HttpAnswer | None = None
         self._framing_bytes = self._body_bytes = 0
         self._interim = self._status = 0
@@ -113,6 +115,9 @@ class Reader:
         self._status = self._parser.get_status_code()
         if self._status >= _LOWEST_FINAL:
             self._head = self._lines
+            self._coding = codings.coding(self._lines)
+            if self._coding and self.body is not None and self._status < _LOWEST_REDIRECT:
+                self._decoder = codings.Decoder(self._coding, self.body)
         else:
             self._interim += 1
             if self._interim > MAX_INTERIM:
@@ -122,8 +127,8 @@ class Reader:
     def on_body(self, chunk: bytes) -> None:
         """A piece of a body."""
         self._body_bytes += len(chunk)
-        if self.body is not None and self._status == _OK:
-            self.body.feed(chunk)
+        if self.body is not None and self._status < _LOWEST_REDIRECT:
+            (self._decoder or self.body).feed(chunk)
         else:
             self._kept.append(chunk[: MAX_KEPT_BYTES - self._kept_bytes])
             self._kept_bytes += len(chunk)
@@ -141,15 +146,18 @@ class Reader:
         return self._kept_bytes > MAX_KEPT_BYTES
 
     def _whole(self, head: _Lines) -> provider.HttpAnswer:
+        kept = b"".join(self._kept)
+        if self._coding is not None and kept:
+            kept = codings.beginning(kept, coding=self._coding, most_bytes=MAX_KEPT_BYTES)
         return provider.HttpAnswer(
             status=self._status,
             lines=head,
-            body=b"".join(self._kept),
-            reader=self.body if self._status == _OK else None,
+            body=kept,
+            reader=self.body if self._status < _LOWEST_REDIRECT else None,
         )
 
     def _begin(self) -> None:
-        self._answer = self._head = self.body = None
+        self._answer = self._head = self.body = self._decoder = self._coding = None
         self._framing_bytes = self._interim = 0
         self._lines = []
         self._kept = []

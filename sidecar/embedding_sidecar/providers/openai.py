@@ -6,13 +6,12 @@ Source: OpenAI's OpenAPI description (CreateEmbeddingRequest, Error) and its pag
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import orjson
 
-from embedding_sidecar import errors, provider, statuses, vectors
+from embedding_sidecar import errors, provider, statuses, vectors, words
 
-MAX_MESSAGE: Final = 1000
-"""Characters of a provider's message that reach the caller."""
 LIMITS: Final = provider.Limits(items=2048, tokens=300_000)
 """Source: the same description, CreateEmbeddingRequest.input. No limit of bytes is published."""
 EXTENDED_LIMITS: Final = provider.Limits(items=2048, tokens=300_000, body_bytes=2_000_000)
@@ -54,19 +53,20 @@ class OpenAI:
         self, ask: provider.Ask, *, base_url: str, api_key: str | None
     ) -> provider.HttpRequest:
         """Ask for base64, so that vectors come as the model's own bits."""
-        body: dict[str, Any] = {
-            "model": ask.model,
-            "input": ask.items,
-            "encoding_format": "base64",
-        }
+        body: dict[str, Any] = {"model": ask.model, "input": ask.items}
+        if not ask.plain:
+            body["encoding_format"] = "base64"
         if ask.dimensions is not None:
             body["dimensions"] = ask.dimensions
         if ask.user is not None:
             body["user"] = ask.user
         if self.extended and ask.input_type is not None:
-            body["input_type"] = ask.input_type
+            name, word = _input_type(ask.input_type, base_url)
+            body[name] = word
         if self.extended and ask.truncation is not None:
             body["truncation"] = ask.truncation
+        for name, value in ask.extra:
+            body[name] = orjson.Fragment(value)
         return provider.HttpRequest(
             url=f"{base_url}/embeddings",
             body=orjson.dumps(body),
@@ -75,15 +75,15 @@ class OpenAI:
         )
 
     def vectors(self, ask: provider.Ask, answer: provider.HttpAnswer) -> provider.Vectors:
-        """Read a 200; servers that do not know base64 answer in floats, which is as good."""
+        """Read a 2xx; servers that do not know base64 answer in floats, which is as good."""
         return vectors.read(answer, count=len(ask.items), dimensions=ask.dimensions)
 
     def failure(self, answer: provider.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
         """By status, a 429 by its code too.
 
-        Message, param and code of a 400, 413 or 422 are relayed.
+        The words of a 400, 413 or 422, in any form, are relayed, with param and code if it has any.
         """
-        error = _error(answer.body)
+        error = words.error_of(answer.body)
         if answer.status == statuses.RATE_LIMITED and _SPENT & {
             _text(error.get("code")),
             _text(error.get("type")),
@@ -92,21 +92,27 @@ class OpenAI:
         if answer.status not in statuses.CALLERS_FAULT:
             return statuses.failure(answer)
         return errors.Rejected(
-            _text(error.get("message")) or "The provider rejected the request.",
+            words.said(answer.body) or "The provider rejected the request.",
             status=answer.status,
             code=_text(error.get("code")),
             param=_text(error.get("param")),
         )
 
 
-def _error(body: bytes) -> dict[str, Any]:
-    try:
-        raw = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    error = raw.get("error") if isinstance(raw, dict) else None
-    return error if isinstance(error, dict) else {}
+def _input_type(word: str, base_url: str) -> tuple[str, str]:
+    """The field and the word by which a server tells queries from documents.
+
+    Sources: NVIDIA's NIM reference (input_type query or passage), Jina's API reference (task).
+    Other servers get the caller's own word: NIM runs under any host.
+    """
+    host = urlsplit(base_url).hostname or ""
+    is_query = word == "query"
+    if host == "jina.ai" or host.endswith(".jina.ai"):
+        return "task", "retrieval.query" if is_query else "retrieval.passage"
+    if host.endswith(".nvidia.com"):
+        return "input_type", "query" if is_query else "passage"
+    return "input_type", word
 
 
 def _text(value: object) -> str | None:
-    return value[:MAX_MESSAGE] if isinstance(value, str) and value else None
+    return words.cleaned(value) or None if isinstance(value, str) else None

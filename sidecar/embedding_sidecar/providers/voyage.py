@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from embedding_contract import document
-from embedding_sidecar import errors, provider, statuses, vectors
+from embedding_sidecar import errors, provider, statuses, vectors, words
 
 MAX_ITEMS: Final = 1000
 MAX_TOKENS: Final = MappingProxyType(
@@ -26,8 +26,6 @@ MAX_TOKENS: Final = MappingProxyType(
 """Tokens in one request; every other model takes FEWEST_TOKENS. Source for both, and for the items:
 docs.voyageai.com, text embeddings, parameter `input`. No limit of bytes is published."""
 FEWEST_TOKENS: Final = 120_000
-MAX_MESSAGE: Final = 1000
-"""Characters of a provider's message that reach the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,9 @@ class Voyage:
         """Voyage takes texts only."""
         if any(isinstance(item, tuple) for item in items):
             return errors.Unsuited(
-                "takes_no_tokens", obstacle="Voyage takes texts, not token arrays."
+                "takes_no_tokens",
+                obstacle="Voyage takes texts, not token arrays: send texts (in LangChain, "
+                "check_embedding_ctx_length=False).",
             )
         return None
 
@@ -53,13 +53,17 @@ class Voyage:
         body: dict[str, Any] = {
             "model": ask.model,
             "input": ask.items,
-            "encoding_format": "base64",
             "truncation": ask.truncation is True,
         }
+        if not ask.plain:
+            body["encoding_format"] = "base64"
         if ask.dimensions is not None:
             body["output_dimension"] = ask.dimensions
         if ask.input_type is not None:
-            body["input_type"] = ask.input_type
+            # `passage` is NVIDIA's word for the same.
+            body["input_type"] = "query" if ask.input_type == "query" else "document"
+        for name, value in ask.extra:
+            body[name] = orjson.Fragment(value)
         called = document.called_url(kind="Voyage", base_url=base_url, api_key=api_key)
         return provider.HttpRequest(
             url=f"{called}/embeddings",
@@ -69,21 +73,17 @@ class Voyage:
         )
 
     def vectors(self, ask: provider.Ask, answer: provider.HttpAnswer) -> provider.Vectors:
-        """Read a 200."""
+        """Read a 2xx."""
         return vectors.read(answer, count=len(ask.items), dimensions=ask.dimensions)
 
     def failure(self, answer: provider.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
-        """By status; `detail` of a 400, 413 or 422 is relayed where it is a text."""
+        """By status; the words of a 400, 413 or 422, in any form, are relayed."""
         if answer.status not in statuses.CALLERS_FAULT:
             return statuses.failure(answer)
-        message = _detail(answer.body) or "The provider rejected the request."
-        return errors.Rejected(message, status=answer.status)
-
-
-def _detail(body: bytes) -> str | None:
-    try:
-        raw = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    detail = raw.get("detail") if isinstance(raw, dict) else None
-    return detail[:MAX_MESSAGE] if isinstance(detail, str) and detail else None
+        message = words.said(answer.body) or "The provider rejected the request."
+        param = words.error_of(answer.body).get("param")
+        return errors.Rejected(
+            message,
+            status=answer.status,
+            param=words.cleaned(param) or None if isinstance(param, str) else None,
+        )

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final
 
@@ -22,7 +23,7 @@ from embedding_sidecar.serving import bodies, openapi, reports
 from embedding_sidecar.serving.embeddings import PATIENCE_SECONDS, Embeddings, refusal
 from embedding_sidecar.serving.exposition import Exposition
 from embedding_sidecar.serving.traced import TracedEmbeddings
-from embedding_sidecar.wire import browsers, heads, models, wire
+from embedding_sidecar.wire import browsers, heads, models, paths, wire
 
 JSON: Final = "application/json"
 METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -130,6 +131,8 @@ class Application:
         """Any other /v1/*: streamed unchanged to the one place the policy names."""
         if request.url.path in OWN:
             raise HTTPException(405, headers={"allow": OWN[request.url.path]})
+        if paths.is_near_miss(request.method, request.scope["path"]):
+            raise paths.not_here(request.scope["path"])
         runtime = self._current.runtime()
         return await passthrough.forward(
             request,
@@ -285,6 +288,10 @@ async def _on_refused(request: Request, error: Exception) -> Response:
 async def _on_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
+    if error.status_code == HTTPStatus.NOT_FOUND and paths.is_near_miss(
+        request.method, request.scope["path"]
+    ):
+        return _refused(paths.not_here(request.scope["path"]), _identified(request))
     message = {
         404: f"There is no {request.url.path[: wire.MAX_NAME]} here.",
         405: f"{request.method} is not allowed on {request.url.path[: wire.MAX_NAME]}.",

@@ -27,11 +27,14 @@ HEADER_SPACE: Final = "x-embedding-space"
 HEADER_ATTEMPTS: Final = "x-embedding-attempts"
 HEADER_TOKENS_SAVED: Final = "x-embedding-tokens-saved"
 HEADER_OVERHEAD_MS: Final = "x-embedding-overhead-ms"
+HEADER_USAGE: Final = "x-embedding-usage"
+"""Only where `usage` is a bound, because a provider did not say: `estimated`."""
 
 _HEAD: Final = (
     f"%b{HEADER_CACHE}: %b\r\n{HEADER_CACHE_HITS}: %d/%d\r\n{HEADER_ATTEMPTS}: %d\r\n"
     f"{HEADER_TOKENS_SAVED}: %d\r\n{HEADER_OVERHEAD_MS}: %.3f\r\n%b"
 ).encode()
+_ESTIMATED: Final = f"{HEADER_USAGE}: estimated\r\n".encode()
 _OF_REQUESTS, _OF_TOKENS = (
     tuple(f"x-ratelimit-{word}-{unit}" for word in ("limit", "remaining", "reset"))
     for unit in ("requests", "tokens")
@@ -93,8 +96,14 @@ def head(answer: Answer, day: Day, *, seconds: float, background: bool = False) 
         answer.attempts,
         answer.tokens_saved,
         max(seconds - answer.upstream_seconds, 0.0) * 1000,
-        lines(ratelimit_headers(day.left(background=background))) if answer.attempts else b"",
+        _of_calls(answer, day, background=background) if answer.attempts else b"",
     )
+
+
+def _of_calls(answer: Answer, day: Day, *, background: bool) -> bytes:
+    """What only an answer that took a call says."""
+    found = lines(ratelimit_headers(day.left(background=background)))
+    return found + _ESTIMATED if answer.is_estimated else found
 
 
 def lines(headers: Mapping[str, str]) -> bytes:
@@ -122,9 +131,12 @@ def refusal_headers(error: errors.Refused) -> dict[str, str]:
             "x-should-retry": "false",
             **ratelimit_headers(error.left),
         }
+    found: dict[str, str] = {}
     if isinstance(error, errors.Unavailable) and error.retry_after_seconds is not None:
-        return {"retry-after": str(max(1, math.ceil(error.retry_after_seconds)))}
-    return {}
+        found["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    if error.should_retry is not None:
+        found["x-should-retry"] = str(error.should_retry).lower()
+    return found
 
 
 def ratelimit_headers(left: Allowance) -> dict[str, str]:

@@ -209,6 +209,11 @@ def request(policy: contract.PolicyDocument | None) -> Schema:
             "cache": _CACHE,
         },
     }
+    passed_on: set[str] = set()
+    for provider in () if policy is None else policy.providers:
+        passed_on |= models.passed_on(provider)
+    # What each holds is the server's to say.
+    schema["properties"] |= {key: {} for key in sorted(passed_on - wire.KEYS)}
     if voyage:
         # Voyage's own words, and only where the model is Voyage's.
         only = {"model": {"enum": voyage}}

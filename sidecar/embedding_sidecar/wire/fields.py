@@ -1,11 +1,15 @@
 """The fields of a JSON object: each is of its kind, or refused by its path."""
 
+import json
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 
 from embedding_sidecar import errors
+
+_HALF: Final = re.compile("[\ud800-\udfff]")
 
 T = TypeVar("T")
 
@@ -22,10 +26,42 @@ def of(body: bytes) -> dict[str, Any]:
     try:
         raw = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise errors.Rejected(f"The body is not valid JSON: {error}") from None
+        raise _not_json(body, error) from None
     if not isinstance(raw, dict):
         raise errors.Rejected("The body must be a JSON object.")
     return raw
+
+
+def _not_json(body: bytes, error: orjson.JSONDecodeError) -> errors.Rejected:
+    """What is wrong with a body, and where: a text with half a surrogate pair has its name.
+
+    JavaScript's `slice` makes such texts; JSON can escape them, and no text in UTF-8 holds them.
+    """
+    found = None
+    if "surrogate" in str(error) or b"\\u" in body or b"\xed" in body:
+        try:
+            found = _half_pair(json.loads(body.decode("utf-8", "surrogatepass")), "")
+        except (ValueError, RecursionError):
+            found = None
+    if found is None:
+        return errors.Rejected(f"The body is not valid JSON: {error}")
+    return errors.Rejected(
+        f"'{found}' holds half of a surrogate pair, which is no valid Unicode: "
+        "a text was cut within a character.",
+        param=found,
+    )
+
+
+def _half_pair(value: Any, path: str) -> str | None:
+    """The path of the first text that no encoding can hold, two levels deep."""
+    if isinstance(value, str):
+        return path if _HALF.search(value) else None
+    if isinstance(value, dict) and not path:
+        return next(filter(None, (_half_pair(it, key) for key, it in value.items())), None)
+    if isinstance(value, list) and path:
+        each = (_half_pair(it, f"{path}[{at}]") for at, it in enumerate(value) if type(it) is str)
+        return next(filter(None, each), None)
+    return None
 
 
 def optional(raw: Mapping[str, Any], key: str, read: Read[T], *, within: str = "") -> T | None:

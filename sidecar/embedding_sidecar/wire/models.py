@@ -48,12 +48,24 @@ def of_voyage(policy: document.PolicyDocument) -> list[str]:
     return [name for name, owner in owners(policy).items() if owner in voyage]
 
 
+def passed_on(provider: document.Provider) -> frozenset[str]:
+    """The fields of its own that requests to this provider may have."""
+    return frozenset(it.name for it in provider.pass_through_fields)
+
+
 def check(policy: document.PolicyDocument, asked: wire.Request) -> None:
-    """Refuse Voyage's own words where the model is not Voyage's, as OpenAI refuses them.
+    """Refuse fields that the model's provider does not pass on, as OpenAI refuses them.
+
+    Likewise Voyage's own words where the model is not Voyage's.
 
     Raises:
         errors.Rejected: 400, with `param` naming the field.
     """
+    if asked.ask.extra:
+        first = next((it for it in policy.providers if it.answers_to(asked.ask.model)), None)
+        for name, _ in asked.ask.extra:
+            if first is not None and name not in passed_on(first):
+                raise wire.unrecognized(name)
     if not asked.voyage_keys:
         return
     if asked.ask.model in owners(policy) and asked.ask.model not in of_voyage(policy):

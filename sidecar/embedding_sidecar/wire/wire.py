@@ -35,7 +35,11 @@ KEYS: Final = frozenset(
 _SELDOM: Final = frozenset({"user", "input_type", "truncation"})
 VOYAGE_KEYS: Final = ("output_dimension", "output_dtype")
 ENCODINGS: Final = ("float", "base64")
-INPUT_TYPES: Final = ("query", "document")
+INPUT_TYPES: Final = ("query", "document", "passage")
+"""The last is NVIDIA's word for document; each is sent as its provider writes it."""
+MAX_EXTRA: Final = 16
+MAX_EXTRA_BYTES: Final = 1024
+"""Of fields that a policy passes on, names and values together: they are remembered."""
 DTYPES: Final = ("float",)
 
 _NAME: Final = fields.text(most=MAX_NAME)
@@ -64,7 +68,7 @@ def parse(body: bytes, *, header: str | None = None) -> Request:
         errors.Rejected: 400, with `param` naming the field.
     """
     raw = fields.of(body)
-    voyage_keys = () if raw.keys() <= KEYS else _beyond(raw)
+    voyage_keys, extra = ((), ()) if raw.keys() <= KEYS else _beyond(raw)
     for required in ("model", "input"):
         if raw.get(required) is None:
             raise errors.Rejected(f"You must provide {required!r}.", param=required)
@@ -88,17 +92,26 @@ def parse(body: bytes, *, header: str | None = None) -> Request:
         input_type=input_type,
         truncation=truncation,
         user=user,
+        extra=extra,
     )
     return Request(ask, encoding == "base64", control, voyage_keys)
 
 
-def _beyond(raw: dict[str, Any]) -> tuple[str, ...]:
-    """The names in it that only Voyage's models know, where there is no other one."""
+def _beyond(raw: dict[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str, bytes], ...]]:
+    """The names in it that only Voyage's models know; and other fields, which a policy may list."""
     beyond = raw.keys() - KEYS
     voyage_keys = tuple(key for key in VOYAGE_KEYS if key in beyond)
-    if len(beyond) > len(voyage_keys):
-        raise unrecognized(min(beyond.difference(voyage_keys)))
-    return voyage_keys
+    names = sorted(beyond.difference(voyage_keys))
+    if len(names) > MAX_EXTRA:
+        raise unrecognized(names[0])
+    extra = tuple((name, orjson.dumps(raw[name], option=orjson.OPT_SORT_KEYS)) for name in names)
+    if sum(len(name) + len(value) for name, value in extra) > MAX_EXTRA_BYTES:
+        raise errors.Rejected(
+            f"'{names[0][:MAX_NAME]}' and other fields beyond OpenAI's have more than "
+            f"{MAX_EXTRA_BYTES} bytes.",
+            param=names[0][:MAX_NAME],
+        )
+    return voyage_keys, extra
 
 
 def unrecognized(key: str) -> errors.Rejected:

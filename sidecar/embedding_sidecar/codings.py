@@ -1,0 +1,99 @@
+"""Undoing a content coding that was not asked for (RFC 9110, 8.4), within what the reader takes.
+
+`identity` is asked for, and some proxies compress all the same. What comes out is read in pieces of
+at most PIECE_BYTES, so that a small body cannot become a large one in memory: the reader gives up
+what is longer than any answer to its request.
+"""
+
+import zlib
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+PIECE_BYTES: Final = 65_536
+_NAME: Final = b"content-encoding"
+_NAME_BYTES: Final = len(_NAME)
+_IDENTITY: Final = frozenset({"", "identity"})
+_DEFLATED: Final = frozenset({"gzip", "x-gzip", "deflate"})
+_ZLIB_OR_GZIP: Final = zlib.MAX_WBITS | 32
+_RAW: Final = -zlib.MAX_WBITS
+"""What some servers call deflate: without zlib's head."""
+
+
+class _Reader(Protocol):
+    """Reads what is decoded."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing more is wanted."""
+        ...
+
+    def feed(self, chunk: bytes) -> None:
+        """Take what comes next."""
+        ...
+
+    def drop(self) -> None:
+        """Let go of all that is held: it is lost."""
+        ...
+
+
+class Decoder:
+    """Decodes the body of one answer for its reader; what cannot be decoded is lost."""
+
+    def __init__(self, coding: str, reader: _Reader) -> None:
+        self._reader = reader
+        self._inflate = zlib.decompressobj(_ZLIB_OR_GZIP)
+        self._is_first = coding == "deflate"
+        if coding not in _DEFLATED:
+            reader.drop()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take what comes next, coded."""
+        while chunk and not self._reader.is_lost and not self._inflate.eof:
+            try:
+                piece = self._inflate.decompress(chunk, PIECE_BYTES)
+            except zlib.error:
+                if not self._is_first:
+                    self._reader.drop()
+                    return
+                self._inflate, self._is_first = zlib.decompressobj(_RAW), False
+                continue
+            self._is_first = False
+            if piece:
+                self._reader.feed(piece)
+            chunk = self._inflate.unconsumed_tail
+
+
+class _Kept:
+    """Keeps the beginning of a text."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self.kept = bytearray()
+        self._most_bytes = most_bytes
+        self._is_dropped = False
+
+    @property
+    def is_lost(self) -> bool:
+        return self._is_dropped or len(self.kept) >= self._most_bytes
+
+    def feed(self, chunk: bytes) -> None:
+        self.kept += chunk[: self._most_bytes - len(self.kept)]
+
+    def drop(self) -> None:
+        self._is_dropped = True
+
+
+def coding(lines: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The content coding that a head names; None where there is none."""
+    for name, value in lines:
+        # Seldom there, and read for every answer.
+        if len(name) == _NAME_BYTES and name.lower() == _NAME:
+            word = value.decode("latin-1").strip().lower()
+            return None if word in _IDENTITY else word
+    return None
+
+
+def beginning(body: bytes, *, coding: str, most_bytes: int) -> bytes:
+    """The beginning of a coded body, decoded; empty where the coding is not known."""
+    kept = _Kept(most_bytes)
+    Decoder(coding, kept).feed(body)
+    return bytes(kept.kept)

@@ -1,0 +1,93 @@
+"""What one call of an order holds, and what the provider says of that.
+
+Published limits, those of the policy and those that were learned decide how many items go at once.
+A refusal names items by their place in the call, and callers count in their request.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from embedding_contract import document
+from embedding_sidecar import errors, provider, providers
+from embedding_sidecar.engine import batches, provider_states
+from embedding_sidecar.engine.learned_limits import Size
+
+_ITEM: Final = re.compile(r"input\[([0-9]{1,6})\]")
+"""How OpenAI names an item in `param`."""
+_TOO_LARGE: Final = 413
+_PERHAPS_TOO_MANY: Final = frozenset({400, 422})
+_OTHER_FIELDS: Final = frozenset({"model", "dimensions", "encoding_format", "user", "input_type"})
+_ENVELOPE_BYTES: Final = 512
+"""Of a body, beside its items: model and the other fields."""
+
+
+def of(
+    ask: provider.Ask, missing: Mapping[str, Sequence[int]], keys: Sequence[str]
+) -> provider.Ask:
+    """The request for these keys; `missing` has each one's places in the whole request."""
+    if len(keys) == len(ask.items):  # all of them, in order
+        return ask
+    return ask._replace(items=tuple(ask.items[missing[key][0]] for key in keys))
+
+
+def size(part: provider.Ask) -> Size:
+    """How large it is at most."""
+    return Size(
+        len(part.items),
+        sum(map(batches.most_bytes, part.items)),
+        max(batches.most_tokens(part), default=0),
+    )
+
+
+def limits(
+    chosen: document.Provider, states: provider_states.ProviderStates, *, now: float
+) -> provider.Limits:
+    """What one request to it may hold: by the policy, else as published, and as learned."""
+    found = providers.PROVIDERS[chosen.kind].limits(chosen.model)
+    said = chosen.limits
+    if said.items is not None or said.body_bytes is not None:
+        body_bytes = said.body_bytes and max(said.body_bytes - _ENVELOPE_BYTES, 1)
+        found = replace(
+            found, items=said.items or found.items, body_bytes=body_bytes or found.body_bytes
+        )
+    if states.has_learned(chosen.name):
+        found = states.learned(chosen.name).within(found, now=now)
+    return found
+
+
+def may_be_too_much(chosen: document.Provider, rejected: errors.Rejected) -> bool:
+    """Whether fewer or smaller items might pass: what a vendor publishes of its limits is kept.
+
+    A 400 or 422 whose `param` names an item, or another field, is about that.
+    """
+    if rejected.status == _TOO_LARGE:
+        return True
+    if rejected.status not in _PERHAPS_TOO_MANY or chosen.kind != "OpenAICompatible":
+        return False
+    param = rejected.param
+    return param is None or ("[" not in param and param not in _OTHER_FIELDS)
+
+
+def renumbered(rejected: errors.Rejected, place: Callable[[int], int | None]) -> errors.Rejected:
+    """The refusal with other numbers for its items; `place` is None where there is no such item."""
+
+    def renumber(match: re.Match[str]) -> str:
+        found = place(int(match[1]))
+        return match[0] if found is None else f"input[{found}]"
+
+    return errors.Rejected(
+        _ITEM.sub(renumber, rejected.message),
+        status=rejected.status,
+        code=rejected.code,
+        param=rejected.param and _ITEM.sub(renumber, rejected.param),
+    )
+
+
+def of_flight(rejected: errors.Rejected, *, at: int, count: int) -> errors.Rejected:
+    """What was said of `count` items of a flight, from this one on, in terms of the flight."""
+    found = renumbered(rejected, lambda index: index + at)
+    if count == 1 and found.message == rejected.message:
+        found.message = f"'input[{at}]': {found.message}"
+    return found

@@ -253,7 +253,7 @@ def converse(one, echo, number, *targets):
 
 def conversing(one, echo, number, say):
     kinds = (conversations.OTHERS, conversations.PASSED)
-    answered = converse(one, echo, number, *map(st.sampled_from, kinds))
+    answered = converse(one, echo, number, *map(st.sampled_from, kinds), conversations.NEAR)
     say(f"{number:,} connections: {answered:,} requests, each answered once and in order")
     assert one.stop() == 0
     assert "Traceback" not in one.said()

@@ -36,7 +36,8 @@ _HEAD: Final = (
 ).encode()
 _ESTIMATED: Final = f"{HEADER_USAGE}: estimated\r\n".encode()
 _OF_REQUESTS, _OF_TOKENS = (
-    tuple(f"x-ratelimit-{word}-{unit}" for word in ("limit", "remaining", "reset"))
+    f"x-ratelimit-limit-{unit}: %d\r\nx-ratelimit-remaining-{unit}: %d\r\n"
+    f"x-ratelimit-reset-{unit}: %s\r\n"
     for unit in ("requests", "tokens")
 )
 _WAITS: Final = "waits_for_reset"
@@ -102,7 +103,7 @@ def head(answer: Answer, day: Day, *, seconds: float, background: bool = False) 
 
 def _of_calls(answer: Answer, day: Day, *, background: bool) -> bytes:
     """What only an answer that took a call says."""
-    found = lines(ratelimit_headers(day.left(background=background)))
+    found = ratelimit_lines(day.left(background=background)).encode()
     return found + _ESTIMATED if answer.is_estimated else found
 
 
@@ -129,7 +130,7 @@ def refusal_headers(error: errors.Refused) -> dict[str, str]:
         return {
             "retry-after": str(_seconds_until_reset(error.left)),
             "x-should-retry": "false",
-            **ratelimit_headers(error.left),
+            **dict(line.split(": ", 1) for line in ratelimit_lines(error.left).splitlines()),
         }
     found: dict[str, str] = {}
     if isinstance(error, errors.Unavailable) and error.retry_after_seconds is not None:
@@ -139,22 +140,20 @@ def refusal_headers(error: errors.Refused) -> dict[str, str]:
     return found
 
 
-def ratelimit_headers(left: Allowance) -> dict[str, str]:
+def ratelimit_lines(left: Allowance) -> str:
     """The policy's day as OpenAI writes a rate: of each limit how much, how much left, how long.
 
     https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers; what is left is what
     this sidecar may still draw on, without asking anybody.
     """
-    found: dict[str, str] = {}
     if left.daily_requests is None and left.daily_tokens is None:
-        return found
+        return ""
     reset = go_duration(_seconds_until_reset(left))
-    for names, limit, rest in (
-        (_OF_REQUESTS, left.daily_requests, left.requests_left),
-        (_OF_TOKENS, left.daily_tokens, left.tokens_left),
-    ):
-        if limit is not None:
-            found.update(zip(names, (str(limit), str(rest), reset), strict=True))
+    found = ""
+    if left.daily_requests is not None:
+        found = _OF_REQUESTS % (left.daily_requests, left.requests_left, reset)
+    if left.daily_tokens is not None:
+        found += _OF_TOKENS % (left.daily_tokens, left.tokens_left, reset)
     return found
 
 

@@ -55,8 +55,9 @@ class Head(NamedTuple):
 _HEADERS: Final = (
     REQUEST_ID.encode(),
     *(name.replace("_", "-").encode() for name in Head._fields[1:-1]),
+    b"",
 )
-"""What the fields of a Head but the last are called."""
+"""What the fields of a Head are called; no header is called as the last one is."""
 
 
 def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
@@ -65,7 +66,7 @@ def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
     if len(found) < len(headers):
         found = _joined(headers)
     texts = [None if it is None else it.decode("latin-1") for it in map(found.get, _HEADERS)]
-    head = Head._make([*texts, None])
+    head = Head._make(texts)
     if head.request_id is not None and not _REQUEST_ID.fullmatch(head.request_id):
         return head._replace(request_id=None)
     return head

@@ -80,7 +80,9 @@ def next_minor(version):
 
 
 def test_a_private_name_of_another_package_or_module_is_listed(found):
-    assert sorted(found - listed(), key=str) == [], "use a promised name, or tests/unit/boundaries"
+    assert sorted(found - listed(), key=str) == [], (
+        "use a promised name, or list it in boundaries.toml"
+    )
 
 
 def test_a_listed_name_is_used(found):

@@ -37,11 +37,12 @@ generate: tools ## write everything that is generated from a single source
 	@$(RUN) python -m docs.generate
 
 .PHONY: check
-check: tools ## formatting, lint, types, layers, generated files
+check: tools ## formatting, lint, types, layers, private names, words, generated files
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
 	@$(RUN) mypy
 	@$(RUN) lint-imports
+	@$(RUN) pytest -q tests/unit/test_boundaries.py tests/unit/test_house_words.py
 	@$(RUN) python -m docs.generate --check
 
 FAST := not (integration or cluster or node or benchmark or soak)

@@ -176,7 +176,7 @@ def _openai(asked: dict[str, Any], *, extended: bool) -> Answer:
         items = [items]
     if "too long" in items:
         return _error(400, "maximum context length is 8192 tokens", param="input")
-    return _vectors(asked, items, dimensions=asked.get("dimensions") or DIMENSIONS, default="float")
+    return vectors(asked, items, dimensions=asked.get("dimensions") or DIMENSIONS, default="float")
 
 
 def _voyage(asked: dict[str, Any]) -> Answer:
@@ -193,12 +193,12 @@ def _voyage(asked: dict[str, Any]) -> Answer:
     if "too long" in items and asked.get("truncation", True) is False:
         return _error(400, "The example is too long.", is_voyage=True)
     dimensions = asked.get("output_dimension") or DIMENSIONS
-    status, headers, body = _vectors(asked, items, dimensions=dimensions, default=None)
+    status, headers, body = vectors(asked, items, dimensions=dimensions, default=None)
     del body["usage"]["prompt_tokens"]
     return status, headers, body
 
 
-def _vectors(asked: dict[str, Any], items: list, *, dimensions: int, default: str | None) -> Answer:
+def vectors(asked: dict[str, Any], items: list, *, dimensions: int, default: str | None) -> Answer:
     def encoded(item: object) -> object:
         made = vector(asked["model"], item, dimensions, asked.get("input_type"))
         if asked.get("encoding_format", default) == "base64":

@@ -160,7 +160,7 @@ class Tenant:
         }
 
     def _policy(self, number):
-        made = estate._policy(TENANT, f"own-{number}")
+        made = estate.policy(TENANT, f"own-{number}")
         made["spec"] |= {"podSelector": {"matchLabels": {"app": "none"}}, "secrets": []}
         return made
 

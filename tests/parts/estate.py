@@ -121,7 +121,7 @@ class Estate:
         account = {"metadata": {"name": "embedding-vault"}}
         _all(lambda name: create(cluster.SERVICE_ACCOUNT, name, account), self.namespaces)
         _all(self.write, self.paths)
-        _all(lambda it: create(cluster.POLICY, it[0], _policy(*it)), self.policies)
+        _all(lambda it: create(cluster.POLICY, it[0], policy(*it)), self.policies)
 
     def write(self, path: Place) -> str:
         """A new version of a path; its value."""
@@ -309,7 +309,7 @@ class Arrivals:
                 self._changed.notify_all()
 
 
-def _policy(namespace: str, name: str) -> Object:
+def policy(namespace: str, name: str) -> Object:
     paths = [f"{name}/{number}" for number in range(OWN_PATHS)]
     secrets = [(path.replace("/", "-"), path) for path in paths] + [(f"{name}-shared", "shared")]
     return {

@@ -300,7 +300,7 @@ def test_b10_an_ignored_size_is_the_callers_error_bought_once(texts_asked):
         one("p", kind="OpenAICompatible"), one("q", "n", kind="OpenAICompatible"), crossing=True
     )
     p = world.net["p"]
-    p.fault = lambda _: stand_in._vectors(
+    p.fault = lambda _: stand_in.vectors(
         {"model": "m"}, p.calls[-1].body["input"], dimensions=16, default="float"
     )
     for number in range(4):
@@ -318,7 +318,7 @@ def test_b10_it_is_asked_again_after_a_while():
     """B10."""
     world = World(one("p", kind="OpenAICompatible"))
     p = world.net["p"]
-    p.fault = lambda _: stand_in._vectors(
+    p.fault = lambda _: stand_in.vectors(
         {"model": "m"}, p.calls[-1].body["input"], dimensions=16, default="float"
     )
     world.refusal("a", dimensions=8)
@@ -331,7 +331,7 @@ def test_b10_a_pinned_size_that_is_not_made_is_the_providers_fault():
     """B10: no caller chose it."""
     world = World(one("p", kind="OpenAICompatible", dimensions=8))
     p = world.net["p"]
-    p.fault = lambda _: stand_in._vectors(
+    p.fault = lambda _: stand_in.vectors(
         {"model": "m"}, p.calls[-1].body["input"], dimensions=16, default="float"
     )
     refusal = world.refusal("a")

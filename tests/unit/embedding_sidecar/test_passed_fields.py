@@ -21,7 +21,7 @@ def lenient(world):
     """A server that knows any field."""
     for name in ("p", "q"):
         it = world.net[name]
-        it.fault = lambda _, it=it: stand_in._vectors(
+        it.fault = lambda _, it=it: stand_in.vectors(
             it.calls[-1].body, it.calls[-1].body["input"], dimensions=16, default="float"
         )
 

@@ -76,7 +76,7 @@ def test_vectors_of_another_size_than_the_cached_ones_replace_them():
     world = World(one("p", kind="OpenAICompatible"))
     world.embed("a")
     p = world.net["p"]
-    p.fault = lambda _: stand_in._vectors(
+    p.fault = lambda _: stand_in.vectors(
         p.calls[-1].body, p.calls[-1].body["input"], dimensions=8, default="float"
     )
     answer = world.embed("a", "b")

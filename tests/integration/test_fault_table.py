@@ -316,12 +316,12 @@ def test_a_new_key_that_is_refused_fails_no_request_while_the_old_one_works(tabl
 
 @dataclass(frozen=True, kw_only=True)
 class StoreRow:
-    """A fault of Redis: what makes it, how many of three kept texts are still found, and whether
-    the sidecar counts it as an error."""
+    """A fault of Redis: what makes it, how many of three kept texts are still found, and the type
+    of error by which the sidecar counts it; None where it counts none."""
 
     fault: Callable[[sidecar.Redis], object]
     found: int
-    counted: bool
+    counted: str | None
 
 
 def _full(running: sidecar.Redis) -> None:
@@ -343,14 +343,14 @@ def _of_another_type(client: redis_client.Redis, key: bytes) -> None:
 
 
 STORE_ROWS = {
-    "down": StoreRow(fault=lambda it: it.kill(), found=0, counted=True),
-    "slow": StoreRow(fault=lambda it: os.kill(it.pid, signal.SIGSTOP), found=0, counted=True),
-    "full": StoreRow(fault=_full, found=3, counted=True),
-    "of a wrong type": StoreRow(fault=_with_an_entry(_of_another_type), found=2, counted=False),
+    "down": StoreRow(fault=lambda it: it.kill(), found=0, counted="cache"),
+    "slow": StoreRow(fault=lambda it: os.kill(it.pid, signal.SIGSTOP), found=0, counted="cache"),
+    "full": StoreRow(fault=_full, found=3, counted="cache_refused"),
+    "of a wrong type": StoreRow(fault=_with_an_entry(_of_another_type), found=2, counted=None),
     "corrupted": StoreRow(
         fault=_with_an_entry(lambda client, key: client.setrange(key, 40, b"\xff\x00\xff")),
         found=2,
-        counted=False,
+        counted=None,
     ),
 }
 
@@ -369,7 +369,8 @@ def test_redis_fails_between_two_requests(table, redis, named):
     with redis_client.Redis.from_url(redis.url) as client:
         sidecar.wait_until(lambda: len(list(client.scan_iter("aos:embedding:cache:*"))) == 3)
     row.fault(redis)
-    before = table.metric("errors_total", provider="", type="cache")
+    kind = row.counted or "cache"
+    before = table.metric("errors_total", provider="", type=kind)
     answer = table.running.embed("a", "b", "c", "d", model="m")
     assert answer.status_code == 200
     assert in_bits(answer) == [provider.vector("m", text) for text in "abcd"]
@@ -377,9 +378,9 @@ def test_redis_fails_between_two_requests(table, redis, named):
     assert [len(call.body["input"]) for call in table.faulty.calls] == [3, 4 - row.found]
     if row.counted:
         # A write is given up after the answer.
-        sidecar.wait_until(lambda: table.metric("errors_total", provider="", type="cache") > before)
+        sidecar.wait_until(lambda: table.metric("errors_total", provider="", type=kind) > before)
     else:
-        assert table.metric("errors_total", provider="", type="cache") == before
+        assert table.metric("errors_total", provider="", type=kind) == before
 
 
 @pytest.mark.parametrize("named", [name for name, row in STORE_ROWS.items() if row.counted])
@@ -388,10 +389,11 @@ def test_redis_fails_while_a_batch_is_under_way(table, redis, named):
     table.heal()
     table.faulty.marked = MARKED
     table.faulty.before = lambda: STORE_ROWS[named].fault(redis)
-    before = table.metric("errors_total", provider="", type="cache")
+    kind = STORE_ROWS[named].counted
+    before = table.metric("errors_total", provider="", type=kind)
     answer = table.running.embed(*BATCH, model="m")
     assert answer.status_code == 200
     assert in_bits(answer) == [provider.vector("m", text) for text in BATCH]
     assert len(table.faulty.calls) == PARTS
     # A write is given up after the answer.
-    sidecar.wait_until(lambda: table.metric("errors_total", provider="", type="cache") > before)
+    sidecar.wait_until(lambda: table.metric("errors_total", provider="", type=kind) > before)

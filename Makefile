@@ -65,6 +65,10 @@ endif
 test-fast: tools ## the tests that start nothing
 	@$(RUN) pytest -q $(BESIDE) -m "$(FAST)" tests
 
+.PHONY: golden
+golden: tools ## write tests/golden/files anew, where a change of what others rely on is meant
+	@$(RUN) python -m tests.golden
+
 .PHONY: demo
 demo: tools ## the main job, shown on a real Kubernetes node; leaves it up
 	@$(RUN) python -m cluster build --form node

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 FILES = Path(__file__).parent / "files"
-COMMAND = "python -m tests.golden"
+COMMAND = "make golden (python -m tests.golden)"
 
 Texts = Mapping[str, str]
 """The whole text of each file of a kind, by the file's name."""

@@ -62,7 +62,7 @@ else
 endif
 
 .PHONY: test-fast
-test-fast: tools ## the tests that start nothing
+test-fast: tools ## the tests that start no program of others
 	@$(RUN) pytest -q $(BESIDE) -m "$(FAST)" tests
 
 .PHONY: golden

@@ -14,7 +14,7 @@ from unittest import mock
 
 import yaml
 
-from embedding_contract import document, index_document, index_report, names
+from embedding_contract import document, fingerprint, index_document, index_report, names, proof
 from embedding_contract import metrics as catalogue
 from embedding_operator import injector, selection
 from embedding_operator.conditions import Condition
@@ -128,6 +128,20 @@ def injected_pod() -> dict[str, Any]:
     chosen = selection.Candidate(name="search", created_at="", pod_selector={})
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "app", "image": "app"}]}}
     return injector.inject(pod, sidecar=sidecar, candidate=chosen)
+
+
+def signed() -> dict[str, str]:
+    """What the operator and sidecars of two versions must compute alike, of fixed values."""
+    fixed: dict[str, Any] = {"method": "POST", "path": "/p?q", "nonce": "0" * 32, "pod": "pod"}
+    with_body = proof.sign_request("token", **fixed, time=1, body=b"body")
+    return {
+        "proof of a request": proof.sign_request("token", **fixed, time=1).render(),
+        "proof of a request with a body": with_body.render(),
+        "proof of an answer": proof.sign_answer("token", nonce="0" * 32, status=200, body=b"b"),
+        "proof is in the header": proof.ANSWER_HEADER,
+        "fingerprint of a document": fingerprint.of_document(b"{}"),
+        "fingerprint of secrets": fingerprint.of_secrets({"a": b"1", "b": b"2"}, token=b"token"),
+    }
 
 
 def index_objects(text: bytes) -> list[dict[str, Any]]:

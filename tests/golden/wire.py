@@ -155,9 +155,14 @@ def texts() -> held.Texts:
         for it in OF_AN_INDEX:
             answers += asyncio.run(_of(app, it, name))
     return {
-        "wire.txt": held.lines((*answers, *_codes())),
+        "wire.txt": held.lines((*answers, *_codes(), *_signed())),
         "openapi.txt": held.lines(flat.paths(described, left_out=TOLD)),
     }
+
+
+def _signed() -> Iterator[str]:
+    """A pod and an operator of another version prove themselves to each other by these."""
+    yield from (f"{what}: {value}" for what, value in subjects.signed().items())
 
 
 def _closed(requests: int, reserved: int) -> dict[str, Any]:

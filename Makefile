@@ -63,8 +63,12 @@ else
 endif
 
 .PHONY: test-fast
-test-fast: tools ## the tests that start nothing
+test-fast: tools ## the tests that start no program of others
 	@$(RUN) pytest -q $(BESIDE) -m "$(FAST)" tests
+
+.PHONY: golden
+golden: tools ## write tests/golden/files anew, where a change of what others rely on is meant
+	@$(RUN) python -m tests.golden
 
 .PHONY: demo
 demo: tools ## the main job, shown on a real Kubernetes node; leaves it up

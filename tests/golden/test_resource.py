@@ -1,0 +1,5 @@
+from tests.golden import held, resource
+
+
+def test_resources_are_as_held():
+    held.check(resource.texts())

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from embedding_sidecar import errors, provider, providers, upstream
+from tests.fakes import provider as stand_ins
 from tests.fakes.provider import KEY, StandIn
 from tests.parts import daemons, ports, sidecar
 
@@ -75,9 +76,7 @@ def model(tmp_path_factory) -> Iterator[str]:
 
 @pytest.fixture(
     params=[
-        "OpenAI",
-        "OpenAICompatible",
-        "Voyage",
+        *stand_ins.PATHS,
         pytest.param("model", marks=pytest.mark.integration),
     ]
 )
@@ -88,15 +87,14 @@ def served(request) -> Served:
     return _stood_in(request.getfixturevalue("stand_in"), request.param)
 
 
-@pytest.fixture(params=["OpenAI", "OpenAICompatible", "Voyage"])
+@pytest.fixture(params=stand_ins.PATHS)
 def strict(request, stand_in) -> Served:
     """A stand-in alone, where the real server is laxer than the vendors."""
     return _stood_in(stand_in, request.param)
 
 
 def _stood_in(address: str, kind: str) -> Served:
-    path = {"OpenAI": "v1", "OpenAICompatible": "extended/v1", "Voyage": "voyage/v1"}[kind]
-    return Served(kind, f"{address}/{path}", "m", KEY)
+    return Served(kind, f"{address}/{stand_ins.PATHS[kind]}", "m", KEY)
 
 
 def test_each_text_has_its_vector_in_order_whatever_stands_beside_it(served):
@@ -127,7 +125,7 @@ def test_a_request_at_fault_is_refused_in_words(served):
 
 
 def test_a_query_is_another_vector_than_a_document(served):
-    if served.kind == "OpenAI":
+    if served.kind in stand_ins.WITHOUT_INPUT_TYPE:
         assert served.ask("a", input_type="query") == served.ask("a", input_type="document")
     else:
         assert served.ask("a", input_type="query") != served.ask("a", input_type="document")

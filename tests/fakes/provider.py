@@ -27,6 +27,13 @@ from starlette.routing import Route
 from embedding_sidecar import errors, provider
 from tests.parts.upstreams import Begins
 
+PATHS = {"OpenAI": "v1", "OpenAICompatible": "extended/v1", "Voyage": "voyage/v1"}
+"""Where each type of provider stands, for every test of what all of them do."""
+TEXTS_ONLY = frozenset({"Voyage"})
+"""The types that take no token arrays."""
+WITHOUT_INPUT_TYPE = frozenset({"OpenAI"})
+"""The types that make no difference between queries and documents."""
+
 KEY = "sk-stand-in"
 DIMENSIONS = 16
 OPENAI_KEYS = {"input", "model", "encoding_format", "dimensions", "user"}
@@ -140,8 +147,8 @@ class StandIn(Begins):
         return JSONResponse(body, status, headers)
 
     def app(self) -> Starlette:
-        """OpenAI at /v1, a server like it that knows more at /extended/v1, Voyage at /voyage/v1."""
-        paths = ("/v1/embeddings", "/extended/v1/embeddings", "/voyage/v1/embeddings")
+        """Each type of provider at its path of PATHS."""
+        paths = [f"/{path}/embeddings" for path in PATHS.values()]
         return Starlette(routes=[Route(path, self.serve, methods=["POST"]) for path in paths])
 
 

@@ -164,7 +164,7 @@ class Table:
         """Put a new policy in force, of a name that nobody had before."""
         if redis_url is not None:
             (self._secrets / URL_FILE).write_text(redis_url)
-        path = {"OpenAI": "v1", "Voyage": "voyage/v1"}[kind]
+        path = provider.PATHS[kind]
         name = f"row-{next(self._numbers)}"
         self._obey(
             document.PolicyDocument(

@@ -115,7 +115,7 @@ class Internet(Begins):
 
 
 def one(name, model="m", *, kind="OpenAI", space=None, **rest) -> document.Provider:
-    path = {"OpenAI": "v1", "OpenAICompatible": "extended/v1", "Voyage": "voyage/v1"}[kind]
+    path = stand_in.PATHS[kind]
     return document.Provider(
         name=name,
         kind=kind,

@@ -7,16 +7,20 @@ import functools
 import json
 import math
 import struct
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from embedding_contract import document
 from embedding_sidecar import errors, provider, providers, vectors
 from tests.fakes import provider as stand_in
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+ROOT = Path(__file__).parents[3]
 KINDS = sorted(providers.PROVIDERS)
 
 
@@ -45,6 +49,14 @@ def good(*embeddings):
         "data": [{"index": at, "embedding": it} for at, it in enumerate(embeddings)],
         "usage": {"total_tokens": 3},
     }
+
+
+def test_resource_stand_ins_and_addresses_are_of_the_kinds_that_are_translated():
+    crd = yaml.safe_load((ROOT / "crds/embeddingpolicies.yaml").read_text(encoding="utf-8"))
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    types = schema["properties"]["providers"]["items"]["properties"]["type"]["enum"]
+    assert sorted(types) == sorted(stand_in.PATHS) == KINDS
+    assert {*document.DEFAULT_BASE_URLS, "OpenAICompatible"} == set(KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,9 +100,9 @@ def test_an_atlas_key_goes_to_atlas_unless_the_policy_names_another_place(key, b
     assert sent("Voyage", ask(), key, base_url)[0].url == f"{host}/embeddings"
 
 
-def test_voyage_cannot_take_tokens_and_everybody_else_can():
+def test_token_arrays_are_refused_of_the_kinds_that_take_texts_only():
     for kind, translation in providers.PROVIDERS.items():
-        assert (translation.obstacle(["a", (1, 2)]) is not None) == (kind == "Voyage")
+        assert (translation.obstacle(["a", (1, 2)]) is not None) == (kind in stand_in.TEXTS_ONLY)
         assert translation.obstacle(["a"]) is None
 
 
@@ -296,13 +308,13 @@ OPTIONS = st.fixed_dictionaries(
 )
 def test_every_translation_round_trips(kind, texts, tokens, options):
     """What is asked arrives at a provider that knows nothing else, and its very bits come back."""
-    asked = ask(*texts, *(() if kind == "Voyage" else tokens), **options)
-    path = {"OpenAI": "v1", "OpenAICompatible": "extended/v1", "Voyage": "voyage/v1"}[kind]
+    asked = ask(*texts, *(() if kind in stand_in.TEXTS_ONLY else tokens), **options)
     translation = providers.PROVIDERS[kind]
-    request = translation.request(asked, base_url=f"http://p/{path}", api_key="sk-1")
+    base_url = f"http://p/{stand_in.PATHS[kind]}"
+    request = translation.request(asked, base_url=base_url, api_key="sk-1")
     answer = asyncio.run(stand_in.StandIn(key="sk-1").send(request, within_seconds=1))
     size = asked.dimensions or stand_in.DIMENSIONS
-    told = None if kind == "OpenAI" else asked.input_type
+    told = None if kind in stand_in.WITHOUT_INPUT_TYPE else asked.input_type
     assert translation.vectors(asked, answer) == provider.Vectors(
         vectors=tuple(
             stand_in.vector("m", list(item) if isinstance(item, tuple) else item, size, told)
@@ -316,9 +328,9 @@ def test_every_translation_round_trips(kind, texts, tokens, options):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_too_long_a_text_reaches_the_caller_in_openais_form(kind):
-    path = {"OpenAI": "v1", "OpenAICompatible": "extended/v1", "Voyage": "voyage/v1"}[kind]
     translation = providers.PROVIDERS[kind]
-    request = translation.request(ask("too long"), base_url=f"http://p/{path}", api_key=None)
+    base_url = f"http://p/{stand_in.PATHS[kind]}"
+    request = translation.request(ask("too long"), base_url=base_url, api_key=None)
     answer = asyncio.run(stand_in.StandIn(key=None).send(request, within_seconds=1))
     rejected = translation.failure(answer)
     assert isinstance(rejected, errors.Rejected)

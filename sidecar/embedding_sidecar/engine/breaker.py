@@ -65,7 +65,7 @@ class _Record:
     failures: int = 0
     causes: int = 0
     """How many texts, or batches with none in common, have failed."""
-    texts: set[str] = field(default_factory=set)
+    texts: set[int] = field(default_factory=set)
     rest: Rest | None = None
     probing: bool = False
     word: str = ""
@@ -150,9 +150,9 @@ class Breaker:
         failure: errors.ProviderFailed,
         *,
         now: float,
-        texts: Collection[str] = (),
+        texts: Collection[int] = (),
     ) -> errors.ProviderFailed:
-        """The provider did not answer for these texts, by their keys; why it is left alone, if so.
+        """The provider did not answer for these texts, by hash; why it is left alone, if so.
 
         Where it is not, that is the failure itself.
         """

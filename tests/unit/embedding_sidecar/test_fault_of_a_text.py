@@ -52,6 +52,26 @@ def test_b2_where_other_texts_fail_too_it_is_the_provider(status):
         assert len(world.net["p"].calls) == asked
 
 
+def test_b2_retry_after_of_a_5xx_is_that_texts_until_others_get_one():
+    """B2: firewalls say it too."""
+    world = World(one("p"))
+    p = world.net["p"]
+    p.fault = lambda made: (
+        (503, {"retry-after": "30"}, HTML) if text_of(p).startswith(EVIL) else made
+    )
+    world.refusal(EVIL)
+    assert world.embed("harmless").provider == "p"
+    world.refusal(EVIL)
+    world.refusal(f"{EVIL} too")
+    asked = len(p.calls)
+    world.refusal("harmless two")
+    assert len(p.calls) == asked
+
+
+def text_of(p):
+    return p.calls[-1].body["input"][0]
+
+
 @pytest.mark.parametrize("status", [403, 405])
 def test_b2_the_same_text_in_other_sizes_is_one_text(status):
     """B2: its keys differ."""

@@ -13,7 +13,9 @@ PIECE_BYTES: Final = 65_536
 _NAME: Final = b"content-encoding"
 _NAME_BYTES: Final = len(_NAME)
 _IDENTITY: Final = frozenset({"", "identity"})
-_DEFLATED: Final = frozenset({"gzip", "x-gzip", "deflate"})
+_GZIP: Final = frozenset({"gzip", "x-gzip"})
+_DEFLATED: Final = _GZIP | {"deflate"}
+_GZIP_MAGIC: Final = b"\x1f"
 _ZLIB_OR_GZIP: Final = zlib.MAX_WBITS | 32
 _RAW: Final = -zlib.MAX_WBITS
 """What some servers call deflate: without zlib's head."""
@@ -43,12 +45,18 @@ class Decoder:
         self._reader = reader
         self._inflate = zlib.decompressobj(_ZLIB_OR_GZIP)
         self._is_first = coding == "deflate"
+        self._is_gzip = coding in _GZIP
         if coding not in _DEFLATED:
             reader.drop()
 
     def feed(self, chunk: bytes) -> None:
         """Take what comes next, coded."""
-        while chunk and not self._reader.is_lost and not self._inflate.eof:
+        while chunk and not self._reader.is_lost:
+            if self._inflate.eof:
+                # A gzip may be of several members (RFC 1952, 2.2); anything else behind it is none.
+                if not self._is_gzip or not chunk.startswith(_GZIP_MAGIC):
+                    return
+                self._inflate = zlib.decompressobj(_ZLIB_OR_GZIP)
             try:
                 piece = self._inflate.decompress(chunk, PIECE_BYTES)
             except zlib.error:
@@ -60,7 +68,7 @@ class Decoder:
             self._is_first = False
             if piece:
                 self._reader.feed(piece)
-            chunk = self._inflate.unconsumed_tail
+            chunk = self._inflate.unused_data or self._inflate.unconsumed_tail
 
 
 class _Kept:
@@ -83,13 +91,14 @@ class _Kept:
 
 
 def coding(lines: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The content coding that a head names; None where there is none."""
+    """The content codings that a head names, in all its lines; None where there is none."""
+    found: list[str] = []
     for name, value in lines:
         # Seldom there, and read for every answer.
         if len(name) == _NAME_BYTES and name.lower() == _NAME:
-            word = value.decode("latin-1").strip().lower()
-            return None if word in _IDENTITY else word
-    return None
+            each = (word.strip() for word in value.decode("latin-1").lower().split(","))
+            found += (word for word in each if word not in _IDENTITY)
+    return ", ".join(found) or None
 
 
 def beginning(body: bytes, *, coding: str, most_bytes: int) -> bytes:

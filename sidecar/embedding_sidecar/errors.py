@@ -13,7 +13,7 @@
     │   │       └── WrongSize       vectors of another size than was asked for
     │   ├── Spent               402, or 429 that says so: its credit is used up; waiting is no use
     │   ├── Misconfigured       401, or 403 in its own form, or no key: a person must act
-    │   ├── Declined            403, 404, 410, 451: this text's, until other texts fail too
+    │   ├── Declined            other 4xx, redirects: this text's, until other texts fail too
     │   └── Unsuited            it takes no such request, and was not asked
     └── StoreAway             Redis did not answer in time: go on without it, or refuse
         ├── StoreRefuses        it answered, and does not let us

@@ -157,8 +157,8 @@ class Workshop:
         await self._close("upstream")
 
     def _longest_request(self, policy: document.PolicyDocument) -> float:
-        own = (it.request_seconds for it in policy.providers)
-        return max(self._timing.request_seconds, *(it for it in own if it is not None), 0.0)
+        own = map(self._timing.of_request, policy.providers)
+        return max(self._timing.request_seconds, *own)
 
     async def _close(self, *names: str) -> None:
         for name in names:

@@ -61,7 +61,8 @@ _PERHAPS_BILLED: Final = frozenset({408, 502, 504})
 def failure(answer: provider.HttpAnswer) -> errors.ProviderFailed:
     """What a status that is neither a 2xx nor the caller's fault means, with the provider's words.
 
-    Other 4xx and redirects say that address, model or key are wrong: asking again helps nobody.
+    Other 4xx and redirects may be one text's too: Alibaba's firewall blocks with 405, ModSecurity's
+    rules often with 406, and others send to a page that asks for a person.
     """
     found = _failure(answer)
     found.words = words.said(answer.body)
@@ -99,10 +100,8 @@ def _failure(answer: provider.HttpAnswer) -> errors.ProviderFailed:
             billed=status in _PERHAPS_BILLED,
             retry_after_seconds=waits.retry_after(answer.headers),
         )
-    if status in _DECLINED or status in CALLERS_FAULT:
-        return _declined(answer)
     if status >= _LOWEST_REDIRECT:
-        return errors.Misconfigured("refused")
+        return _declined(answer)
     return errors.Unreachable("bad_answer", billed=True)
 
 
@@ -114,6 +113,4 @@ def _declined(answer: provider.HttpAnswer) -> errors.ProviderFailed:
         return errors.Misconfigured(errors.KEY_REFUSED)
     if said & _OF_THE_MODEL:
         return errors.Misconfigured("not_found")
-    if answer.status in _DECLINED:
-        return errors.Declined(_DECLINED[answer.status])
-    return errors.Misconfigured("refused")
+    return errors.Declined(_DECLINED.get(answer.status, "refused"))

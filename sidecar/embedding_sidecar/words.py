@@ -43,6 +43,8 @@ _SAID_SO_FAR: Final = re.compile(
     re.DOTALL,
 )
 _MOST_SAID: Final = 4
+_TEXT_PER_REPLACED: Final = 6
+"""Characters of a text for each that is no UTF-8."""
 _MARKUP: Final = re.compile(
     r"(?is)<(script|style|head)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)|<[^>]*(?:>|\Z)"
 )
@@ -62,7 +64,8 @@ def said(body: bytes) -> str:
         if body.lstrip()[:1] in (b"{", b"["):
             words = _so_far(body)
         else:
-            words = _plain(body[:_READ_BYTES].decode("utf-8", "replace"))
+            text = body[:_READ_BYTES].decode("utf-8", "replace")
+            words = "" if _is_binary(text) else _plain(text)
     return cleaned(words)
 
 
@@ -172,6 +175,11 @@ def _so_far(body: bytes) -> str:
         if len(found) == _MOST_SAID:
             break
     return "; ".join(found)
+
+
+def _is_binary(text: str) -> bool:
+    """Whether it is none, but for example compressed: a page in ISO 8859-1 has fewer such bytes."""
+    return "\0" in text or text.count("\ufffd") * _TEXT_PER_REPLACED > len(text)
 
 
 def _plain(text: str) -> str:

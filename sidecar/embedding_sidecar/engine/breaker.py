@@ -1,11 +1,11 @@
 """Who has failed of late, and is left alone for a while.
 
 One failure is enough where it says more than that a call failed: a refused key or a spent credit
-stays so, and Retry-After says how long. Else it takes several in a row. A provider whose time is up
-gets one call, the probe, before everybody asks it again.
+stays so, and Retry-After of a 429 says how long. Else it takes several in a row. A provider whose
+time is up gets one call, the probe, before everybody asks it again.
 
 What may be one text's fault (a firewall's 403, a 5xx, a time-out) counts as the provider's once
-other texts have failed too, with no answer between.
+other texts have failed too, with no answer between; until then a 5xx's Retry-After is that text's.
 """
 
 from collections.abc import Collection
@@ -65,7 +65,7 @@ class _Record:
     failures: int = 0
     causes: int = 0
     """How many texts, or batches with none in common, have failed."""
-    texts: set[str] = field(default_factory=set)
+    texts: set[int] = field(default_factory=set)
     rest: Rest | None = None
     probing: bool = False
     word: str = ""
@@ -150,9 +150,9 @@ class Breaker:
         failure: errors.ProviderFailed,
         *,
         now: float,
-        texts: Collection[str] = (),
+        texts: Collection[int] = (),
     ) -> errors.ProviderFailed:
-        """The provider did not answer for these texts, by their keys; why it is left alone, if so.
+        """The provider did not answer for these texts, by hash; why it is left alone, if so.
 
         Where it is not, that is the failure itself.
         """
@@ -167,7 +167,9 @@ class Breaker:
                 record.texts.update(texts)
         if isinstance(failure, errors.Misconfigured | errors.Spent):
             seconds = OPEN_SECONDS
-        elif failure.retry_after_seconds is not None:
+        elif failure.retry_after_seconds is not None and (
+            record.causes >= _SEVERAL or not _may_be_the_texts(failure)
+        ):
             seconds = min(failure.retry_after_seconds, MOST_SECONDS)
         elif record.failures >= FAILURES_TO_OPEN and record.causes >= _SEVERAL:
             seconds = OPEN_SECONDS

@@ -288,6 +288,8 @@ class Caller:
         said = words.without(said, key=api_key, texts=call.ask.items)
         if isinstance(failure, errors.Rejected):
             failure.message, reason = said, f"status {failure.status}"
+            failure.code = failure.code and words.without(failure.code, key=api_key)
+            failure.param = failure.param and words.without(failure.param, key=api_key)
         else:
             failure.words, reason = said, failure.reason
         name = call.choice.provider.name

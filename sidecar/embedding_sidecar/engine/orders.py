@@ -226,7 +226,11 @@ class Orders:
             try:
                 if batch.stopped is not None:
                     return flights.Landing(failure=batch.stopped)
-                landing = await self._bring(flight, order, flight.keys)
+                parts: Sequence[Sequence[str]] = [flight.keys]
+                if self._states.is_slow(flight.provider):
+                    # A part before this one may have run out of time, and this may be as large.
+                    parts = self._parts(order, flight.keys)
+                landing = await self._in_parts(flight, order, parts, flights.Landing())
             finally:
                 if batch.probes:
                     self._known.left(flight.provider)
@@ -304,7 +308,9 @@ class Orders:
         if isinstance(came, errors.ProviderFailed):
             if self._known.word(name) != came.reason:
                 _log.warning("provider %s gave no answer: %s", name, came.reason)
-            of_all = self._known.failed(name, came, now=self._clock(), texts=keys)
+            # Not the keys: the same text has others in other sizes.
+            texts = frozenset(map(hash, part.items))
+            of_all = self._known.failed(name, came, now=self._clock(), texts=texts)
             if of_all is not came and failover.is_key_refused(of_all):
                 self._states.refused[name] = self._clock() + breaker.OPEN_SECONDS
             self._observe.error(type(came).__name__.lower(), failover.label(choice))
@@ -321,6 +327,26 @@ class Orders:
         if landing.entries and not order.control.no_store:
             self._store.put_many(landing.entries, ttl_seconds=order.control.ttl_seconds)
 
+    async def _in_parts(
+        self,
+        flight: flights.Flight,
+        order: Order,
+        parts: Sequence[Sequence[str]],
+        landing: flights.Landing,
+    ) -> flights.Landing:
+        """What has come, and these parts, one after the other until one fails."""
+        for part in parts:
+            more = await self._bring(flight, order, part)
+            landing = flights.Landing(
+                entries={**landing.entries, **more.entries},
+                tokens=landing.tokens + more.tokens,
+                failure=more.failure,
+                is_estimated=landing.is_estimated or more.is_estimated,
+            )
+            if more.failure is not None:
+                break
+        return landing
+
     async def _halves(
         self, flight: flights.Flight, order: Order, keys: Sequence[str], *, status: int
     ) -> flights.Landing:
@@ -329,20 +355,10 @@ class Orders:
         first = await self._bring(flight, order, keys[:half])
         if first.failure is not None:
             return first
-        landing, is_learned = first, False
         # By now something may have been learned: then the rest goes in parts that fit.
-        for part in self._parts(order, keys[half:]):
-            more = await self._bring(flight, order, part)
-            is_learned = is_learned or len(part) < len(keys) - half
-            landing = flights.Landing(
-                entries={**landing.entries, **more.entries},
-                tokens=landing.tokens + more.tokens,
-                failure=more.failure,
-                is_estimated=landing.is_estimated or more.is_estimated,
-            )
-            if more.failure is not None:
-                return landing
-        if not is_learned:
+        parts = self._parts(order, keys[half:])
+        landing = await self._in_parts(flight, order, parts, first)
+        if landing.failure is None and len(parts) == 1:
             whole, *halves = (
                 portions.size(_part(order, it)) for it in (keys, keys[:half], keys[half:])
             )

@@ -32,6 +32,13 @@ class Timing:
     attempt_seconds: float = 30.0
     request_seconds: float = 50.0
 
+    def of_request(self, chosen: contract.Provider) -> float:
+        """A request for this provider's model, which is given the time of one call to it at least.
+
+        That is so where the policy says the call's alone.
+        """
+        return chosen.request_seconds or max(self.request_seconds, chosen.call_seconds or 0.0)
+
 
 class Service:
     """Answers under one policy document; a new document makes a new service.
@@ -201,8 +208,7 @@ class Service:
         return retries.Course(
             choices,
             known=self._breaker,
-            ends_at=work.started_at
-            + (choices[0].provider.request_seconds or self._timing.request_seconds),
+            ends_at=work.started_at + self._timing.of_request(choices[0].provider),
             share=self._share,
         )
 

@@ -129,10 +129,12 @@ class Application:
 
     async def pass_through(self, request: Request) -> Response:
         """Any other /v1/*: streamed unchanged to the one place the policy names."""
-        if request.url.path in OWN:
-            raise HTTPException(405, headers={"allow": OWN[request.url.path]})
-        if paths.is_near_miss(request.method, request.scope["path"]):
-            raise paths.not_here(request.scope["path"])
+        # Not `url.path`, from which urllib takes tabs and line ends.
+        path = request.scope["path"]
+        if path in OWN:
+            raise HTTPException(405, headers={"allow": OWN[path]})
+        if paths.is_near_miss(request.method, path):
+            raise paths.not_here(path)
         runtime = self._current.runtime()
         return await passthrough.forward(
             request,

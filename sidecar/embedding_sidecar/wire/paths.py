@@ -13,8 +13,8 @@ from embedding_sidecar import errors
 
 _LAST: Final = re.compile(r"embeddings?[^a-z0-9]*")
 """The last segment, whatever punctuation or parameters stand behind the word."""
-_BETWEEN: Final = re.compile(r"(?:api|openai|v[0-9]+(?:beta[0-9]*)?)")
-"""What base URLs end in."""
+_BETWEEN: Final = re.compile(r"(?:api|openai|v[0-9]+(?:beta[0-9]*)?|embeddings?)")
+"""What base URLs end in; the last is of those that hold the whole path, to which SDKs add it."""
 _OF_A_MODEL: Final = frozenset({"engines", "deployments", "models"})
 """Older forms of the path: `engines/MODEL/embeddings` (OpenAI's first), and Azure's."""
 

@@ -101,7 +101,7 @@ def _beyond(raw: dict[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str, byte
     """The names in it that only Voyage's models know; and other fields, which a policy may list."""
     beyond = raw.keys() - KEYS
     voyage_keys = tuple(key for key in VOYAGE_KEYS if key in beyond)
-    names = sorted(beyond.difference(voyage_keys))
+    names = sorted(it for it in beyond.difference(voyage_keys) if raw[it] is not None)
     if len(names) > MAX_EXTRA:
         raise unrecognized(names[0])
     extra = tuple((name, orjson.dumps(raw[name], option=orjson.OPT_SORT_KEYS)) for name in names)

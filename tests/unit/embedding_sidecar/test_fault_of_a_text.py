@@ -21,8 +21,9 @@ def disliking(world, status, body=HTML, *, text=EVIL):
     return p
 
 
-# Siblings of 403, 404, 410, 451 and 5xx: 401 in HTML, and an answer of no use.
-@pytest.mark.parametrize("status", [403, 404, 410, 451, 500, 503, 401, 200])
+# Siblings of 403, 404, 410, 451 and 5xx: 401 in HTML, an answer of no use, the 405 of Alibaba's
+# firewall, the 406 of ModSecurity's rules, 418, and a redirect to a page that asks for a person.
+@pytest.mark.parametrize("status", [403, 404, 410, 451, 500, 503, 401, 200, 405, 406, 418, 302])
 def test_b2_one_text_that_is_refused_takes_the_provider_from_nobody(status):
     """B2: asked for again and again."""
     world = World(one("p"), one("q", "n"), crossing=True)
@@ -35,7 +36,7 @@ def test_b2_one_text_that_is_refused_takes_the_provider_from_nobody(status):
     assert world.embed("harmless").provider == "p"
 
 
-@pytest.mark.parametrize("status", [403, 404, 410, 451, 500])
+@pytest.mark.parametrize("status", [403, 404, 410, 451, 500, 405, 302])
 def test_b2_where_other_texts_fail_too_it_is_the_provider(status):
     """B2."""
     world = World(one("p"))
@@ -49,6 +50,36 @@ def test_b2_where_other_texts_fail_too_it_is_the_provider(status):
         asked = len(world.net["p"].calls)
         world.refusal("e")
         assert len(world.net["p"].calls) == asked
+
+
+def test_b2_retry_after_of_a_5xx_is_that_texts_until_others_get_one():
+    """B2: firewalls say it too."""
+    world = World(one("p"))
+    p = world.net["p"]
+    p.fault = lambda made: (
+        (503, {"retry-after": "30"}, HTML) if text_of(p).startswith(EVIL) else made
+    )
+    world.refusal(EVIL)
+    assert world.embed("harmless").provider == "p"
+    world.refusal(EVIL)
+    world.refusal(f"{EVIL} too")
+    asked = len(p.calls)
+    world.refusal("harmless two")
+    assert len(p.calls) == asked
+
+
+def text_of(p):
+    return p.calls[-1].body["input"][0]
+
+
+@pytest.mark.parametrize("status", [403, 405])
+def test_b2_the_same_text_in_other_sizes_is_one_text(status):
+    """B2: its keys differ."""
+    world = World(one("p"))
+    disliking(world, status)
+    for size in (4, 5, 6, 7):
+        world.refusal(EVIL, dimensions=size)
+    assert world.service.health() == {"p": "ok"}
 
 
 @pytest.mark.parametrize(

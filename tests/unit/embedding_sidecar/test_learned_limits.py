@@ -253,6 +253,31 @@ def test_b3_a_policy_says_how_long_a_provider_may_take(seconds, status):
         assert world.loop.time() - started <= 600.0
 
 
+@pytest.mark.parametrize(("call", "status"), [(200.0, 200), (90.0, 502)])
+def test_b3_a_request_has_the_time_of_one_call_where_the_policy_says_that_alone(call, status):
+    """B3."""
+    world = World(one("p", kind="OpenAICompatible", call_seconds=call))
+    world.net["p"].delay_seconds = 100.0
+    if status == 200:
+        assert world.embed("a").provider == "p"
+    else:
+        assert world.refusal("a").status == status
+
+
+def test_b3_parts_that_wait_are_split_by_what_the_first_has_taught():
+    """B3: each of three tries would halve once else, and the request would fail with time left."""
+    world = World(one("p", kind="OpenAICompatible", call_seconds=2.0, request_seconds=60.0))
+    p = world.net["p"]
+    send = p.send
+
+    async def slow(request, *, within_seconds):
+        p.delay_seconds = 0.05 * len(json.loads(request.body)["input"])
+        return await send(request, within_seconds=within_seconds)
+
+    p.send = slow  # type: ignore[method-assign] # slow by the number of texts
+    assert world.embed(*texts(200)).items == 200
+
+
 def test_b3_without_a_word_of_the_policy_the_environment_counts():
     """B3."""
     world = World(one("p"), timing=Timing(attempt_seconds=2.0, request_seconds=3.0))

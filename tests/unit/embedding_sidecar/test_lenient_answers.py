@@ -163,6 +163,11 @@ CODED = {
     "deflate": zlib.compress(BODY),
     "Deflate": deflated(BODY),
     "identity": BODY,
+    # Of two members; named twice; and with what some proxies put behind.
+    "GZIP": gzip.compress(BODY[:20]) + gzip.compress(BODY[20:]),
+    "gzip, identity": gzip.compress(BODY),
+    "identity\r\ncontent-encoding: gzip": gzip.compress(BODY),
+    "x-gzip ": gzip.compress(BODY) + bytes(8),
 }
 
 
@@ -201,9 +206,15 @@ def test_b1_what_is_decoded_is_bounded():
 
 @pytest.mark.parametrize(
     ("body", "coding"),
-    [(b"no gzip at all", "gzip"), (gzip.compress(BODY)[:-20], "gzip"), (BODY, "br"), (b"", "gzip")],
+    [
+        (b"no gzip at all", "gzip"),
+        (gzip.compress(BODY)[:-20], "gzip"),
+        (BODY, "br"),
+        (b"", "gzip"),
+        (gzip.compress(gzip.compress(BODY)), "gzip, gzip"),
+    ],
     # Bytes in a name differ from worker to worker: gzip writes the time.
-    ids=["not-gzip", "cut-off", "unknown", "empty"],
+    ids=["not-gzip", "cut-off", "unknown", "empty", "twice"],
 )
 def test_b1_a_coding_that_cannot_be_undone_is_no_answer(body, coding):
     """B1."""

@@ -103,6 +103,11 @@ FIELDS = st.dictionaries(
 )
 
 
+def _said(fields):
+    """Null counts as absent."""
+    return json.dumps({k: v for k, v in fields.items() if v is not None}, sort_keys=True)
+
+
 @given(FIELDS, FIELDS)
 def test_a5_keys_are_equal_only_where_all_fields_are(some, others):
     """A5."""
@@ -111,9 +116,12 @@ def test_a5_keys_are_equal_only_where_all_fields_are(some, others):
         (found,) = cache.keys(parsed(**fields), space="s", scope="x", generation="g")
         return found
 
-    assert (key(some) == key(others)) is (
-        json.dumps(some, sort_keys=True) == json.dumps(others, sort_keys=True)
-    )
+    assert (key(some) == key(others)) is (_said(some) == _said(others))
+
+
+def test_a5_a_field_that_is_null_counts_as_absent():
+    """A5: as every field of a request does."""
+    assert parsed(task=None).extra == ()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A provider's words reach caller and log, in any form, bounded, without secrets (B6, B7)."""
 
+import gzip
 import json
 import logging
 
@@ -104,6 +105,26 @@ def test_b7_our_own_key_and_the_texts_are_in_no_words(caplog):
     assert "private" not in said
     assert "tenwords" not in said
     assert "bad: " in said
+
+
+def test_b7_our_own_key_is_in_no_field_either():
+    """B7: it may look like no key."""
+    world = World(one("p", kind="OpenAICompatible"), keys={"p": "tenwords"})
+    world.net["p"].key = None
+    fields = {"message": "no", "code": "not_tenwords", "param": "tenwords"}
+    answering(world, 400, {"error": fields})
+    refused = world.refusal("a")
+    assert (refused.code, refused.param) == ("not_***", "***")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [gzip.compress(b"vectors" * 9, mtime=0), '{"data": []}'.encode("utf-16"), bytes(range(256))],
+    ids=["gzip", "utf-16", "bytes"],
+)
+def test_b7_what_is_no_text_has_no_words(body):
+    """B7: such as a body whose coding no header names."""
+    assert words.said(body) == ""
 
 
 @given(

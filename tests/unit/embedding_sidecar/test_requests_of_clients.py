@@ -35,6 +35,11 @@ NEAR = [
     "/v1\\embeddings",
     "/v1/./embeddings",
     "/api/v1/embeddings",
+    # A base URL that is the whole path, to which an SDK adds it.
+    "/v1/embeddings/embeddings",
+    "/v1/embeddings/v1/embeddings",
+    # urllib takes tabs from a path.
+    "/v1/embeddings\t",
 ]
 
 

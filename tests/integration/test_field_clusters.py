@@ -417,7 +417,7 @@ def test_what_is_applied_again_by_the_server_is_no_write(api_server, namespace, 
 
     def version() -> str:
         told = ("-o", "jsonpath={.metadata.resourceVersion} {.metadata.generation}")
-        return api_server("apply", "--server-side", "-f", "-", *told, stdin=json.dumps(wanted))
+        return str(api_server("apply", "--server-side", "-f", "-", *told, stdin=json.dumps(wanted)))
 
     # An operator that another test has started may write the status in between, until it is told.
     wait(lambda: version() == version(), "an apply that writes nothing")

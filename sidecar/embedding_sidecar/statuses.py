@@ -61,8 +61,8 @@ _PERHAPS_BILLED: Final = frozenset({408, 502, 504})
 def failure(answer: provider.HttpAnswer) -> errors.ProviderFailed:
     """What a status that is neither a 2xx nor the caller's fault means, with the provider's words.
 
-    Other 4xx and redirects may be one text's too: Alibaba's firewall blocks with 405, ModSecurity's
-    rules often with 406, and others send to a page that asks for a person.
+    Other 4xx and redirects may be one text's too: Alibaba Cloud's firewall blocks with 405,
+    and portals send to a page that asks for a person.
     """
     found = _failure(answer)
     found.words = words.said(answer.body)

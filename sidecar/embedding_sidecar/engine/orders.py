@@ -329,23 +329,23 @@ class Orders:
 
     async def _in_parts(
         self,
-        flight: flights.Flight,
+        call: flights.Flight,
         order: Order,
         parts: Sequence[Sequence[str]],
-        landing: flights.Landing,
+        came: flights.Landing,
     ) -> flights.Landing:
         """What has come, and these parts, one after the other until one fails."""
         for part in parts:
-            more = await self._bring(flight, order, part)
-            landing = flights.Landing(
-                entries={**landing.entries, **more.entries},
-                tokens=landing.tokens + more.tokens,
+            more = await self._bring(call, order, part)
+            came = flights.Landing(
+                entries={**came.entries, **more.entries},
+                tokens=came.tokens + more.tokens,
                 failure=more.failure,
-                is_estimated=landing.is_estimated or more.is_estimated,
+                is_estimated=came.is_estimated or more.is_estimated,
             )
             if more.failure is not None:
                 break
-        return landing
+        return came
 
     async def _halves(
         self, flight: flights.Flight, order: Order, keys: Sequence[str], *, status: int

@@ -113,4 +113,6 @@ def _declined(answer: provider.HttpAnswer) -> errors.ProviderFailed:
         return errors.Misconfigured(errors.KEY_REFUSED)
     if said & _OF_THE_MODEL:
         return errors.Misconfigured("not_found")
-    return errors.Declined(_DECLINED.get(answer.status, "refused"))
+    if answer.status in _DECLINED:
+        return errors.Declined(_DECLINED[answer.status])
+    return errors.Declined("refused")

@@ -28,6 +28,8 @@ ASKS = st.builds(
     input_type=st.sampled_from([None, "query", "document"]),
     truncation=st.sampled_from([None, False, True]),
     user=st.none() | TEXTS,
+    extra=st.lists(st.tuples(TEXTS, st.binary(max_size=4)), max_size=2).map(tuple),
+    plain=st.booleans(),
 )
 
 
@@ -51,7 +53,8 @@ def entry(vector=b"\0" * 8, **rest) -> cache.Entry:
 @given(ASKS, TEXTS, ASKS, TEXTS)
 def test_keys_agree_exactly_where_all_that_makes_a_vector_agrees(one, space, other, other_space):
     def content(ask, its_space):
-        return (ask.model, ask.items, ask.dimensions, ask.input_type, ask.truncation, its_space)
+        kind = (ask.model, ask.dimensions, ask.input_type, ask.truncation, its_space, ask.extra)
+        return kind, ask.items
 
     same = content(one, space) == content(other, other_space)
     assert (keys(one, space=space) == keys(other, space=other_space)) is same

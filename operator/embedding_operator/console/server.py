@@ -20,10 +20,11 @@ from embedding_operator import errors
 
 HOST: Final = "127.0.0.1"
 TOKEN_BYTES: Final = 32
-# aiohttp waits for a connection that has asked nothing yet, as browsers open in advance: 60 s of
-# its own accord.
 _SHUTDOWN_SECONDS: Final = 1.0
+"""The longest wait for a connection that has asked nothing yet, as browsers open in advance;
+aiohttp's own is 60."""
 _ACCEPT_SECONDS: Final = 0.05
+"""Enough turns of the loop for an acceptance that is under way to become a connection."""
 _FILES: Final = {
     "": ("index.html", "text/html"),
     "icon.svg": ("icon.svg", "image/svg+xml"),

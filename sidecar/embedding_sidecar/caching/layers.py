@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from embedding_sidecar import errors, provider
+from embedding_sidecar import errors, provider, repeated
 from embedding_sidecar.caching import cache, generations
 from embedding_sidecar.caching.entries import Seal, decode, encode
 
@@ -16,8 +15,6 @@ MEMORY = "memory"
 REDIS = "redis"
 MAX_SIZES = 1024
 """Models and spaces whose size of a vector is remembered; callers choose the dimensions."""
-SAID_AGAIN_SECONDS: Final = 60.0
-"""How long the log keeps silent of a store that goes on refusing."""
 _READ: Final = "read"
 _WRITE: Final = "write"
 _REMOVE: Final = "remove"
@@ -97,8 +94,7 @@ class Layers:
         self._store_state = "none" if store is None else "unknown"
         self._refusals: dict[str, str] = {}
         """What the store lacks, by what it refused when it was last asked for that."""
-        self._told: dict[str, float] = {}
-        """When a refusal was last logged, by what was refused."""
+        self._repeated = repeated.Repeated()
         self._seal = seal
         self._sizes: dict[tuple[str, str], int] = {}
         self._scope = scope
@@ -355,10 +351,8 @@ class Layers:
             self._store_state = "away"
             self._observe.error("cache")
             return
-        why, now = str(cause), time.monotonic()
-        self._refusals[what] = why
+        why = self._refusals[what] = str(cause)
         self._observe.error("cache_refused")
         # Whoever holds the store may say another thing each time.
-        if now >= self._told.get(what, -math.inf) + SAID_AGAIN_SECONDS:
-            self._told[what] = now
+        if self._repeated.is_news(what, now=time.monotonic()):
             _log.error("cache: the store refuses to %s: %s", what, why)

@@ -10,9 +10,8 @@ class Answer(NamedTuple):
     may have come from another one of that space. `tokens` were billed for this answer,
     `tokens_saved` had been billed for what came from the cache; `hits` of `items` did, `coalesced`
     came from calls of other requests; `attempts` requests were sent to providers for this one.
-    Where a
-    provider did not say what it billed, `tokens` is a bound and `is_estimated` says so. During
-    `upstream_seconds` at least one call it waited for was under way.
+    Where a provider did not say what it billed, `tokens` is a bound and `is_estimated` says so.
+    During `upstream_seconds` at least one call it waited for was under way.
     """
 
     vectors: tuple[bytes, ...]

@@ -193,7 +193,8 @@ def request(policy: contract.PolicyDocument | None) -> Schema:
     schema: Schema = {
         "type": "object",
         "required": ["model", "input"],
-        "additionalProperties": False,
+        # A field that is not known says nothing where it is null (decision 029).
+        "additionalProperties": {"type": "null"},
         "properties": {
             "input": _INPUT,
             "model": _model_name(policy),

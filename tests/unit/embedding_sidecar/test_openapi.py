@@ -101,6 +101,11 @@ def test_schema_and_code_have_the_same_bounds(least, most, field):
     assert not taken(least - 1)
 
 
+def test_unknown_field_is_taken_as_null_only():
+    assert agree({"model": "small", "input": "x", "": None})
+    assert not agree({"model": "small", "input": "x", "": 0})
+
+
 def test_voyages_words_are_described_for_voyages_models_only():
     words = {"output_dimension": 256, "output_dtype": "float", "input": "x"}
     assert agree({"model": "v", **words})

@@ -53,7 +53,7 @@ FORM := $(if $(filter 0,$(shell id -u)),node,control-plane)
 .PHONY: test
 test: check ## every test: fast tiers first, then real Redis, OpenBao, Kubernetes
 	@$(RUN) pytest -q $(BESIDE) -m "$(FAST)" tests
-	@$(RUN) python -m cluster build --form $(FORM)
+	@$(RUN) python -m dev.cluster build --form $(FORM)
 	@$(RUN) python -m tests.parts.client_programs
 	@$(RUN) pytest -q $(BESIDE) -m "(integration or cluster) and not soak" tests
 ifeq ($(FORM),node)
@@ -72,7 +72,7 @@ golden: tools ## write tests/golden/files anew, where a change of what others re
 
 .PHONY: demo
 demo: tools ## the main job, shown on a real Kubernetes node; leaves it up
-	@$(RUN) python -m cluster build --form node
+	@$(RUN) python -m dev.cluster build --form node
 	@$(RUN) python -m examples.demo up
 
 .PHONY: demo-down
@@ -93,7 +93,7 @@ bench-clients: tools ## HTTP clients side by side in a bare proxy
 
 .PHONY: bench-secrets
 bench-secrets: tools ## 2,000 policies with 3 synced Secrets each, written to docs
-	@$(RUN) python -m cluster build --form control-plane
+	@$(RUN) python -m dev.cluster build --form control-plane
 	@$(RUN) python -m tests.benchmarks.secrets --page docs/benchmarks-secrets.md
 
 .PHONY: bench-vectors
@@ -110,5 +110,5 @@ pictures: tools ## docs/pictures, from a real run of sidecars, indexes, Redis, P
 
 .PHONY: soak
 soak: tools ## the long campaigns, same code as in `make test`; two hours; root: on a node, too
-	@$(RUN) python -m cluster build --form $(FORM)
+	@$(RUN) python -m dev.cluster build --form $(FORM)
 	@$(RUN) pytest -v -m "soak$(if $(filter node,$(FORM)),, and not node)" tests

@@ -12,7 +12,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-import cluster
+from dev import cluster
 from tests.parts import compatibility, kubectl, secrecy
 
 CRD = Path(__file__).parents[1] / "crds" / "embeddingpolicies.yaml"

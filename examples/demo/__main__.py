@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cluster
+from dev import cluster
 from tests.parts import installation, sentences
 
 NAME = "demo"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cluster
+from dev import cluster
 from embedding_contract import document, names
 from embedding_sidecar import memory
 from tests.benchmarks import load, vendor

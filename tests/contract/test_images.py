@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import dockerfiles
+from dev.cluster import dockerfiles
 from embedding_operator import injector
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-import cluster
+from dev import cluster
 from tests.parts import database, installation
 
 NAME = "e2e"

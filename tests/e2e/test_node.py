@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-import cluster
-from cluster import cgroups, images, processes, records
+from dev import cluster
+from dev.cluster import cgroups, images, processes, records
 from tests.parts import kubectl
 
 pytestmark = pytest.mark.node
@@ -266,7 +266,7 @@ def test_after_a_crash_down_leaves_no_trace(second, image, killed):
 
 
 def test_a_node_whose_start_was_killed_is_removed_as_a_whole(second):
-    command = [sys.executable, "-m", "cluster", "up", "--form=node", f"--name={second}"]
+    command = [sys.executable, "-m", "dev.cluster", "up", "--form=node", f"--name={second}"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as starting:
         deadline = time.monotonic() + START_SECONDS
         record = None

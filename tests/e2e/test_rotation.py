@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-import cluster
+from dev import cluster
 from embedding_contract import names
 from tests.parts import installation
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-import cluster as throwaway
+from dev import cluster as throwaway
 from embedding_contract import names
 from embedding_operator import cluster
 from embedding_operator.monitoring import prometheuses

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import cluster
-from cluster import lifecycle, records
+from dev import cluster
+from dev.cluster import lifecycle, records
 from tests.parts import sidecar
 
 pytestmark = pytest.mark.cluster
@@ -137,7 +137,7 @@ def test_after_a_daemon_was_killed_down_leaves_nothing(names):
 
 
 def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "cluster", *arguments]
+    return [sys.executable, "-m", "dev.cluster", *arguments]
 
 
 def test_a_cluster_whose_start_was_killed_is_removed_as_a_whole(names):

@@ -322,7 +322,7 @@ def test_nudges_of_silent_sidecars_end(api_server, shop, say):
 
 def test_objects_are_adopted_where_owner_references_are_guarded(tmp_path_factory):
     """C9: as on OpenShift, by the chart's account; also the CronJob's kind is allowed for."""
-    import cluster as throwaway  # noqa: PLC0415 - the same name as the operator's module
+    from dev import cluster as throwaway  # noqa: PLC0415 - the same name as the operator's module
 
     name = f"owners-{os.getpid()}"
     throwaway.down_stale()

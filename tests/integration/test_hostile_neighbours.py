@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-import cluster as throwaway
+from dev import cluster as throwaway
 from embedding_contract import names
 from embedding_operator import cluster
 from tests.parts import answering, operating, reconciling, relay

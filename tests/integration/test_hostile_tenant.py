@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-import cluster
+from dev import cluster
 from tests.parts import charted, hostile, secrecy, tenant, victim
 from tests.parts.installation import SYSTEM_NAMESPACE
 from tests.parts.kubectl import Kubectl

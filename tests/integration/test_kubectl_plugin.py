@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import cluster
+from dev import cluster
 from embedding_contract import names
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]

@@ -8,7 +8,7 @@ from http import HTTPStatus
 import pytest
 import yaml
 
-import cluster
+from dev import cluster
 from embedding_contract import names
 from tests.parts import charted, indexes, vault
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE, wait

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-import cluster as throwaway
+from dev import cluster as throwaway
 from embedding_contract import fingerprint, names
 from embedding_operator import cluster, errors, preview, sidecars, status
 from embedding_operator.render import secrets

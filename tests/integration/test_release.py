@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-import cluster
+from dev import cluster
 from embedding_contract import names
 from embedding_operator import trust
 from tests.parts.helm import Helm

@@ -7,8 +7,8 @@ import os
 import pytest
 import yaml
 
-import cluster
-from cluster.certificates import Authority
+from dev import cluster
+from dev.cluster.certificates import Authority
 from embedding_contract import names
 from tests.conftest import CRD
 from tests.parts import admitting

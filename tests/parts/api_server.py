@@ -4,8 +4,8 @@ import socket
 import time
 from pathlib import Path
 
-from cluster import control_plane, processes, records
-from cluster.api import Api
+from dev.cluster import control_plane, processes, records
+from dev.cluster.api import Api
 
 
 class ApiServer:

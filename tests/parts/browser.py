@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from playwright import sync_api
 
-from cluster import debian
+from dev.cluster import debian
 
 
 @contextmanager

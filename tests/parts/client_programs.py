@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from cluster import cache as store
-from cluster import debian, gomodules, progress
-from cluster.errors import Failure
+from dev.cluster import cache as store
+from dev.cluster import debian, gomodules, progress
+from dev.cluster.errors import Failure
 
 FOLDER = Path(__file__).parents[1] / "clients"
 JAVA_PACKAGES = {"javac": "openjdk-17-jdk-headless", "mvn": "maven"}

@@ -5,7 +5,7 @@ Only the time of day is moved; monotonic clocks, and with them every time-out, s
 
 from pathlib import Path
 
-import cluster
+from dev import cluster
 
 
 class Clock:

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from cluster import processes
+from dev.cluster import processes
 
 READY_SECONDS = 30
 

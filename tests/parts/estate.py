@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import kubernetes
 import urllib3
 
-import cluster as api_cluster
+from dev import cluster as api_cluster
 from embedding_contract import names
 from embedding_operator import cluster
 from tests.parts import charted, reconciling, vault

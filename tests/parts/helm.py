@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cluster
+from dev import cluster
 
 TIMEOUT_SECONDS = 180
 

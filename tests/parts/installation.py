@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-import cluster
-from cluster import images
+from dev import cluster
+from dev.cluster import images
 from embedding_contract import names
 from tests.parts import daemons, database, helm, kubectl, neighbours, secrecy
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-import cluster
+from dev import cluster
 
 DEFINED_SECONDS = 30
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx2
 
-from cluster import cache, progress
+from dev.cluster import cache, progress
 from tests.parts import daemons, ports
 
 FOLDER = Path(__file__).parents[1] / "model_servers"

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from cluster import debian
+from dev.cluster import debian
 from tests.parts import ports, sidecar
 
 SECOND: Final = "1s"

@@ -15,7 +15,7 @@ from typing import Any
 import hvac
 import yaml
 
-import cluster
+from dev import cluster
 from tests.parts import daemons, database, gate, kubectl
 
 ROOT = Path(__file__).parents[2]

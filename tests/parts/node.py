@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster import cache
+from dev.cluster import cache
 from tests.parts import client_programs
 
 SECONDS = 60

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-import cluster
+from dev import cluster
 from tests.parts import daemons, ports
 from tests.parts.postgres import Postgres
 from tests.parts.sidecar import wait_until

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 # Neither the kernel's own (32768 and up, Linux), of which it gives one to whoever asks for any or
-# connects, nor those of clusters (cluster/networks.py).
+# connects, nor those of clusters (dev/cluster/networks.py).
 _PORTS: Final = range(10_000, 20_000)
 HELD: Final = 256
 """So many of the last ones are kept for who asked; older ones are in use by then, or done with."""

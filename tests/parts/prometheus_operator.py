@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-import cluster
-from cluster import images
+from dev import cluster
+from dev.cluster import images
 from tests.parts import kubectl
 
 NAMESPACE: Final = "monitoring"

@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-import cluster
+from dev import cluster
 from embedding_operator import certificates
 from tests.parts import ports, sidecar
 

@@ -2,7 +2,7 @@
 
 import re
 
-import cluster
+from dev import cluster
 
 _END = re.compile(r'(?<=[.!?])["\']?\s+(?=["\'A-Z])')
 

@@ -16,7 +16,7 @@ import httpx2
 import openai
 import uvicorn
 
-import cluster
+from dev import cluster
 from embedding_contract import names
 from tests.parts import ports
 

@@ -7,7 +7,7 @@ import ssl
 
 import pytest
 
-from cluster.certificates import Authority
+from dev.cluster.certificates import Authority
 from embedding_operator import admission_server
 from tests.parts import daemons, ports
 

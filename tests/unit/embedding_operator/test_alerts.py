@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import cluster
+from dev import cluster
 from embedding_contract import alerts, metrics, names, prices
 from embedding_operator import definition, policy
 from embedding_operator.render import costs, monitoring

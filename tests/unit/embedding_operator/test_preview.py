@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import cluster
+from dev import cluster
 from embedding_contract import document, names
 from embedding_operator import errors, preview
 

@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 import pytest
 
-from cluster.certificates import Authority
+from dev.cluster.certificates import Authority
 from embedding_contract import sockets
 from embedding_operator import listener
 from embedding_operator.listener import Reply

@@ -7,7 +7,7 @@ from typing import Any
 import kopf
 import pytest
 
-from cluster.certificates import Authority
+from dev.cluster.certificates import Authority
 from embedding_contract import names
 from embedding_operator import admission_server, errors, injector, selection, webhook
 from tests.parts import ports

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from cluster import debian
+from dev.cluster import debian
 from tests.parts import client_programs
 from tests.parts.client_programs import Language, ToolchainError
 

@@ -5,7 +5,7 @@ import ssl
 
 import pytest
 
-from cluster import certificates
+from dev.cluster import certificates
 from embedding_operator.monitoring import endpoints
 from embedding_operator.monitoring.answers import NotUnderstood, Unreadable, bounded, read
 from embedding_operator.monitoring.connection import Connection

@@ -70,7 +70,7 @@ def test_a_daemon_whose_starter_dies_before_recording_it_never_runs(tmp_path):
     mark = tmp_path / "ran"
     starter = (
         "import os, pathlib, sys\n"
-        "from cluster import processes\n"
+        "from dev.cluster import processes\n"
         "processes.spawn(['touch', sys.argv[1]], log=pathlib.Path(sys.argv[2]),"
         " record=lambda identity: (print(identity.pid, flush=True), os._exit(9)))\n"
     )

@@ -14,8 +14,8 @@ import pytest
 
 from cluster.certificates import Authority
 from embedding_contract import sockets
-from embedding_operator import listener
-from embedding_operator.listener import Reply
+from embedding_operator.serving import listener
+from embedding_operator.serving.listener import Reply
 from tests.parts import ports
 
 

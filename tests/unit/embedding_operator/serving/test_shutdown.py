@@ -5,13 +5,13 @@ import sys
 
 HANGS = """
 import threading
-from embedding_operator import shutdown
+from embedding_operator.serving import shutdown
 shutdown.GRACE_SECONDS = 0.2
 shutdown.end_in_time()
 threading.Thread(target=threading.Event().wait, name="hangs").start()
 """
 ENDS = """
-from embedding_operator import shutdown
+from embedding_operator.serving import shutdown
 shutdown.end_in_time()
 """
 

@@ -12,7 +12,7 @@ import yaml
 
 from dashboards import cost, operations, panels
 from embedding_contract import alerts as table
-from embedding_operator import alerts
+from embedding_operator.policy import alerts
 
 ROOT: Final = Path(__file__).parents[1]
 CHART_FOLDER: Final = ROOT / "charts" / "embedding-operator" / "files" / "dashboards"

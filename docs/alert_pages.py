@@ -7,7 +7,7 @@ from typing import Final
 import yaml
 
 from embedding_contract import alerts, prices
-from embedding_operator.alerts import duration
+from embedding_operator.policy.alerts import duration
 
 ROOT: Final = Path(__file__).parent.parent
 NOTICE: Final = (

@@ -21,35 +21,22 @@ from collections.abc import Callable, Sequence
 import kopf
 
 from embedding_contract import names
-from embedding_operator import (
+from embedding_operator import errors, indexes, informers, metrics, settings, sidecars, vault
+from embedding_operator.cli import alerts_verify, preview
+from embedding_operator.controller import resync, rollouts
+from embedding_operator.controller.reconciler import Reconciler
+from embedding_operator.injection import (
     admission_server,
-    cluster,
-    errors,
-    events,
-    handlers,
-    health,
-    indexes,
-    informers,
     injector,
-    kubeconfig,
-    listener,
-    metrics,
-    preview,
-    reconcile,
-    resync,
-    rollouts,
-    settings,
-    shutdown,
-    sidecars,
     skipped_pods,
-    trust,
-    vault,
-    verify,
     webhook,
-    workqueue,
+    webhook_ca,
 )
+from embedding_operator.kube import client, events, kubeconfig
 from embedding_operator.migration import command
 from embedding_operator.monitoring import monitor, prometheuses
+from embedding_operator.queues import workqueue
+from embedding_operator.serving import health, kopf_setup, listener, shutdown
 
 _LOG = logging.getLogger("embedding_operator")
 USAGE_EXIT = 2
@@ -64,7 +51,7 @@ def main() -> int:
     run_command.set_defaults(run=lambda _: _run())
     preview.add_to(commands)
     command.add_to(commands)
-    verify.add_to(commands)
+    alerts_verify.add_to(commands)
     options = parser.parse_args()
     code: int = options.run(options)
     return code
@@ -109,7 +96,7 @@ def _run() -> int:
         observe=measured.monitoring_asked,
     )
     monitoring.start()
-    reconciler = reconcile.Reconciler(
+    reconciler = Reconciler(
         objects=api,
         seen=seen,
         store=store,
@@ -152,7 +139,7 @@ def _run() -> int:
     ):
         counted = _measured(do, measured, queues)
         _start(_reconcile, waiting, counted, chosen, keys=keys, seen=seen, stopping=stopping)
-    registry, behaviour = handlers.registry(), handlers.settings()
+    registry, behaviour = kopf_setup.registry(), kopf_setup.settings()
     listening = threading.Event()
     _listen(chosen, measured, queues, live=(_watches(seen), _asks(asked)), listening=listening)
     skipped = skipped_pods.SkippedPods(records=told)
@@ -255,7 +242,7 @@ def _start(do: Callable[..., None], *arguments: object, **named: object) -> None
 
 
 def _files(
-    chosen: settings.Webhook, namespace: str, api: cluster.Cluster, stopping: threading.Event
+    chosen: settings.Webhook, namespace: str, api: client.KubeClient, stopping: threading.Event
 ) -> admission_server.Files:
     """The files that the webhook serves with: our own, kept from here on, or mounted ones."""
     if chosen.certificates != "own":
@@ -264,14 +251,14 @@ def _files(
             key=chosen.certificate_directory / "tls.key",
             client_ca=chosen.client_ca,
         )
-    place = trust.Place(
+    place = webhook_ca.Place(
         namespace=namespace,
         secret=chosen.secret,
         service=chosen.service,
         configuration=chosen.configuration,
         directory=chosen.certificate_directory,
     )
-    kept = trust.Trust(objects=api, place=place)
+    kept = webhook_ca.WebhookCA(objects=api, place=place)
     _start(kept.run, stopping)
     return admission_server.Files(
         certificate=place.file, key=place.file, client_ca=chosen.client_ca
@@ -314,7 +301,7 @@ def _told(
 
 def _store(
     chosen: settings.Settings,
-    api: cluster.Cluster,
+    api: client.KubeClient,
     measured: metrics.Metrics,
     queue: workqueue.WorkQueue[workqueue.Key],
 ) -> vault.Poller | None:

@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from embedding_contract import metrics as catalogue
-from embedding_operator.listener import Reply
+from embedding_operator.serving.listener import Reply
 
 RESULTS: Final = ("ok", "failed")
 POLICIES_SHOWN: Final = 2000

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from embedding_operator import guard, hosts, indexes, network, provider_guard, vault
+from embedding_operator import indexes, vault
 from embedding_operator.monitoring import endpoints
+from embedding_operator.policy import allowed_hosts, network, provider_guard
+from embedding_operator.vault import access_rules
 
 T = TypeVar("T")
 
@@ -66,7 +68,7 @@ class Settings:
     network: network.Network
     vectors: indexes.Vectors
     vault: vault.Settings | None
-    rules: guard.Guard = field(repr=False)
+    rules: access_rules.AccessRules = field(repr=False)
     providers: provider_guard.ProviderGuard
     monitoring: endpoints.Endpoints
     webhook: Webhook
@@ -119,10 +121,10 @@ def read(environment: Mapping[str, str]) -> Settings:
             concurrency=of("VAULT_CONCURRENCY", _count, 8),
             allow_insecure_http=of("VAULT_ALLOW_INSECURE_HTTP", _switch, default=False),
         ),
-        rules=of("VAULT_GUARD_FILE", _rules, guard.Guard()),
+        rules=of("VAULT_GUARD_FILE", _rules, access_rules.AccessRules()),
         providers=provider_guard.ProviderGuard(
             require_secret_label=of("PROVIDERS_REQUIRE_SECRET_LABEL", _switch, default=False),
-            allowed=of("PROVIDERS_ALLOWED_HOSTS", _hosts, hosts.AllowedHosts()),
+            allowed=of("PROVIDERS_ALLOWED_HOSTS", _hosts, allowed_hosts.AllowedHosts()),
         ),
         monitoring=of("MONITORING_FILE", _endpoints, endpoints.Endpoints()),
         webhook=Webhook(
@@ -271,17 +273,17 @@ def _resources(value: str, name: str) -> Mapping[str, Any]:
     return parsed
 
 
-def _rules(value: str, name: str) -> guard.Guard:
+def _rules(value: str, name: str) -> access_rules.AccessRules:
     try:
-        return guard.load(Path(value))
-    except guard.InvalidRules as error:
+        return access_rules.load(Path(value))
+    except access_rules.InvalidRules as error:
         raise InvalidSetting(name, str(error)) from None
 
 
-def _hosts(value: str, name: str) -> hosts.AllowedHosts:
+def _hosts(value: str, name: str) -> allowed_hosts.AllowedHosts:
     try:
-        return hosts.parse(value.split(","))
-    except hosts.InvalidHost as error:
+        return allowed_hosts.parse(value.split(","))
+    except allowed_hosts.InvalidHost as error:
         raise InvalidSetting(name, str(error)) from None
 
 

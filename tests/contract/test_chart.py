@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from embedding_contract import alerts, names
-from embedding_operator import admission_server, settings, webhook
+from embedding_operator import settings
+from embedding_operator.injection import admission_server, webhook
 from embedding_operator.monitoring import endpoints
 from tests.parts import helm, installation
 

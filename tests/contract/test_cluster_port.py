@@ -4,7 +4,8 @@ import kubernetes
 import pytest
 
 from embedding_contract import names
-from embedding_operator import cluster, errors
+from embedding_operator import errors
+from embedding_operator.kube import client, kinds
 from tests.parts import kubectl, reconciling
 
 pytestmark = pytest.mark.cluster
@@ -13,7 +14,7 @@ SENTINEL = "s3cr3t-of-nobody"
 
 
 @pytest.fixture
-def api(api_server: kubectl.Kubectl) -> cluster.Cluster:
+def api(api_server: kubectl.Kubectl) -> client.KubeClient:
     return reconciling.connect(api_server.kubeconfig)
 
 
@@ -27,8 +28,8 @@ def config_map(namespace, name="it", **data):
 
 
 def test_what_is_not_there_is_none(api, namespace):
-    assert api.get(cluster.CONFIG_MAP, namespace, "nothing") is None
-    assert api.get(cluster.CONFIG_MAP, "no-such-namespace", "nothing") is None
+    assert api.get(kinds.CONFIG_MAP, namespace, "nothing") is None
+    assert api.get(kinds.CONFIG_MAP, "no-such-namespace", "nothing") is None
 
 
 def test_apply_creates_and_then_changes_and_then_does_nothing(api, namespace):
@@ -38,7 +39,7 @@ def test_apply_creates_and_then_changes_and_then_does_nothing(api, namespace):
     assert first["data"] == {"a": "1"}
     assert second["data"] == {"a": "2"}
     assert third["metadata"]["resourceVersion"] == second["metadata"]["resourceVersion"]
-    assert api.get(cluster.CONFIG_MAP, namespace, "it") == third
+    assert api.get(kinds.CONFIG_MAP, namespace, "it") == third
 
 
 def test_apply_takes_back_what_another_has_changed(api, api_server, namespace):
@@ -63,7 +64,7 @@ def test_deleting_what_is_not_there_is_no_error(api, namespace):
     live = api.apply(config_map(namespace))
     api.delete(live)
     api.delete(live)
-    assert api.get(cluster.CONFIG_MAP, namespace, "it") is None
+    assert api.get(kinds.CONFIG_MAP, namespace, "it") is None
 
 
 def test_what_has_changed_since_it_was_read_is_not_deleted(api, namespace):
@@ -72,14 +73,14 @@ def test_what_has_changed_since_it_was_read_is_not_deleted(api, namespace):
     with pytest.raises(errors.Unavailable) as refused:
         api.delete(live)
     assert refused.value.reason == "Conflict"
-    assert api.get(cluster.CONFIG_MAP, namespace, "it")["data"] == {"a": "2"}
+    assert api.get(kinds.CONFIG_MAP, namespace, "it")["data"] == {"a": "2"}
 
 
 def test_a_list_goes_on_over_its_pages(api, namespace, monkeypatch):
     for number in range(5):
         api.apply(config_map(namespace, f"it-{number}"))
-    monkeypatch.setattr(cluster, "PAGE", 2)
-    listed = {it["metadata"]["name"] for it in api.find(cluster.CONFIG_MAP, namespace)}
+    monkeypatch.setattr(client, "PAGE", 2)
+    listed = {it["metadata"]["name"] for it in api.find(kinds.CONFIG_MAP, namespace)}
     assert listed >= {f"it-{number}" for number in range(5)}
 
 
@@ -89,24 +90,24 @@ def test_a_list_is_narrowed_by_labels_and_namespaces(api, namespace):
     api.apply(labelled)
     api.apply(config_map(namespace, "bare"))
     for where in (namespace, None):
-        found = api.find(cluster.CONFIG_MAP, where, selector=f"x={namespace}")
+        found = api.find(kinds.CONFIG_MAP, where, selector=f"x={namespace}")
         assert [it["metadata"]["name"] for it in found] == ["labelled"]
 
 
 def test_what_exists_is_not_created_again(api, namespace):
-    api.create(cluster.CONFIG_MAP, namespace, config_map(namespace))
+    api.create(kinds.CONFIG_MAP, namespace, config_map(namespace))
     with pytest.raises(errors.Unavailable) as refusal:
-        api.create(cluster.CONFIG_MAP, namespace, config_map(namespace))
+        api.create(kinds.CONFIG_MAP, namespace, config_map(namespace))
     assert refusal.value.reason == "Conflict"
 
 
 def test_what_has_changed_since_it_was_read_is_not_replaced(api, namespace):
-    read = api.create(cluster.CONFIG_MAP, namespace, config_map(namespace, a="1"))
-    api.replace(cluster.CONFIG_MAP, namespace, {**read, "data": {"a": "2"}})
+    read = api.create(kinds.CONFIG_MAP, namespace, config_map(namespace, a="1"))
+    api.replace(kinds.CONFIG_MAP, namespace, {**read, "data": {"a": "2"}})
     with pytest.raises(errors.Unavailable) as refusal:
-        api.replace(cluster.CONFIG_MAP, namespace, {**read, "data": {"a": "3"}})
+        api.replace(kinds.CONFIG_MAP, namespace, {**read, "data": {"a": "3"}})
     assert refusal.value.reason == "Conflict"
-    found = api.get(cluster.CONFIG_MAP, namespace, "it")
+    found = api.get(kinds.CONFIG_MAP, namespace, "it")
     assert found["data"] == {"a": "2"}
 
 
@@ -117,15 +118,15 @@ def test_the_status_of_a_policy_that_has_gone_is_nobodys(api, namespace):
 def test_annotations_are_added_and_changed_and_nothing_else(api, namespace):
     mine = config_map(namespace, a="1")
     mine["metadata"]["annotations"] = {"theirs": "1", "asked": "before"}
-    before = api.create(cluster.CONFIG_MAP, namespace, mine)
-    after = api.annotate(cluster.CONFIG_MAP, namespace, "it", {"asked": "now", "new": "2"})
-    assert after == api.get(cluster.CONFIG_MAP, namespace, "it")
+    before = api.create(kinds.CONFIG_MAP, namespace, mine)
+    after = api.annotate(kinds.CONFIG_MAP, namespace, "it", {"asked": "now", "new": "2"})
+    assert after == api.get(kinds.CONFIG_MAP, namespace, "it")
     assert after["metadata"]["annotations"] == {"theirs": "1", "asked": "now", "new": "2"}
     assert after["data"] == before["data"]
 
 
 def test_what_is_not_there_cannot_be_annotated(api, namespace):
-    assert api.annotate(cluster.CONFIG_MAP, namespace, "gone", {"asked": "now"}) is None
+    assert api.annotate(kinds.CONFIG_MAP, namespace, "gone", {"asked": "now"}) is None
 
 
 def test_a_pod_that_has_gone_needs_no_nudge(api, namespace):
@@ -142,7 +143,7 @@ def test_a_token_is_of_the_account_and_audience_that_were_asked_for(api, api_ser
         "kind": "TokenReview",
         "spec": {"token": made, "audiences": ["vault"]},
     }
-    reviews = cluster.Kind("apis/authentication.k8s.io/v1", "tokenreviews", namespaced=False)
+    reviews = kinds.Kind("apis/authentication.k8s.io/v1", "tokenreviews", namespaced=False)
     status = api.create(reviews, None, review)["status"]
     assert status["user"]["username"] == f"system:serviceaccount:{namespace}:reader"
     assert status["audiences"] == ["vault"]
@@ -154,14 +155,14 @@ def test_an_account_that_is_not_there_has_no_token(api, namespace):
 
 
 def test_it_knows_what_the_server_serves_and_how_old_it_is(api):
-    assert api.serves(cluster.POLICY)
-    assert not api.serves(cluster.Kind("apis/nobody.example/v1", "things"))
-    assert not api.serves(cluster.Kind("api/v1", "things"))
+    assert api.serves(kinds.POLICY)
+    assert not api.serves(kinds.Kind("apis/nobody.example/v1", "things"))
+    assert not api.serves(kinds.Kind("api/v1", "things"))
     assert api.version() >= (1, 29)
 
 
 @pytest.fixture
-def nobody(api_server: kubectl.Kubectl, namespace: str) -> cluster.Cluster:
+def nobody(api_server: kubectl.Kubectl, namespace: str) -> client.KubeClient:
     """The adapter as a ServiceAccount that may do nothing."""
     api_server("create", "serviceaccount", "nobody", "-n", namespace)
     token = api_server("create", "token", "nobody", "-n", namespace).strip()
@@ -169,18 +170,18 @@ def nobody(api_server: kubectl.Kubectl, namespace: str) -> cluster.Cluster:
     configuration = kubernetes.client.Configuration()
     configuration.host, configuration.ssl_ca_cert = raw.host, raw.ssl_ca_cert
     configuration.api_key = {"authorization": f"Bearer {token}"}
-    return cluster.Cluster(kubernetes.client.ApiClient(configuration))
+    return client.KubeClient(kubernetes.client.ApiClient(configuration))
 
 
 def test_a_permission_that_is_missing_is_named(nobody, namespace):
     with pytest.raises(errors.Denied) as refusal:
-        nobody.get(cluster.CONFIG_MAP, namespace, "it")
+        nobody.get(kinds.CONFIG_MAP, namespace, "it")
     assert 'cannot get resource "configmaps"' in str(refusal.value)
 
 
 def test_a_permission_on_secrets_that_is_missing_is_named_too(nobody, namespace):
     with pytest.raises(errors.Denied) as refusal:
-        nobody.find(cluster.SECRET, namespace)
+        nobody.find(kinds.SECRET, namespace)
     assert "secrets" in str(refusal.value)
     assert "GET" in str(refusal.value)
 
@@ -201,9 +202,9 @@ def test_a_server_that_is_away_is_unavailable_and_no_header_is_told(api):
     configuration = kubernetes.client.Configuration()
     configuration.host = "http://127.0.0.1:9"
     configuration.api_key = {"authorization": f"Bearer {SENTINEL}"}
-    away = cluster.Cluster(kubernetes.client.ApiClient(configuration))
+    away = client.KubeClient(kubernetes.client.ApiClient(configuration))
     with pytest.raises(errors.Unavailable) as refusal:
-        away.get(cluster.POLICY, "a", "b")
+        away.get(kinds.POLICY, "a", "b")
     assert refusal.value.reason == "APIServerAway"
     assert SENTINEL not in str(refusal.value)
 
@@ -217,8 +218,8 @@ def test_a_nudge_changes_nothing_but_its_annotation(api, api_server, namespace):
         "spec": {"containers": [{"name": "app", "image": "app:1"}]},
     }
     api_server.apply(pod)
-    before = api.get(cluster.POD, namespace, "it")
+    before = api.get(kinds.POD, namespace, "it")
     api.nudge(namespace, "it", "x.1")
-    after = api.get(cluster.POD, namespace, "it")
+    after = api.get(kinds.POD, namespace, "it")
     assert after["metadata"]["annotations"] == {"theirs": "1", names.ANNOTATION_NUDGE: "x.1"}
     assert (after["spec"], after["status"]) == (before["spec"], before["status"])

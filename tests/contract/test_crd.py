@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from embedding_contract import document
-from embedding_operator import definition, errors, policy
+from embedding_operator import errors
+from embedding_operator.policy import crd_schema, policy
 from tests.conftest import CRD
 from tests.parts import crd, crd_cases
 
@@ -56,7 +57,7 @@ def test_the_sidecar_reads_the_document_of_a_good_policy(api_server, namespace, 
 @pytest.mark.parametrize("case", GOOD, ids=crd_cases.stem)
 def test_without_a_cluster_a_good_policy_gets_the_same_defaults(api_server, namespace, case):
     shown = yaml.safe_load(case.read_text(encoding="utf-8"))
-    assert definition.admit(shown)["spec"] == admitted(api_server, namespace, case)["spec"]
+    assert crd_schema.admit(shown)["spec"] == admitted(api_server, namespace, case)["spec"]
 
 
 @pytest.mark.parametrize("case", BAD, ids=crd_cases.stem)
@@ -64,7 +65,7 @@ def test_without_a_cluster_a_bad_policy_is_refused_or_read(case):
     """Rules in CEL are the API server's alone; whatever passes without them must not confuse us."""
     shown = yaml.safe_load(case.read_text(encoding="utf-8"))
     with contextlib.suppress(errors.InvalidPolicy):
-        alone = definition.admit(shown)
+        alone = crd_schema.admit(shown)
         alone["metadata"]["namespace"] = "shop"
         policy.to_document(policy.parse(alone))
 

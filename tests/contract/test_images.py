@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dev.cluster import dockerfiles
-from embedding_operator import injector
+from embedding_operator.injection import injector
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = {

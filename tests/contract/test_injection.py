@@ -8,7 +8,7 @@ import typing
 import pytest
 
 from embedding_contract import names
-from embedding_operator import selection
+from embedding_operator.injection import selection
 from tests.parts import kubectl, pods
 
 CASES = {case.name: case for case in pods.cases()}

@@ -1,10 +1,16 @@
 """The stand-in for Vault does what Vault does, as far as the rest of the operator can tell."""
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from embedding_operator import credentials, errors, guard, vault
+from embedding_operator import errors, vault
+from embedding_operator.vault import access_rules
 from tests.fakes import secret_store
 from tests.parts import vault as real
+
+if TYPE_CHECKING:
+    from embedding_operator.controller.credentials import SecretStore
 
 IDENTITY = vault.Identity("shop", "embedding-vault", "reader")
 SEARCH = ("shop", "search")
@@ -18,7 +24,7 @@ class StandIn:
     """What tests usually have."""
 
     def __init__(self):
-        self.store: credentials.SecretStore = secret_store.Store()
+        self.store: SecretStore = secret_store.Store()
 
     def write(self, path, **values):
         held = {key: it.encode() for key, it in values.items()}
@@ -46,11 +52,11 @@ class Real:
             settings=vault.Settings(
                 address=server.address, method="token", token_file=server.token_file
             ),
-            rules=guard.parse([{"namespace": "shop", "mount": "secret", "path": "*"}]),
+            rules=access_rules.parse([{"namespace": "shop", "mount": "secret", "path": "*"}]),
             tokens=self,
             changed=lambda _: None,
         )
-        self.store: credentials.SecretStore = self.poller
+        self.store: SecretStore = self.poller
 
     def service_account_token(self, **_):
         raise AssertionError("token auth needs no ServiceAccount")

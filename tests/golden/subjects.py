@@ -16,9 +16,9 @@ import yaml
 
 from embedding_contract import document, fingerprint, index_document, index_report, names, proof
 from embedding_contract import metrics as catalogue
-from embedding_operator import injector, selection
-from embedding_operator.conditions import Condition
 from embedding_operator.indexes import objects, resource
+from embedding_operator.injection import injector, selection
+from embedding_operator.kube.conditions import Condition
 from embedding_operator.metrics import Metrics as OperatorMetrics
 from embedding_operator.monitoring import conditions as monitoring
 from embedding_sidecar.caching import cache, entries

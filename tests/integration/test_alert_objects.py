@@ -4,7 +4,7 @@ import pytest
 
 from dev import cluster as throwaway
 from embedding_contract import names
-from embedding_operator import cluster
+from embedding_operator.kube import kinds
 from embedding_operator.monitoring import prometheuses
 from tests.parts import kubectl, reconciling
 
@@ -48,7 +48,7 @@ def own(namespace, name="Own"):
 
 
 def alerts_of(run, name):
-    groups = run.get(cluster.PROMETHEUS_RULE, name)["spec"]["groups"]
+    groups = run.get(kinds.PROMETHEUS_RULE, name)["spec"]["groups"]
     return [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]
 
 
@@ -59,7 +59,7 @@ def test_added_alert_becomes_an_object_that_goes_with_its_entry(run, monitored, 
     assert run.condition("search", "AlertsAccepted")["status"] == "True"
     monitored.apply(policy(namespace, additional=[]))
     run("search")
-    assert run.objects.get(cluster.PROMETHEUS_RULE, namespace, ADDED) is None
+    assert run.objects.get(kinds.PROMETHEUS_RULE, namespace, ADDED) is None
     assert "EmbeddingQuotaExhausted" in alerts_of(run, "embedding-search")
 
 
@@ -83,7 +83,7 @@ def test_added_alerts_are_left_out_where_they_are_not_allowed(run, monitored, na
     run.restart()
     monitored.apply(policy(namespace, additional=[own(namespace)]))
     run("search")
-    assert run.objects.get(cluster.PROMETHEUS_RULE, namespace, ADDED) is None
+    assert run.objects.get(kinds.PROMETHEUS_RULE, namespace, ADDED) is None
     assert run.condition("search", "AlertsAccepted")["reason"] == "AdditionalNotAllowed"
 
 
@@ -115,9 +115,9 @@ def test_labels_that_every_prometheus_wants_are_set(run, monitored, namespace):
         run.restart(selected_by=known.agreed_labels)
         monitored.apply(policy(namespace))
         run("search")
-        rule = run.get(cluster.PROMETHEUS_RULE, "embedding-search")
+        rule = run.get(kinds.PROMETHEUS_RULE, "embedding-search")
         assert rule["metadata"]["labels"]["release"] == "stack"
-        monitor = run.get(cluster.POD_MONITOR, "embedding-search")
+        monitor = run.get(kinds.POD_MONITOR, "embedding-search")
         assert monitor["metadata"]["labels"]["release"] == "stack"
         problem = known.rules_not_selected(rule)
         assert problem is not None
@@ -127,7 +127,7 @@ def test_labels_that_every_prometheus_wants_are_set(run, monitored, namespace):
         assert fresh.rules_not_selected(rule) is None
         monitored.apply(policy(namespace, labels={"team": "search"}))
         run("search")
-        wrong = run.get(cluster.PROMETHEUS_RULE, "embedding-search")
+        wrong = run.get(kinds.PROMETHEUS_RULE, "embedding-search")
         assert wrong["metadata"]["labels"].get("release") != "stack"
         problem = fresh.rules_not_selected(wrong)
         assert problem is not None

@@ -14,9 +14,9 @@ import yaml
 from embedding_operator.monitoring import alert_test, conditions, endpoints, poller, rules
 from embedding_operator.monitoring.alert_tester import AlertTester
 from embedding_operator.monitoring.connection import Connection
-from embedding_operator.policy import parse
+from embedding_operator.policy.policy import parse
+from embedding_operator.queues.workqueue import Key
 from embedding_operator.render import monitoring as rendered
-from embedding_operator.workqueue import Key
 from tests.parts import monitoring, policies, ports, sidecar
 
 pytestmark = pytest.mark.integration

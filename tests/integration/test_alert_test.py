@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from embedding_contract import names
-from embedding_operator import policy
 from embedding_operator.monitoring import endpoints, monitor
+from embedding_operator.policy import policy
 from embedding_operator.render import monitoring as rendered
 from tests.parts import monitoring, operating, ports, reconciling, sidecar, vault
 
@@ -171,7 +171,7 @@ def operator(api_server, tmp_path, alertmanager):
 
 def plugin(api_server, *arguments, code):
     done = subprocess.run(
-        [sys.executable, "-m", "embedding_operator.kubectl_plugin", *arguments],
+        [sys.executable, "-m", "embedding_operator.cli.kubectl_plugin", *arguments],
         env={"PATH": os.environ["PATH"], "KUBECONFIG": str(api_server.kubeconfig)},
         capture_output=True,
         text=True,

@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from embedding_contract import names
-from embedding_operator import cluster
 from embedding_operator.informers import lines, objects, pages, pod_objects
-from embedding_operator.informers.turn import Turn
+from embedding_operator.informers.fifo_lock import FifoLock
+from embedding_operator.kube import kinds
 from tests.parts import reconciling
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
@@ -26,19 +26,19 @@ POLICY = {
 }
 POD = {"spec": {"containers": [{"name": "app", "image": "app:1"}]}}
 SOURCES = [
-    (pages.Source(kind=cluster.CONFIG_MAP, label_selector="of=test"), CONFIG_MAP, objects.owned),
+    (pages.Source(kind=kinds.CONFIG_MAP, label_selector="of=test"), CONFIG_MAP, objects.owned),
     (
-        pages.Source(kind=cluster.CONFIG_MAP, label_selector="of=test", metadata_only=True),
+        pages.Source(kind=kinds.CONFIG_MAP, label_selector="of=test", metadata_only=True),
         CONFIG_MAP,
         objects.owned,
     ),
-    (pages.Source(kind=cluster.POLICY, label_selector="of=test"), POLICY, objects.policy),
+    (pages.Source(kind=kinds.POLICY, label_selector="of=test"), POLICY, objects.policy),
     (
-        pages.Source(kind=cluster.POLICY, label_selector="of=test", metadata_only=True),
+        pages.Source(kind=kinds.POLICY, label_selector="of=test", metadata_only=True),
         POLICY,
         objects.policy,
     ),
-    (pages.Source(kind=cluster.POD, label_selector="of=test"), POD, pod_objects.pod),
+    (pages.Source(kind=kinds.POD, label_selector="of=test"), POD, pod_objects.pod),
 ]
 
 
@@ -64,7 +64,7 @@ def test_list_goes_on_behind_an_object_that_is_too_large(api, namespace, source,
     for name in "abcdef":
         annotations = LARGE if name in "ad" else {}
         create(api, namespace, source, body, name, annotations=annotations)
-    listed = pages.Pages(source, trimming(trim), api=api, turn=Turn(), most_bytes=MOST_BYTES)
+    listed = pages.Pages(source, trimming(trim), api=api, turn=FifoLock(), most_bytes=MOST_BYTES)
     found = list(listed.each(namespace))
     assert [it.name for page in found for it in page.kept] == ["b", "c", "e", "f"]
     assert sum(page.skipped for page in found) == 2
@@ -74,7 +74,7 @@ def test_list_goes_on_behind_an_object_that_is_too_large(api, namespace, source,
 
 @pytest.mark.parametrize(("source", "body", "trim"), SOURCES)
 def test_watch_goes_on_behind_a_line_that_is_too_long(api, namespace, source, body, trim):
-    listed = pages.Pages(source, trimming(trim), api=api, turn=Turn())
+    listed = pages.Pages(source, trimming(trim), api=api, turn=FifoLock())
     query = source.query(
         watch="1", resourceVersion=listed.version(), allowWatchBookmarks="true", timeoutSeconds="5"
     )
@@ -84,7 +84,7 @@ def test_watch_goes_on_behind_a_line_that_is_too_long(api, namespace, source, bo
     accept = pages.METADATA if source.metadata_only else pages.JSON
     seen: list[str | None] = []
     with api.stream(source.kind, namespace, query=query, accept=accept, read_seconds=30) as pieces:
-        for line in lines.split(pieces, most_bytes=MOST_BYTES, turn=Turn()):
+        for line in lines.split(pieces, most_bytes=MOST_BYTES, turn=FifoLock()):
             if line is None:
                 seen.append(None)
             elif b'"ADDED"' in line:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedding_operator import cluster
+from embedding_operator.kube import kinds
 from tests.parts import reconciling
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
@@ -38,7 +38,7 @@ def test_what_was_left_when_keys_were_removed_is_an_echo(objects, namespace):
 def test_what_another_has_changed_since_is_none(objects, api_server, namespace):
     objects.apply(config_map(namespace, a="1"))
     api_server("patch", "configmap", "made", "-n", namespace, "-p", '{"data": {"a": "2"}}')
-    live = objects.get(cluster.CONFIG_MAP, namespace, "made")
+    live = objects.get(kinds.CONFIG_MAP, namespace, "made")
     assert not is_echo(objects, namespace, live)
 
 

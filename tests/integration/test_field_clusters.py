@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from embedding_contract import names
-from embedding_operator import cluster
+from embedding_operator.kube import client, kinds
 from tests.parts import admitting, answering, api_server, charted, reconciling
 from tests.parts.admitting import CONTAINER, sidecars
 from tests.parts.installation import wait
@@ -115,12 +115,12 @@ def quantile(before: dict[float, float], after: dict[float, float], part: float)
     return next(bound for bound, count in counts.items() if count >= wanted)
 
 
-def roll_out(objects: cluster.Cluster, namespace: str, pods: int) -> tuple[int, list[float]]:
+def roll_out(objects: client.KubeClient, namespace: str, pods: int) -> tuple[int, list[float]]:
     """Create so many pods as fast as possible; those without sidecar, and seconds of each."""
 
     def create(number: int) -> tuple[int, float]:
         started = time.monotonic()
-        made = objects.create(cluster.POD, namespace, pod(namespace, f"web-{number}"))
+        made = objects.create(kinds.POD, namespace, pod(namespace, f"web-{number}"))
         return int(not sidecars(made)), time.monotonic() - started
 
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
@@ -146,7 +146,7 @@ def rollouts(
         missed, took = missed + without, took + seconds
         wait(partial(is_covered, user, namespace, size), f"{size} covered pods")
         assert condition(user, namespace, "Ready")[1] != "PodsMissed"
-        objects._call("DELETE", cluster.POD.path(namespace))
+        objects._call("DELETE", kinds.POD.path(namespace))
         wait(partial(is_covered, user, namespace, 0), "no pods", timeout_seconds=180)
     whole = time.monotonic() - started
     read, after = reads(user) - before, admissions(user)
@@ -182,10 +182,10 @@ def test_no_pod_of_many_rollouts_is_missed(api_server, shop, say, size, times):
 def test_pod_that_was_missed_makes_ready_false_until_it_is_gone(api_server, shop, operator):
     """C1: it is named; a pod that was told why it has none is not missed."""
     objects = reconciling.connect(api_server.kubeconfig)
-    objects.create(cluster.POD, shop, pod(shop, "told", hostNetwork=True))
+    objects.create(kinds.POD, shop, pod(shop, "told", hostNetwork=True))
     operator.stop()
     try:
-        objects.create(cluster.POD, shop, pod(shop, "missed"))
+        objects.create(kinds.POD, shop, pod(shop, "missed"))
     finally:
         operator.start(RESYNC_SECONDS="2")
 
@@ -208,7 +208,7 @@ def test_pod_older_than_the_policy_does_not_touch_ready(api_server, namespace, o
     api_server("label", "namespace", namespace, f"{names.LABEL_INJECTION}=enabled")
     reconciling.wait_for_default_account(api_server, namespace)
     objects = reconciling.connect(api_server.kubeconfig)
-    objects.create(cluster.POD, namespace, pod(namespace, "older"))
+    objects.create(kinds.POD, namespace, pod(namespace, "older"))
     admitting.open_shop(api_server, namespace)
     wait(lambda: condition(api_server, namespace, "PodsCovered")[1] == "PodsMissing", "told")
     assert condition(api_server, namespace, "Ready")[1] != "PodsMissed"
@@ -230,7 +230,7 @@ def patches(user: Kubectl) -> int:
 class Edits:
     """Edits of a policy, each with the seconds until its document says so."""
 
-    def __init__(self, objects: cluster.Cluster, namespace: str) -> None:
+    def __init__(self, objects: client.KubeClient, namespace: str) -> None:
         self._objects = objects
         self._namespace = namespace
         self.made = 0
@@ -241,7 +241,7 @@ class Edits:
 
     def _edit(self) -> float:
         self.made += 1
-        path = cluster.POLICY.path(self._namespace, "search")
+        path = kinds.POLICY.path(self._namespace, "search")
         patch = {"spec": {"quota": {"daily": {"requests": self.made}}}}
         started = time.monotonic()
         self._objects._call("PATCH", path, patch, content="application/merge-patch+json")
@@ -250,24 +250,24 @@ class Edits:
 
     def _is_written(self) -> bool:
         name = names.document_configmap("search")
-        found = self._objects.get(cluster.CONFIG_MAP, self._namespace, name)
+        found = self._objects.get(kinds.CONFIG_MAP, self._namespace, name)
         assert found is not None
         made = json.loads(found["data"][names.DOCUMENT_KEY])
         return bool(made["quota"]["daily"]["requests"] == self.made)
 
 
 @contextmanager
-def silent_pods(objects: cluster.Cluster, namespace: str) -> Iterator[None]:
+def silent_pods(objects: client.KubeClient, namespace: str) -> Iterator[None]:
     """Sidecars that accept and never answer, as behind a policy of the network."""
     with answering.answering(names.ADMIN_PORT) as there:
         for number in range(SILENT_PODS):
             name = f"silent-{number}"
             bare = pod(namespace, name)
-            objects.create(cluster.POD, namespace, reconciling.injected(bare, policy="search"))
+            objects.create(kinds.POD, namespace, reconciling.injected(bare, policy="search"))
             address = f"127.11.{os.getpid() % 250}.{number + 1}"
             there.at(address, answering.HOSTILE["accepts and is silent"])
             told = {"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}}
-            path = cluster.POD.path(namespace, name, "status")
+            path = kinds.POD.path(namespace, name, "status")
             objects._call("PATCH", path, told, content="application/merge-patch+json")
         yield
 
@@ -494,7 +494,7 @@ def test_applications_that_go_past_their_sidecar_are_named(api_server, shop):
     fine = [{"name": "HTTP_PROXY", "value": "http://proxy:3128"}]
     for name, variables in (("own", own), ("proxied", proxied), ("fine", fine)):
         containers = [{**CONTAINER, "env": variables}]
-        made = objects.create(cluster.POD, shop, pod(shop, name, containers=containers))
+        made = objects.create(kinds.POD, shop, pod(shop, name, containers=containers))
         assert sidecars(made)
     assert len(made["spec"]["containers"][0]["env"]) == 3
 

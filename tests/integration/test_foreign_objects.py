@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from embedding_contract import names
-from embedding_operator import cluster
+from embedding_operator.kube import kinds
 from tests.parts import api_server, estate
 from tests.parts.installation import wait
 
@@ -69,7 +69,7 @@ def rotate(built):
     value = base64.b64encode(built.write(path).encode()).decode()
 
     def arrived():
-        found = built.objects.get(cluster.SECRET, *place)
+        found = built.objects.get(kinds.SECRET, *place)
         return found["data"][estate.KEY] == value
 
     wait(arrived, "a new value", timeout_seconds=120)
@@ -88,7 +88,7 @@ class Tenant:
         self._numbers = range(count)
         self._policies = range(count // 5)
         self._api = api_server.ApiServer(f"estate-{os.getpid()}")
-        owner = built.objects.get(cluster.POLICY, *built.policies[0])["metadata"]
+        owner = built.objects.get(kinds.POLICY, *built.policies[0])["metadata"]
         self._owner = {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
@@ -108,43 +108,41 @@ class Tenant:
 
     def write_policies(self):
         """Policies of the tenant's own are there in either run: without annotations at first."""
-        _all(lambda number: self._create(cluster.POLICY, self._policy(number)), self._policies)
+        _all(lambda number: self._create(kinds.POLICY, self._policy(number)), self._policies)
 
     def write_all(self):
         _all(self._write, self._numbers)
         annotate = self._built.objects.annotate
-        _all(
-            lambda number: annotate(cluster.POLICY, TENANT, f"own-{number}", LARGE), self._policies
-        )
+        _all(lambda number: annotate(kinds.POLICY, TENANT, f"own-{number}", LARGE), self._policies)
 
     def touch(self):
         """Change some of each kind while the operator watches."""
         for number in self._numbers[:TOUCHED]:
             for kind, name in (
-                (cluster.CONFIG_MAP, f"data-{number}"),
-                (cluster.SECRET, f"data-{number}"),
-                (cluster.CONFIG_MAP, f"notes-{number}"),
-                (cluster.SECRET, f"notes-{number}"),
-                (cluster.POD, f"notes-{number}"),
-                (cluster.POLICY, f"own-{number}"),
+                (kinds.CONFIG_MAP, f"data-{number}"),
+                (kinds.SECRET, f"data-{number}"),
+                (kinds.CONFIG_MAP, f"notes-{number}"),
+                (kinds.SECRET, f"notes-{number}"),
+                (kinds.POD, f"notes-{number}"),
+                (kinds.POLICY, f"own-{number}"),
             ):
                 self._built.objects.annotate(kind, TENANT, name, {"touched": str(time.time())})
             self._built.objects.annotate(
-                cluster.NAMESPACE, "", f"notes-{number}", {"touched": str(time.time())}
+                kinds.NAMESPACE, "", f"notes-{number}", {"touched": str(time.time())}
             )
 
     def _write(self, number):
         data = base64.b64encode(os.urandom(700 * 1024)).decode()
-        self._create(cluster.CONFIG_MAP, self._object(f"data-{number}") | {"data": {"a": data}})
-        self._create(cluster.SECRET, self._object(f"data-{number}") | {"data": {"a": data}})
-        self._create(cluster.CONFIG_MAP, self._object(f"notes-{number}", annotations=LARGE))
-        self._create(cluster.SECRET, self._object(f"notes-{number}", annotations=LARGE))
+        self._create(kinds.CONFIG_MAP, self._object(f"data-{number}") | {"data": {"a": data}})
+        self._create(kinds.SECRET, self._object(f"data-{number}") | {"data": {"a": data}})
+        self._create(kinds.CONFIG_MAP, self._object(f"notes-{number}", annotations=LARGE))
+        self._create(kinds.SECRET, self._object(f"notes-{number}", annotations=LARGE))
         pod = self._object(f"notes-{number}", annotations=LARGE)
         containers = [{"name": "app", "image": "app:1"}]
-        self._create(cluster.POD, pod | {"spec": {"containers": containers}})
+        self._create(kinds.POD, pod | {"spec": {"containers": containers}})
         space = self._object(f"notes-{number}", annotations=LARGE)
         del space["metadata"]["ownerReferences"]
-        self._built.objects.create(cluster.NAMESPACE, None, space)
+        self._built.objects.create(kinds.NAMESPACE, None, space)
 
     def _object(self, name, **metadata):
         # Those of odd numbers say that a policy owns them.
@@ -179,7 +177,7 @@ def test_watches_go_on_after_cut_connections_and_a_restart_with_another_history(
     with estate.standing(tmp_path, policies=2, namespaces=1) as (built, operator):
         api = api_server.ApiServer(f"estate-{os.getpid()}")
         operator.start(RESYNC_SECONDS="3600", VAULT_POLL_SECONDS="3600")
-        what = (cluster.CONFIG_MAP, built.policies[0][0])
+        what = (kinds.CONFIG_MAP, built.policies[0][0])
         name = names.document_configmap(built.policies[0][1])
         wait(lambda: built.objects.get(*what, name), "a document", last=operator.log)
         for _ in range(2):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from embedding_operator import cluster
+from embedding_operator.kube import kinds
 from tests.parts import estate
 from tests.parts.installation import wait
 
@@ -25,7 +25,7 @@ def test_foreign_secrets_of_one_mib_take_no_memory(tmp_path, count, say):
     with estate.standing(tmp_path, policies=POLICIES, namespaces=2) as (built, operator):
         without = memory(built, operator)
         for number in range(count):
-            built.objects.create(cluster.SECRET, "default", foreign(number))
+            built.objects.create(kinds.SECRET, "default", foreign(number))
         with_them = memory(built, operator, meanwhile=lambda: touch(built))
     say(
         f"{count:,} foreign Secrets of 1 MiB: the operator holds {shown(with_them)} with them, "
@@ -56,8 +56,8 @@ def memory(built, operator, *, meanwhile=lambda: None):
 def touch(built):
     """Change some of the foreign Secrets while the operator watches."""
     for number in range(20):
-        live = built.objects.get(cluster.SECRET, "default", f"foreign-{number}")
-        built.objects.replace(cluster.SECRET, "default", live | {"data": content()})
+        live = built.objects.get(kinds.SECRET, "default", f"foreign-{number}")
+        built.objects.replace(kinds.SECRET, "default", live | {"data": content()})
 
 
 def foreign(number):

@@ -22,7 +22,7 @@ import yaml
 
 from dev import cluster as throwaway
 from embedding_contract import names
-from embedding_operator import cluster
+from embedding_operator.kube import client, kinds
 from tests.parts import answering, operating, reconciling, relay
 from tests.parts import vault as real
 
@@ -77,7 +77,7 @@ def namespace(name: str) -> list[dict[str, Any]]:
 class Tenants:
     """Ten namespaces with five pods each, of which each answers in its own way."""
 
-    def __init__(self, user, objects: cluster.Cluster, there: answering.Answering) -> None:
+    def __init__(self, user, objects: client.KubeClient, there: answering.Answering) -> None:
         self._user = user
         self._objects = objects
         self._there = there
@@ -116,19 +116,19 @@ class Tenants:
         place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         _, behaviour = next(self._kinds)
         if isinstance(behaviour, bytes):
-            live = self._objects.get(cluster.POD, place, name)
+            live = self._objects.get(kinds.POD, place, name)
             assert live is not None
             held = answering.Sidecar(token=self._token(place), uid=live["metadata"]["uid"])
             behaviour = answering.saying(held, behaviour)
         self._there.at(address, behaviour)
         status = {"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}}
-        path = cluster.POD.path(place, name, "status")
+        path = kinds.POD.path(place, name, "status")
         self._objects._call("PATCH", path, status, content="application/merge-patch+json")
 
     def _token(self, place: str) -> str:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
-            found = self._objects.get(cluster.SECRET, place, names.owned_secret("hostile"))
+            found = self._objects.get(kinds.SECRET, place, names.owned_secret("hostile"))
             if found is not None:
                 return base64.b64decode(found["data"][names.SECRET_API_TOKEN]).decode()
             assert time.monotonic() < deadline
@@ -138,7 +138,7 @@ class Tenants:
         """What the status of each policy says of its pods."""
         found = {}
         for name in self.namespaces:
-            live = self._objects.get(cluster.POLICY, name, "hostile")
+            live = self._objects.get(kinds.POLICY, name, "hostile")
             assert live is not None
             conditions = live.get("status", {}).get("conditions", [])
             found[name] = next(
@@ -160,7 +160,7 @@ class Tenants:
 class Shop:
     """A policy in a namespace of its own, whose edits are timed."""
 
-    def __init__(self, user, objects: cluster.Cluster, name: str) -> None:
+    def __init__(self, user, objects: client.KubeClient, name: str) -> None:
         self._objects = objects
         self._name = name
         self._edits = itertools.count(1)
@@ -170,7 +170,7 @@ class Shop:
     def edit(self) -> float:
         """Seconds from an edit to the document that says so."""
         number = next(self._edits)
-        path = cluster.POLICY.path(self._name, "search")
+        path = kinds.POLICY.path(self._name, "search")
         patch = {"spec": {"quota": {"daily": {"requests": number}}}}
         started = time.monotonic()
         self._objects._call("PATCH", path, patch, content="application/merge-patch+json")
@@ -182,7 +182,7 @@ class Shop:
 
     def _document(self) -> str:
         name = names.document_configmap("search")
-        found = self._objects.get(cluster.CONFIG_MAP, self._name, name)
+        found = self._objects.get(kinds.CONFIG_MAP, self._name, name)
         return str(found["data"][names.DOCUMENT_KEY]) if found else ""
 
 

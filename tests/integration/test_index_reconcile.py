@@ -8,8 +8,10 @@ import yaml
 
 from embedding_contract import document, index_document, index_report, names
 from embedding_contract.index_report import Problem
-from embedding_operator import cluster, errors, provider_guard
+from embedding_operator import errors
 from embedding_operator.indexes import objects
+from embedding_operator.kube import kinds
+from embedding_operator.policy import provider_guard
 from tests.parts import indexes, indexing, reconciling
 from tests.parts.indexing import condition
 
@@ -91,9 +93,9 @@ def test_index_becomes_its_objects_and_is_their_owner(run):
     assert condition(status, "WorkloadsApplied") == ("True", "Applied")
     made = run.owned()
     job = job_of(run)["metadata"]["name"]
-    kinds = {"ConfigMap", "Deployment", "Service", "CronJob"}
-    assert made.keys() == {f"{kind}/{NAME}" for kind in kinds} | {f"Job/{job}"}
-    uid = run.api.get(cluster.INDEX, run.namespace, "articles")["metadata"]["uid"]
+    expected = {"ConfigMap", "Deployment", "Service", "CronJob"}
+    assert made.keys() == {f"{kind}/{NAME}" for kind in expected} | {f"Job/{job}"}
+    uid = run.api.get(kinds.INDEX, run.namespace, "articles")["metadata"]["uid"]
     for found in made.values():
         (owner,) = found["metadata"]["ownerReferences"]
         assert (owner["kind"], owner["uid"], owner["controller"]) == ("EmbeddingIndex", uid, True)
@@ -162,7 +164,7 @@ def test_reconcile_without_a_change_writes_nothing(run):
     run()
     run()
     before = {key: it["metadata"]["resourceVersion"] for key, it in run.owned().items()}
-    index_before = run.api.get(cluster.INDEX, run.namespace, "articles")
+    index_before = run.api.get(kinds.INDEX, run.namespace, "articles")
     run()
     run.restart()
     run()
@@ -171,7 +173,7 @@ def test_reconcile_without_a_change_writes_nothing(run):
     assert {key: it for key, it in after.items() if key.startswith(own)} == {
         key: it for key, it in before.items() if key.startswith(own)
     }
-    index_after = run.api.get(cluster.INDEX, run.namespace, "articles")
+    index_after = run.api.get(kinds.INDEX, run.namespace, "articles")
     assert index_after["metadata"]["resourceVersion"] == index_before["metadata"]["resourceVersion"]
     assert run.drifted == []
 
@@ -201,7 +203,7 @@ def test_foreign_object_is_left_and_named(run, put):
     )
     status = run()
     assert condition(status, "WorkloadsApplied") == ("False", "ForeignObject")
-    found = run.api.get(cluster.SERVICE, run.namespace, NAME)
+    found = run.api.get(kinds.SERVICE, run.namespace, NAME)
     assert found["spec"]["selector"] == {"app": "shop"}
     assert job_names(run) == []
 
@@ -395,7 +397,7 @@ def searchable(run, **options):
     policies.restart(**options)
     policies("search")
     name = names.document_configmap("search")
-    text = policies.get(cluster.CONFIG_MAP, name)["data"][names.DOCUMENT_KEY]
+    text = policies.get(kinds.CONFIG_MAP, name)["data"][names.DOCUMENT_KEY]
     return [(it.name, it.url) for it in document.parse(text).indexes]
 
 

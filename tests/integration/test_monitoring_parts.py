@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from embedding_operator import preview
+from embedding_operator.cli import preview
 from tests.parts import monitoring
 
 EVERYTHING = Path(__file__).parents[1] / "contract" / "cases" / "good" / "everything.yaml"

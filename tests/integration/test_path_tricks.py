@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from embedding_contract import names
-from embedding_operator import cluster, guard, vault
+from embedding_operator import vault
+from embedding_operator.kube import client, kinds
 from embedding_operator.render import secrets
-from embedding_operator.vault import failures, sessions
+from embedding_operator.vault import access_rules, failures, sessions
 from tests.parts import fault_proxy, kubectl, reconciling
 from tests.parts import vault as real
 
@@ -22,7 +23,7 @@ SHOP, BANK = "shop", "bank"
 THEIRS = "s3cr3t-of-the-bank"
 OWN = {"KEY": b"own"}
 IDENTITY = vault.Identity(SHOP, "embedding-vault", "reader")
-RULES = guard.parse([{"namespace": "*", "mount": "secret", "path": "{{namespace}}/*"}])
+RULES = access_rules.parse([{"namespace": "*", "mount": "secret", "path": "{{namespace}}/*"}])
 
 PATHS = [
     "bank/keys",
@@ -139,7 +140,7 @@ MOUNTS = [
 TRICKS = [("secret", path) for path in PATHS] + MOUNTS
 
 
-class Open(guard.Guard):
+class Open(access_rules.AccessRules):
     """A guard that somebody left open."""
 
     def refusal(self, **_: str) -> None:
@@ -166,7 +167,9 @@ class Bank:
         kept.v1.create_or_update_secret("data/shop/keys", looks, mount_point="first")
         server.write("shop/keys", KEY="own")
 
-    def poller(self, tokens: vault.Tokens, *, rules: guard.Guard, method: str) -> vault.Poller:
+    def poller(
+        self, tokens: vault.Tokens, *, rules: access_rules.AccessRules, method: str
+    ) -> vault.Poller:
         settings = vault.Settings(
             address=self.proxy.address,
             method=method,
@@ -198,7 +201,7 @@ def bank(tmp_path_factory, api_server: kubectl.Kubectl) -> Iterator[Bank]:
 
 
 @pytest.fixture(scope="module")
-def tokens(api_server) -> cluster.Cluster:
+def tokens(api_server) -> client.KubeClient:
     return reconciling.connect(api_server.kubeconfig)
 
 
@@ -231,7 +234,7 @@ def test_what_is_the_shops_own_is_read(pollers, defence):
 
 
 def test_a_path_of_the_first_version_is_not_taken_for_one_of_the_second(bank, tokens):
-    first = guard.parse([{"namespace": "*", "mount": "first", "path": "{{namespace}}/*"}])
+    first = access_rules.parse([{"namespace": "*", "mount": "first", "path": "{{namespace}}/*"}])
     guarded = bank.poller(tokens, rules=first, method="token")
     found = read(guarded, "first", "shop/keys")
     assert found.problem is not None
@@ -359,11 +362,9 @@ def policy(**spec: Any) -> dict[str, Any]:
     }
 
 
-def held(api: cluster.Cluster, namespace: str) -> dict[str, dict[str, bytes]]:
+def held(api: client.KubeClient, namespace: str) -> dict[str, dict[str, bytes]]:
     """All Secrets of a namespace."""
-    return {
-        it["metadata"]["name"]: secrets.decode(it) for it in api.find(cluster.SECRET, namespace)
-    }
+    return {it["metadata"]["name"]: secrets.decode(it) for it in api.find(kinds.SECRET, namespace)}
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from starlette.routing import Route
 
 from embedding_operator.monitoring import conditions, endpoints, poller, rules
 from embedding_operator.monitoring.connection import Connection
-from embedding_operator.policy import parse
+from embedding_operator.policy.policy import parse
+from embedding_operator.queues.workqueue import Key
 from embedding_operator.render import monitoring
-from embedding_operator.workqueue import Key
 from tests.parts import policies, sidecar, virtual_time
 
 pytestmark = pytest.mark.integration

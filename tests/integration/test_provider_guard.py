@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from embedding_contract import names
-from embedding_operator import cluster, hosts, provider_guard
+from embedding_operator.kube import kinds
+from embedding_operator.policy import allowed_hosts, provider_guard
 from embedding_operator.render import secrets
 from tests.parts import kubectl, reconciling
 
@@ -21,7 +22,7 @@ HIDDEN = "hidden-value-of-another-team"
 THEIRS = {"secretKeyRef": {"name": "theirs", "key": "password"}}
 GUARDED = provider_guard.ProviderGuard(
     require_secret_label=True,
-    allowed=hosts.parse(["api.openai.com", "*.models.svc", "redis.platform:6379"]),
+    allowed=allowed_hosts.parse(["api.openai.com", "*.models.svc", "redis.platform:6379"]),
 )
 LABEL_ONLY = provider_guard.ProviderGuard(require_secret_label=True)
 HOSTS_ONLY = provider_guard.ProviderGuard(allowed=GUARDED.allowed)
@@ -73,11 +74,11 @@ class Shop:
 
     def held(self) -> dict[str, bytes]:
         """What sidecars mount."""
-        return secrets.decode(self.run.get(cluster.SECRET, "embedding-search"))
+        return secrets.decode(self.run.get(kinds.SECRET, "embedding-search"))
 
     def document(self) -> dict[str, Any]:
         """What sidecars obey."""
-        found = self.run.get(cluster.CONFIG_MAP, "embedding-search-document")
+        found = self.run.get(kinds.CONFIG_MAP, "embedding-search-document")
         read: dict[str, Any] = json.loads(found["data"][names.DOCUMENT_KEY])
         return read
 
@@ -87,10 +88,10 @@ class Shop:
 
     def told(self) -> str:
         """All that the policy's author may read."""
-        objects = [self.run.get(cluster.POLICY, "search"), *self.run.events.told]
+        objects = [self.run.get(kinds.POLICY, "search"), *self.run.events.told]
         for name in ("document", "environment"):
             found = self.run.objects.get(
-                cluster.CONFIG_MAP, self.namespace, f"embedding-search-{name}"
+                kinds.CONFIG_MAP, self.namespace, f"embedding-search-{name}"
             )
             objects.append(found or {})
         return repr(objects)
@@ -143,7 +144,7 @@ def test_secret_of_another_policy_cannot_be_named_either(shop):
     other["metadata"]["name"] = "thief"
     shop.user.apply(other)
     shop.run("thief")
-    assert secrets.decode(shop.run.get(cluster.SECRET, "embedding-thief")).keys() == MADE
+    assert secrets.decode(shop.run.get(kinds.SECRET, "embedding-thief")).keys() == MADE
     assert shop.run.condition("thief", "SecretsSynced")["reason"] == "SecretNotUsable"
 
 
@@ -263,8 +264,7 @@ def test_trick_in_a_url_copies_nothing(shop, url):
     assert shop.held().keys() == MADE
     assert shop.condition("Accepted")[:2] == ("False", "HostNotAllowed")
     assert (
-        shop.run.objects.get(cluster.CONFIG_MAP, shop.namespace, "embedding-search-document")
-        is None
+        shop.run.objects.get(kinds.CONFIG_MAP, shop.namespace, "embedding-search-document") is None
     )
     assert HIDDEN not in shop.told()
 
@@ -321,7 +321,7 @@ def test_list_that_loses_a_host_takes_the_key_away_and_leaves_the_document(shop)
     kept = {key: value for key, value in before.items() if key != "provider-own"}
     assert shop.held() == kept
     assert shop.condition("Accepted")[:2] == ("False", "HostNotAllowed")
-    shop.guard(provider_guard.ProviderGuard(allowed=hosts.parse(["api.openai.com"])))
+    shop.guard(provider_guard.ProviderGuard(allowed=allowed_hosts.parse(["api.openai.com"])))
     shop.run("search")
     assert shop.held().keys() == MADE | {"provider-openai"}
 
@@ -349,17 +349,17 @@ def test_policy_under_both_guards_is_ready_and_written_once(shop):
     message = shop.condition("ProvidersGuarded")[2]
     assert names.LABEL_USABLE in message
     assert re.search(r"api\.openai\.com, \*\.models\.svc, redis\.platform:6379", message)
-    before = shop.run.get(cluster.POLICY, "search")
+    before = shop.run.get(kinds.POLICY, "search")
     shop.run.restart()
     shop.run("search")
-    assert shop.run.get(cluster.POLICY, "search") == before
+    assert shop.run.get(kinds.POLICY, "search") == before
 
 
 def test_refused_policy_is_as_stable_as_a_good_one(shop):
     shop.guard(GUARDED)
     shop.apply(provider(baseURL="https://evil.example/v1"), OPENAI)
-    before = (shop.run.get(cluster.POLICY, "search"), shop.held(), len(shop.run.events.told))
+    before = (shop.run.get(kinds.POLICY, "search"), shop.held(), len(shop.run.events.told))
     for _ in range(2):
         shop.run("search")
-    after = (shop.run.get(cluster.POLICY, "search"), shop.held(), len(shop.run.events.told))
+    after = (shop.run.get(kinds.POLICY, "search"), shop.held(), len(shop.run.events.told))
     assert after == before

@@ -13,8 +13,11 @@ import yaml
 
 from dev import cluster as throwaway
 from embedding_contract import fingerprint, names
-from embedding_operator import cluster, errors, preview, sidecars, status
+from embedding_operator import errors, sidecars
+from embedding_operator.cli import preview
+from embedding_operator.kube import kinds
 from embedding_operator.render import secrets
+from embedding_operator.status import policy_status
 from tests.parts import kubectl, reconciling
 
 pytestmark = pytest.mark.cluster
@@ -85,7 +88,7 @@ def edited(**spec):
 
 
 def held(run, name) -> dict[str, bytes]:
-    return secrets.decode(run.get(cluster.SECRET, name))
+    return secrets.decode(run.get(kinds.SECRET, name))
 
 
 def test_one_run_makes_everything_and_says_so(run):
@@ -126,14 +129,14 @@ def test_the_columns_show_what_the_status_says(run, user, namespace):
 
 def test_what_is_as_it_should_be_is_not_written_again(run):
     run("search")
-    policy = run.get(cluster.POLICY, "search")
+    policy = run.get(kinds.POLICY, "search")
     before = run.owned("search")
     told = list(run.events.told)
     for _ in range(3):
         run("search")
     run.restart()
     run("search")
-    assert run.get(cluster.POLICY, "search") == policy
+    assert run.get(kinds.POLICY, "search") == policy
     assert run.owned("search") == before
     assert run.events.told == told
     assert run.drifted == []
@@ -144,10 +147,10 @@ def test_a_policy_that_says_everything_is_as_stable(run, user, namespace):
     apply(user, namespace, policy)
     name = policy["metadata"]["name"]
     run(name)
-    before = (run.get(cluster.POLICY, name), run.owned(name))
+    before = (run.get(kinds.POLICY, name), run.owned(name))
     run.restart()
     run(name)
-    assert (run.get(cluster.POLICY, name), run.owned(name)) == before
+    assert (run.get(kinds.POLICY, name), run.owned(name)) == before
 
 
 def test_what_is_rendered_without_a_cluster_is_what_is_applied(run, tmp_path):
@@ -249,7 +252,7 @@ def test_a_label_that_others_added_stays(run, user, namespace):
     run("search")
     user("label", "secret", "database", "-n", namespace, "team=search")
     run("search")
-    assert run.get(cluster.SECRET, "database")["metadata"]["labels"]["team"] == "search"
+    assert run.get(kinds.SECRET, "database")["metadata"]["labels"]["team"] == "search"
 
 
 def test_a_second_owner_that_others_added_stays(run, user, namespace):
@@ -260,7 +263,7 @@ def test_a_second_owner_that_others_added_stays(run, user, namespace):
     patch = json.dumps([{"op": "add", "path": "/metadata/ownerReferences/-", "value": theirs}])
     user("patch", "secret", "database", "-n", namespace, "--type=json", "-p", patch)
     run("search")
-    assert theirs in run.get(cluster.SECRET, "database")["metadata"]["ownerReferences"]
+    assert theirs in run.get(kinds.SECRET, "database")["metadata"]["ownerReferences"]
     assert run.drifted == []
 
 
@@ -292,8 +295,8 @@ def test_a_policy_applied_while_vault_is_sealed_heals_by_itself(run):
     kept, run.store.paths = run.store.paths, {KEYS: sealed, "secret/shop/database": sealed}
     run("search")
     assert set(held(run, "embedding-search")) == {"api-token", "cache-key"}
-    run.get(cluster.CONFIG_MAP, "embedding-search-environment")
-    run.get(cluster.CONFIG_MAP, "embedding-search-document")
+    run.get(kinds.CONFIG_MAP, "embedding-search-environment")
+    run.get(kinds.CONFIG_MAP, "embedding-search-document")
     run.store.paths = kept
     run("search")
     assert run.condition("search", "Ready")["status"] == "True"
@@ -325,9 +328,9 @@ def test_a_key_may_come_from_a_secret_of_the_namespace(run, user, namespace):
 
 def test_a_secret_of_somebody_else_is_not_touched(run, user, namespace):
     user("create", "secret", "generic", "database", "--from-literal=theirs=1", "-n", namespace)
-    before = run.get(cluster.SECRET, "database")
+    before = run.get(kinds.SECRET, "database")
     run("search")
-    assert run.get(cluster.SECRET, "database") == before
+    assert run.get(kinds.SECRET, "database") == before
     found = run.condition("search", "SecretsSynced")
     assert found["reason"] == "ForeignObject"
     assert "Secret database belongs to" in found["message"]
@@ -337,9 +340,9 @@ def test_a_secret_of_somebody_else_is_not_touched(run, user, namespace):
 def test_a_secret_of_another_policy_is_not_touched(run, user, namespace):
     run("search")
     apply(user, namespace, {**POLICY, "metadata": {"name": "other"}})
-    before = run.get(cluster.SECRET, "database")
+    before = run.get(kinds.SECRET, "database")
     run("other")
-    assert run.get(cluster.SECRET, "database") == before
+    assert run.get(kinds.SECRET, "database") == before
     assert "belongs to EmbeddingPolicy search" in run.condition("other", "SecretsSynced")["message"]
 
 
@@ -362,7 +365,7 @@ def test_objects_that_lost_their_policy_are_taken_up_by_the_next_of_its_name(
     run("search")
     assert run.condition("search", "Ready")["status"] == "True"
     assert held(run, "embedding-search")["api-token"] == token
-    uid = run.get(cluster.POLICY, "search")["metadata"]["uid"]
+    uid = run.get(kinds.POLICY, "search")["metadata"]["uid"]
     for found in run.owned("search").values():
         assert [owner["uid"] for owner in found["metadata"]["ownerReferences"]] == [uid]
 
@@ -377,7 +380,7 @@ def test_owner_that_was_taken_off_is_put_back(run, user, namespace, kind):
     for it in found:
         user("patch", it, "-n", namespace, "--type=merge", "-p", patch)
     run("search")
-    uid = run.get(cluster.POLICY, "search")["metadata"]["uid"]
+    uid = run.get(kinds.POLICY, "search")["metadata"]["uid"]
     owned = run.owned("search")
     for it in found:
         assert [owner["uid"] for owner in owned[it]["metadata"]["ownerReferences"]] == [uid]
@@ -385,7 +388,7 @@ def test_owner_that_was_taken_off_is_put_back(run, user, namespace, kind):
 
 def test_a_policy_that_cannot_be_obeyed_leaves_the_last_good_document(run, user, namespace):
     run("search")
-    before = run.get(cluster.CONFIG_MAP, "embedding-search-document")
+    before = run.get(kinds.CONFIG_MAP, "embedding-search-document")
     keys = held(run, "embedding-search")
     backup = {
         "name": "voyage",
@@ -398,7 +401,7 @@ def test_a_policy_that_cannot_be_obeyed_leaves_the_last_good_document(run, user,
     found = run.condition("search", "Accepted")
     assert (found["status"], found["reason"]) == ("False", "SpacesDiffer")
     assert found["observedGeneration"] == 2
-    assert run.get(cluster.CONFIG_MAP, "embedding-search-document") == before
+    assert run.get(kinds.CONFIG_MAP, "embedding-search-document") == before
     assert held(run, "embedding-search") == keys
 
 
@@ -420,7 +423,7 @@ class Unmonitored:
         return getattr(self._real, name)
 
     def serves(self, kind):
-        return kind not in {cluster.PROMETHEUS_RULE, cluster.POD_MONITOR}
+        return kind not in {kinds.PROMETHEUS_RULE, kinds.POD_MONITOR}
 
 
 def test_monitoring_comes_when_its_kinds_come(run):
@@ -493,7 +496,7 @@ def create_pod(user, namespace, pod, *, address="10.1.1.1", **seen):
 
 def wanted_of(run) -> sidecars.InForce:
     """What a sidecar reports that obeys what stands in the cluster."""
-    document = run.get(cluster.CONFIG_MAP, "embedding-search-document")["data"]["document.json"]
+    document = run.get(kinds.CONFIG_MAP, "embedding-search-document")["data"]["document.json"]
     entries = held(run, "embedding-search")
     return sidecars.InForce(
         document=fingerprint.of_document(document.encode()),
@@ -510,7 +513,7 @@ def started(moment):
 
 def test_an_environment_that_is_put_back_makes_nobody_bypass_the_sidecar(run, user, namespace):
     def created_at():
-        found = run.get(cluster.CONFIG_MAP, "embedding-search-environment")
+        found = run.get(kinds.CONFIG_MAP, "embedding-search-environment")
         return found["metadata"]["creationTimestamp"]
 
     run("search")
@@ -575,7 +578,7 @@ def test_a_refused_document_is_told_with_the_sidecars_reason(run, user, namespac
 def test_the_day_of_a_sidecar_is_in_the_status(run, user, namespace):
     create_pod(user, namespace, reconciling.injected(POD, policy="search"))
     run.asks.obeys["10.1.1.1"] = sidecars.InForce(document="", secrets="", rejected=None)
-    run.asks.days["10.1.1.1"] = status.LiveQuota(
+    run.asks.days["10.1.1.1"] = policy_status.LiveQuota(
         used=42,
         limit=10_000,
         reset_at=datetime(2026, 1, 2, tzinfo=UTC),
@@ -611,7 +614,7 @@ def test_no_secret_value_is_in_a_status_or_an_event(run):
     run("search")
     owned = held(run, "embedding-search")
     values = {b"sk-1", b"pw-1", owned["api-token"], owned["cache-key"]}
-    written = repr(run.get(cluster.POLICY, "search")) + repr(run.events.told)
+    written = repr(run.get(kinds.POLICY, "search")) + repr(run.events.told)
     for value in values:
         assert value.decode() not in written
         assert base64.b64encode(value).decode() not in written

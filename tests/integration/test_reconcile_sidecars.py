@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from embedding_contract import fingerprint, names
-from embedding_operator import definition, errors, policy, sidecars
+from embedding_operator import errors, sidecars
+from embedding_operator.policy import crd_schema, policy
 from embedding_operator.render import configmaps, secrets
 from embedding_operator.sidecars import client, targets
 from tests.parts import ports
@@ -15,7 +16,7 @@ from tests.parts import sidecar as real
 pytestmark = pytest.mark.integration
 
 POLICY = policy.parse(
-    definition.admit(
+    crd_schema.admit(
         {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,

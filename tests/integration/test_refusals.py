@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from embedding_contract import names
-from embedding_operator import cluster, errors
+from embedding_operator import errors
+from embedding_operator.kube import kinds
 from embedding_operator.render import secrets
 from tests.parts import kubectl, reconciling
 
@@ -41,7 +42,7 @@ class Unmonitored:
         return getattr(self._real, name)
 
     def serves(self, kind):
-        return kind not in {cluster.PROMETHEUS_RULE, cluster.POD_MONITOR}
+        return kind not in {kinds.PROMETHEUS_RULE, kinds.POD_MONITOR}
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def apply(user, namespace, *objects):
 
 
 def held(run, name) -> dict[str, bytes]:
-    return secrets.decode(run.get(cluster.SECRET, name))
+    return secrets.decode(run.get(kinds.SECRET, name))
 
 
 def edited(**spec):
@@ -97,7 +98,7 @@ def test_an_object_that_the_server_refuses_is_named_and_the_rest_is_done(
     assert "secrets/database" in found["message"]
     assert "pw-" not in found["message"]
     assert found["observedGeneration"] == 2
-    text = run.get(cluster.CONFIG_MAP, "embedding-search-document")["data"][names.DOCUMENT_KEY]
+    text = run.get(kinds.CONFIG_MAP, "embedding-search-document")["data"][names.DOCUMENT_KEY]
     assert json.loads(text)["quota"]["daily"]["requests"] == 7
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from dev import cluster
 from embedding_contract import names
-from embedding_operator import trust
+from embedding_operator.injection import webhook_ca
 from tests.parts.helm import Helm
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE
 from tests.parts.kubectl import Kubectl
@@ -70,7 +70,7 @@ class Release:
             "metadata": {"name": CONFIGURATION},
             "webhooks": [{"name": self.webhook()["name"], "clientConfig": {"caBundle": AUTHORITY}}],
         }
-        manager = f"--field-manager={trust.FIELD_MANAGER}"
+        manager = f"--field-manager={webhook_ca.FIELD_MANAGER}"
         self.kubectl("apply", "--server-side", manager, "-f", "-", stdin=json.dumps(told))
 
 

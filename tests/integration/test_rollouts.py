@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from embedding_contract import names
-from embedding_operator import cluster, rollouts
+from embedding_operator.controller import rollouts
+from embedding_operator.kube import kinds
 from tests.parts import kubectl, read_through, reconciling
 from tests.parts.installation import wait
 
@@ -327,7 +328,7 @@ def test_a_workload_that_goes_meanwhile_does_not_come_back(shop):
     late = Late(shop.objects, lambda: shop("delete", "deployment", "app", "--wait"))
     made = restarter(shop, late)
     assert made.look(shop.namespace) is None
-    assert shop.objects.get(cluster.DEPLOYMENT, shop.namespace, "app") is None
+    assert shop.objects.get(kinds.DEPLOYMENT, shop.namespace, "app") is None
 
 
 def test_in_other_namespaces_nothing_is_even_looked_at(shop):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from embedding_contract import names
-from embedding_operator import cluster, errors
+from embedding_operator import errors
+from embedding_operator.kube import kinds
 from embedding_operator.render import secrets
 from embedding_operator.vault import Reading
 from tests.parts import kubectl, reconciling
@@ -62,7 +63,7 @@ class Run(reconciling.Reconciling):
         self("search")
 
     def held(self, name: str = "database") -> dict[str, bytes] | None:
-        found = self.objects.get(cluster.SECRET, self.namespace, name)
+        found = self.objects.get(kinds.SECRET, self.namespace, name)
         return None if found is None else secrets.decode(found)
 
     def synced(self) -> tuple[str, str]:
@@ -232,25 +233,25 @@ def test_the_status_tells_version_last_change_and_next_check_and_no_value(run):
 
 def test_a_status_is_not_written_for_the_passing_of_time(run):
     run.apply(entry())
-    before = run.get(cluster.POLICY, "search")
+    before = run.get(kinds.POLICY, "search")
     for _ in range(3):
         run("search")
     run.store.paths[DATABASE] = Gone.AWAY
     run("search")
-    failing = run.get(cluster.POLICY, "search")
+    failing = run.get(kinds.POLICY, "search")
     assert failing != before
     for _ in range(3):
         run("search")
-    assert run.get(cluster.POLICY, "search") == failing
+    assert run.get(kinds.POLICY, "search") == failing
 
 
 def test_a_policy_whose_paths_nobody_has_looked_at_yet_keeps_its_status(run):
     run.apply(entry())
-    before = run.get(cluster.POLICY, "search")
+    before = run.get(kinds.POLICY, "search")
     run.restart()
     run.store.paths[DATABASE] = Reading()
     run("search")
-    assert run.get(cluster.POLICY, "search") == before
+    assert run.get(kinds.POLICY, "search") == before
     assert run.held() == {"password": b"pw-1"}
     run.store.paths["secret/shop/mail"] = Reading()
     run.apply(entry(), entry("mail", "shop/mail"))

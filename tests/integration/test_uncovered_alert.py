@@ -3,7 +3,8 @@
 import pytest
 
 from embedding_contract import names
-from embedding_operator import definition, policy, preview
+from embedding_operator.cli import preview
+from embedding_operator.policy import crd_schema, policy
 from tests.parts import monitoring, operating, reconciling
 from tests.parts import vault as real
 
@@ -60,7 +61,7 @@ def test_pod_without_its_sidecar_fires_and_its_end_resolves(
     api_server("label", "namespace", namespace, f"{names.LABEL_INJECTION}=enabled")
     reconciling.wait_for_default_account(api_server, namespace)
     api_server.apply(embedding_policy(namespace))
-    wanted = policy.parse(definition.admit(embedding_policy(namespace)))
+    wanted = policy.parse(crd_schema.admit(embedding_policy(namespace)))
     with monitoring.chain(tmp_path / "monitoring") as chain:
         chain.prometheus.rule_file("search").write_text(
             preview.rule_file([wanted]), encoding="utf-8"

@@ -8,7 +8,8 @@ import hvac
 import kubernetes
 import pytest
 
-from embedding_operator import cluster, vault
+from embedding_operator import vault
+from embedding_operator.kube import client
 from embedding_operator.vault import failures, reading, sessions
 from tests.parts import fault_proxy, kubectl
 from tests.parts import vault as real
@@ -466,8 +467,8 @@ def test_a_certificate_of_nobody_known_is_not_trusted(encrypted):
 
 @pytest.fixture
 def tokens(api_server: kubectl.Kubectl) -> CountedTokens:
-    client = kubernetes.config.new_client_from_config(str(api_server.kubeconfig))
-    return CountedTokens(cluster.Cluster(client))
+    connection = kubernetes.config.new_client_from_config(str(api_server.kubeconfig))
+    return CountedTokens(client.KubeClient(connection))
 
 
 @pytest.fixture

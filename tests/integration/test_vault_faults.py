@@ -16,9 +16,13 @@ from typing import Any
 import pytest
 
 from embedding_contract import names
-from embedding_operator import cluster, guard, reconcile, vault, workqueue
+from embedding_operator import vault
+from embedding_operator.controller.reconciler import Reconciler
+from embedding_operator.kube import kinds
+from embedding_operator.queues import workqueue
+from embedding_operator.queues.workqueue import Key
 from embedding_operator.render import secrets
-from embedding_operator.workqueue import Key
+from embedding_operator.vault import access_rules
 from tests.parts import fault_proxy, kubectl, read_through, reconciling
 from tests.parts import vault as real
 from tests.parts.installation import wait
@@ -58,11 +62,13 @@ class World:
         )
         self._poller = vault.connect(
             settings=settings,
-            rules=guard.parse([{"namespace": "*", "mount": "secret", "path": "{{namespace}}/*"}]),
+            rules=access_rules.parse(
+                [{"namespace": "*", "mount": "secret", "path": "{{namespace}}/*"}]
+            ),
             tokens=self._objects,
             changed=lambda policy: self._queue.add(Key(*policy)),
         )
-        reconciler = reconcile.Reconciler(
+        reconciler = Reconciler(
             objects=self._objects,
             seen=read_through.ReadThrough(self._objects),
             store=self._poller,
@@ -96,7 +102,7 @@ class World:
 
     def condition(self) -> tuple[str, str, str]:
         """Status, reason and message of SecretsSynced."""
-        found = self._objects.get(cluster.POLICY, self.namespace, "search") or {}
+        found = self._objects.get(kinds.POLICY, self.namespace, "search") or {}
         for it in found.get("status", {}).get("conditions", []):
             if it["type"] == "SecretsSynced":
                 return it["status"], it["reason"], it["message"]
@@ -104,13 +110,13 @@ class World:
 
     def summary(self) -> str:
         """Paths that could be read / named."""
-        found = self._objects.get(cluster.POLICY, self.namespace, "search") or {}
+        found = self._objects.get(kinds.POLICY, self.namespace, "search") or {}
         text: str = found["status"]["secrets"]["summary"]
         return text
 
     def held(self, name: str = "app-0") -> dict[str, bytes]:
         """What a Secret holds."""
-        return secrets.decode(self._objects.get(cluster.SECRET, self.namespace, name))
+        return secrets.decode(self._objects.get(kinds.SECRET, self.namespace, name))
 
     def wait_for(self, reason: str) -> None:
         wait(

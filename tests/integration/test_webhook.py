@@ -6,7 +6,7 @@ import time
 import pytest
 
 from embedding_contract import names
-from embedding_operator import skipped_pods
+from embedding_operator.injection import skipped_pods
 from tests.parts import admitting, kubectl
 from tests.parts.admitting import CONTAINER, create, sidecars
 from tests.parts.installation import wait

@@ -10,7 +10,8 @@ from typing import Any, Final
 from embedding_contract import alerts as table
 from embedding_contract import document, names
 from embedding_contract.index_document import Target
-from embedding_operator import definition, policy, preview
+from embedding_operator.cli import preview
+from embedding_operator.policy import crd_schema, policy
 from tests.fakes import provider
 from tests.parts import kept, monitoring, postgres, sidecar
 
@@ -69,7 +70,7 @@ class Site:
         """The policy as the operator reads it."""
         metadata = {"namespace": NAMESPACE, "name": self.name}
         raw = {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": metadata}
-        return policy.parse(definition.admit({**raw, "spec": self.spec}))
+        return policy.parse(crd_schema.admit({**raw, "spec": self.spec}))
 
     @property
     def targets(self) -> list[monitoring.Target]:

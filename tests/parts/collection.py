@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from embedding_operator import cluster, errors
+from embedding_operator import errors
+from embedding_operator.kube import kinds
 
 Object = dict[str, Any]
 
@@ -95,7 +96,7 @@ class Collection:
     @contextmanager
     def stream(
         self,
-        kind: cluster.Kind,
+        kind: kinds.Kind,
         namespace: str | None = None,
         *,
         query: list[tuple[str, str]],

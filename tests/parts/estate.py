@@ -21,7 +21,7 @@ import urllib3
 
 from dev import cluster as api_cluster
 from embedding_contract import names
-from embedding_operator import cluster
+from embedding_operator.kube import kinds
 from tests.parts import charted, reconciling, vault
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE
 from tests.parts.kubectl import Kubectl
@@ -115,13 +115,13 @@ class Estate:
         create = self.objects.create
         self._trust()
         _all(
-            lambda name: create(cluster.NAMESPACE, None, {"metadata": {"name": name}}),
+            lambda name: create(kinds.NAMESPACE, None, {"metadata": {"name": name}}),
             self.namespaces,
         )
         account = {"metadata": {"name": "embedding-vault"}}
-        _all(lambda name: create(cluster.SERVICE_ACCOUNT, name, account), self.namespaces)
+        _all(lambda name: create(kinds.SERVICE_ACCOUNT, name, account), self.namespaces)
         _all(self.write, self.paths)
-        _all(lambda it: create(cluster.POLICY, it[0], policy(*it)), self.policies)
+        _all(lambda it: create(kinds.POLICY, it[0], policy(*it)), self.policies)
 
     def write(self, path: Place) -> str:
         """A new version of a path; its value."""
@@ -144,7 +144,7 @@ class Estate:
         """The policies whose condition SecretsSynced is not True."""
         return [
             (it["metadata"]["namespace"], it["metadata"]["name"])
-            for it in self.objects.find(cluster.POLICY)
+            for it in self.objects.find(kinds.POLICY)
             if not any(
                 condition["type"] == "SecretsSynced" and condition["status"] == "True"
                 for condition in (it.get("status") or {}).get("conditions", ())

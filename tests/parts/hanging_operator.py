@@ -9,8 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from embedding_operator import __main__, reconcile
-from embedding_operator.workqueue import Key
+from embedding_operator import __main__
+from embedding_operator.controller.reconciler import Reconciler
+from embedding_operator.queues.workqueue import Key
 
 LOOK_SECONDS = 0.2
 
@@ -18,14 +19,14 @@ LOOK_SECONDS = 0.2
 def main() -> int:
     hangs = Path(sys.argv.pop(1))
     sys.argv.append("run")
-    reconciled = reconcile.Reconciler.__call__
+    reconciled = Reconciler.__call__
 
-    def hang(reconciler: reconcile.Reconciler, key: Key) -> float | None:
+    def hang(reconciler: Reconciler, key: Key) -> float | None:
         while hangs.exists():
             time.sleep(LOOK_SECONDS)
         return reconciled(reconciler, key)
 
-    reconcile.Reconciler.__call__ = hang  # type: ignore[method-assign, assignment]
+    Reconciler.__call__ = hang  # type: ignore[method-assign, assignment]
     return __main__.main()
 
 

@@ -5,9 +5,12 @@ from typing import Any
 
 from embedding_contract import index_report, names
 from embedding_contract.index_report import IndexReport, TargetReport
-from embedding_operator import cluster, config_in_force, errors, provider_guard, sidecars
+from embedding_operator import errors, sidecars
 from embedding_operator.indexes import IndexReconciler, Vectors, objects
-from embedding_operator.workqueue import Key
+from embedding_operator.kube import client, kinds
+from embedding_operator.policy import provider_guard
+from embedding_operator.queues.workqueue import Key
+from embedding_operator.status import config_in_force
 from tests.parts import read_through
 from tests.parts.reconciling import Events
 
@@ -47,7 +50,7 @@ class Pods:
 class Indexing:
     """The reconciles of one namespace's indexes."""
 
-    def __init__(self, api: cluster.Cluster, namespace: str) -> None:
+    def __init__(self, api: client.KubeClient, namespace: str) -> None:
         self.api = api
         self.namespace = namespace
         self.asks = Pods()
@@ -80,7 +83,7 @@ class Indexing:
     def __call__(self, name: str = "articles") -> Object:
         """Reconcile an index once; its status then."""
         self._reconciler(Key(self.namespace, name))
-        found = self.api.get(cluster.INDEX, self.namespace, name)
+        found = self.api.get(kinds.INDEX, self.namespace, name)
         status: Object = (found or {}).get("status", {})
         return status
 
@@ -90,7 +93,7 @@ class Indexing:
         return {
             f"{kind}/{found['metadata']['name']}": found
             for kind in KINDS
-            for found in self.api.find(cluster.KINDS[kind], self.namespace, selector=selector)
+            for found in self.api.find(kinds.KINDS[kind], self.namespace, selector=selector)
         }
 
     def pod(

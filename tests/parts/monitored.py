@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from embedding_contract import document, names
 from embedding_contract.index_document import Target
-from embedding_operator import listener, metrics
+from embedding_operator import metrics
+from embedding_operator.serving import listener
 from tests.fakes import provider
 from tests.parts import kept, monitoring, ports, postgres, sidecar
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from embedding_contract import names
-from embedding_operator import injector, selection
+from embedding_operator.injection import injector, selection
 
 FOLDER = Path(__file__).parents[1] / "contract" / "cases" / "pods"
 SIDECAR = injector.Sidecar(

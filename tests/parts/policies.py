@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from embedding_operator import policy
+from embedding_operator.policy import policy
 
 _EVERYTHING = Path(__file__).parents[1] / "contract" / "cases" / "good" / "everything.yaml"
 

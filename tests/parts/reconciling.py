@@ -7,21 +7,15 @@ from typing import Any
 import kubernetes
 
 from embedding_contract import names
-from embedding_operator import (
-    cluster,
-    config_in_force,
-    errors,
-    injector,
-    provider_guard,
-    reconcile,
-    rollouts,
-    selection,
-    sidecars,
-    status,
-)
+from embedding_operator import errors, sidecars
+from embedding_operator.controller import reconciler, rollouts
+from embedding_operator.injection import injector, selection
+from embedding_operator.kube import client, kinds
 from embedding_operator.monitoring import endpoints, monitor
+from embedding_operator.policy import provider_guard
+from embedding_operator.queues.workqueue import Key
 from embedding_operator.sidecars import report
-from embedding_operator.workqueue import Key
+from embedding_operator.status import config_in_force, policy_status
 from tests.fakes import secret_store
 from tests.parts import kubectl, read_through
 
@@ -31,9 +25,9 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 Object = dict[str, Any]
 
 
-def connect(kubeconfig: Path) -> cluster.Cluster:
+def connect(kubeconfig: Path) -> client.KubeClient:
     """The adapter, as the user of a kubeconfig."""
-    return cluster.Cluster(kubernetes.config.new_client_from_config(str(kubeconfig)))
+    return client.KubeClient(kubernetes.config.new_client_from_config(str(kubeconfig)))
 
 
 SILENT = errors.Problem(config_in_force.SILENT, "cannot be asked")
@@ -44,7 +38,7 @@ class Sidecars:
 
     def __init__(self) -> None:
         self.obeys: dict[str, sidecars.InForce] = {}
-        self.days: dict[str, status.LiveQuota] = {}
+        self.days: dict[str, policy_status.LiveQuota] = {}
         self.tokens: set[str] = set()
         self.watched: dict[sidecars.Policy, sidecars.Target] = {}
 
@@ -76,7 +70,7 @@ class Events:
         self.told.append(f"{'Warning' if warning else 'Normal'} {reason}: {message}")
 
 
-def no_restarts(objects: cluster.Cluster) -> rollouts.Rollouts:
+def no_restarts(objects: client.KubeClient) -> rollouts.Rollouts:
     """What restarts workloads, where it is allowed nowhere."""
     return rollouts.Rollouts(
         objects=objects,
@@ -101,7 +95,7 @@ class Crashing:
 
     WRITES = frozenset({"apply", "create", "delete", "remove_keys", "patch_status"})
 
-    def __init__(self, real: cluster.Cluster, *, at: int, after: bool) -> None:
+    def __init__(self, real: client.KubeClient, *, at: int, after: bool) -> None:
         self._real = real
         self._at = at
         self._after = after
@@ -127,7 +121,7 @@ class Crashing:
 class Reconciling:
     """One policy's reconciles, in one namespace."""
 
-    def __init__(self, objects: cluster.Cluster, namespace: str) -> None:
+    def __init__(self, objects: client.KubeClient, namespace: str) -> None:
         self.objects = objects
         self.namespace = namespace
         self.store = secret_store.Store()
@@ -143,7 +137,7 @@ class Reconciling:
 
     def restart(self, objects: Any = None, **options: Any) -> None:
         """A new process, which remembers nothing; `options` are more of the reconciler's."""
-        self._reconciler = reconcile.Reconciler(
+        self._reconciler = reconciler.Reconciler(
             objects=objects or self.objects,
             seen=read_through.ReadThrough(objects or self.objects),
             store=self.store,
@@ -171,7 +165,7 @@ class Reconciling:
         """Reconcile a policy once; after how many seconds to look again."""
         return self._reconciler(Key(self.namespace, name))
 
-    def get(self, kind: cluster.Kind, name: str) -> Object:
+    def get(self, kind: kinds.Kind, name: str) -> Object:
         """An object that is there."""
         found = self.objects.get(kind, self.namespace, name)
         assert found is not None, f"there is no {kind.plural} {name}"
@@ -179,7 +173,7 @@ class Reconciling:
 
     def status(self, name: str) -> Object:
         """The status of a policy."""
-        found: Object = self.get(cluster.POLICY, name)["status"]
+        found: Object = self.get(kinds.POLICY, name)["status"]
         return found
 
     def condition(self, name: str, kind: str) -> Object:
@@ -192,7 +186,7 @@ class Reconciling:
         selector = f"{names.LABEL_POLICY}={policy}"
         return {
             f"{kind}/{found['metadata']['name']}": found
-            for kind, where in cluster.KINDS.items()
+            for kind, where in kinds.KINDS.items()
             if where.namespaced
             for found in self.objects.find(where, self.namespace, selector=selector)
         }

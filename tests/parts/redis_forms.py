@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from dev import cluster
-from embedding_operator import certificates
+from embedding_operator.injection import certificates
 from tests.parts import ports, sidecar
 
 PASSWORD = "a-password-of-the-tests"

@@ -17,7 +17,7 @@ from typing import Any, Final
 import httpx2
 
 from embedding_contract import document, names
-from embedding_operator import cluster
+from embedding_operator.kube import kinds
 from tests.parts import daemons, hostile, ports, reconciling, sidecar, tenant
 from tests.parts.installation import ROOT
 from tests.parts.kubectl import Kubectl
@@ -73,7 +73,7 @@ class Victim:
     @property
     def policy(self) -> Object:
         """The policy as it stands there."""
-        found = self.objects.get(cluster.POLICY, NAMESPACE, "search")
+        found = self.objects.get(kinds.POLICY, NAMESPACE, "search")
         assert found is not None
         return found
 
@@ -140,7 +140,7 @@ class Victim:
 
     def owned(self) -> Object:
         """The Secret that the sidecar mounts, as it stands there."""
-        found = self.objects.get(cluster.SECRET, NAMESPACE, names.owned_secret("search"))
+        found = self.objects.get(kinds.SECRET, NAMESPACE, names.owned_secret("search"))
         assert found is not None
         return found
 
@@ -197,7 +197,7 @@ class Victim:
                 for key, value in (self.owned().get("data") or {}).items()
             }
             found = self.objects.get(
-                cluster.CONFIG_MAP, NAMESPACE, names.document_configmap("search")
+                kinds.CONFIG_MAP, NAMESPACE, names.document_configmap("search")
             )
             text = ((found or {}).get("data") or {}).get(names.DOCUMENT_KEY, "")
             _write(self._folder / "secrets", values)
@@ -205,7 +205,7 @@ class Victim:
 
     def _document(self) -> int | None:
         name = names.document_configmap("search")
-        found = self.objects.get(cluster.CONFIG_MAP, NAMESPACE, name)
+        found = self.objects.get(kinds.CONFIG_MAP, NAMESPACE, name)
         text = ((found or {}).get("data") or {}).get(names.DOCUMENT_KEY)
         return document.parse(text).quota.daily_requests if text else None
 

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from embedding_contract import names
-from embedding_operator import config_in_force, definition, errors, policy, status, synced
+from embedding_operator import errors
+from embedding_operator.policy import crd_schema, policy
+from embedding_operator.status import config_in_force, policy_status, secret_status
 from tests.parts import monitored, sidecar
 
 KEY: Final = {"secretKeyRef": {"name": "provider-keys", "key": "API_KEY"}}
@@ -44,14 +46,16 @@ def policies(run: monitored.Run) -> list[Object]:
     return [
         _with_status(search, _facts(run.search)),
         _with_status(catalog, _facts((run.catalog,), missing=(UNCOVERED,))),
-        _with_status(assistant, status.Facts(secrets=synced.Secrets(problems=(missing,)))),
+        _with_status(
+            assistant, policy_status.Facts(secrets=secret_status.Secrets(problems=(missing,)))
+        ),
     ]
 
 
 def _policy(
     name: str, providers: list[Object], *, namespace: str = monitored.NAMESPACE, calls: int = 10_000
 ) -> Object:
-    return definition.admit(
+    return crd_schema.admit(
         {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
@@ -67,12 +71,14 @@ def _policy(
     )
 
 
-def _facts(sidecars: tuple[sidecar.Sidecar, ...], *, missing: tuple[str, ...] = ()) -> status.Facts:
+def _facts(
+    sidecars: tuple[sidecar.Sidecar, ...], *, missing: tuple[str, ...] = ()
+) -> policy_status.Facts:
     """What these sidecars say, as the operator hears it."""
     day = sidecars[0].page(names.PATH_QUOTA)
     refused = [it for one in sidecars for it in one.page(names.PATH_CONFIG)["keys_refused"]]
-    return status.Facts(
-        coverage=status.Coverage(
+    return policy_status.Facts(
+        coverage=policy_status.Coverage(
             matching=len(sidecars) + len(missing), covered=len(sidecars), missing=missing
         ),
         force=config_in_force.Force(
@@ -80,7 +86,7 @@ def _facts(sidecars: tuple[sidecar.Sidecar, ...], *, missing: tuple[str, ...] = 
             keys_told=len(sidecars),
             keys_refused={name: refused.count(name) for name in refused},
         ),
-        quota=status.LiveQuota(
+        quota=policy_status.LiveQuota(
             used=day["current_count"],
             limit=day["daily_quota"],
             reset_at=datetime.fromisoformat(day["reset_at"]),
@@ -90,8 +96,8 @@ def _facts(sidecars: tuple[sidecar.Sidecar, ...], *, missing: tuple[str, ...] = 
     )
 
 
-def _with_status(raw: Object, facts: status.Facts) -> Object:
-    made = status.build(
+def _with_status(raw: Object, facts: policy_status.Facts) -> Object:
+    made = policy_status.build(
         policy=policy.parse(raw), generation=1, facts=facts, previous={}, now=datetime.now(UTC)
     )
     return {**raw, "status": made}

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from embedding_contract import alerts
-from embedding_operator import definition, policy
+from embedding_operator.policy import crd_schema, policy
 from tests.parts import clients
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def test_figures_of_the_readme_are_those_of_the_page_of_benchmarks():
 
 def test_policy_of_the_readme_is_one():
     (shown,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
-    read = policy.parse(definition.admit(yaml.safe_load(shown)))
+    read = policy.parse(crd_schema.admit(yaml.safe_load(shown)))
     assert [it.kind for it in read.providers] == ["OpenAI", "Voyage"]
 
 

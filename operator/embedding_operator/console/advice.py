@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from embedding_operator import conditions
+from embedding_operator.kube import conditions
 
 _BY_REASON: Final[Mapping[str, str]] = MappingProxyType(
     {

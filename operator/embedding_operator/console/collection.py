@@ -9,9 +9,10 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedding_contract import metrics, names
-from embedding_operator import cluster, errors
+from embedding_operator import errors
 from embedding_operator.console import usage
 from embedding_operator.console.prometheus import Prometheus
+from embedding_operator.kube import client, kinds
 
 THREADS: Final = 8
 _KNOWN: Final = frozenset().union(*(metric.series for metric in metrics.SIDECAR))
@@ -26,13 +27,13 @@ class Scraped:
     failed: tuple[tuple[usage.Pod, str], ...]
 
 
-def pods(api: cluster.Cluster, namespace: str | None) -> list[usage.Pod]:
+def pods(api: client.KubeClient, namespace: str | None) -> list[usage.Pod]:
     """The pods that carry a sidecar.
 
     Raises:
         errors.OperatorError: they may not be listed, or the API server is away.
     """
-    found = api.find(cluster.POD, namespace, selector=names.LABEL_INJECTED)
+    found = api.find(kinds.POD, namespace, selector=names.LABEL_INJECTED)
     return [usage.pod(it) for it in found]
 
 
@@ -51,14 +52,14 @@ def samples(exposition: bytes) -> tuple[usage.Sample, ...]:
     )
 
 
-def scrape(api: cluster.Cluster, found: Sequence[usage.Pod]) -> Scraped:
+def scrape(api: client.KubeClient, found: Sequence[usage.Pod]) -> Scraped:
     """The series of running pods' sidecars, through the API server's proxy of each pod."""
     running = [it for it in found if it.running]
 
     def ask(pod: usage.Pod) -> tuple[usage.Sample, ...] | str:
         try:
             body = api.proxied(
-                cluster.POD, pod.namespace, f"{pod.name}:{pod.port}", names.PATH_METRICS, query={}
+                kinds.POD, pod.namespace, f"{pod.name}:{pod.port}", names.PATH_METRICS, query={}
             )
             return samples(body)
         except errors.OperatorError as error:

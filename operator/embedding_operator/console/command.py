@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from embedding_operator import cluster, errors
+from embedding_operator import errors
 from embedding_operator.console import (
     collection,
     costs,
@@ -19,11 +19,12 @@ from embedding_operator.console import (
     usage,
     views,
 )
+from embedding_operator.kube import client, kinds
 
 CANNOT: Final = 2
 _WINDOW: Final = re.compile(r"[1-9][0-9]{0,5}[smhdw]")
 
-Command = Callable[[argparse.Namespace, cluster.Cluster, str], int]
+Command = Callable[[argparse.Namespace, client.KubeClient, str], int]
 
 
 def add_to(
@@ -58,9 +59,9 @@ def _window(text: str) -> str:
     return text
 
 
-def _cost(options: argparse.Namespace, api: cluster.Cluster, namespace: str) -> int:
+def _cost(options: argparse.Namespace, api: client.KubeClient, namespace: str) -> int:
     chosen = None if options.all_namespaces else namespace
-    own = costs.of_policies(api.find(cluster.POLICY, chosen))
+    own = costs.of_policies(api.find(kinds.POLICY, chosen))
     found = collection.pods(api, chosen)
     if options.prometheus is not None:
         asked = prometheus.connect(api, options.prometheus)
@@ -102,7 +103,7 @@ def _remarks(scraped: collection.Scraped) -> list[str]:
     return remarks
 
 
-def _dashboard(options: argparse.Namespace, api: cluster.Cluster, namespace: str) -> int:
+def _dashboard(options: argparse.Namespace, api: client.KubeClient, namespace: str) -> int:
     chosen = None if options.all_namespaces else namespace
     asked = None if options.prometheus is None else prometheus.connect(api, options.prometheus)
     shown = views.ClusterViews(api, namespace=chosen, asked=asked)

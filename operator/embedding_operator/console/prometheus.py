@@ -7,7 +7,8 @@ from typing import Any, Final, Protocol
 
 import httpx2
 
-from embedding_operator import cluster, errors
+from embedding_operator import errors
+from embedding_operator.kube import client, kinds
 
 TIMEOUT_SECONDS: Final = 5.0
 WHOLE_SECONDS: Final = 15.0
@@ -49,13 +50,13 @@ class Direct:
 class Proxied:
     """A Prometheus behind a Service, as `NAMESPACE/SERVICE:PORT`; needs get on services/proxy."""
 
-    def __init__(self, api: cluster.Cluster, address: str) -> None:
+    def __init__(self, api: client.KubeClient, address: str) -> None:
         self._api = api
         self._namespace, _, self._service = address.partition("/")
 
     def get(self, path: str, query: Mapping[str, str]) -> bytes:
         """As `Source` says."""
-        return self._api.proxied(cluster.SERVICE, self._namespace, self._service, path, query=query)
+        return self._api.proxied(kinds.SERVICE, self._namespace, self._service, path, query=query)
 
 
 class Prometheus:
@@ -105,7 +106,7 @@ class Prometheus:
         return result
 
 
-def connect(api: cluster.Cluster, address: str) -> Prometheus:
+def connect(api: client.KubeClient, address: str) -> Prometheus:
     """A Prometheus by its address.
 
     Args:

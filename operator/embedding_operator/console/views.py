@@ -5,8 +5,9 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from embedding_operator import cluster, errors
+from embedding_operator import errors
 from embedding_operator.console import collection, overview, plots, prometheus, usage
+from embedding_operator.kube import client, kinds
 
 PODS_ASKED: Final = 200
 """So many sidecars the page asks itself; with more, it needs a Prometheus."""
@@ -19,7 +20,7 @@ class ClusterViews:
 
     def __init__(
         self,
-        api: cluster.Cluster,
+        api: client.KubeClient,
         *,
         namespace: str | None,
         asked: prometheus.Prometheus | None,
@@ -63,7 +64,7 @@ class ClusterViews:
         )
 
     def _look(self) -> dict[str, Any]:
-        policies = self._api.find(cluster.POLICY, self._namespace)
+        policies = self._api.find(kinds.POLICY, self._namespace)
         return overview.build(
             policies,
             self._seen(),

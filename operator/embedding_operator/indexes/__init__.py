@@ -15,6 +15,6 @@ The operator opens no connection to a database: what is known of one, the pods o
 
 from embedding_operator.indexes.claims import searchable
 from embedding_operator.indexes.objects import Vectors
-from embedding_operator.indexes.reconcile import IndexReconciler
+from embedding_operator.indexes.reconciler import IndexReconciler
 
 __all__ = ["IndexReconciler", "Vectors", "searchable"]

@@ -12,7 +12,7 @@ from embedding_contract import index_document, names
 from embedding_contract.index_document import Condition, Limits
 from embedding_contract.json_fields import InvalidDocument
 from embedding_operator import errors
-from embedding_operator.policy import SecretReference
+from embedding_operator.policy.policy import SecretReference
 
 VALUE_CHARACTERS: Final = 256
 VALUES: Final = 64

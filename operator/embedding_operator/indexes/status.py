@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from embedding_contract.index_report import IndexReport, TargetReport
 from embedding_contract.index_report import Problem as PodProblem
-from embedding_operator import conditions, errors
-from embedding_operator.conditions import Condition, from_problem
+from embedding_operator import errors
 from embedding_operator.indexes import runs
 from embedding_operator.indexes.reports import Said, Words, entries, merged
+from embedding_operator.kube import conditions
+from embedding_operator.kube.conditions import Condition, from_problem
 
 READY: Final = "Ready"
 MODEL_MISSING: Final = "ModelMissing"

@@ -8,16 +8,19 @@ from typing import Final, Protocol
 import msgspec
 
 from embedding_contract import names
-from embedding_operator import cluster, errors, workqueue
+from embedding_operator import errors
 from embedding_operator.informers import objects, pod_objects, run_objects, sources
+from embedding_operator.informers.fifo_lock import FifoLock
 from embedding_operator.informers.kept import Kept, Object, Trim
 from embedding_operator.informers.named_secrets import NamedSecrets
 from embedding_operator.informers.pages import Pages, Source, Streams
 from embedding_operator.informers.pods import Pods
 from embedding_operator.informers.reflector import NOT_SERVED, Reflector
 from embedding_operator.informers.store import Store
-from embedding_operator.informers.turn import Turn
-from embedding_operator.workqueue import Key, WorkQueue
+from embedding_operator.kube import kinds
+from embedding_operator.kube.kinds import Kind
+from embedding_operator.queues import workqueue
+from embedding_operator.queues.workqueue import Key, WorkQueue
 
 READ_OBJECTS: Final = 500
 """The most Jobs or pods of one index that are looked at: anybody may label more."""
@@ -29,7 +32,7 @@ WAIT_SECONDS: Final = 1.0
 class API(Streams, Protocol):
     """All that is needed of the API server."""
 
-    def serves(self, kind: cluster.Kind) -> bool:
+    def serves(self, kind: Kind) -> bool:
         """True when the API server knows a kind."""
         ...
 
@@ -60,27 +63,27 @@ class Caches:
         self._queue = queue
         self._index_queue = index_queue
         self._skipped = skipped
-        self._turn = Turn()
+        self._turn = FifoLock()
         self._to_list: WorkQueue[Key] = WorkQueue()
         self._threads: dict[str, threading.Thread] = {}
         self._server_version: tuple[int, int] | None = None
         self.policies = Store(
-            objects.policy, changed=self._policy_changed, skipped=self._counted(cluster.POLICY)
+            objects.policy, changed=self._policy_changed, skipped=self._counted(kinds.POLICY)
         )
         self.indexes = Store(
-            objects.index, changed=self._index_changed, skipped=self._counted(cluster.INDEX)
+            objects.index, changed=self._index_changed, skipped=self._counted(kinds.INDEX)
         )
         self.namespaces = Store(
             objects.namespace,
             changed=self._namespace_changed,
-            skipped=self._counted(cluster.NAMESPACE),
+            skipped=self._counted(kinds.NAMESPACE),
         )
         self.pods = Pods(
             self._pages(sources.PODS, pod_objects.pod),
             pod_objects.pod,
             list_later=lambda namespace: self._to_list.add(Key(namespace, "")),
             changed=self._pod_changed,
-            skipped=self._counted(cluster.POD),
+            skipped=self._counted(kinds.POD),
         )
         self.owned = {it.kind: self._owned_store(it.kind) for it in sources.OWNED}
         self._named_secrets = NamedSecrets(
@@ -167,7 +170,7 @@ class Caches:
         Raises:
             errors.OperatorError: they cannot be listed.
         """
-        return self._read(sources.of_index(cluster.JOB, index), run_objects.job, namespace)
+        return self._read(sources.of_index(kinds.JOB, index), run_objects.job, namespace)
 
     def runs_of(self, namespace: str, index: str) -> list[Object]:
         """The pods that are labelled with an index, ended ones too; read now.
@@ -175,7 +178,7 @@ class Caches:
         Raises:
             errors.OperatorError: they cannot be listed.
         """
-        return self._read(sources.of_index(cluster.POD, index), run_objects.run, namespace)
+        return self._read(sources.of_index(kinds.POD, index), run_objects.run, namespace)
 
     def namespace(self, name: str) -> Object | None:
         """A namespace; of its labels the one that is ours."""
@@ -188,7 +191,7 @@ class Caches:
 
     def owned_secrets(self, namespace: str, policy: str) -> list[str]:
         """The names of the Secrets that a policy owns."""
-        kept = self.owned[cluster.SECRET].of(namespace)
+        kept = self.owned[kinds.SECRET].of(namespace)
         return [it.name for it in kept if it.policy == policy]
 
     def server_version(self) -> tuple[int, int]:
@@ -203,7 +206,7 @@ class Caches:
         """Take what a write of an index's status was answered with."""
         self.indexes.wrote(answer)
 
-    def workloads_of(self, kind: cluster.Kind, namespace: str) -> Iterator[Object]:
+    def workloads_of(self, kind: Kind, namespace: str) -> Iterator[Object]:
         """The workloads of a namespace that ask to be restarted, of them what is looked at.
 
         They are read now, a page at a time.
@@ -230,17 +233,17 @@ class Caches:
     def _pages(self, source: Source, trim: Trim) -> Pages:
         return Pages(source, trim, api=self._api, turn=self._turn)
 
-    def _counted(self, kind: cluster.Kind) -> Callable[[int], None]:
+    def _counted(self, kind: Kind) -> Callable[[int], None]:
         return partial(self._skipped, kind.plural)
 
-    def _owned_store(self, kind: cluster.Kind) -> Store:
+    def _owned_store(self, kind: Kind) -> Store:
         return Store(
             self._owned_trim(kind),
             changed=partial(self._owned_changed, kind.plural),
             skipped=self._counted(kind),
         )
 
-    def _owned_trim(self, kind: cluster.Kind) -> Trim:
+    def _owned_trim(self, kind: Kind) -> Trim:
         named = sources.OWNED_NAMES.get(kind)
 
         def is_owner(owner: str, namespace: str, owner_name: str, uid: str, name: str) -> bool:
@@ -308,9 +311,7 @@ class Caches:
     def _learn_version(self) -> None:
         self._server_version = self._api.version()
 
-    def _relist(
-        self, kind: cluster.Kind, store: Store, pages: Pages, moved: Callable[[], None]
-    ) -> str:
+    def _relist(self, kind: Kind, store: Store, pages: Pages, moved: Callable[[], None]) -> str:
         if kind in sources.OPTIONAL and not self._api.serves(kind):
             store.clear()
             raise errors.Unavailable(f"there are no {kind.plural}", reason=NOT_SERVED)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from embedding_operator.informers.turn import Turn
+from embedding_operator.informers.fifo_lock import FifoLock
 
 SMALL_BYTES: Final = 65_536
 """A reader may hold this at any time. More only with the turn, which one reader has at a time: so
@@ -14,7 +14,7 @@ def split(
     pieces: Iterable[bytes],
     *,
     most_bytes: int,
-    turn: Turn,
+    turn: FifoLock,
     holding: Callable[[bool], None] = lambda _: None,
 ) -> Iterator[bytearray | None]:
     """The lines that end in a newline, without it, and without empty ones.

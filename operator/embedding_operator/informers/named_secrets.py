@@ -13,7 +13,7 @@ from embedding_operator.informers import objects
 from embedding_operator.informers.kept import Kept
 from embedding_operator.informers.pages import Pages
 from embedding_operator.informers.store import Store
-from embedding_operator.workqueue import Key
+from embedding_operator.queues.workqueue import Key
 
 Queue = Callable[[Key], None]
 

@@ -13,9 +13,10 @@ from typing import Final, Protocol
 
 import msgspec
 
-from embedding_operator import cluster, errors
+from embedding_operator import errors
+from embedding_operator.informers.fifo_lock import FifoLock
 from embedding_operator.informers.kept import Kept, Trim
-from embedding_operator.informers.turn import Turn
+from embedding_operator.kube import kinds
 
 MOST_BYTES: Final = 2 * 1024**2
 """Of one object in a list, or of a line of a watch. etcd takes no request of more than 1.5 MiB by
@@ -46,7 +47,7 @@ class Source:
     `called` tells it from another source of its kind.
     """
 
-    kind: cluster.Kind
+    kind: kinds.Kind
     label_selector: str = ""
     field_selector: str = ""
     metadata_only: bool = False
@@ -84,7 +85,7 @@ class Streams(Protocol):
 
     def stream(
         self,
-        kind: cluster.Kind,
+        kind: kinds.Kind,
         namespace: str | None,
         *,
         query: list[tuple[str, str]],
@@ -128,7 +129,7 @@ class Pages:
         trim: Trim,
         *,
         api: Streams,
-        turn: Turn,
+        turn: FifoLock,
         most_bytes: int = MOST_BYTES,
     ) -> None:
         self._source = source

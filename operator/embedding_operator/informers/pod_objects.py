@@ -5,8 +5,8 @@ from typing import Final
 import msgspec
 
 from embedding_contract import names
-from embedding_operator import container_env
 from embedding_operator.informers.kept import FOREIGN_BYTES, NOTHING, Kept
+from embedding_operator.injection import container_env
 
 POD_BYTES: Final = 16_384
 """The most that is kept of a pod. One with more labels, ports or containers than this holds is not

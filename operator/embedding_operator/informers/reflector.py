@@ -11,7 +11,7 @@ import msgspec
 
 from embedding_operator import errors
 from embedding_operator.informers import kept, lines, pages
-from embedding_operator.informers.turn import Turn
+from embedding_operator.informers.fifo_lock import FifoLock
 
 _LOG = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Reflector:
         relist: Callable[[Callable[[], None]], str],
         told: Callable[[str, msgspec.Raw], None],
         skipped: Callable[[int], None],
-        turn: Turn,
+        turn: FifoLock,
         most_bytes: int = pages.MOST_BYTES,
         opening: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,

@@ -4,42 +4,40 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from embedding_contract import names
-from embedding_operator import cluster
 from embedding_operator.informers.pages import Source
+from embedding_operator.kube import kinds
 
 _OURS: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 
-OPTIONAL: Final = frozenset({cluster.PROMETHEUS_RULE, cluster.POD_MONITOR, cluster.INDEX})
+OPTIONAL: Final = frozenset({kinds.PROMETHEUS_RULE, kinds.POD_MONITOR, kinds.INDEX})
 """Kinds that a cluster may lack."""
-POLICIES: Final = Source(kind=cluster.POLICY)
-INDEXES: Final = Source(kind=cluster.INDEX)
-NAMESPACES: Final = Source(kind=cluster.NAMESPACE, metadata_only=True)
-PODS: Final = Source(
-    kind=cluster.POD, field_selector="status.phase!=Succeeded,status.phase!=Failed"
-)
+POLICIES: Final = Source(kind=kinds.POLICY)
+INDEXES: Final = Source(kind=kinds.INDEX)
+NAMESPACES: Final = Source(kind=kinds.NAMESPACE, metadata_only=True)
+PODS: Final = Source(kind=kinds.POD, field_selector="status.phase!=Succeeded,status.phase!=Failed")
 """Those that have not ended."""
-NAMED_SECRETS: Final = Source(kind=cluster.SECRET, metadata_only=True, called="named secrets")
+NAMED_SECRETS: Final = Source(kind=kinds.SECRET, metadata_only=True, called="named secrets")
 """Those that policies and indexes name: nothing about them tells that."""
 OWNED: Final = tuple(
     Source(kind=kind, label_selector=_OURS, metadata_only=True)
     for kind in (
-        cluster.CONFIG_MAP,
-        cluster.SECRET,
-        cluster.PROMETHEUS_RULE,
-        cluster.POD_MONITOR,
+        kinds.CONFIG_MAP,
+        kinds.SECRET,
+        kinds.PROMETHEUS_RULE,
+        kinds.POD_MONITOR,
     )
 )
-OWNED_NAMES: Final[Mapping[cluster.Kind, Callable[[str], frozenset[str]]]] = {
-    cluster.CONFIG_MAP: lambda policy: frozenset(
+OWNED_NAMES: Final[Mapping[kinds.Kind, Callable[[str], frozenset[str]]]] = {
+    kinds.CONFIG_MAP: lambda policy: frozenset(
         {names.document_configmap(policy), names.environment_configmap(policy)}
     ),
-    cluster.PROMETHEUS_RULE: lambda policy: frozenset({names.monitoring(policy)}),
-    cluster.POD_MONITOR: lambda policy: frozenset({names.monitoring(policy)}),
+    kinds.PROMETHEUS_RULE: lambda policy: frozenset({names.monitoring(policy)}),
+    kinds.POD_MONITOR: lambda policy: frozenset({names.monitoring(policy)}),
 }
 """The names of a policy's objects, so that they are few. Secrets have the names of its
 entries, and those that no entry names are deleted."""
 
 
-def of_index(kind: cluster.Kind, index: str) -> Source:
+def of_index(kind: kinds.Kind, index: str) -> Source:
     """The objects of a kind that are labelled with this index."""
     return Source(kind=kind, label_selector=f"{names.LABEL_INDEX}={index}")

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from embedding_operator import errors, kubeconfig, terminal
+from embedding_operator import errors, terminal
+from embedding_operator.kube import kubeconfig
 from embedding_operator.migration import connection, kv, plan, sources, transfer
 from embedding_operator.migration.plan import Outcome, Step
 from embedding_operator.migration.refusal import Refused

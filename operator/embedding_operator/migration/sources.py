@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from embedding_operator import cluster
+from embedding_operator.kube import kinds
 from embedding_operator.migration import env_files
 from embedding_operator.migration.refusal import Refused
 from embedding_operator.render import secrets
@@ -17,7 +17,7 @@ STANDARD_INPUT: Final = "-"
 class Objects(Protocol):
     """Reads of the API server."""
 
-    def get(self, kind: cluster.Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
+    def get(self, kind: kinds.Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
         """An object; None where there is none."""
         ...
 
@@ -65,7 +65,7 @@ def secret(objects: Objects, address: str, keys: Iterable[str] | None) -> Source
     if not namespace or not name or "/" in name:
         raise Refused(f"--from-secret {address!r}: must be NAMESPACE/NAME")
     place = f"Secret {address}"
-    found = objects.get(cluster.SECRET, namespace, name)
+    found = objects.get(kinds.SECRET, namespace, name)
     if found is None:
         raise Refused(f"--from-secret: there is no {place}")
     values = secrets.decode(found)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from embedding_operator.monitoring.alertmanager import Counts, Held
-from embedding_operator.policy import EmbeddingPolicy
+from embedding_operator.policy.policy import EmbeddingPolicy
 from embedding_operator.render import alert_rules
 
 ALERT: Final = "EmbeddingTestAlert"

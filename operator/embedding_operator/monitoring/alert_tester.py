@@ -15,7 +15,7 @@ from embedding_operator.monitoring import alert_test, alertmanager
 from embedding_operator.monitoring.alert_test import Result
 from embedding_operator.monitoring.alertmanager import Counts
 from embedding_operator.monitoring.answers import Asks, Unreadable, read
-from embedding_operator.workqueue import Key
+from embedding_operator.queues.workqueue import Key
 
 LIFE_SECONDS: Final = 600.0
 """A test alert ends by itself, should nobody live to resolve it."""

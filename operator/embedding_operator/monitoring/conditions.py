@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from embedding_operator.errors import Problem
+from embedding_operator.kube.conditions import Verdict
 from embedding_operator.monitoring.alertmanager import WELL
 from embedding_operator.monitoring.answers import NO_SUCH_API
 from embedding_operator.monitoring.rules import Group, Loaded
-from embedding_operator.synced import Verdict
 
 RULES_LOADED: Final = "RulesLoaded"
 SCRAPED: Final = "Scraped"

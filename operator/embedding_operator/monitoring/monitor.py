@@ -12,15 +12,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from embedding_operator.errors import Problem
+from embedding_operator.kube.conditions import Verdict
 from embedding_operator.monitoring import alert_test, conditions, rules
 from embedding_operator.monitoring.alert_tester import AlertTester
 from embedding_operator.monitoring.connection import Connection
 from embedding_operator.monitoring.endpoints import Endpoints
 from embedding_operator.monitoring.poller import Poller
 from embedding_operator.monitoring.prometheuses import Prometheuses
-from embedding_operator.policy import EmbeddingPolicy
-from embedding_operator.synced import Verdict
-from embedding_operator.workqueue import Key
+from embedding_operator.policy.policy import EmbeddingPolicy
+from embedding_operator.queues.workqueue import Key
 
 _LOG = logging.getLogger(__name__)
 STARTING_SECONDS: Final = 120.0

@@ -17,7 +17,7 @@ from embedding_operator.errors import Problem
 from embedding_operator.monitoring import alertmanager, conditions, rules
 from embedding_operator.monitoring.answers import NO_SUCH_API, Asks, Parameters, Unreadable, read
 from embedding_operator.monitoring.forms import Forms
-from embedding_operator.workqueue import Key
+from embedding_operator.queues.workqueue import Key
 
 SLOT_SECONDS: Final = 15.0
 """Between two requests to one server; a minute has four."""

@@ -8,10 +8,10 @@ import re
 from typing import Any, Final
 
 from embedding_contract import alerts as table
-from embedding_operator import alerts, promql
 from embedding_operator.errors import Problem
-from embedding_operator.policy import EmbeddingPolicy
-from embedding_operator.render import alert_rules
+from embedding_operator.policy import alerts
+from embedding_operator.policy.policy import EmbeddingPolicy
+from embedding_operator.render import alert_rules, promql
 
 DEFAULT_SEVERITY: Final = "warning"
 MAX_LABEL_CHARACTERS: Final = 128

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from embedding_contract import alerts as table
-from embedding_operator import alerts
 from embedding_operator.errors import Problem
-from embedding_operator.policy import EmbeddingPolicy
+from embedding_operator.policy import alerts
+from embedding_operator.policy.policy import EmbeddingPolicy
 from embedding_operator.render import costs
 
 RECORDED_RANGE: Final = "5m"

@@ -1,8 +1,8 @@
 """The two ConfigMaps: the application's environment, and the sidecar's document."""
 
 from embedding_contract import document, names
-from embedding_operator.policy import EmbeddingPolicy
-from embedding_operator.render.ownership import Object, metadata
+from embedding_operator.kube.ownership import Object, metadata
+from embedding_operator.policy.policy import EmbeddingPolicy
 
 
 def environment(policy: EmbeddingPolicy) -> Object:

@@ -4,7 +4,7 @@ import json
 from decimal import Decimal
 
 from embedding_contract import document, prices
-from embedding_operator.policy import EmbeddingPolicy, Provider
+from embedding_operator.policy.policy import EmbeddingPolicy, Provider
 
 PRICED_TOKENS = 1_000_000
 

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from embedding_contract import names
 from embedding_operator.errors import Problem
-from embedding_operator.policy import EmbeddingPolicy
+from embedding_operator.kube.ownership import Object, metadata
+from embedding_operator.policy.policy import EmbeddingPolicy
 from embedding_operator.render import additional_alerts, alert_rules
-from embedding_operator.render.ownership import Object, metadata
 
 _META: Final = "__meta_kubernetes_pod"
 # Prometheus shows a pod label as __meta_kubernetes_pod_label_ and its name with _ for the rest.

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from embedding_contract import names
-from embedding_operator.policy import EmbeddingPolicy
-from embedding_operator.render.ownership import Object, metadata
+from embedding_operator.kube.ownership import Object, metadata
+from embedding_operator.policy.policy import EmbeddingPolicy
 
 MAX_BYTES: Final = 1_048_576
 """All values of a Secret together: MaxSecretSize of k8s.io/api/core/v1."""

@@ -9,11 +9,12 @@ from http import HTTPStatus
 from typing import Protocol
 
 from embedding_contract import names, proof
-from embedding_operator import config_in_force, errors, status
+from embedding_operator import errors
 from embedding_operator.sidecars import exchange, pages
 from embedding_operator.sidecars.exchange import Answer, NoAnswerError
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod
+from embedding_operator.status import config_in_force, policy_status
 
 
 class Asks(Protocol):
@@ -23,7 +24,7 @@ class Asks(Protocol):
         """What a sidecar has in force, or why that is not known: words after the pod's name."""
         ...
 
-    async def quota(self, pod: Pod, *, token: str) -> status.LiveQuota | None:
+    async def quota(self, pod: Pod, *, token: str) -> policy_status.LiveQuota | None:
         """The live quota; None where it cannot be had."""
         ...
 
@@ -55,7 +56,7 @@ class Client:
             )
         return errors.Problem(config_in_force.SILENT, f"answered with status {answer.status}")
 
-    async def quota(self, pod: Pod, *, token: str) -> status.LiveQuota | None:
+    async def quota(self, pod: Pod, *, token: str) -> policy_status.LiveQuota | None:
         """The live quota; None where it cannot be had."""
         answer = await self._ask(pod, names.PATH_QUOTA, token)
         if isinstance(answer, errors.Problem) or answer.status != HTTPStatus.OK:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from embedding_operator import workqueue
+from embedding_operator.queues import workqueue
 from embedding_operator.sidecars.targets import Pod
 
 THREADS: Final = 4

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from embedding_contract import index_report
 from embedding_contract.index_report import IndexReport
-from embedding_operator import status
+from embedding_operator.status import policy_status
 
 TEXT_CHARACTERS: Final = 500
 COUNT_LIMIT: Final = 2**62
@@ -66,7 +66,7 @@ def in_force(body: bytes) -> InForce:
     )
 
 
-def quota(body: bytes) -> status.LiveQuota:
+def quota(body: bytes) -> policy_status.LiveQuota:
     """Read the page `names.PATH_QUOTA`.
 
     Raises:
@@ -74,7 +74,7 @@ def quota(body: bytes) -> status.LiveQuota:
     """
     page = _object(body)
     limit = page.get("daily_quota", "")
-    return status.LiveQuota(
+    return policy_status.LiveQuota(
         used=_count(page.get("current_count")),
         limit=None if limit is None else _count(limit),
         reset_at=_time(page.get("reset_at")),

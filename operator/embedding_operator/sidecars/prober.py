@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from embedding_operator import config_in_force, errors
+from embedding_operator import errors
 from embedding_operator.sidecars import client
 from embedding_operator.sidecars.nudges import Nudger, Patches
 from embedding_operator.sidecars.targets import Policy, Seen, Target
 from embedding_operator.sidecars.watchlist import Question, Watchlist
+from embedding_operator.status import config_in_force
 
 _LOG = logging.getLogger(__name__)
 _FAILED: Final = errors.Problem(

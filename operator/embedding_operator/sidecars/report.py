@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from embedding_operator import config_in_force, errors
+from embedding_operator import errors
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod, Wanted
+from embedding_operator.status import config_in_force
 
 Outcome = InForce | errors.Problem | None
 """What a sidecar has in force, or why that is not known; None where it has not been asked yet."""

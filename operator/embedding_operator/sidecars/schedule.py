@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from embedding_operator.round_robin import RoundRobin
+from embedding_operator.queues.fair_queue import FairQueue
 
 PLACES: Final = 64
 """Requests at the same time."""
@@ -53,7 +53,7 @@ class Schedule:
         """Those whose time has not come, and those that were put in again while asked."""
         self._waiting: dict[Item, Rank] = {}
         """Those that wait for a place."""
-        self._ready: Mapping[Rank, RoundRobin[Item]] = {rank: RoundRobin() for rank in Rank}
+        self._ready: Mapping[Rank, FairQueue[Item]] = {rank: FairQueue() for rank in Rank}
         self._asked: dict[Item, Rank] = {}
         self._asked_of_rank: Counter[Rank] = Counter()
         self._asked_of_namespace: Counter[str] = Counter()

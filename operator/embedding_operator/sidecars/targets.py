@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from embedding_contract import names
 from embedding_contract.index_report import IndexReport
-from embedding_operator import config_in_force, status
+from embedding_operator.status import config_in_force, policy_status
 
 Policy = tuple[str, str]
 """Namespace and name; for an index the name that `of_index` gives it."""
@@ -106,5 +106,5 @@ class Seen:
     """
 
     force: config_in_force.Force
-    quota: status.LiveQuota | None = None
+    quota: policy_status.LiveQuota | None = None
     reports: tuple[tuple[Pod, IndexReport], ...] = ()

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from embedding_operator import config_in_force, errors, status
+from embedding_operator import errors
 from embedding_operator.sidecars import pace, report
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.schedule import Item, Rank, Schedule
 from embedding_operator.sidecars.targets import Pod, Policy, Seen, Target, Wanted
+from embedding_operator.status import config_in_force, policy_status
 
 QUOTA_SECONDS: Final = 15.0
 """The live quota is asked this often: half of the chart's resync, which writes it."""
@@ -82,7 +83,7 @@ class _Policy:
     wanted: Wanted | None = None
     pods: dict[str, _Watched] = field(default_factory=dict)
     """By UID, in the order in which they were given."""
-    quota: status.LiveQuota | None = None
+    quota: policy_status.LiveQuota | None = None
     quota_is_asked: bool = False
     quota_tries: int = 0
     told_at: float = float("-inf")
@@ -202,7 +203,7 @@ class Watchlist:
             if is_news:
                 self._tell(policy, known)
 
-    def told_quota(self, question: Question, quota: status.LiveQuota | None) -> None:
+    def told_quota(self, question: Question, quota: policy_status.LiveQuota | None) -> None:
         """The live quota as a sidecar tells it; None where it does not."""
         with self._lock:
             self._schedule.done(question.item)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
-from embedding_operator import errors, guard, workqueue
-from embedding_operator.vault import reading
+from embedding_operator import errors
+from embedding_operator.queues import workqueue
+from embedding_operator.vault import access_rules, reading
 from embedding_operator.vault.addresses import Address, Identity, Values
 from embedding_operator.vault.connections import Settings
 from embedding_operator.vault.failures import SILENT, Scope, Unreadable
@@ -95,7 +96,7 @@ class Poller:
         *,
         reads: Reads,
         settings: Settings,
-        rules: guard.Guard,
+        rules: access_rules.AccessRules,
         changed: Callable[[Policy], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -315,7 +316,7 @@ class Poller:
 def connect(
     *,
     settings: Settings,
-    rules: guard.Guard,
+    rules: access_rules.AccessRules,
     tokens: Tokens,
     changed: Callable[[Policy], None],
     observe: Callable[[str], None] = lambda _: None,

@@ -3,7 +3,9 @@
 import pytest
 import yaml
 
-from embedding_operator import guard, provider_guard, settings
+from embedding_operator import settings
+from embedding_operator.policy import provider_guard
+from embedding_operator.vault import access_rules
 
 VAULT = {"VAULT_ADDR": "https://vault:8200"}
 PLAIN = {"VAULT_ADDR": "http://vault:8200"}
@@ -12,7 +14,7 @@ PLAIN = {"VAULT_ADDR": "http://vault:8200"}
 def test_with_nothing_set_it_runs_without_vault():
     read = settings.read({})
     assert read.vault is None
-    assert read.rules == guard.Guard()
+    assert read.rules == access_rules.AccessRules()
     assert read.resync_seconds == 30
 
 

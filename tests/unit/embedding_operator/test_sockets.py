@@ -14,8 +14,8 @@ import pytest
 
 from dev.cluster.certificates import Authority
 from embedding_contract import sockets
-from embedding_operator import listener
-from embedding_operator.listener import Reply
+from embedding_operator.serving import listener
+from embedding_operator.serving.listener import Reply
 from tests.parts import ports
 
 
@@ -87,7 +87,7 @@ def test_probes_are_answered_on_either_family(host):
 REVIEWS = """
     import asyncio, errno, os, socket, sys
     from pathlib import Path
-    from embedding_operator import admission_server
+    from embedding_operator.injection import admission_server
 
     if sys.argv[3] == "refused":
         class Refusing(socket.socket):

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from embedding_contract import names
-from embedding_operator import cluster, errors, workloads
+from embedding_operator import errors
+from embedding_operator.controller import workloads
 from embedding_operator.informers import caches as wiring
 from embedding_operator.informers import kept as keeping
 from embedding_operator.informers import sources
-from embedding_operator.workqueue import Key, WorkQueue
+from embedding_operator.kube import kinds
+from embedding_operator.queues.workqueue import Key, WorkQueue
 from tests.parts.collection import Body
 from tests.parts.waiting import eventually
 
@@ -192,12 +194,12 @@ def test_a_refresh_annotation_is_kept_as_far_as_it_is_looked_at(world):
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        (cluster.CONFIG_MAP, names.document_configmap("search")),
-        (cluster.CONFIG_MAP, names.environment_configmap("search")),
-        (cluster.SECRET, names.owned_secret("search")),
-        (cluster.SECRET, "any"),
-        (cluster.PROMETHEUS_RULE, names.monitoring("search")),
-        (cluster.POD_MONITOR, names.monitoring("search")),
+        (kinds.CONFIG_MAP, names.document_configmap("search")),
+        (kinds.CONFIG_MAP, names.environment_configmap("search")),
+        (kinds.SECRET, names.owned_secret("search")),
+        (kinds.SECRET, "any"),
+        (kinds.PROMETHEUS_RULE, names.monitoring("search")),
+        (kinds.POD_MONITOR, names.monitoring("search")),
     ],
 )
 def test_an_owned_object_that_changes_or_goes_queues_its_policy(world, kind, name):
@@ -209,22 +211,22 @@ def test_an_owned_object_that_changes_or_goes_queues_its_policy(world, kind, nam
 
 def test_an_object_that_lost_its_owner_queues_the_policy_once(world):
     world.policy()
-    world.owned(cluster.SECRET, "any")
-    assert world.owned(cluster.SECRET, "any", version="8", owners=[]) == [SEARCH]
-    assert world.owned(cluster.SECRET, "any", version="9", owners=[]) == []
+    world.owned(kinds.SECRET, "any")
+    assert world.owned(kinds.SECRET, "any", version="8", owners=[]) == [SEARCH]
+    assert world.owned(kinds.SECRET, "any", version="9", owners=[]) == []
 
 
 def test_what_the_operator_wrote_itself_is_no_reason_for_a_reconcile(world):
     world.policy()
     world.api.written = {"7"}
-    assert world.owned(cluster.SECRET, "any", version="7") == []
-    assert world.owned(cluster.SECRET, "any", version="8") == [SEARCH]
+    assert world.owned(kinds.SECRET, "any", version="7") == []
+    assert world.owned(kinds.SECRET, "any", version="8") == [SEARCH]
 
 
 def test_the_secrets_of_a_policy_are_those_that_it_owns(world):
     world.policy()
-    world.owned(cluster.SECRET, "a")
-    world.owned(cluster.SECRET, "b", uid="another")
+    world.owned(kinds.SECRET, "a")
+    world.owned(kinds.SECRET, "b", uid="another")
     assert world.caches.owned_secrets("shop", "search") == ["a"]
 
 
@@ -240,19 +242,19 @@ def test_the_secrets_of_a_policy_are_those_that_it_owns(world):
 )
 def test_an_object_that_no_policy_owns_is_not_kept(world, forged):
     world.policy()
-    assert world.owned(cluster.SECRET, "any", **forged) == []
-    assert world.caches.owned[cluster.SECRET].keys() == []
+    assert world.owned(kinds.SECRET, "any", **forged) == []
+    assert world.caches.owned[kinds.SECRET].keys() == []
 
 
 def test_a_config_map_of_another_name_is_not_kept_whoever_it_says_it_belongs_to(world):
     world.policy()
     for number in range(100):
-        assert world.owned(cluster.CONFIG_MAP, f"mine-{number}") == []
-    assert world.caches.owned[cluster.CONFIG_MAP].keys() == []
+        assert world.owned(kinds.CONFIG_MAP, f"mine-{number}") == []
+    assert world.caches.owned[kinds.CONFIG_MAP].keys() == []
 
 
 def test_an_echo_is_known_of_all_that_is_owned():
-    assert {it.kind for it in sources.OWNED} == cluster.ECHOING
+    assert {it.kind for it in sources.OWNED} == kinds.ECHOING
 
 
 # --- indexes
@@ -305,13 +307,11 @@ def test_pods_and_the_config_map_of_an_index_queue_it(shop):
         "name": "articles",
         "uid": "uid-of-articles",
     }
-    shop.owned(cluster.CONFIG_MAP, names.index_objects("articles"), owners=[owner])
+    shop.owned(kinds.CONFIG_MAP, names.index_objects("articles"), owners=[owner])
     assert shop.queued_indexes() == [ARTICLES]
-    shop.owned(cluster.CONFIG_MAP, "of-another-name", owners=[owner])
+    shop.owned(kinds.CONFIG_MAP, "of-another-name", owners=[owner])
     assert shop.queued_indexes() == []
-    assert shop.caches.owned[cluster.CONFIG_MAP].keys() == [
-        ("shop", names.index_objects("articles"))
-    ]
+    assert shop.caches.owned[kinds.CONFIG_MAP].keys() == [("shop", names.index_objects("articles"))]
 
 
 def test_little_is_kept_of_an_index_whatever_its_author_writes(world):
@@ -408,7 +408,7 @@ def test_workloads_are_those_that_ask_and_of_them_what_a_restart_looks_at(world)
         {"metadata": {**metadata, "name": "silent"}, "spec": spec},
         {"metadata": {**metadata, "name": "asking", "annotations": asking}, "spec": spec},
     ]
-    (found,) = world.caches.workloads_of(cluster.DEPLOYMENT, "shop")
+    (found,) = world.caches.workloads_of(kinds.DEPLOYMENT, "shop")
     assert found["metadata"] == {
         **metadata,
         "name": "asking",

@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedding_operator import cluster, errors
+from embedding_operator import errors
 from embedding_operator.informers import kept as keeping
 from embedding_operator.informers import objects, pages, pod_objects, pods, reflector, store
-from embedding_operator.informers.turn import Turn
+from embedding_operator.informers.fifo_lock import FifoLock
+from embedding_operator.kube import kinds
 from tests.parts.collection import Collection
 
 MOST_BYTES = 1600
 """Of one object: it has some 170, and with a filling of 2,000 it is too large."""
-SOURCE = pages.Source(kind=cluster.CONFIG_MAP)
+SOURCE = pages.Source(kind=kinds.CONFIG_MAP)
 NAMESPACES = ("books", "shop")
 FAULTS = st.tuples(
     st.sampled_from(["cut", "cut", "gone", "away", "refused", "error", "expired", ""]),
@@ -53,7 +54,7 @@ class Run:
 
     def __init__(self, *, sorted_fields=False):
         self.server = Collection(sorted_fields=sorted_fields)
-        self.turn = Turn()
+        self.turn = FifoLock()
         self.skipped = 0
         self.known = {}
         self.store = store.Store(trimmed, changed=self.changed, skipped=self.skip)
@@ -396,7 +397,7 @@ class PodRun:
 
     def __init__(self):
         self.server = Collection()
-        self.turn = Turn()
+        self.turn = FifoLock()
         self.to_list: list[str] = []
         listed = Interrupted(
             SOURCE, pod_objects.pod, api=self.server, turn=self.turn, most_bytes=MOST_BYTES

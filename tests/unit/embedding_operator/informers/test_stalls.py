@@ -8,15 +8,15 @@ from contextlib import contextmanager
 import kubernetes
 import pytest
 
-from embedding_operator import cluster
 from embedding_operator.informers import lines, pages, reflector, store
+from embedding_operator.informers.fifo_lock import FifoLock
 from embedding_operator.informers.objects import policy
 from embedding_operator.informers.pages import Pages, Source
-from embedding_operator.informers.turn import Turn
+from embedding_operator.kube import client, kinds
 from tests.parts.waiting import eventually
 
-POLICIES = Source(kind=cluster.POLICY)
-CONFIG_MAPS = Source(kind=cluster.CONFIG_MAP)
+POLICIES = Source(kind=kinds.POLICY)
+CONFIG_MAPS = Source(kind=kinds.CONFIG_MAP)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -90,7 +90,7 @@ def served():
     configuration = kubernetes.client.Configuration()
     configuration.host = f"http://127.0.0.1:{server.listening.getsockname()[1]}"
     try:
-        yield server, cluster.Cluster(kubernetes.client.ApiClient(configuration))
+        yield server, client.KubeClient(kubernetes.client.ApiClient(configuration))
     finally:
         server.close()
 
@@ -98,7 +98,7 @@ def served():
 @pytest.mark.timeout(60)
 def test_a_line_that_stops_in_its_middle_keeps_no_other_kind_waiting(monkeypatch):
     monkeypatch.setattr(pages, "READ_SECONDS", 0.3)
-    turn, stopping = Turn(), threading.Event()
+    turn, stopping = FifoLock(), threading.Event()
     with served() as (server, api):
         policies = store.Store(policy, changed=lambda _, __: None)
         others = Pages(CONFIG_MAPS, policy, api=api, turn=turn)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_operator import guard
 from embedding_operator.migration import target
 from embedding_operator.migration.refusal import Refused
+from embedding_operator.vault import access_rules
 
 KV2 = {"type": "kv", "options": {"version": "2"}}
 MOUNTS = {"agenticverz/": KV2, "team/": KV2, "team/kv/": KV2, "teams/": KV2}
@@ -101,7 +101,7 @@ def test_a_path_that_could_mean_another_is_refused(to):
         target.plain(to)
 
 
-ALL = guard.parse([{"namespace": "*", "mount": "mount", "path": "*"}])
+ALL = access_rules.parse([{"namespace": "*", "mount": "mount", "path": "*"}])
 
 
 @given(st.from_regex(r"[A-Za-z0-9_.%/ä~-]{1,12}", fullmatch=True))

@@ -9,8 +9,8 @@ import pytest
 from embedding_operator.errors import Problem
 from embedding_operator.monitoring import conditions, poller, rules
 from embedding_operator.monitoring.answers import Unreadable
+from embedding_operator.queues.workqueue import Key
 from embedding_operator.render import monitoring
-from embedding_operator.workqueue import Key
 from tests.parts import policies, virtual_time
 
 RULE = monitoring.prometheus_rule(policies.parsed())

@@ -8,8 +8,9 @@ import re
 import pytest
 
 from embedding_contract import index_report, names, proof
-from embedding_operator import config_in_force, errors
+from embedding_operator import errors
 from embedding_operator.sidecars import client, exchange, pages, targets
+from embedding_operator.status import config_in_force
 from tests.parts import answering
 
 TOKEN = "t" * 43

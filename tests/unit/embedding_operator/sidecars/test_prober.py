@@ -6,10 +6,11 @@ from collections import Counter
 
 import pytest
 
-from embedding_operator import config_in_force, errors
+from embedding_operator import errors
 from embedding_operator.sidecars import prober, schedule
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod, Target, Wanted
+from embedding_operator.status import config_in_force
 
 POLICY = ("shop", "search")
 WANTED = Wanted(document="d2", secrets="s2", token="t")

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 import pytest
 
 from embedding_contract.index_report import IndexReport
-from embedding_operator import config_in_force, errors, status
+from embedding_operator import errors
 from embedding_operator.sidecars import pace, schedule, targets, watchlist
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod, Policy, Target, Wanted
+from embedding_operator.status import config_in_force, policy_status
 
 POLICY = ("shop", "search")
 WANTED = Wanted(document="d2", secrets="s2", token="t")
@@ -17,7 +18,7 @@ NEXT = Wanted(document="d3", secrets="s2", token="t")
 NEWEST = InForce(document="d2", secrets="s2", rejected=None)
 OLDER = InForce(document="d1", secrets="s2", rejected=None)
 SILENT = errors.Problem(config_in_force.SILENT, "reset the connection")
-DAY = status.LiveQuota(
+DAY = policy_status.LiveQuota(
     used=1, limit=10, reset_at=datetime(2026, 1, 2, tzinfo=UTC), exact=True, exact_reason=""
 )
 PERIOD_SECONDS = 30.0
@@ -446,13 +447,13 @@ def test_another_count_is_no_news_and_whether_it_is_exact_is():
     world.watch(pod(1))
     world.run(1)
     before = len(world.told)
-    world.days["pod-1"] = status.LiveQuota(
+    world.days["pod-1"] = policy_status.LiveQuota(
         used=2, limit=10, reset_at=DAY.reset_at, exact=True, exact_reason=""
     )
     world.run(60)
     assert len(world.told) == before
     assert world.seen().quota.used == 2
-    world.days["pod-1"] = status.LiveQuota(
+    world.days["pod-1"] = policy_status.LiveQuota(
         used=2, limit=10, reset_at=DAY.reset_at, exact=False, exact_reason="StoreAway: x"
     )
     world.run(60)

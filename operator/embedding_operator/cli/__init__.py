@@ -1,0 +1,1 @@
+"""Commands for people: `embedding-operator render`, `alerts verify`, `kubectl embedding`."""

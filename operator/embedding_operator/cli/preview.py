@@ -1,0 +1,118 @@
+"""`embedding-operator render`: every object a policy would become, without a cluster."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from embedding_contract import document, names
+from embedding_operator import errors
+from embedding_operator.policy import crd_schema, policy
+from embedding_operator.render import configmaps, monitoring, secrets
+
+
+def add_to(commands: Any) -> None:
+    """Add `render` to a parser's subcommands."""
+    render = commands.add_parser("render", help="print every object a policy would become")
+    render.add_argument("file", type=Path, metavar="FILE")
+    shown = render.add_mutually_exclusive_group()
+    shown.add_argument("--document", action="store_true", help="only the sidecar's document")
+    shown.add_argument("--rules", action="store_true", help="only the alerts, as a rule file")
+    render.add_argument("-n", "--namespace", default="default", help="where the file names none")
+    render.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        policies = read(options.file, namespace=options.namespace)
+        if options.document:
+            shown = documents(policies)
+        else:
+            shown = rule_file(policies) if options.rules else objects(policies)
+    except errors.InvalidPolicy as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write(shown)
+    return 0
+
+
+def read(file: Path, *, namespace: str) -> list[policy.EmbeddingPolicy]:
+    """The policies of a YAML file.
+
+    Raises:
+        errors.InvalidPolicy: the file holds none, or one cannot be carried out.
+    """
+    try:
+        objects = [it for it in yaml.safe_load_all(file.read_text(encoding="utf-8")) if it]
+    except OSError as error:
+        raise errors.InvalidPolicy(str(file), str(error.strerror)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise errors.InvalidPolicy(str(file), f"is no YAML: {error}") from None
+    if not objects:
+        raise errors.InvalidPolicy(str(file), "holds no object")
+    return [_policy(raw, namespace=namespace) for raw in objects]
+
+
+def documents(policies: list[policy.EmbeddingPolicy]) -> str:
+    """The sidecars' documents."""
+    return "".join(document.dump(policy.to_document(wanted)) for wanted in policies)
+
+
+def rule_file(policies: list[policy.EmbeddingPolicy]) -> str:
+    """Alerts and recording rules of all policies as one rule file of Prometheus.
+
+    Raises:
+        errors.InvalidPolicy: an alert that a policy adds is refused.
+    """
+    groups = []
+    for wanted in policies:
+        told = monitoring.of(wanted, additional_allowed=True)
+        for problem in told.problems:
+            raise errors.InvalidPolicy(f"{wanted.namespace}/{wanted.name}", problem.message)
+        for made in told.objects if wanted.alerts_enabled else ():
+            groups += made["spec"].get("groups", [])
+    return yaml.safe_dump({"groups": groups}, sort_keys=False)
+
+
+def objects(policies: list[policy.EmbeddingPolicy]) -> str:
+    """All objects as YAML, in the order in which they are applied; secrets are placeholders."""
+    rendered = [made for wanted in policies for made in _objects(wanted)]
+    return yaml.safe_dump_all(rendered, sort_keys=False)
+
+
+def _policy(raw: Any, *, namespace: str) -> policy.EmbeddingPolicy:
+    admitted = crd_schema.admit(raw)
+    admitted["metadata"].setdefault("namespace", namespace)
+    return policy.parse(admitted)
+
+
+def _objects(wanted: policy.EmbeddingPolicy) -> list[dict[str, Any]]:
+    values = {key: f"<{_told(it)}>".encode() for key, it in policy.references(wanted).items()}
+    values[names.SECRET_API_TOKEN] = b"<a random token>"
+    values[names.SECRET_CACHE_KEY] = b"<a random key>"
+    made = [
+        configmaps.environment(wanted),
+        _readable(secrets.owned(wanted, values)),
+        configmaps.policy_document(wanted, policy.to_document(wanted)),
+    ]
+    for entry in wanted.secrets:
+        where = f"{entry.mount}/{entry.path}"
+        keys = entry.keys or {"*": "*"}
+        held = {name: f"<key {key} of Vault path {where}>".encode() for key, name in keys.items()}
+        made.append(_readable(secrets.synced(wanted, entry.name, held)))
+    if wanted.alerts_enabled:
+        made += monitoring.of(wanted, additional_allowed=True).objects
+    return made
+
+
+def _readable(secret: dict[str, Any]) -> dict[str, Any]:
+    """A Secret whose placeholders can be read."""
+    values = secrets.decode(secret)
+    rest = {key: it for key, it in secret.items() if key != "data"}
+    return {**rest, "stringData": {key: it.decode() for key, it in values.items()}}
+
+
+def _told(reference: policy.Reference) -> str:
+    return reference.value if isinstance(reference, policy.Literal) else str(reference)

@@ -1,0 +1,1 @@
+"""One reconcile of a policy: what is there, what should be, the difference, and the status."""

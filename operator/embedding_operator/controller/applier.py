@@ -1,0 +1,337 @@
+"""Carry out one policy: what stands in the cluster afterwards, and what stood in the way.
+
+Everything here may be repeated, and what cannot be had leaves what was there.
+"""
+
+import re
+import secrets as random_secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Protocol
+
+from embedding_contract import document, fingerprint, json_fields, names
+from embedding_operator import errors, sidecars
+from embedding_operator.controller import credentials
+from embedding_operator.kube import apply, kinds, ownership
+from embedding_operator.policy import network, policy, provider_guard
+from embedding_operator.render import configmaps, monitoring, secrets
+
+CA_KEY: Final = "ca.crt"
+TOKEN_BYTES: Final = 32
+CACHE_KEY_BYTES: Final = 32
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9_-]{32,}")
+_CACHE_KEY: Final = re.compile(rb"[0-9a-f]{64}")
+
+Object = dict[str, Any]
+
+
+class Cluster(apply.Writes, Protocol):
+    """All that applying needs of the API server."""
+
+    def serves(self, kind: kinds.Kind) -> bool:
+        """Whether the API server knows a kind."""
+        ...
+
+
+class Seen(Protocol):
+    """The watched objects, as they were last seen."""
+
+    def owned_secrets(self, namespace: str, policy: str) -> list[str]:
+        """The names of the Secrets that a policy owns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyResult:
+    """What stands in the cluster after applying, and what stood in the way.
+
+    `told` is what the Prometheus operator is told, as rendered, with metadata and status of what
+    stands in the cluster.
+
+    `wanted` is None where there is no document, or no Secret of ours with a token to ask with.
+    """
+
+    wanted: sidecars.Wanted | None
+    environment_created_at: str | None
+    refused: errors.Problem | None
+    stale: bool
+    problems: tuple[errors.Problem, ...]
+    pending: tuple[str, ...]
+    deleted: tuple[str, ...]
+    monitoring: errors.Problem | None
+    told: tuple[Object, ...]
+    alerts_refused: tuple[errors.Problem, ...]
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What is found out about secrets on the way."""
+
+    problems: list[errors.Problem] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+
+    def take(self, found: credentials.Found) -> None:
+        self.problems += found.problems
+        self.pending += found.pending
+
+
+class Applier:
+    """Applies policies.
+
+    `changing` is told the namespace right before a synced Secret there changes.
+    `additional_alerts`: whether policies may add alerts. `selected_by` is asked for the labels by
+    which every Prometheus takes objects.
+    """
+
+    def __init__(
+        self,
+        *,
+        objects: Cluster,
+        seen: Seen,
+        found: credentials.Credentials,
+        kept: apply.ObjectApplier,
+        changing: Callable[[str], None],
+        guard: provider_guard.ProviderGuard = provider_guard.OFF,
+        additional_alerts: bool = False,
+        selected_by: Callable[[], Mapping[str, str]] = dict,
+        network: network.Network = network.Network(),  # noqa: B008 - frozen
+    ) -> None:
+        self._network = network
+        self._objects = objects
+        self._seen = seen
+        self._guard = guard
+        self._credentials = found
+        self._owned = kept
+        self._changing = changing
+        self._additional_alerts = additional_alerts
+        self._selected_by = selected_by
+
+    def apply(
+        self, wanted: policy.EmbeddingPolicy, *, indexes: Sequence[document.Index] = ()
+    ) -> ApplyResult:
+        """Make everything so. `indexes` are those that the policy's sidecars may search.
+
+        Raises:
+            errors.Unavailable: the API server does not answer.
+        """
+        environment, refused = self._ensure(wanted, configmaps.environment(wanted))
+        notes = _Notes()
+        made: document.PolicyDocument | None = None
+        standing: str | None = None
+        try:
+            self._guard.check(wanted)
+            calling = self._network.of(wanted, ca_of=partial(self._ca_of, wanted.namespace))
+            made = policy.to_document(wanted, indexes=indexes, network=calling)
+        except errors.InvalidPolicy as error:
+            refused = refused or errors.Problem(error.reason, str(error))
+            standing = self._standing_document(wanted)
+        live = self._objects.get(kinds.SECRET, wanted.namespace, names.owned_secret(wanted.name))
+        values = self._owned_values(
+            wanted, notes, before=secrets.decode(live), made=made, standing=standing
+        )
+        secret, foreign = self._keep(wanted, secrets.owned(wanted, values), live=live)
+        notes.problems += [foreign] if foreign else []
+        text = standing if made is None else self._apply_document(wanted, made)
+        stale = made is None or isinstance(text, errors.Problem)
+        if isinstance(text, errors.Problem):
+            refused, text = refused or text, None
+        for entry in wanted.secrets:
+            self._apply_synced(wanted, entry, notes)
+        self._prune(wanted)
+        told = monitoring.of(
+            wanted,
+            additional_allowed=self._additional_alerts,
+            selected_by=self._selected_by(),
+        )
+        stand, problem = self._apply_monitoring(wanted, told)
+        held = secrets.decode(secret)
+        token = held.get(names.SECRET_API_TOKEN, b"")
+        return ApplyResult(
+            wanted=None
+            if text is None or not token
+            else sidecars.Wanted(
+                document=fingerprint.of_document(text.encode()),
+                secrets=fingerprint.of_secrets(held, token=token),
+                token=token.decode(),
+            ),
+            environment_created_at=(environment or {"metadata": {}})["metadata"].get(
+                "creationTimestamp"
+            ),
+            refused=refused,
+            stale=stale,
+            problems=tuple(notes.problems),
+            pending=tuple(dict.fromkeys(notes.pending)),
+            deleted=tuple(notes.deleted),
+            monitoring=problem,
+            told=stand,
+            alerts_refused=told.problems if wanted.alerts_enabled else (),
+        )
+
+    def _ca_of(self, namespace: str, name: str) -> str | None:
+        """Certificates that a ConfigMap holds."""
+        live = self._objects.get(kinds.CONFIG_MAP, namespace, name)
+        found: str | None = ((live or {}).get("data") or {}).get(CA_KEY)
+        return found
+
+    def forget(self, namespace: str, name: str) -> None:
+        """A policy has gone."""
+        self._owned.forget(names.KIND, namespace, name)
+
+    def _owned_values(
+        self,
+        wanted: policy.EmbeddingPolicy,
+        notes: _Notes,
+        *,
+        before: Mapping[str, bytes],
+        made: document.PolicyDocument | None,
+        standing: str | None,
+    ) -> dict[str, bytes]:
+        """What the owned Secret should hold: what was found, and else what was there before."""
+        found = self._credentials.owned(wanted)
+        notes.take(found)
+        # While no new document is in force the last good one is, and needs the keys it names.
+        named = before.keys() if made is None else policy.references(wanted).keys()
+        withdrawn = found.refused | self._guard.withdrawn(before, made or _parsed(standing))
+        kept = {key: before[key] for key in named if key in before and key not in withdrawn}
+        token = before.get(names.SECRET_API_TOKEN, b"")
+        if not _TOKEN.fullmatch(token):
+            token = _new_token()  # the first; or somebody wrote what no header can carry
+        cache_key = before.get(names.SECRET_CACHE_KEY, b"")
+        if not _CACHE_KEY.fullmatch(cache_key):
+            cache_key = random_secrets.token_hex(CACHE_KEY_BYTES).encode()
+        return {
+            **kept,
+            **found.values,
+            names.SECRET_API_TOKEN: token,
+            names.SECRET_CACHE_KEY: cache_key,
+        }
+
+    def _apply_document(
+        self, wanted: policy.EmbeddingPolicy, made: document.PolicyDocument
+    ) -> str | errors.Problem | None:
+        """The text of the document that stands in the cluster afterwards."""
+        live, problem = self._ensure(wanted, configmaps.policy_document(wanted, made))
+        return problem or _text(live)
+
+    def _standing_document(self, wanted: policy.EmbeddingPolicy) -> str | None:
+        """The text of the last document that was accepted; None where there is none."""
+        name = names.document_configmap(wanted.name)
+        return _text(self._objects.get(kinds.CONFIG_MAP, wanted.namespace, name))
+
+    def _apply_synced(
+        self, wanted: policy.EmbeddingPolicy, entry: policy.SyncedSecret, notes: _Notes
+    ) -> None:
+        found = self._credentials.synced(wanted, entry)
+        notes.take(found)
+        if found.gone and entry.deletes:
+            self._owned.remove(wanted, secrets.synced(wanted, entry.name, {}))
+            notes.deleted.append(entry.name)
+            return
+        if not found.values and not entry.keys:
+            return
+        live = self._objects.get(kinds.SECRET, wanted.namespace, entry.name)
+        # A key that cannot be had keeps its last good value, if the entry still names it.
+        named = set((entry.keys or {}).values())
+        kept = {key: it for key, it in secrets.decode(live).items() if key in named}
+        values = {**kept, **found.values}
+        if not values:
+            return
+        problem = _too_large(entry, values)
+        if problem is None:
+            is_ours = live is None or ownership.is_ours(live, wanted)
+            if is_ours and secrets.decode(live) != values:
+                self._changing(wanted.namespace)
+            _, problem = self._keep(wanted, secrets.synced(wanted, entry.name, values), live=live)
+        notes.problems += [problem] if problem else []
+
+    def _prune(self, wanted: policy.EmbeddingPolicy) -> None:
+        """Delete Secrets of ours whose entry was taken out of the policy."""
+        kept = {names.owned_secret(wanted.name), *(entry.name for entry in wanted.secrets)}
+        for name in self._seen.owned_secrets(wanted.namespace, wanted.name):
+            if name not in kept:
+                self._owned.remove(wanted, secrets.synced(wanted, name, {}))
+
+    def _apply_monitoring(
+        self, wanted: policy.EmbeddingPolicy, told: monitoring.Monitoring
+    ) -> tuple[tuple[Object, ...], errors.Problem | None]:
+        absent = [
+            kind.plural
+            for kind in (kinds.PROMETHEUS_RULE, kinds.POD_MONITOR)
+            if not self._objects.serves(kind)
+        ]
+        if absent and wanted.alerts_enabled:
+            message = f"The API server does not know {' and '.join(absent)}: they are left out."
+            return told.objects, errors.Problem("CRDsAbsent", message)
+        kept = told.objects if wanted.alerts_enabled else ()
+        for unwanted in (told.rule, monitoring.additional_rule(wanted, ()), told.pod_monitor):
+            if not any(_is_same(it, unwanted) for it in kept):
+                self._owned.remove(wanted, unwanted)
+        stand: list[Object] = []
+        problems: list[errors.Problem] = []
+        for desired in kept:
+            live, problem = self._ensure(wanted, desired)
+            stand.append(desired if live is None else _as_it_stands(desired, live))
+            problems += [problem] if problem is not None else []
+        return tuple(stand), problems[0] if problems else None
+
+    def _ensure(
+        self, wanted: policy.EmbeddingPolicy, desired: Object
+    ) -> tuple[Object | None, errors.Problem | None]:
+        metadata = desired["metadata"]
+        kind = kinds.KINDS[desired["kind"]]
+        live = self._objects.get(kind, metadata["namespace"], metadata["name"])
+        return self._keep(wanted, desired, live=live)
+
+    def _keep(
+        self, wanted: policy.EmbeddingPolicy, desired: Object, *, live: Object | None
+    ) -> tuple[Object | None, errors.Problem | None]:
+        try:
+            return self._owned.ensure(wanted, desired, live=live), None
+        except errors.Foreign as error:
+            return None, errors.Problem("ForeignObject", str(error))
+        except errors.Denied as error:
+            # One object that the server does not take must not keep the others, or the status.
+            return None, errors.Problem("Refused", str(error))
+
+
+def _text(live: Object | None) -> str | None:
+    """The document that a ConfigMap holds."""
+    found: str | None = ((live or {}).get("data") or {}).get(names.DOCUMENT_KEY)
+    return found
+
+
+def _parsed(text: str | None) -> document.PolicyDocument | None:
+    """A document as sidecars read it; None where there is none that they could obey."""
+    try:
+        return document.parse(text) if text is not None else None
+    except json_fields.InvalidDocument:
+        return None
+
+
+def _as_it_stands(desired: Object, live: Object) -> Object:
+    return {**desired, "metadata": live["metadata"], "status": live.get("status")}
+
+
+def _is_same(one: Object, other: Object) -> bool:
+    """Whether both are the same object of a namespace."""
+    return bool(
+        one["kind"] == other["kind"] and one["metadata"]["name"] == other["metadata"]["name"]
+    )
+
+
+def _too_large(entry: policy.SyncedSecret, values: Mapping[str, bytes]) -> errors.Problem | None:
+    size = sum(map(len, values.values()))
+    if size <= secrets.MAX_BYTES:
+        return None
+    largest = max(values, key=lambda key: len(values[key]))
+    return errors.Problem(
+        "SecretTooLarge",
+        f"{entry.name}: what {entry.mount}/{entry.path} holds is {size} bytes, the most of them"
+        f" under {largest}, and a Secret takes {secrets.MAX_BYTES}",
+    )
+
+
+def _new_token() -> bytes:
+    return random_secrets.token_urlsafe(TOKEN_BYTES).encode()

@@ -1,0 +1,357 @@
+"""Make one policy so: read what is, apply what should be, see what came of it, and say that.
+
+Level-based: nothing here depends on having seen an event, every step may be repeated, and a crash
+between two of them is healed by the next run. What cannot be had is collected into the status; only
+an API server that does not answer ends a run early, and then the queue brings it back.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from embedding_contract import document, names
+from embedding_operator import errors, indexes, sidecars
+from embedding_operator.controller import applier, credentials, rollouts
+from embedding_operator.injection import coverage, injector, selection
+from embedding_operator.kube import apply, conditions, deadline
+from embedding_operator.monitoring import monitor
+from embedding_operator.policy import network, policy, provider_guard
+from embedding_operator.queues.workqueue import Key
+from embedding_operator.status import policy_status, secret_status
+
+PROBLEM_SECONDS: Final = 3.0
+"""How soon to look again where something is missing; of what Vault lacks, the poller tells."""
+PATIENCE: Final = 5
+"""What has been missing for long is looked at each fifth of that time, until it is a minute."""
+LAST_PROBLEM_SECONDS: Final = 60.0
+ANNOTATION_CHARACTERS: Final = 256
+
+Object = dict[str, Any]
+
+
+class Cluster(applier.Cluster, Protocol):
+    """All that a reconcile needs of the API server."""
+
+    def patch_status(self, namespace: str, name: str, patch: Object) -> Object | None:
+        """Merge into the status of a policy; what it is then, None where it has gone."""
+        ...
+
+
+class Seen(applier.Seen, Protocol):
+    """The watched objects, as they were last seen."""
+
+    def policy(self, namespace: str, name: str) -> Object | None:
+        """A policy; None where there is none."""
+        ...
+
+    def policies_of(self, namespace: str) -> list[Object]:
+        """All policies of a namespace, without what only they themselves look at."""
+        ...
+
+    def indexes_of(self, namespace: str, *, policy: str) -> list[Object]:
+        """The indexes of a policy: their names, and whether they are searched."""
+        ...
+
+    def namespace(self, name: str) -> Object | None:
+        """A namespace; None where there is none."""
+        ...
+
+    def pods_of(self, namespace: str) -> list[Object] | None:
+        """The pods of a namespace that have not ended; None before they were listed."""
+        ...
+
+    def server_version(self) -> tuple[int, int]:
+        """Major and minor of the API server."""
+        ...
+
+    def wrote_policy(self, answer: Object) -> None:
+        """Take what a write of a policy's status was answered with."""
+        ...
+
+
+class Sidecars(Protocol):
+    """What the sidecars of policies have last said; waits for none."""
+
+    def watch(self, policy: sidecars.Policy, target: sidecars.Target) -> None:
+        """These are all the pods of a policy that run a sidecar, and what they should obey."""
+        ...
+
+    def seen(self, policy: sidecars.Policy) -> sidecars.Seen:
+        """What they last said."""
+        ...
+
+    def forget(self, policy: sidecars.Policy) -> None:
+        """A policy has gone."""
+        ...
+
+
+class Events(Protocol):
+    """Tells people what changed."""
+
+    def record(self, about: Object, *, warning: bool, reason: str, message: str) -> None:
+        """An event of a policy."""
+        ...
+
+
+def _nobody(_: Key, __: int) -> None:
+    """Tells nobody."""
+
+
+class Reconciler:
+    """The use case. `poll_seconds` is how often the store looks at a path, to be told.
+
+    `index_namespaces` are those in which pods of indexes run.
+    `covers` is told how many pods of each policy lack the sidecar; 0 while it is not known, as of
+    a policy that cannot be carried out. `deadline_seconds` is for all
+    calls of one reconcile to the API server.
+    """
+
+    def __init__(
+        self,
+        *,
+        objects: Cluster,
+        seen: Seen,
+        store: credentials.SecretStore | None,
+        asked: Sidecars,
+        events: Events,
+        sidecar: injector.Sidecar,
+        poll_seconds: float,
+        deadline_seconds: float,
+        drifted: Callable[[str], None],
+        restarts: rollouts.Rollouts,
+        guard: provider_guard.ProviderGuard = provider_guard.OFF,
+        monitoring: monitor.Monitor,
+        additional_alerts: bool = False,
+        network: network.Network = network.Network(),  # noqa: B008 - frozen
+        selected_by: Callable[[], Mapping[str, str]] = dict,
+        index_namespaces: frozenset[str] = frozenset(),
+        covers: Callable[[Key, int], None] = _nobody,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._objects = objects
+        self._guards = guard.verdict()
+        self._seen = seen
+        self._credentials = credentials.Credentials(objects=objects, store=store, guard=guard)
+        self._applier = applier.Applier(
+            objects=objects,
+            seen=seen,
+            found=self._credentials,
+            kept=apply.ObjectApplier(writes=objects, drifted=drifted),
+            changing=restarts.secret_changes,
+            guard=guard,
+            additional_alerts=additional_alerts,
+            selected_by=selected_by,
+            network=network,
+        )
+        self._sidecars = asked
+        self._events = events
+        self._restarts = restarts
+        self._monitoring = monitoring
+        self._index_namespaces = index_namespaces
+        self._covers = covers
+        self._sidecar = sidecar
+        self._poll_seconds = poll_seconds
+        self._deadline_seconds = deadline_seconds
+        self._now = now
+        self._clock = clock
+        self._missing_since: dict[Key, float] = {}
+
+    def __call__(self, key: Key) -> float | None:
+        """Reconcile one policy; after how many seconds to look again, None for the next event.
+
+        Raises:
+            errors.Unavailable: the API server does not answer, or not within the deadline.
+            errors.Denied: it refuses; the message names the permission.
+        """
+        with deadline.within(self._deadline_seconds):
+            return self._reconcile(key)
+
+    def _reconcile(self, key: Key) -> float | None:
+        raw = self._seen.policy(key.namespace, key.name)
+        if raw is None or raw["metadata"].get("deletionTimestamp"):
+            # Owner references take the objects along; pods keep their sidecars.
+            self._sidecars.forget(key)
+            self._applier.forget(key.namespace, key.name)
+            self._credentials.forget(key.namespace, key.name)
+            self._monitoring.forget(key)
+            self._missing_since.pop(key, None)
+            self._covers(key, 0)
+            return None
+        namespace = self._seen.namespace(key.namespace)
+        if namespace is None or namespace["metadata"].get("deletionTimestamp"):
+            self._covers(key, 0)
+            return None  # what is put back into a namespace that goes is refused
+        try:
+            wanted = policy.parse(raw)
+        except errors.InvalidPolicy as error:
+            refused = errors.Problem(error.reason, str(error))
+            facts = policy_status.Facts(refused=refused, guards=self._guards)
+            self._covers(key, 0)  # its pods are not looked at
+            self._report(raw, None, facts)
+            return None
+        self._credentials.follow(wanted)
+        refreshed = self._refresh(raw, wanted)
+        done = self._applier.apply(wanted, indexes=self._indexes(wanted))
+        pods = self._seen.pods_of(wanted.namespace)
+        if pods is None:
+            self._covers(key, 0)
+            return None  # once they have been listed, the policy is queued again
+        labels = namespace["metadata"].get("labels") or {}
+        running, facts = self._observe(
+            raw, wanted, done, pods=pods, namespace_labels=labels, refreshed=refreshed
+        )
+        self._covers(key, len(facts.coverage.missing))
+        proof = self._monitoring.look(
+            wanted,
+            told=done.told,
+            running=running,
+            asked=_annotation(raw, names.ANNOTATION_TEST_ALERT),
+            previous=raw.get("status") or {},
+            now=self._now(),
+        )
+        facts = replace(facts, proofs=proof.conditions, alert_test=proof.alert_test)
+        self._report(raw, wanted, facts)
+        self._monitoring.reported(key)
+        restarting = self._restarts.look(wanted.namespace) if wanted.secrets else None
+        times = (self._again(key, facts), restarting, proof.again_seconds)
+        return min((seconds for seconds in times if seconds is not None), default=None)
+
+    def _indexes(self, wanted: policy.EmbeddingPolicy) -> Sequence[document.Index]:
+        """What the policy's sidecars may search."""
+        if wanted.namespace not in self._index_namespaces:
+            return ()
+        found = self._seen.indexes_of(wanted.namespace, policy=wanted.name)
+        return indexes.searchable(found)
+
+    def _refresh(self, raw: Object, wanted: policy.EmbeddingPolicy) -> str | None:
+        """Have Vault asked at once where the annotation is another than the one last obeyed."""
+        asked = _annotation(raw, names.ANNOTATION_REFRESH)
+        if asked is not None and asked != (raw.get("status") or {}).get("refreshed"):
+            self._credentials.refresh(wanted)
+        return asked
+
+    # --- observe
+
+    def _observe(
+        self,
+        raw: Object,
+        wanted: policy.EmbeddingPolicy,
+        done: applier.ApplyResult,
+        *,
+        pods: Sequence[Object],
+        namespace_labels: Mapping[str, str],
+        refreshed: str | None,
+    ) -> tuple[Sequence[Mapping[str, Any]], policy_status.Facts]:
+        """The pods whose sidecar runs, and all that was seen."""
+        version = self._seen.server_version()
+        among = selection.candidates([raw])
+        if coverage.selects_any(among, pods):  # only then does it matter who else does
+            among = selection.candidates(self._seen.policies_of(wanted.namespace))
+        running = [
+            pod for pod in coverage.carrying(wanted.name, pods) if not coverage.is_starting(pod)
+        ]
+        environment_since = policy_status.environment_since(
+            raw.get("status") or {}, created_at=done.environment_created_at
+        )
+        covering = policy_status.covering(
+            raw.get("status") or {},
+            selector=raw["spec"].get("podSelector") or {},
+            is_possible=environment_since is not None
+            and namespace_labels.get(names.LABEL_INJECTION) == selection.ENABLED
+            and _too_old(version) is None,
+            now=self._now(),
+        )
+        key = (wanted.namespace, wanted.name)
+        target = sidecars.Target(
+            policy_uid=wanted.uid,
+            pods=tuple(map(sidecars.Pod.of, running)),
+            wanted=done.wanted,
+        )
+        self._sidecars.watch(key, target)
+        seen = self._sidecars.seen(key)
+        return running, policy_status.Facts(
+            refused=done.refused,
+            stale=done.stale,
+            secrets=secret_status.Secrets(
+                problems=done.problems,
+                pending=done.pending,
+                deleted=done.deleted,
+                sources=self._credentials.sources(wanted),
+                poll_seconds=self._poll_seconds,
+            ),
+            refreshed=refreshed,
+            environment_since=environment_since,
+            covering=covering,
+            injection=_too_old(version),
+            monitoring=done.monitoring,
+            alerts_refused=done.alerts_refused,
+            coverage=coverage.of(
+                name=wanted.name,
+                pods=pods,
+                namespace_labels=namespace_labels,
+                among=among,
+                server_version=version,
+                sidecar=self._sidecar,
+                environment_since=environment_since,
+                covering_since=covering.since if covering is not None else None,
+            ),
+            force=seen.force,
+            quota=seen.quota,
+            document_fingerprint=done.wanted.document if done.wanted else None,
+            guards=self._guards,
+        )
+
+    # --- say
+
+    def _report(
+        self, raw: Object, wanted: policy.EmbeddingPolicy | None, facts: policy_status.Facts
+    ) -> None:
+        previous = raw.get("status") or {}
+        new = policy_status.build(
+            policy=wanted,
+            generation=raw["metadata"]["generation"],
+            facts=facts,
+            previous=previous,
+            now=self._now(),
+        )
+        patch = conditions.merge_patch(previous, new)
+        if not patch:
+            return
+        metadata = raw["metadata"]
+        answer = self._objects.patch_status(metadata["namespace"], metadata["name"], patch)
+        if answer is not None:
+            self._seen.wrote_policy(answer)
+        for condition in policy_status.changes(previous, new):
+            if condition.type in policy_status.TOLD:
+                self._events.record(
+                    raw,
+                    warning=condition.is_bad,
+                    reason=condition.reason,
+                    message=f"{condition.type}={condition.status}: {condition.message}",
+                )
+
+    def _again(self, key: Key, facts: policy_status.Facts) -> float | None:
+        if not facts.secrets.problems:
+            self._missing_since.pop(key, None)
+            return None
+        since = self._missing_since.setdefault(key, self._clock())
+        waited_seconds = self._clock() - since
+        return min(max(PROBLEM_SECONDS, waited_seconds / PATIENCE), LAST_PROBLEM_SECONDS)
+
+
+def _annotation(raw: Object, name: str) -> str | None:
+    """The value of an annotation that asks for something, bounded for the status."""
+    asked = (raw["metadata"].get("annotations") or {}).get(name)
+    return None if asked is None else str(asked)[:ANNOTATION_CHARACTERS]
+
+
+def _too_old(version: tuple[int, int]) -> errors.Problem | None:
+    if version >= selection.NATIVE_SIDECARS_SINCE:
+        return None
+    needed = ".".join(map(str, selection.NATIVE_SIDECARS_SINCE))
+    return errors.Problem(
+        "ServerTooOld", f"Native sidecars need Kubernetes {needed} or newer; no pod is injected."
+    )

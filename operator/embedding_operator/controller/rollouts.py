@@ -1,0 +1,184 @@
+"""Restarting workloads that ask for it, once a Secret that they read has changed."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, Protocol
+
+from embedding_contract import names
+from embedding_operator import errors
+from embedding_operator.controller import workloads
+from embedding_operator.kube import client, deadline, kinds
+
+_LOG = logging.getLogger(__name__)
+
+EVERYWHERE: Final = "*"
+SETTLE_SECONDS: Final = 5.0
+"""Secrets that change within this time of each other cause one restart."""
+LOOK_SECONDS: Final = 300.0
+"""How often workloads are looked at where no Secret changes: to note what new ones started with."""
+REASON: Final = "SecretChanged"
+
+Object = dict[str, Any]
+
+
+class Objects(Protocol):
+    """Reads and writes objects of the cluster."""
+
+    def get(self, kind: kinds.Kind, namespace: str | None, name: str) -> Object | None:
+        """An object; None where there is none."""
+        ...
+
+    def apply(self, desired: Object) -> Object:
+        """Server-side apply; what stands there afterwards."""
+        ...
+
+
+class Seen(Protocol):
+    """The watched policies, and lists of bounded size."""
+
+    def policies_of(self, namespace: str) -> list[Object]:
+        """All policies of a namespace, without what only they themselves look at."""
+        ...
+
+    def workloads_of(self, kind: kinds.Kind, namespace: str) -> Iterable[Object]:
+        """The workloads of a namespace that ask to be restarted, of them what is looked at."""
+        ...
+
+
+class Events(Protocol):
+    """Tells people what was done."""
+
+    def record(self, about: Object, *, warning: bool, reason: str, message: str) -> None:
+        """An event of an object."""
+        ...
+
+
+class Rollouts:
+    """The workloads of the namespaces where this is allowed; safe to use from any thread.
+
+    `restarted` is told the kind of each workload whose pods are to be replaced.
+    """
+
+    def __init__(
+        self,
+        *,
+        objects: Objects,
+        seen: Seen,
+        events: Events,
+        namespaces: frozenset[str],
+        restarted: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._objects = objects
+        self._seen = seen
+        self._events = events
+        self._namespaces = namespaces
+        self._restarted = restarted
+        self._clock = clock
+        # Two policies of a namespace must not both tell of one restart; others need not wait.
+        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._changed: dict[str, float] = {}
+        self._due: dict[str, float] = {}
+
+    def secret_changes(self, namespace: str) -> None:
+        """A synced Secret is about to change: what pods have started with is seen now, or never.
+
+        Raises:
+            errors.Unavailable: the API server does not answer.
+        """
+        if not self._covers(namespace):
+            return
+        with self._one_at_a_time(namespace):
+            if self._go_through(namespace, may_restart=False):
+                self._changed.setdefault(namespace, self._clock())
+
+    def look(self, namespace: str) -> float | None:
+        """Restart what needs it; after how many seconds to look again, None for at any time.
+
+        Raises:
+            errors.Unavailable: the API server does not answer.
+        """
+        if not self._covers(namespace):
+            return None
+        with self._one_at_a_time(namespace):
+            now = self._clock()
+            changed = self._changed.get(namespace)
+            if changed is None and now < self._due.get(namespace, float("-inf")):
+                return None
+            if changed is not None and now < changed + SETTLE_SECONDS:
+                return changed + SETTLE_SECONDS - now
+            self._go_through(namespace, may_restart=True)
+            self._changed.pop(namespace, None)
+            self._due[namespace] = now + LOOK_SECONDS
+            return None
+
+    @contextmanager
+    def _one_at_a_time(self, namespace: str) -> Iterator[None]:
+        with self._lock:
+            lock = self._locks.setdefault(namespace, threading.Lock())
+        if not lock.acquire(timeout=deadline.bounded(client.TIMEOUT_SECONDS[1])):
+            raise errors.Unavailable(f"the workloads of {namespace} are being looked at for long")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _covers(self, namespace: str) -> bool:
+        return not self._namespaces.isdisjoint({EVERYWHERE, namespace})
+
+    def _go_through(self, namespace: str, *, may_restart: bool) -> bool:
+        """Whether any workload asks to be restarted at all."""
+        asked = False
+        try:
+            held = self._held(namespace)
+            for workload in self._workloads(namespace):
+                change = workloads.decide(workload, held, may_restart=may_restart)
+                if change is not None:
+                    self._apply(workload, change)
+                asked = asked or workloads.asks(workload, held)
+        except errors.Denied as error:
+            # An administrator's matter, and none of the policy's: its secrets are in place.
+            _LOG.warning("workloads of %s are not looked at: %s", namespace, error)
+        return asked
+
+    def _workloads(self, namespace: str) -> Iterator[Object]:
+        for kind in kinds.WORKLOADS:
+            for workload in self._seen.workloads_of(kinds.KINDS[kind], namespace):
+                yield {**workload, "apiVersion": "apps/v1", "kind": kind}
+
+    def _held(self, namespace: str) -> Mapping[str, Object | None]:
+        synced = {
+            entry["name"]
+            for policy in self._seen.policies_of(namespace)
+            for entry in policy["spec"].get("secrets") or ()
+        }
+        return {name: self._synced(namespace, name) for name in synced}
+
+    def _synced(self, namespace: str, name: str) -> Object | None:
+        found = self._objects.get(kinds.SECRET, namespace, name)
+        labels = found["metadata"].get("labels") or {} if found is not None else {}
+        return found if labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY else None
+
+    def _apply(self, workload: Object, change: workloads.Change) -> None:
+        kind = workload["kind"]
+        parts = ", ".join(change.because)
+        try:
+            self._objects.apply(change.desired)
+        except errors.Unavailable as error:
+            if error.reason != "Conflict":
+                raise
+            return  # it has gone, or is another by now, whose pods started just now
+        except errors.Denied as error:
+            _LOG.warning("%s %s: %s", kind, workload["metadata"]["name"], error)
+            if change.because:
+                message = f"Not restarted, though {parts} changed: {error}"
+                self._events.record(workload, warning=True, reason=REASON, message=message)
+            return
+        if change.because:
+            message = f"Its pods are replaced by the {kind}'s own strategy, as {parts} changed."
+            self._events.record(workload, warning=False, reason=REASON, message=message)
+            self._restarted(kind)

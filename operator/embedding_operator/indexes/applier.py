@@ -1,0 +1,112 @@
+"""Carry out one index: what stands in the cluster afterwards, and what stood in the way.
+
+Everything here may be repeated, and what cannot be had leaves what was there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from embedding_contract import fingerprint, index_document, names
+from embedding_operator import errors
+from embedding_operator.indexes import objects, runs
+from embedding_operator.indexes.objects import Vectors
+from embedding_operator.indexes.resource import EmbeddingIndex
+from embedding_operator.kube import apply, kinds
+
+Object = dict[str, Any]
+
+
+class Cluster(apply.Writes, Protocol):
+    """All that applying needs of the API server."""
+
+    def create(self, kind: kinds.Kind, namespace: str | None, body: Object) -> Object:
+        """Create an object; errors.Unavailable with reason Conflict where it exists."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyResult:
+    """What stands there: the fingerprint of the document, and how the last run went."""
+
+    document: str
+    run: tuple[str, str]
+    problem: errors.Problem | None
+
+
+class Applier:
+    """Applies indexes."""
+
+    def __init__(self, *, objects: Cluster, kept: apply.ObjectApplier, vectors: Vectors) -> None:
+        self._objects = objects
+        self._owned = kept
+        self._vectors = vectors
+
+    def apply(
+        self,
+        index: EmbeddingIndex,
+        document: index_document.IndexDocument,
+        *,
+        jobs: Sequence[Object],
+        recorded: Object,
+    ) -> ApplyResult:
+        """Make everything so. `jobs` are those of the index, `recorded` is `status.run`.
+
+        Raises:
+            errors.Unavailable: the API server does not answer.
+        """
+        text = index_document.dump(document)
+        problems: list[errors.Problem] = []
+        wanted = [objects.configmap(index, text), objects.cron_job(index, self._vectors)]
+        searching = [objects.deployment(index, self._vectors), objects.service(index)]
+        if index.search is not None:
+            wanted += searching
+        for desired in wanted:
+            problems += self._ensure(index, desired)
+        if index.search is None:
+            for unwanted in searching:
+                self._owned.remove(index, unwanted)
+        name = objects.job_name(index, document)
+        plan = runs.plan(name, jobs, uid=index.uid, recorded=recorded)
+        # Not with an older document, nor one of which the pods are refused.
+        if plan.starts is not None and not problems:
+            problems += self._start(index, plan.starts)
+        for overtaken in plan.ends:
+            live = self._objects.get(kinds.JOB, index.namespace, overtaken)
+            if live is not None:
+                self._objects.delete(live)
+        return ApplyResult(
+            document=fingerprint.of_document(text.encode()),
+            run=(name, plan.result),
+            problem=problems[0] if problems else None,
+        )
+
+    def forget(self, namespace: str, name: str) -> None:
+        """An index has gone."""
+        self._owned.forget(names.INDEX_KIND, namespace, name)
+
+    def _ensure(self, index: EmbeddingIndex, desired: Object) -> list[errors.Problem]:
+        metadata = desired["metadata"]
+        kind = kinds.KINDS[desired["kind"]]
+        live = self._objects.get(kind, metadata["namespace"], metadata["name"])
+        try:
+            self._owned.ensure(index, desired, live=live)
+        except errors.Foreign as error:
+            return [errors.Problem("ForeignObject", str(error))]
+        except errors.Denied as error:
+            # One object that the server does not take must not keep the others, or the status.
+            return [errors.Problem("Refused", str(error))]
+        return []
+
+    def _start(self, index: EmbeddingIndex, name: str) -> list[errors.Problem]:
+        try:
+            self._objects.create(
+                kinds.JOB, index.namespace, objects.job(index, self._vectors, name=name)
+            )
+        except errors.Denied as error:
+            return [errors.Problem("Refused", str(error))]
+        except errors.Unavailable as error:
+            if error.reason != "Conflict":
+                raise
+            # Of a reconcile that was cut off, or of somebody else: the next look tells.
+        return []

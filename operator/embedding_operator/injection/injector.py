@@ -1,0 +1,228 @@
+"""A pod with the sidecar in it: `pod -> pod`, without IO.
+
+The sidecar is a native one (an init container that restarts always) and the first of them, so that
+it serves whatever starts after it, init containers too, and never holds a Job. What a policy's edit
+can change is in the ConfigMap and the Secret that it mounts, never here, but for its resources.
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from embedding_contract import names
+from embedding_operator.injection import container_env, resources, selection
+
+Object = Mapping[str, Any]
+Pod = dict[str, Any]
+
+USER: Final = 65532
+"""The numeric USER of the sidecar's image."""
+
+_HEX_DIGITS: Final = 16
+_STARTS_WITHIN_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sidecar:
+    """What the chart says of the sidecar; `resources` as in a container.
+
+    `otel_endpoint` is the URL that spans and metrics go to; None turns tracing off.
+    """
+
+    image: str
+    pull_policy: str
+    resources: Object
+    otel_endpoint: str | None = None
+
+
+def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> Pod:
+    """The pod, with the sidecar of this policy in it.
+
+    A pod that carries one keeps it: a running policy's pods are the same however often this is
+    asked, and only new pods get a new version. A container that another webhook has added since
+    gets the environment.
+    """
+    result: Pod = copy.deepcopy(dict(pod))
+    if selection.carries_sidecar(pod):
+        _give_environment(result["spec"], policy=pod["metadata"]["labels"][names.LABEL_INJECTED])
+        return result
+    metadata, spec = result.setdefault("metadata", {}), result["spec"]
+    container = _container(
+        sidecar,
+        amounts=resources.fit(_written(sidecar, candidate), chart=sidecar.resources, spec=spec),
+        root=_runs_as_root(spec),
+    )
+    _give_environment(spec, policy=candidate.name)
+    spec["initContainers"] = [container, *(spec.get("initContainers") or ())]
+    spec["volumes"] = [*(spec.get("volumes") or ()), *_volumes(candidate.name)]
+    metadata["labels"] = {
+        **(metadata.get("labels") or {}),
+        names.LABEL_INJECTED: candidate.name,
+    }
+    metadata["annotations"] = {
+        **(metadata.get("annotations") or {}),
+        names.ANNOTATION_SIDECAR_HASH: sidecar_hash(sidecar, candidate),
+    }
+    return result
+
+
+def sidecar_hash(sidecar: Sidecar, candidate: selection.Candidate) -> str:
+    """16 hexadecimal digits that change with what a new pod's sidecar would be.
+
+    Of the container that an ordinary pod would get: what pods differ in, and what the API server
+    adds, does not count.
+    """
+    plain = _container(sidecar, amounts=_written(sidecar, candidate), root=False)
+    text = json.dumps([plain, _volumes(candidate.name)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_HEX_DIGITS]
+
+
+def is_outdated(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> bool:
+    """Whether a pod that carries a sidecar would get another one today."""
+    annotations = pod["metadata"].get("annotations") or {}
+    found: str | None = annotations.get(names.ANNOTATION_SIDECAR_HASH)
+    return found != sidecar_hash(sidecar, candidate)
+
+
+def is_bypassing(pod: Object, *, environment_since: str | None) -> bool:
+    """Whether an application container started without the sidecar's address.
+
+    That is before the environment ConfigMap was there, as containers read it once.
+
+    Args:
+        pod: with its status.
+        environment_since: when the ConfigMap was first there, as in a creationTimestamp; None where
+            it never was.
+    """
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    starts = [moment for status in statuses if (moment := _started_at(status)) is not None]
+    if environment_since is None:
+        return bool(starts)
+    since = datetime.fromisoformat(environment_since)
+    return any(start < since for start in starts)
+
+
+def _started_at(status: Object) -> datetime | None:
+    state = status.get("state") or {}
+    running = state.get("running") or state.get("terminated") or {}
+    written = running.get("startedAt")
+    return datetime.fromisoformat(written) if written else None
+
+
+def _container(sidecar: Sidecar, *, amounts: Object, root: bool) -> dict[str, Any]:
+    security: dict[str, Any] = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if root:
+        # The image's user is enough, and some clusters give each namespace its own; but a pod that
+        # runs as root hands that down, and kubelet would then refuse to start the sidecar.
+        security["runAsUser"] = USER
+    return {
+        "name": names.CONTAINER,
+        "image": sidecar.image,
+        "imagePullPolicy": sidecar.pull_policy,
+        "args": ["--document", names.DOCUMENT_PATH, "--secrets", names.SECRETS_DIRECTORY],
+        "env": _environment(sidecar),
+        "restartPolicy": "Always",
+        "ports": [
+            {
+                "name": names.ADMIN_PORT_NAME,
+                "containerPort": names.ADMIN_PORT,
+                "protocol": "TCP",
+            }
+        ],
+        "startupProbe": {
+            "httpGet": {"path": names.PATH_STARTED, "port": names.ADMIN_PORT_NAME},
+            "periodSeconds": 1,
+            "failureThreshold": _STARTS_WITHIN_SECONDS,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": names.PATH_LIVE, "port": names.ADMIN_PORT_NAME},
+            "periodSeconds": 10,
+            "failureThreshold": 3,
+            "timeoutSeconds": 5,
+        },
+        "resources": {kind: dict(named) for kind, named in amounts.items()},
+        "securityContext": security,
+        "volumeMounts": [
+            {
+                "name": names.VOLUME_DOCUMENT,
+                "mountPath": names.DOCUMENT_DIRECTORY,
+                "readOnly": True,
+            },
+            {
+                "name": names.VOLUME_SECRETS,
+                "mountPath": names.SECRETS_DIRECTORY,
+                "readOnly": True,
+            },
+        ],
+    }
+
+
+def _environment(sidecar: Sidecar) -> list[dict[str, Any]]:
+    uid = {
+        "name": names.ENV_POD_UID,
+        # The version that the API server would fill in.
+        "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}},
+    }
+    if sidecar.otel_endpoint is None:
+        return [uid]
+    return [
+        uid,
+        {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": sidecar.otel_endpoint},
+        # A collector finds the pod's name, namespace and workload by its UID.
+        {"name": "OTEL_RESOURCE_ATTRIBUTES", "value": f"k8s.pod.uid=$({names.ENV_POD_UID})"},
+    ]
+
+
+def _volumes(policy: str) -> list[dict[str, Any]]:
+    """Optional ones: a pod starts whatever is missing."""
+    return [
+        {
+            "name": names.VOLUME_DOCUMENT,
+            "configMap": {"name": names.document_configmap(policy), "optional": True},
+        },
+        {
+            "name": names.VOLUME_SECRETS,
+            "secret": {"secretName": names.owned_secret(policy), "optional": True},
+        },
+    ]
+
+
+def _give_environment(spec: dict[str, Any], *, policy: str) -> None:
+    """Put the environment ConfigMap first, so that whatever the application sets wins.
+
+    A container that sets a proxy and says of no host that it goes without one keeps its calls to
+    the sidecar away from that proxy.
+
+    Not into native sidecars: they are not the application, and what they call is their own affair.
+    """
+    name = names.environment_configmap(policy)
+    ordinary = (
+        container
+        for container in spec.get("initContainers") or ()
+        if container.get("restartPolicy") != "Always"
+    )
+    for container in (*ordinary, *spec["containers"]):
+        sources = container.get("envFrom") or []
+        if not any((source.get("configMapRef") or {}).get("name") == name for source in sources):
+            reference = {"configMapRef": {"name": name, "optional": True}}
+            container["envFrom"] = [reference, *sources]
+        if added := container_env.exceptions(container):
+            container["env"] = [*container["env"], *added]
+
+
+def _runs_as_root(spec: Object) -> bool:
+    return (spec.get("securityContext") or {}).get("runAsUser") == 0
+
+
+def _written(sidecar: Sidecar, candidate: selection.Candidate) -> Object:
+    return sidecar.resources if candidate.resources is None else candidate.resources

@@ -1,0 +1,244 @@
+"""The admission webhook: asks `selection` about a pod that is being created, and injects.
+
+It never stops a pod. Whatever goes wrong here, the answer is "allowed" with a warning: a pod
+without sidecar is told by the policy's status, a pod that cannot start is an outage. Nothing is
+read for a review: namespace and policies are as they were last seen.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import kopf
+import msgspec
+
+from embedding_operator.injection import admission_server, injector, log_limiter, selection
+
+_LOG = logging.getLogger(__name__)
+
+HANDLER: Final = "inject"
+"""The path at which the API server asks."""
+REASONS_TOLD: Final = frozenset(
+    {"PolicyNotFound", "HostNetwork", "Windows", "NameTaken", "ServerTooOld"}
+)
+"""Where somebody wanted a sidecar and would wonder; the others are as it was asked for."""
+NAMESPACE_CHARACTERS: Final = 63
+_JSON_SEPARATORS: Final = (",", ":")
+
+Object = Mapping[str, Any]
+
+
+class Seen(Protocol):
+    """The watched objects, as they were last seen."""
+
+    def namespace(self, name: str) -> dict[str, Any] | None:
+        """A namespace; None where there is none."""
+        ...
+
+    def policies_of(self, namespace: str) -> list[dict[str, Any]]:
+        """All policies of a namespace, without what only they themselves look at."""
+        ...
+
+    def server_version(self) -> tuple[int, int]:
+        """Major and minor of the API server."""
+        ...
+
+
+class Tells(Protocol):
+    """Tells people of pods that got no sidecar."""
+
+    def skipped(self, about: Object, *, pod: Object, reason: str, message: str) -> None:
+        """A pod was skipped; `about` is a policy or the namespace."""
+        ...
+
+
+class Counts(Protocol):
+    """Counts answers."""
+
+    def injected(self, *, result: str, reason: str) -> None:
+        """The webhook answered for a pod."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The pod as it should be created, and what its creator is told."""
+
+    pod: Object
+    warnings: tuple[str, ...] = ()
+
+
+class Webhook:
+    """Answers for pods."""
+
+    def __init__(
+        self, *, seen: Seen, sidecar: injector.Sidecar, tells: Tells, counts: Counts
+    ) -> None:
+        self._seen = seen
+        self._sidecar = sidecar
+        self._tells = tells
+        self._counts = counts
+        self._failures = log_limiter.LogLimiter(_LOG)
+
+    def answer(self, pod: Object, *, namespace: str, dry_run: bool) -> Answer:
+        """The answer for one pod; raises nothing.
+
+        Args:
+            pod: as it is about to be created, perhaps without a name.
+            namespace: its own.
+            dry_run: whether nothing may be written, events included.
+        """
+        try:
+            return self._answer(pod, namespace=namespace, dry_run=dry_run)
+        except Exception as error:  # noqa: BLE001 - never stops a pod, whatever goes wrong
+            failed = type(error).__name__
+            # The namespace may be anything that somebody wrote into a review.
+            self._failures.error(
+                failed,
+                f"a pod of {namespace[:NAMESPACE_CHARACTERS]!r} is created without a sidecar",
+            )
+            self._counts.injected(result="failed", reason=failed)
+            return Answer(pod, (f"embedding-operator: no sidecar, as it failed ({failed})",))
+
+    def _answer(self, pod: Object, *, namespace: str, dry_run: bool) -> Answer:
+        found = self._seen.namespace(namespace) or {"metadata": {}}
+        policies = self._seen.policies_of(namespace)
+        decision = selection.decide(
+            pod,
+            namespace_labels=found["metadata"].get("labels") or {},
+            among=selection.candidates(policies),
+            server_version=self._seen.server_version(),
+        )
+        if isinstance(decision, selection.Covered):
+            had = selection.carries_sidecar(pod)
+            result = injector.inject(pod, sidecar=self._sidecar, candidate=decision.candidate)
+            self._counts.injected(result="kept" if had else "injected", reason="")
+            return Answer(result)
+        self._counts.injected(result="skipped", reason=decision.reason)
+        if decision.reason not in REASONS_TOLD:
+            return Answer(pod)
+        if not dry_run:
+            chosen = decision.candidate
+            named = (it for it in policies if chosen and it["metadata"]["name"] == chosen.name)
+            self._tells.skipped(
+                next(named, found), pod=pod, reason=decision.reason, message=decision.message
+            )
+        return Answer(pod, (f"embedding-operator: no sidecar: {decision.message}",))
+
+
+def register(registry: kopf.OperatorRegistry, webhook: Webhook) -> None:
+    """Have kopf ask `webhook` about every pod that is created."""
+
+    async def inject(
+        *,
+        body: kopf.Body,
+        patch: kopf.Patch,
+        warnings: list[str],
+        dryrun: bool,
+        namespace: str | None,
+        **_: Any,
+    ) -> None:
+        answer = webhook.answer(dict(body), namespace=namespace or "", dry_run=dryrun)
+        warnings.extend(answer.warnings)
+        patch.fns.append(_becoming(answer.pod))
+
+    kopf.on.mutate("", "v1", "pods", id=HANDLER, operations=["CREATE"], registry=registry)(inject)
+
+
+def serve(
+    settings: kopf.OperatorSettings,
+    *,
+    port: int,
+    files: admission_server.Files,
+    is_ready: Callable[[], bool],
+    listens: Callable[[], None],
+) -> None:
+    """Have kopf answer on this port, from when the files are there and `is_ready`.
+
+    `listens` is called once it does. The configuration that leads the API server here is the
+    chart's: kopf's own has no selectors.
+    """
+
+    async def listen(answer: kopf.WebhookFn) -> AsyncIterator[kopf.WebhookClientConfig]:
+        # Nobody tells of a mounted file.
+        while not (files.are_there() and is_ready()):  # noqa: ASYNC110 - as just said
+            await asyncio.sleep(admission_server.START_SECONDS)
+        server = admission_server.Server(
+            port=port, files=files, answer=_reviewing(answer), about=namespace_of, listens=listens
+        )
+        yield kopf.WebhookClientConfig(url=f"https://localhost:{port}")
+        await server.run()
+
+    settings.admission.managed = None
+    settings.admission.server = listen
+
+
+def _reviewing(answer: kopf.WebhookFn) -> admission_server.Answer:
+    failures = log_limiter.LogLimiter(_LOG)
+
+    async def reviewed(path: str, body: bytes) -> tuple[int, bytes]:
+        if path != f"/{HANDLER}":
+            return 404, b""
+        review = _review(body)
+        if review is None:
+            return 400, b""
+        try:
+            made = await answer(review, webhook=HANDLER)
+        except Exception as error:  # noqa: BLE001 - the API server then creates the pod as it came
+            failures.error(type(error).__name__, "a review was not answered")
+            return 500, b""
+        return 200, json.dumps(made, separators=_JSON_SEPARATORS).encode()
+
+    return reviewed
+
+
+class _About(msgspec.Struct):
+    namespace: str = ""
+
+
+class _Review(msgspec.Struct):
+    request: _About
+
+
+def namespace_of(body: bytes) -> str:
+    """The namespace that a review is about; empty where it is none. Builds nothing else of it."""
+    try:
+        return msgspec.json.decode(body, type=_Review).request.namespace[:NAMESPACE_CHARACTERS]
+    except msgspec.MsgspecError:
+        return ""
+
+
+def _review(body: bytes) -> Any:
+    """A review of a pod that is to be created; None where it is none.
+
+    kopf would remember the objects of other operations.
+    """
+    try:
+        review = json.loads(body)
+        request = review["request"]
+        pod, resource = request["object"], request["resource"]
+        is_one = (
+            request["operation"] == "CREATE"
+            and (resource["group"], resource["version"], resource["resource"]) == ("", "v1", "pods")
+            and not request.get("subResource")
+            and isinstance(request["uid"], str)
+            and isinstance(request["namespace"], str)
+            and isinstance(pod["metadata"], dict)
+            and isinstance(pod["spec"], dict)
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return review if is_one else None
+
+
+def _becoming(pod: Object) -> Callable[[Any], None]:
+    """A change of a body into this pod; kopf makes RFC 6902 operations of it."""
+
+    def change(body: Any) -> None:
+        body.clear()
+        body.update(pod)
+
+    return change

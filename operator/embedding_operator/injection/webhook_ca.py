@@ -1,0 +1,210 @@
+"""What lets the API server trust the webhook: a Secret, a file, and the webhook's configuration.
+
+Whoever comes first writes the Secret and the others read it, by resourceVersion, so replicas agree.
+All three are made so at the start and every minute: an upgrade of the chart may take the authority
+out of the configuration, and an API server that cannot ask creates pods without sidecars.
+"""
+
+import base64
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from embedding_contract import names
+from embedding_operator import errors
+from embedding_operator.injection import certificates
+from embedding_operator.kube import kinds
+
+_LOG = logging.getLogger(__name__)
+
+CHECK_SECONDS: Final = 60.0
+RETRY_SECONDS: Final = 2.0
+FIELD_MANAGER: Final = "embedding-operator-webhook"
+_ATTEMPTS: Final = 5
+_KEYS: Final = ("ca.crt", "ca.key", "tls.crt", "tls.key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where all of it belongs: objects of the chart, and a folder of this process."""
+
+    namespace: str
+    secret: str
+    service: str
+    configuration: str
+    directory: Path
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names by which an API server asks for the Service; it uses the first."""
+        host = f"{self.service}.{self.namespace}.svc"
+        return (host, f"{host}.cluster.local")
+
+    @property
+    def file(self) -> Path:
+        """Certificate and key in one file, so that nobody ever reads halves of two."""
+        return self.directory / "webhook.pem"
+
+
+class Objects(Protocol):
+    """Reads and writes objects of the cluster."""
+
+    def get(self, kind: kinds.Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
+        """An object; None where there is none."""
+        ...
+
+    def create(
+        self, kind: kinds.Kind, namespace: str | None, body: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Create it; errors.Unavailable with reason Conflict where it exists."""
+        ...
+
+    def replace(
+        self, kind: kinds.Kind, namespace: str | None, body: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Replace it as it was read; reason Conflict where it has changed since."""
+        ...
+
+    def apply(self, desired: dict[str, Any], *, manager: str) -> dict[str, Any]:
+        """Server-side apply."""
+        ...
+
+
+class WebhookCA:
+    """Keeps the Secret, the file and the webhook's configuration as they should be."""
+
+    def __init__(
+        self,
+        *,
+        objects: Objects,
+        place: Place,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._objects = objects
+        self._place = place
+        self._clock = clock
+
+    def check(self) -> None:
+        """Make all three so.
+
+        Raises:
+            errors.OperatorError: the API server is away or refuses.
+        """
+        bundle = self._bundle()
+        self._write(bundle)
+        self._tell(bundle)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Check every minute until told to stop, and soon again where it fails.
+
+        A chart's webhook configuration is made after its Deployment.
+        """
+        told = ""
+        while not stopping.is_set():
+            said = ""
+            try:
+                self.check()
+            except (errors.OperatorError, OSError) as error:  # OSError: no room for the file
+                said = str(error)
+            except Exception as error:  # noqa: BLE001 - no bug may end the one who keeps it
+                _LOG.exception("checking the webhook's certificate failed")
+                said = type(error).__name__
+            if said and said != told:
+                _LOG.warning("the API server may not trust the webhook: %s", said)
+            told = said
+            stopping.wait(RETRY_SECONDS if said else CHECK_SECONDS)
+
+    def _bundle(self) -> certificates.Bundle:
+        """The one in the Secret, made anew where it is due."""
+        for _ in range(_ATTEMPTS):
+            place, now = self._place, self._clock()
+            stored = self._objects.get(kinds.SECRET, place.namespace, place.secret)
+            found = _read(stored)
+            to_make = certificates.plan(found, hosts=place.hosts, now=now)
+            if found is not None and to_make == "keep":
+                return found
+            made = certificates.issue(
+                found if to_make == "leaf" else None, hosts=place.hosts, now=now
+            )
+            try:
+                self._store(made, stored)
+            except errors.Unavailable as error:
+                if error.reason != "Conflict":
+                    raise
+                continue  # another replica was first: take its
+            _LOG.info("made the webhook's certificate (%s)", to_make)
+            return made
+        raise errors.Unavailable(f"the Secret {self._place.secret} keeps changing")
+
+    def _store(self, bundle: certificates.Bundle, stored: dict[str, Any] | None) -> None:
+        values = (bundle.authority, bundle.authority_key, bundle.certificate, bundle.key)
+        metadata: dict[str, Any] = {
+            "name": self._place.secret,
+            "namespace": self._place.namespace,
+            "labels": {names.LABEL_MANAGED_BY: names.MANAGED_BY},
+        }
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "kubernetes.io/tls",
+            "metadata": metadata,
+            "data": {
+                key: base64.b64encode(value).decode()
+                for key, value in zip(_KEYS, values, strict=True)
+            },
+        }
+        if stored is None:
+            self._objects.create(kinds.SECRET, self._place.namespace, body)
+        else:
+            metadata["resourceVersion"] = stored["metadata"]["resourceVersion"]
+            body["type"] = stored["type"]  # cannot be changed
+            self._objects.replace(kinds.SECRET, self._place.namespace, body)
+
+    def _write(self, bundle: certificates.Bundle) -> None:
+        content = bundle.certificate + bundle.key
+        file = self._place.file
+        if file.exists() and file.read_bytes() == content:
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new = file.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_bytes(content)
+        os.replace(new, file)  # noqa: PTH105 - the word for what it does
+
+    def _tell(self, bundle: certificates.Bundle) -> None:
+        """Put the authority into every webhook of the configuration that lacks it."""
+        name = self._place.configuration
+        found = self._objects.get(kinds.WEBHOOK, None, name)
+        if found is None:
+            raise errors.Unavailable(f"there is no MutatingWebhookConfiguration {name}")
+        wanted = base64.b64encode(bundle.authority).decode()
+        webhooks = found.get("webhooks") or []
+        if all(webhook["clientConfig"].get("caBundle") == wanted for webhook in webhooks):
+            return
+        self._objects.apply(
+            {
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": "MutatingWebhookConfiguration",
+                "metadata": {"name": name},
+                "webhooks": [
+                    {"name": webhook["name"], "clientConfig": {"caBundle": wanted}}
+                    for webhook in webhooks
+                ],
+            },
+            manager=FIELD_MANAGER,
+        )
+
+
+def _read(stored: Mapping[str, Any] | None) -> certificates.Bundle | None:
+    data = (stored or {}).get("data") or {}
+    if not all(key in data for key in _KEYS):
+        return None
+    authority, authority_key, certificate, key = (base64.b64decode(data[key]) for key in _KEYS)
+    return certificates.Bundle(
+        authority=authority, authority_key=authority_key, certificate=certificate, key=key
+    )

@@ -1,0 +1,1 @@
+"""The Kubernetes API: the client, server-side apply, ownership, conditions and events."""

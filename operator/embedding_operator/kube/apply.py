@@ -1,0 +1,119 @@
+"""Bring one owned object to what it should be, and never touch one that is not ours."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from embedding_operator import errors
+from embedding_operator.kube import kinds, ownership, quantities
+from embedding_operator.kube.ownership import Owner
+
+Object = dict[str, Any]
+
+DEFAULTED: Final = frozenset({"Deployment", "Service", "CronJob"})
+"""The kinds whose lists hold objects that the API server fills up with defaults."""
+QUANTITIES: Final = frozenset({"cpu", "memory"})
+
+
+class Writes(Protocol):
+    """Writes objects of the cluster."""
+
+    def get(self, kind: kinds.Kind, namespace: str | None, name: str) -> Object | None:
+        """An object; None where there is none."""
+        ...
+
+    def apply(self, desired: Object) -> Object:
+        """Server-side apply; what stands there afterwards."""
+        ...
+
+    def remove_keys(self, desired: Object, keys: list[str]) -> Object:
+        """Take foreign keys out of an object's data; what stands there afterwards."""
+        ...
+
+    def delete(self, live: Object) -> None:
+        """Delete an object as it was read; one that has gone is no error."""
+        ...
+
+
+class ObjectApplier:
+    """The objects of all owners. `drifted` is told the kind of each one put back."""
+
+    def __init__(self, *, writes: Writes, drifted: Callable[[str], None]) -> None:
+        self._writes = writes
+        self._drifted = drifted
+        self._applied: dict[tuple[str, str, str], dict[tuple[str, str], str]] = {}
+
+    def ensure(self, owner: Owner, desired: Object, *, live: Object | None) -> Object:
+        """Make it so, if what was read of it (`live`) is not; what stands there afterwards.
+
+        Raises:
+            errors.Foreign: an object of that name belongs to somebody else.
+        """
+        metadata = desired["metadata"]
+        address = (desired["kind"], metadata["name"])
+        applied = self._applied.setdefault(_key(owner), {})
+        if live is not None and not ownership.is_ours(live, owner):
+            raise errors.Foreign(
+                f"{desired['kind']} {metadata['name']} belongs to {ownership.owner_of(live)};"
+                " it is left as it is"
+            )
+        digest = hashlib.sha256(json.dumps(desired, sort_keys=True).encode()).hexdigest()
+        if live is None or not _is_as_desired(live, desired):
+            if applied.get(address) == digest:
+                self._drifted(desired["kind"])
+            live = self._writes.apply(desired)
+            foreign = sorted((live.get("data") or {}).keys() - desired.get("data", {}).keys())
+            if foreign and "data" in desired:
+                live = self._writes.remove_keys(desired, foreign)
+        applied[address] = digest
+        return live
+
+    def forget(self, kind: str, namespace: str, name: str) -> None:
+        """An owner has gone."""
+        self._applied.pop((kind, namespace, name), None)
+
+    def remove(self, owner: Owner, unwanted: Object) -> None:
+        """Delete an object that the owner no longer wants, if it is there and ours."""
+        metadata = unwanted["metadata"]
+        kind = kinds.KINDS[unwanted["kind"]]
+        live = self._writes.get(kind, metadata["namespace"], metadata["name"])
+        if live is not None and ownership.is_ours(live, owner):
+            self._writes.delete(live)
+        applied = self._applied.get(_key(owner), {})
+        applied.pop((unwanted["kind"], metadata["name"]), None)
+
+
+def _key(owner: Owner) -> tuple[str, str, str]:
+    return owner.kind, owner.namespace, owner.name
+
+
+def _is_as_desired(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
+    """Whether all that is desired stands there; data must hold nothing else either."""
+    if "data" in desired and (live.get("data") or {}) != desired["data"]:
+        return False
+    return _contains(live, desired, filled=desired["kind"] in DEFAULTED)
+
+
+def _contains(live: Any, desired: Any, *, filled: bool) -> bool:
+    """Whether all that is desired is there. `filled`: the server fills in defaults in lists too."""
+    if isinstance(desired, Mapping) and isinstance(live, Mapping):
+        return all(
+            # Others may own it too, as long as they do not control it.
+            all(owner in live.get(key, []) for owner in value)
+            if key == "ownerReferences"
+            else key in live and _is_there(key, live[key], value, filled=filled)
+            for key, value in desired.items()
+        )
+    if filled and isinstance(desired, list) and isinstance(live, list):
+        return len(live) == len(desired) and all(
+            _contains(one, other, filled=True) for one, other in zip(live, desired, strict=True)
+        )
+    return bool(live == desired)
+
+
+def _is_there(key: str, live: Any, desired: Any, *, filled: bool) -> bool:
+    if filled and key in QUANTITIES and not isinstance(desired, Mapping):
+        # The server writes 1000m as 1.
+        return quantities.amount(live) == quantities.amount(desired)
+    return _contains(live, desired, filled=filled)

@@ -1,0 +1,361 @@
+"""The API server, as this operator uses it."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any, Final
+
+import kubernetes
+import urllib3
+
+from embedding_contract import names
+from embedding_operator import errors
+from embedding_operator.kube import api_errors, deadline, kinds
+
+Object = dict[str, Any]
+
+TIMEOUT_SECONDS: Final = (2.0, 10.0)  # to connect, for the whole call
+_PIECE_BYTES: Final = 1024 * 1024
+PAGE: Final = 500
+PIECE_BYTES: Final = 65_536
+DISCOVERY_SECONDS: Final = 30.0
+PROXIED_BYTES: Final = 4 * 1024 * 1024
+PROXIED_SECONDS: Final = 10.0
+_MERGE: Final = "application/merge-patch+json"
+_APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
+PROMETHEUSES_READ: Final = 100
+
+
+class Body:
+    """The body of a list or a watch."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The pieces, as they come."""
+        # A chunk is given on when it comes, not when a piece is full.
+        return iter(self._answer.stream(PIECE_BYTES, decode_content=False))
+
+    def wait_at_most(self, seconds: float) -> None:
+        """From now on nothing may come for so long, and then the API server is away.
+
+        A server that said `Connection: close` keeps the time that `stream` was given: http.client
+        has let go of the socket then. An API server says it as it shuts down.
+        """
+        socket = getattr(self._answer.connection, "sock", None)
+        if socket is not None:
+            socket.settimeout(seconds)
+
+
+class KubeClient:
+    """Calls to one API server. Every method raises errors.Denied or errors.Unavailable."""
+
+    def __init__(self, client: Any) -> None:
+        # Without it urllib3 makes each call up to four times, and sleeps for a Retry-After: a call
+        # has one time-out, and what failed is tried again by the queue.
+        client.configuration.retries = False
+        client.rest_client = kubernetes.client.rest.RESTClientObject(client.configuration)
+        self._client = client
+        self._served: dict[kinds.Kind, tuple[float, bool]] = {}
+        self._version: tuple[float, tuple[int, int]] | None = None
+        self._written: dict[tuple[str, str | None, str], str] = {}
+
+    def get(self, kind: kinds.Kind, namespace: str | None, name: str) -> Object | None:
+        """An object; None where there is none."""
+        status, body = self._call("GET", kind.path(namespace, name))
+        return None if status == HTTPStatus.NOT_FOUND else body
+
+    def find(
+        self, kind: kinds.Kind, namespace: str | None = None, *, selector: str = ""
+    ) -> list[Object]:
+        """All objects of a kind, of one namespace or of all, in pages."""
+        return list(self._pages(kind, namespace, selector))
+
+    def prometheuses(self) -> list[Object]:
+        """The objects of these kinds that are served; of each kind the first PROMETHEUSES_READ."""
+        limit = [("limit", str(PROMETHEUSES_READ))]
+        return [
+            item
+            for kind in kinds.PROMETHEUSES
+            if self.serves(kind)
+            for item in self._found(
+                self._call("GET", kind.path(None), query=limit), f"list {kind.plural}"
+            )["items"]
+        ]
+
+    def namespace_labels(self, namespace: str) -> dict[str, str]:
+        """The labels of a namespace; none where it is gone."""
+        # By a list of one, as namespaces are listed anyway: that needs no right of its own.
+        query = [("fieldSelector", f"metadata.name={namespace}")]
+        _, page = self._call("GET", kinds.NAMESPACE.path(None), query=query)
+        return next((dict(it["metadata"].get("labels") or {}) for it in page.get("items", ())), {})
+
+    def apply(self, desired: Object, *, manager: str = names.FIELD_MANAGER) -> Object:
+        """Server-side apply; what stands there afterwards."""
+        kind, namespace, name = _address(desired)
+        query = [("fieldManager", manager), ("force", "true")]
+        return self._wrote(
+            self._found(
+                self._call(
+                    "PATCH", kind.path(namespace, name), desired, query=query, content=_APPLY
+                ),
+                f"apply {kind.plural}",
+            )
+        )
+
+    def create(self, kind: kinds.Kind, namespace: str | None, body: Object) -> Object:
+        """Create an object; errors.Unavailable with reason Conflict where it exists."""
+        return self._found(self._call("POST", kind.path(namespace), body), f"create {kind.plural}")
+
+    def replace(self, kind: kinds.Kind, namespace: str | None, body: Object) -> Object:
+        """Replace an object as it was read; reason Conflict where it has changed since."""
+        path = kind.path(namespace, body["metadata"]["name"])
+        return self._found(self._call("PUT", path, body), f"update {kind.plural}")
+
+    def remove_keys(self, desired: Object, keys: list[str]) -> Object:
+        """Take foreign keys out of a ConfigMap's or a Secret's data."""
+        kind, namespace, name = _address(desired)
+        patch = {"data": dict.fromkeys(keys)}
+        return self._wrote(
+            self._found(
+                self._call("PATCH", kind.path(namespace, name), patch, content=_MERGE),
+                f"patch {kind.plural}",
+            )
+        )
+
+    def is_echo(self, plural: str, namespace: str | None, name: str, *, version: str) -> bool:
+        """Whether an object is as `apply` or `remove_keys` left it; told once after each of them.
+
+        `version` is its resourceVersion. It is compared and not ordered.
+        """
+        return self._written.pop((plural, namespace, name), None) == version
+
+    def delete(self, live: Object) -> None:
+        """Delete an object as it was read; one that has gone is no error.
+
+        errors.Unavailable with reason Conflict where it has changed since, or is another by now.
+        """
+        kind, namespace, name = _address(live)
+        seen = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
+        # Of a Job its pods too, which by default stay.
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": seen,
+            "propagationPolicy": "Background",
+        }
+        self._call("DELETE", kind.path(namespace, name), body)
+
+    def patch_status(
+        self, namespace: str, name: str, patch: Object, *, kind: kinds.Kind = kinds.POLICY
+    ) -> Object | None:
+        """Merge into the status of a policy or an index; what it is then, None if it has gone."""
+        path = kind.path(namespace, name, "status")
+        status, body = self._call("PATCH", path, {"status": patch}, content=_MERGE)
+        return None if status == HTTPStatus.NOT_FOUND else body
+
+    def annotate(
+        self, kind: kinds.Kind, namespace: str, name: str, annotations: Object
+    ) -> Object | None:
+        """Merge annotations into an object; None where there is none."""
+        patch = {"metadata": {"annotations": annotations}}
+        path = kind.path(namespace, name)
+        status, body = self._call("PATCH", path, patch, content=_MERGE)
+        return None if status == HTTPStatus.NOT_FOUND else body
+
+    def nudge(self, namespace: str, pod: str, value: str) -> None:
+        """Make kubelet sync a pod's volumes now: change an annotation through pods/status."""
+        patch = {"metadata": {"annotations": {names.ANNOTATION_NUDGE: value}}}
+        self._call("PATCH", kinds.POD.path(namespace, pod, "status"), patch, content=_MERGE)
+
+    def service_account_token(
+        self, *, namespace: str, name: str, audience: str, seconds: int
+    ) -> str | None:
+        """A token of a ServiceAccount; None where there is no such account."""
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"audiences": [audience], "expirationSeconds": seconds},
+        }
+        status, answer = self._call(
+            "POST", kinds.SERVICE_ACCOUNT.path(namespace, name, "token"), body
+        )
+        return None if status == HTTPStatus.NOT_FOUND else str(answer["status"]["token"])
+
+    @contextmanager
+    def stream(
+        self,
+        kind: kinds.Kind,
+        namespace: str | None = None,
+        *,
+        query: list[tuple[str, str]],
+        accept: str,
+        read_seconds: float,
+    ) -> Iterator["Body"]:
+        """The body of a list or a watch in pieces of 64 KiB at most, as they come.
+
+        `read_seconds` is how long nothing may come. An answer that is left early is not read to its
+        end. Reason Expired: the version that was asked for is no longer kept.
+        """
+        path = kind.path(namespace)
+        serialized = self._client.param_serialize(
+            "GET",
+            path,
+            query_params=query,
+            header_params={"Accept": accept},
+            auth_settings=["BearerToken"],
+        )
+        timeout = (TIMEOUT_SECONDS[0], read_seconds)
+        try:
+            answer = self._client.call_api(*serialized, _request_timeout=timeout).response
+        except (urllib3.exceptions.HTTPError, kubernetes.client.ApiException) as error:
+            raise api_errors.away(error) from error
+        try:
+            if answer.status != HTTPStatus.OK:
+                raw = answer.read(PIECE_BYTES)
+                raise api_errors.of(answer.status, raw, answer.headers, f"GET {path}")
+            yield Body(answer)
+        except urllib3.exceptions.HTTPError as error:
+            raise api_errors.away(error) from error
+        finally:
+            answer.close()
+
+    def serves(self, kind: kinds.Kind) -> bool:
+        """Whether the API server knows a kind; asked again every 30 s."""
+        asked, known = self._served.get(kind, (float("-inf"), False))
+        if time.monotonic() - asked > DISCOVERY_SECONDS:
+            status, body = self._call("GET", f"/{kind.group}")
+            resources = body.get("resources", []) if status == HTTPStatus.OK else []
+            known = any(resource["name"] == kind.plural for resource in resources)
+            self._served[kind] = (time.monotonic(), known)
+        return known
+
+    def version(self) -> tuple[int, int]:
+        """Major and minor of the API server; asked again every 30 s."""
+        if self._version is None or time.monotonic() - self._version[0] > DISCOVERY_SECONDS:
+            _, body = self._call("GET", "/version")
+            digits = "".join(filter(str.isdigit, body["minor"]))  # some servers say 29+
+            self._version = (time.monotonic(), (int(body["major"]), int(digits)))
+        return self._version[1]
+
+    def proxied(
+        self, kind: kinds.Kind, namespace: str, name: str, path: str, *, query: Mapping[str, str]
+    ) -> bytes:
+        """The body that a pod or a Service answers, asked through the API server's proxy.
+
+        Args:
+            kind: POD or SERVICE.
+            namespace: where it is.
+            name: its name and port, as `NAME:PORT`.
+            path: what is asked of it, with a slash first.
+            query: parameters of the request.
+
+        Raises:
+            errors.Denied: the API server or the other end refuses.
+            errors.Unavailable: the other end cannot be reached, or answers more than 4 MiB, or
+                takes longer than 10 s.
+        """
+        asked = f"{kind.path(namespace, name, 'proxy')}{path}"
+        serialized = self._client.param_serialize(
+            "GET",
+            asked,
+            query_params=list(query.items()),
+            header_params={"Accept": "*/*"},
+            auth_settings=["BearerToken"],
+        )
+        deadline = time.monotonic() + PROXIED_SECONDS
+        body = b""
+        try:
+            answer = self._client.call_api(*serialized, _request_timeout=TIMEOUT_SECONDS)
+            for chunk in answer.response.stream(65_536, decode_content=True):
+                body += chunk
+                if len(body) > PROXIED_BYTES or time.monotonic() > deadline:
+                    answer.response.close()
+                    raise errors.Unavailable(f"GET {asked}: the answer is too long or too slow")
+        except urllib3.exceptions.HTTPError as error:
+            # Not str(error): it may quote the request.
+            raise errors.Unavailable(
+                f"the API server does not answer ({type(error).__name__})", reason="APIServerAway"
+            ) from error
+        if answer.status != HTTPStatus.OK:
+            raise api_errors.of(answer.status, body, answer.headers, f"GET {asked}")
+        return body
+
+    def _pages(self, kind: kinds.Kind, namespace: str | None, selector: str) -> Iterator[Object]:
+        token = ""
+        while True:
+            query = [("limit", str(PAGE)), ("labelSelector", selector), ("continue", token)]
+            page = self._found(
+                self._call("GET", kind.path(namespace), query=[q for q in query if q[1]]),
+                f"list {kind.plural}",
+            )
+            yield from page["items"]
+            token = page["metadata"].get("continue", "")
+            if not token:
+                return
+
+    def _wrote(self, found: Object) -> Object:
+        kind, namespace, name = _address(found)
+        if kind in kinds.ECHOING:  # of any other the note would stay for ever
+            self._written[kind.plural, namespace, name] = found["metadata"]["resourceVersion"]
+        return found
+
+    @staticmethod
+    def _found(answer: tuple[int, Object], what: str) -> Object:
+        status, body = answer
+        if status == HTTPStatus.NOT_FOUND:
+            raise errors.Unavailable(f"{what}: not found", reason="NotFound")
+        return body
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        *,
+        query: list[tuple[str, str]] | None = None,
+        content: str = "application/json",
+    ) -> tuple[int, Object]:
+        """Status and body of an answer that is 2xx or 404."""
+        serialized = self._client.param_serialize(
+            method,
+            path,
+            query_params=query or [],
+            header_params={"Accept": "application/json", "Content-Type": content},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        connect_seconds, call_seconds = map(deadline.bounded, TIMEOUT_SECONDS)
+        ends_at = time.monotonic() + call_seconds
+        try:
+            response = self._client.call_api(
+                *serialized, _request_timeout=(connect_seconds, call_seconds)
+            )
+            raw = _read(response.response, ends_at=ends_at)
+        except urllib3.exceptions.HTTPError as error:
+            raise api_errors.away(error) from error
+        if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+            return response.status, json.loads(raw)
+        if response.status == HTTPStatus.NOT_FOUND:
+            return response.status, {}
+        raise api_errors.of(response.status, raw, response.headers, f"{method} {path}")
+
+
+def _read(response: urllib3.BaseHTTPResponse, *, ends_at: float) -> bytes:
+    """The whole body; the time-out of urllib3 is for each of its pieces."""
+    raw = bytearray()
+    while piece := response.read1(_PIECE_BYTES):
+        raw += piece
+        if time.monotonic() > ends_at:
+            response.close()
+            raise urllib3.exceptions.TimeoutError
+    response.release_conn()
+    return bytes(raw)
+
+
+def _address(desired: Object) -> tuple[kinds.Kind, str | None, str]:
+    metadata = desired["metadata"]
+    return kinds.KINDS[desired["kind"]], metadata.get("namespace"), metadata["name"]

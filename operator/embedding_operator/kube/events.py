@@ -1,0 +1,62 @@
+"""Events of a policy, for `kubectl describe`: told when a condition changed, never per loop."""
+
+import logging
+import uuid
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from embedding_contract import names
+from embedding_operator import errors
+from embedding_operator.kube import kinds
+
+_LOG = logging.getLogger(__name__)
+MESSAGE_CHARACTERS: Final = 1024  # the API server's limit for an event's message
+
+
+class Creates(Protocol):
+    """Creates objects of the cluster."""
+
+    def create(
+        self, kind: kinds.Kind, namespace: str | None, body: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Create an object."""
+        ...
+
+
+class Events:
+    """Writes events; one that cannot be written is logged and lost, as events may be."""
+
+    def __init__(self, *, creates: Creates) -> None:
+        self._creates = creates
+
+    def record(self, about: dict[str, Any], *, warning: bool, reason: str, message: str) -> None:
+        """An event of an object."""
+        metadata = about["metadata"]
+        now = datetime.now(UTC)
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {
+                "name": f"{metadata['name']}.{uuid.uuid4().hex[:16]}",
+                "namespace": metadata["namespace"],
+            },
+            "involvedObject": {
+                "apiVersion": about["apiVersion"],
+                "kind": about["kind"],
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata.get("uid", ""),
+            },
+            "type": "Warning" if warning else "Normal",
+            "reason": reason,
+            "message": message[:MESSAGE_CHARACTERS],
+            "source": {"component": names.MANAGED_BY},
+            "firstTimestamp": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "lastTimestamp": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "count": 1,
+        }
+        try:
+            self._creates.create(kinds.EVENT, metadata["namespace"], body)
+        except errors.OperatorError as error:
+            # A namespace that is going takes no events; nothing depends on one.
+            _LOG.info("event %s of %s not written: %s", reason, metadata["name"], error)

@@ -1,0 +1,69 @@
+"""The kinds of objects that the operator uses, and the paths of the API server for them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from embedding_contract import names
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Where objects of a kind live."""
+
+    group: str
+    plural: str
+    namespaced: bool = True
+
+    def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
+        """The path of an object, or of the collection."""
+        scope = f"/namespaces/{namespace}" if self.namespaced and namespace is not None else ""
+        # A name with a slash in it is no way into another namespace.
+        parts = (part for part in (self.plural, quote(name, safe=":"), subresource) if part)
+        return f"/{self.group}{scope}/{'/'.join(parts)}"
+
+
+CONFIG_MAP: Final = Kind("api/v1", "configmaps")
+SECRET: Final = Kind("api/v1", "secrets")
+POD: Final = Kind("api/v1", "pods")
+EVENT: Final = Kind("api/v1", "events")
+NAMESPACE: Final = Kind("api/v1", "namespaces", namespaced=False)
+SERVICE: Final = Kind("api/v1", "services")
+SERVICE_ACCOUNT: Final = Kind("api/v1", "serviceaccounts")
+POLICY: Final = Kind(f"apis/{names.API_VERSION}", names.PLURAL)
+INDEX: Final = Kind(f"apis/{names.API_VERSION}", names.INDEX_PLURAL)
+PROMETHEUS_RULE: Final = Kind("apis/monitoring.coreos.com/v1", "prometheusrules")
+POD_MONITOR: Final = Kind("apis/monitoring.coreos.com/v1", "podmonitors")
+PROMETHEUSES: Final = (
+    Kind("apis/monitoring.coreos.com/v1", "prometheuses"),
+    Kind("apis/monitoring.coreos.com/v1alpha1", "prometheusagents"),
+    Kind("apis/monitoring.coreos.com/v1", "thanosrulers"),
+)
+"""The kinds of the Prometheus operator that select what a policy tells it."""
+DEPLOYMENT: Final = Kind("apis/apps/v1", "deployments")
+STATEFUL_SET: Final = Kind("apis/apps/v1", "statefulsets")
+DAEMON_SET: Final = Kind("apis/apps/v1", "daemonsets")
+JOB: Final = Kind("apis/batch/v1", "jobs")
+CRON_JOB: Final = Kind("apis/batch/v1", "cronjobs")
+WEBHOOK: Final = Kind(
+    "apis/admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", namespaced=False
+)
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "ConfigMap": CONFIG_MAP,
+    "Secret": SECRET,
+    "PrometheusRule": PROMETHEUS_RULE,
+    "PodMonitor": POD_MONITOR,
+    "MutatingWebhookConfiguration": WEBHOOK,
+    "Deployment": DEPLOYMENT,
+    "StatefulSet": STATEFUL_SET,
+    "DaemonSet": DAEMON_SET,
+    "Service": SERVICE,
+    "Job": JOB,
+    "CronJob": CRON_JOB,
+}
+ECHOING: Final = frozenset({CONFIG_MAP, SECRET, PROMETHEUS_RULE, POD_MONITOR})
+"""The kinds of which the operator hears what it has written itself, as it watches them."""
+WORKLOADS: Final = ("Deployment", "StatefulSet", "DaemonSet")
+"""The kinds whose pods are replaced when their template changes."""

@@ -1,0 +1,200 @@
+"""Which Secrets a policy may name, and which hosts it may have called: the administrator's word.
+
+Whoever may write a policy need not be allowed to read a Secret, and yet names one and the address
+that its value is sent to. Both guards come from the chart's values, never from a policy, and both
+are off unless set. They give permissions: what one no longer allows is taken out of the owned
+Secret, where a value that merely cannot be read stays.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from embedding_contract import document, names
+from embedding_operator import errors
+from embedding_operator.kube import conditions
+from embedding_operator.policy import allowed_hosts, policy
+
+HOST_NOT_ALLOWED: Final = "HostNotAllowed"
+SECRET_NOT_USABLE: Final = "SecretNotUsable"  # noqa: S105 - a reason, no secret
+USABLE: Final = "true"
+_REFUSALS_SHOWN: Final = 5
+_REDIS_ENTRIES: Final = (names.SECRET_CACHE_REDIS_URL, names.SECRET_QUOTA_REDIS_URL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A URL of a policy that may not be called.
+
+    `field` is where it stands, `entry` the entry of the owned Secret that would be sent there.
+    """
+
+    field: str
+    entry: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderGuard:
+    """Both guards; `allowed` is empty where every host is."""
+
+    require_secret_label: bool = False
+    allowed: allowed_hosts.AllowedHosts = field(default_factory=allowed_hosts.AllowedHosts)
+
+    def verdict(self) -> conditions.Verdict:
+        """What is guarded, as condition ProvidersGuarded."""
+        if not (self.require_secret_label or self.allowed):
+            message = (
+                "providers.requireSecretLabel and providers.allowedHosts of the chart are both off:"
+                " anyone who may write this policy can have any Secret of this namespace sent to"
+                " any host."
+            )
+            return conditions.Verdict("False", "NotGuarded", message)
+        secrets = (
+            f"only Secrets with the label {names.LABEL_USABLE}={USABLE} may be named"
+            if self.require_secret_label
+            else "any Secret of this namespace may be named (providers.requireSecretLabel is off)"
+        )
+        called = (
+            f"only these hosts may be called: {self.allowed}"
+            if self.allowed
+            else "any host may be called (providers.allowedHosts is off)"
+        )
+        return conditions.Verdict("True", "Guarded", f"In policies {secrets}, and {called}.")
+
+    def refusals(self, wanted: policy.EmbeddingPolicy) -> tuple[Refusal, ...]:
+        """The URLs that stand in a policy, or are built in for it, and may not be called."""
+        found = []
+        for where, url, entry in _urls(wanted):
+            reason = self.allowed.refusal(url)
+            if reason is not None:
+                message = f"{where}: {reason}{_way_out(where)}"
+                found.append(Refusal(field=where, entry=entry, message=message))
+        return tuple(found)
+
+    def check(self, wanted: policy.EmbeddingPolicy) -> None:
+        """Raise for a policy with a URL that may not be called.
+
+        Raises:
+            errors.InvalidPolicy: the message names each field and its host.
+        """
+        refusals = self.refusals(wanted)
+        if refusals:
+            told = "; ".join(it.message for it in refusals[:_REFUSALS_SHOWN])
+            message = (
+                f"{told}. providers.allowedHosts of the chart has {self.allowed}: name one of"
+                " these, or have the administrator add the host"
+            )
+            raise errors.InvalidPolicy("", message, reason=HOST_NOT_ALLOWED)
+
+    def secret_refusal(
+        self, found: Mapping[str, Any], reference: policy.SecretReference
+    ) -> errors.Problem | None:
+        """Why a policy may not name this Secret, if it may not."""
+        labels = found["metadata"].get("labels") or {}
+        if not self.require_secret_label or labels.get(names.LABEL_USABLE) == USABLE:
+            return None
+        message = (
+            f"{reference} may not be used, as the Secret does not have the label"
+            f" {names.LABEL_USABLE}={USABLE} that providers.requireSecretLabel of the chart asks"
+            f" for: have somebody who may change Secret {reference.name} set it, if policies may"
+            " have the Secret's values sent to the addresses they name"
+        )
+        return errors.Problem(SECRET_NOT_USABLE, message)
+
+    def value_refusal(
+        self,
+        wanted: policy.EmbeddingPolicy,
+        entry: str,
+        value: bytes,
+        *,
+        reference: policy.Reference,
+    ) -> errors.Problem | None:
+        """Why a value may not be an entry of the owned Secret, by where it would be sent.
+
+        The message tells nothing of the value: the policy's author may not be allowed to read it.
+        """
+        called = {
+            names.secret_provider_key(it.name): _Called(it.kind, _base_url(it))
+            for it in wanted.providers
+        }
+        if self.allowed.allows(_destination(called, entry, value)):
+            return None
+        what = (
+            "is no URL of an allowed host"
+            if entry in _REDIS_ENTRIES
+            else f"belongs to a host that is not allowed ({document.ATLAS_BASE_URL})"
+        )
+        message = f"{entry}: {reference} {what}; providers.allowedHosts has {self.allowed}"
+        return errors.Problem(HOST_NOT_ALLOWED, message)
+
+    def withdrawn(
+        self, held: Mapping[str, bytes], in_force: document.PolicyDocument | None
+    ) -> frozenset[str]:
+        """Entries of an owned Secret that are sent to a host which is no longer allowed.
+
+        `in_force` is the document by which sidecars send them.
+        """
+        if not self.allowed or in_force is None:
+            return frozenset()
+        called = {
+            it.api_key_file: _Called(it.kind, it.base_url)
+            for it in in_force.providers
+            if it.api_key_file is not None
+        }
+        return frozenset(
+            entry
+            for entry in (*called, *_REDIS_ENTRIES)
+            if entry in held and not self.allowed.allows(_destination(called, entry, held[entry]))
+        )
+
+
+OFF: Final = ProviderGuard()
+"""Every Secret of the namespace may be named, and every host called."""
+
+
+class _Called(NamedTuple):
+    """A provider's type and base URL."""
+
+    kind: str
+    base_url: str
+
+
+def _destination(called: Mapping[str, _Called], entry: str, value: bytes) -> str:
+    """The URL that an entry of the owned Secret is sent to; the URL of a Redis is one itself."""
+    text = value.decode(errors="replace").strip()  # as a sidecar reads the file
+    if entry not in called:
+        return text
+    kind, base_url = called[entry]
+    return document.called_url(kind=kind, base_url=base_url, api_key=text)
+
+
+def _base_url(provider: policy.Provider) -> str:
+    return (provider.base_url or document.DEFAULT_BASE_URLS.get(provider.kind, "")).rstrip("/")
+
+
+def _urls(wanted: policy.EmbeddingPolicy) -> list[tuple[str, str, str | None]]:
+    """Each URL with its field, and the entry of the owned Secret that is sent there."""
+    found: list[tuple[str, str, str | None]] = []
+    for index, provider in enumerate(wanted.providers):
+        where = f"spec.providers[{index}].baseURL"
+        url = _base_url(provider)
+        if provider.base_url is None:
+            where = f"{where} (left out, so {url})"
+        entry = names.secret_provider_key(provider.name) if provider.api_key else None
+        found.append((where, url, entry))
+    if wanted.passthrough_base_url is not None:
+        found.append(("spec.passthrough.baseURL", wanted.passthrough_base_url, None))
+    for part, redis, entry in (
+        ("cache", wanted.cache.redis, names.SECRET_CACHE_REDIS_URL),
+        ("quota", wanted.quota.redis, names.SECRET_QUOTA_REDIS_URL),
+    ):
+        if isinstance(redis, policy.Literal):
+            found.append((f"spec.{part}.redis.url", redis.value, entry))
+    return found
+
+
+def _way_out(where: str) -> str:
+    if where == "spec.passthrough.baseURL":
+        return " (or set spec.passthrough.enabled: false)"
+    return ""

@@ -1,0 +1,1 @@
+"""The work queue of the controllers, and fair locks and queues."""

@@ -1,0 +1,205 @@
+"""A queue of keys: each key once, never two workers on one key, later if wanted.
+
+What Kubernetes controllers stand on (client-go's workqueue has the same rules): a key added while
+it is worked on comes again afterwards, so that no change is missed and no work is doubled.
+"""
+
+import heapq
+import itertools
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from embedding_operator import errors
+from embedding_operator.queues.fair_queue import FairQueue, Namespaced
+
+_LOG = logging.getLogger(__name__)
+_FIRST_BACKOFF_SECONDS: Final = 1.0
+_LAST_BACKOFF_SECONDS: Final = 60.0
+_OUTDATED_KEPT: Final = 64
+
+K = TypeVar("K", bound=Namespaced)
+
+
+class Key(NamedTuple):
+    """A policy."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class WorkQueue(Generic[K]):
+    """Keys that wait for work; safe to use from any thread.
+
+    Due keys are taken from one namespace after the other, and of one namespace at most
+    `most_of_one` are worked on at the same time, so that none delays the others.
+    """
+
+    def __init__(
+        self, *, most_of_one: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most_of_one = most_of_one
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._order = itertools.count()
+        self._heap: list[tuple[float, int, K]] = []
+        self._due: dict[K, float] = {}
+        self._ready: FairQueue[K] = FairQueue()
+        self._working: dict[K, float] = {}
+        """When the work on each key began."""
+        self._working_for: Counter[str] = Counter()
+        self._gathered: set[K] = set()
+        """Keys that are due: they are ready, or worked on and will be ready after that."""
+        self._failures: dict[K, int] = {}
+        self._finished_at: float | None = None
+        """When work last ended, or the first worker came; None before that."""
+        self._closed = False
+
+    def add(self, key: K, *, after_seconds: float = 0) -> None:
+        """Want work on a key; the earliest of all wishes for one key counts."""
+        with self._changed:
+            due = self._clock() + after_seconds
+            if due < self._due.get(key, float("inf")):
+                self._due[key] = due
+                heapq.heappush(self._heap, (due, next(self._order), key))
+                self._drop_outdated()
+                self._changed.notify()
+
+    def take(self) -> K | None:
+        """The next due key, marked as being worked on; waits for one. None once closed."""
+        with self._changed:
+            if self._finished_at is None:
+                self._finished_at = self._clock()
+            while not self._closed:
+                wait_seconds = self._gather_due()
+                key = self._ready.pop(self._may)
+                if key is not None:
+                    del self._due[key]
+                    self._gathered.discard(key)
+                    self._working[key] = self._clock()
+                    self._working_for[key.namespace] += 1
+                    return key
+                self._changed.wait(wait_seconds)
+            return None
+
+    def done(self, key: K, *, failed: bool, least_seconds: float = 0) -> None:
+        """Work on a key ended; a failed one comes again, later each time it fails in a row.
+
+        And not before `least_seconds`, where somebody asked for that.
+        """
+        with self._changed:
+            self._end(key)
+            self._changed.notify()
+            if not failed:
+                self._failures.pop(key, None)
+                return
+            failures = self._failures.get(key, 0)
+            self._failures[key] = failures + 1
+        ceiling = min(_LAST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 16))
+        # Jitter, so that policies which failed together do not come back together.
+        backoff_seconds = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        self.add(key, after_seconds=max(backoff_seconds, least_seconds))
+
+    def close(self) -> None:
+        """Let every worker end after what it works on."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def oldest_seconds(self) -> float:
+        """For how long the oldest work that has not ended has been going on; 0 where none is."""
+        with self._changed:
+            now = self._clock()
+            return now - min(self._working.values(), default=now)
+
+    def stalled_seconds(self) -> float:
+        """For how long work has been waiting while none has ended.
+
+        0 where nothing waits, and before there are workers.
+        """
+        with self._changed:
+            if self._finished_at is None:
+                return 0.0
+            now = self._clock()
+            waiting_since = min(self._due.values(), default=now)
+            return max(0.0, now - max(waiting_since, self._finished_at))
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._due)
+
+    # --- all below is called with the lock held
+
+    def _may(self, namespace: str) -> bool:
+        return self._most_of_one is None or self._working_for[namespace] < self._most_of_one
+
+    def _end(self, key: K) -> None:
+        del self._working[key]
+        self._finished_at = self._clock()
+        self._working_for[key.namespace] -= 1
+        if not self._working_for[key.namespace]:
+            del self._working_for[key.namespace]
+        if key in self._gathered:
+            self._ready.push(key)
+
+    def _drop_outdated(self) -> None:
+        """Wishes that an earlier one replaced would stay until they are due, which may be a day."""
+        if len(self._heap) > 2 * len(self._due) + _OUTDATED_KEPT:
+            self._heap = [it for it in self._heap if self._due.get(it[2]) == it[0]]
+            heapq.heapify(self._heap)
+
+    def _gather_due(self) -> float | None:
+        """Have all due keys wait for their turn; the seconds until the next, None for a change."""
+        while self._heap:
+            due, _, key = self._heap[0]
+            is_outdated = self._due.get(key) != due or key in self._gathered
+            if not is_outdated and due > self._clock():
+                return due - self._clock()
+            heapq.heappop(self._heap)
+            if not is_outdated:
+                self._gathered.add(key)
+                if key not in self._working:
+                    self._ready.push(key)
+        return None
+
+
+def work(
+    queue: WorkQueue[K], do: Callable[[K], float | None], *, workers: int, name: str = "reconcile"
+) -> list[threading.Thread]:
+    """Start threads that take keys until the queue is closed.
+
+    `do` gives the seconds after which the key is to be looked at again, or None; what it raises is
+    logged, and the key comes again with backoff. `name` is what they do, for logs.
+    """
+
+    def loop() -> None:
+        while (key := queue.take()) is not None:
+            failed, again, least_seconds = False, None, 0.0
+            try:
+                again = do(key)
+            except errors.OperatorError as error:
+                failed = True
+                if isinstance(error, errors.Unavailable):
+                    least_seconds = error.retry_after_seconds or 0.0
+                _LOG.warning("%s of %s: %s", name, key, error)
+            except Exception:  # noqa: BLE001 - a worker outlives any bug of one key
+                failed = True
+                _LOG.exception("%s of %s failed", name, key)
+            queue.done(key, failed=failed, least_seconds=least_seconds)
+            if again is not None:
+                queue.add(key, after_seconds=again)
+
+    threads = [
+        threading.Thread(target=loop, name=f"{name}-{number}", daemon=True)
+        for number in range(workers)
+    ]
+    for thread in threads:
+        thread.start()
+    return threads

@@ -1,0 +1,1 @@
+"""What keeps the process running: kopf, probes, metrics' listener and the orderly end."""

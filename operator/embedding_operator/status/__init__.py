@@ -1,0 +1,1 @@
+"""The status of a policy: conditions and fields, computed from facts: pure."""

@@ -1,0 +1,372 @@
+"""What was seen, as the status of a policy: pure, and the same for the same facts.
+
+Conditions have the shape of KEP-1623. Nothing here changes by the passing of time, so a status is
+written only when something was seen to change.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from embedding_operator.errors import Problem
+from embedding_operator.kube import conditions
+from embedding_operator.kube.conditions import Condition, from_problem
+from embedding_operator.policy.policy import EmbeddingPolicy
+from embedding_operator.status import config_in_force, secret_status
+from embedding_operator.status.config_in_force import Force
+
+READY: Final = "Ready"
+ALERTS: Final = "AlertsAccepted"
+DECISIVE: Final = (
+    "Accepted",
+    secret_status.CONDITION,
+    config_in_force.KEY_REFUSED,
+    config_in_force.CONDITION,
+    "InjectionSupported",
+)
+"""The conditions whose sum is Ready; the others inform."""
+TOLD: Final = frozenset(
+    {
+        *(READY, *DECISIVE, config_in_force.REACHED, "PodsCovered", "MonitoringApplied", ALERTS),
+        *("RulesLoaded", "Overlap"),
+    }
+)
+"""The conditions whose change is an event too."""
+_NO_NEWS: Final = frozenset(
+    {
+        *(secret_status.NOT_READ, config_in_force.NOT_ASKED, config_in_force.NOT_TOLD),
+        *("NotConfigured", "NotAskedYet"),
+    }
+)
+"""Reasons of conditions about what nobody has looked at yet."""
+_SEEN: Final = (
+    *DECISIVE[1:],
+    config_in_force.REACHED,
+    "PodsCovered",
+    "MonitoringApplied",
+    ALERTS,
+    "QuotaExact",
+)
+"""The conditions for which the world has to be looked at."""
+MISSING_SHOWN: Final = 10
+MISSED: Final = "PodsMissed"
+SETTLES_SECONDS: Final = 3
+"""The API server knows a namespace's label by a watch of its own, and has a clock of its own."""
+_HEX_DIGITS: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """The pods a policy selects.
+
+    `missing` names those without a sidecar, and `missed` those of them that were made when each new
+    one should have got it; `detours` says of pods with one why their application does not reach it.
+    `lost_to` is the policy that has pods which this one selects too.
+    """
+
+    matching: int = 0
+    covered: int = 0
+    outdated: int = 0
+    bypassing: int = 0
+    missing: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
+    detours: tuple[str, ...] = ()
+    lost_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveQuota:
+    """The day of a whole policy as its store counts it; `limit` None is unlimited."""
+
+    used: int
+    limit: int | None
+    reset_at: datetime
+    exact: bool
+    exact_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Covering:
+    """Since when each new pod that a selector selects should have the sidecar.
+
+    `selector` is a digest of the selector.
+    """
+
+    since: str
+    selector: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Everything that one look at the world gave.
+
+    `stale`: the newest policy became no document, so that sidecars keep the last good one.
+    `refreshed`: the value of the annotation that last asked for a look at Vault.
+    `environment_since`: when the environment ConfigMap was first there.
+    `covering`: since when each new pod should have the sidecar; None where it should not.
+    `guards`: the verdict of condition ProvidersGuarded.
+    `proofs`: what Prometheus and Alertmanager said, as conditions by type; they inform.
+    """
+
+    refused: Problem | None = None
+    stale: bool = False
+    secrets: secret_status.Secrets = field(default_factory=secret_status.Secrets)
+    refreshed: str | None = None
+    environment_since: str | None = None
+    covering: Covering | None = None
+    injection: Problem | None = None
+    monitoring: Problem | None = None
+    alerts_refused: tuple[Problem, ...] = ()
+    coverage: Coverage = Coverage()
+    force: Force = field(default_factory=Force)
+    quota: LiveQuota | None = None
+    document_fingerprint: str | None = None
+    guards: conditions.Verdict | None = None
+    proofs: Mapping[str, conditions.Verdict] = field(default_factory=dict)
+    alert_test: Mapping[str, Any] | None = None
+
+
+def build(
+    *,
+    policy: EmbeddingPolicy | None,
+    generation: int,
+    facts: Facts,
+    previous: Mapping[str, Any],
+    now: datetime,
+) -> dict[str, Any]:
+    """The status that these facts make; `previous` keeps its times where a status has not flipped.
+
+    `policy` is None where the object could not even be read.
+    """
+    found = _conditions(policy, facts, generation=generation, previous=previous)
+    ready = _ready(found)
+    made: dict[str, Any] = {
+        "observedGeneration": generation,
+        "conditions": [
+            conditions.stamped(it, generation=generation, previous=previous, now=now)
+            for it in (ready, *found)
+        ],
+        "pods": _pods(facts, previous=previous),
+    }
+    if policy is None:
+        # Nothing was looked at: what was last seen stays.
+        kept = ("pods", "document", "secrets", "environmentSince", "covering", "alertTest")
+        made |= {key: previous[key] for key in kept if key in previous}
+    else:
+        first = policy.providers[0]
+        made["provider"] = f"{first.kind}/{first.model}"
+        secrets = secret_status.part(facts.secrets, previous=previous)
+        if secrets:
+            made["secrets"] = secrets
+    asked = {"refreshed": facts.refreshed, "alertTest": facts.alert_test}
+    told = {**asked, "environmentSince": facts.environment_since}
+    made |= {key: it for key, it in told.items() if it is not None}
+    if facts.covering is not None:
+        made["covering"] = {"since": facts.covering.since, "selector": facts.covering.selector}
+    if facts.document_fingerprint is not None:
+        made["document"] = {"fingerprint": facts.document_fingerprint}
+    quota = _quota(policy, facts.quota, previous=previous)
+    if quota:
+        made["quota"] = quota
+    return made
+
+
+def environment_since(previous: Mapping[str, Any], *, created_at: str | None) -> str | None:
+    """When the environment ConfigMap of a policy was first there; None where it never was.
+
+    One that was deleted and made anew says nothing of pods that had read the one before.
+
+    Args:
+        previous: the policy's status until now.
+        created_at: the creationTimestamp of the ConfigMap that is there now, if one is.
+    """
+    before: str | None = previous.get("environmentSince")
+    return before or created_at
+
+
+def covering(
+    previous: Mapping[str, Any], *, selector: Mapping[str, Any], is_possible: bool, now: datetime
+) -> Covering | None:
+    """Since when each new pod should have the sidecar; None while that `is_possible` for none.
+
+    What was said before stands as long as it stays possible for the same selector: a pod that was
+    selected later only was nobody's to miss.
+
+    Args:
+        previous: the policy's status until now.
+        selector: its podSelector.
+        is_possible: whether the environment is there, the namespace enabled and the API server new
+            enough.
+        now: the moment at which all that was seen.
+    """
+    if not is_possible:
+        return None
+    text = json.dumps(selector, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_HEX_DIGITS]
+    before = previous.get("covering") or {}
+    if before.get("selector") == digest and "since" in before:
+        return Covering(before["since"], digest)
+    since = (now + timedelta(seconds=SETTLES_SECONDS)).astimezone(UTC)
+    return Covering(since.strftime("%Y-%m-%dT%H:%M:%SZ"), digest)
+
+
+def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Condition]:
+    """What is worth an event: conditions whose status or reason is new, but for a good start."""
+    return conditions.changes(previous, wanted, no_news=_NO_NEWS)
+
+
+def _conditions(
+    policy: EmbeddingPolicy | None, facts: Facts, *, generation: int, previous: Mapping[str, Any]
+) -> list[Condition]:
+    guards = [Condition("ProvidersGuarded", *facts.guards)] if facts.guards else []
+    accepted = from_problem("Accepted", facts.refused, "Accepted", "The policy can be carried out.")
+    if policy is None:
+        message = "Not looked at, as the policy cannot be read."
+        unseen = [Condition(kind, "Unknown", "NotAccepted", message) for kind in _SEEN]
+        return [accepted, *unseen, *guards]
+    found = [
+        accepted,
+        Condition(
+            secret_status.CONDITION,
+            *secret_status.verdict(facts.secrets, generation=generation, previous=previous),
+        ),
+        Condition(
+            config_in_force.KEY_REFUSED,
+            *config_in_force.key_verdict(facts.force, generation=generation, previous=previous),
+        ),
+        Condition(
+            config_in_force.CONDITION,
+            *config_in_force.verdict(
+                facts.force, stale=facts.stale, generation=generation, previous=previous
+            ),
+        ),
+        Condition(
+            config_in_force.REACHED,
+            *config_in_force.reach_verdict(facts.force, generation=generation, previous=previous),
+        ),
+        from_problem(
+            "InjectionSupported", facts.injection, "Supported", "New pods get a native sidecar."
+        ),
+        _covered(facts.coverage),
+        from_problem(
+            "MonitoringApplied",
+            facts.monitoring,
+            "Applied",
+            "PrometheusRule and PodMonitor are as the policy says.",
+        ),
+        _alerts(policy, facts.alerts_refused),
+        _exact(policy, facts.quota),
+        *guards,
+    ]
+    found += [Condition(kind, *verdict) for kind, verdict in facts.proofs.items()]
+    if facts.coverage.lost_to is not None:
+        message = f"Policy {facts.coverage.lost_to} has pods that this one selects too."
+        found.append(Condition("Overlap", "True", "OlderPolicyWins", message))
+    return found
+
+
+def _ready(found: Sequence[Condition]) -> Condition:
+    decisive = [condition for condition in found if condition.type in DECISIVE]
+    for condition in decisive:
+        if condition.is_bad:
+            return Condition(READY, "False", condition.reason, condition.message)
+    missed = next((it for it in found if it.reason == MISSED), None)
+    if missed is not None:
+        return Condition(READY, "False", missed.reason, missed.message)
+    for condition in decisive:
+        # A sidecar too old to tell of its keys obeys all the same.
+        if condition.status == "Unknown" and condition.type not in conditions.AMISS:
+            return Condition(READY, "Unknown", condition.reason, condition.message)
+    return Condition(READY, "True", READY, "Everything the policy says is in force.")
+
+
+def _covered(coverage: Coverage) -> Condition:
+    if coverage.matching == 0:
+        return Condition("PodsCovered", "True", "NoPods", "The policy selects no pod.")
+    if coverage.missed:
+        message = (
+            f"{len(coverage.missed)} of {coverage.matching} selected pods were created without the"
+            " sidecar, though the policy was in force; delete them, so that they are made anew:"
+            f" {', '.join(coverage.missed[:MISSING_SHOWN])}."
+        )
+        return Condition("PodsCovered", "False", MISSED, message)
+    if coverage.missing:
+        message = (
+            f"{coverage.covered} of {coverage.matching} selected pods have the sidecar; without it:"
+            f" {', '.join(coverage.missing[:MISSING_SHOWN])}."
+        )
+        return Condition("PodsCovered", "False", "PodsMissing", message)
+    if coverage.bypassing:
+        message = (
+            f"{coverage.bypassing} of {coverage.covered} applications do not use the sidecar:"
+            f" {_bypassing(coverage)}."
+        )
+        return Condition("PodsCovered", "False", "PodsBypassing", message)
+    message = f"All {coverage.matching} selected pods have the sidecar."
+    return Condition("PodsCovered", "True", "AllCovered", message)
+
+
+def _bypassing(coverage: Coverage) -> str:
+    told = list(coverage.detours[:MISSING_SHOWN])
+    others = coverage.bypassing - len(coverage.detours)
+    if others > 0:
+        told.append(f"{others} started before its address was there; restart them")
+    return "; ".join(told)
+
+
+def _alerts(policy: EmbeddingPolicy, refused: tuple[Problem, ...]) -> Condition:
+    if refused:
+        told = "; ".join(problem.message for problem in refused[: config_in_force.PROBLEMS_SHOWN])
+        return Condition(ALERTS, "False", refused[0].reason, f"{told}.")
+    if not policy.alerts_enabled:
+        return Condition(ALERTS, "True", "AlertsOff", "spec.alerts.enabled is false.")
+    return Condition(ALERTS, "True", "Accepted", "Every alert of the policy is rendered.")
+
+
+def _exact(policy: EmbeddingPolicy, quota: LiveQuota | None) -> Condition:
+    if not (policy.quota.redis or policy.cache.redis):
+        message = "No Redis is named, so each pod counts alone and the limit is per pod."
+        return Condition("QuotaExact", "False", "NoSharedStore", message)
+    if quota is None:
+        message = "No sidecar has been asked yet."
+        return Condition("QuotaExact", "Unknown", config_in_force.NOT_ASKED, message)
+    if not quota.exact:
+        reason, _, text = quota.exact_reason.partition(": ")
+        message = text or "The store does not promise to keep what it acknowledged."
+        return Condition("QuotaExact", "False", reason or "StoreMayForget", message)
+    return Condition("QuotaExact", "True", "Exact", "All pods count in one store that keeps.")
+
+
+def _pods(facts: Facts, *, previous: Mapping[str, Any]) -> dict[str, Any]:
+    coverage, in_force = facts.coverage, facts.force.in_force
+    if facts.force.pending:  # at least as many as before, until all have been asked
+        in_force = max(in_force, min(previous.get("pods", {}).get("inForce", 0), coverage.covered))
+    return {
+        "matching": coverage.matching,
+        "covered": coverage.covered,
+        "outdated": coverage.outdated,
+        "bypassing": coverage.bypassing,
+        "inForce": in_force,
+        "summary": f"{coverage.covered}/{coverage.matching}",
+        "missing": list(coverage.missing[:MISSING_SHOWN]),
+    }
+
+
+def _quota(
+    policy: EmbeddingPolicy | None, quota: LiveQuota | None, *, previous: Mapping[str, Any]
+) -> dict[str, Any]:
+    if quota is None:
+        # Nobody could be asked now: what was last seen stays.
+        return dict(previous.get("quota", {}))
+    limit = policy.quota.requests if policy is not None else quota.limit
+    made: dict[str, Any] = {
+        "used": quota.used,
+        "resetAt": quota.reset_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "summary": f"{quota.used}/{'unlimited' if limit is None else limit}",
+    }
+    if limit is not None:
+        made["limit"] = limit
+    return made

@@ -1,0 +1,65 @@
+"""What `kubectl embedding status` prints."""
+
+from typing import Any
+
+from embedding_operator.cli import summary
+from tests.parts import policies
+
+
+def seen(**status: Any) -> str:
+    return summary.text({**policies.everything(), "status": status})
+
+
+def test_a_policy_without_status_says_that_nobody_looked_at_it():
+    raw = policies.everything()
+    assert summary.text(raw).startswith("shop/search\n  no status yet")
+    assert summary.text({**raw, "status": None}) == summary.text(raw)
+
+
+CONDITION = {"type": "Ready", "status": "True", "reason": "Ready", "message": "All is well."}
+
+
+def test_a_status_of_an_older_generation_says_so():
+    old = seen(observedGeneration=2, conditions=[CONDITION])
+    assert "older than the policy" in old
+    assert "older than the policy" not in seen(observedGeneration=3, conditions=[CONDITION])
+
+
+def test_everything_is_told_in_columns():
+    said = seen(
+        observedGeneration=3,
+        conditions=[CONDITION, {**CONDITION, "type": "Accepted", "status": "Unknown"}],
+        pods={"matching": 2, "covered": 1, "summary": "1/2", "missing": ["search-1 (hostNetwork)"]},
+        quota={"summary": "7/1000", "used": 7, "resetAt": "2026-01-02T00:00:00Z"},
+        secrets={"paths": [{"secret": "embedding-search", "path": "secret/shop/x", "version": 3}]},
+    ).splitlines()
+    for line in (
+        "    Ready     True     Ready  All is well.",
+        "    Accepted  Unknown  Ready  All is well.",
+        "    matching  2",
+        "    missing   search-1 (hostNetwork)",
+        "    summary  7/1000",
+    ):
+        assert line in said
+    assert [line.split() for line in said if "secret/shop/x" in line] == [
+        ["embedding-search", "secret/shop/x", "version", "3"]
+    ]
+
+
+def test_a_synced_secret_is_named_before_anything_was_seen_of_it():
+    raw = policies.everything()
+    lines = [line.split() for line in summary.text(raw).splitlines()]
+    assert ["app", "secret/shop/app"] in lines
+    assert ["whole", "secret/shop/whole"] in lines
+
+
+def test_only_what_is_in_the_object_is_told():
+    said = seen(observedGeneration=3, conditions=[CONDITION])
+    assert "quota" not in said
+    assert "pods" not in said
+
+
+def test_what_a_pod_said_cannot_steer_a_terminal():
+    said = seen(conditions=[{**CONDITION, "message": "obeys \x1b[2J\x1b]0;x\x07"}])
+    assert "obeys" in said
+    assert all(line.isprintable() for line in said.splitlines())

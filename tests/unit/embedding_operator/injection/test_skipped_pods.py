@@ -1,0 +1,108 @@
+"""Events of pods without sidecar: about what exists, checked, and bounded."""
+
+import threading
+
+import pytest
+
+from embedding_contract import names
+from embedding_operator.injection import skipped_pods
+
+POLICY = {
+    "apiVersion": names.API_VERSION,
+    "kind": names.KIND,
+    "metadata": {"name": "search", "namespace": "shop", "uid": "p"},
+}
+
+
+class Recorder:
+    """Keeps events; `most` of them are waited for."""
+
+    def __init__(self):
+        self.events = []
+        self.written = threading.Semaphore(0)
+
+    def record(self, about, *, warning, reason, message):
+        self.events.append((about, reason, message))
+        self.written.release()
+
+    def wait(self, count):
+        for _ in range(count):
+            assert self.written.acquire(timeout=5)
+        assert len(self.events) == count
+        return self.events
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def told(recorder, clock):
+    made = skipped_pods.SkippedPods(records=recorder, clock=clock)
+    made.start()
+    return made
+
+
+def pod(kind="ReplicaSet", name="search-5b7c"):
+    owner = {"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "1", "controller": True}
+    return {"metadata": {"ownerReferences": [owner]}, "spec": {}}
+
+
+def skip(told, *, about=POLICY, of=None, reason="HostNetwork"):
+    told.skipped(about, pod=of or pod(), reason=reason, message="on the node's network")
+
+
+def test_event_is_about_the_policy_and_names_the_owner(told, recorder):
+    skip(told)
+    ((about, reason, message),) = recorder.wait(1)
+    assert (about["kind"], about["metadata"]["uid"]) == (names.KIND, "p")
+    assert reason == "EmbeddingSidecarHostNetwork"
+    assert message.startswith("ReplicaSet search-5b7c: ")
+
+
+def test_what_creates_such_pods_gets_one_event_however_many_it_creates(told, recorder):
+    for _ in range(3):
+        skip(told)
+    skip(told, reason="Windows")
+    recorder.wait(2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("ReplicaSet", "a" * 254), ("ReplicaSet", "a\nb"), ("Replica Set", "a"), ("K" * 64, "a")],
+)
+def test_owner_that_cannot_be_one_is_not_named(told, recorder, kind, name):
+    skip(told, of=pod(kind, name))
+    ((_, _, message),) = recorder.wait(1)
+    assert message.startswith("a pod: ")
+
+
+def test_a_namespace_has_so_many_events_in_a_time_and_takes_none_of_anothers(told, recorder, clock):
+    most = skipped_pods.MOST_OF_A_NAMESPACE
+    for number in range(150):
+        skip(told, of=pod(name=f"forged-{number}"))
+    other = {**POLICY, "metadata": {"name": "search", "namespace": "books", "uid": "q"}}
+    skip(told, about=other)
+    recorder.wait(most + 1)
+    clock.now += skipped_pods.PERIOD_SECONDS
+    skip(told, of=pod(name="later"))
+    assert recorder.written.acquire(timeout=5)
+
+
+def test_about_what_nobody_has_seen_there_is_no_event(told, recorder):
+    skip(told, about={"metadata": {}})
+    skip(told)
+    recorder.wait(1)

@@ -1,0 +1,38 @@
+"""What is remembered of owned objects; what is done to them is in tests/integration."""
+
+from embedding_operator.kube import apply
+from embedding_operator.render import configmaps
+from tests.parts import policies
+
+POLICY = policies.parsed()
+DESIRED = configmaps.environment(POLICY)
+
+
+class Empty:
+    """A cluster that loses whatever is applied."""
+
+    def get(self, *_):
+        return None
+
+    def apply(self, desired):
+        return desired
+
+    def remove_keys(self, desired, keys):
+        raise AssertionError("there are none")
+
+    def delete(self, *_):
+        raise AssertionError("there is nothing")
+
+
+def test_what_is_put_back_is_counted_and_a_policy_that_has_gone_is_forgotten():
+    drifted: list[str] = []
+    objects = apply.ObjectApplier(writes=Empty(), drifted=drifted.append)
+    objects.ensure(POLICY, DESIRED, live=None)
+    assert drifted == []
+    objects.ensure(POLICY, DESIRED, live=None)
+    assert drifted == ["ConfigMap"]
+    objects.forget(POLICY.kind, POLICY.namespace, POLICY.name)
+    objects.ensure(POLICY, DESIRED, live=None)
+    assert drifted == ["ConfigMap"]
+    objects.forget(POLICY.kind, POLICY.namespace, POLICY.name)
+    assert not objects._applied

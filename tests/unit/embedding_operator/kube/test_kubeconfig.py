@@ -1,0 +1,31 @@
+"""Which API server a person's command asks."""
+
+import kubernetes
+import pytest
+
+from embedding_operator import errors
+from embedding_operator.kube import client, kubeconfig
+
+
+@pytest.fixture(autouse=True)
+def no_kubeconfig(monkeypatch, tmp_path):
+    missing = str(tmp_path / "nothing")
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", missing)
+
+
+def test_in_a_pod_without_a_kubeconfig_it_is_the_pods_own(monkeypatch, tmp_path):
+    file = tmp_path / "namespace"
+    file.write_text("shop", encoding="utf-8")
+    api = client.KubeClient(kubernetes.client.ApiClient())
+    monkeypatch.setattr(kubeconfig, "IN_CLUSTER_NAMESPACE", file)
+    monkeypatch.setattr(kubeconfig, "connect", lambda: api)
+    assert kubeconfig.connect_as_user(None, None) == (api, "shop")
+    # What was named and is not there is not replaced by something else.
+    for path, context in ((str(tmp_path / "none"), None), (None, "ours")):
+        with pytest.raises(errors.Denied):
+            kubeconfig.connect_as_user(path, context)
+
+
+def test_with_neither_it_says_so():
+    with pytest.raises(errors.Denied, match="no cluster to work on"):
+        kubeconfig.connect_as_user(None, None)

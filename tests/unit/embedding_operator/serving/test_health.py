@@ -1,0 +1,120 @@
+"""When kubelet restarts the operator, and when it is told that it is behind."""
+
+import threading
+from http import HTTPStatus
+
+import pytest
+
+from embedding_operator.queues import workqueue
+from embedding_operator.queues.workqueue import Key
+from embedding_operator.serving import health
+
+DEADLINE_SECONDS = 60.0
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class World:
+    def __init__(self, **more):
+        self.clock = Clock()
+        self.queue: workqueue.WorkQueue[Key] = workqueue.WorkQueue(clock=self.clock, **more)
+        self.pages = health.pages(
+            live=[health.work_ends(self.queue, deadline_seconds=DEADLINE_SECONDS)],
+            ready=[health.work_is_in_time(self.queue, deadline_seconds=DEADLINE_SECONDS)],
+        )
+
+    def live(self):
+        return self.pages[health.LIVE_PATH]("").status is HTTPStatus.OK
+
+    def ready(self):
+        return self.pages[health.READY_PATH]("").status is HTTPStatus.OK
+
+
+def test_all_is_well_at_first():
+    world = World()
+    world.clock.now = 1e6
+    assert world.live()
+    assert world.ready()
+
+
+def test_what_is_wrong_is_told():
+    pages = health.pages(live=[lambda: "nothing watches pods"], ready=[])
+    for path in (health.LIVE_PATH, health.READY_PATH):
+        reply = pages[path]("")
+        assert reply.status is HTTPStatus.SERVICE_UNAVAILABLE
+        assert reply.body == b"nothing watches pods\n"
+
+
+def test_what_only_makes_it_unready_is_no_reason_for_a_restart():
+    pages = health.pages(live=[], ready=[lambda: "the webhook does not listen yet"])
+    assert pages[health.LIVE_PATH]("").status is HTTPStatus.OK
+    assert pages[health.READY_PATH]("").status is HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def test_a_reconcile_that_is_over_its_deadline_makes_it_unready():
+    world = World()
+    world.queue.add(Key("shop", "a"))
+    world.queue.take()
+    world.clock.now = health.GRACE * DEADLINE_SECONDS
+    assert not world.ready()
+    assert world.live()
+    world.queue.done(Key("shop", "a"), failed=False)
+    assert world.ready()
+
+
+def test_it_is_restarted_if_none_has_ended_for_three_deadlines_while_some_wait():
+    world = World()
+    for number in range(5):
+        world.queue.add(Key("shop", str(number)))
+    for _ in range(4):
+        world.queue.take()
+    world.clock.now = 3 * DEADLINE_SECONDS - 1
+    assert world.live()
+    world.clock.now = 3 * DEADLINE_SECONDS
+    assert not world.live()
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_reconciles_that_all_take_their_whole_deadline_are_no_reason_for_a_restart(workers):
+    """A tenant makes a thousand policies, each of which takes as long as a reconcile may."""
+    world = World(most_of_one=max(1, workers - 1))
+    for number in range(1000):
+        world.queue.add(Key("flood", str(number)))
+    world.queue.add(Key("shop", "a"))
+    served = []
+    for _ in range(400):
+        taken = [world.queue.take() for _ in range(min(2, workers))]
+        world.clock.now += DEADLINE_SECONDS
+        assert world.live()
+        assert world.ready()
+        for key in filter(None, taken):
+            served.append(key)
+            world.queue.done(key, failed=True)
+    assert Key("shop", "a") in served[:4]
+
+
+def test_checks_may_be_asked_from_any_thread_while_work_goes_on():
+    queue: workqueue.WorkQueue[Key] = workqueue.WorkQueue()
+    workqueue.work(queue, lambda _: None, workers=4)
+    pages = health.pages(live=[health.work_ends(queue, deadline_seconds=60)], ready=[])
+    stop = threading.Event()
+
+    def flood():
+        number = 0
+        while not stop.is_set():
+            number += 1
+            queue.add(Key("flood", str(number % 100)))
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        assert all(pages[health.LIVE_PATH]("").status is HTTPStatus.OK for _ in range(1000))
+    finally:
+        stop.set()
+        thread.join()
+        queue.close()

@@ -178,7 +178,7 @@ def _cost(
 
 
 def _rules(conditions: Sequence[Object]) -> Object:
-    """Whether alert rules are loaded, or, where nothing asks Prometheus, at least written."""
+    """True if alert rules are loaded, or, where nothing asks Prometheus, at least written."""
     for kind, good, bad in (
         ("RulesLoaded", "loaded", "not loaded"),
         ("MonitoringApplied", "written", "not written"),

@@ -76,7 +76,7 @@ class AlertTester:
                 self._loop.call_soon_threadsafe(self._arrived.set)
 
     def is_running(self, key: Key) -> bool:
-        """Whether a test has begun and not ended."""
+        """True if a test has begun and not ended."""
         with self._lock:
             return key in self._running
 

@@ -67,7 +67,7 @@ class _Sums:
 
 
 def rules_loaded(wanted: Rules, servers: Sequence[Prometheus]) -> Verdict:
-    """Whether a Prometheus has loaded every group, and can evaluate it.
+    """True if a Prometheus has loaded every group, and can evaluate it.
 
     One server that has a group is enough. While a server cannot be asked, a group that no other has
     is unknown.
@@ -124,7 +124,7 @@ def scraped(
     starting: Iterable[str] = (),
     not_selected: Problem | None = None,
 ) -> Verdict:
-    """Whether every running sidecar is a target that is up, in one Prometheus at least.
+    """True if every running sidecar is a target that is up, in one Prometheus at least.
 
     Args:
         running: the pods whose sidecar runs.
@@ -166,7 +166,7 @@ def _not_scraped(
 
 
 def alertmanager_ready(servers: Sequence[Alertmanager]) -> Verdict:
-    """Whether every Alertmanager answers and its cluster has settled."""
+    """True if every Alertmanager answers and its cluster has settled."""
     if not servers:
         message = "The chart value monitoring.alertmanager names no server that could say it."
         return Verdict("Unknown", NOT_CONFIGURED, message)

@@ -63,7 +63,7 @@ def agreed_labels(found: Sequence[Object]) -> dict[str, str]:
 
 
 def select_namespaces_by_labels(found: Sequence[Object]) -> bool:
-    """Whether the labels of a namespace matter to any of them."""
+    """True if the labels of a namespace matter to any of them."""
     return any(
         _spec(taker).get(namespace_selector)
         for taker in found

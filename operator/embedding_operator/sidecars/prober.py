@@ -62,7 +62,7 @@ class Prober:
         self._thread.join()
 
     def is_running(self) -> bool:
-        """Whether the thread lives."""
+        """True if the thread lives."""
         return self._thread.is_alive()
 
     def watch(self, policy: Policy, target: Target) -> None:

@@ -13,7 +13,7 @@ Outcome = InForce | errors.Problem | None
 
 
 def is_late(outcome: Outcome, wanted: Wanted) -> bool:
-    """Whether a sidecar is not known to have in force what it should."""
+    """True if a sidecar is not known to have in force what it should."""
     return not isinstance(outcome, InForce) or (outcome.document, outcome.secrets) != (
         wanted.document,
         wanted.secrets,

@@ -32,7 +32,7 @@ RANK_PLACES: Final[Mapping[Rank, int]] = {
     Rank.NEW: PLACES // 2,
     Rank.SILENT: PLACES // 4,
 }
-"""How many places are for pods of this rank and all higher ones together."""
+"""The number of places are for pods of this rank and all higher ones together."""
 
 
 class Item(NamedTuple):

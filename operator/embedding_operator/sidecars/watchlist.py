@@ -19,7 +19,7 @@ from embedding_operator.status import config_in_force, policy_status
 QUOTA_SECONDS: Final = 15.0
 """The live quota is asked this often: half of the chart's resync, which writes it."""
 QUOTA_TRIES: Final = 3
-"""How many sidecars are asked for it, one after the other, if the first cannot tell."""
+"""The number of sidecars are asked for it, one after the other, if the first cannot tell."""
 QUOTA_TRY_SECONDS: Final = 1.0
 GATHER_SECONDS: Final = 0.1
 """News of a policy's other pods, which mostly come together, are told together."""
@@ -55,7 +55,7 @@ class Question:
 
     @property
     def is_of_quota(self) -> bool:
-        """Whether the live quota is asked for, and else what is in force."""
+        """True if the live quota is asked for, and else what is in force."""
         return not self.item.pod
 
 

@@ -1,1 +1,1 @@
-"""The operator: turns an EmbeddingPolicy into the objects and the sidecars that carry it out."""
+"""The operator: turns an EmbeddingPolicy into its objects and sidecars."""

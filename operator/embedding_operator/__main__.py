@@ -1,10 +1,9 @@
-"""The command line, and the one place where the operator is put together.
+"""The command line, and the composition of the operator.
 
-embedding-operator run                                   in a cluster, or against a kubeconfig
-embedding-operator render FILE [--document|--rules] [--namespace NS]   what a policy would become
-embedding-operator secrets migrate|verify ...            from a file, an environment or a Secret
-                                                         into Vault
-embedding-operator alerts verify [--expect N]            are the rule groups of policies loaded
+embedding-operator run                          reconcile, in a cluster or by a kubeconfig
+embedding-operator render FILE [--document|--rules] [--namespace NS]   print a policy's objects
+embedding-operator secrets migrate|verify ...   from a file, an environment or a Secret into Vault
+embedding-operator alerts verify [--expect N]   check that the rule groups of policies are loaded
 """
 
 import argparse
@@ -47,7 +46,7 @@ def main() -> int:
     """Run the command line; the exit code."""
     parser = argparse.ArgumentParser(prog="embedding-operator", description="EmbeddingPolicy")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run_command = commands.add_parser("run", help="reconcile policies until told to stop")
+    run_command = commands.add_parser("run", help="reconcile policies until stopped")
     run_command.set_defaults(run=lambda _: _run())
     preview.add_to(commands)
     command.add_to(commands)
@@ -66,7 +65,7 @@ def _run() -> int:
         return USAGE_EXIT
     _configure_logging(chosen.log_level)
     measured = metrics.Metrics()
-    # One namespace holds all workers but one, at most.
+    # One namespace may use all workers but one.
     queue: workqueue.WorkQueue[workqueue.Key] = workqueue.WorkQueue(
         most_of_one=max(1, chosen.workers - 1)
     )
@@ -175,7 +174,7 @@ async def _serve(registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettin
         stop.set()
 
     async def take_signals(**_: object) -> None:
-        # Instead of kopf's own, which wait for whatever hangs.
+        # Instead of kopf's own, which wait for hanging threads.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
 
@@ -193,7 +192,7 @@ def _listen(
     live: tuple[health.Check, ...],
     listening: threading.Event,
 ) -> None:
-    """Answer Prometheus and the probes."""
+    """Serve metrics and probes."""
     seconds = chosen.reconcile_deadline_seconds
     pages = health.pages(
         live=(*live, *(health.work_ends(it, deadline_seconds=seconds) for it in queues)),
@@ -229,7 +228,7 @@ def _reconcile(
     seen: informers.Caches,
     stopping: threading.Event,
 ) -> None:
-    """Reconcile from when all has been seen that a reconcile reads, and resync from then on."""
+    """Reconcile and resync, once every informer is synced."""
     while not seen.synced:
         if stopping.wait(SYNC_POLL_SECONDS):
             return
@@ -244,7 +243,7 @@ def _start(do: Callable[..., None], *arguments: object, **named: object) -> None
 def _files(
     chosen: settings.Webhook, namespace: str, api: client.KubeClient, stopping: threading.Event
 ) -> admission_server.Files:
-    """The files that the webhook serves with: our own, kept from here on, or mounted ones."""
+    """The webhook's certificate files: our own, which a thread renews, or mounted ones."""
     if chosen.certificates != "own":
         return admission_server.Files(
             certificate=chosen.certificate_directory / "tls.crt",
@@ -287,7 +286,7 @@ def _measured(
 def _told(
     queue: workqueue.WorkQueue[workqueue.Key], index_queue: workqueue.WorkQueue[workqueue.Key]
 ) -> Callable[[sidecars.Policy, float], None]:
-    """Queues the policy, or the index, of which its pods said something new."""
+    """Queue the policy or the index whose pods have news."""
 
     def tell(party: sidecars.Policy, after_seconds: float) -> None:
         index = sidecars.index_of(party)
@@ -305,7 +304,7 @@ def _store(
     measured: metrics.Metrics,
     queue: workqueue.WorkQueue[workqueue.Key],
 ) -> vault.Poller | None:
-    """What is known of Vault; a policy for which there is news is reconciled."""
+    """The poller of Vault, which queues policies with news; None without a Vault."""
     if chosen.vault is None:
         return None
     made = vault.connect(
@@ -332,7 +331,7 @@ def _configure_logging(level: str) -> None:
     logging.basicConfig(
         level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    # A line for every event and probe; and at their debug level they quote bodies.
+    # They log a line for every event and probe, and at level debug they quote bodies.
     for name in ("kopf", "aiohttp", "urllib3", "kubernetes", "hvac", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -1,13 +1,13 @@
-"""What can go wrong in the operator, by one question: does a retry help?
+"""The operator's errors, by one question: does a retry help?
 
     OperatorError
     ├── InvalidPolicy   no: the policy's author must change it; `path` names the field
-    ├── Denied          no: an administrator must grant what the message names
-    ├── Foreign         no: an object of that name belongs to somebody else
-    └── Unavailable     yes: something is away; try again, not before `retry_after_seconds`
+    ├── Denied          no: an administrator must grant the permission in the message
+    ├── Foreign         no: an object of that name has another owner
+    └── Unavailable     yes: something does not answer; not before `retry_after_seconds`
 
-What a policy refers to and does not find is no exception but a `Problem`: the rest of the policy
-is still carried out, and the condition says it.
+A missing reference of a policy is not an exception but a `Problem`: the rest of the policy is still
+applied, and a condition reports it.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class OperatorError(Exception):
 
 
 class InvalidPolicy(OperatorError):  # noqa: N818 - the tree reads as words
-    """A policy that cannot be carried out. `path` names the field, `reason` is CamelCase."""
+    """A policy is not valid; `path` names the field, `reason` is CamelCase."""
 
     def __init__(self, path: str, message: str, *, reason: str = "Invalid") -> None:
         super().__init__(f"{path}: {message}" if path else message)
@@ -31,11 +31,11 @@ class Denied(OperatorError):  # noqa: N818 - as above
 
 
 class Foreign(OperatorError):  # noqa: N818 - as above
-    """An object of the wanted name is not ours; the message says whose it is."""
+    """An object of that name is not ours; the message names its owner."""
 
 
 class Unavailable(OperatorError):  # noqa: N818 - as above
-    """Something is away. `reason` is a CamelCase word for a condition."""
+    """Something does not answer; `reason` is a CamelCase word for a condition."""
 
     def __init__(
         self, message: str, *, reason: str = "Unavailable", retry_after_seconds: float | None = None
@@ -47,7 +47,7 @@ class Unavailable(OperatorError):  # noqa: N818 - as above
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a part of a policy is not as it should be: words for a condition."""
+    """The fault of a part of a policy, for a condition."""
 
     reason: str
     message: str

@@ -17,21 +17,21 @@ from embedding_operator.serving.listener import Reply
 
 RESULTS: Final = ("ok", "failed")
 POLICIES_SHOWN: Final = 2000
-"""As the catalogue says: tenants make as many policies as they like."""
+"""The bound in the catalogue, as tenants may make any number of policies."""
 
 _UNCOVERED: Final = "embedding_operator_pods_uncovered"
 _BY_NAME: Final = {metric.name: metric for metric in catalogue.OPERATOR}
 
 
 class Uncovered(Collector):
-    """Pods without their sidecar by policy: a series each, of POLICIES_SHOWN policies at most."""
+    """Pods without their sidecar by policy, for at most POLICIES_SHOWN policies."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pods: dict[tuple[str, str], int] = {}
 
     def tell(self, namespace: str, policy: str, pods: int) -> None:
-        """What a reconcile has found; 0 takes the policy out."""
+        """Set the pods of a policy; 0 removes it."""
         with self._lock:
             if pods:
                 self._pods[namespace, policy] = pods
@@ -39,7 +39,7 @@ class Uncovered(Collector):
                 self._pods.pop((namespace, policy), None)
 
     def collect(self) -> Iterator[Metric]:
-        """What a scrape shows: the policies with the most such pods."""
+        """The policies with the most such pods."""
         with self._lock:
             most = heapq.nlargest(POLICIES_SHOWN, self._pods.items(), key=itemgetter(1))
         metric = _BY_NAME[_UNCOVERED]
@@ -50,7 +50,7 @@ class Uncovered(Collector):
 
 
 class Metrics:
-    """Every series of the operator, in a registry of its own."""
+    """Every series of the operator, in its own registry."""
 
     def __init__(self) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # upstream's
@@ -67,57 +67,57 @@ class Metrics:
         self._histograms = {name: it for name, it in made.items() if isinstance(it, Histogram)}
 
     def reconciled(self, *, result: str, seconds: float) -> None:
-        """A reconcile ended."""
+        """Count a reconcile."""
         self._counters["embedding_operator_reconciles_total"].labels(result).inc()
         self._histograms["embedding_operator_reconcile_seconds"].observe(seconds)
 
     def injected(self, *, result: str, reason: str) -> None:
-        """The webhook answered for a pod."""
+        """Count an answer of the webhook."""
         self._counters["embedding_operator_injections_total"].labels(result, reason).inc()
 
     def drifted(self, kind: str) -> None:
-        """An owned object was put back."""
+        """Count a repaired object."""
         self._counters["embedding_operator_drift_repaired_total"].labels(kind).inc()
 
     def vault_asked(self, outcome: str) -> None:
-        """Vault answered, or did not."""
+        """Count a request to Vault."""
         self._counters["embedding_operator_vault_requests_total"].labels(outcome).inc()
 
     def restarted(self, kind: str) -> None:
-        """A workload of this kind was restarted."""
+        """Count a restarted workload."""
         self._counters["embedding_operator_rollouts_total"].labels(kind).inc()
 
     def skipped(self, kind: str, count: int) -> None:
-        """So many objects of this kind could not be held or read, and are not looked at."""
+        """Count objects that were too large or could not be decoded."""
         self._counters["embedding_operator_skipped_objects_total"].labels(kind).inc(count)
 
     def monitoring_asked(self, server: str, outcome: str) -> None:
-        """A Prometheus or an Alertmanager answered, or did not."""
+        """Count a request to a Prometheus or an Alertmanager."""
         self._counters["embedding_operator_monitoring_requests_total"].labels(server, outcome).inc()
 
     def queued(self, depth: int) -> None:
-        """So many policies wait."""
+        """Set the number of waiting keys."""
         self._gauges["embedding_operator_queue_depth"].set(depth)
 
     def watch_up(self, kind: str, is_up: Callable[[], bool]) -> None:
-        """Ask this, at each scrape, whether changes of a kind are heard of; its plural names it."""
+        """Call `is_up` at each scrape, for the watch of a kind, named by its plural."""
         gauge = self._gauges["embedding_operator_watch_up"].labels(kind)
         gauge.set_function(lambda: float(is_up()))
 
     def sidecar_asked(self, result: str) -> None:
-        """A sidecar answered, or did not."""
+        """Count a request to a sidecar."""
         self._counters["embedding_operator_sidecar_requests_total"].labels(result).inc()
 
     def watch_oldest(self, oldest_seconds: Callable[[], float]) -> None:
-        """Ask this, at each scrape, for how long the oldest reconcile has been going on."""
+        """Call `oldest_seconds` at each scrape, for the age of the oldest reconcile."""
         self._gauges["embedding_operator_oldest_reconcile_seconds"].set_function(oldest_seconds)
 
     def uncovered(self, namespace: str, policy: str, pods: int) -> None:
-        """So many pods of a policy lack its sidecar; a policy without such pods is not shown."""
+        """Set the number of a policy's pods without a sidecar; 0 removes the policy."""
         self._uncovered.tell(namespace, policy, pods)
 
     def page(self, accept: str) -> Reply:
-        """The answer to a scrape, in the format that it asks for."""
+        """The answer to a scrape, in the format of its Accept header."""
         encode, content_type = prometheus_client.exposition.choose_encoder(accept)
         return Reply(HTTPStatus.OK, encode(self.registry), content_type)
 

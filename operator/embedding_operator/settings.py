@@ -1,4 +1,4 @@
-"""What the operator is started with: read from the environment once, a bad value stops the start.
+"""The operator's settings, read from the environment once; a bad value aborts the start.
 
 The chart sets every variable; the defaults are those of a run outside a cluster.
 """
@@ -33,7 +33,7 @@ _DEFAULT_RESOURCES: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 class InvalidSetting(ValueError):  # noqa: N818 - says what is wrong with what
-    """A variable that cannot be used; the text begins with its name."""
+    """A variable is not valid; the text begins with its name."""
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(f"{name}: {message}")
@@ -41,7 +41,7 @@ class InvalidSetting(ValueError):  # noqa: N818 - says what is wrong with what
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """The admission webhook: its port, and the objects the chart made for it."""
+    """The admission webhook: its port, and its objects of the chart."""
 
     port: int
     configuration: str
@@ -54,10 +54,10 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything. `vault` is None where no Vault is configured.
+    """All settings; `vault` is None without a Vault.
 
-    `reconcile_deadline_seconds` is for all that one reconcile asks of the API server.
-    `rollout_namespaces` are those whose workloads may be restarted, `*` for every one.
+    `reconcile_deadline_seconds` bounds all calls of one reconcile to the API server. Workloads in
+    `rollout_namespaces` may be restarted, `*` for every one.
     """
 
     namespace: str
@@ -86,7 +86,7 @@ def read(environment: Mapping[str, str]) -> Settings:
     """All settings.
 
     Raises:
-        InvalidSetting: a variable cannot be used; the text begins with its name.
+        InvalidSetting: a variable is not valid; the text begins with its name.
     """
 
     def of(name: str, reader: Callable[[str, str], T], default: T) -> T:
@@ -164,8 +164,8 @@ def _vault(
     if address.startswith("http://") and not allow_insecure_http:
         raise InvalidSetting(
             "VAULT_ALLOW_INSECURE_HTTP",
-            "must be true (vault.allowInsecureHTTP of the chart) for an http:// VAULT_ADDR: keys"
-            " and tokens would travel in plain text",
+            "must be true (vault.allowInsecureHTTP of the chart) for an http:// VAULT_ADDR, as keys"
+            " and tokens then travel in plain text",
         )
     method = environment.get("VAULT_AUTH_METHOD") or "kubernetes"
     _one_of(*vault.METHODS)(method, "VAULT_AUTH_METHOD")
@@ -176,7 +176,7 @@ def _vault(
 
     for name in _AUTH_FILES.get(method, ()):
         if file(name) is None:
-            raise InvalidSetting(name, f"is needed by VAULT_AUTH_METHOD={method}")
+            raise InvalidSetting(name, f"is required for VAULT_AUTH_METHOD={method}")
     return vault.Settings(
         address=address.rstrip("/"),
         ca_file=file("VAULT_CACERT"),
@@ -197,7 +197,7 @@ def _text(value: str, _: str) -> str:
 
 
 def _collector(value: str, name: str) -> str:
-    """The URL of a collector; it stands in pods, so it holds no password."""
+    """The URL of a collector, which pods show, so it must have no password."""
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
         raise InvalidSetting(name, "must be an http:// or https:// URL without a user")
@@ -215,22 +215,24 @@ def _names(value: str, name: str) -> frozenset[str]:
     found = frozenset(value.split(","))
     wrong = [it for it in sorted(found) if it != "*" and not _NAMESPACE.fullmatch(it)]
     if wrong:
-        raise InvalidSetting(name, f"{wrong[0]!r} is no namespace; they are set apart by commas")
+        raise InvalidSetting(
+            name, f"{wrong[0]!r} is not a namespace; separate namespaces by commas"
+        )
     return found
 
 
 def _plain_names(value: str, name: str) -> frozenset[str]:
-    """Namespaces by name: a right to run anything is not asked for everywhere."""
+    """Namespaces by name: the operator must not need rights to run pods everywhere."""
     found = _names(value, name)
     if "*" in found:
-        raise InvalidSetting(name, "must name namespaces; * is none")
+        raise InvalidSetting(name, "must name namespaces; * is not allowed")
     return found
 
 
 def _one_of(*allowed: str) -> Callable[[str, str], str]:
     def read_word(value: str, name: str) -> str:
         if value not in allowed:
-            raise InvalidSetting(name, f"{value!r} is none of {', '.join(allowed)}")
+            raise InvalidSetting(name, f"{value!r} must be one of {', '.join(allowed)}")
         return value
 
     return read_word
@@ -242,14 +244,14 @@ def _switch(value: str, name: str) -> bool:
 
 def _count(value: str, name: str) -> int:
     if not value.isdecimal() or int(value) < 1:
-        raise InvalidSetting(name, f"{value!r} is no positive whole number")
+        raise InvalidSetting(name, f"{value!r} is not a positive whole number")
     return int(value)
 
 
 def _port(value: str, name: str) -> int:
     number = _count(value, name)
     if number > 65_535:  # noqa: PLR2004 - 16 bits
-        raise InvalidSetting(name, f"{value!r} is no port; 1 to 65535")
+        raise InvalidSetting(name, f"{value!r} is not a valid port (1-65535)")
     return number
 
 
@@ -259,7 +261,7 @@ def _seconds(value: str, name: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0.1 <= seconds <= 86_400:  # noqa: PLR2004 - a day
-        raise InvalidSetting(name, f"{value!r} is no number of seconds between 0.1 and 86400")
+        raise InvalidSetting(name, f"{value!r} is not a number of seconds from 0.1 to 86400")
     return seconds
 
 

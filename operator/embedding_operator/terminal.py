@@ -1,6 +1,6 @@
-"""Text of others, as it may be shown to a person."""
+"""Show untrusted text in a terminal."""
 
 
 def shown(text: str) -> str:
-    """Text that cannot steer a terminal: with escapes, in quotes, where it holds what could."""
+    """The text, quoted and escaped if it holds characters that could control a terminal."""
     return text if text.isprintable() else ascii(text)

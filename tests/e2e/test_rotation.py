@@ -232,7 +232,7 @@ def test_no_request_fails_while_the_provider_refuses_a_new_key(rotating):
     print(f"Vault write to KeyRefused: {told_at - written:.1f} s")
     print(f"calls with the refused key: {len(rotating.calls(wrong))}")
     assert_none_failed(seen)
-    assert "quick refuses its newest key in 1 of 1 pods" in told["message"]
+    assert "quick rejects its newest API key in 1 of 1 pods" in told["message"]
     for key in (old, wrong, good):
         assert key not in json.dumps(rotating.shop.status("rotation"))
     rotating.wait_for("Ready", "True")

@@ -116,8 +116,8 @@ def test_running_sidecars_are_seen_to_be_scraped(monitored, say):
     """By the PodMonitor that the operator made of the example's policy."""
     found = until(monitored, "search", "Up", kind="Scraped")
     assert found["status"] == "True"
-    assert "sidecars are targets that are up" in found["message"]
-    assert not found["message"].startswith("0 of")
+    assert found["message"].startswith("Prometheus scrapes ")
+    assert not found["message"].startswith("Prometheus scrapes 0 of")
     say(f"Scraped on the node: {found['message']}")
 
 

@@ -73,7 +73,7 @@ def test_refused_alert_is_named_and_the_others_are_applied(run, monitored, names
     assert "additional[Broken]" in found["message"]
     assert "unclosed left parenthesis (column 4)" in found["message"]
     assert (
-        f'additional[Foreign] is left out: expr up must carry namespace="{namespace}"'
+        f'additional[Foreign] is ignored: expr up: every selector must have namespace="{namespace}"'
         in (found["message"])
     )
     assert run.condition("search", "Ready")["status"] == "True"

@@ -103,7 +103,7 @@ def test_33_groups_of_several_policies_are_verified(loaded, verify):
     servers = ("--prometheus", loaded.prometheus.url, "--alertmanager", loaded.alertmanager.url)
     said = verify("--expect", str(GROUPS), *servers, code=0, count=POLICIES)
     assert f"rule groups: {GROUPS} expected, {GROUPS} loaded, {GROUPS} healthy" in said
-    assert "disabled (a single instance, well)" in said
+    assert "disabled (a single instance, ready)" in said
 
 
 def test_verify_names_a_group_that_was_deleted_by_hand(loaded, verify):
@@ -119,7 +119,7 @@ def test_verify_names_a_group_that_was_deleted_by_hand(loaded, verify):
 
 def test_verify_compares_the_number_of_groups_too(loaded, verify):
     said = verify("--expect", "40", "--prometheus", loaded.prometheus.url, code=1)
-    assert "--expect says 40 groups, and the policies have 6" in said
+    assert "--expect says 40 groups, but the policies have 6" in said
 
 
 def test_verify_ends_with_2_where_it_cannot_ask(loaded, verify):
@@ -203,7 +203,7 @@ def test_an_older_form_of_the_rules_is_not_what_the_policy_wants(chain):
     chain.prometheus.rules("policy-0", older)
     assert chain.prometheus.reload()
     watched = Watched(chain.prometheus.url)
-    assert "an older form" in watched.until("Outdated").message
+    assert "an older version" in watched.until("Outdated").message
     load(chain, 0)
     assert chain.prometheus.reload()
     assert watched.until("Loaded").status == "True"
@@ -249,14 +249,12 @@ def test_sidecars_are_scraped_once_they_are_targets_that_are_up(chain):
     ]
     chain.prometheus.targets(targets[:1])
     watched = Watched(chain.prometheus.url)
-    assert watched.until("Up", running=("a",)).message == (
-        "1 of 1 sidecars are targets that are up."
-    )
+    assert watched.until("Up", running=("a",)).message == ("Prometheus scrapes 1 of 1 sidecars.")
     chain.prometheus.targets(targets)
     chain.until(lambda: chain.prometheus.query('up{policy="search-0", pod="b"}'))
     found = Watched(chain.prometheus.url).until("NotScraped", running=("a", "b", "c"))
     assert found.message == (
-        "1 of 3 sidecars are targets that are up; not: b (down); c (no target)."
+        "Prometheus scrapes 1 of 3 sidecars; not scraped: b (down); c (no target)."
     )
     chain.prometheus.targets([])
 
@@ -272,7 +270,7 @@ def test_a_stopped_prometheus_is_unknown_and_heals(chain):
     finally:
         chain.prometheus.start()
     host = chain.prometheus.url.removeprefix("http://")
-    assert found == ("Unknown", "Unreachable", f"{host} cannot be connected to.")
+    assert found == ("Unknown", "Unreachable", f"{host} cannot be reached.")
     assert watched.until("Loaded").status == "True"
 
 
@@ -317,7 +315,7 @@ def test_a_test_alert_is_routed_delivered_and_resolved(receiving, alertmanager):
     server = alertmanager(receiver_url=url)
     found = make(server.url)
     assert (found.result, found.receivers) == ("Delivered", ("default",))
-    assert found.message == "Routed to default, and delivered by webhook."
+    assert found.message == "Routed to default and delivered by webhook."
     (alert,) = receiver.alerts(alert_test.ALERT)
     assert alert["labels"] == LABELS
     assert alert["labels"]["test"] == "true"
@@ -330,7 +328,7 @@ def test_a_receiver_that_answers_500_is_routed_and_not_delivered(receiving, aler
     receiver.status = 500
     found = make(alertmanager(receiver_url=url).url)
     assert (found.result, found.receivers) == ("NotDelivered", ("default",))
-    assert "Routed to default, and not delivered: webhook" in found.message
+    assert "Routed to default but not delivered: webhook" in found.message
     assert receiver.alerts(alert_test.ALERT)
 
 
@@ -354,7 +352,7 @@ def test_an_alert_without_a_route_is_said_to_have_none(receiving, alertmanager):
     )
     found = make(server.url)
     assert (found.result, found.receivers) == ("NoReceiver", ("null",))
-    assert "routed to receiver null, which notifies nobody: add a route" in found.message
+    assert "routed to receiver null, which notifies nobody; add a route" in found.message
 
 
 def test_a_silenced_test_alert_is_said_to_be_held_back(receiving, alertmanager):
@@ -376,7 +374,7 @@ def test_a_route_that_waits_too_long_is_named(receiving, alertmanager):
         alertmanager(receiver_url=receiving[1], route=route, receivers=None).url, sent_seconds=2.0
     )
     assert found.result == "NotDelivered"
-    assert "look at the route's group_wait" in found.message
+    assert "check the route's group_wait" in found.message
 
 
 def test_an_alertmanager_that_is_away_is_said_at_once():
@@ -384,7 +382,7 @@ def test_an_alertmanager_that_is_away_is_said_at_once():
     found = make(f"http://127.0.0.1:{port}")
     assert (found.result, found.message) == (
         "CannotAsk",
-        f"127.0.0.1:{port} cannot be connected to.",
+        f"127.0.0.1:{port} cannot be reached.",
     )
 
 

@@ -126,7 +126,7 @@ def test_an_alertmanager_that_is_away_is_said_once_and_not_asked_again(api_serve
     testing.ask("first")
     found = testing.ended()
     assert found["result"] == "CannotAsk"
-    assert "cannot be connected to" in found["message"]
+    assert "cannot be reached" in found["message"]
     for _ in range(3):
         assert testing.look() == found
     testing.restart()
@@ -186,10 +186,10 @@ def test_kubectl_embedding_alerts_test(api_server, namespace, alertmanager, oper
     apply(api_server, namespace)
     where = ("alerts", "test", NAME, "-n", namespace)
     said = plugin(api_server, *where, code=0)
-    assert f"{namespace}/{NAME}: Delivered: Routed to default, and delivered by webhook." in said
+    assert f"{namespace}/{NAME}: Delivered: Routed to default and delivered by webhook." in said
     (alert,) = alertmanager[1].alerts("EmbeddingTestAlert")
     assert (alert["labels"]["namespace"], alert["labels"]["policy"]) == (namespace, NAME)
-    assert "is too recent; the next may be made in" in plugin(api_server, *where, code=2)
+    assert "is too recent; try again in" in plugin(api_server, *where, code=2)
     assert "there is no EmbeddingPolicy" in plugin(
         api_server, "alerts", "test", "nothing", "-n", namespace, code=2
     )
@@ -203,7 +203,7 @@ def test_kubectl_embedding_alerts_test_ends_with_1_where_nothing_is_delivered(
     alertmanager[1].status = 500
     apply(api_server, namespace)
     said = plugin(api_server, "alerts", "test", NAME, "-n", namespace, code=1)
-    assert "NotDelivered: Routed to default, and not delivered: webhook" in said
+    assert "NotDelivered: Routed to default but not delivered: webhook" in said
 
 
 def test_alerts_verify_compares_the_policies_of_the_cluster(api_server, namespace, tmp_path):

@@ -112,7 +112,7 @@ def test_policies_quota_hits_and_what_to_do_are_shown(open_page):
     bar = meter.locator("b").bounding_box()
     assert bar["width"] / meter.bounding_box()["width"] == pytest.approx(0.9, abs=0.02)
     tasks = page.locator("#tasks li").all_inner_texts()
-    assert "Delete the pods that are named" in tasks[0]
+    assert "Delete the named pods" in tasks[0]
     assert "Raise spec.quota.daily.requests" in tasks[1]
 
 

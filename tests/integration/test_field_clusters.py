@@ -506,5 +506,5 @@ def test_applications_that_go_past_their_sidecar_are_named(api_server, shop):
     assert (pods["covered"], pods["matching"]) == (3, 3)
     assert covered()[:2] == ("False", "PodsBypassing")
     assert "own: container app sets OPENAI_BASE_URL itself" in covered()[2]
-    assert "proxied: container app sends all to its HTTP_PROXY" in covered()[2]
+    assert "proxied: container app sends all requests to its HTTP_PROXY" in covered()[2]
     assert "geheim" not in json.dumps(status(api_server, shop))

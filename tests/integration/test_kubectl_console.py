@@ -89,7 +89,7 @@ def test_cost_is_of_what_running_sidecars_have_counted(plugin, namespace, pod):
         ["POLICY", "TOKENS", "COST", "PRICE"],
         [f"{namespace}/search", str(TOKENS), "<0.0001", "list"],
     ]
-    assert "Tokens since each of 1 running sidecars started." in said
+    assert "Tokens of 1 running sidecars since their start." in said
     assert "list prices in USD of" in said
 
 
@@ -107,7 +107,7 @@ def test_cost_without_a_sidecar_says_so(plugin, namespace):
 def test_cost_says_why_no_sidecar_can_be_asked(plugin, running, namespace, pod):
     running.stop()
     said = plugin("embedding", "cost", "-n", namespace, code=2)
-    assert "no sidecar could be asked" in said
+    assert "no sidecar answered" in said
     assert "search-1" in said
 
 

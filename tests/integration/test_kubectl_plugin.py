@@ -119,7 +119,7 @@ def test_the_namespace_is_that_of_the_context(plugin, api_server, namespace, pol
 
 def test_without_a_cluster_it_says_so(plugin, tmp_path):
     plugin.environment["KUBECONFIG"] = str(tmp_path / "nothing")
-    assert plugin("embedding", "status", code=2).startswith("error: no cluster to work on")
+    assert plugin("embedding", "status", code=2).startswith("error: no cluster is configured")
 
 
 def test_render_needs_no_cluster(plugin, tmp_path):

@@ -167,7 +167,7 @@ def test_with_another_token_or_for_another_pod_nothing_is_told(asks, volumes):
     held.hold(SECRET)
     document.hold(DOCUMENT)
     real.wait_until(lambda: in_force(asks) == wanted())
-    assert "refused the operator's proof" in in_force(asks, token="another").message
+    assert "rejected the operator's proof" in in_force(asks, token="another").message
     assert quota(asks, token="another") is None
     other = targets.Pod(namespace="shop", name="b", uid="another", address="127.0.0.1")
     assert isinstance(in_force(asks, pod=other), errors.Problem)

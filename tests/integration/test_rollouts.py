@@ -393,5 +393,5 @@ def test_who_may_not_even_look_logs_it_and_stops_nothing(shop, tmp_path, caplog)
     shop.apply(workload())
     made = restarter(shop, As(shop, tmp_path))
     made.secret_changes(shop.namespace)
-    assert f"workloads of {shop.namespace} are not looked at" in caplog.text
+    assert f"cannot check the workloads of {shop.namespace}" in caplog.text
     assert "403" in caplog.text

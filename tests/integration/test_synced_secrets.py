@@ -94,7 +94,7 @@ def test_what_vault_deleted_stays_in_the_cluster_unless_told_otherwise(run, poli
     run("search")
     assert run.held() == {"password": b"pw-1"}
     assert run.synced() == ("False", "VersionDeleted")
-    assert run.message().endswith("What was there stays.")
+    assert run.message().endswith("Values already in a Secret stay.")
 
 
 def test_with_deletion_policy_delete_it_goes_and_comes_back(run):
@@ -103,7 +103,7 @@ def test_with_deletion_policy_delete_it_goes_and_comes_back(run):
     run("search")
     assert run.held() is None
     assert run.synced() == ("False", "VersionDeleted")
-    assert "Deleted, as deletionPolicy says: database." in run.message()
+    assert "Deleted by deletionPolicy: database." in run.message()
     run.store.paths[DATABASE] = good(2, password=b"pw-2")
     run("search")
     assert run.held() == {"password": b"pw-2"}

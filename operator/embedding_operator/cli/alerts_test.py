@@ -1,6 +1,6 @@
-"""`kubectl embedding alerts test NAME`: ask the operator for a test alert, and say what came of it.
+"""`kubectl embedding alerts test NAME`: have the operator send a test alert, and print the result.
 
-Exit codes: 0 delivered, 1 not delivered, 2 it could not be made, or nobody made it in time.
+Exit codes: 0 delivered, 1 not delivered, 2 not sent, or not in time.
 """
 
 import argparse
@@ -22,20 +22,20 @@ _CANNOT: Final = frozenset({"CannotAsk", "NotConfigured", "Interrupted"})
 
 
 def run(options: argparse.Namespace, api: client.KubeClient, namespace: str) -> int:
-    """Ask, and wait for the end."""
+    """Request a test alert, and wait for its end."""
     found = api.get(kinds.POLICY, namespace, options.name)
     if found is None:
         return _cannot(f"there is no {names.KIND} {options.name} in namespace {namespace}")
     wait_seconds = alert_test.seconds_until_next(_test(found), now=datetime.now(UTC))
     if wait_seconds > 0:
         return _cannot(
-            f"the last test alert of {namespace}/{options.name} is too recent; the next may be made"
-            f" in {wait_seconds:.0f} s"
+            f"the last test alert of {namespace}/{options.name} is too recent; try again in"
+            f" {wait_seconds:.0f} s"
         )
     value = datetime.now(UTC).isoformat(timespec="microseconds")
     annotation = {names.ANNOTATION_TEST_ALERT: value}
     api.annotate(kinds.POLICY, namespace, options.name, annotation)
-    sys.stderr.write("A test alert is being made; Alertmanager's group_wait has to pass.\n")
+    sys.stderr.write("Sending a test alert; Alertmanager waits for its group_wait.\n")
     return _follow(api, namespace, options.name, value)
 
 
@@ -50,7 +50,7 @@ def _follow(api: client.KubeClient, namespace: str, name: str, value: str) -> in
         if waited_seconds > (ENDED_SECONDS if taken else TAKEN_SECONDS):
             return _cannot(
                 "the operator has not "
-                + ("ended the test; see status.alertTest" if taken else "taken it up; does it run?")
+                + ("ended the test; see status.alertTest" if taken else "begun it; is it running?")
             )
         time.sleep(LOOK_SECONDS)
     told = f"{namespace}/{name}: {test['result']}: {test.get('message', '')}"

@@ -1,7 +1,7 @@
-"""`embedding-operator alerts verify`: are the rule groups of all policies loaded, now?
+"""`embedding-operator alerts verify`: check that the rule groups of all policies are loaded now.
 
 Exit codes: 0 every group is loaded and evaluated and every Alertmanager is ready, 1 something is
-missing, which is named, 2 the command line is wrong or somebody could not be asked.
+missing, which is named, 2 the command line is wrong or a server did not answer.
 """
 
 import argparse
@@ -29,7 +29,7 @@ WELL: Final = alertmanager.WELL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """What was answered: groups by name per Prometheus, states of Alertmanagers by host."""
+    """The answers: groups by name per Prometheus, states of Alertmanagers by host."""
 
     loaded: tuple[dict[str, rules.Loaded], ...]
     clusters: dict[str, str]
@@ -41,7 +41,7 @@ def add_to(commands: Any) -> None:
     alerts = commands.add_parser("alerts", help="prove that alert rules are loaded")
     verbs = alerts.add_subparsers(required=True, metavar="COMMAND")
     verify = verbs.add_parser("verify", help="compare policies with what Prometheus has loaded")
-    verify.add_argument("--expect", type=int, metavar="N", help="how many groups there must be")
+    verify.add_argument("--expect", type=int, metavar="N", help="the expected number of groups")
     verify.add_argument(
         "--prometheus", action="append", metavar="URL", help="else PROMETHEUS_URL, or --settings"
     )
@@ -51,13 +51,13 @@ def add_to(commands: Any) -> None:
         metavar="URL",
         help="else ALERTMANAGER_URL, or --settings",
     )
-    verify.add_argument("--ca-file", type=Path, help="the authority of these URLs, PEM")
+    verify.add_argument("--ca-file", type=Path, help="the CA of these URLs, PEM")
     verify.add_argument("--bearer-file", type=Path, help="a file with a token for these URLs")
     verify.add_argument(
         "--settings",
         type=Path,
         metavar="FILE",
-        help="the servers, as the chart writes them; else MONITORING_FILE",
+        help="the servers, in the chart's form; else MONITORING_FILE",
     )
     verify.add_argument(
         "--policies", type=Path, action="append", metavar="FILE", help="else those of the cluster"
@@ -66,7 +66,7 @@ def add_to(commands: Any) -> None:
         "--additional",
         action="store_true",
         default=os.environ.get("ADDITIONAL_ALERTS") == "true",
-        help="policies may add alerts, as the chart value alerts.additional says",
+        help="policies may add alerts (chart value alerts.additional)",
     )
     verify.add_argument("-n", "--namespace", help="only policies of this namespace")
     verify.add_argument("--kubeconfig", help="else as kubectl chooses")
@@ -86,7 +86,7 @@ def _verify(options: argparse.Namespace) -> int:
     for line in (*_told(expected, seen), *gaps, *(f"cannot ask: {it}" for it in seen.unasked)):
         sys.stdout.write(f"{terminal.shown(line)}\n")
     if seen.unasked:
-        # What one server lacks, the one that could not be asked may have.
+        # The server that did not answer may have the missing groups.
         return CANNOT
     return GAP if gaps else FINE
 
@@ -126,7 +126,7 @@ def _expected(options: argparse.Namespace) -> tuple[rules.Group, ...]:
     """The groups of all policies that want alerts.
 
     Raises:
-        errors.OperatorError: the policies cannot be had.
+        errors.OperatorError: the policies cannot be read.
     """
     if options.policies:
         namespace = options.namespace or "default"
@@ -193,10 +193,10 @@ def _told(expected: Sequence[rules.Group], seen: _Seen) -> Iterator[str]:
     loaded = sum(not it.startswith("not loaded") for it in states)
     yield f"rule groups: {len(expected)} expected, {loaded} loaded, {healthy} healthy"
     for host, state in seen.clusters.items():
-        well = " (a single instance, well)" if state == "disabled" else ""
+        well = " (a single instance, ready)" if state == "disabled" else ""
         yield f"Alertmanager {host}: {state}{well}"
     if not seen.clusters:
-        yield "Alertmanager: none was asked"
+        yield "Alertmanager: none is configured"
 
 
 def _gaps(expected: Sequence[rules.Group], seen: _Seen, *, expect: int | None) -> Iterator[str]:
@@ -205,19 +205,19 @@ def _gaps(expected: Sequence[rules.Group], seen: _Seen, *, expect: int | None) -
         if state:
             yield f"{group.name}: {state}"
     if expect is not None and len(expected) != expect:
-        yield f"--expect says {expect} groups, and the policies have {len(expected)}"
+        yield f"--expect says {expect} groups, but the policies have {len(expected)}"
     for host, state in seen.clusters.items():
         if state not in WELL:
             yield f"Alertmanager {host} is not ready: {state}"
 
 
 def _state(group: rules.Group, seen: _Seen) -> str:
-    """What is wrong with a group; empty where nothing is."""
+    """The fault of a group; empty without one."""
     found = [it[group.name] for it in seen.loaded if group.name in it]
     current = [it for it in found if it.is_current]
     if not found:
         return "not loaded"
     if not current:
-        return "not loaded: Prometheus has an older form of it"
+        return "not loaded: Prometheus has an older version"
     errors_told = [error for it in current for error in it.errors]
     return f"not evaluated: {'; '.join(errors_told)}" if errors_told else ""

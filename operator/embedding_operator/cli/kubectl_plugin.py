@@ -1,12 +1,12 @@
-"""`kubectl embedding ...`: kubectl runs `kubectl-embedding`, which it finds on PATH.
+"""`kubectl embedding ...`: kubectl runs `kubectl-embedding` from PATH.
 
-kubectl embedding status [NAME] [-n NS | -A]   a policy as its status tells it
-kubectl embedding refresh NAME [-n NS]         read its secrets from Vault again, now
-kubectl embedding alerts test NAME [-n NS]     send a test alert, and say what came of it
-kubectl embedding render FILE [--document]     what a policy would become
-kubectl embedding secrets migrate|verify ...   as `embedding-operator secrets`
-kubectl embedding cost [-n NS | -A] [--by ..]   what was spent, and on what
-kubectl embedding dashboard [-n NS | -A]        a page in the browser
+kubectl embedding status [NAME] [-n NS | -A]   show the status of policies
+kubectl embedding refresh NAME [-n NS]         read a policy's secrets from Vault again, now
+kubectl embedding alerts test NAME [-n NS]     send a test alert, and show the result
+kubectl embedding render FILE [--document]     show the objects of a policy
+kubectl embedding secrets migrate|verify ...   the same as `embedding-operator secrets`
+kubectl embedding cost [-n NS | -A] [--by ..]  show the cost of billed tokens
+kubectl embedding dashboard [-n NS | -A]       open a page in the browser
 """
 
 import argparse
@@ -31,11 +31,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="kubectl embedding", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     where = _where()
-    status = commands.add_parser("status", parents=[where], help="policies as their status tells")
+    status = commands.add_parser("status", parents=[where], help="show the status of policies")
     status.add_argument("name", nargs="?", metavar="NAME", help="one policy; else all")
     status.add_argument("-A", "--all-namespaces", action="store_true", help="of every namespace")
     status.set_defaults(run=_asking(_status))
-    refresh = commands.add_parser("refresh", parents=[where], help="read Vault again, now")
+    refresh = commands.add_parser(
+        "refresh", parents=[where], help="read a policy's secrets from Vault again, now"
+    )
     refresh.add_argument("name", metavar="NAME")
     refresh.set_defaults(run=_asking(_refresh))
     alerts = commands.add_parser("alerts", help="prove that alerts are delivered")
@@ -52,7 +54,7 @@ def main() -> int:
 
 
 def _where() -> argparse.ArgumentParser:
-    """Kubectl gives its own flags to a plugin only where they come after the plugin's name."""
+    """The flags of kubectl, which it passes to a plugin only after the plugin's name."""
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument("-n", "--namespace", help="else that of the context")
     where.add_argument("--context", help="else the current one")
@@ -92,7 +94,7 @@ def _refresh(options: argparse.Namespace, api: client.KubeClient, namespace: str
     asked = api.annotate(kinds.POLICY, namespace, options.name, {names.ANNOTATION_REFRESH: now})
     if asked is None:
         return _nothing(options.name, namespace)
-    sys.stdout.write(f"{namespace}/{options.name}: Vault is to be read again\n")
+    sys.stdout.write(f"{namespace}/{options.name}: the operator reads Vault again\n")
     return 0
 
 

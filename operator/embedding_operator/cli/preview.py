@@ -1,4 +1,4 @@
-"""`embedding-operator render`: every object a policy would become, without a cluster."""
+"""`embedding-operator render`: print every object of a policy, without a cluster."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ from embedding_operator.render import configmaps, monitoring, secrets
 
 def add_to(commands: Any) -> None:
     """Add `render` to a parser's subcommands."""
-    render = commands.add_parser("render", help="print every object a policy would become")
+    render = commands.add_parser("render", help="print every object of a policy")
     render.add_argument("file", type=Path, metavar="FILE")
     shown = render.add_mutually_exclusive_group()
     shown.add_argument("--document", action="store_true", help="only the sidecar's document")
@@ -42,14 +42,14 @@ def read(file: Path, *, namespace: str) -> list[policy.EmbeddingPolicy]:
     """The policies of a YAML file.
 
     Raises:
-        errors.InvalidPolicy: the file holds none, or one cannot be carried out.
+        errors.InvalidPolicy: the file holds none, or one is not valid.
     """
     try:
         objects = [it for it in yaml.safe_load_all(file.read_text(encoding="utf-8")) if it]
     except OSError as error:
         raise errors.InvalidPolicy(str(file), str(error.strerror)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise errors.InvalidPolicy(str(file), f"is no YAML: {error}") from None
+        raise errors.InvalidPolicy(str(file), f"is not YAML: {error}") from None
     if not objects:
         raise errors.InvalidPolicy(str(file), "holds no object")
     return [_policy(raw, namespace=namespace) for raw in objects]
@@ -77,7 +77,7 @@ def rule_file(policies: list[policy.EmbeddingPolicy]) -> str:
 
 
 def objects(policies: list[policy.EmbeddingPolicy]) -> str:
-    """All objects as YAML, in the order in which they are applied; secrets are placeholders."""
+    """All objects as YAML in the order of their application; secrets are placeholders."""
     rendered = [made for wanted in policies for made in _objects(wanted)]
     return yaml.safe_dump_all(rendered, sort_keys=False)
 
@@ -108,7 +108,7 @@ def _objects(wanted: policy.EmbeddingPolicy) -> list[dict[str, Any]]:
 
 
 def _readable(secret: dict[str, Any]) -> dict[str, Any]:
-    """A Secret whose placeholders can be read."""
+    """A Secret with readable placeholders."""
     values = secrets.decode(secret)
     rest = {key: it for key, it in secret.items() if key != "data"}
     return {**rest, "stringData": {key: it.decode() for key, it in values.items()}}

@@ -1,4 +1,4 @@
-"""A policy and its status as a person reads them: pure."""
+"""A policy and its status as text: pure."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ _INDENT = "  "
 
 
 def text(policy: Mapping[str, Any]) -> str:
-    """What `kubectl embedding status` prints of an object."""
+    """The output of `kubectl embedding status` for a policy."""
     return "\n".join(_lines(policy)) + "\n"
 
 
@@ -19,9 +19,9 @@ def _lines(policy: Mapping[str, Any]) -> Iterator[str]:
     conditions = status.get("conditions") or []
     yield f"{metadata['namespace']}/{metadata['name']}"
     if not conditions:
-        yield f"{_INDENT}no status yet: the operator has not looked at it, or does not run"
+        yield f"{_INDENT}no status yet: the operator has not reconciled it, or does not run"
     if conditions and status.get("observedGeneration") != metadata.get("generation"):
-        yield f"{_INDENT}older than the policy: the operator has not looked at its last change"
+        yield f"{_INDENT}older than the policy: the operator has not reconciled its last change"
     yield from _table("providers", _providers(spec))
     yield from _table("conditions", _conditions(conditions))
     yield from _table("pods", _pods(status.get("pods") or {}))
@@ -33,7 +33,7 @@ def _table(title: str, rows: list[tuple[str, ...]]) -> Iterator[str]:
     if not rows:
         return
     yield f"{_INDENT}{title}"
-    # Of a condition's message, parts may be what a pod has said.
+    # A condition's message may quote a pod.
     shown = [tuple(map(terminal.shown, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     for row in shown:
@@ -62,7 +62,7 @@ def _quota(quota: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _secrets(spec: Mapping[str, Any], status: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """What the status tells of each path, and what the policy names and the status does not."""
+    """The paths in the status, and those of the policy that the status lacks."""
     seen = status.get("secrets") or {}
     rows: list[tuple[str, ...]] = [
         (

@@ -1,1 +1,1 @@
-"""What a person sees on their own machine: costs in the terminal, and a page in the browser."""
+"""The dashboard on a person's machine: costs in the terminal, and a page in the browser."""

@@ -1,4 +1,4 @@
-"""Reading what the page and the costs need, with the person's own rights."""
+"""Read pods and series for the page and the costs, with the user's own rights."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ _KNOWN: Final = frozenset().union(*(metric.series for metric in metrics.SIDECAR)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scraped:
-    """Sidecars' own series. `failed` says why the others of `pods` could not be asked."""
+    """Series of sidecars; `failed` has the reason for each pod that did not answer."""
 
     pods: tuple[usage.Pod, ...]
     series: tuple[tuple[usage.Pod, tuple[usage.Sample, ...]], ...]
@@ -28,20 +28,20 @@ class Scraped:
 
 
 def pods(api: client.KubeClient, namespace: str | None) -> list[usage.Pod]:
-    """The pods that carry a sidecar.
+    """The pods with a sidecar.
 
     Raises:
-        errors.OperatorError: they may not be listed, or the API server is away.
+        errors.OperatorError: they may not be listed, or the API server does not answer.
     """
     found = api.find(kinds.POD, namespace, selector=names.LABEL_INJECTED)
     return [usage.pod(it) for it in found]
 
 
 def samples(exposition: bytes) -> tuple[usage.Sample, ...]:
-    """The catalogued series of a scrape; whatever else answers on the port is left out.
+    """The series of a scrape that are in the catalogue.
 
     Raises:
-        ValueError: it is no exposition.
+        ValueError: it is not an exposition.
     """
     families = text_string_to_metric_families(exposition.decode("utf-8"))
     return tuple(
@@ -65,7 +65,7 @@ def scrape(api: client.KubeClient, found: Sequence[usage.Pod]) -> Scraped:
         except errors.OperatorError as error:
             return str(error)
         except ValueError:
-            return "the answer is no exposition of metrics"
+            return "the answer is not an exposition of metrics"
 
     with ThreadPoolExecutor(THREADS) as threads:
         answers = list(zip(running, threads.map(ask, running), strict=True))
@@ -79,10 +79,10 @@ def scrape(api: client.KubeClient, found: Sequence[usage.Pod]) -> Scraped:
 def billed(
     prometheus: Prometheus, found: Iterable[usage.Pod], *, namespace: str | None, window: str
 ) -> list[usage.Tokens]:
-    """Tokens that were billed in a window, by Prometheus; of pods that have ended, too.
+    """Tokens billed in a window, counted by Prometheus, ended pods included.
 
     Raises:
-        errors.OperatorError: Prometheus cannot be asked.
+        errors.OperatorError: Prometheus gives no answer.
     """
     workloads = {(it.namespace, it.name): it.workload for it in found}
     selector = "" if namespace is None else f"{{namespace={json.dumps(namespace)}}}"
@@ -95,7 +95,7 @@ def billed(
             namespace=labels.get("namespace", ""),
             policy=labels.get("policy", ""),
             workload=labels.get("workload")
-            # A scrape other than our PodMonitor's has no such label.
+            # Only our PodMonitor sets this label.
             or workloads.get((labels.get("namespace", ""), labels.get("pod", "")), usage.ENDED),
             provider=labels.get("provider", ""),
             model=labels.get("model", ""),

@@ -39,10 +39,12 @@ def add_to(
     shared.add_argument(
         "--prometheus", metavar="ADDRESS", help="http(s)://HOST, or NAMESPACE/SERVICE:PORT"
     )
-    cost = commands.add_parser("cost", parents=[where, shared], help="what was spent")
+    cost = commands.add_parser(
+        "cost", parents=[where, shared], help="show the cost of billed tokens"
+    )
     cost.add_argument("--by", choices=("policy", "workload", "provider"), default="policy")
     cost.add_argument(
-        "--window", type=_window, default="24h", help="with --prometheus: how far back (24h)"
+        "--window", type=_window, default="24h", help="with --prometheus: the period to count (24h)"
     )
     cost.set_defaults(run=asking(_cost))
     page = commands.add_parser(
@@ -78,7 +80,7 @@ def _cost(options: argparse.Namespace, api: client.KubeClient, namespace: str) -
         ]
         remarks = _remarks(scraped)
         if not scraped.series and scraped.failed:
-            raise errors.Denied(f"no sidecar could be asked: {scraped.failed[0][1]}")
+            raise errors.Denied(f"no sidecar answered: {scraped.failed[0][1]}")
     shown = costs.total(billed, own=own, by=options.by)
     if shown:
         sys.stdout.write(costs.table(shown, by=options.by) + "\n")
@@ -89,15 +91,15 @@ def _cost(options: argparse.Namespace, api: client.KubeClient, namespace: str) -
 
 
 def _remarks(scraped: collection.Scraped) -> list[str]:
-    """What the figures of running sidecars leave out."""
+    """The limits of the figures of running sidecars."""
     remarks = [
-        f"Tokens since each of {len(scraped.series)} running sidecars started.",
-        "Pods that have ended are not counted; --prometheus counts them, and over a time.",
+        f"Tokens of {len(scraped.series)} running sidecars since their start.",
+        "Ended pods are not counted; --prometheus counts them, for a period.",
     ]
     if scraped.failed:
         pod, why = scraped.failed[0]
         remarks.append(
-            f"{len(scraped.failed)} sidecars could not be asked, such as"
+            f"{len(scraped.failed)} sidecars did not answer, such as"
             f" {pod.namespace}/{pod.name}: {why}"
         )
     return remarks
@@ -107,7 +109,7 @@ def _dashboard(options: argparse.Namespace, api: client.KubeClient, namespace: s
     chosen = None if options.all_namespaces else namespace
     asked = None if options.prometheus is None else prometheus.connect(api, options.prometheus)
     shown = views.ClusterViews(api, namespace=chosen, asked=asked)
-    shown.state()  # whoever may not read policies is told here, and not in a browser
+    shown.state()  # reports missing rights here, and not in a browser
     try:
         asyncio.run(_serve(shown, port=options.port, browse=not options.no_browser))
     except OSError as error:
@@ -119,7 +121,9 @@ async def _serve(shown: server.Views, *, port: int, browse: bool) -> None:
     page = server.Server(shown)
     await page.start(port)
     try:
-        sys.stdout.write(f"Serving on {page.url}\nOnly this address opens the page. End: Ctrl-C\n")
+        sys.stdout.write(
+            f"Serving on {page.url}\nOnly this address opens the page. Ctrl-C ends it.\n"
+        )
         sys.stdout.flush()
         if browse:
             with suppress(webbrowser.Error):

@@ -1,4 +1,4 @@
-"""What billed tokens cost, at the policy's prices or at list prices: pure."""
+"""The cost of billed tokens, at the policy's prices or at list prices: pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ By = Literal["policy", "workload", "provider"]
 UNKNOWN: Final = "?"
 MILLION: Final = 1_000_000
 SMALLEST: Final = Decimal("0.0001")
-"""Less than this is shown as less, and not as 0."""
+"""A smaller cost is shown as less than this, and not as 0."""
 _KEYS: Final[Mapping[By, tuple[str, Callable[[Tokens], str]]]] = {
     "policy": ("POLICY", lambda it: f"{it.namespace}/{it.policy}"),
     "workload": ("WORKLOAD", lambda it: f"{it.namespace}/{it.workload}"),
@@ -21,15 +21,15 @@ _KEYS: Final[Mapping[By, tuple[str, Callable[[Tokens], str]]]] = {
 }
 
 PolicyPrices = Mapping[tuple[str, str, str, str], Decimal | None]
-"""By namespace, policy, provider's type in lower case, and model; None is known to be unknown."""
+"""By namespace, policy, provider's type in lower case, and model; None is an unknown price."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """Tokens and their cost under one heading.
 
-    `known` is the cost of the tokens whose price is known; `unpriced` names the models of unknown
-    price, so that the whole cost is unknown where there is one. `sources` are `policy` and `list`.
+    `known` is the cost of tokens of known price; `unpriced` names the models of unknown price.
+    `sources` are `policy` and `list`.
     """
 
     key: str
@@ -40,7 +40,7 @@ class Cost:
 
     @property
     def shown(self) -> str:
-        """The cost for people: `?` where a price is unknown, with the known part before it."""
+        """The cost as text, with `?` for tokens of unknown price."""
         money = f"{self.known:,.4f}" if not 0 < self.known < SMALLEST else f"<{SMALLEST}"
         if not self.unpriced:
             return money
@@ -48,11 +48,11 @@ class Cost:
 
 
 def of_policies(policies: Iterable[Mapping[str, Any]]) -> PolicyPrices:
-    """The prices that policies name themselves.
+    """The prices in policies.
 
-    Two providers of one type and model count into the same series: the higher price stands, so that
-    a cost is never shown too low. Where a policy names no price, and the provider is not at its
-    vendor's own address, the price is unknown: there another account, and another price, may be.
+    Two providers of one type and model share a series: the higher price counts, so that a cost is
+    never shown too low. Without a price in the policy, the price at an address other than the
+    vendor's is unknown, as another contract may apply there.
     """
     found: dict[tuple[str, str, str, str], Decimal | None] = {}
     for policy in policies:
@@ -73,7 +73,7 @@ def of_policies(policies: Iterable[Mapping[str, Any]]) -> PolicyPrices:
 
 
 def total(billed: Iterable[Tokens], *, own: PolicyPrices, by: By) -> list[Cost]:
-    """Costs by policy, workload or provider, the dearest first, those of unknown price before."""
+    """Costs by policy, workload or provider: unknown prices first, then the highest."""
     grouped: dict[str, list[Tokens]] = {}
     for entry in billed:
         grouped.setdefault(_KEYS[by][1](entry), []).append(entry)
@@ -82,7 +82,7 @@ def total(billed: Iterable[Tokens], *, own: PolicyPrices, by: By) -> list[Cost]:
 
 
 def table(costs: Sequence[Cost], *, by: By) -> str:
-    """The costs as `kubectl embedding cost` prints them, with a sum where there are several."""
+    """The output of `kubectl embedding cost`, with a sum for several rows."""
     rows = [(_KEYS[by][0], "TOKENS", "COST", "PRICE")]
     rows += [_row(it) for it in costs]
     if len(costs) > 1:
@@ -92,7 +92,7 @@ def table(costs: Sequence[Cost], *, by: By) -> str:
 
 
 def notes(costs: Sequence[Cost]) -> list[str]:
-    """Sentences that say where prices are from, and which are missing."""
+    """Notes on the sources of prices, and on missing ones."""
     found = []
     sources = frozenset[str]().union(*(it.sources for it in costs))
     if "list" in sources:
@@ -106,7 +106,7 @@ def notes(costs: Sequence[Cost]) -> list[str]:
     if unpriced:
         names = ", ".join(map(terminal.shown, sorted(unpriced)))
         found.append(
-            f"{UNKNOWN}: no price is known of {names}; set pricePerMillionTokens in the policy."
+            f"{UNKNOWN}: the price of {names} is unknown; set pricePerMillionTokens in the policy."
         )
     return found
 
@@ -117,7 +117,7 @@ def _is_vendors(provider: Mapping[str, Any]) -> bool:
 
 
 def _price(entry: Tokens, own: PolicyPrices) -> tuple[Decimal, str] | None:
-    """The price of a million of these tokens, and where it is from."""
+    """The price of a million of these tokens, and its source."""
     key = (entry.namespace, entry.policy, entry.provider, entry.model)
     if key in own:
         named = own[key]

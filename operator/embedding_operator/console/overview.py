@@ -1,4 +1,4 @@
-"""What the page shows, out of policies and their sidecars' series: pure, and JSON in its form."""
+"""The content of the page from policies and their sidecars' series: pure, for JSON."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,16 +10,16 @@ from embedding_operator.console import advice, costs, usage
 Object = dict[str, Any]
 
 NEARLY_USED: Final = 0.8
-"""The share of a day's quota from which the page asks to look."""
+"""The share of a day's quota from which the page warns."""
 _INFORMING: Final = frozenset({"QuotaExact"})
-"""Conditions that stay as they are in many good installations: shown, and no task."""
+"""Conditions that are False in many good installations: shown, but no task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """Series with labels `namespace` and `policy`, and from where and when they are.
+    """Series with labels `namespace` and `policy`, and their source and period.
 
-    `period` says what counters count, for people; `notes` what could not be read, and what to do.
+    `period` is the period of counters as text; `notes` are failures with advice.
     """
 
     samples: Sequence[usage.Sample] = ()
@@ -29,13 +29,13 @@ class Seen:
 
 
 def build(policies: Iterable[Mapping[str, Any]], seen: Seen, *, at: str, scope: str) -> Object:
-    """Everything the page shows.
+    """The whole content of the page.
 
     Args:
         policies: EmbeddingPolicy objects.
-        seen: what sidecars have counted.
-        at: the time of this look, ISO 8601.
-        scope: the namespace that is shown, or a word for all of them.
+        seen: the series of sidecars.
+        at: the present time, ISO 8601.
+        scope: the shown namespace, or a word for all of them.
     """
     own = costs.of_policies(policies := list(policies))
     grouped: dict[tuple[str, str], list[usage.Sample]] = {}
@@ -107,10 +107,10 @@ def _not_seen() -> Object:
         "type": "Ready",
         "status": "Unknown",
         "reason": "NoStatus",
-        "message": "The operator has not looked at this policy.",
+        "message": "The operator has not reconciled this policy.",
         "since": "",
         "state": "unknown",
-        "advice": "See whether the operator runs: kubectl get pods -A -l"
+        "advice": "Check that the operator runs: kubectl get pods -A -l"
         " app.kubernetes.io/name=embedding-operator",
     }
 
@@ -118,7 +118,7 @@ def _not_seen() -> Object:
 def _quota(
     policy: Mapping[str, Any], status: Mapping[str, Any], samples: Sequence[usage.Sample]
 ) -> Object:
-    """The day: from sidecars where they were asked, else as the status last told it."""
+    """The day's quota: from sidecars if they answered, else from the status."""
     calls = _greatest(samples, "aos_embedding_daily_calls")
     limit: float | None = _greatest(samples, "aos_embedding_daily_quota")
     live = calls is not None
@@ -144,7 +144,7 @@ def _quota(
 
 
 def _cache(samples: Sequence[usage.Sample]) -> Object | None:
-    """Shares of looked-up texts by layer; None where nothing was looked up or told."""
+    """Shares of hits by layer; None without look-ups or series."""
     hits: dict[str, float] = {}
     for it in samples:
         if it.name == "aos_embedding_cache_hits_total":
@@ -178,7 +178,7 @@ def _cost(
 
 
 def _rules(conditions: Sequence[Object]) -> Object:
-    """Whether alert rules are loaded, or, where nothing asks Prometheus, at least written."""
+    """The state of alert rules: loaded, or, without a Prometheus to ask, written."""
     for kind, good, bad in (
         ("RulesLoaded", "loaded", "not loaded"),
         ("MonitoringApplied", "written", "not written"),
@@ -191,7 +191,7 @@ def _rules(conditions: Sequence[Object]) -> Object:
 
 
 def _tasks(conditions: Sequence[Object], quota: Object) -> list[Object]:
-    """What is to be done, the gravest first."""
+    """The tasks for the user, the most urgent first."""
     found = [
         {"state": it["state"], "what": it["message"], "do": it["advice"], "type": it["type"]}
         for it in conditions

@@ -1,4 +1,4 @@
-"""The questions to Prometheus behind the page: figures of every policy, and plots of one."""
+"""The queries to Prometheus for the page: figures of every policy, and plots of one."""
 
 import json
 import math
@@ -81,7 +81,7 @@ def figures(prometheus: Prometheus) -> tuple[usage.Sample, ...]:
     """Every policy's figures.
 
     Raises:
-        errors.OperatorError: Prometheus cannot be asked.
+        errors.OperatorError: Prometheus gives no answer.
     """
     return tuple(
         usage.Sample(name=name, labels=labels, value=value)
@@ -99,7 +99,7 @@ def draw(
         `seconds`, and `plots`: title, unit and series of [seconds since 1970, value] each.
 
     Raises:
-        errors.OperatorError: Prometheus cannot be asked.
+        errors.OperatorError: Prometheus gives no answer.
     """
     matchers = f"namespace={json.dumps(namespace)}, policy={json.dumps(policy)}"
     drawn = [

@@ -1,4 +1,4 @@
-"""Questions to a Prometheus, by its URL or through the API server's proxy of its Service."""
+"""Queries to a Prometheus, by its URL or through the API server's proxy of its Service."""
 
 import json
 import time
@@ -16,10 +16,10 @@ BODY_BYTES: Final = 4 * 1024 * 1024
 
 
 class Source(Protocol):
-    """A Prometheus that can be asked."""
+    """A way to a Prometheus."""
 
     def get(self, path: str, query: Mapping[str, str]) -> bytes:
-        """The body of an answer; errors.OperatorError where there is none."""
+        """The body of an answer; raises errors.OperatorError without one."""
 
 
 class Direct:
@@ -30,7 +30,7 @@ class Direct:
         self._client = httpx2.Client(timeout=TIMEOUT_SECONDS)
 
     def get(self, path: str, query: Mapping[str, str]) -> bytes:
-        """As `Source` says."""
+        """See `Source`."""
         deadline = time.monotonic() + WHOLE_SECONDS
         body = b""
         try:
@@ -41,21 +41,21 @@ class Direct:
                         raise errors.Unavailable("Prometheus: the answer is too long or too slow")
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise errors.Unavailable(f"Prometheus: {type(error).__name__}") from None
-        # 400 and 422 tell in the body what is wrong with the question.
+        # The body of 400 and 422 explains the error in the query.
         if answer.status_code not in {httpx2.codes.OK, 400, 422}:
             raise errors.Denied(f"Prometheus: HTTP {answer.status_code}")
         return body
 
 
 class Proxied:
-    """A Prometheus behind a Service, as `NAMESPACE/SERVICE:PORT`; needs get on services/proxy."""
+    """A Prometheus behind a Service, `NAMESPACE/SERVICE:PORT`; needs get on services/proxy."""
 
     def __init__(self, api: client.KubeClient, address: str) -> None:
         self._api = api
         self._namespace, _, self._service = address.partition("/")
 
     def get(self, path: str, query: Mapping[str, str]) -> bytes:
-        """As `Source` says."""
+        """See `Source`."""
         return self._api.proxied(kinds.SERVICE, self._namespace, self._service, path, query=query)
 
 
@@ -69,7 +69,7 @@ class Prometheus:
         """Labels and value of each series now.
 
         Raises:
-            errors.OperatorError: it cannot be asked, or refuses the expression.
+            errors.OperatorError: it gives no answer, or refuses the expression.
         """
         found = self._ask("/api/v1/query", query=expr)
         return [(it["metric"], float(it["value"][1])) for it in found]
@@ -80,7 +80,7 @@ class Prometheus:
         """Labels and points of each series: seconds since 1970, and the value.
 
         Raises:
-            errors.OperatorError: it cannot be asked, or refuses the expression.
+            errors.OperatorError: it gives no answer, or refuses the expression.
         """
         found = self._ask(
             "/api/v1/query_range",
@@ -102,7 +102,7 @@ class Prometheus:
                 raise errors.Denied(f"Prometheus: {answer.get('error', 'no result')}")
             result: list[dict[str, Any]] = answer["data"]["result"]
         except (ValueError, KeyError, TypeError):
-            raise errors.Unavailable("Prometheus: the answer is no JSON of its API") from None
+            raise errors.Unavailable("Prometheus: the answer is not JSON of its API") from None
         return result
 
 
@@ -110,11 +110,11 @@ def connect(api: client.KubeClient, address: str) -> Prometheus:
     """A Prometheus by its address.
 
     Args:
-        api: the API server, through which a Service is asked.
+        api: the API server, for its proxy of a Service.
         address: `http(s)://HOST...`, or `NAMESPACE/SERVICE:PORT`.
 
     Raises:
-        errors.Denied: the address is neither.
+        errors.Denied: the address has another form.
     """
     if address.startswith(("http://", "https://")):
         return Prometheus(Direct(address))

@@ -1,8 +1,8 @@
-"""The page, served on loopback to the one browser that knows the token: read only.
+"""Serve the page on loopback, read only, to the browser that knows the token.
 
 Each request is refused unless its path begins with the token, its Host is this server's loopback
-address (against DNS rebinding) and no other site sent it (Origin, Sec-Fetch-Site). All that the
-page shows comes as JSON and is put into it as text.
+address (against DNS rebinding) and no other site sent it (Origin, Sec-Fetch-Site). The
+page gets its content as JSON and inserts it as text.
 """
 
 import asyncio
@@ -21,10 +21,9 @@ from embedding_operator import errors
 HOST: Final = "127.0.0.1"
 TOKEN_BYTES: Final = 32
 _SHUTDOWN_SECONDS: Final = 1.0
-"""The longest wait for a connection that has asked nothing yet, as browsers open in advance;
-aiohttp's own is 60."""
+"""The wait for idle connections, which browsers open in advance; aiohttp's default is 60."""
 _ACCEPT_SECONDS: Final = 0.05
-"""Enough turns of the loop for an acceptance that is under way to become a connection."""
+"""Time for an acceptance in progress to become a connection."""
 _FILES: Final = {
     "": ("index.html", "text/html"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
@@ -50,13 +49,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Views(Protocol):
-    """What the page asks for; each call may block, and raise errors.OperatorError."""
+    """The data of the page; each call may block, and raise errors.OperatorError."""
 
     def state(self) -> dict[str, Any]:
-        """Everything at a glance."""
+        """The overview."""
 
     def plots(self, namespace: str, name: str) -> dict[str, Any] | None:
-        """Plots of one policy; None where no Prometheus is given or no such policy is."""
+        """Plots of one policy; None without a Prometheus or for an unknown policy."""
 
 
 class Server:
@@ -71,7 +70,7 @@ class Server:
         self.url = ""
 
     async def start(self, port: int = 0) -> None:
-        """Listen; `url` is the address to open, token included. Port 0 takes a free one.
+        """Listen; `url` is the address to open, with the token. Port 0 takes a free one.
 
         Raises:
             OSError: the port is taken.
@@ -92,11 +91,11 @@ class Server:
         self.url = f"http://{HOST}:{bound}/{self._token}/"
 
     async def stop(self) -> None:
-        """Listen no more, and close all connections within 2 seconds."""
+        """Stop listening, and close all connections within 2 seconds."""
         if self._runner is None:
             return
         if self._listening is not None:
-            # asyncio loses a connection whose acceptance is under way when its server is closed.
+            # asyncio loses a connection that it is accepting when its server is closed.
             asyncio.get_running_loop().remove_reader(self._listening)
             await asyncio.sleep(_ACCEPT_SECONDS)
         await self._runner.cleanup()
@@ -116,9 +115,9 @@ class Server:
             return web.Response(status=403, text="Open the address that the command printed.")
         origin = request.headers.get("Origin")
         if origin is not None and origin.removeprefix("http://") not in self._allowed:
-            return web.Response(status=403, text="Requests of other sites are refused.")
+            return web.Response(status=403, text="Requests from other sites are refused.")
         if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
-            return web.Response(status=403, text="Requests of other sites are refused.")
+            return web.Response(status=403, text="Requests from other sites are refused.")
         given = request.match_info.get("token", "").encode()
         if not hmac.compare_digest(given, self._token.encode()):
             return web.Response(

@@ -1,4 +1,4 @@
-"""What sidecars have counted: pure."""
+"""The counts of sidecars: pure."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +12,7 @@ _MADE_ANEW: Final = {
     "ReplicaSet": re.compile(r"(.+)-[a-z0-9]+"),
     "Job": re.compile(r"(.+)-[0-9]{8,}"),
 }
-"""Of a Deployment and of a CronJob, of other names each time: people know what made them."""
+"""Generated names of a Deployment's ReplicaSet and a CronJob's Job, without their suffixes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +26,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod that carries the sidecar; `workload` is the name of what made it.
-
-    `port` is where its sidecar answers GET /metrics.
-    """
+    """A pod with a sidecar, which serves GET /metrics on `port`; `workload` is its owner's name."""
 
     namespace: str
     policy: str
@@ -52,7 +49,7 @@ class Tokens:
 
 
 def pod(raw: Mapping[str, Any]) -> Pod:
-    """A pod as the API server tells it."""
+    """A pod from its object."""
     metadata = raw["metadata"]
     return Pod(
         namespace=metadata["namespace"],
@@ -91,7 +88,7 @@ def _port(spec: Mapping[str, Any]) -> int:
 
 
 def _workload(metadata: Mapping[str, Any]) -> str:
-    """As the PodMonitor's relabelings name it, so that both ways of counting agree."""
+    """The name by the PodMonitor's relabelings, so that both ways of counting agree."""
     owners = metadata.get("ownerReferences", [])
     owner = next((it for it in owners if it.get("controller")), None)
     if owner is None:

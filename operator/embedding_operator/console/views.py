@@ -1,4 +1,4 @@
-"""The page's views of one cluster, read with the person's own rights."""
+"""The page's views of one cluster, read with the user's own rights."""
 
 import threading
 import time
@@ -10,13 +10,13 @@ from embedding_operator.console import collection, overview, plots, prometheus, 
 from embedding_operator.kube import client, kinds
 
 PODS_ASKED: Final = 200
-"""So many sidecars the page asks itself; with more, it needs a Prometheus."""
+"""The page asks so many sidecars itself; for more it needs a Prometheus."""
 FRESH_SECONDS: Final = 2.0
-"""Browsers that ask more often get the same answer."""
+"""More frequent requests get the same answer."""
 
 
 class ClusterViews:
-    """The page's views of one cluster, as the person may see it."""
+    """The page's views of one cluster."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class ClusterViews:
         self._last: tuple[float, dict[str, Any]] = (float("-inf"), {})
 
     def state(self) -> dict[str, Any]:
-        """Everything at a glance; at most one look in 2 seconds, however many browsers ask.
+        """The overview, read at most once in FRESH_SECONDS.
 
         Raises:
             errors.OperatorError: policies cannot be read.
@@ -47,10 +47,10 @@ class ClusterViews:
             return found
 
     def plots(self, namespace: str, name: str) -> dict[str, Any] | None:
-        """One policy's plots; None where no Prometheus is given or no such policy is shown.
+        """One policy's plots; None without a Prometheus or for an unknown policy.
 
         Raises:
-            errors.OperatorError: Prometheus cannot be asked.
+            errors.OperatorError: Prometheus gives no answer.
         """
         known = {(it["namespace"], it["name"]) for it in self.state()["policies"]}
         if self._prometheus is None or (namespace, name) not in known:
@@ -79,23 +79,23 @@ class ClusterViews:
                 figures = plots.figures(self._prometheus)
                 return overview.Seen(samples=figures, period=plots.PERIOD, source="Prometheus")
             except errors.OperatorError as error:
-                notes.append(f"{error}. Figures are of the sidecars themselves.")
+                notes.append(f"{error}. The figures come from the sidecars.")
         try:
             found = collection.pods(self._api, self._namespace)
         except errors.OperatorError as error:
-            notes.append(f"Pods cannot be listed, so there are no live figures: {error}")
+            notes.append(f"No live figures, as pods cannot be listed: {error}")
             return overview.Seen(notes=tuple(notes))
         if len(found) > PODS_ASKED:
             notes.append(
-                f"The {PODS_ASKED} first of {len(found)} sidecars are asked; give --prometheus for"
-                " all of them."
+                f"The figures are of the first {PODS_ASKED} of {len(found)} sidecars; use"
+                " --prometheus for all."
             )
         scraped = collection.scrape(self._api, found[:PODS_ASKED])
         if scraped.failed:
             pod, why = scraped.failed[0]
             notes.append(
                 f"{len(scraped.failed)} of {len(scraped.failed) + len(scraped.series)} sidecars"
-                f" cannot be asked, such as {pod.namespace}/{pod.name}: {why}"
+                f" did not answer, such as {pod.namespace}/{pod.name}: {why}"
             )
         return overview.Seen(
             samples=tuple(

@@ -1,6 +1,6 @@
-"""Carry out one policy: what stands in the cluster afterwards, and what stood in the way.
+"""Apply the objects of one policy, and collect the problems that are met.
 
-Everything here may be repeated, and what cannot be had leaves what was there.
+Every step may be repeated. An object that cannot be made leaves the one that is there.
 """
 
 import re
@@ -30,7 +30,7 @@ class Cluster(apply.Writes, Protocol):
     """All that applying needs of the API server."""
 
     def serves(self, kind: kinds.Kind) -> bool:
-        """Whether the API server knows a kind."""
+        """True if the API server knows a kind."""
         ...
 
 
@@ -44,12 +44,10 @@ class Seen(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyResult:
-    """What stands in the cluster after applying, and what stood in the way.
+    """The state of the cluster after applying, and the problems met.
 
-    `told` is what the Prometheus operator is told, as rendered, with metadata and status of what
-    stands in the cluster.
-
-    `wanted` is None where there is no document, or no Secret of ours with a token to ask with.
+    `told` are the objects of the Prometheus operator as rendered, with the metadata and status of
+    those in the cluster. `wanted` is None without a document or an API token.
     """
 
     wanted: sidecars.Wanted | None
@@ -66,7 +64,7 @@ class ApplyResult:
 
 @dataclass(slots=True)
 class _Notes:
-    """What is found out about secrets on the way."""
+    """Problems of secrets, collected while applying."""
 
     problems: list[errors.Problem] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
@@ -80,9 +78,9 @@ class _Notes:
 class Applier:
     """Applies policies.
 
-    `changing` is told the namespace right before a synced Secret there changes.
-    `additional_alerts`: whether policies may add alerts. `selected_by` is asked for the labels by
-    which every Prometheus takes objects.
+    `changing` gets the namespace right before a synced Secret there changes. `additional_alerts`:
+    whether policies may add alerts. `selected_by` returns the labels by which every Prometheus
+    selects objects.
     """
 
     def __init__(
@@ -111,7 +109,7 @@ class Applier:
     def apply(
         self, wanted: policy.EmbeddingPolicy, *, indexes: Sequence[document.Index] = ()
     ) -> ApplyResult:
-        """Make everything so. `indexes` are those that the policy's sidecars may search.
+        """Apply everything. The policy's sidecars may search `indexes`.
 
         Raises:
             errors.Unavailable: the API server does not answer.
@@ -170,7 +168,7 @@ class Applier:
         )
 
     def _ca_of(self, namespace: str, name: str) -> str | None:
-        """Certificates that a ConfigMap holds."""
+        """The certificates in a ConfigMap."""
         live = self._objects.get(kinds.CONFIG_MAP, namespace, name)
         found: str | None = ((live or {}).get("data") or {}).get(CA_KEY)
         return found
@@ -188,16 +186,16 @@ class Applier:
         made: document.PolicyDocument | None,
         standing: str | None,
     ) -> dict[str, bytes]:
-        """What the owned Secret should hold: what was found, and else what was there before."""
+        """The values of the owned Secret: those found now, else those it has."""
         found = self._credentials.owned(wanted)
         notes.take(found)
-        # While no new document is in force the last good one is, and needs the keys it names.
+        # Without a new document the last good one stays in force, and needs the keys it names.
         named = before.keys() if made is None else policy.references(wanted).keys()
         withdrawn = found.refused | self._guard.withdrawn(before, made or _parsed(standing))
         kept = {key: before[key] for key in named if key in before and key not in withdrawn}
         token = before.get(names.SECRET_API_TOKEN, b"")
         if not _TOKEN.fullmatch(token):
-            token = _new_token()  # the first; or somebody wrote what no header can carry
+            token = _new_token()  # the first one, or the old one cannot be sent in a header
         cache_key = before.get(names.SECRET_CACHE_KEY, b"")
         if not _CACHE_KEY.fullmatch(cache_key):
             cache_key = random_secrets.token_hex(CACHE_KEY_BYTES).encode()
@@ -211,7 +209,7 @@ class Applier:
     def _apply_document(
         self, wanted: policy.EmbeddingPolicy, made: document.PolicyDocument
     ) -> str | errors.Problem | None:
-        """The text of the document that stands in the cluster afterwards."""
+        """The text of the document in the cluster afterwards."""
         live, problem = self._ensure(wanted, configmaps.policy_document(wanted, made))
         return problem or _text(live)
 
@@ -232,7 +230,7 @@ class Applier:
         if not found.values and not entry.keys:
             return
         live = self._objects.get(kinds.SECRET, wanted.namespace, entry.name)
-        # A key that cannot be had keeps its last good value, if the entry still names it.
+        # A key that cannot be read keeps its last good value, if the entry still names it.
         named = set((entry.keys or {}).values())
         kept = {key: it for key, it in secrets.decode(live).items() if key in named}
         values = {**kept, **found.values}
@@ -247,7 +245,7 @@ class Applier:
         notes.problems += [problem] if problem else []
 
     def _prune(self, wanted: policy.EmbeddingPolicy) -> None:
-        """Delete Secrets of ours whose entry was taken out of the policy."""
+        """Delete our Secrets that the policy no longer lists."""
         kept = {names.owned_secret(wanted.name), *(entry.name for entry in wanted.secrets)}
         for name in self._seen.owned_secrets(wanted.namespace, wanted.name):
             if name not in kept:
@@ -262,7 +260,10 @@ class Applier:
             if not self._objects.serves(kind)
         ]
         if absent and wanted.alerts_enabled:
-            message = f"The API server does not know {' and '.join(absent)}: they are left out."
+            message = (
+                f"The API server does not serve {' and '.join(absent)}, so they are not created;"
+                " install the CRDs of the Prometheus operator."
+            )
             return told.objects, errors.Problem("CRDsAbsent", message)
         kept = told.objects if wanted.alerts_enabled else ()
         for unwanted in (told.rule, monitoring.additional_rule(wanted, ()), told.pod_monitor):
@@ -292,7 +293,7 @@ class Applier:
         except errors.Foreign as error:
             return None, errors.Problem("ForeignObject", str(error))
         except errors.Denied as error:
-            # One object that the server does not take must not keep the others, or the status.
+            # One object that the API server refuses must not block the others, or the status.
             return None, errors.Problem("Refused", str(error))
 
 
@@ -303,7 +304,7 @@ def _text(live: Object | None) -> str | None:
 
 
 def _parsed(text: str | None) -> document.PolicyDocument | None:
-    """A document as sidecars read it; None where there is none that they could obey."""
+    """A document as sidecars read it; None without a valid one."""
     try:
         return document.parse(text) if text is not None else None
     except json_fields.InvalidDocument:
@@ -315,7 +316,7 @@ def _as_it_stands(desired: Object, live: Object) -> Object:
 
 
 def _is_same(one: Object, other: Object) -> bool:
-    """Whether both are the same object of a namespace."""
+    """True if both name the same object of a namespace."""
     return bool(
         one["kind"] == other["kind"] and one["metadata"]["name"] == other["metadata"]["name"]
     )
@@ -328,8 +329,8 @@ def _too_large(entry: policy.SyncedSecret, values: Mapping[str, bytes]) -> error
     largest = max(values, key=lambda key: len(values[key]))
     return errors.Problem(
         "SecretTooLarge",
-        f"{entry.name}: what {entry.mount}/{entry.path} holds is {size} bytes, the most of them"
-        f" under {largest}, and a Secret takes {secrets.MAX_BYTES}",
+        f"{entry.name}: {entry.mount}/{entry.path} holds {size} bytes, most of them in key"
+        f" {largest}; a Secret holds at most {secrets.MAX_BYTES}",
     )
 
 

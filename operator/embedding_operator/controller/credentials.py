@@ -1,4 +1,4 @@
-"""Where a policy's secret values come from: each is found, or there is a problem that names it."""
+"""Resolve a policy's secret values: each is found, or a problem names it."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,24 +15,24 @@ from embedding_operator.vault import Address, Identity, Reading
 
 KEYS_SHOWN: Final = 5
 KEY_MAX_BYTES: Final = 16_384
-"""No HTTP server of note takes a longer header; and ten of them fit into a Secret."""
+"""Common HTTP servers accept no longer header, and ten of them fit into a Secret."""
 _DATA_KEY: Final = re.compile(r"(?=.{1,253}$)\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*")
-"""What the API server takes as a key of a Secret (IsConfigMapKey of k8s.io/apimachinery)."""
+"""Valid keys of a Secret (IsConfigMapKey of k8s.io/apimachinery)."""
 
 
 class SecretStore(Protocol):
-    """Vault, or what stands in for it: it is told who wants what, and answers at once."""
+    """Vault, or a fake of it: policies register their paths, and reads return at once."""
 
     def follow(self, policy: tuple[str, str], addresses: frozenset[Address]) -> None:
-        """These are all the paths that the policy of this namespace and name wants."""
+        """Replace the paths that a policy, by namespace and name, needs."""
         ...
 
     def read(self, address: Address) -> Reading:
-        """What is known of a path that is followed."""
+        """The last reading of a followed path."""
         ...
 
     def refresh(self, addresses: Iterable[Address]) -> None:
-        """Look at these at once."""
+        """Poll these at once."""
         ...
 
 
@@ -46,10 +46,10 @@ class Objects(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What could be resolved, by the keys of the target Secret, and what could not.
+    """Values by the keys of the target Secret, and the problems of the others.
 
-    `pending` names paths that nobody has looked at yet; `gone` says that Vault holds nothing;
-    `refused` are keys that the administrator's guard does not allow to be held any longer.
+    `pending` names paths not polled yet; `gone` means that Vault holds nothing at the path;
+    `refused` are keys that the administrator's guard no longer allows.
     """
 
     values: Mapping[str, bytes] = field(repr=False)
@@ -61,7 +61,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """One reference, resolved as far as it can be."""
+    """One reference, resolved as far as possible."""
 
     value: bytes | None = field(default=None, repr=False)
     problems: tuple[errors.Problem, ...] = ()
@@ -70,7 +70,7 @@ class _Value:
 
 
 class Credentials:
-    """Resolves references of a policy."""
+    """Resolves the references of policies."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Credentials:
         self._guard = guard
 
     def follow(self, wanted: policy.EmbeddingPolicy) -> None:
-        """Have the paths of Vault that this policy names looked at, and no others for it."""
+        """Have Vault polled at the paths that this policy names, and no others for it."""
         if self._store is not None:
             self._store.follow((wanted.namespace, wanted.name), frozenset(_addresses(wanted)))
 
@@ -94,12 +94,12 @@ class Credentials:
             self._store.follow((namespace, name), frozenset())
 
     def refresh(self, wanted: policy.EmbeddingPolicy) -> None:
-        """Have all that this policy names looked at now."""
+        """Have every path of this policy polled now."""
         if self._store is not None:
             self._store.refresh(_addresses(wanted))
 
     def sources(self, wanted: policy.EmbeddingPolicy) -> tuple[secret_status.Source, ...]:
-        """Each path of Vault and the Secret that it fills, with what is known of it."""
+        """Each path of Vault, the Secret that it fills, and its last reading."""
         return tuple(
             secret_status.Source(
                 secret=secret,
@@ -114,9 +114,9 @@ class Credentials:
         )
 
     def owned(self, wanted: policy.EmbeddingPolicy) -> Found:
-        """What the owned Secret is made of, but for what the operator makes itself.
+        """The values of the owned Secret, without those that the operator generates.
 
-        The value of an entry whose URL in the policy may not be called is not read.
+        The value of an entry is not read if the guard forbids its URL in the policy.
         """
         values: dict[str, bytes] = {}
         problems: list[errors.Problem] = []
@@ -151,7 +151,7 @@ class Credentials:
         )
 
     def synced(self, wanted: policy.EmbeddingPolicy, entry: policy.SyncedSecret) -> Found:
-        """What one entry of `spec.secrets` is made of."""
+        """The values of one entry of `spec.secrets`."""
         address = Address(_identity(wanted), entry.mount, entry.path)
         known = self._known(address)
         named = ", ".join(list(entry.keys or ("all keys",))[:KEYS_SHOWN])
@@ -172,7 +172,7 @@ class Credentials:
         )
         unusable = tuple(
             errors.Problem(
-                "KeyUnusable", f"no Secret can hold the key {key} of {address}: rename it"
+                "KeyUnusable", f"key {key} of {address} is not a valid key of a Secret; rename it"
             )
             for key, name in keys.items()
             if not _DATA_KEY.fullmatch(name)
@@ -218,7 +218,7 @@ class Credentials:
     def _known(self, address: Address) -> Reading:
         if self._store is not None:
             return self._store.read(address)
-        message = f"{address} is in Vault, and the operator knows of none"
+        message = f"{address} is in Vault, but the chart sets no vault.address"
         return Reading(problem=errors.Problem("VaultNotConfigured", message))
 
 
@@ -231,7 +231,7 @@ def _identity(wanted: policy.EmbeddingPolicy) -> Identity:
 
 
 def _targets(wanted: policy.EmbeddingPolicy) -> list[tuple[str, Address]]:
-    """Each Secret and a path that it is filled from, once."""
+    """Each Secret with each path that fills it, once."""
     identity, owned = _identity(wanted), names.owned_secret(wanted.name)
     found = [
         (owned, Address(identity, reference.mount, reference.path))
@@ -255,18 +255,18 @@ def _told(
 
 
 def _unusable(key: str, value: bytes, reference: policy.Reference) -> errors.Problem | None:
-    """Why a sidecar could not use a value, if it could not."""
+    """The problem of a value that a sidecar cannot use; None where it can."""
     if not value.strip():
         return errors.Problem("KeyEmpty", f"{key}: {reference} is empty")
     if len(value) > KEY_MAX_BYTES:
-        message = f"{key}: {reference} has {len(value)} bytes, and {KEY_MAX_BYTES} is the most"
+        message = f"{key}: {reference} has {len(value)} bytes; the limit is {KEY_MAX_BYTES}"
         return errors.Problem("KeyUnusable", message)
     if key.startswith(names.secret_provider_key("")) and not _sendable(value):
-        message = f"{key}: {reference} holds characters no API key has"
+        message = f"{key}: {reference} holds characters that no HTTP header can carry"
         return errors.Problem("KeyUnusable", message)
     return None
 
 
 def _sendable(value: bytes) -> bool:
-    """Whether a value can be an HTTP header: visible ASCII, white space only at the ends."""
+    """True if a value can be an HTTP header: visible ASCII, white space only at the ends."""
     return all(0x21 <= byte <= 0x7E for byte in value.strip())  # noqa: PLR2004 - RFC 9110, 5.5

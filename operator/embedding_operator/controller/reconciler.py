@@ -1,8 +1,8 @@
-"""Make one policy so: read what is, apply what should be, see what came of it, and say that.
+"""Reconcile one policy: read it, apply its objects, observe its pods, write its status.
 
-Level-based: nothing here depends on having seen an event, every step may be repeated, and a crash
-between two of them is healed by the next run. What cannot be had is collected into the status; only
-an API server that does not answer ends a run early, and then the queue brings it back.
+Level-based: no step depends on an event, every step may be repeated, and the next run heals a crash
+between two of them. Problems are collected into the status. Only an API server that does not answer
+ends a run early; the queue then retries.
 """
 
 import time
@@ -22,9 +22,9 @@ from embedding_operator.queues.workqueue import Key
 from embedding_operator.status import policy_status, secret_status
 
 PROBLEM_SECONDS: Final = 3.0
-"""How soon to look again where something is missing; of what Vault lacks, the poller tells."""
+"""Retry after this time where a value is missing; changes in Vault come from the poller."""
 PATIENCE: Final = 5
-"""What has been missing for long is looked at each fifth of that time, until it is a minute."""
+"""The retry interval grows to a fifth of the time that a value has been missing, up to 60 s."""
 LAST_PROBLEM_SECONDS: Final = 60.0
 ANNOTATION_CHARACTERS: Final = 256
 
@@ -100,12 +100,11 @@ def _nobody(_: Key, __: int) -> None:
 
 
 class Reconciler:
-    """The use case. `poll_seconds` is how often the store looks at a path, to be told.
+    """Reconciles policies. `poll_seconds` is the store's interval, for the status.
 
-    `index_namespaces` are those in which pods of indexes run.
-    `covers` is told how many pods of each policy lack the sidecar; 0 while it is not known, as of
-    a policy that cannot be carried out. `deadline_seconds` is for all
-    calls of one reconcile to the API server.
+    Pods of indexes run in `index_namespaces`. `covers` gets the number of pods of each policy
+    without a sidecar; 0 while it is unknown. `deadline_seconds` bounds all calls of one reconcile
+    to the API server.
     """
 
     def __init__(
@@ -160,7 +159,7 @@ class Reconciler:
         self._missing_since: dict[Key, float] = {}
 
     def __call__(self, key: Key) -> float | None:
-        """Reconcile one policy; after how many seconds to look again, None for the next event.
+        """Reconcile one policy; seconds until the next run, None to wait for an event.
 
         Raises:
             errors.Unavailable: the API server does not answer, or not within the deadline.
@@ -172,7 +171,7 @@ class Reconciler:
     def _reconcile(self, key: Key) -> float | None:
         raw = self._seen.policy(key.namespace, key.name)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
-            # Owner references take the objects along; pods keep their sidecars.
+            # Garbage collection deletes owned objects; pods keep their sidecars.
             self._sidecars.forget(key)
             self._applier.forget(key.namespace, key.name)
             self._credentials.forget(key.namespace, key.name)
@@ -183,13 +182,13 @@ class Reconciler:
         namespace = self._seen.namespace(key.namespace)
         if namespace is None or namespace["metadata"].get("deletionTimestamp"):
             self._covers(key, 0)
-            return None  # what is put back into a namespace that goes is refused
+            return None  # a namespace that is being deleted takes no new objects
         try:
             wanted = policy.parse(raw)
         except errors.InvalidPolicy as error:
             refused = errors.Problem(error.reason, str(error))
             facts = policy_status.Facts(refused=refused, guards=self._guards)
-            self._covers(key, 0)  # its pods are not looked at
+            self._covers(key, 0)  # its pods are not checked
             self._report(raw, None, facts)
             return None
         self._credentials.follow(wanted)
@@ -198,7 +197,7 @@ class Reconciler:
         pods = self._seen.pods_of(wanted.namespace)
         if pods is None:
             self._covers(key, 0)
-            return None  # once they have been listed, the policy is queued again
+            return None  # the policy is queued again once they are listed
         labels = namespace["metadata"].get("labels") or {}
         running, facts = self._observe(
             raw, wanted, done, pods=pods, namespace_labels=labels, refreshed=refreshed
@@ -220,14 +219,14 @@ class Reconciler:
         return min((seconds for seconds in times if seconds is not None), default=None)
 
     def _indexes(self, wanted: policy.EmbeddingPolicy) -> Sequence[document.Index]:
-        """What the policy's sidecars may search."""
+        """The indexes that the policy's sidecars may search."""
         if wanted.namespace not in self._index_namespaces:
             return ()
         found = self._seen.indexes_of(wanted.namespace, policy=wanted.name)
         return indexes.searchable(found)
 
     def _refresh(self, raw: Object, wanted: policy.EmbeddingPolicy) -> str | None:
-        """Have Vault asked at once where the annotation is another than the one last obeyed."""
+        """Poll Vault at once if the annotation has changed since the last refresh."""
         asked = _annotation(raw, names.ANNOTATION_REFRESH)
         if asked is not None and asked != (raw.get("status") or {}).get("refreshed"):
             self._credentials.refresh(wanted)
@@ -245,10 +244,10 @@ class Reconciler:
         namespace_labels: Mapping[str, str],
         refreshed: str | None,
     ) -> tuple[Sequence[Mapping[str, Any]], policy_status.Facts]:
-        """The pods whose sidecar runs, and all that was seen."""
+        """The pods whose sidecar runs, and the facts for the status."""
         version = self._seen.server_version()
         among = selection.candidates([raw])
-        if coverage.selects_any(among, pods):  # only then does it matter who else does
+        if coverage.selects_any(among, pods):  # only then do other policies matter
             among = selection.candidates(self._seen.policies_of(wanted.namespace))
         running = [
             pod for pod in coverage.carrying(wanted.name, pods) if not coverage.is_starting(pod)
@@ -343,7 +342,7 @@ class Reconciler:
 
 
 def _annotation(raw: Object, name: str) -> str | None:
-    """The value of an annotation that asks for something, bounded for the status."""
+    """The value of an annotation, bounded for the status."""
     asked = (raw["metadata"].get("annotations") or {}).get(name)
     return None if asked is None else str(asked)[:ANNOTATION_CHARACTERS]
 

@@ -1,4 +1,4 @@
-"""Look at every policy now and then: at pods that were missed, at whatever no event told."""
+"""Queue every policy periodically, for changes that no event announced."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -7,8 +7,8 @@ from typing import Final
 from embedding_operator.queues.workqueue import Key, WorkQueue
 
 MOST_A_SECOND: Final = 10.0
-"""Policies looked at for no other reason than that time went by. More than 300 at the chart's 30 s
-take longer: what the API server is asked in an hour without change must not grow for ever."""
+"""Policies queued per second by the resync alone. Above 300 at the chart's 30 s a round takes
+longer, so that requests to the API server without a change stay bounded."""
 
 
 def run(
@@ -19,7 +19,7 @@ def run(
 ) -> None:
     """Put every policy into the queue once a period, until told to stop.
 
-    `policies` gives namespace and name of each. One that has gone is queued by what watches.
+    `policies` returns namespace and name of each. The watch queues a deleted one.
     """
     period_seconds = resync_seconds
     while not stopping.wait(period_seconds):
@@ -28,10 +28,7 @@ def run(
 
 
 def spread(queue: WorkQueue[Key], policies: Sequence[Key], *, resync_seconds: float) -> float:
-    """Add each policy at its time in the coming period; how many seconds that is.
-
-    The API server sees a stream and not a wave.
-    """
+    """Add the policies evenly over the coming period; its length in seconds."""
     period_seconds = max(resync_seconds, len(policies) / MOST_A_SECOND)
     for number, policy in enumerate(policies):
         queue.add(policy, after_seconds=period_seconds * number / len(policies))

@@ -1,4 +1,4 @@
-"""Restarting workloads that ask for it, once a Secret that they read has changed."""
+"""Restart workloads that ask for it, once a Secret that they read has changed."""
 
 import logging
 import threading
@@ -18,7 +18,7 @@ EVERYWHERE: Final = "*"
 SETTLE_SECONDS: Final = 5.0
 """Secrets that change within this time of each other cause one restart."""
 LOOK_SECONDS: Final = 300.0
-"""How often workloads are looked at where no Secret changes: to note what new ones started with."""
+"""The interval of checks without a changed Secret, which note what new workloads started with."""
 REASON: Final = "SecretChanged"
 
 Object = dict[str, Any]
@@ -57,9 +57,9 @@ class Events(Protocol):
 
 
 class Rollouts:
-    """The workloads of the namespaces where this is allowed; safe to use from any thread.
+    """The workloads of the namespaces where restarts are allowed; safe to use from any thread.
 
-    `restarted` is told the kind of each workload whose pods are to be replaced.
+    `restarted` gets the kind of each workload whose pods are replaced.
     """
 
     def __init__(
@@ -78,14 +78,14 @@ class Rollouts:
         self._namespaces = namespaces
         self._restarted = restarted
         self._clock = clock
-        # Two policies of a namespace must not both tell of one restart; others need not wait.
+        # Two policies of a namespace must not both report one restart.
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._changed: dict[str, float] = {}
         self._due: dict[str, float] = {}
 
     def secret_changes(self, namespace: str) -> None:
-        """A synced Secret is about to change: what pods have started with is seen now, or never.
+        """Note what pods have started with, before a synced Secret changes.
 
         Raises:
             errors.Unavailable: the API server does not answer.
@@ -97,7 +97,7 @@ class Rollouts:
                 self._changed.setdefault(namespace, self._clock())
 
     def look(self, namespace: str) -> float | None:
-        """Restart what needs it; after how many seconds to look again, None for at any time.
+        """Restart workloads that need it; seconds until the next check, None for any time.
 
         Raises:
             errors.Unavailable: the API server does not answer.
@@ -121,7 +121,7 @@ class Rollouts:
         with self._lock:
             lock = self._locks.setdefault(namespace, threading.Lock())
         if not lock.acquire(timeout=deadline.bounded(client.TIMEOUT_SECONDS[1])):
-            raise errors.Unavailable(f"the workloads of {namespace} are being looked at for long")
+            raise errors.Unavailable(f"another reconcile still checks the workloads of {namespace}")
         try:
             yield
         finally:
@@ -131,7 +131,7 @@ class Rollouts:
         return not self._namespaces.isdisjoint({EVERYWHERE, namespace})
 
     def _go_through(self, namespace: str, *, may_restart: bool) -> bool:
-        """Whether any workload asks to be restarted at all."""
+        """True if any workload asks to be restarted."""
         asked = False
         try:
             held = self._held(namespace)
@@ -141,8 +141,8 @@ class Rollouts:
                     self._apply(workload, change)
                 asked = asked or workloads.asks(workload, held)
         except errors.Denied as error:
-            # An administrator's matter, and none of the policy's: its secrets are in place.
-            _LOG.warning("workloads of %s are not looked at: %s", namespace, error)
+            # The administrator must grant it; the policy's secrets are in place.
+            _LOG.warning("cannot check the workloads of %s: %s", namespace, error)
         return asked
 
     def _workloads(self, namespace: str) -> Iterator[Object]:
@@ -171,7 +171,7 @@ class Rollouts:
         except errors.Unavailable as error:
             if error.reason != "Conflict":
                 raise
-            return  # it has gone, or is another by now, whose pods started just now
+            return  # deleted, or replaced by another, whose pods started just now
         except errors.Denied as error:
             _LOG.warning("%s %s: %s", kind, workload["metadata"]["name"], error)
             if change.because:
@@ -179,6 +179,6 @@ class Rollouts:
                 self._events.record(workload, warning=True, reason=REASON, message=message)
             return
         if change.because:
-            message = f"Its pods are replaced by the {kind}'s own strategy, as {parts} changed."
+            message = f"{parts} changed; the {kind} replaces its pods by its own strategy."
             self._events.record(workload, warning=False, reason=REASON, message=message)
             self._restarted(kind)

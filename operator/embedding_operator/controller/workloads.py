@@ -1,9 +1,9 @@
-"""Whether a workload must be restarted, as what it reads of Secrets has changed: pure.
+"""Decide whether a workload must be restarted, because Secrets that it reads have changed: pure.
 
-A container gets its environment once, when it starts. A workload that asks for it gets its pod
-template annotated when such a Secret changes, and Kubernetes replaces its pods by the workload's
-own strategy. What its pods hold is noted in an annotation of the workload itself, which restarts
-nothing (docs/decisions/012).
+A container gets its environment once, when it starts. When such a Secret changes, the pod template
+of a workload that asks for it is annotated, and Kubernetes replaces the pods by the workload's own
+strategy. An annotation of the workload itself, which restarts nothing, notes what its pods hold
+(docs/decisions/012).
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,8 +16,8 @@ ALL: Final = "true"
 """The value of the annotation that means every synced Secret that the pod template reads."""
 OFF: Final = "false"
 CHANGED: Final = "changed"
-"""Noted of a part that has changed while nothing might be restarted: no content is like it, since
-pods may have started meanwhile, and then hold what was there in between.
+"""Noted of a part that changed while restarts were not allowed. It equals no digest: pods may have
+started meanwhile, with any content in between.
 """
 
 Object = Mapping[str, Any]
@@ -35,9 +35,9 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What to apply to a workload, and nothing else of it.
+    """The fields to apply to a workload.
 
-    `because` names the parts that changed; empty where no pod is to be replaced.
+    `because` names the parts that changed; empty if no pod is to be replaced.
     """
 
     desired: dict[str, Any]
@@ -47,13 +47,13 @@ class Change:
 def decide(
     workload: Object, held: Mapping[str, Object | None], *, may_restart: bool = True
 ) -> Change | None:
-    """What to do about a workload; None for nothing.
+    """The change to make to a workload; None for none.
 
     Args:
         workload: a Deployment, StatefulSet or DaemonSet.
         held: every Secret that a policy of the namespace keeps in step with Vault, by name; None
             for one that is not there.
-        may_restart: otherwise only what is seen for the first time is noted.
+        may_restart: otherwise only new parts are noted.
     """
     noted = _parse(_annotations(workload).get(names.ANNOTATION_SECRETS_SEEN, ""))
     may_restart = may_restart and not workload["spec"].get("paused")
@@ -69,7 +69,7 @@ def decide(
             changed.append(name)
             now[name] = digest if may_restart else CHANGED
         else:
-            now[name] = digest or before  # what has gone is still in the pods
+            now[name] = digest or before  # pods still hold a deleted one
     if now == noted:
         return None
     because = tuple(sorted(changed)) if may_restart else ()
@@ -77,21 +77,21 @@ def decide(
 
 
 def asks(workload: Object, held: Mapping[str, Object | None]) -> bool:
-    """Whether a workload asks to be restarted for any of these Secrets."""
+    """True if a workload asks to be restarted for any of these Secrets."""
     return bool(_parts(workload, held))
 
 
 def _is_change(before: str, digest: str, *, optional: bool) -> bool:
-    """Whether pods that started with the one should be replaced by pods that start with the other.
+    """True if pods that started with `before` should be replaced.
 
-    What goes away is no reason, as new pods could not start; and what comes into being is none for
-    pods that have been waiting for it.
+    A deleted part is no reason, as new pods could not start. Nor is a new one: pods have been
+    waiting for it, unless it is optional.
     """
     return bool(digest) and digest != before and (bool(before) or optional)
 
 
 def _parts(workload: Object, held: Mapping[str, Object | None]) -> list[Part]:
-    """What the workload asks to be restarted for."""
+    """The parts for which the workload asks to be restarted."""
     asked = _annotations(workload).get(names.ANNOTATION_RESTART, OFF).strip()
     if asked == OFF:
         return []
@@ -104,15 +104,15 @@ def _parts(workload: Object, held: Mapping[str, Object | None]) -> list[Part]:
 
 
 def _optional(workload: Object) -> frozenset[Part]:
-    """What every place that reads it can do without."""
+    """The parts that are optional everywhere."""
     needed = {part for part, optional in _reads(workload) if not optional}
     return frozenset(part for part, _ in _reads(workload)) - needed
 
 
 def _reads(workload: Object) -> Iterator[tuple[Part, bool]]:
-    """What the pod template reads of Secrets, and whether it can do without.
+    """The parts of Secrets that the pod template reads, and whether each is optional.
 
-    Not imagePullSecrets, which kubelet reads anew at each pull.
+    Without imagePullSecrets, which kubelet reads anew at each pull.
     """
     spec = workload["spec"]["template"]["spec"]
     for container in (*spec.get("containers", ()), *spec.get("initContainers", ())):
@@ -138,10 +138,10 @@ def _part(reference: Object, name: str | None, *, key: str | None = None) -> tup
 
 
 def _digest(part: Part, secret: Object | None) -> str:
-    """What tells one content from another; empty where there is none.
+    """A digest of the content; empty without content.
 
-    Keyed with the Secret's uid, which is random and told to nobody who may not read the Secret: who
-    reads the annotation has nothing to try guesses against.
+    Keyed with the Secret's uid, which is random and readable only with the Secret: readers of the
+    annotation cannot test guesses against the digest.
     """
     if secret is None:
         return ""
@@ -154,18 +154,18 @@ def _digest(part: Part, secret: Object | None) -> str:
 
 
 def _desired(workload: Object, now: Mapping[str, str], *, restart: bool) -> dict[str, Any]:
-    """All that is ours of the workload: what is left out here, server-side apply takes away."""
+    """All fields of the workload that are ours; server-side apply removes those left out."""
     metadata = workload["metadata"]
     text = ",".join(f"{part}={digest}" for part, digest in sorted(now.items()))
     before = _annotations(workload["spec"]["template"]).get(names.ANNOTATION_SECRETS)
     after = before
     if restart:
-        # Of what stood there too, so that it differs from it, whatever was rolled back before.
+        # With the previous value, so that it differs from it, even after a rollback.
         after = fingerprint.of_document(f"{before}>{text}".encode())
     desired: dict[str, Any] = {
         "apiVersion": workload["apiVersion"],
         "kind": workload["kind"],
-        # With its uid this can only meet the object that was looked at, and never make one.
+        # The uid makes this fail for another object of the name, instead of creating one.
         "metadata": {key: metadata[key] for key in ("name", "namespace", "uid")},
     }
     if text:
@@ -177,7 +177,7 @@ def _desired(workload: Object, now: Mapping[str, str], *, restart: bool) -> dict
 
 
 def _parse(text: str) -> dict[str, str]:
-    """The parts that were noted; what somebody else wrote there is a part that nobody reads."""
+    """The noted parts; foreign text becomes a part that nothing reads."""
     entries = (entry.partition("=") for entry in text.split(",") if entry)
     return {part: digest for part, _, digest in entries}
 

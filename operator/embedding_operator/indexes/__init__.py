@@ -1,15 +1,15 @@
-"""Tables kept embedded: from an EmbeddingIndex to its workloads, and from their words to a status.
+"""EmbeddingIndex: from the resource to its workloads, and from their reports to its status.
 
-    resource   the resource as values
-    claims     which targets an index takes, and which indexes a policy's sidecars may search
-    documents  what the pods of an index obey
-    objects    ConfigMap, Deployment, Service, CronJob and Job
-    runs       which Job is to be started, and how the last one went
-    status     what was seen, as the status of an index
-    applied    what stands in the cluster, made so
-    reconcile  the use case
+    resource    the resource as values
+    claims      the targets of an index, and the indexes that a policy's sidecars may search
+    documents   the index document, for the pods of an index
+    objects     ConfigMap, Deployment, Service, CronJob and Job
+    runs        the Job to start, and the result of the last one
+    status      the status of an index
+    applier     applies the objects
+    reconciler  the use case
 
-The operator opens no connection to a database: what is known of one, the pods of the index say
+The operator opens no connection to a database: the pods of the index report about it
 (docs/decisions/028-vectors-in-postgresql.md).
 """
 

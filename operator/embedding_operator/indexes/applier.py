@@ -1,6 +1,6 @@
-"""Carry out one index: what stands in the cluster afterwards, and what stood in the way.
+"""Apply the objects of one index, and collect the problems that are met.
 
-Everything here may be repeated, and what cannot be had leaves what was there.
+Every step may be repeated. An object that cannot be made leaves the one that is there.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Cluster(apply.Writes, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyResult:
-    """What stands there: the fingerprint of the document, and how the last run went."""
+    """The document's fingerprint, the last run's Job and result, and the first problem."""
 
     document: str
     run: tuple[str, str]
@@ -50,7 +50,7 @@ class Applier:
         jobs: Sequence[Object],
         recorded: Object,
     ) -> ApplyResult:
-        """Make everything so. `jobs` are those of the index, `recorded` is `status.run`.
+        """Apply everything. `jobs` are those of the index, `recorded` is `status.run`.
 
         Raises:
             errors.Unavailable: the API server does not answer.
@@ -68,7 +68,7 @@ class Applier:
                 self._owned.remove(index, unwanted)
         name = objects.job_name(index, document)
         plan = runs.plan(name, jobs, uid=index.uid, recorded=recorded)
-        # Not with an older document, nor one of which the pods are refused.
+        # A run needs the new document and objects.
         if plan.starts is not None and not problems:
             problems += self._start(index, plan.starts)
         for overtaken in plan.ends:
@@ -94,7 +94,7 @@ class Applier:
         except errors.Foreign as error:
             return [errors.Problem("ForeignObject", str(error))]
         except errors.Denied as error:
-            # One object that the server does not take must not keep the others, or the status.
+            # One object that the API server refuses must not block the others, or the status.
             return [errors.Problem("Refused", str(error))]
         return []
 
@@ -108,5 +108,5 @@ class Applier:
         except errors.Unavailable as error:
             if error.reason != "Conflict":
                 raise
-            # Of a reconcile that was cut off, or of somebody else: the next look tells.
+            # From an interrupted reconcile, or foreign: the next reconcile sees it.
         return []

@@ -1,6 +1,6 @@
-"""Which targets an index takes, and which indexes a policy's sidecars may search: pure.
+"""The targets that an index claims, and the indexes that a policy's sidecars may search: pure.
 
-Works on outlines (informers.objects): of other indexes nothing else is looked at.
+Works on outlines (informers.objects), the only part of other indexes that is decoded.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,16 +10,16 @@ from embedding_contract import document, index_document, names
 from embedding_operator.errors import Problem
 
 SEARCHED_LIMIT: Final = 256
-"""Indexes of one policy that its sidecars may search: the oldest. A document has a bound."""
+"""The most indexes of a policy that its sidecars may search, the oldest: documents are bounded."""
 
 Object = Mapping[str, Any]
 
 
 def taken(index: Object, among: Iterable[Object]) -> Problem | None:
-    """Why an index may not have its targets: an older one with the same database has one of them.
+    """The problem of an index whose target belongs to an older one in the same database.
 
-    Databases are the same where both name the same key of the same Secret. What that cannot see,
-    the database does: its table embedding_target says whose each target is.
+    Databases are the same if both indexes name the same key of the same Secret. The database itself
+    finds other conflicts: its table embedding_target names the owner of each target.
     """
     mine, places = _age(index), _places(index)
     for other in among:
@@ -36,7 +36,7 @@ def taken(index: Object, among: Iterable[Object]) -> Problem | None:
 
 
 def searchable(indexes: Sequence[Object]) -> tuple[document.Index, ...]:
-    """Those of a policy's indexes that its sidecars may search, by name."""
+    """The indexes that the policy's sidecars may search, by name."""
     found = [it for it in indexes if it["spec"]["search"].get("enabled") and not _is_going(it)]
     oldest = sorted(found, key=_age)[:SEARCHED_LIMIT]
     made = [
@@ -55,7 +55,7 @@ def _url(namespace: str, name: str) -> str:
 
 
 def _places(index: Object) -> frozenset[tuple[str, str, str]]:
-    """Where its vectors go: Secret and key of the database, and the name of the target."""
+    """Secret and key of the database, and the name, of each target."""
     spec = index["spec"]
     reference, table = (spec.get("database") or {}).get("dsnSecretRef") or {}, spec.get("table", {})
     targets = [it for it in (spec.get("target"), spec.get("failoverTarget")) if it]

@@ -1,4 +1,4 @@
-"""What the pods of an index obey, out of the index and its policy: pure."""
+"""The index document for the pods of an index, out of the index and its policy: pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,12 +17,11 @@ def of(
 
     Args:
         index: the resource.
-        policy: what the sidecars of its policy obey.
-        seen: the targets that are in the database, as the status last told of them.
+        policy: the document of its policy.
+        seen: the targets in the database, from the status.
 
     Raises:
-        errors.InvalidPolicy: it cannot be carried out. Reason ModelMissing, SizesDiffer,
-            SpacesEqual or SpacesDiffer.
+        errors.InvalidPolicy: with reason ModelMissing, SizesDiffer, SpacesEqual or SpacesDiffer.
     """
     target = _target(index.target, policy, "spec.target")
     failover = None
@@ -31,8 +30,8 @@ def of(
         if failover.space == target.space:
             raise errors.InvalidPolicy(
                 "spec.failoverTarget",
-                f"{failover.model} makes vectors of space {failover.space}, as the target's model"
-                " does: its answers are comparable with the target's vectors, so leave it out",
+                f"{failover.model} makes vectors of space {failover.space} like the target's model;"
+                " they can be compared with the target's vectors, so remove failoverTarget",
                 reason="SpacesEqual",
             )
     made = index_document.IndexDocument(
@@ -66,10 +65,10 @@ def missing_models(
     seen: Sequence[Object],
     serving: str | None,
 ) -> tuple[str, ...]:
-    """The models that no provider of the policy answers to, and that the index needs.
+    """The models that the index needs and no provider of the policy answers to.
 
-    Those are the models of its targets, and that of the target that searches use until another
-    takes over: queries are embedded with it.
+    The index needs the models of its targets, and that of the target in use, which embeds queries
+    until another takes over.
     """
     needed = [it.model for it in (index.target, index.failover_target) if it is not None]
     needed += [str(it["model"]) for it in seen if it["id"] == serving]
@@ -91,7 +90,7 @@ def _target(wanted: Target, policy: document.PolicyDocument, path: str) -> index
     if size is not None and size != wanted.dimensions:
         raise errors.InvalidPolicy(
             f"{path}.dimensions",
-            f"is {wanted.dimensions}, and {wanted.model} of policy {policy.name} makes vectors of"
+            f"is {wanted.dimensions}, but {wanted.model} of policy {policy.name} makes vectors of"
             f" {size} numbers",
             reason="SizesDiffer",
         )
@@ -110,13 +109,13 @@ def _provider(policy: document.PolicyDocument, model: str) -> document.Provider 
 
 
 def _check_seen(wanted: index_document.Target, name: str, seen: Sequence[Object]) -> None:
-    """A target that is filled with vectors of one space gets none of another."""
+    """Refuse vectors of another space for a target that is filled already."""
     for there in seen:
         is_filled = there["phase"] != "Planned"
         if there["id"] == name and is_filled and there["space"] != wanted.space:
             raise errors.InvalidPolicy(
                 "spec.target",
-                f"{name} holds vectors of space {there['space']} and {wanted.model} makes vectors"
-                f" of space {wanted.space}: name another column or table, to be filled beside it",
+                f"{name} holds vectors of space {there['space']}, but {wanted.model} makes vectors"
+                f" of space {wanted.space}; name another column or table, to be filled beside it",
                 reason="SpacesDiffer",
             )

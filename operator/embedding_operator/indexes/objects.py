@@ -1,7 +1,7 @@
 """The objects of an index: pure.
 
-Its pods are injected like any other and call their own sidecar. What an edit of the index can
-change is in the ConfigMap that they mount, but for replicas, resources and the policy.
+Its pods are injected like any other and call their own sidecar. Edits of the index reach them by
+the ConfigMap that they mount; only replicas, resources and the policy are part of the pods.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ COMPONENT: Final = "app.kubernetes.io/component"
 SEARCH: Final = "search"
 BACKFILL: Final = "backfill"
 NEVER: Final = "0 0 1 1 *"
-"""The schedule of a CronJob that is suspended, which has to have one."""
+"""The schedule of a suspended CronJob, which must have one."""
 RESTARTS: Final = 1_000
-"""Of the Job of a change: what it lacks, such as a right, may come days later."""
+"""The Job of a change may wait for days, for example for a database right."""
 SCHEDULED_RESTARTS: Final = 6
 KEPT_SECONDS: Final = 86_400
 LATE_SECONDS: Final = 600
@@ -31,7 +31,7 @@ _STARTS_WITHIN_SECONDS: Final = 120
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vectors:
-    """What the chart says of the pods of indexes; they run in `namespaces` only."""
+    """The chart's values for pods of indexes, which run in `namespaces` only."""
 
     image: str
     pull_policy: str
@@ -40,7 +40,7 @@ class Vectors:
 
 
 def configmap(index: EmbeddingIndex, text: str) -> Object:
-    """What every pod of the index mounts; `text` is the index document."""
+    """The ConfigMap that every pod of the index mounts; `text` is the index document."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -71,7 +71,7 @@ def deployment(index: EmbeddingIndex, vectors: Vectors) -> Object:
 
 
 def service(index: EmbeddingIndex) -> Object:
-    """Where sidecars find them."""
+    """The Service by which sidecars reach them."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -91,7 +91,7 @@ def service(index: EmbeddingIndex) -> Object:
 
 
 def cron_job(index: EmbeddingIndex, vectors: Vectors) -> Object:
-    """What fills by schedule; suspended without one, and then of use to `kubectl create job`."""
+    """Fills by schedule; suspended without one, for use by `kubectl create job`."""
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
@@ -113,7 +113,7 @@ def cron_job(index: EmbeddingIndex, vectors: Vectors) -> Object:
 
 
 def job(index: EmbeddingIndex, vectors: Vectors, *, name: str) -> Object:
-    """The run that a change of the index asks for."""
+    """The run that a change of the index needs."""
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -123,11 +123,11 @@ def job(index: EmbeddingIndex, vectors: Vectors, *, name: str) -> Object:
 
 
 def job_name(index: EmbeddingIndex, document: index_document.IndexDocument) -> str:
-    """The name of that run: another one where a change wants something else of the database."""
+    """The name of that run, which changes if the index needs another state of the database."""
     wanted = json.loads(index_document.dump(document))
     for key in ("search", "limits"):
         del wanted[key]
-    # A column by which texts are searched is of the plan too.
+    # The column for text search is part of the plan too.
     configuration = document.search.text_configuration if document.search else None
     text = json.dumps([wanted, configuration, [index.dsn.name, index.dsn.key]], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:RUN_DIGITS]
@@ -136,7 +136,7 @@ def job_name(index: EmbeddingIndex, document: index_document.IndexDocument) -> s
 
 def _job_spec(index: EmbeddingIndex, vectors: Vectors, *, restarts: int) -> Object:
     return {
-        # Workers share the rows out among them: the Job is complete when one finds none left.
+        # Workers share the rows: the Job is complete when one finds none left.
         "parallelism": index.limits.workers,
         "backoffLimit": restarts,
         "ttlSecondsAfterFinished": KEPT_SECONDS,
@@ -146,7 +146,7 @@ def _job_spec(index: EmbeddingIndex, vectors: Vectors, *, restarts: int) -> Obje
             component=BACKFILL,
             command="backfill",
             resources=vectors.resources,
-            # In place: what the sidecar of the pod bought outlives a worker.
+            # In place, so that the sidecar's cache outlives a worker.
             restarts="OnFailure",
         ),
     }
@@ -268,5 +268,5 @@ def _labels(index: EmbeddingIndex, component: str) -> dict[str, str]:
 
 
 def _selector(index: EmbeddingIndex) -> dict[str, str]:
-    """Without the policy: a selector cannot be changed."""
+    """Without the policy, as a selector is immutable."""
     return _labels(index, SEARCH)

@@ -1,7 +1,7 @@
-"""Make one index so: read what is, apply what should be, see what came of it, and say that.
+"""Reconcile one index: read it, apply its objects, observe its pods, write its status.
 
-Level-based, as the reconcile of a policy is. No database is asked: what the pods of the index say
-is read the way sidecars are, and from what they left when they ended.
+Level-based, like the reconcile of a policy. The operator does not connect to the database: the
+reports of the index's pods are read like those of sidecars, and from their termination messages.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +95,7 @@ class Events(Protocol):
 
 
 class IndexReconciler:
-    """The use case. `deadline_seconds` is for all calls of one reconcile to the API server."""
+    """Reconciles indexes; `deadline_seconds` bounds a reconcile's calls to the API server."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class IndexReconciler:
         self._now = now
 
     def __call__(self, key: Key) -> float | None:
-        """Reconcile one index; None, as what is to be looked at again is told by events.
+        """Reconcile one index; None, as events announce every change.
 
         Raises:
             errors.Unavailable: the API server does not answer, or not within the deadline.
@@ -138,13 +138,13 @@ class IndexReconciler:
     def _reconcile(self, key: Key) -> None:
         raw = self._seen.index(key.namespace, key.name)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
-            # Owner references take the objects along; what is in the database stays.
+            # Garbage collection deletes owned objects; the database keeps its tables.
             self._asked.forget(sidecars.of_index(*key))
             self._applier.forget(key.namespace, key.name)
             return
         namespace = self._seen.namespace(key.namespace)
         if namespace is None or namespace["metadata"].get("deletionTimestamp"):
-            return  # what is put back into a namespace that goes is refused
+            return  # a namespace that is being deleted takes no new objects
         facts: status.Facts | None
         try:
             index = resource.parse(raw)
@@ -153,7 +153,7 @@ class IndexReconciler:
             self._asked.forget(sidecars.of_index(*key))
             facts = status.Facts(refused=errors.Problem(error.reason, str(error)))
         else:
-            facts = self._carry_out(raw, index)
+            facts = self._facts(raw, index)
         if facts is not None:
             self._report(raw, facts)
 
@@ -162,26 +162,26 @@ class IndexReconciler:
         if name not in self._vectors.namespaces:
             allowed = ", ".join(sorted(self._vectors.namespaces)) or "none"
             message = (
-                f"the installation runs pods of indexes in these namespaces: {allowed}. An"
-                f" administrator adds {name} to vectors.namespaces of the chart"
+                f"pods of indexes may run in these namespaces: {allowed}; have the administrator"
+                f" add {name} to vectors.namespaces of the chart"
             )
             raise errors.InvalidPolicy("", message, reason="NamespaceNotAllowed")
         if labels.get(names.LABEL_INJECTION) != selection.ENABLED:
             message = (
-                f"the namespace has no label {names.LABEL_INJECTION}={selection.ENABLED}, so the"
-                " index's pods would have no sidecar to embed with"
+                f"the namespace lacks the label {names.LABEL_INJECTION}={selection.ENABLED}, so the"
+                " index's pods would get no sidecar"
             )
             raise errors.InvalidPolicy("", message, reason="NamespaceNotEnabled")
 
-    # --- carry out
+    # --- apply
 
-    def _carry_out(self, raw: Object, index: EmbeddingIndex) -> status.Facts | None:
-        """What came of it; None where the pods of the namespace have not been listed yet."""
+    def _facts(self, raw: Object, index: EmbeddingIndex) -> status.Facts | None:
+        """Apply and observe; None until the pods of the namespace are listed."""
         pods = self._seen.pods_of(index.namespace)
         jobs = self._seen.jobs_of(index.namespace, index.name)
         facts = self._apply(raw, index, jobs)
         if pods is None and facts.is_known_policy:
-            return None  # once they have been listed, the index is queued again
+            return None  # the index is queued again once they are listed
         return self._observe(index, facts, pods=pods or (), jobs=jobs)
 
     def _apply(self, raw: Object, index: EmbeddingIndex, jobs: Sequence[Object]) -> status.Facts:
@@ -201,7 +201,7 @@ class IndexReconciler:
             made = documents.of(index, spending, seen=seen)
             self._check_claims(raw, index)
         except errors.InvalidPolicy as error:
-            # What stands goes on as it was.
+            # The present objects stay.
             refused = errors.Problem(error.reason, str(error))
             return replace(facts, refused=refused, document=previous.get("document"))
         done = self._applier.apply(index, made, jobs=jobs, recorded=previous.get("run") or {})
@@ -221,13 +221,13 @@ class IndexReconciler:
         try:
             return policy.to_document(policy.parse(found))
         except errors.InvalidPolicy as error:
-            message = f"EmbeddingPolicy {index.policy} cannot be carried out: {error}"
+            message = f"EmbeddingPolicy {index.policy} is not valid: {error}"
             raise errors.InvalidPolicy(
                 "spec.policyRef.name", message, reason="PolicyNotAccepted"
             ) from None
 
     def _database(self, index: EmbeddingIndex) -> errors.Problem | None:
-        """Why the pods cannot have what they are to connect with; they wait for it."""
+        """The first missing Secret or key for the database connection; the pods wait for it."""
         for reference in self._references(index):
             found = self._objects.get(kinds.SECRET, index.namespace, reference.name)
             if found is None:
@@ -237,7 +237,7 @@ class IndexReconciler:
         return None
 
     def _check_claims(self, raw: Object, index: EmbeddingIndex) -> None:
-        """Raise where a target is an older index's, or a Secret may not be named."""
+        """Refuse a target of an older index, and a Secret that may not be named."""
         refused = claims.taken(raw, self._seen.indexes_of(index.namespace))
         for reference in self._references(index) if refused is None else ():
             found = self._objects.get(kinds.SECRET, index.namespace, reference.name)
@@ -331,7 +331,7 @@ def _label(pod: Mapping[str, Any], name: str) -> str | None:
 
 
 def _is_running(pod: Mapping[str, Any]) -> bool:
-    """Whether what works for the index there can be asked."""
+    """True if the index's container in the pod can be asked."""
     seen = pod.get("status") or {}
     if not seen.get("podIP") or not coverage.is_live(pod):
         return False

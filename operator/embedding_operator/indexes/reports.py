@@ -1,6 +1,6 @@
-"""What the pods of an index say of it together: pure.
+"""Merge the reports of an index's pods: pure.
 
-Several may speak of one database at the same time, and one that has ended speaks of what it left.
+Several pods may report about one database at a time, and an ended one about the state it left.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """The sum. `is_any` is False where nobody has spoken; `targets` None where none were told."""
+    """The merged reports. `is_any`: there is a report; `targets` None if no report has any."""
 
     is_any: bool
     targets: tuple[TargetReport, ...] | None
@@ -36,18 +36,18 @@ class Said:
     waits_until: str | None
 
     def target(self, name: str | None) -> TargetReport | None:
-        """What was told of a target."""
+        """The report of a target."""
         return next((it for it in self.targets or () if it.id == name), None)
 
 
 def merged(words: Words, *, target: str | None, document: str | None) -> Said:
-    """What is said of an index.
+    """Merge the reports of an index.
 
     Args:
         words: the reports.
         target: the id of the target that the index names.
-        document: the fingerprint of what its pods are to obey: what a worker that ended complained
-            of counts for that only.
+        document: the fingerprint of the index document; problems of an ended worker count only for
+            the same document.
     """
     telling = next((it for it in words.all if it.targets), None)
     live = (*words.workers, *words.searchers)

@@ -1,7 +1,7 @@
-"""The resource as values: `.spec`, as the API server has admitted and defaulted it.
+"""The `.spec` of an EmbeddingIndex as values, after the API server has set defaults.
 
-The schema in crds/ is the one home of shape, bounds and defaults; this only gives it types. What
-the schema cannot say is checked here: the values of `spec.rows`, which have no type there.
+The schema in crds/ holds shape, bounds and defaults; this module adds types. It checks only the
+values of `spec.rows`, which have no type in the schema.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ DROPS: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """`spec.target` or `spec.failoverTarget`: one of `column` and `table` is given."""
+    """`spec.target` or `spec.failoverTarget`, with either `column` or `table`."""
 
     model: str
     dimensions: int
@@ -32,7 +32,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """`spec.search`; `resources` None leaves the chart's."""
+    """`spec.search`; `resources` None is the chart's."""
 
     replicas: int
     document: index_document.Search
@@ -41,7 +41,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingIndex:
-    """A whole index. `search` is None where the table is not searched."""
+    """A whole index; `search` is None if the table is not searched."""
 
     namespace: str
     name: str
@@ -90,13 +90,13 @@ def parse(raw: Mapping[str, Any]) -> EmbeddingIndex:
     """An index from its object.
 
     Raises:
-        errors.InvalidPolicy: a field is not what the schema admits, or a value of `spec.rows` is
-            none that can be compared.
+        errors.InvalidPolicy: a field does not match the schema, or a value of `spec.rows` cannot
+            be compared.
     """
     try:
         return _parse(raw["metadata"], raw["spec"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise errors.InvalidPolicy("spec", f"is not what the schema admits: {error!r}") from None
+        raise errors.InvalidPolicy("spec", f"does not match the schema: {error!r}") from None
     except InvalidDocument as error:
         raise errors.InvalidPolicy("", str(error)) from None
 
@@ -176,6 +176,6 @@ def _condition(entry: Mapping[str, Any], path: str) -> Condition:
 
 
 def _drops(annotation: str) -> tuple[str, ...]:
-    """The targets that the user gave up."""
+    """The targets that the user wants dropped."""
     named = dict.fromkeys(it.strip() for it in annotation.split(","))
     return tuple(it for it in named if it)[:DROPS]

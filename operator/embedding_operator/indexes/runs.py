@@ -1,7 +1,7 @@
-"""Which Job is to be started for an index, and how its last one went: pure.
+"""The Job to start for an index, and the result of the last one: pure.
 
-A change that wants something else of the database makes one Job, named by what is wanted. One that
-is done is in the status, so that it is not made again after it has gone.
+A change that needs another state of the database makes one Job, named after that state. The status
+records a finished Job, so that it is not made again after its deletion.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be done: start the Job `starts`, end those of changes that were overtaken.
+    """Start the Job `starts`, and delete `ends`, those of overtaken changes.
 
     `result` is that of the wanted Job.
     """
@@ -32,12 +32,12 @@ class Plan:
 
 
 def plan(name: str, jobs: Sequence[Object], *, uid: str, recorded: Object) -> Plan:
-    """What to do.
+    """Plan the Jobs.
 
     Args:
-        name: of the Job that the index wants now.
-        jobs: those that are labelled with the index.
-        uid: of the index; it controls the Jobs that the operator made.
+        name: of the Job that the index needs now.
+        jobs: those labelled with the index.
+        uid: of the index, the controller of Jobs that the operator made.
         recorded: `status.run`.
     """
     made = {it["metadata"]["name"]: it for it in jobs if _controller(it) == uid}
@@ -52,9 +52,9 @@ def plan(name: str, jobs: Sequence[Object], *, uid: str, recorded: Object) -> Pl
 
 
 def last_words(jobs: Sequence[Object], runs: Iterable[Object]) -> tuple[IndexReport, ...]:
-    """What workers said when they ended, the newest first.
+    """The reports of ended workers, the newest first.
 
-    Of pods that a Job with the index's label controls: the label alone anybody may set.
+    Only pods controlled by one of the Jobs count: anybody may set the label alone.
     """
     ours = {it["metadata"]["uid"] for it in jobs}
     ended = [

@@ -1,4 +1,4 @@
-"""What was seen, as the status of an index: pure, and the same for the same facts."""
+"""Compute the status of an index from facts: pure, and equal for equal facts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,9 +29,9 @@ DECISIVE: Final = (
     FILLED,
     SEARCHABLE,
 )
-"""The conditions whose sum is Ready; the first that is amiss is its reason."""
+"""The conditions that decide Ready; the first bad one is its reason."""
 TOLD: Final = frozenset({READY, *DECISIVE, "Warned"})
-"""The conditions whose change is an event too."""
+"""The conditions whose changes are recorded as events."""
 NOT_ASKED: Final = "NotAsked"
 NO_PODS: Final = "NoPods"
 NO_NEWS: Final = frozenset({NOT_ASKED, NO_PODS})
@@ -74,13 +74,13 @@ _OF_SCHEMA: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything that one look at an index gave.
+    """All observations of one reconcile.
 
-    `target` is the id of the target that it names, and `document` the fingerprint of what its pods
-    are to obey; both None where it could not be read. `replicas` is of the pods that search, None
-    where it is not searched. `run` is the Job of the last change and its result. `silent` are pods
-    that search and did not answer, with the reason; `pending` counts those that were not asked yet.
-    `is_known_policy` is True where its policy is there and can be carried out.
+    `target` is the id of the named target and `document` the fingerprint of the index document;
+    both None if the index is not valid. `replicas` counts the search pods, None without search.
+    `run` is the Job of the last change and its result. `silent` has a reason for each search pod
+    that did not answer; `pending` counts pods not asked yet. `is_known_policy`: its policy exists
+    and is valid.
     """
 
     refused: errors.Problem | None = None
@@ -101,7 +101,7 @@ class Facts:
 def build(
     facts: Facts, *, generation: int, previous: Mapping[str, Any], now: datetime
 ) -> dict[str, Any]:
-    """The status that these facts make; `previous` keeps its times, and what nobody tells anew."""
+    """The status for these facts; times and unreported fields of `previous` stay."""
     said = merged(facts.words, target=facts.target, document=facts.document)
     found = _conditions(facts, said, generation=generation, previous=previous)
     made: dict[str, Any] = {
@@ -122,13 +122,13 @@ def build(
 
 
 def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Condition]:
-    """What is worth an event."""
+    """The conditions to record as events."""
     found = conditions.changes(previous, wanted, no_news=NO_NEWS)
     return [it for it in found if it.type in TOLD]
 
 
 def _progress(facts: Facts, said: Said, *, previous: Mapping[str, Any]) -> dict[str, Any]:
-    """How far the targets are; where nobody tells, as it was last told."""
+    """The progress of the targets; without a report, as in `previous`."""
     made: dict[str, Any] = {}
     if said.targets is None:
         kept = ("targets", "serving", "rows", "done", "parked", "countsExact")
@@ -158,14 +158,16 @@ def _conditions(
     failing = [it for it in said.problems if not it.is_warning]
 
     def last_seen(kind: str) -> Condition:
-        """What it said of this generation, while nobody tells."""
+        """The condition as it was for this generation, without a new report."""
         for before in previous.get("conditions", ()):
             if before["type"] == kind and before.get("observedGeneration") == generation:
                 return Condition(kind, before["status"], before["reason"], before["message"])
-        return Condition(kind, "Unknown", NOT_ASKED, "No pod of the index has told of it yet.")
+        return Condition(kind, "Unknown", NOT_ASKED, "No pod of the index has reported it yet.")
 
     found = [
-        from_problem("Accepted", facts.refused, "Accepted", "The index can be carried out."),
+        from_problem(
+            "Accepted", facts.refused, "Accepted", "The index is valid and can be applied."
+        ),
         _model_missing(facts, failing) or last_seen(MODEL_MISSING),
         _workloads(facts) or last_seen(WORKLOADS),
         _database(facts, said, failing) or last_seen(DATABASE),
@@ -188,13 +190,13 @@ def _ready(found: Iterable[Condition]) -> Condition:
     for condition in decisive:
         if condition.status == "Unknown":
             return Condition(READY, "Unknown", condition.reason, condition.message)
-    return Condition(READY, "True", READY, "The table is embedded as the index says.")
+    return Condition(READY, "True", READY, "The table is embedded.")
 
 
 def _workloads(facts: Facts) -> Condition | None:
     if facts.refused is not None:
         return None
-    message = "Its objects are as the index says."
+    message = "The objects match the index."
     return from_problem(WORKLOADS, facts.workloads, "Applied", message)
 
 
@@ -202,16 +204,15 @@ def _model_missing(facts: Facts, failing: Sequence[PodProblem]) -> Condition | N
     told = next((it for it in failing if it.reason == MODEL_MISSING), None)
     if facts.missing_models:
         message = (
-            f"The policy has no provider that answers to {', '.join(facts.missing_models)}. Until"
-            " searches use the new target the model of the old one is needed too; nothing is"
-            " dropped."
+            f"The policy has no provider for {', '.join(facts.missing_models)}. Until searches use"
+            " the new target, the model of the old one is needed too; nothing is dropped."
         )
         return Condition(MODEL_MISSING, "True", MODEL_MISSING, message)
     if told is not None:
         return Condition(MODEL_MISSING, "True", MODEL_MISSING, _told(told))
     if not facts.is_known_policy:
         return None
-    message = "A provider of the policy answers to each model."
+    message = "The policy has a provider for each model."
     return Condition(MODEL_MISSING, "False", "ModelsPresent", message)
 
 
@@ -234,15 +235,15 @@ def _schema(facts: Facts, said: Said, failing: Sequence[PodProblem]) -> Conditio
         return None
     wanted = said.target(facts.target)
     if wanted is not None and wanted.phase != PLANNED:
-        message = f"{wanted.id} and what belongs to it are in the database."
+        message = f"The database has {wanted.id} with its trigger and tables."
         return Condition(SCHEMA, "True", "Applied", message)
     if facts.applies_plan:
-        message = f"{facts.target} is not in the database yet; the worker is to put it there."
+        message = f"{facts.target} is not in the database yet; the worker creates it."
         return Condition(SCHEMA, "False", "Applying", message)
     message = (
         f"{facts.target} is not in the database. In a pod of the index, embedding-vectors plan"
-        " prints the SQL, and embedding-vectors apply runs it; or let the worker do it by"
-        " spec.applyPlan: true."
+        " prints the SQL and embedding-vectors apply runs it; or set spec.applyPlan: true to have"
+        " the worker run it."
     )
     return Condition(SCHEMA, "False", "PlanPending", message)
 
@@ -257,7 +258,7 @@ def _filled(facts: Facts, said: Said, failing: Sequence[PodProblem]) -> Conditio
     wanted = said.target(facts.target)
     if wanted is None or wanted.phase == PLANNED:
         if facts.run is not None and facts.run[1] == runs.FAILED:
-            message = f"Job {facts.run[0]} failed. Start another: {_again(facts.run[0])}."
+            message = f"Job {facts.run[0]} failed. Start another by: {_again(facts.run[0])}."
             return Condition(FILLED, "False", "RunFailed", message)
         return None
     if wanted.phase == SWITCHED:
@@ -281,11 +282,11 @@ def _searchable(facts: Facts) -> Condition | None:
     if facts.silent:
         told = "; ".join(it.message for it in facts.silent[:SHOWN])
         return Condition(SEARCHABLE, "False", facts.silent[0].reason, f"{told}.")
-    return Condition(SEARCHABLE, "Unknown", NO_PODS, "No pod that searches has answered yet.")
+    return Condition(SEARCHABLE, "Unknown", NO_PODS, "No search pod has answered yet.")
 
 
 def _searched(reports: Sequence[IndexReport], *, of: int) -> Condition:
-    told = f"{len(reports)} of {of} pods that search answer"
+    told = f"{len(reports)} of {of} search pods answer"
     serving = next((it.serving for it in reports if it.serving is not None), None)
     if serving is None:
         message = f"{told}, by text alone, until a target is complete."

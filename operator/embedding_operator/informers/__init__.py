@@ -1,4 +1,4 @@
-"""Lists and watches of the API server that hold what is needed and no more (decision 021)."""
+"""Lists and watches of the API server, trimmed to the fields in use (decision 021)."""
 
 from embedding_operator.informers.caches import Caches
 from embedding_operator.informers.kept import Kept, Object

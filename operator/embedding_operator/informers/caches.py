@@ -1,4 +1,4 @@
-"""All that is watched of the cluster: one store for each kind, read by webhook and reconcile."""
+"""The watched objects of the cluster: one store for each kind, for webhook and reconcile."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -23,9 +23,9 @@ from embedding_operator.queues import workqueue
 from embedding_operator.queues.workqueue import Key, WorkQueue
 
 READ_OBJECTS: Final = 500
-"""The most Jobs or pods of one index that are looked at: anybody may label more."""
+"""The most Jobs or pods of one index that are read: anybody may label more."""
 LISTING: Final = 2
-"""Namespaces whose pods are listed at the same time: a page of one, and then one of the other."""
+"""Namespaces whose pods are listed at the same time, page by page in turn."""
 WAIT_SECONDS: Final = 1.0
 
 
@@ -46,9 +46,9 @@ class API(Streams, Protocol):
 
 
 class Caches:
-    """The stores and the threads that fill them; what changes queues its policy or its index.
+    """The stores and the threads that fill them; a change queues its policy or its index.
 
-    `skipped` is told the kind of what could not be held or read, and how many.
+    `skipped` gets the kind and the number of objects that were too large or could not be decoded.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Caches:
     # --- run
 
     def start(self, stopping: threading.Event) -> None:
-        """Watch from now on, until told to stop."""
+        """Watch until stopped."""
         workqueue.work(self._to_list, self._list_pods, workers=LISTING, name="list the pods")
         for reflector in self._reflectors:
             thread = threading.Thread(
@@ -113,51 +113,51 @@ class Caches:
 
     @property
     def synced(self) -> bool:
-        """True once all that a reconcile or the webhook reads has been listed."""
+        """True once every store that a reconcile or the webhook reads is listed."""
         needed = [store for kind, store in self.owned.items() if kind not in sources.OPTIONAL]
         stores = (self.policies, self.indexes, self.namespaces, *needed)
         return self.pods.synced and all(it.synced for it in stores)
 
     def deaf(self) -> str | None:
-        """The kind whose watch has ended or is stuck; the process should be restarted then."""
+        """A kind whose watch has ended or is stuck, so that the process should be restarted."""
         started = (it for it in self.kinds if it in self._threads)
         return next((it for it in started if not self.is_watching(it)), None)
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The plurals of the kinds that are watched."""
+        """The plurals of the watched kinds."""
         return tuple(it.name for it in self._reflectors)
 
     def is_watching(self, kind: str) -> bool:
-        """Whether the watch of a kind runs and is not stuck."""
+        """True if the watch of a kind runs and is not stuck."""
         thread = self._threads.get(kind)
         stuck = any(it.name == kind and it.is_stuck() for it in self._reflectors)
         return thread is not None and thread.is_alive() and not stuck
 
     def hears(self, kind: str) -> bool:
-        """Whether changes of a kind are heard of: its watch runs, and is let run."""
+        """True if changes of a kind arrive: its watch runs, and the API server allows it."""
         heard = all(it.hears() for it in self._reflectors if it.name == kind)
         return heard and self.is_watching(kind)
 
     # --- read
 
     def policy(self, namespace: str, name: str) -> Object | None:
-        """A policy with spec and status, and of its metadata what is used."""
+        """A policy with spec, status and the metadata in use."""
         return self.policies.get(namespace, name)
 
     def policies_of(self, namespace: str) -> list[Object]:
-        """All policies of a namespace: which pods they select, and the names of their Secrets.
+        """The outlines of a namespace's policies: pod selectors, and names of Secrets.
 
-        Each review and each reconcile reads all of them, so the rest is not decoded for that.
+        Each review and each reconcile reads all of them, so nothing else is decoded.
         """
         return [msgspec.json.decode(it.outline) for it in self.policies.of(namespace)]
 
     def index(self, namespace: str, name: str) -> Object | None:
-        """An index with spec and status, and of its metadata what is used."""
+        """An index with spec, status and the metadata in use."""
         return self.indexes.get(namespace, name)
 
     def indexes_of(self, namespace: str, *, policy: str | None = None) -> list[Object]:
-        """The indexes of a namespace, or of one policy of it: where their targets are."""
+        """The outlines of a namespace's indexes, or of those of one policy."""
         return [
             msgspec.json.decode(it.outline)
             for it in self.indexes.of(namespace)
@@ -165,7 +165,7 @@ class Caches:
         ]
 
     def jobs_of(self, namespace: str, index: str) -> list[Object]:
-        """The Jobs that are labelled with an index, of them what is looked at; read now.
+        """The Jobs labelled with an index, trimmed; read now.
 
         Raises:
             errors.OperatorError: they cannot be listed.
@@ -173,7 +173,7 @@ class Caches:
         return self._read(sources.of_index(kinds.JOB, index), run_objects.job, namespace)
 
     def runs_of(self, namespace: str, index: str) -> list[Object]:
-        """The pods that are labelled with an index, ended ones too; read now.
+        """The pods labelled with an index, ended ones too, trimmed; read now.
 
         Raises:
             errors.OperatorError: they cannot be listed.
@@ -181,7 +181,7 @@ class Caches:
         return self._read(sources.of_index(kinds.POD, index), run_objects.run, namespace)
 
     def namespace(self, name: str) -> Object | None:
-        """A namespace; of its labels the one that is ours."""
+        """A namespace, with our label only."""
         return self.namespaces.get("", name)
 
     def pods_of(self, namespace: str) -> list[Object] | None:
@@ -199,17 +199,15 @@ class Caches:
         return self._server_version or (0, 0)
 
     def wrote_policy(self, answer: Object) -> None:
-        """Take what a write of a policy's status was answered with."""
+        """Store the answer to a write of a policy's status."""
         self.policies.wrote(answer)
 
     def wrote_index(self, answer: Object) -> None:
-        """Take what a write of an index's status was answered with."""
+        """Store the answer to a write of an index's status."""
         self.indexes.wrote(answer)
 
     def workloads_of(self, kind: Kind, namespace: str) -> Iterator[Object]:
-        """The workloads of a namespace that ask to be restarted, of them what is looked at.
-
-        They are read now, a page at a time.
+        """The workloads of a namespace that ask to be restarted, trimmed; read now, by page.
 
         Raises:
             errors.OperatorError: they cannot be listed.
@@ -292,7 +290,7 @@ class Caches:
         return Reflector(
             source,
             api=self._api,
-            # A server of another version ends the streams of the one before it.
+            # An upgrade of the API server ends all streams, so this sees its new version.
             opening=self._learn_version if source is sources.NAMESPACES else None,
             relist=relist,
             told=told,
@@ -302,7 +300,7 @@ class Caches:
 
     def _run(self, reflector: Reflector, stopping: threading.Event) -> None:
         if reflector.name not in (sources.POLICIES.kind.plural, sources.INDEXES.kind.plural):
-            # Owned objects are known by their owner, and pods are wanted where there is one.
+            # Owned objects and pods are kept only where a policy or an index is known.
             for store in (self.policies, self.indexes):
                 while not store.wait(WAIT_SECONDS) and not stopping.is_set():
                     reflector.rest()
@@ -343,16 +341,16 @@ class Caches:
         for seen in (before, after):
             if seen is not None:
                 self._index_queue.add(Key(seen.namespace, seen.name))
-                # Its document says which indexes there are.
+                # The policy's document lists its indexes.
                 if self.policies.kept(seen.namespace, seen.policy) is not None:
                     self._queue.add(Key(seen.namespace, seen.policy))
         if before is not None and after is None:
-            # What it had taken another may have now.
+            # Another index may claim its targets now.
             for index in self.indexes.of(before.namespace):
                 self._index_queue.add(Key(index.namespace, index.name))
 
     def _namespace_changed(self, _: Kept | None, after: Kept | None) -> None:
-        # One that is new may have a policy already, which was seen first.
+        # The policy of a new namespace may have been seen first.
         if after is not None:
             for policy in self.policies.of(after.name):
                 self._queue.add(Key(policy.namespace, policy.name))

@@ -1,4 +1,4 @@
-"""The turn to hold much at once, which readers get in the order in which they asked."""
+"""A lock that threads get in the order in which they asked, for reading large answers."""
 
 import threading
 from collections import deque
@@ -9,8 +9,8 @@ from typing import Self
 class FifoLock:
     """A lock that goes to the thread that waited longest.
 
-    With a `threading.Lock` a reader of many pages, which asks again at once, would have each of
-    them before another one's first.
+    With a `threading.Lock` a reader of many pages, which asks again at once, would get all of them
+    before another reader's first.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class FifoLock:
         self._is_held = False
 
     def acquire(self) -> None:
-        """Wait for the turn, and have it."""
+        """Wait for the lock, and take it."""
         with self._mutex:
             if not self._is_held:
                 self._is_held = True
@@ -30,7 +30,7 @@ class FifoLock:
         given.acquire()
 
     def release(self) -> None:
-        """Pass it on."""
+        """Pass the lock on."""
         with self._mutex:
             if self._waiting:
                 self._waiting.popleft().release()
@@ -38,7 +38,7 @@ class FifoLock:
                 self._is_held = False
 
     def locked(self) -> bool:
-        """Whether somebody has it."""
+        """True if a thread holds it."""
         return self._is_held
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The trimmed form in which an object of the cluster is kept."""
+"""The trimmed form in which objects of the cluster are stored."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 FOREIGN_BYTES: Final = 16_384
-"""The most of labels or owner references that is looked into: Kubernetes bounds neither."""
+"""The most bytes of labels or owner references to decode: Kubernetes bounds neither."""
 NOTHING: Final = msgspec.Raw(b"{}")
 
 Object = dict[str, Any]
@@ -15,11 +15,11 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """One object, trimmed; `content` None where it is none of ours.
+    """One object, trimmed; `content`, which is JSON, is None if it is not ours.
 
-    `policy` and `index` are the names of those that it concerns, `about` changes with what is worth
-    a look, `content` is JSON, and so is `outline`: what others of its namespace look at. Policies
-    and indexes have one, and `reads`: the Secrets that they name.
+    `policy` and `index` name those that it concerns, and a changed `about` queues them. Policies
+    and indexes also have `outline`, the JSON that reconciles of others read, and `reads`, the names
+    of their Secrets.
     """
 
     namespace: str
@@ -35,17 +35,17 @@ class Kept:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Namespace and name; the namespace is empty for what has none."""
+        """Namespace, empty for a cluster-scoped object, and name."""
         return self.namespace, self.name
 
     def value(self) -> Object:
-        """The object, as far as it is kept; a new one each time."""
+        """The stored part of the object; a new value each time."""
         made: Object = msgspec.json.decode(self.content or b"{}")
         return made
 
 
 def encode(found: Object) -> msgspec.Raw:
-    """An object as it would come."""
+    """An object as the API server would send it."""
     return msgspec.Raw(msgspec.json.encode(found))
 
 

@@ -1,4 +1,4 @@
-"""Lines of a watch, read as they come and never held beyond a bound."""
+"""Split a watch into lines, with bounded memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
@@ -6,8 +6,8 @@ from typing import Final
 from embedding_operator.informers.fifo_lock import FifoLock
 
 SMALL_BYTES: Final = 65_536
-"""A reader may hold this at any time. More only with the turn, which one reader has at a time: so
-the memory of all watches and lists together is that of one."""
+"""A reader may buffer this at any time. It takes `turn` to buffer more, so that the memory of all
+watches and lists together is that of one."""
 
 
 def split(
@@ -17,11 +17,11 @@ def split(
     turn: FifoLock,
     holding: Callable[[bool], None] = lambda _: None,
 ) -> Iterator[bytearray | None]:
-    """The lines that end in a newline, without it, and without empty ones.
+    """The non-empty lines, without their newlines.
 
-    None stands for a line of more than `most_bytes`, which is dropped as it comes. The rest
-    after the last newline was cut off by the end of the connection and is no line. `holding` is
-    told when the turn was taken and when it was given back: meanwhile others wait for these pieces.
+    None stands for a line of more than `most_bytes`, which is dropped. The rest after the last
+    newline was cut off by the end of the connection and is dropped too. `holding` is called when
+    `turn` is taken and released: meanwhile other readers wait.
     """
     held = bytearray()
     skipping, has_turn = False, False
@@ -45,7 +45,7 @@ def split(
                     break
                 if held:
                     yield held
-                # A new one: who was given the line may still look into it.
+                # A new buffer: the caller may still use the line.
                 held, skipping = bytearray(), False
                 if has_turn:
                     turn.release()

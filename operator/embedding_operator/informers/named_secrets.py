@@ -1,7 +1,7 @@
-"""The Secrets that policies and indexes name, of which only news is wanted.
+"""Changes of the Secrets that policies and indexes name.
 
-One watch, as metadata, of all namespaces; what nobody names is dropped as it is decoded, and
-nothing is kept: a reconcile reads the Secret by its name.
+One watch of metadata for all namespaces. Secrets that nobody names are dropped while decoding, and
+none is stored: a reconcile reads the Secret by its name.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ Queue = Callable[[Key], None]
 class NamedSecrets:
     """Queues the policies and indexes that name a changed Secret.
 
-    `readers` are stores of what names Secrets, each with where it is queued.
+    `readers` are the stores of objects that name Secrets, each with its queue.
     """
 
     def __init__(self, pages: Pages, readers: Iterable[tuple[Store, Queue]]) -> None:
@@ -29,9 +29,9 @@ class NamedSecrets:
         self._readers: Final = tuple(readers)
 
     def restart(self) -> str:
-        """The version that a new watch is to begin with.
+        """The version to begin a new watch with.
 
-        All that name Secrets are queued: changes until now were not seen.
+        Every reader is queued, as earlier changes were not seen.
         """
         version = self._pages.version()
         for store, queue in self._readers:
@@ -41,7 +41,7 @@ class NamedSecrets:
         return version
 
     def told(self, _: str, raw: msgspec.Raw) -> None:
-        """Take an event of the watch; msgspec.MsgspecError where its object is not of the form."""
+        """Handle an event of the watch; msgspec.MsgspecError for an object of another form."""
         secret = objects.nothing(raw)
         for store, queue in self._readers:
             for found in store.of(secret.namespace):

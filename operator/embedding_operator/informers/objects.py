@@ -1,7 +1,7 @@
-"""Policies, indexes, namespaces and owned objects, trimmed.
+"""Trim policies, indexes, namespaces and owned objects.
 
-Decoding builds the declared fields only, whatever else an object holds. A field that somebody may
-fill without a bound is not built before its size is known.
+Decoding builds the declared fields only. A field without a bound is decoded after its size is
+known.
 """
 
 from collections.abc import Callable
@@ -84,7 +84,7 @@ class _Outline(msgspec.Struct, rename="camel"):
 
 
 def policy(raw: msgspec.Raw) -> Kept:
-    """A policy: spec and status whole, which the schema bounds, and the metadata that is used."""
+    """A policy: spec and status, which the schema bounds, and the metadata in use."""
     found = msgspec.json.decode(raw, type=_Policy)
     meta = found.metadata
     asked = meta.annotations
@@ -128,8 +128,8 @@ def _secrets_named(spec: msgspec.Raw) -> frozenset[str]:
 
 
 INDEX_SPEC_BYTES: Final = 32_768
-"""The schema does not bound values of `spec.rows`; a spec of more is kept as an empty one, which
-cannot be carried out."""
+"""The schema does not bound values of `spec.rows`; a larger spec is stored empty, which is not
+valid."""
 
 
 class _IndexAnnotations(msgspec.Struct, omit_defaults=True):
@@ -183,7 +183,7 @@ class _IndexOutline(msgspec.Struct):
 
 
 def index(raw: msgspec.Raw) -> Kept:
-    """An index: spec and status, and the metadata that is used."""
+    """An index: spec and status, and the metadata in use."""
     found = msgspec.json.decode(raw, type=_Index)
     if memoryview(found.spec).nbytes > INDEX_SPEC_BYTES:
         found.spec = NOTHING
@@ -217,7 +217,7 @@ class _AnyObject(msgspec.Struct):
 
 
 def nothing(raw: msgspec.Raw) -> Kept:
-    """An object of which nothing is kept."""
+    """The identity of an object."""
     meta = msgspec.json.decode(raw, type=_AnyObject).metadata
     return Kept(namespace=meta.namespace, name=meta.name, version="")
 
@@ -241,9 +241,9 @@ class _Namespace(msgspec.Struct, rename="camel"):
 
 
 def namespace(raw: msgspec.Raw) -> Kept:
-    """A namespace: whether it lets policies inject, and whether it is going."""
+    """A namespace: its injection label and its deletion."""
     found = msgspec.json.decode(raw, type=_Namespace)
-    # As a PartialObjectMetadata it says that of itself.
+    # The watch sends a PartialObjectMetadata.
     found.api_version, found.kind = "v1", "Namespace"
     meta = found.metadata
     seen, meta.resource_version = meta.resource_version, ""
@@ -272,9 +272,9 @@ class _Owned(msgspec.Struct):
 
 
 def owned(raw: msgspec.Raw, *, is_owner: Callable[[str, str, str, str, str], bool]) -> Kept:
-    """An object that a policy or an index owns: its identity, and whose it is.
+    """An object of a policy or an index: its identity and its owner.
 
-    `is_owner` is asked with the owner's kind, namespace, name and uid, and the object's name.
+    `is_owner` gets the owner's kind, namespace, name and uid, and the object's name.
     """
     meta = msgspec.json.decode(raw, type=_Owned).metadata
     owner = next(

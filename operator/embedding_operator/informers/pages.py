@@ -1,8 +1,8 @@
-"""Lists in pages of bounded size, whatever their objects hold.
+"""Lists in pages of bounded size.
 
-A page of more bytes than the bound is given up half read and asked for again with half as many
-objects. A single object beyond the bound is passed over: the place where the list goes on is found
-before the objects or behind them, and nothing between is held.
+A page beyond the bound is abandoned and requested again with half as many objects. A single object
+beyond the bound is skipped: the continue token is found in the first or the last bytes of the
+answer, and nothing between is stored.
 """
 
 import re
@@ -19,22 +19,22 @@ from embedding_operator.informers.kept import Kept, Trim
 from embedding_operator.kube import kinds
 
 MOST_BYTES: Final = 2 * 1024**2
-"""Of one object in a list, or of a line of a watch. etcd takes no request of more than 1.5 MiB by
-default (--max-request-bytes), which is the most that a custom resource can have as JSON."""
+"""The bound for one object in a list, or a line of a watch. etcd accepts requests of up to 1.5 MiB
+by default (--max-request-bytes), the most that a custom resource can have as JSON."""
 MOST_OBJECTS: Final = 500
 READ_SECONDS: Final = 10.0
-"""Nothing may come for so long while the turn is held: of a page, and of a long line of a watch."""
+"""The time-out of a read that holds `turn`: of a page, or a long line of a watch."""
 _EDGE_BYTES: Final = 16_384
 _PAGE_PART: Final = 4
 """A page of more than one object has at most this part of the bound of one."""
 _SMALL_PART: Final = 4
-"""A page that fills less than this part of its bound is followed by one of twice the objects."""
+"""After a page of less than this part of its bound, the next has twice the objects."""
 _HEAD: Final = re.compile(
     rb'\{"kind":"\w+","apiVersion":"[\w./]+","metadata":(\{[^{}]*\}),"items":'
 )
-"""Of a built-in kind: its fields come in the order of the Go structure."""
+"""The begin of a list of a built-in kind: fields come in the order of the Go structure."""
 _TAIL: Final = re.compile(rb'\],"kind":"\w+","metadata":(\{[^{}]*\})\}\s*\Z')
-"""Of a custom resource: its fields come sorted by name."""
+"""The end of a list of custom resources: fields come sorted by name."""
 JSON: Final = "application/json"
 METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -42,9 +42,9 @@ METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A kind with selectors, to list and watch. `metadata_only` leaves out all but `metadata`.
+    """A kind with selectors, to list and watch; `metadata_only` requests `metadata` alone.
 
-    `called` tells it from another source of its kind.
+    `called` is its name if another source has the same kind.
     """
 
     kind: kinds.Kind
@@ -55,11 +55,11 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What it is called: the plural of its kind, where nothing else is said."""
+        """Its name, by default the plural of its kind."""
         return self.called or self.kind.plural
 
     def query(self, **more: str) -> list[tuple[str, str]]:
-        """Parameters of a request; those that are empty are left out."""
+        """The non-empty parameters of a request."""
         given = {
             "labelSelector": self.label_selector,
             "fieldSelector": self.field_selector,
@@ -113,7 +113,7 @@ class _List(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Objects, trimmed. `skipped` more were too large to be held, or not of their form."""
+    """Trimmed objects; `skipped` others were too large or of another form."""
 
     version: str
     kept: Sequence[Kept] = ()
@@ -121,7 +121,7 @@ class Page:
 
 
 class Pages:
-    """Lists of one source. `turn` is shared by all that read much at once."""
+    """Lists of one source; all readers of large answers share `turn`."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class Pages:
         self._limit = MOST_OBJECTS
 
     def version(self) -> str:
-        """The version of the collection as it is now."""
+        """The present version of the collection."""
         for page in self._pages(None, limit=1):
             return page.version
         raise AssertionError("a list has at least one page")
@@ -148,12 +148,12 @@ class Pages:
     def each(
         self, namespace: str | None = None, *, moved: Callable[[], None] | None = None
     ) -> Iterator[Page]:
-        """All pages, of one namespace or of all. `moved` is called with each answer.
+        """All pages, of one namespace or of all; `moved` is called after each answer.
 
         Raises:
-            errors.OperatorError: the list cannot be had, or not to its end; reason Expired where
-                the API server no longer keeps it as it was when it began. What was read of it is
-                then no part of another one: an object may have gone meanwhile.
+            errors.OperatorError: the list cannot be read to its end; reason Expired if the API
+                server no longer keeps its version. The pages read are then void: an object may have
+                been deleted meanwhile.
         """
         return self._pages(namespace, limit=None, moved=moved)
 
@@ -180,7 +180,7 @@ class Pages:
                 return
 
     def _page(self, namespace: str | None, *, limit: int, token: str) -> tuple[Page, str] | None:
-        """A page and the place of the next; None where it is too large for its number."""
+        """A page and the next continue token; None if the page is too large."""
         accept = METADATA_LIST if self._source.metadata_only else JSON
         query = self._source.query(limit=str(limit), **{"continue": token})
         most_bytes = self._most_bytes if limit == 1 else self._most_bytes // _PAGE_PART

@@ -1,4 +1,4 @@
-"""Pods, and the workloads that make them, trimmed."""
+"""Trim pods, and the workloads that create them."""
 
 from typing import Final
 
@@ -9,14 +9,14 @@ from embedding_operator.informers.kept import FOREIGN_BYTES, NOTHING, Kept
 from embedding_operator.injection import container_env
 
 POD_BYTES: Final = 16_384
-"""The most that is kept of a pod. One with more labels, ports or containers than this holds is not
-kept, and so not counted by its policy."""
+"""The most bytes stored of a pod. A larger one, by labels, ports or containers, is not stored and
+not counted by its policy."""
 
 
 ENV_BYTES: Final = 65_536
-"""A container with a longer environment is not looked at for what goes past the sidecar."""
+"""A longer environment is not searched for variables that bypass the sidecar."""
 VALUE_CHARACTERS: Final = 2_048
-"""A variable that is longer is not kept."""
+"""A longer variable is not stored."""
 
 
 class _PodAnnotations(msgspec.Struct, omit_defaults=True):
@@ -121,7 +121,7 @@ class _Concerns(msgspec.Struct):
 
 
 def pod(raw: msgspec.Raw) -> Kept:
-    """A pod: what `selection`, `coverage` and who asks its sidecar look at."""
+    """A pod: the fields that `selection`, `coverage` and `sidecars` use."""
     found = msgspec.json.decode(raw, type=_Pod)
     meta = found.metadata
     seen, meta.resource_version = meta.resource_version, ""
@@ -147,7 +147,7 @@ def pod(raw: msgspec.Raw) -> Kept:
 def _environment(
     raw: msgspec.Raw | msgspec.UnsetType,
 ) -> msgspec.Raw | msgspec.UnsetType:
-    """Of a container's variables those that can lead past the sidecar, as JSON."""
+    """The container's variables that can bypass the sidecar, as JSON."""
     if raw is msgspec.UNSET or memoryview(raw).nbytes > ENV_BYTES:
         return msgspec.UNSET
     found = [
@@ -249,7 +249,7 @@ class _Workload(msgspec.Struct):
 
 
 def workload(raw: msgspec.Raw) -> Kept:
-    """A Deployment, StatefulSet or DaemonSet: what `workloads` looks at, where one asks for it."""
+    """A Deployment, StatefulSet or DaemonSet that asks for restarts: the fields of `workloads`."""
     found = msgspec.json.decode(raw, type=_Workload)
     meta = found.metadata
     asks = meta.annotations.restart is not None or meta.annotations.seen is not None

@@ -1,9 +1,9 @@
 """The pods of namespaces that have a policy.
 
-One watch tells of the pods of all namespaces, and those of others are dropped as they are decoded.
-The pods that stood in a namespace before its first policy are listed, each namespace alone: the
-lists cost what policies need, and one namespace's thousands of pods delay no other's. Of one
-namespace so many bytes are kept: each of its reconciles reads all of them.
+One watch covers all namespaces; pods of others are dropped while decoding. The pods that existed in
+a namespace before its first policy are listed, by namespace: lists cost only what policies need,
+and thousands of pods in one namespace do not delay another. The bytes stored of a namespace are
+bounded, as each of its reconciles reads all of them.
 """
 
 import threading
@@ -18,14 +18,14 @@ from embedding_operator.informers.pages import Pages
 from embedding_operator.informers.store import DELETED, Changed
 
 NAMESPACE_BYTES: Final = 8 * 1024**2
-"""Of the pods of a namespace, as they are kept: a pod has 1 KiB, and one that its author fills
-POD_BYTES. What is more is not kept, and not counted by a policy. Decoded it is twice as much, in
-each worker that reconciles a policy of the namespace."""
+"""The bound for the stored pods of a namespace. A usual pod has 1 KiB, the largest POD_BYTES. Other
+pods are not stored, nor counted by a policy. Decoding takes twice as much, in each worker that
+reconciles a policy of the namespace."""
 
 
 @dataclass(slots=True)
 class _Followed:
-    """A namespace. `told` are the pods that the watch told of since a list began."""
+    """A namespace; `told` are the pods in events since a list began."""
 
     kept: dict[str, Kept] = field(default_factory=dict)
     held_bytes: int = 0
@@ -34,9 +34,9 @@ class _Followed:
 
 
 class Pods:
-    """Pods as they were last seen; safe to use from any thread.
+    """Pods as last seen; safe to use from any thread.
 
-    `list_later` is told each namespace that is to be listed, by `fill` in another thread.
+    `list_later` gets each namespace for which another thread must call `fill`.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Pods:
         return self._watched.is_set()
 
     def of(self, namespace: str) -> list[Kept] | None:
-        """The pods of a namespace; None where they have not been listed yet."""
+        """The pods of a namespace; None until they are listed."""
         with self._lock:
             found = self._followed.get(namespace)
             return list(found.kept.values()) if found is not None and found.is_listed else None
@@ -73,7 +73,7 @@ class Pods:
     # --- filled
 
     def follow(self, namespace: str) -> None:
-        """Want the pods of a namespace."""
+        """Begin to store the pods of a namespace."""
         with self._lock:
             if namespace in self._followed:
                 return
@@ -82,12 +82,12 @@ class Pods:
             self._list_later(namespace)
 
     def drop(self, namespace: str) -> None:
-        """Nobody wants them any more."""
+        """Stop storing the pods of a namespace."""
         with self._lock:
             self._followed.pop(namespace, None)
 
     def restart(self) -> str:
-        """The version that a new watch is to begin with; every namespace is to be listed again."""
+        """The version to begin a new watch with; every namespace is listed again."""
         version = self._pages.version()
         self._watched.set()
         with self._lock:
@@ -97,7 +97,7 @@ class Pods:
         return version
 
     def fill(self, namespace: str) -> bool:
-        """List a namespace; False where nobody wants it any more.
+        """List a namespace; False if it is no longer followed.
 
         Raises:
             errors.OperatorError: it cannot be listed.
@@ -111,10 +111,10 @@ class Pods:
             listed = self._list(namespace)
         except Exception:
             with self._lock:
-                found.told = None  # it would grow until the next list begins
+                found.told = None  # else it grows until the next list
             raise
         with self._lock:
-            # The watch is ahead of the list in what it told since, and tells of the rest.
+            # Events since the list began are newer than the list.
             ahead = {name: it for name, it in found.kept.items() if name in told}
             before = found.kept
             found.kept = {name: it for name, it in listed.items() if name not in told} | ahead
@@ -146,7 +146,7 @@ class Pods:
         return listed
 
     def told(self, event: str, raw: msgspec.Raw) -> None:
-        """Take an event of the watch; msgspec.MsgspecError where its object is not of the form."""
+        """Handle an event of the watch; msgspec.MsgspecError for an object of another form."""
         kept = self._trim(raw)
         gone = event == DELETED or kept.content is None
         with self._lock:

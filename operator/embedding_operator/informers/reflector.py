@@ -1,4 +1,4 @@
-"""A list, and the watch that follows it, for ever: what client-go calls a reflector."""
+"""List and watch one source for ever, like client-go's reflector."""
 
 import logging
 import random
@@ -16,23 +16,23 @@ from embedding_operator.informers.fifo_lock import FifoLock
 _LOG = logging.getLogger(__name__)
 
 SERVER_SECONDS: Final = 300
-"""How long a stream is asked to last."""
+"""The requested duration of a stream."""
 STREAM_SECONDS: Final = SERVER_SECONDS + 10
-"""A stream that says nothing for so long is given up."""
+"""The time-out of a silent stream."""
 DEAF_SECONDS: Final = 2 * SERVER_SECONDS + 60
-"""Nothing that a reflector does between two moves takes longer: a page of a list, a line or the end
-of a stream. So one that has not moved for it is stuck."""
+"""The longest time between two moves of a reflector: a page of a list, a line, or the end of a
+stream. One that has not moved for longer is stuck."""
 UNHEARD_SECONDS: Final = 60.0
-"""A kind of which no stream could be had for so long is not heard of."""
+"""After this time without a stream, changes of the kind count as unheard."""
 _FIRST_BACKOFF_SECONDS: Final = 0.5
 _LAST_BACKOFF_SECONDS: Final = 10.0
 _NOT_SERVED_SECONDS: Final = 30.0
 WORTH_A_WARNING: Final = 3
-"""Failures in a row: a stream that is cut, or whose version has expired, is nothing unusual."""
+"""Failures in a row: a single one, such as an expired version, is usual."""
 _STEADY_SECONDS: Final = 5.0
-"""A stream that lasted this long was none that fails at once."""
+"""A stream that lasted this long resets the backoff."""
 NOT_SERVED: Final = "NotServed"
-"""The reason with which `relist` says that there is no such kind; it is asked again later."""
+"""The reason by which `relist` reports that the kind is not served; retried later."""
 BOOKMARK: Final = "BOOKMARK"
 ERROR: Final = "ERROR"
 
@@ -48,11 +48,11 @@ class _Status(msgspec.Struct):
 
 
 class Reflector:
-    """Keeps something in step with the API server, in a thread of its own.
+    """Follows a source of the API server, in a thread of its own.
 
-    `opening` is called before each stream; `relist` reads all there is, calls what it is given with
-    each page, and gives the version of all; `told` is given the events after it; `skipped` is told
-    of each that could not be held or read.
+    `opening` is called before each stream. `relist` reads all objects, calls its argument after
+    each page, and returns the version of the list. `told` gets the events after it. `skipped`
+    counts events that were too large or could not be decoded.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Reflector:
         self._failing_since: float | None = None
 
     def run(self, stopping: threading.Event) -> None:
-        """List and watch until told to stop."""
+        """List and watch until stopped."""
         while not stopping.is_set():
             self.rest()
             wait_seconds = self.step()
@@ -93,23 +93,23 @@ class Reflector:
                 stopping.wait(wait_seconds)
 
     def rest(self) -> None:
-        """Say that it has not got stuck, though nothing comes."""
+        """Note that it is not stuck, though nothing arrives."""
         self._moved = self._clock()
 
     def is_stuck(self) -> bool:
-        """True when it has not moved for longer than anything that it does can take."""
+        """True if it has not moved for longer than any step can take."""
         return self._clock() - self._moved > DEAF_SECONDS
 
     def hears(self) -> bool:
-        """False where streams have been refused, or nobody has answered, for long.
+        """False if the API server has refused streams, or not answered, for long.
 
-        A restart would not help, as it may where `is_stuck`.
+        A restart would not help, unlike for `is_stuck`.
         """
         since = self._failing_since
         return since is None or self._clock() - since < UNHEARD_SECONDS
 
     def step(self) -> float:
-        """List if that is needed, and watch one stream to its end; the seconds to wait then."""
+        """List if needed, and watch one stream to its end; the seconds to wait then."""
         started = self._clock()
         try:
             if self._opening is not None:
@@ -119,7 +119,7 @@ class Reflector:
                 self._version = self._relist(self.rest)
             self._watch()
         except errors.OperatorError as error:
-            # Only where nobody answered does the watch go on from where it was.
+            # Only without an answer can the watch go on from its version.
             if not (isinstance(error, errors.Unavailable) and error.reason == "APIServerAway"):
                 self._version = ""
             if isinstance(error, errors.Unavailable) and error.reason == NOT_SERVED:
@@ -128,13 +128,13 @@ class Reflector:
             self._fails()
             return self._backoff(started, str(error))
         except Exception:  # noqa: BLE001 - no bug may end a watch
-            # Whatever is wrong with one object, the others are watched.
+            # One bad object must not stop the watch of the others.
             _LOG.exception("watching %s failed", self.name)
             self._version = ""
             self._fails()
             return self._backoff(started, "")
         if self._has_skipped:
-            # An object that was passed over may have gone since.
+            # A skipped object may have been deleted since.
             self._version = ""
         return self._backoff(started, "")
 
@@ -169,7 +169,7 @@ class Reflector:
         ) as body:
             self._failing_since = None
 
-            def holding(is_held: bool) -> None:  # noqa: FBT001 - the one thing that it is told
+            def holding(is_held: bool) -> None:  # noqa: FBT001 - its only argument
                 body.wait_at_most(pages.READ_SECONDS if is_held else STREAM_SECONDS)
 
             self._read(
@@ -199,6 +199,6 @@ class Reflector:
 
     @staticmethod
     def _error(raw: msgspec.Raw) -> errors.Unavailable:
-        """The error that a watch ends with, as 410 where its version is no longer kept."""
+        """The error in a watch, such as 410 for an expired version."""
         status = msgspec.json.decode(raw, type=_Status)
         return errors.Unavailable(f"the watch ended with {status.code} {status.reason[:64]}")

@@ -1,6 +1,6 @@
-"""Jobs of an index and the pods of them, trimmed.
+"""Trim Jobs of an index and their pods.
 
-They are read when an index is looked at, and not watched: a watch of Jobs would need a right over
+They are read when an index is reconciled, and not watched: a watch would need a right for Jobs in
 all namespaces.
 """
 
@@ -12,7 +12,7 @@ from embedding_contract import index_report, names
 from embedding_operator.informers.kept import Kept
 
 NAMES_KEPT: Final = 64
-"""Of conditions and of containers: an index's pod has two, a Job has two conditions at most."""
+"""The bound for conditions and containers; a Job has two conditions, a pod two containers."""
 
 
 class _Owner(msgspec.Struct, omit_defaults=True):
@@ -46,7 +46,7 @@ class _Job(msgspec.Struct):
 
 
 def job(raw: msgspec.Raw) -> Kept:
-    """A Job: whose it is, and how it goes."""
+    """A Job: its owner and its conditions."""
     found = msgspec.json.decode(raw, type=_Job)
     found.status.conditions = (found.status.conditions or [])[:NAMES_KEPT]
     return _kept(found.metadata, found)
@@ -78,7 +78,7 @@ class _Run(msgspec.Struct):
 
 
 def run(raw: msgspec.Raw) -> Kept:
-    """A pod of a Job: whose it is, and what its containers said when they ended."""
+    """A pod of a Job: its owner and the termination messages of its containers."""
     found = msgspec.json.decode(raw, type=_Run)
     statuses = [
         it for it in found.status.container_statuses or () if it.name == names.VECTORS_CONTAINER
@@ -87,7 +87,7 @@ def run(raw: msgspec.Raw) -> Kept:
         for state in (it.state, it.last_state):
             ended = state.terminated if state is not None else None
             if ended is not None and len(ended.message or "") > index_report.MAX_BYTES:
-                ended.message = None  # kubelet keeps no longer one
+                ended.message = None  # kubelet stores no longer one
     found.status.container_statuses = statuses[:NAMES_KEPT]
     return _kept(found.metadata, found)
 

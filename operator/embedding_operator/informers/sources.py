@@ -1,4 +1,4 @@
-"""The watched kinds: which objects of each, and their names."""
+"""The watched kinds with their selectors, and the names of owned objects."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -15,9 +15,9 @@ POLICIES: Final = Source(kind=kinds.POLICY)
 INDEXES: Final = Source(kind=kinds.INDEX)
 NAMESPACES: Final = Source(kind=kinds.NAMESPACE, metadata_only=True)
 PODS: Final = Source(kind=kinds.POD, field_selector="status.phase!=Succeeded,status.phase!=Failed")
-"""Those that have not ended."""
+"""Pods that have not ended."""
 NAMED_SECRETS: Final = Source(kind=kinds.SECRET, metadata_only=True, called="named secrets")
-"""Those that policies and indexes name: nothing about them tells that."""
+"""All Secrets, as those that policies and indexes name have no label."""
 OWNED: Final = tuple(
     Source(kind=kind, label_selector=_OURS, metadata_only=True)
     for kind in (
@@ -34,10 +34,10 @@ OWNED_NAMES: Final[Mapping[kinds.Kind, Callable[[str], frozenset[str]]]] = {
     kinds.PROMETHEUS_RULE: lambda policy: frozenset({names.monitoring(policy)}),
     kinds.POD_MONITOR: lambda policy: frozenset({names.monitoring(policy)}),
 }
-"""The names of a policy's objects, so that they are few. Secrets have the names of its
-entries, and those that no entry names are deleted."""
+"""The names of a policy's objects, which bound their number. Secrets have the names of its entries,
+and others are deleted."""
 
 
 def of_index(kind: kinds.Kind, index: str) -> Source:
-    """The objects of a kind that are labelled with this index."""
+    """The objects of a kind labelled with this index."""
     return Source(kind=kind, label_selector=f"{names.LABEL_INDEX}={index}")

@@ -1,4 +1,4 @@
-"""The objects of one kind as they were last seen; safe to use from any thread."""
+"""The objects of one kind as last seen; safe to use from any thread."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -12,13 +12,13 @@ from embedding_operator.informers.pages import Page
 DELETED: Final = "DELETED"
 
 Changed = Callable[[Kept | None, Kept | None], None]
-"""Is told what was kept of an object before, and what is kept now; None for nothing."""
+"""Gets the stored object before and after a change; None for none."""
 
 
 class Store:
-    """Filled by a list and the watch that follows it. `skipped` counts what could not be kept.
+    """Filled by a list and the watch after it; `skipped` counts objects that could not be stored.
 
-    A value is built anew for each read, so that nobody changes what another reads.
+    Each read builds a new value, so that readers cannot change each other's.
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class Store:
 
     @property
     def synced(self) -> bool:
-        """True once all there was has been listed."""
+        """True once the first list is complete."""
         return self._listed.is_set()
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until it is synced; whether it is."""
+        """Wait until it is synced; False after the time-out."""
         return self._listed.wait(timeout_seconds)
 
     def kept(self, namespace: str, name: str) -> Kept | None:
@@ -48,7 +48,7 @@ class Store:
             return self._kept.get(namespace, {}).get(name)
 
     def get(self, namespace: str, name: str) -> Object | None:
-        """An object, as far as it is kept; None where there is none."""
+        """The stored part of an object; None if there is none."""
         found = self.kept(namespace, name)
         return None if found is None else found.value()
 
@@ -70,7 +70,7 @@ class Store:
     # --- filled
 
     def refill(self, pages: Iterable[Page]) -> str:
-        """Become what a list says; its version."""
+        """Replace the content by a list; its version."""
         seen: set[tuple[str, str]] = set()
         version = ""
         for page in pages:
@@ -87,7 +87,7 @@ class Store:
         return version
 
     def told(self, event: str, raw: msgspec.Raw) -> None:
-        """Take an event of a watch; msgspec.MsgspecError where its object is not of the form."""
+        """Handle an event of a watch; raises msgspec.MsgspecError for an object of another form."""
         kept = self._trim(raw)
         if event == DELETED or kept.content is None:
             self._remove(kept.key)
@@ -95,15 +95,15 @@ class Store:
             self._put(kept, only_newer=True)
 
     def wrote(self, answer: Object) -> None:
-        """Take what a write of our own was answered with, unless the watch is ahead of it."""
+        """Store the answer to a write of our own, unless the watch is newer."""
         kept = self._trim(encode(answer))
-        # One that has gone does not come back by this.
+        # This must not bring a deleted object back.
         before = self.kept(*kept.key)
         if before is not None and before.uid == kept.uid:
             self._put(kept, only_newer=True)
 
     def clear(self) -> None:
-        """There is nothing of this kind any more."""
+        """Remove all objects, as the kind is not served."""
         for key in self.keys():
             self._remove(key)
         self._listed.set()
@@ -129,6 +129,6 @@ class Store:
 
 
 def _is_older(kept: Kept, before: Kept) -> bool:
-    """By resourceVersion, which is a number where it can be compared (KEP-5504)."""
+    """Compare by resourceVersion, if both are numbers (KEP-5504)."""
     versions = (kept.version, before.version)
     return all(map(str.isdecimal, versions)) and int(kept.version) < int(before.version)

@@ -1,9 +1,9 @@
-"""The listener that the API server asks: HTTP/1.1 over TLS, with a bound on all that may come in.
+"""The HTTP/1.1 server of the admission webhook, over TLS and bounded in all that it accepts.
 
-Any pod of the cluster may connect, unless client certificates are asked for. So connections, heads,
-bodies and time are bounded, of the address that has most a connection makes room for a new one, and
-processor time is shared out by address. Where certificates are asked for, all that comes is from
-API servers, and it is shared out by what their requests are about.
+Any pod of the cluster may connect, unless client certificates are required. So connections, heads,
+bodies and time are bounded. When a bound is reached, a connection of the address that has most is
+closed. Processor time is shared among addresses; with client certificates, when all requests come
+from API servers, it is shared among the namespaces that the reviews are about.
 """
 
 import asyncio
@@ -30,27 +30,26 @@ BODY_BYTES: Final = 1024**2
 """An AdmissionReview with a pod; etcd takes no object of more than 1.5 MiB, and pods have a few
 KiB."""
 BODIES_BYTES: Final = 16 * 1024**2
-"""Of all bodies that have come and are not answered; what exceeds it ends the longest one of the
-address that has most."""
+"""All bodies not answered yet; more ends the longest one of the address that has most."""
 HANDSHAKE_SECONDS: Final = 3.0
 REQUEST_SECONDS: Final = 3.0
-"""For a whole request, and for its answer to be taken; the API server waits no longer."""
+"""To read a whole request, and to write its answer; the API server waits no longer."""
 IDLE_SECONDS: Final = 90.0
-"""As long as Go's client keeps an idle connection."""
+"""The time that Go's client keeps an idle connection."""
 FILES_SECONDS: Final = 10.0
 START_SECONDS: Final = 0.5
 _READ_BYTES: Final = 16_384
 _PAUSE_SECONDS: Final = 0.1
 
 About = Callable[[bytes], str]
-"""Names the party that a body is about, which any string may be; raises nothing."""
+"""Returns the party that a body is about, as any string; raises nothing."""
 Answer = Callable[[str, bytes], Awaitable[tuple[int, bytes]]]
-"""Gives status and body, which is JSON, for the path and the body of a POST."""
+"""Returns status and JSON body for the path and the body of a POST."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """PEM files. With `client_ca`, who connects must have a certificate of that authority."""
+    """PEM files. With `client_ca`, clients must have a certificate of that authority."""
 
     certificate: Path
     key: Path
@@ -62,7 +61,7 @@ class Files:
         return all(path.exists() for path in paths if path is not None)
 
     def state(self) -> tuple[tuple[int, int, int], ...]:
-        """Inode, modification time and size of each: a file that is written changes them."""
+        """Inode, modification time and size of each, which change when a file is written."""
         paths = (self.certificate, self.key, self.client_ca)
         found = (path.stat() for path in paths if path is not None)
         return tuple((it.st_ino, it.st_mtime_ns, it.st_size) for it in found)
@@ -71,7 +70,7 @@ class Files:
         """The TLS context of a new connection.
 
         Raises:
-            OSError: a file cannot be read, or is none (ssl.SSLError).
+            OSError: a file cannot be read or is not valid (ssl.SSLError).
         """
         made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         made.load_cert_chain(self.certificate, self.key)
@@ -83,7 +82,7 @@ class Files:
 
 @dataclass(eq=False, slots=True)
 class _Connection:
-    """One that was accepted; `used_at` is when it last was of use, which the first use makes it."""
+    """One accepted connection; `used_at` is its last answer, at first its start."""
 
     address: str
     used_at: float
@@ -93,7 +92,7 @@ class _Connection:
 
 
 class _RefusedError(Exception):
-    """A request that is not answered but with this status, and the connection closed."""
+    """Refuses a request with this status, and closes the connection."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -103,8 +102,8 @@ class _RefusedError(Exception):
 class Server:
     """Listens on a port of all addresses. Files that change are read again.
 
-    `about` is asked where clients prove that they are API servers.
-    `listens` is called once connections are accepted.
+    `about` is called where clients prove that they are API servers, `listens` once connections are
+    accepted.
     """
 
     def __init__(
@@ -122,7 +121,7 @@ class Server:
         self._about = about
         self._listens = listens
         self._connections: dict[_Connection, None] = {}
-        self._turns = FairLock()
+        self._lock = FairLock()
 
     async def run(self) -> None:
         """Listen and answer, until cancelled."""
@@ -153,14 +152,14 @@ class Server:
             found = self._files.state()
             if found != state:
                 return found, self._files.context()
-        except OSError as error:  # half written: read again at the next connection but one
+        except OSError as error:  # half written: a later connection reads again
             _LOG.warning("the webhook's certificate cannot be read: %s", error)
         return state, context
 
     def _make_room(self) -> None:
-        """End one of too many, of the address that has most of them.
+        """If there are too many connections, end one of the address that has most.
 
-        One that never was of use, else the one longest without.
+        First one that never got an answer, else the one that got its last answer first.
         """
         if len(self._connections) >= MOST_CONNECTIONS:
             count = Counter(it.address for it in self._connections)
@@ -169,9 +168,9 @@ class Server:
             self._end(min(among, key=lambda it: (it.is_of_use, it.used_at)))
 
     def _hold(self, connection: _Connection, body_bytes: int) -> None:
-        """Count what has come of a body; end the longest of the address that has most of too much.
+        """Count the bytes of a body; over the limit end the longest of the address with most bytes.
 
-        That may be this one, which is cancelled where it next waits.
+        That may be this connection, which is cancelled where it next waits.
         """
         connection.body_bytes = body_bytes
         while sum(it.body_bytes for it in self._connections) > BODIES_BYTES:
@@ -195,7 +194,7 @@ class Server:
             reader, writer = await _encrypted(accepted, context)
             await self._requests(connection, reader, writer)
         except (OSError, TimeoutError, h11.ProtocolError, EOFError):
-            pass  # ssl.SSLError is an OSError; who connects badly is not worth a line each
+            pass  # ssl.SSLError is an OSError; bad clients get no log line each
         finally:
             self._connections.pop(connection, None)
             accepted.close()
@@ -245,25 +244,25 @@ class Server:
                 self._hold(connection, len(body))
             path = head.target.partition(b"?")[0].decode("ascii", "replace")
             asked = bytes(body)
-            # What a body says of itself is believed of nobody else.
+            # Only an API server is believed about the namespace in a body.
             is_proven = self._files.client_ca is not None
             party = self._about(asked) if is_proven else connection.address
-            async with self._turns.turn(party):
+            async with self._lock.hold(party):
                 started = time.monotonic()
                 try:
                     return await self._answer(path, asked)
                 finally:
-                    self._turns.spent(party, time.monotonic() - started)
+                    self._lock.spent(party, time.monotonic() - started)
         finally:
             connection.body_bytes = 0
 
 
 def _length(head: h11.Request) -> int:
-    """How long the body may be: as it says, and else as any may be."""
+    """The limit for the body: its content-length, else BODY_BYTES."""
     headers = dict(head.headers)
     if b"transfer-encoding" in headers:
         return BODY_BYTES
-    length = int(headers.get(b"content-length", b"0"))  # h11 has seen that it is a number
+    length = int(headers.get(b"content-length", b"0"))  # h11 has checked that it is a number
     if length > BODY_BYTES:
         raise _RefusedError(413)
     return length

@@ -1,6 +1,6 @@
-"""The webhook's certificate and the authority that signs it: what to make when, and making it.
+"""The webhook's certificate and the authority that signs it: when to renew, and how.
 
-Pure but for the dice: the clock is an argument, `trust` stores what comes of it.
+Pure but for random numbers: the clock is an argument, and `webhook_ca` stores the result.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 AUTHORITY_LIFE: Final = timedelta(days=3650)
 LEAF_LIFE: Final = timedelta(days=90)
 RENEW_AT_LEFT: Final = 1 / 3
-"""A certificate is made anew when this part of its life is left."""
+"""A certificate is renewed when this part of its life is left."""
 _SKEW: Final = timedelta(hours=1)  # clocks of nodes differ
 
 _UNUSABLE: Final = (
@@ -25,7 +25,7 @@ _UNUSABLE: Final = (
     exceptions.UnsupportedAlgorithm,
     x509.ExtensionNotFound,
 )
-"""What cryptography raises at PEM that is no certificate or key, or not ours."""
+"""Errors of cryptography for PEM that is not a certificate or key, or not ours."""
 
 Plan = Literal["keep", "leaf", "all"]
 
@@ -41,7 +41,7 @@ class Bundle:
 
 
 def plan(bundle: Bundle | None, *, hosts: tuple[str, ...], now: datetime) -> Plan:
-    """What to make anew: nothing, the certificate, or the authority too."""
+    """The parts to renew: none, the certificate, or the authority too."""
     if bundle is None:
         return "all"
     try:
@@ -58,7 +58,7 @@ def plan(bundle: Bundle | None, *, hosts: tuple[str, ...], now: datetime) -> Pla
 
 
 def issue(bundle: Bundle | None, *, hosts: tuple[str, ...], now: datetime) -> Bundle:
-    """A new certificate, by the authority of `bundle` or, where that is None, by a new one."""
+    """A new certificate, signed by the authority of `bundle`, or by a new one for None."""
     if bundle is None:
         authority_key = ec.generate_private_key(ec.SECP256R1())
         authority = _authority(authority_key, now)

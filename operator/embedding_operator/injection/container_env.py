@@ -1,7 +1,7 @@
-"""What a container's own environment does with the sidecar's address: pure.
+"""Variables of a container that lead its calls past the sidecar: pure.
 
-A container's `env` comes before what the sidecar's ConfigMap gives it by envFrom. Only what the pod
-spec itself says is seen: a variable that comes from a ConfigMap, a Secret or the image is not.
+A container's `env` overrides the sidecar's ConfigMap in envFrom. Only the pod spec is read:
+variables from a ConfigMap, a Secret or the image are unknown.
 """
 
 import ipaddress
@@ -14,12 +14,12 @@ from embedding_contract import names
 Object = Mapping[str, Any]
 
 ADDRESSES: Final = (names.ENV_BASE_URL, names.ENV_BASE_URL_LEGACY)
-"""Where a client looks for its server."""
+"""The variables that hold a client's server."""
 HTTP_PROXIES: Final = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
-"""Whose proxy gets what is sent to the sidecar's http:// address."""
+"""Proxies that apply to the sidecar's http:// address."""
 PROXIES: Final = (*HTTP_PROXIES, "HTTPS_PROXY", "https_proxy")
 EXCEPTIONS: Final = ("NO_PROXY", "no_proxy")
-"""Clients read one or the other: curl and Python the lower case first, Go the upper."""
+"""Both, as curl and Python read the lower case first, Go the upper."""
 LOOPBACK: Final = "127.0.0.1,localhost,::1"
 LOOKED_AT: Final = frozenset({*ADDRESSES, *PROXIES, *EXCEPTIONS})
 _HOST: Final = "127.0.0.1"
@@ -27,9 +27,9 @@ _LOOPBACK_HOSTS: Final = frozenset({_HOST, "localhost", "::1"})
 
 
 def exceptions(container: Object) -> list[dict[str, str]]:
-    """The variables that keep a container's calls to the sidecar away from its proxy.
+    """Variables that exempt the sidecar from a container's proxy.
 
-    None where its spec sets no proxy, or says itself what goes by none.
+    Empty if its spec sets no proxy, or sets its own exceptions.
     """
     named = {it["name"] for it in _variables(container)}
     if named.isdisjoint(PROXIES) or not named.isdisjoint(EXCEPTIONS):
@@ -38,9 +38,9 @@ def exceptions(container: Object) -> list[dict[str, str]]:
 
 
 def detours(pod: Object) -> list[str]:
-    """Why applications of a pod do not reach its sidecar, each with its container, in words.
+    """Reasons why application containers of a pod do not reach its sidecar, in words.
 
-    Native sidecars are left out: they are not the application. The values are not told: a URL may
+    Native sidecars do not count: they are not the application. Values are not quoted, as a URL may
     hold a password.
     """
     return [
@@ -60,7 +60,7 @@ def _applications(spec: Object) -> Iterable[Object]:
 def _detour(container: Object) -> str | None:
     found: dict[str, str] = {}
     others: set[str] = set()
-    for it in _variables(container):  # of two of a name the later one counts
+    for it in _variables(container):  # the last of a name counts
         found.pop(it["name"], None)
         others.discard(it["name"])
         if it.get("valueFrom") is None:
@@ -75,7 +75,7 @@ def _detour(container: Object) -> str | None:
         return None
     for name in EXCEPTIONS:
         if name in found and not _excepts_loopback(found[name]):
-            return f"sends all to its {proxy}, as its {name} lacks {_HOST}"
+            return f"sends all requests to its {proxy}, as its {name} lacks {_HOST}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Which of a namespace's pods a policy has: pure, and decided as the webhook decides."""
+"""Count the pods that a policy covers, by the rules of the webhook: pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from embedding_operator.injection import container_env, injector, selection
 from embedding_operator.status import policy_status
 
 _LIVE_PHASES: Final = frozenset({"Pending", "Running"})
-# Reasons for which a selected pod is not counted as missing: it asked for none, or cannot.
+# Reasons for which a pod is not counted as missing: it opted out, or cannot have one.
 _NOT_WANTED: Final = frozenset({"OptedOut", "NoPolicyMatches", "PolicyNotFound", "MirrorPod"})
 _STILL_COMING: Final = frozenset({"", "ContainerCreating", "PodInitializing"})
 
@@ -27,13 +27,13 @@ def of(
     environment_since: str | None,
     covering_since: str | None = None,
 ) -> policy_status.Coverage:
-    """How many of a policy's pods carry its sidecar, decided as the webhook decides.
+    """The coverage of the policy `name` among `pods`.
 
-    `covering_since` is when all was there that a new pod needs to get one; None where it is not.
+    `covering_since` is the time since when each new pod should get a sidecar; None if it need not.
     """
     own = next((candidate for candidate in among if candidate.name == name), None)
     if own is None:
-        return policy_status.Coverage()  # deleted a moment ago
+        return policy_status.Coverage()  # just deleted
     covered = carrying(name, pods)
     missing: list[str] = []
     missed: list[str] = []
@@ -83,7 +83,7 @@ def _is_later(created_at: str | None, *, than: str | None) -> bool:
 
 
 def selects_any(candidates: Iterable[selection.Candidate], pods: Sequence[Object]) -> bool:
-    """Whether one of these policies selects one of these pods."""
+    """True if one of these policies selects one of these pods."""
     return any(
         selection.selects(it, pod["metadata"].get("labels") or {})
         for it in candidates
@@ -103,13 +103,13 @@ def carrying(name: str, pods: Sequence[Object]) -> list[Object]:
 
 
 def is_live(pod: Object) -> bool:
-    """Whether a pod has neither ended nor been told to."""
+    """True if a pod has not ended and is not being deleted."""
     phase = (pod.get("status") or {}).get("phase", "Pending")
     return phase in _LIVE_PHASES and not pod["metadata"].get("deletionTimestamp")
 
 
 def is_starting(pod: Object) -> bool:
-    """Whether a pod's sidecar comes up for the first time, so that there is nobody to ask yet."""
+    """True if a pod's sidecar starts for the first time and cannot be asked yet."""
     seen = pod.get("status") or {}
     if not seen.get("podIP"):
         return True

@@ -1,8 +1,9 @@
-"""A pod with the sidecar in it: `pod -> pod`, without IO.
+"""Add the sidecar to a pod: `pod -> pod`, without IO.
 
-The sidecar is a native one (an init container that restarts always) and the first of them, so that
-it serves whatever starts after it, init containers too, and never holds a Job. What a policy's edit
-can change is in the ConfigMap and the Secret that it mounts, never here, but for its resources.
+The sidecar is a native one (an init container that restarts always) and the first, so that it
+serves all containers after it, init containers too, and never keeps a Job from ending. Edits of a
+policy reach it by the ConfigMap and the Secret that it mounts; only its resources are part of the
+pod.
 """
 
 import copy
@@ -28,9 +29,9 @@ _STARTS_WITHIN_SECONDS: Final = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sidecar:
-    """What the chart says of the sidecar; `resources` as in a container.
+    """The chart's values for the sidecar; `resources` as in a container.
 
-    `otel_endpoint` is the URL that spans and metrics go to; None turns tracing off.
+    `otel_endpoint` is the URL that receives spans and metrics; None turns tracing off.
     """
 
     image: str
@@ -40,11 +41,10 @@ class Sidecar:
 
 
 def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> Pod:
-    """The pod, with the sidecar of this policy in it.
+    """The pod with the sidecar of this policy.
 
-    A pod that carries one keeps it: a running policy's pods are the same however often this is
-    asked, and only new pods get a new version. A container that another webhook has added since
-    gets the environment.
+    A pod that has a sidecar keeps it, so that a second review changes nothing; a container that
+    another webhook has added since gets the environment.
     """
     result: Pod = copy.deepcopy(dict(pod))
     if selection.carries_sidecar(pod):
@@ -71,10 +71,10 @@ def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> 
 
 
 def sidecar_hash(sidecar: Sidecar, candidate: selection.Candidate) -> str:
-    """16 hexadecimal digits that change with what a new pod's sidecar would be.
+    """16 hexadecimal digits of the sidecar that a new pod would get.
 
-    Of the container that an ordinary pod would get: what pods differ in, and what the API server
-    adds, does not count.
+    The hash is of an ordinary pod's container, without the differences between pods and without
+    the defaults of the API server.
     """
     plain = _container(sidecar, amounts=_written(sidecar, candidate), root=False)
     text = json.dumps([plain, _volumes(candidate.name)], sort_keys=True)
@@ -82,21 +82,20 @@ def sidecar_hash(sidecar: Sidecar, candidate: selection.Candidate) -> str:
 
 
 def is_outdated(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> bool:
-    """Whether a pod that carries a sidecar would get another one today."""
+    """True if a pod with a sidecar would get another one today."""
     annotations = pod["metadata"].get("annotations") or {}
     found: str | None = annotations.get(names.ANNOTATION_SIDECAR_HASH)
     return found != sidecar_hash(sidecar, candidate)
 
 
 def is_bypassing(pod: Object, *, environment_since: str | None) -> bool:
-    """Whether an application container started without the sidecar's address.
+    """True if an application container started before the environment ConfigMap was there.
 
-    That is before the environment ConfigMap was there, as containers read it once.
+    It then lacks the sidecar's address, as containers read their environment once.
 
     Args:
         pod: with its status.
-        environment_since: when the ConfigMap was first there, as in a creationTimestamp; None where
-            it never was.
+        environment_since: the creationTimestamp of the first ConfigMap; None without one.
     """
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
     starts = [moment for status in statuses if (moment := _started_at(status)) is not None]
@@ -122,8 +121,8 @@ def _container(sidecar: Sidecar, *, amounts: Object, root: bool) -> dict[str, An
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     if root:
-        # The image's user is enough, and some clusters give each namespace its own; but a pod that
-        # runs as root hands that down, and kubelet would then refuse to start the sidecar.
+        # Otherwise the image's user applies, or the one that the cluster gives the namespace. A pod
+        # that runs as root would pass that on, and kubelet would refuse to start the sidecar.
         security["runAsUser"] = USER
     return {
         "name": names.CONTAINER,
@@ -170,7 +169,7 @@ def _container(sidecar: Sidecar, *, amounts: Object, root: bool) -> dict[str, An
 def _environment(sidecar: Sidecar) -> list[dict[str, Any]]:
     uid = {
         "name": names.ENV_POD_UID,
-        # The version that the API server would fill in.
+        # The default of the API server.
         "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}},
     }
     if sidecar.otel_endpoint is None:
@@ -184,7 +183,7 @@ def _environment(sidecar: Sidecar) -> list[dict[str, Any]]:
 
 
 def _volumes(policy: str) -> list[dict[str, Any]]:
-    """Optional ones: a pod starts whatever is missing."""
+    """Optional volumes, so that a pod starts without them."""
     return [
         {
             "name": names.VOLUME_DOCUMENT,
@@ -198,12 +197,10 @@ def _volumes(policy: str) -> list[dict[str, Any]]:
 
 
 def _give_environment(spec: dict[str, Any], *, policy: str) -> None:
-    """Put the environment ConfigMap first, so that whatever the application sets wins.
+    """Put the environment ConfigMap first in envFrom, so that the application's variables win.
 
-    A container that sets a proxy and says of no host that it goes without one keeps its calls to
-    the sidecar away from that proxy.
-
-    Not into native sidecars: they are not the application, and what they call is their own affair.
+    A container with a proxy and without exceptions gets an exception for the sidecar. Native
+    sidecars get nothing: they are not the application.
     """
     name = names.environment_configmap(policy)
     ordinary = (

@@ -1,4 +1,4 @@
-"""Log lines of what others can cause as often as they like: one a minute for each reason."""
+"""Limit log lines that others can cause: one a minute for each reason."""
 
 import logging
 import time
@@ -9,9 +9,9 @@ PERIOD_SECONDS: Final = 60.0
 
 
 class LogLimiter:
-    """Tells of an error with its stack trace, and of those like it with their number.
+    """Logs the first error of a reason with its stack trace, and later the number of others.
 
-    That number is told with the next one: metrics count each as it comes. For one thread.
+    The next line has that number; metrics count each at once. For one thread.
     """
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
@@ -21,7 +21,7 @@ class LogLimiter:
         self._untold: dict[str, int] = {}
 
     def error(self, reason: str, what: str) -> None:
-        """The exception that is handled now is of this reason, of which there are a few."""
+        """Log the exception being handled under this reason; reasons must be few."""
         now = self._clock()
         if now - self._told_at.get(reason, float("-inf")) < PERIOD_SECONDS:
             self._untold[reason] = self._untold.get(reason, 0) + 1

@@ -1,4 +1,4 @@
-"""What the sidecar may use, such that the API server accepts the pod and its QoS class stays."""
+"""The sidecar's resources, chosen so that the pod is accepted and keeps its QoS class."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,12 +15,12 @@ def fit(written: Object, *, chart: Object, spec: Object) -> Object:
     """Requests and limits of the sidecar in this pod.
 
     Args:
-        written: what the policy says, or else the chart; a container's `resources`.
-        chart: the chart's, which fill what a Guaranteed pod needs and `written` leaves out.
+        written: the `resources` of the policy, else of the chart.
+        chart: those of the chart, which complete `written` in a Guaranteed pod.
         spec: the pod's, before injection.
     """
     if spec.get("resources"):
-        return {}  # the pod has a budget of its own, which its containers share
+        return {}  # the pod has a budget that its containers share
     limits = _usable(written.get("limits"))
     requests = _usable(written.get("requests"))
     if _guaranteed(spec):
@@ -37,7 +37,7 @@ def fit(written: Object, *, chart: Object, spec: Object) -> Object:
 
 
 def _usable(amounts: Object | None) -> dict[str, Any]:
-    """Without what would make the API server refuse the pod: a typing error stops no pod."""
+    """The amounts that the API server accepts: a typing error must stop no pod."""
     return {
         name: quantity
         for name, quantity in (amounts or {}).items()
@@ -46,13 +46,13 @@ def _usable(amounts: Object | None) -> dict[str, Any]:
 
 
 def _guaranteed(spec: Object) -> bool:
-    """Whether kubelet would class the pod as Guaranteed, as it stands without the sidecar."""
+    """True if the pod without the sidecar is of QoS class Guaranteed."""
     containers = [*(spec.get("initContainers") or ()), *spec["containers"]]
     return all(_fixed(container.get("resources") or {}) for container in containers)
 
 
 def _fixed(resources: Object) -> bool:
-    """Whether cpu and memory have limits, and requests equal to them (the default)."""
+    """True if cpu and memory have limits, and requests equal to them (the default)."""
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
     return all(
         name in limits

@@ -1,8 +1,8 @@
-"""Which pod gets which policy's sidecar, or why it gets none.
+"""Decide which policy covers a pod, or why none does.
 
-The webhook asks before a pod exists and the status asks afterwards; both ask here, so that they
-cannot disagree. Works on raw objects: a policy that is not valid yet still covers its pods, which
-then wait for a document instead of running without a sidecar for ever.
+The webhook decides here before a pod exists and the status afterwards, so that they agree. Works on
+raw objects: a policy that is not valid yet covers its pods too, which then wait for a document
+instead of running without a sidecar for ever.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ _CONTAINER_LISTS: Final = ("initContainers", "containers", "ephemeralContainers"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """What selection and injection need of a policy; `resources` None leaves the chart's."""
+    """The part of a policy that selection and injection need; `resources` None is the chart's."""
 
     name: str
     created_at: str
@@ -57,7 +57,7 @@ class Covered:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The pod gets no sidecar; `candidate` is the policy that selects it, where one does."""
+    """The pod gets no sidecar; `candidate` is the policy that selects it, if any."""
 
     reason: Reason
     message: str
@@ -68,7 +68,7 @@ Decision = Covered | Skipped
 
 
 def candidates(policies: Iterable[Object]) -> tuple[Candidate, ...]:
-    """The policies of one namespace as they may cover pods; those being deleted do not."""
+    """The policies of one namespace that may cover pods; those being deleted do not."""
     return tuple(
         _candidate(policy)
         for policy in policies
@@ -83,7 +83,7 @@ def decide(
     among: Sequence[Candidate],
     server_version: tuple[int, int],
 ) -> Decision:
-    """The policy that covers a pod, or why none does.
+    """The policy that covers a pod, or the reason why none does.
 
     Args:
         pod: as the API server has it, or as it is about to be created.
@@ -106,7 +106,7 @@ def decide(
 
 
 def carries_sidecar(pod: Object) -> bool:
-    """Whether a pod has a sidecar that this operator injected, of whatever version."""
+    """True if a pod has a sidecar that this operator injected, of any version."""
     return (
         names.LABEL_INJECTED in _labels(pod)
         and names.ANNOTATION_SIDECAR_HASH in _annotations(pod)
@@ -118,10 +118,10 @@ def carries_sidecar(pod: Object) -> bool:
 
 
 def selects(candidate: Candidate, labels: Mapping[str, str]) -> bool:
-    """Whether a policy may have a pod with these labels.
+    """True if a policy selects a pod with these labels.
 
-    A pod of an index has the policy that it names, whatever that one's podSelector says: labels of
-    an application would make it an endpoint of the application's Service.
+    A pod of an index names its policy, which needs no matching podSelector: with an application's
+    labels the pod would become an endpoint of the application's Service.
     """
     if names.LABEL_INDEX in labels:
         return labels.get(names.LABEL_POLICY) == candidate.name
@@ -129,7 +129,7 @@ def selects(candidate: Candidate, labels: Mapping[str, str]) -> bool:
 
 
 def matches(selector: Object, labels: Mapping[str, str]) -> bool:
-    """Whether a LabelSelector of meta/v1 selects these labels; an empty one selects all."""
+    """True if a LabelSelector of meta/v1 selects these labels; an empty one selects all."""
     wanted = selector.get("matchLabels") or {}
     return all(labels.get(key) == value for key, value in wanted.items()) and all(
         _holds(requirement, labels) for requirement in selector.get("matchExpressions") or ()
@@ -148,7 +148,7 @@ def _holds(requirement: Object, labels: Mapping[str, str]) -> bool:
             return value is not None
         case "DoesNotExist":
             return value is None
-        case _:  # not of today's Kubernetes; selecting too much would be worse than too little
+        case _:  # of a later Kubernetes; selecting too few pods is the safer error
             return False
 
 
@@ -161,7 +161,7 @@ def _choose(labels: Mapping[str, str], among: Sequence[Candidate]) -> Covered | 
     if asked is not None:
         found = [candidate for candidate in selecting if candidate.name == asked]
         if found:
-            return Covered(found[0])  # the others lost nothing: the pod's author chose
+            return Covered(found[0])  # no losers: the pod's author chose
         exists = any(candidate.name == asked for candidate in among)
         why = "does not select this pod" if exists else "is not in this namespace"
         return Skipped("PolicyNotFound", f"the policy {asked!r} that the pod asks for {why}")
@@ -178,7 +178,7 @@ def _kind_without_sidecar(pod: Object) -> tuple[Reason, str] | None:
     if _MIRROR in _annotations(pod):
         return "MirrorPod", "a mirror pod cannot be changed"
     if pod["spec"].get("hostNetwork"):
-        return "HostNetwork", "on the node's network every pod would need the same two ports"
+        return "HostNetwork", "pods on the host network would share the sidecar's two ports"
     if _on_windows(pod["spec"]):
         return "Windows", "there is no sidecar for Windows"
     return None
@@ -202,7 +202,7 @@ def _on_windows(spec: Object) -> bool:
 
 
 def _taken(spec: Object) -> str | None:
-    """What stands in the sidecar's way, in words."""
+    """A name or port in the pod that the sidecar needs, in words."""
     for containers in _CONTAINER_LISTS:
         for container in spec.get(containers) or ():
             name = container["name"]

@@ -1,8 +1,8 @@
-"""Events of pods that got no sidecar: about what exists, and bounded, whoever asks.
+"""Events about pods that got no sidecar, bounded for each namespace.
 
-A review may say anything, unless the API server proves that it is its own. So an event is about
-a policy or a namespace that is watched, of the pod only a checked name of its owner is told, and
-each namespace has so many events in a time.
+Anyone may send a review, unless client certificates are required. So an event is about a watched
+policy or namespace and quotes only a checked name of the pod's owner, and each namespace has a
+limited number of events.
 """
 
 import logging
@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 _LOG = logging.getLogger(__name__)
 
 PERIOD_SECONDS: Final = 600.0
-"""An event is told once in this time."""
+"""An event is written once in this time."""
 MOST_OF_A_NAMESPACE: Final = 8
 """Events in that time."""
 _WAITING: Final = 64
@@ -41,7 +41,7 @@ class _Event(NamedTuple):
 
 
 class SkippedPods:
-    """Writes them, in a thread of its own."""
+    """Writes the events in a thread of its own."""
 
     def __init__(self, *, records: Records, clock: Callable[[], float] = time.monotonic) -> None:
         self._records = records
@@ -58,7 +58,7 @@ class SkippedPods:
         """A pod was skipped; `about` is a policy or the namespace, as it was last seen."""
         metadata = about["metadata"]
         if not metadata.get("uid"):
-            return  # a namespace that nobody has seen
+            return  # an unknown namespace
         namespace = metadata.get("namespace") or metadata["name"]
         owner = _owner(pod)
         if not self._is_due(namespace, (metadata["uid"], reason, owner)):
@@ -68,13 +68,11 @@ class SkippedPods:
             "kind": about["kind"],
             "metadata": {"name": metadata["name"], "namespace": namespace, "uid": metadata["uid"]},
         }
-        text = f"{owner}: pods get no embedding sidecar: {message}"
+        text = f"{owner}: no embedding sidecar: {message}"
         try:
             self._waiting.put_nowait(_Event(target, f"EmbeddingSidecar{reason}", text))
         except queue.Full:
-            _LOG.info(
-                "too many events of pods without sidecar: one of %s is not written", namespace
-            )
+            _LOG.info("too many events about pods without a sidecar: dropped one of %s", namespace)
 
     def _is_due(self, namespace: str, event: tuple[str, str, str]) -> bool:
         if self._clock() - self._since >= PERIOD_SECONDS:
@@ -92,11 +90,11 @@ class SkippedPods:
             try:
                 self._records.record(about, warning=True, reason=reason, message=message)
             except Exception:  # noqa: BLE001 - nothing depends on an event
-                _LOG.exception("an event is not written")
+                _LOG.exception("cannot write an event")
 
 
 def _owner(pod: Object) -> str:
-    """Kind and name of the pod's controller as the review says, where they can be such."""
+    """Kind and name of the pod's controller in the review, if they have a valid form."""
     for reference in pod["metadata"].get("ownerReferences") or ():
         kind, name = str(reference.get("kind")), str(reference.get("name"))
         if reference.get("controller") and _KIND.fullmatch(kind) and _NAME.fullmatch(name):

@@ -1,8 +1,8 @@
-"""The admission webhook: asks `selection` about a pod that is being created, and injects.
+"""The admission webhook: injects the sidecar into a pod that `selection` assigns to a policy.
 
-It never stops a pod. Whatever goes wrong here, the answer is "allowed" with a warning: a pod
-without sidecar is told by the policy's status, a pod that cannot start is an outage. Nothing is
-read for a review: namespace and policies are as they were last seen.
+It never stops a pod. On any error the answer is "allowed" with a warning: a pod without a sidecar
+shows in the policy's status, a pod that cannot start is an outage. Reviews cause no requests:
+namespace and policies come from the informers.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from embedding_operator.injection import admission_server, injector, log_limiter
 _LOG = logging.getLogger(__name__)
 
 HANDLER: Final = "inject"
-"""The path at which the API server asks."""
+"""The path of reviews."""
 REASONS_TOLD: Final = frozenset(
     {"PolicyNotFound", "HostNetwork", "Windows", "NameTaken", "ServerTooOld"}
 )
-"""Where somebody wanted a sidecar and would wonder; the others are as it was asked for."""
+"""The reasons that contradict somebody's wish for a sidecar; the others were asked for."""
 NAMESPACE_CHARACTERS: Final = 63
 _JSON_SEPARATORS: Final = (",", ":")
 
@@ -65,14 +65,14 @@ class Counts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The pod as it should be created, and what its creator is told."""
+    """The pod to create, and warnings for its creator."""
 
     pod: Object
     warnings: tuple[str, ...] = ()
 
 
 class Webhook:
-    """Answers for pods."""
+    """Answers reviews of pods."""
 
     def __init__(
         self, *, seen: Seen, sidecar: injector.Sidecar, tells: Tells, counts: Counts
@@ -95,13 +95,13 @@ class Webhook:
             return self._answer(pod, namespace=namespace, dry_run=dry_run)
         except Exception as error:  # noqa: BLE001 - never stops a pod, whatever goes wrong
             failed = type(error).__name__
-            # The namespace may be anything that somebody wrote into a review.
+            # A forged review may name any namespace.
             self._failures.error(
                 failed,
                 f"a pod of {namespace[:NAMESPACE_CHARACTERS]!r} is created without a sidecar",
             )
             self._counts.injected(result="failed", reason=failed)
-            return Answer(pod, (f"embedding-operator: no sidecar, as it failed ({failed})",))
+            return Answer(pod, (f"embedding-operator: no sidecar: injection failed ({failed})",))
 
     def _answer(self, pod: Object, *, namespace: str, dry_run: bool) -> Answer:
         found = self._seen.namespace(namespace) or {"metadata": {}}
@@ -156,15 +156,14 @@ def serve(
     is_ready: Callable[[], bool],
     listens: Callable[[], None],
 ) -> None:
-    """Have kopf answer on this port, from when the files are there and `is_ready`.
+    """Have kopf answer on this port, once the files exist and `is_ready`; then call `listens`.
 
-    `listens` is called once it does. The configuration that leads the API server here is the
-    chart's: kopf's own has no selectors.
+    The chart has the webhook configuration, as kopf's own has no selectors.
     """
 
     async def listen(answer: kopf.WebhookFn) -> AsyncIterator[kopf.WebhookClientConfig]:
-        # Nobody tells of a mounted file.
-        while not (files.are_there() and is_ready()):  # noqa: ASYNC110 - as just said
+        # No event announces a mounted file.
+        while not (files.are_there() and is_ready()):  # noqa: ASYNC110 - see above
             await asyncio.sleep(admission_server.START_SECONDS)
         server = admission_server.Server(
             port=port, files=files, answer=_reviewing(answer), about=namespace_of, listens=listens
@@ -204,7 +203,7 @@ class _Review(msgspec.Struct):
 
 
 def namespace_of(body: bytes) -> str:
-    """The namespace that a review is about; empty where it is none. Builds nothing else of it."""
+    """The namespace of a review, decoded alone; empty if it is not a review."""
     try:
         return msgspec.json.decode(body, type=_Review).request.namespace[:NAMESPACE_CHARACTERS]
     except msgspec.MsgspecError:
@@ -212,7 +211,7 @@ def namespace_of(body: bytes) -> str:
 
 
 def _review(body: bytes) -> Any:
-    """A review of a pod that is to be created; None where it is none.
+    """A review of the creation of a pod; None if it is another.
 
     kopf would remember the objects of other operations.
     """
@@ -235,7 +234,7 @@ def _review(body: bytes) -> Any:
 
 
 def _becoming(pod: Object) -> Callable[[Any], None]:
-    """A change of a body into this pod; kopf makes RFC 6902 operations of it."""
+    """A change of a body into this pod, for kopf to make RFC 6902 operations of."""
 
     def change(body: Any) -> None:
         body.clear()

@@ -1,8 +1,8 @@
-"""What lets the API server trust the webhook: a Secret, a file, and the webhook's configuration.
+"""The webhook's CA: a Secret, a file, and the caBundle in the webhook's configuration.
 
-Whoever comes first writes the Secret and the others read it, by resourceVersion, so replicas agree.
-All three are made so at the start and every minute: an upgrade of the chart may take the authority
-out of the configuration, and an API server that cannot ask creates pods without sidecars.
+The first replica writes the Secret and the others read it, by resourceVersion, so replicas agree.
+All three are checked at the start and every minute: an upgrade of the chart may remove the
+caBundle, and an API server that cannot call the webhook creates pods without sidecars.
 """
 
 import base64
@@ -31,7 +31,7 @@ _KEYS: Final = ("ca.crt", "ca.key", "tls.crt", "tls.key")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where all of it belongs: objects of the chart, and a folder of this process."""
+    """The names of the chart's objects, and a folder of this process."""
 
     namespace: str
     secret: str
@@ -41,13 +41,13 @@ class Place:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The names by which an API server asks for the Service; it uses the first."""
+        """The DNS names of the Service; the API server uses the first."""
         host = f"{self.service}.{self.namespace}.svc"
         return (host, f"{host}.cluster.local")
 
     @property
     def file(self) -> Path:
-        """Certificate and key in one file, so that nobody ever reads halves of two."""
+        """Certificate and key in one file, so that a reader never mixes two pairs."""
         return self.directory / "webhook.pem"
 
 
@@ -76,7 +76,7 @@ class Objects(Protocol):
 
 
 class WebhookCA:
-    """Keeps the Secret, the file and the webhook's configuration as they should be."""
+    """Keeps the Secret, the file and the webhook's configuration in agreement."""
 
     def __init__(
         self,
@@ -90,28 +90,28 @@ class WebhookCA:
         self._clock = clock
 
     def check(self) -> None:
-        """Make all three so.
+        """Check and repair all three.
 
         Raises:
-            errors.OperatorError: the API server is away or refuses.
+            errors.OperatorError: the API server does not answer or refuses.
         """
         bundle = self._bundle()
         self._write(bundle)
         self._tell(bundle)
 
     def run(self, stopping: threading.Event) -> None:
-        """Check every minute until told to stop, and soon again where it fails.
+        """Check every minute until stopped, and sooner after a failure.
 
-        A chart's webhook configuration is made after its Deployment.
+        Helm creates the webhook configuration after the Deployment.
         """
         told = ""
         while not stopping.is_set():
             said = ""
             try:
                 self.check()
-            except (errors.OperatorError, OSError) as error:  # OSError: no room for the file
+            except (errors.OperatorError, OSError) as error:  # OSError: no space for the file
                 said = str(error)
-            except Exception as error:  # noqa: BLE001 - no bug may end the one who keeps it
+            except Exception as error:  # noqa: BLE001 - no bug may end this thread
                 _LOG.exception("checking the webhook's certificate failed")
                 said = type(error).__name__
             if said and said != told:
@@ -120,7 +120,7 @@ class WebhookCA:
             stopping.wait(RETRY_SECONDS if said else CHECK_SECONDS)
 
     def _bundle(self) -> certificates.Bundle:
-        """The one in the Secret, made anew where it is due."""
+        """The bundle in the Secret, renewed if due."""
         for _ in range(_ATTEMPTS):
             place, now = self._place, self._clock()
             stored = self._objects.get(kinds.SECRET, place.namespace, place.secret)
@@ -136,7 +136,7 @@ class WebhookCA:
             except errors.Unavailable as error:
                 if error.reason != "Conflict":
                     raise
-                continue  # another replica was first: take its
+                continue  # another replica was first: read its Secret
             _LOG.info("made the webhook's certificate (%s)", to_make)
             return made
         raise errors.Unavailable(f"the Secret {self._place.secret} keeps changing")
@@ -162,7 +162,7 @@ class WebhookCA:
             self._objects.create(kinds.SECRET, self._place.namespace, body)
         else:
             metadata["resourceVersion"] = stored["metadata"]["resourceVersion"]
-            body["type"] = stored["type"]  # cannot be changed
+            body["type"] = stored["type"]  # immutable
             self._objects.replace(kinds.SECRET, self._place.namespace, body)
 
     def _write(self, bundle: certificates.Bundle) -> None:
@@ -177,7 +177,7 @@ class WebhookCA:
         os.replace(new, file)  # noqa: PTH105 - the word for what it does
 
     def _tell(self, bundle: certificates.Bundle) -> None:
-        """Put the authority into every webhook of the configuration that lacks it."""
+        """Set the caBundle in every webhook of the configuration."""
         name = self._place.configuration
         found = self._objects.get(kinds.WEBHOOK, None, name)
         if found is None:

@@ -1,4 +1,4 @@
-"""What an answer of the API server that is no success means: does a retry help?"""
+"""Error answers of the API server as our errors, by whether a retry helps."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from embedding_operator import errors
 
 
 def away(error: Exception) -> errors.Unavailable:
-    """The API server gave no answer."""
+    """The error for a missing answer."""
     # Not str(error): it may quote the request.
     return errors.Unavailable(
         f"the API server does not answer ({type(error).__name__})", reason="APIServerAway"
@@ -16,12 +16,12 @@ def away(error: Exception) -> errors.Unavailable:
 
 
 def of(status: int, raw: bytes, headers: Mapping[str, str], request: str) -> errors.OperatorError:
-    """The API server answered `request`, method and path, with this status."""
+    """The error for an answer to `request` (method and path)."""
     try:
         answer = json.loads(raw)
     except ValueError:
         answer = {}
-    # A refusal of a Secret may quote its content; its reason does not.
+    # The message about a Secret may quote its content; its reason does not.
     told = answer.get("reason", "") if "/secrets" in request else answer.get("message", "")
     message = f"{request}: {status} {told}".strip()
     if status == HTTPStatus.CONFLICT:

@@ -1,4 +1,4 @@
-"""Bring one owned object to what it should be, and never touch one that is not ours."""
+"""Apply an owned object where it differs from the desired one; leave foreign objects alone."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from embedding_operator.kube.ownership import Owner
 Object = dict[str, Any]
 
 DEFAULTED: Final = frozenset({"Deployment", "Service", "CronJob"})
-"""The kinds whose lists hold objects that the API server fills up with defaults."""
+"""Kinds with lists of objects in which the API server sets defaults."""
 QUANTITIES: Final = frozenset({"cpu", "memory"})
 
 
@@ -37,7 +37,7 @@ class Writes(Protocol):
 
 
 class ObjectApplier:
-    """The objects of all owners. `drifted` is told the kind of each one put back."""
+    """Applies the objects of all owners; `drifted` gets the kind of each one repaired."""
 
     def __init__(self, *, writes: Writes, drifted: Callable[[str], None]) -> None:
         self._writes = writes
@@ -45,10 +45,10 @@ class ObjectApplier:
         self._applied: dict[tuple[str, str, str], dict[tuple[str, str], str]] = {}
 
     def ensure(self, owner: Owner, desired: Object, *, live: Object | None) -> Object:
-        """Make it so, if what was read of it (`live`) is not; what stands there afterwards.
+        """Apply `desired` if `live`, as read, differs; the object afterwards.
 
         Raises:
-            errors.Foreign: an object of that name belongs to somebody else.
+            errors.Foreign: an object of that name has another owner.
         """
         metadata = desired["metadata"]
         address = (desired["kind"], metadata["name"])
@@ -56,7 +56,7 @@ class ObjectApplier:
         if live is not None and not ownership.is_ours(live, owner):
             raise errors.Foreign(
                 f"{desired['kind']} {metadata['name']} belongs to {ownership.owner_of(live)};"
-                " it is left as it is"
+                " the operator does not change it"
             )
         digest = hashlib.sha256(json.dumps(desired, sort_keys=True).encode()).hexdigest()
         if live is None or not _is_as_desired(live, desired):
@@ -89,17 +89,17 @@ def _key(owner: Owner) -> tuple[str, str, str]:
 
 
 def _is_as_desired(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
-    """Whether all that is desired stands there; data must hold nothing else either."""
+    """True if `live` has every desired field, and no other data."""
     if "data" in desired and (live.get("data") or {}) != desired["data"]:
         return False
     return _contains(live, desired, filled=desired["kind"] in DEFAULTED)
 
 
 def _contains(live: Any, desired: Any, *, filled: bool) -> bool:
-    """Whether all that is desired is there. `filled`: the server fills in defaults in lists too."""
+    """True if `live` has every desired field. `filled`: the server sets defaults in lists too."""
     if isinstance(desired, Mapping) and isinstance(live, Mapping):
         return all(
-            # Others may own it too, as long as they do not control it.
+            # Other owners may be there too, unless they control it.
             all(owner in live.get(key, []) for owner in value)
             if key == "ownerReferences"
             else key in live and _is_there(key, live[key], value, filled=filled)

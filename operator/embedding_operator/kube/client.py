@@ -1,4 +1,4 @@
-"""The API server, as this operator uses it."""
+"""The Kubernetes client: calls to the API server."""
 
 import json
 import time
@@ -36,14 +36,14 @@ class Body:
 
     def __iter__(self) -> Iterator[bytes]:
         """The pieces, as they come."""
-        # A chunk is given on when it comes, not when a piece is full.
+        # A chunk is passed on as it comes, not when a piece is full.
         return iter(self._answer.stream(PIECE_BYTES, decode_content=False))
 
     def wait_at_most(self, seconds: float) -> None:
-        """From now on nothing may come for so long, and then the API server is away.
+        """Change the read time-out of the stream.
 
-        A server that said `Connection: close` keeps the time that `stream` was given: http.client
-        has let go of the socket then. An API server says it as it shuts down.
+        Without effect after `Connection: close`, which API servers send as they shut down:
+        http.client has let go of the socket then.
         """
         socket = getattr(self._answer.connection, "sock", None)
         if socket is not None:
@@ -54,8 +54,8 @@ class KubeClient:
     """Calls to one API server. Every method raises errors.Denied or errors.Unavailable."""
 
     def __init__(self, client: Any) -> None:
-        # Without it urllib3 makes each call up to four times, and sleeps for a Retry-After: a call
-        # has one time-out, and what failed is tried again by the queue.
+        # By default urllib3 makes each call up to four times, and sleeps for a Retry-After. Here
+        # a call has one time-out, and the queue retries.
         client.configuration.retries = False
         client.rest_client = kubernetes.client.rest.RESTClientObject(client.configuration)
         self._client = client
@@ -75,7 +75,7 @@ class KubeClient:
         return list(self._pages(kind, namespace, selector))
 
     def prometheuses(self) -> list[Object]:
-        """The objects of these kinds that are served; of each kind the first PROMETHEUSES_READ."""
+        """The first PROMETHEUSES_READ objects of each kind in PROMETHEUSES that is served."""
         limit = [("limit", str(PROMETHEUSES_READ))]
         return [
             item
@@ -88,13 +88,13 @@ class KubeClient:
 
     def namespace_labels(self, namespace: str) -> dict[str, str]:
         """The labels of a namespace; none where it is gone."""
-        # By a list of one, as namespaces are listed anyway: that needs no right of its own.
+        # By a list of one, as the role allows to list namespaces and not to get one.
         query = [("fieldSelector", f"metadata.name={namespace}")]
         _, page = self._call("GET", kinds.NAMESPACE.path(None), query=query)
         return next((dict(it["metadata"].get("labels") or {}) for it in page.get("items", ())), {})
 
     def apply(self, desired: Object, *, manager: str = names.FIELD_MANAGER) -> Object:
-        """Server-side apply; what stands there afterwards."""
+        """Server-side apply; the object afterwards."""
         kind, namespace, name = _address(desired)
         query = [("fieldManager", manager), ("force", "true")]
         return self._wrote(
@@ -127,9 +127,9 @@ class KubeClient:
         )
 
     def is_echo(self, plural: str, namespace: str | None, name: str, *, version: str) -> bool:
-        """Whether an object is as `apply` or `remove_keys` left it; told once after each of them.
+        """True, once, if an object is as the last `apply` or `remove_keys` left it.
 
-        `version` is its resourceVersion. It is compared and not ordered.
+        `version` is its resourceVersion, compared for equality only.
         """
         return self._written.pop((plural, namespace, name), None) == version
 
@@ -140,7 +140,7 @@ class KubeClient:
         """
         kind, namespace, name = _address(live)
         seen = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
-        # Of a Job its pods too, which by default stay.
+        # Background deletes a Job's pods too, which stay by default.
         body = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -152,7 +152,7 @@ class KubeClient:
     def patch_status(
         self, namespace: str, name: str, patch: Object, *, kind: kinds.Kind = kinds.POLICY
     ) -> Object | None:
-        """Merge into the status of a policy or an index; what it is then, None if it has gone."""
+        """Merge into the status of a policy or an index; the object, None if it is gone."""
         path = kind.path(namespace, name, "status")
         status, body = self._call("PATCH", path, {"status": patch}, content=_MERGE)
         return None if status == HTTPStatus.NOT_FOUND else body
@@ -167,7 +167,7 @@ class KubeClient:
         return None if status == HTTPStatus.NOT_FOUND else body
 
     def nudge(self, namespace: str, pod: str, value: str) -> None:
-        """Make kubelet sync a pod's volumes now: change an annotation through pods/status."""
+        """Make kubelet sync a pod's volumes now, by an annotation through pods/status."""
         patch = {"metadata": {"annotations": {names.ANNOTATION_NUDGE: value}}}
         self._call("PATCH", kinds.POD.path(namespace, pod, "status"), patch, content=_MERGE)
 
@@ -197,8 +197,8 @@ class KubeClient:
     ) -> Iterator["Body"]:
         """The body of a list or a watch in pieces of 64 KiB at most, as they come.
 
-        `read_seconds` is how long nothing may come. An answer that is left early is not read to its
-        end. Reason Expired: the version that was asked for is no longer kept.
+        `read_seconds` is the time-out of each read. The rest of an abandoned body is not read.
+        Reason Expired: the API server no longer keeps the requested version.
         """
         path = kind.path(namespace)
         serialized = self._client.param_serialize(
@@ -224,7 +224,7 @@ class KubeClient:
             answer.close()
 
     def serves(self, kind: kinds.Kind) -> bool:
-        """Whether the API server knows a kind; asked again every 30 s."""
+        """True if the API server serves a kind; cached for 30 s."""
         asked, known = self._served.get(kind, (float("-inf"), False))
         if time.monotonic() - asked > DISCOVERY_SECONDS:
             status, body = self._call("GET", f"/{kind.group}")
@@ -234,7 +234,7 @@ class KubeClient:
         return known
 
     def version(self) -> tuple[int, int]:
-        """Major and minor of the API server; asked again every 30 s."""
+        """Major and minor version of the API server; cached for 30 s."""
         if self._version is None or time.monotonic() - self._version[0] > DISCOVERY_SECONDS:
             _, body = self._call("GET", "/version")
             digits = "".join(filter(str.isdigit, body["minor"]))  # some servers say 29+
@@ -244,19 +244,19 @@ class KubeClient:
     def proxied(
         self, kind: kinds.Kind, namespace: str, name: str, path: str, *, query: Mapping[str, str]
     ) -> bytes:
-        """The body that a pod or a Service answers, asked through the API server's proxy.
+        """GET from a pod or a Service through the API server's proxy; the body.
 
         Args:
             kind: POD or SERVICE.
             namespace: where it is.
             name: its name and port, as `NAME:PORT`.
-            path: what is asked of it, with a slash first.
+            path: with a leading slash.
             query: parameters of the request.
 
         Raises:
             errors.Denied: the API server or the other end refuses.
-            errors.Unavailable: the other end cannot be reached, or answers more than 4 MiB, or
-                takes longer than 10 s.
+            errors.Unavailable: the other end cannot be reached, sends more than 4 MiB, or takes
+                longer than 10 s.
         """
         asked = f"{kind.path(namespace, name, 'proxy')}{path}"
         serialized = self._client.param_serialize(
@@ -299,7 +299,7 @@ class KubeClient:
 
     def _wrote(self, found: Object) -> Object:
         kind, namespace, name = _address(found)
-        if kind in kinds.ECHOING:  # of any other the note would stay for ever
+        if kind in kinds.ECHOING:  # nothing would ever remove the note of another kind
             self._written[kind.plural, namespace, name] = found["metadata"]["resourceVersion"]
         return found
 

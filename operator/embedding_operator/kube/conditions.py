@@ -1,4 +1,4 @@
-"""Conditions of a status, in the shape of KEP-1623, and what of a status is to be written: pure."""
+"""Conditions of a status in the form of KEP-1623, and patches of a status: pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from typing import Any, Final, NamedTuple
 from embedding_operator.errors import Problem
 
 AMISS: Final = frozenset({"KeyRefused", "Overlap", "ModelMissing", "Warned"})
-"""The conditions that are True where something is wrong; all others are True where all is well."""
+"""The conditions for which True is bad; for all others False is."""
 
 
 class Verdict(NamedTuple):
-    """Status, reason and message of the condition."""
+    """Status, reason and message of a condition."""
 
     status: str
     reason: str
@@ -21,7 +21,7 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What is said of one thing."""
+    """One fact about an object."""
 
     type: str
     status: str
@@ -30,12 +30,12 @@ class Condition:
 
     @property
     def is_bad(self) -> bool:
-        """Whether it says that something is wrong."""
+        """True if it reports a fault."""
         return self.status == ("True" if self.type in AMISS else "False")
 
 
 def from_problem(kind: str, problem: Problem | None, reason: str, message: str) -> Condition:
-    """A condition that is False for a problem, and else True with this reason and message."""
+    """False for a problem, else True with this reason and message."""
     if problem is None:
         return Condition(kind, "True", reason, message)
     return Condition(kind, "False", problem.reason, problem.message)
@@ -44,7 +44,7 @@ def from_problem(kind: str, problem: Problem | None, reason: str, message: str) 
 def stamped(
     condition: Condition, *, generation: int, previous: Mapping[str, Any], now: datetime
 ) -> dict[str, Any]:
-    """The entry of a status, with the time of before where the condition has not flipped."""
+    """The entry of a status; keeps the transition time unless the condition has flipped."""
     since = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     for before in previous.get("conditions", []):
         if before["type"] == condition.type and before["status"] == condition.status:
@@ -76,9 +76,9 @@ def merge_patch(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[
 def changes(
     previous: Mapping[str, Any], wanted: Mapping[str, Any], *, no_news: frozenset[str]
 ) -> list[Condition]:
-    """What is worth an event: conditions whose status or reason is new, but for a good start.
+    """The conditions to record as events: status or reason is new, and it is no first success.
 
-    `no_news` are reasons of conditions about what nobody has looked at yet.
+    `no_news` are reasons that mean "not checked yet".
     """
     before = {it.type: (it.status, it.reason) for it in _told(previous, no_news)}
     return [

@@ -1,4 +1,4 @@
-"""The time that is left for what a thread does, for every call that it makes on the way."""
+"""A deadline for all calls of a thread to the API server."""
 
 import contextlib
 import time
@@ -13,7 +13,7 @@ _ENDS_AT: Final[ContextVar[float | None]] = ContextVar("deadline", default=None)
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Give all that is done inside so many seconds in sum."""
+    """Bound all calls inside to so many seconds in sum."""
     before = _ENDS_AT.set(time.monotonic() + seconds)
     try:
         yield
@@ -22,15 +22,15 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def bounded(seconds: float) -> float:
-    """A time-out of so many seconds, or of what is left where that is less.
+    """The smaller of a time-out and the time left.
 
     Raises:
-        errors.Unavailable: nothing is left.
+        errors.Unavailable: no time is left.
     """
     ends_at = _ENDS_AT.get()
     if ends_at is None:
         return seconds
     left_seconds = ends_at - time.monotonic()
     if left_seconds <= 0:
-        raise errors.Unavailable("its deadline has passed", reason="DeadlineExceeded")
+        raise errors.Unavailable("the deadline has passed", reason="DeadlineExceeded")
     return min(seconds, left_seconds)

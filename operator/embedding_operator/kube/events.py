@@ -1,4 +1,4 @@
-"""Events of a policy, for `kubectl describe`: told when a condition changed, never per loop."""
+"""Events for `kubectl describe`: recorded when a condition changes, never per reconcile."""
 
 import logging
 import uuid
@@ -24,13 +24,13 @@ class Creates(Protocol):
 
 
 class Events:
-    """Writes events; one that cannot be written is logged and lost, as events may be."""
+    """Writes events; one that cannot be written is logged and dropped."""
 
     def __init__(self, *, creates: Creates) -> None:
         self._creates = creates
 
     def record(self, about: dict[str, Any], *, warning: bool, reason: str, message: str) -> None:
-        """An event of an object."""
+        """Record an event of an object."""
         metadata = about["metadata"]
         now = datetime.now(UTC)
         body = {
@@ -58,5 +58,5 @@ class Events:
         try:
             self._creates.create(kinds.EVENT, metadata["namespace"], body)
         except errors.OperatorError as error:
-            # A namespace that is going takes no events; nothing depends on one.
+            # A namespace that is being deleted takes no events; nothing depends on one.
             _LOG.info("event %s of %s not written: %s", reason, metadata["name"], error)

@@ -10,7 +10,7 @@ from embedding_contract import names
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Where objects of a kind live."""
+    """API group, plural and scope of a kind."""
 
     group: str
     plural: str
@@ -19,7 +19,7 @@ class Kind:
     def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
         """The path of an object, or of the collection."""
         scope = f"/namespaces/{namespace}" if self.namespaced and namespace is not None else ""
-        # A name with a slash in it is no way into another namespace.
+        # Quoted, so that a slash in a name cannot reach another namespace.
         parts = (part for part in (self.plural, quote(name, safe=":"), subresource) if part)
         return f"/{self.group}{scope}/{'/'.join(parts)}"
 
@@ -40,7 +40,7 @@ PROMETHEUSES: Final = (
     Kind("apis/monitoring.coreos.com/v1alpha1", "prometheusagents"),
     Kind("apis/monitoring.coreos.com/v1", "thanosrulers"),
 )
-"""The kinds of the Prometheus operator that select what a policy tells it."""
+"""The kinds of the Prometheus operator that select rules and PodMonitors."""
 DEPLOYMENT: Final = Kind("apis/apps/v1", "deployments")
 STATEFUL_SET: Final = Kind("apis/apps/v1", "statefulsets")
 DAEMON_SET: Final = Kind("apis/apps/v1", "daemonsets")
@@ -64,6 +64,6 @@ KINDS: Final[Mapping[str, Kind]] = {
     "CronJob": CRON_JOB,
 }
 ECHOING: Final = frozenset({CONFIG_MAP, SECRET, PROMETHEUS_RULE, POD_MONITOR})
-"""The kinds of which the operator hears what it has written itself, as it watches them."""
+"""Kinds that the operator writes and watches, so that it sees its own writes."""
 WORKLOADS: Final = ("Deployment", "StatefulSet", "DaemonSet")
 """The kinds whose pods are replaced when their template changes."""

@@ -1,4 +1,4 @@
-"""Which API server is asked: the pod's own, or one of a kubeconfig."""
+"""Connect to the API server: the pod's own, or one of a kubeconfig."""
 
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ def connect() -> KubeClient:
     """The API server of the pod's ServiceAccount, or else of the current kubeconfig.
 
     Raises:
-        errors.Denied: neither is there.
+        errors.Denied: there is neither.
     """
     try:
         try:
@@ -23,9 +23,9 @@ def connect() -> KubeClient:
         except kubernetes.config.ConfigException:
             kubernetes.config.load_kube_config()  # type: ignore[no-untyped-call] # theirs
     except kubernetes.config.ConfigException as error:
-        raise errors.Denied(f"no cluster to work on: {error}") from None
+        raise errors.Denied(f"no cluster is configured: {error}") from None
     configuration = kubernetes.client.Configuration.get_default_copy()
-    configuration.keep_alive = True  # a watch of a server that has gone ends in minutes
+    configuration.keep_alive = True  # else the watch of a dead server never ends
     return KubeClient(kubernetes.client.ApiClient(configuration))
 
 
@@ -49,5 +49,5 @@ def connect_as_user(kubeconfig: str | None, context: str | None) -> tuple[KubeCl
     except config.ConfigException as error:
         if kubeconfig is None and context is None and IN_CLUSTER_NAMESPACE.exists():
             return connect(), IN_CLUSTER_NAMESPACE.read_text(encoding="utf-8")
-        raise errors.Denied(f"no cluster to work on: {error}") from None
+        raise errors.Denied(f"no cluster is configured: {error}") from None
     return KubeClient(client), chosen["context"].get("namespace") or "default"

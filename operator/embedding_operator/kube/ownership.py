@@ -1,4 +1,4 @@
-"""What all owned objects have in common: names, labels and whose they are."""
+"""Owner references, labels and names of owned objects."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ class Owner(Protocol):
 
     @property
     def namespace(self) -> str:
-        """Where it is, and what it owns."""
+        """Its namespace, and that of all it owns."""
         ...
 
     @property
@@ -38,7 +38,7 @@ class Owner(Protocol):
 
 
 def metadata(owner: Owner, name: str, *, labels: Mapping[str, str] | None = None) -> Object:
-    """Metadata of an object of this owner, which goes when the owner goes."""
+    """Metadata of an object that is deleted with its owner."""
     return {
         "name": name,
         "namespace": owner.namespace,
@@ -61,7 +61,7 @@ def metadata(owner: Owner, name: str, *, labels: Mapping[str, str] | None = None
 
 
 def owner_of(found: Mapping[str, Any]) -> str:
-    """Who an object belongs to, in words for a condition."""
+    """The owner of an object, in words for a condition."""
     for reference in found["metadata"].get("ownerReferences", []):
         if reference.get("controller"):
             return f"{reference['kind']} {reference['name']}"
@@ -70,14 +70,14 @@ def owner_of(found: Mapping[str, Any]) -> str:
         for entry in found["metadata"].get("managedFields", [])
         if entry.get("manager")
     ]
-    return f"whoever wrote it with {managers[0]}" if managers else "somebody else"
+    return f"field manager {managers[0]}" if managers else "another owner"
 
 
 def is_ours(found: Mapping[str, Any], owner: Owner) -> bool:
-    """Whether an object that stands in the cluster is this owner's.
+    """True if an object in the cluster belongs to this owner.
 
-    It is if the owner controls it, or if nobody does and the operator made it for an owner of this
-    kind and name: one that was deleted with `--cascade=orphan`, or restored from a backup.
+    The owner controls it, or it has no controller and the operator made it for an owner of this
+    kind and name, which was deleted with `--cascade=orphan` or restored from a backup.
     """
     metadata = found["metadata"]
     controllers = [it for it in metadata.get("ownerReferences", []) if it.get("controller")]

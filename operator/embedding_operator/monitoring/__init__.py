@@ -1,1 +1,1 @@
-"""What Prometheus and Alertmanager prove: rules loaded, sidecars scraped, alerts delivered."""
+"""Proofs by Prometheus and Alertmanager: rules loaded, sidecars scraped, alerts delivered."""

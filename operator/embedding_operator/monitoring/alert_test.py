@@ -1,7 +1,7 @@
-"""A test alert: which one, when it may be made, and what came of it. Pure.
+"""A test alert: its labels, when it may be sent, and its result. Pure.
 
-At most one in 10 minutes per policy, also over restarts of the operator: the status says that a
-test has begun before it begins, and one whose end nobody saw is not made again.
+At most one in 10 minutes per policy, also over restarts of the operator: the status records a test
+before it begins, and an interrupted one is not repeated.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ RESULTS: Final = (
     "NotConfigured",
     "Interrupted",
 )
-"""What `status.alertTest.result` may be; a test has ended unless it is Running."""
+"""Values of `status.alertTest.result`; a test has ended unless it is Running."""
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 Object = dict[str, Any]
@@ -39,7 +39,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What came of one test; `receivers` are those that Alertmanager routed it to."""
+    """The result of one test; Alertmanager routed it to `receivers`."""
 
     result: str
     message: str
@@ -48,7 +48,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What the status says of the test, whether to begin it, and when to look again."""
+    """The new `status.alertTest`, whether to begin a test, and when to reconcile again."""
 
     status: Object | None
     begins: bool = False
@@ -56,7 +56,7 @@ class Plan:
 
 
 def labels(policy: EmbeddingPolicy) -> dict[str, str]:
-    """The labels of a policy's test alert, by which it is routed as the policy's alerts are."""
+    """The labels of a policy's test alert, which route it like the policy's alerts."""
     return {
         **alert_rules.labels(policy, severity="warning"),
         "alertname": ALERT,
@@ -67,13 +67,13 @@ def labels(policy: EmbeddingPolicy) -> dict[str, str]:
 
 
 def alert(test_labels: Mapping[str, str], *, since: datetime, until: datetime) -> Object:
-    """The alert as POST /api/v2/alerts takes it."""
+    """The alert for POST /api/v2/alerts."""
     who = f"{test_labels['namespace']}/{test_labels['policy']}"
     return {
         "labels": dict(test_labels),
         "annotations": {
-            "summary": f"A test alert of {who}; nothing is wrong.",
-            "description": "Somebody asked whether alerts of this policy are delivered.",
+            "summary": f"Test alert of {who}; nothing is wrong.",
+            "description": "A user asked to test the delivery of this policy's alerts.",
         },
         "startsAt": since.astimezone(UTC).isoformat(),
         "endsAt": until.astimezone(UTC).isoformat(),
@@ -88,13 +88,13 @@ def plan(
     is_running: bool,
     now: datetime,
 ) -> Plan:
-    """What to do about the annotation's value.
+    """The plan for the annotation's value.
 
     Args:
-        asked: the value; None where there is none.
-        previous: `status.alertTest`, empty where there is none.
-        ended: what came of the test that the status calls Running, where this process knows.
-        is_running: whether this process is making it.
+        asked: the value; None without one.
+        previous: `status.alertTest`, empty without one.
+        ended: the result of the test that the status calls Running, if this process has it.
+        is_running: whether this process runs it.
         now: the time.
     """
     before = dict(previous)
@@ -115,37 +115,37 @@ def plan(
         "value": asked,
         "time": now.astimezone(UTC).strftime(_TIME),
         "result": RUNNING,
-        "message": "Alertmanager is being asked.",
+        "message": "The test alert is being sent.",
     }
     return Plan(status=made, begins=True)
 
 
 def seconds_until_next(previous: Mapping[str, Any], *, now: datetime) -> float:
-    """How long until a policy with this `status.alertTest` may be tested again."""
+    """Seconds until a policy with this `status.alertTest` may be tested again."""
     try:
         before = datetime.strptime(previous["time"], _TIME).replace(tzinfo=UTC)
     except (KeyError, TypeError, ValueError):
         return 0.0
-    # A time in the future is not ours: a test is not put off for longer than the interval.
+    # A time in the future is not ours, and must not delay a test for longer than the interval.
     waited_seconds = max(0.0, (now - before) / timedelta(seconds=1))
     return max(0.0, INTERVAL_SECONDS - waited_seconds)
 
 
 def unrouted(held: Held, integrations: Mapping[str, tuple[str, ...]]) -> Result | None:
-    """What to say where nobody can be notified; None where somebody can.
+    """The result of an alert that notifies nobody; None if it can notify somebody.
 
-    `integrations` are those of each receiver of Alertmanager's configuration.
+    `integrations` are those of each receiver in Alertmanager's configuration.
     """
     names = ", ".join(held.receivers) or "none"
     if held.state == "suppressed":
         return Result(
             result="Suppressed",
-            message="Alertmanager holds the alert back: a silence or an inhibition matches it.",
+            message="Alertmanager suppresses the alert: a silence or an inhibition matches it.",
             receivers=held.receivers,
         )
     if not any(integrations.get(name, ("?",)) for name in held.receivers):
         message = (
-            f"The test alert is routed to receiver {names}, which notifies nobody: add a route for"
+            f"The test alert is routed to receiver {names}, which notifies nobody; add a route for"
             " the labels of the policy's alerts, or give that receiver an integration."
         )
         return Result(result=NO_RECEIVER, message=message, receivers=held.receivers)
@@ -159,11 +159,10 @@ def delivered(
     *,
     is_over: bool,
 ) -> Result | None:
-    """What came of it by the counters since the alert was posted; None: wait on.
+    """The result by the counters since the alert was posted; None to wait on.
 
-    Counters are per integration, so what else was sent by it meanwhile is counted too: a failure of
-    any of them is told as ours, and all of its notifications have to fail for us to miss none.
-    `is_over`: nobody waits any longer.
+    Counters are per integration and include its other notifications: any failure counts as ours,
+    and a success counts once more were tried than failed. `is_over`: the time to wait has passed.
     """
     routed = {kind for name in held.receivers for kind in integrations.get(name, ())}
     kinds = sorted(routed or sent)
@@ -176,16 +175,16 @@ def delivered(
             f"{kind} ({counted[kind].failed:g} of {counted[kind].tried:g} tries failed)"
             for kind in failing
         )
-        message = f"Routed to {names}, and not delivered: {told}. Alertmanager's log says why."
+        message = f"Routed to {names} but not delivered: {told}. See Alertmanager's log."
         return Result(result=NOT_DELIVERED, message=message, receivers=held.receivers)
     if kinds and not waiting and not failing:
-        message = f"Routed to {names}, and delivered by {', '.join(kinds)}."
+        message = f"Routed to {names} and delivered by {', '.join(kinds)}."
         return Result(result=DELIVERED, message=message, receivers=held.receivers)
     if is_over:
         message = (
-            f"Routed to {names}, and no notification was sent in time by"
-            f" {', '.join(waiting) or 'any integration'}: look at the route's group_wait and"
-            " time intervals."
+            f"Routed to {names}, but no notification was sent in time by"
+            f" {', '.join(waiting) or 'any integration'}; check the route's group_wait and time"
+            " intervals."
         )
         return Result(result=NOT_DELIVERED, message=message, receivers=held.receivers)
     return None

@@ -1,6 +1,6 @@
-"""Make test alerts, one after the other: post, see it active, see it sent, resolve it.
+"""Send test alerts: post one, wait until it is active and sent, and resolve it.
 
-One at a time, as Alertmanager counts what it has sent by integration and not by alert.
+One at a time, as Alertmanager counts notifications by integration and not by alert.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from embedding_operator.monitoring.answers import Asks, Unreadable, read
 from embedding_operator.queues.workqueue import Key
 
 LIFE_SECONDS: Final = 600.0
-"""A test alert ends by itself, should nobody live to resolve it."""
+"""A test alert ends after this time, if the operator cannot resolve it."""
 ACTIVE_SECONDS: Final = 10.0
 SENT_SECONDS: Final = 330.0
-"""Longer than Alertmanager's default group_interval of 5 m, which holds for a group that exists."""
+"""Longer than Alertmanager's default group_interval of 5 m, which applies to existing groups."""
 LOOK_SECONDS: Final = 2.0
 WAITING_LIMIT: Final = 64
 
@@ -36,9 +36,9 @@ class _Wanted(NamedTuple):
 
 
 class AlertTester:
-    """Test alerts of all policies; `begin`, `is_running` and `take` may be called from any thread.
+    """Test alerts of all policies; all methods but `run` and `test` are safe in any thread.
 
-    `changed` is told each policy whose test has ended.
+    `changed` gets each policy whose test has ended.
     """
 
     def __init__(
@@ -61,12 +61,14 @@ class AlertTester:
         self._arrived = asyncio.Event()
 
     def begin(self, key: Key, labels: Mapping[str, str]) -> None:
-        """Test a policy as soon as the tests before it are done."""
+        """Test a policy after the tests before it."""
         with self._lock:
             if key in self._running:
                 return
             if len(self._waiting) >= WAITING_LIMIT:
-                message = f"{WAITING_LIMIT} tests wait already; set another value in 10 minutes."
+                message = (
+                    f"{WAITING_LIMIT} tests are waiting already; set another value in 10 minutes."
+                )
                 self._ended[key] = Result(result="CannotAsk", message=message)
                 return
             self._running.add(key)
@@ -76,12 +78,12 @@ class AlertTester:
                 self._loop.call_soon_threadsafe(self._arrived.set)
 
     def is_running(self, key: Key) -> bool:
-        """Whether a test has begun and not ended."""
+        """True if a test has begun and not ended."""
         with self._lock:
             return key in self._running
 
     def ended(self, key: Key) -> Result | None:
-        """What came of the last test of a policy."""
+        """The result of the last test of a policy."""
         with self._lock:
             return self._ended.get(key)
 
@@ -91,7 +93,7 @@ class AlertTester:
             self._ended.pop(key, None)
 
     async def run(self) -> None:
-        """Make the tests that are wanted, until cancelled."""
+        """Run the waiting tests, until cancelled."""
         with self._lock:
             self._loop = asyncio.get_running_loop()
             self._arrived.set()
@@ -110,7 +112,7 @@ class AlertTester:
             return self._waiting.popleft() if self._waiting else None
 
     async def test(self, labels: Mapping[str, str]) -> Result:
-        """Make one test alert; what came of it. Bounded in time."""
+        """Send one test alert; its result. Bounded in time."""
         if not self._alertmanagers:
             return Result(
                 result="NotConfigured",
@@ -124,7 +126,7 @@ class AlertTester:
             try:
                 return await self._follow(labels, before, integrations)
             finally:
-                with suppress(Unreadable):  # then it ends by itself
+                with suppress(Unreadable):  # then it ends after LIFE_SECONDS
                     await self._post(labels, since=since, until=datetime.now(UTC))
         except Unreadable as failure:
             return Result(result="CannotAsk", message=f"{failure.message}.")
@@ -134,7 +136,7 @@ class AlertTester:
     ) -> Result:
         held = await self._held(labels)
         if held is None:
-            message = "Alertmanager took the test alert, and does not list it as active."
+            message = "Alertmanager accepted the test alert but does not list it as active."
             return Result(result="NotActive", message=message)
         nobody = alert_test.unrouted(held, integrations)
         if nobody is not None:
@@ -153,7 +155,7 @@ class AlertTester:
             await asyncio.sleep(self._look_seconds)
 
     async def _held(self, labels: Mapping[str, str]) -> alertmanager.Held | None:
-        """The alert as it is held, once it is processed."""
+        """The alert in Alertmanager, once it is processed."""
         filters = [
             ("filter", f'{name}="{labels[name]}"')
             for name in ("alertname", "namespace", "policy", "test")
@@ -180,7 +182,7 @@ class AlertTester:
         await self._each(lambda asks: asks.post(alertmanager.ALERTS, body))
 
     async def _each(self, ask: Callable[[Asks], Coroutine[None, None, T]]) -> list[T]:
-        """What the Alertmanagers that can be asked answer, one of them at least."""
+        """The answers of the Alertmanagers, of at least one."""
 
         async def tried(asks: Asks) -> T | Unreadable:
             try:

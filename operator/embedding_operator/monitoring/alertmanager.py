@@ -1,9 +1,10 @@
-"""What Alertmanager says, read from its API and its metrics: pure.
+"""Parse answers of Alertmanager's API and its metrics: pure.
 
 Formats: Alertmanager's api/v2/openapi.yaml, its configuration file, and the counters in its notify
 package. `alertmanager_notifications_total` counts a notification when it begins and `_failed_total`
-when it is given up, which takes minutes while a receiver answers 500. What each try came to is in
-`alertmanager_notification_requests_total` and `_requests_failed_total`, so those decide.
+when it is given up, which takes minutes while a receiver answers 500. The counters
+`alertmanager_notification_requests_total` and `_requests_failed_total` have each try, so they
+decide.
 """
 
 import re
@@ -26,7 +27,7 @@ COUNTERS: Final = {
     "alertmanager_notification_requests_failed_total": "failed",
 }
 WELL: Final = frozenset({"ready", "disabled"})
-"""States of a cluster that are well: `disabled` is a single instance."""
+"""Good states of a cluster: `disabled` is a single instance."""
 RECEIVERS_LIMIT: Final = 16
 _SAMPLE: Final = re.compile(r"([a-z_]+)\{([^}]*)\} ([0-9.e+]+)")
 _INTEGRATION: Final = re.compile(r'integration="([a-z0-9_]+)"')
@@ -34,7 +35,7 @@ _INTEGRATION: Final = re.compile(r'integration="([a-z0-9_]+)"')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """An alert that Alertmanager holds. `state` is active, suppressed or unprocessed."""
+    """An alert in Alertmanager; `state` is active, suppressed or unprocessed."""
 
     state: str
     receivers: tuple[str, ...]
@@ -42,7 +43,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What one integration (`webhook`, `slack`) has sent since Alertmanager was started."""
+    """Notifications of one integration (`webhook`, `slack`) since Alertmanager's start."""
 
     begun: float = 0.0
     given_up: float = 0.0
@@ -77,19 +78,19 @@ class _Alert(msgspec.Struct):
 
 
 def cluster(body: bytes) -> str:
-    """Of an answer of /api/v2/status: the state of the cluster.
+    """The state of the cluster, from an answer of /api/v2/status.
 
     Raises:
-        NotUnderstood: it is no such answer.
+        NotUnderstood: the answer has another form.
     """
     return bounded(str(decoded(body, _Status).cluster.status))
 
 
 def integrations(body: bytes) -> dict[str, tuple[str, ...]]:
-    """Of an answer of /api/v2/status: the integrations of each receiver, such as `webhook`.
+    """The integrations of each receiver, such as `webhook`, from an answer of /api/v2/status.
 
     Raises:
-        NotUnderstood: it is no such answer, or its configuration cannot be read.
+        NotUnderstood: the answer or its configuration has another form.
     """
     status = decoded(body, _Status)
     try:
@@ -101,10 +102,10 @@ def integrations(body: bytes) -> dict[str, tuple[str, ...]]:
 
 
 def held(body: bytes) -> Held | None:
-    """Of an answer of /api/v2/alerts, asked for one alert: that alert; None where it is not there.
+    """The alert in an answer of /api/v2/alerts filtered for it; None without it.
 
     Raises:
-        NotUnderstood: it is no such answer.
+        NotUnderstood: the answer has another form.
     """
     listed = decoded(body, list[_Alert])
     if not listed:
@@ -116,10 +117,10 @@ def held(body: bytes) -> Held | None:
 
 
 def counts(body: bytes) -> dict[str, Counts]:
-    """Of an answer of /metrics: the counters of each integration.
+    """The counters of each integration, from an answer of /metrics.
 
     Raises:
-        NotUnderstood: it holds none, so it is not Alertmanager's.
+        NotUnderstood: there are none, so it is not Alertmanager's.
     """
     found: dict[str, dict[str, float]] = {}
     for line in body.decode("utf-8", errors="replace").splitlines():
@@ -130,7 +131,7 @@ def counts(body: bytes) -> dict[str, Counts]:
         if integration is not None:
             of = found.setdefault(integration[1], {})
             name = COUNTERS[sample[1]]
-            # Of several receivers or reasons, each has a sample.
+            # Each receiver and reason has a sample.
             of[name] = of.get(name, 0.0) + float(sample[3])
     if not found:
         raise NotUnderstood("metrics")
@@ -138,13 +139,13 @@ def counts(body: bytes) -> dict[str, Counts]:
 
 
 def added(totals: Sequence[Mapping[str, Counts]]) -> dict[str, Counts]:
-    """The counters of several Alertmanagers, which share the work of a cluster."""
+    """The sums over the Alertmanagers of a cluster, which share the work."""
     names = {name for it in totals for name in it}
     return {name: _sum([it[name] for it in totals if name in it]) for name in sorted(names)}
 
 
 def since(before: Mapping[str, Counts], now: Mapping[str, Counts]) -> dict[str, Counts]:
-    """What each integration has sent between two looks; all of it where one was restarted."""
+    """The differences between two looks; the new counters after a restart."""
     return {name: _less(it, before.get(name, Counts())) for name, it in now.items()}
 
 

@@ -1,4 +1,4 @@
-"""What a server of monitoring answers, and the failure to get that. No IO of its own."""
+"""Read answers of monitoring servers, and the error for failures. No IO of its own."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
@@ -7,16 +7,16 @@ import msgspec
 
 TEXT_CHARACTERS: Final = 300
 NO_SUCH_API: Final = "NoSuchAPI"
-"""The reason where a server answers 404, as one does that has no rules or no queries."""
+"""The reason where a server answers 404, as one without rules or queries does."""
 
 Parameters = Sequence[tuple[str, str]]
 T = TypeVar("T")
 
 
 class Unreadable(Exception):  # noqa: N818 - says what could not be done
-    """A server could not be asked. `reason` is a CamelCase word; the text names the host.
+    """A server gave no usable answer. `reason` is a CamelCase word; the text names the host.
 
-    Neither holds a credential or a part of an answer.
+    Neither quotes a credential or an answer.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -26,7 +26,7 @@ class Unreadable(Exception):  # noqa: N818 - says what could not be done
 
 
 class NotUnderstood(ValueError):  # noqa: N818 - says what the answer is
-    """An answer is not what this API answers."""
+    """An answer has not the form of this API."""
 
 
 class Asks(Protocol):
@@ -49,24 +49,24 @@ class Asks(Protocol):
 async def read(
     asks: Asks, path: str, understand: Callable[[bytes], T], *, parameters: Parameters = ()
 ) -> T:
-    """The answer to a GET, understood; `understand` raises NotUnderstood.
+    """The answer to a GET, parsed by `understand`, which raises NotUnderstood.
 
     Raises:
-        Unreadable: there is none, or it is not what this API answers.
+        Unreadable: there is no answer, or it has not the form of this API.
     """
     body = await asks.get(path, parameters)
     try:
         return understand(body)
     except NotUnderstood:
-        message = f"{asks.host} answers {path} with something that is not this API's; check the URL"
+        message = f"{asks.host} does not answer {path} in the form of this API; check the URL"
         raise Unreadable("NotUnderstood", message) from None
 
 
 def decoded(body: bytes | msgspec.Raw, kind: Any) -> Any:
-    """JSON as a type of msgspec; fields that it does not name are passed over.
+    """JSON as a type of msgspec; other fields are ignored.
 
     Raises:
-        NotUnderstood: it is not JSON, cut, or of another form.
+        NotUnderstood: it is not JSON, incomplete, or of another form.
     """
     try:
         return msgspec.json.decode(body, type=kind)
@@ -75,7 +75,7 @@ def decoded(body: bytes | msgspec.Raw, kind: Any) -> Any:
 
 
 def bounded(text: str) -> str:
-    """Words of a server for a message: one line, printable, at most 300 characters."""
+    """A server's text for a message: one line, printable, at most 300 characters."""
     line = " ".join(text.split())
     shown = "".join(it if it.isprintable() else "?" for it in line)
     return shown if len(shown) <= TEXT_CHARACTERS else f"{shown[:TEXT_CHARACTERS]}..."

@@ -1,6 +1,6 @@
-"""What Prometheus and Alertmanager said, as conditions of one policy: pure.
+"""Conditions of one policy from answers of Prometheus and Alertmanager: pure.
 
-Nothing here changes by the passing of time, so a status is written only when something changed.
+Nothing depends on the time, so a status is written only when an answer changes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,11 +23,11 @@ SHOWN: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prometheus:
-    """What one Prometheus said of one policy.
+    """The answers of one Prometheus about one policy.
 
-    A None in place of an answer: not asked yet, or not to be had, and then `problem` says why.
-    `pods` are those of the policy that are targets, and whether they are up. `reloaded` is False
-    where its last reload failed.
+    An answer is None before the first request, and after a failure, which its `problem` has. `pods`
+    are the policy's pods that are targets, and whether they are up. `reloaded` is False after a
+    failed reload.
     """
 
     host: str
@@ -40,7 +40,7 @@ class Prometheus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alertmanager:
-    """What one Alertmanager said: the status of its cluster, or why it cannot be had."""
+    """The cluster state of one Alertmanager, or the problem of asking it."""
 
     host: str
     cluster: str | None = None
@@ -49,7 +49,7 @@ class Alertmanager:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the policy wants loaded; `refused` and `not_selected` say what is known to hinder it."""
+    """The expected groups; `refused` and `not_selected` are known obstacles."""
 
     groups: tuple[Group, ...] = ()
     refused: str | None = None
@@ -58,7 +58,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sums:
-    """The groups of a policy by what is best said of each over all servers."""
+    """The groups of a policy by the best state of each over all servers."""
 
     loaded: list[str] = field(default_factory=list)
     outdated: list[str] = field(default_factory=list)
@@ -67,28 +67,28 @@ class _Sums:
 
 
 def rules_loaded(wanted: Rules, servers: Sequence[Prometheus]) -> Verdict:
-    """Whether a Prometheus has loaded every group, and can evaluate it.
+    """Condition RulesLoaded: a Prometheus has loaded every group, and can evaluate it.
 
-    One server that has a group is enough. While a server cannot be asked, a group that no other has
+    One server for each group is enough. While a server does not answer, a group missing elsewhere
     is unknown.
     """
     count = len(wanted.groups)
     if not wanted.groups:
-        return Verdict("True", "NoRules", "The policy wants no alert rules.")
+        return Verdict("True", "NoRules", "The policy has no alert rules.")
     if not servers:
         return _not_selected(wanted) or Verdict(
             "Unknown",
             NOT_CONFIGURED,
-            "The chart value monitoring.prometheus names no server that could say it.",
+            "The chart value monitoring.prometheus names no server to ask.",
         )
     sums = _sums(wanted.groups, servers)
     hosts = ", ".join(it.host for it in servers if it.groups is not None)
     if sums.errors:
-        message = f"{count} rule groups are wanted; failing: {_few(sums.errors)}. Asked: {hosts}."
+        message = f"Evaluation fails in {_few(sums.errors)}. Asked: {hosts}."
         return Verdict("False", "EvaluationFailing", message)
     if len(sums.loaded) == count:
         return Verdict("True", "Loaded", f"{count} of {count} rule groups are loaded by {hosts}.")
-    lacking = _few([*sums.missing, *(f"{name} (an older form)" for name in sums.outdated)])
+    lacking = _few([*sums.missing, *(f"{name} (an older version)" for name in sums.outdated)])
     told = f"{len(sums.loaded)} of {count} rule groups are loaded; not loaded: {lacking}"
     return _not_loaded(
         wanted, servers, told=f"{told}. Asked: {hosts}.", some_missing=bool(sums.missing)
@@ -98,7 +98,7 @@ def rules_loaded(wanted: Rules, servers: Sequence[Prometheus]) -> Verdict:
 def _not_loaded(
     wanted: Rules, servers: Sequence[Prometheus], *, told: str, some_missing: bool
 ) -> Verdict:
-    """Why, as far as it is known."""
+    """The verdict for groups that are not loaded, by the known cause."""
     unasked = _unasked((it.groups_problem, it.groups) for it in servers)
     if wanted.refused is not None:
         message = f"{told} The Prometheus operator refuses the PrometheusRule: {wanted.refused}."
@@ -124,16 +124,16 @@ def scraped(
     starting: Iterable[str] = (),
     not_selected: Problem | None = None,
 ) -> Verdict:
-    """Whether every running sidecar is a target that is up, in one Prometheus at least.
+    """Condition Scraped: every running sidecar is a target that is up in some Prometheus.
 
     Args:
         running: the pods whose sidecar runs.
-        servers: what each Prometheus said.
-        starting: of these, pods too young to miss.
-        not_selected: why no Prometheus object takes the PodMonitor, where that is known.
+        servers: the answers of each Prometheus.
+        starting: those of `running` that are too young to be missed.
+        not_selected: the known reason why no Prometheus object selects the PodMonitor.
     """
     if not servers and not_selected is None:
-        message = "The chart value monitoring.prometheus names no server that could say it."
+        message = "The chart value monitoring.prometheus names no server to ask."
         return Verdict("Unknown", NOT_CONFIGURED, message)
     if not running:
         return Verdict("True", "NoPods", "No sidecar runs yet.")
@@ -142,7 +142,7 @@ def scraped(
         for pod in sorted(running)
     ]
     up = [pod for pod, seen in states if any(seen)]
-    told = f"{len(up)} of {len(running)} sidecars are targets that are up"
+    told = f"Prometheus scrapes {len(up)} of {len(running)} sidecars"
     if len(up) == len(running):
         return Verdict("True", "Up", f"{told}.")
     if not_selected is not None:
@@ -159,16 +159,16 @@ def _not_scraped(
     down = [f"{pod} (down)" for pod, seen in states if seen and not any(seen)]
     absent = [pod for pod, seen in states if not seen]
     if not down and starting.issuperset(absent):
-        message = f"{told}; the others have just been started."
+        message = f"{told}; the others have just started."
         return Verdict("Unknown", "NotScrapedYet", message)
     named = [*down, *(f"{pod} (no target)" for pod in absent)]
-    return Verdict("False", "NotScraped", f"{told}; not: {_few(named)}.")
+    return Verdict("False", "NotScraped", f"{told}; not scraped: {_few(named)}.")
 
 
 def alertmanager_ready(servers: Sequence[Alertmanager]) -> Verdict:
-    """Whether every Alertmanager answers and its cluster has settled."""
+    """Condition AlertmanagerReady: every Alertmanager answers and its cluster has settled."""
     if not servers:
-        message = "The chart value monitoring.alertmanager names no server that could say it."
+        message = "The chart value monitoring.alertmanager names no server to ask."
         return Verdict("Unknown", NOT_CONFIGURED, message)
     unasked = _unasked((it.problem, it.cluster) for it in servers)
     if unasked is not None:
@@ -199,9 +199,9 @@ def _sums(groups: Sequence[Group], servers: Sequence[Prometheus]) -> _Sums:
 
 
 def _unasked(answers: Iterable[tuple[Problem | None, object]]) -> Problem | None:
-    """Why the answer of a server is missing; None where each has answered.
+    """The problem of missing answers; None if each server has answered.
 
-    A server without this API, such as a ruler that scrapes nothing, counts only where no other
+    A server without this API, such as a ruler that scrapes nothing, counts only if no other
     answers.
     """
     listed = list(answers)
@@ -211,7 +211,9 @@ def _unasked(answers: Iterable[tuple[Problem | None, object]]) -> Problem | None
     if problems:
         return Problem(problems[0].reason, f"{_few([it.message for it in problems])}.")
     if any(problem is None and answer is None for problem, answer in listed):
-        return Problem(NOT_ASKED, "The servers of the chart value monitoring are being asked.")
+        return Problem(
+            NOT_ASKED, "The servers of the chart value monitoring have not been asked yet."
+        )
     return None
 
 

@@ -1,4 +1,4 @@
-"""Requests to one server, in bounded time and bounded memory; failures as words for a condition."""
+"""Requests to one server, bounded in time and memory; failures have texts for conditions."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ from embedding_operator.monitoring.endpoints import MEBIBYTE, Endpoint
 
 CONNECT_SECONDS: Final = 3.0
 WHOLE_SECONDS: Final = 10.0
-"""For a whole exchange: connection, request, head and body."""
+"""The time for a whole exchange: connection, request, head and body."""
 CREDENTIAL_BYTES: Final = 65_536
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
 _HEADER_VALUE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
@@ -27,10 +27,10 @@ _RESERVED: Final = frozenset(
 
 
 class Connection:
-    """Requests to one server. `observe` is told `ok` or the reason after each of them.
+    """Requests to one server; `observe` gets `ok` or the reason after each.
 
-    Redirects are not followed, no proxy and no `.netrc` of the environment is used, and no content
-    coding is accepted: a compressed answer could be any size.
+    It follows no redirect, uses neither a proxy nor `.netrc` of the environment, and accepts no
+    content coding, as a compressed answer could have any size.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Connection:
         """The body of a GET.
 
         Raises:
-            Unreadable: there is no such body.
+            Unreadable: there is no body.
         """
         return await self._exchange("GET", path, parameters)
 
@@ -58,7 +58,7 @@ class Connection:
         """POST a value as JSON.
 
         Raises:
-            Unreadable: it was not taken.
+            Unreadable: it was not accepted.
         """
         await self._exchange("POST", path, (), msgspec.json.encode(body))
 
@@ -79,7 +79,7 @@ class Connection:
         except (TimeoutError, httpx2.TimeoutException):
             self._observe("Slow")
             raise self._failed(
-                "Slow", f"has not answered {path} within {self._whole_seconds:g} s"
+                "Slow", f"did not answer {path} within {self._whole_seconds:g} s"
             ) from None
         except httpx2.HTTPError as error:
             broken = self._broken(error, path)
@@ -125,7 +125,9 @@ class Connection:
     def _check(self, answer: httpx2.Response, path: str) -> None:
         status = answer.status_code
         if answer.headers.get("content-encoding", "identity") != "identity":
-            raise self._failed("NotUnderstood", f"answers {path} compressed, which nobody asked")
+            raise self._failed(
+                "NotUnderstood", f"compresses its answer to {path} without a request to"
+            )
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
@@ -138,8 +140,8 @@ class Connection:
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
             raise self._failed(
                 "Redirected",
-                f"answers {path} with {status}, a redirect, which is not followed: set the URL that"
-                " it leads to",
+                f"answers {path} with {status}, a redirect, which is not followed: set its target"
+                " as the URL",
             )
         raise self._failed("ServerFailing", f"answers {path} with {status}")
 
@@ -148,17 +150,17 @@ class Connection:
         tls = _tls_error(error)
         if tls is not None:
             told = getattr(tls, "verify_message", "") or tls.reason or "the handshake fails"
-            return self._failed("TLSFailed", f"cannot be trusted: {bounded(str(told))}")
+            return self._failed("TLSFailed", f"fails TLS verification: {bounded(str(told))}")
         if isinstance(error, httpx2.ConnectError):
-            return self._failed("Unreachable", "cannot be connected to")
+            return self._failed("Unreachable", "cannot be reached")
         if isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError):
-            return self._failed("AnswerCut", f"ends its answer to {path} before it is whole")
-        return self._failed("Unreachable", f"cannot be asked ({type(error).__name__})")
+            return self._failed("AnswerCut", f"sends an incomplete answer to {path}")
+        return self._failed("Unreachable", f"cannot be reached ({type(error).__name__})")
 
     def _failed(self, reason: str, told: str) -> Unreadable:
         return Unreadable(reason, f"{self.endpoint.host} {told}")
 
-    # --- what is read from files, at each request
+    # --- files, read at each request
 
     def _context(self) -> ssl.SSLContext | bool:
         if self.endpoint.url.startswith("http://"):
@@ -206,7 +208,7 @@ class Connection:
         value = raw.strip().decode("ascii", errors="replace")
         if len(raw) > CREDENTIAL_BYTES or not _HEADER_VALUE.fullmatch(value):
             raise self._failed(
-                "CredentialsUnusable", f"is not asked: {file} holds nothing that a header can carry"
+                "CredentialsUnusable", f"is not asked: a header cannot carry the content of {file}"
             )
         return value
 

@@ -1,6 +1,6 @@
-"""The Prometheus and Alertmanager servers to ask: the file that the chart mounts, as values.
+"""The Prometheus and Alertmanager servers to ask, from the file that the chart mounts.
 
-The file holds URLs and paths of mounted files, and no credential.
+The file holds URLs and paths of mounted files, but no credential.
 """
 
 import re
@@ -22,15 +22,15 @@ _URL: Final = re.compile(r"https?://[!-~]+")
 
 
 class InvalidEndpoints(ValueError):  # noqa: N818 - says what is wrong with what
-    """The file cannot be used; the text names the field."""
+    """The file is not valid; the text names the field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One server. Credentials are read from the files at each request, so they may be rotated.
+    """One server. Credentials are read from files at each request, so they may be rotated.
 
-    `basic_directory` holds the files `username` and `password`; `headers_directory` one file for
-    each header, which it is named after.
+    `basic_directory` holds the files `username` and `password`, `headers_directory` one file for
+    each header, with its name.
     """
 
     url: str
@@ -47,7 +47,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """Every server. An answer of more than `body_bytes` is not read."""
+    """All servers; answers of more than `body_bytes` are not read."""
 
     prometheus: tuple[Endpoint, ...] = ()
     alertmanager: tuple[Endpoint, ...] = ()
@@ -58,7 +58,7 @@ def load(file: Path) -> Endpoints:
     """The endpoints of a YAML file.
 
     Raises:
-        InvalidEndpoints: it cannot be read, or a field cannot be used; the text names the field.
+        InvalidEndpoints: it cannot be read, or a field is not valid; the text names the field.
     """
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -71,7 +71,7 @@ def parse(raw: Any) -> Endpoints:
     """The endpoints of an already parsed file.
 
     Raises:
-        InvalidEndpoints: a field cannot be used; the text names it.
+        InvalidEndpoints: a field is not valid; the text names it.
     """
     if not isinstance(raw, dict) or raw.keys() - {"prometheus", "alertmanager", "maxBodyMiB"}:
         raise InvalidEndpoints("monitoring: has prometheus, alertmanager and maxBodyMiB only")
@@ -89,7 +89,7 @@ def endpoint(url: str, *, where: str, **files: Path | None) -> Endpoint:
     """A server by its URL and the files of its credentials.
 
     Raises:
-        InvalidEndpoints: the URL cannot be used; the text begins with `where`.
+        InvalidEndpoints: the URL is not valid; the text begins with `where`.
     """
     try:
         parts = urlsplit(url)
@@ -136,10 +136,10 @@ def _server(raw: Any, where: str) -> Endpoint:
 
 
 def check_credentials(made: Endpoint, *, where: str, insecure: bool) -> None:
-    """Refuse credentials that would contradict each other or travel in plain text.
+    """Refuse credentials that contradict each other or would travel in plain text.
 
     Raises:
-        InvalidEndpoints: they do; the text begins with `where`.
+        InvalidEndpoints: the text begins with `where`.
     """
     if made.bearer_file is not None and made.basic_directory is not None:
         raise InvalidEndpoints(f"{where}: has a bearer token and basic auth; give one of them")

@@ -1,8 +1,8 @@
-"""In which form one Prometheus lists the expressions of each group: pure, and learned.
+"""Learn how a Prometheus lists the expressions of each group: pure.
 
-Prometheus formats an expression anew, and `enforcedNamespaceLabel` adds matchers to it, so what it
-lists cannot be compared with what was rendered. But what it lists changes once it has loaded an
-edit: until then it lists what it did for the expressions before.
+Prometheus reformats expressions, and `enforcedNamespaceLabel` adds matchers, so listed expressions
+cannot be compared with rendered ones. But the list changes once an edit is loaded: until then it
+equals the list for the expressions before.
 """
 
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ from typing import Final
 from embedding_operator.monitoring.rules import Group, Loaded
 
 FORMS_KEPT: Final = 4
-"""Expressions of one group that are remembered, the latest."""
+"""The number of remembered expressions of one group, the latest."""
 
 
 @dataclass(slots=True)
 class Forms:
-    """By group, how the expressions that were once wanted were listed."""
+    """The listed form of each group's earlier expressions."""
 
     _listed: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def judged(self, found: Mapping[str, Loaded], wanted: Mapping[str, Group]) -> dict[str, Loaded]:
-        """The groups, of which none is current that is listed as other expressions were."""
+        """The groups; one that is listed like other expressions before is not current."""
         for gone in self._listed.keys() - wanted.keys():
             del self._listed[gone]
         return {name: self._judged(loaded, wanted[name]) for name, loaded in found.items()}

@@ -1,6 +1,6 @@
-"""The part of the operator that asks Prometheus and Alertmanager: one thread with one event loop.
+"""Ask Prometheus and Alertmanager in one thread with one event loop.
 
-A reconcile says what a policy wants, and reads what is known; it never waits for a server.
+A reconcile registers what a policy expects and reads the last answers; it never waits for a server.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What is known of one policy: conditions by type, and `status.alertTest`."""
+    """The proofs for one policy: conditions by type, and `status.alertTest`."""
 
     conditions: Mapping[str, Verdict]
     alert_test: Object | None
@@ -39,10 +39,10 @@ class Proof:
 
 
 class Monitor:
-    """Everything about all servers. `changed` is told each policy for which there is news.
+    """Asks all servers; `changed` gets each policy with news.
 
-    `selecting` tells which Prometheus objects of the cluster would take ours, where there may be
-    some; `observe` is told the kind of server and the outcome of each request.
+    `selecting` has the Prometheus objects of the cluster; `observe` gets the kind of server and the
+    outcome of each request.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Monitor:
         self._planned: dict[Key, Mapping[str, str]] = {}
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the thread."""
         threading.Thread(target=self._run, name="monitoring", daemon=True).start()
 
     def look(
@@ -88,14 +88,14 @@ class Monitor:
         previous: Mapping[str, Any],
         now: datetime,
     ) -> Proof:
-        """What is known of a policy; asks nobody.
+        """The last proofs for a policy; asks no server.
 
         Args:
             policy: the policy.
-            told: its PrometheusRules and PodMonitor as rendered, with metadata and status of those
-                that stand in the cluster.
+            told: its PrometheusRules and PodMonitor as rendered, with metadata and status from the
+                cluster.
             running: the pods whose sidecar runs.
-            asked: the value of the annotation that asks for a test alert.
+            asked: the value of the annotation that requests a test alert.
             previous: the policy's status until now.
             now: the time.
         """
@@ -134,7 +134,7 @@ class Monitor:
         )
 
     def reported(self, key: Key) -> None:
-        """The status has been written: a test that it says to be running may begin."""
+        """Begin a planned test, once the status records it."""
         labels = self._planned.pop(key, None)
         if labels is not None:
             self._tester.begin(key, labels)
@@ -146,7 +146,7 @@ class Monitor:
         self._planned.pop(key, None)
 
     def _not_selected(self, told: Sequence[Object]) -> tuple[Problem | None, Problem | None]:
-        """Why no Prometheus object would take the rules, and the PodMonitor."""
+        """The reasons why no Prometheus object selects the rules, and the PodMonitor."""
         if self._selecting is None:
             return None, None
         asks = {
@@ -159,7 +159,7 @@ class Monitor:
     def _run(self) -> None:
         try:
             asyncio.run(self._ask())
-        except Exception:  # noqa: BLE001 - a thread that ends is seen in the log only
+        except Exception:  # noqa: BLE001 - only the log shows that a thread ends
             _LOG.exception("asking Prometheus and Alertmanager has ended")
 
     async def _ask(self) -> None:

@@ -1,8 +1,7 @@
-"""Ask Prometheus and Alertmanager for all policies at once, and tell which policies have news.
+"""Ask Prometheus and Alertmanager for all policies at once, and report policies with news.
 
-Each server is asked once in a slot of at least 15 s, so at most 4 times a minute, whatever the
-number of policies. A slot asks what is most wanted then: rules in every second one, and in two of
-three for some time after an apply, which also brings the next such question forward.
+Each server gets one request in a slot of at least 15 s, so at most 4 a minute for any number of
+policies. Every second slot asks for rules, and two of three for some time after an apply.
 """
 
 import asyncio
@@ -20,17 +19,17 @@ from embedding_operator.monitoring.forms import Forms
 from embedding_operator.queues.workqueue import Key
 
 SLOT_SECONDS: Final = 15.0
-"""Between two requests to one server; a minute has four."""
+"""The time between two requests to one server."""
 JITTER: Final = 1.05
-"""A slot is up to this factor longer, so that servers and operators drift apart."""
+"""A slot is up to this factor longer, to spread requests to several servers."""
 APPLIED_SLOTS: Final = 12
-"""For so long after an apply rules are asked for more often: a kubelet takes up to two minutes."""
+"""Rules are requested more often for so long after an apply: kubelet takes up to two minutes."""
 FAILURES: Final = 2
-"""So many in a row are told; one alone may be a server that is just being replaced."""
+"""So many failures in a row are reported; a server may just be being replaced."""
 RULES: Final = "/api/v1/rules"
 QUERY: Final = "/api/v1/query"
 RUNTIME: Final = "/api/v1/status/runtimeinfo"
-# Versions that do not know exclude_alerts pass over it; the others answer shorter.
+# Older versions ignore exclude_alerts; others answer shorter.
 PARAMETERS: Final[Mapping[str, Parameters]] = {
     RULES: (("exclude_alerts", "true"),),
     QUERY: (("query", rules.UP),),
@@ -42,7 +41,7 @@ T = TypeVar("T")
 
 
 class Seen(NamedTuple):
-    """What each server said of one policy."""
+    """The answers of each server about one policy."""
 
     prometheus: tuple[conditions.Prometheus, ...]
     alertmanager: tuple[conditions.Alertmanager, ...]
@@ -61,15 +60,15 @@ class _Known(Generic[T]):
         self.answer, self.problem, self.failures = found, None, 0
 
     def lose(self, failure: Unreadable) -> None:
-        """There is none any more."""
+        """Replace the answer by a failure."""
         self.answer, self.problem = None, Problem(failure.reason, failure.message)
 
 
 @dataclass(slots=True)
 class _Prometheus:
-    """One Prometheus. `wanted` are the groups that were wanted when it was last asked for rules.
+    """One Prometheus; `wanted` are the groups expected at the last request for rules.
 
-    `changed_at`, in the loop's time, is when others than those were first wanted.
+    `changed_at`, in the loop's time, is the first request with other groups.
     """
 
     asks: Asks
@@ -85,7 +84,7 @@ class _Prometheus:
 
     @property
     def questions(self) -> tuple[_Known[Any], ...]:
-        """All that it is asked."""
+        """All its questions."""
         return (self.groups, self.pods, self.reloaded)
 
 
@@ -99,14 +98,14 @@ class _Alertmanager:
 
     @property
     def questions(self) -> tuple[_Known[Any], ...]:
-        """All that it is asked."""
+        """All its questions."""
         return (self.cluster,)
 
 
 class Poller:
-    """What is known of all servers; `watch`, `forget` and `seen` may be called from any thread.
+    """The last answers of all servers; `watch` and `forget` are safe in any thread.
 
-    `run` is for one event loop. `changed` is told each policy for which there is news.
+    `run` is for one event loop. `changed` gets each policy with news.
     """
 
     def __init__(
@@ -126,7 +125,7 @@ class Poller:
         self._told: dict[Key, Seen] = {}
 
     def watch(self, key: Key, groups: tuple[rules.Group, ...]) -> Seen:
-        """These are all the groups that a policy wants; what is known of them. Asks nobody."""
+        """Set the groups that a policy expects; the last answers about them. Asks no server."""
         with self._lock:
             self._watched[key] = groups
             seen = self._told[key] = self._seen(key, groups)
@@ -150,8 +149,8 @@ class Poller:
         while True:
             try:
                 await ask(server)
-            except Exception:  # noqa: BLE001 - a server is asked on after any bug of one answer
-                _LOG.exception("asking a server of monitoring failed")
+            except Exception:  # noqa: BLE001 - a bug of one answer must not end the requests
+                _LOG.exception("a request to a monitoring server failed")
             jitter = random.uniform(1, JITTER)  # noqa: S311 - no secret
             await asyncio.sleep(self._slot_seconds * jitter)
 
@@ -183,7 +182,7 @@ class Poller:
         self._tell()
 
     def _question(self, server: _Prometheus, wanted: Mapping[str, rules.Group], now: float) -> str:
-        """What to ask in this slot."""
+        """The question for this slot."""
         server.slot += 1
         is_new = server.wanted != wanted
         if is_new:
@@ -220,13 +219,13 @@ class Poller:
 
 
 def _learn(server: _Prometheus | _Alertmanager, known: _Known[T], found: T | Unreadable) -> None:
-    """Keep what a question brought; one failure alone, of a question or a server, is kept quiet."""
+    """Store an answer; a single failure of a question or a server is not reported."""
     if not isinstance(found, Unreadable):
         server.failures = 0
         known.learn(found)
         return
     known.failures += 1
-    if found.reason == NO_SUCH_API:  # the server is there, and has nothing to say to this
+    if found.reason == NO_SUCH_API:  # the server runs without this API
         known.lose(found)
         return
     server.failures += 1
@@ -242,7 +241,7 @@ def _of_prometheus(
 ) -> conditions.Prometheus:
     listed = server.groups.answer
     if any(server.wanted.get(group.name) != group for group in groups):
-        listed = None  # nobody has asked since the policy wants them so
+        listed = None  # not asked yet for these groups
     known = [group.name for group in groups if listed and group.name in listed]
     pods = server.pods.answer
     return conditions.Prometheus(

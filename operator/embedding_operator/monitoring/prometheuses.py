@@ -1,4 +1,4 @@
-"""The Prometheus objects of the cluster: looked at once a minute for all policies together."""
+"""The Prometheus objects of the cluster, listed once a minute for all policies together."""
 
 import logging
 import threading
@@ -19,10 +19,10 @@ Object = dict[str, Any]
 
 
 class Prometheuses:
-    """What is known of them; safe to use from any thread.
+    """The last list; safe to use from any thread.
 
-    `find` lists them, and `labels_of` reads the labels of a namespace, where one of them selects
-    namespaces by labels: both ask the API server, and raise errors.OperatorError.
+    `find` lists the objects. `labels_of` reads the labels of a namespace, if one of them selects
+    namespaces by labels. Both call the API server and raise errors.OperatorError.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class Prometheuses:
         self._namespaces: dict[str, tuple[float, Mapping[str, str]]] = {}
 
     def agreed_labels(self) -> Mapping[str, str]:
-        """The labels by which all of them select; empty where they do not agree."""
+        """The labels by which all select; empty if they differ."""
         return selectors.agreed_labels(self._look())
 
     def rules_not_selected(self, rule: Object) -> Problem | None:
-        """Why none would load this PrometheusRule; None where one would, or there is none."""
+        """The reason why none selects this PrometheusRule; None if one does, or none exists."""
         found = self._look()
         return selectors.rules_not_selected(found, self._ours(rule, found))
 
     def pods_not_selected(self, pod_monitor: Object) -> Problem | None:
-        """Why none would scrape by this PodMonitor; None where one would, or there is none."""
+        """The reason why none selects this PodMonitor; None if one does, or none exists."""
         found = self._look()
         return selectors.pods_not_selected(found, self._ours(pod_monitor, found))
 
@@ -65,7 +65,7 @@ class Prometheuses:
         )
 
     def _labels(self, namespace: str) -> Mapping[str, str]:
-        """The labels of a namespace, at most LOOK_SECONDS old; none where it cannot be read."""
+        """The labels of a namespace, at most LOOK_SECONDS old; the last ones on failure."""
         now = self._clock()
         with self._lock:
             asked_at, known = self._namespaces.get(namespace, (float("-inf"), {}))
@@ -77,24 +77,24 @@ class Prometheuses:
         try:
             labels = self._labels_of(namespace)
         except errors.OperatorError as error:
-            _LOG.warning("the labels of namespace %s cannot be read: %s", namespace, error)
+            _LOG.warning("cannot read the labels of namespace %s: %s", namespace, error)
             return known
         with self._lock:
             self._namespaces[namespace] = now, labels
         return labels
 
     def _look(self) -> Sequence[Object]:
-        """What was found at most LOOK_SECONDS ago; what was known, while nothing can be found."""
+        """A list at most LOOK_SECONDS old; the last one on failure."""
         with self._lock:
             now = self._clock()
             if now - self._asked_at < LOOK_SECONDS:
                 return self._found
-            # Also where it fails: one look a minute is all that the API server is asked for.
+            # Also on failure: one list a minute is the limit.
             self._asked_at = now
         try:
             found = self._find()
         except errors.OperatorError as error:
-            _LOG.warning("the kinds of the Prometheus operator cannot be listed: %s", error)
+            _LOG.warning("cannot list the kinds of the Prometheus operator: %s", error)
             return self._found
         with self._lock:
             self._found = found

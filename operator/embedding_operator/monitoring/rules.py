@@ -1,4 +1,4 @@
-"""What Prometheus says of rule groups and targets, against what was rendered: pure.
+"""Compare Prometheus's rule groups and targets with those rendered: pure.
 
 Formats: GET /api/v1/rules, /api/v1/query and /api/v1/status/runtimeinfo of Prometheus's HTTP API
 (docs/querying/api.md). Mimir, Thanos' ruler and vmalert answer the first alike.
@@ -18,9 +18,9 @@ from embedding_operator.monitoring.answers import bounded, decoded
 Object = dict[str, Any]
 
 UP: Final = 'max by (namespace, policy, pod) (up{policy!="", pod!="", index=""})'
-"""Which sidecars are targets, and up: the PodMonitor gives their series the label `policy`.
+"""The query for targets that are up: the PodMonitor gives sidecars' series the label `policy`.
 
-In pods of an index there is a second target, whose series have the label `index`."""
+Pods of an index have a second target, whose series have the label `index`."""
 _UNITS: Final = {
     "ms": 0.001,
     "s": 1,
@@ -33,18 +33,18 @@ _UNITS: Final = {
 _DURATION: Final = re.compile(r"(\d+)(ms|[smhdwy])")
 _UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _OPERATORS_FILE: Final = re.compile(rf"(?:.*/)?[^/]+-({_UUID})\.ya?ml")
-"""NAMESPACE-NAME-UID.yaml, as the Prometheus operator writes it, whole UIDs of objects."""
+"""NAMESPACE-NAME-UID.yaml, the file names of the Prometheus operator."""
 _OURS: Final = "namespace"
 """Prometheus's enforcedNamespaceLabel adds this label to rules."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """A rule group that a policy's PrometheusRule holds.
+    """A rule group of a policy's PrometheusRule.
 
-    `uid` is that of the object where it stands in the cluster. `fingerprint` is over each rule's
-    name, `for`, annotations and the labels of `label_names`. `expressions` is apart from it, as
-    Prometheus gives expressions formatted anew, and may have added matchers to them.
+    `uid` is that of the object in the cluster. `fingerprint` is of each rule's name, `for`,
+    annotations and the labels in `label_names`. `expressions` is apart, as Prometheus reformats
+    expressions and may add matchers.
     """
 
     name: str
@@ -58,8 +58,8 @@ class Group:
 class Loaded:
     """A group as Prometheus lists it.
 
-    `is_current` is False while it lists an older form, by all that can be compared; `queries`
-    stands for its expressions as listed. `errors` are `RULE: lastError`, bounded.
+    `is_current` is False if its fingerprint differs; `queries` is a digest of its listed
+    expressions. `errors` are `RULE: lastError`, bounded.
     """
 
     is_current: bool
@@ -122,19 +122,19 @@ class _RuntimeInfo(msgspec.Struct):
 
 
 def expected(rule: Object) -> tuple[Group, ...]:
-    """The groups of a PrometheusRule, as rendered or as it stands in the cluster."""
+    """The groups of a PrometheusRule, rendered or from the cluster."""
     uid = rule["metadata"].get("uid")
     return tuple(_expected(group, uid) for group in rule["spec"]["groups"])
 
 
 def loaded(body: bytes, wanted: Mapping[str, Group]) -> dict[str, Loaded]:
-    """What an answer of /api/v1/rules says of the wanted groups, by name.
+    """The wanted groups in an answer of /api/v1/rules, by name.
 
-    Others' groups are passed over undecoded, so that memory depends on ours alone. A group that the
-    Prometheus operator made from another object does not count, whatever its name.
+    Foreign groups are not decoded, so that memory depends on ours alone. A group that the
+    Prometheus operator made from another object does not count, even with an equal name.
 
     Raises:
-        NotUnderstood: it is no such answer.
+        NotUnderstood: the answer has another form.
     """
     found: dict[str, Loaded] = {}
     for raw in decoded(body, _Rules).data.groups or ():
@@ -159,10 +159,10 @@ def loaded(body: bytes, wanted: Mapping[str, Group]) -> dict[str, Loaded]:
 
 
 def up(body: bytes) -> dict[tuple[str, str], dict[str, bool]]:
-    """Of an answer to the query UP: for each namespace and policy, which pods are up.
+    """The pods of each namespace and policy, and whether they are up, from an answer to UP.
 
     Raises:
-        NotUnderstood: it is no such answer.
+        NotUnderstood: the answer has another form.
     """
     found: dict[tuple[str, str], dict[str, bool]] = {}
     for sample in decoded(body, _Query).data.result:
@@ -173,19 +173,19 @@ def up(body: bytes) -> dict[tuple[str, str], dict[str, bool]]:
 
 
 def reloaded(body: bytes) -> bool:
-    """Of an answer of /api/v1/status/runtimeinfo: whether the last reload succeeded.
+    """True if the last reload succeeded, from an answer of /api/v1/status/runtimeinfo.
 
     Raises:
-        NotUnderstood: it is no such answer.
+        NotUnderstood: the answer has another form.
     """
     info: _RuntimeInfo = decoded(body, _RuntimeInfo)
     return info.data.reloadConfigSuccess
 
 
 def refusal(rule: Object) -> str | None:
-    """The words of a Prometheus operator that did not accept this PrometheusRule.
+    """The message of a Prometheus operator that refuses this PrometheusRule.
 
-    It writes them to `status.bindings` since 0.87 where its feature gate is on; None elsewhere.
+    It is in `status.bindings` since 0.87, behind a feature gate; None without it.
     """
     for binding in (rule.get("status") or {}).get("bindings") or ():
         for condition in binding.get("conditions") or ():
@@ -238,5 +238,5 @@ def _is_of(file: str, group: Group) -> bool:
 
 
 def seconds(duration: str) -> float:
-    """A duration as PrometheusRule writes it (`1h30m`), in seconds."""
+    """A duration of a PrometheusRule (`1h30m`) in seconds."""
     return float(sum(int(count) * _UNITS[unit] for count, unit in _DURATION.findall(duration)))

@@ -1,8 +1,8 @@
-"""Which Prometheus would take a policy's objects, by its selectors: pure.
+"""Evaluate the selectors of Prometheus objects for a policy's objects: pure.
 
-Read are the kinds Prometheus, PrometheusAgent and ThanosRuler. A selector that is not set selects
-no object; a namespace selector that is not set selects the namespace of the Prometheus alone; an
-empty one of either selects all. Source: API reference of monitoring.coreos.com, PrometheusSpec.
+For the kinds Prometheus, PrometheusAgent and ThanosRuler. A missing selector selects no object; a
+missing namespace selector selects the Prometheus's own namespace; an empty one of either selects
+all. Source: API reference of monitoring.coreos.com, PrometheusSpec.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,14 @@ _READ: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "PrometheusAgent": (_PODS,),
     "ThanosRuler": (_RULES,),
 }
-"""By kind, the selectors that it has."""
+"""The selectors of each kind."""
 
 Object = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ours:
-    """An object of ours: its labels, and the namespace that it lies in."""
+    """One of our objects: its labels and its namespace."""
 
     namespace: str
     namespace_labels: Mapping[str, str]
@@ -36,20 +36,20 @@ class Ours:
 
 
 def rules_not_selected(found: Sequence[Object], ours: Ours) -> Problem | None:
-    """Why nobody would load a PrometheusRule; None where somebody would, or nobody is there."""
+    """The reason why none selects a PrometheusRule; None if one does, or none exists."""
     return _not_selected(found, ours, "PrometheusRule", _RULES)
 
 
 def pods_not_selected(found: Sequence[Object], ours: Ours) -> Problem | None:
-    """Why nobody would scrape by a PodMonitor; None where somebody would, or nobody is there."""
+    """The reason why none selects a PodMonitor; None if one does, or none exists."""
     return _not_selected(found, ours, "PodMonitor", _PODS)
 
 
 def agreed_labels(found: Sequence[Object]) -> dict[str, str]:
-    """The labels by which all select rules and PodMonitors; empty where they do not agree.
+    """The labels by which all select rules and PodMonitors; empty if they differ.
 
-    A selector that takes all objects agrees with any. One that is written with matchExpressions
-    agrees with none, as more than one label may satisfy it.
+    A selector of all objects agrees with any. One with matchExpressions agrees with none, as
+    several labels may satisfy it.
     """
     agreed: dict[str, str] = {}
     for taker in found:
@@ -63,7 +63,7 @@ def agreed_labels(found: Sequence[Object]) -> dict[str, str]:
 
 
 def select_namespaces_by_labels(found: Sequence[Object]) -> bool:
-    """Whether the labels of a namespace matter to any of them."""
+    """True if any of them selects namespaces by labels."""
     return any(
         _spec(taker).get(namespace_selector)
         for taker in found
@@ -84,24 +84,22 @@ def _not_selected(
 
 
 def _hindrance(taker: Object, ours: Ours, selectors: tuple[str, str]) -> str | None:
-    """Why this one does not take it, with what to do; None where it does."""
+    """The reason why this one does not select it, and the remedy; None if it does."""
     spec, (selector, namespace_selector) = _spec(taker), selectors
     own = taker["metadata"].get("namespace", "")
     name = f"{taker['kind']} {own}/{taker['metadata'].get('name', '')}"
     wanted, namespaces = spec.get(selector), spec.get(namespace_selector)
     if wanted is None:
-        return f"{name} takes none, as its spec.{selector} is not set"
+        return f"{name} selects none, as its spec.{selector} is not set"
     if namespaces is None and own != ours.namespace:
-        return (
-            f"{name} takes them of its own namespace alone, as its spec.{namespace_selector} is"
-            " not set"
-        )
+        return f"{name} selects only its own namespace, as its spec.{namespace_selector} is not set"
     if namespaces is not None and not _selects(namespaces, ours.namespace_labels):
         lacking = _lacking(namespaces, ours.namespace_labels)
-        return f"{name} wants the label {lacking} on namespace {ours.namespace}"
+        return f"{name} requires the label {lacking} on namespace {ours.namespace}"
     if not _selects(wanted, ours.labels):
         return (
-            f"{name} wants the label {_lacking(wanted, ours.labels)}: set it in spec.alerts.labels"
+            f"{name} requires the label {_lacking(wanted, ours.labels)};"
+            " set it in spec.alerts.labels"
         )
     return None
 
@@ -115,7 +113,7 @@ def _selects(selector: Object, labels: Mapping[str, str]) -> bool:
 
 
 def _lacking(selector: Object, labels: Mapping[str, str]) -> str:
-    """What a selector wants and these labels have not, as people write selectors."""
+    """The unmet requirements of a selector, in the usual notation."""
     words = [
         f"{key}={value}"
         for key, value in (selector.get("matchLabels") or {}).items()

@@ -1,4 +1,4 @@
-"""`spec.alerts` as values: what a policy changes of the built-in alerts, and what it adds."""
+"""`spec.alerts` as values: changes of built-in alerts, and additional alerts."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One entry of `spec.alerts.rules`; None leaves the alert's own.
+    """One entry of `spec.alerts.rules`; None keeps the alert's default.
 
     `threshold` is a number as text, in the alert's unit.
     """
@@ -66,10 +66,12 @@ def seconds(duration: str) -> int:
     """The seconds of a duration as the schema admits it: digits, then `s`, `m` or `h`.
 
     Raises:
-        errors.InvalidPolicy: it is another.
+        errors.InvalidPolicy: it has another form.
     """
     if not _DURATION.fullmatch(duration):
-        message = f"{duration!r} is no whole number of s, m or h, such as 90s, 5m or 1h"
+        message = (
+            f"{duration!r} is not a duration; write whole seconds, minutes or hours: 90s, 5m, 1h"
+        )
         raise errors.InvalidPolicy("spec.alerts: for", message)
     return int(duration[:-1]) * _SECONDS[duration[-1]]
 

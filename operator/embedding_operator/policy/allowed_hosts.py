@@ -1,7 +1,7 @@
-"""Which hosts sidecars may be sent to: the administrator's word, compared with the text of a URL.
+"""The administrator's list of hosts that sidecars may call, compared with the text of a URL.
 
-A URL is taken literally. Programs differ in how they read a user before the host, a backslash, a
-percent sign or a trailing dot, so a URL with one of these is refused and not interpreted.
+Programs differ in how they read a user before the host, a backslash, a percent sign or a trailing
+dot, so a URL with one of these is refused and not interpreted.
 """
 
 import ipaddress
@@ -21,23 +21,23 @@ _URL: Final = re.compile(
     re.ASCII,
 )
 _USER_SCHEMES: Final = ("redis", "rediss")
-"""Only a Redis signs in by its URL."""
+"""Only Redis URLs carry a user."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "sentinel": 26379}
 _REDIS_PORT: Final = 6379
 _PLACE_OPTIONS: Final = frozenset({"host", "port", "path", "connection_class"})
-"""Options of a Redis URL by which redis-py would connect to another place than the host says."""
+"""Options of a Redis URL that make redis-py connect elsewhere than to its host."""
 _MAX_PORT: Final = 65_535
 _SHOWN: Final = 10
 _NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
 
 class InvalidHost(ValueError):  # noqa: N818 - says what is wrong with what
-    """An entry of the list that cannot be used; the text names it."""
+    """An entry of the list is not valid; the text names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Allowed:
-    """One entry: `any_label` lets one more label stand before `host`; no port allows every one."""
+    """One entry; `any_label` allows one more label before `host`, no port allows every port."""
 
     host: str
     port: int | None
@@ -71,16 +71,16 @@ class AllowedHosts:
         return f"{told} and {more} more" if more > 0 else told
 
     def refusal(self, url: str) -> str | None:
-        """What is wrong with the place that a URL names; None where it is allowed.
+        """The reason to refuse a URL; None if it is allowed.
 
-        The text names the host, so it is not for URLs that are secret: see `allows`.
+        The text names the host: for secret URLs use `allows`.
         """
         if not self.entries:
             return None
         places = _places(url)
         if places is None:
             return (
-                "its host could be read in two ways: write scheme://HOST or scheme://HOST:PORT, the"
+                "the host of the URL is ambiguous; write scheme://HOST or scheme://HOST:PORT, the"
                 " host in letters, digits, - and _ joined by single dots, or an IP address"
             )
         for host, port in places:
@@ -89,15 +89,15 @@ class AllowedHosts:
         return None
 
     def allows(self, url: str) -> bool:
-        """Whether each place that a URL names is in the list."""
+        """True if the list has every host that a URL names."""
         return self.refusal(url) is None
 
 
 def parse(entries: Iterable[str]) -> AllowedHosts:
-    """The list of `HOST`, `*.HOST`, each with or without `:PORT`.
+    """A list of `HOST` and `*.HOST`, each with or without `:PORT`.
 
     Raises:
-        InvalidHost: an entry is none of these.
+        InvalidHost: an entry has another form.
     """
     return AllowedHosts(tuple(_entry(text) for text in entries))
 
@@ -109,14 +109,14 @@ def _entry(text: str) -> _Allowed:
     is_wide = found is not None and found["any"] is not None
     if found is None or host is None or port is None or (is_wide and _is_address(host)):
         raise InvalidHost(
-            f"{text[:200]!r} is no host: write NAME, NAME:PORT, *.NAME for one label before it, an"
-            " IPv4 address or [IPv6], without a scheme; names of other alphabets as xn--"
+            f"{text[:200]!r} is not a host; write NAME, NAME:PORT, *.NAME for one label before it,"
+            " an IPv4 address or [IPv6], without a scheme; names of other alphabets as xn--"
         )
     return _Allowed(host=host, port=port or None, any_label=is_wide)
 
 
 def _places(url: str) -> list[tuple[str, int]] | None:
-    """Host and port of each server that a URL names; None where it could be read in two ways."""
+    """Host and port of each server in a URL; None if the URL is ambiguous."""
     found = _URL.fullmatch(url)
     if found is None:
         return None
@@ -146,7 +146,7 @@ def _port(text: str | None, *, default: int) -> int | None:
 
 
 def _normal(host: str) -> str | None:
-    """One text for one host; None for what a resolver would read as an address unlike it looks."""
+    """The normal form of a host; None for an address in a form that resolvers may misread."""
     try:
         if host.startswith("["):
             return f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"

@@ -1,7 +1,6 @@
-"""The resource's definition, as this program carries it: defaults and checks without a cluster.
+"""The packaged CustomResourceDefinition: defaults and schema checks without a cluster.
 
-An API server does the same and more (it also evaluates the CEL rules); this is for `render`, which
-works on a file.
+For `render`, which works on a file. An API server also evaluates the CEL rules.
 """
 
 import copy
@@ -19,7 +18,7 @@ FILE = "embeddingpolicies.yaml"
 
 
 def load() -> dict[str, Any]:
-    """The CustomResourceDefinition that travels in this package, a link to the one in crds/."""
+    """The CustomResourceDefinition in this package, a link to the one in crds/."""
     text = (resources.files("embedding_operator") / "crds" / FILE).read_text("utf-8")
     parsed: dict[str, Any] = yaml.safe_load(text)
     return parsed
@@ -29,7 +28,7 @@ def admit(raw: Any) -> dict[str, Any]:
     """A policy as an API server would store it: checked against the schema, defaults filled in.
 
     Raises:
-        errors.InvalidPolicy: it is no EmbeddingPolicy, or a field is not what the schema admits.
+        errors.InvalidPolicy: it is not an EmbeddingPolicy, or a field does not match the schema.
     """
     if not isinstance(raw, dict) or raw.get("kind") != names.KIND:
         raise errors.InvalidPolicy("kind", f"must be {names.KIND}")
@@ -59,7 +58,7 @@ def _schema() -> dict[str, Any]:
 
 
 def _fill(value: Any, schema: dict[str, Any]) -> None:
-    """Structural defaulting: a default is filled in where its parent is there."""
+    """Structural defaulting: set a default where its parent exists."""
     if isinstance(value, dict):
         for key, field in schema.get("properties", {}).items():
             if key not in value and "default" in field:
@@ -72,7 +71,7 @@ def _fill(value: Any, schema: dict[str, Any]) -> None:
 
 
 def _closed(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema as JSON Schema: unknown fields are refused, as `kubectl` refuses them."""
+    """The schema as JSON Schema that refuses unknown fields, like `kubectl`."""
     made = {key: it for key, it in schema.items() if not key.startswith(("x-", "format"))}
     if schema.get("x-kubernetes-int-or-string"):
         # It has no `type` of its own.

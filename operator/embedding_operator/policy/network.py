@@ -1,7 +1,7 @@
-"""How sidecars reach what is outside: the administrator's proxies and authorities, or a policy's.
+"""Proxies and certificate authorities of sidecars: the administrator's, or those of a policy.
 
-They travel in the document, so that they reach running pods. A proxy that needs a password cannot
-be named: a document is a ConfigMap.
+They are part of the document, so that they reach running pods. The document is a ConfigMap, so a
+proxy cannot have a password.
 """
 
 import re
@@ -17,23 +17,23 @@ from embedding_operator.policy import policy
 
 NOT_ALLOWED: Final = "NetworkNotAllowed"
 MAX_BYTES: Final = 524_288
-"""Of authorities: half of what a ConfigMap holds. All public ones together have 220 KB."""
+"""The limit for authorities, half a ConfigMap. All public ones together have 220 KB."""
 IN_CLUSTER: Final = ".svc,.svc.cluster.local,127.0.0.1,localhost,::1"
-"""What no proxy of a company reaches: added to what goes without one."""
+"""Hosts inside the cluster, which no proxy reaches: added to NO_PROXY."""
 _FIELD: Final = "spec.sidecar.network"
 _PROXY: Final = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?")
 
 
 class InvalidNetwork(ValueError):  # noqa: N818 - says what is wrong with what
-    """A proxy or a file of certificates that cannot be used."""
+    """A proxy or a file of certificates is not valid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """The chart's values; `ca_file` is read anew each time, as a mounted ConfigMap changes.
+    """The chart's values; `ca_file`, a mounted ConfigMap, is read each time.
 
-    `by_policies`: whether a policy may have its own. `is_guarded`: hosts are limited, and then none
-    may, as a proxy is sent what was meant for another host.
+    `by_policies`: whether a policy may have its own. `is_guarded`: the allowed hosts are limited.
+    Then no policy may, as a proxy receives requests to other hosts.
     """
 
     http: str | None = None
@@ -47,22 +47,21 @@ class Network:
     def of(
         self, wanted: policy.EmbeddingPolicy, *, ca_of: Callable[[str], str | None]
     ) -> document.Network:
-        """What stands in the document of a policy.
+        """The network part of a policy's document.
 
         Args:
             wanted: the policy.
-            ca_of: gives `ca.crt` of a ConfigMap of its namespace; None where there is none.
+            ca_of: returns `ca.crt` of a ConfigMap of its namespace; None without one.
 
         Raises:
-            errors.InvalidPolicy: it names a proxy or an authority that it may not, or none that
-                could be used.
+            errors.InvalidPolicy: it names a proxy or an authority that is forbidden or not valid.
         """
         own = wanted.network
         if own is None:
             return _made(self.http, self.https, self.no, authorities=self._authorities())
         if self.is_guarded or not self.by_policies:
             why = (
-                "providers.allowedHosts of the chart is set, and a proxy is sent what is meant for"
+                "providers.allowedHosts of the chart is set, and a proxy receives the requests to"
                 " those hosts"
                 if self.is_guarded
                 else "sidecar.policyNetwork of the chart is off"
@@ -89,7 +88,7 @@ class Network:
         )
 
     def _authorities(self) -> str | None:
-        """Those of the chart; the last good ones where the file cannot be used."""
+        """The chart's authorities; the last valid ones if the file is not valid."""
         if self.ca_file is None:
             return None
         try:
@@ -103,14 +102,16 @@ def proxy(value: str) -> str:
     """A proxy's URL.
 
     Raises:
-        InvalidNetwork: it is none that sidecars can use. The text holds nothing of the value.
+        InvalidNetwork: sidecars cannot use it. The text does not quote the value.
     """
     if "@" in value:
-        raise InvalidNetwork("must have no user or password: a document is no Secret")
+        raise InvalidNetwork(
+            "must not have a user or password, as the policy document is not a Secret"
+        )
     if "://" not in value:
-        raise InvalidNetwork("proxy_without_scheme: write http:// before host and port")
+        raise InvalidNetwork("proxy_without_scheme: must begin with http:// or https://")
     if not value.startswith(("http://", "https://")):
-        raise InvalidNetwork("proxy_not_http: only proxies that are asked by http:// or https://")
+        raise InvalidNetwork("proxy_not_http: must begin with http:// or https://")
     if not _PROXY.fullmatch(value):
         raise InvalidNetwork("proxy_not_a_url: must be http://HOST:PORT")
     return value.rstrip("/")
@@ -127,7 +128,7 @@ def certificates(text: str) -> str:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError):
-        raise InvalidNetwork("ca.crt holds no certificates in PEM") from None
+        raise InvalidNetwork("ca.crt holds no PEM certificates") from None
     return text
 
 

@@ -1,7 +1,7 @@
-"""The resource as values: `.spec`, as the API server has admitted and defaulted it.
+"""The `.spec` of an EmbeddingPolicy as values, after the API server has set defaults.
 
-The schema in crds/ is the one home of shape, bounds and defaults; this only gives it types. What
-the schema cannot say is checked here: spaces that have to be computed.
+The schema in crds/ holds shape, bounds and defaults; this module adds types. It checks only the
+vector spaces, which the schema cannot compute.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class SecretReference:
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """A value that is no secret, written in the policy itself."""
+    """A value in the policy itself, not a secret."""
 
     value: str
 
@@ -67,7 +67,7 @@ class Provider:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """`spec.quota`; None lifts a limit."""
+    """`spec.quota`; None is no limit."""
 
     requests: int | None
     tokens: int | None
@@ -90,7 +90,7 @@ class Cache:
 class SyncedSecret:
     """One entry of `spec.secrets`: `keys` maps a key in Vault to its name in the Secret.
 
-    None takes all keys as they are. `deletes`: where Vault holds nothing any more, the Secret goes.
+    None takes all keys unchanged. `deletes`: delete the Secret once Vault holds nothing any more.
     """
 
     name: str
@@ -149,13 +149,13 @@ def parse(raw: Mapping[str, Any]) -> EmbeddingPolicy:
     """A policy from its object.
 
     Raises:
-        errors.InvalidPolicy: a field is not what the schema admits, as in an object that was
-            stored before the schema changed.
+        errors.InvalidPolicy: a field does not match the schema, as in an object that was stored
+            before the schema changed.
     """
     try:
         return _parse(raw["metadata"], raw["spec"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise errors.InvalidPolicy("spec", f"is not what the schema admits: {error!r}") from None
+        raise errors.InvalidPolicy("spec", f"does not match the schema: {error!r}") from None
 
 
 def _parse(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> EmbeddingPolicy:
@@ -243,7 +243,7 @@ def _reserve(
     try:
         return reserve.of(written, daily_requests=requests, daily_tokens=tokens)
     except ValueError as error:
-        # Without an API server nobody has held it against the rules of the schema.
+        # Without an API server the CEL rules have not been evaluated.
         raise errors.InvalidPolicy("spec.quota.reserveForApplications", str(error)) from None
 
 
@@ -278,7 +278,7 @@ def _reference(entry: Mapping[str, Any] | None) -> Reference | None:
 
 
 def references(policy: EmbeddingPolicy) -> dict[str, Reference]:
-    """What the owned Secret is made of: its keys, and where each value is."""
+    """The keys of the owned Secret, and the reference to each value."""
     found = {
         names.secret_provider_key(provider.name): provider.api_key for provider in policy.providers
     }
@@ -293,13 +293,10 @@ def to_document(
     indexes: Sequence[document.Index] = (),
     network: document.Network = document.Network(),  # noqa: B008 - frozen
 ) -> document.PolicyDocument:
-    """The document that this policy's sidecars obey; `indexes` are what they may search.
-
-    `network` is how they reach what is outside.
+    """The document for this policy's sidecars, which may search `indexes`.
 
     Raises:
-        errors.InvalidPolicy: it cannot be obeyed: a failover that could never happen, a provider
-            without an address.
+        errors.InvalidPolicy: a failover can never happen, or a provider has no address.
     """
     made = document.PolicyDocument(
         namespace=policy.namespace,
@@ -337,8 +334,8 @@ def to_document(
 def _document_provider(provider: Provider, path: str) -> document.Provider:
     base_url = provider.base_url or document.DEFAULT_BASE_URLS.get(provider.kind)
     if base_url is None:
-        # The API server has seen to this; `render` comes here without one.
-        raise errors.InvalidPolicy(f"{path}.baseURL", f"type {provider.kind} needs it")
+        # The API server refuses this; `render` works without one.
+        raise errors.InvalidPolicy(f"{path}.baseURL", f"is required for type {provider.kind}")
     return document.Provider(
         name=provider.name,
         kind=provider.kind,
@@ -363,7 +360,7 @@ def _quota_file(policy: EmbeddingPolicy) -> str | None:
 
 
 def _check_spaces(made: document.PolicyDocument) -> None:
-    """A provider that failover could never reach is a mistake, not a spare."""
+    """Refuse a provider that failover can never reach."""
     if not made.failover.enabled or made.failover.across_spaces:
         return
     first = made.providers[0]
@@ -372,8 +369,8 @@ def _check_spaces(made: document.PolicyDocument) -> None:
             raise errors.InvalidPolicy(
                 f"spec.providers[{index}]",
                 f"{other.name} makes vectors of space {other.space()} and {first.name} of"
-                f" {first.space()}, so failover from one to the other would mix what cannot be"
-                " compared; declare one `space` for both if they are the same, or set"
-                " failover.acrossSpaces: true, or failover.enabled: false",
+                f" {first.space()}, so failover would mix vectors that cannot be compared; declare"
+                " one `space` for both if their vectors can be, or set failover.acrossSpaces: true"
+                " or failover.enabled: false",
                 reason="SpacesDiffer",
             )

@@ -1,9 +1,9 @@
-"""Which Secrets a policy may name, and which hosts it may have called: the administrator's word.
+"""The administrator's guards: which Secrets policies may name, and which hosts they may call.
 
-Whoever may write a policy need not be allowed to read a Secret, and yet names one and the address
-that its value is sent to. Both guards come from the chart's values, never from a policy, and both
-are off unless set. They give permissions: what one no longer allows is taken out of the owned
-Secret, where a value that merely cannot be read stays.
+The author of a policy names a Secret and the address that receives its value, perhaps without the
+right to read it. Both guards come from the chart's values, never from a policy, and are off by
+default. They are permissions: a value that a guard no longer allows is removed from the owned
+Secret, while a value that merely cannot be read stays.
 """
 
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ _REDIS_ENTRIES: Final = (names.SECRET_CACHE_REDIS_URL, names.SECRET_QUOTA_REDIS_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A URL of a policy that may not be called.
+    """A forbidden URL of a policy.
 
-    `field` is where it stands, `entry` the entry of the owned Secret that would be sent there.
+    `field` is its place, `entry` the entry of the owned Secret that would be sent there.
     """
 
     field: str
@@ -36,18 +36,18 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderGuard:
-    """Both guards; `allowed` is empty where every host is."""
+    """Both guards; an empty `allowed` allows every host."""
 
     require_secret_label: bool = False
     allowed: allowed_hosts.AllowedHosts = field(default_factory=allowed_hosts.AllowedHosts)
 
     def verdict(self) -> conditions.Verdict:
-        """What is guarded, as condition ProvidersGuarded."""
+        """Condition ProvidersGuarded."""
         if not (self.require_secret_label or self.allowed):
             message = (
                 "providers.requireSecretLabel and providers.allowedHosts of the chart are both off:"
-                " anyone who may write this policy can have any Secret of this namespace sent to"
-                " any host."
+                " anyone who may write this policy can send any Secret of this namespace to any"
+                " host."
             )
             return conditions.Verdict("False", "NotGuarded", message)
         secrets = (
@@ -63,7 +63,7 @@ class ProviderGuard:
         return conditions.Verdict("True", "Guarded", f"In policies {secrets}, and {called}.")
 
     def refusals(self, wanted: policy.EmbeddingPolicy) -> tuple[Refusal, ...]:
-        """The URLs that stand in a policy, or are built in for it, and may not be called."""
+        """The forbidden URLs of a policy, with those built in."""
         found = []
         for where, url, entry in _urls(wanted):
             reason = self.allowed.refusal(url)
@@ -73,7 +73,7 @@ class ProviderGuard:
         return tuple(found)
 
     def check(self, wanted: policy.EmbeddingPolicy) -> None:
-        """Raise for a policy with a URL that may not be called.
+        """Refuse a policy with a forbidden URL.
 
         Raises:
             errors.InvalidPolicy: the message names each field and its host.
@@ -82,7 +82,7 @@ class ProviderGuard:
         if refusals:
             told = "; ".join(it.message for it in refusals[:_REFUSALS_SHOWN])
             message = (
-                f"{told}. providers.allowedHosts of the chart has {self.allowed}: name one of"
+                f"{told}. providers.allowedHosts of the chart has {self.allowed}; name one of"
                 " these, or have the administrator add the host"
             )
             raise errors.InvalidPolicy("", message, reason=HOST_NOT_ALLOWED)
@@ -90,15 +90,15 @@ class ProviderGuard:
     def secret_refusal(
         self, found: Mapping[str, Any], reference: policy.SecretReference
     ) -> errors.Problem | None:
-        """Why a policy may not name this Secret, if it may not."""
+        """The reason why a policy may not name this Secret; None if it may."""
         labels = found["metadata"].get("labels") or {}
         if not self.require_secret_label or labels.get(names.LABEL_USABLE) == USABLE:
             return None
         message = (
-            f"{reference} may not be used, as the Secret does not have the label"
-            f" {names.LABEL_USABLE}={USABLE} that providers.requireSecretLabel of the chart asks"
-            f" for: have somebody who may change Secret {reference.name} set it, if policies may"
-            " have the Secret's values sent to the addresses they name"
+            f"{reference} may not be used: the Secret lacks the label"
+            f" {names.LABEL_USABLE}={USABLE}, which providers.requireSecretLabel of the chart"
+            f" requires; set it on Secret {reference.name} if policies may send its values to the"
+            " addresses they name"
         )
         return errors.Problem(SECRET_NOT_USABLE, message)
 
@@ -110,9 +110,9 @@ class ProviderGuard:
         *,
         reference: policy.Reference,
     ) -> errors.Problem | None:
-        """Why a value may not be an entry of the owned Secret, by where it would be sent.
+        """The reason why a value may not be sent to its address; None if it may.
 
-        The message tells nothing of the value: the policy's author may not be allowed to read it.
+        The message does not quote the value: the policy's author may not be allowed to read it.
         """
         called = {
             names.secret_provider_key(it.name): _Called(it.kind, _base_url(it))
@@ -121,7 +121,7 @@ class ProviderGuard:
         if self.allowed.allows(_destination(called, entry, value)):
             return None
         what = (
-            "is no URL of an allowed host"
+            "is not a URL of an allowed host"
             if entry in _REDIS_ENTRIES
             else f"belongs to a host that is not allowed ({document.ATLAS_BASE_URL})"
         )
@@ -131,10 +131,7 @@ class ProviderGuard:
     def withdrawn(
         self, held: Mapping[str, bytes], in_force: document.PolicyDocument | None
     ) -> frozenset[str]:
-        """Entries of an owned Secret that are sent to a host which is no longer allowed.
-
-        `in_force` is the document by which sidecars send them.
-        """
+        """Entries of an owned Secret that `in_force` sends to a host no longer allowed."""
         if not self.allowed or in_force is None:
             return frozenset()
         called = {
@@ -150,7 +147,7 @@ class ProviderGuard:
 
 
 OFF: Final = ProviderGuard()
-"""Every Secret of the namespace may be named, and every host called."""
+"""No guard: policies may name every Secret of the namespace and call every host."""
 
 
 class _Called(NamedTuple):
@@ -161,7 +158,7 @@ class _Called(NamedTuple):
 
 
 def _destination(called: Mapping[str, _Called], entry: str, value: bytes) -> str:
-    """The URL that an entry of the owned Secret is sent to; the URL of a Redis is one itself."""
+    """The URL that receives an entry of the owned Secret; a Redis URL is its own."""
     text = value.decode(errors="replace").strip()  # as a sidecar reads the file
     if entry not in called:
         return text
@@ -174,7 +171,7 @@ def _base_url(provider: policy.Provider) -> str:
 
 
 def _urls(wanted: policy.EmbeddingPolicy) -> list[tuple[str, str, str | None]]:
-    """Each URL with its field, and the entry of the owned Secret that is sent there."""
+    """Each URL with its field and the entry of the owned Secret that it receives."""
     found: list[tuple[str, str, str | None]] = []
     for index, provider in enumerate(wanted.providers):
         where = f"spec.providers[{index}].baseURL"

@@ -1,4 +1,4 @@
-"""One at a time, and next the one of those waiting whose like has had least so far."""
+"""A lock that shares time fairly among parties."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ REMEMBERED: Final = 1024
 
 
 class FairLock:
-    """Turns of parties, by name. A new one starts level with the least served of those waiting."""
+    """Goes to the waiting party with least time so far; a new party starts at that time."""
 
     def __init__(self) -> None:
         self._spent: dict[str, float] = {}
@@ -18,8 +18,8 @@ class FairLock:
         self._is_taken = False
 
     @contextlib.asynccontextmanager
-    async def turn(self, party: str) -> AsyncIterator[None]:
-        """Wait for a turn, and hold it."""
+    async def hold(self, party: str) -> AsyncIterator[None]:
+        """Wait for the lock, and hold it."""
         if self._is_taken:
             await self._wait(party)
         self._is_taken = True
@@ -29,10 +29,10 @@ class FairLock:
             self._pass_on()
 
     def spent(self, party: str, seconds: float) -> None:
-        """A turn of this party took so long."""
+        """Charge a party with the time that it held the lock."""
         self._spent[party] = self._start(party) + seconds
         for it in tuple(self._spent)[: max(0, len(self._spent) - REMEMBERED)]:
-            if it not in self._waiting:  # those are compared with each other
+            if it not in self._waiting:  # waiting parties are compared
                 del self._spent[it]
 
     async def _wait(self, party: str) -> None:
@@ -43,7 +43,7 @@ class FairLock:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
-                self._pass_on()  # it was given the turn and cannot take it
+                self._pass_on()  # it was given the lock and cannot take it
             raise
 
     def _start(self, party: str) -> float:

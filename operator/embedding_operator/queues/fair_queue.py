@@ -1,4 +1,4 @@
-"""Keys that wait, taken from one namespace after the other."""
+"""A queue that takes keys from one namespace after the other."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -6,11 +6,11 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Namespaced(Hashable, Protocol):
-    """Work for a namespace."""
+    """A key that belongs to a namespace."""
 
     @property
     def namespace(self) -> str:
-        """The namespace that has to wait its turn for it."""
+        """Its namespace."""
         ...
 
 
@@ -18,13 +18,13 @@ K = TypeVar("K", bound=Namespaced)
 
 
 class FairQueue(Generic[K]):
-    """Keys in the order in which they came, each once, one of each namespace in turn.
+    """Keys in order of arrival, each once, round robin over namespaces.
 
     A namespace that adds a thousand keys delays another one by a single key.
     """
 
     def __init__(self) -> None:
-        # In the order of the turns: a namespace that has had its turn is put at the end.
+        # In round-robin order: a namespace is put at the end when a key of it is taken.
         self._waiting: dict[str, OrderedDict[K, None]] = {}
 
     def push(self, key: K) -> None:
@@ -40,7 +40,7 @@ class FairQueue(Generic[K]):
                 del self._waiting[key.namespace]
 
     def pop(self, may: Callable[[str], bool]) -> K | None:
-        """Take the next key of a namespace that `may` have one now; None where there is none."""
+        """Take the next key of a namespace for which `may` is true; None if there is none."""
         for namespace in self._waiting:
             if may(namespace):
                 keys = self._waiting.pop(namespace)

@@ -1,7 +1,7 @@
-"""A queue of keys: each key once, never two workers on one key, later if wanted.
+"""A work queue: each key once, never two workers on one key, with delays and backoff.
 
-What Kubernetes controllers stand on (client-go's workqueue has the same rules): a key added while
-it is worked on comes again afterwards, so that no change is missed and no work is doubled.
+The rules are those of client-go's workqueue: a key added while a worker has it comes again
+afterwards, so that no change is missed and no work is doubled.
 """
 
 import heapq
@@ -38,8 +38,8 @@ class Key(NamedTuple):
 class WorkQueue(Generic[K]):
     """Keys that wait for work; safe to use from any thread.
 
-    Due keys are taken from one namespace after the other, and of one namespace at most
-    `most_of_one` are worked on at the same time, so that none delays the others.
+    Due keys are taken round robin over namespaces, and workers have at most `most_of_one` keys of a
+    namespace at the same time, so that no namespace delays others.
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class WorkQueue(Generic[K]):
         self._due: dict[K, float] = {}
         self._ready: FairQueue[K] = FairQueue()
         self._working: dict[K, float] = {}
-        """When the work on each key began."""
+        """The start of the work on each key."""
         self._working_for: Counter[str] = Counter()
         self._gathered: set[K] = set()
-        """Keys that are due: they are ready, or worked on and will be ready after that."""
+        """Due keys: ready, or ready once a worker has finished with them."""
         self._failures: dict[K, int] = {}
         self._finished_at: float | None = None
-        """When work last ended, or the first worker came; None before that."""
+        """The last end of work, or the first call of `take`; None before that."""
         self._closed = False
 
     def add(self, key: K, *, after_seconds: float = 0) -> None:
-        """Want work on a key; the earliest of all wishes for one key counts."""
+        """Add a key; the earliest of its due times counts."""
         with self._changed:
             due = self._clock() + after_seconds
             if due < self._due.get(key, float("inf")):
@@ -73,7 +73,7 @@ class WorkQueue(Generic[K]):
                 self._changed.notify()
 
     def take(self) -> K | None:
-        """The next due key, marked as being worked on; waits for one. None once closed."""
+        """Wait for the next due key, and mark it as in work; None once closed."""
         with self._changed:
             if self._finished_at is None:
                 self._finished_at = self._clock()
@@ -90,10 +90,7 @@ class WorkQueue(Generic[K]):
             return None
 
     def done(self, key: K, *, failed: bool, least_seconds: float = 0) -> None:
-        """Work on a key ended; a failed one comes again, later each time it fails in a row.
-
-        And not before `least_seconds`, where somebody asked for that.
-        """
+        """End the work on a key; a failed one comes again with backoff, after `least_seconds`."""
         with self._changed:
             self._end(key)
             self._changed.notify()
@@ -108,21 +105,21 @@ class WorkQueue(Generic[K]):
         self.add(key, after_seconds=max(backoff_seconds, least_seconds))
 
     def close(self) -> None:
-        """Let every worker end after what it works on."""
+        """Let every worker end after its present key."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def oldest_seconds(self) -> float:
-        """For how long the oldest work that has not ended has been going on; 0 where none is."""
+        """The age of the oldest work in progress; 0 without any."""
         with self._changed:
             now = self._clock()
             return now - min(self._working.values(), default=now)
 
     def stalled_seconds(self) -> float:
-        """For how long work has been waiting while none has ended.
+        """The time for which keys have waited while no work has ended.
 
-        0 where nothing waits, and before there are workers.
+        0 if no key waits, and before the first worker.
         """
         with self._changed:
             if self._finished_at is None:
@@ -150,13 +147,13 @@ class WorkQueue(Generic[K]):
             self._ready.push(key)
 
     def _drop_outdated(self) -> None:
-        """Wishes that an earlier one replaced would stay until they are due, which may be a day."""
+        """Drop replaced entries, which would stay until they are due, perhaps for a day."""
         if len(self._heap) > 2 * len(self._due) + _OUTDATED_KEPT:
             self._heap = [it for it in self._heap if self._due.get(it[2]) == it[0]]
             heapq.heapify(self._heap)
 
     def _gather_due(self) -> float | None:
-        """Have all due keys wait for their turn; the seconds until the next, None for a change."""
+        """Move due keys to the ready queue; seconds until the next, None if there is none."""
         while self._heap:
             due, _, key = self._heap[0]
             is_outdated = self._due.get(key) != due or key in self._gathered
@@ -175,8 +172,8 @@ def work(
 ) -> list[threading.Thread]:
     """Start threads that take keys until the queue is closed.
 
-    `do` gives the seconds after which the key is to be looked at again, or None; what it raises is
-    logged, and the key comes again with backoff. `name` is what they do, for logs.
+    `do` returns the seconds after which the key comes again, or None. An exception is logged, and
+    the key comes again with backoff. `name` is for logs.
     """
 
     def loop() -> None:

@@ -1,1 +1,1 @@
-"""A policy as the objects that carry it out: pure, in the order in which they are applied."""
+"""Render a policy as its objects, in the order of their application: pure."""

@@ -1,7 +1,7 @@
-"""The alerts that a policy adds: checked one by one, so that a refused one keeps no other away.
+"""The alerts that a policy adds, checked one by one, so that a refused one does not block others.
 
-Annotations are templates, and a template can query all of Prometheus: only labels and the value of
-the alert itself may be named there. Labels route, so they are no templates at all.
+Annotations are templates, and a template can query all of Prometheus: so it may use only the labels
+and the value of the alert itself. Labels route alerts, so they must not be templates.
 """
 
 import re
@@ -26,16 +26,16 @@ Rule = dict[str, Any]
 
 
 def rules(policy: EmbeddingPolicy, *, allowed: bool) -> tuple[list[Rule], list[Problem]]:
-    """The rules that may be applied, and why others may not.
+    """The accepted rules, and the problems of the others.
 
     Args:
-        policy: whose alerts.
-        allowed: whether the installation lets policies add alerts at all.
+        policy: the policy.
+        allowed: whether the installation lets policies add alerts.
     """
     if policy.additional_alerts and not allowed:
         message = (
-            "spec.alerts.additional is left out: the installation does not allow it (value"
-            " alerts.additional of the chart)"
+            "spec.alerts.additional is ignored: the administrator must set alerts.additional of the"
+            " chart to allow it"
         )
         return [], [Problem("AdditionalNotAllowed", message)]
     made, problems = [], []
@@ -47,16 +47,19 @@ def rules(policy: EmbeddingPolicy, *, allowed: bool) -> tuple[list[Rule], list[P
             reason, message = told
             problems.append(
                 Problem(
-                    reason, f"spec.alerts.additional[{_clean(alert.name)}] is left out: {message}"
+                    reason, f"spec.alerts.additional[{_clean(alert.name)}] is ignored: {message}"
                 )
             )
     return made, problems
 
 
 def refusal(alert: alerts.Additional, *, namespace: str) -> tuple[str, str] | None:
-    """Why an alert is not applied, as reason and words; None where it is."""
+    """The reason and message for refusing an alert; None if it is accepted."""
     if alert.name.startswith(table.PREFIX):
-        return "NameRefused", f"names that begin with {table.PREFIX} are kept for built-in alerts"
+        return (
+            "NameRefused",
+            f"names that begin with {table.PREFIX} are reserved for built-in alerts",
+        )
     if told := _labels(alert):
         return "LabelRefused", told
     if told := _annotations(alert):
@@ -73,30 +76,30 @@ def _labels(alert: alerts.Additional) -> str | None:
 
 def _name(name: str) -> str | None:
     if name in table.OUR_LABELS:
-        return f"the label {name} is the operator's"
+        return f"the label {name} is set by the operator"
     if not _LABEL.fullmatch(name) or name.startswith("__"):
-        return f"{_clean(name)!r} is no name of a label"
+        return f"{_clean(name)!r} is not a valid label name"
     return None
 
 
 def _value(name: str, value: str) -> str | None:
-    if not value.isprintable():  # nor is what UTF-8 cannot hold
-        return f"the label {name} has characters that cannot be printed"
+    if not value.isprintable():  # surrogates are not, either
+        return f"the label {name} has unprintable characters"
     if len(value) > MAX_LABEL_CHARACTERS:
         return f"the label {name} has more than {MAX_LABEL_CHARACTERS} characters"
     if "{{" in value:
-        return f"the label {name} is a template, by which nothing can be routed"
+        return f"the label {name} is a template, which cannot route alerts"
     if name == "severity" and value not in table.SEVERITIES:
-        return f"the severity {_clean(value)!r} is none of {', '.join(table.SEVERITIES)}"
+        return f"the severity {_clean(value)!r} must be one of {', '.join(table.SEVERITIES)}"
     return None
 
 
 def _annotations(alert: alerts.Additional) -> str | None:
     for name, value in alert.annotations.items():
         if not _LABEL.fullmatch(name):
-            return f"{_clean(name)!r} is no name of an annotation"
+            return f"{_clean(name)!r} is not a valid annotation name"
         if not all(it.isprintable() or it == "\n" for it in value):
-            return f"the annotation {name} has characters that cannot be printed"
+            return f"the annotation {name} has unprintable characters"
         if len(value) > MAX_ANNOTATION_CHARACTERS:
             return f"the annotation {name} has more than {MAX_ANNOTATION_CHARACTERS} characters"
         if "{{" in _TEMPLATE.sub("", value):
@@ -109,7 +112,7 @@ def _annotations(alert: alerts.Additional) -> str | None:
 
 def _rule(alert: alerts.Additional, policy: EmbeddingPolicy) -> Rule:
     severity = alert.labels.get("severity")
-    # Ours last: an expression may make up labels, by label_replace() for one.
+    # Ours last, as an expression may set labels, for example by label_replace().
     labels = {
         **alert_rules.labels(policy, severity=DEFAULT_SEVERITY, own=severity),
         **{name: value for name, value in alert.labels.items() if name != "severity"},
@@ -126,5 +129,5 @@ def _rule(alert: alerts.Additional, policy: EmbeddingPolicy) -> Rule:
 
 
 def _clean(text: str) -> str:
-    """A name as a message may show it."""
+    """A name, safe to show in a message."""
     return "".join(it for it in text if it.isprintable())[:64]

@@ -1,4 +1,4 @@
-"""The built-in alerts as one policy has them, and its recording rules."""
+"""The built-in alerts and the recording rules of one policy."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -28,7 +28,7 @@ def built_in(policy: EmbeddingPolicy) -> list[Rule]:
 
 
 def problems(policy: EmbeddingPolicy) -> list[Problem]:
-    """What the policy asks of built-in alerts and cannot have."""
+    """The settings of built-in alerts that cannot be applied."""
     found = []
     cost = policy.alert_rules.get("costHigh", alerts.Rule())
     if cost.enabled and cost.threshold is not None and not costs.of(policy):
@@ -40,20 +40,20 @@ def problems(policy: EmbeddingPolicy) -> list[Problem]:
     severity = policy.alert_labels.get("severity")
     if severity is not None and severity not in table.SEVERITIES:
         message = (
-            f"spec.alerts.labels.severity {severity!r} is none of {', '.join(table.SEVERITIES)}:"
-            " alerts keep their own"
+            f"spec.alerts.labels.severity {severity!r} must be one of"
+            f" {', '.join(table.SEVERITIES)}; alerts keep their own"
         )
         found.append(Problem("SeverityUnknown", message))
     return found
 
 
 def labels(policy: EmbeddingPolicy, *, severity: str, own: str | None = None) -> dict[str, str]:
-    """Labels of an alert: those of the policy, with a severity that routing knows.
+    """Labels of an alert: those of the policy, with a valid severity.
 
     Args:
-        policy: whose alert.
-        severity: the alert's own, where the policy's labels name none.
-        own: the severity that the policy gives this very alert.
+        policy: the policy.
+        severity: the default, if the policy's labels name none.
+        own: the policy's severity for this alert.
     """
     made = {"severity": severity, **policy.alert_labels}
     if made["severity"] not in table.SEVERITIES:
@@ -62,12 +62,12 @@ def labels(policy: EmbeddingPolicy, *, severity: str, own: str | None = None) ->
 
 
 def recording(policy: EmbeddingPolicy) -> list[Rule]:
-    """Calls, tokens and cost a second, by policy and by workload."""
+    """Rates of calls, tokens and cost, by policy and by workload."""
     return list(_recording(policy))
 
 
 def matchers(policy: EmbeddingPolicy) -> str:
-    """The matchers that pick this policy's series."""
+    """The matchers for this policy's series."""
     return f'namespace="{policy.namespace}", policy="{policy.name}"'
 
 
@@ -110,7 +110,7 @@ def _rule(alert: table.Alert, policy: EmbeddingPolicy, chosen: alerts.Rule) -> R
 
 
 def _expression(alert: table.Alert, policy: EmbeddingPolicy, chosen: alerts.Rule) -> str | None:
-    """None where the alert needs a threshold or a price, and there is none."""
+    """The expression; None if it needs a threshold or a price and there is none."""
     expr = alert.expr
     if alert.threshold is not None:
         default = alert.threshold.default

@@ -6,7 +6,7 @@ from embedding_operator.policy.policy import EmbeddingPolicy
 
 
 def environment(policy: EmbeddingPolicy) -> Object:
-    """What application containers read by envFrom; depends on no provider, key or Vault."""
+    """The variables for application containers, by envFrom; the same for all providers and keys."""
     url = f"http://127.0.0.1:{names.API_PORT}/v1"
     return {
         "apiVersion": "v1",
@@ -21,7 +21,7 @@ def environment(policy: EmbeddingPolicy) -> Object:
 
 
 def policy_document(policy: EmbeddingPolicy, made: document.PolicyDocument) -> Object:
-    """What every sidecar of the policy mounts."""
+    """The document that every sidecar of the policy mounts."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -1,4 +1,4 @@
-"""What a policy's tokens cost, as PromQL: by the policy's prices, else by the built-in list."""
+"""The cost of a policy's tokens as PromQL, by its own prices, else by the built-in list."""
 
 import json
 from decimal import Decimal
@@ -12,8 +12,8 @@ PRICED_TOKENS = 1_000_000
 def of(policy: EmbeddingPolicy) -> dict[tuple[str, str], str]:
     """The price of a million tokens, a decimal string, by the metrics' provider and model.
 
-    A provider of unknown price is left out. Two providers of one type and model count into the same
-    series: there the higher price stands, so that a cost is never shown too low.
+    Without providers of unknown price. Two providers of one type and model share a series: the
+    higher price counts, so that a cost is never shown too low.
     """
     found: dict[tuple[str, str], str] = {}
     for provider in policy.providers:
@@ -27,10 +27,10 @@ def of(policy: EmbeddingPolicy) -> dict[tuple[str, str], str]:
 
 
 def expression(policy: EmbeddingPolicy, *, tokens: str) -> str | None:
-    """The cost of tokens by provider and model, to be summed; None where no price is known.
+    """The cost of tokens by provider and model, to be summed; None without a known price.
 
     Args:
-        policy: whose providers.
+        policy: the policy.
         tokens: an expression over aos_embedding_tokens_total, with `@matchers@` in its selector.
     """
     terms = [
@@ -43,7 +43,7 @@ def expression(policy: EmbeddingPolicy, *, tokens: str) -> str | None:
 def _price(provider: Provider) -> str | None:
     if provider.price_per_million_tokens is not None:
         return provider.price_per_million_tokens
-    # Behind another address another account, and another price, may be.
+    # Another contract may apply at another address.
     default = document.DEFAULT_BASE_URLS.get(provider.kind)
     if default is None or (provider.base_url or default).rstrip("/") != default:
         return None

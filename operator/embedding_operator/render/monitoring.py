@@ -1,4 +1,4 @@
-"""What the Prometheus operator is told of a policy: its PodMonitor and its PrometheusRules."""
+"""The objects for the Prometheus operator: a policy's PodMonitor and PrometheusRules."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _CONTROLLER: Final = [f"{_META}_controller_kind", f"{_META}_controller_name"]
 RELABELINGS: Final = (
     {"action": "replace", "sourceLabels": [_POLICY], "targetLabel": "policy"},
     {"action": "replace", "sourceLabels": [_CONTROLLER[1]], "targetLabel": "workload"},
-    # A Deployment's pods belong to a ReplicaSet, a CronJob's to a Job, of other names each time.
+    # A Deployment's pods belong to a ReplicaSet, a CronJob's to a Job, with generated names.
     {
         "action": "replace",
         "sourceLabels": _CONTROLLER,
@@ -35,19 +35,19 @@ RELABELINGS: Final = (
         "targetLabel": "workload",
     },
 )
-"""Give a sidecar's series the labels policy and workload."""
+"""Set the labels policy and workload of a sidecar's series."""
 INDEX_RELABELINGS: Final = (
     *RELABELINGS,
     {"action": "replace", "sourceLabels": [_INDEX], "targetLabel": "index"},
 )
-"""Give the series of what works for an index its name too, which no sidecar's series has."""
+"""Also set the label index, for the series of an index's containers only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Monitoring:
-    """The objects of a policy, and what could not be rendered.
+    """The objects of a policy, and the problems of rendering.
 
-    `additional` is None where the policy adds no alert that may be applied.
+    `additional` is None if the policy adds no accepted alert.
     """
 
     rule: Object
@@ -57,7 +57,7 @@ class Monitoring:
 
     @property
     def objects(self) -> tuple[Object, ...]:
-        """All that is to be applied."""
+        """All objects to apply."""
         return tuple(it for it in (self.rule, self.additional, self.pod_monitor) if it is not None)
 
 
@@ -67,12 +67,12 @@ def of(
     additional_allowed: bool = False,
     selected_by: Mapping[str, str] | None = None,
 ) -> Monitoring:
-    """Everything that the Prometheus operator is told.
+    """All objects for the Prometheus operator.
 
     Args:
         policy: the policy.
         additional_allowed: whether the installation lets policies add alerts.
-        selected_by: labels by which a Prometheus takes the objects, where the policy names none.
+        selected_by: labels by which every Prometheus selects, if the policy names none.
     """
     added, refused = additional_alerts.rules(policy, allowed=additional_allowed)
     labels = policy.alert_labels or selected_by or {}
@@ -90,7 +90,7 @@ def prometheus_rule(policy: EmbeddingPolicy, *, labels: Mapping[str, str] | None
     group = f"{policy.namespace}.{name}"
     groups = [
         {"name": group, "rules": alert_rules.built_in(policy)},
-        # No name of an object has a colon, so that no other policy's group is called so.
+        # Names of objects have no colon, so that no other policy's group has this name.
         {"name": f"{group}:records", "rules": alert_rules.recording(policy)},
     ]
     return _rules(policy, name, [it for it in groups if it["rules"]], labels=labels)
@@ -104,7 +104,7 @@ def additional_rule(
 ) -> Object:
     """The alerts that a policy adds, in an object of their own.
 
-    An expression that our parser takes and a Prometheus does not keeps only these away.
+    So an expression that only our parser accepts does not block the built-in alerts.
     """
     name = names.additional_alerts(policy.name)
     groups = [{"name": f"{policy.namespace}.{name}", "rules": list(rules)}]
@@ -112,10 +112,7 @@ def additional_rule(
 
 
 def pod_monitor(policy: EmbeddingPolicy, *, labels: Mapping[str, str] | None = None) -> Object:
-    """Scrape every sidecar of this policy, and what works for an index in the same pods.
-
-    Their series carry the policy's name.
-    """
+    """Scrape every sidecar of this policy, and the containers of indexes in the same pods."""
     labels = policy.alert_labels if labels is None else labels
     return {
         "apiVersion": "monitoring.coreos.com/v1",

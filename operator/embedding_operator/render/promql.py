@@ -1,8 +1,8 @@
-"""Expressions of PromQL that others write: parsed, and kept to one namespace.
+"""Parse tenants' PromQL, and limit it to one namespace.
 
-A tenant's alert is evaluated by a Prometheus that knows all tenants' series. So every selector must
-name the tenant's namespace, and what an expression may cost is bounded. The parser is
-GreptimeDB's promql-parser, which knows the language of Prometheus 2.45 and newer functions.
+A tenant's alert is evaluated by a Prometheus with all tenants' series. So every selector must name
+the tenant's namespace, and the cost of an expression is bounded. The parser is GreptimeDB's
+promql-parser, for the language of Prometheus 2.45 and newer functions.
 """
 
 import re
@@ -17,23 +17,22 @@ NAMESPACE_LABEL: Final = "namespace"
 MAX_CHARACTERS: Final = 1024
 MAX_SELECTORS: Final = 16
 MAX_SUBQUERIES: Final = 1
-"""One inside another would multiply their steps."""
+"""Nested subqueries would multiply their steps."""
 MAX_RANGE: Final = timedelta(days=7)
 MAX_SUBQUERY_STEPS: Final = 1000
 
 _METRIC: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _JOINS_OTHERS: Final = "info"
-"""A function that joins series which no selector of the expression names."""
+"""A function that joins series without a selector."""
 _NOTHING: Final = timedelta()
 
 
 @lru_cache(maxsize=4096)
 def refusal(expr: str, *, namespace: str) -> str | None:
-    """Why an expression may not be evaluated for this namespace; None where it may.
+    """The reason to refuse an expression for this namespace; None if it is accepted.
 
-    The parser's own words where it does not parse, with the column, counted from 1, up to which it
-    reads as an expression.
+    For a syntax error, the parser's message and its column, counted from 1.
     """
     told = _text(expr)
     if told:
@@ -70,7 +69,7 @@ def selectors(expr: str) -> list[tuple[str, dict[str, str]]]:
 
 
 def _text(expr: str) -> str:
-    """What is wrong with an expression before it is parsed; empty where nothing is."""
+    """The fault of the text; empty without one."""
     if len(expr) > MAX_CHARACTERS:
         return f"has more than {MAX_CHARACTERS} characters"
     if not (expr.isascii() and all(it.isprintable() or it == "\n" for it in expr)):
@@ -79,9 +78,9 @@ def _text(expr: str) -> str:
 
 
 def _whole(parsed: promql.Expr, nodes: Sequence[promql.Expr], *, selectors: int) -> str:
-    """What is wrong with an expression as a whole; empty where nothing is."""
+    """The fault of the whole expression; empty without one."""
     if isinstance(parsed, promql.MatrixSelector | promql.SubqueryExpr | promql.StringLiteral):
-        return "is no instant vector or number, which an alert needs"
+        return "must be an instant vector or a number"
     if selectors > MAX_SELECTORS:
         return f"has more than {MAX_SELECTORS} selectors"
     if sum(isinstance(node, promql.SubqueryExpr) for node in nodes) > MAX_SUBQUERIES:
@@ -90,20 +89,20 @@ def _whole(parsed: promql.Expr, nodes: Sequence[promql.Expr], *, selectors: int)
 
 
 def _parse(expr: str) -> tuple[promql.Expr | None, str]:
-    """The parsed expression, or the parser's words."""
+    """The parsed expression, or the parser's message."""
     try:
         return promql.parse(expr), ""
     except ValueError as error:
         return None, str(error)
     except BaseException as error:
-        # A Rust panic is no Exception to Python; anything else of that kind ends the process.
+        # A Rust panic is not an Exception in Python; others of that kind end the process.
         if type(error).__name__ != "PanicException":
             raise
         return None, "the parser failed"
 
 
 def _column(expr: str) -> int:
-    """Where it stops making sense: after its longest beginning that parses, blanks left out."""
+    """The column after the longest beginning that parses, and blanks."""
     for end in range(len(expr) - 1, 0, -1):
         if _parse(expr[:end])[0] is not None:
             rest = expr[end:]
@@ -112,7 +111,7 @@ def _column(expr: str) -> int:
 
 
 def _nodes(root: promql.Expr) -> Iterator[promql.Expr]:
-    """Every part of an expression. Not by recursion: nesting is as deep as its author likes."""
+    """Every part of an expression, without recursion, as nesting is unbounded."""
     waiting: list[Any] = [root]
     while waiting:
         node = waiting.pop()
@@ -133,26 +132,26 @@ def _selector(selector: promql.VectorSelector, namespace: str) -> str | None:
         return f"{shown}: matchers joined by `or` are not allowed"
     for it in matchers.matchers:
         if not _LABEL.fullmatch(it.name):
-            return f"{shown}: label names have letters, digits and _ only"
+            return f"{shown}: label names may have letters, digits and _ only"
         if it.name == "__name__" and it.op == promql.MatchOp.Equal:
             name = it.value
     if name and not _METRIC.fullmatch(name):
-        return f"{shown}: metric names have letters, digits, _ and : only"
+        return f"{shown}: metric names may have letters, digits, _ and : only"
     if not any(
         it.name == NAMESPACE_LABEL and it.op == promql.MatchOp.Equal and it.value == namespace
         for it in matchers.matchers
     ):
-        return f'{shown} must carry {NAMESPACE_LABEL}="{namespace}", as every selector must'
+        return f'{shown}: every selector must have {NAMESPACE_LABEL}="{namespace}"'
     return None
 
 
 def _bounds(node: promql.Expr) -> str | None:
-    """What would read more of Prometheus's memory than an alert may, or series of others."""
+    """The fault of a part that costs too much, or reads other namespaces; None without one."""
     if isinstance(node, promql.Call):
         if node.func.name == _JOINS_OTHERS:
             return f"{_JOINS_OTHERS}() is not allowed: it reads series of other namespaces"
         if node.func.experimental:
-            return f"{node.func.name}() is experimental, and Prometheus may not know it"
+            return f"{node.func.name}() is experimental, so Prometheus may lack it"
     for what in ("range", "offset"):
         length = getattr(node, what, None)
         if length is not None and abs(length) > MAX_RANGE:

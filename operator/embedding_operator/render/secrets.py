@@ -9,11 +9,11 @@ from embedding_operator.kube.ownership import Object, metadata
 from embedding_operator.policy.policy import EmbeddingPolicy
 
 MAX_BYTES: Final = 1_048_576
-"""All values of a Secret together: MaxSecretSize of k8s.io/api/core/v1."""
+"""The limit for all values of a Secret: MaxSecretSize of k8s.io/api/core/v1."""
 
 
 def owned(policy: EmbeddingPolicy, values: Mapping[str, bytes]) -> Object:
-    """Everything secret that the policy's sidecars need, under one fixed name."""
+    """The Secret with all keys and URLs for the policy's sidecars."""
     return _secret(policy, names.owned_secret(policy.name), values)
 
 
@@ -23,7 +23,7 @@ def synced(policy: EmbeddingPolicy, name: str, values: Mapping[str, bytes]) -> O
 
 
 def decode(found: Object | None) -> dict[str, bytes]:
-    """The entries of a Secret that stands in the cluster; none where there is none."""
+    """The entries of a Secret; empty without one."""
     data = (found or {}).get("data") or {}
     return {key: base64.b64decode(value) for key, value in data.items()}
 

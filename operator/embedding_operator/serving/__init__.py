@@ -1,1 +1,1 @@
-"""What keeps the process running: kopf, probes, metrics' listener and the orderly end."""
+"""The process: kopf, probes, the listener for scrapes, and shutdown."""

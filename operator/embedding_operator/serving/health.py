@@ -1,4 +1,4 @@
-"""What the probes of kubelet are told: whether the process lives, and whether it is up to date."""
+"""The pages for kubelet's liveness and readiness probes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -9,28 +9,28 @@ from embedding_operator.serving.listener import Page, Reply
 LIVE_PATH: Final = "/healthz"
 READY_PATH: Final = "/readyz"
 DEADLINES: Final = 3
-"""A process is restarted if no reconcile has ended for so many deadlines while some wait."""
+"""The process is restarted if no reconcile has ended for so many deadlines while some wait."""
 GRACE: Final = 1.5
-"""A reconcile is over its deadline by this factor before the process counts as not ready."""
+"""The process is not ready while a reconcile exceeds its deadline by this factor."""
 
 Check = Callable[[], str | None]
-"""What is wrong, in one sentence; None where all is well."""
+"""Returns the fault in one sentence; None if there is none."""
 
 
 class Work(Protocol):
-    """How work on policies goes on."""
+    """The state of a work queue."""
 
     def oldest_seconds(self) -> float:
-        """For how long the oldest work that has not ended has been going on."""
+        """The age of the oldest work in progress."""
         ...
 
     def stalled_seconds(self) -> float:
-        """For how long work has been waiting while none has ended."""
+        """The time for which keys have waited while no work has ended."""
         ...
 
 
 def work_ends(work: Work, *, deadline_seconds: float) -> Check:
-    """Reconciles end while others wait. Each has a deadline, so that no policy can prevent it."""
+    """Check that reconciles end while others wait; each has a deadline."""
 
     def check() -> str | None:
         stalled_seconds = work.stalled_seconds()
@@ -42,7 +42,7 @@ def work_ends(work: Work, *, deadline_seconds: float) -> Check:
 
 
 def work_is_in_time(work: Work, *, deadline_seconds: float) -> Check:
-    """No reconcile takes longer than its deadline."""
+    """Check that no reconcile exceeds its deadline."""
 
     def check() -> str | None:
         oldest_seconds = work.oldest_seconds()
@@ -54,7 +54,7 @@ def work_is_in_time(work: Work, *, deadline_seconds: float) -> Check:
 
 
 def pages(*, live: Sequence[Check], ready: Sequence[Check]) -> Mapping[str, Page]:
-    """The pages for the probes: 200, or 503 with what is wrong."""
+    """The pages for the probes: 200, or 503 with the faults."""
     return {LIVE_PATH: _page(live), READY_PATH: _page((*live, *ready))}
 
 

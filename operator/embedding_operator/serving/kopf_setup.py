@@ -1,6 +1,6 @@
-"""What kopf does for this operator: it runs the process and serves admission, and writes nothing.
+"""Settings of kopf, which runs the process and serves admission, and writes nothing.
 
-All watches are the informers' (docs/decisions/021).
+The informers watch (docs/decisions/021).
 """
 
 from typing import Final
@@ -11,14 +11,14 @@ SERVER_SECONDS: Final = 300
 
 
 def registry() -> kopf.OperatorRegistry:
-    """The handlers, in a registry of their own."""
+    """A registry with the login handler."""
     made = kopf.OperatorRegistry()
     kopf.on.login(registry=made)(kopf.login_via_client)
     return made
 
 
 def settings() -> kopf.OperatorSettings:
-    """How kopf runs: alone, and silent in the cluster. It watches definitions of resources only."""
+    """Settings without peering and events; kopf watches resource definitions only."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False
     made.peering.standalone = True

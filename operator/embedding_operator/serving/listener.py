@@ -1,7 +1,6 @@
 """A small HTTP/1.1 server for probes and scrapes: GET only, one request a connection.
 
-Whoever reaches its port may take a bounded number of connections, bytes and seconds, and cannot
-keep others from theirs.
+Connections, bytes and seconds are bounded, so that no client can keep others from their answers.
 """
 
 import asyncio
@@ -20,16 +19,16 @@ from embedding_contract import sockets
 _LOG = logging.getLogger(__name__)
 
 CONNECTIONS: Final = 64
-"""At the same time. One more ends the oldest one of the address that has the most."""
+"""Open connections; one more ends the oldest of the address that has most."""
 EXCHANGE_SECONDS: Final = 5.0
-"""From the connection to the end of the answer, as long as kubelet waits for a probe."""
+"""From the connection to the end of the answer; kubelet waits no longer for a probe."""
 HEAD_BYTES: Final = 8 * 1024
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is answered."""
+    """An answer."""
 
     status: HTTPStatus
     body: bytes
@@ -37,11 +36,11 @@ class Reply:
 
 
 Page = Callable[[str], Reply]
-"""Makes the answer for a path; it is given the request's Accept header, which may be empty."""
+"""Makes the answer of a path, from the Accept header, which may be empty."""
 
 
 class Listener:
-    """Answers the pages, by their paths, on a port of all addresses."""
+    """Serves pages by their paths on a port of all addresses."""
 
     def __init__(self, *, port: int, pages: Mapping[str, Page], name: str) -> None:
         self._port = port
@@ -51,10 +50,10 @@ class Listener:
         """Connections by the address of the client, the oldest first."""
 
     def start(self) -> None:
-        """Listen, and answer from a thread of its own.
+        """Listen, and answer in a thread of its own.
 
         Raises:
-            OSError: the port cannot be had.
+            OSError: the port cannot be bound.
         """
         bound = sockets.listen_on_all(self._port)
         threading.Thread(
@@ -76,7 +75,7 @@ class Listener:
                 writer.close()
                 await writer.wait_closed()
         except (TimeoutError, EOFError, ConnectionError, asyncio.LimitOverrunError):
-            return  # a client that does not ask, or does not read, is answered nothing
+            return  # the client does not send or does not read
         finally:
             transport.abort()
             self._leave(peer, transport)
@@ -86,12 +85,12 @@ class Listener:
             most = max(self._open, key=lambda it: len(self._open[it]))
             oldest = next(iter(self._open[most]))
             oldest.abort()
-            # Now, and not once it has ended: of many that come in one turn each is to end another.
+            # At once: each of many that arrive in one turn of the loop must end another.
             self._leave(most, oldest)
         self._open.setdefault(peer, {})[transport] = None
 
     def _leave(self, peer: str, transport: asyncio.WriteTransport) -> None:
-        """Count a connection no more; a second time changes nothing."""
+        """Forget a connection; repeating it changes nothing."""
         of_peer = self._open.get(peer, {})
         of_peer.pop(transport, None)
         if not of_peer:
@@ -112,7 +111,7 @@ class Listener:
         accept = dict(request.headers).get(b"accept", b"").decode("latin-1")
         try:
             return page(accept)
-        except Exception:  # noqa: BLE001 - the thread outlives a bug of one page
+        except Exception:  # noqa: BLE001 - a bug of one page must not end the thread
             _LOG.exception("%s: a page failed", self._name)
             return Reply(HTTPStatus.INTERNAL_SERVER_ERROR, b"failed: see the log\n")
 

@@ -1,4 +1,4 @@
-"""The end of the process: on SIGTERM, and within a bounded time, whatever still hangs by then."""
+"""End the process within a bounded time after SIGTERM, even with hanging threads."""
 
 import logging
 import os
@@ -8,12 +8,12 @@ from typing import Final
 _LOG = logging.getLogger(__name__)
 
 GRACE_SECONDS: Final = 8.0
-"""Kubernetes gives 30 s; nobody waits for the rest of it."""
+"""Shorter than the 30 s of Kubernetes, so that nothing waits for its SIGKILL."""
 _FORCED_EXIT: Final = 1
 
 
 def end_in_time() -> None:
-    """From now on the process has `GRACE_SECONDS` to end by itself."""
+    """Give the process `GRACE_SECONDS` to end by itself."""
     timer = threading.Timer(GRACE_SECONDS, _end)
     timer.daemon = True
     timer.start()

@@ -1,17 +1,17 @@
-"""What running sidecars say of themselves, asked apart from every reconcile.
+"""Ask running sidecars which policy they have in force, apart from every reconcile.
 
     targets   the pods of a policy, and what they should have in force
-    pages     a sidecar's pages, as far as they can be one's
+    pages     parse a sidecar's pages, and check their values
     exchange  one request on one connection, within a deadline and a number of bytes
-    client    the request with its proof, and the answer with its own
-    schedule  which pod is asked next: a share for each namespace, a smaller one for silent pods
-    pace      how soon a pod is asked again
-    watchlist what is asked next, and what each pod last said
+    client    signs the request, and checks the signature of the answer
+    schedule  the next pod to ask: a share for each namespace, a smaller one for silent pods
+    pace      the time until a pod is asked again
+    watchlist the watched pods, their next requests and last answers
     prober    the thread that asks
     nudges    has kubelet sync the volumes of pods that are behind
-    report    what was seen of a policy's pods, in the words of its status
+    report    the answers of a policy's pods as facts for its status
 
-Nothing here is waited for by a reconcile: it says what to watch, and reads what was last seen
+A reconcile never waits for an answer: it registers the pods, and reads the last answers
 (docs/decisions/020-bulkheads.md).
 """
 

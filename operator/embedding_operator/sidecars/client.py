@@ -1,6 +1,7 @@
-"""Asking one sidecar: the request proves the API token, and so must the answer.
+"""Ask one sidecar; request and answer prove the API token to each other.
 
-The token itself is never sent: on a pod's address may be anything (embedding_contract.proof).
+The token itself is never sent, as any program may answer on a pod's address
+(embedding_contract.proof).
 """
 
 import secrets
@@ -21,16 +22,16 @@ class Asks(Protocol):
     """Asks running sidecars."""
 
     async def in_force(self, pod: Pod, *, token: str) -> InForce | errors.Problem:
-        """What a sidecar has in force, or why that is not known: words after the pod's name."""
+        """The report of a sidecar, or a problem, whose text follows the pod's name."""
         ...
 
     async def quota(self, pod: Pod, *, token: str) -> policy_status.LiveQuota | None:
-        """The live quota; None where it cannot be had."""
+        """The live quota; None if it cannot be read."""
         ...
 
 
 class Client:
-    """Asks sidecars, and what works for an index, each on a port of its pod."""
+    """Asks sidecars and containers of an index, each on a port of its pod."""
 
     def __init__(
         self, *, port: int = names.ADMIN_PORT, index_port: int = names.VECTORS_PORT
@@ -39,7 +40,7 @@ class Client:
         self._index_port = index_port
 
     async def in_force(self, pod: Pod, *, token: str) -> InForce | errors.Problem:
-        """What the pod has in force, or why that is not known."""
+        """The report of a pod, or a problem, whose text follows the pod's name."""
         path = names.PATH_INDEX if pod.is_of_index else names.PATH_CONFIG
         answer = await self._ask(pod, path, token)
         if isinstance(answer, errors.Problem):
@@ -52,12 +53,12 @@ class Client:
                 return read(answer.body)
         except ValueError:
             return errors.Problem(
-                config_in_force.SILENT, "gave no answer of a sidecar (not its page)"
+                config_in_force.SILENT, "sent no valid answer of a sidecar (not its page)"
             )
         return errors.Problem(config_in_force.SILENT, f"answered with status {answer.status}")
 
     async def quota(self, pod: Pod, *, token: str) -> policy_status.LiveQuota | None:
-        """The live quota; None where it cannot be had."""
+        """The live quota; None if it cannot be read."""
         answer = await self._ask(pod, names.PATH_QUOTA, token)
         if isinstance(answer, errors.Problem) or answer.status != HTTPStatus.OK:
             return None
@@ -67,7 +68,7 @@ class Client:
             return None
 
     async def _ask(self, pod: Pod, path: str, token: str) -> Answer | errors.Problem:
-        """An answer that its sidecar has signed."""
+        """An answer signed by the sidecar."""
         nonce = secrets.token_hex(proof.NONCE_HEX_DIGITS // 2)
         credentials = proof.sign_request(
             token, method="GET", path=path, nonce=nonce, time=int(time.time()), pod=pod.uid
@@ -86,7 +87,7 @@ class Client:
         ):
             return errors.Problem(
                 config_in_force.UNPROVEN,
-                "gave an answer with a wrong proof: it is not from its sidecar",
+                "sent an answer with a wrong proof: it is not from the pod's sidecar",
             )
         return answer
 
@@ -96,13 +97,13 @@ def _unsigned(answer: Answer) -> errors.Problem:
         if proof.SCHEME.lower() in (answer.header("www-authenticate") or "").lower():
             return errors.Problem(
                 config_in_force.SILENT,
-                "refused the operator's proof: it holds another API token, or its clock is more"
-                f" than {proof.MAX_SKEW_SECONDS} s away",
+                "rejected the operator's proof: it has another API token, or its clock is more than"
+                f" {proof.MAX_SKEW_SECONDS} s off",
             )
         return errors.Problem(
             config_in_force.OUTDATED,
-            "runs a sidecar that knows no proof of the API token: restart the pod",
+            "runs a sidecar that is too old to prove the API token: restart the pod",
         )
     return errors.Problem(
-        config_in_force.UNPROVEN, f"answered with status {answer.status} and without a proof"
+        config_in_force.UNPROVEN, f"answered with status {answer.status} without a proof"
     )

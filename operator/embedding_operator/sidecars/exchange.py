@@ -1,7 +1,7 @@
-"""One request on one TCP connection, within a deadline and a number of bytes, whatever answers.
+"""One request on one TCP connection, bounded in time and bytes, for untrusted servers.
 
-Everything is read first, as bytes, and looked at afterwards: no piece of an answer can hold the
-reader up longer than the deadline, and none is decoded before it is counted.
+The whole answer is read as bytes first and parsed afterwards: nothing can delay the reader beyond
+the deadline, and nothing is decoded before it is counted.
 """
 
 import asyncio
@@ -14,18 +14,18 @@ from typing import Final
 import h11
 
 DEADLINE_SECONDS: Final = 2.0
-"""For everything: connect, request, head and body."""
+"""The time for connect, request, head and body."""
 ANSWER_BYTES: Final = 80 * 1024
-"""Of an answer, its head included. A sidecar's pages are below 64 KiB."""
+"""The limit for an answer with its head. A sidecar's pages are below 64 KiB."""
 HEAD_BYTES: Final = 16 * 1024
 _READ_BYTES: Final = 64 * 1024
 _READ_APART_SECONDS: Final = 0.005
-"""So that an answer in segments of one byte costs a few hundred reads and not 80,000."""
+"""A pause between reads, so that an answer in segments of one byte costs hundreds of reads."""
 _RECEIVE_BUFFER_BYTES: Final = 64 * 1024
 
 
 class NoAnswerError(Exception):
-    """There is no answer; the text says why, after the name of the pod."""
+    """There is no valid answer; the text follows the pod's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Answer:
     body: bytes = field(repr=False)
 
     def header(self, name: str) -> str | None:
-        """The value of a header that is there exactly once, else None."""
+        """The value of a header that occurs once, else None."""
         values = [value for key, value in self.headers if key == name]
         return values[0] if len(values) == 1 else None
 
@@ -46,7 +46,7 @@ async def get(address: str, port: int, *, target: str, headers: Mapping[str, str
     """GET a target of an IP address; follows no redirect.
 
     Raises:
-        NoAnswerError: there is no answer within the bounds, or none of HTTP/1.1.
+        NoAnswerError: there is no HTTP/1.1 answer within the bounds.
     """
     try:
         ipaddress.ip_address(address)
@@ -69,19 +69,19 @@ async def get(address: str, port: int, *, target: str, headers: Mapping[str, str
         async with asyncio.timeout(DEADLINE_SECONDS):
             raw = await _exchange(address, port, request)
     except TimeoutError:
-        raise NoAnswerError(f"gave no whole answer within {DEADLINE_SECONDS:g} s") from None
+        raise NoAnswerError(f"sent no complete answer within {DEADLINE_SECONDS:g} s") from None
     except OSError as error:
         raise NoAnswerError(_reason(error)) from None
     return _parsed(connection, raw)
 
 
 async def _exchange(address: str, port: int, request: bytes) -> bytes:
-    """All that is answered until the other side closes."""
+    """All bytes until the other side closes."""
     loop = asyncio.get_running_loop()
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as connected:
         connected.settimeout(0)
-        # What the kernel holds for us counts as this container's memory.
+        # The kernel's buffer counts as this container's memory.
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
         await loop.sock_connect(connected, (address, port))
         await loop.sock_sendall(connected, request)
@@ -106,23 +106,23 @@ def _parsed(connection: h11.Connection, raw: bytes) -> Answer:
     if not raw:
         raise NoAnswerError("closed the connection without an answer")
     if not 0 < raw.find(b"\r\n\r\n") <= HEAD_BYTES:
-        raise NoAnswerError("gave no answer of a sidecar (no head)")
+        raise NoAnswerError("sent no valid answer of a sidecar (no head)")
     try:
         connection.receive_data(raw)
         connection.receive_data(b"")
         head = connection.next_event()
         if not isinstance(head, h11.Response):
-            raise NoAnswerError("gave no answer of a sidecar (an interim response)")
+            raise NoAnswerError("sent no valid answer of a sidecar (an interim response)")
         found = tuple((key.decode("latin-1"), it.decode("latin-1")) for key, it in head.headers)
-        # A sidecar's pages have a length. A body in chunks costs a hundred times as much to read.
+        # A sidecar's pages have a length. A chunked body costs a hundred times as much to read.
         coded = {"transfer-encoding", "content-encoding"}.intersection(key for key, _ in found)
         if coded:
-            raise NoAnswerError(f"gave no answer of a sidecar ({min(coded)})")
+            raise NoAnswerError(f"sent no valid answer of a sidecar ({min(coded)})")
         body = bytearray()
         while isinstance(event := connection.next_event(), h11.Data):
             body += event.data
         if not isinstance(event, h11.EndOfMessage):
-            raise NoAnswerError("gave no answer of a sidecar (no end)")
+            raise NoAnswerError("sent no valid answer of a sidecar (no end)")
     except h11.RemoteProtocolError:
-        raise NoAnswerError("gave no answer of a sidecar (not HTTP/1.1)") from None
+        raise NoAnswerError("sent no valid answer of a sidecar (not HTTP/1.1)") from None
     return Answer(head.status_code, found, bytes(body))

@@ -1,7 +1,7 @@
-"""Nudges: an annotation that changes makes kubelet sync a pod's volumes at once.
+"""Nudges: a changed annotation makes kubelet sync a pod's volumes at once.
 
-Kubelet's own period is a minute. They go out from threads of their own, as each is a request to the
-API server, and end: a pod that nobody hears from cannot cost requests for ever.
+Kubelet's own period is a minute. Threads of their own send nudges, as each is a request to the API
+server. Their number is bounded, so that a silent pod cannot cost requests for ever.
 """
 
 import threading
@@ -16,10 +16,10 @@ from embedding_operator.sidecars.targets import Pod
 THREADS: Final = 4
 NAMESPACE_THREADS: Final = 2
 FIRST_WAIT_SECONDS: Final = 5.0
-"""A pod that is still behind is nudged again after this long, and twice as long each time."""
+"""The time until the second nudge; it doubles each time."""
 MOST_OF_A_CONTENT: Final = 6
 LEAST_APART_SECONDS: Final = 1.0
-"""Between two nudges of a pod, however often what it should have in force changes."""
+"""The least time between two nudges of a pod."""
 
 
 class Patches(Protocol):
@@ -35,7 +35,7 @@ class _Key(NamedTuple):
     pod: str
     uid: str
     is_of_index: bool
-    """A pod of an index has two that mount something: the other is its sidecar."""
+    """Pods of an index have a sidecar, too, which is nudged apart."""
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.pod}"
@@ -62,15 +62,15 @@ class Nudger:
         )
 
     def start(self) -> list[threading.Thread]:
-        """Begin to send nudges."""
+        """Start the threads."""
         return workqueue.work(self._queue, self.nudge, workers=THREADS, name="nudge")
 
     def close(self) -> None:
-        """Send no more."""
+        """End the threads."""
         self._queue.close()
 
     def behind(self, pod: Pod, content: str) -> None:
-        """A pod has not in force what it should, which is this content."""
+        """A pod does not have this content in force."""
         key = _key(pod)
         with self._lock:
             late = self._late.get(key)
@@ -84,11 +84,11 @@ class Nudger:
         self._queue.add(key, after_seconds=max(0.0, wait_seconds))
 
     def in_force(self, pod: Pod) -> None:
-        """A pod has in force what it should."""
+        """A pod has the right content in force."""
         with self._lock:
             late = self._late.get(_key(pod))
             if late is not None:
-                late.is_behind = False  # how often it was nudged still counts
+                late.is_behind = False  # its nudges still count
 
     def forget(self, pod: Pod) -> None:
         """A pod has gone."""
@@ -96,7 +96,7 @@ class Nudger:
             self._late.pop(_key(pod), None)
 
     def nudge(self, key: _Key) -> float | None:
-        """Nudge a pod if it is still behind; after how many seconds to look again."""
+        """Nudge a pod if it is still behind; seconds until the next nudge."""
         with self._lock:
             late = self._late.get(key)
             if late is None or not late.is_behind or late.times >= MOST_OF_A_CONTENT:
@@ -104,7 +104,7 @@ class Nudger:
             late.times += 1
             late.nudged_at = self._clock()
             content, times = late.content, late.times
-        # The time makes a second nudge for one content a change too.
+        # The time makes the second nudge for one content a change.
         self._patches.nudge(key.namespace, key.pod, f"{content}.{time.time_ns()}")
         return FIRST_WAIT_SECONDS * 2.0 ** (times - 1)
 

@@ -1,36 +1,36 @@
-"""How soon a pod is asked again: pure."""
+"""The time until a pod is asked again: pure."""
 
 import random
 from typing import Final
 
 MOST_A_SECOND: Final = 100.0
-"""Pods asked for no other reason than that time went by."""
+"""Pods asked per second without any change."""
 FIRST_LOOK_SECONDS: Final = 0.3
-"""What a pod has in force is asked this soon after it changed: kubelet takes about 0.2 s."""
+"""The time until a pod is asked after a change: kubelet takes about 0.2 s."""
 LATE_SECONDS: Final = 0.5
 PATIENCE: Final = 5
-"""A pod that has been behind for long is asked at each fifth of that time."""
+"""The interval grows to a fifth of the time that a pod has been behind."""
 LAST_LATE_SECONDS: Final = 30.0
 FIRST_BACKOFF_SECONDS: Final = 1.0
 LAST_BACKOFF_SECONDS: Final = 300.0
 
 
 def after_failures(failures: int) -> float:
-    """Seconds to wait for one that did not answer, so many times in a row."""
+    """Seconds until a pod that failed so many times in a row is asked again."""
     doubled: float = FIRST_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 16)
     return min(doubled, LAST_BACKOFF_SECONDS) * _jitter()
 
 
 def while_late(waited_seconds: float) -> float:
-    """Seconds to wait for one that has not had in force what it should for so long."""
+    """Seconds until a pod that has been behind for so long is asked again."""
     return min(max(LATE_SECONDS, waited_seconds / PATIENCE), LAST_LATE_SECONDS)
 
 
 def in_force(pods: int, *, period_seconds: float) -> float:
-    """Seconds to wait for one that has in force what it should, where so many pods are asked."""
+    """Seconds until a pod that is up to date, one of so many, is asked again."""
     return max(period_seconds, pods / MOST_A_SECOND) * _jitter()
 
 
 def _jitter() -> float:
-    """So that pods which were asked together do not stay together."""
+    """Spread pods that were asked together."""
     return random.uniform(0.8, 1.0)  # noqa: S311 - no secret

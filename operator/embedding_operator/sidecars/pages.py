@@ -1,6 +1,6 @@
-"""What a sidecar's pages say: pure. What answers on a pod's address may be anything.
+"""Parse a sidecar's pages: pure. Any program may answer on a pod's address.
 
-So it goes into a status only where it has the type, the size and the range that a sidecar's has.
+So only values with the type, the size and the range of a sidecar's reach a status.
 """
 
 import json
@@ -17,8 +17,8 @@ from embedding_operator.status import policy_status
 TEXT_CHARACTERS: Final = 500
 COUNT_LIMIT: Final = 2**62
 YEARS: Final = range(2000, 2200)
-"""A date outside of them is no end of a quota's period, and the API server may not take it."""
-PROVIDERS_LIMIT: Final = 8  # as the resource's schema says, and the next
+"""Other years cannot end a quota's period, and the API server may refuse them."""
+PROVIDERS_LIMIT: Final = 8  # the bound of the resource's schema, as the next one
 ID_CHARACTERS: Final = 256
 MODEL_CHARACTERS: Final = 128
 DIMENSIONS_LIMIT: Final = 2**31 - 1
@@ -30,11 +30,11 @@ _PROVIDER: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce:
-    """What a sidecar says is in force; `rejected` says why a newer document is not.
+    """The report of a sidecar; `rejected` is the reason why it rejected a newer document.
 
-    `keys_refused` names providers that refuse the newest key, `failures` those that have not
-    answered since they failed, each with the reason; None where that is not told. Both
-    fingerprints are empty where it has no document yet. `report` is what a pod of an index says.
+    `keys_refused` names providers that reject the newest key, `failures` failing providers with
+    the reason; None from older sidecars. Both fingerprints are empty without a document. `report`
+    comes from a pod of an index.
     """
 
     document: str
@@ -52,7 +52,7 @@ def in_force(body: bytes) -> InForce:
     """Read the page `names.PATH_CONFIG`.
 
     Raises:
-        ValueError: it is no page of a sidecar.
+        ValueError: it is not a page of a sidecar.
     """
     page = _object(body)
     rejected = page.get("rejected", "")
@@ -60,7 +60,7 @@ def in_force(body: bytes) -> InForce:
         document=_text(page.get("document_fingerprint")),
         secrets=_text(page.get("secrets_fingerprint")),
         rejected=None if rejected is None else _text(rejected),
-        # Sidecars outlive an upgrade of the operator: an older one does not tell.
+        # Sidecars outlive an upgrade of the operator, and older ones lack these.
         keys_refused=_names(page["keys_refused"]) if "keys_refused" in page else None,
         failures=_failures(page["failures"]) if "failures" in page else None,
     )
@@ -70,7 +70,7 @@ def quota(body: bytes) -> policy_status.LiveQuota:
     """Read the page `names.PATH_QUOTA`.
 
     Raises:
-        ValueError: it is no page of a sidecar.
+        ValueError: it is not a page of a sidecar.
     """
     page = _object(body)
     limit = page.get("daily_quota", "")
@@ -87,17 +87,17 @@ def index_in_force(body: bytes) -> InForce:
     """Read the page `names.PATH_INDEX`.
 
     Raises:
-        ValueError: it is no page of a pod of an index.
+        ValueError: it is not a page of a pod of an index.
     """
     report = index_report_of(body)
     return InForce(document=report.document, secrets="", rejected=None, report=report)
 
 
 def index_report_of(text: bytes | str) -> IndexReport:
-    """Read a report; of a pod, or what it left when it ended.
+    """Read the report of a pod, or its termination message.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a report.
     """
     found = index_report.parse(text)
     return replace(
@@ -130,7 +130,7 @@ def _target(found: index_report.TargetReport) -> index_report.TargetReport:
 
 
 def _moment(value: str | None) -> str | None:
-    """A time in the form that a status has; None where it is none."""
+    """A time in the form of a status; None if it is not valid."""
     try:
         return None if value is None else _time(value).strftime("%Y-%m-%dT%H:%M:%SZ")
     except ValueError:
@@ -143,7 +143,7 @@ def _object(body: bytes) -> Mapping[str, Any]:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(page, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004 - of what is read, not of an argument
+        raise ValueError("no JSON object")  # noqa: TRY004 - about input, not an argument
     return page
 
 
@@ -157,7 +157,7 @@ def _names(value: object) -> frozenset[str]:
 
 def _failures(value: object) -> frozenset[tuple[str, str]]:
     if not isinstance(value, dict):
-        raise ValueError(value)  # noqa: TRY004 - of what is read, not of an argument
+        raise ValueError(value)  # noqa: TRY004 - about input, not an argument
     if not all(isinstance(it, str) and _WORD.fullmatch(it) for it in value.values()):
         raise ValueError(value)
     _names(list(value))
@@ -165,7 +165,7 @@ def _failures(value: object) -> frozenset[tuple[str, str]]:
 
 
 def _text(value: object) -> str:
-    """A text without what no line of a status should hold, as control characters and surrogates."""
+    """A bounded text without control characters and surrogates."""
     if not isinstance(value, str):
         raise ValueError(value)  # noqa: TRY004 - as above
     return "".join(it if it.isprintable() else " " for it in value[:TEXT_CHARACTERS])

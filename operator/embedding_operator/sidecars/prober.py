@@ -1,4 +1,4 @@
-"""The thread that asks sidecars: one event loop, in which at most `schedule.PLACES` are asked."""
+"""The thread that asks sidecars: one event loop with at most `schedule.PLACES` requests."""
 
 import asyncio
 import logging
@@ -23,8 +23,8 @@ _FAILED: Final = errors.Problem(
 class Prober:
     """Asks the sidecars of all policies, until it is closed.
 
-    `changed` is told a policy of which something new was seen, and after how many seconds that
-    should be looked at; `asked` the reason of each answer that is none, or "ok".
+    `changed` gets a policy with news, and the seconds after which to reconcile it; `asked` gets
+    "ok" or the reason of each failed request.
     """
 
     def __init__(
@@ -50,28 +50,28 @@ class Prober:
         self._closed = False
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the threads."""
         self._nudger.start()
         self._thread.start()
 
     def close(self) -> None:
-        """Ask no more, once what is under way has ended."""
+        """End, after the requests in progress."""
         self._closed = True
         self._nudger.close()
         self._look_at_once()
         self._thread.join()
 
     def is_running(self) -> bool:
-        """Whether the thread lives."""
+        """True if the thread runs."""
         return self._thread.is_alive()
 
     def watch(self, policy: Policy, target: Target) -> None:
-        """These are all the pods of a policy that run a sidecar, and what they should obey."""
+        """Set all pods of a policy with a running sidecar, and what they should have in force."""
         self._watchlist.watch(policy, target)
         self._look_at_once()
 
     def seen(self, policy: Policy) -> Seen:
-        """What the sidecars of a policy last said; asks nobody."""
+        """The last answers of a policy's sidecars; sends no request."""
         return self._watchlist.seen(policy)
 
     def forget(self, policy: Policy) -> None:
@@ -113,12 +113,12 @@ class Prober:
     async def _ask(self, question: Question) -> None:
         ask = self._ask_for_quota if question.is_of_quota else self._ask_in_force
         await ask(question)
-        self._wake.set()  # there is a place
+        self._wake.set()  # a place is free
 
     async def _ask_in_force(self, question: Question) -> None:
         try:
             outcome = await self._asks.in_force(question.pod, token=question.token)
-        except Exception:  # noqa: BLE001 - the thread outlives any bug that one answer meets
+        except Exception:  # noqa: BLE001 - a bug with one answer must not end the thread
             _LOG.exception("asking %s/%s failed", question.pod.namespace, question.pod.name)
             outcome = _FAILED
         self._asked(outcome.reason if isinstance(outcome, errors.Problem) else "ok")

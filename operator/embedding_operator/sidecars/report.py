@@ -1,4 +1,4 @@
-"""What was seen of a policy's pods, in the words of its status: pure."""
+"""Turn the answers of a policy's pods into facts for its status: pure."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from embedding_operator.sidecars.targets import Pod, Wanted
 from embedding_operator.status import config_in_force
 
 Outcome = InForce | errors.Problem | None
-"""What a sidecar has in force, or why that is not known; None where it has not been asked yet."""
+"""The report of a sidecar, or a problem; None before the first request."""
 
 
 def is_late(outcome: Outcome, wanted: Wanted) -> bool:
-    """Whether a sidecar is not known to have in force what it should."""
+    """True unless the sidecar reports the wanted fingerprints."""
     return not isinstance(outcome, InForce) or (outcome.document, outcome.secrets) != (
         wanted.document,
         wanted.secrets,
@@ -21,7 +21,7 @@ def is_late(outcome: Outcome, wanted: Wanted) -> bool:
 
 
 def force(seen: Sequence[tuple[Pod, Outcome]], wanted: Wanted) -> config_in_force.Force:
-    """What the sidecars of these pods have in force."""
+    """The facts about the sidecars of these pods."""
     told = [
         it.keys_refused for _, it in seen if isinstance(it, InForce) and it.keys_refused is not None
     ]
@@ -51,4 +51,4 @@ def _difference(answer: InForce, wanted: Wanted) -> str:
         return "has no document yet"
     if answer.document != wanted.document:
         return f"obeys document {answer.document}"
-    return "holds older keys"
+    return "has older keys"

@@ -1,7 +1,7 @@
-"""Which pod is asked next: pure, under the caller's clock.
+"""Choose the next pod to ask: pure, under the caller's clock.
 
-The places are few, and nobody may fill them. A namespace has a share of them, namespaces take
-turns, and pods that did not answer last time, or were never asked, get only a part.
+The number of concurrent requests is bounded: for each namespace, and for pods that did not answer
+last time or were never asked. Namespaces are served round robin.
 """
 
 import enum
@@ -14,13 +14,13 @@ from typing import Final, NamedTuple
 from embedding_operator.queues.fair_queue import FairQueue
 
 PLACES: Final = 64
-"""Requests at the same time."""
+"""Concurrent requests."""
 NAMESPACE_PLACES: Final = 8
-"""Of them, those of one namespace at most."""
+"""Concurrent requests of one namespace."""
 
 
 class Rank(enum.IntEnum):
-    """What is known of a pod: the higher, the fewer places."""
+    """The state of a pod; a higher rank has fewer places."""
 
     ANSWERED = 0
     NEW = 1
@@ -32,11 +32,11 @@ RANK_PLACES: Final[Mapping[Rank, int]] = {
     Rank.NEW: PLACES // 2,
     Rank.SILENT: PLACES // 4,
 }
-"""How many places are for pods of this rank and all higher ones together."""
+"""The places for pods of this rank and all higher ones together."""
 
 
 class Item(NamedTuple):
-    """A question to be asked. `pod` is a UID; for the quota of a policy it is empty."""
+    """A question; `pod` is a UID, or empty for the quota of a policy."""
 
     namespace: str
     policy: str
@@ -44,22 +44,22 @@ class Item(NamedTuple):
 
 
 class Schedule:
-    """Questions and their times. One that is being asked is put in again afterwards."""
+    """Questions and their times; a question in progress is put in again afterwards."""
 
     def __init__(self) -> None:
         self._order = itertools.count()
         self._heap: list[tuple[float, int, Item]] = []
         self._due: dict[Item, tuple[float, Rank]] = {}
-        """Those whose time has not come, and those that were put in again while asked."""
+        """Future questions, and those put in again while in progress."""
         self._waiting: dict[Item, Rank] = {}
-        """Those that wait for a place."""
+        """Questions that wait for a place."""
         self._ready: Mapping[Rank, FairQueue[Item]] = {rank: FairQueue() for rank in Rank}
         self._asked: dict[Item, Rank] = {}
         self._asked_of_rank: Counter[Rank] = Counter()
         self._asked_of_namespace: Counter[str] = Counter()
 
     def put(self, item: Item, *, due: float, rank: Rank) -> None:
-        """Ask this at a time, whatever time it had before; one that waits keeps its place."""
+        """Set the time of a question; one that waits already stays in the queue."""
         if item in self._waiting:
             return
         self._due[item] = (due, rank)
@@ -67,14 +67,14 @@ class Schedule:
             self._push(due, item)
 
     def drop(self, item: Item) -> None:
-        """Ask this no more."""
+        """Remove a question."""
         self._due.pop(item, None)
         rank = self._waiting.pop(item, None)
         if rank is not None:
             self._ready[rank].discard(item)
 
     def take(self, now: float) -> Item | None:
-        """The next that is to be asked now, for which there is a place; it takes the place."""
+        """Take the next due question for which there is a place; None if there is none."""
         self._gather(now)
         for rank in Rank:
             item = self._ready[rank].pop(self._may) if self._has_place(rank) else None
@@ -87,7 +87,7 @@ class Schedule:
         return None
 
     def done(self, item: Item) -> None:
-        """This has been asked: its place is free."""
+        """Free the place of a question."""
         self._asked_of_rank[self._asked.pop(item)] -= 1
         self._asked_of_namespace[item.namespace] -= 1
         if not self._asked_of_namespace[item.namespace]:
@@ -96,7 +96,7 @@ class Schedule:
             self._push(self._due[item][0], item)
 
     def next_due(self) -> float | None:
-        """When the next one has to be asked, of those that do not only wait for a place."""
+        """The time of the next future question."""
         while self._heap and not self._is_current(self._heap[0]):
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None

@@ -9,26 +9,26 @@ from embedding_contract.index_report import IndexReport
 from embedding_operator.status import config_in_force, policy_status
 
 Policy = tuple[str, str]
-"""Namespace and name; for an index the name that `of_index` gives it."""
+"""Namespace and name; for an index, the name by `of_index`."""
 _INDEX: Final = "index/"
-"""No policy's name has a slash in it."""
+"""Names of policies contain no slash."""
 
 
 def of_index(namespace: str, name: str) -> Policy:
-    """By what the pods of an index are known."""
+    """The key for the pods of an index."""
     return namespace, f"{_INDEX}{name}"
 
 
 def index_of(policy: Policy) -> str | None:
-    """The name of the index that this stands for; None where it is a policy."""
+    """The name of the index for this key; None for a policy."""
     return policy[1].removeprefix(_INDEX) if policy[1].startswith(_INDEX) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod that runs a sidecar. One that has restarted is asked at once.
+    """A pod that runs a sidecar; a restarted one is asked at once.
 
-    `is_of_index`: what works for an index there is asked, and not the sidecar.
+    `is_of_index`: its container of the index is asked, not the sidecar.
     """
 
     namespace: str
@@ -40,12 +40,12 @@ class Pod:
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> "Pod":
-        """The pod of an object of Kubernetes that has an address."""
+        """A pod from its object, which has an address."""
         return cls._of(found, "initContainerStatuses", names.CONTAINER, is_of_index=False)
 
     @classmethod
     def of_index(cls, found: Mapping[str, Any]) -> "Pod":
-        """The same, to ask what works for an index there."""
+        """A pod of an index from its object, which has an address."""
         return cls._of(found, "containerStatuses", names.VECTORS_CONTAINER, is_of_index=True)
 
     @classmethod
@@ -70,9 +70,9 @@ class Pod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What every sidecar of a policy, or pod of an index, should report, and the token to ask with.
+    """The fingerprints that every pod should report, and the token for requests.
 
-    `has_quota` is False where nobody can tell the live quota.
+    `has_quota` is False if the pods cannot report the live quota.
     """
 
     document: str
@@ -82,15 +82,15 @@ class Wanted:
 
     @property
     def content(self) -> str:
-        """Both fingerprints in one word."""
+        """Both fingerprints as one string."""
         return f"{self.document}.{self.secrets}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The pods of a policy. `wanted` is None where no document stands in the cluster.
+    """The pods of a policy; `wanted` is None without a document in the cluster.
 
-    `policy_uid` tells a policy from one of the same name that was deleted.
+    `policy_uid` tells a policy from a deleted one of the same name.
     """
 
     policy_uid: str
@@ -100,9 +100,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What the sidecars of a policy last said; `quota` None where none has told.
+    """The last answers of a policy's sidecars; `quota` is None if none has reported it.
 
-    `reports` are what pods of an index said of it.
+    `reports` come from pods of an index.
     """
 
     force: config_in_force.Force

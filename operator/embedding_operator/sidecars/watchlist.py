@@ -1,6 +1,6 @@
-"""The pods that are asked, when each is asked next, and what each last said.
+"""The watched pods, the time of each one's next request, and their last answers.
 
-Under the caller's clock and without IO, but for the nudges and the news that it hands on.
+Under the caller's clock and without IO, but for nudges and `changed`.
 """
 
 import itertools
@@ -17,14 +17,14 @@ from embedding_operator.sidecars.targets import Pod, Policy, Seen, Target, Wante
 from embedding_operator.status import config_in_force, policy_status
 
 QUOTA_SECONDS: Final = 15.0
-"""The live quota is asked this often: half of the chart's resync, which writes it."""
+"""The interval for the live quota: half of the chart's resync, which writes it."""
 QUOTA_TRIES: Final = 3
-"""How many sidecars are asked for it, one after the other, if the first cannot tell."""
+"""The sidecars asked for it, one after the other, while none answers."""
 QUOTA_TRY_SECONDS: Final = 1.0
 GATHER_SECONDS: Final = 0.1
-"""News of a policy's other pods, which mostly come together, are told together."""
+"""The time to gather news of a policy's pods, which mostly come together."""
 TOLD_APART_SECONDS: Final = 1.0
-"""However often its pods change their words, a policy is not told more often."""
+"""The least time between two reports of news about a policy."""
 
 
 class Nudges(Protocol):
@@ -45,7 +45,7 @@ class Nudges(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to ask now, and of whom. `revision` tells whether an answer is still to the point."""
+    """A request to a pod; an answer counts only while `revision` is current."""
 
     item: Item
     pod: Pod
@@ -55,7 +55,7 @@ class Question:
 
     @property
     def is_of_quota(self) -> bool:
-        """Whether the live quota is asked for, and else what is in force."""
+        """True for the live quota, False for the report."""
         return not self.item.pod
 
 
@@ -65,7 +65,7 @@ class _Watched:
 
     pod: Pod
     since: float
-    """When what it should have in force last changed."""
+    """The last change of what it should have in force."""
     outcome: report.Outcome = None
     failures: int = 0
     revision: int = 0
@@ -82,7 +82,7 @@ class _Policy:
     uid: str = ""
     wanted: Wanted | None = None
     pods: dict[str, _Watched] = field(default_factory=dict)
-    """By UID, in the order in which they were given."""
+    """By UID, in the given order."""
     quota: policy_status.LiveQuota | None = None
     quota_is_asked: bool = False
     quota_tries: int = 0
@@ -92,8 +92,7 @@ class _Policy:
 class Watchlist:
     """All policies; safe to use from any thread.
 
-    `changed` is told a policy of which something new was seen, and after how many seconds that
-    should be looked at.
+    `changed` gets a policy with news, and the seconds after which to reconcile it.
     """
 
     def __init__(
@@ -114,10 +113,10 @@ class Watchlist:
         self._policies: dict[Policy, _Policy] = {}
         self._pods = 0
 
-    # --- what a reconcile tells and reads
+    # --- for reconciles
 
     def watch(self, policy: Policy, target: Target) -> None:
-        """These are all the pods of a policy that run a sidecar, and what they should obey."""
+        """Set all pods of a policy with a running sidecar, and what they should have in force."""
         with self._lock:
             known = self._policies.get(policy)
             if known is None or known.uid != target.policy_uid:
@@ -132,10 +131,10 @@ class Watchlist:
                 self._watch_pod(policy, known, known.pods.get(uid), pod=pod, is_other=is_other)
 
     def seen(self, policy: Policy) -> Seen:
-        """What the sidecars of a policy last said."""
+        """The last answers of a policy's sidecars."""
         with self._lock:
             known = self._policies.get(policy, _Policy())
-            # What comes from now on is news, though another look was asked for before.
+            # Later answers are news again, even if a reconcile is pending.
             known.told_at = min(known.told_at, self._clock())
             if known.wanted is None:
                 force = config_in_force.Force(pending=len(known.pods))
@@ -154,10 +153,10 @@ class Watchlist:
         with self._lock:
             self._forget(policy)
 
-    # --- what the one who asks takes and brings
+    # --- for the prober
 
     def take(self) -> Question | None:
-        """The next question for which there is a place; None where none is due."""
+        """The next due question for which there is a place; None if there is none."""
         with self._lock:
             while (item := self._schedule.take(self._clock())) is not None:
                 question = self._question(item)
@@ -167,21 +166,21 @@ class Watchlist:
             return None
 
     def next_seconds(self) -> float | None:
-        """After how many seconds the next question is due; None where none is to come."""
+        """Seconds until the next question is due; None if there is none."""
         with self._lock:
             due = self._schedule.next_due()
             return None if due is None else max(0.0, due - self._clock())
 
     def answered(self, question: Question, outcome: InForce | errors.Problem) -> None:
-        """What a sidecar has in force, or why that is not known."""
+        """Store the answer of a sidecar, or the problem of asking it."""
         with self._lock:
             self._schedule.done(question.item)
             policy, uid = question.item[:2], question.item.pod
             known = self._policies.get(policy)
             watched = known.pods.get(uid) if known is not None else None
             if known is None or watched is None or known.wanted is None:
-                return  # it has gone meanwhile
-            if watched.revision != question.revision:  # it was asked for something else
+                return  # deleted meanwhile
+            if watched.revision != question.revision:  # outdated question
                 due = self._clock() + pace.FIRST_LOOK_SECONDS
                 self._schedule.put(question.item, due=due, rank=watched.rank)
                 return
@@ -204,13 +203,13 @@ class Watchlist:
                 self._tell(policy, known)
 
     def told_quota(self, question: Question, quota: policy_status.LiveQuota | None) -> None:
-        """The live quota as a sidecar tells it; None where it does not."""
+        """Store the live quota; None if the sidecar did not report it."""
         with self._lock:
             self._schedule.done(question.item)
             policy = question.item[:2]
             known = self._policies.get(policy)
             if known is None or known.uid != question.policy_uid:
-                return  # it has gone meanwhile
+                return  # deleted meanwhile
             if quota is None:
                 known.quota_tries += 1
                 is_last = known.quota_tries % QUOTA_TRIES == 0
@@ -219,7 +218,7 @@ class Watchlist:
                 return
             before, known.quota = known.quota, quota
             self._ask_for_quota(policy, after_seconds=QUOTA_SECONDS)
-            # A new count is no news: the next resync writes it.
+            # A new count alone is no news: the next resync writes it.
             if before is None or (before.exact, before.exact_reason) != (
                 quota.exact,
                 quota.exact_reason,
@@ -277,7 +276,7 @@ class Watchlist:
         else:
             answering = [it for it in known.pods.values() if it.rank is Rank.ANSWERED]
             watched = answering[known.quota_tries % len(answering)] if answering else None
-            if watched is None:  # until one answers, and then in turn
+            if watched is None:  # wait until a pod answers
                 self._schedule.put(item, due=self._clock() + QUOTA_SECONDS, rank=Rank.ANSWERED)
         if watched is None:
             return None
@@ -299,6 +298,6 @@ class Watchlist:
 
     def _tell(self, policy: Policy, known: _Policy) -> None:
         now = self._clock()
-        if known.told_at <= now:  # else it is told anyway
+        if known.told_at <= now:  # else a report is pending
             known.told_at = max(now + GATHER_SECONDS, known.told_at + TOLD_APART_SECONDS)
             self._changed(policy, known.told_at - now)

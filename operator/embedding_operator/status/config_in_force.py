@@ -1,6 +1,6 @@
-"""What a status says of running sidecars: what they obey, and which keys are refused there. Pure.
+"""Conditions about running sidecars: the policy in force, rejected keys, failing providers. Pure.
 
-Nothing is said of a sidecar that has not said it, and each of which nothing is known is named.
+Only reports of sidecars count; each sidecar without a report is named.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,25 +14,26 @@ CONDITION: Final = "ConfigInForce"
 KEY_REFUSED: Final = "KeyRefused"
 REACHED: Final = "ProvidersReached"
 NOT_TOLD: Final = "NotTold"
-"""The reason where sidecars are of a version that does not tell."""
+"""The reason where sidecars are of a version that does not report it."""
 PROBLEMS_SHOWN: Final = 10
 NOT_ASKED: Final = "NotAsked"
-"""The reason while nobody has been asked yet."""
+"""The reason before the first request to a sidecar."""
 SILENT: Final = "SidecarsSilent"
 OUTDATED: Final = "SidecarsOutdated"
 UNPROVEN: Final = "SidecarsUnproven"
 _UNKNOWN: Final = (UNPROVEN, OUTDATED, SILENT)
-"""Why it is not known what a sidecar obeys: what somebody must hear of comes first."""
+"""Reasons for an unknown policy in force, the most important first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Force:
-    """What covered pods obey. `behind` are sentences about those that obey something else.
+    """The policies in force in covered pods.
 
-    `unknown` are those of which that is not known, each with the reason; `pending` counts those
-    that have not been asked yet. `keys_refused` counts pods by the provider that refuses the newest
-    key there, of `keys_told` pods that told; `failures` pods by provider and by the word for why it
-    has not answered them since it failed, of `failures_told`.
+    `in_force` counts pods with the newest one, `behind` has a sentence for each pod with another,
+    `unknown` a reason for each pod without a report, and `pending` counts pods not asked yet.
+    `keys_refused` counts pods by the provider that rejects the newest key there, of `keys_told`
+    reporting pods; `failures` counts pods by provider and by the word for its failure, of
+    `failures_told` reporting pods.
     """
 
     in_force: int = 0
@@ -46,20 +47,20 @@ class Force:
 
     @property
     def asked(self) -> int:
-        """How many sidecars run."""
+        """The number of running sidecars."""
         return self.in_force + len(self.behind) + len(self.unknown) + self.pending
 
 
 def key_verdict(force: Force, *, generation: int, previous: Mapping[str, Any]) -> Verdict:
-    """Whether a provider refuses the newest key in any pod."""
+    """Condition KeyRefused: a provider rejects the newest key in some pod."""
     if force.keys_refused:
         told = "; ".join(
-            f"{provider} refuses its newest key in {pods} of {force.keys_told} pods"
+            f"provider {provider} rejects its newest API key in {pods} of {force.keys_told} pods"
             for provider, pods in sorted(force.keys_refused.items())
         )
         message = (
-            f"{told}. For 10 minutes sidecars that had the previous key go on with it; put a good"
-            " one where apiKey points."
+            f"{told[0].upper()}{told[1:]}. Sidecars that have the previous key use it for up to 10"
+            " minutes; store a valid key where apiKey points."
         )
         return Verdict("True", "KeyRefused", message)
     if force.asked == 0:
@@ -67,14 +68,15 @@ def key_verdict(force: Force, *, generation: int, previous: Mapping[str, Any]) -
     if force.pending:
         return _last_seen(KEY_REFUSED, generation=generation, previous=previous)
     if force.keys_told == 0:
-        message = f"None of {force.asked} sidecars tells which keys are refused."
+        message = f"None of {force.asked} sidecars reports rejected keys."
         return Verdict("Unknown", "SidecarsSilent", message)
-    message = f"{force.keys_told} of {force.asked} sidecars have met no refusal of a newest key."
+    reports = f"{force.keys_told} of {force.asked} report"
+    message = f"No sidecar has had its newest API key rejected ({reports})."
     return Verdict("False", "NotRefused", message)
 
 
 def reach_verdict(force: Force, *, generation: int, previous: Mapping[str, Any]) -> Verdict:
-    """Whether all providers answer in all pods that have called them."""
+    """Condition ProvidersReached: all providers answer in all pods that have called them."""
     if force.failures:
         told = "; ".join(
             f"{provider}: {word} in {pods} of {force.failures_told} pods"
@@ -82,20 +84,20 @@ def reach_verdict(force: Force, *, generation: int, previous: Mapping[str, Any])
         )
         (_, word), _ = max(sorted(force.failures.items()), key=lambda it: it[1])
         reason = "".join(it.capitalize() for it in word.split("_"))
-        return Verdict("False", reason, f"{told}. docs/sidecar.md says what each word means.")
+        return Verdict("False", reason, f"{told}. docs/sidecar.md explains each word.")
     if force.asked == 0:
         return Verdict("True", "NoPods", "No sidecar runs yet.")
     if force.pending:
         return _last_seen(REACHED, generation=generation, previous=previous)
     if force.failures_told == 0:
-        message = f"None of {force.asked} sidecars tells how providers answer."
+        message = f"None of {force.asked} sidecars reports how providers answer."
         return Verdict("Unknown", NOT_TOLD, message)
-    message = f"{force.failures_told} of {force.asked} sidecars got an answer of each provider that"
-    return Verdict("True", "Answering", f"{message} they last called.")
+    reports = f"{force.failures_told} of {force.asked} sidecars report"
+    return Verdict("True", "Answering", f"The last call to each provider succeeded ({reports}).")
 
 
 def verdict(force: Force, *, stale: bool, generation: int, previous: Mapping[str, Any]) -> Verdict:
-    """Whether every sidecar obeys the newest policy; `stale` if that became no document."""
+    """Condition ConfigInForce; `stale`: the newest policy became no document."""
     if stale:
         message = "The newest policy is not in force; sidecars keep the last one that was accepted."
         return Verdict("False", "NotAccepted", message)
@@ -108,20 +110,20 @@ def verdict(force: Force, *, stale: bool, generation: int, previous: Mapping[str
         message = f"{force.in_force} of {asked} sidecars obey the newest policy: {told}."
         return Verdict("False", "SidecarsBehind", message)
     if unknown:
-        message = f"What {len(unknown)} of {asked} sidecars obey is not known: {told}."
+        message = f"{len(unknown)} of {asked} sidecars do not prove which policy they obey: {told}."
         return Verdict("Unknown", unknown[0].reason, message)
     if force.pending:
         return _last_seen(CONDITION, generation=generation, previous=previous)
-    message = f"All {asked} sidecars say they obey the newest policy with the newest keys."
+    message = f"All {asked} sidecars report the newest policy and the newest keys."
     return Verdict("True", "InForce", message)
 
 
 def _last_seen(kind: str, *, generation: int, previous: Mapping[str, Any]) -> Verdict:
-    """What a condition said of this generation, while sidecars have not been asked yet."""
+    """The condition as it was for this generation, until sidecars are asked."""
     for before in previous.get("conditions", []):
         if before["type"] == kind and before.get("observedGeneration") == generation:
             return Verdict(before["status"], before["reason"], before["message"])
-    return Verdict("Unknown", NOT_ASKED, "The sidecars are being asked.")
+    return Verdict("Unknown", NOT_ASKED, "The operator has not asked the sidecars yet.")
 
 
 def _few(told: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
-"""What was seen, as the status of a policy: pure, and the same for the same facts.
+"""Compute the status of a policy from facts: pure, and equal for equal facts.
 
-Conditions have the shape of KEP-1623. Nothing here changes by the passing of time, so a status is
-written only when something was seen to change.
+Conditions have the form of KEP-1623. Nothing depends on the time, so a status is written only when
+a fact changes.
 """
 
 import hashlib
@@ -27,21 +27,21 @@ DECISIVE: Final = (
     config_in_force.CONDITION,
     "InjectionSupported",
 )
-"""The conditions whose sum is Ready; the others inform."""
+"""The conditions that decide Ready; the others inform."""
 TOLD: Final = frozenset(
     {
         *(READY, *DECISIVE, config_in_force.REACHED, "PodsCovered", "MonitoringApplied", ALERTS),
         *("RulesLoaded", "Overlap"),
     }
 )
-"""The conditions whose change is an event too."""
+"""The conditions whose changes are recorded as events."""
 _NO_NEWS: Final = frozenset(
     {
         *(secret_status.NOT_READ, config_in_force.NOT_ASKED, config_in_force.NOT_TOLD),
         *("NotConfigured", "NotAskedYet"),
     }
 )
-"""Reasons of conditions about what nobody has looked at yet."""
+"""Reasons that mean "not checked yet"."""
 _SEEN: Final = (
     *DECISIVE[1:],
     config_in_force.REACHED,
@@ -50,21 +50,21 @@ _SEEN: Final = (
     ALERTS,
     "QuotaExact",
 )
-"""The conditions for which the world has to be looked at."""
+"""The conditions that need a look at the cluster."""
 MISSING_SHOWN: Final = 10
 MISSED: Final = "PodsMissed"
 SETTLES_SECONDS: Final = 3
-"""The API server knows a namespace's label by a watch of its own, and has a clock of its own."""
+"""The API server learns of a namespace's label by a watch, and has a clock of its own."""
 _HEX_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """The pods a policy selects.
+    """The pods that a policy selects.
 
-    `missing` names those without a sidecar, and `missed` those of them that were made when each new
-    one should have got it; `detours` says of pods with one why their application does not reach it.
-    `lost_to` is the policy that has pods which this one selects too.
+    `missing` names those without a sidecar, `missed` those of them created when each new pod should
+    have got one; `detours` tells why applications in pods with a sidecar do not reach it. `lost_to`
+    is another policy that covers pods which this one selects.
     """
 
     matching: int = 0
@@ -79,7 +79,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveQuota:
-    """The day of a whole policy as its store counts it; `limit` None is unlimited."""
+    """The quota of a policy's day as its store counts it; `limit` None is unlimited."""
 
     used: int
     limit: int | None
@@ -90,7 +90,7 @@ class LiveQuota:
 
 @dataclass(frozen=True, slots=True)
 class Covering:
-    """Since when each new pod that a selector selects should have the sidecar.
+    """The time since when each new pod of a selector should have the sidecar.
 
     `selector` is a digest of the selector.
     """
@@ -101,14 +101,14 @@ class Covering:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything that one look at the world gave.
+    """All observations of one reconcile.
 
     `stale`: the newest policy became no document, so that sidecars keep the last good one.
-    `refreshed`: the value of the annotation that last asked for a look at Vault.
-    `environment_since`: when the environment ConfigMap was first there.
-    `covering`: since when each new pod should have the sidecar; None where it should not.
+    `refreshed`: the value of the annotation that last requested a poll of Vault.
+    `environment_since`: the first creation of the environment ConfigMap.
+    `covering`: None if new pods need not have the sidecar.
     `guards`: the verdict of condition ProvidersGuarded.
-    `proofs`: what Prometheus and Alertmanager said, as conditions by type; they inform.
+    `proofs`: conditions about Prometheus and Alertmanager by type; they inform.
     """
 
     refused: Problem | None = None
@@ -137,9 +137,9 @@ def build(
     previous: Mapping[str, Any],
     now: datetime,
 ) -> dict[str, Any]:
-    """The status that these facts make; `previous` keeps its times where a status has not flipped.
+    """The status for these facts; unflipped conditions keep the times of `previous`.
 
-    `policy` is None where the object could not even be read.
+    `policy` is None if the object is not valid.
     """
     found = _conditions(policy, facts, generation=generation, previous=previous)
     ready = _ready(found)
@@ -152,7 +152,7 @@ def build(
         "pods": _pods(facts, previous=previous),
     }
     if policy is None:
-        # Nothing was looked at: what was last seen stays.
+        # Nothing was checked: the last observations stay.
         kept = ("pods", "document", "secrets", "environmentSince", "covering", "alertTest")
         made |= {key: previous[key] for key in kept if key in previous}
     else:
@@ -175,13 +175,13 @@ def build(
 
 
 def environment_since(previous: Mapping[str, Any], *, created_at: str | None) -> str | None:
-    """When the environment ConfigMap of a policy was first there; None where it never was.
+    """The first creation of a policy's environment ConfigMap; None if there was none.
 
-    One that was deleted and made anew says nothing of pods that had read the one before.
+    A re-created one does not matter for pods that had read the one before.
 
     Args:
         previous: the policy's status until now.
-        created_at: the creationTimestamp of the ConfigMap that is there now, if one is.
+        created_at: the creationTimestamp of the present ConfigMap.
     """
     before: str | None = previous.get("environmentSince")
     return before or created_at
@@ -190,17 +190,17 @@ def environment_since(previous: Mapping[str, Any], *, created_at: str | None) ->
 def covering(
     previous: Mapping[str, Any], *, selector: Mapping[str, Any], is_possible: bool, now: datetime
 ) -> Covering | None:
-    """Since when each new pod should have the sidecar; None while that `is_possible` for none.
+    """The time since when each new pod should have the sidecar; None if not `is_possible`.
 
-    What was said before stands as long as it stays possible for the same selector: a pod that was
-    selected later only was nobody's to miss.
+    The previous time stays for the same selector. A new selector starts anew: pods that only it
+    selects were not missed before.
 
     Args:
         previous: the policy's status until now.
         selector: its podSelector.
-        is_possible: whether the environment is there, the namespace enabled and the API server new
+        is_possible: the environment exists, the namespace is enabled and the API server is new
             enough.
-        now: the moment at which all that was seen.
+        now: the time of the observations.
     """
     if not is_possible:
         return None
@@ -214,7 +214,7 @@ def covering(
 
 
 def changes(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Condition]:
-    """What is worth an event: conditions whose status or reason is new, but for a good start."""
+    """The conditions to record as events: see `conditions.changes`."""
     return conditions.changes(previous, wanted, no_news=_NO_NEWS)
 
 
@@ -222,9 +222,11 @@ def _conditions(
     policy: EmbeddingPolicy | None, facts: Facts, *, generation: int, previous: Mapping[str, Any]
 ) -> list[Condition]:
     guards = [Condition("ProvidersGuarded", *facts.guards)] if facts.guards else []
-    accepted = from_problem("Accepted", facts.refused, "Accepted", "The policy can be carried out.")
+    accepted = from_problem(
+        "Accepted", facts.refused, "Accepted", "The policy is valid and can be applied."
+    )
     if policy is None:
-        message = "Not looked at, as the policy cannot be read."
+        message = "Not checked, as the policy is not valid."
         unseen = [Condition(kind, "Unknown", "NotAccepted", message) for kind in _SEEN]
         return [accepted, *unseen, *guards]
     found = [
@@ -255,7 +257,7 @@ def _conditions(
             "MonitoringApplied",
             facts.monitoring,
             "Applied",
-            "PrometheusRule and PodMonitor are as the policy says.",
+            "PrometheusRule and PodMonitor match the policy.",
         ),
         _alerts(policy, facts.alerts_refused),
         _exact(policy, facts.quota),
@@ -263,7 +265,7 @@ def _conditions(
     ]
     found += [Condition(kind, *verdict) for kind, verdict in facts.proofs.items()]
     if facts.coverage.lost_to is not None:
-        message = f"Policy {facts.coverage.lost_to} has pods that this one selects too."
+        message = f"Policy {facts.coverage.lost_to} covers pods that this policy selects too."
         found.append(Condition("Overlap", "True", "OlderPolicyWins", message))
     return found
 
@@ -277,10 +279,10 @@ def _ready(found: Sequence[Condition]) -> Condition:
     if missed is not None:
         return Condition(READY, "False", missed.reason, missed.message)
     for condition in decisive:
-        # A sidecar too old to tell of its keys obeys all the same.
+        # A sidecar too old to report its keys obeys the policy all the same.
         if condition.status == "Unknown" and condition.type not in conditions.AMISS:
             return Condition(READY, "Unknown", condition.reason, condition.message)
-    return Condition(READY, "True", READY, "Everything the policy says is in force.")
+    return Condition(READY, "True", READY, "The whole policy is in force.")
 
 
 def _covered(coverage: Coverage) -> Condition:
@@ -289,7 +291,7 @@ def _covered(coverage: Coverage) -> Condition:
     if coverage.missed:
         message = (
             f"{len(coverage.missed)} of {coverage.matching} selected pods were created without the"
-            " sidecar, though the policy was in force; delete them, so that they are made anew:"
+            " sidecar, though the policy was in force; delete them to have them recreated with it:"
             f" {', '.join(coverage.missed[:MISSING_SHOWN])}."
         )
         return Condition("PodsCovered", "False", MISSED, message)
@@ -313,7 +315,7 @@ def _bypassing(coverage: Coverage) -> str:
     told = list(coverage.detours[:MISSING_SHOWN])
     others = coverage.bypassing - len(coverage.detours)
     if others > 0:
-        told.append(f"{others} started before its address was there; restart them")
+        told.append(f"{others} started before the sidecar's address was set; restart them")
     return "; ".join(told)
 
 
@@ -323,26 +325,28 @@ def _alerts(policy: EmbeddingPolicy, refused: tuple[Problem, ...]) -> Condition:
         return Condition(ALERTS, "False", refused[0].reason, f"{told}.")
     if not policy.alerts_enabled:
         return Condition(ALERTS, "True", "AlertsOff", "spec.alerts.enabled is false.")
-    return Condition(ALERTS, "True", "Accepted", "Every alert of the policy is rendered.")
+    return Condition(ALERTS, "True", "Accepted", "All alerts of the policy are rendered.")
 
 
 def _exact(policy: EmbeddingPolicy, quota: LiveQuota | None) -> Condition:
     if not (policy.quota.redis or policy.cache.redis):
-        message = "No Redis is named, so each pod counts alone and the limit is per pod."
+        message = (
+            "The policy names no Redis, so each pod counts alone and the limit applies per pod."
+        )
         return Condition("QuotaExact", "False", "NoSharedStore", message)
     if quota is None:
-        message = "No sidecar has been asked yet."
+        message = "The operator has not asked a sidecar yet."
         return Condition("QuotaExact", "Unknown", config_in_force.NOT_ASKED, message)
     if not quota.exact:
         reason, _, text = quota.exact_reason.partition(": ")
-        message = text or "The store does not promise to keep what it acknowledged."
+        message = text or "Redis may lose acknowledged writes."
         return Condition("QuotaExact", "False", reason or "StoreMayForget", message)
-    return Condition("QuotaExact", "True", "Exact", "All pods count in one store that keeps.")
+    return Condition("QuotaExact", "True", "Exact", "All pods share one durable counter.")
 
 
 def _pods(facts: Facts, *, previous: Mapping[str, Any]) -> dict[str, Any]:
     coverage, in_force = facts.coverage, facts.force.in_force
-    if facts.force.pending:  # at least as many as before, until all have been asked
+    if facts.force.pending:  # no fewer than before, until all are asked
         in_force = max(in_force, min(previous.get("pods", {}).get("inForce", 0), coverage.covered))
     return {
         "matching": coverage.matching,
@@ -359,7 +363,7 @@ def _quota(
     policy: EmbeddingPolicy | None, quota: LiveQuota | None, *, previous: Mapping[str, Any]
 ) -> dict[str, Any]:
     if quota is None:
-        # Nobody could be asked now: what was last seen stays.
+        # No sidecar could be asked: the last figures stay.
         return dict(previous.get("quota", {}))
     limit = policy.quota.requests if policy is not None else quota.limit
     made: dict[str, Any] = {

@@ -1,7 +1,7 @@
-"""What a status says of secrets: which path filled which Secret, with which version. No values.
+"""The status of secrets: which path filled which Secret, with which version. No values.
 
-Nothing here changes by the passing of time. The next look at a path is never further away than the
-poll interval, whatever failed before, so that is what is said of it, and not a time.
+Nothing depends on the time: the status names the poll interval, which bounds the time of the next
+poll even after failures.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,9 +24,9 @@ PATHS_SHOWN: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A path of Vault that fills a Secret; `whole` is why its values are read at each look.
+    """A path of Vault that fills a Secret.
 
-    `is_good` is None where nobody has looked yet.
+    `whole` is the reason why every poll reads its values; `is_good` is None before the first poll.
     """
 
     secret: str
@@ -39,10 +39,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secrets:
-    """All that was seen of a policy's secrets.
+    """The observations about a policy's secrets.
 
-    `pending` names paths that nobody has looked at yet, `deleted` the Secrets that went as Vault
-    holds nothing for them any more.
+    `pending` names paths not polled yet, `deleted` the Secrets deleted because Vault holds nothing
+    for them any more.
     """
 
     problems: tuple[Problem, ...] = ()
@@ -53,7 +53,7 @@ class Secrets:
 
 
 def verdict(secrets: Secrets, *, generation: int, previous: Mapping[str, Any]) -> Verdict:
-    """Whether all keys are in place; what was last seen of this generation, until all is known."""
+    """Condition SecretsSynced; as it was for this generation until every path is polled."""
     if secrets.problems:
         return _problem(secrets)
     if secrets.pending:
@@ -61,16 +61,16 @@ def verdict(secrets: Secrets, *, generation: int, previous: Mapping[str, Any]) -
             if before["type"] == CONDITION and before.get("observedGeneration") == generation:
                 return Verdict(before["status"], before["reason"], before["message"])
         told = _few(secrets.pending)
-        return Verdict("Unknown", NOT_READ, f"Vault is being asked for {told}.")
+        return Verdict("Unknown", NOT_READ, f"Not read from Vault yet: {told}.")
     message = "Every key that the policy names is in place."
     whole = sorted({f"{it.path} ({it.whole})" for it in secrets.sources if it.whole})
     if whole:
-        message += f" Read whole at each look, as there is no version to ask for: {_few(whole)}."
+        message += f" Every poll reads all values of paths without a version: {_few(whole)}."
     return Verdict("True", "Synced", message)
 
 
 def part(secrets: Secrets, *, previous: Mapping[str, Any]) -> dict[str, Any]:
-    """`status.secrets`; nothing where no path of Vault is named."""
+    """`status.secrets`; empty if the policy names no path of Vault."""
     if not secrets.sources:
         return {}
     before = {(it["secret"], it["path"]): it for it in previous.get("secrets", {}).get("paths", [])}
@@ -95,28 +95,26 @@ def _summary(
 ) -> str:
     named = {(source.secret, source.path) for source in sources}
     if "summary" in before and named == set(paths) and any(it.is_good is None for it in sources):
-        return str(before["summary"])  # until all are looked at, what was last seen stays
+        return str(before["summary"])  # until every path is polled, the last summary stays
     return f"{sum(source.is_good is True for source in sources)}/{len(sources)}"
 
 
 def _problem(secrets: Secrets) -> Verdict:
-    # A refusal of the guard comes first, as it is the one that somebody must hear of.
+    # Refusals of the guard come first: an administrator must hear of them.
     problems = sorted(secrets.problems, key=lambda it: it.reason not in _REFUSALS)
     message = f"{_few([it.message for it in problems])}."
     if secrets.deleted:
-        message += f" Deleted, as deletionPolicy says: {_few(secrets.deleted)}."
+        message += f" Deleted by deletionPolicy: {_few(secrets.deleted)}."
     is_withheld = any(it.reason in _WITHHELD for it in problems)
     if is_withheld:
-        message += (
-            " What the chart's values under providers do not allow is kept out of the Secret."
-        )
-    what = "What else" if secrets.deleted or is_withheld else "What"
-    return Verdict("False", problems[0].reason, f"{message} {what} was there stays.")
+        message += " The Secret leaves out values that the chart's providers values forbid."
+    values = "Other values" if secrets.deleted or is_withheld else "Values"
+    return Verdict("False", problems[0].reason, f"{message} {values} already in a Secret stay.")
 
 
 def _path(source: Source, *, before: Mapping[str, Any]) -> dict[str, Any]:
     if source.version is None and not source.changed_at:
-        # Not looked at yet, or an engine without versions: what was last seen stays.
+        # Not polled yet, or an engine without versions: the last values stay.
         kept = {key: before[key] for key in ("version", "lastChanged") if key in before}
         return {"secret": source.secret, "path": source.path, **kept}
     made: dict[str, Any] = {"secret": source.secret, "path": source.path}

@@ -1,4 +1,4 @@
-"""Which namespace may read which Vault path: the administrator's word, asked before any call.
+"""The administrator's rules for Vault paths by namespace, checked before any call.
 
 Rules come from the chart's values, never from a policy. No rule allows nothing. A path is taken
 literally: what could be read in two ways (`..`, `%2e`, `//`, another alphabet) is refused.

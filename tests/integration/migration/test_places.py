@@ -156,7 +156,7 @@ USAGE = {
     "no key": (("--from-file", "x", "--to", TO, "--keys", ""), "--keys"),
     "an empty key": (("--from-file", "x", "--to", TO, "--keys", "A,,B"), "--keys"),
     "no such file": (("--from-file", "/nothing", "--to", TO), "No such file"),
-    "no cluster": (("--from-secret", "shop/keys", "--to", TO), "no cluster"),
+    "no cluster": (("--from-secret", "shop/keys", "--to", TO), "no cluster is configured"),
     "no address": (("--from-env", "--keys", "HOME", "--to", TO), "VAULT_ADDR"),
 }
 

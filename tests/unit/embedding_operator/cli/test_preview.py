@@ -165,5 +165,5 @@ def test_refused_alert_ends_the_printing_of_a_rule_file(tmp_path):
     raw = yaml.safe_load((CASES / "smallest.yaml").read_text(encoding="utf-8"))
     raw["spec"]["alerts"] = {"additional": [{"name": "Own", "expr": "up == 0"}]}
     file.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    with pytest.raises(errors.InvalidPolicy, match='up must carry namespace="shop"'):
+    with pytest.raises(errors.InvalidPolicy, match='up: every selector must have namespace="shop"'):
         rule_file(file)

@@ -81,7 +81,7 @@ def test_sidecar_that_answers_something_else_is_told_apart(body):
     scraped = collection.scrape(api, collection.pods(api, "shop"))
     assert [it.name for it, _ in scraped.series] == ["web-1"]
     assert [(it.name, why) for it, why in scraped.failed] == [
-        ("web-2", "the answer is no exposition of metrics")
+        ("web-2", "the answer is not an exposition of metrics")
     ]
 
 
@@ -110,7 +110,7 @@ def test_page_falls_back_to_sidecars_where_prometheus_is_away():
     asked = prometheus.Prometheus(Away())
     state = views.ClusterViews(api, namespace="shop", asked=asked).state()
     assert state["source"] == "sidecars"
-    assert state["notes"] == ["Prometheus: ConnectError. Figures are of the sidecars themselves."]
+    assert state["notes"] == ["Prometheus: ConnectError. The figures come from the sidecars."]
 
 
 def test_many_browsers_cause_one_look():
@@ -152,8 +152,8 @@ def test_the_pages_questions_name_what_is_catalogued(expr):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"<html>", "no JSON"),
-        (b"[]", "no JSON"),
+        (b"<html>", "not JSON"),
+        (b"[]", "not JSON"),
         (b'{"status": "error", "error": "parse error: unexpected end"}', "unexpected end"),
     ],
 )

@@ -149,7 +149,7 @@ def test_each_condition_has_a_sentence_that_says_what_to_do(kind):
     found = paged.condition(kind, wrong, "SomeReason", "Something is wrong.")
     assert advice.state(found) == "bad"
     assert advice.sentence(found).endswith(".")
-    assert "docs/install.md for what this condition" not in advice.sentence(found)
+    assert "docs/install.md for this condition" not in advice.sentence(found)
 
 
 def test_well_condition_asks_for_nothing():

@@ -271,7 +271,7 @@ def asked_first(running):
     """The order in which these are answered: 40 about one party, and then one about another."""
 
     def waiting():
-        return sum(map(len, running.server._turns._waiting.values()))
+        return sum(map(len, running.server._lock._waiting.values()))
 
     async def order():
         running.answering.clear()

@@ -90,7 +90,9 @@ def test_second_injection_changes_nothing():
 def test_own_exceptions_without_loopback_are_told_and_no_value_is(proxy, value):
     """C2: counted and said."""
     found = container_env.detours(kept_of(injected(pod(**{proxy: PROXY}, NO_PROXY=value))))
-    assert found == [f"container app sends all to its {proxy}, as its NO_PROXY lacks 127.0.0.1"]
+    assert found == [
+        f"container app sends all requests to its {proxy}, as its NO_PROXY lacks 127.0.0.1"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def pod(kind="ReplicaSet", name="search-5b7c"):
 
 
 def skip(told, *, about=POLICY, of=None, reason="HostNetwork"):
-    told.skipped(about, pod=of or pod(), reason=reason, message="on the node's network")
+    told.skipped(about, pod=of or pod(), reason=reason, message="on the host network")
 
 
 def test_event_is_about_the_policy_and_names_the_owner(told, recorder):

@@ -129,7 +129,7 @@ def test_who_applies_a_pod_is_told_why_it_gets_none(recorder):
     answer = ask(World(), recorder, pod(hostNetwork=True))
     assert answer.pod == pod(hostNetwork=True)
     assert len(answer.warnings) == 1
-    assert "on the node's network" in answer.warnings[0]
+    assert "on the host network" in answer.warnings[0]
     assert recorder.counted == [("skipped", "HostNetwork")]
 
 

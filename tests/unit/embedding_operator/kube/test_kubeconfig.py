@@ -27,5 +27,5 @@ def test_in_a_pod_without_a_kubeconfig_it_is_the_pods_own(monkeypatch, tmp_path)
 
 
 def test_with_neither_it_says_so():
-    with pytest.raises(errors.Denied, match="no cluster to work on"):
+    with pytest.raises(errors.Denied, match="no cluster is configured"):
         kubeconfig.connect_as_user(None, None)

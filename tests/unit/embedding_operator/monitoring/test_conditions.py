@@ -14,7 +14,7 @@ WANTED = Rules(groups=GROUPS)
 GOOD = rules.Loaded(is_current=True)
 OLD = rules.Loaded(is_current=False)
 ALL = dict.fromkeys(NAMES, GOOD)
-AWAY = Problem("Unreachable", "b:9090 cannot be connected to")
+AWAY = Problem("Unreachable", "b:9090 cannot be reached")
 RULER = Problem("NoSuchAPI", "b:9090 answers /api/v1/query with 404")
 NOT_SELECTED = Problem("NotSelected", "No Prometheus takes it: set the label release.")
 
@@ -68,7 +68,7 @@ def test_what_is_not_loaded_is_counted_named_and_bounded():
     found = conditions.rules_loaded(WANTED, (server(groups={NAMES[0]: OLD}),))
     assert found.message == (
         "0 of 2 rule groups are loaded; not loaded: shop.embedding-b; shop.embedding-a (an older"
-        " form). Asked: a:9090."
+        " version). Asked: a:9090."
     )
     many = tuple(
         rules.Group(name=f"g{n}", uid=None, label_names=frozenset(), fingerprint="")
@@ -117,7 +117,7 @@ def test_scraped(running, servers, starting, expected):
 def test_pods_that_are_not_scraped_are_counted_and_named():
     seen = (server(pods={"a": True, "b": False}),)
     assert conditions.scraped(("a", "b", "c"), seen).message == (
-        "1 of 3 sidecars are targets that are up; not: b (down); c (no target)."
+        "Prometheus scrapes 1 of 3 sidecars; not scraped: b (down); c (no target)."
     )
 
 

@@ -140,10 +140,14 @@ def test_basic_auth_and_headers_come_from_files_each_time(tmp_path):
         (Server(head(status="404 Not Found")), "NoSuchAPI", "check the URL's path"),
         (Server(head(f"Location: http://x/{TOKEN}", status="302 Found")), "Redirected", "302"),
         (Server(head(status="503 Service Unavailable")), "ServerFailing", "503"),
-        (Server(head("Content-Length: 100"), b'{"status"'), "AnswerCut", "before it is whole"),
-        (Server(), "AnswerCut", "before it is whole"),
-        (Server(b"\x00\x01 nonsense"), "AnswerCut", "before it is whole"),
-        (Server(head("Content-Encoding: gzip"), b"\x1f\x8b"), "NotUnderstood", "compressed"),
+        (
+            Server(head("Content-Length: 100"), b'{"status"'),
+            "AnswerCut",
+            "sends an incomplete answer",
+        ),
+        (Server(), "AnswerCut", "sends an incomplete answer"),
+        (Server(b"\x00\x01 nonsense"), "AnswerCut", "sends an incomplete answer"),
+        (Server(head("Content-Encoding: gzip"), b"\x1f\x8b"), "NotUnderstood", "compresses"),
         (Server(head(), b" " * (BODY_BYTES + 1)), "AnswerTooLarge", "monitoring.maxBodyMiB"),
         (Server(head(), endless=b" " * 4096), "AnswerTooLarge", "more than"),
         (Server(head(), endless=b" ", pause_seconds=0.1), "Slow", "within 1 s"),
@@ -167,7 +171,7 @@ def test_what_is_wrong_is_a_reason_and_a_host_and_bounded(server, reason, told, 
 
 def test_nobody_listening_is_unreachable(tmp_path):
     connection = Connection(endpoints.Endpoint(url="http://127.0.0.1:1"), body_bytes=BODY_BYTES)
-    with pytest.raises(Unreadable, match=r"127\.0\.0\.1:1 cannot be connected to") as raised:
+    with pytest.raises(Unreadable, match=r"127\.0\.0\.1:1 cannot be reached") as raised:
         asyncio.run(connection.get("/"))
     assert raised.value.reason == "Unreachable"
 
@@ -228,9 +232,9 @@ def test_an_answer_of_another_api_is_said_to_be_that():
     def understand(body):
         raise NotUnderstood("rules")
 
-    with pytest.raises(Unreadable, match="prometheus:9090 answers /x with something") as raised:
+    with pytest.raises(Unreadable, match="prometheus:9090 does not answer /x in the form") as it:
         asyncio.run(read(Page(), "/x", understand))  # type: ignore[arg-type] # it posts nothing
-    assert raised.value.reason == "NotUnderstood"
+    assert it.value.reason == "NotUnderstood"
 
 
 def test_words_of_a_server_are_one_short_printable_line():

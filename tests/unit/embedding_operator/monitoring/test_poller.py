@@ -235,7 +235,7 @@ def test_a_policy_that_went_is_told_nothing(polling):
     assert running.changed == []
 
 
-AWAY = Unreadable("Unreachable", "prometheus:9090 cannot be connected to")
+AWAY = Unreadable("Unreachable", "prometheus:9090 cannot be reached")
 
 
 def test_one_failure_alone_is_no_news(polling):
@@ -285,7 +285,7 @@ def test_a_bug_of_one_answer_ends_nothing(polling, caplog):
     server.failure, server.groups = None, [listed()]
     running.loop.pass_time(60)
     assert running.rules().reason == "Loaded"
-    assert "asking a server of monitoring failed" in caplog.text
+    assert "a request to a monitoring server failed" in caplog.text
 
 
 def test_problem_of_the_first_question_is_told_at_once(polling):

@@ -55,19 +55,19 @@ LEFT = {
     "its selector is not set": (
         prometheus(ruleNamespaceSelector=ALL),
         ours(),
-        "Prometheus monitoring/k8s takes none, as its spec.ruleSelector is not set",
+        "Prometheus monitoring/k8s selects none, as its spec.ruleSelector is not set",
     ),
     "the label is missing": (
         rules_of(RELEASE),
         ours(),
-        "wants the label release=stack: set it in spec.alerts.labels",
+        "requires the label release=stack; set it in spec.alerts.labels",
     ),
     "the label has another value": (rules_of(RELEASE), ours(release="other"), "release=stack"),
-    "it looks at its own namespace": (rules_of(ALL, None), ours(), "its own namespace alone"),
+    "it looks at its own namespace": (rules_of(ALL, None), ours(), "only its own namespace"),
     "the namespace is not labelled": (
         rules_of(ALL, {"matchLabels": {"monitored": "yes"}}),
         ours(),
-        "wants the label monitored=yes on namespace shop",
+        "requires the label monitored=yes on namespace shop",
     ),
     "an expression does not hold": (
         rules_of({"matchExpressions": [{"key": "role", "operator": "In", "values": ["a", "b"]}]}),

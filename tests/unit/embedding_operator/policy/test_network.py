@@ -84,7 +84,7 @@ def test_policy_has_none_while_hosts_are_guarded():
     ("own", "ca", "told"),
     [
         ({"ca_config_map": "ca"}, None, "caConfigMap: there is no ConfigMap ca"),
-        ({"ca_config_map": "ca"}, "no PEM", "caConfigMap: ca.crt holds no certificates"),
+        ({"ca_config_map": "ca"}, "no PEM", "caConfigMap: ca.crt holds no PEM certificates"),
         ({"ca_config_map": "ca"}, "x" * (network.MAX_BYTES + 1), "longer than"),
         ({"http": "proxy:3128"}, None, "proxy: proxy_without_scheme"),
         ({"https": "socks5://proxy:1080"}, None, "proxy: proxy_not_http"),
@@ -100,7 +100,7 @@ def test_what_a_policy_cannot_mean_is_refused_with_its_field(own, ca, told):
     [
         ("proxy.example:3128", "proxy_without_scheme"),
         ("socks5://proxy.example:1080", "proxy_not_http"),
-        ("http://user:geheim@proxy:3128", "no user or password"),
+        ("http://user:geheim@proxy:3128", "must not have a user or password"),
         ("http://proxy:3128/path", "proxy_not_a_url"),
         ("http://", "proxy_not_a_url"),
     ],

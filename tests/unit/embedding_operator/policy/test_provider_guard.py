@@ -268,4 +268,4 @@ def test_condition_does_not_say_that_a_refused_value_stays():
             secret_status.Secrets(problems=problems), generation=1, previous={}
         )
         assert made.reason == reason
-        assert "kept out of the Secret. What else was there stays." in made.message
+        assert "values forbid. Other values already in a Secret stay." in made.message

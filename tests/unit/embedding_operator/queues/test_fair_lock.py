@@ -17,7 +17,7 @@ def served(asking):
 
         async def ask(party, cost):
             nonlocal busy
-            async with turns.turn(party):
+            async with turns.hold(party):
                 busy += 1
                 assert busy == 1
                 await asyncio.sleep(0)
@@ -53,11 +53,11 @@ def test_a_turn_that_is_not_wanted_any_more_is_passed_on():
         entered = []
 
         async def ask(party):
-            async with turns.turn(party):
+            async with turns.hold(party):
                 entered.append(party)
 
         async def give_up(hold):
-            async with turns.turn("a"):
+            async with turns.hold("a"):
                 await hold.wait()
             second.cancel()  # it has been given the turn, and does not know yet
 
@@ -86,7 +86,7 @@ def test_one_that_waits_is_remembered_whoever_came_meanwhile():
         turns, hold = FairLock(), asyncio.Event()
 
         async def ask(party, until=None):
-            async with turns.turn(party):
+            async with turns.hold(party):
                 if until is not None:
                     await until.wait()
 

@@ -67,7 +67,7 @@ def test_refused_alert_keeps_no_other_away():
     (problem,) = made.problems
     assert problem.reason == "ExpressionRefused"
     assert problem.message == (
-        "spec.alerts.additional[Broken] is left out: expr does not parse: unclosed left"
+        "spec.alerts.additional[Broken] is ignored: expr does not parse: unclosed left"
         " parenthesis (column 4)"
     )
 

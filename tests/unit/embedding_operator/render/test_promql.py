@@ -120,7 +120,7 @@ def test_refusal_quotes_the_parser_and_names_the_column(expr):
 
 def test_refusal_names_the_selector_and_what_it_must_carry():
     told = promql.refusal(f"{OWN} or secret_metric", namespace="shop")
-    assert told == 'secret_metric must carry namespace="shop", as every selector must'
+    assert told == 'secret_metric: every selector must have namespace="shop"'
 
 
 @pytest.mark.parametrize("nested", ["(" * 500 + OWN + ")" * 500, "-" * 1000 + "1"])

@@ -131,7 +131,7 @@ def test_an_object_of_a_policy_of_the_same_name_that_was_deleted_is_not_ours():
 
 
 def test_nobody_knows_whose_an_object_without_traces_is():
-    assert ownership.owner_of({"metadata": {}}) == "somebody else"
+    assert ownership.owner_of({"metadata": {}}) == "another owner"
 
 
 def test_prometheus_scrapes_the_pods_of_this_policy_and_names_it_on_every_series():

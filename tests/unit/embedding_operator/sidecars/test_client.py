@@ -106,32 +106,32 @@ def test_a_status_that_no_sidecar_gives_is_named(there, at):
     assert in_force(there, at(sidecar(status=418))).message == "answered with status 418"
 
 
-SLOW = "gave no whole answer within 0.5 s"
+SLOW = "sent no complete answer within 0.5 s"
 REASONS = {
     "drips a head": SLOW,
     "drips headers": SLOW,
     "drips a body": SLOW,
     "drips 1xx": SLOW,
     "1xx for ever": "answered with more than 80 KiB",
-    "one 1xx": "gave no answer of a sidecar (an interim response)",
+    "one 1xx": "sent no valid answer of a sidecar (an interim response)",
     "gzip of empty blocks": SLOW,
-    "gzip": "gave no answer of a sidecar (content-encoding)",
-    "tiny chunks": "gave no answer of a sidecar (transfer-encoding)",
+    "gzip": "sent no valid answer of a sidecar (content-encoding)",
+    "tiny chunks": "sent no valid answer of a sidecar (transfer-encoding)",
     "endless body": "answered with more than 80 KiB",
     "endless head": "answered with more than 80 KiB",
-    "a large head": "gave no answer of a sidecar (no head)",
+    "a large head": "sent no valid answer of a sidecar (no head)",
     "accepts and is silent": SLOW,
     "resets": "reset the connection",
     "closes": "closed the connection without an answer",
-    "no HTTP": "gave no answer of a sidecar (not HTTP/1.1)",
-    "a length that is none": "gave no answer of a sidecar (not HTTP/1.1)",
-    "cut short": "gave no answer of a sidecar (not HTTP/1.1)",
-    "redirect to the metadata address": "answered with status 307 and without a proof",
-    "redirect to itself": "answered with status 307 and without a proof",
-    "bearer only": "runs a sidecar that knows no proof of the API token: restart the pod",
-    "no proof": "answered with status 200 and without a proof",
-    "a wrong proof": "gave an answer with a wrong proof: it is not from its sidecar",
-    "two proofs": "answered with status 200 and without a proof",
+    "no HTTP": "sent no valid answer of a sidecar (not HTTP/1.1)",
+    "a length that is none": "sent no valid answer of a sidecar (not HTTP/1.1)",
+    "cut short": "sent no valid answer of a sidecar (not HTTP/1.1)",
+    "redirect to the metadata address": "answered with status 307 without a proof",
+    "redirect to itself": "answered with status 307 without a proof",
+    "bearer only": "runs a sidecar that is too old to prove the API token: restart the pod",
+    "no proof": "answered with status 200 without a proof",
+    "a wrong proof": "sent an answer with a wrong proof: it is not from the pod's sidecar",
+    "two proofs": "answered with status 200 without a proof",
 }
 
 
@@ -161,7 +161,7 @@ def test_an_answer_of_another_pod_is_refused(there, at):
     """A pod hands the request on to a pod that holds the token, which sees whom it is for."""
     found = in_force(there, at(answering.Sidecar(token=TOKEN, uid="uid-2")))
     assert found.reason == config_in_force.SILENT
-    assert "refused the operator's proof" in found.message
+    assert "rejected the operator's proof" in found.message
 
 
 def test_an_answer_that_was_given_before_is_no_proof(there, at):
@@ -196,7 +196,7 @@ def test_a_proof_of_another_status_is_none(there, at):
 @pytest.mark.parametrize("kind", answering.STRANGE_PAGES)
 def test_a_signed_page_that_is_none_is_refused(there, at, kind):
     pod = at(answering.saying(sidecar(), answering.STRANGE_PAGES[kind]))
-    assert in_force(there, pod).message == "gave no answer of a sidecar (not its page)"
+    assert in_force(there, pod).message == "sent no valid answer of a sidecar (not its page)"
     assert quota(there, pod) is None
 
 

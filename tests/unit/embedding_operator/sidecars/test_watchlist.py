@@ -145,7 +145,7 @@ def test_those_that_are_behind_are_named_with_what_they_obey():
     world.turn()
     assert world.seen().force.behind == (
         "pod-1 obeys document d1",
-        "pod-2 holds older keys",
+        "pod-2 has older keys",
         "pod-3 has no document yet",
         "pod-4 version: is 2",
     )

@@ -135,8 +135,8 @@ def test_a_refused_key_is_told_by_provider_and_makes_a_policy_not_ready():
     seen = facts(force=REFUSED)
     found = condition("KeyRefused", seen)
     assert (found["status"], found["reason"]) == ("True", "KeyRefused")
-    assert "openai refuses its newest key in 1 of 3 pods" in found["message"]
-    assert "voyage refuses its newest key in 3 of 3 pods" in found["message"]
+    assert "Provider openai rejects its newest API key in 1 of 3 pods" in found["message"]
+    assert "provider voyage rejects its newest API key in 3 of 3 pods" in found["message"]
     assert verdict("Ready", seen) == ("False", "KeyRefused")
     assert condition("Ready", seen)["message"] == found["message"]
 
@@ -164,21 +164,21 @@ def test_sidecars_too_old_to_tell_of_their_keys_leave_a_policy_ready():
 
 
 def test_each_pod_of_which_nothing_is_known_is_named_and_what_is_false_comes_first():
-    outdated = Problem(config_in_force.OUTDATED, "pod b runs a sidecar that knows no proof")
-    lying = Problem(config_in_force.UNPROVEN, "pod c gave an answer with a wrong proof")
+    outdated = Problem(config_in_force.OUTDATED, "pod b runs an old sidecar")
+    lying = Problem(config_in_force.UNPROVEN, "pod c sent an answer with a wrong proof")
     seen = facts(force=config_in_force.Force(in_force=1, unknown=(SILENT, outdated, lying)))
     assert verdict("ConfigInForce", seen) == ("Unknown", "SidecarsUnproven")
     assert condition("ConfigInForce", seen)["message"] == (
-        "What 3 of 4 sidecars obey is not known: pod c gave an answer with a wrong proof;"
-        " pod b runs a sidecar that knows no proof; pod a reset the connection."
+        "3 of 4 sidecars do not prove which policy they obey: pod c sent an answer with a wrong"
+        " proof; pod b runs an old sidecar; pod a reset the connection."
     )
 
 
 def test_pods_that_give_false_answers_are_named_beside_those_that_are_behind():
-    lying = Problem(config_in_force.UNPROVEN, "pod c gave an answer with a wrong proof")
-    seen = facts(force=config_in_force.Force(behind=("pod b holds older keys",), unknown=(lying,)))
+    lying = Problem(config_in_force.UNPROVEN, "pod c sent an answer with a wrong proof")
+    seen = facts(force=config_in_force.Force(behind=("pod b has older keys",), unknown=(lying,)))
     message = condition("ConfigInForce", seen)["message"]
-    assert "pod b holds older keys; pod c gave an answer with a wrong proof" in message
+    assert "pod b has older keys; pod c sent an answer with a wrong proof" in message
 
 
 def test_a_thousand_silent_pods_make_a_short_message():
@@ -486,8 +486,8 @@ def test_a_test_alert_is_told_and_kept():
 
 def test_alert_that_is_left_out_is_named_and_touches_nothing_else():
     refused = (
-        Problem("ExpressionRefused", "spec.alerts.additional[Own] is left out: expr x"),
-        Problem("LabelRefused", "spec.alerts.additional[Other] is left out: the label y"),
+        Problem("ExpressionRefused", "spec.alerts.additional[Own] is ignored: expr x"),
+        Problem("LabelRefused", "spec.alerts.additional[Other] is ignored: the label y"),
     )
     seen = facts(alerts_refused=refused)
     assert verdict("AlertsAccepted", seen) == ("False", "ExpressionRefused")

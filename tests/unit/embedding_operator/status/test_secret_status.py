@@ -101,11 +101,11 @@ def test_a_problem_is_told_even_while_other_paths_are_not_looked_at_yet():
 def test_a_refusal_of_the_guard_comes_first():
     found = verdict(Problem("KeyMissing", "no K"), Problem("PathNotAllowed", "not secret/bank"))
     assert found.reason == "PathNotAllowed"
-    assert found.message == "not secret/bank; no K. What was there stays."
+    assert found.message == "not secret/bank; no K. Values already in a Secret stay."
 
 
 def test_what_was_deleted_is_named():
     found = verdict(Problem("VersionDeleted", "it is deleted"), deleted=("app",))
     assert found.message == (
-        "it is deleted. Deleted, as deletionPolicy says: app. What else was there stays."
+        "it is deleted. Deleted by deletionPolicy: app. Other values already in a Secret stay."
     )

@@ -69,7 +69,7 @@ class Real:
 
     def read(self, path):
         self.store.follow(SEARCH, frozenset({address(path)}))
-        self.poller.look(address(path))
+        self.poller.poll(address(path))
         return self.store.read(address(path))
 
 

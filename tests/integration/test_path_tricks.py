@@ -218,7 +218,7 @@ def read(poller: vault.Poller, mount: str, path: str) -> vault.Reading:
     """What a policy of the shop gets that refers to this."""
     address = vault.Address(IDENTITY, mount, path)
     poller.follow((SHOP, "search"), frozenset({address}))
-    poller.look(address)
+    poller.poll(address)
     try:
         return poller.read(address)
     finally:
@@ -309,7 +309,7 @@ def test_no_name_of_a_service_account_is_a_way_to_another(bank, tokens, account)
         clock=lambda: 0.0,
     )
     bank.proxy.calls.clear()
-    with pytest.raises(failures.Unreadable):
+    with pytest.raises(failures.VaultReadError):
         held.get(IDENTITY._replace(service_account=account))
     assert bank.proxy.calls == [], "nobody signed in"
 
@@ -321,7 +321,7 @@ def test_the_token_of_another_namespaces_account_is_of_no_use_for_the_shops_role
         observe=lambda _: None,
         clock=lambda: 0.0,
     )
-    with pytest.raises(failures.Unreadable) as refusal:
+    with pytest.raises(failures.VaultReadError) as refusal:
         held.get(IDENTITY._replace(namespace=BANK))
     assert refusal.value.reason == "LoginRefused"
 

@@ -279,7 +279,7 @@ FAULTS = {
     "role gives nothing": Fault(
         begin=change_role,
         reason="VaultForbidden",
-        said="forbids reading",
+        said="forbids it (403)",
         end=give_role_back,
         # A look that is forbidden may ask for metadata, values and the engine, sign in, again.
         calls=8 * ONE_LOOK * PATHS,

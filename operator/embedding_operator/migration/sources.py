@@ -1,4 +1,4 @@
-"""Where secrets are now: a .env file, the environment, or a Secret of the cluster."""
+"""Sources of a migration: a .env file, the environment, or a Secret of the cluster."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -24,14 +24,14 @@ class Objects(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Values by key; `place` is told to people."""
+    """Values by key; `place` names the source in messages."""
 
     place: str
     values: Mapping[str, str] = field(repr=False)
 
 
 def file(name: str) -> Source:
-    """A .env file, or standard input where it is called `-`.
+    """The values of a .env file; `-` names standard input.
 
     Raises:
         Refused: it cannot be read, or a line of it.
@@ -45,7 +45,7 @@ def file(name: str) -> Source:
 
 
 def environment(variables: Mapping[bytes, bytes], keys: Iterable[str]) -> Source:
-    """These variables, and no other.
+    """The values of these variables.
 
     Raises:
         Refused: a value is not UTF-8.
@@ -55,7 +55,7 @@ def environment(variables: Mapping[bytes, bytes], keys: Iterable[str]) -> Source
 
 
 def secret(objects: Objects, address: str, keys: Iterable[str] | None) -> Source:
-    """A Secret by NAMESPACE/NAME; these keys of it, or all.
+    """The values of a Secret by NAMESPACE/NAME: these keys of it, or all.
 
     Raises:
         Refused: there is none, or a value is not UTF-8.

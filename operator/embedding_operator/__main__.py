@@ -77,11 +77,11 @@ def _run() -> int:
     seen = informers.Caches(api, queue=queue, index_queue=index_queue, skipped=measured.skipped)
     for kind in seen.kinds:
         measured.watch_up(kind, functools.partial(seen.hears, kind))
-    told = events.Events(creates=api)
+    told = events.EventRecorder(objects=api)
     store = _store(chosen, api, measured, queue)
     asked = sidecars.Prober(
         asks=sidecars.Client(),
-        patches=api,
+        nudge=api.nudge,
         changed=_told(queue, index_queue),
         asked=measured.sidecar_asked,
         period_seconds=chosen.resync_seconds,
@@ -141,7 +141,7 @@ def _run() -> int:
     registry, behaviour = kopf_setup.registry(), kopf_setup.settings()
     listening = threading.Event()
     _listen(chosen, measured, queues, live=(_watches(seen), _asks(asked)), listening=listening)
-    skipped = skipped_pods.SkippedPods(records=told)
+    skipped = skipped_pods.SkippedPods(events=told)
     skipped.start()
     hook = webhook.Webhook(seen=seen, sidecar=_sidecar(chosen), tells=skipped, counts=measured)
     webhook.register(registry, hook)

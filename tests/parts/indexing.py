@@ -23,7 +23,7 @@ SILENT = errors.Problem(config_in_force.SILENT, "cannot be asked")
 Object = dict[str, Any]
 
 
-class Pods:
+class Pods(sidecars.Prober):
     """Pods of indexes as reports by address, each asked just now; who is not there is silent."""
 
     def __init__(self) -> None:

@@ -11,6 +11,7 @@ from embedding_operator import errors, sidecars
 from embedding_operator.controller import reconciler, rollouts
 from embedding_operator.injection import injector, selection
 from embedding_operator.kube import client, kinds
+from embedding_operator.kube.events import EventRecorder
 from embedding_operator.monitoring import endpoints, monitor
 from embedding_operator.policy import provider_guard
 from embedding_operator.queues.workqueue import Key
@@ -33,7 +34,7 @@ def connect(kubeconfig: Path) -> client.KubeClient:
 SILENT = errors.Problem(config_in_force.SILENT, "cannot be asked")
 
 
-class Sidecars:
+class Sidecars(sidecars.Prober):
     """Sidecars as dictionaries by address, each asked just now; who is not there is silent."""
 
     def __init__(self) -> None:
@@ -60,7 +61,7 @@ class Sidecars:
         self.watched.pop(policy, None)
 
 
-class Events:
+class Events(EventRecorder):
     """What was told, newest last."""
 
     def __init__(self) -> None:

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.kube import kinds
+from embedding_operator.kube.client import KubeClient
 from embedding_operator.policy import policy, provider_guard
 from embedding_operator.render import secrets
 from embedding_operator.status import secret_status
@@ -33,14 +34,6 @@ class SecretStore(Protocol):
 
     def refresh(self, addresses: Iterable[Address]) -> None:
         """Poll these at once."""
-        ...
-
-
-class Objects(Protocol):
-    """Reads objects of the cluster."""
-
-    def get(self, kind: kinds.Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
-        """An object; None where there is none."""
         ...
 
 
@@ -75,7 +68,7 @@ class Credentials:
     def __init__(
         self,
         *,
-        objects: Objects,
+        objects: KubeClient,
         store: SecretStore | None,
         guard: provider_guard.ProviderGuard = provider_guard.OFF,
     ) -> None:

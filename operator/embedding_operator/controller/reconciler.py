@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from embedding_contract import document, names
 from embedding_operator import errors, indexes, sidecars
 from embedding_operator.controller import applier, credentials, rollouts
+from embedding_operator.informers.caches import Caches
 from embedding_operator.injection import coverage, injector, selection
 from embedding_operator.kube import apply, conditions, deadline
+from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.events import EventRecorder
 from embedding_operator.monitoring import monitor
 from embedding_operator.policy import network, policy, provider_guard
 from embedding_operator.queues.workqueue import Key
@@ -29,70 +32,6 @@ LAST_PROBLEM_SECONDS: Final = 60.0
 ANNOTATION_CHARACTERS: Final = 256
 
 Object = dict[str, Any]
-
-
-class Cluster(applier.Cluster, Protocol):
-    """All that a reconcile needs of the API server."""
-
-    def patch_status(self, namespace: str, name: str, patch: Object) -> Object | None:
-        """Merge into the status of a policy; what it is then, None where it has gone."""
-        ...
-
-
-class Seen(applier.Seen, Protocol):
-    """The watched objects, as they were last seen."""
-
-    def policy(self, namespace: str, name: str) -> Object | None:
-        """A policy; None where there is none."""
-        ...
-
-    def policies_of(self, namespace: str) -> list[Object]:
-        """All policies of a namespace, without what only they themselves look at."""
-        ...
-
-    def indexes_of(self, namespace: str, *, policy: str) -> list[Object]:
-        """The indexes of a policy: their names, and whether they are searched."""
-        ...
-
-    def namespace(self, name: str) -> Object | None:
-        """A namespace; None where there is none."""
-        ...
-
-    def pods_of(self, namespace: str) -> list[Object] | None:
-        """The pods of a namespace that have not ended; None before they were listed."""
-        ...
-
-    def server_version(self) -> tuple[int, int]:
-        """Major and minor of the API server."""
-        ...
-
-    def wrote_policy(self, answer: Object) -> None:
-        """Take what a write of a policy's status was answered with."""
-        ...
-
-
-class Sidecars(Protocol):
-    """What the sidecars of policies have last said; waits for none."""
-
-    def watch(self, policy: sidecars.Policy, target: sidecars.Target) -> None:
-        """These are all the pods of a policy that run a sidecar, and what they should obey."""
-        ...
-
-    def seen(self, policy: sidecars.Policy) -> sidecars.Seen:
-        """What they last said."""
-        ...
-
-    def forget(self, policy: sidecars.Policy) -> None:
-        """A policy has gone."""
-        ...
-
-
-class Events(Protocol):
-    """Tells people what changed."""
-
-    def record(self, about: Object, *, warning: bool, reason: str, message: str) -> None:
-        """An event of a policy."""
-        ...
 
 
 def _nobody(_: Key, __: int) -> None:
@@ -110,11 +49,11 @@ class Reconciler:
     def __init__(
         self,
         *,
-        objects: Cluster,
-        seen: Seen,
+        objects: KubeClient,
+        seen: Caches,
         store: credentials.SecretStore | None,
-        asked: Sidecars,
-        events: Events,
+        asked: sidecars.Prober,
+        events: EventRecorder,
         sidecar: injector.Sidecar,
         poll_seconds: float,
         deadline_seconds: float,
@@ -138,7 +77,7 @@ class Reconciler:
             objects=objects,
             seen=seen,
             found=self._credentials,
-            kept=apply.ObjectApplier(writes=objects, drifted=drifted),
+            kept=apply.ObjectApplier(objects=objects, drifted=drifted),
             changing=restarts.secret_changes,
             guard=guard,
             additional_alerts=additional_alerts,

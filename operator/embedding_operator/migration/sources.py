@@ -4,22 +4,15 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 from embedding_operator.kube import kinds
+from embedding_operator.kube.client import KubeClient
 from embedding_operator.migration import env_files
 from embedding_operator.migration.refusal import Refused
 from embedding_operator.render import secrets
 
 STANDARD_INPUT: Final = "-"
-
-
-class Objects(Protocol):
-    """Reads of the API server."""
-
-    def get(self, kind: kinds.Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
-        """An object; None where there is none."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +47,7 @@ def environment(variables: Mapping[bytes, bytes], keys: Iterable[str]) -> Source
     return _text("the environment", found)
 
 
-def secret(objects: Objects, address: str, keys: Iterable[str] | None) -> Source:
+def secret(objects: KubeClient, address: str, keys: Iterable[str] | None) -> Source:
     """The values of a Secret by NAMESPACE/NAME: these keys of it, or all.
 
     Raises:

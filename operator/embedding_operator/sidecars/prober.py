@@ -9,7 +9,7 @@ from typing import Final
 
 from embedding_operator import errors
 from embedding_operator.sidecars import client
-from embedding_operator.sidecars.nudges import Nudger, Patches
+from embedding_operator.sidecars.nudges import Nudger
 from embedding_operator.sidecars.targets import Policy, Seen, Target
 from embedding_operator.sidecars.watchlist import Question, Watchlist
 from embedding_operator.status import config_in_force
@@ -30,8 +30,8 @@ class Prober:
     def __init__(
         self,
         *,
-        asks: client.Asks,
-        patches: Patches,
+        asks: client.Client,
+        nudge: Callable[[str, str, str], None],
         changed: Callable[[Policy, float], None],
         asked: Callable[[str], None],
         period_seconds: float,
@@ -39,7 +39,7 @@ class Prober:
     ) -> None:
         self._asks = asks
         self._asked = asked
-        self._nudger = Nudger(patches=patches, clock=clock)
+        self._nudger = Nudger(nudge=nudge, clock=clock)
         self._watchlist = Watchlist(
             nudges=self._nudger, changed=changed, period_seconds=period_seconds, clock=clock
         )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from embedding_operator import errors, vault
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.vault import access_rules
 from tests.fakes import secret_store
 from tests.parts import vault as real
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from embedding_operator.controller.credentials import SecretStore
 
 IDENTITY = vault.Identity("shop", "embedding-vault", "reader")
-SEARCH = ("shop", "search")
+SEARCH = ObjectKey("shop", "search")
 
 
 def address(path):

@@ -12,6 +12,7 @@ import pytest
 from embedding_contract import names
 from embedding_operator import vault
 from embedding_operator.kube import client, kinds
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.render import secrets
 from embedding_operator.vault import access_rules, failures, sessions
 from tests.parts import fault_proxy, kubectl, reconciling
@@ -217,12 +218,12 @@ def pollers(bank, tokens) -> dict[str, vault.Poller]:
 def read(poller: vault.Poller, mount: str, path: str) -> vault.Reading:
     """What a policy of the shop gets that refers to this."""
     address = vault.Address(IDENTITY, mount, path)
-    poller.follow((SHOP, "search"), frozenset({address}))
+    poller.follow(ObjectKey(SHOP, "search"), frozenset({address}))
     poller.poll(address)
     try:
         return poller.read(address)
     finally:
-        poller.follow((SHOP, "search"), frozenset())
+        poller.follow(ObjectKey(SHOP, "search"), frozenset())
 
 
 DEFENCES = ("the guard alone", "Vault alone", "both")

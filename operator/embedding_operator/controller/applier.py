@@ -16,6 +16,7 @@ from embedding_operator.controller import credentials
 from embedding_operator.informers.caches import Caches
 from embedding_operator.kube import apply, kinds, ownership
 from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.policy import network, policy, provider_guard
 from embedding_operator.render import configmaps, monitoring, secrets
 
@@ -159,9 +160,9 @@ class Applier:
         found: str | None = ((live or {}).get("data") or {}).get(CA_KEY)
         return found
 
-    def forget(self, namespace: str, name: str) -> None:
+    def forget(self, key: ObjectKey) -> None:
         """A policy has gone."""
-        self._owned.forget(names.KIND, namespace, name)
+        self._owned.forget(names.KIND, *key)
 
     def _owned_values(
         self,

@@ -9,6 +9,7 @@ from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.kube import kinds
 from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.policy import policy, provider_guard
 from embedding_operator.render import secrets
 from embedding_operator.status import secret_status
@@ -24,7 +25,7 @@ _DATA_KEY: Final = re.compile(r"(?=.{1,253}$)\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*")
 class SecretStore(Protocol):
     """Vault, or a fake of it: policies register their paths, and reads return at once."""
 
-    def follow(self, policy: tuple[str, str], addresses: frozenset[Address]) -> None:
+    def follow(self, policy: ObjectKey, addresses: frozenset[Address]) -> None:
         """Replace the paths that a policy, by namespace and name, needs."""
         ...
 
@@ -79,12 +80,12 @@ class Credentials:
     def follow(self, wanted: policy.EmbeddingPolicy) -> None:
         """Have Vault polled at the paths that this policy names, and no others for it."""
         if self._store is not None:
-            self._store.follow((wanted.namespace, wanted.name), frozenset(_addresses(wanted)))
+            self._store.follow(wanted.key, frozenset(_addresses(wanted)))
 
-    def forget(self, namespace: str, name: str) -> None:
+    def forget(self, key: ObjectKey) -> None:
         """A policy has gone."""
         if self._store is not None:
-            self._store.follow((namespace, name), frozenset())
+            self._store.follow(key, frozenset())
 
     def refresh(self, wanted: policy.EmbeddingPolicy) -> None:
         """Have every path of this policy polled now."""

@@ -19,9 +19,9 @@ from embedding_operator.injection import coverage, injector, selection
 from embedding_operator.kube import apply, conditions, deadline
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.events import EventRecorder
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import monitor
 from embedding_operator.policy import network, policy, provider_guard
-from embedding_operator.queues.workqueue import Key
 from embedding_operator.status import policy_status, secret_status
 
 PROBLEM_SECONDS: Final = 3.0
@@ -34,7 +34,7 @@ ANNOTATION_CHARACTERS: Final = 256
 Object = dict[str, Any]
 
 
-def _nobody(_: Key, __: int) -> None:
+def _nobody(_: ObjectKey, __: int) -> None:
     """Tells nobody."""
 
 
@@ -65,7 +65,7 @@ class Reconciler:
         network: network.Network = network.Network(),  # noqa: B008 - frozen
         selected_by: Callable[[], Mapping[str, str]] = dict,
         index_namespaces: frozenset[str] = frozenset(),
-        covers: Callable[[Key, int], None] = _nobody,
+        covers: Callable[[ObjectKey, int], None] = _nobody,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -95,9 +95,9 @@ class Reconciler:
         self._deadline_seconds = deadline_seconds
         self._now = now
         self._clock = clock
-        self._missing_since: dict[Key, float] = {}
+        self._missing_since: dict[ObjectKey, float] = {}
 
-    def __call__(self, key: Key) -> float | None:
+    def __call__(self, key: ObjectKey) -> float | None:
         """Reconcile one policy; seconds until the next run, None to wait for an event.
 
         Raises:
@@ -107,13 +107,13 @@ class Reconciler:
         with deadline.within(self._deadline_seconds):
             return self._reconcile(key)
 
-    def _reconcile(self, key: Key) -> float | None:
+    def _reconcile(self, key: ObjectKey) -> float | None:
         raw = self._seen.policy(key.namespace, key.name)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             # Garbage collection deletes owned objects; pods keep their sidecars.
             self._sidecars.forget(key)
-            self._applier.forget(key.namespace, key.name)
-            self._credentials.forget(key.namespace, key.name)
+            self._applier.forget(key)
+            self._credentials.forget(key)
             self._monitoring.forget(key)
             self._missing_since.pop(key, None)
             self._covers(key, 0)
@@ -202,14 +202,13 @@ class Reconciler:
             and _too_old(version) is None,
             now=self._now(),
         )
-        key = (wanted.namespace, wanted.name)
         target = sidecars.Target(
             policy_uid=wanted.uid,
             pods=tuple(map(sidecars.Pod.of, running)),
             wanted=done.wanted,
         )
-        self._sidecars.watch(key, target)
-        seen = self._sidecars.seen(key)
+        self._sidecars.watch(wanted.key, target)
+        seen = self._sidecars.seen(wanted.key)
         return running, policy_status.Facts(
             refused=done.refused,
             stale=done.stale,
@@ -271,7 +270,7 @@ class Reconciler:
                     message=f"{condition.type}={condition.status}: {condition.message}",
                 )
 
-    def _again(self, key: Key, facts: policy_status.Facts) -> float | None:
+    def _again(self, key: ObjectKey, facts: policy_status.Facts) -> float | None:
         if not facts.secrets.problems:
             self._missing_since.pop(key, None)
             return None

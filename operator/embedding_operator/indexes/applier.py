@@ -14,6 +14,7 @@ from embedding_operator.indexes.objects import Vectors
 from embedding_operator.indexes.resource import EmbeddingIndex
 from embedding_operator.kube import apply, kinds
 from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.kinds import ObjectKey
 
 Object = dict[str, Any]
 
@@ -74,9 +75,9 @@ class Applier:
             problem=problems[0] if problems else None,
         )
 
-    def forget(self, namespace: str, name: str) -> None:
+    def forget(self, key: ObjectKey) -> None:
         """An index has gone."""
-        self._owned.forget(names.INDEX_KIND, namespace, name)
+        self._owned.forget(names.INDEX_KIND, *key)
 
     def _ensure(self, index: EmbeddingIndex, desired: Object) -> list[errors.Problem]:
         metadata = desired["metadata"]

@@ -20,8 +20,8 @@ from embedding_operator.injection import coverage, selection
 from embedding_operator.kube import apply, conditions, deadline, kinds
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.events import EventRecorder
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.policy import policy, provider_guard
-from embedding_operator.queues.workqueue import Key
 from embedding_operator.render import secrets
 
 Object = dict[str, Any]
@@ -57,7 +57,7 @@ class IndexReconciler:
         self._deadline_seconds = deadline_seconds
         self._now = now
 
-    def __call__(self, key: Key) -> float | None:
+    def __call__(self, key: ObjectKey) -> float | None:
         """Reconcile one index; None, as events announce every change.
 
         Raises:
@@ -68,12 +68,12 @@ class IndexReconciler:
             self._reconcile(key)
         return None
 
-    def _reconcile(self, key: Key) -> None:
+    def _reconcile(self, key: ObjectKey) -> None:
         raw = self._seen.index(key.namespace, key.name)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             # Garbage collection deletes owned objects; the database keeps its tables.
-            self._asked.forget(sidecars.of_index(*key))
-            self._applier.forget(key.namespace, key.name)
+            self._asked.forget(sidecars.of_index(key))
+            self._applier.forget(key)
             return
         namespace = self._seen.namespace(key.namespace)
         if namespace is None or namespace["metadata"].get("deletionTimestamp"):
@@ -83,7 +83,7 @@ class IndexReconciler:
             index = resource.parse(raw)
             self._check_namespace(namespace)
         except errors.InvalidPolicy as error:
-            self._asked.forget(sidecars.of_index(*key))
+            self._asked.forget(sidecars.of_index(key))
             facts = status.Facts(refused=errors.Problem(error.reason, str(error)))
         else:
             facts = self._facts(raw, index)
@@ -196,7 +196,7 @@ class IndexReconciler:
         running = [
             pod for pod in pods if _label(pod, names.LABEL_INDEX) == index.name and _is_running(pod)
         ]
-        party = sidecars.of_index(index.namespace, index.name)
+        party = sidecars.of_index(ObjectKey(index.namespace, index.name))
         token = self._token(index)
         target = sidecars.Target(
             policy_uid=index.uid,

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from embedding_operator import errors
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.queues import workqueue
 from embedding_operator.vault import access_rules, reading
 from embedding_operator.vault.addresses import Address, Identity, Values
@@ -27,9 +28,6 @@ JITTER: Final = 0.1
 SPREAD: Final = 0.9
 """The first interval of a path is cut by up to this much, so that paths first polled together, as
 when the operator starts, do not stay together."""
-
-Policy = tuple[str, str]
-"""Namespace and name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,7 @@ class Reading:
 
 @dataclass(slots=True)
 class _Watched:
-    users: set[Policy] = field(default_factory=set)
+    users: set[ObjectKey] = field(default_factory=set)
     known: Reading = field(default_factory=Reading)
     content: reading.Content | None = None
     backoff: Backoff = field(default_factory=Backoff)
@@ -67,7 +65,7 @@ class _Watched:
 class _News(NamedTuple):
     """The result of a poll: the policies to tell, and when to poll again."""
 
-    told: set[Policy]
+    told: set[ObjectKey]
     again_seconds: float
 
 
@@ -83,7 +81,7 @@ class Poller:
         reader: reading.Reader,
         settings: Settings,
         rules: access_rules.AccessRules,
-        changed: Callable[[Policy], None],
+        changed: Callable[[ObjectKey], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
@@ -100,7 +98,7 @@ class Poller:
         )
         self._lock = threading.Lock()
         self._watched: dict[Address, _Watched] = {}
-        self._followed: dict[Policy, frozenset[Address]] = {}
+        self._followed: dict[ObjectKey, frozenset[Address]] = {}
         self._server = Backoff()
         self._identities: dict[Identity, Backoff] = {}
         self._timed_out: set[Address] = set()
@@ -115,7 +113,7 @@ class Poller:
         """Stop polling."""
         self._queue.close()
 
-    def follow(self, policy: Policy, addresses: frozenset[Address]) -> None:
+    def follow(self, policy: ObjectKey, addresses: frozenset[Address]) -> None:
         """Replace the paths that a policy uses; a path that no policy uses is forgotten."""
         wanted = frozenset(it for it in addresses if self._refusal(it) is None)
         with self._lock:
@@ -256,7 +254,7 @@ class Poller:
 
     def _update(
         self, address: Address, watched: _Watched, found: reading.Content | VaultReadError
-    ) -> set[Policy]:
+    ) -> set[ObjectKey]:
         """Make the result the known state; the policies to tell, none where it is unchanged."""
         if isinstance(found, VaultReadError):
             if found.final:
@@ -277,7 +275,7 @@ class Poller:
         watched.known = known
         return set(watched.users)
 
-    def _unfollow(self, policy: Policy, address: Address) -> None:
+    def _unfollow(self, policy: ObjectKey, address: Address) -> None:
         watched = self._watched[address]
         watched.users.discard(policy)
         if watched.users:
@@ -303,7 +301,7 @@ def connect(
     settings: Settings,
     rules: access_rules.AccessRules,
     tokens: Tokens,
-    changed: Callable[[Policy], None],
+    changed: Callable[[ObjectKey], None],
     observe: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Poller:

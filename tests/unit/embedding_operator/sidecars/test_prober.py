@@ -7,12 +7,13 @@ from collections import Counter
 import pytest
 
 from embedding_operator import errors
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.sidecars import client, prober, schedule
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod, Target, Wanted
 from embedding_operator.status import config_in_force
 
-POLICY = ("shop", "search")
+POLICY = ObjectKey("shop", "search")
 WANTED = Wanted(document="d2", secrets="s2", token="t")
 NEWEST = InForce(document="d2", secrets="s2", rejected=None)
 

@@ -3,12 +3,13 @@
 import pytest
 
 from embedding_operator import vault
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.vault import access_rules, connections, kv, reading, sessions
 from embedding_operator.vault.failures import Scope, VaultReadError
 
 RULES = access_rules.parse([{"namespace": "*", "mount": "secret", "path": "*"}])
 SETTINGS = vault.Settings(address="http://127.0.0.1:1", poll_seconds=60, retry_seconds=1)
-SEARCH, MAIL = ("shop", "search"), ("shop", "mail")
+SEARCH, MAIL = ObjectKey("shop", "search"), ObjectKey("shop", "mail")
 SENTINEL = "s3cr3t"
 
 SEALED = VaultReadError("VaultSealed", "sealed", scope=Scope.SERVER)
@@ -56,7 +57,7 @@ class Polling:
     def __init__(self, **settings) -> None:
         self.now = 0.0
         self.vault = Vault()
-        self.told: list[tuple[str, str]] = []
+        self.told: list[ObjectKey] = []
         self.poller = vault.Poller(
             reader=self.vault,
             settings=SETTINGS,

@@ -38,7 +38,7 @@ SEARCH_AND_BACKFILL: Final = (
     Panel(
         title="Vector Fallbacks",
         description=(
-            "Searches that were answered without vectors, by reason. No data where no index is"
+            "Searches that were answered without vectors, by reason. No data if no index is"
             " searched."
         ),
         unit="reqps",
@@ -55,8 +55,7 @@ SEARCH_AND_BACKFILL: Final = (
     Panel(
         title="Rows Without Embeddings",
         description=(
-            "Rows that wait for a vector; falls to 0 as the backfill goes on. Parked rows do"
-            " not wait."
+            "Rows that wait for a vector; falls to 0 during the backfill. Parked rows do not wait."
         ),
         unit="short",
         queries=_one(queries.of_indexes("aos_vector_index_null_count")),
@@ -89,7 +88,7 @@ SEARCH_AND_BACKFILL: Final = (
 DASHBOARD: Final = Dashboard(
     uid="embedding-cost",
     title="Embedding cost",
-    description="What each EmbeddingPolicy spends: calls, quota, tokens, money, errors.",
+    description="Spending of each EmbeddingPolicy: calls, quota, tokens, money, errors.",
     variables=(
         *POLICY_VARIABLES,
         Variable(
@@ -97,7 +96,7 @@ DASHBOARD: Final = Dashboard(
             label="USD per million tokens",
             default="0",
             description=(
-                f"0 takes the built-in list prices of {prices.AS_OF}; a price here replaces them"
+                f"0 means the built-in list prices of {prices.AS_OF}; a price here replaces them"
                 " for every model."
             ),
         ),
@@ -107,7 +106,7 @@ DASHBOARD: Final = Dashboard(
             title="Quota Remaining",
             description=(
                 "Calls left until 00:00 UTC: the policy's own limit less its calls of today. No"
-                " value where the policy is unlimited."
+                " value if the policy is unlimited."
             ),
             unit="short",
             form="stat",
@@ -120,7 +119,7 @@ DASHBOARD: Final = Dashboard(
             title="Daily Embedding Calls",
             description=(
                 "Calls of the whole policy since 00:00 UTC. Every pod reports the same number, so"
-                " the greatest is shown and nothing is added up."
+                " the panel shows the greatest and adds nothing up."
             ),
             unit="short",
             form="stat",

@@ -33,8 +33,8 @@ _SIDECARS: Final = (
     Panel(
         title="Sidecars Not in Force",
         description=(
-            "Sidecars that have no document, or refuse the newest one and obey an older. The alert"
-            " EmbeddingConfigNotInForce names the pod."
+            "Sidecars without a document, or with an older one because they refuse the newest. The"
+            " alert EmbeddingConfigNotInForce names the pod."
         ),
         unit="short",
         form="stat",
@@ -46,7 +46,7 @@ _SIDECARS: Final = (
     ),
     Panel(
         title="Documents in Force",
-        description="Different policy documents that sidecars of one policy obey; 1 is in step.",
+        description="Different policy documents that sidecars of one policy obey; 1 is normal.",
         unit="short",
         form="stat",
         span=6,
@@ -79,7 +79,7 @@ _SIDECARS: Final = (
     ),
     Panel(
         title="Pods Injected or Skipped",
-        description="Pods that the webhook was asked about, a second, by result and reason.",
+        description="Admission reviews of pods a second, by result and reason.",
         unit="cps",
         queries=_one(
             "sum by (result, reason) (rate(embedding_operator_injections_total[5m]))",
@@ -123,7 +123,7 @@ _CACHE: Final = (
     ),
     Panel(
         title="Tokens Saved",
-        description="Tokens a second that were not bought because the cache had the vector.",
+        description="Tokens saved by the cache a second.",
         unit="cps",
         queries=_one(
             f"sum by (model) ({queries.rate('aos_embedding_tokens_saved_total')})", "{{model}}"
@@ -140,7 +140,7 @@ _PROVIDERS: Final = (
     ),
     Panel(
         title="Open Breakers",
-        description="Sidecars that do not ask a provider for now, as it failed of late.",
+        description="Sidecars that skip a provider for now because it failed recently.",
         unit="short",
         queries=_one(
             f"sum by (provider) ({queries.selected('aos_embedding_breaker_open')})", "{{provider}}"
@@ -156,9 +156,7 @@ _PROVIDERS: Final = (
     ),
     Panel(
         title="Quota Leases",
-        description=(
-            "Calls that pods hold as leases and have not made, or took with them when they died."
-        ),
+        description=("Calls that pods hold as leases and have not made, or lost when they died."),
         unit="short",
         queries=_one(
             f"max {queries.BY_POLICY} ({queries.selected('aos_embedding_quota_reserved')})"
@@ -198,13 +196,13 @@ _OPERATOR: Final = (
     ),
     Panel(
         title="Oldest Reconcile",
-        description="For how long the oldest reconcile that has not ended has been going on.",
+        description="Age of the oldest running reconcile.",
         unit="s",
         queries=_one("max (embedding_operator_oldest_reconcile_seconds)", "oldest"),
     ),
     Panel(
         title="Watches",
-        description="1 while the operator hears of changes of this kind of object.",
+        description="1 while the operator watches this kind of object.",
         unit="short",
         queries=_one("min by (kind) (embedding_operator_watch_up)", "{{kind}}"),
     ),
@@ -226,7 +224,7 @@ _OPERATOR: Final = (
     ),
     Panel(
         title="Sidecars Asked",
-        description="Requests to sidecars a second, by what came of them.",
+        description="Requests to sidecars a second, by outcome.",
         unit="reqps",
         queries=_one(
             "sum by (result) (rate(embedding_operator_sidecar_requests_total[5m]))", "{{result}}"
@@ -243,7 +241,7 @@ _OPERATOR: Final = (
     ),
     Panel(
         title="Objects Too Large",
-        description="Objects a second that are too large to be held, and not looked at, by kind.",
+        description="Objects a second that are ignored because they are too large, by kind.",
         unit="cps",
         queries=_one(
             "sum by (kind) (rate(embedding_operator_skipped_objects_total[5m]))", "{{kind}}"
@@ -260,7 +258,7 @@ _OPERATOR: Final = (
 DASHBOARD: Final = Dashboard(
     uid="embedding-operations",
     title="Embedding operations",
-    description="Whether policies are in force, and how cache, providers and operator do.",
+    description="State of policies, cache, providers and operator.",
     variables=POLICY_VARIABLES,
     panels=(*_SIDECARS, *_CACHE, *_PROVIDERS, *_OPERATOR),
 )

@@ -42,8 +42,8 @@ def alerts_page() -> str:
 ALERTS_INTRODUCTION = """# Alerts
 
 Each policy has these alerts, for its own series only. `spec.alerts.rules.NAME` changes one:
-`{enabled, threshold, for, severity}`. Rates are taken over `for`, at least 1 minute and at most 5,
-which is `@window@` below; `@threshold@` is the policy's number or the default, and `@selector@` its
+`{enabled, threshold, for, severity}`. Rates use the time `for`, at least 1 minute and at most 5,
+as `@window@` below; `@threshold@` is the policy's number or the default, and `@selector@` its
 namespace and name. Severities are critical, warning and info. [install.md](install.md#alerts)
 says how the rules reach a Prometheus, with and without the Prometheus operator.
 
@@ -55,11 +55,11 @@ One PrometheusRule of the chart, with the value `prometheusRule.enabled`.
 """
 PRICES_INTRODUCTION = """# Built-in prices
 
-`costHigh` and the recording rules of cost use a provider's `pricePerMillionTokens`; where there is
-none, and the provider is OpenAI or Voyage at its own address, this list, of {date} or later. It is
-of list prices as third parties quote them: compare it with the vendor's page before you lean on it.
-What an account pays may be lower. A model that is not in the list has an unknown cost, not a cost
-of 0. Where a policy names prices in another currency, name all of them.
+`costHigh` and the recording rules of cost use a provider's `pricePerMillionTokens`. Without one,
+they use this list, of {date} or later, for OpenAI and Voyage at their own addresses. The list has
+list prices as third parties quote them: compare it with the vendor's page before you rely on it.
+Your account may pay less. A model that is not in the list has an unknown cost, not a cost of 0.
+If a policy names prices in another currency, name all of them.
 
 """
 

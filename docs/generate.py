@@ -51,7 +51,7 @@ def resource_page(file: str) -> str:
             name = f"`{path}`" + (" (required)" if required else "")
             lines.append(f"| {name} | {_type(field)} | {_default(field)} | {_sentence(field)} |\n")
         lines.append("\n")
-    lines.append("## Rules\n\nWhat the API server refuses, beyond types and bounds:\n\n")
+    lines.append("## Rules\n\nThe API server refuses, beyond types and bounds:\n\n")
     lines.extend(f"- {rule}\n" for rule in _rules(schema, ""))
     return "".join(lines)
 

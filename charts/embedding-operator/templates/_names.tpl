@@ -7,7 +7,7 @@ app.kubernetes.io/name: embedding-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{/* app.kubernetes.io/managed-by is Helm here: the operator's own value marks what policies own. */}}
+{{/* app.kubernetes.io/managed-by is Helm here: the operator's own value marks objects of policies. */}}
 {{- define "embedding-operator.labels" -}}
 {{ include "embedding-operator.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -32,7 +32,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
 {{- define "embedding-operator.rolloutRule" -}}
-# Which workloads ask to be restarted; the annotations that do it.
+# Finds workloads that ask for restarts, and sets the annotations that restart them.
 - apiGroups: [apps]
   resources: [deployments, statefulsets, daemonsets]
   verbs: [list, patch]
@@ -51,7 +51,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ if or .Values.monitoring.prometheus .Values.monitoring.alertmanager }}true{{ end }}
 {{- end }}
 
-{{/* The file of MONITORING_FILE: servers, and where what is mounted of each of them lies. */}}
+{{/* The file of MONITORING_FILE: servers, and the paths of their mounted credentials and CAs. */}}
 {{- define "embedding-operator.monitoring" -}}
 maxBodyMiB: {{ .Values.monitoring.maxBodyMiB }}
 {{- range $kind := list "prometheus" "alertmanager" }}

@@ -648,7 +648,7 @@ def test_resource_bounds_a_threshold_as_the_table_does(alert):
         )
 
 
-RUNBOOK_PARTS = ("**What it means.**", "**What applications see.**", "**Look.**", "**Do.**")
+RUNBOOK_PARTS = ("**Meaning.**", "**Impact.**", "**Diagnosis.**", "**Mitigation.**")
 
 
 @pytest.mark.parametrize("alert", [*alerts.BUILT_IN, *alerts.OPERATOR], ids=lambda it: it.key)

@@ -73,8 +73,3 @@ def default_dimensions(*, kind: str, model: str) -> int | None:
     """Numbers in a vector of this vendor's model where nobody asks for another size, if known."""
     family, default = _KNOWN.get(model, ("", 0))
     return default if family.startswith(_VENDORS.get(kind, "\0")) else None
-
-
-def known_models() -> frozenset[str]:
-    """The models whose space is known without being declared."""
-    return frozenset(_KNOWN)

@@ -4,6 +4,7 @@ It lies in a ConfigMap and holds no secret: the address of the database, with it
 file beside it. The format only grows, and unknown keys are ignored, as in the policy document.
 """
 
+import functools
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
 
@@ -17,6 +18,7 @@ OPERATORS: Final = ("=", "!=", "<", ">", "in", "between")
 """Operators of a condition; `in` takes a list, `between` two values, both included."""
 
 Scalar = str | int | float | bool | None
+Operator = Annotated[Text, json_fields.one_of(*OPERATORS)]
 Columns = Annotated[tuple[Text, ...], json_fields.at_least_one("column")]
 
 
@@ -52,18 +54,27 @@ class Condition:
     """
 
     column: Text
-    operator: Annotated[Text, json_fields.one_of(*OPERATORS)]
-    # Its form is the operator's, so `_comparable` reads it.
+    operator: Operator
+    # The operator says which form it has, so `condition` reads it.
     value: Annotated[Scalar | tuple[Scalar, ...], Key(read=lambda value, _: value)]
 
 
-def _comparable(condition: Condition, path: str) -> Condition:
-    values: Scalar | tuple[Scalar, ...]
-    if condition.operator in ("in", "between"):
-        values = json_fields.items(_scalar, condition.value, f"{path}.value")
-    else:
-        values = _scalar(condition.value, f"{path}.value")
-    return replace(condition, value=values)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Operator:
+    operator: Operator
+
+
+def condition(value: object, path: str) -> Condition:
+    """Read one condition.
+
+    Raises:
+        InvalidDocument: a field is missing, the operator is unknown, or the value has not the form
+            that the operator needs.
+    """
+    takes_list = json_records.read(_Operator, value, path).operator in ("in", "between")
+    read = functools.partial(json_fields.items, _scalar) if takes_list else _scalar
+    made = json_records.read(Condition, value, path)
+    return replace(made, value=read(made.value, f"{path}.value"))
 
 
 def _scalar(value: object, path: str) -> Scalar:
@@ -127,7 +138,9 @@ class IndexDocument:
     text_columns: Annotated[Columns, Key("table.textColumns")]
     target: Annotated[Target, _IN_ONE_PLACE]
     failover_target: Annotated[Target, _IN_ONE_PLACE] | None = None
-    rows: tuple[Annotated[Condition, _comparable], ...] = ()
+    rows: Annotated[
+        tuple[Condition, ...], Key(read=functools.partial(json_fields.items, condition))
+    ] = ()
     limits: Limits = field(default_factory=Limits)
     search: Search | None = None
     applies_plan: bool = False
@@ -166,13 +179,3 @@ def parse(text: str | bytes) -> IndexDocument:
 def dump(document: IndexDocument) -> str:
     """The document as JSON text, the same text for the same document."""
     return json_records.dump(document)
-
-
-def condition(value: object, path: str) -> Condition:
-    """Read one condition.
-
-    Raises:
-        InvalidDocument: a field is missing, the operator is unknown, or the value has not the form
-            that the operator needs.
-    """
-    return _comparable(json_records.read(Condition, value, path), path)

@@ -17,6 +17,11 @@ VERSION: Final = 1
 OPERATORS: Final = ("=", "!=", "<", ">", "in", "between")
 """Operators of a condition; `in` takes a list, `between` two values, both included."""
 
+MAX_SEARCH_BYTES: Final = 65_536
+"""The largest body of a search that a sidecar forwards and a search pod takes."""
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+"""The largest answer of a search that a search pod gives and a sidecar passes on."""
+
 Scalar = str | int | float | bool | None
 Operator = Annotated[Text, json_fields.one_of(*OPERATORS)]
 Columns = Annotated[tuple[Text, ...], json_fields.at_least_one("column")]

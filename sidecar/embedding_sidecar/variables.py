@@ -6,15 +6,14 @@ be used.
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from embedding_contract import json_fields, provider_terms
+from embedding_contract import json_fields, provider_terms, sockets
 from embedding_contract import reserve as reserves
 from embedding_sidecar.caching import entries
 
-DEFAULT_PORTS: Final = MappingProxyType({"http": 80, "https": 443})
+DEFAULT_PORTS: Final = sockets.DEFAULT_PORTS
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 _SEVERAL_REDIS: Final = re.compile(r"rediss?\+(cluster|sentinel)://[!-~]")

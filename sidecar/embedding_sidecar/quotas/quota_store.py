@@ -12,6 +12,7 @@ from typing import Any, Final
 import redis.asyncio
 import redis.exceptions
 
+from embedding_contract import json_fields
 from embedding_sidecar import errors
 from embedding_sidecar.quotas import scripts
 from embedding_sidecar.quotas.claim_script import CLAIM
@@ -23,7 +24,7 @@ BUDGET_SECONDS: Final = 1.0
 NEAR_THE_LIMIT: Final = 16
 """A claim gets this part of what is left at most, or what it needs: the last calls one by one."""
 KEPT_SECONDS: Final = 2 * DAY_SECONDS
-MAX_FIGURE: Final = 10**12
+MAX_FIGURE: Final = json_fields.MAX_COUNT
 """No counter of a day is larger; no limit is either."""
 MAX_SUMMED: Final = 64
 """Leases that are added up for each claim, to see that no counter is below them."""

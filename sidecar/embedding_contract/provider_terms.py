@@ -15,7 +15,7 @@ MAX_SECONDS: Final = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a provider takes at once, where the policy says so; None: as published, and as learned.
+    """Bounds of a request to a provider; None: as published, and as learned.
 
     `body_bytes` is of a whole request.
     """

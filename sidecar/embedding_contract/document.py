@@ -72,13 +72,13 @@ class Provider:
         )
 
     def answers_to(self, model: str) -> bool:
-        """Whether a request for this model means this provider."""
+        """Tell if a request for this model means this provider."""
         return model == self.model or model in self.aliases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failover:
-    """Whether another provider may answer, and whether it may do so from another space."""
+    """Permission for another provider to answer, and to do so from another space."""
 
     enabled: bool = True
     across_spaces: bool = False
@@ -110,7 +110,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
-    """How long vectors are kept, and where. `ttl_seconds` 0 keeps nothing."""
+    """Storage of vectors: for how long, and where. `ttl_seconds` 0 keeps nothing."""
 
     ttl_seconds: Count = 604_800
     memory_max_bytes: Count = 33_554_432
@@ -120,14 +120,14 @@ class Cache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassThrough:
-    """Where `/v1/*` other than embeddings goes; None answers 404, as does a document without it."""
+    """The server of `/v1/*` other than embeddings; None answers 404, as does an absent key."""
 
     base_url: Annotated[Url | None, Key("baseURL", absent=None)] = DEFAULT_BASE_URLS["OpenAI"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """How to reach hosts outside: proxies by URL, and authorities beside OpenSSL's as PEM.
+    """The way to hosts outside: proxies by URL, and authorities beside OpenSSL's as PEM.
 
     `no_proxy` names hosts that are called without, separated by commas. For each that is None the
     reader's environment decides. Redis is never called by a proxy.

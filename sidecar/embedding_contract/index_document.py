@@ -92,7 +92,7 @@ def _scalar(value: object, path: str) -> Scalar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a backfill may take. `requests_per_minute` is for all workers together, None for none.
+    """Limits of a backfill. `requests_per_minute` is for all workers together, None for none.
 
     A text longer than `text_bytes` in UTF-8 is parked and not sent.
     """
@@ -105,7 +105,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """How the table is searched; None for `Document.search` where it is not.
+    """Search of the table; `IndexDocument.search` is None where there is none.
 
     `filter_columns` may be named in filters, `return_columns` come with each result beside the key.
     `text_configuration` is a text search configuration of PostgreSQL, such as simple or english.

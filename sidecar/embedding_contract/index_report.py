@@ -20,7 +20,7 @@ PROBLEMS_LIMIT: Final = 4
 MAX_RATE: Final = 10**9
 
 PHASES: Final = ("Planned", "Filling", "Ready", "Switched", "Retired")
-"""Of a target: not in the database yet; being filled; complete; complete, indexed and searched;
+"""Phases of a target: not in the database; being filled; complete; complete, indexed and searched;
 left for another target, and kept until it is dropped by annotation."""
 
 Rate = Annotated[

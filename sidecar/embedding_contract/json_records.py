@@ -22,7 +22,7 @@ _DEFAULT: Final = object()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Key:
-    """How a field stands in its object, where name, type and default do not say it.
+    """The place of a field in its object, where name, type and default do not say it.
 
     `name` is the key; with a dot, the key of an object within. `absent` is the value where the key
     is absent, REQUIRED for none. `read` and `write` stand in for those of the type. With

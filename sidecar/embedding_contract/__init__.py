@@ -1,4 +1,4 @@
-"""What the operator writes and the sidecar reads, and the names both must agree on.
+"""Documents that the operator writes and the sidecar reads, and names both must agree on.
 
 The reader owns this package, so it lives beside the sidecar. It needs the standard library only:
 it is imported by both images, and by tests that need neither.

@@ -10,12 +10,12 @@ from typing import Final, Literal
 
 Severity = Literal["critical", "warning", "info"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "warning", "info")
-"""What routing may count on: alerts have one of these and no other."""
+"""Every alert has one of these, so routing may count on them."""
 
 PREFIX: Final = "Embedding"
 """Begins the name of every built-in alert, and of no other."""
 OUR_LABELS: Final = ("alertname", "namespace", "policy")
-"""Tell alerts of different policies apart; nobody else sets them."""
+"""Tell alerts of different policies apart; only the operator sets them."""
 MAX_PER_POLICY: Final = 16
 
 SELECTOR: Final = "@selector@"
@@ -25,7 +25,7 @@ THRESHOLD: Final = "@threshold@"
 WINDOW: Final = "@window@"
 """The range that rates are taken over: `for`, within WINDOW_SECONDS."""
 COST: Final = "@cost@"
-"""What the tokens of the last 24 hours cost, by namespace and policy."""
+"""The cost of the tokens of the last 24 hours, by namespace and policy."""
 WINDOW_SECONDS: Final = (60, 300)
 """At least four scrapes at Prometheus's usual interval of 15 s; at most 5 minutes."""
 
@@ -36,7 +36,7 @@ RUNBOOKS: Final = "https://github.com/agenticverz/embedding-operator/blob/main/d
 class Threshold:
     """A number that a policy may set: whole, in `unit`, from `low` to `high`.
 
-    `default` None: the alert is off until a policy sets one. Of the unit `USD` it is a decimal
+    `default` None: the alert is off until a policy sets one. In the unit `USD` it is a decimal
     string with at most 9 digits before the point, above 0.
     """
 

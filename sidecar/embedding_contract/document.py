@@ -1,4 +1,4 @@
-"""The policy document: what the operator writes into a ConfigMap and the sidecar obeys.
+"""The policy document: the operator writes it into a ConfigMap, the sidecar obeys it.
 
 The format only grows. Unknown keys are ignored, so that a sidecar outlives operator upgrades; a key
 whose ignorance would overspend, leak or mix spaces is listed in `requires`, and a reader that lacks
@@ -6,28 +6,27 @@ it refuses the whole document and stays with its last good one. `version` is for
 The document holds no secret: it names files of the mounted Secret.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Annotated, Final
 
-from embedding_contract import json_fields as fields
-from embedding_contract import provider_terms, spaces
-from embedding_contract.json_fields import InvalidDocument
+from embedding_contract import json_fields, json_records, provider_terms, spaces
+from embedding_contract.json_fields import Count, FileName, Positive, Text, Url, Word
+from embedding_contract.json_records import REQUIRED, Key
 
 VERSION: Final = 1
 FEATURES: Final[frozenset[str]] = frozenset()
-"""What `requires` may name and this reader carries out. Version 1 as first written needs none."""
+"""Values of `requires` that this reader carries out; version 1 as first written needs none."""
 
 DEFAULT_BASE_URLS: Final[Mapping[str, str]] = MappingProxyType(
     {"OpenAI": "https://api.openai.com/v1", "Voyage": "https://api.voyageai.com/v1"}
 )
-"""Where a type of provider answers if its policy does not say; OpenAICompatible must say."""
+"""Base URLs of policies that name none; OpenAICompatible must name one."""
 ATLAS_BASE_URL: Final = "https://ai.mongodb.com/v1"
 ATLAS_KEY_PREFIX: Final = "al-"
-"""A key of Voyage that begins so was made in MongoDB Atlas and is of use at Atlas's host only
-(voyageai Python package, util.py)."""
+"""MongoDB Atlas makes keys of Voyage with this prefix; they work at Atlas's host only (voyageai
+Python package, util.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,19 +40,25 @@ class Provider:
     for its model with all its calls: None leaves that to the sidecar's environment.
     """
 
-    name: str
-    kind: str
-    model: str
-    base_url: str
-    aliases: tuple[str, ...] = ()
-    dimensions: int | None = None
-    declared_space: str | None = None
-    api_key_file: str | None = None
-    price_per_million_tokens: str | None = None
-    limits: provider_terms.Limits = provider_terms.NO_LIMITS
-    call_seconds: float | None = None
-    request_seconds: float | None = None
-    pass_through_fields: tuple[provider_terms.PassThroughField, ...] = ()
+    name: Word
+    kind: Annotated[Text, Key("type")]
+    model: Word
+    aliases: tuple[Word, ...] = ()
+    base_url: Annotated[Url, Key("baseURL")]
+    dimensions: Positive | None = None
+    declared_space: Annotated[Word | None, Key("space")] = None
+    api_key_file: FileName | None = None
+    price_per_million_tokens: Text | None = None
+    limits: Annotated[provider_terms.Limits, Key(omits_default=True)] = provider_terms.NO_LIMITS
+    call_seconds: Annotated[
+        provider_terms.Seconds | None, Key("timeouts.callSeconds", omits_default=True)
+    ] = None
+    request_seconds: Annotated[
+        provider_terms.Seconds | None, Key("timeouts.requestSeconds", omits_default=True)
+    ] = None
+    pass_through_fields: Annotated[
+        tuple[provider_terms.PassThroughField, ...], Key(omits_default=True)
+    ] = ()
 
     def space(self, dimensions: int | None = None) -> str:
         """The space of this provider's vectors, at the size a caller asked for if it did."""
@@ -67,16 +72,21 @@ class Provider:
         )
 
     def answers_to(self, model: str) -> bool:
-        """Whether a request for this model means this provider."""
+        """Tell if a request for this model means this provider."""
         return model == self.model or model in self.aliases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failover:
-    """Whether another provider may answer, and whether it may do so from another space."""
+    """Permission for another provider to answer, and to do so from another space."""
 
     enabled: bool = True
     across_spaces: bool = False
+
+
+def _denies(value: object, path: str) -> bool:
+    text: str = json_records.reader(Text)(value, path)
+    return text != "Allow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,43 +97,46 @@ class Quota:
     background draw only while more than the reserve is left of a limit.
     """
 
-    daily_requests: int | None = 10_000
-    daily_tokens: int | None = None
-    deny_on_store_loss: bool = True
-    redis_url_file: str | None = None
-    reserved_requests: int = 0
-    reserved_tokens: int = 0
+    daily_requests: Annotated[Count | None, Key("daily.requests", absent=REQUIRED)] = 10_000
+    daily_tokens: Annotated[Count | None, Key("daily.tokens")] = None
+    deny_on_store_loss: Annotated[
+        bool,
+        Key("onStoreLoss", read=_denies, write=lambda denies: "Deny" if denies else "Allow"),
+    ] = True
+    redis_url_file: Annotated[FileName | None, Key("redisURLFile")] = None
+    reserved_requests: Annotated[Count, Key("reserveForApplications.requests")] = 0
+    reserved_tokens: Annotated[Count, Key("reserveForApplications.tokens")] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
-    """How long vectors are kept, and where. `ttl_seconds` 0 keeps nothing."""
+    """Storage of vectors: for how long, and where. `ttl_seconds` 0 keeps nothing."""
 
-    ttl_seconds: int = 604_800
-    memory_max_bytes: int = 33_554_432
-    redis_url_file: str | None = None
-    shared: str | None = None
+    ttl_seconds: Count = 604_800
+    memory_max_bytes: Count = 33_554_432
+    redis_url_file: Annotated[FileName | None, Key("redisURLFile")] = None
+    shared: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassThrough:
-    """Where `/v1/*` other than embeddings goes; None answers 404."""
+    """The server of `/v1/*` other than embeddings; None answers 404, as does an absent key."""
 
-    base_url: str | None = "https://api.openai.com/v1"
+    base_url: Annotated[Url | None, Key("baseURL", absent=None)] = DEFAULT_BASE_URLS["OpenAI"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """How to reach what is outside: proxies by URL, and authorities beside OpenSSL's as PEM.
+    """The way to hosts outside: proxies by URL, and authorities beside OpenSSL's as PEM.
 
-    `no_proxy` names hosts that are called without, separated by commas. What is None is as the
-    reader's environment says. Redis is never called by a proxy.
+    `no_proxy` names hosts that are called without, separated by commas. For each that is None the
+    reader's environment decides. Redis is never called by a proxy.
     """
 
-    http_proxy: str | None = None
-    https_proxy: str | None = None
-    no_proxy: str | None = None
-    authorities: str | None = field(default=None, repr=False)
+    http_proxy: Url | None = None
+    https_proxy: Url | None = None
+    no_proxy: Text | None = None
+    authorities: Text | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,42 +146,61 @@ class Index:
     A search's proof names `uid` as the pod: any pod of the index may answer.
     """
 
-    name: str
-    uid: str
-    url: str
+    name: Word
+    uid: Word
+    url: Url
+
+
+def _carried_out(requires: tuple[str, ...], path: str) -> tuple[str, ...]:
+    lacking = sorted(set(requires) - FEATURES)
+    if lacking:
+        raise json_fields.InvalidDocument(path, f"this sidecar lacks {', '.join(lacking)}")
+    return requires
+
+
+def _have_unique_names(providers: tuple[Provider, ...]) -> bool:
+    return len({provider.name for provider in providers}) == len(providers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyDocument:
     """A whole policy as a sidecar sees it."""
 
-    namespace: str
-    name: str
-    providers: tuple[Provider, ...]
+    # Read first: a document that this reader cannot obey may have any other form.
+    version: Annotated[
+        int, json_records.version(VERSION, reader="sidecar"), Key(absent=REQUIRED)
+    ] = VERSION
+    requires: Annotated[tuple[Text, ...], _carried_out] = ()
+    namespace: Annotated[str, Key("policy.namespace")]
+    name: Annotated[Text, Key("policy.name")]
+    providers: Annotated[
+        tuple[Provider, ...],
+        json_fields.at_least_one("provider"),
+        json_fields.check(_have_unique_names, "names must be unique"),
+    ]
     failover: Failover = field(default_factory=Failover)
     quota: Quota = field(default_factory=Quota)
     cache: Cache = field(default_factory=Cache)
     passthrough: PassThrough = field(default_factory=PassThrough)
     indexes: tuple[Index, ...] = ()
-    network: Network = field(default_factory=Network)
-    log_level: str = "info"
-    requires: tuple[str, ...] = ()
+    log_level: Text = "info"
+    network: Annotated[Network, Key(omits_default=True)] = field(default_factory=Network)
 
     @property
     def scope(self) -> str:
-        """`namespace/name`: whose quota is counted. The environment form has no namespace."""
+        """`namespace/name`, by which quota is counted. The environment form has no namespace."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
     @property
     def cache_scope(self) -> str:
-        """Whose cache entries are whose: the policy's own, or a name its namespace shares."""
+        """The owner of cache entries: the policy, or a name that its namespace shares."""
         if self.cache.shared is not None:
             return f"{self.namespace}/shared/{self.cache.shared}"
         return f"{self.namespace}/policy/{self.name}"
 
 
 def called_url(*, kind: str, base_url: str, api_key: str | None) -> str:
-    """Where a provider is called: its base URL, unless the key belongs to another built-in host."""
+    """The URL to call: the base URL, unless the key belongs to another built-in host."""
     is_atlas = kind == "Voyage" and (api_key or "").startswith(ATLAS_KEY_PREFIX)
     # An address that the policy chose is left alone.
     return ATLAS_BASE_URL if is_atlas and base_url == DEFAULT_BASE_URLS["Voyage"] else base_url
@@ -181,186 +213,9 @@ def parse(text: str | bytes) -> PolicyDocument:
         InvalidDocument: it is no JSON object, a field is missing or of the wrong type, its version
             is another, or it requires a feature this reader lacks.
     """
-    try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidDocument("", f"not JSON: {error}") from None
-    root = fields.Object(raw, "")
-    version = root.get("version", fields.integer)
-    if version != VERSION:
-        raise InvalidDocument("version", f"this sidecar reads {VERSION}, the document is {version}")
-    requires = root.get("requires", fields.texts, default=())
-    lacking = sorted(set(requires) - FEATURES)
-    if lacking:
-        raise InvalidDocument("requires", f"this sidecar lacks {', '.join(lacking)}")
-    policy = root.child("policy")
-    quota = root.child("quota")
-    daily = quota.child("daily")
-    cache = root.child("cache")
-    passthrough = root.child("passthrough")
-    failover = root.child("failover")
-    reserve = quota.child("reserveForApplications")
-    return PolicyDocument(
-        namespace=policy.get("namespace", fields.string),
-        name=policy.get("name", fields.text),
-        providers=_providers(root),
-        failover=Failover(
-            enabled=failover.get("enabled", fields.boolean, default=True),
-            across_spaces=failover.get("acrossSpaces", fields.boolean, default=False),
-        ),
-        quota=Quota(
-            daily_requests=daily.get("requests", fields.nullable(fields.count)),
-            daily_tokens=daily.get("tokens", fields.nullable(fields.count), default=None),
-            deny_on_store_loss=quota.get("onStoreLoss", fields.text, default="Deny") != "Allow",
-            redis_url_file=quota.get(
-                "redisURLFile", fields.nullable(fields.file_name), default=None
-            ),
-            reserved_requests=reserve.get("requests", fields.count, default=0),
-            reserved_tokens=reserve.get("tokens", fields.count, default=0),
-        ),
-        cache=Cache(
-            ttl_seconds=cache.get("ttlSeconds", fields.count, default=604_800),
-            memory_max_bytes=cache.get("memoryMaxBytes", fields.count, default=33_554_432),
-            redis_url_file=cache.get(
-                "redisURLFile", fields.nullable(fields.file_name), default=None
-            ),
-            shared=cache.get("shared", fields.nullable(fields.text), default=None),
-        ),
-        passthrough=PassThrough(
-            base_url=passthrough.get("baseURL", fields.nullable(fields.url), default=None)
-        ),
-        indexes=root.get("indexes", _indexes, default=()),
-        network=_network(root.child("network")),
-        log_level=root.get("logLevel", fields.text, default="info"),
-        requires=requires,
-    )
+    return json_records.parse(PolicyDocument, text)
 
 
 def dump(document: PolicyDocument) -> str:
     """The document as JSON text, the same text for the same document."""
-    body = {
-        "version": VERSION,
-        "requires": list(document.requires),
-        "policy": {"namespace": document.namespace, "name": document.name},
-        "providers": [
-            {
-                "name": provider.name,
-                "type": provider.kind,
-                "model": provider.model,
-                "aliases": list(provider.aliases),
-                "baseURL": provider.base_url,
-                "dimensions": provider.dimensions,
-                "space": provider.declared_space,
-                "apiKeyFile": provider.api_key_file,
-                "pricePerMillionTokens": provider.price_per_million_tokens,
-                **provider_terms.written(
-                    limits=provider.limits,
-                    call_seconds=provider.call_seconds,
-                    request_seconds=provider.request_seconds,
-                    pass_through_fields=provider.pass_through_fields,
-                ),
-            }
-            for provider in document.providers
-        ],
-        "failover": {
-            "enabled": document.failover.enabled,
-            "acrossSpaces": document.failover.across_spaces,
-        },
-        "quota": {
-            "daily": {
-                "requests": document.quota.daily_requests,
-                "tokens": document.quota.daily_tokens,
-            },
-            "onStoreLoss": "Deny" if document.quota.deny_on_store_loss else "Allow",
-            "redisURLFile": document.quota.redis_url_file,
-            "reserveForApplications": {
-                "requests": document.quota.reserved_requests,
-                "tokens": document.quota.reserved_tokens,
-            },
-        },
-        "cache": {
-            "ttlSeconds": document.cache.ttl_seconds,
-            "memoryMaxBytes": document.cache.memory_max_bytes,
-            "redisURLFile": document.cache.redis_url_file,
-            "shared": document.cache.shared,
-        },
-        "passthrough": {"baseURL": document.passthrough.base_url},
-        "indexes": [
-            {"name": index.name, "uid": index.uid, "url": index.url} for index in document.indexes
-        ],
-        "logLevel": document.log_level,
-        **_written(document.network),
-    }
-    return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
-
-
-def _written(network: Network) -> dict[str, object]:
-    """The part of the network; nothing where it says nothing, as most documents do."""
-    if network == Network():
-        return {}
-    said = {
-        "httpProxy": network.http_proxy,
-        "httpsProxy": network.https_proxy,
-        "noProxy": network.no_proxy,
-        "authorities": network.authorities,
-    }
-    return {"network": said}
-
-
-def _network(item: fields.Object) -> Network:
-    return Network(
-        http_proxy=item.get("httpProxy", fields.nullable(fields.url), default=None),
-        https_proxy=item.get("httpsProxy", fields.nullable(fields.url), default=None),
-        no_proxy=item.get("noProxy", fields.nullable(fields.text), default=None),
-        authorities=item.get("authorities", fields.nullable(fields.text), default=None),
-    )
-
-
-def _providers(root: fields.Object) -> tuple[Provider, ...]:
-    items = root.get("providers", fields.array)
-    if not items:
-        raise InvalidDocument("providers", "must name at least one provider")
-    providers = tuple(
-        _provider(fields.Object(item, f"providers[{index}]")) for index, item in enumerate(items)
-    )
-    if len({provider.name for provider in providers}) < len(providers):
-        raise InvalidDocument("providers", "names must be unique")
-    return providers
-
-
-def _provider(item: fields.Object) -> Provider:
-    timeouts, seconds = item.child("timeouts"), fields.nullable(provider_terms.seconds)
-    return Provider(
-        name=item.get("name", fields.word),
-        kind=item.get("type", fields.text),
-        model=item.get("model", fields.word),
-        base_url=item.get("baseURL", fields.url),
-        aliases=item.get("aliases", fields.words, default=()),
-        dimensions=item.get("dimensions", fields.nullable(fields.positive), default=None),
-        declared_space=item.get("space", fields.nullable(fields.word), default=None),
-        api_key_file=item.get("apiKeyFile", fields.nullable(fields.file_name), default=None),
-        price_per_million_tokens=item.get(
-            "pricePerMillionTokens", fields.nullable(fields.text), default=None
-        ),
-        limits=provider_terms.limits_of(item.child("limits")),
-        call_seconds=timeouts.get("callSeconds", seconds, default=None),
-        request_seconds=timeouts.get("requestSeconds", seconds, default=None),
-        pass_through_fields=item.get(
-            "passThroughFields", provider_terms.pass_through_fields_of, default=()
-        ),
-    )
-
-
-def _indexes(value: object, path: str) -> tuple[Index, ...]:
-    return tuple(
-        _index(fields.Object(item, f"{path}[{number}]"))
-        for number, item in enumerate(fields.array(value, path))
-    )
-
-
-def _index(item: fields.Object) -> Index:
-    return Index(
-        name=item.get("name", fields.word),
-        uid=item.get("uid", fields.word),
-        url=item.get("url", fields.url),
-    )
+    return json_records.dump(document)

@@ -13,12 +13,12 @@ from typing import Final, NamedTuple
 from embedding_contract import names, proof
 
 MAX_NONCES: Final = 8192
-"""Proofs remembered at a time, about 1 MB. Only who holds the token adds one; the operator sends
+"""Proofs remembered at a time, about 1 MB. Only a holder of the token adds one; the operator sends
 some hundred within the time that one is remembered."""
 
 
 class Admission(NamedTuple):
-    """Whether a request is let in: `refusal` says why not, empty where it is.
+    """The verdict on a request: `refusal` says why it is not let in, and is empty where it is.
 
     `nonce` is that of the proof by which the answer is to be signed, empty where it is not.
     """
@@ -47,7 +47,7 @@ class Guard:
         self._max_nonces = max_nonces
         self._clock = clock
         self._nonces: dict[str, int] = {}
-        """Until which Unix time each could be used again, the first seen first."""
+        """The Unix time until which each could be used again, the first seen first."""
         self._forgotten_until = 0
 
     def admit(
@@ -64,7 +64,7 @@ class Guard:
                 f"This needs `Authorization: Bearer` with the API token, or an {proof.SCHEME} that "
                 "is signed with it."
             )
-        # Compared in a time that says nothing of where they differ.
+        # The time that this takes does not tell where they differ.
         if not hmac.compare_digest(given.encode(), token.encode()):
             return Admission("What follows `Bearer` is not the API token of this policy.")
         return Admission()
@@ -100,7 +100,7 @@ class Guard:
             )
         self._forget(now)
         usable_until = credentials.time + proof.MAX_SKEW_SECONDS
-        # Where the clock was put back, a nonce may have been forgotten that could be used again.
+        # After the clock was put back, a forgotten nonce could be used again.
         if credentials.nonce in self._nonces or usable_until <= self._forgotten_until:
             return f"This {proof.SCHEME} has been used before; sign each request anew."
         if len(self._nonces) >= self._max_nonces:

@@ -1,4 +1,4 @@
-"""The index report: what worker and search say of an index, and the operator shows in its status.
+"""The index report: worker and search make it of an index, the operator shows it in the status.
 
 Search pods and running workers answer with it on `names.PATH_INDEX`; a worker that ends leaves it
 in its termination message, of which Kubernetes keeps 4,096 bytes. It holds no secret: a database's
@@ -6,12 +6,12 @@ refusal is its SQLSTATE and words of our own, never its message or the DSN.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Final
 
-from embedding_contract import json_fields as fields
-from embedding_contract.json_fields import InvalidDocument
+from embedding_contract import json_fields, json_records
+from embedding_contract.json_fields import Count, Positive, Read, Text, Word, check
+from embedding_contract.json_records import REQUIRED, Key
 
 MAX_BYTES: Final = 4_096
 MESSAGE_CHARACTERS: Final = 400
@@ -20,8 +20,14 @@ PROBLEMS_LIMIT: Final = 4
 MAX_RATE: Final = 10**9
 
 PHASES: Final = ("Planned", "Filling", "Ready", "Switched", "Retired")
-"""Of a target: not in the database yet; being filled; complete; complete, indexed and searched;
+"""Phases of a target: not in the database; being filled; complete; complete, indexed and searched;
 left for another target, and kept until it is dropped by annotation."""
+
+Rate = Annotated[
+    float,
+    check(lambda it: 0 <= it < MAX_RATE, "must be a number that is not negative"),
+    lambda value, _: float(value),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +37,9 @@ class Problem:
     `is_warning` is True where everything works nevertheless.
     """
 
-    reason: str
+    reason: Word
     message: str
-    sqlstate: str | None = None
+    sqlstate: Word | None = None
     is_warning: bool = False
 
 
@@ -45,17 +51,22 @@ class TargetReport:
     `counts_exact` is False where the figures are an estimate.
     """
 
-    id: str
-    model: str
-    dimensions: int
-    space: str
-    phase: str
-    rows: int
-    done: int
-    parked: int
+    id: Text
+    model: Word
+    dimensions: Positive
+    space: Word
+    phase: Annotated[Text, json_fields.one_of(*PHASES)]
+    rows: Count
+    done: Count
+    parked: Count
     counts_exact: bool = True
-    rows_per_second: float | None = None
-    expected_end: str | None = None
+    rows_per_second: Rate | None = None
+    expected_end: Word | None = None
+
+
+def _first(limit: int, kind: type[Any]) -> Read:
+    read = json_records.reader(kind)
+    return lambda value, path: json_fields.items(read, value, path, most=limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +78,22 @@ class IndexReport:
     """
 
     document: str
-    serving: str | None = None
-    targets: tuple[TargetReport, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    waits_until: str | None = None
+    serving: Text | None = None
+    targets: Annotated[
+        tuple[TargetReport, ...], Key(read=_first(TARGETS_LIMIT, TargetReport), absent=REQUIRED)
+    ] = ()
+    problems: Annotated[
+        tuple[Problem, ...], Key(read=_first(PROBLEMS_LIMIT, Problem), absent=REQUIRED)
+    ] = ()
+    waits_until: Word | None = None
 
 
 def dump(report: IndexReport) -> str:
-    """The report as one line of JSON, of at most `MAX_BYTES` bytes; what is too long is cut."""
+    """The report as one line of JSON, of at most `MAX_BYTES` bytes; longer messages are cut."""
     characters = MESSAGE_CHARACTERS
     while True:
-        text = json.dumps(_body(report, characters), ensure_ascii=False, separators=(",", ":"))
+        body = json_records.written(_cut(report, characters))
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
         if len(text.encode()) <= MAX_BYTES or not characters:
             return text
         characters //= 2
@@ -89,88 +105,13 @@ def parse(text: str | bytes) -> IndexReport:
     Raises:
         InvalidDocument: it is no report.
     """
-    try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidDocument("", f"not JSON: {error}") from None
-    root = fields.Object(raw, "")
-    return IndexReport(
-        document=root.get("document", fields.string),
-        serving=root.get("serving", fields.nullable(fields.text), default=None),
-        targets=tuple(
-            _target(fields.Object(item, f"targets[{index}]"))
-            for index, item in enumerate(root.get("targets", fields.array)[:TARGETS_LIMIT])
-        ),
-        problems=tuple(
-            _problem(fields.Object(item, f"problems[{index}]"))
-            for index, item in enumerate(root.get("problems", fields.array)[:PROBLEMS_LIMIT])
-        ),
-        waits_until=root.get("waitsUntil", fields.nullable(fields.word), default=None),
+    return json_records.parse(IndexReport, text)
+
+
+def _cut(report: IndexReport, characters: int) -> IndexReport:
+    problems = report.problems[:PROBLEMS_LIMIT]
+    return replace(
+        report,
+        targets=report.targets[:TARGETS_LIMIT],
+        problems=tuple(replace(it, message=it.message[:characters]) for it in problems),
     )
-
-
-def _body(report: IndexReport, characters: int) -> Mapping[str, Any]:
-    return {
-        "document": report.document,
-        "serving": report.serving,
-        "targets": [
-            {
-                "id": it.id,
-                "model": it.model,
-                "dimensions": it.dimensions,
-                "space": it.space,
-                "phase": it.phase,
-                "rows": it.rows,
-                "done": it.done,
-                "parked": it.parked,
-                "countsExact": it.counts_exact,
-                "rowsPerSecond": it.rows_per_second,
-                "expectedEnd": it.expected_end,
-            }
-            for it in report.targets[:TARGETS_LIMIT]
-        ],
-        "problems": [
-            {
-                "reason": it.reason,
-                "message": it.message[:characters],
-                "sqlstate": it.sqlstate,
-                "isWarning": it.is_warning,
-            }
-            for it in report.problems[:PROBLEMS_LIMIT]
-        ],
-        "waitsUntil": report.waits_until,
-    }
-
-
-def _target(item: fields.Object) -> TargetReport:
-    phase = item.get("phase", fields.text)
-    if phase not in PHASES:
-        raise InvalidDocument("phase", f"must be one of {' '.join(PHASES)}")
-    return TargetReport(
-        id=item.get("id", fields.text),
-        model=item.get("model", fields.word),
-        dimensions=item.get("dimensions", fields.positive),
-        space=item.get("space", fields.word),
-        phase=phase,
-        rows=item.get("rows", fields.count),
-        done=item.get("done", fields.count),
-        parked=item.get("parked", fields.count),
-        counts_exact=item.get("countsExact", fields.boolean, default=True),
-        rows_per_second=item.get("rowsPerSecond", fields.nullable(_number), default=None),
-        expected_end=item.get("expectedEnd", fields.nullable(fields.word), default=None),
-    )
-
-
-def _problem(item: fields.Object) -> Problem:
-    return Problem(
-        reason=item.get("reason", fields.word),
-        message=item.get("message", fields.string),
-        sqlstate=item.get("sqlstate", fields.nullable(fields.word), default=None),
-        is_warning=item.get("isWarning", fields.boolean, default=False),
-    )
-
-
-def _number(value: object, path: str) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < MAX_RATE:
-        raise InvalidDocument(path, "must be a number that is not negative")
-    return float(value)

@@ -1,15 +1,17 @@
-"""Fields of a JSON object: each is read by a function that names the field in its error.
+"""Types of JSON fields: what a type cannot say of its values, a check beside it says.
 
-Each reader takes a value and its path, and raises InvalidDocument where the value is another.
+Readers and checks take a value and its path, return the value to keep, and raise InvalidDocument;
+a check is given values of the right type.
 """
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Final
 
 MAX_COUNT: Final = 10**12
 """No quota is larger; the same bound as in the resource."""
 
-T = TypeVar("T")
+Read = Callable[[Any, str], Any]
 
 
 class InvalidDocument(ValueError):  # noqa: N818 - an adjective says what is wrong with what
@@ -20,39 +22,25 @@ class InvalidDocument(ValueError):  # noqa: N818 - an adjective says what is wro
         self.path = path
 
 
-_REQUIRED: Final = object()
+def check(holds: Callable[[Any], object], message: str) -> Read:
+    """A check that refuses a value with `message` unless it holds."""
+
+    def checked(value: Any, path: str) -> Any:
+        if not holds(value):
+            raise InvalidDocument(path, message)
+        return value
+
+    return checked
 
 
-class Object:
-    """A JSON object that knows its path, for errors that name the field."""
+def one_of(*words: str) -> Read:
+    """A check that the value is one of these words."""
+    return check(words.__contains__, f"must be one of {' '.join(words)}")
 
-    def __init__(self, raw: object, path: str) -> None:
-        if not isinstance(raw, dict):
-            raise InvalidDocument(path, "must be an object")
-        self._raw: dict[str, Any] = raw
-        self._path = path
 
-    def get(self, key: str, read: Callable[[Any, str], T], *, default: Any = _REQUIRED) -> T:
-        """The value of a key, as `read` takes it; `default` where the key is absent.
-
-        Raises:
-            InvalidDocument: it is absent and has no default, or `read` refuses it.
-        """
-        path = f"{self._path}.{key}" if self._path else key
-        if key not in self._raw:
-            if default is _REQUIRED:
-                raise InvalidDocument(path, "is missing")
-            return default  # type: ignore[no-any-return] # each caller's default is of its reader's type
-        return read(self._raw[key], path)
-
-    def child(self, key: str) -> "Object":
-        """The object under a key; an empty one where the key is absent.
-
-        Raises:
-            InvalidDocument: it is no object.
-        """
-        path = f"{self._path}.{key}" if self._path else key
-        return Object(self._raw.get(key, {}), path)
+def at_least_one(thing: str) -> Read:
+    """A check that a list is not empty; `thing` is what an item names."""
+    return check(bool, f"must name at least one {thing}")
 
 
 def string(value: object, path: str) -> str:
@@ -67,90 +55,44 @@ def string(value: object, path: str) -> str:
     return value
 
 
-def text(value: object, path: str) -> str:
-    """A string that is not empty."""
-    text = string(value, path)
-    if not text:
-        raise InvalidDocument(path, "must not be empty")
-    return text
-
-
-def word(value: object, path: str) -> str:
-    """Printable ASCII without spaces, so that it can be in a header."""
-    # It goes into headers of an answer; the resource knows the same rule.
-    word = text(value, path)
-    if not (word.isascii() and word.isprintable()) or " " in word:
-        raise InvalidDocument(path, "must be printable ASCII without spaces")
-    return word
-
-
-def file_name(value: object, path: str) -> str:
-    """The name of a file, without a folder."""
-    name = text(value, path)
-    if "/" in name or name.startswith("."):
-        raise InvalidDocument(path, "must be a plain file name")
-    return name
-
-
-def url(value: object, path: str) -> str:
-    """An http or https URL, without a slash at its end."""
-    url = word(value, path)
-    if not url.startswith(("https://", "http://")):
-        raise InvalidDocument(path, "must start with https:// or http://")
-    return url.rstrip("/")
-
-
-def integer(value: object, path: str) -> int:
-    """An integer."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidDocument(path, "must be an integer")
-    return value
-
-
-def count(value: object, path: str) -> int:
-    """An integer from 0 to `MAX_COUNT`."""
-    number = integer(value, path)
-    if not 0 <= number <= MAX_COUNT:
-        raise InvalidDocument(path, f"must lie between 0 and {MAX_COUNT}")
-    return number
-
-
-def positive(value: object, path: str) -> int:
-    """An integer from 1 to `MAX_COUNT`."""
-    number = count(value, path)
-    if number == 0:
-        raise InvalidDocument(path, "must be at least 1")
-    return number
-
-
-def boolean(value: object, path: str) -> bool:
-    """True or false."""
-    if not isinstance(value, bool):
-        raise InvalidDocument(path, "must be true or false")
-    return value
-
-
-def array(value: object, path: str) -> list[Any]:
-    """A list."""
+def items(read: Read, value: object, path: str, *, most: int | None = None) -> tuple[Any, ...]:
+    """The first items of a list, all without `most`, each as `read` takes it."""
     if not isinstance(value, list):
         raise InvalidDocument(path, "must be a list")
-    return value
+    return tuple(read(item, f"{path}[{index}]") for index, item in enumerate(value[:most]))
 
 
-def texts(value: object, path: str) -> tuple[str, ...]:
-    """A list of `text`."""
-    return tuple(text(item, f"{path}[{index}]") for index, item in enumerate(array(value, path)))
+def _is_number(value: object) -> bool:
+    # Python counts True and False as integers.
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def words(value: object, path: str) -> tuple[str, ...]:
-    """A list of `word`."""
-    return tuple(word(item, f"{path}[{index}]") for index, item in enumerate(array(value, path)))
+def _is_printable(value: str) -> bool:
+    return value.isascii() and value.isprintable() and " " not in value
 
 
-def nullable(read: Callable[[Any, str], T]) -> Callable[[Any, str], T | None]:
-    """A reader of the same, or null."""
+READERS: Final[Mapping[type, Read]] = MappingProxyType(
+    {
+        str: string,
+        int: check(lambda it: _is_number(it) and isinstance(it, int), "must be an integer"),
+        float: check(_is_number, "must be a number"),
+        bool: check(lambda it: isinstance(it, bool), "must be true or false"),
+    }
+)
+"""The reader of each type of JSON."""
 
-    def read_or_none(value: Any, path: str) -> T | None:
-        return None if value is None else read(value, path)
-
-    return read_or_none
+Text = Annotated[str, check(bool, "must not be empty")]
+Word = Annotated[Text, check(_is_printable, "must be printable ASCII without spaces")]
+"""Can stand in a header of an answer; the resource has the same bounds."""
+FileName = Annotated[
+    Text, check(lambda it: "/" not in it and not it.startswith("."), "must be a plain file name")
+]
+Url = Annotated[
+    Word,
+    check(lambda it: it.startswith(("https://", "http://")), "must start with https:// or http://"),
+    lambda value, _: value.rstrip("/"),
+]
+Count = Annotated[
+    int, check(lambda it: 0 <= it <= MAX_COUNT, f"must lie between 0 and {MAX_COUNT}")
+]
+Positive = Annotated[Count, check(lambda it: it >= 1, "must be at least 1")]

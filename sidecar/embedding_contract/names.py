@@ -127,7 +127,7 @@ ENV_BASE_URL_LEGACY: Final = "OPENAI_API_BASE"
 """LlamaIndex reads only this one."""
 ENV_API_KEY: Final = "OPENAI_API_KEY"
 PLACEHOLDER_KEY: Final = "embedding-sidecar"
-"""What an application's SDK sends as its key; the sidecar ignores it and never forwards it."""
+"""An application's SDK sends it as its key; the sidecar ignores it and never forwards it."""
 
 # HTTP paths.
 PATH_EMBEDDINGS: Final = "/v1/embeddings"

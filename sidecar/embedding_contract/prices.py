@@ -21,6 +21,10 @@ _VOYAGE_3_LITE: Final = (
 )
 
 
+PRICED_TOKENS: Final = 1_000_000
+"""A price is for so many tokens."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
     """USD for a million tokens, as a decimal string, and the page that says so.

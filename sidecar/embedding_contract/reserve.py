@@ -1,4 +1,4 @@
-"""How much of a policy's day is for applications and not for background work."""
+"""The part of a policy's day that is for applications and not for background work."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Final
 
 DEFAULT: Final[int | str] = "20%"
 SHARE: Final = re.compile(r"(100|[0-9]{1,2})%")
-"""A share of every daily limit; what is no share is a number of calls."""
+"""A share of every daily limit; anything else is a number of calls."""
 _WHOLE: Final = 100
 
 
@@ -19,7 +19,7 @@ class Reserve:
 
 
 def of(written: int | str, *, daily_requests: int | None, daily_tokens: int | None) -> Reserve:
-    """What a policy reserves of its limits: calls, or as text a share of both, rounded up.
+    """The reserve of a policy's limits: calls, or as text a share of both, rounded up.
 
     A limit of None is none, and nothing of it is reserved.
 

@@ -1,8 +1,13 @@
-"""Sockets to listen on: every program of ours that answers in a pod opens its port here."""
+"""Ports: those that URLs leave out, and the sockets on which programs of ours listen in a pod."""
 
 import errno
 import socket
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
+
+DEFAULT_PORTS: Final[Mapping[str, int]] = MappingProxyType({"http": 80, "https": 443})
+"""By scheme (RFC 9110, sections 4.2.1 and 4.2.2)."""
 
 _ALL_V4: Final = "0.0.0.0"  # noqa: S104 - it is for others of the cluster
 _ALL: Final = "::"

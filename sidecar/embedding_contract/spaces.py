@@ -57,7 +57,7 @@ def space_of(
 
     Returns:
         `declared`, with `@requested` where only the caller fixes the size; else
-        `<family>@<dimensions>` for a model in the built-in table; else a space nobody shares,
+        `<family>@<dimensions>` for a model in the built-in table; else a space of its own,
         made of type, URL and model.
     """
     if declared is not None:
@@ -70,11 +70,6 @@ def space_of(
 
 
 def default_dimensions(*, kind: str, model: str) -> int | None:
-    """Numbers in a vector of this vendor's model where nobody asks for another size, if known."""
+    """Numbers in a vector of this vendor's model by default, if known."""
     family, default = _KNOWN.get(model, ("", 0))
     return default if family.startswith(_VENDORS.get(kind, "\0")) else None
-
-
-def known_models() -> frozenset[str]:
-    """The models whose space is known without being declared."""
-    return frozenset(_KNOWN)

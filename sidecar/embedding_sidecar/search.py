@@ -10,12 +10,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final, NamedTuple
 
-from embedding_contract import document, names, proof
+from embedding_contract import document, index_document, names, proof
 from embedding_sidecar import errors, passthrough
 from embedding_sidecar.wire import fields, wire
 
-MAX_BODY_BYTES: Final = 65_536
-MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+MAX_BODY_BYTES: Final = index_document.MAX_SEARCH_BYTES
+MAX_ANSWER_BYTES: Final = index_document.MAX_ANSWER_BYTES
 MAX_HELD_BYTES: Final = 16 * 1024 * 1024
 """Bound of all answers that are being read; one beyond it is given up."""
 WHOLE_SECONDS: Final = 10.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from embedding_contract import document, names, provider_terms, reserve
+from embedding_contract import document, names, provider_terms, reserve, sockets
 from embedding_sidecar import variables
 from embedding_sidecar.engine import service
 
@@ -226,7 +226,7 @@ def _elsewhere(own_port: int) -> Callable[[str], str]:
 
 def _is_own_address(url: str, own_port: int) -> bool:
     parts = urlsplit(url)
-    port = parts.port or variables.DEFAULT_PORTS.get(parts.scheme)
+    port = parts.port or sockets.DEFAULT_PORTS.get(parts.scheme)
     return parts.hostname in _LOOPBACK and port == own_port
 
 
@@ -254,13 +254,13 @@ def check_proxies(environment: Mapping[str, str]) -> None:
             raise variables.InvalidSetting(
                 name, "proxy_without_scheme: write http:// before the proxy's host and port"
             )
-        if scheme.lower() not in variables.DEFAULT_PORTS:
+        if scheme.lower() not in sockets.DEFAULT_PORTS:
             raise variables.InvalidSetting(
                 name,
                 f"proxy_not_http: {scheme[: variables.SHOWN]} proxies are not supported; write the "
                 "http:// or https:// URL of a proxy",
             )
-        if not variables.is_url(f"{scheme.lower()}://{rest}", variables.DEFAULT_PORTS.keys()):
+        if not variables.is_url(f"{scheme.lower()}://{rest}", sockets.DEFAULT_PORTS.keys()):
             raise variables.InvalidSetting(
                 name, "proxy_not_a_url: the host is missing or the port is not valid"
             )

@@ -5,15 +5,13 @@ A reader raises ValueError where the text cannot be used, and its message holds 
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from embedding_contract import json_fields, provider_terms
+from embedding_contract import json_fields, provider_terms, sockets
 from embedding_contract import reserve as reserves
 from embedding_sidecar.caching import entries
 
-DEFAULT_PORTS: Final = MappingProxyType({"http": 80, "https": 443})
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 _SEVERAL_REDIS: Final = re.compile(r"rediss?\+(cluster|sentinel)://[!-~]")
@@ -145,7 +143,7 @@ def hosts(value: str) -> frozenset[str]:
 
 def url(value: str) -> str:
     """A URL of HTTP, without a slash at the end."""
-    if not re.fullmatch(r"[!-~]+", value) or not is_url(value, DEFAULT_PORTS.keys()):
+    if not re.fullmatch(r"[!-~]+", value) or not is_url(value, sockets.DEFAULT_PORTS.keys()):
         raise ValueError("must be an http:// or https:// URL")
     if re.search(r"[?#@]", value):
         raise ValueError("must be a URL without user, query and fragment")

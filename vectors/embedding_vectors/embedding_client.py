@@ -15,7 +15,6 @@ import orjson
 
 from embedding_contract import names
 
-BASE_URL: Final = f"http://127.0.0.1:{names.API_PORT}"
 ANSWER_SECONDS: Final = 120
 """Above the time that a sidecar gives a request, retries and failover included."""
 BYTES_PER_NUMBER: Final = 4
@@ -66,7 +65,7 @@ class EmbeddingClient:
     def __init__(
         self,
         *,
-        base_url: str = BASE_URL,
+        base_url: str,
         background: bool = False,
         timeout_seconds: float = ANSWER_SECONDS,
     ) -> None:

@@ -11,7 +11,6 @@ from embedding_operator.console.usage import Tokens
 
 By = Literal["policy", "workload", "provider"]
 UNKNOWN: Final = "?"
-MILLION: Final = 1_000_000
 SMALLEST: Final = Decimal("0.0001")
 """A smaller cost is shown as less than this, and not as 0."""
 _KEYS: Final[Mapping[By, tuple[str, Callable[[Tokens], str]]]] = {
@@ -135,7 +134,7 @@ def _cost(key: str, entries: Sequence[Tokens], *, own: PolicyPrices) -> Cost:
             unpriced.add(f"{entry.provider}/{entry.model}")
             continue
         price, source = found
-        known += price * Decimal(round(entry.tokens)) / MILLION
+        known += price * Decimal(round(entry.tokens)) / prices.PRICED_TOKENS
         sources.add(source)
     return Cost(
         key=key,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs
 
+from embedding_contract import sockets
+
 _NAME: Final = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
 _HOST: Final = rf"(?P<host>\[[0-9A-Fa-f:.]+\]|{_NAME})(?::(?P<port>[0-9]{{1,5}}))?"
 _PATTERN: Final = re.compile(rf"(?P<any>\*\.)?{_HOST}")
@@ -22,7 +24,7 @@ _URL: Final = re.compile(
 )
 _USER_SCHEMES: Final = ("redis", "rediss")
 """Only Redis URLs carry a user."""
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443, "sentinel": 26379}
+_DEFAULT_PORTS: Final = {**sockets.DEFAULT_PORTS, "sentinel": 26379}
 _REDIS_PORT: Final = 6379
 _PLACE_OPTIONS: Final = frozenset({"host", "port", "path", "connection_class"})
 """Options of a Redis URL that make redis-py connect elsewhere than to its host."""

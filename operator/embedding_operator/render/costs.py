@@ -6,8 +6,6 @@ from decimal import Decimal
 from embedding_contract import document, prices
 from embedding_operator.policy.policy import EmbeddingPolicy, Provider
 
-PRICED_TOKENS = 1_000_000
-
 
 def of(policy: EmbeddingPolicy) -> dict[tuple[str, str], str]:
     """The price of a million tokens, a decimal string, by the metrics' provider and model.
@@ -33,8 +31,9 @@ def expression(policy: EmbeddingPolicy, *, tokens: str) -> str | None:
         policy: the policy.
         tokens: an expression over aos_embedding_tokens_total, with `@matchers@` in its selector.
     """
+    per = prices.PRICED_TOKENS
     terms = [
-        f"{tokens.replace('@matchers@', _matchers(provider, model))} * {price} / {PRICED_TOKENS}"
+        f"{tokens.replace('@matchers@', _matchers(provider, model))} * {price} / {per}"
         for (provider, model), price in sorted(of(policy).items())
     ]
     return " or ".join(terms) or None

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-_PORTS: Final = {"http": 80, "https": 443}
+from embedding_contract.sockets import DEFAULT_PORTS
+
 _REMEMBERED: Final = 64
 """URLs, of which a policy has one for each of its 8 providers at most."""
 _REMEMBERED_LINES: Final = 16
@@ -41,7 +42,7 @@ def target(url: str) -> Target:
         ValueError: it is no http:// or https:// URL in visible ASCII, or names a user.
     """
     parts = urlsplit(url)
-    port = _PORTS.get(parts.scheme)
+    port = DEFAULT_PORTS.get(parts.scheme)
     # A dot at the end says that a name is whole; certificates and servers know it without.
     host = (parts.hostname or "").rstrip(".")
     if port is None or not host or "@" in parts.netloc or not _VISIBLE.fullmatch(url):

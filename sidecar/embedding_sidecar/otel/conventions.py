@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
-from embedding_sidecar import variables
+from embedding_contract import sockets
 
 SCOPE: Final = "embedding_sidecar"
 OPERATION: Final = "embeddings"
@@ -23,6 +23,7 @@ DURATION: Final = "gen_ai.client.embeddings.duration"
 INPUT_TOKENS: Final = "gen_ai.client.embeddings.operation.input_tokens"
 DURATION_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
 TOKEN_BUCKETS: Final = tuple(float(4**power) for power in range(14))
+
 
 Attributes = Mapping[str, str | int]
 
@@ -51,6 +52,6 @@ def server(url: str) -> Attributes:
         {
             "http.request.method": "POST",
             "server.address": parts.hostname or "",
-            "server.port": parts.port or variables.DEFAULT_PORTS.get(parts.scheme, 0),
+            "server.port": parts.port or sockets.DEFAULT_PORTS.get(parts.scheme, 0),
         }
     )

@@ -12,6 +12,7 @@ from typing import Any, Final
 import redis.asyncio
 import redis.exceptions
 
+from embedding_contract import json_fields
 from embedding_sidecar import errors
 from embedding_sidecar.quotas import scripts
 from embedding_sidecar.quotas.claim_script import CLAIM
@@ -24,7 +25,7 @@ NEAR_THE_LIMIT: Final = 16
 """A claim gets one in so many of the calls that are left, or the number that it needs: the last
 calls are granted one by one."""
 KEPT_SECONDS: Final = 2 * DAY_SECONDS
-MAX_FIGURE: Final = 10**12
+MAX_FIGURE: Final = json_fields.MAX_COUNT
 """Bound of a day's counters and limits."""
 MAX_SUMMED: Final = 64
 """Leases that a claim adds up, to check the counters against their sum."""

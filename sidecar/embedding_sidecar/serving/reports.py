@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from embedding_contract import document
+from embedding_contract.prices import PRICED_TOKENS
 from embedding_sidecar import errors
 from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.engine.answer import Answer
@@ -46,7 +47,6 @@ _REDIS_UP: Final = {"ok": True, "away": False, "refuses": False}
 """By the first word of runtime.redis_state(); of the other words nothing is known."""
 _PRINTABLE: Final = "".join(map(chr, range(ord(" "), 0x7F)))
 
-_PRICED_TOKENS: Final = 1_000_000
 _NOTHING: Final = Decimal(0)
 
 
@@ -282,7 +282,7 @@ def cache_stats(runtime: Runtime) -> dict[str, Any]:
     money = sum((prices.get(it, _NOTHING) * tokens for it, tokens in saved.items()), _NOTHING)
     return {
         **runtime.cache.stats(),
-        "money_saved": f"{(money / _PRICED_TOKENS).normalize():f}" if prices else None,
+        "money_saved": f"{(money / PRICED_TOKENS).normalize():f}" if prices else None,
         "redis": runtime.redis_state(),
     }
 

@@ -165,6 +165,19 @@ def test_without_a_base_url_nothing_passes_through():
     assert document.parse(json.dumps(plain())).passthrough.base_url is None
 
 
+def test_url_is_kept_without_a_slash_at_its_end():
+    raw = plain()
+    raw["providers"][0]["baseURL"] = "https://host/v1//"
+    assert document.parse(json.dumps(raw)).providers[0].base_url == "https://host/v1"
+
+
+@pytest.mark.parametrize(("said", "denies"), [("Deny", True), ("Allow", False), ("Later", True)])
+def test_store_loss_denies_unless_the_document_allows(said, denies):
+    raw = plain()
+    raw["quota"]["onStoreLoss"] = said
+    assert document.parse(json.dumps(raw)).quota.deny_on_store_loss is denies
+
+
 def test_a_shared_cache_is_shared_by_name_and_inside_its_namespace():
     raw = plain()
     own = document.parse(json.dumps(raw)).cache_scope

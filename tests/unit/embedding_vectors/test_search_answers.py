@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from embedding_contract import index_document
 from embedding_vectors.database.facts import TargetRow
 from embedding_vectors.metrics import FALLBACK_REASONS, Metrics
 from embedding_vectors.search import answers, targets
@@ -63,7 +64,7 @@ def test_similarity_is_one_without_distance():
 
 def test_an_answer_that_is_too_long_is_refused_by_k():
     with pytest.raises(Refusal) as refused:
-        render([(("1", json.dumps("x" * answers.MAX_BYTES), 0.0), 1.0)])
+        render([(("1", json.dumps("x" * index_document.MAX_ANSWER_BYTES), 0.0), 1.0)])
     assert (refused.value.status, refused.value.param) == (400, "k")
 
 

@@ -161,9 +161,12 @@ def key_of(columns: Sequence[str], *, alias: str) -> Composable:
 
 
 class _Doubled(Composable):
+    def __init__(self, made: Composable) -> None:
+        super().__init__(made)
+        self.made = made
+
     def as_bytes(self, context: AdaptContext | None = None) -> bytes:
-        inner: Composable = self._obj
-        return inner.as_bytes(context).replace(b"%", b"%%")
+        return self.made.as_bytes(context).replace(b"%", b"%%")
 
 
 def doubled(made: Composable) -> Composable:

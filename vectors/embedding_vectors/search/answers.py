@@ -6,14 +6,12 @@ from typing import Any, Final
 
 import orjson
 
-from embedding_contract.index_document import IndexDocument
+from embedding_contract.index_document import MAX_ANSWER_BYTES, IndexDocument
 from embedding_vectors.serving.refusals import Refusal
 
 COSINE: Final = "cosine_similarity"
 RANK: Final = "ts_rank_cd"
 FUSION: Final = "reciprocal_rank_fusion"
-MAX_BYTES: Final = 4 * 1024 * 1024
-"""What a sidecar passes on at most."""
 RRF_K: Final = 60
 """Cormack, Clarke and Büttcher, Reciprocal Rank Fusion (SIGIR 2009), section 2."""
 
@@ -76,7 +74,7 @@ def render(found: Found, *, document: IndexDocument, shown: Sequence[str]) -> by
     """The body of an answer; `shown` names the columns of its rows.
 
     Raises:
-        Refusal: it would be longer than MAX_BYTES.
+        Refusal: it would be longer than MAX_ANSWER_BYTES.
     """
     keys = len(document.key_columns)
     body = orjson.dumps(
@@ -97,9 +95,9 @@ def render(found: Found, *, document: IndexDocument, shown: Sequence[str]) -> by
             ],
         }
     )
-    if len(body) > MAX_BYTES:
+    if len(body) > MAX_ANSWER_BYTES:
         raise Refusal(
-            f"The answer has {len(body)} bytes, and at most {MAX_BYTES} are given; "
+            f"The answer has {len(body)} bytes, and at most {MAX_ANSWER_BYTES} are given; "
             "ask for a smaller k.",
             param="k",
             code="answer_too_large",

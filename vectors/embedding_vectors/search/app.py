@@ -10,12 +10,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from embedding_contract import guard, names
-from embedding_contract.index_document import IndexDocument
+from embedding_contract.index_document import MAX_SEARCH_BYTES, IndexDocument
 from embedding_vectors.search.searcher import Searcher
 from embedding_vectors.serving import pages
 from embedding_vectors.serving.refusals import JSON, Refusal
 
-MAX_BODY_BYTES: Final = 65_536
 BODY_SECONDS: Final = 5.0
 MAX_NONCES: Final = 262_144
 """Searches within the 300 to 600 s for which a proof is remembered: 400 a second without end. About
@@ -96,8 +95,8 @@ async def _body(request: Request) -> bytes:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    raise Refusal(f"The body is larger than {MAX_BODY_BYTES} bytes.", status=413)
+                if len(body) > MAX_SEARCH_BYTES:
+                    raise Refusal(f"The body is larger than {MAX_SEARCH_BYTES} bytes.", status=413)
     except TimeoutError:
         raise Refusal(f"The body did not arrive within {BODY_SECONDS:.0f} s.", status=408) from None
     except ClientDisconnect:

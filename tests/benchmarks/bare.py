@@ -1,4 +1,4 @@
-"""The ceiling: answers every request with as many bytes, by the sidecar's own server settings.
+"""The ceiling: answers every request with as many bytes, on uvicorn's own protocol.
 
 python -m tests.benchmarks.bare --port P --bytes N
 """
@@ -11,6 +11,7 @@ from typing import Any
 import uvloop
 
 from embedding_sidecar.serving import server
+from tests.parts import oracle
 
 
 def application(body: bytes) -> Callable[..., Awaitable[None]]:
@@ -41,9 +42,8 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, required=True)
     given = parser.parse_args()
     listening = server.listen_on_loopback(given.port)
-    serving = server.Server(application(b"x" * given.bytes))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serving.serve(sockets=[listening]))
+        runner.run(oracle.serve(application(b"x" * given.bytes), listening))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import uvloop
 
 from embedding_sidecar import provider, upstream
 from embedding_sidecar.serving import server
+from tests.parts import oracle
 
 Send = Callable[[bytes], Awaitable[bytes]]
 
@@ -110,7 +111,7 @@ def application(send: Send) -> Callable[..., Awaitable[None]]:
 async def _serve(port: int, client: str, url: str) -> None:
     listening = server.listen_on_loopback(port)
     send = await CLIENTS[client](url)
-    await server.Server(application(send)).serve(sockets=[listening])
+    await oracle.serve(application(send), listening)
 
 
 def main() -> None:

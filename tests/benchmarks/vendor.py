@@ -17,6 +17,7 @@ import orjson
 import uvloop
 
 from embedding_sidecar.serving import server
+from tests.parts import oracle
 
 DIMENSIONS = 1536
 
@@ -77,7 +78,7 @@ def main() -> None:
     given = parser.parse_args()
     listening = server.listen_on_loopback(given.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(server.Server(Vendor()).serve(sockets=[listening]))
+        runner.run(oracle.serve(Vendor(), listening))
 
 
 if __name__ == "__main__":

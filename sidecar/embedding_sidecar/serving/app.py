@@ -1,6 +1,5 @@
 """The two ASGI applications: the API on loopback, and administration on the pod's address."""
 
-import functools
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
@@ -22,7 +21,6 @@ from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import bodies, openapi, reports
 from embedding_sidecar.serving.embeddings import PATIENCE_SECONDS, Embeddings, refusal
 from embedding_sidecar.serving.exposition import Exposition
-from embedding_sidecar.serving.traced import TracedEmbeddings
 from embedding_sidecar.wire import browsers, heads, models, paths, wire
 
 JSON: Final = "application/json"
@@ -72,12 +70,8 @@ class Application:
             ],
             exception_handlers=_HANDLERS,
         )
-        endpoint = (
-            Embeddings
-            if self._tracer is None
-            else functools.partial(TracedEmbeddings, tracer=self._tracer)
-        )
-        return endpoint(
+        return Embeddings(
+            tracer=self._tracer,
             current=self._current,
             metrics=self._metrics,
             otherwise=router,

@@ -1,9 +1,8 @@
-"""One connection of a client: requests out of its bytes, in order, and a response to each.
+"""One connection of a client: its requests in order, and a response to each.
 
-httptools parses. A head has so many bytes, lines and seconds; what frames a body (sizes of chunks,
-their extensions, trailers) is counted and dropped; an upgrade is ignored, as RFC 9110, section 7.8,
-says; so many requests may wait behind one another, and what comes while none is under way, such as
-the rest of a body that was refused, has its time (decision 022).
+A head has so many bytes and so many seconds, and so has whatever else comes while no request is
+under way, such as the rest of a body that was refused; so many requests may wait behind one another
+(decision 022).
 """
 
 import asyncio
@@ -11,27 +10,13 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
-from urllib.parse import unquote
+from typing import Any
 
-import httptools
-
-from embedding_http.bounds import (
-    FRAMED_BYTES,
-    MAX_FRAMING_BYTES,
-    MAX_HEADERS,
-    ORDINARY,
-    Bounds,
-    RefusedRequest,
-)
+from embedding_http.bounds import ORDINARY, Bounds, RefusedRequest
 from embedding_http.connection_limit import ConnectionLimit
 from embedding_http.exchange import Application, Exchange
 from embedding_http.flow import HIGH_WATER_BYTES, Coalesce, Flow
-
-_OF_AN_UPGRADE: Final = frozenset({b"upgrade", b"http2-settings"})
-"""Headers, and options of Connection, that offer one. RFC 9110, 7.8; RFC 7540, 3.2.1."""
-_NO_HTTP: Final = "Invalid HTTP request received."
-_MAX_NAME: Final = 256
+from embedding_http.request_parser import Head, RequestParser
 
 
 def at_once(send: Callable[[], object]) -> None:
@@ -54,16 +39,6 @@ class Listener:
     """Whether each connection ends with the response to its next request."""
 
 
-class _Dropped(list[tuple[bytes, bytes]]):
-    """Where trailers go."""
-
-    def append(self, line: tuple[bytes, bytes], /) -> None:
-        """Keep nothing."""
-
-
-_DROPPED: Final = _Dropped()
-
-
 class HttpProtocol(asyncio.Protocol):
     """A connection of this listener."""
 
@@ -76,21 +51,11 @@ class HttpProtocol(asyncio.Protocol):
         self._server: tuple[str, int] | None = None
         self._bounds = listener.bounds
         self._loop = asyncio.get_running_loop()
-        self._parser = _parser(self)
+        self._parser = RequestParser(self, methods=self._bounds.methods)
         self._waiting: deque[Exchange] = deque()
         self._reading: Exchange | None = None
         """The request whose head has come whole and whose end has not."""
-        self._in_head = False
-        self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._expects_continue = False
-        self._offered: bytes | None = None
-        """The head of a request that offers an upgrade, as it would be without."""
         self._head_bytes = 0
-        self._framing_bytes = self._body_bytes = 0
-        """Of the body that is under way, beyond what it pays for; of bodies, in what comes now."""
-        self._has_begun = False
-        """Whether a request begins in what comes now."""
         self._refusal: RefusedRequest | None = None
         """Of what came behind requests that are to be answered first; nothing is read after it."""
         self._due = math.inf
@@ -117,7 +82,7 @@ class HttpProtocol(asyncio.Protocol):
     @property
     def is_between_requests(self) -> bool:
         """Whether the next byte begins a request, and none is under way."""
-        return not (self._in_head or self.answering or self._reading)
+        return not (self._parser.in_head or self.answering or self._reading)
 
     def end_after_last(self) -> None:
         """Let the last request that has come be the last one."""
@@ -146,7 +111,7 @@ class HttpProtocol(asyncio.Protocol):
         """Say that there are too many connections, and end it."""
         self._refuse_now(
             RefusedRequest(
-                "Too many connections wait for answers of this sidecar. Close some, or share them.",
+                "Too many connections wait for answers here. Close some, or share them.",
                 status=503,
                 code="too_many_connections",
             )
@@ -175,8 +140,10 @@ class HttpProtocol(asyncio.Protocol):
             self.listener.limit.leave(self)
         if self.answering is not None:
             self.answering.disconnect()
-        self.answering = self._reading = self._parser = None
+        self.answering = self._reading = None
         self._waiting.clear()
+        self._parser.close()
+        del self._parser
         self.flow.resume_writing()
 
     def data_received(self, data: bytes) -> None:
@@ -207,8 +174,8 @@ class HttpProtocol(asyncio.Protocol):
 
     # --- the parser's
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
+    def request_begins(self) -> None:
+        """Refuse what would wait behind too many others."""
         if self.answering is not None and len(self._waiting) >= self._bounds.pipelined:
             raise RefusedRequest(
                 f"More than {self._bounds.pipelined} requests wait on this connection for their "
@@ -216,80 +183,27 @@ class HttpProtocol(asyncio.Protocol):
                 if self._bounds.pipelined
                 else "Administration answers one request of a connection at a time."
             )
-        self._url, self._headers = b"", []
-        self._has_begun = self._in_head = True
-        self._expects_continue = False
-        self._framing_bytes = 0
 
-    def on_url(self, url: bytes) -> None:
-        """A piece of the request's target."""
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A line of a head, or of the trailers after a chunked body, which nobody wants."""
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self._expects_continue = True
-        self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """A head is whole; one that offers an upgrade is read again without the offer."""
-        # Not counted line by line, which would be the most of reading one: a read holds few enough.
-        if len(self._headers) > MAX_HEADERS:
-            _refuse_many_headers()
-        parser = self._parser
-        if parser.should_upgrade():
-            self._offered = self._without_upgrade()
-            return
-        method = parser.get_method().decode("ascii")
-        if self._bounds.methods and method not in self._bounds.methods:
-            asked = self._url.partition(b"?")[0].decode("latin-1")[:_MAX_NAME]
-            raise RefusedRequest(
-                f"{method} is not allowed on {asked}.",
-                status=405,
-                lines=f"allow: {', '.join(self._bounds.methods)}\r\n".encode(),
-            )
-        url = httptools.parse_url(self._url)
-        if (raw_path := url.path) is None:
-            raise RefusedRequest(_NO_HTTP)
-        path = raw_path.decode("ascii")
-        version = parser.get_http_version()
-        # HTTP/1.0 has no 100 (RFC 9110, 10.1.1).
-        expects = self._expects_continue and version != "1.0"
+    def head_came(self, head: Head) -> None:
+        """Respond, or let the request wait behind others."""
+        scope, keep_alive, expects = head
+        scope["server"], scope["client"] = self._server, self.client
         self._reading = exchange = Exchange(
             self.flow,
-            {
-                "type": "http",
-                "asgi": {"version": "3.0", "spec_version": "2.3"},
-                "http_version": version,
-                "server": self._server,
-                "client": self.client,
-                "scheme": "http",
-                "root_path": "",
-                "method": method,
-                "path": unquote(path) if "%" in path else path,
-                "raw_path": raw_path,
-                "query_string": url.query or b"",
-                "headers": self._headers,
-            },
+            scope,
             self.responded,
             # A response before the body was asked for leaves open where the next request begins.
-            keep_alive=version != "1.0"
-            and not expects
-            and not self.listener.is_ending
-            and parser.should_keep_alive(),
+            keep_alive=keep_alive and not expects and not self.listener.is_ending,
             expects_continue=expects,
         )
-        self._headers, self._in_head = _DROPPED, False
         if self.answering is None:
             self.respond(exchange)
         else:
             self.flow.pause_reading()
             self._waiting.append(exchange)
 
-    def on_body(self, body: bytes) -> None:
-        """A piece of a body; nobody reads it any more once the request is answered."""
-        self._body_bytes += len(body)
+    def body_came(self, body: bytes) -> None:
+        """Keep it for the application, unless nothing will read it."""
         exchange = self._reading
         if exchange is None or exchange.is_complete or self._bounds.methods:
             return
@@ -298,16 +212,14 @@ class HttpProtocol(asyncio.Protocol):
             self.flow.pause_reading()
         exchange.tell()
 
-    def on_message_complete(self) -> None:
-        """A request is whole."""
-        exchange = self._reading
-        if self._offered is not None or exchange is None:
+    def request_ended(self, *, keep_alive: bool) -> None:
+        """Tell the application that there is no more."""
+        exchange, self._reading = self._reading, None
+        if exchange is None:
             return
-        self._reading = None
         exchange.more_body = False
         exchange.tell()
-        if exchange.keep_alive and not self._parser.should_keep_alive():
-            # A trailer has said that the connection ends, and so the parser reads no more.
+        if not keep_alive:
             exchange.keep_alive = False
             if exchange.is_complete:
                 self.flow.close()
@@ -350,27 +262,13 @@ class HttpProtocol(asyncio.Protocol):
     # --- bytes
 
     def _feed(self, data: bytes) -> None:
-        self._has_begun, self._body_bytes = False, 0
-        offers = None
+        parser = self._parser
         try:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                offers = upgrade
-            # Not while it is handled, or it would take the place of what a refusal says.
-            if offers is not None:
-                self._read_without_upgrades(data, offers)
-            elif self._in_head and len(self._headers) > MAX_HEADERS:
-                _refuse_many_headers()
-        except (httptools.HttpParserError, RefusedRequest) as error:
-            refused = error if isinstance(error, RefusedRequest) else error.__context__
-            self._refuse(
-                refused if isinstance(refused, RefusedRequest) else RefusedRequest(_NO_HTTP)
-            )
+            parser.feed(data)
+        except RefusedRequest as error:
+            self._refuse(error)
             return
-        if self._reading is not None:
-            self._count_framing(len(data))
-        if self._in_head:
+        if parser.in_head:
             self._await_head(len(data))
         elif self.answering is not None:
             self._head_bytes, self._due = 0, math.inf
@@ -379,54 +277,6 @@ class HttpProtocol(asyncio.Protocol):
             self._wait(self._bounds.keep_alive_seconds)
         elif self._reading is not None:
             self._wait_at_most(self._bounds.head_seconds)
-
-    def _read_without_upgrades(self, data: bytes, upgrade: httptools.HttpParserUpgrade) -> None:
-        """Read again what a head that offers an upgrade stands in; raises HttpParserError."""
-        parts: list[bytes | memoryview] = [memoryview(data)[upgrade.args[0] :], self._take_offer()]
-        while parts:
-            part = parts.pop()
-            try:
-                self._parser.feed_data(part)
-            except httptools.HttpParserUpgrade as another:
-                parts += (memoryview(part)[another.args[0] :], self._take_offer())
-
-    def _take_offer(self) -> bytes:
-        # The parser takes the rest for another protocol, and reads no more at all where the head
-        # also ends the connection.
-        self._parser = _parser(self)
-        head, self._offered = self._offered or b"", None
-        return head
-
-    def _without_upgrade(self) -> bytes:
-        """The head that has just come, without what offers an upgrade."""
-        method = self._parser.get_method()
-        if method == b"CONNECT":
-            raise RefusedRequest("This is no proxy: CONNECT is not allowed.")
-        version = self._parser.get_http_version().encode()
-        lines = [b"%b %b HTTP/%b" % (method, self._url, version)]
-        for name, value in self._headers:
-            if name == b"connection":
-                options = [option.strip() for option in value.split(b",")]
-                kept = [option for option in options if option.lower() not in _OF_AN_UPGRADE]
-                lines += [b"connection: " + b", ".join(kept)] if kept else []
-            elif name not in _OF_AN_UPGRADE:
-                lines.append(b"%b: %b" % (name, value))
-        return b"\r\n".join([*lines, b"", b""])
-
-    def _count_framing(self, size: int) -> None:
-        """Of bytes that have come while a body is under way, count those that are none of it."""
-        if self._has_begun:
-            # Heads came with it; they have their own bounds.
-            return
-        framing = self._framing_bytes + size - self._body_bytes * (1 + FRAMED_BYTES)
-        self._framing_bytes = max(framing, 0)
-        if framing > MAX_FRAMING_BYTES:
-            self._refuse(
-                RefusedRequest(
-                    f"The trailers or chunk extensions of the body are larger than "
-                    f"{MAX_FRAMING_BYTES} bytes."
-                )
-            )
 
     def _await_head(self, size: int) -> None:
         if self.flow.is_closing:
@@ -503,17 +353,6 @@ class HttpProtocol(asyncio.Protocol):
         if not begun and not (self._reading is not None and self._reading.is_complete):
             self.flow.write(error.response())
         self.flow.close()
-
-
-def _parser(connection: HttpProtocol) -> Any:
-    made = httptools.HttpRequestParser(connection)
-    # Else it reads nothing behind a request that ends the connection.
-    made.set_dangerous_leniencies(lenient_data_after_close=True)
-    return made
-
-
-def _refuse_many_headers() -> NoReturn:
-    raise RefusedRequest(f"The request has more than {MAX_HEADERS} headers.", status=431)
 
 
 def _address(found: Any) -> tuple[str, int] | None:

@@ -22,13 +22,8 @@ class Lines(logging.Formatter):
 
 
 def configure() -> None:
-    """Send all logs of the process to stderr as lines; our own from INFO, others from WARNING.
-
-    What a client did wrong is in its answer: a line for each would let anybody who reaches the pod
-    fill its log.
-    """
+    """Send all logs of the process to stderr as lines; our own from INFO, others from WARNING."""
     handler = logging.StreamHandler()
     handler.setFormatter(Lines())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("embedding_sidecar").setLevel(logging.INFO)
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

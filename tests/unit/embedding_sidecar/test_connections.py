@@ -48,7 +48,7 @@ def served(bounds):
     """The port on which it is served."""
     listening = server.listen_on_loopback(0)
     ended = asyncio.Event()
-    loops = queue.SimpleQueue()
+    loops: queue.SimpleQueue[asyncio.AbstractEventLoop] = queue.SimpleQueue()
 
     async def serve():
         loops.put(asyncio.get_running_loop())

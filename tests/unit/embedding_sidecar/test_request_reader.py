@@ -289,6 +289,7 @@ def test_d2_administration_holds_no_body():
         made.data_received(head)
         for _ in range(100):
             made.data_received(b"x" * 10_000)
+        assert made.answering is not None
         held = len(made.answering.body)
         for task in list(made.listener.tasks):
             task.cancel()

@@ -65,8 +65,9 @@ class World:
         async def receive():
             return {"type": "http.request", "body": body, "more_body": False}
 
-        reply = await self.endpoint.respond(scope, receive, None, asked)
-        return reply.status
+        unused: Any = None
+        reply = await self.endpoint.respond(scope, receive, unused, asked)
+        return reply and reply.status
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"model": 1}', b"x" * (room.SMALL_BODY_BYTES + 1)])

@@ -32,7 +32,7 @@ class Held(Protocol):
         """End it at once."""
         ...
 
-    def turn_away(self) -> None:
+    def refuse_connection(self) -> None:
         """Say that there are too many connections, and end it."""
         ...
 
@@ -63,9 +63,9 @@ class ConnectionLimit:
         same[new] = None
         self._count += 1
         if len(same) > self._per_address:
-            self._make_room(same, new)
+            self._evict(same, new)
         elif self._count > self._total:
-            self._make_room(max(self._held.values(), key=len), new)
+            self._evict(max(self._held.values(), key=len), new)
 
     def leave(self, gone: Held) -> None:
         """Give the place back; a second time changes nothing."""
@@ -76,7 +76,7 @@ class ConnectionLimit:
             if not same:
                 del self._held[gone.address]
 
-    def _make_room(self, among: Collection[Held], new: Held) -> None:
+    def _evict(self, among: Collection[Held], new: Held) -> None:
         others = [it for it in among if it is not new]
         waiting = [it for it in others if not it.is_answering]
         if waiting:
@@ -85,7 +85,7 @@ class ConnectionLimit:
             goes = others[0]
         else:
             self.leave(new)
-            new.turn_away()
+            new.refuse_connection()
             return
         self.leave(goes)
         goes.drop()

@@ -107,7 +107,7 @@ class HttpProtocol(asyncio.Protocol):
         """End it at once, with what is still to be sent."""
         self.flow.abort()
 
-    def turn_away(self) -> None:
+    def refuse_connection(self) -> None:
         """Say that there are too many connections, and end it."""
         self._refuse_now(
             RefusedRequest(

@@ -20,7 +20,7 @@ class Client:
     def drop(self):
         self.end = "dropped"
 
-    def turn_away(self):
+    def refuse_connection(self):
         self.end = "turned away"
 
 

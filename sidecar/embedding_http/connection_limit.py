@@ -11,21 +11,15 @@ from typing import Protocol
 
 
 class Held(Protocol):
-    """A connection that takes a place."""
+    """A connection: its client's address, and until when its next request is awaited."""
 
-    @property
-    def address(self) -> str:
-        """The client's."""
-        ...
+    address: str
+    due: float
+    """The loop's time."""
 
     @property
     def is_answering(self) -> bool:
         """Whether a request is under way."""
-        ...
-
-    @property
-    def due(self) -> float:
-        """The loop's time until which its next request, or the rest of one, is awaited."""
         ...
 
     def drop(self) -> None:

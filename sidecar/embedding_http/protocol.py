@@ -47,7 +47,9 @@ class HttpProtocol(asyncio.Protocol):
         self.flow: Flow
         self.answering: Exchange | None = None
         """The request whose response is under way."""
-        self.client: tuple[str, int] | None = None
+        self.address = ""
+        """The client's; empty where it has none."""
+        self._client: tuple[str, int] | None = None
         self._server: tuple[str, int] | None = None
         self._bounds = listener.bounds
         self._loop = asyncio.get_running_loop()
@@ -58,8 +60,8 @@ class HttpProtocol(asyncio.Protocol):
         self._head_bytes = 0
         self._refusal: RefusedRequest | None = None
         """Of what came behind requests that are to be answered first; nothing is read after it."""
-        self._due = math.inf
-        """When the loop's time says that this was waited for long enough."""
+        self.due = math.inf
+        """The loop's time until which its next request, or the rest of one, is awaited."""
         self._timer: asyncio.TimerHandle | None = None
 
     # --- what a listener asks of its connections
@@ -68,16 +70,6 @@ class HttpProtocol(asyncio.Protocol):
     def is_answering(self) -> bool:
         """Whether a request is under way."""
         return self.answering is not None
-
-    @property
-    def address(self) -> str:
-        """The client's; empty where it has none."""
-        return "" if self.client is None else self.client[0]
-
-    @property
-    def due(self) -> float:
-        """The loop's time until which its next request, or the rest of one, is awaited."""
-        return self._due
 
     @property
     def is_between_requests(self) -> bool:
@@ -123,7 +115,8 @@ class HttpProtocol(asyncio.Protocol):
         """A client has connected; its first request is awaited."""
         self.flow = Flow(transport, self.listener.coalesce)
         self._server = _address(transport.get_extra_info("sockname"))
-        self.client = _address(transport.get_extra_info("peername"))
+        self._client = _address(transport.get_extra_info("peername"))
+        self.address = self._client[0] if self._client else ""
         self.listener.connections.add(self)
         self._wait_at_most(self._bounds.head_seconds)
         if self.listener.limit is not None:
@@ -187,7 +180,7 @@ class HttpProtocol(asyncio.Protocol):
     def head_came(self, head: Head) -> None:
         """Respond, or let the request wait behind others."""
         scope, keep_alive, expects = head
-        scope["server"], scope["client"] = self._server, self.client
+        scope["server"], scope["client"] = self._server, self._client
         self._reading = exchange = Exchange(
             self.flow,
             scope,
@@ -271,7 +264,7 @@ class HttpProtocol(asyncio.Protocol):
         if parser.in_head:
             self._await_head(len(data))
         elif self.answering is not None:
-            self._head_bytes, self._due = 0, math.inf
+            self._head_bytes, self.due = 0, math.inf
         elif self._head_bytes:
             self._head_bytes = 0
             self._wait(self._bounds.keep_alive_seconds)
@@ -296,11 +289,11 @@ class HttpProtocol(asyncio.Protocol):
     # --- time
 
     def _wait_at_most(self, seconds: float) -> None:
-        if self._loop.time() + seconds < self._due:
+        if self._loop.time() + seconds < self.due:
             self._wait(seconds)
 
     def _wait(self, seconds: float) -> None:
-        self._due = due = self._loop.time() + seconds
+        self.due = due = self._loop.time() + seconds
         # One that comes too early looks again: most are not needed by then.
         if self._timer is None or self._timer.when() > due:
             self._set_timer(seconds)
@@ -313,9 +306,9 @@ class HttpProtocol(asyncio.Protocol):
     def _on_timer(self) -> None:
         self._timer = None
         if self.answering is not None or self.flow.is_closing:
-            self._due = math.inf
+            self.due = math.inf
             return
-        left = self._due - self._loop.time()
+        left = self.due - self._loop.time()
         if left > 0:
             self._set_timer(left)
         elif self._head_bytes == 0:

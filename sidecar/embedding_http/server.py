@@ -7,16 +7,37 @@ import select
 import socket
 from typing import Any, Final
 
+from embedding_contract import sockets
 from embedding_http.bounds import ORDINARY, Bounds, RefusedRequest
 from embedding_http.connection_limit import ConnectionLimit
 from embedding_http.flow import Coalesce
 from embedding_http.protocol import HttpProtocol, Listener, at_once
 
+LOOPBACK: Final = "127.0.0.1"
 BACKLOG: Final = 2048
 CUT_SECONDS: Final = 1
 _TICK_SECONDS: Final = 0.05
 
 _log = logging.getLogger(__name__)
+
+
+class PortTaken(OSError):  # noqa: N818 - an adjective says what is wrong with what
+    """A port that cannot be listened on; the text names it."""
+
+
+def listen(port: int, *, host: str | None = None) -> socket.socket:
+    """A socket of this host, or on every address of the pod, whichever family those are of.
+
+    Raises:
+        PortTaken: another program listens there.
+    """
+    try:
+        if host is not None:
+            return socket.create_server((host, port), backlog=BACKLOG)
+        return sockets.listen_on_all(port, backlog=BACKLOG)
+    except OSError as error:
+        where = f"port {port}" if host is None else f"port {port} on {host}"
+        raise PortTaken(f"{where} cannot be listened on: {error.strerror}") from None
 
 
 class Server:

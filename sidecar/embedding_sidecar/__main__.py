@@ -21,7 +21,7 @@ import uvloop
 
 from embedding_contract import document, fingerprint, names
 from embedding_http.connection_limit import ConnectionLimit
-from embedding_http.server import Server
+from embedding_http.server import LOOPBACK, PortTaken, Server, listen
 from embedding_sidecar import (
     in_force,
     logs,
@@ -60,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         memory_bytes = settings.memory_bytes(os.environ) or memory.limit_bytes()
         callers = settings.callers(os.environ)
         listening = (
-            server.listen_on_loopback(ports.api),
-            server.listen_on_all(ports.admin),
+            listen(ports.api, host=LOOPBACK),
+            listen(ports.admin),
         )
-    except (variables.InvalidSetting, server.PortTaken) as error:
+    except (variables.InvalidSetting, PortTaken) as error:
         sys.stderr.write(f"embedding-sidecar: {error}\n")
         return CANNOT_START
     # What is loaded stays: looking through all of it for garbage would hold requests up for 25 ms.

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from embedding_contract import guard, names, proof
 from embedding_sidecar import errors, memory, passthrough, search, settings, tracing
 from embedding_sidecar.caching import clearing
+from embedding_sidecar.in_force import InForce
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import bodies, openapi, reports
 from embedding_sidecar.serving.embeddings import PATIENCE_SECONDS, Embeddings, refusal
@@ -37,7 +38,7 @@ class Application:
     def __init__(
         self,
         *,
-        current: reports.Current,
+        current: InForce,
         metrics: Metrics,
         patience_seconds: float = PATIENCE_SECONDS,
         memory_bytes: int = memory.DEFAULT_BYTES,

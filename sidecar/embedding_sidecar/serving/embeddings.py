@@ -22,6 +22,7 @@ from embedding_sidecar import errors, memory, tracing
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.recall import Recalled, Wanted
 from embedding_sidecar.engine.work import Found
+from embedding_sidecar.in_force import InForce
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.runtime import Runtime
 from embedding_sidecar.serving import bodies, known_heads, reports, room
@@ -69,7 +70,7 @@ class Embeddings:
     def __init__(
         self,
         *,
-        current: reports.Current,
+        current: InForce,
         metrics: Metrics,
         otherwise: ASGIApp,
         patience_seconds: float = PATIENCE_SECONDS,

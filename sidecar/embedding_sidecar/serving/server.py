@@ -6,11 +6,9 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from embedding_contract import sockets
 from embedding_http import server
 from embedding_http.bounds import Bounds, RefusedRequest
 
-API_HOST: Final = "127.0.0.1"
 DRAIN_SECONDS: Final = 7.0
 """How long what runs may take to end after SIGTERM. With what follows, 3 s at worst, this is within
 the 10 s that `docker stop` waits, and well within the 30 s of a pod."""
@@ -21,36 +19,6 @@ scrape, a probe or a page does not need. Prometheus and kubelet send heads of 30
 proxy in front of them adds is a few times that."""
 
 _log = logging.getLogger(__name__)
-
-
-class PortTaken(OSError):  # noqa: N818 - as the other errors
-    """A port that cannot be listened on; the text names it."""
-
-
-def listen_on_loopback(port: int) -> socket.socket:
-    """A socket that only this pod reaches.
-
-    Raises:
-        PortTaken: somebody else listens there.
-    """
-    try:
-        return socket.create_server((API_HOST, port), backlog=server.BACKLOG)
-    except OSError as error:
-        raise PortTaken(
-            f"port {port} on {API_HOST} cannot be listened on: {error.strerror}"
-        ) from None
-
-
-def listen_on_all(port: int) -> socket.socket:
-    """A socket on every address of the pod, whichever family those are of.
-
-    Raises:
-        PortTaken: somebody else listens there.
-    """
-    try:
-        return sockets.listen_on_all(port, backlog=server.BACKLOG)
-    except OSError as error:
-        raise PortTaken(f"port {port} cannot be listened on: {error.strerror}") from None
 
 
 async def serve(

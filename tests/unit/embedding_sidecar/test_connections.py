@@ -10,10 +10,9 @@ import threading
 import pytest
 import uvloop
 
+from embedding_http import server
 from embedding_http.bounds import ORDINARY, Bounds, RefusedRequest
 from embedding_http.protocol import HttpProtocol, Listener
-from embedding_http.server import Server
-from embedding_sidecar.serving import server
 
 HEAD = b"POST /anything HTTP/1.1\r\nhost: here\r\n"
 IMPATIENT = Bounds(head_seconds=0.2)
@@ -46,13 +45,13 @@ async def application(scope, receive, send):
 @contextlib.contextmanager
 def served(bounds):
     """The port on which it is served."""
-    listening = server.listen_on_loopback(0)
+    listening = server.listen(0, host=server.LOOPBACK)
     ended = asyncio.Event()
     loops: queue.SimpleQueue[asyncio.AbstractEventLoop] = queue.SimpleQueue()
 
     async def serve():
         loops.put(asyncio.get_running_loop())
-        await Server(application, bounds=bounds).serve(listening, until=ended)
+        await server.Server(application, bounds=bounds).serve(listening, until=ended)
 
     def run():
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -391,6 +391,7 @@ def test_the_callers_name_of_its_request_comes_back():
 
 
 def test_what_no_header_can_hold_is_encoded():
+    day: Any = SimpleNamespace(left=lambda **_: LEFT)
     head = reports.head(
         Answer(
             vectors=(),
@@ -406,7 +407,7 @@ def test_what_no_header_can_hold_is_encoded():
             attempts=0,
             upstream_seconds=0.25,
         ),
-        SimpleNamespace(left=lambda **_: LEFT),
+        day,
         seconds=0.251,
     )
     assert head.split(b"\r\n")[:4] == [

@@ -9,7 +9,6 @@ from typing import Final
 
 from starlette.types import ASGIApp
 
-from embedding_contract import sockets
 from embedding_http import server
 from embedding_http.bounds import Bounds
 from embedding_http.connection_limit import ConnectionLimit
@@ -26,22 +25,6 @@ DRAIN_SECONDS: Final = 10
 _log = logging.getLogger(__name__)
 
 
-class PortTaken(OSError):  # noqa: N818 - an adjective says what is wrong with what
-    """A port that cannot be listened on; the text names it."""
-
-
-def listen(port: int) -> socket.socket:
-    """A socket on every address of the pod, whichever family those are of.
-
-    Raises:
-        PortTaken: another program listens there.
-    """
-    try:
-        return sockets.listen_on_all(port, backlog=server.BACKLOG)
-    except OSError as error:
-        raise PortTaken(f"port {port} cannot be listened on: {error.strerror}") from None
-
-
 async def serve(application: ASGIApp, *, listening: socket.socket, until: asyncio.Event) -> None:
     """Serve until the event is set; what runs then comes to its end."""
     serving = server.Server(
@@ -56,8 +39,8 @@ async def serve(application: ASGIApp, *, listening: socket.socket, until: asynci
 async def beside(application: ASGIApp, *, port: int) -> AsyncIterator[None]:
     """Serve while the block runs, which is what matters: where the port is taken, it runs alone."""
     try:
-        listening = listen(port)
-    except PortTaken as error:
+        listening = server.listen(port)
+    except server.PortTaken as error:
         _log.warning("no page of this worker is served: %s", error)
         yield
         return

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from embedding_contract import document, fingerprint, names
+from embedding_http.connection_limit import ConnectionLimit
+from embedding_http.server import LOOPBACK, PortTaken, Server, listen
 from embedding_sidecar import (
     in_force,
     logs,
@@ -28,15 +30,14 @@ from embedding_sidecar import (
     redis_url,
     runtime,
     settings,
+    turns,
     variables,
 )
 from embedding_sidecar.engine import service
 from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.serving import connection_limit, server
-from embedding_sidecar.serving.admin_connections import AdminConnection
+from embedding_sidecar.serving import descriptors, server
 from embedding_sidecar.serving.app import Application
-from embedding_sidecar.serving.connection_limit import ConnectionLimit
-from embedding_sidecar.serving.shortcut import Shortcut
+from embedding_sidecar.serving.fast_path import FastPath
 
 if TYPE_CHECKING:
     from embedding_sidecar.otel import export
@@ -59,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         memory_bytes = settings.memory_bytes(os.environ) or memory.limit_bytes()
         callers = settings.callers(os.environ)
         listening = (
-            server.listen_on_loopback(ports.api),
-            server.listen_on_all(ports.admin),
+            listen(ports.api, host=LOOPBACK),
+            listen(ports.admin),
         )
-    except (variables.InvalidSetting, server.PortTaken) as error:
+    except (variables.InvalidSetting, PortTaken) as error:
         sys.stderr.write(f"embedding-sidecar: {error}\n")
         return CANNOT_START
     # Loaded modules stay: a collection that looks through them stops requests for 25 ms.
@@ -163,16 +164,17 @@ async def _run(
         found = current.runtime_or_none()
         return found is not None and found.quota.busy
 
-    most = connection_limit.most(_descriptors())
-    api = server.Server(
+    most = descriptors.most(_descriptors())
+    api = Server(
         application.api(),
-        protocol=Shortcut,
+        protocol=FastPath,
         limit=ConnectionLimit(most.api, spares_answering=True),
+        coalesce=turns.Turn().send,
     )
-    admin = server.Server(
+    admin = Server(
         application.admin(),
-        protocol=AdminConnection,
-        limit=ConnectionLimit(most.admin, per_address=connection_limit.MAX_ADMIN_PER_ADDRESS),
+        bounds=server.ADMIN,
+        limit=ConnectionLimit(most.admin, per_address=descriptors.MAX_ADMIN_PER_ADDRESS),
     )
     following = [
         asyncio.create_task(work)

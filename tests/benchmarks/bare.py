@@ -1,4 +1,4 @@
-"""The ceiling: answers every request with as many bytes, by the sidecar's own server settings.
+"""The ceiling: answers every request with as many bytes, on uvicorn's own protocol.
 
 python -m tests.benchmarks.bare --port P --bytes N
 """
@@ -10,7 +10,8 @@ from typing import Any
 
 import uvloop
 
-from embedding_sidecar.serving import server
+from embedding_http import server
+from tests.parts import oracle
 
 
 def application(body: bytes) -> Callable[..., Awaitable[None]]:
@@ -40,10 +41,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--bytes", type=int, required=True)
     given = parser.parse_args()
-    listening = server.listen_on_loopback(given.port)
-    serving = server.Server(application(b"x" * given.bytes))
+    listening = server.listen(given.port, host=server.LOOPBACK)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serving.serve(sockets=[listening]))
+        runner.run(oracle.serve(application(b"x" * given.bytes), listening))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ import aiohttp
 import httpx2
 import uvloop
 
+from embedding_http import server
 from embedding_sidecar import provider, upstream
-from embedding_sidecar.serving import server
+from tests.parts import oracle
 
 Send = Callable[[bytes], Awaitable[bytes]]
 
@@ -108,9 +109,9 @@ def application(send: Send) -> Callable[..., Awaitable[None]]:
 
 
 async def _serve(port: int, client: str, url: str) -> None:
-    listening = server.listen_on_loopback(port)
+    listening = server.listen(port, host=server.LOOPBACK)
     send = await CLIENTS[client](url)
-    await server.Server(application(send)).serve(sockets=[listening])
+    await oracle.serve(application(send), listening)
 
 
 def main() -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 import uvloop
 
-from embedding_sidecar.serving import server
+from embedding_http import server
+from tests.parts import oracle
 
 DIMENSIONS = 1536
 
@@ -75,9 +76,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     given = parser.parse_args()
-    listening = server.listen_on_loopback(given.port)
+    listening = server.listen(given.port, host=server.LOOPBACK)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(server.Server(Vendor()).serve(sockets=[listening]))
+        runner.run(oracle.serve(Vendor(), listening))
 
 
 if __name__ == "__main__":

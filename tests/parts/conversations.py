@@ -397,7 +397,7 @@ class Conversation:
 
 
 HELD_SECONDS = 0.06
-"""Longer than a request is held for its body (`shortcut.HOLD_SECONDS`)."""
+"""Longer than a request is held for its body (`fast_path.HOLD_SECONDS`)."""
 FEW = [((), 0.0)] * 12 + [((300,), HELD_SECONDS)]
 
 

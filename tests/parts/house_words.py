@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "tests" / "unit" / "house_words.toml"
 PACKAGES = {
     "contract": "sidecar/embedding_contract",
+    "http": "sidecar/embedding_http",
     "operator": "operator/embedding_operator",
     "sidecar": "sidecar/embedding_sidecar",
     "vectors": "vectors/embedding_vectors",

@@ -1,6 +1,5 @@
 """The two ASGI applications: the API on loopback, and administration on the pod's address."""
 
-import functools
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
@@ -18,11 +17,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from embedding_contract import guard, names, proof
 from embedding_sidecar import errors, memory, passthrough, search, settings, tracing
 from embedding_sidecar.caching import clearing
+from embedding_sidecar.in_force import InForce
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import bodies, openapi, reports
 from embedding_sidecar.serving.embeddings import PATIENCE_SECONDS, Embeddings, refusal
 from embedding_sidecar.serving.exposition import Exposition
-from embedding_sidecar.serving.traced import TracedEmbeddings
 from embedding_sidecar.wire import browsers, heads, models, paths, wire
 
 JSON: Final = "application/json"
@@ -39,7 +38,7 @@ class Application:
     def __init__(
         self,
         *,
-        current: reports.Current,
+        current: InForce,
         metrics: Metrics,
         patience_seconds: float = PATIENCE_SECONDS,
         memory_bytes: int = memory.DEFAULT_BYTES,
@@ -72,12 +71,8 @@ class Application:
             ],
             exception_handlers=_HANDLERS,
         )
-        endpoint = (
-            Embeddings
-            if self._tracer is None
-            else functools.partial(TracedEmbeddings, tracer=self._tracer)
-        )
-        return endpoint(
+        return Embeddings(
+            tracer=self._tracer,
             current=self._current,
             metrics=self._metrics,
             otherwise=router,

@@ -1,11 +1,10 @@
-"""POST /v1/embeddings, as plain ASGI in front of the router.
+"""POST /v1/embeddings, in front of the router, for a connection or plain ASGI.
 
-There are four ways to an answer, and all say the same. A request that has come whole and whose
-vectors are all in memory is answered by `at_once`, as a plain call: no task, no waiting. One whose
-vectors the shared cache has is answered when that has told them to `look_up`, and one that a call
-to a provider answers, when that call has landed: no task of the request's own either. Every other
-is a task like any request. So is one whose answer is large: it waits for room for what it will hold
-(`room`), and is written piece by piece.
+There are three ways to a response, and all say the same. A request that has come whole and whose
+vectors are all in memory is answered by `at_once`, a plain call: no task, no waiting. One whose
+vectors the shared cache has is answered when that has told them to `look_up`, without a task
+either. `respond` is the coroutine for every other: it goes on with what was read and found. A
+large answer waits for room for what it will hold (`room`), and is written piece by piece.
 """
 
 import asyncio
@@ -18,21 +17,19 @@ from typing import Final, NamedTuple
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embedding_contract import names
-from embedding_sidecar import errors, memory, turns
+from embedding_http.flow import Reply
+from embedding_sidecar import errors, memory, tracing
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.recall import Recalled, Wanted
 from embedding_sidecar.engine.work import Found
+from embedding_sidecar.in_force import InForce
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.runtime import Runtime
 from embedding_sidecar.serving import bodies, known_heads, reports, room
-from embedding_sidecar.serving.pieces import WHOLE_BYTES, Pieces, pairs, send_all
+from embedding_sidecar.serving.pieces import WHOLE_BYTES, Pieces, send_all
 from embedding_sidecar.wire import browsers, cache_control, heads, models, wire
 
 _JSON: Final = b"content-type: application/json\r\n"
-ASKED: Final = "embedding_sidecar.asked"
-"""Where in a scope a connection leaves an Asked, or a Reply that it could not write at once."""
-WRITE: Final = "embedding_sidecar.write"
-"""Where in a scope a connection leaves what writes a whole Reply, and says whether it could."""
 PATIENCE_SECONDS: Final = 25.0
 """The longest wait for room; half of what a request may take."""
 _OK: Final = 200
@@ -40,34 +37,27 @@ _OK: Final = 200
 _log = logging.getLogger(__name__)
 
 
-class Reply(NamedTuple):
-    """A whole answer; `head` is the header lines, each with its end, names in lower case."""
-
-    status: int
-    head: bytes
-    body: bytes
-
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """The header lines in pairs, as ASGI has them."""
-        return pairs(self.head)
-
-
 class Asked(NamedTuple):
-    """A request as far as it has come under one runtime: read, and with what the cache has said.
+    """A request as far as it has come: read, and with what the cache has said.
 
-    `recalled` is what memory has, `found` what any layer has.
-
-    `request` is None where the body was known, and so has not been read; `wanted` is None where
-    more is asked of the cache than what it has, or only later.
+    `body` and `runtime` are None where they are still to come; `request` is None where the body
+    was known, and so has not been read; `wanted` is None where more is asked of the cache than
+    what it has, or only later. `recalled` is what memory has, `found` what any layer has.
     """
 
     started: float
     head: heads.Head
-    runtime: Runtime
-    request: wire.Request | None
-    wanted: Wanted | None
+    runtime: Runtime | None = None
+    body: bytes | None = None
+    request: wire.Request | None = None
+    wanted: Wanted | None = None
     recalled: Recalled | None = None
     found: Found | None = None
+
+    @property
+    def ends_with_caller(self) -> bool:
+        """Whether nothing more is bought once its caller is gone: it asks for one item."""
+        return self.request is not None and len(self.request.ask.items) == 1
 
     def __repr__(self) -> str:
         """Without what was asked."""
@@ -80,12 +70,13 @@ class Embeddings:
     def __init__(
         self,
         *,
-        current: reports.Current,
+        current: InForce,
         metrics: Metrics,
         otherwise: ASGIApp,
         patience_seconds: float = PATIENCE_SECONDS,
         memory_bytes: int = memory.DEFAULT_BYTES,
         hosts: frozenset[str] = browsers.LOOPBACK,
+        tracer: tracing.Tracer | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._current = current
@@ -95,31 +86,49 @@ class Embeddings:
         self._patience_seconds = patience_seconds
         self._clock = clock
         self._hosts = hosts
+        self._tracer = tracer
         self._sizes = room.Sizes()
         self._rooms = room.Rooms(memory_bytes)
         self.known_heads = known_heads.KnownHeads()
-        self.turn = turns.Turn()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        # Taken out, or scope and connection would hold each other.
-        write: Callable[[Reply], bool] | None = scope.pop(WRITE, None)
-        # What was asked at once has been looked at then.
-        if ASKED not in scope and (refused := self._refused_page(scope)):
-            await _send_reply(refused, send)
-            return
-        if not _is_ours(scope):
-            await self._otherwise(scope, receive, send)
-            return
+        """Answer one request, as an ASGI application does."""
+        reply = await self.respond(scope, receive, send)
+        if reply is not None:
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": reply.status,
+                    "headers": reply.headers(),
+                }
+            )
+            await send({"type": "http.response.body", "body": reply.body})
+
+    async def respond(
+        self, scope: Scope, receive: Receive, send: Send, asked: Asked | None = None
+    ) -> Reply | None:
+        """Answer one request with what is returned; None: it has been sent.
+
+        `asked` is what is known of it already.
+        """
+        if asked is None:
+            asked = Asked(self._clock(), heads.read(scope["headers"]))
+            try:
+                # Only a page in a browser would send it.
+                browsers.check(asked.head, hosts=self._hosts)
+            except errors.Rejected as error:
+                return self._refused(error.as_value(), asked.head)
+            if not _is_ours(scope):
+                await self._otherwise(scope, receive, send)
+                return None
+            asked = asked._replace(head=self._traced(asked.head))
         with room.Stay(patience_seconds=self._patience_seconds) as stay:
-            reply = await self._reply(scope, receive, stay)
-            if isinstance(reply, Pieces):
-                self._answered_ok.value += 1
-                await send_all(reply, send, stay)
-                return
-        if write is not None and write(reply):
-            return
-        await _send_reply(reply, send)
+            reply = await self._reply(asked, scope, receive, stay)
+            if isinstance(reply, Reply):
+                return reply
+            self._answered_ok.value += 1
+            await send_all(reply, send, stay)
+            return None
 
     def head(self, scope: Scope) -> heads.Head | None:
         """What the head of a request says, if it may be answered at once."""
@@ -133,26 +142,18 @@ class Embeddings:
             return None
         return head
 
-    def _refused_page(self, scope: Scope) -> Reply | None:
-        """The refusal of a request that only a page in a browser would send."""
-        head = heads.read(scope["headers"])
-        try:
-            browsers.check(head, hosts=self._hosts)
-        except errors.Rejected as error:
-            return self._refused(error.as_value(), head)
-        return None
-
-    def at_once(self, head: heads.Head, body: bytes) -> Reply | Asked | None:
+    def at_once(self, head: heads.Head, body: bytes) -> Reply | Asked:
         """The answer to a request that has come whole, if it needs nothing but memory.
 
-        Else it is for `look_up`, if something is Wanted, and then for `__call__`, which need not
-        read again what has been Asked; what is wrong with a request, too, is for `__call__` to say.
-        Nothing has been counted then.
+        Else it is for `look_up`, if something is Wanted, and then for `respond`, which need not
+        read again what has been Asked, and says what is wrong with a request. Nothing has been
+        counted then.
         """
         started = self._clock()
+        head = self._traced(head)
         runtime = self._current.runtime_or_none()
         if runtime is None or len(body) > room.SMALL_BODY_BYTES:
-            return None
+            return Asked(started, head, runtime, body)
         recall = runtime.recall
         # What is asked of the cache in a header is not in the body that would be known again.
         is_plain = head.cache_control is None
@@ -165,140 +166,115 @@ class Embeddings:
                     models.check(runtime.loaded.document, request)
                 # By identity: one that says the same in words is as right in a task.
                 if request.control is not cache_control.DEFAULT or self._is_long(request):
-                    return Asked(started, head, runtime, request, wanted)
+                    return Asked(started, head, runtime, body, request)
                 wanted = recall.wanted(request.ask, base64=request.base64)
             except errors.Rejected:
-                return None
+                return Asked(started, head, runtime, body)
         said = recall.answer(wanted)
         if isinstance(said, Recalled):
-            # Who waits for room looks the rest up after it: others may have bought it by then.
+            # A request that waits for room looks the rest up after it: others may have bought it.
             waits = request is not None and self._sizes.held_bytes(request.ask) > room.SMALL_BYTES
-            return Asked(started, head, runtime, request, None if waits else wanted, said)
+            return Asked(started, head, runtime, body, request, None if waits else wanted, said)
         if request is not None and is_plain:
             recall.learn(body, wanted)
         return self._answered(said, runtime, head, base64=wanted.base64, started=started)
 
     def look_up(self, asked: Asked, done: Callable[[Reply | Asked], None]) -> None:
         """Tell `done`, now or soon, the answer, if the cache has it; else what it has."""
-        started, head, runtime, request, wanted, recalled, _ = asked
-        if wanted is None or recalled is None:
+        _, head, runtime, _, _, wanted, recalled, _ = asked
+        if runtime is None or wanted is None or recalled is None:
             done(asked)
             return
         base64 = wanted.base64
 
         def looked(said: Answer | Found) -> None:
-            if isinstance(said, Answer):
-                done(self._whole(said, asked, base64=base64))
-            else:
-                done(Asked(started, head, runtime, request, wanted, recalled, said))
+            if not isinstance(said, Answer):
+                done(asked._replace(found=said))
+                return
+            try:
+                reply = self._answered(said, runtime, head, base64=base64, started=asked.started)
+            except Exception as failure:  # noqa: BLE001 - nothing else would end the waiting
+                reply = self._failed(failure, head)
+            done(reply)
 
         runtime.recall.look_up(wanted, recalled, looked)
 
-    def begin(self, asked: Asked, done: Callable[[Reply], None]) -> Callable[[], None] | None:
-        """Begin to get what the cache has not, without a task; `done` is told the answer later.
-
-        What is returned is to be called when nobody waits any more. None, and nothing was begun,
-        where more than one call to a provider may be needed.
-        """
-        request, found = asked.request, asked.found
-        if request is None or found is None:
-            return None
-
-        def come(said: Answer | Exception) -> None:
-            if isinstance(said, Answer):
-                self._sizes.learn(request.ask, said.vectors[0])
-            done(self._begun(said, asked, base64=request.base64))
-
-        try:
-            return asked.runtime.service.begin(
-                request.ask,
-                control=request.control,
-                found=found,
-                done=come,
-                span=asked.head.span,
-                background=asked.head.is_background,
-            )
-        except Exception:  # noqa: BLE001 - the task comes to the same, and says so
-            return None
-
-    def _begun(self, said: Answer | Exception, asked: Asked, *, base64: bool) -> Reply:
-        """What has become of it."""
-        if isinstance(said, Answer):
-            return self._whole(said, asked, base64=base64)
-        if isinstance(said, errors.Refused):
-            return self._refused(said.as_value(), asked.head)
-        return self._failed(said, asked)
-
-    def _whole(self, answer: Answer, asked: Asked, *, base64: bool) -> Reply:
-        """The reply to who waits for a callback, whatever happens: nothing else would end that."""
-        try:
-            return self._answered(
-                answer, asked.runtime, asked.head, base64=base64, started=asked.started
-            )
-        except Exception as failure:  # noqa: BLE001 - as just said
-            return self._failed(failure, asked)
-
-    def _failed(self, failure: BaseException, asked: Asked) -> Reply:
-        """A 500, as of a task that failed."""
+    def _failed(self, failure: Exception, head: heads.Head) -> Reply:
         _log.error("a request failed", exc_info=failure)
         error = errors.Refused("The sidecar failed; its log says how.", code="internal_error")
-        return self._refused(error, asked.head)
+        return self._refused(error, head)
 
-    async def _reply(self, scope: Scope, receive: Receive, stay: room.Stay) -> Reply | Pieces:
-        known: Reply | Asked | None = scope.pop(ASKED, None)
-        if isinstance(known, Reply):
-            return known
-        head = self._read_head(scope) if known is None else known.head
-        started = self._clock() if known is None else known.started
+    async def _reply(
+        self, asked: Asked, scope: Scope, receive: Receive, stay: room.Stay
+    ) -> Reply | Pieces:
+        head, request = asked.head, asked.request
         try:
-            request = known and known.request
             if request is None:
-                request = await self._read(head, receive, stay)
-            runtime = self._current.runtime() if known is None else known.runtime
+                request = await self._read(asked, receive, stay)
+            runtime = asked.runtime or self._current.runtime()
             models.check(runtime.loaded.document, request)
-            said: Answer | Found | None = known and known.found
+            found: Answer | Found | None = asked.found
             size = functools.partial(self._sizes.held_bytes, request.ask)
             if size() > room.SMALL_BYTES:
                 self._rooms.fit(runtime.loaded.document.cache.memory_max_bytes)
                 await bodies.while_there(receive, stay.take(self._rooms.vectors, size))
-                if request.control == cache_control.DEFAULT:
-                    said = await _looked_up(request, runtime)
+                if found is None and request.control == cache_control.DEFAULT:
+                    found = await _looked_up(request, runtime)
             answer = (
-                said
-                if isinstance(said, Answer)
+                found
+                if isinstance(found, Answer)
                 else await runtime.service.embed(
                     request.ask,
                     control=request.control,
-                    found=said,
+                    found=found,
                     waited_seconds=stay.waited_seconds,
                     span=head.span,
                     background=head.is_background,
                 )
             )
+            self._sizes.learn(request.ask, answer.vectors[0])
+            # HTTP/1.0 knows no chunks.
+            if not self._is_long(request) or scope.get("http_version") == "1.0":
+                return self._answered(
+                    answer, runtime, head, base64=request.base64, started=asked.started
+                )
+            lines = _JSON + self._head(answer, runtime, head, started=asked.started)
         except errors.Refused as error:
             return self._refused(error.as_value(), head)
-        self._sizes.learn(request.ask, answer.vectors[0])
-        # HTTP/1.0 knows no chunks.
-        if self._is_long(request) and scope.get("http_version") != "1.0":
-            lines = _JSON + self._head(answer, runtime, head, started=started)
-            body = wire.pieces(
+        except asyncio.CancelledError:
+            if head.span is not None:
+                left = errors.Refused("The caller left.", code="client_disconnected")
+                head.span.refused(left)
+            raise
+        except Exception as failure:  # noqa: BLE001 - the caller is told, and the log says how
+            return self._failed(failure, head)
+        return Pieces(
+            _OK,
+            lines,
+            wire.pieces(
                 vectors=answer.vectors,
                 model=answer.model,
                 tokens=answer.tokens,
                 as_base64=request.base64,
-            )
-            return Pieces(_OK, lines, body)
-        return self._answered(answer, runtime, head, base64=request.base64, started=started)
+            ),
+        )
 
-    def _read_head(self, scope: Scope) -> heads.Head:
-        return heads.read(scope["headers"])
-
-    async def _read(self, head: heads.Head, receive: Receive, stay: room.Stay) -> wire.Request:
+    async def _read(self, asked: Asked, receive: Receive, stay: room.Stay) -> wire.Request:
+        head, body = asked.head, asked.body
         heads.check(head)
-        size = _length(head)
+        size = _length(head) if body is None else len(body)
         if size > room.SMALL_BODY_BYTES:
             await stay.take(self._rooms.bodies, lambda: size)
-        return wire.parse(await bodies.read(receive), header=head.cache_control)
+        if body is None:
+            body = await bodies.read(receive)
+        return wire.parse(body, header=head.cache_control)
+
+    def _traced(self, head: heads.Head) -> heads.Head:
+        """The head with the span of its request, which ends with the answer."""
+        if self._tracer is None:
+            return head
+        span = self._tracer.request(traceparent=head.traceparent, tracestate=head.tracestate)
+        return head._replace(span=span)
 
     def _is_long(self, request: wire.Request) -> bool:
         """Whether the answer is too long to be held whole."""
@@ -325,6 +301,15 @@ class Embeddings:
         return Reply(_OK, b"%bcontent-length: %d\r\n%b" % (_JSON, len(body), lines), body)
 
     def _head(self, answer: Answer, runtime: Runtime, head: heads.Head, *, started: float) -> bytes:
+        if head.span is not None:
+            head.span.answered(
+                provider=answer.kind.lower(),
+                model=answer.model,
+                dimensions=len(answer.vectors[0]) // room.BYTES_PER_NUMBER,
+                tokens=answer.tokens,
+                hits=answer.hits,
+                items=answer.items,
+            )
         return b"x-request-id: %b\r\n%b" % (
             heads.request_id(head).encode(),
             reports.head(
@@ -336,6 +321,8 @@ class Embeddings:
         )
 
     def _refused(self, error: errors.Refused, head: heads.Head) -> Reply:
+        if head.span is not None:
+            head.span.refused(error)
         # What is reserved for applications is not used up.
         if isinstance(error, errors.QuotaExhausted) and not isinstance(error, errors.QuotaReserved):
             self._metrics.quota_exhausted()
@@ -367,11 +354,6 @@ async def _looked_up(request: wire.Request, runtime: Runtime) -> Answer | Found:
 
     runtime.recall.look_up(wanted, said, done)
     return await told
-
-
-async def _send_reply(reply: Reply, send: Send) -> None:
-    await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers()})
-    await send({"type": "http.response.body", "body": reply.body})
 
 
 def _length(head: heads.Head) -> int:

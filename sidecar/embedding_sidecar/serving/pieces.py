@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from starlette.types import Send
 
+from embedding_http.flow import pairs
 from embedding_sidecar.serving import room
 
 SLOW_READER_SECONDS: Final = 5.0
@@ -37,9 +38,3 @@ async def send_all(answer: Pieces, send: Send, stay: room.Stay) -> None:
         await send({"type": "http.response.body", "body": b""})
     finally:
         leaving.cancel()
-
-
-def pairs(head: bytes) -> list[tuple[bytes, bytes]]:
-    """The lines of a head, each with its end, as ASGI has them."""
-    halves = (line.partition(b": ") for line in head.split(b"\r\n")[:-1])
-    return [(name, value) for name, _, value in halves]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import quote
 
 from embedding_contract import document
@@ -17,7 +17,9 @@ from embedding_contract.prices import PRICED_TOKENS
 from embedding_sidecar import errors
 from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.engine.answer import Answer
+from embedding_sidecar.in_force import InForce
 from embedding_sidecar.metrics import Metrics
+from embedding_sidecar.quotas.quota import Quota
 from embedding_sidecar.runtime import Runtime
 
 HEADER_CACHE: Final = "x-embedding-cache"
@@ -50,40 +52,7 @@ _PRINTABLE: Final = "".join(map(chr, range(ord(" "), 0x7F)))
 _NOTHING: Final = Decimal(0)
 
 
-class Current(Protocol):
-    """What is in force now."""
-
-    def runtime(self) -> Runtime:
-        """The runtime.
-
-        Raises:
-            errors.Unavailable: there is no document yet; the message says why.
-        """
-        ...
-
-    def runtime_or_none(self) -> Runtime | None:
-        """The runtime, or None while there is no document."""
-        ...
-
-    def api_token(self) -> str:
-        """The token that opens the management pages; empty where none is configured."""
-        ...
-
-    @property
-    def rejected(self) -> str | None:
-        """Why the newest document is not in force; None when it is."""
-        ...
-
-
-class Day(Protocol):
-    """The policy's day, as one sidecar sees it."""
-
-    def left(self, *, background: bool = False) -> Allowance:
-        """What is left, or left to background work, without asking anybody."""
-        ...
-
-
-def head(answer: Answer, day: Day, *, seconds: float, background: bool = False) -> bytes:
+def head(answer: Answer, day: Quota, *, seconds: float, background: bool = False) -> bytes:
     """The header lines by which an answer explains itself, `seconds` after its request came.
 
     Of the day it speaks only where the answer took a call: of what is left to its class.
@@ -101,7 +70,7 @@ def head(answer: Answer, day: Day, *, seconds: float, background: bool = False) 
     )
 
 
-def _of_calls(answer: Answer, day: Day, *, background: bool) -> bytes:
+def _of_calls(answer: Answer, day: Quota, *, background: bool) -> bytes:
     """What only an answer that took a call says."""
     found = ratelimit_lines(day.left(background=background)).encode()
     return found + _ESTIMATED if answer.is_estimated else found
@@ -172,7 +141,7 @@ def _seconds_until_reset(left: Allowance) -> int:
     return max(1, math.ceil(left.resets_in_seconds))
 
 
-def health(current: Current) -> dict[str, Any]:
+def health(current: InForce) -> dict[str, Any]:
     """Whether it serves, and what stands in the way."""
     runtime = current.runtime_or_none()
     if runtime is None:
@@ -234,7 +203,7 @@ async def quota(runtime: Runtime) -> dict[str, Any]:
     }
 
 
-def config(current: Current) -> dict[str, Any]:
+def config(current: InForce) -> dict[str, Any]:
     """What is in force: the first two providers by the user's names, then everything."""
     runtime = current.runtime()
     policy = runtime.loaded.document
@@ -297,7 +266,7 @@ def _prices(policy: document.PolicyDocument) -> dict[str, Decimal]:
     return found
 
 
-def observe(current: Current, metrics: Metrics) -> None:
+def observe(current: InForce, metrics: Metrics) -> None:
     """Set the gauges that are read at a scrape, to what is known: nobody is asked."""
     runtime = current.runtime_or_none()
     metrics.document_rejected(rejected=current.rejected is not None)

@@ -28,7 +28,7 @@ is left is for what the allocator cannot use again."""
 _TAKEN: Final = 1.6
 """For each byte of room in use: of the vector, in base64, as bytes and in what is sent to Redis."""
 SMALL_BODY_BYTES: Final = 64 * 2**10
-"""What uvicorn has read of a body anyway, and 8,191 tokens of text hardly ever exceed."""
+"""What is buffered of a body anyway, and 8,191 tokens of text hardly ever exceed."""
 SMALL_BYTES: Final = 256 * 2**10
 """Of vectors: 28 of 1536 numbers, 300 of 64."""
 RETRY_AFTER_SECONDS: Final = 1.0
@@ -38,7 +38,7 @@ UNKNOWN_NUMBERS: Final = 4096
 """Of a vector of a model that has made none yet; hardly any has longer ones."""
 BESIDE_VECTOR_BYTES: Final = 1024
 """For an item: its key, its entry and the objects they are made of."""
-_BYTES_PER_NUMBER: Final = 4
+BYTES_PER_NUMBER: Final = 4
 
 
 class Room:
@@ -125,7 +125,7 @@ class Sizes:
     def vector_bytes(self, ask: provider.Ask) -> int:
         """Of one vector."""
         numbers = ask.dimensions or self._numbers.get(ask.model, UNKNOWN_NUMBERS)
-        return numbers * _BYTES_PER_NUMBER
+        return numbers * BYTES_PER_NUMBER
 
     def held_bytes(self, ask: provider.Ask) -> int:
         """Of all vectors, at most: as base64, in which a provider says them."""
@@ -134,7 +134,7 @@ class Sizes:
     def learn(self, ask: provider.Ask, vector: bytes) -> None:
         """A request was answered with vectors like this one."""
         if ask.dimensions is None:
-            self._numbers[ask.model] = len(vector) // _BYTES_PER_NUMBER
+            self._numbers[ask.model] = len(vector) // BYTES_PER_NUMBER
 
 
 class Stay:

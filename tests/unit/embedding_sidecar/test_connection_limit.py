@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_sidecar.serving import connection_limit
-from embedding_sidecar.serving.connection_limit import ConnectionLimit
+from embedding_http.connection_limit import ConnectionLimit
+from embedding_sidecar.serving import descriptors
 
 
 class Client:
@@ -20,7 +20,7 @@ class Client:
     def drop(self):
         self.end = "dropped"
 
-    def turn_away(self):
+    def refuse_connection(self):
         self.end = "turned away"
 
 
@@ -103,12 +103,12 @@ def test_there_are_never_more_than_the_bounds(arrivals, total, per_address, spar
         assert not spares or not any(it.is_answering and it.end == "dropped" for it in clients)
 
 
-@pytest.mark.parametrize("descriptors", [0, 64, 100, 200, 1024, 4096, 2**20, 2**60])
-def test_connections_leave_descriptors_for_everything_else(descriptors):
-    most = connection_limit.most(descriptors)
-    assert 1 <= most.admin <= connection_limit.MAX_ADMIN
-    assert 1 <= most.api <= connection_limit.MAX_API
-    if descriptors > connection_limit.OWN_DESCRIPTORS + 8:
+@pytest.mark.parametrize("allowed", [0, 64, 100, 200, 1024, 4096, 2**20, 2**60])
+def test_connections_leave_descriptors_for_everything_else(allowed):
+    most = descriptors.most(allowed)
+    assert 1 <= most.admin <= descriptors.MAX_ADMIN
+    assert 1 <= most.api <= descriptors.MAX_API
+    if allowed > descriptors.OWN_DESCRIPTORS + 8:
         # Each request of the application may need a connection to a provider.
-        used = most.admin + 2 * most.api + connection_limit.OWN_DESCRIPTORS
-        assert used <= descriptors
+        used = most.admin + 2 * most.api + descriptors.OWN_DESCRIPTORS
+        assert used <= allowed

@@ -3,19 +3,20 @@
 import asyncio
 import contextlib
 import json
+import queue
 import socket
 import threading
-from typing import cast
 
 import pytest
-import uvicorn.server
 import uvloop
 
-from embedding_sidecar import errors
-from embedding_sidecar.serving import connections, server
+from embedding_http import server
+from embedding_http.bounds import ORDINARY, Bounds, RefusedRequest
+from embedding_http.protocol import HttpProtocol, Listener
 
 HEAD = b"POST /anything HTTP/1.1\r\nhost: here\r\n"
-LONG = b"x" * connections.MAX_HEAD_BYTES
+IMPATIENT = Bounds(head_seconds=0.2)
+LONG = b"x" * ORDINARY.head_bytes
 
 
 async def application(scope, receive, send):
@@ -41,32 +42,44 @@ async def application(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 
 
-@pytest.fixture
-def port():
-    listening = server.listen_on_loopback(0)
-    serving = server.Server(application)
+@contextlib.contextmanager
+def served(bounds):
+    """The port on which it is served."""
+    listening = server.listen(0, host=server.LOOPBACK)
+    ended = asyncio.Event()
+    loops: queue.SimpleQueue[asyncio.AbstractEventLoop] = queue.SimpleQueue()
+
+    async def serve():
+        loops.put(asyncio.get_running_loop())
+        await server.Server(application, bounds=bounds).serve(listening, until=ended)
 
     def run():
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serving.serve(sockets=[listening]))
+            runner.run(serve())
 
     number = listening.getsockname()[1]
     thread = threading.Thread(target=run)
     thread.start()
     yield number
-    serving.should_exit = True
+    loops.get().call_soon_threadsafe(ended.set)
     thread.join()
+
+
+@pytest.fixture
+def bounds():
+    return ORDINARY
+
+
+@pytest.fixture
+def port(bounds):
+    with served(bounds) as number:
+        yield number
 
 
 @pytest.fixture
 def client(port):
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connected:
         yield connected
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
 
 
 def whole(client):
@@ -99,7 +112,7 @@ def test_a_request_is_answered_and_the_connection_kept(client):
 
 
 def test_a_head_just_within_the_bound_is_taken(client):
-    rest = connections.MAX_HEAD_BYTES - len(HEAD) - len(b"long: \r\n\r\n")
+    rest = ORDINARY.head_bytes - len(HEAD) - len(b"long: \r\n\r\n")
     client.sendall(HEAD + b"long: " + b"x" * rest + b"\r\n\r\n")
     assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
 
@@ -139,37 +152,41 @@ def test_a_url_that_is_none_is_refused_and_nothing_else_happens(client, caplog, 
     assert "AttributeError" not in caplog.text
 
 
-def test_a_slow_head_is_refused(impatient, client):
+@pytest.mark.parametrize("bounds", [IMPATIENT])
+def test_a_slow_head_is_refused(client):
     client.sendall(HEAD)
     assert refused(whole(client)) == (408, "invalid_request_error")
 
 
-def test_a_slow_second_head_is_refused(impatient, client):
+@pytest.mark.parametrize("bounds", [IMPATIENT])
+def test_a_slow_second_head_is_refused(client):
     client.sendall(HEAD + b"content-length: 0\r\n\r\n")
     assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
     client.sendall(HEAD)
     assert refused(whole(client)) == (408, "invalid_request_error")
 
 
-def test_who_says_nothing_is_not_kept(impatient, client):
+@pytest.mark.parametrize("bounds", [IMPATIENT])
+def test_who_says_nothing_is_not_kept(client):
     assert whole(client) == b""
 
 
-def test_who_asks_nothing_more_is_not_kept(monkeypatch, request):
-    monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", 1)
-    client = request.getfixturevalue("client")
+@pytest.mark.parametrize("bounds", [Bounds(keep_alive_seconds=1)])
+def test_who_asks_nothing_more_is_not_kept(client):
     client.sendall(HEAD + b"content-length: 0\r\n\r\n")
     assert whole(client).endswith(b"\r\n\r\n0")
 
 
-def test_who_only_sends_the_rest_of_a_refused_body_is_not_kept(impatient, client):
+@pytest.mark.parametrize("bounds", [IMPATIENT])
+def test_who_only_sends_the_rest_of_a_refused_body_is_not_kept(client):
     client.sendall(b"POST /refused HTTP/1.1\r\nhost: here\r\ncontent-length: 1000\r\n\r\n")
     assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
     client.sendall(b"x")
     assert whole(client) == b""
 
 
-def test_a_request_under_way_has_as_much_time_as_it_needs(impatient, client):
+@pytest.mark.parametrize("bounds", [IMPATIENT])
+def test_a_request_under_way_has_as_much_time_as_it_needs(client):
     """The body comes long after the head was due."""
     client.sendall(HEAD + b"content-length: 2\r\n\r\n")
     client.settimeout(1.0)
@@ -200,25 +217,21 @@ def test_what_is_no_http_ends_an_answer_that_has_begun_and_writes_nothing_into_i
 
 def test_cutting_a_connection_writes_nothing_into_an_answer_that_others_wait_behind():
     async def scenario():
-        config = server.Server(application).config
-        config.load()
-        state = uvicorn.server.ServerState()
+        listener = Listener(application=application)
         serving = await asyncio.get_running_loop().create_server(
-            lambda: connections.Connection(config=config, server_state=state, app_state={}),
-            "127.0.0.1",
-            0,
+            lambda: HttpProtocol(listener), "127.0.0.1", 0
         )
         reader, writer = await asyncio.open_connection(*serving.sockets[0].getsockname())
         writer.write(ENDLESS + HEAD + b"content-length: 0\r\n\r\n")
         await reader.readuntil(BEGUN)
-        for connection in cast("list[connections.Connection]", list(state.connections)):
-            connection.cut(errors.Unavailable("It ends.", code="shutting_down"))
+        for connection in listener.connections:
+            connection.cut(RefusedRequest("It ends.", status=503, code="shutting_down"))
         answered = await reader.read()
         writer.close()
         serving.close()
-        for task in list(state.tasks):
+        for task in list(listener.tasks):
             task.cancel()
-        await asyncio.gather(*state.tasks, return_exceptions=True)
+        await asyncio.gather(*listener.tasks, return_exceptions=True)
         return answered
 
     assert asyncio.run(scenario()) == b""

@@ -57,8 +57,9 @@ def asked(application: Any, authorization: str, *, method="GET", path=names.PATH
 
 
 def admin(*, token: str = TOKEN, pod: str = POD):
+    current: Any = Current(token)
     made = Application(
-        current=Current(token),
+        current=current,
         metrics=Metrics(),
         callers=settings.Callers(pod_uid=pod),
     )

@@ -3,6 +3,7 @@
 import gzip
 import json
 import zlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -143,7 +144,8 @@ def test_b1_an_estimate_says_so_in_a_header(estimated):
     world = World(one("p"))
     if estimated:
         world.net["p"].fault = stand_in.changed(lambda body: body.pop("usage"))
-    head = reports.head(world.embed("one"), Day(), seconds=0.1)
+    day: Any = Day()
+    head = reports.head(world.embed("one"), day, seconds=0.1)
     assert (b"x-embedding-usage: estimated\r\n" in head) is estimated
 
 

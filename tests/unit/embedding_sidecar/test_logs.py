@@ -19,9 +19,3 @@ def said(logger, level, message):
 def test_a_record_is_one_line_of_json():
     [line] = said("embedding_sidecar.x", "info", "two\nlines")
     assert json.loads(line)["message"] == "two\nlines"
-
-
-def test_what_a_client_did_wrong_is_in_its_answer_and_not_in_the_log():
-    assert said("uvicorn.error", "warning", "Invalid HTTP request received.") == []
-    [line] = said("uvicorn.error", "error", "Exception in ASGI application")
-    assert json.loads(line)["level"] == "error"

@@ -4,16 +4,16 @@ import asyncio
 import dataclasses
 
 import pytest
-import uvicorn.server
 
-from embedding_sidecar.serving import request_reader, server, shortcut
-from embedding_sidecar.serving.connections import Connection
-from embedding_sidecar.serving.embeddings import WRITE, Reply
+from embedding_http import bounds
+from embedding_http.flow import Reply
+from embedding_http.protocol import HttpProtocol, Listener
+from embedding_sidecar.serving.fast_path import FastPath
 from embedding_sidecar.wire import heads
 from tests.parts import conversations
 from tests.parts.conversations import INNER, Target
+from tests.unit.embedding_sidecar.test_fast_path import HEAD, Echo
 from tests.unit.embedding_sidecar.test_request_reader import Transport
-from tests.unit.embedding_sidecar.test_shortcut import HEAD, Echo
 
 MOST_TURNS = 2000
 POST = conversations.Form(
@@ -64,6 +64,9 @@ class Named(Echo):
     def at_once(self, head, body):
         return self._reply(head, body)
 
+    async def respond(self, scope, receive, send, asked=None):
+        await self(scope, receive, send)
+
     async def __call__(self, scope, receive, send):
         body, more = b"", True
         while more:
@@ -73,9 +76,6 @@ class Named(Echo):
             body += message["body"]
             more = message["more_body"]
         reply = self._reply(heads.read(scope["headers"]), body)
-        write = scope.get(WRITE)
-        if write is not None and write(reply):
-            return
         # Without its length.
         lines = reply.headers()[1:]
         await send({"type": "http.response.start", "status": 200, "headers": lines})
@@ -90,10 +90,8 @@ class Named(Echo):
 
 async def exchange(protocol, pieces, application, *, turns_between=4):
     """All that is written for these pieces, until the connection is ended or nothing happens."""
-    config = server.Server(application, protocol=protocol).config
-    config.load()
-    state = uvicorn.server.ServerState()
-    connection = protocol(config=config, server_state=state, app_state={})
+    listener = Listener(application=application)
+    connection = protocol(listener)
     transport = Transport()
     connection.connection_made(transport)
     for piece in pieces:
@@ -108,7 +106,7 @@ async def exchange(protocol, pieces, application, *, turns_between=4):
     closed = transport.closed
     transport.closed = True
     connection.connection_lost(None)
-    await asyncio.gather(*state.tasks, return_exceptions=True)
+    await asyncio.gather(*listener.tasks, return_exceptions=True)
     return transport.written, closed
 
 
@@ -125,7 +123,7 @@ def right(asked, written, closed):
     assert [it.body for it in answers.read] == bodies
 
 
-@pytest.mark.parametrize("protocol", [Connection, shortcut.Shortcut])
+@pytest.mark.parametrize("protocol", [HttpProtocol, FastPath])
 @pytest.mark.parametrize("forms", FORMS.values(), ids=FORMS)
 def test_a_connection_may_be_cut_at_every_byte(protocol, forms):
     last = len(forms) - 1
@@ -141,7 +139,7 @@ def test_a_connection_may_be_cut_at_every_byte(protocol, forms):
         right(asked, written, closed)
 
 
-@pytest.mark.parametrize("protocol", [Connection, shortcut.Shortcut])
+@pytest.mark.parametrize("protocol", [HttpProtocol, FastPath])
 @pytest.mark.parametrize(
     "offer",
     [b"connection: close\r\n" + H2C, H2C + b"connection: close\r\n"],
@@ -157,7 +155,7 @@ def test_a1_an_offer_on_a_connection_that_ends_is_answered(protocol, offer):
     right(asked, *asyncio.run(exchange(protocol, [raw], Named())))
 
 
-@pytest.mark.parametrize("protocol", [Connection, shortcut.Shortcut])
+@pytest.mark.parametrize("protocol", [HttpProtocol, FastPath])
 @pytest.mark.parametrize("at_once", [True, False])
 def test_d2_a_trailer_that_ends_the_connection_leaves_no_request_without_a_word(protocol, at_once):
     """D2, a sibling: such a trailer is not allowed, and what came behind it was never answered."""
@@ -168,7 +166,7 @@ def test_d2_a_trailer_that_ends_the_connection_leaves_no_request_without_a_word(
     right([ended], *asyncio.run(exchange(protocol, pieces, Named())))
 
 
-@pytest.mark.parametrize("protocol", [Connection, shortcut.Shortcut])
+@pytest.mark.parametrize("protocol", [HttpProtocol, FastPath])
 @pytest.mark.parametrize("trailers", [b"content-length: 5\r\n", b"transfer-encoding: chunked\r\n"])
 def test_d2_a_trailer_that_frames_is_refused_and_the_connection_ended(protocol, trailers):
     """D2, a sibling."""
@@ -191,7 +189,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("protocol", [Connection, shortcut.Shortcut])
+@pytest.mark.parametrize("protocol", [HttpProtocol, FastPath])
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
 @pytest.mark.parametrize("forms", [[], [POST], [GET, POST, GET], [CHUNKED, so(GET, offer=H2C)]])
 def test_what_is_no_request_is_refused_behind_the_answers_of_those_before_it(
@@ -212,13 +210,13 @@ def test_what_is_no_request_is_refused_behind_the_answers_of_those_before_it(
         assert [it.body for it in answers.read[:-1]] == [it.body for it in asked]
 
 
-@pytest.mark.parametrize("protocol", [Connection, shortcut.Shortcut])
+@pytest.mark.parametrize("protocol", [HttpProtocol, FastPath])
 def test_nothing_is_read_behind_what_is_refused(protocol):
     """Its refusal waits for an answer, and what comes meanwhile is nobody's request."""
     asked = [GET.spoken("c-0", is_last=False)]
     last = dataclasses.replace(GET.spoken("", is_last=True), body=b"")
     chunked = b"POST /a HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n"
-    flood = b"a:1\r\n" * (request_reader.MAX_FRAMING_BYTES // 4)
+    flood = b"a:1\r\n" * (bounds.MAX_FRAMING_BYTES // 4)
     pieces = [asked[0].raw + chunked, flood, b"\r\n" + INNER]
     written, closed = asyncio.run(exchange(protocol, pieces, Named(), turns_between=0))
     answers = conversations.Answers([*asked, last])
@@ -232,7 +230,7 @@ def test_http_1_0_is_answered_without_chunks_and_without_100():
     """RFC 9112, 6.1, and RFC 9110, 10.1.1."""
     form = so(GET, version=b"1.0", expects=True, body=b"abc")
     asked = [form.spoken("c-0", is_last=True)]
-    written, closed = asyncio.run(exchange(Connection, [asked[0].raw], Named()))
+    written, closed = asyncio.run(exchange(HttpProtocol, [asked[0].raw], Named()))
     assert written.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"chunked" not in written
     assert b"content-length" not in written
@@ -243,8 +241,8 @@ def test_http_1_0_is_answered_without_chunks_and_without_100():
 def test_what_is_wrong_behind_an_offer_is_told_as_ever():
     """A1, a sibling: a head with too many lines."""
     offer = so(GET, offer=H2C).spoken("c-0", is_last=False).raw
-    long = b"GET /a HTTP/1.1\r\n" + b"a: b\r\n" * (request_reader.MAX_HEADERS + 1) + b"\r\n"
-    written, closed = asyncio.run(exchange(Connection, [offer + long], Named()))
+    long = b"GET /a HTTP/1.1\r\n" + b"a: b\r\n" * (bounds.MAX_HEADERS + 1) + b"\r\n"
+    written, closed = asyncio.run(exchange(HttpProtocol, [offer + long], Named()))
     assert closed
     assert [it[9:12] for it in written.split(b"\r\n") if it.startswith(b"HTTP/1.1 ")] == [
         b"200",

@@ -1,5 +1,7 @@
 """What answers and refusals say in their headers."""
 
+from typing import Any
+
 import pytest
 
 from embedding_sidecar import allowance, errors
@@ -86,11 +88,12 @@ def test_durations_are_written_as_go_writes_them(seconds, written):
 
 
 def test_an_answer_that_took_a_call_tells_what_is_left_of_the_day():
-    head = reports.head(answer(attempts=1), Day(), seconds=0.0)
+    day: Any = Day()
+    head = reports.head(answer(attempts=1), day, seconds=0.0)
     assert b"\r\nx-ratelimit-remaining-requests: 12\r\n" in head
 
 
 def test_an_answer_out_of_the_cache_does_not_ask_for_it():
-    day = Day()
+    day: Any = Day()
     assert b"ratelimit" not in reports.head(answer(attempts=0), day, seconds=0.0)
     assert day.asked == 0

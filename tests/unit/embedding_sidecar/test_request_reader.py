@@ -5,11 +5,12 @@ import itertools
 
 import httptools
 import pytest
-import uvicorn.server
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedding_sidecar.serving import admin_connections, connections, request_reader, server
+from embedding_http import bounds
+from embedding_http.protocol import HttpProtocol, Listener
+from embedding_sidecar.serving.server import ADMIN
 
 BODY = b"GET /v1/models HTTP/1.1\r\nhost: inner\r\n\r\n"
 """A body that would be a request of its own."""
@@ -75,15 +76,13 @@ class Transport(asyncio.Transport):
         """As above."""
 
 
-def exchange(*pieces, protocol=connections.Connection):
+def exchange(*pieces, bounded=bounds.ORDINARY):
     """The application's requests, what was written, and whether the connection was ended."""
     seen = Seen()
 
     async def whole():
-        config = server.Server(seen).config
-        config.load()
-        state = uvicorn.server.ServerState()
-        connection = protocol(config=config, server_state=state, app_state={})
+        listener = Listener(application=seen, bounds=bounded)
+        connection = HttpProtocol(listener)
         transport = Transport()
         connection.connection_made(transport)
         for piece in pieces:
@@ -91,13 +90,13 @@ def exchange(*pieces, protocol=connections.Connection):
                 connection.data_received(piece)
             for _ in range(8):
                 await asyncio.sleep(0)
-        for _ in range(8 * request_reader.MAX_PIPELINED):
+        for _ in range(8 * bounds.ORDINARY.pipelined):
             await asyncio.sleep(0)
         closed = transport.closed
         connection.connection_lost(None)
-        for task in list(state.tasks):
+        for task in list(listener.tasks):
             task.cancel()
-        await asyncio.gather(*state.tasks, return_exceptions=True)
+        await asyncio.gather(*listener.tasks, return_exceptions=True)
         return seen.requests, transport.written, closed
 
     return asyncio.run(whole())
@@ -201,7 +200,7 @@ def test_d2_framing_without_end_is_refused_within_its_bound(path, piece):
     start, more = piece
     pieces = [more * (1024 // len(more))] * 100
     head = CHUNKED.replace(b"/a", path)
-    within = request_reader.MAX_FRAMING_BYTES // 1024
+    within = bounds.MAX_FRAMING_BYTES // 1024
     _, _, closed = exchange(head + start, *pieces[: within - 1])
     assert not closed
     _, written, closed = exchange(head + start, *pieces[: within + 1])
@@ -211,30 +210,30 @@ def test_d2_framing_without_end_is_refused_within_its_bound(path, piece):
 
 
 def test_a_body_in_chunks_of_one_byte_is_no_flood():
-    count = request_reader.MAX_FRAMING_BYTES
+    count = bounds.MAX_FRAMING_BYTES
     pieces = [b"1\r\na\r\n" * 64] * (count // 64)
     requests, _, _ = exchange(CHUNKED, *pieces, b"0\r\n\r\n")
     assert [came for *_, came in requests] == [b"a" * count]
 
 
 def test_a_head_of_too_many_lines_is_refused():
-    lines = b"a: b\r\n" * request_reader.MAX_HEADERS
+    lines = b"a: b\r\n" * bounds.MAX_HEADERS
     assert statuses(exchange(b"GET /a HTTP/1.1\r\n" + lines + b"\r\n")[1]) == [200]
     assert statuses(exchange(b"GET /a HTTP/1.1\r\n" + lines + b"a: b\r\n\r\n")[1]) == [431]
 
 
-@pytest.mark.parametrize("protocol", [connections.Connection, admin_connections.AdminConnection])
-def test_a_head_of_too_many_lines_is_refused_before_its_end(protocol):
-    start = b"GET /a HTTP/1.1\r\n" + b"a: b\r\n" * request_reader.MAX_HEADERS
-    assert statuses(exchange(start, protocol=protocol)[1]) == []
+@pytest.mark.parametrize("bounded", [bounds.ORDINARY, ADMIN])
+def test_a_head_of_too_many_lines_is_refused_before_its_end(bounded):
+    start = b"GET /a HTTP/1.1\r\n" + b"a: b\r\n" * bounds.MAX_HEADERS
+    assert statuses(exchange(start, bounded=bounded)[1]) == []
     # The parser tells of a line when it sees the next one begin.
-    _, written, closed = exchange(start, b"a: b\r\na: b\r\na", protocol=protocol)
+    _, written, closed = exchange(start, b"a: b\r\na: b\r\na", bounded=bounded)
     assert (statuses(written), closed) == ([431], True)
 
 
 def test_so_many_requests_wait_behind_one_another():
     many = b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n"
-    most = request_reader.MAX_PIPELINED + 1
+    most = bounds.ORDINARY.pipelined + 1
     assert len(exchange(many * most)[0]) == most
     _, written, closed = exchange(many * (most + 1))
     assert closed
@@ -262,7 +261,7 @@ def test_d8_a_connection_ends_with_an_answer_for_which_no_body_was_asked():
 
 
 def admin(*pieces):
-    return exchange(*pieces, protocol=admin_connections.AdminConnection)
+    return exchange(*pieces, bounded=ADMIN)
 
 
 def test_d2_administration_ends_with_an_answer_whose_request_is_not_whole():
@@ -285,17 +284,14 @@ def test_d2_administration_holds_no_body():
     head = b"GET /a HTTP/1.1\r\nhost: x\r\ncontent-length: 10000000\r\n\r\n"
 
     async def whole():
-        config = server.Server(Seen()).config
-        config.load()
-        made = admin_connections.AdminConnection(
-            config=config, server_state=uvicorn.server.ServerState(), app_state={}
-        )
+        made = HttpProtocol(Listener(application=Seen(), bounds=ADMIN))
         made.connection_made(Transport())
         made.data_received(head)
         for _ in range(100):
             made.data_received(b"x" * 10_000)
-        held = len(made.cycle.body)
-        for task in list(made.server_state.tasks):
+        assert made.answering is not None
+        held = len(made.answering.body)
+        for task in list(made.listener.tasks):
             task.cancel()
         made.connection_lost(None)
         await asyncio.sleep(0)

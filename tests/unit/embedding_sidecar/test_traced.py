@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from embedding_contract import names
-from embedding_sidecar import metrics
+from embedding_http.flow import Reply
+from embedding_sidecar import errors, metrics
 from embedding_sidecar.serving import room
-from embedding_sidecar.serving.embeddings import ASKED, Asked, Reply
-from embedding_sidecar.serving.traced import TracedEmbeddings
-from embedding_sidecar.wire import heads
+from embedding_sidecar.serving.embeddings import Embeddings
 
 
 class Spans:
@@ -36,8 +35,14 @@ class World:
         unused: Any = None
         recall = SimpleNamespace(known=lambda _: None)
         runtime: Any = SimpleNamespace(recall=recall) if is_ready else None
-        current: Any = SimpleNamespace(runtime=lambda: runtime, runtime_or_none=lambda: runtime)
-        self.endpoint = TracedEmbeddings(
+
+        def now():
+            if runtime is None:
+                raise errors.Unavailable("No policy.", code="no_policy")
+            return runtime
+
+        current: Any = SimpleNamespace(runtime=now, runtime_or_none=lambda: runtime)
+        self.endpoint = Embeddings(
             tracer=self.spans, current=current, metrics=metrics.Metrics(), otherwise=unused
         )
 
@@ -54,22 +59,15 @@ class World:
         result = self.endpoint.at_once(head, body)
         if isinstance(result, Reply):
             return result.status
-        if isinstance(result, Asked):
-            self.endpoint.look_up(result, lambda it: scope.__setitem__(ASKED, it))
-        return asyncio.run(self.task(scope, body))
+        return asyncio.run(self.task(scope, body, result))
 
-    async def task(self, scope, body):
-        statuses = []
-
+    async def task(self, scope, body, asked):
         async def receive():
             return {"type": "http.request", "body": body, "more_body": False}
 
-        async def send(message):
-            if message["type"] == "http.response.start":
-                statuses.append(message["status"])
-
-        await self.endpoint(scope, receive, send)
-        return statuses[0]
+        unused: Any = None
+        reply = await self.endpoint.respond(scope, receive, unused, asked)
+        return reply and reply.status
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"model": 1}', b"x" * (room.SMALL_BODY_BYTES + 1)])
@@ -79,7 +77,7 @@ def test_a_request_that_falls_through_to_a_task_keeps_its_span_and_ends_it_once(
     assert world.spans.ended == [["invalid_request_error"]]
 
 
-def test_no_span_is_left_where_there_is_no_policy_yet():
+def test_a_span_ends_where_there_is_no_policy_yet():
     world = World(is_ready=False)
-    assert world.endpoint.at_once(heads.read([]), b"{}") is None
-    assert world.spans.ended == []
+    assert world.post(b'{"model": "m", "input": "a"}') == 503
+    assert world.spans.ended == [["server_error"]]

@@ -13,6 +13,7 @@ from typing import Any, Final
 import uvloop
 
 from embedding_contract import names
+from embedding_http import server as http_server
 from embedding_vectors import settings
 from embedding_vectors.database import connections
 from embedding_vectors.embedding_client import EmbeddingClient
@@ -53,8 +54,8 @@ def _run(options: argparse.Namespace) -> int:
     )
     logging.getLogger("embedding_vectors").setLevel(logging.INFO)
     try:
-        listening = server.listen(options.port)
-    except server.PortTaken as error:
+        listening = http_server.listen(options.port)
+    except http_server.PortTaken as error:
         sys.stderr.write(f"embedding-vectors: {error}\n")
         return CANNOT_START
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -7,62 +7,28 @@ addresses takes places from itself alone, and a probe of kubelet always gets one
 """
 
 from collections.abc import Collection
-from typing import Final, NamedTuple, Protocol
-
-OWN_DESCRIPTORS: Final = 64
-"""For files, Redis, name look-ups and the event loop."""
-MAX_ADMIN: Final = 64
-"""Kubelet, a few Prometheus servers, the operator and people: a tenth of these at once."""
-MAX_ADMIN_PER_ADDRESS: Final = 16
-MAX_API: Final = 2048
-"""As many as the kernel queues before they are accepted; each idle one holds about 15 KB."""
-_ADMIN_SHARE: Final = 4
-"""Where descriptors are few, a quarter of them at most is for administration."""
+from typing import Protocol
 
 
 class Held(Protocol):
-    """A connection that takes a place."""
+    """A connection: its client's address, and until when its next request is awaited."""
 
-    @property
-    def address(self) -> str:
-        """The client's."""
-        ...
+    address: str
+    due: float
+    """The loop's time."""
 
     @property
     def is_answering(self) -> bool:
         """Whether a request is under way."""
         ...
 
-    @property
-    def due(self) -> float:
-        """The loop's time until which its next request, or the rest of one, is awaited."""
-        ...
-
     def drop(self) -> None:
         """End it at once."""
         ...
 
-    def turn_away(self) -> None:
+    def refuse_connection(self) -> None:
         """Say that there are too many connections, and end it."""
         ...
-
-
-class Most(NamedTuple):
-    """How many connections each listener may have."""
-
-    api: int
-    admin: int
-
-
-def most(descriptors: int) -> Most:
-    """What so many descriptors allow.
-
-    Half of what administration leaves is for the application's connections: each of its requests
-    may need one towards a provider.
-    """
-    free = max(descriptors - OWN_DESCRIPTORS, 2 * _ADMIN_SHARE)
-    admin = min(MAX_ADMIN, free // _ADMIN_SHARE)
-    return Most(api=min(MAX_API, (free - admin) // 2), admin=admin)
 
 
 class ConnectionLimit:
@@ -91,9 +57,9 @@ class ConnectionLimit:
         same[new] = None
         self._count += 1
         if len(same) > self._per_address:
-            self._make_room(same, new)
+            self._evict(same, new)
         elif self._count > self._total:
-            self._make_room(max(self._held.values(), key=len), new)
+            self._evict(max(self._held.values(), key=len), new)
 
     def leave(self, gone: Held) -> None:
         """Give the place back; a second time changes nothing."""
@@ -104,7 +70,7 @@ class ConnectionLimit:
             if not same:
                 del self._held[gone.address]
 
-    def _make_room(self, among: Collection[Held], new: Held) -> None:
+    def _evict(self, among: Collection[Held], new: Held) -> None:
         others = [it for it in among if it is not new]
         waiting = [it for it in others if not it.is_answering]
         if waiting:
@@ -113,7 +79,7 @@ class ConnectionLimit:
             goes = others[0]
         else:
             self.leave(new)
-            new.turn_away()
+            new.refuse_connection()
             return
         self.leave(goes)
         goes.drop()

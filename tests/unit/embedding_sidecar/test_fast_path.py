@@ -1,62 +1,35 @@
-"""What a connection without it answers, the shortcut answers too, byte for byte."""
+"""Our protocol answers what uvicorn's does, byte for byte, with the fast path and without."""
 
 import asyncio
 import functools
 import gc
 import itertools
-import operator
 import weakref
+from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import pytest
-import uvicorn.server
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from uvicorn.protocols.http import httptools_impl
 
-from embedding_sidecar import errors, turns
-from embedding_sidecar.serving import connections, known_heads, server, shortcut
-from embedding_sidecar.serving.connections import Connection
-from embedding_sidecar.serving.embeddings import ASKED, WRITE, Asked, Reply
+from embedding_http.bounds import Bounds, RefusedRequest
+from embedding_http.flow import Reply
+from embedding_http.protocol import HttpProtocol, Listener
+from embedding_sidecar import turns
+from embedding_sidecar.serving import fast_path, known_heads
+from embedding_sidecar.serving.embeddings import Asked
+from embedding_sidecar.serving.fast_path import FastPath
 from embedding_sidecar.wire import heads
+from tests.parts.oracle import Oracle
 
 BODY_TO_WAIT_FOR = b"slow"
 BODY_TO_LOOK_UP = b"look"
 HEAD = b"content-type: text/plain\r\ncontent-length: %d\r\n"
-NAMES = (
-    (
-        lambda connection: connection,
-        (
-            *("_unset_keepalive_if_required", "send_400_response", "data_received"),
-            *("connection_made", "connection_lost", "loop", "scope", "server_state", "transport"),
-            *("eof_received", "shutdown"),
-            *("access_log", "access_logger", "client", "logger", "on_response_complete"),
-            *("parser", "pipeline"),
-        ),
-    ),
-    (operator.attrgetter("flow"), ("read_paused", "resume_reading", "write_paused")),
-    (
-        operator.attrgetter("server_state"),
-        ("connections", "default_headers", "tasks", "total_requests"),
-    ),
-    (
-        operator.attrgetter("cycle"),
-        (
-            *("body", "disconnected", "keep_alive", "message_event", "more_body", "on_response"),
-            *("response_complete",),
-            *("response_started", "scope", "waiting_for_100_continue"),
-        ),
-    ),
-    (operator.attrgetter("config"), ("encoded_headers",)),
-)
-"""What `shortcut`, `connections` and `server` use of uvicorn's, beside what its pages describe."""
 
 
 def asked(head, body):
-    unused: Any = None
-    it: Any = body
-    return Asked(started=it, head=head, runtime=unused, request=None, wanted=None)
+    one: Any = SimpleNamespace(ask=SimpleNamespace(items=("one",)))
+    return Asked(started=0.0, head=head, body=body, request=one if b"bought" in body else None)
 
 
 class Echo:
@@ -65,13 +38,12 @@ class Echo:
     def __init__(self):
         self.known_heads = known_heads.KnownHeads()
         self.turn = turns.Turn()
+        self.bounds = Bounds()
         self.parsed: list[heads.Head] = []
         self.at_once_asked = 0
         self.tasks = 0
-        self.written_whole = 0
         self.handed_over = []
-        self.heads_of_tasks = []
-        self.begun = 0
+        self.left = 0
         self.held_look_ups = None
         """A list: look-ups in vain end when what it holds is called."""
 
@@ -81,54 +53,80 @@ class Echo:
 
     def at_once(self, head, body):
         self.at_once_asked += 1
-        if body.startswith(BODY_TO_WAIT_FOR):
-            return None
         reply = Reply(200, HEAD % len(body), body)
-        return asked(head, body) if body.startswith(BODY_TO_LOOK_UP) else reply
+        waits = body.startswith((BODY_TO_WAIT_FOR, BODY_TO_LOOK_UP))
+        return asked(head, body) if waits else reply
 
     def look_up(self, it, done):
         """Tells the answer a moment later, or that there is none, or at once that there is none."""
-        found = Reply(200, HEAD % len(it.started), it.started)
-        if it.started == BODY_TO_LOOK_UP + b" in vain, at once":
+        found = Reply(200, HEAD % len(it.body), it.body)
+        if it.body.startswith(BODY_TO_WAIT_FOR) or it.body.endswith(b"in vain, at once"):
             done(it)
         elif self.held_look_ups is not None:
             self.held_look_ups.append(functools.partial(done, it))
-        elif it.started.startswith(BODY_TO_LOOK_UP + b" in vain"):
+        elif it.body.startswith(BODY_TO_LOOK_UP + b" in vain"):
             asyncio.get_running_loop().call_later(0.01, done, it)
         else:
             asyncio.get_running_loop().call_later(0.01, done, found)
 
-    def begin(self, it, done):
-        """Makes the answer a moment later, to what is looked up in vain and can be bought."""
-        if not it.started.endswith(b"bought"):
-            return None
-        self.begun += 1
-        reply = Reply(200, HEAD % len(it.started), it.started)
-        return asyncio.get_running_loop().call_later(0.01, done, reply).cancel
-
-    async def __call__(self, scope, receive, send):
+    async def respond(self, scope, receive, send, asked=None):
         self.tasks += 1
-        self.handed_over.append(scope.get(ASKED))
-        self.heads_of_tasks.append(heads.read(scope["headers"]))
+        self.handed_over.append(asked)
+        if asked is not None:
+            if asked.body.endswith(b"bought"):
+                try:
+                    await asyncio.sleep(0.01)
+                except asyncio.CancelledError:
+                    self.left += 1
+                    raise
+            return Reply(200, HEAD % len(asked.body), asked.body)
         body = b""
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                return
+                return None
             body += message["body"]
             if not message["more_body"]:
-                break
-        reply = Reply(200, HEAD % len(body), body)
-        write = scope.get(WRITE)
-        if write is not None and write(reply):
-            self.written_whole += 1
-            return
-        start = {"type": "http.response.start", "status": 200, "headers": reply.headers()}
-        await send(start)
-        await send({"type": "http.response.body", "body": body})
+                return Reply(200, HEAD % len(body), body)
+
+    async def __call__(self, scope, receive, send):
+        reply = await self.respond(scope, receive, send)
+        if reply is not None:
+            start = {"type": "http.response.start", "status": 200, "headers": reply.headers()}
+            await send(start)
+            await send({"type": "http.response.body", "body": reply.body})
 
 
-def exchange(protocol, pieces, *, pause_seconds=0.0, closes=True, headers=(), application=None):
+def listener(application):
+    return Listener(
+        application=application, bounds=application.bounds, coalesce=application.turn.send
+    )
+
+
+class Ours:
+    """Makes connections of ours."""
+
+    def __init__(self, protocol, application):
+        self._protocol = protocol
+        self.listener = listener(application)
+        self.connections = self.listener.connections
+        self.tasks = self.listener.tasks
+
+    def end_next(self):
+        self.listener.is_ending = True
+
+    def connection(self):
+        return self._protocol(self.listener)
+
+
+UVICORN = Oracle
+PLAIN = functools.partial(Ours, HttpProtocol)
+FAST = functools.partial(Ours, FastPath)
+
+
+def exchange(
+    protocol, pieces, *, pause_seconds=0.0, closes=True, is_ending=False, application=None
+):
     """All that comes back for these pieces of a connection, and the application that answered.
 
     `closes` says that the server ends it; otherwise we do, which it takes for a farewell. None: we
@@ -138,13 +136,10 @@ def exchange(protocol, pieces, *, pause_seconds=0.0, closes=True, headers=(), ap
     application = application or Echo()
 
     async def run():
-        config = server.Server(application, protocol=protocol).config
-        config.load()
-        state = uvicorn.server.ServerState()
-        state.default_headers = list(headers)
-        serving = await asyncio.get_running_loop().create_server(
-            lambda: protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
-        )
+        serves = protocol(application)
+        if is_ending:
+            serves.end_next()
+        serving = await asyncio.get_running_loop().create_server(serves.connection, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*serving.sockets[0].getsockname())
         for piece in pieces:
             writer.write(piece)
@@ -157,17 +152,17 @@ def exchange(protocol, pieces, *, pause_seconds=0.0, closes=True, headers=(), ap
             while not application.at_once_asked:  # noqa: ASYNC110 - it tells nobody either
                 await asyncio.sleep(0.001)
             writer.transport.abort()
-            while state.connections:  # noqa: ASYNC110 - as said below
+            while serves.connections:  # noqa: ASYNC110 - as said below
                 await asyncio.sleep(0.001)
             for end in application.held_look_ups or ():
                 end()
         answered = await asyncio.wait_for(reader.read(), 20)
         writer.close()
         serving.close()
-        await asyncio.gather(*state.tasks)
+        await asyncio.gather(*serves.tasks)
         async with asyncio.timeout(20):
-            # uvicorn tells nobody when a connection ends.
-            while state.connections:  # noqa: ASYNC110 - as just said
+            # Nothing tells when a connection ends.
+            while serves.connections:  # noqa: ASYNC110 - as just said
                 await asyncio.sleep(0.001)
         return answered, application
 
@@ -217,10 +212,20 @@ CONNECTIONS = {
 }
 
 
-@pytest.mark.parametrize("pieces", CONNECTIONS.values(), ids=CONNECTIONS)
-def test_it_answers_as_a_connection_without_it_does(pieces):
-    expected, _ = exchange(Connection, pieces, pause_seconds=0.01)
-    assert exchange(shortcut.Shortcut, pieces, pause_seconds=0.01)[0] == expected
+REFUSED_IN_OUR_FORM = {
+    "the same but no HTTP",
+    "the same with another length",
+    "no HTTP",
+    "no HTTP after a request",
+}
+
+
+@pytest.mark.parametrize("name", CONNECTIONS)
+def test_it_answers_as_uvicorn_does(name):
+    oracle = PLAIN if name in REFUSED_IN_OUR_FORM else UVICORN
+    expected, _ = exchange(oracle, CONNECTIONS[name], pause_seconds=0.01)
+    for ours in (PLAIN, FAST):
+        assert exchange(ours, CONNECTIONS[name], pause_seconds=0.01)[0] == expected
 
 
 @settings(max_examples=40, deadline=None)
@@ -238,7 +243,7 @@ def test_however_a_connection_is_cut_every_body_comes_back_in_order(bodies, cuts
     whole = b"".join(post(body) for body in bodies) + LAST
     marks = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
     pieces = [whole[at:to] for at, to in itertools.pairwise(marks)]
-    answered, _ = exchange(shortcut.Shortcut, pieces)
+    answered, _ = exchange(FAST, pieces)
     kept = [b"HTTP/1.1 200 OK\r\n" + HEAD % len(it) + b"\r\n" + it for it in bodies]
     last = b"HTTP/1.1 200 OK\r\n" + HEAD % 4 + CLOSE + b"\r\n\r\nlast"
     assert answered == b"".join([*kept, last])
@@ -246,7 +251,7 @@ def test_however_a_connection_is_cut_every_body_comes_back_in_order(bodies, cuts
 
 def test_a_head_that_came_before_is_not_parsed_again():
     pieces = [post(b"one"), post(b"one"), post(b"longer"), LAST]
-    answered, application = exchange(shortcut.Shortcut, pieces, pause_seconds=0.01)
+    answered, application = exchange(FAST, pieces, pause_seconds=0.01)
     assert answered.count(b"HTTP/1.1 200 OK") == 4
     assert (len(application.parsed), application.at_once_asked) == (2, 4)
 
@@ -255,24 +260,22 @@ def test_a_head_that_came_before_is_not_parsed_again():
 def test_a_head_after_which_more_happens_than_an_answer_is_parsed_each_time(header):
     application = Echo()
     for _ in range(2):
-        exchange(shortcut.Shortcut, [post(b"one", header)], closes=False, application=application)
+        exchange(FAST, [post(b"one", header)], closes=False, application=application)
     assert len(application.known_heads) == 0
 
 
 def test_who_sends_another_head_each_time_teaches_little():
     pieces = [post(b"one", b"trace: %d" % number) for number in range(20)]
-    _, application = exchange(shortcut.Shortcut, [*pieces, LAST], pause_seconds=0.005)
-    assert len(application.known_heads) == shortcut.MAX_LESSONS
+    _, application = exchange(FAST, [*pieces, LAST], pause_seconds=0.005)
+    assert len(application.known_heads) == fast_path.MAX_LESSONS
 
 
-def test_line_ends_before_a_known_head_are_no_head_that_is_slow(monkeypatch):
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+def test_line_ends_before_a_known_head_are_no_head_that_is_slow():
     application = Echo()
-    exchange(shortcut.Shortcut, [post(b"one")], closes=False, application=application)
+    application.bounds = Bounds(head_seconds=0.2)
+    exchange(FAST, [post(b"one")], closes=False, application=application)
     pieces = [b"\r\n", post(b"one"), *[b""] * 8]
-    answered, _ = exchange(
-        shortcut.Shortcut, pieces, pause_seconds=0.05, closes=False, application=application
-    )
+    answered, _ = exchange(FAST, pieces, pause_seconds=0.05, closes=False, application=application)
     assert len(application.parsed) == 1
     assert answered.count(b"HTTP/1.1") == 1
 
@@ -280,85 +283,75 @@ def test_line_ends_before_a_known_head_are_no_head_that_is_slow(monkeypatch):
 def test_a_head_is_known_on_every_connection():
     application = Echo()
     for _ in range(2):
-        exchange(shortcut.Shortcut, [post(b"one")], closes=False, application=application)
+        exchange(FAST, [post(b"one")], closes=False, application=application)
     assert (len(application.parsed), application.at_once_asked) == (1, 2)
 
 
 def test_what_is_answered_at_once_is_no_task():
-    _, application = exchange(shortcut.Shortcut, [post(b"one"), LAST], pause_seconds=0.01)
+    _, application = exchange(FAST, [post(b"one"), LAST], pause_seconds=0.01)
     assert (application.at_once_asked, application.tasks) == (2, 0)
 
 
 def test_what_is_looked_up_is_no_task():
     pieces = [post(b"look"), LAST]
-    _, application = exchange(shortcut.Shortcut, pieces, pause_seconds=0.05)
+    _, application = exchange(FAST, pieces, pause_seconds=0.05)
     assert (application.at_once_asked, application.tasks) == (2, 0)
 
 
 def test_what_a_look_up_did_not_find_is_handed_to_a_task():
     pieces = [post(b"look in vain"), post(b"look in vain, at once"), LAST]
-    _, application = exchange(shortcut.Shortcut, pieces, pause_seconds=0.05)
-    assert [it.started for it in application.handed_over] == [
+    _, application = exchange(FAST, pieces, pause_seconds=0.05)
+    assert [it.body for it in application.handed_over] == [
         b"look in vain",
         b"look in vain, at once",
     ]
 
 
-def test_what_is_bought_is_no_task_either():
+def test_what_is_bought_is_one_task():
     pieces = [post(b"look in vain, bought"), LAST]
-    _, application = exchange(shortcut.Shortcut, pieces, pause_seconds=0.05)
-    assert (application.begun, application.tasks) == (1, 0)
+    _, application = exchange(FAST, pieces, pause_seconds=0.05)
+    assert application.tasks == 1
 
 
 def test_nothing_is_begun_for_a_caller_that_left_during_a_look_up():
     for body in (b"look in vain", b"look in vain, bought"):
         application = Echo()
         application.held_look_ups = []
-        exchange(shortcut.Shortcut, [post(body)], closes=None, application=application)
+        exchange(FAST, [post(body)], closes=None, application=application)
         assert len(application.held_look_ups) == 1
-        assert (application.at_once_asked, application.begun, application.tasks) == (1, 0, 0)
-
-
-def test_an_answer_that_took_time_is_written_whole_unless_headers_of_the_server_are_due():
-    pieces = [post(BODY_TO_WAIT_FOR)]
-    assert exchange(shortcut.Shortcut, pieces, closes=False)[1].written_whole == 1
-    closing = exchange(shortcut.Shortcut, pieces, headers=[(b"connection", b"close")])
-    assert closing[1].written_whole == 0
+        assert (application.at_once_asked, application.tasks) == (1, 0)
 
 
 def test_head_and_body_may_come_apart():
     pieces = [post(b"abc")[:-3], b"abc", LAST]
-    _, application = exchange(shortcut.Shortcut, pieces, pause_seconds=0.005)
+    _, application = exchange(FAST, pieces, pause_seconds=0.005)
     assert application.at_once_asked == 2
 
 
 def test_a_body_that_does_not_come_is_waited_for_in_a_task():
     pieces = [post(b"abc", CLOSE)[:-1], b"c"]
-    answered, application = exchange(
-        shortcut.Shortcut, pieces, pause_seconds=3 * shortcut.HOLD_SECONDS
-    )
+    answered, application = exchange(FAST, pieces, pause_seconds=3 * fast_path.HOLD_SECONDS)
     assert answered.endswith(b"\r\n\r\nabc")
     assert (application.at_once_asked, application.tasks) == (0, 1)
 
 
 def test_who_waits_to_be_asked_for_the_body_is_asked():
     pieces = [post(b"abc", CLOSE, b"expect: 100-continue")[:-3], b"abc"]
-    answered, application = exchange(shortcut.Shortcut, pieces, pause_seconds=0.01)
+    answered, application = exchange(FAST, pieces, pause_seconds=0.01)
     assert answered.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
     assert application.tasks == 1
 
 
 def test_a_caller_that_leaves_in_the_middle_leaves_nothing_behind():
-    answered, application = exchange(shortcut.Shortcut, [post(b"abc")[:-1]], closes=False)
+    answered, application = exchange(FAST, [post(b"abc")[:-1]], closes=False)
     assert answered == b""
     assert application.tasks <= 1
 
 
-def test_headers_of_the_server_are_heeded():
-    headers = [(b"connection", b"close")]
-    expected, _ = exchange(Connection, [post(b"one")], headers=headers)
-    assert exchange(shortcut.Shortcut, [post(b"one")], headers=headers)[0] == expected
-    assert b"connection: close\r\n" in expected
+def test_connection_of_a_server_that_ends_ends_with_the_response():
+    for ours in (PLAIN, FAST):
+        answered, _ = exchange(ours, [post(b"one")], is_ending=True)
+        assert answered.endswith(b"connection: close\r\n\r\none")
 
 
 class Line:
@@ -393,9 +386,7 @@ class Line:
 
 def connected(application):
     """A connection on a line of its own."""
-    config = server.Server(application, protocol=shortcut.Shortcut).config
-    config.load()
-    made = shortcut.Shortcut(config=config, server_state=uvicorn.server.ServerState(), app_state={})
+    made = FastPath(listener(application))
     line: Any = Line()
     made.connection_made(line)
     return made, line
@@ -416,14 +407,14 @@ def test_of_answers_in_one_turn_the_first_goes_out_at_once_and_the_others_togeth
     assert asyncio.run(go()) == ([b"a", b"", b""], [b"a", b"b", b"c"])
 
 
-REFUSED = errors.Unavailable("The process ends.", code="shutting_down")
+REFUSED = RefusedRequest("The process ends.", status=503, code="shutting_down")
 
 
 @pytest.mark.parametrize(
     ("end", "closes"),
     [
         (lambda it: it.eof_received(), False),
-        (lambda it: it.shutdown(), True),
+        (lambda it: it.end(), True),
         (lambda it: it.cut(REFUSED), True),
         (lambda it: it.data_received(b"no HTTP\r\n\r\n"), True),
         (lambda it: it.data_received(post(b"z", CLOSE)), True),
@@ -466,8 +457,8 @@ def test_of_one_client_no_more_than_one_answer_waits():
         lambda it: it.data_received(post(b"z", CLOSE)),
         lambda it: it.data_received(post(b"z")[:9]),
         lambda it: it.data_received(b"no HTTP\r\n\r\n"),
-        lambda it: it.shutdown(),
-        lambda it: it.close_after_answer(),
+        lambda it: it.end(),
+        lambda it: it.end_after_last(),
         lambda it: it.cut(REFUSED),
         lambda it: it.eof_received(),
         lambda it: it.connection_lost(None),
@@ -479,15 +470,16 @@ def test_what_a_request_meets_while_it_waits_it_meets_also_where_its_head_is_kno
         connection.data_received(post(body))
         meet(connection)
         async with asyncio.timeout(1):
-            await asyncio.gather(*connection.server_state.tasks, asyncio.sleep(0.05))
-        return line.written, line.is_closed, connection.server_state.total_requests
+            tasks = connection.listener.tasks
+            await asyncio.gather(*tasks, asyncio.sleep(0.05), return_exceptions=True)
+        return line.written, line.is_closed
 
     first, second = Echo(), Echo()
     parsed = asyncio.run(go(first))
     second.known_heads = first.known_heads
     assert asyncio.run(go(second)) == parsed
     assert second.parsed == first.parsed[1:]
-    assert second.heads_of_tasks == first.heads_of_tasks
+    assert second.tasks == first.tasks
 
 
 def test_a_connection_that_has_ended_is_gone_without_a_collection_of_garbage():
@@ -497,17 +489,18 @@ def test_a_connection_that_has_ended_is_gone_without_a_collection_of_garbage():
         for body in (b"a", b"b", b"look"):
             connection.data_received(post(body))
             await asyncio.sleep(0.02)
-        kept = weakref.ref(connection.cycle)
+        connection.data_received(post(b"look"))
+        kept = [weakref.ref(it) for it in (connection, connection.answering)]
         line.close()
         connection.connection_lost(None)
         del connection, line
-        await asyncio.sleep(0)
-        return kept()
+        await asyncio.sleep(0.02)
+        return [it() for it in kept]
 
     gc.collect()
     gc.disable()
     try:
-        assert asyncio.run(go()) is None
+        assert asyncio.run(go()) == [None, None]
     finally:
         gc.enable()
 
@@ -526,16 +519,16 @@ def test_an_answer_to_who_has_gone_is_nobodys():
     assert asyncio.run(go()) == b""
 
 
-@pytest.mark.parametrize("headers", [[], [(b"connection", b"close")]])
-def test_who_hangs_up_with_several_requests_under_way_is_written_nothing_more(headers, caplog):
+@pytest.mark.parametrize("is_ending", [False, True])
+def test_who_hangs_up_with_several_requests_under_way_is_written_nothing_more(is_ending, caplog):
     async def go():
         application = Echo()
         connection, line = connected(application)
         connection.data_received(post(b"slow") + post(b"slow, too"))
-        connection.server_state.default_headers = headers
+        connection.listener.is_ending = is_ending
         line.close()
         connection.connection_lost(None)
-        await asyncio.gather(*connection.server_state.tasks)
+        await asyncio.gather(*connection.listener.tasks)
         return line.written, application.tasks
 
     assert asyncio.run(go()) == (b"", 1)
@@ -544,43 +537,13 @@ def test_who_hangs_up_with_several_requests_under_way_is_written_nothing_more(he
 
 def test_who_hangs_up_while_something_is_bought_waits_for_it_no_longer():
     async def go():
-        connection, line = connected(Echo())
-        left = []
+        application = Echo()
+        connection, line = connected(application)
         connection.data_received(post(b"look in vain, bought"))
         await asyncio.sleep(0.015)  # it has been looked up, and is bought
-        leave = connection._leave
-        connection._leave = lambda: left.append(leave())
         line.close()
         connection.connection_lost(None)
-        return len(left), connection._leave
+        await asyncio.gather(*connection.listener.tasks, return_exceptions=True)
+        return application.left, line.written
 
-    assert asyncio.run(go()) == (1, None)
-
-
-def test_the_names_of_uvicorn_it_builds_on_are_there():
-    """None of them is promised (decision 013): one that vanished shows here, by its name."""
-
-    class Watched(httptools_impl.HttpToolsProtocol):
-        started = ()
-
-        def _start_asgi_task(self, *arguments):
-            self.started = arguments
-
-    async def run():
-        config = server.Server(Echo()).config
-        config.load()
-        state = uvicorn.server.ServerState()
-        connection = Watched(config=config, server_state=state, app_state={})
-        connection.connection_made(mock.Mock(spec=asyncio.Transport))
-        connection.data_received(post(b"abc")[:-1])
-        return connection
-
-    connection = asyncio.run(run())
-    cycle, application = connection.started
-    assert application is connection.app
-    assert cycle is connection.cycle
-    assert (cycle.body, cycle.more_body) == (b"ab", True)
-    for holder, promised in NAMES:
-        for name in promised:
-            assert hasattr(holder(connection), name), name
-    assert httptools_impl.STATUS_LINE[200] == b"HTTP/1.1 200 OK\r\n"
+    assert asyncio.run(go()) == (1, b"")

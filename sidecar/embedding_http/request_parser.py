@@ -1,0 +1,235 @@
+"""Requests out of the bytes of a connection, by httptools, with a bound on all but bodies.
+
+The lines after a chunked body are no headers: what frames a body (sizes of chunks, their
+extensions, trailers) is counted and dropped. An upgrade is ignored, as RFC 9110, section 7.8, says.
+"""
+
+from typing import Any, Final, NamedTuple, NoReturn, Protocol
+from urllib.parse import unquote
+
+import httptools
+
+from embedding_http.bounds import FRAMED_BYTES, MAX_FRAMING_BYTES, MAX_HEADERS, RefusedRequest
+
+_NO_HTTP: Final = "Invalid HTTP request received."
+_MAX_NAME: Final = 256
+_OF_AN_UPGRADE: Final = frozenset({b"upgrade", b"http2-settings"})
+"""Headers, and options of Connection, that offer one. RFC 9110, 7.8; RFC 7540, 3.2.1."""
+
+
+class Head(NamedTuple):
+    """The head of a request; `scope` is ASGI's, without the two ends of the connection."""
+
+    scope: dict[str, Any]
+    keep_alive: bool
+    expects_continue: bool
+
+
+class Sink(Protocol):
+    """What is told of requests; it may raise RefusedRequest."""
+
+    def request_begins(self) -> None:
+        """The first byte of a head has come."""
+        ...
+
+    def head_came(self, head: Head) -> None:
+        """A head is whole."""
+        ...
+
+    def body_came(self, body: bytes) -> None:
+        """A piece of a body has come."""
+        ...
+
+    def request_ended(self, *, keep_alive: bool) -> None:
+        """A request is whole; the connection ends with it, if it is not kept alive."""
+        ...
+
+
+class _Dropped(list[tuple[bytes, bytes]]):
+    """Where trailers go."""
+
+    def append(self, line: tuple[bytes, bytes], /) -> None:
+        """Keep nothing."""
+
+
+_DROPPED: Final = _Dropped()
+
+
+class RequestParser:
+    """Parses one connection; with `methods`, no others are allowed."""
+
+    def __init__(self, sink: Sink, *, methods: tuple[str, ...]) -> None:
+        self._sink = sink
+        self._methods = methods
+        self._parser = self._made()
+        self.in_head = self.in_body = False
+        """Whether a head has begun and has not ended; whether a request's end is to come."""
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._expects_continue = False
+        self._offered: bytes | None = None
+        """The head of a request that offers an upgrade, as it would be without."""
+        self._framing_bytes = self._body_bytes = 0
+        """Of the body that is under way, beyond what it pays for; of bodies, in what comes now."""
+        self._has_begun = False
+        """Whether a request begins in what comes now."""
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of a head, a body or what is around it.
+
+        Raises:
+            RefusedRequest: this is no request, or none that is to be read; nothing more is.
+        """
+        self._has_begun, self._body_bytes = False, 0
+        offers = None
+        try:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                offers = upgrade
+            # Not while it is handled, or it would take the place of what a refusal says.
+            if offers is not None:
+                self._read_without_upgrades(data, offers)
+        except httptools.HttpParserError as error:
+            refused = error.__context__
+            if isinstance(refused, RefusedRequest):
+                raise refused from None
+            raise RefusedRequest(_NO_HTTP) from None
+        if self.in_body:
+            self._count_framing(len(data))
+        elif self.in_head and len(self._headers) > MAX_HEADERS:
+            _refuse_many_headers()
+
+    def close(self) -> None:
+        """Parse nothing more: parser and sink no longer hold each other."""
+        self._parser = None
+
+    # --- httptools calls these
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._sink.request_begins()
+        self._url, self._headers = b"", []
+        self._has_begun = self.in_head = True
+        self._expects_continue = False
+        self._framing_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request's target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A line of a head, or of the trailers after a chunked body, which nobody wants."""
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self._expects_continue = True
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """A head is whole; one that offers an upgrade is read again without the offer."""
+        # Not counted line by line, which would be the most of reading one: a read holds few enough.
+        if len(self._headers) > MAX_HEADERS:
+            _refuse_many_headers()
+        parser = self._parser
+        if parser.should_upgrade():
+            self._offered = self._without_upgrade()
+            return
+        method = parser.get_method().decode("ascii")
+        if self._methods and method not in self._methods:
+            asked = self._url.partition(b"?")[0].decode("latin-1")[:_MAX_NAME]
+            raise RefusedRequest(
+                f"{method} is not allowed on {asked}.",
+                status=405,
+                lines=f"allow: {', '.join(self._methods)}\r\n".encode(),
+            )
+        url = httptools.parse_url(self._url)
+        if (raw_path := url.path) is None:
+            raise RefusedRequest(_NO_HTTP)
+        path = raw_path.decode("ascii")
+        version = parser.get_http_version()
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "scheme": "http",
+            "root_path": "",
+            "method": method,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": url.query or b"",
+            "headers": self._headers,
+        }
+        self._headers, self.in_head, self.in_body = _DROPPED, False, True
+        is_old = version == "1.0"
+        # HTTP/1.0 has no 100 (RFC 9110, 10.1.1).
+        expects = self._expects_continue and not is_old
+        self._sink.head_came(Head(scope, not is_old and parser.should_keep_alive(), expects))
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body."""
+        self._body_bytes += len(body)
+        self._sink.body_came(body)
+
+    def on_message_complete(self) -> None:
+        """A request is whole; a trailer may have said that the connection ends."""
+        if self._offered is None:
+            self.in_body = False
+            self._sink.request_ended(keep_alive=self._parser.should_keep_alive())
+
+    # ---
+
+    def _made(self) -> Any:
+        made = httptools.HttpRequestParser(self)
+        # Else it reads nothing behind a request that ends the connection.
+        made.set_dangerous_leniencies(lenient_data_after_close=True)
+        return made
+
+    def _read_without_upgrades(self, data: bytes, upgrade: httptools.HttpParserUpgrade) -> None:
+        """Read again what a head that offers an upgrade stands in; raises HttpParserError."""
+        parts: list[bytes | memoryview] = [memoryview(data)[upgrade.args[0] :], self._take_offer()]
+        while parts:
+            part = parts.pop()
+            try:
+                self._parser.feed_data(part)
+            except httptools.HttpParserUpgrade as another:
+                parts += (memoryview(part)[another.args[0] :], self._take_offer())
+
+    def _take_offer(self) -> bytes:
+        # The parser takes the rest for another protocol, and reads no more at all where the head
+        # also ends the connection.
+        self._parser = self._made()
+        head, self._offered = self._offered or b"", None
+        return head
+
+    def _without_upgrade(self) -> bytes:
+        """The head that has just come, without what offers an upgrade."""
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            raise RefusedRequest("This is no proxy: CONNECT is not allowed.")
+        version = self._parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (method, self._url, version)]
+        for name, value in self._headers:
+            if name == b"connection":
+                options = [option.strip() for option in value.split(b",")]
+                kept = [option for option in options if option.lower() not in _OF_AN_UPGRADE]
+                lines += [b"connection: " + b", ".join(kept)] if kept else []
+            elif name not in _OF_AN_UPGRADE:
+                lines.append(b"%b: %b" % (name, value))
+        return b"\r\n".join([*lines, b"", b""])
+
+    def _count_framing(self, size: int) -> None:
+        """Of bytes that have come while a body is under way, count those that are none of it."""
+        if self._has_begun:
+            # Heads came with it; they have their own bounds.
+            return
+        framing = self._framing_bytes + size - self._body_bytes * (1 + FRAMED_BYTES)
+        self._framing_bytes = max(framing, 0)
+        if framing > MAX_FRAMING_BYTES:
+            raise RefusedRequest(
+                f"The trailers or chunk extensions of the body are larger than "
+                f"{MAX_FRAMING_BYTES} bytes."
+            )
+
+
+def _refuse_many_headers() -> NoReturn:
+    raise RefusedRequest(f"The request has more than {MAX_HEADERS} headers.", status=431)

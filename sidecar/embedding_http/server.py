@@ -1,0 +1,133 @@
+"""A server of one listening socket: it begins, stops accepting, and ends in good order."""
+
+import asyncio
+import contextlib
+import logging
+import select
+import socket
+from typing import Any, Final
+
+from embedding_contract import sockets
+from embedding_http.bounds import ORDINARY, Bounds, RefusedRequest
+from embedding_http.connection_limit import ConnectionLimit
+from embedding_http.flow import Coalesce
+from embedding_http.protocol import HttpProtocol, Listener, at_once
+
+LOOPBACK: Final = "127.0.0.1"
+BACKLOG: Final = 2048
+CUT_SECONDS: Final = 1
+_TICK_SECONDS: Final = 0.05
+
+_log = logging.getLogger(__name__)
+
+
+class PortTaken(OSError):  # noqa: N818 - an adjective says what is wrong with what
+    """A port that cannot be listened on; the text names it."""
+
+
+def listen(port: int, *, host: str | None = None) -> socket.socket:
+    """A socket of this host, or on every address of the pod, whichever family those are of.
+
+    Raises:
+        PortTaken: another program listens there.
+    """
+    try:
+        if host is not None:
+            return socket.create_server((host, port), backlog=BACKLOG)
+        return sockets.listen_on_all(port, backlog=BACKLOG)
+    except OSError as error:
+        where = f"port {port}" if host is None else f"port {port} on {host}"
+        raise PortTaken(f"{where} cannot be listened on: {error.strerror}") from None
+
+
+class Server:
+    """Serves an application on the connections of one socket.
+
+    Args:
+        application: an ASGI application, or what the protocol asks of it.
+        protocol: what a connection is.
+        limit: of the number of connections; None: as many as descriptors.
+        coalesce: when a whole response goes out.
+    """
+
+    def __init__(
+        self,
+        application: Any,
+        *,
+        protocol: type[HttpProtocol] = HttpProtocol,
+        bounds: Bounds = ORDINARY,
+        limit: ConnectionLimit | None = None,
+        coalesce: Coalesce = at_once,
+    ) -> None:
+        self._protocol = protocol
+        self._listener = Listener(
+            application=application, bounds=bounds, limit=limit, coalesce=coalesce
+        )
+        self._listening: socket.socket | None = None
+        self._accepting: asyncio.Server | None = None
+
+    @property
+    def has_connections(self) -> bool:
+        """Whether any client is connected."""
+        return bool(self._listener.connections)
+
+    async def serve(
+        self, listening: socket.socket, *, until: asyncio.Event, drain_seconds: float = CUT_SECONDS
+    ) -> None:
+        """Serve until the event is set; what is under way then has so long to end."""
+        await self.start(listening)
+        await until.wait()
+        await self.close(drain_seconds=drain_seconds)
+
+    async def start(self, listening: socket.socket) -> None:
+        """Accept connections."""
+        self._listening = listening
+        self._accepting = await asyncio.get_running_loop().create_server(
+            lambda: self._protocol(self._listener), sock=listening, backlog=BACKLOG
+        )
+
+    async def stop_accepting(self) -> None:
+        """Take no new connection; each open one ends with the response to its next request."""
+        if self._accepting is None or self._listening is None:
+            return
+        # What the kernel has accepted for us is taken first, or it would be reset. uvloop may take
+        # one connection a turn, and more may come as fast.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CUT_SECONDS):
+                while select.select([self._listening], (), (), 0)[0]:  # noqa: ASYNC110 - as just said
+                    await asyncio.sleep(0)
+        self._accepting.close()
+        self._accepting = None
+        self._listener.is_ending = True
+        for connection in self._listener.connections:
+            connection.end_after_last()
+
+    async def cut(self, error: RefusedRequest) -> None:
+        """End whatever is still under way, and wait until it has ended."""
+        connections = list(self._listener.connections)
+        if under_way := sum(it.is_answering for it in connections):
+            _log.warning("%d requests are cut", under_way)
+        for connection in connections:
+            connection.cut(error)
+        await self._cancel()
+
+    async def close(self, *, drain_seconds: float = CUT_SECONDS) -> None:
+        """Accept nothing more, end idle connections, and let requests under way end in time."""
+        if self._accepting is not None:
+            self._accepting.close()
+        self._listener.is_ending = True
+        for connection in list(self._listener.connections):
+            connection.end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_seconds):
+                # Each ends by itself, at a time of its own.
+                while self._listener.connections or self._listener.tasks:  # noqa: ASYNC110
+                    await asyncio.sleep(_TICK_SECONDS)
+        await self._cancel()
+
+    async def _cancel(self) -> None:
+        tasks = list(self._listener.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CUT_SECONDS)

@@ -263,12 +263,7 @@ class Reconciler:
             self._seen.wrote_policy(answer)
         for condition in policy_status.changes(previous, new):
             if condition.type in policy_status.TOLD:
-                self._events.record(
-                    raw,
-                    warning=condition.is_bad,
-                    reason=condition.reason,
-                    message=f"{condition.type}={condition.status}: {condition.message}",
-                )
+                self._events.record_condition(raw, condition)
 
     def _again(self, key: ObjectKey, facts: policy_status.Facts) -> float | None:
         if not facts.secrets.problems:

@@ -250,12 +250,7 @@ class IndexReconciler:
         if answer is not None:
             self._seen.wrote_index(answer)
         for condition in status.changes(previous, new):
-            self._events.record(
-                raw,
-                warning=condition.is_bad,
-                reason=condition.reason,
-                message=f"{condition.type}={condition.status}: {condition.message}",
-            )
+            self._events.record_condition(raw, condition)
 
 
 def _label(pod: Mapping[str, Any], name: str) -> str | None:

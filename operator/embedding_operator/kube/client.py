@@ -276,10 +276,7 @@ class KubeClient:
                     answer.response.close()
                     raise errors.Unavailable(f"GET {asked}: the answer is too long or too slow")
         except urllib3.exceptions.HTTPError as error:
-            # Not str(error): it may quote the request.
-            raise errors.Unavailable(
-                f"the API server does not answer ({type(error).__name__})", reason="APIServerAway"
-            ) from error
+            raise api_errors.away(error) from error
         if answer.status != HTTPStatus.OK:
             raise api_errors.of(answer.status, body, answer.headers, f"GET {asked}")
         return body

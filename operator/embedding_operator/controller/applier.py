@@ -8,7 +8,7 @@ import secrets as random_secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from embedding_contract import document, fingerprint, json_fields, names
 from embedding_operator import errors, sidecars
@@ -16,7 +16,7 @@ from embedding_operator.controller import credentials
 from embedding_operator.informers.caches import Caches
 from embedding_operator.kube import apply, kinds, ownership
 from embedding_operator.kube.client import KubeClient
-from embedding_operator.kube.kinds import ObjectKey
+from embedding_operator.kube.kinds import Object, ObjectKey
 from embedding_operator.policy import network, policy, provider_guard
 from embedding_operator.render import configmaps, monitoring, secrets
 
@@ -25,8 +25,6 @@ TOKEN_BYTES: Final = 32
 CACHE_KEY_BYTES: Final = 32
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9_-]{32,}")
 _CACHE_KEY: Final = re.compile(rb"[0-9a-f]{64}")
-
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,11 +20,9 @@ from embedding_operator.injection import coverage, selection
 from embedding_operator.kube import apply, conditions, deadline, kinds
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.events import EventRecorder
-from embedding_operator.kube.kinds import ObjectKey
+from embedding_operator.kube.kinds import Object, ObjectKey
 from embedding_operator.policy import policy, provider_guard
 from embedding_operator.render import secrets
-
-Object = dict[str, Any]
 
 
 class IndexReconciler:

@@ -9,9 +9,8 @@ from embedding_operator import errors
 from embedding_operator.errors import Problem
 from embedding_operator.kube import kinds, ownership, quantities
 from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.kinds import Object
 from embedding_operator.kube.ownership import Owner
-
-Object = dict[str, Any]
 
 DEFAULTED: Final = frozenset({"Deployment", "Service", "CronJob"})
 """Kinds with lists of objects in which the API server sets defaults."""

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from embedding_contract import names
-from embedding_operator.kube.kinds import ObjectKey
-
-Object = dict[str, Any]
+from embedding_operator.kube.kinds import Object, ObjectKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -196,9 +196,12 @@ def _listen(
     """Serve metrics and probes."""
     seconds = chosen.reconcile_deadline_seconds
     pages = health.pages(
-        live=(*live, *(health.work_ends(it, deadline_seconds=seconds) for it in queues)),
+        live=(
+            *live,
+            *(health.work_ends(it.stalled_seconds, deadline_seconds=seconds) for it in queues),
+        ),
         ready=(
-            *(health.work_is_in_time(it, deadline_seconds=seconds) for it in queues),
+            *(health.work_is_in_time(it.oldest_seconds, deadline_seconds=seconds) for it in queues),
             lambda: None if listening.is_set() else "the webhook does not listen yet",
         ),
     )

@@ -5,7 +5,6 @@ Every step may be repeated. An object that cannot be made leaves the one that is
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from embedding_contract import fingerprint, index_document, names
 from embedding_operator import errors
@@ -14,9 +13,7 @@ from embedding_operator.indexes.objects import Vectors
 from embedding_operator.indexes.resource import EmbeddingIndex
 from embedding_operator.kube import apply, kinds
 from embedding_operator.kube.client import KubeClient
-from embedding_operator.kube.kinds import ObjectKey
-
-Object = dict[str, Any]
+from embedding_operator.kube.kinds import Object, ObjectKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +53,8 @@ class Applier:
         if index.search is not None:
             wanted += searching
         for desired in wanted:
-            problems += self._ensure(index, desired)
+            _, problem = self._owned.ensure_read(index, desired)
+            problems += [problem] if problem else []
         if index.search is None:
             for unwanted in searching:
                 self._owned.remove(index, unwanted)
@@ -78,19 +76,6 @@ class Applier:
     def forget(self, key: ObjectKey) -> None:
         """An index has gone."""
         self._owned.forget(names.INDEX_KIND, *key)
-
-    def _ensure(self, index: EmbeddingIndex, desired: Object) -> list[errors.Problem]:
-        metadata = desired["metadata"]
-        kind = kinds.KINDS[desired["kind"]]
-        live = self._objects.get(kind, metadata["namespace"], metadata["name"])
-        try:
-            self._owned.ensure(index, desired, live=live)
-        except errors.Foreign as error:
-            return [errors.Problem("ForeignObject", str(error))]
-        except errors.Denied as error:
-            # One object that the API server refuses must not block the others, or the status.
-            return [errors.Problem("Refused", str(error))]
-        return []
 
     def _start(self, index: EmbeddingIndex, name: str) -> list[errors.Problem]:
         try:

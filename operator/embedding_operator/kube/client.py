@@ -13,8 +13,7 @@ import urllib3
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.kube import api_errors, deadline, kinds
-
-Object = dict[str, Any]
+from embedding_operator.kube.kinds import Object
 
 TIMEOUT_SECONDS: Final = (2.0, 10.0)  # to connect, for the whole call
 _PIECE_BYTES: Final = 1024 * 1024
@@ -276,10 +275,7 @@ class KubeClient:
                     answer.response.close()
                     raise errors.Unavailable(f"GET {asked}: the answer is too long or too slow")
         except urllib3.exceptions.HTTPError as error:
-            # Not str(error): it may quote the request.
-            raise errors.Unavailable(
-                f"the API server does not answer ({type(error).__name__})", reason="APIServerAway"
-            ) from error
+            raise api_errors.away(error) from error
         if answer.status != HTTPStatus.OK:
             raise api_errors.of(answer.status, body, answer.headers, f"GET {asked}")
         return body

@@ -1,6 +1,6 @@
 """Conditions of a status in the form of KEP-1623, and patches of a status: pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -39,6 +39,12 @@ def from_problem(kind: str, problem: Problem | None, reason: str, message: str) 
     if problem is None:
         return Condition(kind, "True", reason, message)
     return Condition(kind, "False", problem.reason, problem.message)
+
+
+def few(told: Sequence[str], *, most: int = 5) -> str:
+    """The first ones, and how many more there are."""
+    more = len(told) - most
+    return f"{'; '.join(told[:most])}{f'; and {more} more' if more > 0 else ''}"
 
 
 def stamped(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from embedding_operator.errors import Problem
-from embedding_operator.kube.conditions import Verdict
+from embedding_operator.kube.conditions import Verdict, few
 from embedding_operator.monitoring.alertmanager import WELL
 from embedding_operator.monitoring.answers import NO_SUCH_API
 from embedding_operator.monitoring.rules import Group, Loaded
@@ -84,11 +84,13 @@ def rules_loaded(wanted: Rules, servers: Sequence[Prometheus]) -> Verdict:
     sums = _sums(wanted.groups, servers)
     hosts = ", ".join(it.host for it in servers if it.groups is not None)
     if sums.errors:
-        message = f"Evaluation fails in {_few(sums.errors)}. Asked: {hosts}."
+        message = f"Evaluation fails in {few(sums.errors)}. Asked: {hosts}."
         return Verdict("False", "EvaluationFailing", message)
     if len(sums.loaded) == count:
         return Verdict("True", "Loaded", f"{count} of {count} rule groups are loaded by {hosts}.")
-    lacking = _few([*sums.missing, *(f"{name} (an older version)" for name in sums.outdated)])
+    lacking = few(
+        [*sums.missing, *(f"{name} (an older version)" for name in sums.outdated)], most=SHOWN
+    )
     told = f"{len(sums.loaded)} of {count} rule groups are loaded; not loaded: {lacking}"
     return _not_loaded(
         wanted, servers, told=f"{told}. Asked: {hosts}.", some_missing=bool(sums.missing)
@@ -162,7 +164,7 @@ def _not_scraped(
         message = f"{told}; the others have just started."
         return Verdict("Unknown", "NotScrapedYet", message)
     named = [*down, *(f"{pod} (no target)" for pod in absent)]
-    return Verdict("False", "NotScraped", f"{told}; not scraped: {_few(named)}.")
+    return Verdict("False", "NotScraped", f"{told}; not scraped: {few(named)}.")
 
 
 def alertmanager_ready(servers: Sequence[Alertmanager]) -> Verdict:
@@ -175,12 +177,12 @@ def alertmanager_ready(servers: Sequence[Alertmanager]) -> Verdict:
         return Verdict("Unknown", unasked.reason, unasked.message)
     unsettled = [f"{it.host} is {it.cluster}" for it in servers if it.cluster not in WELL]
     if unsettled:
-        return Verdict("False", "NotSettled", f"{_few(unsettled)}.")
+        return Verdict("False", "NotSettled", f"{few(unsettled)}.")
     told = [
         f"{it.host} is {'a single instance' if it.cluster == 'disabled' else it.cluster}"
         for it in servers
     ]
-    return Verdict("True", "Ready", f"{_few(told)}.")
+    return Verdict("True", "Ready", f"{few(told)}.")
 
 
 def _sums(groups: Sequence[Group], servers: Sequence[Prometheus]) -> _Sums:
@@ -209,7 +211,7 @@ def _unasked(answers: Iterable[tuple[Problem | None, object]]) -> Problem | None
     if any(answer is not None for _, answer in listed):
         problems = [it for it in problems if it.reason != NO_SUCH_API]
     if problems:
-        return Problem(problems[0].reason, f"{_few([it.message for it in problems])}.")
+        return Problem(problems[0].reason, f"{few([it.message for it in problems])}.")
     if any(problem is None and answer is None for problem, answer in listed):
         return Problem(
             NOT_ASKED, "The servers of the chart value monitoring have not been asked yet."
@@ -223,8 +225,3 @@ def _not_selected(wanted: Rules) -> Verdict | None:
 
 def _from_problem(problem: Problem) -> Verdict:
     return Verdict("False", problem.reason, problem.message)
-
-
-def _few(told: Sequence[str]) -> str:
-    more = len(told) - SHOWN
-    return f"{'; '.join(told[:SHOWN])}{f'; and {more} more' if more > 0 else ''}"

@@ -7,8 +7,8 @@ UV_VERSION := 0.13.9
 UV := .tools/bin/uv
 RUN := $(UV) run --frozen
 
-# The Python that images have, where this system has it too: what is tested and measured is what
-# ships, and a build of one's own, as pyenv's, is often slower by a fifth.
+# The images' Python, if this system has it: tests and benchmarks then run on the Python that ships,
+# and other builds, such as pyenv's, are often slower by a fifth.
 export UV_PYTHON ?= $(or $(wildcard /usr/bin/python3.11),3.11)
 
 .PHONY: help
@@ -46,7 +46,7 @@ check: tools ## formatting, lint, types, layers, private names, words, generated
 	@$(RUN) python -m docs.generate --check
 
 FAST := not (integration or cluster or node or benchmark or soak)
-# Two files at once, taken in the order of their names; what a file's tests share is made once.
+# Two files at once, in the order of their names; fixtures that a file's tests share are made once.
 BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
 FORM := $(if $(filter 0,$(shell id -u)),node,control-plane)
 
@@ -67,16 +67,16 @@ test-fast: tools ## the tests that start no program of others
 	@$(RUN) pytest -q $(BESIDE) -m "$(FAST)" tests
 
 .PHONY: golden
-golden: tools ## write tests/golden/files anew, where a change of what others rely on is meant
+golden: tools ## write tests/golden/files again, for an intended change of a public format
 	@$(RUN) python -m tests.golden
 
 .PHONY: demo
-demo: tools ## the main job, shown on a real Kubernetes node; leaves it up
+demo: tools ## show the main job on a real Kubernetes node; leaves it up
 	@$(RUN) python -m dev.cluster build --form node
 	@$(RUN) python -m examples.demo up
 
 .PHONY: demo-down
-demo-down: tools ## remove everything `make demo` made
+demo-down: tools ## remove everything that `make demo` created
 	@$(RUN) python -m examples.demo down
 
 .PHONY: bench
@@ -97,11 +97,11 @@ bench-secrets: tools ## 2,000 policies with 3 synced Secrets each, written to do
 	@$(RUN) python -m tests.benchmarks.secrets --page docs/benchmarks-secrets.md
 
 .PHONY: bench-vectors
-bench-vectors: tools ## what a search adds to its own SQL, at 1,000 and 100,000 rows, into docs
+bench-vectors: tools ## a search against its own SQL, at 1,000 and 100,000 rows, into docs
 	@$(RUN) python -m tests.benchmarks.vectors
 
 .PHONY: compatibility
-compatibility: tools ## clients and servers asked again, and docs/compatibility.md written
+compatibility: tools ## run clients and servers again, and write docs/compatibility.md
 	@$(RUN) python -m tests.compatibility
 
 .PHONY: pictures

@@ -274,10 +274,10 @@ metric; the API server's requests are those of its audit log. The window holds n
 login, of which each namespace makes one or two an hour.
 
 A change waits for the next poll of its path, so with a poll of {poll} s half of all changes need
-more than half of that. Who cannot wait sets the annotation `embedding.agenticverz.io/refresh` to a
-new value.
+more than half of that. The annotation `embedding.agenticverz.io/refresh` with a
+new value makes the poll immediate.
 
-## What users of the External Secrets Operator report
+## Reports of users of the External Secrets Operator
 
 Reported by users elsewhere, on their machines and in their words; **not measured here**, and so not
 to be compared figure by figure.

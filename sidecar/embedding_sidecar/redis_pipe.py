@@ -2,9 +2,9 @@
 
 redis-py makes the connection, with TLS, password, database and Sentinel as the URL says. From then
 on commands go straight to its transport, and a protocol of ours gets the answers, which Redis gives
-in the order it was asked. What breaks that order or speaks unasked is no Redis, or has something to
-say that the next connection will hear: the connection is dropped and made anew (decision 016). So
-it is where an answer is longer than what was asked for can be (decision 022).
+in the order it was asked. The connection is dropped and made anew where answers break that order or
+come unasked (decision 016), and where one is longer than an answer to the question can be
+(decision 022).
 """
 
 import asyncio
@@ -17,16 +17,18 @@ import redis.asyncio
 from redis.exceptions import ConnectionError as NoConnection
 
 Told = Callable[[Sequence[Any] | Exception], None]
-"""Is told once, and later than it was given: one answer for each command, in order, of which a
-refusal is a hiredis.ReplyError; or why they will never come."""
+"""Called once, later than it was given, with one answer for each command, in order (a refusal is a
+hiredis.ReplyError), or with the reason why none will come."""
 
+pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
+"""A command as bytes. The type that hiredis states says that a command is one word."""
 _LOOKS: Final = 2
-"""How often within the time-out of a socket it is looked whether the server answers. Not by the
-clock alone: an event loop that stood still finds both the time up and the answer there."""
+"""Checks within a socket's time-out that the server answers. The clock alone does not do: an event
+loop that stood still finds both the time up and the answer there."""
 _NOT_YET: Final = object()
 _TOO_LONG: Final = NoConnection("an answer longer than what was asked for")
 _OF_A_REPLICA: Final = ("READONLY ", "MASTERDOWN ")
-"""Refusals of a server that is no master any more; who is one is asked with a new connection."""
+"""Refusals of a server that is no longer the master; a new connection finds the one that is."""
 
 
 class _Question:
@@ -54,7 +56,7 @@ class Pipe:
     def ask(self, commands: Sequence[bytes], told: Told, *, most_bytes: int) -> None:
         """Send these commands, packed, at once or as soon as there is a connection.
 
-        All answers to them have so many bytes at most, give or take a read; else there are none.
+        Where all answers together are longer than `most_bytes`, the connection is dropped.
         """
         question = _Question(commands, told, most_bytes)
         if self._session is not None:
@@ -65,14 +67,14 @@ class Pipe:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     def mistrust(self) -> Exception:
-        """Drop the connection, as what came over it is no answer to what was asked; says so."""
+        """Drop the connection, as an answer was not to its question; the reason, as an error."""
         reason = NoConnection("an answer to another question")
         if self._session is not None:
             self._session.drop(reason)
         return reason
 
     async def close(self) -> None:
-        """Drop the connection, and tell who waits for it."""
+        """Drop the connection, and tell those that wait for it."""
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
@@ -110,10 +112,7 @@ class Pipe:
 
 
 class _Session(asyncio.Protocol):
-    """What a connection of redis-py has been turned into: questions out, answers in.
-
-    It leans on the one name of redis-py that is not promised, the writer of a connection.
-    """
+    """An open connection of redis_url, whose transport this protocol has taken over."""
 
     def __init__(self, connection: Any, *, lost: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -121,17 +120,17 @@ class _Session(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
         self._owed: deque[_Question] = deque()
         self._came_bytes = 0
-        """Since the last answer that was whole, of a question or of all its commands."""
+        """Bytes since the last question was answered."""
         self._is_over = False
         self._look_seconds = connection.socket_timeout / _LOOKS
         self._watch: asyncio.TimerHandle | None = None
         self._answers = self._answers_seen = self._looks = 0
-        self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001 - as said
+        self._transport: asyncio.Transport = connection.transport
         self._transport.set_protocol(self)
         self.gone: asyncio.Future[None] = self._loop.create_future()
 
     def send(self, question: _Question) -> None:
-        """Send its commands; the answers are the next after those owed by now."""
+        """Send its commands; their answers come after those that are owed by now."""
         self._owed.append(question)
         self._transport.writelines(question.commands)
         question.commands = ()
@@ -145,14 +144,14 @@ class _Session(asyncio.Protocol):
         self._is_over = True
         if self._watch is not None:
             self._watch.cancel()
-        # Not closed, which waits until all is sent, and so for ever.
+        # Closing would wait until all is sent, and so for ever.
         self._transport.abort()
         self._lost()
         while self._owed:
             self._owed.popleft().told(reason)
 
     def data_received(self, data: bytes) -> None:
-        """Give what has come to whom it is owed."""
+        """Give each answer to its question."""
         self._came_bytes += len(data)
         try:
             self._reader.feed(data)

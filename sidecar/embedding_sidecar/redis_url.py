@@ -10,19 +10,25 @@ server are IANA's; those with a plus are those of Redis' own libraries and of ot
 (redis-vl, LangChain, Prefect).
 """
 
-import copy
+import asyncio
 import re
+import ssl
 import time
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import redis.asyncio
-from redis._parsers import _AsyncHiredisParser
 from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.connection import RedisSSLContext, SSLConnection, parse_url
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    RedisSSLContext,
+    SSLConnection,
+    parse_url,
+)
 from redis.asyncio.sentinel import (
     Sentinel,
     SentinelConnectionPool,
+    SentinelManagedConnection,
     SentinelManagedSSLConnection,
 )
 from redis.backoff import NoBackoff
@@ -32,13 +38,14 @@ from redis.retry import Retry
 
 _SOCKET_SECONDS: Final = 2.0
 _MAX_CONNECTIONS: Final = 64
-"""To one server; also bounds what can be under way while it does not answer."""
+"""Connections to one server; also bounds what can be under way while it does not answer."""
 _CONTEXT_SECONDS: Final = 60.0
 _ONCE_MORE: Final = Retry(NoBackoff(), 1)
 """At once: a connection that Redis closed while it lay in the pool."""
 _MAX_REPLY_BYTES: Final = 2**23
-"""Of what redis-py reads, beyond what each reply pays for: the longest are all generations of a
-scope, 4,096 of which are texts' and take 350 bytes each at most, and the slots of a Cluster."""
+"""Bytes that redis-py reads beyond what each reply pays for. The longest replies are a scope's
+generations, 4,096 of which are texts' and take 350 bytes each at most, and the slots of a Cluster.
+"""
 _REPLY_BYTES: Final = 2**16 + 2**12
 """Each reply pays for so many bytes: a value of the cache has no more, and a pipeline to a node of
 a Cluster has a reply for each."""
@@ -51,18 +58,19 @@ _SEVERAL: Final = re.compile(
 )
 _HOST: Final = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+)(?::(?P<port>[0-9]{1,5}))?")
 
+C = TypeVar("C", bound=AbstractConnection)
+
 
 def connect(url: str, *, authorities: str | None = None) -> redis.asyncio.Redis:
     """A client of this URL; it connects when first used.
 
-    By TLS the `authorities` (PEM) are believed too, where the URL names none of its own.
+    TLS also trusts the `authorities` (PEM), unless the URL names some of its own.
 
-    Bytes come back as bytes and no wait is longer than 2 s, whatever the URL says. A client of a
-    Cluster is a redis.asyncio.RedisCluster, which has the same commands for keys of one slot.
+    Replies are bytes and no wait is longer than 2 s, whatever the URL says. The client of a Cluster
+    is a redis.asyncio.RedisCluster, which has the same commands for keys of one slot.
 
     Raises:
-        ValueError: this is no URL of a Redis, or it has an option that no connection takes. The
-            text holds nothing of the URL.
+        ValueError: the URL or one of its options is wrong. The text holds nothing of the URL.
     """
     several = _SEVERAL.fullmatch(url)
     try:
@@ -73,71 +81,113 @@ def connect(url: str, *, authorities: str | None = None) -> redis.asyncio.Redis:
         if several["form"] == "sentinel" and not service:
             service, database = [database], ""
         user = f"{several['user']}@" if several["user"] else ""
-        # What one server would be called: its options are read by who knows them.
+        # redis-py reads the options, as those of one server.
         alone = f"{several['scheme']}://{user}host/{database}{several['query'] or ''}"
         options = {it: value for it, value in _options(alone).items() if it not in _FIXED}
         if database and not database.isdecimal():
-            raise ValueError("the database of the URL is no number")
+            raise ValueError("the database in the URL must be a number")
         if several["scheme"] == "rediss":
             options["ssl"] = True
         options = _believing(options, authorities)
         if several["form"] == "cluster":
             if service or int(database or 0):
-                raise ValueError("a Cluster has one database, which has no name")
+                raise ValueError("a Redis Cluster has only database 0; remove the path of the URL")
             return _cluster(hosts, options)
         if len(service) != 1 or not service[0]:
-            raise ValueError("the URL must name the service that the Sentinels know")
+            raise ValueError("the URL must name the Sentinels' service as its path")
         return _sentinel(hosts, service[0], options)
     except (AttributeError, TypeError, RedisError, RedisClusterException):
-        raise ValueError("an option of the URL is unknown, or has a wrong value") from None
+        raise ValueError("an option of the URL is unknown or has a wrong value") from None
 
 
-class _BoundedParser(_AsyncHiredisParser):
-    """A parser of redis-py that gives up a server whose replies are longer than any can be."""
+class _Bound(asyncio.Protocol):
+    """Counts what comes from a server, and gives it up where its replies are too long.
 
-    _reader: Any
-    _unpaid_bytes = 0
-
-    async def read_from_socket(self) -> bool:
-        """Read what has come, within the bound."""
-        before = self._reader.len()
-        more: bool = await super().read_from_socket()  # type: ignore[no-untyped-call] # upstream's
-        self._unpaid_bytes += self._reader.len() - before
-        if self._unpaid_bytes > _MAX_REPLY_BYTES:
-            raise NoConnection("a reply is longer than what was asked for can be")
-        return more
-
-    async def read_response(self, *arguments: Any, **named: Any) -> Any:
-        """Read a reply, which pays for what has come."""
-        found = await super().read_response(*arguments, **named)
-        self._unpaid_bytes = max(self._unpaid_bytes - _REPLY_BYTES, 0)
-        return found
-
-
-def _sharing(kind: type[SSLConnection]) -> type[SSLConnection]:
-    """Connections that make one TLS context after the other for all of them.
-
-    Each would make its own, which reads all authorities and stops the event loop for 40 ms. Not one
-    for good: a certificate is replaced in its file.
+    It stands between a connection's transport and the protocol that redis-py reads from.
     """
-    shared: RedisSSLContext | None = None
-    until = 0.0
 
-    class Sharing(kind):  # type: ignore[misc, valid-type] # a class given by a caller
-        def _made(self) -> RedisSSLContext:
-            # It may be the one that is over; a copy is made when it is first used.
-            made = copy.copy(self.ssl_context)
-            made.context = None
-            return made
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._stream = cast("asyncio.Protocol", transport.get_protocol())
+        self._failure: Exception | None = None
+        self._unpaid_bytes = 0
+        transport.set_protocol(self)
 
-        def _connection_arguments(self) -> Mapping[str, Any]:
-            nonlocal shared, until
-            if shared is None or time.monotonic() > until:
-                shared, until = self._made(), time.monotonic() + _CONTEXT_SECONDS
-            self.ssl_context = shared
-            return cast("Mapping[str, Any]", super()._connection_arguments())
+    def pay(self) -> None:
+        """Let a reply that was read pay for what has come."""
+        self._unpaid_bytes = max(self._unpaid_bytes - _REPLY_BYTES, 0)
 
-    return Sharing
+    def data_received(self, data: bytes) -> None:
+        self._unpaid_bytes += len(data)
+        if self._unpaid_bytes > _MAX_REPLY_BYTES:
+            self._failure = ConnectionAbortedError("the server's reply is longer than any can be")
+            self._transport.abort()
+        else:
+            self._stream.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._stream.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stream.connection_lost(self._failure or exc)
+
+    def pause_writing(self) -> None:
+        self._stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._stream.resume_writing()
+
+
+class _SharedContext(RedisSSLContext):
+    """One TLS context after the other for all connections of a client.
+
+    Each connection would make its own, which reads all authorities and stops the event loop for
+    40 ms. A context is replaced each minute: a certificate may be replaced in its file.
+    """
+
+    def __init__(self, own: RedisSSLContext) -> None:
+        for name in RedisSSLContext.__slots__:
+            setattr(self, name, getattr(own, name))
+        self._until = 0.0
+
+    def get(self) -> ssl.SSLContext:
+        """The context to connect with now."""
+        if time.monotonic() > self._until:
+            self.context, self._until = None, time.monotonic() + _CONTEXT_SECONDS
+        return super().get()
+
+
+def _bounded(kind: type[C]) -> type[C]:
+    """Connections of this kind with a bound on what comes, and with one TLS context for all."""
+    shared: _SharedContext | None = None
+
+    class Bounded(kind):  # type: ignore[misc, valid-type] # a class given by a caller
+        _bound: _Bound
+        ssl_context: RedisSSLContext
+
+        def __init__(self, **options: Any) -> None:
+            nonlocal shared
+            super().__init__(**options)
+            if isinstance(self, SSLConnection):
+                shared = self.ssl_context = shared or _SharedContext(self.ssl_context)
+
+        @property
+        def transport(self) -> asyncio.Transport:
+            """The transport of the open connection: by the one name that redis-py keeps private."""
+            return cast("asyncio.Transport", self._writer.transport)
+
+        async def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's
+            # redis-py calls this twice for a socket of Unix.
+            if not isinstance(self.transport.get_protocol(), _Bound):
+                self._bound = _Bound(self.transport)
+            await super().on_connect_check_health(check_health=check_health)
+
+        async def read_response(self, *arguments: Any, **named: Any) -> Any:
+            found = await super().read_response(*arguments, **named)
+            self._bound.pay()
+            return found
+
+    return Bounded
 
 
 class _Host(NamedTuple):
@@ -150,7 +200,7 @@ def _hosts(written: str) -> list[_Host]:
     for text in written.split(","):
         host = _HOST.fullmatch(text)
         if host is None:
-            raise ValueError("a host of the URL is none")
+            raise ValueError("a host in the URL is not valid")
         found.append(_Host(host["name"].strip("[]"), int(host["port"]) if host["port"] else None))
     return found
 
@@ -160,13 +210,13 @@ def _options(url: str) -> dict[str, Any]:
         return dict(parse_url(url))
     except ValueError:
         # Its own text may hold a part of the URL, and that a part of the password.
-        raise ValueError("it is no URL of a Redis, or an option has a wrong value") from None
+        raise ValueError("the URL is not that of a Redis, or an option has a wrong value") from None
 
 
 def _settled(options: dict[str, Any]) -> dict[str, Any]:
-    """The options with what no URL can change."""
+    """The options with those that no URL can change."""
     if options.get("ssl_cert_reqs") == "none":
-        # Else no context can be made: a name is checked in a certificate that was.
+        # OpenSSL makes no context that checks the name in an unchecked certificate.
         options.setdefault("ssl_check_hostname", False)
     return {
         **options,
@@ -179,23 +229,22 @@ def _settled(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _believing(options: dict[str, Any], authorities: str | None) -> dict[str, Any]:
-    """The options of a connection by TLS, with these authorities beside OpenSSL's."""
+    """The options, for TLS with these authorities beside OpenSSL's."""
     is_tls = options.get("connection_class") is SSLConnection or "ssl" in options
     return {"ssl_ca_data": authorities, **options} if is_tls and authorities else options
 
 
 def _one(options: dict[str, Any]) -> redis.asyncio.Redis:
-    if options.get("connection_class") is SSLConnection:
-        options["connection_class"] = _sharing(SSLConnection)
-    pool = redis.asyncio.ConnectionPool(**_settled(options), parser_class=_BoundedParser)
-    # Else an unknown option would be found by the first command, as what is no RedisError.
+    kind = _bounded(options.pop("connection_class", Connection))
+    pool = redis.asyncio.ConnectionPool(connection_class=kind, **_settled(options))
+    # Otherwise the first command would find an unknown option, with an error of another kind.
     pool.make_connection()  # type: ignore[no-untyped-call] # upstream's
     return redis.asyncio.Redis.from_pool(pool)
 
 
 class _SentinelPool(SentinelConnectionPool):
     async def aclose(self) -> None:
-        """Close the connections, also those to the Sentinels, which nobody else would."""
+        """Close the connections, and those to the Sentinels, which redis-py leaves open."""
         await super().aclose()
         await self.sentinel_manager.aclose()
 
@@ -214,17 +263,18 @@ def _sentinel(hosts: list[_Host], service: str, options: dict[str, Any]) -> redi
         **settled,
     )
     for asked in sentinel.sentinels:
-        asked.connection_pool.connection_kwargs["parser_class"] = _BoundedParser
-    kind: dict[str, Any] = {"parser_class": _BoundedParser}
-    if "ssl" in options:
-        kind["connection_class"] = _sharing(SentinelManagedSSLConnection)
-    made = sentinel.master_for(service, connection_pool_class=_SentinelPool, **kind)
+        pool = asked.connection_pool
+        pool.connection_class = _bounded(pool.connection_class)
+    kind = SentinelManagedSSLConnection if "ssl" in options else SentinelManagedConnection
+    made = sentinel.master_for(
+        service, connection_pool_class=_SentinelPool, connection_class=_bounded(kind)
+    )
     made.connection_pool.make_connection()
     return cast("redis.asyncio.Redis", made)
 
 
 class _Cluster(redis.asyncio.RedisCluster):
-    """One whose errors are those of any Redis: a Cluster in pieces is a connection that is none."""
+    """A client whose errors are those of any Redis: a Cluster in pieces is a lost connection."""
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -239,16 +289,13 @@ def _cluster(hosts: list[_Host], options: dict[str, Any]) -> redis.asyncio.Redis
         startup_nodes=[ClusterNode(host.name, host.port or _PORT) for host in hosts],
         # Keys whose node is gone are misses; the others are there.
         require_full_coverage=False,
-        # Each fifth redirection would close every connection, with what is under way on it.
+        # By default each fifth redirection closes every connection, with the commands under way.
         reinitialize_steps=0,
         **_settled(options),
     )
-    # Those of the nodes that are found later, too.
-    made.connection_kwargs["parser_class"] = _BoundedParser
+    # Nodes that are found later are made with these options.
+    kind = _bounded(SSLConnection if "ssl" in options else Connection)
+    made.connection_kwargs["connection_class"] = kind
     for node in made.startup_nodes:
-        node.connection_kwargs["parser_class"] = _BoundedParser
-    if "ssl" in options:
-        kind = made.connection_kwargs["connection_class"] = _sharing(SSLConnection)
-        for node in made.startup_nodes:
-            node.connection_class = kind
+        node.connection_class = kind
     return cast("redis.asyncio.Redis", made)

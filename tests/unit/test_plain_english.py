@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.parts import plain_english
+from tests.parts import house_words, plain_english
 
 FIGURES = plain_english.figures()
 COMMAND = "python -m tests.parts.plain_english"
@@ -15,7 +15,7 @@ def counts():
 
 @pytest.mark.parametrize("package", FIGURES)
 def test_no_new_sentence_begins_without_its_subject(counts, package):
-    folder = plain_english.PACKAGES[package]
+    folder = house_words.PACKAGES[package]
     assert counts[package] <= FIGURES[package], f"{COMMAND} {folder} lists them"
 
 
@@ -25,7 +25,7 @@ def test_a_figure_of_sentences_is_lowered_once_they_are_gone(counts, package):
 
 
 def test_every_package_has_a_figure():
-    assert FIGURES.keys() == plain_english.PACKAGES.keys()
+    assert FIGURES.keys() == house_words.PACKAGES.keys()
 
 
 @pytest.mark.parametrize(

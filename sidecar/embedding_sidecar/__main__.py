@@ -1,7 +1,7 @@
 """`embedding-sidecar`: run from a document that is followed, or from the environment.
 
-SIGTERM or SIGINT lets what runs come to its end; a second one ends it at once. Exit codes: 0 after
-a signal, 2 where the start is not possible as asked.
+SIGTERM or SIGINT lets requests under way finish; a second one ends them at once. The exit code is 0
+after a signal, 2 where a setting or a port cannot be used.
 """
 
 import argparse
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 CANNOT_START = 2
 GARBAGE_THRESHOLD = 10_000
-"""Objects made and not yet gone before Python looks for cycles among them; its own is 700."""
+"""Objects made and not freed before Python looks for cycles; its default is 700."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,10 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (variables.InvalidSetting, server.PortTaken) as error:
         sys.stderr.write(f"embedding-sidecar: {error}\n")
         return CANNOT_START
-    # What is loaded stays: looking through all of it for garbage would hold requests up for 25 ms.
+    # Loaded modules stay: a collection that looks through them stops requests for 25 ms.
     gc.collect()
     gc.freeze()
-    # Requests leave hardly any garbage in cycles: it need not be looked for every few of them.
+    # Requests leave hardly any garbage in cycles, so collections may be rare.
     gc.set_threshold(GARBAGE_THRESHOLD)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(
@@ -94,15 +94,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         nargs="?",
         const=Path(names.DOCUMENT_PATH),
-        help="obey this policy document and follow it (without: the environment is the policy; "
-        "without FILE: %(const)s)",
+        help="follow this policy document (default: the environment is the policy; default FILE: "
+        "%(const)s)",
         metavar="FILE",
     )
     parser.add_argument(
         "--secrets",
         type=Path,
         default=Path(names.SECRETS_DIRECTORY),
-        help="where the files are that the document names (default: %(default)s)",
+        help="directory of the files that the document names (default: %(default)s)",
         metavar="DIRECTORY",
     )
     return parser.parse_args(arguments)
@@ -148,7 +148,8 @@ async def _run(
     workshop = runtime.Workshop(metrics=metrics, timing=timing, memory_bytes=memory_bytes)
     current = in_force.InForce(source=source, workshop=workshop)
     await current.look()
-    # Who has waited for room has the other half for calls: one cut short is billed all the same.
+    # A request that has waited for memory keeps half its time for calls, which are billed even if
+    # they are cut short.
     application = Application(
         current=current,
         metrics=metrics,
@@ -193,7 +194,7 @@ async def _run(
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         finally:
-            # Also where following failed: what was granted is given back.
+            # Leases are given back also where following failed.
             await workshop.close()
             if telemetry is not None:
                 await telemetry.close()
@@ -203,18 +204,18 @@ def _telemetry(environment: Mapping[str, str]) -> "export.Telemetry | None":
     """Spans and metrics, where the environment names a collector.
 
     Raises:
-        variables.InvalidSetting: it does, and the SDK is not installed or cannot be used so.
+        variables.InvalidSetting: the SDK is not installed, or its options are not supported.
     """
     chosen = settings.tracing(environment)
     if chosen is None:
         return None
     try:
-        # Nothing of OpenTelemetry is loaded where tracing is off: it takes 5 MB of every pod.
+        # OpenTelemetry is loaded only where tracing is on: it takes 5 MB of every pod.
         from embedding_sidecar.otel import export  # noqa: PLC0415
     except ImportError as error:
         raise variables.InvalidSetting(
             "OTEL_EXPORTER_OTLP_ENDPOINT",
-            f"tracing needs the extra `otel` ({error.name} is not installed)",
+            f"tracing needs the extra `otel`, and {error.name} is not installed",
         ) from None
     return export.Telemetry(
         sampler=chosen.sampler, interval_seconds=chosen.metrics_interval_seconds
@@ -222,7 +223,7 @@ def _telemetry(environment: Mapping[str, str]) -> "export.Telemetry | None":
 
 
 def _descriptors() -> int:
-    """How many this process may have open: all that it may ask for, asked for."""
+    """Raise this process's limit of open files to the hard limit, and return it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard

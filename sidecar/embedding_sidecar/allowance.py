@@ -1,16 +1,14 @@
-"""What is left of a policy's day, as one sidecar last heard of it."""
+"""The rest of a policy's day, by the last answer that one sidecar has."""
 
 from typing import Final, NamedTuple
 
 
 class Allowance(NamedTuple):
-    """Limits, and what this sidecar may still draw on until the day ends by the store's clock.
+    """Limits, and the amounts that this sidecar may still draw until the store's day ends.
 
-    Of background work both are without what is reserved for applications.
-
-    Units that other pods hold, or that are lost with pods that died, are not left: so a sidecar
-    whose `requests_left` or `tokens_left` is 0 makes no call. A limit of None is no limit, and
-    nothing is said of what is left of it.
+    For background work both are without the reserve for applications. Units that other pods hold,
+    or that are lost with pods that died, are not left: a sidecar whose `requests_left` or
+    `tokens_left` is 0 makes no call. None is no limit.
     """
 
     daily_requests: int | None
@@ -21,9 +19,9 @@ class Allowance(NamedTuple):
 
     @property
     def used_up(self) -> bool:
-        """Whether no call can be made, however small."""
+        """True if not even the smallest call can be made."""
         return 0 in (self.requests_left, self.tokens_left)
 
 
 NO_LIMIT: Final = Allowance(None, None, None, None, 0.0)
-"""Of a day without limits, of which nothing need be told."""
+"""The allowance of a day without limits."""

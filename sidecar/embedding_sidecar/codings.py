@@ -1,13 +1,16 @@
-"""Undoing a content coding that was not asked for (RFC 9110, 8.4), within what the reader takes.
+"""Undoes a content coding that was not asked for (RFC 9110, 8.4), within the reader's bounds.
 
-`identity` is asked for, and some proxies compress all the same. What comes out is read in pieces of
-at most PIECE_BYTES, so that a small body cannot become a large one in memory: the reader gives up
-what is longer than any answer to its request.
+Requests ask for `identity`, and some proxies compress all the same. A body is decoded in pieces of
+PIECE_BYTES at most, so that a small body cannot become a large one in memory: the reader gives up
+an answer that is too long for its request.
 """
 
 import zlib
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from embedding_sidecar import provider
 
 PIECE_BYTES: Final = 65_536
 _NAME: Final = b"content-encoding"
@@ -18,30 +21,13 @@ _DEFLATED: Final = _GZIP | {"deflate"}
 _GZIP_MAGIC: Final = b"\x1f"
 _ZLIB_OR_GZIP: Final = zlib.MAX_WBITS | 32
 _RAW: Final = -zlib.MAX_WBITS
-"""What some servers call deflate: without zlib's head."""
-
-
-class _Reader(Protocol):
-    """Reads what is decoded."""
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether nothing more is wanted."""
-        ...
-
-    def feed(self, chunk: bytes) -> None:
-        """Take what comes next."""
-        ...
-
-    def drop(self) -> None:
-        """Let go of all that is held: it is lost."""
-        ...
+"""Deflate without zlib's head, as some servers send it."""
 
 
 class Decoder:
-    """Decodes the body of one answer for its reader; what cannot be decoded is lost."""
+    """Decodes the body of one answer for its reader; a body that cannot be decoded is lost."""
 
-    def __init__(self, coding: str, reader: _Reader) -> None:
+    def __init__(self, coding: str, reader: "provider.Body | _Kept") -> None:
         self._reader = reader
         self._inflate = zlib.decompressobj(_ZLIB_OR_GZIP)
         self._is_first = coding == "deflate"
@@ -50,10 +36,10 @@ class Decoder:
             reader.drop()
 
     def feed(self, chunk: bytes) -> None:
-        """Take what comes next, coded."""
+        """Take the next chunk, coded."""
         while chunk and not self._reader.is_lost:
             if self._inflate.eof:
-                # A gzip may be of several members (RFC 1952, 2.2); anything else behind it is none.
+                # A gzip may have several members (RFC 1952, 2.2); other bytes behind are ignored.
                 if not self._is_gzip or not chunk.startswith(_GZIP_MAGIC):
                     return
                 self._inflate = zlib.decompressobj(_ZLIB_OR_GZIP)
@@ -94,7 +80,7 @@ def coding(lines: Iterable[tuple[bytes, bytes]]) -> str | None:
     """The content codings that a head names, in all its lines; None where there is none."""
     found: list[str] = []
     for name, value in lines:
-        # Seldom there, and read for every answer.
+        # Checked for every answer, and rare.
         if len(name) == _NAME_BYTES and name.lower() == _NAME:
             each = (word.strip() for word in value.decode("latin-1").lower().split(","))
             found += (word for word in each if word not in _IDENTITY)

@@ -1,23 +1,23 @@
-"""What can go wrong, by what the caller should do next.
+"""All errors of the sidecar, by what the caller should do next.
 
     SidecarError
-    ├── Refused               the answer to the application is decided; has an HTTP status
-    │   ├── Rejected            the caller's fault: no provider would answer this
+    ├── Refused               the application gets an error; has an HTTP status
+    │   ├── Rejected            the request is wrong: no provider would answer it
     │   ├── QuotaExhausted      the policy's day is used up: wait for the reset
-    │   │   └── QuotaReserved     what is left of it is for applications: likewise
+    │   │   └── QuotaReserved     the rest of the day is for applications: likewise
     │   └── Unavailable         nobody can answer now: a store, a document or a key is missing
-    ├── ProviderFailed        one provider did not answer; may another one succeed? yes
-    │   ├── Exhausted           429: its rate is used up; wait
+    ├── ProviderFailed        one provider did not answer; another one may
+    │   ├── Exhausted           429: rate limited; wait
     │   ├── Unreachable         no answer: connection, time-out, 5xx; try again
-    │   │   └── Unusable          nonsense, which the same question gets again, and perhaps pays for
+    │   │   └── Unusable          a 2xx without vectors, which a retry gets again, and may pay for
     │   │       └── WrongSize       vectors of another size than was asked for
-    │   ├── Spent               402, or 429 that says so: its credit is used up; waiting is no use
+    │   ├── Spent               402, or a 429 of that meaning: out of credit; waiting is no use
     │   ├── Misconfigured       401, or 403 in its own form, or no key: a person must act
     │   ├── Declined            other 4xx, redirects: this text's, until other texts fail too
-    │   └── Unsuited            it takes no such request, and was not asked
+    │   └── Unsuited            the provider takes no such request, and was not asked
     └── StoreAway             Redis did not answer in time: go on without it, or refuse
-        ├── StoreRefuses        it answered, and does not let us
-        └── StoreCorrupt        it answered what cannot be: somebody else writes there
+        ├── StoreRefuses        it answered with a refusal
+        └── StoreCorrupt        its data is not from a sidecar: another program writes there
 
 Messages of Refused reach the caller; a provider's own words are a part of them, bounded and cleaned
 (`words`).
@@ -29,18 +29,14 @@ from embedding_sidecar.allowance import Allowance
 
 KEY_MISSING: Final = "key_missing"
 KEY_REFUSED: Final = "key_refused"
-"""Reasons of Misconfigured: we have no key to send, and the provider would not take it."""
+"""Reasons of Misconfigured: there is no key to send; the provider rejected it."""
 
 
 class SidecarError(Exception):
     """The root of all errors of this program."""
 
     def as_value(self) -> Self:
-        """Itself, to be kept: without the frames it came through.
-
-        They hold the request, up to 16 MB of it, and the key, for as long as somebody holds this;
-        and where one of them holds this in its turn, until the next collection of garbage.
-        """
+        """Itself, to be kept, without frames: they hold the request, up to 16 MB, and the key."""
         self.__traceback__ = self.__cause__ = self.__context__ = None
         return self
 
@@ -55,7 +51,7 @@ class Refused(SidecarError):  # noqa: N818 - the tree reads as sentences
     kind = "server_error"
     attempts = 0
     should_retry: bool | None = None
-    """What an SDK is told; None leaves it to the status."""
+    """Told to SDKs; None leaves it to the status."""
 
     def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
@@ -82,7 +78,7 @@ class Rejected(Refused):
 
 
 class QuotaExhausted(Refused):
-    """The policy has no call, or not enough tokens, left until its day ends."""
+    """The policy has no call, or too few tokens, left until its day ends."""
 
     status = 429
     kind = "insufficient_quota"
@@ -93,7 +89,7 @@ class QuotaExhausted(Refused):
 
 
 class QuotaReserved(QuotaExhausted):
-    """What the policy's day has left is reserved for applications, and this is background work."""
+    """The rest of the policy's day is reserved for applications, and this is background work."""
 
     def __init__(self, message: str, *, left: Allowance) -> None:
         super().__init__(message, left=left, code="quota_reserved_for_applications")
@@ -102,7 +98,7 @@ class QuotaReserved(QuotaExhausted):
 class Unavailable(Refused):
     """Nobody can answer now. `status` is 503, 502 or, where all are exhausted, 429.
 
-    `kind` is OpenAI's type, `should_retry` False where asking again would pay again, or be vain.
+    `kind` is OpenAI's type, `should_retry` False where a retry would pay again or fail again.
     """
 
     def __init__(
@@ -125,9 +121,8 @@ class Unavailable(Refused):
 class ProviderFailed(SidecarError):  # noqa: N818 - as above
     """One provider gave no answer. `reason` is one of a closed list of words for metrics and logs.
 
-    `billed` says whether the call may have been charged; it is False only where that is certain.
-    `retry_after_seconds` is how long the provider asks to be left alone, None where it did not say.
-    `words` are the provider's own, bounded and cleaned; empty where it said none.
+    `billed` is False only where the call was certainly not charged. `retry_after_seconds` is the
+    provider's own wish, None without one. `words` are the provider's, bounded and cleaned.
     """
 
     words = ""
@@ -141,11 +136,15 @@ class ProviderFailed(SidecarError):  # noqa: N818 - as above
         self.retry_after_seconds = retry_after_seconds
 
 
-class Exhausted(ProviderFailed):
-    """The provider's rate is used up for a while."""
+class _NotBilled(ProviderFailed):
+    """A failure that certainly cost nothing."""
 
-    def __init__(self, reason: str, *, retry_after_seconds: float | None) -> None:
+    def __init__(self, reason: str, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(reason, billed=False, retry_after_seconds=retry_after_seconds)
+
+
+class Exhausted(_NotBilled):
+    """The provider limits our rate."""
 
 
 class Unreachable(ProviderFailed):
@@ -153,7 +152,7 @@ class Unreachable(ProviderFailed):
 
 
 class Unusable(Unreachable):
-    """A 2xx that does not hold one finite vector of one size for each item."""
+    """A 2xx without one finite vector of one size for each item."""
 
 
 class WrongSize(Unusable):
@@ -164,45 +163,51 @@ class WrongSize(Unusable):
         self.numbers = numbers
 
 
-class Spent(ProviderFailed):
-    """The provider's credit is used up."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, billed=False)
+class Spent(_NotBilled):
+    """Our credit at the provider is used up."""
 
 
-class Misconfigured(ProviderFailed):
-    """The provider refuses our key, or we have none."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, billed=False)
+class Misconfigured(_NotBilled):
+    """The provider rejects our key, or we have none."""
 
 
-class Declined(ProviderFailed):
-    """It would not answer this request, and did not say that key or model are why.
+class Declined(_NotBilled):
+    """The provider refused this request, and did not blame the key or the model.
 
-    A firewall before it may dislike one text; where other texts fail too, it is the provider.
+    A firewall before it may block one text; where other texts fail too, it is the provider.
     """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, billed=False)
 
-
-class Unsuited(ProviderFailed):
-    """The provider takes no such request and was not sent one; `obstacle` tells callers why."""
+class Unsuited(_NotBilled):
+    """The provider takes no such request and was not asked; `obstacle` is for the caller."""
 
     def __init__(self, reason: str, *, obstacle: str) -> None:
-        super().__init__(reason, billed=False)
+        super().__init__(reason)
         self.obstacle = obstacle
 
 
 class StoreAway(SidecarError):  # noqa: N818 - as above
-    """Redis did not do what was asked, or not in time; whether it did it later is unknown."""
+    """Redis did not carry a command out, or not in time; it may still do so later."""
+
+    @property
+    def predicate(self) -> str:
+        """The rest of a sentence that begins with "Redis"."""
+        return "does not answer"
 
 
 class StoreRefuses(StoreAway):
-    """It answered, and refuses; the text names the right that is missing."""
+    """It answered with a refusal; the text names the right that is missing."""
+
+    @property
+    def predicate(self) -> str:
+        """Likewise."""
+        return f"refuses ({self})"
 
 
 class StoreCorrupt(StoreAway):
-    """Redis holds, or says, what no sidecar can have written; the text names it."""
+    """Redis holds, or answered with, data that no sidecar can have written; the text names it."""
+
+    @property
+    def predicate(self) -> str:
+        """Likewise."""
+        return f"holds counters that no sidecar can have written ({self})"

@@ -1,8 +1,8 @@
-"""The policy in force: one reference, swapped when something new was loaded and can be used."""
+"""The current policy: one reference, swapped when a new document was loaded and can be used."""
 
 import asyncio
 import logging
-from typing import Final, Protocol
+from typing import Final
 
 from embedding_contract import names
 from embedding_sidecar import errors, policy_file
@@ -10,31 +10,16 @@ from embedding_sidecar.runtime import Runtime, Workshop
 
 POLL_SECONDS: Final = 0.25
 GENERATIONS_SECONDS: Final = 1.0
-"""The others obey a cleared cache within 2 s: one poll, and time for a slow Redis."""
+"""Other pods obey a cleared cache within 2 s: one poll, and time for a slow Redis."""
 QUOTA_SECONDS: Final = 30.0
-"""How often the day of the policy is asked for, so that a scrape of a sidecar that makes no calls
-shows it too. A scrape itself asks nobody: it needs no token, and asking is a write in Redis."""
+"""Interval of reading the policy's day, so that a scrape of a sidecar without calls shows it. The
+scrape itself does not read it: it needs no token, and reading is a write in Redis."""
 
 _log = logging.getLogger(__name__)
 
 
-class Source(Protocol):
-    """Where policies come from."""
-
-    missing: str | None
-    rejected: str | None
-
-    def poll(self) -> policy_file.Loaded | None:
-        """What is new since the last time; None where nothing is."""
-        ...
-
-    def secret(self, name: str) -> str:
-        """A secret's value as last seen, whether or not there is a document; empty for none."""
-        ...
-
-
 class Fixed:
-    """A policy that does not change: the environment's."""
+    """A policy that does not change, the environment's: with policy_file.Follower's methods."""
 
     missing: str | None = None
     rejected: str | None = None
@@ -55,6 +40,9 @@ class Fixed:
         return self._loaded.secrets.get(name, "")
 
 
+Source = policy_file.Follower | Fixed
+
+
 class InForce:
     """Follows a source, and holds the runtime of the last good policy."""
 
@@ -65,15 +53,11 @@ class InForce:
         self._told: str | None = None
 
     def runtime(self) -> Runtime:
-        """The runtime.
-
-        Raises:
-            errors.Unavailable: there is none yet; the message says why.
-        """
+        """The runtime. Raises errors.Unavailable while there is none, with the reason."""
         if self._runtime is None:
             reason = self._source.rejected or self._source.missing
             raise errors.Unavailable(
-                f"This sidecar has no policy to obey: {reason}.", code="policy_not_loaded"
+                f"This sidecar has no policy yet: {reason}.", code="policy_not_loaded"
             )
         return self._runtime
 
@@ -82,16 +66,16 @@ class InForce:
         return self._runtime
 
     def api_token(self) -> str:
-        """The token of the management pages; empty where none is configured."""
+        """The token of the management pages; empty if none is configured."""
         return self._source.secret(names.SECRET_API_TOKEN)
 
     @property
     def rejected(self) -> str | None:
-        """Why the newest document is not in force; None when it is."""
+        """The reason why the newest document is not in force; None if it is."""
         return self._source.rejected
 
     async def look(self) -> None:
-        """Obey what is new."""
+        """Take over a new policy, if there is one."""
         loaded = self._source.poll()
         problem = self._source.rejected or self._source.missing
         if problem is not None and problem != self._told:
@@ -100,7 +84,7 @@ class InForce:
         if loaded is None:
             return
         new = self._workshop.make(loaded)
-        # Else what is asked in the first moments would be kept under keys nobody looks for later.
+        # Otherwise the first entries would be kept under keys that nobody looks up later.
         await new.cache.refresh()
         self._runtime = new
         logging.getLogger("embedding_sidecar").setLevel(_level(loaded.document.log_level))
@@ -118,14 +102,14 @@ class InForce:
             await self.look()
 
     async def follow_generations(self) -> None:
-        """Obey caches that other pods have cleared, until cancelled."""
+        """Follow other pods that clear the cache, until cancelled."""
         while True:
             if self._runtime is not None:
                 await self._runtime.cache.refresh()
             await asyncio.sleep(GENERATIONS_SECONDS)
 
     async def follow_quota(self) -> None:
-        """Learn what other pods have spent, until cancelled."""
+        """Read the calls of other pods, until cancelled."""
         asked, due = None, 0.0
         while True:
             runtime, now = self._runtime, asyncio.get_running_loop().time()
@@ -133,8 +117,8 @@ class InForce:
                 asked, due = runtime.quota, now + QUOTA_SECONDS
                 try:
                     await runtime.quota.state()
-                except Exception:  # noqa: BLE001 - what a Redis says must not end the sidecar
-                    _log.warning("quota: what other pods have spent is unknown", exc_info=True)
+                except Exception:  # noqa: BLE001 - no answer of a Redis may end the sidecar
+                    _log.warning("quota: the calls of other pods are unknown", exc_info=True)
             await asyncio.sleep(POLL_SECONDS)
 
 

@@ -1,8 +1,8 @@
 """The command `embedding-sidecar`: runs the program, without OpenTelemetry where tracing is off.
 
-redis-py imports OpenTelemetry wherever it is installed, which takes 2 MB of every pod. An import
-that is marked as missing (https://docs.python.org/3/reference/import.html#the-module-cache) makes
-redis-py do without, as it does where the extra `otel` is not installed.
+redis-py imports OpenTelemetry wherever it is installed, which takes 2 MB of every pod. It does
+without where the import is marked as missing
+(https://docs.python.org/3/reference/import.html#the-module-cache).
 """
 
 import os

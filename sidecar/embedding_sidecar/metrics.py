@@ -1,4 +1,4 @@
-"""The sidecar's part of the catalogue, as what is counted."""
+"""The sidecar's metrics of the catalogue."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -40,7 +40,7 @@ class Metrics:
         self._quota_exhausted = counters["aos_embedding_quota_exhausted_total"].of()
         self._requests = counters["aos_embedding_requests_total"]
         self.answered_ok = self._requests.of(str(_OK))
-        """Requests for embeddings that were answered with 200: counted without a call, as an
+        """Requests for embeddings that were answered with 200; counted without a method call, as an
         answer from memory takes microseconds."""
         hits = counters["aos_embedding_cache_hits_total"]
         seconds = histograms["aos_embedding_cache_latency_seconds"]
@@ -59,7 +59,7 @@ class Metrics:
         self._tokens.of(provider, model).value += tokens
 
     def error(self, kind: str, provider: str = "") -> None:
-        """Something failed; `kind` is of a closed list of words."""
+        """An error occurred; `kind` is one of a closed list."""
         self._errors.of(kind, provider).value += 1
 
     def failover(self, provider: str) -> None:
@@ -67,7 +67,7 @@ class Metrics:
         self._failovers.of(provider).value += 1
 
     def looked_up(self, layer: str, *, hits: int, seconds: float) -> None:
-        """All items of a request were looked up in one layer of the cache."""
+        """A request's items were looked up in one layer of the cache."""
         found, took = self._lookups[layer]
         found.value += hits
         took.add(seconds)
@@ -77,7 +77,7 @@ class Metrics:
         self._misses.value += items
 
     def saved(self, *, model: str, tokens: int) -> None:
-        """An answer of this model needed so many tokens less than without the cache."""
+        """The cache spared an answer of this model so many tokens."""
         self._tokens_saved.of(model).value += tokens
 
     # --- what the process observes
@@ -91,47 +91,45 @@ class Metrics:
         self._requests.of(str(status)).value += 1
 
     def daily(self, *, calls: int, limit: int | None, reserved: int) -> None:
-        """Calls of the whole policy today, its limit, and what pods hold of it as leases."""
+        """Calls of the whole policy today, its limit, and the calls that pods' leases hold."""
         self._gauges["aos_embedding_quota_reserved"].set(reserved)
         self._gauges["aos_embedding_daily_calls"].set(calls)
         self._gauges["aos_embedding_daily_quota"].set(float("inf") if limit is None else limit)
 
     def memory_bytes(self, held: int) -> None:
-        """Bytes the in-memory layer holds."""
+        """Size of the in-memory layer."""
         self._gauges["aos_embedding_cache_memory_bytes"].set(held)
 
     def document_in_force(self, fingerprint: str) -> None:
-        """The document in force changed; empty means none."""
+        """The fingerprint of the document in force; empty without one."""
         info = self._gauges["aos_embedding_policy_info"]
         info.clear()
         info.labels(fingerprint).set(1)
 
     def document_rejected(self, *, rejected: bool) -> None:
-        """Whether the newest document is one this sidecar cannot use."""
+        """The newest document can or cannot be used."""
         self._gauges["aos_embedding_policy_rejected"].set(int(rejected))
 
     def keys(self, refused: Mapping[str, bool]) -> None:
-        """Whether each provider, by name, refuses the newest key; others are shown no more."""
-        gauge = self._gauges["aos_embedding_key_refused"]
-        gauge.clear()
-        for provider, is_refused in refused.items():
-            gauge.labels(provider).set(int(is_refused))
+        """Each provider, by name, refuses the newest key or takes it."""
+        self._show("aos_embedding_key_refused", refused)
 
     def breakers(self, suspended: Mapping[str, bool]) -> None:
-        """Whether calls to each provider, by name, are suspended; others are shown no more."""
-        gauge = self._gauges["aos_embedding_breaker_open"]
-        gauge.clear()
-        for provider, is_suspended in suspended.items():
-            gauge.labels(provider).set(int(is_suspended))
+        """Calls to each provider, by name, are suspended or not."""
+        self._show("aos_embedding_breaker_open", suspended)
 
     def redis(self, up: Mapping[str, bool | None]) -> None:
-        """Whether the last use of each Redis succeeded; None is not shown: unknown, or none."""
-        gauge = self._gauges["aos_embedding_redis_up"]
-        gauge.clear()
-        for store, is_up in up.items():
-            if is_up is not None:
-                gauge.labels(store).set(int(is_up))
+        """The last use of each Redis succeeded or failed; None, for unknown, is not shown."""
+        self._show("aos_embedding_redis_up", up)
 
     def exposition(self) -> bytes:
-        """The text a scrape gets."""
+        """The text of a scrape."""
         return prometheus_client.generate_latest(self.registry)
+
+    def _show(self, name: str, by_label: Mapping[str, bool | None]) -> None:
+        """Set a gauge for these labels, and show no other ones any more."""
+        gauge = self._gauges[name]
+        gauge.clear()
+        for label, is_so in by_label.items():
+            if is_so is not None:
+                gauge.labels(label).set(int(is_so))

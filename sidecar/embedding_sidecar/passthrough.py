@@ -1,7 +1,7 @@
-"""Everything of `/v1/*` that is not ours: streamed both ways, unchanged, to one fixed URL.
+"""Forwards all other requests to `/v1/*`: streamed both ways, unchanged, to one fixed URL.
 
-`OPENAI_BASE_URL` carries all of an SDK's traffic, chat included. The caller's own Authorization
-goes along, a key of the policy never does; cache and quota are not touched.
+`OPENAI_BASE_URL` gets all of an SDK's traffic, chat included. The caller's own Authorization goes
+along, a key of the policy never does; cache and quota are not used.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -14,8 +14,8 @@ from starlette.responses import Response, StreamingResponse
 from embedding_contract import names
 from embedding_sidecar import errors
 
-# RFC 9110, section 7.6.1, and what belongs to one connection only: also what a client expects of
-# whom it is connected to, which is answered here when the body is first read.
+# RFC 9110, section 7.6.1, and headers of one connection only; `expect` is answered here when the
+# body is first read.
 _HOP_BY_HOP: Final = frozenset(
     {
         "connection",
@@ -45,16 +45,12 @@ class StreamedAnswer:
 
 
 class Streams(Protocol):
-    """Sends any request and hands the answer over as it comes."""
+    """Sends any request; the answer's body is streamed."""
 
     async def stream(
         self, *, method: str, url: str, headers: Headers, body: AsyncIterator[bytes]
     ) -> StreamedAnswer:
-        """The answer, of any status, once its head is there.
-
-        Raises:
-            errors.Unreachable: there is none.
-        """
+        """The answer, of any status, once its head is there. Raises errors.Unreachable."""
         ...
 
 
@@ -64,11 +60,11 @@ async def forward(request: Request, *, base_url: str | None, upstream: Streams) 
     Raises:
         errors.Rejected: pass-through is off, the path leads elsewhere, or the key is our
             placeholder.
-        errors.Unavailable: the other side cannot be reached.
+        errors.Unavailable: the URL cannot be reached.
     """
     if base_url is None:
         raise errors.Rejected(
-            "Pass-through is off in this policy; only /v1/embeddings and /v1/models are served.",
+            "This policy serves only /v1/embeddings and /v1/models: pass-through is off.",
             status=404,
             code="passthrough_disabled",
         )
@@ -114,9 +110,9 @@ def _refuse_placeholder(headers: Mapping[str, str]) -> None:
     _, _, key = headers.get("authorization", "").partition(" ")
     if key.strip() == names.PLACEHOLDER_KEY:
         raise errors.Rejected(
-            f"This call passes through to the provider with the application's own key, and "
-            f"{names.ENV_API_KEY} is the sidecar's placeholder. Set {names.ENV_API_KEY} in the "
-            f"application's container to a key of the provider.",
+            f"This call is passed through with the application's own key, which is the sidecar's "
+            f"placeholder. Set {names.ENV_API_KEY} in the application's container to a key of the "
+            "provider.",
             status=401,
             code="invalid_api_key",
         )
@@ -129,7 +125,7 @@ def _target(request: Request, base_url: str) -> str:
     segments = request.scope["path"].replace("\\", "/").split("/")
     if not raw.startswith("/v1/") or ".." in segments or "." in segments:
         raise errors.Rejected(
-            "The path must begin with /v1/, not encoded, and hold no . or .. segments."
+            "The path must begin with /v1/, unencoded, and have no . or .. segments."
         )
     path = raw.removeprefix("/v1")
     query = request.url.query
@@ -142,4 +138,4 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
             if chunk:
                 yield chunk
     except ClientDisconnect:
-        raise errors.Unreachable("the caller went away", billed=False) from None
+        raise errors.Unreachable("the caller hung up", billed=False) from None

@@ -1,8 +1,8 @@
-"""Follow the mounted policy document and secrets, and keep the last good ones.
+"""Follows the mounted policy document and secrets, and keeps the last good ones.
 
-kubelet swaps the `..data` link of a volume in one step, so files are looked at through the link
-(`stat`, never `lstat`) and the directory is never mounted with subPath. What is seen is recorded
-only after it was loaded, so that a document that failed to load is not taken for known.
+kubelet swaps the `..data` link of a volume in one step, so files are read through the link (`stat`,
+never `lstat`) and the directory is never mounted with subPath. A file's state is recorded only
+after it was read, so that one that could not be read is read again.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,16 +13,16 @@ from types import MappingProxyType
 from embedding_contract import document, fingerprint, json_fields, names
 
 MAX_BYTES = 2**20
-"""Of a document, and of all secrets together: what a ConfigMap or a Secret can hold.
+"""Bound of a document, and of all secrets together: a ConfigMap or a Secret has no more.
 https://kubernetes.io/docs/concepts/configuration/configmap/#motivation"""
 
 Signature = tuple[tuple[str, int, int, int], ...]
-"""Name, inode, size and time of change in ns of each file: differs whenever a content may."""
+"""Name, inode, size and time of change in ns of each file: another one if a content may differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A document and the secrets that go with it. Values are stripped of white space at the end."""
+    """A document and its secrets, which have no white space around them."""
 
     document: document.PolicyDocument
     document_fingerprint: str
@@ -31,9 +31,9 @@ class Loaded:
 
 
 class Follower:
-    """Looks at the files when asked to, and says what is new.
+    """Reads the files when they have changed.
 
-    `check` raises json_fields.InvalidDocument for what can be read and cannot be carried out.
+    `check` raises json_fields.InvalidDocument for a valid document that cannot be carried out.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class Follower:
         self._document_fingerprint = ""
         self._secrets: dict[str, bytes] = {}
         self.missing: str | None = f"there is no policy document at {path} yet"
-        """Why there is none to obey; None once there is one."""
+        """The reason why there is no document; None once there is one."""
         self.rejected: str | None = None
-        """Why the newest document is not in force; None when it is."""
+        """The reason why the newest document is not in force; None if it is."""
 
     def poll(self) -> Loaded | None:
-        """What is newly in force; None when nothing changed or nothing usable is there."""
+        """The new document and secrets; None if nothing changed or nothing can be used."""
         changed = self._poll_document()
         changed = self._poll_secrets() or changed
         if not changed or self._document is None:
@@ -65,7 +65,7 @@ class Follower:
         return load(self._document, self._document_fingerprint, self._secrets)
 
     def secret(self, name: str) -> str:
-        """A secret's value as last seen, whether or not there is a document; empty for none."""
+        """A secret's value as last read, also without a document; empty for none."""
         return _text(self._secrets.get(name, b""))
 
     def _poll_document(self) -> bool:
@@ -83,7 +83,7 @@ class Follower:
             if _signature([self._path]) != signature:
                 return False  # swapped while it was read: the next poll sees the new one
         except OSError:
-            # A vanished file changes nothing: what is in force stays.
+            # A vanished file changes nothing: the document stays in force.
             return False
         try:
             parsed = document.parse(text)
@@ -110,13 +110,13 @@ class Follower:
             if signature == self._secrets_signature:
                 return False
             if _size(signature) > MAX_BYTES:
-                # As with files that vanish: what is held stays.
+                # The secrets stay, as where files vanish.
                 return False
             contents = {file.name: _read(file) for file in files}
             if _signature(files) != signature:
                 return False
         except OSError:
-            # As with the document: nothing there, or swapped just now. Keep what we hold.
+            # Missing, or swapped just now: the secrets stay.
             return False
         if self._secrets_signature is not None and not contents:
             return False
@@ -128,9 +128,9 @@ class Follower:
 def load(
     parsed: document.PolicyDocument, document_fingerprint: str, secrets: Mapping[str, bytes]
 ) -> Loaded:
-    """Document and secrets as one value; secrets are text, white space around them removed.
+    """Document and secrets as one value.
 
-    Without an API token there is no key for the secrets' fingerprint, and so none is told.
+    The API token is the key of the secrets' fingerprint, which is empty without one.
     """
     token = secrets.get(names.SECRET_API_TOKEN, b"")
     values = {name: _text(value) for name, value in secrets.items()}
@@ -147,7 +147,7 @@ def _text(value: bytes) -> str:
 
 
 def _read(file: Path) -> bytes:
-    """A file that may grow while it is read; one that did has another signature afterwards."""
+    """The beginning of a file; one that grows meanwhile has another signature afterwards."""
     with file.open("rb") as opened:
         return opened.read(MAX_BYTES + 1)
 

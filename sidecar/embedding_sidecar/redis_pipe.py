@@ -68,7 +68,7 @@ class Pipe:
 
     def mistrust(self) -> Exception:
         """Drop the connection, as an answer was not to its question; the reason, as an error."""
-        reason = NoConnection("an answer to another question")
+        reason = NoConnection("the answer does not belong to the command")
         if self._session is not None:
             self._session.drop(reason)
         return reason
@@ -104,7 +104,7 @@ class Pipe:
         await self._connection.disconnect(nowait=True)
         await self._connection.connect()
         if await self._connection.can_read():
-            raise NoConnection("it speaks unasked")
+            raise NoConnection("the server sent data unasked")
         return _Session(self._connection, lost=self._lost)
 
     def _lost(self) -> None:
@@ -163,7 +163,7 @@ class _Session(asyncio.Protocol):
             return
         if not self._owed:
             if self._reader.has_data():
-                self.drop(NoConnection("it speaks unasked"))
+                self.drop(NoConnection("the server sent data unasked"))
         elif self._came_bytes > self._owed[0].most_bytes:
             self.drop(_TOO_LONG)
 
@@ -174,7 +174,7 @@ class _Session(asyncio.Protocol):
 
     def _take(self, answer: Any) -> None:
         if not self._owed or isinstance(answer, hiredis.PushNotification):
-            self.drop(NoConnection("it speaks unasked"))
+            self.drop(NoConnection("the server sent data unasked"))
             return
         self._answers += 1
         question = self._owed[0]

@@ -1,4 +1,4 @@
-"""What a Redis that answers and refuses lacks, in words of our own: never the server's prose."""
+"""Reasons of a Redis's refusals, in words of our own: never the server's prose."""
 
 import re
 from typing import Final
@@ -8,22 +8,22 @@ from redis.exceptions import RedisError
 
 _COMMAND: Final = re.compile(r"'([a-z][a-z|_-]{0,31})'")
 _SAYING: Final = {
-    "NOAUTH": "the URL has no user or password, and this Redis wants one",
-    "WRONGPASS": "user or password of the URL are wrong",
+    "NOAUTH": "this Redis requires a password, and the URL has none",
+    "WRONGPASS": "the user or the password in the URL is wrong",
     "READONLY": "this is a replica, which takes no writes",
-    "OOM": "it is full, and its maxmemory-policy drops nothing",
-    "LOADING": "it still loads what it kept",
+    "OOM": "its memory is full, and its maxmemory-policy evicts nothing",
+    "LOADING": "it is still loading its data",
     "MISCONF": "it cannot write to its disk, and takes no writes until it can",
 }
 _CODES: Final = frozenset({"ERR", "NOPERM", *_SAYING})
-"""Of refusals that stay until somebody changes something; other answers are of a Redis in motion,
-as a Cluster's are, or of what is none."""
+"""Codes of refusals that last until a person acts; others come from a Cluster that moves slots, or
+from a server that is not a Redis."""
 
 
 def of(error: BaseException | None, *, pattern: str, run_by_script: str) -> str | None:
-    """What a Redis lacks that has refused so; None where it did not refuse.
+    """The reason of a refusal; None where the error is another one.
 
-    redis-py takes the code of an answer away, and says it beside.
+    redis-py takes the code out of an answer's text, into `status_code`.
     """
     if isinstance(error, RedisError) and error.status_code:
         answer = f"{error.status_code} {error}"
@@ -37,27 +37,23 @@ def of(error: BaseException | None, *, pattern: str, run_by_script: str) -> str 
 
 
 def lacking(answer: str, *, pattern: str, run_by_script: str) -> str:
-    """The code of a refusal, and the right of the user that is missing where it is one.
+    """The code of a refusal, and the right of the user that is missing.
 
     Args:
-        answer: of Redis, with the code first. Forms of Redis 6 to 8 and of Valkey.
-        pattern: of the keys that are used.
-        run_by_script: rights to what a script runs, of which an older Redis does not say which.
+        answer: the answer, with the code first, in the forms of Redis 6 to 8 and of Valkey.
+        pattern: the pattern of the keys in use.
+        run_by_script: the rights that the script needs; an older Redis does not name the one.
     """
     code, _, rest = answer.partition(" ")
     if code == "NOPERM" and (" key" in rest or "channel" in rest):
-        return f"{code}: the user may not use these keys; its right ~{pattern} is missing"
+        return f"{code}: the user lacks the right ~{pattern} to these keys"
     if code == "NOPERM" or "ACL failure in script" in rest:
         found = _COMMAND.search(rest)
         return (
-            f"{code}: the user's right {_right(found[1])} is missing"
+            f"{code}: the user lacks the right +{found[1]}"
             if found
-            else f"{code}: a right of the user is missing"
+            else f"{code}: the user lacks a right"
         )
     if "executing the script can't run this command" in rest:
-        return f"{code}: the script may not run its commands; one of {run_by_script} is missing"
+        return f"{code}: the user lacks one of the rights {run_by_script} of the script"
     return f"{code}: {_SAYING[code]}" if code in _SAYING else code
-
-
-def _right(command: str) -> str:
-    return f"+{command}"

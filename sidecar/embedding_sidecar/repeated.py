@@ -1,21 +1,21 @@
-"""Saying the same thing once a minute: a fault that lasts would fill a log."""
+"""Rate limit of log lines: the same message once a minute, so that no lasting fault fills a log."""
 
 from collections.abc import Hashable
 from typing import Final
 
 SECONDS: Final = 60.0
 MOST: Final = 256
-"""Things that are remembered; beyond them, all are forgotten and said again."""
+"""Messages that are remembered; at one more, all are forgotten."""
 
 
 class Repeated:
-    """What has been said lately."""
+    """The messages of the last minute."""
 
     def __init__(self) -> None:
         self._said_at: dict[Hashable, float] = {}
 
     def is_news(self, thing: Hashable, *, now: float) -> bool:
-        """Whether this has not been said for SECONDS; then it counts as said now."""
+        """True if this was not logged for SECONDS; then it counts as logged now."""
         before = self._said_at.get(thing)
         if before is not None and now - before < SECONDS:
             return False

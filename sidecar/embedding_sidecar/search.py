@@ -1,8 +1,7 @@
 """A search, forwarded to the pods that search the policy's tables.
 
-What goes out carries a proof that its sender holds the policy's API token, for that index and this
-body, and never the token itself. An answer without its own proof is none: whatever answers on that
-address may be anything.
+A request carries a proof that its sender holds the policy's API token, for that index and this
+body, and never the token itself. An answer needs a proof, too: any server may be at that address.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from embedding_sidecar.wire import fields, wire
 MAX_BODY_BYTES: Final = 65_536
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 MAX_HELD_BYTES: Final = 16 * 1024 * 1024
-"""Of all answers that are being read; one that would be more is given up."""
+"""Bound of all answers that are being read; one beyond it is given up."""
 WHOLE_SECONDS: Final = 10.0
 _INDEX: Final = fields.text(most=wire.MAX_NAME)
 _RETRY_SECONDS: Final = 1.0
@@ -27,7 +26,7 @@ _NAMED: Final = 16
 
 
 class Answer(NamedTuple):
-    """What the index answered, whatever its status; `retry_after` is its header, if it had one."""
+    """The index's answer, of any status; `retry_after` is its header, if it has one."""
 
     status: int
     body: bytes
@@ -71,7 +70,8 @@ class Searches:
         index = chosen(body, policy)
         if not token:
             raise errors.Unavailable(
-                "This sidecar has no API token to sign a search with.", code="api_token_missing"
+                "This sidecar cannot sign a search: its policy has no API token.",
+                code="api_token_missing",
             )
         signed = proof.sign_request(
             token,
@@ -113,8 +113,8 @@ class Searches:
             body=said,
         ):
             raise errors.Unavailable(
-                f"What answered for the index {index.name} did not prove that it holds the "
-                f"policy's API token (status {answer.status}).",
+                f"The answer for the index {index.name} (status {answer.status}) has no proof of "
+                "the policy's API token.",
                 code="index_not_proved",
                 status=502,
             )
@@ -133,7 +133,7 @@ class Searches:
                     )
                 if self._held_bytes + len(chunk) > self._max_held_bytes:
                     raise errors.Unavailable(
-                        "Answers of other searches hold the memory that this one needs.",
+                        "Other searches hold the memory that this answer needs.",
                         code="memory_exhausted",
                         retry_after_seconds=_RETRY_SECONDS,
                     )
@@ -145,16 +145,16 @@ class Searches:
 
 
 def chosen(body: bytes, policy: document.PolicyDocument) -> document.Index:
-    """The index that a search is for: the one it names, or the only one.
+    """The index that a search names, or the only one.
 
     Raises:
-        errors.Rejected: 404 where the policy has none, 400 where it is none of those.
+        errors.Rejected: 404 where the policy has no index, 400 where it has not this one.
     """
     raw = fields.of(body)
     indexes = {it.name: it for it in policy.indexes}
     if not indexes:
         raise errors.Rejected(
-            "This policy has no index to search.", status=404, code="no_index", param="index"
+            "This policy has no index.", status=404, code="no_index", param="index"
         )
     named = fields.optional(raw, "index", _INDEX)
     if named is None and len(indexes) == 1:
@@ -163,7 +163,7 @@ def chosen(body: bytes, policy: document.PolicyDocument) -> document.Index:
         return indexes[named]
     shown = ", ".join(sorted(indexes)[:_NAMED])
     what = "You must provide 'index'" if named is None else f"There is no index {named!r}"
-    raise errors.Rejected(f"{what}; there are: {shown}.", param="index")
+    raise errors.Rejected(f"{what}. The policy has: {shown}.", param="index")
 
 
 def _unreachable(index: document.Index, reason: str) -> errors.Unavailable:

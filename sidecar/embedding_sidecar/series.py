@@ -1,8 +1,8 @@
 """Counters and histograms as plain numbers.
 
-The client library's take a lock for every addition, and a loop over all buckets for every time:
-as long as answering from memory takes. These are added to in the one thread of the loop only, and
-become the library's own objects when they are scraped.
+Those of prometheus_client take a lock for every addition, and a loop over all buckets for every
+time: as long as answering from memory takes. Only the thread of the event loop adds to these, and
+a scrape makes the library's own objects of them.
 """
 
 from bisect import bisect_left
@@ -42,7 +42,7 @@ class Counter(Collector):
         return found
 
     def collect(self) -> Iterator[Metric]:
-        """What a scrape shows."""
+        """The counter, for a scrape."""
         it = self._metric
         family = CounterMetricFamily(it.name, it.help, labels=it.labels)
         for labels, count in self._series.items():
@@ -61,7 +61,7 @@ class Times:
         self.seconds = 0.0
 
     def add(self, seconds: float) -> None:
-        """Something took so long."""
+        """Add one duration."""
         self.seconds += seconds
         self.counts[bisect_left(self._bounds, seconds)] += 1
 
@@ -81,7 +81,7 @@ class Histogram(Collector):
         return found
 
     def collect(self) -> Iterator[Metric]:
-        """What a scrape shows."""
+        """The histogram, for a scrape."""
         it = self._metric
         family = HistogramMetricFamily(it.name, it.help, labels=it.labels)
         bounds = [*map(str, map(float, it.buckets)), "+Inf"]

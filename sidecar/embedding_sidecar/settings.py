@@ -1,12 +1,12 @@
-"""What the process is started with: flags, ports, and the policy where the environment holds it.
+"""Settings of the process: ports, time-outs, and the policy where the environment holds it.
 
-Without `--document` the environment is the policy. It is read once, into the same PolicyDocument
-that an operator would have written, so that there is one way to run.
+Without `--document` the environment is the policy. It is read once, into the PolicyDocument that
+an operator would have written, so that there is one way to run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from embedding_contract import document, names, provider_terms, reserve
@@ -15,25 +15,28 @@ from embedding_sidecar.engine import service
 
 POLICY_NAME: Final = "default"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
-"""Names by which a pod reaches itself; the last two lead to loopback as well."""
+"""Names of a pod for itself; the last two lead to loopback as well."""
 _OTLP_ENDPOINTS: Final = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
 )
 _OTLP_PROTOCOL: Final = "http/protobuf"
-_METRICS_INTERVAL_SECONDS: Final = 60.0
+_METRICS_MILLISECONDS: Final = 60_000
 _PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 ENV_CACHE_KEY: Final = "EMBEDDING_CACHE_KEY"
 ENV_ALLOWED_HOSTS: Final = "EMBEDDING_ALLOWED_HOSTS"
 ENV_RESERVE: Final = "EMBEDDING_RESERVE_FOR_APPLICATIONS"
+_PASSTHROUGH: Final = "EMBEDDING_PASSTHROUGH_BASE_URL"
 _OPENAI: Final = document.DEFAULT_BASE_URLS["OpenAI"]
 _VOYAGE: Final = document.DEFAULT_BASE_URLS["Voyage"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """Where the two servers listen."""
+    """The ports of the two servers."""
 
     api: int = names.API_PORT
     admin: int = names.ADMIN_PORT
@@ -41,10 +44,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callers:
-    """What calls are judged by: the UID of this pod, and by which names the API may be called.
-
-    The UID is empty where it is not said; the names are in lower case, beside loopback's own.
-    """
+    """The UID of this pod, empty if unknown, and the API's host names besides loopback's."""
 
     pod_uid: str = ""
     allowed_hosts: frozenset[str] = frozenset()
@@ -52,7 +52,7 @@ class Callers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FromEnvironment:
-    """Run from a policy that does not change; `secrets` maps file names to values."""
+    """The policy that the environment holds; `secrets` maps file names to values."""
 
     document: document.PolicyDocument
     secrets: Mapping[str, str] = field(repr=False)
@@ -62,7 +62,7 @@ def ports(environment: Mapping[str, str]) -> Ports:
     """The two ports.
 
     Raises:
-        InvalidSetting: one is no port, or both are the same.
+        InvalidSetting: one is not valid, or both are the same.
     """
     found = Ports(
         api=variables.read(environment, "EMBEDDING_PORT", variables.port, names.API_PORT),
@@ -70,13 +70,13 @@ def ports(environment: Mapping[str, str]) -> Ports:
     )
     if found.api == found.admin:
         raise variables.InvalidSetting(
-            "EMBEDDING_ADMIN_PORT", f"{found.admin} is EMBEDDING_PORT too"
+            "EMBEDDING_ADMIN_PORT", f"{found.admin} is also EMBEDDING_PORT; write another one"
         )
     return found
 
 
 def names_a_collector(environment: Mapping[str, str]) -> bool:
-    """Whether the OpenTelemetry SDK's own variables say where to export to."""
+    """True if the OpenTelemetry SDK's own variables name a collector."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     return any(environment.get(name) for name in _OTLP_ENDPOINTS)
@@ -84,17 +84,17 @@ def names_a_collector(environment: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracing:
-    """How spans and metrics are exported; the SDK reads the other OTEL_* variables itself."""
+    """Options of the export; the SDK reads the other OTEL_* variables itself."""
 
     sampler: str | None
     metrics_interval_seconds: float
 
 
 def tracing(environment: Mapping[str, str]) -> Tracing | None:
-    """How to export by OTLP over HTTP; None where tracing is off.
+    """The export by OTLP over HTTP; None where tracing is off.
 
     Raises:
-        InvalidSetting: the variables ask for another protocol, or an interval is no time.
+        InvalidSetting: the variables ask for another protocol, or an interval is not valid.
     """
     if not names_a_collector(environment):
         return None
@@ -103,49 +103,35 @@ def tracing(environment: Mapping[str, str]) -> Tracing | None:
         raise variables.InvalidSetting(
             "OTEL_EXPORTER_OTLP_PROTOCOL", f"only {_OTLP_PROTOCOL} is supported"
         )
+    milliseconds = variables.read(
+        environment, "OTEL_METRIC_EXPORT_INTERVAL", variables.milliseconds, _METRICS_MILLISECONDS
+    )
     return Tracing(
         sampler=environment.get("OTEL_TRACES_SAMPLER"),
-        metrics_interval_seconds=variables.read(
-            environment,
-            "OTEL_METRIC_EXPORT_INTERVAL",
-            variables.milliseconds,
-            _METRICS_INTERVAL_SECONDS,
-        ),
+        metrics_interval_seconds=milliseconds / 1000,
     )
 
 
 def timing(environment: Mapping[str, str]) -> service.Timing:
-    """How long providers may take.
-
-    Raises:
-        InvalidSetting: a value is no time, or longer than any request may take.
-    """
-    known = service.Timing()
+    """Time-outs of providers. Raises InvalidSetting."""
+    known, seconds = service.Timing(), variables.seconds
     return service.Timing(
         attempt_seconds=variables.read(
-            environment, "EMBEDDING_ATTEMPT_SECONDS", variables.seconds, known.attempt_seconds
+            environment, "EMBEDDING_ATTEMPT_SECONDS", seconds, known.attempt_seconds
         ),
         request_seconds=variables.read(
-            environment, "EMBEDDING_REQUEST_SECONDS", variables.seconds, known.request_seconds
+            environment, "EMBEDDING_REQUEST_SECONDS", seconds, known.request_seconds
         ),
     )
 
 
 def memory_bytes(environment: Mapping[str, str]) -> int | None:
-    """How much memory the process may take, where that is said; else its container's limit counts.
-
-    Raises:
-        InvalidSetting: the value is no number of bytes, or less than a sidecar needs.
-    """
+    """The memory limit, None where the container's counts. Raises InvalidSetting."""
     return variables.read(environment, "EMBEDDING_MEMORY_BYTES", variables.memory, None)
 
 
 def callers(environment: Mapping[str, str]) -> Callers:
-    """What is known of who may call.
-
-    Raises:
-        InvalidSetting: the UID is not one, or a host name is not.
-    """
+    """The pod's UID and the API's host names. Raises InvalidSetting."""
     return Callers(
         pod_uid=variables.read(environment, names.ENV_POD_UID, variables.pod_uid, ""),
         allowed_hosts=variables.read(environment, ENV_ALLOWED_HOSTS, variables.hosts, frozenset()),
@@ -158,65 +144,61 @@ def from_environment(environment: Mapping[str, str]) -> FromEnvironment:
     Raises:
         InvalidSetting: a value cannot be used, or a key is missing.
     """
+
+    def read(name: str, reader: Callable[[str], T], default: T) -> T:
+        return variables.read(environment, name, reader, default)
+
     own = ports(environment).api
     secrets = {"openai": _key(environment, "OPENAI_API_KEY")}
-    written_url = variables.read(environment, "OPENAI_BASE_URL", variables.url, None)
-    openai_url = _not_ourselves(written_url, own) or _OPENAI
+    written_url = read("OPENAI_BASE_URL", variables.url, None)
+    # The injection sets the application's variable to the sidecar itself.
+    if written_url is None or _is_own_address(written_url, own):
+        openai_url = _OPENAI
+    else:
+        openai_url = written_url
     providers = [
         document.Provider(
             name="openai",
             kind="OpenAI",
-            model=variables.read(
-                environment, "EMBEDDING_MODEL", variables.word, "text-embedding-3-small"
-            ),
+            model=read("EMBEDDING_MODEL", variables.word, "text-embedding-3-small"),
             base_url=openai_url,
             api_key_file="openai",
             limits=provider_terms.Limits(
-                items=variables.read(environment, "EMBEDDING_LIMIT_ITEMS", variables.limit, None),
-                body_bytes=variables.read(
-                    environment, "EMBEDDING_LIMIT_BYTES", variables.limit, None
-                ),
-                tokens_per_item=variables.read(
-                    environment, "EMBEDDING_LIMIT_TOKENS_PER_ITEM", variables.limit, None
-                ),
+                items=read("EMBEDDING_LIMIT_ITEMS", variables.limit, None),
+                body_bytes=read("EMBEDDING_LIMIT_BYTES", variables.limit, None),
+                tokens_per_item=read("EMBEDDING_LIMIT_TOKENS_PER_ITEM", variables.limit, None),
             ),
         )
     ]
-    fallback = variables.read(
-        environment, "EMBEDDING_FALLBACK_ENABLED", variables.boolean, default=False
-    )
-    if (
-        variables.read(environment, "EMBEDDING_BACKUP_PROVIDER", variables.backup, "none")
-        == "voyage"
-    ):
+    fallback = read("EMBEDDING_FALLBACK_ENABLED", variables.boolean, False)  # noqa: FBT003 - a default
+    if read("EMBEDDING_BACKUP_PROVIDER", variables.backup, "none") == "voyage":
         secrets["voyage"] = _key(environment, "VOYAGE_API_KEY")
         providers.append(
             document.Provider(
                 name="voyage",
                 kind="Voyage",
-                model=variables.read(environment, "VOYAGE_MODEL", variables.word, "voyage-3-lite"),
-                base_url=_elsewhere(
-                    variables.read(environment, "VOYAGE_BASE_URL", variables.url, _VOYAGE),
-                    own,
-                    "VOYAGE_BASE_URL",
-                ),
+                model=read("VOYAGE_MODEL", variables.word, "voyage-3-lite"),
+                base_url=read("VOYAGE_BASE_URL", _elsewhere(own), _VOYAGE),
                 api_key_file="voyage",
             )
         )
-    redis = variables.read(environment, "REDIS_URL", variables.redis_url, None)
-    if redis is not None:
-        secrets[names.SECRET_CACHE_REDIS_URL] = redis
-    token = variables.read(environment, "EMBEDDING_API_TOKEN", variables.token, None)
-    if token is not None:
-        secrets[names.SECRET_API_TOKEN] = token
-    cache_key = variables.read(environment, ENV_CACHE_KEY, variables.cache_key, None)
-    if cache_key is not None:
-        secrets[names.SECRET_CACHE_KEY] = cache_key
+    redis = read("REDIS_URL", variables.redis_url, None)
+    optional = {
+        names.SECRET_CACHE_REDIS_URL: redis,
+        names.SECRET_API_TOKEN: read("EMBEDDING_API_TOKEN", variables.token, None),
+        names.SECRET_CACHE_KEY: read(ENV_CACHE_KEY, variables.cache_key, None),
+    }
+    secrets |= {file: value for file, value in optional.items() if value is not None}
     redis_file = names.SECRET_CACHE_REDIS_URL if redis is not None else None
-    ttl = variables.read(environment, "EMBEDDING_CACHE_TTL_SECONDS", variables.count, 604_800)
-    daily = variables.read(environment, "EMBEDDING_DAILY_QUOTA", variables.count, 10_000)
-    written = variables.read(environment, ENV_RESERVE, variables.reserve, reserve.DEFAULT)
-    kept = reserve.of(written, daily_requests=daily, daily_tokens=None)
+    daily = read("EMBEDDING_DAILY_QUOTA", variables.count, 10_000)
+    kept = reserve.of(
+        read(ENV_RESERVE, variables.reserve, reserve.DEFAULT),
+        daily_requests=daily,
+        daily_tokens=None,
+    )
+    ttl_seconds = read("EMBEDDING_CACHE_TTL_SECONDS", variables.count, 604_800)
+    is_off = environment.get(_PASSTHROUGH) == "off"
+    passthrough_url = None if is_off else read(_PASSTHROUGH, _elsewhere(own), openai_url)
     return FromEnvironment(
         document=document.PolicyDocument(
             namespace="",
@@ -227,59 +209,46 @@ def from_environment(environment: Mapping[str, str]) -> FromEnvironment:
             quota=document.Quota(
                 daily_requests=daily, redis_url_file=redis_file, reserved_requests=kept.requests
             ),
-            cache=document.Cache(ttl_seconds=ttl, redis_url_file=redis_file),
-            passthrough=document.PassThrough(
-                base_url=_passthrough(environment, own=own, default=openai_url)
-            ),
+            cache=document.Cache(ttl_seconds=ttl_seconds, redis_url_file=redis_file),
+            passthrough=document.PassThrough(base_url=passthrough_url),
         ),
         secrets=secrets,
     )
 
 
-def _passthrough(environment: Mapping[str, str], *, own: int, default: str) -> str | None:
-    written = environment.get("EMBEDDING_PASSTHROUGH_BASE_URL")
-    if not written:
-        return default
-    if written == "off":
-        return None
-    name = "EMBEDDING_PASSTHROUGH_BASE_URL"
-    return _elsewhere(variables.url(written, name), own, name)
+def _elsewhere(own_port: int) -> Callable[[str], str]:
+    """A URL that is not the sidecar's own."""
+
+    def read(value: str) -> str:
+        url = variables.url(value)
+        if _is_own_address(url, own_port):
+            raise ValueError("is this sidecar's own address; write the provider's")
+        return url
+
+    return read
 
 
-def _elsewhere(url: str, own_port: int, name: str) -> str:
-    if _not_ourselves(url, own_port) is None:
-        raise variables.InvalidSetting(name, "is this sidecar's own address; name the provider's")
-    return url
-
-
-def _not_ourselves(url: str | None, own_port: int) -> str | None:
-    """The URL, or None where it is the sidecar's own: what the injection sets for applications."""
-    if url is None:
-        return None
+def _is_own_address(url: str, own_port: int) -> bool:
     parts = urlsplit(url)
     port = parts.port or variables.DEFAULT_PORTS.get(parts.scheme)
-    ours = parts.hostname in _LOOPBACK and port == own_port
-    return None if ours else url
+    return parts.hostname in _LOOPBACK and port == own_port
 
 
 def _key(environment: Mapping[str, str], name: str) -> str:
     value = environment.get(name, "")
     if not value or value == names.PLACEHOLDER_KEY:
-        raise variables.InvalidSetting(name, "is not set; it is the key this sidecar pays with")
+        raise variables.InvalidSetting(name, "is not set; write the provider's API key")
     if not value.isascii() or not value.isprintable() or " " in value:
-        raise variables.InvalidSetting(
-            name, "holds a character that no key has (white space or control)"
-        )
+        raise variables.InvalidSetting(name, "must be printable ASCII characters without spaces")
     return value
 
 
 def check_proxies(environment: Mapping[str, str]) -> None:
-    """Refuse a proxy that could not be used.
+    """Refuse a proxy that cannot be used.
 
     Raises:
-        InvalidSetting: a variable names one without a scheme, or one that is asked by another
-            protocol than HTTP. The text begins with its name, and holds nothing of the value, which
-            may have a password.
+        InvalidSetting: a proxy has no scheme, or another one than HTTP. The text holds nothing else
+            of the value, which may have a password.
     """
     for name, value in environment.items():
         if name.lower() not in _PROXIES or not value:
@@ -292,10 +261,10 @@ def check_proxies(environment: Mapping[str, str]) -> None:
         if scheme.lower() not in variables.DEFAULT_PORTS:
             raise variables.InvalidSetting(
                 name,
-                f"proxy_not_http: {scheme[: variables.SHOWN]} proxies are not spoken to; name one"
-                " that is asked by http:// or https://",
+                f"proxy_not_http: {scheme[: variables.SHOWN]} proxies are not supported; write the "
+                "http:// or https:// URL of a proxy",
             )
         if not variables.is_url(f"{scheme.lower()}://{rest}", variables.DEFAULT_PORTS.keys()):
             raise variables.InvalidSetting(
-                name, "proxy_not_a_url: it has no host, or a port that is none"
+                name, "proxy_not_a_url: the host is missing or the port is not valid"
             )

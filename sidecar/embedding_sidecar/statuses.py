@@ -1,4 +1,4 @@
-"""What a provider's status means where its body does not matter.
+"""Errors by a provider's HTTP status.
 
 Sources: OpenAI's and Voyage's pages on error codes; RFC 9110 for the rest; 424 as a failure of the
 model behind the server: Hugging Face's text-embeddings-inference, router/src/http/server.rs.
@@ -11,18 +11,18 @@ from typing import Any, Final
 from embedding_sidecar import errors, provider, waits, words
 
 CALLERS_FAULT: Final = frozenset({400, 413, 422})
-"""Another provider would refuse this request too; each translation relays its own typed fields."""
+"""The request is wrong, and another provider would refuse it too."""
 RATE_LIMITED: Final = 429
 
 _LOWEST_SERVER_ERROR: Final = 500
 _LOWEST_REDIRECT: Final = 300
 _UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = "forbidden"
-"""Reason of a 401 or 403 that does not say, in an API's own form, that the key is why."""
+"""Reason of a 401 or 403 that does not blame the key in an API's own form."""
 _DECLINED: Final = MappingProxyType(
     {401: FORBIDDEN, 403: FORBIDDEN, 404: "not_found", 410: "gone", 451: "blocked"}
 )
-"""What may be about one text: a firewall, a filter or a router before the model answers so."""
+"""Statuses that may concern one text: a firewall, filter or router before the model sends them."""
 _OF_THE_KEY: Final = frozenset(
     {
         "invalid_api_key",
@@ -38,9 +38,9 @@ _OF_THE_KEY: Final = frozenset(
         "api_key_service_blocked",
     }
 )
-"""Codes and types of a 400 or 403 about the key. Source: OpenAI's page on error codes; the types of
-Anthropic's and Google's forms, which servers that speak like OpenAI's send too; the reasons of
-google.rpc.ErrorInfo (google/api/error_reason.proto), as Gemini says a wrong key with 400."""
+"""Codes and types of a 400 or 403 about the key. Sources: OpenAI's page on error codes; Anthropic's
+and Google's forms, whose types compatible servers send too; the reasons of
+google.rpc.ErrorInfo (google/api/error_reason.proto): Gemini answers a wrong key with 400."""
 _OF_THE_MODEL: Final = frozenset(
     {
         "model_not_found",
@@ -55,27 +55,42 @@ _OF_THE_MODEL: Final = frozenset(
 _NO_CREDIT: Final = 402
 _BUSY: Final = frozenset({408, 409, 424, 425})
 _PERHAPS_BILLED: Final = frozenset({408, 502, 504})
-"""Whoever answered may have heard nothing from the model behind it, which may have worked."""
+"""A proxy may answer so while the model behind it still works."""
 
 
 def failure(answer: provider.HttpAnswer) -> errors.ProviderFailed:
-    """What a status that is neither a 2xx nor the caller's fault means, with the provider's words.
+    """The error, with the provider's words, of a status other than 2xx and CALLERS_FAULT.
 
-    Other 4xx and redirects may be one text's too: Alibaba Cloud's firewall blocks with 405,
-    and portals send to a page that asks for a person.
+    Other 4xx and redirects may concern one text, too: Alibaba Cloud's firewall blocks with 405, and
+    portals redirect to a page for people.
     """
     found = _failure(answer)
     found.words = words.said(answer.body)
     return found
 
 
+def rejected(answer: provider.HttpAnswer, *, code: str | None = None) -> errors.Rejected:
+    """The refusal of a request with the provider's words and the `param` that it names."""
+    return errors.Rejected(
+        words.said(answer.body) or "The provider rejected the request.",
+        status=answer.status,
+        code=code,
+        param=text(words.error_of(answer.body).get("param")),
+    )
+
+
+def text(value: object) -> str | None:
+    """A field of a provider's error, cleaned; None where it is not text."""
+    return words.cleaned(value) or None if isinstance(value, str) else None
+
+
 def is_of_the_policy(error: Mapping[str, Any]) -> bool:
-    """Whether an error says in its typed fields that key or model is why, whatever its status."""
+    """True if an error's typed fields blame key or model."""
     return bool(_typed(error) & (_OF_THE_KEY | _OF_THE_MODEL))
 
 
 def _typed(error: Mapping[str, Any]) -> set[str]:
-    """What an error says in words that are made for programs."""
+    """The words of an error that are made for programs."""
     said = [error.get(name) for name in ("code", "type", "status")]
     details = error.get("details")
     if isinstance(details, list):
@@ -106,7 +121,7 @@ def _failure(answer: provider.HttpAnswer) -> errors.ProviderFailed:
 
 
 def _declined(answer: provider.HttpAnswer) -> errors.ProviderFailed:
-    """Whether it is the key or the model, as far as the provider says so in its own form."""
+    """The error of a 4xx or redirect, which may blame key or model in the provider's own form."""
     said = _typed(words.error_of(answer.body))
     is_unauthorized = answer.status == _UNAUTHORIZED and words.has_form(answer.body)
     if is_unauthorized or said & _OF_THE_KEY:

@@ -1,6 +1,5 @@
-"""Distributed tracing as the engine sees it: spans that somebody else keeps, or none at all.
+"""The interface of distributed tracing: the optional package `otel` implements it.
 
-`otel` implements both protocols; without it a request has no trace and these lines cost nothing.
 A trace never receives a text or a vector.
 """
 
@@ -15,7 +14,7 @@ class CallSpan(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """`traceparent` and `tracestate` (W3C Trace Context) of this span, for the provider."""
+        """The span's `traceparent` and `tracestate` (W3C Trace Context), for the provider."""
         ...
 
     def link(self, other: "RequestSpan") -> None:
@@ -31,7 +30,7 @@ class RequestSpan(Protocol):
     """The span of one request for embeddings."""
 
     def call(self, *, provider: str, model: str, url: str) -> CallSpan | None:
-        """Start the span of a call to a provider, as a child of this one; None: it has none."""
+        """Start the span of a call to a provider as a child of this one; None if it has none."""
         ...
 
     def failed_over(self, *, provider: str) -> None:
@@ -41,7 +40,7 @@ class RequestSpan(Protocol):
     def answered(
         self, *, provider: str, model: str, dimensions: int, tokens: int, hits: int, items: int
     ) -> None:
-        """End the span of a request that was answered; `tokens` is what was billed for it."""
+        """End the span of a request that was answered; `tokens` were billed for it."""
         ...
 
     def refused(self, error: errors.Refused) -> None:
@@ -53,5 +52,5 @@ class Tracer(Protocol):
     """Starts spans."""
 
     def request(self, *, traceparent: str | None, tracestate: str | None) -> RequestSpan:
-        """Start the span of a request, as a child of its caller's where that is told."""
+        """Start the span of a request, as a child of its caller's if that is valid."""
         ...

@@ -1,7 +1,6 @@
-"""What is written into one variable, read as a value of its kind.
+"""Readers of single variables of the environment: each takes the text and returns the value.
 
-Each reader takes what is written and the variable's name, and raises InvalidSetting where it cannot
-be used.
+A reader raises ValueError where the text cannot be used, and its message holds no secret.
 """
 
 import re
@@ -18,11 +17,9 @@ DEFAULT_PORTS: Final = MappingProxyType({"http": 80, "https": 443})
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 _SEVERAL_REDIS: Final = re.compile(r"rediss?\+(cluster|sentinel)://[!-~]")
-_LONGEST_MILLISECONDS: Final = 3_600_000
 _HOST: Final = re.compile(r"[a-z0-9_.-]{1,253}|\[[0-9a-f:.]{2,45}\]")
 SHOWN: Final = 80
-_LEAST_MEMORY_BYTES: Final = 64 * 2**20
-"""Hardly more than a sidecar has at rest; less is another unit."""
+"""Characters of a value in a message."""
 
 T = TypeVar("T")
 
@@ -34,159 +31,145 @@ class InvalidSetting(ValueError):  # noqa: N818 - as the contract's InvalidDocum
         super().__init__(f"{name}: {message}")
 
 
-def read(
-    environment: Mapping[str, str], name: str, reader: Callable[[str, str], T], default: T
-) -> T:
-    """The value of a variable; the default where it is not set, or empty."""
+def read(environment: Mapping[str, str], name: str, reader: Callable[[str], T], default: T) -> T:
+    """The value of a variable; the default where it is not set, or empty.
+
+    Raises:
+        InvalidSetting: its text cannot be used.
+    """
     written = environment.get(name)
-    return reader(written, name) if written else default
+    if not written:
+        return default
+    try:
+        return reader(written)
+    except ValueError as error:
+        raise InvalidSetting(name, str(error)) from None
 
 
-def port(value: str, name: str) -> int:
-    """A port: 1 to 65535."""
-    if not re.fullmatch(r"[0-9]{1,5}", value) or not 0 < int(value) < 65_536:  # noqa: PLR2004 - 16 bits
-        raise InvalidSetting(name, f"{value!r} is no port; 1 to 65535")
-    return int(value)
+def integer(least: int, most: int, *, noun: str = "number") -> Callable[[str], int]:
+    """A whole number from `least` to `most`."""
+
+    def read(value: str) -> int:
+        digits = re.fullmatch(r"[0-9]+", value) and len(value) <= len(str(most))
+        if not digits or not least <= int(value) <= most:
+            raise ValueError(f"{value[:SHOWN]!r} is not a valid {noun} ({least}-{most})")
+        return int(value)
+
+    return read
 
 
-def count(value: str, name: str) -> int:
-    """A whole number, 0 among them."""
-    if not re.fullmatch(r"[0-9]{1,13}", value) or int(value) > json_fields.MAX_COUNT:
-        raise InvalidSetting(name, f"{value!r} is no number between 0 and {json_fields.MAX_COUNT}")
-    return int(value)
+def pattern(form: str, message: str) -> Callable[[str], str]:
+    """A text of this form; the message does not show it."""
+
+    def read(value: str) -> str:
+        if not re.fullmatch(form, value):
+            raise ValueError(message)
+        return value
+
+    return read
 
 
-def reserve(value: str, name: str) -> int | str:
+port: Final = integer(1, 65_535, noun="port")
+count: Final = integer(0, json_fields.MAX_COUNT)
+limit: Final = integer(1, json_fields.MAX_COUNT)
+memory: Final = integer(64 * 2**20, json_fields.MAX_COUNT, noun="number of bytes")
+"""Bytes from 64 MiB on, hardly more than a sidecar has at rest; less is another unit."""
+milliseconds: Final = integer(1, 3_600_000, noun="number of milliseconds")
+word: Final = pattern("[!-~]{1,128}", "must be 1 to 128 printable ASCII characters without spaces")
+"""The name of a model, which goes into headers and metrics; the resource has the same rule."""
+_token: Final = pattern("[!-~]+", "must be printable ASCII characters without spaces")
+pod_uid: Final = pattern("[0-9A-Za-z-]{1,64}", "must be the UID of a pod: letters, digits, dashes")
+
+
+def token(value: str) -> str:
+    """A token, without the white space around it."""
+    return _token(value.strip())
+
+
+def reserve(value: str) -> int | str:
     """A number of calls, or a share of the day."""
     if reserves.SHARE.fullmatch(value):
         return value
-    if re.fullmatch(r"[0-9]{1,13}", value) and int(value) <= json_fields.MAX_COUNT:
-        return int(value)
-    raise InvalidSetting(
-        name,
-        f"{value[:SHOWN]!r} is neither a number of calls from 0 to {json_fields.MAX_COUNT} nor a "
-        "share from 0% to 100%",
-    )
+    try:
+        return count(value)
+    except ValueError:
+        raise ValueError(
+            f"{value[:SHOWN]!r} is neither a number of calls (0-{json_fields.MAX_COUNT}) nor a "
+            "share of the day (0%-100%)"
+        ) from None
 
 
-def limit(value: str, name: str) -> int:
-    """A whole number above 0."""
-    found = count(value, name)
-    if found == 0:
-        raise InvalidSetting(name, "must be at least 1")
-    return found
-
-
-def memory(value: str, name: str) -> int:
-    """Bytes of memory, as many as a sidecar needs."""
-    size = count(value, name)
-    if size < _LEAST_MEMORY_BYTES:
-        raise InvalidSetting(name, f"{value!r} is less than {_LEAST_MEMORY_BYTES} (64 MiB)")
-    return size
-
-
-def seconds(value: str, name: str) -> float:
-    """Seconds above 0, as long as a request may take."""
+def seconds(value: str) -> float:
+    """Seconds above 0, up to the longest request."""
     most = provider_terms.MAX_SECONDS
     if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", value) or not 0 < float(value) <= most:
-        raise InvalidSetting(name, f"{value!r} is no number of seconds above 0 and up to {most:g}")
+        raise ValueError(
+            f"{value[:SHOWN]!r} is not a valid number of seconds (above 0, to {most:g})"
+        )
     return float(value)
 
 
-def milliseconds(value: str, name: str) -> float:
-    """Milliseconds, as seconds."""
-    if not re.fullmatch(r"[0-9]{1,7}", value) or not 0 < int(value) <= _LONGEST_MILLISECONDS:
-        raise InvalidSetting(
-            name, f"{value!r} is no number of milliseconds from 1 to {_LONGEST_MILLISECONDS}"
-        )
-    return int(value) / 1000
-
-
-def boolean(value: str, name: str) -> bool:
+def boolean(value: str) -> bool:
     """A word for true or false."""
     written = value.lower()
     if written not in _TRUE | _FALSE:
-        raise InvalidSetting(name, f"{value!r} is neither true nor false")
+        raise ValueError(f"{value[:SHOWN]!r} is neither true nor false")
     return written in _TRUE
 
 
-def backup(value: str, name: str) -> str:
-    """The type of the backup, or none."""
+def backup(value: str) -> str:
+    """The type of the backup provider, or none."""
     if value not in {"voyage", "none"}:
-        raise InvalidSetting(name, f"{value!r} is not known; voyage or none")
+        raise ValueError(f"{value[:SHOWN]!r} is not a backup provider; write voyage or none")
     return value
 
 
-def word(value: str, name: str) -> str:
-    """A name of printable ASCII characters."""
-    # It goes into headers and metrics; the resource knows the same rule.
-    if not re.fullmatch(r"[!-~]{1,128}", value):
-        raise InvalidSetting(name, "must be 1 to 128 printable ASCII characters and no space")
-    return value
-
-
-def token(value: str, name: str) -> str:
-    """A token, without what stands around it."""
-    found = value.strip()
-    if not re.fullmatch(r"[!-~]+", found):
-        raise InvalidSetting(name, "holds a character that no header can, or nothing")
-    return found
-
-
-def cache_key(value: str, name: str) -> str:
-    """The key that entries in Redis are authenticated with."""
+def cache_key(value: str) -> str:
+    """The key that authenticates entries in Redis."""
     if entries.secret_of(value) is None:
-        raise InvalidSetting(name, "must be 64 hexadecimal digits in lower case")
+        raise ValueError("must be 64 hexadecimal digits in lower case")
     return value
 
 
-def pod_uid(value: str, name: str) -> str:
-    """The UID of a pod."""
-    if not re.fullmatch(r"[0-9A-Za-z-]{1,64}", value):
-        raise InvalidSetting(name, "is not the UID of a pod: letters, digits and dashes")
-    return value
-
-
-def hosts(value: str, name: str) -> frozenset[str]:
+def hosts(value: str) -> frozenset[str]:
     """Names of hosts, in lower case."""
     found = frozenset(host.strip().lower() for host in value.split(",") if host.strip())
     for host in found:
         if not _HOST.fullmatch(host):
-            raise InvalidSetting(
-                name, f"{host[:SHOWN]!r} is not a host name; write names without port, by commas"
+            raise ValueError(
+                f"{host[:SHOWN]!r} is not a host name; write names without ports, with commas "
+                "between them"
             )
     return found
 
 
-def url(value: str, name: str) -> str:
+def url(value: str) -> str:
     """A URL of HTTP, without a slash at the end."""
     if not re.fullmatch(r"[!-~]+", value) or not is_url(value, DEFAULT_PORTS.keys()):
-        raise InvalidSetting(name, "must be an http:// or https:// URL")
+        raise ValueError("must be an http:// or https:// URL")
     if re.search(r"[?#@]", value):
-        raise InvalidSetting(name, "must have no user, query or fragment")
+        raise ValueError("must be a URL without user, query and fragment")
     return value.rstrip("/")
 
 
-def redis_url(value: str, name: str) -> str:
-    """A URL of Redis, in any of its forms."""
-    # It may hold a password, so the value itself is never shown.
+def redis_url(value: str) -> str:
+    """A URL of Redis, in any of its forms; it may hold a password."""
     if not (
         value.startswith("unix://")
         or is_url(value, {"redis", "rediss"})
         or _SEVERAL_REDIS.match(value)
     ):
-        raise InvalidSetting(
-            name,
-            "must be a redis://, rediss://, redis+cluster://, redis+sentinel:// or unix:// URL",
+        raise ValueError(
+            "must be a redis://, rediss://, redis+cluster://, redis+sentinel:// or unix:// URL"
         )
     return value
 
 
 def is_url(value: str, schemes: Collection[str]) -> bool:
-    """Whether it is a URL with a host, of one of these schemes."""
+    """True for a URL with a host and one of these schemes."""
     try:
         parts = urlsplit(value)
         return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        # A bracket without its other, or a port that is none.
+        # A bracket without its other, or an invalid port.
         return False

@@ -1,10 +1,10 @@
 """Vectors as bytes: little-endian float32, bit for bit what the model made.
 
-Providers say them in one shape: a list of `{"index": i, "embedding": base64 | [float, ...]}`.
-Source: OpenAI's OpenAPI description (Embedding); Voyage's reference says the same.
+Providers send them in one shape: a list of `{"index": i, "embedding": base64 | [float, ...]}`.
+Source: OpenAI's OpenAPI description (Embedding); Voyage's reference has the same.
 
-A long answer is read item by item while it comes. Whole, it and the numbers it is made of would be
-several times as large as its vectors, and reading it would hold everybody up for seconds.
+A long answer is read item by item while it comes: read at once, it would take several times the
+memory of its vectors, and stop the event loop for seconds.
 """
 
 import array
@@ -21,20 +21,20 @@ import pybase64
 from embedding_sidecar import errors, provider, words
 
 MAX_NUMBERS: Final = 16_384
-"""Of a vector whose size is not known: the widest language models have no more."""
+"""Bound of a vector whose size is unknown: the widest language models have no more."""
 MAX_TOKENS: Final = 10**9
-"""Of one answer; no request holds so many, and a number above is none of tokens."""
+"""Bound of one answer's tokens, more than any request holds."""
 WHOLE_BYTES: Final = 2**18
 """A longer answer is read while it comes; 28 vectors of 1536 numbers in base64 are shorter."""
 MAX_ENVELOPE_BYTES: Final = 2**16
-"""Of all that stands before the first item, and of all behind the last."""
+"""Bound of the JSON before the first item, and of that behind the last."""
 NUMBER_BYTES: Final = 40
-"""A number in JSON with what separates it from the next: a float64 has 24 digits and signs, and who
-indents lines adds as many spaces."""
+"""Bound of a number in JSON with its separator: a float64 has 24 characters, and indented JSON adds
+as many spaces."""
 ITEM_BYTES: Final = 4096
-"""What else an item says."""
+"""Bound of the rest of an item."""
 _TRIES: Final = 16
-"""Objects or braces within an item, and places that look like the beginning of `data`."""
+"""Bound of braces within an item, and of places that look like the beginning of `data`."""
 BYTES_PER_NUMBER: Final = 4
 _DATA: Final = re.compile(rb'"data"\s*:\s*\[')
 _SPACE: Final = re.compile(rb"[ \t\r\n]*")
@@ -43,10 +43,10 @@ BOM: Final = b"\xef\xbb\xbf"
 
 
 def read(answer: provider.HttpAnswer, *, count: int, dimensions: int | None) -> provider.Vectors:
-    """Read a 2xx: `count` vectors of one size, which is `dimensions` where that was asked for.
+    """Read a 2xx: `count` vectors of one size, which is `dimensions` unless that is None.
 
     Raises:
-        errors.Unusable: anything else than one finite vector for each item.
+        errors.Unusable: the answer has not one finite vector for each item.
     """
     reader = answer.reader
     if reader is None:
@@ -56,7 +56,7 @@ def read(answer: provider.HttpAnswer, *, count: int, dimensions: int | None) -> 
 
 
 def bad_answer() -> errors.Unusable:
-    """What a 200 of no use means: somebody else may answer, and we may have paid."""
+    """The error of an unusable 2xx: another provider may answer, and this one may be paid."""
     return errors.Unusable("bad_answer", billed=True)
 
 
@@ -69,7 +69,7 @@ def numbers(vector: bytes) -> "array.array[float]":
 
 
 class _Part(Enum):
-    """Which part of a long answer comes next."""
+    """The next part of a long answer."""
 
     DATA = auto()
     ITEM = auto()
@@ -78,34 +78,34 @@ class _Part(Enum):
 
 
 class Reader:
-    """Reads one answer; as provider.Body.
+    """Reads one answer, as a provider.Body.
 
-    It holds the vectors that are read, and of what is not yet read at most one item, the envelope
-    and what came last.
+    It holds the vectors that are read, and at most one item, the envelope and the last chunk
+    unread.
     """
 
-    # Most answers are short, and need none of this.
+    # Most answers are short and need none of these.
     is_lost = False
     _part: _Part | None = None
-    """None while it is short."""
+    """None for a short answer."""
     _before = b""
     _rest = bytearray()  # replaced, never filled
     _looked_at = 0
-    """How far it has been looked for the end of an item."""
+    """The end of the bytes that were searched for the end of an item."""
     _tries = 0
     _failure: errors.Unusable | None = None
     _in_place = True
-    """Whether each index that was said is that of the item's place."""
+    """True while each index is that of the item's place."""
     _unplaced: list[tuple[int, bytes]] = []  # noqa: RUF012 - replaced before it is filled
     """Vectors without an index, and their places."""
 
     def __init__(self, *, count: int, dimensions: int | None) -> None:
         self._count = count
         self._most_bytes = (dimensions or MAX_NUMBERS) * BYTES_PER_NUMBER
-        """Of a vector."""
+        """Bound of a vector."""
         self._asked = dimensions
         self._vector_bytes = 0 if dimensions is None else dimensions * BYTES_PER_NUMBER
-        """Of each vector; 0 while that is unknown."""
+        """Size of each vector; 0 while that is unknown."""
         self._read: dict[int, bytes] = {}
         """By index."""
         self._chunks: list[bytes] = []
@@ -113,12 +113,12 @@ class Reader:
 
     @property
     def held_bytes(self) -> int:
-        """What it holds by now."""
+        """Memory that it holds by now."""
         read = len(self._read) + len(self._unplaced)
         return self._chunks_bytes + len(self._rest) + read * self._vector_bytes
 
     def feed(self, chunk: bytes) -> None:
-        """Take what comes next."""
+        """Take the next chunk."""
         if self.is_lost:
             return
         if self._part is None:
@@ -138,17 +138,17 @@ class Reader:
             self._failure = failure.as_value()
 
     def drop(self) -> None:
-        """Let go of all that is held: it is lost."""
+        """Give the answer up, and free the memory."""
         self.is_lost = True
         self._chunks, self._chunks_bytes = [], 0
         self._read, self._unplaced = {}, []
         self._rest = bytearray()
 
     def vectors(self) -> provider.Vectors:
-        """What it said.
+        """The vectors of the whole answer.
 
         Raises:
-            errors.Unusable: it is lost, or says something else than was asked.
+            errors.Unusable: it was given up, or does not answer the request.
         """
         if self.is_lost:
             raise self._failure or bad_answer()
@@ -160,7 +160,7 @@ class Reader:
                 raw = None
             data = raw.get("data") if isinstance(raw, dict) else None
             if not isinstance(data, list):
-                # An error or a page under 200, as LM Studio and portals say it.
+                # An error or a page with status 200: LM Studio and portals send them.
                 failure = bad_answer()
                 failure.words = words.said(body)
                 raise failure
@@ -177,12 +177,12 @@ class Reader:
             raise bad_answer()
         tokens = _tokens(raw.get("usage"))
         if self._in_place and read is self._read:
-            # In order, as nearly all answers are.
+            # In order: nearly all answers are.
             return provider.Vectors(tuple(read.values()), tokens)
         return provider.Vectors(tuple(map(read.__getitem__, range(self._count))), tokens)
 
     def _go_on(self) -> None:
-        """Read as far as it has come. Raises errors.Unusable."""
+        """Read the items that have come. Raises errors.Unusable."""
         if self._part is _Part.DATA:
             self._find_data()
         at = 0
@@ -215,7 +215,7 @@ class Reader:
             try:
                 raw = orjson.loads(before + b"]}")
             except orjson.JSONDecodeError:
-                # Within a text, or deeper.
+                # In a text, or in an object within.
                 if self._tries >= _TRIES:
                     break
                 continue
@@ -237,7 +237,7 @@ class Reader:
         return start + 1
 
     def _item(self, start: int) -> int | None:
-        """The end of the item that begins there, which is read; None where it has not come."""
+        """Read the item that begins there; its end, or None if that has not come."""
         if self._rest[start : start + 1] != b"{":
             raise bad_answer()
         at = max(start, self._looked_at)
@@ -246,7 +246,7 @@ class Reader:
             try:
                 entry = orjson.loads(self._rest[start:at])
             except orjson.JSONDecodeError:
-                # A brace of an object within it, or within a text.
+                # A brace in an object within, or in a text.
                 self._tries += 1
                 if self._tries > _TRIES:
                     raise bad_answer() from None
@@ -284,10 +284,10 @@ class Reader:
         self._read[index] = vector
 
     def _placed(self) -> dict[int, bytes]:
-        """All vectors by index, where those without one have their place beyond doubt.
+        """All vectors by index, where the place of those without one is beyond doubt.
 
-        Either all that say an index are in their place, and so are the others; or one says none,
-        and it is the first: servers leave out what is 0 (Gemini's, by protobuf's JSON).
+        Either all others are in their place; or one has no index, and is the first: protobuf's
+        JSON leaves 0 out, so Gemini does.
         """
         if self._in_place:
             return {**self._read, **dict(self._unplaced)}
@@ -304,9 +304,9 @@ def _json(text: bytes) -> Any:
 
 
 def is_finite(vector: bytes) -> bool:
-    """Whether all numbers of a vector are finite."""
+    """True if all numbers of a vector are finite."""
     # Infinities and NaN have a high byte of 0x7f or 0xff, and so have numbers from 2^127 on, which
-    # no model makes: seldom need all numbers be read.
+    # no model makes: all numbers need rarely be read.
     high = vector[3::4]
     if b"\x7f" not in high and b"\xff" not in high:
         return True
@@ -339,7 +339,7 @@ def _from_base64(raw: str) -> bytes:
 def _from_floats(raw: list[Any]) -> bytes:
     if not all(type(number) in (float, int) for number in raw):
         raise bad_answer()
-    # What is too large for float32 becomes infinite here, and is found as such.
+    # A number too large for float32 becomes infinite here, and is found as such.
     values = array.array("f", raw)
     if sys.byteorder == "big":
         values.byteswap()
@@ -347,10 +347,7 @@ def _from_floats(raw: list[Any]) -> bytes:
 
 
 def _tokens(usage: Any) -> int | None:
-    """What was billed; None where the answer does not say: its vectors are paid for all the same.
-
-    An embedding has no output tokens, so either number is the whole.
-    """
+    """The tokens that were billed, or None. An embedding has no output tokens: both names do."""
     if not isinstance(usage, dict):
         return None
     for name in ("total_tokens", "prompt_tokens"):

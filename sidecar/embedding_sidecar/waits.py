@@ -1,4 +1,4 @@
-"""How long a provider asks to be left alone, read from its headers, or from its error.
+"""Retry-After of a provider, read from its headers or from its error.
 
 Sources: `retry-after-ms` as OpenAI's SDKs obey it; `retry-after` in seconds or as a date, RFC 9110,
 section 10.2.3; `x-ratelimit-reset-requests` and `-tokens` with durations as Go writes them (`6m0s`,
@@ -24,7 +24,7 @@ _LIMITS: Final = ("requests", "tokens")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds the provider asks to wait; None where it does not. Header names in lower case."""
+    """Seconds to wait by `retry-after`, or None; header names are in lower case."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -34,7 +34,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def retry_info(error: Mapping[str, Any]) -> float | None:
-    """Seconds that an error in Google's form asks to wait; None where it does not."""
+    """Seconds to wait by an error in Google's form, or None."""
     details = error.get("details")
     for it in details if isinstance(details, list) else ():
         if isinstance(it, dict) and isinstance(it.get("retryDelay"), str):
@@ -43,9 +43,9 @@ def retry_info(error: Mapping[str, Any]) -> float | None:
 
 
 def reset(headers: Mapping[str, str]) -> float | None:
-    """Seconds until what is used up is there again; the sooner of both where neither says it is.
+    """Seconds until the used-up limit is reset, or until the sooner of both where none is named.
 
-    Means something beside a 429 only: OpenAI sends these headers with every answer.
+    Only for a 429: OpenAI sends these headers with every answer.
     """
     waits = {}
     for limit in _LIMITS:
@@ -61,14 +61,14 @@ def reset(headers: Mapping[str, str]) -> float | None:
 
 
 def duration(text: str) -> float | None:
-    """Seconds of a duration as Go writes it, or of a bare number; None where it is neither."""
+    """Seconds of a duration in Go's form, or of a bare number; None for another text."""
     if _DURATION.fullmatch(text):
         return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _TERM.findall(text))
     return _number(text)
 
 
 def _until(date: str, now: str) -> float | None:
-    """Seconds to a date, by the clock of who wrote it where that is told."""
+    """Seconds to a date, by the sender's clock if it sent a Date."""
     until, told = _timestamp(date), _timestamp(now)
     if until is None:
         return None

@@ -1,11 +1,11 @@
-"""What a provider says in its own words: found in any form, bounded, and cleaned of secrets.
+"""A provider's error message: found in any form, bounded, and cleaned of secrets.
 
 Forms in the field: OpenAI's `{"error": {"message": ..}}`; `{"error": "text"}` (Ollama, TEI);
 `{"object": "error", "message": ..}` (vLLM); `{"message": .., "type": ..}` (Mistral);
 `{"detail": "text"}` (Voyage) and `{"detail": [{"loc": [..], "msg": ..}]}` (FastAPI); an array
-around any of them (Gemini); plain text and HTML of what stands before a server. FastAPI says what
-was sent (`input`) beside its words, which may be so long that the body was cut: of a beginning of
-JSON only the words are taken.
+around any of them (Gemini); plain text and HTML of proxies. FastAPI quotes the request (`input`)
+beside its message, which may be so long that the body was cut: the message is taken out of a
+beginning of JSON, too.
 """
 
 import re
@@ -15,16 +15,16 @@ from typing import Any, Final
 import orjson
 
 MAX_CHARACTERS: Final = 1000
-"""Of a provider's words that reach a caller."""
+"""Bound of a provider's words that reach a caller."""
 MAX_LOGGED: Final = 300
 HIDDEN: Final = "***"
 
 _LEAST_ECHO: Final = 8
-"""A shorter text of the request may stand anywhere by chance."""
+"""A shorter text of the request may stand in a message by chance."""
 _LEAST_BEGINNING: Final = 24
 """Likewise a shorter beginning of a text, which a server shows instead of the whole."""
 _LOOKED_AT: Final = 256
-"""So much of a text holds that beginning, but for long runs of spaces."""
+"""So much of a text holds that beginning, unless it has long runs of spaces."""
 _READ_BYTES: Final = 16_384
 _KEYS: Final = re.compile(
     r"(?i:bearer|basic|api[-_ ]?key|token|authorization|secret|password)"
@@ -32,8 +32,8 @@ _KEYS: Final = re.compile(
     r"|\b(?:(?:sk|pk|pa|al|key|nvapi|xai)[-_]|(?:hf|jina|gsk|rk|tgp)_|AIza|eyJ)"
     r"(?=[\w-]{0,199}[0-9*])[\w.*-]{8,}"
 )
-"""What follows a word for a key, and what has a vendor's prefix. It looks ahead so far only, as who
-answers might make it look at all that follows, from each place."""
+"""Words after a word for a key, and words with a vendor's prefix. The look-ahead is bounded, or a
+hostile answer could make it read all that follows, from each place."""
 _RUN: Final = re.compile(r"[\w-]{24,}")
 _UNBROKEN: Final = re.compile(r"[A-Za-z0-9]{16,}")
 """Keys without a prefix (Azure's, Mistral's, Cohere's) have 32 letters and digits or more in a row;
@@ -44,7 +44,7 @@ _SAID_SO_FAR: Final = re.compile(
 )
 _MOST_SAID: Final = 4
 _TEXT_PER_REPLACED: Final = 6
-"""Characters of a text for each that is no UTF-8."""
+"""Characters of a text for each that is not UTF-8."""
 _MARKUP: Final = re.compile(
     r"(?is)<(script|style|head)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)|<[^>]*(?:>|\Z)"
 )
@@ -52,11 +52,11 @@ _TITLE: Final = re.compile(r"(?is)<title[^>]*>([^<]*)")
 _SPACE: Final = re.compile(
     r"(?:[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]|\\[nrt])+"
 )
-"""Escaped line ends too: vLLM says what was sent as Python writes it."""
+"""Escaped line ends too: vLLM quotes the request in Python's form."""
 
 
 def said(body: bytes) -> str:
-    """The words of an error's body, at most MAX_CHARACTERS of them; empty where it has none."""
+    """The words of an error's body, MAX_CHARACTERS at most; empty where it has none."""
     body = body.removeprefix(b"\xef\xbb\xbf")
     try:
         words = _within(orjson.loads(body))
@@ -71,7 +71,7 @@ def said(body: bytes) -> str:
 
 def cleaned(words: str) -> str:
     """The same on one line, without what looks like a key, and not longer than MAX_CHARACTERS."""
-    # Cut twice: before, as a long text takes long, and after, as what is hidden is shorter.
+    # Cut before, as a long text takes long, and after, as hidden keys become shorter.
     line = _SPACE.sub(" ", words[:_READ_BYTES]).strip()
     line = _RUN.sub(_unless_key, _KEYS.sub(HIDDEN, line))
     return line[:MAX_CHARACTERS]
@@ -86,7 +86,7 @@ def _is_mixed(run: str) -> bool:
 
 
 def without(words: str, *, key: str | None, texts: Iterable[object] = ()) -> str:
-    """The words without this key, and without what the request itself said."""
+    """The words without this key, and without the request's own texts."""
     if key:
         words = words.replace(key, HIDDEN)
     for text in texts:
@@ -101,13 +101,13 @@ def without(words: str, *, key: str | None, texts: Iterable[object] = ()) -> str
 
 
 def _may_be_in(words: str, text: str) -> bool:
-    """Whether the words may hold a text or its beginning; texts are many, and may be long."""
+    """True if the words may hold a text or its beginning: a cheap check, as texts may be many."""
     beginning = _SPACE.sub(" ", text[:_LOOKED_AT])[:_LEAST_BEGINNING].strip()
     return len(beginning) < _LEAST_ECHO or beginning in words
 
 
 def _without_beginning(words: str, text: str) -> str:
-    """The words without the beginning of a text, as far as it goes: servers cut what they echo."""
+    """The words without the beginning of a text, as far as it goes: servers cut their echoes."""
     beginning = text[:_LEAST_BEGINNING]
     if len(beginning) < _LEAST_BEGINNING:
         return words
@@ -120,7 +120,7 @@ def _without_beginning(words: str, text: str) -> str:
 
 
 def has_form(body: bytes) -> bool:
-    """Whether it is an error in a form of an API's own: a JSON object that says something."""
+    """True for an error in an API's own form: a JSON object with a message."""
     body = body.removeprefix(b"\xef\xbb\xbf")
     try:
         raw = orjson.loads(body)
@@ -153,7 +153,7 @@ def _within(raw: Any, depth: int = 4) -> str:
 
 def _within_object(raw: dict[str, Any], depth: int) -> str:
     if isinstance(message := raw.get("msg"), str):
-        # FastAPI's; `input`, which it says too, is the caller's own text.
+        # FastAPI's; its `input` is the caller's own text.
         place = raw.get("loc")
         where = ".".join(str(it) for it in place[:8]) if isinstance(place, list) else ""
         return f"{where}: {message}" if where else message
@@ -165,7 +165,7 @@ def _within_object(raw: dict[str, Any], depth: int) -> str:
 
 
 def _so_far(body: bytes) -> str:
-    """The words in a beginning of JSON, each whole: in a text its quotes would be escaped."""
+    """The complete messages in a beginning of JSON."""
     found = []
     for match in _SAID_SO_FAR.finditer(body[:_READ_BYTES]):
         try:
@@ -178,7 +178,7 @@ def _so_far(body: bytes) -> str:
 
 
 def _is_binary(text: str) -> bool:
-    """Whether it is none, but for example compressed: a page in ISO 8859-1 has fewer such bytes."""
+    """True if it is not text, but compressed for example: ISO 8859-1 has fewer such bytes."""
     return "\0" in text or text.count("\ufffd") * _TEXT_PER_REPLACED > len(text)
 
 

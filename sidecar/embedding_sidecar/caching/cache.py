@@ -1,9 +1,9 @@
-"""The cache of vectors: what an entry is called, what it says, and entries in memory.
+"""The cache of vectors: keys, entries, and the entries in memory.
 
 An item's key says everything that can change its vector: model, dimensions, space, input_type,
 truncation and the text itself, each with its length before it, so that no two differ only in where
-one part ends. It never says which provider: two that serve one model share its entries. Before the
-hash stand whose entries they are and their generation; see `generations`.
+one part ends. The provider is no part of it: two that serve one model share its entries. Before the
+hash stand the scope and the generation; see `generations`.
 """
 
 import functools
@@ -20,18 +20,17 @@ from embedding_sidecar import provider
 
 PREFIX: Final = "aos:embedding:cache:"
 MAX_TTL_SECONDS: Final = 31_536_000
-"""A year; the same bound as in the resource. Nothing is kept longer, so what was cleared a year ago
-is gone."""
+"""A year, as in the resource. Nothing is kept longer, so entries cleared a year ago are gone."""
 _TEXT_NAME_BYTES: Final = 8
 _NOTHING_CLEARED: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Entry(NamedTuple):
-    """One vector (little-endian float32), who made it when, and how many tokens it cost.
+    """One vector (little-endian float32), its model and space, and the tokens it cost.
 
     `made_at` is Unix time in seconds by the clock of the pod that stored it, so that an entry is no
     older in memory than in Redis and a shorter TTL of the policy holds for old entries too.
-    `ttl_seconds` is how long it may be kept where that is shorter than the policy says.
+    `ttl_seconds` is the entry's own TTL, where that is shorter than the policy's.
     """
 
     model: str
@@ -46,7 +45,7 @@ class Entry(NamedTuple):
         return f"<{self.tokens} tokens of {self.model} in {self.space}>"
 
     def is_fresh(self, *, now: float, ttl_seconds: float) -> bool:
-        """Whether it may still be used at this Unix time, under this TTL of the policy."""
+        """True if it may be used at this Unix time, under this TTL of the policy."""
         if self.ttl_seconds is not None and self.ttl_seconds < ttl_seconds:
             ttl_seconds = self.ttl_seconds
         return now - self.made_at < ttl_seconds
@@ -82,9 +81,9 @@ def keys(
 
 
 def name(item: provider.Item) -> str:
-    """What an item is called where its text must not stand: 16 hexadecimal digits.
+    """The name of an item where its text must not stand: 16 hexadecimal digits.
 
-    Two items may share a name, so it serves only where taking one for the other does no harm.
+    Two items may share a name, so it serves only where mixing them up does no harm.
     """
     digest = hashlib.sha256()
     _feed_item(digest, item)
@@ -117,7 +116,7 @@ _TOKENS: Final = _framed(b"tokens")
 
 
 class MemoryCache:
-    """Entries in this process, the least recently used dropped first; bounded by bytes and TTL."""
+    """Entries in this process, bounded by bytes and TTL; the least recently used are dropped."""
 
     def __init__(
         self, *, max_bytes: int, ttl_seconds: float, clock: Callable[[], float] = time.time
@@ -130,14 +129,14 @@ class MemoryCache:
 
     @property
     def bytes_held(self) -> int:
-        """Bytes of memory the entries take, not less than they really do."""
+        """Upper bound of the memory that the entries take."""
         return self._entries_bytes + sys.getsizeof(self._entries) - _EMPTY_BYTES
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: str, *, max_age_seconds: float | None = None) -> Entry | None:
-        """The entry, if it is here, may still be used and is not older than asked for."""
+        """The entry, if it is here, may be used and is no older than `max_age_seconds`."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -151,7 +150,7 @@ class MemoryCache:
         return entry
 
     def put(self, key: str, entry: Entry) -> None:
-        """Keep the entry, unless it is too old or larger than all there is room for."""
+        """Keep the entry, unless it is too old or larger than the whole bound."""
         if not self._max_bytes:
             return
         if key in self._entries:
@@ -170,7 +169,7 @@ class MemoryCache:
         self.drop([key for key, entry in self._entries.items() if model in (None, entry.model)])
 
     def drop(self, keys: Iterable[str]) -> None:
-        """Drop the entries of these keys, where they are here."""
+        """Drop the entries of these keys."""
         for key in keys:
             self._drop(key)
 
@@ -179,14 +178,14 @@ class MemoryCache:
         if entry is not None:
             self._entries_bytes -= _size(key, entry)
             if not self._entries:
-                # Its table shrinks at no other time than when it is filled again.
+                # Its table shrinks only while it grows again.
                 self._entries.clear()
 
 
 _GRAIN_BYTES: Final = 16
 _SMALL_BYTES: Final = 512
 _HEADER_BYTES: Final = 8
-"""Memory comes in steps of 16 bytes. Above 512 it is the C library's, which keeps 8 for itself."""
+"""Memory comes in steps of 16 bytes. Above 512 malloc serves it, which keeps 8 for itself."""
 _EMPTY_BYTES: Final = sys.getsizeof(OrderedDict())
 
 

@@ -1,4 +1,4 @@
-"""What a DELETE of the cache asks for: all, one model, or texts; and which entries those may be."""
+"""Reads a DELETE of the cache (all, one model, or texts), and lists the entries it may mean."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from embedding_sidecar import errors, provider
 from embedding_sidecar.wire import fields, wire
 
 MAX_ITEMS: Final = 256
-"""Texts in one request: each may have been asked in many forms, and each form has a key."""
+"""Texts in one request: each may have been embedded in many forms, and each form has a key."""
 _KEYS: Final = frozenset({"input", "model"})
 _INPUT_TYPES: Final = (None, "query", "document")
 _TRUNCATIONS: Final = (None, False, True)
@@ -21,7 +21,7 @@ _TRUNCATIONS: Final = (None, False, True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clearing:
-    """What to forget: these items, or all of a model where there are none; None is every model."""
+    """These items are to be forgotten, or all of a model where none are; None is every model."""
 
     model: str | None
     items: tuple[provider.Item, ...] = ()
@@ -30,8 +30,6 @@ class Clearing:
 def parse(query: str, body: bytes, *, policy: document.PolicyDocument) -> Clearing:
     """Read `?model=NAME` and a body `{"input": ..., "model": NAME}`; both may be missing.
 
-    `input` is what it is in a request for embeddings.
-
     Raises:
         errors.Rejected: 400, with `param` naming the field.
     """
@@ -39,7 +37,7 @@ def parse(query: str, body: bytes, *, policy: document.PolicyDocument) -> Cleari
     unknown = sorted(asked.keys() - {"model"})
     if unknown:
         raise errors.Rejected(
-            "Only `model` may stand in the query. A text goes into the body, as `input`.",
+            "The query may hold only 'model'. Send texts in the body, as 'input'.",
             param=unknown[0],
         )
     raw = _fields(body) if body else {}
@@ -47,13 +45,14 @@ def parse(query: str, body: bytes, *, policy: document.PolicyDocument) -> Cleari
     for name in named:
         if name != named[0] or not any(it.model == name for it in policy.providers):
             raise errors.Rejected(
-                f"The policy has no model {str(name)[: wire.MAX_NAME]!r}, or two are named.",
+                f"The policy has no model {str(name)[: wire.MAX_NAME]!r}, or the query and the "
+                "body name different models.",
                 param="model",
             )
     model = named[0] if named else None
     if "input" not in raw:
         return Clearing(model=model)
-    # A request for embeddings, whose reader knows what `input` may be.
+    # Its `input` is that of a request for embeddings, and is read as such.
     request = {"model": policy.providers[0].model, "input": raw["input"]}
     items = wire.parse(orjson.dumps(request)).ask.items
     if len(items) > MAX_ITEMS:
@@ -69,7 +68,7 @@ def variants(
 ) -> Iterator[tuple[provider.Ask, str]]:
     """The requests that may have left entries of these items, each with its space.
 
-    All that can be named: a caller may also have asked for some other number of dimensions.
+    Those for another number of dimensions than the policy's cannot be listed.
     """
     named = (it for it in policy.providers if clearing.model in (None, it.model))
     for it, input_type, truncation in itertools.product(named, _INPUT_TYPES, _TRUNCATIONS):

@@ -1,9 +1,9 @@
-"""Entries as Redis holds them: bytes bound to their key, and read as an entry only if they can be.
+"""Entries as Redis holds them: bytes bound to their key, and checked before they are used.
 
-Redis is shared, and more programs than this one may write there. With the key of the policy's owned
-Secret the bytes carry a MAC over the Redis key and all that follows, so that nobody without that
-key can make an entry, change one, or move one to the key of another text. Without it they carry a
-checksum, which shows accidents only; then a vector is also looked at before it is believed.
+Other programs may write the same Redis. With the key of the policy's owned Secret the bytes carry a
+MAC over the Redis key and all that follows, so that nobody without that key can make an entry,
+change one, or move one to the key of another text. Without it they carry a checksum, which shows
+accidents only; then the vector is checked, too.
 """
 
 import functools
@@ -23,11 +23,11 @@ from embedding_sidecar.caching.cache import MAX_TTL_SECONDS, Entry
 
 FORMAT: Final = 4
 MAX_TOKENS: Final = 2**20
-"""Twice what an item of 512 KiB can have. What a provider bills beyond that is kept as this."""
+"""Twice as many as an item of 512 KiB can have. A provider's higher figure is kept as this one."""
 MAX_AHEAD_SECONDS: Final = 300.0
-"""How far the clock of the pod that made an entry may be ahead of the one that reads it."""
+"""The clock of the pod that made an entry may be so far ahead of the reader's."""
 _MAX_NAME_BYTES: Final = 4096
-"""Of a model's or a space's name, which may hold a URL."""
+"""Bound of a model's or a space's name, which may hold a URL."""
 _SALT_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
 _MAC_BYTES: Final = 16
@@ -36,12 +36,12 @@ TAG_BYTES: Final = _TAG.size
 _BEGIN: Final = struct.Struct(f"<B{TAG_BYTES}s")
 """Format, and the MAC or checksum of all that follows."""
 _MAX_CIPHERS: Final = 1024
-"""Of salts, of which each sidecar has one for each runtime."""
+"""Bound of the salts that are remembered; each runtime of a sidecar has one."""
 _BODY: Final = struct.Struct("<dIIHH")
 """Unix time it was made, its own TTL in seconds (0 for none), tokens, bytes of the model's and of
 the space's name; then both names and the vector."""
 _FIXED: Final = struct.Struct(f"{_BEGIN.format}{_BODY.format.removeprefix('<')}")
-"""Both, as an entry begins."""
+"""The beginning of an entry."""
 _NAMES_AT: Final = _FIXED.size
 _SECRET: Final = re.compile(r"[0-9a-f]{64}")
 _PURPOSE: Final = b"embedding-sidecar cache entry/4"
@@ -61,7 +61,7 @@ class Seal:
     def __init__(self, secret: bytes = b"") -> None:
         self._secret = secret
         self.is_authentic = bool(secret)
-        """True where only a holder of the secret can make what it accepts."""
+        """True if only a holder of the secret can make a tag that is accepted."""
         self._salt = os.urandom(_SALT_BYTES)
         self._nonces = itertools.count()
         self._ciphers: dict[bytes, AESGCM] = {}
@@ -81,7 +81,7 @@ class Seal:
         return b"%b%b%b" % (self._salt, nonce, sealed[-_MAC_BYTES:])
 
     def accepts(self, tag: bytes, key: str, content: "bytes | memoryview[int]") -> bool:
-        """Whether `tag` was made by a holder of the secret, for this key and content."""
+        """True if a holder of the secret made `tag` for this key and content."""
         if self._own_cipher is None:
             return tag == _checksum(key, content)
         salt, nonce, mac = _TAG.unpack(tag)
@@ -92,7 +92,7 @@ class Seal:
         found = self._ciphers.get(salt)
         if found is None:
             if len(self._ciphers) >= _MAX_CIPHERS:
-                # Who writes Redis may make up any number of salts.
+                # Any program that writes Redis may make up salts.
                 self._ciphers.clear()
             derived = hmac.digest(self._secret, _PURPOSE + salt, "sha256")
             found = self._ciphers[salt] = AESGCM(derived)
@@ -106,7 +106,7 @@ def _checksum(key: str, content: "bytes | memoryview[int]") -> bytes:
 
 
 def secret_of(written: str) -> bytes | None:
-    """The secret in 64 hexadecimal digits, as the owned Secret has it; None where it is none."""
+    """The secret that 64 hexadecimal digits are, as in the owned Secret; None for another text."""
     return bytes.fromhex(written) if _SECRET.fullmatch(written) else None
 
 
@@ -127,7 +127,7 @@ def encode(entry: Entry, *, key: str, seal: Seal) -> bytes:
 def decode(raw: bytes, *, key: str, seal: Seal, now: float) -> Entry | None:
     """The entry in these bytes, found under this key at this Unix time.
 
-    None where they are of another format, cut off, changed, moved, or say what no entry can.
+    None where they are of another format, cut off, changed, moved, or out of an entry's bounds.
     """
     if len(raw) < _NAMES_AT:
         return None
@@ -136,7 +136,7 @@ def decode(raw: bytes, *, key: str, seal: Seal, now: float) -> Entry | None:
         return None
     vector_at = _NAMES_AT + model_bytes + space_bytes
     can_be = (
-        # A time that is no number is not between these either.
+        # NaN is not between these either.
         0 <= made_at <= now + MAX_AHEAD_SECONDS
         and ttl_seconds <= MAX_TTL_SECONDS
         and tokens <= MAX_TOKENS
@@ -152,7 +152,7 @@ def decode(raw: bytes, *, key: str, seal: Seal, now: float) -> Entry | None:
     except UnicodeDecodeError:
         return None
     vector = raw[vector_at:]
-    # Who has the secret keeps finite vectors only.
+    # A holder of the secret keeps finite vectors only.
     if not seal.is_authentic and not vectors.is_finite(vector):
         return None
     return Entry(model, space, vector, tokens, made_at, ttl_seconds or None)
@@ -160,5 +160,5 @@ def decode(raw: bytes, *, key: str, seal: Seal, now: float) -> Entry | None:
 
 @functools.lru_cache(maxsize=256)
 def _names(raw: bytes, model_bytes: int) -> tuple[str, str]:
-    # Shared by all entries of a model, or each would hold its own: see cache._ENTRY_BYTES.
+    # All entries of a model share them: cache._ENTRY_BYTES counts none of them.
     return sys.intern(raw[:model_bytes].decode()), sys.intern(raw[model_bytes:].decode())

@@ -1,15 +1,15 @@
-"""Generations: how entries are forgotten at once in every pod, be it all, a model's or a text's.
+"""Generations: numbers that make older entries stale at once, in every pod.
 
 Every key holds the generation of its policy and that of its model, and where its text was cleared,
-that of its text. Clearing sets a new one, so that nobody finds the old entries, also those that a
+that of its text. Clearing sets a new one, so that nobody finds the old entries, nor those that a
 request under way is about to write; they expire by themselves. A generation is a random value: a
-counter would return to an old value, and old entries with it, when its store forgets. That is also
-why the policy's own is made where it is missing: it lies in one place with those of models and
-texts, so a store that evicts one loses all.
+counter would return to an old value, and old entries with it, when its store forgets. For the same
+reason the policy's own is made anew where it is missing: it lies in one place with those of models
+and texts, so a store that evicts one loses all.
 
-Whoever writes the store may write what no sidecar does. Where a value cannot be a generation, or
-there are more than can be, all get a new one: what had been cleared stays cleared, and the entries
-are bought again. Names of a form that is not known here are a later sidecar's, and left alone.
+Other programs may write the store. Where a value cannot be a generation, or there are too many, all
+get a new one: cleared entries stay cleared, and the others are bought again. Names of an unknown
+form are a later sidecar's, and left alone.
 
 A text's generation is let go when no entry from before can be left (decision 010).
 """
@@ -30,21 +30,21 @@ WHOLE: Final = ""
 REVISION: Final = "revision "
 """The name of a value that is another one after every change; no model's name has a space."""
 MAX_TEXTS: Final = 4096
-"""How many texts are remembered as cleared. One more clears all."""
+"""Texts that are remembered as cleared. One more clears all."""
 MAX_NAMES: Final = MAX_TEXTS + 1024
-"""Texts, and the models of all policies that share a scope. More than these cannot be."""
+"""Texts, and the models of all policies that share a scope; a store with more is not ours."""
 _VALUE: Final = re.compile(r"[0-9A-Za-z]{1,32}(@[0-9]{1,12})?")
 _MAX_FORGOTTEN: Final = 64
-"""Models that are forgotten one by one; where more have changed, all is forgotten."""
+"""Models that are forgotten one by one; where more have changed, all are."""
 _TEXT: Final = "text "
 _KEPT_SECONDS: Final = cache.MAX_TTL_SECONDS + 86_400
-"""A day more than the longest TTL, for requests under way and clocks that differ."""
+"""A day more than the longest TTL: requests are under way, and clocks differ."""
 
 _log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
-    """Where the pods of a policy find their generations. All raise errors.StoreAway."""
+    """The store that a policy's pods share. All methods raise errors.StoreAway."""
 
     async def generation(self, *names: str) -> list[str | None]:
         """The generations of these names, None for each that is not there."""
@@ -73,10 +73,9 @@ def fresh() -> str:
 
 
 class Generations:
-    """The generations this sidecar obeys.
+    """The generations that this sidecar's keys have.
 
-    `forget` is called with a model, or None for all, when its entries have been cleared, by whoever
-    it was: what memory holds of them is of no use any more.
+    `forget` is called with a model, or None for all, when any pod has cleared its entries.
     """
 
     def __init__(
@@ -91,17 +90,17 @@ class Generations:
         self._forget = forget
         self._make = make
         self._clock = clock
-        # A poll that read before a clear must not be obeyed after it.
+        # A poll that has read before a clear must not be applied after it.
         self._lock = asyncio.Lock()
         self._values: Mapping[str, str] = {WHOLE: make()}
         self._texts: dict[str, Mapping[str, str]] = {}
 
     def of(self, model: str) -> str:
-        """The generation of a model's keys: the policy's, and its own where it was ever cleared."""
+        """The generation of a model's keys: the policy's, and its own if it was ever cleared."""
         return f"{self._values[WHOLE]}.{self._values.get(model, '')}"
 
     def of_texts(self, model: str) -> Mapping[str, str]:
-        """The generations of texts that were cleared for this model, or for all, by cache.name."""
+        """The generations of texts cleared for this model, or for all, by cache.name."""
         found = self._texts.get(model)
         if found is None:
             # Not for all models at once: the store may name any number of them.
@@ -110,14 +109,14 @@ class Generations:
 
     @property
     def in_force(self) -> object:
-        """Another object as soon as another generation is obeyed."""
+        """Another object as soon as any generation changes."""
         return self._values
 
     async def refresh(self) -> None:
-        """Obey what the store holds; without one there is nothing to do.
+        """Take over the store's generations.
 
         Raises:
-            errors.StoreAway: the last known generations stay in force.
+            errors.StoreAway: the last known generations stay.
         """
         if self._store is None:
             return
@@ -130,43 +129,43 @@ class Generations:
             return
         values = await self._all(store)
         if WHOLE not in values:
-            # Not the last known one: those of the models may have been lost with it.
+            # Not the last known one: the models' may have been lost with it.
             await store.begin({WHOLE: self._make(), REVISION: self._make()})
             values = await self._all(store)
         self._obey(values)
 
     async def _all(self, store: Store) -> dict[str, str]:
-        """All generations of the store, which are made anew where they cannot be."""
+        """All generations of the store, which are made anew where some are not ours."""
         values = await store.generations()
         if _can_be(values):
             return values
         _log.warning(
-            "the cache's generations in Redis are not what a sidecar writes; all entries are "
-            "cleared, and others than sidecars must not write %s keys",
+            "cache: generations in Redis were not written by a sidecar, so all entries are "
+            "cleared; find out what else writes keys that begin with %s",
             cache.PREFIX.partition(":")[0],
         )
         await store.reset({WHOLE: self._make(), REVISION: self._make()})
         values = await store.generations()
         if not _can_be(values):
-            raise errors.StoreAway("its generations are not what a sidecar writes")
+            raise errors.StoreAway("its generations were not written by a sidecar")
         return values
 
     async def clear(self, model: str | None) -> None:
         """Give the policy, or one model, a new generation.
 
         Raises:
-            errors.Unavailable: the other pods could not be told; nothing is cleared here either.
+            errors.Unavailable: the other pods cannot be told; nothing is cleared here either.
         """
         async with self._lock:
             await self._replace({model or WHOLE: self._make()})
 
     async def clear_texts(self, names: Collection[str], model: str | None) -> None:
-        """Give the texts of these names (by cache.name) a new generation, of one model or of all.
+        """Give texts, by cache.name, a new generation for one model or for all.
 
-        Where there would be too many of them, all there is gets one.
+        Where there would be too many of them, the policy gets one.
 
         Raises:
-            errors.Unavailable: as above.
+            errors.Unavailable: likewise.
         """
         value = f"{self._make()}@{int(self._clock())}"
         texts = {f"{_TEXT}{name} {model or WHOLE}": value for name in names}
@@ -187,19 +186,17 @@ class Generations:
                 marked = {**values, REVISION: self._make()}
                 await self._store.replace(marked, dropped=dropped - {REVISION})
         except errors.StoreAway as cause:
-            refuses = isinstance(cause, errors.StoreRefuses)
             raise errors.Unavailable(
-                f"The cache was not cleared: its Redis "
-                f"{f'refuses ({cause})' if refuses else 'does not answer'}, "
-                "so other pods would go on with the old entries.",
+                f"The cache was not cleared: its Redis {cause.predicate}, so other pods would "
+                "go on with the old entries.",
                 code="cache_store_unavailable",
             ) from None
-        # Not the new revision: the next look is to show what others cleared in between.
+        # Not the new revision: the next refresh is to show what others cleared in between.
         kept = {name: value for name, value in before.items() if name not in dropped}
         self._obey({**kept, **values})
 
     def _is_over(self, name: str, value: str) -> bool:
-        """Whether this is the generation of a text of which nothing older can be left."""
+        """True if it is a text's, and no entry from before can be left."""
         _, _, since = value.partition("@")
         return (
             name.startswith(_TEXT)
@@ -220,7 +217,7 @@ class Generations:
             for name in before.keys() | values.keys()
             if before.get(name) != values.get(name) and " " not in name
         ]
-        # Each is a walk through all of memory, and the store may name any number of them.
+        # Each is a walk through the memory, and the store may name any number of them.
         for model in models if len(models) <= _MAX_FORGOTTEN else (None,):
             self._forget(model)
 
@@ -230,9 +227,9 @@ def _can_be(values: Mapping[str, str] | None) -> TypeGuard[dict[str, str]]:
 
 
 def _texts_of(values: Mapping[str, str], model: str) -> dict[str, str]:
-    """The generations of a model's texts; what was cleared for all models holds for each."""
+    """The generations of a model's texts; those for all models hold for each."""
     found: dict[str, str] = {}
-    # The whole's first: an own one goes behind it.
+    # A generation for all models stands before the model's own.
     for owner in dict.fromkeys((WHOLE, model)):
         for name, value in values.items():
             if name.startswith(_TEXT):

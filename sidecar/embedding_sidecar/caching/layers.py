@@ -1,4 +1,4 @@
-"""The cache as one policy sees it: memory over a store that other pods share."""
+"""The cache of one policy: memory over a store that other pods share."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from embedding_sidecar.caching.entries import Seal, decode, encode
 MEMORY = "memory"
 REDIS = "redis"
 MAX_SIZES = 1024
-"""Models and spaces whose size of a vector is remembered; callers choose the dimensions."""
+"""Models and spaces whose vectors' size is remembered; callers choose the dimensions."""
 _READ: Final = "read"
 _WRITE: Final = "write"
 _REMOVE: Final = "remove"
@@ -24,16 +24,16 @@ _log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
-    """The shared layer, which answers within a budget of time."""
+    """The shared layer, which calls `done` within a budget of time."""
 
     def fetch(
         self,
         keys: Sequence[str],
         done: Callable[[Sequence[bytes | None] | errors.StoreRefuses | None], None],
     ) -> None:
-        """Tell `done` the values of these keys, None for each that is not there.
+        """Call `done` with the values of these keys, None for each that is missing.
 
-        None instead of all: it is away; StoreRefuses: it answers, and does not let us.
+        It gets None where the store is away, and StoreRefuses where it refuses.
         """
         ...
 
@@ -44,19 +44,19 @@ class Store(Protocol):
         ttl_seconds: int,
         done: Callable[[BaseException | None], None],
     ) -> None:
-        """Keep these values so long; tell `done` once that is done, or why it was not."""
+        """Set these values; `done` gets None then, or the error."""
         ...
 
     async def remove(self, keys: Sequence[str]) -> None:
-        """Keep these values no longer. Raises errors.StoreAway."""
+        """Delete these keys. Raises errors.StoreAway."""
         ...
 
 
 class Observer(Protocol):
-    """Is told what the cache did."""
+    """The metrics of the cache."""
 
     def looked_up(self, layer: str, *, hits: int, seconds: float) -> None:
-        """All items of a request were looked up in one layer."""
+        """A request's items were looked up in one layer."""
         ...
 
     def missed(self, items: int) -> None:
@@ -64,7 +64,7 @@ class Observer(Protocol):
         ...
 
     def saved(self, *, model: str, tokens: int) -> None:
-        """An answer of this model needed so many tokens less than without the cache."""
+        """The cache spared an answer of this model so many tokens."""
         ...
 
     def error(self, kind: str, provider: str = "") -> None:
@@ -75,8 +75,8 @@ class Observer(Protocol):
 class Layers:
     """Entries of one policy. A store that is away is a miss, and is counted as an error.
 
-    `seal` binds entries to their keys in the store. Where it does not authenticate them, only
-    vectors of the size that this sidecar has bought last of their model and space are taken.
+    `seal` binds entries to their keys in the store. Where it does not authenticate them, a vector
+    must have the size of the last one that this sidecar has bought of its model and space.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Layers:
     ) -> None:
         self._store_state = "none" if store is None else "unknown"
         self._refusals: dict[str, str] = {}
-        """What the store lacks, by what it refused when it was last asked for that."""
+        """Reasons by operation, for those that the store refused last time."""
         self._repeated = repeated.Repeated()
         self._seal = seal
         self._sizes: dict[tuple[str, str], int] = {}
@@ -110,9 +110,9 @@ class Layers:
 
     @property
     def store_state(self) -> str:
-        """What the last use of the store showed: `none`, `unknown`, `ok`, `away` or `refuses: WHY`.
+        """`none`, `unknown`, `ok`, `away` or `refuses: WHY`, by the last use of the store.
 
-        It refuses until it has done what it refused: one that may read and not write does.
+        It refuses until the refused operation has succeeded: our user may read and not write.
         """
         for why in self._refusals.values():
             return f"refuses: {why}"
@@ -147,7 +147,7 @@ class Layers:
         waiting = asyncio.get_running_loop().create_future()
 
         def done(found: list[cache.Entry | None]) -> None:
-            # One who went away has cancelled it.
+            # A caller that has hung up has cancelled it.
             if not waiting.done():
                 waiting.set_result(found)
 
@@ -160,7 +160,7 @@ class Layers:
     ) -> list[cache.Entry | None]:
         """The entries of these keys that memory has, in order.
 
-        Where those are not all, no look-up has been noted; it goes on with `look_up`.
+        Where some are missing, nothing is counted yet: `look_up` goes on from here.
         """
         started = time.perf_counter()
         found = [self._memory.get(key, max_age_seconds=max_age_seconds) for key in keys]
@@ -176,10 +176,10 @@ class Layers:
         *,
         max_age_seconds: int | None = None,
     ) -> None:
-        """Tell `done` once what get_many returns: at once where no store needs to be asked.
+        """Call `done` once with what get_many returns.
 
-        `recalled` is what `recall` has just said. Where the store is asked, `done` is called by the
-        event loop, within the store's budget of time.
+        `recalled` comes from `recall`. `done` is called at once unless the store must be asked,
+        and then by the event loop, within the store's budget of time.
         """
         if not self._ttl_seconds:
             done(recalled)
@@ -217,7 +217,7 @@ class Layers:
     ) -> None:
         """Keep these entries in every layer, for `ttl_seconds` where the policy keeps longer.
 
-        Memory has them at once. The store gets them in a moment, and nobody waits for it.
+        Memory has them at once; nobody waits for the store.
         """
         kept_seconds = self._ttl_seconds
         if ttl_seconds is not None and ttl_seconds < kept_seconds:
@@ -234,38 +234,38 @@ class Layers:
             self._store.keep(values, ttl_seconds=kept_seconds, done=self._kept)
 
     def saved(self, tokens: int, *, model: str) -> None:
-        """An answer of this model needed so many tokens less than without the cache."""
+        """Count tokens that the cache spared an answer of this model."""
         self._tokens_saved[model] += tokens
         self._observe.saved(model=model, tokens=tokens)
 
     async def refresh(self) -> None:
-        """Obey the generations of the store; to be called once a second."""
+        """Take over the store's generations; to be called once a second."""
         try:
             await self._generations.refresh()
         except errors.StoreAway as cause:
             self._away(_GENERATIONS, cause)
         else:
-            # It says nothing of entries, which may lie where nobody answers.
+            # Entries may lie on a node that does not answer.
             self._refusals.pop(_GENERATIONS, None)
 
     async def clear(self, model: str | None) -> None:
         """Forget all, or all of one model (by the policy's name of it), in every pod.
 
         Raises:
-            errors.Unavailable: the store did not answer.
+            errors.Unavailable: the store does not answer or refuses.
         """
         await self._generations.clear(model)
 
     async def clear_items(
         self, variants: Iterable[tuple[provider.Ask, str]], *, model: str | None
     ) -> None:
-        """Forget items in every pod, in whatever form they were asked, of one model or of all.
+        """Forget items in every pod, in every form, of one model or of all.
 
-        `variants` are requests for them, each with its space; what these could have left is removed
-        at once, and nobody finds what others left.
+        `variants` are requests for them, each with its space. Their entries are deleted at once;
+        nobody finds those of other requests any more.
 
         Raises:
-            errors.Unavailable: the store did not answer.
+            errors.Unavailable: the store does not answer or refuses.
         """
         variants = list(variants)
         keys = [key for ask, space in variants for key in self.keys(ask, space=space)]
@@ -276,13 +276,13 @@ class Layers:
             try:
                 await self._store.remove(keys)
             except errors.StoreAway as cause:
-                # Nobody finds them any more, and they expire.
+                # Nobody finds them, and they expire.
                 self._away(_REMOVE, cause)
             else:
                 self._refusals.pop(_REMOVE, None)
 
     def stats(self) -> dict[str, Any]:
-        """What this sidecar's cache did so far and holds now."""
+        """Counts of this sidecar's cache since it started, and its present size."""
         return {
             "hits": dict(self._hits),
             "misses": self._misses,
@@ -291,7 +291,7 @@ class Layers:
         }
 
     def tokens_saved(self) -> Mapping[str, int]:
-        """Tokens that answers needed less than without the cache, by the policy's model."""
+        """Tokens that the cache has spared, by the policy's model."""
         return self._tokens_saved
 
     def memory_bytes(self) -> int:
@@ -311,7 +311,7 @@ class Layers:
     def _taken(
         self, key: str, value: bytes | None, max_age_seconds: int | None
     ) -> cache.Entry | None:
-        """The entry in a value of the store, if it is one that may be used; memory keeps it."""
+        """The entry in a value of the store, if it may be used; memory keeps it."""
         if value is None:
             return None
         now = self._clock()
@@ -353,6 +353,6 @@ class Layers:
             return
         why = self._refusals[what] = str(cause)
         self._observe.error("cache_refused")
-        # Whoever holds the store may say another thing each time.
+        # The reason may be another one each time, if a hostile server gives it.
         if self._repeated.is_news(what, now=time.monotonic()):
             _log.error("cache: the store refuses to %s: %s", what, why)

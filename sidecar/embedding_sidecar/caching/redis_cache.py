@@ -1,8 +1,7 @@
 """The shared layer of the cache in Redis: one round trip to read, one to write, 50 ms to read.
 
-What is asked while the event loop turns once goes together: all requests that came in by then share
-one command, and a key that several ask for is asked once. Nobody waits for a write, so writes are
-gathered a little longer; what is asked for meanwhile is written first.
+Reads of one turn of the event loop share one command, in which each key stands once. Nobody waits
+for a write, so writes are gathered a little longer; those that a read needs are sent first.
 """
 
 import asyncio
@@ -19,20 +18,19 @@ from embedding_sidecar.caching.redis_generations import RedisGenerations
 
 BUDGET_SECONDS: Final = 0.05
 MANAGEMENT_BUDGET_SECONDS: Final = 1.0
-"""For what no request for vectors waits for: writing, reading and setting generations."""
+"""For operations that no request for vectors waits for: writes, and generations."""
 MAX_WRITING_BYTES: Final = 16 * 2**20
-"""Of values that Redis has not acknowledged yet, where no other bound is given; what would be more
-is dropped. A batch of 2048 texts in 1536 dimensions is 12 MB, a larger one is taken alone."""
+"""Default bound of the values that Redis has not acknowledged yet; others are dropped. A batch of
+2048 texts in 1536 dimensions is 12 MB; a larger one is taken if it is alone."""
 GATHER_SECONDS: Final = 0.005
-"""How long values are gathered before they are written. So much later do other pods find them, and
-so much of them is lost with a sidecar that is killed; a round trip for each costs as much as half
-of a look-up."""
+"""Values are gathered so long before they are written: other pods find them so much later, and a
+sidecar that is killed loses so much. A round trip for each costs as much as half a look-up."""
 _LAST_TURNS: Final = 4
-"""Turns of the event loop after the time is up: a loop that stood still looks at what has come by
-then, which takes a turn to read, one to parse and one to hand over."""
+"""Turns of the event loop after the time is up: a loop that stood still takes one to read what has
+come meanwhile, one to parse it and one to hand it over."""
 MAX_READING_BYTES: Final = 96 * 2**20
-"""Of one answer of Redis, whatever was asked: all vectors of the large requests that are let in at
-once, by the chart's limit, have no more."""
+"""Bound of one answer: the vectors of all large requests that are let in at once, by the chart's
+limit, have no more."""
 _TOO_LONG: Final = errors.StoreAway("an entry is too long to be kept")
 _TOO_MUCH: Final = errors.StoreAway("Redis has not acknowledged what it has been sent")
 
@@ -41,9 +39,9 @@ Fetched = Callable[[list[bytes | None] | errors.StoreRefuses | None], None]
 
 
 class _Turn(ABC):
-    """What was asked in one turn of the event loop, and who waits for it.
+    """The commands of one turn of the event loop, and those that wait for them.
 
-    `failure` says why not all was done, None where it was.
+    `failure` is None once all are carried out.
     """
 
     __slots__ = ("failure",)
@@ -53,10 +51,10 @@ class _Turn(ABC):
 
     @abstractmethod
     def end(self) -> None:
-        """Tell who waits what is known by now; nobody is told twice."""
+        """Tell those that wait what is known by now, each once."""
 
     def time_is_up(self, turns_left: int) -> None:
-        """End it, unless what has come by now is looked at in the turns that are left."""
+        """End it, after the turns that are left."""
         if turns_left:
             asyncio.get_running_loop().call_soon(self.time_is_up, turns_left - 1)
         else:
@@ -64,7 +62,7 @@ class _Turn(ABC):
 
 
 class _Reads(_Turn):
-    """Keys, whose answers may come one after the other: from the nodes of a Cluster they do."""
+    """Keys, whose values come one after the other from the nodes of a Cluster."""
 
     __slots__ = ("answers", "asked", "waiting")
 
@@ -103,7 +101,7 @@ class _Writes(_Turn):
 
 
 class RedisCache:
-    """Entries, and with `generations` those of one scope, which is who shares them."""
+    """Entries, and the `generations` of one scope, which its pods share."""
 
     def __init__(
         self,
@@ -130,10 +128,10 @@ class RedisCache:
         self._writing_bytes = 0
 
     def fetch(self, keys: Sequence[str], done: Fetched) -> None:
-        """Tell `done` the values of these keys, None for each that is not there.
+        """Call `done` with the values of these keys, None for each that is missing.
 
-        Also for one whose node is away; instead of all, where Redis did not answer rightly for any
-        of them or not in time, None, or what it refuses.
+        A key whose node is away is missing. Where no key was answered, `done` gets the refusal, or
+        None.
         """
         gathered = self._writes
         if gathered is not None and any(key in gathered.values for key in keys):
@@ -149,9 +147,9 @@ class RedisCache:
     def keep(
         self, values: Mapping[str, bytes], *, ttl_seconds: int, done: redis_nodes.Over
     ) -> None:
-        """Keep these values so long; tell `done` once Redis says that it does, or why it did not.
+        """Set these values; `done` gets None then, or the error.
 
-        Where it refuses, that is errors.StoreRefuses. What it has not said in time it may still do.
+        A refusal is errors.StoreRefuses. Values that are not acknowledged in time may still be set.
         """
         size_bytes = sum(map(len, values.values()))
         if size_bytes > redis_nodes.MAX_VALUE_BYTES < max(map(len, values.values())):
@@ -175,11 +173,7 @@ class RedisCache:
             self._send_writes()
 
     async def remove(self, keys: Sequence[str]) -> None:
-        """Keep the values of these keys no longer.
-
-        Raises:
-            errors.StoreAway: Redis did not answer rightly, or not in time.
-        """
+        """Delete these keys. Raises errors.StoreAway."""
         if self._writes is not None:
             for key in keys:
                 self._writes.values.pop(key, None)
@@ -193,7 +187,7 @@ class RedisCache:
             raise refusal from away
 
     async def close(self) -> None:
-        """Write what is to be written yet, within its time; end the rest, and the connections."""
+        """Write what is gathered, within its time; end the rest, and the connections."""
         self._send_reads()
         self._send_writes()
         await self._written()
@@ -202,7 +196,7 @@ class RedisCache:
         await self._client.aclose()
 
     async def _written(self) -> None:
-        """Until all writes under way are over, for as long as one may take."""
+        """Wait for all writes under way, as long as one may take."""
         loop = asyncio.get_running_loop()
         ends: list[asyncio.Future[BaseException | None]] = []
         for turn in self._debt.owed:
@@ -238,12 +232,12 @@ class RedisCache:
             self._writing_bytes -= turn.size_bytes
             over(failure)
 
-        # Packed by who sends them; they are not to be held twice.
+        # Not held here, too: the connection has them packed.
         values, turn.values = turn.values, {}
         self._nodes.write(values, written)
 
     def _begun(self, turn: _Turn, *, seconds: float) -> redis_nodes.Over:
-        """Let who waits go when the time is up, or when it is told that all is over."""
+        """End the turn when the time is up, or when the returned callback is called."""
 
         def over(failure: BaseException | None) -> None:
             timer.cancel()
@@ -258,7 +252,7 @@ class RedisCache:
 
 
 def _refusal(failure: BaseException | None) -> errors.StoreRefuses | None:
-    """What a Redis that refuses lacks; None where it does not."""
+    """The refusal that an error is; None where it is another one."""
     told = redis_refusals.of(failure, pattern=f"{cache.PREFIX}*", run_by_script="")
     return None if told is None else errors.StoreRefuses(told)
 
@@ -266,7 +260,7 @@ def _refusal(failure: BaseException | None) -> errors.StoreRefuses | None:
 def _tell(done: Callable[[T], None], what: T) -> None:
     try:
         done(what)
-    except Exception as error:  # noqa: BLE001 - what one does with an answer robs nobody of his
+    except Exception as error:  # noqa: BLE001 - a fault in one callback must not stop the others
         asyncio.get_running_loop().call_exception_handler(
             {"message": "an answer of the cache could not be used", "exception": error}
         )

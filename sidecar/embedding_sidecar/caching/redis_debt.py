@@ -1,8 +1,7 @@
-"""What a Redis has been asked and has not answered, which is bounded, and a wait that is, too.
+"""Bounds the outstanding commands of a Redis, and the wait for one.
 
-Time that is up ends the waiting and not the command: what was begun goes on in the background, so
-that a slow connection is made once and kept, instead of being dropped half made by every request,
-and no late answer is left lying on a connection for the next one to read.
+A time-out ends the wait and not the command, which goes on in the background: so a slow connection
+is made once and kept, and no late answer is left on a connection for the next command to read.
 """
 
 import asyncio
@@ -13,27 +12,27 @@ from embedding_sidecar import errors
 
 LATE: Final = errors.StoreAway("Redis did not answer in time")
 _MAX: Final = 64
-"""Commands that a Redis may owe an answer to; while it owes more, nothing is asked of it."""
+"""Outstanding commands; at this number no other one is sent."""
 
 T = TypeVar("T")
 
 
 class Debt:
-    """What one Redis owes answers to: commands of one's own, and those begun here."""
+    """Outstanding commands of one Redis: a caller's own in `owed`, and those begun here."""
 
     def __init__(self) -> None:
         self.owed: set[object] = set()
 
     @property
     def is_too_much(self) -> bool:
-        """Whether nothing more is to be asked."""
+        """True if no other command may be sent."""
         return len(self.owed) >= _MAX
 
     async def within(self, seconds: float, command: Callable[[], Awaitable[T]]) -> T:
-        """The outcome of a command, if it is there in time.
+        """The result of a command, if it comes in time.
 
         Raises:
-            errors.StoreAway: it is not, or the command failed; it may still be carried out.
+            errors.StoreAway: it failed, or is late and may still be carried out.
         """
         if self.is_too_much:
             raise errors.StoreAway(str(LATE))
@@ -59,7 +58,7 @@ class Debt:
     def _done(self, task: "asyncio.Task[Any]") -> None:
         self.owed.discard(task)
         if not task.cancelled():
-            # Looked at, so that the loop does not complain of one nobody waits for any more.
+            # Retrieved, so that the loop does not log an error that nobody waits for.
             task.exception()
 
 
@@ -67,5 +66,5 @@ async def _run(command: Callable[[], Awaitable[T]]) -> T:
     try:
         return await command()
     except Exception as error:
-        # Not those of the client alone: it stumbles over what a server says that is no Redis.
+        # redis-py raises any kind of error over a server that is not a Redis.
         raise errors.StoreAway(type(error).__name__) from error

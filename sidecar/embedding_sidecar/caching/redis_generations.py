@@ -11,10 +11,10 @@ from embedding_sidecar.caching.redis_debt import Debt
 
 PREFIX: Final = "aos:embedding:generations:"
 _RUN: Final = "+hsetnx +hset +hdel +del"
-"""What the scripts run."""
+"""Commands of the scripts."""
 
-# Scripts, because they are one step in every form of Redis. A client of a Cluster runs the commands
-# of a transaction in threads of their own.
+# Scripts are one step in every form of Redis. A client of a Cluster runs the commands of a
+# transaction in threads of their own.
 _BEGIN: Final = """
 for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return #ARGV
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class RedisGenerations:
-    """A store of generations, each command of which has so much time."""
+    """The generations of a scope. All methods raise errors.StoreAway, in time."""
 
     def __init__(
         self, client: redis.asyncio.Redis, *, scope: str, debt: Debt, budget_seconds: float
@@ -46,11 +46,7 @@ class RedisGenerations:
         self._budget_seconds = budget_seconds
 
     async def generation(self, *names: str) -> list[str | None]:
-        """Some generations of the scope, None for each that is not there.
-
-        Raises:
-            errors.StoreAway: Redis did not answer rightly, or not in time.
-        """
+        """The generations of these names, None for each that is missing."""
 
         async def ask() -> list[str | None]:
             found: Any = await self._client.hmget(self._key, list(names))
@@ -59,11 +55,7 @@ class RedisGenerations:
         return await self._within(ask)
 
     async def generations(self) -> dict[str, str] | None:
-        """All generations of the scope, by name; None for more than there can be.
-
-        Raises:
-            errors.StoreAway: as above.
-        """
+        """All generations by name; None where they are more than MAX_NAMES."""
 
         async def ask() -> dict[str, str] | None:
             length: Any = self._client.hlen(self._key)
@@ -75,29 +67,16 @@ class RedisGenerations:
         return await self._within(ask)
 
     async def reset(self, values: Mapping[str, str]) -> None:
-        """Drop all generations of the scope and set these, both or neither.
-
-        Raises:
-            errors.StoreAway: as above.
-        """
-        await self._change(_RESET, [word for pair in values.items() for word in pair])
+        """Drop all generations and set these, both or neither."""
+        await self._change(_RESET, _flat(values))
 
     async def begin(self, values: Mapping[str, str]) -> None:
-        """Set each of these generations that is not there.
-
-        Raises:
-            errors.StoreAway: as above; they may still be set.
-        """
-        await self._change(_BEGIN, [word for pair in values.items() for word in pair])
+        """Set each of these generations that is missing."""
+        await self._change(_BEGIN, _flat(values))
 
     async def replace(self, values: Mapping[str, str], *, dropped: Collection[str]) -> None:
-        """Drop generations of the scope and set others, both or neither.
-
-        Raises:
-            errors.StoreAway: as above.
-        """
-        pairs = [word for pair in values.items() for word in pair]
-        await self._change(_REPLACE, [str(len(dropped)), *dropped, *pairs])
+        """Drop these names and set these values, both or neither."""
+        await self._change(_REPLACE, [str(len(dropped)), *dropped, *_flat(values)])
 
     async def _within(self, ask: Callable[[], Awaitable[T]]) -> T:
         try:
@@ -115,9 +94,13 @@ class RedisGenerations:
 
         heard = await self._within(ask)
         if heard != len(words):
-            raise errors.StoreAway("an answer to another question")
+            raise errors.StoreAway("the answer does not belong to the command")
+
+
+def _flat(values: Mapping[str, str]) -> list[str]:
+    return [word for pair in values.items() for word in pair]
 
 
 def _text(raw: bytes) -> str:
-    # What is no text is nobody's generation; it must not end the sidecar either.
+    # Other bytes than text are not a sidecar's; they must not end it either.
     return raw.decode(errors="replace")

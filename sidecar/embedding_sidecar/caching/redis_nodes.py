@@ -1,11 +1,10 @@
-"""Many keys at once: one round trip to each server that has some of them."""
+"""Commands for many keys: one round trip to each server that has some of them."""
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence, Sized
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-import hiredis
 import redis.asyncio
 from redis.asyncio.cluster import ClusterNode, PipelineCommand, RedisCluster
 from redis.exceptions import (
@@ -20,51 +19,29 @@ from redis.exceptions import (
 from embedding_sidecar import redis_pipe
 
 Over = Callable[[BaseException | None], None]
-"""Is told once, and later than it was given, that a command is over, and why not well if so."""
+"""Called once, later than it was given, when a command has ended; with its error if it failed."""
 
-_pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
-"""Its own type says that a command is one word."""
 FEW: Final = 64
-"""Keys that are no batch: 0.8 MB of the largest vectors there are, 6 ms of a gigabit a second."""
+"""Keys below a batch: 0.8 MB of the largest vectors there are, 6 ms at a gigabit a second."""
 MAX_VALUE_BYTES: Final = 2**16 + 2**12
-"""Of an entry: the longest vector that is read of a provider which nobody told how long it is to
-be, and the names of its model and space. Longer ones are not kept."""
+"""Bound of an entry: the longest vector that is read without `dimensions` in the request, and the
+names of its model and space. Longer entries are not kept."""
 _REPLY_BYTES: Final = 1024
-"""Of an answer that is no value: a word, or a refusal."""
+"""Bound of an answer without a value: a word, or a refusal."""
 _OK: Final = b"OK"
 _LOOK_AGAIN_SECONDS: Final = 0.5
-"""How often at most a Cluster in trouble is asked who has which keys now."""
+"""Least time between two looks at a Cluster's slots while some of its nodes are away."""
 
 
-class Nodes(Protocol):
-    """The servers of one Redis. Reading and writing are begun; how they end is told."""
-
-    def read(self, keys: Sequence[str], into: dict[str, object], over: Over) -> None:
-        """Fill in the values of these keys, None for each that is not there, as they come."""
-        ...
-
-    def write(self, values: Mapping[str, tuple[bytes, int]], over: Over) -> None:
-        """Set each key to a value, for so many milliseconds."""
-        ...
-
-    async def remove(self, keys: Sequence[str]) -> None:
-        """Drop these keys. Raises RedisError or OSError."""
-        ...
-
-    async def close(self) -> None:
-        """End what is under way."""
-        ...
-
-
-def of(client: redis.asyncio.Redis, *, most_bytes: int) -> Nodes:
-    """The servers behind a client of redis_url.connect; one answer of one has so many bytes."""
+def of(client: redis.asyncio.Redis, *, most_bytes: int) -> "_One | _Several":
+    """The servers behind a client of redis_url.connect; an answer has `most_bytes` at most."""
     if isinstance(client, RedisCluster):
         return _Several(client)
     return _One(client, most_bytes=most_bytes)
 
 
 class _One:
-    """One server, and two connections to it: on one of them nobody waits behind a batch."""
+    """One server, by two connections: on one of them nobody waits behind a batch."""
 
     def __init__(self, client: redis.asyncio.Redis, *, most_bytes: int) -> None:
         self._client = client
@@ -73,10 +50,11 @@ class _One:
         self._many = redis_pipe.Pipe(client.connection_pool)
 
     def read(self, keys: Sequence[str], into: dict[str, object], over: Over) -> None:
+        """Fill in the values of these keys, None for each that is missing, as they come."""
         pipe = self._pipe(keys)
 
         def told(answers: Sequence[Any] | Exception) -> None:
-            # A refusal is an exception, too, and answers what was asked.
+            # A refusal is an exception, too, and an answer to the question.
             found = answers if isinstance(answers, Exception) else answers[0]
             if isinstance(found, list) and len(found) == len(keys):
                 into.update(zip(keys, found, strict=True))
@@ -85,9 +63,10 @@ class _One:
                 over(found if isinstance(found, Exception) else pipe.mistrust())
 
         most_bytes = min(len(keys) * MAX_VALUE_BYTES, self._most_bytes)
-        pipe.ask([_pack(("MGET", *keys))], told, most_bytes=most_bytes)
+        pipe.ask([redis_pipe.pack(("MGET", *keys))], told, most_bytes=most_bytes)
 
     def write(self, values: Mapping[str, tuple[bytes, int]], over: Over) -> None:
+        """Set each key to a value, for so many milliseconds."""
         pipe = self._pipe(values)
 
         def told(answers: Sequence[Any] | Exception) -> None:
@@ -99,13 +78,16 @@ class _One:
             else:
                 over(pipe.mistrust())
 
-        commands = [_pack(("SET", key, value, "PX", ms)) for key, (value, ms) in values.items()]
+        pack = redis_pipe.pack
+        commands = [pack(("SET", key, value, "PX", ms)) for key, (value, ms) in values.items()]
         pipe.ask(commands, told, most_bytes=len(commands) * _REPLY_BYTES)
 
     async def remove(self, keys: Sequence[str]) -> None:
+        """Delete these keys. Raises RedisError or OSError."""
         await self._client.unlink(*keys)
 
     async def close(self) -> None:
+        """End the commands under way."""
         await asyncio.gather(self._few.close(), self._many.close())
 
     def _pipe(self, keys: Sized) -> redis_pipe.Pipe:
@@ -113,7 +95,7 @@ class _One:
 
 
 class _Several:
-    """A Cluster. redis-py's own pipeline gives all nodes up where one of them is gone."""
+    """A Cluster, with the methods of _One. redis-py's pipeline fails where one node is gone."""
 
     def __init__(self, client: RedisCluster) -> None:
         self._client = client
@@ -141,7 +123,7 @@ class _Several:
     def _begin(self, work: Coroutine[Any, Any, None], over: Over) -> None:
         def done(task: "asyncio.Task[None]") -> None:
             self._under_way.discard(task)
-            # Whatever it is: redis-py stumbles over what a server says that is no Redis.
+            # Any kind of error: redis-py raises them over a server that is not a Redis.
             over(asyncio.CancelledError() if task.cancelled() else task.exception())
 
         task = asyncio.get_running_loop().create_task(work)
@@ -151,7 +133,7 @@ class _Several:
     async def _each(
         self, commands: Iterable[tuple[Any, ...]], told: Callable[[str, Any], None]
     ) -> None:
-        """Carry out each command, of which the second word is the key; then raise what failed."""
+        """Carry out each command, whose second word is its key; then raise the first error."""
         try:
             await self._client.initialize()
         except RedisClusterException as error:
@@ -199,16 +181,16 @@ class _Several:
             self._looking = asyncio.get_running_loop().create_task(self._look())
 
     async def _look(self) -> None:
-        # Where nobody can tell, whoever needs to know asks again.
+        # The next command that fails asks again.
         with contextlib.suppress(RedisError, RedisClusterException, OSError):
             await self._client.nodes_manager.initialize()
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def _of_this_key(error: Exception) -> bool:
-    """Whether only this key is of no use: it is on its way to another node, or of another type.
+    """True if only this key cannot be used: it moves to another node, or is of another type.
 
-    redis-py would follow it, but over any connection, and only the one that said ASKING may ask.
+    redis-py would follow it over any connection, but only the one that has sent ASKING may ask.
     """
     return isinstance(error, AskError | TryAgainError) or (
         isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE")

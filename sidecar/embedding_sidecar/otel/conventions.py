@@ -1,4 +1,4 @@
-"""Names and buckets of the semantic conventions for generative AI, as of their status Development.
+"""Names and buckets of the semantic conventions for generative AI, in status Development.
 
 https://github.com/open-telemetry/semantic-conventions-genai/blob/main/docs/gen-ai/client-embeddings.md
 """
@@ -9,20 +9,20 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
+from embedding_sidecar import variables
+
 SCOPE: Final = "embedding_sidecar"
 OPERATION: Final = "embeddings"
 PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
     {"openai": "openai", "openaicompatible": "openai_compatible", "voyage": "voyage_ai"}
 )
-"""By the word that metrics have for a provider's type. The conventions list only the first."""
+"""Names by the metrics' word for a provider's type. The conventions list only the first."""
 NO_PROVIDER: Final = "none"
 """The provider of a request that was refused before one was chosen."""
 DURATION: Final = "gen_ai.client.embeddings.duration"
 INPUT_TOKENS: Final = "gen_ai.client.embeddings.operation.input_tokens"
 DURATION_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
 TOKEN_BUCKETS: Final = tuple(float(4**power) for power in range(14))
-
-_PORTS: Final = {"http": 80, "https": 443}
 
 Attributes = Mapping[str, str | int]
 
@@ -51,6 +51,6 @@ def server(url: str) -> Attributes:
         {
             "http.request.method": "POST",
             "server.address": parts.hostname or "",
-            "server.port": parts.port or _PORTS.get(parts.scheme, 0),
+            "server.port": parts.port or variables.DEFAULT_PORTS.get(parts.scheme, 0),
         }
     )

@@ -1,4 +1,4 @@
-"""Export by OTLP over HTTP, to where the OTEL_* variables say.
+"""Export by OTLP over HTTP, to the collector that the OTEL_* variables name.
 
 https://opentelemetry.io/docs/specs/otel/protocol/exporter/
 """
@@ -22,7 +22,7 @@ _TICK_SECONDS: Final = 0.02
 
 
 class Session(requests.Session):
-    """Reads no body of an answer: exporters look at its status, and it may have any length."""
+    """Reads no body of an answer, which may have any length: exporters need its status."""
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         """Send a request; the status and the headers of its answer."""
@@ -49,9 +49,9 @@ class Telemetry:
         )
 
     async def close(self) -> None:
-        """Export what is left, for at most TIMEOUT_SECONDS; the rest is lost with the process."""
-        # Not the loop's own threads, whose end it waits for: a collector may drip, and an export
-        # under way has a time-out for each of its reads only.
+        """Export the rest, for TIMEOUT_SECONDS at most."""
+        # Not in the loop's own threads, for whose end it waits: a collector may be slow, and an
+        # export under way has a time-out for each of its reads only.
         ending = [
             threading.Thread(target=it.close, name="otel-close", daemon=True)
             for it in (self.tracer, self._metrics)

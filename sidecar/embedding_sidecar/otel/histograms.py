@@ -18,7 +18,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from embedding_sidecar.otel import conventions
 
 _SERIES: Final = 256
-"""The most series of one histogram: models and error types are of closed lists."""
+"""Bound of the series of one histogram: models and error types come from closed lists."""
 
 
 class Series:
@@ -53,7 +53,7 @@ class Histogram:
     _found: dict[tuple[str, str, str], Series] = field(default_factory=dict)
 
     def of(self, provider: str, model: str, error: str = "") -> Series:
-        """The series of an operation; the last one for all that are too many."""
+        """The series of an operation; the last one for all beyond _SERIES."""
         key = (provider, model, error)
         series = self._found.get(key)
         if series is None:
@@ -117,7 +117,7 @@ class Exports:
         self._export()
 
     def _export(self) -> None:
-        # An exporter says in its log why it failed; the next export has all that this one had.
+        # An exporter logs its failures; the next export has all that this one had.
         now_ns = self._wall_clock_ns()
         metrics = [
             it.collect(started_ns=self._started_ns, now_ns=now_ns) for it in self._histograms

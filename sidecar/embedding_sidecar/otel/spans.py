@@ -1,4 +1,4 @@
-"""Spans by the OpenTelemetry SDK, and what is measured of each request."""
+"""Spans by the OpenTelemetry SDK, and the two metrics of each request."""
 
 import random
 import time
@@ -66,9 +66,9 @@ class Tracer:
             carrier = {"traceparent": traceparent, "tracestate": tracestate or ""}
             context = _PROPAGATOR.extract(carrier)
             if not trace.get_current_span(context).get_span_context().is_valid:
-                context = None  # as W3C Trace Context, section 3.2.2.3: one that is none
+                context = None  # not valid: W3C Trace Context, section 3.2.2.3
         if context is None and self._root_ratio is not None and self._share() >= self._root_ratio:
-            # As the SDK's sampler would decide, for a fraction of its CPU: most requests end here.
+            # The SDK's sampler would decide the same for more CPU, and most requests end here.
             return RequestSpan(self, trace.INVALID_SPAN, is_child=False)
         span = self._tracer.start_span(
             conventions.OPERATION, context=context, kind=trace.SpanKind.CLIENT
@@ -90,7 +90,7 @@ class Tracer:
 
 
 class RequestSpan:
-    """The span of one request; see tracing.RequestSpan. Ends once, whatever is told after that."""
+    """The span of one request; see tracing.RequestSpan. It ends once."""
 
     __slots__ = ("_is_child", "_started", "_tracer", "span")
 
@@ -103,7 +103,7 @@ class RequestSpan:
     def call(self, *, provider: str, model: str, url: str) -> "CallSpan | None":
         """Start the span of a call; None where this request is in no trace."""
         if not self.span.is_recording():
-            # The provider is told of the caller's trace all the same, and that nobody records it.
+            # The provider gets the caller's trace all the same, with its flag of no recording.
             return CallSpan(self.span) if self._is_child else None
         attributes = {**conventions.server(url), **conventions.operation(provider, model)}
         return CallSpan(self._tracer.child(self.span, attributes))
@@ -130,8 +130,8 @@ class RequestSpan:
         self._end(self._tracer.duration.of(provider, model))
 
     def refused(self, error: errors.Refused) -> None:
-        """End the span of a request that was refused; the message is not told, as it may quote."""
-        # The code of a rejection may be a provider's own word, and a label is of a closed list.
+        """End the span of a request that was refused, without the message: it may quote texts."""
+        # A rejection's code may be a provider's own word, and labels come from a closed list.
         code = error.code if error.code and not isinstance(error, errors.Rejected) else error.kind
         if self.span.is_recording():
             self.span.set_attribute("error.type", code)
@@ -166,7 +166,7 @@ class CallSpan:
             self._span.add_link(other.span.get_span_context())
 
     def end(self, *, outcome: str) -> None:
-        """End the span; anything but `ok` is an error of this type."""
+        """End the span; an outcome other than `ok` is its type of error."""
         if not self._span.is_recording():
             return
         if outcome != "ok":

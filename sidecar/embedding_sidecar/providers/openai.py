@@ -1,4 +1,4 @@
-"""OpenAI's embeddings endpoint, and every server that speaks like it.
+"""OpenAI's embeddings endpoint, and every compatible server.
 
 Source: OpenAI's OpenAPI description (CreateEmbeddingRequest, Error) and its page on error codes.
 """
@@ -15,8 +15,8 @@ from embedding_sidecar import errors, provider, statuses, vectors, words
 LIMITS: Final = provider.Limits(items=2048, tokens=300_000)
 """Source: the same description, CreateEmbeddingRequest.input. No limit of bytes is published."""
 EXTENDED_LIMITS: Final = provider.Limits(items=2048, tokens=300_000, body_bytes=2_000_000)
-"""OpenAI's, and the default --payload-limit of Hugging Face's text-embeddings-inference, which is
-the lowest known. A server that takes less, or fewer items, answers 413, and is sent halves."""
+"""OpenAI's, and the default --payload-limit of Hugging Face's text-embeddings-inference, the lowest
+known. A server with a lower limit answers 413, and gets halves."""
 
 _SPENT: Final = frozenset(
     {
@@ -40,7 +40,7 @@ class OpenAI:
     extended: bool
 
     def obstacle(self, items: Collection[provider.Item]) -> errors.Unsuited | None:
-        """None: all that the sidecar accepts, this endpoint accepts."""
+        """None: this endpoint takes all items."""
         del items
         return None
 
@@ -52,7 +52,7 @@ class OpenAI:
     def request(
         self, ask: provider.Ask, *, base_url: str, api_key: str | None
     ) -> provider.HttpRequest:
-        """Ask for base64, so that vectors come as the model's own bits."""
+        """A request for base64, so that vectors come as the model's own bits."""
         body: dict[str, Any] = {"model": ask.model, "input": ask.items}
         if not ask.plain:
             body["encoding_format"] = "base64"
@@ -75,35 +75,27 @@ class OpenAI:
         )
 
     def vectors(self, ask: provider.Ask, answer: provider.HttpAnswer) -> provider.Vectors:
-        """Read a 2xx; servers that do not know base64 answer in floats, which is as good."""
+        """Read a 2xx; some servers ignore base64 and answer in floats."""
         return vectors.read(answer, count=len(ask.items), dimensions=ask.dimensions)
 
     def failure(self, answer: provider.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
-        """By status, a 429 by its code too.
-
-        The words of a 400, 413 or 422, in any form, are relayed, with param and code if it has any.
-        """
+        """The error by status; a 429 by its code, too. A 400, 413 or 422 is relayed."""
         error = words.error_of(answer.body)
         if answer.status == statuses.RATE_LIMITED and _SPENT & {
-            _text(error.get("code")),
-            _text(error.get("type")),
+            statuses.text(error.get("code")),
+            statuses.text(error.get("type")),
         }:
             return errors.Spent("no_credit")
         if answer.status not in statuses.CALLERS_FAULT or statuses.is_of_the_policy(error):
             return statuses.failure(answer)
-        return errors.Rejected(
-            words.said(answer.body) or "The provider rejected the request.",
-            status=answer.status,
-            code=_text(error.get("code")),
-            param=_text(error.get("param")),
-        )
+        return statuses.rejected(answer, code=statuses.text(error.get("code")))
 
 
 def _input_type(word: str, base_url: str) -> tuple[str, str]:
     """The field and the word by which a server tells queries from documents.
 
     Sources: NVIDIA's NIM reference (input_type query or passage), Jina's API reference (task).
-    Other servers get the caller's own word: NIM runs under any host.
+    Other servers, which may be NIM on another host, get the caller's own word.
     """
     host = urlsplit(base_url).hostname or ""
     is_query = word == "query"
@@ -112,7 +104,3 @@ def _input_type(word: str, base_url: str) -> tuple[str, str]:
     if host.endswith(".nvidia.com"):
         return "input_type", "query" if is_query else "passage"
     return "input_type", word
-
-
-def _text(value: object) -> str | None:
-    return words.cleaned(value) or None if isinstance(value, str) else None

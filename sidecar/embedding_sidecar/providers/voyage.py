@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from embedding_contract import document
-from embedding_sidecar import errors, provider, statuses, vectors, words
+from embedding_sidecar import errors, provider, statuses, vectors
 
 MAX_ITEMS: Final = 1000
 MAX_TOKENS: Final = MappingProxyType(
@@ -37,19 +37,19 @@ class Voyage:
         if any(isinstance(item, tuple) for item in items):
             return errors.Unsuited(
                 "takes_no_tokens",
-                obstacle="Voyage takes texts, not token arrays: send texts (in LangChain, "
+                obstacle="Voyage takes texts, not token arrays; send texts (in LangChain, by "
                 "check_embedding_ctx_length=False).",
             )
         return None
 
     def limits(self, model: str) -> provider.Limits:
-        """By model."""
+        """Voyage's limits by model."""
         return provider.Limits(items=MAX_ITEMS, tokens=MAX_TOKENS.get(model, FEWEST_TOKENS))
 
     def request(
         self, ask: provider.Ask, *, base_url: str, api_key: str | None
     ) -> provider.HttpRequest:
-        """Ask for base64, and for an error instead of Voyage's default of a silent cut."""
+        """A request for base64, and for an error instead of Voyage's default, a silent cut."""
         body: dict[str, Any] = {
             "model": ask.model,
             "input": ask.items,
@@ -77,13 +77,7 @@ class Voyage:
         return vectors.read(answer, count=len(ask.items), dimensions=ask.dimensions)
 
     def failure(self, answer: provider.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
-        """By status; the words of a 400, 413 or 422, in any form, are relayed."""
+        """The error by status; a 400, 413 or 422 is relayed."""
         if answer.status not in statuses.CALLERS_FAULT:
             return statuses.failure(answer)
-        message = words.said(answer.body) or "The provider rejected the request."
-        param = words.error_of(answer.body).get("param")
-        return errors.Rejected(
-            message,
-            status=answer.status,
-            param=words.cleaned(param) or None if isinstance(param, str) else None,
-        )
+        return statuses.rejected(answer)

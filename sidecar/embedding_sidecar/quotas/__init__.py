@@ -1,1 +1,1 @@
-"""The policy's day: counted in the store before it is spent."""
+"""The policy's daily quota: calls are counted in the store before they are made."""

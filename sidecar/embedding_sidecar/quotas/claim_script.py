@@ -1,11 +1,11 @@
 """The script that carries a claim out in Redis, in one step: Lua 5.1, of one key.
 
-Its words, in order: lease, sequence and day; limits of calls and tokens (-1 for none); floor,
+Its arguments, in order: lease, sequence and day; limits of calls and tokens (-1 for none); floor,
 spent, need and want, each as calls and tokens; the incarnation, revision, calls and tokens that
-were seen; the share of what is left that a claim gets; how long the day is kept in seconds; the
-largest figure that can be; how many leases are summed. It replies with the thirteen words that
-quota_store reads, or, where the day holds what cannot be, with the sequence and the name of the
-field.
+were seen; the divisor of the rest that a claim gets; the seconds that the day is kept; the largest
+valid figure; the number of leases that are summed. It replies with the thirteen values that
+quota_store reads, or, where a field of the day is not valid, with the sequence and the field's
+name.
 """
 
 from typing import Final

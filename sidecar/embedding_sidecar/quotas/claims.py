@@ -1,4 +1,4 @@
-"""What a sidecar claims of a policy's day, and what the store that counts it answers."""
+"""A claim of a part of the policy's day, and the store's answer."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +21,7 @@ class Amounts:
         return Amounts(self.calls - other.calls, self.tokens - other.tokens)
 
     def times(self, factor: int) -> "Amounts":
-        """Both, `factor` times."""
+        """Both times `factor`."""
         return Amounts(self.calls * factor, self.tokens * factor)
 
     def at_least(self, other: "Amounts") -> "Amounts":
@@ -29,7 +29,7 @@ class Amounts:
         return Amounts(max(self.calls, other.calls), max(self.tokens, other.tokens))
 
     def covers(self, other: "Amounts") -> bool:
-        """Whether neither is smaller than the other's."""
+        """True if neither is smaller than the other's."""
         return self.calls >= other.calls and self.tokens >= other.tokens
 
 
@@ -45,18 +45,18 @@ class Limits:
 
     @property
     def open(self) -> bool:
-        """Whether nothing is limited."""
+        """True if nothing is limited."""
         return self.calls is None and self.tokens is None
 
     def without(self, reserve: Amounts) -> "Limits":
-        """What is left of each limit, where that much of it is for others."""
+        """Each limit without the part that is for others."""
         return Limits(
             None if self.calls is None else max(0, self.calls - reserve.calls),
             None if self.tokens is None else max(0, self.tokens - reserve.tokens),
         )
 
     def short(self, amounts: Amounts) -> str:
-        """Which limit the amounts exceed: `calls`, `tokens`, or empty for neither."""
+        """The limit that the amounts exceed: `calls`, `tokens`, or empty for neither."""
         if self.calls is not None and amounts.calls > self.calls:
             return "calls"
         if self.tokens is not None and amounts.tokens > self.tokens:
@@ -66,7 +66,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """How far the store was when this sidecar last looked.
+    """The state of the store in its last answer.
 
     `incarnation` changes when a store that forgot is restored; `revision` grows with every claim.
     A store that shows less has forgotten, and gets `counted` back.
@@ -79,15 +79,14 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a lease is to be: `floor`, and up to `want` more if at least `need` is left.
+    """The wanted size of a lease: `floor`, and up to `want` more if at least `need` is left.
 
-    `limits` are what all leases together may come to when this one is given more. Of background
-    work they are the day's without what is reserved for applications, so that the store leaves
-    that much of the day, whoever else claims.
+    `limits` bound the sum of all leases when this one grows. Those of background work are without
+    the part that is reserved for applications.
 
-    `day` is the UTC day since 1970 that `floor`, `spent` and `seen` are of; where the store's day
-    is another, they count as nothing, and a lease it has of an earlier day than `day` stays as it
-    is. `sequence` grows with every claim of a lease.
+    `day` is the UTC day since 1970 of `floor`, `spent` and `seen`. Where the store's day is another
+    one, they count as nothing; if it is an earlier one, the lease stays as it is. `sequence` grows
+    with every claim of a lease.
     """
 
     scope: str
@@ -106,9 +105,9 @@ class Claim:
 class Count:
     """The store's answer to a claim.
 
-    `held` is what the lease is now. `short` names the limit that left less than was needed; then
-    nothing was added. `counted` is the sum of all leases of the day, `spent` the sum of what their
-    holders have said they spent. `forgot`: the store has forgotten claims of this day.
+    `held` is the lease's size now. `short` names the limit that left less than was needed; then
+    nothing was added. `counted` is the sum of the day's leases, `spent` the sum that their holders
+    have reported. `forgot`: the store has forgotten claims of this day.
     """
 
     day: int

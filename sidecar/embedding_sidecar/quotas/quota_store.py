@@ -1,6 +1,6 @@
 """The leases of a policy's day in Redis: one hash a day, one script, which runs alone.
 
-Fields: `calls`, `tokens` (counted), `spent_calls`, `spent_tokens` (as their holders said),
+Fields: `calls`, `tokens` (counted), `spent_calls`, `spent_tokens` (reported by the holders),
 `revision`, `incarnation`, `forgot`, and for each lease `lease:ID` with its sequence, calls, tokens,
 spent calls and spent tokens. The day is UTC by Redis's own clock; its hash stays for two days.
 """
@@ -19,23 +19,24 @@ from embedding_sidecar.quotas.claims import DAY_SECONDS, NOTHING, Amounts, Claim
 
 PREFIX: Final = "aos:embedding:quota:"
 BUDGET_SECONDS: Final = 1.0
-"""How long a claim may take. Redis answers in a millisecond, but may have to wait for a disk."""
+"""Time-out of a claim. Redis answers in a millisecond, but may have to wait for a disk."""
 NEAR_THE_LIMIT: Final = 16
-"""A claim gets this part of what is left at most, or what it needs: the last calls one by one."""
+"""A claim gets one in so many of the calls that are left, or the number that it needs: the last
+calls are granted one by one."""
 KEPT_SECONDS: Final = 2 * DAY_SECONDS
 MAX_FIGURE: Final = 10**12
-"""No counter of a day is larger; no limit is either."""
+"""Bound of a day's counters and limits."""
 MAX_SUMMED: Final = 64
-"""Leases that are added up for each claim, to see that no counter is below them."""
+"""Leases that a claim adds up, to check the counters against their sum."""
 _MAX_DAY: Final = 2_900_000
-"""Days since 1970, in the year 9909: later ones are no dates to Python."""
+"""Days since 1970, in the year 9909: Python's dates end in 9999."""
 _MAX_INCARNATION: Final = 64
 
 _SHORT: Final = ("", "calls", "tokens")
 _ANSWER: Final = [*[int] * 10, bytes, int, int]
-"""The types of what the script replies."""
+"""The types of the script's reply."""
 _CANNOT_BE: Final = [int, bytes]
-"""Likewise, where the day holds what cannot be."""
+"""Likewise, where a field of the day is not valid."""
 _MAX_FIELD: Final = 40
 _NEEDED: Final = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "always"}
 
@@ -51,7 +52,7 @@ class RedisStore:
         """Carry a claim out.
 
         Raises:
-            errors.StoreAway: it may, or may not, be carried out, now or later.
+            errors.StoreAway: it may have been carried out, or be carried out later.
         """
         limits, seen = claim.limits, claim.seen
         # The tag keeps all days of a policy on one node of a Redis Cluster.
@@ -83,13 +84,13 @@ class RedisStore:
         count = _count(answer, claim=claim)
         if count is None:
             self._script.mistrust()
-            raise errors.StoreAway("an answer to another question")
+            raise errors.StoreAway("the answer does not belong to the command")
         if isinstance(count, str):
             raise errors.StoreCorrupt(f"{count} in {key}")
         return count
 
     async def durability(self) -> str:
-        """Why acknowledged writes may get lost, by what the Redis that answers says of itself.
+        """The reason why acknowledged writes may get lost, by Redis's own settings.
 
         Raises:
             errors.StoreAway: it does not answer.
@@ -99,21 +100,21 @@ class RedisStore:
                 settings = await self._client.config_get(*_NEEDED)
                 replication = await self._client.info("replication")
         except redis.exceptions.ResponseError:
-            return "it does not let its settings be read (CONFIG GET, INFO)"
+            return "the user may not read its settings (CONFIG GET, INFO)"
         except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
             raise errors.StoreAway(type(error).__name__) from error
         return ", ".join([*_lacking(settings), *_behind(replication)])
 
     async def close(self) -> None:
-        """End what is under way, and the connections."""
+        """End the commands under way, and the connections."""
         await self._script.close()
         await self._client.aclose()
 
 
 def _count(answer: Any, *, claim: Claim) -> Count | str | None:
-    """What the script answered to this claim of a lease; None where it did not.
+    """The script's answer to this claim; None where it answers another one.
 
-    A text names what cannot be: in the store, or in what it answered.
+    A text names the field that is not valid.
     """
     if isinstance(answer, list) and list(map(type, answer)) == _CANNOT_BE:
         told, field = answer
@@ -141,10 +142,10 @@ def _count(answer: Any, *, claim: Claim) -> Count | str | None:
 
 
 def _can_be(count: Count, claim: Claim) -> bool:
-    """Whether a store that counts truly may answer this; one that lies is not spent from."""
+    """True if the answer is possible: a store that lies must not make us spend."""
     floor = claim.floor if count.day == claim.day else NOTHING
     if count.day < claim.day:
-        # The lease of a day that is over here stays as it is; the store's clock says so, no key.
+        # By the store's clock the day is an earlier one, whose lease stays as it is.
         calls, tokens = count.counted.calls, count.counted.tokens
     else:
         calls = _most(floor.calls, claim.want.calls, claim.limits.calls)
@@ -162,7 +163,7 @@ def _can_be(count: Count, claim: Claim) -> bool:
 
 
 def _most(floor: int, want: int, limit: int | None) -> int:
-    """The most that a lease can be after a claim: no grant goes above the limit."""
+    """The largest lease after a claim: no grant goes above the limit."""
     return floor + want if limit is None else max(floor, min(floor + want, limit))
 
 
@@ -176,10 +177,10 @@ def _lacking(found: Mapping[Any, Any]) -> list[str]:
 
 
 def _behind(replication: Mapping[Any, Any]) -> list[str]:
-    """Replicas are told after the caller is: whichever takes over may lack the newest writes."""
+    # Redis acknowledges a write before its replicas have it.
     if not int(replication.get("connected_slaves", 0)):
         return []
-    return ["a replica that takes over may lack the newest of them"]
+    return ["a replica that takes over may lack the newest ones"]
 
 
 def _text(raw: bytes | str) -> str:

@@ -1,9 +1,9 @@
-"""A script that a Redis runs: over a pipe to one server, by redis-py in a Cluster."""
+"""A script that Redis runs: over our own connection to one server, by redis-py in a Cluster."""
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Sequence
+from typing import Any, Final
 
 import hiredis
 import redis.asyncio
@@ -12,70 +12,60 @@ from redis.asyncio.cluster import RedisCluster
 
 from embedding_sidecar import errors, redis_pipe, redis_refusals
 
-_pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
-"""Its own type says that a command is one word."""
 _NOT_THERE: Final = "NOSCRIPT"
 KEYS: Final = "aos:embedding:quota:*"
-"""The keys that scripts use."""
+"""The scripts' keys."""
 _RUN: Final = "+time +hgetall +hmget +hset +hlen +expire"
-"""What they run."""
+"""Their commands."""
 _MOST_BYTES: Final = 4096
-"""Of an answer: some numbers and a word, or a refusal."""
+"""Bound of an answer: some numbers and a word, or a refusal."""
 
 Words = Sequence[str | int]
 
 
-class Script(Protocol):
-    """A script of one key. Where its answer is lost, it may be carried out, or will be yet."""
-
-    async def run(self, key: str, words: Words) -> Any:
-        """Its answer. Raises errors.StoreAway: there is none, with a reason that is no prose."""
-        ...
-
-    def mistrust(self) -> None:
-        """Its answer was none to what was asked."""
-        ...
-
-    async def close(self) -> None:
-        """End what is under way."""
-        ...
-
-
-def of(client: redis.asyncio.Redis, text: str) -> Script:
-    """A script at the servers behind a client of redis_url.connect."""
+def of(client: redis.asyncio.Redis, text: str) -> "_AtOne | _InCluster":
+    """A script of one key, at the servers behind a client of redis_url.connect."""
     return _InCluster(client, text) if isinstance(client, RedisCluster) else _AtOne(client, text)
 
 
 class _AtOne:
-    """One server, by a connection on which nobody waits behind anything else."""
+    """A script at one server, over a connection of its own."""
 
     def __init__(self, client: redis.asyncio.Redis, text: str) -> None:
         self._pipe = redis_pipe.Pipe(client.connection_pool)
         self._text = text
-        # What Redis calls it.
+        # The script's name in Redis.
         self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, key: str, words: Words) -> Any:
-        answer = await self._ask(_pack(("EVALSHA", self._digest, 1, key, *words)))
-        if _refusal(answer) == _NOT_THERE:
-            answer = await self._ask(_pack(("EVAL", self._text, 1, key, *words)))
+        """The script's answer.
+
+        Raises:
+            errors.StoreAway: there is none; the script may have run, or may run later.
+        """
+        answer = await self._ask(("EVALSHA", self._digest, 1, key, *words))
+        if isinstance(answer, hiredis.ReplyError) and str(answer).startswith(_NOT_THERE):
+            answer = await self._ask(("EVAL", self._text, 1, key, *words))
         if isinstance(answer, hiredis.ReplyError):
             raise _refused(str(answer))
         return answer
 
     def mistrust(self) -> None:
+        """Drop the connection, as an answer was not to its question."""
         self._pipe.mistrust()
 
     async def close(self) -> None:
+        """Drop the connection."""
         await self._pipe.close()
 
-    async def _ask(self, command: bytes) -> Any:
+    async def _ask(self, words: tuple[Any, ...]) -> Any:
+        command = redis_pipe.pack(words)
         answers = await self._told(command)
         if isinstance(answers, Exception):
-            # Once more: the connection may have ended before it was asked.
+            # Once more: the connection may have ended before the command was sent.
             answers = await self._told(command)
         if isinstance(answers, Exception):
-            # Of a connection, too: a wrong password is told before anything is asked.
+            # The connection may be refused, too: a wrong password is, before any command.
             lacking = redis_refusals.of(answers, pattern=KEYS, run_by_script=_RUN)
             if lacking is not None:
                 raise errors.StoreRefuses(lacking) from answers
@@ -87,7 +77,7 @@ class _AtOne:
         waiting = asyncio.get_running_loop().create_future()
 
         def told(answers: Sequence[Any] | Exception) -> None:
-            # One whose time was up has cancelled it.
+            # A time-out has cancelled it.
             if not waiting.done():
                 waiting.set_result(answers)
 
@@ -96,7 +86,7 @@ class _AtOne:
 
 
 class _InCluster:
-    """A Cluster: who has the key's slot is what redis-py knows."""
+    """A script in a Cluster, with the methods of _AtOne: redis-py finds the node of the key."""
 
     def __init__(self, client: redis.asyncio.Redis, text: str) -> None:
         self._script = client.register_script(text)
@@ -105,7 +95,7 @@ class _InCluster:
         try:
             return await self._script(keys=[key], args=words)
         except redis.exceptions.NoPermissionError as error:
-            # redis-py takes the code away.
+            # redis-py takes the code out of the text.
             raise _refused(f"NOPERM {error}") from error
         except redis.exceptions.ResponseError as error:
             raise _refused(f"ERR {error}") from error
@@ -113,16 +103,11 @@ class _InCluster:
             raise errors.StoreAway(type(error).__name__) from error
 
     def mistrust(self) -> None:
-        """redis-py gives each question a connection of its own."""
+        """Nothing: redis-py gives each command a connection of its own."""
 
     async def close(self) -> None:
-        """The client is closed by whoever made it."""
+        """Nothing: the store closes the client."""
 
 
 def _refused(answer: str) -> errors.StoreRefuses:
     return errors.StoreRefuses(redis_refusals.lacking(answer, pattern=KEYS, run_by_script=_RUN))
-
-
-def _refusal(answer: Any) -> str:
-    """The code of a refusal, which is its first word; empty where it is none."""
-    return str(answer).partition(" ")[0] if isinstance(answer, hiredis.ReplyError) else ""

@@ -1,7 +1,7 @@
-"""What the callers of one class draw from: the rest of a lease, and claims for more of it.
+"""The share of one class of callers: the rest of a lease, and claims for more of it.
 
-Applications and background work have a share each, so that neither spends what was granted to the
-other. Those who wait for a claim wait in one line for each share.
+Applications and background work have a share each, so that neither spends the other's grants. Each
+share has one queue of callers that wait for a claim.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from embedding_sidecar.quotas.leases import GRANT_CALLS, Ledger, Reservation
 from embedding_sidecar.quotas.line import Line, Outcome, Told, Waiter
 
 IDLE_SECONDS: Final = 10.0
-"""A share of which nothing was spent for this long gives its rest back, for others to spend."""
+"""A share that was unused for so long gives its rest back, for others to spend."""
 _log = logging.getLogger(__name__)
 
 
 class Terms(NamedTuple):
-    """Limits of the day, how much of them is for others, and what holds while the store is away."""
+    """The day's limits, the part that is for others, and the rule while the store is away."""
 
     day: Limits
     reserve: Amounts
@@ -32,15 +32,12 @@ class Terms(NamedTuple):
 
     @property
     def limits(self) -> Limits:
-        """What all leases may come to when this share draws."""
+        """Bounds of the sum of all leases when this share draws."""
         return self.day.without(self.reserve)
 
 
 class Share:
-    """One class's share.
-
-    `claiming` is held by whoever claims, of any share; the clocks are the quota's.
-    """
+    """One class's share. `claiming` is held during a claim of any share; clocks are the quota's."""
 
     def __init__(
         self,
@@ -68,15 +65,15 @@ class Share:
         self._closed = False
 
     def obey(self, terms: Terms) -> None:
-        """Go by these terms from now on. What was spent stays spent; what is held goes back."""
+        """Change the terms. Spending stays spent; the rest of the lease goes back."""
         self._terms = terms
         self._limits = terms.limits
         self.ledger.limit(self._limits)
 
     def draw(self, amounts: Amounts, done: Told) -> Callable[[], None] | None:
-        """Tell `done` what becomes of a call: at once where nobody needs to be asked.
+        """Call `done` with the outcome for a call: at once unless the store must be asked.
 
-        What is returned is to be called when nobody waits any more.
+        The caller calls the returned callback when it no longer waits.
         """
         outcome = self.at_once(amounts)
         if outcome is None:
@@ -85,7 +82,7 @@ class Share:
         return None
 
     async def reserve(self, amounts: Amounts) -> Reservation:
-        """Set these amounts aside. Raises errors.QuotaExhausted or errors.Unavailable."""
+        """Reserve these amounts. Raises errors.QuotaExhausted or errors.Unavailable."""
         outcome = self.at_once(amounts)
         if outcome is None:
             outcome = await self._in_line(amounts)
@@ -94,7 +91,7 @@ class Share:
         return outcome
 
     def at_once(self, amounts: Amounts) -> Outcome | None:
-        """What becomes of a call for which nobody is asked; None where the store must be."""
+        """The outcome for a call, if it is known here; None where the store must be asked."""
         self._spent_at = now = self._clock()
         if self.ledger.has(amounts, now=now):
             return self.ledger.spend(amounts)
@@ -124,7 +121,7 @@ class Share:
             raise
 
     def _unused(self, outcome: Outcome) -> None:
-        """Take back what was given to one who is gone by now."""
+        """Take back the reservation of a caller that has gone."""
         if isinstance(outcome, Reservation):
             self.settle(outcome, cost=NOTHING)
 
@@ -134,18 +131,18 @@ class Share:
         return self._line.join(amounts, told)
 
     async def _ask(self) -> None:
-        """Claim for the first in line, and serve all with what there is then, until none waits."""
+        """Claim for the first in the queue, then serve all that the lease covers; repeat."""
         try:
             while True:
                 async with self._claiming:
-                    # Others may have given back meanwhile.
+                    # Callers may have given back meanwhile.
                     self._line.serve(self._held)
                     amounts = self._line.first()
                     if amounts is None:
                         return
                     await self._claim(amounts)
         except BaseException as fault:
-            # Nobody would ask for them any more.
+            # No other task would ask for them.
             self._line.end(fault)
             raise
         finally:
@@ -160,10 +157,10 @@ class Share:
             self._line.sift(lambda needed: self._held(needed) or self._alone(needed))
             return
         self._watch()
-        # Not where midnight came between, nor within limits that hold no more.
+        # Unless midnight came between, or the limits have changed.
         if count.short and claim.day <= count.day and claim.limits == self._limits:
-            # What one is refused is not there for the others either: where a day is used up, all
-            # who wait cost one claim and not one each.
+            # A refusal holds for all that need as much: in a day that is used up, all that wait
+            # cost one claim and not one each.
             self._line.sift(
                 lambda needed: (
                     self._exhausted(count.short, needed) if needed.covers(amounts) else None
@@ -172,10 +169,10 @@ class Share:
 
     def _alone(self, amounts: Amounts) -> Outcome:
         if not self._terms.may_go_alone:
-            trouble = "holds what cannot be" if self._counter.is_corrupt else "does not answer"
+            away = self._counter.failure or errors.StoreAway()
             return errors.Unavailable(
-                f"The store that counts this policy's calls {trouble}, and what it granted "
-                "before is spent.",
+                f"Redis counts this policy's calls and {away.predicate}; the calls that it granted "
+                "to this pod are used up.",
                 code="quota_store_unavailable",
                 retry_after_seconds=AWAY_SECONDS,
             )
@@ -184,10 +181,9 @@ class Share:
         return self._exhausted(outcome, amounts) if isinstance(outcome, str) else outcome
 
     def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
-        """Replace what was set aside by what it came to.
+        """Replace the reserved amounts by the real cost.
 
-        Never raises, and a second time changes nothing. After the end it gives back what that
-        leaves, soon.
+        Never raises, and a second time changes nothing. After `end` it gives the rest back, soon.
         """
         self.ledger.settle(reservation, cost=cost)
         if self._closed:
@@ -196,7 +192,7 @@ class Share:
             task.add_done_callback(self.giving_back.discard)
 
     def left(self) -> Allowance:
-        """What may still be drawn, as last heard; asks nobody."""
+        """The amounts that may still be drawn, by the store's last answer."""
         if self._limits.open:
             return NO_LIMIT
         ends_in = self._books.ends_in_seconds(now=self._clock())
@@ -218,15 +214,15 @@ class Share:
 
     @property
     def is_used(self) -> bool:
-        """Whether anybody has ever drawn from it."""
+        """True if a call was ever drawn from it."""
         return self._spent_at > float("-inf")
 
     def end(self) -> None:
-        """Hold nothing ahead from now on, and give back what settling leaves."""
+        """Hold nothing ahead from now on, and give back the rest of each settling."""
         self._closed = True
 
     async def close(self) -> None:
-        """Give the rest back. What is still under way is settled, and given back, after."""
+        """Give the rest back. Calls under way are settled, and give theirs back, later."""
         self.end()
         if self._returning is not None:
             self._returning.cancel()
@@ -234,13 +230,13 @@ class Share:
         await self.give_back()
 
     async def give_back(self) -> None:
-        """Let go of what is held and not spent. Never raises."""
+        """Give the rest of the lease back. Never raises."""
         async with self._claiming:
             if (
                 await self._counter.ask(self.ledger, self.ledger.give_back()) is None
                 and self._counter.store is not None
             ):
-                _log.warning("quota: a rest could not be given back; it stays counted for now")
+                _log.warning("quota: the unused calls of a lease could not be given back")
 
     def _watch(self) -> None:
         if not self._closed and (self._returning is None or self._returning.done()):
@@ -261,15 +257,15 @@ class Share:
         reserved = reserve.calls if short == "calls" else reserve.tokens
         if reserved and not used_up:
             return errors.QuotaReserved(
-                f"Of this policy's {_limit(day, short)} {short} a day {reserved} are reserved for "
-                "applications, and what is left beyond them is less than this request of the class "
-                f"background needs. There is more at {reset_at}.",
+                f"This policy has {_limit(day, short)} {short} a day, of which {reserved} are "
+                "reserved for applications; the rest is less than this background request needs. "
+                f"The quota is renewed at {reset_at}.",
                 left=self.left(),
             )
         short = used_up or short
         return errors.QuotaExhausted(
-            f"This policy's {_limit(day, short)} {short} a day are used up, or what is left of "
-            f"them is less than this request needs. They are available again at {reset_at}.",
+            f"This policy's {_limit(day, short)} {short} a day are used up, or the rest is less "
+            f"than this request needs. The quota is renewed at {reset_at}.",
             left=self.left(),
         )
 

@@ -1,4 +1,4 @@
-"""How a policy's day stands, for whoever asks a sidecar."""
+"""The state of a policy's day, for the management pages."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,11 +11,10 @@ from embedding_sidecar.quotas.counter import InexactReason
 class State:
     """The day so far.
 
-    `used` is calls made by all pods, as last heard of them; `reserved` is counted beyond that: held
-    by pods that may still spend it, or lost with pods that died. A limit of None is no limit.
-    `left` is this sidecar's own view, which tells whether it can make a call; of background work it
-    is `left_to_background`, which is without the reserve for applications. `exact_reason` is empty
-    where the limit holds exactly; `exact_text` says it in a sentence.
+    `used` is the calls of all pods, as last reported; `reserved` is counted beyond that: held by
+    pods, or lost with pods that died. A limit of None is no limit. `left` is what this sidecar can
+    still draw, and `left_to_background` the same without the reserve for applications.
+    `exact_reason` is empty where the limit holds exactly; `exact_text` is a sentence of it.
     """
 
     daily_requests: int | None
@@ -31,5 +30,5 @@ class State:
 
     @property
     def exact(self) -> bool:
-        """Whether the limit is never exceeded, whatever happens to pods."""
+        """True if the limit is never exceeded, even where pods die."""
         return not self.exact_reason

@@ -1,7 +1,7 @@
-"""What one request asks of the cache.
+"""Cache directives of one request.
 
-The words are those of HTTP's Cache-Control (RFC 9111, section 5.2.1) and of LiteLLM's `cache` in
-the body, which many callers know. Where a request uses both, the stricter word of each counts.
+They are those of HTTP's Cache-Control (RFC 9111, section 5.2.1) and of LiteLLM's `cache` in the
+body. Where a request uses both, the stricter one counts.
 """
 
 import re
@@ -26,11 +26,10 @@ _DIGITS: Final = re.compile(r'"?0*([0-9]{1,10})"?')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheControl:
-    """How a request is answered from the cache, and what of it is kept.
+    """The directives of a request.
 
-    `no_cache`: not answered from it. `no_store`: nothing of it is kept. `max_age_seconds`: answered
-    from entries of at most this age. `ttl_seconds`: kept for at most this long, where the policy
-    keeps longer.
+    `no_cache`: it is not answered from the cache. `no_store`: nothing of it is kept.
+    `max_age_seconds`: older entries do not answer it. `ttl_seconds`: the longest time it is kept.
     """
 
     no_cache: bool = False
@@ -39,7 +38,7 @@ class CacheControl:
     ttl_seconds: int | None = None
 
     def and_also(self, other: "CacheControl") -> "CacheControl":
-        """What both ask for: the stricter of each."""
+        """Both together: the stricter of each."""
         return CacheControl(
             no_cache=self.no_cache or other.no_cache,
             no_store=self.no_store or other.no_store,
@@ -54,8 +53,8 @@ DEFAULT: Final = CacheControl()
 def from_header(value: str) -> CacheControl:
     """Read a Cache-Control header: `no-cache`, `no-store` and `max-age`; others are ignored.
 
-    A `max-age` that is no number of seconds counts as 0, so that nothing older than asked is
-    served: RFC 9111, section 4.2.1, has such an answer counted as stale.
+    A `max-age` that is not a number counts as 0: RFC 9111, section 4.2.1, calls such an answer
+    stale.
     """
     found = DEFAULT
     for name, argument in _DIRECTIVE.findall(value):
@@ -79,15 +78,13 @@ def from_body(raw: Any) -> CacheControl:
         raise errors.Rejected("'cache' must be an object.", param="cache")
     if "namespace" in raw:
         raise errors.Rejected(
-            "'cache.namespace' is not supported: who shares entries with whom is said by the "
-            "policy's cache.shared.",
+            "'cache.namespace' is not supported; the policy's cache.shared says which pods share "
+            "entries.",
             param="cache.namespace",
         )
     known = (*BODY_FLAGS, *BODY_TIMES)
     if raw.keys() - set(known):
-        raise errors.Rejected(
-            f"'cache' may hold {', '.join(known)} and nothing else.", param="cache"
-        )
+        raise errors.Rejected(f"'cache' may only hold {', '.join(known)}.", param="cache")
     no_cache, no_store = (
         fields.optional(raw, key, fields.boolean, within="cache.") for key in BODY_FLAGS
     )

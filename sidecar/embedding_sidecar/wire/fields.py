@@ -1,4 +1,4 @@
-"""The fields of a JSON object: each is of its kind, or refused by its path."""
+"""Readers of the fields of a JSON object, whose refusals name the field's path."""
 
 import json
 import re
@@ -18,10 +18,10 @@ Read = Callable[[Any, str], T]
 
 
 def of(body: bytes) -> dict[str, Any]:
-    """The fields of a body. Of a name that is there twice the last one counts, as with OpenAI.
+    """The fields of a body. The last one of a name counts, as with OpenAI.
 
     Raises:
-        errors.Rejected: it is no JSON object.
+        errors.Rejected: it is not a JSON object.
     """
     try:
         raw = orjson.loads(body)
@@ -33,9 +33,9 @@ def of(body: bytes) -> dict[str, Any]:
 
 
 def _not_json(body: bytes, error: orjson.JSONDecodeError) -> errors.Rejected:
-    """What is wrong with a body, and where: a text with half a surrogate pair has its name.
+    """The error of a body; it names a text with half a surrogate pair.
 
-    JavaScript's `slice` makes such texts; JSON can escape them, and no text in UTF-8 holds them.
+    JavaScript's `slice` makes such texts; JSON can escape them, and UTF-8 cannot hold them.
     """
     found = None
     if "surrogate" in str(error) or b"\\u" in body or b"\xed" in body:
@@ -46,14 +46,14 @@ def _not_json(body: bytes, error: orjson.JSONDecodeError) -> errors.Rejected:
     if found is None:
         return errors.Rejected(f"The body is not valid JSON: {error}")
     return errors.Rejected(
-        f"'{found}' holds half of a surrogate pair, which is no valid Unicode: "
-        "a text was cut within a character.",
+        f"'{found}' holds half of a surrogate pair, which is not valid Unicode: "
+        "the text was cut within a character.",
         param=found,
     )
 
 
 def _half_pair(value: Any, path: str) -> str | None:
-    """The path of the first text that no encoding can hold, two levels deep."""
+    """The path of the first text, two levels deep, that UTF-8 cannot hold."""
     if isinstance(value, str):
         return path if _HALF.search(value) else None
     if isinstance(value, dict) and not path:

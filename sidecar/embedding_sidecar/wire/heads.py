@@ -1,4 +1,4 @@
-"""What the head of a request says, read before its body.
+"""The headers of a request, read before its body.
 
 Sources: RFC 9110, sections 8.3 and 8.4 (Content-Type, Content-Encoding), 15.5.14 and 15.5.16 (413,
 415); RFC 9111, section 5.2.1 (Cache-Control of a request).
@@ -27,9 +27,9 @@ _INT64_DIGITS: Final = 19
 
 
 class Head(NamedTuple):
-    """The headers that change how a request is read; None for one that was not sent.
+    """The headers that matter to a request; None for one that was not sent.
 
-    Of `request_id` also None is said where it could not go into a header and into logs.
+    `request_id` is also None where it could not go into a header and into logs.
     """
 
     request_id: str | None = None
@@ -44,11 +44,11 @@ class Head(NamedTuple):
     origin: str | None = None
     sec_fetch_site: str | None = None
     span: tracing.RequestSpan | None = None
-    """The request's own, which no header says: set where requests are traced."""
+    """The request's own, where requests are traced; it has no header."""
 
     @property
     def is_background(self) -> bool:
-        """Whether the request, which `check` lets pass, is background work."""
+        """True if the request, which has passed `check`, is background work."""
         return self.x_embedding_class is not None
 
 
@@ -57,11 +57,11 @@ _HEADERS: Final = (
     *(name.replace("_", "-").encode() for name in Head._fields[1:-1]),
     b"",
 )
-"""What the fields of a Head are called; no header is called as the last one is."""
+"""The headers by field of a Head; no header has the last one's name."""
 
 
 def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
-    """The head in ASGI's raw headers, whose names are in lower case."""
+    """The head of ASGI's raw headers, whose names are in lower case."""
     found = dict(headers)
     if len(found) < len(headers):
         found = _joined(headers)
@@ -78,10 +78,10 @@ def request_id(head: Head) -> str:
 
 
 def check(head: Head) -> None:
-    """Refuse a body that need not be read to be refused.
+    """Refuse a body without reading it.
 
-    A body without a Content-Type is taken for JSON, unless a browser sends it: a page may send such
-    a body to any origin without asking, and JSON it may not.
+    A body without a Content-Type is taken for JSON, unless a browser sends it: a page may send it
+    to any origin without a preflight, and JSON it may not.
 
     Raises:
         errors.Rejected: 400, 413 or 415, with `param` naming the header.
@@ -89,7 +89,7 @@ def check(head: Head) -> None:
     kind = head.content_type
     if kind is None and (head.origin is not None or head.sec_fetch_site is not None):
         raise errors.Rejected(
-            "A browser's body needs a content type, which must be application/json.",
+            "A browser must send Content-Type: application/json.",
             status=415,
             code="unsupported_content_type",
             param="Content-Type",
@@ -105,7 +105,8 @@ def check(head: Head) -> None:
     coding = head.content_encoding
     if coding is not None and coding.strip().lower() not in {"", "identity"}:
         raise errors.Rejected(
-            f"The body must not be compressed, and this one is {coding[: wire.MAX_NAME]!r}.",
+            f"Unsupported content encoding: {coding[: wire.MAX_NAME]!r}. The body must not be "
+            "compressed.",
             status=415,
             code="unsupported_content_encoding",
             param="Content-Encoding",
@@ -113,8 +114,8 @@ def check(head: Head) -> None:
     said = head.x_embedding_class
     if said is not None and said != names.CLASS_BACKGROUND:
         raise errors.Rejected(
-            f"{names.HEADER_CLASS} may be {names.CLASS_BACKGROUND!r} or left out, and this one is "
-            f"{said[: wire.MAX_NAME]!r}.",
+            f"Unsupported {names.HEADER_CLASS}: {said[: wire.MAX_NAME]!r}. It must be "
+            f"{names.CLASS_BACKGROUND!r} or left out.",
             param=names.HEADER_CLASS,
         )
     length = head.content_length or ""
@@ -123,7 +124,7 @@ def check(head: Head) -> None:
 
 
 def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Of a header in several lines all values, as one list: RFC 9110, section 5.3."""
+    """The headers, with the values of several lines as one list: RFC 9110, section 5.3."""
     found: dict[bytes, bytes] = {}
     for name, value in headers:
         found[name] = b"%b, %b" % (found[name], value) if name in found else value

@@ -1,4 +1,4 @@
-"""The policy's models as a caller sees them."""
+"""The policy's models, by the names that callers use."""
 
 from typing import Final
 
@@ -10,20 +10,20 @@ _VOYAGE: Final = "Voyage"
 
 
 def owners(policy: document.PolicyDocument) -> dict[str, str]:
-    """Every name a request may give as its model, and the provider it means."""
+    """Every name of a model that a request may have, and its provider."""
     found: dict[str, str] = {}
     for provider in policy.providers:
         for name in (provider.model, *provider.aliases):
-            # As with a request, the first provider of that name is the one that is meant.
+            # The first provider of a name is the first candidate of a request.
             found.setdefault(name, provider.name)
     return found
 
 
 def owner(policy: document.PolicyDocument, name: str) -> str:
-    """The provider that a name means.
+    """The provider of a model's name.
 
     Raises:
-        errors.Rejected: 404, naming the models there are.
+        errors.Rejected: 404, with the policy's models.
     """
     found = owners(policy).get(name)
     if found is None:
@@ -35,7 +35,7 @@ def unknown(policy: document.PolicyDocument, name: str) -> errors.Rejected:
     """The refusal of a model that no provider of the policy has."""
     return errors.Rejected(
         f"The model {name[: wire.MAX_NAME]!r} does not exist in this policy. "
-        f"It allows {', '.join(owners(policy))}.",
+        f"The policy has: {', '.join(owners(policy))}.",
         status=404,
         code="model_not_found",
         param="model",
@@ -43,20 +43,18 @@ def unknown(policy: document.PolicyDocument, name: str) -> errors.Rejected:
 
 
 def of_voyage(policy: document.PolicyDocument) -> list[str]:
-    """The names that mean a model of Voyage, which may be asked in Voyage's own words too."""
+    """The names of Voyage's models, whose requests may have Voyage's own fields."""
     voyage = {provider.name for provider in policy.providers if provider.kind == _VOYAGE}
     return [name for name, owner in owners(policy).items() if owner in voyage]
 
 
 def passed_on(provider: document.Provider) -> frozenset[str]:
-    """The fields of its own that requests to this provider may have."""
+    """The provider's own fields that requests may have."""
     return frozenset(it.name for it in provider.pass_through_fields)
 
 
 def check(policy: document.PolicyDocument, asked: wire.Request) -> None:
-    """Refuse fields that the model's provider does not pass on, as OpenAI refuses them.
-
-    Likewise Voyage's own words where the model is not Voyage's.
+    """Refuse unknown fields that the model's provider does not get, and Voyage's for other models.
 
     Raises:
         errors.Rejected: 400, with `param` naming the field.

@@ -1,8 +1,7 @@
-"""Paths that nearly are the endpoint: forwarded, they would go around cache and quota.
+"""Misspelt paths of the endpoint, which must not be passed through around cache and quota.
 
-Only a POST is taken for one, and what is left of its path when slashes, letter case and a base URL
-that is there twice are put right: other paths that end so are a vendor's own, such as
-`GET /v1/organization/usage/embeddings`.
+Only a POST counts, by its path without double slashes, letter case and a repeated base URL: other
+paths with such an end are a vendor's own, such as `GET /v1/organization/usage/embeddings`.
 """
 
 import re
@@ -12,15 +11,15 @@ from embedding_contract import names
 from embedding_sidecar import errors
 
 _LAST: Final = re.compile(r"embeddings?[^a-z0-9]*")
-"""The last segment, whatever punctuation or parameters stand behind the word."""
+"""The last segment, with punctuation behind the word."""
 _BETWEEN: Final = re.compile(r"(?:api|openai|v[0-9]+(?:beta[0-9]*)?|embeddings?)")
-"""What base URLs end in; the last is of those that hold the whole path, to which SDKs add it."""
+"""Last segments of base URLs; some hold the whole path, to which SDKs add it again."""
 _OF_A_MODEL: Final = frozenset({"engines", "deployments", "models"})
 """Older forms of the path: `engines/MODEL/embeddings` (OpenAI's first), and Azure's."""
 
 
 def is_near_miss(method: str, path: str) -> bool:
-    """Whether a request, by its decoded path, is meant for the endpoint and has another path."""
+    """True if a request is meant for the endpoint, and its decoded path is another one."""
     segments = [it.strip() for it in re.split(r"[/\\]", path.lower()) if it.strip(" .")]
     if method != "POST" or path == names.PATH_EMBEDDINGS or not segments:
         return False
@@ -35,8 +34,8 @@ def is_near_miss(method: str, path: str) -> bool:
 def not_here(path: str) -> errors.Rejected:
     """The refusal, which names the right path."""
     return errors.Rejected(
-        f"There is no {path[:256]!r} here: vectors are made by POST {names.PATH_EMBEDDINGS}. "
-        "A client's base URL ends in /v1, without a slash.",
+        f"Unknown path {path[:256]!r}; embeddings are made by POST {names.PATH_EMBEDDINGS}. "
+        "A client's base URL must end in /v1, without a slash.",
         status=404,
         code="unknown_url",
     )

@@ -1,12 +1,10 @@
 """OpenAI's wire form of the embeddings endpoint: JSON in, values out, and back.
 
 Source: OpenAI's OpenAPI description (CreateEmbeddingRequest, CreateEmbeddingResponse, Error).
-Accepted beyond it: `input_type` and `truncation`, which some models know; `cache`, as LiteLLM; and
+Accepted beyond it: `input_type` and `truncation`, which some models know; LiteLLM's `cache`; and
 Voyage's own names, `output_dimension` and `output_dtype`, which `models.check` keeps to its models.
 """
 
-import array
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -14,13 +12,14 @@ import orjson
 import pybase64
 
 from embedding_sidecar import errors, provider
+from embedding_sidecar.vectors import numbers
 from embedding_sidecar.wire import cache_control, fields
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 MAX_ITEMS: Final = 2048
 MAX_TOKENS_PER_ITEM: Final = 32_768
-"""The longest context of an embedding model: Voyage's take 32,000 tokens, OpenAI's 8,192. Which
-of them a shorter item exceeds, its provider judges."""
+"""The longest context of an embedding model: Voyage's take 32,000 tokens, OpenAI's 8,192, and the
+provider refuses an item between."""
 MAX_ITEM_BYTES: Final = MAX_TOKENS_PER_ITEM * 16
 """No text of more bytes fits that many tokens: the longest tokens of OpenAI's and Voyage's
 vocabularies that occur in running text stay far below 16 bytes on average."""
@@ -28,7 +27,7 @@ MAX_DIMENSIONS: Final = 65_536
 MAX_TOKEN: Final = 2**31 - 1
 MAX_NAME: Final = 256
 PIECE_BYTES: Final = 2**18
-"""About which an answer is long that is made in pieces."""
+"""Approximate size of the pieces of a long answer."""
 KEYS: Final = frozenset(
     {"input", "model", "encoding_format", "dimensions", "user", "input_type", "truncation", "cache"}
 )
@@ -36,10 +35,10 @@ _SELDOM: Final = frozenset({"user", "input_type", "truncation"})
 VOYAGE_KEYS: Final = ("output_dimension", "output_dtype")
 ENCODINGS: Final = ("float", "base64")
 INPUT_TYPES: Final = ("query", "document", "passage")
-"""The last is NVIDIA's word for document; each is sent as its provider writes it."""
+"""`passage` is NVIDIA's word for document; each provider gets its own word."""
 MAX_EXTRA: Final = 16
 MAX_EXTRA_BYTES: Final = 1024
-"""Of fields that a policy passes on, names and values together: they are remembered."""
+"""Bound of fields that a policy passes on, names and values together: they are remembered."""
 DTYPES: Final = ("float",)
 
 _NAME: Final = fields.text(most=MAX_NAME)
@@ -50,10 +49,7 @@ _DTYPE: Final = fields.one_of(*DTYPES)
 
 
 class Request(NamedTuple):
-    """A parsed request: what is asked, whether the vectors go out as base64, and of the cache what.
-
-    `voyage_keys` are the names in it that only Voyage's models know.
-    """
+    """A parsed request. `voyage_keys` are the names in it that only Voyage's models know."""
 
     ask: provider.Ask
     base64: bool
@@ -86,7 +82,7 @@ def parse(body: bytes, *, header: str | None = None) -> Request:
         user = fields.optional(raw, "user", _NAME)
     ask = provider.Ask(
         model=_NAME(raw["model"], "model"),
-        # Who asks for a cut gets one, however long the text is.
+        # With truncation the provider cuts a text of any length.
         items=_items(raw["input"], max_bytes=MAX_BODY_BYTES if truncation else MAX_ITEM_BYTES),
         dimensions=dimensions,
         input_type=input_type,
@@ -98,7 +94,7 @@ def parse(body: bytes, *, header: str | None = None) -> Request:
 
 
 def _beyond(raw: dict[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str, bytes], ...]]:
-    """The names in it that only Voyage's models know; and other fields, which a policy may list."""
+    """The names that only Voyage's models know; and other fields, which a policy may list."""
     beyond = raw.keys() - KEYS
     voyage_keys = tuple(key for key in VOYAGE_KEYS if key in beyond)
     names = sorted(it for it in beyond.difference(voyage_keys) if raw[it] is not None)
@@ -107,7 +103,7 @@ def _beyond(raw: dict[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str, byte
     extra = tuple((name, orjson.dumps(raw[name], option=orjson.OPT_SORT_KEYS)) for name in names)
     if sum(len(name) + len(value) for name, value in extra) > MAX_EXTRA_BYTES:
         raise errors.Rejected(
-            f"'{names[0][:MAX_NAME]}' and other fields beyond OpenAI's have more than "
+            f"'{names[0][:MAX_NAME]}' and other fields that OpenAI does not have are longer than "
             f"{MAX_EXTRA_BYTES} bytes.",
             param=names[0][:MAX_NAME],
         )
@@ -115,20 +111,20 @@ def _beyond(raw: dict[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str, byte
 
 
 def unrecognized(key: str) -> errors.Rejected:
-    """The refusal of a name that a request must not hold, in OpenAI's words."""
+    """The refusal of an unknown field, in OpenAI's words."""
     shown = key[:MAX_NAME]
     return errors.Rejected(f"Unrecognized request argument supplied: {shown}", param=shown)
 
 
 def too_large(most: int = MAX_BODY_BYTES) -> errors.Rejected:
-    """The refusal of a body that is longer than what we read."""
+    """The refusal of a body that is too long."""
     return errors.Rejected(f"The body is larger than {most} bytes.", status=413)
 
 
 def render(*, vectors: tuple[bytes, ...], model: str, tokens: int, as_base64: bool) -> bytes:
     """The response body; `vectors` are little-endian float32.
 
-    It is put together as bytes, because base64 needs no escape and a list of vectors is long.
+    Bytes are joined, because base64 needs no escape and a list of vectors is long.
     """
     encode, start, end = _BASE64 if as_base64 else _FLOATS
     parts = [_START]
@@ -139,14 +135,14 @@ def render(*, vectors: tuple[bytes, ...], model: str, tokens: int, as_base64: bo
 
 
 def row_bytes(vector_bytes: int, *, as_base64: bool) -> int:
-    """About how long one of the vectors is in an answer."""
+    """Approximate size of a vector in an answer."""
     return vector_bytes * 4 // 3 if as_base64 else vector_bytes * 5
 
 
 def pieces(
     *, vectors: tuple[bytes, ...], model: str, tokens: int, as_base64: bool
 ) -> Iterator[bytes]:
-    """What `render` says, in pieces that are each made when they are asked for."""
+    """The body of `render` in pieces, each made on demand."""
     encode, start, end = _BASE64 if as_base64 else _FLOATS
     parts, size = [_START], 0
     for index, vector in enumerate(vectors):
@@ -161,7 +157,7 @@ def pieces(
 
 
 def render_models(owners: Mapping[str, str]) -> bytes:
-    """The body of GET /v1/models; `owners` maps a name to who owns it."""
+    """The body of GET /v1/models; `owners` maps a model's name to its owner."""
     data = [_model(name, owner) for name, owner in owners.items()]
     return orjson.dumps({"object": "list", "data": data})
 
@@ -186,12 +182,12 @@ def render_error(error: errors.Refused) -> bytes:
 
 
 def _model(name: str, owner: str) -> dict[str, Any]:
-    # Nobody knows when the model was made, and OpenAI's form wants a number.
+    # The time of creation is unknown, and OpenAI's form requires a number.
     return {"id": name, "object": "model", "created": 0, "owned_by": owner}
 
 
 def _end(end: bytes, *, model: str, tokens: int) -> bytes:
-    """Of the last row, which ends the list too."""
+    """The end of the last row and of the list."""
     return b'%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d}}' % (
         end[:-1],
         orjson.dumps(model),
@@ -201,12 +197,9 @@ def _end(end: bytes, *, model: str, tokens: int) -> bytes:
 
 
 def _floats(vector: bytes) -> bytes:
-    numbers = array.array("f", vector)
-    if sys.byteorder == "big":
-        numbers.byteswap()
     # A float32 is exact as a double, and orjson writes the shortest text that gives the double
-    # back: what a client reads and rounds to float32 is this very number.
-    return orjson.dumps(numbers.tolist())
+    # back: a client that reads it and rounds to float32 has this very number.
+    return orjson.dumps(numbers(vector).tolist())
 
 
 _START: Final = b'{"object":"list","data":['
@@ -243,7 +236,7 @@ def _items(raw: Any, *, max_bytes: int) -> tuple[provider.Item, ...]:
 def _item(raw: Any, path: str, max_bytes: int) -> str:
     if not isinstance(raw, str):
         raise errors.Rejected(
-            f"'{path}' is no string, and all items must be: strings, or lists of tokens.",
+            f"'{path}' is not a string; all items must be strings, or all lists of tokens.",
             param="input",
         )
     if not raw:
@@ -252,8 +245,8 @@ def _item(raw: Any, path: str, max_bytes: int) -> str:
     size = len(raw.encode())
     if size > max_bytes:
         raise errors.Rejected(
-            f"'{path}' has {size} bytes, which no model takes: at most {MAX_TOKENS_PER_ITEM} tokens"
-            f" are allowed, and {max_bytes} bytes hold more.",
+            f"'{path}' has {size} bytes; at most {max_bytes} are allowed, which is more than the "
+            f"{MAX_TOKENS_PER_ITEM} tokens of the longest model.",
             param="input",
         )
     return raw
@@ -262,7 +255,7 @@ def _item(raw: Any, path: str, max_bytes: int) -> str:
 def _tokens(raw: Any, path: str) -> tuple[int, ...]:
     if not isinstance(raw, list):
         raise errors.Rejected(
-            f"'{path}' is no list of tokens, and all items must be: strings, or lists of tokens.",
+            f"'{path}' is not a list of tokens; all items must be strings, or all lists of tokens.",
             param="input",
         )
     if not 0 < len(raw) <= MAX_TOKENS_PER_ITEM:
@@ -273,7 +266,10 @@ def _tokens(raw: Any, path: str) -> tuple[int, ...]:
     whole = map(fields.whole, raw)
     tokens = tuple(it for it in whole if it is not None and 0 <= it <= MAX_TOKEN)
     if len(tokens) < len(raw):
-        raise errors.Rejected(f"'{path}' holds what is no token.", param="input")
+        raise errors.Rejected(
+            f"'{path}' must hold only tokens, which are integers from 0 to {MAX_TOKEN}.",
+            param="input",
+        )
     return tokens
 
 
@@ -282,7 +278,7 @@ def _dimensions_of_voyage(raw: dict[str, Any], dimensions: int | None) -> int | 
     written = fields.optional(raw, "output_dimension", _DIMENSIONS)
     if None not in (written, dimensions) and written != dimensions:
         raise errors.Rejected(
-            "'output_dimension' and 'dimensions' mean the same, and differ.",
+            "'output_dimension' and 'dimensions' have the same meaning and must be equal.",
             param="output_dimension",
         )
     return dimensions if written is None else written

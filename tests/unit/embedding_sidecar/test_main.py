@@ -6,15 +6,12 @@ import socket
 import pytest
 
 from embedding_contract import document
-from embedding_sidecar import __main__, memory, policy_file, runtime, settings
+from embedding_sidecar import __main__, in_force, memory, policy_file, runtime, settings
 from embedding_sidecar.engine import service
 
 
-class Failing:
+class Failing(in_force.Fixed):
     """A source whose first look finds a policy, and whose second one fails."""
-
-    missing: str | None = None
-    rejected: str | None = None
 
     def __init__(self):
         self._looks = 0

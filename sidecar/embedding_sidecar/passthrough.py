@@ -138,4 +138,4 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
             if chunk:
                 yield chunk
     except ClientDisconnect:
-        raise errors.Unreachable("the caller hung up", billed=False) from None
+        raise errors.Unreachable("the caller went away", billed=False) from None

@@ -8,11 +8,11 @@ from redis.exceptions import RedisError
 
 _COMMAND: Final = re.compile(r"'([a-z][a-z|_-]{0,31})'")
 _SAYING: Final = {
-    "NOAUTH": "this Redis requires a password, and the URL has none",
+    "NOAUTH": "the URL has no user or password, and this Redis requires one",
     "WRONGPASS": "the user or the password in the URL is wrong",
     "READONLY": "this is a replica, which takes no writes",
     "OOM": "its memory is full, and its maxmemory-policy evicts nothing",
-    "LOADING": "it is still loading its data",
+    "LOADING": "it still loads its data",
     "MISCONF": "it cannot write to its disk, and takes no writes until it can",
 }
 _CODES: Final = frozenset({"ERR", "NOPERM", *_SAYING})
@@ -46,14 +46,14 @@ def lacking(answer: str, *, pattern: str, run_by_script: str) -> str:
     """
     code, _, rest = answer.partition(" ")
     if code == "NOPERM" and (" key" in rest or "channel" in rest):
-        return f"{code}: the user lacks the right ~{pattern} to these keys"
+        return f"{code}: the user may not use these keys; its right ~{pattern} is missing"
     if code == "NOPERM" or "ACL failure in script" in rest:
         found = _COMMAND.search(rest)
         return (
-            f"{code}: the user lacks the right +{found[1]}"
+            f"{code}: the user's right +{found[1]} is missing"
             if found
-            else f"{code}: the user lacks a right"
+            else f"{code}: a right of the user is missing"
         )
     if "executing the script can't run this command" in rest:
-        return f"{code}: the user lacks one of the rights {run_by_script} of the script"
+        return f"{code}: the script may not run its commands; one of {run_by_script} is missing"
     return f"{code}: {_SAYING[code]}" if code in _SAYING else code

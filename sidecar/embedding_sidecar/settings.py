@@ -59,11 +59,7 @@ class FromEnvironment:
 
 
 def ports(environment: Mapping[str, str]) -> Ports:
-    """The two ports.
-
-    Raises:
-        InvalidSetting: one is not valid, or both are the same.
-    """
+    """The two ports. Raises InvalidSetting: one is not valid, or both are the same."""
     found = Ports(
         api=variables.read(environment, "EMBEDDING_PORT", variables.port, names.API_PORT),
         admin=variables.read(environment, "EMBEDDING_ADMIN_PORT", variables.port, names.ADMIN_PORT),

@@ -183,7 +183,9 @@ def test_refusal_says_that_the_store_holds_what_cannot_be(server, asked):
         of_field("calls", "-1000")(asked, day_key())
         await made.spend(0, calls=20)
         made.now += 1.0
-        with pytest.raises(errors.Unavailable, match="holds what cannot be") as refused:
+        with pytest.raises(
+            errors.Unavailable, match="holds counters that no sidecar can have written"
+        ) as refused:
             await made.quotas[0].reserve(tokens=1)
         return refused.value.retry_after_seconds
 

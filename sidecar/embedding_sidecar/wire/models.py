@@ -20,11 +20,7 @@ def owners(policy: document.PolicyDocument) -> dict[str, str]:
 
 
 def owner(policy: document.PolicyDocument, name: str) -> str:
-    """The provider of a model's name.
-
-    Raises:
-        errors.Rejected: 404, with the policy's models.
-    """
+    """The provider of a model's name. Raises errors.Rejected: 404, with the policy's models."""
     found = owners(policy).get(name)
     if found is None:
         raise unknown(policy, name)

@@ -118,7 +118,7 @@ def test_a_reserve_of_tokens_is_left_too(day, shared):
 
     background, kept, (rest, used_up) = run(scenario())
     assert (background, rest) == (7, 3)
-    assert "Of this policy's 1000 tokens a day 300 are reserved" in kept.message
+    assert "1000 tokens a day, of which 300 are reserved" in kept.message
     assert used_up.code == "insufficient_quota"
 
 

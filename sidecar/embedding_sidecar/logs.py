@@ -24,7 +24,8 @@ class Lines(logging.Formatter):
 def configure() -> None:
     """Send all logs of the process to stderr as lines; our own from INFO, others from WARNING.
 
-    Errors of clients are in their answers, not in the log: any client could fill it.
+    What a client did wrong is in its answer: a line for each would let anybody who reaches the pod
+    fill its log.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(Lines())

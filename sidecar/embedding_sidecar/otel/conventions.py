@@ -9,8 +9,6 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
-from embedding_sidecar import variables
-
 SCOPE: Final = "embedding_sidecar"
 OPERATION: Final = "embeddings"
 PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
@@ -23,6 +21,7 @@ DURATION: Final = "gen_ai.client.embeddings.duration"
 INPUT_TOKENS: Final = "gen_ai.client.embeddings.operation.input_tokens"
 DURATION_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
 TOKEN_BUCKETS: Final = tuple(float(4**power) for power in range(14))
+_PORTS: Final = {"http": 80, "https": 443}
 
 Attributes = Mapping[str, str | int]
 
@@ -51,6 +50,6 @@ def server(url: str) -> Attributes:
         {
             "http.request.method": "POST",
             "server.address": parts.hostname or "",
-            "server.port": parts.port or variables.DEFAULT_PORTS.get(parts.scheme, 0),
+            "server.port": parts.port or _PORTS.get(parts.scheme, 0),
         }
     )

@@ -25,7 +25,7 @@ NEAR_THE_LIMIT: Final = 16
 calls are granted one by one."""
 KEPT_SECONDS: Final = 2 * DAY_SECONDS
 MAX_FIGURE: Final = 10**12
-"""Bound of a day's counters and limits."""
+"""No counter of a day is larger; no limit is either."""
 MAX_SUMMED: Final = 64
 """Leases that a claim adds up, to check the counters against their sum."""
 _MAX_DAY: Final = 2_900_000

@@ -82,7 +82,7 @@ class Share:
         return None
 
     async def reserve(self, amounts: Amounts) -> Reservation:
-        """Reserve these amounts. Raises errors.QuotaExhausted or errors.Unavailable."""
+        """Set these amounts aside. Raises errors.QuotaExhausted or errors.Unavailable."""
         outcome = self.at_once(amounts)
         if outcome is None:
             outcome = await self._in_line(amounts)
@@ -121,7 +121,7 @@ class Share:
             raise
 
     def _unused(self, outcome: Outcome) -> None:
-        """Take back the reservation of a caller that has gone."""
+        """Take back what was given to one who is gone by now."""
         if isinstance(outcome, Reservation):
             self.settle(outcome, cost=NOTHING)
 

@@ -14,7 +14,7 @@ import asyncio
 import re
 import ssl
 import time
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple, cast
 
 import redis.asyncio
 from redis.asyncio.cluster import ClusterNode
@@ -57,8 +57,6 @@ _SEVERAL: Final = re.compile(
     r"(?:(?P<user>[^/?#]*)@)?(?P<hosts>[^/?#@]+)(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?"
 )
 _HOST: Final = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+)(?::(?P<port>[0-9]{1,5}))?")
-
-C = TypeVar("C", bound=AbstractConnection)
 
 
 def connect(url: str, *, authorities: str | None = None) -> redis.asyncio.Redis:
@@ -157,7 +155,7 @@ class _SharedContext(RedisSSLContext):
         return super().get()
 
 
-def _bounded(kind: type[C]) -> type[C]:
+def _bounded(kind: type[AbstractConnection]) -> type[Any]:
     """Connections of this kind with a bound on what comes, and with one TLS context for all."""
     shared: _SharedContext | None = None
 

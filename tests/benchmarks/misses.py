@@ -24,7 +24,7 @@ from embedding_sidecar import errors, provider
 from embedding_sidecar.caching import cache, generations, layers
 from embedding_sidecar.engine import flights
 from embedding_sidecar.engine.answer import Answer
-from embedding_sidecar.engine.api_keys import ApiKey
+from embedding_sidecar.engine.provider_states import ApiKey
 from embedding_sidecar.engine.service import Service
 from embedding_sidecar.engine.work import Found
 from embedding_sidecar.metrics import Metrics

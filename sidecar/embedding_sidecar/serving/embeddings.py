@@ -1,11 +1,10 @@
 """POST /v1/embeddings, as plain ASGI in front of the router.
 
-There are four ways to an answer, and all say the same. A request that has come whole and whose
+There are three ways to an answer, and all say the same. A request that has come whole and whose
 vectors are all in memory is answered by `at_once`, as a plain call: no task, no waiting. One whose
-vectors the shared cache has is answered when that has told them to `look_up`, and one that a call
-to a provider answers, when that call has landed: no task of the request's own either. Every other
-is a task like any request. So is one whose answer is large: it waits for room for what it will hold
-(`room`), and is written piece by piece.
+vectors the shared cache has is answered when that has told them to `look_up`: no task of the
+request's own either. Every other is a task like any request. So is one whose answer is large: it
+waits for room for what it will hold (`room`), and is written piece by piece.
 """
 
 import asyncio
@@ -193,41 +192,6 @@ class Embeddings:
                 done(Asked(started, head, runtime, request, wanted, recalled, said))
 
         runtime.recall.look_up(wanted, recalled, looked)
-
-    def begin(self, asked: Asked, done: Callable[[Reply], None]) -> Callable[[], None] | None:
-        """Begin to get what the cache has not, without a task; `done` is told the answer later.
-
-        What is returned is to be called when nobody waits any more. None, and nothing was begun,
-        where more than one call to a provider may be needed.
-        """
-        request, found = asked.request, asked.found
-        if request is None or found is None:
-            return None
-
-        def come(said: Answer | Exception) -> None:
-            if isinstance(said, Answer):
-                self._sizes.learn(request.ask, said.vectors[0])
-            done(self._begun(said, asked, base64=request.base64))
-
-        try:
-            return asked.runtime.service.begin(
-                request.ask,
-                control=request.control,
-                found=found,
-                done=come,
-                span=asked.head.span,
-                background=asked.head.is_background,
-            )
-        except Exception:  # noqa: BLE001 - the task comes to the same, and says so
-            return None
-
-    def _begun(self, said: Answer | Exception, asked: Asked, *, base64: bool) -> Reply:
-        """What has become of it."""
-        if isinstance(said, Answer):
-            return self._whole(said, asked, base64=base64)
-        if isinstance(said, errors.Refused):
-            return self._refused(said.as_value(), asked.head)
-        return self._failed(said, asked)
 
     def _whole(self, answer: Answer, asked: Asked, *, base64: bool) -> Reply:
         """The reply to who waits for a callback, whatever happens: nothing else would end that."""

@@ -49,13 +49,6 @@ class Prompt(Protocol):
         """Tell `done`, now or soon, the answer, or what need not be found out again."""
         ...
 
-    def begin(self, asked: Asked, done: Callable[[Reply], None]) -> Callable[[], None] | None:
-        """Begin to make the answer, which `done` is told later; None where it needs a task.
-
-        What is returned is to be called when nobody waits for the answer any more.
-        """
-        ...
-
 
 class Shortcut(Connection):
     """One connection to an application that is a Prompt."""
@@ -66,8 +59,6 @@ class Shortcut(Connection):
         self._prompt: Prompt = self.app
         self._held: tuple[httptools_impl.RequestResponseCycle, Any] | None = None
         self._hold: asyncio.TimerHandle | None = None
-        self._leave: Callable[[], None] | None = None
-        """To be called when nobody waits any more for what has been begun."""
         self._repeated: Repeated | None = None
         """The request that is being answered, while nobody has asked for uvicorn's object of it."""
         self._unsent: list[bytes] = []
@@ -128,9 +119,6 @@ class Shortcut(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits for an answer any more."""
         self._release()
-        if self._leave is not None:
-            self._leave()
-            self._leave = None
         super().connection_lost(exc)
         if self._cycle is not None:
             _part(self._cycle)
@@ -233,13 +221,8 @@ class Shortcut(Connection):
 
     def _after_wait(self, result: Reply | Asked) -> None:
         """Write the answer, or go on to the next way to one."""
-        self._leave = None
         if self.transport.is_closing():
             return
-        if isinstance(result, Asked):
-            self._leave = self._prompt.begin(result, self._after_wait)
-            if self._leave is not None:
-                return
         if isinstance(result, Reply) and self._can_write():
             self._write(result)
         else:

@@ -1,6 +1,5 @@
 """The endpoint for embeddings with a span around each request; used where tracing is on."""
 
-from collections.abc import Callable
 from typing import Any
 
 from starlette.types import Scope
@@ -33,19 +32,6 @@ class TracedEmbeddings(Embeddings):
         # A head that was known again does not say how long the body is.
         head = head._replace(content_length=str(len(body)))
         return Asked(started, head, runtime, request=None, wanted=None)
-
-    def begin(self, asked: Asked, done: Callable[[Reply], None]) -> Callable[[], None] | None:
-        """As Embeddings.begin; a caller that leaves ends the span."""
-        leave = super().begin(asked, done)
-        span = asked.head.span
-        if leave is None or span is None:
-            return leave
-
-        def left() -> None:
-            leave()
-            span.refused(errors.Refused("The caller left.", code="client_disconnected"))
-
-        return left
 
     def _read_head(self, scope: Scope) -> heads.Head:
         return self._started(super()._read_head(scope))

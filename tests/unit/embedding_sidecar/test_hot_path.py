@@ -18,7 +18,7 @@ from embedding_contract import document, names
 from embedding_sidecar import provider, runtime
 from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.caching import cache, generations, layers
-from embedding_sidecar.engine import api_keys, batches, failover, flights, recall, service
+from embedding_sidecar.engine import batches, failover, flights, provider_states, recall, service
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import reports, room
@@ -56,9 +56,6 @@ SUMS = re.compile(rb"^aos_embedding_(cache|api)_latency_seconds_(sum|bucket).*$"
 
 
 class Unlimited:
-    async def reserve(self, *, tokens, background=False):
-        return 0
-
     def draw(self, *, tokens, done, background=False):
         done(0)
 
@@ -109,7 +106,10 @@ class World:
             loaded=loaded,
             service=service.Service(
                 document=DOCUMENT,
-                keys={it.name: api_keys.ApiKey(current=stand_in.KEY) for it in DOCUMENT.providers},
+                keys={
+                    it.name: provider_states.ApiKey(current=stand_in.KEY)
+                    for it in DOCUMENT.providers
+                },
                 cache=self.cache,
                 quota=Unlimited(),
                 upstream=self.provider,
@@ -148,15 +148,7 @@ class World:
         if result is not None:
             # Without a store there is nothing to wait for.
             self.endpoint.look_up(result, functools.partial(scope.__setitem__, ASKED))
-        return World.loop.run(self._waited_for(scope, body))
-
-    async def _waited_for(self, scope, body):
-        asked = scope.get(ASKED)
-        come = asyncio.get_running_loop().create_future()
-        if isinstance(asked, Asked) and self.endpoint.begin(asked, come.set_result):
-            self.begun += 1
-            return await come
-        return await self._task(scope, body)
+        return World.loop.run(self._task(scope, body))
 
     async def _task(self, scope, body):
         sent = []

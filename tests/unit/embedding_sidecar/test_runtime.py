@@ -9,6 +9,7 @@ import pytest
 from embedding_contract import document, names
 from embedding_sidecar import errors, policy_file, provider, runtime, upstream
 from embedding_sidecar.metrics import Metrics
+from tests.parts.callbacks import draw
 
 ONE_VECTOR = b'{"data": [{"index": 0, "embedding": [0.5]}], "usage": {"total_tokens": 1}}'
 
@@ -32,7 +33,7 @@ async def spend(made, calls):
     """How many of so many calls could be made."""
     for number in range(calls):
         try:
-            made.quota.settle(await made.quota.reserve(tokens=1), billed=True, tokens=1)
+            made.quota.settle(await draw(made.quota, tokens=1), billed=True, tokens=1)
         except (errors.QuotaExhausted, errors.Unavailable):
             return number
     return calls

@@ -91,7 +91,7 @@ class BatchCaller:
         attempt_seconds = order.choice.provider.call_seconds or self._attempt_seconds
         return min(now + attempt_seconds, order.ends_at)
 
-    def landing(
+    def read(
         self,
         order: portions.Order,
         part: provider.Ask,
@@ -143,8 +143,11 @@ class BatchCaller:
     ) -> None:
         try:
             self._store.put_many(landing.entries, ttl_seconds=order.control.ttl_seconds)
-        finally:
-            self.flying.kept(flight)
+        except Exception as fault:  # noqa: BLE001 - it is told without what could not be kept
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "vectors could not be kept", "exception": fault}
+            )
+        self.flying.kept(flight)
 
     def _failed(
         self, choice: failover.Choice, part: provider.Ask, failure: errors.ProviderFailed
@@ -187,7 +190,7 @@ class _Batch:
     _flight: flights.Flight
     _over: Over | None
     _: KW_ONLY
-    _landing: flights.Landing = flights.Landing()  # noqa: RUF009 - immutable
+    _brought: flights.Landing = flights.Landing()  # noqa: RUF009 - immutable
     _next: list[Callable[[], None]] = field(default_factory=list)
     """The steps after the call under way, the last one first."""
 
@@ -233,12 +236,12 @@ class _Batch:
         try:
             if self._over is not None or len(keys) > 1:
                 self._learn(part, came)
-            landing = self._by.landing(self._order, part, keys, came)
+            landing = self._by.read(self._order, part, keys, came)
         except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
             self._end(fault)
             return
-        before = self._landing
-        self._landing = flights.Landing(
+        before = self._brought
+        self._brought = flights.Landing(
             entries={**before.entries, **landing.entries} if before.entries else landing.entries,
             tokens=before.tokens + landing.tokens,
             failure=landing.failure,
@@ -247,14 +250,14 @@ class _Batch:
         if landing.failure is None:
             self._go_on()
         else:
-            self._end(self._landing)
+            self._end(self._brought)
         self._by.keep_soon(self._order, self._flight, landing)
 
     def _go_on(self) -> None:
         if self._next:
             self._next.pop()()
         else:
-            self._end(self._landing)
+            self._end(self._brought)
 
     def _end(self, landing: flights.Landing | Exception) -> None:
         if self._over is not None:

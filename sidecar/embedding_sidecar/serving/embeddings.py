@@ -200,13 +200,13 @@ class Embeddings:
                 answer, asked.runtime, asked.head, base64=base64, started=asked.started
             )
         except Exception as failure:  # noqa: BLE001 - as just said
-            return self._failed(failure, asked)
+            return self._failed(failure, asked.head)
 
-    def _failed(self, failure: BaseException, asked: Asked) -> Reply:
-        """A 500, as of a task that failed."""
+    def _failed(self, failure: BaseException, head: heads.Head) -> Reply:
+        """A 500 for a fault of the program."""
         _log.error("a request failed", exc_info=failure)
         error = errors.Refused("The sidecar failed; its log says how.", code="internal_error")
-        return self._refused(error, asked.head)
+        return self._refused(error, head)
 
     async def _reply(self, scope: Scope, receive: Receive, stay: room.Stay) -> Reply | Pieces:
         known: Reply | Asked | None = scope.pop(ASKED, None)
@@ -241,6 +241,8 @@ class Embeddings:
             )
         except errors.Refused as error:
             return self._refused(error.as_value(), head)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the caller is told
+            return self._failed(failure, head)
         self._sizes.learn(request.ask, answer.vectors[0])
         # HTTP/1.0 knows no chunks.
         if self._is_long(request) and scope.get("http_version") != "1.0":

@@ -78,7 +78,7 @@ class World:
         self.hot = hot
         self.small_bytes = small_bytes
         self.now = 1_700_000_000.0
-        self.at_once = self.begun = 0
+        self.at_once = 0
         self.provider = stand_in.StandIn()
         self.metrics = Metrics()
         memory = cache.MemoryCache(
@@ -275,16 +275,6 @@ def test_what_memory_holds_is_answered_at_once():
         world.post(body(text))
         assert world.at_once == before + 2
     assert len(world.provider.calls) == 2
-
-
-def test_a_miss_of_one_text_is_no_task():
-    world = World(hot=True)
-    for text, status in (("a", 200), ("b", 200), ("too long", 400)):
-        begun = world.begun
-        assert world.post(body(text))[0] == status
-        assert world.begun == begun + 1
-    world.post(body(["c", "d"]))
-    assert world.begun == 3
 
 
 def test_a_failure_nobody_thought_of_is_a_500_and_in_the_log(caplog, monkeypatch):

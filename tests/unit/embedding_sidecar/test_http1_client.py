@@ -62,6 +62,7 @@ class Server:
         self._opened = 0
         self.connections: list[int] = []
         self.requests: list[bytes] = []
+        self.came = asyncio.Event()
         self.closed: asyncio.Queue[int] = asyncio.Queue()
 
     async def handle(self, reader, writer):
@@ -70,6 +71,7 @@ class Server:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 self.requests.append(await raw_server.request(reader))
+                self.came.set()
                 self.connections.append(number)
                 answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
                 writer.write(answer)
@@ -522,7 +524,7 @@ def test_who_talks_nonsense_is_not_waited_for(run):
     assert run(go()) == LOST
 
 
-def test_a_connection_that_is_closed_before_anything_was_sent_cost_nothing():
+def test_a_connection_that_is_closed_before_anything_was_sent_cost_nothing(monkeypatch):
     async def dial(_, make):
         connection = make()
         connection.connection_made(Wire())
@@ -532,7 +534,7 @@ def test_a_connection_that_is_closed_before_anything_was_sent_cost_nothing():
 
     async def go():
         async with asking() as made:
-            made._dialer.dial = dial
+            monkeypatch.setattr(made._dialer, "dial", dial)
             return await failed(made, "http://a")
 
     assert asyncio.run(go()) == ("no_connection", False)
@@ -678,8 +680,8 @@ def test_a_call_that_waits_for_its_connection_is_cancelled_with_it(run):
         async with raw_server.served(server.handle) as url, asking() as made:
             for has_come in (False, True):
                 cancel = made.start(url, headers={}, body=b"x", within_seconds=10, done=told.append)
-                while has_come and not server.requests:
-                    await asyncio.sleep(0.001)
+                if has_come:
+                    await server.came.wait()
                 cancel()
                 cancel()
                 await made._is_empty.wait()

@@ -10,8 +10,8 @@ from embedding_contract import document
 from embedding_sidecar import errors
 from embedding_sidecar.quotas import claims, counter, leases, quota, share
 from tests.fakes.quota_store import FakeStore
-from tests.parts.settling import held, settled
 from tests.parts.callbacks import draw
+from tests.parts.settling import held, settled
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)

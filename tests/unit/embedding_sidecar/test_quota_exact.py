@@ -21,8 +21,8 @@ from embedding_contract import document
 from embedding_sidecar import errors
 from embedding_sidecar.quotas import claims, counter, leases, quota
 from tests.fakes.quota_store import FakeStore
-from tests.parts.settling import settled
 from tests.parts.callbacks import draw
+from tests.parts.settling import settled
 
 WHICH = st.integers(min_value=0, max_value=1_000_000)
 TOKENS = st.integers(min_value=1, max_value=60)

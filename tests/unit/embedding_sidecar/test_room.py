@@ -15,7 +15,6 @@ from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import embeddings, pieces, room
-from embedding_sidecar.wire import heads, wire
 from tests.parts import virtual_time
 
 MOST = 100
@@ -301,9 +300,6 @@ class Service:
         self.asked: list[tuple[int, float]] = []
         self.may_answer = asyncio.Event()
 
-    def begin(self, ask, *, control, found, done, span=None, background=False):
-        done(zeros(ask, hits=0))
-
     async def embed(self, ask, *, control, found, waited_seconds, span=None, background=False):
         self.asked.append((len(ask.items), waited_seconds))
         await self.may_answer.wait()
@@ -427,26 +423,6 @@ def test_who_waits_takes_what_is_known_by_then_of_a_models_vectors(loop):
     endpoint.service.may_answer.set()
     endpoint.loop.pass_time(1)
     assert [request.status for request in requests] == [200] * 9
-
-
-def test_a_request_that_took_no_task_tells_how_long_vectors_are(loop):
-    endpoint = Endpoint(loop, memory_bytes=memory.DEFAULT_BYTES)
-    request = wire.parse(b'{"model": "m", "input": "a"}', header=None)
-    unlooked: Any = object()
-    asked = embeddings.Asked(
-        started=0.0,
-        head=heads.read([]),
-        runtime=endpoint.current.runtime(),
-        request=request,
-        wanted=None,
-        found=unlooked,
-    )
-    replies: list[embeddings.Reply] = []
-    endpoint.application.begin(asked, replies.append)
-    assert [reply.status for reply in replies] == [200]
-    for _ in range(9):
-        endpoint.post(LARGE, asks_for_numbers=False)
-    assert len(endpoint.service.asked) == 7
 
 
 def test_what_the_cache_has_by_then_is_asked_of_nobody(endpoint):

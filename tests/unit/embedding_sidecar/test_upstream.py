@@ -42,7 +42,10 @@ def sent(reach):
             async with raw_server.served(handler) as url:
                 reach(url)
                 async with client() as made:
-                    return await come(made.start, post(url), within_seconds=within_seconds)
+                    answer: provider.HttpAnswer = await come(
+                        made.start, post(url), within_seconds=within_seconds
+                    )
+                    return answer
 
         return asyncio.run(run())
 

@@ -185,35 +185,35 @@ class BatchCaller:
 class _Batch:
     """The calls for a flight; a failure ends them."""
 
-    _by: BatchCaller
-    _order: portions.Order
-    _flight: flights.Flight
-    _over: Over | None
+    by: BatchCaller
+    order: portions.Order
+    flight: flights.Flight
+    over: Over | None
     _: KW_ONLY
-    _brought: flights.Landing = flights.Landing()  # noqa: RUF009 - immutable
-    _next: list[Callable[[], None]] = field(default_factory=list)
+    brought: flights.Landing = flights.Landing()  # noqa: RUF009 - immutable
+    next: list[Callable[[], None]] = field(default_factory=list)
     """The steps after the call under way, the last one first."""
 
     def call_in_turn(self, parts: Sequence[Sequence[str]]) -> None:
         """Bring these parts, one after the other, and go on."""
-        self._next.extend(partial(self.call, keys) for keys in reversed(parts))
+        self.next.extend(partial(self.call, keys) for keys in reversed(parts))
         self._go_on()
 
     def call(self, keys: Sequence[str]) -> None:
         """Bring these keys by one call, or by more if the provider says that it is too much."""
-        flight, now = self._flight, self._by.clock()
-        until = self._by.until(self._order, now=now)
+        flight, now = self.flight, self.by.clock()
+        until = self.by.until(self.order, now=now)
         if not flight.waiting or until <= now:
             failure = calls.TOO_LATE if flight.waiting else calls.FOR_NOBODY
             self._end(flights.Landing(failure=failure))
             return
-        part = portions.of(self._order, keys)
-        self._by.caller.start(
-            self._order.choice,
+        part = portions.of(self.order, keys)
+        self.by.caller.start(
+            self.order.choice,
             part,
             flight=flight,
             until=until,
-            background=self._order.background,
+            background=self.order.background,
             done=partial(self._came, part, keys),
         )
         if flight.sent and len(flight.keys) == 1:
@@ -224,24 +224,24 @@ class _Batch:
         self, part: provider.Ask, keys: Sequence[str], came: provider.Vectors | Exception
     ) -> None:
         if isinstance(came, errors.Rejected):
-            chosen = self._order.choice.provider
+            chosen = self.order.choice.provider
             if len(keys) > 1 and portions.may_be_too_much(chosen, came):
-                self._by.states.breaker.succeeded(chosen.name)
-                self._next.append(partial(self._second_half, keys, came.status))
+                self.by.states.breaker.succeeded(chosen.name)
+                self.next.append(partial(self._second_half, keys, came.status))
                 self.call(keys[: _half(keys)])
                 return
-            if len(keys) < len(self._flight.keys):
-                at = self._flight.keys.index(keys[0])
+            if len(keys) < len(self.flight.keys):
+                at = self.flight.keys.index(keys[0])
                 came = portions.of_flight(came, at=at, count=len(keys))
         try:
-            if self._over is not None or len(keys) > 1:
+            if self.over is not None or len(keys) > 1:
                 self._learn(part, came)
-            landing = self._by.read(self._order, part, keys, came)
+            landing = self.by.read(self.order, part, keys, came)
         except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
             self._end(fault)
             return
-        before = self._brought
-        self._brought = flights.Landing(
+        before = self.brought
+        self.brought = flights.Landing(
             entries={**before.entries, **landing.entries} if before.entries else landing.entries,
             tokens=before.tokens + landing.tokens,
             failure=landing.failure,
@@ -250,42 +250,42 @@ class _Batch:
         if landing.failure is None:
             self._go_on()
         else:
-            self._end(self._brought)
-        self._by.keep_soon(self._order, self._flight, landing)
+            self._end(self.brought)
+        self.by.keep_soon(self.order, self.flight, landing)
 
     def _go_on(self) -> None:
-        if self._next:
-            self._next.pop()()
+        if self.next:
+            self.next.pop()()
         else:
-            self._end(self._brought)
+            self._end(self.brought)
 
     def _end(self, landing: flights.Landing | Exception) -> None:
-        if self._over is not None:
-            self._over(landing)
-        self._by.flying.land(self._flight, landing)
+        if self.over is not None:
+            self.over(landing)
+        self.by.flying.land(self.flight, landing)
 
     def _second_half(self, keys: Sequence[str], status: int) -> None:
         """Bring the rest of a batch that was refused, once its first half has come."""
         # By now something may have been learned: then the rest goes in parts that fit.
-        parts = self._by.split(self._order, keys[_half(keys) :])
+        parts = self.by.split(self.order, keys[_half(keys) :])
         if len(parts) == 1:
-            self._next.append(partial(self._halved, keys, status))
+            self.next.append(partial(self._halved, keys, status))
         self.call_in_turn(parts)
 
     def _halved(self, keys: Sequence[str], status: int) -> None:
         """Learn from a batch that was refused, both of whose halves have come."""
         half = _half(keys)
         whole, *halves = (
-            portions.size(portions.of(self._order, it)) for it in (keys, keys[:half], keys[half:])
+            portions.size(portions.of(self.order, it)) for it in (keys, keys[:half], keys[half:])
         )
-        self._by.states.learned(self._flight.provider).halved(
-            whole, Size(*map(max, *halves)), status=status, now=self._by.clock()
+        self.by.states.learned(self.flight.provider).halved(
+            whole, Size(*map(max, *halves)), status=status, now=self.by.clock()
         )
         self._go_on()
 
     def _learn(self, part: provider.Ask, came: provider.Vectors | Exception) -> None:
         """Learn from a call how much the provider takes."""
-        learned, now = self._by.states.learned(self._flight.provider), self._by.clock()
+        learned, now = self.by.states.learned(self.flight.provider), self.by.clock()
         if isinstance(came, provider.Vectors):
             learned.passed(portions.size(part), now=now)
         elif (

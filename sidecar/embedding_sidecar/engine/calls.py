@@ -107,7 +107,7 @@ class Caller:
         errors.Refused, or a fault of the program. The flight's `cancel` ends the call, and `done`
         is not told any more.
         """
-        call = _Call(self, choice, ask, flight, _until=until, _background=background, _done=done)
+        call = _Call(self, choice, ask, flight, until=until, background=background, done=done)
         call.start()
 
 
@@ -115,96 +115,96 @@ class Caller:
 class _Call:
     """A call under way, and the HTTP request that it is at."""
 
-    _by: Caller
-    _choice: failover.Choice
-    _ask: provider.Ask
-    _flight: flights.Flight
+    by: Caller
+    choice: failover.Choice
+    ask: provider.Ask
+    flight: flights.Flight
     _: KW_ONLY
-    _until: float
-    _background: bool
-    _done: Done
-    _kind: str = ""
-    _bound: int = 0
+    until: float
+    background: bool
+    done: Done
+    kind: str = ""
+    bound: int = 0
     """The most tokens that the request may be billed for."""
-    _reservation: Any = None
-    _started: float | None = None
+    reservation: Any = None
+    started: float | None = None
     """When the request was sent that is under way; None: none is."""
-    _span: tracing.CallSpan | None = None
-    _cancel_step: Callable[[], object] | None = None
-    _has_ended: bool = False
-    _key: str | None = None
-    _fallback: str | None = None
+    span: tracing.CallSpan | None = None
+    cancel_step: Callable[[], object] | None = None
+    has_ended: bool = False
+    key: str | None = None
+    fallback: str | None = None
     """The previous key, as long as it has not been tried."""
-    _by_previous: bool = False
-    _is_forbidden: bool = False
+    by_previous: bool = False
+    is_forbidden: bool = False
     """Whether the key in force was answered by a 403 that may be about the text."""
-    _is_newly_plain: bool = False
+    is_newly_plain: bool = False
 
     def start(self) -> None:
         """Make the first request."""
-        self._kind = failover.label(self._choice)
-        now = self._by.clock()
-        if self._by.states.is_plain(self._choice.provider.name, now=now):
-            self._ask = self._ask._replace(plain=True)
-        self._flight.cancel = self._cancel
+        self.kind = failover.label(self.choice)
+        now = self.by.clock()
+        if self.by.states.is_plain(self.choice.provider.name, now=now):
+            self.ask = self.ask._replace(plain=True)
+        self.flight.cancel = self._cancel
         self._choose_key(now)
         self._draw()
 
     def _choose_key(self, now: float) -> None:
         """Take the key in force, or the previous one while the provider refuses that."""
-        name = self._choice.provider.name
-        key = self._by.keys.get(name)
+        name = self.choice.provider.name
+        key = self.by.keys.get(name)
         if key is None:
             return
-        self._key, self._fallback, self._by_previous = key.current, key.fallback(now=now), False
-        if self._fallback is not None and now < self._by.states.refused.get(name, now):
+        self.key, self.fallback, self.by_previous = key.current, key.fallback(now=now), False
+        if self.fallback is not None and now < self.by.states.refused.get(name, now):
             self._fall_back()
 
     def _fall_back(self) -> None:
-        self._key, self._fallback, self._by_previous = self._fallback, None, True
+        self.key, self.fallback, self.by_previous = self.fallback, None, True
 
     def _draw(self) -> None:
-        self._bound = sum(batches.most_tokens(self._ask))
-        leave = self._by.quota.draw(
-            tokens=self._bound, done=self._drawn, background=self._background
+        self.bound = sum(batches.most_tokens(self.ask))
+        leave = self.by.quota.draw(
+            tokens=self.bound, done=self._drawn, background=self.background
         )
         if leave is not None:
-            self._cancel_step = leave
+            self.cancel_step = leave
 
     def _drawn(self, outcome: Any) -> None:
-        self._cancel_step = None
+        self.cancel_step = None
         if isinstance(outcome, BaseException):
             # The task that asked for it was cancelled with the process.
             ended = errors.Unreachable(_CANCELLED, billed=False)
             self._tell(outcome if isinstance(outcome, Exception) else ended)
             return
-        now = self._by.clock()
-        left = self._until - now
-        if self._has_ended or left <= 0 or not self._flight.waiting:
-            self._by.quota.settle(outcome, billed=False, tokens=0)
+        now = self.by.clock()
+        left = self.until - now
+        if self.has_ended or left <= 0 or not self.flight.waiting:
+            self.by.quota.settle(outcome, billed=False, tokens=0)
             self._tell(FOR_NOBODY if left > 0 else TOO_LATE)
             return
-        self._reservation, self._started = outcome, now
-        self._flight.sent.append((now, None))
+        self.reservation, self.started = outcome, now
+        self.flight.sent.append((now, None))
         try:
-            self._cancel_step = self._by.upstream.start(
+            self.cancel_step = self.by.upstream.start(
                 self._request(), within_seconds=left, done=self._came
             )
         except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
             self._fail(fault)
 
     def _request(self) -> provider.HttpRequest:
-        chosen = self._choice.provider
+        chosen = self.choice.provider
         translation = providers.PROVIDERS[chosen.kind]
-        made = translation.request(self._ask, base_url=chosen.base_url, api_key=self._key)
-        if self._flight.trace is None:
+        made = translation.request(self.ask, base_url=chosen.base_url, api_key=self.key)
+        if self.flight.trace is None:
             return made
-        self._span = self._flight.trace.start(
-            provider=self._kind, model=self._ask.model, url=chosen.base_url
+        self.span = self.flight.trace.start(
+            provider=self.kind, model=self.ask.model, url=chosen.base_url
         )
-        if self._span is None:
+        if self.span is None:
             return made
-        return made._replace(headers={**made.headers, **self._span.headers})
+        return made._replace(headers={**made.headers, **self.span.headers})
 
     def _came(self, said: provider.HttpAnswer | Exception) -> None:
         if isinstance(said, Exception):
@@ -218,18 +218,18 @@ class _Call:
         tokens = vectors.tokens
         if tokens is None:
             # The vectors are paid for; the quota must not be told less than that may be.
-            tokens = self._bound
+            tokens = self.bound
             vectors = vectors._replace(tokens=tokens, is_estimated=True)
         self._end("ok", billed=True, tokens=tokens)
-        self._by.observe.tokens(provider=self._kind, model=self._ask.model, tokens=tokens)
+        self.by.observe.tokens(provider=self.kind, model=self.ask.model, tokens=tokens)
         self._succeed(vectors)
 
     def _read(self, answer: provider.HttpAnswer) -> provider.Vectors:
-        translation = providers.PROVIDERS[self._choice.provider.kind]
+        translation = providers.PROVIDERS[self.choice.provider.kind]
         if answer.status >= _LOWEST_REDIRECT:
             raise self._said(translation.failure(answer))
         try:
-            return translation.vectors(self._ask, answer)
+            return translation.vectors(self.ask, answer)
         except errors.Unusable as unusable:
             raise self._said(unusable) from None
 
@@ -238,40 +238,40 @@ class _Call:
     ) -> errors.ProviderFailed | errors.Rejected:
         """The failure, whose words hold neither our key nor the texts, and are logged."""
         said = failure.message if isinstance(failure, errors.Rejected) else failure.words
-        said = words.without(said, key=self._key, texts=self._ask.items)
+        said = words.without(said, key=self.key, texts=self.ask.items)
         if isinstance(failure, errors.Rejected):
             failure.message, reason = said, f"status {failure.status}"
-            failure.code = failure.code and words.without(failure.code, key=self._key)
-            failure.param = failure.param and words.without(failure.param, key=self._key)
+            failure.code = failure.code and words.without(failure.code, key=self.key)
+            failure.param = failure.param and words.without(failure.param, key=self.key)
         else:
             failure.words, reason = said, failure.reason
-        name = self._choice.provider.name
-        if said and self._by.repeated.is_news((name, reason), now=self._by.clock()):
+        name = self.choice.provider.name
+        if said and self.by.repeated.is_news((name, reason), now=self.by.clock()):
             _log.warning("provider %s: %s: %s", name, reason, said[: words.MAX_LOGGED])
         return failure
 
     def _succeed(self, vectors: provider.Vectors) -> None:
         """Remember what the answer says of key and form, and tell it."""
-        name, states = self._choice.provider.name, self._by.states
-        if self._is_forbidden:
+        name, states = self.choice.provider.name, self.by.states
+        if self.is_forbidden:
             # The same text gets an answer by the previous key.
             self._refuse_key()
-            self._by.observe.error("misconfigured", self._kind)
-        elif not self._by_previous:
+            self.by.observe.error("misconfigured", self.kind)
+        elif not self.by_previous:
             states.refused.pop(name, None)
-        if self._is_newly_plain:
-            states.takes_no_encoding(name, now=self._by.clock())
+        if self.is_newly_plain:
+            states.takes_no_encoding(name, now=self.by.clock())
         self._tell(vectors)
 
     def _fail(self, failure: Exception) -> None:
         """Count the request, and make the next one, or tell the failure."""
         if isinstance(failure, errors.ProviderFailed):
-            self._end(failure.reason, billed=failure.billed, tokens=self._bound)
+            self._end(failure.reason, billed=failure.billed, tokens=self.bound)
         elif isinstance(failure, errors.Rejected):
             self._end("rejected", billed=False, tokens=0)
         else:
             # Until more is known, a request that was sent has been billed.
-            self._end(_CANCELLED, billed=True, tokens=self._bound)
+            self._end(_CANCELLED, billed=True, tokens=self.bound)
         if self._is_tried_again(failure):
             self._draw()
         else:
@@ -280,61 +280,61 @@ class _Call:
     def _is_tried_again(self, failure: Exception) -> bool:
         """Whether another key or form may help; then they are set."""
         if isinstance(failure, errors.Rejected):
-            if self._ask.plain or not _is_about_encoding(failure):
+            if self.ask.plain or not _is_about_encoding(failure):
                 return False
-            self._ask = self._ask._replace(plain=True)
-            self._is_newly_plain, self._is_forbidden = True, False
-            self._choose_key(self._by.clock())
+            self.ask = self.ask._replace(plain=True)
+            self.is_newly_plain, self.is_forbidden = True, False
+            self._choose_key(self.by.clock())
             return True
-        if self._by_previous:
+        if self.by_previous:
             return False
         is_refused = isinstance(failure, errors.Misconfigured) and (
             failure.reason == errors.KEY_REFUSED
         )
         # A 403 that is not in the provider's own form: what the previous key gets tells the cause.
-        self._is_forbidden = isinstance(failure, errors.Declined) and (
+        self.is_forbidden = isinstance(failure, errors.Declined) and (
             failure.reason == statuses.FORBIDDEN
         )
         if is_refused:
             self._refuse_key()
-        if self._fallback is None or not (is_refused or self._is_forbidden):
+        if self.fallback is None or not (is_refused or self.is_forbidden):
             return False
         if is_refused:
-            self._by.observe.error("misconfigured", self._kind)
+            self.by.observe.error("misconfigured", self.kind)
         self._fall_back()
         return True
 
     def _refuse_key(self) -> None:
-        until = self._by.clock() + breaker.OPEN_SECONDS
-        self._by.states.refused[self._choice.provider.name] = until
+        until = self.by.clock() + breaker.OPEN_SECONDS
+        self.by.states.refused[self.choice.provider.name] = until
 
     def _cancel(self) -> None:
-        self._has_ended = True
-        if self._cancel_step is not None:
-            self._cancel_step()
-            self._cancel_step = None
-        if self._started is not None:
-            self._end(_CANCELLED, billed=True, tokens=self._bound)
+        self.has_ended = True
+        if self.cancel_step is not None:
+            self.cancel_step()
+            self.cancel_step = None
+        if self.started is not None:
+            self._end(_CANCELLED, billed=True, tokens=self.bound)
 
     def _end(self, outcome: str, *, billed: bool, tokens: int) -> None:
         """The request under way has ended."""
         # The callback holds what holds this.
-        self._cancel_step = None
-        started, self._started = self._started, None
+        self.cancel_step = None
+        started, self.started = self.started, None
         assert started is not None  # noqa: S101 - only a request that was sent ends
-        ended = self._by.clock()
-        self._flight.sent[-1] = started, ended
-        if self._span is not None:
-            self._span.end(outcome=outcome)
-        self._by.observe.call(
-            provider=self._kind, model=self._ask.model, outcome=outcome, seconds=ended - started
+        ended = self.by.clock()
+        self.flight.sent[-1] = started, ended
+        if self.span is not None:
+            self.span.end(outcome=outcome)
+        self.by.observe.call(
+            provider=self.kind, model=self.ask.model, outcome=outcome, seconds=ended - started
         )
-        self._by.quota.settle(self._reservation, billed=billed, tokens=tokens if billed else 0)
+        self.by.quota.settle(self.reservation, billed=billed, tokens=tokens if billed else 0)
 
     def _tell(self, came: provider.Vectors | Exception) -> None:
-        if not self._has_ended:
-            self._has_ended = True
-            self._done(came)
+        if not self.has_ended:
+            self.has_ended = True
+            self.done(came)
 
 
 def _is_about_encoding(rejected: errors.Rejected) -> bool:

@@ -164,25 +164,17 @@ class Translation(Protocol):
 class Upstream(Protocol):
     """Sends a provider's request, whatever the client library."""
 
-    async def send(self, request: HttpRequest, *, within_seconds: float) -> HttpAnswer:
-        """The answer, of any status.
-
-        Raises:
-            errors.Unreachable: there is none within that time; `billed` is False where the request
-                was certainly never sent.
-        """
-        ...
-
-    def begin(
+    def start(
         self,
         request: HttpRequest,
         *,
         within_seconds: float,
-        done: Callable[[HttpAnswer | errors.Unreachable], None],
-    ) -> Callable[[], None] | None:
-        """Send it, if that can be done at once; `done` is told later what `send` says.
+        done: Callable[[HttpAnswer | Exception], None],
+    ) -> Callable[[], object]:
+        """Send it; `done` is told later, once, the answer, of any status, or why there is none.
 
-        What is returned abandons it: `done` is not called any more. None: nothing was sent, and it
-        is for `send`.
+        That is errors.Unreachable after that time at the latest: its `billed` is False where the
+        request was certainly never sent. What is returned cancels the request: `done` is not told
+        any more, and a second time changes nothing.
         """
         ...

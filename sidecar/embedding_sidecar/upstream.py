@@ -76,24 +76,36 @@ class Upstream:
         )
         self._session: aiohttp.ClientSession | None = None
 
-    async def send(
-        self, request: provider.HttpRequest, *, within_seconds: float
-    ) -> provider.HttpAnswer:
-        """POST a request; the whole answer, of any status.
-
-        Raises:
-            errors.Unreachable: there is none within that time.
-        """
+    def start(
+        self, request: provider.HttpRequest, *, within_seconds: float, done: Done
+    ) -> Callable[[], object]:
+        """As provider.Upstream."""
         headers = {**_ALWAYS, **request.headers}
         proxy = _proxy(request.url, proxies=self._proxies)
-        if proxy is None:
-            return await self._client.post(
-                request.url,
-                headers=headers,
-                body=request.body,
-                within_seconds=within_seconds,
-                reader=request.reader,
+        if proxy is not None:
+            by_proxy = self._by_proxy(
+                request, headers, proxy, within_seconds=within_seconds, done=done
             )
+            return asyncio.get_running_loop().create_task(by_proxy).cancel
+        return self._client.start(
+            request.url,
+            headers=headers,
+            body=request.body,
+            within_seconds=within_seconds,
+            done=done,
+            reader=request.reader,
+        )
+
+    async def _by_proxy(
+        self,
+        request: provider.HttpRequest,
+        headers: Mapping[str, str],
+        proxy: str,
+        *,
+        within_seconds: float,
+        done: Done,
+    ) -> None:
+        said: provider.HttpAnswer | Exception
         try:
             async with self._open().post(
                 URL(request.url, encoded=True),
@@ -105,28 +117,14 @@ class Upstream:
                 timeout=aiohttp.ClientTimeout(total=within_seconds, connect=self._connect_seconds),
             ) as response:
                 if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-                    raise errors.Unreachable(PROXY_WANTS_LOGIN, billed=False)
-                return await self._read(response, request.reader)
+                    said = errors.Unreachable(PROXY_WANTS_LOGIN, billed=False)
+                else:
+                    said = await self._read(response, request.reader)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise failure(error) from error
-
-    def begin(
-        self, request: provider.HttpRequest, *, within_seconds: float, done: Done
-    ) -> Callable[[], None] | None:
-        """The same over a connection that is open; `done` is told later what `send` says.
-
-        What is returned abandons it. None: nothing was sent, and it is for `send`.
-        """
-        if _proxy(request.url, proxies=self._proxies) is not None:
-            return None
-        return self._client.begin(
-            request.url,
-            headers={**_ALWAYS, **request.headers},
-            body=request.body,
-            within_seconds=within_seconds,
-            done=done,
-            reader=request.reader,
-        )
+            said = failure(error)
+        except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
+            said = fault
+        done(said)
 
     async def stream(
         self,

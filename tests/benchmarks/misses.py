@@ -20,11 +20,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from embedding_contract import document
-from embedding_sidecar import errors, provider
+from embedding_sidecar import provider
 from embedding_sidecar.caching import cache, generations, layers
 from embedding_sidecar.engine import flights
-from embedding_sidecar.engine.answer import Answer
-from embedding_sidecar.engine.api_keys import ApiKey
+from embedding_sidecar.engine.provider_states import ApiKey
 from embedding_sidecar.engine.service import Service
 from embedding_sidecar.engine.work import Found
 from embedding_sidecar.metrics import Metrics
@@ -63,24 +62,16 @@ ANSWER = provider.HttpAnswer(
 class AtOnce:
     """Answers in the next turn of the loop."""
 
-    def begin(
+    def start(
         self,
         request: provider.HttpRequest,
         *,
         within_seconds: float,
-        done: Callable[[provider.HttpAnswer | errors.Unreachable], None],
+        done: Callable[[provider.HttpAnswer | Exception], None],
     ) -> Callable[[], None]:
         """The same answer to everybody."""
         del request, within_seconds
         return asyncio.get_running_loop().call_soon(done, ANSWER).cancel
-
-    async def send(
-        self, request: provider.HttpRequest, *, within_seconds: float
-    ) -> provider.HttpAnswer:
-        """The same answer to everybody."""
-        del request, within_seconds
-        await asyncio.sleep(0)
-        return ANSWER
 
 
 def _world() -> tuple[Service, layers.Layers]:
@@ -127,12 +118,6 @@ async def _microseconds(way: Way) -> float:
     return best
 
 
-async def _begun(service: Service, ask: provider.Ask, found: Found) -> None:
-    answer: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
-    assert service.begin(ask, found=found, done=answer.set_result) is not None
-    assert isinstance(await answer, Answer)
-
-
 async def _embedded(service: Service, ask: provider.Ask, found: Found) -> None:
     await asyncio.create_task(service.embed(ask, found=found))
 
@@ -140,10 +125,7 @@ async def _embedded(service: Service, ask: provider.Ask, found: Found) -> None:
 def _traced(tracer: spans.Tracer) -> Way:
     async def way(service: Service, ask: provider.Ask, found: Found) -> None:
         span = tracer.request(traceparent=None, tracestate=None)
-        answer: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
-        assert service.begin(ask, found=found, done=answer.set_result, span=span) is not None
-        said = await answer
-        assert isinstance(said, Answer)
+        said = await asyncio.create_task(service.embed(ask, found=found, span=span))
         span.answered(
             provider="openai",
             model=said.model,
@@ -178,8 +160,7 @@ async def _main() -> None:
     """Print each way."""
     usual, every = _tracer(spans.ROOT_RATIO), _tracer(1.0)
     for name, way in (
-        ("a task of its own", _embedded),
-        ("begun without a task", _begun),
+        ("a miss", _embedded),
         ("likewise, traced with the default share", _traced(usual)),
         ("likewise, every request sampled", _traced(every)),
     ):

@@ -34,7 +34,13 @@ async def by_sidecar(url: str) -> Send:
 
     async def send(body: bytes) -> bytes:
         request = provider.HttpRequest(url=url, body=body, headers=provider.headers("sk-bench"))
-        return (await client.send(request, within_seconds=SECONDS)).body
+        come: asyncio.Future[provider.HttpAnswer | Exception]
+        come = asyncio.get_running_loop().create_future()
+        client.start(request, within_seconds=SECONDS, done=come.set_result)
+        said = await come
+        if isinstance(said, Exception):
+            raise said
+        return said.body
 
     return send
 

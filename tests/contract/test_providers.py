@@ -14,6 +14,7 @@ from embedding_sidecar import errors, provider, providers, upstream
 from tests.fakes import provider as stand_ins
 from tests.fakes.provider import KEY, StandIn
 from tests.parts import daemons, ports, sidecar
+from tests.parts.callbacks import come
 
 TEXTS = ("a red house", "the sea at night", "a red house", "żółw 🐢")
 
@@ -47,7 +48,8 @@ class Served:
         async def run() -> provider.HttpAnswer:
             client = upstream.Upstream()
             try:
-                return await client.send(request, within_seconds=10)
+                answer: provider.HttpAnswer = await come(client.start, request, within_seconds=10)
+                return answer
             finally:
                 await client.close()
 

@@ -18,6 +18,7 @@ from embedding_sidecar import errors, redis_url
 from embedding_sidecar.quotas import quota, quota_store
 from embedding_sidecar.quotas.claims import DAY_SECONDS
 from tests.parts import sidecar
+from tests.parts.callbacks import draw
 
 pytestmark = pytest.mark.integration
 
@@ -75,7 +76,7 @@ class Pods:
         for _ in range(calls):
             self.now += 1.0
             try:
-                held = await self.quotas[at].reserve(tokens=1)
+                held = await draw(self.quotas[at], tokens=1)
             except errors.Refused as error:
                 refusals.append(error.code or "")
                 continue
@@ -186,7 +187,7 @@ def test_refusal_says_that_the_store_holds_what_cannot_be(server, asked):
         with pytest.raises(
             errors.Unavailable, match="holds counters that no sidecar can have written"
         ) as refused:
-            await made.quotas[0].reserve(tokens=1)
+            await draw(made.quotas[0], tokens=1)
         return refused.value.retry_after_seconds
 
     assert run(server.url, scenario) == 1.0

@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from embedding_sidecar import errors, provider
-from tests.parts.upstreams import Begins
+from tests.parts.upstreams import Starts
 
 PATHS = {"OpenAI": "v1", "OpenAICompatible": "extended/v1", "Voyage": "voyage/v1"}
 """Where each type of provider stands, for every test of what all of them do."""
@@ -95,7 +95,7 @@ def tokens(item: str | list[int]) -> int:
 
 
 @dataclass
-class StandIn(Begins):
+class StandIn(Starts):
     """The provider. A fault answers instead of it; each is counted in `calls` all the same.
 
     Requests of fewer texts than `delay_from_texts` are answered over HTTP without a delay.

@@ -63,7 +63,7 @@ async def request(reader: asyncio.StreamReader) -> bytes:
 
 
 async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Begins an answer, and never ends it."""
+    """Starts an answer, and never ends it."""
     await request(reader)
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc")
     await reader.read()

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from embedding_sidecar import errors, provider
 
 
-class Begins:
-    """Calls that are begun, for an upstream that sends: where `is_ready`, as with an open line."""
+class Starts:
+    """Starts the calls of an upstream that has `send`; where not `is_ready`, a turn later."""
 
     def is_ready(self) -> bool:
-        """Whether the next call may be begun."""
+        """Whether the next call goes out at once, as over an open connection."""
         return True
 
     async def send(
@@ -19,18 +19,19 @@ class Begins:
         """The subclass's."""
         raise NotImplementedError
 
-    def begin(
+    def start(
         self,
         request: provider.HttpRequest,
         *,
         within_seconds: float,
-        done: Callable[[provider.HttpAnswer | errors.Unreachable], None],
-    ) -> Callable[[], None] | None:
-        """What `send` does, told to `done`; None where it is not ready."""
-        if not self.is_ready():
-            return None
+        done: Callable[[provider.HttpAnswer | Exception], None],
+    ) -> Callable[[], object]:
+        """As provider.Upstream."""
+        is_ready = self.is_ready()
 
         async def run() -> None:
+            if not is_ready:
+                await asyncio.sleep(0)
             said: provider.HttpAnswer | errors.Unreachable
             try:
                 said = await self.send(request, within_seconds=within_seconds)
@@ -38,9 +39,4 @@ class Begins:
                 said = failure
             done(said)
 
-        task = asyncio.create_task(run())
-
-        def abandon() -> None:
-            task.cancel()
-
-        return abandon
+        return asyncio.create_task(run()).cancel

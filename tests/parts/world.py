@@ -9,13 +9,13 @@ from embedding_sidecar import allowance, errors, provider
 from embedding_sidecar.caching import cache, generations, layers
 from embedding_sidecar.engine import flights
 from embedding_sidecar.engine.answer import Answer
-from embedding_sidecar.engine.api_keys import ApiKey
+from embedding_sidecar.engine.provider_states import ApiKey
 from embedding_sidecar.engine.service import Service, Timing
 from embedding_sidecar.wire.cache_control import DEFAULT
 from tests.fakes import provider as stand_in
 from tests.fakes.provider import KEY, StandIn
 from tests.parts import virtual_time
-from tests.parts.upstreams import Begins
+from tests.parts.upstreams import Starts
 
 WALL = 1_700_000_000.0
 TIMING = Timing()
@@ -39,9 +39,6 @@ class Quota:
         self.reserved: list[int] = []
         self.settled: list[tuple[bool, int]] = []
         self._open: set[int] = set()
-
-    async def reserve(self, *, tokens, background=False):
-        return self._reserve(tokens, background)
 
     def draw(self, *, tokens, done, background=False):
         try:
@@ -98,7 +95,7 @@ class Seen:
         """Tokens that the cache saved; Layers counts them itself."""
 
 
-class Internet(Begins):
+class Internet(Starts):
     """Providers by host name."""
 
     def __init__(self) -> None:
@@ -139,6 +136,7 @@ class World:
         keys=None,
         namespace="shop",
         timing=TIMING,
+        states=None,
     ) -> None:
         self.document = document.PolicyDocument(
             namespace=namespace,
@@ -174,6 +172,7 @@ class World:
             upstream=self.net,
             observe=self.seen,
             flying=self.flying,
+            states=states,
             timing=timing,
             clock=self.loop.time,
             wall_clock=lambda: WALL,

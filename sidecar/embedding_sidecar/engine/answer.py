@@ -20,12 +20,12 @@ class Answer(NamedTuple):
     model: str
     space: str
     hits: int
-    coalesced: int
     items: int
-    tokens: int
-    tokens_saved: int
-    attempts: int
-    upstream_seconds: float
+    tokens_saved: int = 0
+    coalesced: int = 0
+    tokens: int = 0
+    attempts: int = 0
+    upstream_seconds: float = 0.0
     is_estimated: bool = False
 
     def __repr__(self) -> str:

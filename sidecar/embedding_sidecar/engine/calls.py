@@ -1,38 +1,42 @@
-"""One call to a provider: within the quota, and seen by metrics whatever becomes of it."""
+"""One call to a provider: within the quota, by the API key that it takes, and seen by metrics.
 
-import functools
+A call is one HTTP request, or another one after it: by the previous key where the provider refuses
+the key in force, and without `encoding_format` where it refuses that field.
+"""
+
 import logging
-from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Final, Protocol
 
-from embedding_sidecar import errors, provider, providers, repeated, tracing, words
-from embedding_sidecar.engine import batches, failover
+from embedding_sidecar import errors, provider, providers, repeated, statuses, tracing, words
+from embedding_sidecar.engine import batches, breaker, failover, flights, provider_states
 
+FOR_NOBODY: Final = errors.Unreachable("abandoned", billed=False)
+"""Why a call is not made that no request waits for any more."""
+TOO_LATE: Final = errors.Unreachable("timeout", billed=False)
+"""Why a call is not made whose time is up before it begins."""
 _LOWEST_REDIRECT: Final = 300
 _CANCELLED: Final = "cancelled"
+_FORM_REFUSED: Final = frozenset({400, 422})
 
 _log = logging.getLogger(__name__)
+
+Done = Callable[[provider.Vectors | Exception], None]
+"""Is told what a call comes to; raises nothing."""
 
 
 class Quota(Protocol):
     """The policy's day."""
 
-    async def reserve(self, *, tokens: int, background: bool = False) -> Any:
-        """Set aside one call and an upper bound of its tokens; of what is left to background work.
-
-        Raises:
-            errors.QuotaExhausted: there is not that much left today.
-            errors.Unavailable: nobody can tell.
-        """
-        ...
-
     def draw(
         self, *, tokens: int, done: Callable[[Any], None], background: bool = False
     ) -> Callable[[], None] | None:
-        """Tell `done`, now or soon, what `reserve` returns or raises.
+        """Set aside one call and an upper bound of its tokens, of background work's share or not.
 
-        What is returned is to be called when nobody waits for it any more; None: it has been told.
+        `done` is told the reservation, or why there is none: errors.QuotaExhausted, or
+        errors.Unavailable where only a store knows that does not answer. It is told at once, and
+        None is returned, or later; what is returned then cancels that.
         """
         ...
 
@@ -61,307 +65,279 @@ class Observer(Protocol):
         ...
 
 
-Span = tuple[float, float | None]
-"""When a call that was sent began and when it ended; None: not yet."""
-
-
-@dataclass(slots=True, eq=False)
-class Trace:
-    """The trace of calls that one request starts and others may join; no spans without `request`.
-
-    The span in `call` is that of the call under way.
-    """
-
-    request: tracing.RequestSpan | None
-    joined: list[tracing.RequestSpan] = field(default_factory=list)
-    call: tracing.CallSpan | None = None
-
-    def start(
-        self, request: tracing.RequestSpan, choice: failover.Choice, ask: provider.Ask
-    ) -> tracing.CallSpan | None:
-        """Start the span of a call, linked to the requests that have joined before it was sent."""
-        self.call = request.call(
-            provider=failover.label(choice), model=ask.model, url=choice.provider.base_url
-        )
-        if self.call is not None:
-            for other in self.joined:
-                self.call.link(other)
-        return self.call
-
-    def join(self, other: tracing.RequestSpan) -> None:
-        """Link the span of another request that waits for the same call."""
-        if self.request is None:
-            return
-        self.joined.append(other)
-        if self.call is not None:
-            self.call.link(other)
-
-
-UNTRACED: Final = Trace(None)
-"""The trace of all requests while tracing is off."""
-
-
-Done = Callable[[provider.Vectors | Exception | None], None]
-"""Is told what came of a call; None: it was not made, as it needs a task. Raises nothing."""
-
-
 class Caller:
-    """Sends requests to providers, each within the quota."""
+    """Calls providers, each call within the quota.
+
+    Args:
+        keys: API keys by the provider's name, absent where there is none.
+        states: what is known of providers.
+    """
 
     def __init__(
         self,
         *,
+        keys: Mapping[str, provider_states.ApiKey],
         quota: Quota,
         upstream: provider.Upstream,
         observe: Observer,
+        states: provider_states.ProviderStates,
         clock: Callable[[], float],
     ) -> None:
-        self._quota = quota
-        self._upstream = upstream
-        self._observe = observe
-        self._clock = clock
-        self._repeated = repeated.Repeated()
+        self.keys = keys
+        self.quota = quota
+        self.upstream = upstream
+        self.observe = observe
+        self.states = states
+        self.clock = clock
+        self.repeated = repeated.Repeated()
 
-    async def call(
+    def start(
         self,
         choice: failover.Choice,
         ask: provider.Ask,
         *,
-        api_key: str | None,
-        within_seconds: float,
-        sent: list[Span],
-        trace: Trace = UNTRACED,
-        background: bool = False,
-    ) -> provider.Vectors:
-        """The vectors of `ask`, a part of the choice's own request; the call is added to `sent`.
-
-        Raises:
-            errors.ProviderFailed: there are none.
-            errors.Rejected: the provider says that the request is at fault.
-            errors.QuotaExhausted: the day is used up.
-            errors.Unavailable: nobody can tell whether it is.
-        """
-        bound = sum(batches.most_tokens(ask))
-        reservation = await self._quota.reserve(tokens=bound, background=background)
-        call = self._call(choice, ask, reservation, bound=bound, sent=sent, trace=trace)
-        try:
-            answer = await self._upstream.send(call.request(api_key), within_seconds=within_seconds)
-        except BaseException as failure:
-            self._failed(call, failure)
-            raise
-        return self._read(call, answer, api_key)
-
-    def begin(
-        self,
-        choice: failover.Choice,
-        ask: provider.Ask,
-        *,
-        api_key: str | None,
-        within_seconds: float,
-        sent: list[Span],
-        is_wanted: Callable[[], bool],
+        flight: flights.Flight,
+        until: float,
+        background: bool,
         done: Done,
-        trace: Trace = UNTRACED,
-        background: bool = False,
-    ) -> Callable[[], None]:
-        """Do what `call` does without a task, where the provider can be sent something at once.
-
-        `done` is told, now or later, what `call` returns or raises. What is returned ends it, and
-        `done` is not told any more. Where the quota is waited for, it is not made either if then
-        it `is_wanted` no more.
-        """
-        bound = sum(batches.most_tokens(ask))
-        until = self._clock() + within_seconds
-        begun = _Begun(
-            choice, ask, api_key, until=until, bound=bound, sent=sent, done=done, trace=trace
-        )
-        begun.leave = self._quota.draw(
-            tokens=bound, done=functools.partial(self._drawn, begun), background=background
-        )
-        if begun.leave is not None:
-            # Before that nobody can have wanted it.
-            begun.is_wanted = is_wanted
-        return functools.partial(self._end, begun)
-
-    def _drawn(self, begun: "_Begun", outcome: Any) -> None:
-        if isinstance(outcome, BaseException):
-            # Whoever asked for it in a task of his own was cancelled with the process.
-            ended = errors.Unreachable(_CANCELLED, billed=False)
-            begun.tell(outcome if isinstance(outcome, Exception) else ended)
-            return
-        left = begun.until - self._clock()
-        if not begun.has_ended and left > 0 and begun.is_wanted():
-            call = self._call(
-                begun.choice,
-                begun.ask,
-                outcome,
-                bound=begun.bound,
-                sent=begun.sent,
-                trace=begun.trace,
-            )
-            try:
-                begun.abandon = self._upstream.begin(
-                    call.request(begun.api_key),
-                    within_seconds=left,
-                    done=functools.partial(self._came, begun, call),
-                )
-            except Exception as fault:  # noqa: BLE001 - whatever it is, somebody waits for it
-                self._failed(call, fault)
-                begun.tell(fault)
-                return
-            if begun.abandon is not None:
-                begun.call = call
-                return
-            begun.sent.pop()
-        self._quota.settle(outcome, billed=False, tokens=0)
-        begun.tell(None if left > 0 else errors.Unreachable("timeout", billed=False))
-
-    def _came(
-        self, begun: "_Begun", call: "_Call", said: provider.HttpAnswer | errors.Unreachable
     ) -> None:
-        # Else it and what ends it would hold each other.
-        begun.abandon = None
-        found: provider.Vectors | Exception
-        if isinstance(said, errors.Unreachable):
-            found = said
-            self._failed(call, said)
-        else:
-            try:
-                found = self._read(call, said, begun.api_key)
-            except Exception as failure:  # noqa: BLE001 - whatever it is, somebody waits for it
-                found = failure
-        begun.tell(found)
+        """Ask for vectors, as a part of a flight, until that time by the clock.
 
-    def _end(self, begun: "_Begun") -> None:
-        begun.has_ended = True
-        if begun.leave is not None:
-            begun.leave()
-        if begun.call is not None and begun.abandon is not None:
-            begun.abandon()
-            self._over(begun.call, _CANCELLED, billed=True, tokens=begun.bound)
-
-    def _call(
-        self,
-        choice: failover.Choice,
-        ask: provider.Ask,
-        reservation: Any,
-        *,
-        bound: int,
-        sent: list[Span],
-        trace: Trace,
-    ) -> "_Call":
-        started = self._clock()
-        sent.append((started, None))
-        span = None if trace.request is None else trace.start(trace.request, choice, ask)
-        return _Call(choice, ask, reservation, bound, sent, len(sent) - 1, started, span)
-
-    def _read(
-        self, call: "_Call", answer: provider.HttpAnswer, api_key: str | None
-    ) -> provider.Vectors:
-        translation = providers.PROVIDERS[call.choice.provider.kind]
-        try:
-            if answer.status >= _LOWEST_REDIRECT:
-                raise self._said(call, translation.failure(answer), api_key)  # noqa: TRY301 - as what reading it raises
-            try:
-                vectors = translation.vectors(call.ask, answer)
-            except errors.Unusable as unusable:
-                raise self._said(call, unusable, api_key) from None
-        except Exception as failure:
-            self._failed(call, failure)
-            raise
-        tokens = vectors.tokens
-        if tokens is None:
-            # The vectors are paid for; the quota must not be told less than that may be.
-            tokens = call.bound
-            vectors = vectors._replace(tokens=tokens, is_estimated=True)
-        self._over(call, "ok", billed=True, tokens=tokens)
-        self._observe.tokens(
-            provider=failover.label(call.choice), model=call.ask.model, tokens=tokens
-        )
-        return vectors
-
-    def _said(
-        self, call: "_Call", failure: errors.ProviderFailed | errors.Rejected, api_key: str | None
-    ) -> errors.ProviderFailed | errors.Rejected:
-        """The failure, whose words hold neither our key nor the texts, and are logged."""
-        said = failure.message if isinstance(failure, errors.Rejected) else failure.words
-        said = words.without(said, key=api_key, texts=call.ask.items)
-        if isinstance(failure, errors.Rejected):
-            failure.message, reason = said, f"status {failure.status}"
-            failure.code = failure.code and words.without(failure.code, key=api_key)
-            failure.param = failure.param and words.without(failure.param, key=api_key)
-        else:
-            failure.words, reason = said, failure.reason
-        name = call.choice.provider.name
-        if said and self._repeated.is_news((name, reason), now=call.started):
-            _log.warning("provider %s: %s: %s", name, reason, said[: words.MAX_LOGGED])
-        return failure
-
-    def _failed(self, call: "_Call", failure: BaseException) -> None:
-        if isinstance(failure, errors.ProviderFailed):
-            self._over(call, failure.reason, billed=failure.billed, tokens=call.bound)
-        elif isinstance(failure, errors.Rejected):
-            self._over(call, "rejected", billed=False, tokens=0)
-        else:
-            # Whatever cut it short: until we know better, a call that was sent has been billed.
-            self._over(call, _CANCELLED, billed=True, tokens=call.bound)
-
-    def _over(self, call: "_Call", outcome: str, *, billed: bool, tokens: int) -> None:
-        ended = self._clock()
-        call.sent[call.place] = call.started, ended
-        if call.span is not None:
-            call.span.end(outcome=outcome)
-        self._observe.call(
-            provider=failover.label(call.choice),
-            model=call.ask.model,
-            outcome=outcome,
-            seconds=ended - call.started,
-        )
-        self._quota.settle(call.reservation, billed=billed, tokens=tokens if billed else 0)
+        `done` is told, now or later, the vectors or why there are none: errors.ProviderFailed,
+        errors.Refused, or a fault of the program. The flight's `cancel` ends the call, and `done`
+        is not told any more.
+        """
+        call = _Call(self, choice, ask, flight, until=until, background=background, done=done)
+        call.start()
 
 
-class _Call(NamedTuple):
-    """A call that has been reserved; its span stands at `place` of `sent`."""
+@dataclass(slots=True, eq=False, repr=False)
+class _Call:
+    """A call under way, and the HTTP request that it is at."""
 
+    by: Caller
     choice: failover.Choice
     ask: provider.Ask
-    reservation: Any
-    bound: int
-    sent: list[Span]
-    place: int
-    started: float
-    span: tracing.CallSpan | None
+    flight: flights.Flight
+    _: KW_ONLY
+    until: float
+    background: bool
+    done: Done
+    kind: str = ""
+    bound: int = 0
+    """The most tokens that the request may be billed for."""
+    reservation: Any = None
+    started: float | None = None
+    """When the request was sent that is under way; None: none is."""
+    span: tracing.CallSpan | None = None
+    cancel_step: Callable[[], object] | None = None
+    has_ended: bool = False
+    key: str | None = None
+    fallback: str | None = None
+    """The previous key, as long as it has not been tried."""
+    by_previous: bool = False
+    is_forbidden: bool = False
+    """Whether the key in force was answered by a 403 that may be about the text."""
+    is_newly_plain: bool = False
 
-    def request(self, api_key: str | None) -> provider.HttpRequest:
-        """What is sent."""
+    def start(self) -> None:
+        """Make the first request."""
+        self.kind = failover.label(self.choice)
+        now = self.by.clock()
+        if self.by.states.is_plain(self.choice.provider.name, now=now):
+            self.ask = self.ask._replace(plain=True)
+        self.flight.cancel = self._cancel
+        self._choose_key(now)
+        self._draw()
+
+    def _choose_key(self, now: float) -> None:
+        """Take the key in force, or the previous one while the provider refuses that."""
+        name = self.choice.provider.name
+        key = self.by.keys.get(name)
+        if key is None:
+            return
+        self.key, self.fallback, self.by_previous = key.current, key.fallback(now=now), False
+        if self.fallback is not None and now < self.by.states.refused.get(name, now):
+            self._fall_back()
+
+    def _fall_back(self) -> None:
+        self.key, self.fallback, self.by_previous = self.fallback, None, True
+
+    def _draw(self) -> None:
+        self.bound = sum(batches.most_tokens(self.ask))
+        leave = self.by.quota.draw(
+            tokens=self.bound, done=self._drawn, background=self.background
+        )
+        if leave is not None:
+            self.cancel_step = leave
+
+    def _drawn(self, outcome: Any) -> None:
+        self.cancel_step = None
+        if isinstance(outcome, BaseException):
+            # The task that asked for it was cancelled with the process.
+            ended = errors.Unreachable(_CANCELLED, billed=False)
+            self._tell(outcome if isinstance(outcome, Exception) else ended)
+            return
+        now = self.by.clock()
+        left = self.until - now
+        if self.has_ended or left <= 0 or not self.flight.waiting:
+            self.by.quota.settle(outcome, billed=False, tokens=0)
+            self._tell(FOR_NOBODY if left > 0 else TOO_LATE)
+            return
+        self.reservation, self.started = outcome, now
+        self.flight.sent.append((now, None))
+        try:
+            self.cancel_step = self.by.upstream.start(
+                self._request(), within_seconds=left, done=self._came
+            )
+        except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
+            self._fail(fault)
+
+    def _request(self) -> provider.HttpRequest:
         chosen = self.choice.provider
         translation = providers.PROVIDERS[chosen.kind]
-        made = translation.request(self.ask, base_url=chosen.base_url, api_key=api_key)
+        made = translation.request(self.ask, base_url=chosen.base_url, api_key=self.key)
+        if self.flight.trace is None:
+            return made
+        self.span = self.flight.trace.start(
+            provider=self.kind, model=self.ask.model, url=chosen.base_url
+        )
         if self.span is None:
             return made
         return made._replace(headers={**made.headers, **self.span.headers})
 
+    def _came(self, said: provider.HttpAnswer | Exception) -> None:
+        if isinstance(said, Exception):
+            self._fail(said)
+            return
+        try:
+            vectors = self._read(said)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, a request waits for it
+            self._fail(failure)
+            return
+        tokens = vectors.tokens
+        if tokens is None:
+            # The vectors are paid for; the quota must not be told less than that may be.
+            tokens = self.bound
+            vectors = vectors._replace(tokens=tokens, is_estimated=True)
+        self._end("ok", billed=True, tokens=tokens)
+        self.by.observe.tokens(provider=self.kind, model=self.ask.model, tokens=tokens)
+        self._succeed(vectors)
 
-@dataclass(slots=True)
-class _Begun:
-    """A call without a task: drawn for, or sent once there is a `call`."""
+    def _read(self, answer: provider.HttpAnswer) -> provider.Vectors:
+        translation = providers.PROVIDERS[self.choice.provider.kind]
+        if answer.status >= _LOWEST_REDIRECT:
+            raise self._said(translation.failure(answer))
+        try:
+            return translation.vectors(self.ask, answer)
+        except errors.Unusable as unusable:
+            raise self._said(unusable) from None
 
-    choice: failover.Choice
-    ask: provider.Ask
-    api_key: str | None = field(repr=False)
-    _: KW_ONLY
-    until: float
-    bound: int
-    sent: list[Span]
-    done: Done
-    trace: Trace
-    is_wanted: Callable[[], bool] = lambda: True
-    leave: Callable[[], None] | None = None
-    call: _Call | None = None
-    abandon: Callable[[], None] | None = None
-    has_ended: bool = False
+    def _said(
+        self, failure: errors.ProviderFailed | errors.Rejected
+    ) -> errors.ProviderFailed | errors.Rejected:
+        """The failure, whose words hold neither our key nor the texts, and are logged."""
+        said = failure.message if isinstance(failure, errors.Rejected) else failure.words
+        said = words.without(said, key=self.key, texts=self.ask.items)
+        if isinstance(failure, errors.Rejected):
+            failure.message, reason = said, f"status {failure.status}"
+            failure.code = failure.code and words.without(failure.code, key=self.key)
+            failure.param = failure.param and words.without(failure.param, key=self.key)
+        else:
+            failure.words, reason = said, failure.reason
+        name = self.choice.provider.name
+        if said and self.by.repeated.is_news((name, reason), now=self.by.clock()):
+            _log.warning("provider %s: %s: %s", name, reason, said[: words.MAX_LOGGED])
+        return failure
 
-    def tell(self, came: provider.Vectors | Exception | None) -> None:
-        """Say what came of it, to who still waits."""
+    def _succeed(self, vectors: provider.Vectors) -> None:
+        """Remember what the answer says of key and form, and tell it."""
+        name, states = self.choice.provider.name, self.by.states
+        if self.is_forbidden:
+            # The same text gets an answer by the previous key.
+            self._refuse_key()
+            self.by.observe.error("misconfigured", self.kind)
+        elif not self.by_previous:
+            states.refused.pop(name, None)
+        if self.is_newly_plain:
+            states.takes_no_encoding(name, now=self.by.clock())
+        self._tell(vectors)
+
+    def _fail(self, failure: Exception) -> None:
+        """Count the request, and make the next one, or tell the failure."""
+        if isinstance(failure, errors.ProviderFailed):
+            self._end(failure.reason, billed=failure.billed, tokens=self.bound)
+        elif isinstance(failure, errors.Rejected):
+            self._end("rejected", billed=False, tokens=0)
+        else:
+            # Until more is known, a request that was sent has been billed.
+            self._end(_CANCELLED, billed=True, tokens=self.bound)
+        if self._is_tried_again(failure):
+            self._draw()
+        else:
+            self._tell(failure)
+
+    def _is_tried_again(self, failure: Exception) -> bool:
+        """Whether another key or form may help; then they are set."""
+        if isinstance(failure, errors.Rejected):
+            if self.ask.plain or not _is_about_encoding(failure):
+                return False
+            self.ask = self.ask._replace(plain=True)
+            self.is_newly_plain, self.is_forbidden = True, False
+            self._choose_key(self.by.clock())
+            return True
+        if self.by_previous:
+            return False
+        is_refused = isinstance(failure, errors.Misconfigured) and (
+            failure.reason == errors.KEY_REFUSED
+        )
+        # A 403 that is not in the provider's own form: what the previous key gets tells the cause.
+        self.is_forbidden = isinstance(failure, errors.Declined) and (
+            failure.reason == statuses.FORBIDDEN
+        )
+        if is_refused:
+            self._refuse_key()
+        if self.fallback is None or not (is_refused or self.is_forbidden):
+            return False
+        if is_refused:
+            self.by.observe.error("misconfigured", self.kind)
+        self._fall_back()
+        return True
+
+    def _refuse_key(self) -> None:
+        until = self.by.clock() + breaker.OPEN_SECONDS
+        self.by.states.refused[self.choice.provider.name] = until
+
+    def _cancel(self) -> None:
+        self.has_ended = True
+        if self.cancel_step is not None:
+            self.cancel_step()
+            self.cancel_step = None
+        if self.started is not None:
+            self._end(_CANCELLED, billed=True, tokens=self.bound)
+
+    def _end(self, outcome: str, *, billed: bool, tokens: int) -> None:
+        """The request under way has ended."""
+        # The callback holds what holds this.
+        self.cancel_step = None
+        started, self.started = self.started, None
+        assert started is not None  # noqa: S101 - only a request that was sent ends
+        ended = self.by.clock()
+        self.flight.sent[-1] = started, ended
+        if self.span is not None:
+            self.span.end(outcome=outcome)
+        self.by.observe.call(
+            provider=self.kind, model=self.ask.model, outcome=outcome, seconds=ended - started
+        )
+        self.by.quota.settle(self.reservation, billed=billed, tokens=tokens if billed else 0)
+
+    def _tell(self, came: provider.Vectors | Exception) -> None:
         if not self.has_ended:
+            self.has_ended = True
             self.done(came)
+
+
+def _is_about_encoding(rejected: errors.Rejected) -> bool:
+    """Whether it names the field that callers do not send here: in words, as forms differ."""
+    said = f"{rejected.param} {rejected.message}"
+    return rejected.status in _FORM_REFUSED and ("encoding_format" in said or "base64" in said)

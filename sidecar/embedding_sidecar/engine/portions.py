@@ -7,12 +7,13 @@ A refusal names items by their place in the call, and callers count in their req
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from embedding_contract import document
-from embedding_sidecar import errors, provider, providers
-from embedding_sidecar.engine import batches, provider_states
+from embedding_sidecar import errors, provider, providers, tracing
+from embedding_sidecar.engine import batches, failover, provider_states
 from embedding_sidecar.engine.learned_limits import Size
+from embedding_sidecar.wire import cache_control
 
 _ITEM: Final = re.compile(r"input\[([0-9]{1,6})\]")
 """How OpenAI names an item in `param`."""
@@ -23,13 +24,31 @@ _ENVELOPE_BYTES: Final = 512
 """Of a body, beside its items: model and the other fields."""
 
 
-def of(
-    ask: provider.Ask, missing: Mapping[str, Sequence[int]], keys: Sequence[str]
-) -> provider.Ask:
-    """The request for these keys; `missing` has each one's places in the whole request."""
+class Order(NamedTuple):
+    """What a request still wants of a provider, until `ends_at`: keys, each with its items' places.
+
+    `ask` is the whole request, in this provider's terms. `since`: when the cache was last asked for
+    them. `alone`: nothing that others have asked for will do. `span`: the request's, where traced.
+    `background`: its calls, however many, are made of what the quota leaves to background work.
+    """
+
+    choice: failover.Choice
+    ask: provider.Ask
+    missing: Mapping[str, Sequence[int]]
+    control: cache_control.CacheControl
+    since: float
+    ends_at: float
+    alone: bool
+    span: tracing.RequestSpan | None = None
+    background: bool = False
+
+
+def of(order: Order, keys: Sequence[str]) -> provider.Ask:
+    """The request for these keys."""
+    ask = order.ask
     if len(keys) == len(ask.items):  # all of them, in order
         return ask
-    return ask._replace(items=tuple(ask.items[missing[key][0]] for key in keys))
+    return ask._replace(items=tuple(ask.items[order.missing[key][0]] for key in keys))
 
 
 def size(part: provider.Ask) -> Size:

@@ -187,12 +187,8 @@ class Recall:
             model=choice.provider.model,
             space=choice.space,
             hits=len(vectors),
-            coalesced=0,
             items=len(vectors),
-            tokens=0,
             tokens_saved=saved,
-            attempts=0,
-            upstream_seconds=0.0,
         )
 
     def _forget(self) -> None:

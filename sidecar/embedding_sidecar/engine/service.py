@@ -1,28 +1,49 @@
 """Answering a request for vectors: from the cache, else from the providers the policy allows."""
 
 import asyncio
-import functools
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final, Protocol
 
 from embedding_contract import document as contract
-from embedding_sidecar import errors, provider, tracing
+from embedding_sidecar import errors, provider, providers, tracing
+from embedding_sidecar.caching import cache as caching
 from embedding_sidecar.engine import (
-    api_keys,
+    batch_calls,
+    batches,
     calls,
-    completion,
     failover,
     flights,
-    keyed_calls,
     orders,
+    portions,
     provider_states,
     retries,
 )
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.work import Found, Work
 from embedding_sidecar.wire import cache_control
+
+_KEY_IS_MISSING: Final = errors.Misconfigured(errors.KEY_MISSING)
+
+
+class Cache(batch_calls.Store, Protocol):
+    """Entries by key; never fails."""
+
+    def keys(self, ask: provider.Ask, *, space: str) -> list[str]:
+        """The keys of the items of a request in a provider's terms, in order."""
+        ...
+
+    async def get_many(
+        self, keys: Sequence[str], *, max_age_seconds: int | None = None
+    ) -> list[caching.Entry | None]:
+        """The entries of these keys, in order; older ones than `max_age_seconds` stay unseen."""
+        ...
+
+    def saved(self, tokens: int, *, model: str) -> None:
+        """An answer of this model needed so many tokens less than without the cache."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +67,7 @@ class Service:
     Args:
         document: its providers are of types in PROVIDERS.
         keys: API keys by the provider's name, absent where there is none.
-        flying: what is under way to providers; it outlives a document.
+        flying: what is in flight to providers; it outlives a document.
         states: what is known of providers; it outlives a document, which it follows.
         share: a random number of 0 to 1, for waits.
     """
@@ -55,8 +76,8 @@ class Service:
         self,
         *,
         document: contract.PolicyDocument,
-        keys: Mapping[str, api_keys.ApiKey],
-        cache: completion.Cache,
+        keys: Mapping[str, provider_states.ApiKey],
+        cache: Cache,
         quota: calls.Quota,
         upstream: provider.Upstream,
         observe: calls.Observer,
@@ -69,40 +90,29 @@ class Service:
     ) -> None:
         self._document = document
         self._choices = failover.chooser(document)
+        self._keys = keys
         self._cache = cache
         self._observe = observe
         self._timing = timing
         self._clock = clock
         self._share = share
-        if states is None:
-            states = provider_states.ProviderStates()
-            states.refused.update({it: float("-inf") for it, key in keys.items() if key.refused})
-        self._breaker = states.breaker
-        self._calls = keyed_calls.KeyedCalls(
+        self._states = states or provider_states.ProviderStates()
+        caller = calls.Caller(
             keys=keys,
-            caller=calls.Caller(quota=quota, upstream=upstream, observe=observe, clock=clock),
+            quota=quota,
+            upstream=upstream,
             observe=observe,
-            states=states,
+            states=self._states,
             clock=clock,
         )
-        ordering = orders.Orders(
-            store=cache,
-            caller=self._calls,
-            states=states,
-            flying=flying,
-            observe=observe,
-            attempt_seconds=timing.attempt_seconds,
-            clock=clock,
-            wall_clock=wall_clock,
-        )
-        self._completion = completion.Completion(
-            keys=keys,
-            cache=cache,
-            ordering=ordering,
-            states=states,
-            flying=flying,
-            observe=observe,
-            clock=clock,
+        self._orders = orders.Orders(
+            caller=batch_calls.BatchCaller(
+                store=cache,
+                caller=caller,
+                flying=flying,
+                attempt_seconds=timing.attempt_seconds,
+                wall_clock=wall_clock,
+            )
         )
 
     async def embed(
@@ -128,117 +138,154 @@ class Service:
             errors.Unavailable: nobody who may answer can.
         """
         choices = self._choices(ask.model, ask.dimensions, *failover.fields_of(ask))
+        choice = choices[0]
         started_at = self._clock() - waited_seconds
         work = Work(ask, control=control, started_at=started_at, span=span, background=background)
         if found is not None:
-            work.looked(choices[0], found)
-        if not await self._completion.missing(choices[0], work):
-            return self._answer(work, choices[0])
-        return await self._go_through(work, self._course(work, choices))
+            work.looked(choice, found)
+        if await self._missing(choice, work):
+            try:
+                choice = await self._fill_from_any(choices, work)
+            except errors.Refused as refused:
+                refused.attempts = work.attempts
+                raise
+        answer = work.answer(choice)
+        if answer.tokens_saved:
+            self._cache.saved(answer.tokens_saved, model=answer.model)
+        return answer
 
-    def begin(
-        self,
-        ask: provider.Ask,
-        *,
-        control: cache_control.CacheControl = cache_control.DEFAULT,
-        found: Found,
-        done: Callable[[Answer | Exception], None],
-        span: tracing.RequestSpan | None = None,
-        background: bool = False,
-    ) -> Callable[[], None] | None:
-        """Begin what embed does, for one item that was not found; `done` is told what it says.
-
-        While nothing fails this needs no task. What is returned is to be called when nobody waits
-        any more: `done` is not, then. None, and nothing was done: it is not as simple as that.
-
-        Raises:
-            errors.Rejected: the request is at fault.
-        """
-        if ask.extra:
-            choices = self._choices(ask.model, ask.dimensions, ask.extra)
-        else:
-            choices = self._choices(ask.model, ask.dimensions)
-        if len(ask.items) != 1 or self._breaker.knows(choices[0].provider.name):
-            return None
-        work = Work(
-            ask, control=control, started_at=self._clock(), span=span, background=background
-        )
-        work.looked(choices[0], found)
-        course = self._course(work, choices)
-        placed = self._completion.begin(choices[0], work, course)
-        return None if placed is None else self._later(work, course, placed, done)
-
-    def _later(
-        self,
-        work: Work,
-        course: retries.Course,
-        placed: orders.Placed,
-        done: Callable[[Answer | Exception], None],
-    ) -> Callable[[], None]:
-        """Tell the answer when what was ordered has landed, or by a task that goes on."""
-        going_on: asyncio.Task[Answer] | None = None
-
-        def over() -> None:
-            nonlocal going_on
-            if placed.whole:
-                done(self._landed(work, placed))
-            else:
-                going_on = asyncio.create_task(self._go_through(work, course, placed))
-                going_on.add_done_callback(functools.partial(_hand_over, done))
-
-        watch = flights.Watch(
-            placed.flights, now=self._clock(), ends_at=placed.order.ends_at, over=over
-        )
-
-        def leave() -> None:
-            watch.leave()
-            if going_on is not None:
-                going_on.cancel()
-
-        return leave
-
-    def _landed(self, work: Work, placed: orders.Placed) -> Answer | Exception:
-        try:
-            work.landed(placed, now=self._clock())
-            return self._answer(work, placed.order.choice)
-        except Exception as failure:  # noqa: BLE001 - it is for who waits
-            return failure
-
-    def _course(self, work: Work, choices: Sequence[failover.Choice]) -> retries.Course:
-        return retries.Course(
+    async def _fill_from_any(
+        self, choices: Sequence[failover.Choice], work: Work
+    ) -> failover.Choice:
+        """Get what is missing; the first choice that completes it."""
+        course = retries.Course(
             choices,
-            known=self._breaker,
+            known=self._states.breaker,
             ends_at=work.started_at + self._timing.of_request(choices[0].provider),
             share=self._share,
         )
+        step = course.next(now=self._clock(), held=None)
+        while step is not None:
+            if isinstance(step, retries.Wait):
+                await asyncio.sleep(step.seconds)
+            elif await self._fill_from(step, work, course):
+                if not course.is_first(step):
+                    self._observe.failover(failover.label(step))
+                    if work.span is not None:
+                        work.span.failed_over(provider=failover.label(step))
+                return step
+            # Meanwhile other requests may have brought what is missing.
+            work.keys.clear()
+            step = course.next(now=self._clock(), held=work.held)
+        raise failover.verdict(course.failures(), policy=self._document)
 
-    async def _go_through(
-        self, work: Work, course: retries.Course, placed: orders.Placed | None = None
-    ) -> Answer:
-        """The answer of the first provider of the course that completes it.
+    async def _fill_from(self, choice: failover.Choice, work: Work, course: retries.Course) -> bool:
+        """Get what is missing from this provider, as far as it gives it; whether nothing is then.
 
-        It goes on with what has been placed.
+        Raises:
+            errors.Refused: it is decided: the request is at fault, or the quota is used up.
         """
-        step: failover.Choice | retries.Wait | None
-        try:
-            step = placed.order.choice if placed else course.next(now=self._clock(), held=None)
-            while step is not None:
-                if isinstance(step, retries.Wait):
-                    await asyncio.sleep(step.seconds)
-                elif await self._completion.by(step, work, course, placed):
-                    if not course.is_first(step):
-                        self._observe.failover(failover.label(step))
-                        if work.span is not None:
-                            work.span.failed_over(provider=failover.label(step))
-                    return self._answer(work, step)
-                placed = None
-                # Meanwhile others may have brought what is missing.
-                work.keys.clear()
-                step = course.next(now=self._clock(), held=work.held)
-            raise failover.verdict(course.failures(), policy=self._document)
-        except errors.Refused as refused:
-            refused.attempts = work.attempts
-            raise
+        now = self._clock()
+        ends_at = now + course.patience(choice, now=now)
+        failure: errors.ProviderFailed | errors.Refused | None
+        while missing := await self._missing(choice, work):
+            failure = self._hindrance(work, choice, missing)
+            if failure is None:
+                placed = self._place(work, choice, missing, ends_at=ends_at)
+                if placed is None:
+                    return False
+                await placed.waiter.wait(now=self._clock(), ends_at=ends_at)
+                failure = work.landed(placed, now=self._clock())
+            if failure is not None:
+                self._give_up(choice, failure, course)
+                return False
+            if not work.missing(choice):
+                break
+            # A call of other requests failed, in a way that is theirs. What is there by now?
+            work.keys.clear()
+        return True
+
+    def _give_up(
+        self,
+        choice: failover.Choice,
+        failure: errors.ProviderFailed | errors.Refused,
+        course: retries.Course,
+    ) -> None:
+        """Note that a choice failed, or raise what decides the request."""
+        if failure is _KEY_IS_MISSING:
+            self._observe.error("misconfigured", failover.label(choice))
+        # Only the provider the caller meant may say that the caller is at fault.
+        if isinstance(failure, errors.ProviderFailed) or (
+            isinstance(failure, errors.Rejected) and not course.is_first(choice)
+        ):
+            course.failed(choice, failure, now=self._clock())
+        else:
+            raise failure
+
+    async def _missing(self, choice: failover.Choice, work: Work) -> dict[str, list[int]]:
+        """What is still missing, after the cache was asked once for each provider and wait."""
+        if choice.provider.name not in work.keys:
+            work.looked(choice, await self._look(work, choice))
+        return work.missing(choice)
+
+    async def _look(self, work: Work, choice: failover.Choice) -> Found:
+        """What the cache has of what is missing."""
+        looked_at = self._clock()
+        keys = self._cache.keys(failover.terms(choice, work.ask), space=choice.space)
+        entries: list[caching.Entry | None] = [None] * len(keys)
+        missing = {} if work.is_alone(choice.space) else work.missing_of(keys, choice.space)
+        if missing:
+            found = await self._cache.get_many(
+                list(missing), max_age_seconds=work.control.max_age_seconds
+            )
+            for indexes, entry in zip(missing.values(), found, strict=True):
+                for index in indexes:
+                    entries[index] = entry
+        return Found(keys, entries, looked_at)
+
+    def _hindrance(
+        self, work: Work, choice: failover.Choice, missing: Mapping[str, Sequence[int]]
+    ) -> errors.ProviderFailed | errors.Rejected | None:
+        """Why this provider need not be asked."""
+        chosen = choice.provider
+        if self._key_is_missing(chosen):
+            return _KEY_IS_MISSING
+        if choice.dimensions is not None and chosen.dimensions is None:
+            numbers = self._states.own_size(chosen.name, now=self._clock())
+            if numbers is not None and numbers != choice.dimensions:
+                return failover.ignores_dimensions(choice, numbers)
+        most_tokens = chosen.limits.tokens_per_item
+        if most_tokens is not None and work.ask.truncation is not True:
+            for places in missing.values():
+                if batches.is_longer(work.ask.items[places[0]], tokens=most_tokens):
+                    return failover.too_long(choice, places[0], most_tokens)
+        items = [work.ask.items[places[0]] for places in missing.values()]
+        return providers.PROVIDERS[chosen.kind].obstacle(items)
+
+    def _place(
+        self,
+        work: Work,
+        choice: failover.Choice,
+        missing: Mapping[str, Sequence[int]],
+        *,
+        ends_at: float,
+    ) -> orders.Placed | None:
+        return self._orders.place(
+            portions.Order(
+                choice=choice,
+                ask=failover.terms(choice, work.ask),
+                missing=missing,
+                control=work.control,
+                since=work.looked_at,
+                ends_at=ends_at,
+                alone=work.is_alone(choice.space),
+                span=work.span,
+                background=work.background,
+            )
+        )
+
+    def _key_is_missing(self, it: contract.Provider) -> bool:
+        return it.api_key_file is not None and it.name not in self._keys
 
     def health(self) -> dict[str, str]:
         """Each provider's state in one word: `ok`, `failing`, `key_missing` or `key_refused`.
@@ -249,36 +296,19 @@ class Service:
         refused = self.refused_keys()
         return {
             it.name: errors.KEY_MISSING
-            if self._completion.key_is_missing(it)
+            if self._key_is_missing(it)
             else errors.KEY_REFUSED
             if it.name in refused
             else "failing"
-            if self._breaker.rest(it.name, now=now) is not None
+            if self._states.breaker.rest(it.name, now=now) is not None
             else "ok"
             for it in self._document.providers
         }
 
     def failures(self) -> dict[str, str]:
         """Of each provider that has not answered since it failed: why, in a word."""
-        return self._breaker.words()
+        return self._states.breaker.words()
 
     def refused_keys(self) -> frozenset[str]:
         """Names of the providers that refused the key in force when it was last tried."""
-        return self._calls.refused_keys()
-
-    def _answer(self, work: Work, choice: failover.Choice) -> Answer:
-        answer = work.answer(choice)
-        if answer.tokens_saved:
-            self._cache.saved(answer.tokens_saved, model=answer.model)
-        return answer
-
-
-def _hand_over(done: Callable[[Answer | Exception], None], task: "asyncio.Task[Answer]") -> None:
-    """Tell what became of a task, unless it was cancelled: then nobody waits."""
-    if task.cancelled():
-        return
-    failure = task.exception()
-    if failure is None:
-        done(task.result())
-    elif isinstance(failure, Exception):
-        done(failure)
+        return frozenset(self._states.refused)

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from embedding_sidecar import errors, provider, tracing, vectors
 from embedding_sidecar.caching import cache
-from embedding_sidecar.engine import calls, failover, flights, orders, portions
+from embedding_sidecar.engine import failover, flights, orders, portions
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.wire import cache_control
 
@@ -214,7 +214,7 @@ class Work:
             )
         return told
 
-    def _took(self, sent: Iterable[calls.Span], *, now: float) -> None:
+    def _took(self, sent: Iterable[flights.Span], *, now: float) -> None:
         """Calls this request waited for were under way then."""
         for began, ended in sent:
             end = now if ended is None else ended

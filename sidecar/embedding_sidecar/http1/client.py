@@ -1,7 +1,7 @@
 """POSTs over kept connections: the fewest steps that tell what was certainly never sent.
 
-The events of a call are those of its connection, so it needs no task; where a connection is open,
-not even a future.
+The events of a call are those of its connection, so it needs neither a task nor a future, unless a
+connection is to be made first.
 """
 
 import asyncio
@@ -13,6 +13,8 @@ from embedding_sidecar import errors, provider, turns
 from embedding_sidecar.http1 import authorities as trusted
 from embedding_sidecar.http1 import connections, dialer, requests
 from embedding_sidecar.http1.intake import Intake
+
+Cancel = Callable[[], object]
 
 KEPT_SECONDS: Final = 15.0
 """How long a connection without a call is kept; aiohttp's default. A server closes it at some time,
@@ -45,32 +47,7 @@ class Client:
         self._is_empty = asyncio.Event()
         self._is_empty.set()
 
-    async def post(
-        self,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        body: bytes,
-        within_seconds: float,
-        reader: provider.Body | None = None,
-    ) -> provider.HttpAnswer:
-        """The answer, of any status; the body of a 200 is the reader's, where there is one.
-
-        Raises:
-            errors.Unreachable: there is none within that time. Not billed is what was not sent.
-        """
-        started = asyncio.get_running_loop().time()
-        try:
-            target, head = _written(url, headers, body)
-        except ValueError:
-            raise errors.Unreachable("no_connection", billed=False) from None
-        connection = self._kept(target.origin)
-        if connection is None:
-            connection = await self._connect(target.origin, within_seconds=within_seconds)
-            within_seconds -= asyncio.get_running_loop().time() - started
-        return await connection.exchange(head, body, within_seconds=within_seconds, reader=reader)
-
-    def begin(
+    def start(
         self,
         url: str,
         *,
@@ -79,20 +56,32 @@ class Client:
         within_seconds: float,
         done: connections.Done,
         reader: provider.Body | None = None,
-    ) -> Callable[[], None] | None:
-        """The same over a connection that is open; `done` is told later what `post` says.
+    ) -> Cancel:
+        """POST a body; `done` is told later, once, the answer, of any status, or why there is none.
 
-        What is returned abandons it. None: nothing was sent, and it is for `post`.
+        That is errors.Unreachable after that time at the latest; not billed is what was not sent.
+        `reader` takes the body of a 200. What is returned cancels the call.
         """
+        loop = asyncio.get_running_loop()
         try:
-            target, head = _written(url, headers, body)
+            target = requests.target(url)
+            head = requests.head(target, headers, body_bytes=len(body))
         except ValueError:
-            return None
+            never_sent = errors.Unreachable("no_connection", billed=False)
+            return loop.call_soon(done, never_sent).cancel
+
+        def send(connection: connections.Connection, *, within_seconds: float) -> Cancel:
+            return connection.start(
+                head, body, within_seconds=within_seconds, done=done, reader=reader
+            )
+
         connection = self._kept(target.origin)
-        if connection is None:
-            return None
-        connection.begin(head, body, within_seconds=within_seconds, done=done, reader=reader)
-        return functools.partial(connection.abandon, done)
+        if connection is not None:
+            return send(connection, within_seconds=within_seconds)
+        connecting = loop.create_task(
+            self._connect_and(send, target.origin, within_seconds=within_seconds, done=done)
+        )
+        return functools.partial(_cancel, connecting)
 
     async def close(self) -> None:
         """Close all connections; whoever waits for one, or for an answer, gets none."""
@@ -137,6 +126,27 @@ class Client:
                 return connection
         return None
 
+    async def _connect_and(
+        self,
+        send: Callable[..., Cancel],
+        origin: requests.Origin,
+        *,
+        within_seconds: float,
+        done: connections.Done,
+    ) -> Cancel | None:
+        """Send over a new connection; what cancels that, or None where `done` has been told."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_seconds
+        try:
+            connection = await self._connect(origin, within_seconds=within_seconds)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, a request waits for it
+            done(failure)
+            return None
+        if connection.is_open:
+            return send(connection, within_seconds=until - loop.time())
+        done(errors.Unreachable("no_connection", billed=False))
+        return None
+
     async def _connect(
         self, origin: requests.Origin, *, within_seconds: float
     ) -> connections.Connection:
@@ -174,7 +184,9 @@ class Client:
         )
 
 
-def _written(url: str, headers: Mapping[str, str], body: bytes) -> tuple[requests.Target, bytes]:
-    """Where a request goes, and its head. Raises ValueError: it cannot be written."""
-    target = requests.target(url)
-    return target, requests.head(target, headers, body_bytes=len(body))
+def _cancel(connecting: "asyncio.Task[Cancel | None]") -> None:
+    """Cancel a call that began without a connection."""
+    if not connecting.done():
+        connecting.cancel()
+    elif not connecting.cancelled() and (cancel := connecting.result()) is not None:
+        cancel()

@@ -1,6 +1,7 @@
 """One connection to a provider, for one call at a time."""
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
@@ -8,7 +9,7 @@ from embedding_sidecar import errors, provider
 from embedding_sidecar.http1 import answers, requests
 from embedding_sidecar.http1.intake import Intake
 
-Done = Callable[[provider.HttpAnswer | errors.Unreachable], None]
+Done = Callable[[provider.HttpAnswer | Exception], None]
 """Is told what has come of a call; raises nothing."""
 
 LONG_READ_BYTES: Final = 65_536
@@ -59,7 +60,7 @@ class Connection(asyncio.Protocol):
         """Whether something can be sent, as far as is known."""
         return not self._transport.is_closing()
 
-    def begin(
+    def start(
         self,
         head: bytes,
         body: bytes,
@@ -67,11 +68,12 @@ class Connection(asyncio.Protocol):
         within_seconds: float,
         done: Done,
         reader: provider.Body | None = None,
-    ) -> None:
+    ) -> Callable[[], None]:
         """Send a request while the connection is open and has no call; `reader` reads a 200.
 
         `done` is told its answer, or after that time, and wherever none can come any more, why
-        there is none: later, once, and not at all where it is abandoned.
+        there is none: later, once. What is returned cancels the call, and closes the connection:
+        `done` is not told any more.
         """
         self._done = done
         self._reader.body = reader
@@ -81,40 +83,10 @@ class Connection(asyncio.Protocol):
         # One that comes too early looks again: most are not needed by then.
         if self._timer is None or self._timer.when() > until:
             self._set_timer(within_seconds)
+        return functools.partial(self._cancel, done)
 
-    async def exchange(
-        self,
-        head: bytes,
-        body: bytes,
-        *,
-        within_seconds: float,
-        reader: provider.Body | None = None,
-    ) -> provider.HttpAnswer:
-        """Send a request; its answer.
-
-        Raises:
-            errors.Unreachable: there is none. The connection is closed, as it is when this is
-                cancelled.
-        """
-        if not self.is_open:
-            raise errors.Unreachable("no_connection", billed=False)
-        call: asyncio.Future[provider.HttpAnswer | errors.Unreachable] = self._loop.create_future()
-
-        def done(said: provider.HttpAnswer | errors.Unreachable) -> None:
-            if not call.done():
-                call.set_result(said)
-
-        self.begin(head, body, within_seconds=within_seconds, done=done, reader=reader)
-        try:
-            said = await call
-        finally:
-            self.abandon(done)
-        if isinstance(said, errors.Unreachable):
-            raise said
-        return said
-
-    def abandon(self, done: Done) -> None:
-        """Nobody waits for this call any more, if it is still under way."""
+    def _cancel(self, done: Done) -> None:
+        # Another call may be under way by now.
         if self._done is done:
             self._done = self._unsent = None
             self.close()

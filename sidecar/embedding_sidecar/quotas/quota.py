@@ -76,23 +76,16 @@ class Quota:
     def draw(
         self, *, tokens: int, done: Told, background: bool = False
     ) -> Callable[[], None] | None:
-        """Tell `done` what `reserve` returns or raises: at once where nobody needs to be asked.
+        """Set aside one call and at most this many tokens; `done` is told the outcome.
 
+        That is a Reservation; or errors.QuotaExhausted: the day has not that much left, or not for
+        background work; or errors.Unavailable, `quota_store_unavailable`: only the store knows, and
+        it is away. `done` is called at once where nobody needs to be asked, and None is returned.
         Where the store does, `done` is called by the event loop, within the store's budget of time,
-        and what is returned is to be called when nobody waits any more.
+        and what is returned cancels the wait; `done` may be called in that turn all the same.
         """
         share = self._of_background() if background else self._applications
         return share.draw(Amounts(1, tokens), done)
-
-    async def reserve(self, *, tokens: int, background: bool = False) -> Reservation:
-        """Set aside one call and at most this many tokens.
-
-        Raises:
-            errors.QuotaExhausted: the day has not that much left, or not for background work.
-            errors.Unavailable: `quota_store_unavailable`: only the store knows, and it is away.
-        """
-        share = self._of_background() if background else self._applications
-        return await share.reserve(Amounts(1, tokens))
 
     def settle(self, reservation: Reservation, *, billed: bool, tokens: int) -> None:
         """Say what a call came to: the tokens billed, or that it was not billed at all.

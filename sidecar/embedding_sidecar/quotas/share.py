@@ -81,15 +81,6 @@ class Share:
         done(outcome)
         return None
 
-    async def reserve(self, amounts: Amounts) -> Reservation:
-        """Reserve these amounts. Raises errors.QuotaExhausted or errors.Unavailable."""
-        outcome = self.at_once(amounts)
-        if outcome is None:
-            outcome = await self._in_line(amounts)
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
-
     def at_once(self, amounts: Amounts) -> Outcome | None:
         """The outcome for a call, if it is known here; None where the store must be asked."""
         self._spent_at = now = self._clock()
@@ -100,30 +91,6 @@ class Share:
     def _held(self, amounts: Amounts) -> Reservation | None:
         has = self.ledger.has(amounts, now=self._clock())
         return self.ledger.spend(amounts) if has else None
-
-    async def _in_line(self, amounts: Amounts) -> Outcome:
-        waiting: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def told(outcome: Outcome) -> None:
-            if not waiting.done():
-                waiting.set_result(outcome)
-            else:
-                self._unused(outcome)
-
-        waiter = self._wait(amounts, told)
-        try:
-            return await waiting
-        except asyncio.CancelledError:
-            waiter.leave()
-            # It may have been served in the turn in which it went.
-            if not waiting.cancelled():
-                self._unused(waiting.result())
-            raise
-
-    def _unused(self, outcome: Outcome) -> None:
-        """Take back the reservation of a caller that has gone."""
-        if isinstance(outcome, Reservation):
-            self.settle(outcome, cost=NOTHING)
 
     def _wait(self, amounts: Amounts, told: Told) -> Waiter:
         if self._asking is None:

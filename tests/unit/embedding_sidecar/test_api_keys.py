@@ -1,10 +1,12 @@
 """A key that changes: the one before it serves while the new one is refused, for ten minutes."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_sidecar.engine import api_keys, breaker
-from embedding_sidecar.engine.api_keys import PREVIOUS_SECONDS, ApiKey
+from embedding_contract import document
+from embedding_sidecar.engine import breaker
+from embedding_sidecar.engine.provider_states import PREVIOUS_SECONDS, ApiKey, ProviderStates
 from tests.fakes import provider as stand_in
 from tests.parts.world import World, one, vectors
 
@@ -75,50 +77,69 @@ def test_keys_are_never_shown():
 # --- across changes
 
 
+def follow(states, key, *, now, **more):
+    """The key in force once the policy has this one."""
+    given = {"name": "p", "kind": "OpenAI", "model": "m", "base_url": "http://one", **more}
+    provider = document.Provider(**given)
+    policy = document.PolicyDocument(namespace="n", name="p", providers=(provider,))
+    return states.follow(policy, {"p": key}, now=now)["p"]
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 400)), min_size=1))
-def test_a_ring_holds_the_key_before_the_last_change_for_ten_minutes(changes):
-    ring = api_keys.Ring()
+def test_the_key_before_the_last_change_is_held_for_ten_minutes(changes):
+    states = ProviderStates()
     now, changed_at, before, current = 0.0, None, None, None
     for key, seconds in changes:
         now += seconds
         if current is not None and key != current:
             before, changed_at = current, now
         current = key
-        held = ring.turn({"holder": key}, now=now)["holder"]
+        held = follow(states, key, now=now)
         assert held.current == key
         still = changed_at is not None and now - changed_at < PREVIOUS_SECONDS
         assert held.fallback(now=now) == (before if still else None)
 
 
-def test_a_key_is_never_offered_to_another_holder():
-    ring = api_keys.Ring()
-    ring.turn({("p", "http://one"): "sk-1"}, now=0.0)
-    [held] = ring.turn({("p", "http://two"): "sk-2"}, now=1.0).values()
-    assert held.fallback(now=1.0) is None
-    [again] = ring.turn({("p", "http://one"): "sk-3"}, now=2.0).values()
-    assert again.fallback(now=2.0) is None
+@pytest.mark.parametrize("more", [{"base_url": "http://two"}, {"kind": "Voyage"}])
+def test_a_key_is_never_offered_to_another_provider(more):
+    states = ProviderStates()
+    follow(states, "sk-1", now=0.0)
+    assert follow(states, "sk-2", now=1.0, **more).fallback(now=1.0) is None
+    assert follow(states, "sk-3", now=2.0).fallback(now=2.0) is None
 
 
 def test_wrong_keys_in_a_row_do_not_lose_the_good_one():
-    ring = api_keys.Ring()
-    ring.turn({"p": "sk-good"}, now=0.0)
-    ring.turn({"p": "sk-wrong"}, now=1.0)
-    held = ring.turn({"p": "sk-wrong-too"}, refused={"p"}, now=2.0)["p"]
+    states = ProviderStates()
+    follow(states, "sk-good", now=0.0)
+    follow(states, "sk-wrong", now=1.0)
+    states.refused["p"] = 11.0
+    held = follow(states, "sk-wrong-too", now=2.0)
     assert (held.current, held.fallback(now=3.0)) == ("sk-wrong-too", "sk-good")
-    assert not held.refused
-    assert ring.turn({"p": "sk-good"}, refused={"p"}, now=4.0)["p"] == ApiKey(current="sk-good")
+    assert "p" not in states.refused
+    states.refused["p"] = 13.0
+    assert follow(states, "sk-good", now=4.0) == ApiKey(current="sk-good")
 
 
 def test_a_refused_key_with_none_before_it_is_not_held():
-    ring = api_keys.Ring()
-    ring.turn({"p": "sk-wrong"}, now=0.0)
-    held = ring.turn({"p": "sk-good"}, refused={"p"}, now=1.0)["p"]
-    assert held.fallback(now=1.0) is None
+    states = ProviderStates()
+    follow(states, "sk-wrong", now=0.0)
+    states.refused["p"] = 10.0
+    assert follow(states, "sk-good", now=1.0).fallback(now=1.0) is None
+
+
+def test_a_service_of_before_an_edit_keeps_its_key():
+    states = ProviderStates()
+    provider = document.Provider(name="p", kind="OpenAI", model="m", base_url="http://one")
+    policy = document.PolicyDocument(namespace="n", name="p", providers=(provider,))
+    of_before = states.follow(policy, {"p": "sk-1"}, now=0.0)
+    follow(states, "sk-2", now=1.0, base_url="http://two")
+    assert of_before["p"] == ApiKey(current="sk-1")
 
 
 def test_what_was_refused_before_is_told_until_it_works():
-    refused = ApiKey(current=stand_in.KEY, refused=True)
-    world = World(one("p"), keys={"p": refused})
+    states = ProviderStates()
+    states.refused["p"] = float("-inf")
+    world = World(one("p"), states=states)
     assert world.service.refused_keys() == {"p"}
     world.embed("a")
     assert world.service.refused_keys() == frozenset()

@@ -6,7 +6,7 @@ import pytest
 
 from embedding_sidecar import errors
 from embedding_sidecar.engine.answer import Answer
-from embedding_sidecar.engine.api_keys import ApiKey
+from embedding_sidecar.engine.provider_states import ApiKey
 from embedding_sidecar.engine.work import Found
 from tests.fakes import provider as stand_in
 from tests.parts.world import Quota, World, ask, one, vectors
@@ -19,20 +19,11 @@ def embed(world, *items, background=True):
 
 
 def begin(world, item, *, background):
-    """The answer of a request without a task of its own."""
+    """The answer of a request for which the cache has just been asked."""
     provider = world.document.providers[0]
     keys = world.cache.keys(ask(item), space=provider.space())
-    answer = world.loop.create_future()
-
-    def done(said):
-        if isinstance(said, Exception):
-            answer.set_exception(said)
-        else:
-            answer.set_result(said)
-
     found = Found(keys, [None], world.loop.time())
-    assert world.service.begin(ask(item), found=found, done=done, background=background)
-    return answer
+    return asyncio.ensure_future(world.service.embed(ask(item), found=found, background=background))
 
 
 def fails_once(host, fault):
@@ -119,28 +110,27 @@ class Waits(Quota):
         self.may_go = asyncio.Event()
         self.is_waiting = asyncio.Event()
 
-    async def reserve(self, *, tokens, background=False):
-        if background:
+    def draw(self, *, tokens, done, background=False):
+        draw = super().draw
+
+        async def later():
             self.is_waiting.set()
             await self.may_go.wait()
-        return await super().reserve(tokens=tokens, background=background)
+            draw(tokens=tokens, done=done, background=True)
 
-    def draw(self, *, tokens, done, background=False):
         if not background:
-            return super().draw(tokens=tokens, done=done)
-        task = asyncio.ensure_future(self.reserve(tokens=tokens, background=True))
-        task.add_done_callback(lambda it: done(it.exception() or it.result()))
-        return lambda: None
+            return draw(tokens=tokens, done=done)
+        return asyncio.ensure_future(later()).cancel
 
 
-@pytest.mark.parametrize("first", ["task", "no task"])
-@pytest.mark.parametrize("second", ["task", "no task"])
+@pytest.mark.parametrize("first", ["not looked up", "looked up"])
+@pytest.mark.parametrize("second", ["not looked up", "looked up"])
 def test_an_application_that_joins_background_work_is_not_refused_with_it(first, second):
     quota = Waits(left=10, kept=10)
     world = World(one("p"), quota=quota)
 
     def start(how, *, background):
-        if how == "task":
+        if how == "not looked up":
             return asyncio.ensure_future(world.service.embed(ask("a"), background=background))
         return begin(world, "a", background=background)
 

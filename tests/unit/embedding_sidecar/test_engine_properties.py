@@ -28,7 +28,7 @@ from embedding_sidecar.providers import openai
 from embedding_sidecar.wire import cache_control
 from tests.fakes import provider as stand_in
 from tests.parts import virtual_time
-from tests.parts.upstreams import Begins
+from tests.parts.upstreams import Starts
 from tests.parts.world import NOTHING_LEFT
 
 MODEL_OF = {"s": "m", "t": "n"}
@@ -87,12 +87,11 @@ class Step:
 
 
 @dataclass
-class Net(Begins):
+class Net(Starts):
     """All providers; each call takes the next step of the script, and all is well after its end."""
 
     script: list[Step]
     calls: int = 0
-    not_begun: int = 0
     billed: int = 0
     successes: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -101,9 +100,7 @@ class Net(Begins):
         self._provider = stand_in.StandIn(key=None)
 
     def is_ready(self) -> bool:
-        is_open = self.calls >= len(self.script) or self.script[self.calls].open
-        self.not_begun += not is_open
-        return is_open
+        return self.calls >= len(self.script) or self.script[self.calls].open
 
     async def send(
         self, request: provider.HttpRequest, *, within_seconds: float
@@ -139,7 +136,7 @@ class Quota:
         self.reserved: list[int] = []
         self.settled: dict[int, tuple[bool, int]] = {}
 
-    async def reserve(self, *, tokens, background=False):
+    async def _later(self, tokens):
         await asyncio.sleep(0)
         if self.left == 0:
             raise errors.QuotaExhausted("used up", left=NOTHING_LEFT)
@@ -151,7 +148,7 @@ class Quota:
         if self.left and self._times_asked % 3:
             done(self._spend(tokens))
         else:
-            task = asyncio.create_task(self.reserve(tokens=tokens))
+            task = asyncio.create_task(self._later(tokens))
             task.add_done_callback(lambda it: done(it.exception() or it.result()))
 
     def settle(self, reservation, *, billed, tokens):
@@ -187,7 +184,7 @@ class Limited(openai.OpenAI):
 class Ask:
     """A request, when it comes and when its caller goes away.
 
-    `begun`: without a task of its own, where the service can.
+    `begun`: after a look into the cache.
     """
 
     items: list[provider.Item]
@@ -239,9 +236,8 @@ class Case:
         async def one(asked: Ask) -> Answer | errors.Refused | None:
             await asyncio.sleep(asked.at)
             wanted = provider.Ask(model="any", items=tuple(asked.items))
-            answering = await self.begin(wanted, asked.control) if asked.begun else None
-            if answering is None:
-                answering = self.service.embed(wanted, control=asked.control)
+            found = await self.look(wanted) if asked.begun else None
+            answering = self.service.embed(wanted, control=asked.control, found=found)
             try:
                 return await asyncio.wait_for(answering, asked.leaves_after)
             except errors.Refused as refused:
@@ -258,38 +254,22 @@ class Case:
         with mock.patch.object(providers, "PROVIDERS", known):
             return self.loop.run_until_complete(all_of_them())
 
-    async def begin(self, wanted, control):
-        """The answer to come, after a look into the cache, if it comes without a task."""
+    async def look(self, wanted):
+        """What the cache says before the service is asked."""
         looked_at = self.loop.time()
         keys = self.cache.keys(
             wanted._replace(model="m", dimensions=stand_in.DIMENSIONS), space="s"
         )
-        found = Found(keys, await self.cache.get_many(keys), looked_at)
-        if control.no_cache or found.entries[0] is None:
-            answer = self.loop.create_future()
-            leave = self.service.begin(wanted, control=control, found=found, done=answer.set_result)
-            return leave and self.waited_for(answer, leave)
-        return None
-
-    async def waited_for(self, answer, leave):
-        """What was begun, by one who leaves when cancelled."""
-        try:
-            said = await answer
-        finally:
-            leave()
-        if isinstance(said, Exception):
-            raise said
-        return said
+        return Found(keys, await self.cache.get_many(keys), looked_at)
 
     def is_settled(self) -> None:
         """Nothing is under way, and every call was counted as what it was."""
-        assert not self.flying._tasks
-        assert not self.flying._calls
+        assert not self.flying._under_way
         assert not self.flying._by_key
         assert len(self.quota.reserved) == len(self.quota.settled)
-        # Not every one that was drawn was used: no line stood open, or nobody wanted it any more.
+        # Not every one that was drawn was used: nobody wanted it any more.
         unused = len(self.quota.settled) - self.net.calls
-        assert self.net.not_begun <= unused <= self.quota.drawn
+        assert 0 <= unused <= self.quota.drawn
         assert sum(billed for billed, _ in self.quota.settled.values()) == self.net.billed
 
 

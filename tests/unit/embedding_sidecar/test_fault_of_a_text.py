@@ -5,8 +5,7 @@ import pytest
 from embedding_contract import document
 from embedding_sidecar import errors
 from embedding_sidecar.engine import breaker
-from embedding_sidecar.engine.api_keys import ApiKey
-from embedding_sidecar.engine.provider_states import ProviderStates
+from embedding_sidecar.engine.provider_states import ApiKey, ProviderStates
 from tests.fakes import provider as stand_in
 from tests.parts.world import World, one
 

@@ -28,11 +28,19 @@ def flying(loop):
 def begin(flying, *, landing=BROUGHT, seconds=1.0, shared=True, key="k"):
     async def make():
         await asyncio.sleep(seconds)
-        return landing
+        if flight.brought is None:
+            flying.land(flight, landing)
+            flying.kept(flight)
 
-    flight = flights.Flight(provider="p", keys=[key])
-    flying.begin(flight, make(), shared=shared)
+    flight = flights.Flight(provider="p", keys=[key], shared=shared)
+    flying.follow(flight)
+    task = asyncio.create_task(make())
+    flight.cancel = task.cancel
     return flight
+
+
+async def wait(flying, *waited_for, ends_at=FAR):
+    await flights.Waiter(waited_for).wait(now=flying._clock(), ends_at=ends_at)
 
 
 def test_a_flight_is_found_until_it_lands_and_by_who_began_to_look_before(loop, flying):
@@ -40,7 +48,7 @@ def test_a_flight_is_found_until_it_lands_and_by_who_began_to_look_before(loop, 
         flight = begin(flying)
         assert flying.find("k", since=0.5) is flight
         assert flying.find("other", since=0.5) is None
-        await flying.wait([flight], ends_at=FAR)
+        await wait(flying, flight)
         assert flight.landing() == BROUGHT
         assert flying.find("k", since=0.5) is flight
         assert flying.find("k", since=1.5) is None
@@ -56,12 +64,12 @@ def test_not_more_is_kept_of_flights_that_landed_than_there_is_room_for(loop, fl
     async def run():
         for key in ("a", "b", "c"):
             brought = flights.Landing(entries={key: large}, tokens=1)
-            await flying.wait([begin(flying, landing=brought, seconds=0.1, key=key)], ends_at=FAR)
+            await wait(flying, begin(flying, landing=brought, seconds=0.1, key=key))
         assert [bool(flying.find(key, since=0.0)) for key in "abc"] == [False, True, True]
         # One that is larger than all the room is not kept, and drives nobody out.
         huge = flights.Landing(entries={"d": ENTRY._replace(vector=large.vector * 3)}, tokens=1)
-        await flying.wait([begin(flying, landing=huge, seconds=0.1, key="d")], ends_at=FAR)
-        await flying.wait([begin(flying, seconds=0.1)], ends_at=FAR)
+        await wait(flying, begin(flying, landing=huge, seconds=0.1, key="d"))
+        await wait(flying, begin(flying, seconds=0.1))
         assert [bool(flying.find(key, since=0.0)) for key in "bcdk"] == [False, True, False, True]
         await asyncio.sleep(2 * flights.KEPT_SECONDS)
         assert flying.find("k", since=0.0) is None
@@ -73,53 +81,61 @@ def test_what_nobody_may_find_takes_no_room(loop, flying):
     brought = flights.Landing(entries={"k": ENTRY}, tokens=1)
 
     async def run():
-        await flying.wait([begin(flying, landing=brought, shared=False)], ends_at=FAR)
+        await wait(flying, begin(flying, landing=brought, shared=False))
         return len(flying._landed)
 
     assert loop.run_until_complete(run()) == 0
 
 
 def test_nothing_is_begun_after_the_end(loop, flying):
-    sent = []
-
-    async def bring():
-        sent.append("a call")
-        return BROUGHT
-
     async def run():
         await flying.close()
         flight = flights.Flight(provider="p", keys=["k"])
-        flying.begin(flight, bring(), shared=True)
-        await flying.wait([flight], ends_at=FAR)
+        flying.follow(flight)
+        await wait(flying, flight)
         return flight.landing()
 
     landing = loop.run_until_complete(run())
     assert landing is not None
     assert landing.failure is not None
-    assert sent == []
 
 
-def test_who_waits_robs_nobody_of_what_landed(loop, flying, caplog):
+def test_what_has_landed_and_is_not_kept_yet_is_found_by_everybody(loop, flying):
+    """The cache does not have it yet: a request that asks the cache now would buy it again."""
+
     async def run():
-        flight = begin(flying)
-        told = []
+        flight = flights.Flight(provider="p", keys=["k"])
+        flying.follow(flight)
+        flying.land(flight, BROUGHT)
+        assert flying.find("k", since=FAR) is flight
+        await wait(flying, flight)
+        flying.kept(flight)
+        assert flying.find("k", since=FAR) is None
+        assert flying.find("k", since=loop.time()) is flight
 
-        def fail():
-            raise ZeroDivisionError
+    loop.run_until_complete(run())
 
-        flights.Watch([flight], now=0, ends_at=FAR, over=fail)
-        flights.Watch([flight], now=0, ends_at=FAR, over=lambda: told.append("told"))
-        await asyncio.sleep(2)
-        return told
 
-    assert loop.run_until_complete(run()) == ["told"]
+def test_a_fault_is_raised_for_all_who_wait_and_told(loop, flying, caplog):
+    async def run():
+        flight = flights.Flight(provider="p", keys=["k"])
+        flying.follow(flight)
+        waiting = asyncio.create_task(wait(flying, flight))
+        await asyncio.sleep(0)
+        flying.land(flight, ZeroDivisionError())
+        await waiting
+        with pytest.raises(ZeroDivisionError):
+            flight.landing()
+        assert flying.find("k", since=0.0) is None
+
+    loop.run_until_complete(run())
     assert "ZeroDivisionError" in caplog.text
 
 
 def test_a_failed_flight_is_not_found_again(loop, flying):
     async def run():
         flight = begin(flying, landing=FAILED)
-        await flying.wait([flight], ends_at=FAR)
+        await wait(flying, flight)
         assert flying.find("k", since=0.0) is None
 
     loop.run_until_complete(run())
@@ -128,7 +144,7 @@ def test_a_failed_flight_is_not_found_again(loop, flying):
 def test_a_newer_flight_takes_the_keys_over_and_keeps_them(loop, flying):
     async def run():
         older, newer = begin(flying, landing=FAILED, seconds=1), begin(flying, seconds=5)
-        await flying.wait([older], ends_at=FAR)
+        await wait(flying, older)
         assert flying.find("k", since=0.0) is newer
 
     loop.run_until_complete(run())
@@ -145,13 +161,13 @@ def test_what_is_not_shared_is_not_found(loop, flying):
 def test_who_waits_may_leave_or_lose_patience_and_the_flight_lands(loop, flying):
     async def run():
         flight = begin(flying)
-        waiting = asyncio.create_task(flying.wait([flight], ends_at=FAR))
+        waiting = asyncio.create_task(wait(flying, flight))
         await asyncio.sleep(0.1)
         assert len(flight.waiting) == 1
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         assert not flight.waiting
-        await flying.wait([flight], ends_at=loop.time() + 0.1)
+        await wait(flying, flight, ends_at=loop.time() + 0.1)
         assert flight.landing() is None
         await asyncio.sleep(1)
         assert flight.landing() == BROUGHT
@@ -162,7 +178,7 @@ def test_who_waits_may_leave_or_lose_patience_and_the_flight_lands(loop, flying)
 def test_closing_ends_what_is_under_way_and_says_so_to_who_waits(loop, flying):
     async def run():
         flight = begin(flying)
-        waiting = asyncio.create_task(flying.wait([flight], ends_at=FAR))
+        waiting = asyncio.create_task(wait(flying, flight))
         await asyncio.sleep(0.1)
         await flying.close()
         await waiting

@@ -18,7 +18,7 @@ from embedding_http.flow import Reply
 from embedding_sidecar import provider, runtime
 from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.caching import cache, generations, layers
-from embedding_sidecar.engine import api_keys, batches, failover, flights, recall, service
+from embedding_sidecar.engine import batches, failover, flights, provider_states, recall, service
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.metrics import Metrics
 from embedding_sidecar.serving import reports, room
@@ -56,9 +56,6 @@ SUMS = re.compile(rb"^aos_embedding_(cache|api)_latency_seconds_(sum|bucket).*$"
 
 
 class Unlimited:
-    async def reserve(self, *, tokens, background=False):
-        return 0
-
     def draw(self, *, tokens, done, background=False):
         done(0)
 
@@ -109,7 +106,10 @@ class World:
             loaded=loaded,
             service=service.Service(
                 document=DOCUMENT,
-                keys={it.name: api_keys.ApiKey(current=stand_in.KEY) for it in DOCUMENT.providers},
+                keys={
+                    it.name: provider_states.ApiKey(current=stand_in.KEY)
+                    for it in DOCUMENT.providers
+                },
                 cache=self.cache,
                 quota=Unlimited(),
                 upstream=self.provider,

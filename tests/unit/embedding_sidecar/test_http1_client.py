@@ -13,6 +13,7 @@ import pytest
 from embedding_sidecar import errors
 from embedding_sidecar.http1 import answers, client, connections, requests
 from tests.parts import loops, raw_server, whole_body
+from tests.parts.callbacks import come
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 LOST = ("connection_lost", True)
@@ -34,7 +35,8 @@ async def asking(**given) -> AsyncIterator[client.Client]:
 
 
 async def post(asked, url, *, body=b"{}", within_seconds=10.0, reader=None):
-    return await asked.post(
+    return await come(
+        asked.start,
         f"{url}/embeddings",
         headers={"authorization": "Bearer sk-secret"},
         body=body,
@@ -60,6 +62,7 @@ class Server:
         self._opened = 0
         self.connections: list[int] = []
         self.requests: list[bytes] = []
+        self.came = asyncio.Event()
         self.closed: asyncio.Queue[int] = asyncio.Queue()
 
     async def handle(self, reader, writer):
@@ -68,6 +71,7 @@ class Server:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 self.requests.append(await raw_server.request(reader))
+                self.came.set()
                 self.connections.append(number)
                 answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
                 writer.write(answer)
@@ -461,7 +465,7 @@ async def connected():
 
 
 async def begin(connection, *, seconds=10.0):
-    task = asyncio.create_task(connection.exchange(b"head", b"body", within_seconds=seconds))
+    task = asyncio.create_task(come(connection.start, b"head", b"body", within_seconds=seconds))
     await asyncio.sleep(0)
     return task
 
@@ -472,7 +476,7 @@ def test_who_goes_away_as_the_answer_comes_does_not_end_the_next_call():
         first = await begin(connection)
         connection.data_received(OK)
         first.cancel()
-        second = asyncio.create_task(connection.exchange(b"head", b"body", within_seconds=10))
+        second = asyncio.create_task(come(connection.start, b"head", b"body", within_seconds=10))
         await asyncio.gather(first, return_exceptions=True)
         assert connection.is_open
         connection.data_received(OK)
@@ -520,13 +524,18 @@ def test_who_talks_nonsense_is_not_waited_for(run):
     assert run(go()) == LOST
 
 
-def test_a_connection_that_is_closed_before_anything_was_sent_cost_nothing():
-    async def go():
-        connection = await connected()
+def test_a_connection_that_is_closed_before_anything_was_sent_cost_nothing(monkeypatch):
+    async def dial(_, make):
+        connection = make()
+        connection.connection_made(Wire())
         connection.close()
-        with pytest.raises(errors.Unreachable) as caught:
-            await (await begin(connection))
-        return caught.value.reason, caught.value.billed
+        connection.connection_lost(None)
+        return connection
+
+    async def go():
+        async with asking() as made:
+            monkeypatch.setattr(made._dialer, "dial", dial)
+            return await failed(made, "http://a")
 
     assert asyncio.run(go()) == ("no_connection", False)
 
@@ -590,16 +599,16 @@ async def begun(*, seconds=10.0, is_sent=True):
     told: list[Any] = []
     connection = connections.Connection(ORIGIN, owner=owner)
     connection.connection_made(Wire())
-    connection.begin(b"head", b"body", within_seconds=seconds, done=told.append)
+    cancel = connection.start(b"head", b"body", within_seconds=seconds, done=told.append)
     assert owner.begun is connection
     if is_sent:
         connection.send()
-    return connection, told
+    return connection, told, cancel
 
 
 def test_who_has_begun_a_call_is_told_its_answer_once():
     async def go():
-        connection, told = await begun()
+        connection, told, _ = await begun()
         connection.data_received(OK)
         connection.connection_lost(None)
         return [it.body for it in told]
@@ -610,7 +619,7 @@ def test_who_has_begun_a_call_is_told_its_answer_once():
 @pytest.mark.parametrize("is_sent", [True, False])
 def test_what_was_begun_and_not_sent_when_the_line_broke_is_not_billed(is_sent):
     async def go():
-        connection, told = await begun(is_sent=is_sent)
+        connection, told, _ = await begun(is_sent=is_sent)
         connection.close()
         connection.send()
         connection.connection_lost(None)
@@ -621,7 +630,7 @@ def test_what_was_begun_and_not_sent_when_the_line_broke_is_not_billed(is_sent):
 
 def test_who_has_begun_a_call_is_told_when_its_time_is_up():
     async def go():
-        connection, told = await begun(seconds=0.01)
+        connection, told, _ = await begun(seconds=0.01)
         await asyncio.sleep(0.05)
         connection.connection_lost(None)
         return [(it.reason, it.billed) for it in told], connection.is_open
@@ -629,13 +638,10 @@ def test_who_has_begun_a_call_is_told_when_its_time_is_up():
     assert asyncio.run(go()) == ([("timeout", True)], False)
 
 
-def test_who_abandons_a_call_is_told_nothing_and_it_is_sent_no_more():
+def test_who_cancels_a_call_is_told_nothing_and_it_is_sent_no_more():
     async def go():
-        connection, told = await begun(is_sent=False)
-        connection.abandon(told.append)
-        assert connection.is_open  # it was somebody else's
-        done = connection._done
-        connection.abandon(done)
+        connection, told, cancel = await begun(is_sent=False)
+        cancel()
         connection.send()
         connection.connection_lost(None)
         return told, connection.is_open, connection._transport.sent
@@ -643,9 +649,20 @@ def test_who_abandons_a_call_is_told_nothing_and_it_is_sent_no_more():
     assert asyncio.run(go()) == ([], False, [])
 
 
+def test_cancelling_a_call_that_is_over_does_not_end_the_next_one():
+    async def go():
+        connection, _, cancel = await begun()
+        connection.data_received(OK)
+        connection.start(b"head", b"body", within_seconds=10.0, done=lambda _: None)
+        cancel()
+        return connection.is_open
+
+    assert asyncio.run(go())
+
+
 def test_what_comes_before_a_request_went_out_is_not_its_answer():
     async def go():
-        connection, told = await begun(is_sent=False)
+        connection, told, _ = await begun(is_sent=False)
         connection.data_received(OK)
         connection.send()
         connection.connection_lost(None)
@@ -654,21 +671,20 @@ def test_what_comes_before_a_request_went_out_is_not_its_answer():
     assert asyncio.run(go()) == ([("connection_lost", False)], [])
 
 
-def test_a_call_is_begun_only_where_a_line_stands_open(run):
+def test_a_call_that_waits_for_its_connection_is_cancelled_with_it(run):
+    """Before there is a connection, and once there is one."""
+
     async def go():
-        server = Server(OK)
+        server = Server(b"")
+        told: list[Any] = []
         async with raw_server.served(server.handle) as url, asking() as made:
-            told = asyncio.get_running_loop().create_future()
+            for has_come in (False, True):
+                cancel = made.start(url, headers={}, body=b"x", within_seconds=10, done=told.append)
+                if has_come:
+                    await server.came.wait()
+                cancel()
+                cancel()
+                await made._is_empty.wait()
+        return told, len(server.requests), made._open
 
-            def begin(to):
-                return made.begin(
-                    to, headers={}, body=b"x", within_seconds=10, done=told.set_result
-                )
-
-            assert begin(url) is None
-            assert begin("no URL") is None
-            await post(made, url)
-            assert begin(url) is not None
-            return (await told).body
-
-    assert run(go()) == b"ok"
+    assert run(go()) == ([], 1, set())

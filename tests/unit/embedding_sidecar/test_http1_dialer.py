@@ -13,6 +13,7 @@ import pytest
 from embedding_sidecar import errors
 from embedding_sidecar.http1 import authorities, client, dialer
 from tests.parts import loops, raw_server, whole_body
+from tests.parts.callbacks import come
 
 NAME = "provider.example"
 UNKNOWN = ("name_unknown", False)
@@ -38,7 +39,7 @@ async def asking(**given):
 async def said(asked, url, *, within_seconds=10.0):
     """The body that is answered, or why there is none."""
     try:
-        answer = await asked.post(url, headers={}, body=b"{}", within_seconds=within_seconds)
+        answer = await come(asked.start, url, headers={}, body=b"{}", within_seconds=within_seconds)
     except errors.Unreachable as error:
         return error.reason, error.billed
     return answer.body
@@ -304,7 +305,7 @@ def test_a_large_body_goes_and_comes_whole_over_tls(run, certificate):
     async def go():
         came = whole_body.WholeBody()
         async with raw_server.served(echo, tls=tls) as url, asking() as made:
-            await made.post(url, headers={}, body=body, within_seconds=10, reader=came)
+            await come(made.start, url, headers={}, body=body, within_seconds=10, reader=came)
         return came.joined()
 
     assert run(go()) == body

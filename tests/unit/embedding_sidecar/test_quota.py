@@ -10,6 +10,7 @@ from embedding_contract import document
 from embedding_sidecar import errors
 from embedding_sidecar.quotas import claims, counter, leases, quota, share
 from tests.fakes.quota_store import FakeStore
+from tests.parts.callbacks import draw
 from tests.parts.settling import held, settled
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
@@ -112,7 +113,7 @@ async def spend(sidecar: quota.Quota, calls: int = 1, *, tokens: int = 1) -> int
     """How many of so many calls could be made, each billed what was reserved."""
     for made in range(calls):
         try:
-            reservation = await sidecar.reserve(tokens=tokens)
+            reservation = await draw(sidecar, tokens=tokens)
         except errors.QuotaExhausted:
             return made
         await settled(sidecar, reservation, billed=True, tokens=tokens)
@@ -142,7 +143,7 @@ def test_a_quota_of_nothing_allows_nothing(day):
 def test_the_refusal_says_when_the_day_ends(day):
     async def scenario():
         with pytest.raises(errors.QuotaExhausted) as refusal:
-            await day.sidecar(daily_requests=0).reserve(tokens=1)
+            await draw(day.sidecar(daily_requests=0), tokens=1)
         return refusal.value
 
     refusal = run(scenario())
@@ -163,7 +164,7 @@ def test_the_reset_is_told_by_the_clock_of_the_store(day):
             wall_clock=lambda: day.clock() - 5_400,
         )
         with pytest.raises(errors.QuotaExhausted) as refusal:
-            await behind.reserve(tokens=1)
+            await draw(behind, tokens=1)
         return refusal.value.left.resets_in_seconds
 
     assert run(scenario()) == HALF_A_DAY
@@ -175,7 +176,7 @@ def test_the_reset_is_never_told_too_early(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=0)
         gate = day.lines[0].gate = asyncio.Event()
-        asking = asyncio.create_task(sidecar.reserve(tokens=1))
+        asking = asyncio.create_task(draw(sidecar, tokens=1))
         await day.lines[0].waiting.wait()
         count = await day.store.claim(day.lines[0].claims[0])
         day.lines[0].answer = count
@@ -277,7 +278,7 @@ def test_no_plain_call_spends_what_was_held_yesterday(day):
 
 def test_near_the_limit_calls_are_granted_one_by_one(day):
     async def scenario():
-        await day.sidecar(daily_requests=10).reserve(tokens=1)
+        await draw(day.sidecar(daily_requests=10), tokens=1)
 
     run(scenario())
     assert day.counted.calls == 1
@@ -286,7 +287,7 @@ def test_near_the_limit_calls_are_granted_one_by_one(day):
 def test_a_call_that_was_not_billed_may_be_made_again(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1)
-        refused = await sidecar.reserve(tokens=5)
+        refused = await draw(sidecar, tokens=5)
         await settled(sidecar, refused, billed=False, tokens=0)
         return await spend(sidecar, 2), await sidecar.state()
 
@@ -298,7 +299,7 @@ def test_a_call_that_was_not_billed_may_be_made_again(day):
 def test_settling_twice_gives_back_once(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=2)
-        reservation = await sidecar.reserve(tokens=5)
+        reservation = await draw(sidecar, tokens=5)
         for _ in range(3):
             await settled(sidecar, reservation, billed=False, tokens=0)
         return await spend(sidecar, 9)
@@ -309,11 +310,11 @@ def test_settling_twice_gives_back_once(day):
 def test_tokens_are_reserved_by_their_bound_and_settled_to_what_was_billed(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=100, daily_tokens=1000)
-        reservation = await sidecar.reserve(tokens=900)
+        reservation = await draw(sidecar, tokens=900)
         with pytest.raises(errors.QuotaExhausted, match="1000 tokens a day"):
-            await sidecar.reserve(tokens=200)
+            await draw(sidecar, tokens=200)
         await settled(sidecar, reservation, billed=True, tokens=100)
-        await sidecar.reserve(tokens=900)
+        await draw(sidecar, tokens=900)
         return await sidecar.state()
 
     assert run(scenario()).tokens_used == 1000
@@ -363,7 +364,7 @@ def test_what_is_being_given_back_is_not_spent_meanwhile(day):
         gate = day.lines[0].gate = asyncio.Event()
         closing = asyncio.create_task(sidecar.close())
         await day.lines[0].waiting.wait()
-        requests = [asyncio.create_task(sidecar.reserve(tokens=1)) for _ in range(5)]
+        requests = [asyncio.create_task(draw(sidecar, tokens=1)) for _ in range(5)]
         await asyncio.sleep(0)
         made_meanwhile = sum(request.done() for request in requests)
         gate.set()
@@ -376,7 +377,7 @@ def test_what_is_being_given_back_is_not_spent_meanwhile(day):
 def test_a_call_under_way_is_settled_after_closing(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
-        billed, refused = [await sidecar.reserve(tokens=1) for _ in range(2)]
+        billed, refused = [await draw(sidecar, tokens=1) for _ in range(2)]
         await sidecar.close()
         before = day.counted.calls
         await settled(sidecar, billed, billed=True, tokens=1)
@@ -390,7 +391,7 @@ def test_a_call_under_way_is_settled_after_closing(day):
 def test_after_closing_a_plain_settling_gives_back_what_it_leaves(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
-        first, second = [await sidecar.reserve(tokens=1) for _ in range(2)]
+        first, second = [await draw(sidecar, tokens=1) for _ in range(2)]
         sidecar.settle(first, billed=True, tokens=1)
         assert not sidecar._applications.giving_back
         await sidecar.close()
@@ -439,7 +440,7 @@ def test_no_grant_outlives_midnight(day):
 def test_what_a_call_of_yesterday_gives_back_is_not_todays(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=5)
-        yesterdays = await sidecar.reserve(tokens=1)
+        yesterdays = await draw(sidecar, tokens=1)
         day.clock.wall += HALF_A_DAY
         made = await spend(sidecar, 5)
         await settled(sidecar, yesterdays, billed=False, tokens=0)
@@ -457,7 +458,7 @@ def test_a_store_whose_clock_goes_back_a_day_is_not_believed(day):
         day.store.clock = lambda: NOON
         day.clock.wall += 2 * counter.AWAY_SECONDS
         with pytest.raises(errors.Unavailable):
-            await sidecar.reserve(tokens=1)
+            await draw(sidecar, tokens=1)
 
     run(scenario())
 
@@ -469,7 +470,7 @@ def test_a_store_that_is_away_leaves_what_is_granted(day, caplog):
         day.cut()
         made = await spend(sidecar, leases.GRANT_CALLS - 1)
         with pytest.raises(errors.Unavailable) as refusal:
-            await sidecar.reserve(tokens=1)
+            await draw(sidecar, tokens=1)
         return made, refusal.value, await sidecar.state()
 
     made, refusal, state = run(scenario())
@@ -485,7 +486,7 @@ def test_a_store_that_is_back_is_used_again(day, caplog):
         sidecar = day.sidecar(daily_requests=20)
         day.cut()
         with pytest.raises(errors.Unavailable):
-            await sidecar.reserve(tokens=1)
+            await draw(sidecar, tokens=1)
         day.mend()
         return await spend(sidecar, 30), await sidecar.state()
 
@@ -515,7 +516,7 @@ def test_an_away_store_is_not_asked_by_every_request(day):
         day.cut()
         for _ in range(10):
             with pytest.raises(errors.Unavailable):
-                await sidecar.reserve(tokens=1)
+                await draw(sidecar, tokens=1)
 
     run(scenario())
     assert day.lines[0].asked == 1
@@ -527,7 +528,7 @@ def test_a_grant_whose_answer_was_lost_is_not_lost(day):
         day.cut("after")
         for _ in range(3):
             with pytest.raises(errors.Unavailable):
-                await sidecar.reserve(tokens=1)
+                await draw(sidecar, tokens=1)
             day.clock.wall += counter.AWAY_SECONDS
         day.mend()
         return await spend(sidecar, 30)
@@ -761,7 +762,7 @@ def test_many_requests_at_once_ask_one_after_the_other(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=50)
         results = await asyncio.gather(
-            *(sidecar.reserve(tokens=1) for _ in range(80)), return_exceptions=True
+            *(draw(sidecar, tokens=1) for _ in range(80)), return_exceptions=True
         )
         return [isinstance(result, leases.Reservation) for result in results].count(True)
 
@@ -819,7 +820,7 @@ class Crowd:
         self.waiting = [asyncio.create_task(self.request(number)) for number in range(requests)]
 
     async def request(self, number: int) -> leases.Reservation:
-        reservation = await self.quota.reserve(tokens=1)
+        reservation = await draw(self.quota, tokens=1)
         self.served.append(number)
         return reservation
 
@@ -897,11 +898,9 @@ def test_who_needs_more_than_is_granted_is_next_and_nobody_goes_before_him(day):
 def test_what_is_held_is_spent_by_whom_it_is_enough_for_when_the_store_is_away(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000, daily_tokens=10_000)
-        made = await sidecar.reserve(tokens=500)
+        made = await draw(sidecar, tokens=500)
         gate = day.lines[0].gate = asyncio.Event()
-        large, small = (
-            asyncio.create_task(sidecar.reserve(tokens=tokens)) for tokens in (4000, 400)
-        )
+        large, small = (asyncio.create_task(draw(sidecar, tokens=tokens)) for tokens in (4000, 400))
         await day.lines[0].waiting.wait()
         sidecar.settle(made, billed=False, tokens=0)
         day.cut()
@@ -942,11 +941,11 @@ def test_nobody_claims_for_who_has_hung_up(day):
 def test_what_is_given_back_while_one_waits_to_claim_is_his(day):
     async def scenario():
         sidecar, line = day.sidecar(daily_requests=1000), day.lines[0]
-        held = [await sidecar.reserve(tokens=1) for _ in range(leases.GRANT_CALLS)]
+        held = [await draw(sidecar, tokens=1) for _ in range(leases.GRANT_CALLS)]
         gate = line.gate = asyncio.Event()
         looking = asyncio.create_task(sidecar.state())
         await line.waiting.wait()
-        asking = asyncio.create_task(sidecar.reserve(tokens=1))
+        asking = asyncio.create_task(draw(sidecar, tokens=1))
         await turns()
         sidecar.settle(held[0], billed=False, tokens=0)
         gate.set()
@@ -988,7 +987,7 @@ def test_what_a_closed_quota_gave_to_one_who_had_hung_up_goes_back(day):
         sidecar = day.sidecar(daily_requests=1000)
         await sidecar.close()
         line = day.lines[0]
-        asking = asyncio.create_task(sidecar.reserve(tokens=1))
+        asking = asyncio.create_task(draw(sidecar, tokens=1))
         loop = asyncio.get_running_loop()
         line.then = lambda: loop.call_soon(asking.cancel)
         await asyncio.wait([asking])
@@ -1074,7 +1073,7 @@ def test_while_the_store_is_away_a_pod_that_may_goes_on_alone_by_plain_calls(day
     async def scenario():
         sidecar = day.sidecar(daily_requests=40, deny_on_store_loss=False)
         day.cut()
-        await sidecar.reserve(tokens=1)
+        await draw(sidecar, tokens=1)
         return [held(sidecar) is None for _ in range(40)]
 
     assert run(scenario()) == [False] * 39 + [True]

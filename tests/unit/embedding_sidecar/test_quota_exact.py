@@ -21,6 +21,7 @@ from embedding_contract import document
 from embedding_sidecar import errors
 from embedding_sidecar.quotas import claims, counter, leases, quota
 from tests.fakes.quota_store import FakeStore
+from tests.parts.callbacks import draw
 from tests.parts.settling import settled
 
 WHICH = st.integers(min_value=0, max_value=1_000_000)
@@ -161,7 +162,7 @@ class Policy(RuleBasedStateMachine):
 
     async def request(self, sidecar, bound, background):
         try:
-            reservation = await sidecar.quota.reserve(tokens=bound, background=background)
+            reservation = await draw(sidecar.quota, tokens=bound, background=background)
         except (errors.QuotaExhausted, errors.Unavailable):
             return
         # From here on the call may have been made, and so it counts, whatever comes.

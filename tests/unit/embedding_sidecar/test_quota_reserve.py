@@ -11,6 +11,7 @@ from embedding_sidecar import errors
 from embedding_sidecar.quotas import claims, leases, quota, share
 from tests.fakes.quota_store import FakeStore
 from tests.parts import virtual_time
+from tests.parts.callbacks import draw
 
 NOON = 20_000 * claims.DAY_SECONDS + 43_200.0
 SCOPE = "team/policy"
@@ -41,7 +42,7 @@ class Day:
 async def reserved(sidecar, **more):
     """A call that may be made, or why it may not."""
     try:
-        return await sidecar.reserve(**more)
+        return await draw(sidecar, **more)
     except errors.QuotaExhausted as refused:
         return refused
 
@@ -263,7 +264,7 @@ def test_background_work_of_a_closed_quota_holds_nothing_ahead(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         await sidecar.close()
-        held = await sidecar.reserve(tokens=1, background=True)
+        held = await draw(sidecar, tokens=1, background=True)
         counted = day.counted.calls
         sidecar.settle(held, billed=False, tokens=0)
         for _ in range(9):

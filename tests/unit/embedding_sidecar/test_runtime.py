@@ -9,6 +9,7 @@ import pytest
 from embedding_contract import document, names
 from embedding_sidecar import errors, policy_file, provider, runtime, upstream
 from embedding_sidecar.metrics import Metrics
+from tests.parts.callbacks import draw
 
 ONE_VECTOR = b'{"data": [{"index": 0, "embedding": [0.5]}], "usage": {"total_tokens": 1}}'
 
@@ -32,7 +33,7 @@ async def spend(made, calls):
     """How many of so many calls could be made."""
     for number in range(calls):
         try:
-            made.quota.settle(await made.quota.reserve(tokens=1), billed=True, tokens=1)
+            made.quota.settle(await draw(made.quota, tokens=1), billed=True, tokens=1)
         except (errors.QuotaExhausted, errors.Unavailable):
             return number
     return calls
@@ -96,14 +97,14 @@ def test_a_runtime_of_before_the_edit_counts_in_the_same_day(edited):
 def test_an_edit_forgets_neither_that_a_key_is_refused_nor_the_good_one(monkeypatch):
     sent = []
 
-    async def send(_, request, *, within_seconds):
+    def start(_, request, *, within_seconds, done):
         assert within_seconds > 0
         sent.append(request.headers["authorization"].removeprefix("Bearer "))
-        if sent[-1] != "sk-good":
-            return provider.HttpAnswer(status=401, lines=(), body=b"{}")
-        return provider.HttpAnswer(status=200, lines=(), body=ONE_VECTOR)
+        answer = (200, ONE_VECTOR) if sent[-1] == "sk-good" else (401, b"{}")
+        said = provider.HttpAnswer(status=answer[0], lines=(), body=answer[1])
+        return asyncio.get_running_loop().call_soon(done, said).cancel
 
-    monkeypatch.setattr(upstream.Upstream, "send", send)
+    monkeypatch.setattr(upstream.Upstream, "start", start)
     with_a_key = dataclasses.replace(policy().providers[0], api_key_file="key")
     first = dataclasses.replace(
         policy(), providers=(with_a_key,), cache=document.Cache(ttl_seconds=0)
@@ -119,11 +120,13 @@ def test_an_edit_forgets_neither_that_a_key_is_refused_nor_the_good_one(monkeypa
 
         try:
             await make(first, b"sk-good").embed(ask)
+            await asyncio.sleep(0)  # the cache is told what has landed
             await make(first, b"sk-wrong").embed(ask)
             after_edit = make(edited, b"sk-wrong")
             assert after_edit.refused_keys() == {"a"}
             wrong_again = make(edited, b"sk-wrong-too")
             assert wrong_again.refused_keys() == frozenset()
+            await asyncio.sleep(0)
             await wrong_again.embed(ask)
         finally:
             await workshop.close()

@@ -143,37 +143,25 @@ def test_the_next_choice_is_looked_up_though_the_cache_was_asked_for_the_first()
     assert (answer.provider, answer.hits, answer.attempts) == ("q", 1, 1)
 
 
-# --- without a task of the request's own
+# --- a miss, once the cache has been asked
 
 
 def begun(world, *items, **rest):
-    """What comes of a request that was begun after a look into the cache; None where it was not."""
+    """What comes of a request that was begun after a look into the cache."""
     found = just_asked(world, *items, **rest)
 
     async def run():
-        answer = begin(world, found, *items, **rest)
-        return answer and await answer
+        return await begin(world, found, *items, **rest)
 
     return world.run(run())
 
 
 def begin(world, found, *items, **rest):
     """The answer to come; who cancels it leaves."""
-    answer = world.loop.create_future()
-
-    def done(said):
-        assert not answer.done()
-        if isinstance(said, Exception):
-            answer.set_exception(said)
-        else:
-            answer.set_result(said)
-
-    leave = world.service.begin(ask(*items, **rest), found=found, done=done)
-    answer.add_done_callback(lambda it: it.cancelled() and leave())
-    return leave and answer
+    return asyncio.ensure_future(world.service.embed(ask(*items, **rest), found=found))
 
 
-def test_a_miss_of_one_item_needs_no_task_but_that_of_its_call():
+def test_a_miss_of_one_item_needs_one_task_but_that_of_its_call():
     world = World(one("p"))
     world.net["p"].delay_seconds = 1
     found = just_asked(world, "a b")
@@ -184,7 +172,7 @@ def test_a_miss_of_one_item_needs_no_task_but_that_of_its_call():
         return len(asyncio.all_tasks()), await answer
 
     tasks, answer = world.run(run())
-    assert tasks == 2  # this one and the call
+    assert tasks == 3  # this one, the request and the call
     assert (answer.vectors, answer.tokens, answer.attempts) == (vectors("m", "a b"), 2, 1)
     assert answer.upstream_seconds == 1
     assert world.embed("a b").hits == 1
@@ -204,7 +192,7 @@ def test_who_wants_the_same_meanwhile_is_answered_by_the_same_call():
 
 
 @pytest.mark.parametrize("fault", [DOWN, TIMEOUT, stand_in.status(500), stand_in.status(429)])
-def test_where_the_call_fails_a_task_goes_on_with_the_next_choice(fault):
+def test_where_the_call_fails_the_request_goes_on_with_the_next_choice(fault):
     world = World(one("p", space="s"), one("q", "n", space="s"))
     world.net["p"].fault = fault
     answer = begun(world, "a")
@@ -213,7 +201,7 @@ def test_where_the_call_fails_a_task_goes_on_with_the_next_choice(fault):
     assert world.seen.failovers == ["openai"]
 
 
-def test_where_the_call_takes_too_long_a_task_goes_on_with_the_next_choice():
+def test_where_the_call_takes_too_long_the_request_goes_on_with_the_next_choice():
     world = World(one("p", space="s"), one("q", "n", space="s"))
     world.net["p"].delay_seconds = 1000
     answer = begun(world, "a")
@@ -222,12 +210,8 @@ def test_where_the_call_takes_too_long_a_task_goes_on_with_the_next_choice():
 
 
 def test_the_deadline_is_kept_whatever_hangs(monkeypatch):
-    async def reserve(*, tokens, background):
-        await asyncio.sleep(1000)
-
     world = World(one("p", space="s"), one("q", "n", space="s"))
     monkeypatch.setattr(world.quota, "draw", lambda **_: None)
-    monkeypatch.setattr(world.quota, "reserve", reserve)
     with pytest.raises(errors.Unavailable):
         begun(world, "a")
     assert world.loop.time() == TIMING.request_seconds
@@ -280,6 +264,7 @@ def test_for_who_left_nobody_else_is_asked():
 def made_to_wait(world, monkeypatch):
     """The quota makes one wait from now on; what grants the call that was waited for."""
     drawn = []
+    draw_at_once = world.quota.draw
 
     def draw(tokens, done, background):
         drawn.append((tokens, done))
@@ -287,7 +272,7 @@ def made_to_wait(world, monkeypatch):
 
     async def grant():
         tokens, done = drawn.pop()
-        done(await world.quota.reserve(tokens=tokens))
+        draw_at_once(tokens=tokens, done=done)
 
     monkeypatch.setattr(world.quota, "draw", draw)
     return grant
@@ -317,7 +302,9 @@ def test_who_leaves_while_the_quota_is_waited_for_buys_nothing(monkeypatch):
     found = just_asked(world, "a")
 
     async def run():
-        begin(world, found, "a").cancel()
+        answer = begin(world, found, "a")
+        await asyncio.sleep(0)
+        answer.cancel()
         await asyncio.sleep(0)
         await grant()
         await asyncio.sleep(60)
@@ -329,7 +316,7 @@ def test_who_leaves_while_the_quota_is_waited_for_buys_nothing(monkeypatch):
 
 def test_a_fault_as_a_call_begins_is_its_callers_and_leaves_nothing_behind(monkeypatch, caplog):
     world = World(one("p"))
-    monkeypatch.setattr(world.net, "begin", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(world.net, "start", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         begun(world, "a")
     assert world.quota.settled == [(True, world.quota.reserved[0])]
@@ -366,32 +353,34 @@ def test_where_the_process_ends_while_the_quota_is_waited_for_nothing_is_sent(mo
     found = just_asked(world, "a")
 
     async def run():
-        begin(world, found, "a")
+        answer = begin(world, found, "a")
+        await asyncio.sleep(0)
         await world.flying.close()
         await grant()
+        await asyncio.gather(answer, return_exceptions=True)
 
     world.run(run())
     assert world.net["p"].calls == []
     assert world.quota.settled == [(False, 0)]
 
 
-def test_a_call_without_a_task_that_the_process_ends_is_billed(monkeypatch):
+def test_a_call_that_the_process_ends_is_billed(monkeypatch):
     world = World(one("p"))
     world.net["p"].delay_seconds = 5
     found = just_asked(world, "a")
 
     async def run():
-        begin(world, found, "a")
+        answer = begin(world, found, "a")
         await asyncio.sleep(1)
         await world.flying.close()
-        await asyncio.sleep(10)
+        await asyncio.gather(answer, return_exceptions=True)
 
     world.run(run())
     assert world.quota.settled == [(True, world.quota.reserved[0])]
     assert world.seen.calls == [("openai", "m", "cancelled")]
 
 
-def test_who_leaves_ends_the_task_that_went_on():
+def test_who_leaves_while_another_call_is_waited_for_makes_none():
     world = World(one("p"))
     world.net["p"].fault = DOWN
     found = just_asked(world, "a")
@@ -424,23 +413,6 @@ def test_a_part_that_has_not_begun_is_not_begun_for_who_left():
 
     world.run(run())
     assert len(world.net["p"].calls) == orders.PARTS_AT_ONCE
-
-
-def test_what_is_not_as_simple_is_not_begun():
-    world = World(one("p"), one("q", "n"))
-    assert begun(world, "a", "b") is None  # several items
-    world.embed("c")
-    assert begun(world, "c") is None  # it is there
-    world.net["q"].fault = DOWN
-    world.refusal("a", model="n")
-    assert begun(world, "b") is not None  # another one has failed of late
-    assert begun(world, "a", model="n") is None  # it has itself
-    keyless = World(one("p"), keys={})
-    assert begun(keyless, "a") is None
-    voyage = World(one("p", kind="Voyage"))
-    assert begun(voyage, (1, 2)) is None
-    assert [len(it.net["p"].calls) for it in (world, keyless, voyage)] == [2, 0, 0]
-    assert keyless.seen.errors == []
 
 
 # --- models

@@ -13,6 +13,7 @@ import pytest
 
 from embedding_sidecar import errors, provider, upstream
 from tests.parts import raw_server
+from tests.parts.callbacks import come
 
 SECRET = "sk-secret"
 
@@ -41,7 +42,10 @@ def sent(reach):
             async with raw_server.served(handler) as url:
                 reach(url)
                 async with client() as made:
-                    return await made.send(post(url), within_seconds=within_seconds)
+                    answer: provider.HttpAnswer = await come(
+                        made.start, post(url), within_seconds=within_seconds
+                    )
+                    return answer
 
         return asyncio.run(run())
 
@@ -110,7 +114,7 @@ def test_a_refused_connection_was_never_sent(reach, request):
             url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
             reach(url)
             async with client() as made:
-                await made.send(post(url), within_seconds=10)
+                await come(made.start, post(url), within_seconds=10)
 
     with pytest.raises(errors.Unreachable) as caught:
         asyncio.run(run())
@@ -122,7 +126,8 @@ def test_a_header_that_cannot_be_written_was_never_sent_and_is_not_shown(reach):
     async def run():
         reach("http://127.0.0.1:1/v1")
         async with client() as made:
-            await made.send(
+            await come(
+                made.start,
                 provider.HttpRequest(url="http://127.0.0.1:1/", body=b"", headers={"a": "sk\nx"}),
                 within_seconds=10,
             )
@@ -180,7 +185,7 @@ def test_a_connection_that_is_not_accepted_was_never_sent(reach):
             reach(f"http://127.0.0.1:{port}/v1")
             try:
                 async with client(connect_seconds=0.2) as made:
-                    await made.send(post(f"http://127.0.0.1:{port}/v1"), within_seconds=10)
+                    await come(made.start, post(f"http://127.0.0.1:{port}/v1"), within_seconds=10)
             finally:
                 for one in waiting:
                     one.close()
@@ -245,8 +250,8 @@ def test_a_connection_is_kept_for_the_next_request(reach):
         async with raw_server.served(handler) as url:
             reach(url)
             async with client() as made:
-                await made.send(post(url), within_seconds=10)
-                await made.send(post(url), within_seconds=10)
+                await come(made.start, post(url), within_seconds=10)
+                await come(made.start, post(url), within_seconds=10)
 
     asyncio.run(run())
     assert len(connections) == 1
@@ -265,7 +270,7 @@ def test_a_cancelled_request_ends_its_connection(reach):
         async with raw_server.served(handler) as url:
             reach(url)
             async with client() as made:
-                task = asyncio.create_task(made.send(post(url), within_seconds=10))
+                task = asyncio.create_task(come(made.start, post(url), within_seconds=10))
                 await reached.wait()
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -311,7 +316,7 @@ def test_the_proxy_of_the_environment_is_used_as_it_says(monkeypatch, environmen
             for name, value in environment.items():
                 monkeypatch.setenv(name, value.format(proxy_url.removesuffix("/v1")))
             async with client() as made:
-                assert (await made.send(post(url), within_seconds=10)).status == 200
+                assert (await come(made.start, post(url), within_seconds=10)).status == 200
             return url
 
     url = asyncio.run(run())
@@ -368,7 +373,7 @@ def test_a_name_that_moves_is_followed_once_its_connection_has_ended(monkeypatch
             for home in (old, new):
                 homes[:] = [("127.0.0.1", int(home.rsplit(":")[-1].removesuffix("/v1")))]
                 request = post("http://provider.example/v1")
-                answers.append((await made.send(request, within_seconds=10)).body)
+                answers.append((await come(made.start, request, within_seconds=10)).body)
             return answers
 
     assert asyncio.run(run()) == [b"old", b"new"]
@@ -382,7 +387,12 @@ async def run():
     client = upstream.Upstream()
     request = provider.HttpRequest(url=sys.argv[1], body=b"{}", headers={})
     try:
-        print((await client.send(request, within_seconds=10)).status)
+        told = asyncio.get_running_loop().create_future()
+        client.start(request, within_seconds=10, done=told.set_result)
+        said = await told
+        if isinstance(said, Exception):
+            raise said
+        print(said.status)
     finally:
         await client.close()
 
@@ -528,8 +538,7 @@ def test_what_is_no_url_is_never_sent_to_a_proxy_either(url, monkeypatch):
 
     async def go():
         async with client() as made:
-            assert made.begin(post(url), within_seconds=1, done=lambda _: None) is None
-            await made.send(post(url), within_seconds=1)
+            await come(made.start, post(url), within_seconds=1)
 
     with pytest.raises(errors.Unreachable) as caught:
         asyncio.run(go())

@@ -30,23 +30,6 @@ _log = logging.getLogger(__name__)
 class Exchange:
     """A request, as far as it has come, and its response, as far as it has gone out."""
 
-    __slots__ = (
-        "__weakref__",
-        "_chunked",
-        "_flow",
-        "_left",
-        "_news",
-        "_on_complete",
-        "body",
-        "disconnected",
-        "expects_continue",
-        "is_complete",
-        "is_started",
-        "keep_alive",
-        "more_body",
-        "scope",
-    )
-
     def __init__(
         self,
         flow: Flow,

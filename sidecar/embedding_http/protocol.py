@@ -7,6 +7,7 @@ under way, such as the rest of a body that was refused; so many requests may wai
 
 import asyncio
 import math
+import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,9 +15,9 @@ from typing import Any
 
 from embedding_http.bounds import ORDINARY, Bounds, RefusedRequest
 from embedding_http.connection_limit import ConnectionLimit
-from embedding_http.exchange import Application, Exchange
+from embedding_http.exchange import Application, Exchange, Scope
 from embedding_http.flow import HIGH_WATER_BYTES, Coalesce, Flow
-from embedding_http.request_parser import Head, RequestParser
+from embedding_http.request_parser import RequestParser
 
 
 def at_once(send: Callable[[], object]) -> None:
@@ -31,7 +32,7 @@ class Listener:
     application: Any
     """An Application, or what the listener's own kind of connection asks of it."""
     bounds: Bounds = ORDINARY
-    limit: ConnectionLimit | None = None
+    limit: ConnectionLimit = field(default_factory=lambda: ConnectionLimit(sys.maxsize))
     coalesce: Coalesce = at_once
     connections: set["HttpProtocol"] = field(default_factory=set)
     tasks: set["asyncio.Task[None]"] = field(default_factory=set)
@@ -119,8 +120,7 @@ class HttpProtocol(asyncio.Protocol):
         self.address = self._client[0] if self._client else ""
         self.listener.connections.add(self)
         self._wait_at_most(self._bounds.head_seconds)
-        if self.listener.limit is not None:
-            self.listener.limit.enter(self)
+        self.listener.limit.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
@@ -129,8 +129,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self.listener.limit is not None:
-            self.listener.limit.leave(self)
+        self.listener.limit.leave(self)
         if self.answering is not None:
             self.answering.disconnect()
         self.answering = self._reading = None
@@ -148,7 +147,7 @@ class HttpProtocol(asyncio.Protocol):
             # In two steps: a head that does not end within the first is too long.
             rest = self._bounds.head_bytes - self._head_bytes
             self._feed(data[:rest])
-            if self.flow.is_closing:
+            if self.flow.is_closing or self._refusal is not None:
                 return
             data = data[rest:]
         self._feed(data)
@@ -167,8 +166,8 @@ class HttpProtocol(asyncio.Protocol):
 
     # --- the parser's
 
-    def request_begins(self) -> None:
-        """Refuse what would wait behind too many others."""
+    def head_came(self, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
+        """Respond, or let the request wait behind others."""
         if self.answering is not None and len(self._waiting) >= self._bounds.pipelined:
             raise RefusedRequest(
                 f"More than {self._bounds.pipelined} requests wait on this connection for their "
@@ -176,18 +175,14 @@ class HttpProtocol(asyncio.Protocol):
                 if self._bounds.pipelined
                 else "Administration answers one request of a connection at a time."
             )
-
-    def head_came(self, head: Head) -> None:
-        """Respond, or let the request wait behind others."""
-        scope, keep_alive, expects = head
         scope["server"], scope["client"] = self._server, self._client
         self._reading = exchange = Exchange(
             self.flow,
             scope,
             self.responded,
             # A response before the body was asked for leaves open where the next request begins.
-            keep_alive=keep_alive and not expects and not self.listener.is_ending,
-            expects_continue=expects,
+            keep_alive=keep_alive and not expects_continue and not self.listener.is_ending,
+            expects_continue=expects_continue,
         )
         if self.answering is None:
             self.respond(exchange)

@@ -4,7 +4,7 @@ The lines after a chunked body are no headers: what frames a body (sizes of chun
 extensions, trailers) is counted and dropped. An upgrade is ignored, as RFC 9110, section 7.8, says.
 """
 
-from typing import Any, Final, NamedTuple, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 from urllib.parse import unquote
 
 import httptools
@@ -17,23 +17,11 @@ _OF_AN_UPGRADE: Final = frozenset({b"upgrade", b"http2-settings"})
 """Headers, and options of Connection, that offer one. RFC 9110, 7.8; RFC 7540, 3.2.1."""
 
 
-class Head(NamedTuple):
-    """The head of a request; `scope` is ASGI's, without the two ends of the connection."""
-
-    scope: dict[str, Any]
-    keep_alive: bool
-    expects_continue: bool
-
-
 class Sink(Protocol):
     """What is told of requests; it may raise RefusedRequest."""
 
-    def request_begins(self) -> None:
-        """The first byte of a head has come."""
-        ...
-
-    def head_came(self, head: Head) -> None:
-        """A head is whole."""
+    def head_came(self, scope: dict[str, Any], *, keep_alive: bool, expects_continue: bool) -> None:
+        """A head is whole; `scope` is ASGI's, without the two ends of the connection."""
         ...
 
     def body_came(self, body: bytes) -> None:
@@ -108,7 +96,6 @@ class RequestParser:
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._sink.request_begins()
         self._url, self._headers = b"", []
         self._has_begun = self.in_head = True
         self._expects_continue = False
@@ -162,8 +149,11 @@ class RequestParser:
         self._headers, self.in_head, self.in_body = _DROPPED, False, True
         is_old = version == "1.0"
         # HTTP/1.0 has no 100 (RFC 9110, 10.1.1).
-        expects = self._expects_continue and not is_old
-        self._sink.head_came(Head(scope, not is_old and parser.should_keep_alive(), expects))
+        self._sink.head_came(
+            scope,
+            keep_alive=not is_old and parser.should_keep_alive(),
+            expects_continue=self._expects_continue and not is_old,
+        )
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body."""

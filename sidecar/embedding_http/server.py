@@ -5,13 +5,11 @@ import contextlib
 import logging
 import select
 import socket
-from typing import Any, Final
+from typing import Final
 
 from embedding_contract import sockets
-from embedding_http.bounds import ORDINARY, Bounds, RefusedRequest
-from embedding_http.connection_limit import ConnectionLimit
-from embedding_http.flow import Coalesce
-from embedding_http.protocol import HttpProtocol, Listener, at_once
+from embedding_http.bounds import RefusedRequest
+from embedding_http.protocol import HttpProtocol, Listener
 
 LOOPBACK: Final = "127.0.0.1"
 BACKLOG: Final = 2048
@@ -41,28 +39,11 @@ def listen(port: int, *, host: str | None = None) -> socket.socket:
 
 
 class Server:
-    """Serves an application on the connections of one socket.
+    """Serves the connections of one socket, each of them a `protocol`."""
 
-    Args:
-        application: an ASGI application, or what the protocol asks of it.
-        protocol: what a connection is.
-        limit: of the number of connections; None: as many as descriptors.
-        coalesce: when a whole response goes out.
-    """
-
-    def __init__(
-        self,
-        application: Any,
-        *,
-        protocol: type[HttpProtocol] = HttpProtocol,
-        bounds: Bounds = ORDINARY,
-        limit: ConnectionLimit | None = None,
-        coalesce: Coalesce = at_once,
-    ) -> None:
+    def __init__(self, listener: Listener, *, protocol: type[HttpProtocol] = HttpProtocol) -> None:
         self._protocol = protocol
-        self._listener = Listener(
-            application=application, bounds=bounds, limit=limit, coalesce=coalesce
-        )
+        self._listener = listener
         self._listening: socket.socket | None = None
         self._accepting: asyncio.Server | None = None
 

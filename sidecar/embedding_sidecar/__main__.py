@@ -21,6 +21,7 @@ import uvloop
 
 from embedding_contract import document, fingerprint, names
 from embedding_http.connection_limit import ConnectionLimit
+from embedding_http.protocol import Listener
 from embedding_http.server import LOOPBACK, PortTaken, Server, listen
 from embedding_sidecar import (
     in_force,
@@ -165,14 +166,13 @@ async def _run(
         return found is not None and found.quota.busy
 
     most = descriptors.most(_descriptors())
-    api = Server(
-        application.api(),
-        protocol=FastPath,
+    api = Listener(
+        application=application.api(),
         limit=ConnectionLimit(most.api, spares_answering=True),
         coalesce=turns.Turn().send,
     )
-    admin = Server(
-        application.admin(),
+    admin = Listener(
+        application=application.admin(),
         bounds=server.ADMIN,
         limit=ConnectionLimit(most.admin, per_address=descriptors.MAX_ADMIN_PER_ADDRESS),
     )
@@ -182,8 +182,8 @@ async def _run(
     ]
     try:
         await server.serve(
-            api=(api, listening[0]),
-            admin=(admin, listening[1]),
+            api=(Server(api, protocol=FastPath), listening[0]),
+            admin=(Server(admin), listening[1]),
             until=_either(stop, following),
             at_once=at_once,
             busy=busy,

@@ -51,7 +51,8 @@ def served(bounds):
 
     async def serve():
         loops.put(asyncio.get_running_loop())
-        await server.Server(application, bounds=bounds).serve(listening, until=ended)
+        listener = Listener(application=application, bounds=bounds)
+        await server.Server(listener).serve(listening, until=ended)
 
     def run():
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from embedding_http import server
 from embedding_http.bounds import Bounds
 from embedding_http.connection_limit import ConnectionLimit
+from embedding_http.protocol import Listener
 
 BOUNDS: Final = Bounds(head_seconds=10.0, keep_alive_seconds=30.0)
 """Connections are kept longer than sidecars keep one without a request, 15 s: the server that
@@ -27,12 +28,9 @@ _log = logging.getLogger(__name__)
 
 async def serve(application: ASGIApp, *, listening: socket.socket, until: asyncio.Event) -> None:
     """Serve until the event is set; what runs then comes to its end."""
-    serving = server.Server(
-        application,
-        bounds=BOUNDS,
-        limit=ConnectionLimit(MAX_CONNECTIONS, per_address=MAX_PER_ADDRESS, spares_answering=True),
-    )
-    await serving.serve(listening, until=until, drain_seconds=DRAIN_SECONDS)
+    limit = ConnectionLimit(MAX_CONNECTIONS, per_address=MAX_PER_ADDRESS, spares_answering=True)
+    listener = Listener(application=application, bounds=BOUNDS, limit=limit)
+    await server.Server(listener).serve(listening, until=until, drain_seconds=DRAIN_SECONDS)
 
 
 @contextlib.asynccontextmanager

@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import logging
-import select
 import socket
 from typing import Final
 
 from embedding_contract import sockets
+from embedding_http.acceptor import Acceptor
 from embedding_http.bounds import RefusedRequest
 from embedding_http.protocol import HttpProtocol, Listener
 
@@ -44,8 +44,9 @@ class Server:
     def __init__(self, listener: Listener, *, protocol: type[HttpProtocol] = HttpProtocol) -> None:
         self._protocol = protocol
         self._listener = listener
-        self._listening: socket.socket | None = None
-        self._accepting: asyncio.Server | None = None
+        self._acceptor = Acceptor(
+            listener.application, connection=self._connection, backlog=BACKLOG
+        )
 
     @property
     def has_connections(self) -> bool:
@@ -62,26 +63,14 @@ class Server:
 
     async def start(self, listening: socket.socket) -> None:
         """Accept connections."""
-        self._listening = listening
-        self._accepting = await asyncio.get_running_loop().create_server(
-            lambda: self._protocol(self._listener), sock=listening, backlog=BACKLOG
-        )
+        self._acceptor.start(listening)
 
     async def stop_accepting(self) -> None:
         """Take no new connection; each open one ends with the response to its next request."""
-        if self._accepting is None or self._listening is None:
-            return
-        # What the kernel has accepted for us is taken first, or it would be reset. uvloop may take
-        # one connection a turn, and more may come as fast.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CUT_SECONDS):
-                while select.select([self._listening], (), (), 0)[0]:  # noqa: ASYNC110 - as just said
-                    await asyncio.sleep(0)
-        self._accepting.close()
-        self._accepting = None
         self._listener.is_ending = True
         for connection in self._listener.connections:
             connection.end_after_last()
+        await self._acceptor.stop(within_seconds=CUT_SECONDS)
 
     async def cut(self, error: RefusedRequest) -> None:
         """End whatever is still under way, and wait until it has ended."""
@@ -94,9 +83,7 @@ class Server:
 
     async def close(self, *, drain_seconds: float = CUT_SECONDS) -> None:
         """Accept nothing more, end idle connections, and let requests under way end in time."""
-        if self._accepting is not None:
-            self._accepting.close()
-        self._listener.is_ending = True
+        await self.stop_accepting()
         for connection in list(self._listener.connections):
             connection.end()
         with contextlib.suppress(TimeoutError):
@@ -105,6 +92,9 @@ class Server:
                 while self._listener.connections or self._listener.tasks:  # noqa: ASYNC110
                     await asyncio.sleep(_TICK_SECONDS)
         await self._cancel()
+
+    def _connection(self) -> HttpProtocol:
+        return self._protocol(self._listener)
 
     async def _cancel(self) -> None:
         tasks = list(self._listener.tasks)

@@ -165,9 +165,7 @@ class _Call:
 
     def _draw(self) -> None:
         self.bound = sum(batches.most_tokens(self.ask))
-        leave = self.by.quota.draw(
-            tokens=self.bound, done=self._drawn, background=self.background
-        )
+        leave = self.by.quota.draw(tokens=self.bound, done=self._drawn, background=self.background)
         if leave is not None:
             self.cancel_step = leave
 

@@ -7,13 +7,13 @@ still waits for it or not.
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from embedding_sidecar import errors, provider
-from embedding_sidecar.caching import cache
+from embedding_sidecar.caching import cache, layers
 from embedding_sidecar.engine import (
     batches,
     breaker,
@@ -32,16 +32,6 @@ Over = Callable[[flights.Landing | Exception], None]
 """Is told what a batch comes to, just before the requests that wait for it."""
 
 
-class Store(Protocol):
-    """Where entries are kept; never fails."""
-
-    def put_many(
-        self, entries: Mapping[str, cache.Entry], *, ttl_seconds: int | None = None
-    ) -> None:
-        """Keep these entries, for at most so long."""
-        ...
-
-
 class BatchCaller:
     """Calls providers for batches.
 
@@ -53,7 +43,7 @@ class BatchCaller:
     def __init__(
         self,
         *,
-        store: Store,
+        store: layers.Layers,
         caller: calls.Caller,
         flying: flights.Flights,
         attempt_seconds: float,

@@ -8,11 +8,11 @@ of today; the vectors themselves stand in the cache's memory and nowhere else.
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from embedding_contract import document as contract
 from embedding_sidecar import provider
-from embedding_sidecar.caching import cache
+from embedding_sidecar.caching import cache, layers
 from embedding_sidecar.engine import failover
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.work import Found
@@ -24,35 +24,6 @@ _OVERHEAD_BYTES: Final = 800
 objects and a slot of an ordered dictionary."""
 
 E = TypeVar("E")
-
-
-class Memory(Protocol):
-    """The cache."""
-
-    def keys(self, ask: provider.Ask, *, space: str) -> list[str]:
-        """The keys of the items of a request in a provider's terms, in order."""
-        ...
-
-    def keys_in_force(self) -> object:
-        """Another object as soon as the same request may have other keys."""
-        ...
-
-    def recall(self, keys: Sequence[str]) -> list[cache.Entry | None]:
-        """The entries of these keys that memory has, in order."""
-        ...
-
-    def look_up(
-        self,
-        keys: Sequence[str],
-        recalled: list[cache.Entry | None],
-        done: Callable[[list[cache.Entry | None]], None],
-    ) -> None:
-        """Tell `done`, now or soon, the entries that any layer has, after `recall`."""
-        ...
-
-    def saved(self, tokens: int, *, model: str) -> None:
-        """An answer of this model needed so many tokens less than without the cache."""
-        ...
 
 
 class Wanted(NamedTuple):
@@ -91,7 +62,7 @@ class Recall:
         self,
         *,
         document: contract.PolicyDocument,
-        memory: Memory,
+        memory: layers.Layers,
         max_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -5,11 +5,12 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from embedding_contract import document as contract
 from embedding_sidecar import errors, provider, providers, tracing
 from embedding_sidecar.caching import cache as caching
+from embedding_sidecar.caching import layers
 from embedding_sidecar.engine import (
     batch_calls,
     batches,
@@ -26,24 +27,6 @@ from embedding_sidecar.engine.work import Found, Work
 from embedding_sidecar.wire import cache_control
 
 _KEY_IS_MISSING: Final = errors.Misconfigured(errors.KEY_MISSING)
-
-
-class Cache(batch_calls.Store, Protocol):
-    """Entries by key; never fails."""
-
-    def keys(self, ask: provider.Ask, *, space: str) -> list[str]:
-        """The keys of the items of a request in a provider's terms, in order."""
-        ...
-
-    async def get_many(
-        self, keys: Sequence[str], *, max_age_seconds: int | None = None
-    ) -> list[caching.Entry | None]:
-        """The entries of these keys, in order; older ones than `max_age_seconds` stay unseen."""
-        ...
-
-    def saved(self, tokens: int, *, model: str) -> None:
-        """An answer of this model needed so many tokens less than without the cache."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +60,7 @@ class Service:
         *,
         document: contract.PolicyDocument,
         keys: Mapping[str, provider_states.ApiKey],
-        cache: Cache,
+        cache: layers.Layers,
         quota: calls.Quota,
         upstream: provider.Upstream,
         observe: calls.Observer,
@@ -141,9 +124,8 @@ class Service:
         choice = choices[0]
         started_at = self._clock() - waited_seconds
         work = Work(ask, control=control, started_at=started_at, span=span, background=background)
-        if found is not None:
-            work.looked(choice, found)
-        if await self._missing(choice, work):
+        work.looked(choice, found or await self._look(work, choice))
+        if work.missing(choice):
             try:
                 choice = await self._fill_from_any(choices, work)
             except errors.Refused as refused:
@@ -188,7 +170,13 @@ class Service:
         now = self._clock()
         ends_at = now + course.patience(choice, now=now)
         failure: errors.ProviderFailed | errors.Refused | None
-        while missing := await self._missing(choice, work):
+        while True:
+            # The cache is asked once for each provider and wait.
+            if choice.provider.name not in work.keys:
+                work.looked(choice, await self._look(work, choice))
+            missing = work.missing(choice)
+            if not missing:
+                return True
             failure = self._hindrance(work, choice, missing)
             if failure is None:
                 placed = self._place(work, choice, missing, ends_at=ends_at)
@@ -200,10 +188,9 @@ class Service:
                 self._give_up(choice, failure, course)
                 return False
             if not work.missing(choice):
-                break
+                return True
             # A call of other requests failed, in a way that is theirs. What is there by now?
             work.keys.clear()
-        return True
 
     def _give_up(
         self,
@@ -221,12 +208,6 @@ class Service:
             course.failed(choice, failure, now=self._clock())
         else:
             raise failure
-
-    async def _missing(self, choice: failover.Choice, work: Work) -> dict[str, list[int]]:
-        """What is still missing, after the cache was asked once for each provider and wait."""
-        if choice.provider.name not in work.keys:
-            work.looked(choice, await self._look(work, choice))
-        return work.missing(choice)
 
     async def _look(self, work: Work, choice: failover.Choice) -> Found:
         """What the cache has of what is missing."""

@@ -135,38 +135,34 @@ class Client:
         done: connections.Done,
     ) -> Cancel | None:
         """Send over a new connection; what cancels that, or None where `done` has been told."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + within_seconds
+        until = asyncio.get_running_loop().time() + within_seconds
         try:
-            connection = await self._connect(origin, within_seconds=within_seconds)
-        except Exception as failure:  # noqa: BLE001 - whatever it is, a request waits for it
-            done(failure)
-            return None
-        if connection.is_open:
-            return send(connection, within_seconds=until - loop.time())
-        done(errors.Unreachable("no_connection", billed=False))
-        return None
-
-    async def _connect(
-        self, origin: requests.Origin, *, within_seconds: float
-    ) -> connections.Connection:
-        if self._is_closed:
-            raise errors.Unreachable("no_connection", billed=False)
-        try:
-            async with asyncio.timeout(min(within_seconds, self._connect_seconds)) as limit:
-                self._connecting.add(limit)
-                try:
-                    return await self._dialer.dial(
-                        origin,
-                        lambda: connections.Connection(origin, owner=self, intake=self._intake),
-                    )
-                finally:
-                    self._connecting.discard(limit)
-        except TimeoutError as error:
-            raise errors.Unreachable("connect_timeout", billed=False) from error
+            connection = await self._connect(min(within_seconds, self._connect_seconds), origin)
+        except TimeoutError:
+            word = "connect_timeout"
         except (OSError, ValueError) as error:
             word = trusted.word(error) or "no_connection"
-            raise errors.Unreachable(word, billed=False) from error
+        except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
+            done(fault)
+            return None
+        else:
+            if connection.is_open:
+                return send(connection, within_seconds=until - asyncio.get_running_loop().time())
+            word = "no_connection"
+        done(errors.Unreachable(word, billed=False))
+        return None
+
+    async def _connect(self, seconds: float, origin: requests.Origin) -> connections.Connection:
+        if self._is_closed:
+            raise OSError("the client is closed")
+        async with asyncio.timeout(seconds) as limit:
+            self._connecting.add(limit)
+            try:
+                return await self._dialer.dial(
+                    origin, lambda: connections.Connection(origin, owner=self, intake=self._intake)
+                )
+            finally:
+                self._connecting.discard(limit)
 
     def _sweep(self) -> None:
         """Close what has been idle for long, and come back for the next one that will be."""

@@ -49,8 +49,7 @@ class Acceptor:
         self._uvicorn.should_exit = True
         await running
         loop = asyncio.get_running_loop()
-        # The queue is empty (BlockingIOError), or its connection is lost; and more may come as fast as
-        # they are accepted.
+        # Until the queue is empty (BlockingIOError) or a connection is lost; more may come as fast.
         with contextlib.suppress(TimeoutError, OSError), listening:
             async with asyncio.timeout(within_seconds):
                 while True:

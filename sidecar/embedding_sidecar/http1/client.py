@@ -139,17 +139,16 @@ class Client:
         try:
             connection = await self._connect(min(within_seconds, self._connect_seconds), origin)
         except TimeoutError:
-            word = "connect_timeout"
+            done(errors.Unreachable("connect_timeout", billed=False))
         except (OSError, ValueError) as error:
             word = trusted.word(error) or "no_connection"
+            done(errors.Unreachable(word, billed=False))
         except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
             done(fault)
-            return None
         else:
             if connection.is_open:
                 return send(connection, within_seconds=until - asyncio.get_running_loop().time())
-            word = "no_connection"
-        done(errors.Unreachable(word, billed=False))
+            done(errors.Unreachable("no_connection", billed=False))
         return None
 
     async def _connect(self, seconds: float, origin: requests.Origin) -> connections.Connection:

@@ -241,6 +241,9 @@ class Embeddings:
             )
         except errors.Refused as error:
             return self._refused(error.as_value(), head)
+        except asyncio.CancelledError:
+            self._left(head)
+            raise
         except Exception as failure:  # noqa: BLE001 - whatever it is, the caller is told
             return self._failed(failure, head)
         self._sizes.learn(request.ask, answer.vectors[0])
@@ -255,6 +258,9 @@ class Embeddings:
             )
             return Pieces(_OK, lines, body)
         return self._answered(answer, runtime, head, base64=request.base64, started=started)
+
+    def _left(self, head: heads.Head) -> None:
+        """A caller left before its answer."""
 
     def _read_head(self, scope: Scope) -> heads.Head:
         return heads.read(scope["headers"])

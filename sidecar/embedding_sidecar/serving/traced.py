@@ -33,6 +33,10 @@ class TracedEmbeddings(Embeddings):
         head = head._replace(content_length=str(len(body)))
         return Asked(started, head, runtime, request=None, wanted=None)
 
+    def _left(self, head: heads.Head) -> None:
+        if head.span is not None:
+            head.span.refused(errors.Refused("The caller left.", code="client_disconnected"))
+
     def _read_head(self, scope: Scope) -> heads.Head:
         return self._started(super()._read_head(scope))
 

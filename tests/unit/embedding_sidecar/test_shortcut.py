@@ -304,12 +304,6 @@ def test_what_a_look_up_did_not_find_is_handed_to_a_task():
     ]
 
 
-def test_what_is_bought_is_no_task_either():
-    pieces = [post(b"look in vain, bought"), LAST]
-    _, application = exchange(shortcut.Shortcut, pieces, pause_seconds=0.05)
-    assert (application.begun, application.tasks) == (1, 0)
-
-
 def test_nothing_is_begun_for_a_caller_that_left_during_a_look_up():
     for body in (b"look in vain", b"look in vain, bought"):
         application = Echo()
@@ -540,21 +534,6 @@ def test_who_hangs_up_with_several_requests_under_way_is_written_nothing_more(he
 
     assert asyncio.run(go()) == (b"", 1)
     assert caplog.text == ""
-
-
-def test_who_hangs_up_while_something_is_bought_waits_for_it_no_longer():
-    async def go():
-        connection, line = connected(Echo())
-        left = []
-        connection.data_received(post(b"look in vain, bought"))
-        await asyncio.sleep(0.015)  # it has been looked up, and is bought
-        leave = connection._leave
-        connection._leave = lambda: left.append(leave())
-        line.close()
-        connection.connection_lost(None)
-        return len(left), connection._leave
-
-    assert asyncio.run(go()) == (1, None)
 
 
 def test_the_names_of_uvicorn_it_builds_on_are_there():

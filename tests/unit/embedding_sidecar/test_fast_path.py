@@ -214,7 +214,6 @@ CONNECTIONS = {
 
 
 REFUSED_IN_OUR_FORM = {
-    "the same inside a head": [post(b"one"), b"GET /x HTTP/1.1\r\nz: ", post(b"one"), LAST],
     "the same but no HTTP",
     "the same with another length",
     "no HTTP",

@@ -186,6 +186,12 @@ CONNECTIONS = {
     "the same again and again": [post(b"one"), post(b"one"), post(b"other"), post(b"one"), LAST],
     "the same behind a task": [post(b"one"), post(b"slow") + post(b"one"), post(b"one"), LAST],
     "the same with a line before it": [post(b"one"), b"\r\n" + post(b"one"), LAST],
+    "the same inside a head": [
+        post(b"one"),
+        b"GET /x HTTP/1.1\r\nconnection: close\r\nz: ",
+        post(b"other"),
+        b"",
+    ],
     "the same but no HTTP": [post(b"one"), b"x\x00" + post(b"one")],
     "the same with another length": [post(b"one"), post(b"one").replace(b"3", b"+3")],
     "what is looked up": [post(b"look"), post(b"look"), post(b"one"), LAST],

@@ -32,6 +32,7 @@ from embedding_operator.injection import (
     webhook_ca,
 )
 from embedding_operator.kube import client, events, kubeconfig
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.migration import command
 from embedding_operator.monitoring import monitor, prometheuses
 from embedding_operator.queues import workqueue
@@ -66,10 +67,10 @@ def _run() -> int:
     _configure_logging(chosen.log_level)
     measured = metrics.Metrics()
     # One namespace may use all workers but one.
-    queue: workqueue.WorkQueue[workqueue.Key] = workqueue.WorkQueue(
+    queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(
         most_of_one=max(1, chosen.workers - 1)
     )
-    index_queue: workqueue.WorkQueue[workqueue.Key] = workqueue.WorkQueue(
+    index_queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(
         most_of_one=max(1, chosen.workers - 1)
     )
     queues = (queue, index_queue)
@@ -77,11 +78,11 @@ def _run() -> int:
     seen = informers.Caches(api, queue=queue, index_queue=index_queue, skipped=measured.skipped)
     for kind in seen.kinds:
         measured.watch_up(kind, functools.partial(seen.hears, kind))
-    told = events.Events(creates=api)
+    told = events.EventRecorder(objects=api)
     store = _store(chosen, api, measured, queue)
     asked = sidecars.Prober(
         asks=sidecars.Client(),
-        patches=api,
+        nudge=api.nudge,
         changed=_told(queue, index_queue),
         asked=measured.sidecar_asked,
         period_seconds=chosen.resync_seconds,
@@ -141,7 +142,7 @@ def _run() -> int:
     registry, behaviour = kopf_setup.registry(), kopf_setup.settings()
     listening = threading.Event()
     _listen(chosen, measured, queues, live=(_watches(seen), _asks(asked)), listening=listening)
-    skipped = skipped_pods.SkippedPods(records=told)
+    skipped = skipped_pods.SkippedPods(events=told)
     skipped.start()
     hook = webhook.Webhook(seen=seen, sidecar=_sidecar(chosen), tells=skipped, counts=measured)
     webhook.register(registry, hook)
@@ -187,7 +188,7 @@ async def _serve(registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettin
 def _listen(
     chosen: settings.Settings,
     measured: metrics.Metrics,
-    queues: Sequence[workqueue.WorkQueue[workqueue.Key]],
+    queues: Sequence[workqueue.WorkQueue[ObjectKey]],
     *,
     live: tuple[health.Check, ...],
     listening: threading.Event,
@@ -220,11 +221,11 @@ def _asks(asked: sidecars.Prober) -> health.Check:
 
 
 def _reconcile(
-    queue: workqueue.WorkQueue[workqueue.Key],
-    do: Callable[[workqueue.Key], float | None],
+    queue: workqueue.WorkQueue[ObjectKey],
+    do: Callable[[ObjectKey], float | None],
     chosen: settings.Settings,
     *,
-    keys: Callable[[], Sequence[tuple[str, str]]],
+    keys: Callable[[], Sequence[ObjectKey]],
     seen: informers.Caches,
     stopping: threading.Event,
 ) -> None:
@@ -265,11 +266,11 @@ def _files(
 
 
 def _measured(
-    do: Callable[[workqueue.Key], float | None],
+    do: Callable[[ObjectKey], float | None],
     measured: metrics.Metrics,
-    queues: Sequence[workqueue.WorkQueue[workqueue.Key]],
-) -> Callable[[workqueue.Key], float | None]:
-    def run(key: workqueue.Key) -> float | None:
+    queues: Sequence[workqueue.WorkQueue[ObjectKey]],
+) -> Callable[[ObjectKey], float | None]:
+    def run(key: ObjectKey) -> float | None:
         started = time.monotonic()
         result = "failed"
         try:
@@ -284,16 +285,16 @@ def _measured(
 
 
 def _told(
-    queue: workqueue.WorkQueue[workqueue.Key], index_queue: workqueue.WorkQueue[workqueue.Key]
-) -> Callable[[sidecars.Policy, float], None]:
+    queue: workqueue.WorkQueue[ObjectKey], index_queue: workqueue.WorkQueue[ObjectKey]
+) -> Callable[[ObjectKey, float], None]:
     """Queue the policy or the index whose pods have news."""
 
-    def tell(party: sidecars.Policy, after_seconds: float) -> None:
+    def tell(party: ObjectKey, after_seconds: float) -> None:
         index = sidecars.index_of(party)
         if index is None:
-            queue.add(workqueue.Key(*party), after_seconds=after_seconds)
+            queue.add(party, after_seconds=after_seconds)
         else:
-            index_queue.add(workqueue.Key(party[0], index), after_seconds=after_seconds)
+            index_queue.add(index, after_seconds=after_seconds)
 
     return tell
 
@@ -302,7 +303,7 @@ def _store(
     chosen: settings.Settings,
     api: client.KubeClient,
     measured: metrics.Metrics,
-    queue: workqueue.WorkQueue[workqueue.Key],
+    queue: workqueue.WorkQueue[ObjectKey],
 ) -> vault.Poller | None:
     """The poller of Vault, which queues policies with news; None without a Vault."""
     if chosen.vault is None:
@@ -311,7 +312,7 @@ def _store(
         settings=chosen.vault,
         rules=chosen.rules,
         tokens=api,
-        changed=lambda policy: queue.add(workqueue.Key(*policy)),
+        changed=queue.add,
         observe=measured.vault_asked,
     )
     made.start()

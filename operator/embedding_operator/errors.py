@@ -5,6 +5,7 @@
     ├── Denied          no: an administrator must grant the permission in the message
     ├── Foreign         no: an object of that name has another owner
     └── Unavailable     yes: something does not answer; not before `retry_after_seconds`
+        └── Conflict    yes, once the object is read anew: another writer was faster
 
 A missing reference of a policy is not an exception but a `Problem`: the rest of the policy is still
 applied, and a condition reports it.
@@ -43,6 +44,13 @@ class Unavailable(OperatorError):  # noqa: N818 - as above
         super().__init__(message)
         self.reason = reason
         self.retry_after_seconds = retry_after_seconds
+
+
+class Conflict(Unavailable):
+    """An object exists already, has changed since it was read, or is another one by now."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason="Conflict")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from embedding_operator import errors, vault
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.vault import access_rules
 from tests.fakes import secret_store
 from tests.parts import vault as real
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from embedding_operator.controller.credentials import SecretStore
 
 IDENTITY = vault.Identity("shop", "embedding-vault", "reader")
-SEARCH = ("shop", "search")
+SEARCH = ObjectKey("shop", "search")
 
 
 def address(path):
@@ -69,7 +70,7 @@ class Real:
 
     def read(self, path):
         self.store.follow(SEARCH, frozenset({address(path)}))
-        self.poller.look(address(path))
+        self.poller.poll(address(path))
         return self.store.read(address(path))
 
 

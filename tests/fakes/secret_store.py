@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from embedding_operator import errors
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.vault import Address, Reading, Values
 
 
@@ -11,10 +12,10 @@ class Store:
 
     def __init__(self) -> None:
         self.paths: dict[str, Values | errors.Problem | Reading] = {}
-        self.followed: dict[tuple[str, str], frozenset[Address]] = {}
+        self.followed: dict[ObjectKey, frozenset[Address]] = {}
         self.refreshed: list[str] = []
 
-    def follow(self, policy: tuple[str, str], addresses: frozenset[Address]) -> None:
+    def follow(self, policy: ObjectKey, addresses: frozenset[Address]) -> None:
         self.followed[policy] = addresses
 
     def read(self, address: Address) -> Reading:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import alert_test, conditions, endpoints, poller, rules
 from embedding_operator.monitoring.alert_tester import AlertTester
 from embedding_operator.monitoring.connection import Connection
 from embedding_operator.policy.policy import parse
-from embedding_operator.queues.workqueue import Key
 from embedding_operator.render import monitoring as rendered
 from tests.parts import monitoring, policies, ports, sidecar
 
@@ -149,9 +149,9 @@ class Watched:
     """A poller of a chain, in slots of a tenth of a second, that watches one policy."""
 
     def __init__(self, url: str, number: int = 0, **more) -> None:
-        self.key = Key("team-0", f"search-{number}")
+        self.key = ObjectKey("team-0", f"search-{number}")
         self.groups = tuple(group for it in RULES[number] for group in rules.expected(it))
-        self.changed: list[Key] = []
+        self.changed: list[ObjectKey] = []
         server = Connection(endpoints.Endpoint(url=url, **more), body_bytes=2**20)
         self.poller = poller.Poller(
             prometheus=(server,),

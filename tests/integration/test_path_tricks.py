@@ -12,6 +12,7 @@ import pytest
 from embedding_contract import names
 from embedding_operator import vault
 from embedding_operator.kube import client, kinds
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.render import secrets
 from embedding_operator.vault import access_rules, failures, sessions
 from tests.parts import fault_proxy, kubectl, reconciling
@@ -217,12 +218,12 @@ def pollers(bank, tokens) -> dict[str, vault.Poller]:
 def read(poller: vault.Poller, mount: str, path: str) -> vault.Reading:
     """What a policy of the shop gets that refers to this."""
     address = vault.Address(IDENTITY, mount, path)
-    poller.follow((SHOP, "search"), frozenset({address}))
-    poller.look(address)
+    poller.follow(ObjectKey(SHOP, "search"), frozenset({address}))
+    poller.poll(address)
     try:
         return poller.read(address)
     finally:
-        poller.follow((SHOP, "search"), frozenset())
+        poller.follow(ObjectKey(SHOP, "search"), frozenset())
 
 
 DEFENCES = ("the guard alone", "Vault alone", "both")
@@ -309,7 +310,7 @@ def test_no_name_of_a_service_account_is_a_way_to_another(bank, tokens, account)
         clock=lambda: 0.0,
     )
     bank.proxy.calls.clear()
-    with pytest.raises(failures.Unreadable):
+    with pytest.raises(failures.VaultReadError):
         held.get(IDENTITY._replace(service_account=account))
     assert bank.proxy.calls == [], "nobody signed in"
 
@@ -321,7 +322,7 @@ def test_the_token_of_another_namespaces_account_is_of_no_use_for_the_shops_role
         observe=lambda _: None,
         clock=lambda: 0.0,
     )
-    with pytest.raises(failures.Unreadable) as refusal:
+    with pytest.raises(failures.VaultReadError) as refusal:
         held.get(IDENTITY._replace(namespace=BANK))
     assert refusal.value.reason == "LoginRefused"
 

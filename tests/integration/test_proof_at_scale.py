@@ -13,10 +13,10 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import conditions, endpoints, poller, rules
 from embedding_operator.monitoring.connection import Connection
 from embedding_operator.policy.policy import parse
-from embedding_operator.queues.workqueue import Key
 from embedding_operator.render import monitoring
 from tests.parts import policies, sidecar, virtual_time
 
@@ -39,8 +39,8 @@ def told(number: int, *, minutes: int = 5):
 EVERYTHING = policies.everything()
 
 
-def key(number: int) -> Key:
-    return Key(f"team-{number % 50}", f"policy-{number}")
+def key(number: int) -> ObjectKey:
+    return ObjectKey(f"team-{number % 50}", f"policy-{number}")
 
 
 def listed(rule):
@@ -110,7 +110,7 @@ def short(number: int, *, minutes: int):
 def test_requests_a_minute_and_apply_to_proof_with_2000_policies(say):
     """In the loop's own time: one apply every second or two, Prometheus loads it 5 s later."""
     server, loop = Prometheus(), virtual_time.Loop()
-    changed: list[Key] = []
+    changed: list[ObjectKey] = []
     polling = poller.Poller(prometheus=(server,), alertmanagers=(), changed=changed.append)
     wanted = {}
 

@@ -8,7 +8,7 @@ import yaml
 
 from embedding_contract import names
 from embedding_operator.controller import rollouts
-from embedding_operator.kube import kinds
+from embedding_operator.kube import client, kinds
 from tests.parts import kubectl, read_through, reconciling
 from tests.parts.installation import wait
 
@@ -332,8 +332,11 @@ def test_a_workload_that_goes_meanwhile_does_not_come_back(shop):
 
 
 def test_in_other_namespaces_nothing_is_even_looked_at(shop):
-    class Nobody:
-        def __getattr__(self, name):
+    class Nobody(client.KubeClient):
+        def __init__(self):
+            pass
+
+        def __getattribute__(self, name):
             raise AssertionError(name)
 
     made = rollouts.Rollouts(

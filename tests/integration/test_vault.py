@@ -70,8 +70,8 @@ class Reader:
 
     def problem(
         self, path: str, identity: vault.Identity = IDENTITY, *, mount: str = "secret"
-    ) -> failures.Unreadable:
-        with pytest.raises(failures.Unreadable) as raised:
+    ) -> failures.VaultReadError:
+        with pytest.raises(failures.VaultReadError) as raised:
             self.look(path, identity, mount=mount)
         assert f"{mount}/{path}" in raised.value.problem(f"{mount}/{path}").message
         return raised.value
@@ -428,7 +428,7 @@ def test_while_vault_is_away_a_login_is_used_until_its_end(own_server, tmp_path)
     reader.clock.seconds = 2401
     assert reader.sessions.get(IDENTITY).serial == first.serial
     reader.clock.seconds = 3601
-    with pytest.raises(failures.Unreadable):
+    with pytest.raises(failures.VaultReadError):
         reader.sessions.get(IDENTITY)
 
 
@@ -521,7 +521,7 @@ def test_a_service_account_that_is_not_there_is_named(server, tokens, identity):
     nobody = identity._replace(service_account="nobody")
     found = by_kubernetes(server, tokens).problem(f"{identity.namespace}/keys", nobody)
     assert found.reason == "ServiceAccountMissing"
-    assert f"{identity.namespace}/nobody" in found.message
+    assert f"{identity.namespace}/nobody" in found.cause
 
 
 @pytest.mark.cluster
@@ -539,7 +539,7 @@ def test_a_policy_without_a_role_is_told_to_name_one(server, tokens, identity):
         f"{identity.namespace}/keys", identity._replace(role=None)
     )
     assert found.reason == "RoleMissing"
-    assert "spec.vault.role is not set" in found.message
+    assert "spec.vault.role is not set" in found.cause
     assert tokens.made == 0
 
 
@@ -566,7 +566,7 @@ def test_how_long_a_busy_vault_wants_not_to_be_asked_is_known(server, header, se
     proxy = fault_proxy.Proxy(int(server.address.rpartition(":")[2]))
     proxy.fault, proxy.retry_after = lambda *_: 429, header
     try:
-        with pytest.raises(failures.Unreadable) as refusal:
+        with pytest.raises(failures.VaultReadError) as refusal:
             by_token(server, address=proxy.address).look("shop/keys")
     finally:
         proxy.down()

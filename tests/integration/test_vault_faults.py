@@ -19,8 +19,8 @@ from embedding_contract import names
 from embedding_operator import vault
 from embedding_operator.controller.reconciler import Reconciler
 from embedding_operator.kube import kinds
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.queues import workqueue
-from embedding_operator.queues.workqueue import Key
 from embedding_operator.render import secrets
 from embedding_operator.vault import access_rules
 from tests.parts import fault_proxy, kubectl, read_through, reconciling
@@ -48,7 +48,7 @@ class World:
         self.server = server
         self.proxy = proxy
         self._objects = reconciling.connect(user.kubeconfig)
-        self._queue: workqueue.WorkQueue[Key] = workqueue.WorkQueue()
+        self._queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue()
         self._threads = list[threading.Thread]()
         self._poller: vault.Poller | None = None
 
@@ -66,7 +66,7 @@ class World:
                 [{"namespace": "*", "mount": "secret", "path": "{{namespace}}/*"}]
             ),
             tokens=self._objects,
-            changed=lambda policy: self._queue.add(Key(*policy)),
+            changed=lambda policy: self._queue.add(ObjectKey(*policy)),
         )
         reconciler = Reconciler(
             objects=self._objects,
@@ -83,7 +83,7 @@ class World:
         )
         self._threads = self._poller.start() + workqueue.work(self._queue, reconciler, workers=1)
         self.user.apply(self._policy())
-        self._queue.add(Key(self.namespace, "search"))
+        self._queue.add(ObjectKey(self.namespace, "search"))
 
     def stop(self) -> None:
         self._queue.close()
@@ -279,7 +279,7 @@ FAULTS = {
     "role gives nothing": Fault(
         begin=change_role,
         reason="VaultForbidden",
-        said="forbids reading",
+        said="forbids it (403)",
         end=give_role_back,
         # A look that is forbidden may ask for metadata, values and the engine, sign in, again.
         calls=8 * ONE_LOOK * PATHS,
@@ -473,5 +473,5 @@ def test_a_refresh_is_obeyed_at_once(synced):
     synced.proxy.back()
     asked = f"{names.ANNOTATION_REFRESH}=now"
     synced.user("annotate", "embpol", "search", "-n", synced.namespace, asked)
-    synced._queue.add(Key(synced.namespace, "search"))
+    synced._queue.add(ObjectKey(synced.namespace, "search"))
     synced.wait_for("Synced")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from embedding_operator import __main__
 from embedding_operator.controller.reconciler import Reconciler
-from embedding_operator.queues.workqueue import Key
+from embedding_operator.kube.kinds import ObjectKey
 
 LOOK_SECONDS = 0.2
 
@@ -21,7 +21,7 @@ def main() -> int:
     sys.argv.append("run")
     reconciled = Reconciler.__call__
 
-    def hang(reconciler: Reconciler, key: Key) -> float | None:
+    def hang(reconciler: Reconciler, key: ObjectKey) -> float | None:
         while hangs.exists():
             time.sleep(LOOK_SECONDS)
         return reconciled(reconciler, key)

@@ -8,8 +8,8 @@ from embedding_contract.index_report import IndexReport, TargetReport
 from embedding_operator import errors, sidecars
 from embedding_operator.indexes import IndexReconciler, Vectors, objects
 from embedding_operator.kube import client, kinds
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.policy import provider_guard
-from embedding_operator.queues.workqueue import Key
 from embedding_operator.status import config_in_force
 from tests.parts import read_through
 from tests.parts.reconciling import Events
@@ -23,17 +23,17 @@ SILENT = errors.Problem(config_in_force.SILENT, "cannot be asked")
 Object = dict[str, Any]
 
 
-class Pods:
+class Pods(sidecars.Prober):
     """Pods of indexes as reports by address, each asked just now; who is not there is silent."""
 
     def __init__(self) -> None:
         self.reports: dict[str, IndexReport] = {}
-        self.watched: dict[sidecars.Policy, sidecars.Target] = {}
+        self.watched: dict[ObjectKey, sidecars.Target] = {}
 
-    def watch(self, policy: sidecars.Policy, target: sidecars.Target) -> None:
+    def watch(self, policy: ObjectKey, target: sidecars.Target) -> None:
         self.watched[policy] = target
 
-    def seen(self, policy: sidecars.Policy) -> sidecars.Seen:
+    def seen(self, policy: ObjectKey) -> sidecars.Seen:
         target = self.watched[policy]
         said = {it: self.reports[it.address] for it in target.pods if it.address in self.reports}
         silent = [it for it in target.pods if it not in said]
@@ -43,7 +43,7 @@ class Pods:
         force = config_in_force.Force(in_force=len(said), unknown=unknown)
         return sidecars.Seen(force=force, reports=tuple(said.items()))
 
-    def forget(self, policy: sidecars.Policy) -> None:
+    def forget(self, policy: ObjectKey) -> None:
         self.watched.pop(policy, None)
 
 
@@ -82,7 +82,7 @@ class Indexing:
 
     def __call__(self, name: str = "articles") -> Object:
         """Reconcile an index once; its status then."""
-        self._reconciler(Key(self.namespace, name))
+        self._reconciler(ObjectKey(self.namespace, name))
         found = self.api.get(kinds.INDEX, self.namespace, name)
         status: Object = (found or {}).get("status", {})
         return status

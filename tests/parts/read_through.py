@@ -5,63 +5,64 @@ from typing import Any
 
 from embedding_contract import names
 from embedding_operator.informers import objects, pod_objects, run_objects
+from embedding_operator.informers.caches import Caches
 from embedding_operator.informers.kept import Object, Trim, encode
 from embedding_operator.kube import kinds
 
 ENDED = frozenset({"Succeeded", "Failed"})
 
 
-class ReadThrough:
+class ReadThrough(Caches):
     """As `informers.Caches` is read: objects as they are trimmed, and always up to date."""
 
     def __init__(self, api: Any) -> None:
-        self._api = api
+        self._cluster = api
 
     def policy(self, namespace: str, name: str) -> Object | None:
-        found = self._api.get(kinds.POLICY, namespace, name)
+        found = self._cluster.get(kinds.POLICY, namespace, name)
         return next(trimmed([found] if found else [], objects.policy), None)
 
     def policies_of(self, namespace: str) -> list[Object]:
-        return list(trimmed(self._api.find(kinds.POLICY, namespace), objects.policy))
+        return list(trimmed(self._cluster.find(kinds.POLICY, namespace), objects.policy))
 
     def index(self, namespace: str, name: str) -> Object | None:
-        found = self._api.get(kinds.INDEX, namespace, name)
+        found = self._cluster.get(kinds.INDEX, namespace, name)
         return next(trimmed([found] if found else [], objects.index), None)
 
     def indexes_of(self, namespace: str, *, policy: str | None = None) -> list[Object]:
-        found = trimmed(self._api.find(kinds.INDEX, namespace), objects.index)
+        found = trimmed(self._cluster.find(kinds.INDEX, namespace), objects.index)
         return [it for it in found if policy in (None, it["spec"]["policyRef"]["name"])]
 
     def jobs_of(self, namespace: str, index: str) -> list[Object]:
         selector = f"{names.LABEL_INDEX}={index}"
         return list(
-            trimmed(self._api.find(kinds.JOB, namespace, selector=selector), run_objects.job)
+            trimmed(self._cluster.find(kinds.JOB, namespace, selector=selector), run_objects.job)
         )
 
     def runs_of(self, namespace: str, index: str) -> list[Object]:
         selector = f"{names.LABEL_INDEX}={index}"
         return list(
-            trimmed(self._api.find(kinds.POD, namespace, selector=selector), run_objects.run)
+            trimmed(self._cluster.find(kinds.POD, namespace, selector=selector), run_objects.run)
         )
 
     def namespace(self, name: str) -> Object | None:
-        found = self._api.get(kinds.NAMESPACE, None, name)
+        found = self._cluster.get(kinds.NAMESPACE, None, name)
         return next(trimmed([found] if found else [], objects.namespace), None)
 
     def pods_of(self, namespace: str) -> list[Object] | None:
-        found = trimmed(self._api.find(kinds.POD, namespace), pod_objects.pod)
+        found = trimmed(self._cluster.find(kinds.POD, namespace), pod_objects.pod)
         return [it for it in found if it["status"].get("phase") not in ENDED]
 
     def owned_secrets(self, namespace: str, policy: str) -> list[str]:
         selector = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY},{names.LABEL_POLICY}={policy}"
-        found = self._api.find(kinds.SECRET, namespace, selector=selector)
+        found = self._cluster.find(kinds.SECRET, namespace, selector=selector)
         return [it["metadata"]["name"] for it in found]
 
     def workloads_of(self, kind: kinds.Kind, namespace: str) -> Iterator[Object]:
-        yield from trimmed(self._api.find(kind, namespace), pod_objects.workload)
+        yield from trimmed(self._cluster.find(kind, namespace), pod_objects.workload)
 
     def server_version(self) -> tuple[int, int]:
-        found: tuple[int, int] = self._api.version()
+        found: tuple[int, int] = self._cluster.version()
         return found
 
     def wrote_policy(self, answer: Object) -> None:

@@ -11,9 +11,10 @@ from embedding_operator import errors, sidecars
 from embedding_operator.controller import reconciler, rollouts
 from embedding_operator.injection import injector, selection
 from embedding_operator.kube import client, kinds
+from embedding_operator.kube.events import EventRecorder
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import endpoints, monitor
 from embedding_operator.policy import provider_guard
-from embedding_operator.queues.workqueue import Key
 from embedding_operator.sidecars import report
 from embedding_operator.status import config_in_force, policy_status
 from tests.fakes import secret_store
@@ -33,19 +34,19 @@ def connect(kubeconfig: Path) -> client.KubeClient:
 SILENT = errors.Problem(config_in_force.SILENT, "cannot be asked")
 
 
-class Sidecars:
+class Sidecars(sidecars.Prober):
     """Sidecars as dictionaries by address, each asked just now; who is not there is silent."""
 
     def __init__(self) -> None:
         self.obeys: dict[str, sidecars.InForce] = {}
         self.days: dict[str, policy_status.LiveQuota] = {}
         self.tokens: set[str] = set()
-        self.watched: dict[sidecars.Policy, sidecars.Target] = {}
+        self.watched: dict[ObjectKey, sidecars.Target] = {}
 
-    def watch(self, policy: sidecars.Policy, target: sidecars.Target) -> None:
+    def watch(self, policy: ObjectKey, target: sidecars.Target) -> None:
         self.watched[policy] = target
 
-    def seen(self, policy: sidecars.Policy) -> sidecars.Seen:
+    def seen(self, policy: ObjectKey) -> sidecars.Seen:
         target = self.watched[policy]
         if target.wanted is None:
             return sidecars.Seen(force=config_in_force.Force(pending=len(target.pods)))
@@ -56,11 +57,11 @@ class Sidecars:
             force=report.force(outcomes, target.wanted), quota=days[0] if days else None
         )
 
-    def forget(self, policy: sidecars.Policy) -> None:
+    def forget(self, policy: ObjectKey) -> None:
         self.watched.pop(policy, None)
 
 
-class Events:
+class Events(EventRecorder):
     """What was told, newest last."""
 
     def __init__(self) -> None:
@@ -163,7 +164,7 @@ class Reconciling:
 
     def __call__(self, name: str) -> float | None:
         """Reconcile a policy once; after how many seconds to look again."""
-        return self._reconciler(Key(self.namespace, name))
+        return self._reconciler(ObjectKey(self.namespace, name))
 
     def get(self, kind: kinds.Kind, name: str) -> Object:
         """An object that is there."""

@@ -8,12 +8,15 @@ import secrets as random_secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from embedding_contract import document, fingerprint, json_fields, names
 from embedding_operator import errors, sidecars
 from embedding_operator.controller import credentials
+from embedding_operator.informers.caches import Caches
 from embedding_operator.kube import apply, kinds, ownership
+from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.policy import network, policy, provider_guard
 from embedding_operator.render import configmaps, monitoring, secrets
 
@@ -24,22 +27,6 @@ _TOKEN: Final = re.compile(rb"[A-Za-z0-9_-]{32,}")
 _CACHE_KEY: Final = re.compile(rb"[0-9a-f]{64}")
 
 Object = dict[str, Any]
-
-
-class Cluster(apply.Writes, Protocol):
-    """All that applying needs of the API server."""
-
-    def serves(self, kind: kinds.Kind) -> bool:
-        """True if the API server knows a kind."""
-        ...
-
-
-class Seen(Protocol):
-    """The watched objects, as they were last seen."""
-
-    def owned_secrets(self, namespace: str, policy: str) -> list[str]:
-        """The names of the Secrets that a policy owns."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +73,8 @@ class Applier:
     def __init__(
         self,
         *,
-        objects: Cluster,
-        seen: Seen,
+        objects: KubeClient,
+        seen: Caches,
         found: credentials.Credentials,
         kept: apply.ObjectApplier,
         changing: Callable[[str], None],
@@ -173,9 +160,9 @@ class Applier:
         found: str | None = ((live or {}).get("data") or {}).get(CA_KEY)
         return found
 
-    def forget(self, namespace: str, name: str) -> None:
+    def forget(self, key: ObjectKey) -> None:
         """A policy has gone."""
-        self._owned.forget(names.KIND, namespace, name)
+        self._owned.forget(names.KIND, *key)
 
     def _owned_values(
         self,

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.kube import kinds
+from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.policy import policy, provider_guard
 from embedding_operator.render import secrets
 from embedding_operator.status import secret_status
@@ -23,7 +25,7 @@ _DATA_KEY: Final = re.compile(r"(?=.{1,253}$)\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*")
 class SecretStore(Protocol):
     """Vault, or a fake of it: policies register their paths, and reads return at once."""
 
-    def follow(self, policy: tuple[str, str], addresses: frozenset[Address]) -> None:
+    def follow(self, policy: ObjectKey, addresses: frozenset[Address]) -> None:
         """Replace the paths that a policy, by namespace and name, needs."""
         ...
 
@@ -33,14 +35,6 @@ class SecretStore(Protocol):
 
     def refresh(self, addresses: Iterable[Address]) -> None:
         """Poll these at once."""
-        ...
-
-
-class Objects(Protocol):
-    """Reads objects of the cluster."""
-
-    def get(self, kind: kinds.Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
-        """An object; None where there is none."""
         ...
 
 
@@ -75,7 +69,7 @@ class Credentials:
     def __init__(
         self,
         *,
-        objects: Objects,
+        objects: KubeClient,
         store: SecretStore | None,
         guard: provider_guard.ProviderGuard = provider_guard.OFF,
     ) -> None:
@@ -86,12 +80,12 @@ class Credentials:
     def follow(self, wanted: policy.EmbeddingPolicy) -> None:
         """Have Vault polled at the paths that this policy names, and no others for it."""
         if self._store is not None:
-            self._store.follow((wanted.namespace, wanted.name), frozenset(_addresses(wanted)))
+            self._store.follow(wanted.key, frozenset(_addresses(wanted)))
 
-    def forget(self, namespace: str, name: str) -> None:
+    def forget(self, key: ObjectKey) -> None:
         """A policy has gone."""
         if self._store is not None:
-            self._store.follow((namespace, name), frozenset())
+            self._store.follow(key, frozenset())
 
     def refresh(self, wanted: policy.EmbeddingPolicy) -> None:
         """Have every path of this policy polled now."""

@@ -9,16 +9,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from embedding_contract import document, names
 from embedding_operator import errors, indexes, sidecars
 from embedding_operator.controller import applier, credentials, rollouts
+from embedding_operator.informers.caches import Caches
 from embedding_operator.injection import coverage, injector, selection
 from embedding_operator.kube import apply, conditions, deadline
+from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.events import EventRecorder
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import monitor
 from embedding_operator.policy import network, policy, provider_guard
-from embedding_operator.queues.workqueue import Key
 from embedding_operator.status import policy_status, secret_status
 
 PROBLEM_SECONDS: Final = 3.0
@@ -31,71 +34,7 @@ ANNOTATION_CHARACTERS: Final = 256
 Object = dict[str, Any]
 
 
-class Cluster(applier.Cluster, Protocol):
-    """All that a reconcile needs of the API server."""
-
-    def patch_status(self, namespace: str, name: str, patch: Object) -> Object | None:
-        """Merge into the status of a policy; what it is then, None where it has gone."""
-        ...
-
-
-class Seen(applier.Seen, Protocol):
-    """The watched objects, as they were last seen."""
-
-    def policy(self, namespace: str, name: str) -> Object | None:
-        """A policy; None where there is none."""
-        ...
-
-    def policies_of(self, namespace: str) -> list[Object]:
-        """All policies of a namespace, without what only they themselves look at."""
-        ...
-
-    def indexes_of(self, namespace: str, *, policy: str) -> list[Object]:
-        """The indexes of a policy: their names, and whether they are searched."""
-        ...
-
-    def namespace(self, name: str) -> Object | None:
-        """A namespace; None where there is none."""
-        ...
-
-    def pods_of(self, namespace: str) -> list[Object] | None:
-        """The pods of a namespace that have not ended; None before they were listed."""
-        ...
-
-    def server_version(self) -> tuple[int, int]:
-        """Major and minor of the API server."""
-        ...
-
-    def wrote_policy(self, answer: Object) -> None:
-        """Take what a write of a policy's status was answered with."""
-        ...
-
-
-class Sidecars(Protocol):
-    """What the sidecars of policies have last said; waits for none."""
-
-    def watch(self, policy: sidecars.Policy, target: sidecars.Target) -> None:
-        """These are all the pods of a policy that run a sidecar, and what they should obey."""
-        ...
-
-    def seen(self, policy: sidecars.Policy) -> sidecars.Seen:
-        """What they last said."""
-        ...
-
-    def forget(self, policy: sidecars.Policy) -> None:
-        """A policy has gone."""
-        ...
-
-
-class Events(Protocol):
-    """Tells people what changed."""
-
-    def record(self, about: Object, *, warning: bool, reason: str, message: str) -> None:
-        """An event of a policy."""
-        ...
-
-
-def _nobody(_: Key, __: int) -> None:
+def _nobody(_: ObjectKey, __: int) -> None:
     """Tells nobody."""
 
 
@@ -110,11 +49,11 @@ class Reconciler:
     def __init__(
         self,
         *,
-        objects: Cluster,
-        seen: Seen,
+        objects: KubeClient,
+        seen: Caches,
         store: credentials.SecretStore | None,
-        asked: Sidecars,
-        events: Events,
+        asked: sidecars.Prober,
+        events: EventRecorder,
         sidecar: injector.Sidecar,
         poll_seconds: float,
         deadline_seconds: float,
@@ -126,7 +65,7 @@ class Reconciler:
         network: network.Network = network.Network(),  # noqa: B008 - frozen
         selected_by: Callable[[], Mapping[str, str]] = dict,
         index_namespaces: frozenset[str] = frozenset(),
-        covers: Callable[[Key, int], None] = _nobody,
+        covers: Callable[[ObjectKey, int], None] = _nobody,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -138,7 +77,7 @@ class Reconciler:
             objects=objects,
             seen=seen,
             found=self._credentials,
-            kept=apply.ObjectApplier(writes=objects, drifted=drifted),
+            kept=apply.ObjectApplier(objects=objects, drifted=drifted),
             changing=restarts.secret_changes,
             guard=guard,
             additional_alerts=additional_alerts,
@@ -156,9 +95,9 @@ class Reconciler:
         self._deadline_seconds = deadline_seconds
         self._now = now
         self._clock = clock
-        self._missing_since: dict[Key, float] = {}
+        self._missing_since: dict[ObjectKey, float] = {}
 
-    def __call__(self, key: Key) -> float | None:
+    def __call__(self, key: ObjectKey) -> float | None:
         """Reconcile one policy; seconds until the next run, None to wait for an event.
 
         Raises:
@@ -168,13 +107,13 @@ class Reconciler:
         with deadline.within(self._deadline_seconds):
             return self._reconcile(key)
 
-    def _reconcile(self, key: Key) -> float | None:
+    def _reconcile(self, key: ObjectKey) -> float | None:
         raw = self._seen.policy(key.namespace, key.name)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             # Garbage collection deletes owned objects; pods keep their sidecars.
             self._sidecars.forget(key)
-            self._applier.forget(key.namespace, key.name)
-            self._credentials.forget(key.namespace, key.name)
+            self._applier.forget(key)
+            self._credentials.forget(key)
             self._monitoring.forget(key)
             self._missing_since.pop(key, None)
             self._covers(key, 0)
@@ -263,14 +202,13 @@ class Reconciler:
             and _too_old(version) is None,
             now=self._now(),
         )
-        key = (wanted.namespace, wanted.name)
         target = sidecars.Target(
             policy_uid=wanted.uid,
             pods=tuple(map(sidecars.Pod.of, running)),
             wanted=done.wanted,
         )
-        self._sidecars.watch(key, target)
-        seen = self._sidecars.seen(key)
+        self._sidecars.watch(wanted.key, target)
+        seen = self._sidecars.seen(wanted.key)
         return running, policy_status.Facts(
             refused=done.refused,
             stale=done.stale,
@@ -332,7 +270,7 @@ class Reconciler:
                     message=f"{condition.type}={condition.status}: {condition.message}",
                 )
 
-    def _again(self, key: Key, facts: policy_status.Facts) -> float | None:
+    def _again(self, key: ObjectKey, facts: policy_status.Facts) -> float | None:
         if not facts.secrets.problems:
             self._missing_since.pop(key, None)
             return None

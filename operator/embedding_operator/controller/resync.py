@@ -4,7 +4,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from embedding_operator.queues.workqueue import Key, WorkQueue
+from embedding_operator.kube.kinds import ObjectKey
+from embedding_operator.queues.workqueue import WorkQueue
 
 MOST_A_SECOND: Final = 10.0
 """Policies queued per second by the resync alone. Above 300 at the chart's 30 s a round takes
@@ -12,8 +13,8 @@ longer, so that requests to the API server without a change stay bounded."""
 
 
 def run(
-    queue: WorkQueue[Key],
-    policies: Callable[[], Sequence[tuple[str, str]]],
+    queue: WorkQueue[ObjectKey],
+    policies: Callable[[], Sequence[ObjectKey]],
     resync_seconds: float,
     stopping: threading.Event,
 ) -> None:
@@ -23,11 +24,12 @@ def run(
     """
     period_seconds = resync_seconds
     while not stopping.wait(period_seconds):
-        keys = [Key(*it) for it in policies()]
-        period_seconds = spread(queue, keys, resync_seconds=resync_seconds)
+        period_seconds = spread(queue, policies(), resync_seconds=resync_seconds)
 
 
-def spread(queue: WorkQueue[Key], policies: Sequence[Key], *, resync_seconds: float) -> float:
+def spread(
+    queue: WorkQueue[ObjectKey], policies: Sequence[ObjectKey], *, resync_seconds: float
+) -> float:
     """Add the policies evenly over the coming period; its length in seconds."""
     period_seconds = max(resync_seconds, len(policies) / MOST_A_SECOND)
     for number, policy in enumerate(policies):

@@ -3,14 +3,17 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.controller import workloads
+from embedding_operator.informers.caches import Caches
 from embedding_operator.kube import client, deadline, kinds
+from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.events import EventRecorder
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,38 +27,6 @@ REASON: Final = "SecretChanged"
 Object = dict[str, Any]
 
 
-class Objects(Protocol):
-    """Reads and writes objects of the cluster."""
-
-    def get(self, kind: kinds.Kind, namespace: str | None, name: str) -> Object | None:
-        """An object; None where there is none."""
-        ...
-
-    def apply(self, desired: Object) -> Object:
-        """Server-side apply; what stands there afterwards."""
-        ...
-
-
-class Seen(Protocol):
-    """The watched policies, and lists of bounded size."""
-
-    def policies_of(self, namespace: str) -> list[Object]:
-        """All policies of a namespace, without what only they themselves look at."""
-        ...
-
-    def workloads_of(self, kind: kinds.Kind, namespace: str) -> Iterable[Object]:
-        """The workloads of a namespace that ask to be restarted, of them what is looked at."""
-        ...
-
-
-class Events(Protocol):
-    """Tells people what was done."""
-
-    def record(self, about: Object, *, warning: bool, reason: str, message: str) -> None:
-        """An event of an object."""
-        ...
-
-
 class Rollouts:
     """The workloads of the namespaces where restarts are allowed; safe to use from any thread.
 
@@ -65,9 +36,9 @@ class Rollouts:
     def __init__(
         self,
         *,
-        objects: Objects,
-        seen: Seen,
-        events: Events,
+        objects: KubeClient,
+        seen: Caches,
+        events: EventRecorder,
         namespaces: frozenset[str],
         restarted: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
@@ -168,9 +139,7 @@ class Rollouts:
         parts = ", ".join(change.because)
         try:
             self._objects.apply(change.desired)
-        except errors.Unavailable as error:
-            if error.reason != "Conflict":
-                raise
+        except errors.Conflict:
             return  # deleted, or replaced by another, whose pods started just now
         except errors.Denied as error:
             _LOG.warning("%s %s: %s", kind, workload["metadata"]["name"], error)

@@ -5,7 +5,7 @@ Every step may be repeated. An object that cannot be made leaves the one that is
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from embedding_contract import fingerprint, index_document, names
 from embedding_operator import errors
@@ -13,16 +13,10 @@ from embedding_operator.indexes import objects, runs
 from embedding_operator.indexes.objects import Vectors
 from embedding_operator.indexes.resource import EmbeddingIndex
 from embedding_operator.kube import apply, kinds
+from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.kinds import ObjectKey
 
 Object = dict[str, Any]
-
-
-class Cluster(apply.Writes, Protocol):
-    """All that applying needs of the API server."""
-
-    def create(self, kind: kinds.Kind, namespace: str | None, body: Object) -> Object:
-        """Create an object; errors.Unavailable with reason Conflict where it exists."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +31,7 @@ class ApplyResult:
 class Applier:
     """Applies indexes."""
 
-    def __init__(self, *, objects: Cluster, kept: apply.ObjectApplier, vectors: Vectors) -> None:
+    def __init__(self, *, objects: KubeClient, kept: apply.ObjectApplier, vectors: Vectors) -> None:
         self._objects = objects
         self._owned = kept
         self._vectors = vectors
@@ -81,9 +75,9 @@ class Applier:
             problem=problems[0] if problems else None,
         )
 
-    def forget(self, namespace: str, name: str) -> None:
+    def forget(self, key: ObjectKey) -> None:
         """An index has gone."""
-        self._owned.forget(names.INDEX_KIND, namespace, name)
+        self._owned.forget(names.INDEX_KIND, *key)
 
     def _ensure(self, index: EmbeddingIndex, desired: Object) -> list[errors.Problem]:
         metadata = desired["metadata"]
@@ -105,8 +99,6 @@ class Applier:
             )
         except errors.Denied as error:
             return [errors.Problem("Refused", str(error))]
-        except errors.Unavailable as error:
-            if error.reason != "Conflict":
-                raise
-            # From an interrupted reconcile, or foreign: the next reconcile sees it.
+        except errors.Conflict:
+            pass  # from an interrupted reconcile, or foreign: the next reconcile sees it.
         return []

@@ -7,7 +7,7 @@ reports of the index's pods are read like those of sidecars, and from their term
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from embedding_contract import document, names
 from embedding_operator import errors, sidecars
@@ -15,83 +15,16 @@ from embedding_operator.indexes import applier, claims, documents, objects, reso
 from embedding_operator.indexes.objects import Vectors
 from embedding_operator.indexes.reports import Words
 from embedding_operator.indexes.resource import EmbeddingIndex
+from embedding_operator.informers.caches import Caches
 from embedding_operator.injection import coverage, selection
 from embedding_operator.kube import apply, conditions, deadline, kinds
+from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.events import EventRecorder
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.policy import policy, provider_guard
-from embedding_operator.queues.workqueue import Key
 from embedding_operator.render import secrets
 
 Object = dict[str, Any]
-
-
-class Cluster(applier.Cluster, Protocol):
-    """All that a reconcile needs of the API server."""
-
-    def patch_status(
-        self, namespace: str, name: str, patch: Object, *, kind: kinds.Kind
-    ) -> Object | None:
-        """Merge into the status of an index; what it is then, None where it has gone."""
-        ...
-
-
-class Seen(Protocol):
-    """The watched objects, as they were last seen, and what is read of an index alone."""
-
-    def index(self, namespace: str, name: str) -> Object | None:
-        """An index; None where there is none."""
-        ...
-
-    def indexes_of(self, namespace: str) -> list[Object]:
-        """All indexes of a namespace: where their targets are."""
-        ...
-
-    def policy(self, namespace: str, name: str) -> Object | None:
-        """A policy; None where there is none."""
-        ...
-
-    def namespace(self, name: str) -> Object | None:
-        """A namespace; None where there is none."""
-        ...
-
-    def pods_of(self, namespace: str) -> list[Object] | None:
-        """The pods of a namespace that have not ended; None before they were listed."""
-        ...
-
-    def jobs_of(self, namespace: str, index: str) -> list[Object]:
-        """The Jobs that are labelled with an index; read now."""
-        ...
-
-    def runs_of(self, namespace: str, index: str) -> list[Object]:
-        """The pods that are labelled with an index, ended ones too; read now."""
-        ...
-
-    def wrote_index(self, answer: Object) -> None:
-        """Take what a write of an index's status was answered with."""
-        ...
-
-
-class Pods(Protocol):
-    """What the pods of indexes have last said; waits for none."""
-
-    def watch(self, policy: sidecars.Policy, target: sidecars.Target) -> None:
-        """These are all the pods of an index, and what they should obey."""
-        ...
-
-    def seen(self, policy: sidecars.Policy) -> sidecars.Seen:
-        """What they last said."""
-        ...
-
-    def forget(self, policy: sidecars.Policy) -> None:
-        """An index has gone."""
-        ...
-
-
-class Events(Protocol):
-    """Tells people what changed."""
-
-    def record(self, about: Object, *, warning: bool, reason: str, message: str) -> None:
-        """An event of an index."""
-        ...
 
 
 class IndexReconciler:
@@ -100,10 +33,10 @@ class IndexReconciler:
     def __init__(
         self,
         *,
-        objects: Cluster,
-        seen: Seen,
-        asked: Pods,
-        events: Events,
+        objects: KubeClient,
+        seen: Caches,
+        asked: sidecars.Prober,
+        events: EventRecorder,
         vectors: Vectors,
         deadline_seconds: float,
         drifted: Callable[[str], None],
@@ -118,13 +51,13 @@ class IndexReconciler:
         self._guard = guard
         self._applier = applier.Applier(
             objects=objects,
-            kept=apply.ObjectApplier(writes=objects, drifted=drifted),
+            kept=apply.ObjectApplier(objects=objects, drifted=drifted),
             vectors=vectors,
         )
         self._deadline_seconds = deadline_seconds
         self._now = now
 
-    def __call__(self, key: Key) -> float | None:
+    def __call__(self, key: ObjectKey) -> float | None:
         """Reconcile one index; None, as events announce every change.
 
         Raises:
@@ -135,12 +68,12 @@ class IndexReconciler:
             self._reconcile(key)
         return None
 
-    def _reconcile(self, key: Key) -> None:
+    def _reconcile(self, key: ObjectKey) -> None:
         raw = self._seen.index(key.namespace, key.name)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             # Garbage collection deletes owned objects; the database keeps its tables.
-            self._asked.forget(sidecars.of_index(*key))
-            self._applier.forget(key.namespace, key.name)
+            self._asked.forget(sidecars.of_index(key))
+            self._applier.forget(key)
             return
         namespace = self._seen.namespace(key.namespace)
         if namespace is None or namespace["metadata"].get("deletionTimestamp"):
@@ -150,7 +83,7 @@ class IndexReconciler:
             index = resource.parse(raw)
             self._check_namespace(namespace)
         except errors.InvalidPolicy as error:
-            self._asked.forget(sidecars.of_index(*key))
+            self._asked.forget(sidecars.of_index(key))
             facts = status.Facts(refused=errors.Problem(error.reason, str(error)))
         else:
             facts = self._facts(raw, index)
@@ -263,7 +196,7 @@ class IndexReconciler:
         running = [
             pod for pod in pods if _label(pod, names.LABEL_INDEX) == index.name and _is_running(pod)
         ]
-        party = sidecars.of_index(index.namespace, index.name)
+        party = sidecars.of_index(ObjectKey(index.namespace, index.name))
         token = self._token(index)
         target = sidecars.Target(
             policy_uid=index.uid,

@@ -18,9 +18,9 @@ from embedding_operator.informers.pods import Pods
 from embedding_operator.informers.reflector import NOT_SERVED, Reflector
 from embedding_operator.informers.store import Store
 from embedding_operator.kube import kinds
-from embedding_operator.kube.kinds import Kind
+from embedding_operator.kube.kinds import Kind, ObjectKey
 from embedding_operator.queues import workqueue
-from embedding_operator.queues.workqueue import Key, WorkQueue
+from embedding_operator.queues.workqueue import WorkQueue
 
 READ_OBJECTS: Final = 500
 """The most Jobs or pods of one index that are read: anybody may label more."""
@@ -55,8 +55,8 @@ class Caches:
         self,
         api: API,
         *,
-        queue: WorkQueue[Key],
-        index_queue: WorkQueue[Key],
+        queue: WorkQueue[ObjectKey],
+        index_queue: WorkQueue[ObjectKey],
         skipped: Callable[[str, int], None],
     ) -> None:
         self._api = api
@@ -64,7 +64,7 @@ class Caches:
         self._index_queue = index_queue
         self._skipped = skipped
         self._turn = FifoLock()
-        self._to_list: WorkQueue[Key] = WorkQueue()
+        self._to_list: WorkQueue[ObjectKey] = WorkQueue()
         self._threads: dict[str, threading.Thread] = {}
         self._server_version: tuple[int, int] | None = None
         self.policies = Store(
@@ -81,7 +81,7 @@ class Caches:
         self.pods = Pods(
             self._pages(sources.PODS, pod_objects.pod),
             pod_objects.pod,
-            list_later=lambda namespace: self._to_list.add(Key(namespace, "")),
+            list_later=lambda namespace: self._to_list.add(ObjectKey(namespace, "")),
             changed=self._pod_changed,
             skipped=self._counted(kinds.POD),
         )
@@ -315,12 +315,12 @@ class Caches:
             raise errors.Unavailable(f"there are no {kind.plural}", reason=NOT_SERVED)
         return store.refill(pages.each(moved=moved))
 
-    def _list_pods(self, key: Key) -> None:
+    def _list_pods(self, key: ObjectKey) -> None:
         if self.pods.fill(key.namespace):
             for policy in self.policies.of(key.namespace):
-                self._queue.add(Key(policy.namespace, policy.name))
+                self._queue.add(policy.key)
             for index in self.indexes.of(key.namespace):
-                self._index_queue.add(Key(index.namespace, index.name))
+                self._index_queue.add(index.key)
 
     # --- what changes queues its policy
 
@@ -330,32 +330,32 @@ class Caches:
             return
         for index in self.indexes.of(seen.namespace):
             if index.policy == seen.name:
-                self._index_queue.add(Key(index.namespace, index.name))
+                self._index_queue.add(index.key)
         if after is not None:
             self.pods.follow(seen.namespace)
         elif not self.policies.of(seen.namespace):
             self.pods.drop(seen.namespace)
-        self._queue.add(Key(seen.namespace, seen.name))
+        self._queue.add(seen.key)
 
     def _index_changed(self, before: Kept | None, after: Kept | None) -> None:
         for seen in (before, after):
             if seen is not None:
-                self._index_queue.add(Key(seen.namespace, seen.name))
+                self._index_queue.add(seen.key)
                 # The policy's document lists its indexes.
                 if self.policies.kept(seen.namespace, seen.policy) is not None:
-                    self._queue.add(Key(seen.namespace, seen.policy))
+                    self._queue.add(ObjectKey(seen.namespace, seen.policy))
         if before is not None and after is None:
             # Another index may claim its targets now.
             for index in self.indexes.of(before.namespace):
-                self._index_queue.add(Key(index.namespace, index.name))
+                self._index_queue.add(index.key)
 
     def _namespace_changed(self, _: Kept | None, after: Kept | None) -> None:
         # The policy of a new namespace may have been seen first.
         if after is not None:
             for policy in self.policies.of(after.name):
-                self._queue.add(Key(policy.namespace, policy.name))
+                self._queue.add(policy.key)
             for index in self.indexes.of(after.name):
-                self._index_queue.add(Key(index.namespace, index.name))
+                self._index_queue.add(index.key)
 
     def _owned_changed(self, plural: str, before: Kept | None, after: Kept | None) -> None:
         seen = after or before
@@ -366,13 +366,13 @@ class Caches:
             return
         for it in (before, after):
             if it is not None and it.policy:
-                self._queue.add(Key(seen.namespace, it.policy))
+                self._queue.add(ObjectKey(seen.namespace, it.policy))
             if it is not None and it.index:
-                self._index_queue.add(Key(seen.namespace, it.index))
+                self._index_queue.add(ObjectKey(seen.namespace, it.index))
 
     def _pod_changed(self, before: Kept | None, after: Kept | None) -> None:
         for seen in (before, after):
             if seen is not None and seen.policy:
-                self._queue.add(Key(seen.namespace, seen.policy))
+                self._queue.add(ObjectKey(seen.namespace, seen.policy))
             if seen is not None and self.indexes.kept(seen.namespace, seen.index) is not None:
-                self._index_queue.add(Key(seen.namespace, seen.index))
+                self._index_queue.add(ObjectKey(seen.namespace, seen.index))

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
+from embedding_operator.kube.kinds import ObjectKey
+
 FOREIGN_BYTES: Final = 16_384
 """The most bytes of labels or owner references to decode: Kubernetes bounds neither."""
 NOTHING: Final = msgspec.Raw(b"{}")
@@ -34,9 +36,9 @@ class Kept:
     reads: frozenset[str] = frozenset()
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> ObjectKey:
         """Namespace, empty for a cluster-scoped object, and name."""
-        return self.namespace, self.name
+        return ObjectKey(self.namespace, self.name)
 
     def value(self) -> Object:
         """The stored part of the object; a new value each time."""

@@ -10,12 +10,11 @@ from typing import Final
 import msgspec
 
 from embedding_operator.informers import objects
-from embedding_operator.informers.kept import Kept
 from embedding_operator.informers.pages import Pages
 from embedding_operator.informers.store import Store
-from embedding_operator.queues.workqueue import Key
+from embedding_operator.kube.kinds import ObjectKey
 
-Queue = Callable[[Key], None]
+Queue = Callable[[ObjectKey], None]
 
 
 class NamedSecrets:
@@ -37,7 +36,7 @@ class NamedSecrets:
         for store, queue in self._readers:
             for found in store.all():
                 if found.reads:
-                    queue(_key(found))
+                    queue(found.key)
         return version
 
     def told(self, _: str, raw: msgspec.Raw) -> None:
@@ -46,8 +45,4 @@ class NamedSecrets:
         for store, queue in self._readers:
             for found in store.of(secret.namespace):
                 if secret.name in found.reads:
-                    queue(_key(found))
-
-
-def _key(found: Kept) -> Key:
-    return Key(found.namespace, found.name)
+                    queue(found.key)

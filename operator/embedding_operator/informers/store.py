@@ -8,6 +8,7 @@ import msgspec
 
 from embedding_operator.informers.kept import Kept, Object, Trim, encode
 from embedding_operator.informers.pages import Page
+from embedding_operator.kube.kinds import ObjectKey
 
 DELETED: Final = "DELETED"
 
@@ -62,16 +63,16 @@ class Store:
         with self._lock:
             return [it for of_space in self._kept.values() for it in of_space.values()]
 
-    def keys(self) -> list[tuple[str, str]]:
+    def keys(self) -> list[ObjectKey]:
         """Namespace and name of every object."""
         with self._lock:
-            return [(space, name) for space, kept in self._kept.items() for name in kept]
+            return [ObjectKey(space, name) for space, kept in self._kept.items() for name in kept]
 
     # --- filled
 
     def refill(self, pages: Iterable[Page]) -> str:
         """Replace the content by a list; its version."""
-        seen: set[tuple[str, str]] = set()
+        seen: set[ObjectKey] = set()
         version = ""
         for page in pages:
             version = page.version
@@ -118,7 +119,7 @@ class Store:
         if before is None or before.about != kept.about:
             self._changed(before, kept)
 
-    def _remove(self, key: tuple[str, str]) -> None:
+    def _remove(self, key: ObjectKey) -> None:
         namespace, name = key
         with self._lock:
             before = self._kept.get(namespace, {}).pop(name, None)

@@ -11,7 +11,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
+
+from embedding_operator.kube.events import EventRecorder
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,14 +28,6 @@ _KIND: Final = re.compile(r"[A-Za-z]{1,63}")
 Object = Mapping[str, Any]
 
 
-class Records(Protocol):
-    """Writes events."""
-
-    def record(self, about: dict[str, Any], *, warning: bool, reason: str, message: str) -> None:
-        """An event of an object."""
-        ...
-
-
 class _Event(NamedTuple):
     about: dict[str, Any]
     reason: str
@@ -43,8 +37,10 @@ class _Event(NamedTuple):
 class SkippedPods:
     """Writes the events in a thread of its own."""
 
-    def __init__(self, *, records: Records, clock: Callable[[], float] = time.monotonic) -> None:
-        self._records = records
+    def __init__(
+        self, *, events: EventRecorder, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._events = events
         self._clock = clock
         self._since = clock()
         self._told: dict[str, set[tuple[str, str, str]]] = {}
@@ -88,7 +84,7 @@ class SkippedPods:
         while True:
             about, reason, message = self._waiting.get()
             try:
-                self._records.record(about, warning=True, reason=reason, message=message)
+                self._events.record(about, warning=True, reason=reason, message=message)
             except Exception:  # noqa: BLE001 - nothing depends on an event
                 _LOG.exception("cannot write an event")
 

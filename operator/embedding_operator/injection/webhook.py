@@ -16,6 +16,7 @@ import kopf
 import msgspec
 
 from embedding_operator.injection import admission_server, injector, log_limiter, selection
+from embedding_operator.injection.skipped_pods import SkippedPods
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,14 +48,6 @@ class Seen(Protocol):
         ...
 
 
-class Tells(Protocol):
-    """Tells people of pods that got no sidecar."""
-
-    def skipped(self, about: Object, *, pod: Object, reason: str, message: str) -> None:
-        """A pod was skipped; `about` is a policy or the namespace."""
-        ...
-
-
 class Counts(Protocol):
     """Counts answers."""
 
@@ -75,7 +68,7 @@ class Webhook:
     """Answers reviews of pods."""
 
     def __init__(
-        self, *, seen: Seen, sidecar: injector.Sidecar, tells: Tells, counts: Counts
+        self, *, seen: Seen, sidecar: injector.Sidecar, tells: SkippedPods, counts: Counts
     ) -> None:
         self._seen = seen
         self._sidecar = sidecar

@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.injection import certificates
 from embedding_operator.kube import kinds
+from embedding_operator.kube.client import KubeClient
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,37 +52,13 @@ class Place:
         return self.directory / "webhook.pem"
 
 
-class Objects(Protocol):
-    """Reads and writes objects of the cluster."""
-
-    def get(self, kind: kinds.Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
-        """An object; None where there is none."""
-        ...
-
-    def create(
-        self, kind: kinds.Kind, namespace: str | None, body: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Create it; errors.Unavailable with reason Conflict where it exists."""
-        ...
-
-    def replace(
-        self, kind: kinds.Kind, namespace: str | None, body: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Replace it as it was read; reason Conflict where it has changed since."""
-        ...
-
-    def apply(self, desired: dict[str, Any], *, manager: str) -> dict[str, Any]:
-        """Server-side apply."""
-        ...
-
-
 class WebhookCA:
     """Keeps the Secret, the file and the webhook's configuration in agreement."""
 
     def __init__(
         self,
         *,
-        objects: Objects,
+        objects: KubeClient,
         place: Place,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -133,9 +110,7 @@ class WebhookCA:
             )
             try:
                 self._store(made, stored)
-            except errors.Unavailable as error:
-                if error.reason != "Conflict":
-                    raise
+            except errors.Conflict:
                 continue  # another replica was first: read its Secret
             _LOG.info("made the webhook's certificate (%s)", to_make)
             return made

@@ -25,7 +25,7 @@ def of(status: int, raw: bytes, headers: Mapping[str, str], request: str) -> err
     told = answer.get("reason", "") if "/secrets" in request else answer.get("message", "")
     message = f"{request}: {status} {told}".strip()
     if status == HTTPStatus.CONFLICT:
-        return errors.Unavailable(message, reason="Conflict")
+        return errors.Conflict(message)
     if status == HTTPStatus.GONE:
         return errors.Unavailable(message, reason="Expired")
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from embedding_operator import errors
 from embedding_operator.kube import kinds, ownership, quantities
+from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.ownership import Owner
 
 Object = dict[str, Any]
@@ -16,31 +17,11 @@ DEFAULTED: Final = frozenset({"Deployment", "Service", "CronJob"})
 QUANTITIES: Final = frozenset({"cpu", "memory"})
 
 
-class Writes(Protocol):
-    """Writes objects of the cluster."""
-
-    def get(self, kind: kinds.Kind, namespace: str | None, name: str) -> Object | None:
-        """An object; None where there is none."""
-        ...
-
-    def apply(self, desired: Object) -> Object:
-        """Server-side apply; what stands there afterwards."""
-        ...
-
-    def remove_keys(self, desired: Object, keys: list[str]) -> Object:
-        """Take foreign keys out of an object's data; what stands there afterwards."""
-        ...
-
-    def delete(self, live: Object) -> None:
-        """Delete an object as it was read; one that has gone is no error."""
-        ...
-
-
 class ObjectApplier:
     """Applies the objects of all owners; `drifted` gets the kind of each one repaired."""
 
-    def __init__(self, *, writes: Writes, drifted: Callable[[str], None]) -> None:
-        self._writes = writes
+    def __init__(self, *, objects: KubeClient, drifted: Callable[[str], None]) -> None:
+        self._objects = objects
         self._drifted = drifted
         self._applied: dict[tuple[str, str, str], dict[tuple[str, str], str]] = {}
 
@@ -62,10 +43,10 @@ class ObjectApplier:
         if live is None or not _is_as_desired(live, desired):
             if applied.get(address) == digest:
                 self._drifted(desired["kind"])
-            live = self._writes.apply(desired)
+            live = self._objects.apply(desired)
             foreign = sorted((live.get("data") or {}).keys() - desired.get("data", {}).keys())
             if foreign and "data" in desired:
-                live = self._writes.remove_keys(desired, foreign)
+                live = self._objects.remove_keys(desired, foreign)
         applied[address] = digest
         return live
 
@@ -77,9 +58,9 @@ class ObjectApplier:
         """Delete an object that the owner no longer wants, if it is there and ours."""
         metadata = unwanted["metadata"]
         kind = kinds.KINDS[unwanted["kind"]]
-        live = self._writes.get(kind, metadata["namespace"], metadata["name"])
+        live = self._objects.get(kind, metadata["namespace"], metadata["name"])
         if live is not None and ownership.is_ours(live, owner):
-            self._writes.delete(live)
+            self._objects.delete(live)
         applied = self._applied.get(_key(owner), {})
         applied.pop((unwanted["kind"], metadata["name"]), None)
 

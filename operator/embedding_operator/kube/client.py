@@ -107,11 +107,11 @@ class KubeClient:
         )
 
     def create(self, kind: kinds.Kind, namespace: str | None, body: Object) -> Object:
-        """Create an object; errors.Unavailable with reason Conflict where it exists."""
+        """Create an object; errors.Conflict where it exists."""
         return self._found(self._call("POST", kind.path(namespace), body), f"create {kind.plural}")
 
     def replace(self, kind: kinds.Kind, namespace: str | None, body: Object) -> Object:
-        """Replace an object as it was read; reason Conflict where it has changed since."""
+        """Replace an object as it was read; errors.Conflict where it has changed since."""
         path = kind.path(namespace, body["metadata"]["name"])
         return self._found(self._call("PUT", path, body), f"update {kind.plural}")
 
@@ -136,7 +136,7 @@ class KubeClient:
     def delete(self, live: Object) -> None:
         """Delete an object as it was read; one that has gone is no error.
 
-        errors.Unavailable with reason Conflict where it has changed since, or is another by now.
+        errors.Conflict where it has changed since, or is another by now.
         """
         kind, namespace, name = _address(live)
         seen = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}

@@ -3,31 +3,22 @@
 import logging
 import uuid
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.kube import kinds
+from embedding_operator.kube.client import KubeClient
 
 _LOG = logging.getLogger(__name__)
 MESSAGE_CHARACTERS: Final = 1024  # the API server's limit for an event's message
 
 
-class Creates(Protocol):
-    """Creates objects of the cluster."""
-
-    def create(
-        self, kind: kinds.Kind, namespace: str | None, body: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Create an object."""
-        ...
-
-
-class Events:
+class EventRecorder:
     """Writes events; one that cannot be written is logged and dropped."""
 
-    def __init__(self, *, creates: Creates) -> None:
-        self._creates = creates
+    def __init__(self, *, objects: KubeClient) -> None:
+        self._objects = objects
 
     def record(self, about: dict[str, Any], *, warning: bool, reason: str, message: str) -> None:
         """Record an event of an object."""
@@ -56,7 +47,7 @@ class Events:
             "count": 1,
         }
         try:
-            self._creates.create(kinds.EVENT, metadata["namespace"], body)
+            self._objects.create(kinds.EVENT, metadata["namespace"], body)
         except errors.OperatorError as error:
             # A namespace that is being deleted takes no events; nothing depends on one.
             _LOG.info("event %s of %s not written: %s", reason, metadata["name"], error)

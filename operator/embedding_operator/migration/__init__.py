@@ -1,1 +1,1 @@
-"""`secrets migrate` and `secrets verify`: secrets brought into Vault, and the proof of it."""
+"""`secrets migrate` and `secrets verify`: secrets copied into Vault, and the comparison."""

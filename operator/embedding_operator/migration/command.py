@@ -1,7 +1,7 @@
 """`secrets migrate` and `secrets verify` on the command line.
 
-Exit codes: 0 Vault has every key as the source has it, 1 it has not, 2 the command line is wrong or
-something refused or is away; then nothing is known.
+Exit codes: 0 Vault has every key as the source has it, 1 it has not, 2 the result is unknown: the
+command line is wrong, or a server refused or was away.
 """
 
 import argparse
@@ -14,10 +14,11 @@ from typing import Any, Final
 
 from embedding_operator import errors, terminal
 from embedding_operator.kube import kubeconfig
-from embedding_operator.migration import connection, kv, plan, sources, transfer
+from embedding_operator.migration import connection, plan, sources, transfer
 from embedding_operator.migration.plan import Outcome, Step
 from embedding_operator.migration.refusal import Refused
 from embedding_operator.migration.sources import Source
+from embedding_operator.migration.store import Store
 
 DONE, DIFFERENCE, CANNOT = 0, 1, 2
 
@@ -29,7 +30,7 @@ _WOULD: Final[Mapping[Outcome, str]] = {
 
 def add_to(commands: Any) -> None:
     """Add `secrets` to a parser's subcommands."""
-    secrets = commands.add_parser("secrets", help="bring secrets into Vault, and prove it")
+    secrets = commands.add_parser("secrets", help="copy secrets into Vault, and compare")
     verbs = secrets.add_subparsers(required=True, metavar="COMMAND")
     common = _common()
     migrate = verbs.add_parser(
@@ -38,7 +39,7 @@ def add_to(commands: Any) -> None:
         allow_abbrev=False,
         help="write keys that Vault lacks, with check-and-set",
     )
-    migrate.add_argument("--dry-run", action="store_true", help="write nothing, tell what would be")
+    migrate.add_argument("--dry-run", action="store_true", help="write nothing, print the plan")
     migrate.add_argument(
         "--overwrite", action="store_true", help="replace values that differ in Vault"
     )
@@ -47,10 +48,10 @@ def add_to(commands: Any) -> None:
         "verify",
         parents=[common],
         allow_abbrev=False,
-        help="compare source and Vault, and tell by key name",
+        help="compare source and Vault by key name",
     )
     verify.add_argument(
-        "--names-only", action="store_true", help="compare which keys there are, read no value"
+        "--names-only", action="store_true", help="compare the names of keys, read no value"
     )
     verify.set_defaults(run=_guarded(_verify))
 
@@ -92,9 +93,9 @@ def _migrate(options: argparse.Namespace) -> int:
     if options.dry_run:
         sys.stdout.write(f"Dry run: nothing was written to {where}.\n")
     elif done.content is None:
-        sys.stdout.write(f"Nothing was to be written to {where}.\n")
+        sys.stdout.write(f"Nothing to write to {where}.\n")
     else:
-        sys.stdout.write(f"{where} is as told above.\n")
+        sys.stdout.write(f"{where} holds the keys as listed above.\n")
     return DONE if plan.settled(done.steps) else DIFFERENCE
 
 
@@ -128,8 +129,8 @@ def _source(options: argparse.Namespace) -> Source:
     return found
 
 
-def _store() -> kv.Kv:
-    return kv.Kv(connection.read(os.environ, home=Path.home()))
+def _store() -> Store:
+    return Store(connection.read(os.environ, home=Path.home()))
 
 
 def _print_table(steps: Iterable[Step], *, told: Mapping[Outcome, str] | None = None) -> None:

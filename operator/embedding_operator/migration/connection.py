@@ -1,4 +1,4 @@
-"""Where Vault is and who asks, as `vault` and `bao` are told: by the environment."""
+"""Address and token of Vault, by the environment variables of `vault` and `bao`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,17 +14,17 @@ _TRUE: Final = frozenset({"1", "t", "true"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """`trust` is a file or a folder of certificate authorities; None means the system's."""
+    """`ca` is a file or a folder of certificate authorities; None means the system's."""
 
     address: str
     token: str = field(repr=False)
     namespace: str | None = None
-    trust: Path | None = None
+    ca: Path | None = None
     certificate: tuple[Path, Path] | None = None
 
 
 def read(environment: Mapping[str, str], *, home: Path) -> Connection:
-    """What VAULT_ADDR, VAULT_TOKEN and the others say; ~/.vault-token stands in for a token.
+    """The connection by VAULT_ADDR, VAULT_TOKEN and the others; ~/.vault-token may hold the token.
 
     Raises:
         Refused: a variable is missing or cannot be used; the text names it.
@@ -36,12 +36,12 @@ def read(environment: Mapping[str, str], *, home: Path) -> Connection:
         raise Refused("VAULT_CLIENT_CERT and VAULT_CLIENT_KEY: one needs the other")
     namespace = environment.get("VAULT_NAMESPACE") or None
     if namespace is not None and not _is_word(namespace):
-        raise Refused("VAULT_NAMESPACE: is no name that an HTTP header can carry")
+        raise Refused("VAULT_NAMESPACE: must be printable ASCII without blanks")
     return Connection(
         address=_address(environment.get("VAULT_ADDR", "")),
         token=_token(environment, home),
         namespace=namespace,
-        trust=_file(environment, "VAULT_CACERT") or _file(environment, "VAULT_CAPATH"),
+        ca=_file(environment, "VAULT_CACERT") or _file(environment, "VAULT_CAPATH"),
         certificate=(certificate[0], certificate[1])
         if certificate[0] is not None and certificate[1] is not None
         else None,
@@ -73,7 +73,7 @@ def _token(environment: Mapping[str, str], home: Path) -> str:
         except OSError as error:
             raise Refused(f"{where}: {error.strerror}") from None
     if not _is_word(token):
-        raise Refused(f"{where}: holds no token that an HTTP header can carry")
+        raise Refused(f"{where}: must hold a token of printable ASCII without blanks")
     return token
 
 

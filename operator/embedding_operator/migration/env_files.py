@@ -1,8 +1,8 @@
-r"""A .env file as values: literal, and refused where it could be read in two ways.
+r"""A .env file as values: literal, and refused where a line is ambiguous.
 
-There is no standard: shells, Docker and the dotenv libraries differ, and a value that silently
-becomes another one is the worst that a migration can do. So the grammar is small, and a line
-outside it is an error that names the line, never a guess:
+There is no standard: shells, Docker and the dotenv libraries differ, and a migration must never
+change a value silently. So the grammar is small, and a line outside it is an error with its number,
+never a guess:
 
     NAME=value             to the end of the line, without blanks around it and without ` # comment`
     NAME='value'           every character as it is, line breaks too
@@ -22,7 +22,7 @@ from typing import Final
 from embedding_operator.migration.refusal import Refused
 
 _NOTHING: Final = re.compile(r"[ \t]*(?:#[^\n]*)?\n")
-"""The rest of a line that says nothing."""
+"""The rest of a line without a value."""
 _NAME: Final = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*")
 _SINGLE: Final = re.compile(r"'([^']*)'")
 _DOUBLE: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
@@ -33,10 +33,10 @@ _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
 
 
 def parse(raw: bytes, *, place: str) -> dict[str, str]:
-    """The values by name, in the order of the file. `place` begins every error.
+    """The values by name, in the order of the file; each error begins with `place`.
 
     Raises:
-        Refused: a line is none of the above; the text names it, and nothing of what it holds.
+        Refused: a line is outside the grammar; the text has its number, and nothing that it holds.
     """
     try:
         text = raw.decode("utf-8-sig")

@@ -1,4 +1,4 @@
-"""What a migration does and what a verification finds: pure, by key name."""
+"""The plan of a migration and the result of a verification, by key name. Pure."""
 
 import hmac
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """What became of a key, in the words of the table."""
+    """The result for a key, in the words of the table."""
 
     WRITTEN = "written"
     OVERWRITTEN = "overwritten"
@@ -21,7 +21,7 @@ class Outcome(StrEnum):
 
 
 SETTLED = frozenset({Outcome.WRITTEN, Outcome.OVERWRITTEN, Outcome.EQUAL, Outcome.PRESENT})
-"""The outcomes after which Vault has what the source has."""
+"""The outcomes after which Vault and the source agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`content` is all that the path shall hold; None where there is nothing to write."""
+    """`content` is everything that the path shall hold; None where there is nothing to write."""
 
     steps: tuple[Step, ...]
     content: Mapping[str, object] | None = field(repr=False)
@@ -47,7 +47,7 @@ def migration(
     keys: Iterable[str],
     overwrite: bool,
 ) -> Plan:
-    """What brings `keys` of `source` to a path that holds `held`; the path's other keys stay."""
+    """The plan that copies `keys` of `source` to a path that holds `held`; its other keys stay."""
     steps = tuple(
         Step(key, _becomes(source.get(key), key in held, held.get(key), overwrite=overwrite))
         for key in keys
@@ -63,7 +63,7 @@ def migration(
 def comparison(
     source: Mapping[str, str], held: Mapping[str, object], *, keys: Iterable[str]
 ) -> tuple[Step, ...]:
-    """Whether `keys` are the same on both sides."""
+    """Compare `keys` and their values on both sides."""
     return tuple(
         Step(key, _presence(key, source, held) or _sameness(source[key], held[key])) for key in keys
     )
@@ -72,13 +72,13 @@ def comparison(
 def comparison_of_names(
     source: Iterable[str], held: Iterable[str], *, keys: Iterable[str]
 ) -> tuple[Step, ...]:
-    """Whether `keys` are there on both sides; nothing is said of their values."""
+    """Compare the presence of `keys` on both sides, without their values."""
     here, there = frozenset(source), frozenset(held)
     return tuple(Step(key, _presence(key, here, there) or Outcome.PRESENT) for key in keys)
 
 
 def settled(steps: Iterable[Step]) -> bool:
-    """Whether Vault has every key as the source has it."""
+    """True where Vault has every key as the source has it."""
     return all(step.outcome in SETTLED for step in steps)
 
 
@@ -88,7 +88,7 @@ def _becomes(wanted: str | None, there: bool, held: object, *, overwrite: bool) 
     if there and _sameness(wanted, held) is Outcome.EQUAL:
         return Outcome.EQUAL
     if not wanted:
-        # A template that was not filled in; written, it would stand in the way of the value.
+        # An unfilled template; a migration of the real value would find it in its way.
         return Outcome.EMPTY
     if not there:
         return Outcome.WRITTEN
@@ -102,7 +102,7 @@ def _presence(key: str, source: Iterable[str], held: Iterable[str]) -> Outcome |
 
 
 def _sameness(wanted: str, held: object) -> Outcome:
-    """Text alone can be equal to text; in constant time, as it costs nothing to be sure."""
+    """Compare in constant time; a value in Vault that is no text differs from any text."""
     if not isinstance(held, str):
         return Outcome.DIFFERENT
     # JSON may hold halves of characters, which no UTF-8 has.

@@ -1,4 +1,4 @@
-"""What a person asked for and cannot be had: a retry does not help, another command line may."""
+"""The error of a command line that cannot be carried out; a retry does not help."""
 
 from embedding_operator import errors
 

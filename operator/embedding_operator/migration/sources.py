@@ -1,12 +1,13 @@
-"""Where secrets are now: a .env file, the environment, or a Secret of the cluster."""
+"""Sources of a migration: a .env file, the environment, or a Secret of the cluster."""
 
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 from embedding_operator.kube import kinds
+from embedding_operator.kube.client import KubeClient
 from embedding_operator.migration import env_files
 from embedding_operator.migration.refusal import Refused
 from embedding_operator.render import secrets
@@ -14,24 +15,16 @@ from embedding_operator.render import secrets
 STANDARD_INPUT: Final = "-"
 
 
-class Objects(Protocol):
-    """Reads of the API server."""
-
-    def get(self, kind: kinds.Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
-        """An object; None where there is none."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Values by key; `place` is told to people."""
+    """Values by key; `place` names the source in messages."""
 
     place: str
     values: Mapping[str, str] = field(repr=False)
 
 
 def file(name: str) -> Source:
-    """A .env file, or standard input where it is called `-`.
+    """The values of a .env file; `-` names standard input.
 
     Raises:
         Refused: it cannot be read, or a line of it.
@@ -45,7 +38,7 @@ def file(name: str) -> Source:
 
 
 def environment(variables: Mapping[bytes, bytes], keys: Iterable[str]) -> Source:
-    """These variables, and no other.
+    """The values of these variables.
 
     Raises:
         Refused: a value is not UTF-8.
@@ -54,8 +47,8 @@ def environment(variables: Mapping[bytes, bytes], keys: Iterable[str]) -> Source
     return _text("the environment", found)
 
 
-def secret(objects: Objects, address: str, keys: Iterable[str] | None) -> Source:
-    """A Secret by NAMESPACE/NAME; these keys of it, or all.
+def secret(objects: KubeClient, address: str, keys: Iterable[str] | None) -> Source:
+    """The values of a Secret by NAMESPACE/NAME: these keys of it, or all.
 
     Raises:
         Refused: there is none, or a value is not UTF-8.

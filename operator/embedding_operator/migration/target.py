@@ -1,9 +1,9 @@
-"""Where in Vault: MOUNT/PATH, and which part of it is the mount."""
+"""The place in Vault, MOUNT/PATH, and which part of it is the mount."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from embedding_operator.migration.refusal import Refused
 
@@ -24,25 +24,12 @@ class Target:
     def __str__(self) -> str:
         return f"{self.mount}/{self.path}"
 
-    @classmethod
-    def of(cls, to: str, *, mount: str, listed: Mapping[str, Any]) -> Self:
-        """`to` on a mount that the server has described.
-
-        Raises:
-            Refused: it is no KV engine.
-        """
-        kind = listed.get("type")
-        if kind not in {"kv", "generic"}:  # as the very first KV engines are called
-            raise Refused(f"--to: mount {mount} is of type {kind}, and secrets go to kv")
-        options = listed.get("options") or {}
-        return cls(mount, to.removeprefix(f"{mount}/"), 2 if options.get("version") == "2" else 1)
-
 
 def plain(to: str) -> str:
-    """`to`, if it is MOUNT/PATH.
+    """`to`, once it is checked to be MOUNT/PATH.
 
     Raises:
-        Refused: it is not, or could be read as another path.
+        Refused: it is not, or a server could normalise it into another path.
     """
     if not _PLAIN.fullmatch(to):
         raise Refused(

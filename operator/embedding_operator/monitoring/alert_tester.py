@@ -11,11 +11,11 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, TypeVar
 
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import alert_test, alertmanager
 from embedding_operator.monitoring.alert_test import Result
 from embedding_operator.monitoring.alertmanager import Counts
 from embedding_operator.monitoring.answers import Asks, Unreadable, read
-from embedding_operator.queues.workqueue import Key
 
 LIFE_SECONDS: Final = 600.0
 """A test alert ends after this time, if the operator cannot resolve it."""
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class _Wanted(NamedTuple):
-    key: Key
+    key: ObjectKey
     labels: Mapping[str, str]
 
 
@@ -45,7 +45,7 @@ class AlertTester:
         self,
         *,
         alertmanagers: Sequence[Asks],
-        changed: Callable[[Key], None],
+        changed: Callable[[ObjectKey], None],
         sent_seconds: float = SENT_SECONDS,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
@@ -55,12 +55,12 @@ class AlertTester:
         self._look_seconds = look_seconds
         self._lock = threading.Lock()
         self._waiting: deque[_Wanted] = deque()
-        self._running: set[Key] = set()
-        self._ended: dict[Key, Result] = {}
+        self._running: set[ObjectKey] = set()
+        self._ended: dict[ObjectKey, Result] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._arrived = asyncio.Event()
 
-    def begin(self, key: Key, labels: Mapping[str, str]) -> None:
+    def begin(self, key: ObjectKey, labels: Mapping[str, str]) -> None:
         """Test a policy after the tests before it."""
         with self._lock:
             if key in self._running:
@@ -77,17 +77,17 @@ class AlertTester:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._arrived.set)
 
-    def is_running(self, key: Key) -> bool:
+    def is_running(self, key: ObjectKey) -> bool:
         """True if a test has begun and not ended."""
         with self._lock:
             return key in self._running
 
-    def ended(self, key: Key) -> Result | None:
+    def ended(self, key: ObjectKey) -> Result | None:
         """The result of the last test of a policy."""
         with self._lock:
             return self._ended.get(key)
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: ObjectKey) -> None:
         """A policy has gone."""
         with self._lock:
             self._ended.pop(key, None)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from embedding_operator.errors import Problem
 from embedding_operator.kube.conditions import Verdict
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import alert_test, conditions, rules
 from embedding_operator.monitoring.alert_tester import AlertTester
 from embedding_operator.monitoring.connection import Connection
@@ -20,7 +21,6 @@ from embedding_operator.monitoring.endpoints import Endpoints
 from embedding_operator.monitoring.poller import Poller
 from embedding_operator.monitoring.prometheuses import Prometheuses
 from embedding_operator.policy.policy import EmbeddingPolicy
-from embedding_operator.queues.workqueue import Key
 
 _LOG = logging.getLogger(__name__)
 STARTING_SECONDS: Final = 120.0
@@ -49,7 +49,7 @@ class Monitor:
         self,
         endpoints: Endpoints,
         *,
-        changed: Callable[[Key], None],
+        changed: Callable[[ObjectKey], None],
         selecting: Prometheuses | None = None,
         observe: Callable[[str, str], None] = lambda _, __: None,
     ) -> None:
@@ -72,7 +72,7 @@ class Monitor:
         self._poller = Poller(prometheus=prometheus, alertmanagers=alertmanagers, changed=changed)
         self._tester = AlertTester(alertmanagers=alertmanagers, changed=changed)
         self._selecting = selecting
-        self._planned: dict[Key, Mapping[str, str]] = {}
+        self._planned: dict[ObjectKey, Mapping[str, str]] = {}
 
     def start(self) -> None:
         """Start the thread."""
@@ -99,7 +99,7 @@ class Monitor:
             previous: the policy's status until now.
             now: the time.
         """
-        key = Key(policy.namespace, policy.name)
+        key = policy.key
         made = [it for it in told if it["kind"] == "PrometheusRule"]
         groups = tuple(group for rule in made for group in rules.expected(rule))
         seen = self._poller.watch(key, groups)
@@ -133,13 +133,13 @@ class Monitor:
             again_seconds=plan.again_seconds,
         )
 
-    def reported(self, key: Key) -> None:
+    def reported(self, key: ObjectKey) -> None:
         """Begin a planned test, once the status records it."""
         labels = self._planned.pop(key, None)
         if labels is not None:
             self._tester.begin(key, labels)
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: ObjectKey) -> None:
         """A policy has gone."""
         self._poller.forget(key)
         self._tester.forget(key)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from embedding_operator.errors import Problem
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import alertmanager, conditions, rules
 from embedding_operator.monitoring.answers import NO_SUCH_API, Asks, Parameters, Unreadable, read
 from embedding_operator.monitoring.forms import Forms
-from embedding_operator.queues.workqueue import Key
 
 SLOT_SECONDS: Final = 15.0
 """The time between two requests to one server."""
@@ -113,7 +113,7 @@ class Poller:
         *,
         prometheus: tuple[Asks, ...],
         alertmanagers: tuple[Asks, ...],
-        changed: Callable[[Key], None],
+        changed: Callable[[ObjectKey], None],
         slot_seconds: float = SLOT_SECONDS,
     ) -> None:
         self._prometheus = tuple(_Prometheus(asks) for asks in prometheus)
@@ -121,17 +121,17 @@ class Poller:
         self._changed = changed
         self._slot_seconds = slot_seconds
         self._lock = threading.Lock()
-        self._watched: dict[Key, tuple[rules.Group, ...]] = {}
-        self._told: dict[Key, Seen] = {}
+        self._watched: dict[ObjectKey, tuple[rules.Group, ...]] = {}
+        self._told: dict[ObjectKey, Seen] = {}
 
-    def watch(self, key: Key, groups: tuple[rules.Group, ...]) -> Seen:
+    def watch(self, key: ObjectKey, groups: tuple[rules.Group, ...]) -> Seen:
         """Set the groups that a policy expects; the last answers about them. Asks no server."""
         with self._lock:
             self._watched[key] = groups
             seen = self._told[key] = self._seen(key, groups)
             return seen
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: ObjectKey) -> None:
         """A policy has gone."""
         with self._lock:
             self._watched.pop(key, None)
@@ -206,7 +206,7 @@ class Poller:
         for key in changed:
             self._changed(key)
 
-    def _seen(self, key: Key, groups: tuple[rules.Group, ...]) -> Seen:
+    def _seen(self, key: ObjectKey, groups: tuple[rules.Group, ...]) -> Seen:
         return Seen(
             tuple(_of_prometheus(server, key, groups) for server in self._prometheus),
             tuple(
@@ -237,7 +237,7 @@ def _learn(server: _Prometheus | _Alertmanager, known: _Known[T], found: T | Unr
 
 
 def _of_prometheus(
-    server: _Prometheus, key: Key, groups: tuple[rules.Group, ...]
+    server: _Prometheus, key: ObjectKey, groups: tuple[rules.Group, ...]
 ) -> conditions.Prometheus:
     listed = server.groups.answer
     if any(server.wanted.get(group.name) != group for group in groups):

@@ -10,6 +10,7 @@ from typing import Any
 
 from embedding_contract import document, names, provider_terms, reserve
 from embedding_operator import errors
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.policy import alerts
 
 
@@ -133,6 +134,11 @@ class EmbeddingPolicy:
     additional_alerts: tuple[alerts.Additional, ...]
     log_level: str
     network: Network | None = None
+
+    @property
+    def key(self) -> ObjectKey:
+        """Namespace and name."""
+        return ObjectKey(self.namespace, self.name)
 
     @property
     def kind(self) -> str:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
 from embedding_operator import errors
 from embedding_operator.queues.fair_queue import FairQueue, Namespaced
@@ -23,16 +23,6 @@ _LAST_BACKOFF_SECONDS: Final = 60.0
 _OUTDATED_KEPT: Final = 64
 
 K = TypeVar("K", bound=Namespaced)
-
-
-class Key(NamedTuple):
-    """A policy."""
-
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
 
 
 class WorkQueue(Generic[K]):

@@ -20,7 +20,6 @@ from embedding_operator.sidecars.pages import InForce, index_report_of
 from embedding_operator.sidecars.prober import Prober
 from embedding_operator.sidecars.targets import (
     Pod,
-    Policy,
     Seen,
     Target,
     Wanted,
@@ -32,7 +31,6 @@ __all__ = [
     "Client",
     "InForce",
     "Pod",
-    "Policy",
     "Prober",
     "Seen",
     "Target",

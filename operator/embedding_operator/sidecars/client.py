@@ -7,7 +7,6 @@ The token itself is never sent, as any program may answer on a pod's address
 import secrets
 import time
 from http import HTTPStatus
-from typing import Protocol
 
 from embedding_contract import names, proof
 from embedding_operator import errors
@@ -16,18 +15,6 @@ from embedding_operator.sidecars.exchange import Answer, NoAnswerError
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod
 from embedding_operator.status import config_in_force, policy_status
-
-
-class Asks(Protocol):
-    """Asks running sidecars."""
-
-    async def in_force(self, pod: Pod, *, token: str) -> InForce | errors.Problem:
-        """The report of a sidecar, or a problem, whose text follows the pod's name."""
-        ...
-
-    async def quota(self, pod: Pod, *, token: str) -> policy_status.LiveQuota | None:
-        """The live quota; None if it cannot be read."""
-        ...
 
 
 class Client:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from embedding_operator.queues import workqueue
 from embedding_operator.sidecars.targets import Pod
@@ -20,14 +20,6 @@ FIRST_WAIT_SECONDS: Final = 5.0
 MOST_OF_A_CONTENT: Final = 6
 LEAST_APART_SECONDS: Final = 1.0
 """The least time between two nudges of a pod."""
-
-
-class Patches(Protocol):
-    """Writes to the API server."""
-
-    def nudge(self, namespace: str, pod: str, value: str) -> None:
-        """Change an annotation of the pod."""
-        ...
 
 
 class _Key(NamedTuple):
@@ -52,8 +44,13 @@ class _Late:
 class Nudger:
     """Nudges pods until they have in force what they should; safe to use from any thread."""
 
-    def __init__(self, *, patches: Patches, clock: Callable[[], float] = time.monotonic) -> None:
-        self._patches = patches
+    def __init__(
+        self,
+        *,
+        nudge: Callable[[str, str, str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._nudge = nudge
         self._clock = clock
         self._lock = threading.Lock()
         self._late: dict[_Key, _Late] = {}
@@ -105,7 +102,7 @@ class Nudger:
             late.nudged_at = self._clock()
             content, times = late.content, late.times
         # The time makes the second nudge for one content a change.
-        self._patches.nudge(key.namespace, key.pod, f"{content}.{time.time_ns()}")
+        self._nudge(key.namespace, key.pod, f"{content}.{time.time_ns()}")
         return FIRST_WAIT_SECONDS * 2.0 ** (times - 1)
 
 

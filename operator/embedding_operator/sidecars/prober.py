@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Final
 
 from embedding_operator import errors
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.sidecars import client
-from embedding_operator.sidecars.nudges import Nudger, Patches
-from embedding_operator.sidecars.targets import Policy, Seen, Target
+from embedding_operator.sidecars.nudges import Nudger
+from embedding_operator.sidecars.targets import Seen, Target
 from embedding_operator.sidecars.watchlist import Question, Watchlist
 from embedding_operator.status import config_in_force
 
@@ -30,16 +31,16 @@ class Prober:
     def __init__(
         self,
         *,
-        asks: client.Asks,
-        patches: Patches,
-        changed: Callable[[Policy, float], None],
+        asks: client.Client,
+        nudge: Callable[[str, str, str], None],
+        changed: Callable[[ObjectKey, float], None],
         asked: Callable[[str], None],
         period_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._asks = asks
         self._asked = asked
-        self._nudger = Nudger(patches=patches, clock=clock)
+        self._nudger = Nudger(nudge=nudge, clock=clock)
         self._watchlist = Watchlist(
             nudges=self._nudger, changed=changed, period_seconds=period_seconds, clock=clock
         )
@@ -65,16 +66,16 @@ class Prober:
         """True if the thread runs."""
         return self._thread.is_alive()
 
-    def watch(self, policy: Policy, target: Target) -> None:
+    def watch(self, policy: ObjectKey, target: Target) -> None:
         """Set all pods of a policy with a running sidecar, and what they should have in force."""
         self._watchlist.watch(policy, target)
         self._look_at_once()
 
-    def seen(self, policy: Policy) -> Seen:
+    def seen(self, policy: ObjectKey) -> Seen:
         """The last answers of a policy's sidecars; sends no request."""
         return self._watchlist.seen(policy)
 
-    def forget(self, policy: Policy) -> None:
+    def forget(self, policy: ObjectKey) -> None:
         """A policy has gone."""
         self._watchlist.forget(policy)
 

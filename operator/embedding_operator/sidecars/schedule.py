@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.queues.fair_queue import FairQueue
 
 PLACES: Final = 64
@@ -41,6 +42,11 @@ class Item(NamedTuple):
     namespace: str
     policy: str
     pod: str
+
+    @property
+    def key(self) -> ObjectKey:
+        """The policy, or what stands for an index."""
+        return ObjectKey(self.namespace, self.policy)
 
 
 class Schedule:

@@ -6,22 +6,23 @@ from typing import Any, Final
 
 from embedding_contract import names
 from embedding_contract.index_report import IndexReport
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.status import config_in_force, policy_status
 
-Policy = tuple[str, str]
-"""Namespace and name; for an index, the name by `of_index`."""
 _INDEX: Final = "index/"
 """Names of policies contain no slash."""
 
 
-def of_index(namespace: str, name: str) -> Policy:
-    """The key for the pods of an index."""
-    return namespace, f"{_INDEX}{name}"
+def of_index(index: ObjectKey) -> ObjectKey:
+    """The key that stands for an index among policies."""
+    return ObjectKey(index.namespace, f"{_INDEX}{index.name}")
 
 
-def index_of(policy: Policy) -> str | None:
-    """The name of the index for this key; None for a policy."""
-    return policy[1].removeprefix(_INDEX) if policy[1].startswith(_INDEX) else None
+def index_of(key: ObjectKey) -> ObjectKey | None:
+    """The index that a key stands for; None where it is a policy's own."""
+    if not key.name.startswith(_INDEX):
+        return None
+    return ObjectKey(key.namespace, key.name.removeprefix(_INDEX))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from embedding_operator import errors
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.sidecars import pace, report
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.schedule import Item, Rank, Schedule
-from embedding_operator.sidecars.targets import Pod, Policy, Seen, Target, Wanted
+from embedding_operator.sidecars.targets import Pod, Seen, Target, Wanted
 from embedding_operator.status import config_in_force, policy_status
 
 QUOTA_SECONDS: Final = 15.0
@@ -99,7 +100,7 @@ class Watchlist:
         self,
         *,
         nudges: Nudges,
-        changed: Callable[[Policy, float], None],
+        changed: Callable[[ObjectKey, float], None],
         period_seconds: float,
         clock: Callable[[], float],
     ) -> None:
@@ -110,12 +111,12 @@ class Watchlist:
         self._lock = threading.Lock()
         self._schedule = Schedule()
         self._revisions = itertools.count(1)
-        self._policies: dict[Policy, _Policy] = {}
+        self._policies: dict[ObjectKey, _Policy] = {}
         self._pods = 0
 
     # --- for reconciles
 
-    def watch(self, policy: Policy, target: Target) -> None:
+    def watch(self, policy: ObjectKey, target: Target) -> None:
         """Set all pods of a policy with a running sidecar, and what they should have in force."""
         with self._lock:
             known = self._policies.get(policy)
@@ -130,7 +131,7 @@ class Watchlist:
             for uid, pod in pods.items():
                 self._watch_pod(policy, known, known.pods.get(uid), pod=pod, is_other=is_other)
 
-    def seen(self, policy: Policy) -> Seen:
+    def seen(self, policy: ObjectKey) -> Seen:
         """The last answers of a policy's sidecars."""
         with self._lock:
             known = self._policies.get(policy, _Policy())
@@ -148,7 +149,7 @@ class Watchlist:
             )
             return Seen(force=force, quota=known.quota, reports=reports)
 
-    def forget(self, policy: Policy) -> None:
+    def forget(self, policy: ObjectKey) -> None:
         """A policy has gone."""
         with self._lock:
             self._forget(policy)
@@ -175,7 +176,7 @@ class Watchlist:
         """Store the answer of a sidecar, or the problem of asking it."""
         with self._lock:
             self._schedule.done(question.item)
-            policy, uid = question.item[:2], question.item.pod
+            policy, uid = question.item.key, question.item.pod
             known = self._policies.get(policy)
             watched = known.pods.get(uid) if known is not None else None
             if known is None or watched is None or known.wanted is None:
@@ -206,7 +207,7 @@ class Watchlist:
         """Store the live quota; None if the sidecar did not report it."""
         with self._lock:
             self._schedule.done(question.item)
-            policy = question.item[:2]
+            policy = question.item.key
             known = self._policies.get(policy)
             if known is None or known.uid != question.policy_uid:
                 return  # deleted meanwhile
@@ -227,14 +228,20 @@ class Watchlist:
 
     # --- all below is called with the lock held
 
-    def _forget(self, policy: Policy) -> None:
+    def _forget(self, policy: ObjectKey) -> None:
         known = self._policies.pop(policy, _Policy())
         self._schedule.drop(Item(*policy, ""))
         for watched in known.pods.values():
             self._drop(policy, watched)
 
     def _watch_pod(
-        self, policy: Policy, known: _Policy, watched: _Watched | None, *, pod: Pod, is_other: bool
+        self,
+        policy: ObjectKey,
+        known: _Policy,
+        watched: _Watched | None,
+        *,
+        pod: Pod,
+        is_other: bool,
     ) -> None:
         now = self._clock()
         if watched is None:
@@ -259,13 +266,13 @@ class Watchlist:
         wait_seconds = pace.FIRST_LOOK_SECONDS if answered and not is_restarted else 0.0
         self._schedule.put(item, due=now + wait_seconds, rank=watched.rank)
 
-    def _drop(self, policy: Policy, watched: _Watched) -> None:
+    def _drop(self, policy: ObjectKey, watched: _Watched) -> None:
         self._pods -= 1
         self._schedule.drop(Item(*policy, watched.pod.uid))
         self._nudges.forget(watched.pod)
 
     def _question(self, item: Item) -> Question | None:
-        known = self._policies.get(item[:2])
+        known = self._policies.get(item.key)
         if known is None:
             return None
         if known.wanted is None:
@@ -292,11 +299,11 @@ class Watchlist:
             wait_seconds = pace.in_force(self._pods, period_seconds=self._period_seconds)
         self._schedule.put(question.item, due=now + wait_seconds, rank=watched.rank)
 
-    def _ask_for_quota(self, policy: Policy, *, after_seconds: float) -> None:
+    def _ask_for_quota(self, policy: ObjectKey, *, after_seconds: float) -> None:
         item = Item(*policy, "")
         self._schedule.put(item, due=self._clock() + after_seconds, rank=Rank.ANSWERED)
 
-    def _tell(self, policy: Policy, known: _Policy) -> None:
+    def _tell(self, policy: ObjectKey, known: _Policy) -> None:
         now = self._clock()
         if known.told_at <= now:  # else a report is pending
             known.told_at = max(now + GATHER_SECONDS, known.told_at + TOLD_APART_SECONDS)

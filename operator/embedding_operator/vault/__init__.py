@@ -1,11 +1,12 @@
-"""Vault (or OpenBao) as this operator uses it; the only package that imports `hvac`.
+"""Vault (or OpenBao) as the operator and a migration use it; the only package that imports `hvac`.
 
     connections requests, bounded and counted
+    kv          the key-value engine, version 1 and 2
     sessions    one login per identity, kept alive
-    reading     one look at a path: is it as it was, and if not, what does it hold
-    polling     one look per identity and path and interval, whoever wants it, and who is told
-    troubles    failures in a row, and when it is worth while to try again
-    failures    what stands in the way, and how far that reaches
+    reading     one read of a path: unchanged, or what it holds now
+    polling     one poll per identity, path and interval, and the policies that are told
+    backoff     failures in a row, and when to try again
+    failures    what each failure means, and how far it reaches
 
 No value is in any message or `repr`.
 """

@@ -1,4 +1,4 @@
-"""What is read in Vault, and as whom."""
+"""Paths of Vault, and the identities that read them."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,7 +7,7 @@ Values = Mapping[str, bytes]
 
 
 class Identity(NamedTuple):
-    """As whom Vault is asked: a ServiceAccount of the policy's own namespace, and a role."""
+    """A ServiceAccount of the policy's own namespace, and a role: the login for a read."""
 
     namespace: str
     service_account: str
@@ -15,7 +15,7 @@ class Identity(NamedTuple):
 
 
 class Address(NamedTuple):
-    """A path of a mount, as one identity sees it."""
+    """A path of a mount, read as one identity."""
 
     identity: Identity
     mount: str
@@ -23,7 +23,7 @@ class Address(NamedTuple):
 
     @property
     def namespace(self) -> str:
-        """The namespace for which it is read."""
+        """The namespace that it is read for."""
         return self.identity.namespace
 
     def __str__(self) -> str:

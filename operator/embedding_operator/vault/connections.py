@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import hvac.adapters
-import hvac.exceptions
 import requests
 import requests.adapters
 
@@ -17,10 +16,10 @@ METHODS: Final = ("kubernetes", "token", "approle")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where Vault is and how to sign in. All of it is the administrator's, none a policy's.
+    """Where Vault is and how to log in. The administrator sets all of it, a policy none.
 
-    `poll_seconds` is how often a path is looked at, and the most that a backoff waits, which begins
-    with `retry_seconds`. `concurrency` bounds the requests that are made at the same time.
+    Each path is polled every `poll_seconds`, which is also the longest backoff; the first one is
+    `retry_seconds`. `concurrency` bounds the requests under way.
     """
 
     address: str
@@ -38,54 +37,57 @@ class Settings:
     concurrency: int = 8
 
 
-class Connections:
-    """Connections to a Vault. `observe` is told the outcome of each request."""
+class Client(hvac.adapters.JSONAdapter):
+    """A client of Vault, without a token at first; `observe` is told the outcome of each request.
 
-    def __init__(self, *, settings: Settings, observe: Callable[[str], None]) -> None:
-        self._settings = settings
-        self._observe = observe
-        self._pool = requests.Session()
-        self._pool.verify = str(settings.ca_file) if settings.ca_file else True
-        self._pool.mount(
-            settings.address,
-            requests.adapters.HTTPAdapter(
-                pool_connections=1, pool_maxsize=settings.concurrency, max_retries=0
-            ),
-        )
-
-    def anonymous(self) -> hvac.adapters.JSONAdapter:
-        """A client that has no token yet."""
-        return _Counted(self._settings, self._pool, self._observe)
-
-
-class _Counted(hvac.adapters.JSONAdapter):
-    """Requests to Vault over shared connections, each told with its outcome."""
+    Every request raises VaultReadError where Vault does not answer, or answers with an error.
+    """
 
     def __init__(
-        self, settings: Settings, connections: requests.Session, observe: Callable[[str], None]
+        self,
+        *,
+        address: str,
+        timeout_seconds: float,
+        observe: Callable[[str], None] = lambda _: None,
+        **more: Any,
     ) -> None:
         super().__init__(
-            base_uri=settings.address,
-            namespace=settings.vault_namespace,
-            timeout=settings.timeout_seconds,  # type: ignore[arg-type] # requests takes parts
-            session=connections,
+            base_uri=address,
+            timeout=timeout_seconds,  # type: ignore[arg-type] # requests takes parts
             # The address is the administrator's; a redirect would carry the token elsewhere.
             allow_redirects=False,
+            **more,
         )
         self._observe = observe
 
-    def _raise_for_error(self, method: str, url: str, response: requests.Response) -> None:
-        try:
-            # The one place that sees the headers; the stubs leave it out.
-            super()._raise_for_error(method, url, response)  # type: ignore[misc]
-        except hvac.exceptions.RateLimitExceeded as error:
-            raise failures.BusyError(error, response.headers.get("Retry-After", "")) from None
-
     def request(self, *arguments: Any, **keywords: Any) -> Any:
+        """The answer as JSON; whatever is no JSON, as of another web server, as a Response."""
         try:
-            answer = super().request(*arguments, **keywords)
-        except failures.FOREIGN as error:
-            self._observe(failures.of_reading(error).reason)
-            raise
-        self._observe("ok")
-        return answer
+            answer = super().request(*arguments, raise_exception=False, **keywords)
+        except (OSError, ValueError) as error:  # requests has kinds of both
+            failure = failures.of_no_answer(error)
+        else:
+            if not isinstance(answer, requests.Response) or answer.ok:
+                self._observe("ok")
+                return answer
+            failure = failures.of_answer(answer)
+        # Outside of the handler: the library's error may quote the request.
+        self._observe(failure.reason)
+        raise failure
+
+
+def clients(settings: Settings, observe: Callable[[str], None]) -> Callable[[], Client]:
+    """A factory of clients that share connections."""
+    pool = requests.Session()
+    pool.verify = str(settings.ca_file) if settings.ca_file else True
+    connections = requests.adapters.HTTPAdapter(
+        pool_connections=1, pool_maxsize=settings.concurrency, max_retries=0
+    )
+    pool.mount(settings.address, connections)
+    return lambda: Client(
+        address=settings.address,
+        timeout_seconds=settings.timeout_seconds,
+        observe=observe,
+        namespace=settings.vault_namespace,
+        session=pool,
+    )

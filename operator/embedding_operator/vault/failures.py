@@ -1,14 +1,14 @@
-"""What stands in the way of reading Vault, and how far it reaches.
+"""Failures of a request to Vault: words for a condition, and how far each of them reaches.
 
-A server that is sealed is so for every path: once one look has found that, the others need not
-ask. A login that is refused is so for every path of its identity, and all else for one path.
+A sealed server fails every path: once one read has found that, the others need not ask. A refused
+login fails every path of its identity; any other failure is one path's.
 """
 
 import enum
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
 
-import hvac.exceptions
 import requests
 
 from embedding_operator import errors
@@ -22,146 +22,128 @@ class Scope(enum.Enum):
     PATH = "path"
 
 
-class Unreadable(Exception):  # noqa: N818 - says what it is
-    """A path cannot be read now.
+class VaultReadError(Exception):
+    """A path cannot be read now, or another request to Vault failed; `cause` says why.
 
-    `message` holds {where} for the path. `final`: Vault has answered, and the values are not to be
-    had (any more), so what was known of them is forgotten. `gone`: there is nothing, surely.
-    `answered`: it was Vault that said so, which therefore works. `retry_after_seconds`: for so long
-    it wants not to be asked.
+    `final`: Vault has answered, and the values are not available (any more), so the last known ones
+    are forgotten. `gone`: Vault certainly holds nothing there. `answered`: Vault itself said so,
+    and therefore works. `retry_after_seconds`: how long Vault wants not to be asked. `status` and
+    `body` are of Vault's answer, the body a JSON object that may quote the request: never shown.
     """
 
     def __init__(
         self,
         reason: str,
-        message: str,
+        cause: str,
         *,
         scope: Scope = Scope.PATH,
         final: bool = False,
         gone: bool = False,
         answered: bool = True,
         retry_after_seconds: float = 0.0,
+        status: int | None = None,
+        body: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.message = message
+        self.cause = cause
         self.scope = scope
         self.final = final or gone
         self.gone = gone
         self.answered = answered and scope is not Scope.SERVER
         self.retry_after_seconds = retry_after_seconds
+        self.status = status
+        self.body = body or {}
 
     def problem(self, where: object) -> errors.Problem:
         """Words for a condition."""
-        return errors.Problem(self.reason, self.message.replace("{where}", str(where)))
+        return errors.Problem(self.reason, f"cannot read {where}: {self.cause}")
 
 
-class BusyError(hvac.exceptions.RateLimitExceeded):
-    """A rate limit, and when Vault wants to be asked again (RFC 9110, 10.2.3); 0 for any time."""
-
-    def __init__(self, error: hvac.exceptions.RateLimitExceeded, retry_after: str) -> None:
-        super().__init__(errors=error.errors, method=error.method, url=error.url)
-        # It may be a date as well, which Vault never sends.
-        self.retry_after_seconds = float(retry_after) if retry_after.isdecimal() else 0.0
-
-
-SILENT: Final = "VaultSlow"
+TIMED_OUT: Final = "VaultSlow"
 
 
 class _Meaning(NamedTuple):
     reason: str
-    message: str
+    cause: str
     scope: Scope = Scope.PATH
     final: bool = False
 
 
-MEANINGS: Final[Mapping[type[Exception], _Meaning]] = {
-    hvac.exceptions.InvalidPath: _Meaning("MountMissing", "Vault has no mount for {where}"),
-    hvac.exceptions.Forbidden: _Meaning(
-        "VaultForbidden", "Vault's policy forbids reading {where}", final=True
-    ),
-    hvac.exceptions.Unauthorized: _Meaning(
-        "VaultForbidden", "Vault does not know who asks for {where}", final=True
-    ),
-    hvac.exceptions.InvalidRequest: _Meaning(
-        "VaultRefused", "Vault refused the request for {where}"
-    ),
-    hvac.exceptions.RateLimitExceeded: _Meaning(
-        "VaultBusy", "Vault's rate limit is reached (429) for {where}"
-    ),
-    hvac.exceptions.InternalServerError: _Meaning("VaultFailing", "Vault failed (500) on {where}"),
-    hvac.exceptions.VaultNotInitialized: _Meaning(
-        "VaultSealed", "Vault is not initialised (501); {where}", Scope.SERVER
-    ),
-    hvac.exceptions.VaultDown: _Meaning(
-        "VaultSealed", "Vault is sealed or in standby (503); {where}", Scope.SERVER
-    ),
-    hvac.exceptions.BadGateway: _Meaning(
-        "VaultUnreachable", "Vault's gateway fails (502) for {where}", Scope.SERVER
-    ),
-    hvac.exceptions.UnexpectedError: _Meaning(
-        "VaultFailing", "Vault answered {where} unexpectedly"
-    ),
-    hvac.exceptions.UnsupportedOperation: _Meaning("VaultRefused", "Vault cannot do that: {where}"),
-    hvac.exceptions.PreconditionFailed: _Meaning(
-        "VaultFailing", "Vault is not consistent for {where}"
-    ),
-    hvac.exceptions.ParamValidationError: _Meaning(
-        "VaultRefused", "the reference {where} is malformed"
-    ),
-    hvac.exceptions.VaultError: _Meaning("VaultFailing", "Vault failed on {where}"),
-    requests.exceptions.ConnectionError: _Meaning(
-        "VaultUnreachable", "Vault cannot be reached; {where}", Scope.SERVER
-    ),
-    requests.exceptions.Timeout: _Meaning(SILENT, "Vault does not answer in time; {where}"),
-    requests.exceptions.RequestException: _Meaning(
-        "VaultUnreachable", "Vault gives no answer that can be read; {where}"
-    ),
+STATUSES: Final[Mapping[int, _Meaning]] = {
+    400: _Meaning("VaultRefused", "Vault refuses the request (400)"),
+    401: _Meaning("VaultForbidden", "Vault does not accept the token (401)", final=True),
+    403: _Meaning("VaultForbidden", "Vault forbids it (403)", final=True),
+    404: _Meaning("MountMissing", "Vault has no such mount (404)"),
+    429: _Meaning("VaultBusy", "Vault's rate limit is reached (429)"),
+    500: _Meaning("VaultFailing", "Vault failed (500)"),
+    501: _Meaning("VaultSealed", "Vault is not initialised (501)", Scope.SERVER),
+    502: _Meaning("VaultUnreachable", "Vault's gateway fails (502)", Scope.SERVER),
+    503: _Meaning("VaultSealed", "Vault is sealed or in standby (503)", Scope.SERVER),
 }
-"""By the class of a failure of the client library, its nearest ancestor counting."""
+"""By status (https://developer.hashicorp.com/vault/api-docs#http-status-codes)."""
 
-LOGIN_REFUSED: Final = (
-    hvac.exceptions.InvalidRequest,
-    hvac.exceptions.Unauthorized,
-    hvac.exceptions.Forbidden,
-    hvac.exceptions.InvalidPath,
-)
-
-FOREIGN: Final = (hvac.exceptions.VaultError, requests.exceptions.RequestException)
-"""All that the client library raises."""
-
-
-def of_reading(error: Exception) -> Unreadable:
-    """What a failure to read means."""
-    if isinstance(error, hvac.exceptions.InvalidPath) and error.errors == []:
-        # Where Vault finds a mount and nothing at the path, it says 404 and an empty list.
-        return Unreadable("PathMissing", "there is nothing at {where}", gone=True)
-    for kind in type(error).__mro__:
-        if kind in MEANINGS:
-            meaning = MEANINGS[kind]
-            return Unreadable(
-                meaning.reason,
-                meaning.message,
-                scope=meaning.scope,
-                final=meaning.final,
-                answered=isinstance(error, hvac.exceptions.VaultError),
-                retry_after_seconds=getattr(error, "retry_after_seconds", 0.0),
-            )
-    raise error
+_UNREACHABLE: Final = "VaultUnreachable"
+NO_ANSWER: Final[Mapping[type[Exception], _Meaning]] = {
+    requests.exceptions.SSLError: _Meaning(
+        _UNREACHABLE, "Vault's certificate cannot be verified", Scope.SERVER
+    ),
+    requests.exceptions.ConnectionError: _Meaning(
+        _UNREACHABLE, "Vault cannot be reached", Scope.SERVER
+    ),
+    requests.exceptions.Timeout: _Meaning(TIMED_OUT, "Vault does not answer in time"),
+    Exception: _Meaning(_UNREACHABLE, "Vault gives no answer that can be read"),
+}
+"""By the class of a failure without an answer, its nearest ancestor counting."""
 
 
-def of_login(error: Exception) -> Unreadable:
-    """What a failure to sign in means; whatever is not the server's concerns the identity."""
-    if isinstance(error, LOGIN_REFUSED):
-        message = "Vault refuses the login with which {where} is read: look at its role"
-        return Unreadable("LoginRefused", message, scope=Scope.IDENTITY, final=True)
-    found = of_reading(error)
-    if found.scope is Scope.PATH:
-        return Unreadable(
-            found.reason,
-            found.message,
-            scope=Scope.IDENTITY,
-            answered=found.answered,
-            retry_after_seconds=found.retry_after_seconds,
-        )
-    return found
+def of_answer(answer: requests.Response) -> VaultReadError:
+    """The failure that an answer with a status of 400 or more means."""
+    status, body = answer.status_code, _object(answer)
+    cause = f"Vault refuses it with an unexpected status ({status})"
+    meaning = STATUSES.get(status, _Meaning("VaultFailing", cause))
+    # Where Vault finds a mount and nothing at the path, it says 404 and an empty list.
+    gone = status == HTTPStatus.NOT_FOUND and body.get("errors") == []
+    if gone:
+        meaning = _Meaning("PathMissing", "there is nothing at this path")
+    # RFC 9110, 10.2.3; it may be a date as well, which Vault never sends.
+    retry_after = answer.headers.get("Retry-After", "")
+    is_wait = status == HTTPStatus.TOO_MANY_REQUESTS and retry_after.isdecimal()
+    return VaultReadError(
+        *meaning[:2],
+        scope=meaning.scope,
+        final=meaning.final,
+        gone=gone,
+        retry_after_seconds=float(retry_after) if is_wait else 0.0,
+        status=status,
+        body=body,
+    )
+
+
+def of_no_answer(error: Exception) -> VaultReadError:
+    """The failure that an error of the HTTP library means."""
+    meaning = next(NO_ANSWER[kind] for kind in type(error).__mro__ if kind in NO_ANSWER)
+    return VaultReadError(*meaning[:2], scope=meaning.scope, answered=False)
+
+
+def not_vault() -> VaultReadError:
+    """The failure of an answer that no Vault gives, as of another web server."""
+    return VaultReadError("VaultFailing", "the server does not answer as Vault does")
+
+
+def of_login(failure: VaultReadError) -> VaultReadError:
+    """The same failure, met by a login: unless it is the server's, it concerns the identity."""
+    if failure.status in {400, 401, 403, 404}:
+        cause = "Vault refuses the login: check its role"
+        return VaultReadError("LoginRefused", cause, scope=Scope.IDENTITY, final=True)
+    if failure.scope is Scope.PATH:
+        failure.scope = Scope.IDENTITY
+    return failure
+
+
+def _object(answer: requests.Response) -> dict[str, Any]:
+    try:
+        body = answer.json()
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}

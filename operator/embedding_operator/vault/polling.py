@@ -1,9 +1,9 @@
-"""What is known of Vault: one look per identity and path and interval, whoever wants it.
+"""Polls of Vault: one per identity, path and interval, however many policies use the path.
 
-A reconcile reads what is known and never waits. A bounded pool of threads looks at the paths, and
-where a look brings news the policies that use the path are told. What fails is looked at again
-with a backoff that is never longer than the interval; what fails for a whole server, or a whole
-identity, is found out by one look and not by each (docs/decisions/011-one-poll-per-path.md).
+A reconcile reads the last known state and never waits. A bounded pool of threads polls the paths
+and tells the policies that use a path when its state changes. A failed poll is repeated with a
+backoff that is never longer than the interval; a failure of a whole server or identity is found by
+one poll, not by each (docs/decisions/011-one-poll-per-path.md).
 """
 
 import random
@@ -12,32 +12,30 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from embedding_operator import errors
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.queues import workqueue
 from embedding_operator.vault import access_rules, reading
 from embedding_operator.vault.addresses import Address, Identity, Values
+from embedding_operator.vault.backoff import Backoff, Exponential
 from embedding_operator.vault.connections import Settings
-from embedding_operator.vault.failures import SILENT, Scope, Unreadable
+from embedding_operator.vault.failures import TIMED_OUT, Scope, VaultReadError
 from embedding_operator.vault.sessions import Sessions, Tokens
-from embedding_operator.vault.troubles import Backoff, Trouble
 
 JITTER: Final = 0.1
 SPREAD: Final = 0.9
-"""The first interval of a path is cut by up to this much, so that paths which were first looked at
-together, as when the operator starts, part at once."""
-
-Policy = tuple[str, str]
-"""Namespace and name."""
+"""The first interval of a path is cut by up to this much, so that paths first polled together, as
+when the operator starts, do not stay together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What is known of a path: its values, the last good ones where there is a problem.
+    """The last known state of a path: its values, the last good ones where there is a problem.
 
-    With neither values nor a problem it has not been looked at yet. `gone` says that Vault holds
-    nothing there, for sure; `whole` why the values are read at each look, if they are.
+    With neither values nor a problem the path has not been polled yet. `gone`: Vault certainly
+    holds nothing there. `whole` says why the values are read at each poll, if they are.
     """
 
     values: Values | None = field(default=None, repr=False)
@@ -49,58 +47,44 @@ class Reading:
 
     @property
     def pending(self) -> bool:
-        """Whether nobody has looked yet."""
+        """The path has not been polled yet."""
         return self.values is None and self.problem is None
 
 
 @dataclass(slots=True)
 class _Watched:
-    users: set[Policy] = field(default_factory=set)
+    users: set[ObjectKey] = field(default_factory=set)
     known: Reading = field(default_factory=Reading)
     content: reading.Content | None = None
-    trouble: Trouble = field(default_factory=Trouble)
-    held_by: Trouble | None = None
-    """The trouble of the server or the identity for which it was not looked at, or in vain."""
+    backoff: Backoff = field(default_factory=Backoff)
+    held_by: Backoff | None = None
+    """The backoff of the server or the identity that this path waits for."""
     at_once: bool = False
 
 
 class _News(NamedTuple):
-    """What a look has brought: who has to hear of it, and when to look again."""
+    """The result of a poll: the policies to tell, and when to poll again."""
 
-    told: set[Policy]
+    told: set[ObjectKey]
     again_seconds: float
 
 
-class Reads(Protocol):
-    """Looks at paths."""
-
-    def read(
-        self, address: Address, *, known: reading.Content | None, patience_seconds: float
-    ) -> reading.Content:
-        """What stands there now; raises Unreadable."""
-        ...
-
-    def forget(self, identity: Identity) -> None:
-        """Nobody reads as this identity any more."""
-        ...
-
-
 class Poller:
-    """What is known of one Vault; safe to use from any thread.
+    """Polls one Vault and holds the last known states; safe to use from any thread.
 
-    `changed` is told the policies for which there is news.
+    `changed` is told each policy whose paths have changed.
     """
 
     def __init__(
         self,
         *,
-        reads: Reads,
+        reader: reading.Reader,
         settings: Settings,
         rules: access_rules.AccessRules,
-        changed: Callable[[Policy], None],
+        changed: Callable[[ObjectKey], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._reads = reads
+        self._reader = reader
         self._settings = settings
         self._rules = rules
         self._changed = changed
@@ -109,28 +93,28 @@ class Poller:
         self._queue: workqueue.WorkQueue[Address] = workqueue.WorkQueue(
             most_of_one=max(1, settings.concurrency // 2), clock=clock
         )
-        self._backoff = Backoff(
+        self._delays = Exponential(
             first_seconds=settings.retry_seconds, last_seconds=settings.poll_seconds
         )
         self._lock = threading.Lock()
         self._watched: dict[Address, _Watched] = {}
-        self._followed: dict[Policy, frozenset[Address]] = {}
-        self._server = Trouble()
-        self._identities: dict[Identity, Trouble] = {}
-        self._silent: set[Address] = set()
+        self._followed: dict[ObjectKey, frozenset[Address]] = {}
+        self._server = Backoff()
+        self._identities: dict[Identity, Backoff] = {}
+        self._timed_out: set[Address] = set()
 
     def start(self) -> list[threading.Thread]:
-        """Begin to look; at most `concurrency` requests are made at the same time."""
+        """Start polling, with at most `concurrency` requests at the same time."""
         return workqueue.work(
-            self._queue, self.look, workers=self._settings.concurrency, name="vault"
+            self._queue, self.poll, workers=self._settings.concurrency, name="vault"
         )
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop polling."""
         self._queue.close()
 
-    def follow(self, policy: Policy, addresses: frozenset[Address]) -> None:
-        """These are all the paths that a policy wants; what nobody wants is forgotten."""
+    def follow(self, policy: ObjectKey, addresses: frozenset[Address]) -> None:
+        """Replace the paths that a policy uses; a path that no policy uses is forgotten."""
         wanted = frozenset(it for it in addresses if self._refusal(it) is None)
         with self._lock:
             before = self._followed.get(policy, frozenset())
@@ -149,7 +133,7 @@ class Poller:
                 self._followed.pop(policy, None)
 
     def read(self, address: Address) -> Reading:
-        """What is known of a path that is followed; asks nobody but the guard."""
+        """The last known state of a followed path; makes no request."""
         refused = self._refusal(address)
         if refused is not None:
             return Reading(problem=refused)
@@ -158,122 +142,121 @@ class Poller:
             return watched.known if watched is not None else Reading()
 
     def refresh(self, addresses: Iterable[Address]) -> None:
-        """Look at these at once, whatever backoff they are in."""
+        """Poll these at once, in spite of any backoff."""
         with self._lock:
             for address in addresses:
                 if address in self._watched:
                     self._watched[address].at_once = True
                     self._queue.add(address)
 
-    def look(self, address: Address) -> float | None:
-        """Look at one path; after how many seconds to look again, None where nobody wants it."""
+    def poll(self, address: Address) -> float | None:
+        """Poll one path; seconds until the next poll, None where no policy uses the path."""
         with self._lock:
             watched = self._watched.get(address)
             if watched is None:
                 return None
             news = self._held(address, watched)
             started_at, known = self._clock(), watched.content
-            patience_seconds = self._backoff.step_seconds(watched.trouble.failures)
+            patience_seconds = self._delays.delay_seconds(watched.backoff.failures)
         if news is None:
-            found = self._found(address, known=known, patience_seconds=patience_seconds)
+            found: reading.Content | VaultReadError
+            try:
+                found = self._reader.read(address, known=known, patience_seconds=patience_seconds)
+            except VaultReadError as failure:
+                found = failure
             with self._lock:
                 if self._watched.get(address) is not watched:
-                    # Whoever wanted it has gone meanwhile; whoever came since has put it in anew.
+                    # No policy uses the path any more, or a new one has put it in anew.
                     self._forget_unused(address.identity)
                     return None
-                news = self._note(address, watched, found, started_at=started_at)
+                news = self._record(address, watched, found, started_at=started_at)
         for policy in news.told:
             self._changed(policy)
         return news.again_seconds
 
-    def _found(
-        self, address: Address, *, known: reading.Content | None, patience_seconds: float
-    ) -> reading.Content | Unreadable:
-        try:
-            return self._reads.read(address, known=known, patience_seconds=patience_seconds)
-        except Unreadable as failure:
-            return failure
-
     # --- all below is called with the lock held
 
     def _held(self, address: Address, watched: _Watched) -> _News | None:
-        """What a trouble of the server or the identity says of a path; None where it is to be read.
+        """The result for a path whose server or identity is in backoff; None where a read is due.
 
-        Once the time of a trouble is over the first who comes finds out whether it lasts, and the
-        others wait for what that brings.
+        After a backoff the first poll finds out whether the failure lasts, and the others wait for
+        its result.
         """
         now = self._clock()
-        troubles = (self._server, self._identities.setdefault(address.identity, Trouble()))
-        for trouble in troubles:
-            failure = trouble.holds(now)
+        shared = (self._server, self._identities.setdefault(address.identity, Backoff()))
+        for backoff in shared:
+            failure = backoff.holds(now)
             if failure is not None and not watched.at_once:
-                watched.held_by = trouble
-                return _News(self._learn(address, watched, failure), trouble.until - now)
-        for trouble in troubles:
-            trouble.probe(now + self._settings.timeout_seconds)
+                watched.held_by = backoff
+                return _News(self._update(address, watched, failure), backoff.until - now)
+        for backoff in shared:
+            backoff.probe(now + self._settings.timeout_seconds)
         watched.at_once = False
         return None
 
-    def _note(
+    def _record(
         self,
         address: Address,
         watched: _Watched,
-        found: reading.Content | Unreadable,
+        found: reading.Content | VaultReadError,
         *,
         started_at: float,
     ) -> _News:
-        """Keep what a look has brought."""
+        """Keep the result of a read, and end or prolong the backoffs that it concerns."""
         now = self._clock()
-        reaches = self._reach(address, found)
+        scope = self._scope(address, found)
         watched.held_by = None
-        identity = self._identities.setdefault(address.identity, Trouble())
-        if reaches is Scope.SERVER:
-            identity.probe(now)  # whether it lasts is not known
-        if not isinstance(found, Unreadable) or found.answered:
-            self._silent.clear()
+        identity = self._identities.setdefault(address.identity, Backoff())
+        if scope is Scope.SERVER:
+            identity.probe(now)  # this read does not say whether the identity's failure lasts
+        if not isinstance(found, VaultReadError) or found.answered:
+            self._timed_out.clear()
             self._end(self._server)
-        if reaches is None or reaches is Scope.PATH:
+        if scope is None or scope is Scope.PATH:
             self._end(identity)
-        if not isinstance(found, Unreadable):
+        if not isinstance(found, VaultReadError):
             cut = random.uniform(0, JITTER if watched.content else SPREAD)  # noqa: S311 - no secret
             watched.content = found
-            watched.trouble.end()
+            watched.backoff.end()
             wait_seconds = self._settings.poll_seconds * (1 - cut)
-            return _News(self._learn(address, watched, found), wait_seconds)
-        trouble = watched.trouble
-        if reaches is not Scope.PATH:
-            trouble = watched.held_by = self._server if reaches is Scope.SERVER else identity
-        trouble.note(found, started_at=started_at, now=now, backoff=self._backoff)
-        return _News(self._learn(address, watched, found), max(0.0, trouble.until - now))
+            return _News(self._update(address, watched, found), wait_seconds)
+        backoff = watched.backoff
+        if scope is not Scope.PATH:
+            backoff = watched.held_by = self._server if scope is Scope.SERVER else identity
+        backoff.record(found, started_at=started_at, now=now, delays=self._delays)
+        return _News(self._update(address, watched, found), max(0.0, backoff.until - now))
 
-    def _reach(self, address: Address, found: reading.Content | Unreadable) -> Scope | None:
-        """Whose trouble a look is a sign of; None where it went well."""
-        if not isinstance(found, Unreadable):
+    def _scope(self, address: Address, found: reading.Content | VaultReadError) -> Scope | None:
+        """How far the failure of a read reaches; None where the read succeeded."""
+        if not isinstance(found, VaultReadError):
             return None
-        if found.reason != SILENT:
+        if found.reason != TIMED_OUT:
             return found.scope
-        # One path that hangs may be the path's fault. Two, with no answer in between, are Vault's:
-        # two of one namespace only if no other has any, or that namespace could keep all waiting.
-        self._silent.add(address)
-        silent = {it.namespace for it in self._silent}
-        is_everywhere = len(silent) > 1 or all(it.namespace in silent for it in self._watched)
-        away = self._server.failure is not None or (len(self._silent) > 1 and is_everywhere)
+        # One path that times out may be the path's fault. Two, with no answer in between, are
+        # Vault's: two of one namespace only if no other has any, or that namespace could keep all
+        # waiting.
+        self._timed_out.add(address)
+        namespaces = {it.namespace for it in self._timed_out}
+        is_everywhere = len(namespaces) > 1 or all(
+            it.namespace in namespaces for it in self._watched
+        )
+        away = self._server.failure is not None or (len(self._timed_out) > 1 and is_everywhere)
         return Scope.SERVER if away else found.scope
 
-    def _end(self, trouble: Trouble) -> None:
-        """A trouble is over: look at once at all that was held by it."""
-        if not trouble.end():
+    def _end(self, backoff: Backoff) -> None:
+        """End a backoff, and poll at once all paths that it held."""
+        if not backoff.end():
             return
         for address, watched in self._watched.items():
-            if watched.held_by is trouble:
+            if watched.held_by is backoff:
                 watched.held_by = None
                 self._queue.add(address)
 
-    def _learn(
-        self, address: Address, watched: _Watched, found: reading.Content | Unreadable
-    ) -> set[Policy]:
-        """Who has to hear of what was found, which is known from now on."""
-        if isinstance(found, Unreadable):
+    def _update(
+        self, address: Address, watched: _Watched, found: reading.Content | VaultReadError
+    ) -> set[ObjectKey]:
+        """Make the result the known state; the policies to tell, none where it is unchanged."""
+        if isinstance(found, VaultReadError):
             if found.final:
                 watched.content = None
             content, problem, gone = watched.content, found.problem(address), found.gone
@@ -292,19 +275,19 @@ class Poller:
         watched.known = known
         return set(watched.users)
 
-    def _unfollow(self, policy: Policy, address: Address) -> None:
+    def _unfollow(self, policy: ObjectKey, address: Address) -> None:
         watched = self._watched[address]
         watched.users.discard(policy)
         if watched.users:
             return
         del self._watched[address]
-        self._silent.discard(address)
+        self._timed_out.discard(address)
         self._forget_unused(address.identity)
 
     def _forget_unused(self, identity: Identity) -> None:
         if not any(it.identity == identity for it in self._watched):
             self._identities.pop(identity, None)
-            self._reads.forget(identity)
+            self._reader.forget(identity)
 
     def _refusal(self, address: Address) -> errors.Problem | None:
         refusal = self._rules.refusal(
@@ -318,14 +301,14 @@ def connect(
     settings: Settings,
     rules: access_rules.AccessRules,
     tokens: Tokens,
-    changed: Callable[[Policy], None],
+    changed: Callable[[ObjectKey], None],
     observe: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Poller:
-    """All that stands between the operator and one Vault; it looks once it is started."""
+    """A poller of one Vault, which polls once it is started."""
     sessions = Sessions(settings=settings, tokens=tokens, observe=observe, clock=clock)
     return Poller(
-        reads=reading.Reader(sessions=sessions),
+        reader=reading.Reader(sessions=sessions),
         settings=settings,
         rules=rules,
         changed=changed,

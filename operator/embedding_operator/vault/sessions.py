@@ -1,4 +1,4 @@
-"""Signing in to Vault: one login per identity whoever needs it, kept alive while it can be.
+"""Logins to Vault: one per identity, shared by all its paths and kept alive while possible.
 
 A session is renewed at two thirds of its lease, by `renew-self` where the token allows it and the
 lease grows by that, else by a new login.
@@ -7,25 +7,22 @@ lease grows by that, else by a new login.
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
-
-import hvac.adapters
-import hvac.exceptions
-from hvac.api.auth_methods import approle, kubernetes
+from typing import Any, Final, Protocol
+from urllib.parse import quote
 
 from embedding_operator import errors
 from embedding_operator.vault import failures
 from embedding_operator.vault.addresses import Identity
-from embedding_operator.vault.connections import Connections, Settings
-from embedding_operator.vault.failures import Scope, Unreadable
+from embedding_operator.vault.connections import Client, Settings, clients
+from embedding_operator.vault.failures import Scope, VaultReadError
 
 TOKEN_SECONDS: Final = 600  # the least that TokenRequest gives
 RENEW_AT: Final = 2 / 3
 WORTH_RENEWING: Final = 1 / 2
-"""Below this part of its first lease a token nears its end (token_max_ttl): sign in anew."""
+"""Below this part of its first lease a token nears its end (token_max_ttl): log in anew."""
 _OPERATOR: Final = Identity("", "", None)
 
 
@@ -35,7 +32,7 @@ class Tokens(Protocol):
     def service_account_token(
         self, *, namespace: str, name: str, audience: str, seconds: int
     ) -> str | None:
-        """A token; None where there is no such account."""
+        """A token; None where the ServiceAccount does not exist."""
         ...
 
 
@@ -44,7 +41,7 @@ class Session:
     """A login. `serial` tells logins apart; a renewed one keeps it."""
 
     serial: int
-    vault: hvac.adapters.JSONAdapter = field(repr=False)
+    vault: Client = field(repr=False)
     since: float
     lease_seconds: float
     renewable: bool
@@ -55,32 +52,12 @@ class Session:
 
 
 @dataclass(slots=True)
-class _Desk:
-    """Where the logins of one identity are made, one at a time."""
+class LoginGate:
+    """Admits one login of an identity at a time, and remembers how many have failed."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     failed: int = 0
-    failure: Unreadable | None = None
-
-
-@dataclass(slots=True)
-class _Turn:
-    """Somebody's turn at a desk, at which so many logins had failed when they began to wait."""
-
-    desk: _Desk
-    failed_before: int
-
-    def sign_in(self, login: Callable[[], Session]) -> Session:
-        """A new login; the failure of another that was waited for is one's own."""
-        desk = self.desk
-        if desk.failure is not None and desk.failed > self.failed_before:
-            raise desk.failure
-        try:
-            return login()
-        except Unreadable as failure:
-            desk.failed += 1
-            desk.failure = failure
-            raise
+    failure: VaultReadError | None = None
 
 
 class Sessions:
@@ -97,26 +74,26 @@ class Sessions:
         self._settings = settings
         self._tokens = tokens
         self._clock = clock
-        self._connections = Connections(settings=settings, observe=observe)
+        self._client = clients(settings, observe)
         self._lock = threading.Lock()
-        self._desks: dict[Identity, _Desk] = {}
+        self._gates: dict[Identity, LoginGate] = {}
         self._sessions: dict[Identity, Session] = {}
         self._logins = 0
 
     def get(self, identity: Identity) -> Session:
-        """The session of an identity, signing in or renewing where that is due.
+        """The session of an identity, by a login or a renewal where that is due.
 
         Raises:
-            Unreadable: it cannot be had.
+            VaultReadError: the login failed.
         """
-        who = self._who(identity)
-        with self._desk(who) as desk:
-            session = self._sessions.get(who)
+        owner = self._owner(identity)
+        with self._gate(identity) as login:
+            session = self._sessions.get(owner)
             if session is None:
-                session = desk.sign_in(lambda: self._login(identity))
+                session = login()
             elif self._clock() >= session.renew_at:
                 session = self._renewed(identity, session)
-            self._sessions[who] = session
+            self._sessions[owner] = session
             return session
 
     def after_refusal(
@@ -124,71 +101,87 @@ class Sessions:
     ) -> Session | None:
         """Another session than the refused one, whose token may have been revoked.
 
-        None where it is younger than `patience_seconds`: a path that is forbidden is no reason to
-        sign in again and again.
+        None where the refused one is younger than `patience_seconds`: a forbidden path is no reason
+        to log in again and again.
 
         Raises:
-            Unreadable: none can be had.
+            VaultReadError: the login failed.
         """
-        who = self._who(identity)
-        with self._desk(who) as desk:
-            session = self._sessions.get(who)
+        owner = self._owner(identity)
+        with self._gate(identity) as login:
+            session = self._sessions.get(owner)
             if session is not None and session.serial != refused.serial:
-                return session  # somebody else has signed in meanwhile
+                return session  # another thread has logged in meanwhile
             if self._clock() - refused.since < patience_seconds:
                 return None
             try:
-                session = self._sessions[who] = desk.sign_in(lambda: self._login(identity))
-            except Unreadable:
-                self._sessions.pop(who, None)
+                session = self._sessions[owner] = login()
+            except VaultReadError:
+                self._sessions.pop(owner, None)
                 raise
             if session.serial == refused.serial:
-                return None  # the token file is as it was
+                return None  # the token file is unchanged
         if self._settings.method != "token":
             self._revoke(refused)
         return session
 
     def forget(self, identity: Identity) -> None:
-        """Nobody asks as this identity any more."""
+        """Drop the login of an identity that nobody reads as any more."""
         with self._lock:
             self._sessions.pop(identity, None)
-            self._desks.pop(identity, None)
+            self._gates.pop(identity, None)
 
-    def _who(self, identity: Identity) -> Identity:
-        """Whose login it is: but for Kubernetes auth, the operator's own."""
+    def _owner(self, identity: Identity) -> Identity:
+        """The identity that logs in: but for Kubernetes auth, the operator itself."""
         return identity if self._settings.method == "kubernetes" else _OPERATOR
 
     @contextmanager
-    def _desk(self, who: Identity) -> Iterator[_Turn]:
-        """One at a time signs in for an identity, and the others wait for what that brings."""
-        with self._lock:
-            desk = self._desks.setdefault(who, _Desk())
-        failed_before = desk.failed
-        with desk.lock:
-            yield _Turn(desk, failed_before)
+    def _gate(self, identity: Identity) -> Iterator[Callable[[], Session]]:
+        """Admit one thread at a time for a login, and give it the function that logs in.
 
-    # --- signing in
+        A thread that waited while a login failed gets that failure instead of another login.
+        """
+        with self._lock:
+            gate = self._gates.setdefault(self._owner(identity), LoginGate())
+        failed_before = gate.failed
+
+        def login() -> Session:
+            if gate.failure is not None and gate.failed > failed_before:
+                raise gate.failure
+            try:
+                return self._login(identity)
+            except VaultReadError as failure:
+                gate.failed += 1
+                gate.failure = failure
+                raise
+
+        with gate.lock:
+            yield login
+
+    # --- logging in
 
     def _login(self, identity: Identity) -> Session:
-        vault = self._connections.anonymous()
+        vault = self._client()
         if self._settings.method == "token":
             return self._from_file(vault)
+        credentials = (
+            self._of_approle()
+            if self._settings.method == "approle"
+            else self._of_service_account(identity)
+        )
         try:
-            answer = (
-                self._by_approle(vault)
-                if self._settings.method == "approle"
-                else self._by_kubernetes(vault, identity)
-            )
+            mount = quote(self._settings.auth_mount, safe="/")
+            answer = vault.post(f"/v1/auth/{mount}/login", json=credentials)
             return self._session(vault, answer, serial=self._next())
-        except failures.FOREIGN as error:
-            raise failures.of_login(error) from None
+        except VaultReadError as failure:
+            raise failures.of_login(failure) from None
 
-    def _by_kubernetes(self, vault: hvac.adapters.JSONAdapter, identity: Identity) -> object:
+    def _of_service_account(self, identity: Identity) -> dict[str, str]:
+        """The body of a login by https://developer.hashicorp.com/vault/api-docs/auth/kubernetes."""
         if identity.role is None:
-            raise Unreadable(
+            raise VaultReadError(
                 "RoleMissing",
-                "{where} needs a login: spec.vault.role is not set, and Vault is asked by"
-                " Kubernetes auth",
+                "spec.vault.role is not set, and the operator logs in by Kubernetes auth",
                 scope=Scope.IDENTITY,
                 answered=False,
             )
@@ -201,32 +194,30 @@ class Sessions:
                 seconds=TOKEN_SECONDS,
             )
         except errors.OperatorError as error:
-            raise Unreadable(
+            raise VaultReadError(
                 "TokenRefused",
-                f"{{where}} is read as ServiceAccount {account}: {error}",
+                f"there is no token of ServiceAccount {account}: {error}",
                 scope=Scope.IDENTITY,
                 answered=False,
             ) from None
         if token is None:
-            raise Unreadable(
+            raise VaultReadError(
                 "ServiceAccountMissing",
-                f"{{where}} is read as ServiceAccount {account}, which does not exist",
+                f"ServiceAccount {account} does not exist",
                 scope=Scope.IDENTITY,
                 final=True,
                 answered=False,
             )
-        return kubernetes.Kubernetes(adapter=vault).login(
-            role=identity.role, jwt=token, mount_point=self._settings.auth_mount
-        )
+        return {"role": identity.role, "jwt": token}
 
-    def _by_approle(self, vault: hvac.adapters.JSONAdapter) -> object:
-        return approle.AppRole(adapter=vault).login(
-            role_id=_text(self._settings.role_id_file, "role id"),
-            secret_id=_text(self._settings.secret_id_file, "secret id"),
-            mount_point=self._settings.auth_mount,
-        )
+    def _of_approle(self) -> dict[str, str]:
+        """The body of a login by https://developer.hashicorp.com/vault/api-docs/auth/approle."""
+        return {
+            "role_id": _text(self._settings.role_id_file, "role id"),
+            "secret_id": _text(self._settings.secret_id_file, "secret id"),
+        }
 
-    def _from_file(self, vault: hvac.adapters.JSONAdapter) -> Session:
+    def _from_file(self, vault: Client) -> Session:
         vault.token = _text(self._settings.token_file, "token")
         before = self._sessions.get(_OPERATOR)
         same = before is not None and before.vault.token == vault.token
@@ -237,7 +228,7 @@ class Sessions:
             since=now,
             lease_seconds=seconds,
             renewable=False,
-            renew_at=now + seconds,  # the file may be rotated under us
+            renew_at=now + seconds,  # the file may be rotated meanwhile
             expires_at=now + seconds,
             engines=before.engines if before is not None and same else {},
         )
@@ -257,36 +248,34 @@ class Sessions:
                         lease_seconds=session.lease_seconds,
                         engines=session.engines,
                     )
-            except failures.FOREIGN as error:
-                found = failures.of_login(error)
-                if not found.final:
-                    return self._still_good(session, found)
+            except VaultReadError as error:
+                failure = failures.of_login(error)
+                if not failure.final:
+                    return self._kept(session, failure)
         try:
             return self._login(identity)
-        except Unreadable as found:
-            if found.final:
+        except VaultReadError as failure:
+            if failure.final:
                 raise
-            return self._still_good(session, found)
+            return self._kept(session, failure)
 
-    def _still_good(self, session: Session, found: Unreadable) -> Session:
+    def _kept(self, session: Session, failure: VaultReadError) -> Session:
         """A session that cannot be renewed now is used until its end."""
         now = self._clock()
         if now >= session.expires_at:
-            raise found
+            raise failure
         again_at = min(now + self._settings.poll_seconds, session.expires_at)
         return dataclasses.replace(session, renew_at=again_at)
 
     def _revoke(self, refused: Session) -> None:
-        """Vault keeps every login of ours until its lease ends, also those that nobody uses."""
-        try:
+        """End a login that is not used any more: Vault keeps it until its lease ends."""
+        with suppress(VaultReadError):  # it is revoked already, or ends with its lease
             refused.vault.post("/v1/auth/token/revoke-self", json={})
-        except failures.FOREIGN:
-            return  # refused because it is revoked, or it ends with its lease
 
-    def _session(self, vault: hvac.adapters.JSONAdapter, answer: object, *, serial: int) -> Session:
+    def _session(self, vault: Client, answer: Any, *, serial: int) -> Session:
         auth = answer.get("auth") if isinstance(answer, dict) else None
         if not isinstance(auth, Mapping) or not {"client_token", "lease_duration"} <= auth.keys():
-            raise hvac.exceptions.UnexpectedError("the answer is not Vault's")
+            raise failures.not_vault()
         vault.token = str(auth["client_token"])
         # A token that never ends has a lease of 0.
         seconds = float(auth["lease_duration"]) or float("inf")
@@ -311,9 +300,9 @@ def _text(file: Path | None, what: str) -> str:
     try:
         return file.read_text(encoding="utf-8").strip() if file is not None else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise Unreadable(
+        raise VaultReadError(
             "TokenRefused",
-            f"{{where}}: the {what} file cannot be read ({type(error).__name__})",
+            f"the {what} file cannot be read ({type(error).__name__})",
             scope=Scope.IDENTITY,
             answered=False,
         ) from None

@@ -5,6 +5,7 @@ import pytest
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.controller import credentials
+from embedding_operator.kube.client import KubeClient
 from embedding_operator.policy import policy
 from embedding_operator.render import secrets
 from tests.fakes.secret_store import Store
@@ -13,7 +14,7 @@ from tests.parts import policies
 MISSING = errors.Problem("VaultSealed", "Vault is sealed; secret/shop/keys")
 
 
-class Objects:
+class Objects(KubeClient):
     """Secrets of the namespace shop."""
 
     def __init__(self, **held):

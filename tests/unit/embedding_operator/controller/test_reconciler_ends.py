@@ -6,10 +6,10 @@ import pytest
 
 from embedding_contract import names
 from embedding_operator.controller.reconciler import Reconciler
-from embedding_operator.queues.workqueue import Key
+from embedding_operator.kube.kinds import ObjectKey
 from tests.parts import reconciling
 
-KEY = Key("shop", "search")
+KEY = ObjectKey("shop", "search")
 POLICY: dict[str, Any] = {
     "apiVersion": names.API_VERSION,
     "kind": names.KIND,

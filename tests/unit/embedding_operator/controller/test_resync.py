@@ -5,7 +5,8 @@ import threading
 import pytest
 
 from embedding_operator.controller import resync
-from embedding_operator.queues.workqueue import Key, WorkQueue
+from embedding_operator.kube.kinds import ObjectKey
+from embedding_operator.queues.workqueue import WorkQueue
 
 
 class Clock:
@@ -16,7 +17,7 @@ class Clock:
 
 
 def policies(count):
-    return [Key("shop", f"p-{it}") for it in range(count)]
+    return [ObjectKey("shop", f"p-{it}") for it in range(count)]
 
 
 def due_by(queue, clock, seconds):
@@ -37,7 +38,7 @@ def test_a_period_is_as_long_as_asked_for_or_as_many_policies_need(count, period
 
 def test_policies_come_as_a_stream_and_all_of_them_in_a_period():
     clock = Clock()
-    queue: WorkQueue[Key] = WorkQueue(clock=clock)
+    queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
     period_seconds = resync.spread(queue, policies(2000), resync_seconds=30)
     assert due_by(queue, clock, period_seconds / 2) == 1001
     assert due_by(queue, clock, period_seconds) == 999
@@ -47,7 +48,7 @@ def test_each_period_takes_the_policies_that_there_are_then():
     added = []
     stopping = threading.Event()
 
-    class Recording(WorkQueue[Key]):
+    class Recording(WorkQueue[ObjectKey]):
         def add(self, key, *, after_seconds=0):
             added.append(key)
 

@@ -14,11 +14,12 @@ from embedding_operator.informers import caches as wiring
 from embedding_operator.informers import kept as keeping
 from embedding_operator.informers import sources
 from embedding_operator.kube import kinds
-from embedding_operator.queues.workqueue import Key, WorkQueue
+from embedding_operator.kube.kinds import ObjectKey
+from embedding_operator.queues.workqueue import WorkQueue
 from tests.parts.collection import Body
 from tests.parts.waiting import eventually
 
-SEARCH = Key("shop", "search")
+SEARCH = ObjectKey("shop", "search")
 UID = "uid-of-search"
 
 
@@ -54,8 +55,8 @@ class World:
 
     def __init__(self):
         self.api = API()
-        self.queue: WorkQueue[Key] = WorkQueue()
-        self.index_queue: WorkQueue[Key] = WorkQueue()
+        self.queue: WorkQueue[ObjectKey] = WorkQueue()
+        self.index_queue: WorkQueue[ObjectKey] = WorkQueue()
         self.skipped: list[str] = []
         self.caches = wiring.Caches(
             self.api,
@@ -259,7 +260,7 @@ def test_an_echo_is_known_of_all_that_is_owned():
 
 # --- indexes
 
-ARTICLES = Key("shop", "articles")
+ARTICLES = ObjectKey("shop", "articles")
 
 
 def test_an_index_that_comes_changes_or_goes_queues_itself_and_its_policy(world):
@@ -291,7 +292,7 @@ def test_a_policy_that_changes_queues_its_indexes_alone(world):
 def test_an_index_that_goes_has_the_others_looked_at_as_they_may_have_its_target_now(world):
     world.index()
     world.index(name="other")
-    assert sorted(world.index("DELETED")) == [ARTICLES, Key("shop", "other")]
+    assert sorted(world.index("DELETED")) == [ARTICLES, ObjectKey("shop", "other")]
 
 
 def test_pods_and_the_config_map_of_an_index_queue_it(shop):
@@ -492,7 +493,7 @@ def test_news_of_a_secret_that_an_index_names_queues_it(world, field):
     world.index(spec={"policyRef": {"name": "search"}, "database": database})
     world.queued_indexes()
     world.caches._named_secrets.told("MODIFIED", secret())
-    assert world.queued_indexes() == [Key("shop", "articles")]
+    assert world.queued_indexes() == [ObjectKey("shop", "articles")]
 
 
 def test_new_watch_of_secrets_queues_all_that_name_some(world):

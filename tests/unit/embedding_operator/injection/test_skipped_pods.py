@@ -51,7 +51,7 @@ def clock():
 
 @pytest.fixture
 def told(recorder, clock):
-    made = skipped_pods.SkippedPods(records=recorder, clock=clock)
+    made = skipped_pods.SkippedPods(events=recorder, clock=clock)
     made.start()
     return made
 

@@ -32,14 +32,14 @@ class Server:
     def create(self, kind, namespace, body):
         self._interfere()
         if (kind.plural, body["metadata"]["name"]) in self.objects:
-            raise errors.Unavailable("exists", reason="Conflict")
+            raise errors.Conflict("exists")
         return self._put(kind, body)
 
     def replace(self, kind, namespace, body):
         self._interfere()
         stored = self.objects[kind.plural, body["metadata"]["name"]]
         if stored["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
-            raise errors.Unavailable("changed", reason="Conflict")
+            raise errors.Conflict("changed")
         return self._put(kind, body)
 
     def apply(self, desired, *, manager):

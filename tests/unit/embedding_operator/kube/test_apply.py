@@ -1,6 +1,7 @@
 """What is remembered of owned objects; what is done to them is in tests/integration."""
 
 from embedding_operator.kube import apply
+from embedding_operator.kube.client import KubeClient
 from embedding_operator.render import configmaps
 from tests.parts import policies
 
@@ -8,13 +9,16 @@ POLICY = policies.parsed()
 DESIRED = configmaps.environment(POLICY)
 
 
-class Empty:
+class Empty(KubeClient):
     """A cluster that loses whatever is applied."""
+
+    def __init__(self):
+        pass
 
     def get(self, *_):
         return None
 
-    def apply(self, desired):
+    def apply(self, desired, **_):
         return desired
 
     def remove_keys(self, desired, keys):
@@ -26,7 +30,7 @@ class Empty:
 
 def test_what_is_put_back_is_counted_and_a_policy_that_has_gone_is_forgotten():
     drifted: list[str] = []
-    objects = apply.ObjectApplier(writes=Empty(), drifted=drifted.append)
+    objects = apply.ObjectApplier(objects=Empty(), drifted=drifted.append)
     objects.ensure(POLICY, DESIRED, live=None)
     assert drifted == []
     objects.ensure(POLICY, DESIRED, live=None)

@@ -6,6 +6,7 @@ import pytest
 
 from embedding_operator import errors
 from embedding_operator.kube import events, kinds
+from embedding_operator.kube.client import KubeClient
 
 POLICY = {
     "apiVersion": "embedding.agenticverz.io/v1alpha1",
@@ -14,7 +15,7 @@ POLICY = {
 }
 
 
-class Creates:
+class Creates(KubeClient):
     def __init__(self, refusal=None):
         self.made = []
         self._refusal = refusal
@@ -28,7 +29,7 @@ class Creates:
 
 def recorded(message="why", *, warning=True):
     creates = Creates()
-    told = events.Events(creates=creates)
+    told = events.EventRecorder(objects=creates)
     told.record(POLICY, warning=warning, reason="VaultSealed", message=message)
     ((kind, namespace, body),) = creates.made
     assert (kind, namespace) == (kinds.EVENT, "shop")
@@ -59,6 +60,6 @@ def test_two_events_have_two_names():
 @pytest.mark.parametrize("refusal", [errors.Denied("no"), errors.Unavailable("away")])
 def test_an_event_that_cannot_be_written_is_logged_and_lost(refusal, caplog):
     caplog.set_level(logging.INFO)
-    told = events.Events(creates=Creates(refusal))
+    told = events.EventRecorder(objects=Creates(refusal))
     told.record(POLICY, warning=True, reason="VaultSealed", message="why")
     assert "VaultSealed" in caplog.text

@@ -15,7 +15,7 @@ def read(tmp_path, **changed: str) -> connection.Connection:
 def test_address_and_token_are_enough(tmp_path):
     made = read(tmp_path)
     assert (made.address, made.token) == (GOOD["VAULT_ADDR"], GOOD["VAULT_TOKEN"])
-    assert (made.namespace, made.trust, made.certificate) == (None, None, None)
+    assert (made.namespace, made.ca, made.certificate) == (None, None, None)
 
 
 def test_plain_http_is_had_by_asking_for_it(tmp_path):
@@ -28,7 +28,7 @@ def test_the_token_file_of_vault_login_stands_in(tmp_path):
     assert read(tmp_path).token == "s.token"
 
 
-def test_namespace_trust_and_client_certificate(tmp_path):
+def test_namespace_ca_and_client_certificate(tmp_path):
     file = tmp_path / "file.pem"
     file.touch()
     made = read(
@@ -39,8 +39,8 @@ def test_namespace_trust_and_client_certificate(tmp_path):
         VAULT_CLIENT_CERT=str(file),
         VAULT_CLIENT_KEY=str(file),
     )
-    assert (made.namespace, made.trust, made.certificate) == ("team", file, (file, file))
-    assert read(tmp_path, VAULT_CAPATH=str(tmp_path)).trust == tmp_path
+    assert (made.namespace, made.ca, made.certificate) == ("team", file, (file, file))
+    assert read(tmp_path, VAULT_CAPATH=str(tmp_path)).ca == tmp_path
 
 
 BAD = [

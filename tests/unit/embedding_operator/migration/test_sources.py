@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from embedding_operator.kube.client import KubeClient
 from embedding_operator.migration import sources
 from embedding_operator.migration.refusal import Refused
 
 
-class OneSecret:
+class OneSecret(KubeClient):
     """shop/keys, and no other."""
 
     def __init__(self, **data: bytes):

@@ -14,8 +14,7 @@ MOUNTS = {"agenticverz/": KV2, "team/": KV2, "team/kv/": KV2, "teams/": KV2}
 
 def test_the_example():
     assert target.longest("agenticverz/external-integrations", MOUNTS) == "agenticverz"
-    where = target.Target.of("agenticverz/external-integrations", mount="agenticverz", listed=KV2)
-    assert where == target.Target("agenticverz", "external-integrations", 2)
+    where = target.Target("agenticverz", "external-integrations", 2)
     assert str(where) == "agenticverz/external-integrations"
 
 
@@ -50,14 +49,6 @@ def test_a_given_mount_must_begin_the_path(mount):
 def test_an_empty_mount_is_refused(mount):
     with pytest.raises(Refused, match="--mount"):
         target.given("team/kv/a", mount)
-
-
-def test_version_1_is_told_from_2_and_another_engine_from_kv():
-    for listed in ({"type": "kv"}, {"type": "kv", "options": {}}, {"type": "generic"}):
-        assert target.Target.of("m/p", mount="m", listed=listed).version == 1
-    assert target.Target.of("m/p", mount="m", listed={"type": "kv", "options": None}).version == 1
-    with pytest.raises(Refused, match="cubbyhole"):
-        target.Target.of("m/p", mount="m", listed={"type": "cubbyhole"})
 
 
 TRICKS = [

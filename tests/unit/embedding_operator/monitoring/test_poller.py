@@ -7,15 +7,15 @@ import json
 import pytest
 
 from embedding_operator.errors import Problem
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import conditions, poller, rules
 from embedding_operator.monitoring.answers import Unreadable
-from embedding_operator.queues.workqueue import Key
 from embedding_operator.render import monitoring
 from tests.parts import policies, virtual_time
 
 RULE = monitoring.prometheus_rule(policies.parsed())
 GROUP, *_ = rules.expected(RULE)
-KEY = Key("shop", "search")
+KEY = ObjectKey("shop", "search")
 
 
 def listed(rule=RULE, *, name=None, health="ok", **more):
@@ -77,7 +77,7 @@ class Server:
 
 class Polling:
     def __init__(self, *servers: Server, alertmanagers=()) -> None:
-        self.changed: list[Key] = []
+        self.changed: list[ObjectKey] = []
         self.loop = virtual_time.Loop()
         self.poller = poller.Poller(
             prometheus=servers, alertmanagers=alertmanagers, changed=self.changed.append
@@ -113,7 +113,7 @@ def polling():
 
 def many(count):
     return {
-        Key(f"team-{number % 20}", f"policy-{number}"): (
+        ObjectKey(f"team-{number % 20}", f"policy-{number}"): (
             rules.Group(
                 name=f"group-{number}",
                 uid=None,
@@ -211,7 +211,7 @@ def test_what_was_edited_is_unknown_until_it_is_asked_for(polling):
 def test_policies_with_news_are_told_and_no_others(polling):
     server = Server()
     running = polling(server)
-    other = Key("shop", "other")
+    other = ObjectKey("shop", "other")
     running.rules()
     running.poller.watch(other, ())
     running.loop.pass_time(200)

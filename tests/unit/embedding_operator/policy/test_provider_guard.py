@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.controller import credentials
+from embedding_operator.kube.client import KubeClient
 from embedding_operator.policy import allowed_hosts, policy, provider_guard
 from embedding_operator.render import secrets
 from embedding_operator.status import secret_status
@@ -104,7 +105,7 @@ def test_policy_is_accepted_exactly_if_every_url_is(entry):
 # --- what is copied
 
 
-class Objects:
+class Objects(KubeClient):
     """Secrets of the namespace shop: by name, their labels and values. It notes what was read."""
 
     def __init__(self, **held):

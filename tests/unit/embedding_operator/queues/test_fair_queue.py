@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.queues.fair_queue import FairQueue
-from embedding_operator.queues.workqueue import Key
 
 
 def everybody(_):
@@ -16,27 +16,27 @@ def popped(made, may=everybody):
 
 
 def test_namespaces_take_turns_and_a_namespaces_keys_come_in_order():
-    made: FairQueue[Key] = FairQueue()
+    made: FairQueue[ObjectKey] = FairQueue()
     for name in "abc":
-        made.push(Key("flood", name))
-    made.push(Key("shop", "a"))
+        made.push(ObjectKey("flood", name))
+    made.push(ObjectKey("shop", "a"))
     assert [str(key) for key in popped(made)] == ["flood/a", "shop/a", "flood/b", "flood/c"]
 
 
 def test_a_namespace_that_may_not_is_passed_over_and_keeps_its_place():
-    made: FairQueue[Key] = FairQueue()
+    made: FairQueue[ObjectKey] = FairQueue()
     for namespace in "abc":
-        made.push(Key(namespace, "x"))
+        made.push(ObjectKey(namespace, "x"))
     assert [key.namespace for key in popped(made, lambda namespace: namespace != "a")] == ["b", "c"]
-    assert made.pop(everybody) == Key("a", "x")
+    assert made.pop(everybody) == ObjectKey("a", "x")
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.booleans())))
 def test_each_key_that_was_pushed_and_not_discarded_comes_once(steps):
-    made: FairQueue[Key] = FairQueue()
+    made: FairQueue[ObjectKey] = FairQueue()
     expected = set()
     for namespace, number, is_pushed in steps:
-        key = Key(namespace, str(number))
+        key = ObjectKey(namespace, str(number))
         if is_pushed:
             made.push(key)
             expected.add(key)

@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_operator import errors
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.queues import workqueue
-from embedding_operator.queues.workqueue import Key, WorkQueue
+from embedding_operator.queues.workqueue import WorkQueue
 
-A, B = Key("shop", "a"), Key("shop", "b")
+A, B = ObjectKey("shop", "a"), ObjectKey("shop", "b")
 
 
 class Clock:
@@ -20,7 +21,7 @@ class Clock:
 
 
 def test_a_key_added_twice_is_taken_once():
-    queue: WorkQueue[Key] = WorkQueue()
+    queue: WorkQueue[ObjectKey] = WorkQueue()
     queue.add(A)
     queue.add(A)
     assert queue.take() == A
@@ -29,7 +30,7 @@ def test_a_key_added_twice_is_taken_once():
 
 def test_the_earliest_wish_counts():
     clock = Clock()
-    queue: WorkQueue[Key] = WorkQueue(clock=clock)
+    queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
     queue.add(A, after_seconds=60)
     queue.add(A, after_seconds=1)
     queue.add(A, after_seconds=30)
@@ -40,7 +41,7 @@ def test_the_earliest_wish_counts():
 
 def test_wishes_that_an_earlier_one_replaced_do_not_pile_up():
     clock = Clock()
-    queue: WorkQueue[Key] = WorkQueue(clock=clock)
+    queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
     queue.add(B, after_seconds=3600)
     for _ in range(1000):
         queue.add(A)
@@ -54,7 +55,7 @@ def test_wishes_that_an_earlier_one_replaced_do_not_pile_up():
 
 
 def test_a_key_that_is_worked_on_is_not_given_to_a_second_worker():
-    queue: WorkQueue[Key] = WorkQueue()
+    queue: WorkQueue[ObjectKey] = WorkQueue()
     queue.add(A)
     assert queue.take() == A
     queue.add(A)
@@ -66,7 +67,7 @@ def test_a_key_that_is_worked_on_is_not_given_to_a_second_worker():
 
 def test_a_failed_key_comes_again_later_each_time():
     clock = Clock()
-    queue: WorkQueue[Key] = WorkQueue(clock=clock)
+    queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
     waits = []
     for _ in range(5):
         queue.add(A)
@@ -80,10 +81,10 @@ def test_a_failed_key_does_not_come_before_the_time_that_a_server_asked_for():
     clock = Clock()
     ended = threading.Event()
 
-    def do(_: Key) -> None:
+    def do(_: ObjectKey) -> None:
         raise errors.Unavailable("busy", retry_after_seconds=50.0)
 
-    class Watched(WorkQueue[Key]):
+    class Watched(WorkQueue[ObjectKey]):
         def done(self, key, *, failed, least_seconds=0):
             super().done(key, failed=failed, least_seconds=least_seconds)
             ended.set()
@@ -98,7 +99,7 @@ def test_a_failed_key_does_not_come_before_the_time_that_a_server_asked_for():
 
 def test_a_success_forgets_the_failures():
     clock = Clock()
-    queue: WorkQueue[Key] = WorkQueue(clock=clock)
+    queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
     for failed in (True, True, False, True):
         queue.add(A)
         queue.take()
@@ -108,7 +109,7 @@ def test_a_success_forgets_the_failures():
 
 
 def test_closing_lets_waiting_workers_end():
-    queue: WorkQueue[Key] = WorkQueue()
+    queue: WorkQueue[ObjectKey] = WorkQueue()
     threads = workqueue.work(queue, lambda _: None, workers=3)
     queue.close()
     for thread in threads:
@@ -117,10 +118,10 @@ def test_closing_lets_waiting_workers_end():
 
 
 def test_a_worker_outlives_what_its_work_raises():
-    queue: WorkQueue[Key] = WorkQueue()
+    queue: WorkQueue[ObjectKey] = WorkQueue()
     seen = threading.Event()
 
-    def do(key: Key) -> None:
+    def do(key: ObjectKey) -> None:
         if key == A:
             raise RuntimeError("a bug")
         seen.set()
@@ -133,10 +134,10 @@ def test_a_worker_outlives_what_its_work_raises():
 
 
 def test_many_workers_never_share_a_key_and_miss_no_change():
-    queue: WorkQueue[Key] = WorkQueue()
+    queue: WorkQueue[ObjectKey] = WorkQueue()
     lock, busy, clashes, wanted, served = threading.Lock(), set(), [], 400, []
 
-    def do(key: Key) -> None:
+    def do(key: ObjectKey) -> None:
         with lock:
             if key in busy:
                 clashes.append(key)
@@ -147,9 +148,9 @@ def test_many_workers_never_share_a_key_and_miss_no_change():
 
     threads = workqueue.work(queue, do, workers=8)
     for number in range(wanted):
-        queue.add(Key("shop", str(number % 7)))
+        queue.add(ObjectKey("shop", str(number % 7)))
     for number in range(7):
-        queue.add(Key("last", str(number)))
+        queue.add(ObjectKey("last", str(number)))
     while len({key for key in served if key.namespace == "last"}) < 7:
         threading.Event().wait(0.01)
     queue.close()
@@ -159,19 +160,19 @@ def test_many_workers_never_share_a_key_and_miss_no_change():
 
 
 def test_namespaces_take_turns_so_that_a_flood_delays_another_by_one_key():
-    queue: WorkQueue[Key] = WorkQueue()
+    queue: WorkQueue[ObjectKey] = WorkQueue()
     for number in range(1000):
-        queue.add(Key("flood", str(number)))
+        queue.add(ObjectKey("flood", str(number)))
     queue.add(A)
     taken = [queue.take() for _ in range(3)]
     assert [key.namespace for key in taken if key] == ["flood", "shop", "flood"]
 
 
 def test_one_namespace_does_not_hold_all_workers():
-    queue: WorkQueue[Key] = WorkQueue(most_of_one=3)
+    queue: WorkQueue[ObjectKey] = WorkQueue(most_of_one=3)
     released, reached = threading.Event(), threading.Event()
 
-    def do(key: Key) -> None:
+    def do(key: ObjectKey) -> None:
         if key.namespace == "flood":
             released.wait()
         else:
@@ -179,7 +180,7 @@ def test_one_namespace_does_not_hold_all_workers():
 
     threads = workqueue.work(queue, do, workers=4)
     for number in range(100):
-        queue.add(Key("flood", str(number)))
+        queue.add(ObjectKey("flood", str(number)))
     queue.add(A)
     try:
         assert reached.wait(timeout=30)
@@ -191,11 +192,11 @@ def test_one_namespace_does_not_hold_all_workers():
 
 
 def test_a_share_that_is_free_again_is_taken_by_who_waits():
-    queue: WorkQueue[Key] = WorkQueue(most_of_one=1)
+    queue: WorkQueue[ObjectKey] = WorkQueue(most_of_one=1)
     queue.add(A)
     queue.add(B)
     assert queue.take() == A
-    taken: list[Key | None] = []
+    taken: list[ObjectKey | None] = []
     waiting = threading.Thread(target=lambda: taken.append(queue.take()))
     waiting.start()
     queue.done(A, failed=False)
@@ -205,7 +206,7 @@ def test_a_share_that_is_free_again_is_taken_by_who_waits():
 
 def test_the_oldest_work_is_told_with_its_age():
     clock = Clock()
-    queue: WorkQueue[Key] = WorkQueue(clock=clock)
+    queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
     assert queue.oldest_seconds() == 0
     queue.add(A)
     queue.add(B)
@@ -220,7 +221,7 @@ def test_the_oldest_work_is_told_with_its_age():
 
 def test_work_stalls_while_some_waits_and_none_ends():
     clock = Clock()
-    queue: WorkQueue[Key] = WorkQueue(clock=clock)
+    queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
     queue.add(A)
     queue.take()
     clock.now = 1000
@@ -237,7 +238,7 @@ def test_work_stalls_while_some_waits_and_none_ends():
 def test_queue_without_workers_is_not_stalled():
     """Workers start once the caches are synced, which may take long in a large cluster."""
     clock = Clock()
-    queue: WorkQueue[Key] = WorkQueue(clock=clock)
+    queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
     queue.add(A)
     clock.now = 1000
     assert queue.stalled_seconds() == 0
@@ -250,10 +251,10 @@ def test_queue_without_workers_is_not_stalled():
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 9)), max_size=100))
 def test_each_wish_is_followed_by_one_work_that_began_later(steps):
     clock = Clock()
-    queue: WorkQueue[Key] = WorkQueue(most_of_one=2, clock=clock)
-    keys = [Key(namespace, str(number)) for namespace in "ab" for number in range(2)]
-    wished: set[Key] = set()
-    working: list[Key] = []
+    queue: WorkQueue[ObjectKey] = WorkQueue(most_of_one=2, clock=clock)
+    keys = [ObjectKey(namespace, str(number)) for namespace in "ab" for number in range(2)]
+    wished: set[ObjectKey] = set()
+    working: list[ObjectKey] = []
 
     def take_all() -> None:
         queue._gather_due()

@@ -5,8 +5,8 @@ from http import HTTPStatus
 
 import pytest
 
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.queues import workqueue
-from embedding_operator.queues.workqueue import Key
 from embedding_operator.serving import health
 
 DEADLINE_SECONDS = 60.0
@@ -22,7 +22,7 @@ class Clock:
 class World:
     def __init__(self, **more):
         self.clock = Clock()
-        self.queue: workqueue.WorkQueue[Key] = workqueue.WorkQueue(clock=self.clock, **more)
+        self.queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(clock=self.clock, **more)
         self.pages = health.pages(
             live=[health.work_ends(self.queue, deadline_seconds=DEADLINE_SECONDS)],
             ready=[health.work_is_in_time(self.queue, deadline_seconds=DEADLINE_SECONDS)],
@@ -58,19 +58,19 @@ def test_what_only_makes_it_unready_is_no_reason_for_a_restart():
 
 def test_a_reconcile_that_is_over_its_deadline_makes_it_unready():
     world = World()
-    world.queue.add(Key("shop", "a"))
+    world.queue.add(ObjectKey("shop", "a"))
     world.queue.take()
     world.clock.now = health.GRACE * DEADLINE_SECONDS
     assert not world.ready()
     assert world.live()
-    world.queue.done(Key("shop", "a"), failed=False)
+    world.queue.done(ObjectKey("shop", "a"), failed=False)
     assert world.ready()
 
 
 def test_it_is_restarted_if_none_has_ended_for_three_deadlines_while_some_wait():
     world = World()
     for number in range(5):
-        world.queue.add(Key("shop", str(number)))
+        world.queue.add(ObjectKey("shop", str(number)))
     for _ in range(4):
         world.queue.take()
     world.clock.now = 3 * DEADLINE_SECONDS - 1
@@ -84,8 +84,8 @@ def test_reconciles_that_all_take_their_whole_deadline_are_no_reason_for_a_resta
     """A tenant makes a thousand policies, each of which takes as long as a reconcile may."""
     world = World(most_of_one=max(1, workers - 1))
     for number in range(1000):
-        world.queue.add(Key("flood", str(number)))
-    world.queue.add(Key("shop", "a"))
+        world.queue.add(ObjectKey("flood", str(number)))
+    world.queue.add(ObjectKey("shop", "a"))
     served = []
     for _ in range(400):
         taken = [world.queue.take() for _ in range(min(2, workers))]
@@ -95,11 +95,11 @@ def test_reconciles_that_all_take_their_whole_deadline_are_no_reason_for_a_resta
         for key in filter(None, taken):
             served.append(key)
             world.queue.done(key, failed=True)
-    assert Key("shop", "a") in served[:4]
+    assert ObjectKey("shop", "a") in served[:4]
 
 
 def test_checks_may_be_asked_from_any_thread_while_work_goes_on():
-    queue: workqueue.WorkQueue[Key] = workqueue.WorkQueue()
+    queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue()
     workqueue.work(queue, lambda _: None, workers=4)
     pages = health.pages(live=[health.work_ends(queue, deadline_seconds=60)], ready=[])
     stop = threading.Event()
@@ -108,7 +108,7 @@ def test_checks_may_be_asked_from_any_thread_while_work_goes_on():
         number = 0
         while not stop.is_set():
             number += 1
-            queue.add(Key("flood", str(number % 100)))
+            queue.add(ObjectKey("flood", str(number % 100)))
 
     thread = threading.Thread(target=flood)
     thread.start()

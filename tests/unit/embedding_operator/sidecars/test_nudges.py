@@ -23,7 +23,7 @@ class World:
         self.seconds = 0.0
         self.sent = []
         self.error = None
-        self.nudger = nudges.Nudger(patches=self, clock=lambda: self.seconds)
+        self.nudger = nudges.Nudger(nudge=self.nudge, clock=lambda: self.seconds)
 
     def nudge(self, namespace, pod, value):
         self.sent.append((self.seconds, pod, value))
@@ -140,14 +140,13 @@ def test_two_hundred_silent_pods_cost_a_bounded_number_of_requests():
 def test_requests_that_hang_hold_only_their_namespaces_threads():
     released, reached = threading.Event(), threading.Event()
 
-    class Patches:
-        def nudge(self, namespace, pod, value):
-            if namespace == "flood":
-                released.wait()
-            else:
-                reached.set()
+    def nudge(namespace, pod, value):
+        if namespace == "flood":
+            released.wait()
+        else:
+            reached.set()
 
-    nudger = nudges.Nudger(patches=Patches())
+    nudger = nudges.Nudger(nudge=nudge)
     threads = nudger.start()
     for number in range(20):
         nudger.behind(pod(number, "flood"), "d1.s1")

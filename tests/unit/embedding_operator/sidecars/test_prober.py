@@ -7,12 +7,13 @@ from collections import Counter
 import pytest
 
 from embedding_operator import errors
-from embedding_operator.sidecars import prober, schedule
+from embedding_operator.kube.kinds import ObjectKey
+from embedding_operator.sidecars import client, prober, schedule
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod, Target, Wanted
 from embedding_operator.status import config_in_force
 
-POLICY = ("shop", "search")
+POLICY = ObjectKey("shop", "search")
 WANTED = Wanted(document="d2", secrets="s2", token="t")
 NEWEST = InForce(document="d2", secrets="s2", rejected=None)
 
@@ -23,7 +24,7 @@ def pod(number, namespace="shop"):
     )
 
 
-class World:
+class World(client.Client):
     """Sidecars by the names of their pods: an answer, an error, or None for one that hangs."""
 
     def __init__(self):
@@ -33,7 +34,7 @@ class World:
         self.most, self.under_way = 0, 0
         self.prober = prober.Prober(
             asks=self,
-            patches=self,
+            nudge=self.nudge,
             changed=lambda *_: self.changed.set(),
             asked=self.count,
             period_seconds=30,

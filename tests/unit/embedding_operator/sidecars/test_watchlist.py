@@ -7,12 +7,13 @@ import pytest
 
 from embedding_contract.index_report import IndexReport
 from embedding_operator import errors
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.sidecars import pace, schedule, targets, watchlist
 from embedding_operator.sidecars.pages import InForce
-from embedding_operator.sidecars.targets import Pod, Policy, Target, Wanted
+from embedding_operator.sidecars.targets import Pod, Target, Wanted
 from embedding_operator.status import config_in_force, policy_status
 
-POLICY = ("shop", "search")
+POLICY = ObjectKey("shop", "search")
 WANTED = Wanted(document="d2", secrets="s2", token="t")
 NEXT = Wanted(document="d3", secrets="s2", token="t")
 NEWEST = InForce(document="d2", secrets="s2", rejected=None)
@@ -44,7 +45,7 @@ class World:
         self.days = {}
         self.asked = []
         self.quota_asked = []
-        self.told: list[tuple[Policy, float]] = []
+        self.told: list[tuple[ObjectKey, float]] = []
         self.behind_calls = []
         self.settled = []
         self.forgotten = []
@@ -486,7 +487,7 @@ def test_reports_of_an_index_are_told_and_nobody_is_asked_for_a_quota():
     world = World()
     said = IndexReport(document="d2")
     world.answers = {"pod-1": InForce(document="d2", secrets="", rejected=None, report=said)}
-    party = targets.of_index("shop", "articles")
+    party = targets.of_index(ObjectKey("shop", "articles"))
     wanted = Wanted(document="d2", secrets="", token="t", has_quota=False)
     working = pod(1, is_of_index=True)
     world.watch(working, wanted=wanted, policy=party)
@@ -497,6 +498,6 @@ def test_reports_of_an_index_are_told_and_nobody_is_asked_for_a_quota():
 
 
 def test_an_index_and_a_policy_of_one_name_are_two():
-    assert targets.of_index("shop", "search") != POLICY
-    assert targets.index_of(targets.of_index("shop", "search")) == "search"
+    assert targets.of_index(POLICY) != POLICY
+    assert targets.index_of(targets.of_index(POLICY)) == POLICY
     assert targets.index_of(POLICY) is None

@@ -1,90 +1,121 @@
-"""Every failure of the client library has a word, and none is told with a value."""
+"""Every failure of a request to Vault has a word, and none is told with a value."""
 
 import inspect
+import json
 import threading
 import typing
 
-import hvac.exceptions
 import pytest
 import requests
 
 from embedding_operator import errors, vault
-from embedding_operator.vault import failures, sessions
+from embedding_operator.vault import connections, failures, sessions
 from embedding_operator.vault.failures import Scope
 
 WHERE = "secret/shop/keys"
 SENTINEL = "hvs.s3cr3t"
-FAILURES = [
+NO_ANSWER = [
     kind
-    for kind in (*vars(hvac.exceptions).values(), *vars(requests.exceptions).values())
-    if inspect.isclass(kind)
-    and issubclass(kind, (hvac.exceptions.VaultError, requests.exceptions.RequestException))
+    for kind in vars(requests.exceptions).values()
+    if inspect.isclass(kind) and issubclass(kind, requests.exceptions.RequestException)
 ]
-OWN = {
-    kind
-    for kind in vars(hvac.exceptions).values()
-    if inspect.isclass(kind) and issubclass(kind, hvac.exceptions.VaultError)
+
+
+def answer(status: int, *, body: object = None, **headers: str) -> requests.Response:
+    made = requests.Response()
+    made.status_code = status
+    made._content = json.dumps({"errors": [SENTINEL]} if body is None else body).encode()
+    made.headers.update(headers)
+    return made
+
+
+def no_answer(kind: type[Exception]) -> failures.VaultReadError:
+    error = kind.__new__(kind, SENTINEL)
+    Exception.__init__(error, SENTINEL)
+    return failures.of_no_answer(error)
+
+
+FAILURES = {kind.__name__: no_answer(kind) for kind in [*NO_ANSWER, OSError, ValueError]} | {
+    str(status): failures.of_answer(answer(status)) for status in range(400, 600)
 }
 
 
-def raised(kind: type[Exception], **fields) -> Exception:
-    error = kind.__new__(kind, SENTINEL)
-    Exception.__init__(error, SENTINEL)
-    for name, value in {"errors": None, "json": None, **fields}.items():
-        setattr(error, name, value)
-    return error
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_becomes_a_problem_that_names_the_path_and_nothing_else(name):
+    failure = FAILURES[name]
+    for met in (failure, failures.of_login(failure)):
+        problem = met.problem(WHERE)
+        assert problem.reason.isalnum()
+        assert WHERE in problem.message
+        assert SENTINEL not in problem.message + str(met) + repr(met)
+        assert met.__context__ is None
 
 
-@pytest.mark.parametrize("meaning", [failures.of_reading, failures.of_login])
-@pytest.mark.parametrize("kind", FAILURES, ids=lambda kind: kind.__name__)
-def test_a_failure_becomes_a_problem_that_names_the_path_and_nothing_else(kind, meaning):
-    problem = meaning(raised(kind)).problem(WHERE)
-    assert problem.reason.isalnum()
-    assert WHERE in problem.message
-    assert SENTINEL not in problem.message
-
-
-def test_every_error_that_the_library_has_today_is_thought_of():
-    assert set(failures.MEANINGS) >= OWN
-
-
-def test_what_is_no_failure_of_vault_is_not_taken_for_one():
-    with pytest.raises(ZeroDivisionError):
-        failures.of_reading(ZeroDivisionError())
+def test_an_unexpected_status_is_named():
+    assert "413" in failures.of_answer(answer(413)).cause
 
 
 def test_braces_in_a_name_are_nothing_but_braces():
-    found = failures.Unreadable("Reason", "{where} is read as {account}")
-    assert found.problem("secret/{0}").message == "secret/{0} is read as {account}"
+    found = failures.VaultReadError("Reason", "no token of {account}")
+    assert found.problem("secret/{0}").message == "cannot read secret/{0}: no token of {account}"
 
 
 def test_only_vaults_own_word_for_nothing_means_that_a_path_is_gone():
-    vaults = failures.of_reading(raised(hvac.exceptions.InvalidPath, errors=[]))
+    vaults = failures.of_answer(answer(404, body={"errors": []}))
     assert (vaults.reason, vaults.gone) == ("PathMissing", True)
-    for other in (None, ["no handler for route"]):
-        found = failures.of_reading(raised(hvac.exceptions.InvalidPath, errors=other))
+    others: list[object] = [{}, {"errors": ["no handler for route"]}, [], "text"]
+    for other in others:
+        found = failures.of_answer(answer(404, body=other))
         assert (found.reason, found.gone) == ("MountMissing", False)
 
 
+@pytest.mark.parametrize(
+    ("status", "header", "seconds"),
+    [(429, "7", 7), (429, "", 0), (429, "Wed, 21 Oct 2026 07:28:00 GMT", 0), (503, "7", 0)],
+)
+def test_a_rate_limit_says_how_long_vault_wants_not_to_be_asked(status, header, seconds):
+    found = failures.of_answer(answer(status, **{"Retry-After": header}))
+    assert found.retry_after_seconds == seconds
+
+
+def test_an_error_of_the_http_library_is_not_even_the_context_of_ours(monkeypatch):
+    """It may quote the request, and with it a token."""
+    seen = list[str]()
+    client = connections.Client(
+        address="http://127.0.0.1:9", timeout_seconds=1, observe=seen.append
+    )
+
+    def refuse(**_):
+        raise requests.exceptions.InvalidHeader(SENTINEL)
+
+    monkeypatch.setattr(client.session, "request", refuse)
+    with pytest.raises(failures.VaultReadError) as raised:
+        client.get("/v1/secret/data/keys")
+    assert (raised.value.__cause__, raised.value.__context__) == (None, None)
+    assert seen == ["VaultUnreachable"]
+
+
 REACH = {
-    hvac.exceptions.VaultDown: Scope.SERVER,
-    hvac.exceptions.VaultNotInitialized: Scope.SERVER,
-    hvac.exceptions.BadGateway: Scope.SERVER,
-    requests.exceptions.ConnectionError: Scope.SERVER,
-    requests.exceptions.ConnectTimeout: Scope.SERVER,
-    requests.exceptions.SSLError: Scope.SERVER,
-    requests.exceptions.ReadTimeout: Scope.PATH,
-    hvac.exceptions.InternalServerError: Scope.PATH,
-    hvac.exceptions.RateLimitExceeded: Scope.PATH,
-    hvac.exceptions.Forbidden: Scope.PATH,
+    "503": Scope.SERVER,
+    "501": Scope.SERVER,
+    "502": Scope.SERVER,
+    "ConnectionError": Scope.SERVER,
+    "ConnectTimeout": Scope.SERVER,
+    "SSLError": Scope.SERVER,
+    "ReadTimeout": Scope.PATH,
+    "500": Scope.PATH,
+    "429": Scope.PATH,
+    "403": Scope.PATH,
 }
 
 
-@pytest.mark.parametrize("kind", REACH, ids=lambda kind: kind.__name__)
-def test_a_failure_reaches_as_far_as_it_is_true(kind):
-    assert failures.of_reading(raised(kind)).scope is REACH[kind]
-    at_login = failures.of_login(raised(kind)).scope
-    assert at_login is (Scope.SERVER if REACH[kind] is Scope.SERVER else Scope.IDENTITY)
+@pytest.mark.parametrize("name", REACH)
+def test_a_failure_reaches_as_far_as_it_is_true(name):
+    kind = getattr(requests.exceptions, name, None)
+    failure = no_answer(kind) if kind else failures.of_answer(answer(int(name)))
+    assert failure.scope is REACH[name]
+    at_login = failures.of_login(failure).scope
+    assert at_login is (Scope.SERVER if REACH[name] is Scope.SERVER else Scope.IDENTITY)
 
 
 class Away:
@@ -129,13 +160,13 @@ def test_who_waited_for_a_login_that_failed_does_not_try_it_again():
     )
 
     def get() -> None:
-        with pytest.raises(failures.Unreadable):
+        with pytest.raises(failures.VaultReadError):
             held.get(vault.Identity("shop", "embedding-vault", "reader"))
         failed.append(1)
 
     door = Door(visitors=8)
     identity = vault.Identity("shop", "embedding-vault", "reader")
-    held._desks[identity] = sessions._Desk(lock=typing.cast("threading.Lock", door))
+    held._gates[identity] = sessions.LoginGate(lock=typing.cast("threading.Lock", door))
     threads = [threading.Thread(target=get) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -174,7 +205,7 @@ def test_an_identity_that_cannot_be_had_is_a_problem(answer, reason, said):
         observe=lambda _: None,
         clock=lambda: 0.0,
     )
-    with pytest.raises(failures.Unreadable) as refused:
+    with pytest.raises(failures.VaultReadError) as refused:
         held.get(vault.Identity("shop", "embedding-vault", "reader"))
     assert refused.value.scope is Scope.IDENTITY
     problem = refused.value.problem(WHERE)

@@ -1,26 +1,24 @@
 """One look per identity and path and interval, whoever wants it; and what failures cost."""
 
-import hvac.adapters
 import pytest
 
 from embedding_operator import vault
-from embedding_operator.vault import access_rules, reading, sessions
-from embedding_operator.vault.failures import Scope, Unreadable
+from embedding_operator.kube.kinds import ObjectKey
+from embedding_operator.vault import access_rules, connections, kv, reading, sessions
+from embedding_operator.vault.failures import Scope, VaultReadError
 
 RULES = access_rules.parse([{"namespace": "*", "mount": "secret", "path": "*"}])
 SETTINGS = vault.Settings(address="http://127.0.0.1:1", poll_seconds=60, retry_seconds=1)
-SEARCH, MAIL = ("shop", "search"), ("shop", "mail")
+SEARCH, MAIL = ObjectKey("shop", "search"), ObjectKey("shop", "mail")
 SENTINEL = "s3cr3t"
 
-SEALED = Unreadable("VaultSealed", "sealed; {where}", scope=Scope.SERVER)
-REFUSED = Unreadable("LoginRefused", "refused; {where}", scope=Scope.IDENTITY, final=True)
-SLOW = Unreadable("VaultSlow", "slow; {where}", answered=False)
-NO_ACCOUNT = Unreadable(
-    "ServiceAccountMissing", "nobody; {where}", scope=Scope.IDENTITY, answered=False
-)
-FAILING = Unreadable("VaultFailing", "failing; {where}")
-FORBIDDEN = Unreadable("VaultForbidden", "forbidden; {where}", final=True)
-DELETED = Unreadable("VersionDeleted", "deleted; {where}", gone=True)
+SEALED = VaultReadError("VaultSealed", "sealed", scope=Scope.SERVER)
+REFUSED = VaultReadError("LoginRefused", "refused", scope=Scope.IDENTITY, final=True)
+SLOW = VaultReadError("VaultSlow", "slow", answered=False)
+NO_ACCOUNT = VaultReadError("ServiceAccountMissing", "nobody", scope=Scope.IDENTITY, answered=False)
+FAILING = VaultReadError("VaultFailing", "failing")
+FORBIDDEN = VaultReadError("VaultForbidden", "forbidden", final=True)
+DELETED = VaultReadError("VersionDeleted", "deleted", gone=True)
 
 
 def address(path="keys", role="reader", namespace="shop") -> vault.Address:
@@ -28,15 +26,15 @@ def address(path="keys", role="reader", namespace="shop") -> vault.Address:
 
 
 def content(value: str, version: int = 1) -> reading.Content:
-    stamp = reading.Stamp(version, "2026-01-01T00:00:00Z", "", destroyed=False)
+    stamp = kv.Stamp(version, "2026-01-01T00:00:00Z", "", destroyed=False)
     return reading.Content(values={"KEY": value.encode()}, stamp=stamp)
 
 
-class Vault:
+class Vault(reading.Reader):
     """What stands at paths, and how often each was asked for."""
 
     def __init__(self) -> None:
-        self.holds: dict[str, reading.Content | Unreadable] = {}
+        self.holds: dict[str, reading.Content | VaultReadError] = {}
         self.asked: list[str] = []
         self.patience: list[float] = []
         self.forgotten: list[vault.Identity] = []
@@ -45,7 +43,7 @@ class Vault:
         self.asked.append(address.path)
         self.patience.append(patience_seconds)
         found = self.holds.get(address.path, content("one"))
-        if isinstance(found, Unreadable):
+        if isinstance(found, VaultReadError):
             raise found
         return found
 
@@ -59,9 +57,9 @@ class Polling:
     def __init__(self, **settings) -> None:
         self.now = 0.0
         self.vault = Vault()
-        self.told: list[tuple[str, str]] = []
+        self.told: list[ObjectKey] = []
         self.poller = vault.Poller(
-            reads=self.vault,
+            reader=self.vault,
             settings=SETTINGS,
             rules=settings.get("rules", RULES),
             changed=self.told.append,
@@ -80,7 +78,7 @@ class Polling:
             self.now = max(self.now, due)
             key = queue.take()
             assert key is not None
-            again = self.poller.look(key)
+            again = self.poller.poll(key)
             queue.done(key, failed=False)
             if again is not None:
                 queue.add(key, after_seconds=again)
@@ -121,7 +119,7 @@ def test_vault_is_not_asked_before_it_wants_to_be_nor_later_than_the_interval(
 ):
     run = Polling()
     run.follow("keys")
-    run.vault.holds["keys"] = Unreadable("VaultBusy", "{where}", retry_after_seconds=asked_seconds)
+    run.vault.holds["keys"] = VaultReadError("VaultBusy", "busy", retry_after_seconds=asked_seconds)
     run.run(waits_seconds - 0.001)
     assert run.vault.asked == ["keys"]
     run.run(0.001)
@@ -406,7 +404,7 @@ def test_a_path_that_another_policy_still_follows_stays():
 
 
 def test_what_was_read_and_who_signed_in_are_masked():
-    client = hvac.adapters.JSONAdapter(base_uri="http://127.0.0.1:9", token=SENTINEL)
+    client = connections.Client(address="http://127.0.0.1:9", timeout_seconds=1, token=SENTINEL)
     session = sessions.Session(
         serial=1,
         vault=client,
@@ -417,5 +415,5 @@ def test_what_was_read_and_who_signed_in_are_masked():
         expires_at=1,
     )
     known = vault.Reading(values={"KEY": SENTINEL.encode()})
-    for held in (session, known, content(SENTINEL)):
+    for held in (session, known, content(SENTINEL), kv.State({"KEY": SENTINEL})):
         assert SENTINEL not in repr(held)

@@ -116,7 +116,9 @@ class Applier:
         values = self._owned_values(
             wanted, notes, before=secrets.decode(live), made=made, standing=standing
         )
-        secret, foreign = self._keep(wanted, secrets.owned(wanted, values), live=live)
+        secret, foreign = self._owned.try_ensure(
+            wanted, secrets.of(wanted, names.owned_secret(wanted.name), values), live=live
+        )
         notes.problems += [foreign] if foreign else []
         text = standing if made is None else self._apply_document(wanted, made)
         stale = made is None or isinstance(text, errors.Problem)
@@ -211,7 +213,7 @@ class Applier:
         found = self._credentials.synced(wanted, entry)
         notes.take(found)
         if found.gone and entry.deletes:
-            self._owned.remove(wanted, secrets.synced(wanted, entry.name, {}))
+            self._owned.remove(wanted, secrets.of(wanted, entry.name, {}))
             notes.deleted.append(entry.name)
             return
         if not found.values and not entry.keys:
@@ -228,7 +230,8 @@ class Applier:
             is_ours = live is None or ownership.is_ours(live, wanted)
             if is_ours and secrets.decode(live) != values:
                 self._changing(wanted.namespace)
-            _, problem = self._keep(wanted, secrets.synced(wanted, entry.name, values), live=live)
+            desired = secrets.of(wanted, entry.name, values)
+            _, problem = self._owned.try_ensure(wanted, desired, live=live)
         notes.problems += [problem] if problem else []
 
     def _prune(self, wanted: policy.EmbeddingPolicy) -> None:
@@ -236,7 +239,7 @@ class Applier:
         kept = {names.owned_secret(wanted.name), *(entry.name for entry in wanted.secrets)}
         for name in self._seen.owned_secrets(wanted.namespace, wanted.name):
             if name not in kept:
-                self._owned.remove(wanted, secrets.synced(wanted, name, {}))
+                self._owned.remove(wanted, secrets.of(wanted, name, {}))
 
     def _apply_monitoring(
         self, wanted: policy.EmbeddingPolicy, told: monitoring.Monitoring
@@ -267,21 +270,7 @@ class Applier:
     def _ensure(
         self, wanted: policy.EmbeddingPolicy, desired: Object
     ) -> tuple[Object | None, errors.Problem | None]:
-        metadata = desired["metadata"]
-        kind = kinds.KINDS[desired["kind"]]
-        live = self._objects.get(kind, metadata["namespace"], metadata["name"])
-        return self._keep(wanted, desired, live=live)
-
-    def _keep(
-        self, wanted: policy.EmbeddingPolicy, desired: Object, *, live: Object | None
-    ) -> tuple[Object | None, errors.Problem | None]:
-        try:
-            return self._owned.ensure(wanted, desired, live=live), None
-        except errors.Foreign as error:
-            return None, errors.Problem("ForeignObject", str(error))
-        except errors.Denied as error:
-            # One object that the API server refuses must not block the others, or the status.
-            return None, errors.Problem("Refused", str(error))
+        return self._owned.try_ensure(wanted, desired, live=self._owned.read(desired))
 
 
 def _text(live: Object | None) -> str | None:

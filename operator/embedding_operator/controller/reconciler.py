@@ -34,10 +34,6 @@ ANNOTATION_CHARACTERS: Final = 256
 Object = dict[str, Any]
 
 
-def _nobody(_: ObjectKey, __: int) -> None:
-    """Tells nobody."""
-
-
 class Reconciler:
     """Reconciles policies. `poll_seconds` is the store's interval, for the status.
 
@@ -65,7 +61,7 @@ class Reconciler:
         network: network.Network = network.Network(),  # noqa: B008 - frozen
         selected_by: Callable[[], Mapping[str, str]] = dict,
         index_namespaces: frozenset[str] = frozenset(),
-        covers: Callable[[ObjectKey, int], None] = _nobody,
+        covers: Callable[[ObjectKey, int], None] = lambda _, __: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

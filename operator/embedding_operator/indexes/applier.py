@@ -56,7 +56,8 @@ class Applier:
         if index.search is not None:
             wanted += searching
         for desired in wanted:
-            problems += self._ensure(index, desired)
+            _, problem = self._owned.try_ensure(index, desired, live=self._owned.read(desired))
+            problems += [problem] if problem is not None else []
         if index.search is None:
             for unwanted in searching:
                 self._owned.remove(index, unwanted)
@@ -78,19 +79,6 @@ class Applier:
     def forget(self, key: ObjectKey) -> None:
         """An index has gone."""
         self._owned.forget(names.INDEX_KIND, *key)
-
-    def _ensure(self, index: EmbeddingIndex, desired: Object) -> list[errors.Problem]:
-        metadata = desired["metadata"]
-        kind = kinds.KINDS[desired["kind"]]
-        live = self._objects.get(kind, metadata["namespace"], metadata["name"])
-        try:
-            self._owned.ensure(index, desired, live=live)
-        except errors.Foreign as error:
-            return [errors.Problem("ForeignObject", str(error))]
-        except errors.Denied as error:
-            # One object that the API server refuses must not block the others, or the status.
-            return [errors.Problem("Refused", str(error))]
-        return []
 
     def _start(self, index: EmbeddingIndex, name: str) -> list[errors.Problem]:
         try:

@@ -34,15 +34,12 @@ class API(Streams, Protocol):
 
     def serves(self, kind: Kind) -> bool:
         """True when the API server knows a kind."""
-        ...
 
     def version(self) -> tuple[int, int]:
         """Major and minor of the API server."""
-        ...
 
     def is_echo(self, plural: str, namespace: str | None, name: str, *, version: str) -> bool:
         """True when an object is as this process left it."""
-        ...
 
 
 class Caches:
@@ -317,10 +314,12 @@ class Caches:
 
     def _list_pods(self, key: ObjectKey) -> None:
         if self.pods.fill(key.namespace):
-            for policy in self.policies.of(key.namespace):
-                self._queue.add(policy.key)
-            for index in self.indexes.of(key.namespace):
-                self._index_queue.add(index.key)
+            self._queue_all(key.namespace)
+
+    def _queue_all(self, namespace: str) -> None:
+        for store, queue in ((self.policies, self._queue), (self.indexes, self._index_queue)):
+            for kept in store.of(namespace):
+                queue.add(kept.key)
 
     # --- what changes queues its policy
 
@@ -352,10 +351,7 @@ class Caches:
     def _namespace_changed(self, _: Kept | None, after: Kept | None) -> None:
         # The policy of a new namespace may have been seen first.
         if after is not None:
-            for policy in self.policies.of(after.name):
-                self._queue.add(policy.key)
-            for index in self.indexes.of(after.name):
-                self._index_queue.add(index.key)
+            self._queue_all(after.name)
 
     def _owned_changed(self, plural: str, before: Kept | None, after: Kept | None) -> None:
         seen = after or before

@@ -73,11 +73,9 @@ class Body(Protocol):
 
     def __iter__(self) -> Iterator[bytes]:
         """Its pieces, as they come; errors.Unavailable where they end early."""
-        ...
 
     def wait_at_most(self, seconds: float) -> None:
         """From now on nothing may come for so long; after that they end early."""
-        ...
 
 
 class Streams(Protocol):
@@ -98,7 +96,6 @@ class Streams(Protocol):
             errors.OperatorError: it is refused, or ends early; reason Expired where the version or
                 the place that was asked for is gone.
         """
-        ...
 
 
 class _ListMeta(msgspec.Struct, rename="camel"):
@@ -141,12 +138,16 @@ class Pages:
 
     def version(self) -> str:
         """The present version of the collection."""
-        for page in self._pages(None, limit=1):
+        for page in self.each(limit=1):
             return page.version
         raise AssertionError("a list has at least one page")
 
     def each(
-        self, namespace: str | None = None, *, moved: Callable[[], None] | None = None
+        self,
+        namespace: str | None = None,
+        *,
+        limit: int | None = None,
+        moved: Callable[[], None] | None = None,
     ) -> Iterator[Page]:
         """All pages, of one namespace or of all; `moved` is called after each answer.
 
@@ -155,15 +156,6 @@ class Pages:
                 server no longer keeps its version. The pages read are then void: an object may have
                 been deleted meanwhile.
         """
-        return self._pages(namespace, limit=None, moved=moved)
-
-    def _pages(
-        self,
-        namespace: str | None,
-        *,
-        limit: int | None,
-        moved: Callable[[], None] | None = None,
-    ) -> Iterator[Page]:
         token = ""
         while True:
             asked = limit or self._limit

@@ -50,19 +50,34 @@ class ObjectApplier:
         applied[address] = digest
         return live
 
+    def read(self, desired: Object) -> Object | None:
+        """The object in the cluster with the kind and name of `desired`."""
+        metadata = desired["metadata"]
+        kind = kinds.KINDS[desired["kind"]]
+        return self._objects.get(kind, metadata["namespace"], metadata["name"])
+
+    def try_ensure(
+        self, owner: Owner, desired: Object, *, live: Object | None
+    ) -> tuple[Object | None, errors.Problem | None]:
+        """The same, with a problem in place of an error that must not block other objects."""
+        try:
+            return self.ensure(owner, desired, live=live), None
+        except errors.Foreign as error:
+            return None, errors.Problem("ForeignObject", str(error))
+        except errors.Denied as error:
+            return None, errors.Problem("Refused", str(error))
+
     def forget(self, kind: str, namespace: str, name: str) -> None:
         """An owner has gone."""
         self._applied.pop((kind, namespace, name), None)
 
     def remove(self, owner: Owner, unwanted: Object) -> None:
         """Delete an object that the owner no longer wants, if it is there and ours."""
-        metadata = unwanted["metadata"]
-        kind = kinds.KINDS[unwanted["kind"]]
-        live = self._objects.get(kind, metadata["namespace"], metadata["name"])
+        live = self.read(unwanted)
         if live is not None and ownership.is_ours(live, owner):
             self._objects.delete(live)
         applied = self._applied.get(_key(owner), {})
-        applied.pop((unwanted["kind"], metadata["name"]), None)
+        applied.pop((unwanted["kind"], unwanted["metadata"]["name"]), None)
 
 
 def _key(owner: Owner) -> tuple[str, str, str]:

@@ -1,6 +1,6 @@
 """Conditions of a status in the form of KEP-1623, and patches of a status: pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -87,6 +87,12 @@ def changes(
         if before.get(it.type) != (it.status, it.reason)
         and (it.type in before or it.is_bad or it.status == "Unknown")
     ]
+
+
+def few(texts: Sequence[str], *, shown: int) -> str:
+    """The first texts of a message, and the number of others."""
+    more = len(texts) - shown
+    return f"{'; '.join(texts[:shown])}{f'; and {more} more' if more > 0 else ''}"
 
 
 def _told(status: Mapping[str, Any], no_news: frozenset[str]) -> list[Condition]:

@@ -14,27 +14,22 @@ class Owner(Protocol):
     @property
     def kind(self) -> str:
         """Its kind."""
-        ...
 
     @property
     def label(self) -> str:
         """The label that names it on what it owns."""
-        ...
 
     @property
     def namespace(self) -> str:
         """Its namespace, and that of all it owns."""
-        ...
 
     @property
     def name(self) -> str:
         """Its name."""
-        ...
 
     @property
     def uid(self) -> str:
         """Its UID."""
-        ...
 
 
 def metadata(owner: Owner, name: str, *, labels: Mapping[str, str] | None = None) -> Object:

@@ -35,15 +35,12 @@ class Asks(Protocol):
     @property
     def host(self) -> str:
         """The server, as messages name it."""
-        ...
 
     async def get(self, path: str, parameters: Parameters = ()) -> bytes:
         """The body of a GET; raises Unreadable."""
-        ...
 
     async def post(self, path: str, body: object) -> None:
         """POST a value as JSON; raises Unreadable."""
-        ...
 
 
 async def read(

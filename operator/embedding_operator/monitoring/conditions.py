@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from embedding_operator.errors import Problem
-from embedding_operator.kube.conditions import Verdict
+from embedding_operator.kube.conditions import Verdict, few
 from embedding_operator.monitoring.alertmanager import WELL
 from embedding_operator.monitoring.answers import NO_SUCH_API
 from embedding_operator.monitoring.rules import Group, Loaded
@@ -76,7 +76,7 @@ def rules_loaded(wanted: Rules, servers: Sequence[Prometheus]) -> Verdict:
     if not wanted.groups:
         return Verdict("True", "NoRules", "The policy has no alert rules.")
     if not servers:
-        return _not_selected(wanted) or Verdict(
+        return _false(wanted.not_selected) or Verdict(
             "Unknown",
             NOT_CONFIGURED,
             "The chart value monitoring.prometheus names no server to ask.",
@@ -84,11 +84,13 @@ def rules_loaded(wanted: Rules, servers: Sequence[Prometheus]) -> Verdict:
     sums = _sums(wanted.groups, servers)
     hosts = ", ".join(it.host for it in servers if it.groups is not None)
     if sums.errors:
-        message = f"Evaluation fails in {_few(sums.errors)}. Asked: {hosts}."
+        message = f"Evaluation fails in {few(sums.errors, shown=SHOWN)}. Asked: {hosts}."
         return Verdict("False", "EvaluationFailing", message)
     if len(sums.loaded) == count:
         return Verdict("True", "Loaded", f"{count} of {count} rule groups are loaded by {hosts}.")
-    lacking = _few([*sums.missing, *(f"{name} (an older version)" for name in sums.outdated)])
+    lacking = few(
+        [*sums.missing, *(f"{name} (an older version)" for name in sums.outdated)], shown=SHOWN
+    )
     told = f"{len(sums.loaded)} of {count} rule groups are loaded; not loaded: {lacking}"
     return _not_loaded(
         wanted, servers, told=f"{told}. Asked: {hosts}.", some_missing=bool(sums.missing)
@@ -113,7 +115,7 @@ def _not_loaded(
         )
         return Verdict("False", "ReloadFailed", message)
     if some_missing:
-        return _not_selected(wanted) or Verdict("False", "NotLoaded", told)
+        return _false(wanted.not_selected) or Verdict("False", "NotLoaded", told)
     return Verdict("False", "Outdated", told)
 
 
@@ -126,11 +128,8 @@ def scraped(
 ) -> Verdict:
     """Condition Scraped: every running sidecar is a target that is up in some Prometheus.
 
-    Args:
-        running: the pods whose sidecar runs.
-        servers: the answers of each Prometheus.
-        starting: those of `running` that are too young to be missed.
-        not_selected: the known reason why no Prometheus object selects the PodMonitor.
+    `starting` are pods too young to be missed; `not_selected` is the known problem of the
+    PodMonitor.
     """
     if not servers and not_selected is None:
         message = "The chart value monitoring.prometheus names no server to ask."
@@ -145,8 +144,8 @@ def scraped(
     told = f"Prometheus scrapes {len(up)} of {len(running)} sidecars"
     if len(up) == len(running):
         return Verdict("True", "Up", f"{told}.")
-    if not_selected is not None:
-        return _from_problem(not_selected)
+    if (unselected := _false(not_selected)) is not None:
+        return unselected
     unasked = _unasked((it.pods_problem, it.pods) for it in servers)
     if unasked is not None:
         return Verdict("Unknown", unasked.reason, unasked.message)
@@ -162,7 +161,7 @@ def _not_scraped(
         message = f"{told}; the others have just started."
         return Verdict("Unknown", "NotScrapedYet", message)
     named = [*down, *(f"{pod} (no target)" for pod in absent)]
-    return Verdict("False", "NotScraped", f"{told}; not scraped: {_few(named)}.")
+    return Verdict("False", "NotScraped", f"{told}; not scraped: {few(named, shown=SHOWN)}.")
 
 
 def alertmanager_ready(servers: Sequence[Alertmanager]) -> Verdict:
@@ -175,12 +174,12 @@ def alertmanager_ready(servers: Sequence[Alertmanager]) -> Verdict:
         return Verdict("Unknown", unasked.reason, unasked.message)
     unsettled = [f"{it.host} is {it.cluster}" for it in servers if it.cluster not in WELL]
     if unsettled:
-        return Verdict("False", "NotSettled", f"{_few(unsettled)}.")
+        return Verdict("False", "NotSettled", f"{few(unsettled, shown=SHOWN)}.")
     told = [
         f"{it.host} is {'a single instance' if it.cluster == 'disabled' else it.cluster}"
         for it in servers
     ]
-    return Verdict("True", "Ready", f"{_few(told)}.")
+    return Verdict("True", "Ready", f"{few(told, shown=SHOWN)}.")
 
 
 def _sums(groups: Sequence[Group], servers: Sequence[Prometheus]) -> _Sums:
@@ -209,7 +208,7 @@ def _unasked(answers: Iterable[tuple[Problem | None, object]]) -> Problem | None
     if any(answer is not None for _, answer in listed):
         problems = [it for it in problems if it.reason != NO_SUCH_API]
     if problems:
-        return Problem(problems[0].reason, f"{_few([it.message for it in problems])}.")
+        return Problem(problems[0].reason, f"{few([it.message for it in problems], shown=SHOWN)}.")
     if any(problem is None and answer is None for problem, answer in listed):
         return Problem(
             NOT_ASKED, "The servers of the chart value monitoring have not been asked yet."
@@ -217,14 +216,5 @@ def _unasked(answers: Iterable[tuple[Problem | None, object]]) -> Problem | None
     return None
 
 
-def _not_selected(wanted: Rules) -> Verdict | None:
-    return None if wanted.not_selected is None else _from_problem(wanted.not_selected)
-
-
-def _from_problem(problem: Problem) -> Verdict:
-    return Verdict("False", problem.reason, problem.message)
-
-
-def _few(told: Sequence[str]) -> str:
-    more = len(told) - SHOWN
-    return f"{'; '.join(told[:SHOWN])}{f'; and {more} more' if more > 0 else ''}"
+def _false(problem: Problem | None) -> Verdict | None:
+    return None if problem is None else Verdict("False", problem.reason, problem.message)

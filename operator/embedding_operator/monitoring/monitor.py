@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from embedding_operator.errors import Problem
@@ -53,21 +54,15 @@ class Monitor:
         selecting: Prometheuses | None = None,
         observe: Callable[[str, str], None] = lambda _, __: None,
     ) -> None:
-        prometheus = tuple(
-            Connection(
-                it,
-                body_bytes=endpoints.body_bytes,
-                observe=lambda outcome: observe("prometheus", outcome),
+        prometheus, alertmanagers = (
+            tuple(
+                Connection(it, body_bytes=endpoints.body_bytes, observe=partial(observe, kind))
+                for it in servers
             )
-            for it in endpoints.prometheus
-        )
-        alertmanagers = tuple(
-            Connection(
-                it,
-                body_bytes=endpoints.body_bytes,
-                observe=lambda outcome: observe("alertmanager", outcome),
+            for kind, servers in (
+                ("prometheus", endpoints.prometheus),
+                ("alertmanager", endpoints.alertmanager),
             )
-            for it in endpoints.alertmanager
         )
         self._poller = Poller(prometheus=prometheus, alertmanagers=alertmanagers, changed=changed)
         self._tester = AlertTester(alertmanagers=alertmanagers, changed=changed)
@@ -90,14 +85,8 @@ class Monitor:
     ) -> Proof:
         """The last proofs for a policy; asks no server.
 
-        Args:
-            policy: the policy.
-            told: its PrometheusRules and PodMonitor as rendered, with metadata and status from the
-                cluster.
-            running: the pods whose sidecar runs.
-            asked: the value of the annotation that requests a test alert.
-            previous: the policy's status until now.
-            now: the time.
+        `told` are its objects as rendered, with metadata and status from the cluster, `running` the
+        pods whose sidecar runs, and `asked` is the annotation that requests a test alert.
         """
         key = policy.key
         made = [it for it in told if it["kind"] == "PrometheusRule"]
@@ -149,11 +138,7 @@ class Monitor:
         """The reasons why no Prometheus object selects the rules, and the PodMonitor."""
         if self._selecting is None:
             return None, None
-        asks = {
-            "PrometheusRule": self._selecting.rules_not_selected,
-            "PodMonitor": self._selecting.pods_not_selected,
-        }
-        found = {it["kind"]: asks[it["kind"]](it) for it in reversed(told)}
+        found = {it["kind"]: self._selecting.not_selected(it) for it in reversed(told)}
         return found.get("PrometheusRule"), found.get("PodMonitor")
 
     def _run(self) -> None:

@@ -3,12 +3,12 @@
 Only reports of sidecars count; each sidecar without a report is named.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from embedding_operator.errors import Problem
-from embedding_operator.kube.conditions import Verdict
+from embedding_operator.kube.conditions import Verdict, few
 
 CONDITION: Final = "ConfigInForce"
 KEY_REFUSED: Final = "KeyRefused"
@@ -105,7 +105,7 @@ def verdict(force: Force, *, stale: bool, generation: int, previous: Mapping[str
     if asked == 0:
         return Verdict("True", "NoPods", "No sidecar runs yet.")
     unknown = sorted(force.unknown, key=lambda it: _UNKNOWN.index(it.reason))
-    told = _few((*force.behind, *(it.message for it in unknown)))
+    told = few((*force.behind, *(it.message for it in unknown)), shown=PROBLEMS_SHOWN)
     if force.behind:
         message = f"{force.in_force} of {asked} sidecars obey the newest policy: {told}."
         return Verdict("False", "SidecarsBehind", message)
@@ -124,9 +124,3 @@ def _last_seen(kind: str, *, generation: int, previous: Mapping[str, Any]) -> Ve
         if before["type"] == kind and before.get("observedGeneration") == generation:
             return Verdict(before["status"], before["reason"], before["message"])
     return Verdict("Unknown", NOT_ASKED, "The operator has not asked the sidecars yet.")
-
-
-def _few(told: Sequence[str]) -> str:
-    more = len(told) - PROBLEMS_SHOWN
-    tail = f"; and {more} more" if more > 0 else ""
-    return f"{'; '.join(told[:PROBLEMS_SHOWN])}{tail}"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from embedding_operator.errors import Problem
-from embedding_operator.kube.conditions import Verdict
+from embedding_operator.kube.conditions import Verdict, few
 from embedding_operator.policy.provider_guard import HOST_NOT_ALLOWED, SECRET_NOT_USABLE
 
 CONDITION: Final = "SecretsSynced"
@@ -60,12 +60,13 @@ def verdict(secrets: Secrets, *, generation: int, previous: Mapping[str, Any]) -
         for before in previous.get("conditions", []):
             if before["type"] == CONDITION and before.get("observedGeneration") == generation:
                 return Verdict(before["status"], before["reason"], before["message"])
-        told = _few(secrets.pending)
+        told = few(secrets.pending, shown=PROBLEMS_SHOWN)
         return Verdict("Unknown", NOT_READ, f"Not read from Vault yet: {told}.")
     message = "Every key that the policy names is in place."
     whole = sorted({f"{it.path} ({it.whole})" for it in secrets.sources if it.whole})
     if whole:
-        message += f" Every poll reads all values of paths without a version: {_few(whole)}."
+        told = few(whole, shown=PROBLEMS_SHOWN)
+        message += f" Every poll reads all values of paths without a version: {told}."
     return Verdict("True", "Synced", message)
 
 
@@ -102,9 +103,9 @@ def _summary(
 def _problem(secrets: Secrets) -> Verdict:
     # Refusals of the guard come first: an administrator must hear of them.
     problems = sorted(secrets.problems, key=lambda it: it.reason not in _REFUSALS)
-    message = f"{_few([it.message for it in problems])}."
+    message = f"{few([it.message for it in problems], shown=PROBLEMS_SHOWN)}."
     if secrets.deleted:
-        message += f" Deleted by deletionPolicy: {_few(secrets.deleted)}."
+        message += f" Deleted by deletionPolicy: {few(secrets.deleted, shown=PROBLEMS_SHOWN)}."
     is_withheld = any(it.reason in _WITHHELD for it in problems)
     if is_withheld:
         message += " The Secret leaves out values that the chart's providers values forbid."
@@ -123,9 +124,3 @@ def _path(source: Source, *, before: Mapping[str, Any]) -> dict[str, Any]:
     if source.changed_at is not None:
         made["lastChanged"] = source.changed_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return made
-
-
-def _few(told: Sequence[str]) -> str:
-    more = len(told) - PROBLEMS_SHOWN
-    tail = f"; and {more} more" if more > 0 else ""
-    return f"{'; '.join(told[:PROBLEMS_SHOWN])}{tail}"

@@ -50,7 +50,7 @@ class World:
         self.settled = []
         self.forgotten = []
         self.list = watchlist.Watchlist(
-            nudges=self,
+            nudges=self,  # type: ignore[arg-type] # it stands in for a Nudger
             changed=lambda policy, seconds: self.told.append((policy, self.seconds + seconds)),
             period_seconds=PERIOD_SECONDS,
             clock=lambda: self.seconds,

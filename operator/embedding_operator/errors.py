@@ -3,7 +3,6 @@
     OperatorError
     ├── InvalidPolicy   no: the policy's author must change it; `path` names the field
     ├── Denied          no: an administrator must grant the permission in the message
-    ├── Foreign         no: an object of that name has another owner
     └── Unavailable     yes: something does not answer; not before `retry_after_seconds`
         └── Conflict    yes, once the object is read anew: another writer was faster
 
@@ -29,10 +28,6 @@ class InvalidPolicy(OperatorError):  # noqa: N818 - the tree reads as words
 
 class Denied(OperatorError):  # noqa: N818 - as above
     """The API server or Vault refuses; the message names the missing permission."""
-
-
-class Foreign(OperatorError):  # noqa: N818 - as above
-    """An object of that name is not ours; the message names its owner."""
 
 
 class Unavailable(OperatorError):  # noqa: N818 - as above

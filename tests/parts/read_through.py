@@ -6,8 +6,9 @@ from typing import Any
 from embedding_contract import names
 from embedding_operator.informers import objects, pod_objects, run_objects
 from embedding_operator.informers.caches import Caches
-from embedding_operator.informers.kept import Object, Trim, encode
+from embedding_operator.informers.kept import Trim, encode
 from embedding_operator.kube import kinds
+from embedding_operator.kube.kinds import Object
 
 ENDED = frozenset({"Succeeded", "Failed"})
 

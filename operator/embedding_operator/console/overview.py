@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from embedding_operator.console import advice, costs, usage
-
-Object = dict[str, Any]
+from embedding_operator.kube.kinds import Object
 
 NEARLY_USED: Final = 0.8
 """The share of a day's quota from which the page warns."""

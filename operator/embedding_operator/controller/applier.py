@@ -8,7 +8,7 @@ import secrets as random_secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from embedding_contract import document, fingerprint, json_fields, names
 from embedding_operator import errors, sidecars
@@ -16,7 +16,7 @@ from embedding_operator.controller import credentials
 from embedding_operator.informers.caches import Caches
 from embedding_operator.kube import apply, kinds, ownership
 from embedding_operator.kube.client import KubeClient
-from embedding_operator.kube.kinds import ObjectKey
+from embedding_operator.kube.kinds import Object, ObjectKey
 from embedding_operator.policy import network, policy, provider_guard
 from embedding_operator.render import configmaps, monitoring, secrets
 
@@ -25,8 +25,6 @@ TOKEN_BYTES: Final = 32
 CACHE_KEY_BYTES: Final = 32
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9_-]{32,}")
 _CACHE_KEY: Final = re.compile(rb"[0-9a-f]{64}")
-
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +99,7 @@ class Applier:
         Raises:
             errors.Unavailable: the API server does not answer.
         """
-        environment, refused = self._ensure(wanted, configmaps.environment(wanted))
+        environment, refused = self._owned.ensure_read(wanted, configmaps.environment(wanted))
         notes = _Notes()
         made: document.PolicyDocument | None = None
         standing: str | None = None
@@ -116,7 +114,7 @@ class Applier:
         values = self._owned_values(
             wanted, notes, before=secrets.decode(live), made=made, standing=standing
         )
-        secret, foreign = self._owned.try_ensure(
+        secret, foreign = self._owned.ensure(
             wanted, secrets.of(wanted, names.owned_secret(wanted.name), values), live=live
         )
         notes.problems += [foreign] if foreign else []
@@ -199,7 +197,7 @@ class Applier:
         self, wanted: policy.EmbeddingPolicy, made: document.PolicyDocument
     ) -> str | errors.Problem | None:
         """The text of the document in the cluster afterwards."""
-        live, problem = self._ensure(wanted, configmaps.policy_document(wanted, made))
+        live, problem = self._owned.ensure_read(wanted, configmaps.policy_document(wanted, made))
         return problem or _text(live)
 
     def _standing_document(self, wanted: policy.EmbeddingPolicy) -> str | None:
@@ -230,8 +228,9 @@ class Applier:
             is_ours = live is None or ownership.is_ours(live, wanted)
             if is_ours and secrets.decode(live) != values:
                 self._changing(wanted.namespace)
-            desired = secrets.of(wanted, entry.name, values)
-            _, problem = self._owned.try_ensure(wanted, desired, live=live)
+            _, problem = self._owned.ensure(
+                wanted, secrets.of(wanted, entry.name, values), live=live
+            )
         notes.problems += [problem] if problem else []
 
     def _prune(self, wanted: policy.EmbeddingPolicy) -> None:
@@ -262,15 +261,10 @@ class Applier:
         stand: list[Object] = []
         problems: list[errors.Problem] = []
         for desired in kept:
-            live, problem = self._ensure(wanted, desired)
+            live, problem = self._owned.ensure_read(wanted, desired)
             stand.append(desired if live is None else _as_it_stands(desired, live))
             problems += [problem] if problem is not None else []
         return tuple(stand), problems[0] if problems else None
-
-    def _ensure(
-        self, wanted: policy.EmbeddingPolicy, desired: Object
-    ) -> tuple[Object | None, errors.Problem | None]:
-        return self._owned.try_ensure(wanted, desired, live=self._owned.read(desired))
 
 
 def _text(live: Object | None) -> str | None:

@@ -19,7 +19,7 @@ from embedding_operator.injection import coverage, injector, selection
 from embedding_operator.kube import apply, conditions, deadline
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.events import EventRecorder
-from embedding_operator.kube.kinds import ObjectKey
+from embedding_operator.kube.kinds import Object, ObjectKey
 from embedding_operator.monitoring import monitor
 from embedding_operator.policy import network, policy, provider_guard
 from embedding_operator.status import policy_status, secret_status
@@ -30,8 +30,6 @@ PATIENCE: Final = 5
 """The retry interval grows to a fifth of the time that a value has been missing, up to 60 s."""
 LAST_PROBLEM_SECONDS: Final = 60.0
 ANNOTATION_CHARACTERS: Final = 256
-
-Object = dict[str, Any]
 
 
 class Reconciler:
@@ -259,12 +257,7 @@ class Reconciler:
             self._seen.wrote_policy(answer)
         for condition in policy_status.changes(previous, new):
             if condition.type in policy_status.TOLD:
-                self._events.record(
-                    raw,
-                    warning=condition.is_bad,
-                    reason=condition.reason,
-                    message=f"{condition.type}={condition.status}: {condition.message}",
-                )
+                self._events.record_condition(raw, condition)
 
     def _again(self, key: ObjectKey, facts: policy_status.Facts) -> float | None:
         if not facts.secrets.problems:

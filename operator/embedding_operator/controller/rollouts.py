@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from embedding_contract import names
 from embedding_operator import errors
@@ -14,6 +14,7 @@ from embedding_operator.informers.caches import Caches
 from embedding_operator.kube import client, deadline, kinds
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.events import EventRecorder
+from embedding_operator.kube.kinds import Object
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,8 +24,6 @@ SETTLE_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 300.0
 """The interval of checks without a changed Secret, which note what new workloads started with."""
 REASON: Final = "SecretChanged"
-
-Object = dict[str, Any]
 
 
 class Rollouts:

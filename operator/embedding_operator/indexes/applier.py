@@ -5,7 +5,6 @@ Every step may be repeated. An object that cannot be made leaves the one that is
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from embedding_contract import fingerprint, index_document, names
 from embedding_operator import errors
@@ -14,9 +13,7 @@ from embedding_operator.indexes.objects import Vectors
 from embedding_operator.indexes.resource import EmbeddingIndex
 from embedding_operator.kube import apply, kinds
 from embedding_operator.kube.client import KubeClient
-from embedding_operator.kube.kinds import ObjectKey
-
-Object = dict[str, Any]
+from embedding_operator.kube.kinds import Object, ObjectKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +53,8 @@ class Applier:
         if index.search is not None:
             wanted += searching
         for desired in wanted:
-            _, problem = self._owned.try_ensure(index, desired, live=self._owned.read(desired))
-            problems += [problem] if problem is not None else []
+            _, problem = self._owned.ensure_read(index, desired)
+            problems += [problem] if problem else []
         if index.search is None:
             for unwanted in searching:
                 self._owned.remove(index, unwanted)

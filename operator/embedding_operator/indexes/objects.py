@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from embedding_contract import index_document, names
 from embedding_operator.indexes.resource import EmbeddingIndex
-from embedding_operator.kube.ownership import Object, metadata
+from embedding_operator.kube.kinds import Object
+from embedding_operator.kube.ownership import metadata
 from embedding_operator.policy.policy import SecretReference
 
 COMPONENT: Final = "app.kubernetes.io/component"

@@ -20,11 +20,9 @@ from embedding_operator.injection import coverage, selection
 from embedding_operator.kube import apply, conditions, deadline, kinds
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.events import EventRecorder
-from embedding_operator.kube.kinds import ObjectKey
+from embedding_operator.kube.kinds import Object, ObjectKey
 from embedding_operator.policy import policy, provider_guard
 from embedding_operator.render import secrets
-
-Object = dict[str, Any]
 
 
 class IndexReconciler:
@@ -250,12 +248,7 @@ class IndexReconciler:
         if answer is not None:
             self._seen.wrote_index(answer)
         for condition in status.changes(previous, new):
-            self._events.record(
-                raw,
-                warning=condition.is_bad,
-                reason=condition.reason,
-                message=f"{condition.type}={condition.status}: {condition.message}",
-            )
+            self._events.record_condition(raw, condition)
 
 
 def _label(pod: Mapping[str, Any], name: str) -> str | None:

@@ -12,6 +12,7 @@ from embedding_contract import index_document, names
 from embedding_contract.index_document import Condition, Limits
 from embedding_contract.json_fields import InvalidDocument
 from embedding_operator import errors
+from embedding_operator.kube import ownership
 from embedding_operator.policy.policy import SecretReference
 
 VALUE_CHARACTERS: Final = 256
@@ -40,12 +41,11 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddingIndex:
+class EmbeddingIndex(ownership.Owner):
     """A whole index; `search` is None if the table is not searched."""
 
-    namespace: str
-    name: str
-    uid: str
+    kind = names.INDEX_KIND
+    label = names.LABEL_INDEX
     generation: int
     created_at: str
     policy: str
@@ -64,16 +64,6 @@ class EmbeddingIndex:
     trigger: bool
     search: Search | None
     drops: tuple[str, ...]
-
-    @property
-    def kind(self) -> str:
-        """Its kind, as an owner of objects."""
-        return names.INDEX_KIND
-
-    @property
-    def label(self) -> str:
-        """The label that names it on what it owns."""
-        return names.LABEL_INDEX
 
     @property
     def target_id(self) -> str:

@@ -11,14 +11,14 @@ from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.informers import objects, pod_objects, run_objects, sources
 from embedding_operator.informers.fifo_lock import FifoLock
-from embedding_operator.informers.kept import Kept, Object, Trim
+from embedding_operator.informers.kept import Kept, Trim
 from embedding_operator.informers.named_secrets import NamedSecrets
 from embedding_operator.informers.pages import Pages, Source, Streams
 from embedding_operator.informers.pods import Pods
 from embedding_operator.informers.reflector import NOT_SERVED, Reflector
 from embedding_operator.informers.store import Store
 from embedding_operator.kube import kinds
-from embedding_operator.kube.kinds import Kind, ObjectKey
+from embedding_operator.kube.kinds import Kind, Object, ObjectKey
 from embedding_operator.queues import workqueue
 from embedding_operator.queues.workqueue import WorkQueue
 

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from embedding_operator.kube.kinds import ObjectKey
+from embedding_operator.kube.kinds import Object, ObjectKey
 
 FOREIGN_BYTES: Final = 16_384
 """The most bytes of labels or owner references to decode: Kubernetes bounds neither."""
 NOTHING: Final = msgspec.Raw(b"{}")
-
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ from typing import Final
 
 import msgspec
 
-from embedding_operator.informers.kept import Kept, Object, Trim, encode
+from embedding_operator.informers.kept import Kept, Trim, encode
 from embedding_operator.informers.pages import Page
-from embedding_operator.kube.kinds import ObjectKey
+from embedding_operator.kube.kinds import Object, ObjectKey
 
 DELETED: Final = "DELETED"
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from embedding_operator import errors
+from embedding_operator.errors import Problem
 from embedding_operator.kube import kinds, ownership, quantities
 from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.kinds import Object
 from embedding_operator.kube.ownership import Owner
-
-Object = dict[str, Any]
 
 DEFAULTED: Final = frozenset({"Deployment", "Service", "CronJob"})
 """Kinds with lists of objects in which the API server sets defaults."""
@@ -25,47 +25,45 @@ class ObjectApplier:
         self._drifted = drifted
         self._applied: dict[tuple[str, str, str], dict[tuple[str, str], str]] = {}
 
-    def ensure(self, owner: Owner, desired: Object, *, live: Object | None) -> Object:
-        """Apply `desired` if `live`, as read, differs; the object afterwards.
-
-        Raises:
-            errors.Foreign: an object of that name has another owner.
-        """
-        metadata = desired["metadata"]
-        address = (desired["kind"], metadata["name"])
-        applied = self._applied.setdefault(_key(owner), {})
+    def ensure(
+        self, owner: Owner, desired: Object, *, live: Object | None
+    ) -> tuple[Object | None, Problem | None]:
+        """Apply `desired` if `live`, as read, differs; the object afterwards, or the problem."""
+        name = desired["metadata"]["name"]
         if live is not None and not ownership.is_ours(live, owner):
-            raise errors.Foreign(
-                f"{desired['kind']} {metadata['name']} belongs to {ownership.owner_of(live)};"
+            message = (
+                f"{desired['kind']} {name} belongs to {ownership.owner_of(live)};"
                 " the operator does not change it"
             )
+            return None, Problem("ForeignObject", message)
+        applied = self._applied.setdefault(_key(owner), {})
         digest = hashlib.sha256(json.dumps(desired, sort_keys=True).encode()).hexdigest()
         if live is None or not _is_as_desired(live, desired):
-            if applied.get(address) == digest:
+            if applied.get((desired["kind"], name)) == digest:
                 self._drifted(desired["kind"])
-            live = self._objects.apply(desired)
-            foreign = sorted((live.get("data") or {}).keys() - desired.get("data", {}).keys())
-            if foreign and "data" in desired:
-                live = self._objects.remove_keys(desired, foreign)
-        applied[address] = digest
-        return live
+            try:
+                live = self._write(desired)
+            except errors.Denied as error:
+                # One object that the API server refuses must not block the others, or the status.
+                return None, Problem("Refused", str(error))
+        applied[desired["kind"], name] = digest
+        return live, None
 
-    def read(self, desired: Object) -> Object | None:
-        """The object in the cluster with the kind and name of `desired`."""
-        metadata = desired["metadata"]
-        kind = kinds.KINDS[desired["kind"]]
+    def ensure_read(self, owner: Owner, desired: Object) -> tuple[Object | None, Problem | None]:
+        """Read the object, and ensure it."""
+        return self.ensure(owner, desired, live=self._read(desired))
+
+    def _read(self, wanted: Object) -> Object | None:
+        metadata = wanted["metadata"]
+        kind = kinds.KINDS[wanted["kind"]]
         return self._objects.get(kind, metadata["namespace"], metadata["name"])
 
-    def try_ensure(
-        self, owner: Owner, desired: Object, *, live: Object | None
-    ) -> tuple[Object | None, errors.Problem | None]:
-        """The same, with a problem in place of an error that must not block other objects."""
-        try:
-            return self.ensure(owner, desired, live=live), None
-        except errors.Foreign as error:
-            return None, errors.Problem("ForeignObject", str(error))
-        except errors.Denied as error:
-            return None, errors.Problem("Refused", str(error))
+    def _write(self, desired: Object) -> Object:
+        live = self._objects.apply(desired)
+        foreign = sorted((live.get("data") or {}).keys() - desired.get("data", {}).keys())
+        if foreign and "data" in desired:
+            live = self._objects.remove_keys(desired, foreign)
+        return live
 
     def forget(self, kind: str, namespace: str, name: str) -> None:
         """An owner has gone."""
@@ -73,7 +71,7 @@ class ObjectApplier:
 
     def remove(self, owner: Owner, unwanted: Object) -> None:
         """Delete an object that the owner no longer wants, if it is there and ours."""
-        live = self.read(unwanted)
+        live = self._read(unwanted)
         if live is not None and ownership.is_ours(live, owner):
             self._objects.delete(live)
         applied = self._applied.get(_key(owner), {})

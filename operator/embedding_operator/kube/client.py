@@ -13,8 +13,7 @@ import urllib3
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.kube import api_errors, deadline, kinds
-
-Object = dict[str, Any]
+from embedding_operator.kube.kinds import Object
 
 TIMEOUT_SECONDS: Final = (2.0, 10.0)  # to connect, for the whole call
 _PIECE_BYTES: Final = 1024 * 1024

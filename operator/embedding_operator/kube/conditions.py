@@ -41,6 +41,12 @@ def from_problem(kind: str, problem: Problem | None, reason: str, message: str) 
     return Condition(kind, "False", problem.reason, problem.message)
 
 
+def few(told: Sequence[str], *, most: int = 5) -> str:
+    """The first ones, and how many more there are."""
+    more = len(told) - most
+    return f"{'; '.join(told[:most])}{f'; and {more} more' if more > 0 else ''}"
+
+
 def stamped(
     condition: Condition, *, generation: int, previous: Mapping[str, Any], now: datetime
 ) -> dict[str, Any]:
@@ -87,12 +93,6 @@ def changes(
         if before.get(it.type) != (it.status, it.reason)
         and (it.type in before or it.is_bad or it.status == "Unknown")
     ]
-
-
-def few(texts: Sequence[str], *, shown: int) -> str:
-    """The first texts of a message, and the number of others."""
-    more = len(texts) - shown
-    return f"{'; '.join(texts[:shown])}{f'; and {more} more' if more > 0 else ''}"
 
 
 def _told(status: Mapping[str, Any], no_news: frozenset[str]) -> list[Condition]:

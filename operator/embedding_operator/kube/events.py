@@ -9,6 +9,7 @@ from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.kube import kinds
 from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.conditions import Condition
 
 _LOG = logging.getLogger(__name__)
 MESSAGE_CHARACTERS: Final = 1024  # the API server's limit for an event's message
@@ -51,3 +52,12 @@ class EventRecorder:
         except errors.OperatorError as error:
             # A namespace that is being deleted takes no events; nothing depends on one.
             _LOG.info("event %s of %s not written: %s", reason, metadata["name"], error)
+
+    def record_condition(self, about: dict[str, Any], condition: Condition) -> None:
+        """An event of a condition that has changed."""
+        self.record(
+            about,
+            warning=condition.is_bad,
+            reason=condition.reason,
+            message=f"{condition.type}={condition.status}: {condition.message}",
+        )

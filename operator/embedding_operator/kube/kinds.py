@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from embedding_contract import names
+
+Object = dict[str, Any]
+"""An object of the API server, as JSON."""
 
 
 class ObjectKey(NamedTuple):

@@ -1,35 +1,28 @@
 """Owner references, labels and names of owned objects."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from embedding_contract import names
+from embedding_operator.kube.kinds import Object, ObjectKey
 
-Object = dict[str, Any]
 
-
-class Owner(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
     """A policy or an index, which owns objects of its namespace."""
 
-    @property
-    def kind(self) -> str:
-        """Its kind."""
+    kind: ClassVar[str]
+    label: ClassVar[str]
+    """The label that names the owner on an owned object."""
+    namespace: str
+    name: str
+    uid: str
 
     @property
-    def label(self) -> str:
-        """The label that names it on what it owns."""
-
-    @property
-    def namespace(self) -> str:
-        """Its namespace, and that of all it owns."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def uid(self) -> str:
-        """Its UID."""
+    def key(self) -> ObjectKey:
+        """Namespace and name."""
+        return ObjectKey(self.namespace, self.name)
 
 
 def metadata(owner: Owner, name: str, *, labels: Mapping[str, str] | None = None) -> Object:

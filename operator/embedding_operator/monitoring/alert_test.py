@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from embedding_operator.kube.kinds import Object
 from embedding_operator.monitoring.alertmanager import Counts, Held
 from embedding_operator.policy.policy import EmbeddingPolicy
 from embedding_operator.render import alert_rules
@@ -33,8 +34,6 @@ RESULTS: Final = (
 )
 """Values of `status.alertTest.result`; a test has ended unless it is Running."""
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
-
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

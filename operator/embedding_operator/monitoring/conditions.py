@@ -84,12 +84,12 @@ def rules_loaded(wanted: Rules, servers: Sequence[Prometheus]) -> Verdict:
     sums = _sums(wanted.groups, servers)
     hosts = ", ".join(it.host for it in servers if it.groups is not None)
     if sums.errors:
-        message = f"Evaluation fails in {few(sums.errors, shown=SHOWN)}. Asked: {hosts}."
+        message = f"Evaluation fails in {few(sums.errors)}. Asked: {hosts}."
         return Verdict("False", "EvaluationFailing", message)
     if len(sums.loaded) == count:
         return Verdict("True", "Loaded", f"{count} of {count} rule groups are loaded by {hosts}.")
     lacking = few(
-        [*sums.missing, *(f"{name} (an older version)" for name in sums.outdated)], shown=SHOWN
+        [*sums.missing, *(f"{name} (an older version)" for name in sums.outdated)], most=SHOWN
     )
     told = f"{len(sums.loaded)} of {count} rule groups are loaded; not loaded: {lacking}"
     return _not_loaded(
@@ -161,7 +161,7 @@ def _not_scraped(
         message = f"{told}; the others have just started."
         return Verdict("Unknown", "NotScrapedYet", message)
     named = [*down, *(f"{pod} (no target)" for pod in absent)]
-    return Verdict("False", "NotScraped", f"{told}; not scraped: {few(named, shown=SHOWN)}.")
+    return Verdict("False", "NotScraped", f"{told}; not scraped: {few(named)}.")
 
 
 def alertmanager_ready(servers: Sequence[Alertmanager]) -> Verdict:
@@ -174,12 +174,12 @@ def alertmanager_ready(servers: Sequence[Alertmanager]) -> Verdict:
         return Verdict("Unknown", unasked.reason, unasked.message)
     unsettled = [f"{it.host} is {it.cluster}" for it in servers if it.cluster not in WELL]
     if unsettled:
-        return Verdict("False", "NotSettled", f"{few(unsettled, shown=SHOWN)}.")
+        return Verdict("False", "NotSettled", f"{few(unsettled)}.")
     told = [
         f"{it.host} is {'a single instance' if it.cluster == 'disabled' else it.cluster}"
         for it in servers
     ]
-    return Verdict("True", "Ready", f"{few(told, shown=SHOWN)}.")
+    return Verdict("True", "Ready", f"{few(told)}.")
 
 
 def _sums(groups: Sequence[Group], servers: Sequence[Prometheus]) -> _Sums:
@@ -208,7 +208,7 @@ def _unasked(answers: Iterable[tuple[Problem | None, object]]) -> Problem | None
     if any(answer is not None for _, answer in listed):
         problems = [it for it in problems if it.reason != NO_SUCH_API]
     if problems:
-        return Problem(problems[0].reason, f"{few([it.message for it in problems], shown=SHOWN)}.")
+        return Problem(problems[0].reason, f"{few([it.message for it in problems])}.")
     if any(problem is None and answer is None for problem, answer in listed):
         return Problem(
             NOT_ASKED, "The servers of the chart value monitoring have not been asked yet."

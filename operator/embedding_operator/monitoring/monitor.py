@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from embedding_operator.errors import Problem
 from embedding_operator.kube.conditions import Verdict
-from embedding_operator.kube.kinds import ObjectKey
+from embedding_operator.kube.kinds import Object, ObjectKey
 from embedding_operator.monitoring import alert_test, conditions, rules
 from embedding_operator.monitoring.alert_tester import AlertTester
 from embedding_operator.monitoring.connection import Connection
@@ -26,8 +26,6 @@ from embedding_operator.policy.policy import EmbeddingPolicy
 _LOG = logging.getLogger(__name__)
 STARTING_SECONDS: Final = 120.0
 """A sidecar younger than this may not have been scraped yet."""
-
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,18 +4,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from embedding_operator import errors
 from embedding_operator.errors import Problem
+from embedding_operator.kube.kinds import Object
 from embedding_operator.monitoring import selectors
 
 LOOK_SECONDS: Final = 60.0
 NAMESPACES_KEPT: Final = 10_000
 
 _LOG = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 
 class Prometheuses:

@@ -9,13 +9,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from embedding_operator.kube.kinds import Object
 from embedding_operator.monitoring.answers import bounded, decoded
-
-Object = dict[str, Any]
 
 UP: Final = 'max by (namespace, policy, pod) (up{policy!="", pod!="", index=""})'
 """The query for targets that are up: the PodMonitor gives sidecars' series the label `policy`.

@@ -10,7 +10,7 @@ from typing import Any
 
 from embedding_contract import document, names, provider_terms, reserve
 from embedding_operator import errors
-from embedding_operator.kube.kinds import ObjectKey
+from embedding_operator.kube import ownership
 from embedding_operator.policy import alerts
 
 
@@ -112,12 +112,11 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddingPolicy:
+class EmbeddingPolicy(ownership.Owner):
     """A whole policy."""
 
-    namespace: str
-    name: str
-    uid: str
+    kind = names.KIND
+    label = names.LABEL_POLICY
     generation: int
     providers: tuple[Provider, ...]
     failover_enabled: bool
@@ -134,21 +133,6 @@ class EmbeddingPolicy:
     additional_alerts: tuple[alerts.Additional, ...]
     log_level: str
     network: Network | None = None
-
-    @property
-    def key(self) -> ObjectKey:
-        """Namespace and name."""
-        return ObjectKey(self.namespace, self.name)
-
-    @property
-    def kind(self) -> str:
-        """Its kind, as an owner of objects."""
-        return names.KIND
-
-    @property
-    def label(self) -> str:
-        """The label that names it on what it owns."""
-        return names.LABEL_POLICY
 
 
 def parse(raw: Mapping[str, Any]) -> EmbeddingPolicy:

@@ -1,7 +1,8 @@
 """The two ConfigMaps: the application's environment, and the sidecar's document."""
 
 from embedding_contract import document, names
-from embedding_operator.kube.ownership import Object, metadata
+from embedding_operator.kube.kinds import Object
+from embedding_operator.kube.ownership import metadata
 from embedding_operator.policy.policy import EmbeddingPolicy
 
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from embedding_contract import names
 from embedding_operator.errors import Problem
-from embedding_operator.kube.ownership import Object, metadata
+from embedding_operator.kube.kinds import Object
+from embedding_operator.kube.ownership import metadata
 from embedding_operator.policy.policy import EmbeddingPolicy
 from embedding_operator.render import additional_alerts, alert_rules
 

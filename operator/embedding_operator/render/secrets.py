@@ -4,7 +4,8 @@ import base64
 from collections.abc import Mapping
 from typing import Final
 
-from embedding_operator.kube.ownership import Object, metadata
+from embedding_operator.kube.kinds import Object
+from embedding_operator.kube.ownership import metadata
 from embedding_operator.policy.policy import EmbeddingPolicy
 
 MAX_BYTES: Final = 1_048_576

@@ -105,7 +105,7 @@ def verdict(force: Force, *, stale: bool, generation: int, previous: Mapping[str
     if asked == 0:
         return Verdict("True", "NoPods", "No sidecar runs yet.")
     unknown = sorted(force.unknown, key=lambda it: _UNKNOWN.index(it.reason))
-    told = few((*force.behind, *(it.message for it in unknown)), shown=PROBLEMS_SHOWN)
+    told = few((*force.behind, *(it.message for it in unknown)), most=PROBLEMS_SHOWN)
     if force.behind:
         message = f"{force.in_force} of {asked} sidecars obey the newest policy: {told}."
         return Verdict("False", "SidecarsBehind", message)

@@ -18,7 +18,6 @@ PATH_NOT_ALLOWED: Final = "PathNotAllowed"
 NOT_READ: Final = "NotReadYet"
 _REFUSALS: Final = frozenset({PATH_NOT_ALLOWED, HOST_NOT_ALLOWED, SECRET_NOT_USABLE})
 _WITHHELD: Final = frozenset({HOST_NOT_ALLOWED, SECRET_NOT_USABLE})
-PROBLEMS_SHOWN: Final = 5
 PATHS_SHOWN: Final = 32
 
 
@@ -60,13 +59,12 @@ def verdict(secrets: Secrets, *, generation: int, previous: Mapping[str, Any]) -
         for before in previous.get("conditions", []):
             if before["type"] == CONDITION and before.get("observedGeneration") == generation:
                 return Verdict(before["status"], before["reason"], before["message"])
-        told = few(secrets.pending, shown=PROBLEMS_SHOWN)
+        told = few(secrets.pending)
         return Verdict("Unknown", NOT_READ, f"Not read from Vault yet: {told}.")
     message = "Every key that the policy names is in place."
     whole = sorted({f"{it.path} ({it.whole})" for it in secrets.sources if it.whole})
     if whole:
-        told = few(whole, shown=PROBLEMS_SHOWN)
-        message += f" Every poll reads all values of paths without a version: {told}."
+        message += f" Every poll reads all values of paths without a version: {few(whole)}."
     return Verdict("True", "Synced", message)
 
 
@@ -103,9 +101,9 @@ def _summary(
 def _problem(secrets: Secrets) -> Verdict:
     # Refusals of the guard come first: an administrator must hear of them.
     problems = sorted(secrets.problems, key=lambda it: it.reason not in _REFUSALS)
-    message = f"{few([it.message for it in problems], shown=PROBLEMS_SHOWN)}."
+    message = f"{few([it.message for it in problems])}."
     if secrets.deleted:
-        message += f" Deleted by deletionPolicy: {few(secrets.deleted, shown=PROBLEMS_SHOWN)}."
+        message += f" Deleted by deletionPolicy: {few(secrets.deleted)}."
     is_withheld = any(it.reason in _WITHHELD for it in problems)
     if is_withheld:
         message += " The Secret leaves out values that the chart's providers values forbid."

@@ -119,7 +119,7 @@ def _run() -> int:
         network=chosen.network,
         selected_by=selecting.agreed_labels,
         index_namespaces=chosen.vectors.namespaces,
-        covers=lambda key, pods: measured.uncovered(key.namespace, key.name, pods),
+        covers=measured.uncovered,
     )
     index_reconciler = indexes.IndexReconciler(
         objects=api,

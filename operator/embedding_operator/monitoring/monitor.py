@@ -18,7 +18,7 @@ from embedding_operator.kube.kinds import Object, ObjectKey
 from embedding_operator.monitoring import alert_test, conditions, rules
 from embedding_operator.monitoring.alert_tester import AlertTester
 from embedding_operator.monitoring.connection import Connection
-from embedding_operator.monitoring.endpoints import Endpoints
+from embedding_operator.monitoring.endpoints import Endpoint, Endpoints
 from embedding_operator.monitoring.poller import Poller
 from embedding_operator.monitoring.prometheuses import Prometheuses
 from embedding_operator.policy.policy import EmbeddingPolicy
@@ -52,16 +52,14 @@ class Monitor:
         selecting: Prometheuses | None = None,
         observe: Callable[[str, str], None] = lambda _, __: None,
     ) -> None:
-        prometheus, alertmanagers = (
-            tuple(
+        def connected(kind: str, servers: Sequence[Endpoint]) -> tuple[Connection, ...]:
+            return tuple(
                 Connection(it, body_bytes=endpoints.body_bytes, observe=partial(observe, kind))
                 for it in servers
             )
-            for kind, servers in (
-                ("prometheus", endpoints.prometheus),
-                ("alertmanager", endpoints.alertmanager),
-            )
-        )
+
+        prometheus = connected("prometheus", endpoints.prometheus)
+        alertmanagers = connected("alertmanager", endpoints.alertmanager)
         self._poller = Poller(prometheus=prometheus, alertmanagers=alertmanagers, changed=changed)
         self._tester = AlertTester(alertmanagers=alertmanagers, changed=changed)
         self._selecting = selecting

@@ -7,14 +7,7 @@ A reconcile never waits for an answer: it registers the pods, and reads the last
 from embedding_operator.sidecars.client import Client
 from embedding_operator.sidecars.pages import InForce, index_report_of
 from embedding_operator.sidecars.prober import Prober
-from embedding_operator.sidecars.targets import (
-    Pod,
-    Seen,
-    Target,
-    Wanted,
-    index_of,
-    of_index,
-)
+from embedding_operator.sidecars.targets import Pod, Seen, Target, Wanted, index_of, of_index
 
 __all__ = [
     "Client",

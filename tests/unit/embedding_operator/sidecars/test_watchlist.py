@@ -8,7 +8,7 @@ import pytest
 from embedding_contract.index_report import IndexReport
 from embedding_operator import errors
 from embedding_operator.kube.kinds import ObjectKey
-from embedding_operator.sidecars import pace, schedule, targets, watchlist
+from embedding_operator.sidecars import nudges, pace, schedule, targets, watchlist
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod, Target, Wanted
 from embedding_operator.status import config_in_force, policy_status
@@ -36,7 +36,7 @@ def pod(number, namespace="shop", **more):
     )
 
 
-class World:
+class World(nudges.Nudger):
     """Pods that answer at once, a clock, and what was told."""
 
     def __init__(self):
@@ -50,7 +50,7 @@ class World:
         self.settled = []
         self.forgotten = []
         self.list = watchlist.Watchlist(
-            nudges=self,  # type: ignore[arg-type] # it stands in for a Nudger
+            nudges=self,
             changed=lambda policy, seconds: self.told.append((policy, self.seconds + seconds)),
             period_seconds=PERIOD_SECONDS,
             clock=lambda: self.seconds,

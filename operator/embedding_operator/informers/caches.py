@@ -60,7 +60,7 @@ class Caches:
         self._queue = queue
         self._index_queue = index_queue
         self._skipped = skipped
-        self._turn = FifoLock()
+        self._lock = FifoLock()
         self._to_list: WorkQueue[ObjectKey] = WorkQueue()
         self._threads: dict[str, threading.Thread] = {}
         self._server_version: tuple[int, int] | None = None
@@ -226,7 +226,7 @@ class Caches:
     # --- filled
 
     def _pages(self, source: Source, trim: Trim) -> Pages:
-        return Pages(source, trim, api=self._api, turn=self._turn)
+        return Pages(source, trim, api=self._api, lock=self._lock)
 
     def _counted(self, kind: Kind) -> Callable[[int], None]:
         return partial(self._skipped, kind.plural)
@@ -292,7 +292,7 @@ class Caches:
             relist=relist,
             told=told,
             skipped=self._counted(source.kind),
-            turn=self._turn,
+            lock=self._lock,
         )
 
     def _run(self, reflector: Reflector, stopping: threading.Event) -> None:

@@ -13,7 +13,7 @@ Parameters = Sequence[tuple[str, str]]
 T = TypeVar("T")
 
 
-class Unreadable(Exception):  # noqa: N818 - says what could not be done
+class NoAnswer(Exception):  # noqa: N818 - says what could not be done
     """A server gave no usable answer. `reason` is a CamelCase word; the text names the host.
 
     Neither quotes a credential or an answer.
@@ -37,10 +37,10 @@ class Asks(Protocol):
         """The server, as messages name it."""
 
     async def get(self, path: str, parameters: Parameters = ()) -> bytes:
-        """The body of a GET; raises Unreadable."""
+        """The body of a GET; raises NoAnswer."""
 
     async def post(self, path: str, body: object) -> None:
-        """POST a value as JSON; raises Unreadable."""
+        """POST a value as JSON; raises NoAnswer."""
 
 
 async def read(
@@ -49,14 +49,14 @@ async def read(
     """The answer to a GET, parsed by `understand`, which raises NotUnderstood.
 
     Raises:
-        Unreadable: there is no answer, or it has not the form of this API.
+        NoAnswer: there is no answer, or it has not the form of this API.
     """
     body = await asks.get(path, parameters)
     try:
         return understand(body)
     except NotUnderstood:
         message = f"{asks.host} does not answer {path} in the form of this API; check the URL"
-        raise Unreadable("NotUnderstood", message) from None
+        raise NoAnswer("NotUnderstood", message) from None
 
 
 def decoded(body: bytes | msgspec.Raw, kind: Any) -> Any:

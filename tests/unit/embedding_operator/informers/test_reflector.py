@@ -59,7 +59,7 @@ class Run:
         self.known = {}
         self.store = store.Store(trimmed, changed=self.changed, skipped=self.skip)
         listed = pages.Pages(
-            SOURCE, trimmed, api=self.server, turn=self.turn, most_bytes=MOST_BYTES
+            SOURCE, trimmed, api=self.server, lock=self.turn, most_bytes=MOST_BYTES
         )
         self.clock = Clock()
         self.reflector = reflector.Reflector(
@@ -68,7 +68,7 @@ class Run:
             relist=lambda moved: self.store.refill(listed.each(moved=moved)),
             told=self.store.told,
             skipped=self.skip,
-            turn=self.turn,
+            lock=self.turn,
             most_bytes=MOST_BYTES,
             clock=self.clock,
         )
@@ -401,7 +401,7 @@ class PodRun:
         self.turn = FifoLock()
         self.to_list: list[str] = []
         listed = Interrupted(
-            SOURCE, pod_objects.pod, api=self.server, turn=self.turn, most_bytes=MOST_BYTES
+            SOURCE, pod_objects.pod, api=self.server, lock=self.turn, most_bytes=MOST_BYTES
         )
         listed.between = self.happen
         self.happening: list[Any] = []
@@ -418,7 +418,7 @@ class PodRun:
             relist=lambda _: self.pods.restart(),
             told=self.pods.told,
             skipped=lambda count: None,
-            turn=self.turn,
+            lock=self.turn,
             most_bytes=MOST_BYTES,
         )
 

@@ -59,12 +59,12 @@ class Run:
         self.known = {}
         self.store = store.Store(trimmed, changed=self.changed, skipped=self.skip)
         listed = pages.Pages(
-            SOURCE, trimmed, api=self.server, turn=self.turn, most_bytes=MOST_BYTES
+            SOURCE, trimmed, stream=self.server.stream, turn=self.turn, most_bytes=MOST_BYTES
         )
         self.clock = Clock()
         self.reflector = reflector.Reflector(
             SOURCE,
-            api=self.server,
+            stream=self.server.stream,
             relist=lambda moved: self.store.refill(listed.each(moved=moved)),
             told=self.store.told,
             skipped=self.skip,
@@ -400,7 +400,11 @@ class PodRun:
         self.turn = FifoLock()
         self.to_list: list[str] = []
         listed = Interrupted(
-            SOURCE, pod_objects.pod, api=self.server, turn=self.turn, most_bytes=MOST_BYTES
+            SOURCE,
+            pod_objects.pod,
+            stream=self.server.stream,
+            turn=self.turn,
+            most_bytes=MOST_BYTES,
         )
         listed.between = self.happen
         self.happening: list[Any] = []
@@ -413,7 +417,7 @@ class PodRun:
         )
         self.reflector = reflector.Reflector(
             SOURCE,
-            api=self.server,
+            stream=self.server.stream,
             relist=lambda _: self.pods.restart(),
             told=self.pods.told,
             skipped=lambda count: None,

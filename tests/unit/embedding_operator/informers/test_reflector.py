@@ -259,7 +259,7 @@ def test_a_long_line_is_waited_for_less_long_than_an_event():
             bodies.append(body)
             yield body
 
-    run.server.stream = kept  # type: ignore[method-assign]
+    run.reflector._stream = kept
     run.reflector._most_bytes = 10**6
     run.settle()
     bodies.clear()

@@ -302,10 +302,12 @@ class Caches:
 
     def _list_pods(self, key: ObjectKey) -> None:
         if self.pods.fill(key.namespace):
-            for policy in self.policies.of(key.namespace):
-                self._queue.add(policy.key)
-            for index in self.indexes.of(key.namespace):
-                self._index_queue.add(index.key)
+            self._queue_all(key.namespace)
+
+    def _queue_all(self, namespace: str) -> None:
+        for store, queue in ((self.policies, self._queue), (self.indexes, self._index_queue)):
+            for kept in store.of(namespace):
+                queue.add(kept.key)
 
     # --- what changes queues its policy
 
@@ -337,10 +339,7 @@ class Caches:
     def _namespace_changed(self, _: Kept | None, after: Kept | None) -> None:
         # The policy of a new namespace may have been seen first.
         if after is not None:
-            for policy in self.policies.of(after.name):
-                self._queue.add(policy.key)
-            for index in self.indexes.of(after.name):
-                self._index_queue.add(index.key)
+            self._queue_all(after.name)
 
     def _owned_changed(self, plural: str, before: Kept | None, after: Kept | None) -> None:
         seen = after or before

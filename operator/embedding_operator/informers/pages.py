@@ -113,12 +113,16 @@ class Pages:
 
     def version(self) -> str:
         """The present version of the collection."""
-        for page in self._pages(None, limit=1):
+        for page in self.each(limit=1):
             return page.version
         raise AssertionError("a list has at least one page")
 
     def each(
-        self, namespace: str | None = None, *, moved: Callable[[], None] | None = None
+        self,
+        namespace: str | None = None,
+        *,
+        limit: int | None = None,
+        moved: Callable[[], None] | None = None,
     ) -> Iterator[Page]:
         """All pages, of one namespace or of all; `moved` is called after each answer.
 
@@ -127,15 +131,6 @@ class Pages:
                 server no longer keeps its version. The pages read are then void: an object may have
                 been deleted meanwhile.
         """
-        return self._pages(namespace, limit=None, moved=moved)
-
-    def _pages(
-        self,
-        namespace: str | None,
-        *,
-        limit: int | None,
-        moved: Callable[[], None] | None = None,
-    ) -> Iterator[Page]:
         token = ""
         while True:
             asked = limit or self._limit

@@ -81,14 +81,8 @@ class Monitor:
     ) -> Proof:
         """The last proofs for a policy; asks no server.
 
-        Args:
-            policy: the policy.
-            told: its PrometheusRules and PodMonitor as rendered, with metadata and status from the
-                cluster.
-            running: the pods whose sidecar runs.
-            asked: the value of the annotation that requests a test alert.
-            previous: the policy's status until now.
-            now: the time.
+        `told` are its objects as rendered, with metadata and status from the cluster, `running` the
+        pods whose sidecar runs, and `asked` is the annotation that requests a test alert.
         """
         key = policy.key
         made = [it for it in told if it["kind"] == "PrometheusRule"]
@@ -140,11 +134,7 @@ class Monitor:
         """The reasons why no Prometheus object selects the rules, and the PodMonitor."""
         if self._selecting is None:
             return None, None
-        asks = {
-            "PrometheusRule": self._selecting.rules_not_selected,
-            "PodMonitor": self._selecting.pods_not_selected,
-        }
-        found = {it["kind"]: asks[it["kind"]](it) for it in reversed(told)}
+        found = {it["kind"]: self._selecting.not_selected(it) for it in reversed(told)}
         return found.get("PrometheusRule"), found.get("PodMonitor")
 
     def _run(self) -> None:

@@ -386,10 +386,11 @@ class Interrupted(pages.Pages):
 
     between: Callable[[], None]
 
-    def each(self, namespace=None, *, moved=None):
-        for page in super().each(namespace, moved=moved):
+    def each(self, namespace=None, *, limit=None, moved=None):
+        for page in super().each(namespace, limit=limit, moved=moved):
             yield page
-            self.between()
+            if limit is None:
+                self.between()
 
 
 class PodRun:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -17,6 +17,7 @@ from embedding_operator import errors
 from embedding_operator.informers.fifo_lock import FifoLock
 from embedding_operator.informers.kept import Kept, Trim
 from embedding_operator.kube import kinds
+from embedding_operator.kube.client import Body
 
 MOST_BYTES: Final = 2 * 1024**2
 """The bound for one object in a list, or a line of a watch. etcd accepts requests of up to 1.5 MiB
@@ -68,34 +69,8 @@ class Source:
         return [(key, value) for key, value in given.items() if value]
 
 
-class Body(Protocol):
-    """The body of an answer."""
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Its pieces, as they come; errors.Unavailable where they end early."""
-
-    def wait_at_most(self, seconds: float) -> None:
-        """From now on nothing may come for so long; after that they end early."""
-
-
-class Streams(Protocol):
-    """Reads the API server piece by piece."""
-
-    def stream(
-        self,
-        kind: kinds.Kind,
-        namespace: str | None,
-        *,
-        query: list[tuple[str, str]],
-        accept: str,
-        read_seconds: float,
-    ) -> AbstractContextManager[Body]:
-        """The body of an answer, as it comes.
-
-        Raises:
-            errors.OperatorError: it is refused, or ends early; reason Expired where the version or
-                the place that was asked for is gone.
-        """
+Stream = Callable[..., AbstractContextManager[Body]]
+"""KubeClient.stream."""
 
 
 class _ListMeta(msgspec.Struct, rename="camel"):
@@ -125,13 +100,13 @@ class Pages:
         source: Source,
         trim: Trim,
         *,
-        api: Streams,
+        stream: Stream,
         lock: FifoLock,
         most_bytes: int = MOST_BYTES,
     ) -> None:
         self._source = source
         self._trim = trim
-        self._api = api
+        self._stream = stream
         self._lock = lock
         self._most_bytes = most_bytes
         self._limit = MOST_OBJECTS
@@ -177,7 +152,7 @@ class Pages:
         query = self._source.query(limit=str(limit), **{"continue": token})
         most_bytes = self._most_bytes if limit == 1 else self._most_bytes // _PAGE_PART
         body, head, edge = bytearray(), b"", b""
-        with self._api.stream(
+        with self._stream(
             self._source.kind, namespace, query=query, accept=accept, read_seconds=READ_SECONDS
         ) as pieces:
             for piece in pieces:

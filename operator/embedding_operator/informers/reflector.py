@@ -59,7 +59,7 @@ class Reflector:
         self,
         source: pages.Source,
         *,
-        api: pages.Streams,
+        stream: pages.Stream,
         relist: Callable[[Callable[[], None]], str],
         told: Callable[[str, msgspec.Raw], None],
         skipped: Callable[[int], None],
@@ -70,7 +70,7 @@ class Reflector:
     ) -> None:
         self.name = source.name
         self._source = source
-        self._api = api
+        self._stream = stream
         self._opening = opening
         self._relist = relist
         self._told = told
@@ -160,7 +160,7 @@ class Reflector:
             timeoutSeconds=str(SERVER_SECONDS),
         )
         accept = pages.METADATA if self._source.metadata_only else pages.JSON
-        with self._api.stream(
+        with self._stream(
             self._source.kind,
             None,
             query=query,

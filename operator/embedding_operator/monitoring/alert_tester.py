@@ -15,7 +15,8 @@ from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import alert_test, alertmanager
 from embedding_operator.monitoring.alert_test import Result
 from embedding_operator.monitoring.alertmanager import Counts
-from embedding_operator.monitoring.answers import Asks, NoAnswer, read
+from embedding_operator.monitoring.answers import NoAnswer
+from embedding_operator.monitoring.connection import Connection
 
 LIFE_SECONDS: Final = 600.0
 """A test alert ends after this time, if the operator cannot resolve it."""
@@ -44,7 +45,7 @@ class AlertTester:
     def __init__(
         self,
         *,
-        alertmanagers: Sequence[Asks],
+        alertmanagers: Sequence[Connection],
         changed: Callable[[ObjectKey], None],
         sent_seconds: float = SENT_SECONDS,
         look_seconds: float = LOOK_SECONDS,
@@ -161,8 +162,8 @@ class AlertTester:
             for name in ("alertname", "namespace", "policy", "test")
         ]
 
-        async def ask(asks: Asks) -> alertmanager.Held | None:
-            return await read(asks, alertmanager.ALERTS, alertmanager.held, parameters=filters)
+        async def ask(asks: Connection) -> alertmanager.Held | None:
+            return await asks.read(alertmanager.ALERTS, alertmanager.held, parameters=filters)
 
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ACTIVE_SECONDS
@@ -181,10 +182,10 @@ class AlertTester:
         body = [alert_test.alert(labels, since=since, until=until)]
         await self._each(lambda asks: asks.post(alertmanager.ALERTS, body))
 
-    async def _each(self, ask: Callable[[Asks], Coroutine[None, None, T]]) -> list[T]:
+    async def _each(self, ask: Callable[[Connection], Coroutine[None, None, T]]) -> list[T]:
         """The answers of the Alertmanagers, of at least one."""
 
-        async def tried(asks: Asks) -> T | NoAnswer:
+        async def tried(asks: Connection) -> T | NoAnswer:
             try:
                 return await ask(asks)
             except NoAnswer as failure:
@@ -197,9 +198,9 @@ class AlertTester:
         return good
 
 
-async def _counts(asks: Asks) -> tuple[str, dict[str, Counts]]:
-    return asks.host, await read(asks, alertmanager.METRICS, alertmanager.counts)
+async def _counts(asks: Connection) -> tuple[str, dict[str, Counts]]:
+    return asks.host, await asks.read(alertmanager.METRICS, alertmanager.counts)
 
 
-async def _integrations(asks: Asks) -> dict[str, Kinds]:
-    return await read(asks, alertmanager.STATUS, alertmanager.integrations)
+async def _integrations(asks: Connection) -> dict[str, Kinds]:
+    return await asks.read(alertmanager.STATUS, alertmanager.integrations)

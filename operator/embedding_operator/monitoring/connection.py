@@ -7,12 +7,18 @@ import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx2
 import msgspec
 
-from embedding_operator.monitoring.answers import NO_SUCH_API, NoAnswer, Parameters, bounded
+from embedding_operator.monitoring.answers import (
+    NO_SUCH_API,
+    NoAnswer,
+    NotUnderstood,
+    Parameters,
+    bounded,
+)
 from embedding_operator.monitoring.endpoints import MEBIBYTE, Endpoint
 
 CONNECT_SECONDS: Final = 3.0
@@ -24,6 +30,7 @@ _HEADER_VALUE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _RESERVED: Final = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "upgrade"}
 )
+T = TypeVar("T")
 
 
 class Connection:
@@ -53,6 +60,21 @@ class Connection:
             NoAnswer: there is no body.
         """
         return await self._exchange("GET", path, parameters)
+
+    async def read(
+        self, path: str, understand: Callable[[bytes], T], *, parameters: Parameters = ()
+    ) -> T:
+        """The answer to a GET, parsed by `understand`, which raises NotUnderstood.
+
+        Raises:
+            NoAnswer: there is no answer, or it has not the form of this API.
+        """
+        body = await self.get(path, parameters)
+        try:
+            return understand(body)
+        except NotUnderstood:
+            message = f"{self.host} does not answer {path} in the form of this API; check the URL"
+            raise NoAnswer("NotUnderstood", message) from None
 
     async def post(self, path: str, body: object) -> None:
         """POST a value as JSON.

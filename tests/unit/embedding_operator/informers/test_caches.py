@@ -14,6 +14,7 @@ from embedding_operator.informers import caches as wiring
 from embedding_operator.informers import kept as keeping
 from embedding_operator.informers import sources
 from embedding_operator.kube import kinds
+from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.queues.workqueue import WorkQueue
 from tests.parts.collection import Body
@@ -23,7 +24,7 @@ SEARCH = ObjectKey("shop", "search")
 UID = "uid-of-search"
 
 
-class API:
+class API(KubeClient):
     """An API server on which nothing is; `written` are versions that this process wrote."""
 
     def __init__(self):

@@ -7,7 +7,7 @@ import pytest
 
 from dev.cluster import certificates
 from embedding_operator.monitoring import endpoints
-from embedding_operator.monitoring.answers import NoAnswer, NotUnderstood, bounded, read
+from embedding_operator.monitoring.answers import NoAnswer, NotUnderstood, bounded
 from embedding_operator.monitoring.connection import Connection
 
 TOKEN = "token-of-the-administrator"
@@ -223,8 +223,11 @@ def test_an_authority_that_is_none_is_named(tmp_path):
 
 
 def test_an_answer_of_another_api_is_said_to_be_that():
-    class Page:
+    class Page(Connection):
         host = "prometheus:9090"
+
+        def __init__(self):
+            pass
 
         async def get(self, path, parameters=()):
             return b"<html>log in</html>"
@@ -233,7 +236,7 @@ def test_an_answer_of_another_api_is_said_to_be_that():
         raise NotUnderstood("rules")
 
     with pytest.raises(NoAnswer, match="prometheus:9090 does not answer /x in the form") as it:
-        asyncio.run(read(Page(), "/x", understand))  # type: ignore[arg-type] # it posts nothing
+        asyncio.run(Page().read("/x", understand))
     assert it.value.reason == "NotUnderstood"
 
 

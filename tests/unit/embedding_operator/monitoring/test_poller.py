@@ -10,6 +10,7 @@ from embedding_operator.errors import Problem
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import conditions, poller, rules
 from embedding_operator.monitoring.answers import NoAnswer
+from embedding_operator.monitoring.connection import Connection
 from embedding_operator.render import monitoring
 from tests.parts import policies, virtual_time
 
@@ -40,7 +41,7 @@ def answer(groups):
     return json.dumps({"status": "success", "data": {"groups": groups}}).encode()
 
 
-class Server:
+class Server(Connection):
     """A Prometheus or an Alertmanager that notes when it is asked for what."""
 
     host = "prometheus:9090"

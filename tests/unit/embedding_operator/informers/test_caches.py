@@ -377,6 +377,13 @@ def test_annotations_and_environment_of_a_pod_are_not_kept(shop):
     assert len(kept.content) < 1000
 
 
+def test_namespace_that_is_enabled_queues_its_indexes(world):
+    world.index()
+    world.queued_indexes()
+    world.namespace(labels={names.LABEL_INJECTION: "enabled"})
+    assert world.queued_indexes() == [ARTICLES]
+
+
 def test_pods_are_dropped_with_the_last_policy_of_the_namespace(shop):
     shop.policy(name="other", uid="o")
     shop.pod()

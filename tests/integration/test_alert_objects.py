@@ -132,6 +132,6 @@ def test_labels_that_every_prometheus_wants_are_set(run, monitored, namespace):
         problem = fresh.not_selected(wrong)
         assert problem is not None
         assert problem.reason == "NotSelected"
-        assert "release=stack: set it in spec.alerts.labels" in problem.message
+        assert "release=stack; set it in spec.alerts.labels" in problem.message
     finally:
         monitored("delete", "prometheus", "k8s", "-n", namespace)

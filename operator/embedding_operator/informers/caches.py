@@ -26,7 +26,7 @@ from embedding_operator.queues.workqueue import WorkQueue
 READ_OBJECTS: Final = 500
 """The most Jobs or pods of one index that are read: anybody may label more."""
 LISTING: Final = 2
-"""Namespaces whose pods are listed at the same time, page by page in turn."""
+"""Namespaces whose pods are listed at the same time, page by page in lock."""
 WAIT_SECONDS: Final = 1.0
 
 
@@ -48,7 +48,7 @@ class Caches:
         self._queue = queue
         self._index_queue = index_queue
         self._skipped = skipped
-        self._turn = FifoLock()
+        self._lock = FifoLock()
         self._to_list: WorkQueue[ObjectKey] = WorkQueue()
         self._threads: dict[str, threading.Thread] = {}
         self._server_version: tuple[int, int] | None = None
@@ -214,7 +214,7 @@ class Caches:
     # --- filled
 
     def _pages(self, source: Source, trim: Trim) -> Pages:
-        return Pages(source, trim, stream=self._api.stream, turn=self._turn)
+        return Pages(source, trim, stream=self._api.stream, lock=self._lock)
 
     def _counted(self, kind: Kind) -> Callable[[int], None]:
         return partial(self._skipped, kind.plural)
@@ -280,7 +280,7 @@ class Caches:
             relist=relist,
             told=told,
             skipped=self._counted(source.kind),
-            turn=self._turn,
+            lock=self._lock,
         )
 
     def _run(self, reflector: Reflector, stopping: threading.Event) -> None:

@@ -24,7 +24,7 @@ MOST_BYTES: Final = 2 * 1024**2
 by default (--max-request-bytes), the most that a custom resource can have as JSON."""
 MOST_OBJECTS: Final = 500
 READ_SECONDS: Final = 10.0
-"""The time-out of a read that holds `turn`: of a page, or a long line of a watch."""
+"""The time-out of a read that holds `lock`: of a page, or a long line of a watch."""
 _EDGE_BYTES: Final = 16_384
 _PAGE_PART: Final = 4
 """A page of more than one object has at most this part of the bound of one."""
@@ -93,7 +93,7 @@ class Page:
 
 
 class Pages:
-    """Lists of one source; all readers of large answers share `turn`."""
+    """Lists of one source; all readers of large answers share `lock`."""
 
     def __init__(
         self,
@@ -101,13 +101,13 @@ class Pages:
         trim: Trim,
         *,
         stream: Stream,
-        turn: FifoLock,
+        lock: FifoLock,
         most_bytes: int = MOST_BYTES,
     ) -> None:
         self._source = source
         self._trim = trim
         self._stream = stream
-        self._turn = turn
+        self._lock = lock
         self._most_bytes = most_bytes
         self._limit = MOST_OBJECTS
 
@@ -134,7 +134,7 @@ class Pages:
         token = ""
         while True:
             asked = limit or self._limit
-            with self._turn:
+            with self._lock:
                 found = self._page(namespace, limit=asked, token=token)
             if moved is not None:
                 moved()

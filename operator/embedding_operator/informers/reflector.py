@@ -63,7 +63,7 @@ class Reflector:
         relist: Callable[[Callable[[], None]], str],
         told: Callable[[str, msgspec.Raw], None],
         skipped: Callable[[int], None],
-        turn: FifoLock,
+        lock: FifoLock,
         most_bytes: int = pages.MOST_BYTES,
         opening: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -75,7 +75,7 @@ class Reflector:
         self._relist = relist
         self._told = told
         self._skipped = skipped
-        self._turn = turn
+        self._lock = lock
         self._most_bytes = most_bytes
         self._clock = clock
         self._moved = clock()
@@ -173,7 +173,7 @@ class Reflector:
                 body.wait_at_most(pages.READ_SECONDS if is_held else STREAM_SECONDS)
 
             self._read(
-                lines.split(body, most_bytes=self._most_bytes, turn=self._turn, holding=holding)
+                lines.split(body, most_bytes=self._most_bytes, lock=self._lock, holding=holding)
             )
 
     def _read(self, found: Iterable[bytearray | None]) -> None:

@@ -15,7 +15,7 @@ from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import alert_test, alertmanager
 from embedding_operator.monitoring.alert_test import Result
 from embedding_operator.monitoring.alertmanager import Counts
-from embedding_operator.monitoring.answers import Unreadable
+from embedding_operator.monitoring.answers import NoAnswer
 from embedding_operator.monitoring.connection import Connection
 
 LIFE_SECONDS: Final = 600.0
@@ -127,9 +127,9 @@ class AlertTester:
             try:
                 return await self._follow(labels, before, integrations)
             finally:
-                with suppress(Unreadable):  # then it ends after LIFE_SECONDS
+                with suppress(NoAnswer):  # then it ends after LIFE_SECONDS
                     await self._post(labels, since=since, until=datetime.now(UTC))
-        except Unreadable as failure:
+        except NoAnswer as failure:
             return Result(result="CannotAsk", message=f"{failure.message}.")
 
     async def _follow(
@@ -185,16 +185,16 @@ class AlertTester:
     async def _each(self, ask: Callable[[Connection], Coroutine[None, None, T]]) -> list[T]:
         """The answers of the Alertmanagers, of at least one."""
 
-        async def tried(asks: Connection) -> T | Unreadable:
+        async def tried(asks: Connection) -> T | NoAnswer:
             try:
                 return await ask(asks)
-            except Unreadable as failure:
+            except NoAnswer as failure:
                 return failure
 
         answers = await asyncio.gather(*map(tried, self._alertmanagers))
-        good = [it for it in answers if not isinstance(it, Unreadable)]
+        good = [it for it in answers if not isinstance(it, NoAnswer)]
         if not good:
-            raise next(it for it in answers if isinstance(it, Unreadable))
+            raise next(it for it in answers if isinstance(it, NoAnswer))
         return good
 
 

@@ -13,7 +13,7 @@ Parameters = Sequence[tuple[str, str]]
 T = TypeVar("T")
 
 
-class Unreadable(Exception):  # noqa: N818 - says what could not be done
+class NoAnswer(Exception):  # noqa: N818 - says what could not be done
     """A server gave no usable answer. `reason` is a CamelCase word; the text names the host.
 
     Neither quotes a credential or an answer.

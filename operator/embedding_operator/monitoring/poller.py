@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from embedding_operator.errors import Problem
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import alertmanager, conditions, rules
-from embedding_operator.monitoring.answers import NO_SUCH_API, Parameters, Unreadable
+from embedding_operator.monitoring.answers import NO_SUCH_API, NoAnswer, Parameters
 from embedding_operator.monitoring.connection import Connection
 from embedding_operator.monitoring.forms import Forms
 
@@ -60,7 +60,7 @@ class _Known(Generic[T]):
         """Keep an answer."""
         self.answer, self.problem, self.failures = found, None, 0
 
-    def lose(self, failure: Unreadable) -> None:
+    def lose(self, failure: NoAnswer) -> None:
         """Replace the answer by a failure."""
         self.answer, self.problem = None, Problem(failure.reason, failure.message)
 
@@ -161,7 +161,7 @@ class Poller:
         question = self._question(server, wanted, asyncio.get_running_loop().time())
         if question == RULES:
             found = await _answer(server.asks, RULES, lambda body: rules.loaded(body, wanted))
-            if not isinstance(found, Unreadable):
+            if not isinstance(found, NoAnswer):
                 found = server.forms.judged(found, wanted)
             with self._lock:
                 _learn(server, server.groups, found)
@@ -219,9 +219,9 @@ class Poller:
         )
 
 
-def _learn(server: _Prometheus | _Alertmanager, known: _Known[T], found: T | Unreadable) -> None:
+def _learn(server: _Prometheus | _Alertmanager, known: _Known[T], found: T | NoAnswer) -> None:
     """Store an answer; a single failure of a question or a server is not reported."""
-    if not isinstance(found, Unreadable):
+    if not isinstance(found, NoAnswer):
         server.failures = 0
         known.learn(found)
         return
@@ -255,8 +255,8 @@ def _of_prometheus(
     )
 
 
-async def _answer(asks: Connection, path: str, understand: Callable[[bytes], T]) -> T | Unreadable:
+async def _answer(asks: Connection, path: str, understand: Callable[[bytes], T]) -> T | NoAnswer:
     try:
         return await asks.read(path, understand, parameters=PARAMETERS.get(path, ()))
-    except Unreadable as failure:
+    except NoAnswer as failure:
         return failure

@@ -60,7 +60,7 @@ class _Watched:
     def rank(self) -> Rank:
         if self.outcome is None:
             return Rank.NEW
-        return Rank.ANSWERED if isinstance(self.outcome, InForce) else Rank.SILENT
+        return Rank.ANSWERED if isinstance(self.outcome, InForce) else Rank.FAILED
 
 
 @dataclass(slots=True)

@@ -59,7 +59,7 @@ class Run:
         self.known = {}
         self.store = store.Store(trimmed, changed=self.changed, skipped=self.skip)
         listed = pages.Pages(
-            SOURCE, trimmed, stream=self.server.stream, turn=self.turn, most_bytes=MOST_BYTES
+            SOURCE, trimmed, stream=self.server.stream, lock=self.turn, most_bytes=MOST_BYTES
         )
         self.clock = Clock()
         self.reflector = reflector.Reflector(
@@ -68,7 +68,7 @@ class Run:
             relist=lambda moved: self.store.refill(listed.each(moved=moved)),
             told=self.store.told,
             skipped=self.skip,
-            turn=self.turn,
+            lock=self.turn,
             most_bytes=MOST_BYTES,
             clock=self.clock,
         )
@@ -404,7 +404,7 @@ class PodRun:
             SOURCE,
             pod_objects.pod,
             stream=self.server.stream,
-            turn=self.turn,
+            lock=self.turn,
             most_bytes=MOST_BYTES,
         )
         listed.between = self.happen
@@ -422,7 +422,7 @@ class PodRun:
             relist=lambda _: self.pods.restart(),
             told=self.pods.told,
             skipped=lambda count: None,
-            turn=self.turn,
+            lock=self.turn,
             most_bytes=MOST_BYTES,
         )
 

@@ -18,7 +18,7 @@ WANTED = Wanted(document="d2", secrets="s2", token="t")
 NEXT = Wanted(document="d3", secrets="s2", token="t")
 NEWEST = InForce(document="d2", secrets="s2", rejected=None)
 OLDER = InForce(document="d1", secrets="s2", rejected=None)
-SILENT = errors.Problem(config_in_force.SILENT, "reset the connection")
+SILENT = errors.Problem(config_in_force.NO_ANSWER, "reset the connection")
 DAY = policy_status.LiveQuota(
     used=1, limit=10, reset_at=datetime(2026, 1, 2, tzinfo=UTC), exact=True, exact_reason=""
 )
@@ -159,7 +159,8 @@ def test_one_that_cannot_be_asked_is_named_with_the_reason():
     world.watch(pod(1), pod(2))
     world.turn()
     assert world.seen().force == config_in_force.Force(
-        in_force=1, unknown=(errors.Problem(config_in_force.SILENT, "pod-2 reset the connection"),)
+        in_force=1,
+        unknown=(errors.Problem(config_in_force.NO_ANSWER, "pod-2 reset the connection"),),
     )
 
 

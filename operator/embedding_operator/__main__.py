@@ -8,7 +8,6 @@ embedding-operator alerts verify [--expect N]   check that the rule groups of po
 
 import argparse
 import asyncio
-import functools
 import logging
 import os
 import signal
@@ -16,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import kopf
 
@@ -77,7 +77,7 @@ def _run() -> int:
     measured.watch_oldest(lambda: max(it.oldest_seconds() for it in queues))
     seen = informers.Caches(api, queue=queue, index_queue=index_queue, skipped=measured.skipped)
     for kind in seen.kinds:
-        measured.watch_up(kind, functools.partial(seen.hears, kind))
+        measured.watch_up(kind, partial(seen.hears, kind))
     told = events.EventRecorder(objects=api)
     store = _store(chosen, api, measured, queue)
     asked = sidecars.Prober(
@@ -119,7 +119,7 @@ def _run() -> int:
         network=chosen.network,
         selected_by=selecting.agreed_labels,
         index_namespaces=chosen.vectors.namespaces,
-        covers=lambda key, pods: measured.uncovered(key.namespace, key.name, pods),
+        covers=measured.uncovered,
     )
     index_reconciler = indexes.IndexReconciler(
         objects=api,
@@ -141,7 +141,11 @@ def _run() -> int:
         _start(_reconcile, waiting, counted, chosen, keys=keys, seen=seen, stopping=stopping)
     registry, behaviour = kopf_setup.registry(), kopf_setup.settings()
     listening = threading.Event()
-    _listen(chosen, measured, queues, live=(_watches(seen), _asks(asked)), listening=listening)
+    live: tuple[health.Check, ...] = (
+        lambda: (kind := seen.deaf()) and f"nothing watches {kind}",
+        lambda: None if asked.is_running() else "the thread that asks sidecars has ended",
+    )
+    _listen(chosen, measured, queues, live=live, listening=listening)
     skipped = skipped_pods.SkippedPods(events=told)
     skipped.start()
     hook = webhook.Webhook(seen=seen, sidecar=_sidecar(chosen), tells=skipped, counts=measured)
@@ -196,12 +200,9 @@ def _listen(
     """Serve metrics and probes."""
     seconds = chosen.reconcile_deadline_seconds
     pages = health.pages(
-        live=(
-            *live,
-            *(health.work_ends(it.stalled_seconds, deadline_seconds=seconds) for it in queues),
-        ),
+        live=(*live, *(partial(health.work_ends, it, deadline_seconds=seconds) for it in queues)),
         ready=(
-            *(health.work_is_in_time(it.oldest_seconds, deadline_seconds=seconds) for it in queues),
+            *(partial(health.work_is_in_time, it, deadline_seconds=seconds) for it in queues),
             lambda: None if listening.is_set() else "the webhook does not listen yet",
         ),
     )
@@ -209,18 +210,6 @@ def _listen(
         port=chosen.metrics_port, pages={names.PATH_METRICS: measured.page}, name="metrics"
     ).start()
     listener.Listener(port=chosen.health_port, pages=pages, name="health").start()
-
-
-def _watches(seen: informers.Caches) -> health.Check:
-    def check() -> str | None:
-        kind = seen.deaf()
-        return None if kind is None else f"nothing watches {kind}"
-
-    return check
-
-
-def _asks(asked: sidecars.Prober) -> health.Check:
-    return lambda: None if asked.is_running() else "the thread that asks sidecars has ended"
 
 
 def _reconcile(

@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from embedding_contract import metrics as catalogue
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.serving.listener import Reply
 
 RESULTS: Final = ("ok", "failed")
@@ -28,15 +29,15 @@ class Uncovered(Collector):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pods: dict[tuple[str, str], int] = {}
+        self._pods: dict[ObjectKey, int] = {}
 
-    def tell(self, namespace: str, policy: str, pods: int) -> None:
+    def tell(self, policy: ObjectKey, pods: int) -> None:
         """Set the pods of a policy; 0 removes it."""
         with self._lock:
             if pods:
-                self._pods[namespace, policy] = pods
+                self._pods[policy] = pods
             else:
-                self._pods.pop((namespace, policy), None)
+                self._pods.pop(policy, None)
 
     def collect(self) -> Iterator[Metric]:
         """The policies with the most such pods."""
@@ -112,9 +113,9 @@ class Metrics:
         """Call `oldest_seconds` at each scrape, for the age of the oldest reconcile."""
         self._gauges["embedding_operator_oldest_reconcile_seconds"].set_function(oldest_seconds)
 
-    def uncovered(self, namespace: str, policy: str, pods: int) -> None:
+    def uncovered(self, policy: ObjectKey, pods: int) -> None:
         """Set the number of a policy's pods without a sidecar; 0 removes the policy."""
-        self._uncovered.tell(namespace, policy, pods)
+        self._uncovered.tell(policy, pods)
 
     def page(self, accept: str) -> Reply:
         """The answer to a scrape, in the format of its Accept header."""

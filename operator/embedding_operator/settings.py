@@ -204,13 +204,6 @@ def _collector(value: str, name: str) -> str:
     return value
 
 
-def _proxy(value: str, name: str) -> str:
-    try:
-        return network.proxy(value)
-    except network.InvalidNetwork as error:
-        raise InvalidSetting(name, str(error)) from None
-
-
 def _names(value: str, name: str) -> frozenset[str]:
     found = frozenset(value.split(","))
     wrong = [it for it in sorted(found) if it != "*" and not _NAMESPACE.fullmatch(it)]
@@ -275,22 +268,19 @@ def _resources(value: str, name: str) -> Mapping[str, Any]:
     return parsed
 
 
-def _rules(value: str, name: str) -> access_rules.AccessRules:
-    try:
-        return access_rules.load(Path(value))
-    except access_rules.InvalidRules as error:
-        raise InvalidSetting(name, str(error)) from None
+def _checked(read_value: Callable[[str], T]) -> Callable[[str, str], T]:
+    """A reader that raises ValueError, with the variable's name in the error."""
+
+    def checked(value: str, name: str) -> T:
+        try:
+            return read_value(value)
+        except ValueError as error:
+            raise InvalidSetting(name, str(error)) from None
+
+    return checked
 
 
-def _hosts(value: str, name: str) -> allowed_hosts.AllowedHosts:
-    try:
-        return allowed_hosts.parse(value.split(","))
-    except allowed_hosts.InvalidHost as error:
-        raise InvalidSetting(name, str(error)) from None
-
-
-def _endpoints(value: str, name: str) -> endpoints.Endpoints:
-    try:
-        return endpoints.load(Path(value))
-    except endpoints.InvalidEndpoints as error:
-        raise InvalidSetting(name, str(error)) from None
+_proxy: Final = _checked(network.proxy)
+_rules: Final = _checked(lambda value: access_rules.load(Path(value)))
+_hosts: Final = _checked(lambda value: allowed_hosts.parse(value.split(",")))
+_endpoints: Final = _checked(lambda value: endpoints.load(Path(value)))

@@ -177,7 +177,7 @@ def test_what_keeps_rules_away_is_told(monitored, say):
         kubectl.apply(policy(name, labels={"release": "other"}))
         found = until(monitored, name, "NotSelected")
         assert found["status"] == "False"
-        assert "release=stack: set it in spec.alerts.labels" in found["message"]
+        assert "release=stack; set it in spec.alerts.labels" in found["message"]
 
         kubectl.apply(policy(name, labels={"release": "stack"}))
         until_listed(monitored, group, is_listed=True)

@@ -119,19 +119,19 @@ def test_labels_that_every_prometheus_wants_are_set(run, monitored, namespace):
         assert rule["metadata"]["labels"]["release"] == "stack"
         monitor = run.get(kinds.POD_MONITOR, "embedding-search")
         assert monitor["metadata"]["labels"]["release"] == "stack"
-        problem = known.rules_not_selected(rule)
+        problem = known.not_selected(rule)
         assert problem is not None
         assert f"monitored=yes on namespace {namespace}" in problem.message
         monitored("label", "namespace", namespace, "monitored=yes")
         fresh = prometheuses.Prometheuses(find=api.prometheuses, labels_of=api.namespace_labels)
-        assert fresh.rules_not_selected(rule) is None
+        assert fresh.not_selected(rule) is None
         monitored.apply(policy(namespace, labels={"team": "search"}))
         run("search")
         wrong = run.get(kinds.PROMETHEUS_RULE, "embedding-search")
         assert wrong["metadata"]["labels"].get("release") != "stack"
-        problem = fresh.rules_not_selected(wrong)
+        problem = fresh.not_selected(wrong)
         assert problem is not None
         assert problem.reason == "NotSelected"
-        assert "release=stack: set it in spec.alerts.labels" in problem.message
+        assert "release=stack; set it in spec.alerts.labels" in problem.message
     finally:
         monitored("delete", "prometheus", "k8s", "-n", namespace)

@@ -64,7 +64,9 @@ def test_list_goes_on_behind_an_object_that_is_too_large(api, namespace, source,
     for name in "abcdef":
         annotations = LARGE if name in "ad" else {}
         create(api, namespace, source, body, name, annotations=annotations)
-    listed = pages.Pages(source, trimming(trim), api=api, turn=FifoLock(), most_bytes=MOST_BYTES)
+    listed = pages.Pages(
+        source, trimming(trim), stream=api.stream, lock=FifoLock(), most_bytes=MOST_BYTES
+    )
     found = list(listed.each(namespace))
     assert [it.name for page in found for it in page.kept] == ["b", "c", "e", "f"]
     assert sum(page.skipped for page in found) == 2
@@ -74,7 +76,7 @@ def test_list_goes_on_behind_an_object_that_is_too_large(api, namespace, source,
 
 @pytest.mark.parametrize(("source", "body", "trim"), SOURCES)
 def test_watch_goes_on_behind_a_line_that_is_too_long(api, namespace, source, body, trim):
-    listed = pages.Pages(source, trimming(trim), api=api, turn=FifoLock())
+    listed = pages.Pages(source, trimming(trim), stream=api.stream, lock=FifoLock())
     query = source.query(
         watch="1", resourceVersion=listed.version(), allowWatchBookmarks="true", timeoutSeconds="5"
     )
@@ -84,7 +86,7 @@ def test_watch_goes_on_behind_a_line_that_is_too_long(api, namespace, source, bo
     accept = pages.METADATA if source.metadata_only else pages.JSON
     seen: list[str | None] = []
     with api.stream(source.kind, namespace, query=query, accept=accept, read_seconds=30) as pieces:
-        for line in lines.split(pieces, most_bytes=MOST_BYTES, turn=FifoLock()):
+        for line in lines.split(pieces, most_bytes=MOST_BYTES, lock=FifoLock()):
             if line is None:
                 seen.append(None)
             elif b'"ADDED"' in line:

@@ -79,7 +79,7 @@ def answer(groups) -> bytes:
     return json.dumps({"status": "success", "data": {"groups": groups}}).encode()
 
 
-class Prometheus:
+class Prometheus(Connection):
     """It lists the rules of policies as short groups; what was edited, 5 s later."""
 
     host = "prometheus:9090"

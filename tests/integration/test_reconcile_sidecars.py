@@ -42,7 +42,7 @@ VALUES = {
     "unrelated": bytes(range(256)),
 }
 DOCUMENT = configmaps.policy_document(POLICY, policy.to_document(POLICY))["data"]
-SECRET = secrets.decode(secrets.owned(POLICY, VALUES))
+SECRET = secrets.decode(secrets.of(POLICY, "own", VALUES))
 
 
 class Volume:

@@ -194,7 +194,7 @@ def test_one_byte_more_leaves_the_old_secret_and_names_path_and_key(run, keys):
     run("search")
     assert run.held() == {"password": b"pw-1"}
     assert run.synced() == ("False", "SecretTooLarge")
-    for told in (DATABASE, "under password", str(MIB + 1)):
+    for told in (DATABASE, "in key password", str(MIB + 1)):
         assert told in run.message()
 
 

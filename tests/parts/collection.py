@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embedding_operator import errors
-from embedding_operator.kube import kinds
+from embedding_operator.kube import client, kinds
 
 Object = dict[str, Any]
 
 
-class Body:
+class Body(client.Body):
     """An answer of these pieces; it keeps how long nothing might come, each time it was told."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
@@ -23,7 +23,7 @@ class Body:
         return iter(self._pieces)
 
     def wait_at_most(self, seconds: float) -> None:
-        """As `pages.Body` says."""
+        """As `client.Body` says."""
         self.waits.append(seconds)
 
 

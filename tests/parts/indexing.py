@@ -18,7 +18,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 TOKEN = "a-token-of-the-policy-of-32-characters"
 TARGET = "public.articles.embedding"
 KINDS = ("ConfigMap", "Deployment", "Service", "CronJob", "Job")
-SILENT = errors.Problem(config_in_force.SILENT, "cannot be asked")
+SILENT = errors.Problem(config_in_force.NO_ANSWER, "cannot be asked")
 
 Object = dict[str, Any]
 

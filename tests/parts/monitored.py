@@ -19,6 +19,7 @@ from typing import Any, Final
 from embedding_contract import document, names
 from embedding_contract.index_document import Target
 from embedding_operator import metrics
+from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.serving import listener
 from tests.fakes import provider
 from tests.parts import kept, monitoring, ports, postgres, sidecar
@@ -100,7 +101,7 @@ class Run:
         self.operator.skipped("ConfigMap", 1)
         self.operator.restarted("Deployment")
         self.operator.queued(0)
-        self.operator.uncovered(NAMESPACE, "catalog", 1)
+        self.operator.uncovered(ObjectKey(NAMESPACE, "catalog"), 1)
 
     def traffic(self, seconds: float) -> None:
         """Applications that ask more and less, a provider that fails for a while in between.

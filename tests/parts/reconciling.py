@@ -31,7 +31,7 @@ def connect(kubeconfig: Path) -> client.KubeClient:
     return client.KubeClient(kubernetes.config.new_client_from_config(str(kubeconfig)))
 
 
-SILENT = errors.Problem(config_in_force.SILENT, "cannot be asked")
+SILENT = errors.Problem(config_in_force.NO_ANSWER, "cannot be asked")
 
 
 class Sidecars(sidecars.Prober):

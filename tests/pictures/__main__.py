@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _dashboard(run: monitored.Run, *, started: float) -> None:
-    asked = prometheus.Prometheus(prometheus.Direct(run.prometheus.url))
+    asked = prometheus.Prometheus(prometheus.Direct(run.prometheus.url).get)
     now = time.time()
 
     def ask(expr: str) -> Sequence[picture.Series]:
@@ -63,7 +63,7 @@ def _page(run: monitored.Run, chromium: sync_api.Browser, *, seconds: float) -> 
     shown = views.ClusterViews(
         cast("Any", stage.Policies(stage.policies(run))),
         namespace=None,
-        asked=prometheus.Prometheus(prometheus.Direct(run.prometheus.url)),
+        asked=prometheus.Prometheus(prometheus.Direct(run.prometheus.url).get),
         plot_seconds=seconds,
     )
     with paged.served(shown) as url:

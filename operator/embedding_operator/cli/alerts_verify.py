@@ -17,7 +17,7 @@ from embedding_operator import errors, terminal
 from embedding_operator.cli import preview
 from embedding_operator.kube import kinds, kubeconfig
 from embedding_operator.monitoring import alertmanager, endpoints, rules
-from embedding_operator.monitoring.answers import Unreadable, read
+from embedding_operator.monitoring.answers import NoAnswer
 from embedding_operator.monitoring.connection import Connection
 from embedding_operator.monitoring.poller import PARAMETERS, RULES
 from embedding_operator.policy import policy
@@ -169,20 +169,19 @@ async def _ask(servers: endpoints.Endpoints, wanted: dict[str, rules.Group]) -> 
         asks = Connection(server, body_bytes=servers.body_bytes)
         try:
             loaded.append(
-                await read(
-                    asks,
+                await asks.read(
                     RULES,
                     lambda body: rules.loaded(body, wanted),
                     parameters=PARAMETERS[RULES],
                 )
             )
-        except Unreadable as failure:
+        except NoAnswer as failure:
             unasked.append(failure.message)
     for server in servers.alertmanager:
         asks = Connection(server, body_bytes=servers.body_bytes)
         try:
-            clusters[asks.host] = await read(asks, alertmanager.STATUS, alertmanager.cluster)
-        except Unreadable as failure:
+            clusters[asks.host] = await asks.read(alertmanager.STATUS, alertmanager.cluster)
+        except NoAnswer as failure:
             unasked.append(failure.message)
     return _Seen(loaded=tuple(loaded), clusters=clusters, unasked=tuple(unasked))
 

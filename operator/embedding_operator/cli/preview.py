@@ -94,14 +94,14 @@ def _objects(wanted: policy.EmbeddingPolicy) -> list[dict[str, Any]]:
     values[names.SECRET_CACHE_KEY] = b"<a random key>"
     made = [
         configmaps.environment(wanted),
-        _readable(secrets.owned(wanted, values)),
+        _readable(secrets.of(wanted, names.owned_secret(wanted.name), values)),
         configmaps.policy_document(wanted, policy.to_document(wanted)),
     ]
     for entry in wanted.secrets:
         where = f"{entry.mount}/{entry.path}"
         keys = entry.keys or {"*": "*"}
         held = {name: f"<key {key} of Vault path {where}>".encode() for key, name in keys.items()}
-        made.append(_readable(secrets.synced(wanted, entry.name, held)))
+        made.append(_readable(secrets.of(wanted, entry.name, held)))
     if wanted.alerts_enabled:
         made += monitoring.of(wanted, additional_allowed=True).objects
     return made

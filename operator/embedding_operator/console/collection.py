@@ -22,7 +22,6 @@ _KNOWN: Final = frozenset().union(*(metric.series for metric in metrics.SIDECAR)
 class Scraped:
     """Series of sidecars; `failed` has the reason for each pod that did not answer."""
 
-    pods: tuple[usage.Pod, ...]
     series: tuple[tuple[usage.Pod, tuple[usage.Sample, ...]], ...]
     failed: tuple[tuple[usage.Pod, str], ...]
 
@@ -70,7 +69,6 @@ def scrape(api: client.KubeClient, found: Sequence[usage.Pod]) -> Scraped:
     with ThreadPoolExecutor(THREADS) as threads:
         answers = list(zip(running, threads.map(ask, running), strict=True))
     return Scraped(
-        pods=tuple(found),
         series=tuple((pod, it) for pod, it in answers if not isinstance(it, str)),
         failed=tuple((pod, it) for pod, it in answers if isinstance(it, str)),
     )

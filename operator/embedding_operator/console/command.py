@@ -11,14 +11,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from embedding_operator import errors
-from embedding_operator.console import (
-    collection,
-    costs,
-    prometheus,
-    server,
-    usage,
-    views,
-)
+from embedding_operator.console import collection, costs, prometheus, server, usage, views
 from embedding_operator.kube import client, kinds
 
 CANNOT: Final = 2

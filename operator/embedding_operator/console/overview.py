@@ -28,14 +28,7 @@ class Seen:
 
 
 def build(policies: Iterable[Mapping[str, Any]], seen: Seen, *, at: str, scope: str) -> Object:
-    """The whole content of the page.
-
-    Args:
-        policies: EmbeddingPolicy objects.
-        seen: the series of sidecars.
-        at: the present time, ISO 8601.
-        scope: the shown namespace, or a word for all of them.
-    """
+    """The whole content of the page at the time `at` (ISO 8601) for the namespaces in `scope`."""
     own = costs.of_policies(policies := list(policies))
     grouped: dict[tuple[str, str], list[usage.Sample]] = {}
     for sample in seen.samples:

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import httpx2
 
@@ -15,11 +15,8 @@ WHOLE_SECONDS: Final = 15.0
 BODY_BYTES: Final = 4 * 1024 * 1024
 
 
-class Source(Protocol):
-    """A way to a Prometheus."""
-
-    def get(self, path: str, query: Mapping[str, str]) -> bytes:
-        """The body of an answer; raises errors.OperatorError without one."""
+Get = Callable[[str, Mapping[str, str]], bytes]
+"""Returns the body of an answer for a path and a query; raises errors.OperatorError."""
 
 
 class Direct:
@@ -30,7 +27,11 @@ class Direct:
         self._client = httpx2.Client(timeout=TIMEOUT_SECONDS)
 
     def get(self, path: str, query: Mapping[str, str]) -> bytes:
-        """See `Source`."""
+        """The body of an answer.
+
+        Raises:
+            errors.OperatorError: there is none, or it is too long.
+        """
         deadline = time.monotonic() + WHOLE_SECONDS
         body = b""
         try:
@@ -47,23 +48,11 @@ class Direct:
         return body
 
 
-class Proxied:
-    """A Prometheus behind a Service, `NAMESPACE/SERVICE:PORT`; needs get on services/proxy."""
-
-    def __init__(self, api: client.KubeClient, address: str) -> None:
-        self._api = api
-        self._namespace, _, self._service = address.partition("/")
-
-    def get(self, path: str, query: Mapping[str, str]) -> bytes:
-        """See `Source`."""
-        return self._api.proxied(kinds.SERVICE, self._namespace, self._service, path, query=query)
-
-
 class Prometheus:
     """The HTTP API of https://prometheus.io/docs/prometheus/latest/querying/api/."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, get: Get) -> None:
+        self._get = get
 
     def instant(self, expr: str) -> list[tuple[dict[str, str], float]]:
         """Labels and value of each series now.
@@ -95,7 +84,7 @@ class Prometheus:
         ]
 
     def _ask(self, path: str, **query: str) -> list[dict[str, Any]]:
-        raw = self._source.get(path, query)
+        raw = self._get(path, query)
         try:
             answer = json.loads(raw)
             if answer["status"] != "success":
@@ -107,20 +96,19 @@ class Prometheus:
 
 
 def connect(api: client.KubeClient, address: str) -> Prometheus:
-    """A Prometheus by its address.
-
-    Args:
-        api: the API server, for its proxy of a Service.
-        address: `http(s)://HOST...`, or `NAMESPACE/SERVICE:PORT`.
+    """A Prometheus by `http(s)://HOST...`, or `NAMESPACE/SERVICE:PORT` through the API server.
 
     Raises:
         errors.Denied: the address has another form.
     """
     if address.startswith(("http://", "https://")):
-        return Prometheus(Direct(address))
+        return Prometheus(Direct(address).get)
     namespace, slash, service = address.partition("/")
     if slash and namespace and ":" in service and "/" not in service:
-        return Prometheus(Proxied(api, address))
+        # Needs get on services/proxy.
+        return Prometheus(
+            lambda path, query: api.proxied(kinds.SERVICE, namespace, service, path, query=query)
+        )
     raise errors.Denied(
         f"--prometheus: {address!r} is neither http(s)://HOST nor NAMESPACE/SERVICE:PORT"
     )

@@ -114,7 +114,9 @@ class Applier:
         values = self._owned_values(
             wanted, notes, before=secrets.decode(live), made=made, standing=standing
         )
-        secret, foreign = self._owned.ensure(wanted, secrets.owned(wanted, values), live=live)
+        secret, foreign = self._owned.ensure(
+            wanted, secrets.of(wanted, names.owned_secret(wanted.name), values), live=live
+        )
         notes.problems += [foreign] if foreign else []
         text = standing if made is None else self._apply_document(wanted, made)
         stale = made is None or isinstance(text, errors.Problem)
@@ -209,7 +211,7 @@ class Applier:
         found = self._credentials.synced(wanted, entry)
         notes.take(found)
         if found.gone and entry.deletes:
-            self._owned.remove(wanted, secrets.synced(wanted, entry.name, {}))
+            self._owned.remove(wanted, secrets.of(wanted, entry.name, {}))
             notes.deleted.append(entry.name)
             return
         if not found.values and not entry.keys:
@@ -227,7 +229,7 @@ class Applier:
             if is_ours and secrets.decode(live) != values:
                 self._changing(wanted.namespace)
             _, problem = self._owned.ensure(
-                wanted, secrets.synced(wanted, entry.name, values), live=live
+                wanted, secrets.of(wanted, entry.name, values), live=live
             )
         notes.problems += [problem] if problem else []
 
@@ -236,7 +238,7 @@ class Applier:
         kept = {names.owned_secret(wanted.name), *(entry.name for entry in wanted.secrets)}
         for name in self._seen.owned_secrets(wanted.namespace, wanted.name):
             if name not in kept:
-                self._owned.remove(wanted, secrets.synced(wanted, name, {}))
+                self._owned.remove(wanted, secrets.of(wanted, name, {}))
 
     def _apply_monitoring(
         self, wanted: policy.EmbeddingPolicy, told: monitoring.Monitoring

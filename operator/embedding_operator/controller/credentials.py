@@ -27,15 +27,12 @@ class SecretStore(Protocol):
 
     def follow(self, policy: ObjectKey, addresses: frozenset[Address]) -> None:
         """Replace the paths that a policy, by namespace and name, needs."""
-        ...
 
     def read(self, address: Address) -> Reading:
         """The last reading of a followed path."""
-        ...
 
     def refresh(self, addresses: Iterable[Address]) -> None:
         """Poll these at once."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

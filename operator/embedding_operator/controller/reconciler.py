@@ -32,10 +32,6 @@ LAST_PROBLEM_SECONDS: Final = 60.0
 ANNOTATION_CHARACTERS: Final = 256
 
 
-def _nobody(_: ObjectKey, __: int) -> None:
-    """Tells nobody."""
-
-
 class Reconciler:
     """Reconciles policies. `poll_seconds` is the store's interval, for the status.
 
@@ -63,7 +59,7 @@ class Reconciler:
         network: network.Network = network.Network(),  # noqa: B008 - frozen
         selected_by: Callable[[], Mapping[str, str]] = dict,
         index_namespaces: frozenset[str] = frozenset(),
-        covers: Callable[[ObjectKey, int], None] = _nobody,
+        covers: Callable[[ObjectKey, int], None] = lambda _, __: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

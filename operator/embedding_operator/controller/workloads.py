@@ -49,11 +49,8 @@ def decide(
 ) -> Change | None:
     """The change to make to a workload; None for none.
 
-    Args:
-        workload: a Deployment, StatefulSet or DaemonSet.
-        held: every Secret that a policy of the namespace keeps in step with Vault, by name; None
-            for one that is not there.
-        may_restart: otherwise only new parts are noted.
+    `held` are the synced Secrets of the namespace by name, None for a missing one. Without
+    `may_restart` only new parts are noted.
     """
     noted = _parse(_annotations(workload).get(names.ANNOTATION_SECRETS_SEEN, ""))
     may_restart = may_restart and not workload["spec"].get("paused")

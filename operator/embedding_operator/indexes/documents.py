@@ -13,12 +13,7 @@ Object = Mapping[str, Any]
 def of(
     index: EmbeddingIndex, policy: document.PolicyDocument, *, seen: Sequence[Object] = ()
 ) -> index_document.IndexDocument:
-    """The index document.
-
-    Args:
-        index: the resource.
-        policy: the document of its policy.
-        seen: the targets in the database, from the status.
+    """The index document; `seen` are the targets in the database, from the status.
 
     Raises:
         errors.InvalidPolicy: with reason ModelMissing, SizesDiffer, SpacesEqual or SpacesDiffer.

@@ -41,13 +41,9 @@ class Said:
 
 
 def merged(words: Words, *, target: str | None, document: str | None) -> Said:
-    """Merge the reports of an index.
+    """Merge the reports of an index by the id of its target and its document's fingerprint.
 
-    Args:
-        words: the reports.
-        target: the id of the target that the index names.
-        document: the fingerprint of the index document; problems of an ended worker count only for
-            the same document.
+    Problems of an ended worker count only for the same document.
     """
     telling = next((it for it in words.all if it.targets), None)
     live = (*words.workers, *words.searchers)

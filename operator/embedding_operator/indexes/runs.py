@@ -21,10 +21,7 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Start the Job `starts`, and delete `ends`, those of overtaken changes.
-
-    `result` is that of the wanted Job.
-    """
+    """The Job to start, overtaken Jobs to delete, and the result of the needed Job."""
 
     starts: str | None
     ends: tuple[str, ...]
@@ -32,14 +29,7 @@ class Plan:
 
 
 def plan(name: str, jobs: Sequence[Object], *, uid: str, recorded: Object) -> Plan:
-    """Plan the Jobs.
-
-    Args:
-        name: of the Job that the index needs now.
-        jobs: those labelled with the index.
-        uid: of the index, the controller of Jobs that the operator made.
-        recorded: `status.run`.
-    """
+    """Plan for the Job `name` that an index of this UID needs now; `recorded` is `status.run`."""
     made = {it["metadata"]["name"]: it for it in jobs if _controller(it) == uid}
     ends = tuple(sorted(made.keys() - {name}))
     there = made.get(name)

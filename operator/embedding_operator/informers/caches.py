@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -13,11 +13,12 @@ from embedding_operator.informers import objects, pod_objects, run_objects, sour
 from embedding_operator.informers.fifo_lock import FifoLock
 from embedding_operator.informers.kept import Kept, Trim
 from embedding_operator.informers.named_secrets import NamedSecrets
-from embedding_operator.informers.pages import Pages, Source, Streams
+from embedding_operator.informers.pages import Pages, Source
 from embedding_operator.informers.pods import Pods
 from embedding_operator.informers.reflector import NOT_SERVED, Reflector
 from embedding_operator.informers.store import Store
 from embedding_operator.kube import kinds
+from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.kinds import Kind, Object, ObjectKey
 from embedding_operator.queues import workqueue
 from embedding_operator.queues.workqueue import WorkQueue
@@ -25,24 +26,8 @@ from embedding_operator.queues.workqueue import WorkQueue
 READ_OBJECTS: Final = 500
 """The most Jobs or pods of one index that are read: anybody may label more."""
 LISTING: Final = 2
-"""Namespaces whose pods are listed at the same time, page by page in turn."""
+"""Namespaces whose pods are listed at the same time, page by page in lock."""
 WAIT_SECONDS: Final = 1.0
-
-
-class API(Streams, Protocol):
-    """All that is needed of the API server."""
-
-    def serves(self, kind: Kind) -> bool:
-        """True when the API server knows a kind."""
-        ...
-
-    def version(self) -> tuple[int, int]:
-        """Major and minor of the API server."""
-        ...
-
-    def is_echo(self, plural: str, namespace: str | None, name: str, *, version: str) -> bool:
-        """True when an object is as this process left it."""
-        ...
 
 
 class Caches:
@@ -53,7 +38,7 @@ class Caches:
 
     def __init__(
         self,
-        api: API,
+        api: KubeClient,
         *,
         queue: WorkQueue[ObjectKey],
         index_queue: WorkQueue[ObjectKey],
@@ -63,7 +48,7 @@ class Caches:
         self._queue = queue
         self._index_queue = index_queue
         self._skipped = skipped
-        self._turn = FifoLock()
+        self._lock = FifoLock()
         self._to_list: WorkQueue[ObjectKey] = WorkQueue()
         self._threads: dict[str, threading.Thread] = {}
         self._server_version: tuple[int, int] | None = None
@@ -229,7 +214,7 @@ class Caches:
     # --- filled
 
     def _pages(self, source: Source, trim: Trim) -> Pages:
-        return Pages(source, trim, api=self._api, turn=self._turn)
+        return Pages(source, trim, stream=self._api.stream, lock=self._lock)
 
     def _counted(self, kind: Kind) -> Callable[[int], None]:
         return partial(self._skipped, kind.plural)
@@ -289,13 +274,13 @@ class Caches:
     ) -> Reflector:
         return Reflector(
             source,
-            api=self._api,
+            stream=self._api.stream,
             # An upgrade of the API server ends all streams, so this sees its new version.
             opening=self._learn_version if source is sources.NAMESPACES else None,
             relist=relist,
             told=told,
             skipped=self._counted(source.kind),
-            turn=self._turn,
+            lock=self._lock,
         )
 
     def _run(self, reflector: Reflector, stopping: threading.Event) -> None:
@@ -317,10 +302,12 @@ class Caches:
 
     def _list_pods(self, key: ObjectKey) -> None:
         if self.pods.fill(key.namespace):
-            for policy in self.policies.of(key.namespace):
-                self._queue.add(policy.key)
-            for index in self.indexes.of(key.namespace):
-                self._index_queue.add(index.key)
+            self._queue_all(key.namespace)
+
+    def _queue_all(self, namespace: str) -> None:
+        for store, queue in ((self.policies, self._queue), (self.indexes, self._index_queue)):
+            for kept in store.of(namespace):
+                queue.add(kept.key)
 
     # --- what changes queues its policy
 
@@ -352,10 +339,7 @@ class Caches:
     def _namespace_changed(self, _: Kept | None, after: Kept | None) -> None:
         # The policy of a new namespace may have been seen first.
         if after is not None:
-            for policy in self.policies.of(after.name):
-                self._queue.add(policy.key)
-            for index in self.indexes.of(after.name):
-                self._index_queue.add(index.key)
+            self._queue_all(after.name)
 
     def _owned_changed(self, plural: str, before: Kept | None, after: Kept | None) -> None:
         seen = after or before

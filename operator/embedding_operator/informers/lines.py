@@ -6,7 +6,7 @@ from typing import Final
 from embedding_operator.informers.fifo_lock import FifoLock
 
 SMALL_BYTES: Final = 65_536
-"""A reader may buffer this at any time. It takes `turn` to buffer more, so that the memory of all
+"""A reader may buffer this at any time. It takes `lock` to buffer more, so that the memory of all
 watches and lists together is that of one."""
 
 
@@ -14,17 +14,17 @@ def split(
     pieces: Iterable[bytes],
     *,
     most_bytes: int,
-    turn: FifoLock,
+    lock: FifoLock,
     holding: Callable[[bool], None] = lambda _: None,
 ) -> Iterator[bytearray | None]:
     """The non-empty lines, without their newlines.
 
     None stands for a line of more than `most_bytes`, which is dropped. The rest after the last
     newline was cut off by the end of the connection and is dropped too. `holding` is called when
-    `turn` is taken and released: meanwhile other readers wait.
+    `lock` is taken and released: meanwhile other readers wait.
     """
     held = bytearray()
-    skipping, has_turn = False, False
+    skipping, has_lock = False, False
     try:
         for piece in pieces:
             start = 0
@@ -36,10 +36,10 @@ def split(
                     held, skipping = bytearray(), True
                     yield None
                 if not skipping:
-                    if not has_turn and len(held) + len(part) > SMALL_BYTES:
-                        turn.acquire()
-                        has_turn = True
-                        holding(has_turn)
+                    if not has_lock and len(held) + len(part) > SMALL_BYTES:
+                        lock.acquire()
+                        has_lock = True
+                        holding(has_lock)
                     held += part
                 if end < 0:
                     break
@@ -47,10 +47,10 @@ def split(
                     yield held
                 # A new buffer: the caller may still use the line.
                 held, skipping = bytearray(), False
-                if has_turn:
-                    turn.release()
-                    has_turn = False
-                    holding(has_turn)
+                if has_lock:
+                    lock.release()
+                    has_lock = False
+                    holding(has_lock)
     finally:
-        if has_turn:
-            turn.release()
+        if has_lock:
+            lock.release()

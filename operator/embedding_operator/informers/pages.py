@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -17,13 +17,14 @@ from embedding_operator import errors
 from embedding_operator.informers.fifo_lock import FifoLock
 from embedding_operator.informers.kept import Kept, Trim
 from embedding_operator.kube import kinds
+from embedding_operator.kube.client import Body
 
 MOST_BYTES: Final = 2 * 1024**2
 """The bound for one object in a list, or a line of a watch. etcd accepts requests of up to 1.5 MiB
 by default (--max-request-bytes), the most that a custom resource can have as JSON."""
 MOST_OBJECTS: Final = 500
 READ_SECONDS: Final = 10.0
-"""The time-out of a read that holds `turn`: of a page, or a long line of a watch."""
+"""The time-out of a read that holds `lock`: of a page, or a long line of a watch."""
 _EDGE_BYTES: Final = 16_384
 _PAGE_PART: Final = 4
 """A page of more than one object has at most this part of the bound of one."""
@@ -68,37 +69,8 @@ class Source:
         return [(key, value) for key, value in given.items() if value]
 
 
-class Body(Protocol):
-    """The body of an answer."""
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Its pieces, as they come; errors.Unavailable where they end early."""
-        ...
-
-    def wait_at_most(self, seconds: float) -> None:
-        """From now on nothing may come for so long; after that they end early."""
-        ...
-
-
-class Streams(Protocol):
-    """Reads the API server piece by piece."""
-
-    def stream(
-        self,
-        kind: kinds.Kind,
-        namespace: str | None,
-        *,
-        query: list[tuple[str, str]],
-        accept: str,
-        read_seconds: float,
-    ) -> AbstractContextManager[Body]:
-        """The body of an answer, as it comes.
-
-        Raises:
-            errors.OperatorError: it is refused, or ends early; reason Expired where the version or
-                the place that was asked for is gone.
-        """
-        ...
+Stream = Callable[..., AbstractContextManager[Body]]
+"""KubeClient.stream."""
 
 
 class _ListMeta(msgspec.Struct, rename="camel"):
@@ -121,32 +93,36 @@ class Page:
 
 
 class Pages:
-    """Lists of one source; all readers of large answers share `turn`."""
+    """Lists of one source; all readers of large answers share `lock`."""
 
     def __init__(
         self,
         source: Source,
         trim: Trim,
         *,
-        api: Streams,
-        turn: FifoLock,
+        stream: Stream,
+        lock: FifoLock,
         most_bytes: int = MOST_BYTES,
     ) -> None:
         self._source = source
         self._trim = trim
-        self._api = api
-        self._turn = turn
+        self._stream = stream
+        self._lock = lock
         self._most_bytes = most_bytes
         self._limit = MOST_OBJECTS
 
     def version(self) -> str:
         """The present version of the collection."""
-        for page in self._pages(None, limit=1):
+        for page in self.each(limit=1):
             return page.version
         raise AssertionError("a list has at least one page")
 
     def each(
-        self, namespace: str | None = None, *, moved: Callable[[], None] | None = None
+        self,
+        namespace: str | None = None,
+        *,
+        limit: int | None = None,
+        moved: Callable[[], None] | None = None,
     ) -> Iterator[Page]:
         """All pages, of one namespace or of all; `moved` is called after each answer.
 
@@ -155,19 +131,10 @@ class Pages:
                 server no longer keeps its version. The pages read are then void: an object may have
                 been deleted meanwhile.
         """
-        return self._pages(namespace, limit=None, moved=moved)
-
-    def _pages(
-        self,
-        namespace: str | None,
-        *,
-        limit: int | None,
-        moved: Callable[[], None] | None = None,
-    ) -> Iterator[Page]:
         token = ""
         while True:
             asked = limit or self._limit
-            with self._turn:
+            with self._lock:
                 found = self._page(namespace, limit=asked, token=token)
             if moved is not None:
                 moved()
@@ -185,7 +152,7 @@ class Pages:
         query = self._source.query(limit=str(limit), **{"continue": token})
         most_bytes = self._most_bytes if limit == 1 else self._most_bytes // _PAGE_PART
         body, head, edge = bytearray(), b"", b""
-        with self._api.stream(
+        with self._stream(
             self._source.kind, namespace, query=query, accept=accept, read_seconds=READ_SECONDS
         ) as pieces:
             for piece in pieces:

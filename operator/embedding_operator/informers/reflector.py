@@ -59,23 +59,23 @@ class Reflector:
         self,
         source: pages.Source,
         *,
-        api: pages.Streams,
+        stream: pages.Stream,
         relist: Callable[[Callable[[], None]], str],
         told: Callable[[str, msgspec.Raw], None],
         skipped: Callable[[int], None],
-        turn: FifoLock,
+        lock: FifoLock,
         most_bytes: int = pages.MOST_BYTES,
         opening: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = source.name
         self._source = source
-        self._api = api
+        self._stream = stream
         self._opening = opening
         self._relist = relist
         self._told = told
         self._skipped = skipped
-        self._turn = turn
+        self._lock = lock
         self._most_bytes = most_bytes
         self._clock = clock
         self._moved = clock()
@@ -160,7 +160,7 @@ class Reflector:
             timeoutSeconds=str(SERVER_SECONDS),
         )
         accept = pages.METADATA if self._source.metadata_only else pages.JSON
-        with self._api.stream(
+        with self._stream(
             self._source.kind,
             None,
             query=query,
@@ -173,7 +173,7 @@ class Reflector:
                 body.wait_at_most(pages.READ_SECONDS if is_held else STREAM_SECONDS)
 
             self._read(
-                lines.split(body, most_bytes=self._most_bytes, turn=self._turn, holding=holding)
+                lines.split(body, most_bytes=self._most_bytes, lock=self._lock, holding=holding)
             )
 
     def _read(self, found: Iterable[bytearray | None]) -> None:

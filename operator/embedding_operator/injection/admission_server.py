@@ -137,7 +137,7 @@ class Server:
                     if loop.time() - checked >= FILES_SECONDS:
                         checked = loop.time()
                         state, context = self._renewed(state, context)
-                    self._make_room()
+                    self._evict()
                     connection = _Connection(address=str(peer[0]), used_at=loop.time())
                     self._connections[connection] = None
                     connection.task = loop.create_task(self._serve(connection, accepted, context))
@@ -156,7 +156,7 @@ class Server:
             _LOG.warning("the webhook's certificate cannot be read: %s", error)
         return state, context
 
-    def _make_room(self) -> None:
+    def _evict(self) -> None:
         """If there are too many connections, end one of the address that has most.
 
         First one that never got an answer, else the one that got its last answer first.

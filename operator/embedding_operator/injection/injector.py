@@ -92,10 +92,6 @@ def is_bypassing(pod: Object, *, environment_since: str | None) -> bool:
     """True if an application container started before the environment ConfigMap was there.
 
     It then lacks the sidecar's address, as containers read their environment once.
-
-    Args:
-        pod: with its status.
-        environment_since: the creationTimestamp of the first ConfigMap; None without one.
     """
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
     starts = [moment for status in statuses if (moment := _started_at(status)) is not None]

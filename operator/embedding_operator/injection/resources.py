@@ -12,12 +12,9 @@ _KNOWN: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
 
 
 def fit(written: Object, *, chart: Object, spec: Object) -> Object:
-    """Requests and limits of the sidecar in this pod.
+    """Requests and limits of the sidecar in this pod: `written` by the policy or the chart.
 
-    Args:
-        written: the `resources` of the policy, else of the chart.
-        chart: those of the chart, which complete `written` in a Guaranteed pod.
-        spec: the pod's, before injection.
+    Those of the chart complete them in a Guaranteed pod.
     """
     if spec.get("resources"):
         return {}  # the pod has a budget that its containers share

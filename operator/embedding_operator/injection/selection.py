@@ -83,14 +83,7 @@ def decide(
     among: Sequence[Candidate],
     server_version: tuple[int, int],
 ) -> Decision:
-    """The policy that covers a pod, or the reason why none does.
-
-    Args:
-        pod: as the API server has it, or as it is about to be created.
-        namespace_labels: of the pod's namespace.
-        among: the policies of that namespace, in any order.
-        server_version: major and minor of the API server.
-    """
+    """The policy of the namespace that covers a pod, or the reason why none does."""
     labels = _labels(pod)
     if namespace_labels.get(names.LABEL_INJECTION) != ENABLED:
         return Skipped(

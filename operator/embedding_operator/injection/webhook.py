@@ -37,15 +37,12 @@ class Seen(Protocol):
 
     def namespace(self, name: str) -> dict[str, Any] | None:
         """A namespace; None where there is none."""
-        ...
 
     def policies_of(self, namespace: str) -> list[dict[str, Any]]:
         """All policies of a namespace, without what only they themselves look at."""
-        ...
 
     def server_version(self) -> tuple[int, int]:
         """Major and minor of the API server."""
-        ...
 
 
 class Counts(Protocol):
@@ -53,7 +50,6 @@ class Counts(Protocol):
 
     def injected(self, *, result: str, reason: str) -> None:
         """The webhook answered for a pod."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +73,7 @@ class Webhook:
         self._failures = log_limiter.LogLimiter(_LOG)
 
     def answer(self, pod: Object, *, namespace: str, dry_run: bool) -> Answer:
-        """The answer for one pod; raises nothing.
-
-        Args:
-            pod: as it is about to be created, perhaps without a name.
-            namespace: its own.
-            dry_run: whether nothing may be written, events included.
-        """
+        """The answer for one pod; raises nothing, and writes no event in a dry run."""
         try:
             return self._answer(pod, namespace=namespace, dry_run=dry_run)
         except Exception as error:  # noqa: BLE001 - never stops a pod, whatever goes wrong

@@ -200,13 +200,7 @@ class KubeClient:
         Reason Expired: the API server no longer keeps the requested version.
         """
         path = kind.path(namespace)
-        serialized = self._client.param_serialize(
-            "GET",
-            path,
-            query_params=query,
-            header_params={"Accept": accept},
-            auth_settings=["BearerToken"],
-        )
+        serialized = self._serialized("GET", path, query=query, accept=accept)
         timeout = (TIMEOUT_SECONDS[0], read_seconds)
         try:
             answer = self._client.call_api(*serialized, _request_timeout=timeout).response
@@ -243,14 +237,7 @@ class KubeClient:
     def proxied(
         self, kind: kinds.Kind, namespace: str, name: str, path: str, *, query: Mapping[str, str]
     ) -> bytes:
-        """GET from a pod or a Service through the API server's proxy; the body.
-
-        Args:
-            kind: POD or SERVICE.
-            namespace: where it is.
-            name: its name and port, as `NAME:PORT`.
-            path: with a leading slash.
-            query: parameters of the request.
+        """GET from a pod or a Service, `name` as `NAME:PORT`, through the API server's proxy.
 
         Raises:
             errors.Denied: the API server or the other end refuses.
@@ -258,13 +245,7 @@ class KubeClient:
                 longer than 10 s.
         """
         asked = f"{kind.path(namespace, name, 'proxy')}{path}"
-        serialized = self._client.param_serialize(
-            "GET",
-            asked,
-            query_params=list(query.items()),
-            header_params={"Accept": "*/*"},
-            auth_settings=["BearerToken"],
-        )
+        serialized = self._serialized("GET", asked, query=list(query.items()), accept="*/*")
         deadline = time.monotonic() + PROXIED_SECONDS
         body = b""
         try:
@@ -316,13 +297,8 @@ class KubeClient:
         content: str = "application/json",
     ) -> tuple[int, Object]:
         """Status and body of an answer that is 2xx or 404."""
-        serialized = self._client.param_serialize(
-            method,
-            path,
-            query_params=query or [],
-            header_params={"Accept": "application/json", "Content-Type": content},
-            body=body,
-            auth_settings=["BearerToken"],
+        serialized = self._serialized(
+            method, path, query=query or [], accept="application/json", content=content, body=body
         )
         connect_seconds, call_seconds = map(deadline.bounded, TIMEOUT_SECONDS)
         ends_at = time.monotonic() + call_seconds
@@ -338,6 +314,26 @@ class KubeClient:
         if response.status == HTTPStatus.NOT_FOUND:
             return response.status, {}
         raise api_errors.of(response.status, raw, response.headers, f"{method} {path}")
+
+    def _serialized(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: list[tuple[str, str]],
+        accept: str,
+        content: str | None = None,
+        body: Object | None = None,
+    ) -> Any:
+        headers = {"Accept": accept} | ({} if content is None else {"Content-Type": content})
+        return self._client.param_serialize(
+            method,
+            path,
+            query_params=query,
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+        )
 
 
 def _read(response: urllib3.BaseHTTPResponse, *, ends_at: float) -> bytes:

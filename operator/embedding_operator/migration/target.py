@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from embedding_operator.migration.refusal import Refused
 
-# As the resource's own rule for mounts and paths, so that a policy can sync what was migrated. It
-# leaves nothing for a server to decode or normalise into another path.
+# The resource's rule for mounts and paths, so that a policy can sync a migrated secret. It leaves
+# nothing for a server to decode or normalise into another path.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+")
 SHOWN: Final = 10
 

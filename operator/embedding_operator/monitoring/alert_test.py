@@ -87,14 +87,9 @@ def plan(
     is_running: bool,
     now: datetime,
 ) -> Plan:
-    """The plan for the annotation's value.
+    """The plan for the annotation's value `asked`; `previous` is `status.alertTest`.
 
-    Args:
-        asked: the value; None without one.
-        previous: `status.alertTest`, empty without one.
-        ended: the result of the test that the status calls Running, if this process has it.
-        is_running: whether this process runs it.
-        now: the time.
+    `ended` and `is_running` are of the test that the status calls Running, in this process.
     """
     before = dict(previous)
     if before.get("result") == RUNNING and not is_running:

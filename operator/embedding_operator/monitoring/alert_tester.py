@@ -15,7 +15,8 @@ from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import alert_test, alertmanager
 from embedding_operator.monitoring.alert_test import Result
 from embedding_operator.monitoring.alertmanager import Counts
-from embedding_operator.monitoring.answers import Asks, Unreadable, read
+from embedding_operator.monitoring.answers import NoAnswer
+from embedding_operator.monitoring.connection import Connection
 
 LIFE_SECONDS: Final = 600.0
 """A test alert ends after this time, if the operator cannot resolve it."""
@@ -44,7 +45,7 @@ class AlertTester:
     def __init__(
         self,
         *,
-        alertmanagers: Sequence[Asks],
+        alertmanagers: Sequence[Connection],
         changed: Callable[[ObjectKey], None],
         sent_seconds: float = SENT_SECONDS,
         look_seconds: float = LOOK_SECONDS,
@@ -126,9 +127,9 @@ class AlertTester:
             try:
                 return await self._follow(labels, before, integrations)
             finally:
-                with suppress(Unreadable):  # then it ends after LIFE_SECONDS
+                with suppress(NoAnswer):  # then it ends after LIFE_SECONDS
                     await self._post(labels, since=since, until=datetime.now(UTC))
-        except Unreadable as failure:
+        except NoAnswer as failure:
             return Result(result="CannotAsk", message=f"{failure.message}.")
 
     async def _follow(
@@ -161,8 +162,8 @@ class AlertTester:
             for name in ("alertname", "namespace", "policy", "test")
         ]
 
-        async def ask(asks: Asks) -> alertmanager.Held | None:
-            return await read(asks, alertmanager.ALERTS, alertmanager.held, parameters=filters)
+        async def ask(asks: Connection) -> alertmanager.Held | None:
+            return await asks.read(alertmanager.ALERTS, alertmanager.held, parameters=filters)
 
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ACTIVE_SECONDS
@@ -181,25 +182,25 @@ class AlertTester:
         body = [alert_test.alert(labels, since=since, until=until)]
         await self._each(lambda asks: asks.post(alertmanager.ALERTS, body))
 
-    async def _each(self, ask: Callable[[Asks], Coroutine[None, None, T]]) -> list[T]:
+    async def _each(self, ask: Callable[[Connection], Coroutine[None, None, T]]) -> list[T]:
         """The answers of the Alertmanagers, of at least one."""
 
-        async def tried(asks: Asks) -> T | Unreadable:
+        async def tried(asks: Connection) -> T | NoAnswer:
             try:
                 return await ask(asks)
-            except Unreadable as failure:
+            except NoAnswer as failure:
                 return failure
 
         answers = await asyncio.gather(*map(tried, self._alertmanagers))
-        good = [it for it in answers if not isinstance(it, Unreadable)]
+        good = [it for it in answers if not isinstance(it, NoAnswer)]
         if not good:
-            raise next(it for it in answers if isinstance(it, Unreadable))
+            raise next(it for it in answers if isinstance(it, NoAnswer))
         return good
 
 
-async def _counts(asks: Asks) -> tuple[str, dict[str, Counts]]:
-    return asks.host, await read(asks, alertmanager.METRICS, alertmanager.counts)
+async def _counts(asks: Connection) -> tuple[str, dict[str, Counts]]:
+    return asks.host, await asks.read(alertmanager.METRICS, alertmanager.counts)
 
 
-async def _integrations(asks: Asks) -> dict[str, Kinds]:
-    return await read(asks, alertmanager.STATUS, alertmanager.integrations)
+async def _integrations(asks: Connection) -> dict[str, Kinds]:
+    return await asks.read(alertmanager.STATUS, alertmanager.integrations)

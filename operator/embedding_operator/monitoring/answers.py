@@ -1,7 +1,7 @@
-"""Read answers of monitoring servers, and the error for failures. No IO of its own."""
+"""Answers of monitoring servers, and the error for failures. No IO."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -13,7 +13,7 @@ Parameters = Sequence[tuple[str, str]]
 T = TypeVar("T")
 
 
-class Unreadable(Exception):  # noqa: N818 - says what could not be done
+class NoAnswer(Exception):  # noqa: N818 - says what could not be done
     """A server gave no usable answer. `reason` is a CamelCase word; the text names the host.
 
     Neither quotes a credential or an answer.
@@ -27,39 +27,6 @@ class Unreadable(Exception):  # noqa: N818 - says what could not be done
 
 class NotUnderstood(ValueError):  # noqa: N818 - says what the answer is
     """An answer has not the form of this API."""
-
-
-class Asks(Protocol):
-    """Requests to one server."""
-
-    @property
-    def host(self) -> str:
-        """The server, as messages name it."""
-        ...
-
-    async def get(self, path: str, parameters: Parameters = ()) -> bytes:
-        """The body of a GET; raises Unreadable."""
-        ...
-
-    async def post(self, path: str, body: object) -> None:
-        """POST a value as JSON; raises Unreadable."""
-        ...
-
-
-async def read(
-    asks: Asks, path: str, understand: Callable[[bytes], T], *, parameters: Parameters = ()
-) -> T:
-    """The answer to a GET, parsed by `understand`, which raises NotUnderstood.
-
-    Raises:
-        Unreadable: there is no answer, or it has not the form of this API.
-    """
-    body = await asks.get(path, parameters)
-    try:
-        return understand(body)
-    except NotUnderstood:
-        message = f"{asks.host} does not answer {path} in the form of this API; check the URL"
-        raise Unreadable("NotUnderstood", message) from None
 
 
 def decoded(body: bytes | msgspec.Raw, kind: Any) -> Any:

@@ -76,7 +76,7 @@ def rules_loaded(wanted: Rules, servers: Sequence[Prometheus]) -> Verdict:
     if not wanted.groups:
         return Verdict("True", "NoRules", "The policy has no alert rules.")
     if not servers:
-        return _not_selected(wanted) or Verdict(
+        return _false(wanted.not_selected) or Verdict(
             "Unknown",
             NOT_CONFIGURED,
             "The chart value monitoring.prometheus names no server to ask.",
@@ -115,7 +115,7 @@ def _not_loaded(
         )
         return Verdict("False", "ReloadFailed", message)
     if some_missing:
-        return _not_selected(wanted) or Verdict("False", "NotLoaded", told)
+        return _false(wanted.not_selected) or Verdict("False", "NotLoaded", told)
     return Verdict("False", "Outdated", told)
 
 
@@ -128,11 +128,8 @@ def scraped(
 ) -> Verdict:
     """Condition Scraped: every running sidecar is a target that is up in some Prometheus.
 
-    Args:
-        running: the pods whose sidecar runs.
-        servers: the answers of each Prometheus.
-        starting: those of `running` that are too young to be missed.
-        not_selected: the known reason why no Prometheus object selects the PodMonitor.
+    `starting` are pods too young to be missed; `not_selected` is the known problem of the
+    PodMonitor.
     """
     if not servers and not_selected is None:
         message = "The chart value monitoring.prometheus names no server to ask."
@@ -147,8 +144,8 @@ def scraped(
     told = f"Prometheus scrapes {len(up)} of {len(running)} sidecars"
     if len(up) == len(running):
         return Verdict("True", "Up", f"{told}.")
-    if not_selected is not None:
-        return _from_problem(not_selected)
+    if (unselected := _false(not_selected)) is not None:
+        return unselected
     unasked = _unasked((it.pods_problem, it.pods) for it in servers)
     if unasked is not None:
         return Verdict("Unknown", unasked.reason, unasked.message)
@@ -219,9 +216,5 @@ def _unasked(answers: Iterable[tuple[Problem | None, object]]) -> Problem | None
     return None
 
 
-def _not_selected(wanted: Rules) -> Verdict | None:
-    return None if wanted.not_selected is None else _from_problem(wanted.not_selected)
-
-
-def _from_problem(problem: Problem) -> Verdict:
-    return Verdict("False", problem.reason, problem.message)
+def _false(problem: Problem | None) -> Verdict | None:
+    return None if problem is None else Verdict("False", problem.reason, problem.message)

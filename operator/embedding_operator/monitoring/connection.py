@@ -7,12 +7,18 @@ import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx2
 import msgspec
 
-from embedding_operator.monitoring.answers import NO_SUCH_API, Parameters, Unreadable, bounded
+from embedding_operator.monitoring.answers import (
+    NO_SUCH_API,
+    NoAnswer,
+    NotUnderstood,
+    Parameters,
+    bounded,
+)
 from embedding_operator.monitoring.endpoints import MEBIBYTE, Endpoint
 
 CONNECT_SECONDS: Final = 3.0
@@ -24,6 +30,7 @@ _HEADER_VALUE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _RESERVED: Final = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "upgrade"}
 )
+T = TypeVar("T")
 
 
 class Connection:
@@ -50,15 +57,30 @@ class Connection:
         """The body of a GET.
 
         Raises:
-            Unreadable: there is no body.
+            NoAnswer: there is no body.
         """
         return await self._exchange("GET", path, parameters)
+
+    async def read(
+        self, path: str, understand: Callable[[bytes], T], *, parameters: Parameters = ()
+    ) -> T:
+        """The answer to a GET, parsed by `understand`, which raises NotUnderstood.
+
+        Raises:
+            NoAnswer: there is no answer, or it has not the form of this API.
+        """
+        body = await self.get(path, parameters)
+        try:
+            return understand(body)
+        except NotUnderstood:
+            message = f"{self.host} does not answer {path} in the form of this API; check the URL"
+            raise NoAnswer("NotUnderstood", message) from None
 
     async def post(self, path: str, body: object) -> None:
         """POST a value as JSON.
 
         Raises:
-            Unreadable: it was not accepted.
+            NoAnswer: it was not accepted.
         """
         await self._exchange("POST", path, (), msgspec.json.encode(body))
 
@@ -73,7 +95,7 @@ class Connection:
         try:
             async with asyncio.timeout(self._whole_seconds):
                 body = await self._send(method, path, parameters, content)
-        except Unreadable as failure:
+        except NoAnswer as failure:
             self._observe(failure.reason)
             raise
         except (TimeoutError, httpx2.TimeoutException):
@@ -145,7 +167,7 @@ class Connection:
             )
         raise self._failed("ServerFailing", f"answers {path} with {status}")
 
-    def _broken(self, error: httpx2.HTTPError, path: str) -> Unreadable:
+    def _broken(self, error: httpx2.HTTPError, path: str) -> NoAnswer:
         # Not str(error), which may quote the request.
         tls = _tls_error(error)
         if tls is not None:
@@ -157,8 +179,8 @@ class Connection:
             return self._failed("AnswerCut", f"sends an incomplete answer to {path}")
         return self._failed("Unreachable", f"cannot be reached ({type(error).__name__})")
 
-    def _failed(self, reason: str, told: str) -> Unreadable:
-        return Unreadable(reason, f"{self.endpoint.host} {told}")
+    def _failed(self, reason: str, told: str) -> NoAnswer:
+        return NoAnswer(reason, f"{self.endpoint.host} {told}")
 
     # --- files, read at each request
 
@@ -212,7 +234,7 @@ class Connection:
             )
         return value
 
-    def _missing(self, file: Path) -> Unreadable:
+    def _missing(self, file: Path) -> NoAnswer:
         return self._failed("CredentialsMissing", f"is not asked: {file} cannot be read")
 
 

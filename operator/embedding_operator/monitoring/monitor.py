@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from embedding_operator.errors import Problem
@@ -17,7 +18,7 @@ from embedding_operator.kube.kinds import Object, ObjectKey
 from embedding_operator.monitoring import alert_test, conditions, rules
 from embedding_operator.monitoring.alert_tester import AlertTester
 from embedding_operator.monitoring.connection import Connection
-from embedding_operator.monitoring.endpoints import Endpoints
+from embedding_operator.monitoring.endpoints import Endpoint, Endpoints
 from embedding_operator.monitoring.poller import Poller
 from embedding_operator.monitoring.prometheuses import Prometheuses
 from embedding_operator.policy.policy import EmbeddingPolicy
@@ -51,22 +52,14 @@ class Monitor:
         selecting: Prometheuses | None = None,
         observe: Callable[[str, str], None] = lambda _, __: None,
     ) -> None:
-        prometheus = tuple(
-            Connection(
-                it,
-                body_bytes=endpoints.body_bytes,
-                observe=lambda outcome: observe("prometheus", outcome),
+        def connected(kind: str, servers: Sequence[Endpoint]) -> tuple[Connection, ...]:
+            return tuple(
+                Connection(it, body_bytes=endpoints.body_bytes, observe=partial(observe, kind))
+                for it in servers
             )
-            for it in endpoints.prometheus
-        )
-        alertmanagers = tuple(
-            Connection(
-                it,
-                body_bytes=endpoints.body_bytes,
-                observe=lambda outcome: observe("alertmanager", outcome),
-            )
-            for it in endpoints.alertmanager
-        )
+
+        prometheus = connected("prometheus", endpoints.prometheus)
+        alertmanagers = connected("alertmanager", endpoints.alertmanager)
         self._poller = Poller(prometheus=prometheus, alertmanagers=alertmanagers, changed=changed)
         self._tester = AlertTester(alertmanagers=alertmanagers, changed=changed)
         self._selecting = selecting
@@ -88,14 +81,8 @@ class Monitor:
     ) -> Proof:
         """The last proofs for a policy; asks no server.
 
-        Args:
-            policy: the policy.
-            told: its PrometheusRules and PodMonitor as rendered, with metadata and status from the
-                cluster.
-            running: the pods whose sidecar runs.
-            asked: the value of the annotation that requests a test alert.
-            previous: the policy's status until now.
-            now: the time.
+        `told` are its objects as rendered, with metadata and status from the cluster, `running` the
+        pods whose sidecar runs, and `asked` is the annotation that requests a test alert.
         """
         key = policy.key
         made = [it for it in told if it["kind"] == "PrometheusRule"]
@@ -147,11 +134,7 @@ class Monitor:
         """The reasons why no Prometheus object selects the rules, and the PodMonitor."""
         if self._selecting is None:
             return None, None
-        asks = {
-            "PrometheusRule": self._selecting.rules_not_selected,
-            "PodMonitor": self._selecting.pods_not_selected,
-        }
-        found = {it["kind"]: asks[it["kind"]](it) for it in reversed(told)}
+        found = {it["kind"]: self._selecting.not_selected(it) for it in reversed(told)}
         return found.get("PrometheusRule"), found.get("PodMonitor")
 
     def _run(self) -> None:

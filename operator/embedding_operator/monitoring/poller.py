@@ -15,7 +15,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from embedding_operator.errors import Problem
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import alertmanager, conditions, rules
-from embedding_operator.monitoring.answers import NO_SUCH_API, Asks, Parameters, Unreadable, read
+from embedding_operator.monitoring.answers import NO_SUCH_API, NoAnswer, Parameters
+from embedding_operator.monitoring.connection import Connection
 from embedding_operator.monitoring.forms import Forms
 
 SLOT_SECONDS: Final = 15.0
@@ -59,7 +60,7 @@ class _Known(Generic[T]):
         """Keep an answer."""
         self.answer, self.problem, self.failures = found, None, 0
 
-    def lose(self, failure: Unreadable) -> None:
+    def lose(self, failure: NoAnswer) -> None:
         """Replace the answer by a failure."""
         self.answer, self.problem = None, Problem(failure.reason, failure.message)
 
@@ -71,7 +72,7 @@ class _Prometheus:
     `changed_at`, in the loop's time, is the first request with other groups.
     """
 
-    asks: Asks
+    asks: Connection
     groups: _Known[dict[str, rules.Loaded]] = field(default_factory=_Known)
     wanted: Mapping[str, rules.Group] = field(default_factory=dict)
     pods: _Known[dict[tuple[str, str], dict[str, bool]]] = field(default_factory=_Known)
@@ -92,7 +93,7 @@ class _Prometheus:
 class _Alertmanager:
     """One Alertmanager."""
 
-    asks: Asks
+    asks: Connection
     cluster: _Known[str] = field(default_factory=_Known)
     failures: int = 0
 
@@ -111,8 +112,8 @@ class Poller:
     def __init__(
         self,
         *,
-        prometheus: tuple[Asks, ...],
-        alertmanagers: tuple[Asks, ...],
+        prometheus: tuple[Connection, ...],
+        alertmanagers: tuple[Connection, ...],
         changed: Callable[[ObjectKey], None],
         slot_seconds: float = SLOT_SECONDS,
     ) -> None:
@@ -160,7 +161,7 @@ class Poller:
         question = self._question(server, wanted, asyncio.get_running_loop().time())
         if question == RULES:
             found = await _answer(server.asks, RULES, lambda body: rules.loaded(body, wanted))
-            if not isinstance(found, Unreadable):
+            if not isinstance(found, NoAnswer):
                 found = server.forms.judged(found, wanted)
             with self._lock:
                 _learn(server, server.groups, found)
@@ -218,9 +219,9 @@ class Poller:
         )
 
 
-def _learn(server: _Prometheus | _Alertmanager, known: _Known[T], found: T | Unreadable) -> None:
+def _learn(server: _Prometheus | _Alertmanager, known: _Known[T], found: T | NoAnswer) -> None:
     """Store an answer; a single failure of a question or a server is not reported."""
-    if not isinstance(found, Unreadable):
+    if not isinstance(found, NoAnswer):
         server.failures = 0
         known.learn(found)
         return
@@ -254,8 +255,8 @@ def _of_prometheus(
     )
 
 
-async def _answer(asks: Asks, path: str, understand: Callable[[bytes], T]) -> T | Unreadable:
+async def _answer(asks: Connection, path: str, understand: Callable[[bytes], T]) -> T | NoAnswer:
     try:
-        return await read(asks, path, understand, parameters=PARAMETERS.get(path, ()))
-    except Unreadable as failure:
+        return await asks.read(path, understand, parameters=PARAMETERS.get(path, ()))
+    except NoAnswer as failure:
         return failure

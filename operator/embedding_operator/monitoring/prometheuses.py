@@ -43,15 +43,10 @@ class Prometheuses:
         """The labels by which all select; empty if they differ."""
         return selectors.agreed_labels(self._look())
 
-    def rules_not_selected(self, rule: Object) -> Problem | None:
-        """The reason why none selects this PrometheusRule; None if one does, or none exists."""
+    def not_selected(self, made: Object) -> Problem | None:
+        """The reason why none selects this PrometheusRule or PodMonitor; None if one does."""
         found = self._look()
-        return selectors.rules_not_selected(found, self._ours(rule, found))
-
-    def pods_not_selected(self, pod_monitor: Object) -> Problem | None:
-        """The reason why none selects this PodMonitor; None if one does, or none exists."""
-        found = self._look()
-        return selectors.pods_not_selected(found, self._ours(pod_monitor, found))
+        return selectors.not_selected(found, self._ours(made, found), kind=made["kind"])
 
     def _ours(self, made: Object, found: Sequence[Object]) -> selectors.Ours:
         metadata = made["metadata"]

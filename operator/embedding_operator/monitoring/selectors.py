@@ -16,6 +16,7 @@ NOT_SELECTED: Final = "NotSelected"
 SHOWN: Final = 3
 _RULES: Final = ("ruleSelector", "ruleNamespaceSelector")
 _PODS: Final = ("podMonitorSelector", "podMonitorNamespaceSelector")
+_SELECTORS: Final = {"PrometheusRule": _RULES, "PodMonitor": _PODS}
 _READ: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "Prometheus": (_RULES, _PODS),
     "PrometheusAgent": (_PODS,),
@@ -33,16 +34,6 @@ class Ours:
     namespace: str
     namespace_labels: Mapping[str, str]
     labels: Mapping[str, str]
-
-
-def rules_not_selected(found: Sequence[Object], ours: Ours) -> Problem | None:
-    """The reason why none selects a PrometheusRule; None if one does, or none exists."""
-    return _not_selected(found, ours, "PrometheusRule", _RULES)
-
-
-def pods_not_selected(found: Sequence[Object], ours: Ours) -> Problem | None:
-    """The reason why none selects a PodMonitor; None if one does, or none exists."""
-    return _not_selected(found, ours, "PodMonitor", _PODS)
 
 
 def agreed_labels(found: Sequence[Object]) -> dict[str, str]:
@@ -71,9 +62,9 @@ def select_namespaces_by_labels(found: Sequence[Object]) -> bool:
     )
 
 
-def _not_selected(
-    found: Sequence[Object], ours: Ours, kind: str, selectors: tuple[str, str]
-) -> Problem | None:
+def not_selected(found: Sequence[Object], ours: Ours, *, kind: str) -> Problem | None:
+    """The reason why none selects an object of this kind; None if one does, or none exists."""
+    selectors = _SELECTORS[kind]
     takers = [it for it in found if selectors in _READ.get(it.get("kind", ""), ())]
     told = [_hindrance(taker, ours, selectors) for taker in takers]
     if not told or not all(told):

@@ -47,11 +47,7 @@ class Network:
     def of(
         self, wanted: policy.EmbeddingPolicy, *, ca_of: Callable[[str], str | None]
     ) -> document.Network:
-        """The network part of a policy's document.
-
-        Args:
-            wanted: the policy.
-            ca_of: returns `ca.crt` of a ConfigMap of its namespace; None without one.
+        """The network part of a policy's document; `ca_of` reads `ca.crt` of a ConfigMap.
 
         Raises:
             errors.InvalidPolicy: it names a proxy or an authority that is forbidden or not valid.

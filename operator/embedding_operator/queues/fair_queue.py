@@ -11,7 +11,6 @@ class Namespaced(Hashable, Protocol):
     @property
     def namespace(self) -> str:
         """Its namespace."""
-        ...
 
 
 K = TypeVar("K", bound=Namespaced)

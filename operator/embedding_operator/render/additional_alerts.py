@@ -26,12 +26,7 @@ Rule = dict[str, Any]
 
 
 def rules(policy: EmbeddingPolicy, *, allowed: bool) -> tuple[list[Rule], list[Problem]]:
-    """The accepted rules, and the problems of the others.
-
-    Args:
-        policy: the policy.
-        allowed: whether the installation lets policies add alerts.
-    """
+    """The accepted rules, and the problems of the others."""
     if policy.additional_alerts and not allowed:
         message = (
             "spec.alerts.additional is ignored: the administrator must set alerts.additional of the"

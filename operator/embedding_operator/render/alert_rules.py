@@ -48,13 +48,7 @@ def problems(policy: EmbeddingPolicy) -> list[Problem]:
 
 
 def labels(policy: EmbeddingPolicy, *, severity: str, own: str | None = None) -> dict[str, str]:
-    """Labels of an alert: those of the policy, with a valid severity.
-
-    Args:
-        policy: the policy.
-        severity: the default, if the policy's labels name none.
-        own: the policy's severity for this alert.
-    """
+    """Labels of an alert: those of the policy, with its own or else this default severity."""
     made = {"severity": severity, **policy.alert_labels}
     if made["severity"] not in table.SEVERITIES:
         made["severity"] = severity

@@ -27,9 +27,7 @@ def of(policy: EmbeddingPolicy) -> dict[tuple[str, str], str]:
 def expression(policy: EmbeddingPolicy, *, tokens: str) -> str | None:
     """The cost of tokens by provider and model, to be summed; None without a known price.
 
-    Args:
-        policy: the policy.
-        tokens: an expression over aos_embedding_tokens_total, with `@matchers@` in its selector.
+    `tokens` is an expression over aos_embedding_tokens_total, with `@matchers@` in its selector.
     """
     per = prices.PRICED_TOKENS
     terms = [

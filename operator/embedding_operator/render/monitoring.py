@@ -70,10 +70,7 @@ def of(
 ) -> Monitoring:
     """All objects for the Prometheus operator.
 
-    Args:
-        policy: the policy.
-        additional_allowed: whether the installation lets policies add alerts.
-        selected_by: labels by which every Prometheus selects, if the policy names none.
+    Without labels in the policy they get `selected_by`, by which every Prometheus selects.
     """
     added, refused = additional_alerts.rules(policy, allowed=additional_allowed)
     labels = policy.alert_labels or selected_by or {}

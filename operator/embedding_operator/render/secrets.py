@@ -4,7 +4,6 @@ import base64
 from collections.abc import Mapping
 from typing import Final
 
-from embedding_contract import names
 from embedding_operator.kube.kinds import Object
 from embedding_operator.kube.ownership import metadata
 from embedding_operator.policy.policy import EmbeddingPolicy
@@ -13,23 +12,14 @@ MAX_BYTES: Final = 1_048_576
 """The limit for all values of a Secret: MaxSecretSize of k8s.io/api/core/v1."""
 
 
-def owned(policy: EmbeddingPolicy, values: Mapping[str, bytes]) -> Object:
-    """The Secret with all keys and URLs for the policy's sidecars."""
-    return _secret(policy, names.owned_secret(policy.name), values)
-
-
-def synced(policy: EmbeddingPolicy, name: str, values: Mapping[str, bytes]) -> Object:
-    """A Secret that applications of the namespace use."""
-    return _secret(policy, name, values)
-
-
 def decode(found: Object | None) -> dict[str, bytes]:
     """The entries of a Secret; empty without one."""
     data = (found or {}).get("data") or {}
     return {key: base64.b64decode(value) for key, value in data.items()}
 
 
-def _secret(policy: EmbeddingPolicy, name: str, values: Mapping[str, bytes]) -> Object:
+def of(policy: EmbeddingPolicy, name: str, values: Mapping[str, bytes]) -> Object:
+    """The Secret of that name, owned by the policy."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",

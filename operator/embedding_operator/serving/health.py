@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
+from embedding_operator.kube.kinds import ObjectKey
+from embedding_operator.queues.workqueue import WorkQueue
 from embedding_operator.serving.listener import Page, Reply
 
 LIVE_PATH: Final = "/healthz"
@@ -17,28 +19,20 @@ Check = Callable[[], str | None]
 """Returns the fault in one sentence; None if there is none."""
 
 
-def work_ends(stalled: Callable[[], float], *, deadline_seconds: float) -> Check:
+def work_ends(work: WorkQueue[ObjectKey], *, deadline_seconds: float) -> str | None:
     """Check that reconciles end while others wait; each has a deadline."""
-
-    def check() -> str | None:
-        stalled_seconds = stalled()
-        if stalled_seconds < DEADLINES * deadline_seconds:
-            return None
-        return f"no reconcile has ended for {stalled_seconds:.0f} s, and some wait"
-
-    return check
+    stalled_seconds = work.stalled_seconds()
+    if stalled_seconds < DEADLINES * deadline_seconds:
+        return None
+    return f"no reconcile has ended for {stalled_seconds:.0f} s, and some wait"
 
 
-def work_is_in_time(oldest: Callable[[], float], *, deadline_seconds: float) -> Check:
+def work_is_in_time(work: WorkQueue[ObjectKey], *, deadline_seconds: float) -> str | None:
     """Check that no reconcile exceeds its deadline."""
-
-    def check() -> str | None:
-        oldest_seconds = oldest()
-        if oldest_seconds < GRACE * deadline_seconds:
-            return None
-        return f"a reconcile has been going on for {oldest_seconds:.0f} s"
-
-    return check
+    oldest_seconds = work.oldest_seconds()
+    if oldest_seconds < GRACE * deadline_seconds:
+        return None
+    return f"a reconcile has been going on for {oldest_seconds:.0f} s"
 
 
 def pages(*, live: Sequence[Check], ready: Sequence[Check]) -> Mapping[str, Page]:

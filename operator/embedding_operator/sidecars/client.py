@@ -40,9 +40,9 @@ class Client:
                 return read(answer.body)
         except ValueError:
             return errors.Problem(
-                config_in_force.SILENT, "sent no valid answer of a sidecar (not its page)"
+                config_in_force.NO_ANSWER, "sent no valid answer of a sidecar (not its page)"
             )
-        return errors.Problem(config_in_force.SILENT, f"answered with status {answer.status}")
+        return errors.Problem(config_in_force.NO_ANSWER, f"answered with status {answer.status}")
 
     async def quota(self, pod: Pod, *, token: str) -> policy_status.LiveQuota | None:
         """The live quota; None if it cannot be read."""
@@ -65,7 +65,7 @@ class Client:
             port = self._index_port if pod.is_of_index else self._port
             answer = await exchange.get(pod.address, port, target=path, headers=headers)
         except NoAnswerError as error:
-            return errors.Problem(config_in_force.SILENT, str(error))
+            return errors.Problem(config_in_force.NO_ANSWER, str(error))
         given = answer.header(proof.ANSWER_HEADER)
         if given is None:
             return _unsigned(answer)
@@ -83,7 +83,7 @@ def _unsigned(answer: Answer) -> errors.Problem:
     if answer.status == HTTPStatus.UNAUTHORIZED:
         if proof.SCHEME.lower() in (answer.header("www-authenticate") or "").lower():
             return errors.Problem(
-                config_in_force.SILENT,
+                config_in_force.NO_ANSWER,
                 "rejected the operator's proof: it has another API token, or its clock is more than"
                 f" {proof.MAX_SKEW_SECONDS} s off",
             )

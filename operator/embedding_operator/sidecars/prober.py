@@ -17,7 +17,7 @@ from embedding_operator.status import config_in_force
 
 _LOG = logging.getLogger(__name__)
 _FAILED: Final = errors.Problem(
-    config_in_force.SILENT, "could not be asked: see the operator's log"
+    config_in_force.NO_ANSWER, "could not be asked: see the operator's log"
 )
 
 

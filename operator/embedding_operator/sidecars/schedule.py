@@ -25,13 +25,13 @@ class Rank(enum.IntEnum):
 
     ANSWERED = 0
     NEW = 1
-    SILENT = 2
+    FAILED = 2
 
 
 RANK_PLACES: Final[Mapping[Rank, int]] = {
     Rank.ANSWERED: PLACES,
     Rank.NEW: PLACES // 2,
-    Rank.SILENT: PLACES // 4,
+    Rank.FAILED: PLACES // 4,
 }
 """The places for pods of this rank and all higher ones together."""
 

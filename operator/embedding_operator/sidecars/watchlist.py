@@ -7,11 +7,12 @@ import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from embedding_operator import errors
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.sidecars import pace, report
+from embedding_operator.sidecars.nudges import Nudger
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.schedule import Item, Rank, Schedule
 from embedding_operator.sidecars.targets import Pod, Seen, Target, Wanted
@@ -26,22 +27,6 @@ GATHER_SECONDS: Final = 0.1
 """The time to gather news of a policy's pods, which mostly come together."""
 TOLD_APART_SECONDS: Final = 1.0
 """The least time between two reports of news about a policy."""
-
-
-class Nudges(Protocol):
-    """Has kubelet sync the volumes of pods."""
-
-    def behind(self, pod: Pod, content: str) -> None:
-        """A pod has not in force what it should, which is this content."""
-        ...
-
-    def in_force(self, pod: Pod) -> None:
-        """A pod has in force what it should."""
-        ...
-
-    def forget(self, pod: Pod) -> None:
-        """A pod has gone."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +60,7 @@ class _Watched:
     def rank(self) -> Rank:
         if self.outcome is None:
             return Rank.NEW
-        return Rank.ANSWERED if isinstance(self.outcome, InForce) else Rank.SILENT
+        return Rank.ANSWERED if isinstance(self.outcome, InForce) else Rank.FAILED
 
 
 @dataclass(slots=True)
@@ -99,7 +84,7 @@ class Watchlist:
     def __init__(
         self,
         *,
-        nudges: Nudges,
+        nudges: Nudger,
         changed: Callable[[ObjectKey, float], None],
         period_seconds: float,
         clock: Callable[[], float],

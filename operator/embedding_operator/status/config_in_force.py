@@ -18,10 +18,10 @@ NOT_TOLD: Final = "NotTold"
 PROBLEMS_SHOWN: Final = 10
 NOT_ASKED: Final = "NotAsked"
 """The reason before the first request to a sidecar."""
-SILENT: Final = "SidecarsSilent"
+NO_ANSWER: Final = "SidecarsSilent"
 OUTDATED: Final = "SidecarsOutdated"
 UNPROVEN: Final = "SidecarsUnproven"
-_UNKNOWN: Final = (UNPROVEN, OUTDATED, SILENT)
+_UNKNOWN: Final = (UNPROVEN, OUTDATED, NO_ANSWER)
 """Reasons for an unknown policy in force, the most important first."""
 
 

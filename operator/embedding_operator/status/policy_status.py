@@ -175,14 +175,7 @@ def build(
 
 
 def environment_since(previous: Mapping[str, Any], *, created_at: str | None) -> str | None:
-    """The first creation of a policy's environment ConfigMap; None if there was none.
-
-    A re-created one does not matter for pods that had read the one before.
-
-    Args:
-        previous: the policy's status until now.
-        created_at: the creationTimestamp of the present ConfigMap.
-    """
+    """The first creation of the environment ConfigMap: pods may have read one deleted since."""
     before: str | None = previous.get("environmentSince")
     return before or created_at
 
@@ -194,13 +187,6 @@ def covering(
 
     The previous time stays for the same selector. A new selector starts anew: pods that only it
     selects were not missed before.
-
-    Args:
-        previous: the policy's status until now.
-        selector: its podSelector.
-        is_possible: the environment exists, the namespace is enabled and the API server is new
-            enough.
-        now: the time of the observations.
     """
     if not is_possible:
         return None

@@ -30,13 +30,13 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a read is not allowed; the message names the rules that there are."""
+    """The reason to refuse a read; the message names the present rules."""
 
     message: str
 
 
 class InvalidRules(ValueError):  # noqa: N818 - says what is wrong with what
-    """The guard file cannot be used; the text names the entry."""
+    """The file of rules is not valid; the text names the entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class AccessRules:
     rules: tuple[Rule, ...] = ()
 
     def refusal(self, *, namespace: str, mount: str, path: str) -> Refusal | None:
-        """None where the namespace may read this path of this mount, else why not."""
+        """The reason to refuse a namespace this path of a mount; None if it is allowed."""
         for what, text in (("mount", mount), ("path", path)):
             if not _plain(text):
                 return Refusal(

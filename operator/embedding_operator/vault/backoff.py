@@ -40,10 +40,7 @@ class Backoff:
     def record(
         self, failure: VaultReadError, *, started_at: float, now: float, delays: Exponential
     ) -> None:
-        """A read that was started at this time failed.
-
-        Of reads that ran side by side the first counts: the others met the same failure.
-        """
+        """Record the failure of a read; concurrent reads count once, as they meet the same one."""
         self.failure = failure
         if started_at < self._recorded_at:
             return

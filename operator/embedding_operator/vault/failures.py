@@ -15,7 +15,7 @@ from embedding_operator import errors
 
 
 class Scope(enum.Enum):
-    """Whose reads a failure stops."""
+    """The reads that a failure stops."""
 
     SERVER = "server"
     IDENTITY = "identity"

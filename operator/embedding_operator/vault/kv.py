@@ -33,7 +33,7 @@ UNVERSIONED: Final = Stamp(0, "", "", destroyed=False)
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a path holds. `values` is None where the newest version is deleted or destroyed."""
+    """The content of a path; `values` is None if the newest version is deleted or destroyed."""
 
     values: Mapping[str, object] | None = field(repr=False)
     stamp: Stamp = UNVERSIONED

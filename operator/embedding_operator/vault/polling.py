@@ -227,7 +227,7 @@ class Poller:
         return _News(self._update(address, watched, found), max(0.0, backoff.until - now))
 
     def _scope(self, address: Address, found: reading.Content | VaultReadError) -> Scope | None:
-        """How far the failure of a read reaches; None where the read succeeded."""
+        """The reach of a failed read; None after a successful one."""
         if not isinstance(found, VaultReadError):
             return None
         if found.reason != TIMED_OUT:

@@ -25,11 +25,11 @@ VERSION_1: Final = "KV version 1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What a path holds.
+    """The content of a path.
 
-    `whole` says why the values are read each time, None where the version is asked for. `refused`
-    is the serial of the login that may not read the metadata. `changed_at` is when the version was
-    written, or with version 1 when another value was seen; None where neither is known.
+    `whole` is the reason for reading the values each time; None if the version is compared.
+    `refused` is the serial of the login that may not read the metadata. `changed_at` is the time of
+    the version, or with version 1 of the last seen change; None if unknown.
     """
 
     values: Values = field(repr=False)

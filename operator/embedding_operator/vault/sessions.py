@@ -33,7 +33,6 @@ class Tokens(Protocol):
         self, *, namespace: str, name: str, audience: str, seconds: int
     ) -> str | None:
         """A token; None where the ServiceAccount does not exist."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

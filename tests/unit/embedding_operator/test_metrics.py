@@ -5,6 +5,7 @@ import pytest
 
 from embedding_contract import metrics as catalogue
 from embedding_operator import metrics
+from embedding_operator.kube.kinds import ObjectKey
 
 
 def counted() -> str:
@@ -19,7 +20,7 @@ def counted() -> str:
     measured.queued(3)
     measured.watch_up("pods", lambda: True)
     measured.watch_up("secrets", lambda: False)
-    measured.uncovered("shop", "search", 2)
+    measured.uncovered(ObjectKey("shop", "search"), 2)
     measured.sidecar_asked("SidecarsSilent")
     measured.watch_oldest(lambda: 7.0)
     return prometheus_client.generate_latest(measured.registry).decode()
@@ -71,18 +72,18 @@ def shown(measured: metrics.Metrics) -> list[str]:
 
 def test_policy_whose_pods_are_covered_again_is_shown_no_more():
     measured = metrics.Metrics()
-    measured.uncovered("shop", "search", 2)
+    measured.uncovered(ObjectKey("shop", "search"), 2)
     assert shown(measured) == [
         'embedding_operator_pods_uncovered{namespace="shop",policy="search"} 2.0'
     ]
-    measured.uncovered("shop", "search", 0)
+    measured.uncovered(ObjectKey("shop", "search"), 0)
     assert shown(measured) == []
 
 
 def test_policies_with_the_most_uncovered_pods_are_shown():
     measured = metrics.Metrics()
     for number in range(metrics.POLICIES_SHOWN + 10):
-        measured.uncovered("shop", f"policy-{number}", number + 1)
+        measured.uncovered(ObjectKey("shop", f"policy-{number}"), number + 1)
     lines = shown(measured)
     assert len(lines) == metrics.POLICIES_SHOWN
     assert not any('policy="policy-9"' in line for line in lines)

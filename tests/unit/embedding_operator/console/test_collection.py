@@ -107,7 +107,7 @@ def test_page_falls_back_to_sidecars_where_prometheus_is_away():
             raise errors.Unavailable("Prometheus: ConnectError")
 
     api: Any = Api(pod("web-1"), bodies={"web-1": EXPOSITION})
-    asked = prometheus.Prometheus(Away())
+    asked = prometheus.Prometheus(Away().get)
     state = views.ClusterViews(api, namespace="shop", asked=asked).state()
     assert state["source"] == "sidecars"
     assert state["notes"] == ["Prometheus: ConnectError. The figures come from the sidecars."]
@@ -132,7 +132,7 @@ def test_plots_are_of_shown_policies_only():
 
     source = Asked()
     shown = views.ClusterViews(
-        cast("Any", Api()), namespace="shop", asked=prometheus.Prometheus(source)
+        cast("Any", Api()), namespace="shop", asked=prometheus.Prometheus(source.get)
     )
     source.paths.clear()
     assert shown.plots("other", 'x"} or up{a="') is None
@@ -163,7 +163,7 @@ def test_prometheus_that_answers_something_else_is_said(body, said):
             return body
 
     with pytest.raises(errors.OperatorError, match=said):
-        prometheus.Prometheus(Source()).instant("up")
+        prometheus.Prometheus(Source().get).instant("up")
 
 
 @pytest.mark.parametrize("address", ["", "prometheus", "a/b", "a/b:1/c", "/b:1", "ftp://x"])

@@ -24,7 +24,7 @@ class Objects(KubeClient):
         assert (kind.plural, namespace) == ("secrets", "shop")
         if name not in self._held:
             return None
-        return secrets.synced(policies.parsed(), name, self._held[name])
+        return secrets.of(policies.parsed(), name, self._held[name])
 
 
 def one(reference):

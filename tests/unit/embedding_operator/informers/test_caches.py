@@ -14,6 +14,7 @@ from embedding_operator.informers import caches as wiring
 from embedding_operator.informers import kept as keeping
 from embedding_operator.informers import sources
 from embedding_operator.kube import kinds
+from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.queues.workqueue import WorkQueue
 from tests.parts.collection import Body
@@ -23,7 +24,7 @@ SEARCH = ObjectKey("shop", "search")
 UID = "uid-of-search"
 
 
-class API:
+class API(KubeClient):
     """An API server on which nothing is; `written` are versions that this process wrote."""
 
     def __init__(self):
@@ -374,6 +375,13 @@ def test_annotations_and_environment_of_a_pod_are_not_kept(shop):
     shop.pod(spec={"containers": [{"name": "a", "env": [{"name": "A", "value": "x" * 10**6}]}]})
     (kept,) = shop.caches.pods.of("shop")
     assert len(kept.content) < 1000
+
+
+def test_namespace_that_is_enabled_queues_its_indexes(world):
+    world.index()
+    world.queued_indexes()
+    world.namespace(labels={names.LABEL_INJECTION: "enabled"})
+    assert world.queued_indexes() == [ARTICLES]
 
 
 def test_pods_are_dropped_with_the_last_policy_of_the_namespace(shop):

@@ -19,7 +19,7 @@ def pieces(body, size):
 def test_lines_are_those_that_were_sent_and_long_ones_are_told_apart(told, cut, size, most):
     cut = cut.replace(b"\n", b"")
     body = b"".join(it + b"\n" for it in told) + cut
-    found = list(lines.split(pieces(body, size), most_bytes=most, turn=FifoLock()))
+    found = list(lines.split(pieces(body, size), most_bytes=most, lock=FifoLock()))
     wanted = [None if len(it) > most else bytearray(it) for it in told if it]
     # The cut line is no line; that it is too long may be known before its end.
     assert found == wanted or (len(cut) > most and found == [*wanted, None])
@@ -28,7 +28,7 @@ def test_lines_are_those_that_were_sent_and_long_ones_are_told_apart(told, cut, 
 def test_more_than_a_little_is_held_in_turn_only():
     turn = FifoLock()
     large = b"x" * (lines.SMALL_BYTES + 1)
-    found = lines.split([b"a\n", large, b"\n", b"b\n"], most_bytes=10**6, turn=turn)
+    found = lines.split([b"a\n", large, b"\n", b"b\n"], most_bytes=10**6, lock=turn)
     assert bytes(next(found) or b"") == b"a"
     assert not turn.locked()
     assert bytes(next(found) or b"") == large
@@ -45,7 +45,7 @@ def test_turn_is_given_back_when_the_connection_ends():
         raise OSError
 
     try:
-        list(lines.split(ends(), most_bytes=10**6, turn=turn))
+        list(lines.split(ends(), most_bytes=10**6, lock=turn))
     except OSError:
         assert not turn.locked()
 
@@ -54,7 +54,7 @@ def test_what_waits_for_the_line_is_told_while_the_turn_is_held():
     told: list[bool] = []
     large = b"x" * (lines.SMALL_BYTES + 1)
     found = lines.split(
-        [b"a\n", large, b"\n", b"b\n"], most_bytes=10**6, turn=FifoLock(), holding=told.append
+        [b"a\n", large, b"\n", b"b\n"], most_bytes=10**6, lock=FifoLock(), holding=told.append
     )
     next(found)
     assert told == []
@@ -74,6 +74,6 @@ def test_an_over_long_line_is_not_held():
             held.append(len(found.gi_frame.f_locals["held"]))
         yield b"\n"
 
-    found = lines.split(measured(), most_bytes=1000, turn=FifoLock())
+    found = lines.split(measured(), most_bytes=1000, lock=FifoLock())
     assert list(found) == [None]
     assert max(held) <= 1000

@@ -59,16 +59,16 @@ class Run:
         self.known = {}
         self.store = store.Store(trimmed, changed=self.changed, skipped=self.skip)
         listed = pages.Pages(
-            SOURCE, trimmed, api=self.server, turn=self.turn, most_bytes=MOST_BYTES
+            SOURCE, trimmed, stream=self.server.stream, lock=self.turn, most_bytes=MOST_BYTES
         )
         self.clock = Clock()
         self.reflector = reflector.Reflector(
             SOURCE,
-            api=self.server,
+            stream=self.server.stream,
             relist=lambda moved: self.store.refill(listed.each(moved=moved)),
             told=self.store.told,
             skipped=self.skip,
-            turn=self.turn,
+            lock=self.turn,
             most_bytes=MOST_BYTES,
             clock=self.clock,
         )
@@ -259,7 +259,7 @@ def test_a_long_line_is_waited_for_less_long_than_an_event():
             bodies.append(body)
             yield body
 
-    run.server.stream = kept  # type: ignore[method-assign]
+    run.reflector._stream = kept
     run.reflector._most_bytes = 10**6
     run.settle()
     bodies.clear()
@@ -386,10 +386,11 @@ class Interrupted(pages.Pages):
 
     between: Callable[[], None]
 
-    def each(self, namespace=None, *, moved=None):
-        for page in super().each(namespace, moved=moved):
+    def each(self, namespace=None, *, limit=None, moved=None):
+        for page in super().each(namespace, limit=limit, moved=moved):
             yield page
-            self.between()
+            if limit is None:
+                self.between()
 
 
 class PodRun:
@@ -400,7 +401,11 @@ class PodRun:
         self.turn = FifoLock()
         self.to_list: list[str] = []
         listed = Interrupted(
-            SOURCE, pod_objects.pod, api=self.server, turn=self.turn, most_bytes=MOST_BYTES
+            SOURCE,
+            pod_objects.pod,
+            stream=self.server.stream,
+            lock=self.turn,
+            most_bytes=MOST_BYTES,
         )
         listed.between = self.happen
         self.happening: list[Any] = []
@@ -413,11 +418,11 @@ class PodRun:
         )
         self.reflector = reflector.Reflector(
             SOURCE,
-            api=self.server,
+            stream=self.server.stream,
             relist=lambda _: self.pods.restart(),
             told=self.pods.told,
             skipped=lambda count: None,
-            turn=self.turn,
+            lock=self.turn,
             most_bytes=MOST_BYTES,
         )
 

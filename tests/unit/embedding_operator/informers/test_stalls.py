@@ -101,15 +101,15 @@ def test_a_line_that_stops_in_its_middle_keeps_no_other_kind_waiting(monkeypatch
     turn, stopping = FifoLock(), threading.Event()
     with served() as (server, api):
         policies = store.Store(policy, changed=lambda _, __: None)
-        others = Pages(CONFIG_MAPS, policy, api=api, turn=turn)
-        of_policies = Pages(POLICIES, policy, api=api, turn=turn)
+        others = Pages(CONFIG_MAPS, policy, stream=api.stream, lock=turn)
+        of_policies = Pages(POLICIES, policy, stream=api.stream, lock=turn)
         watching = reflector.Reflector(
             POLICIES,
-            api=api,
+            stream=api.stream,
             relist=lambda moved: policies.refill(of_policies.each(moved=moved)),
             told=policies.told,
             skipped=lambda _: None,
-            turn=turn,
+            lock=turn,
         )
         thread = threading.Thread(target=watching.run, args=(stopping,))
         thread.start()

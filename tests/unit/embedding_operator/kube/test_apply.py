@@ -1,5 +1,6 @@
 """What is remembered of owned objects; what is done to them is in tests/integration."""
 
+from embedding_operator import errors
 from embedding_operator.kube import apply
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.render import configmaps
@@ -40,3 +41,24 @@ def test_what_is_put_back_is_counted_and_a_policy_that_has_gone_is_forgotten():
     assert drifted == ["ConfigMap"]
     objects.forget(POLICY.kind, POLICY.namespace, POLICY.name)
     assert not objects._applied
+
+
+def test_foreign_object_is_a_problem_and_stays():
+    objects = apply.ObjectApplier(objects=Empty(), drifted=lambda _: None)
+    foreign = {**DESIRED, "metadata": {"name": "x", "ownerReferences": []}, "data": {"a": "b"}}
+    live, problem = objects.ensure(POLICY, DESIRED, live=foreign)
+    assert live is None
+    assert problem is not None
+    assert problem.reason == "ForeignObject"
+    assert not objects._applied
+
+
+def test_refused_object_is_a_problem_and_is_not_remembered():
+    class Refusing(Empty):
+        def apply(self, desired, **_):
+            raise errors.Denied("no right")
+
+    objects = apply.ObjectApplier(objects=Refusing(), drifted=lambda _: None)
+    live, problem = objects.ensure_read(POLICY, DESIRED)
+    assert (live, problem) == (None, errors.Problem("Refused", "no right"))
+    assert not any(objects._applied.values())

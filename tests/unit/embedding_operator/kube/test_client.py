@@ -95,6 +95,13 @@ def test_a_server_that_is_busy_is_not_waited_for():
         assert server.accepted == 1
 
 
+def test_conflict_is_a_type_of_its_own():
+    with served(b"HTTP/1.1 409 X\r\nContent-Length: 2\r\n\r\n{}") as (_, api):
+        with pytest.raises(errors.Conflict) as refused:
+            api.create(kinds.JOB, "shop", {})
+        assert refused.value.reason == "Conflict"
+
+
 def test_a_body_in_pieces_is_read_whole():
     body = b'{"items": [' + b"1," * 1000 + b"1]}"
     pieces = [CHUNKS, *(b"1\r\n" + bytes([byte]) + b"\r\n" for byte in body), b"0\r\n\r\n"]

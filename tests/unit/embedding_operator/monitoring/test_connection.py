@@ -7,7 +7,7 @@ import pytest
 
 from dev.cluster import certificates
 from embedding_operator.monitoring import endpoints
-from embedding_operator.monitoring.answers import NotUnderstood, Unreadable, bounded, read
+from embedding_operator.monitoring.answers import NoAnswer, NotUnderstood, bounded
 from embedding_operator.monitoring.connection import Connection
 
 TOKEN = "token-of-the-administrator"
@@ -88,7 +88,7 @@ def ask(
 
 
 def refused(server, **more):
-    with pytest.raises(Unreadable) as raised:
+    with pytest.raises(NoAnswer) as raised:
         ask(server, **more)
     failure = raised.value
     assert failure.message.startswith("127.0.0.1:")
@@ -171,7 +171,7 @@ def test_what_is_wrong_is_a_reason_and_a_host_and_bounded(server, reason, told, 
 
 def test_nobody_listening_is_unreachable(tmp_path):
     connection = Connection(endpoints.Endpoint(url="http://127.0.0.1:1"), body_bytes=BODY_BYTES)
-    with pytest.raises(Unreadable, match=r"127\.0\.0\.1:1 cannot be reached") as raised:
+    with pytest.raises(NoAnswer, match=r"127\.0\.0\.1:1 cannot be reached") as raised:
         asyncio.run(connection.get("/"))
     assert raised.value.reason == "Unreachable"
 
@@ -223,8 +223,11 @@ def test_an_authority_that_is_none_is_named(tmp_path):
 
 
 def test_an_answer_of_another_api_is_said_to_be_that():
-    class Page:
+    class Page(Connection):
         host = "prometheus:9090"
+
+        def __init__(self):
+            pass
 
         async def get(self, path, parameters=()):
             return b"<html>log in</html>"
@@ -232,8 +235,8 @@ def test_an_answer_of_another_api_is_said_to_be_that():
     def understand(body):
         raise NotUnderstood("rules")
 
-    with pytest.raises(Unreadable, match="prometheus:9090 does not answer /x in the form") as it:
-        asyncio.run(read(Page(), "/x", understand))  # type: ignore[arg-type] # it posts nothing
+    with pytest.raises(NoAnswer, match="prometheus:9090 does not answer /x in the form") as it:
+        asyncio.run(Page().read("/x", understand))
     assert it.value.reason == "NotUnderstood"
 
 

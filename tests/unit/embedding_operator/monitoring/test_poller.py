@@ -9,7 +9,8 @@ import pytest
 from embedding_operator.errors import Problem
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import conditions, poller, rules
-from embedding_operator.monitoring.answers import Unreadable
+from embedding_operator.monitoring.answers import NoAnswer
+from embedding_operator.monitoring.connection import Connection
 from embedding_operator.render import monitoring
 from tests.parts import policies, virtual_time
 
@@ -40,7 +41,7 @@ def answer(groups):
     return json.dumps({"status": "success", "data": {"groups": groups}}).encode()
 
 
-class Server:
+class Server(Connection):
     """A Prometheus or an Alertmanager that notes when it is asked for what."""
 
     host = "prometheus:9090"
@@ -48,7 +49,7 @@ class Server:
     def __init__(self) -> None:
         self.groups: list | bytes = []
         self.asked: list[tuple[float, str]] = []
-        self.failure: Unreadable | None = None
+        self.failure: NoAnswer | None = None
         self.reloaded = True
 
     async def get(self, path, parameters=()):
@@ -235,7 +236,7 @@ def test_a_policy_that_went_is_told_nothing(polling):
     assert running.changed == []
 
 
-AWAY = Unreadable("Unreachable", "prometheus:9090 cannot be reached")
+AWAY = NoAnswer("Unreachable", "prometheus:9090 cannot be reached")
 
 
 def test_one_failure_alone_is_no_news(polling):

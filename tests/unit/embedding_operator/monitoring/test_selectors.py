@@ -26,7 +26,7 @@ def ours(namespace="shop", namespace_labels=(), **labels):
 
 
 def test_nobody_is_there_to_ask():
-    assert selectors.rules_not_selected([], ours()) is None
+    assert selectors.not_selected([], ours(), kind="PrometheusRule") is None
 
 
 TAKEN = {
@@ -48,7 +48,7 @@ TAKEN = {
 @pytest.mark.parametrize("what", TAKEN)
 def test_prometheus_takes(what):
     found, our = TAKEN[what]
-    assert selectors.rules_not_selected([found], our) is None
+    assert selectors.not_selected([found], our, kind="PrometheusRule") is None
 
 
 LEFT = {
@@ -85,7 +85,7 @@ LEFT = {
 @pytest.mark.parametrize("why", LEFT)
 def test_nobody_takes_the_rule_and_it_is_said(why):
     found, our, words = LEFT[why]
-    problem = selectors.rules_not_selected([found], our)
+    problem = selectors.not_selected([found], our, kind="PrometheusRule")
     assert problem is not None
     assert problem.reason == "NotSelected"
     assert words in problem.message
@@ -93,20 +93,20 @@ def test_nobody_takes_the_rule_and_it_is_said(why):
 
 def test_one_that_takes_it_is_enough():
     found = [rules_of(RELEASE), rules_of(ALL, name="other")]
-    assert selectors.rules_not_selected(found, ours()) is None
+    assert selectors.not_selected(found, ours(), kind="PrometheusRule") is None
 
 
 def test_agent_reads_no_rules_and_scrapes():
     agent = prometheus("PrometheusAgent", podMonitorSelector=ALL, podMonitorNamespaceSelector=ALL)
-    assert selectors.rules_not_selected([agent], ours()) is None
-    assert selectors.pods_not_selected([agent], ours()) is None
+    assert selectors.not_selected([agent], ours(), kind="PrometheusRule") is None
+    assert selectors.not_selected([agent], ours(), kind="PodMonitor") is None
 
 
 def test_pod_monitor_has_selectors_of_its_own():
     found = prometheus(
         ruleSelector=ALL, podMonitorSelector=RELEASE, podMonitorNamespaceSelector=ALL
     )
-    problem = selectors.pods_not_selected([found], ours())
+    problem = selectors.not_selected([found], ours(), kind="PodMonitor")
     assert problem is not None
     assert "PodMonitor" in problem.message
     assert "release=stack" in problem.message
@@ -114,7 +114,7 @@ def test_pod_monitor_has_selectors_of_its_own():
 
 def test_many_that_do_not_take_it_are_counted():
     found = [rules_of(RELEASE, name=f"p{number}") for number in range(9)]
-    problem = selectors.rules_not_selected(found, ours())
+    problem = selectors.not_selected(found, ours(), kind="PrometheusRule")
     assert problem is not None
     assert problem.message.endswith("; and 6 more.")
 
@@ -179,8 +179,8 @@ TAKERS = st.builds(
 
 @given(st.lists(TAKERS, max_size=3), st.dictionaries(WORDS, WORDS))
 def test_any_selectors_are_judged(found, labels):
-    for judge in (selectors.rules_not_selected, selectors.pods_not_selected):
-        problem = judge(found, ours(**labels))
+    for kind in ("PrometheusRule", "PodMonitor"):
+        problem = selectors.not_selected(found, ours(**labels), kind=kind)
         assert problem is None or problem.message
 
 
@@ -188,10 +188,10 @@ def test_any_selectors_are_judged(found, labels):
 def test_agreed_labels_are_taken(found):
     agreed = selectors.agreed_labels(found)
     if agreed:
-        assert selectors.rules_not_selected(found, ours(**agreed)) is None
+        assert selectors.not_selected(found, ours(**agreed), kind="PrometheusRule") is None
 
 
-RULE = {"metadata": {"namespace": "shop", "labels": {}}}
+RULE = {"kind": "PrometheusRule", "metadata": {"namespace": "shop", "labels": {}}}
 
 
 def unasked(namespace):
@@ -210,7 +210,7 @@ def test_labels_of_a_namespace_are_read_once_a_minute_where_they_matter():
         find=lambda: [by_labels], labels_of=labels_of, clock=lambda: now[0]
     )
     for now[0] in (0.0, 1.0, 59.0, 60.0):
-        assert known.rules_not_selected(RULE) is None
+        assert known.not_selected(RULE) is None
     assert asked == [("shop", 0.0), ("shop", 60.0)]
 
 
@@ -221,7 +221,7 @@ def test_namespace_that_cannot_be_read_has_no_labels():
         raise errors.Unavailable("away")
 
     known = prometheuses.Prometheuses(find=lambda: [by_labels], labels_of=labels_of)
-    assert known.rules_not_selected(RULE) is not None
+    assert known.not_selected(RULE) is not None
 
 
 def test_api_server_is_asked_once_a_minute_for_all_policies():
@@ -250,6 +250,6 @@ def test_what_was_known_stays_while_nothing_can_be_listed():
     known = prometheuses.Prometheuses(find=find, labels_of=unasked, clock=lambda: now[0])
     assert known.agreed_labels() == {"release": "stack"}
     now[0] = 100.0
-    problem = known.rules_not_selected(RULE)
+    problem = known.not_selected(RULE)
     assert problem is not None
     assert "release=stack" in problem.message

@@ -117,7 +117,7 @@ class Objects(KubeClient):
         if name not in self._held:
             return None
         labels, values = self._held[name]
-        found = secrets.synced(policies.parsed(), name, values)
+        found = secrets.of(policies.parsed(), name, values)
         found["metadata"]["labels"] |= labels
         return found
 

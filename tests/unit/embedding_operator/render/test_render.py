@@ -15,11 +15,12 @@ from embedding_operator.render import configmaps, monitoring, secrets
 from tests.parts import policies
 
 POLICY = policies.parsed()
+OWNED = names.owned_secret(POLICY.name)
 OBJECTS = {
     "environment": configmaps.environment(POLICY),
-    "owned secret": secrets.owned(POLICY, {"api-token": b"t"}),
+    "owned secret": secrets.of(POLICY, OWNED, {"api-token": b"t"}),
     "document": configmaps.policy_document(POLICY, policy.to_document(POLICY)),
-    "synced secret": secrets.synced(POLICY, "app", {"A": b"a"}),
+    "synced secret": secrets.of(POLICY, "app", {"A": b"a"}),
     "rule": monitoring.prometheus_rule(POLICY),
     "monitor": monitoring.pod_monitor(POLICY),
 }
@@ -81,7 +82,7 @@ def test_the_document_stands_under_the_key_that_sidecars_mount():
 
 @given(st.dictionaries(st.from_regex(r"[-._a-zA-Z0-9]{1,20}", fullmatch=True), st.binary()))
 def test_a_secret_gives_back_what_was_put_in(values):
-    made = secrets.owned(POLICY, values)
+    made = secrets.of(POLICY, OWNED, values)
     assert made["metadata"]["name"] == "embedding-search"
     assert secrets.decode(made) == values
     assert all(base64.b64decode(text, validate=True) is not None for text in made["data"].values())
@@ -90,8 +91,8 @@ def test_a_secret_gives_back_what_was_put_in(values):
 @given(st.dictionaries(st.text(max_size=5), st.binary(max_size=5)))
 def test_the_order_of_values_makes_no_other_secret(values):
     backwards = dict(reversed(values.items()))
-    assert list(secrets.owned(POLICY, values)["data"]) == list(
-        secrets.owned(POLICY, backwards)["data"]
+    assert list(secrets.of(POLICY, OWNED, values)["data"]) == list(
+        secrets.of(POLICY, OWNED, backwards)["data"]
     )
 
 

@@ -1,6 +1,7 @@
 """When kubelet restarts the operator, and when it is told that it is behind."""
 
 import threading
+from functools import partial
 from http import HTTPStatus
 
 import pytest
@@ -24,10 +25,8 @@ class World:
         self.clock = Clock()
         self.queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(clock=self.clock, **more)
         self.pages = health.pages(
-            live=[health.work_ends(self.queue.stalled_seconds, deadline_seconds=DEADLINE_SECONDS)],
-            ready=[
-                health.work_is_in_time(self.queue.oldest_seconds, deadline_seconds=DEADLINE_SECONDS)
-            ],
+            live=[partial(health.work_ends, self.queue, deadline_seconds=DEADLINE_SECONDS)],
+            ready=[partial(health.work_is_in_time, self.queue, deadline_seconds=DEADLINE_SECONDS)],
         )
 
     def live(self):
@@ -103,9 +102,7 @@ def test_reconciles_that_all_take_their_whole_deadline_are_no_reason_for_a_resta
 def test_checks_may_be_asked_from_any_thread_while_work_goes_on():
     queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue()
     workqueue.work(queue, lambda _: None, workers=4)
-    pages = health.pages(
-        live=[health.work_ends(queue.stalled_seconds, deadline_seconds=60)], ready=[]
-    )
+    pages = health.pages(live=[partial(health.work_ends, queue, deadline_seconds=60)], ready=[])
     stop = threading.Event()
 
     def flood():

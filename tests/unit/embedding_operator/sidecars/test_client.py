@@ -148,7 +148,7 @@ def test_whatever_answers_is_named_by_what_it_did(there, at, kind, monkeypatch):
 def test_nobody_there_is_named():
     missing = targets.Pod(namespace="shop", name="p", uid="u", address="127.0.9.9")
     found = asyncio.run(client.Client(port=1).in_force(missing, token=TOKEN))
-    assert found == errors.Problem(config_in_force.SILENT, "refused the connection")
+    assert found == errors.Problem(config_in_force.NO_ANSWER, "refused the connection")
 
 
 @pytest.mark.parametrize("address", ["metadata.google.internal", "", "10.0.0.1/24"])
@@ -160,7 +160,7 @@ def test_an_address_that_is_a_name_is_not_looked_up(there, address):
 def test_an_answer_of_another_pod_is_refused(there, at):
     """A pod hands the request on to a pod that holds the token, which sees whom it is for."""
     found = in_force(there, at(answering.Sidecar(token=TOKEN, uid="uid-2")))
-    assert found.reason == config_in_force.SILENT
+    assert found.reason == config_in_force.NO_ANSWER
     assert "rejected the operator's proof" in found.message
 
 
@@ -181,7 +181,7 @@ def test_the_answer_to_another_path_is_no_proof(there, at):
     async def answer(head, _, writer):
         writer.write(held.answer(relabelled(head)))
 
-    assert in_force(there, at(answer)).reason == config_in_force.SILENT
+    assert in_force(there, at(answer)).reason == config_in_force.NO_ANSWER
 
 
 def test_a_proof_of_another_status_is_none(there, at):
@@ -301,6 +301,6 @@ def test_a_strange_report_is_none_whoever_signed_it(there, at, kind):
     pod = at(answering.saying(sidecar(), answering.STRANGE_PAGES[kind]))
     found = index_in_force(there, pod)
     if isinstance(found, errors.Problem):
-        assert found.reason == config_in_force.SILENT
+        assert found.reason == config_in_force.NO_ANSWER
     else:
         assert found.report is not None

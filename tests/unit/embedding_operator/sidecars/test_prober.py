@@ -96,7 +96,9 @@ def test_a_bug_that_one_answer_meets_ends_nothing(world):
     world.wait(lambda force: force.in_force == 1 and force.unknown)
     assert world.prober.is_running()
     assert world.prober.seen(POLICY).force.unknown == (
-        errors.Problem(config_in_force.SILENT, "pod-1 could not be asked: see the operator's log"),
+        errors.Problem(
+            config_in_force.NO_ANSWER, "pod-1 could not be asked: see the operator's log"
+        ),
     )
 
 

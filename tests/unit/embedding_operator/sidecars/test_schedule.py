@@ -50,7 +50,7 @@ def test_namespaces_take_turns():
 def test_pods_that_are_silent_hold_a_quarter_of_the_places_and_new_ones_half():
     made = Schedule()
     for number in range(20):
-        fill(made, range(10), namespace=f"silent-{number}", rank=Rank.SILENT)
+        fill(made, range(10), namespace=f"silent-{number}", rank=Rank.FAILED)
     assert len(taken(made)) == schedule.PLACES // 4
     for number in range(20):
         fill(made, range(10), namespace=f"new-{number}", rank=Rank.NEW)

@@ -8,7 +8,7 @@ import pytest
 from embedding_contract.index_report import IndexReport
 from embedding_operator import errors
 from embedding_operator.kube.kinds import ObjectKey
-from embedding_operator.sidecars import pace, schedule, targets, watchlist
+from embedding_operator.sidecars import nudges, pace, schedule, targets, watchlist
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod, Target, Wanted
 from embedding_operator.status import config_in_force, policy_status
@@ -18,7 +18,7 @@ WANTED = Wanted(document="d2", secrets="s2", token="t")
 NEXT = Wanted(document="d3", secrets="s2", token="t")
 NEWEST = InForce(document="d2", secrets="s2", rejected=None)
 OLDER = InForce(document="d1", secrets="s2", rejected=None)
-SILENT = errors.Problem(config_in_force.SILENT, "reset the connection")
+SILENT = errors.Problem(config_in_force.NO_ANSWER, "reset the connection")
 DAY = policy_status.LiveQuota(
     used=1, limit=10, reset_at=datetime(2026, 1, 2, tzinfo=UTC), exact=True, exact_reason=""
 )
@@ -36,7 +36,7 @@ def pod(number, namespace="shop", **more):
     )
 
 
-class World:
+class World(nudges.Nudger):
     """Pods that answer at once, a clock, and what was told."""
 
     def __init__(self):
@@ -159,7 +159,8 @@ def test_one_that_cannot_be_asked_is_named_with_the_reason():
     world.watch(pod(1), pod(2))
     world.turn()
     assert world.seen().force == config_in_force.Force(
-        in_force=1, unknown=(errors.Problem(config_in_force.SILENT, "pod-2 reset the connection"),)
+        in_force=1,
+        unknown=(errors.Problem(config_in_force.NO_ANSWER, "pod-2 reset the connection"),),
     )
 
 

@@ -32,7 +32,7 @@ GOOD = policy_status.Facts(
     quota=QUOTA,
     document_fingerprint="0123456789abcdef",
 )
-SILENT = Problem(config_in_force.SILENT, "pod a reset the connection")
+SILENT = Problem(config_in_force.NO_ANSWER, "pod a reset the connection")
 SEALED = Problem("VaultSealed", "Vault is sealed (503); secret/shop key OPENAI")
 
 
@@ -183,7 +183,7 @@ def test_pods_that_give_false_answers_are_named_beside_those_that_are_behind():
 
 def test_a_thousand_silent_pods_make_a_short_message():
     silent = tuple(
-        Problem(config_in_force.SILENT, f"pod {number} is silent") for number in range(1000)
+        Problem(config_in_force.NO_ANSWER, f"pod {number} is silent") for number in range(1000)
     )
     message = condition("ConfigInForce", facts(force=config_in_force.Force(unknown=silent)))[
         "message"

@@ -132,7 +132,7 @@ def table(found: Sequence[Peer]) -> str:
         if why
     ]
     failed = "\n".join(f"- {trouble}" for trouble in troubles)
-    return page.table(head, rows) + (f"\n\nWhat failed:\n\n{failed}" if failed else "")
+    return page.table(head, rows) + (f"\n\nFailures:\n\n{failed}" if failed else "")
 
 
 def _shown(peer: Peer, name: str) -> str:

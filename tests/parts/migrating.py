@@ -46,7 +46,7 @@ class Cli:
     """
 
     def __init__(self, folder: Path, *, address: str, token_file: Path) -> None:
-        self.program = "embedding_operator.kubectl_plugin"
+        self.program = "embedding_operator.cli.kubectl_plugin"
         self.home = folder / "home"
         self.home.mkdir()
         self.environment = {

@@ -68,6 +68,9 @@ class Exchange:
     def reply(self, reply: Reply) -> None:
         """Give the whole response."""
         self.is_started = True
+        if self.scope["method"] == "HEAD":
+            # The client would read a body as the next response.
+            reply = reply._replace(body=b"")
         self._flow.reply(reply, is_last=not self.keep_alive)
         self._end()
 

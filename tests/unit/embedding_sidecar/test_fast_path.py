@@ -360,6 +360,27 @@ def test_connection_of_a_server_that_ends_ends_with_the_response():
         assert answered.endswith(b"connection: close\r\n\r\none")
 
 
+class Replies(Echo):
+    """Responds with a whole reply, whatever is asked, or fails to."""
+
+    async def respond(self, scope, receive, send, asked=None):
+        if scope["path"] == "/fails":
+            raise ValueError
+        return Reply(403, HEAD % 4, b"body")
+
+    __call__ = respond
+
+
+def test_whole_response_to_head_has_no_body():
+    head = b"HEAD %s HTTP/1.1\r\nhost: x\r\n\r\n"
+    for ours in (PLAIN, FAST):
+        pieces = [head % b"/refused", head % b"/fails"]
+        answered, _ = exchange(ours, pieces, pause_seconds=0.01, application=Replies())
+        refused = b"HTTP/1.1 403 Forbidden\r\n" + HEAD % 4 + b"\r\n"
+        assert answered.startswith(refused + b"HTTP/1.1 500 ")
+        assert answered.endswith(b"connection: close\r\n\r\n")
+
+
 class Line:
     """A client's line; what is written to it, and whether it was hung up."""
 

@@ -62,12 +62,7 @@ class BatchCaller:
         self, order: portions.Order, flight: flights.Flight, over: Over | None = None
     ) -> None:
         """Bring a flight, and land it."""
-        batch = _Batch(self, order, flight, over)
-        # A batch before this one may have run out of time, and this may be as large.
-        if over is not None and self.states.is_slow(flight.provider):
-            batch.call_in_turn(self.split(order, flight.keys))
-        else:
-            batch.call(flight.keys)
+        _Batch(self, order, flight, over).start()
 
     def split(self, order: portions.Order, keys: Sequence[str]) -> list[Sequence[str]]:
         """The keys in batches that the provider takes at once."""
@@ -184,6 +179,18 @@ class _Batch:
     next: list[Callable[[], None]] = field(default_factory=list)
     """The steps after the call under way, the last one first."""
 
+    def start(self) -> None:
+        """Begin the first call."""
+        keys = self.flight.keys
+        try:
+            # A batch before this one may have run out of time, and this may be as large.
+            if self.over is not None and self.by.states.is_slow(self.flight.provider):
+                self.call_in_turn(self.by.split(self.order, keys))
+            else:
+                self.call(keys)
+        except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
+            self._end(fault)
+
     def call_in_turn(self, parts: Sequence[Sequence[str]]) -> None:
         """Bring these parts, one after the other, and go on."""
         self.next.extend(partial(self.call, keys) for keys in reversed(parts))
@@ -213,23 +220,28 @@ class _Batch:
     def _came(
         self, part: provider.Ask, keys: Sequence[str], came: provider.Vectors | Exception
     ) -> None:
-        if isinstance(came, errors.Rejected):
-            chosen = self.order.choice.provider
-            if len(keys) > 1 and portions.may_be_too_much(chosen, came):
-                self.by.states.breaker.succeeded(chosen.name)
-                self.next.append(partial(self._second_half, keys, came.status))
-                self.call(keys[: _half(keys)])
-                return
-            if len(keys) < len(self.flight.keys):
-                at = self.flight.keys.index(keys[0])
-                came = portions.of_flight(came, at=at, count=len(keys))
+        landing = flights.Landing()
         try:
+            if isinstance(came, errors.Rejected):
+                chosen = self.order.choice.provider
+                if len(keys) > 1 and portions.may_be_too_much(chosen, came):
+                    self.by.states.breaker.succeeded(chosen.name)
+                    self.next.append(partial(self._second_half, keys, came.status))
+                    self.call(keys[: _half(keys)])
+                    return
+                if len(keys) < len(self.flight.keys):
+                    at = self.flight.keys.index(keys[0])
+                    came = portions.of_flight(came, at=at, count=len(keys))
             if self.over is not None or len(keys) > 1:
                 self._learn(part, came)
             landing = self.by.read(self.order, part, keys, came)
+            self._take(landing)
         except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
             self._end(fault)
-            return
+        self.by.keep_soon(self.order, self.flight, landing)
+
+    def _take(self, landing: flights.Landing) -> None:
+        """Add what a call brought, and go on."""
         before = self.brought
         self.brought = flights.Landing(
             entries={**before.entries, **landing.entries} if before.entries else landing.entries,
@@ -241,7 +253,6 @@ class _Batch:
             self._go_on()
         else:
             self._end(self.brought)
-        self.by.keep_soon(self.order, self.flight, landing)
 
     def _go_on(self) -> None:
         if self.next:

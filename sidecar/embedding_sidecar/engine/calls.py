@@ -170,6 +170,20 @@ class _Call:
             self.cancel_step = leave
 
     def _drawn(self, outcome: Any) -> None:
+        self._step(self._send, outcome)
+
+    def _came(self, said: provider.HttpAnswer | Exception) -> None:
+        self._step(self._take, said)
+
+    def _step(self, step: Callable[[Any], None], said: Any) -> None:
+        """Take a step; its callers are sockets and the event loop, which tell no request."""
+        try:
+            step(said)
+        except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
+            self._tell(fault)
+
+    def _send(self, outcome: Any) -> None:
+        """Send the request that the quota lets pass."""
         self.cancel_step = None
         if isinstance(outcome, BaseException):
             # The task that asked for it was cancelled with the process.
@@ -204,7 +218,8 @@ class _Call:
             return made
         return made._replace(headers={**made.headers, **self.span.headers})
 
-    def _came(self, said: provider.HttpAnswer | Exception) -> None:
+    def _take(self, said: provider.HttpAnswer | Exception) -> None:
+        """Read the answer, if one came."""
         if isinstance(said, Exception):
             self._fail(said)
             return
@@ -322,12 +337,12 @@ class _Call:
         assert started is not None  # noqa: S101 - only a request that was sent ends
         ended = self.by.clock()
         self.flight.sent[-1] = started, ended
+        self.by.quota.settle(self.reservation, billed=billed, tokens=tokens if billed else 0)
         if self.span is not None:
             self.span.end(outcome=outcome)
         self.by.observe.call(
             provider=self.kind, model=self.ask.model, outcome=outcome, seconds=ended - started
         )
-        self.by.quota.settle(self.reservation, billed=billed, tokens=tokens if billed else 0)
 
     def _tell(self, came: provider.Vectors | Exception) -> None:
         if not self.has_ended:

@@ -23,25 +23,19 @@ from embedding_contract import document, fingerprint, names
 from embedding_http.connection_limit import ConnectionLimit
 from embedding_http.protocol import Listener
 from embedding_http.server import LOOPBACK, PortTaken, Server, listen
-from embedding_sidecar import (
-    in_force,
-    logs,
-    memory,
-    policy_file,
-    redis_url,
-    runtime,
-    settings,
-    turns,
-    variables,
-)
+from embedding_sidecar import memory_limit
+from embedding_sidecar.api import descriptors, server
+from embedding_sidecar.api.app import Application
+from embedding_sidecar.api.fast_path import FastPath
 from embedding_sidecar.engine import service
-from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.serving import descriptors, server
-from embedding_sidecar.serving.app import Application
-from embedding_sidecar.serving.fast_path import FastPath
+from embedding_sidecar.policy import current_policy, policy_file, runtime, settings, variables
+from embedding_sidecar.redis_client import redis_url
+from embedding_sidecar.telemetry import logs
+from embedding_sidecar.telemetry.metrics import Metrics
+from embedding_sidecar.upstream import write_coalescer
 
 if TYPE_CHECKING:
-    from embedding_sidecar.otel import export
+    from embedding_sidecar.telemetry.otel import export
 
 CANNOT_START = 2
 GARBAGE_THRESHOLD = 10_000
@@ -58,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ports = settings.ports(os.environ)
         timing = settings.timing(os.environ)
         telemetry = _telemetry(os.environ)
-        memory_bytes = settings.memory_bytes(os.environ) or memory.limit_bytes()
+        memory_bytes = settings.memory_bytes(os.environ) or memory_limit.limit_bytes()
         callers = settings.callers(os.environ)
         listening = (
             listen(ports.api, host=LOOPBACK),
@@ -110,7 +104,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _source(options: argparse.Namespace) -> in_force.Source:
+def _source(options: argparse.Namespace) -> current_policy.Source:
     if options.document is not None:
         return policy_file.Follower(
             path=options.document, secrets=options.secrets, check=runtime.check
@@ -121,7 +115,7 @@ def _source(options: argparse.Namespace) -> in_force.Source:
             redis_url.connect(found.secrets[names.SECRET_CACHE_REDIS_URL])
         except ValueError as error:
             raise variables.InvalidSetting("REDIS_URL", str(error)) from None
-    return in_force.Fixed(
+    return current_policy.Fixed(
         policy_file.load(
             found.document,
             fingerprint.of_document(document.dump(found.document).encode()),
@@ -131,7 +125,7 @@ def _source(options: argparse.Namespace) -> in_force.Source:
 
 
 async def _run(
-    source: in_force.Source,
+    source: current_policy.Source,
     listening: Sequence[socket.socket],
     *,
     timing: service.Timing,
@@ -147,8 +141,8 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     metrics = Metrics()
-    workshop = runtime.Workshop(metrics=metrics, timing=timing, memory_bytes=memory_bytes)
-    current = in_force.InForce(source=source, workshop=workshop)
+    factory = runtime.RuntimeFactory(metrics=metrics, timing=timing, memory_bytes=memory_bytes)
+    current = current_policy.CurrentPolicy(source=source, factory=factory)
     await current.look()
     # A request that has waited for memory keeps half its time for calls, which are billed even if
     # they are cut short.
@@ -169,7 +163,7 @@ async def _run(
     api = Listener(
         application=application.api(),
         limit=ConnectionLimit(most.api, spares_answering=True),
-        coalesce=turns.Turn().send,
+        coalesce=write_coalescer.WriteCoalescer().send,
     )
     admin = Listener(
         application=application.admin(),
@@ -197,7 +191,7 @@ async def _run(
                     await task
         finally:
             # Leases are given back also where following failed.
-            await workshop.close()
+            await factory.close()
             if telemetry is not None:
                 await telemetry.close()
 
@@ -213,7 +207,7 @@ def _telemetry(environment: Mapping[str, str]) -> "export.Telemetry | None":
         return None
     try:
         # OpenTelemetry is loaded only where tracing is on: it takes 5 MB of every pod.
-        from embedding_sidecar.otel import export  # noqa: PLC0415
+        from embedding_sidecar.telemetry.otel import export  # noqa: PLC0415
     except ImportError as error:
         raise variables.InvalidSetting(
             "OTEL_EXPORTER_OTLP_ENDPOINT",

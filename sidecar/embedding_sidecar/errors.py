@@ -7,29 +7,29 @@
     │   │   └── QuotaReserved     the rest of the day is for applications: likewise
     │   └── Unavailable         nobody can answer now: a store, a document or a key is missing
     ├── ProviderFailed        one provider did not answer; another one may
-    │   ├── Exhausted           429: rate limited; wait
+    │   ├── RateLimited         429: rate limited; wait
     │   ├── Unreachable         no answer: connection, time-out, 5xx; try again
     │   │   └── Unusable          a 2xx without vectors, which a retry gets again, and may pay for
     │   │       └── WrongSize       vectors of another size than was asked for
-    │   ├── Spent               402, or a 429 of that meaning: out of credit; waiting is no use
-    │   ├── Misconfigured       401, or 403 in its own form, or no key: a person must act
+    │   ├── OutOfCredit         402, or a 429 of that meaning: out of credit; waiting is no use
+    │   ├── ConfigurationError  401, or 403 in its own form, or no key: a person must act
     │   ├── Declined            other 4xx, redirects: this text's, until other texts fail too
-    │   └── Unsuited            the provider takes no such request, and was not asked
+    │   └── UnsupportedInput    the provider takes no such request, and was not asked
     └── StoreAway             Redis did not answer in time: go on without it, or refuse
         ├── StoreRefuses        it answered with a refusal
         └── StoreCorrupt        its data is not from a sidecar: another program writes there
 
 Messages of Refused reach the caller; a provider's own words are a part of them, bounded and cleaned
-(`words`).
+(`error_words`).
 """
 
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from embedding_sidecar.allowance import Allowance
 
 KEY_MISSING: Final = "key_missing"
 KEY_REFUSED: Final = "key_refused"
-"""Reasons of Misconfigured: there is no key to send; the provider rejected it."""
+"""Reasons of ConfigurationError: there is no key to send; the provider rejected it."""
 
 
 class SidecarError(Exception):
@@ -125,6 +125,9 @@ class ProviderFailed(SidecarError):  # noqa: N818 - as above
     provider's own wish, None without one. `words` are the provider's, bounded and cleaned.
     """
 
+    kind: ClassVar[str]
+    """Its word as a label of `aos_embedding_errors_total`."""
+
     words = ""
 
     def __init__(
@@ -143,32 +146,44 @@ class _NotBilled(ProviderFailed):
         super().__init__(reason, billed=False, retry_after_seconds=retry_after_seconds)
 
 
-class Exhausted(_NotBilled):
+class RateLimited(_NotBilled):
     """The provider limits our rate."""
+
+    kind = "exhausted"
 
 
 class Unreachable(ProviderFailed):
     """No usable answer."""
 
+    kind = "unreachable"
+
 
 class Unusable(Unreachable):
     """A 2xx without one finite vector of one size for each item."""
 
+    kind = "unusable"
+
 
 class WrongSize(Unusable):
     """Vectors of another size than was asked for: `numbers`, 0 where that is not known."""
+
+    kind = "wrongsize"
 
     def __init__(self, numbers: int) -> None:
         super().__init__("wrong_size", billed=True)
         self.numbers = numbers
 
 
-class Spent(_NotBilled):
+class OutOfCredit(_NotBilled):
     """Our credit at the provider is used up."""
 
+    kind = "spent"
 
-class Misconfigured(_NotBilled):
+
+class ConfigurationError(_NotBilled):
     """The provider rejects our key, or we have none."""
+
+    kind = "misconfigured"
 
 
 class Declined(_NotBilled):
@@ -177,9 +192,13 @@ class Declined(_NotBilled):
     A firewall before it may block one text; where other texts fail too, it is the provider.
     """
 
+    kind = "declined"
 
-class Unsuited(_NotBilled):
+
+class UnsupportedInput(_NotBilled):
     """The provider takes no such request and was not asked; `obstacle` is for the caller."""
+
+    kind = "unsuited"
 
     def __init__(self, reason: str, *, obstacle: str) -> None:
         super().__init__(reason)

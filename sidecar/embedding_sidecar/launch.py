@@ -10,7 +10,7 @@ import sys
 from importlib import import_module
 from typing import Any, Final, cast
 
-from embedding_sidecar import settings
+from embedding_sidecar.policy import settings
 
 _SDK: Final = "opentelemetry"
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from embedding_sidecar import memory
+from embedding_sidecar import memory_limit
 from tests.benchmarks import batches, chart, footprint, page, paths
 from tests.benchmarks.stage import stage
 
@@ -105,12 +105,12 @@ def of_footprint(found: footprint.Footprint) -> str:
         (
             f"RSS at most, {paths.CONNECTIONS} callers with batches of {footprint.BATCH} new, MB",
             f"{found.most_mb:.1f}",
-            f"{memory.DEFAULT_BYTES // 2**20}",
+            f"{memory_limit.DEFAULT_BYTES // 2**20}",
         ),
         (
             f"the same with batches of {footprint.LARGEST} new, kept in Redis too, MB",
             f"{found.largest_mb:.1f}",
-            f"{memory.DEFAULT_BYTES // 2**20}",
+            f"{memory_limit.DEFAULT_BYTES // 2**20}",
         ),
         ("start to ready, s", f"{found.ready_seconds:.2f}", "1"),
     )

@@ -20,15 +20,15 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from embedding_contract import document
-from embedding_sidecar import provider
-from embedding_sidecar.caching import cache, generations, layers
-from embedding_sidecar.engine import flights
+from embedding_sidecar.cache import generations, memory_cache, tiered_cache
+from embedding_sidecar.engine import inflight
 from embedding_sidecar.engine.provider_states import ApiKey
+from embedding_sidecar.engine.request_state import Found
 from embedding_sidecar.engine.service import Service
-from embedding_sidecar.engine.work import Found
-from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.otel import spans
-from embedding_sidecar.quotas import quota
+from embedding_sidecar.quota import quota
+from embedding_sidecar.telemetry.metrics import Metrics
+from embedding_sidecar.telemetry.otel import spans
+from embedding_sidecar.translation import provider_api
 
 DIMENSIONS = 1536
 MISSES = 5_000
@@ -52,7 +52,7 @@ POLICY = document.PolicyDocument(
 )
 _VECTOR = struct.pack(f"<{DIMENSIONS}f", *(number / DIMENSIONS for number in range(DIMENSIONS)))
 _ITEM = {"object": "embedding", "index": 0, "embedding": base64.b64encode(_VECTOR).decode()}
-ANSWER = provider.HttpAnswer(
+ANSWER = provider_api.HttpAnswer(
     status=200,
     lines=(),
     body=orjson.dumps({"object": "list", "data": [_ITEM], "usage": {"total_tokens": 8}}),
@@ -64,20 +64,20 @@ class AtOnce:
 
     def start(
         self,
-        request: provider.HttpRequest,
+        request: provider_api.HttpRequest,
         *,
         within_seconds: float,
-        done: Callable[[provider.HttpAnswer | Exception], None],
+        done: Callable[[provider_api.HttpAnswer | Exception], None],
     ) -> Callable[[], None]:
         """The same answer to everybody."""
         del request, within_seconds
         return asyncio.get_running_loop().call_soon(done, ANSWER).cancel
 
 
-def _world() -> tuple[Service, layers.Layers]:
+def _world() -> tuple[Service, tiered_cache.TieredCache]:
     metrics = Metrics()
-    memory = cache.MemoryCache(max_bytes=2**25, ttl_seconds=TTL_SECONDS)
-    cached = layers.Layers(
+    memory = memory_cache.MemoryCache(max_bytes=2**25, ttl_seconds=TTL_SECONDS)
+    cached = tiered_cache.TieredCache(
         scope=POLICY.cache_scope,
         ttl_seconds=TTL_SECONDS,
         memory=memory,
@@ -92,12 +92,12 @@ def _world() -> tuple[Service, layers.Layers]:
         quota=quota.Quota(limits=POLICY.quota, scope=POLICY.scope, store=None),
         upstream=AtOnce(),
         observe=metrics,
-        flying=flights.Flights(clock=time.monotonic),
+        registry=inflight.InflightCalls(clock=time.monotonic),
     )
     return service, cached
 
 
-Way = Callable[[Service, provider.Ask, Found], Awaitable[object]]
+Way = Callable[[Service, provider_api.Ask, Found], Awaitable[object]]
 
 
 async def _microseconds(way: Way) -> float:
@@ -107,7 +107,7 @@ async def _microseconds(way: Way) -> float:
     best = float("inf")
     for turn in range(ROUNDS):
         texts = (f"text {number} of turn {turn}, which is new" for number in range(MISSES))
-        asks = [provider.Ask(model=MODEL, items=(text,)) for text in texts]
+        asks = [provider_api.Ask(model=MODEL, items=(text,)) for text in texts]
         wanted = [
             (ask, Found(cached.keys(ask, space=space), [None], time.monotonic())) for ask in asks
         ]
@@ -118,12 +118,12 @@ async def _microseconds(way: Way) -> float:
     return best
 
 
-async def _embedded(service: Service, ask: provider.Ask, found: Found) -> None:
+async def _embedded(service: Service, ask: provider_api.Ask, found: Found) -> None:
     await asyncio.create_task(service.embed(ask, found=found))
 
 
 def _traced(tracer: spans.Tracer) -> Way:
-    async def way(service: Service, ask: provider.Ask, found: Found) -> None:
+    async def way(service: Service, ask: provider_api.Ask, found: Found) -> None:
         span = tracer.request(traceparent=None, tracestate=None)
         said = await asyncio.create_task(service.embed(ask, found=found, span=span))
         span.answered(

@@ -15,14 +15,15 @@ import httpx2
 import uvloop
 
 from embedding_http import server
-from embedding_sidecar import provider, upstream
+from embedding_sidecar.translation import provider_api
+from embedding_sidecar.upstream import http_client
 from tests.parts import oracle
 
 Send = Callable[[bytes], Awaitable[bytes]]
 
 SECONDS: Final = 30.0
 HEADERS: Final = {
-    **provider.headers("sk-bench"),
+    **provider_api.headers("sk-bench"),
     "user-agent": "embedding-sidecar",
     "accept-encoding": "identity",
 }
@@ -30,11 +31,13 @@ HEADERS: Final = {
 
 async def by_sidecar(url: str) -> Send:
     """By the sidecar's own client."""
-    client = upstream.Upstream()
+    client = http_client.HttpClient()
 
     async def send(body: bytes) -> bytes:
-        request = provider.HttpRequest(url=url, body=body, headers=provider.headers("sk-bench"))
-        come: asyncio.Future[provider.HttpAnswer | Exception]
+        request = provider_api.HttpRequest(
+            url=url, body=body, headers=provider_api.headers("sk-bench")
+        )
+        come: asyncio.Future[provider_api.HttpAnswer | Exception]
         come = asyncio.get_running_loop().create_future()
         client.start(request, within_seconds=SECONDS, done=come.set_result)
         said = await come

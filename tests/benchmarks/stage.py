@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dev import cluster
 from embedding_contract import document, names
-from embedding_sidecar import memory
+from embedding_sidecar import memory_limit
 from tests.benchmarks import load, vendor
 from tests.parts import ports
 from tests.parts import sidecar as parts
@@ -115,7 +115,7 @@ class Stage:
         running = parts.Sidecar(
             *("--document", path, "--secrets", folder),
             # As in a pod, whatever this runs in.
-            environment={"EMBEDDING_MEMORY_BYTES": str(memory.DEFAULT_BYTES)},
+            environment={"EMBEDDING_MEMORY_BYTES": str(memory_limit.DEFAULT_BYTES)},
             log=self.folder / f"sidecar-{number}.log",
             program=(checkout / ".venv/bin/embedding-sidecar",),
         )

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from embedding_sidecar import errors, provider, providers, upstream
+from embedding_sidecar import errors, providers
+from embedding_sidecar.translation import provider_api
+from embedding_sidecar.upstream import http_client
 from tests.fakes import provider as stand_ins
 from tests.fakes.provider import KEY, StandIn
 from tests.parts import daemons, ports, sidecar
@@ -28,27 +30,29 @@ class Served:
     model: str
     key: str | None = None
 
-    def ask(self, *items: provider.Item, **rest) -> provider.Vectors:
+    def ask(self, *items: provider_api.Item, **rest) -> provider_api.Vectors:
         """The vectors, by translation and HTTP client as in the sidecar."""
-        asked = provider.Ask(model=self.model, items=items, **rest)
+        asked = provider_api.Ask(model=self.model, items=items, **rest)
         answer = self.answer(self.request(asked))
         translation = providers.PROVIDERS[self.kind]
         if answer.status != 200:
             raise translation.failure(answer)
         return translation.vectors(asked, answer)
 
-    def request(self, asked: provider.Ask) -> provider.HttpRequest:
+    def request(self, asked: provider_api.Ask) -> provider_api.HttpRequest:
         """What would be sent."""
         translation = providers.PROVIDERS[self.kind]
         return translation.request(asked, base_url=self.base_url, api_key=self.key)
 
-    def answer(self, request: provider.HttpRequest) -> provider.HttpAnswer:
+    def answer(self, request: provider_api.HttpRequest) -> provider_api.HttpAnswer:
         """What comes back."""
 
-        async def run() -> provider.HttpAnswer:
-            client = upstream.Upstream()
+        async def run() -> provider_api.HttpAnswer:
+            client = http_client.HttpClient()
             try:
-                answer: provider.HttpAnswer = await come(client.start, request, within_seconds=10)
+                answer: provider_api.HttpAnswer = await come(
+                    client.start, request, within_seconds=10
+                )
                 return answer
             finally:
                 await client.close()
@@ -106,7 +110,7 @@ def test_each_text_has_its_vector_in_order_whatever_stands_beside_it(served):
 
 
 def test_base64_holds_the_bits_of_the_floats(served):
-    request = served.request(provider.Ask(model=served.model, items=TEXTS))
+    request = served.request(provider_api.Ask(model=served.model, items=TEXTS))
     body = json.loads(request.body)
     del body["encoding_format"]
     plain = json.loads(
@@ -138,7 +142,7 @@ def test_vectors_have_the_size_that_was_asked_for(strict):
 
 
 def test_a_wrong_key_is_for_a_person_to_set_right(strict):
-    with pytest.raises(errors.Misconfigured) as caught:
+    with pytest.raises(errors.ConfigurationError) as caught:
         replace(strict, key="sk-other").ask("a")
     assert "sk-other" not in str(caught.value)
 

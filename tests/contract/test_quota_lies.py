@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedding_contract import document
-from embedding_sidecar import errors, redis_url
-from embedding_sidecar.quotas import quota, quota_store
-from embedding_sidecar.quotas.claims import DAY_SECONDS
+from embedding_sidecar import errors
+from embedding_sidecar.quota import quota, quota_store
+from embedding_sidecar.quota.claims import DAY_SECONDS
+from embedding_sidecar.redis_client import redis_url
 from tests.parts import sidecar
 from tests.parts.callbacks import draw
 

@@ -9,17 +9,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embedding_sidecar import errors, redis_url
-from embedding_sidecar.quotas import quota_store
-from embedding_sidecar.quotas.claims import (
+from embedding_sidecar import errors
+from embedding_sidecar.quota import quota_store
+from embedding_sidecar.quota.claims import (
     DAY_SECONDS,
     NO_DAY,
     NOTHING,
     Amounts,
-    Claim,
+    LeaseClaim,
     Limits,
     Seen,
 )
+from embedding_sidecar.redis_client import redis_url
 from tests.fakes.quota_store import FakeStore
 from tests.parts import ports, redis_forms, sidecar
 
@@ -49,7 +50,7 @@ class InMemory:
     def __init__(self) -> None:
         self.store = FakeStore(time.time)
 
-    def run(self, *claims: Claim):
+    def run(self, *claims: LeaseClaim):
         return [self.store.carry_out(claim) for claim in claims]
 
     def forget(self) -> None:
@@ -61,7 +62,7 @@ class InRedis:
         self.url = url
         self.forget()
 
-    def run(self, *claims: Claim):
+    def run(self, *claims: LeaseClaim):
         async def all_in_turn(store):
             return [await store.claim(claim) for claim in claims]
 
@@ -99,9 +100,9 @@ def today():
     return int(time.time() // DAY_SECONDS)
 
 
-def claim(sequence: int, *, lease: str = "one", limits: Limits = CALLS, **more) -> Claim:
+def claim(sequence: int, *, lease: str = "one", limits: Limits = CALLS, **more) -> LeaseClaim:
     more.setdefault("day", int(time.time() // DAY_SECONDS))
-    return Claim(scope=SCOPE, lease=lease, sequence=sequence, limits=limits, **more)
+    return LeaseClaim(scope=SCOPE, lease=lease, sequence=sequence, limits=limits, **more)
 
 
 def ask(sequence: int, *, lease: str = "one", limits: Limits = CALLS, want: int = 16, **more):

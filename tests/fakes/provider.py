@@ -24,7 +24,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from embedding_sidecar import errors, provider
+from embedding_sidecar import errors
+from embedding_sidecar.translation import provider_api
 from tests.parts.upstreams import Starts
 
 PATHS = {"OpenAI": "v1", "OpenAICompatible": "extended/v1", "Voyage": "voyage/v1"}
@@ -124,8 +125,8 @@ class StandIn(Starts):
         return self.fault(made) if callable(self.fault) else made
 
     async def send(
-        self, request: provider.HttpRequest, *, within_seconds: float
-    ) -> provider.HttpAnswer:
+        self, request: provider_api.HttpRequest, *, within_seconds: float
+    ) -> provider_api.HttpAnswer:
         """As an Upstream, without a network."""
         path = "/" + request.url.split("/", 3)[3]
         status, headers, body = self.answer(path, request.headers, request.body)
@@ -135,7 +136,7 @@ class StandIn(Starts):
         if isinstance(self.fault, errors.Unreachable):
             raise self.fault
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return provider.HttpAnswer(status=status, lines=lines(headers), body=raw)
+        return provider_api.HttpAnswer(status=status, lines=lines(headers), body=raw)
 
     async def serve(self, request: Request) -> Response:
         """As an HTTP server."""

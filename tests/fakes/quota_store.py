@@ -3,8 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from embedding_sidecar.quotas import quota_store
-from embedding_sidecar.quotas.claims import DAY_SECONDS, NOTHING, Amounts, Claim, Count, Seen
+from embedding_sidecar.quota import quota_store
+from embedding_sidecar.quota.claims import (
+    DAY_SECONDS,
+    NOTHING,
+    Amounts,
+    LeaseClaim,
+    LeaseReply,
+    Seen,
+)
 
 
 @dataclass
@@ -38,10 +45,10 @@ class FakeStore:
     async def durability(self) -> str:
         return self.durable
 
-    async def claim(self, claim: Claim) -> Count:
+    async def claim(self, claim: LeaseClaim) -> LeaseReply:
         return self.carry_out(claim)
 
-    def carry_out(self, claim: Claim) -> Count:
+    def carry_out(self, claim: LeaseClaim) -> LeaseReply:
         number, elapsed = divmod(self.clock(), DAY_SECONDS)
         if claim.day != number:
             claim = replace(claim, floor=NOTHING, spent=NOTHING, seen=Seen())
@@ -52,7 +59,7 @@ class FakeStore:
             short = _short(lease.held - claim.floor, claim.need)
         else:
             short = self._obey(day, lease, claim)
-        return Count(
+        return LeaseReply(
             day=int(number),
             day_ends_in_seconds=DAY_SECONDS - elapsed,
             held=lease.held,
@@ -64,7 +71,7 @@ class FakeStore:
             forgot=day.forgot,
         )
 
-    def _obey(self, day: Day, lease: Lease, claim: Claim) -> str:
+    def _obey(self, day: Day, lease: Lease, claim: LeaseClaim) -> str:
         seen = claim.seen
         differs = seen.revision == day.revision and seen.counted != day.counted
         day.counted += claim.floor - lease.held

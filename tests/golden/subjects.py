@@ -21,8 +21,8 @@ from embedding_operator.injection import injector, selection
 from embedding_operator.kube.conditions import Condition
 from embedding_operator.metrics import Metrics as OperatorMetrics
 from embedding_operator.monitoring import conditions as monitoring
-from embedding_sidecar.caching import cache, entries
-from embedding_sidecar.metrics import Metrics as SidecarMetrics
+from embedding_sidecar.cache import cache_entry, entry_encoding
+from embedding_sidecar.telemetry.metrics import Metrics as SidecarMetrics
 from embedding_vectors.metrics import Metrics as VectorsMetrics
 from embedding_vectors.search.app import Application as SearchApplication
 from embedding_vectors.serving.pages import Pages
@@ -45,7 +45,15 @@ TYPES_OF_MONITORING: Final = frozenset(
 )
 """Types that stand in no such call: their verdicts are handed on by type."""
 TELLS_PROVIDERS_FAILURE: Final = frozenset(
-    {"Declined", "Exhausted", "Misconfigured", "Spent", "Unreachable", "Unsuited", "Unusable"}
+    {
+        "Declined",
+        "RateLimited",
+        "ConfigurationError",
+        "OutOfCredit",
+        "Unreachable",
+        "UnsupportedInput",
+        "Unusable",
+    }
 )
 """The errors of a provider, whose first argument is a word of metrics, health and log."""
 
@@ -101,7 +109,7 @@ def is_bad(kind: str, status: str) -> bool:
 
 def entry_bytes(*, key: str, secret: bytes = b"") -> bytes:
     """A fixed entry of the cache as Redis holds it, authenticated where there is a secret."""
-    entry = cache.Entry(
+    entry = cache_entry.Entry(
         model="a-model",
         space="a-space",
         vector=bytes.fromhex("0000803f000000c0"),
@@ -110,9 +118,9 @@ def entry_bytes(*, key: str, secret: bytes = b"") -> bytes:
         ttl_seconds=60,
     )
     with mock.patch("os.urandom", lambda size: bytes(range(size))):
-        seal = entries.Seal(secret)
-    made = entries.encode(entry, key=key, seal=seal)
-    if entries.decode(made, key=key, seal=seal, now=entry.made_at) != entry:
+        seal = entry_encoding.Seal(secret)
+    made = entry_encoding.encode(entry, key=key, seal=seal)
+    if entry_encoding.decode(made, key=key, seal=seal, now=entry.made_at) != entry:
         raise AssertionError("what is written is not what is read")
     return made
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from embedding_contract import names
-from embedding_sidecar.wire import wire
+from embedding_sidecar.openai_format import openai_json
 from tests.fakes import provider
 from tests.parts import raw_http, sidecar
 from tests.parts.vectors import MODEL, bits, made
@@ -94,7 +94,7 @@ def test_a_body_too_large_is_refused_before_it_has_come(from_environment):
         raw = raw_http.request(b"POST /v1/embeddings HTTP/1.1", line, body=body)
         return raw_http.answer(running.port, raw)
 
-    said = asked(b"content-length: %d" % (wire.MAX_BODY_BYTES + 1), b"{")
+    said = asked(b"content-length: %d" % (openai_json.MAX_BODY_BYTES + 1), b"{")
     assert said.status == 413
     chunk = b"%x\r\n%b\r\n" % (2**20, b" " * 2**20)
     assert asked(b"transfer-encoding: chunked", chunk * 17).status == 413

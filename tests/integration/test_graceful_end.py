@@ -16,8 +16,8 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from embedding_contract import names
-from embedding_sidecar.quotas import quota_store
-from embedding_sidecar.serving import server
+from embedding_sidecar.api import server
+from embedding_sidecar.quota import quota_store
 from tests.fakes import provider
 from tests.parts import sidecar
 

@@ -7,7 +7,7 @@ import pytest
 import redis as client_of_redis
 
 from embedding_contract import names
-from embedding_sidecar.quotas import claims
+from embedding_sidecar.quota import claims
 from tests.parts import clock
 
 pytestmark = pytest.mark.integration

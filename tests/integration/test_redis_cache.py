@@ -7,8 +7,16 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from embedding_sidecar import errors, provider, redis_url
-from embedding_sidecar.caching import cache, generations, layers, redis_generations
+from embedding_sidecar import errors
+from embedding_sidecar.cache import (
+    cache_entry,
+    generations,
+    memory_cache,
+    redis_generations,
+    tiered_cache,
+)
+from embedding_sidecar.redis_client import redis_url
+from embedding_sidecar.translation import provider_api
 from tests.parts import awaited, ports, sidecar
 
 pytestmark = pytest.mark.integration
@@ -150,7 +158,7 @@ LIES = [
 @pytest.mark.parametrize("after_greeting", [True, False])
 @pytest.mark.parametrize("lie", LIES)
 def test_a_redis_that_lies_is_a_miss_or_away(lie, after_greeting):
-    entry = cache.Entry(model="m", space="s", vector=b"\0" * 8, tokens=1, made_at=time.time())
+    entry = cache_entry.Entry(model="m", space="s", vector=b"\0" * 8, tokens=1, made_at=time.time())
 
     async def answer(reader, writer):
         while words := await reader.read(65536):
@@ -235,9 +243,9 @@ class Silence:
         pass
 
 
-def layered(store) -> layers.Layers:
-    memory = cache.MemoryCache(max_bytes=10**6, ttl_seconds=60)
-    return layers.Layers(
+def layered(store) -> tiered_cache.TieredCache:
+    memory = memory_cache.MemoryCache(max_bytes=10**6, ttl_seconds=60)
+    return tiered_cache.TieredCache(
         scope=SCOPE,
         ttl_seconds=60,
         memory=memory,
@@ -248,8 +256,8 @@ def layered(store) -> layers.Layers:
 
 
 def test_pods_share_entries_until_one_clears_them(server, asked):
-    ask = provider.Ask(model="m", items=("x",))
-    entry = cache.Entry(model="m", space="s", vector=b"\0" * 8, tokens=1, made_at=time.time())
+    ask = provider_api.Ask(model="m", items=("x",))
+    entry = cache_entry.Entry(model="m", space="s", vector=b"\0" * 8, tokens=1, made_at=time.time())
 
     async def use(store):
         one, other = layered(store), layered(store)

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 import pytest
 import uvloop
 
-from embedding_sidecar import errors, redis_url
-from embedding_sidecar.quotas import quota_store
-from embedding_sidecar.quotas.claims import DAY_SECONDS
+from embedding_sidecar import errors
+from embedding_sidecar.quota import quota_store
+from embedding_sidecar.quota.claims import DAY_SECONDS
+from embedding_sidecar.redis_client import redis_url
 from tests.contract import test_quota_store as quota_cases
 from tests.parts import awaited, ports, redis_forms
 

@@ -9,7 +9,7 @@ import pytest
 import redis as client_of_redis
 
 from embedding_contract import names
-from embedding_sidecar.quotas import claims
+from embedding_sidecar.quota import claims
 from tests.contract import test_quota_store as quota_cases
 from tests.parts import sidecar
 
@@ -146,7 +146,7 @@ def test_who_is_in_a_later_day_than_the_store_gives_nothing_of_its_day_back(redi
     ten = claims.Amounts(10, 0)
 
     async def counts(store):
-        claim = claims.Claim(
+        claim = claims.LeaseClaim(
             scope="team/policy",
             lease="one",
             sequence=1,

@@ -18,7 +18,7 @@ import pytest
 import redis as client_of_redis
 
 from embedding_contract import document, names, proof
-from embedding_sidecar.quotas import quota_store
+from embedding_sidecar.quota import quota_store
 from tests.fakes import provider
 from tests.integration.test_sidecar_document import KEY_FILE, Files
 from tests.parts import sidecar

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from embedding_sidecar import errors
-from embedding_sidecar.caching import redis_cache
+from embedding_sidecar.cache import redis_cache
 
 
 class RedisCache(redis_cache.RedisCache):

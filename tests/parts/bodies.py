@@ -5,11 +5,18 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from embedding_sidecar.wire import wire
+from embedding_sidecar.openai_format import openai_json
 
 _NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
 _WORDS = st.sampled_from(
-    [*sorted(wire.KEYS), *wire.VOYAGE_KEYS, *wire.ENCODINGS, *wire.INPUT_TYPES, "no-cache", "ttl"]
+    [
+        *sorted(openai_json.KEYS),
+        *openai_json.VOYAGE_KEYS,
+        *openai_json.ENCODINGS,
+        *openai_json.INPUT_TYPES,
+        "no-cache",
+        "ttl",
+    ]
 )
 JUNK = st.recursive(
     st.none() | st.booleans() | _NUMBERS | st.text(max_size=8) | _WORDS,
@@ -20,7 +27,7 @@ JUNK = st.recursive(
     max_leaves=8,
 )
 TEXT = st.text(min_size=1, max_size=20)
-TOKENS = st.lists(st.integers(0, wire.MAX_TOKEN), min_size=1, max_size=6)
+TOKENS = st.lists(st.integers(0, openai_json.MAX_TOKEN), min_size=1, max_size=6)
 SECONDS = st.none() | st.integers(0, 2**31)
 CACHE = st.fixed_dictionaries(
     {},
@@ -44,10 +51,10 @@ def valid(models: Sequence[str]) -> st.SearchStrategy[dict[str, Any]]:
             | st.lists(TOKENS, min_size=1, max_size=4),
         },
         optional={
-            "encoding_format": st.sampled_from([*wire.ENCODINGS, None]),
+            "encoding_format": st.sampled_from([*openai_json.ENCODINGS, None]),
             "dimensions": st.none() | st.integers(1, 64),
             "user": st.none() | TEXT,
-            "input_type": st.sampled_from([*wire.INPUT_TYPES, None]),
+            "input_type": st.sampled_from([*openai_json.INPUT_TYPES, None]),
             "truncation": st.none() | st.booleans(),
             "cache": st.none() | CACHE,
         },
@@ -64,7 +71,9 @@ def any_body(draw: st.DrawFn, models: Sequence[str]) -> dict[str, Any]:
 
 
 def _change(draw: st.DrawFn, body: dict[str, Any]) -> None:
-    keys = st.sampled_from([*sorted(wire.KEYS), *wire.VOYAGE_KEYS]) | st.text(max_size=5)
+    keys = st.sampled_from([*sorted(openai_json.KEYS), *openai_json.VOYAGE_KEYS]) | st.text(
+        max_size=5
+    )
     key = draw(keys)
     inside = body.get(key)
     what = draw(st.sampled_from(["replace", "drop", "inside"]))

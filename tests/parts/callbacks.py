@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from embedding_sidecar.quotas.leases import Reservation
+from embedding_sidecar.quota.leases import Reservation
 
 
 async def come(start: Callable[..., Callable[[], object] | None], *asked: Any, **more: Any) -> Any:

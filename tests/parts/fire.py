@@ -22,7 +22,7 @@ import aiohttp
 import redis
 
 from embedding_contract import document, fingerprint, names
-from embedding_sidecar.quotas import claims, leases, quota_store
+from embedding_sidecar.quota import claims, leases, quota_store
 from tests.parts import clock, ports, sidecar
 from tests.parts.judgement import LONGEST_WORDS, PODS, Call, Outcome, Plan, judge
 

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from embedding_sidecar.quotas.claims import Amounts
-from embedding_sidecar.quotas.leases import Reservation
-from embedding_sidecar.quotas.quota import Quota
+from embedding_sidecar.quota.claims import Amounts
+from embedding_sidecar.quota.leases import Reservation
+from embedding_sidecar.quota.quota import Quota
 
 
 def held(quota: Quota, *, tokens: int = 1) -> Reservation | None:

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from embedding_sidecar import errors, provider
+from embedding_sidecar import errors
+from embedding_sidecar.translation import provider_api
 
 
 class Starts:
@@ -14,25 +15,25 @@ class Starts:
         return True
 
     async def send(
-        self, request: provider.HttpRequest, *, within_seconds: float
-    ) -> provider.HttpAnswer:
+        self, request: provider_api.HttpRequest, *, within_seconds: float
+    ) -> provider_api.HttpAnswer:
         """The subclass's."""
         raise NotImplementedError
 
     def start(
         self,
-        request: provider.HttpRequest,
+        request: provider_api.HttpRequest,
         *,
         within_seconds: float,
-        done: Callable[[provider.HttpAnswer | Exception], None],
+        done: Callable[[provider_api.HttpAnswer | Exception], None],
     ) -> Callable[[], object]:
-        """As provider.Upstream."""
+        """As provider_api.Upstream."""
         is_ready = self.is_ready()
 
         async def run() -> None:
             if not is_ready:
                 await asyncio.sleep(0)
-            said: provider.HttpAnswer | errors.Unreachable
+            said: provider_api.HttpAnswer | errors.Unreachable
             try:
                 said = await self.send(request, within_seconds=within_seconds)
             except errors.Unreachable as failure:

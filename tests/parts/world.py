@@ -5,13 +5,14 @@ import asyncio
 import pytest
 
 from embedding_contract import document
-from embedding_sidecar import allowance, errors, provider
-from embedding_sidecar.caching import cache, generations, layers
-from embedding_sidecar.engine import flights
+from embedding_sidecar import allowance, errors
+from embedding_sidecar.cache import generations, memory_cache, tiered_cache
+from embedding_sidecar.engine import inflight
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.provider_states import ApiKey
 from embedding_sidecar.engine.service import Service, Timing
-from embedding_sidecar.wire.cache_control import DEFAULT
+from embedding_sidecar.openai_format.cache_control import DEFAULT
+from embedding_sidecar.translation import provider_api
 from tests.fakes import provider as stand_in
 from tests.fakes.provider import KEY, StandIn
 from tests.parts import virtual_time
@@ -105,8 +106,8 @@ class Internet(Starts):
         return self.hosts.setdefault(host, StandIn())
 
     async def send(
-        self, request: provider.HttpRequest, *, within_seconds: float
-    ) -> provider.HttpAnswer:
+        self, request: provider_api.HttpRequest, *, within_seconds: float
+    ) -> provider_api.HttpAnswer:
         host = request.url.split("/")[2]
         return await self[host].send(request, within_seconds=within_seconds)
 
@@ -148,9 +149,9 @@ class World:
         self.quota = quota or Quota()
         self.seen = Seen()
         self.loop = virtual_time.Loop()
-        self.flying = flights.Flights(clock=self.loop.time)
-        memory = cache.MemoryCache(max_bytes=10**7, ttl_seconds=60, clock=lambda: WALL)
-        self.cache = layers.Layers(
+        self.registry = inflight.InflightCalls(clock=self.loop.time)
+        memory = memory_cache.MemoryCache(max_bytes=10**7, ttl_seconds=60, clock=lambda: WALL)
+        self.cache = tiered_cache.TieredCache(
             scope=self.document.cache_scope,
             ttl_seconds=60,
             memory=memory,
@@ -171,7 +172,7 @@ class World:
             quota=self.quota,
             upstream=self.net,
             observe=self.seen,
-            flying=self.flying,
+            registry=self.registry,
             states=states,
             timing=timing,
             clock=self.loop.time,
@@ -205,8 +206,8 @@ class World:
         return [call.body["input"] for call in self.net[host].calls]
 
 
-def ask(*items, model="m", **rest) -> provider.Ask:
-    return provider.Ask(model=model, items=items, **rest)
+def ask(*items, model="m", **rest) -> provider_api.Ask:
+    return provider_api.Ask(model=model, items=items, **rest)
 
 
 def vectors(model, *items):

@@ -1,1 +1,1 @@
-"""From a request to its vectors: cache, flights, batches, providers in the order of the policy."""
+"""From a request to its vectors: cache, calls, batches, providers in the order of the policy."""

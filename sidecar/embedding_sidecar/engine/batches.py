@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Final, TypeVar
 
-from embedding_sidecar import provider
+from embedding_sidecar.translation import provider_api
 
 _TOKENS_AROUND_ITEM: Final = 8
 _TOKENS_OF_PROMPT: Final = 64
@@ -17,12 +17,12 @@ _BYTES_OF_ESCAPE: Final = 6
 """JSON writes a control character as six: `\\u0000`."""
 
 MOST_BYTES_OF_TOKEN: Final = 16
-"""On average over a text: as wire.MAX_ITEM_BYTES counts."""
+"""On average over a text: as openai_json.MAX_ITEM_BYTES counts."""
 
 T = TypeVar("T")
 
 
-def most_tokens(ask: provider.Ask) -> list[int]:
+def most_tokens(ask: provider_api.Ask) -> list[int]:
     """For each item the tokens it has at most: no tokenizer makes more of a text than its bytes."""
     prompt = 0 if ask.input_type is None else _TOKENS_OF_PROMPT
     return [
@@ -31,7 +31,7 @@ def most_tokens(ask: provider.Ask) -> list[int]:
     ]
 
 
-def shares(tokens: int, ask: provider.Ask) -> list[int]:
+def shares(tokens: int, ask: provider_api.Ask) -> list[int]:
     """What was billed, split among the items by their size: whole numbers whose sum it is."""
     if len(ask.items) == 1:
         return [tokens]
@@ -41,7 +41,7 @@ def shares(tokens: int, ask: provider.Ask) -> list[int]:
     return [mark - before for before, mark in pairwise([0, *marks])]
 
 
-def split(ask: provider.Ask, limits: provider.Limits) -> list[range]:
+def split(ask: provider_api.Ask, limits: provider_api.Limits) -> list[range]:
     """The items as parts that each fit one request, in order, as few as keeping the order allows.
 
     An item that alone may be too large travels alone: the bound is an upper one, so it may fit.
@@ -73,7 +73,7 @@ def _cut(count: int, bounds: Sequence[tuple[int, list[int]]]) -> Iterator[range]
     yield range(start, count)
 
 
-def most_bytes(item: provider.Item) -> int:
+def most_bytes(item: provider_api.Item) -> int:
     """The bytes that an item has as JSON at most."""
     if not isinstance(item, str):
         return len(item) * _BYTES_OF_TOKEN + _BYTES_AROUND_ITEM
@@ -82,7 +82,7 @@ def most_bytes(item: provider.Item) -> int:
     return len(item.encode()) + escaped + item.count('"') + item.count("\\") + _BYTES_AROUND_ITEM
 
 
-def is_longer(item: provider.Item, *, tokens: int) -> bool:
+def is_longer(item: provider_api.Item, *, tokens: int) -> bool:
     """Whether an item certainly has more tokens than that: a text by MOST_BYTES_OF_TOKEN."""
     if isinstance(item, str):
         most_bytes = tokens * MOST_BYTES_OF_TOKEN

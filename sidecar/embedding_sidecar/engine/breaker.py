@@ -12,7 +12,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
-from embedding_sidecar import errors, statuses
+from embedding_sidecar import errors
+from embedding_sidecar.translation import http_status
 
 FAILURES_TO_OPEN: Final = 3
 OPEN_SECONDS: Final = 10.0
@@ -21,7 +22,7 @@ MOST_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rest:
+class CoolDown:
     """A provider is left alone until `until`, because of `failure`; None: until its probe ends."""
 
     failure: errors.ProviderFailed
@@ -31,7 +32,7 @@ class Rest:
     def certain(self) -> bool:
         """Whether a call would fail: the key is refused, or the credit is spent."""
         return self.until is not None and isinstance(
-            self.failure, errors.Misconfigured | errors.Spent
+            self.failure, errors.ConfigurationError | errors.OutOfCredit
         )
 
     @property
@@ -39,18 +40,20 @@ class Rest:
         """Whether the provider itself said how long."""
         return self.until is not None and self.failure.retry_after_seconds is not None
 
-    def told(self, now: float) -> errors.ProviderFailed:
+    def as_error(self, now: float) -> errors.ProviderFailed:
         """The failure as it is now: of what the provider asked for, the rest is left."""
         if not self.asked_for or self.until is None:
             return self.failure
         left = self.until - now
-        told: errors.ProviderFailed
-        if isinstance(self.failure, errors.Exhausted):
-            told = errors.Exhausted(self.failure.reason, retry_after_seconds=left)
+        as_error: errors.ProviderFailed
+        if isinstance(self.failure, errors.RateLimited):
+            as_error = errors.RateLimited(self.failure.reason, retry_after_seconds=left)
         else:
-            told = errors.Unreachable(self.failure.reason, billed=False, retry_after_seconds=left)
-        told.words = self.failure.words
-        return told
+            as_error = errors.Unreachable(
+                self.failure.reason, billed=False, retry_after_seconds=left
+            )
+        as_error.words = self.failure.words
+        return as_error
 
 
 _OF_A_TEXT: Final = frozenset({"server_error", "bad_answer", "wrong_size", "timeout"})
@@ -66,7 +69,7 @@ class _Record:
     causes: int = 0
     """How many texts, or batches with none in common, have failed."""
     texts: set[int] = field(default_factory=set)
-    rest: Rest | None = None
+    cool_down: CoolDown | None = None
     probing: bool = False
     word: str = ""
 
@@ -86,14 +89,14 @@ class Breaker:
         """Whether this provider has failed since it last answered."""
         return name in self._records
 
-    def rest(self, name: str, *, now: float) -> Rest | None:
+    def cool_down(self, name: str, *, now: float) -> CoolDown | None:
         """Why and how long this provider is left alone; None where it may be asked."""
         record = self._records.get(name)
-        if record is None or record.rest is None:
+        if record is None or record.cool_down is None:
             return None
-        if record.rest.until is not None and now < record.rest.until:
-            return record.rest
-        return Rest(failure=record.rest.failure, until=None) if record.probing else None
+        if record.cool_down.until is not None and now < record.cool_down.until:
+            return record.cool_down
+        return CoolDown(failure=record.cool_down.failure, until=None) if record.probing else None
 
     def word(self, name: str) -> str:
         """Why this provider failed last; empty where it has answered since."""
@@ -107,7 +110,7 @@ class Breaker:
     def suspects(self, name: str) -> bool:
         """Whether the provider is left alone, or was and has not answered since."""
         record = self._records.get(name)
-        return record is not None and record.rest is not None
+        return record is not None and record.cool_down is not None
 
     def probed(self, name: str) -> bool:
         """Whether somebody is finding out whether the provider is back."""
@@ -139,8 +142,8 @@ class Breaker:
         """The provider is asked by another key: what the one before has spent is not its."""
         record = self._records.get(name)
         if record is not None and (
-            record.rest is None
-            or isinstance(record.rest.failure, errors.Misconfigured | errors.Spent)
+            record.cool_down is None
+            or isinstance(record.cool_down.failure, errors.ConfigurationError | errors.OutOfCredit)
         ):
             del self._records[name]
 
@@ -165,7 +168,7 @@ class Breaker:
             record.causes += 1
             if len(record.texts) < _MOST_KEYS:
                 record.texts.update(texts)
-        if isinstance(failure, errors.Misconfigured | errors.Spent):
+        if isinstance(failure, errors.ConfigurationError | errors.OutOfCredit):
             seconds = OPEN_SECONDS
         elif failure.retry_after_seconds is not None and (
             record.causes >= _SEVERAL or not _may_be_the_texts(failure)
@@ -177,7 +180,7 @@ class Breaker:
                 failure = _of_all(failure)
         else:
             return failure
-        record.rest = Rest(failure=failure, until=now + seconds)
+        record.cool_down = CoolDown(failure=failure, until=now + seconds)
         return failure
 
 
@@ -187,9 +190,9 @@ def _may_be_the_texts(failure: errors.ProviderFailed) -> bool:
     )
 
 
-def _of_all(declined: errors.Declined) -> errors.Misconfigured:
+def _of_all(declined: errors.Declined) -> errors.ConfigurationError:
     """What a provider that declines all texts means: nothing succeeds with the key, or at all."""
-    is_key = declined.reason == statuses.FORBIDDEN
-    found = errors.Misconfigured(errors.KEY_REFUSED if is_key else declined.reason)
+    is_key = declined.reason == http_status.FORBIDDEN
+    found = errors.ConfigurationError(errors.KEY_REFUSED if is_key else declined.reason)
     found.words = declined.words
     return found

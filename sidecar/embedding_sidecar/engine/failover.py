@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from embedding_contract import document, names, spaces
-from embedding_sidecar import errors, provider, vectors
-from embedding_sidecar.caching import cache
-from embedding_sidecar.wire import models, wire
+from embedding_sidecar import errors
+from embedding_sidecar.cache import cache_entry
+from embedding_sidecar.openai_format import models, openai_json
+from embedding_sidecar.translation import provider_api, vector_decoder
 
 Fields = tuple[tuple[str, bytes], ...]
 """As Ask.extra."""
 _SPACE_DIGITS: Final = 16
 
-MAX_CHOICES: Final = 1024
-"""Models and sizes whose choices are known; callers choose the sizes."""
+MAX_CANDIDATES: Final = 1024
+"""Models and sizes whose candidates are known; callers choose the sizes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Candidate:
     """A provider that may answer requests for a model and a size, and the space it answers in.
 
     `dimensions` is the size it is asked for: the caller's, or what the policy pins. `vector_bytes`
@@ -32,8 +33,8 @@ class Choice:
     space: str
     vector_bytes: int | None = None
 
-    def made(self, entry: cache.Entry) -> bool:
-        """Whether an entry that was found under a key of this choice can be one of its own."""
+    def made(self, entry: cache_entry.Entry) -> bool:
+        """Whether an entry that was found under a key of this candidate can be one of its own."""
         # The key says all of this already; an entry that does not agree is nobody's.
         return (
             entry.model == self.provider.model
@@ -42,9 +43,9 @@ class Choice:
         )
 
 
-def terms(choice: Choice, ask: provider.Ask) -> provider.Ask:
-    """A caller's request in a choice's terms: its provider's name of the model, its dimensions."""
-    model, dimensions = choice.provider.model, choice.dimensions
+def terms(candidate: Candidate, ask: provider_api.Ask) -> provider_api.Ask:
+    """The caller's request with the model's name and the dimensions of a candidate."""
+    model, dimensions = candidate.provider.model, candidate.dimensions
     if ask.model == model and ask.dimensions == dimensions:
         return ask
     return ask._replace(model=model, dimensions=dimensions)
@@ -52,27 +53,28 @@ def terms(choice: Choice, ask: provider.Ask) -> provider.Ask:
 
 def chooser(
     policy: document.PolicyDocument,
-) -> Callable[..., Sequence[Choice]]:
-    """`choices` of one policy, which are the same for all requests for a model and a size."""
-    return functools.lru_cache(maxsize=MAX_CHOICES)(functools.partial(choices, policy))
+) -> Callable[..., Sequence[Candidate]]:
+    """`candidates` of one policy, which are the same for all requests for a model and a size."""
+    return functools.lru_cache(maxsize=MAX_CANDIDATES)(functools.partial(candidates, policy))
 
 
-def fields_of(ask: provider.Ask) -> tuple[Fields, ...]:
+def fields_of(ask: provider_api.Ask) -> tuple[Fields, ...]:
     """What a chooser is told of a request's further fields: nothing where it has none."""
     return (ask.extra,) if ask.extra else ()
 
 
-def choices(
+def candidates(
     policy: document.PolicyDocument, model: str, dimensions: int | None, extra: Fields = ()
-) -> tuple[Choice, ...]:
-    """The providers that may answer, the first choice first.
+) -> tuple[Candidate, ...]:
+    """The providers that may answer, the first candidate first.
 
     That is the first one that answers to the model's name. Others follow down the list, if the
     policy allows failover at all: those of the same space, and all where it may cross spaces. All
     pass the further fields on.
 
     Raises:
-        errors.Rejected: nobody answers to this name, or the first choice has other dimensions, or
+        errors.Rejected: nobody answers to this name, or the first candidate has other dimensions,
+        or
             does not pass a field on.
     """
     start = next((at for at, it in enumerate(policy.providers) if it.answers_to(model)), None)
@@ -80,8 +82,8 @@ def choices(
         raise models.unknown(policy, model)
     for name, _ in extra:
         if name not in models.passed_on(policy.providers[start]):
-            raise wire.unrecognized(name)
-    first = _choice(policy.providers[start], dimensions, extra)
+            raise openai_json.unrecognized(name)
+    first = _candidate(policy.providers[start], dimensions, extra)
     if not _makes(first.provider, dimensions):
         raise errors.Rejected(
             f"This policy pins the dimensions of {model!r} to {first.provider.dimensions}.",
@@ -90,7 +92,7 @@ def choices(
     if not policy.failover.enabled:
         return (first,)
     others = [
-        _choice(it, dimensions, extra)
+        _candidate(it, dimensions, extra)
         for it in policy.providers[start + 1 :]
         if _makes(it, dimensions) and models.passed_on(it).issuperset([name for name, _ in extra])
     ]
@@ -98,10 +100,10 @@ def choices(
     return (first, *(it for it in others if crossing or it.space == first.space))
 
 
-def _space(candidate: document.Provider, dimensions: int | None, extra: Fields) -> str:
+def _space(chosen: document.Provider, dimensions: int | None, extra: Fields) -> str:
     """Its space; of fields that change it, another one for each value."""
-    space = candidate.space(dimensions)
-    changing = {it.name for it in candidate.pass_through_fields if it.changes_space}
+    space = chosen.space(dimensions)
+    changing = {it.name for it in chosen.pass_through_fields if it.changes_space}
     of_fields = [(name, value) for name, value in extra if name in changing]
     if not of_fields:
         return space
@@ -109,64 +111,67 @@ def _space(candidate: document.Provider, dimensions: int | None, extra: Fields) 
     return f"{space}?{','.join(name for name, _ in of_fields)}={digest}"
 
 
-def _choice(candidate: document.Provider, dimensions: int | None, extra: Fields) -> Choice:
-    asked = dimensions or candidate.dimensions
-    size = asked or _vendors_own(candidate)
-    return Choice(
-        provider=candidate,
+def _candidate(chosen: document.Provider, dimensions: int | None, extra: Fields) -> Candidate:
+    asked = dimensions or chosen.dimensions
+    size = asked or _vendors_own(chosen)
+    return Candidate(
+        provider=chosen,
         dimensions=asked,
-        space=_space(candidate, dimensions, extra),
-        vector_bytes=None if size is None else size * vectors.BYTES_PER_NUMBER,
+        space=_space(chosen, dimensions, extra),
+        vector_bytes=None if size is None else size * vector_decoder.BYTES_PER_NUMBER,
     )
 
 
-def _vendors_own(candidate: document.Provider) -> int | None:
+def _vendors_own(chosen: document.Provider) -> int | None:
     """What the vendor's own server makes; another one that takes the name may make others."""
-    if candidate.base_url != document.DEFAULT_BASE_URLS.get(candidate.kind):
+    if chosen.base_url != document.DEFAULT_BASE_URLS.get(chosen.kind):
         return None
-    return spaces.default_dimensions(kind=candidate.kind, model=candidate.model)
+    return spaces.default_dimensions(kind=chosen.kind, model=chosen.model)
 
 
-def _makes(candidate: document.Provider, dimensions: int | None) -> bool:
-    return dimensions is None or candidate.dimensions in (None, dimensions)
+def _makes(chosen: document.Provider, dimensions: int | None) -> bool:
+    return dimensions is None or chosen.dimensions in (None, dimensions)
 
 
 Failure = errors.ProviderFailed | errors.Rejected
 
-_RETRYABLE: Final = (errors.Exhausted, errors.Unreachable)
+_RETRYABLE: Final = (errors.RateLimited, errors.Unreachable)
 _SHOWN_WORDS: Final = 300
 
 
 def is_key_refused(failure: Failure) -> bool:
     """Whether it says that the provider refuses the key."""
-    return isinstance(failure, errors.Misconfigured) and failure.reason == errors.KEY_REFUSED
+    return isinstance(failure, errors.ConfigurationError) and failure.reason == errors.KEY_REFUSED
 
 
-def ignores_dimensions(choice: Choice, numbers: int) -> errors.Rejected:
+def ignores_dimensions(candidate: Candidate, numbers: int) -> errors.Rejected:
     """The refusal of a size that a server does not make, whatever it is asked for."""
     makes = f"vectors of {numbers} numbers" if numbers else "vectors of another size"
     return errors.Rejected(
-        f"The server of provider {choice.provider.name!r} ignores 'dimensions': it makes {makes}, "
-        f"where {choice.dimensions} were asked for. Leave 'dimensions' out.",
+        f"The server of provider {candidate.provider.name!r} ignores 'dimensions': it makes "
+        f"{makes}, "
+        f"where {candidate.dimensions} were asked for. Leave 'dimensions' out.",
         param="dimensions",
     )
 
 
-def too_long(choice: Choice, place: int, tokens: int) -> errors.Rejected:
+def too_long(candidate: Candidate, place: int, tokens: int) -> errors.Rejected:
     """The refusal of an item that has more tokens than the policy says the provider takes."""
     return errors.Rejected(
         f"'input[{place}]' has more than {tokens} tokens, the most that provider "
-        f"{choice.provider.name!r} takes of an item.",
+        f"{candidate.provider.name!r} takes of an item.",
         param="input",
     )
 
 
-def label(choice: Choice) -> str:
+def label(candidate: Candidate) -> str:
     """What metrics call a provider: the lower-case word for its type."""
-    return choice.provider.kind.lower()
+    return candidate.provider.kind.lower()
 
 
-def verdict(failures: Mapping[str, Failure], *, policy: document.PolicyDocument) -> errors.Refused:
+def final_error(
+    failures: Mapping[str, Failure], *, policy: document.PolicyDocument
+) -> errors.Refused:
     """What the caller is told when nobody answered.
 
     That a provider takes no such request counts only where all say so: another one, asked again
@@ -180,14 +185,14 @@ def verdict(failures: Mapping[str, Failure], *, policy: document.PolicyDocument)
     failed = {
         name: it
         for name, it in failures.items()
-        if isinstance(it, errors.ProviderFailed) and not isinstance(it, errors.Unsuited)
+        if isinstance(it, errors.ProviderFailed) and not isinstance(it, errors.UnsupportedInput)
     }
     if not failed:
         return _rejection(failures)
     waits = [it.retry_after_seconds for it in failed.values() if it.retry_after_seconds is not None]
     wait = min(waits, default=None)
     kinds = {type(it) for it in failed.values()}
-    if kinds == {errors.Spent}:
+    if kinds == {errors.OutOfCredit}:
         return errors.Unavailable(
             f"The credit of every provider that may answer is used up ({reasons}).",
             code="provider_credit_exhausted",
@@ -195,7 +200,7 @@ def verdict(failures: Mapping[str, Failure], *, policy: document.PolicyDocument)
             kind="insufficient_quota",
             should_retry=False,
         )
-    if kinds <= {errors.Exhausted, errors.Spent}:
+    if kinds <= {errors.RateLimited, errors.OutOfCredit}:
         return errors.Unavailable(
             f"Every provider that may answer is used up ({reasons}).",
             code="rate_limit_exceeded",
@@ -206,7 +211,7 @@ def verdict(failures: Mapping[str, Failure], *, policy: document.PolicyDocument)
     # What was paid for and of no use would be bought again.
     is_paid = errors.Unusable in kinds or errors.WrongSize in kinds
     is_vain = is_paid or not any(isinstance(it, _RETRYABLE) for it in failed.values())
-    if kinds != {errors.Misconfigured}:
+    if kinds != {errors.ConfigurationError}:
         return errors.Unavailable(
             f"No provider that may answer gave vectors that can be used ({reasons}).",
             code="all_providers_failed",
@@ -229,7 +234,7 @@ def _reason(failure: Failure) -> str:
     """Why a provider did not answer, with its own words; what it does not take, in ours."""
     if isinstance(failure, errors.Rejected):
         return f"rejected: {failure.message[:_SHOWN_WORDS]}"
-    if isinstance(failure, errors.Unsuited):
+    if isinstance(failure, errors.UnsupportedInput):
         words = failure.obstacle
     else:
         words = failure.words[:_SHOWN_WORDS]
@@ -239,7 +244,7 @@ def _reason(failure: Failure) -> str:
 def _rejection(failures: Mapping[str, Failure]) -> errors.Rejected:
     """What the first provider that would not take the request says."""
     first = next(iter(failures.values()))
-    if isinstance(first, errors.Unsuited):
+    if isinstance(first, errors.UnsupportedInput):
         return errors.Rejected(first.obstacle, param="input")
     assert isinstance(first, errors.Rejected)  # noqa: S101 - nothing else is left
     return first

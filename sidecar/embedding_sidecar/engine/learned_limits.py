@@ -12,7 +12,7 @@ much, then four times, until it is none.
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from embedding_sidecar import provider
+from embedding_sidecar.translation import provider_api
 
 RAISE_SECONDS: Final = 600.0
 _MOST_RAISES: Final = 32
@@ -25,7 +25,7 @@ it counts items, as Hugging Face's text-embeddings-inference does."""
 _LEAST_ITEM_TOKENS: Final = 256
 """No model is known that takes fewer: what is refused of less is not refused for its length."""
 _MOST_ITEM_TOKENS: Final = 2**20
-"""No item has more by its bound (wire.MAX_ITEM_BYTES)."""
+"""No item has more by its bound (openai_json.MAX_ITEM_BYTES)."""
 
 
 class Size(NamedTuple):
@@ -119,7 +119,7 @@ class Learned:
         half = Size((size.items + 1) // 2, (size.size_bytes + 1) // 2)
         self._time = _Met(passed=half, refused=size, at=now)
 
-    def within(self, limits: provider.Limits, *, now: float) -> provider.Limits:
+    def within(self, limits: provider_api.Limits, *, now: float) -> provider_api.Limits:
         """These limits, and what has been learned; what has been raised to them is forgotten."""
         if self._items is not None:
             items = self._items.raised(self._items.passed.items, now=now)

@@ -1,4 +1,4 @@
-"""What one call of an order holds, and what the provider says of that.
+"""What one call of a batch holds, and what the provider says of that.
 
 Published limits, those of the policy and those that were learned decide how many items go at once.
 A refusal names items by their place in the call, and callers count in their request.
@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from embedding_contract import document
-from embedding_sidecar import errors, provider, providers, tracing
+from embedding_sidecar import errors, providers
 from embedding_sidecar.engine import batches, failover, provider_states
 from embedding_sidecar.engine.learned_limits import Size
-from embedding_sidecar.wire import cache_control
+from embedding_sidecar.openai_format import cache_control
+from embedding_sidecar.telemetry import tracing
+from embedding_sidecar.translation import provider_api
 
 _ITEM: Final = re.compile(r"input\[([0-9]{1,6})\]")
 """How OpenAI names an item in `param`."""
@@ -24,7 +26,7 @@ _ENVELOPE_BYTES: Final = 512
 """Of a body, beside its items: model and the other fields."""
 
 
-class Order(NamedTuple):
+class BatchRequest(NamedTuple):
     """What a request still wants of a provider, until `ends_at`: keys, each with its items' places.
 
     `ask` is the whole request, in this provider's terms. `since`: when the cache was last asked for
@@ -32,8 +34,8 @@ class Order(NamedTuple):
     `background`: its calls, however many, are made of what the quota leaves to background work.
     """
 
-    choice: failover.Choice
-    ask: provider.Ask
+    candidate: failover.Candidate
+    ask: provider_api.Ask
     missing: Mapping[str, Sequence[int]]
     control: cache_control.CacheControl
     since: float
@@ -43,15 +45,15 @@ class Order(NamedTuple):
     background: bool = False
 
 
-def of(order: Order, keys: Sequence[str]) -> provider.Ask:
+def of(request: BatchRequest, keys: Sequence[str]) -> provider_api.Ask:
     """The request for these keys."""
-    ask = order.ask
+    ask = request.ask
     if len(keys) == len(ask.items):  # all of them, in order
         return ask
-    return ask._replace(items=tuple(ask.items[order.missing[key][0]] for key in keys))
+    return ask._replace(items=tuple(ask.items[request.missing[key][0]] for key in keys))
 
 
-def size(part: provider.Ask) -> Size:
+def size(part: provider_api.Ask) -> Size:
     """How large it is at most."""
     return Size(
         len(part.items),
@@ -62,7 +64,7 @@ def size(part: provider.Ask) -> Size:
 
 def limits(
     chosen: document.Provider, states: provider_states.ProviderStates, *, now: float
-) -> provider.Limits:
+) -> provider_api.Limits:
     """What one request to it may hold: by the policy, else as published, and as learned."""
     found = providers.PROVIDERS[chosen.kind].limits(chosen.model)
     said = chosen.limits
@@ -104,8 +106,8 @@ def renumbered(rejected: errors.Rejected, place: Callable[[int], int | None]) ->
     )
 
 
-def of_flight(rejected: errors.Rejected, *, at: int, count: int) -> errors.Rejected:
-    """What was said of `count` items of a flight, from this one on, in terms of the flight."""
+def of_call(rejected: errors.Rejected, *, at: int, count: int) -> errors.Rejected:
+    """What was said of `count` items of a call, from this one on, in terms of the call."""
     found = renumbered(rejected, lambda index: index + at)
     if count == 1 and found.message == rejected.message:
         found.message = f"'input[{at}]': {found.message}"

@@ -8,25 +8,27 @@ from dataclasses import dataclass
 from typing import Final
 
 from embedding_contract import document as contract
-from embedding_sidecar import errors, provider, providers, tracing
-from embedding_sidecar.caching import cache as caching
-from embedding_sidecar.caching import layers
+from embedding_sidecar import errors, providers
+from embedding_sidecar.cache import cache_entry as caching
+from embedding_sidecar.cache import tiered_cache
 from embedding_sidecar.engine import (
     batch_calls,
     batches,
-    calls,
+    dispatch,
     failover,
-    flights,
-    orders,
+    inflight,
     portions,
+    provider_call,
     provider_states,
-    retries,
+    retry_schedule,
 )
 from embedding_sidecar.engine.answer import Answer
-from embedding_sidecar.engine.work import Found, Work
-from embedding_sidecar.wire import cache_control
+from embedding_sidecar.engine.request_state import Found, RequestState
+from embedding_sidecar.openai_format import cache_control
+from embedding_sidecar.telemetry import tracing
+from embedding_sidecar.translation import provider_api
 
-_KEY_IS_MISSING: Final = errors.Misconfigured(errors.KEY_MISSING)
+_KEY_IS_MISSING: Final = errors.ConfigurationError(errors.KEY_MISSING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ class Service:
     Args:
         document: its providers are of types in PROVIDERS.
         keys: API keys by the provider's name, absent where there is none.
-        flying: what is in flight to providers; it outlives a document.
+        flying: what is in call to providers; it outlives a document.
         states: what is known of providers; it outlives a document, which it follows.
         share: a random number of 0 to 1, for waits.
     """
@@ -60,11 +62,11 @@ class Service:
         *,
         document: contract.PolicyDocument,
         keys: Mapping[str, provider_states.ApiKey],
-        cache: layers.Layers,
-        quota: calls.Quota,
-        upstream: provider.Upstream,
-        observe: calls.Observer,
-        flying: flights.Flights,
+        cache: tiered_cache.TieredCache,
+        quota: provider_call.Quota,
+        upstream: provider_api.Upstream,
+        observe: provider_call.Observer,
+        registry: inflight.InflightCalls,
         states: provider_states.ProviderStates | None = None,
         timing: Timing = Timing(),
         clock: Callable[[], float] = time.monotonic,
@@ -72,7 +74,7 @@ class Service:
         share: Callable[[], float] = random.random,
     ) -> None:
         self._document = document
-        self._choices = failover.chooser(document)
+        self._candidates = failover.chooser(document)
         self._keys = keys
         self._cache = cache
         self._observe = observe
@@ -80,7 +82,7 @@ class Service:
         self._clock = clock
         self._share = share
         self._states = states or provider_states.ProviderStates()
-        caller = calls.Caller(
+        caller = provider_call.Caller(
             keys=keys,
             quota=quota,
             upstream=upstream,
@@ -88,11 +90,11 @@ class Service:
             states=self._states,
             clock=clock,
         )
-        self._orders = orders.Orders(
+        self._dispatcher = dispatch.Dispatcher(
             caller=batch_calls.BatchCaller(
                 store=cache,
                 caller=caller,
-                flying=flying,
+                registry=registry,
                 attempt_seconds=timing.attempt_seconds,
                 wall_clock=wall_clock,
             )
@@ -100,7 +102,7 @@ class Service:
 
     async def embed(
         self,
-        ask: provider.Ask,
+        ask: provider_api.Ask,
         *,
         control: cache_control.CacheControl = cache_control.DEFAULT,
         found: Found | None = None,
@@ -110,114 +112,121 @@ class Service:
     ) -> Answer:
         """The vectors of the items.
 
-        The first choice's cache is asked first, whatever is known of that provider: what is there
-        needs no provider and no quota. `found` is what it said, where it has just been asked. What
-        the request has waited for before is of its time. Background work spends only what the quota
-        does not reserve for applications.
+        The first candidate's cache is asked first, whatever is known of that provider: what is
+        there needs no provider and no quota. `found` is what it said, where it has just been asked.
+        What the request has waited for before is of its time. Background work spends only what the
+        quota does not reserve for applications.
 
         Raises:
             errors.Rejected: the request is at fault.
             errors.QuotaExhausted: the day is used up, and not all is in the cache.
             errors.Unavailable: nobody who may answer can.
         """
-        choices = self._choices(ask.model, ask.dimensions, *failover.fields_of(ask))
-        choice = choices[0]
+        candidates = self._candidates(ask.model, ask.dimensions, *failover.fields_of(ask))
+        candidate = candidates[0]
         started_at = self._clock() - waited_seconds
-        work = Work(ask, control=control, started_at=started_at, span=span, background=background)
-        work.looked(choice, found or await self._look(work, choice))
-        if work.missing(choice):
+        state = RequestState(
+            ask, control=control, started_at=started_at, span=span, background=background
+        )
+        state.looked(candidate, found or await self._look(state, candidate))
+        if state.missing(candidate):
             try:
-                choice = await self._fill_from_any(choices, work)
+                candidate = await self._fill_from_any(candidates, state)
             except errors.Refused as refused:
-                refused.attempts = work.attempts
+                refused.attempts = state.attempts
                 raise
-        answer = work.answer(choice)
+        answer = state.answer(candidate)
         if answer.tokens_saved:
             self._cache.saved(answer.tokens_saved, model=answer.model)
         return answer
 
     async def _fill_from_any(
-        self, choices: Sequence[failover.Choice], work: Work
-    ) -> failover.Choice:
-        """Get what is missing; the first choice that completes it."""
-        course = retries.Course(
-            choices,
+        self, candidates: Sequence[failover.Candidate], state: RequestState
+    ) -> failover.Candidate:
+        """Get what is missing; the first candidate that completes it."""
+        schedule = retry_schedule.RetrySchedule(
+            candidates,
             known=self._states.breaker,
-            ends_at=work.started_at + self._timing.of_request(choices[0].provider),
+            ends_at=state.started_at + self._timing.of_request(candidates[0].provider),
             share=self._share,
         )
-        step = course.next(now=self._clock(), held=None)
+        step = schedule.next(now=self._clock(), held=None)
         while step is not None:
-            if isinstance(step, retries.Wait):
+            if isinstance(step, retry_schedule.Wait):
                 await asyncio.sleep(step.seconds)
-            elif await self._fill_from(step, work, course):
-                if not course.is_first(step):
+            elif await self._fill_from(step, state, schedule):
+                if not schedule.is_first(step):
                     self._observe.failover(failover.label(step))
-                    if work.span is not None:
-                        work.span.failed_over(provider=failover.label(step))
+                    if state.span is not None:
+                        state.span.failed_over(provider=failover.label(step))
                 return step
             # Meanwhile other requests may have brought what is missing.
-            work.keys.clear()
-            step = course.next(now=self._clock(), held=work.held)
-        raise failover.verdict(course.failures(), policy=self._document)
+            state.keys.clear()
+            step = schedule.next(now=self._clock(), held=state.held)
+        raise failover.final_error(schedule.failures(), policy=self._document)
 
-    async def _fill_from(self, choice: failover.Choice, work: Work, course: retries.Course) -> bool:
+    async def _fill_from(
+        self,
+        candidate: failover.Candidate,
+        state: RequestState,
+        schedule: retry_schedule.RetrySchedule,
+    ) -> bool:
         """Get what is missing from this provider, as far as it gives it; whether nothing is then.
 
         Raises:
             errors.Refused: it is decided: the request is at fault, or the quota is used up.
         """
         now = self._clock()
-        ends_at = now + course.patience(choice, now=now)
+        ends_at = now + schedule.patience(candidate, now=now)
         failure: errors.ProviderFailed | errors.Refused | None
         while True:
             # The cache is asked once for each provider and wait.
-            if choice.provider.name not in work.keys:
-                work.looked(choice, await self._look(work, choice))
-            missing = work.missing(choice)
+            if candidate.provider.name not in state.keys:
+                state.looked(candidate, await self._look(state, candidate))
+            missing = state.missing(candidate)
             if not missing:
                 return True
-            failure = self._hindrance(work, choice, missing)
+            failure = self._hindrance(state, candidate, missing)
             if failure is None:
-                placed = self._place(work, choice, missing, ends_at=ends_at)
-                if placed is None:
+                dispatched = self._dispatch(state, candidate, missing, ends_at=ends_at)
+                if dispatched is None:
                     return False
-                await placed.waiter.wait(now=self._clock(), ends_at=ends_at)
-                failure = work.landed(placed, now=self._clock())
+                await dispatched.waiter.wait(now=self._clock(), ends_at=ends_at)
+                failure = state.completed(dispatched, now=self._clock())
             if failure is not None:
-                self._give_up(choice, failure, course)
+                self._give_up(candidate, failure, schedule)
                 return False
-            if not work.missing(choice):
+            if not state.missing(candidate):
                 return True
             # A call of other requests failed, in a way that is theirs. What is there by now?
-            work.keys.clear()
+            state.keys.clear()
 
     def _give_up(
         self,
-        choice: failover.Choice,
+        candidate: failover.Candidate,
         failure: errors.ProviderFailed | errors.Refused,
-        course: retries.Course,
+        schedule: retry_schedule.RetrySchedule,
     ) -> None:
-        """Note that a choice failed, or raise what decides the request."""
+        """Note that a candidate failed, or raise what decides the request."""
         if failure is _KEY_IS_MISSING:
-            self._observe.error("misconfigured", failover.label(choice))
+            self._observe.error("misconfigured", failover.label(candidate))
         # Only the provider the caller meant may say that the caller is at fault.
         if isinstance(failure, errors.ProviderFailed) or (
-            isinstance(failure, errors.Rejected) and not course.is_first(choice)
+            isinstance(failure, errors.Rejected) and not schedule.is_first(candidate)
         ):
-            course.failed(choice, failure, now=self._clock())
+            schedule.failed(candidate, failure, now=self._clock())
         else:
             raise failure
 
-    async def _look(self, work: Work, choice: failover.Choice) -> Found:
+    async def _look(self, state: RequestState, candidate: failover.Candidate) -> Found:
         """What the cache has of what is missing."""
         looked_at = self._clock()
-        keys = self._cache.keys(failover.terms(choice, work.ask), space=choice.space)
+        keys = self._cache.keys(failover.terms(candidate, state.ask), space=candidate.space)
         entries: list[caching.Entry | None] = [None] * len(keys)
-        missing = {} if work.is_alone(choice.space) else work.missing_of(keys, choice.space)
+        missing = {} if state.is_alone(candidate.space) else state.missing_of(keys, candidate.space)
         if missing:
             found = await self._cache.get_many(
-                list(missing), max_age_seconds=work.control.max_age_seconds
+                list(missing), max_age_seconds=state.control.max_age_seconds
             )
             for indexes, entry in zip(missing.values(), found, strict=True):
                 for index in indexes:
@@ -225,43 +234,46 @@ class Service:
         return Found(keys, entries, looked_at)
 
     def _hindrance(
-        self, work: Work, choice: failover.Choice, missing: Mapping[str, Sequence[int]]
+        self,
+        state: RequestState,
+        candidate: failover.Candidate,
+        missing: Mapping[str, Sequence[int]],
     ) -> errors.ProviderFailed | errors.Rejected | None:
         """Why this provider need not be asked."""
-        chosen = choice.provider
+        chosen = candidate.provider
         if self._key_is_missing(chosen):
             return _KEY_IS_MISSING
-        if choice.dimensions is not None and chosen.dimensions is None:
+        if candidate.dimensions is not None and chosen.dimensions is None:
             numbers = self._states.own_size(chosen.name, now=self._clock())
-            if numbers is not None and numbers != choice.dimensions:
-                return failover.ignores_dimensions(choice, numbers)
+            if numbers is not None and numbers != candidate.dimensions:
+                return failover.ignores_dimensions(candidate, numbers)
         most_tokens = chosen.limits.tokens_per_item
-        if most_tokens is not None and work.ask.truncation is not True:
+        if most_tokens is not None and state.ask.truncation is not True:
             for places in missing.values():
-                if batches.is_longer(work.ask.items[places[0]], tokens=most_tokens):
-                    return failover.too_long(choice, places[0], most_tokens)
-        items = [work.ask.items[places[0]] for places in missing.values()]
+                if batches.is_longer(state.ask.items[places[0]], tokens=most_tokens):
+                    return failover.too_long(candidate, places[0], most_tokens)
+        items = [state.ask.items[places[0]] for places in missing.values()]
         return providers.PROVIDERS[chosen.kind].obstacle(items)
 
-    def _place(
+    def _dispatch(
         self,
-        work: Work,
-        choice: failover.Choice,
+        state: RequestState,
+        candidate: failover.Candidate,
         missing: Mapping[str, Sequence[int]],
         *,
         ends_at: float,
-    ) -> orders.Placed | None:
-        return self._orders.place(
-            portions.Order(
-                choice=choice,
-                ask=failover.terms(choice, work.ask),
+    ) -> dispatch.Dispatched | None:
+        return self._dispatcher.dispatch(
+            portions.BatchRequest(
+                candidate=candidate,
+                ask=failover.terms(candidate, state.ask),
                 missing=missing,
-                control=work.control,
-                since=work.looked_at,
+                control=state.control,
+                since=state.looked_at,
                 ends_at=ends_at,
-                alone=work.is_alone(choice.space),
-                span=work.span,
-                background=work.background,
+                alone=state.is_alone(candidate.space),
+                span=state.span,
+                background=state.background,
             )
         )
 
@@ -281,7 +293,7 @@ class Service:
             else errors.KEY_REFUSED
             if it.name in refused
             else "failing"
-            if self._states.breaker.rest(it.name, now=now) is not None
+            if self._states.breaker.cool_down(it.name, now=now) is not None
             else "ok"
             for it in self._document.providers
         }

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from embedding_sidecar import provider
 from embedding_sidecar.providers import openai, voyage
+from embedding_sidecar.translation import provider_api
 
-PROVIDERS: Final[Mapping[str, provider.Translation]] = MappingProxyType(
+PROVIDERS: Final[Mapping[str, provider_api.Translation]] = MappingProxyType(
     {
         "OpenAI": openai.OpenAI(extended=False),
         "Voyage": voyage.Voyage(),

@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from embedding_sidecar import errors, provider, statuses, vectors, words
+from embedding_sidecar import errors
+from embedding_sidecar.translation import error_words, http_status, provider_api, vector_decoder
 
-LIMITS: Final = provider.Limits(items=2048, tokens=300_000)
+LIMITS: Final = provider_api.Limits(items=2048, tokens=300_000)
 """Source: the same description, CreateEmbeddingRequest.input. No limit of bytes is published."""
-EXTENDED_LIMITS: Final = provider.Limits(items=2048, tokens=300_000, body_bytes=2_000_000)
+EXTENDED_LIMITS: Final = provider_api.Limits(items=2048, tokens=300_000, body_bytes=2_000_000)
 """OpenAI's, and the default --payload-limit of Hugging Face's text-embeddings-inference, the lowest
 known. A server with a lower limit answers 413, and gets halves."""
 
@@ -39,19 +40,19 @@ class OpenAI:
 
     extended: bool
 
-    def obstacle(self, items: Collection[provider.Item]) -> errors.Unsuited | None:
+    def obstacle(self, items: Collection[provider_api.Item]) -> errors.UnsupportedInput | None:
         """None: this endpoint takes all items."""
         del items
         return None
 
-    def limits(self, model: str) -> provider.Limits:
+    def limits(self, model: str) -> provider_api.Limits:
         """The same for every model."""
         del model
         return EXTENDED_LIMITS if self.extended else LIMITS
 
     def request(
-        self, ask: provider.Ask, *, base_url: str, api_key: str | None
-    ) -> provider.HttpRequest:
+        self, ask: provider_api.Ask, *, base_url: str, api_key: str | None
+    ) -> provider_api.HttpRequest:
         """A request for base64, so that vectors come as the model's own bits."""
         body: dict[str, Any] = {"model": ask.model, "input": ask.items}
         if not ask.plain:
@@ -67,28 +68,30 @@ class OpenAI:
             body["truncation"] = ask.truncation
         for name, value in ask.extra:
             body[name] = orjson.Fragment(value)
-        return provider.HttpRequest(
+        return provider_api.HttpRequest(
             url=f"{base_url}/embeddings",
             body=orjson.dumps(body),
-            headers=provider.headers(api_key),
-            reader=vectors.Reader(count=len(ask.items), dimensions=ask.dimensions),
+            headers=provider_api.headers(api_key),
+            reader=vector_decoder.Reader(count=len(ask.items), dimensions=ask.dimensions),
         )
 
-    def vectors(self, ask: provider.Ask, answer: provider.HttpAnswer) -> provider.Vectors:
+    def vectors(
+        self, ask: provider_api.Ask, answer: provider_api.HttpAnswer
+    ) -> provider_api.Vectors:
         """Read a 2xx; some servers ignore base64 and answer in floats."""
-        return vectors.read(answer, count=len(ask.items), dimensions=ask.dimensions)
+        return vector_decoder.read(answer, count=len(ask.items), dimensions=ask.dimensions)
 
-    def failure(self, answer: provider.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
+    def failure(self, answer: provider_api.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
         """The error by status; a 429 by its code, too. A 400, 413 or 422 is relayed."""
-        error = words.error_of(answer.body)
-        if answer.status == statuses.RATE_LIMITED and _SPENT & {
-            statuses.text(error.get("code")),
-            statuses.text(error.get("type")),
+        error = error_words.error_of(answer.body)
+        if answer.status == http_status.RATE_LIMITED and _SPENT & {
+            http_status.text(error.get("code")),
+            http_status.text(error.get("type")),
         }:
-            return errors.Spent("no_credit")
-        if answer.status not in statuses.CALLERS_FAULT or statuses.is_of_the_policy(error):
-            return statuses.failure(answer)
-        return statuses.rejected(answer, code=statuses.text(error.get("code")))
+            return errors.OutOfCredit("no_credit")
+        if answer.status not in http_status.CALLERS_FAULT or http_status.is_of_the_policy(error):
+            return http_status.failure(answer)
+        return http_status.rejected(answer, code=http_status.text(error.get("code")))
 
 
 def _input_type(word: str, base_url: str) -> tuple[str, str]:

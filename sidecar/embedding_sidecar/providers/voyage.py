@@ -11,7 +11,8 @@ from typing import Any, Final
 import orjson
 
 from embedding_contract import document
-from embedding_sidecar import errors, provider, statuses, vectors
+from embedding_sidecar import errors
+from embedding_sidecar.translation import http_status, provider_api, vector_decoder
 
 MAX_ITEMS: Final = 1000
 MAX_TOKENS: Final = MappingProxyType(
@@ -32,23 +33,23 @@ FEWEST_TOKENS: Final = 120_000
 class Voyage:
     """The translation."""
 
-    def obstacle(self, items: Collection[provider.Item]) -> errors.Unsuited | None:
+    def obstacle(self, items: Collection[provider_api.Item]) -> errors.UnsupportedInput | None:
         """Voyage takes texts only."""
         if any(isinstance(item, tuple) for item in items):
-            return errors.Unsuited(
+            return errors.UnsupportedInput(
                 "takes_no_tokens",
                 obstacle="Voyage takes texts, not token arrays; send texts (in LangChain, by "
                 "check_embedding_ctx_length=False).",
             )
         return None
 
-    def limits(self, model: str) -> provider.Limits:
+    def limits(self, model: str) -> provider_api.Limits:
         """Voyage's limits by model."""
-        return provider.Limits(items=MAX_ITEMS, tokens=MAX_TOKENS.get(model, FEWEST_TOKENS))
+        return provider_api.Limits(items=MAX_ITEMS, tokens=MAX_TOKENS.get(model, FEWEST_TOKENS))
 
     def request(
-        self, ask: provider.Ask, *, base_url: str, api_key: str | None
-    ) -> provider.HttpRequest:
+        self, ask: provider_api.Ask, *, base_url: str, api_key: str | None
+    ) -> provider_api.HttpRequest:
         """A request for base64, and for an error instead of Voyage's default, a silent cut."""
         body: dict[str, Any] = {
             "model": ask.model,
@@ -65,19 +66,21 @@ class Voyage:
         for name, value in ask.extra:
             body[name] = orjson.Fragment(value)
         called = document.called_url(kind="Voyage", base_url=base_url, api_key=api_key)
-        return provider.HttpRequest(
+        return provider_api.HttpRequest(
             url=f"{called}/embeddings",
             body=orjson.dumps(body),
-            headers=provider.headers(api_key),
-            reader=vectors.Reader(count=len(ask.items), dimensions=ask.dimensions),
+            headers=provider_api.headers(api_key),
+            reader=vector_decoder.Reader(count=len(ask.items), dimensions=ask.dimensions),
         )
 
-    def vectors(self, ask: provider.Ask, answer: provider.HttpAnswer) -> provider.Vectors:
+    def vectors(
+        self, ask: provider_api.Ask, answer: provider_api.HttpAnswer
+    ) -> provider_api.Vectors:
         """Read a 2xx."""
-        return vectors.read(answer, count=len(ask.items), dimensions=ask.dimensions)
+        return vector_decoder.read(answer, count=len(ask.items), dimensions=ask.dimensions)
 
-    def failure(self, answer: provider.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
+    def failure(self, answer: provider_api.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
         """The error by status; a 400, 413 or 422 is relayed."""
-        if answer.status not in statuses.CALLERS_FAULT:
-            return statuses.failure(answer)
-        return statuses.rejected(answer)
+        if answer.status not in http_status.CALLERS_FAULT:
+            return http_status.failure(answer)
+        return http_status.rejected(answer)

@@ -6,22 +6,22 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_sidecar import provider
 from embedding_sidecar.engine import batches
+from embedding_sidecar.translation import provider_api
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 TOKENS = st.lists(st.integers(0, 2**31 - 1), min_size=1).map(tuple)
 ITEMS = st.lists(TEXTS | TOKENS, min_size=1, max_size=30)
 
 
-def ask(items, **rest) -> provider.Ask:
-    return provider.Ask(model="m", items=tuple(items), **rest)
+def ask(items, **rest) -> provider_api.Ask:
+    return provider_api.Ask(model="m", items=tuple(items), **rest)
 
 
 @given(
     ITEMS,
     st.builds(
-        provider.Limits,
+        provider_api.Limits,
         items=st.integers(1, 10),
         tokens=st.none() | st.integers(1, 200),
         body_bytes=st.none() | st.integers(1, 200),
@@ -43,14 +43,14 @@ def test_parts_hold_all_items_in_order_and_each_fits_unless_it_is_alone(items, l
 
 @given(ITEMS, st.integers(1, 200))
 def test_no_part_could_have_taken_the_next_item_too(items, most):
-    parts = batches.split(ask(items), provider.Limits(items=10, tokens=most))
+    parts = batches.split(ask(items), provider_api.Limits(items=10, tokens=most))
     for part, after in itertools.pairwise(parts):
         more = [items[index] for index in (*part, after[0])]
         assert len(more) > 10 or sum(batches.most_tokens(ask(more))) > most
 
 
 def test_an_item_that_alone_may_be_too_large_travels_alone():
-    parts = batches.split(ask(["a", "b" * 1000, "c"]), provider.Limits(items=10, tokens=100))
+    parts = batches.split(ask(["a", "b" * 1000, "c"]), provider_api.Limits(items=10, tokens=100))
     assert parts == [range(1), range(1, 2), range(2, 3)]
 
 

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_sidecar import errors
-from embedding_sidecar.wire import browsers, heads
+from embedding_sidecar.openai_format import browsers, request_headers
 
 HOSTS = browsers.LOOPBACK | {"sidecar.internal"}
 OWN = "127.0.0.1:8484"
 
 
 def head(**sent):
-    return heads.read(
+    return request_headers.read(
         [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in sent.items()]
     )
 
@@ -136,8 +136,8 @@ def test_any_headers_are_judged(sent):
     [{"origin": f"http://{OWN}"}, {"sec_fetch_site": "same-origin"}, {"sec_fetch_site": "none"}],
 )
 def test_body_without_content_type_is_json_unless_a_browser_sends_it(sent):
-    heads.check(head(host=OWN))
-    heads.check(head(host=OWN, content_type="application/json", **sent))
+    request_headers.check(head(host=OWN))
+    request_headers.check(head(host=OWN, content_type="application/json", **sent))
     with pytest.raises(errors.Rejected) as found:
-        heads.check(head(host=OWN, **sent))
+        request_headers.check(head(host=OWN, **sent))
     assert (found.value.status, found.value.param) == (415, "Content-Type")

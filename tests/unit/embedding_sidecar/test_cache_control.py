@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_sidecar.wire import cache_control
-from embedding_sidecar.wire.cache_control import CacheControl
+from embedding_sidecar.openai_format import cache_control
+from embedding_sidecar.openai_format.cache_control import CacheControl
 
 SECONDS = st.none() | st.integers(0, cache_control.MAX_SECONDS)
 CONTROLS = st.builds(

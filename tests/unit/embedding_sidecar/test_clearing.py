@@ -6,7 +6,7 @@ import pytest
 
 from embedding_contract import document
 from embedding_sidecar import errors
-from embedding_sidecar.caching import clearing
+from embedding_sidecar.api import clearing
 
 POLICY = document.PolicyDocument(
     namespace="shop",

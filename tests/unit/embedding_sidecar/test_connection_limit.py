@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_http.connection_limit import ConnectionLimit
-from embedding_sidecar.serving import descriptors
+from embedding_sidecar.api import descriptors
 
 
 class Client:

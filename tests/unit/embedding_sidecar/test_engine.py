@@ -6,10 +6,10 @@ import json
 import pytest
 
 from embedding_sidecar import errors
-from embedding_sidecar.engine import breaker, orders
+from embedding_sidecar.engine import breaker, dispatch
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.service import Timing
-from embedding_sidecar.wire.cache_control import CacheControl
+from embedding_sidecar.openai_format.cache_control import CacheControl
 from tests.fakes import provider as stand_in
 from tests.fakes.provider import StandIn
 from tests.parts.world import Quota, World, ask, one, vectors
@@ -76,7 +76,7 @@ def test_parts_that_have_not_begun_are_not_begun_for_nobody():
     with pytest.raises(TimeoutError):
         world.run(asyncio.wait_for(world.service.embed(ask(*many)), 0.5))
     world.loop.pass_time(100)
-    assert len(world.net["p"].calls) == orders.PARTS_AT_ONCE
+    assert len(world.net["p"].calls) == dispatch.PARTS_AT_ONCE
 
 
 def test_an_error_reaches_all_who_waited_and_each_goes_on_to_its_next_choice():
@@ -240,7 +240,7 @@ def test_what_says_more_than_that_a_part_failed_ends_the_others_before_they_begi
     world = World(one("p", kind="Voyage"), keys={"p": "sk-wrong"})
     world.net["p"].delay_seconds = 1
     assert world.refusal(*(f"{number}" for number in range(10_000))).status == 502
-    assert len(world.net["p"].calls) == orders.PARTS_AT_ONCE
+    assert len(world.net["p"].calls) == dispatch.PARTS_AT_ONCE
 
 
 def test_a_server_that_takes_less_is_sent_halves_and_remembered():

@@ -7,7 +7,7 @@ import pytest
 from embedding_sidecar import errors
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.provider_states import ApiKey
-from embedding_sidecar.engine.work import Found
+from embedding_sidecar.engine.request_state import Found
 from tests.fakes import provider as stand_in
 from tests.parts.world import Quota, World, ask, one, vectors
 

@@ -18,14 +18,15 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from embedding_contract import document
-from embedding_sidecar import errors, provider, providers
-from embedding_sidecar.caching import cache, generations, layers
-from embedding_sidecar.engine import flights
+from embedding_sidecar import errors, providers
+from embedding_sidecar.cache import generations, memory_cache, tiered_cache
+from embedding_sidecar.engine import inflight
 from embedding_sidecar.engine.answer import Answer
+from embedding_sidecar.engine.request_state import Found
 from embedding_sidecar.engine.service import Service
-from embedding_sidecar.engine.work import Found
+from embedding_sidecar.openai_format import cache_control
 from embedding_sidecar.providers import openai
-from embedding_sidecar.wire import cache_control
+from embedding_sidecar.translation import provider_api
 from tests.fakes import provider as stand_in
 from tests.parts import virtual_time
 from tests.parts.upstreams import Starts
@@ -103,8 +104,8 @@ class Net(Starts):
         return self.calls >= len(self.script) or self.script[self.calls].open
 
     async def send(
-        self, request: provider.HttpRequest, *, within_seconds: float
-    ) -> provider.HttpAnswer:
+        self, request: provider_api.HttpRequest, *, within_seconds: float
+    ) -> provider_api.HttpAnswer:
         step = next(self._steps)
         self.calls += 1
         asked = json.loads(request.body)
@@ -123,7 +124,7 @@ class Net(Starts):
         if fault is None and not rejected:
             self.successes.update((asked["model"], str(item)) for item in asked["input"])
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return provider.HttpAnswer(status=status, lines=stand_in.lines(headers), body=raw)
+        return provider_api.HttpAnswer(status=status, lines=stand_in.lines(headers), body=raw)
 
 
 class Quota:
@@ -174,9 +175,9 @@ class Silent:
 class Limited(openai.OpenAI):
     """A provider of any limits."""
 
-    most: provider.Limits
+    most: provider_api.Limits
 
-    def limits(self, model: str) -> provider.Limits:
+    def limits(self, model: str) -> provider_api.Limits:
         return self.most
 
 
@@ -187,7 +188,7 @@ class Ask:
     `begun`: after a look into the cache.
     """
 
-    items: list[provider.Item]
+    items: list[provider_api.Item]
     at: float
     leaves_after: float | None = None
     begun: bool = False
@@ -201,15 +202,15 @@ class Case:
         self.loop = virtual_time.Loop()
         self.net = Net(script)
         self.quota = Quota(calls_left)
-        self.flying = flights.Flights(clock=self.loop.time)
-        memory = cache.MemoryCache(max_bytes=10**7, ttl_seconds=10**6, clock=self.loop.time)
+        self.registry = inflight.InflightCalls(clock=self.loop.time)
+        memory = memory_cache.MemoryCache(max_bytes=10**7, ttl_seconds=10**6, clock=self.loop.time)
         policy = document.PolicyDocument(
             namespace="n",
             name="p",
             providers=PROVIDERS,
             failover=document.Failover(enabled=True, across_spaces=crossing),
         )
-        self.cache = layers.Layers(
+        self.cache = tiered_cache.TieredCache(
             scope="n/p",
             ttl_seconds=10**6,
             memory=memory,
@@ -225,17 +226,19 @@ class Case:
             quota=self.quota,
             upstream=self.net,
             observe=Silent(),
-            flying=self.flying,
+            registry=self.registry,
             clock=self.loop.time,
             wall_clock=self.loop.time,
         )
 
-    def run(self, asks: list[Ask], limits: provider.Limits) -> list[Answer | errors.Refused | None]:
+    def run(
+        self, asks: list[Ask], limits: provider_api.Limits
+    ) -> list[Answer | errors.Refused | None]:
         """What each got; None for who went away."""
 
         async def one(asked: Ask) -> Answer | errors.Refused | None:
             await asyncio.sleep(asked.at)
-            wanted = provider.Ask(model="any", items=tuple(asked.items))
+            wanted = provider_api.Ask(model="any", items=tuple(asked.items))
             found = await self.look(wanted) if asked.begun else None
             answering = self.service.embed(wanted, control=asked.control, found=found)
             try:
@@ -264,8 +267,8 @@ class Case:
 
     def is_settled(self) -> None:
         """Nothing is under way, and every call was counted as what it was."""
-        assert not self.flying._under_way
-        assert not self.flying._by_key
+        assert not self.registry._under_way
+        assert not self.registry._by_key
         assert len(self.quota.reserved) == len(self.quota.settled)
         # Not every one that was drawn was used: nobody wanted it any more.
         unused = len(self.quota.settled) - self.net.calls
@@ -280,7 +283,9 @@ STEPS = st.builds(
     seconds=st.sampled_from([0.0, 0.01, 0.3, 3.0, 40.0]),
 )
 ITEMS = st.sampled_from(["a", "b", "c c", "d", "e e e", "f", (1, 2), (3,)])
-LIMITS = st.builds(provider.Limits, items=st.integers(1, 6), tokens=st.none() | st.integers(1, 40))
+LIMITS = st.builds(
+    provider_api.Limits, items=st.integers(1, 6), tokens=st.none() | st.integers(1, 40)
+)
 
 
 def asks(items=ITEMS, **more):

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from embedding_sidecar.serving.exposition import Exposition
+from embedding_sidecar.api.exposition import Exposition
 
 
 def test_d10_scrapes_within_a_second_share_one_that_is_rendered_after_they_came():

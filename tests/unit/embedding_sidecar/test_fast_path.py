@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from embedding_http.bounds import Bounds, RefusedRequest
 from embedding_http.flow import Reply
 from embedding_http.protocol import HttpProtocol, Listener
-from embedding_sidecar import turns
-from embedding_sidecar.serving import fast_path, known_heads
-from embedding_sidecar.serving.embeddings import Asked
-from embedding_sidecar.serving.fast_path import FastPath
-from embedding_sidecar.wire import heads
+from embedding_sidecar.api import fast_path, head_cache
+from embedding_sidecar.api.embeddings import Asked
+from embedding_sidecar.api.fast_path import FastPath
+from embedding_sidecar.openai_format import request_headers
+from embedding_sidecar.upstream import write_coalescer
 from tests.parts.oracle import Oracle
 
 BODY_TO_WAIT_FOR = b"slow"
@@ -36,10 +36,10 @@ class Echo:
     """Answers with the body it was sent; at once, unless the body says that it takes time."""
 
     def __init__(self):
-        self.known_heads = known_heads.KnownHeads()
-        self.turn = turns.Turn()
+        self.known_heads = head_cache.HeadCache()
+        self.turn = write_coalescer.WriteCoalescer()
         self.bounds = Bounds()
-        self.parsed: list[heads.Head] = []
+        self.parsed: list[request_headers.Head] = []
         self.at_once_asked = 0
         self.tasks = 0
         self.handed_over = []
@@ -48,7 +48,7 @@ class Echo:
         """A list: look-ups in vain end when what it holds is called."""
 
     def head(self, scope):
-        self.parsed.append(heads.read(scope["headers"]))
+        self.parsed.append(request_headers.read(scope["headers"]))
         return self.parsed[-1] if scope["method"] == "POST" else None
 
     def at_once(self, head, body):

@@ -140,8 +140,8 @@ def test_b2_a_wrong_new_key_by_a_403_without_form_is_told_by_the_one_before():
 # --- what outlives an edit
 
 
-def policy(*providers, **rest):
-    return document.PolicyDocument(namespace="n", name="p", providers=providers, **rest)
+def policy(*providers, **cool_down):
+    return document.PolicyDocument(namespace="n", name="p", providers=providers, **cool_down)
 
 
 P = one("p", kind="OpenAICompatible")
@@ -168,7 +168,7 @@ def test_b2_what_is_known_of_a_provider_outlives_an_edit():
     states = taught()
     edited = policy(P, one("q"), log_level="debug", quota=document.Quota(daily_requests=1))
     states.follow(edited, KEY, now=2.0)
-    assert states.breaker.rest("p", now=2.0) is not None
+    assert states.breaker.cool_down("p", now=2.0) is not None
     assert states.is_plain("p", now=2.0)
     assert states.own_size("p", now=2.0) == 384
     assert "p" in states.refused
@@ -186,7 +186,7 @@ def test_b2_another_provider_of_the_name_begins_anew(other):
     """B2: type, address or policy are others."""
     states = taught()
     states.follow(other, {}, now=2.0)
-    assert states.breaker.rest("p", now=2.0) is None
+    assert states.breaker.cool_down("p", now=2.0) is None
     assert not states.is_plain("p", now=2.0)
     assert states.own_size("p", now=2.0) is None
     assert states.refused == {}
@@ -197,17 +197,17 @@ def test_b2_another_model_forgets_what_was_the_models():
     states = taught()
     states.follow(policy(one("p", "other", kind="OpenAICompatible")), KEY, now=2.0)
     assert states.own_size("p", now=2.0) is None
-    assert states.breaker.rest("p", now=2.0) is not None
+    assert states.breaker.cool_down("p", now=2.0) is not None
 
 
 def test_b2_a_new_key_is_tried_at_once_where_the_old_one_was_why():
     """B2: a person acted."""
     states = ProviderStates()
     states.follow(policy(P), KEY, now=0.0)
-    states.breaker.failed("p", errors.Misconfigured(errors.KEY_REFUSED), now=1.0)
+    states.breaker.failed("p", errors.ConfigurationError(errors.KEY_REFUSED), now=1.0)
     states.refused["p"] = 11.0
     states.follow(policy(P), {"p": "sk-two"}, now=2.0)
-    assert states.breaker.rest("p", now=2.0) is None
+    assert states.breaker.cool_down("p", now=2.0) is None
     assert states.refused == {}
 
 
@@ -215,6 +215,6 @@ def test_b2_a_new_key_does_not_shorten_what_a_retry_after_said():
     """B2."""
     states = ProviderStates()
     states.follow(policy(P), KEY, now=0.0)
-    states.breaker.failed("p", errors.Exhausted("rate_limited", retry_after_seconds=30), now=1.0)
+    states.breaker.failed("p", errors.RateLimited("rate_limited", retry_after_seconds=30), now=1.0)
     states.follow(policy(P), {"p": "sk-two"}, now=2.0)
-    assert states.breaker.rest("p", now=2.0) is not None
+    assert states.breaker.cool_down("p", now=2.0) is not None

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from embedding_contract import guard, names, proof
-from embedding_sidecar import errors, settings
-from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.serving.app import Application
+from embedding_sidecar import errors
+from embedding_sidecar.api.app import Application
+from embedding_sidecar.policy import settings
+from embedding_sidecar.telemetry.metrics import Metrics
 
 TOKEN = "the-api-token"
 POD = "0b5c1c6e-57a1-4b8e-9d0b-7a0f6a2c2f11"

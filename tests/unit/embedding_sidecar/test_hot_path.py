@@ -15,15 +15,23 @@ from hypothesis import strategies as st
 
 from embedding_contract import document, names
 from embedding_http.flow import Reply
-from embedding_sidecar import provider, runtime
 from embedding_sidecar.allowance import Allowance
-from embedding_sidecar.caching import cache, generations, layers
-from embedding_sidecar.engine import batches, failover, flights, provider_states, recall, service
+from embedding_sidecar.api import byte_budget, response_headers
+from embedding_sidecar.api.embeddings import Asked, Embeddings
+from embedding_sidecar.cache import generations, memory_cache, tiered_cache
+from embedding_sidecar.engine import (
+    batches,
+    cached_answers,
+    failover,
+    inflight,
+    provider_states,
+    service,
+)
 from embedding_sidecar.engine.answer import Answer
-from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.serving import reports, room
-from embedding_sidecar.serving.embeddings import Asked, Embeddings
-from embedding_sidecar.wire import heads, wire
+from embedding_sidecar.openai_format import openai_json, request_headers
+from embedding_sidecar.policy import runtime
+from embedding_sidecar.telemetry.metrics import Metrics
+from embedding_sidecar.translation import provider_api
 from tests.fakes import provider as stand_in
 
 DOCUMENT = document.PolicyDocument(
@@ -73,7 +81,7 @@ class World:
         *,
         hot: bool,
         memory_max_bytes: int = 10**6,
-        small_bytes: int = room.SMALL_BYTES,
+        small_bytes: int = byte_budget.SMALL_BYTES,
     ) -> None:
         self.hot = hot
         self.small_bytes = small_bytes
@@ -81,10 +89,10 @@ class World:
         self.at_once = 0
         self.provider = stand_in.StandIn()
         self.metrics = Metrics()
-        memory = cache.MemoryCache(
+        memory = memory_cache.MemoryCache(
             max_bytes=memory_max_bytes, ttl_seconds=TTL_SECONDS, clock=lambda: self.now
         )
-        self.cache = layers.Layers(
+        self.cache = tiered_cache.TieredCache(
             scope=DOCUMENT.cache_scope,
             ttl_seconds=TTL_SECONDS,
             memory=memory,
@@ -93,7 +101,7 @@ class World:
             observe=self.metrics,
             clock=lambda: self.now,
         )
-        self.recall = recall.Recall(
+        self.cached_answers = cached_answers.CachedAnswers(
             document=DOCUMENT,
             memory=self.cache,
             max_bytes=memory_max_bytes,
@@ -114,14 +122,14 @@ class World:
                 quota=Unlimited(),
                 upstream=self.provider,
                 observe=self.metrics,
-                flying=flights.Flights(clock=lambda: self.now),
+                registry=inflight.InflightCalls(clock=lambda: self.now),
                 clock=lambda: self.now,
                 wall_clock=lambda: self.now,
             ),
             quota=day,
             cache=self.cache,
             upstream=unused,
-            recall=self.recall,
+            cached_answers=self.cached_answers,
         )
         current: Any = SimpleNamespace(
             runtime=lambda: self.running, runtime_or_none=lambda: self.running
@@ -130,7 +138,7 @@ class World:
 
     def post(self, body: bytes, *headers: tuple[bytes, bytes]) -> Any:
         """Status, head and body, as they would stand on the wire."""
-        with mock.patch.object(room, "SMALL_BYTES", self.small_bytes):
+        with mock.patch.object(byte_budget, "SMALL_BYTES", self.small_bytes):
             return self._post(body, headers)
 
     def _post(self, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Any:
@@ -308,21 +316,25 @@ def test_a_cache_that_cannot_keep_a_vector_takes_no_answer_away(caplog, monkeypa
 def test_an_answer_that_cannot_be_written_is_a_500_to_who_waits_for_a_callback(monkeypatch):
     world = World(hot=True)
     world.post(body())
-    asked = world.endpoint.at_once(heads.Head(), body("other"))
+    asked = world.endpoint.at_once(request_headers.Head(), body("other"))
     assert isinstance(asked, Asked)
     assert asked.wanted is not None
-    known = world.recall.known(body()) or world.recall.wanted(wire.parse(body()).ask, base64=True)
-    recalled = recall.Recalled(known.keys, world.cache.recall(known.keys), looked_at=0.0)
-    monkeypatch.setattr(wire, "render", lambda **_: 1 / 0)
+    known = world.cached_answers.known(body()) or world.cached_answers.wanted(
+        openai_json.parse(body()).ask, base64=True
+    )
+    from_memory = cached_answers.FromMemory(
+        known.keys, world.cache.cached_answers(known.keys), looked_at=0.0
+    )
+    monkeypatch.setattr(openai_json, "render", lambda **_: 1 / 0)
     told: list[Any] = []
-    world.endpoint.look_up(asked._replace(wanted=known, recalled=recalled), told.append)
+    world.endpoint.look_up(asked._replace(wanted=known, from_memory=from_memory), told.append)
     assert [it.status for it in told] == [500]
     assert "other" not in repr(asked)
 
 
 def test_a_body_that_is_known_is_forgotten_with_its_vector():
     world = World(hot=True)
-    asked = provider.Ask(model="m", items=("a",))
+    asked = provider_api.Ask(model="m", items=("a",))
     for change in (
         lambda: World.loop.run(world.cache.clear_items([(asked, "unlike any")], model="m")),
         lambda: World.loop.run(world.cache.clear(None)),
@@ -331,7 +343,7 @@ def test_a_body_that_is_known_is_forgotten_with_its_vector():
     ):
         world.post(body())
         world.post(body())
-        assert world.recall.known(body()) is not None
+        assert world.cached_answers.known(body()) is not None
         change()
         bought = len(world.provider.calls)
         assert b"x-embedding-cache: miss\r\n" in world.post(body())[1]
@@ -345,40 +357,42 @@ def test_an_entry_that_does_not_say_what_its_key_says_is_nobodys():
     world = World(hot=True)
     texts = body(["a", "b"])
     world.post(texts)
-    wanted = recall.Wanted(*world.recall.wanted(wire.parse(texts).ask, base64=True))
-    good, _ = world.cache.recall(wanted.keys)
+    wanted = cached_answers.Wanted(
+        *world.cached_answers.wanted(openai_json.parse(texts).ask, base64=True)
+    )
+    good, _ = world.cache.cached_answers(wanted.keys)
     assert good is not None
     for change in ({"model": "n"}, {"space": "elsewhere"}, {"vector": b"\0" * 8}):
         bad = good._replace(**change)
         world.cache.put_many({wanted.keys[0]: bad})
-        assert isinstance(world.recall.answer(wanted), recall.Recalled)
+        assert isinstance(world.cached_answers.answer(wanted), cached_answers.FromMemory)
         world.cache.put_many({wanted.keys[0]: good})
-        assert isinstance(world.recall.answer(wanted), Answer)
+        assert isinstance(world.cached_answers.answer(wanted), Answer)
 
 
 def test_known_bodies_stay_within_their_bytes():
     world = World(hot=True)
-    small = recall.Recall(document=DOCUMENT, memory=world.cache, max_bytes=5000)
-    choice = world.recall.wanted(wire.parse(body()).ask, base64=True).choice
-    wanted = recall.Wanted(choice, ["k"], base64=True)
+    small = cached_answers.CachedAnswers(document=DOCUMENT, memory=world.cache, max_bytes=5000)
+    candidate = world.cached_answers.wanted(openai_json.parse(body()).ask, base64=True).candidate
+    wanted = cached_answers.Wanted(candidate, ["k"], base64=True)
     small.known(b"")
     for number in range(100):
         small.learn(b"%d" % number, wanted)
         assert small.bytes_held <= 5000
     assert small.known(b"99") is wanted
     assert small.known(b"0") is None
-    small.learn(b"x" * (recall.MAX_BODY_BYTES + 1), wanted)
-    small.learn(b"two", recall.Wanted(choice, ["k", "l"], base64=True))
-    assert small.known(b"x" * (recall.MAX_BODY_BYTES + 1)) is None
+    small.learn(b"x" * (cached_answers.MAX_BODY_BYTES + 1), wanted)
+    small.learn(b"two", cached_answers.Wanted(candidate, ["k", "l"], base64=True))
+    assert small.known(b"x" * (cached_answers.MAX_BODY_BYTES + 1)) is None
     assert small.known(b"two") is None
 
 
 def test_terms_that_callers_think_up_are_not_kept_for_ever():
     world = World(hot=True)
-    for dimensions in range(1, failover.MAX_CHOICES + 2):
-        world.endpoint.at_once(heads.Head(), body(dimensions=dimensions))
-    choose: Any = world.recall._choices
-    assert choose.cache_info().currsize == failover.MAX_CHOICES
+    for dimensions in range(1, failover.MAX_CANDIDATES + 2):
+        world.endpoint.at_once(request_headers.Head(), body(dimensions=dimensions))
+    choose: Any = world.cached_answers._candidates
+    assert choose.cache_info().currsize == failover.MAX_CANDIDATES
 
 
 def test_the_callers_name_of_its_request_comes_back():
@@ -392,7 +406,7 @@ def test_the_callers_name_of_its_request_comes_back():
 
 def test_what_no_header_can_hold_is_encoded():
     day: Any = SimpleNamespace(left=lambda **_: LEFT)
-    head = reports.head(
+    head = response_headers.head(
         Answer(
             vectors=(),
             provider="a b",
@@ -428,7 +442,7 @@ def test_a_request_that_failed_is_gone_once_it_is_answered(code):
     gc.disable()
     try:
         status, _, _ = world.post(b'{"model": "small", "input": "gone"}')
-        asks = [it for it in gc.get_objects() if isinstance(it, provider.Ask)]
+        asks = [it for it in gc.get_objects() if isinstance(it, provider_api.Ask)]
     finally:
         gc.enable()
     assert status >= 400

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from embedding_sidecar import errors
-from embedding_sidecar.http1 import authorities, client, dialer
+from embedding_sidecar.upstream import http1_dialer, http1_pool, tls_authorities
 from tests.parts import loops, raw_server, whole_body
 from tests.parts.callbacks import come
 
@@ -29,7 +29,7 @@ def run(request):
 
 @contextlib.asynccontextmanager
 async def asking(**given):
-    made = client.Client(**{"connect_seconds": 5.0, "dns_seconds": 10.0, **given})
+    made = http1_pool.ConnectionPool(**{"connect_seconds": 5.0, "dns_seconds": 10.0, **given})
     try:
         yield made
     finally:
@@ -124,7 +124,7 @@ def test_every_address_is_tried(names, unused):
 
 
 def test_an_address_that_does_not_answer_is_not_waited_for(names, monkeypatch):
-    monkeypatch.setattr(dialer, "NEXT_ADDRESS_SECONDS", 0.01)
+    monkeypatch.setattr(http1_dialer, "NEXT_ADDRESS_SECONDS", 0.01)
 
     async def go():
         with raw_server.full() as full:
@@ -423,7 +423,7 @@ def test_a_connection_cut_off_over_tls_is_lost(run, certificate):
 
 
 def test_authorities_are_read_once():
-    first, second = authorities.Authorities().context(), authorities.Authorities().context()
+    first, second = tls_authorities.Authorities().context(), tls_authorities.Authorities().context()
     assert first is second
     assert first.verify_mode is ssl.CERT_REQUIRED
     assert first.check_hostname
@@ -435,15 +435,15 @@ def test_authorities_are_read_again_when_their_file_changes(tmp_path, monkeypatc
     file = tmp_path / "ca.crt"
     file.write_bytes(raw_server.certificate(tmp_path, "a").read_bytes())
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
-    believed = authorities.Authorities(clock=lambda: seconds[0])
+    believed = tls_authorities.Authorities(clock=lambda: seconds[0])
     first = believed.context()
     file.write_text("half", encoding="utf-8")
     assert believed.context() is first
-    seconds[0] += authorities.LOOK_SECONDS
+    seconds[0] += tls_authorities.LOOK_SECONDS
     assert believed.context() is first
     file.write_bytes(raw_server.certificate(tmp_path, "b").read_bytes())
     assert believed.context() is first
-    seconds[0] += authorities.LOOK_SECONDS
+    seconds[0] += tls_authorities.LOOK_SECONDS
     second = believed.context()
     assert second is not first
     assert second.get_ca_certs() != first.get_ca_certs()
@@ -454,7 +454,7 @@ def test_authorities_that_are_given_are_believed_beside_the_others(tmp_path, mon
     one, other = (raw_server.certificate(tmp_path, name).read_text("utf-8") for name in ("a", "b"))
     (tmp_path / "ca.crt").write_text(one, encoding="utf-8")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
-    plain = authorities.Authorities().context().cert_store_stats()["x509"]
-    assert authorities.Authorities(other).context().cert_store_stats()["x509"] == plain + 1
+    plain = tls_authorities.Authorities().context().cert_store_stats()["x509"]
+    assert tls_authorities.Authorities(other).context().cert_store_stats()["x509"] == plain + 1
     with pytest.raises(ValueError, match="no certificates"):
-        authorities.check("-----BEGIN")
+        tls_authorities.check("-----BEGIN")

@@ -8,7 +8,7 @@ from embedding_contract import provider_terms
 from embedding_sidecar import errors
 from embedding_sidecar.engine.learned_limits import RAISE_SECONDS, Learned, Size
 from embedding_sidecar.engine.service import Timing
-from embedding_sidecar.provider import Limits
+from embedding_sidecar.translation.provider_api import Limits
 from tests.fakes import provider as stand_in
 from tests.parts.world import World, one, vectors
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_sidecar import codings, errors, provider, vectors
-from embedding_sidecar.http1 import answers
-from embedding_sidecar.serving import reports
+from embedding_sidecar import errors
+from embedding_sidecar.api import response_headers
+from embedding_sidecar.translation import provider_api, vector_decoder
+from embedding_sidecar.upstream import content_coding, http1_response
 from tests.fakes import provider as stand_in
 from tests.parts.world import NOTHING_LEFT, World, one
 from tests.parts.world import vectors as expected
@@ -75,7 +76,7 @@ def test_b1_the_one_index_left_out_is_0_wherever_it_stands():
 def test_b1_an_order_in_doubt_is_no_answer(indexes):
     """B1: the vector of another text is worse than none."""
     data = [{"embedding": [float(at)], "index": it} for at, it in enumerate(indexes)]
-    reader = vectors.Reader(count=3, dimensions=None)
+    reader = vector_decoder.Reader(count=3, dimensions=None)
     reader.feed(json.dumps({"data": data}).encode())
     with pytest.raises(errors.Unusable):
         reader.vectors()
@@ -87,7 +88,7 @@ def test_b1_an_accepted_order_is_the_right_one_or_all_in_place(order, left_out):
     data = [{"embedding": [float(at)], "index": at} for at in order]
     for place in left_out:
         del data[place]["index"]
-    reader = vectors.Reader(count=5, dimensions=None)
+    reader = vector_decoder.Reader(count=5, dimensions=None)
     reader.feed(json.dumps({"data": data}).encode())
     try:
         found = reader.vectors().vectors
@@ -95,7 +96,7 @@ def test_b1_an_accepted_order_is_the_right_one_or_all_in_place(order, left_out):
         return
     for row in data:
         if "index" in row:
-            assert vectors.numbers(found[row["index"]])[0] == row["embedding"][0]
+            assert vector_decoder.numbers(found[row["index"]])[0] == row["embedding"][0]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_b1_an_estimate_says_so_in_a_header(estimated):
     if estimated:
         world.net["p"].fault = stand_in.changed(lambda body: body.pop("usage"))
     day: Any = Day()
-    head = reports.head(world.embed("one"), day, seconds=0.1)
+    head = response_headers.head(world.embed("one"), day, seconds=0.1)
     assert (b"x-embedding-usage: estimated\r\n" in head) is estimated
 
 
@@ -175,8 +176,8 @@ CODED = {
 
 def received(body, *, status=200, coding=None, piece=7):
     """What the client makes of an answer that comes in pieces."""
-    reader = answers.Reader()
-    reader.body = vectors.Reader(count=1, dimensions=None)
+    reader = http1_response.Reader()
+    reader.body = vector_decoder.Reader(count=1, dimensions=None)
     coded = f"content-encoding: {coding}\r\n" if coding else ""
     head = f"HTTP/1.1 {status} X\r\n{coded}content-length: {len(body)}\r\n\r\n".encode()
     found = reader.feed(head)
@@ -190,20 +191,20 @@ def received(body, *, status=200, coding=None, piece=7):
 def test_b1_a_content_coding_that_was_not_asked_for_is_undone(coding):
     """B1: in spite of `identity`."""
     answer = received(CODED[coding], coding=coding)
-    assert vectors.numbers(answer.reader.vectors().vectors[0]).tolist() == [1.0, 2.0]
+    assert vector_decoder.numbers(answer.reader.vectors().vectors[0]).tolist() == [1.0, 2.0]
 
 
 def test_b1_what_is_decoded_is_bounded():
     """B1: 20 KB that become 20 MB are given up long before."""
     bomb = gzip.compress(b" " * 20_000_000)
     most = 0
-    reader = vectors.Reader(count=1, dimensions=4)
-    decoder = codings.Decoder("gzip", reader)
+    reader = vector_decoder.Reader(count=1, dimensions=4)
+    decoder = content_coding.Decoder("gzip", reader)
     for at in range(0, len(bomb), 100):
         decoder.feed(bomb[at : at + 100])
         most = max(most, reader.held_bytes)
     assert reader.is_lost
-    assert most < 2 * vectors.WHOLE_BYTES
+    assert most < 2 * vector_decoder.WHOLE_BYTES
 
 
 @pytest.mark.parametrize(
@@ -254,7 +255,7 @@ def test_b1_a_byte_order_mark_is_no_part_of_the_answer(count):
     """B1: of a short answer, and of one that is read as it comes."""
     row = [0.5] * 1000
     data = [{"index": at, "embedding": row} for at in range(count)]
-    reader = vectors.Reader(count=count, dimensions=None)
+    reader = vector_decoder.Reader(count=count, dimensions=None)
     reader.feed(b"\xef\xbb\xbf" + json.dumps({"data": data}).encode())
-    found: provider.Vectors = reader.vectors()
+    found: provider_api.Vectors = reader.vectors()
     assert (len(found.vectors), found.tokens) == (count, None)

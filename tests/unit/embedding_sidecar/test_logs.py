@@ -7,7 +7,7 @@ import sys
 
 def said(logger, level, message):
     program = (
-        "import logging; from embedding_sidecar import logs; logs.configure(); "
+        "import logging; from embedding_sidecar.telemetry import logs; logs.configure(); "
         f"logging.getLogger({logger!r}).{level}({message!r})"
     )
     done = subprocess.run(

@@ -6,11 +6,12 @@ import socket
 import pytest
 
 from embedding_contract import document
-from embedding_sidecar import __main__, in_force, memory, policy_file, runtime, settings
+from embedding_sidecar import __main__, memory_limit
 from embedding_sidecar.engine import service
+from embedding_sidecar.policy import current_policy, policy_file, runtime, settings
 
 
-class Failing(in_force.Fixed):
+class Failing(current_policy.Fixed):
     """A source whose first look finds a policy, and whose second one fails."""
 
     def __init__(self):
@@ -28,7 +29,7 @@ class Failing(in_force.Fixed):
         return ""
 
 
-class Workshop(runtime.Workshop):
+class Workshop(runtime.RuntimeFactory):
     """Notes that it was closed."""
 
     closed = 0
@@ -39,7 +40,7 @@ class Workshop(runtime.Workshop):
 
 
 def test_what_was_granted_is_given_back_when_following_fails(monkeypatch):
-    monkeypatch.setattr(runtime, "Workshop", Workshop)
+    monkeypatch.setattr(runtime, "RuntimeFactory", Workshop)
     with (
         socket.create_server(("127.0.0.1", 0)) as api,
         socket.create_server(("127.0.0.1", 0)) as admin,
@@ -50,7 +51,7 @@ def test_what_was_granted_is_given_back_when_following_fails(monkeypatch):
                 Failing(),
                 (api, admin),
                 timing=service.Timing(),
-                memory_bytes=memory.DEFAULT_BYTES,
+                memory_bytes=memory_limit.DEFAULT_BYTES,
                 callers=settings.Callers(),
             )
         )

@@ -3,7 +3,7 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedding_contract import metrics as catalogue
-from embedding_sidecar import metrics
+from embedding_sidecar.telemetry import metrics
 
 
 def scraped(found):

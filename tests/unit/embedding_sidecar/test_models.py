@@ -3,8 +3,9 @@
 import pytest
 
 from embedding_contract import document
-from embedding_sidecar import errors, provider
-from embedding_sidecar.wire import models, wire
+from embedding_sidecar import errors
+from embedding_sidecar.openai_format import models, openai_json
+from embedding_sidecar.translation import provider_api
 
 
 def policy(*providers):
@@ -41,8 +42,8 @@ def test_a_name_nobody_has_is_answered_with_those_there_are():
 
 
 def asked(model, *voyage_keys):
-    ask = provider.Ask(model=model, items=("x",))
-    return wire.Request(ask=ask, base64=False, voyage_keys=voyage_keys)
+    ask = provider_api.Ask(model=model, items=("x",))
+    return openai_json.Request(ask=ask, base64=False, voyage_keys=voyage_keys)
 
 
 def test_voyages_words_are_for_voyages_models():

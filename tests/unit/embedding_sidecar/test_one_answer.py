@@ -8,8 +8,8 @@ import pytest
 from embedding_http import bounds
 from embedding_http.flow import Reply
 from embedding_http.protocol import HttpProtocol, Listener
-from embedding_sidecar.serving.fast_path import FastPath
-from embedding_sidecar.wire import heads
+from embedding_sidecar.api.fast_path import FastPath
+from embedding_sidecar.openai_format import request_headers
 from tests.parts import conversations
 from tests.parts.conversations import INNER, Target
 from tests.unit.embedding_sidecar.test_fast_path import HEAD, Echo
@@ -75,7 +75,7 @@ class Named(Echo):
                 return
             body += message["body"]
             more = message["more_body"]
-        reply = self._reply(heads.read(scope["headers"]), body)
+        reply = self._reply(request_headers.read(scope["headers"]), body)
         # Without its length.
         lines = reply.headers()[1:]
         await send({"type": "http.response.start", "status": 200, "headers": lines})

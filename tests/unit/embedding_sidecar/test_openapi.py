@@ -10,8 +10,8 @@ from hypothesis import given
 
 from embedding_contract import document, names
 from embedding_sidecar import errors
-from embedding_sidecar.serving import openapi, schemas
-from embedding_sidecar.wire import cache_control, models, wire
+from embedding_sidecar.api import openapi, openapi_schemas
+from embedding_sidecar.openai_format import cache_control, models, openai_json
 from tests.parts import bodies
 
 POLICY = document.PolicyDocument(
@@ -31,9 +31,9 @@ def accepts(schema, body):
 
 
 def test_every_name_the_code_reads_is_described_and_no_other():
-    assert schemas.request(None)["properties"].keys() == wire.KEYS
-    described = schemas.request(POLICY)["properties"].keys()
-    assert described == wire.KEYS | set(wire.VOYAGE_KEYS)
+    assert openapi_schemas.request(None)["properties"].keys() == openai_json.KEYS
+    described = openapi_schemas.request(POLICY)["properties"].keys()
+    assert described == openai_json.KEYS | set(openai_json.VOYAGE_KEYS)
 
 
 @pytest.mark.parametrize("policy", [None, POLICY])
@@ -49,7 +49,7 @@ def test_the_description_is_json_and_every_reference_leads_somewhere(policy):
 def read(body):
     """What the code makes of it; None where it refuses it."""
     try:
-        asked = wire.parse(json.dumps(body).encode())
+        asked = openai_json.parse(json.dumps(body).encode())
         models.owner(POLICY, asked.ask.model)
         models.check(POLICY, asked)
     except errors.Rejected:
@@ -59,7 +59,7 @@ def read(body):
 
 def agree(body):
     """Both refuse it or both accept it; whether they do."""
-    described, asked = accepts(schemas.request(POLICY), body), read(body)
+    described, asked = accepts(openapi_schemas.request(POLICY), body), read(body)
     if asked is None:
         assert not described
         return False
@@ -79,14 +79,14 @@ def test_schema_and_code_refuse_and_accept_the_same(body):
 @pytest.mark.parametrize(
     ("least", "most", "field"),
     [
-        (1, wire.MAX_DIMENSIONS, lambda size: {"dimensions": size}),
-        (1, wire.MAX_NAME, lambda size: {"user": "x" * size}),
-        (1, wire.MAX_ITEM_BYTES, lambda size: {"input": "x" * size}),
-        (1, wire.MAX_ITEMS, lambda size: {"input": ["x"] * size}),
-        (1, wire.MAX_ITEMS, lambda size: {"input": [[1]] * size}),
-        (1, wire.MAX_TOKENS_PER_ITEM, lambda size: {"input": [1] * size}),
-        (1, wire.MAX_TOKENS_PER_ITEM, lambda size: {"input": [[1] * size]}),
-        (0, wire.MAX_TOKEN, lambda size: {"input": [size]}),
+        (1, openai_json.MAX_DIMENSIONS, lambda size: {"dimensions": size}),
+        (1, openai_json.MAX_NAME, lambda size: {"user": "x" * size}),
+        (1, openai_json.MAX_ITEM_BYTES, lambda size: {"input": "x" * size}),
+        (1, openai_json.MAX_ITEMS, lambda size: {"input": ["x"] * size}),
+        (1, openai_json.MAX_ITEMS, lambda size: {"input": [[1]] * size}),
+        (1, openai_json.MAX_TOKENS_PER_ITEM, lambda size: {"input": [1] * size}),
+        (1, openai_json.MAX_TOKENS_PER_ITEM, lambda size: {"input": [[1] * size]}),
+        (0, openai_json.MAX_TOKEN, lambda size: {"input": [size]}),
         (0, cache_control.MAX_SECONDS, lambda size: {"cache": {"ttl": size}}),
         (0, cache_control.MAX_SECONDS, lambda size: {"cache": {"s-maxage": size}}),
     ],
@@ -121,13 +121,13 @@ def test_a_search_is_described_by_what_the_policy_has():
         ((one,), True, True),
         ((one, other), True, False),
     ):
-        schema = schemas.search(dataclasses.replace(POLICY, indexes=indexes))
+        schema = openapi_schemas.search(dataclasses.replace(POLICY, indexes=indexes))
         assert accepts(schema, {**body, "index": "docs"}) is named
         assert accepts(schema, body) is unnamed
         if indexes:
             assert not accepts(schema, {**body, "index": "others"})
     condition = {"column": "c", "operator": "between", "value": [1, 2]}
-    assert accepts(schemas.search(None), {"query": "x", "filter": [condition]})
+    assert accepts(openapi_schemas.search(None), {"query": "x", "filter": [condition]})
     for wrong in (
         {},
         {"query": ""},
@@ -138,4 +138,4 @@ def test_a_search_is_described_by_what_the_policy_has():
         {"query": "x", "filter": [{**condition, "operator": "LIKE"}]},
         {"query": "x", "filter": [condition] * 33},
     ):
-        assert not accepts(schemas.search(None), wrong)
+        assert not accepts(openapi_schemas.search(None), wrong)

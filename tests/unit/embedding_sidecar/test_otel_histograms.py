@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.metrics import MeterProvider, export
 from opentelemetry.sdk.resources import Resource
 
-from embedding_sidecar.otel import conventions, histograms
+from embedding_sidecar.telemetry.otel import conventions, histograms
 
 
 def histogram(bounds=conventions.DURATION_BUCKETS):

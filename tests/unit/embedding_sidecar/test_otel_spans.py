@@ -4,7 +4,7 @@ import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor
 
-from embedding_sidecar.otel import spans
+from embedding_sidecar.telemetry.otel import spans
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from embedding_contract import provider_terms
 from embedding_sidecar import errors, providers
-from embedding_sidecar.caching import cache
-from embedding_sidecar.wire import wire
+from embedding_sidecar.cache import cache_entry
+from embedding_sidecar.openai_format import openai_json
 from tests.fakes import provider as stand_in
 from tests.parts.world import World, ask, one
 
@@ -27,7 +27,7 @@ def lenient(world):
 
 
 def parsed(**fields):
-    return wire.parse(json.dumps({"model": "m", "input": "a", **fields}).encode()).ask
+    return openai_json.parse(json.dumps({"model": "m", "input": "a", **fields}).encode()).ask
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a5_keys_are_equal_only_where_all_fields_are(some, others):
     """A5."""
 
     def key(fields):
-        (found,) = cache.keys(parsed(**fields), space="s", scope="x", generation="g")
+        (found,) = cache_entry.keys(parsed(**fields), space="s", scope="x", generation="g")
         return found
 
     assert (key(some) == key(others)) is (_said(some) == _said(others))

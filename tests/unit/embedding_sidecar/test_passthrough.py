@@ -7,7 +7,8 @@ import pytest
 from starlette.requests import Request
 from yarl import URL
 
-from embedding_sidecar import errors, passthrough
+from embedding_sidecar import errors
+from embedding_sidecar.upstream import passthrough
 
 
 class Upstream:

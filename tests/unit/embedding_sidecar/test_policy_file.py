@@ -7,7 +7,7 @@ from pathlib import PosixPath
 import pytest
 
 from embedding_contract import document, fingerprint
-from embedding_sidecar import policy_file
+from embedding_sidecar.policy import policy_file
 
 
 class Volume:

@@ -8,7 +8,7 @@ import pytest
 
 from embedding_contract import document
 from embedding_sidecar import errors
-from embedding_sidecar.quotas import claims, counter, leases, quota, share
+from embedding_sidecar.quota import claims, counter, leases, quota, share
 from tests.fakes.quota_store import FakeStore
 from tests.parts.callbacks import draw
 from tests.parts.settling import held, settled
@@ -42,11 +42,11 @@ class Line:
         self.gate: asyncio.Event | None = None
         self.waiting = asyncio.Event()
         self.asked = 0
-        self.claims: list[claims.Claim] = []
-        self.answer: claims.Count | None = None
+        self.claims: list[claims.LeaseClaim] = []
+        self.answer: claims.LeaseReply | None = None
         self.then = nothing
 
-    async def claim(self, claim: claims.Claim) -> claims.Count:
+    async def claim(self, claim: claims.LeaseClaim) -> claims.LeaseReply:
         self.asked += 1
         self.claims.append(claim)
         if self.gate is not None:

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_sidecar.quotas import quota_store
-from embedding_sidecar.quotas.claims import DAY_SECONDS, Amounts, Claim, Count, Limits
+from embedding_sidecar.quota import quota_store
+from embedding_sidecar.quota.claims import DAY_SECONDS, Amounts, LeaseClaim, LeaseReply, Limits
 
 WORDS = st.none() | st.booleans() | st.integers() | st.binary() | st.text() | st.floats()
-CLAIM = Claim(
+CLAIM = LeaseClaim(
     scope="s",
     lease="one",
     sequence=7,
@@ -25,7 +25,7 @@ WHOLE = [7, 20_000, 1500, 16, 2, 0, 30, 4, 10, 1, b"one.1", 5, 1]
 
 
 def test_a_count_is_read_word_by_word():
-    assert quota_store._count(WHOLE, claim=CLAIM) == Count(
+    assert quota_store._count(WHOLE, claim=CLAIM) == LeaseReply(
         day=20_000,
         day_ends_in_seconds=1.5,
         held=Amounts(16, 2),
@@ -95,7 +95,7 @@ def test_grant_above_the_limit_is_not_spent_from():
     assert quota_store._count(WHOLE, claim=low) == "an answer"
     # What was counted before the limit was lowered is still held.
     floor = replace(low, floor=Amounts(16, 2))
-    assert isinstance(quota_store._count(WHOLE, claim=floor), Count)
+    assert isinstance(quota_store._count(WHOLE, claim=floor), LeaseReply)
 
 
 def test_floor_of_another_day_counts_as_nothing():

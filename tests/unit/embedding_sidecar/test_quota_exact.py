@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 from embedding_contract import document
 from embedding_sidecar import errors
-from embedding_sidecar.quotas import claims, counter, leases, quota
+from embedding_sidecar.quota import claims, counter, leases, quota
 from tests.fakes.quota_store import FakeStore
 from tests.parts.callbacks import draw
 from tests.parts.settling import settled
@@ -33,11 +33,11 @@ START = 20_000 * claims.DAY_SECONDS + 43_200
 
 @dataclass
 class Message:
-    claim: claims.Claim
+    claim: claims.LeaseClaim
     ceiling: claims.Limits
     """What background work could have of the day when it was sent."""
-    answer: asyncio.Future[claims.Count]
-    counts: list[claims.Count] = field(default_factory=list)
+    answer: asyncio.Future[claims.LeaseReply]
+    counts: list[claims.LeaseReply] = field(default_factory=list)
 
 
 class Network:
@@ -47,7 +47,7 @@ class Network:
         self.messages: list[Message] = []
         self.ceiling = ceiling
 
-    async def claim(self, claim: claims.Claim) -> claims.Count:
+    async def claim(self, claim: claims.LeaseClaim) -> claims.LeaseReply:
         message = Message(claim, self.ceiling(), asyncio.get_running_loop().create_future())
         self.messages.append(message)
         return await message.answer
@@ -109,10 +109,10 @@ class Policy(RuleBasedStateMachine):
         self.end_well()
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
-        self.turn()
+        self.start_day_of()
         self.loop.close()
 
-    def turn(self):
+    def start_day_of(self):
         """Let every sidecar do what it can without an answer."""
         for _ in range(8):
             self.loop.run_until_complete(asyncio.sleep(0))
@@ -156,7 +156,7 @@ class Policy(RuleBasedStateMachine):
         for _ in range(requests):
             asking = self.request(sidecar, bound, background)
             sidecar.asking.append(self.start(sidecar, asking))
-        self.turn()
+        self.start_day_of()
         if heard:
             self.answer_all()
 
@@ -185,7 +185,7 @@ class Policy(RuleBasedStateMachine):
         self.calls[call.day] -= 0 if billed else 1
         self.tokens[call.day] -= call.tokens - tokens
         self.start(sidecar, settled(sidecar.quota, call.reservation, billed=billed, tokens=tokens))
-        self.turn()
+        self.start_day_of()
 
     @precondition(lambda self: self.network.messages)
     @rule(which=WHICH)
@@ -204,7 +204,7 @@ class Policy(RuleBasedStateMachine):
         message = pick([message for message in self.network.messages if message.counts], which)
         if not message.answer.done():
             message.answer.set_result(message.counts[0])
-            self.turn()
+            self.start_day_of()
 
     @precondition(lambda self: self.network.messages)
     @rule(which=WHICH)
@@ -212,28 +212,28 @@ class Policy(RuleBasedStateMachine):
         message = pick(self.network.messages, which)
         if not message.answer.done():
             message.answer.set_exception(errors.StoreAway("too late"))
-            self.turn()
+            self.start_day_of()
 
     @precondition(lambda self: any(sidecar.asking for sidecar in self.living))
     @rule(which=WHICH)
     def an_application_hangs_up(self, which):
         sidecar = pick([sidecar for sidecar in self.living if sidecar.asking], which)
         sidecar.asking.pop(which % len(sidecar.asking)).cancel()
-        self.turn()
+        self.start_day_of()
 
     @precondition(lambda self: self.living)
     @rule(which=WHICH)
     def somebody_looks(self, which):
         sidecar = pick(self.living, which)
         self.start(sidecar, sidecar.quota.state())
-        self.turn()
+        self.start_day_of()
 
     @precondition(lambda self: self.living)
     @rule(which=WHICH)
     def a_sidecar_is_idle(self, which):
         sidecar = pick(self.living, which)
         self.start(sidecar, sidecar.quota.give_back())
-        self.turn()
+        self.start_day_of()
 
     @precondition(lambda self: self.living)
     @rule(which=WHICH)
@@ -242,14 +242,14 @@ class Policy(RuleBasedStateMachine):
         self.lost_leases += 1 + killed.has_background
         for task in killed.tasks:
             task.cancel()
-        self.turn()
+        self.start_day_of()
 
     @precondition(lambda self: self.living)
     @rule(which=WHICH)
     def a_policy_change_closes_a_quota(self, which):
         sidecar = pick(self.living, which)
         self.start(sidecar, sidecar.quota.close())
-        self.turn()
+        self.start_day_of()
 
     @rule(
         calls=st.sampled_from([0, 20, 300, 1000]),
@@ -262,20 +262,20 @@ class Policy(RuleBasedStateMachine):
         self.begin_terms(calls, tokens, reserve)
         for sidecar in self.living:
             sidecar.quota.obey(self.daily, store=self.network)
-        self.turn()
+        self.start_day_of()
 
     @rule(seconds=st.sampled_from([0.1, 1.5, 60.0]))
     def time_passes(self, seconds):
         self.keep_highest()
         self.now += seconds
-        self.turn()
+        self.start_day_of()
 
     @rule(seconds=st.sampled_from([-0.5, 0.0, 0.5]))
     def midnight_comes(self, seconds):
         self.keep_highest()
         midnight = (self.today() + 1) * claims.DAY_SECONDS
         self.now = max(self.now, midnight + seconds)
-        self.turn()
+        self.start_day_of()
 
     @invariant()
     def what_is_spent_was_counted_before_and_what_is_counted_is_allowed(self):
@@ -331,12 +331,12 @@ class Policy(RuleBasedStateMachine):
             assert 0 <= lost <= self.lost_leases * leases.GRANT_CALLS
 
     def answer_all(self):
-        self.turn()
+        self.start_day_of()
         while waiting := [m for m in self.network.messages if not m.answer.done()]:
             for message in waiting:
                 self.carry_out(message)
                 message.answer.set_result(message.counts[0])
-            self.turn()
+            self.start_day_of()
 
 
 def higher(first, second):

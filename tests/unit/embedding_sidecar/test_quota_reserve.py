@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from embedding_contract import document
 from embedding_sidecar import errors
-from embedding_sidecar.quotas import claims, leases, quota, share
+from embedding_sidecar.quota import claims, leases, quota, share
 from tests.fakes.quota_store import FakeStore
 from tests.parts import virtual_time
 from tests.parts.callbacks import draw

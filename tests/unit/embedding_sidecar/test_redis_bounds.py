@@ -5,8 +5,9 @@ import asyncio
 import pytest
 import uvloop
 
-from embedding_sidecar import errors, redis_url
-from embedding_sidecar.caching import redis_nodes
+from embedding_sidecar import errors
+from embedding_sidecar.cache import redis_nodes
+from embedding_sidecar.redis_client import redis_url
 from tests.parts import awaited, raw_server
 
 PIECE = b"x" * 65_536
@@ -94,7 +95,7 @@ def test_generations_without_end_are_dropped():
             await store.generations.generations()
         # What is still under way goes on in the background until the bound ends it.
         for _ in range(int(PATIENT_SECONDS / 0.05)):
-            if not store._debt.owed:
+            if not store._outstanding.owed:
                 return
             await asyncio.sleep(0.05)
         raise AssertionError("it is read on and on")

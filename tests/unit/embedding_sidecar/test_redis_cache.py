@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from embedding_sidecar import errors, redis_url
-from embedding_sidecar.caching import redis_cache, redis_nodes
+from embedding_sidecar import errors
+from embedding_sidecar.cache import redis_cache, redis_nodes
+from embedding_sidecar.redis_client import redis_url
 from tests.parts import awaited
 
 NOBODY = "127.0.0.1:1"
@@ -264,7 +265,7 @@ def test_time_that_is_up_ends_the_waiting_of_all_and_not_the_command():
     async def use(store):
         waiting = asyncio.gather(store.read(["a"]), store.read(["b"]), return_exceptions=True)
         outcomes = await waiting
-        under_way = len(store._debt.owed)
+        under_way = len(store._outstanding.owed)
         nodes.let.set()
         return outcomes, under_way
 
@@ -414,7 +415,7 @@ def test_an_answer_is_gone_once_it_is_used():
         )
         nodes.under_way.clear()
         await asyncio.sleep(0)
-        return [it for it in gc.get_objects() if isinstance(it, redis_cache._Turn)]
+        return [it for it in gc.get_objects() if isinstance(it, redis_cache._Batch)]
 
     gc.collect()
     gc.disable()

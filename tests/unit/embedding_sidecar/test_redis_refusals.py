@@ -5,7 +5,7 @@ import pytest
 import redis.exceptions
 from redis._parsers.base import BaseParser
 
-from embedding_sidecar import redis_refusals
+from embedding_sidecar.redis_client import redis_refusals
 
 PATTERN = "aos:embedding:quota:*"
 RUN = "+time +hset"

@@ -1,6 +1,6 @@
 """Connections to a Redis by TLS share a context, which is made anew once a minute."""
 
-from embedding_sidecar import redis_url
+from embedding_sidecar.redis_client import redis_url
 
 
 def contexts(client, count=2):

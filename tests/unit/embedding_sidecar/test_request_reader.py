@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from embedding_http import bounds
 from embedding_http.protocol import HttpProtocol, Listener
-from embedding_sidecar.serving.server import ADMIN
+from embedding_sidecar.api.server import ADMIN
 
 BODY = b"GET /v1/models HTTP/1.1\r\nhost: inner\r\n\r\n"
 """A body that would be a request of its own."""

@@ -11,9 +11,9 @@ from starlette.requests import Request
 
 from embedding_contract import names
 from embedding_sidecar import errors
-from embedding_sidecar.metrics import Metrics
-from embedding_sidecar.serving import app
-from embedding_sidecar.wire import paths, wire
+from embedding_sidecar.api import app
+from embedding_sidecar.openai_format import openai_json, paths
+from embedding_sidecar.telemetry.metrics import Metrics
 from tests.parts.world import World, one
 
 NEAR = [
@@ -117,7 +117,7 @@ HALF = "\\ud83d"
 def test_a3_half_a_surrogate_pair_is_named_by_its_item(body, param):
     """A3."""
     with pytest.raises(errors.Rejected) as caught:
-        wire.parse(body if isinstance(body, bytes) else body.encode())
+        openai_json.parse(body if isinstance(body, bytes) else body.encode())
     assert (caught.value.status, caught.value.param) == (400, param)
     assert f"'{param}'" in caught.value.message
 
@@ -126,13 +126,13 @@ def test_a3_half_a_surrogate_pair_is_named_by_its_item(body, param):
 def test_a3_other_faults_of_a_body_are_told_as_ever(body):
     """A3."""
     with pytest.raises(errors.Rejected, match="not valid JSON") as caught:
-        wire.parse(body)
+        openai_json.parse(body)
     assert caught.value.param is None
 
 
 def test_a3_a_whole_pair_is_a_character():
     """A3."""
-    asked = wire.parse(json.dumps({"model": "m", "input": ["\U0001f600"]}).encode())
+    asked = openai_json.parse(json.dumps({"model": "m", "input": ["\U0001f600"]}).encode())
     assert asked.ask.items == ("\U0001f600",)
 
 

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from embedding_contract import document, names
-from embedding_sidecar import errors, policy_file, provider, runtime, upstream
-from embedding_sidecar.metrics import Metrics
+from embedding_sidecar import errors
+from embedding_sidecar.policy import policy_file, runtime
+from embedding_sidecar.telemetry.metrics import Metrics
+from embedding_sidecar.translation import provider_api
+from embedding_sidecar.upstream import http_client
 from tests.parts.callbacks import draw
 
 ONE_VECTOR = b'{"data": [{"index": 0, "embedding": [0.5]}], "usage": {"total_tokens": 1}}'
@@ -43,15 +46,15 @@ def in_turn(*documents, secrets=({},)):
     """How many of 30 calls each document allows, one after the other in one process."""
 
     async def scenario():
-        workshop = runtime.Workshop(metrics=Metrics())
+        factory = runtime.RuntimeFactory(metrics=Metrics())
         given = list(secrets) + [secrets[-1]] * len(documents)
         loaded = [
             policy_file.load(it, "f" * 16, some) for it, some in zip(documents, given, strict=False)
         ]
         try:
-            return [await spend(workshop.make(it), 30) for it in loaded]
+            return [await spend(factory.make(it), 30) for it in loaded]
         finally:
-            await workshop.close()
+            await factory.close()
 
     return asyncio.run(scenario())
 
@@ -83,13 +86,13 @@ def test_a_runtime_of_before_the_edit_counts_in_the_same_day(edited):
     """A request under way has the runtime it began with, and may make calls yet."""
 
     async def scenario():
-        workshop = runtime.Workshop(metrics=Metrics())
-        before = workshop.make(policy_file.load(policy(daily_requests=20), "f" * 16, {}))
-        after = workshop.make(policy_file.load(policy(**edited), "e" * 16, {}))
+        factory = runtime.RuntimeFactory(metrics=Metrics())
+        before = factory.make(policy_file.load(policy(daily_requests=20), "f" * 16, {}))
+        after = factory.make(policy_file.load(policy(**edited), "e" * 16, {}))
         try:
             return await spend(before, 7) + await spend(after, 7) + await spend(before, 30)
         finally:
-            await workshop.close()
+            await factory.close()
 
     assert asyncio.run(scenario()) == edited["daily_requests"]
 
@@ -101,22 +104,22 @@ def test_an_edit_forgets_neither_that_a_key_is_refused_nor_the_good_one(monkeypa
         assert within_seconds > 0
         sent.append(request.headers["authorization"].removeprefix("Bearer "))
         answer = (200, ONE_VECTOR) if sent[-1] == "sk-good" else (401, b"{}")
-        said = provider.HttpAnswer(status=answer[0], lines=(), body=answer[1])
+        said = provider_api.HttpAnswer(status=answer[0], lines=(), body=answer[1])
         return asyncio.get_running_loop().call_soon(done, said).cancel
 
-    monkeypatch.setattr(upstream.Upstream, "start", start)
+    monkeypatch.setattr(http_client.HttpClient, "start", start)
     with_a_key = dataclasses.replace(policy().providers[0], api_key_file="key")
     first = dataclasses.replace(
         policy(), providers=(with_a_key,), cache=document.Cache(ttl_seconds=0)
     )
     edited = dataclasses.replace(first, log_level="debug")
-    ask = provider.Ask(model="m", items=("a",))
+    ask = provider_api.Ask(model="m", items=("a",))
 
     async def scenario():
-        workshop = runtime.Workshop(metrics=Metrics())
+        factory = runtime.RuntimeFactory(metrics=Metrics())
 
         def make(policy, key):
-            return workshop.make(policy_file.load(policy, "f" * 16, {"key": key})).service
+            return factory.make(policy_file.load(policy, "f" * 16, {"key": key})).service
 
         try:
             await make(first, b"sk-good").embed(ask)
@@ -129,7 +132,7 @@ def test_an_edit_forgets_neither_that_a_key_is_refused_nor_the_good_one(monkeypa
             await asyncio.sleep(0)
             await wrong_again.embed(ask)
         finally:
-            await workshop.close()
+            await factory.close()
 
     asyncio.run(scenario())
     assert sent == ["sk-good", "sk-wrong", "sk-good", "sk-wrong-too", "sk-good"]
@@ -141,11 +144,11 @@ def test_an_eighth_of_the_memory_may_be_on_its_way_to_redis(memory_mib, writing_
     cached = dataclasses.replace(policy(), cache=document.Cache(redis_url_file=url))
 
     async def scenario():
-        workshop = runtime.Workshop(metrics=Metrics(), memory_bytes=memory_mib * 2**20)
+        factory = runtime.RuntimeFactory(metrics=Metrics(), memory_bytes=memory_mib * 2**20)
         # Nobody is asked, so nobody need listen there.
         loaded = policy_file.load(cached, "f" * 16, {url: b"redis://127.0.0.1:1"})
-        store: Any = workshop.make(loaded).cache._store
-        await workshop.close()
+        store: Any = factory.make(loaded).cache._store
+        await factory.close()
         return store._max_writing_bytes
 
     assert asyncio.run(scenario()) == writing_mib * 2**20

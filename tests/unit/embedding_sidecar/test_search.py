@@ -6,7 +6,9 @@ import json
 import pytest
 
 from embedding_contract import document, names, proof
-from embedding_sidecar import errors, passthrough, search
+from embedding_sidecar import errors
+from embedding_sidecar.api import search
+from embedding_sidecar.upstream import passthrough
 
 TOKEN = "the-api-token"
 BODY = b'{"query": "x"}'

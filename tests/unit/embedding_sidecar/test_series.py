@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_contract.metrics import Metric
-from embedding_sidecar import series
+from embedding_sidecar.telemetry import series
 
 COUNTED = Metric(name="a_total", kind="counter", help="A.", labels=("x", "y"))
 BARE = Metric(name="b_total", kind="counter", help="B.")

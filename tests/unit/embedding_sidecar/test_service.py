@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_sidecar import errors, provider
-from embedding_sidecar.caching import cache
-from embedding_sidecar.engine import breaker, orders
-from embedding_sidecar.engine.work import Found
-from embedding_sidecar.wire.cache_control import CacheControl
+from embedding_sidecar import errors
+from embedding_sidecar.cache import cache_entry
+from embedding_sidecar.engine import breaker, dispatch
+from embedding_sidecar.engine.request_state import Found
+from embedding_sidecar.openai_format.cache_control import CacheControl
+from embedding_sidecar.translation import provider_api
 from tests.fakes import provider as stand_in
 from tests.parts.world import TIMING, WALL, Quota, World, ask, one, vectors
 
@@ -88,8 +89,10 @@ def test_vectors_of_another_size_than_the_cached_ones_replace_them():
 def test_cached_vectors_of_several_sizes_are_no_hit():
     world = World(one("p", kind="OpenAICompatible"))
     world.embed("a")
-    key = world.cache.keys(provider.Ask(model="m", items=("b",)), space=world.embed("a").space)[0]
-    stale = cache.Entry(
+    key = world.cache.keys(provider_api.Ask(model="m", items=("b",)), space=world.embed("a").space)[
+        0
+    ]
+    stale = cache_entry.Entry(
         model="m", space=world.embed("a").space, vector=b"\0" * 8, tokens=1, made_at=WALL
     )
     world.cache.put_many({key: stale})
@@ -355,7 +358,7 @@ def test_where_the_process_ends_while_the_quota_is_waited_for_nothing_is_sent(mo
     async def run():
         answer = begin(world, found, "a")
         await asyncio.sleep(0)
-        await world.flying.close()
+        await world.registry.close()
         await grant()
         await asyncio.gather(answer, return_exceptions=True)
 
@@ -372,7 +375,7 @@ def test_a_call_that_the_process_ends_is_billed(monkeypatch):
     async def run():
         answer = begin(world, found, "a")
         await asyncio.sleep(1)
-        await world.flying.close()
+        await world.registry.close()
         await asyncio.gather(answer, return_exceptions=True)
 
     world.run(run())
@@ -412,7 +415,7 @@ def test_a_part_that_has_not_begun_is_not_begun_for_who_left():
         await asyncio.sleep(100)
 
     world.run(run())
-    assert len(world.net["p"].calls) == orders.PARTS_AT_ONCE
+    assert len(world.net["p"].calls) == dispatch.PARTS_AT_ONCE
 
 
 # --- models
@@ -667,7 +670,7 @@ def test_a_call_that_the_end_of_the_process_cancels_counts():
     world.net["p"].delay_seconds = 20
     with pytest.raises(TimeoutError):
         world.run(asyncio.wait_for(world.service.embed(ask("a")), 1))
-    world.run(world.flying.close())
+    world.run(world.registry.close())
     assert world.quota.settled == [(True, 9)]
     assert world.seen.calls == [("openai", "m", "cancelled")]
 
@@ -690,7 +693,7 @@ def test_entries_of_one_space_share_its_name():
     world.embed("a")
     world.embed("b")
     keys = world.cache.keys(ask("a", "b"), space=world.document.providers[0].space())
-    first, second = world.cache.recall(keys)
+    first, second = world.cache.cached_answers(keys)
     assert first is not None
     assert second is not None
     assert first.space is second.space

@@ -3,8 +3,8 @@
 import pytest
 
 from embedding_contract import document, names
-from embedding_sidecar import settings, variables
 from embedding_sidecar.engine import service
+from embedding_sidecar.policy import settings, variables
 
 KEYS = {"OPENAI_API_KEY": "sk-1", "VOYAGE_API_KEY": "pa-1"}
 

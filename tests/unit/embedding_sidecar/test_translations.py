@@ -15,7 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embedding_contract import document
-from embedding_sidecar import errors, provider, providers, vectors
+from embedding_sidecar import errors, providers
+from embedding_sidecar.translation import provider_api, vector_decoder
 from tests.fakes import provider as stand_in
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -24,8 +25,8 @@ ROOT = Path(__file__).parents[3]
 KINDS = sorted(providers.PROVIDERS)
 
 
-def ask(*items, **rest) -> provider.Ask:
-    return provider.Ask(model="m", items=items or ("a",), **rest)
+def ask(*items, **rest) -> provider_api.Ask:
+    return provider_api.Ask(model="m", items=items or ("a",), **rest)
 
 
 def sent(kind, asked, key=None, base_url="http://p/v1"):
@@ -33,9 +34,9 @@ def sent(kind, asked, key=None, base_url="http://p/v1"):
     return request, json.loads(request.body)
 
 
-def answered(body, status=200, headers=()) -> provider.HttpAnswer:
+def answered(body, status=200, headers=()) -> provider_api.HttpAnswer:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return provider.HttpAnswer(status=status, lines=stand_in.lines(dict(headers)), body=raw)
+    return provider_api.HttpAnswer(status=status, lines=stand_in.lines(dict(headers)), body=raw)
 
 
 def rejected(kind, body, status=400) -> errors.Rejected:
@@ -126,9 +127,9 @@ def test_what_fits_one_request_is_what_the_vendor_says(kind, model, items, token
 def test_a_spent_credit_is_told_from_a_rate_by_its_typed_code(code):
     openai = providers.PROVIDERS["OpenAI"]
     spent = answered({"error": {"code": code, "message": "quota"}}, 429, {"retry-after": "5"})
-    assert isinstance(openai.failure(spent), errors.Spent)
+    assert isinstance(openai.failure(spent), errors.OutOfCredit)
     prose = answered({"error": {"code": None, "message": f"{code} {code}"}}, 429)
-    assert isinstance(openai.failure(prose), errors.Exhausted)
+    assert isinstance(openai.failure(prose), errors.RateLimited)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -151,8 +152,8 @@ def test_base64_and_floats_in_any_order_give_the_same_bits(rows, random):
     in_floats = good(*(list(array.array("f", row)) for row in rows))
     for body in (in_bits, in_floats):
         random.shuffle(body["data"])
-        made = vectors.read(answered(body), count=len(rows), dimensions=3)
-        assert made == provider.Vectors(vectors=tuple(packed), tokens=3)
+        made = vector_decoder.read(answered(body), count=len(rows), dimensions=3)
+        assert made == provider_api.Vectors(vectors=tuple(packed), tokens=3)
 
 
 @given(st.lists(st.binary(min_size=4, max_size=4), min_size=1, max_size=4).map(b"".join))
@@ -160,7 +161,7 @@ def test_base64_and_floats_in_any_order_give_the_same_bits(rows, random):
 @example(struct.pack("<I", 0xFFC00000))
 @example(struct.pack("<2I", 0x7F7FFFFF, 0xFF7FFFFF))
 def test_any_bits_are_a_vector_if_and_only_if_all_numbers_are_finite(raw):
-    read = functools.partial(vectors.read, count=1, dimensions=None)
+    read = functools.partial(vector_decoder.read, count=1, dimensions=None)
     body = answered(good(base64.b64encode(raw).decode()))
     if all(map(math.isfinite, struct.unpack(f"<{len(raw) // 4}f", raw))):
         assert read(body).vectors == (raw,)
@@ -205,21 +206,21 @@ INFINITE = base64.b64encode(array.array("f", [math.inf, -math.inf]).tobytes()).d
 )
 def test_an_answer_of_no_use_is_no_answer_and_may_have_cost(body):
     with pytest.raises(errors.Unreachable) as caught:
-        vectors.read(answered(body), count=1, dimensions=2)
+        vector_decoder.read(answered(body), count=1, dimensions=2)
     assert (caught.value.reason, caught.value.billed) == ("bad_answer", True)
 
 
 def test_vectors_of_several_sizes_are_no_answer():
     body = good([1.0], [1.0, 2.0])
     with pytest.raises(errors.Unreachable):
-        vectors.read(answered(body), count=2, dimensions=None)
+        vector_decoder.read(answered(body), count=2, dimensions=None)
 
 
 def test_an_index_said_twice_is_no_answer():
     body = good(B64, B64)
     body["data"][1]["index"] = 0
     with pytest.raises(errors.Unreachable):
-        vectors.read(answered(body), count=2, dimensions=2)
+        vector_decoder.read(answered(body), count=2, dimensions=2)
 
 
 FATES = {
@@ -233,9 +234,9 @@ FATES = {
     451: (errors.Declined, False),
     405: (errors.Declined, False),
     307: (errors.Declined, False),
-    402: (errors.Spent, False),
+    402: (errors.OutOfCredit, False),
     424: (errors.Unreachable, False),
-    429: (errors.Exhausted, False),
+    429: (errors.RateLimited, False),
     408: (errors.Unreachable, True),
     409: (errors.Unreachable, False),
     500: (errors.Unreachable, False),
@@ -315,7 +316,7 @@ def test_every_translation_round_trips(kind, texts, tokens, options):
     answer = asyncio.run(stand_in.StandIn(key="sk-1").send(request, within_seconds=1))
     size = asked.dimensions or stand_in.DIMENSIONS
     told = None if kind in stand_in.WITHOUT_INPUT_TYPE else asked.input_type
-    assert translation.vectors(asked, answer) == provider.Vectors(
+    assert translation.vectors(asked, answer) == provider_api.Vectors(
         vectors=tuple(
             stand_in.vector("m", list(item) if isinstance(item, tuple) else item, size, told)
             for item in asked.items

@@ -1,0 +1,392 @@
+"""POST /v1/embeddings, in front of the router, for a connection or plain ASGI.
+
+There are three ways to a response, and all say the same. A request that has come whole and whose
+vectors are all in memory is answered by `at_once`, a plain call: no task, no waiting. One whose
+vectors the shared cache has is answered when that has told them to `look_up`, without a task
+either. `respond` is the coroutine for every other: it goes on with what was read and found. A
+large answer waits for room for what it will hold (`byte_budget`), and is written piece by piece.
+"""
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from embedding_contract import names
+from embedding_http.flow import Reply
+from embedding_sidecar import errors, memory_limit
+from embedding_sidecar.api import byte_budget, head_cache, request_body, response_headers
+from embedding_sidecar.api.streamed_body import WHOLE_BYTES, StreamedBody, send_all
+from embedding_sidecar.engine.answer import Answer
+from embedding_sidecar.engine.cached_answers import FromMemory, Wanted
+from embedding_sidecar.engine.request_state import Found
+from embedding_sidecar.openai_format import (
+    browsers,
+    cache_control,
+    models,
+    openai_json,
+    request_headers,
+)
+from embedding_sidecar.policy.current_policy import CurrentPolicy
+from embedding_sidecar.policy.runtime import Runtime
+from embedding_sidecar.telemetry import tracing
+from embedding_sidecar.telemetry.metrics import Metrics
+
+_JSON: Final = b"content-type: application/json\r\n"
+PATIENCE_SECONDS: Final = 25.0
+"""The longest wait for room; half of what a request may take."""
+_OK: Final = 200
+
+_log = logging.getLogger(__name__)
+
+
+class Asked(NamedTuple):
+    """A request as far as it has come: read, and with what the cache has said.
+
+    `body` and `runtime` are None where they are still to come; `request` is None where the body
+    was known, and so has not been read; `wanted` is None where more is asked of the cache than
+    what it has, or only later. `from_memory` is what memory has, `found` what any layer has.
+    """
+
+    started: float
+    head: request_headers.Head
+    runtime: Runtime | None = None
+    body: bytes | None = None
+    request: openai_json.Request | None = None
+    wanted: Wanted | None = None
+    from_memory: FromMemory | None = None
+    found: Found | None = None
+
+    @property
+    def ends_with_caller(self) -> bool:
+        """Whether nothing more is bought once its caller is gone: it asks for one item."""
+        return self.request is not None and len(self.request.ask.items) == 1
+
+    def __repr__(self) -> str:
+        """Without what was asked."""
+        return f"<asked, {'not ' * (self.found is None)}looked up>"
+
+
+class Embeddings:
+    """The endpoint; what is not its own goes on to `otherwise`."""
+
+    def __init__(
+        self,
+        *,
+        current: CurrentPolicy,
+        metrics: Metrics,
+        otherwise: ASGIApp,
+        patience_seconds: float = PATIENCE_SECONDS,
+        memory_bytes: int = memory_limit.DEFAULT_BYTES,
+        hosts: frozenset[str] = browsers.LOOPBACK,
+        tracer: tracing.Tracer | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._current = current
+        self._metrics = metrics
+        self._answered_ok = metrics.answered_ok
+        self._otherwise = otherwise
+        self._patience_seconds = patience_seconds
+        self._clock = clock
+        self._hosts = hosts
+        self._tracer = tracer
+        self._sizes = byte_budget.Sizes()
+        self._budgets = byte_budget.ByteBudgets(memory_bytes)
+        self.known_heads = head_cache.HeadCache()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as an ASGI application does."""
+        reply = await self.respond(scope, receive, send)
+        if reply is not None:
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": reply.status,
+                    "headers": reply.headers(),
+                }
+            )
+            await send({"type": "http.response.body", "body": reply.body})
+
+    async def respond(
+        self, scope: Scope, receive: Receive, send: Send, asked: Asked | None = None
+    ) -> Reply | None:
+        """Answer one request with what is returned; None: it has been sent.
+
+        `asked` is what is known of it already.
+        """
+        if asked is None:
+            asked = Asked(self._clock(), request_headers.read(scope["headers"]))
+            try:
+                # Only a page in a browser would send it.
+                browsers.check(asked.head, hosts=self._hosts)
+            except errors.Rejected as error:
+                return self._refused(error.as_value(), asked.head)
+            if not _is_ours(scope):
+                await self._otherwise(scope, receive, send)
+                return None
+            asked = asked._replace(head=self._traced(asked.head))
+        with byte_budget.ByteReservation(patience_seconds=self._patience_seconds) as reservation:
+            reply = await self._reply(asked, scope, receive, reservation)
+            if isinstance(reply, Reply):
+                return reply
+            self._answered_ok.value += 1
+            await send_all(reply, send, reservation)
+            return None
+
+    def head(self, scope: Scope) -> request_headers.Head | None:
+        """What the head of a request says, if it may be answered at once."""
+        if not _is_ours(scope):
+            return None
+        head = request_headers.read(scope["headers"])
+        try:
+            browsers.check(head, hosts=self._hosts)
+            request_headers.check(head)
+        except errors.Rejected:
+            return None
+        return head
+
+    def at_once(self, head: request_headers.Head, body: bytes) -> Reply | Asked:
+        """The answer to a request that has come whole, if it needs nothing but memory.
+
+        Else it is for `look_up`, if something is Wanted, and then for `respond`, which need not
+        read again what has been Asked, and says what is wrong with a request. Nothing has been
+        counted then.
+        """
+        started = self._clock()
+        head = self._traced(head)
+        runtime = self._current.runtime_or_none()
+        if runtime is None or len(body) > byte_budget.SMALL_BODY_BYTES:
+            return Asked(started, head, runtime, body)
+        cached_answers = runtime.cached_answers
+        # What is asked of the cache in a header is not in the body that would be known again.
+        is_plain = head.cache_control is None
+        wanted = cached_answers.known(body) if is_plain else None
+        request = None
+        if wanted is None:
+            try:
+                request = openai_json.parse(body, header=head.cache_control)
+                if request.voyage_keys:
+                    models.check(runtime.loaded.document, request)
+                # By identity: one that says the same in words is as right in a task.
+                if request.control is not cache_control.DEFAULT or self._is_long(request):
+                    return Asked(started, head, runtime, body, request)
+                wanted = cached_answers.wanted(request.ask, base64=request.base64)
+            except errors.Rejected:
+                return Asked(started, head, runtime, body)
+        said = cached_answers.answer(wanted)
+        if isinstance(said, FromMemory):
+            # A request that waits for room looks the rest up after it: others may have bought it.
+            waits = (
+                request is not None
+                and self._sizes.held_bytes(request.ask) > byte_budget.SMALL_BYTES
+            )
+            return Asked(started, head, runtime, body, request, None if waits else wanted, said)
+        if request is not None and is_plain:
+            cached_answers.learn(body, wanted)
+        return self._answered(said, runtime, head, base64=wanted.base64, started=started)
+
+    def look_up(self, asked: Asked, done: Callable[[Reply | Asked], None]) -> None:
+        """Tell `done`, now or soon, the answer, if the cache has it; else what it has."""
+        _, head, runtime, _, _, wanted, from_memory, _ = asked
+        if runtime is None or wanted is None or from_memory is None:
+            done(asked)
+            return
+        base64 = wanted.base64
+
+        def looked(said: Answer | Found) -> None:
+            if not isinstance(said, Answer):
+                done(asked._replace(found=said))
+                return
+            try:
+                reply = self._answered(said, runtime, head, base64=base64, started=asked.started)
+            except Exception as failure:  # noqa: BLE001 - nothing else would end the waiting
+                reply = self._failed(failure, head)
+            done(reply)
+
+        runtime.cached_answers.look_up(wanted, from_memory, looked)
+
+    def _failed(self, failure: Exception, head: request_headers.Head) -> Reply:
+        _log.error("a request failed", exc_info=failure)
+        error = errors.Refused("The sidecar failed; its log says how.", code="internal_error")
+        return self._refused(error, head)
+
+    async def _reply(
+        self, asked: Asked, scope: Scope, receive: Receive, reservation: byte_budget.ByteReservation
+    ) -> Reply | StreamedBody:
+        head, request = asked.head, asked.request
+        try:
+            if request is None:
+                request = await self._read(asked, receive, reservation)
+            runtime = asked.runtime or self._current.runtime()
+            models.check(runtime.loaded.document, request)
+            found: Answer | Found | None = asked.found
+            size = functools.partial(self._sizes.held_bytes, request.ask)
+            if size() > byte_budget.SMALL_BYTES:
+                self._budgets.fit(runtime.loaded.document.cache.memory_max_bytes)
+                await request_body.while_there(
+                    receive, reservation.take(self._budgets.vectors, size)
+                )
+                if found is None and request.control == cache_control.DEFAULT:
+                    found = await _looked_up(request, runtime)
+            answer = (
+                found
+                if isinstance(found, Answer)
+                else await runtime.service.embed(
+                    request.ask,
+                    control=request.control,
+                    found=found,
+                    waited_seconds=reservation.waited_seconds,
+                    span=head.span,
+                    background=head.is_background,
+                )
+            )
+            self._sizes.learn(request.ask, answer.vectors[0])
+            # HTTP/1.0 knows no chunks.
+            if not self._is_long(request) or scope.get("http_version") == "1.0":
+                return self._answered(
+                    answer, runtime, head, base64=request.base64, started=asked.started
+                )
+            lines = _JSON + self._head(answer, runtime, head, started=asked.started)
+        except errors.Refused as error:
+            return self._refused(error.as_value(), head)
+        except asyncio.CancelledError:
+            if head.span is not None:
+                left = errors.Refused("The caller left.", code="client_disconnected")
+                head.span.refused(left)
+            raise
+        except Exception as failure:  # noqa: BLE001 - the caller is told, and the log says how
+            return self._failed(failure, head)
+        return StreamedBody(
+            _OK,
+            lines,
+            openai_json.chunks(
+                vectors=answer.vectors,
+                model=answer.model,
+                tokens=answer.tokens,
+                as_base64=request.base64,
+            ),
+        )
+
+    async def _read(
+        self, asked: Asked, receive: Receive, reservation: byte_budget.ByteReservation
+    ) -> openai_json.Request:
+        head, body = asked.head, asked.body
+        request_headers.check(head)
+        size = _length(head) if body is None else len(body)
+        if size > byte_budget.SMALL_BODY_BYTES:
+            await reservation.take(self._budgets.bodies, lambda: size)
+        if body is None:
+            body = await request_body.read(receive)
+        return openai_json.parse(body, header=head.cache_control)
+
+    def _traced(self, head: request_headers.Head) -> request_headers.Head:
+        """The head with the span of its request, which ends with the answer."""
+        if self._tracer is None:
+            return head
+        span = self._tracer.request(traceparent=head.traceparent, tracestate=head.tracestate)
+        return head._replace(span=span)
+
+    def _is_long(self, request: openai_json.Request) -> bool:
+        """Whether the answer is too long to be held whole."""
+        count = len(request.ask.items)
+        if count == 1:
+            return False
+        size = self._sizes.vector_bytes(request.ask)
+        return count * openai_json.row_bytes(size, as_base64=request.base64) > WHOLE_BYTES
+
+    def _answered(
+        self,
+        answer: Answer,
+        runtime: Runtime,
+        head: request_headers.Head,
+        *,
+        base64: bool,
+        started: float,
+    ) -> Reply:
+        lines = self._head(answer, runtime, head, started=started)
+        body = openai_json.render(
+            vectors=answer.vectors, model=answer.model, tokens=answer.tokens, as_base64=base64
+        )
+        self._answered_ok.value += 1
+        return Reply(_OK, b"%bcontent-length: %d\r\n%b" % (_JSON, len(body), lines), body)
+
+    def _head(
+        self, answer: Answer, runtime: Runtime, head: request_headers.Head, *, started: float
+    ) -> bytes:
+        if head.span is not None:
+            head.span.answered(
+                provider=answer.kind.lower(),
+                model=answer.model,
+                dimensions=len(answer.vectors[0]) // byte_budget.BYTES_PER_NUMBER,
+                tokens=answer.tokens,
+                hits=answer.hits,
+                items=answer.items,
+            )
+        return b"x-request-id: %b\r\n%b" % (
+            request_headers.request_id(head).encode(),
+            response_headers.head(
+                answer,
+                runtime.quota,
+                seconds=self._clock() - started,
+                background=head.is_background,
+            ),
+        )
+
+    def _refused(self, error: errors.Refused, head: request_headers.Head) -> Reply:
+        if head.span is not None:
+            head.span.refused(error)
+        # What is reserved for applications is not used up.
+        if isinstance(error, errors.QuotaExhausted) and not isinstance(error, errors.QuotaReserved):
+            self._metrics.quota_exhausted()
+        # The code of a rejection may be a provider's own word, and a label is of a closed list.
+        ours = not isinstance(error, errors.Rejected)
+        self._metrics.error((ours and error.code) or error.kind)
+        self._metrics.answered(error.status)
+        return refusal(
+            error,
+            {
+                request_headers.REQUEST_ID: request_headers.request_id(head),
+                response_headers.HEADER_ATTEMPTS: str(error.attempts),
+            },
+        )
+
+
+async def _looked_up(request: openai_json.Request, runtime: Runtime) -> Answer | Found:
+    """What Embeddings.look_up finds, for a task."""
+    wanted = runtime.cached_answers.wanted(request.ask, base64=request.base64)
+    said = runtime.cached_answers.answer(wanted)
+    if isinstance(said, Answer):
+        return said
+    told: asyncio.Future[Answer | Found] = asyncio.get_running_loop().create_future()
+
+    def done(said: Answer | Found) -> None:
+        # Who was cut meanwhile has cancelled it.
+        if not told.done():
+            told.set_result(said)
+
+    runtime.cached_answers.look_up(wanted, said, done)
+    return await told
+
+
+def _length(head: request_headers.Head) -> int:
+    """Of a body; the most that one may have, where it does not say."""
+    said = head.content_length or ""
+    return int(said) if said.isdecimal() else openai_json.MAX_BODY_BYTES
+
+
+def refusal(error: errors.Refused, headers: Mapping[str, str]) -> Reply:
+    """A refusal in OpenAI's form, with these headers and what tells an SDK when to come back."""
+    body = openai_json.render_error(error)
+    said = {"content-length": str(len(body)), **headers, **response_headers.refusal_headers(error)}
+    return Reply(error.status, _JSON + response_headers.lines(said), body)
+
+
+def _is_ours(scope: Scope) -> bool:
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return False
+    path: str = scope["path"]
+    return path == names.PATH_EMBEDDINGS

@@ -1,0 +1,182 @@
+"""The management pages: health, quota, config and cache statistics; gauges of a scrape.
+
+The field names of quota and config are the user's, kept to the letter; what we add comes
+after.
+"""
+
+import contextlib
+from datetime import UTC
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from embedding_contract import document
+from embedding_contract.prices import PRICED_TOKENS
+from embedding_sidecar.policy.current_policy import CurrentPolicy
+from embedding_sidecar.policy.runtime import Runtime
+from embedding_sidecar.telemetry.metrics import Metrics
+
+_WAITS: Final = "waits_for_reset"
+"""Of background work: what is left of the day is for applications, or nothing is."""
+
+_REDIS_UP: Final = {"ok": True, "away": False, "refuses": False}
+"""By the first word of runtime.redis_state(); of the other words nothing is known."""
+
+_NOTHING: Final = Decimal(0)
+
+
+def health(current: CurrentPolicy) -> dict[str, Any]:
+    """Whether it serves, and what stands in the way."""
+    runtime = current.runtime_or_none()
+    if runtime is None:
+        return {"status": "unavailable", "document": None, "rejected": current.rejected}
+    providers = runtime.service.health()
+    counted, cached = runtime.quota.store_word, runtime.redis_state()
+    troubled = (
+        current.rejected is not None
+        # One that is away comes back by itself.
+        or cached.startswith("refuses")
+        or any(word != "ok" for word in providers.values())
+        or counted not in ("ok", "none")
+    )
+    return {
+        "status": "degraded" if troubled else "ok",
+        "document": runtime.loaded.document_fingerprint,
+        "rejected": current.rejected,
+        "redis": cached,
+        "quota_store": counted,
+        "redis_entries": runtime.cache.entries_in_store,
+        "providers": providers,
+        "keys_refused": sorted(runtime.service.refused_keys()),
+        "background": _WAITS if runtime.quota.left(background=True).used_up else "ok",
+        "failures": runtime.service.failures(),
+    }
+
+
+async def quota(runtime: Runtime) -> dict[str, Any]:
+    """The day of the whole policy. `current_count` is calls made, by every pod.
+
+    `exceeded`: this sidecar can make no call before the reset. That is so before `remaining` is 0
+    where other pods hold the rest, or have died with it (`reserved`), or where tokens are used up.
+    `vector_search_enabled`: the policy has a table to search. `fallback_enabled`: a search that can
+    have no vectors is answered by words, which is so for every table that is searched.
+    `background` says likewise what is left to that class of requests, without the reserve for
+    applications.
+    """
+    state = await runtime.quota.state()
+    limit = state.daily_requests
+    is_searched = bool(runtime.loaded.document.indexes)
+    return {
+        "daily_quota": limit,
+        "current_count": state.used,
+        "remaining": None if limit is None else max(0, limit - state.used),
+        "exceeded": state.left.used_up,
+        "reset_at": state.reset_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "vector_search_enabled": is_searched,
+        "fallback_enabled": is_searched,
+        "reserved": state.reserved,
+        "exact": state.exact,
+        "exact_reason": f"{state.exact_reason}: {state.exact_text}" if state.exact_reason else "",
+        "tokens": {"limit": state.daily_tokens, "used": state.tokens_used},
+        "reserve_for_applications": _reserve(runtime),
+        "background": {
+            "remaining": state.left_to_background.requests_left,
+            "tokens_remaining": state.left_to_background.tokens_left,
+            "exceeded": state.left_to_background.used_up,
+        },
+    }
+
+
+def config(current: CurrentPolicy) -> dict[str, Any]:
+    """What is in force: the first two providers by the user's names, then everything."""
+    runtime = current.runtime()
+    policy = runtime.loaded.document
+    first, backup = policy.providers[0], _backup(policy)
+    return {
+        "provider": type_word(first.kind),
+        "model": first.model,
+        "backup_provider": type_word(backup.kind) if backup else None,
+        "backup_model": backup.model if backup else None,
+        "provider_fallback_enabled": policy.failover.enabled and backup is not None,
+        "policy": {"namespace": policy.namespace, "name": policy.name},
+        "document_fingerprint": runtime.loaded.document_fingerprint,
+        "secrets_fingerprint": runtime.loaded.secrets_fingerprint,
+        "rejected": current.rejected,
+        "keys_refused": sorted(runtime.service.refused_keys()),
+        "reserve_for_applications": _reserve(runtime),
+        "failures": runtime.service.failures(),
+        "providers": [
+            {
+                "name": provider.name,
+                "type": type_word(provider.kind),
+                "model": provider.model,
+                "aliases": list(provider.aliases),
+                "base_url": provider.base_url,
+                "space": provider.space(),
+            }
+            for provider in policy.providers
+        ],
+    }
+
+
+def _reserve(runtime: Runtime) -> dict[str, int]:
+    """What each day reserves for applications; 0 of what has no limit."""
+    kept = runtime.loaded.document.quota
+    return {"requests": kept.reserved_requests, "tokens": kept.reserved_tokens}
+
+
+def cache_stats(runtime: Runtime) -> dict[str, Any]:
+    """This sidecar's hits and misses by layer, what the memory layer holds, what it all saved.
+
+    `money_saved` is a decimal string at the policy's present prices, None where it names none.
+    """
+    saved = runtime.cache.tokens_saved()
+    prices = _prices(runtime.loaded.document)
+    money = sum((prices.get(it, _NOTHING) * tokens for it, tokens in saved.items()), _NOTHING)
+    return {
+        **runtime.cache.stats(),
+        "money_saved": f"{(money / PRICED_TOKENS).normalize():f}" if prices else None,
+        "redis": runtime.redis_state(),
+    }
+
+
+def _prices(policy: document.PolicyDocument) -> dict[str, Decimal]:
+    """Price of a million tokens by model; the first provider's where several have one."""
+    found: dict[str, Decimal] = {}
+    for it in policy.providers:
+        if it.price_per_million_tokens is not None:
+            with contextlib.suppress(InvalidOperation):
+                found.setdefault(it.model, Decimal(it.price_per_million_tokens))
+    return found
+
+
+def observe(current: CurrentPolicy, metrics: Metrics) -> None:
+    """Set the gauges that are read at a scrape, to what is known: nobody is asked."""
+    runtime = current.runtime_or_none()
+    metrics.document_rejected(rejected=current.rejected is not None)
+    metrics.document_in_force(runtime.loaded.document_fingerprint if runtime else "")
+    if runtime is None:
+        return
+    refused = runtime.service.refused_keys()
+    metrics.keys({it.name: it.name in refused for it in runtime.loaded.document.providers})
+    metrics.breakers({name: word == "failing" for name, word in runtime.service.health().items()})
+    metrics.daily(
+        calls=runtime.quota.calls_made(),
+        limit=runtime.loaded.document.quota.daily_requests,
+        reserved=runtime.quota.calls_reserved(),
+    )
+    metrics.memory_bytes(runtime.memory_bytes())
+    metrics.redis(
+        {
+            "cache": _REDIS_UP.get(runtime.redis_state().partition(":")[0]),
+            "quota": runtime.quota.store_up,
+        }
+    )
+
+
+def type_word(kind: str) -> str:
+    """A provider's type as metrics and pages write it."""
+    return kind.lower()
+
+
+def _backup(policy: document.PolicyDocument) -> document.Provider | None:
+    return policy.providers[1] if len(policy.providers) > 1 else None

@@ -1,0 +1,135 @@
+"""Headers by which an answer or a refusal explains itself."""
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+from urllib.parse import quote
+
+from embedding_sidecar import errors
+from embedding_sidecar.allowance import Allowance
+from embedding_sidecar.engine.answer import Answer
+from embedding_sidecar.quota.quota import Quota
+
+HEADER_CACHE: Final = "x-embedding-cache"
+
+HEADER_CACHE_HITS: Final = "x-embedding-cache-hits"
+
+HEADER_PROVIDER: Final = "x-embedding-provider"
+
+HEADER_MODEL: Final = "x-embedding-model"
+
+HEADER_SPACE: Final = "x-embedding-space"
+
+HEADER_ATTEMPTS: Final = "x-embedding-attempts"
+
+HEADER_TOKENS_SAVED: Final = "x-embedding-tokens-saved"
+
+HEADER_OVERHEAD_MS: Final = "x-embedding-overhead-ms"
+
+HEADER_USAGE: Final = "x-embedding-usage"
+"""Only where `usage` is a bound, because a provider did not say: `estimated`."""
+
+_HEAD: Final = (
+    f"%b{HEADER_CACHE}: %b\r\n{HEADER_CACHE_HITS}: %d/%d\r\n{HEADER_ATTEMPTS}: %d\r\n"
+    f"{HEADER_TOKENS_SAVED}: %d\r\n{HEADER_OVERHEAD_MS}: %.3f\r\n%b"
+).encode()
+
+_ESTIMATED: Final = f"{HEADER_USAGE}: estimated\r\n".encode()
+
+_OF_REQUESTS, _OF_TOKENS = (
+    f"x-ratelimit-limit-{unit}: %d\r\nx-ratelimit-remaining-{unit}: %d\r\n"
+    f"x-ratelimit-reset-{unit}: %s\r\n"
+    for unit in ("requests", "tokens")
+)
+
+_PRINTABLE: Final = "".join(map(chr, range(ord(" "), 0x7F)))
+
+
+def head(answer: Answer, day: Quota, *, seconds: float, background: bool = False) -> bytes:
+    """The header lines by which an answer explains itself, `seconds` after its request came.
+
+    Of the day it speaks only where the answer took a call: of what is left to its class.
+    """
+    state = b"hit" if answer.hits == answer.items else b"partial" if answer.hits else b"miss"
+    return _HEAD % (
+        _made_by(answer.provider, answer.model, answer.space),
+        state,
+        answer.hits,
+        answer.items,
+        answer.attempts,
+        answer.tokens_saved,
+        max(seconds - answer.upstream_seconds, 0.0) * 1000,
+        _of_calls(answer, day, background=background) if answer.attempts else b"",
+    )
+
+
+def _of_calls(answer: Answer, day: Quota, *, background: bool) -> bytes:
+    """What only an answer that took a call says."""
+    found = ratelimit_lines(day.left(background=background)).encode()
+    return found + _ESTIMATED if answer.is_estimated else found
+
+
+def lines(headers: Mapping[str, str]) -> bytes:
+    """Headers as they go over the wire."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1")
+
+
+@lru_cache(maxsize=256)
+def _made_by(provider: str, model: str, space: str) -> bytes:
+    """Made once: the same for every answer of one provider and space."""
+    names = ((HEADER_PROVIDER, provider), (HEADER_MODEL, model), (HEADER_SPACE, space))
+    return lines({name: _value(value) for name, value in names})
+
+
+def _value(name: str) -> str:
+    """A name as the value of a header; what no header can hold is percent-encoded."""
+    return quote(name, safe=_PRINTABLE)
+
+
+def refusal_headers(error: errors.Refused) -> dict[str, str]:
+    """What tells an SDK when to come back, and when not to try at all."""
+    if isinstance(error, errors.QuotaExhausted):
+        return {
+            "retry-after": str(_seconds_until_reset(error.left)),
+            "x-should-retry": "false",
+            **dict(line.split(": ", 1) for line in ratelimit_lines(error.left).splitlines()),
+        }
+    found: dict[str, str] = {}
+    if isinstance(error, errors.Unavailable) and error.retry_after_seconds is not None:
+        found["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    if error.should_retry is not None:
+        found["x-should-retry"] = str(error.should_retry).lower()
+    return found
+
+
+def ratelimit_lines(left: Allowance) -> str:
+    """The policy's day as OpenAI writes a rate: of each limit how much, how much left, how long.
+
+    https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers; what is left is what
+    this sidecar may still draw on, without asking anybody.
+    """
+    if left.daily_requests is None and left.daily_tokens is None:
+        return ""
+    reset = go_duration(_seconds_until_reset(left))
+    found = ""
+    if left.daily_requests is not None:
+        found = _OF_REQUESTS % (left.daily_requests, left.requests_left, reset)
+    if left.daily_tokens is not None:
+        found += _OF_TOKENS % (left.daily_tokens, left.tokens_left, reset)
+    return found
+
+
+@lru_cache(maxsize=2)  # the same second is told in many answers
+def go_duration(seconds: int) -> str:
+    """Whole seconds as Go prints a time.Duration: `15h4m5s`, `6m0s`, `7s`."""
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{seconds}s"
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
+
+
+def _seconds_until_reset(left: Allowance) -> int:
+    # Rounded up: whoever comes back then is in the new day.
+    return max(1, math.ceil(left.resets_in_seconds))

@@ -1,0 +1,42 @@
+"""A long answer, made while it is sent, so that it is never held whole."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from starlette.types import Send
+
+from embedding_http.flow import pairs
+from embedding_sidecar.api import byte_budget
+
+SLOW_READER_SECONDS: Final = 5.0
+"""How long an answer that is not read keeps its room. Who asks for many and reads one after the
+other would else wait for itself."""
+WHOLE_BYTES: Final = 2**20
+"""A longer answer goes out in pieces."""
+
+
+class StreamedBody(NamedTuple):
+    """An answer whose body is made while it is sent; `head` does not say how long that is."""
+
+    status: int
+    head: bytes
+    body: Iterator[bytes]
+
+
+async def send_all(
+    answer: StreamedBody, send: Send, reservation: byte_budget.ByteReservation
+) -> None:
+    """Send one piece after the other, each when the one before it is gone."""
+    leaving = asyncio.get_running_loop().call_later(SLOW_READER_SECONDS, reservation.leave)
+    try:
+        await send(
+            {"type": "http.response.start", "status": answer.status, "headers": pairs(answer.head)}
+        )
+        for piece in answer.body:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            # A piece takes a millisecond or more to make: others have their turn in between.
+            await asyncio.sleep(0)
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        leaving.cancel()

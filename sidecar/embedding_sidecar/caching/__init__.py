@@ -1,1 +1,0 @@
-"""Vectors that were paid for: in memory, over a Redis that pods share, and how both are cleared."""

@@ -1,0 +1,178 @@
+"""Answers out of the cache alone: no task, and out of memory no waiting either.
+
+What is derived from a request is derived once: the first candidate for each model and size, and for
+the bodies of late what they ask for. A body is known only while the keys it leads to are the keys
+of today; the vectors themselves stand in the cache's memory and nowhere else.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+from embedding_contract import document as contract
+from embedding_sidecar.cache import cache_entry, tiered_cache
+from embedding_sidecar.engine import failover
+from embedding_sidecar.engine.answer import Answer
+from embedding_sidecar.engine.request_state import Found
+from embedding_sidecar.translation import provider_api
+
+MAX_BODY_BYTES: Final = 8192
+"""A longer body is parsed each time, which costs less than its own vectors."""
+_OVERHEAD_BYTES: Final = 800
+"""What Python keeps for a known body beside its bytes: a key of at most 400 characters, three small
+objects and a slot of an ordered dictionary."""
+
+E = TypeVar("E")
+
+
+class Wanted(NamedTuple):
+    """What a request asks for: whose vectors, and by which keys.
+
+    `base64` says how they go out.
+    """
+
+    candidate: failover.Candidate
+    keys: list[str]
+    base64: bool
+
+
+class FromMemory(NamedTuple):
+    """What memory has of what is wanted: its keys, each once, and their entries.
+
+    `looked_at` is when it was asked, by the service's clock.
+    """
+
+    keys: list[str]
+    entries: list[cache_entry.Entry | None]
+    looked_at: float
+
+
+class CachedAnswers:
+    """The memory of one policy document, which makes no calls.
+
+    Args:
+        document: the policy.
+        memory: its cache.
+        max_bytes: how much is spent on knowing bodies again.
+        clock: the service's.
+    """
+
+    def __init__(
+        self,
+        *,
+        document: contract.PolicyDocument,
+        memory: tiered_cache.TieredCache,
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._candidates = failover.chooser(document)
+        self._clock = clock
+        self._memory = memory
+        self._max_bytes = max_bytes
+        self._bodies: OrderedDict[bytes, Wanted] = OrderedDict()
+        self._bytes = 0
+        self._in_force: object = None
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of memory the known bodies take, not less than they really do."""
+        return self._bytes
+
+    def known(self, body: bytes) -> Wanted | None:
+        """What this body asks for, if it is known."""
+        if self._memory.keys_in_force() is not self._in_force:
+            self._forget()
+            return None
+        return self._bodies.get(body)
+
+    def learn(self, body: bytes, wanted: Wanted) -> None:
+        """Know this body again, if it is a short one for one item."""
+        size = len(body) + _OVERHEAD_BYTES
+        if len(wanted.keys) != 1 or len(body) > MAX_BODY_BYTES or size > self._max_bytes:
+            return
+        if body in self._bodies:
+            return
+        self._bodies[body] = wanted
+        self._bytes += size
+        while self._bytes > self._max_bytes:
+            oldest, _ = self._bodies.popitem(last=False)
+            self._bytes -= len(oldest) + _OVERHEAD_BYTES
+
+    def wanted(self, ask: provider_api.Ask, *, base64: bool) -> Wanted:
+        """What a request asks for.
+
+        Raises:
+            errors.Rejected: the request is at fault.
+        """
+        candidate = self._candidates(ask.model, ask.dimensions, *failover.fields_of(ask))[0]
+        return Wanted(
+            candidate,
+            self._memory.keys(failover.terms(candidate, ask), space=candidate.space),
+            base64,
+        )
+
+    def answer(self, wanted: Wanted) -> Answer | FromMemory:
+        """What Service.embed would answer, where memory has all of it; else what it has."""
+        looked_at = self._clock()
+        # A look-up counts each key once, here as elsewhere.
+        keys = wanted.keys if len(wanted.keys) == 1 else list(dict.fromkeys(wanted.keys))
+        from_memory = FromMemory(keys, self._memory.cached_answers(keys), looked_at)
+        if None in from_memory.entries:
+            return from_memory
+        return self._answer(wanted, from_memory.entries, keys) or from_memory
+
+    def look_up(
+        self, wanted: Wanted, from_memory: FromMemory, done: Callable[[Answer | Found], None]
+    ) -> None:
+        """Tell `done`, now or soon, what Service.embed would answer, or what it is to be told."""
+        keys, entries, looked_at = from_memory
+
+        def looked(found: list[cache_entry.Entry | None]) -> None:
+            answer = None if None in found else self._answer(wanted, found, keys)
+            if answer is None:
+                done(Found(wanted.keys, _in_order(wanted.keys, keys, found), looked_at))
+            else:
+                done(answer)
+
+        self._memory.look_up(keys, entries, looked)
+
+    def _answer(
+        self, wanted: Wanted, found: list[cache_entry.Entry | None], keys: list[str]
+    ) -> Answer | None:
+        """The answer, where these are the entries of all keys, and fit together."""
+        candidate, size = wanted.candidate, None
+        vectors, saved = [], 0
+        for entry in found if keys is wanted.keys else _in_order(wanted.keys, keys, found):
+            if entry is None or not candidate.made(entry):
+                return None
+            size = size or len(entry.vector)
+            if len(entry.vector) != size:
+                return None
+            vectors.append(entry.vector)
+            saved += entry.tokens
+        if saved:
+            self._memory.saved(saved, model=candidate.provider.model)
+        return Answer(
+            vectors=tuple(vectors),
+            provider=candidate.provider.name,
+            kind=candidate.provider.kind,
+            model=candidate.provider.model,
+            space=candidate.space,
+            hits=len(vectors),
+            items=len(vectors),
+            tokens_saved=saved,
+        )
+
+    def _forget(self) -> None:
+        self._bodies.clear()
+        self._bytes = 0
+        self._in_force = self._memory.keys_in_force()
+
+
+def _in_order(keys: Sequence[str], unique: Sequence[str], found: list[E]) -> list[E]:
+    """What was found of these keys, each of them once, as often as it was asked for."""
+    if len(unique) == len(keys):
+        return found
+    by_key = dict(zip(unique, found, strict=True))
+    return [by_key[key] for key in keys]

@@ -1,0 +1,127 @@
+"""Dispatch of what a request misses to one provider: each key once, a few batches at a time."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, NamedTuple
+
+from embedding_sidecar import errors
+from embedding_sidecar.engine import batch_calls, inflight, portions, provider_call
+
+PARTS_AT_ONCE: Final = 4
+"""Batches of one request under way; more would use a provider's rate up sooner."""
+
+
+class Dispatched(NamedTuple):
+    """A batch request, and the calls that bring it: those begun for it, and those of others."""
+
+    request: portions.BatchRequest
+    ours: list[inflight.InflightCall]
+    others: list[inflight.InflightCall]
+    waiter: inflight.Waiter
+
+
+class Dispatcher:
+    """Places orders."""
+
+    def __init__(self, *, caller: batch_calls.BatchCaller) -> None:
+        self._caller = caller
+        self._states = caller.states
+        self._known = caller.states.breaker
+        self._registry = caller.registry
+
+    def dispatch(self, request: portions.BatchRequest) -> Dispatched | None:
+        """Begin what nobody brings yet; None where another request probes the provider just now."""
+        wanted, others = self._join(request)
+        name = request.candidate.provider.name
+        probes = bool(wanted) and self._known.suspects(name)
+        if probes and not self._known.probe(name):
+            return None
+        shared, span = not request.control.no_store, request.span
+        ours = [
+            inflight.InflightCall(
+                provider=name,
+                keys=keys,
+                shared=shared,
+                trace=None if span is None else inflight.Trace(span),
+            )
+            for keys in self._caller.split(request, wanted)
+        ]
+        # It waits before they begin: no call is made that nobody waits for.
+        waiter = inflight.Waiter([*ours, *others])
+        for inflight_call in ours:
+            self._registry.follow(inflight_call)
+        if probes or len(ours) > 1:
+            at_once = 1 if probes or self._states.is_slow(name) else PARTS_AT_ONCE
+            _Queue(self._caller, request, deque(ours), at_once=at_once, probes=probes).go_on()
+        elif ours and ours[0].brought is None:
+            self._caller.start(request, ours[0])
+        return Dispatched(request, ours, others, waiter)
+
+    def _join(
+        self, request: portions.BatchRequest
+    ) -> tuple[Sequence[str], list[inflight.InflightCall]]:
+        """The keys that nobody brings yet, and the calls that bring the others."""
+        others: dict[inflight.InflightCall, None] = {}
+        wanted = []
+        for key in request.missing:
+            inflight_call = None if request.alone else self._registry.find(key, since=request.since)
+            if inflight_call is None:
+                wanted.append(key)
+            else:
+                others[inflight_call] = None
+        if request.span is not None:
+            for joined in others:
+                if joined.trace is not None:
+                    joined.trace.join(request.span)
+        return wanted, list(others)
+
+
+@dataclass(slots=True, eq=False)
+class _Queue:
+    """The batches of a batch that have not begun; `probes`: the first one is the probe."""
+
+    caller: batch_calls.BatchCaller
+    request: portions.BatchRequest
+    waiting: deque[inflight.InflightCall]
+    at_once: int
+    probes: bool
+    under_way: int = 0
+    stopped: errors.ProviderFailed | errors.Refused | None = None
+    is_going_on: bool = False
+
+    def go_on(self) -> None:
+        """Begin as many as may be under way."""
+        # A batch may end as it begins, and come back here.
+        if self.is_going_on:
+            return
+        self.is_going_on = True
+        while self.waiting and self.under_way < self.at_once:
+            inflight_call = self.waiting.popleft()
+            if inflight_call.brought is not None:  # the process ends
+                continue
+            if self.stopped is not None:
+                self.caller.registry.complete(
+                    inflight_call, inflight.CallResult(failure=self.stopped)
+                )
+                continue
+            self.under_way += 1
+            self.caller.start(
+                self.request, inflight_call, partial(self._over, inflight_call.provider)
+            )
+        self.is_going_on = False
+
+    def _over(self, name: str, result: inflight.CallResult | Exception) -> None:
+        known = self.caller.states.breaker
+        if self.probes:
+            known.left(name)
+            self.probes = False
+        failure = result.failure if isinstance(result, inflight.CallResult) else None
+        if (failure is not None and failure is not provider_call.FOR_NOBODY) and (
+            not isinstance(failure, errors.Unreachable | errors.Declined) or known.suspects(name)
+        ):
+            # It is about the other batches too: those not begun yet would only cost.
+            self.stopped = failure
+        self.under_way -= 1
+        self.go_on()

@@ -1,0 +1,243 @@
+"""Calls in call to providers: a key is asked for once, however many requests wait for it.
+
+A call in call goes on when the requests that wait for it go away: what is paid for is kept. One
+that has not begun yet is not begun for nobody.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from embedding_sidecar import errors
+from embedding_sidecar.cache import cache_entry
+from embedding_sidecar.telemetry import tracing
+
+KEPT_SECONDS: Final = 0.5
+"""How long a completed call is found by a request that asked the cache before it completed: longer
+than a look into the cache takes."""
+MAX_KEPT_BYTES: Final = 16 * 2**20
+"""Bytes of vectors in the completed calls that are kept. Where more than that completes in
+KEPT_SECONDS, the oldest go sooner; a call that brings more by itself is not kept."""
+
+_NO_ENTRIES: Final[Mapping[str, cache_entry.Entry]] = MappingProxyType({})
+
+Span = tuple[float, float | None]
+"""When a request that was sent to a provider began and when it ended; None: not yet."""
+
+
+class CallResult(NamedTuple):
+    """What a call brought: entries by key, what they cost, and why some are missing, if so."""
+
+    entries: Mapping[str, cache_entry.Entry] = _NO_ENTRIES
+    tokens: int = 0
+    failure: errors.ProviderFailed | errors.Refused | None = None
+    is_estimated: bool = False
+    """Whether `tokens` is a bound where a provider did not say."""
+
+
+ENDED: Final = CallResult(failure=errors.Unreachable("cancelled", billed=True))
+"""The landing of a call that the end of the process cancels."""
+
+
+@dataclass(slots=True, eq=False)
+class Trace:
+    """The traces of a call's calls: that of the request that starts them, and those that join.
+
+    `call` is the span of the call under way.
+    """
+
+    request: tracing.RequestSpan
+    joined: list[tracing.RequestSpan] = field(default_factory=list)
+    call: tracing.CallSpan | None = None
+
+    def start(self, *, provider: str, model: str, url: str) -> tracing.CallSpan | None:
+        """Start the span of a call, linked to the requests that have joined before it was sent."""
+        self.call = self.request.call(provider=provider, model=model, url=url)
+        if self.call is not None:
+            for other in self.joined:
+                self.call.link(other)
+        return self.call
+
+    def join(self, other: tracing.RequestSpan) -> None:
+        """Link the span of another request that waits for the same call."""
+        self.joined.append(other)
+        if self.call is not None:
+            self.call.link(other)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class InflightCall:
+    """Calls to one provider, one after the other, for some keys.
+
+    `deadline` is the latest time at which it completes. `cancel` ends the call under way. `brought`
+    is None until it completes, and an exception where a fault ended it. `completed_at` is set once
+    the cache has what it brought. Only a `shared` call is found by its keys.
+    """
+
+    provider: str
+    keys: Sequence[str]
+    shared: bool = True
+    trace: Trace | None = None
+    deadline: float = math.inf
+    cancel: Callable[[], object] | None = None
+    sent: list[Span] = field(default_factory=list)
+    waiting: "set[Waiter]" = field(default_factory=set)
+    brought: CallResult | Exception | None = None
+    completed_at: float | None = None
+    size_bytes: int = 0
+
+    def result(self) -> CallResult | None:
+        """What it brought; None while it is under way. Raises the fault that ended it."""
+        if isinstance(self.brought, Exception):
+            raise self.brought
+        return self.brought
+
+
+class Waiter:
+    """A request that waits for some calls."""
+
+    __slots__ = ("_inflight_calls", "_left", "_over")
+
+    def __init__(self, inflight_calls: Iterable[InflightCall]) -> None:
+        self._inflight_calls = [it for it in inflight_calls if it.brought is None]
+        self._left = len(self._inflight_calls)
+        self._over: asyncio.Future[None] | None = None
+        for inflight_call in self._inflight_calls:
+            inflight_call.waiting.add(self)
+
+    def completed(self) -> None:
+        """One of the calls has completed."""
+        self._left -= 1
+        if not self._left:
+            self._end()
+
+    async def wait(self, *, now: float, ends_at: float) -> None:
+        """Wait until all calls have completed, or until `ends_at`, and then no more for any.
+
+        asyncio.wait would cost several times as much as the rest of the engine.
+        """
+        timer = None
+        try:
+            if self._left:
+                loop = asyncio.get_running_loop()
+                self._over = loop.create_future()
+                # A call that completes in time anyway needs no timer.
+                if any(it.deadline > ends_at for it in self._inflight_calls):
+                    timer = loop.call_later(ends_at - now, self._end)
+                await self._over
+        finally:
+            if timer is not None:
+                timer.cancel()
+            for inflight_call in self._inflight_calls:
+                inflight_call.waiting.discard(self)
+
+    def _end(self) -> None:
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
+
+
+class InflightCalls:
+    """All calls of a process, by the keys that they bring."""
+
+    def __init__(self, *, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._by_key: dict[str, InflightCall] = {}
+        self._under_way: set[InflightCall] = set()
+        self._completed: deque[InflightCall] = deque()
+        self._completed_bytes = 0
+        self._sweeps = False
+        self._closed = False
+
+    def find(self, key: str, *, since: float) -> InflightCall | None:
+        """The call that brings this key, or that the cache did not have when asked at `since`."""
+        inflight_call = self._by_key.get(key)
+        if inflight_call is None or (
+            inflight_call.completed_at is not None and inflight_call.completed_at < since
+        ):
+            return None
+        return inflight_call
+
+    def follow(self, inflight_call: InflightCall) -> None:
+        """Begin a call; `complete` is to be told. It completes at once after `close`."""
+        if self._closed:
+            self.complete(inflight_call, ENDED)
+            return
+        self._under_way.add(inflight_call)
+        if inflight_call.shared:
+            for key in inflight_call.keys:
+                self._by_key[key] = inflight_call
+
+    def complete(self, inflight_call: InflightCall, brought: CallResult | Exception) -> None:
+        """End a call: wake the requests that wait for it.
+
+        What it brought is to be put into the cache next, and `kept` is to be told.
+        """
+        self._under_way.discard(inflight_call)
+        inflight_call.brought = brought
+        # The callback holds what holds the call.
+        inflight_call.cancel = None
+        for waiter in inflight_call.waiting:
+            waiter.completed()
+        if isinstance(brought, Exception):
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a call to a provider failed", "exception": brought}
+            )
+            self._forget(inflight_call)
+        elif brought.failure is not None:
+            self._forget(inflight_call)
+
+    def kept(self, inflight_call: InflightCall) -> None:
+        """The cache has what the call brought: only requests that asked it before find it."""
+        brought = inflight_call.brought
+        if (
+            not isinstance(brought, CallResult)
+            or brought.failure is not None
+            or not inflight_call.shared
+        ):
+            return
+        inflight_call.completed_at = self._clock()
+        inflight_call.size_bytes = sum([len(it.vector) for it in brought.entries.values()])
+        if inflight_call.size_bytes > MAX_KEPT_BYTES:
+            self._forget(inflight_call)
+            return
+        self._completed.append(inflight_call)
+        self._completed_bytes += inflight_call.size_bytes
+        while self._completed_bytes > MAX_KEPT_BYTES:
+            self._forget_oldest()
+        if not self._sweeps:
+            self._sweep_later()
+
+    async def close(self) -> None:
+        """Cancel all that is under way, and begin nothing more."""
+        self._closed = True
+        while self._under_way:
+            inflight_call = self._under_way.pop()
+            if inflight_call.cancel is not None:
+                inflight_call.cancel()
+            self.complete(inflight_call, ENDED)
+
+    def _sweep_later(self) -> None:
+        self._sweeps = bool(self._completed)
+        if self._sweeps:
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        """Forget the calls that completed long ago; one timer for all."""
+        until = self._clock() - KEPT_SECONDS
+        while self._completed and (self._completed[0].completed_at or until) <= until:
+            self._forget_oldest()
+        self._sweep_later()
+
+    def _forget_oldest(self) -> None:
+        inflight_call = self._completed.popleft()
+        self._completed_bytes -= inflight_call.size_bytes
+        self._forget(inflight_call)
+
+    def _forget(self, inflight_call: InflightCall) -> None:
+        for key in inflight_call.keys:
+            if self._by_key.get(key) is inflight_call:
+                del self._by_key[key]

@@ -1,0 +1,360 @@
+"""One call to a provider: within the quota, by the API key that it takes, and seen by metrics.
+
+A call is one HTTP request, or another one after it: by the previous key where the provider refuses
+the key in force, and without `encoding_format` where it refuses that field.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Final, Protocol
+
+from embedding_sidecar import errors, providers
+from embedding_sidecar.engine import batches, breaker, failover, inflight, provider_states
+from embedding_sidecar.telemetry import repeated, tracing
+from embedding_sidecar.translation import error_words, http_status, provider_api
+
+FOR_NOBODY: Final = errors.Unreachable("abandoned", billed=False)
+"""Why a call is not made that no request waits for any more."""
+TOO_LATE: Final = errors.Unreachable("timeout", billed=False)
+"""Why a call is not made whose time is up before it begins."""
+_LOWEST_REDIRECT: Final = 300
+_CANCELLED: Final = "cancelled"
+_FORM_REFUSED: Final = frozenset({400, 422})
+
+_log = logging.getLogger(__name__)
+
+Done = Callable[[provider_api.Vectors | Exception], None]
+"""Is told what a call comes to; raises nothing."""
+
+
+class Quota(Protocol):
+    """The policy's day."""
+
+    def draw(
+        self, *, tokens: int, done: Callable[[Any], None], background: bool = False
+    ) -> Callable[[], None] | None:
+        """Set aside one call and an upper bound of its tokens, of background work's share or not.
+
+        `done` is told the reservation, or why there is none: errors.QuotaExhausted, or
+        errors.Unavailable where only a store knows that does not answer. It is told at once, and
+        None is returned, or later; what is returned then cancels that.
+        """
+        ...
+
+    def settle(self, reservation: Any, *, billed: bool, tokens: int) -> None:
+        """Say what a reservation came to; a call that was not billed is given back."""
+        ...
+
+
+class Observer(Protocol):
+    """Is told what was asked of providers; `provider` is the lower-case word for its type."""
+
+    def call(self, *, provider: str, model: str, outcome: str, seconds: float) -> None:
+        """One HTTP request to a provider ended."""
+        ...
+
+    def tokens(self, *, provider: str, model: str, tokens: int) -> None:
+        """A provider billed tokens."""
+        ...
+
+    def error(self, kind: str, provider: str = "") -> None:
+        """A provider failed."""
+        ...
+
+    def failover(self, provider: str) -> None:
+        """A provider other than the first candidate answered."""
+        ...
+
+
+class Caller:
+    """Calls providers, each call within the quota.
+
+    Args:
+        keys: API keys by the provider's name, absent where there is none.
+        states: what is known of providers.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: Mapping[str, provider_states.ApiKey],
+        quota: Quota,
+        upstream: provider_api.Upstream,
+        observe: Observer,
+        states: provider_states.ProviderStates,
+        clock: Callable[[], float],
+    ) -> None:
+        self.keys = keys
+        self.quota = quota
+        self.upstream = upstream
+        self.observe = observe
+        self.states = states
+        self.clock = clock
+        self.repeated = repeated.Repeated()
+
+    def start(
+        self,
+        candidate: failover.Candidate,
+        ask: provider_api.Ask,
+        *,
+        inflight_call: inflight.InflightCall,
+        until: float,
+        background: bool,
+        done: Done,
+    ) -> None:
+        """Ask for vectors, as a part of a call, until that time by the clock.
+
+        `done` is told, now or later, the vectors or why there are none: errors.ProviderFailed,
+        errors.Refused, or a fault of the program. The call's `cancel` ends the call, and `done`
+        is not told any more.
+        """
+        call = _Call(
+            self, candidate, ask, inflight_call, until=until, background=background, done=done
+        )
+        call.start()
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class _Call:
+    """A call under way, and the HTTP request that it is at."""
+
+    by: Caller
+    candidate: failover.Candidate
+    ask: provider_api.Ask
+    inflight_call: inflight.InflightCall
+    _: KW_ONLY
+    until: float
+    background: bool
+    done: Done
+    kind: str = ""
+    bound: int = 0
+    """The most tokens that the request may be billed for."""
+    reservation: Any = None
+    started: float | None = None
+    """When the request was sent that is under way; None: none is."""
+    span: tracing.CallSpan | None = None
+    cancel_step: Callable[[], object] | None = None
+    has_ended: bool = False
+    key: str | None = None
+    fallback: str | None = None
+    """The previous key, as long as it has not been tried."""
+    by_previous: bool = False
+    is_forbidden: bool = False
+    """Whether the key in force was answered by a 403 that may be about the text."""
+    is_newly_plain: bool = False
+
+    def start(self) -> None:
+        """Make the first request."""
+        self.kind = failover.label(self.candidate)
+        now = self.by.clock()
+        if self.by.states.is_plain(self.candidate.provider.name, now=now):
+            self.ask = self.ask._replace(plain=True)
+        self.inflight_call.cancel = self._cancel
+        self._choose_key(now)
+        self._draw()
+
+    def _choose_key(self, now: float) -> None:
+        """Take the key in force, or the previous one while the provider refuses that."""
+        name = self.candidate.provider.name
+        key = self.by.keys.get(name)
+        if key is None:
+            return
+        self.key, self.fallback, self.by_previous = key.current, key.fallback(now=now), False
+        if self.fallback is not None and now < self.by.states.refused.get(name, now):
+            self._fall_back()
+
+    def _fall_back(self) -> None:
+        self.key, self.fallback, self.by_previous = self.fallback, None, True
+
+    def _draw(self) -> None:
+        self.bound = sum(batches.most_tokens(self.ask))
+        leave = self.by.quota.draw(tokens=self.bound, done=self._drawn, background=self.background)
+        if leave is not None:
+            self.cancel_step = leave
+
+    def _drawn(self, outcome: Any) -> None:
+        self._step(self._send, outcome)
+
+    def _came(self, said: provider_api.HttpAnswer | Exception) -> None:
+        self._step(self._take, said)
+
+    def _step(self, step: Callable[[Any], None], said: Any) -> None:
+        """Take a step; its callers are sockets and the event loop, which tell no request."""
+        try:
+            step(said)
+        except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
+            self._tell(fault)
+
+    def _send(self, outcome: Any) -> None:
+        """Send the request that the quota lets pass."""
+        self.cancel_step = None
+        if isinstance(outcome, BaseException):
+            # The task that asked for it was cancelled with the process.
+            ended = errors.Unreachable(_CANCELLED, billed=False)
+            self._tell(outcome if isinstance(outcome, Exception) else ended)
+            return
+        now = self.by.clock()
+        left = self.until - now
+        if self.has_ended or left <= 0 or not self.inflight_call.waiting:
+            self.by.quota.settle(outcome, billed=False, tokens=0)
+            self._tell(FOR_NOBODY if left > 0 else TOO_LATE)
+            return
+        self.reservation, self.started = outcome, now
+        self.inflight_call.sent.append((now, None))
+        try:
+            self.cancel_step = self.by.upstream.start(
+                self._request(), within_seconds=left, done=self._came
+            )
+        except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
+            self._fail(fault)
+
+    def _request(self) -> provider_api.HttpRequest:
+        chosen = self.candidate.provider
+        translation = providers.PROVIDERS[chosen.kind]
+        made = translation.request(self.ask, base_url=chosen.base_url, api_key=self.key)
+        if self.inflight_call.trace is None:
+            return made
+        self.span = self.inflight_call.trace.start(
+            provider=self.kind, model=self.ask.model, url=chosen.base_url
+        )
+        if self.span is None:
+            return made
+        return made._replace(headers={**made.headers, **self.span.headers})
+
+    def _take(self, said: provider_api.HttpAnswer | Exception) -> None:
+        """Read the answer, if one came."""
+        if isinstance(said, Exception):
+            self._fail(said)
+            return
+        try:
+            vectors = self._read(said)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, a request waits for it
+            self._fail(failure)
+            return
+        tokens = vectors.tokens
+        if tokens is None:
+            # The vectors are paid for; the quota must not be told less than that may be.
+            tokens = self.bound
+            vectors = vectors._replace(tokens=tokens, is_estimated=True)
+        self._end("ok", billed=True, tokens=tokens)
+        self.by.observe.tokens(provider=self.kind, model=self.ask.model, tokens=tokens)
+        self._succeed(vectors)
+
+    def _read(self, answer: provider_api.HttpAnswer) -> provider_api.Vectors:
+        translation = providers.PROVIDERS[self.candidate.provider.kind]
+        if answer.status >= _LOWEST_REDIRECT:
+            raise self._said(translation.failure(answer))
+        try:
+            return translation.vectors(self.ask, answer)
+        except errors.Unusable as unusable:
+            raise self._said(unusable) from None
+
+    def _said(
+        self, failure: errors.ProviderFailed | errors.Rejected
+    ) -> errors.ProviderFailed | errors.Rejected:
+        """The failure, whose words hold neither our key nor the texts, and are logged."""
+        said = failure.message if isinstance(failure, errors.Rejected) else failure.words
+        said = error_words.without(said, key=self.key, texts=self.ask.items)
+        if isinstance(failure, errors.Rejected):
+            failure.message, reason = said, f"status {failure.status}"
+            failure.code = failure.code and error_words.without(failure.code, key=self.key)
+            failure.param = failure.param and error_words.without(failure.param, key=self.key)
+        else:
+            failure.words, reason = said, failure.reason
+        name = self.candidate.provider.name
+        if said and self.by.repeated.is_news((name, reason), now=self.by.clock()):
+            _log.warning("provider %s: %s: %s", name, reason, said[: error_words.MAX_LOGGED])
+        return failure
+
+    def _succeed(self, vectors: provider_api.Vectors) -> None:
+        """Remember what the answer says of key and form, and tell it."""
+        name, states = self.candidate.provider.name, self.by.states
+        if self.is_forbidden:
+            # The same text gets an answer by the previous key.
+            self._refuse_key()
+            self.by.observe.error("misconfigured", self.kind)
+        elif not self.by_previous:
+            states.refused.pop(name, None)
+        if self.is_newly_plain:
+            states.takes_no_encoding(name, now=self.by.clock())
+        self._tell(vectors)
+
+    def _fail(self, failure: Exception) -> None:
+        """Count the request, and make the next one, or tell the failure."""
+        if isinstance(failure, errors.ProviderFailed):
+            self._end(failure.reason, billed=failure.billed, tokens=self.bound)
+        elif isinstance(failure, errors.Rejected):
+            self._end("rejected", billed=False, tokens=0)
+        else:
+            # Until more is known, a request that was sent has been billed.
+            self._end(_CANCELLED, billed=True, tokens=self.bound)
+        if self._is_tried_again(failure):
+            self._draw()
+        else:
+            self._tell(failure)
+
+    def _is_tried_again(self, failure: Exception) -> bool:
+        """Whether another key or form may help; then they are set."""
+        if isinstance(failure, errors.Rejected):
+            if self.ask.plain or not _is_about_encoding(failure):
+                return False
+            self.ask = self.ask._replace(plain=True)
+            self.is_newly_plain, self.is_forbidden = True, False
+            self._choose_key(self.by.clock())
+            return True
+        if self.by_previous:
+            return False
+        is_refused = isinstance(failure, errors.ConfigurationError) and (
+            failure.reason == errors.KEY_REFUSED
+        )
+        # A 403 that is not in the provider's own form: what the previous key gets tells the cause.
+        self.is_forbidden = isinstance(failure, errors.Declined) and (
+            failure.reason == http_status.FORBIDDEN
+        )
+        if is_refused:
+            self._refuse_key()
+        if self.fallback is None or not (is_refused or self.is_forbidden):
+            return False
+        if is_refused:
+            self.by.observe.error("misconfigured", self.kind)
+        self._fall_back()
+        return True
+
+    def _refuse_key(self) -> None:
+        until = self.by.clock() + breaker.OPEN_SECONDS
+        self.by.states.refused[self.candidate.provider.name] = until
+
+    def _cancel(self) -> None:
+        self.has_ended = True
+        if self.cancel_step is not None:
+            self.cancel_step()
+            self.cancel_step = None
+        if self.started is not None:
+            self._end(_CANCELLED, billed=True, tokens=self.bound)
+
+    def _end(self, outcome: str, *, billed: bool, tokens: int) -> None:
+        """The request under way has ended."""
+        # The callback holds what holds this.
+        self.cancel_step = None
+        started, self.started = self.started, None
+        assert started is not None  # noqa: S101 - only a request that was sent ends
+        ended = self.by.clock()
+        self.inflight_call.sent[-1] = started, ended
+        self.by.quota.settle(self.reservation, billed=billed, tokens=tokens if billed else 0)
+        if self.span is not None:
+            self.span.end(outcome=outcome)
+        self.by.observe.call(
+            provider=self.kind, model=self.ask.model, outcome=outcome, seconds=ended - started
+        )
+
+    def _tell(self, came: provider_api.Vectors | Exception) -> None:
+        if not self.has_ended:
+            self.has_ended = True
+            self.done(came)
+
+
+def _is_about_encoding(rejected: errors.Rejected) -> bool:
+    """Whether it names the field that callers do not send here: in words, as forms differ."""
+    said = f"{rejected.param} {rejected.message}"
+    return rejected.status in _FORM_REFUSED and ("encoding_format" in said or "base64" in said)

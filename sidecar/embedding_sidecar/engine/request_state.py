@@ -1,0 +1,263 @@
+"""A request under way: what is known of its items, and what that took."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from embedding_sidecar import errors
+from embedding_sidecar.cache import cache_entry
+from embedding_sidecar.engine import dispatch, failover, inflight, portions
+from embedding_sidecar.engine.answer import Answer
+from embedding_sidecar.openai_format import cache_control
+from embedding_sidecar.telemetry import tracing
+from embedding_sidecar.translation import provider_api, vector_decoder
+
+_UNKNOWN: Final = inflight.CallResult(failure=errors.Unreachable("timeout", billed=True))
+"""What is known of a call that is still under way when its time is up."""
+
+
+class Found(NamedTuple):
+    """What the cache said of a request: the keys of its items for a candidate, and the entries.
+
+    Both are in the order of the items. `looked_at` is when it was asked, by the service's clock.
+    """
+
+    keys: list[str]
+    entries: Sequence[cache_entry.Entry | None]
+    looked_at: float
+
+
+class _Part:
+    """What there is in one space, by index of the item.
+
+    `cached` came out of the cache; another provider of the same space goes on with it. `made` is
+    new, and may come from several providers of the space; `coalesced` are those of it that another
+    request had asked for.
+    """
+
+    __slots__ = ("cached", "coalesced", "made")
+
+    def __init__(self) -> None:
+        self.cached: dict[int, cache_entry.Entry] = {}
+        self.made: dict[int, cache_entry.Entry] = {}
+        self.coalesced: set[int] = set()
+
+    def is_mixed(self) -> bool:
+        """Whether the vectors are of several sizes: the model behind a name has changed."""
+        if len(self.cached) + len(self.made) <= 1:
+            return False
+        entries = (*self.cached.values(), *self.made.values())
+        return len({len(entry.vector) for entry in entries}) > 1
+
+
+class RequestState:
+    """Entries by space and by index of the item, so that no answer is put together of two spaces.
+
+    `attempts` requests were sent to providers for this one so far.
+    """
+
+    def __init__(
+        self,
+        ask: provider_api.Ask,
+        *,
+        control: cache_control.CacheControl,
+        started_at: float,
+        span: tracing.RequestSpan | None = None,
+        background: bool = False,
+    ) -> None:
+        self.ask = ask
+        self.span = span
+        self.background = background
+        self.started_at = started_at
+        self.keys: dict[str, list[str]] = {}
+        """By provider's name, in the order of the items."""
+        self.control = control
+        self._tokens = 0
+        self._is_estimated = False
+        self.attempts = 0
+        self.looked_at = started_at
+        """When the cache was asked last: what has completed since may not have been seen there."""
+        self._parts: dict[str, _Part] = {}
+        self._distrusted: set[str] = set()
+        """Spaces of which nothing that others have asked for is taken any more."""
+        self._spans: list[tuple[float, float]] = []
+
+    def _of(self, space: str) -> _Part:
+        """What there is in this space."""
+        part = self._parts.get(space)
+        if part is None:
+            part = self._parts[space] = _Part()
+        return part
+
+    @property
+    def held(self) -> str | None:
+        """The space in which part of the answer has been made; None while nothing has."""
+        return next((space for space, part in self._parts.items() if part.made), None)
+
+    def is_alone(self, space: str) -> bool:
+        """Whether nothing will do that is there, or that others have asked for."""
+        return self.control.no_cache or space in self._distrusted
+
+    def looked(self, candidate: failover.Candidate, found: Found) -> None:
+        """The cache was asked."""
+        self.keys[candidate.provider.name] = found.keys
+        self.looked_at = found.looked_at
+        if self.is_alone(candidate.space):
+            return
+        part = self._of(candidate.space)
+        for index, entry in enumerate(found.entries):
+            if entry is not None and candidate.made(entry):
+                part.cached[index] = entry
+        if part.is_mixed():
+            part.cached.clear()
+
+    def missing(self, candidate: failover.Candidate) -> dict[str, list[int]]:
+        """The keys still to be had, each once, with the items that wait for it."""
+        return self.missing_of(self.keys[candidate.provider.name], candidate.space)
+
+    def missing_of(self, keys: Sequence[str], space: str) -> dict[str, list[int]]:
+        """The same of these keys, one for each item."""
+        found: dict[str, list[int]] = {}
+        part = self._of(space)
+        for index, key in enumerate(keys):
+            if index not in part.cached and index not in part.made:
+                found.setdefault(key, []).append(index)
+        return found
+
+    def completed(
+        self, dispatched: dispatch.Dispatched, *, now: float
+    ) -> errors.ProviderFailed | errors.Refused | None:
+        """Take what came; what went wrong, if anything did that is about this provider or us."""
+        candidate, missing = dispatched.request.candidate, dispatched.request.missing
+        failures: list[errors.ProviderFailed | errors.Refused] = []
+        for inflight_call in dispatched.ours:
+            result = inflight_call.result() or _UNKNOWN
+            self._took(inflight_call.sent, now=now)
+            self._take(candidate.space, result.entries, missing, ours=True)
+            self.attempts += len(inflight_call.sent)
+            self._tokens += result.tokens
+            self._is_estimated = self._is_estimated or result.is_estimated
+            if isinstance(result.failure, errors.Rejected):
+                failures.append(self._told(result.failure, inflight_call.keys, missing))
+            elif result.failure is not None:
+                failures.append(result.failure)
+        for inflight_call in dispatched.others:
+            result = inflight_call.result() or _UNKNOWN
+            self._took(inflight_call.sent, now=now)
+            self._take(candidate.space, result.entries, missing, ours=False)
+            of_this = inflight_call.provider == candidate.provider.name or result is _UNKNOWN
+            # What another text of that call may be the cause of is not this request's.
+            is_theirs = isinstance(result.failure, errors.Declined) and len(
+                inflight_call.keys
+            ) > len(missing.keys() & set(inflight_call.keys))
+            if of_this and not is_theirs and isinstance(result.failure, errors.ProviderFailed):
+                failures.append(result.failure)
+        if self._of(candidate.space).is_mixed() and not self._distrust(candidate.space):
+            return vector_decoder.bad_answer()
+        return _worst(failures)
+
+    def answer(self, candidate: failover.Candidate) -> Answer:
+        """What was asked for, once nothing of it is missing in the space of this candidate."""
+        part = self._of(candidate.space)
+        cached, made = part.cached, part.made
+        return Answer(
+            vectors=tuple(
+                [(made.get(at) or cached[at]).vector for at in range(len(self.ask.items))]
+            ),
+            provider=candidate.provider.name,
+            kind=candidate.provider.kind,
+            model=candidate.provider.model,
+            space=candidate.space,
+            hits=len(self.ask.items) - len(made),
+            coalesced=len(part.coalesced),
+            items=len(self.ask.items),
+            tokens=self._tokens,
+            is_estimated=self._is_estimated,
+            tokens_saved=sum([entry.tokens for at, entry in cached.items() if at not in made]),
+            attempts=self.attempts,
+            upstream_seconds=self._upstream_seconds(),
+        )
+
+    def _take(
+        self,
+        space: str,
+        entries: Mapping[str, cache_entry.Entry],
+        missing: Mapping[str, Sequence[int]],
+        *,
+        ours: bool,
+    ) -> None:
+        """Keep what came back; `ours` says whether this request had asked for it."""
+        part = self._of(space)
+        for key, indexes in missing.items():
+            entry = entries.get(key)
+            if entry is None:
+                continue
+            for index in indexes:
+                part.made[index] = entry
+            if not ours:
+                part.coalesced.update(indexes)
+
+    def _told(
+        self,
+        rejected: errors.Rejected,
+        keys: Sequence[str],
+        missing: Mapping[str, Sequence[int]],
+    ) -> errors.Rejected:
+        """What a provider said of a part, in terms of the whole request."""
+        sent = [missing[key][0] for key in keys]
+
+        def place(index: int) -> int | None:
+            return sent[index] if index < len(sent) else None
+
+        told = portions.renumbered(rejected, place)
+        if sent != list(range(len(self.ask.items))):
+            told.message += (
+                f" (This was said of {len(sent)} of the {len(self.ask.items)} items, "
+                f"which begin with input[{sent[0]}].)"
+            )
+        return told
+
+    def _took(self, sent: Iterable[inflight.Span], *, now: float) -> None:
+        """Calls this request waited for were under way then."""
+        for began, ended in sent:
+            end = now if ended is None else ended
+            if end > self.started_at:
+                self._spans.append((max(began, self.started_at), end))
+
+    def _distrust(self, space: str) -> bool:
+        """Go on without what was cached, and without what was made if that is mixed itself.
+
+        False if that was done before: then it is the provider.
+        """
+        part = self._of(space)
+        part.cached.clear()
+        if part.is_mixed():
+            part.made.clear()
+            part.coalesced.clear()
+        before = space in self._distrusted
+        self._distrusted.add(space)
+        return not before
+
+    def _upstream_seconds(self) -> float:
+        """How long at least one call that this request waited for was under way."""
+        seconds, until = 0.0, self.started_at
+        for began, ended in sorted(self._spans):
+            if ended > until:
+                seconds += ended - max(began, until)
+                until = ended
+        return seconds
+
+
+def _worst(
+    failures: Sequence[errors.ProviderFailed | errors.Refused],
+) -> errors.ProviderFailed | errors.Refused | None:
+    """Of what went wrong with the parts of a request, what it is about; None where nothing did.
+
+    A refusal first: it is decided. Then what says more than that a call failed.
+    """
+    return min(failures, key=_rank) if failures else None
+
+
+def _rank(failure: errors.ProviderFailed | errors.Refused) -> int:
+    if isinstance(failure, errors.Refused):
+        return 0
+    return 2 if isinstance(failure, errors.Unreachable) else 1

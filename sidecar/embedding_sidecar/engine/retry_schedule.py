@@ -1,0 +1,167 @@
+"""A request's way through its candidates: who is asked next, after which wait, and when it is over.
+
+Everybody is asked once, in the policy's order, before anybody is asked again, and nobody is waited
+for while another one may answer now. A provider that is left alone comes last, and one by one.
+Waits are full jitter: a random part of a time that doubles, so that those who failed together do
+not come back together. Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from embedding_sidecar import errors
+from embedding_sidecar.engine import breaker, failover
+
+MOST_TRIES: Final = 3
+"""Of one provider by one request; OpenAI's SDKs try as often."""
+BACKOFF_SECONDS: Final = 0.5
+MOST_WAIT_SECONDS: Final = 8.0
+"""The first and the longest wait, as in OpenAI's SDKs; who asks for a longer one is given up."""
+PROBE_SECONDS: Final = 5.0
+"""How long the only one who could answer is waited for while another request finds out whether it
+is back."""
+LOOK_SECONDS: Final = 0.05
+"""The shortest time until it is looked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Ask nobody for so many seconds."""
+
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Entry:
+    candidate: failover.Candidate
+    tries: int = 0
+    ready_at: float = float("-inf")
+    cools_down: bool = False
+    blocked_at: float | None = None
+    failure: failover.Failure | None = None
+    over: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.candidate.provider.name
+
+
+class RetrySchedule:
+    """The state of one request.
+
+    Args:
+        candidates: the first candidate first.
+        known: what is known of providers.
+        ends_at: when the caller gets an answer at the latest; by the clock of every `now`.
+        share: a random number of 0 to 1.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[failover.Candidate],
+        *,
+        known: breaker.Breaker,
+        ends_at: float,
+        share: Callable[[], float] = random.random,
+    ) -> None:
+        self._candidates = candidates
+        self._entries: list[_Entry] = []
+        """One for each candidate, as soon as anything is known that speaks against one."""
+        self._known = known
+        self._ends_at = ends_at
+        self._share = share
+
+    def next(self, *, now: float, held: str | None) -> failover.Candidate | Wait | None:
+        """Whom to ask now, or how long to wait before asking this again; None: it is over.
+
+        Args:
+            now: seconds.
+            held: the space in which a part of the answer has been paid for; others come after it.
+        """
+        if now >= self._ends_at:
+            return None
+        if not self._entries:
+            if not self._known.anything:
+                return self._candidates[0]
+            self._entries = [_Entry(candidate) for candidate in self._candidates]
+        for entry in self._entries:
+            self._learn(entry, now)
+        return self._among(held, now) or self._among(None, now)
+
+    def patience(self, candidate: failover.Candidate, *, now: float) -> float:
+        """Seconds this candidate may take: all that is left, or half where another one is due."""
+        left = self._ends_at - now
+        if self._entries:
+            this = self._entry(candidate)
+            due = any(
+                not entry.over and entry is not this and entry.tries <= this.tries
+                for entry in self._entries
+            )
+        else:
+            due = len(self._candidates) > 1
+        return left / 2 if due else left
+
+    def is_first(self, candidate: failover.Candidate) -> bool:
+        """Whether this is the provider the caller meant."""
+        return candidate is self._candidates[0]
+
+    def failed(
+        self, candidate: failover.Candidate, failure: failover.Failure, *, now: float
+    ) -> None:
+        """The candidate was asked, and did not give all that was missing."""
+        self._entries = self._entries or [_Entry(it) for it in self._candidates]
+        entry = self._entry(candidate)
+        entry.tries += 1
+        entry.failure = failure
+        entry.over = (
+            entry.tries >= MOST_TRIES
+            or isinstance(failure, errors.Unusable)
+            or not isinstance(failure, errors.RateLimited | errors.Unreachable)
+        )
+        wait = BACKOFF_SECONDS * 2 ** (entry.tries - 1) * self._share()
+        if isinstance(failure, errors.ProviderFailed):
+            wait += failure.retry_after_seconds or 0.0
+        entry.ready_at = now + wait
+
+    def failures(self) -> dict[str, failover.Failure]:
+        """Why nobody answered, by provider, in order."""
+        return {entry.name: entry.failure for entry in self._entries if entry.failure is not None}
+
+    def _entry(self, candidate: failover.Candidate) -> _Entry:
+        return next(it for it in self._entries if it.candidate is candidate)
+
+    def _learn(self, entry: _Entry, now: float) -> None:
+        """Take over what is known by now of the provider."""
+        cool_down = self._known.cool_down(entry.name, now=now)
+        entry.cools_down = cool_down is not None and not cool_down.asked_for
+        if cool_down is None:
+            entry.blocked_at = None
+            return
+        entry.over = entry.over or cool_down.certain
+        entry.failure = cool_down.as_error(now) if entry.failure is None else entry.failure
+        if cool_down.asked_for and cool_down.until is not None and entry.ready_at < cool_down.until:
+            entry.ready_at = cool_down.until + BACKOFF_SECONDS * self._share()
+
+    def _among(self, held: str | None, now: float) -> failover.Candidate | Wait | None:
+        entries = [it for it in self._entries if not it.over and held in (None, it.candidate.space)]
+        ready = [it for it in entries if it.ready_at <= now]
+        able = [it for it in ready if not it.cools_down] or [
+            it for it in ready if not self._known.probed(it.name)
+        ]
+        if able:
+            return min(able, key=lambda entry: entry.tries).candidate
+        waits = [self._wait(entry, now) for entry in entries]
+        soonest = min((it for it in waits if it is not None), default=None)
+        return None if soonest is None else Wait(soonest)
+
+    def _wait(self, entry: _Entry, now: float) -> float | None:
+        """Seconds until it makes sense to look again; None where it does not any more."""
+        wait = entry.ready_at - now
+        if wait <= 0:  # ready, and somebody else is finding out
+            entry.blocked_at = now if entry.blocked_at is None else entry.blocked_at
+            if now - entry.blocked_at >= PROBE_SECONDS:
+                return None
+            wait = LOOK_SECONDS + BACKOFF_SECONDS * self._share()
+        return wait if wait <= MOST_WAIT_SECONDS and now + wait < self._ends_at else None

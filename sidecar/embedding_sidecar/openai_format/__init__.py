@@ -1,0 +1,1 @@
+"""The callers' form: OpenAI's embeddings endpoint and what is accepted beyond it; no IO."""

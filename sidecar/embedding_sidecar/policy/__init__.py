@@ -1,0 +1,1 @@
+"""The policy in force: read, swapped in one step, and what requests work with under it."""

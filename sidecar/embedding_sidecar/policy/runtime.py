@@ -1,0 +1,348 @@
+"""What is derived from a document and its secrets: one value that a request works with to its end.
+
+Whatever a change does not touch is taken over from the runtime before: connections whose URL is the
+same, the cache whose terms are the same, and of a policy always what it has spent. Whatever it
+replaces is closed after the requests that still hold it have had their time.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
+
+import redis.asyncio
+
+from embedding_contract import document, json_fields, names
+from embedding_sidecar import errors, memory_limit, providers
+from embedding_sidecar.cache import (
+    cache_entry,
+    entry_encoding,
+    generations,
+    memory_cache,
+    redis_cache,
+    tiered_cache,
+)
+from embedding_sidecar.engine import cached_answers, inflight, provider_states, service
+from embedding_sidecar.policy import policy_file
+from embedding_sidecar.quota import counter, quota, quota_store
+from embedding_sidecar.redis_client import redis_url
+from embedding_sidecar.telemetry.metrics import Metrics
+from embedding_sidecar.upstream import http_client
+from embedding_sidecar.upstream import tls_authorities as certificates
+
+DRAIN_SECONDS: Final = 60.0
+"""Longer than a request can take where no policy says more, so that none loses its connection to a
+change of the policy."""
+_BESIDES: Final = 10.0
+"""What a request may take beside its calls, as to be sent."""
+
+_SHARE_OF_BODIES: Final = 8
+"""Of the memory of the cache an eighth goes to knowing requests again: a body is about that much
+shorter than a vector."""
+
+_SHARE_OF_WRITING: Final = 8
+"""Of all memory so much may be on its way to Redis: batches that providers answer at once come at
+once, and what is not kept there is bought again by other pods."""
+
+_SHARE_OF_READING: Final = 4
+"""Of all memory so much may one answer of Redis have, which is more than the vectors of the large
+requests that are let in at once."""
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """A policy in force."""
+
+    loaded: policy_file.Loaded
+    service: service.Service
+    quota: quota.Quota
+    cache: tiered_cache.TieredCache
+    upstream: http_client.HttpClient
+    cached_answers: cached_answers.CachedAnswers
+
+    def memory_bytes(self) -> int:
+        """Bytes the cache holds in memory."""
+        return self.cache.memory_bytes() + self.cached_answers.bytes_held
+
+    def redis_state(self) -> str:
+        """What the last use of the cache's Redis showed: none, unknown, ok or away."""
+        return self.cache.store_state
+
+
+def check(policy: document.PolicyDocument) -> None:
+    """Refuse what this sidecar cannot carry out, before it replaces what it can.
+
+    Raises:
+        json_fields.InvalidDocument: a provider is of a type this sidecar does not know.
+    """
+    for index, provider in enumerate(policy.providers):
+        if provider.kind not in providers.PROVIDERS:
+            raise json_fields.InvalidDocument(
+                f"providers[{index}].type", f"this sidecar does not know {provider.kind}"
+            )
+    if policy.network.authorities is not None:
+        try:
+            certificates.check(policy.network.authorities)
+        except ValueError as error:
+            raise json_fields.InvalidDocument("network.authorities", str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Made(Generic[T]):
+    """A part, and on what terms it was made: on equal terms it is taken over.
+
+    Terms may hold a URL with a password.
+    """
+
+    terms: Hashable = field(repr=False)
+    part: T
+    close: Callable[[], Awaitable[None]]
+
+
+class RuntimeFactory:
+    """Makes runtimes, and closes what they no longer need."""
+
+    def __init__(
+        self,
+        *,
+        metrics: Metrics,
+        timing: service.Timing = service.Timing(),  # noqa: B008 - frozen
+        memory_bytes: int = memory_limit.DEFAULT_BYTES,
+    ) -> None:
+        self._metrics = metrics
+        self._memory_bytes = memory_bytes
+        self._timing = timing
+        self._states = provider_states.ProviderStates()
+        self._drain_seconds = DRAIN_SECONDS
+        self._registry = inflight.InflightCalls(clock=time.monotonic)
+        self._parts: dict[str, _Made[Any]] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    def make(self, loaded: policy_file.Loaded) -> Runtime:
+        """The runtime of a document that `check` accepts."""
+        policy = loaded.document
+        cached, counted = self._cache(loaded), self._quota(loaded)
+        calling = self._upstream(policy.network)
+        self._drain_seconds = max(self._drain_seconds, self._longest_request(policy) + _BESIDES)
+        made = service.Service(
+            document=policy,
+            keys=self._states.follow(policy, _usable_keys(loaded), now=time.monotonic()),
+            cache=cached,
+            quota=counted,
+            upstream=calling,
+            observe=self._metrics,
+            registry=self._registry,
+            states=self._states,
+            timing=self._timing,
+        )
+        return Runtime(
+            loaded=loaded,
+            service=made,
+            quota=counted,
+            cache=cached,
+            upstream=calling,
+            cached_answers=cached_answers.CachedAnswers(
+                document=policy,
+                memory=cached,
+                max_bytes=policy.cache.memory_max_bytes // _SHARE_OF_BODIES,
+            ),
+        )
+
+    async def close(self) -> None:
+        """Give grants back and close all connections, at once."""
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        # What is still under way is counted as billed before the quota gives the rest back.
+        await self._registry.close()
+        # The quota gives its grant back to the counter, which is closed after it; meanwhile the
+        # cache writes what was bought last.
+        await asyncio.gather(self._close("quota", "counter"), self._close("cache"))
+        await self._close("upstream")
+
+    def _longest_request(self, policy: document.PolicyDocument) -> float:
+        own = map(self._timing.of_request, policy.providers)
+        return max(self._timing.request_seconds, *own)
+
+    async def _close(self, *names: str) -> None:
+        for name in names:
+            if name in self._parts:
+                await self._parts[name].close()
+
+    def _upstream(self, network: document.Network) -> http_client.HttpClient:
+        def make() -> tuple[http_client.HttpClient, Callable[[], Awaitable[None]]]:
+            made = http_client.HttpClient(memory_bytes=self._memory_bytes, network=network)
+            return made, made.close
+
+        return self._taken_over("upstream", network, make)
+
+    def _cache(self, loaded: policy_file.Loaded) -> tiered_cache.TieredCache:
+        policy = loaded.document
+        url = _url(loaded, policy.cache.redis_url_file)
+        believed = policy.network.authorities
+        secret = _cache_secret(loaded) if url else b""
+
+        def make() -> tuple[tiered_cache.TieredCache, Callable[[], Awaitable[None]]]:
+            ttl_seconds = min(policy.cache.ttl_seconds, cache_entry.MAX_TTL_SECONDS)
+            in_memory = memory_cache.MemoryCache(
+                max_bytes=policy.cache.memory_max_bytes
+                - policy.cache.memory_max_bytes // _SHARE_OF_BODIES,
+                ttl_seconds=ttl_seconds,
+            )
+            client = _client(url, authorities=believed)
+            store = None
+            if client is not None:
+                if not secret:
+                    _log.warning(
+                        "entries of the cache in Redis are not authenticated (%s): whoever writes "
+                        "that Redis can put vectors into answers",
+                        _no_secret_because(loaded),
+                    )
+                store = redis_cache.RedisCache(
+                    client,
+                    scope=policy.cache_scope,
+                    max_writing_bytes=max(
+                        self._memory_bytes // _SHARE_OF_WRITING, redis_cache.MAX_WRITING_BYTES
+                    ),
+                    max_reading_bytes=self._memory_bytes // _SHARE_OF_READING,
+                )
+            made = tiered_cache.TieredCache(
+                scope=policy.cache_scope,
+                ttl_seconds=ttl_seconds,
+                memory=in_memory,
+                store=store,
+                generations=generations.Generations(
+                    store=None if store is None else store.generations, forget=in_memory.forget
+                ),
+                observe=self._metrics,
+                seal=entry_encoding.Seal(secret),
+            )
+            return made, _nothing if store is None else store.close
+
+        return self._taken_over(
+            "cache", (policy.cache, policy.cache_scope, url, secret, believed), make
+        )
+
+    def _quota(self, loaded: policy_file.Loaded) -> quota.Quota:
+        policy = loaded.document
+        store = self._counter(loaded)
+
+        def make() -> tuple[quota.Quota, Callable[[], Awaitable[None]]]:
+            made = quota.Quota(limits=policy.quota, scope=policy.scope, store=store)
+            return made, made.close
+
+        taken_over = self._taken_over("quota", policy.scope, make)
+        taken_over.obey(policy.quota, store=store)
+        return taken_over
+
+    def _counter(self, loaded: policy_file.Loaded) -> counter.Store | None:
+        file = loaded.document.quota.redis_url_file
+        url = _url(loaded, file)
+        believed = loaded.document.network.authorities
+
+        def make() -> tuple[counter.Store | None, Callable[[], Awaitable[None]]]:
+            client = _client(url, authorities=believed)
+            if client is not None:
+                store = quota_store.RedisStore(client)
+                return store, store.close
+            # Counting alone would let every pod spend the whole day.
+            return None if file is None else _NoStoreYet(), _nothing
+
+        return self._taken_over("counter", (file is None, url, believed), make)
+
+    def _taken_over(
+        self,
+        name: str,
+        terms: Hashable,
+        make: Callable[[], tuple[T, Callable[[], Awaitable[None]]]],
+    ) -> T:
+        before = self._parts.get(name)
+        if before is not None and before.terms == terms:
+            taken: T = before.part
+            return taken
+        part, close = make()
+        self._parts[name] = _Made(terms, part, close)
+        if before is not None:
+            task = asyncio.get_running_loop().create_task(
+                _retire(before, after_seconds=self._drain_seconds)
+            )
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        return part
+
+
+class _NoStoreYet:
+    """Stands in for a store whose URL is not there yet, or is none."""
+
+    async def claim(self, claim: Any) -> Any:
+        """Nobody answers."""
+        del claim
+        raise errors.StoreAway("its URL has not been synced yet")
+
+    async def durability(self) -> str:
+        """Nobody answers."""
+        raise errors.StoreAway("its URL has not been synced yet")
+
+
+async def _retire(made: _Made[Any], *, after_seconds: float) -> None:
+    try:
+        await asyncio.sleep(after_seconds)
+    finally:
+        # Also when the process ends before the time is up.
+        await made.close()
+
+
+async def _nothing() -> None:
+    """There is no connection to close."""
+
+
+def _usable_keys(loaded: policy_file.Loaded) -> dict[str, str]:
+    """API keys, by name, of the providers that want one and have one."""
+    found = {}
+    for provider in loaded.document.providers:
+        key = loaded.secrets.get(provider.api_key_file or "", "")
+        if key and not (key.isascii() and key.isprintable()):
+            _log.error("the key of provider %s holds what no header can; left out", provider.name)
+        elif key:
+            found[provider.name] = key
+    return found
+
+
+def _url(loaded: policy_file.Loaded, file: str | None) -> str:
+    return loaded.secrets.get(file, "") if file is not None else ""
+
+
+def _cache_secret(loaded: policy_file.Loaded) -> bytes:
+    """What entries in Redis are authenticated with; empty for nothing.
+
+    Policies that share their entries have Secrets of their own, and so no key in common.
+    """
+    if loaded.document.cache.shared is not None:
+        return b""
+    written = loaded.secrets.get(names.SECRET_CACHE_KEY, "")
+    secret = entry_encoding.secret_of(written)
+    return b"" if secret is None else secret
+
+
+def _no_secret_because(loaded: policy_file.Loaded) -> str:
+    if loaded.document.cache.shared is not None:
+        return "cache.shared: policies that share entries have no secret in common"
+    written = names.SECRET_CACHE_KEY in loaded.secrets
+    return f"{names.SECRET_CACHE_KEY} is {'not 64 hexadecimal digits' if written else 'not set'}"
+
+
+def _client(url: str, *, authorities: str | None) -> redis.asyncio.Redis | None:
+    if not url:
+        return None
+    try:
+        return redis_url.connect(url, authorities=authorities)
+    except ValueError:
+        # Its text would hold the URL, which may hold a password.
+        _log.error("a Redis URL of the policy is no URL of a Redis; nothing is kept there")
+        return None

@@ -1,0 +1,1 @@
+"""The policy's day: counted in the store before it is spent."""

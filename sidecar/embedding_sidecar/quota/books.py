@@ -1,0 +1,97 @@
+"""The books of one sidecar: a ledger for each class of callers, and their sums."""
+
+import math
+
+from embedding_sidecar.quota.claims import NO_DAY, NOTHING, Amounts, LeaseClaim, LeaseReply
+from embedding_sidecar.quota.leases import Ledger
+
+
+class Books:
+    """All ledgers, and the store's last answer to any of them."""
+
+    def __init__(self) -> None:
+        self._ledgers: list[Ledger] = []
+        self._count: LeaseReply | None = None
+        self._pods = NOTHING
+        """The sum of other pods' leases, by that answer."""
+        self._over_at = -math.inf
+
+    def add(self, ledger: Ledger) -> None:
+        """Keep one more, in the same day and unused."""
+        self._ledgers.append(ledger)
+
+    def enter(
+        self,
+        ledger: Ledger,
+        count: LeaseReply,
+        *,
+        claim: LeaseClaim,
+        asked_at: float,
+        heard_at: float,
+    ) -> None:
+        """Book the answer to the last claim of a ledger; as Ledger.enter.
+
+        The day is counted from `heard_at`, so that it ends here no earlier than there.
+        """
+        ledger.enter(count, claim=claim, asked_at=asked_at)
+        self._over_at = heard_at + count.day_ends_in_seconds
+        for it in self._ledgers:
+            # All ledgers are in one day; leases of an earlier one have expired by now.
+            it.start_day_of(count.day, now=math.inf)
+        # The store's figures for our own leases are those of its last answers: a claim whose answer
+        # was lost may have changed them, until the next one.
+        ours = _sum([it.count.held for it in self._of(count.day) if it.count is not None])
+        self._count = count
+        self._pods = (count.counted - ours).at_least(NOTHING)
+
+    @property
+    def day(self) -> int:
+        """The latest day that a ledger is in."""
+        return max([it.day for it in self._ledgers], default=NO_DAY)
+
+    def ends_in_seconds(self, *, now: float) -> float | None:
+        """Seconds until the day ends by the store's clock, at most; None if unknown."""
+        return self._over_at - now if now < self._over_at else None
+
+    @property
+    def count(self) -> LeaseReply | None:
+        """The store's last answer of this day."""
+        count = self._count
+        return count if count is not None and count.day == self.day else None
+
+    @property
+    def idle(self) -> bool:
+        """True if no reservation waits to be settled."""
+        return all(it.idle for it in self._ledgers)
+
+    def others(self, ledger: Ledger) -> Amounts:
+        """The part of the day that other pods, as last heard, and our other ledgers have."""
+        day, count = ledger.day, self._count
+        taken = self._pods if count is not None and count.day == day else NOTHING
+        for it in self._ledgers:
+            if it is not ledger and it.day == day:
+                taken += it.taken
+        return taken
+
+    def start_day_of(self, day: int, *, now: float) -> None:
+        """Ledger.turn of all ledgers."""
+        for it in self._ledgers:
+            it.start_day_of(day, now=now)
+
+    def policy_used(self) -> Amounts:
+        """Spent by the whole policy, as far as this sidecar knows."""
+        before = self.count.spent if self.count else NOTHING
+        return before + _sum([it.unreported for it in self._of(self.day)])
+
+    def policy_reserved(self) -> Amounts:
+        """Counted and, as far as this sidecar knows, not spent."""
+        counted = self.count.counted if self.count else NOTHING
+        used = _sum([it.used for it in self._of(self.day)])
+        return (counted.at_least(used) - self.policy_used()).at_least(NOTHING)
+
+    def _of(self, day: int) -> list[Ledger]:
+        return [it for it in self._ledgers if it.day == day]
+
+
+def _sum(amounts: list[Amounts]) -> Amounts:
+    return sum(amounts, start=NOTHING)

@@ -1,0 +1,149 @@
+"""The store that counts a policy's calls, and its state: there, away or forgetful."""
+
+import logging
+from collections.abc import Callable
+from typing import Final, Literal, Protocol
+
+from embedding_sidecar import errors
+from embedding_sidecar.quota.books import Books
+from embedding_sidecar.quota.claims import NO_DAY, LeaseClaim, LeaseReply
+from embedding_sidecar.quota.leases import Ledger
+
+AWAY_SECONDS: Final = 1.0
+"""A store that did not answer is left alone so long, so that not every request waits for it."""
+DURABILITY_SECONDS: Final = 60.0
+"""Interval of the question whether the store keeps acknowledged writes."""
+
+_log = logging.getLogger(__name__)
+
+InexactReason = Literal["", "NoSharedStore", "StoreMayForget", "StoreAway", "StoreCorrupt"]
+
+
+class Store(Protocol):
+    """The counters that a policy's pods share. Both methods raise errors.StoreAway."""
+
+    async def claim(self, claim: LeaseClaim) -> LeaseReply:
+        """Carry a claim out, if it is newer than the last one of its lease."""
+        ...
+
+    async def durability(self) -> str:
+        """The reason why acknowledged writes may get lost; empty if they are kept."""
+        ...
+
+
+class Counter:
+    """Sends claims to the store and books the answers. `clock` must never go back."""
+
+    def __init__(self, *, books: Books, clock: Callable[[], float]) -> None:
+        self.store: Store | None = None
+        self._books = books
+        self._clock = clock
+        self._told_day = NO_DAY
+        self.failure: errors.StoreAway | None = None
+        """The last answer's, None if it was a count."""
+        self._away_until = float("-inf")
+        self._durability = "the store has not answered yet"
+        self._durability_until = float("-inf")
+
+    def use(self, store: Store | None) -> None:
+        """Count in this store from now on; it is asked at once."""
+        self.store = store
+        self._away_until = self._durability_until = float("-inf")
+
+    @property
+    def is_there(self) -> bool:
+        """True if there is a store, and it has not just failed to answer."""
+        return self.store is not None and self._clock() >= self._away_until
+
+    @property
+    def store_up(self) -> bool | None:
+        """True if the store gave its last answer; None without a store."""
+        return None if self.store is None else self.failure is None
+
+    @property
+    def word(self) -> str:
+        """The store's last answer: `none`, `ok`, `away` or `refuses: WHY`."""
+        if self.store is None:
+            return "none"
+        if isinstance(self.failure, errors.StoreRefuses):
+            return f"refuses: {self.failure}"
+        return "away" if self.failure else "ok"
+
+    async def ask(self, ledger: Ledger, claim: LeaseClaim) -> LeaseReply | None:
+        """The store's answer to a ledger's claim, booked; None if there is no store or it is away.
+
+        One claim of all ledgers may be under way.
+        """
+        asked_at = self._clock()
+        store = self.store
+        if store is None or asked_at < self._away_until:
+            return None
+        try:
+            count = await store.claim(claim)
+        except errors.StoreAway as cause:
+            if store is not self.store:
+                return await self.ask(ledger, claim)
+            self._failed(cause)
+            return None
+        if store is not self.store:
+            # Another one counts by now, and a claim may be sent to any number of stores.
+            return await self.ask(ledger, claim)
+        # A later day by this machine's clock alone does not bind before the store's first answer.
+        if count.day < ledger.day and count.day <= self._told_day:
+            self._failed(errors.StoreAway("its clock went back to a day that is over"))
+            return None
+        self._told_day = count.day
+        if self.failure:
+            _log.info("quota: the store answers again")
+        self.failure = None
+        self._books.enter(ledger, count, claim=claim, asked_at=asked_at, heard_at=self._clock())
+        return count
+
+    async def check_durability(self) -> None:
+        """Ask, once in a while, whether the store keeps acknowledged writes."""
+        now = self._clock()
+        if self.store is None or self.failure or now < self._durability_until:
+            return
+        try:
+            self._durability = await self.store.durability()
+        except errors.StoreAway as cause:
+            self._failed(cause)
+            return
+        self._durability_until = now + DURABILITY_SECONDS
+
+    def inexact(self, *, goes_alone: bool) -> tuple[InexactReason, str]:
+        """The reason why the limit may not hold exactly, empty if it does; and a sentence of it.
+
+        `goes_alone`: this sidecar makes calls while the store is away.
+        """
+        if self.store is None:
+            return "NoSharedStore", "No Redis is configured: every pod counts alone."
+        if self.failure:
+            consequence = "this pod counts alone" if goes_alone else "only granted calls are spent"
+            text = f"Redis {self.failure.predicate}: {consequence}."
+            if isinstance(self.failure, errors.StoreCorrupt):
+                return (
+                    "StoreCorrupt",
+                    f"{text} Find out what else writes there, then delete today's key.",
+                )
+            return "StoreAway", text
+        count = self._books.count
+        if count is not None and count.forgot:
+            return "StoreMayForget", "Redis has forgotten calls of today; pods restored them."
+        if self._durability:
+            return "StoreMayForget", f"Redis may forget counted calls: {self._durability}."
+        return "", "Every call is counted in Redis before it is made."
+
+    def _failed(self, cause: errors.StoreAway) -> None:
+        before, self.failure = self.failure, cause.as_value()
+        if isinstance(cause, errors.StoreCorrupt):
+            if not isinstance(before, errors.StoreCorrupt):
+                _log.error("quota: the store holds counters of no sidecar: %s", cause)
+        elif isinstance(cause, errors.StoreRefuses):
+            if not isinstance(before, errors.StoreRefuses) or str(cause) != str(before):
+                _log.error("quota: the store refuses: %s", cause)
+        elif before is None:
+            _log.warning("quota: the store is away: %s", cause)
+        self._away_until = self._clock() + AWAY_SECONDS
+        # The next answer may come from another server.
+        self._durability_until = float("-inf")

@@ -1,0 +1,203 @@
+"""The policy's day: how many calls and tokens its pods may still spend.
+
+A call is counted in the store before it is made; see `leases` for how, and decision 005 for why.
+The day is UTC by the store's clock. A call belongs to the day it was reserved in.
+"""
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import Callable
+
+from embedding_contract import document
+from embedding_sidecar.allowance import Allowance
+from embedding_sidecar.quota.books import Books
+from embedding_sidecar.quota.claim_queue import Told
+from embedding_sidecar.quota.claims import DAY_SECONDS, NOTHING, Amounts, Limits
+from embedding_sidecar.quota.counter import Counter, Store
+from embedding_sidecar.quota.leases import Ledger, Reservation
+from embedding_sidecar.quota.share import Share, Terms, midnight_after
+from embedding_sidecar.quota.state import State
+
+
+class Quota:
+    """One sidecar's shares in the policy's day: the applications' and that of background work.
+
+    `clock` must never go back; what it shows while the machine sleeps only decides to which day a
+    call is counted. `wall_clock` serves where no store tells the day.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: document.Quota,
+        scope: str,
+        store: Store | None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._scope = scope
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._books = Books()
+        self._counter = Counter(books=self._books, clock=clock)
+        # Of claims one is under way at a time.
+        self._claiming = asyncio.Lock()
+        self._closed = False
+        self._reserve = NOTHING
+        self._limits = Limits(0, 0)
+        self._may_go_alone = False
+        self._applications = self._share(background=False)
+        self._books.add(self._applications.ledger)
+        self._background: Share | None = None
+        """None until somebody draws from it: most sidecars have no background work."""
+        self._terms: document.Quota | None = None
+        self.obey(limits, store=store)
+
+    def obey(self, limits: document.Quota, *, store: Store | None) -> None:
+        """Go by these limits, and count in this store, from now on.
+
+        What was spent stays spent. What is held within other limits is not spent any more. A store
+        that knows less of the day than this sidecar gets it back, as one that forgot.
+        """
+        if limits == self._terms and store is self._counter.store:
+            return
+        self._terms = limits
+        self._counter.use(store)
+        self._limits = Limits(limits.daily_requests, limits.daily_tokens)
+        self._reserve = Amounts(limits.reserved_requests, limits.reserved_tokens)
+        # Without a limit there is nothing that an unreachable store could protect.
+        self._may_go_alone = store is None or not limits.deny_on_store_loss or self._limits.open
+        self._applications.obey(self._terms_of(background=False))
+        if self._background is not None:
+            self._background.obey(self._terms_of(background=True))
+
+    def draw(
+        self, *, tokens: int, done: Told, background: bool = False
+    ) -> Callable[[], None] | None:
+        """Set aside one call and at most this many tokens; `done` is told the outcome.
+
+        That is a Reservation; or errors.QuotaExhausted: the day has not that much left, or not for
+        background work; or errors.Unavailable, `quota_store_unavailable`: only the store knows, and
+        it is away. `done` is called at once where nobody needs to be asked, and None is returned.
+        Where the store does, `done` is called by the event loop, within the store's budget of time,
+        and what is returned cancels the wait; `done` may be called in that turn all the same.
+        """
+        share = self._of_background() if background else self._applications
+        return share.draw(Amounts(1, tokens), done)
+
+    def settle(self, reservation: Reservation, *, billed: bool, tokens: int) -> None:
+        """Say what a call came to: the tokens billed, or that it was not billed at all.
+
+        Where that is unknown it was billed. Never raises, and a second time changes nothing. After
+        the end it gives back what that leaves, soon.
+        """
+        share = self._of_background() if reservation.background else self._applications
+        share.settle(reservation, cost=Amounts(1, tokens) if billed else NOTHING)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call of today is under way."""
+        return not self._books.idle
+
+    def left(self, *, background: bool = False) -> Allowance:
+        """What this sidecar may still draw on, as it last heard; asks nobody."""
+        if not background:
+            return self._applications.left()
+        # Asking is no reason to open books that each call would have to look into.
+        return (self._background or self._share(background=True)).left()
+
+    def calls_made(self) -> int:
+        """Calls of the whole policy today, as last heard; asks nobody."""
+        return self._books.policy_used().calls
+
+    def calls_reserved(self) -> int:
+        """Calls that sidecars of the policy hold and have not made, as last heard; asks nobody."""
+        return self._books.policy_reserved().calls
+
+    @property
+    def store_up(self) -> bool | None:
+        """Whether the store answered when it was last asked; None where there is none."""
+        return self._counter.store_up
+
+    @property
+    def store_word(self) -> str:
+        """What the store did when it was last asked: none, ok, away or refuses: and why."""
+        return self._counter.word
+
+    async def state(self) -> State:
+        """The day so far, by the store where it answers, else by what was last heard."""
+        async with self._claiming:
+            for share in self._shares():
+                if await self._counter.ask(share.ledger, share.ledger.report()) is None:
+                    day = int(self._wall_clock() // DAY_SECONDS)
+                    self._books.start_day_of(day, now=self._clock())
+            await self._counter.check_durability()
+        used = self._books.policy_used()
+        reason, text = self._counter.inexact(goes_alone=self._may_go_alone)
+        return State(
+            daily_requests=self._limits.calls,
+            used=used.calls,
+            reserved=self._books.policy_reserved().calls,
+            daily_tokens=self._limits.tokens,
+            tokens_used=used.tokens,
+            reset_at=midnight_after(self._books.day),
+            left=self.left(),
+            left_to_background=self.left(background=True),
+            exact_reason=reason,
+            exact_text=text,
+        )
+
+    async def close(self) -> None:
+        """Give the rest back. What is still under way is settled, and given back, after."""
+        self._closed = True
+        self._applications.end()
+        if self._background is not None:
+            self._background.end()
+        for share in self._shares():
+            await share.close()
+
+    async def give_back(self) -> None:
+        """Let go of what is held and not spent. Never raises."""
+        for share in self._shares():
+            await share.give_back()
+
+    def _shares(self) -> list[Share]:
+        """Those that the store is to hear of."""
+        background = self._background
+        if background is None or not background.is_used:
+            return [self._applications]
+        return [background, self._applications]
+
+    def _of_background(self) -> Share:
+        if self._background is None:
+            self._background = self._share(background=True)
+            self._books.add(self._background.ledger)
+            if self._closed:
+                self._background.end()
+        return self._background
+
+    def _terms_of(self, *, background: bool) -> Terms:
+        reserve = self._reserve if background else NOTHING
+        return Terms(self._limits, reserve, self._may_go_alone)
+
+    def _share(self, *, background: bool) -> Share:
+        """One from which nothing was drawn."""
+        ledger = Ledger(
+            scope=self._scope,
+            lease=secrets.token_hex(8),
+            limits=Limits(0, 0),
+            background=background,
+        )
+        ledger.start_day_of(self._books.day, now=math.inf)
+        share = Share(
+            ledger=ledger,
+            books=self._books,
+            counter=self._counter,
+            claiming=self._claiming,
+            clock=self._clock,
+            wall_clock=self._wall_clock,
+        )
+        share.obey(self._terms_of(background=background))
+        return share

@@ -1,0 +1,188 @@
+"""The leases of a policy's day in Redis: one hash a day, one script, which runs alone.
+
+Fields: `calls`, `tokens` (counted), `spent_calls`, `spent_tokens` (reported by the holders),
+`revision`, `incarnation`, `forgot`, and for each lease `lease:ID` with its sequence, calls, tokens,
+spent calls and spent tokens. The day is UTC by Redis's own clock; its hash stays for two days.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import redis.asyncio
+import redis.exceptions
+
+from embedding_contract import json_fields
+from embedding_sidecar import errors
+from embedding_sidecar.quota.claim_script import CLAIM
+from embedding_sidecar.quota.claims import DAY_SECONDS, NOTHING, Amounts, LeaseClaim, LeaseReply
+from embedding_sidecar.redis_client import scripts
+
+PREFIX: Final = "aos:embedding:quota:"
+BUDGET_SECONDS: Final = 1.0
+"""Time-out of a claim. Redis answers in a millisecond, but may have to wait for a disk."""
+NEAR_THE_LIMIT: Final = 16
+"""A claim gets one in so many of the calls that are left, or the number that it needs: the last
+calls are granted one by one."""
+KEPT_SECONDS: Final = 2 * DAY_SECONDS
+MAX_FIGURE: Final = json_fields.MAX_COUNT
+"""Bound of a day's counters and limits."""
+MAX_SUMMED: Final = 64
+"""Leases that a claim adds up, to check the counters against their sum."""
+_MAX_DAY: Final = 2_900_000
+"""Days since 1970, in the year 9909: Python's dates end in 9999."""
+_MAX_INCARNATION: Final = 64
+
+_SHORT: Final = ("", "calls", "tokens")
+_ANSWER: Final = [*[int] * 10, bytes, int, int]
+"""The types of the script's reply."""
+_CANNOT_BE: Final = [int, bytes]
+"""Likewise, where a field of the day is not valid."""
+_MAX_FIELD: Final = 40
+_NEEDED: Final = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "always"}
+
+
+class RedisStore:
+    """Claims, over a client of redis_url.connect."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+        self._script = scripts.of(client, CLAIM)
+
+    async def claim(self, claim: LeaseClaim) -> LeaseReply:
+        """Carry a claim out.
+
+        Raises:
+            errors.StoreAway: it may have been carried out, or be carried out later.
+        """
+        limits, seen = claim.limits, claim.seen
+        # The tag keeps all days of a policy on one node of a Redis Cluster.
+        key = f"{PREFIX}{{{claim.scope}}}"
+        words: list[str | int] = [
+            claim.lease,
+            claim.sequence,
+            claim.day,
+            *(-1 if limit is None else limit for limit in (limits.calls, limits.tokens)),
+            *(
+                number
+                for amounts in (claim.floor, claim.spent, claim.need, claim.want)
+                for number in (amounts.calls, amounts.tokens)
+            ),
+            seen.incarnation,
+            seen.revision,
+            seen.counted.calls,
+            seen.counted.tokens,
+            NEAR_THE_LIMIT,
+            KEPT_SECONDS,
+            MAX_FIGURE,
+            MAX_SUMMED,
+        ]
+        try:
+            async with asyncio.timeout(BUDGET_SECONDS):
+                answer = await self._script.run(key, words)
+        except TimeoutError as error:
+            raise errors.StoreAway(type(error).__name__) from error
+        count = _count(answer, claim=claim)
+        if count is None:
+            self._script.reset()
+            raise errors.StoreAway("the answer does not belong to the command")
+        if isinstance(count, str):
+            raise errors.StoreCorrupt(f"{count} in {key}")
+        return count
+
+    async def durability(self) -> str:
+        """The reason why acknowledged writes may get lost, by Redis's own settings.
+
+        Raises:
+            errors.StoreAway: it does not answer.
+        """
+        try:
+            async with asyncio.timeout(BUDGET_SECONDS):
+                settings = await self._client.config_get(*_NEEDED)
+                replication = await self._client.info("replication")
+        except redis.exceptions.ResponseError:
+            return "the user may not read its settings (CONFIG GET, INFO)"
+        except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+            raise errors.StoreAway(type(error).__name__) from error
+        return ", ".join([*_lacking(settings), *_behind(replication)])
+
+    async def close(self) -> None:
+        """End the commands under way, and the connections."""
+        await self._script.close()
+        await self._client.aclose()
+
+
+def _count(answer: Any, *, claim: LeaseClaim) -> LeaseReply | str | None:
+    """The script's answer to this claim; None where it answers another one.
+
+    A text names the field that is not valid.
+    """
+    if isinstance(answer, list) and list(map(type, answer)) == _CANNOT_BE:
+        told, field = answer
+        return field.decode(errors="replace")[:_MAX_FIELD] if told == claim.sequence else None
+    if not isinstance(answer, list) or list(map(type, answer)) != _ANSWER:
+        return None
+    told, day, ends_in_ms, held_calls, held_tokens, short, *sums, incarnation, revision, forgot = (
+        answer
+    )
+    if told != claim.sequence or not 0 <= short < len(_SHORT):
+        return None
+    calls, tokens, spent_calls, spent_tokens = sums
+    count = LeaseReply(
+        day=day,
+        day_ends_in_seconds=ends_in_ms / 1000,
+        held=Amounts(held_calls, held_tokens),
+        short=_SHORT[short],
+        counted=Amounts(calls, tokens),
+        spent=Amounts(spent_calls, spent_tokens),
+        incarnation=incarnation.decode(errors="replace"),
+        revision=revision,
+        forgot=bool(forgot),
+    )
+    return count if _can_be(count, claim) else "an answer"
+
+
+def _can_be(count: LeaseReply, claim: LeaseClaim) -> bool:
+    """True if the answer is possible: a store that lies must not make us spend."""
+    floor = claim.floor if count.day == claim.day else NOTHING
+    if count.day < claim.day:
+        # By the store's clock the day is an earlier one, whose lease stays as it is.
+        calls, tokens = count.counted.calls, count.counted.tokens
+    else:
+        calls = _most(floor.calls, claim.want.calls, claim.limits.calls)
+        tokens = _most(floor.tokens, claim.want.tokens, claim.limits.tokens)
+    return (
+        0 <= count.day <= _MAX_DAY
+        and 0 <= count.day_ends_in_seconds <= DAY_SECONDS
+        and 0 <= count.revision <= MAX_FIGURE
+        and 0 <= count.held.calls <= min(calls, count.counted.calls)
+        and 0 <= count.held.tokens <= min(tokens, count.counted.tokens)
+        and 0 <= count.spent.calls <= count.counted.calls <= MAX_FIGURE
+        and 0 <= count.spent.tokens <= count.counted.tokens <= MAX_FIGURE
+        and len(count.incarnation) <= _MAX_INCARNATION
+    )
+
+
+def _most(floor: int, want: int, limit: int | None) -> int:
+    """The largest lease after a claim: no grant goes above the limit."""
+    return floor + want if limit is None else max(floor, min(floor + want, limit))
+
+
+def _lacking(found: Mapping[Any, Any]) -> list[str]:
+    settings = {_text(name): _text(value) for name, value in found.items()}
+    return [
+        f"{name} is {settings.get(name, 'unknown')}, not {needed}"
+        for name, needed in _NEEDED.items()
+        if settings.get(name) != needed
+    ]
+
+
+def _behind(replication: Mapping[Any, Any]) -> list[str]:
+    # Redis acknowledges a write before its replicas have it.
+    if not int(replication.get("connected_slaves", 0)):
+        return []
+    return ["a replica that takes over may lack the newest ones"]
+
+
+def _text(raw: bytes | str) -> str:
+    return raw.decode() if isinstance(raw, bytes) else raw

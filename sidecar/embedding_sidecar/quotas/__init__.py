@@ -1,1 +1,0 @@
-"""The policy's daily quota: calls are counted in the store before they are made."""

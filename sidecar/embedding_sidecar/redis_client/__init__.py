@@ -1,0 +1,1 @@
+"""Connections, scripts and refusals of a Redis, for cache and quota."""

@@ -1,0 +1,70 @@
+"""Bounds the outstanding commands of a Redis, and the wait for one.
+
+A time-out ends the wait and not the command, which goes on in the background: so a slow connection
+is made once and kept, and no late answer is left on a connection for the next command to read.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+from embedding_sidecar import errors
+
+LATE: Final = errors.StoreAway("Redis did not answer in time")
+_MAX: Final = 64
+"""Outstanding commands; at this number no other one is sent."""
+
+T = TypeVar("T")
+
+
+class OutstandingCommands:
+    """Outstanding commands of one Redis: a caller's own in `owed`, and those begun here."""
+
+    def __init__(self) -> None:
+        self.owed: set[object] = set()
+
+    @property
+    def is_too_much(self) -> bool:
+        """True if no other command may be sent."""
+        return len(self.owed) >= _MAX
+
+    async def within(self, seconds: float, command: Callable[[], Awaitable[T]]) -> T:
+        """The result of a command, if it comes in time.
+
+        Raises:
+            errors.StoreAway: it failed, or is late and may still be carried out.
+        """
+        if self.is_too_much:
+            raise errors.StoreAway(str(LATE))
+        task = self._begin(_run(command))
+        await asyncio.wait((task,), timeout=seconds)
+        if not task.done():
+            raise errors.StoreAway(str(LATE))
+        return task.result()
+
+    async def end(self) -> None:
+        """End the commands that were begun here."""
+        tasks = [it for it in self.owed if isinstance(it, asyncio.Task)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.get_running_loop().create_task(work)
+        self.owed.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self.owed.discard(task)
+        if not task.cancelled():
+            # Retrieved, so that the loop does not log an error that nobody waits for.
+            task.exception()
+
+
+async def _run(command: Callable[[], Awaitable[T]]) -> T:
+    try:
+        return await command()
+    except Exception as error:
+        # redis-py raises any kind of error over a server that is not a Redis.
+        raise errors.StoreAway(type(error).__name__) from error

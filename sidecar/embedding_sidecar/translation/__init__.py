@@ -1,0 +1,1 @@
+"""Values and readers that all providers' translations share; no IO."""

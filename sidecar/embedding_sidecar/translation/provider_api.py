@@ -1,0 +1,180 @@
+"""A provider as values: what is asked of it, what goes over the wire, what comes back."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from embedding_sidecar import errors
+
+Item = str | tuple[int, ...]
+"""One input: a text, or the numbers of its tokens."""
+
+
+class Ask(NamedTuple):
+    """A request for vectors, in no provider's words.
+
+    `input_type` is `query`, `document` or None; `truncation` None means: an error on too long a
+    text, never a silent cut.
+    """
+
+    model: str
+    items: tuple[Item, ...]
+    dimensions: int | None = None
+    input_type: str | None = None
+    truncation: bool | None = None
+    user: str | None = None
+    extra: tuple[tuple[str, bytes], ...] = ()
+    """Fields that the policy passes on: names in order, and values as JSON."""
+    plain: bool = False
+    """Whether `encoding_format` is left out, for a server that refuses it; no part of a key."""
+
+    def __repr__(self) -> str:
+        """Without the texts, which are their owner's."""
+        return f"<{len(self.items)} items for {self.model}>"
+
+
+class Vectors(NamedTuple):
+    """One vector for each item, in order, as little-endian float32; `tokens` is what was billed.
+
+    A translation says None where the provider did not; a call puts the upper bound of the request
+    in its place, and `is_estimated` says so.
+    """
+
+    vectors: tuple[bytes, ...]
+    tokens: int | None
+    is_estimated: bool = False
+
+
+class Body(Protocol):
+    """The body of a 2xx, read as it comes, so that no more is held than was asked for."""
+
+    @property
+    def held_bytes(self) -> int:
+        """What it holds by now."""
+        ...
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it can be no answer any more, whatever comes."""
+        ...
+
+    def feed(self, chunk: bytes) -> None:
+        """Take what comes next."""
+        ...
+
+    def drop(self) -> None:
+        """Let go of all that is held: it is lost."""
+        ...
+
+    def vectors(self) -> Vectors:
+        """What it said, once it is whole.
+
+        Raises:
+            errors.Unusable: it is lost, or says something else than was asked.
+        """
+        ...
+
+
+class HttpRequest(NamedTuple):
+    """A POST to a provider; `reader` takes the body of a 2xx."""
+
+    url: str
+    body: bytes
+    headers: Mapping[str, str]
+    reader: Body | None = None
+
+    def __repr__(self) -> str:
+        """Without texts, and without the key, which is in a header."""
+        return f"<POST {self.url}>"
+
+
+def headers(api_key: str | None) -> dict[str, str]:
+    """The headers of a JSON request, with the key where there is one."""
+    found = {"content-type": "application/json", "accept": "application/json"}
+    if api_key is not None:
+        found["authorization"] = f"Bearer {api_key}"
+    return found
+
+
+class HttpAnswer(NamedTuple):
+    """A provider's answer; `lines` are those of its head, names and values as they came.
+
+    `body` is the beginning of it, as far as that is kept; empty where a `reader` took it.
+    """
+
+    status: int
+    lines: Sequence[tuple[bytes, bytes]]
+    body: bytes
+    reader: Body | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The lines by name, in lower case; read where they matter, which is after a failure."""
+        return {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self.lines
+        }
+
+    def __repr__(self) -> str:
+        """Without the vectors."""
+        return f"<{self.status}, {len(self.body)} bytes>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a provider takes in one request; None is no limit that is known.
+
+    `body_bytes` is of the items alone, as JSON. An item that may have `alone_from_tokens`, or more,
+    is perhaps too long, and goes alone.
+    """
+
+    items: int
+    tokens: int | None = None
+    body_bytes: int | None = None
+    alone_from_tokens: int | None = None
+
+
+class Translation(Protocol):
+    """One provider's wire format, without IO."""
+
+    def obstacle(self, items: Collection[Item]) -> errors.UnsupportedInput | None:
+        """Why this provider cannot take these items at all; None where it can."""
+        ...
+
+    def limits(self, model: str) -> Limits:
+        """What one request may hold; larger ones are split."""
+        ...
+
+    def request(self, ask: Ask, *, base_url: str, api_key: str | None) -> HttpRequest:
+        """The request to send."""
+        ...
+
+    def vectors(self, ask: Ask, answer: HttpAnswer) -> Vectors:
+        """Read a 2xx.
+
+        Raises:
+            errors.Unreachable: not one finite vector of one size for each item.
+        """
+        ...
+
+    def failure(self, answer: HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
+        """What any other status means, by status and typed fields only."""
+        ...
+
+
+class Upstream(Protocol):
+    """Sends a provider's request, whatever the client library."""
+
+    def start(
+        self,
+        request: HttpRequest,
+        *,
+        within_seconds: float,
+        done: Callable[[HttpAnswer | Exception], None],
+    ) -> Callable[[], object]:
+        """Send it; `done` is told later, once, the answer, of any status, or why there is none.
+
+        That is errors.Unreachable after that time at the latest: its `billed` is False where the
+        request was certainly never sent. What is returned cancels the request: `done` is not told
+        any more, and a second time changes nothing.
+        """
+        ...

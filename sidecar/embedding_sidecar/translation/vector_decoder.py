@@ -1,0 +1,362 @@
+"""Vectors as bytes: little-endian float32, bit for bit what the model made.
+
+Providers send them in one shape: a list of `{"index": i, "embedding": base64 | [float, ...]}`.
+Source: OpenAI's OpenAPI description (Embedding); Voyage's reference has the same.
+
+A long answer is read item by item while it comes: read at once, it would take several times the
+memory of its vectors, and stop the event loop for seconds.
+"""
+
+import array
+import binascii
+import math
+import re
+import sys
+from enum import Enum, auto
+from typing import Any, Final
+
+import orjson
+import pybase64
+
+from embedding_sidecar import errors
+from embedding_sidecar.translation import error_words, provider_api
+
+MAX_NUMBERS: Final = 16_384
+"""Bound of a vector whose size is unknown: the widest language models have no more."""
+MAX_TOKENS: Final = 10**9
+"""Bound of one answer's tokens, more than any request holds."""
+WHOLE_BYTES: Final = 2**18
+"""A longer answer is read while it comes; 28 vectors of 1536 numbers in base64 are shorter."""
+MAX_ENVELOPE_BYTES: Final = 2**16
+"""Bound of the JSON before the first item, and of that behind the last."""
+NUMBER_BYTES: Final = 40
+"""Bound of a number in JSON with its separator: a float64 has 24 characters, and indented JSON adds
+as many spaces."""
+ITEM_BYTES: Final = 4096
+"""Bound of the rest of an item."""
+_TRIES: Final = 16
+"""Bound of braces within an item, and of places that look like the beginning of `data`."""
+BYTES_PER_NUMBER: Final = 4
+_DATA: Final = re.compile(rb'"data"\s*:\s*\[')
+_SPACE: Final = re.compile(rb"[ \t\r\n]*")
+BOM: Final = b"\xef\xbb\xbf"
+"""A byte order mark, which RFC 8259, 8.1, lets a reader ignore."""
+
+
+def read(
+    answer: provider_api.HttpAnswer, *, count: int, dimensions: int | None
+) -> provider_api.Vectors:
+    """Read a 2xx: `count` vectors of one size, which is `dimensions` unless that is None.
+
+    Raises:
+        errors.Unusable: the answer has not one finite vector for each item.
+    """
+    reader = answer.reader
+    if reader is None:
+        reader = Reader(count=count, dimensions=dimensions)
+        reader.feed(answer.body)
+    return reader.vectors()
+
+
+def bad_answer() -> errors.Unusable:
+    """The error of an unusable 2xx: another provider may answer, and this one may be paid."""
+    return errors.Unusable("bad_answer", billed=True)
+
+
+def numbers(vector: bytes) -> "array.array[float]":
+    """The numbers of a vector, in this machine's byte order."""
+    values = array.array("f", vector)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+class _Part(Enum):
+    """The next part of a long answer."""
+
+    DATA = auto()
+    ITEM = auto()
+    BETWEEN = auto()
+    TAIL = auto()
+
+
+class Reader:
+    """Reads one answer, as a provider_api.Body.
+
+    It holds the vectors that are read, and at most one item, the envelope and the last chunk
+    unread.
+    """
+
+    # Most answers are short and need none of these.
+    is_lost = False
+    _part: _Part | None = None
+    """None for a short answer."""
+    _before = b""
+    _rest = bytearray()  # replaced, never filled
+    _looked_at = 0
+    """The end of the bytes that were searched for the end of an item."""
+    _tries = 0
+    _failure: errors.Unusable | None = None
+    _in_place = True
+    """True while each index is that of the item's place."""
+    _unplaced: list[tuple[int, bytes]] = []  # noqa: RUF012 - replaced before it is filled
+    """Vectors without an index, and their places."""
+
+    def __init__(self, *, count: int, dimensions: int | None) -> None:
+        self._count = count
+        self._most_bytes = (dimensions or MAX_NUMBERS) * BYTES_PER_NUMBER
+        """Bound of a vector."""
+        self._asked = dimensions
+        self._vector_bytes = 0 if dimensions is None else dimensions * BYTES_PER_NUMBER
+        """Size of each vector; 0 while that is unknown."""
+        self._read: dict[int, bytes] = {}
+        """By index."""
+        self._chunks: list[bytes] = []
+        self._chunks_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it holds by now."""
+        read = len(self._read) + len(self._unplaced)
+        return self._chunks_bytes + len(self._rest) + read * self._vector_bytes
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next chunk."""
+        if self.is_lost:
+            return
+        if self._part is None:
+            self._chunks.append(chunk)
+            self._chunks_bytes += len(chunk)
+            if self._chunks_bytes <= WHOLE_BYTES:
+                return
+            self._part = _Part.DATA
+            self._rest = bytearray(b"".join(self._chunks).removeprefix(BOM))
+            self._chunks, self._chunks_bytes = [], 0
+        else:
+            self._rest += chunk
+        try:
+            self._go_on()
+        except errors.Unusable as failure:
+            self.drop()
+            self._failure = failure.as_value()
+
+    def drop(self) -> None:
+        """Give the answer up, and free the memory."""
+        self.is_lost = True
+        self._chunks, self._chunks_bytes = [], 0
+        self._read, self._unplaced = {}, []
+        self._rest = bytearray()
+
+    def vectors(self) -> provider_api.Vectors:
+        """The vectors of the whole answer.
+
+        Raises:
+            errors.Unusable: it was given up, or does not answer the request.
+        """
+        if self.is_lost:
+            raise self._failure or bad_answer()
+        if self._part is None:
+            body = b"".join(self._chunks)
+            try:
+                raw = orjson.loads(body.removeprefix(BOM))
+            except orjson.JSONDecodeError:
+                raw = None
+            data = raw.get("data") if isinstance(raw, dict) else None
+            if not isinstance(data, list):
+                # An error or a page with status 200: LM Studio and portals send them.
+                failure = bad_answer()
+                failure.words = error_words.said(body)
+                raise failure
+            for entry in data:
+                self._take(entry)
+        elif self._part is _Part.TAIL:
+            raw = _json(b"%b]%b" % (self._before, bytes(self._rest)))
+            if not isinstance(raw, dict) or raw.get("data") != []:
+                raise bad_answer()
+        else:
+            raise bad_answer()
+        read = self._by_index() if self._unplaced else self._read
+        if len(read) != self._count:
+            raise bad_answer()
+        tokens = _tokens(raw.get("usage"))
+        if self._in_place and read is self._read:
+            # In order: nearly all answers are.
+            return provider_api.Vectors(tuple(read.values()), tokens)
+        return provider_api.Vectors(tuple(map(read.__getitem__, range(self._count))), tokens)
+
+    def _go_on(self) -> None:
+        """Read the items that have come. Raises errors.Unusable."""
+        if self._part is _Part.DATA:
+            self._find_data()
+        at = 0
+        while self._part is _Part.ITEM or self._part is _Part.BETWEEN:
+            start = _SPACE.match(self._rest, at).end()  # type: ignore[union-attr] # matches all
+            if start == len(self._rest):
+                break
+            end = self._between(start) if self._part is _Part.BETWEEN else self._item(start)
+            if end is None:
+                break
+            at = end
+        del self._rest[:at]
+        self._looked_at = max(self._looked_at - at, 0)
+        if self._part is _Part.TAIL:
+            if len(self._rest) > MAX_ENVELOPE_BYTES:
+                raise bad_answer()
+        else:
+            numbers = (self._vector_bytes or self._most_bytes) // BYTES_PER_NUMBER
+            if len(self._rest) > numbers * NUMBER_BYTES + ITEM_BYTES:
+                if self._asked and self._part is _Part.ITEM and not (self._read or self._unplaced):
+                    # Its first vector is longer than the one that was asked for.
+                    raise errors.WrongSize(0)
+                raise bad_answer()
+
+    def _find_data(self) -> None:
+        beginning = bytes(self._rest[:MAX_ENVELOPE_BYTES])
+        for found in _DATA.finditer(beginning):
+            self._tries += 1
+            before = beginning[: found.end()]
+            try:
+                raw = orjson.loads(before + b"]}")
+            except orjson.JSONDecodeError:
+                # In a text, or in an object within.
+                if self._tries >= _TRIES:
+                    break
+                continue
+            if raw.get("data") == []:
+                self._before = before
+                self._part, self._tries = _Part.ITEM, 0
+                del self._rest[: found.end()]
+                return
+        raise bad_answer()
+
+    def _between(self, start: int) -> int | None:
+        character = self._rest[start : start + 1]
+        if character == b",":
+            self._part = _Part.ITEM
+        elif character == b"]":
+            self._part = _Part.TAIL
+        else:
+            raise bad_answer()
+        return start + 1
+
+    def _item(self, start: int) -> int | None:
+        """Read the item that begins there; its end, or None if that has not come."""
+        if self._rest[start : start + 1] != b"{":
+            raise bad_answer()
+        at = max(start, self._looked_at)
+        while (end := self._rest.find(b"}", at)) >= 0:
+            at = self._looked_at = end + 1
+            try:
+                entry = orjson.loads(self._rest[start:at])
+            except orjson.JSONDecodeError:
+                # A brace in an object within, or in a text.
+                self._tries += 1
+                if self._tries > _TRIES:
+                    raise bad_answer() from None
+                continue
+            self._take(entry)
+            self._part, self._tries = _Part.BETWEEN, 0
+            return at
+        self._looked_at = len(self._rest)
+        return None
+
+    def _take(self, entry: Any) -> None:
+        if not isinstance(entry, dict):
+            raise bad_answer()
+        index = entry.get("index")
+        if type(index) is float and index.is_integer():
+            index = int(index)
+        if index is None:
+            if len(self._read) + len(self._unplaced) >= self._count:
+                raise bad_answer()
+        elif type(index) is not int or not 0 <= index < self._count or index in self._read:
+            raise bad_answer()
+        vector = _vector(entry.get("embedding"))
+        self._vector_bytes = self._vector_bytes or len(vector)
+        if len(vector) != self._vector_bytes or len(vector) > self._most_bytes:
+            if self._asked and not (self._read or self._unplaced):
+                raise errors.WrongSize(len(vector) // BYTES_PER_NUMBER)
+            raise bad_answer()
+        place = len(self._read) + len(self._unplaced)
+        if index is None:
+            if not self._unplaced:
+                self._unplaced = []  # of its own
+            self._unplaced.append((place, vector))
+            return
+        self._in_place = self._in_place and index == place
+        self._read[index] = vector
+
+    def _by_index(self) -> dict[int, bytes]:
+        """All vectors by index, where the place of those without one is beyond doubt.
+
+        Either all others are in their place; or one has no index, and is the first: protobuf's
+        JSON leaves 0 out, so Gemini does.
+        """
+        if self._in_place:
+            return {**self._read, **dict(self._unplaced)}
+        if len(self._unplaced) == 1 and 0 not in self._read:
+            return {0: self._unplaced[0][1], **self._read}
+        raise bad_answer()
+
+
+def _json(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise bad_answer() from None
+
+
+def is_finite(vector: bytes) -> bool:
+    """True if all numbers of a vector are finite."""
+    # Infinities and NaN have a high byte of 0x7f or 0xff, and so have numbers from 2^127 on, which
+    # no model makes: all numbers need rarely be read.
+    high = vector[3::4]
+    if b"\x7f" not in high and b"\xff" not in high:
+        return True
+    # A sum is finite unless a part of it is not, or it overflows a double, which float32 cannot.
+    return math.isfinite(sum(numbers(vector)))
+
+
+def _vector(raw: Any) -> bytes:
+    if isinstance(raw, str):
+        vector = _from_base64(raw)
+    elif isinstance(raw, list):
+        vector = _from_floats(raw)
+    else:
+        raise bad_answer()
+    if not vector or not is_finite(vector):
+        raise bad_answer()
+    return vector
+
+
+def _from_base64(raw: str) -> bytes:
+    try:
+        vector = pybase64.b64decode(raw, validate=True)
+    except (binascii.Error, ValueError):
+        raise bad_answer() from None
+    if len(vector) % BYTES_PER_NUMBER:
+        raise bad_answer()
+    return vector
+
+
+def _from_floats(raw: list[Any]) -> bytes:
+    if not all(type(number) in (float, int) for number in raw):
+        raise bad_answer()
+    # A number too large for float32 becomes infinite here, and is found as such.
+    values = array.array("f", raw)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values.tobytes()
+
+
+def _tokens(usage: Any) -> int | None:
+    """The tokens that were billed, or None. An embedding has no output tokens: both names do."""
+    if not isinstance(usage, dict):
+        return None
+    for name in ("total_tokens", "prompt_tokens"):
+        tokens = usage.get(name)
+        if type(tokens) is float and math.isfinite(tokens):
+            tokens = math.ceil(tokens)
+        if type(tokens) is int and 0 <= tokens <= MAX_TOKENS:
+            return tokens
+    return None

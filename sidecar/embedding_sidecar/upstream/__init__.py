@@ -1,0 +1,1 @@
+"""HTTP towards providers and the pass-through's URL."""

@@ -1,0 +1,165 @@
+"""Answers out of the bytes of a connection (RFC 9112), parsed by httptools' llhttp."""
+
+from typing import Final
+
+import httptools
+
+from embedding_sidecar.translation import provider_api
+from embedding_sidecar.upstream import content_coding
+
+MAX_HEAD_BYTES: Final = 65_536
+"""All heads of an answer, 1xx included; several times what providers send."""
+MAX_HEADERS: Final = 256
+"""Lines of all heads of an answer."""
+MAX_INTERIM: Final = 16
+"""1xx before the answer, of which the requests that are sent here ask for none."""
+MAX_FRAMING_BYTES: Final = 16_384
+"""Of what frames a body and is none, as trailers and extensions of chunks, beyond what the body
+pays for. All these bounds are passed by as much as comes in one read at most."""
+FRAMED_BYTES: Final = 16
+"""Bytes of framing that each byte of a body pays for: in chunks of one byte it takes five."""
+MAX_KEPT_BYTES: Final = 65_536
+"""Of a body that nobody reads as it comes: that of a refusal. The rest of a longer one is left."""
+
+_LOWEST_FINAL: Final = 200
+_LOWEST_REDIRECT: Final = 300
+_FRAMED: Final = frozenset({b"content-length", b"transfer-encoding"})
+
+_Lines = list[tuple[bytes, bytes]]
+
+
+class Reader:
+    """Reads one answer after another.
+
+    `is_reusable` tells, once an answer is whole, whether another one may follow.
+    """
+
+    def __init__(self) -> None:
+        self.is_reusable = True
+        self.body: provider_api.Body | None = None
+        """Who reads the body of a 2xx; None: as much of it is kept as of a refusal."""
+        self._decoder: content_coding.Decoder | None = None
+        self._coding: str | None = None
+        self._answer: provider_api.HttpAnswer | None = None
+        self._framing_bytes = self._body_bytes = 0
+        self._interim = self._status = 0
+        self._head: _Lines | None = None
+        self._lines: _Lines = []
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+        self._parser = httptools.HttpResponseParser(self)
+        # As aiohttp: old servers do both, and where one answer ends stays as clear.
+        self._parser.set_dangerous_leniencies(
+            lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
+
+    def feed(self, data: bytes) -> provider_api.HttpAnswer | None:
+        """The answer, once it is whole, or all of it that makes a difference has come.
+
+        Raises:
+            ValueError: it will never be, or is too long; nothing more can be read.
+        """
+        framing, self._body_bytes = self._framing_bytes + len(data), 0
+        has_head = self._head is not None
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self._answer is None:
+                own = error.__context__
+                raise ValueError(own if isinstance(own, ValueError) else "no answer") from error
+            self.is_reusable = False
+        answer = self._answer
+        if answer is None and self._head is not None:
+            if self._is_enough():
+                self.is_reusable = False
+                answer = self._whole(self._head)
+            elif has_head:
+                framing -= self._body_bytes * (1 + FRAMED_BYTES)
+            else:
+                framing = 0
+        if answer is not None:
+            self._begin()
+            return answer
+        self._framing_bytes = max(framing, 0)
+        if self._framing_bytes > (MAX_HEAD_BYTES if self._head is None else MAX_FRAMING_BYTES):
+            raise ValueError("the answer is too long")
+        return None
+
+    def end(self) -> provider_api.HttpAnswer | None:
+        """The answer, where the end of the connection is what ends it."""
+        if self._head is None or any(name.lower() in _FRAMED for name, _ in self._head):
+            return None
+        self.is_reusable = False
+        return self._whole(self._head)
+
+    def close(self) -> None:
+        """Let go of what has been read; nothing more will be."""
+        # The parser holds this for its callbacks: only a collection of garbage would part them.
+        del self._parser
+        self._begin()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        if self._answer is not None:
+            raise ValueError("there are bytes behind the answer")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A line of a head, or of the trailer after a chunked body, which nobody wants."""
+        if self._head is not None:
+            return
+        if len(self._lines) >= MAX_HEADERS:
+            raise ValueError("the answer is too long: it has too many headers")
+        self._lines.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """A head is whole; that of a 1xx only says that the answer is still to come."""
+        self._status = self._parser.get_status_code()
+        if self._status >= _LOWEST_FINAL:
+            self._head = self._lines
+            self._coding = content_coding.coding(self._lines)
+            if self._coding and self.body is not None and self._status < _LOWEST_REDIRECT:
+                self._decoder = content_coding.Decoder(self._coding, self.body)
+        else:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise ValueError("the answer is too long: it has too many heads")
+        self._lines = []
+
+    def on_body(self, chunk: bytes) -> None:
+        """A piece of a body."""
+        self._body_bytes += len(chunk)
+        if self.body is not None and self._status < _LOWEST_REDIRECT:
+            (self._decoder or self.body).feed(chunk)
+        else:
+            self._kept.append(chunk[: MAX_KEPT_BYTES - self._kept_bytes])
+            self._kept_bytes += len(chunk)
+
+    def on_message_complete(self) -> None:
+        """An answer is whole."""
+        if self._head is not None:
+            self.is_reusable = self._parser.should_keep_alive()
+            self._answer = self._whole(self._head)
+
+    def _is_enough(self) -> bool:
+        """Whether the rest of the body makes no difference."""
+        if self.body is not None and self.body.is_lost:
+            return True
+        return self._kept_bytes > MAX_KEPT_BYTES
+
+    def _whole(self, head: _Lines) -> provider_api.HttpAnswer:
+        kept = b"".join(self._kept)
+        if self._coding is not None and kept:
+            kept = content_coding.beginning(kept, coding=self._coding, most_bytes=MAX_KEPT_BYTES)
+        return provider_api.HttpAnswer(
+            status=self._status,
+            lines=head,
+            body=kept,
+            reader=self.body if self._status < _LOWEST_REDIRECT else None,
+        )
+
+    def _begin(self) -> None:
+        self._answer = self._head = self.body = self._decoder = self._coding = None
+        self._framing_bytes = self._interim = 0
+        self._lines = []
+        self._kept = []
+        self._kept_bytes = 0

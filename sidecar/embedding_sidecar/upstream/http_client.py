@@ -1,0 +1,283 @@
+"""HTTP towards providers and the pass-through's URL, by two clients (decision 015).
+
+Calls go by our own, `http1`, whose steps are few. Streams, and calls by a proxy, go by aiohttp.
+Either tells what the quota must know: whether a request without an answer was certainly never sent.
+"""
+
+import asyncio
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from embedding_contract import document
+from embedding_sidecar import errors, memory_limit
+from embedding_sidecar.translation import provider_api
+from embedding_sidecar.upstream import content_coding, http1_response, passthrough, tls_authorities
+from embedding_sidecar.upstream.http1_connection import Done
+from embedding_sidecar.upstream.http1_pool import ConnectionPool
+from embedding_sidecar.upstream.intake import Intake
+from embedding_sidecar.upstream.tls_authorities import Authorities
+
+CONNECT_SECONDS: Final = 2.0
+DNS_SECONDS: Final = 10
+"""How long an address is believed; a kept connection stays where it is until it is idle or ends."""
+IDLE_STREAM_SECONDS: Final = 900.0
+PROXY_WANTS_LOGIN: Final = "proxy_authentication_required"
+
+_LOWEST_REDIRECT: Final = 300
+_OF_ITS_OWN: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+"""Headers aiohttp would add: a passed-through request is to stay as it is."""
+_ALWAYS: Final = {"user-agent": "embedding-sidecar", "accept-encoding": "identity"}
+_NEVER_SENT: Final = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.NonHttpUrlClientError,
+    ValueError,  # a URL or header that cannot be written; aiohttp.InvalidURL is one
+)
+
+
+class HttpClient:
+    """Kept connections; to be closed.
+
+    Proxies are those of the environment (`https_proxy`, `no_proxy`) when it is made, certificates
+    those that OpenSSL believes (`SSL_CERT_FILE`, `SSL_CERT_DIR`); what `network` says of proxies
+    comes first, and its authorities are believed too.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect_seconds: float = CONNECT_SECONDS,
+        dns_seconds: int = DNS_SECONDS,
+        idle_stream_seconds: float = IDLE_STREAM_SECONDS,
+        memory_bytes: int = memory_limit.DEFAULT_BYTES,
+        network: document.Network = document.Network(),  # noqa: B008 - frozen
+    ) -> None:
+        self._connect_seconds = connect_seconds
+        self._idle_stream_seconds = idle_stream_seconds
+        self._intake = Intake(memory_bytes)
+        self._dns_seconds = dns_seconds
+        self._stream = aiohttp.ClientTimeout(
+            total=None, connect=connect_seconds, sock_read=idle_stream_seconds
+        )
+        self._proxies = _proxies(network)
+        self._authorities = Authorities(network.authorities)
+        self._client = ConnectionPool(
+            connect_seconds=connect_seconds,
+            dns_seconds=dns_seconds,
+            intake=self._intake,
+            authorities=self._authorities,
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    def start(
+        self, request: provider_api.HttpRequest, *, within_seconds: float, done: Done
+    ) -> Callable[[], object]:
+        """As provider_api.Upstream."""
+        headers = {**_ALWAYS, **request.headers}
+        proxy = _proxy(request.url, proxies=self._proxies)
+        if proxy is not None:
+            by_proxy = self._by_proxy(
+                request, headers, proxy, within_seconds=within_seconds, done=done
+            )
+            return asyncio.get_running_loop().create_task(by_proxy).cancel
+        return self._client.start(
+            request.url,
+            headers=headers,
+            body=request.body,
+            within_seconds=within_seconds,
+            done=done,
+            reader=request.reader,
+        )
+
+    async def _by_proxy(
+        self,
+        request: provider_api.HttpRequest,
+        headers: Mapping[str, str],
+        proxy: str,
+        *,
+        within_seconds: float,
+        done: Done,
+    ) -> None:
+        said: provider_api.HttpAnswer | Exception
+        try:
+            async with self._open().post(
+                URL(request.url, encoded=True),
+                data=request.body,
+                headers=headers,
+                allow_redirects=False,
+                proxy=proxy,
+                ssl=self._authorities.context(),
+                timeout=aiohttp.ClientTimeout(total=within_seconds, connect=self._connect_seconds),
+            ) as response:
+                if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+                    said = errors.Unreachable(PROXY_WANTS_LOGIN, billed=False)
+                else:
+                    said = await self._read(response, request.reader)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            said = failure(error)
+        except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
+            said = fault
+        done(said)
+
+    async def stream(
+        self,
+        *,
+        method: str,
+        url: str,
+        headers: passthrough.Headers,
+        body: AsyncIterator[bytes],
+    ) -> passthrough.StreamedAnswer:
+        """Send any request, and hand over the answer as it comes.
+
+        Raises:
+            errors.Unreachable: there is none; also while its chunks are read.
+        """
+        first = await anext(body, None)
+        try:
+            # In all: heads of 1xx, or a head that comes byte by byte, would put the end off.
+            async with asyncio.timeout(self._idle_stream_seconds):
+                response = await self._open().request(
+                    method,
+                    URL(url, encoded=True),
+                    data=None if first is None else _chain(first, body),
+                    headers=CIMultiDict(headers),
+                    allow_redirects=False,
+                    proxy=_proxy(url, proxies=self._proxies),
+                    ssl=self._authorities.context(),
+                    timeout=self._stream,
+                )
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise failure(error) from error
+        return passthrough.StreamedAnswer(
+            status=response.status,
+            headers=[
+                (name.decode("latin-1"), value.decode("latin-1"))
+                for name, value in response.raw_headers
+            ],
+            chunks=_chunks(response),
+        )
+
+    async def _read(
+        self, response: aiohttp.ClientResponse, reader: provider_api.Body | None
+    ) -> provider_api.HttpAnswer:
+        """As much of an answer as there is to be read."""
+        body = reader if response.status < _LOWEST_REDIRECT else None
+        coding = content_coding.coding(response.raw_headers)
+        taker: provider_api.Body | content_coding.Decoder | None = body
+        if body is not None and coding is not None:
+            taker = content_coding.Decoder(coding, body)
+        kept = b""
+        try:
+            async for chunk in response.content.iter_any():
+                if body is None or taker is None:
+                    kept += chunk[: http1_response.MAX_KEPT_BYTES - len(kept)]
+                    if len(kept) == http1_response.MAX_KEPT_BYTES:
+                        break
+                    continue
+                taker.feed(chunk)
+                self._intake.grew(body)
+                if body.is_lost:
+                    break
+        finally:
+            if body is not None:
+                self._intake.leave(body)
+        if kept and coding is not None:
+            kept = content_coding.beginning(
+                kept, coding=coding, most_bytes=http1_response.MAX_KEPT_BYTES
+            )
+        return provider_api.HttpAnswer(
+            status=response.status, lines=response.raw_headers, body=kept, reader=body
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        # Made when first used, because it belongs to the running loop.
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=self._dns_seconds),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                skip_auto_headers=_OF_ITS_OWN,
+            )
+        return self._session
+
+
+def failure(error: Exception) -> errors.Unreachable:
+    """What an exception of the client means; TimeoutError is an OSError.
+
+    Billed is what was perhaps sent: all but what failed before there was a connection.
+    """
+    if isinstance(error, _NEVER_SENT):
+        return errors.Unreachable(_word(error), billed=False)
+    if isinstance(error, TimeoutError):
+        return errors.Unreachable("timeout", billed=True)
+    return errors.Unreachable("connection_lost", billed=True)
+
+
+def _word(error: Exception) -> str:
+    """What stood in the way of a connection."""
+    if isinstance(error, TimeoutError):
+        return "connect_timeout"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        wants_login = error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+        return PROXY_WANTS_LOGIN if wants_login else "proxy_refused"
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return "proxy_unreachable"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "certificate_untrusted"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return tls_authorities.word(cause) or "no_connection"
+
+
+def _proxies(network: document.Network) -> dict[str, str]:
+    """By scheme, as `getproxies_environment` has them."""
+    found: dict[str, str] = urllib.request.getproxies_environment()
+    said = {"http": network.http_proxy, "https": network.https_proxy, "no": network.no_proxy}
+    return found | {scheme: value for scheme, value in said.items() if value is not None}
+
+
+def _proxy(url: str, *, proxies: Mapping[str, str]) -> str | None:
+    """The environment's proxy for this URL, of `getproxies_environment`; for no URL, none.
+
+    Not aiohttp's trust_env: that would also add a password of ~/.netrc to requests that have none.
+    """
+    if not proxies:
+        return None
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass_environment(parts.netloc, proxies):  # type: ignore[attr-defined] # typeshed's
+        return None
+    return proxy
+
+
+async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in response.content.iter_any():
+            yield chunk
+    except (aiohttp.ClientError, OSError) as error:
+        raise failure(error) from error
+    finally:
+        # After the last chunk the connection has been given back already; before it, it ends here.
+        response.close()

@@ -1,1 +1,0 @@
-"""The wire form of callers: OpenAI's embeddings endpoint, and what is accepted beyond it; no IO."""

@@ -42,7 +42,7 @@ check: tools ## formatting, lint, types, layers, private names, words, generated
 	@$(RUN) ruff check .
 	@$(RUN) mypy
 	@$(RUN) lint-imports
-	@$(RUN) pytest -q tests/unit/test_boundaries.py tests/unit/test_house_words.py tests/unit/test_plain_english.py
+	@$(RUN) pytest -q tests/unit/test_boundaries.py tests/unit/test_house_words.py tests/unit/test_test_names.py tests/unit/test_plain_english.py
 	@$(RUN) python -m docs.generate --check
 
 FAST := not (integration or cluster or node or benchmark or soak)

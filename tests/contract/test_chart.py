@@ -228,7 +228,7 @@ class Noting(dict[str, str]):
         return super().get(key, default)
 
 
-def test_every_variable_of_the_chart_is_a_setting_and_every_setting_a_variable(rendered, tmp_path):
+def test_every_variable_of_chart_is_setting_and_every_setting_variable(rendered, tmp_path):
     guard = tmp_path / "guard.yaml"
     guard.write_text("", encoding="utf-8")
     known: set[str] = set()
@@ -250,7 +250,7 @@ def test_every_variable_of_the_chart_is_a_setting_and_every_setting_a_variable(r
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_the_operator_starts_with_what_the_chart_gives_it(name, rendered, tmp_path):
+def test_operator_starts_with_what_chart_gives_it(name, rendered, tmp_path):
     objects = rendered[name]
     for found in objects:
         for file, text in found["data"].items() if found["kind"] == "ConfigMap" else ():
@@ -279,7 +279,7 @@ def test_the_operator_starts_with_what_the_chart_gives_it(name, rendered, tmp_pa
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_file_that_a_setting_names_is_mounted(name, rendered):
+def test_every_file_that_setting_names_is_mounted(name, rendered):
     container = operator_container(rendered[name])
     mounts = tuple(f"{mount['mountPath']}/" for mount in container["volumeMounts"])
     paths = [value for value in environment(rendered[name]).values() if value.startswith("/")]
@@ -290,7 +290,7 @@ def test_every_file_that_a_setting_names_is_mounted(name, rendered):
     assert {mount["name"] for mount in container["volumeMounts"]} == {v["name"] for v in volumes}
 
 
-def test_the_servers_of_monitoring_are_read_with_what_is_mounted_of_them(rendered, tmp_path):
+def test_servers_of_monitoring_are_read_with_what_is_mounted_of_them(rendered, tmp_path):
     objects = rendered["proved"]
     written = one(objects, "ConfigMap", "embedding-operator-monitoring")["data"]["monitoring.yaml"]
     (tmp_path / "monitoring.yaml").write_text(written, encoding="utf-8")
@@ -320,7 +320,7 @@ def test_the_servers_of_monitoring_are_read_with_what_is_mounted_of_them(rendere
 # --- the webhook
 
 
-def test_the_webhook_fails_open_soon_and_asks_only_where_it_may_inject(rendered):
+def test_webhook_fails_open_soon_and_asks_only_where_it_may_inject(rendered):
     (found,) = one(rendered["as it comes"], "MutatingWebhookConfiguration")["webhooks"]
     assert found["failurePolicy"] == "Ignore"
     assert found["timeoutSeconds"] >= admission_server.REQUEST_SECONDS
@@ -335,7 +335,7 @@ def test_the_webhook_fails_open_soon_and_asks_only_where_it_may_inject(rendered)
 
 
 @pytest.mark.parametrize("of", ["", " of a Secret's"])
-def test_client_authority_is_mounted_where_the_operator_reads_it(rendered, of):
+def test_client_authority_is_mounted_where_operator_reads_it(rendered, of):
     objects = rendered[f"asked by known clients{of}"]
     file = Path(environment(objects)["WEBHOOK_CLIENT_CA"])
     mounts = {it["mountPath"] for it in operator_container(objects)["volumeMounts"]}
@@ -344,7 +344,7 @@ def test_client_authority_is_mounted_where_the_operator_reads_it(rendered, of):
     assert settings.read(environment(rendered["as it comes"])).webhook.client_ca is None
 
 
-def test_the_webhook_leads_through_the_service_to_the_operators_port(rendered):
+def test_webhook_leads_through_service_to_operators_port(rendered):
     objects = rendered["as it comes"]
     client = one(objects, "MutatingWebhookConfiguration")["webhooks"][0]["clientConfig"]["service"]
     service = one(objects, "Service")
@@ -357,7 +357,7 @@ def test_the_webhook_leads_through_the_service_to_the_operators_port(rendered):
 
 
 @pytest.mark.parametrize("name", ["as it comes", "cert-manager"])
-def test_the_authority_is_left_to_whoever_keeps_the_certificate(name, rendered):
+def test_authority_is_left_to_keeper_of_certificate(name, rendered):
     (found,) = one(rendered[name], "MutatingWebhookConfiguration")["webhooks"]
     assert "caBundle" not in found["clientConfig"]
 
@@ -375,7 +375,7 @@ def rules(objects):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_no_rule_is_a_wildcard(name, rendered):
+def test_no_rule_is_wildcard(name, rendered):
     for rule in rules(rendered[name]):
         for part in ("apiGroups", "resources", "verbs"):
             assert "*" not in rule[part]
@@ -393,7 +393,7 @@ def test_tokens_are_minted_for_named_accounts_only(rendered):
         assert granted(rendered[name], "serviceaccounts/token") == []
 
 
-def test_workloads_are_patched_only_where_an_administrator_says_so(rendered):
+def test_workloads_are_patched_only_where_administrator_says_so(rendered):
     def where(name):
         return [
             (role["kind"], role["metadata"].get("namespace"))
@@ -414,7 +414,7 @@ def test_workloads_are_patched_only_where_an_administrator_says_so(rendered):
     assert rule["verbs"] == ["list", "patch"]
 
 
-def test_pods_of_indexes_are_run_only_where_an_administrator_names_it(rendered):
+def test_pods_of_indexes_are_run_only_where_administrator_names_it(rendered):
     def where(name):
         return [
             (role["kind"], role["metadata"].get("namespace"))
@@ -436,7 +436,7 @@ def test_pods_of_indexes_are_run_only_where_an_administrator_names_it(rendered):
     assert bound == [(it, "embedding-operator-vectors") for it in ("shop", "blog")]
 
 
-def test_the_webhooks_configuration_is_changed_by_its_keeper_only(rendered):
+def test_webhooks_configuration_is_changed_by_its_keeper_only(rendered):
     objects = rendered["as it comes"]
     (rule,) = granted(objects, "mutatingwebhookconfigurations")
     assert rule["resourceNames"] == [environment(objects)["WEBHOOK_CONFIGURATION"]]
@@ -451,7 +451,7 @@ def test_pods_can_be_nudged_and_not_changed(rendered):
         assert set(rule["verbs"]) <= {"get", "list", "watch"}
 
 
-def test_people_get_policies_with_the_built_in_roles(rendered):
+def test_people_get_policies_with_built_in_roles(rendered):
     labels = [
         role["metadata"]["labels"]
         for role in rendered["as it comes"]
@@ -468,7 +468,7 @@ def test_people_get_policies_with_the_built_in_roles(rendered):
 
 
 @pytest.mark.parametrize("file", [CRD, INDEX_CRD], ids=lambda file: file.stem)
-def test_the_resource_is_installed_as_it_is_and_kept(rendered, file):
+def test_resource_is_installed_as_it_is_and_kept(rendered, file):
     written = yaml.safe_load(file.read_text(encoding="utf-8"))
     name = written["metadata"]["name"]
     installed = one(rendered["as it comes"], "CustomResourceDefinition", name)
@@ -479,7 +479,7 @@ def test_the_resource_is_installed_as_it_is_and_kept(rendered, file):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_nothing_can_block_an_uninstall(name, rendered):
+def test_chart_has_no_hook_or_finalizer_that_blocks_uninstall(name, rendered):
     for found in rendered[name]:
         assert "helm.sh/hook" not in (found["metadata"].get("annotations") or {})
         assert "finalizers" not in found["metadata"]
@@ -498,7 +498,7 @@ def test_grafanas_sidecar_finds_both_dashboards(rendered):
     assert made["data"] == {file.name: file.read_text() for file in files}
 
 
-def test_dashboards_lie_where_and_in_the_folder_that_the_values_say(rendered):
+def test_dashboards_lie_where_and_in_folder_that_values_say(rendered):
     made = one(rendered["dashboards for Grafana"], "ConfigMap", DASHBOARDS)
     assert made["metadata"]["namespace"] == "monitoring"
     assert made["metadata"]["labels"]["dashboards"] == "yes"
@@ -510,7 +510,7 @@ def test_no_dashboard_is_made_where_none_is_wanted(rendered):
     assert DASHBOARDS not in names
 
 
-def test_the_grafana_operator_gets_its_own_kind_where_it_is_there(rendered):
+def test_grafana_operator_gets_its_own_kind_where_it_is_there(rendered):
     kinds = {found["kind"] for found in rendered["as it comes"]}
     assert "GrafanaDashboard" not in kinds
     served = render({"dashboards": {"folder": "Embeddings"}}, GRAFANA_DASHBOARD)
@@ -526,7 +526,7 @@ def test_the_grafana_operator_gets_its_own_kind_where_it_is_there(rendered):
         assert json.loads(data[reference["key"]])["title"]
 
 
-def test_a_changed_guard_restarts_the_operator(rendered):
+def test_changed_guard_restarts_operator(rendered):
     def annotations(values):
         return one(render(values), "Deployment")["spec"]["template"]["metadata"]["annotations"]
 
@@ -541,7 +541,7 @@ def test_guards_of_providers_are_off_unless_set(rendered):
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("name", VARIANTS)
-def test_the_api_server_takes_every_object(name, rendered, api_server, namespace):
+def test_api_server_takes_every_object(name, rendered, api_server, namespace):
     """Those of other projects' kinds aside; the pod in a namespace that demands restricted."""
     objects = [o for o in rendered[name] if o["apiVersion"] != "monitoring.coreos.com/v1"]
     for found in objects:
@@ -564,7 +564,7 @@ def test_the_api_server_takes_every_object(name, rendered, api_server, namespace
     api_server("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
 
 
-def test_alerts_about_the_operator_are_those_of_the_table(rendered):
+def test_alerts_about_operator_are_those_of_table(rendered):
     rule = one(rendered["monitored"], "PrometheusRule")
     assert rule["metadata"]["labels"]["release"] == "stack"
     (group,) = rule["spec"]["groups"]
@@ -572,12 +572,12 @@ def test_alerts_about_the_operator_are_those_of_the_table(rendered):
     assert [it["expr"] for it in group["rules"]] == [it.expr for it in alerts.OPERATOR]
 
 
-def test_namespace_of_a_policy_is_kept_in_what_the_operator_tells_of_it(rendered):
+def test_operator_series_keep_namespace_of_policy(rendered):
     monitor = one(rendered["monitored"], "PodMonitor")
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert endpoint["honorLabels"] is True
 
 
-def test_policies_add_alerts_only_where_the_chart_says_so(rendered):
+def test_policies_add_alerts_only_where_chart_says_so(rendered):
     assert environment(rendered["monitored"])["ADDITIONAL_ALERTS"] == "true"
     assert environment(rendered["as it comes"])["ADDITIONAL_ALERTS"] == "false"

@@ -27,7 +27,7 @@ def config_map(namespace, name="it", **data):
     }
 
 
-def test_what_is_not_there_is_none(api, namespace):
+def test_missing_object_is_read_as_none(api, namespace):
     assert api.get(kinds.CONFIG_MAP, namespace, "nothing") is None
     assert api.get(kinds.CONFIG_MAP, "no-such-namespace", "nothing") is None
 
@@ -48,7 +48,7 @@ def test_apply_takes_back_what_another_has_changed(api, api_server, namespace):
     assert api.apply(config_map(namespace, a="1"))["data"] == {"a": "1"}
 
 
-def test_what_is_no_longer_applied_goes(api, namespace):
+def test_field_no_longer_applied_is_removed(api, namespace):
     api.apply(config_map(namespace, a="1", b="1"))
     assert api.apply(config_map(namespace, a="1"))["data"] == {"a": "1"}
 
@@ -67,7 +67,7 @@ def test_deleting_what_is_not_there_is_no_error(api, namespace):
     assert api.get(kinds.CONFIG_MAP, namespace, "it") is None
 
 
-def test_what_has_changed_since_it_was_read_is_not_deleted(api, namespace):
+def test_object_changed_since_read_is_not_deleted(api, namespace):
     live = api.apply(config_map(namespace, a="1"))
     api.apply(config_map(namespace, a="2"))
     with pytest.raises(errors.Conflict):
@@ -75,7 +75,7 @@ def test_what_has_changed_since_it_was_read_is_not_deleted(api, namespace):
     assert api.get(kinds.CONFIG_MAP, namespace, "it")["data"] == {"a": "2"}
 
 
-def test_a_list_goes_on_over_its_pages(api, namespace, monkeypatch):
+def test_list_goes_on_over_its_pages(api, namespace, monkeypatch):
     for number in range(5):
         api.apply(config_map(namespace, f"it-{number}"))
     monkeypatch.setattr(client, "PAGE", 2)
@@ -83,7 +83,7 @@ def test_a_list_goes_on_over_its_pages(api, namespace, monkeypatch):
     assert listed >= {f"it-{number}" for number in range(5)}
 
 
-def test_a_list_is_narrowed_by_labels_and_namespaces(api, namespace):
+def test_list_is_narrowed_by_labels_and_namespaces(api, namespace):
     labelled = config_map(namespace, "labelled")
     labelled["metadata"]["labels"] = {"x": namespace}
     api.apply(labelled)
@@ -93,13 +93,13 @@ def test_a_list_is_narrowed_by_labels_and_namespaces(api, namespace):
         assert [it["metadata"]["name"] for it in found] == ["labelled"]
 
 
-def test_what_exists_is_not_created_again(api, namespace):
+def test_existing_object_is_not_created_again(api, namespace):
     api.create(kinds.CONFIG_MAP, namespace, config_map(namespace))
     with pytest.raises(errors.Conflict):
         api.create(kinds.CONFIG_MAP, namespace, config_map(namespace))
 
 
-def test_what_has_changed_since_it_was_read_is_not_replaced(api, namespace):
+def test_object_changed_since_read_is_not_replaced(api, namespace):
     read = api.create(kinds.CONFIG_MAP, namespace, config_map(namespace, a="1"))
     api.replace(kinds.CONFIG_MAP, namespace, {**read, "data": {"a": "2"}})
     with pytest.raises(errors.Conflict):
@@ -108,7 +108,7 @@ def test_what_has_changed_since_it_was_read_is_not_replaced(api, namespace):
     assert found["data"] == {"a": "2"}
 
 
-def test_the_status_of_a_policy_that_has_gone_is_nobodys(api, namespace):
+def test_status_of_deleted_policy_is_not_written(api, namespace):
     api.patch_status(namespace, "gone", {"provider": "x"})
 
 
@@ -122,15 +122,15 @@ def test_annotations_are_added_and_changed_and_nothing_else(api, namespace):
     assert after["data"] == before["data"]
 
 
-def test_what_is_not_there_cannot_be_annotated(api, namespace):
+def test_missing_object_cannot_be_annotated(api, namespace):
     assert api.annotate(kinds.CONFIG_MAP, namespace, "gone", {"asked": "now"}) is None
 
 
-def test_a_pod_that_has_gone_needs_no_nudge(api, namespace):
+def test_pod_that_has_gone_needs_no_nudge(api, namespace):
     api.nudge(namespace, "gone", "x")
 
 
-def test_a_token_is_of_the_account_and_audience_that_were_asked_for(api, api_server, namespace):
+def test_token_is_of_account_and_audience_that_were_asked_for(api, api_server, namespace):
     api_server("create", "serviceaccount", "reader", "-n", namespace)
     made = api.service_account_token(
         namespace=namespace, name="reader", audience="vault", seconds=600
@@ -146,12 +146,12 @@ def test_a_token_is_of_the_account_and_audience_that_were_asked_for(api, api_ser
     assert status["audiences"] == ["vault"]
 
 
-def test_an_account_that_is_not_there_has_no_token(api, namespace):
+def test_account_that_is_not_there_has_no_token(api, namespace):
     wanted = {"namespace": namespace, "name": "nobody", "audience": "vault", "seconds": 600}
     assert api.service_account_token(**wanted) is None
 
 
-def test_it_knows_what_the_server_serves_and_how_old_it_is(api):
+def test_client_knows_kinds_and_version_of_server(api):
     assert api.serves(kinds.POLICY)
     assert not api.serves(kinds.Kind("apis/nobody.example/v1", "things"))
     assert not api.serves(kinds.Kind("api/v1", "things"))
@@ -170,20 +170,20 @@ def nobody(api_server: kubectl.Kubectl, namespace: str) -> client.KubeClient:
     return client.KubeClient(kubernetes.client.ApiClient(configuration))
 
 
-def test_a_permission_that_is_missing_is_named(nobody, namespace):
+def test_permission_that_is_missing_is_named(nobody, namespace):
     with pytest.raises(errors.Denied) as refusal:
         nobody.get(kinds.CONFIG_MAP, namespace, "it")
     assert 'cannot get resource "configmaps"' in str(refusal.value)
 
 
-def test_a_permission_on_secrets_that_is_missing_is_named_too(nobody, namespace):
+def test_permission_on_secrets_that_is_missing_is_named_too(nobody, namespace):
     with pytest.raises(errors.Denied) as refusal:
         nobody.find(kinds.SECRET, namespace)
     assert "secrets" in str(refusal.value)
     assert "GET" in str(refusal.value)
 
 
-def test_a_refused_secret_is_not_quoted(api, namespace):
+def test_refused_secret_is_not_quoted(api, namespace):
     bad = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -195,7 +195,7 @@ def test_a_refused_secret_is_not_quoted(api, namespace):
     assert SENTINEL not in str(refusal.value)
 
 
-def test_a_server_that_is_away_is_unavailable_and_no_header_is_told(api):
+def test_server_that_is_away_is_unavailable_and_no_header_is_told(api):
     configuration = kubernetes.client.Configuration()
     configuration.host = "http://127.0.0.1:9"
     configuration.api_key = {"authorization": f"Bearer {SENTINEL}"}
@@ -206,7 +206,7 @@ def test_a_server_that_is_away_is_unavailable_and_no_header_is_told(api):
     assert SENTINEL not in str(refusal.value)
 
 
-def test_a_nudge_changes_nothing_but_its_annotation(api, api_server, namespace):
+def test_nudge_changes_nothing_but_its_annotation(api, api_server, namespace):
     reconciling.wait_for_default_account(api_server, namespace)
     pod = {
         "apiVersion": "v1",

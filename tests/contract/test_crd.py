@@ -33,13 +33,13 @@ def test_every_bad_case_says_who_refuses_it():
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("case", REFUSED, ids=crd_cases.stem)
-def test_the_api_server_refuses_a_bad_policy_and_says_why(api_server, case):
+def test_api_server_refuses_bad_policy_and_says_why(api_server, case):
     crd_cases.check_refused_by_api_server(api_server, case)
 
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("case", ADMITTED, ids=crd_cases.stem)
-def test_the_operator_refuses_what_only_it_can_know(api_server, namespace, case):
+def test_operator_refuses_what_only_it_can_know(api_server, namespace, case):
     read = policy.parse(admitted(api_server, namespace, case))
     with pytest.raises(errors.InvalidPolicy) as refusal:
         policy.to_document(read)
@@ -48,20 +48,20 @@ def test_the_operator_refuses_what_only_it_can_know(api_server, namespace, case)
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("case", GOOD, ids=crd_cases.stem)
-def test_the_sidecar_reads_the_document_of_a_good_policy(api_server, namespace, case):
+def test_sidecar_reads_document_of_good_policy(api_server, namespace, case):
     made = policy.to_document(policy.parse(admitted(api_server, namespace, case)))
     assert document.parse(document.dump(made)) == made
 
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("case", GOOD, ids=crd_cases.stem)
-def test_without_a_cluster_a_good_policy_gets_the_same_defaults(api_server, namespace, case):
+def test_good_policy_gets_same_defaults_without_cluster(api_server, namespace, case):
     shown = yaml.safe_load(case.read_text(encoding="utf-8"))
     assert crd_schema.admit(shown)["spec"] == admitted(api_server, namespace, case)["spec"]
 
 
 @pytest.mark.parametrize("case", BAD, ids=crd_cases.stem)
-def test_without_a_cluster_a_bad_policy_is_refused_or_read(case):
+def test_bad_policy_without_cluster_is_refused_or_read(case):
     """Rules in CEL are the API server's alone; whatever passes without them must not confuse us."""
     shown = yaml.safe_load(case.read_text(encoding="utf-8"))
     with contextlib.suppress(errors.InvalidPolicy):
@@ -72,7 +72,7 @@ def test_without_a_cluster_a_bad_policy_is_refused_or_read(case):
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("example", ["self-hosted", "openai-voyage"])
-def test_an_example_is_a_good_policy(api_server, namespace, tmp_path, example):
+def test_example_is_good_policy(api_server, namespace, tmp_path, example):
     shown = yaml.safe_load((EXAMPLES / example / "policy.yaml").read_text(encoding="utf-8"))
     shown["metadata"]["namespace"] = namespace
     case = tmp_path / "policy.yaml"
@@ -81,7 +81,7 @@ def test_an_example_is_a_good_policy(api_server, namespace, tmp_path, example):
 
 
 @pytest.mark.cluster
-def test_what_nobody_wrote_has_its_default(api_server, namespace):
+def test_unset_field_has_its_default(api_server, namespace):
     read = policy.parse(admitted(api_server, namespace, crd_cases.CASES / "good" / "smallest.yaml"))
     defaults = document.PolicyDocument(
         namespace=namespace,
@@ -95,7 +95,7 @@ def test_what_nobody_wrote_has_its_default(api_server, namespace):
 
 
 @pytest.mark.cluster
-def test_limits_may_be_lifted_after_the_default_was_stored(api_server, namespace):
+def test_limits_may_be_lifted_after_default_was_stored(api_server, namespace):
     admitted(api_server, namespace, crd_cases.CASES / "good" / "smallest.yaml")
     api_server("apply", "-n", namespace, "-f", str(crd_cases.CASES / "good" / "smallest.yaml"))
     api_server("apply", "-n", namespace, "-f", str(crd_cases.CASES / "good" / "unlimited.yaml"))
@@ -199,7 +199,7 @@ def another(value):
 
 
 @pytest.mark.parametrize("path", EVERY_LEAF, ids=crd.in_words)
-def test_no_field_is_ignored_by_the_operator(path):
+def test_no_field_is_ignored_by_operator(path):
     """Another value makes another policy, so each field of the resource is read."""
     changed = copy.deepcopy(everything())
     parent = changed["spec"]
@@ -210,7 +210,7 @@ def test_no_field_is_ignored_by_the_operator(path):
 
 
 @pytest.mark.parametrize("file", sorted(CRD.parent.glob("*.yaml")), ids=crd_cases.stem)
-def test_no_list_item_has_a_default(file):
+def test_no_list_item_has_default(file):
     """C10: a default inside an item makes each `kubectl apply` a change."""
     raw = yaml.safe_load(file.read_text(encoding="utf-8"))
     schema = raw["spec"]["versions"][0]["schema"]["openAPIV3Schema"]

@@ -29,39 +29,39 @@ def made_of(name, instruction):
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_the_image_is_built_by_the_uv_that_made_the_lock_file(name):
+def test_image_is_built_by_uv_that_made_lock_file(name):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (version,) = re.findall(r"^UV_VERSION := (\S+)$", makefile, re.MULTILINE)
     assert re.findall(r"uv==(\S+)", DOCKERFILES[name]) == [version]
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_the_image_has_the_python_that_the_lock_file_is_tested_with(name):
+def test_image_has_python_that_lock_file_is_tested_with(name):
     version = (ROOT / ".python-version").read_text(encoding="utf-8").strip()
     (base,) = (value for value in made_of(name, "ARG") if value.startswith("BASE_IMAGE="))
     assert f"/python:{version}-" in base
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_it_runs_as_a_user_that_kubelet_sees_is_not_root(name):
+def test_image_runs_as_numeric_user_that_is_not_root(name):
     assert made_of(name, "USER") == [str(injector.USER)]
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_only_the_lock_file_decides_what_is_in_it(name):
+def test_only_lock_file_decides_what_is_in_it(name):
     synced = [line for line in made_of(name, "RUN") if line.startswith("uv sync")]
     assert synced
     assert all("--frozen" in line for line in synced)
 
 
-def test_neither_image_copies_the_others_code():
+def test_images_copy_no_code_of_each_other():
     assert not [path for path in dockerfiles.copied(DOCKERFILES["sidecar"]) if "operator" in path]
     copied = dockerfiles.copied(DOCKERFILES["operator"])
     assert "sidecar/embedding_contract" in copied
     assert not [path for path in copied if path in {"sidecar", "sidecar/embedding_sidecar"}]
 
 
-def test_only_the_image_of_vectors_has_what_speaks_to_postgresql():
+def test_only_image_of_vectors_has_what_speaks_to_postgresql():
     with (ROOT / "pyproject.toml").open("rb") as file:
         extras = tomllib.load(file)["project"]["optional-dependencies"]
     for name, extra in (("sidecar", "sidecar"), ("operator", "operator")):
@@ -76,7 +76,7 @@ def test_only_the_image_of_vectors_has_what_speaks_to_postgresql():
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_what_is_copied_is_not_ignored(name):
+def test_copied_path_is_not_in_dockerignore(name):
     """Docker reads .dockerignore: the last pattern that matches decides."""
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     patterns = [line for line in lines if line and not line.startswith("#")]

@@ -31,13 +31,13 @@ def test_every_bad_index_says_who_refuses_it():
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("case", REFUSED, ids=crd_cases.stem)
-def test_the_api_server_refuses_a_bad_index_and_says_why(api_server, case):
+def test_api_server_refuses_bad_index_and_says_why(api_server, case):
     crd_cases.check_refused_by_api_server(api_server, case)
 
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("case", ADMITTED, ids=crd_cases.stem)
-def test_the_operator_refuses_what_only_it_can_know(api_server, namespace, case):
+def test_operator_refuses_what_only_it_can_know(api_server, namespace, case):
     found = admitted(api_server, namespace, case)
     with pytest.raises(errors.InvalidPolicy) as refusal:
         documents.of(resource.parse(found), indexes.SPENDING)
@@ -46,14 +46,14 @@ def test_the_operator_refuses_what_only_it_can_know(api_server, namespace, case)
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("case", GOOD, ids=crd_cases.stem)
-def test_workers_read_the_document_of_a_good_index(api_server, namespace, case):
+def test_workers_read_document_of_good_index(api_server, namespace, case):
     found = admitted(api_server, namespace, case)
     made = documents.of(resource.parse(found), indexes.SPENDING)
     assert index_document.parse(index_document.dump(made)) == made
 
 
 @pytest.mark.cluster
-def test_what_nobody_wrote_of_an_index_has_its_default(api_server, namespace):
+def test_unset_field_of_index_has_its_default(api_server, namespace):
     read = resource.parse(
         admitted(api_server, namespace, crd_cases.CASES / "index-good" / "smallest.yaml")
     )
@@ -68,7 +68,7 @@ def test_what_nobody_wrote_of_an_index_has_its_default(api_server, namespace):
 
 
 @pytest.mark.cluster
-def test_kubectl_shows_how_far_an_index_is(api_server, namespace):
+def test_kubectl_shows_how_far_index_is(api_server, namespace):
     admitted(api_server, namespace, crd_cases.CASES / "index-good" / "smallest.yaml")
     ready = {
         "type": "Ready",
@@ -111,7 +111,7 @@ STATUS = dict(crd.fields(schema_of("status"), "status"))
 
 
 @pytest.mark.parametrize("path", [path for path in (*SPEC, *STATUS) if path != UNTYPED])
-def test_every_field_of_an_index_is_bounded_and_explained(path):
+def test_every_field_of_index_is_bounded_and_explained(path):
     crd.check_field(path, {**SPEC, **STATUS}[path], is_seen=path in STATUS)
 
 
@@ -135,7 +135,7 @@ UNTOUCHED = [("rows", 1, "operator")]
 
 
 @pytest.mark.parametrize("path", [it for it in EVERY_LEAF if it not in UNTOUCHED], ids=crd.in_words)
-def test_no_field_of_an_index_is_ignored_by_the_operator(path):
+def test_no_field_of_index_is_ignored_by_operator(path):
     """Another value makes another index, so each field of the resource is read."""
     changed = copy.deepcopy(indexes.everything())
     parent = changed["spec"]

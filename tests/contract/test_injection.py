@@ -17,18 +17,18 @@ INJECTED = sorted(CASES.keys() - set(SKIPPED))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_pod_becomes_what_its_file_says(name):
+def test_pod_becomes_what_its_file_says(name):
     assert CASES[name].outcome() == CASES[name].expected
 
 
 @pytest.mark.parametrize("name", INJECTED)
-def test_a_pod_that_has_its_sidecar_is_as_it_should_be(name):
+def test_pod_that_has_its_sidecar_is_as_it_should_be(name):
     case = CASES[name]
     again = dataclasses.replace(case, pod=case.expected)
     assert again.outcome() == case.expected
 
 
-def test_every_reason_has_a_case():
+def test_every_reason_has_case():
     seen = {CASES[name].expected["skipped"] for name in SKIPPED}
     assert seen == set(typing.get_args(selection.Reason))
 
@@ -79,7 +79,7 @@ def shop(api_server):
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("name", INJECTED)
-def test_the_api_server_takes_the_pod_and_classes_it_as_before(shop, name):
+def test_api_server_takes_pod_and_classes_it_as_before(shop, name):
     after = _created(shop, CASES[name].expected, namespace="free")
     sidecar = after["spec"]["initContainers"][0]
     assert sidecar["name"] == names.CONTAINER
@@ -97,7 +97,7 @@ def test_the_api_server_takes_the_pod_and_classes_it_as_before(shop, name):
         ("limited", "best-effort", {"resources": {"limits": {"memory": "8Gi"}}}, "maximum memory"),
     ],
 )
-def test_a_namespace_that_asks_something_takes_our_sidecar(shop, namespace, case, spoiled, refusal):
+def test_namespace_that_asks_something_takes_our_sidecar(shop, namespace, case, spoiled, refusal):
     pod = copy.deepcopy(CASES[case].expected)
     assert _created(shop, pod, namespace=namespace)["spec"]["initContainers"]
     pod["spec"]["initContainers"][0] |= spoiled

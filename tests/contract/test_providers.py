@@ -109,7 +109,7 @@ def test_each_text_has_its_vector_in_order_whatever_stands_beside_it(served):
     assert len(set(together)) == 3
 
 
-def test_base64_holds_the_bits_of_the_floats(served):
+def test_base64_holds_bits_of_floats(served):
     request = served.request(provider_api.Ask(model=served.model, items=TEXTS))
     body = json.loads(request.body)
     del body["encoding_format"]
@@ -120,40 +120,40 @@ def test_base64_holds_the_bits_of_the_floats(served):
     assert tuple(floats) == served.ask(*TEXTS).vectors
 
 
-def test_what_was_billed_is_said(served):
+def test_answer_states_billed_tokens(served):
     assert served.ask(*TEXTS).tokens > served.ask(TEXTS[0]).tokens > 0
 
 
-def test_a_request_at_fault_is_refused_in_words(served):
+def test_request_at_fault_is_refused_in_words(served):
     with pytest.raises(errors.Rejected) as caught:
         served.ask()
     assert (caught.value.status, "empty" in caught.value.message) == (400, True)
 
 
-def test_a_query_is_another_vector_than_a_document(served):
+def test_query_is_another_vector_than_document(served):
     if served.kind in stand_ins.WITHOUT_INPUT_TYPE:
         assert served.ask("a", input_type="query") == served.ask("a", input_type="document")
     else:
         assert served.ask("a", input_type="query") != served.ask("a", input_type="document")
 
 
-def test_vectors_have_the_size_that_was_asked_for(strict):
+def test_vectors_have_size_that_was_asked_for(strict):
     assert {len(it) for it in strict.ask("a", "b", dimensions=40).vectors} == {160}
 
 
-def test_a_wrong_key_is_for_a_person_to_set_right(strict):
+def test_wrong_key_is_misconfiguration(strict):
     with pytest.raises(errors.ConfigurationError) as caught:
         replace(strict, key="sk-other").ask("a")
     assert "sk-other" not in str(caught.value)
 
 
-def test_a_text_that_is_too_long_is_refused_and_never_cut_in_silence(strict):
+def test_text_that_is_too_long_is_refused_and_never_cut_in_silence(strict):
     with pytest.raises(errors.Rejected, match=r"long|context"):
         strict.ask("too long")
 
 
 @pytest.mark.integration
-def test_a_server_that_ignores_the_size_asked_for_gave_no_answer(model):
+def test_server_that_ignores_size_asked_for_gave_no_answer(model):
     served = Served("OpenAICompatible", f"{model}/v1", "multilingual-e5-small")
     with pytest.raises(errors.Unreachable):
         served.ask("a", dimensions=128)

@@ -158,7 +158,7 @@ ATTACKS = {
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 @pytest.mark.parametrize("pods", [1, 3])
-def test_counters_that_cannot_be_grant_nothing_and_the_state_says_so(server, asked, attack, pods):
+def test_impossible_counters_grant_nothing_and_state_says_so(server, asked, attack, pods):
     """D5: `HSET calls -1000`, a lease of "nan inf": 444 were billed of 60, and it was `exact`."""
 
     async def scenario(made):
@@ -179,7 +179,7 @@ def test_counters_that_cannot_be_grant_nothing_and_the_state_says_so(server, ask
         assert quota_store.PREFIX in state.exact_text
 
 
-def test_refusal_says_that_the_store_holds_what_cannot_be(server, asked):
+def test_refusal_says_that_store_holds_impossible_counts(server, asked):
     async def scenario(made):
         await made.spend(0, calls=1)
         of_field("calls", "-1000")(asked, day_key())
@@ -194,7 +194,7 @@ def test_refusal_says_that_the_store_holds_what_cannot_be(server, asked):
     assert run(server.url, scenario) == 1.0
 
 
-def test_key_that_is_deleted_is_counted_from_what_the_pods_knew(server, asked):
+def test_deleted_key_is_counted_from_what_pods_knew(server, asked):
     async def scenario(made):
         await made.spend(0, calls=5)
         await made.spend(1, calls=50)
@@ -210,7 +210,7 @@ def test_key_that_is_deleted_is_counted_from_what_the_pods_knew(server, asked):
     assert state.exact_reason == "StoreMayForget"
 
 
-def test_own_lease_that_is_gone_is_a_store_that_forgot(server, asked):
+def test_own_lease_that_is_gone_is_store_that_forgot(server, asked):
     async def scenario(made):
         await made.spend(0, calls=20)
         key = day_key()
@@ -224,7 +224,7 @@ def test_own_lease_that_is_gone_is_a_store_that_forgot(server, asked):
     assert state.exact_reason == "StoreMayForget"
 
 
-def test_more_leases_than_are_added_up_are_counted_all_the_same(server, asked):
+def test_leases_beyond_sum_limit_are_still_counted(server, asked):
     """A claim costs no more the more pods there are; its own lease is looked at still."""
     pods = quota_store.MAX_SUMMED + 2
 
@@ -309,9 +309,7 @@ def test_one_sidecar_spends_no_call_too_many_whatever_is_written(server, asked, 
         st.tuples(st.sampled_from(FIELDS[:6]), IMPOSSIBLE, st.integers(0, 2)), max_size=5
     )
 )
-def test_several_sidecars_spend_no_call_too_many_where_what_is_written_cannot_be(
-    server, asked, rounds
-):
+def test_several_sidecars_never_overspend_on_impossible_counters(server, asked, rounds):
     asked.flushall()
 
     async def scenario(made):

@@ -110,7 +110,7 @@ def ask(sequence: int, *, lease: str = "one", limits: Limits = CALLS, want: int 
     return claim(sequence, lease=lease, limits=limits, want=Amounts(want), **more)
 
 
-def test_a_grant_is_counted_when_it_is_made(store, today):
+def test_grant_is_counted_when_it_is_made(store, today):
     (count,) = store.run(ask(1, limits=Limits(1000, None)))
     assert (count.held, count.counted, count.spent) == (Amounts(16), Amounts(16), NOTHING)
     assert (count.day, count.short, count.forgot) == (today, "", False)
@@ -123,7 +123,7 @@ def test_leases_add_up(store):
     assert counts[-1].counted == Amounts(5)
 
 
-def test_near_the_limit_a_claim_gets_less_and_at_the_limit_nothing(store):
+def test_claim_near_limit_gets_less_and_at_limit_nothing(store):
     counts = store.run(
         ask(1, limits=Limits(64, None)),
         ask(2, limits=Limits(4, None), floor=Amounts(3)),
@@ -133,7 +133,7 @@ def test_near_the_limit_a_claim_gets_less_and_at_the_limit_nothing(store):
     assert [count.short for count in counts] == ["", "", "calls"]
 
 
-def test_nothing_is_granted_when_one_of_two_limits_is_too_low(store):
+def test_claim_grants_nothing_when_one_of_two_limits_is_too_low(store):
     both = Limits(100, 50)
     short, enough = store.run(
         claim(1, limits=both, need=Amounts(1, 60), want=Amounts(16, 960)),
@@ -143,7 +143,7 @@ def test_nothing_is_granted_when_one_of_two_limits_is_too_low(store):
     assert (enough.short, enough.held.tokens) == ("", 50)
 
 
-def test_without_limits_all_is_granted_that_is_wanted(store):
+def test_claim_without_limits_grants_all_that_is_wanted(store):
     (count,) = store.run(ask(1, limits=Limits(None, None), want=10**12))
     assert count.counted == Amounts(10**12)
 
@@ -163,24 +163,24 @@ def test_large_numbers_stay_exact(store):
     assert counts[-1].counted == Amounts(10**12, 10**12)
 
 
-def test_a_floor_gives_the_rest_back(store):
+def test_floor_gives_rest_back(store):
     counts = store.run(ask(1, want=5), claim(2, floor=Amounts(2, 7), spent=Amounts(2, 7)))
     assert counts[-1].held == counts[-1].counted == counts[-1].spent == Amounts(2, 7)
 
 
-def test_a_claim_sent_twice_is_carried_out_once(store):
+def test_claim_sent_twice_is_carried_out_once(store):
     first, again = store.run(ask(1), ask(1))
     assert first.held == again.held
     assert first.counted == again.counted
     assert again.short == ""
 
 
-def test_a_claim_that_comes_late_changes_nothing(store):
+def test_claim_that_comes_late_changes_nothing(store):
     counts = store.run(ask(1, want=5), claim(3, floor=Amounts(2)), ask(2, floor=Amounts(5)))
     assert counts[-1].held == counts[-1].counted == Amounts(2)
 
 
-def test_a_floor_that_the_store_does_not_know_is_counted(store):
+def test_floor_that_store_does_not_know_is_counted(store):
     """A sidecar that counted alone for a while, or a store that forgot."""
     (count,) = store.run(claim(1, floor=Amounts(30), spent=Amounts(30)))
     assert count.counted == Amounts(30)
@@ -196,7 +196,7 @@ def test_figures_of_another_day_count_as_nothing(store, today, days):
     assert not count.forgot
 
 
-def test_a_first_claim_knows_no_day(store, today):
+def test_first_claim_knows_no_day(store, today):
     (count,) = store.run(ask(1, day=NO_DAY))
     assert count.day == today
 
@@ -205,7 +205,7 @@ def seen_in(count):
     return Seen(incarnation=count.incarnation, revision=count.revision, counted=count.counted)
 
 
-def test_a_store_that_forgot_everything_takes_back_what_was_seen(store):
+def test_store_that_forgot_everything_takes_back_what_was_seen(store):
     *_, last = store.run(ask(1, want=5), ask(1, lease="other", want=4))
     store.forget()
     (count,) = store.run(claim(2, lease="other", floor=Amounts(4), seen=seen_in(last)))
@@ -213,7 +213,7 @@ def test_a_store_that_forgot_everything_takes_back_what_was_seen(store):
     assert count.forgot
 
 
-def test_a_store_that_went_back_takes_what_was_seen(store):
+def test_store_that_went_back_takes_what_was_seen(store):
     first, last = store.run(ask(1, want=5), ask(1, lease="other", want=4))
     ahead = replace(seen_in(last), revision=last.revision + 7, counted=Amounts(40))
     (count,) = store.run(claim(2, floor=Amounts(5), seen=ahead))
@@ -222,7 +222,7 @@ def test_a_store_that_went_back_takes_what_was_seen(store):
     assert count.incarnation != first.incarnation
 
 
-def test_whoever_comes_after_a_restoration_adds_what_it_saw(store):
+def test_claims_after_restoration_add_what_each_saw(store):
     first, last = store.run(ask(1, want=5), ask(1, lease="other", want=4))
     store.forget()
     counts = store.run(
@@ -232,13 +232,13 @@ def test_whoever_comes_after_a_restoration_adds_what_it_saw(store):
     assert [count.counted.calls for count in counts] == [5, 9]
 
 
-def test_an_older_figure_of_a_store_that_did_not_forget_changes_nothing(store):
+def test_older_figure_of_store_that_did_not_forget_changes_nothing(store):
     first, _ = store.run(ask(1, want=5), ask(2, floor=Amounts(5)))
     (count,) = store.run(claim(3, floor=Amounts(1), seen=seen_in(first)))
     assert (count.counted, count.forgot) == (Amounts(1), False)
 
 
-def test_policies_do_not_share_a_day(store):
+def test_policies_do_not_share_day(store):
     counts = store.run(ask(1), replace(ask(1), scope="team/other"))
     assert [count.counted.calls for count in counts] == [6, 6]
 
@@ -251,7 +251,7 @@ def background(sequence: int, **more):
 DAY = Limits(100, 1000)
 
 
-def test_what_is_reserved_is_left_by_background_work_and_given_to_applications(store):
+def test_reserve_is_kept_from_background_and_given_to_applications(store):
     counts = store.run(
         claim(1, limits=DAY, floor=Amounts(79, 500)),
         background(1),
@@ -273,7 +273,7 @@ def test_tokens_that_are_reserved_are_left_too(store):
     assert (enough.short, enough.held) == ("", Amounts(1, 800))
 
 
-def test_background_work_that_has_more_than_is_left_keeps_it_and_gets_no_more(store):
+def test_background_work_keeps_excess_lease_and_gets_no_more(store):
     """The policy's reserve has grown: what was spent is spent."""
     (before, now) = store.run(
         claim(1, lease="background", limits=DAY, floor=Amounts(90)),
@@ -282,13 +282,13 @@ def test_background_work_that_has_more_than_is_left_keeps_it_and_gets_no_more(st
     assert (now.held, now.short) == (before.held, "calls")
 
 
-def test_near_the_reserve_background_work_gets_one_at_a_time(store):
+def test_background_work_near_reserve_gets_single_calls(store):
     (count,) = store.run(background(1))
     # A sixteenth of what is left beyond the reserve.
     assert count.held.calls == 5
 
 
-def test_a_sidecar_that_knows_no_classes_claims_of_the_same_day(store):
+def test_sidecar_that_knows_no_classes_claims_of_same_day(store):
     """Both versions write and read one format: a class is only how much of the day a claim sees."""
     counts = store.run(
         ask(1, lease="older", limits=Limits(100, None), floor=Amounts(85)),
@@ -357,7 +357,7 @@ def test_both_stores_answer_any_claims_alike(server, claims):
     ]
 
 
-def test_a_day_is_kept_for_two_days_under_the_tag_of_its_policy(server, today):
+def test_day_is_kept_for_two_days_under_tag_of_its_policy(server, today):
     store = InRedis(server.url)
     store.run(ask(1))
 
@@ -370,7 +370,7 @@ def test_a_day_is_kept_for_two_days_under_the_tag_of_its_policy(server, today):
     assert DAY_SECONDS < seconds <= 2 * DAY_SECONDS
 
 
-def test_a_redis_that_keeps_what_it_acknowledged_is_known_by_its_settings(server):
+def test_redis_that_keeps_what_it_acknowledged_is_known_by_its_settings(server):
     store = InRedis(server.url)
 
     async def look(client):
@@ -385,7 +385,7 @@ def test_a_redis_that_keeps_what_it_acknowledged_is_known_by_its_settings(server
     assert store.with_client(look) == ("", "appendfsync is everysec, not always")
 
 
-def test_a_redis_that_a_replica_may_take_over_from_may_forget(server, tmp_path):
+def test_redis_that_replica_may_take_over_from_may_forget(server, tmp_path):
     replica = redis_forms.Server(
         tmp_path, "--replicaof", "127.0.0.1", server.url.rpartition(":")[2].partition("/")[0]
     )
@@ -396,7 +396,7 @@ def test_a_redis_that_a_replica_may_take_over_from_may_forget(server, tmp_path):
         replica.kill()
 
 
-def test_a_redis_that_hides_its_settings_may_forget(server):
+def test_redis_that_hides_its_settings_may_forget(server):
     store = InRedis(server.url)
 
     async def look(client):
@@ -415,7 +415,7 @@ def test_a_redis_that_hides_its_settings_may_forget(server):
     assert "CONFIG GET" in store.with_client(look)
 
 
-def test_a_redis_that_is_gone_is_away():
+def test_redis_that_is_gone_is_away():
     gone = f"redis://127.0.0.1:{ports.free()}/0"
 
     async def look():
@@ -428,7 +428,7 @@ def test_a_redis_that_is_gone_is_away():
     asyncio.run(look())
 
 
-def test_a_redis_that_cannot_write_is_away_until_it_can(server):
+def test_redis_that_cannot_write_is_away_until_it_can(server):
     async def look(client):
         await client.config_set("maxmemory", "1")
         try:

@@ -87,7 +87,7 @@ def store(request, tmp_path):
         server.stop()
 
 
-def test_all_keys_of_a_path_are_read_as_bytes(store):
+def test_all_keys_of_path_are_read_as_bytes(store):
     store.write("shop/keys", A="1", B="ü")
     found = store.read("shop/keys")
     assert found.values == {"A": b"1", "B": "ü".encode()}
@@ -95,7 +95,7 @@ def test_all_keys_of_a_path_are_read_as_bytes(store):
     assert found.problem is None
 
 
-def test_a_new_version_takes_the_place_of_the_old(store):
+def test_new_version_takes_place_of_old(store):
     store.write("shop/keys", A="1", B="1")
     store.read("shop/keys")
     store.write("shop/keys", A="2")
@@ -109,20 +109,20 @@ def problem(found: vault.Reading) -> errors.Problem:
     return found.problem
 
 
-def test_a_path_that_was_never_there_is_a_problem_that_names_it(store):
+def test_path_that_was_never_there_is_problem_that_names_it(store):
     found = problem(store.read("shop/nothing"))
     assert found.reason == "PathMissing"
     assert "secret/shop/nothing" in found.message
 
 
-def test_a_path_that_was_deleted_is_a_problem_that_names_it(store):
+def test_path_that_was_deleted_is_problem_that_names_it(store):
     store.write("shop/keys", A="1")
     store.read("shop/keys")
     store.delete("shop/keys")
     assert "secret/shop/keys" in problem(store.read("shop/keys")).message
 
 
-def test_what_is_to_be_looked_at_again_is_what_was_asked_for(store):
+def test_refresh_takes_addresses_that_were_read(store):
     store.write("shop/keys", A="1")
     store.read("shop/keys")
     store.store.refresh([address("shop/keys")])

@@ -24,7 +24,7 @@ def scale_operator(shop, replicas: int) -> None:
         )
 
 
-def test_pods_start_and_sidecars_serve_on_without_the_operator(shop):
+def test_pods_start_and_sidecars_serve_on_without_operator(shop):
     scale_operator(shop, 0)
     try:
         shop.kubectl.apply(installation.application_pod("missed"))
@@ -39,7 +39,7 @@ def test_pods_start_and_sidecars_serve_on_without_the_operator(shop):
     shop.wait_for_status(lambda status: status["pods"]["summary"] == "1/1")
 
 
-def test_a_policy_applied_while_vault_is_sealed_heals_by_itself(shop):
+def test_policy_applied_while_vault_is_sealed_heals_by_itself(shop):
     # A path of its own: that of the other policy was read a moment ago and is known.
     keys = {"PRIMARY_KEY": "primary-key-1", "BACKUP_KEY": "backup-key-1"}
     shop.parts.accept_keys("primary", *shop.parts.keys("primary"), "primary-key-1")
@@ -67,7 +67,7 @@ def test_a_policy_applied_while_vault_is_sealed_heals_by_itself(shop):
     assert shop.ask("vector", "in time", pod="pod/late")
 
 
-def test_a_deleted_policy_takes_its_objects_and_leaves_its_pods(shop):
+def test_deleted_policy_takes_its_objects_and_leaves_its_pods(shop):
     shop.kubectl("delete", "embpol", "late", "-n", "shop", "--wait")
     kinds = "configmap,secret"
     selector = "embedding.agenticverz.io/policy=late"

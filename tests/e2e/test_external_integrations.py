@@ -38,7 +38,7 @@ def cli(installed: installation.Installation, tmp_path: Path) -> Cli:
     return Cli(tmp_path, address=address, token_file=installed.parts.token_file)
 
 
-def test_six_secrets_go_from_a_file_to_the_environment_of_a_pod(installed, cli):
+def test_six_secrets_go_from_file_to_environment_of_pod(installed, cli):
     administer(installed)
     file = cli.env_file(SIX)
     assert cli("migrate", "--from-file", file, "--to", TO).code == 0

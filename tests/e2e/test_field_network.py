@@ -36,9 +36,7 @@ def corporate(shop, tmp_path):
     shop.wait_for_policy("Ready")
 
 
-def test_application_behind_a_proxy_reaches_its_provider_and_its_sidecar_by_loopback(
-    shop, corporate
-):
+def test_application_behind_proxy_reaches_provider_and_sidecar(shop, corporate):
     """C3: proxy and authority reach the running pod. C2: no loopback traffic at the proxy."""
     proxy, pem = corporate
     shop.kubectl.apply(

@@ -30,7 +30,7 @@ def wait_until(check, *, what):
     print(f"{what}: {time.monotonic() - started:.1f} s")
 
 
-def test_a_changed_policy_is_in_force_in_a_running_pod(shop):
+def test_changed_policy_is_in_force_in_running_pod(shop):
     before = restarts_and_age(shop)
     patch = '{"spec": {"quota": {"daily": {"requests": 777}}}}'
     shop.kubectl("patch", "embpol", "search", "-n", "shop", "--type=merge", "-p", patch)
@@ -46,7 +46,7 @@ def test_a_changed_policy_is_in_force_in_a_running_pod(shop):
     shop.wait_for_policy("ConfigInForce")
 
 
-def test_a_changed_owned_secret_is_in_force_in_a_running_pod(shop):
+def test_changed_owned_secret_is_in_force_in_running_pod(shop):
     before = restarts_and_age(shop)
     key = f"primary-key-{uuid.uuid4()}"
     shop.parts.accept_keys("primary", *shop.parts.keys("primary"), key)

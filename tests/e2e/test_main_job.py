@@ -24,19 +24,19 @@ def model_vector(text: str) -> str:
     return vector
 
 
-def test_the_pod_carries_the_sidecar_first_and_is_counted(shop):
+def test_pod_carries_sidecar_first_and_is_counted(shop):
     pod = shop.kubectl.get("pod", "-n", "shop", "-l", "app=search")["items"][0]
     assert pod["spec"]["initContainers"][0]["name"] == "embedding-sidecar"
     status = shop.wait_for_policy("PodsCovered")
     assert status["pods"]["summary"] == "1/1"
 
 
-def test_vectors_are_bit_for_bit_the_models_own(shop):
+def test_vectors_are_bit_for_bit_models_own(shop):
     for text in ("plain words", "Überraschung 日本語 🙂", new_text()):
         assert shop.ask("vector", text).strip() == model_vector(text)
 
 
-def test_the_second_call_reaches_no_provider(shop):
+def test_second_call_reaches_no_provider(shop):
     text = new_text()
     shop.ask("vector", text)
     before = len(shop.parts.calls("primary")) + len(shop.parts.calls("backup"))
@@ -46,7 +46,7 @@ def test_the_second_call_reaches_no_provider(shop):
     assert len(shop.parts.calls("primary")) + len(shop.parts.calls("backup")) == before
 
 
-def test_a_new_text_is_answered_by_the_backup_while_the_primary_is_stopped(shop):
+def test_new_text_is_answered_by_backup_while_primary_is_stopped(shop):
     text = new_text()
     shop.parts.stop_provider("primary")
     try:
@@ -57,7 +57,7 @@ def test_a_new_text_is_answered_by_the_backup_while_the_primary_is_stopped(shop)
         shop.parts.start_provider("primary")
 
 
-def test_streamed_chat_passes_through_with_the_applications_own_key(shop):
+def test_streamed_chat_passes_through_with_applications_own_key(shop):
     shop.parts.accept_keys("primary", *shop.parts.keys("primary"), "the-applications-own")
     assert (
         shop.ask("chat", "the-applications-own").strip() == "A vector is a direction with a length."
@@ -68,7 +68,7 @@ def test_streamed_chat_passes_through_with_the_applications_own_key(shop):
     )
 
 
-def test_a_job_with_the_sidecar_finishes(shop):
+def test_job_with_sidecar_finishes(shop):
     shop.kubectl("delete", "job", "index", "-n", "shop", "--ignore-not-found", "--wait")
     shop.apply_example("job")
     shop.kubectl("wait", "--for=condition=Complete", "job/index", "-n", "shop", "--timeout=90s")
@@ -77,7 +77,7 @@ def test_a_job_with_the_sidecar_finishes(shop):
     assert "cache hit" in shop.kubectl("logs", "job/index", "-n", "shop", "-c", "index")
 
 
-def test_live_quota_reaches_the_policy_status(shop):
+def test_live_quota_reaches_policy_status(shop):
     shop.ask("vector", new_text())
     status = shop.wait_for_status(lambda status: status.get("quota", {}).get("used", 0) > 0)
     assert status["quota"]["limit"] == 1000

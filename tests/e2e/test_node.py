@@ -115,7 +115,7 @@ def _host_server(address):
         server.shutdown()
 
 
-def test_a_pod_has_all_that_a_pod_has(node):
+def test_pod_has_all_that_pod_has(node):
     run = kubectl.Kubectl(node.kubeconfig)
     with _host_server(node.host_address) as url:
         command = ["python3", "-c", INSIDE, "whole.default.svc.cluster.local", url]
@@ -133,7 +133,7 @@ def test_a_pod_has_all_that_a_pod_has(node):
     }
 
 
-def test_a_service_is_reached_from_this_machine_as_the_api_server_must(node):
+def test_service_is_reached_from_this_machine_as_api_server_must(node):
     run = kubectl.Kubectl(node.kubeconfig)
     run.apply(_service("served"), _pod("served", ["sleep", "600"]))
     run("wait", "pod/served", "--for=condition=Ready", "--timeout=60s")
@@ -236,7 +236,7 @@ def _busy(name, image):
     return up
 
 
-def test_two_nodes_stand_side_by_side_and_one_goes_without_a_trace(node, second, image):
+def test_two_nodes_stand_side_by_side_and_one_goes_without_trace(node, second, image):
     before = _machine()
     other = _busy(second, image)
     assert other.host_address != node.host_address
@@ -254,7 +254,7 @@ def test_two_nodes_stand_side_by_side_and_one_goes_without_a_trace(node, second,
 
 
 @pytest.mark.parametrize("killed", [["containerd"], ["kubelet", "apiserver"], ["node"]])
-def test_after_a_crash_down_leaves_no_trace(second, image, killed):
+def test_down_leaves_no_trace_after_crash(second, image, killed):
     before = _machine()
     _busy(second, image)
     traces = _Traces(second)
@@ -265,7 +265,7 @@ def test_after_a_crash_down_leaves_no_trace(second, image, killed):
     assert _machine() == before
 
 
-def test_a_node_whose_start_was_killed_is_removed_as_a_whole(second):
+def test_node_whose_start_was_killed_is_removed_whole(second):
     command = [sys.executable, "-m", "dev.cluster", "up", "--form=node", f"--name={second}"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as starting:
         deadline = time.monotonic() + START_SECONDS

@@ -187,7 +187,7 @@ def assert_none_failed(seen):
     assert total["answered"] == total["sent"] > 0
 
 
-def test_no_request_fails_while_a_key_rotates(rotating):
+def test_no_request_fails_while_key_rotates(rotating):
     old, new = rotating.key, rotating.new_key()
     before = rotating.containers()
     with rotating.load() as seen:
@@ -212,7 +212,7 @@ def test_no_request_fails_while_a_key_rotates(rotating):
     rotating.key = new
 
 
-def test_no_request_fails_while_the_provider_refuses_a_new_key(rotating):
+def test_no_request_fails_while_provider_refuses_new_key(rotating):
     old, wrong, good = rotating.key, rotating.new_key(), rotating.new_key()
     before = rotating.containers()
     rotating.wait_for("KeyRefused", "False")
@@ -240,7 +240,7 @@ def test_no_request_fails_while_the_provider_refuses_a_new_key(rotating):
     rotating.key = good
 
 
-def test_an_application_that_reads_a_secret_from_its_environment_is_rolled_over(rotating):
+def test_application_that_reads_secret_from_its_environment_is_rolled_over(rotating):
     shop = rotating.shop
     made = application("reader", {})
     made["metadata"]["annotations"] = {names.ANNOTATION_RESTART: "true"}

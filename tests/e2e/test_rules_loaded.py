@@ -121,9 +121,7 @@ def test_running_sidecars_are_seen_to_be_scraped(monitored, say):
     say(f"Scraped on the node: {found['message']}")
 
 
-def test_a_refused_expression_is_told_with_the_parsers_words_and_keeps_no_other_rule_away(
-    monitored, say
-):
+def test_refused_expression_is_told_and_stops_no_other_rule(monitored, say):
     name, group = "refused", "shop.embedding-refused"
     broken = {"name": "TooMany", "expr": 'sum(aos_embedding_errors_total{namespace="shop"}'}
     try:
@@ -141,7 +139,7 @@ def test_a_refused_expression_is_told_with_the_parsers_words_and_keeps_no_other_
 
 @pytest.mark.soak
 @pytest.mark.timeout(2600)
-def test_apply_to_rules_loaded_by_a_default_kubelet(monitored, say):
+def test_apply_to_rules_loaded_by_default_kubelet(monitored, say):
     """Applied one after another, so that each meets kubelet at another point of its period."""
     count = 10
     names = [f"loaded-{number}" for number in range(count)]
@@ -168,7 +166,7 @@ def test_apply_to_rules_loaded_by_a_default_kubelet(monitored, say):
 
 
 @pytest.mark.timeout(900)
-def test_what_keeps_rules_away_is_told(monitored, say):
+def test_status_tells_why_rules_are_not_loaded(monitored, say):
     """A wrong label, then a deleted ConfigMap, then a Prometheus that is stopped."""
     kubectl, name, group = monitored.kubectl, "faulty", "shop.embedding-faulty"
     selector = {"matchLabels": {"release": "stack"}}

@@ -124,11 +124,11 @@ def besieged(shop, seconds, say):
             kubectl("delete", "namespace", "besiegers", "--ignore-not-found")
 
 
-def test_d2_d4_a_sidecar_under_attack_is_not_killed_and_answers(shop, say):
+def test_d2_d4_sidecar_under_attack_is_not_killed_and_answers(shop, say):
     besieged(shop, SHORT_SECONDS, say)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
-def test_d2_d4_a_sidecar_under_attack_for_ten_minutes_is_not_killed_and_answers(shop, say):
+def test_d2_d4_sidecar_under_ten_minutes_of_attack_answers(shop, say):
     besieged(shop, LONG_SECONDS, say)

@@ -33,7 +33,7 @@ def answered(text):
     return found[1], found[3], [row.strip().partition("  ")[2] for row in rows]
 
 
-def test_index_is_ready_when_its_job_is_done_and_every_row_has_a_vector(searchable):
+def test_index_is_ready_when_its_job_is_done_and_every_row_has_vector(searchable):
     status = searchable.index_status()
     shown = {key: status[key] for key in ("phase", "serving", "rows", "done", "parked")}
     assert shown == {
@@ -74,7 +74,7 @@ def test_search_goes_on_as_text_with_its_reason_while_no_provider_answers(search
     assert all("Polly" in row for row in rows)
 
 
-def test_new_row_is_found_after_a_run_by_hand(searchable):
+def test_new_row_is_found_after_run_by_hand(searchable):
     text = "The zeppelin landed on the beach beside the old lighthouse."
     searchable.parts.database.execute(
         f"INSERT INTO articles (body) VALUES ('{text}')", database="shop"
@@ -90,7 +90,7 @@ def test_new_row_is_found_after_a_run_by_hand(searchable):
     assert (mode, rows[0]) == ("vector", text)
 
 
-def test_pods_of_the_index_carry_their_sidecar_and_the_database_is_in_no_other(searchable):
+def test_pods_of_index_carry_their_sidecar_and_database_is_in_no_other(searchable):
     selector = "embedding.agenticverz.io/index=articles"
     pods = searchable.kubectl.get("pods", "-n", "shop", "-l", selector)["items"]
     assert pods

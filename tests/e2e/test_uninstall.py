@@ -23,7 +23,7 @@ def test_no_secret_value_is_anywhere_it_should_not_be(shop):
         assert any(it.startswith("arguments of ") and program in it for it in written), program
 
 
-def test_a_value_in_the_wrong_place_would_have_been_found(shop):
+def test_value_in_wrong_place_would_have_been_found(shop):
     secrets = shop.secrets()
     value = shop.parts.keys("primary")[-1]
     shop.kubectl("create", "configmap", "wrong", "-n", "shop", f"--from-literal=key={value}")
@@ -33,7 +33,7 @@ def test_a_value_in_the_wrong_place_would_have_been_found(shop):
         shop.kubectl("delete", "configmap", "wrong", "-n", "shop")
 
 
-def test_the_operator_met_no_403(shop):
+def test_operator_met_no_403(shop):
     """From the API server's audit log: the chart's RBAC is all it runs with."""
     refused = [
         f"{entry['verb']} {entry['requestURI']}"

@@ -16,7 +16,7 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_change_fails_with_a_diff_and_the_command(files):
+def test_change_fails_with_diff_and_command(files):
     (files / "words.txt").write_text("a\nold\nz\n", encoding="utf-8")
     with pytest.raises(AssertionError) as failed:
         held.check({"words.txt": "a\nnew\nz\n"})

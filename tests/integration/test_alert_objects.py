@@ -52,7 +52,7 @@ def alerts_of(run, name):
     return [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]
 
 
-def test_added_alert_becomes_an_object_that_goes_with_its_entry(run, monitored, namespace):
+def test_added_alert_becomes_object_that_goes_with_its_entry(run, monitored, namespace):
     monitored.apply(policy(namespace, additional=[own(namespace)]))
     run("search")
     assert alerts_of(run, ADDED) == ["Own"]
@@ -63,7 +63,7 @@ def test_added_alert_becomes_an_object_that_goes_with_its_entry(run, monitored, 
     assert "EmbeddingQuotaExhausted" in alerts_of(run, "embedding-search")
 
 
-def test_refused_alert_is_named_and_the_others_are_applied(run, monitored, namespace):
+def test_refused_alert_is_named_and_others_are_applied(run, monitored, namespace):
     broken, foreign = added("Broken", "sum("), added("Foreign", 'up{namespace="kube-system"}')
     monitored.apply(policy(namespace, additional=[broken, own(namespace), foreign]))
     run("search")

@@ -106,7 +106,7 @@ def test_33_groups_of_several_policies_are_verified(loaded, verify):
     assert "disabled (a single instance, ready)" in said
 
 
-def test_verify_names_a_group_that_was_deleted_by_hand(loaded, verify):
+def test_verify_names_group_that_was_deleted_by_hand(loaded, verify):
     gone, *kept = groups(7)
     loaded.prometheus.rules("policy-7", kept)
     assert loaded.prometheus.reload()
@@ -117,7 +117,7 @@ def test_verify_names_a_group_that_was_deleted_by_hand(loaded, verify):
     assert f"{GROUPS} expected, {GROUPS - 1} loaded, {GROUPS - 1} healthy" in said
 
 
-def test_verify_compares_the_number_of_groups_too(loaded, verify):
+def test_verify_compares_number_of_groups_too(loaded, verify):
     said = verify("--expect", "40", "--prometheus", loaded.prometheus.url, code=1)
     assert "--expect says 40 groups, but the policies have 6" in said
 
@@ -133,7 +133,7 @@ def test_verify_ends_with_2_where_it_cannot_ask(loaded, verify):
     assert "no Prometheus to ask" in verify(code=2)
 
 
-def test_verify_takes_the_servers_from_the_charts_file_or_the_environment(loaded, verify, tmp_path):
+def test_verify_takes_servers_from_charts_file_or_environment(loaded, verify, tmp_path):
     file = tmp_path / "monitoring.yaml"
     servers = {"prometheus": [{"url": loaded.prometheus.url}]}
     file.write_text(yaml.safe_dump(servers), encoding="utf-8")
@@ -197,7 +197,7 @@ def test_rules_are_loaded_once_prometheus_lists_them(chain):
     assert f"not loaded: {watched.groups[0].name}; " in watched.until("NotLoaded").message
 
 
-def test_an_older_form_of_the_rules_is_not_what_the_policy_wants(chain):
+def test_older_form_of_rules_is_not_what_policy_wants(chain):
     older = groups()
     older[0]["rules"][0]["for"] = "7m"
     chain.prometheus.rules("policy-0", older)
@@ -209,7 +209,7 @@ def test_an_older_form_of_the_rules_is_not_what_the_policy_wants(chain):
     assert watched.until("Loaded").status == "True"
 
 
-def test_a_refused_reload_is_told_while_rules_are_missing(chain):
+def test_refused_reload_is_told_while_rules_are_missing(chain):
     chain.prometheus.rule_file("policy-0").unlink(missing_ok=True)
     assert chain.prometheus.reload()
     watched = Watched(chain.prometheus.url)
@@ -223,7 +223,7 @@ def test_a_refused_reload_is_told_while_rules_are_missing(chain):
     assert watched.until("Loaded").status == "True"
 
 
-def test_a_failing_evaluation_is_told_in_prometheus_own_words(chain):
+def test_failing_evaluation_is_told_in_prometheus_own_words(chain):
     failing = groups()
     failing[0]["rules"][0]["expr"] = "up * on() up"
     chain.prometheus.rules("policy-0", failing)
@@ -259,7 +259,7 @@ def test_sidecars_are_scraped_once_they_are_targets_that_are_up(chain):
     chain.prometheus.targets([])
 
 
-def test_a_stopped_prometheus_is_unknown_and_heals(chain):
+def test_stopped_prometheus_is_unknown_and_heals(chain):
     load(chain, 0)
     assert chain.prometheus.reload()
     watched = Watched(chain.prometheus.url)
@@ -310,7 +310,7 @@ def alertmanager(tmp_path: Path):
         one.close()
 
 
-def test_a_test_alert_is_routed_delivered_and_resolved(receiving, alertmanager):
+def test_test_alert_is_routed_delivered_and_resolved(receiving, alertmanager):
     receiver, url = receiving
     server = alertmanager(receiver_url=url)
     found = make(server.url)
@@ -323,7 +323,7 @@ def test_a_test_alert_is_routed_delivered_and_resolved(receiving, alertmanager):
     assert server.alerts(alert_test.ALERT) == []
 
 
-def test_a_receiver_that_answers_500_is_routed_and_not_delivered(receiving, alertmanager):
+def test_receiver_that_answers_500_is_routed_and_not_delivered(receiving, alertmanager):
     receiver, url = receiving
     receiver.status = 500
     found = make(alertmanager(receiver_url=url).url)
@@ -332,12 +332,12 @@ def test_a_receiver_that_answers_500_is_routed_and_not_delivered(receiving, aler
     assert receiver.alerts(alert_test.ALERT)
 
 
-def test_a_receiver_that_is_away_is_not_delivered(alertmanager):
+def test_absent_receiver_is_not_delivered(alertmanager):
     found = make(alertmanager(receiver_url=f"http://127.0.0.1:{ports.free()}").url)
     assert found.result == "NotDelivered"
 
 
-def test_an_alert_without_a_route_is_said_to_have_none(receiving, alertmanager):
+def test_alert_without_route_is_said_to_have_none(receiving, alertmanager):
     _, url = receiving
     server = alertmanager(
         route={
@@ -355,7 +355,7 @@ def test_an_alert_without_a_route_is_said_to_have_none(receiving, alertmanager):
     assert "routed to receiver null, which notifies nobody; add a route" in found.message
 
 
-def test_a_silenced_test_alert_is_said_to_be_held_back(receiving, alertmanager):
+def test_silenced_test_alert_is_said_to_be_held_back(receiving, alertmanager):
     server = alertmanager(receiver_url=receiving[1])
     silence = {
         "matchers": [{"name": "test", "value": "true", "isRegex": False}],
@@ -368,7 +368,7 @@ def test_a_silenced_test_alert_is_said_to_be_held_back(receiving, alertmanager):
     assert make(server.url).result == "Suppressed"
 
 
-def test_a_route_that_waits_too_long_is_named(receiving, alertmanager):
+def test_route_that_waits_too_long_is_named(receiving, alertmanager):
     route = {"receiver": "default", "group_wait": "1h"}
     found = make(
         alertmanager(receiver_url=receiving[1], route=route, receivers=None).url, sent_seconds=2.0
@@ -377,7 +377,7 @@ def test_a_route_that_waits_too_long_is_named(receiving, alertmanager):
     assert "check the route's group_wait" in found.message
 
 
-def test_an_alertmanager_that_is_away_is_said_at_once():
+def test_absent_alertmanager_is_told_at_once():
     port = ports.free()
     found = make(f"http://127.0.0.1:{port}")
     assert (found.result, found.message) == (

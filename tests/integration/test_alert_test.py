@@ -100,7 +100,7 @@ def alertmanager(tmp_path):
             server.close()
 
 
-def test_a_new_value_is_one_test_and_its_end_is_in_the_status(alertmanager, api_server, namespace):
+def test_new_value_is_one_test_and_its_end_is_in_status(alertmanager, api_server, namespace):
     server, receiver = alertmanager
     testing = Testing(api_server, namespace, server.url)
     assert testing.look() == {}
@@ -121,7 +121,7 @@ def test_a_new_value_is_one_test_and_its_end_is_in_the_status(alertmanager, api_
     assert "is a single instance" in testing.condition("AlertmanagerReady")["message"]
 
 
-def test_an_alertmanager_that_is_away_is_said_once_and_not_asked_again(api_server, namespace):
+def test_absent_alertmanager_is_told_once_and_not_asked_again(api_server, namespace):
     testing = Testing(api_server, namespace, f"http://127.0.0.1:{ports.free()}")
     testing.ask("first")
     found = testing.ended()
@@ -133,7 +133,7 @@ def test_an_alertmanager_that_is_away_is_said_once_and_not_asked_again(api_serve
     assert testing.look() == found
 
 
-def test_a_restart_during_a_test_repeats_nothing(api_server, namespace, alertmanager):
+def test_restart_during_test_repeats_nothing(api_server, namespace, alertmanager):
     server, receiver = alertmanager
     testing = Testing(api_server, namespace, server.url)
     running = {
@@ -197,7 +197,7 @@ def test_kubectl_embedding_alerts_test(api_server, namespace, alertmanager, oper
     assert asked in operator.metrics()
 
 
-def test_kubectl_embedding_alerts_test_ends_with_1_where_nothing_is_delivered(
+def test_alerts_test_command_ends_with_1_without_delivery(
     api_server, namespace, alertmanager, operator
 ):
     alertmanager[1].status = 500
@@ -206,7 +206,7 @@ def test_kubectl_embedding_alerts_test_ends_with_1_where_nothing_is_delivered(
     assert "NotDelivered: Routed to default but not delivered: webhook" in said
 
 
-def test_alerts_verify_compares_the_policies_of_the_cluster(api_server, namespace, tmp_path):
+def test_alerts_verify_compares_policies_of_cluster(api_server, namespace, tmp_path):
     """As an administrator runs it; the operator need not."""
     apply(api_server, namespace)
     raw = api_server.get("embpol", NAME, "-n", namespace)
@@ -227,7 +227,7 @@ def test_alerts_verify_compares_the_policies_of_the_cluster(api_server, namespac
         assert "2 expected, 2 loaded, 2 healthy" in verify(0)
 
 
-def test_without_servers_the_conditions_are_unknown_and_no_event_tells(api_server, namespace):
+def test_conditions_without_servers_are_unknown_and_cause_no_event(api_server, namespace):
     testing = Testing(api_server, namespace)
     testing.look()
     for kind in ("RulesLoaded", "Scraped", "AlertmanagerReady"):

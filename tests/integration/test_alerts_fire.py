@@ -157,7 +157,7 @@ def resolved(estate: Estate, fired: tuple[frozenset[str], ...]) -> frozenset[str
     )
 
 
-def test_every_built_in_alert_has_a_fault_or_a_reason():
+def test_every_built_in_alert_has_fault_or_reason():
     assert sorted([*FAULTS, *ELSEWHERE]) == sorted(it.key for it in table.BUILT_IN)
 
 
@@ -172,7 +172,7 @@ def test_fault_makes_its_alert_fire(fired, key):
 
 
 @pytest.mark.parametrize("key", FAULTS)
-def test_alertmanager_has_the_alert_and_delivers_it(fired, key):
+def test_alertmanager_has_alert_and_delivers_it(fired, key):
     assert key in fired[1]
     assert key in fired[2]
 

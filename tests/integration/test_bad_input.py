@@ -53,7 +53,7 @@ def refusal(answer):
     return answer.status_code, error["code"], error["param"]
 
 
-def test_every_refusal_names_the_field_or_the_header(from_environment, stand_in):
+def test_every_refusal_names_field_or_header(from_environment, stand_in):
     running = from_environment()
     for body, wanted in REFUSED:
         assert refusal(posted(running, body)) == wanted
@@ -70,7 +70,7 @@ def test_every_refusal_names_the_field_or_the_header(from_environment, stand_in)
     assert stand_in.calls == []
 
 
-def test_a_caller_cannot_say_where_the_provider_is(from_environment, stand_in):
+def test_caller_cannot_say_where_provider_is(from_environment, stand_in):
     """As with litellm before CVE-2024-6587, where a caller's `api_base` was sent the key."""
     running = from_environment()
     for name in ("api_base", "base_url", "api_key", "organization", "extra_headers"):
@@ -87,7 +87,7 @@ def test_a_caller_cannot_say_where_the_provider_is(from_environment, stand_in):
     assert [call.key for call in stand_in.calls] == [provider.KEY]
 
 
-def test_a_body_too_large_is_refused_before_it_has_come(from_environment):
+def test_body_too_large_is_refused_before_it_has_come(from_environment):
     running = from_environment()
 
     def asked(line, body):
@@ -101,7 +101,7 @@ def test_a_body_too_large_is_refused_before_it_has_come(from_environment):
 
 
 @pytest.mark.parametrize("raw", raw_http.WHOLE[:3], ids=["plain", "chunked", "HTTP/1.0"])
-def test_every_way_to_send_a_body_is_understood(from_environment, raw):
+def test_every_way_to_send_body_is_understood(from_environment, raw):
     running = from_environment(EMBEDDING_MODEL="small")
     answer = raw_http.answer(running.port, raw)
     assert answer.status == 200
@@ -125,13 +125,13 @@ def test_every_way_to_send_a_body_is_understood(from_environment, raw):
         b"CONNECT 169.254.169.254:80 HTTP/1.1\r\nhost: localhost\r\n\r\n",
     ],
 )
-def test_what_is_no_http_is_refused_in_the_same_form(from_environment, raw):
+def test_bytes_that_are_not_http_are_refused_in_same_form(from_environment, raw):
     answer = raw_http.answer(from_environment().port, raw)
     assert answer.status == 400
     assert json.loads(answer.body)["error"]["type"] == "invalid_request_error"
 
 
-def test_a_request_id_comes_back_and_carries_nothing_else(from_environment):
+def test_request_id_comes_back_and_carries_nothing_else(from_environment):
     running = from_environment()
     assert posted(running, x_request_id="mine-1").headers["x-request-id"] == "mine-1"
     for given in ("a b", "a\tb", "x" * 257, ""):
@@ -153,7 +153,7 @@ def test_a_request_id_comes_back_and_carries_nothing_else(from_environment):
         ("POST", names.PATH_MODELS, "GET, HEAD"),
     ],
 )
-def test_what_is_ours_does_not_pass_through_by_another_method(
+def test_own_paths_do_not_pass_through_by_another_method(
     from_environment, stand_in, method, path, allowed
 ):
     answer = from_environment().http.request(method, path, headers={"authorization": "Bearer sk"})
@@ -185,7 +185,7 @@ def test_no_path_leads_anywhere_else(from_environment, target):
     assert b"server:" not in answer.head
 
 
-def test_a_token_that_is_no_ascii_is_only_wrong(from_environment):
+def test_token_that_is_no_ascii_is_only_wrong(from_environment):
     running = from_environment()
     for given in ("", "Bearer", "Bearer ", "Basic x", "Bearer \u00e4", f"bearer {sidecar.TOKEN}x"):
         raw = raw_http.request(
@@ -197,7 +197,7 @@ def test_a_token_that_is_no_ascii_is_only_wrong(from_environment):
     assert raw_http.answer(running.port, raw).status == 200
 
 
-def test_of_a_field_that_is_there_twice_the_last_one_counts(from_environment):
+def test_last_of_repeated_field_counts(from_environment):
     body = b'{"model": "a", "input": "y", "model": "%b", "input": "x"}' % MODEL.encode()
     data = posted(from_environment(), body).json()["data"]
     assert [bits(row["embedding"]) for row in data] == made("x")

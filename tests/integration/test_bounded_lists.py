@@ -60,7 +60,7 @@ def create(api, namespace, source, body, name, **metadata):
 
 
 @pytest.mark.parametrize(("source", "body", "trim"), SOURCES)
-def test_list_goes_on_behind_an_object_that_is_too_large(api, namespace, source, body, trim):
+def test_list_goes_on_behind_object_that_is_too_large(api, namespace, source, body, trim):
     for name in "abcdef":
         annotations = LARGE if name in "ad" else {}
         create(api, namespace, source, body, name, annotations=annotations)
@@ -75,7 +75,7 @@ def test_list_goes_on_behind_an_object_that_is_too_large(api, namespace, source,
 
 
 @pytest.mark.parametrize(("source", "body", "trim"), SOURCES)
-def test_watch_goes_on_behind_a_line_that_is_too_long(api, namespace, source, body, trim):
+def test_watch_goes_on_behind_line_that_is_too_long(api, namespace, source, body, trim):
     listed = pages.Pages(source, trimming(trim), stream=api.stream, lock=FifoLock())
     query = source.query(
         watch="1", resourceVersion=listed.version(), allowWatchBookmarks="true", timeoutSeconds="5"

@@ -92,7 +92,7 @@ def test_controllers_work(names):
     _kubectl(up.kubeconfig, "wait", "configmap/owned", "--for=delete", "--timeout=30s")
 
 
-def test_what_was_refused_to_a_service_account_is_in_the_audit_log(names, tmp_path):
+def test_refusal_to_service_account_is_in_audit_log(names, tmp_path):
     up = cluster.up(name=names[0])
     document = json.loads(up.kubeconfig.read_text())
     token = _kubectl(up.kubeconfig, "create", "token", "default").strip()
@@ -112,7 +112,7 @@ def test_what_was_refused_to_a_service_account_is_in_the_audit_log(names, tmp_pa
 
 
 @pytest.mark.parametrize("daemon", ["etcd", "apiserver", "controller-manager"])
-def test_a_cluster_that_lost_a_daemon_is_started_anew(names, daemon):
+def test_cluster_that_lost_daemon_is_started_anew(names, daemon):
     cluster.up(name=names[0])
     record = records.load(names[0])
     assert record is not None
@@ -127,7 +127,7 @@ def test_a_cluster_that_lost_a_daemon_is_started_anew(names, daemon):
     _assert_gone(names[0])
 
 
-def test_after_a_daemon_was_killed_down_leaves_nothing(names):
+def test_down_leaves_nothing_after_daemon_was_killed(names):
     cluster.up(name=names[0])
     record = records.load(names[0])
     assert record is not None
@@ -140,7 +140,7 @@ def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "dev.cluster", *arguments]
 
 
-def test_a_cluster_whose_start_was_killed_is_removed_as_a_whole(names):
+def test_cluster_whose_start_was_killed_is_removed_whole(names):
     with subprocess.Popen(
         _command("up", "--name", names[0]), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as starting:
@@ -153,7 +153,7 @@ def test_a_cluster_whose_start_was_killed_is_removed_as_a_whole(names):
     _assert_gone(names[0])
 
 
-def test_a_cluster_goes_with_its_owner(names):
+def test_cluster_goes_with_its_owner(names):
     with subprocess.Popen(["sleep", "60"]) as owner:
         cluster.up(name=names[0], owner_pid=owner.pid)
         cluster.up(name=names[1])
@@ -164,7 +164,7 @@ def test_a_cluster_goes_with_its_owner(names):
     assert len(_processes_of(names[1])) == 3
 
 
-def test_who_finds_an_orphaned_cluster_becomes_its_owner(names):
+def test_finder_of_orphaned_cluster_becomes_its_owner(names):
     with subprocess.Popen(["sleep", "60"]) as owner:
         first = cluster.up(name=names[0], owner_pid=owner.pid)
         owner.kill()
@@ -173,14 +173,14 @@ def test_who_finds_an_orphaned_cluster_becomes_its_owner(names):
     assert len(_processes_of(names[0])) == 3
 
 
-def test_an_owner_that_does_not_run_is_refused(names):
+def test_owner_that_does_not_run_is_refused(names):
     with subprocess.Popen(["true"]) as ended:
         ended.wait()
     with pytest.raises(lifecycle.OwnerError, match="does not run"):
         cluster.up(name=names[0], owner_pid=ended.pid)
 
 
-def test_only_the_path_of_the_kubeconfig_is_printed(names, tmp_path):
+def test_only_path_of_kubeconfig_is_printed(names, tmp_path):
     copy = tmp_path / "kubeconfig"
     done = subprocess.run(
         _command("up", "--name", names[0], "--kubeconfig", str(copy)),
@@ -195,7 +195,7 @@ def test_only_the_path_of_the_kubeconfig_is_printed(names, tmp_path):
     assert f"{names[0]}\tcontrol-plane\tup\t{records.folder_of(names[0])}/kubeconfig\n" in listed
 
 
-def test_a_mistake_is_told_in_a_line():
+def test_mistake_is_told_in_line():
     done = subprocess.run(
         _command("up", "--name", "No Name"), check=False, capture_output=True, text=True
     )

@@ -116,7 +116,7 @@ def test_policies_quota_hits_and_what_to_do_are_shown(open_page):
     assert "Raise spec.quota.daily.requests" in tasks[1]
 
 
-def test_a_new_look_moves_the_bar_and_keeps_what_is_open(open_page, views):
+def test_new_look_moves_bar_and_keeps_what_is_open(open_page, views):
     page = open_page()
     row = page.locator("article", has_text="shop/search")
     row.locator("button").click()
@@ -141,13 +141,13 @@ def test_plots_are_drawn_and_say_where_there_is_no_data(open_page, views):
     assert "No data yet." in figures.nth(1).inner_text()
 
 
-def test_without_prometheus_the_page_says_how_to_give_one(open_page):
+def test_page_without_prometheus_says_how_to_give_one(open_page):
     page = open_page()
     page.locator("article button").first.click()
     assert "--prometheus" in page.locator(".plots .aside").inner_text()
 
 
-def test_a_cluster_that_cannot_be_read_is_said_and_heals(chromium, url, views):
+def test_cluster_that_cannot_be_read_is_said_and_heals(chromium, url, views):
     # Not `open_page`: of an answer 502 a browser complains by itself.
     page = chromium.new_page()
     page.goto(url)
@@ -173,7 +173,7 @@ def test_no_policy_is_said(open_page, views):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_the_contrast_of_wcag_aa_in_both_colours(open_page, scheme):
+def test_text_has_contrast_of_wcag_aa_in_both_colours(open_page, scheme):
     page = open_page(color_scheme=scheme)
     page.locator("article button").first.click()
     pairs = page.evaluate(
@@ -193,7 +193,7 @@ def test_text_has_the_contrast_of_wcag_aa_in_both_colours(open_page, scheme):
     assert [it for it in pairs if contrast(it[0], it[1]) < 4.5] == []
 
 
-def test_the_page_follows_the_system_until_a_theme_is_chosen_and_remembers_it(open_page):
+def test_page_follows_system_until_theme_is_chosen_and_remembers_it(open_page):
     ground = "getComputedStyle(document.body).backgroundColor"
     page = open_page(color_scheme="dark")
     dark = page.evaluate(ground)
@@ -238,7 +238,7 @@ def test_everything_is_reached_by_keyboard(open_page):
     assert outline == "solid"
 
 
-def test_a_narrow_window_needs_no_scrolling_sideways(open_page):
+def test_narrow_window_needs_no_scrolling_sideways(open_page):
     page = open_page(viewport={"width": 380, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
 
@@ -273,7 +273,7 @@ def test_tenants_words_are_text(open_page, views, words):
     assert page.title() == "Embedding policies"
 
 
-def test_markup_that_gets_in_all_the_same_runs_nothing(chromium, url):
+def test_markup_that_gets_in_anyway_runs_nothing(chromium, url):
     context = chromium.new_context()
     page = context.new_page()
     page.goto(url)
@@ -307,7 +307,7 @@ def ask(url):
         yield answer
 
 
-def test_a_path_with_the_token_is_answered_and_may_not_be_kept_or_framed(ask):
+def test_path_with_token_is_answered_and_may_not_be_kept_or_framed(ask):
     for path in ("", "style.css", "page.js", "plots.js", "theme.js", "icon.svg", "state.json"):
         answer = ask(path)
         assert answer.status_code == 200
@@ -321,7 +321,7 @@ def test_a_path_with_the_token_is_answered_and_may_not_be_kept_or_framed(ask):
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "a" * 43, "%2e%2e", "\u00fc"])
-def test_a_wrong_token_is_refused(ask, token):
+def test_wrong_token_is_refused(ask, token):
     answer = ask("state.json", token=token)
     assert answer.status_code in {403, 404}
     assert "policies" not in answer.text
@@ -329,7 +329,7 @@ def test_a_wrong_token_is_refused(ask, token):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost.evil:80"])
-def test_another_host_is_refused_as_when_a_name_is_rebound(ask, host):
+def test_another_host_is_refused_as_when_name_is_rebound(ask, host):
     assert ask("state.json", host=host).status_code == 403
 
 
@@ -341,16 +341,16 @@ def test_another_origin_is_refused(ask, origin):
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_a_request_that_another_site_sends_is_refused(ask, site):
+def test_request_that_another_site_sends_is_refused(ask, site):
     assert ask("state.json", **{"sec-fetch-site": site}).status_code == 403
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
-def test_nothing_can_be_changed(ask, method):
+def test_page_refuses_each_method_that_writes(ask, method):
     assert ask("state.json", method=method).status_code in {403, 405}
 
 
-def test_a_path_that_climbs_finds_nothing(ask):
+def test_path_that_climbs_finds_nothing(ask):
     for path in ("../../etc/passwd", "%2e%2e/command.py", "web/page.js", "page.py"):
         assert ask(path).status_code in {403, 404}
 
@@ -372,7 +372,7 @@ def test_each_start_has_another_token(views):
     assert all(len(it) >= 43 for it in tokens)
 
 
-def test_a_page_that_stops_closes_connections_that_are_being_opened(views):
+def test_page_that_stops_closes_connections_that_are_being_opened(views):
     """As browsers open them in advance: none is waited for, none is left open."""
     opened: list[socket.socket] = []
 
@@ -394,7 +394,7 @@ def test_a_page_that_stops_closes_connections_that_are_being_opened(views):
     assert opened
 
 
-def test_the_state_is_json_a_page_cannot_read_as_a_script(ask):
+def test_state_is_json_page_cannot_read_as_script(ask):
     answer = ask("state.json")
     assert answer.headers["content-type"].startswith("application/json")
     assert json.loads(answer.text)["summary"]["policies"] == 2

@@ -30,7 +30,7 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.parametrize("expr", ALL)
-def test_a_query_finds_series(run, expr):
+def test_query_finds_series(run, expr):
     sidecar.wait_until(lambda: run.prometheus.query(expr))
 
 
@@ -48,7 +48,7 @@ def is_above_0(run, expr):
     return any(math.isfinite(it) and it > 0 for it in found)
 
 
-def test_exposed_by_pods_of_an_index_is_catalogued_and_the_reverse(run):
+def test_exposed_by_pods_of_index_is_catalogued_and_reverse(run):
     exposed = run.prometheus.query('{__name__=~"(aos|embedding)_.+", index="docs"}')
     declared = {series: metric for metric in metrics.VECTORS for series in metric.series}
     assert {it["metric"]["__name__"] for it in exposed} == set(declared)
@@ -66,7 +66,7 @@ def one(run, title, *, at=None, **chosen):
     return Decimal(found["value"][1])
 
 
-def test_what_remains_is_the_policys_own_limit_less_its_calls(run):
+def test_remaining_quota_is_policys_own_limit_less_its_calls(run):
     # The backfill goes on calling, so both are asked of one moment.
     now = time.time()
     calls = one(run, "Daily Embedding Calls", at=now, policy="search")
@@ -76,7 +76,7 @@ def test_what_remains_is_the_policys_own_limit_less_its_calls(run):
     assert one(run, "Quota Remaining", policy="catalog") == 0
 
 
-def test_a_cost_is_tokens_at_the_list_price_or_at_the_one_given(run):
+def test_cost_is_tokens_at_list_price_or_at_one_given(run):
     sidecar.wait_until(lambda: one(run, "Est. Embedding Cost", policy="catalog") > 0)
     at_list_price = one(run, "Est. Embedding Cost", policy="catalog")
     price = Decimal(prices.PRICES["voyage/voyage-3.5"].usd_per_million_tokens)

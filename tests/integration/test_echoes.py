@@ -23,26 +23,26 @@ def is_echo(objects, namespace, live):
     return objects.is_echo("configmaps", namespace, "made", version=version)
 
 
-def test_what_was_applied_is_an_echo_once(objects, namespace):
+def test_applied_object_is_echo_once(objects, namespace):
     live = objects.apply(config_map(namespace, a="1"))
     assert is_echo(objects, namespace, live)
     assert not is_echo(objects, namespace, live)
 
 
-def test_what_was_left_when_keys_were_removed_is_an_echo(objects, namespace):
+def test_object_left_after_removal_of_keys_is_echo(objects, namespace):
     desired = config_map(namespace, a="1", b="2")
     objects.apply(desired)
     assert is_echo(objects, namespace, objects.remove_keys(desired, ["b"]))
 
 
-def test_what_another_has_changed_since_is_none(objects, api_server, namespace):
+def test_object_changed_by_another_is_no_echo(objects, api_server, namespace):
     objects.apply(config_map(namespace, a="1"))
     api_server("patch", "configmap", "made", "-n", namespace, "-p", '{"data": {"a": "2"}}')
     live = objects.get(kinds.CONFIG_MAP, namespace, "made")
     assert not is_echo(objects, namespace, live)
 
 
-def test_of_what_is_not_watched_nothing_is_kept(objects, namespace):
+def test_unwatched_kind_leaves_no_record_of_writes(objects, namespace):
     labels = {"app": "made"}
     template = {
         "metadata": {"labels": labels},

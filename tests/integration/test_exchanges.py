@@ -96,7 +96,7 @@ def is_refused(answer, told: dict) -> None:
 
 
 @pytest.mark.parametrize(("server", "case"), CASES)
-def test_a_caller_is_told(server, case, followed, record_row):
+def test_caller_is_told_of_exchange(server, case, followed, record_row):
     player = Player(server)
     told, items = dict(case.told), texts(case.send)
     asked = {name: it for name, it in case.send.items() if name not in _NOT_SENT}

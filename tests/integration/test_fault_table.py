@@ -241,7 +241,7 @@ def is_as_the_row_says(table: Table, row: Row, answer, moved) -> None:
     [("OpenAI", ["alone"], 0), ("Voyage", BATCH, PARTS - 1)],
     ids=["alone", "in a batch"],
 )
-def test_a_provider_fails(table, named, kind, texts, besides):
+def test_provider_failure_has_outcome_of_table(table, named, kind, texts, besides):
     row = ROWS[named]
     table.policy(kind)
     table.faulty.fault, table.faulty.marked = row.fault, MARKED if besides else None
@@ -270,7 +270,7 @@ def test_a_provider_fails(table, named, kind, texts, besides):
     assert healed.headers["x-embedding-cache-hits"] == f"{kept if besides else 0}/{len(texts)}"
 
 
-def test_a_429_says_by_its_code_that_credit_is_spent_and_is_not_tried_again(table):
+def test_429_says_by_its_code_that_credit_is_spent_and_is_not_tried_again(table):
     table.policy("OpenAI")
     table.faulty.fault, table.faulty.marked = coded("insufficient_quota"), None
     answer = table.running.embed("alone", model="m")
@@ -278,14 +278,14 @@ def test_a_429_says_by_its_code_that_credit_is_spent_and_is_not_tried_again(tabl
     assert answer.json()["error"]["code"] == "provider_credit_exhausted"
 
 
-def test_the_name_of_a_provider_is_gone(table):
+def test_name_of_provider_is_gone(table):
     table.policy("OpenAI", url="http://nobody.invalid")
     answer = table.running.embed("alone", model="m")
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "all_providers_failed")
     assert table.faulty.calls == []
 
 
-def test_a_dead_key_is_not_asked_for_by_the_next_request(table):
+def test_dead_key_is_not_asked_for_by_next_request(table):
     table.policy("OpenAI")
     table.faulty.fault, table.faulty.marked = provider.status(401), None
     codes = [table.running.embed(f"{number}", model="m").status_code for number in range(5)]
@@ -293,7 +293,7 @@ def test_a_dead_key_is_not_asked_for_by_the_next_request(table):
     assert len(table.faulty.calls) == 1
 
 
-def test_a_new_key_that_is_refused_fails_no_request_while_the_old_one_works(table):
+def test_new_key_that_is_refused_fails_no_request_while_old_one_works(table):
     table.policy("OpenAI")
     table.heal()
     assert table.running.embed("before", model="m").status_code == 200
@@ -385,7 +385,7 @@ def test_redis_fails_between_two_requests(table, redis, named):
 
 
 @pytest.mark.parametrize("named", [name for name, row in STORE_ROWS.items() if row.counted])
-def test_redis_fails_while_a_batch_is_under_way(table, redis, named):
+def test_redis_fails_while_batch_is_under_way(table, redis, named):
     table.policy("Voyage", redis_url=redis.url)
     table.heal()
     table.faulty.marked = MARKED

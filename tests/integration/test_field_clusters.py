@@ -161,7 +161,7 @@ def rollouts(
     return missed, read
 
 
-def test_no_pod_of_a_rollout_is_missed(api_server, shop, say):
+def test_no_pod_of_rollout_is_missed(api_server, shop, say):
     """C1: of 300 replicas 14 had no sidecar, and Ready was True."""
     missed, read = rollouts(api_server, shop, [150], say)
     assert missed == 0
@@ -203,7 +203,7 @@ def test_pod_that_was_missed_makes_ready_false_until_it_is_gone(api_server, shop
         operator.start(RESYNC_SECONDS="3600")
 
 
-def test_pod_older_than_the_policy_does_not_touch_ready(api_server, namespace, operator):
+def test_pod_older_than_policy_does_not_touch_ready(api_server, namespace, operator):
     """C1, a sibling: it stays uncovered, and is told."""
     api_server("label", "namespace", namespace, f"{names.LABEL_INJECTION}=enabled")
     reconciling.wait_for_default_account(api_server, namespace)
@@ -400,7 +400,7 @@ def indexed(namespace: str) -> Object:
 
 
 @pytest.mark.parametrize("made", [listing, indexed])
-def test_what_is_applied_again_is_unchanged(api_server, namespace, made):
+def test_object_applied_again_is_unchanged(api_server, namespace, made):
     """C10: a default inside a list item made each apply a change; a sibling: of an index."""
     wanted = json.dumps(made(namespace))
     applied = [
@@ -411,7 +411,7 @@ def test_what_is_applied_again_is_unchanged(api_server, namespace, made):
 
 
 @pytest.mark.parametrize("made", [listing, indexed])
-def test_what_is_applied_again_by_the_server_is_no_write(api_server, namespace, made):
+def test_object_server_side_applied_again_is_not_written(api_server, namespace, made):
     """C10, a sibling: as Flux and Argo apply, whose drift is another version."""
     wanted = made(namespace)
 

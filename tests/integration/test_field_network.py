@@ -64,7 +64,7 @@ def failure(running):
     return word
 
 
-def test_provider_behind_a_proxy_and_a_private_authority_is_reached(run, files, corporate):
+def test_provider_behind_proxy_and_private_authority_is_reached(run, files, corporate):
     """C3: nothing of it could be given to a sidecar in a pod."""
     proxy, _, pem = corporate
     calling(files, f"https://{NAME}/v1", https_proxy=proxy.url, authorities=pem)
@@ -73,7 +73,7 @@ def test_provider_behind_a_proxy_and_a_private_authority_is_reached(run, files, 
     assert proxy.asked == [f"CONNECT {NAME}:443 HTTP/1.1"]
 
 
-def test_network_of_the_document_reaches_a_running_sidecar(run, files, corporate):
+def test_network_of_document_reaches_running_sidecar(run, files, corporate):
     """C3: an edit of values or policy takes effect in running pods, by either client."""
     proxy, by_tls, pem = corporate
     calling(files, f"https://127.0.0.1:{by_tls}/v1")
@@ -89,7 +89,7 @@ def test_network_of_the_document_reaches_a_running_sidecar(run, files, corporate
     sidecar.wait_until(lambda: running.embed(next(texts)).status_code == 200 and proxy.asked)
 
 
-def test_what_needs_no_proxy_is_called_without(run, files, corporate):
+def test_host_in_no_proxy_is_called_directly(run, files, corporate):
     """C3, a sibling."""
     proxy, by_tls, pem = corporate
     url = f"https://127.0.0.1:{by_tls}/v1"
@@ -98,7 +98,7 @@ def test_what_needs_no_proxy_is_called_without(run, files, corporate):
     assert not proxy.asked
 
 
-def test_authorities_that_are_none_leave_the_last_good_document(run, files, provider_url):
+def test_invalid_authorities_leave_last_good_document(run, files, provider_url):
     """C3, bad input: the field is named."""
     calling(files, f"{provider_url}/v1")
     running = run()
@@ -164,7 +164,7 @@ def test_provider_that_answers_again_has_no_failure_any_more(run, files, provide
         ("http_proxy", "http://proxy:99999", "proxy_not_a_url"),
     ],
 )
-def test_proxy_that_cannot_be_used_stops_the_start(start, variable, value, word):
+def test_proxy_that_cannot_be_used_stops_start(start, variable, value, word):
     """B8: the fifth and sixth cause, and two siblings."""
     running = start(OPENAI_API_KEY="sk-x", **{variable: value})
     assert running.process.wait(20) == 2
@@ -201,7 +201,7 @@ def test_right_that_redis_does_not_give_is_named(from_environment, redis, missin
     assert running.page(names.PATH_HEALTH)["quota_store"] == "ok"
 
 
-def test_wrong_password_of_the_quotas_redis_is_named(from_environment, redis):
+def test_wrong_password_of_quotas_redis_is_named(from_environment, redis):
     """B9, a sibling: it was "away", and the log said AuthenticationError."""
     administrator = redis_client.Redis(port=redis.port)
     administrator.execute_command("ACL", "SETUSER", "a", "on", ">right", "~*", "+@all")
@@ -270,9 +270,7 @@ def told(running, word):
     assert "geheim" not in running.said()
 
 
-def test_rights_that_the_docs_list_are_enough_for_the_cache(
-    cached, administrator, from_environment
-):
+def test_rights_that_docs_list_are_enough_for_cache(cached, administrator, from_environment):
     """B9: a second sidecar finds what the first has bought, and what was cleared no more."""
     running = cached()
     assert running.embed("a").headers["x-embedding-cache"] == "miss"
@@ -292,7 +290,7 @@ def test_rights_that_the_docs_list_are_enough_for_the_cache(
 OF_THE_QUOTA = "+eval +evalsha +time +hgetall +hmget +hset +hlen +expire +config|get +info"
 
 
-def test_rights_that_the_docs_list_are_enough_for_the_quota(from_environment, redis):
+def test_rights_that_docs_list_are_enough_for_quota(from_environment, redis):
     """B9: also where the database is not the first; and no right of theirs is left out."""
     administrator = redis_client.Redis(port=redis.port)
     rights = f"~aos:embedding:quota:* {ALL} {OF_THE_QUOTA} {OF_THE_CACHE} +select"
@@ -307,7 +305,7 @@ def test_rights_that_the_docs_list_are_enough_for_the_quota(from_environment, re
         assert f"{listed} " in page or f"{listed}`" in page
 
 
-def test_rights_that_the_docs_list_are_enough_in_a_cluster(from_environment, tmp_path):
+def test_rights_that_docs_list_are_enough_in_cluster(from_environment, tmp_path):
     """B9, a sibling."""
     nodes = redis_forms.Cluster(tmp_path / "cluster")
     rights = f"~aos:embedding:quota:* {ALL} {OF_THE_QUOTA} {OF_THE_CACHE}"
@@ -331,7 +329,7 @@ def test_rights_that_the_docs_list_are_enough_in_a_cluster(from_environment, tmp
 
 
 @pytest.mark.parametrize("missing", REFUSED)
-def test_right_that_the_caches_redis_does_not_give_is_named(cached, administrator, missing):
+def test_right_that_caches_redis_does_not_give_is_named(cached, administrator, missing):
     """B9: requests go on as misses, and health said nothing."""
     administrator.execute_command("ACL", "SETUSER", "a", "reset")
     rights = ("on", ">geheim", *REFUSED[missing].split())
@@ -345,19 +343,19 @@ def test_right_that_the_caches_redis_does_not_give_is_named(cached, administrato
     assert running.page(names.PATH_HEALTH)["status"] == "ok"
 
 
-def test_wrong_password_of_the_caches_redis_is_named(cached, administrator):
+def test_wrong_password_of_caches_redis_is_named(cached, administrator):
     """B9, a sibling."""
     told(cached("wrong"), "WRONGPASS: user or password of the URL are wrong")
 
 
-def test_replica_as_the_caches_redis_is_named(cached, administrator, redis):
+def test_replica_as_caches_redis_is_named(cached, administrator, redis):
     """B9, a sibling: it gives what it has, and takes nothing."""
     administrator.replicaof("127.0.0.1", str(ports.free()))
     administrator.config_set("replica-serve-stale-data", "yes")
     told(cached(), "READONLY: this is a replica")
 
 
-def test_full_redis_of_the_cache_is_named(cached, administrator):
+def test_full_redis_of_cache_is_named(cached, administrator):
     """B9, a sibling: its entries are hits all the same."""
     running = cached()
     assert running.embed("kept").status_code == 200

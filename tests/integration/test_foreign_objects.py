@@ -173,7 +173,7 @@ def _all(do, numbers):
 
 
 @pytest.mark.timeout(600)
-def test_watches_go_on_after_cut_connections_and_a_restart_with_another_history(tmp_path):
+def test_watches_go_on_after_cuts_and_restart_with_other_history(tmp_path):
     with estate.standing(tmp_path, policies=2, namespaces=1) as (built, operator):
         api = api_server.ApiServer(f"estate-{os.getpid()}")
         operator.start(RESYNC_SECONDS="3600", VAULT_POLL_SECONDS="3600")

@@ -214,7 +214,7 @@ def test_fuzzed_requests_leave_nothing_behind(running, say):
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_a_hundred_thousand_fuzzed_requests_leave_nothing_behind(running, say):
+def test_100000_fuzzed_requests_leave_nothing_behind(running, say):
     campaign(running, LONG, say)
 
 
@@ -260,11 +260,11 @@ def conversing(one, echo, number, say):
 
 
 @pytest.mark.timeout(300)
-def test_each_request_of_a_connection_has_one_answer(running, echo, say):
+def test_each_request_of_connection_has_one_answer(running, echo, say):
     conversing(running, echo, SHORT, say)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_each_request_of_a_hundred_thousand_connections_has_one_answer(running, echo, say):
+def test_each_request_of_100000_connections_has_one_answer(running, echo, say):
     conversing(running, echo, LONG, say)

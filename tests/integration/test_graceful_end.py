@@ -92,9 +92,7 @@ def ended(running: sidecar.Sidecar) -> bool:
     return running.process.wait(sidecar.ENDED_SECONDS) == 0
 
 
-def test_a_request_under_way_is_answered_and_the_grant_goes_back(
-    running, stand_in, background, day
-):
+def test_request_under_way_is_answered_and_grant_goes_back(running, stand_in, background, day):
     stand_in.delay_seconds = 1.0
     asked = background.submit(ask, running, "under way")
     sidecar.wait_until(lambda: stand_in.calls)
@@ -106,7 +104,7 @@ def test_a_request_under_way_is_answered_and_the_grant_goes_back(
     assert (day["calls"], day["spent_calls"]) == (1, 1)
 
 
-def test_requests_on_open_connections_are_answered_and_new_connections_refused(running, day):
+def test_open_connections_are_answered_and_new_ones_refused(running, day):
     with connect(running.port) as idle, connect(running.port) as begun:
         begun.sendall(raw_request("begun")[:60])
         terminate(running)
@@ -121,7 +119,7 @@ def test_requests_on_open_connections_are_answered_and_new_connections_refused(r
     assert day["calls"] == 2
 
 
-def test_what_was_sent_before_the_signal_is_answered(running, day):
+def test_requests_sent_before_signal_are_answered(running, day):
     """Also where the connection waits in the kernel yet."""
     running.process.send_signal(signal.SIGSTOP)
     with contextlib.ExitStack() as all_of_them:
@@ -136,7 +134,7 @@ def test_what_was_sent_before_the_signal_is_answered(running, day):
     assert day["calls"] == 50
 
 
-def test_metrics_are_scraped_until_the_end(running, stand_in, background):
+def test_metrics_are_scraped_until_end(running, stand_in, background):
     stand_in.delay_seconds = 1.0
     asked = background.submit(ask, running, "under way")
     sidecar.wait_until(lambda: stand_in.calls)
@@ -148,7 +146,7 @@ def test_metrics_are_scraped_until_the_end(running, stand_in, background):
     assert ended(running)
 
 
-def test_a_stream_that_passes_through_comes_to_its_end(start):
+def test_stream_that_passes_through_comes_to_its_end(start):
     go_on = threading.Event()
 
     async def chat(_):
@@ -175,7 +173,7 @@ def test_a_stream_that_passes_through_comes_to_its_end(start):
     assert ended(running)
 
 
-def test_a_call_that_outlives_its_caller_is_awaited_and_settled(running, stand_in, day):
+def test_call_that_outlives_its_caller_is_awaited_and_settled(running, stand_in, day):
     stand_in.delay_seconds = 1.0
     with connect(running.port) as caller:
         caller.sendall(raw_request("one two three"))
@@ -186,7 +184,7 @@ def test_a_call_that_outlives_its_caller_is_awaited_and_settled(running, stand_i
     assert (day["calls"], day["spent_tokens"]) == (1, 3)
 
 
-def test_what_was_bought_last_is_found_by_the_next_pod(
+def test_vectors_bought_last_are_found_by_next_pod(
     running, stand_in, background, from_environment, redis
 ):
     """Also while Redis takes its time, and a batch, for which no connection is made yet."""
@@ -205,7 +203,7 @@ def test_what_was_bought_last_is_found_by_the_next_pod(
     assert len(stand_in.calls) == calls
 
 
-def test_what_takes_too_long_is_cut_and_counts_as_billed(running, stand_in, background, day):
+def test_request_beyond_drain_time_is_cut_and_counts_as_billed(running, stand_in, background, day):
     """Nor does who keeps an idle connection keep the sidecar."""
     stand_in.delay_seconds = LONGER_THAN_A_DRAIN
     with connect(running.port) as idle:
@@ -221,7 +219,7 @@ def test_what_takes_too_long_is_cut_and_counts_as_billed(running, stand_in, back
     assert "Traceback" not in running.said()
 
 
-def test_a_second_signal_ends_it_at_once(running, stand_in, background, day):
+def test_second_signal_ends_it_at_once(running, stand_in, background, day):
     stand_in.delay_seconds = LONGER_THAN_A_DRAIN
     asked = background.submit(ask, running, "for ever")
     sidecar.wait_until(lambda: stand_in.calls)

@@ -65,7 +65,7 @@ FRAMING = {
 
 @pytest.mark.parametrize("framing", FRAMING)
 @pytest.mark.parametrize("path", [b"/metrics", names.PATH_LIVE.encode()])
-def test_d2_administration_holds_nothing_that_follows_a_body(running, framing, path):
+def test_d2_administration_holds_nothing_that_follows_body(running, framing, path):
     start, piece = FRAMING[framing]
     with no_growth(running):
         sent, _ = flood.send(running.admin_port, CHUNKED % path + start, piece)
@@ -74,7 +74,7 @@ def test_d2_administration_holds_nothing_that_follows_a_body(running, framing, p
 
 @pytest.mark.parametrize("framing", FRAMING)
 @pytest.mark.parametrize("path", [b"/v1/embeddings", b"/v1/files", b"/nowhere", b"/v1/models"])
-def test_d2_the_api_holds_nothing_that_follows_a_body(running, framing, path):
+def test_d2_api_holds_nothing_that_follows_body(running, framing, path):
     start, piece = FRAMING[framing]
     with no_growth(running):
         sent, _ = flood.send(running.port, CHUNKED % path + start, piece)
@@ -143,7 +143,7 @@ def test_a1_javas_offer_of_http2_is_answered_as_without_it(running):
 
 
 @pytest.mark.parametrize("path", [b"/v1/embeddings", b"/v1/chat/completions", b"/nowhere"])
-def test_a1_a_body_is_never_read_as_the_next_request(running, path):
+def test_a1_body_is_never_read_as_next_request(running, path):
     head = b"POST %b HTTP/1.1\r\nhost: localhost\r\n%bcontent-length: %d\r\n\r\n" % (
         path,
         H2C,
@@ -155,7 +155,7 @@ def test_a1_a_body_is_never_read_as_the_next_request(running, path):
 
 
 @pytest.mark.parametrize("segments", [1, 2])
-def test_a1_the_pass_through_carries_what_offers_an_upgrade(start, provider_url, segments):
+def test_a1_pass_through_carries_what_offers_upgrade(start, provider_url, segments):
     got = []
 
     async def app(scope, receive, send):
@@ -189,7 +189,7 @@ def test_a1_the_pass_through_carries_what_offers_an_upgrade(start, provider_url,
 
 
 @pytest.mark.parametrize("framed", [b"content-length: 4", b"transfer-encoding: chunked"])
-def test_d8_a_body_is_asked_for_once_and_passed_on_to_a_server_that_never_asks(
+def test_d8_body_is_asked_for_once_and_passed_on_to_server_that_never_asks(
     start, provider_url, framed
 ):
     """A server of the standard library, which answers when the body has come."""
@@ -245,7 +245,7 @@ def scripts_run(asked):
     return sum(it["calls"] for name, it in stats.items() if name.startswith("cmdstat_eval"))
 
 
-def test_d10_a_scrape_writes_nothing_and_waits_for_no_redis(from_environment, redis):
+def test_d10_scrape_writes_nothing_and_waits_for_no_redis(from_environment, redis):
     one = from_environment(REDIS_URL=redis.url)
     assert one.embed("counted").is_success
     with redis_client.Redis(port=redis.port) as asked:
@@ -277,7 +277,7 @@ def with_few_descriptors(provider_url, tmp_path):
         one.stop(signal.SIGTERM, signal.SIGINT)
 
 
-def test_d10_connections_to_administration_leave_room_for_application_and_probes(
+def test_d10_administration_connections_leave_places_for_probes(
     with_few_descriptors,
 ):
     one = with_few_descriptors
@@ -296,7 +296,7 @@ def test_d10_connections_to_administration_leave_room_for_application_and_probes
             assert live.status == 200
 
 
-def test_d10_connections_to_the_api_are_bounded_and_idle_ones_make_room(with_few_descriptors):
+def test_d10_connections_to_api_are_bounded_and_idle_ones_make_room(with_few_descriptors):
     one = with_few_descriptors
     with contextlib.ExitStack() as ends:
         for _ in range(2 * FEW_DESCRIPTORS):
@@ -345,7 +345,7 @@ def with_backup(tmp_path, start, provider_url):
 
 
 @pytest.mark.parametrize("form", flood.ANSWERS)
-def test_d4_an_answer_without_end_is_given_up_and_another_provider_asked(with_backup, form):
+def test_d4_answer_without_end_is_given_up_and_another_provider_asked(with_backup, form):
     hostile = flood.Endless(flood.ANSWERS[form])
     with hostile as url:
         one = with_backup(url)

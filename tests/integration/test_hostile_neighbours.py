@@ -287,9 +287,7 @@ def end(operator) -> float:
     return time.monotonic() - started
 
 
-def test_an_api_server_that_answers_nothing_any_more_does_not_keep_it_from_ending(
-    tmp_path, api_server, objects, say
-):
+def test_silent_api_server_does_not_keep_operator_from_ending(tmp_path, api_server, objects, say):
     """field.md, D1, of another server: SIGTERM ends it whatever hangs."""
     kubeconfig = yaml.safe_load(api_server.kubeconfig.read_text(encoding="utf-8"))
     where = kubeconfig["clusters"][0]["cluster"]

@@ -47,7 +47,7 @@ def raw(running, body, *headers, pause_seconds=0.0):
             return answer.read()
 
 
-def test_both_paths_answer_with_the_same_bytes(from_environment, stand_in):
+def test_both_paths_answer_with_same_bytes(from_environment, stand_in):
     running = from_environment()
     body = json.dumps(REQUEST).encode()
     raw(running, body)
@@ -63,7 +63,7 @@ def test_both_paths_answer_with_the_same_bytes(from_environment, stand_in):
     assert len(stand_in.calls) == 1
 
 
-def test_an_answer_explains_itself(from_environment):
+def test_answer_explains_itself(from_environment):
     running = from_environment()
     first = running.embed("a b c")
     second = running.embed("a b c")
@@ -75,7 +75,7 @@ def test_an_answer_explains_itself(from_environment):
     assert [it.headers["x-embedding-attempts"] for it in (first, second)] == ["1", "0"]
 
 
-def test_a_refusal_says_how_often_a_provider_was_asked(from_environment):
+def test_refusal_says_how_often_provider_was_asked(from_environment):
     running = from_environment()
     for text, attempts in (("too long", "1"), ("", "0")):
         refused = running.http.post(
@@ -88,7 +88,7 @@ def test_a_refusal_says_how_often_a_provider_was_asked(from_environment):
         assert refused.headers["x-request-id"] == "mine"
 
 
-def test_a_cleared_cache_and_the_count_hold_on_the_hot_path(from_environment, stand_in):
+def test_cleared_cache_and_count_hold_on_hot_path(from_environment, stand_in):
     running = from_environment()
     for _ in range(5):
         running.embed("x")
@@ -102,7 +102,7 @@ def test_a_cleared_cache_and_the_count_hold_on_the_hot_path(from_environment, st
     assert len(stand_in.calls) == 2
 
 
-def test_the_sdk_is_answered_while_others_send_slowly(from_environment):
+def test_sdk_is_answered_while_others_send_slowly(from_environment):
     running = from_environment()
     head = f"POST {names.PATH_EMBEDDINGS} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n"
     slow = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(20)]

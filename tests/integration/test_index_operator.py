@@ -167,7 +167,7 @@ def test_index_goes_from_its_definition_to_ready_by_what_its_pods_say(world, ope
     assert "a-secret-password" not in operator.log()
 
 
-def test_pod_that_does_not_prove_itself_says_nothing_of_an_index(world):
+def test_pod_that_does_not_prove_itself_says_nothing_of_index(world):
     world.index()
     world.seen(lambda: world.status().get("document"), "a document")
     with answering.answering(names.VECTORS_PORT) as there:

@@ -101,7 +101,7 @@ def test_index_becomes_its_objects_and_is_their_owner(run):
         assert (owner["kind"], owner["uid"], owner["controller"]) == ("EmbeddingIndex", uid, True)
 
 
-def test_document_names_the_space_of_the_policys_provider(run):
+def test_document_names_space_of_policys_provider(run):
     status = run()
     text = run.owned()[f"ConfigMap/{NAME}"]["data"][names.INDEX_KEY]
     made = index_document.parse(text)
@@ -111,7 +111,7 @@ def test_document_names_the_space_of_the_policys_provider(run):
     assert DSN not in str(run.owned())
 
 
-def test_pods_are_confined_and_mount_the_token_alone(run):
+def test_pods_are_confined_and_mount_token_alone(run):
     run()
     made = run.owned()
     specs = {
@@ -139,7 +139,7 @@ def test_pods_are_confined_and_mount_the_token_alone(run):
         assert [it["name"] for it in container["env"]] == [names.ENV_POD_UID]
 
 
-def test_pods_are_taken_where_the_namespace_demands_restricted(run, api_server):
+def test_pods_are_taken_where_namespace_demands_restricted(run, api_server):
     run()
     label = "pod-security.kubernetes.io/enforce=restricted"
     api_server("label", "namespace", run.namespace, label)
@@ -160,7 +160,7 @@ def test_pods_are_taken_where_the_namespace_demands_restricted(run, api_server):
     api_server("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
 
 
-def test_reconcile_without_a_change_writes_nothing(run):
+def test_reconcile_without_change_writes_nothing(run):
     run()
     run()
     before = {key: it["metadata"]["resourceVersion"] for key, it in run.owned().items()}
@@ -216,7 +216,7 @@ def test_search_that_is_turned_off_takes_its_objects_away(run, put):
     assert condition(status, "Searchable") == ("True", "SearchOff")
 
 
-def test_schedule_wakes_the_cron_job(run, put):
+def test_schedule_wakes_cron_job(run, put):
     run()
     assert run.owned()[f"CronJob/{NAME}"]["spec"]["suspend"] is True
     put(index(schedule="*/5 * * * *", limits={"workers": 4}))
@@ -227,7 +227,7 @@ def test_schedule_wakes_the_cron_job(run, put):
     assert spec["jobTemplate"]["spec"]["parallelism"] == 4
 
 
-def test_schedule_that_the_server_does_not_take_is_told(run, put):
+def test_schedule_that_server_does_not_take_is_told(run, put):
     put(index(schedule="61 * * * *"))
     assert condition(run(), "WorkloadsApplied") == ("False", "Refused")
 
@@ -235,7 +235,7 @@ def test_schedule_that_the_server_does_not_take_is_told(run, put):
 # --- runs
 
 
-def test_each_change_of_the_target_starts_one_job_and_ends_the_one_before(run, put):
+def test_each_change_of_target_starts_one_job_and_ends_one_before(run, put):
     run()
     run()
     (first,) = job_names(run)
@@ -289,7 +289,7 @@ def test_running_job_that_was_deleted_is_started_again(run, api_server):
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("at", range(1, 7))
-def test_crash_at_any_write_is_healed_by_the_next_reconcile(run, at, after):
+def test_crash_at_any_write_is_healed_by_next_reconcile(run, at, after):
     run.restart(reconciling.Crashing(run.api, at=at, after=after))
     with pytest.raises(reconciling.CrashError):
         run()
@@ -302,7 +302,7 @@ def test_crash_at_any_write_is_healed_by_the_next_reconcile(run, at, after):
 # --- refusals
 
 
-def test_index_outside_of_the_named_namespaces_gets_nothing(run):
+def test_index_outside_of_named_namespaces_gets_nothing(run):
     run.vectors = objects.Vectors(image="i", pull_policy="Never", resources={})
     run.restart()
     status = run()
@@ -311,7 +311,7 @@ def test_index_outside_of_the_named_namespaces_gets_nothing(run):
     assert run.owned() == {}
 
 
-def test_index_of_a_namespace_without_injection_gets_nothing(run, api_server):
+def test_index_of_namespace_without_injection_gets_nothing(run, api_server):
     api_server("label", "namespace", run.namespace, f"{names.LABEL_INJECTION}-")
     assert condition(run(), "Accepted") == ("False", "NamespaceNotEnabled")
     assert run.owned() == {}
@@ -337,7 +337,7 @@ def test_younger_of_two_indexes_with_one_target_is_refused(run, put):
     assert condition(run("younger"), "Accepted") == ("True", "Accepted")
 
 
-def test_model_that_leaves_the_policy_is_told_and_nothing_is_changed(run, put, tell):
+def test_model_that_leaves_policy_is_told_and_nothing_is_changed(run, put, tell):
     run()
     searching(run, tell, put, indexing.report())
     policy = copy.deepcopy(indexes.POLICY)
@@ -351,7 +351,7 @@ def test_model_that_leaves_the_policy_is_told_and_nothing_is_changed(run, put, t
     assert status["rows"] == 200
 
 
-def test_old_model_is_needed_until_searches_use_the_new_target(run, put, tell):
+def test_old_model_is_needed_until_searches_use_new_target(run, put, tell):
     run()
     searching(run, tell, put, indexing.report())
     policy = copy.deepcopy(indexes.POLICY)
@@ -378,7 +378,7 @@ def test_missing_secret_is_told_and_pods_wait_for_it(run, api_server):
     assert f"Deployment/{NAME}" in run.owned()
 
 
-def test_secret_that_may_not_be_named_keeps_the_index_from_running(run, api_server):
+def test_secret_that_may_not_be_named_keeps_index_from_running(run, api_server):
     run.guard = provider_guard.ProviderGuard(require_secret_label=True)
     run.restart()
     status = run()
@@ -401,7 +401,7 @@ def searchable(run, **options):
     return [(it.name, it.url) for it in document.parse(text).indexes]
 
 
-def test_sidecars_of_the_policy_are_told_where_to_search(run, put):
+def test_sidecars_of_policy_are_told_where_to_search(run, put):
     put(index("off", search={"enabled": False}), index("other", policyRef={"name": "other"}))
     allowed = {"index_namespaces": frozenset({run.namespace})}
     url = f"http://{NAME}.{run.namespace}.svc:8486"
@@ -454,7 +454,7 @@ def test_running_worker_tells_how_fast_it_is(run, put, tell):
     assert condition(status, "SchemaReady") == ("True", "Applied")
 
 
-def test_last_words_of_a_worker_are_read_and_kept(run, put, tell, api_server):
+def test_last_words_of_worker_are_read_and_kept(run, put, tell, api_server):
     obeyed = run()["document"]
     missing = Problem(reason="ExtensionMissing", message="CREATE EXTENSION vector", sqlstate=None)
     words = index_report.IndexReport(document=obeyed, problems=(missing,))
@@ -467,7 +467,7 @@ def test_last_words_of_a_worker_are_read_and_kept(run, put, tell, api_server):
     assert condition(run(), "SchemaReady") == ("False", "ExtensionMissing")
 
 
-def test_last_words_of_a_pod_that_only_has_the_label_are_not_believed(run, put, tell):
+def test_last_words_of_pod_that_only_has_label_are_not_believed(run, put, tell):
     obeyed = run()["document"]
     words = indexing.report(document=obeyed)
     pod = run.pod("fill-1", "10.1.1.2", component=objects.BACKFILL)
@@ -481,7 +481,7 @@ def test_last_words_of_a_pod_that_only_has_the_label_are_not_believed(run, put, 
 @pytest.mark.parametrize(
     ("reason", "sqlstate"), [("AuthenticationFailed", "28P01"), ("Other", "XX000")]
 )
-def test_refusal_of_the_database_is_told_with_its_sqlstate(run, put, tell, reason, sqlstate):
+def test_refusal_of_database_is_told_with_its_sqlstate(run, put, tell, reason, sqlstate):
     run()
     problem = Problem(reason=reason, message="the role is refused", sqlstate=sqlstate)
     report = index_report.IndexReport(document="d", problems=(problem,))
@@ -492,7 +492,7 @@ def test_refusal_of_the_database_is_told_with_its_sqlstate(run, put, tell, reaso
     assert any("DatabaseReachable=False" in it for it in run.events.told)
 
 
-def test_what_was_counted_stays_while_nobody_tells(run, put, tell):
+def test_counts_stay_while_no_pod_reports(run, put, tell):
     run()
     searching(run, tell, put, indexing.report("Filling", done=60, serving=None))
     run.asks.reports.clear()
@@ -508,7 +508,7 @@ def test_index_that_has_gone_is_forgotten(run, api_server):
     assert run.asks.watched == {}
 
 
-def test_api_server_that_refuses_is_an_error_that_comes_again(run):
+def test_api_server_that_refuses_is_error_that_comes_again(run):
     class Away:
         def __getattr__(self, name):
             raise errors.Unavailable("away", reason="APIServerAway")

@@ -5,37 +5,37 @@ below; of others the path is given, and each has its numbers in its docstring.
 
 | number | what went wrong there | what holds it here |
 |---|---|---|
-| #2990 | cached and new vectors came out of order | test_vectors_are_in_the_order_of_their_texts |
-| #13250 | null instead of a vector, for a bare string | test_a_bare_string_is_a_list_of_one |
+| #2990 | cached and new vectors came out of order | test_vectors_are_in_order_of_their_texts |
+| #13250 | null instead of a vector, for a bare string | test_bare_string_is_list_of_one |
 | #10424 | usage was wrong on full and partial hits | test_usage_is_what_this_answer_was_billed |
 | #29284 | the same index twice on a partial hit | test_every_index_is_there_once |
-| #41799 | a mixed batch returned another input's vector | test_no_text_gets_the_vector_of_another |
-| #20456, #29284 | the cache could not be turned off | test_a_cache_that_is_off_keeps_nothing |
-| #16571 | never a hit, though Redis grew | test_what_is_kept_in_redis_is_found_there |
+| #41799 | a mixed batch returned another input's vector | test_no_text_gets_vector_of_another |
+| #20456, #29284 | the cache could not be turned off | test_cache_that_is_off_keeps_nothing |
+| #16571 | never a hit, though Redis grew | test_entry_kept_in_redis_is_found_there |
 | #17495 | one layer had no embeddings | test_every_layer_keeps_embeddings |
-| appstrate#436 | a 429 was served from the cache | test_an_error_is_never_kept |
-| appstrate#437 | no cache unless a key of its own was set | test_the_cache_is_on_by_itself |
+| appstrate#436 | a 429 was served from the cache | test_error_is_never_kept |
+| appstrate#437 | no cache unless a key of its own was set | test_cache_is_on_by_itself |
 | TensorZero #898, #422 | a batch was cached whole or not | test_only_what_is_missing_is_sent |
-| #32528, TEI #378 | a batch over a limit was refused | test_a_batch_over_a_limit_is_split |
-| #42426 | base64 ignored: 768 numbers were 192 | test_base64_may_be_ignored_by_the_provider |
+| #32528, TEI #378 | a batch over a limit was refused | test_batch_over_limit_is_split |
+| #42426 | base64 ignored: 768 numbers were 192 | test_base64_may_be_ignored_by_provider |
 | lmstudio-bug-tracker#756 | floats where base64 was asked for | test_base64_is_answered_to_who_asks_for_it |
 | hindsight#925, cocoindex-code#148 | Voyage refuses OpenAI's words | test_voyage_is_asked_in_its_own_words |
-| gbrain#735, streamystats#420 | Voyage has no usage.prompt_tokens | test_usage_of_voyage_has_the_form_of_openai |
+| gbrain#735, streamystats#420 | Voyage has no usage.prompt_tokens | test_usage_of_voyage_has_form_of_openai |
 | openclaw#91719 | another space answered, without a word | test_no_other_space_answers_unasked |
-| openclaw#53992 | a fallback answered in the primary's name | test_an_answer_from_another_space_says_so |
+| openclaw#53992 | a fallback answered in the primary's name | test_answer_from_another_space_says_so |
 | muninndb#582 | two spaces in one store, health said good | test_health_says_who_is_down |
-| ollama-client#306 | a fallback's vector under the primary's key | test_what_a_backup_made_is_the_backups |
+| ollama-client#306 | a fallback's vector under the primary's key | test_vector_of_backup_is_not_served_for_primary |
 | remnic#1288 | one answer of two spaces | test_one_answer_is_of_one_space |
 | mnemosyne#521 | vectors of another size were taken | test_vectors_of_another_size_are_refused |
-| #14403 | a fallback asked the wrong endpoint, and hung | test_a_backup_is_asked_for_embeddings |
+| #14403 | a fallback asked the wrong endpoint, and hung | test_backup_is_asked_for_embeddings |
 | #6288, #33325, #39390 | each replica allowed the budget again | test_replicas_share_one_limit |
-| #34732, #26672, #36926 | checked, then counted | test_a_burst_never_passes_the_limit |
-| #18730 | 663 tokens against a limit of 100 | test_what_is_more_than_the_rest_is_not_sent |
-| #12977 | calls went on long after the limit | test_after_the_limit_nothing_is_sent |
-| #27639 | reservations leaked on errors | test_errors_that_cost_nothing_leave_the_day_whole |
-| #28247 | every pod added the same starting count | test_a_pod_that_starts_adds_nothing |
-| #30460, #27735 | refused within the limit | test_within_the_limit_nobody_is_refused |
-| #40385 | counts lagged behind their queue | test_a_call_is_counted_when_it_is_made |
+| #34732, #26672, #36926 | checked, then counted | test_burst_never_passes_limit |
+| #18730 | 663 tokens against a limit of 100 | test_request_beyond_remaining_tokens_is_not_sent |
+| #12977 | calls went on long after the limit | test_request_beyond_limit_is_not_sent |
+| #27639 | reservations leaked on errors | test_errors_that_cost_nothing_leave_day_whole |
+| #28247 | every pod added the same starting count | test_pod_that_starts_adds_nothing |
+| #30460, #27735 | refused within the limit | test_calls_within_limit_are_not_refused |
+| #40385 | counts lagged behind their queue | test_call_is_counted_when_it_is_made |
 | dev.to, "$2,300 weekend" | retries times fallbacks | test_retries_and_failover_do_not_multiply |
 
 Not a gateway's: AVIDS2/memorix #29 (full-text search instead of another space).
@@ -86,7 +86,7 @@ def asked(stand_in, model=None):
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0])
-def test_every_number_is_in_the_test_that_holds_it(row):
+def test_every_number_is_in_test_that_holds_it(row):
     number, _, name = row
     test = globals()[name]
     for one in NUMBER.findall(number):
@@ -96,7 +96,7 @@ def test_every_number_is_in_the_test_that_holds_it(row):
 # --- the cache
 
 
-def test_vectors_are_in_the_order_of_their_texts(from_environment):
+def test_vectors_are_in_order_of_their_texts(from_environment):
     """litellm #2990."""
     running = from_environment()
     running.embed("b", "d")
@@ -104,7 +104,7 @@ def test_vectors_are_in_the_order_of_their_texts(from_environment):
         assert vectors_of(running.embed(*texts)) == made(*texts)
 
 
-def test_a_bare_string_is_a_list_of_one(from_environment, stand_in):
+def test_bare_string_is_list_of_one(from_environment, stand_in):
     """litellm #13250."""
     running = from_environment()
     bare = {"model": MODEL, "input": "x", "encoding_format": "base64"}
@@ -134,7 +134,7 @@ def test_every_index_is_there_once(from_environment):
         assert indexes == list(range(len(texts)))
 
 
-def test_no_text_gets_the_vector_of_another(from_environment):
+def test_no_text_gets_vector_of_another(from_environment):
     """litellm #41799: whatever of a batch is cached, new or there twice."""
     running = from_environment()
     chosen = random.Random(41799)
@@ -143,7 +143,7 @@ def test_no_text_gets_the_vector_of_another(from_environment):
         assert vectors_of(running.embed(*texts)) == made(*texts)
 
 
-def test_a_cache_that_is_off_keeps_nothing(from_environment, stand_in, redis):
+def test_cache_that_is_off_keeps_nothing(from_environment, stand_in, redis):
     """litellm #20456, #29284: for all, or for one request."""
     running = from_environment(EMBEDDING_CACHE_TTL_SECONDS="0", REDIS_URL=redis.url)
     for _ in range(2):
@@ -164,7 +164,7 @@ def test_a_cache_that_is_off_keeps_nothing(from_environment, stand_in, redis):
     assert len(stand_in.calls) == 6
 
 
-def test_what_is_kept_in_redis_is_found_there(from_environment, stand_in, redis):
+def test_entry_kept_in_redis_is_found_there(from_environment, stand_in, redis):
     """litellm #16571."""
     first, second = (from_environment(REDIS_URL=redis.url) for _ in range(2))
     with redis_client.Redis.from_url(redis.url) as client:
@@ -189,7 +189,7 @@ def test_every_layer_keeps_embeddings(from_environment, redis):
     assert other.page(names.PATH_CACHE_STATS)["hits"]["redis"] == 1
 
 
-def test_an_error_is_never_kept(from_environment, stand_in, redis):
+def test_error_is_never_kept(from_environment, stand_in, redis):
     """appstrate#436."""
     running = from_environment(REDIS_URL=redis.url)
     stand_in.fault = provider.status(429, {"retry-after": "0"})
@@ -199,7 +199,7 @@ def test_an_error_is_never_kept(from_environment, stand_in, redis):
     assert vectors_of(running.embed("x")) == made("x")
 
 
-def test_the_cache_is_on_by_itself(from_environment):
+def test_cache_is_on_by_itself(from_environment):
     """appstrate#437."""
     running = from_environment()
     states = [running.embed("x").headers["x-embedding-cache"] for _ in range(2)]
@@ -214,7 +214,7 @@ def test_only_what_is_missing_is_sent(from_environment, stand_in):
     assert asked(stand_in) == [["b"], ["a", "c"]]
 
 
-def test_a_batch_over_a_limit_is_split(from_environment, stand_in):
+def test_batch_over_limit_is_split(from_environment, stand_in):
     """litellm #32528, TEI #378: Voyage takes 1000 items at once, OpenAI's form 2048."""
     running = from_environment(EMBEDDING_BACKUP_PROVIDER="voyage")
     texts = [f"text {number}" for number in range(1260)]
@@ -235,7 +235,7 @@ def as_floats(answer):
         row["embedding"] = numbers.tolist()
 
 
-def test_base64_may_be_ignored_by_the_provider(from_environment, stand_in):
+def test_base64_may_be_ignored_by_provider(from_environment, stand_in):
     """litellm #42426."""
     stand_in.fault = provider.changed(as_floats)
     client = from_environment().openai()
@@ -262,7 +262,7 @@ def test_voyage_is_asked_in_its_own_words(from_environment, stand_in):
     assert stand_in.calls[-1].body.keys() <= provider.VOYAGE_KEYS
 
 
-def test_usage_of_voyage_has_the_form_of_openai(from_environment):
+def test_usage_of_voyage_has_form_of_openai(from_environment):
     """gbrain#735, streamystats#420."""
     running = from_environment(EMBEDDING_BACKUP_PROVIDER="voyage")
     usage = running.embed("one two three", model=VOYAGE).json()["usage"]
@@ -293,7 +293,7 @@ def test_no_other_space_answers_unasked(from_environment, stand_in):
     assert asked(stand_in, VOYAGE) == []
 
 
-def test_an_answer_from_another_space_says_so(crossing, stand_in):
+def test_answer_from_another_space_says_so(crossing, stand_in):
     """openclaw#53992."""
     running = crossing()
     stand_in.fault = down(MODEL)
@@ -322,7 +322,7 @@ def test_health_says_who_is_down(crossing, stand_in):
     assert running.page(names.PATH_HEALTH)["providers"]["voyage"] == "ok"
 
 
-def test_what_a_backup_made_is_the_backups(crossing, stand_in, redis):
+def test_vector_of_backup_is_not_served_for_primary(crossing, stand_in, redis):
     """ollama-client#306."""
     running = crossing()
     stand_in.fault = down(MODEL)
@@ -363,7 +363,7 @@ def test_vectors_of_another_size_are_refused(from_environment, stand_in):
     assert vectors_of(running.embed("x")) == made("x")
 
 
-def test_a_backup_is_asked_for_embeddings(crossing, stand_in):
+def test_backup_is_asked_for_embeddings(crossing, stand_in):
     """litellm #14403."""
     running = crossing()
     stand_in.fault = down(MODEL)
@@ -404,7 +404,7 @@ def test_replicas_share_one_limit(pods, stand_in):
     assert statuses.count(429) == 30
 
 
-def test_a_burst_never_passes_the_limit(pods, stand_in):
+def test_burst_never_passes_limit(pods, stand_in):
     """litellm #34732, #26672, #36926: and within it, nobody is refused."""
     stand_in.delay_seconds = 0.05
     statuses = burst(pods(1, limit=10), 40)
@@ -412,7 +412,7 @@ def test_a_burst_never_passes_the_limit(pods, stand_in):
     assert statuses.count(429) == 30
 
 
-def test_what_is_more_than_the_rest_is_not_sent(start, stand_in, provider_url, tmp_path):
+def test_request_beyond_remaining_tokens_is_not_sent(start, stand_in, provider_url, tmp_path):
     """litellm #18730."""
     policy = document.PolicyDocument(
         namespace="shop",
@@ -431,7 +431,7 @@ def test_what_is_more_than_the_rest_is_not_sent(start, stand_in, provider_url, t
     assert running.embed("word").is_success
 
 
-def test_after_the_limit_nothing_is_sent(pods, stand_in):
+def test_request_beyond_limit_is_not_sent(pods, stand_in):
     """litellm #12977."""
     (running,) = pods(1, limit=3)
     statuses = [running.embed(f"text {number}").status_code for number in range(50)]
@@ -442,7 +442,7 @@ def test_after_the_limit_nothing_is_sent(pods, stand_in):
     assert int(refused.headers["retry-after"]) > 0
 
 
-def test_errors_that_cost_nothing_leave_the_day_whole(pods, stand_in):
+def test_errors_that_cost_nothing_leave_day_whole(pods, stand_in):
     """litellm #27639."""
     (running,) = pods(1, limit=20)
     stand_in.fault = provider.status(400)
@@ -454,7 +454,7 @@ def test_errors_that_cost_nothing_leave_the_day_whole(pods, stand_in):
     ]
 
 
-def test_a_pod_that_starts_adds_nothing(pods, stand_in):
+def test_pod_that_starts_adds_nothing(pods, stand_in):
     """litellm #28247."""
     (first,) = pods(1, limit=40)
     for number in range(10):
@@ -464,7 +464,7 @@ def test_a_pod_that_starts_adds_nothing(pods, stand_in):
         assert running.page(names.PATH_QUOTA)["current_count"] == len(stand_in.calls) == 10
 
 
-def test_within_the_limit_nobody_is_refused(pods, stand_in):
+def test_calls_within_limit_are_not_refused(pods, stand_in):
     """litellm #30460, #27735: pods that take turns use the day up to its last call."""
     running = pods(3, limit=60)
     statuses = [running[at % 3].embed(f"text {at}").status_code for at in range(60)]
@@ -473,7 +473,7 @@ def test_within_the_limit_nobody_is_refused(pods, stand_in):
     assert len(stand_in.calls) == 60
 
 
-def test_a_call_is_counted_when_it_is_made(pods):
+def test_call_is_counted_when_it_is_made(pods):
     """litellm #40385."""
     running, other = pods(2, limit=1000)
     for number in range(1, 51):

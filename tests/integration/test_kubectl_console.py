@@ -93,14 +93,14 @@ def test_cost_is_of_what_running_sidecars_have_counted(plugin, namespace, pod):
     assert "list prices in USD of" in said
 
 
-def test_cost_takes_the_policys_price_and_tells_workloads_apart(plugin, api_server, namespace, pod):
+def test_cost_takes_policys_price_and_tells_workloads_apart(plugin, api_server, namespace, pod):
     price = [{"op": "add", "path": "/spec/providers/0/pricePerMillionTokens", "value": "100000"}]
     api_server("patch", "embpol", "search", "-n", namespace, "--type=json", "-p", json.dumps(price))
     said = plugin("embedding", "cost", "-n", namespace, "--by", "workload")
     assert said.splitlines()[1].split() == [f"{namespace}/search-1", "3", "0.3000", "policy"]
 
 
-def test_cost_without_a_sidecar_says_so(plugin, namespace):
+def test_cost_without_sidecar_says_so(plugin, namespace):
     assert "No tokens have been billed." in plugin("embedding", "cost", "-n", namespace)
 
 
@@ -111,7 +111,7 @@ def test_cost_says_why_no_sidecar_can_be_asked(plugin, running, namespace, pod):
     assert "search-1" in said
 
 
-def test_cost_by_prometheus_counts_over_a_time(plugin, running, namespace, pod, tmp_path):
+def test_cost_by_prometheus_counts_over_time(plugin, running, namespace, pod, tmp_path):
     prometheus = monitoring.Prometheus(tmp_path / "prometheus")
     try:
         labels = {"namespace": namespace, "policy": "search", "pod": "ended"}

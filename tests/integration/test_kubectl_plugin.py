@@ -70,7 +70,7 @@ def test_kubectl_finds_it(plugin):
     assert "usage: kubectl embedding" in plugin("embedding", "--help")
 
 
-def test_status_shows_what_the_operator_saw(plugin, api_server, namespace, policy):
+def test_status_shows_what_operator_saw(plugin, api_server, namespace, policy):
     said = plugin("embedding", "status", policy, "-n", namespace)
     assert said.startswith(f"{namespace}/{policy}\n")
     assert "no status yet" in said
@@ -87,9 +87,7 @@ def test_status_shows_what_the_operator_saw(plugin, api_server, namespace, polic
     assert said in plugin("embedding", "status", "-A")
 
 
-def test_refresh_sets_the_annotation_to_a_new_value_each_time(
-    plugin, api_server, namespace, policy
-):
+def test_refresh_sets_annotation_to_new_value_each_time(plugin, api_server, namespace, policy):
     seen = set()
     for _ in range(2):
         plugin("embedding", "refresh", policy, "-n", namespace)
@@ -100,12 +98,12 @@ def test_refresh_sets_the_annotation_to_a_new_value_each_time(
 
 
 @pytest.mark.parametrize("verb", ["status", "refresh"])
-def test_a_policy_that_is_not_there_ends_with_2(plugin, namespace, verb):
+def test_policy_that_is_not_there_ends_with_2(plugin, namespace, verb):
     said = plugin("embedding", verb, "nothing", "-n", namespace, code=2)
     assert said == f"error: there is no EmbeddingPolicy nothing in namespace {namespace}\n"
 
 
-def test_the_namespace_is_that_of_the_context(plugin, api_server, namespace, policy, tmp_path):
+def test_namespace_is_that_of_context(plugin, api_server, namespace, policy, tmp_path):
     config = yaml.safe_load(api_server.kubeconfig.read_text(encoding="utf-8"))
     ours = {**config["contexts"][0]["context"], "namespace": namespace}
     config["contexts"].append({"name": "ours", "context": ours})
@@ -117,7 +115,7 @@ def test_the_namespace_is_that_of_the_context(plugin, api_server, namespace, pol
     assert said == "error: the kubeconfig has no context no\n"
 
 
-def test_without_a_cluster_it_says_so(plugin, tmp_path):
+def test_plugin_without_cluster_says_so(plugin, tmp_path):
     plugin.environment["KUBECONFIG"] = str(tmp_path / "nothing")
     assert plugin("embedding", "status", code=2).startswith("error: no cluster is configured")
 
@@ -128,6 +126,6 @@ def test_render_needs_no_cluster(plugin, tmp_path):
     assert kinds[:2] == ["ConfigMap", "Secret"]
 
 
-def test_secrets_is_the_operators_own_command(plugin):
+def test_secrets_is_operators_own_command(plugin):
     said = plugin("embedding", "secrets", "migrate", "--from-env", "--to", "a/b", code=2)
     assert said.startswith("error: --from-env needs --keys")

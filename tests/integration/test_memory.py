@@ -144,23 +144,19 @@ def ask_at_once(from_environment, redis, say):
 
 
 @pytest.mark.parametrize("encoding", ["base64", "float"])
-def test_a_job_of_many_workers_is_answered_by_a_slow_provider_within_the_charts_limit(
-    ask_at_once, encoding
-):
+def test_job_of_many_workers_is_answered_within_charts_memory(ask_at_once, encoding):
     stand_in = Provider(delay_seconds=2)
     ask_at_once(stand_in, callers=CALLERS, memory_mib=limit_mib(), encoding=encoding)
     # One after the other, the last would have to wait for 30 s, and be refused.
     assert stand_in.most_under_way >= MANY
 
 
-def test_a_sidecar_that_has_less_memory_stays_within_it_too(ask_at_once):
+def test_sidecar_that_has_less_memory_stays_within_it_too(ask_at_once):
     stand_in = Provider(delay_seconds=0.3)
     ask_at_once(stand_in, callers=8, memory_mib=LEAST_MIB, encoding="float")
 
 
-def test_nothing_is_bought_for_a_caller_who_left_while_it_waited_for_room(
-    from_environment, stand_in
-):
+def test_caller_that_left_while_waiting_for_memory_buys_nothing(from_environment, stand_in):
     stand_in.delay_seconds = 0.5
     running = from_environment(EMBEDDING_MEMORY_BYTES=str(LEAST_MIB * MIB))
     with send(running, "first") as first, first.makefile("rb") as answer:
@@ -173,7 +169,7 @@ def test_nothing_is_bought_for_a_caller_who_left_while_it_waited_for_room(
     assert asked == ["first 0", "last 0"]
 
 
-def test_who_waits_for_room_when_the_process_ends_hears_so(from_environment, stand_in):
+def test_request_waiting_for_memory_is_told_that_process_ends(from_environment, stand_in):
     stand_in.delay_seconds = 5
     running = from_environment(EMBEDDING_MEMORY_BYTES=str(LEAST_MIB * MIB))
     with send(running, "asks") as asks, asks.makefile("rb") as first:

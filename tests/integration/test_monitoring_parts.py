@@ -38,7 +38,7 @@ def test_targets_are_scraped_with_their_labels(tmp_path):
         chain.until(lambda: chain.prometheus.query('up{policy="search"} == 1'))
 
 
-def test_single_alertmanager_is_disabled_as_a_cluster(tmp_path):
+def test_single_alertmanager_is_disabled_as_cluster(tmp_path):
     alertmanager = monitoring.Alertmanager(tmp_path)
     try:
         assert alertmanager.json("/api/v2/status")["cluster"]["status"] == "disabled"
@@ -52,7 +52,7 @@ def reloaded(chain) -> float:
     return float(sample["value"][1])
 
 
-def test_rendered_rule_file_is_loaded_and_a_broken_one_is_told_by_the_metric(tmp_path):
+def test_rendered_rule_file_is_loaded_and_broken_one_is_told_by_metric(tmp_path):
     policies = preview.read(EVERYTHING, namespace="shop")
     with monitoring.chain(tmp_path) as chain:
         own = monitoring.Target(address=f"127.0.0.1:{chain.prometheus.port}")

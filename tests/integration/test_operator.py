@@ -118,11 +118,11 @@ def shop(api_server, namespace, server, operator) -> Shop:
     return opened(api_server, namespace, server)
 
 
-def test_an_applied_policy_becomes_ready(shop):
+def test_applied_policy_becomes_ready(shop):
     assert shop.key() == "sk-1"
 
 
-def test_nothing_of_the_operators_own_is_written_into_objects(shop):
+def test_objects_hold_no_finalizer_or_annotation_of_kopf(shop):
     listed = shop.get("embpol,configmaps,secrets", "-l", names.LABEL_POLICY)["items"]
     found = [shop.get("embpol", "search"), *listed]
     assert len(found) >= 4
@@ -132,12 +132,12 @@ def test_nothing_of_the_operators_own_is_written_into_objects(shop):
         assert not [key for key in annotations if "kopf" in key]
 
 
-def test_a_key_that_rotates_in_vault_reaches_the_secret(shop):
+def test_key_that_rotates_in_vault_reaches_secret(shop):
     shop.write_key("sk-2")
     shop.wait(shop.key, "sk-2")
 
 
-def test_an_edited_policy_reaches_the_document(shop):
+def test_edited_policy_reaches_document(shop):
     shop.apply(quota={"daily": {"requests": 7}})
 
     def requests():
@@ -151,26 +151,26 @@ DELETED = ("configmap/embedding-search-environment", "secret/embedding-search")
 
 
 @pytest.mark.parametrize("what", DELETED)
-def test_what_is_deleted_comes_back(shop, what):
+def test_deleted_object_comes_back(shop, what):
     shop("delete", what)
     shop.wait(lambda: shop.get(what)["metadata"]["name"], what.partition("/")[2])
 
 
 @pytest.mark.parametrize("label", [names.LABEL_POLICY, names.LABEL_MANAGED_BY])
-def test_a_label_that_is_taken_off_comes_back(shop, label):
+def test_label_that_is_taken_off_comes_back(shop, label):
     what = "configmap/embedding-search-document"
     shop("label", what, f"{label}-")
     shop.wait(lambda: label in shop.get(what)["metadata"]["labels"], True)
 
 
-def test_a_changed_document_is_put_back(shop):
+def test_changed_document_is_put_back(shop):
     what = "configmap/embedding-search-document"
     before = shop.get(what)["data"]
     shop("patch", what, "-p", '{"data": {"document.json": "{}"}}')
     shop.wait(lambda: shop.get(what)["data"], before)
 
 
-def test_a_deleted_policy_takes_its_objects_along(shop):
+def test_deleted_policy_takes_its_objects_along(shop):
     shop("delete", "embpol", "search")
     shop.wait(
         lambda: shop.get("cm,secrets", "-l", names.LABEL_POLICY)["items"],
@@ -179,7 +179,7 @@ def test_a_deleted_policy_takes_its_objects_along(shop):
     )
 
 
-def test_a_policy_deleted_and_applied_again_is_ready_again(shop):
+def test_policy_deleted_and_applied_again_is_ready_again(shop):
     shop("delete", "embpol", "search")
     shop.apply()
     shop.wait(shop.ready, ("True", "Ready"))
@@ -192,7 +192,7 @@ def test_a_policy_deleted_and_applied_again_is_ready_again(shop):
     shop.wait(owners, {uid})
 
 
-def test_while_vault_is_sealed_the_status_says_so_and_heals_by_itself(shop, server):
+def test_status_tells_of_sealed_vault_and_heals_by_itself(shop, server):
     shop.apply(
         cache={
             "redis": {"vault": {"mount": "secret", "path": f"{shop.namespace}/redis", "key": "URL"}}
@@ -209,7 +209,7 @@ def test_while_vault_is_sealed_the_status_says_so_and_heals_by_itself(shop, serv
     shop.wait(shop.ready, ("True", "Ready"))
 
 
-def test_what_changed_while_the_operator_was_away_is_seen_when_it_is_back(shop, operator):
+def test_change_during_operators_absence_is_seen_on_return(shop, operator):
     operator.stop()
     shop("delete", "secret", "embedding-search")
     shop.write_key("sk-3")
@@ -217,7 +217,7 @@ def test_what_changed_while_the_operator_was_away_is_seen_when_it_is_back(shop, 
     shop.wait(shop.key, "sk-3")
 
 
-def test_it_says_what_it_does_in_events_and_never_a_secret(shop, operator):
+def test_events_tell_of_work_and_hold_no_secret(shop, operator):
     shop.apply(cache={"redis": shop.reference("redis", "URL")})
     shop.wait(lambda: "SecretsSynced=False" in shop("get", "events", "-o", "yaml"), True)
     events = shop("get", "events", "-o", "yaml")
@@ -233,7 +233,7 @@ def test_its_metrics_count(shop, operator):
     assert 'embedding_operator_vault_requests_total{outcome="ok"}' in said
 
 
-def test_a_namespace_that_goes_takes_everything_along(api_server, namespace, server, operator):
+def test_namespace_that_goes_takes_everything_along(api_server, namespace, server, operator):
     goes = f"{namespace}-goes"
     api_server("create", "namespace", goes)
     opened(api_server, goes, server)
@@ -241,7 +241,7 @@ def test_a_namespace_that_goes_takes_everything_along(api_server, namespace, ser
     assert f"reconcile of {goes}" not in operator.log()
 
 
-def test_it_was_refused_nothing_and_met_no_error(operator):
+def test_operator_log_has_no_refusal_and_no_failed_reconcile(operator):
     said = operator.log()
     assert "reconcile of" not in said
     assert "Forbidden" not in said

@@ -94,12 +94,12 @@ def watched(tmp_path: Path, api_server: Kubectl, hangs: Path) -> Iterator[Watche
             operator.stop()
 
 
-def test_every_alert_about_the_operator_is_caused_here():
+def test_every_alert_about_operator_is_caused_here():
     assert {it.name for it in alerts.OPERATOR} == {WATCH_ENDED, PODS_MISSED, STUCK}
 
 
 @pytest.mark.timeout(600)
-def test_a_right_to_watch_that_is_taken_away_is_an_alert_until_it_is_given_back(
+def test_right_to_watch_that_is_taken_away_is_alert_until_it_is_given_back(
     watched, api_server, tmp_path
 ):
     assert not watched.firing(WATCH_ENDED)
@@ -117,9 +117,7 @@ def test_a_right_to_watch_that_is_taken_away_is_an_alert_until_it_is_given_back(
 
 
 @pytest.mark.timeout(600)
-def test_pods_that_the_webhook_missed_are_an_alert_until_they_are_gone(
-    watched, api_server, namespace
-):
+def test_pods_that_webhook_missed_are_alert_until_they_are_gone(watched, api_server, namespace):
     reconciling.wait_for_default_account(api_server, namespace)
     admitting.open_shop(api_server, namespace)
     pod = admitting.create(api_server, namespace)["metadata"]["name"]  # no webhook is configured
@@ -131,7 +129,7 @@ def test_pods_that_the_webhook_missed_are_an_alert_until_they_are_gone(
 
 
 @pytest.mark.timeout(600)
-def test_a_reconcile_that_hangs_is_an_alert_until_it_ends(watched, api_server, namespace, hangs):
+def test_reconcile_that_hangs_is_alert_until_it_ends(watched, api_server, namespace, hangs):
     assert all(f"> {STUCK_SECONDS} " in it.expr for it in alerts.OPERATOR if it.name == STUCK)
     hangs.touch()
     admitting.open_shop(api_server, namespace)

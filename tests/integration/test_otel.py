@@ -65,7 +65,7 @@ def ids(traceparent):
     return bytes.fromhex(trace), bytes.fromhex(span)
 
 
-def test_miss_is_a_span_below_its_callers_and_the_call_one_below_that(traced, collector, stand_in):
+def test_miss_is_span_below_its_callers_and_call_one_below_that(traced, collector, stand_in):
     assert embed(traced(), "hello there").is_success
     [request] = spans(collector, REQUEST)
     [call] = spans(collector, "POST")
@@ -91,7 +91,7 @@ def test_batch_of_several_texts_is_one_span_with_its_call(traced, collector, sta
     assert ids(stand_in.calls[0].traceparent) == (call.trace_id, call.span_id)
 
 
-def test_hit_has_an_event_and_no_call(traced, collector):
+def test_hit_has_event_and_no_call(traced, collector):
     running = traced()
     assert embed(running, "a").is_success
     assert embed(running, "a", traceparent=OTHER).is_success
@@ -102,7 +102,7 @@ def test_hit_has_an_event_and_no_call(traced, collector):
     assert len(spans(collector, "POST")) == 1
 
 
-def test_caller_that_joins_a_call_is_a_link_of_its_span(traced, collector, stand_in):
+def test_caller_that_joins_call_is_link_of_its_span(traced, collector, stand_in):
     stand_in.delay_seconds = 1.0
     running = traced()
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -117,7 +117,7 @@ def test_caller_that_joins_a_call_is_a_link_of_its_span(traced, collector, stand
     assert call.trace_id == ids(CALLER)[0]
 
 
-def test_failover_is_an_event_and_the_failed_call_an_error(traced, collector, stand_in):
+def test_failover_is_event_and_failed_call_error(traced, collector, stand_in):
     running = traced(
         EMBEDDING_FALLBACK_ENABLED="true",
         EMBEDDING_BACKUP_PROVIDER="voyage",
@@ -134,7 +134,7 @@ def test_failover_is_an_event_and_the_failed_call_an_error(traced, collector, st
     assert sorted(failed, key=str) == sorted(["key_refused", None], key=str)
 
 
-def test_refusal_is_an_event_with_its_code(traced, collector):
+def test_refusal_is_event_with_its_code(traced, collector):
     running = traced(EMBEDDING_DAILY_QUOTA="0")
     assert embed(running, "a").status_code == 429
     [request] = spans(collector, "embeddings")
@@ -142,7 +142,7 @@ def test_refusal_is_an_event_with_its_code(traced, collector):
     assert [it.name for it in request.events] == ["refusal"]
 
 
-def test_code_that_a_provider_chose_becomes_no_attribute(traced, collector, stand_in):
+def test_code_that_provider_chose_becomes_no_attribute(traced, collector, stand_in):
     words = {"error": {"message": "no", "type": "invalid_request_error", "code": "secret-word"}}
     stand_in.fault = lambda _: (400, {}, words)
     assert embed(traced(), "a").status_code == 400
@@ -150,7 +150,7 @@ def test_code_that_a_provider_chose_becomes_no_attribute(traced, collector, stan
     assert otlp.attributes(request)["error.type"] == "invalid_request_error"
 
 
-def test_metrics_have_the_conventions_names_and_buckets(traced, collector):
+def test_metrics_have_conventions_names_and_buckets(traced, collector):
     running = traced()
     assert embed(running, "hello there").is_success
     assert embed(running, "hello there").is_success
@@ -173,7 +173,7 @@ def test_caller_that_is_not_sampled_is_recorded_in_no_span_and_passed_on(
 
 
 @pytest.mark.parametrize("traceparent", ["", "00-zz-zz-01", "ff" * 40, "00-0-0-01"])
-def test_malformed_traceparent_starts_a_trace_of_its_own(traced, collector, traceparent):
+def test_malformed_traceparent_starts_trace_of_its_own(traced, collector, traceparent):
     running = traced(OTEL_TRACES_SAMPLER="always_on")
     assert embed(running, "a", traceparent=traceparent).is_success
     [request] = spans(collector, REQUEST)
@@ -199,7 +199,7 @@ def test_collector_that_is_away_costs_no_answer_and_no_end(from_environment):
     assert running.stop() == 0
 
 
-def test_last_spans_are_exported_before_the_process_ends(from_environment, collector):
+def test_last_spans_are_exported_before_process_ends(from_environment, collector):
     with sidecar.served(collector.app()) as url:
         running = from_environment(OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_BSP_SCHEDULE_DELAY="60000")
         assert embed(running, "a").is_success
@@ -208,7 +208,7 @@ def test_last_spans_are_exported_before_the_process_ends(from_environment, colle
         assert collector.metric(DURATION)[0].count == 1
 
 
-def test_other_protocol_than_http_stops_the_start_with_its_name(start):
+def test_other_protocol_than_http_stops_start_with_its_name(start):
     running = start(
         OPENAI_API_KEY="x",
         OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
@@ -271,7 +271,7 @@ def answering(*pieces, apart_seconds=0.0):
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 100000000000\r\n\r\n"
 
 
-def test_body_of_a_collectors_answer_is_not_read(from_environment):
+def test_body_of_collectors_answer_is_not_read(from_environment):
     with answering([HEAD], itertools.repeat(b"x" * 2**20, 400)) as (url, sent):
         from_environment(OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_METRIC_EXPORT_INTERVAL="50")
         sidecar.wait_until(lambda: sent.count(len(HEAD)) > 3)
@@ -279,7 +279,7 @@ def test_body_of_a_collectors_answer_is_not_read(from_environment):
 
 
 @pytest.mark.parametrize("head", [HEAD, HEAD[:-2] + b"a: "])
-def test_collector_that_drips_does_not_hold_the_end_up(from_environment, head):
+def test_collector_that_drips_does_not_hold_end_up(from_environment, head):
     """With a body, and with a head that has no end."""
     drip = itertools.repeat(b"x", 1000)
     with answering([head], drip, apart_seconds=0.1) as (url, sent):

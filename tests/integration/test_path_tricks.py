@@ -230,11 +230,11 @@ DEFENCES = ("the guard alone", "Vault alone", "both")
 
 
 @pytest.mark.parametrize("defence", DEFENCES)
-def test_what_is_the_shops_own_is_read(pollers, defence):
+def test_secrets_of_own_namespace_are_read(pollers, defence):
     assert read(pollers[defence], "secret", "shop/keys").values == OWN
 
 
-def test_a_path_of_the_first_version_is_not_taken_for_one_of_the_second(bank, tokens):
+def test_path_of_first_version_is_not_taken_for_one_of_second(bank, tokens):
     first = access_rules.parse([{"namespace": "*", "mount": "first", "path": "{{namespace}}/*"}])
     guarded = bank.poller(tokens, rules=first, method="token")
     found = read(guarded, "first", "shop/keys")
@@ -242,7 +242,7 @@ def test_a_path_of_the_first_version_is_not_taken_for_one_of_the_second(bank, to
     assert found.problem.reason == "PathMissing"
 
 
-def test_without_guard_and_role_the_bank_is_robbed(bank, tokens):
+def test_tricks_succeed_without_guard_and_role(bank, tokens):
     unguarded = bank.poller(tokens, rules=Open(), method="token")
     for mount in ("secret", "other", "first"):
         assert read(unguarded, mount, "bank/keys").values == {"KEY": THEIRS.encode()}
@@ -251,7 +251,7 @@ def test_without_guard_and_role_the_bank_is_robbed(bank, tokens):
 
 @pytest.mark.parametrize("defence", DEFENCES)
 @pytest.mark.parametrize(("mount", "path"), TRICKS)
-def test_a_trick_reads_nothing_of_others_and_writes_nothing(bank, pollers, defence, mount, path):
+def test_trick_reads_nothing_of_others_and_writes_nothing(bank, pollers, defence, mount, path):
     bank.proxy.calls.clear()
     found = read(pollers[defence], mount, path)
     assert found.values in (None, OWN)
@@ -267,7 +267,7 @@ def test_a_trick_reads_nothing_of_others_and_writes_nothing(bank, pollers, defen
 
 
 @pytest.mark.parametrize(("mount", "path"), TRICKS)
-def test_the_guard_refuses_a_trick_or_it_stays_within_the_shop(mount, path):
+def test_guard_refuses_trick_or_it_stays_within_shop(mount, path):
     refused = RULES.refusal(namespace=SHOP, mount=mount, path=path)
     if refused is None:
         assert mount == "secret"
@@ -277,7 +277,7 @@ def test_the_guard_refuses_a_trick_or_it_stays_within_the_shop(mount, path):
         assert "vault.allowed" in refused.message or "is not plain" in refused.message
 
 
-def test_there_are_enough_tricks():
+def test_list_has_sixty_tricks():
     assert len(set(TRICKS)) >= 60
 
 
@@ -302,7 +302,7 @@ ACCOUNTS = [
 
 
 @pytest.mark.parametrize("account", ACCOUNTS)
-def test_no_name_of_a_service_account_is_a_way_to_another(bank, tokens, account):
+def test_no_name_of_service_account_is_way_to_another(bank, tokens, account):
     held = sessions.Sessions(
         settings=vault.Settings(address=bank.proxy.address),
         tokens=tokens,
@@ -315,7 +315,7 @@ def test_no_name_of_a_service_account_is_a_way_to_another(bank, tokens, account)
     assert bank.proxy.calls == [], "nobody signed in"
 
 
-def test_the_token_of_another_namespaces_account_is_of_no_use_for_the_shops_role(bank, tokens):
+def test_token_of_another_namespaces_account_is_of_no_use_for_shops_role(bank, tokens):
     held = sessions.Sessions(
         settings=vault.Settings(address=bank.proxy.address),
         tokens=tokens,
@@ -391,7 +391,7 @@ def refused(api_server: kubectl.Kubectl, wanted: dict[str, Any]) -> str | None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_no_target_is_a_secret_of_somebody_else(api_server, tokens, run, target):
+def test_no_target_is_secret_of_somebody_else(api_server, tokens, run, target):
     entry = {"name": target, "vault": {"mount": "secret", "path": "shop/keys"}}
     for deletion in ("Retain", "Delete"):
         refusal = refused(api_server, policy(secrets=[{**entry, "deletionPolicy": deletion}]))
@@ -406,12 +406,12 @@ def test_no_target_is_a_secret_of_somebody_else(api_server, tokens, run, target)
 
 
 @pytest.mark.parametrize("account", [it for it in ACCOUNTS if it])
-def test_no_policy_may_name_an_account_that_is_no_name(api_server, bank, account):
+def test_no_policy_may_name_account_that_is_no_name(api_server, bank, account):
     with pytest.raises(kubectl.KubectlError, match="serviceAccountName"):
         api_server.apply(policy(vault={"role": "reader", "serviceAccountName": account}))
 
 
-def test_a_secret_of_another_namespace_is_no_source_either(api_server, bank):
+def test_secret_of_another_namespace_is_no_source_either(api_server, bank):
     for name in ("bank/keys", "../bank/keys", "../../bank/secrets/keys"):
         reference = {"secretKeyRef": {"name": name, "key": "theirs"}}
         provider = {"name": "openai", "type": "OpenAI", "model": "m", "apiKey": reference}

@@ -241,7 +241,7 @@ def grants(entry) -> set[Grant]:
     return {(about.get("apiGroup", ""), about["resource"] + subresource, verb) for verb in verbs}
 
 
-def test_nothing_it_asked_for_was_refused(log):
+def test_operator_was_refused_no_request(log):
     refused = [
         (entry["verb"], entry["requestURI"])
         for entry in entries(log)
@@ -259,7 +259,7 @@ def test_nothing_it_asked_for_was_refused(log):
         (charted.NAME, SYSTEM_NAMESPACE, "no"),
     ],
 )
-def test_it_makes_tokens_of_the_accounts_that_are_for_it_only(
+def test_operator_makes_tokens_of_its_own_accounts_only(
     log, administrator, account, namespace, allowed
 ):
     asked = ("auth", "can-i", "create", f"serviceaccounts/{account}", "--subresource=token")
@@ -270,7 +270,7 @@ def test_it_makes_tokens_of_the_accounts_that_are_for_it_only(
     assert said.strip().splitlines()[-1] == allowed
 
 
-def test_nothing_it_may_do_goes_unused(log, administrator):
+def test_each_granted_right_is_used(log, administrator):
     used = {it for entry in entries(log) if "objectRef" in entry for it in grants(entry)}
     roles = [
         administrator.get("clusterrole", charted.NAME),

@@ -80,7 +80,7 @@ async def again(attempt):
                 await asyncio.sleep(0.02)
 
 
-def test_the_name_of_redis_py_that_is_not_promised_is_there(server):
+def test_private_name_of_redis_py_exists(server):
     async def use():
         pool = redis_url.connect(server.url).connection_pool
         connection = pool.make_connection()
@@ -95,7 +95,7 @@ def test_the_name_of_redis_py_that_is_not_promised_is_there(server):
     asyncio.run(use())
 
 
-def test_turns_are_under_way_together_on_one_connection_and_each_gets_its_own(server, asked):
+def test_batches_share_one_connection_and_each_gets_its_own_reply(server, asked):
     asked.mset({key: key for key in "abcdefgh"})
 
     async def use(store):
@@ -111,7 +111,7 @@ def test_turns_are_under_way_together_on_one_connection_and_each_gets_its_own(se
     assert after == before
 
 
-def test_a_connection_is_kept_until_it_is_closed_and_then_gone(server, asked):
+def test_connection_is_kept_until_it_is_closed_and_then_gone(server, asked):
     async def use(store):
         for _ in range(20):
             await store.write({"a": b"1"}, ttl_seconds=60)
@@ -122,7 +122,7 @@ def test_a_connection_is_kept_until_it_is_closed_and_then_gone(server, asked):
     sidecar.wait_until(lambda: not connections(asked))
 
 
-def test_a_connection_that_redis_closed_while_idle_is_made_anew(server, asked):
+def test_connection_that_redis_closed_while_idle_is_made_anew(server, asked):
     async def use(store):
         await store.write({"a": b"1"}, ttl_seconds=60)
         (number,) = connections(asked)
@@ -133,7 +133,7 @@ def test_a_connection_that_redis_closed_while_idle_is_made_anew(server, asked):
     assert run(server.url, use) == [b"1"]
 
 
-def test_who_became_a_replica_is_left_so_that_the_master_is_asked_for(server, asked):
+def test_server_that_became_replica_is_left_for_master(server, asked):
     async def use(store):
         await store.write({"a": b"1"}, ttl_seconds=60)
         before = connections(asked)
@@ -149,7 +149,7 @@ def test_who_became_a_replica_is_left_so_that_the_master_is_asked_for(server, as
     assert run(server.url, use) == (set(), [b"3"])
 
 
-def test_a_refusal_is_no_reason_to_leave_and_spoils_no_other_turn(server, asked):
+def test_refusal_is_no_reason_to_leave_and_spoils_no_other_turn(server, asked):
     asked.mset({"a": "1"})
 
     async def use(store):
@@ -206,7 +206,7 @@ def before(strange, use, *, budget_seconds=PATIENT):
     ],
     ids=["an answer", "another's answer", "a push", "no Redis"],
 )
-def test_who_says_more_than_was_asked_is_left_and_nobody_gets_that(more):
+def test_server_that_sends_unsolicited_data_is_left(more):
     async def gossip(words):
         return await echo(words) + (more if words[0] == b"MGET" else b"")
 
@@ -221,7 +221,7 @@ def test_who_says_more_than_was_asked_is_left_and_nobody_gets_that(more):
     assert strange.accepted == 2
 
 
-def test_a_push_is_nobodys_answer_though_it_looks_like_one():
+def test_push_message_is_no_reply():
     async def pushing(words):
         return b">2\r\n$1\r\nx\r\n$1\r\ny\r\n" + await echo(words)
 
@@ -237,7 +237,7 @@ def test_a_push_is_nobodys_answer_though_it_looks_like_one():
 
 
 @pytest.mark.parametrize("lie", [b":5\r\n", b"*1\r\n$1\r\nx\r\n", b"$1\r\nx\r\n", b"*-1\r\n"])
-def test_an_answer_of_another_shape_takes_all_that_are_owed_along(lie):
+def test_reply_of_other_shape_fails_all_outstanding(lie):
     async def lying(words):
         return lie if b"a" in words else await echo(words)
 
@@ -253,7 +253,7 @@ def test_an_answer_of_another_shape_takes_all_that_are_owed_along(lie):
     assert strange.accepted == 2
 
 
-def test_a_late_answer_is_nobody_elses():
+def test_late_reply_is_dropped():
     let = asyncio.Event()
 
     async def slow(words):
@@ -274,7 +274,7 @@ def test_a_late_answer_is_nobody_elses():
     assert strange.accepted == 1
 
 
-def test_a_connection_that_is_slow_to_make_is_made_once_and_kept():
+def test_connection_that_is_slow_to_make_is_made_once_and_kept():
     let = asyncio.Event()
 
     async def slow(words):
@@ -293,7 +293,7 @@ def test_a_connection_that_is_slow_to_make_is_made_once_and_kept():
     assert strange.accepted == 1
 
 
-def test_a_server_that_has_gone_silent_is_left(monkeypatch):
+def test_server_that_has_gone_silent_is_left(monkeypatch):
     monkeypatch.setattr(redis_url, "_SOCKET_SECONDS", SHORT)
     strange = strange_redis.Strange(strange_redis.silent, echo)
 
@@ -304,7 +304,7 @@ def test_a_server_that_has_gone_silent_is_left(monkeypatch):
     assert strange.accepted == 2
 
 
-def test_a_server_that_answers_slowly_but_all_the_time_is_kept(monkeypatch):
+def test_server_that_answers_slowly_but_constantly_is_kept(monkeypatch):
     monkeypatch.setattr(redis_url, "_SOCKET_SECONDS", SHORT)
 
     async def slow(words):
@@ -319,7 +319,7 @@ def test_a_server_that_answers_slowly_but_all_the_time_is_kept(monkeypatch):
     assert strange.accepted == 1
 
 
-def test_nobody_waits_behind_a_batch():
+def test_single_read_does_not_wait_behind_batch():
     async def stuck(words):
         await asyncio.Event().wait()
 
@@ -335,7 +335,7 @@ def test_nobody_waits_behind_a_batch():
     assert before(strange_redis.Strange(by_turns, by_turns), use) == ([b"a"], False)
 
 
-def test_who_waits_for_a_connection_when_all_ends_is_let_go():
+def test_caller_waiting_for_connection_is_released_on_close():
     async def use(store):
         waiting = asyncio.ensure_future(store.read(["a"]))
         await asyncio.sleep(0.05)
@@ -352,7 +352,7 @@ def test_who_waits_for_a_connection_when_all_ends_is_let_go():
 # --- writing
 
 
-def test_what_is_to_be_written_yet_is_written_before_the_end(server, asked):
+def test_pending_writes_are_written_before_close(server, asked):
     async def use(store):
         # No connection is there yet, and nobody waits.
         store.keep({"a": b"1"}, ttl_seconds=60, done=lambda _: None)
@@ -362,7 +362,7 @@ def test_what_is_to_be_written_yet_is_written_before_the_end(server, asked):
     assert asked.mget("a", *BATCH) == [b"1"] + [b"2"] * len(BATCH)
 
 
-def test_what_was_bought_last_is_written_before_a_runtime_ends(server, asked):
+def test_vectors_bought_last_are_written_before_runtime_ends(server, asked):
     shared = document.Cache(redis_url_file=names.SECRET_CACHE_REDIS_URL)
     policy = document.PolicyDocument(
         namespace="shop",
@@ -384,7 +384,7 @@ def test_what_was_bought_last_is_written_before_a_runtime_ends(server, asked):
     assert asked.mget(BATCH) == [entry_encoding.encode(entry, key=key, seal=seal) for key in BATCH]
 
 
-def test_the_end_waits_for_a_redis_that_is_silent_no_longer_than_for_a_write(monkeypatch):
+def test_end_waits_for_redis_that_is_silent_no_longer_than_for_write(monkeypatch):
     # The connection would not be given up before the test is.
     monkeypatch.setattr(redis_url, "_SOCKET_SECONDS", 10 * PATIENT)
     told: list[BaseException | None] = []
@@ -406,7 +406,7 @@ def test_the_end_waits_for_a_redis_that_is_silent_no_longer_than_for_a_write(mon
     assert told[0] is not None
 
 
-def test_what_redis_has_not_acknowledged_is_bounded_and_the_rest_dropped(server, asked):
+def test_unacknowledged_bytes_are_bounded_and_rest_is_dropped(server, asked):
     async def use(store):
         await store.read(["a"])
         asked.client_pause(300)

@@ -7,7 +7,7 @@ from tests.parts import postgres
 pytestmark = pytest.mark.integration
 
 
-def test_postgres_has_the_extensions_and_survives_a_kill():
+def test_postgres_has_extensions_and_survives_kill():
     with postgres.running() as server:
         for extension in ("vector", "pg_trgm", "unaccent", "pg_stat_statements"):
             server.execute(f"CREATE EXTENSION {extension}")

@@ -107,7 +107,7 @@ def short(number: int, *, minutes: int):
     return {"metadata": {}, "spec": {"groups": [group]}}
 
 
-def test_requests_a_minute_and_apply_to_proof_with_2000_policies(say):
+def test_requests_per_minute_and_apply_to_proof_with_2000_policies(say):
     """In the loop's own time: one apply every second or two, Prometheus loads it 5 s later."""
     server, loop = Prometheus(), virtual_time.Loop()
     changed: list[ObjectKey] = []

@@ -121,7 +121,7 @@ def test_unguarded_policy_says_that_it_may_send_any_secret_anywhere(shop):
 
 
 @pytest.mark.parametrize("spec", REFERENCES.values(), ids=REFERENCES)
-def test_secret_without_the_label_reaches_no_sidecar(shop, spec):
+def test_secret_without_label_reaches_no_sidecar(shop, spec):
     shop.guard(LABEL_ONLY)
     providers = [provider()] if not spec else [{**provider(), "apiKey": None}]
     shop.apply(*({k: v for k, v in it.items() if v is not None} for it in providers), **spec)
@@ -223,7 +223,7 @@ REFUSED: dict[str, tuple[str, str, list[dict[str, Any]], dict[str, Any]]] = {
 @pytest.mark.parametrize(
     ("field", "host", "providers", "spec"), REFUSED.values(), ids=REFUSED.keys()
 )
-def test_host_that_is_not_listed_leaves_the_last_document(shop, field, host, providers, spec):
+def test_host_that_is_not_listed_leaves_last_document(shop, field, host, providers, spec):
     shop.guard(HOSTS_ONLY)
     shop.apply(OPENAI)
     document, held = shop.document(), shop.held()
@@ -258,7 +258,7 @@ TRICKS = [
 
 
 @pytest.mark.parametrize("url", TRICKS)
-def test_trick_in_a_url_copies_nothing(shop, url):
+def test_trick_in_url_copies_nothing(shop, url):
     shop.guard(HOSTS_ONLY)
     shop.apply(provider(baseURL=url))
     assert shop.held().keys() == MADE
@@ -272,12 +272,12 @@ def test_trick_in_a_url_copies_nothing(shop, url):
 @pytest.mark.parametrize(
     "url", ["https://u@api.openai.com/v1", "https://api.openai.com@evil.example", "https:///x"]
 )
-def test_url_with_a_user_or_without_a_host_is_refused_by_the_api_server(shop, url):
+def test_url_with_user_or_without_host_is_refused_by_api_server(shop, url):
     with pytest.raises(AssertionError, match=r"must (be a URL|have no user)"):
         shop.user.apply(policy(shop.namespace, provider(baseURL=url)))
 
 
-def test_host_in_capitals_is_the_same_host(shop):
+def test_host_in_capitals_is_same_host(shop):
     shop.guard(HOSTS_ONLY)
     shop.apply(provider(baseURL="https://API.OpenAI.com:8443/v1"))
     assert shop.held()["provider-own"] == HIDDEN.encode()
@@ -293,7 +293,7 @@ def test_host_in_capitals_is_the_same_host(shop):
         HIDDEN,
     ],
 )
-def test_redis_url_of_a_secret_is_compared_and_nothing_of_it_told(shop, value):
+def test_redis_url_of_secret_is_compared_and_nothing_of_it_told(shop, value):
     shop.guard(HOSTS_ONLY)
     shop.user(
         *("create", "secret", "generic", "redis", "-n", shop.namespace),
@@ -310,7 +310,7 @@ def test_redis_url_of_a_secret_is_compared_and_nothing_of_it_told(shop, value):
     assert HIDDEN not in shop.told()
 
 
-def test_list_that_loses_a_host_takes_the_key_away_and_leaves_the_document(shop):
+def test_list_that_loses_host_takes_key_away_and_leaves_document(shop):
     keyed = {"cache": {"redis": {"url": "redis://redis.platform:6379"}}}
     shop.apply(provider(baseURL="https://evil.example/v1"), {**OPENAI}, **keyed)
     document, before = shop.document(), shop.held()
@@ -326,7 +326,7 @@ def test_list_that_loses_a_host_takes_the_key_away_and_leaves_the_document(shop)
     assert shop.held().keys() == MADE | {"provider-openai"}
 
 
-def test_refused_policy_does_not_bring_another_secret_to_the_host_in_force(shop):
+def test_refused_policy_does_not_bring_another_secret_to_host_in_force(shop):
     shop.guard(GUARDED)
     shop.user(
         *("create", "secret", "generic", "mine", "-n", shop.namespace),
@@ -355,7 +355,7 @@ def test_policy_under_both_guards_is_ready_and_written_once(shop):
     assert shop.run.get(kinds.POLICY, "search") == before
 
 
-def test_refused_policy_is_as_stable_as_a_good_one(shop):
+def test_refused_policy_is_as_stable_as_good_one(shop):
     shop.guard(GUARDED)
     shop.apply(provider(baseURL="https://evil.example/v1"), OPENAI)
     before = (shop.run.get(kinds.POLICY, "search"), shop.held(), len(shop.run.events.told))

@@ -54,7 +54,7 @@ def connections(asked) -> set[str]:
     return {it["id"] for it in asked.client_list() if it["name"] == NAMED}
 
 
-def test_claims_go_over_one_connection_that_is_kept_until_the_end(server, asked):
+def test_claims_go_over_one_connection_that_is_kept_until_end(server, asked):
     async def use(store):
         counts = [await store.claim(ask(sequence)) for sequence in range(1, 20)]
         return counts[-1].held, connections(asked)
@@ -65,7 +65,7 @@ def test_claims_go_over_one_connection_that_is_kept_until_the_end(server, asked)
     sidecar.wait_until(lambda: not connections(asked))
 
 
-def test_a_script_that_redis_has_lost_is_sent_again_and_carried_out_once(server, asked):
+def test_script_that_redis_has_lost_is_sent_again_and_carried_out_once(server, asked):
     async def use(store):
         await store.claim(ask(1))
         asked.script_flush()
@@ -75,7 +75,7 @@ def test_a_script_that_redis_has_lost_is_sent_again_and_carried_out_once(server,
     assert (count.held, count.revision) == (Amounts(11), 2)
 
 
-def test_a_connection_that_redis_closed_while_idle_is_made_anew(server, asked):
+def test_connection_that_redis_closed_while_idle_is_made_anew(server, asked):
     async def use(store):
         await store.claim(ask(1))
         (number,) = connections(asked)
@@ -85,7 +85,7 @@ def test_a_connection_that_redis_closed_while_idle_is_made_anew(server, asked):
     assert run(named(server), use).revision == 2
 
 
-def test_who_became_a_replica_is_left_so_that_the_master_is_asked_for(server, asked):
+def test_server_that_became_replica_is_left_for_master(server, asked):
     async def use(store):
         await store.claim(ask(1))
         before = connections(asked)
@@ -130,7 +130,7 @@ def before(strange, use):
     return asyncio.run(whole())
 
 
-def test_a_connection_that_ends_under_a_claim_is_made_anew_for_it():
+def test_connection_that_ends_under_claim_is_made_anew_for_it():
     async def ending(words):
         raise ConnectionError
 
@@ -143,7 +143,7 @@ def test_a_connection_that_ends_under_a_claim_is_made_anew_for_it():
     assert strange.accepted == 2
 
 
-def test_a_server_that_ends_every_connection_is_away():
+def test_server_that_ends_every_connection_is_away():
     async def ending(words):
         raise ConnectionError
 
@@ -156,7 +156,7 @@ def test_a_server_that_ends_every_connection_is_away():
     assert strange.accepted == 2
 
 
-def test_a_server_that_is_silent_is_away_and_its_late_answer_is_nobody_elses(monkeypatch):
+def test_silent_server_is_away_and_its_late_reply_is_dropped(monkeypatch):
     monkeypatch.setattr(quota_store, "BUDGET_SECONDS", SHORT)
     let = asyncio.Event()
 
@@ -179,7 +179,7 @@ def test_a_server_that_is_silent_is_away_and_its_late_answer_is_nobody_elses(mon
     assert strange.accepted == 1
 
 
-def test_who_gives_up_a_claim_gets_no_other_ones_answer_and_takes_none():
+def test_abandoned_claim_neither_gets_nor_takes_answer_of_another():
     let = asyncio.Event()
 
     async def slow(words):
@@ -205,7 +205,7 @@ def test_who_gives_up_a_claim_gets_no_other_ones_answer_and_takes_none():
     [b":5\r\n", b"$-1\r\n", b"*-1\r\n", b"*1\r\n:1\r\n", count_of(7), b"\0\xff"],
     ids=["a number", "nothing", "no list", "a short list", "another's count", "no Redis"],
 )
-def test_an_answer_of_another_shape_is_believed_by_nobody_and_its_connection_left(lie):
+def test_reply_of_other_shape_is_dropped_with_its_connection(lie):
     honest = asyncio.Event()
 
     async def lying(words):

@@ -43,7 +43,7 @@ def in_seconds(duration: str) -> int:
 
 
 @pytest.mark.parametrize("ahead", [TWO_HOURS, -TWO_HOURS])
-def test_a_refusal_tells_the_day_by_the_clock_of_the_store(
+def test_refusal_tells_day_by_clock_of_store(
     from_environment, redis, seconds_left, tmp_path, ahead
 ):
     own = clock.Clock(tmp_path / "clock")
@@ -67,13 +67,13 @@ def test_a_refusal_tells_the_day_by_the_clock_of_the_store(
     assert running.embed("one").headers["x-embedding-cache"] == "hit"
 
 
-def test_an_answer_that_took_a_call_says_what_is_left_and_a_hit_does_not(from_environment, redis):
+def test_answer_that_took_call_says_what_is_left_and_hit_does_not(from_environment, redis):
     running = from_environment(REDIS_URL=redis.url, EMBEDDING_DAILY_QUOTA="100")
     left = [running.embed(text).headers.get("x-ratelimit-remaining-requests") for text in "abca"]
     assert left == ["99", "98", "97", None]
 
 
-def test_the_day_is_exceeded_when_the_dead_hold_the_rest_of_it(from_environment, redis):
+def test_day_is_exceeded_when_dead_hold_rest_of_it(from_environment, redis):
     """`remaining` is what was not spent, and nobody can spend it."""
     limit = 40
     dead, living = (

@@ -76,7 +76,7 @@ class Claims:
         return found
 
 
-def test_background_work_and_8_callers_until_the_day_is_used_up(from_environment, redis, stand_in):
+def test_background_work_and_8_callers_until_day_is_used_up(from_environment, redis, stand_in):
     running = [
         from_environment(
             REDIS_URL=redis.url,
@@ -128,7 +128,7 @@ def test_background_work_and_8_callers_until_the_day_is_used_up(from_environment
     assert asked.count("application") >= RESERVE
 
 
-def test_a_refusal_of_background_work_says_why_and_until_when(from_environment, redis, stand_in):
+def test_refusal_of_background_work_says_why_and_until_when(from_environment, redis, stand_in):
     running = from_environment(
         REDIS_URL=redis.url,
         EMBEDDING_DAILY_QUOTA="10",
@@ -165,7 +165,7 @@ def test_a_refusal_of_background_work_says_why_and_until_when(from_environment, 
     assert "aos_embedding_quota_exhausted_total 0" in shown
 
 
-def test_the_class_is_read_on_every_way_to_an_answer(from_environment, stand_in):
+def test_class_is_read_on_every_way_to_answer(from_environment, stand_in):
     running = from_environment(EMBEDDING_DAILY_QUOTA="4", EMBEDDING_RESERVE_FOR_APPLICATIONS="100%")
     assert running.page(names.PATH_HEALTH)["background"] == "waits_for_reset"
 

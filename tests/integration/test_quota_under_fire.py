@@ -47,11 +47,11 @@ def under_fire(burning: fire.Fire, *, runs: int, say) -> None:
 
 @pytest.mark.integration
 @pytest.mark.timeout(300)
-def test_under_fire_the_limit_holds_and_the_loss_is_bounded(burning, say):
+def test_limit_holds_under_fire_and_loss_is_bounded(burning, say):
     under_fire(burning, runs=RUNS, say=say)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3 * 3_600)
-def test_under_a_long_fire_the_limit_holds_and_the_loss_is_bounded(burning, say):
+def test_limit_holds_under_long_fire_and_loss_is_bounded(burning, say):
     under_fire(burning, runs=SOAK_RUNS, say=say)

@@ -111,7 +111,7 @@ def test_one_run_makes_everything_and_says_so(run):
     assert run.condition("search", "ConfigInForce")["reason"] == "NoPods"
 
 
-def test_the_columns_show_what_the_status_says(run, user, namespace):
+def test_columns_show_what_status_says(run, user, namespace):
     run("search")
     shown = user("get", "embpol", "-n", namespace).splitlines()
     assert shown[0].split() == [
@@ -127,7 +127,7 @@ def test_the_columns_show_what_the_status_says(run, user, namespace):
     assert shown[1].split()[:4] == ["search", "True", "Ready", "OpenAI/text-embedding-3-small"]
 
 
-def test_what_is_as_it_should_be_is_not_written_again(run):
+def test_object_in_desired_state_is_not_written_again(run):
     run("search")
     policy = run.get(kinds.POLICY, "search")
     before = run.owned("search")
@@ -142,7 +142,7 @@ def test_what_is_as_it_should_be_is_not_written_again(run):
     assert run.drifted == []
 
 
-def test_a_policy_that_says_everything_is_as_stable(run, user, namespace):
+def test_policy_that_says_everything_is_as_stable(run, user, namespace):
     policy = yaml.safe_load(EVERYTHING.read_text(encoding="utf-8"))
     apply(user, namespace, policy)
     name = policy["metadata"]["name"]
@@ -153,7 +153,7 @@ def test_a_policy_that_says_everything_is_as_stable(run, user, namespace):
     assert (run.get(kinds.POLICY, name), run.owned(name)) == before
 
 
-def test_what_is_rendered_without_a_cluster_is_what_is_applied(run, tmp_path):
+def test_render_without_cluster_equals_applied_objects(run, tmp_path):
     run("search")
     file = tmp_path / "policy.yaml"
     file.write_text(yaml.safe_dump(POLICY), encoding="utf-8")
@@ -208,7 +208,7 @@ def test_drift_is_repaired_and_counted(run, user, namespace, drift):
     assert len(run.drifted) == 1
 
 
-def test_the_api_token_is_made_once(run):
+def test_api_token_is_made_once(run):
     run("search")
     token = held(run, "embedding-search")["api-token"]
     run.restart()
@@ -217,7 +217,7 @@ def test_the_api_token_is_made_once(run):
     assert held(run, "embedding-search")["api-token"] == token
 
 
-def test_cache_key_is_made_once_and_outlives_the_api_token(run, user, namespace):
+def test_cache_key_is_made_once_and_outlives_api_token(run, user, namespace):
     run("search")
     before = held(run, "embedding-search")
     assert re.fullmatch(rb"[0-9a-f]{64}", before["cache-key"])
@@ -248,14 +248,14 @@ def test_cache_keys_of_two_policies_differ(run, user, namespace):
     assert held(run, "embedding-search")["cache-key"] != held(run, "embedding-other")["cache-key"]
 
 
-def test_a_label_that_others_added_stays(run, user, namespace):
+def test_label_that_others_added_stays(run, user, namespace):
     run("search")
     user("label", "secret", "database", "-n", namespace, "team=search")
     run("search")
     assert run.get(kinds.SECRET, "database")["metadata"]["labels"]["team"] == "search"
 
 
-def test_a_second_owner_that_others_added_stays(run, user, namespace):
+def test_second_owner_that_others_added_stays(run, user, namespace):
     run("search")
     user("create", "configmap", "theirs", "-n", namespace)
     uid = user.get("configmap", "theirs", "-n", namespace)["metadata"]["uid"]
@@ -267,7 +267,7 @@ def test_a_second_owner_that_others_added_stays(run, user, namespace):
     assert run.drifted == []
 
 
-def test_a_rotated_key_reaches_the_secret(run):
+def test_rotated_key_reaches_secret(run):
     run("search")
     run.store.paths[KEYS] = {"KEY": b"sk-2"}
     run("search")
@@ -275,7 +275,7 @@ def test_a_rotated_key_reaches_the_secret(run):
     assert run.drifted == []
 
 
-def test_what_vault_cannot_give_stays_as_it_was_and_is_named(run):
+def test_secret_that_vault_cannot_give_stays_and_is_named(run):
     run("search")
     sealed = errors.Problem("VaultSealed", f"Vault is sealed; {KEYS}")
     run.store.paths = {KEYS: sealed, "secret/shop/database": sealed}
@@ -290,7 +290,7 @@ def test_what_vault_cannot_give_stays_as_it_was_and_is_named(run):
         assert KEYS in found["message"]
 
 
-def test_a_policy_applied_while_vault_is_sealed_heals_by_itself(run):
+def test_policy_applied_while_vault_is_sealed_heals_by_itself(run):
     sealed = errors.Problem("VaultSealed", f"Vault is sealed; {KEYS}")
     kept, run.store.paths = run.store.paths, {KEYS: sealed, "secret/shop/database": sealed}
     run("search")
@@ -302,7 +302,7 @@ def test_a_policy_applied_while_vault_is_sealed_heals_by_itself(run):
     assert run.condition("search", "Ready")["status"] == "True"
 
 
-def test_a_key_that_is_missing_in_vault_is_named(run):
+def test_key_that_is_missing_in_vault_is_named(run):
     run.store.paths[KEYS] = {"OTHER": b"sk"}
     run("search")
     found = run.condition("search", "SecretsSynced")
@@ -310,7 +310,7 @@ def test_a_key_that_is_missing_in_vault_is_named(run):
     assert "no key KEY at secret/shop/embeddings" in found["message"]
 
 
-def test_a_key_may_come_from_a_secret_of_the_namespace(run, user, namespace):
+def test_key_may_come_from_secret_of_namespace(run, user, namespace):
     provider = {
         **POLICY["spec"]["providers"][0],
         "apiKey": {"secretKeyRef": {"name": "keys", "key": "openai"}},
@@ -326,7 +326,7 @@ def test_a_key_may_come_from_a_secret_of_the_namespace(run, user, namespace):
     assert run.condition("search", "Ready")["status"] == "True"
 
 
-def test_a_secret_of_somebody_else_is_not_touched(run, user, namespace):
+def test_secret_of_somebody_else_is_not_touched(run, user, namespace):
     user("create", "secret", "generic", "database", "--from-literal=theirs=1", "-n", namespace)
     before = run.get(kinds.SECRET, "database")
     run("search")
@@ -337,7 +337,7 @@ def test_a_secret_of_somebody_else_is_not_touched(run, user, namespace):
     assert held(run, "embedding-search")["provider-openai"] == b"sk-1"
 
 
-def test_a_secret_of_another_policy_is_not_touched(run, user, namespace):
+def test_secret_of_another_policy_is_not_touched(run, user, namespace):
     run("search")
     apply(user, namespace, {**POLICY, "metadata": {"name": "other"}})
     before = run.get(kinds.SECRET, "database")
@@ -347,7 +347,7 @@ def test_a_secret_of_another_policy_is_not_touched(run, user, namespace):
 
 
 @pytest.mark.parametrize("was_away", [False, True])
-def test_objects_that_lost_their_policy_are_taken_up_by_the_next_of_its_name(
+def test_objects_that_lost_their_policy_are_taken_up_by_next_of_its_name(
     run, user, namespace, was_away
 ):
     """C9; a sibling: the operator was away meanwhile, and knows nothing of before."""
@@ -386,7 +386,7 @@ def test_owner_that_was_taken_off_is_put_back(run, user, namespace, kind):
         assert [owner["uid"] for owner in owned[it]["metadata"]["ownerReferences"]] == [uid]
 
 
-def test_a_policy_that_cannot_be_obeyed_leaves_the_last_good_document(run, user, namespace):
+def test_policy_that_cannot_be_obeyed_leaves_last_good_document(run, user, namespace):
     run("search")
     before = run.get(kinds.CONFIG_MAP, "embedding-search-document")
     keys = held(run, "embedding-search")
@@ -405,7 +405,7 @@ def test_a_policy_that_cannot_be_obeyed_leaves_the_last_good_document(run, user,
     assert held(run, "embedding-search") == keys
 
 
-def test_without_alerts_there_is_no_monitoring(run, user, namespace):
+def test_policy_without_alerts_has_no_monitoring_objects(run, user, namespace):
     run("search")
     apply(user, namespace, edited(alerts={"enabled": False}))
     run("search")
@@ -437,14 +437,14 @@ def test_monitoring_comes_when_its_kinds_come(run):
     assert run.condition("search", "MonitoringApplied")["status"] == "True"
 
 
-def test_a_deleted_policy_takes_its_objects_along(run, user, namespace):
+def test_deleted_policy_takes_its_objects_along(run, user, namespace):
     run("search")
     user("delete", "embpol", "search", "-n", namespace)
     assert run("search") is None
     wait_until(lambda: not run.owned("search"))
 
 
-def test_a_crash_at_any_write_is_healed_by_the_next_run(run, user, namespace):
+def test_crash_at_any_write_is_healed_by_next_run(run, user, namespace):
     run("search")
     wanted = {key: reconciling.settled(it) for key, it in run.owned("search").items()}
     conditions = [
@@ -511,7 +511,7 @@ def started(moment):
     return {"containerStatuses": [{**app, "state": {"running": {"startedAt": moment}}}]}
 
 
-def test_an_environment_that_is_put_back_makes_nobody_bypass_the_sidecar(run, user, namespace):
+def test_restored_environment_makes_no_pod_bypass_sidecar(run, user, namespace):
     def created_at():
         found = run.get(kinds.CONFIG_MAP, "embedding-search-environment")
         return found["metadata"]["creationTimestamp"]
@@ -531,7 +531,7 @@ def test_an_environment_that_is_put_back_makes_nobody_bypass_the_sidecar(run, us
     assert run.status("search")["pods"]["bypassing"] == 0
 
 
-def test_an_application_older_than_the_environment_bypasses_the_sidecar(run, user, namespace):
+def test_application_older_than_environment_bypasses_sidecar(run, user, namespace):
     with_sidecar = reconciling.injected(POD, policy="search")
     create_pod(user, namespace, with_sidecar, **started("2026-01-01T00:00:00Z"))
     run("search")
@@ -540,7 +540,7 @@ def test_an_application_older_than_the_environment_bypasses_the_sidecar(run, use
     assert run.condition("search", "PodsCovered")["reason"] == "PodsBypassing"
 
 
-def test_a_pod_that_runs_without_its_sidecar_is_named(run, user, namespace):
+def test_pod_that_runs_without_its_sidecar_is_named(run, user, namespace):
     create_pod(user, namespace, POD)
     run("search")
     assert run.status("search")["pods"]["missing"] == ["search-1"]
@@ -548,7 +548,7 @@ def test_a_pod_that_runs_without_its_sidecar_is_named(run, user, namespace):
     assert run.condition("search", "PodsCovered")["reason"] == "PodsMissed"
 
 
-def test_a_configuration_is_in_force_when_the_sidecar_says_so(run, user, namespace):
+def test_configuration_is_in_force_when_sidecar_says_so(run, user, namespace):
     create_pod(user, namespace, reconciling.injected(POD, policy="search"))
     assert run("search") is None
     assert run.condition("search", "ConfigInForce")["status"] == "Unknown"
@@ -564,7 +564,7 @@ def test_a_configuration_is_in_force_when_the_sidecar_says_so(run, user, namespa
     assert run.asks.tokens == {held(run, "embedding-search")["api-token"].decode()}
 
 
-def test_a_refused_document_is_told_with_the_sidecars_reason(run, user, namespace):
+def test_refused_document_is_told_with_sidecars_reason(run, user, namespace):
     create_pod(user, namespace, reconciling.injected(POD, policy="search"))
     run.asks.obeys["10.1.1.1"] = sidecars.InForce(
         document="old", secrets="old", rejected="requires: this sidecar lacks grants"
@@ -575,7 +575,7 @@ def test_a_refused_document_is_told_with_the_sidecars_reason(run, user, namespac
     assert "search-1 requires: this sidecar lacks grants" in found["message"]
 
 
-def test_the_day_of_a_sidecar_is_in_the_status(run, user, namespace):
+def test_day_of_sidecar_is_in_status(run, user, namespace):
     create_pod(user, namespace, reconciling.injected(POD, policy="search"))
     run.asks.obeys["10.1.1.1"] = sidecars.InForce(document="", secrets="", rejected=None)
     run.asks.days["10.1.1.1"] = policy_status.LiveQuota(
@@ -594,7 +594,7 @@ def test_the_day_of_a_sidecar_is_in_the_status(run, user, namespace):
     }
 
 
-def test_the_younger_of_two_policies_says_that_it_lost(run, user, namespace):
+def test_younger_of_two_policies_says_that_it_lost(run, user, namespace):
     run("search")
     time.sleep(1.1)  # creation times have whole seconds
     apply(user, namespace, {**POLICY, "metadata": {"name": "a-younger-one"}})
@@ -608,7 +608,7 @@ def test_the_younger_of_two_policies_says_that_it_lost(run, user, namespace):
     assert "Overlap" not in {it["type"] for it in run.status("search")["conditions"]}
 
 
-def test_no_secret_value_is_in_a_status_or_an_event(run):
+def test_no_secret_value_is_in_status_or_event(run):
     run("search")
     run.store.paths[KEYS] = {"OTHER": b"sk-1"}
     run("search")
@@ -620,7 +620,7 @@ def test_no_secret_value_is_in_a_status_or_an_event(run):
         assert base64.b64encode(value).decode() not in written
 
 
-def test_a_condition_that_changed_is_told_once(run):
+def test_condition_that_changed_is_told_once(run):
     run.store.paths[KEYS] = errors.Problem("VaultSealed", f"Vault is sealed; {KEYS}")
     for _ in range(3):
         run("search")

@@ -116,7 +116,7 @@ def wanted(entries=SECRET):
     )
 
 
-def test_a_sidecar_obeys_what_the_operator_wrote_and_says_so_in_the_same_words(asks, volumes):
+def test_sidecar_obeys_what_operator_wrote_and_says_so_in_same_words(asks, volumes):
     document, held = volumes
     # Without a token nobody is told anything.
     assert isinstance(in_force(asks), errors.Problem)
@@ -127,7 +127,7 @@ def test_a_sidecar_obeys_what_the_operator_wrote_and_says_so_in_the_same_words(a
     real.wait_until(lambda: in_force(asks) == wanted())
 
 
-def test_a_new_key_changes_what_it_says(asks, volumes):
+def test_new_key_changes_what_it_says(asks, volumes):
     document, held = volumes
     held.hold(SECRET)
     document.hold(DOCUMENT)
@@ -138,7 +138,7 @@ def test_a_new_key_changes_what_it_says(asks, volumes):
     assert wanted(rotated) != wanted()
 
 
-def test_a_document_it_cannot_obey_is_told_with_the_reason(asks, volumes):
+def test_document_it_cannot_obey_is_told_with_reason(asks, volumes):
     document, held = volumes
     held.hold(SECRET)
     document.hold(DOCUMENT)
@@ -150,7 +150,7 @@ def test_a_document_it_cannot_obey_is_told_with_the_reason(asks, volumes):
     assert "version" in found.rejected
 
 
-def test_the_day_is_told_with_its_limit(asks, volumes):
+def test_day_is_told_with_its_limit(asks, volumes):
     document, held = volumes
     held.hold(SECRET)
     document.hold(DOCUMENT)
@@ -162,7 +162,7 @@ def test_the_day_is_told_with_its_limit(asks, volumes):
     assert day.exact_reason.startswith("NoSharedStore: ")
 
 
-def test_with_another_token_or_for_another_pod_nothing_is_told(asks, volumes):
+def test_sidecar_tells_nothing_for_wrong_token_or_other_pod(asks, volumes):
     document, held = volumes
     held.hold(SECRET)
     document.hold(DOCUMENT)
@@ -182,7 +182,7 @@ def test_vanished_files_change_nothing(asks, volumes):
     assert in_force(asks) == wanted()
 
 
-def test_who_is_not_there_cannot_be_asked():
+def test_absent_pod_is_reported_as_problem():
     asks = client.Client(port=ports.free())
     for address in ("127.0.0.1", "::1"):
         nobody = targets.Pod(namespace="shop", name="search-1", uid=UID, address=address)

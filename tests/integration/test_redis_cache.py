@@ -55,7 +55,7 @@ def run(server, use, *, budget_seconds=PATIENT):
     return asyncio.run(whole())
 
 
-def test_what_is_written_is_read_in_the_order_asked(server, asked):
+def test_values_are_read_in_order_of_keys(server, asked):
     async def use(store):
         await store.write({"a": b"1", "b": b"\0\xff"}, ttl_seconds=60)
         return await store.read(["b", "missing", "a", "b"])
@@ -68,7 +68,7 @@ def test_every_entry_expires(server, asked):
     assert all(0 < asked.pttl(key) <= 100_000 for key in ("a", "b"))
 
 
-def test_a_batch_is_one_command_to_read_and_one_round_trip_to_write(server, asked):
+def test_batch_is_one_command_to_read_and_one_round_trip_to_write(server, asked):
     def commands() -> int:
         return int(asked.info("commandstats").get("cmdstat_mget", {"calls": 0})["calls"])
 
@@ -81,7 +81,7 @@ def test_a_batch_is_one_command_to_read_and_one_round_trip_to_write(server, aske
     assert commands() == before + 1
 
 
-def test_a_redis_that_stalls_is_given_up_and_its_late_answer_is_nobody_elses(server, asked):
+def test_stalled_redis_is_given_up_and_its_late_reply_is_dropped(server, asked):
     asked.mset({"a": "1", "b": "2"})
 
     async def use(store):
@@ -97,7 +97,7 @@ def test_a_redis_that_stalls_is_given_up_and_its_late_answer_is_nobody_elses(ser
     assert run(server, use, budget_seconds=0.5) == [b"2"]
 
 
-def test_a_redis_that_is_full_is_away_for_writing_and_its_entries_are_there(server, asked):
+def test_redis_that_is_full_is_away_for_writing_and_its_entries_are_there(server, asked):
     async def use(store):
         await store.write({"a": b"1"}, ttl_seconds=60)
         asked.config_set("maxmemory", "1")
@@ -112,7 +112,7 @@ def test_a_redis_that_is_full_is_away_for_writing_and_its_entries_are_there(serv
     assert run(server, use) == [b"1", None, None, b"4"]
 
 
-def test_a_redis_that_is_not_there_is_away(tmp_path):
+def test_redis_that_is_not_there_is_away(tmp_path):
     gone = redis_url.connect(f"redis://127.0.0.1:{ports.free()}/0")
 
     async def use():
@@ -133,7 +133,7 @@ def test_a_redis_that_is_not_there_is_away(tmp_path):
     asyncio.run(use())
 
 
-def test_a_value_of_another_type_is_away_and_not_a_crash(server, asked):
+def test_value_of_another_type_is_away_and_not_crash(server, asked):
     asked.rpush(f"{redis_generations.PREFIX}{SCOPE}", "a list")
     with pytest.raises(errors.StoreAway):
         run(server, lambda store: store.generations.generations())
@@ -157,7 +157,7 @@ LIES = [
 
 @pytest.mark.parametrize("after_greeting", [True, False])
 @pytest.mark.parametrize("lie", LIES)
-def test_a_redis_that_lies_is_a_miss_or_away(lie, after_greeting):
+def test_redis_that_lies_is_miss_or_away(lie, after_greeting):
     entry = cache_entry.Entry(model="m", space="s", vector=b"\0" * 8, tokens=1, made_at=time.time())
 
     async def answer(reader, writer):
@@ -193,7 +193,7 @@ def test_a_redis_that_lies_is_a_miss_or_away(lie, after_greeting):
     asyncio.run(whole())
 
 
-def test_a_redis_that_was_restarted_is_used_again(tmp_path):
+def test_redis_that_was_restarted_is_used_again(tmp_path):
     server = sidecar.Redis(tmp_path)
 
     async def use(store):
@@ -210,7 +210,7 @@ def test_a_redis_that_was_restarted_is_used_again(tmp_path):
         server.kill()
 
 
-def test_a_generation_that_is_there_is_not_replaced_by_a_pod_that_starts(server, asked):
+def test_generation_that_is_there_is_not_replaced_by_pod_that_starts(server, asked):
     async def use(store):
         await store.generations.begin({generations.WHOLE: "one"})
         await store.generations.begin({generations.WHOLE: "two", "n": "three"})
@@ -274,7 +274,7 @@ def test_pods_share_entries_until_one_clears_them(server, asked):
     assert run(server, use) == [[entry], [None]]
 
 
-def test_a_password_is_in_no_text_of_ours():
+def test_password_is_in_no_text_of_ours():
     client = redis_url.connect("redis://user:secret-word@127.0.0.1:1/0")
     store = awaited.RedisCache(client, scope=SCOPE)
     assert "secret-word" not in f"{client!r} {store!r}"

@@ -79,7 +79,7 @@ async def again_and_again(attempt, is_right):
 # --- each form
 
 
-def test_what_is_written_is_read_in_the_order_asked(url):
+def test_values_are_read_in_order_of_keys(url):
     async def use(store):
         await store.write(dict.fromkeys(MANY, b"\0\xff"), ttl_seconds=60)
         found = await store.read([*MANY, "missing", MANY[0]])
@@ -91,7 +91,7 @@ def test_what_is_written_is_read_in_the_order_asked(url):
     assert left == [b"\0\xff"] + [None] * (len(MANY) - 1)
 
 
-def test_what_is_of_another_type_is_a_miss_and_spoils_no_other(url):
+def test_value_of_another_type_is_miss_and_spoils_no_other(url):
     flush(url)
 
     async def use(store):
@@ -130,12 +130,12 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-def test_a_quota_is_counted_as_in_one_redis(url, case):
+def test_quota_is_counted_as_in_one_redis(url, case):
     known = {"store": quota_cases.InRedis(url), "today": int(time.time() // DAY_SECONDS)}
     case(**{name: known[name] for name in inspect.signature(case).parameters})
 
 
-def test_what_a_redis_keeps_is_told_by_its_settings(url):
+def test_durability_of_redis_is_told_from_its_settings(url):
     told = quota_cases.InRedis(url).with_store(quota_store.RedisStore.durability)
     assert "appendonly is no, not yes" in told
 
@@ -157,7 +157,7 @@ def reads(asked) -> int:
     return sum(it.info("stats")["total_reads_processed"] for it in asked)
 
 
-def test_keys_of_all_requests_of_a_turn_are_one_round_trip_to_each_node(many):
+def test_keys_of_all_requests_of_turn_are_one_round_trip_to_each_node(many):
     nodes = many.primaries()
     assert len(nodes) == 3
 
@@ -179,7 +179,7 @@ def test_keys_of_all_requests_of_a_turn_are_one_round_trip_to_each_node(many):
     assert min(turns) == len(nodes)
 
 
-def test_a_node_that_is_killed_takes_its_keys_along_until_another_takes_its_place(many):
+def test_killed_node_loses_its_keys_until_another_replaces_it(many):
     lost = many.holder(MANY[0])
 
     async def use(store):
@@ -198,7 +198,7 @@ def test_a_node_that_is_killed_takes_its_keys_along_until_another_takes_its_plac
     assert after == [b"x"] * len(MANY)
 
 
-def test_a_node_that_stalls_keeps_nobody_from_the_keys_of_others(many):
+def test_node_that_stalls_keeps_nobody_from_keys_of_others(many):
     stalled = many.holder(MANY[0])
 
     async def use(store):
@@ -218,7 +218,7 @@ def test_a_node_that_stalls_keeps_nobody_from_the_keys_of_others(many):
     assert after == [b"x"] * len(MANY)
 
 
-def test_a_key_whose_slot_moves_is_a_miss_and_is_found_where_it_comes_to(many):
+def test_key_whose_slot_moves_is_miss_and_is_found_where_it_comes_to(many):
     source = many.holder(MANY[0])
     target = next(node for node in many.primaries() if node is not source)
 
@@ -238,7 +238,7 @@ def test_a_key_whose_slot_moves_is_a_miss_and_is_found_where_it_comes_to(many):
     assert run(many.url, use) == ([None, *[b"x"] * (len(MANY) - 1)], [b"x"] * len(MANY))
 
 
-def test_a_cluster_that_is_not_there_is_away():
+def test_cluster_that_is_not_there_is_away():
     gone = f"redis+cluster://127.0.0.1:{ports.free()}"
 
     async def use(store):
@@ -257,7 +257,7 @@ def test_a_cluster_that_is_not_there_is_away():
 # --- Sentinel
 
 
-def test_who_takes_the_place_of_a_server_that_was_killed_is_used(tmp_path):
+def test_successor_of_killed_server_is_used(tmp_path):
     watched = redis_forms.Sentinels(tmp_path)
 
     async def use(store):
@@ -281,7 +281,7 @@ def test_who_takes_the_place_of_a_server_that_was_killed_is_used(tmp_path):
         watched.kill()
 
 
-def test_a_sentinel_that_is_gone_is_passed_over(tmp_path):
+def test_sentinel_that_is_gone_is_passed_over(tmp_path):
     watched = redis_forms.Sentinels(tmp_path)
     watched.sentinels[0].kill()
 
@@ -313,26 +313,26 @@ def told(url):
     return run(url, use)
 
 
-def test_a_private_authority_is_trusted_where_the_environment_names_it(encrypted, monkeypatch):
+def test_private_authority_is_trusted_where_environment_names_it(encrypted, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(encrypted.authority))
     assert told(encrypted.url.partition("?")[0]) == [b"1"]
 
 
-def test_an_authority_that_nobody_named_is_not_trusted(encrypted):
+def test_authority_that_nobody_named_is_not_trusted(encrypted):
     with pytest.raises(errors.StoreAway):
         told(encrypted.url.partition("?")[0])
 
 
-def test_a_certificate_for_another_name_is_not_trusted(encrypted):
+def test_certificate_for_another_name_is_not_trusted(encrypted):
     with pytest.raises(errors.StoreAway):
         told(encrypted.by_number)
 
 
-def test_who_asks_for_no_check_gets_none(encrypted):
+def test_url_that_disables_certificate_checks_is_obeyed(encrypted):
     assert told(f"{encrypted.by_number}&ssl_cert_reqs=none") == [b"1"]
 
 
-def test_an_authority_whose_file_is_missing_is_a_store_that_is_away(encrypted):
+def test_authority_whose_file_is_missing_is_store_that_is_away(encrypted):
     with pytest.raises(errors.StoreAway):
         told(encrypted.url.replace(str(encrypted.authority), "/nowhere/authority.pem"))
 
@@ -357,7 +357,7 @@ def test_nodes_and_sentinels_speak_tls_too(tmp_path, form):
         made.kill()
 
 
-def test_a_wrong_password_is_a_store_that_is_away(tmp_path):
+def test_wrong_password_is_store_that_is_away(tmp_path):
     with redis_forms.running(tmp_path, "password") as right:
         wrong = right.replace(redis_forms.PASSWORD, "another")
         with pytest.raises(errors.StoreAway) as caught:

@@ -66,7 +66,7 @@ def edited(**spec):
 
 
 @pytest.mark.parametrize("key", ["a/b", "with space", "..", "..data", "ä", "k" * 254])
-def test_a_key_of_vault_that_no_secret_can_hold_is_named_and_the_others_are_kept(run, key):
+def test_key_of_vault_that_no_secret_can_hold_is_named_and_others_are_kept(run, key):
     run.store.paths["secret/shop/database"] = {"password": b"pw-1", key: b"pw-2"}
     run("search")
     found = run.condition("search", "SecretsSynced")
@@ -77,15 +77,13 @@ def test_a_key_of_vault_that_no_secret_can_hold_is_named_and_the_others_are_kept
 
 
 @pytest.mark.parametrize("name", ["..", "..data", "."])
-def test_a_name_that_no_secret_can_hold_is_refused_at_once(run, api_server, namespace, name):
+def test_name_that_no_secret_can_hold_is_refused_at_once(run, api_server, namespace, name):
     entry = {**POLICY["spec"]["secrets"][0], "keys": [{"key": "password", "as": name}]}
     with pytest.raises(AssertionError, match="letters, digits"):
         apply(api_server, namespace, edited(secrets=[entry]))
 
 
-def test_an_object_that_the_server_refuses_is_named_and_the_rest_is_done(
-    run, api_server, namespace
-):
+def test_object_that_server_refuses_is_named_and_rest_is_done(run, api_server, namespace):
     run("search")
     api_server(
         "patch", "secret", "database", "-n", namespace, "--type=merge", "-p", '{"immutable":true}'
@@ -102,7 +100,7 @@ def test_an_object_that_the_server_refuses_is_named_and_the_rest_is_done(
     assert json.loads(text)["quota"]["daily"]["requests"] == 7
 
 
-def test_an_api_token_that_is_no_token_is_made_anew(run, api_server, namespace):
+def test_invalid_api_token_is_made_anew(run, api_server, namespace):
     run("search")
     for nonsense in ("/w==", "w6Q=", "YSBi", ""):
         patch = json.dumps({"data": {"api-token": nonsense}})
@@ -115,9 +113,7 @@ def test_an_api_token_that_is_no_token_is_made_anew(run, api_server, namespace):
         assert token.isascii()
 
 
-def test_a_pod_with_the_longest_name_does_not_keep_a_status_from_being_written(
-    run, api_server, namespace
-):
+def test_pod_with_longest_name_does_not_keep_status_from_being_written(run, api_server, namespace):
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -129,7 +125,7 @@ def test_a_pod_with_the_longest_name_does_not_keep_a_status_from_being_written(
     assert run.status("search")["pods"]["missing"] == [f"{'p' * 253} (NamespaceNotEnabled)"]
 
 
-def test_nothing_of_a_policy_that_has_gone_is_remembered(run, api_server, namespace):
+def test_deleted_policy_leaves_no_memory(run, api_server, namespace):
     run("search")
     applier = run._reconciler._applier
     assert applier._owned._applied
@@ -140,7 +136,7 @@ def test_nothing_of_a_policy_that_has_gone_is_remembered(run, api_server, namesp
     assert run.store.followed == {(namespace, "search"): frozenset()}
 
 
-def test_a_policy_that_is_not_accepted_is_not_said_to_be_in_force(run, api_server, namespace):
+def test_policy_that_is_not_accepted_is_not_said_to_be_in_force(run, api_server, namespace):
     run("search")
     other = {**POLICY["spec"]["providers"][0], "name": "other", "model": "another"}
     apply(api_server, namespace, edited(providers=[*POLICY["spec"]["providers"], other]))
@@ -152,9 +148,7 @@ def test_a_policy_that_is_not_accepted_is_not_said_to_be_in_force(run, api_serve
     assert run.condition("search", "ConfigInForce")["status"] == "True"
 
 
-def test_a_path_that_cannot_be_read_is_told_with_the_keys_it_was_to_give(
-    run, api_server, namespace
-):
+def test_path_that_cannot_be_read_is_told_with_keys_it_was_to_give(run, api_server, namespace):
     sealed = errors.Problem("VaultSealed", "Vault is sealed; secret/shop/database")
     run.store.paths = {"secret/shop/database": sealed}
     reference = {"mount": "secret", "path": "shop/openai", "key": "API_KEY"}
@@ -167,7 +161,7 @@ def test_a_path_that_cannot_be_read_is_told_with_the_keys_it_was_to_give(
         assert named in message
 
 
-def test_who_wants_no_monitoring_does_not_miss_its_kinds(run, api_server, namespace):
+def test_policy_without_alerts_does_not_miss_monitoring_kinds(run, api_server, namespace):
     run.restart(Unmonitored(run.objects))
     run("search")
     assert run.condition("search", "MonitoringApplied")["reason"] == "CRDsAbsent"

@@ -93,7 +93,7 @@ def installed(release):
     release.uninstall()
 
 
-def test_an_upgrade_or_a_rollback_leaves_the_authority_in_the_webhook(installed):
+def test_upgrade_or_rollback_leaves_authority_in_webhook(installed):
     installed.upgrade(webhook={"timeoutSeconds": 5})
     assert installed.webhook()["timeoutSeconds"] == 5
     assert installed.webhook()["clientConfig"]["caBundle"] == AUTHORITY
@@ -102,7 +102,7 @@ def test_an_upgrade_or_a_rollback_leaves_the_authority_in_the_webhook(installed)
     assert installed.webhook()["clientConfig"]["caBundle"] == AUTHORITY
 
 
-def test_an_uninstall_keeps_policies_and_nothing_that_could_stop_a_pod(release):
+def test_uninstall_keeps_policies_and_nothing_that_could_stop_pod(release):
     release.upgrade()
     release.kubectl.apply(POLICY)
     release.uninstall()
@@ -112,21 +112,21 @@ def test_an_uninstall_keeps_policies_and_nothing_that_could_stop_a_pod(release):
     assert not release.exists("clusterrolebinding", NAME)
 
 
-def test_it_is_installed_again_over_the_policies_it_left(release):
+def test_chart_installs_again_over_policies_left_behind(release):
     release.kubectl.apply(POLICY)
     release.upgrade()
     release.uninstall()
     assert release.exists("embpol", "search")
 
 
-def test_an_upgrade_brings_a_newer_definition(installed):
+def test_upgrade_brings_newer_definition(installed):
     older = '[{"op": "remove", "path": "/spec/names/shortNames"}]'
     installed.kubectl("patch", "crd", DEFINITION, "--type=json", "-p", older)
     installed.upgrade(logLevel="debug")
     assert installed.kubectl.get("crd", DEFINITION)["spec"]["names"]["shortNames"]
 
 
-def test_where_policies_may_go_too_an_uninstall_takes_them(release):
+def test_uninstall_without_keep_removes_policies(release):
     release.upgrade(crds={"keep": False})
     release.kubectl.apply(POLICY)
     release.uninstall()

@@ -122,7 +122,7 @@ def shop(api_server, namespace):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_workload_is_noted_at_first_sight_and_restarted_when_a_secret_changes(shop, kind):
+def test_workload_is_noted_first_and_restarted_when_secret_changes(shop, kind):
     shop.apply(workload(kind))
     what = f"{kind.lower()}/app"
     shop.look()
@@ -142,7 +142,7 @@ def test_a_workload_is_noted_at_first_sight_and_restarted_when_a_secret_changes(
     assert before == after
 
 
-def test_a_restart_is_one_rollout_and_a_note_is_none(shop):
+def test_restart_is_one_rollout_and_note_is_none(shop):
     shop.apply(workload())
     shop.look()
     assert shop.replica_sets() == 1
@@ -171,7 +171,7 @@ def test_two_annotations_are_all_that_is_ours(shop, kind):
     }
 
 
-def test_a_restart_is_told_with_its_reason_and_never_a_value(shop):
+def test_restart_is_told_with_its_reason_and_never_value(shop):
     shop.apply(workload())
     shop.look()
     shop.rotate()
@@ -184,7 +184,7 @@ def test_a_restart_is_told_with_its_reason_and_never_a_value(shop):
         assert value.decode() not in written
 
 
-def test_a_secret_of_somebody_else_does_not_change_whatever_vault_holds(shop, monkeypatch):
+def test_secret_of_somebody_else_does_not_change_whatever_vault_holds(shop, monkeypatch):
     changing = []
     monkeypatch.setattr(rollouts.Rollouts, "secret_changes", lambda _, it: changing.append(it))
     shop("delete", "secret", "queue")
@@ -211,7 +211,7 @@ def test_secrets_that_change_together_cause_one_restart(shop):
     assert "database, queue" in told
 
 
-def test_a_workload_that_came_since_the_last_look_is_restarted_too(shop):
+def test_workload_that_came_since_last_look_is_restarted_too(shop):
     shop.look()
     shop.apply(workload())
     shop.rotate()
@@ -219,7 +219,7 @@ def test_a_workload_that_came_since_the_last_look_is_restarted_too(shop):
     assert template(shop.get())
 
 
-def test_a_change_that_was_synced_before_a_crash_restarts_after_it(shop):
+def test_change_that_was_synced_before_crash_restarts_after_it(shop):
     shop.apply(workload())
     shop.look()
     shop.rotate()
@@ -228,7 +228,7 @@ def test_a_change_that_was_synced_before_a_crash_restarts_after_it(shop):
     assert template(shop.get())
 
 
-def test_a_workload_that_came_while_the_operator_was_away_is_restarted_too(shop):
+def test_workload_that_came_while_operator_was_away_is_restarted_too(shop):
     shop.run.restart()
     shop.apply(workload())
     shop.rotate()
@@ -236,7 +236,7 @@ def test_a_workload_that_came_while_the_operator_was_away_is_restarted_too(shop)
     assert template(shop.get())
 
 
-def test_who_does_not_ask_or_reads_another_secret_is_not_touched(shop):
+def test_workload_without_annotation_or_with_other_secret_is_untouched(shop):
     shop.apply(workload(asked="false"), workload(name="other", secret="somebody-elses"))
     shop.look()
     shop.rotate()
@@ -247,7 +247,7 @@ def test_who_does_not_ask_or_reads_another_secret_is_not_touched(shop):
         assert names.ANNOTATION_SECRETS_SEEN not in found["metadata"]["annotations"]
 
 
-def test_a_paused_deployment_is_left_alone_until_it_is_resumed(shop):
+def test_paused_deployment_is_left_alone_until_it_is_resumed(shop):
     shop.apply(workload(paused=True))
     shop.look()
     shop.rotate()
@@ -258,7 +258,7 @@ def test_a_paused_deployment_is_left_alone_until_it_is_resumed(shop):
     assert template(shop.get())
 
 
-def test_what_its_owner_undoes_stays_undone(shop):
+def test_rollout_undone_by_owner_stays_undone(shop):
     """kubectl brings an old note back with the old template: that is one more restart, and all."""
     shop.apply(workload())
     shop.look()
@@ -323,7 +323,7 @@ class Late:
         return self._real.apply(desired)
 
 
-def test_a_workload_that_goes_meanwhile_does_not_come_back(shop):
+def test_workload_that_goes_meanwhile_does_not_come_back(shop):
     shop.apply(workload())
     late = Late(shop.objects, lambda: shop("delete", "deployment", "app", "--wait"))
     made = restarter(shop, late)
@@ -331,7 +331,7 @@ def test_a_workload_that_goes_meanwhile_does_not_come_back(shop):
     assert shop.objects.get(kinds.DEPLOYMENT, shop.namespace, "app") is None
 
 
-def test_in_other_namespaces_nothing_is_even_looked_at(shop):
+def test_namespaces_not_enabled_are_not_looked_at(shop):
     class Nobody(client.KubeClient):
         def __init__(self):
             pass
@@ -380,7 +380,7 @@ class As:
         return self._workloads.apply(desired)
 
 
-def test_a_refused_restart_is_told_and_stops_nothing(shop, tmp_path):
+def test_refused_restart_is_told_and_stops_nothing(shop, tmp_path):
     shop.apply(workload())
     shop.look()
     shop.rotate()
@@ -392,7 +392,7 @@ def test_a_refused_restart_is_told_and_stops_nothing(shop, tmp_path):
     assert shop.run.restarted == ["Deployment"]
 
 
-def test_who_may_not_even_look_logs_it_and_stops_nothing(shop, tmp_path, caplog):
+def test_missing_right_to_list_is_logged_and_stops_nothing(shop, tmp_path, caplog):
     shop.apply(workload())
     made = restarter(shop, As(shop, tmp_path))
     made.secret_changes(shop.namespace)

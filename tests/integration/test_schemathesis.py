@@ -62,20 +62,20 @@ def test_schemathesis_finds_nothing_for_long(running, tmp_path, say):
     campaign(running, LONG, tmp_path, say)
 
 
-def test_the_description_names_the_models_of_the_policy(running):
+def test_description_names_models_of_policy(running):
     body = running.http.get(names.PATH_OPENAPI).json()
     model = body["components"]["schemas"]["EmbeddingRequest"]["properties"]["model"]
     assert model["enum"] == ["text-embedding-3-small", "voyage-3-lite"]
 
 
-def test_every_header_of_an_answer_is_described(running):
+def test_every_header_of_answer_is_described(running):
     operation = running.http.get(names.PATH_OPENAPI).json()["paths"][names.PATH_EMBEDDINGS]["post"]
     for answer in (running.embed("x"), running.embed("x", model="unknown")):
         described = operation["responses"][str(answer.status_code)]["headers"]
         assert {name for name in answer.headers if name.startswith("x-")} <= described.keys()
 
 
-def test_it_is_described_before_there_is_a_policy(start, tmp_path):
+def test_api_is_described_before_policy_is_loaded(start, tmp_path):
     bare = start("--document", tmp_path / "absent.json", "--secrets", tmp_path).wait()
     body = bare.http.get(names.PATH_OPENAPI).json()
     assert "enum" not in body["components"]["schemas"]["EmbeddingRequest"]["properties"]["model"]

@@ -44,7 +44,7 @@ def test_each_identity_signs_in_once(synced):
     assert logins == NAMESPACES
 
 
-def test_without_change_each_path_is_asked_for_once_an_interval_and_nothing_is_written(synced):
+def test_unchanged_path_is_read_once_per_interval_and_not_written(synced):
     built, operator, _ = synced
     reconciles = operator.metric("embedding_operator_reconciles_total")
     api_before, vault_before = built.api_asked(), built.vault_asked()
@@ -65,7 +65,7 @@ def test_without_change_each_path_is_asked_for_once_an_interval_and_nothing_is_w
     assert "list embeddingpolicies" not in api.counts  # they are watched
 
 
-def test_a_change_reaches_its_secret_and_every_secret_of_a_shared_path(synced):
+def test_change_reaches_its_secret_and_every_secret_of_shared_path(synced):
     built, _, _ = synced
     with built.watched() as arrivals:
         own, shared = built.paths[0], built.paths[-1]
@@ -78,7 +78,7 @@ def test_a_change_reaches_its_secret_and_every_secret_of_a_shared_path(synced):
             arrivals.wait(user, value, timeout_seconds=SYNCED_SECONDS)
 
 
-def test_it_was_refused_nothing_and_failed_at_nothing(synced):
+def test_operator_was_refused_nothing_and_no_reconcile_failed(synced):
     _, operator, _ = synced
     assert "Forbidden" not in operator.log()
     assert operator.metric("embedding_operator_reconciles_total", labelled='"failed"') == 0

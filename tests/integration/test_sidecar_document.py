@@ -85,7 +85,7 @@ def until_in_force(running: sidecar.Sidecar, text: str) -> None:
     sidecar.wait_until(lambda: running.page(names.PATH_HEALTH)["document"] == wanted)
 
 
-def test_before_there_is_a_document_the_api_says_so_and_heals(following, files):
+def test_api_without_document_says_so_and_heals(following, files):
     running = following()
     refused = running.embed("x")
     assert refused.status_code == 503
@@ -96,14 +96,14 @@ def test_before_there_is_a_document_the_api_says_so_and_heals(following, files):
     sidecar.wait_until(lambda: running.embed("x").is_success)
 
 
-def test_a_token_opens_the_pages_before_there_is_a_document(following, files):
+def test_token_opens_pages_before_there_is_document(following, files):
     files.write_secrets(api_token=sidecar.TOKEN)
     running = following()
     # The operator tells by it a sidecar without a document from one that cannot be asked.
     assert running.admin.get(names.PATH_CONFIG).status_code == 503
 
 
-def test_a_key_that_has_not_come_yet_is_named(following, files):
+def test_key_that_has_not_come_yet_is_named(following, files):
     files.write()
     running = following()
     refused = running.embed("x")
@@ -114,7 +114,7 @@ def test_a_key_that_has_not_come_yet_is_named(following, files):
     sidecar.wait_until(lambda: running.embed("x").is_success)
 
 
-def test_a_rotated_key_is_used_without_a_restart(following, files, stand_in):
+def test_rotated_key_is_used_without_restart(following, files, stand_in):
     ready(files)
     running = following()
     assert running.embed("one").is_success
@@ -125,7 +125,7 @@ def test_a_rotated_key_is_used_without_a_restart(following, files, stand_in):
     assert running.embed("one").headers["x-embedding-cache"] == "hit"
 
 
-def test_a_changed_policy_is_in_force_and_said_to_be(following, files):
+def test_changed_policy_is_in_force_and_said_to_be(following, files):
     ready(files)
     running = following()
     text = files.write(quota=document.Quota(daily_requests=7))
@@ -139,7 +139,7 @@ def test_a_changed_policy_is_in_force_and_said_to_be(following, files):
     )
 
 
-def test_the_stats_say_what_was_saved_at_the_present_price(following, files):
+def test_stats_say_what_was_saved_at_present_price(following, files):
     ready(files)
     running = following()
     running.embed("one", "two")
@@ -161,7 +161,7 @@ def test_the_stats_say_what_was_saved_at_the_present_price(following, files):
     assert f"{counted} {told['tokens_saved']}.0" in running.admin.get("/metrics").text
 
 
-def test_a_spent_day_stays_spent_when_other_parts_of_the_policy_change(following, files):
+def test_spent_day_stays_spent_when_other_parts_of_policy_change(following, files):
     ready(files)
     files.write(quota=document.Quota(daily_requests=1))
     running = following()
@@ -179,7 +179,7 @@ def test_a_spent_day_stays_spent_when_other_parts_of_the_policy_change(following
         "unknown type",
     ],
 )
-def test_a_document_that_cannot_be_used_changes_nothing(following, files, text):
+def test_document_that_cannot_be_used_changes_nothing(following, files, text):
     ready(files)
     running = following()
     if text == "unknown type":
@@ -196,14 +196,14 @@ def test_a_document_that_cannot_be_used_changes_nothing(following, files, text):
     assert running.said().count("cannot be used") == 1
 
 
-def test_a_first_document_that_cannot_be_used_is_the_reason_given(following, files):
+def test_first_document_that_cannot_be_used_is_reason_given(following, files):
     files.write("{")
     refused = following().embed("x")
     assert refused.status_code == 503
     assert "not JSON" in refused.json()["error"]["message"]
 
 
-def test_a_vanished_document_changes_nothing(following, files):
+def test_vanished_document_changes_nothing(following, files):
     ready(files)
     running = following()
     before = running.page(names.PATH_CONFIG)
@@ -219,7 +219,7 @@ def test_a_vanished_document_changes_nothing(following, files):
     assert running.embed("x").is_success
 
 
-def test_an_alias_means_its_model_and_pinned_dimensions_stay(following, files):
+def test_alias_means_its_model_and_pinned_dimensions_stay(following, files):
     ready(files)
     running = following()
     answer = running.embed("x", model="small")
@@ -244,12 +244,12 @@ def test_no_secret_and_no_text_is_logged(following, files):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_well_when_told_to(following, files, number):
+def test_sidecar_ends_with_0_on_signal(following, files, number):
     ready(files)
     assert following().stop(number) == 0
 
 
-def test_what_runs_is_finished_first(following, files, stand_in):
+def test_running_request_is_finished_before_exit(following, files, stand_in):
     ready(files)
     stand_in.delay_seconds = 1.0
     running = following()
@@ -283,7 +283,7 @@ def run(**environment: str) -> "subprocess.CompletedProcess[str]":
         ("REDIS_URL", "redis://:secretpw@redis/0?ssl_cert_reqs=none"),
     ],
 )
-def test_a_wrong_value_stops_the_start(name, value):
+def test_wrong_value_stops_start(name, value):
     ended = run(**{"OPENAI_API_KEY": "sk-1", name: value})
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"embedding-sidecar: {name}: ")
@@ -291,7 +291,7 @@ def test_a_wrong_value_stops_the_start(name, value):
     assert "secretpw" not in ended.stderr
 
 
-def test_a_taken_port_stops_the_start():
+def test_taken_port_stops_start():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -31,7 +31,7 @@ def as_float32(answer):
     return [array.array("f", row.embedding).tobytes() for row in answer.data]
 
 
-def test_the_sdk_gets_the_models_own_bits(from_environment):
+def test_sdk_gets_models_own_bits(from_environment):
     client = from_environment().openai()
     answer = client.embeddings.create(model=MODEL, input=["one", "two words"])
     assert as_float32(answer) == expected("one", "two words")
@@ -40,7 +40,7 @@ def test_the_sdk_gets_the_models_own_bits(from_environment):
     assert as_float32(floats) == expected("one")
 
 
-def test_the_second_time_no_provider_is_asked(from_environment, stand_in):
+def test_second_time_no_provider_is_asked(from_environment, stand_in):
     client = from_environment().openai().embeddings.with_raw_response
     first, second = (client.create(model=MODEL, input="hello") for _ in range(2))
     assert as_float32(first.parse()) == as_float32(second.parse()) == expected("hello")
@@ -63,7 +63,7 @@ def test_only_what_is_missing_is_sent_and_each_text_once(from_environment, stand
     assert answer.json()["usage"]["total_tokens"] == 2
 
 
-def test_an_unknown_model_is_answered_with_the_known_ones(from_environment):
+def test_unknown_model_is_answered_with_known_ones(from_environment):
     client = from_environment().openai()
     with pytest.raises(openai.NotFoundError, match=MODEL) as refused:
         client.embeddings.create(model="gpt-embed", input="x")
@@ -71,7 +71,7 @@ def test_an_unknown_model_is_answered_with_the_known_ones(from_environment):
     assert [model.id for model in client.models.list()] == [MODEL]
 
 
-def test_a_bad_request_is_told_by_its_field(from_environment, stand_in):
+def test_bad_request_is_told_by_its_field(from_environment, stand_in):
     client = from_environment().openai()
     with pytest.raises(openai.BadRequestError) as refused:
         client.embeddings.create(model=MODEL, input=[""])
@@ -79,7 +79,7 @@ def test_a_bad_request_is_told_by_its_field(from_environment, stand_in):
     assert stand_in.calls == []
 
 
-def test_a_body_without_end_is_refused_while_it_is_read(from_environment):
+def test_body_without_end_is_refused_while_it_is_read(from_environment):
     def endless():
         for _ in range(1000):
             yield b" " * 100_000
@@ -89,7 +89,7 @@ def test_a_body_without_end_is_refused_while_it_is_read(from_environment):
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_a_used_up_quota_is_final_for_the_sdk_and_the_cache_goes_on(from_environment, stand_in):
+def test_used_up_quota_is_final_for_sdk_and_cache_goes_on(from_environment, stand_in):
     running = from_environment(EMBEDDING_DAILY_QUOTA="1")
     client = running.openai()
     client.embeddings.create(model=MODEL, input="one")
@@ -120,9 +120,7 @@ def test_a_used_up_quota_is_final_for_the_sdk_and_the_cache_goes_on(from_environ
     assert "aos_embedding_quota_exhausted_total 1.0" in running.admin.get("/metrics").text
 
 
-def test_the_backup_answers_in_its_own_name_while_the_primary_is_down(
-    from_environment, provider_url
-):
+def test_backup_answers_in_its_own_name_while_primary_is_down(from_environment, provider_url):
     running = from_environment(
         OPENAI_BASE_URL=f"http://127.0.0.1:{ports.free()}/v1",
         EMBEDDING_BACKUP_PROVIDER="voyage",
@@ -153,7 +151,7 @@ def test_the_backup_answers_in_its_own_name_while_the_primary_is_down(
     }
 
 
-def test_without_consent_no_other_space_answers(from_environment, stand_in):
+def test_other_space_answers_only_with_consent(from_environment, stand_in):
     running = from_environment(
         OPENAI_BASE_URL=f"http://127.0.0.1:{ports.free()}/v1",
         EMBEDDING_BACKUP_PROVIDER="voyage",
@@ -164,7 +162,7 @@ def test_without_consent_no_other_space_answers(from_environment, stand_in):
     assert stand_in.calls == []
 
 
-def test_a_providers_complaint_about_the_caller_reaches_the_caller(from_environment):
+def test_providers_complaint_about_caller_reaches_caller(from_environment):
     answer = from_environment().embed("too long")
     assert answer.status_code == 400
     assert answer.json()["error"] == {
@@ -175,7 +173,7 @@ def test_a_providers_complaint_about_the_caller_reaches_the_caller(from_environm
     }
 
 
-def test_a_providers_own_words_are_no_label(from_environment, stand_in):
+def test_providers_own_words_are_no_label(from_environment, stand_in):
     def fault(_):
         error = {"message": "no", "type": "x", "param": None, "code": "word-of-the-provider"}
         return 400, {}, {"error": error}
@@ -189,7 +187,7 @@ def test_a_providers_own_words_are_no_label(from_environment, stand_in):
 
 
 @pytest.mark.parametrize("path", [names.PATH_QUOTA, names.PATH_CONFIG, names.PATH_CACHE_STATS])
-def test_management_wants_the_token_on_both_ports(from_environment, path):
+def test_management_wants_token_on_both_ports(from_environment, path):
     running = from_environment()
     for http in (running.http, running.admin):
         refused = http.get(path, headers={"Authorization": "Bearer wrong"})
@@ -200,14 +198,14 @@ def test_management_wants_the_token_on_both_ports(from_environment, path):
         assert allowed.status_code == 200
 
 
-def test_without_a_configured_token_nobody_is_let_in(from_environment):
+def test_management_without_configured_token_refuses_all(from_environment):
     running = from_environment(EMBEDDING_API_TOKEN="")
     refused = running.http.get(names.PATH_QUOTA, headers={"Authorization": "Bearer x"})
     assert refused.status_code == 401
     assert "No API token is configured" in refused.json()["error"]["message"]
 
 
-def test_a_caller_that_goes_away_while_clearing_the_cache_is_no_error_of_ours(from_environment):
+def test_caller_that_goes_away_while_clearing_cache_is_no_error_of_ours(from_environment):
     running = from_environment()
     with socket.create_connection(("127.0.0.1", running.port)) as connection:
         head = f"DELETE {names.PATH_CACHE} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9"
@@ -217,7 +215,7 @@ def test_a_caller_that_goes_away_while_clearing_the_cache_is_no_error_of_ours(fr
     assert "Traceback" not in running.said()
 
 
-def test_the_cache_is_cleared_on_loopback_only(from_environment, stand_in):
+def test_cache_is_cleared_on_loopback_only(from_environment, stand_in):
     running = from_environment()
     running.embed("x")
     assert running.admin.delete(names.PATH_CACHE).status_code == 405
@@ -311,7 +309,7 @@ def test_chat_streams_through_as_it_comes(from_environment, chat, chat_url):
     assert chat.seen["host"] in chat_url
 
 
-def test_a_caller_that_goes_away_takes_the_upstream_along(from_environment, chat, chat_url):
+def test_caller_that_goes_away_takes_upstream_along(from_environment, chat, chat_url):
     running = from_environment(EMBEDDING_PASSTHROUGH_BASE_URL=chat_url)
     answer = stream(running.openai(api_key="sk-own"))
     next(iter(answer))
@@ -319,7 +317,7 @@ def test_a_caller_that_goes_away_takes_the_upstream_along(from_environment, chat
     sidecar.wait_until(lambda: chat.gone)
 
 
-def test_what_passes_through_is_not_changed(from_environment, chat_url):
+def test_passed_through_request_is_not_changed(from_environment, chat_url):
     running = from_environment(EMBEDDING_PASSTHROUGH_BASE_URL=chat_url)
     answer = running.http.request(
         "POST",
@@ -338,7 +336,7 @@ def test_what_passes_through_is_not_changed(from_environment, chat_url):
     }
 
 
-def test_the_placeholder_key_never_passes_through(from_environment, chat, chat_url):
+def test_placeholder_key_never_passes_through(from_environment, chat, chat_url):
     running = from_environment(EMBEDDING_PASSTHROUGH_BASE_URL=chat_url)
     with pytest.raises(openai.AuthenticationError, match="OPENAI_API_KEY"):
         stream(running.openai())
@@ -352,7 +350,7 @@ def test_pass_through_can_be_off(from_environment):
     assert refused.value.code == "passthrough_disabled"
 
 
-def test_a_pass_through_nobody_answers_is_a_502(from_environment):
+def test_pass_through_nobody_answers_is_502(from_environment):
     nobody = f"http://127.0.0.1:{ports.free()}/v1"
     running = from_environment(EMBEDDING_PASSTHROUGH_BASE_URL=nobody)
     answer = running.http.get("/v1/files", headers={"Authorization": "Bearer sk-own"})
@@ -360,7 +358,7 @@ def test_a_pass_through_nobody_answers_is_a_502(from_environment):
     assert answer.json()["error"]["code"] == "passthrough_unreachable"
 
 
-def test_a_large_batch_is_whole(from_environment):
+def test_large_batch_is_whole(from_environment):
     texts = [f"text {number}" for number in range(2048)]
     answer = from_environment().embed(*texts).json()
     rows = [base64.b64decode(row["embedding"]) for row in answer["data"]]
@@ -368,7 +366,7 @@ def test_a_large_batch_is_whole(from_environment):
     assert struct.calcsize("<16f") == len(rows[0])
 
 
-def test_a_refused_key_is_told_by_the_providers_name(from_environment):
+def test_refused_key_is_told_by_providers_name(from_environment):
     wrong = "sk-not-the-one-it-wants"
     running = from_environment(OPENAI_API_KEY=wrong)
     told = running.http.get(names.PATH_HEALTH).json()

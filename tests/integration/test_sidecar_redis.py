@@ -41,7 +41,7 @@ def delete_cache(running, **body):
     )
 
 
-def test_what_one_has_asked_the_other_knows(one, other, redis, stand_in):
+def test_vector_bought_by_one_sidecar_is_hit_in_other(one, other, redis, stand_in):
     first = one.embed("x")
     sidecar.wait_until(lambda: kept(redis) == 1)
     second = other.embed("x")
@@ -51,7 +51,7 @@ def test_what_one_has_asked_the_other_knows(one, other, redis, stand_in):
     assert other.page(names.PATH_CACHE_STATS)["hits"] == {"memory": 0, "redis": 1}
 
 
-def test_what_one_forgets_the_other_forgets_too(one, other, redis, stand_in):
+def test_clearing_by_one_sidecar_clears_memory_of_other(one, other, redis, stand_in):
     one.embed("x")
     sidecar.wait_until(lambda: kept(redis) == 1)
     other.embed("x")
@@ -66,7 +66,7 @@ def test_what_one_forgets_the_other_forgets_too(one, other, redis, stand_in):
     assert len(stand_in.calls) == calls
 
 
-def test_a_text_that_one_forgets_the_other_forgets_too_and_no_other_text(one, other, redis):
+def test_text_that_one_forgets_other_forgets_too_and_no_other_text(one, other, redis):
     forms: list[dict[str, Any]] = [{}, {"dimensions": 8}, {"input_type": "query"}]
     for running in (one, other):
         for form in forms:
@@ -83,7 +83,7 @@ def test_a_text_that_one_forgets_the_other_forgets_too_and_no_other_text(one, ot
     assert one.embed("x", "y", dimensions=8).headers["x-embedding-cache-hits"] == "2/2"
 
 
-def test_the_day_is_one_for_all_and_exact(one, other, stand_in):
+def test_day_is_one_for_all_and_exact(one, other, stand_in):
     def ask(number):
         return (one, other)[number % 2].embed(f"text {number}").status_code
 
@@ -99,7 +99,7 @@ def test_the_day_is_one_for_all_and_exact(one, other, stand_in):
         assert quota["exact_reason"] == ""
 
 
-def test_killed_sidecars_take_a_grant_along_and_never_more(from_environment, redis, stand_in):
+def test_killed_sidecars_take_grant_along_and_never_more(from_environment, redis, stand_in):
     limit = 50
     lost = 0
     for number in range(4):
@@ -115,14 +115,14 @@ def test_killed_sidecars_take_a_grant_along_and_never_more(from_environment, red
     assert lost <= 4 * 16
 
 
-def test_a_sidecar_that_ends_well_gives_its_grant_back(one, other):
+def test_sidecar_that_ends_well_gives_its_grant_back(one, other):
     one.embed("x")
     assert one.stop() == 0
     quota = other.page(names.PATH_QUOTA)
     assert (quota["current_count"], quota["reserved"]) == (1, 0)
 
 
-def test_without_redis_hits_go_on_and_calls_only_while_granted(one, redis, stand_in):
+def test_hits_go_on_without_redis_and_calls_only_while_granted(one, redis, stand_in):
     one.embed("x")
     redis.kill()
     assert one.embed("x").headers["x-embedding-cache"] == "hit"
@@ -141,7 +141,7 @@ def test_without_redis_hits_go_on_and_calls_only_while_granted(one, redis, stand
     assert one.page(names.PATH_QUOTA)["current_count"] == len(stand_in.calls)
 
 
-def test_who_is_in_a_later_day_than_the_store_gives_nothing_of_its_day_back(redis):
+def test_sidecar_ahead_of_stores_day_returns_nothing_of_its_day(redis):
     """The store's clock went back over midnight; other pods count on what was spent that day."""
     ten = claims.Amounts(10, 0)
 

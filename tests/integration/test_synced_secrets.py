@@ -88,7 +88,7 @@ def run(api_server: kubectl.Kubectl, namespace: str) -> Run:
 
 
 @pytest.mark.parametrize("policy", [{}, {"deletionPolicy": "Retain"}])
-def test_what_vault_deleted_stays_in_the_cluster_unless_told_otherwise(run, policy):
+def test_secret_deleted_in_vault_stays_in_cluster_by_default(run, policy):
     run.apply(entry(**policy))
     run.store.paths[DATABASE] = Gone.DELETED
     run("search")
@@ -97,7 +97,7 @@ def test_what_vault_deleted_stays_in_the_cluster_unless_told_otherwise(run, poli
     assert run.message().endswith("Values already in a Secret stay.")
 
 
-def test_with_deletion_policy_delete_it_goes_and_comes_back(run):
+def test_secret_with_deletion_policy_delete_goes_and_comes_back(run):
     run.apply(entry(deletionPolicy="Delete"))
     run.store.paths[DATABASE] = Gone.DELETED
     run("search")
@@ -112,21 +112,21 @@ def test_with_deletion_policy_delete_it_goes_and_comes_back(run):
 
 
 @pytest.mark.parametrize("found", [Gone.AWAY, Gone.FORBIDDEN])
-def test_what_only_cannot_be_read_is_never_deleted(run, found):
+def test_unreadable_secret_is_never_deleted(run, found):
     run.apply(entry(deletionPolicy="Delete"))
     run.store.paths[DATABASE] = found
     run("search")
     assert run.held() == {"password": b"pw-1"}
 
 
-def test_a_foreign_secret_is_not_deleted_either(run):
+def test_foreign_secret_is_not_deleted_either(run):
     run.user("create", "secret", "generic", "database", "--from-literal=a=1", "-n", run.namespace)
     run.store.paths[DATABASE] = Gone.DELETED
     run.apply(entry(deletionPolicy="Delete"))
     assert run.held() == {"a": b"1"}
 
 
-def test_a_secret_goes_with_its_entry(run):
+def test_secret_goes_with_its_entry(run):
     run.store.paths["secret/shop/mail"] = good(token=b"t")
     run.apply(entry(), entry("mail", "shop/mail"))
     assert run.held("mail") == {"token": b"t"}
@@ -136,14 +136,14 @@ def test_a_secret_goes_with_its_entry(run):
     assert run.held("embedding-search") is not None
 
 
-def test_an_entry_that_was_taken_out_while_the_operator_was_away_is_cleaned_up_after(run):
+def test_entry_removed_in_operators_absence_is_cleaned_up(run):
     run.apply(entry())
     run.restart()
     run.apply()
     assert run.held() is None
 
 
-def test_a_secret_that_was_given_to_somebody_else_stays_when_its_entry_goes(run):
+def test_secret_that_was_given_to_somebody_else_stays_when_its_entry_goes(run):
     run.apply(entry())
     patch = json.dumps({"metadata": {"ownerReferences": None, "labels": {names.LABEL_POLICY: "x"}}})
     run.user("patch", "secret", "database", "-n", run.namespace, "--type=merge", "-p", patch)
@@ -180,7 +180,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("case", VALUES)
-def test_a_value_is_kept_as_it_is(run, case):
+def test_value_is_kept_as_it_is(run, case):
     run.store.paths[DATABASE] = good(password=VALUES[case])
     run.apply(entry())
     assert run.synced() == ("True", "Synced")
@@ -188,7 +188,7 @@ def test_a_value_is_kept_as_it_is(run, case):
 
 
 @pytest.mark.parametrize("keys", [{}, {"keys": [{"key": "password"}]}])
-def test_one_byte_more_leaves_the_old_secret_and_names_path_and_key(run, keys):
+def test_one_byte_more_leaves_old_secret_and_names_path_and_key(run, keys):
     run.apply(entry(**keys))
     run.store.paths[DATABASE] = good(2, password=b"x" * (MIB + 1))
     run("search")
@@ -198,7 +198,7 @@ def test_one_byte_more_leaves_the_old_secret_and_names_path_and_key(run, keys):
         assert told in run.message()
 
 
-def test_a_key_may_have_another_name_in_the_secret(run):
+def test_key_may_have_another_name_in_secret(run):
     run.store.paths[DATABASE] = good(a=b"1", b=b"2", c=b"3")
     run.apply(entry(keys=[{"key": "a", "as": "A"}, {"key": "b"}]))
     assert run.held() == {"A": b"1", "b": b"2"}
@@ -207,7 +207,7 @@ def test_a_key_may_have_another_name_in_the_secret(run):
 # --- what is told
 
 
-def test_the_status_tells_version_last_change_and_next_check_and_no_value(run):
+def test_status_tells_version_last_change_and_next_check_and_no_value(run):
     run.store.paths[DATABASE] = good(3, password=b"pw-s3cr3t")
     run.apply(entry())
     assert run.status("search")["secrets"] == {
@@ -231,7 +231,7 @@ def test_the_status_tells_version_last_change_and_next_check_and_no_value(run):
     assert row["CHANGED"].endswith("d")
 
 
-def test_a_status_is_not_written_for_the_passing_of_time(run):
+def test_status_is_not_written_for_passing_of_time(run):
     run.apply(entry())
     before = run.get(kinds.POLICY, "search")
     for _ in range(3):
@@ -245,7 +245,7 @@ def test_a_status_is_not_written_for_the_passing_of_time(run):
     assert run.get(kinds.POLICY, "search") == failing
 
 
-def test_a_policy_whose_paths_nobody_has_looked_at_yet_keeps_its_status(run):
+def test_policy_whose_paths_nobody_has_looked_at_yet_keeps_its_status(run):
     run.apply(entry())
     before = run.get(kinds.POLICY, "search")
     run.restart()
@@ -259,7 +259,7 @@ def test_a_policy_whose_paths_nobody_has_looked_at_yet_keeps_its_status(run):
     assert run.condition("search", "Ready")["status"] == "Unknown"
 
 
-def test_a_refusal_is_an_event_that_names_the_rule(run):
+def test_refusal_is_event_that_names_rule(run):
     rule = "namespace shop may read secret/shop/*"
     refused = errors.Problem("PathNotAllowed", f"may not read {DATABASE} (vault.allowed: {rule})")
     run.store.paths[DATABASE] = Reading(problem=refused)
@@ -274,7 +274,7 @@ def annotate(run, value):
     run("search")
 
 
-def test_a_refresh_asks_vault_at_once_and_once(run):
+def test_refresh_asks_vault_at_once_and_once(run):
     run.apply(entry())
     assert run.store.refreshed == []
     annotate(run, "now")
@@ -288,7 +288,7 @@ def test_a_refresh_asks_vault_at_once_and_once(run):
     assert run.store.refreshed == [DATABASE] * 2
 
 
-def test_a_problem_is_looked_at_less_and_less_often(run):
+def test_problem_is_read_less_and_less_often(run):
     run.store.paths[DATABASE] = Gone.AWAY
     run.apply(entry())
     seconds = 0.0

@@ -92,7 +92,7 @@ FORMS = pytest.mark.parametrize("form", [of_format_2, with_checksum])
 
 
 @FORMS
-def test_entry_that_somebody_else_wrote_is_a_miss(from_environment, redis, asked, stand_in, form):
+def test_entry_that_somebody_else_wrote_is_miss(from_environment, redis, asked, stand_in, form):
     """D5: forged entries were served as hits."""
     one, other = (
         from_environment(REDIS_URL=redis.url, EMBEDDING_CACHE_KEY=CACHE_KEY) for _ in range(2)
@@ -108,7 +108,7 @@ def test_entry_that_somebody_else_wrote_is_a_miss(from_environment, redis, asked
     )
 
 
-def test_entry_that_was_moved_to_another_text_is_a_miss(from_environment, redis, asked):
+def test_entry_that_was_moved_to_another_text_is_miss(from_environment, redis, asked):
     """D5, sibling: bytes that a sidecar has signed, under another key."""
     one, other = (
         from_environment(REDIS_URL=redis.url, EMBEDDING_CACHE_KEY=CACHE_KEY) for _ in range(2)
@@ -134,9 +134,7 @@ def test_entry_that_was_moved_to_another_text_is_a_miss(from_environment, redis,
     ids=str,
 )
 @FORMS
-def test_entry_that_cannot_be_is_a_miss_without_a_key_too(
-    from_environment, redis, asked, said, form
-):
+def test_impossible_entry_is_miss_without_key_too(from_environment, redis, asked, said, form):
     """D5: NaN, one number where many belong, `made_at` 1e300; and siblings."""
     one, other = (from_environment(REDIS_URL=redis.url) for _ in range(2))
     key = new_key(asked, lambda: one.embed("x", dimensions=8))
@@ -144,7 +142,7 @@ def test_entry_that_cannot_be_is_a_miss_without_a_key_too(
     assert other.embed("x", dimensions=8).headers["x-embedding-cache"] == "miss"
 
 
-def test_size_that_was_bought_before_is_the_size_of_all(from_environment, redis, asked):
+def test_size_that_was_bought_before_is_size_of_all(from_environment, redis, asked):
     """D5: one number where as many belong as the model has made before."""
     one, other = (from_environment(REDIS_URL=redis.url) for _ in range(2))
     (key,) = bought(one, asked, "x").values()
@@ -154,7 +152,7 @@ def test_size_that_was_bought_before_is_the_size_of_all(from_environment, redis,
     assert other.embed("x").headers["x-embedding-cache"] == "miss"
 
 
-def test_rotated_or_absent_key_is_a_miss_and_never_an_error(from_environment, redis, asked):
+def test_rotated_or_absent_key_is_miss_and_never_error(from_environment, redis, asked):
     one = from_environment(REDIS_URL=redis.url, EMBEDDING_CACHE_KEY=CACHE_KEY)
     bought(one, asked, "x")
     for more in ({"EMBEDDING_CACHE_KEY": OTHER_KEY}, {}):
@@ -195,7 +193,7 @@ def test_policies_that_share_entries_need_no_common_key(policy_of, asked):
     assert "cache.shared" in other.said()
 
 
-def test_entries_outlive_a_rotated_token_and_not_a_rotated_cache_key(policy_of, asked):
+def test_entries_outlive_rotated_token_and_not_rotated_cache_key(policy_of, asked):
     one, files = policy_of("one", cache_key=CACHE_KEY)
     bought(one, asked, "x")
     other, _ = policy_of("one", cache_key=CACHE_KEY, api_token=sidecar.TOKEN + "-rotated")
@@ -230,9 +228,7 @@ def clears(asked, key):
 @pytest.mark.parametrize(
     "what", ["a value that is none", "a value of a megabyte", "more than can be"]
 )
-def test_generations_that_cannot_be_clear_the_cache_and_it_is_said(
-    from_environment, redis, asked, what
-):
+def test_impossible_generations_clear_cache_and_are_told(from_environment, redis, asked, what):
     """D5, sibling: clear lists in Redis."""
     one = from_environment(REDIS_URL=redis.url, EMBEDDING_CACHE_KEY=CACHE_KEY)
     bought(one, asked, "x")
@@ -331,7 +327,7 @@ def is_answer_signed(answer, headers) -> bool:
 @pytest.mark.parametrize(
     "path", [names.PATH_CONFIG, names.PATH_QUOTA, f"{names.PATH_CACHE_STATS}?a=%2F&b"]
 )
-def test_page_is_opened_by_a_proof_that_does_not_hand_the_token_over(without_provider, path):
+def test_page_is_opened_by_proof_that_does_not_hand_token_over(without_provider, path):
     """D9: and the answer shows that the sidecar holds the token as well."""
     running = without_provider
     headers = proved(path)
@@ -364,7 +360,7 @@ def test_proof_that_is_for_something_else_is_refused_and_says_why(without_provid
     assert sidecar.TOKEN not in running.said()
 
 
-def test_proof_clears_the_cache_on_loopback_too(without_provider):
+def test_proof_clears_cache_on_loopback_too(without_provider):
     running = without_provider
     headers = proved(names.PATH_CACHE, method="DELETE")
     answer = running.http.delete(names.PATH_CACHE, headers=headers)
@@ -389,7 +385,7 @@ def post(running, headers, *, body=b'{"model": "text-embedding-3-small", "input"
 
 
 @pytest.mark.parametrize("sent", [*BROWSERS, NAMED, {"Host": "evil.example"}], ids=str)
-def test_what_a_page_sends_spends_no_quota_whether_cached_or_not(from_environment, stand_in, sent):
+def test_request_of_web_page_spends_no_quota_cached_or_not(from_environment, stand_in, sent):
     """D11: a cross-site request without Content-Type was answered and paid."""
     running = from_environment()
     for _ in range(2):
@@ -405,7 +401,7 @@ def test_what_a_page_sends_spends_no_quota_whether_cached_or_not(from_environmen
     assert len(stand_in.calls) == 1
 
 
-def test_body_without_content_type_is_json_unless_a_page_of_ours_sends_it(from_environment):
+def test_body_without_content_type_is_json_unless_page_of_ours_sends_it(from_environment):
     running = from_environment()
     assert post(running, {}).status_code == 200
     for sent in ({"Sec-Fetch-Site": "none"}, {"Origin": f"http://127.0.0.1:{running.port}"}):
@@ -426,7 +422,7 @@ def test_body_without_content_type_is_json_unless_a_page_of_ours_sends_it(from_e
         ("GET", "/nothing"),
     ],
 )
-def test_no_endpoint_answers_a_page(without_provider, method, path, sent):
+def test_no_endpoint_answers_page(without_provider, method, path, sent):
     """D11, siblings: pass-through and management."""
     running = without_provider
     token = {"Authorization": f"Bearer {sidecar.TOKEN}"}

@@ -127,17 +127,17 @@ def test_text_is_read_as_it_is_and_anything_else_as_json(server):
     }
 
 
-def test_a_path_that_is_not_there_is_gone(server):
+def test_path_that_is_not_there_is_gone(server):
     found = by_token(server).problem("shop/nothing")
     assert (found.reason, found.gone) == ("PathMissing", True)
 
 
-def test_a_mount_that_is_not_there_is_no_proof_that_anything_is_gone(server):
+def test_mount_that_is_not_there_is_no_proof_that_anything_is_gone(server):
     found = by_token(server).problem("shop/keys", mount="other")
     assert (found.reason, found.gone) == ("MountMissing", False)
 
 
-def test_a_deleted_a_destroyed_and_a_missing_version_are_told_apart(server):
+def test_deleted_destroyed_and_missing_version_are_told_apart(server):
     server.write("shop/old", KEY="one")
     server.write("shop/old", KEY="two")
     kept = server.client().secrets.kv.v2
@@ -149,7 +149,7 @@ def test_a_deleted_a_destroyed_and_a_missing_version_are_told_apart(server):
     assert by_token(server).problem("shop/old").reason == "PathMissing"
 
 
-def test_a_version_that_was_deleted_while_it_was_known_is_seen(server):
+def test_version_that_was_deleted_while_it_was_known_is_seen(server):
     server.write("shop/known", KEY="one")
     reader = by_token(server)
     reader("shop/known")
@@ -160,7 +160,7 @@ def test_a_version_that_was_deleted_while_it_was_known_is_seen(server):
     assert reader("shop/known") == {"KEY": b"one"}
 
 
-def test_values_are_read_only_where_the_version_changed(server):
+def test_values_are_read_only_where_version_changed(server):
     server.write("shop/polled", KEY="one")
     reader = by_token(server)
     first = reader.look("shop/polled")
@@ -176,7 +176,7 @@ def test_values_are_read_only_where_the_version_changed(server):
     assert reader.requests() == ["ok"] * 2
 
 
-def test_a_path_that_was_deleted_and_written_anew_is_another_though_its_version_is_the_same(server):
+def test_path_written_anew_at_same_version_is_new(server):
     server.write("shop/again", KEY="one")
     reader = by_token(server)
     reader("shop/again")
@@ -186,7 +186,7 @@ def test_a_path_that_was_deleted_and_written_anew_is_another_though_its_version_
     assert reader("shop/again") == {"KEY": b"two"}
 
 
-def test_a_sealed_vault_says_so_and_heals_by_itself(own_server):
+def test_sealed_vault_says_so_and_heals_by_itself(own_server):
     own_server.write("shop/keys", KEY="one")
     reader = by_token(own_server)
     own_server.seal()
@@ -196,14 +196,14 @@ def test_a_sealed_vault_says_so_and_heals_by_itself(own_server):
     assert reader("shop/keys") == {"KEY": b"one"}
 
 
-def test_an_unreachable_vault_says_so(own_server):
+def test_unreachable_vault_says_so(own_server):
     reader = by_token(own_server)
     own_server.stop()
     found = reader.problem("shop/keys")
     assert (found.reason, found.scope) == ("VaultUnreachable", failures.Scope.SERVER)
 
 
-def test_a_token_file_may_be_rotated(server, tmp_path):
+def test_token_file_may_be_rotated(server, tmp_path):
     server.write("shop/keys", KEY="one")
     token_file = tmp_path / "token"
     token_file.write_text("revoked")
@@ -213,19 +213,19 @@ def test_a_token_file_may_be_rotated(server, tmp_path):
     assert reader.a_poll_later()("shop/keys") == {"KEY": b"one"}
 
 
-def test_a_token_file_that_is_as_it_was_is_no_new_login(server, tmp_path):
+def test_token_file_that_is_as_it_was_is_no_new_login(server, tmp_path):
     reader = by_token(server)
     first = reader.sessions.get(IDENTITY)
     assert reader.a_poll_later().sessions.get(IDENTITY).serial == first.serial
 
 
-def test_a_missing_token_file_is_a_problem_that_names_the_path(server, tmp_path):
+def test_missing_token_file_is_problem_that_names_path(server, tmp_path):
     assert by_token(server, token_file=tmp_path / "nothing").problem("shop/keys").reason == (
         "TokenRefused"
     )
 
 
-def test_something_else_at_the_address_is_a_problem_and_no_crash(server, tmp_path):
+def test_something_else_at_address_is_problem_and_no_crash(server, tmp_path):
     reader = by_token(server, address=f"{server.address}/ui")
     found = reader.problem("shop/keys")
     assert found.reason in {"VaultFailing", "MountMissing"}
@@ -248,7 +248,7 @@ def limited(server: real.Vault, tmp_path: Path, *rules: str, **changed) -> Reade
 DATA = 'path "secret/data/shop/*" { capabilities = ["read"] }'
 
 
-def test_a_token_from_a_file_is_not_ours_to_revoke(server, tmp_path):
+def test_token_from_file_is_not_ours_to_revoke(server, tmp_path):
     server.write("bank/keys", KEY="one")
     reader = limited(server, tmp_path, DATA)
     before = (tmp_path / "limited").read_text()
@@ -259,7 +259,7 @@ def test_a_token_from_a_file_is_not_ours_to_revoke(server, tmp_path):
     assert server.client().auth.token.lookup(before)["data"]["policies"] == ["limited"]
 
 
-def test_where_metadata_is_forbidden_the_values_are_read_and_it_says_so(server, tmp_path):
+def test_values_are_read_where_metadata_is_forbidden_and_that_is_told(server, tmp_path):
     server.write("shop/whole", KEY="one")
     reader = limited(server, tmp_path, DATA)
     reader("shop/whole")
@@ -272,7 +272,7 @@ def test_where_metadata_is_forbidden_the_values_are_read_and_it_says_so(server, 
     assert reader("shop/whole") == {"KEY": b"two"}
 
 
-def test_a_path_that_is_forbidden_says_so(server, tmp_path):
+def test_path_that_is_forbidden_says_so(server, tmp_path):
     server.write("bank/keys", KEY="theirs")
     found = limited(server, tmp_path, DATA).problem("bank/keys")
     assert (found.reason, found.final) == ("VaultForbidden", True)
@@ -288,7 +288,7 @@ def write_first(server, path, **values):
     server.client().secrets.kv.v1.create_or_update_secret(path, values, mount_point="team/kv")
 
 
-def test_the_first_version_of_the_engine_is_read_and_it_says_so(first_version):
+def test_first_version_of_engine_is_read_and_it_says_so(first_version):
     write_first(first_version, "shop/keys", KEY="one")
     reader = by_token(first_version)
     first = reader.look("shop/keys", mount="team/kv")
@@ -304,7 +304,7 @@ def test_the_first_version_of_the_engine_is_read_and_it_says_so(first_version):
     assert second.changed_at is not None
 
 
-def test_the_first_version_needs_no_more_rights_than_to_read(first_version, tmp_path):
+def test_first_version_needs_no_more_rights_than_to_read(first_version, tmp_path):
     write_first(first_version, "shop/keys", KEY="one")
     rule = 'path "team/kv/shop/*" { capabilities = ["read"] }'
     reader = limited(first_version, tmp_path, rule)
@@ -312,12 +312,12 @@ def test_the_first_version_needs_no_more_rights_than_to_read(first_version, tmp_
     assert reader.problem("bank/keys", mount="team/kv").reason == "VaultForbidden"
 
 
-def test_a_path_of_the_first_version_that_is_not_there_is_gone(first_version):
+def test_path_of_first_version_that_is_not_there_is_gone(first_version):
     found = by_token(first_version).problem("shop/nothing", mount="team/kv")
     assert (found.reason, found.gone) == ("PathMissing", True)
 
 
-def test_a_mount_that_becomes_the_second_version_is_noticed(server):
+def test_mount_that_becomes_second_version_is_noticed(server):
     server.client().sys.enable_secrets_engine("kv", path="grows", options={"version": "1"})
     server.client().secrets.kv.v1.create_or_update_secret(
         "shop/keys", {"KEY": "one"}, mount_point="grows"
@@ -332,7 +332,7 @@ def test_a_mount_that_becomes_the_second_version_is_noticed(server):
     assert reader.look("shop/keys", mount="grows").version == 1
 
 
-def test_where_the_kind_of_a_mount_is_not_told_it_is_the_second_version(server):
+def test_mount_of_untold_kind_is_read_as_version_2(server):
     server.write("shop/keys", KEY="one")
     proxy = fault_proxy.Proxy(int(server.address.rpartition(":")[2]))
     proxy.fault = lambda _, path: 403 if "/internal/ui/" in path else None
@@ -346,7 +346,7 @@ def test_where_the_kind_of_a_mount_is_not_told_it_is_the_second_version(server):
         proxy.down()
 
 
-def test_an_engine_of_another_kind_is_never_read(server):
+def test_engine_of_another_kind_is_never_read(server):
     server.client().sys.enable_secrets_engine("transit", path="keys")
     assert by_token(server).problem("shop/keys", mount="keys").reason == "MountUnsupported"
 
@@ -384,14 +384,14 @@ def test_approle_signs_in_once_for_all_identities(server, tmp_path):
     assert reader.requests() == ["ok"] * 4
 
 
-def test_a_secret_id_that_is_no_good_is_a_refused_login(server, tmp_path):
+def test_secret_id_that_is_no_good_is_refused_login(server, tmp_path):
     reader = by_approle(server, tmp_path)
     (tmp_path / "secret-id").write_text("nonsense")
     found = reader.problem("shop/keys")
     assert (found.reason, found.scope) == ("LoginRefused", failures.Scope.IDENTITY)
 
 
-def test_a_login_that_can_be_renewed_is_renewed_and_keeps_its_token(server, tmp_path):
+def test_login_that_can_be_renewed_is_renewed_and_keeps_its_token(server, tmp_path):
     reader = by_approle(server, tmp_path)
     first = reader.sessions.get(IDENTITY)
     reader.clock.seconds = 2399
@@ -404,7 +404,7 @@ def test_a_login_that_can_be_renewed_is_renewed_and_keeps_its_token(server, tmp_
     assert reader.requests() == ["ok", "ok"]
 
 
-def test_near_its_last_end_a_token_is_not_renewed_but_made_anew(server, tmp_path):
+def test_token_near_its_last_end_is_made_anew(server, tmp_path):
     reader = by_approle(server, tmp_path, ttl="90s", token_max_ttl="90s")
     first = reader.sessions.get(IDENTITY)
     # So little would be added that a renewal is not worth it.
@@ -413,7 +413,7 @@ def test_near_its_last_end_a_token_is_not_renewed_but_made_anew(server, tmp_path
     assert reader.sessions.get(IDENTITY).serial != first.serial
 
 
-def test_a_token_that_cannot_be_renewed_is_made_anew(server, tmp_path):
+def test_token_that_cannot_be_renewed_is_made_anew(server, tmp_path):
     reader = by_approle(server, tmp_path, token_type="batch")
     first = reader.sessions.get(IDENTITY)
     assert not first.renewable
@@ -421,7 +421,7 @@ def test_a_token_that_cannot_be_renewed_is_made_anew(server, tmp_path):
     assert reader.sessions.get(IDENTITY).serial != first.serial
 
 
-def test_while_vault_is_away_a_login_is_used_until_its_end(own_server, tmp_path):
+def test_login_is_used_until_its_end_while_vault_is_away(own_server, tmp_path):
     reader = by_approle(own_server, tmp_path)
     first = reader.sessions.get(IDENTITY)
     own_server.stop()
@@ -432,7 +432,7 @@ def test_while_vault_is_away_a_login_is_used_until_its_end(own_server, tmp_path)
         reader.sessions.get(IDENTITY)
 
 
-def test_a_namespace_of_vault_is_another_vault(server, tmp_path):
+def test_namespace_of_vault_is_another_vault(server, tmp_path):
     client = server.client()
     client.adapter.post("/v1/sys/namespaces/tenant")
     inside = hvac.Client(server.address, token=client.token, namespace="tenant")
@@ -453,12 +453,12 @@ def encrypted(tmp_path_factory) -> Iterator[real.Vault]:
         started.stop()
 
 
-def test_tls_is_checked_against_the_ca_that_was_given(encrypted):
+def test_tls_is_checked_against_ca_that_was_given(encrypted):
     encrypted.write("shop/keys", KEY="one")
     assert by_token(encrypted)("shop/keys") == {"KEY": b"one"}
 
 
-def test_a_certificate_of_nobody_known_is_not_trusted(encrypted):
+def test_certificate_of_nobody_known_is_not_trusted(encrypted):
     assert by_token(encrypted, ca_file=None).problem("shop/keys").reason == "VaultUnreachable"
 
 
@@ -484,7 +484,7 @@ def by_kubernetes(server: real.Vault, tokens: vault.Tokens) -> Reader:
 
 
 @pytest.mark.cluster
-def test_a_service_account_of_the_namespace_signs_in_once(server, tokens, identity):
+def test_service_account_of_namespace_signs_in_once(server, tokens, identity):
     reader = by_kubernetes(server, tokens)
     server.write(f"{identity.namespace}/more", KEY="two")
     assert reader(f"{identity.namespace}/keys", identity) == {"KEY": b"one"}
@@ -493,7 +493,7 @@ def test_a_service_account_of_the_namespace_signs_in_once(server, tokens, identi
 
 
 @pytest.mark.cluster
-def test_a_login_is_renewed_at_two_thirds_of_its_lease(server, tokens, identity):
+def test_login_is_renewed_at_two_thirds_of_its_lease(server, tokens, identity):
     path = f"{identity.namespace}/keys"
     reader = by_kubernetes(server, tokens)
     reader(path, identity)
@@ -506,7 +506,7 @@ def test_a_login_is_renewed_at_two_thirds_of_its_lease(server, tokens, identity)
 
 
 @pytest.mark.cluster
-def test_a_revoked_login_is_made_once_more(server, tokens, identity):
+def test_revoked_login_is_made_once_more(server, tokens, identity):
     path = f"{identity.namespace}/keys"
     reader = by_kubernetes(server, tokens)
     reader(path, identity)
@@ -517,7 +517,7 @@ def test_a_revoked_login_is_made_once_more(server, tokens, identity):
 
 
 @pytest.mark.cluster
-def test_a_service_account_that_is_not_there_is_named(server, tokens, identity):
+def test_service_account_that_is_not_there_is_named(server, tokens, identity):
     nobody = identity._replace(service_account="nobody")
     found = by_kubernetes(server, tokens).problem(f"{identity.namespace}/keys", nobody)
     assert found.reason == "ServiceAccountMissing"
@@ -525,7 +525,7 @@ def test_a_service_account_that_is_not_there_is_named(server, tokens, identity):
 
 
 @pytest.mark.cluster
-def test_a_role_that_vault_does_not_grant_is_refused(server, tokens, identity, api_server):
+def test_role_that_vault_does_not_grant_is_refused(server, tokens, identity, api_server):
     api_server("create", "serviceaccount", "another", "-n", identity.namespace)
     another = identity._replace(service_account="another")
     reader = by_kubernetes(server, tokens)
@@ -534,7 +534,7 @@ def test_a_role_that_vault_does_not_grant_is_refused(server, tokens, identity, a
 
 
 @pytest.mark.cluster
-def test_a_policy_without_a_role_is_told_to_name_one(server, tokens, identity):
+def test_policy_without_role_is_told_to_name_one(server, tokens, identity):
     found = by_kubernetes(server, tokens).problem(
         f"{identity.namespace}/keys", identity._replace(role=None)
     )
@@ -544,7 +544,7 @@ def test_a_policy_without_a_role_is_told_to_name_one(server, tokens, identity):
 
 
 @pytest.mark.cluster
-def test_a_forbidden_path_signs_in_once_a_step_and_leaves_one_login_behind(
+def test_forbidden_path_signs_in_once_per_step_and_leaves_one_login_behind(
     server, tokens, identity
 ):
     reader = by_kubernetes(server, tokens)
@@ -562,7 +562,7 @@ def test_a_forbidden_path_signs_in_once_a_step_and_leaves_one_login_behind(
 @pytest.mark.parametrize(
     ("header", "seconds"), [("7", 7), ("", 0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0)]
 )
-def test_how_long_a_busy_vault_wants_not_to_be_asked_is_known(server, header, seconds):
+def test_retry_after_of_busy_vault_is_read(server, header, seconds):
     proxy = fault_proxy.Proxy(int(server.address.rpartition(":")[2]))
     proxy.fault, proxy.retry_after = lambda *_: 429, header
     try:

@@ -364,7 +364,7 @@ def key(world: World) -> bytes | None:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_named_leaves_what_was_there_and_heals(synced, name):
+def test_fault_is_named_leaves_what_was_there_and_heals(synced, name):
     fault = FAULTS[name]
     fault.begin(synced)
     synced.wait_for(fault.reason)
@@ -387,7 +387,7 @@ def test_a_fault_is_named_leaves_what_was_there_and_heals(synced, name):
     print(f"\n| {name} | {fault.reason} | {calls} calls in {WATCHED_SECONDS} s | {message[:90]}")
 
 
-def test_a_vault_that_is_down_at_the_start_keeps_nothing_from_being_made(world):
+def test_vault_down_at_start_stops_no_object(world):
     world.proxy.down()
     world.start()
     world.wait_for("VaultUnreachable")
@@ -400,7 +400,7 @@ def test_a_vault_that_is_down_at_the_start_keeps_nothing_from_being_made(world):
     assert world.held() == KEPT
 
 
-def test_a_token_that_was_revoked_is_noticed_by_nobody(synced):
+def test_revoked_token_is_replaced_unnoticed(synced):
     synced.revoke()
     synced.proxy.calls.clear()
     synced.write()
@@ -410,7 +410,7 @@ def test_a_token_that_was_revoked_is_noticed_by_nobody(synced):
     assert len(logins) == 1
 
 
-def test_a_token_that_expires_is_noticed_by_nobody(world):
+def test_expired_token_is_replaced_unnoticed(world):
     world.give_role("reader", ttl="1s")
     world.start()
     world.wait_for("Synced")
@@ -420,7 +420,7 @@ def test_a_token_that_expires_is_noticed_by_nobody(world):
     assert world.condition()[1] == "Synced"
 
 
-def test_the_first_look_after_a_fault_makes_all_well(synced):
+def test_first_look_after_fault_makes_all_well(synced):
     synced.server.seal()
     synced.wait_for("VaultSealed")
     wait(lambda: synced.summary() == f"0/{PATHS + 1}", "all paths, and the key")
@@ -439,13 +439,13 @@ VALUES = {
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_a_value_arrives_as_it_is(synced, value):
+def test_value_arrives_as_it_is(synced, value):
     synced.write(VALUES[value], number=1)
     wait(lambda: synced.held("app-1") == {"KEY": VALUES[value].encode()}, value)
     assert synced.condition()[1] == "Synced"
 
 
-def test_one_byte_more_than_a_secret_takes_leaves_the_old_one(synced):
+def test_one_byte_more_than_secret_takes_leaves_old_one(synced):
     synced.write("x" * (MIB + 1), number=1)
     synced.wait_for("SecretTooLarge")
     message = synced.condition()[2]
@@ -457,7 +457,7 @@ def test_one_byte_more_than_a_secret_takes_leaves_the_old_one(synced):
     assert synced.held("app-1") == {"KEY": NEW.encode()}
 
 
-def test_when_nothing_changes_vault_is_asked_for_a_version_a_path_and_interval(synced):
+def test_unchanged_paths_cost_one_version_read_per_interval(synced):
     wait(lambda: any("/metadata/" in path for _, path in synced.proxy.calls), "a look")
     synced.proxy.calls.clear()
     time.sleep(2 * POLL_SECONDS)
@@ -466,7 +466,7 @@ def test_when_nothing_changes_vault_is_asked_for_a_version_a_path_and_interval(s
     assert len(asked) <= 4 * PATHS
 
 
-def test_a_refresh_is_obeyed_at_once(synced):
+def test_refresh_is_obeyed_at_once(synced):
     assert synced._poller is not None
     synced.fail(500)
     synced.wait_for("VaultFailing")

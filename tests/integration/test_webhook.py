@@ -64,13 +64,13 @@ def deploy(api_server, namespace, **spec):
     )
 
 
-def test_a_bare_pod_gets_the_sidecar(api_server, shop):
+def test_bare_pod_gets_sidecar(api_server, shop):
     pod = create(api_server, shop)
     assert sidecars(pod) == [names.CONTAINER]
     assert pod["metadata"]["labels"][names.LABEL_INJECTED] == "search"
 
 
-def test_pods_that_a_controller_makes_get_it_too(api_server, shop):
+def test_pods_that_controller_makes_get_it_too(api_server, shop):
     deploy(api_server, shop)
 
     def pods():
@@ -80,7 +80,7 @@ def test_pods_that_a_controller_makes_get_it_too(api_server, shop):
     assert [sidecars(pod) for pod in pods()] == [[names.CONTAINER]] * 2
 
 
-def test_a_namespace_that_is_not_enabled_is_left_alone(api_server, namespace, operator):
+def test_namespace_that_is_not_enabled_is_left_alone(api_server, namespace, operator):
     api_server.apply(
         {
             "apiVersion": "v1",
@@ -91,7 +91,7 @@ def test_a_namespace_that_is_not_enabled_is_left_alone(api_server, namespace, op
     assert sidecars(create(api_server, namespace)) == []
 
 
-def test_who_applies_a_pod_that_gets_none_is_told_why(api_server, shop):
+def test_pod_without_sidecar_warns_its_applier(api_server, shop):
     with pytest.raises(kubectl.KubectlError, match=r"Warning: .*'serach'.* is not in this"):
         create(
             api_server,
@@ -101,7 +101,7 @@ def test_who_applies_a_pod_that_gets_none_is_told_why(api_server, shop):
         )
 
 
-def test_a_dry_run_shows_the_sidecar(api_server, shop):
+def test_dry_run_shows_sidecar(api_server, shop):
     assert sidecars(create(api_server, shop, options=("--dry-run=server",))) == [names.CONTAINER]
 
 
@@ -115,7 +115,7 @@ def events(api_server, namespace):
     ]
 
 
-def test_event_of_the_policy_says_which_controllers_pods_get_none_and_why(api_server, shop):
+def test_event_of_policy_says_which_controllers_pods_get_none_and_why(api_server, shop):
     deploy(api_server, shop, hostNetwork=True)
 
     def told():
@@ -129,7 +129,7 @@ def test_event_of_the_policy_says_which_controllers_pods_get_none_and_why(api_se
     assert told()[0].startswith("ReplicaSet search-")
 
 
-def test_a_policy_that_is_asked_for_and_not_there_is_told_of_the_namespace(api_server, shop):
+def test_policy_that_is_asked_for_and_not_there_is_told_of_namespace(api_server, shop):
     create(api_server, shop, metadata={"labels": {names.LABEL_POLICY: "serach"}})
 
     def told():
@@ -158,7 +158,7 @@ def test_forged_reviews_make_no_event_about_what_is_not_there(api_server, shop, 
     assert len(found) <= skipped_pods.MOST_OF_A_NAMESPACE
 
 
-def test_a_review_reads_nothing_of_the_api_server(api_server, shop, operator):
+def test_review_reads_nothing_of_api_server(api_server, shop, operator):
     pod = {"metadata": {"generateName": "x-"}, "spec": {"containers": [CONTAINER]}}
     operator.review(pod | {"metadata": {"namespace": shop}}, namespace=shop)
     before = reads(api_server)
@@ -169,9 +169,7 @@ def test_a_review_reads_nothing_of_the_api_server(api_server, shop, operator):
     assert reads(api_server) - before < 5
 
 
-def test_without_the_operator_pods_start_and_with_it_again_they_are_covered(
-    api_server, shop, operator
-):
+def test_pods_start_without_operator_and_are_covered_once_it_returns(api_server, shop, operator):
     operator.stop()
     try:
         assert sidecars(create(api_server, shop)) == []
@@ -180,7 +178,7 @@ def test_without_the_operator_pods_start_and_with_it_again_they_are_covered(
     assert sidecars(create(api_server, shop)) == [names.CONTAINER]
 
 
-def test_no_answer_was_a_failure(api_server, shop, operator):
+def test_webhook_counted_no_failed_answer(api_server, shop, operator):
     create(api_server, shop)
     assert "is created without a sidecar" not in operator.log()
     assert "Traceback" not in operator.log()

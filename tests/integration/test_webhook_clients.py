@@ -36,7 +36,7 @@ def api_server():
         cluster.down(name)
 
 
-def test_only_an_api_server_that_shows_a_certificate_gets_a_sidecar(api_server, tmp_path):
+def test_only_api_server_that_shows_certificate_gets_sidecar(api_server, tmp_path):
     asked, server = api_server
     authority = Authority()
     (tmp_path / "ca.crt").write_bytes(authority.pair.certificate)

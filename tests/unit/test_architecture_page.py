@@ -29,7 +29,7 @@ def packages_on_page():
     return {match[1] for line in PAGE.splitlines() if (match := ROW.fullmatch(line))}
 
 
-def test_architecture_page_names_each_layer_of_the_linter_and_no_other():
+def test_architecture_page_names_exactly_layers_of_linter():
     contracts = {
         container: tuple(modules(layer) for layer in it["layers"])
         for it in CONTRACTS
@@ -48,7 +48,7 @@ def test_architecture_page_names_each_package_and_no_other():
     assert packages_on_page() == folders
 
 
-def test_architecture_page_names_each_other_contract_of_the_linter_and_no_other():
+def test_architecture_page_names_exactly_other_contracts_of_linter():
     listed = PAGE.partition("Besides the layers:\n")[2].strip().partition("\n\n")[0]
     names = {line.removeprefix("- ").removesuffix(".") for line in listed.splitlines()}
     assert names == {it["name"] for it in CONTRACTS if it["type"] != "layers"}

@@ -79,25 +79,25 @@ def next_minor(version):
     return f"{major}.{int(minor) + 1}"
 
 
-def test_a_private_name_of_another_package_or_module_is_listed(found):
+def test_private_name_of_another_package_or_module_is_listed(found):
     assert sorted(found - listed(), key=str) == [], (
         "use a promised name, or list it in boundaries.toml"
     )
 
 
-def test_a_listed_name_is_used(found):
+def test_listed_name_is_used(found):
     assert sorted(listed() - found, key=str) == [], "no longer used: take it from boundaries.toml"
 
 
 @pytest.mark.parametrize("package", LIST["packages"])
-def test_the_count_of_a_package_is_that_of_its_names(package):
+def test_count_of_package_is_that_of_its_names(package):
     it = LIST["packages"][package]
     assert it["count"] == sum(len(names) for names in it["files"].values())
     assert all(names == sorted(set(names)) for names in it["files"].values())
 
 
 @pytest.mark.parametrize("package", LIST["packages"])
-def test_a_package_with_private_names_is_pinned_below_its_next_minor(package):
+def test_package_with_private_names_is_pinned_below_its_next_minor(package):
     pin = LIST["packages"][package]["pin"]
     assert pin == f"<{next_minor(LOCKED[package])}"
     pinned = [it for it in REQUIREMENTS if canonicalize_name(it.name) == package]
@@ -107,13 +107,13 @@ def test_a_package_with_private_names_is_pinned_below_its_next_minor(package):
         assert requirement.specifier.contains(LOCKED[package])
 
 
-def test_a_requirement_with_an_upper_bound_is_in_the_list():
+def test_requirement_with_upper_bound_is_in_list():
     bounded = {it.name for it in REQUIREMENTS if "<" in str(it.specifier)}
     assert bounded == {*LIST["packages"], *LIST["pinned_otherwise"]}
 
 
 @pytest.mark.parametrize("package", LIST["packages"])
-def test_the_comment_at_a_pin_names_what_is_leaned_on(package):
+def test_comment_at_pin_names_what_is_leaned_on(package):
     comments = comment_above(package)
     assert comments
     it = LIST["packages"][package]
@@ -123,6 +123,6 @@ def test_the_comment_at_a_pin_names_what_is_leaned_on(package):
         assert names <= named or "all listed in tests/unit/boundaries.toml" in comment
 
 
-def test_modules_of_the_tests_keep_their_private_names_to_themselves():
+def test_modules_of_tests_keep_their_private_names_to_themselves():
     used = Scan(ROOT, {**PRODUCT, "tests": "tests"}, {}).uses()
     assert sorted((it for it in used if str(it.owner).startswith("tests.")), key=str) == []

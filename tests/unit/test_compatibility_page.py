@@ -23,7 +23,7 @@ def lines(text):
 @pytest.mark.parametrize(
     "client", [pytest.param(it, id=f"{it.language.value}-{it.name}") for it in clients.CLIENTS]
 )
-def test_the_page_names_each_client_by_the_version_that_is_locked(client, lines):
+def test_page_names_each_client_by_version_that_is_locked(client, lines):
     kind = client.language.value
     version = clients.locked(client)
     if version is None:
@@ -32,11 +32,11 @@ def test_the_page_names_each_client_by_the_version_that_is_locked(client, lines)
         assert (client.name, version, kind) in lines
 
 
-def test_the_page_names_no_client_that_is_not_tested(lines):
+def test_page_names_no_client_that_is_not_tested(lines):
     assert {(name, kind) for name, _, kind in lines} == NAMES
 
 
-def test_each_line_of_a_client_was_run(text):
+def test_each_line_of_client_was_run(text):
     assert compatibility.NOT_RUN not in text.partition("## Clients")[2].partition("\n## ")[0]
 
 
@@ -51,7 +51,7 @@ def test_each_language_has_clients(language):
 
 
 @pytest.mark.parametrize("client", clients.CLIENTS, ids=lambda it: it.program)
-def test_no_text_of_a_client_is_asked_twice(client):
+def test_no_text_of_client_is_asked_twice(client):
     texts = [str(item) for case in client.cases for item in client.inputs(case)]
     assert len(set(texts)) == len(texts)
 

@@ -26,7 +26,7 @@ SCREEN_LINES = 60
 SCREEN_COLUMNS = 100
 
 
-def test_glossary_has_forty_rows_at_most_and_each_has_a_source():
+def test_glossary_has_forty_rows_at_most_and_each_has_source():
     assert 0 < len(GLOSSARY) <= 40
     assert {len(row) for row in GLOSSARY} == {4}
     assert all(term and meaning and source for term, meaning, _, source in GLOSSARY)
@@ -38,7 +38,7 @@ def test_glossary_reads_every_name_of_its_third_column():
 
 
 @pytest.mark.parametrize(("name", "file"), TODAY)
-def test_word_of_today_is_a_class_of_the_code(name, file):
+def test_word_of_today_is_class_of_code(name, file):
     places = [it for package in PACKAGES for it in (ROOT / package).rglob(file)]
     assert any(f"class {name}" in it.read_text(encoding="utf-8") for it in places)
 
@@ -65,7 +65,7 @@ def test_tests_page_names_each_folder_of_tests():
 
 
 @pytest.mark.parametrize("decision", DECISIONS, ids=lambda it: it.stem)
-def test_decision_has_its_four_parts_in_order_and_fits_a_screen(decision):
+def test_decision_has_its_four_parts_in_order_and_fits_screen(decision):
     text = decision.read_text(encoding="utf-8")
     places = [text.index(part) for part in PARTS]
     assert places == sorted(places)

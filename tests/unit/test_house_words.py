@@ -14,7 +14,7 @@ def counts():
 
 
 @pytest.mark.parametrize("word", FIGURES)
-def test_a_word_of_our_own_is_in_no_new_name(counts, word):
+def test_private_word_is_in_no_new_name(counts, word):
     row = dict(FIGURES[word])
     field = row.pop("field")
     more = {it: n for it, n in counts[word].items() if n > row.get(it, 0)}
@@ -22,7 +22,7 @@ def test_a_word_of_our_own_is_in_no_new_name(counts, word):
 
 
 @pytest.mark.parametrize("word", FIGURES)
-def test_a_figure_is_lowered_once_names_are_gone(counts, word):
+def test_figure_is_lowered_once_names_are_gone(counts, word):
     row = dict(FIGURES[word])
     del row["field"]
     assert {it: n for it, n in row.items() if n > counts[word].get(it, 0)} == {}, COMMAND
@@ -42,7 +42,7 @@ def test_a_figure_is_lowered_once_names_are_gone(counts, word):
         ("LineReader", "Line", False),
     ],
 )
-def test_a_name_has_a_word_as_a_part_or_as_a_whole(name, word, has_it):
+def test_name_has_word_as_part_or_whole(name, word, has_it):
     assert house_words.has(name, word) is has_it
 
 
@@ -65,7 +65,7 @@ for flight in flight: pass
     }
 
 
-def test_the_command_lowers_figures_and_raises_none():
+def test_command_lowers_figures_and_raises_none():
     text = 'flight = { field = "call", operator = 3, sidecar = 5, vectors = 1 }\n'
     counted = {"flight": {"operator": 4, "sidecar": 2, "contract": 7}}
     lowered = 'flight = { field = "call", operator = 3, sidecar = 2 }\n'

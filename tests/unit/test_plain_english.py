@@ -20,11 +20,11 @@ def test_no_new_sentence_begins_without_its_subject(counts, package):
 
 
 @pytest.mark.parametrize("package", FIGURES)
-def test_a_figure_of_sentences_is_lowered_once_they_are_gone(counts, package):
+def test_figure_of_sentences_is_lowered_once_they_are_gone(counts, package):
     assert counts[package] >= FIGURES[package], COMMAND
 
 
-def test_every_package_has_a_figure():
+def test_every_package_has_figure():
     assert FIGURES.keys() == house_words.PACKAGES.keys()
 
 
@@ -41,7 +41,7 @@ def test_every_package_has_a_figure():
         'raise ValueError(f"It is {x}. Whoever waits")',
     ],
 )
-def test_a_sentence_without_its_subject_is_found(code):
+def test_sentence_without_its_subject_is_found(code):
     assert len(plain_english.found(code)) == 1
 
 
@@ -55,16 +55,16 @@ def test_a_sentence_without_its_subject_is_found(code):
         "# The end of one\nx = 1\n\n# as another",
     ],
 )
-def test_a_sentence_with_its_subject_is_none(code):
+def test_sentence_with_its_subject_is_none(code):
     assert plain_english.found(code) == []
 
 
-def test_a_sentence_has_the_line_it_begins_in():
+def test_sentence_has_line_it_begins_in():
     code = '"""A line.\n\nWhat comes\nthen."""\n\n# One.\n# As two.\n'
     assert [it.line for it in plain_english.found(code)] == [3, 7]
 
 
-def test_the_command_lowers_figures_of_sentences_and_raises_none():
+def test_command_lowers_figures_of_sentences_and_raises_none():
     text = "# A comment = 9\nsidecar = 5\noperator = 2\n"
     counted = {"sidecar": 3, "operator": 4}
     assert plain_english.lowered(text, counted) == "# A comment = 9\nsidecar = 3\noperator = 2\n"

@@ -14,7 +14,7 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 FIGURES = TEXT.partition("## Four figures\n")[2].partition("\n## ")[0]
 
 
-def test_readme_answers_in_the_order_in_which_a_platform_engineer_asks():
+def test_readme_answers_in_order_in_which_platform_engineer_asks():
     asked = (
         "docs/architecture.svg",
         "kind: EmbeddingPolicy",
@@ -34,7 +34,7 @@ def test_readme_links_to_files_that_exist():
     assert {it for it in linked if not (ROOT / it).exists()} == set()
 
 
-def test_figures_of_the_readme_are_those_of_the_page_of_benchmarks():
+def test_figures_of_readme_are_those_of_page_of_benchmarks():
     rows = [line.strip("| ").split(" | ") for line in FIGURES.splitlines() if "`make" in line][1:]
     page = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8").partition("## The whole")[2]
     assert len(rows) == 4
@@ -42,7 +42,7 @@ def test_figures_of_the_readme_are_those_of_the_page_of_benchmarks():
         assert f"| {figure} | {command} |" in page
 
 
-def test_policy_of_the_readme_is_one():
+def test_policy_of_readme_is_valid():
     (shown,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
     read = policy.parse(crd_schema.admit(yaml.safe_load(shown)))
     assert [it.kind for it in read.providers] == ["OpenAI", "Voyage"]

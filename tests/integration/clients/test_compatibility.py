@@ -188,7 +188,7 @@ def each(chosen):
 
 
 @pytest.mark.parametrize(("client", "case"), each(lambda case: case.refusal is None))
-def test_a_client_gets_the_vectors_of_the_provider(client, case, found, record_row):
+def test_client_gets_vectors_of_provider(client, case, found, record_row):
     outcome = found.outcomes[case]
     assert "vectors" in outcome, outcome
     assert [bits(vector) for vector in outcome["vectors"]] == expected(client, case)
@@ -201,7 +201,7 @@ def test_a_client_gets_the_vectors_of_the_provider(client, case, found, record_r
 
 
 @pytest.mark.parametrize(("client", "case"), each(lambda case: case.refusal is not None))
-def test_a_refusal_is_the_clients_own_error(client, case, found, stage, record_row):
+def test_refusal_is_clients_own_error(client, case, found, stage, record_row):
     refusal = CASES[case].refusal
     assert refusal is not None
     refused = found.outcomes[case].get("error")
@@ -229,7 +229,7 @@ def test_a_refusal_is_the_clients_own_error(client, case, found, stage, record_r
         for what in client.sends
     ],
 )
-def test_what_a_client_sends_of_its_own_accord_is_answered(client, what, found, record_row):
+def test_extras_that_client_sends_by_itself_are_answered(client, what, found, record_row):
     (connection,) = found.connections_of(client, "one")
     assert re.search(client.sends[what], connection)
     vectors = found.outcomes["one"].get("vectors", [])

@@ -23,7 +23,7 @@ def vocabulary(monkeypatch):
     return made
 
 
-def test_texts_come_back_in_order_with_the_models_own_bits(injected):
+def test_texts_come_back_in_order_with_models_own_bits(injected):
     embeddings = langchain_openai.OpenAIEmbeddings(model=MODEL, check_embedding_ctx_length=False)
     texts = ["hello", "two words", "hello"]
     assert [bits(row) for row in embeddings.embed_documents(texts)] == made(*texts)
@@ -48,7 +48,7 @@ def test_token_arrays_are_items_like_texts(injected, stand_in, vocabulary):
     assert len(stand_in.calls) == 1
 
 
-def test_a_long_text_is_cut_by_the_client_and_its_parts_are_items(injected, stand_in, vocabulary):
+def test_long_text_is_cut_by_client_and_its_parts_are_items(injected, stand_in, vocabulary):
     embeddings = langchain_openai.OpenAIEmbeddings(model=MODEL, embedding_ctx_length=4)
     tokens = vocabulary.encode("abcdefghij")
     assert len(embeddings.embed_query("abcdefghij")) == 16

@@ -11,7 +11,7 @@ from tests.parts.vectors import MODEL, bits, made
 pytestmark = pytest.mark.integration
 
 
-def test_texts_come_back_in_order_with_the_models_own_bits(injected, stand_in, monkeypatch):
+def test_texts_come_back_in_order_with_models_own_bits(injected, stand_in, monkeypatch):
     monkeypatch.delenv(names.ENV_BASE_URL)
     embedding = OpenAIEmbedding(model=MODEL, embed_batch_size=2)
     texts = ["one", "two words", "one", "three"]

@@ -24,7 +24,7 @@ def rows(outcome):
     return [row["embedding"] for row in outcome["answer"]["data"]]
 
 
-def test_the_sdk_gets_the_models_own_bits_in_every_form(injected, stand_in):
+def test_sdk_gets_models_own_bits_in_every_form(injected, stand_in):
     said = asked(
         {"model": MODEL, "input": ["a", "b c", "a"]},
         {"model": MODEL, "input": ["a", "b c"], "encoding_format": "float"},
@@ -49,7 +49,7 @@ def test_the_sdk_gets_the_models_own_bits_in_every_form(injected, stand_in):
     assert said["models"] == [MODEL]
 
 
-def test_a_refusal_is_the_exception_the_sdk_has_for_it(injected):
+def test_refusal_is_exception_sdk_has_for_it(injected):
     said = asked({"model": "unknown", "input": "x"}, {"model": MODEL, "input": ""})
     unknown, empty = said["outcomes"]
     assert (unknown["kind"], unknown["code"], unknown["param"]) == (

@@ -36,7 +36,7 @@ BOTH = pytest.mark.parametrize("asked", [asked_of_sync, asked_of_async])
 
 @BOTH
 @pytest.mark.parametrize(("given", "items"), INPUTS)
-def test_every_form_of_input_gives_the_models_own_bits(injected, asked, given, items):
+def test_every_form_of_input_gives_models_own_bits(injected, asked, given, items):
     answer = asked(model=MODEL, input=given)
     assert [bits(row.embedding) for row in answer.data] == made(*items)
     assert [row.index for row in answer.data] == list(range(len(items)))
@@ -56,7 +56,7 @@ def test_floats_and_base64_are_equal_bit_for_bit_from_one_entry(injected, stand_
 
 
 @BOTH
-def test_dimensions_and_what_goes_beyond_openai_reach_the_provider(injected, stand_in, asked):
+def test_dimensions_and_what_goes_beyond_openai_reach_provider(injected, stand_in, asked):
     answer = asked(
         model=MODEL,
         input="x",
@@ -75,7 +75,7 @@ def test_dimensions_and_what_goes_beyond_openai_reach_the_provider(injected, sta
 
 
 @BOTH
-def test_a_refusal_is_the_exception_the_sdk_has_for_it(injected, asked):
+def test_refusal_is_exception_sdk_has_for_it(injected, asked):
     with pytest.raises(openai.BadRequestError) as refused:
         asked(model=MODEL, input="x", extra_body={"output_dimension": 256})
     error = refused.value

@@ -91,7 +91,7 @@ class User:
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
 
-def test_six_secrets_go_from_a_file_to_the_secret_that_pods_read(user, operator):
+def test_six_secrets_go_from_file_to_secret_that_pods_read(user, operator):
     user.cli.env_file(SIX)
     assert user.migrate("--dry-run") == (0, dict.fromkeys(KEYS, "would be written"))
     assert user.migrate() == (0, dict.fromkeys(KEYS, "written"))
@@ -116,7 +116,7 @@ def test_six_secrets_go_from_a_file_to_the_secret_that_pods_read(user, operator)
     assert MARK not in said + operator.log()
 
 
-def test_secrets_of_the_cluster_go_into_vault(user):
+def test_secrets_of_cluster_go_into_vault(user):
     literals = [f"--from-literal={key}={value}" for key, value in SIX.items()]
     user.kubectl("create", "secret", "generic", "by-hand", "-n", NAMESPACE, *literals)
     to = f"{MOUNT}/by-hand"
@@ -126,14 +126,14 @@ def test_secrets_of_the_cluster_go_into_vault(user):
     assert user.cli("verify", *arguments, "--keys", KEYS[0]).table() == {KEYS[0]: "equal"}
 
 
-def test_a_secret_that_cannot_be_read_is_told(user, api_server):
+def test_secret_that_cannot_be_read_is_told(user, api_server):
     said = user.cli("migrate", "--from-secret", f"{NAMESPACE}/nothing", "--to", TO)
     assert (said.code, f"there is no Secret {NAMESPACE}/nothing" in said.error) == (2, True)
     said = user.cli("migrate", "--from-secret", SECRET, "--to", TO, "--context", "nothing")
     assert (said.code, "nothing" in said.error) == (2, True)
 
 
-def test_the_examples_template_has_the_six_names_and_no_value():
+def test_examples_template_has_six_names_and_no_value():
     lines = (EXAMPLE / ".env.example").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if not line.startswith("#")] == [f"{key}=" for key in KEYS]
     policy = yaml.safe_load((EXAMPLE / "policy.yaml").read_text(encoding="utf-8"))

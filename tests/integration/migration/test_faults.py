@@ -13,7 +13,7 @@ from tests.parts.migrating import KEYS, MARK, OLD, SIX, TO, Door, all_keys
 pytestmark = pytest.mark.integration
 
 
-def test_what_another_writes_between_read_and_write_is_kept(bao, cli, door):
+def test_write_of_another_between_read_and_write_is_kept(bao, cli, door):
     bao.write(OLD)
 
     def another(number: int) -> None:
@@ -28,7 +28,7 @@ def test_what_another_writes_between_read_and_write_is_kept(bao, cli, door):
     assert bao.read() == {**OLD, **SIX, "THEIRS": f"{MARK}theirs", KEYS[0]: f"{MARK}theirs"}
 
 
-def test_a_race_that_is_always_lost_is_given_up_and_nothing_is_lost(bao, cli, door):
+def test_race_that_is_always_lost_is_given_up_and_nothing_is_lost(bao, cli, door):
     def another(number: int) -> None:
         if door.asked[-1].startswith("POST "):
             bao.write({"THEIRS": f"{MARK}{number}"})
@@ -55,7 +55,7 @@ def test_two_migrations_at_once_both_end_right(bao, cli):
     assert bao.version() == 2
 
 
-def test_a_write_that_is_refused_for_another_reason_is_not_repeated(bao, cli, door):
+def test_write_that_is_refused_for_another_reason_is_not_repeated(bao, cli, door):
     door.before = lambda _: (
         JSONResponse({"errors": [f"{MARK}quoted"]}, 400)
         if door.asked[-1].startswith("POST ")
@@ -67,7 +67,7 @@ def test_a_write_that_is_refused_for_another_reason_is_not_repeated(bao, cli, do
     assert len([it for it in door.asked if it.startswith("POST ")]) == 1
 
 
-def test_a_redirect_carries_the_token_nowhere(bao, cli, server, door):
+def test_redirect_carries_token_nowhere(bao, cli, server, door):
     elsewhere = Door(server.address)
     with sidecar.served(elsewhere.app()) as url:
         door.before = lambda _: RedirectResponse(f"{url}{door.asked[-1].split()[1]}")
@@ -94,7 +94,7 @@ STATUSES = {
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_status_is_told_in_words_and_what_vault_says_is_not(bao, cli, door, status):
+def test_status_is_told_in_words_and_what_vault_says_is_not(bao, cli, door, status):
     door.before = lambda _: JSONResponse({"errors": [f"{MARK}quoted"]}, status)
     said = cli("verify", "--from-file", cli.env_file(), "--to", TO)
     assert (said.code, said.output) == (2, "")
@@ -106,7 +106,7 @@ MOMENTS = [(when, call) for call in CALLS for when in ("before", "after")]
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=" ".join)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_at_any_call_ends_with_2_and_a_rerun_ends_right(bao, cli, door, fault, moment):
+def test_fault_at_any_call_ends_with_2_and_rerun_ends_right(bao, cli, door, fault, moment):
     when, call = moment
     bao.write(OLD)
     number = CALLS.index(call) + 1
@@ -120,7 +120,7 @@ def test_a_fault_at_any_call_ends_with_2_and_a_rerun_ends_right(bao, cli, door, 
 
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=" ".join)
-def test_a_process_that_dies_at_any_call_leaves_all_or_nothing(bao, cli, door, moment):
+def test_process_that_dies_at_any_call_leaves_all_or_nothing(bao, cli, door, moment):
     when, call = moment
     bao.write(OLD)
     number = CALLS.index(call) + 1
@@ -148,7 +148,7 @@ def test_a_process_that_dies_at_any_call_leaves_all_or_nothing(bao, cli, door, m
     assert (bao.read(), bao.version()) == ({**OLD, **SIX}, 2)
 
 
-def test_a_defect_shows_no_value(bao, cli, tmp_path):
+def test_defect_shows_no_value(bao, cli, tmp_path):
     broken = tmp_path / "sitecustomize.py"
     broken.write_text(
         "from embedding_operator.migration import plan\n"

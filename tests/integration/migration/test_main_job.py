@@ -7,7 +7,7 @@ from tests.parts.migrating import KEYS, MARK, MOUNT, OLD, PATH, SIX, TO, all_key
 pytestmark = pytest.mark.integration
 
 
-def test_a_file_is_migrated_verified_and_a_second_run_writes_nothing(bao, cli):
+def test_file_is_migrated_verified_and_second_run_writes_nothing(bao, cli):
     file = cli.env_file()
     first = cli("migrate", "--from-file", file, "--to", TO)
     assert (first.code, first.table()) == (0, all_keys("written"))
@@ -20,25 +20,25 @@ def test_a_file_is_migrated_verified_and_a_second_run_writes_nothing(bao, cli):
     assert "agree" in proof.output
 
 
-def test_the_operators_own_program_does_the_same(bao, cli):
+def test_operators_own_program_does_same(bao, cli):
     cli.program = "embedding_operator"
     said = cli("migrate", "--from-file", cli.env_file(), "--to", TO)
     assert (said.code, said.table(), bao.read()) == (0, all_keys("written"), SIX)
 
 
-def test_standard_input_is_a_file_too(bao, cli):
+def test_standard_input_is_file_too(bao, cli):
     said = cli("migrate", "--from-file", "-", "--to", TO, stdin=f"A='{MARK}1'\n")
     assert (said.code, bao.read()) == (0, {"A": f"{MARK}1"})
     assert cli("verify", "--from-file", "-", "--to", TO, stdin=f"A='{MARK}1'\n").code == 0
 
 
-def test_of_an_environment_only_the_named_variables_are_migrated(bao, cli):
+def test_migration_of_environment_takes_only_named_variables(bao, cli):
     said = cli("migrate", "--from-env", "--keys", ",".join(KEYS), "--to", TO, **SIX)
     assert (said.code, said.table(), bao.read()) == (0, all_keys("written"), SIX)
     assert cli("verify", "--from-env", "--keys", ",".join(KEYS), "--to", TO, **SIX).code == 0
 
 
-def test_a_whole_environment_is_never_written(bao, cli):
+def test_whole_environment_is_never_written(bao, cli):
     said = cli("migrate", "--from-env", "--to", TO, **SIX)
     assert (said.code, said.output) == (2, "")
     assert "--keys" in said.error
@@ -57,13 +57,13 @@ def test_only_named_keys_are_migrated_and_verified(bao, cli):
     assert whole.table() == {**all_keys("missing in Vault"), **dict.fromkeys(two, "equal")}
 
 
-def test_other_keys_of_the_path_stay(bao, cli):
+def test_other_keys_of_path_stay(bao, cli):
     bao.write(OLD)
     assert cli("migrate", "--from-file", cli.env_file(), "--to", TO).code == 0
     assert bao.read() == {**OLD, **SIX}
 
 
-def test_a_dry_run_tells_the_same_and_writes_nothing(bao, cli):
+def test_dry_run_tells_same_and_writes_nothing(bao, cli):
     bao.write({**OLD, KEYS[0]: f"{MARK}another", KEYS[1]: SIX[KEYS[1]]})
     arguments = ("migrate", "--from-file", cli.env_file(), "--to", TO, "--dry-run")
     expected = all_keys("would be written") | {KEYS[1]: "equal"}
@@ -76,7 +76,7 @@ def test_a_dry_run_tells_the_same_and_writes_nothing(bao, cli):
     assert "nothing was written" in said.output
 
 
-def test_a_key_with_another_value_stays_unless_overwritten(bao, cli):
+def test_key_with_another_value_stays_unless_overwritten(bao, cli):
     bao.write({KEYS[0]: f"{MARK}another"})
     file = cli.env_file()
     said = cli("migrate", "--from-file", file, "--to", TO)
@@ -107,7 +107,7 @@ def test_verify_tells_every_difference_and_ends_with_1(bao, cli):
     assert "DIFFER" in said.output
 
 
-def test_a_key_that_neither_side_has_is_told(bao, cli):
+def test_key_that_neither_side_has_is_told(bao, cli):
     bao.write({"A": f"{MARK}1"})
     file = cli.env_file({"A": f"{MARK}1"})
     for verb in ("migrate", "verify"):
@@ -115,13 +115,13 @@ def test_a_key_that_neither_side_has_is_told(bao, cli):
         assert (said.code, said.table()) == (1, {"A": "equal", "B": "missing at the source"})
 
 
-def test_a_template_that_was_not_filled_in_leaves_nothing_behind(bao, cli):
+def test_template_that_was_not_filled_in_leaves_nothing_behind(bao, cli):
     said = cli("migrate", "--from-file", cli.env_file(dict.fromkeys(KEYS, "")), "--to", TO)
     assert (said.code, said.table()) == (1, all_keys("not written: empty at the source"))
     assert bao.nothing()
 
 
-def test_names_are_verified_without_reading_a_value(bao, cli):
+def test_names_are_verified_without_reading_value(bao, cli):
     bao.write({**SIX, KEYS[0]: f"{MARK}another"})
     rules = f'path "{MOUNT}/subkeys/{PATH}" {{ capabilities = ["read"] }}'
     token = bao.token(rules)
@@ -139,7 +139,7 @@ def test_names_are_verified_without_reading_a_value(bao, cli):
     }
 
 
-def test_names_of_a_path_without_a_version_are_missing(bao, cli):
+def test_names_of_path_without_version_are_missing(bao, cli):
     arguments = ("verify", "--from-file", cli.env_file(), "--to", TO, "--names-only")
     assert cli(*arguments).table() == all_keys("missing in Vault")
     bao.write(SIX)
@@ -148,7 +148,7 @@ def test_names_of_a_path_without_a_version_are_missing(bao, cli):
 
 
 @pytest.mark.parametrize("how", ["delete_latest_version_of_secret", "destroy_secret_versions"])
-def test_a_deleted_or_destroyed_version_is_followed_by_a_new_one(bao, cli, how):
+def test_deleted_or_destroyed_version_is_followed_by_new_one(bao, cli, how):
     bao.write({**OLD, KEYS[0]: f"{MARK}another"})
     more = {"versions": [1]} if how == "destroy_secret_versions" else {}
     getattr(bao.kv, how)(PATH, mount_point=MOUNT, **more)
@@ -158,7 +158,7 @@ def test_a_deleted_or_destroyed_version_is_followed_by_a_new_one(bao, cli, how):
     assert (bao.read(), bao.version()) == (SIX, 2)
 
 
-def test_values_are_what_they_were_to_the_byte(bao, cli):
+def test_values_are_what_they_were_to_byte(bao, cli):
     values = {
         "LINES": f"{MARK}-----BEGIN KEY-----\nabc\n\n-----END KEY-----\n",
         "SPACES": f" {MARK} \t",

@@ -12,13 +12,13 @@ pytestmark = pytest.mark.integration
 LEAST = f'path "{MOUNT}/data/{PATH}" {{ capabilities = ["create", "read", "update"] }}'
 
 
-def test_a_token_needs_the_path_and_nothing_else(bao, cli):
+def test_token_needs_path_and_nothing_else(bao, cli):
     token = bao.token(LEAST)
     said = cli("migrate", "--from-file", cli.env_file(), "--to", TO, VAULT_TOKEN=token)
     assert (said.code, bao.read()) == (0, SIX)
 
 
-def test_a_token_that_may_only_read_verifies_and_writes_nothing(bao, cli):
+def test_token_that_may_only_read_verifies_and_writes_nothing(bao, cli):
     token = bao.token(f'path "{MOUNT}/data/{PATH}" {{ capabilities = ["read"] }}')
     file = cli.env_file()
     assert cli("verify", "--from-file", file, "--to", TO, VAULT_TOKEN=token).code == 1
@@ -29,21 +29,21 @@ def test_a_token_that_may_only_read_verifies_and_writes_nothing(bao, cli):
 
 
 @pytest.mark.parametrize("token", ["s.revoked", "no-token"])
-def test_a_token_that_is_not_valid_is_told_and_not_shown(bao, cli, token):
+def test_token_that_is_not_valid_is_told_and_not_shown(bao, cli, token):
     said = cli("migrate", "--from-file", cli.env_file(), "--to", TO, VAULT_TOKEN=token)
     assert (said.code, said.output) == (2, "")
     assert "token" in said.error
     assert token not in said.error
 
 
-def test_the_token_of_vault_login_is_used(bao, cli):
+def test_token_of_vault_login_is_used(bao, cli):
     file = cli.home / ".vault-token"
     file.write_text(cli.environment["VAULT_TOKEN"] + "\n", encoding="utf-8")
     said = cli("migrate", "--from-file", cli.env_file(), "--to", TO, VAULT_TOKEN="")
     assert (said.code, bao.read()) == (0, SIX)
 
 
-def test_a_namespace_of_vault_is_another_vault(bao, cli):
+def test_namespace_of_vault_is_another_vault(bao, cli):
     bao.client.adapter.post("/v1/sys/namespaces/team")
     bao.client.adapter.post(
         f"/v1/sys/mounts/{MOUNT}",
@@ -59,7 +59,7 @@ def test_a_namespace_of_vault_is_another_vault(bao, cli):
     assert cli("verify", *arguments, VAULT_NAMESPACE="nobody").code == 2
 
 
-def test_tls_is_verified_by_the_named_authority(tmp_path):
+def test_tls_is_verified_by_named_authority(tmp_path):
     server = real.Vault(tmp_path, tls=True)
     server.start()
     try:
@@ -76,7 +76,7 @@ def test_tls_is_verified_by_the_named_authority(tmp_path):
         server.stop()
 
 
-def test_a_sealed_vault_and_one_that_is_away_are_told(tmp_path):
+def test_sealed_vault_and_one_that_is_away_are_told(tmp_path):
     server = real.Vault(tmp_path)
     server.start()
     cli = Cli(tmp_path, address=server.address, token_file=server.token_file)
@@ -95,7 +95,7 @@ def test_a_sealed_vault_and_one_that_is_away_are_told(tmp_path):
     assert "cannot be reached" in away.error
 
 
-def test_the_longest_mount_that_vault_lists_is_the_mount(bao, cli):
+def test_longest_mount_that_vault_lists_is_mount(bao, cli):
     file = cli.env_file()
     assert cli("migrate", "--from-file", file, "--to", f"agenticverz2/{PATH}").code == 0
     assert bao.nothing()
@@ -105,7 +105,7 @@ def test_the_longest_mount_that_vault_lists_is_the_mount(bao, cli):
     assert held["data"]["data"] == SIX
 
 
-def test_a_mount_can_be_given_by_name(bao, cli):
+def test_mount_can_be_given_by_name(bao, cli):
     arguments = ("--from-file", cli.env_file(), "--to", TO)
     assert cli("migrate", *arguments, "--mount", MOUNT).code == 0
     assert bao.read() == SIX
@@ -128,7 +128,7 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 @pytest.mark.parametrize("verb", ["migrate", "verify"])
-def test_a_wrong_place_is_refused(bao, cli, verb, case):
+def test_wrong_place_is_refused(bao, cli, verb, case):
     to, more, told = WRONG[case]
     said = cli(verb, "--from-file", cli.env_file(), "--to", to, *more)
     assert (said.code, said.output) == (2, "")
@@ -136,7 +136,7 @@ def test_a_wrong_place_is_refused(bao, cli, verb, case):
     assert bao.nothing()
 
 
-def test_a_mount_without_check_and_set_is_verified_and_not_written(bao, cli):
+def test_mount_without_check_and_set_is_verified_and_not_written(bao, cli):
     file = cli.env_file()
     said = cli("migrate", "--from-file", file, "--to", f"old/{PATH}")
     assert (said.code, said.output) == (2, "")
@@ -162,7 +162,7 @@ USAGE = {
 
 
 @pytest.mark.parametrize("case", USAGE)
-def test_what_cannot_be_done_ends_with_2_and_says_why(cli, case):
+def test_unusable_arguments_end_with_2_and_reason(cli, case):
     arguments, told = USAGE[case]
     said = cli("migrate", *arguments, VAULT_ADDR="")
     assert (said.code, said.output) == (2, "")

@@ -30,7 +30,7 @@ def filled(world: searching.World) -> None:
     assert worker.wait(BACKFILL_SECONDS) == 0, world.pod.said()
 
 
-def test_table_that_the_worker_fills_is_searched_and_changes_its_model_under_load(make_world):
+def test_filled_table_is_searched_and_changes_model_under_load(make_world):
     document = searching.index(applies_plan=True)
     world = make_world(filled=False, document=document)
     world.files.write(dataclasses.replace(world.policy, **large(world)))
@@ -98,7 +98,7 @@ def cosine(model: str, one: str, other: str) -> float:
     return float(dot / (sum(x * x for x in a) * sum(y * y for y in b)) ** 0.5)
 
 
-def test_worker_shows_metrics_probes_and_a_signed_report_while_it_runs(make_world, stand_in):
+def test_worker_shows_metrics_probes_and_signed_report_while_it_runs(make_world, stand_in):
     world = make_world(filled=False, document=searching.index(applies_plan=True))
     stand_in.delay_seconds = 5
     port = ports.free()

@@ -36,7 +36,7 @@ def until(world, **wanted):
     sidecar.wait_until(so)
 
 
-def test_a_search_says_what_it_found_and_how(world):
+def test_search_says_what_it_found_and_how(world):
     answer = world.search(TEXTS[3], k=2)
     first = answer["results"][0]
     assert {**answer, "results": []} == {
@@ -58,7 +58,7 @@ def test_a_search_says_what_it_found_and_how(world):
     sidecar.wait_until(lambda: world.pod.metrics()[series] >= 1)
 
 
-def test_modes_say_themselves_and_the_kind_of_their_scores(world):
+def test_modes_say_themselves_and_kind_of_their_scores(world):
     text = world.search("whales autumn", mode="text")
     assert (text["mode"], text["space"], text["reason"]) == ("text", None, None)
     assert {it["score_kind"] for it in text["results"]} == {"ts_rank_cd"}
@@ -71,7 +71,7 @@ def test_modes_say_themselves_and_the_kind_of_their_scores(world):
     assert scores == sorted(scores, reverse=True)
 
 
-def test_words_of_a_search_engine_are_understood_and_nothing_is_no_error(world):
+def test_words_of_search_engine_are_understood_and_nothing_is_no_error(world):
     assert ids(world.search('"of whales" -spring', mode="text"))
     assert not ids(world.search("unicorns", mode="text"))
     for query in ("!!!", "& | ! ( )", "' OR 1=1 --", "a:* <-> b"):
@@ -86,7 +86,7 @@ def test_words_of_a_search_engine_are_understood_and_nothing_is_no_error(world):
         *("<a" * 2_000, "\U0001f600" * 1_000, "http://" + "a." * 2_000),
     ],
 )
-def test_no_query_is_taken_for_a_database_that_is_away(shared_world, query):
+def test_no_query_is_taken_for_database_that_is_away(shared_world, query):
     answer = shared_world.ask({"query": query, "mode": "text"})
     # To rank by a thousand words may take longer than the index allows.
     is_late = "took too long" in answer.text or "stands still" in answer.text
@@ -94,7 +94,7 @@ def test_no_query_is_taken_for_a_database_that_is_away(shared_world, query):
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "query")
 
 
-def test_a_long_query_of_words_is_refused(shared_world):
+def test_long_query_of_words_is_refused(shared_world):
     too_long = shared_world.ask({"query": "a " * 2_100, "mode": "text"})
     assert (too_long.status_code, too_long.json()["error"]["param"]) == (400, "query")
 
@@ -118,7 +118,7 @@ def searching_modes():
     return ("vector", "text", "hybrid")
 
 
-def test_provider_that_is_gone_gives_text_with_the_reason(world, stand_in):
+def test_provider_that_is_gone_gives_text_with_reason(world, stand_in):
     stand_in.fault = provider.status(500)
     answer = world.search("whales", k=3)
     assert (answer["mode"], answer["reason"], answer["space"]) == ("text", "provider", None)
@@ -133,7 +133,7 @@ def test_provider_that_is_gone_gives_text_with_the_reason(world, stand_in):
     assert world.search("x")["mode"] == "vector"
 
 
-def test_question_without_vectors_finds_rows_with_all_its_words_and_then_with_any(world, stand_in):
+def test_text_search_finds_rows_with_all_words_then_with_any(world, stand_in):
     stand_in.fault = provider.status(500)
     asked = "whales or unicorns, please?"
     world.server.execute("UPDATE docs SET body = 'unicorns please whales or' WHERE id = 7")
@@ -151,7 +151,7 @@ def test_provider_that_hangs_gives_text_within_its_time(world, stand_in):
     assert (answer["mode"], answer["reason"]) == ("text", "provider")
 
 
-def test_quota_that_is_used_up_gives_text_with_the_reason(make_world):
+def test_quota_that_is_used_up_gives_text_with_reason(make_world):
     quota = policy_document.Quota(daily_requests=0)
     world = make_world(filled=False, policy_changes={"quota": quota})
     world.pod.apply()
@@ -162,7 +162,7 @@ def test_quota_that_is_used_up_gives_text_with_the_reason(make_world):
     sidecar.wait_until(lambda: world.pod.metrics()[series] >= 1)
 
 
-def test_table_without_a_plan_is_searched_by_text(make_world):
+def test_table_without_plan_is_searched_by_text(make_world):
     world = make_world(filled=False)
     answer = world.search("whales")
     assert (answer["mode"], answer["reason"]) == ("text", "no_vectors")
@@ -185,7 +185,7 @@ def test_vectors_of_another_space_are_not_compared(world):
     until(world, mode="vector", reason=None)
 
 
-def test_after_a_failover_the_target_of_that_space_is_searched(make_world, stand_in):
+def test_search_after_failover_uses_target_of_that_space(make_world, stand_in):
     backup = Target(
         model="large", dimensions=searching.DIMENSIONS, space="tests/large", column="backup"
     )
@@ -289,7 +289,7 @@ def test_side_table_and_strange_names_are_searched(make_world):
     assert [it["key"]["%"] for it in text["results"]] == [4]
 
 
-def test_every_type_that_a_filter_can_name_is_compared_by_the_database(make_world):
+def test_every_type_that_filter_can_name_is_compared_by_database(make_world):
     columns = {
         "i2": "smallint",
         "i8": "bigint",
@@ -454,7 +454,7 @@ def test_search_pod_answers_proofs_of_its_index_and_body_alone(shared_world):
     assert refused.headers[proof.ANSWER_HEADER]
 
 
-def test_report_names_the_document_and_what_is_searched(world):
+def test_report_names_document_and_what_is_searched(world):
     text = world.pod.document_file.read_bytes()
     world.server.execute("UPDATE embedding_target SET rows = 40, done = 38, parked = 1")
     sidecar.wait_until(lambda: world.pod.report()["targets"][0]["rows"] == 40)
@@ -476,7 +476,7 @@ def test_report_names_the_document_and_what_is_searched(world):
     sidecar.wait_until(counted)
 
 
-def test_a_document_that_changes_is_obeyed(world):
+def test_document_that_changes_is_obeyed(world):
     search = Search(filter_columns=(), return_columns=("bucket",))
     world.pod.obey(dataclasses.replace(world.pod.document, search=search))
     sidecar.wait_until(lambda: "bucket" in world.search("x", k=1)["results"][0]["columns"])
@@ -496,7 +496,7 @@ def test_sidecar_says_whether_there_is_anything_to_search(shared_world, from_env
     assert refused.json()["error"]["code"] == "no_index"
 
 
-def test_what_a_page_would_send_is_refused(shared_world):
+def test_search_refuses_requests_of_web_page(shared_world):
     for headers, param in (
         ({"Origin": "https://evil.example"}, "Origin"),
         ({"Sec-Fetch-Site": "cross-site"}, "Sec-Fetch-Site"),
@@ -508,7 +508,7 @@ def test_what_a_page_would_send_is_refused(shared_world):
     assert refused.status_code == 415
 
 
-def test_a_switch_under_load_leaves_no_answer_failed_or_of_two_spaces(world):
+def test_switch_under_load_leaves_no_answer_failed_or_of_two_spaces(world):
     world.server.execute("ALTER TABLE docs ADD COLUMN next vector(16)")
     fill(world.server, column="next", model="small")
     world.server.execute(

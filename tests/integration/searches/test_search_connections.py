@@ -49,7 +49,7 @@ def is_ended(connection: socket.socket) -> bool:
     return True
 
 
-def test_a_flood_of_one_address_takes_places_of_its_own_only(pod):
+def test_flood_of_one_address_takes_places_of_its_own_only(pod):
     kept = pod.http.get(names.PATH_LIVE)
     assert kept.status_code == 200
     with hostile(pod, 3 * server.MAX_PER_ADDRESS) as flood:
@@ -61,7 +61,7 @@ def test_a_flood_of_one_address_takes_places_of_its_own_only(pod):
         assert flood[-1].recv(15).startswith(b"HTTP/1.1 200")
 
 
-def test_a_head_that_never_ends_is_not_kept(pod):
+def test_head_that_never_ends_is_not_kept(pod):
     with hostile(pod, 1, sent=b"GET / HTTP/1.1\r\nHost: x\r\n") as (one,):
         with contextlib.suppress(ConnectionError):
             for _ in range(100):
@@ -73,7 +73,7 @@ def test_a_head_that_never_ends_is_not_kept(pod):
     assert pod.http.get(names.PATH_LIVE).status_code == 200
 
 
-def test_a_body_that_never_comes_ends_with_a_refusal(pod):
+def test_body_that_never_comes_ends_with_refusal(pod):
     head = b"POST /api/v1/embedding/search HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
     with hostile(pod, 1, sent=head) as (one,):
         assert b" 408 " in one.recv(100)
@@ -92,7 +92,7 @@ def test_pages_that_are_not_there_and_methods_that_are_not_allowed(pod):
         assert "EmbeddingProof" in refused.headers["www-authenticate"]
 
 
-def test_a_pod_ends_at_once_when_it_is_told_to(pod):
+def test_pod_ends_at_once_when_it_is_told_to(pod):
     assert pod.stop() == 0
 
 
@@ -115,7 +115,7 @@ def test_port_that_is_taken_is_said(pod):
     assert f"port {pod.port} cannot be listened on" in done.stderr
 
 
-def test_a_pod_waits_for_its_document(tmp_path):
+def test_pod_waits_for_its_document(tmp_path):
     pod = searching.SearchPod(tmp_path, document=None, dsn="", sidecar_port=1)
     try:
         assert pod.report()["problems"][0]["reason"] == "DocumentMissing"

@@ -136,7 +136,7 @@ def test_database_that_stands_still_is_given_up_and_used_again(own_world):
     recovers(own_world)
 
 
-def test_database_without_a_connection_left_is_said_and_used_again(own_world):
+def test_database_without_connection_left_is_said_and_used_again(own_world):
     server = own_world.server
     held = []
     dsn = server.dsn_of(user="searcher")
@@ -153,7 +153,7 @@ def test_database_without_a_connection_left_is_said_and_used_again(own_world):
     recovers(own_world)
 
 
-def test_a_pod_never_has_more_connections_than_its_document_says(own_world):
+def test_pod_never_has_more_connections_than_its_document_says(own_world):
     server = own_world.server
     counted = (
         "SELECT count(*) FROM pg_stat_activity WHERE usename = 'searcher'"
@@ -178,7 +178,7 @@ def test_a_pod_never_has_more_connections_than_its_document_says(own_world):
     recovers(own_world)
 
 
-def test_vectors_that_take_too_long_give_text_with_the_reason(make_world):
+def test_vectors_that_take_too_long_give_text_with_reason(make_world):
     target = Target(
         model=searching.MODEL,
         dimensions=searching.DIMENSIONS,
@@ -214,7 +214,7 @@ def test_vectors_that_take_too_long_give_text_with_the_reason(make_world):
     sidecar.wait_until(counted)
 
 
-def test_words_that_take_too_long_leave_the_vectors(make_world):
+def test_words_that_take_too_long_leave_vectors(make_world):
     search = Search(return_columns=("bucket",), statement_timeout_milliseconds=300)
     world = make_world(document=searching.index(search=search))
     # To rank a text it is read again, word by word.

@@ -209,7 +209,7 @@ def test_filter_that_one_row_in_100_passes_gives_k_of_k(many, say):
     )
 
 
-def test_filtered_results_are_the_nearest_that_pass(many):
+def test_filtered_results_are_nearest_that_pass(many):
     queries = [f"query {number}" for number in range(QUERIES)]
     found = [ids(many.world.search(it, filter=[{**ONE_IN_100, "value": 7}], k=K)) for it in queries]
     exact = [many.exact(vector(it), where="bucket = 7") for it in queries]
@@ -217,11 +217,11 @@ def test_filtered_results_are_the_nearest_that_pass(many):
 
 
 @pytest.mark.parametrize("k", [1, 100, 1000])
-def test_k_results_of_k_up_to_a_thousand(many, k):
+def test_k_results_of_k_up_to_1000(many, k):
     assert len(many.world.search("many", k=k)["results"]) == k
 
 
-def test_a_large_k_has_the_nearest_too(many):
+def test_large_k_has_nearest_too(many):
     queries = [f"large {number}" for number in range(10)]
     found = [ids(many.world.search(it, k=400)) for it in queries]
     exact = [many.exact(vector(it), k=400) for it in queries]
@@ -293,7 +293,7 @@ QUESTIONS = [
 ]
 
 
-def test_sentences_of_a_novel_are_found_by_a_real_model(novel, say):
+def test_sentences_of_novel_are_found_by_real_model(novel, say):
     found, exact = [], []
     for question in QUESTIONS:
         answer = novel.world.search(question, k=K)
@@ -311,7 +311,7 @@ def test_sentences_of_a_novel_are_found_by_a_real_model(novel, say):
     assert share >= 0.95
 
 
-def test_a_sentence_is_its_own_nearest(novel):
+def test_sentence_is_its_own_nearest(novel):
     for number in range(0, 300, 60):
         ((text,),) = novel.server.execute("SELECT body FROM docs WHERE id = %s", (number,))
         answer = novel.world.search(text, k=1)

@@ -118,7 +118,7 @@ TRICKS: list[dict] = [
 ]
 
 
-def test_there_are_forty_tricks():
+def test_list_has_forty_tricks():
     assert len(TRICKS) >= 40
 
 
@@ -235,7 +235,7 @@ def untouched(server: postgres.Postgres) -> tuple:
     return tuple(server.execute(it)[0][0] for it in (rows, relations, roles))
 
 
-def test_tricks_change_no_text_of_a_statement(tricked, say):
+def test_tricks_change_no_text_of_statement(tricked, say):
     before = untouched(tricked.server)
     statuses = collections.Counter(ask(tricked, body) for body in TRICKS)
     assert untouched(tricked.server) == before
@@ -322,11 +322,11 @@ def campaign(world: searching.World, count: int, say) -> None:
     say(f"{count} fuzzed filters: {dict(statuses)}, texts of statements by kind: {dict(found)}")
 
 
-def test_fuzzed_filters_change_no_text_of_a_statement(tricked, say):
+def test_fuzzed_filters_change_no_text_of_statement(tricked, say):
     campaign(tricked, SHORT, say)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_fuzzed_filters_change_no_text_of_a_statement_for_long(tricked, say):
+def test_fuzzed_filters_change_no_text_of_statement_for_long(tricked, say):
     campaign(tricked, LONG, say)

@@ -26,7 +26,7 @@ def reasons(texts: filling.Texts) -> list[str]:
     return [it.reason for it in texts.report().problems]
 
 
-def test_all_rows_get_the_vector_of_their_text_and_each_text_is_bought_once(texts):
+def test_all_rows_get_vector_of_their_text_and_each_text_is_bought_once(texts):
     texts.insert({number: f"text {number % 40}" for number in range(100)})
     completes(texts)
     assert texts.wrong() == []
@@ -39,7 +39,7 @@ def test_all_rows_get_the_vector_of_their_text_and_each_text_is_bought_once(text
     assert texts.report().serving == SMALL
 
 
-def test_text_columns_are_joined_by_an_empty_line_and_null_is_left_out(texts):
+def test_text_columns_are_joined_by_empty_line_and_null_is_left_out(texts):
     texts.server.execute(
         "INSERT INTO docs VALUES (1, 'title', 'body'), (2, NULL, 'body'), (3, 'title', NULL)"
     )
@@ -47,7 +47,7 @@ def test_text_columns_are_joined_by_an_empty_line_and_null_is_left_out(texts):
     assert set(texts.billed()) == {"title\n\nbody", "body", "title"}
 
 
-def test_a_changed_text_is_embedded_again_and_a_deleted_row_is_forgotten(texts):
+def test_changed_text_is_embedded_again_and_deleted_row_is_forgotten(texts):
     texts.insert({number: f"text {number}" for number in range(20)})
     completes(texts)
     texts.server.execute("UPDATE docs SET body = 'changed' WHERE id < 3")
@@ -58,7 +58,7 @@ def test_a_changed_text_is_embedded_again_and_a_deleted_row_is_forgotten(texts):
     assert texts.billed()["changed"] == 1
 
 
-def test_rows_outside_the_conditions_have_no_vector(texts):
+def test_rows_outside_conditions_have_no_vector(texts):
     texts.server.execute('ALTER TABLE docs ADD COLUMN "live%" boolean DEFAULT true')
     texts.insert({number: f"text {number}" for number in range(10)})
     texts.write(rows=(Condition(column="live%", operator="=", value=True),))
@@ -73,7 +73,7 @@ def test_rows_outside_the_conditions_have_no_vector(texts):
     assert texts.wrong() == []
 
 
-def test_a_side_table_is_filled_and_loses_what_the_table_loses(texts):
+def test_side_table_is_filled_and_loses_what_table_loses(texts):
     texts.write(target=filling.SIDE)
     texts.insert({number: f"text {number}" for number in range(20)})
     completes(texts)
@@ -86,7 +86,7 @@ def test_a_side_table_is_filled_and_loses_what_the_table_loses(texts):
     assert texts.counts(SIDE) == texts.true_counts(SIDE) == (15, 15, 0)
 
 
-def test_the_trigger_marks_a_change_at_once_and_forgets_deleted_rows(texts):
+def test_trigger_marks_change_at_once_and_forgets_deleted_rows(texts):
     texts.write(trigger=True)
     texts.insert({number: f"text {number}" for number in range(10)})
     completes(texts)
@@ -121,7 +121,7 @@ def test_the_trigger_marks_a_change_at_once_and_forgets_deleted_rows(texts):
     ]
 
 
-def test_rows_of_their_own_fault_are_parked_and_the_others_of_their_batch_are_not(texts):
+def test_faulty_rows_are_parked_and_others_of_batch_are_not(texts):
     texts.write(limits=Limits(batch_rows=16, text_bytes=1_000))
     texts.insert({number: f"text {number}" for number in range(16)})
     texts.server.execute("UPDATE docs SET body = ' ' WHERE id = 3")
@@ -147,7 +147,7 @@ def test_rows_of_their_own_fault_are_parked_and_the_others_of_their_batch_are_no
     assert texts.counts(SMALL) == (16, 14, 2)
 
 
-def test_a_row_whose_text_became_empty_loses_its_vector(texts):
+def test_row_whose_text_became_empty_loses_its_vector(texts):
     texts.insert({1: "text"})
     completes(texts)
     texts.server.execute("UPDATE docs SET body = ''")
@@ -155,7 +155,7 @@ def test_a_row_whose_text_became_empty_loses_its_vector(texts):
     assert texts.server.execute("SELECT small FROM docs") == [(None,)]
 
 
-def test_a_failing_provider_parks_nobody(texts):
+def test_failing_provider_parks_nobody(texts):
     texts.insert({number: f"text {number}" for number in range(30)})
     texts.stand_in.fault = provider.status(500)
     worker = texts.start()
@@ -168,7 +168,7 @@ def test_a_failing_provider_parks_nobody(texts):
     assert texts.wrong() == []
 
 
-def test_a_run_in_which_nothing_succeeds_ends_and_is_not_complete(texts):
+def test_run_in_which_nothing_succeeds_ends_and_is_not_complete(texts):
     texts.insert({1: "text"})
     texts.stand_in.fault = provider.status(500)
     assert texts.run("backfill", "--patience-seconds", "1") == 1
@@ -177,7 +177,7 @@ def test_a_run_in_which_nothing_succeeds_ends_and_is_not_complete(texts):
 
 
 @pytest.mark.timeout(180)
-def test_a_text_that_breaks_its_provider_is_parked_and_the_others_are_filled(texts):
+def test_text_that_breaks_its_provider_is_parked_and_others_are_filled(texts):
     def breaks(answer: provider.Answer) -> provider.Answer:
         is_poison = "poison" in texts.stand_in.calls[-1].body["input"]
         return (500, {}, {"error": {"message": "no"}}) if is_poison else answer
@@ -190,7 +190,7 @@ def test_a_text_that_breaks_its_provider_is_parked_and_the_others_are_filled(tex
     assert texts.counts(SMALL) == (12, 11, 1)
 
 
-def test_a_used_up_quota_is_awaited_without_leases_and_the_report_says_until_when(texts):
+def test_used_up_quota_is_awaited_without_leases_and_reported(texts):
     texts.write_policy(dataclasses.replace(texts.policy, quota=document.Quota(daily_requests=2)))
     texts.start_sidecar()
     texts.insert({number: f"text {number}" for number in range(40)})
@@ -205,7 +205,7 @@ def test_a_used_up_quota_is_awaited_without_leases_and_the_report_says_until_whe
     assert texts.counts(SMALL) == (40, 16, 0)
 
 
-def test_the_reserve_of_applications_is_left_to_them(texts):
+def test_reserve_of_applications_is_left_to_them(texts):
     quota = document.Quota(daily_requests=5, reserved_requests=3)
     texts.write_policy(dataclasses.replace(texts.policy, quota=quota))
     texts.start_sidecar()
@@ -221,7 +221,7 @@ def test_the_reserve_of_applications_is_left_to_them(texts):
     assert texts.counts(SMALL) == (40, 16, 0)
 
 
-def test_four_workers_together_keep_to_the_minute(texts):
+def test_four_workers_together_keep_to_minute(texts):
     texts.write(limits=Limits(batch_rows=1, requests_per_minute=5))
     texts.insert({number: f"text {number}" for number in range(40)})
     for _ in range(4):
@@ -236,7 +236,7 @@ def test_four_workers_together_keep_to_the_minute(texts):
     assert len(texts.stand_in.calls) == asked <= 5 * minutes
 
 
-def test_an_ended_worker_gives_its_leases_back(texts):
+def test_ended_worker_gives_its_leases_back(texts):
     texts.stand_in.delay_seconds = 20
     texts.insert({number: f"text {number}" for number in range(40)})
     worker = texts.start("backfill", "--lease-seconds", "500")
@@ -267,19 +267,19 @@ def changes_its_model(texts: filling.Texts, *, rows: int) -> None:
     assert texts.wrong(texts.large) == []
 
 
-def test_a_changed_model_fills_a_second_target_and_switches_once(texts):
+def test_changed_model_fills_second_target_and_switches_once(texts):
     changes_its_model(texts, rows=50)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-def test_a_model_of_384_dimensions_is_changed_for_one_of_3072(texts):
+def test_model_of_384_dimensions_is_changed_for_one_of_3072(texts):
     texts.use_dimensions(384, 3072)
     texts.write(limits=Limits(batch_rows=64))
     changes_its_model(texts, rows=1_000)
 
 
-def test_an_aborted_change_of_model_is_retired_and_goes_on_where_it_was(texts):
+def test_aborted_change_of_model_is_retired_and_goes_on_where_it_was(texts):
     texts.insert({number: f"text {number}" for number in range(30)})
     completes(texts)
     texts.write(target=filling.LARGE)
@@ -297,7 +297,7 @@ def test_an_aborted_change_of_model_is_retired_and_goes_on_where_it_was(texts):
     assert max(texts.billed().values()) <= 2  # once for each model
 
 
-def test_a_retired_target_is_dropped_by_name_alone(texts):
+def test_retired_target_is_dropped_by_name_alone(texts):
     texts.insert({1: "text"})
     completes(texts)
     texts.write(target=filling.LARGE, drops=(SMALL,))
@@ -314,7 +314,7 @@ def test_a_retired_target_is_dropped_by_name_alone(texts):
     assert texts.server.execute("SELECT DISTINCT target FROM embedding_state") == [(LARGE,)]
 
 
-def test_the_failover_target_is_kept_filled_and_never_switched_to(texts):
+def test_failover_target_is_kept_filled_and_never_switched_to(texts):
     texts.write(failover_target=filling.LARGE)
     texts.insert({number: f"text {number}" for number in range(20)})
     completes(texts)
@@ -324,7 +324,7 @@ def test_the_failover_target_is_kept_filled_and_never_switched_to(texts):
     assert texts.wrong(filling.SMALL) == texts.wrong(filling.LARGE) == []
 
 
-def test_a_column_of_another_space_is_refused_and_never_overwritten(texts):
+def test_column_of_another_space_is_refused_and_never_overwritten(texts):
     texts.insert({1: "text"})
     completes(texts)
     texts.write(target=dataclasses.replace(filling.SMALL, model="large", space="other@8"))
@@ -333,7 +333,7 @@ def test_a_column_of_another_space_is_refused_and_never_overwritten(texts):
     assert texts.wrong() == []
 
 
-def test_vectors_of_another_space_than_the_targets_are_not_written(texts):
+def test_vectors_of_another_space_than_targets_are_not_written(texts):
     others = tuple(
         dataclasses.replace(it, declared_space="moved@8") for it in texts.policy.providers
     )
@@ -346,7 +346,7 @@ def test_vectors_of_another_space_than_the_targets_are_not_written(texts):
     assert texts.server.execute("SELECT small FROM docs") == [(None,)]
 
 
-def test_a_model_that_the_policy_lacks_stops_its_target_alone(texts):
+def test_model_that_policy_lacks_stops_its_target_alone(texts):
     texts.insert({number: f"text {number}" for number in range(10)})
     completes(texts)
     small = tuple(it for it in texts.policy.providers if it.model == "small")
@@ -360,7 +360,7 @@ def test_a_model_that_the_policy_lacks_stops_its_target_alone(texts):
     assert texts.phases() == {SMALL: "Switched", LARGE: "Filling"}
 
 
-def test_without_leave_to_change_the_schema_the_plan_is_pending(texts):
+def test_plan_is_pending_without_leave_to_change_schema(texts):
     texts.write(applies_plan=False)
     assert texts.run() == 1
     assert reasons(texts) == ["PlanPending"]
@@ -370,7 +370,7 @@ def test_without_leave_to_change_the_schema_the_plan_is_pending(texts):
     assert texts.wrong() == []
 
 
-def test_a_wrong_password_is_reported_by_its_sqlstate_and_never_the_dsn(texts):
+def test_wrong_password_is_reported_by_its_sqlstate_and_never_dsn(texts):
     texts.dsn = texts.server.dsn_of(user="nobody-knows")
     assert texts.run() == 1
     (problem,) = texts.report().problems

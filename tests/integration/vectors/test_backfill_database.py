@@ -45,7 +45,7 @@ def completes(texts: filling.Texts, worker) -> None:
 
 
 @pytest.mark.parametrize("ends", [postgres.Postgres.stop, postgres.Postgres.kill])
-def test_a_restarted_database_is_used_again_and_nothing_is_bought_twice(texts, ends):
+def test_restarted_database_is_used_again_and_nothing_is_bought_twice(texts, ends):
     worker = under_way(texts)
     for _ in range(2):
         ends(texts.server)
@@ -76,7 +76,7 @@ def paused(server: postgres.Postgres):
                 os.kill(pid, signal.SIGCONT)
 
 
-def test_a_database_that_stood_still_is_used_again(texts):
+def test_database_that_stood_still_is_used_again(texts):
     worker = under_way(texts)
     with paused(texts.server):
         calls = len(texts.stand_in.calls)
@@ -88,7 +88,7 @@ def test_a_database_that_stood_still_is_used_again(texts):
     assert set(texts.billed().values()) == {1}
 
 
-def test_a_worker_ends_in_time_while_its_database_stands_still(texts):
+def test_worker_ends_in_time_while_its_database_stands_still(texts):
     # It cannot give them back.
     worker = under_way(texts, lease_seconds=5)
     with paused(texts.server):
@@ -110,7 +110,7 @@ def role(texts):
     texts.server.execute("DROP ROLE worker")
 
 
-def test_without_a_connection_left_the_worker_says_so_and_goes_on_later(texts, role):
+def test_worker_without_free_connection_says_so_and_goes_on_later(texts, role):
     worker = under_way(texts, delay_seconds=0.5)
     with contextlib.ExitStack() as held:
 
@@ -131,7 +131,7 @@ def test_without_a_connection_left_the_worker_says_so_and_goes_on_later(texts, r
     assert set(texts.billed().values()) == {1}
 
 
-def test_a_refused_run_reports_the_sqlstate_of_a_full_database(texts, role):
+def test_refused_run_reports_sqlstate_of_full_database(texts, role):
     with contextlib.ExitStack() as held:
         with contextlib.suppress(psycopg.OperationalError):
             while True:
@@ -141,7 +141,7 @@ def test_a_refused_run_reports_the_sqlstate_of_a_full_database(texts, role):
     assert (problem.reason, problem.sqlstate) == ("TooManyConnections", "53300")
 
 
-def test_a_role_without_rights_is_told_the_grant_before_anything_is_changed(texts):
+def test_role_without_rights_is_told_grant_before_anything_is_changed(texts):
     texts.server.execute("DROP ROLE IF EXISTS reader")
     texts.server.execute("CREATE ROLE reader LOGIN")
     texts.dsn = texts.server.dsn_of(user="reader")
@@ -159,7 +159,7 @@ def test_a_role_without_rights_is_told_the_grant_before_anything_is_changed(text
         texts.server.execute("DROP ROLE reader")
 
 
-def test_behind_pgbouncer_in_transaction_mode_all_is_the_same(texts):
+def test_backfill_works_behind_pgbouncer_in_transaction_mode(texts):
     with tempfile.TemporaryDirectory(prefix="embedding-pgbouncer-") as folder:
         Path(folder).chmod(0o777)
         pool = PgBouncer(Path(folder), texts.server, pool_size=2)

@@ -97,7 +97,7 @@ def test_killed_workers_lose_no_row_and_buy_no_text_twice(texts, seed, say):
 
 
 @pytest.mark.integration
-def test_a_killed_sidecar_costs_one_batch_of_each_worker_at_most(texts, seed, say):
+def test_killed_sidecar_costs_one_batch_of_each_worker_at_most(texts, seed, say):
     one_batch_for_each_kill(texts, kills=10, seed=seed, say=say)
 
 
@@ -109,7 +109,7 @@ def test_fifty_killed_workers_lose_no_row_and_buy_no_text_twice(texts, seed, say
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_fifty_kills_of_workers_and_sidecars_cost_one_batch_of_each_at_most(texts, seed, say):
+def test_fifty_kills_cost_one_batch_of_each_victim_at_most(texts, seed, say):
     one_batch_for_each_kill(texts, kills=50, seed=seed, say=say)
 
 
@@ -141,7 +141,7 @@ def pods_killed_at_random(texts: filling.Texts, *, kills: int, seed: int, say) -
 
 
 @pytest.mark.integration
-def test_a_killed_pod_costs_one_batch_at_most(texts, seed, say):
+def test_killed_pod_costs_one_batch_at_most(texts, seed, say):
     pods_killed_at_random(texts, kills=8, seed=seed, say=say)
 
 
@@ -157,7 +157,7 @@ def pods_that_share_a_cache_killed(texts: filling.Texts, *, kills: int, seed: in
 
 
 @pytest.mark.integration
-def test_a_killed_pod_costs_one_batch_at_most_where_pods_share_a_cache(texts, redis, seed, say):
+def test_killed_pod_costs_one_batch_at_most_where_pods_share_cache(texts, redis, seed, say):
     texts.share_cache(redis.url)
     pods_that_share_a_cache_killed(texts, kills=8, seed=seed, say=say)
 
@@ -170,7 +170,7 @@ def test_fifty_killed_pods_cost_one_batch_each_at_most(texts, seed, say):
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_fifty_killed_pods_that_share_a_cache_cost_one_batch_each_at_most(texts, redis, seed, say):
+def test_fifty_killed_pods_that_share_cache_cost_one_batch_each_at_most(texts, redis, seed, say):
     texts.share_cache(redis.url)
     pods_that_share_a_cache_killed(texts, kills=50, seed=seed, say=say)
 
@@ -199,10 +199,10 @@ def nothing_is_open_while_a_provider_is_awaited(texts: filling.Texts, *, seconds
 
 
 @pytest.mark.integration
-def test_no_transaction_is_open_while_a_slow_provider_is_awaited(texts):
+def test_no_transaction_is_open_while_slow_provider_is_awaited(texts):
     nothing_is_open_while_a_provider_is_awaited(texts, seconds=3)
 
 
 @pytest.mark.soak
-def test_no_transaction_is_open_while_a_provider_takes_ten_seconds(texts):
+def test_no_transaction_is_open_while_provider_takes_ten_seconds(texts):
     nothing_is_open_while_a_provider_is_awaited(texts, seconds=10)

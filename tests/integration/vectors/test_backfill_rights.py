@@ -30,7 +30,7 @@ def becomes_limited(texts: filling.Texts, *granted: str) -> None:
     texts.write(applies_plan=False)
 
 
-def test_a_schema_that_the_role_may_not_use_is_named_with_its_grant(limited):
+def test_schema_that_role_may_not_use_is_named_with_its_grant(limited):
     becomes_limited(limited, "UPDATE (small) ON docs")
     limited.server.execute("REVOKE USAGE ON SCHEMA public FROM limited")
     assert limited.run() == 1
@@ -38,7 +38,7 @@ def test_a_schema_that_the_role_may_not_use_is_named_with_its_grant(limited):
     assert problem.message.endswith('GRANT USAGE ON SCHEMA "public" TO "limited"')
 
 
-def test_a_column_is_filled_with_the_right_to_update_it_alone(limited):
+def test_column_is_filled_with_right_to_update_it_alone(limited):
     becomes_limited(limited, "UPDATE (small) ON docs")
     limited.insert({number: f"text {number}" for number in range(20)})
     assert limited.run() == 0, limited.said()
@@ -50,7 +50,7 @@ def test_a_column_is_filled_with_the_right_to_update_it_alone(limited):
     assert limited.phases() == {"public.docs.small": "Switched"}
 
 
-def test_a_side_table_is_filled_without_any_right_to_write_the_table(limited):
+def test_side_table_is_filled_without_any_right_to_write_table(limited):
     limited.write(target=filling.SIDE)
     becomes_limited(limited, "SELECT, INSERT, UPDATE, DELETE ON docs_large")
     limited.insert({number: f"text {number}" for number in range(20)})
@@ -62,7 +62,7 @@ def test_a_side_table_is_filled_without_any_right_to_write_the_table(limited):
     assert limited.wrong(filling.SIDE) == []
 
 
-def test_what_the_owner_alone_may_build_for_text_search_is_a_warning(limited):
+def test_text_index_that_only_owner_may_build_is_warning(limited):
     limited.write(search=Search())
     becomes_limited(limited, "UPDATE (small) ON docs")
     limited.insert({1: "text"})
@@ -71,7 +71,7 @@ def test_what_the_owner_alone_may_build_for_text_search_is_a_warning(limited):
     assert (problem.reason, problem.is_warning) == ("PermissionDenied", True)
 
 
-def test_the_side_table_of_the_old_model_is_written_until_the_switch(texts):
+def test_side_table_of_old_model_is_written_until_switch(texts):
     texts.write(target=filling.SIDE)
     texts.insert({number: f"text {number}" for number in range(20)})
     assert texts.run() == 0, texts.said()

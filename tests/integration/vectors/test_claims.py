@@ -60,7 +60,7 @@ def filled(texts: filling.Texts) -> list[int]:
     return [it[0] for it in rows]
 
 
-def test_two_workers_hold_different_rows_in_the_order_of_their_keys(texts):
+def test_two_workers_hold_different_rows_in_order_of_their_keys(texts):
     async def play(hands, place):
         one = await hands.one.claim(place, most=4)
         two = await hands.two.claim(place, most=4)
@@ -71,7 +71,7 @@ def test_two_workers_hold_different_rows_in_the_order_of_their_keys(texts):
     played(texts, play)
 
 
-def test_rows_that_a_transaction_holds_are_left_out_and_not_awaited(texts):
+def test_rows_that_transaction_holds_are_left_out_and_not_awaited(texts):
     async def play(hands, place):
         with texts.server.connect() as other:
             other.execute("BEGIN")
@@ -83,7 +83,7 @@ def test_rows_that_a_transaction_holds_are_left_out_and_not_awaited(texts):
     played(texts, play)
 
 
-def test_a_text_that_changed_meanwhile_gets_no_vector_and_stays_pending(texts):
+def test_text_that_changed_meanwhile_gets_no_vector_and_stays_pending(texts):
     async def play(hands, place):
         batch = await hands.one.claim(place, most=6)
         texts.server.execute("UPDATE docs SET body = 'changed' WHERE id = 2")
@@ -96,7 +96,7 @@ def test_a_text_that_changed_meanwhile_gets_no_vector_and_stays_pending(texts):
     played(texts, play)
 
 
-def test_a_row_that_an_application_has_locked_is_not_awaited(texts):
+def test_row_that_application_has_locked_is_not_awaited(texts):
     async def play(hands, place):
         batch = await hands.one.claim(place, most=6)
         with texts.server.connect() as application:
@@ -110,7 +110,7 @@ def test_a_row_that_an_application_has_locked_is_not_awaited(texts):
     played(texts, play)
 
 
-def test_a_lease_that_ran_out_is_another_workers_and_the_late_one_writes_nothing(texts):
+def test_lease_that_ran_out_is_another_workers_and_late_one_writes_nothing(texts):
     async def play(hands, place):
         late = await hands.one.claim(place, most=6)
         again = Batch()
@@ -138,7 +138,7 @@ def test_rows_given_back_are_free_at_once_and_others_later(texts):
     played(texts, play)
 
 
-def test_a_claim_beyond_the_minute_claims_nothing(texts):
+def test_claim_beyond_minute_claims_nothing(texts):
     document = dataclasses.replace(texts.index, limits=Limits(batch_rows=1, requests_per_minute=2))
 
     async def play(hands, place):
@@ -152,7 +152,7 @@ def test_a_claim_beyond_the_minute_claims_nothing(texts):
     played(texts, play, document=document)
 
 
-def test_a_value_that_the_column_does_not_take_writes_nothing(texts):
+def test_value_that_column_does_not_take_writes_nothing(texts):
     async def play(hands, place):
         batch = await hands.one.claim(place, most=6)
         (first, *rest) = settled(batch)

@@ -135,7 +135,7 @@ def _answers_by_vectors(asked) -> bool:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("trigger", [True, False])
-def test_a_changed_model_fails_no_search_and_mixes_no_spaces(texts, searched, say, trigger):
+def test_changed_model_fails_no_search_and_mixes_no_spaces(texts, searched, say, trigger):
     changes_its_model_under_load(texts, searched, rows=100, say=say, trigger=trigger)
 
 

@@ -40,7 +40,7 @@ def invalid_indexes(texts: filling.Texts) -> int:
     return len(texts.server.execute("SELECT indexrelid FROM pg_index WHERE NOT indisvalid"))
 
 
-def test_the_printed_plan_is_what_apply_does(texts):
+def test_printed_plan_is_what_apply_does(texts):
     texts.write(**WHOLE)
     for statement in plan(texts).split(";\n"):
         # A function's body has ends of statements too; here none stands at the end of a line alone.
@@ -78,7 +78,7 @@ def test_apply_killed_after_any_step_goes_on_where_it_was(texts):
     assert texts.run() == 0, texts.said()
 
 
-def test_an_index_whose_build_was_cut_short_is_built_again(texts):
+def test_index_whose_build_was_cut_short_is_built_again(texts):
     texts.write(applies_plan=True)
     texts.insert({1: "text"})
     assert texts.run("apply") == 0
@@ -102,7 +102,7 @@ def test_an_index_whose_build_was_cut_short_is_built_again(texts):
     assert pending(texts) == []
 
 
-def test_several_workers_apply_the_same_plan_at_once(texts):
+def test_several_workers_apply_same_plan_at_once(texts):
     texts.write(**WHOLE)
     texts.insert({number: f"text {number}" for number in range(20)})
     workers = [texts.start() for _ in range(4)]
@@ -121,7 +121,7 @@ def test_more_than_2000_dimensions_are_halfvec_and_indexed(texts):
     assert "halfvec_cosine_ops" in definition[0]
 
 
-def test_a_target_of_another_index_is_refused_and_one_of_the_same_name_is_taken_over(texts):
+def test_target_of_other_index_is_refused_and_own_taken_over(texts):
     assert texts.run("apply") == 0
     texts.write(name="others", uid="uid-2")
     assert texts.run() == 1
@@ -132,7 +132,7 @@ def test_a_target_of_another_index_is_refused_and_one_of_the_same_name_is_taken_
     assert texts.server.execute("SELECT index_uid FROM embedding_target") == [("uid-3",)]
 
 
-def test_a_trigger_of_other_columns_replaces_the_old_one(texts):
+def test_trigger_of_other_columns_replaces_old_one(texts):
     triggers = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
     texts.write(trigger=True)
     assert texts.run("apply") == 0

@@ -48,7 +48,7 @@ def test_both_dashboards_are_there():
     assert [it.stem for it in dashboards.FILES] == ["embedding-cost", "embedding-operations"]
 
 
-def test_the_cost_dashboard_has_the_users_panels_with_their_metrics():
+def test_cost_dashboard_has_users_panels_with_their_metrics():
     loaded = dashboards.load(mixin.CHART_FOLDER / cost.DASHBOARD.file)
     found: dict[str, set[str]] = {}
     for title, expr in dashboards.queries(loaded):
@@ -58,13 +58,13 @@ def test_the_cost_dashboard_has_the_users_panels_with_their_metrics():
 
 
 @pytest.mark.parametrize("expr", ALL_QUERIES)
-def test_a_query_parses_and_names_what_is_catalogued(expr):
+def test_query_parses_and_names_what_is_catalogued(expr):
     assert promql.asked(expr)
     assert promql.unknown(expr) == []
 
 
 @pytest.mark.parametrize("expr", ALL_QUERIES)
-def test_a_query_of_one_policy_asks_for_no_other(expr):
+def test_query_of_one_policy_asks_for_no_other(expr):
     for selector in promql.asked(expr):
         if selector.series.startswith("aos_"):
             assert {"namespace", "policy"} <= selector.labels
@@ -83,11 +83,11 @@ def test_a_query_of_one_policy_asks_for_no_other(expr):
         ("sum by (le) (aos_embedding_daily_calls) or up", ["up"]),
     ],
 )
-def test_a_name_that_is_not_catalogued_is_found(expr, wrong):
+def test_name_that_is_not_catalogued_is_found(expr, wrong):
     assert promql.unknown(expr) == wrong
 
 
-def test_every_metric_is_on_a_dashboard():
+def test_every_metric_is_on_dashboard():
     asked = {
         selector.series
         for file in dashboards.FILES
@@ -102,20 +102,20 @@ def test_grafanas_own_types_take_it_without_loss(dashboard):
     assert json.loads(json.dumps(loaded, cls=JSONEncoder)) == dashboard
 
 
-def test_it_is_provisioned_as_it_is(dashboard):
+def test_dashboard_is_provisioned_as_committed(dashboard):
     assert "__inputs" not in dashboard
     assert "id" not in dashboard
     assert dashboard["uid"] in {"embedding-cost", "embedding-operations"}
 
 
-def test_the_data_source_is_a_choice(dashboard):
+def test_data_source_is_choice(dashboard):
     names = [it["name"] for it in dashboard["templating"]["list"]]
     assert names[:3] == ["datasource", "namespace", "policy"]
     for panel in dashboard["panels"]:
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 
-def test_each_panel_has_a_unit_and_says_what_it_shows(dashboard):
+def test_each_panel_has_unit_and_says_what_it_shows(dashboard):
     for panel in dashboard["panels"]:
         assert panel["fieldConfig"]["defaults"]["unit"]
         assert len(panel["description"].split()) > 4
@@ -133,7 +133,7 @@ def test_no_two_panels_lie_on_each_other(dashboard):
     assert max(x for x, _ in cells) < panels.COLUMNS
 
 
-def test_a_mixin_has_the_charts_dashboards_and_rules_that_parse():
+def test_mixin_has_charts_dashboards_and_rules_that_parse():
     for file in dashboards.FILES:
         assert (mixin.MIXIN / "dashboards" / file.name).read_text() == file.read_text()
     (alerts,) = yaml.safe_load((mixin.MIXIN / "alerts" / "alerts.yaml").read_text())["groups"]
@@ -144,7 +144,7 @@ def test_a_mixin_has_the_charts_dashboards_and_rules_that_parse():
         assert promql.unknown(rule["expr"]) == []
 
 
-def test_costs_are_of_the_built_in_list():
+def test_costs_are_of_built_in_list():
     expr = dashboards.filled(queries.cost("24h"))
     for key, price in prices.PRICES.items():
         provider, _, model = key.partition("/")
@@ -152,14 +152,14 @@ def test_costs_are_of_the_built_in_list():
         assert f'"model", "{model}"' in expr
 
 
-def test_the_mixin_imports_every_file_that_is_there():
+def test_mixin_imports_every_file_that_is_there():
     text = (mixin.MIXIN / "mixin.libsonnet").read_text()
     imported = set(re.findall(r"import(?:str)? '([^']+)'", text))
     there = {str(it.relative_to(mixin.MIXIN)) for it in mixin.MIXIN.glob("*/*")}
     assert imported == there
 
 
-def test_the_docs_name_panels_and_alerts_that_are_there():
+def test_docs_name_panels_and_alerts_that_are_there():
     page = (mixin.ROOT / "docs" / "dashboards.md").read_text()
     titles = {panel.title for it in mixin.DASHBOARDS for panel in it.panels}
     rows = [it.strip("| ").split(" | ") for it in page.splitlines() if it.startswith("| Embedding")]

@@ -15,7 +15,7 @@ def texts(svg):
     return [it.text for it in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 
 
-def test_without_answers_each_panel_says_that_there_is_no_data():
+def test_panel_without_answer_says_that_there_is_no_data():
     shown = texts(picture.draw(COST, lambda _: []))
     assert shown.count(picture.NO_DATA) == 13
     assert {panel["title"] for panel in COST["panels"]} <= set(shown)

@@ -71,7 +71,7 @@ def plain():
 
 
 @given(DOCUMENTS)
-def test_what_is_written_is_what_is_read(policy):
+def test_document_is_read_as_written(policy):
     assert document.parse(document.dump(policy)) == policy
 
 
@@ -103,7 +103,7 @@ def test_any_json_is_read_or_refused(raw):
 
 @pytest.mark.parametrize("field", ["name", "model", "space", "baseURL"])
 @pytest.mark.parametrize("value", ["a b", "a\r\nx-injected: 1", "modèle", "a\x7f", "\u202e"])
-def test_what_no_header_can_hold_is_refused(field, value):
+def test_value_that_no_header_can_hold_is_refused(field, value):
     raw = plain()
     raw["providers"][0][field] = f"https://{value}" if field == "baseURL" else value
     with pytest.raises(json_fields.InvalidDocument, match=rf"providers\[0\].{field}"):
@@ -122,7 +122,7 @@ def test_unknown_keys_are_ignored():
     assert document.parse(json.dumps(raw)) == document.parse(json.dumps(plain()))
 
 
-def test_a_required_feature_that_is_lacking_refuses_the_whole():
+def test_required_feature_that_is_lacking_refuses_whole():
     raw = plain() | {"requires": ["per-model-quota"]}
     with pytest.raises(json_fields.InvalidDocument, match="lacks per-model-quota"):
         document.parse(json.dumps(raw))
@@ -152,7 +152,7 @@ def test_a_required_feature_that_is_lacking_refuses_the_whole():
         ("passthrough", lambda raw: raw.update(passthrough=[])),
     ],
 )
-def test_a_refusal_names_the_field(path, change):
+def test_refusal_names_field(path, change):
     raw = plain()
     change(raw)
     with pytest.raises(json_fields.InvalidDocument) as refused:
@@ -161,24 +161,24 @@ def test_a_refusal_names_the_field(path, change):
     assert str(refused.value).startswith(f"{path}: ")
 
 
-def test_without_a_base_url_nothing_passes_through():
+def test_passthrough_is_off_without_base_url():
     assert document.parse(json.dumps(plain())).passthrough.base_url is None
 
 
-def test_url_is_kept_without_a_slash_at_its_end():
+def test_url_is_kept_without_slash_at_its_end():
     raw = plain()
     raw["providers"][0]["baseURL"] = "https://host/v1//"
     assert document.parse(json.dumps(raw)).providers[0].base_url == "https://host/v1"
 
 
 @pytest.mark.parametrize(("said", "denies"), [("Deny", True), ("Allow", False), ("Later", True)])
-def test_store_loss_denies_unless_the_document_allows(said, denies):
+def test_store_loss_denies_unless_document_allows(said, denies):
     raw = plain()
     raw["quota"]["onStoreLoss"] = said
     assert document.parse(json.dumps(raw)).quota.deny_on_store_loss is denies
 
 
-def test_a_shared_cache_is_shared_by_name_and_inside_its_namespace():
+def test_shared_cache_is_shared_by_name_and_inside_its_namespace():
     raw = plain()
     own = document.parse(json.dumps(raw)).cache_scope
     raw["cache"] = {"shared": "team"}

@@ -5,7 +5,7 @@ import sys
 import grimp
 
 
-def test_the_contract_needs_only_the_standard_library():
+def test_contract_needs_only_standard_library():
     graph = grimp.build_graph("embedding_contract", include_external_packages=True)
     inside = graph.find_descendants("embedding_contract") | {"embedding_contract"}
     imported = {

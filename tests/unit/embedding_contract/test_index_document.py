@@ -81,7 +81,7 @@ def test_absent_fields_have_their_defaults():
     assert found.target_id(found.target) == "public.a.embedding"
 
 
-def test_target_in_a_side_table_is_named_after_it():
+def test_target_in_side_table_is_named_after_it():
     body = _body()
     body["target"] = {"model": "m", "dimensions": 3, "space": "s", "table": "a_vectors"}
     found = index_document.parse(json.dumps(body))

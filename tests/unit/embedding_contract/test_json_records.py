@@ -34,7 +34,7 @@ def read(**more):
     return json_records.read(Whole, LEAST | more, "")
 
 
-def test_keys_are_camel_case_and_a_dot_leads_into_an_object():
+def test_keys_are_camel_case_and_dot_leads_into_object():
     assert read(outer={"inner": "x"}) == Whole(long_name="n", inner="x", part=Part(size=1))
 
 
@@ -72,18 +72,18 @@ def test_record_is_read_as_it_was_written():
         ({"ratio": False}, "ratio: must be a number"),
     ],
 )
-def test_refusal_says_the_path_and_what_is_wrong(more, message):
+def test_refusal_says_path_and_what_is_wrong(more, message):
     with pytest.raises(InvalidDocument) as refused:
         read(**more)
     assert str(refused.value) == message
 
 
-def test_absent_object_is_read_as_an_empty_one():
+def test_absent_object_is_read_as_empty_one():
     with pytest.raises(InvalidDocument, match=r"^part\.size: is missing$"):
         json_records.read(Whole, {"longName": "n"}, "")
 
 
-def test_integer_stays_one_where_a_number_is_asked_for():
+def test_integer_stays_one_where_number_is_asked_for():
     assert repr(read(ratio=2).ratio) == "2"
 
 

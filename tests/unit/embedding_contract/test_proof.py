@@ -18,7 +18,7 @@ def test_signed_request_survives_its_header():
     assert _SIGNED.is_signed("token", method="GET", path="/p")
 
 
-def test_header_does_not_contain_the_token():
+def test_header_does_not_contain_token():
     signed = proof.sign_request(
         "s3cr3t", method="GET", path="/p", nonce="0" * 32, time=1, pod="uid-1"
     )
@@ -30,7 +30,7 @@ def test_header_does_not_contain_the_token():
     [{"nonce": "1" * 32}, {"time": 1_700_000_001}, {"pod": "uid-2"}, {"mac": "0" * 64}],
     ids=lambda it: next(iter(it)),
 )
-def test_changed_field_breaks_the_signature(changed):
+def test_changed_field_breaks_signature(changed):
     assert not dataclasses.replace(_SIGNED, **changed).is_signed("token", method="GET", path="/p")
 
 
@@ -38,7 +38,7 @@ def test_changed_field_breaks_the_signature(changed):
     ("token", "method", "path"),
     [("other", "GET", "/p"), ("token", "PUT", "/p"), ("token", "GET", "/q")],
 )
-def test_other_token_method_or_path_breaks_the_signature(token, method, path):
+def test_other_token_method_or_path_breaks_signature(token, method, path):
     assert not _SIGNED.is_signed(token, method=method, path=path)
 
 
@@ -64,7 +64,7 @@ def test_answer_signature_that_is_not_ascii_is_refused():
     assert not proof.is_answer_signed("token", "é" * 64, nonce="0" * 32, status=200, body=b"")
 
 
-def test_proof_of_a_body_is_of_that_body_only():
+def test_proof_of_body_is_of_that_body_only():
     given = proof.sign_request(
         "token", method="POST", path="/p", nonce="0" * 32, time=1, pod="uid", body=b"one"
     )

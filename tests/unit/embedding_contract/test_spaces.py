@@ -9,7 +9,7 @@ def space(model, *, kind="OpenAI", base_url="https://api.openai.com/v1", **more)
     return spaces.space_of(kind=kind, model=model, base_url=base_url, **more)
 
 
-def test_the_default_size_and_the_same_size_asked_for_are_one_space():
+def test_default_size_and_same_size_asked_for_are_one_space():
     assert space("text-embedding-3-small") == space("text-embedding-3-small", requested=1536)
 
 
@@ -17,7 +17,7 @@ def test_another_size_is_another_space():
     assert space("text-embedding-3-small", requested=512) != space("text-embedding-3-small")
 
 
-def test_the_voyage_4_family_shares_one_space():
+def test_voyage_4_family_shares_one_space():
     found = {
         space(model, kind="Voyage") for model in ("voyage-4", "voyage-4-lite", "voyage-4-large")
     }
@@ -28,24 +28,24 @@ def test_equal_sizes_of_two_vendors_are_two_spaces():
     assert space("voyage-3", kind="Voyage") != space("text-embedding-3-small", requested=1024)
 
 
-def test_a_known_name_on_somebody_elses_server_is_not_believed():
+def test_known_name_on_somebody_elses_server_is_not_believed():
     mine = space("voyage-4", kind="OpenAICompatible", base_url="http://a/v1")
     assert mine != space("voyage-4", kind="Voyage")
     assert mine != space("voyage-4", kind="OpenAICompatible", base_url="http://b/v1")
 
 
-def test_what_the_author_wrote_is_believed():
+def test_declared_space_is_believed():
     nano = space("voyage-4-nano", kind="OpenAICompatible", declared="voyage/voyage-4@1024")
     assert nano == space("voyage-4", kind="Voyage")
 
 
 @pytest.mark.parametrize("pinned", [None, 256])
-def test_a_size_only_the_caller_fixes_leaves_the_declared_space(pinned):
+def test_size_only_caller_fixes_leaves_declared_space(pinned):
     assert space("m", declared="mine", pinned=pinned, requested=pinned) == "mine"
     assert space("m", declared="mine", pinned=pinned, requested=128) == "mine@128"
 
 
-def test_an_alias_means_its_provider():
+def test_alias_means_its_provider():
     provider = document.Provider(
         name="a", kind="OpenAI", model="m", base_url="https://x", aliases=("small",)
     )

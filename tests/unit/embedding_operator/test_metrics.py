@@ -31,7 +31,7 @@ def series() -> set[str]:
     return {line.partition("{")[0].partition(" ")[0] for line in lines}
 
 
-def test_what_is_counted_is_what_the_catalogue_names():
+def test_counted_series_are_those_of_catalogue():
     assert series() == {name for metric in catalogue.OPERATOR for name in metric.series}
 
 
@@ -50,7 +50,7 @@ def test_each_count_has_its_labels():
     ("accept", "begins"),
     [("", "text/plain"), ("application/openmetrics-text", "application/openmetrics-text")],
 )
-def test_a_scrape_is_answered_in_the_format_that_it_asks_for(accept, begins):
+def test_scrape_is_answered_in_format_that_it_asks_for(accept, begins):
     measured = metrics.Metrics()
     measured.queued(3)
     reply = measured.page(accept)
@@ -80,7 +80,7 @@ def test_policy_whose_pods_are_covered_again_is_shown_no_more():
     assert shown(measured) == []
 
 
-def test_policies_with_the_most_uncovered_pods_are_shown():
+def test_policies_with_most_uncovered_pods_are_shown():
     measured = metrics.Metrics()
     for number in range(metrics.POLICIES_SHOWN + 10):
         measured.uncovered(ObjectKey("shop", f"policy-{number}"), number + 1)

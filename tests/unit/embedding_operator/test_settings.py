@@ -11,14 +11,14 @@ VAULT = {"VAULT_ADDR": "https://vault:8200"}
 PLAIN = {"VAULT_ADDR": "http://vault:8200"}
 
 
-def test_with_nothing_set_it_runs_without_vault():
+def test_operator_with_nothing_set_runs_without_vault():
     read = settings.read({})
     assert read.vault is None
     assert read.rules == access_rules.AccessRules()
     assert read.resync_seconds == 30
 
 
-def test_an_empty_variable_is_as_good_as_none():
+def test_empty_variable_is_as_good_as_none():
     names = ("VAULT_ADDR", "VAULT_GUARD_FILE", "RESYNC_SECONDS", "WORKERS", "SIDECAR_RESOURCES")
     assert settings.read(dict.fromkeys(names, "")) == settings.read({})
 
@@ -31,7 +31,7 @@ def test_vault_is_asked_by_kubernetes_auth_unless_told_otherwise():
     assert read.vault.poll_seconds == 5
 
 
-def test_rules_are_read_from_a_file(tmp_path):
+def test_rules_are_read_from_file(tmp_path):
     file = tmp_path / "allowed.yaml"
     rules = [{"namespace": "shop", "mount": "secret", "path": "shop/*"}]
     file.write_text(yaml.safe_dump(rules), encoding="utf-8")
@@ -56,7 +56,7 @@ def test_providers_are_not_guarded_unless_told_so():
     assert str(read.allowed) == "api.openai.com, *.models.svc:8080"
 
 
-def test_sidecars_export_nowhere_unless_a_collector_is_named():
+def test_sidecars_export_nowhere_unless_collector_is_named():
     assert settings.read({}).sidecar_otel_endpoint is None
     url = "http://otel-collector.monitoring:4318"
     assert settings.read({"SIDECAR_OTEL_ENDPOINT": url}).sidecar_otel_endpoint == url
@@ -87,12 +87,12 @@ WRONG = {
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
 )
-def test_a_value_that_cannot_be_used_is_named(name, value):
+def test_value_that_cannot_be_used_is_named(name, value):
     with pytest.raises(settings.InvalidSetting, match=f"^{name}: "):
         settings.read({**VAULT, name: value})
 
 
-def test_token_auth_needs_a_token_file():
+def test_token_auth_needs_token_file():
     with pytest.raises(settings.InvalidSetting, match=r"^VAULT_TOKEN_FILE: "):
         settings.read({**VAULT, "VAULT_AUTH_METHOD": "token"})
 
@@ -107,7 +107,7 @@ def test_plain_http_has_to_be_asked_for():
 
 
 @pytest.mark.parametrize("missing", ["VAULT_ROLE_ID_FILE", "VAULT_SECRET_ID_FILE"])
-def test_approle_needs_both_files_and_has_a_mount_of_its_name(missing):
+def test_approle_needs_both_files_and_has_mount_of_its_name(missing):
     files = {"VAULT_ROLE_ID_FILE": "/a/role-id", "VAULT_SECRET_ID_FILE": "/a/secret-id"}
     by_role = {**VAULT, "VAULT_AUTH_METHOD": "approle", **files}
     read = settings.read(by_role)
@@ -118,14 +118,14 @@ def test_approle_needs_both_files_and_has_a_mount_of_its_name(missing):
 
 
 @pytest.mark.parametrize("content", ["{", "shop: secret", "- {namespace: shop}", "- 1"])
-def test_rules_that_cannot_be_read_stop_the_start(tmp_path, content):
+def test_rules_that_cannot_be_read_stop_start(tmp_path, content):
     file = tmp_path / "allowed.yaml"
     file.write_text(content, encoding="utf-8")
     with pytest.raises(settings.InvalidSetting, match=r"^VAULT_GUARD_FILE: "):
         settings.read({"VAULT_GUARD_FILE": str(file)})
 
 
-def test_a_guard_file_that_is_not_there_stops_the_start(tmp_path):
+def test_guard_file_that_is_not_there_stops_start(tmp_path):
     with pytest.raises(settings.InvalidSetting, match=r"^VAULT_GUARD_FILE: "):
         settings.read({"VAULT_GUARD_FILE": str(tmp_path / "nothing")})
 

@@ -35,7 +35,7 @@ def port_of(listening):
     return listening.getsockname()[1]
 
 
-def test_either_family_is_listened_on():
+def test_operator_listens_on_both_families():
     with sockets.listen_on_all(0) as listening:
         assert reached(port_of(listening)) == ["127.0.0.1", "::1"]
 
@@ -59,7 +59,7 @@ class NoAddress(socket.socket):
 
 
 @pytest.mark.parametrize("without", [NoIPv6, NoAddress])
-def test_where_there_is_no_ipv6_the_other_family_is_listened_on(monkeypatch, without):
+def test_operator_listens_on_ipv4_where_ipv6_is_missing(monkeypatch, without):
     with monkeypatch.context() as patched:
         patched.setattr(socket, "socket", without)
         listening = sockets.listen_on_all(0)
@@ -68,7 +68,7 @@ def test_where_there_is_no_ipv6_the_other_family_is_listened_on(monkeypatch, wit
         assert reached(port_of(listening)) == ["127.0.0.1"]
 
 
-def test_a_port_that_is_taken_is_not_listened_on_in_one_family_only():
+def test_port_that_is_taken_is_not_listened_on_in_one_family_only():
     with sockets.listen_on_all(0) as listening, pytest.raises(OSError, match="in use"):
         sockets.listen_on_all(port_of(listening))
 

@@ -13,7 +13,7 @@ from tests.parts.world import World, one, vectors
 CHANGED = ApiKey(current="sk-new", previous=stand_in.KEY, previous_until=PREVIOUS_SECONDS)
 
 
-def test_a_refused_new_key_falls_back_to_the_previous_one_at_once_and_is_told():
+def test_refused_new_key_falls_back_to_previous_one_at_once_and_is_told():
     world = World(one("p"), keys={"p": CHANGED})
     answer = world.embed("a")
     assert (answer.vectors, answer.attempts) == (vectors("m", "a"), 2)
@@ -24,7 +24,7 @@ def test_a_refused_new_key_falls_back_to_the_previous_one_at_once_and_is_told():
     assert world.seen.errors == [("misconfigured", "openai")]
 
 
-def test_the_new_key_is_not_tried_by_every_request_and_taken_once_it_works():
+def test_new_key_is_not_tried_by_every_request_and_taken_once_it_works():
     world = World(one("p"), keys={"p": CHANGED})
     for number in range(5):
         assert world.embed(f"{number}").provider == "p"
@@ -36,14 +36,14 @@ def test_the_new_key_is_not_tried_by_every_request_and_taken_once_it_works():
     assert world.service.health() == {"p": "ok"}
 
 
-def test_a_new_key_that_works_is_all_that_is_used():
+def test_new_key_that_works_is_all_that_is_used():
     world = World(one("p"), keys={"p": CHANGED})
     world.net["p"].key = "sk-new"
     assert world.embed("a").attempts == 1
     assert world.service.refused_keys() == frozenset()
 
 
-def test_after_its_time_the_previous_key_is_gone():
+def test_previous_key_is_gone_after_its_time():
     world = World(one("p"), keys={"p": CHANGED})
     world.loop.pass_time(PREVIOUS_SECONDS)
     assert world.refusal("a").code == "all_providers_failed"
@@ -51,7 +51,7 @@ def test_after_its_time_the_previous_key_is_gone():
     assert world.service.refused_keys() == {"p"}
 
 
-def test_only_a_refusal_of_the_key_is_about_the_key():
+def test_only_refusal_of_key_is_about_key():
     world = World(one("p"), keys={"p": CHANGED})
     world.net["p"].key = None
     world.net["p"].fault = stand_in.status(404)
@@ -60,7 +60,7 @@ def test_only_a_refusal_of_the_key_is_about_the_key():
     assert world.service.refused_keys() == frozenset()
 
 
-def test_where_both_are_refused_another_provider_answers():
+def test_other_provider_answers_when_both_keys_are_refused():
     both = ApiKey(current="sk-new", previous="sk-old", previous_until=PREVIOUS_SECONDS)
     world = World(
         one("p", space="s"), one("q", "n", space="s"), keys={"p": both, "q": stand_in.KEY}
@@ -86,7 +86,7 @@ def follow(states, key, *, now, **more):
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 400)), min_size=1))
-def test_the_key_before_the_last_change_is_held_for_ten_minutes(changes):
+def test_key_before_last_change_is_held_for_ten_minutes(changes):
     states = ProviderStates()
     now, changed_at, before, current = 0.0, None, None, None
     for key, seconds in changes:
@@ -101,14 +101,14 @@ def test_the_key_before_the_last_change_is_held_for_ten_minutes(changes):
 
 
 @pytest.mark.parametrize("more", [{"base_url": "http://two"}, {"kind": "Voyage"}])
-def test_a_key_is_never_offered_to_another_provider(more):
+def test_key_is_never_offered_to_another_provider(more):
     states = ProviderStates()
     follow(states, "sk-1", now=0.0)
     assert follow(states, "sk-2", now=1.0, **more).fallback(now=1.0) is None
     assert follow(states, "sk-3", now=2.0).fallback(now=2.0) is None
 
 
-def test_wrong_keys_in_a_row_do_not_lose_the_good_one():
+def test_wrong_keys_in_row_do_not_lose_good_one():
     states = ProviderStates()
     follow(states, "sk-good", now=0.0)
     follow(states, "sk-wrong", now=1.0)
@@ -120,14 +120,14 @@ def test_wrong_keys_in_a_row_do_not_lose_the_good_one():
     assert follow(states, "sk-good", now=4.0) == ApiKey(current="sk-good")
 
 
-def test_a_refused_key_with_none_before_it_is_not_held():
+def test_refused_key_with_none_before_it_is_not_held():
     states = ProviderStates()
     follow(states, "sk-wrong", now=0.0)
     states.refused["p"] = 10.0
     assert follow(states, "sk-good", now=1.0).fallback(now=1.0) is None
 
 
-def test_a_service_of_before_an_edit_keeps_its_key():
+def test_service_of_before_edit_keeps_its_key():
     states = ProviderStates()
     provider = document.Provider(name="p", kind="OpenAI", model="m", base_url="http://one")
     policy = document.PolicyDocument(namespace="n", name="p", providers=(provider,))
@@ -136,7 +136,7 @@ def test_a_service_of_before_an_edit_keeps_its_key():
     assert of_before["p"] == ApiKey(current="sk-1")
 
 
-def test_what_was_refused_before_is_told_until_it_works():
+def test_key_refused_before_is_told_until_it_works():
     states = ProviderStates()
     states.refused["p"] = float("-inf")
     world = World(one("p"), states=states)

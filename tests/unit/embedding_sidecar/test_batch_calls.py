@@ -7,7 +7,7 @@ import pytest
 from tests.parts.world import World, ask, one, vectors
 
 
-def test_a_provider_that_refuses_encoding_format_is_asked_without_it_from_then_on():
+def test_refused_encoding_format_is_left_out_from_then_on():
     world = World(one("p", kind="OpenAICompatible"))
     p = world.net["p"]
     refusal = {"error": {"message": "unknown field encoding_format", "param": "encoding_format"}}
@@ -25,7 +25,7 @@ def test_a_provider_that_refuses_encoding_format_is_asked_without_it_from_then_o
     assert world.quota.settled == [(False, 0), (True, 1), (True, 1)]
 
 
-def test_nothing_is_reserved_for_a_batch_that_nobody_waits_for():
+def test_batch_without_waiters_reserves_nothing():
     world = World(one("p", kind="Voyage"))
     world.net["p"].delay_seconds = 1
     many = [f"text {number}" for number in range(10_000)]

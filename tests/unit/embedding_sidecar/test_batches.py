@@ -42,20 +42,20 @@ def test_parts_hold_all_items_in_order_and_each_fits_unless_it_is_alone(items, l
 
 
 @given(ITEMS, st.integers(1, 200))
-def test_no_part_could_have_taken_the_next_item_too(items, most):
+def test_no_part_could_have_taken_next_item_too(items, most):
     parts = batches.split(ask(items), provider_api.Limits(items=10, tokens=most))
     for part, after in itertools.pairwise(parts):
         more = [items[index] for index in (*part, after[0])]
         assert len(more) > 10 or sum(batches.most_tokens(ask(more))) > most
 
 
-def test_an_item_that_alone_may_be_too_large_travels_alone():
+def test_item_that_alone_may_be_too_large_travels_alone():
     parts = batches.split(ask(["a", "b" * 1000, "c"]), provider_api.Limits(items=10, tokens=100))
     assert parts == [range(1), range(1, 2), range(2, 3)]
 
 
 @given(st.integers(0, 10**9), ITEMS, st.sampled_from([None, "query"]))
-def test_what_was_billed_is_split_without_a_rest(total, items, input_type):
+def test_billed_tokens_are_split_without_remainder(total, items, input_type):
     parts = batches.shares(total, ask(items, input_type=input_type))
     assert sum(parts) == total
     assert min(parts) >= 0

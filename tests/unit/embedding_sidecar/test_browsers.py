@@ -115,7 +115,7 @@ def test_page_of_this_sidecar_is_let_through(site):
     browsers.check(head(host="sidecar.internal", origin="https://sidecar.internal"), hosts=HOSTS)
 
 
-def test_what_is_said_of_a_header_is_bounded():
+def test_message_about_header_is_bounded():
     for sent in ({"host": "x" * 60_000}, {"host": OWN, "origin": "x" * 60_000}):
         assert len(refused(**sent).message) < 1000
 
@@ -135,7 +135,7 @@ def test_any_headers_are_judged(sent):
     "sent",
     [{"origin": f"http://{OWN}"}, {"sec_fetch_site": "same-origin"}, {"sec_fetch_site": "none"}],
 )
-def test_body_without_content_type_is_json_unless_a_browser_sends_it(sent):
+def test_body_without_content_type_is_json_unless_browser_sends_it(sent):
     request_headers.check(head(host=OWN))
     request_headers.check(head(host=OWN, content_type="application/json", **sent))
     with pytest.raises(errors.Rejected) as found:

@@ -92,7 +92,7 @@ STEPS = st.one_of(
 
 
 @given(steps=st.lists(STEPS, max_size=60))
-def test_a_room_is_never_overfull_keeps_the_order_and_lets_everybody_in(steps):
+def test_budget_is_never_exceeded_keeps_order_and_admits_all(steps):
     guests = Guests(virtual_time.Loop())
     for what, value in steps:
         if what == "ask":
@@ -123,7 +123,7 @@ def test_a_room_is_never_overfull_keeps_the_order_and_lets_everybody_in(steps):
     assert guests.budget.free_bytes == guests.budget.most_bytes
 
 
-def test_who_waits_for_more_than_a_room_that_became_smaller_has_gets_all_of_it(loop):
+def test_waiter_gets_all_of_room_that_became_smaller(loop):
     guests = Guests(loop)
     for size in (10, MOST):
         guests.ask(size)
@@ -135,7 +135,7 @@ def test_who_waits_for_more_than_a_room_that_became_smaller_has_gets_all_of_it(l
     assert guests.inside() == [MOST // 2]
 
 
-def test_who_waits_comes_in_when_a_room_becomes_larger(loop):
+def test_waiter_comes_in_when_room_becomes_larger(loop):
     guests = Guests(loop)
     for size in (MOST, 10):
         guests.ask(size)
@@ -145,7 +145,7 @@ def test_who_waits_comes_in_when_a_room_becomes_larger(loop):
     assert guests.came_in == [0, 1]
 
 
-def test_who_asks_for_more_than_there_is_gets_all_of_it_alone(loop):
+def test_request_larger_than_room_gets_all_of_it_alone(loop):
     guests = Guests(loop)
     for size in (10, 10 * MOST, 10):
         guests.ask(size)
@@ -167,7 +167,7 @@ def test_one_that_would_fit_does_not_overtake(loop):
     assert guests.came_in == [0]
 
 
-def test_who_was_behind_one_that_went_away_comes_in(loop):
+def test_waiter_behind_cancelled_one_comes_in(loop):
     guests = Guests(loop)
     for size in (MOST - 10, 20, 10):
         guests.ask(size)
@@ -177,7 +177,7 @@ def test_who_was_behind_one_that_went_away_comes_in(loop):
     assert guests.came_in == [0, 2]
 
 
-def test_who_goes_away_in_the_moment_it_is_let_in_gives_back(loop):
+def test_waiter_cancelled_on_entry_gives_back(loop):
     guests = Guests(loop)
     guests.ask(MOST)
     guests.ask(MOST)
@@ -192,7 +192,7 @@ def test_who_goes_away_in_the_moment_it_is_let_in_gives_back(loop):
 # --- what one request takes
 
 
-def test_a_stay_waits_in_all_as_long_as_it_has_patience(loop):
+def test_reservation_waits_for_its_patience_in_total(loop):
     budgets = byte_budget.ByteBudget(MOST), byte_budget.ByteBudget(MOST)
 
     async def run():
@@ -211,7 +211,7 @@ def test_a_stay_waits_in_all_as_long_as_it_has_patience(loop):
     loop.run_until_complete(run())
 
 
-def test_a_stay_leaves_once(loop):
+def test_reservation_is_released_once(loop):
     hall = byte_budget.ByteBudget(MOST)
 
     async def run():
@@ -235,7 +235,7 @@ def test_vectors_are_as_large_as_asked_for_or_as_seen_last():
     assert sizes.vector_bytes(provider_api.Ask(model="m", items=("a",), dimensions=8)) == 32
 
 
-def test_room_for_vectors_holds_one_of_the_largest_batches():
+def test_room_for_vectors_holds_one_of_largest_batches():
     largest = provider_api.Ask(model="m", items=("a",) * LARGE, dimensions=NUMBERS)
     assert byte_budget.Sizes().held_bytes(largest) == byte_budget.LEAST_VECTORS_BYTES
 
@@ -245,15 +245,13 @@ def test_room_for_vectors_holds_one_of_the_largest_batches():
 CACHE_BYTES = POLICY.cache.memory_max_bytes
 
 
-def test_what_the_chart_gives_has_room_for_seven_of_the_largest_batches():
+def test_memory_of_chart_holds_seven_of_largest_batches():
     most = byte_budget.vectors_bytes(memory_limit.DEFAULT_BYTES, cache_bytes=CACHE_BYTES)
     assert most // byte_budget.LEAST_VECTORS_BYTES == 7
 
 
 @given(memory_bytes=st.integers(0, 2**40), cache_bytes=st.integers(0, 2**34))
-def test_more_memory_has_more_room_a_larger_cache_leaves_less_and_a_batch_fits_always(
-    memory_bytes, cache_bytes
-):
+def test_budget_grows_with_memory_shrinks_with_cache_fits_batch(memory_bytes, cache_bytes):
     most = byte_budget.vectors_bytes(memory_bytes, cache_bytes=cache_bytes)
     assert most >= byte_budget.LEAST_VECTORS_BYTES
     assert byte_budget.vectors_bytes(memory_bytes + 2**20, cache_bytes=cache_bytes) >= most
@@ -262,7 +260,7 @@ def test_more_memory_has_more_room_a_larger_cache_leaves_less_and_a_batch_fits_a
         assert most + cache_bytes < 0.9 * memory_bytes
 
 
-def test_rooms_are_as_large_as_the_policys_cache_lets_them_be():
+def test_rooms_are_as_large_as_policys_cache_lets_them_be():
     budgets = byte_budget.ByteBudgets(memory_limit.DEFAULT_BYTES)
     for cache_bytes in (CACHE_BYTES, 2 * CACHE_BYTES, CACHE_BYTES):
         budgets.fit(cache_bytes)
@@ -389,7 +387,7 @@ def endpoint(loop):
     return Endpoint(loop)
 
 
-def test_large_batches_are_answered_one_after_the_other_and_small_requests_pass_by(endpoint):
+def test_large_batches_take_turns_and_small_requests_pass_by(endpoint):
     waiting = [endpoint.post(LARGE) for _ in range(3)]
     small = endpoint.post(20)
     assert [items for items, _ in endpoint.service.asked] == [LARGE, 20]
@@ -401,7 +399,7 @@ def test_large_batches_are_answered_one_after_the_other_and_small_requests_pass_
     assert endpoint.free == byte_budget.LEAST_VECTORS_BYTES
 
 
-def test_as_many_are_under_way_at_once_as_memory_has_room_for(loop):
+def test_requests_under_way_are_bounded_by_memory(loop):
     endpoint = Endpoint(loop, memory_bytes=memory_limit.DEFAULT_BYTES)
     requests = [endpoint.post(LARGE) for _ in range(9)]
     assert len(endpoint.service.asked) == 7
@@ -411,7 +409,7 @@ def test_as_many_are_under_way_at_once_as_memory_has_room_for(loop):
     assert endpoint.free == endpoint.application._budgets.vectors.most_bytes
 
 
-def test_who_waits_takes_what_is_known_by_then_of_a_models_vectors(loop):
+def test_waiter_takes_vector_size_known_by_then(loop):
     endpoint = Endpoint(loop, memory_bytes=memory_limit.DEFAULT_BYTES)
     requests = [endpoint.post(LARGE, asks_for_numbers=False) for _ in range(9)]
     # They may be of 4,096 numbers.
@@ -426,7 +424,7 @@ def test_who_waits_takes_what_is_known_by_then_of_a_models_vectors(loop):
     assert [request.status for request in requests] == [200] * 9
 
 
-def test_a_small_request_tells_how_long_vectors_are(loop):
+def test_small_request_tells_how_long_vectors_are(loop):
     endpoint = Endpoint(loop, memory_bytes=memory_limit.DEFAULT_BYTES)
     endpoint.service.may_answer.set()
     small = endpoint.post(1, asks_for_numbers=False)
@@ -437,7 +435,7 @@ def test_a_small_request_tells_how_long_vectors_are(loop):
     assert len(endpoint.service.asked) == 1 + 7
 
 
-def test_what_the_cache_has_by_then_is_asked_of_nobody(endpoint):
+def test_texts_cached_meanwhile_are_not_asked_for(endpoint):
     first, second = endpoint.post(LARGE), endpoint.post(LARGE)
     endpoint.knows = True
     endpoint.service.may_answer.set()
@@ -447,7 +445,7 @@ def test_what_the_cache_has_by_then_is_asked_of_nobody(endpoint):
     assert len(endpoint.service.asked) == 1
 
 
-def test_who_waits_too_long_for_room_is_refused_and_nobody_was_asked(endpoint):
+def test_request_that_waits_too_long_for_memory_is_refused_unasked(endpoint):
     endpoint.post(LARGE)
     late = endpoint.post(LARGE)
     endpoint.loop.pass_time(embeddings.PATIENCE_SECONDS)
@@ -457,7 +455,7 @@ def test_who_waits_too_long_for_room_is_refused_and_nobody_was_asked(endpoint):
     assert len(endpoint.service.asked) == 1
 
 
-def test_what_was_waited_for_room_is_of_a_requests_time(endpoint):
+def test_wait_for_memory_counts_into_time_of_request(endpoint):
     first, second = endpoint.post(LARGE), endpoint.post(LARGE)
     endpoint.loop.pass_time(10)
     endpoint.service.may_answer.set()
@@ -468,7 +466,7 @@ def test_what_was_waited_for_room_is_of_a_requests_time(endpoint):
     assert waited == pytest.approx(10, abs=0.2)
 
 
-def test_nothing_is_asked_for_a_caller_who_left_while_it_waited(endpoint):
+def test_caller_that_left_while_waiting_is_not_asked_for(endpoint):
     endpoint.post(LARGE)
     left, reservations = endpoint.post(LARGE), endpoint.post(LARGE)
     left.gone.set()
@@ -481,7 +479,7 @@ def test_nothing_is_asked_for_a_caller_who_left_while_it_waited(endpoint):
     assert endpoint.free == byte_budget.LEAST_VECTORS_BYTES
 
 
-def test_a_request_that_is_cut_gives_its_room_back(endpoint):
+def test_request_that_is_cut_gives_its_room_back(endpoint):
     inside, waiting = endpoint.post(LARGE), endpoint.post(LARGE)
     for request in (waiting, inside):
         request.task.cancel()
@@ -490,7 +488,7 @@ def test_a_request_that_is_cut_gives_its_room_back(endpoint):
     assert endpoint.free == byte_budget.LEAST_VECTORS_BYTES
 
 
-def test_an_answer_that_is_not_read_does_not_keep_its_room(endpoint):
+def test_answer_that_is_not_read_does_not_keep_its_room(endpoint):
     endpoint.service.may_answer.set()
     unread, waiting = endpoint.post(LARGE, reads=False), endpoint.post(LARGE)
     assert waiting.status is None
@@ -501,7 +499,7 @@ def test_an_answer_that_is_not_read_does_not_keep_its_room(endpoint):
     assert endpoint.free == byte_budget.LEAST_VECTORS_BYTES
 
 
-def test_a_large_body_is_read_when_there_is_room_for_it(endpoint):
+def test_large_body_is_read_when_there_is_room_for_it(endpoint):
     first = endpoint.post(LARGE, text="x" * 4000)
     second = endpoint.post(LARGE, text="x" * 4000)
     assert (first.bodies_read, second.bodies_read) == (1, 0)
@@ -511,7 +509,7 @@ def test_a_large_body_is_read_when_there_is_room_for_it(endpoint):
     assert endpoint.application._budgets.bodies.free_bytes == byte_budget.LEAST_BODIES_BYTES
 
 
-def test_a_long_answer_comes_in_pieces_but_to_who_knows_no_chunks(endpoint):
+def test_long_answer_is_chunked_except_for_http10(endpoint):
     endpoint.service.may_answer.set()
     whole = endpoint.post(LARGE, http_version="1.0")
     chunked = endpoint.post(LARGE, http_version="1.1")

@@ -48,7 +48,7 @@ CONTROLS = st.builds(
         ("x-no-cache, no-cache-x, xmax-age=1", CacheControl()),
     ],
 )
-def test_a_header_says(header, meant):
+def test_header_is_read_as_cache_control(header, meant):
     assert cache_control.from_header(header) == meant
 
 
@@ -58,7 +58,7 @@ def test_any_header_is_read(header):
 
 
 @given(CONTROLS)
-def test_a_body_says_it_in_litellms_words(control):
+def test_body_is_read_in_litellms_words(control):
     written = {
         "no-cache": control.no_cache,
         "no-store": control.no_store,

@@ -25,7 +25,7 @@ def parse(query="", body=None):
     return clearing.parse(query, raw, policy=POLICY)
 
 
-def test_nothing_said_is_all():
+def test_empty_request_clears_all():
     assert parse() == clearing.Clearing(model=None)
 
 
@@ -33,7 +33,7 @@ def test_nothing_said_is_all():
     ("query", "body"),
     [("model=small", None), ("", {"model": "small"}), ("model=small", {"model": "small"})],
 )
-def test_one_model_is_named_in_the_query_or_the_body(query, body):
+def test_one_model_is_named_in_query_or_body(query, body):
     assert parse(query, body) == clearing.Clearing(model="small")
 
 
@@ -41,7 +41,7 @@ def test_one_model_is_named_in_the_query_or_the_body(query, body):
     ("written", "items"),
     [("x", ("x",)), (["x", "y"], ("x", "y")), ([1, 2], ((1, 2),)), ([[1], [2]], ((1,), (2,)))],
 )
-def test_texts_are_written_as_in_a_request_for_embeddings(written, items):
+def test_texts_are_written_as_in_request_for_embeddings(written, items):
     assert parse(body={"input": written}) == clearing.Clearing(model=None, items=items)
     assert parse("model=large", {"input": written}).model == "large"
 
@@ -65,13 +65,13 @@ def test_texts_are_written_as_in_a_request_for_embeddings(written, items):
         ("", b"\xff", None),
     ],
 )
-def test_what_cannot_be_cleared_is_refused_by_name(query, body, param):
+def test_unusable_clearing_field_is_refused_by_name(query, body, param):
     with pytest.raises(errors.Rejected) as caught:
         parse(query, body)
     assert (caught.value.status, caught.value.param) == (400, param)
 
 
-def test_the_forms_of_an_item_are_those_of_every_model_or_of_the_one_named():
+def test_forms_of_item_are_those_of_every_model_or_of_one_named():
     every = list(clearing.variants(parse(body={"input": "x"}), policy=POLICY))
     one = list(clearing.variants(parse("model=large", {"input": "x"}), policy=POLICY))
     assert len(every) == 2 * 9

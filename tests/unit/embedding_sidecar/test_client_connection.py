@@ -106,13 +106,13 @@ def send(client, data):
         client.sendall(data)
 
 
-def test_a_request_is_answered_and_the_connection_kept(client):
+def test_request_is_answered_and_connection_kept(client):
     for size in (0, 5, 200_000):
         client.sendall(HEAD + b"content-length: %d\r\n\r\n" % size + b"x" * size)
         assert client.recv(65_536).endswith(b"\r\n\r\n%d" % size)
 
 
-def test_a_head_just_within_the_bound_is_taken(client):
+def test_head_just_within_bound_is_taken(client):
     rest = ORDINARY.head_bytes - len(HEAD) - len(b"long: \r\n\r\n")
     client.sendall(HEAD + b"long: " + b"x" * rest + b"\r\n\r\n")
     assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
@@ -128,25 +128,25 @@ def test_a_head_just_within_the_bound_is_taken(client):
     ],
     ids=["complete", "one header without end", "many headers", "path"],
 )
-def test_a_head_beyond_the_bound_is_refused(client, data):
+def test_head_beyond_bound_is_refused(client, data):
     send(client, data)
     assert refused(whole(client)) == (431, "invalid_request_error")
 
 
-def test_a_head_that_comes_in_small_pieces_has_the_same_bound(client):
+def test_head_that_comes_in_small_pieces_has_same_bound(client):
     send(client, HEAD)
     for _ in range(80):
         send(client, b"long: " + b"x" * 1_000 + b"\r\n")
     assert refused(whole(client)) == (431, "invalid_request_error")
 
 
-def test_what_is_no_http_is_refused_in_the_same_form(client):
+def test_bytes_that_are_not_http_are_refused_in_same_form(client):
     client.sendall(b"\x16\x03\x01\x02\x00 hello TLS\r\n\r\n")
     assert refused(whole(client)) == (400, "invalid_request_error")
 
 
 @pytest.mark.parametrize("url", [b"http://x:99999999/", b"http://[", b"http://"])
-def test_a_url_that_is_none_is_refused_and_nothing_else_happens(client, caplog, url):
+def test_invalid_url_is_refused_and_nothing_else_happens(client, caplog, url):
     client.sendall(b"GET " + url + b" HTTP/1.1\r\nhost: here\r\n\r\n")
     assert refused(whole(client)) == (400, "invalid_request_error")
     assert "Traceback" not in caplog.text
@@ -154,13 +154,13 @@ def test_a_url_that_is_none_is_refused_and_nothing_else_happens(client, caplog, 
 
 
 @pytest.mark.parametrize("bounds", [IMPATIENT])
-def test_a_slow_head_is_refused(client):
+def test_slow_head_is_refused(client):
     client.sendall(HEAD)
     assert refused(whole(client)) == (408, "invalid_request_error")
 
 
 @pytest.mark.parametrize("bounds", [IMPATIENT])
-def test_a_slow_second_head_is_refused(client):
+def test_slow_second_head_is_refused(client):
     client.sendall(HEAD + b"content-length: 0\r\n\r\n")
     assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
     client.sendall(HEAD)
@@ -168,18 +168,18 @@ def test_a_slow_second_head_is_refused(client):
 
 
 @pytest.mark.parametrize("bounds", [IMPATIENT])
-def test_who_says_nothing_is_not_kept(client):
+def test_silent_connection_is_not_kept(client):
     assert whole(client) == b""
 
 
 @pytest.mark.parametrize("bounds", [Bounds(keep_alive_seconds=1)])
-def test_who_asks_nothing_more_is_not_kept(client):
+def test_idle_connection_is_not_kept(client):
     client.sendall(HEAD + b"content-length: 0\r\n\r\n")
     assert whole(client).endswith(b"\r\n\r\n0")
 
 
 @pytest.mark.parametrize("bounds", [IMPATIENT])
-def test_who_only_sends_the_rest_of_a_refused_body_is_not_kept(client):
+def test_connection_that_sends_rest_of_refused_body_is_not_kept(client):
     client.sendall(b"POST /refused HTTP/1.1\r\nhost: here\r\ncontent-length: 1000\r\n\r\n")
     assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
     client.sendall(b"x")
@@ -187,7 +187,7 @@ def test_who_only_sends_the_rest_of_a_refused_body_is_not_kept(client):
 
 
 @pytest.mark.parametrize("bounds", [IMPATIENT])
-def test_a_request_under_way_has_as_much_time_as_it_needs(client):
+def test_request_under_way_has_as_much_time_as_it_needs(client):
     """The body comes long after the head was due."""
     client.sendall(HEAD + b"content-length: 2\r\n\r\n")
     client.settimeout(1.0)
@@ -207,7 +207,7 @@ BEGUN = b"\r\n\r\n5\r\nbegun\r\n"
     [b"\x00 no HTTP\r\n\r\n", HEAD + b"content-length: 1\r\n\r\nx" + b"\x00 no HTTP\r\n\r\n"],
     ids=["at once", "after another request"],
 )
-def test_what_is_no_http_ends_an_answer_that_has_begun_and_writes_nothing_into_it(client, data):
+def test_bytes_that_are_not_http_end_begun_answer_without_writing(client, data):
     client.sendall(ENDLESS)
     answer = b""
     while not answer.endswith(BEGUN):
@@ -216,7 +216,7 @@ def test_what_is_no_http_ends_an_answer_that_has_begun_and_writes_nothing_into_i
     assert whole(client) == b""
 
 
-def test_cutting_a_connection_writes_nothing_into_an_answer_that_others_wait_behind():
+def test_cut_connection_leaves_answer_before_others_untouched():
     async def scenario():
         listener = Listener(application=application)
         serving = await asyncio.get_running_loop().create_server(

@@ -30,13 +30,13 @@ def entered(limit, *clients):
     return [client.end for client in clients]
 
 
-def test_below_the_bound_nobody_goes():
+def test_connections_below_bound_stay():
     limit = ConnectionLimit(3)
     assert entered(limit, Client(), Client(), Client()) == ["", "", ""]
     assert len(limit) == 3
 
 
-def test_d10_the_longest_waiting_of_the_address_with_most_connections_goes():
+def test_d10_longest_waiting_of_address_with_most_connections_goes():
     limit = ConnectionLimit(4)
     kubelet = Client("node", due=1)
     flood = [Client("pod", due=due) for due in (9, 5, 7)]
@@ -45,13 +45,13 @@ def test_d10_the_longest_waiting_of_the_address_with_most_connections_goes():
     assert [it.end for it in (kubelet, *flood)] == ["", "", "dropped", ""]
 
 
-def test_d10_an_address_has_a_share_of_its_own():
+def test_d10_address_has_share_of_its_own():
     limit = ConnectionLimit(10, per_address=2)
     assert entered(limit, *[Client("pod", due=due) for due in (1, 2, 3)]) == ["dropped", "", ""]
     assert entered(limit, Client("other"), Client("other")) == ["", ""]
 
 
-def test_d10_who_reads_no_answers_makes_room_too():
+def test_d10_connection_that_reads_no_answers_makes_room_too():
     limit = ConnectionLimit(2)
     deaf = [Client("pod", is_answering=True) for _ in range(2)]
     entered(limit, *deaf)
@@ -59,7 +59,7 @@ def test_d10_who_reads_no_answers_makes_room_too():
     assert [it.end for it in deaf] == ["dropped", ""]
 
 
-def test_the_applications_requests_are_never_dropped_and_a_new_connection_hears_why():
+def test_applications_requests_survive_and_new_connection_is_refused():
     limit = ConnectionLimit(2, spares_answering=True)
     asking = [Client(is_answering=True) for _ in range(2)]
     assert entered(limit, *asking, Client()) == ["", "", "turned away"]
@@ -68,7 +68,7 @@ def test_the_applications_requests_are_never_dropped_and_a_new_connection_hears_
     assert asking[0].end == "dropped"
 
 
-def test_a_place_is_given_back_once():
+def test_place_is_given_back_once():
     limit = ConnectionLimit(2)
     first, second = Client(), Client()
     entered(limit, first, second)
@@ -88,7 +88,7 @@ def test_a_place_is_given_back_once():
     st.integers(1, 8),
     st.booleans(),
 )
-def test_there_are_never_more_than_the_bounds(arrivals, total, per_address, spares):
+def test_connections_never_exceed_bounds(arrivals, total, per_address, spares):
     limit = ConnectionLimit(total, per_address=per_address, spares_answering=spares)
     clients = []
     for address, due, is_answering, leaves in arrivals:

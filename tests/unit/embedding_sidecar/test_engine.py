@@ -30,7 +30,7 @@ def fails_on(host, item, fault):
 # --- flights
 
 
-def test_a_text_asked_for_by_many_at_once_goes_upstream_once():
+def test_text_asked_for_by_many_at_once_goes_upstream_once():
     world = World(one("p"))
     world.net["p"].delay_seconds = 1
     answers = world.together(*(["a", "b b"] for _ in range(50)))
@@ -53,7 +53,7 @@ def test_only_what_nobody_brings_yet_is_asked_for():
     assert (second.coalesced, second.attempts) == (2, 1)
 
 
-def test_who_asked_first_may_go_away_and_the_others_are_answered():
+def test_others_are_answered_after_first_caller_leaves():
     world = World(one("p"))
     world.net["p"].delay_seconds = 1
 
@@ -79,7 +79,7 @@ def test_parts_that_have_not_begun_are_not_begun_for_nobody():
     assert len(world.net["p"].calls) == dispatch.PARTS_AT_ONCE
 
 
-def test_an_error_reaches_all_who_waited_and_each_goes_on_to_its_next_choice():
+def test_error_reaches_all_who_waited_and_each_goes_on_to_its_next_choice():
     world = two()
     world.net["p"].fault = DOWN
     world.net["p"].delay_seconds = world.net["q"].delay_seconds = 1
@@ -98,7 +98,7 @@ def test_another_callers_fault_is_not_mine():
     assert world.asked("p") == [["a", "too long"], ["a"]]
 
 
-def test_what_others_brought_while_one_waited_is_not_asked_for_again():
+def test_text_brought_meanwhile_is_not_asked_for_again():
     world = World(one("p"))
     p = world.net["p"]
     p.fault = lambda answer: stand_in.status(500)(answer) if len(p.calls) < 3 else answer
@@ -113,7 +113,7 @@ def test_what_others_brought_while_one_waited_is_not_asked_for_again():
     assert (answer.hits, answer.attempts, len(p.calls)) == (1, 2, 3)
 
 
-def test_what_others_brought_while_one_waited_for_a_failing_call_is_not_asked_for_again(
+def test_text_brought_during_failing_call_is_not_asked_for_again(
     monkeypatch,
 ):
     """Two providers of one model: the call that is waited for is of the other one."""
@@ -147,7 +147,7 @@ def test_what_others_brought_while_one_waited_for_a_failing_call_is_not_asked_fo
 # --- batches
 
 
-def test_a_batch_is_split_over_the_limits_and_merged_in_order():
+def test_batch_is_split_over_limits_and_merged_in_order():
     world = World(one("p", kind="Voyage"))
     many = [f"text {number}" for number in range(2048)]
     answer = world.embed(*many)
@@ -156,14 +156,14 @@ def test_a_batch_is_split_over_the_limits_and_merged_in_order():
     assert (answer.attempts, len(world.quota.settled), answer.tokens) == (3, 3, 4096)
 
 
-def test_tokens_are_a_limit_of_their_own():
+def test_tokens_are_limit_of_their_own():
     world = World(one("p"))
     large = ["a" * 100_000, "b" * 150_000, "c" * 100_000]
     assert world.embed(*large).vectors == vectors("m", *large)
     assert world.asked("p") == [large[:2], large[2:]]
 
 
-def test_no_more_than_a_few_parts_are_under_way_at_once():
+def test_no_more_than_few_parts_are_under_way_at_once():
     world = World(one("p", kind="Voyage"))
     p = world.net["p"]
     p.delay_seconds = 1
@@ -172,7 +172,7 @@ def test_no_more_than_a_few_parts_are_under_way_at_once():
     assert answer.upstream_seconds == pytest.approx(3)
 
 
-def test_a_partial_failure_is_tried_again_in_its_part_only():
+def test_partial_failure_is_tried_again_in_its_part_only():
     world = World(one("p", kind="Voyage"))
     p = world.net["p"]
     many = [f"{number}" for number in range(2500)]
@@ -188,7 +188,7 @@ def test_a_partial_failure_is_tried_again_in_its_part_only():
     assert (answer.attempts, answer.hits) == (4, 0)
 
 
-def test_another_provider_of_the_space_gets_only_the_rest():
+def test_another_provider_of_space_gets_only_rest():
     world = World(one("p", kind="Voyage", space="s"), one("q", "n", space="s"))
     fails_on(world.net["p"], "1500", stand_in.status(500))
     many = [f"{number}" for number in range(2500)]
@@ -209,7 +209,7 @@ def test_another_space_does_not_get_what_is_paid_for_in_this_one():
     assert world.net["q"].calls == []
 
 
-def test_across_spaces_all_is_made_anew_once_the_first_space_gives_up():
+def test_texts_are_made_anew_once_first_space_gives_up():
     world = World(one("p", kind="Voyage"), one("q", "n"), crossing=True)
     fails_on(world.net["p"], "1500", stand_in.raw(b"<html>"))
     many = [f"{number}" for number in range(2000)]
@@ -218,7 +218,7 @@ def test_across_spaces_all_is_made_anew_once_the_first_space_gives_up():
     assert (answer.provider, answer.hits, answer.tokens) == ("q", 0, 3000)
 
 
-def test_what_came_back_is_kept_though_the_rest_failed():
+def test_finished_parts_are_kept_when_others_fail():
     world = World(one("p", kind="Voyage"))
     fails_on(world.net["p"], "1500", stand_in.raw(b"<html>"))
     many = [f"{number}" for number in range(2500)]
@@ -228,7 +228,7 @@ def test_what_came_back_is_kept_though_the_rest_failed():
     assert (answer.hits, answer.attempts) == (1500, 1)
 
 
-def test_a_day_that_ends_halfway_is_told_and_what_came_back_is_kept():
+def test_day_that_ends_halfway_is_told_and_what_came_back_is_kept():
     world = World(one("p", kind="Voyage"), quota=Quota(left=2))
     many = [f"{number}" for number in range(2500)]
     assert world.refusal(*many).code == "insufficient_quota"
@@ -236,14 +236,14 @@ def test_a_day_that_ends_halfway_is_told_and_what_came_back_is_kept():
     assert world.embed(*many[:2000]).hits == 2000
 
 
-def test_what_says_more_than_that_a_part_failed_ends_the_others_before_they_begin():
+def test_failure_of_whole_provider_ends_parts_not_yet_begun():
     world = World(one("p", kind="Voyage"), keys={"p": "sk-wrong"})
     world.net["p"].delay_seconds = 1
     assert world.refusal(*(f"{number}" for number in range(10_000))).status == 502
     assert len(world.net["p"].calls) == dispatch.PARTS_AT_ONCE
 
 
-def test_a_server_that_takes_less_is_sent_halves_and_remembered():
+def test_server_that_takes_less_is_sent_halves_and_remembered():
     world = World(one("p", kind="OpenAICompatible"))
     p = world.net["p"]
 
@@ -261,7 +261,7 @@ def test_a_server_that_takes_less_is_sent_halves_and_remembered():
     assert sorted(len(part) for part in world.asked("p")) == [1, 3, 3]
 
 
-def test_what_is_too_large_alone_is_the_callers_fault_and_teaches_nothing():
+def test_text_too_large_alone_is_callers_fault_and_teaches_nothing():
     world = World(one("p", kind="OpenAICompatible"))
     fails_on(world.net["p"], "b", stand_in.status(413))
     assert world.refusal("a", "b", "c", "d").status == 413
@@ -269,7 +269,7 @@ def test_what_is_too_large_alone_is_the_callers_fault_and_teaches_nothing():
     assert world.embed("w", "x", "y", "z").attempts == 1
 
 
-def test_a_provider_names_the_item_and_the_caller_finds_it():
+def test_provider_names_item_and_caller_finds_it():
     world = World(one("p"))
     world.embed("a")
 
@@ -287,7 +287,7 @@ def test_a_provider_names_the_item_and_the_caller_finds_it():
 # --- failover
 
 
-def test_time_is_left_for_the_next_provider():
+def test_time_is_left_for_next_provider():
     world = two(timing=Timing(attempt_seconds=30, request_seconds=10))
     world.net["p"].delay_seconds = 60
     answer = world.embed("a")
@@ -303,7 +303,7 @@ def test_no_request_takes_longer_than_its_time():
     assert "p: timeout; q: timeout" in refusal.message
 
 
-def test_a_dead_key_is_asked_for_once_and_not_by_every_request():
+def test_dead_key_is_asked_for_once_and_not_by_every_request():
     world = World(
         one("p", space="s"), one("q", "n", space="s"), keys={"p": "sk-old", "q": "sk-old"}
     )
@@ -315,7 +315,7 @@ def test_a_dead_key_is_asked_for_once_and_not_by_every_request():
     assert world.service.health() == {"p": "key_refused", "q": "ok"}
 
 
-def test_spent_credit_fails_over_at_once_and_a_rate_is_waited_for_if_nobody_else_can():
+def test_spent_credit_fails_over_and_rate_limit_is_awaited():
     world = two()
     world.net["p"].fault = stand_in.status(402)
     assert world.embed("a").provider == "q"
@@ -333,7 +333,7 @@ def test_spent_credit_fails_over_at_once_and_a_rate_is_waited_for_if_nobody_else
     assert alone.loop.time() == 3.5
 
 
-def test_while_a_provider_is_down_one_request_at_a_time_asks_it():
+def test_provider_that_is_down_is_probed_by_single_requests():
     world = World(one("p"))
     p = world.net["p"]
     p.fault = DOWN
@@ -349,7 +349,7 @@ def test_while_a_provider_is_down_one_request_at_a_time_asks_it():
     assert all(isinstance(it, Answer) for it in answers)
 
 
-def test_who_cannot_take_the_request_is_named_where_nobody_answers():
+def test_provider_unable_to_take_request_is_named_when_all_fail():
     world = World(one("p", kind="Voyage"), one("q", "n"), crossing=True)
     world.net["q"].fault = DOWN
     obstacle = "Voyage takes texts, not token arrays"
@@ -361,7 +361,7 @@ def test_who_cannot_take_the_request_is_named_where_nobody_answers():
 # --- what a request asks of the cache
 
 
-def test_no_cache_asks_anew_and_keeps_the_answer():
+def test_no_cache_asks_anew_and_keeps_answer():
     world = World(one("p"))
     world.embed("a")
     answer = world.embed("a", control=NO_CACHE)
@@ -401,7 +401,7 @@ def test_no_store_keeps_nothing_and_lends_nothing():
     assert world.embed("a", control=control).hits == 1
 
 
-def test_ages_and_lifetimes_reach_the_cache(monkeypatch):
+def test_ages_and_lifetimes_reach_cache(monkeypatch):
     world = World(one("p"))
     told = []
     get_many, put_many = world.cache.get_many, world.cache.put_many
@@ -423,7 +423,7 @@ def test_ages_and_lifetimes_reach_the_cache(monkeypatch):
 # --- what an answer says of itself
 
 
-def test_time_upstream_is_the_time_in_which_any_call_was_under_way():
+def test_time_upstream_is_time_in_which_any_call_was_under_way():
     world = two()
     world.net["p"].fault = DOWN
     world.net["p"].delay_seconds = 2

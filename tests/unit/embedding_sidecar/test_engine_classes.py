@@ -35,7 +35,7 @@ def fails_once(host, fault):
 
 
 @pytest.mark.parametrize("background", [True, False])
-def test_a_call_is_of_its_request_s_class(background):
+def test_call_is_of_its_request_s_class(background):
     world = World(one("p"))
     embed(world, "a", "b", background=background)
 
@@ -46,14 +46,14 @@ def test_a_call_is_of_its_request_s_class(background):
     assert world.quota.of_background == [background] * 2
 
 
-def test_a_retry_keeps_the_class():
+def test_retry_keeps_class():
     world = World(one("p"))
     fails_once(world.net["p"], stand_in.status(500))
     assert embed(world, "a").attempts == 2
     assert world.quota.of_background == [True, True]
 
 
-def test_a_retry_of_a_request_without_a_task_keeps_the_class():
+def test_retry_of_request_without_task_keeps_class():
     world = World(one("p"))
     fails_once(world.net["p"], stand_in.status(500))
 
@@ -64,7 +64,7 @@ def test_a_retry_of_a_request_without_a_task_keeps_the_class():
     assert world.quota.of_background == [True, True]
 
 
-def test_another_provider_is_asked_in_the_same_class():
+def test_another_provider_is_asked_in_same_class():
     world = World(one("p", space="s"), one("q", "n", space="s"))
     world.net["p"].fault = DOWN
     assert embed(world, "a").provider == "q"
@@ -72,7 +72,7 @@ def test_another_provider_is_asked_in_the_same_class():
     assert len(world.quota.of_background) == 2
 
 
-def test_parts_and_halves_keep_the_class():
+def test_parts_and_halves_keep_class():
     world = World(one("p", kind="OpenAICompatible"))
     p = world.net["p"]
 
@@ -85,14 +85,14 @@ def test_parts_and_halves_keep_the_class():
     assert world.quota.of_background == [True] * 9
 
 
-def test_the_key_before_is_tried_in_the_same_class():
+def test_key_before_is_tried_in_same_class():
     key = ApiKey(current="sk-wrong", previous=stand_in.KEY, previous_until=1000.0)
     world = World(one("p"), keys={"p": key})
     embed(world, "a")
     assert world.quota.of_background == [True, True]
 
 
-def test_a_hit_is_free_for_background_work_too():
+def test_hit_is_free_for_background_work_too():
     world = World(one("p"), quota=Quota(left=11, kept=10))
     embed(world, "a")
     assert embed(world, "a").hits == 1
@@ -125,7 +125,7 @@ class Waits(Quota):
 
 @pytest.mark.parametrize("first", ["not looked up", "looked up"])
 @pytest.mark.parametrize("second", ["not looked up", "looked up"])
-def test_an_application_that_joins_background_work_is_not_refused_with_it(first, second):
+def test_application_that_joins_background_work_is_not_refused_with_it(first, second):
     quota = Waits(left=10, kept=10)
     world = World(one("p"), quota=quota)
 
@@ -154,7 +154,7 @@ def test_an_application_that_joins_background_work_is_not_refused_with_it(first,
     assert world.asked("p") == [["a"]]
 
 
-def test_background_work_that_joins_an_application_spends_nothing():
+def test_background_work_that_joins_application_spends_nothing():
     world = World(one("p"), quota=Quota(left=10, kept=10))
     world.net["p"].delay_seconds = 1
 

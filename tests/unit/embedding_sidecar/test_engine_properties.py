@@ -342,7 +342,7 @@ CASES = given(asks(), st.lists(STEPS, max_size=25), LIMITS, st.booleans())
 
 @settings(max_examples=1000, deadline=None)
 @CASES
-def test_an_answer_is_what_every_item_alone_gives_and_nothing_is_bought_twice(
+def test_answer_is_what_every_item_alone_gives_and_nothing_is_bought_twice(
     asked, script, limits, crossing
 ):
     holds(asked, script, limits, crossing)
@@ -350,7 +350,7 @@ def test_an_answer_is_what_every_item_alone_gives_and_nothing_is_bought_twice(
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_the_same_at_length(say):
+def test_properties_hold_at_length(say):
     made = Counter[str]()
 
     @settings(max_examples=50_000, deadline=None)
@@ -368,7 +368,7 @@ def test_the_same_at_length(say):
 
 @settings(deadline=None)
 @given(asks(), LIMITS)
-def test_where_nothing_fails_everybody_is_answered_and_all_calls_are_accounted_for(asked, limits):
+def test_callers_are_answered_and_calls_accounted_when_nothing_fails(asked, limits):
     case = Case([])
     stay = [Ask(items=it.items, at=it.at, begun=it.begun) for it in asked]
     got = case.run(stay, limits)
@@ -383,7 +383,7 @@ def test_where_nothing_fails_everybody_is_answered_and_all_calls_are_accounted_f
 
 @settings(max_examples=300, deadline=None)
 @given(asks(), st.lists(STEPS, max_size=10), LIMITS, st.integers(0, 6))
-def test_a_day_is_never_exceeded_and_what_came_back_before_its_end_is_kept(
+def test_day_is_never_exceeded_and_what_came_back_before_its_end_is_kept(
     asked, script, limits, left
 ):
     case = Case(script, calls_left=left)
@@ -407,7 +407,7 @@ def test_a_day_is_never_exceeded_and_what_came_back_before_its_end_is_kept(
 
 @settings(max_examples=300, deadline=None)
 @given(asks(ITEMS | st.just(TOO_LONG)), st.lists(STEPS, max_size=10), LIMITS)
-def test_nobody_is_blamed_for_what_another_one_asked(asked, script, limits):
+def test_caller_is_not_blamed_for_text_of_another(asked, script, limits):
     case = Case(script)
     for one, answer in zip(asked, case.run(asked, limits), strict=True):
         if isinstance(answer, errors.Rejected) and answer.status == 400:
@@ -423,7 +423,7 @@ CONTROLS = st.builds(cache_control.CacheControl, no_cache=st.booleans(), no_stor
 
 @settings(max_examples=300, deadline=None)
 @given(asks(control=CONTROLS), st.lists(STEPS, max_size=10), LIMITS)
-def test_what_a_request_says_of_the_cache_changes_no_vector(asked, script, limits):
+def test_cache_control_changes_no_vector(asked, script, limits):
     case = Case(script)
     for one, answer in zip(asked, case.run(asked, limits), strict=True):
         if isinstance(answer, Answer):

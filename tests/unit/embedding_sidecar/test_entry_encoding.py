@@ -53,14 +53,14 @@ def test_entry_comes_back_as_it_was(before, seal):
 
 @SEALS
 @given(raw=st.binary(max_size=100))
-def test_bytes_that_are_not_an_entry_are_a_miss(raw, seal):
+def test_bytes_that_are_not_entry_are_miss(raw, seal):
     assert read(raw, seal=seal) is None
     assert read(bytes([entry_encoding.FORMAT]) + raw, seal=seal) is None
 
 
 @SEALS
 @given(it=ENTRIES, data=st.data())
-def test_entry_with_any_changed_bit_is_a_miss(it, data, seal):
+def test_entry_with_any_changed_bit_is_miss(it, data, seal):
     raw = entry_encoding.encode(it, key=KEY, seal=seal)
     bit = data.draw(st.integers(0, len(raw) * 8 - 1))
     changed = bytearray(raw)
@@ -70,7 +70,7 @@ def test_entry_with_any_changed_bit_is_a_miss(it, data, seal):
 
 @SEALS
 @given(it=ENTRIES, data=st.data())
-def test_entry_that_was_cut_or_made_longer_is_a_miss(it, data, seal):
+def test_entry_that_was_cut_or_made_longer_is_miss(it, data, seal):
     raw = entry_encoding.encode(it, key=KEY, seal=seal)
     assert read(raw[: data.draw(st.integers(0, len(raw) - 1))], seal=seal) is None
     assert read(raw + data.draw(st.binary(min_size=1, max_size=80)), seal=seal) is None
@@ -78,13 +78,13 @@ def test_entry_that_was_cut_or_made_longer_is_a_miss(it, data, seal):
 
 @SEALS
 @given(it=ENTRIES, key=NAMES, other=NAMES)
-def test_entry_moved_to_another_key_is_a_miss(it, key, other, seal):
+def test_entry_moved_to_another_key_is_miss(it, key, other, seal):
     raw = entry_encoding.encode(it, key=key, seal=seal)
     assert (read(raw, key=other, seal=seal) is not None) is (key == other)
 
 
 @given(it=ENTRIES, secret=st.binary(min_size=32, max_size=32))
-def test_entry_of_another_secret_or_of_none_is_a_miss(it, secret):
+def test_entry_of_another_secret_or_of_none_is_miss(it, secret):
     """D5: a rotated key, an absent one, or somebody without it who knows the format."""
     seals = {KEYED, PLAIN, entry_encoding.Seal(secret) if secret != bytes(range(32)) else KEYED}
     for maker in seals:
@@ -92,7 +92,7 @@ def test_entry_of_another_secret_or_of_none_is_a_miss(it, secret):
         assert [reader for reader in seals if read(raw, seal=reader)] == [maker]
 
 
-def test_tag_says_where_the_key_ends_and_the_content_begins():
+def test_tag_says_where_key_ends_and_content_begins():
     for seal in (KEYED, PLAIN):
         tag = seal.tag("ab", b"c")
         assert len(tag) == entry_encoding.TAG_BYTES
@@ -118,7 +118,7 @@ def test_salts_that_somebody_makes_up_take_no_memory():
 @pytest.mark.parametrize(
     "number", [math.nan, math.inf, -math.inf], ids=["not-a-number", "infinite", "negative-infinite"]
 )
-def test_checksummed_entry_with_a_number_that_is_not_finite_is_a_miss(number):
+def test_checksummed_entry_with_number_that_is_not_finite_is_miss(number):
     """D5."""
     vector = struct.pack("<4f", 0.5, number, -0.5, 1e38)
     assert read(forged(vector=vector)) is None
@@ -143,20 +143,20 @@ def test_checksummed_entry_with_a_number_that_is_not_finite_is_a_miss(number):
     ],
     ids=str,
 )
-def test_entry_that_says_what_none_can_is_a_miss(said, seal):
+def test_impossible_entry_is_miss(said, seal):
     """D5, and siblings: whoever wrote it."""
     assert read(forged(seal=seal, **said), seal=seal) is None
 
 
 @SEALS
-def test_entry_of_absurdly_many_tokens_is_a_miss(seal, monkeypatch):
+def test_entry_of_absurdly_many_tokens_is_miss(seal, monkeypatch):
     monkeypatch.setattr(entry_encoding, "MAX_TOKENS", 2**32 - 1)
     raw = forged(seal=seal, tokens=2**32 - 1)
     monkeypatch.undo()
     assert read(raw, seal=seal) is None
 
 
-def test_entry_of_an_older_format_is_a_miss():
+def test_entry_of_older_format_is_miss():
     """Format 2: a CRC-32 that anybody can make."""
 
     body = struct.pack("<dIIHH", NOW - 1, 0, 2, 1, 1) + b"ms" + bytes(8)

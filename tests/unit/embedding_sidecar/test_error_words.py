@@ -38,7 +38,7 @@ def answering(world, status, body):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("form", FORMS)
-def test_b7_words_of_a_400_reach_the_caller_in_any_form(form, kind):
+def test_b7_words_of_400_reach_caller_in_any_form(form, kind):
     """B7."""
     world = World(one("p", kind=kind))
     answering(world, 400, FORMS[form])
@@ -49,7 +49,7 @@ def test_b7_words_of_a_400_reach_the_caller_in_any_form(form, kind):
 
 
 @pytest.mark.parametrize("status", [403, 404, 429, 500, 503])
-def test_b7_words_of_a_failure_reach_the_caller_and_the_log(status, caplog):
+def test_b7_words_of_failure_reach_caller_and_log(status, caplog):
     """B7."""
     world = World(one("p"))
     answering(world, status, FORMS["text"])
@@ -73,7 +73,7 @@ SECRETS = [
 
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("said", ["Incorrect API key provided: {}.", "Bearer {} is bad", "({})"])
-def test_b7_what_looks_like_a_key_is_hidden(secret, said):
+def test_b7_text_that_looks_like_key_is_hidden(secret, said):
     """B7."""
     cleaned = error_words.cleaned(said.format(secret))
     assert secret not in cleaned
@@ -95,7 +95,7 @@ def test_b7_words_that_help_stay_as_they_are(said):
     assert error_words.cleaned(said) == said
 
 
-def test_b7_our_own_key_and_the_texts_are_in_no_words(caplog):
+def test_b7_our_own_key_and_texts_are_in_no_words(caplog):
     """B7: whatever the key looks like, and wherever a server echoes what it was sent."""
     text = "my private\nletter to you"
     world = World(one("p", kind="OpenAICompatible"), keys={"p": "tenwords"})
@@ -123,7 +123,7 @@ def test_b7_our_own_key_is_in_no_field_either():
     [gzip.compress(b"vectors" * 9, mtime=0), '{"data": []}'.encode("utf-16"), bytes(range(256))],
     ids=["gzip", "utf-16", "bytes"],
 )
-def test_b7_what_is_no_text_has_no_words(body):
+def test_b7_body_that_is_no_text_has_no_words(body):
     """B7: such as a body whose coding no header names."""
     assert error_words.said(body) == ""
 
@@ -151,7 +151,7 @@ def test_b7_words_are_bounded_and_of_one_line(body):
     assert error_words.cleaned(said * 100) is not None
 
 
-def test_b7_long_words_are_cut_and_a_key_at_the_cut_is_not_shown():
+def test_b7_long_words_are_cut_and_key_at_cut_is_not_shown():
     """B7."""
     said = error_words.cleaned("x " * 495 + "sk-abcdefgh12345678 and more " * 50)
     assert len(said) <= error_words.MAX_CHARACTERS
@@ -184,7 +184,7 @@ REFUSALS = [
 @pytest.mark.parametrize("body", REFUSALS, ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("texts", [["a"], ["a", "b"]])
-def test_b6_a_refused_encoding_is_left_out_and_remembered(status, body, kind, texts):
+def test_b6_refused_encoding_is_left_out_and_remembered(status, body, kind, texts):
     """B6."""
     world = World(one("p", kind=kind))
     refuses_encoding(body, status)(world)
@@ -194,7 +194,7 @@ def test_b6_a_refused_encoding_is_left_out_and_remembered(status, body, kind, te
     assert [billed for billed, _ in world.quota.settled] == [False, True, True]
 
 
-def test_b6_what_is_asked_in_vain_without_it_too_is_told_and_not_remembered():
+def test_b6_refusal_that_persists_without_field_is_not_remembered():
     """B6: a text of its caller may hold the word."""
     world = World(one("p"))
     answering(world, 400, {"error": {"message": "encoding_format? no: bad text"}})
@@ -204,7 +204,7 @@ def test_b6_what_is_asked_in_vain_without_it_too_is_told_and_not_remembered():
     assert "encoding_format" in world.net["p"].calls[-1].body
 
 
-def test_b6_it_is_tried_again_after_a_while():
+def test_b6_encoding_format_is_tried_again_after_pause():
     """B6: servers are updated."""
     world = World(one("p"))
     refuses_encoding(REFUSALS[0])(world)
@@ -218,7 +218,7 @@ def test_b6_it_is_tried_again_after_a_while():
 # --- B11, A6
 
 
-def test_b11_a_429_has_openais_types():
+def test_b11_429_has_openais_types():
     """B11."""
     world = World(one("p"))
     world.net["p"].fault = stand_in.status(429)
@@ -234,7 +234,7 @@ def test_b11_a_429_has_openais_types():
 @pytest.mark.parametrize(
     "fault", [stand_in.raw(b"<html>"), stand_in.status(401), stand_in.status(500)]
 )
-def test_b11_all_providers_failed_is_a_502_and_speaks_of_no_reaching(fault):
+def test_b11_all_providers_failed_is_502_and_speaks_of_no_reaching(fault):
     """B11."""
     world = World(one("p"))
     world.net["p"].fault = fault
@@ -256,7 +256,7 @@ def test_b11_all_providers_failed_is_a_502_and_speaks_of_no_reaching(fault):
         (errors.Unreachable("no_connection", billed=False), None),
     ],
 )
-def test_a6_what_was_paid_in_vain_is_not_asked_again(fault, said):
+def test_a6_answer_paid_in_vain_is_marked_not_to_be_retried(fault, said):
     """A6."""
     world = World(one("p"))
     world.net["p"].fault = fault

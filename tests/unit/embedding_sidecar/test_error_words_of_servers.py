@@ -41,24 +41,24 @@ def infinity(*texts, words_of="List should have at most 32 items"):
 @pytest.mark.parametrize(
     "said", ["The model `{}` does not exist.", "{} has no other sizes", "({})"]
 )
-def test_b7_the_name_of_a_model_can_be_read(model, said):
+def test_b7_name_of_model_can_be_read(model, said):
     """B7: a run of letters and digits is no key when it has hyphens."""
     assert error_words.cleaned(said.format(model)) == said.format(model)
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_b7_keys_are_hidden_with_a_prefix_and_without(key):
+def test_b7_keys_are_hidden_with_prefix_and_without(key):
     """B7."""
     assert key[5:] not in error_words.cleaned(f"The key ({key}) is not known.")
 
 
-def test_b7_a_number_after_the_word_token_is_no_key():
+def test_b7_number_after_word_token_is_no_key():
     """B7: it is a limit."""
     assert error_words.cleaned("at most (token: 131072)") == "at most (token: 131072)"
 
 
 @pytest.mark.parametrize("kept", [200, 1_000, http1_response.MAX_KEPT_BYTES])
-def test_b7_of_a_body_that_was_cut_the_words_are_said_and_the_texts_are_not(kept):
+def test_b7_cut_body_gives_words_and_no_texts(kept):
     """B7: Infinity's 422 repeats every text, and no more than a beginning of it is kept."""
     sent = [f"private {number}" for number in range(9_000)]
     said = error_words.said(infinity(*sent)[:kept])
@@ -75,18 +75,18 @@ def test_b7_of_a_body_that_was_cut_the_words_are_said_and_the_texts_are_not(kept
         (b'{"error": "cut in the wor', ""),
     ],
 )
-def test_b7_only_whole_words_of_a_beginning_are_said(body, said):
+def test_b7_only_whole_words_of_beginning_are_said(body, said):
     """B7: what stands within a text has its quotes escaped."""
     assert error_words.said(body) == said
 
 
-def test_b7_a_401_whose_body_was_cut_is_about_the_key_all_the_same():
+def test_b7_401_whose_body_was_cut_is_about_key_anyway():
     """B7."""
     assert error_words.has_form(b'{"detail": "Unauthorized", "trace": "' + b"x" * 70_000)
     assert not error_words.has_form(b'{"trace": "' + b"x" * 70_000)
 
 
-def test_b7_a_text_that_a_server_cuts_is_not_shown(caplog):
+def test_b7_text_that_server_cuts_is_not_shown(caplog):
     """B7: a sibling of the text that is shown whole."""
     text = "my private letter to you, which is much longer than this"
     world = World(one("p", kind="OpenAICompatible"))
@@ -97,7 +97,7 @@ def test_b7_a_text_that_a_server_cuts_is_not_shown(caplog):
     assert "private" not in caplog.text
 
 
-def test_b7_no_beginning_of_a_text_is_shown_however_often_it_is_said():
+def test_b7_no_beginning_of_text_is_shown_however_often_it_is_said():
     """B7: vLLM says it twice."""
     text = "my private letter to you, which is much longer than this"
     said = f"bad: {text[:40]}... and {text[:30]}!"
@@ -105,7 +105,7 @@ def test_b7_no_beginning_of_a_text_is_shown_however_often_it_is_said():
 
 
 @pytest.mark.parametrize("before", ["", " " * 300, "a" + "\n" * 300])
-def test_b7_spaces_before_a_text_hide_nothing_from_us(before):
+def test_b7_spaces_before_text_hide_nothing_from_us(before):
     """B7: a text is on one line in the words."""
     text = f"{before}my private letter to you"
     said = error_words.cleaned(f"bad: {text}")
@@ -113,7 +113,7 @@ def test_b7_spaces_before_a_text_hide_nothing_from_us(before):
 
 
 @pytest.mark.parametrize("written", [repr, json.dumps], ids=["vLLM, by repr", "JSON in a message"])
-def test_b7_a_text_that_a_server_escapes_is_not_shown(written):
+def test_b7_text_that_server_escapes_is_not_shown(written):
     """B7: vLLM's words of a bad request end in all that was sent, as Python writes it."""
     text = "my private\nletter\tto you, which\r\nis longer than a line"
     world = World(one("p", kind="OpenAICompatible"))
@@ -138,7 +138,7 @@ def test_b7_a_text_that_a_server_escapes_is_not_shown(written):
     ],
     ids=["LM Studio", "SiliconFlow", "a page"],
 )
-def test_b7_words_of_a_200_without_vectors_reach_caller_and_log(body, caplog):
+def test_b7_words_of_200_without_vectors_reach_caller_and_log(body, caplog):
     """B7, B11: LM Studio answers 200 to any path."""
     world = World(one("p", kind="OpenAICompatible"))
     world.net["p"].fault = lambda _: (200, {}, body)
@@ -149,7 +149,7 @@ def test_b7_words_of_a_200_without_vectors_reach_caller_and_log(body, caplog):
     assert "Unexpected endpoint or method" in caplog.text
 
 
-def test_b7_a_text_in_a_200_without_vectors_is_not_shown():
+def test_b7_text_in_200_without_vectors_is_not_shown():
     """B7: an echo is one under any status."""
     world = World(one("p", kind="OpenAICompatible"))
     world.net["p"].fault = lambda _: (200, {}, {"error": "cannot embed: my private letter"})
@@ -179,7 +179,7 @@ GEMINI_KEY = [
         (404, {"error": {"message": "no", "type": "permission_denied"}}),
     ],
 )
-def test_b2_a_key_that_is_refused_by_another_status_is_the_keys_fault(status, body, texts):
+def test_b2_key_that_is_refused_by_another_status_is_keys_fault(status, body, texts):
     """B2: the typed fields say so; nothing is halved, and nobody is told that their text is bad."""
     world = World(one("p", kind="OpenAICompatible"), keys={"p": stand_in.KEY})
     world.net["p"].fault = lambda _: (status, {}, body)
@@ -202,7 +202,7 @@ def test_b2_a_key_that_is_refused_by_another_status_is_the_keys_fault(status, bo
     ],
     ids=["Azure", "vLLM", "Ollama", "Gemini", "Mistral", "LM Studio"],
 )
-def test_b2_an_error_about_the_model_is_no_texts_fault(status, error):
+def test_b2_error_about_model_is_no_texts_fault(status, error):
     """B2: it is known after one call, also of a batch."""
     world = World(one("p", kind="OpenAICompatible"))
     world.net["p"].fault = lambda _: (status, {}, {"error": {"message": "no such model", **error}})
@@ -223,7 +223,7 @@ def waits(refusal):
     return refusal.retry_after_seconds
 
 
-def test_a_429_says_in_googles_form_how_long_to_wait():
+def test_429_says_in_googles_form_how_long_to_wait():
     world = World(one("p", kind="OpenAICompatible"))
     detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "25.5s"}
     world.net["p"].fault = limited(details=[{"reason": "x"}, detail])
@@ -231,7 +231,7 @@ def test_a_429_says_in_googles_form_how_long_to_wait():
 
 
 @pytest.mark.parametrize("details", [None, "25s", [25], [{"retryDelay": 25}], [{"retryDelay": ""}]])
-def test_a_429_that_says_no_time_in_its_body_is_tried_again(details):
+def test_429_that_says_no_time_in_its_body_is_tried_again(details):
     world = World(one("p", kind="OpenAICompatible"))
     world.net["p"].fault = limited(details=details)
     assert waits(world.refusal("a")) is None

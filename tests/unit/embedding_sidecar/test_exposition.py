@@ -7,7 +7,7 @@ import pytest
 from embedding_sidecar.api.exposition import Exposition
 
 
-def test_d10_scrapes_within_a_second_share_one_that_is_rendered_after_they_came():
+def test_d10_scrapes_within_second_share_later_rendering():
     async def use():
         rendered = []
 
@@ -25,7 +25,7 @@ def test_d10_scrapes_within_a_second_share_one_that_is_rendered_after_they_came(
     assert rendered[1] - rendered[0] >= 0.05
 
 
-def test_one_who_leaves_takes_nothing_from_the_others():
+def test_leaving_scraper_takes_nothing_from_others():
     async def use():
         text = Exposition(lambda: b"text", every_seconds=0.05).text
         await text()
@@ -37,7 +37,7 @@ def test_one_who_leaves_takes_nothing_from_the_others():
     assert asyncio.run(use()) == b"text"
 
 
-def test_a_text_that_cannot_be_rendered_is_every_waiters_failure_and_the_next_is_tried():
+def test_failed_rendering_fails_its_waiters_and_next_is_tried():
     async def use():
         outcomes = iter([b"one", ValueError("no"), b"three"])
 

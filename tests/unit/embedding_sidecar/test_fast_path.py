@@ -227,7 +227,7 @@ REFUSED_IN_OUR_FORM = {
 
 
 @pytest.mark.parametrize("name", CONNECTIONS)
-def test_it_answers_as_uvicorn_does(name):
+def test_fast_path_answers_as_uvicorn_does(name):
     oracle = PLAIN if name in REFUSED_IN_OUR_FORM else UVICORN
     expected, _ = exchange(oracle, CONNECTIONS[name], pause_seconds=0.01)
     for ours in (PLAIN, FAST):
@@ -245,7 +245,7 @@ def test_it_answers_as_uvicorn_does(name):
     ),
     cuts=st.lists(st.integers(0, 400), max_size=4),
 )
-def test_however_a_connection_is_cut_every_body_comes_back_in_order(bodies, cuts):
+def test_bodies_come_back_in_order_for_any_cut_of_connection(bodies, cuts):
     whole = b"".join(post(body) for body in bodies) + LAST
     marks = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
     pieces = [whole[at:to] for at, to in itertools.pairwise(marks)]
@@ -255,7 +255,7 @@ def test_however_a_connection_is_cut_every_body_comes_back_in_order(bodies, cuts
     assert answered == b"".join([*kept, last])
 
 
-def test_a_head_that_came_before_is_not_parsed_again():
+def test_head_that_came_before_is_not_parsed_again():
     pieces = [post(b"one"), post(b"one"), post(b"longer"), LAST]
     answered, application = exchange(FAST, pieces, pause_seconds=0.01)
     assert answered.count(b"HTTP/1.1 200 OK") == 4
@@ -263,20 +263,20 @@ def test_a_head_that_came_before_is_not_parsed_again():
 
 
 @pytest.mark.parametrize("header", [CLOSE, b"expect: 100-continue"])
-def test_a_head_after_which_more_happens_than_an_answer_is_parsed_each_time(header):
+def test_head_after_which_more_happens_than_answer_is_parsed_each_time(header):
     application = Echo()
     for _ in range(2):
         exchange(FAST, [post(b"one", header)], closes=False, application=application)
     assert len(application.known_heads) == 0
 
 
-def test_who_sends_another_head_each_time_teaches_little():
+def test_client_with_changing_heads_teaches_little():
     pieces = [post(b"one", b"trace: %d" % number) for number in range(20)]
     _, application = exchange(FAST, [*pieces, LAST], pause_seconds=0.005)
     assert len(application.known_heads) == fast_path.MAX_LESSONS
 
 
-def test_line_ends_before_a_known_head_are_no_head_that_is_slow():
+def test_line_ends_before_known_head_are_no_slow_head():
     application = Echo()
     application.bounds = Bounds(head_seconds=0.2)
     exchange(FAST, [post(b"one")], closes=False, application=application)
@@ -286,25 +286,25 @@ def test_line_ends_before_a_known_head_are_no_head_that_is_slow():
     assert answered.count(b"HTTP/1.1") == 1
 
 
-def test_a_head_is_known_on_every_connection():
+def test_head_is_known_on_every_connection():
     application = Echo()
     for _ in range(2):
         exchange(FAST, [post(b"one")], closes=False, application=application)
     assert (len(application.parsed), application.at_once_asked) == (1, 2)
 
 
-def test_what_is_answered_at_once_is_no_task():
+def test_immediate_answer_needs_no_task():
     _, application = exchange(FAST, [post(b"one"), LAST], pause_seconds=0.01)
     assert (application.at_once_asked, application.tasks) == (2, 0)
 
 
-def test_what_is_looked_up_is_no_task():
+def test_look_up_needs_no_task():
     pieces = [post(b"look"), LAST]
     _, application = exchange(FAST, pieces, pause_seconds=0.05)
     assert (application.at_once_asked, application.tasks) == (2, 0)
 
 
-def test_what_a_look_up_did_not_find_is_handed_to_a_task():
+def test_look_up_without_result_is_handed_to_task():
     pieces = [post(b"look in vain"), post(b"look in vain, at once"), LAST]
     _, application = exchange(FAST, pieces, pause_seconds=0.05)
     assert [it.body for it in application.handed_over] == [
@@ -313,13 +313,13 @@ def test_what_a_look_up_did_not_find_is_handed_to_a_task():
     ]
 
 
-def test_what_is_bought_is_one_task():
+def test_bought_answer_is_one_task():
     pieces = [post(b"look in vain, bought"), LAST]
     _, application = exchange(FAST, pieces, pause_seconds=0.05)
     assert application.tasks == 1
 
 
-def test_nothing_is_begun_for_a_caller_that_left_during_a_look_up():
+def test_caller_that_left_during_look_up_begins_nothing():
     for body in (b"look in vain", b"look in vain, bought"):
         application = Echo()
         application.held_look_ups = []
@@ -334,27 +334,27 @@ def test_head_and_body_may_come_apart():
     assert application.at_once_asked == 2
 
 
-def test_a_body_that_does_not_come_is_waited_for_in_a_task():
+def test_body_that_does_not_come_is_waited_for_in_task():
     pieces = [post(b"abc", CLOSE)[:-1], b"c"]
     answered, application = exchange(FAST, pieces, pause_seconds=3 * fast_path.HOLD_SECONDS)
     assert answered.endswith(b"\r\n\r\nabc")
     assert (application.at_once_asked, application.tasks) == (0, 1)
 
 
-def test_who_waits_to_be_asked_for_the_body_is_asked():
+def test_client_that_expects_100_is_asked_for_body():
     pieces = [post(b"abc", CLOSE, b"expect: 100-continue")[:-3], b"abc"]
     answered, application = exchange(FAST, pieces, pause_seconds=0.01)
     assert answered.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
     assert application.tasks == 1
 
 
-def test_a_caller_that_leaves_in_the_middle_leaves_nothing_behind():
+def test_caller_that_leaves_in_middle_leaves_nothing_behind():
     answered, application = exchange(FAST, [post(b"abc")[:-1]], closes=False)
     assert answered == b""
     assert application.tasks <= 1
 
 
-def test_connection_of_a_server_that_ends_ends_with_the_response():
+def test_connection_of_server_that_ends_ends_with_response():
     for ours in (PLAIN, FAST):
         answered, _ = exchange(ours, [post(b"one")], is_ending=True)
         assert answered.endswith(b"connection: close\r\n\r\none")
@@ -419,7 +419,7 @@ def connected(application):
     return made, line
 
 
-def test_of_answers_in_one_turn_the_first_goes_out_at_once_and_the_others_together():
+def test_first_answer_of_turn_goes_at_once_and_others_together():
     async def go():
         application = Echo()
         lines = []
@@ -447,7 +447,7 @@ REFUSED = RefusedRequest("The process ends.", status=503, code="shutting_down")
         (lambda it: it.data_received(post(b"z", CLOSE)), True),
     ],
 )
-def test_an_answer_that_is_still_to_go_out_goes_out_before_whatever_ends_the_line(end, closes):
+def test_pending_answer_is_written_before_connection_ends(end, closes):
     async def go():
         application = Echo()
         connected(application)[0].data_received(post(b"a"))
@@ -464,7 +464,7 @@ def test_an_answer_that_is_still_to_go_out_goes_out_before_whatever_ends_the_lin
     assert is_closed is closes
 
 
-def test_of_one_client_no_more_than_one_answer_waits():
+def test_client_has_one_waiting_answer_at_most():
     """Who asks for many in one go and reads none would else never be noticed."""
 
     async def go():
@@ -491,7 +491,7 @@ def test_of_one_client_no_more_than_one_answer_waits():
         lambda it: it.connection_lost(None),
     ],
 )
-def test_what_a_request_meets_while_it_waits_it_meets_also_where_its_head_is_known(body, meet):
+def test_waiting_request_with_known_head_behaves_as_parsed_one(body, meet):
     async def go(application):
         connection, line = connected(application)
         connection.data_received(post(body))
@@ -509,7 +509,7 @@ def test_what_a_request_meets_while_it_waits_it_meets_also_where_its_head_is_kno
     assert second.tasks == first.tasks
 
 
-def test_a_connection_that_has_ended_is_gone_without_a_collection_of_garbage():
+def test_connection_that_has_ended_is_gone_without_collection_of_garbage():
     async def go():
         application = Echo()
         connection, line = connected(application)
@@ -532,7 +532,7 @@ def test_a_connection_that_has_ended_is_gone_without_a_collection_of_garbage():
         gc.enable()
 
 
-def test_an_answer_to_who_has_gone_is_nobodys():
+def test_answer_to_closed_connection_is_dropped():
     async def go():
         application = Echo()
         connected(application)[0].data_received(post(b"a"))
@@ -547,7 +547,7 @@ def test_an_answer_to_who_has_gone_is_nobodys():
 
 
 @pytest.mark.parametrize("is_ending", [False, True])
-def test_who_hangs_up_with_several_requests_under_way_is_written_nothing_more(is_ending, caplog):
+def test_closed_connection_with_several_requests_is_not_written_to(is_ending, caplog):
     async def go():
         application = Echo()
         connection, line = connected(application)
@@ -562,7 +562,7 @@ def test_who_hangs_up_with_several_requests_under_way_is_written_nothing_more(is
     assert caplog.text == ""
 
 
-def test_who_hangs_up_while_something_is_bought_waits_for_it_no_longer():
+def test_closed_connection_stops_waiting_for_bought_answer():
     async def go():
         application = Echo()
         connection, line = connected(application)

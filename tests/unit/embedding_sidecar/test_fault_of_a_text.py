@@ -23,7 +23,7 @@ def disliking(world, status, body=HTML, *, text=EVIL):
 # Siblings of 403, 404, 410, 451 and 5xx: 401 in HTML, an answer of no use, the 405 of Alibaba's
 # firewall, the 406 of ModSecurity's rules, 418, and a redirect to a page that asks for a person.
 @pytest.mark.parametrize("status", [403, 404, 410, 451, 500, 503, 401, 200, 405, 406, 418, 302])
-def test_b2_one_text_that_is_refused_takes_the_provider_from_nobody(status):
+def test_b2_refused_text_takes_provider_from_no_caller(status):
     """B2: asked for again and again."""
     world = World(one("p"), one("q", "n"), crossing=True)
     world.net["q"].fault = stand_in.status(500)
@@ -36,7 +36,7 @@ def test_b2_one_text_that_is_refused_takes_the_provider_from_nobody(status):
 
 
 @pytest.mark.parametrize("status", [403, 404, 410, 451, 500, 405, 302])
-def test_b2_where_other_texts_fail_too_it_is_the_provider(status):
+def test_b2_provider_is_at_fault_when_other_texts_fail_too(status):
     """B2."""
     world = World(one("p"))
     world.net["p"].fault = lambda _: (status, {}, HTML)
@@ -51,7 +51,7 @@ def test_b2_where_other_texts_fail_too_it_is_the_provider(status):
         assert len(world.net["p"].calls) == asked
 
 
-def test_b2_retry_after_of_a_5xx_is_that_texts_until_others_get_one():
+def test_b2_retry_after_of_5xx_is_that_texts_until_others_get_one():
     """B2: firewalls say it too."""
     world = World(one("p"))
     p = world.net["p"]
@@ -72,7 +72,7 @@ def text_of(p):
 
 
 @pytest.mark.parametrize("status", [403, 405])
-def test_b2_the_same_text_in_other_sizes_is_one_text(status):
+def test_b2_same_text_in_other_sizes_is_one_text(status):
     """B2: its keys differ."""
     world = World(one("p"))
     disliking(world, status)
@@ -92,7 +92,7 @@ def test_b2_the_same_text_in_other_sizes_is_one_text(status):
         (403, {"error": {"message": "no", "status": "PERMISSION_DENIED"}}),
     ],
 )
-def test_b2_a_key_is_refused_by_the_providers_own_form(status, body):
+def test_b2_key_is_refused_by_providers_own_form(status, body):
     """B2: at once."""
     world = World(one("p"))
     world.net["p"].fault = lambda _: (status, {}, body)
@@ -100,7 +100,7 @@ def test_b2_a_key_is_refused_by_the_providers_own_form(status, body):
     assert world.service.health() == {"p": "key_refused"}
 
 
-def test_b2_a_filters_403_in_its_own_form_is_that_texts():
+def test_b2_filters_403_in_its_own_form_is_that_texts():
     """B2."""
     world = World(one("p"))
     disliking(world, 403, {"error": {"message": "policy", "code": "content_filter"}})
@@ -108,7 +108,7 @@ def test_b2_a_filters_403_in_its_own_form_is_that_texts():
     assert world.service.health() == {"p": "ok"}
 
 
-def test_b2_a_batch_with_a_text_that_is_refused_counts_as_that_text():
+def test_b2_batch_with_text_that_is_refused_counts_as_that_text():
     """B2: however its neighbours change."""
     world = World(one("p"))
     disliking(world, 500)
@@ -117,7 +117,7 @@ def test_b2_a_batch_with_a_text_that_is_refused_counts_as_that_text():
     assert world.service.health() == {"p": "ok"}
 
 
-def test_b2_who_waits_for_a_neighbour_of_such_a_text_gets_it():
+def test_b2_neighbour_of_failing_text_is_answered():
     """B2: what was asked for together is asked for alone."""
     world = World(one("p"))
     disliking(world, 403)
@@ -126,7 +126,7 @@ def test_b2_who_waits_for_a_neighbour_of_such_a_text_gets_it():
     assert fine.items == 1
 
 
-def test_b2_a_wrong_new_key_by_a_403_without_form_is_told_by_the_one_before():
+def test_b2_wrong_new_key_by_403_without_form_is_told_by_one_before():
     """B2: the same text succeeds with the other key."""
     key = ApiKey(current="sk-wrong", previous=stand_in.KEY, previous_until=1000.0)
     world = World(one("p"), keys={"p": key})
@@ -163,7 +163,7 @@ def taught():
     return states
 
 
-def test_b2_what_is_known_of_a_provider_outlives_an_edit():
+def test_b2_knowledge_of_provider_outlives_edit():
     """B2, house.md 2.3."""
     states = taught()
     edited = policy(P, one("q"), log_level="debug", quota=document.Quota(daily_requests=1))
@@ -182,7 +182,7 @@ def test_b2_what_is_known_of_a_provider_outlives_an_edit():
         document.PolicyDocument(namespace="n", name="other", providers=(P,)),
     ],
 )
-def test_b2_another_provider_of_the_name_begins_anew(other):
+def test_b2_another_provider_of_name_begins_anew(other):
     """B2: type, address or policy are others."""
     states = taught()
     states.follow(other, {}, now=2.0)
@@ -192,7 +192,7 @@ def test_b2_another_provider_of_the_name_begins_anew(other):
     assert states.refused == {}
 
 
-def test_b2_another_model_forgets_what_was_the_models():
+def test_b2_another_model_forgets_what_was_models():
     """B2."""
     states = taught()
     states.follow(policy(one("p", "other", kind="OpenAICompatible")), KEY, now=2.0)
@@ -200,7 +200,7 @@ def test_b2_another_model_forgets_what_was_the_models():
     assert states.breaker.cool_down("p", now=2.0) is not None
 
 
-def test_b2_a_new_key_is_tried_at_once_where_the_old_one_was_why():
+def test_b2_new_key_is_tried_at_once_where_old_one_was_why():
     """B2: a person acted."""
     states = ProviderStates()
     states.follow(policy(P), KEY, now=0.0)
@@ -211,7 +211,7 @@ def test_b2_a_new_key_is_tried_at_once_where_the_old_one_was_why():
     assert states.refused == {}
 
 
-def test_b2_a_new_key_does_not_shorten_what_a_retry_after_said():
+def test_b2_new_key_does_not_shorten_what_retry_after_said():
     """B2."""
     states = ProviderStates()
     states.follow(policy(P), KEY, now=0.0)

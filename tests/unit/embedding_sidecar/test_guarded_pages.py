@@ -87,7 +87,7 @@ def clock(monkeypatch):
 
 
 @pytest.mark.parametrize("token", ["", "t", TOKEN[:-1], TOKEN + "x", "ä"])
-def test_a_wrong_token_takes_as_long_as_any_other(monkeypatch, token):
+def test_wrong_token_takes_as_long_as_any_other(monkeypatch, token):
     compared = []
     real = hmac.compare_digest
 
@@ -154,9 +154,7 @@ def test_proof_is_let_in_and_its_answer_is_signed_errors_too(method):
         "of-another-pod",
     ],
 )
-def test_refused_credentials_are_told_what_is_wrong_and_the_answer_is_not_signed(
-    authorization, word
-):
+def test_refused_credentials_get_unsigned_reason(authorization, word):
     """D9, siblings: a proof for another pod, page or method is of no use here."""
     given = authorization if isinstance(authorization, str) else authorization()
     status, headers, body = asked(admin(), given)
@@ -169,7 +167,7 @@ def test_refused_credentials_are_told_what_is_wrong_and_the_answer_is_not_signed
 
 
 @pytest.mark.parametrize("seconds", [-301, 301, -(10**6), 10**9])
-def test_time_of_a_proof_that_is_too_far_away_is_told_and_signed(seconds):
+def test_time_of_proof_that_is_too_far_away_is_told_and_signed(seconds):
     status, headers, body = asked(admin(), signed(nonce="c" * 32, time=NOW + seconds))
     assert (status, b"this pod's clock" in body) == (401, True)
     given = headers[proof.ANSWER_HEADER.encode()].decode()
@@ -184,13 +182,13 @@ def test_proof_that_is_sent_again_is_refused():
     assert asked(application, signed())[0] == 503
 
 
-def test_sidecar_without_the_uid_of_its_pod_accepts_no_proof_and_says_so():
+def test_sidecar_without_uid_of_its_pod_accepts_no_proof_and_says_so():
     status, _, body = asked(admin(pod=""), signed())
     assert status == 401
     assert names.ENV_POD_UID in body.decode()
 
 
-def test_sidecar_without_a_token_lets_nobody_in():
+def test_sidecar_without_token_lets_nobody_in():
     for given in ("Bearer ", signed(""), "Bearer"):
         assert asked(admin(token=""), given)[0] == 401
 
@@ -199,7 +197,7 @@ def admit(keeper: guard.Guard, authorization: str) -> guard.Admission:
     return keeper.admit(authorization, token=TOKEN, method="GET", path=names.PATH_CONFIG)
 
 
-def test_remembered_proofs_are_bounded_and_forgotten_when_they_are_of_no_use(clock):
+def test_remembered_proofs_are_bounded_and_forgotten_once_useless(clock):
     keeper = guard.Guard(pod=POD, max_nonces=3, clock=lambda: clock[0])
     first = signed()
     said = [admit(keeper, it).refusal for it in (first, signed(), signed(), signed())]

@@ -71,7 +71,7 @@ def taught(*requests):
 
 
 @pytest.mark.parametrize("body", [b"", b"x", b"longer than before" * 99, b"\r\n\r\n"])
-def test_the_same_head_is_known_whatever_its_body(body):
+def test_same_head_is_known_whatever_its_body(body):
     known = taught(request(b"first", b"X-Request-Id: mine"))
     repeated = known.find(request(body, b"X-Request-Id: mine"))
     assert repeated is not None
@@ -96,7 +96,7 @@ def test_the_same_head_is_known_whatever_its_body(body):
         b"",
     ],
 )
-def test_whatever_differs_is_not_known(data):
+def test_head_that_differs_is_not_known(data):
     assert taught(request(b"first")).find(data) is None
 
 
@@ -111,22 +111,22 @@ def test_whatever_differs_is_not_known(data):
     ],
     ids=["chunks", "another header first", "no space", "long", "many headers"],
 )
-def test_what_tells_its_length_in_another_way_is_not_learned(data):
+def test_head_with_other_framing_is_not_learned(data):
     assert len(taught(data)) == 0
 
 
-def test_not_more_heads_are_known_than_there_is_room_for():
+def test_known_heads_are_bounded():
     known = taught(*(request(b"", b"N: %d" % at) for at in range(head_cache.MAX_HEADS + 1)))
     assert len(known) == 1
 
 
-def test_a_head_that_is_not_learned_drives_none_out():
+def test_head_that_is_not_learned_drives_none_out():
     full = [request(b"", b"N: %d" % at) for at in range(head_cache.MAX_HEADS)]
     known = taught(*full, request(b"", *[b"X: y"] * head_cache.MAX_HEADERS))
     assert len(known) == head_cache.MAX_HEADS
 
 
-def test_neither_a_key_nor_a_text_is_shown():
+def test_repr_shows_neither_key_nor_text():
     known = taught(request(b"first", b"Authorization: Bearer sk-secret"))
     repeated = known.find(request(b"a text", b"Authorization: Bearer sk-secret"))
     assert repr(repeated) == "<6 bytes after <a known head>>"
@@ -157,7 +157,7 @@ WHOLE = st.builds(
 
 @settings(max_examples=2000, deadline=None)
 @given(teachers=st.lists(st.one_of(WHOLE, near(WHOLE)), min_size=1, max_size=4), data=st.data())
-def test_what_is_known_is_what_the_parser_says(teachers, data):
+def test_known_head_equals_what_parser_says(teachers, data):
     known = taught(*teachers)
     asked = data.draw(near(st.sampled_from(teachers)))
     repeated = known.find(asked)

@@ -238,7 +238,7 @@ HEADERS = st.sampled_from(
     steps=st.lists(st.tuples(STEPS, HEADERS), max_size=20),
     memory_max_bytes=st.sampled_from([10**6, 2500]),
 )
-def test_hot_and_ordinary_answers_are_the_same_bytes(steps, memory_max_bytes):
+def test_hot_and_ordinary_answers_are_same_bytes(steps, memory_max_bytes):
     assert_same(
         steps,
         World(hot=True, memory_max_bytes=memory_max_bytes),
@@ -258,7 +258,7 @@ def test_hot_and_ordinary_answers_are_the_same_bytes(steps, memory_max_bytes):
     ],
     hot=True,
 )
-def test_answers_to_requests_that_take_room_are_the_same_bytes(steps, hot):
+def test_answers_to_requests_that_take_room_are_same_bytes(steps, hot):
     assert_same(steps, World(hot=hot, small_bytes=0), World(hot=False))
 
 
@@ -286,7 +286,7 @@ def body(text="a", **more):
     return json.dumps({"model": "m", "input": text, "encoding_format": "base64", **more}).encode()
 
 
-def test_what_memory_holds_is_answered_at_once():
+def test_hit_in_memory_is_answered_at_once():
     world = World(hot=True)
     for text in ("a", ["a", "b"], ["b", "a", "b"]):
         world.post(body(text))
@@ -297,7 +297,7 @@ def test_what_memory_holds_is_answered_at_once():
     assert len(world.provider.calls) == 2
 
 
-def test_a_failure_nobody_thought_of_is_a_500_and_in_the_log(caplog, monkeypatch):
+def test_failure_nobody_thought_of_is_500_and_in_log(caplog, monkeypatch):
     world = World(hot=True)
     monkeypatch.setattr(batches, "shares", lambda *_: 1 / 0)
     status, _, said = world.post(body())
@@ -306,14 +306,14 @@ def test_a_failure_nobody_thought_of_is_a_500_and_in_the_log(caplog, monkeypatch
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_cache_that_cannot_keep_a_vector_takes_no_answer_away(caplog, monkeypatch):
+def test_cache_that_cannot_keep_vector_takes_no_answer_away(caplog, monkeypatch):
     world = World(hot=True)
     monkeypatch.setattr(world.cache, "put_many", lambda *_, **__: 1 / 0)
     assert world.post(body())[0] == 200
     assert "vectors could not be kept" in caplog.text
 
 
-def test_an_answer_that_cannot_be_written_is_a_500_to_who_waits_for_a_callback(monkeypatch):
+def test_unwritable_answer_is_500_for_callback(monkeypatch):
     world = World(hot=True)
     world.post(body())
     asked = world.endpoint.at_once(request_headers.Head(), body("other"))
@@ -332,7 +332,7 @@ def test_an_answer_that_cannot_be_written_is_a_500_to_who_waits_for_a_callback(m
     assert "other" not in repr(asked)
 
 
-def test_a_body_that_is_known_is_forgotten_with_its_vector():
+def test_body_that_is_known_is_forgotten_with_its_vector():
     world = World(hot=True)
     asked = provider_api.Ask(model="m", items=("a",))
     for change in (
@@ -353,7 +353,7 @@ def test_a_body_that_is_known_is_forgotten_with_its_vector():
         assert world.at_once == before + 1
 
 
-def test_an_entry_that_does_not_say_what_its_key_says_is_nobodys():
+def test_entry_that_contradicts_its_key_is_not_served():
     world = World(hot=True)
     texts = body(["a", "b"])
     world.post(texts)
@@ -395,7 +395,7 @@ def test_terms_that_callers_think_up_are_not_kept_for_ever():
     assert choose.cache_info().currsize == failover.MAX_CANDIDATES
 
 
-def test_the_callers_name_of_its_request_comes_back():
+def test_callers_name_of_its_request_comes_back():
     world = World(hot=True)
     for _ in range(3):
         _, head, _ = world.post(body(), (b"x-request-id", b"mine"))
@@ -404,7 +404,7 @@ def test_the_callers_name_of_its_request_comes_back():
     assert len(given) == 3
 
 
-def test_what_no_header_can_hold_is_encoded():
+def test_value_that_no_header_can_hold_is_encoded():
     day: Any = SimpleNamespace(left=lambda **_: LEFT)
     head = response_headers.head(
         Answer(
@@ -434,7 +434,7 @@ def test_what_no_header_can_hold_is_encoded():
 
 
 @pytest.mark.parametrize("code", [400, 401])
-def test_a_request_that_failed_is_gone_once_it_is_answered(code):
+def test_request_that_failed_is_gone_once_it_is_answered(code):
     """Without waiting for a collection of garbage: a request may hold 16 MB."""
     world = World(hot=False)
     world.provider.fault = stand_in.status(code)

@@ -104,7 +104,7 @@ def unused() -> Iterator[int]:
         yield taken.getsockname()[1]
 
 
-def test_a_name_that_nobody_has_was_never_asked(names):
+def test_name_that_nobody_has_was_never_asked(names):
     async def go():
         async with asking() as made:
             found = await said(made, f"http://{NAME}/v1")
@@ -123,7 +123,7 @@ def test_every_address_is_tried(names, unused):
     assert loops.run("asyncio", go()) == b"ok"
 
 
-def test_an_address_that_does_not_answer_is_not_waited_for(names, monkeypatch):
+def test_address_that_does_not_answer_is_not_waited_for(names, monkeypatch):
     monkeypatch.setattr(http1_dialer, "NEXT_ADDRESS_SECONDS", 0.01)
 
     async def go():
@@ -135,7 +135,7 @@ def test_an_address_that_does_not_answer_is_not_waited_for(names, monkeypatch):
     assert loops.run("asyncio", go()) == b"ok"
 
 
-def test_connections_are_spread_over_the_addresses_of_a_name(names):
+def test_connections_are_spread_over_addresses_of_name(names):
     async def go():
         async with (
             raw_server.served(saying(b"one")) as one,
@@ -149,7 +149,7 @@ def test_connections_are_spread_over_the_addresses_of_a_name(names):
 
 
 @pytest.mark.parametrize(("dns_seconds", "asked"), [(10, 1), (0, 3)])
-def test_a_name_is_looked_up_once_in_a_while(names, dns_seconds, asked):
+def test_name_is_looked_up_seldom(names, dns_seconds, asked):
     async def closing(reader, writer):
         await raw_server.request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
@@ -163,7 +163,7 @@ def test_a_name_is_looked_up_once_in_a_while(names, dns_seconds, asked):
     assert names.asked == asked
 
 
-def test_who_waits_for_the_same_name_waits_for_one_look_up_and_may_go_away(names):
+def test_callers_share_one_look_up_of_name_and_may_leave(names):
     names.answering.clear()
 
     async def go():
@@ -180,7 +180,7 @@ def test_who_waits_for_the_same_name_waits_for_one_look_up_and_may_go_away(names
     assert names.asked == 1
 
 
-def test_a_name_that_is_not_found_in_time_was_never_asked_and_nobody_complains(names):
+def test_look_up_that_times_out_is_not_sent_and_not_logged(names):
     names.answering.clear()
 
     async def go():
@@ -195,7 +195,7 @@ def test_a_name_that_is_not_found_in_time_was_never_asked_and_nobody_complains(n
     assert loops.run("asyncio", go()) == (("connect_timeout", False), False)
 
 
-def test_closing_ends_a_look_up(names):
+def test_closing_ends_look_up(names):
     names.answering.clear()
 
     async def go():
@@ -239,7 +239,7 @@ def test_names_that_are_not_asked_for_any_more_are_forgotten():
     assert loops.run("asyncio", go()) <= 1
 
 
-def test_an_address_of_ipv6_is_asked_by_its_own_name(run):
+def test_address_of_ipv6_is_asked_by_its_own_name(run):
     heads = []
 
     async def handler(reader, writer):
@@ -273,7 +273,7 @@ def certificate(tmp_path, monkeypatch):
     return make
 
 
-def test_a_certificate_that_is_believed_and_of_this_name_is_accepted(run, certificate):
+def test_certificate_that_is_believed_and_of_this_name_is_accepted(run, certificate):
     tls = certificate("localhost", "127.0.0.1")
     tls.set_alpn_protocols(["h2", "http/1.1"])
     spoken = []
@@ -293,7 +293,7 @@ def test_a_certificate_that_is_believed_and_of_this_name_is_accepted(run, certif
     assert spoken == ["localhost", "http/1.1", None, "http/1.1"]
 
 
-def test_a_large_body_goes_and_comes_whole_over_tls(run, certificate):
+def test_large_body_goes_and_comes_whole_over_tls(run, certificate):
     tls = certificate("127.0.0.1")
     body = bytes(range(256)) * 8000
 
@@ -331,7 +331,7 @@ def test_another_certificate_was_never_sent_anything(run, certificate, names, be
     assert not any(seen)
 
 
-def test_a_server_that_speaks_no_tls_was_never_sent_anything(run):
+def test_server_that_speaks_no_tls_was_never_sent_anything(run):
     async def plain(reader, writer):
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 This is no TLS\r\ncontent-length: 0\r\n\r\n")
@@ -344,7 +344,7 @@ def test_a_server_that_speaks_no_tls_was_never_sent_anything(run):
 
 
 @pytest.mark.parametrize("ends", ["time", "cancelled"])
-def test_a_handshake_that_does_not_end_is_given_up_and_leaves_nothing(run, ends):
+def test_handshake_that_does_not_end_is_given_up_and_leaves_nothing(run, ends):
     async def go():
         reached, closed = asyncio.Event(), asyncio.Event()
 
@@ -368,7 +368,7 @@ def test_a_handshake_that_does_not_end_is_given_up_and_leaves_nothing(run, ends)
     assert run(go()) == ("cancelled" if ends == "cancelled" else ("connect_timeout", False))
 
 
-def test_closing_ends_a_handshake(run):
+def test_closing_ends_handshake(run):
     async def go():
         reached = asyncio.Event()
 
@@ -387,7 +387,7 @@ def test_closing_ends_a_handshake(run):
     assert run(go()) == [("connect_timeout", False)]
 
 
-def test_a_wrong_certificate_at_one_address_is_not_the_end(names, certificate):
+def test_wrong_certificate_at_one_address_is_not_end(names, certificate):
     right, wrong = certificate(NAME), certificate("somebody.else")
 
     async def closing(reader, writer):
@@ -406,7 +406,7 @@ def test_a_wrong_certificate_at_one_address_is_not_the_end(names, certificate):
     assert loops.run("asyncio", go()) == [b"ok", b"ok"]
 
 
-def test_a_connection_cut_off_over_tls_is_lost(run, certificate):
+def test_connection_cut_off_over_tls_is_lost(run, certificate):
     tls = certificate("127.0.0.1")
 
     async def cut(reader, writer):
@@ -449,7 +449,7 @@ def test_authorities_are_read_again_when_their_file_changes(tmp_path, monkeypatc
     assert second.get_ca_certs() != first.get_ca_certs()
 
 
-def test_authorities_that_are_given_are_believed_beside_the_others(tmp_path, monkeypatch):
+def test_authorities_that_are_given_are_believed_beside_others(tmp_path, monkeypatch):
     """C3: a private authority does not put the public ones away."""
     one, other = (raw_server.certificate(tmp_path, name).read_text("utf-8") for name in ("a", "b"))
     (tmp_path / "ca.crt").write_text(one, encoding="utf-8")

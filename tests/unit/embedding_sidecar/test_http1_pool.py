@@ -91,7 +91,7 @@ def asked_in_turn(run, *answers, calls=2):
     return run(go())
 
 
-def test_a_call_is_one_request_with_all_it_needs(run):
+def test_call_is_one_request_with_all_it_needs(run):
     async def go():
         server = Server(OK)
         async with raw_server.served(server.handle) as url, asking() as made:
@@ -108,7 +108,7 @@ def test_a_call_is_one_request_with_all_it_needs(run):
 
 
 @pytest.mark.parametrize("body", [b"", b"x" * 3_000_000])
-def test_a_body_of_any_size_goes_and_comes_whole(run, body):
+def test_body_of_any_size_goes_and_comes_whole(run, body):
     async def go():
         async def echo(reader, writer):
             sent = (await raw_server.request(reader)).partition(b"\r\n\r\n")[2]
@@ -126,7 +126,7 @@ def test_a_body_of_any_size_goes_and_comes_whole(run, body):
 # --- which connection is used again
 
 
-def test_a_connection_is_kept_for_the_next_call(run):
+def test_connection_is_kept_for_next_call(run):
     assert asked_in_turn(run, OK, calls=3) == [1, 1, 1]
 
 
@@ -139,11 +139,11 @@ def test_a_connection_is_kept_for_the_next_call(run):
         OK + b"\x00",
     ],
 )
-def test_a_connection_that_is_not_to_be_kept_is_closed(run, answer):
+def test_connection_that_is_not_to_be_kept_is_closed(run, answer):
     assert asked_in_turn(run, answer) == [1, 2]
 
 
-def test_the_end_of_a_connection_ends_an_answer_without_length(run):
+def test_end_of_connection_ends_answer_without_length(run):
     async def go():
         async def handler(reader, writer):
             await raw_server.request(reader)
@@ -155,7 +155,7 @@ def test_the_end_of_a_connection_ends_an_answer_without_length(run):
     assert run(go()) == [b"all", b"all"]
 
 
-def test_calls_at_the_same_time_have_a_connection_each_and_the_last_one_used_is_used_first(run):
+def test_concurrent_calls_have_own_connections_newest_first(run):
     async def go():
         server = Server(OK)
         async with raw_server.served(server.handle) as url, asking() as made:
@@ -172,7 +172,7 @@ def test_calls_at_the_same_time_have_a_connection_each_and_the_last_one_used_is_
     assert after == [last] * 5
 
 
-def test_a_connection_that_was_closed_meanwhile_is_not_used(run):
+def test_connection_that_was_closed_meanwhile_is_not_used(run):
     async def go():
         opened = []
 
@@ -191,7 +191,7 @@ def test_a_connection_that_was_closed_meanwhile_is_not_used(run):
     assert run(go()) == (b"ok", 2)
 
 
-def test_a_connection_that_is_being_closed_is_not_used(run):
+def test_connection_that_is_being_closed_is_not_used(run):
     async def go():
         server = Server(OK)
         async with raw_server.served(server.handle) as url, asking() as made:
@@ -204,7 +204,7 @@ def test_a_connection_that_is_being_closed_is_not_used(run):
     assert run(go()) == [1, 2]
 
 
-def test_a_connection_that_has_just_been_used_is_kept_when_older_ones_are_closed(run):
+def test_recently_used_connection_outlives_older_ones(run):
     async def go():
         server = Server(OK)
         async with raw_server.served(server.handle) as url, asking() as made:
@@ -218,7 +218,7 @@ def test_a_connection_that_has_just_been_used_is_kept_when_older_ones_are_closed
     assert run(go()) == [1, 1]
 
 
-def test_a_connection_that_says_what_nobody_asked_for_is_closed(run):
+def test_connection_that_says_what_nobody_asked_for_is_closed(run):
     async def go():
         server = Server(OK)
         writers = []
@@ -237,7 +237,7 @@ def test_a_connection_that_says_what_nobody_asked_for_is_closed(run):
     assert run(go()) == (b"ok", [1, 2])
 
 
-def test_a_connection_that_answers_before_it_has_read_all_is_closed(run):
+def test_connection_that_answers_before_it_has_read_all_is_closed(run):
     async def go():
         opened = []
 
@@ -254,7 +254,7 @@ def test_a_connection_that_answers_before_it_has_read_all_is_closed(run):
     assert run(go()) == ([413, 413], 2)
 
 
-def test_a_connection_without_a_call_is_closed_after_a_while(run, monkeypatch):
+def test_connection_without_call_is_closed_after_some_time(run, monkeypatch):
     monkeypatch.setattr(http1_pool, "KEPT_SECONDS", 0.05)
 
     async def go():
@@ -268,7 +268,7 @@ def test_a_connection_without_a_call_is_closed_after_a_while(run, monkeypatch):
     assert run(go()) == 3
 
 
-def test_a_connection_has_one_timer_for_all_its_calls_and_one_watches_those_that_are_idle():
+def test_connection_has_one_timer_and_idle_ones_share_one():
     async def go():
         server = Server(OK)
         async with raw_server.served(server.handle) as url, asking() as made:
@@ -317,7 +317,7 @@ def saying(*answers):
         saying(*[b"HTTP/1.1 200 OK\r\nx: y\r\n"], *[b"z: " + b"y" * 30_000 + b"\r\n"] * 20),
     ],
 )
-def test_what_is_no_whole_answer_is_a_connection_lost(run, handler):
+def test_incomplete_answer_is_lost_connection(run, handler):
     async def go():
         async with raw_server.served(handler) as url, asking() as made:
             return await failed(made, url)
@@ -331,7 +331,7 @@ async def mute(reader, writer):
 
 
 @pytest.mark.parametrize("handler", [mute, raw_server.half])
-def test_a_call_that_takes_too_long_ends_with_its_connection(run, handler):
+def test_call_that_takes_too_long_ends_with_its_connection(run, handler):
     async def go():
         server_saw_end = asyncio.Event()
 
@@ -348,7 +348,7 @@ def test_a_call_that_takes_too_long_ends_with_its_connection(run, handler):
 
 
 @pytest.mark.parametrize("handler", [mute, raw_server.half])
-def test_a_call_that_is_cancelled_ends_with_its_connection(run, handler):
+def test_call_that_is_cancelled_ends_with_its_connection(run, handler):
     async def go():
         reached, ended = asyncio.Event(), asyncio.Event()
 
@@ -370,7 +370,7 @@ def test_a_call_that_is_cancelled_ends_with_its_connection(run, handler):
 
 
 @pytest.mark.parametrize("limits", [(0.1, 60.0), (60.0, 0.1)])
-def test_a_call_that_is_not_accepted_in_time_was_never_sent(run, limits):
+def test_call_that_is_not_accepted_in_time_was_never_sent(run, limits):
     connect_seconds, within_seconds = limits
 
     async def go():
@@ -382,7 +382,7 @@ def test_a_call_that_is_not_accepted_in_time_was_never_sent(run, limits):
     assert run(go()) == ("connect_timeout", False)
 
 
-def test_a_call_that_is_cancelled_while_it_connects_leaves_nothing(run):
+def test_call_that_is_cancelled_while_it_connects_leaves_nothing(run):
     async def go():
         with raw_server.full() as (host, port):
             url = f"http://{host}:{port}"
@@ -397,7 +397,7 @@ def test_a_call_that_is_cancelled_while_it_connects_leaves_nothing(run):
 
 
 @pytest.mark.parametrize("url", ["ftp://a", "http://a b", "http://u@a", f"http://{'a' * 64}.b"])
-def test_a_url_that_leads_nowhere_was_never_asked(run, url):
+def test_url_that_leads_nowhere_was_never_asked(run, url):
     async def go():
         async with asking() as made:
             return await failed(made, url)
@@ -470,7 +470,7 @@ async def begin(connection, *, seconds=10.0):
     return task
 
 
-def test_who_goes_away_as_the_answer_comes_does_not_end_the_next_call():
+def test_caller_that_leaves_as_answer_comes_does_not_end_next_call():
     async def go():
         connection = await connected()
         first = await begin(connection)
@@ -485,7 +485,7 @@ def test_who_goes_away_as_the_answer_comes_does_not_end_the_next_call():
     assert asyncio.run(go()) == (True, b"ok")
 
 
-def test_an_answer_that_comes_as_its_caller_goes_away_is_no_ones():
+def test_answer_to_leaving_caller_is_dropped():
     async def go():
         connection = await connected()
         first = await begin(connection)
@@ -497,7 +497,7 @@ def test_an_answer_that_comes_as_its_caller_goes_away_is_no_ones():
     assert asyncio.run(go()) == (True, True)
 
 
-def test_the_time_of_a_call_is_not_that_of_the_next():
+def test_time_of_call_is_not_that_of_next():
     async def go():
         connection = await connected()
         first = await begin(connection, seconds=0.03)
@@ -511,7 +511,7 @@ def test_the_time_of_a_call_is_not_that_of_the_next():
     assert asyncio.run(go()) == b"ok"
 
 
-def test_who_talks_nonsense_is_not_waited_for(run):
+def test_server_that_sends_nonsense_is_not_waited_for(run):
     async def go():
         async def handler(reader, writer):
             await raw_server.request(reader)
@@ -524,7 +524,7 @@ def test_who_talks_nonsense_is_not_waited_for(run):
     assert run(go()) == LOST
 
 
-def test_a_connection_that_is_closed_before_anything_was_sent_cost_nothing(monkeypatch):
+def test_connection_that_is_closed_before_anything_was_sent_cost_nothing(monkeypatch):
     async def dial(_, make):
         connection = make()
         connection.connection_made(Wire())
@@ -540,7 +540,7 @@ def test_a_connection_that_is_closed_before_anything_was_sent_cost_nothing(monke
     assert asyncio.run(go()) == ("no_connection", False)
 
 
-def test_nothing_that_is_kept_shows_a_key():
+def test_kept_state_shows_no_key():
     async def go():
         reached = asyncio.Event()
 
@@ -563,7 +563,7 @@ def test_nothing_that_is_kept_shows_a_key():
     assert "sk-secret" not in asyncio.run(go())
 
 
-def test_an_answer_that_was_cut_short_is_gone_with_its_connection(run):
+def test_answer_that_was_cut_short_is_gone_with_its_connection(run):
     """Without waiting for a collection of garbage: it may be long."""
     begun = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf an answer"
 
@@ -606,7 +606,7 @@ async def begun(*, seconds=10.0, is_sent=True):
     return connection, told, cancel
 
 
-def test_who_has_begun_a_call_is_told_its_answer_once():
+def test_caller_is_told_answer_once():
     async def go():
         connection, told, _ = await begun()
         connection.data_received(OK)
@@ -617,7 +617,7 @@ def test_who_has_begun_a_call_is_told_its_answer_once():
 
 
 @pytest.mark.parametrize("is_sent", [True, False])
-def test_what_was_begun_and_not_sent_when_the_line_broke_is_not_billed(is_sent):
+def test_call_not_sent_when_connection_broke_is_not_billed(is_sent):
     async def go():
         connection, told, _ = await begun(is_sent=is_sent)
         connection.close()
@@ -628,7 +628,7 @@ def test_what_was_begun_and_not_sent_when_the_line_broke_is_not_billed(is_sent):
     assert asyncio.run(go()) == [("connection_lost", is_sent)]
 
 
-def test_who_has_begun_a_call_is_told_when_its_time_is_up():
+def test_caller_is_told_when_its_time_is_up():
     async def go():
         connection, told, _ = await begun(seconds=0.01)
         await asyncio.sleep(0.05)
@@ -638,7 +638,7 @@ def test_who_has_begun_a_call_is_told_when_its_time_is_up():
     assert asyncio.run(go()) == ([("timeout", True)], False)
 
 
-def test_who_cancels_a_call_is_told_nothing_and_it_is_sent_no_more():
+def test_cancelled_call_is_neither_told_nor_sent():
     async def go():
         connection, told, cancel = await begun(is_sent=False)
         cancel()
@@ -649,7 +649,7 @@ def test_who_cancels_a_call_is_told_nothing_and_it_is_sent_no_more():
     assert asyncio.run(go()) == ([], False, [])
 
 
-def test_cancelling_a_call_that_is_over_does_not_end_the_next_one():
+def test_cancelling_call_that_is_over_does_not_end_next_one():
     async def go():
         connection, _, cancel = await begun()
         connection.data_received(OK)
@@ -660,7 +660,7 @@ def test_cancelling_a_call_that_is_over_does_not_end_the_next_one():
     assert asyncio.run(go())
 
 
-def test_what_comes_before_a_request_went_out_is_not_its_answer():
+def test_bytes_before_request_was_sent_are_not_its_answer():
     async def go():
         connection, told, _ = await begun(is_sent=False)
         connection.data_received(OK)
@@ -671,7 +671,7 @@ def test_what_comes_before_a_request_went_out_is_not_its_answer():
     assert asyncio.run(go()) == ([("connection_lost", False)], [])
 
 
-def test_a_call_that_waits_for_its_connection_is_cancelled_with_it(run):
+def test_call_that_waits_for_its_connection_is_cancelled_with_it(run):
     """Before there is a connection, and once there is one."""
 
     async def go():

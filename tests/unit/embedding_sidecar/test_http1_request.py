@@ -58,7 +58,7 @@ def written(url, headers=None, body=b"{}"):
         ("HTTP://a/a%2Fb//c", (False, "a", 80), "a", "/a%2Fb//c"),
     ],
 )
-def test_a_url_says_whom_to_ask_and_for_what(url, origin, host, path):
+def test_url_says_whom_to_ask_and_for_what(url, origin, host, path):
     assert http1_request.target(url).origin == origin
     read = written(url)
     assert (read.method, read.url) == (b"POST", path.encode())
@@ -86,13 +86,13 @@ def test_a_url_says_whom_to_ask_and_for_what(url, origin, host, path):
         "http://a/żółw",
     ],
 )
-def test_what_is_no_url_of_a_provider_is_refused(url):
+def test_unusable_provider_url_is_refused(url):
     with pytest.raises(ValueError, match=r"URL|[Pp]ort|IPv6"):
         http1_request.target(url)
 
 
 @given(st.dictionaries(TOKEN, st.text(st.characters(max_codepoint=0x17F))), st.binary())
-def test_a_header_is_read_as_it_was_given_or_is_refused(headers, body):
+def test_header_is_read_as_it_was_given_or_is_refused(headers, body):
     try:
         read = written("http://a/v1", headers, body)
     except ValueError:
@@ -112,19 +112,19 @@ def test_a_header_is_read_as_it_was_given_or_is_refused(headers, body):
 
 
 @pytest.mark.parametrize("value", ["sk\r\nx: y", "sk\nx", "sk\rx", "sk\x00", "sk\x7f", "sk-ż"])
-def test_a_header_that_would_be_another_is_refused_and_not_shown(value):
+def test_header_that_would_be_another_is_refused_and_not_shown(value):
     with pytest.raises(ValueError, match="header") as caught:
         written("http://a/v1", {"authorization": value})
     assert "sk" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a b", "a:", "a\r\nb", "ż", "a\t"])
-def test_a_name_that_is_none_is_refused(name):
+def test_invalid_header_name_is_refused(name):
     with pytest.raises(ValueError, match="header"):
         written("http://a/v1", {name: "x"})
 
 
-def test_no_more_urls_are_remembered_than_a_policy_may_have():
+def test_no_more_urls_are_remembered_than_policy_may_have():
     for number in range(1000):
         http1_request.target(f"http://a/{number}")
     assert http1_request.target.cache_info().currsize <= 64

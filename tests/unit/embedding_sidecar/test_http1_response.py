@@ -72,27 +72,27 @@ def framed(draw):
 
 
 @given(framed(), st.lists(st.integers(0, 2000)))
-def test_an_answer_is_the_same_in_any_pieces(made, cuts):
+def test_answer_is_same_in_any_pieces(made, cuts):
     answer, data = made
     assert read(*pieces_of(data, cuts)) == (answer, True)
 
 
 @given(framed(), st.integers(1, 2000))
-def test_a_part_of_an_answer_is_none_also_when_the_connection_ends(made, cut):
+def test_part_of_answer_is_no_answer_even_when_connection_ends(made, cut):
     _, data = made
     answer, _ = read(data[: cut % len(data)] or data[:1], ends=True)
     assert answer is None
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 2000)))
-def test_without_a_length_the_end_of_the_connection_ends_an_answer(body, cuts):
+def test_end_of_connection_ends_answer_without_length(body, cuts):
     answer = provider_api.HttpAnswer(status=200, lines=[(b"X-One", b"1")], body=body)
     data = OK + b"X-One: 1\r\n\r\n" + body
     assert read(*pieces_of(data, cuts), ends=True) == (answer, False)
 
 
 @given(st.binary(min_size=1, max_size=200), st.lists(st.integers(0, 200)))
-def test_garbage_is_never_an_answer(data, cuts):
+def test_garbage_is_never_answer(data, cuts):
     with contextlib.suppress(ValueError):
         answer, _ = read(*pieces_of(data, cuts), ends=True)
         assert answer is None
@@ -122,7 +122,7 @@ def test_another_answer_follows_only_where_its_first_byte_is_known(data, is_reus
     assert found is is_reusable
 
 
-def test_what_comes_behind_an_answer_is_no_part_of_it():
+def test_bytes_behind_answer_are_no_part_of_it():
     assert read(WHOLE + b"HTTP/1.1 500 X\r\nx: y\r\n\r\n")[0] == read(WHOLE)[0]
 
 
@@ -145,14 +145,14 @@ def test_servers_that_are_not_exact_are_understood_where_it_is_clear(data):
     assert (answer.body, is_reusable) == (b"ok", True)
 
 
-def test_the_bounds_are_of_one_answer(monkeypatch):
+def test_bounds_are_of_one_answer(monkeypatch):
     monkeypatch.setattr(http1_response, "MAX_HEAD_BYTES", len(WHOLE))
     reader = http1_response.Reader()
     for _ in range(3):
         assert [reader.feed(it) is None for it in (WHOLE[:5], WHOLE[5:-1], WHOLE[-1:])][-1] is False
 
 
-def test_a_trailer_is_no_header():
+def test_trailer_is_no_header():
     data = OK + b"transfer-encoding: chunked\r\n\r\n0\r\nretry-after: 9\r\n\r\n"
     answer, _ = read(data)
     assert answer is not None
@@ -175,7 +175,7 @@ def test_a_trailer_is_no_header():
         OK + b"x: a\x00b\r\n\r\n",
     ],
 )
-def test_what_is_no_http_is_said_to_be_none(data):
+def test_bytes_that_are_not_http_are_no_answer(data):
     with pytest.raises(ValueError, match="no answer"):
         read(data)
 
@@ -189,7 +189,7 @@ def test_what_is_no_http_is_said_to_be_none(data):
         (b"HTTP/1.1 200 ", b"x" * 100),
     ],
 )
-def test_a_head_without_end_is_given_up(start, piece):
+def test_head_without_end_is_given_up(start, piece):
     assert fed_until_given_up(start, piece) <= http1_response.MAX_HEAD_BYTES + len(piece)
 
 
@@ -203,7 +203,7 @@ def test_a_head_without_end_is_given_up(start, piece):
     ],
     ids=["trailers", "name of a trailer", "value of a trailer", "chunk extension"],
 )
-def test_d4_what_frames_a_body_without_end_is_given_up(start, piece):
+def test_d4_endless_framing_of_body_is_given_up(start, piece):
     start = OK + b"transfer-encoding: chunked\r\n\r\n" + start
     bound = len(start) + http1_response.MAX_FRAMING_BYTES + len(piece)
     assert fed_until_given_up(start, piece) <= bound
@@ -225,7 +225,7 @@ def test_chunks_of_one_byte_are_no_flood():
     ids=["until it closes", "length", "chunked"],
 )
 @pytest.mark.parametrize("status", [200, 400, 502])
-def test_d4_a_body_that_nobody_reads_is_kept_to_its_bound_and_the_rest_is_left(head, status):
+def test_d4_body_that_nobody_reads_is_kept_to_its_bound_and_rest_is_left(head, status):
     reader = http1_response.Reader()
     answer = reader.feed(b"HTTP/1.1 %d X\r\n" % status + head)
     fed = 0
@@ -239,7 +239,7 @@ def test_d4_a_body_that_nobody_reads_is_kept_to_its_bound_and_the_rest_is_left(h
     assert not reader.is_reusable
 
 
-def test_an_answer_ends_with_its_head_and_status_where_its_reader_has_seen_enough():
+def test_answer_ends_early_where_reader_has_seen_enough():
     reader = http1_response.Reader()
     reader.body = body = whole_body.WholeBody()
     assert reader.feed(OK + b"x-a: b\r\ncontent-length: 9999\r\n\r\nabc") is None
@@ -251,7 +251,7 @@ def test_an_answer_ends_with_its_head_and_status_where_its_reader_has_seen_enoug
 
 
 @given(number=st.integers(1, 3 * http1_response.MAX_INTERIM))
-def test_d4_so_many_1xx_may_come_before_an_answer(number):
+def test_d4_interim_answers_are_bounded(number):
     data = b"HTTP/1.1 102 Processing\r\n\r\n" * number + WHOLE
     if number <= http1_response.MAX_INTERIM:
         assert read(data)[0] == read(WHOLE)[0]

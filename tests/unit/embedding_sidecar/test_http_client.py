@@ -82,7 +82,7 @@ def post(url: str) -> provider_api.HttpRequest:
     )
 
 
-def test_an_answer_of_any_status_comes_whole(sent):
+def test_answer_of_any_status_comes_whole(sent):
     seen = []
 
     async def handler(reader, writer):
@@ -101,7 +101,7 @@ def test_an_answer_of_any_status_comes_whole(sent):
     }
 
 
-def test_a_redirect_is_an_answer_and_takes_the_key_nowhere(sent):
+def test_redirect_is_answer_and_takes_key_nowhere(sent):
     async def handler(reader, writer):
         await raw_server.head(reader)
         writer.write(b"HTTP/1.1 307 T\r\nlocation: http://x/\r\ncontent-length: 0\r\n\r\n")
@@ -109,7 +109,7 @@ def test_a_redirect_is_an_answer_and_takes_the_key_nowhere(sent):
     assert sent(handler).status == 307
 
 
-def test_a_refused_connection_was_never_sent(reach, request):
+def test_refused_connection_was_never_sent(reach, request):
     async def run():
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
@@ -124,7 +124,7 @@ def test_a_refused_connection_was_never_sent(reach, request):
     assert (caught.value.reason, caught.value.billed) == (word, False)
 
 
-def test_a_header_that_cannot_be_written_was_never_sent_and_is_not_shown(reach):
+def test_header_that_cannot_be_written_was_never_sent_and_is_not_shown(reach):
     async def run():
         reach("http://127.0.0.1:1/v1")
         async with client() as made:
@@ -162,7 +162,7 @@ async def nonsense(reader, writer):
 
 
 @pytest.mark.parametrize("handler", [reset, closed, cut, nonsense])
-def test_a_connection_lost_after_sending_may_have_cost(failed, handler):
+def test_connection_lost_after_sending_may_have_cost(failed, handler):
     assert failed(handler) == ("connection_lost", True)
 
 
@@ -172,11 +172,11 @@ async def silent(reader, writer):
 
 
 @pytest.mark.parametrize("handler", [silent, raw_server.half])
-def test_a_time_out_after_sending_may_have_cost(failed, handler):
+def test_time_out_after_sending_may_have_cost(failed, handler):
     assert failed(handler, within_seconds=0.2) == ("timeout", True)
 
 
-def test_a_connection_that_is_not_accepted_was_never_sent(reach):
+def test_connection_that_is_not_accepted_was_never_sent(reach):
     async def run():
         with socket.socket() as full:
             full.bind(("127.0.0.1", 0))
@@ -235,12 +235,12 @@ def empty(kind):
 
 
 @pytest.mark.parametrize("kind", every(aiohttp.ClientError), ids=lambda kind: kind.__name__)
-def test_every_exception_of_the_client_has_a_meaning_and_doubt_counts(kind):
+def test_every_exception_of_client_has_meaning_and_doubt_counts(kind):
     made = http_client.failure(empty(kind))
     assert made.billed is (kind.__name__ not in NEVER_SENT)
 
 
-def test_a_connection_is_kept_for_the_next_request(reach):
+def test_connection_is_kept_for_next_request(reach):
     connections = []
 
     async def handler(reader, writer):
@@ -261,7 +261,7 @@ def test_a_connection_is_kept_for_the_next_request(reach):
     assert len(connections) == 1
 
 
-def test_a_cancelled_request_ends_its_connection(reach):
+def test_cancelled_request_ends_its_connection(reach):
     async def run():
         reached, ended = asyncio.Event(), asyncio.Event()
 
@@ -304,7 +304,7 @@ async def well(reader, writer):
         ({}, False),
     ],
 )
-def test_the_proxy_of_the_environment_is_used_as_it_says(monkeypatch, environment, proxied):
+def test_proxy_of_environment_is_used_as_it_says(monkeypatch, environment, proxied):
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -327,7 +327,7 @@ def test_the_proxy_of_the_environment_is_used_as_it_says(monkeypatch, environmen
     assert seen == ([f"POST {url}/embeddings HTTP/1.1".encode()] if proxied else [])
 
 
-def test_a_netrc_adds_no_password_to_what_passes_through(monkeypatch, tmp_path):
+def test_netrc_adds_no_password_to_what_passes_through(monkeypatch, tmp_path):
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login u password p\n")
     netrc.chmod(0o600)
@@ -346,7 +346,7 @@ def test_a_netrc_adds_no_password_to_what_passes_through(monkeypatch, tmp_path):
     assert b"authorization" not in seen[0].lower()
 
 
-def test_a_name_that_moves_is_followed_once_its_connection_has_ended(monkeypatch):
+def test_name_that_moves_is_followed_once_its_connection_has_ended(monkeypatch):
     """The first answer ends its connection, and the second server alone is left."""
     homes: list[tuple[str, int]] = []
     real = socket.getaddrinfo
@@ -405,7 +405,7 @@ asyncio.run(run())
 """
 
 
-def test_a_private_authority_is_believed_where_the_environment_names_it(tmp_path):
+def test_private_authority_is_believed_where_environment_names_it(tmp_path):
     authority = raw_server.certificate(tmp_path, "127.0.0.1")
     context = raw_server.with_certificate(authority)
 
@@ -439,7 +439,7 @@ async def two_parts() -> AsyncIterator[bytes]:
     yield b"two"
 
 
-def test_what_is_passed_through_is_not_touched():
+def test_passed_through_exchange_is_not_touched():
     seen = []
 
     async def handler(reader, writer):
@@ -472,7 +472,7 @@ def test_what_is_passed_through_is_not_touched():
     ("headers", "framed"),
     [([("content-length", "6")], b"onetwo"), ([], b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")],
 )
-def test_a_body_goes_up_as_it_was_announced(headers, framed):
+def test_body_goes_up_as_it_was_announced(headers, framed):
     seen = []
 
     async def handler(reader, writer):
@@ -489,7 +489,7 @@ def test_a_body_goes_up_as_it_was_announced(headers, framed):
     assert seen == [framed]
 
 
-def test_chunks_come_as_they_come_and_leaving_early_ends_the_connection():
+def test_chunks_come_as_they_come_and_leaving_early_ends_connection():
     async def run():
         read, ended = asyncio.Event(), asyncio.Event()
 
@@ -513,7 +513,7 @@ def test_chunks_come_as_they_come_and_leaving_early_ends_the_connection():
     asyncio.run(run())
 
 
-def test_a_stream_that_breaks_is_not_taken_for_its_end():
+def test_stream_that_breaks_is_not_taken_for_its_end():
     async def run():
         async with raw_server.served(cut) as url, client() as made:
             answer = await made.stream(method="GET", url=url, headers=[], body=no_body())
@@ -523,7 +523,7 @@ def test_a_stream_that_breaks_is_not_taken_for_its_end():
         asyncio.run(run())
 
 
-def test_a_caller_who_goes_away_while_sending_ends_the_request():
+def test_caller_who_goes_away_while_sending_ends_request():
     async def leaving() -> AsyncIterator[bytes]:
         yield b"one"
         raise errors.Unreachable("the caller went away", billed=False)
@@ -537,7 +537,7 @@ def test_a_caller_who_goes_away_while_sending_ends_the_request():
 
 
 @pytest.mark.parametrize("url", ["https://[::1/v1", "http://a]b/v1"])
-def test_what_is_no_url_is_never_sent_to_a_proxy_either(url, monkeypatch):
+def test_invalid_url_is_not_sent_to_proxy(url, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
 

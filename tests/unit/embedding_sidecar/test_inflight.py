@@ -43,7 +43,7 @@ async def wait(registry, *waited_for, ends_at=FAR):
     await inflight.Waiter(waited_for).wait(now=registry._clock(), ends_at=ends_at)
 
 
-def test_a_flight_is_found_until_it_lands_and_by_who_began_to_look_before(loop, registry):
+def test_call_is_found_until_it_completes_and_by_earlier_lookers(loop, registry):
     async def run():
         inflight_call = begin(registry)
         assert registry.find("k", since=0.5) is inflight_call
@@ -58,7 +58,7 @@ def test_a_flight_is_found_until_it_lands_and_by_who_began_to_look_before(loop, 
     loop.run_until_complete(run())
 
 
-def test_not_more_is_kept_of_flights_that_landed_than_there_is_room_for(loop, registry):
+def test_completed_calls_are_kept_within_bytes_and_seconds(loop, registry):
     large = ENTRY._replace(vector=bytes(inflight.MAX_KEPT_BYTES // 2))
 
     async def run():
@@ -77,7 +77,7 @@ def test_not_more_is_kept_of_flights_that_landed_than_there_is_room_for(loop, re
     loop.run_until_complete(run())
 
 
-def test_what_nobody_may_find_takes_no_room(loop, registry):
+def test_unshared_result_takes_no_memory(loop, registry):
     brought = inflight.CallResult(entries={"k": ENTRY}, tokens=1)
 
     async def run():
@@ -87,7 +87,7 @@ def test_what_nobody_may_find_takes_no_room(loop, registry):
     assert loop.run_until_complete(run()) == 0
 
 
-def test_nothing_is_begun_after_the_end(loop, registry):
+def test_call_is_not_begun_after_close(loop, registry):
     async def run():
         await registry.close()
         inflight_call = inflight.InflightCall(provider="p", keys=["k"])
@@ -100,7 +100,7 @@ def test_nothing_is_begun_after_the_end(loop, registry):
     assert result.failure is not None
 
 
-def test_what_has_landed_and_is_not_kept_yet_is_found_by_everybody(loop, registry):
+def test_completed_call_is_found_until_its_vectors_are_kept(loop, registry):
     """The cache does not have it yet: a request that asks the cache now would buy it again."""
 
     async def run():
@@ -116,7 +116,7 @@ def test_what_has_landed_and_is_not_kept_yet_is_found_by_everybody(loop, registr
     loop.run_until_complete(run())
 
 
-def test_a_fault_is_raised_for_all_who_wait_and_told(loop, registry, caplog):
+def test_fault_is_raised_for_all_who_wait_and_told(loop, registry, caplog):
     async def run():
         inflight_call = inflight.InflightCall(provider="p", keys=["k"])
         registry.follow(inflight_call)
@@ -132,7 +132,7 @@ def test_a_fault_is_raised_for_all_who_wait_and_told(loop, registry, caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_failed_flight_is_not_found_again(loop, registry):
+def test_failed_call_is_not_found_again(loop, registry):
     async def run():
         inflight_call = begin(registry, result=FAILED)
         await wait(registry, inflight_call)
@@ -141,7 +141,7 @@ def test_a_failed_flight_is_not_found_again(loop, registry):
     loop.run_until_complete(run())
 
 
-def test_a_newer_flight_takes_the_keys_over_and_keeps_them(loop, registry):
+def test_newer_call_takes_keys_over_and_keeps_them(loop, registry):
     async def run():
         older, newer = begin(registry, result=FAILED, seconds=1), begin(registry, seconds=5)
         await wait(registry, older)
@@ -150,7 +150,7 @@ def test_a_newer_flight_takes_the_keys_over_and_keeps_them(loop, registry):
     loop.run_until_complete(run())
 
 
-def test_what_is_not_shared_is_not_found(loop, registry):
+def test_unshared_call_is_not_found(loop, registry):
     async def run():
         begin(registry, shared=False)
         assert registry.find("k", since=0.0) is None
@@ -158,7 +158,7 @@ def test_what_is_not_shared_is_not_found(loop, registry):
     loop.run_until_complete(run())
 
 
-def test_who_waits_may_leave_or_lose_patience_and_the_flight_lands(loop, registry):
+def test_call_completes_though_waiter_leaves_or_times_out(loop, registry):
     async def run():
         inflight_call = begin(registry)
         waiting = asyncio.create_task(wait(registry, inflight_call))

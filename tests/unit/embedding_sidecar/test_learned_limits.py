@@ -42,7 +42,7 @@ def sizes(world):
     # DashScope, TEI, Gemini; siblings: one at a time, and 413 for a number.
     [(400, 10), (422, 32), (400, 100), (400, 1), (413, 32), (422, 3)],
 )
-def test_b4_a_limit_of_items_by_any_status_is_split_and_remembered(status, items):
+def test_b4_limit_of_items_by_any_status_is_split_and_remembered(status, items):
     """B4."""
     world = World(one("p", kind="OpenAICompatible"))
     p = taking(world, items=items, status=status, words=f"at most {items}")
@@ -55,7 +55,7 @@ def test_b4_a_limit_of_items_by_any_status_is_split_and_remembered(status, items
     assert len(p.calls) <= 250 // max(items // 2, 1) + 1
 
 
-def test_b4_a_limit_is_raised_after_a_while_and_forgotten():
+def test_b4_limit_is_raised_after_some_time_and_forgotten():
     """B4."""
     world = World(one("p", kind="OpenAICompatible"))
     p = taking(world, items=10)
@@ -102,7 +102,7 @@ def taking_short(world, *, characters, status):
 
 # TEI says 413, vLLM 400; siblings: 422, and a limit of one text's tokens that is twice as high.
 @pytest.mark.parametrize(("status", "characters"), [(400, 1000), (413, 1000), (422, 2000)])
-def test_b4_a_text_too_long_is_found_once_and_then_goes_alone(status, characters):
+def test_b4_text_too_long_is_found_once_and_then_goes_alone(status, characters):
     """B4: tokens of one text are learned apart; no batch is halved again to find the next."""
     world = World(one("p", kind="OpenAICompatible"))
     p = taking_short(world, characters=characters, status=status)
@@ -121,7 +121,7 @@ def test_b4_a_text_too_long_is_found_once_and_then_goes_alone(status, characters
     assert sizes(world) == [100]
 
 
-def test_b4_a_long_text_alone_teaches_too_and_is_asked_again_as_it_may_fit():
+def test_b4_long_text_alone_teaches_and_is_still_sent_again():
     """B4: what is known is a bound of its tokens, so nothing is refused without a call."""
     world = World(one("p", kind="OpenAICompatible"))
     p = taking_short(world, characters=1000, status=400)
@@ -139,7 +139,7 @@ def test_b4_a_long_text_alone_teaches_too_and_is_asked_again_as_it_may_fit():
 @pytest.mark.parametrize(
     ("tokens", "passed", "is_learned"), [(255, 0, False), (300, 300, False), (300, 299, True)]
 )
-def test_b4_only_the_longest_of_late_may_be_too_long(tokens, passed, is_learned):
+def test_b4_only_longest_recent_text_may_be_too_long(tokens, passed, is_learned):
     """B4: an empty text, or a bad one among longer ones, is refused for another reason."""
     learned = Learned()
     learned.passed(Size(1, passed, passed), now=RAISE_SECONDS)
@@ -147,7 +147,7 @@ def test_b4_only_the_longest_of_late_may_be_too_long(tokens, passed, is_learned)
     assert learned.anything is is_learned
 
 
-def test_b4_an_item_that_goes_alone_may_be_longer_after_a_while():
+def test_b4_item_that_goes_alone_may_be_longer_after_some_time():
     """B4: twice as long, then four times, until nothing is known."""
     learned = Learned()
     learned.refused_alone(Size(1, 900, 900), now=0.0)
@@ -161,7 +161,7 @@ def test_b4_an_item_that_goes_alone_may_be_longer_after_a_while():
 
 
 @pytest.mark.parametrize("kind", ["OpenAI", "Voyage"])
-def test_b4_a_vendors_own_400_is_not_split(kind):
+def test_b4_vendors_own_400_is_not_split(kind):
     """B4: what it takes is published, and kept."""
     world = World(one("p", kind=kind))
     taking(world, items=1)
@@ -170,7 +170,7 @@ def test_b4_a_vendors_own_400_is_not_split(kind):
 
 
 @pytest.mark.parametrize("param", ["input[1]", "model", "dimensions"])
-def test_b4_a_400_about_an_item_or_another_field_is_not_split(param):
+def test_b4_400_about_item_or_another_field_is_not_split(param):
     """B4."""
     world = World(one("p", kind="OpenAICompatible"))
     world.net["p"].fault = lambda _: (400, {}, {"error": {"message": "no", "param": param}})
@@ -178,7 +178,7 @@ def test_b4_a_400_about_an_item_or_another_field_is_not_split(param):
     assert len(world.net["p"].calls) == 1
 
 
-def test_b5_a_limit_of_bytes_is_none_of_items():
+def test_b5_limit_of_bytes_is_none_of_items():
     """B5: after large texts, many small ones go in one call again."""
     world = World(one("p", kind="OpenAICompatible"))
     p = taking(world, size_bytes=1_000_000, status=413)
@@ -192,7 +192,7 @@ def test_b5_a_limit_of_bytes_is_none_of_items():
     assert sum(sizes(world)) == 36
 
 
-def test_b5_what_passes_tells_which_kind_was_met():
+def test_b5_passing_requests_tell_which_limit_was_met():
     """B5: a 413 of items, where many bytes have passed; and a 400 of bytes, where many items."""
     learned = Learned()
     learned.passed(Size(10, 500_000), now=0.0)
@@ -206,7 +206,7 @@ def test_b5_what_passes_tells_which_kind_was_met():
 
 
 @pytest.mark.parametrize("status", [413, 400])
-def test_b5_a_wrong_guess_is_corrected(status):
+def test_b5_wrong_guess_is_corrected(status):
     """B5."""
     learned = Learned()
     learned.halved(Size(64, 200_000), Size(32, 100_000), status=status, now=0.0)
@@ -217,7 +217,7 @@ def test_b5_a_wrong_guess_is_corrected(status):
     assert (after.items == 32) == (status == 413)
 
 
-def test_b3_a_batch_that_timed_out_comes_again_in_parts_and_what_came_is_kept():
+def test_b3_timed_out_batch_comes_again_in_parts():
     """B3: 50 ms a text."""
     world = World(
         one("p", kind="OpenAICompatible", call_seconds=30.0, request_seconds=600.0),
@@ -241,7 +241,7 @@ def test_b3_a_batch_that_timed_out_comes_again_in_parts_and_what_came_is_kept():
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(200.0, 200), (599.0, 502)])
-def test_b3_a_policy_says_how_long_a_provider_may_take(seconds, status):
+def test_b3_policy_says_how_long_provider_may_take(seconds, status):
     """B3: of one text, beyond the default of 50 s."""
     world = World(one("p", call_seconds=300.0, request_seconds=600.0))
     world.net["p"].delay_seconds = seconds
@@ -254,7 +254,7 @@ def test_b3_a_policy_says_how_long_a_provider_may_take(seconds, status):
 
 
 @pytest.mark.parametrize(("call", "status"), [(200.0, 200), (90.0, 502)])
-def test_b3_a_request_has_the_time_of_one_call_where_the_policy_says_that_alone(call, status):
+def test_b3_request_has_time_of_one_call_where_policy_says_that_alone(call, status):
     """B3."""
     world = World(one("p", kind="OpenAICompatible", call_seconds=call))
     world.net["p"].delay_seconds = 100.0
@@ -264,7 +264,7 @@ def test_b3_a_request_has_the_time_of_one_call_where_the_policy_says_that_alone(
         assert world.refusal("a").status == status
 
 
-def test_b3_parts_that_wait_are_split_by_what_the_first_has_taught():
+def test_b3_parts_that_wait_are_split_by_what_first_has_taught():
     """B3: each of three tries would halve once else, and the request would fail with time left."""
     world = World(one("p", kind="OpenAICompatible", call_seconds=2.0, request_seconds=60.0))
     p = world.net["p"]
@@ -278,7 +278,7 @@ def test_b3_parts_that_wait_are_split_by_what_the_first_has_taught():
     assert world.embed(*texts(200)).items == 200
 
 
-def test_b3_without_a_word_of_the_policy_the_environment_counts():
+def test_b3_environment_counts_where_policy_says_nothing():
     """B3."""
     world = World(one("p"), timing=Timing(attempt_seconds=2.0, request_seconds=3.0))
     world.net["p"].delay_seconds = 5
@@ -287,7 +287,7 @@ def test_b3_without_a_word_of_the_policy_the_environment_counts():
     assert world.loop.time() - started <= 3.0
 
 
-def test_b4_b5_the_policy_says_limits():
+def test_b4_b5_policy_says_limits():
     """B4, B5: nothing need be learned; and a policy may say more than is published."""
     limits = provider_terms.Limits(items=10)
     world = World(one("p", kind="OpenAICompatible", limits=limits))
@@ -308,7 +308,7 @@ def test_b4_b5_the_policy_says_limits():
 
 
 @pytest.mark.parametrize("item", [tuple(range(11)), "x" * 161])
-def test_b4_an_item_of_too_many_tokens_is_refused_by_its_number(item):
+def test_b4_item_of_too_many_tokens_is_refused_by_its_number(item):
     """B4: without a call."""
     world = World(one("p", limits=provider_terms.Limits(tokens_per_item=10)))
     refusal = world.refusal("a", item)
@@ -319,7 +319,7 @@ def test_b4_an_item_of_too_many_tokens_is_refused_by_its_number(item):
 
 
 @pytest.mark.parametrize("texts_asked", [["a"], ["a", "b"]])
-def test_b10_an_ignored_size_is_the_callers_error_bought_once(texts_asked):
+def test_b10_ignored_size_is_callers_error_bought_once(texts_asked):
     """B10: with consent, plain requests are not answered from the other space either."""
     world = World(
         one("p", kind="OpenAICompatible"), one("q", "n", kind="OpenAICompatible"), crossing=True
@@ -339,7 +339,7 @@ def test_b10_an_ignored_size_is_the_callers_error_bought_once(texts_asked):
     assert world.embed("fits", dimensions=16).provider == "p"
 
 
-def test_b10_it_is_asked_again_after_a_while():
+def test_b10_dimensions_are_asked_for_again_after_pause():
     """B10."""
     world = World(one("p", kind="OpenAICompatible"))
     p = world.net["p"]
@@ -352,7 +352,7 @@ def test_b10_it_is_asked_again_after_a_while():
     assert len(world.embed("a", dimensions=8).vectors[0]) == 32
 
 
-def test_b10_a_pinned_size_that_is_not_made_is_the_providers_fault():
+def test_b10_pinned_size_that_is_not_made_is_providers_fault():
     """B10: no caller chose it."""
     world = World(one("p", kind="OpenAICompatible", dimensions=8))
     p = world.net["p"]

@@ -49,14 +49,14 @@ def without_zero(row):
         lambda row: row.update(object=None, score=1.5),
     ],
 )
-def test_b1_an_index_left_out_is_that_of_the_place(change):
+def test_b1_index_left_out_is_that_of_place(change):
     """B1."""
     world = World(one("p"))
     world.net["p"].fault = rows(change)
     assert world.embed(*ITEMS).vectors == expected("m", *ITEMS)
 
 
-def test_b1_the_one_index_left_out_is_0_wherever_it_stands():
+def test_b1_one_index_left_out_is_0_wherever_it_stands():
     """B1: protobuf leaves out what is 0, and answers may come in any order."""
     world = World(one("p"))
 
@@ -73,7 +73,7 @@ def test_b1_the_one_index_left_out_is_0_wherever_it_stands():
     "indexes",
     [[1, None, 0], [2, None, None], [0, 0, 0], [1, 2, 3], [None, 0, 1], [0, None, None, 1]],
 )
-def test_b1_an_order_in_doubt_is_no_answer(indexes):
+def test_b1_order_in_doubt_is_no_answer(indexes):
     """B1: the vector of another text is worse than none."""
     data = [{"embedding": [float(at)], "index": it} for at, it in enumerate(indexes)]
     reader = vector_decoder.Reader(count=3, dimensions=None)
@@ -83,7 +83,7 @@ def test_b1_an_order_in_doubt_is_no_answer(indexes):
 
 
 @given(st.permutations(range(5)), st.sets(st.integers(0, 4)))
-def test_b1_an_accepted_order_is_the_right_one_or_all_in_place(order, left_out):
+def test_b1_accepted_order_is_right_or_positional(order, left_out):
     """B1: whatever is left out, a vector is never given to a text that says another index."""
     data = [{"embedding": [float(at)], "index": at} for at in order]
     for place in left_out:
@@ -116,7 +116,7 @@ def test_b1_an_accepted_order_is_the_right_one_or_all_in_place(order, left_out):
         ("3", None),
     ],
 )
-def test_b1_usage_is_what_is_said_else_the_bound_and_said_to_be_estimated(usage, tokens):
+def test_b1_usage_is_what_is_said_else_bound_and_said_to_be_estimated(usage, tokens):
     """B1."""
     world = World(one("p"))
     world.net["p"].fault = stand_in.changed(lambda body: body.update(usage=usage))
@@ -126,7 +126,7 @@ def test_b1_usage_is_what_is_said_else_the_bound_and_said_to_be_estimated(usage,
     assert world.quota.settled == [(True, tokens or bound)]
 
 
-def test_b1_usage_that_is_no_part_of_the_answer_is_estimated():
+def test_b1_usage_that_is_no_part_of_answer_is_estimated():
     """B1."""
     world = World(one("p"))
     world.net["p"].fault = stand_in.changed(lambda body: body.pop("usage"))
@@ -140,7 +140,7 @@ class Day:
 
 
 @pytest.mark.parametrize("estimated", [True, False])
-def test_b1_an_estimate_says_so_in_a_header(estimated):
+def test_b1_estimate_says_so_in_header(estimated):
     """B1."""
     world = World(one("p"))
     if estimated:
@@ -188,13 +188,13 @@ def received(body, *, status=200, coding=None, piece=7):
 
 
 @pytest.mark.parametrize("coding", CODED)
-def test_b1_a_content_coding_that_was_not_asked_for_is_undone(coding):
+def test_b1_content_coding_that_was_not_asked_for_is_undone(coding):
     """B1: in spite of `identity`."""
     answer = received(CODED[coding], coding=coding)
     assert vector_decoder.numbers(answer.reader.vectors().vectors[0]).tolist() == [1.0, 2.0]
 
 
-def test_b1_what_is_decoded_is_bounded():
+def test_b1_decoded_bytes_are_bounded():
     """B1: 20 KB that become 20 MB are given up long before."""
     bomb = gzip.compress(b" " * 20_000_000)
     most = 0
@@ -219,14 +219,14 @@ def test_b1_what_is_decoded_is_bounded():
     # Bytes in a name differ from worker to worker: gzip writes the time.
     ids=["not-gzip", "cut-off", "unknown", "empty", "twice"],
 )
-def test_b1_a_coding_that_cannot_be_undone_is_no_answer(body, coding):
+def test_b1_coding_that_cannot_be_undone_is_no_answer(body, coding):
     """B1."""
     answer = received(body, coding=coding)
     with pytest.raises(errors.Unusable):
         answer.reader.vectors()
 
 
-def test_b1_the_words_of_a_refusal_are_decoded_too():
+def test_b1_words_of_refusal_are_decoded_too():
     """B1, B7."""
     said = json.dumps({"error": "too many texts"}).encode()
     answer = received(gzip.compress(said), status=400, coding="gzip")
@@ -234,7 +234,7 @@ def test_b1_the_words_of_a_refusal_are_decoded_too():
 
 
 @pytest.mark.parametrize("status", [201, 202, 203, 206, 299])
-def test_b1_another_2xx_is_an_answer(status):
+def test_b1_another_2xx_is_answer(status):
     """B1."""
     answer = received(BODY, status=status)
     assert answer.reader.vectors().tokens == 2
@@ -243,7 +243,7 @@ def test_b1_another_2xx_is_an_answer(status):
     assert world.embed("a").vectors == expected("m", "a")
 
 
-def test_b1_a_2xx_without_a_body_is_none():
+def test_b1_2xx_without_body_is_no_answer():
     """B1."""
     world = World(one("p"))
     world.net["p"].fault = lambda _: (204, {}, b"")
@@ -251,7 +251,7 @@ def test_b1_a_2xx_without_a_body_is_none():
 
 
 @pytest.mark.parametrize("count", [1, 60])
-def test_b1_a_byte_order_mark_is_no_part_of_the_answer(count):
+def test_b1_byte_order_mark_is_no_part_of_answer(count):
     """B1: of a short answer, and of one that is read as it comes."""
     row = [0.5] * 1000
     data = [{"index": at, "embedding": row} for at in range(count)]

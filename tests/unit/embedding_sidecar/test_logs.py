@@ -16,6 +16,6 @@ def said(logger, level, message):
     return done.stderr.splitlines()
 
 
-def test_a_record_is_one_line_of_json():
+def test_record_is_one_line_of_json():
     [line] = said("embedding_sidecar.x", "info", "two\nlines")
     assert json.loads(line)["message"] == "two\nlines"

@@ -39,7 +39,7 @@ class Workshop(runtime.RuntimeFactory):
         await super().close()
 
 
-def test_what_was_granted_is_given_back_when_following_fails(monkeypatch):
+def test_lease_is_given_back_when_following_fails(monkeypatch):
     monkeypatch.setattr(runtime, "RuntimeFactory", Workshop)
     with (
         socket.create_server(("127.0.0.1", 0)) as api,

@@ -58,7 +58,7 @@ def entry(vector=b"\0" * 8, **rest) -> cache_entry.Entry:
 
 
 @given(ASKS, TEXTS, ASKS, TEXTS)
-def test_keys_agree_exactly_where_all_that_makes_a_vector_agrees(one, space, other, other_space):
+def test_keys_agree_exactly_where_all_that_makes_vector_agrees(one, space, other, other_space):
     def content(ask, its_space):
         kind = (ask.model, ask.dimensions, ask.input_type, ask.truncation, its_space, ask.extra)
         return kind, ask.items
@@ -67,13 +67,13 @@ def test_keys_agree_exactly_where_all_that_makes_a_vector_agrees(one, space, oth
     assert (keys(one, space=space) == keys(other, space=other_space)) is same
 
 
-def test_parts_of_a_key_do_not_run_into_each_other():
+def test_parts_of_key_do_not_run_into_each_other():
     one = provider_api.Ask(model="ab", items=("x",))
     other = provider_api.Ask(model="a", items=("x",))
     assert keys(one, space="c") != keys(other, space="bc")
 
 
-def test_a_text_is_not_the_tokens_of_the_same_bytes():
+def test_text_is_not_tokens_of_same_bytes():
     text = provider_api.Ask(model="m", items=("\x01\0\0\0",))
     assert keys(text) != keys(provider_api.Ask(model="m", items=((1,),)))
 
@@ -84,7 +84,7 @@ def test_scope_and_generation_part_one_key_from_another():
     assert len(several) == 3
 
 
-def test_the_form_of_a_key_stays_because_other_pods_read_it():
+def test_form_of_key_stays_because_other_pods_read_it():
     digest = hashlib.sha256()
     for part in (b"m", b"None", b"s", b"None", b"None", b"text", b"hi"):
         digest.update(len(part).to_bytes(8, "big") + part)
@@ -114,14 +114,14 @@ def test_memory_drops_what_was_used_longest_ago():
     assert [key for key in "abcd" if held.get(key)] == ["a", "c", "d"]
 
 
-def test_what_is_larger_than_all_memory_is_not_kept_and_drives_nothing_out():
+def test_entry_larger_than_memory_is_not_kept_and_evicts_nothing():
     held = memory(max_bytes=1000)
     held.put("a", entry())
     held.put("b", entry(b"\0" * 2000))
     assert (held.get("a"), held.get("b")) == (entry(), None)
 
 
-def test_an_entry_grows_too_old_by_when_it_was_made():
+def test_entry_grows_too_old_by_when_it_was_made():
     clock = Clock()
     held = memory(clock=clock)
     held.put("a", entry(made_at=950.0))
@@ -133,7 +133,7 @@ def test_an_entry_grows_too_old_by_when_it_was_made():
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 900)), max_size=30))
-def test_the_bytes_told_are_the_sum_of_what_is_held_and_within_the_bound(puts):
+def test_bytes_told_are_sum_of_what_is_held_and_within_bound(puts):
     held = memory(max_bytes=3000)
     for key, size in puts:
         held.put(key, entry(b"\0" * size))
@@ -168,7 +168,7 @@ def as_read(it: cache_entry.Entry) -> cache_entry.Entry:
 
 @pytest.mark.parametrize("come", [as_made, as_read])
 @pytest.mark.parametrize("dimensions", [64, 256, 1536, 3072])
-def test_the_bytes_told_are_those_the_process_spends_and_at_most_a_twentieth_more(dimensions, come):
+def test_bytes_told_are_those_process_spends_and_at_most_twentieth_more(dimensions, come):
     gc.collect()
     tracemalloc.start()
     try:
@@ -197,13 +197,13 @@ def grown(dimensions: int) -> float:
 
 
 @pytest.mark.parametrize("dimensions", [64, 256, 1536])
-def test_the_process_grows_by_no_more_than_the_bytes_told(dimensions):
+def test_process_grows_by_no_more_than_bytes_told(dimensions):
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
         # A fiftieth: the allocator takes memory by the arena.
         assert fresh.submit(grown, dimensions).result() < 1.02
 
 
-def test_one_model_is_forgotten_and_the_others_stay():
+def test_one_model_is_forgotten_and_others_stay():
     held = memory()
     held.put("a", entry(model="one"))
     held.put("b", entry(model="two"))
@@ -332,7 +332,7 @@ def store():
     return Store()
 
 
-def test_what_one_pod_stored_another_finds_and_then_has_in_memory(store):
+def test_entry_of_one_pod_is_found_by_another_and_kept_in_memory(store):
     one, other = Pod(store), Pod(store)
     one.refresh()
     other.refresh()
@@ -346,7 +346,7 @@ def test_what_one_pod_stored_another_finds_and_then_has_in_memory(store):
     assert (stats["hits"], stats["misses"]) == ({"memory": 1, "redis": 1}, 1)
 
 
-def test_what_is_saved_is_told_by_model():
+def test_saved_tokens_are_told_by_model():
     pod = Pod()
     for model, tokens in (("m", 2), ("n", 3), ("m", 5)):
         pod.layers.saved(tokens, model=model)
@@ -362,7 +362,7 @@ def test_only_what_memory_lacks_is_asked_of_redis(store):
     assert store.reads == [["b", "c"]]
 
 
-def test_a_redis_that_is_away_is_a_miss_and_is_counted(store):
+def test_redis_that_is_away_is_miss_and_is_counted(store):
     pod = Pod(store)
     store.away = True
     pod.put("a")
@@ -418,7 +418,7 @@ def look_up(pod, keys, done, **rest):
     pod.layers.look_up(keys, pod.layers.cached_answers(keys, **rest), done, **rest)
 
 
-def test_a_look_up_is_answered_at_once_where_no_store_needs_to_be_asked(store, monkeypatch):
+def test_look_up_is_answered_at_once_where_no_store_needs_to_be_asked(store, monkeypatch):
     monkeypatch.delattr(Store, "fetch")
     told: list[list[cache_entry.Entry | None]] = []
     pod, alone, keeping_nothing = Pod(store), Pod(), Pod(store, ttl_seconds=0)
@@ -429,7 +429,7 @@ def test_a_look_up_is_answered_at_once_where_no_store_needs_to_be_asked(store, m
     assert told == [[entry(), entry()], [None], [None]]
 
 
-def test_a_look_up_is_answered_once_the_store_has_answered(store, monkeypatch):
+def test_look_up_is_answered_once_store_has_answered(store, monkeypatch):
     told: list[list[cache_entry.Entry | None]] = []
     asked: list[Callable[[list[bytes | None] | None], None]] = []
     monkeypatch.setattr(store, "fetch", lambda keys, done: asked.append(done))
@@ -448,7 +448,7 @@ def test_a_look_up_is_answered_once_the_store_has_answered(store, monkeypatch):
     assert pod.seen.errors == [("cache", "")]
 
 
-def test_who_went_away_is_told_nothing(store, monkeypatch):
+def test_cancelled_reader_is_told_nothing(store, monkeypatch):
     asked: list[Callable[[list[bytes | None] | None], None]] = []
     monkeypatch.setattr(store, "fetch", lambda keys, done: asked.append(done))
     pod = Pod(store)
@@ -470,11 +470,11 @@ def test_memory_of_no_bytes_keeps_nothing():
     assert (len(held), held.bytes_held) == (0, 0)
 
 
-def test_an_entry_says_nothing_of_its_vector():
+def test_entry_says_nothing_of_its_vector():
     assert "secret" not in repr(entry(b"secret"))
 
 
-def test_a_spoilt_entry_is_a_miss(store):
+def test_spoilt_entry_is_miss(store):
     pod = Pod(store)
     store.values["a"] = encoded(entry(), key="a")[:-1]
     assert pod.get("a") == [None]
@@ -482,7 +482,7 @@ def test_a_spoilt_entry_is_a_miss(store):
     assert pod.seen.misses == 1
 
 
-def test_an_entry_of_redis_is_no_younger_in_memory(store):
+def test_entry_of_redis_is_no_younger_in_memory(store):
     pod = Pod(store)
     store.values["a"] = encoded(entry(made_at=950.0), key="a")
     assert pod.get("a")[0]
@@ -490,7 +490,7 @@ def test_an_entry_of_redis_is_no_younger_in_memory(store):
     assert pod.get("a") == [None]
 
 
-def test_what_is_older_than_a_request_allows_is_no_hit_and_stays(store):
+def test_entry_older_than_max_age_is_miss_and_stays(store):
     pod, other = Pod(store), Pod(store)
     pod.put("a", entry(made_at=980.0))
     assert pod.get("a", max_age_seconds=19) == [None]
@@ -499,7 +499,7 @@ def test_what_is_older_than_a_request_allows_is_no_hit_and_stays(store):
     assert (pod.seen.misses, pod.seen.errors) == (1, [])
 
 
-def test_where_memory_is_too_old_another_pods_newer_entry_is_found(store):
+def test_newer_entry_of_another_pod_is_found_when_memory_is_too_old(store):
     pod, other = Pod(store), Pod(store)
     pod.put("a", entry(made_at=980.0))
     other.put("a", entry(made_at=999.0))
@@ -507,7 +507,7 @@ def test_where_memory_is_too_old_another_pods_newer_entry_is_found(store):
     assert pod.memory.get("a") == entry(made_at=999.0)
 
 
-def test_a_request_shortens_how_long_its_answer_is_kept_in_both_layers(store):
+def test_request_shortens_how_long_its_answer_is_kept_in_both_layers(store):
     pod, other = Pod(store), Pod(store)
     pod.put("a", ttl_seconds=10)
     assert store.ttls == {10}
@@ -525,13 +525,13 @@ def test_no_request_lengthens_how_long_its_answer_is_kept(store):
     assert pod.get("a") == [None]
 
 
-def test_a_request_may_have_nothing_kept(store):
+def test_request_may_forbid_keeping(store):
     pod = Pod(store)
     pod.put("a", ttl_seconds=0)
     assert (store.values, len(pod.memory)) == ({}, 0)
 
 
-def test_a_ttl_of_nothing_keeps_nothing_and_asks_nobody(store):
+def test_zero_ttl_keeps_nothing_and_asks_no_store(store):
     pod = Pod(store, ttl_seconds=0)
     pod.put("a")
     assert pod.get("a") == [None]
@@ -553,7 +553,7 @@ def test_clearing_empties_every_pod_once_it_looks(store):
     assert len(other.memory) == 0
 
 
-def test_clearing_one_model_leaves_the_others(store):
+def test_clearing_one_model_leaves_others(store):
     pod = Pod(store)
     pod.refresh()
     for model in ("one", "two"):
@@ -563,7 +563,7 @@ def test_clearing_one_model_leaves_the_others(store):
     assert len(pod.memory) == 1
 
 
-def test_what_is_written_under_an_old_generation_is_found_by_nobody(store):
+def test_entry_written_under_old_generation_is_not_found(store):
     pod = Pod(store)
     pod.refresh()
     before = pod.key()
@@ -572,7 +572,7 @@ def test_what_is_written_under_an_old_generation_is_found_by_nobody(store):
     assert pod.get(pod.key()) == [None]
 
 
-def test_a_clear_that_redis_does_not_hear_is_refused_and_clears_nothing(store):
+def test_clear_without_redis_reply_is_refused_and_clears_nothing(store):
     pod = Pod(store)
     pod.refresh()
     pod.put(pod.key())
@@ -583,7 +583,7 @@ def test_a_clear_that_redis_does_not_hear_is_refused_and_clears_nothing(store):
     assert pod.get(pod.key()) == [entry()]
 
 
-def test_without_redis_memory_is_cleared():
+def test_clear_without_redis_clears_memory():
     pod = Pod()
     pod.put(pod.key())
     pod.refresh()
@@ -592,7 +592,7 @@ def test_without_redis_memory_is_cleared():
     assert pod.layers.store_state == "none"
 
 
-def test_a_redis_that_forgot_the_generations_brings_nothing_back(store):
+def test_redis_that_forgot_generations_brings_nothing_back(store):
     pod = Pod(store)
     pod.refresh()
     cleared = pod.key()
@@ -605,7 +605,7 @@ def test_a_redis_that_forgot_the_generations_brings_nothing_back(store):
     assert fresh.key() == pod.key()
 
 
-def test_pods_that_start_together_agree_on_a_generation(store):
+def test_pods_that_start_together_agree_on_generation(store):
     one, other = Pod(store), Pod(store)
     one.refresh()
     other.refresh()
@@ -613,7 +613,7 @@ def test_pods_that_start_together_agree_on_a_generation(store):
     assert one.key() == other.key()
 
 
-def test_a_redis_that_is_away_leaves_the_last_known_generation_in_force(store):
+def test_redis_that_is_away_leaves_last_known_generation_in_force(store):
     pod = Pod(store)
     pod.refresh()
     before = pod.key()
@@ -626,7 +626,7 @@ def test_a_redis_that_is_away_leaves_the_last_known_generation_in_force(store):
 # --- by text
 
 
-def test_a_text_is_forgotten_in_every_form_and_others_stay(store):
+def test_text_is_forgotten_in_every_form_and_others_stay(store):
     pod = Pod(store)
     pod.refresh()
     forms: list[dict[str, Any]] = [
@@ -648,7 +648,7 @@ def test_a_text_is_forgotten_in_every_form_and_others_stay(store):
     assert len(pod.memory) == 4
 
 
-def test_other_pods_forget_a_text_once_they_look(store):
+def test_other_pods_forget_text_once_they_look(store):
     one, other = Pod(store), Pod(store)
     one.refresh()
     other.refresh()
@@ -661,7 +661,7 @@ def test_other_pods_forget_a_text_once_they_look(store):
     assert other.key() == one.key()
 
 
-def test_a_request_under_way_does_not_bring_a_cleared_text_back(store):
+def test_request_under_way_does_not_bring_cleared_text_back(store):
     pod = Pod(store)
     pod.refresh()
     before = pod.key()
@@ -670,7 +670,7 @@ def test_a_request_under_way_does_not_bring_a_cleared_text_back(store):
     assert pod.get(pod.key()) == [None]
 
 
-def test_a_text_may_be_forgotten_for_one_model(store):
+def test_text_may_be_forgotten_for_one_model(store):
     pod = Pod(store)
     pod.refresh()
     kept = pod.key(model="n")
@@ -681,7 +681,7 @@ def test_a_text_may_be_forgotten_for_one_model(store):
 
 
 @given(st.lists(st.sampled_from([None, "m", "n"]), max_size=6))
-def test_a_text_cleared_for_all_or_one_model_never_comes_back_to_a_key_it_had(clears):
+def test_text_cleared_for_all_or_one_model_never_comes_back_to_key_it_had(clears):
     pod = Pod(Store())
     pod.refresh()
     seen = {model: {pod.key(model=model)} for model in ("m", "n")}
@@ -693,7 +693,7 @@ def test_a_text_cleared_for_all_or_one_model_never_comes_back_to_a_key_it_had(cl
             keys.add(key)
 
 
-def test_a_pod_without_redis_forgets_a_text():
+def test_pod_without_redis_forgets_text():
     pod = Pod()
     pod.put(pod.key())
     pod.clear_texts("x")
@@ -701,7 +701,7 @@ def test_a_pod_without_redis_forgets_a_text():
     assert len(pod.memory) == 0
 
 
-def test_a_text_that_redis_does_not_hear_of_is_not_cleared(store):
+def test_text_that_redis_does_not_hear_of_is_not_cleared(store):
     pod = Pod(store)
     pod.refresh()
     pod.put(pod.key())
@@ -712,7 +712,7 @@ def test_a_text_that_redis_does_not_hear_of_is_not_cleared(store):
     assert pod.get(pod.key()) == [entry()]
 
 
-def test_a_list_of_texts_that_is_full_clears_all(store):
+def test_list_of_texts_that_is_full_clears_all(store):
     pod, other = Pod(store), Pod(store)
     for it in (pod, other):
         it.refresh()
@@ -726,7 +726,7 @@ def test_a_list_of_texts_that_is_full_clears_all(store):
     assert other.key("never named") == pod.key("never named")
 
 
-def test_a_text_is_remembered_until_nothing_older_can_be_left(store):
+def test_text_is_remembered_until_nothing_older_can_be_left(store):
     pod = Pod(store)
     pod.refresh()
     old = pod.key()
@@ -740,7 +740,7 @@ def test_a_text_is_remembered_until_nothing_older_can_be_left(store):
     assert len(store.found) == 4
 
 
-def test_clearing_all_forgets_the_list(store):
+def test_clearing_all_forgets_list(store):
     pod = Pod(store)
     pod.refresh()
     pod.clear_texts("x", "y")
@@ -749,7 +749,7 @@ def test_clearing_all_forgets_the_list(store):
     assert len(store.found) == 2
 
 
-def test_who_looks_reads_all_only_after_a_change(store):
+def test_refresh_reads_all_generations_only_after_change(store):
     one, other = Pod(store), Pod(store)
     for it in (one, other, one, other):
         it.refresh()
@@ -765,7 +765,7 @@ def test_who_looks_reads_all_only_after_a_change(store):
     assert store.polls == polls + 3
 
 
-def test_what_two_pods_clear_at_once_both_obey(store):
+def test_clearings_of_two_pods_at_once_are_obeyed_by_both(store):
     one, other = Pod(store), Pod(store)
     one.refresh()
     other.refresh()
@@ -799,6 +799,6 @@ def test_clearing_what_redis_has_forgotten_clears_all(store):
 
 
 @given(ITEMS, ITEMS)
-def test_a_name_says_nothing_of_a_text_and_tells_texts_apart(one, other):
+def test_name_says_nothing_of_text_and_tells_texts_apart(one, other):
     assert (cache_entry.name(one) == cache_entry.name(other)) is (one == other)
     assert len(cache_entry.name(one)) == 16

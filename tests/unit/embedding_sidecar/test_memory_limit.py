@@ -17,7 +17,7 @@ def limit(folder, **files):
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_a_limit_is_read_of_either_version(tmp_path, version):
+def test_limit_is_read_of_either_version(tmp_path, version):
     assert limit(tmp_path, **{version: b"201326592\n"}) == 192 * 2**20
 
 
@@ -37,10 +37,10 @@ def test_version_two_comes_first(tmp_path):
         {"v2": b"much"},
     ],
 )
-def test_without_a_limit_it_is_what_the_chart_gives(tmp_path, files):
+def test_memory_without_limit_is_that_of_chart(tmp_path, files):
     assert limit(tmp_path, **files) == memory_limit.DEFAULT_BYTES
 
 
-def test_a_folder_in_the_place_of_a_file_is_no_limit(tmp_path):
+def test_folder_in_place_of_file_is_no_limit(tmp_path):
     (tmp_path / V2).mkdir()
     assert memory_limit.limit_bytes(tmp_path) == memory_limit.DEFAULT_BYTES

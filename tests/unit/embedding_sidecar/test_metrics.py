@@ -32,7 +32,7 @@ def test_exposed_is_declared_and_declared_is_exposed():
     assert {sample.name for sample in scraped(used())} == declared
 
 
-def test_labels_are_the_declared_ones():
+def test_labels_are_declared_ones():
     labels = {
         series: set(metric.labels) for metric in catalogue.SIDECAR for series in metric.series
     }
@@ -40,14 +40,14 @@ def test_labels_are_the_declared_ones():
         assert set(sample.labels) - {"le"} == labels[sample.name]
 
 
-def test_an_unlimited_quota_is_infinite():
+def test_unlimited_quota_is_infinite():
     found = metrics.Metrics()
     found.daily(calls=0, limit=None, reserved=0)
     values = {sample.name: sample.value for sample in scraped(found)}
     assert values["aos_embedding_daily_quota"] == float("inf")
 
 
-def test_only_the_document_in_force_is_named():
+def test_only_document_in_force_is_named():
     found = metrics.Metrics()
     found.document_in_force("one")
     found.document_in_force("two")
@@ -55,7 +55,7 @@ def test_only_the_document_in_force_is_named():
     assert shown == [{"document": "two"}]
 
 
-def test_keys_are_shown_for_the_providers_of_today():
+def test_keys_are_shown_for_providers_of_today():
     found = metrics.Metrics()
     found.keys({"openai": True, "voyage": False})
     found.keys({"voyage": True})
@@ -101,7 +101,7 @@ STATUSES = (200, 400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 500, 502, 503
 MOST_SERIES = 400
 
 
-def test_sidecar_with_eight_providers_and_every_fault_has_at_most_400_series():
+def test_sidecar_with_eight_providers_has_at_most_400_series():
     found = used()
     for number in range(8):
         kind, model = ("openai", "voyage", "openaicompatible")[number % 3], f"model-{number}"

@@ -24,13 +24,13 @@ def policy(*providers):
 BOTH = policy(("a", "OpenAI", "small", "search"), ("b", "Voyage", "voyage-4", "search", "cheap"))
 
 
-def test_a_name_is_of_the_first_provider_that_has_it():
+def test_name_is_of_first_provider_that_has_it():
     assert models.owners(BOTH) == {"small": "a", "search": "a", "voyage-4": "b", "cheap": "b"}
     assert models.owner(BOTH, "search") == "a"
     assert models.of_voyage(BOTH) == ["voyage-4", "cheap"]
 
 
-def test_a_name_nobody_has_is_answered_with_those_there_are():
+def test_name_nobody_has_is_answered_with_those_there_are():
     with pytest.raises(errors.Rejected, match="small, search, voyage-4, cheap") as refused:
         models.owner(BOTH, "x" * 9999)
     assert (refused.value.status, refused.value.code, refused.value.param) == (
@@ -55,5 +55,5 @@ def test_voyages_words_are_for_voyages_models():
         assert (refused.value.status, refused.value.param) == (400, "output_dtype")
 
 
-def test_of_an_unknown_model_its_name_is_what_is_wrong():
+def test_unknown_model_is_refused_by_its_name_alone():
     models.check(BOTH, asked("unknown", "output_dimension"))

@@ -125,7 +125,7 @@ def right(asked, written, closed):
 
 @pytest.mark.parametrize("protocol", [HttpProtocol, FastPath])
 @pytest.mark.parametrize("forms", FORMS.values(), ids=FORMS)
-def test_a_connection_may_be_cut_at_every_byte(protocol, forms):
+def test_connection_may_be_cut_at_every_byte(protocol, forms):
     last = len(forms) - 1
     asked = [it.spoken(f"c-{at}", is_last=at == last) for at, it in enumerate(forms)]
     raw = b"".join(it.raw for it in asked)
@@ -145,7 +145,7 @@ def test_a_connection_may_be_cut_at_every_byte(protocol, forms):
     [b"connection: close\r\n" + H2C, H2C + b"connection: close\r\n"],
     ids=["before", "after"],
 )
-def test_a1_an_offer_on_a_connection_that_ends_is_answered(protocol, offer):
+def test_a1_offer_on_connection_that_ends_is_answered(protocol, offer):
     """A1, a sibling: the parser reads no more of a connection whose last request it has read."""
     asked = [
         POST.spoken("c-0", is_last=False),
@@ -157,7 +157,7 @@ def test_a1_an_offer_on_a_connection_that_ends_is_answered(protocol, offer):
 
 @pytest.mark.parametrize("protocol", [HttpProtocol, FastPath])
 @pytest.mark.parametrize("at_once", [True, False])
-def test_d2_a_trailer_that_ends_the_connection_leaves_no_request_without_a_word(protocol, at_once):
+def test_d2_trailer_that_ends_connection_leaves_no_request_without_word(protocol, at_once):
     """D2, a sibling: such a trailer is not allowed, and what came behind it was never answered."""
     first = so(CHUNKED, trailers=b"connection: close\r\n").spoken("c-0", is_last=False)
     pieces = [first.raw, GET.spoken("c-1", is_last=True).raw]
@@ -168,7 +168,7 @@ def test_d2_a_trailer_that_ends_the_connection_leaves_no_request_without_a_word(
 
 @pytest.mark.parametrize("protocol", [HttpProtocol, FastPath])
 @pytest.mark.parametrize("trailers", [b"content-length: 5\r\n", b"transfer-encoding: chunked\r\n"])
-def test_d2_a_trailer_that_frames_is_refused_and_the_connection_ended(protocol, trailers):
+def test_d2_trailer_that_frames_is_refused_and_connection_ended(protocol, trailers):
     """D2, a sibling."""
     raw = so(CHUNKED, trailers=trailers).spoken("c-0", is_last=False).raw + INNER
     written, closed = asyncio.run(exchange(protocol, [raw], Named()))
@@ -192,9 +192,7 @@ BROKEN = {
 @pytest.mark.parametrize("protocol", [HttpProtocol, FastPath])
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
 @pytest.mark.parametrize("forms", [[], [POST], [GET, POST, GET], [CHUNKED, so(GET, offer=H2C)]])
-def test_what_is_no_request_is_refused_behind_the_answers_of_those_before_it(
-    protocol, broken, forms
-):
+def test_invalid_request_is_refused_after_answers_of_earlier_ones(protocol, broken, forms):
     """It took the place of the first answer that had not begun."""
     asked = [it.spoken(f"c-{at}", is_last=False) for at, it in enumerate(forms)]
     # Its refusal names no request.
@@ -211,7 +209,7 @@ def test_what_is_no_request_is_refused_behind_the_answers_of_those_before_it(
 
 
 @pytest.mark.parametrize("protocol", [HttpProtocol, FastPath])
-def test_nothing_is_read_behind_what_is_refused(protocol):
+def test_bytes_behind_refused_request_are_not_read(protocol):
     """Its refusal waits for an answer, and what comes meanwhile is nobody's request."""
     asked = [GET.spoken("c-0", is_last=False)]
     last = dataclasses.replace(GET.spoken("", is_last=True), body=b"")
@@ -238,7 +236,7 @@ def test_http_1_0_is_answered_without_chunks_and_without_100():
     assert closed
 
 
-def test_what_is_wrong_behind_an_offer_is_told_as_ever():
+def test_error_behind_upgrade_offer_is_told_as_usual():
     """A1, a sibling: a head with too many lines."""
     offer = so(GET, offer=H2C).spoken("c-0", is_last=False).raw
     long = b"GET /a HTTP/1.1\r\n" + b"a: b\r\n" * (bounds.MAX_HEADERS + 1) + b"\r\n"

@@ -31,7 +31,7 @@ def parse(**body):
     user=st.none() | st.text(min_size=1, max_size=9),
     encoding=st.sampled_from([None, "float", "base64"]),
 )
-def test_a_request_is_what_was_asked(items, encoding, **fields):
+def test_request_is_what_was_asked(items, encoding, **fields):
     asked = parse(input=items, encoding_format=encoding, **fields)
     assert asked.ask == provider_api.Ask(model="m", items=tuple(items), **fields)
     assert asked.base64 == (encoding == "base64")
@@ -105,7 +105,7 @@ def test_one_text_and_one_list_of_tokens_are_one_item():
         ("cache.s-maxage", b'{"model": "m", "input": "x", "cache": {"s-maxage": 1e10}}'),
     ],
 )
-def test_a_wrong_request_is_refused_with_its_field(param, body):
+def test_wrong_request_is_refused_with_its_field(param, body):
     with pytest.raises(errors.Rejected) as refused:
         openai_json.parse(body)
     assert refused.value.status == 400
@@ -118,32 +118,32 @@ def test_a_wrong_request_is_refused_with_its_field(param, body):
     }
 
 
-def test_a_whole_number_is_one_however_it_is_written():
+def test_whole_number_is_one_however_it_is_written():
     written = b'{"model": "m", "input": [[1.0, 2e0]], "dimensions": 512.0}'
     asked = openai_json.parse(written)
     assert (asked.ask.items, asked.ask.dimensions) == (((1, 2),), 512)
     assert all(isinstance(token, int) for token in asked.ask.items[0])
 
 
-def test_the_refusal_of_a_name_is_no_longer_than_a_name():
+def test_refusal_of_name_is_no_longer_than_name():
     with pytest.raises(errors.Rejected) as refused:
         parse(**{"x" * 10_000: 1})
     assert len(openai_json.render_error(refused.value)) < 1000
 
 
-def test_of_a_name_that_is_there_twice_the_last_one_counts():
+def test_last_of_repeated_name_counts():
     asked = openai_json.parse(b'{"model": "a", "input": "x", "model": "m"}')
     assert asked.ask.model == "m"
 
 
-def test_voyages_words_say_the_same_and_are_remembered():
+def test_voyages_words_say_same_and_are_remembered():
     asked = parse(output_dimension=256, output_dtype="float", dimensions=256)
     assert asked.ask == parse(dimensions=256).ask == parse(output_dimension=256).ask
     assert asked.voyage_keys == ("output_dimension", "output_dtype")
     assert parse(dimensions=256).voyage_keys == ()
 
 
-def test_header_and_body_say_what_is_asked_of_the_cache_and_the_stricter_word_counts():
+def test_stricter_of_header_and_body_controls_cache():
     body = {"no-store": True, "ttl": 60, "s-maxage": 10}
     asked = openai_json.parse(
         json.dumps({"model": "m", "input": "x", "cache": body}).encode(),
@@ -162,7 +162,7 @@ def test_too_many_items_are_refused():
         parse(input=["x"] * 2049)
 
 
-def test_a_text_no_model_takes_is_refused():
+def test_text_no_model_takes_is_refused():
     assert parse(input="x" * openai_json.MAX_ITEM_BYTES)
     with pytest.raises(errors.Rejected, match=r"input\[1\]"):
         parse(input=["x", "é" * (openai_json.MAX_ITEM_BYTES // 2 + 1)])
@@ -170,7 +170,7 @@ def test_a_text_no_model_takes_is_refused():
         parse(input=[1] * (openai_json.MAX_TOKENS_PER_ITEM + 1))
 
 
-def test_a_text_of_any_length_may_be_cut_where_that_is_asked_for():
+def test_text_of_any_length_may_be_cut_where_that_is_asked_for():
     long = "x" * (openai_json.MAX_ITEM_BYTES + 1)
     assert parse(input=[long], truncation=True).ask.items == (long,)
     with pytest.raises(errors.Rejected):
@@ -178,7 +178,7 @@ def test_a_text_of_any_length_may_be_cut_where_that_is_asked_for():
 
 
 @given(st.lists(st.lists(FLOATS, min_size=3, max_size=3), min_size=1, max_size=3))
-def test_floats_and_base64_are_the_same_bits(numbers):
+def test_floats_and_base64_are_same_bits(numbers):
     vectors = tuple(struct.pack("<3f", *row) for row in numbers)
     as_text = json.loads(openai_json.render(vectors=vectors, model="m", tokens=3, as_base64=True))
     as_floats = json.loads(
@@ -195,7 +195,7 @@ def test_floats_and_base64_are_the_same_bits(numbers):
     as_base64=st.booleans(),
     piece_bytes=st.integers(0, 60),
 )
-def test_pieces_are_the_answer(vectors, as_base64, piece_bytes):
+def test_pieces_are_answer(vectors, as_base64, piece_bytes):
     said = {"vectors": vectors, "model": "m", "tokens": 3, "as_base64": as_base64}
     with mock.patch.object(openai_json, "PIECE_BYTES", piece_bytes):
         pieces = list(openai_json.chunks(**said))
@@ -203,12 +203,12 @@ def test_pieces_are_the_answer(vectors, as_base64, piece_bytes):
     assert len(pieces) > 1 or len(vectors) == 1 or piece_bytes
 
 
-def test_a_float_is_as_exact_as_a_double_can_say_it():
+def test_float_is_as_exact_as_double_can_say_it():
     vector = array.array("f", [0.1]).tobytes()
     body = json.loads(openai_json.render(vectors=(vector,), model="m", tokens=0, as_base64=False))
     assert body["data"][0]["embedding"] == [0.10000000149011612]
 
 
-def test_a_text_is_not_shown():
+def test_text_is_not_shown():
     asked = openai_json.parse(b'{"model": "m", "input": "a text of somebody"}')
     assert "somebody" not in repr(asked)

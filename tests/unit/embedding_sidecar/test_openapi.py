@@ -30,14 +30,14 @@ def accepts(schema, body):
     return jsonschema.Draft202012Validator(schema).is_valid(body)
 
 
-def test_every_name_the_code_reads_is_described_and_no_other():
+def test_every_name_code_reads_is_described_and_no_other():
     assert openapi_schemas.request(None)["properties"].keys() == openai_json.KEYS
     described = openapi_schemas.request(POLICY)["properties"].keys()
     assert described == openai_json.KEYS | set(openai_json.VOYAGE_KEYS)
 
 
 @pytest.mark.parametrize("policy", [None, POLICY])
-def test_the_description_is_json_and_every_reference_leads_somewhere(policy):
+def test_description_is_json_and_every_reference_leads_somewhere(policy):
     described = openapi.document(policy)
     text = orjson.dumps(described).decode()
     jsonschema.Draft202012Validator.check_schema(described["components"]["schemas"])
@@ -72,7 +72,7 @@ def agree(body):
 
 
 @given(bodies.any_body(["small", "voyage-4", "v"]))
-def test_schema_and_code_refuse_and_accept_the_same(body):
+def test_schema_and_code_refuse_and_accept_same(body):
     agree(body)
 
 
@@ -91,7 +91,7 @@ def test_schema_and_code_refuse_and_accept_the_same(body):
         (0, cache_control.MAX_SECONDS, lambda size: {"cache": {"s-maxage": size}}),
     ],
 )
-def test_schema_and_code_have_the_same_bounds(least, most, field):
+def test_schema_and_code_have_same_bounds(least, most, field):
     def taken(size):
         return agree({"model": "small", "input": "x", **field(size)})
 
@@ -112,7 +112,7 @@ def test_voyages_words_are_described_for_voyages_models_only():
     assert not agree({"model": "small", **words})
 
 
-def test_a_search_is_described_by_what_the_policy_has():
+def test_search_is_described_by_what_policy_has():
     one = document.Index(name="docs", uid="u", url="http://docs:8486")
     other = document.Index(name="notes", uid="v", url="http://notes:8486")
     body = {"query": "x", "k": 1000, "mode": "hybrid", "filter": []}

@@ -15,7 +15,7 @@ def histogram(bounds=conventions.DURATION_BUCKETS):
 
 
 @given(st.lists(st.sampled_from([0.0, 0.005, 0.01, 0.010001, 0.02, 81.92, 82.0, 1e6])))
-def test_counts_equal_the_sdks_own(values):
+def test_counts_equal_sdks_own(values):
     """The SDK's Histogram, with the same buckets, is the reference."""
     reader = export.InMemoryMetricReader()
     meter = MeterProvider(metric_readers=[reader], resource=Resource.get_empty()).get_meter("m")
@@ -38,7 +38,7 @@ def test_counts_equal_the_sdks_own(values):
         assert getattr(point, field) == getattr(expected, field)
 
 
-def test_too_many_series_share_the_last_one():
+def test_too_many_series_share_last_one():
     full = histogram()
     for number in range(300):
         full.of("openai", f"model-{number}").add(1)
@@ -78,14 +78,14 @@ def exports(exporter, *, interval_seconds):
     )
 
 
-def test_close_exports_once_more_and_closes_the_exporter():
+def test_close_exports_once_more_and_closes_exporter():
     exporter = Exporter()
     exports(exporter, interval_seconds=3600).close()
     assert len(exporter.exported) == 1
     assert exporter.closed
 
 
-def test_failed_export_is_followed_by_the_next():
+def test_failed_export_is_followed_by_next():
     exporter = Exporter(fails=True)
     running = exports(exporter, interval_seconds=0.01)
     assert exporter.first.wait(30)

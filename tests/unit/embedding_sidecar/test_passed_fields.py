@@ -43,7 +43,7 @@ def parsed(**fields):
         ("priority", 0.5),
     ],
 )
-def test_a5_a_listed_field_reaches_the_server_as_it_is_and_is_part_of_the_key(name, value):
+def test_a5_listed_field_reaches_server_as_it_is_and_is_part_of_key(name, value):
     """A5."""
     field = provider_terms.PassThroughField(name=name)
     world = World(one("p", kind="OpenAICompatible", pass_through_fields=(field,)))
@@ -57,7 +57,7 @@ def test_a5_a_listed_field_reaches_the_server_as_it_is_and_is_part_of_the_key(na
 
 
 @pytest.mark.parametrize("kind", ["OpenAI", "OpenAICompatible", "Voyage"])
-def test_a5_a_field_that_is_not_listed_is_a_400_that_names_it(kind):
+def test_a5_field_that_is_not_listed_is_400_that_names_it(kind):
     """A5."""
     world = World(one("p", kind=kind, pass_through_fields=(PROMPT,)))
     refusal = world.refusal("a", extra=(("task", b'"x"'),))
@@ -65,7 +65,7 @@ def test_a5_a_field_that_is_not_listed_is_a_400_that_names_it(kind):
     assert world.net["p"].calls == []
 
 
-def test_a5_only_providers_that_pass_a_field_on_stand_in():
+def test_a5_only_providers_that_pass_field_on_stand_in():
     """A5: another one would make other vectors."""
     world = World(
         one("p", kind="OpenAICompatible", space="s", pass_through_fields=(TASK,)),
@@ -77,7 +77,7 @@ def test_a5_only_providers_that_pass_a_field_on_stand_in():
     assert world.refusal("b", extra=(("task", b'"x"'),)).status == 502
 
 
-def test_a5_a_field_that_changes_the_space_says_so_by_value():
+def test_a5_field_that_changes_space_says_so_by_value():
     """A5."""
     world = World(one("p", kind="OpenAICompatible", pass_through_fields=(TASK, PROMPT)))
     lenient(world)
@@ -119,7 +119,7 @@ def test_a5_keys_are_equal_only_where_all_fields_are(some, others):
     assert (key(some) == key(others)) is (_said(some) == _said(others))
 
 
-def test_a5_a_field_that_is_null_counts_as_absent():
+def test_a5_field_that_is_null_counts_as_absent():
     """A5: as every field of a request does."""
     assert parsed(task=None).extra == ()
 
@@ -153,7 +153,7 @@ def test_a5_fields_are_bounded(fields):
         ("OpenAICompatible", "http://tei:80", "query", "input_type", "query"),
     ],
 )
-def test_a5_input_type_is_said_in_the_servers_words(kind, base_url, word, field, sent):
+def test_a5_input_type_is_said_in_servers_words(kind, base_url, word, field, sent):
     """A5."""
     translation = providers.PROVIDERS[kind]
     made = translation.request(ask("a", input_type=word), base_url=base_url, api_key=None)

@@ -52,7 +52,7 @@ def forward(path, *, query=b"", base_url):
 @pytest.mark.parametrize(
     "path", ["/v1/chat/completions", "/v1/files/a%2Fb", "/v1/@elsewhere/x", "/v1//elsewhere/x"]
 )
-def test_a_path_goes_below_the_one_url_as_it_came(path, base_url):
+def test_path_goes_below_one_url_as_it_came(path, base_url):
     (asked,) = forward(path, query=b"x=%2F", base_url=base_url)
     assert asked == f"{base_url}{path.removeprefix('/v1')}?x=%2F"
     assert URL(asked, encoded=True).host == URL(base_url).host
@@ -71,7 +71,7 @@ def test_a_path_goes_below_the_one_url_as_it_came(path, base_url):
         "/v1/a/.%5C../x",
     ],
 )
-def test_a_path_that_leads_elsewhere_goes_nowhere(path, base_url):
+def test_path_that_leads_elsewhere_goes_nowhere(path, base_url):
     with pytest.raises(errors.Rejected) as refused:
         forward(path, base_url=base_url)
     assert refused.value.status == 400

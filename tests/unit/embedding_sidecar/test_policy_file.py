@@ -49,12 +49,12 @@ def text(model="m"):
     return document.dump(policy).encode()
 
 
-def test_before_there_is_a_document_the_reason_is_told(follower, volumes):
+def test_missing_document_is_told_with_reason(follower, volumes):
     assert follower.poll() is None
     assert "document.json yet" in follower.missing
 
 
-def test_a_document_and_its_secrets_are_loaded_once(follower, volumes):
+def test_document_and_its_secrets_are_loaded_once(follower, volumes):
     policy, secrets = volumes
     policy.write(document_json=text())
     secrets.write(key=b"sk-1\n")
@@ -66,7 +66,7 @@ def test_a_document_and_its_secrets_are_loaded_once(follower, volumes):
     assert follower.poll() is None
 
 
-def test_a_swapped_link_is_seen(follower, volumes):
+def test_swapped_link_is_seen(follower, volumes):
     policy, _ = volumes
     policy.write(document_json=text("one"))
     follower.poll()
@@ -74,7 +74,7 @@ def test_a_swapped_link_is_seen(follower, volumes):
     assert follower.poll().document.providers[0].model == "two"
 
 
-def test_a_rotated_key_is_seen(follower, volumes):
+def test_rotated_key_is_seen(follower, volumes):
     policy, secrets = volumes
     policy.write(document_json=text())
     secrets.write(key=b"one", **{"api-token": b"t"})
@@ -94,7 +94,7 @@ def test_secrets_that_come_later_are_seen(follower, volumes):
     assert follower.poll().secrets == {"key": "one"}
 
 
-def test_a_document_that_cannot_be_used_leaves_the_last_good_one(follower, volumes):
+def test_document_that_cannot_be_used_leaves_last_good_one(follower, volumes):
     policy, _ = volumes
     policy.write(document_json=text())
     follower.poll()
@@ -125,7 +125,7 @@ def test_secret_values_are_not_shown(follower, volumes):
     assert "sk-very-secret" not in repr(follower.poll())
 
 
-def test_a_document_that_vanishes_while_it_is_read_changes_nothing(volumes):
+def test_document_that_vanishes_while_it_is_read_changes_nothing(volumes):
     policy, secrets = volumes
     policy.write(document_json=text())
 
@@ -141,7 +141,7 @@ def test_a_document_that_vanishes_while_it_is_read_changes_nothing(volumes):
     assert follower.poll() is None
 
 
-def test_without_a_token_no_fingerprint_lets_secrets_be_guessed(follower, volumes):
+def test_secrets_without_token_have_no_fingerprint(follower, volumes):
     policy, secrets = volumes
     policy.write(document_json=text())
     secrets.write(key=b"guessable")
@@ -150,9 +150,7 @@ def test_without_a_token_no_fingerprint_lets_secrets_be_guessed(follower, volume
     assert follower.poll().secrets_fingerprint
 
 
-def test_a_document_longer_than_a_config_map_is_not_read_and_the_last_good_one_stays(
-    follower, volumes
-):
+def test_document_beyond_config_map_size_keeps_last_good_one(follower, volumes):
     policy, _ = volumes
     policy.write(document_json=text("first"))
     assert follower.poll().document.providers[0].model == "first"
@@ -164,7 +162,7 @@ def test_a_document_longer_than_a_config_map_is_not_read_and_the_last_good_one_s
     assert follower.rejected is None
 
 
-def test_secrets_longer_than_a_secret_are_not_read_and_the_last_ones_stay(follower, volumes):
+def test_secrets_beyond_secret_size_keep_last_ones(follower, volumes):
     policy, secrets = volumes
     policy.write(document_json=text())
     secrets.write(key=b"sk-1")

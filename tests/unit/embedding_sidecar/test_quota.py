@@ -120,11 +120,11 @@ async def spend(sidecar: quota.Quota, calls: int = 1, *, tokens: int = 1) -> int
     return calls
 
 
-def test_a_day_has_as_many_calls_as_the_policy_says(day):
+def test_day_has_as_many_calls_as_policy_says(day):
     assert run(spend(day.sidecar(daily_requests=40), 100)) == 40
 
 
-def test_many_sidecars_share_one_day_to_the_last_call(day):
+def test_many_sidecars_share_one_day_to_last_call(day):
     async def scenario():
         sidecars = [day.sidecar(daily_requests=100) for _ in range(5)]
         made = 0
@@ -136,11 +136,11 @@ def test_many_sidecars_share_one_day_to_the_last_call(day):
     assert run(scenario()) == 100
 
 
-def test_a_quota_of_nothing_allows_nothing(day):
+def test_quota_of_nothing_allows_nothing(day):
     assert run(spend(day.sidecar(daily_requests=0), 1)) == 0
 
 
-def test_the_refusal_says_when_the_day_ends(day):
+def test_refusal_says_when_day_ends(day):
     async def scenario():
         with pytest.raises(errors.QuotaExhausted) as refusal:
             await draw(day.sidecar(daily_requests=0), tokens=1)
@@ -152,7 +152,7 @@ def test_the_refusal_says_when_the_day_ends(day):
     assert refusal.message.startswith("This policy's 0 calls a day")
 
 
-def test_the_reset_is_told_by_the_clock_of_the_store(day):
+def test_reset_is_told_by_clock_of_store(day):
     """The pod's own clock, an hour and a half behind, tells nothing."""
 
     async def scenario():
@@ -170,7 +170,7 @@ def test_the_reset_is_told_by_the_clock_of_the_store(day):
     assert run(scenario()) == HALF_A_DAY
 
 
-def test_the_reset_is_never_told_too_early(day):
+def test_reset_is_never_told_too_early(day):
     """An answer that was long under way: the day ends as long after it as it says, at most."""
 
     async def scenario():
@@ -189,7 +189,7 @@ def test_the_reset_is_never_told_too_early(day):
     assert run(scenario()) == HALF_A_DAY
 
 
-def test_what_is_left_is_what_this_sidecar_may_still_draw_on(day):
+def test_left_quota_is_what_this_sidecar_may_still_draw(day):
     async def scenario():
         sidecar, other = (day.sidecar(daily_requests=1000, daily_tokens=5000) for _ in range(2))
         await spend(other, 2, tokens=100)
@@ -204,7 +204,7 @@ def test_what_is_left_is_what_this_sidecar_may_still_draw_on(day):
     assert asked == 1
 
 
-def test_what_has_no_limit_has_nothing_left_to_tell(day):
+def test_unlimited_quota_tells_no_remainder(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=None)
         await spend(sidecar)
@@ -214,7 +214,7 @@ def test_what_has_no_limit_has_nothing_left_to_tell(day):
     assert (left.requests_left, left.tokens_left, left.used_up) == (None, None, False)
 
 
-def test_what_the_dead_hold_is_not_left(day):
+def test_lease_of_dead_sidecar_is_not_left(day):
     async def scenario():
         dead, sidecar = (day.sidecar(daily_requests=40) for _ in range(2))
         await spend(dead, 1)
@@ -238,7 +238,7 @@ def test_used_up_tokens_leave_no_call_either(day):
     assert state.left.used_up
 
 
-def test_granted_calls_are_spent_without_asking_the_store(day):
+def test_granted_calls_are_spent_without_asking_store(day):
     async def scenario():
         await spend(day.sidecar(daily_requests=1000), leases.GRANT_CALLS)
 
@@ -246,7 +246,7 @@ def test_granted_calls_are_spent_without_asking_the_store(day):
     assert day.lines[0].asked == 1
 
 
-def test_what_is_held_is_spent_by_a_plain_call(day):
+def test_held_lease_is_spent_by_plain_call(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         before = held(sidecar)
@@ -260,7 +260,7 @@ def test_what_is_held_is_spent_by_a_plain_call(day):
     assert (state.used, day.counted.calls) == (leases.GRANT_CALLS, leases.GRANT_CALLS)
 
 
-def test_without_redis_a_plain_call_spends_to_the_limit(day):
+def test_plain_call_without_redis_spends_to_limit(day):
     sidecar = day.sidecar(daily_requests=5, shared=False)
     made = [held(sidecar) for _ in range(9)]
     assert [it is None for it in made] == [False] * 5 + [True] * 4
@@ -276,7 +276,7 @@ def test_no_plain_call_spends_what_was_held_yesterday(day):
     assert run(scenario()) is None
 
 
-def test_near_the_limit_calls_are_granted_one_by_one(day):
+def test_calls_near_limit_are_granted_one_by_one(day):
     async def scenario():
         await draw(day.sidecar(daily_requests=10), tokens=1)
 
@@ -284,7 +284,7 @@ def test_near_the_limit_calls_are_granted_one_by_one(day):
     assert day.counted.calls == 1
 
 
-def test_a_call_that_was_not_billed_may_be_made_again(day):
+def test_call_that_was_not_billed_may_be_made_again(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1)
         refused = await draw(sidecar, tokens=5)
@@ -320,7 +320,7 @@ def test_tokens_are_reserved_by_their_bound_and_settled_to_what_was_billed(day):
     assert run(scenario()).tokens_used == 1000
 
 
-def test_tokens_without_a_limit_are_counted_all_the_same(day):
+def test_tokens_without_limit_are_counted_anyway(day):
     async def scenario():
         sidecars = [day.sidecar(daily_requests=100) for _ in range(2)]
         for sidecar in sidecars:
@@ -332,7 +332,7 @@ def test_tokens_without_a_limit_are_counted_all_the_same(day):
     assert (state.daily_tokens, state.tokens_used) == (None, 42)
 
 
-def test_the_state_tells_calls_made_from_calls_held(day):
+def test_state_tells_calls_made_from_calls_held(day):
     async def scenario():
         first, second = (day.sidecar(daily_requests=1000) for _ in range(2))
         await spend(first, 3)
@@ -347,7 +347,7 @@ def test_the_state_tells_calls_made_from_calls_held(day):
     assert state.exact
 
 
-def test_closing_gives_the_rest_back(day):
+def test_closing_gives_rest_back(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         await spend(sidecar, 3)
@@ -357,7 +357,7 @@ def test_closing_gives_the_rest_back(day):
     assert day.counted.calls == 3
 
 
-def test_what_is_being_given_back_is_not_spent_meanwhile(day):
+def test_lease_being_given_back_is_not_spent_meanwhile(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         await spend(sidecar, 3)
@@ -374,7 +374,7 @@ def test_what_is_being_given_back_is_not_spent_meanwhile(day):
     assert run(scenario()) == 0
 
 
-def test_a_call_under_way_is_settled_after_closing(day):
+def test_call_under_way_is_settled_after_closing(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         billed, refused = [await draw(sidecar, tokens=1) for _ in range(2)]
@@ -388,7 +388,7 @@ def test_a_call_under_way_is_settled_after_closing(day):
     assert day.counted.calls == 1
 
 
-def test_after_closing_a_plain_settling_gives_back_what_it_leaves(day):
+def test_plain_settling_after_close_gives_back_remainder(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         first, second = [await draw(sidecar, tokens=1) for _ in range(2)]
@@ -403,7 +403,7 @@ def test_after_closing_a_plain_settling_gives_back_what_it_leaves(day):
     assert run(scenario()) == (2, 1)
 
 
-def test_a_request_under_way_may_make_its_next_call_after_closing(day):
+def test_request_under_way_may_make_its_next_call_after_closing(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         await sidecar.close()
@@ -413,7 +413,7 @@ def test_a_request_under_way_may_make_its_next_call_after_closing(day):
     assert day.counted.calls == 2
 
 
-def test_a_new_day_starts_at_nothing(day):
+def test_new_day_starts_at_nothing(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=5)
         first = await spend(sidecar, 9)
@@ -437,7 +437,7 @@ def test_no_grant_outlives_midnight(day):
     assert day.counted.calls == leases.GRANT_CALLS
 
 
-def test_what_a_call_of_yesterday_gives_back_is_not_todays(day):
+def test_return_of_yesterdays_call_is_not_todays(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=5)
         yesterdays = await draw(sidecar, tokens=1)
@@ -449,7 +449,7 @@ def test_what_a_call_of_yesterday_gives_back_is_not_todays(day):
     assert run(scenario()) == 5
 
 
-def test_a_store_whose_clock_goes_back_a_day_is_not_believed(day):
+def test_store_whose_clock_goes_back_day_is_not_believed(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=5)
         await spend(sidecar, 5)
@@ -463,7 +463,7 @@ def test_a_store_whose_clock_goes_back_a_day_is_not_believed(day):
     run(scenario())
 
 
-def test_a_store_that_is_away_leaves_what_is_granted(day, caplog):
+def test_store_that_is_away_leaves_what_is_granted(day, caplog):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         await spend(sidecar)
@@ -481,7 +481,7 @@ def test_a_store_that_is_away_leaves_what_is_granted(day, caplog):
     assert "the store is away" in caplog.text
 
 
-def test_a_store_that_is_back_is_used_again(day, caplog):
+def test_store_that_is_back_is_used_again(day, caplog):
     async def scenario():
         sidecar = day.sidecar(daily_requests=20)
         day.cut()
@@ -497,7 +497,7 @@ def test_a_store_that_is_back_is_used_again(day, caplog):
     assert "answers again" in caplog.text
 
 
-def test_a_pod_whose_clock_runs_ahead_obeys_the_store_when_it_comes_back(day):
+def test_pod_whose_clock_runs_ahead_obeys_store_when_it_comes_back(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=20)
         day.store.clock = lambda: day.clock() - HALF_A_DAY
@@ -510,7 +510,7 @@ def test_a_pod_whose_clock_runs_ahead_obeys_the_store_when_it_comes_back(day):
     assert run(scenario()) == 20
 
 
-def test_an_away_store_is_not_asked_by_every_request(day):
+def test_away_store_is_not_asked_by_every_request(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=20)
         day.cut()
@@ -522,7 +522,7 @@ def test_an_away_store_is_not_asked_by_every_request(day):
     assert day.lines[0].asked == 1
 
 
-def test_a_grant_whose_answer_was_lost_is_not_lost(day):
+def test_grant_whose_answer_was_lost_is_not_lost(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=20)
         day.cut("after")
@@ -551,7 +551,7 @@ def test_allowed_to_go_on_alone_each_pod_counts_alone_and_reports_later(day):
     assert day.counted.calls == 20
 
 
-def test_alone_a_pod_still_keeps_to_the_limit(day):
+def test_pod_alone_keeps_to_limit(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=20, deny_on_store_loss=False)
         day.cut()
@@ -562,7 +562,7 @@ def test_alone_a_pod_still_keeps_to_the_limit(day):
     assert run(scenario()) == (20, 20)
 
 
-def test_alone_a_pod_counts_what_it_knows_the_others_have_spent(day):
+def test_pod_alone_counts_what_it_knows_others_have_spent(day):
     async def scenario():
         other, sidecar = (day.sidecar(daily_requests=20, deny_on_store_loss=False) for _ in "ab")
         await spend(other, 12)
@@ -588,7 +588,7 @@ def test_other_limits_refill_nothing(day, shared):
     assert run(scenario()) == (20, 5)
 
 
-def test_a_grant_of_a_higher_limit_is_not_spent_within_a_lower_one(day):
+def test_grant_of_higher_limit_is_not_spent_within_lower(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         await spend(sidecar, 3)
@@ -599,7 +599,7 @@ def test_a_grant_of_a_higher_limit_is_not_spent_within_a_lower_one(day):
     assert run(scenario()) == (2, 5)
 
 
-def test_a_grant_of_a_higher_limit_that_is_under_way_is_not_spent_within_a_lower_one(day):
+def test_grant_under_way_of_higher_limit_is_not_spent_within_lower(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         gate = day.lines[0].gate = asyncio.Event()
@@ -612,7 +612,7 @@ def test_a_grant_of_a_higher_limit_that_is_under_way_is_not_spent_within_a_lower
     assert run(scenario()) == (5, 5)
 
 
-def test_a_refusal_within_a_lower_limit_does_not_outlive_it(day):
+def test_refusal_within_lower_limit_does_not_outlive_it(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=0)
         gate = day.lines[0].gate = asyncio.Event()
@@ -625,7 +625,7 @@ def test_a_refusal_within_a_lower_limit_does_not_outlive_it(day):
     assert run(scenario()) == 5
 
 
-def test_what_was_spent_alone_counts_in_the_store_that_comes(day):
+def test_calls_spent_alone_count_in_store_that_comes(day):
     async def scenario():
         sidecar, other = (
             day.sidecar(shared=False, daily_requests=20),
@@ -638,7 +638,7 @@ def test_what_was_spent_alone_counts_in_the_store_that_comes(day):
     assert run(scenario()) == 20
 
 
-def test_a_store_in_another_place_gets_back_what_was_counted_in_the_first(day):
+def test_store_in_another_place_gets_back_what_was_counted_in_first(day):
     second = FakeStore(day.clock)
 
     async def scenario():
@@ -652,7 +652,7 @@ def test_a_store_in_another_place_gets_back_what_was_counted_in_the_first(day):
     assert state.exact_reason == "StoreMayForget"
 
 
-def test_an_answer_of_the_store_before_is_not_taken_for_one_of_the_next(day):
+def test_answer_of_store_before_is_not_taken_for_one_of_next(day):
     second = FakeStore(day.clock)
 
     async def scenario():
@@ -668,7 +668,7 @@ def test_an_answer_of_the_store_before_is_not_taken_for_one_of_the_next(day):
     assert run(scenario()) == leases.GRANT_CALLS
 
 
-def test_without_redis_the_limit_is_per_pod(day):
+def test_limit_without_redis_is_per_pod(day):
     async def scenario():
         sidecars = [day.sidecar(daily_requests=5, shared=False) for _ in range(2)]
         made = [await spend(sidecar, 9) for sidecar in sidecars]
@@ -680,12 +680,12 @@ def test_without_redis_the_limit_is_per_pod(day):
     assert state.reset_at == MIDNIGHT
 
 
-def test_before_the_first_call_the_state_is_known_all_the_same(day):
+def test_state_is_known_before_first_call(day):
     state = run(day.sidecar(daily_requests=5, shared=False).state())
     assert (state.used, state.reset_at) == (0, MIDNIGHT)
 
 
-def test_at_midnight_a_pod_without_redis_shows_the_new_day(day):
+def test_pod_without_redis_shows_new_day_at_midnight(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=5, shared=False)
         await spend(sidecar, 5)
@@ -696,7 +696,7 @@ def test_at_midnight_a_pod_without_redis_shows_the_new_day(day):
     assert (state.used, state.reset_at) == (0, datetime(2026, 3, 3, tzinfo=UTC))
 
 
-def test_an_unlimited_policy_goes_on_without_its_store(day):
+def test_unlimited_policy_goes_on_without_its_store(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=None)
         await spend(sidecar, 3)
@@ -709,14 +709,14 @@ def test_an_unlimited_policy_goes_on_without_its_store(day):
     assert (state.daily_requests, state.used) == (None, 103)
 
 
-def test_a_store_that_may_forget_is_told(day):
+def test_store_that_may_forget_is_told(day):
     day.store.durable = "appendfsync is everysec, not always"
     state = run(day.sidecar(daily_requests=5).state())
     assert (state.exact, state.exact_reason) == (False, "StoreMayForget")
     assert "everysec" in state.exact_text
 
 
-def test_a_store_that_forgot_gets_back_what_a_sidecar_knows(day):
+def test_store_that_forgot_gets_back_what_sidecar_knows(day):
     async def scenario():
         sidecar, dead = (day.sidecar(daily_requests=20) for _ in range(2))
         await spend(dead, 10)
@@ -729,7 +729,7 @@ def test_a_store_that_forgot_gets_back_what_a_sidecar_knows(day):
     assert state.exact_reason == "StoreMayForget"
 
 
-def test_a_store_that_forgot_hears_of_it_from_every_sidecar(day):
+def test_store_that_forgot_hears_of_it_from_every_sidecar(day):
     async def scenario():
         sidecars = [day.sidecar(daily_requests=60) for _ in range(3)]
         before = [await spend(sidecar, 15) for sidecar in sidecars]
@@ -745,7 +745,7 @@ def test_a_store_that_forgot_hears_of_it_from_every_sidecar(day):
     assert before + after <= 60
 
 
-def test_an_idle_sidecar_gives_its_rest_back(day, monkeypatch):
+def test_idle_sidecar_gives_its_rest_back(day, monkeypatch):
     monkeypatch.setattr(share, "IDLE_SECONDS", 0.0)
 
     async def scenario():
@@ -758,7 +758,7 @@ def test_an_idle_sidecar_gives_its_rest_back(day, monkeypatch):
     assert run(scenario()) == (1, 3)
 
 
-def test_many_requests_at_once_ask_one_after_the_other(day):
+def test_many_requests_at_once_ask_one_after_other(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=50)
         results = await asyncio.gather(
@@ -769,7 +769,7 @@ def test_many_requests_at_once_ask_one_after_the_other(day):
     assert run(scenario()) == 50
 
 
-def test_where_the_day_is_used_up_all_who_wait_cost_one_claim(day):
+def test_waiters_cost_one_claim_when_day_is_used_up(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=0)
         gate = day.lines[0].gate = asyncio.Event()
@@ -782,7 +782,7 @@ def test_where_the_day_is_used_up_all_who_wait_cost_one_claim(day):
     assert day.lines[0].asked == 2
 
 
-def test_who_needs_less_than_another_was_refused_is_not_refused_for_it(day):
+def test_smaller_need_is_not_refused_with_larger_one(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=10, daily_tokens=100)
         gate = day.lines[0].gate = asyncio.Event()
@@ -795,7 +795,7 @@ def test_who_needs_less_than_another_was_refused_is_not_refused_for_it(day):
     assert run(scenario()) == (0, 1)
 
 
-def test_who_waits_is_not_refused_within_a_limit_that_no_longer_holds(day):
+def test_waiter_is_not_refused_within_former_limit(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=0)
         line = day.lines[0]
@@ -850,7 +850,7 @@ def test_one_claim_serves_all_who_wait_for_it_and_in_their_order(day):
     assert crowd.served == sorted(crowd.served)
 
 
-def test_whom_a_claim_serves_it_serves_in_one_turn(day):
+def test_claim_serves_its_waiters_in_one_turn(day):
     async def scenario():
         crowd = Crowd(day, leases.GRANT_CALLS, daily_requests=1000)
         await crowd.is_waiting()
@@ -864,7 +864,7 @@ def test_whom_a_claim_serves_it_serves_in_one_turn(day):
     assert set(run(scenario())) == {0}
 
 
-def test_who_comes_when_a_claim_is_answered_takes_nothing_from_those_who_waited(day):
+def test_late_caller_takes_nothing_from_earlier_waiters(day):
     late: list[object] = []
 
     async def scenario():
@@ -879,7 +879,7 @@ def test_who_comes_when_a_claim_is_answered_takes_nothing_from_those_who_waited(
     assert late[0] is None
 
 
-def test_who_needs_more_than_is_granted_is_next_and_nobody_goes_before_him(day):
+def test_waiter_that_needs_more_than_granted_is_next(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000, daily_tokens=10_000)
         line = day.lines[0]
@@ -895,7 +895,7 @@ def test_who_needs_more_than_is_granted_is_next_and_nobody_goes_before_him(day):
     assert run(scenario()) == [1, 4000, 1]
 
 
-def test_what_is_held_is_spent_by_whom_it_is_enough_for_when_the_store_is_away(day):
+def test_held_lease_serves_those_it_suffices_for_while_store_is_away(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000, daily_tokens=10_000)
         made = await draw(sidecar, tokens=500)
@@ -912,7 +912,7 @@ def test_what_is_held_is_spent_by_whom_it_is_enough_for_when_the_store_is_away(d
     assert isinstance(small, leases.Reservation)
 
 
-def test_who_hangs_up_ends_no_claim_that_others_wait_for(day):
+def test_cancelled_waiter_ends_no_claim_of_others(day):
     async def scenario():
         crowd = Crowd(day, 5, daily_requests=1000)
         await crowd.is_waiting()
@@ -926,7 +926,7 @@ def test_who_hangs_up_ends_no_claim_that_others_wait_for(day):
     assert state.used == 4
 
 
-def test_nobody_claims_for_who_has_hung_up(day):
+def test_cancelled_waiter_is_not_claimed_for(day):
     async def scenario():
         crowd = Crowd(day, leases.GRANT_CALLS + 1, daily_requests=1000)
         await crowd.is_waiting()
@@ -938,7 +938,7 @@ def test_nobody_claims_for_who_has_hung_up(day):
     assert (len(crowd.served), crowd.line.asked) == (leases.GRANT_CALLS, 1)
 
 
-def test_what_is_given_back_while_one_waits_to_claim_is_his(day):
+def test_returned_lease_goes_to_waiter_before_its_claim(day):
     async def scenario():
         sidecar, line = day.sidecar(daily_requests=1000), day.lines[0]
         held = [await draw(sidecar, tokens=1) for _ in range(leases.GRANT_CALLS)]
@@ -956,7 +956,7 @@ def test_what_is_given_back_while_one_waits_to_claim_is_his(day):
 
 
 @pytest.mark.parametrize("turns_later", [0, 1, 2])
-def test_who_hangs_up_while_he_is_served_has_not_used_it(day, turns_later):
+def test_waiter_cancelled_while_served_uses_nothing(day, turns_later):
     async def scenario():
         crowd = Crowd(day, 5, daily_requests=1000)
         await crowd.is_waiting()
@@ -982,7 +982,7 @@ def test_who_hangs_up_while_he_is_served_has_not_used_it(day, turns_later):
     assert served == (5 if turns_later == 2 else 0)
 
 
-def test_what_a_closed_quota_gave_to_one_who_had_hung_up_goes_back(day):
+def test_lease_given_after_close_to_cancelled_waiter_goes_back(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         await sidecar.close()
@@ -999,7 +999,7 @@ def test_what_a_closed_quota_gave_to_one_who_had_hung_up_goes_back(day):
     assert day.counted.calls == 0
 
 
-def test_whoever_can_wait_without_a_task_is_told_once(day):
+def test_callback_of_draw_is_called_once(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=17)
         told: list[object] = []
@@ -1016,7 +1016,7 @@ def test_whoever_can_wait_without_a_task_is_told_once(day):
     assert [type(it) for it in told] == [leases.Reservation] * 17 + [errors.QuotaExhausted] * 4
 
 
-def test_who_draws_what_is_held_is_told_at_once(day):
+def test_draw_of_held_lease_is_answered_at_once(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         await spend(sidecar)
@@ -1027,7 +1027,7 @@ def test_who_draws_what_is_held_is_told_at_once(day):
     assert [type(it) for it in run(scenario())] == [leases.Reservation]
 
 
-def test_what_one_does_with_his_call_robs_nobody_of_his(day, caplog):
+def test_failing_callback_takes_lease_from_no_other(day, caplog):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         told: list[object] = []
@@ -1044,7 +1044,7 @@ def test_what_one_does_with_his_call_robs_nobody_of_his(day, caplog):
     assert "of no use to me" in caplog.text
 
 
-def test_a_store_that_is_away_is_asked_once_by_all_who_wait(day):
+def test_store_that_is_away_is_asked_once_by_all_who_wait(day):
     async def scenario():
         crowd = Crowd(day, 50, daily_requests=1000)
         await crowd.is_waiting()
@@ -1069,7 +1069,7 @@ def test_allowed_to_go_on_alone_all_who_wait_do(day):
     assert more is None
 
 
-def test_while_the_store_is_away_a_pod_that_may_goes_on_alone_by_plain_calls(day):
+def test_pod_may_go_on_alone_by_plain_calls_while_store_is_away(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=40, deny_on_store_loss=False)
         day.cut()
@@ -1079,7 +1079,7 @@ def test_while_the_store_is_away_a_pod_that_may_goes_on_alone_by_plain_calls(day
     assert run(scenario()) == [False] * 39 + [True]
 
 
-def test_a_fault_of_the_store_is_told_to_all_who_wait_and_is_not_the_end(day):
+def test_fault_of_store_is_told_to_all_who_wait_and_is_not_end(day):
     def fault():
         raise ZeroDivisionError
 

@@ -24,7 +24,7 @@ CLAIM = LeaseClaim(
 WHOLE = [7, 20_000, 1500, 16, 2, 0, 30, 4, 10, 1, b"one.1", 5, 1]
 
 
-def test_a_count_is_read_word_by_word():
+def test_count_is_read_word_by_word():
     assert quota_store._count(WHOLE, claim=CLAIM) == LeaseReply(
         day=20_000,
         day_ends_in_seconds=1.5,
@@ -38,12 +38,12 @@ def test_a_count_is_read_word_by_word():
     )
 
 
-def test_a_count_of_another_claim_is_none():
+def test_count_of_another_claim_is_not_believed():
     assert quota_store._count(WHOLE, claim=replace(CLAIM, sequence=8)) is None
 
 
 @given(st.recursive(WORDS, lambda it: st.lists(it, max_size=14)))
-def test_what_is_no_count_is_none(answer):
+def test_reply_that_is_no_count_is_none(answer):
     found = quota_store._count(answer, claim=CLAIM)
     assert found is None or list(map(type, answer)) == [int, bytes]
 
@@ -90,7 +90,7 @@ def test_count_that_cannot_be_is_not_spent_from(at, said):
     assert quota_store._count([*WHOLE[:at], said, *WHOLE[at + 1 :]], claim=CLAIM) == "an answer"
 
 
-def test_grant_above_the_limit_is_not_spent_from():
+def test_grant_above_limit_is_not_spent_from():
     low = replace(CLAIM, limits=Limits(15, None))
     assert quota_store._count(WHOLE, claim=low) == "an answer"
     # What was counted before the limit was lowered is still held.
@@ -104,7 +104,7 @@ def test_floor_of_another_day_counts_as_nothing():
 
 
 @given(at=st.integers(min_value=0, max_value=12), word=WORDS, left_out=st.booleans())
-def test_a_count_in_which_a_word_is_of_another_type_or_left_out_is_none(at, word, left_out):
+def test_count_in_which_word_is_of_another_type_or_left_out_is_none(at, word, left_out):
     count = [*WHOLE[:at], *([] if left_out else [word]), *WHOLE[at + 1 :]]
     is_whole = [type(it) for it in count] == [type(it) for it in WHOLE]
     found = quota_store._count(count, claim=CLAIM)

@@ -75,7 +75,7 @@ def day():
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["store", "memory"])
-def test_background_work_leaves_the_reserve_and_applications_use_it_up(day, shared):
+def test_background_work_leaves_reserve_and_applications_use_it_up(day, shared):
     async def scenario():
         sidecar = day.sidecar(shared=shared, daily_requests=100, reserved_requests=20)
         background, kept = await calls(sidecar, background=True)
@@ -96,7 +96,7 @@ def test_background_work_leaves_the_reserve_and_applications_use_it_up(day, shar
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["store", "memory"])
-def test_applications_that_come_first_take_from_what_background_work_may_have(day, shared):
+def test_applications_first_take_from_share_of_background_work(day, shared):
     async def scenario():
         sidecar = day.sidecar(shared=shared, daily_requests=100, reserved_requests=20)
         await calls(sidecar, 70)
@@ -109,7 +109,7 @@ def test_applications_that_come_first_take_from_what_background_work_may_have(da
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["store", "memory"])
-def test_a_reserve_of_tokens_is_left_too(day, shared):
+def test_reserve_of_tokens_is_left_too(day, shared):
     async def scenario():
         sidecar = day.sidecar(
             shared=shared, daily_requests=None, daily_tokens=1000, reserved_tokens=300
@@ -123,7 +123,7 @@ def test_a_reserve_of_tokens_is_left_too(day, shared):
     assert used_up.code == "insufficient_quota"
 
 
-def test_a_reserve_of_calls_says_nothing_of_tokens(day):
+def test_reserve_of_calls_says_nothing_of_tokens(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=100, daily_tokens=50, reserved_requests=20)
         return await calls(sidecar, background=True, tokens=10)
@@ -132,7 +132,7 @@ def test_a_reserve_of_calls_says_nothing_of_tokens(day):
     assert (made, refused.code) == (5, "insufficient_quota")
 
 
-def test_without_limits_nothing_is_reserved(day):
+def test_unlimited_day_reserves_nothing(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=None, reserved_requests=20)
         return await calls(sidecar, 200, background=True)
@@ -140,7 +140,7 @@ def test_without_limits_nothing_is_reserved(day):
     assert run(scenario()) == (200, None)
 
 
-def test_one_sidecar_spends_for_no_class_what_was_granted_to_the_other(day):
+def test_one_sidecar_spends_for_no_class_what_was_granted_to_other(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         await call(sidecar)
@@ -154,7 +154,7 @@ def test_one_sidecar_spends_for_no_class_what_was_granted_to_the_other(day):
     assert run(scenario()) == (32, 32, 48)
 
 
-def test_a_killed_sidecar_loses_at_most_a_grant_of_each_class(day):
+def test_killed_sidecar_loses_at_most_grant_of_each_class(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000, reserved_requests=200)
         await calls(sidecar, 40)
@@ -165,7 +165,7 @@ def test_a_killed_sidecar_loses_at_most_a_grant_of_each_class(day):
     assert day.counted.calls - 80 <= 2 * leases.GRANT_CALLS
 
 
-def test_the_whole_day_is_told_whichever_class_spends(day):
+def test_whole_day_is_told_whichever_class_spends(day):
     async def scenario():
         sidecar, other = (day.sidecar(daily_requests=100, reserved_requests=20) for _ in range(2))
         await calls(sidecar, 5, background=True)
@@ -181,7 +181,7 @@ def test_the_whole_day_is_told_whichever_class_spends(day):
     assert others.left_to_background.requests_left == 80 - day.counted.calls
 
 
-def test_a_new_day_that_one_class_has_heard_of_is_new_for_the_other(day):
+def test_new_day_that_one_class_has_heard_of_is_new_for_other(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=100, reserved_requests=20)
         await calls(sidecar, background=True)
@@ -200,7 +200,7 @@ def test_a_new_day_that_one_class_has_heard_of_is_new_for_the_other(day):
     assert made == 1
 
 
-def test_after_the_end_of_the_day_nobody_waits_for_it(day):
+def test_background_does_not_wait_for_past_day(day):
     async def scenario():
         sidecar = day.sidecar(shared=False, daily_requests=10, reserved_requests=2)
         await calls(sidecar, background=True)
@@ -213,7 +213,7 @@ def test_after_the_end_of_the_day_nobody_waits_for_it(day):
     assert (after.requests_left, after.daily_requests) == (8, 8)
 
 
-def test_a_sidecar_without_background_work_has_one_lease(day):
+def test_sidecar_without_background_work_has_one_lease(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=100, reserved_requests=20)
         await call(sidecar)
@@ -250,7 +250,7 @@ def test_idle_background_work_gives_its_rest_back_while_applications_go_on(day):
     assert loop.run_until_complete(scenario()) == [1, leases.GRANT_CALLS]
 
 
-def test_what_was_held_within_another_reserve_is_not_spent(day):
+def test_lease_held_within_former_reserve_is_not_spent(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=100)
         await call(sidecar, background=True)
@@ -260,7 +260,7 @@ def test_what_was_held_within_another_reserve_is_not_spent(day):
     assert run(scenario()).code == "quota_reserved_for_applications"
 
 
-def test_background_work_of_a_closed_quota_holds_nothing_ahead(day):
+def test_background_work_of_closed_quota_holds_nothing_ahead(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)
         await sidecar.close()
@@ -275,7 +275,7 @@ def test_background_work_of_a_closed_quota_holds_nothing_ahead(day):
     assert day.counted.calls == 0
 
 
-def test_a_store_that_goes_away_is_gone_for_both_classes_and_each_knows_the_other(day):
+def test_store_that_is_away_is_away_for_both_classes(day):
     class Away(FakeStore):
         is_away = False
 

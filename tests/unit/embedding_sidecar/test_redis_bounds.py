@@ -66,7 +66,7 @@ def asked(liar, use):
     ],
     ids=["one value", "the second value", "a refusal", "deeper"],
 )
-def test_an_answer_longer_than_its_keys_can_have_is_dropped(start):
+def test_answer_longer_than_its_keys_can_have_is_dropped(start):
     liar = Liar(b"MGET", start)
 
     async def use(store):
@@ -77,7 +77,7 @@ def test_an_answer_longer_than_its_keys_can_have_is_dropped(start):
     assert liar.sent_bytes < 2 * redis_nodes.MAX_VALUE_BYTES + 8 * 2**20
 
 
-def test_an_announced_list_without_end_is_dropped():
+def test_announced_list_without_end_is_dropped():
     liar = Liar(b"MGET", b"*4000000000\r\n", b"")
 
     async def use(store):
@@ -104,7 +104,7 @@ def test_generations_without_end_are_dropped():
     assert liar.sent_bytes < 4 * redis_url._MAX_REPLY_BYTES
 
 
-def test_what_no_value_can_be_is_not_kept():
+def test_value_beyond_size_limit_is_not_kept():
     kept: list[BaseException | None] = []
 
     async def use(store):

@@ -53,13 +53,13 @@ def generations(url):
         f"redis+sentinel://:secretpw@{NOBODY}/service?ssl_cert_reqs=none",
     ],
 )
-def test_a_url_no_connection_can_be_made_of_is_refused_at_once(url):
+def test_url_no_connection_can_be_made_of_is_refused_at_once(url):
     with pytest.raises(ValueError, match=r"\w") as refused:
         redis_url.connect(url)
     assert "secretpw" not in str(refused.value)
 
 
-def test_no_url_makes_text_of_the_bytes_of_a_vector_or_lengthens_a_wait():
+def test_no_url_makes_text_of_bytes_of_vector_or_lengthens_wait():
     told = redis_url.connect(
         f"redis://{NOBODY}?decode_responses=True&socket_timeout=600&max_connections=1&retry=9"
     ).connection_pool.connection_kwargs
@@ -82,12 +82,12 @@ def test_no_url_makes_text_of_the_bytes_of_a_vector_or_lengthens_a_wait():
         "redis://a..b",
     ],
 )
-def test_a_url_that_nobody_answers_at_is_a_store_that_is_away(url):
+def test_url_that_nobody_answers_at_is_store_that_is_away(url):
     with pytest.raises(errors.StoreAway):
         generations(url)
 
 
-def test_sentinels_and_the_server_they_name_have_each_their_own_password():
+def test_sentinels_and_server_they_name_have_each_their_own_password():
     client: Any = redis_url.connect(
         "rediss+sentinel://shop:p%40w@one,[fd00::1]:7/embeddings/3"
         "?sentinel_username=guard&sentinel_password=other&ssl_ca_certs=/ca.pem"
@@ -102,7 +102,7 @@ def test_sentinels_and_the_server_they_name_have_each_their_own_password():
         assert (it["username"], it["password"], it["ssl_ca_certs"]) == ("guard", "other", "/ca.pem")
 
 
-def test_a_cluster_is_entered_by_any_of_its_nodes():
+def test_cluster_is_entered_by_any_of_its_nodes():
     client: Any = redis_url.connect("rediss+cluster://shop:pw@one,two:7?ssl_ca_certs=/ca.pem")
     assert [(it.host, it.port) for it in client.startup_nodes] == [("one", 6379), ("two", 7)]
     told = client.get_connection_kwargs()
@@ -162,7 +162,7 @@ def over(nodes, use, *, budget_seconds=20.0, **more):
     return asyncio.run(whole())
 
 
-def test_what_is_asked_in_one_turn_goes_together_and_equal_keys_once():
+def test_reads_of_one_turn_go_together_with_equal_keys_once():
     nodes = Slow()
     nodes.let.set()
 
@@ -174,7 +174,7 @@ def test_what_is_asked_in_one_turn_goes_together_and_equal_keys_once():
     assert nodes.asked == [["a", "b", "c"], ["a"]]
 
 
-def test_writes_are_gathered_for_a_while_unless_they_are_many():
+def test_writes_are_gathered_for_some_time_unless_they_are_many():
     nodes = Slow()
     nodes.let.set()
     many = {f"{number}": b"" for number in range(redis_nodes.FEW)}
@@ -193,7 +193,7 @@ def test_writes_are_gathered_for_a_while_unless_they_are_many():
     assert len(nodes.asked) == 2
 
 
-def test_what_is_asked_for_while_it_is_gathered_is_written_first():
+def test_gathered_write_precedes_read_of_its_key():
     nodes = Slow()
     nodes.let.set()
 
@@ -207,7 +207,7 @@ def test_what_is_asked_for_while_it_is_gathered_is_written_first():
     assert nodes.asked == [["c"], ["a", "b"], ["b", "d"]]
 
 
-def test_what_is_removed_while_it_is_gathered_is_not_written():
+def test_gathered_write_of_removed_key_is_dropped():
     nodes = Slow()
     nodes.let.set()
 
@@ -230,7 +230,7 @@ def test_closing_writes_what_was_gathered():
     assert nodes.asked == [["a"]]
 
 
-def test_what_is_written_in_one_turn_goes_together():
+def test_writes_of_one_turn_go_together():
     nodes = Slow()
     nodes.let.set()
 
@@ -243,7 +243,7 @@ def test_what_is_written_in_one_turn_goes_together():
     assert nodes.asked == [["a", "b"]]
 
 
-def test_a_request_that_goes_away_takes_nobody_along():
+def test_request_that_goes_away_takes_nobody_along():
     nodes = Slow()
 
     async def use(store):
@@ -259,7 +259,7 @@ def test_a_request_that_goes_away_takes_nobody_along():
     assert nodes.asked == [["a", "b"]]
 
 
-def test_time_that_is_up_ends_the_waiting_of_all_and_not_the_command():
+def test_timeout_ends_waiting_and_not_command():
     nodes = Slow()
 
     async def use(store):
@@ -274,7 +274,7 @@ def test_time_that_is_up_ends_the_waiting_of_all_and_not_the_command():
     assert under_way == 1
 
 
-def test_a_redis_that_owes_too_many_answers_is_not_asked_for_more():
+def test_redis_that_owes_too_many_answers_is_not_asked_for_more():
     nodes = Slow()
 
     async def use(store):
@@ -294,7 +294,7 @@ def test_a_redis_that_owes_too_many_answers_is_not_asked_for_more():
     assert over(nodes, use) == (36, 64)
 
 
-def test_an_answer_that_came_while_the_event_loop_stood_still_is_in_time():
+def test_answer_that_came_while_event_loop_stood_still_is_in_time():
     asked = asyncio.Event()
 
     class Answered(Slow):
@@ -314,7 +314,7 @@ def test_an_answer_that_came_while_the_event_loop_stood_still_is_in_time():
     assert over(Answered(), use, budget_seconds=0.1) == [b"x"]
 
 
-def test_who_waits_while_all_ends_is_let_go():
+def test_waiting_reader_is_released_on_close():
     async def use(store):
         waiting = asyncio.ensure_future(store.read(["a"]))
         # Asked, then sent, and not begun.
@@ -327,7 +327,7 @@ def test_who_waits_while_all_ends_is_let_go():
     over(Slow(), use)
 
 
-def test_what_has_come_by_then_is_not_lost_with_what_has_not():
+def test_values_that_came_in_time_are_not_lost_with_late_ones():
     class HalfGone(Slow):
         async def answer(self, keys, into):
             into[keys[0]] = b"x"
@@ -343,7 +343,7 @@ def test_what_has_come_by_then_is_not_lost_with_what_has_not():
     assert isinstance(second, errors.StoreAway)
 
 
-def test_what_one_does_with_an_answer_robs_nobody_of_his(caplog):
+def test_failing_callback_takes_answer_from_no_other(caplog):
     nodes = Slow()
     nodes.let.set()
 
@@ -365,7 +365,7 @@ def test_what_one_does_with_an_answer_robs_nobody_of_his(caplog):
     assert caplog.text.count("could not be used") == 2
 
 
-def test_nobody_is_told_twice():
+def test_callback_is_called_once():
     nodes = Slow()
 
     async def use(store):
@@ -385,7 +385,7 @@ def test_nobody_is_told_twice():
     assert [type(it) for it in written] == [errors.StoreAway]
 
 
-def test_a_write_that_was_given_up_is_held_until_it_is_over():
+def test_write_that_was_given_up_is_held_until_it_is_over():
     nodes = Slow()
 
     async def use(store):
@@ -404,7 +404,7 @@ def test_a_write_that_was_given_up_is_held_until_it_is_over():
     assert nodes.asked == [["a"], ["c"]]
 
 
-def test_an_answer_is_gone_once_it_is_used():
+def test_answer_is_gone_once_it_is_used():
     """Without waiting for a collection of garbage: a turn may hold many vectors."""
     nodes = Slow()
     nodes.let.set()

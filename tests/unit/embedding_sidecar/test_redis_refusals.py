@@ -51,14 +51,14 @@ def test_missing_right_is_named(answer, told):
 
 
 @pytest.mark.parametrize("answer", ["ERR my-secret", "NOPERM my-secret", "BUSY my-secret"])
-def test_prose_of_the_server_is_not_told(answer):
+def test_prose_of_server_is_not_told(answer):
     assert "my-secret" not in redis_refusals.lacking(answer, pattern=PATTERN, run_by_script=RUN)
 
 
 @pytest.mark.parametrize(
     "answer", ["NOPERM no 'get' command", "WRONGPASS invalid", "OOM x", "ERR x"]
 )
-def test_refusal_is_the_same_in_either_clients_form(answer):
+def test_refusal_is_same_in_either_clients_form(answer):
     """B9: redis-py takes the code away, and so the wrong password was an AuthenticationError."""
     told = redis_refusals.lacking(answer, pattern=PATTERN, run_by_script=RUN)
     for error in (hiredis.ReplyError(answer), BaseParser.parse_error(answer)):
@@ -78,5 +78,5 @@ def test_refusal_is_the_same_in_either_clients_form(answer):
         hiredis.ReplyError(""),
     ],
 )
-def test_what_is_no_refusal_is_none(error):
+def test_other_error_is_no_refusal(error):
     assert redis_refusals.of(error, pattern=PATTERN, run_by_script=RUN) is None

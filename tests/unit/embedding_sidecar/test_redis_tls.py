@@ -7,7 +7,7 @@ def contexts(client, count=2):
     return [client.connection_pool.make_connection().ssl_context.get() for _ in range(count)]
 
 
-def test_connections_share_a_context():
+def test_connections_share_context():
     first, second = contexts(redis_url.connect("rediss://127.0.0.1/"))
     assert first is second
 
@@ -17,7 +17,7 @@ def test_clients_share_no_context():
     assert one is not other
 
 
-def test_a_context_is_replaced_in_time(monkeypatch):
+def test_context_is_replaced_in_time(monkeypatch):
     client = redis_url.connect("rediss://127.0.0.1/")
     now = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: now)
@@ -27,7 +27,7 @@ def test_a_context_is_replaced_in_time(monkeypatch):
     assert first is not second
 
 
-def test_a_context_checks_as_the_url_says():
+def test_context_checks_as_url_says():
     (checked,) = contexts(redis_url.connect("rediss://127.0.0.1/"), 1)
     (unchecked,) = contexts(redis_url.connect("rediss://127.0.0.1/?ssl_cert_reqs=none"), 1)
     assert checked.check_hostname

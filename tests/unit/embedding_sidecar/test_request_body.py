@@ -31,11 +31,11 @@ def part(body, *, more=True):
     return {"type": "http.request", "body": body, "more_body": more}
 
 
-def test_a_body_in_parts_is_whole():
+def test_body_in_parts_is_whole():
     assert read(part(b"a"), part(b""), part(b"b", more=False)) == b"ab"
 
 
-def test_a_body_too_large_is_refused_before_its_end():
+def test_body_too_large_is_refused_before_its_end():
     half = bytes(openai_json.MAX_BODY_BYTES // 2)
     assert len(read(part(half), part(half, more=False))) == openai_json.MAX_BODY_BYTES
     with pytest.raises(errors.Rejected) as refused:
@@ -43,14 +43,14 @@ def test_a_body_too_large_is_refused_before_its_end():
     assert refused.value.status == 413
 
 
-def test_a_body_that_does_not_come_is_refused_in_time(monkeypatch):
+def test_body_that_does_not_come_is_refused_in_time(monkeypatch):
     monkeypatch.setattr(request_body, "BODY_SECONDS", 0.01)
     with pytest.raises(errors.Rejected) as refused:
         read(part(b"a"))
     assert refused.value.status == 408
 
 
-def test_a_caller_that_goes_away_is_no_error_of_ours():
+def test_caller_that_goes_away_is_no_error_of_ours():
     with pytest.raises(errors.Rejected) as refused:
         read(part(b"a"), {"type": "http.disconnect"})
     assert refused.value.status == 499
@@ -60,12 +60,12 @@ def wait_while_there(waiting, *messages):
     asyncio.run(request_body.while_there(receiving(messages), waiting))
 
 
-def test_who_waits_is_waited_for_to_the_end():
+def test_failure_of_awaited_work_reaches_caller():
     with pytest.raises(errors.StoreAway):
         wait_while_there(fail())
 
 
-def test_a_caller_that_goes_away_is_waited_for_no_longer():
+def test_caller_that_goes_away_is_waited_for_no_longer():
     with pytest.raises(errors.Rejected) as refused:
         wait_while_there(asyncio.sleep(60), part(b"", more=False), {"type": "http.disconnect"})
     assert refused.value.status == 499

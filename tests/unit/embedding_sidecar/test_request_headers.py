@@ -16,7 +16,7 @@ def head(**sent):
     )
 
 
-def test_a_request_is_an_application_s_unless_it_says_background():
+def test_request_is_application_s_unless_it_says_background():
     plain, background = head(), head(x_embedding_class="background")
     for it in (plain, background):
         request_headers.check(it)
@@ -26,7 +26,7 @@ def test_a_request_is_an_application_s_unless_it_says_background():
 @pytest.mark.parametrize(
     "value", ["", "application", "Background", "background, background", "x" * 5000]
 )
-def test_a_class_that_is_none_is_refused_by_its_header(value):
+def test_unknown_class_is_refused_by_its_header(value):
     with pytest.raises(errors.Rejected) as refused:
         request_headers.check(head(x_embedding_class=value))
     assert (refused.value.status, refused.value.param) == (400, "x-embedding-class")
@@ -34,14 +34,14 @@ def test_a_class_that_is_none_is_refused_by_its_header(value):
 
 
 @pytest.mark.parametrize("given_id", ["r", "req_1/2:~!", "x" * 256])
-def test_a_request_keeps_the_id_it_came_with(given_id):
+def test_request_keeps_id_it_came_with(given_id):
     assert request_headers.request_id(head(x_request_id=given_id)) == given_id
 
 
 @pytest.mark.parametrize(
     "given_id", ["", " ", "a b", "a\r\nset-cookie: x", "a\x00", "\x7f", "ä", "x" * 257]
 )
-def test_an_id_that_no_header_or_log_should_hold_is_replaced(given_id):
+def test_id_that_no_header_or_log_should_hold_is_replaced(given_id):
     made = request_headers.request_id(head(x_request_id=given_id))
     assert made.startswith("req_")
     assert made != request_headers.request_id(head(x_request_id=given_id))
@@ -58,7 +58,7 @@ def test_any_head_is_read_and_checked(headers):
         request_headers.check(found)
 
 
-def test_of_a_header_in_two_lines_both_count():
+def test_both_lines_of_repeated_header_count():
     lines = [(b"cache-control", b"no-cache"), (b"cache-control", b"max-age=1")]
     assert request_headers.read(lines).cache_control == "no-cache, max-age=1"
     twice = [(b"content-type", b"application/json"), (b"content-type", b"text/plain")]
@@ -92,14 +92,14 @@ def test_json_is_read_however_it_is_called(kind):
         "multipart/form-data; boundary=application/json",
     ],
 )
-def test_what_is_not_json_is_refused_by_its_header(kind):
+def test_body_not_declared_json_is_refused(kind):
     with pytest.raises(errors.Rejected) as refused:
         request_headers.check(head(content_type=kind))
     assert (refused.value.status, refused.value.param) == (415, "Content-Type")
 
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "br, identity", "deflate", "x" * 10_000])
-def test_a_compressed_body_is_refused_by_its_header(coding):
+def test_compressed_body_is_refused_by_its_header(coding):
     request_headers.check(head(content_encoding="identity"))
     with pytest.raises(errors.Rejected) as refused:
         request_headers.check(head(content_encoding=coding))
@@ -108,7 +108,7 @@ def test_a_compressed_body_is_refused_by_its_header(coding):
 
 
 @pytest.mark.parametrize("length", [str(openai_json.MAX_BODY_BYTES + 1), "9" * 20, "9" * 5000])
-def test_a_body_that_says_it_is_too_large_is_not_read(length):
+def test_body_that_says_it_is_too_large_is_not_read(length):
     request_headers.check(head(content_length=str(openai_json.MAX_BODY_BYTES)))
     with pytest.raises(errors.Rejected) as refused:
         request_headers.check(head(content_length=length))

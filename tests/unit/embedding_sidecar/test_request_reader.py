@@ -124,7 +124,7 @@ def post(*lines, path=b"/a", body=BODY):
     ids=["Java", "websocket", "several lines"],
 )
 @pytest.mark.parametrize("in_pieces", [False, True])
-def test_a1_a_request_that_offers_an_upgrade_has_one_answer_and_its_own_body(offer, in_pieces):
+def test_a1_request_that_offers_upgrade_has_one_answer_and_its_own_body(offer, in_pieces):
     head, body = post(offer)
     pieces = [head, body, LAST] if in_pieces else [head + body + LAST]
     requests, written, _ = exchange(*pieces)
@@ -136,7 +136,7 @@ def test_a1_a_request_that_offers_an_upgrade_has_one_answer_and_its_own_body(off
     assert not {b"upgrade", b"http2-settings"} & requests[0][2].keys()
 
 
-def test_a1_an_offered_upgrade_with_a_chunked_body_has_its_own_body():
+def test_a1_offered_upgrade_with_chunked_body_has_its_own_body():
     head = b"POST /a HTTP/1.1\r\n" + H2C + b"transfer-encoding: chunked\r\n\r\n"
     requests, _, _ = exchange(head, b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY), LAST)
     assert [came for *_, came in requests] == [BODY, b""]
@@ -174,7 +174,7 @@ def cuts(data, places):
     ),
     st.lists(st.integers(0, 5000), max_size=6),
 )
-def test_a1_requests_are_the_same_in_any_pieces(requests, places):
+def test_a1_requests_are_same_in_any_pieces(requests, places):
     data = b"".join(requests) + LAST
     whole, cut = exchange(data)[0], exchange(*cuts(data, places))[0]
     assert whole == cut
@@ -209,21 +209,21 @@ def test_d2_framing_without_end_is_refused_within_its_bound(path, piece):
     assert statuses(written) == [400 if path == b"/a" else 200]
 
 
-def test_a_body_in_chunks_of_one_byte_is_no_flood():
+def test_body_in_chunks_of_one_byte_is_no_flood():
     count = bounds.MAX_FRAMING_BYTES
     pieces = [b"1\r\na\r\n" * 64] * (count // 64)
     requests, _, _ = exchange(CHUNKED, *pieces, b"0\r\n\r\n")
     assert [came for *_, came in requests] == [b"a" * count]
 
 
-def test_a_head_of_too_many_lines_is_refused():
+def test_head_of_too_many_lines_is_refused():
     lines = b"a: b\r\n" * bounds.MAX_HEADERS
     assert statuses(exchange(b"GET /a HTTP/1.1\r\n" + lines + b"\r\n")[1]) == [200]
     assert statuses(exchange(b"GET /a HTTP/1.1\r\n" + lines + b"a: b\r\n\r\n")[1]) == [431]
 
 
 @pytest.mark.parametrize("bounded", [bounds.ORDINARY, ADMIN])
-def test_a_head_of_too_many_lines_is_refused_before_its_end(bounded):
+def test_head_of_too_many_lines_is_refused_before_its_end(bounded):
     start = b"GET /a HTTP/1.1\r\n" + b"a: b\r\n" * bounds.MAX_HEADERS
     assert statuses(exchange(start, bounded=bounded)[1]) == []
     # The parser tells of a line when it sees the next one begin.
@@ -231,7 +231,7 @@ def test_a_head_of_too_many_lines_is_refused_before_its_end(bounded):
     assert (statuses(written), closed) == ([431], True)
 
 
-def test_so_many_requests_wait_behind_one_another():
+def test_pipelined_requests_are_bounded():
     many = b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n"
     most = bounds.ORDINARY.pipelined + 1
     assert len(exchange(many * most)[0]) == most
@@ -243,14 +243,14 @@ def test_so_many_requests_wait_behind_one_another():
 # --- D8: what a client expects is answered once
 
 
-def test_d8_who_waits_for_100_is_told_once_and_then_answered():
+def test_d8_client_that_expects_100_is_told_once_and_then_answered():
     head, body = post(b"expect: 100-continue\r\n")
     requests, written, _ = exchange(head, body)
     assert statuses(written.replace(BODY, b"")) == [100, 200]
     assert requests[0][3] == BODY
 
 
-def test_d8_a_connection_ends_with_an_answer_for_which_no_body_was_asked():
+def test_d8_connection_ends_with_answer_for_which_no_body_was_asked():
     """Whether the client sends the body then is open, so what comes next has no beginning."""
     head, body = post(b"expect: 100-continue\r\n", path=b"/unread")
     requests, written, closed = exchange(head, body)
@@ -264,7 +264,7 @@ def admin(*pieces):
     return exchange(*pieces, bounded=ADMIN)
 
 
-def test_d2_administration_ends_with_an_answer_whose_request_is_not_whole():
+def test_d2_administration_ends_with_answer_whose_request_is_not_whole():
     head = b"GET /unread HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n"
     requests, written, closed = admin(head, b"a:1\r\n" * 1000)
     assert (statuses(written), closed, len(requests)) == ([200], True, 1)
@@ -300,7 +300,7 @@ def test_d2_administration_holds_no_body():
     assert asyncio.run(whole()) == 0
 
 
-def test_administration_answers_one_request_at_a_time_and_keeps_the_connection():
+def test_administration_answers_requests_one_by_one_and_keeps_connection():
     ask = b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n"
     assert len(admin(ask, ask, ask)[0]) == 3
     _, written, closed = admin(ask * 1000)
@@ -308,7 +308,7 @@ def test_administration_answers_one_request_at_a_time_and_keeps_the_connection()
     assert statuses(written) == [200, 400]
 
 
-def test_the_parser_tells_an_upgrade_as_is_relied_on():
+def test_parser_tells_upgrade_as_is_relied_on():
     """httptools says where the head of such a request ends, and begins anew behind it."""
     parser = httptools.HttpRequestParser(object())
     head = b"POST / HTTP/1.1\r\nupgrade: x\r\nconnection: upgrade\r\ncontent-length: 3\r\n\r\n"

@@ -44,7 +44,7 @@ NEAR = [
 
 
 @pytest.mark.parametrize("path", NEAR)
-def test_a2_a_near_miss_is_a_404_that_names_the_right_path(path):
+def test_a2_near_miss_is_404_that_names_right_path(path):
     """A2."""
     assert paths.is_near_miss("POST", path)
     refusal = paths.not_here(path)
@@ -74,7 +74,7 @@ def test_a2_other_paths_are_none(method, path):
     upper=st.sets(st.integers(0, 9)),
     tail=st.sampled_from(["", "/", "//", "."]),
 )
-def test_a2_however_slashes_and_letters_are_it_goes_around_nothing(slashes, upper, tail):
+def test_a2_slashes_and_letters_go_around_nothing(slashes, upper, tail):
     """A2: it is the endpoint, or a near miss."""
     word = "".join(c.upper() if at in upper else c for at, c in enumerate("embeddings"))
     path = f"{slashes[0]}v1{slashes[1]}{word}{tail}"
@@ -89,7 +89,7 @@ class Unasked:
 
 
 @pytest.mark.parametrize("path", NEAR)
-def test_a2_the_router_refuses_a_near_miss_before_anything_is_passed_through(path):
+def test_a2_router_refuses_near_miss_before_anything_is_passed_through(path):
     """A2."""
     application = app.Application(current=cast("Any", Unasked()), metrics=Metrics())
     scope = {"type": "http", "method": "POST", "path": path, "headers": []}
@@ -114,7 +114,7 @@ HALF = "\\ud83d"
         (b'{"model":"m","input":["a","\xed\xa0\xbd"]}', "input[1]"),
     ],
 )
-def test_a3_half_a_surrogate_pair_is_named_by_its_item(body, param):
+def test_a3_half_surrogate_pair_is_named_by_its_item(body, param):
     """A3."""
     with pytest.raises(errors.Rejected) as caught:
         openai_json.parse(body if isinstance(body, bytes) else body.encode())
@@ -123,20 +123,20 @@ def test_a3_half_a_surrogate_pair_is_named_by_its_item(body, param):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"input": "\\ud83d"', b"[" * 100_000 + b"\\ud800"])
-def test_a3_other_faults_of_a_body_are_told_as_ever(body):
+def test_a3_other_faults_of_body_are_told_as_ever(body):
     """A3."""
     with pytest.raises(errors.Rejected, match="not valid JSON") as caught:
         openai_json.parse(body)
     assert caught.value.param is None
 
 
-def test_a3_a_whole_pair_is_a_character():
+def test_a3_whole_pair_is_character():
     """A3."""
     asked = openai_json.parse(json.dumps({"model": "m", "input": ["\U0001f600"]}).encode())
     assert asked.ask.items == ("\U0001f600",)
 
 
-def test_a4_token_arrays_that_the_backup_does_not_take_are_told_as_the_reason():
+def test_a4_token_arrays_that_backup_does_not_take_are_told_as_reason():
     """A4: with what to do."""
     world = World(one("p"), one("q", "n", kind="Voyage"), crossing=True)
     world.net["p"].fault = errors.Unreachable("no_connection", billed=False)

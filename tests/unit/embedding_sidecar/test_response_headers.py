@@ -50,7 +50,7 @@ def answer(*, attempts):
     )
 
 
-def test_a_refusal_says_when_to_come_back_and_what_is_left():
+def test_refusal_says_when_to_come_back_and_what_is_left():
     refusal = response_headers.refusal_headers(errors.QuotaExhausted("used up", left=LEFT))
     assert refusal == {
         "retry-after": "3726",
@@ -87,13 +87,13 @@ def test_durations_are_written_as_go_writes_them(seconds, written):
     assert response_headers.go_duration(seconds) == written
 
 
-def test_an_answer_that_took_a_call_tells_what_is_left_of_the_day():
+def test_answer_that_took_call_tells_what_is_left_of_day():
     day: Any = Day()
     head = response_headers.head(answer(attempts=1), day, seconds=0.0)
     assert b"\r\nx-ratelimit-remaining-requests: 12\r\n" in head
 
 
-def test_an_answer_out_of_the_cache_does_not_ask_for_it():
+def test_answer_out_of_cache_does_not_ask_for_it():
     day: Any = Day()
     assert b"ratelimit" not in response_headers.head(answer(attempts=0), day, seconds=0.0)
     assert day.asked == 0

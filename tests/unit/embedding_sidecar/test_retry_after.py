@@ -32,7 +32,7 @@ def test_seconds_milliseconds_and_dates(headers, seconds):
     assert retry_after.retry_after(headers) == seconds
 
 
-def test_a_date_is_by_the_clock_of_who_wrote_it_else_by_ours():
+def test_date_is_read_by_clock_of_writer_else_ours():
     there = {"retry-after": formatdate(1000, usegmt=True), "date": formatdate(910, usegmt=True)}
     assert retry_after.retry_after(there) == 90
     here = retry_after.retry_after({"retry-after": formatdate(time.time() + 3600, usegmt=True)})
@@ -83,7 +83,7 @@ def limit(**said):
         ({}, None),
     ],
 )
-def test_a_limit_that_is_used_up_is_waited_for_and_no_other(headers, seconds):
+def test_limit_that_is_used_up_is_waited_for_and_no_other(headers, seconds):
     assert retry_after.reset(headers) == seconds
 
 
@@ -93,6 +93,6 @@ def test_a_limit_that_is_used_up_is_waited_for_and_no_other(headers, seconds):
         st.text(st.characters(codec="ascii")) | st.just(DATE) | st.floats().map(str),
     )
 )
-def test_whatever_a_provider_says_is_a_wait_or_nothing(headers):
+def test_every_provider_header_is_wait_or_none(headers):
     for seconds in (retry_after.retry_after(headers), retry_after.reset(headers)):
         assert seconds is None or 0 <= seconds < float("inf")

@@ -64,7 +64,7 @@ def test_everybody_is_asked_once_in_order_before_anybody_is_asked_again():
     assert asked == ["p", "q", "p", "q", "p", "q"]
 
 
-def test_nobody_is_waited_for_while_another_one_may_answer():
+def test_provider_is_not_waited_for_while_another_may_answer():
     way = Way("p", "q")
     way.failed("p", as_error(2))
     assert way.next() == "q"
@@ -72,7 +72,7 @@ def test_nobody_is_waited_for_while_another_one_may_answer():
     assert way.next() == retry_schedule.Wait(0.5)
 
 
-def test_waits_double_and_are_a_random_part_of_it():
+def test_waits_double_with_random_part():
     way, lucky = Way("p"), Way("p", share=0.1)
     for tries in range(1, retry_schedule.MOST_TRIES):
         way.failed("p", DOWN)
@@ -83,7 +83,7 @@ def test_waits_double_and_are_a_random_part_of_it():
     assert way.next() is None
 
 
-def test_what_a_provider_asks_for_is_waited_and_a_little_more():
+def test_wait_is_that_of_provider_and_little_more():
     way = Way("p")
     way.failed("p", as_error(3))
     assert way.next() == retry_schedule.Wait(3.5)
@@ -91,13 +91,13 @@ def test_what_a_provider_asks_for_is_waited_and_a_little_more():
 
 
 @pytest.mark.parametrize("asked_for", [retry_schedule.MOST_WAIT_SECONDS + 1, 3600])
-def test_who_wants_a_long_wait_is_given_up(asked_for):
+def test_provider_that_asks_for_long_wait_is_given_up(asked_for):
     way = Way("p")
     way.failed("p", as_error(asked_for))
     assert way.next() is None
 
 
-def test_no_wait_goes_past_the_end():
+def test_no_wait_goes_past_end():
     way = Way("p", ends_at=2.0)
     way.failed("p", as_error(3))
     assert way.next() is None
@@ -108,7 +108,7 @@ def test_no_wait_goes_past_the_end():
     "final",
     [KEY, CREDIT, NONSENSE, errors.Rejected("no"), errors.UnsupportedInput("x", obstacle="x")],
 )
-def test_what_trying_again_cannot_cure_is_not_tried_again(final):
+def test_final_failure_is_not_tried_again(final):
     way = Way("p", "q")
     way.failed("p", final)
     assert way.next() == "q"
@@ -117,14 +117,14 @@ def test_what_trying_again_cannot_cure_is_not_tried_again(final):
     assert way.schedule.failures() == {"p": final, "q": final}
 
 
-def test_time_is_left_for_the_next_one():
+def test_time_is_left_for_next_one():
     way = Way("p", "q")
     assert way.schedule.patience(way.candidates[0], now=0.0) == 25
     way.failed("p", KEY)
     assert way.schedule.patience(way.candidates[1], now=10.0) == 40
 
 
-def test_a_space_in_which_a_part_is_paid_for_comes_before_another():
+def test_space_in_which_part_is_paid_for_comes_before_another():
     way = Way("p", "q/t", "r")
     way.failed("p", DOWN)
     assert way.next(held="s") == "r"
@@ -139,7 +139,7 @@ def test_a_space_in_which_a_part_is_paid_for_comes_before_another():
 # --- what others have found out
 
 
-def test_a_provider_that_failed_in_a_row_is_asked_last():
+def test_provider_with_failures_in_row_is_asked_last():
     known = breaker.Breaker()
     for _ in range(breaker.FAILURES_TO_OPEN):
         assert Way("p", "q", known=known).next() == "p"
@@ -150,7 +150,7 @@ def test_a_provider_that_failed_in_a_row_is_asked_last():
     assert way.next() == "p"
 
 
-def test_an_answer_in_between_is_no_row():
+def test_success_in_between_resets_failures():
     known = breaker.Breaker()
     for _ in range(10):
         known.failed("p", DOWN, now=0.0)
@@ -159,7 +159,7 @@ def test_an_answer_in_between_is_no_row():
 
 
 @pytest.mark.parametrize("certain", [KEY, CREDIT])
-def test_a_dead_key_is_remembered_and_asked_again_by_one_after_a_while(certain):
+def test_dead_key_is_remembered_and_probed_by_one_later(certain):
     known = breaker.Breaker()
     known.failed("p", certain, now=0.0)
     way = Way("p", known=known)
@@ -187,13 +187,13 @@ def test_retry_after_holds_for_everybody():
     assert failure.retry_after_seconds == 20
 
 
-def test_no_retry_after_is_believed_for_a_day():
+def test_no_retry_after_is_believed_for_day():
     known = breaker.Breaker()
     known.failed("p", as_error(86_400), now=0.0)
     assert Way("p", known=known, ends_at=99).next(breaker.MOST_SECONDS) == "p"
 
 
-def test_one_finds_out_whether_a_provider_is_back_and_the_others_go_elsewhere_or_wait():
+def test_one_request_probes_provider_and_others_go_elsewhere_or_wait():
     known = breaker.Breaker()
     for _ in range(breaker.FAILURES_TO_OPEN):
         known.failed("p", DOWN, now=0.0)
@@ -209,7 +209,7 @@ def test_one_finds_out_whether_a_provider_is_back_and_the_others_go_elsewhere_or
     assert alone.next(back) == "p"
 
 
-def test_nobody_waits_for_a_probe_for_ever():
+def test_wait_for_probe_is_bounded():
     known = breaker.Breaker()
     for _ in range(breaker.FAILURES_TO_OPEN):
         known.failed("p", DOWN, now=0.0)
@@ -233,7 +233,7 @@ FAILURES = st.sampled_from([DOWN, RATE, KEY, CREDIT, NONSENSE]) | st.builds(
     st.lists(st.tuples(st.sampled_from("pqr"), FAILURES, st.floats(0, 5)), max_size=8),
     st.floats(0, 1),
 )
-def test_every_course_ends_in_time_with_a_reason_for_each(failing, before, share):
+def test_every_schedule_ends_in_time_with_reasons(failing, before, share):
     known = breaker.Breaker()
     for name, failure, at in before:
         known.failed(name, failure, now=at)

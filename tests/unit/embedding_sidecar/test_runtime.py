@@ -17,7 +17,7 @@ from tests.parts.callbacks import draw
 ONE_VECTOR = b'{"data": [{"index": 0, "embedding": [0.5]}], "usage": {"total_tokens": 1}}'
 
 
-def test_the_terms_of_a_part_are_not_shown():
+def test_terms_of_part_are_not_shown():
     async def close():
         """Nothing is open."""
 
@@ -63,12 +63,12 @@ def test_editing_limits_refills_nothing():
     assert in_turn(*(policy(daily_requests=limit) for limit in (10, 15, 12, 20))) == [10, 5, 0, 5]
 
 
-def test_another_policy_has_a_day_of_its_own():
+def test_another_policy_has_day_of_its_own():
     first = policy(daily_requests=10)
     assert in_turn(first, dataclasses.replace(first, name="other")) == [10, 10]
 
 
-def test_a_redis_whose_url_is_not_there_yet_refills_nothing_either():
+def test_redis_whose_url_is_not_there_yet_refills_nothing_either():
     alone = policy(daily_requests=10)
     shared = policy(
         daily_requests=20, redis_url_file=names.SECRET_QUOTA_REDIS_URL, deny_on_store_loss=False
@@ -76,13 +76,13 @@ def test_a_redis_whose_url_is_not_there_yet_refills_nothing_either():
     assert in_turn(alone, shared, policy(daily_requests=20)) == [10, 10, 0]
 
 
-def test_until_the_url_of_redis_is_there_nothing_is_spent():
+def test_quota_is_closed_until_url_of_redis_is_there():
     shared = policy(daily_requests=20, redis_url_file=names.SECRET_QUOTA_REDIS_URL)
     assert in_turn(shared) == [0]
 
 
 @pytest.mark.parametrize("edited", [{"daily_requests": 20}, {"daily_requests": 10}])
-def test_a_runtime_of_before_the_edit_counts_in_the_same_day(edited):
+def test_runtime_of_before_edit_counts_in_same_day(edited):
     """A request under way has the runtime it began with, and may make calls yet."""
 
     async def scenario():
@@ -97,7 +97,7 @@ def test_a_runtime_of_before_the_edit_counts_in_the_same_day(edited):
     assert asyncio.run(scenario()) == edited["daily_requests"]
 
 
-def test_an_edit_forgets_neither_that_a_key_is_refused_nor_the_good_one(monkeypatch):
+def test_edit_keeps_refused_and_good_keys(monkeypatch):
     sent = []
 
     def start(_, request, *, within_seconds, done):
@@ -139,7 +139,7 @@ def test_an_edit_forgets_neither_that_a_key_is_refused_nor_the_good_one(monkeypa
 
 
 @pytest.mark.parametrize(("memory_mib", "writing_mib"), [(64, 16), (192, 24), (384, 48)])
-def test_an_eighth_of_the_memory_may_be_on_its_way_to_redis(memory_mib, writing_mib):
+def test_eighth_of_memory_may_be_on_its_way_to_redis(memory_mib, writing_mib):
     url = names.SECRET_CACHE_REDIS_URL
     cached = dataclasses.replace(policy(), cache=document.Cache(redis_url_file=url))
 

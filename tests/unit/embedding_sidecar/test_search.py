@@ -74,7 +74,7 @@ def forward(index, body=BODY, *, indexes=("docs",), token=TOKEN, searches=None):
     )
 
 
-def test_what_is_sent_is_proved_and_never_the_token():
+def test_search_sends_proof_and_never_token():
     index = Index(headers=[("Retry-After", "7")], status=503)
     answer = forward(index)
     assert (answer.status, answer.body, answer.retry_after) == (503, ANSWER, "7")
@@ -101,7 +101,7 @@ def test_what_is_sent_is_proved_and_never_the_token():
         {"signed": b"{}"},
     ],
 )
-def test_an_answer_that_proves_nothing_is_none(changes):
+def test_answer_without_proof_is_not_believed(changes):
     index = Index(**changes)
     with pytest.raises(errors.Unavailable) as refused:
         forward(index)
@@ -109,7 +109,7 @@ def test_an_answer_that_proves_nothing_is_none(changes):
     assert TOKEN not in refused.value.message
 
 
-def test_the_index_is_the_one_that_is_named_or_the_only_one():
+def test_index_is_one_that_is_named_or_only_one():
     for body, name in (
         (b'{"index": "b"}', "b"),
         (b'{"index": "a", "query": 5}', "a"),
@@ -144,14 +144,14 @@ def test_no_such_index_is_refused_before_anything_is_sent(body, indexes, status,
         assert "a, b" in refused.value.message
 
 
-def test_without_a_token_nothing_is_sent():
+def test_search_without_token_is_not_sent():
     index = Index()
     with pytest.raises(errors.Unavailable) as refused:
         forward(index, token="")
     assert (refused.value.code, index.asked) == ("api_token_missing", [])
 
 
-def test_an_index_that_is_away_is_said_to_be_so_soon():
+def test_index_that_is_away_is_said_to_be_so_soon():
     with pytest.raises(errors.Unavailable) as refused:
         forward(Index(failure=errors.Unreachable("no_connection", billed=False)))
     assert (refused.value.status, refused.value.code) == (503, "index_unreachable")
@@ -162,7 +162,7 @@ def test_an_index_that_is_away_is_said_to_be_so_soon():
     assert refused.value.code == "index_unreachable"
 
 
-def test_answers_have_a_bound_each_and_together():
+def test_answers_have_bound_each_and_together():
     whole = Index(body=b"x" * search.MAX_ANSWER_BYTES)
     assert len(forward(whole).body) == search.MAX_ANSWER_BYTES
     with pytest.raises(errors.Unavailable) as refused:

@@ -19,7 +19,7 @@ SECONDS = st.sampled_from([0.0, 0.1, 0.1000001, 1.0, 59.5, 60.0, 61.0])
     st.lists(st.integers(0, 10)),
     st.lists(st.tuples(WORDS, SECONDS)),
 )
-def test_a_scrape_shows_what_the_librarys_own_would_show(counted, bare, timed):
+def test_scrape_shows_what_librarys_own_would_show(counted, bare, timed):
     prometheus_client.disable_created_metrics()
     ours, theirs = prometheus_client.CollectorRegistry(), prometheus_client.CollectorRegistry()
     counter, plain = series.Counter(COUNTED), series.Counter(BARE)

@@ -24,12 +24,12 @@ def test_administration_answers_where_there_is_no_ipv6(monkeypatch):
         socket.create_connection(("127.0.0.1", port_of(listening)), timeout=5).close()
 
 
-def test_the_api_is_on_loopback_only():
+def test_api_is_on_loopback_only():
     with server.listen(0, host=server.LOOPBACK) as listening:
         assert listening.getsockname()[0] == "127.0.0.1"
 
 
-def test_a_taken_port_is_named():
+def test_taken_port_is_named():
     with server.listen(0) as listening:
         port = port_of(listening)
         with pytest.raises(server.PortTaken, match=f"port {port} .*in use"):

@@ -33,7 +33,7 @@ def test_every_item_gets_its_own_vector_and_none_is_bought_twice(batches):
     assert sorted(bought) == sorted({item for batch in batches for item in batch})
 
 
-def test_a_partial_hit_buys_the_rest_and_says_so():
+def test_partial_hit_buys_rest_and_says_so():
     world = World(one("p"))
     world.embed("one", "two words")
     answer = world.embed("new text", "two words", "new text", "one")
@@ -44,7 +44,7 @@ def test_a_partial_hit_buys_the_rest_and_says_so():
     assert world.cache.stats()["tokens_saved"] == 3
 
 
-def test_a_full_hit_touches_neither_quota_nor_provider():
+def test_full_hit_touches_neither_quota_nor_provider():
     world = World(one("p"), quota=Quota(left=1))
     world.embed("a", "b")
     answer = world.embed("b", "a")
@@ -53,7 +53,7 @@ def test_a_full_hit_touches_neither_quota_nor_provider():
     assert len(world.net["p"].calls) == 1
 
 
-def test_tokens_are_kept_apart_from_the_text_of_the_same_name():
+def test_tokens_are_kept_apart_from_text_of_same_name():
     world = World(one("p"))
     answer = world.embed((1, 2), "x", (1, 2))
     assert answer.vectors == vectors("m", [1, 2], "x", [1, 2])
@@ -61,19 +61,19 @@ def test_tokens_are_kept_apart_from_the_text_of_the_same_name():
 
 
 @pytest.mark.parametrize("change", [{"input_type": "query"}, {"dimensions": 4}])
-def test_what_changes_the_vector_is_another_entry(change):
+def test_field_that_changes_vector_makes_another_entry(change):
     world = World(one("p", kind="OpenAICompatible"))
     plain = world.embed("a")
     assert world.embed("a", **change).vectors != plain.vectors
 
 
-def test_who_asks_does_not_part_the_cache():
+def test_cache_is_shared_by_all_users():
     world = World(one("p"))
     world.embed("a", user="u")
     assert world.embed("a").hits == 1
 
 
-def test_vectors_of_another_size_than_the_cached_ones_replace_them():
+def test_vectors_of_another_size_than_cached_ones_replace_them():
     world = World(one("p", kind="OpenAICompatible"))
     world.embed("a")
     p = world.net["p"]
@@ -110,7 +110,7 @@ def just_asked(world, *items, **rest):
     return Found(keys, world.run(world.cache.get_many(keys)), world.loop.time())
 
 
-def test_what_the_cache_has_just_said_is_not_asked_again(monkeypatch):
+def test_entries_just_found_are_not_looked_up_again(monkeypatch):
     world = World(one("p"))
     world.embed("a")
     found = just_asked(world, "a", "b", "b")
@@ -121,7 +121,7 @@ def test_what_the_cache_has_just_said_is_not_asked_again(monkeypatch):
     assert world.asked("p") == [["a"], ["b"]]
 
 
-def test_a_call_that_landed_after_the_cache_was_asked_is_taken():
+def test_call_that_landed_after_cache_was_asked_is_taken():
     world = World(one("p"))
     found = just_asked(world, "a")
     world.embed("a")
@@ -130,7 +130,7 @@ def test_a_call_that_landed_after_the_cache_was_asked_is_taken():
     assert (answer.coalesced, answer.attempts) == (1, 0)
 
 
-def test_what_the_cache_has_just_said_is_no_answer_where_none_is_wanted_of_it():
+def test_entries_just_found_are_no_answer_under_no_cache():
     world = World(one("p"))
     world.embed("a")
     found = just_asked(world, "a")
@@ -138,7 +138,7 @@ def test_what_the_cache_has_just_said_is_no_answer_where_none_is_wanted_of_it():
     assert world.run(world.service.embed(ask("a"), control=control, found=found)).hits == 0
 
 
-def test_the_next_choice_is_looked_up_though_the_cache_was_asked_for_the_first():
+def test_next_choice_is_looked_up_though_cache_was_asked_for_first():
     world = World(one("p", "m"), one("q", "n"), crossing=True)
     world.embed("a", model="n")
     world.net["p"].fault = DOWN
@@ -164,7 +164,7 @@ def begin(world, found, *items, **rest):
     return asyncio.ensure_future(world.service.embed(ask(*items, **rest), found=found))
 
 
-def test_a_miss_of_one_item_needs_one_task_but_that_of_its_call():
+def test_miss_of_one_item_needs_one_task_but_that_of_its_call():
     world = World(one("p"))
     world.net["p"].delay_seconds = 1
     found = just_asked(world, "a b")
@@ -181,7 +181,7 @@ def test_a_miss_of_one_item_needs_one_task_but_that_of_its_call():
     assert world.embed("a b").hits == 1
 
 
-def test_who_wants_the_same_meanwhile_is_answered_by_the_same_call():
+def test_equal_texts_share_one_call():
     world = World(one("p"))
     world.net["p"].delay_seconds = 1
     found = just_asked(world, "a")
@@ -195,7 +195,7 @@ def test_who_wants_the_same_meanwhile_is_answered_by_the_same_call():
 
 
 @pytest.mark.parametrize("fault", [DOWN, TIMEOUT, stand_in.status(500), stand_in.status(429)])
-def test_where_the_call_fails_the_request_goes_on_with_the_next_choice(fault):
+def test_failed_call_moves_request_to_next_candidate(fault):
     world = World(one("p", space="s"), one("q", "n", space="s"))
     world.net["p"].fault = fault
     answer = begun(world, "a")
@@ -204,7 +204,7 @@ def test_where_the_call_fails_the_request_goes_on_with_the_next_choice(fault):
     assert world.seen.failovers == ["openai"]
 
 
-def test_where_the_call_takes_too_long_the_request_goes_on_with_the_next_choice():
+def test_slow_call_moves_request_to_next_candidate():
     world = World(one("p", space="s"), one("q", "n", space="s"))
     world.net["p"].delay_seconds = 1000
     answer = begun(world, "a")
@@ -212,7 +212,7 @@ def test_where_the_call_takes_too_long_the_request_goes_on_with_the_next_choice(
     assert world.loop.time() == TIMING.request_seconds / 2
 
 
-def test_the_deadline_is_kept_whatever_hangs(monkeypatch):
+def test_deadline_is_kept_whatever_hangs(monkeypatch):
     world = World(one("p", space="s"), one("q", "n", space="s"))
     monkeypatch.setattr(world.quota, "draw", lambda **_: None)
     with pytest.raises(errors.Unavailable):
@@ -220,7 +220,7 @@ def test_the_deadline_is_kept_whatever_hangs(monkeypatch):
     assert world.loop.time() == TIMING.request_seconds
 
 
-def test_what_nobody_can_answer_is_refused_as_ever():
+def test_unanswerable_request_is_refused_as_usual():
     world = World(one("p"), quota=Quota(left=0))
     with pytest.raises(errors.QuotaExhausted) as caught:
         begun(world, "a")
@@ -232,7 +232,7 @@ def test_what_nobody_can_answer_is_refused_as_ever():
     assert (refused.value.code, refused.value.attempts) == ("all_providers_failed", 1)
 
 
-def test_who_leaves_leaves_the_call_and_it_is_kept():
+def test_call_of_caller_that_left_completes_and_is_kept():
     world = World(one("p"))
     world.net["p"].delay_seconds = 1
     found = just_asked(world, "a")
@@ -248,7 +248,7 @@ def test_who_leaves_leaves_the_call_and_it_is_kept():
     assert world.embed("a").hits == 1
 
 
-def test_for_who_left_nobody_else_is_asked():
+def test_caller_that_left_causes_no_call_to_next_provider():
     world = World(one("p", space="s"), one("q", "n", space="s"))
     world.net["p"].delay_seconds = 1
     world.net["p"].fault = DOWN
@@ -281,7 +281,7 @@ def made_to_wait(world, monkeypatch):
     return grant
 
 
-def test_time_spent_waiting_for_the_quota_is_not_the_providers(monkeypatch):
+def test_time_spent_waiting_for_quota_is_not_providers(monkeypatch):
     """A call that would be begun after its time is not made, and not billed."""
     world = World(one("p"))
     grant = made_to_wait(world, monkeypatch)
@@ -299,7 +299,7 @@ def test_time_spent_waiting_for_the_quota_is_not_the_providers(monkeypatch):
     assert world.quota.settled[0] == (False, 0)
 
 
-def test_who_leaves_while_the_quota_is_waited_for_buys_nothing(monkeypatch):
+def test_caller_that_leaves_while_quota_is_awaited_buys_nothing(monkeypatch):
     world = World(one("p"))
     grant = made_to_wait(world, monkeypatch)
     found = just_asked(world, "a")
@@ -317,7 +317,7 @@ def test_who_leaves_while_the_quota_is_waited_for_buys_nothing(monkeypatch):
     assert world.quota.settled == [(False, 0)]
 
 
-def test_a_fault_as_a_call_begins_is_its_callers_and_leaves_nothing_behind(monkeypatch, caplog):
+def test_fault_as_call_begins_is_its_callers_and_leaves_nothing_behind(monkeypatch, caplog):
     world = World(one("p"))
     monkeypatch.setattr(world.net, "start", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -328,7 +328,7 @@ def test_a_fault_as_a_call_begins_is_its_callers_and_leaves_nothing_behind(monke
     assert begun(world, "a").attempts == 1
 
 
-def test_a_key_that_one_call_refused_and_a_later_one_took_is_not_refused():
+def test_key_that_one_call_refused_and_later_one_took_is_not_refused():
     world = World(one("p"))
     answers = iter([stand_in.status(401), None])
 
@@ -350,7 +350,7 @@ def test_a_key_that_one_call_refused_and_a_later_one_took_is_not_refused():
     assert world.service.refused_keys() == frozenset()
 
 
-def test_where_the_process_ends_while_the_quota_is_waited_for_nothing_is_sent(monkeypatch):
+def test_process_that_ends_while_quota_is_awaited_sends_nothing(monkeypatch):
     world = World(one("p"))
     grant = made_to_wait(world, monkeypatch)
     found = just_asked(world, "a")
@@ -367,7 +367,7 @@ def test_where_the_process_ends_while_the_quota_is_waited_for_nothing_is_sent(mo
     assert world.quota.settled == [(False, 0)]
 
 
-def test_a_call_that_the_process_ends_is_billed(monkeypatch):
+def test_call_that_process_ends_is_billed(monkeypatch):
     world = World(one("p"))
     world.net["p"].delay_seconds = 5
     found = just_asked(world, "a")
@@ -383,7 +383,7 @@ def test_a_call_that_the_process_ends_is_billed(monkeypatch):
     assert world.seen.calls == [("openai", "m", "cancelled")]
 
 
-def test_who_leaves_while_another_call_is_waited_for_makes_none():
+def test_caller_that_leaves_while_waiting_makes_no_call():
     world = World(one("p"))
     world.net["p"].fault = DOWN
     found = just_asked(world, "a")
@@ -400,7 +400,7 @@ def test_who_leaves_while_another_call_is_waited_for_makes_none():
     assert len(world.net["p"].calls) == 1
 
 
-def test_a_part_that_has_not_begun_is_not_begun_for_who_left():
+def test_pending_part_is_not_begun_for_caller_that_left():
     world = World(one("p", kind="Voyage"))
     world.net["p"].delay_seconds = 1
     many = [f"text {number}" for number in range(10_000)]
@@ -421,7 +421,7 @@ def test_a_part_that_has_not_begun_is_not_begun_for_who_left():
 # --- models
 
 
-def test_an_alias_means_the_provider_and_shares_its_cache():
+def test_alias_means_provider_and_shares_its_cache():
     world = World(one("p", aliases=("small",)))
     world.embed("a", model="small")
     answer = world.embed("a")
@@ -429,13 +429,13 @@ def test_an_alias_means_the_provider_and_shares_its_cache():
     assert world.net["p"].calls[0].body["model"] == "m"
 
 
-def test_a_model_nobody_has_is_refused_with_those_there_are():
+def test_model_nobody_has_is_refused_with_those_there_are():
     refusal = World(one("p", aliases=("small",)), one("q", "n")).refusal("a", model="x")
     assert (refusal.status, refusal.code, refusal.param) == (404, "model_not_found", "model")
     assert "m, small, n" in refusal.message
 
 
-def test_the_model_picks_its_provider_and_nobody_before_it_is_asked():
+def test_model_picks_its_provider_and_nobody_before_it_is_asked():
     world = World(one("p", "m"), one("q", "n"), crossing=True)
     world.net["q"].fault = DOWN
     assert world.refusal("a", model="n").code == "all_providers_failed"
@@ -453,7 +453,7 @@ def test_other_dimensions_than_pinned_are_refused():
 # --- failover
 
 
-def test_another_provider_of_the_space_goes_on_with_what_was_found():
+def test_another_provider_of_space_goes_on_with_what_was_found():
     world = World(one("p", "m", space="s"), one("q", "n", space="s"))
     world.embed("a")
     world.net["p"].fault = DOWN
@@ -465,7 +465,7 @@ def test_another_provider_of_the_space_goes_on_with_what_was_found():
     assert world.seen.errors == [("unreachable", "openai")]
 
 
-def test_across_spaces_all_is_made_anew_and_kept_under_its_own_space():
+def test_texts_are_made_anew_across_spaces_and_kept_under_their_own():
     world = World(one("p"), one("q", "n", kind="Voyage"), crossing=True)
     world.embed("a")
     world.net["p"].fault = DOWN
@@ -480,7 +480,7 @@ def test_across_spaces_all_is_made_anew_and_kept_under_its_own_space():
     assert (again.hits, again.provider) == (1, "p")
 
 
-def test_what_is_cached_of_the_first_choice_is_served_while_it_is_down():
+def test_cached_vectors_of_first_candidate_are_served_while_it_is_down():
     world = World(one("p"), one("q", "n"), crossing=True)
     world.embed("a")
     world.net["p"].fault = DOWN
@@ -490,14 +490,14 @@ def test_what_is_cached_of_the_first_choice_is_served_while_it_is_down():
     assert (answer.vectors, answer.provider, answer.attempts) == (vectors("m", "a"), "p", 0)
 
 
-def test_without_consent_no_other_space_answers():
+def test_other_space_answers_only_with_consent():
     world = World(one("p"), one("q", "n"))
     world.net["p"].fault = DOWN
     assert world.refusal("a").status == 502
     assert world.net["q"].calls == []
 
 
-def test_without_failover_nobody_else_answers():
+def test_other_provider_does_not_answer_without_failover():
     world = World(one("p", space="s"), one("q", "n", space="s"), enabled=False)
     world.net["p"].fault = DOWN
     assert world.refusal("a").status == 502
@@ -505,7 +505,7 @@ def test_without_failover_nobody_else_answers():
 
 
 @given(st.lists(st.tuples(st.sets(st.sampled_from("abcd"), min_size=1), st.sampled_from("pqr-"))))
-def test_an_answer_is_of_one_space_whatever_fails(rounds):
+def test_answer_is_of_one_space_whatever_fails(rounds):
     world = World(
         one("p", "m", space="s"), one("q", "n", space="t"), one("r", "o", space="s"), crossing=True
     )
@@ -519,7 +519,7 @@ def test_an_answer_is_of_one_space_whatever_fails(rounds):
             assert made in {stand_in.vector(it, item) for it in of_space[answer.space]}
 
 
-def test_the_callers_fault_ends_the_search():
+def test_callers_fault_ends_failover():
     world = World(one("p", space="s"), one("q", "n", space="s"))
     refusal = world.refusal("too long")
     assert (refusal.status, refusal.param) == (400, "input")
@@ -528,13 +528,13 @@ def test_the_callers_fault_ends_the_search():
     assert world.quota.settled == [(False, 0)]
 
 
-def test_only_whom_the_caller_meant_may_say_that_the_caller_is_at_fault():
+def test_only_chosen_provider_may_blame_caller():
     world = World(one("p"), one("q", "n"), crossing=True)
     world.net["p"].fault = DOWN
     assert world.refusal("too long").status == 502
 
 
-def test_who_cannot_take_tokens_is_passed_over():
+def test_provider_that_takes_no_tokens_is_passed_over():
     world = World(one("p", kind="Voyage"), one("q", "n"), crossing=True)
     assert world.embed((1, 2)).provider == "q"
     assert world.net["p"].calls == []
@@ -546,7 +546,7 @@ def test_tokens_that_nobody_takes_are_refused():
     assert "token arrays" in refusal.message
 
 
-def test_who_failed_three_times_is_tried_last_for_a_while():
+def test_provider_that_failed_three_times_is_tried_last_for_some_time():
     world = World(one("p", space="s"), one("q", "n", space="s"))
     world.net["p"].fault = DOWN
     for number in range(5):
@@ -559,7 +559,7 @@ def test_who_failed_three_times_is_tried_last_for_a_while():
     assert world.service.health() == {"p": "ok", "q": "ok"}
 
 
-def test_who_is_tried_last_is_still_tried():
+def test_provider_tried_last_is_still_tried():
     world = World(one("p", space="s"), one("q", "n", space="s"))
     world.net["p"].fault = DOWN
     for number in range(3):
@@ -572,7 +572,7 @@ def test_who_is_tried_last_is_still_tried():
 # --- when nobody answers
 
 
-def test_all_used_up_is_a_429_with_the_shortest_wait():
+def test_all_used_up_is_429_with_shortest_wait():
     world = World(one("p", space="s"), one("q", "n", space="s"))
     world.net["p"].fault = stand_in.status(429, {"retry-after": "7"})
     world.net["q"].fault = stand_in.status(429, {"retry-after": "5"})
@@ -581,7 +581,7 @@ def test_all_used_up_is_a_429_with_the_shortest_wait():
     assert (refusal.status, refusal.retry_after_seconds) == (429, 5.0)
 
 
-def test_one_down_and_one_used_up_is_a_502():
+def test_one_down_and_one_used_up_is_502():
     world = World(one("p", space="s"), one("q", "n", space="s"))
     world.net["p"].fault = stand_in.status(429)
     world.net["q"].fault = DOWN
@@ -590,7 +590,7 @@ def test_one_down_and_one_used_up_is_a_502():
     assert "p: rate_limited: no; q: no_connection" in refusal.message
 
 
-def test_a_key_that_is_missing_is_named_and_how_to_see_why():
+def test_key_that_is_missing_is_named_and_how_to_see_why():
     world = World(one("p"), keys={})
     refusal = world.refusal("a")
     assert (refusal.status, refusal.code) == (503, "provider_key_missing")
@@ -600,12 +600,12 @@ def test_a_key_that_is_missing_is_named_and_how_to_see_why():
     assert (world.net["p"].calls, world.quota.reserved) == ([], [])
 
 
-def test_a_key_that_is_missing_matters_only_if_nobody_else_answers():
+def test_key_that_is_missing_matters_only_if_nobody_else_answers():
     world = World(one("p", space="s"), one("q", "n", space="s"), keys={"q": stand_in.KEY})
     assert world.embed("a").provider == "q"
 
 
-def test_a_key_that_is_refused_is_a_502_that_does_not_show_it():
+def test_key_that_is_refused_is_502_that_does_not_show_it():
     world = World(one("p"), keys={"p": "sk-wrong"})
     refusal = world.refusal("a")
     assert (refusal.status, refusal.code) == (502, "all_providers_failed")
@@ -614,14 +614,14 @@ def test_a_key_that_is_refused_is_a_502_that_does_not_show_it():
     assert world.service.refused_keys() == {"p"}
 
 
-def test_the_environment_form_is_not_told_of_kubernetes():
+def test_environment_form_is_not_told_of_kubernetes():
     assert "kubectl" not in World(one("p"), keys={}, namespace="").refusal("a").message
 
 
 # --- quota and what is seen
 
 
-def test_a_call_is_settled_at_what_was_billed():
+def test_call_is_settled_at_what_was_billed():
     world = World(one("p"))
     world.embed("one two three")
     assert world.quota.reserved == [13 + 8]
@@ -644,7 +644,7 @@ def test_a_call_is_settled_at_what_was_billed():
         (stand_in.changed(lambda body: body["data"].pop()), (True, 9), "bad_answer", 1),
     ],
 )
-def test_what_may_have_been_billed_counts_each_time_it_is_tried(fault, settled, outcome, tries):
+def test_call_possibly_billed_counts_for_each_try(fault, settled, outcome, tries):
     world = World(one("p"))
     world.net["p"].fault = fault
     world.refusal("a")
@@ -655,7 +655,7 @@ def test_what_may_have_been_billed_counts_each_time_it_is_tried(fault, settled, 
     assert world.embed("a").hits == 0
 
 
-def test_a_caller_that_goes_away_cancels_no_call_and_what_is_paid_for_is_kept():
+def test_caller_that_leaves_cancels_no_call_and_result_is_kept():
     world = World(one("p"))
     world.net["p"].delay_seconds = 20
     with pytest.raises(TimeoutError):
@@ -665,7 +665,7 @@ def test_a_caller_that_goes_away_cancels_no_call_and_what_is_paid_for_is_kept():
     assert world.embed("a").hits == 1
 
 
-def test_a_call_that_the_end_of_the_process_cancels_counts():
+def test_call_that_end_of_process_cancels_counts():
     world = World(one("p"))
     world.net["p"].delay_seconds = 20
     with pytest.raises(TimeoutError):
@@ -675,14 +675,14 @@ def test_a_call_that_the_end_of_the_process_cancels_counts():
     assert world.seen.calls == [("openai", "m", "cancelled")]
 
 
-def test_each_provider_tried_is_a_call_of_the_quota():
+def test_each_provider_tried_is_call_of_quota():
     world = World(one("p", space="s"), one("q", "n", space="s"), quota=Quota(left=1))
     world.net["p"].fault = TIMEOUT
     assert world.refusal("a").code == "insufficient_quota"
     assert world.net["q"].calls == []
 
 
-def test_an_answer_does_not_print_its_vectors():
+def test_answer_does_not_print_its_vectors():
     answer = World(one("p")).embed("a")
     assert repr(answer.vectors[0]) not in repr(answer)
 

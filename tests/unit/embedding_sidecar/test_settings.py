@@ -13,7 +13,7 @@ def read(**environment):
     return settings.from_environment({**KEYS, **environment})
 
 
-def test_a_key_is_enough():
+def test_key_is_enough():
     found = settings.from_environment({"OPENAI_API_KEY": "sk-1"})
     policy = found.document
     assert policy.scope == "default"
@@ -28,17 +28,17 @@ def test_a_key_is_enough():
 @pytest.mark.parametrize(
     ("written", "calls"), [("0", 0), ("7", 7), ("500", 90), ("0%", 0), ("33%", 30), ("100%", 90)]
 )
-def test_a_reserve_is_calls_or_a_share_of_the_day(written, calls):
+def test_reserve_is_calls_or_share_of_day(written, calls):
     made = read(EMBEDDING_DAILY_QUOTA="90", EMBEDDING_RESERVE_FOR_APPLICATIONS=written)
     assert made.document.quota.reserved_requests == calls
 
 
-def test_the_environment_is_a_document_like_any_other():
+def test_environment_is_document_like_any_other():
     policy = read(EMBEDDING_BACKUP_PROVIDER="voyage", REDIS_URL="redis://:pw@h").document
     assert document.parse(document.dump(policy)) == policy
 
 
-def test_a_backup_that_is_named_and_enabled_is_consent_to_cross_spaces():
+def test_backup_that_is_named_and_enabled_is_consent_to_cross_spaces():
     policy = read(EMBEDDING_BACKUP_PROVIDER="voyage", EMBEDDING_FALLBACK_ENABLED="true").document
     assert [provider.kind for provider in policy.providers] == ["OpenAI", "Voyage"]
     assert policy.providers[1].model == "voyage-3-lite"
@@ -55,23 +55,23 @@ def test_a_backup_that_is_named_and_enabled_is_consent_to_cross_spaces():
         "http://LOCALHOST:8484",
     ],
 )
-def test_the_injected_address_is_not_a_providers(url):
+def test_injected_address_is_not_providers(url):
     policy = read(OPENAI_BASE_URL=url).document
     assert policy.providers[0].base_url == "https://api.openai.com/v1"
     assert policy.passthrough.base_url == "https://api.openai.com/v1"
 
 
-def test_another_port_of_this_machine_is_a_providers():
+def test_another_port_of_this_machine_is_providers():
     policy = read(OPENAI_BASE_URL="http://127.0.0.1:8484/v1", EMBEDDING_PORT="8486").document
     assert policy.providers[0].base_url == "http://127.0.0.1:8484/v1"
 
 
-def test_the_default_port_counts_as_written():
+def test_default_port_counts_as_written():
     policy = read(OPENAI_BASE_URL="http://localhost/v1", EMBEDDING_PORT="80").document
     assert policy.providers[0].base_url == "https://api.openai.com/v1"
 
 
-def test_pass_through_follows_the_provider_unless_it_is_told_otherwise():
+def test_pass_through_follows_provider_unless_it_is_told_otherwise():
     url = "https://proxy.example/v1"
     assert read(OPENAI_BASE_URL=url).document.passthrough.base_url == url
     told = read(OPENAI_BASE_URL=url, EMBEDDING_PASSTHROUGH_BASE_URL="https://other.example/v1")
@@ -96,13 +96,13 @@ def test_redis_is_for_cache_and_quota_alike(url):
     assert found.secrets[found.document.cache.redis_url_file] == url
 
 
-def test_an_empty_value_is_a_missing_one():
+def test_empty_value_is_missing_one():
     found = read(EMBEDDING_MODEL="", EMBEDDING_DAILY_QUOTA="", REDIS_URL="", EMBEDDING_API_TOKEN="")
     assert found.document == read().document
     assert names.SECRET_API_TOKEN not in found.secrets
 
 
-def test_zero_is_a_value():
+def test_zero_is_value():
     policy = read(EMBEDDING_DAILY_QUOTA="0", EMBEDDING_CACHE_TTL_SECONDS="0").document
     assert policy.quota.daily_requests == 0
     assert policy.cache.ttl_seconds == 0
@@ -151,7 +151,7 @@ def test_zero_is_a_value():
         ("REDIS_URL", "redis+raft://:secretpw@redis:99999"),
     ],
 )
-def test_a_wrong_value_stops_the_start_with_its_name(name, value):
+def test_wrong_value_stops_start_with_its_name(name, value):
     with pytest.raises(variables.InvalidSetting, match=f"^{name}: ") as refused:
         read(**{"EMBEDDING_BACKUP_PROVIDER": "voyage", name: value})
     assert "secretpw" not in str(refused.value)

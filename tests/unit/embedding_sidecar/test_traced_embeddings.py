@@ -74,13 +74,13 @@ class World:
 @pytest.mark.parametrize(
     "body", [b"", b"{", b'{"model": 1}', b"x" * (byte_budget.SMALL_BODY_BYTES + 1)]
 )
-def test_a_request_that_falls_through_to_a_task_keeps_its_span_and_ends_it_once(body):
+def test_request_handed_to_task_keeps_its_span_and_ends_it_once(body):
     world = World()
     assert world.post(body) == 400
     assert world.spans.ended == [["invalid_request_error"]]
 
 
-def test_a_span_ends_where_there_is_no_policy_yet():
+def test_span_ends_where_there_is_no_policy_yet():
     world = World(is_ready=False)
     assert world.post(b'{"model": "m", "input": "a"}') == 503
     assert world.spans.ended == [["server_error"]]

@@ -52,7 +52,7 @@ def good(*embeddings):
     }
 
 
-def test_resource_stand_ins_and_addresses_are_of_the_kinds_that_are_translated():
+def test_resource_stand_ins_and_addresses_are_of_kinds_that_are_translated():
     crd = yaml.safe_load((ROOT / "crds/embeddingpolicies.yaml").read_text(encoding="utf-8"))
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     types = schema["properties"]["providers"]["items"]["properties"]["type"]["enum"]
@@ -61,7 +61,7 @@ def test_resource_stand_ins_and_addresses_are_of_the_kinds_that_are_translated()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_vectors_are_asked_for_as_the_bits_they_are(kind):
+def test_vectors_are_asked_for_as_bits_they_are(kind):
     assert sent(kind, ask())[1]["encoding_format"] == "base64"
 
 
@@ -70,14 +70,14 @@ def test_openai_is_sent_nothing_it_does_not_know():
     assert body.keys() == {"model", "input", "encoding_format", "dimensions", "user"}
 
 
-def test_a_server_like_openai_is_sent_all_that_was_given_and_no_more():
+def test_server_like_openai_is_sent_all_that_was_given_and_no_more():
     _, body = sent("OpenAICompatible", ask(input_type="query", truncation=True))
     assert (body["input_type"], body["truncation"]) == ("query", True)
     assert sent("OpenAICompatible", ask())[1].keys() == {"model", "input", "encoding_format"}
 
 
 @pytest.mark.parametrize(("given_", "sent_"), [(None, False), (False, False), (True, True)])
-def test_voyage_cuts_a_text_only_when_asked_to(given_, sent_):
+def test_voyage_cuts_text_only_when_asked_to(given_, sent_):
     assert sent("Voyage", ask(truncation=given_))[1]["truncation"] is sent_
 
 
@@ -97,11 +97,11 @@ def test_voyage_has_its_own_word_for_dimensions():
         ("al-1", "http://gateway/v1", "http://gateway/v1"),
     ],
 )
-def test_an_atlas_key_goes_to_atlas_unless_the_policy_names_another_place(key, base_url, host):
+def test_atlas_key_goes_to_atlas_unless_policy_names_another_place(key, base_url, host):
     assert sent("Voyage", ask(), key, base_url)[0].url == f"{host}/embeddings"
 
 
-def test_token_arrays_are_refused_of_the_kinds_that_take_texts_only():
+def test_token_arrays_are_refused_of_kinds_that_take_texts_only():
     for kind, translation in providers.PROVIDERS.items():
         assert (translation.obstacle(["a", (1, 2)]) is not None) == (kind in stand_in.TEXTS_ONLY)
         assert translation.obstacle(["a"]) is None
@@ -118,13 +118,13 @@ def test_token_arrays_are_refused_of_the_kinds_that_take_texts_only():
         ("Voyage", "a model of tomorrow", 1000, 120_000),
     ],
 )
-def test_what_fits_one_request_is_what_the_vendor_says(kind, model, items, tokens):
+def test_limits_of_one_request_are_those_of_vendor(kind, model, items, tokens):
     limits = providers.PROVIDERS[kind].limits(model)
     assert (limits.items, limits.tokens) == (items, tokens)
 
 
 @pytest.mark.parametrize("code", ["insufficient_quota", "credit_balance_exhausted"])
-def test_a_spent_credit_is_told_from_a_rate_by_its_typed_code(code):
+def test_spent_credit_is_told_from_rate_by_its_typed_code(code):
     openai = providers.PROVIDERS["OpenAI"]
     spent = answered({"error": {"code": code, "message": "quota"}}, 429, {"retry-after": "5"})
     assert isinstance(openai.failure(spent), errors.OutOfCredit)
@@ -133,7 +133,7 @@ def test_a_spent_credit_is_told_from_a_rate_by_its_typed_code(code):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_key_is_sent_and_never_shown(kind):
+def test_key_is_sent_and_never_shown(kind):
     request, _ = sent(kind, ask(), "sk-secret")
     assert request.headers["authorization"] == "Bearer sk-secret"
     assert "sk-secret" not in repr(request)
@@ -146,7 +146,7 @@ def test_texts_arrive_as_they_are(texts, kind):
 
 
 @given(st.lists(st.lists(FLOATS, min_size=3, max_size=3), min_size=1, max_size=5), st.randoms())
-def test_base64_and_floats_in_any_order_give_the_same_bits(rows, random):
+def test_base64_and_floats_in_any_order_give_same_bits(rows, random):
     packed = [array.array("f", row).tobytes() for row in rows]
     in_bits = good(*(base64.b64encode(row).decode() for row in packed))
     in_floats = good(*(list(array.array("f", row)) for row in rows))
@@ -160,7 +160,7 @@ def test_base64_and_floats_in_any_order_give_the_same_bits(rows, random):
 @example(struct.pack("<2f", 1.0, -math.inf))
 @example(struct.pack("<I", 0xFFC00000))
 @example(struct.pack("<2I", 0x7F7FFFFF, 0xFF7FFFFF))
-def test_any_bits_are_a_vector_if_and_only_if_all_numbers_are_finite(raw):
+def test_any_bits_are_vector_if_and_only_if_all_numbers_are_finite(raw):
     read = functools.partial(vector_decoder.read, count=1, dimensions=None)
     body = answered(good(base64.b64encode(raw).decode()))
     if all(map(math.isfinite, struct.unpack(f"<{len(raw) // 4}f", raw))):
@@ -204,7 +204,7 @@ INFINITE = base64.b64encode(array.array("f", [math.inf, -math.inf]).tobytes()).d
     ],
     ids=str,
 )
-def test_an_answer_of_no_use_is_no_answer_and_may_have_cost(body):
+def test_answer_of_no_use_is_no_answer_and_may_have_cost(body):
     with pytest.raises(errors.Unreachable) as caught:
         vector_decoder.read(answered(body), count=1, dimensions=2)
     assert (caught.value.reason, caught.value.billed) == ("bad_answer", True)
@@ -216,7 +216,7 @@ def test_vectors_of_several_sizes_are_no_answer():
         vector_decoder.read(answered(body), count=2, dimensions=None)
 
 
-def test_an_index_said_twice_is_no_answer():
+def test_index_said_twice_is_no_answer():
     body = good(B64, B64)
     body["data"][1]["index"] = 0
     with pytest.raises(errors.Unreachable):
@@ -249,18 +249,18 @@ FATES = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("status", FATES)
-def test_a_status_has_one_meaning(kind, status):
+def test_status_has_one_meaning(kind, status):
     failure = providers.PROVIDERS[kind].failure(answered(b"<html>", status))
     assert (type(failure), getattr(failure, "billed", None)) == FATES[status]
 
 
 @given(st.integers(100, 599), st.binary(), st.sampled_from(KINDS))
-def test_whatever_a_provider_answers_has_a_meaning(status, body, kind):
+def test_every_provider_answer_has_meaning(status, body, kind):
     failure = providers.PROVIDERS[kind].failure(answered(body, status))
     assert isinstance(failure, errors.ProviderFailed | errors.Rejected)
 
 
-def test_the_callers_fault_is_told_in_the_providers_typed_words():
+def test_callers_fault_is_told_in_providers_typed_words():
     error = {"message": "too long", "type": "t", "param": "input", "code": "c"}
     failure = rejected("OpenAI", {"error": error})
     assert (failure.message, failure.param, failure.code) == ("too long", "input", "c")
@@ -269,12 +269,12 @@ def test_the_callers_fault_is_told_in_the_providers_typed_words():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("body", [[], {}, {"error": None}, {"detail": [{"loc": 1}]}])
-def test_a_refusal_without_words_gets_ours(kind, body):
+def test_refusal_without_words_gets_ours(kind, body):
     assert rejected(kind, body).message == "The provider rejected the request."
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_how_long_to_wait_is_what_the_provider_said(kind):
+def test_wait_is_what_provider_said(kind):
     limits = {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}
     translation = providers.PROVIDERS[kind]
 
@@ -328,7 +328,7 @@ def test_every_translation_round_trips(kind, texts, tokens, options):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_too_long_a_text_reaches_the_caller_in_openais_form(kind):
+def test_too_long_text_reaches_caller_in_openais_form(kind):
     translation = providers.PROVIDERS[kind]
     base_url = f"http://p/{stand_in.PATHS[kind]}"
     request = translation.request(ask("too long"), base_url=base_url, api_key=None)

@@ -69,7 +69,7 @@ LONG = {
 @settings(max_examples=20, deadline=None)
 @given(places=st.lists(st.integers(0, 2**22), max_size=20))
 @example(places=list(range(0, 2**21, 4099)))
-def test_a_long_answer_is_the_same_in_any_pieces(form, places):
+def test_long_answer_is_same_in_any_pieces(form, places):
     data = LONG[form]
     assert len(data) > vector_decoder.WHOLE_BYTES
     assert read(cut(data, places)) == EXPECTED
@@ -83,7 +83,7 @@ def test_a_long_answer_is_the_same_in_any_pieces(form, places):
     length=st.integers(1, 30),
     new=st.sampled_from([b"", b"}", b"{", b"]", b"[", b",", b'"', b"0", b'"data":[', b"null"]),
 )
-def test_a_changed_answer_is_what_it_is_whole_or_of_no_use(places, at, length, new):
+def test_changed_answer_is_what_it_is_whole_or_of_no_use(places, at, length, new):
     """It may be stricter in pieces, and never says anything else."""
     data = LONG["base64"]
     at %= len(data)
@@ -139,7 +139,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("form", HOSTILE)
 @pytest.mark.parametrize("dimensions", [None, 1536])
-def test_d4_an_answer_without_end_is_given_up_within_what_was_asked(form, dimensions):
+def test_d4_answer_without_end_is_given_up_within_what_was_asked(form, dimensions):
     most, is_lost = held_at_most(*HOSTILE[form], dimensions=dimensions)
     assert is_lost
     numbers = dimensions or vector_decoder.MAX_NUMBERS
@@ -150,7 +150,7 @@ def test_d4_an_answer_without_end_is_given_up_within_what_was_asked(form, dimens
     assert most <= bound + vector_decoder.MAX_ENVELOPE_BYTES + PIECE
 
 
-def test_d4_what_is_given_up_is_held_no_longer():
+def test_d4_answer_given_up_is_held_no_longer():
     reader = vector_decoder.Reader(count=1, dimensions=None)
     for _ in range(100):
         reader.feed(b"[" * PIECE)
@@ -160,7 +160,7 @@ def test_d4_what_is_given_up_is_held_no_longer():
 
 
 @pytest.mark.parametrize("numbers", [vector_decoder.MAX_NUMBERS, vector_decoder.MAX_NUMBERS + 1])
-def test_a_vector_longer_than_any_model_makes_is_of_no_use_unless_asked_for(numbers):
+def test_vector_longer_than_any_model_makes_is_of_no_use_unless_asked_for(numbers):
     data = answer(count=1, numbers=numbers)
     assert read([data], count=1, dimensions=numbers).vectors == (vector(0, numbers),)
     if numbers > vector_decoder.MAX_NUMBERS:
@@ -168,7 +168,7 @@ def test_a_vector_longer_than_any_model_makes_is_of_no_use_unless_asked_for(numb
             read([data], count=1)
 
 
-def test_d4_of_hostile_answers_together_the_longest_is_given_up():
+def test_d4_longest_of_hostile_answers_is_given_up():
     intake = Intake(memory_bytes=4 * 10 * PIECE)
     fair = vector_decoder.Reader(count=1, dimensions=None)
     fair.feed(b" " * PIECE)

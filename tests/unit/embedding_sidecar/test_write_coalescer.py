@@ -6,7 +6,7 @@ import functools
 from embedding_sidecar.upstream import write_coalescer
 
 
-def test_the_first_of_a_turn_is_sent_at_once_and_the_others_when_it_is_over():
+def test_first_of_turn_is_sent_at_once_and_others_when_it_is_over():
     async def go():
         writes = write_coalescer.WriteCoalescer()
         sent: list[str] = []
@@ -21,7 +21,7 @@ def test_the_first_of_a_turn_is_sent_at_once_and_the_others_when_it_is_over():
     assert asyncio.run(go()) == (["a"], ["a", "b", "c"], ["a", "b", "c", "d"])
 
 
-def test_what_cannot_be_sent_keeps_nothing_else_back(caplog):
+def test_failing_send_keeps_no_other_back(caplog):
     async def go():
         writes = write_coalescer.WriteCoalescer()
         sent: list[str] = []

@@ -115,7 +115,7 @@ def test_order_is_asked_of_ordered_types_only():
             assert refused.value.path == "operator"
 
 
-def test_between_takes_two_values_and_in_a_thousand():
+def test_between_takes_two_values_and_in_takes_1000():
     assert made("int4", "between", (1, 5))[1] == [1, 5]
     for wrong in ((), (1,), (1, 2, 3), 1):
         with pytest.raises(UnfitConditionError):
@@ -136,7 +136,7 @@ def test_types_that_cannot_be_compared_are_refused_by_column(name):
     assert refused.value.path == "column"
 
 
-def test_a_type_of_somebody_that_is_called_as_one_of_ours_is_none():
+def test_type_of_somebody_that_is_called_as_one_of_ours_is_none():
     with pytest.raises(UnfitConditionError):
         conditions.clause(
             Condition(column="c", operator="=", value=1),
@@ -168,7 +168,7 @@ _SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
     operator=st.sampled_from(OPERATORS),
     value=_SCALARS | st.lists(_SCALARS, max_size=4).map(tuple),
 )
-def test_text_of_a_condition_depends_on_column_and_operator_alone(name, operator, value):
+def test_text_of_condition_depends_on_column_and_operator_alone(name, operator, value):
     try:
         text, values = made(name, operator, value)
     except UnfitConditionError:

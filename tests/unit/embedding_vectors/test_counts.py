@@ -9,7 +9,7 @@ STATES = ("pending", "done", "parked", counts.DELETED)
 
 
 @given(st.lists(st.lists(st.sampled_from(STATES[:3]), min_size=1), max_size=8), st.data())
-def test_the_sum_of_differences_is_the_count(histories, data):
+def test_sum_of_differences_is_count(histories, data):
     """Each history is one row's states; it is counted after any of them, and after the last."""
     total = [0, 0, 0]
     for history in histories:
@@ -24,12 +24,12 @@ def test_the_sum_of_differences_is_the_count(histories, data):
 
 
 @given(st.sampled_from(STATES[:3]))
-def test_a_deleted_row_takes_its_count_along(state):
+def test_deleted_row_takes_its_count_along(state):
     there, gone = counts.difference([(None, state)]), counts.difference([(state, counts.DELETED)])
     assert [a + b for a, b in zip(_of(there), _of(gone), strict=True)] == [0, 0, 0]
 
 
-def test_a_row_that_was_never_counted_and_is_deleted_counts_nothing():
+def test_row_that_was_never_counted_and_is_deleted_counts_nothing():
     assert _of(counts.difference([(None, counts.DELETED)])) == [0, 0, 0]
 
 

@@ -30,7 +30,7 @@ SECRET = "postgresql://app:hunter2@db.example/orders"
         (psycopg.OperationalError, "DatabaseUnavailable", None, True),
     ],
 )
-def test_a_statements_error_is_named_by_its_sqlstate(error, reason, sqlstate, retry_helps):
+def test_statements_error_is_named_by_its_sqlstate(error, reason, sqlstate, retry_helps):
     made = failures.of(error(f"refused: {SECRET}"))
     assert (made.problem.reason, made.problem.sqlstate) == (reason, sqlstate)
     assert made.retry_helps is retry_helps
@@ -56,7 +56,7 @@ def test_a_statements_error_is_named_by_its_sqlstate(error, reason, sqlstate, re
         ("connection refused", "DatabaseUnavailable", None),
     ],
 )
-def test_a_refused_connection_is_named(said, reason, sqlstate):
+def test_refused_connection_is_named(said, reason, sqlstate):
     made = failures.of_connecting(psycopg.OperationalError(f"{said} {SECRET}"))
     assert (made.problem.reason, made.problem.sqlstate) == (reason, sqlstate)
     assert "hunter2" not in str(made)
@@ -74,7 +74,7 @@ def chosen(tmp_path):
 
 
 @pytest.mark.parametrize("text", [None, "", "words alone", "postgresql://a:b@[", "x=1"])
-def test_a_dsn_that_is_none_says_so_and_not_what_it_is(chosen, text):
+def test_invalid_dsn_is_told_and_not_shown(chosen, text):
     if text is not None:
         chosen.dsn_file.write_text(text)
     with pytest.raises(DatabaseError) as caught:
@@ -84,7 +84,7 @@ def test_a_dsn_that_is_none_says_so_and_not_what_it_is(chosen, text):
     assert not text or text not in str(caught.value)
 
 
-def test_a_connection_has_times_a_name_and_the_authority_where_it_is_there(chosen):
+def test_connection_has_times_name_and_authority_where_it_is_there(chosen):
     chosen.dsn_file.write_text(f"{SECRET}\n")
     made = psycopg.conninfo.conninfo_to_dict(connections.connection_string(chosen, application="a"))
     assert made["application_name"] == "a"
@@ -95,12 +95,12 @@ def test_a_connection_has_times_a_name_and_the_authority_where_it_is_there(chose
     assert (made["sslrootcert"], made["sslmode"]) == (str(chosen.ca_file), "verify-full")
 
 
-def test_the_dsns_own_parameters_stay(chosen):
+def test_dsns_own_parameters_stay(chosen):
     chosen.ca_file.write_text("authority")
     chosen.dsn_file.write_text("host=db sslmode=verify-ca connect_timeout=9")
     made = psycopg.conninfo.conninfo_to_dict(connections.connection_string(chosen, application="a"))
     assert (made["sslmode"], made["connect_timeout"]) == ("verify-ca", "9")
 
 
-def test_settings_do_not_show_the_dsn(chosen):
+def test_settings_do_not_show_dsn(chosen):
     assert "hunter2" not in repr(dataclasses.replace(chosen, dsn=SECRET))

@@ -85,7 +85,7 @@ def target(**changes) -> IndexDocument:
     return dataclasses.replace(DOCUMENT, target=dataclasses.replace(TARGET, **changes))
 
 
-def test_a_sound_database_has_a_plan():
+def test_sound_database_has_plan():
     assert refused() == []
     names = [it.name for it in plan.make(DOCUMENT, FACTS).pending]
     assert names == [
@@ -109,7 +109,7 @@ def test_a_sound_database_has_a_plan():
         ("1.0", [], []),
     ],
 )
-def test_the_extension_decides_by_its_version(version, reasons, warned):
+def test_extension_decides_by_its_version(version, reasons, warned):
     extension = Extension(version=version, schema="public") if version else None
     facts = dataclasses.replace(FACTS, extension=extension)
     assert refused(facts=facts) == reasons
@@ -192,17 +192,17 @@ def test_the_extension_decides_by_its_version(version, reasons, warned):
         ),
     ],
 )
-def test_what_stands_in_the_way_is_refused_before_any_statement(document, facts, reason):
+def test_obstacle_is_refused_before_any_statement(document, facts, reason):
     assert reason in refused(document, facts)
 
 
-def test_a_missing_right_names_the_grant():
+def test_missing_right_names_grant():
     (problem,) = plan.make(DOCUMENT, with_table(rights=ALL_RIGHTS - {"SELECT"})).refusals
     assert problem.message.endswith('GRANT SELECT ON "public"."docs" TO "worker"')
     assert problem.sqlstate == "42501"
 
 
-def test_a_side_table_needs_no_owner_and_refers_to_the_table_where_it_may():
+def test_side_table_needs_no_owner_and_refers_to_table_where_it_may():
     document = target(column=None, table="vectors")
     may = with_table(is_owned=False)
     may_not = with_table(is_owned=False, rights=ALL_RIGHTS - {"REFERENCES"})
@@ -215,14 +215,14 @@ def test_a_side_table_needs_no_owner_and_refers_to_the_table_where_it_may():
 @pytest.mark.parametrize(
     ("dimensions", "type_name"), [(2000, "vector"), (2001, "halfvec"), (4000, "halfvec")]
 )
-def test_dimensions_decide_the_type(dimensions, type_name):
+def test_dimensions_decide_type(dimensions, type_name):
     made = plan.make(target(dimensions=dimensions), FACTS)
     said = " ".join(sql.as_string() for it in made.steps for sql in it.statements)
     assert f'"{type_name}"({dimensions})' in said
     assert f"{type_name}_cosine_ops" in said
 
 
-def test_an_index_of_the_users_own_serves_and_an_invalid_one_of_ours_is_dropped_first():
+def test_users_own_index_serves_and_our_invalid_one_is_dropped():
     ours = naming.vector_index(table="docs", column="embedding")
     index = IndexFacts(
         name="their_own",
@@ -242,7 +242,7 @@ def test_an_index_of_the_users_own_serves_and_an_invalid_one_of_ours_is_dropped_
     assert names[-2:] == [f"invalid index {ours}", f"index {ours}"]
 
 
-def test_an_index_that_another_session_builds_is_awaited():
+def test_index_that_another_session_builds_is_awaited():
     ours = naming.vector_index(table="docs", column="embedding")
     index = IndexFacts(
         name=ours,
@@ -259,7 +259,7 @@ def test_an_index_that_another_session_builds_is_awaited():
     assert not any(it.waits for it in plan.make(DOCUMENT, facts).pending)
 
 
-def test_a_retired_target_that_is_named_again_is_filled_again():
+def test_retired_target_that_is_named_again_is_filled_again():
     facts = dataclasses.replace(
         with_column("embedding", "vector(8)"),
         targets=(dataclasses.replace(ROW, phase="Retired"),),
@@ -268,7 +268,7 @@ def test_a_retired_target_that_is_named_again_is_filled_again():
     assert "'Filling'" in step.statements[0].as_string()
 
 
-def test_only_a_retired_target_of_the_index_that_nothing_names_is_dropped():
+def test_only_retired_target_of_index_that_nothing_names_is_dropped():
     document = dataclasses.replace(DOCUMENT, drops=("public.docs.old", "public.docs.embedding"))
     old = dataclasses.replace(ROW, id="public.docs.old", phase="Retired")
     current = dataclasses.replace(ROW, phase="Retired")
@@ -351,7 +351,7 @@ def cases(draw) -> tuple[IndexDocument, Facts]:
 
 
 @given(cases())
-def test_any_document_has_a_plan_or_a_refusal_and_no_name_stands_unquoted(case):
+def test_any_document_has_plan_or_refusal_and_no_name_stands_unquoted(case):
     document, facts = case
     made = plan.make(document, facts)
     assert bool(made.steps) is not bool(made.refusals)

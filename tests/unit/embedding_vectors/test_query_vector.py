@@ -46,7 +46,7 @@ def embed(said, target=TARGET):
     return asyncio.run(embedder.embed("words", target=target)), client
 
 
-def test_vector_is_the_one_that_was_answered_bit_for_bit():
+def test_vector_is_one_that_was_answered_bit_for_bit():
     numbers = array.array("f", [0.1, -1.5e-20, 3.0])
     answer = Embedded(vectors=(numbers.tobytes(),), space="small@3", model="small")
     vector, client = embed(answer)
@@ -69,13 +69,13 @@ def test_vector_is_the_one_that_was_answered_bit_for_bit():
         (400, None, "error"),
     ],
 )
-def test_reason_is_of_the_closed_set(status, code, reason):
+def test_reason_is_of_closed_set(status, code, reason):
     with pytest.raises(NoVectorError) as none:
         embed(EmbeddingRefusedError("no", status=status, code=code))
     assert none.value.reason == reason
 
 
-def test_a_sidecar_that_does_not_answer_is_not_waited_for():
+def test_sidecar_that_does_not_answer_is_not_waited_for():
     with pytest.raises(NoVectorError) as none:
         embed(None)
     assert none.value.reason == "provider"

@@ -17,12 +17,12 @@ def of(*rows, **more) -> index_report.IndexReport:
     return made
 
 
-def test_a_target_that_the_database_does_not_know_is_planned():
+def test_target_that_database_does_not_know_is_planned():
     (target,) = of().targets
     assert (target.id, target.phase, target.rows) == ("public.docs.embedding", "Planned", 0)
 
 
-def test_the_documents_targets_come_first_and_retired_ones_last():
+def test_documents_targets_come_first_and_retired_ones_last():
     gone = dataclasses.replace(ROW, id="public.docs.gone", phase="Retired")
     others = dataclasses.replace(ROW, id="public.docs.others", index_uid="uid-2")
     made = of(gone, OLD, ROW, others)
@@ -34,14 +34,14 @@ def test_the_documents_targets_come_first_and_retired_ones_last():
     assert made.targets[1].done == 4
 
 
-def test_the_switched_target_serves_and_else_a_ready_one():
+def test_switched_target_serves_and_else_ready_one():
     ready = dataclasses.replace(ROW, phase="Ready")
     assert of(ready, OLD).serving == "public.docs.old"
     assert of(ready).serving == "public.docs.embedding"
     assert of(ROW).serving is None
 
 
-def test_a_planned_failover_target_is_told_too():
+def test_planned_failover_target_is_told_too():
     document = dataclasses.replace(
         DOCUMENT, failover_target=Target(model="m", dimensions=3, space="s", table="side")
     )
@@ -49,6 +49,6 @@ def test_a_planned_failover_target_is_told_too():
     assert [it.id for it in made.targets] == ["public.docs.embedding", "public.side"]
 
 
-def test_a_problem_is_told_once():
+def test_problem_is_told_once():
     problem = Problem(reason="A", message="b")
     assert of(ROW, problems=[problem, problem]).problems == (problem,)

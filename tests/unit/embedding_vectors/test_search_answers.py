@@ -50,7 +50,7 @@ def test_values_come_as_postgresql_wrote_them():
     }
 
 
-def test_second_ranking_fills_up_the_first_without_repeating_it():
+def test_second_ranking_fills_up_first_without_repeating_it():
     first, second = [("1", "a", 0.1)], [("2", "b", 0.9), ("1", "a", 0.8), ("3", "c", 0.7)]
     assert answers.filled_up(first, second, keys=1, most=2) == [first[0], second[0]]
     assert answers.filled_up(first, second, keys=1, most=9) == [first[0], second[0], second[2]]
@@ -62,13 +62,13 @@ def test_similarity_is_one_without_distance():
     assert [it["score"] for it in results] == [1.0, -1.0]
 
 
-def test_an_answer_that_is_too_long_is_refused_by_k():
+def test_answer_that_is_too_long_is_refused_by_k():
     with pytest.raises(Refusal) as refused:
         render([(("1", json.dumps("x" * index_document.MAX_ANSWER_BYTES), 0.0), 1.0)])
     assert (refused.value.status, refused.value.param) == (400, "k")
 
 
-def test_fusion_is_that_of_the_paper():
+def test_fusion_is_that_of_paper():
     near = [("1", "a", 0.1), ("2", "b", 0.2)]
     worded = [("2", "b", 0.9), ("3", "c", 0.8)]
     fused = answers.fused(near, worded, keys=1, most=10)
@@ -92,7 +92,7 @@ def target(name: str, phase: str, space: str = "a") -> TargetRow:
     )
 
 
-def test_queries_are_embedded_for_the_target_that_was_switched_to():
+def test_queries_are_embedded_for_target_that_was_switched_to():
     old, new = target("old", "Switched"), target("embedding", "Ready")
     assert targets.serving((new, old), document=DOCUMENT) is old
     other = target("backup", "Ready")
@@ -104,7 +104,7 @@ def test_queries_are_embedded_for_the_target_that_was_switched_to():
     assert targets.serving((), document=DOCUMENT) is None
 
 
-def test_a_space_is_searched_where_it_is_filled_and_nowhere_else():
+def test_space_is_searched_where_it_is_filled_and_nowhere_else():
     switched, ready = target("x", "Switched", "a"), target("y", "Ready", "b")
     filling, retired = target("z", "Filling", "c"), target("w", "Retired", "d")
     known = (retired, filling, ready, switched)
@@ -116,7 +116,7 @@ def test_a_space_is_searched_where_it_is_filled_and_nowhere_else():
     assert targets.of_space((again, switched), "a") is switched
 
 
-def test_metrics_have_the_names_of_the_catalogue_and_a_closed_set_of_reasons():
+def test_metrics_have_names_of_catalogue_and_closed_set_of_reasons():
     counted = Metrics()
     counted.rows_embedded(5)
     counted.batch_took(0.5)

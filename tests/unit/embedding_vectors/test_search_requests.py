@@ -31,7 +31,7 @@ def condition(**changes):
     return {"column": "bucket", "operator": "=", "value": 1, **changes}
 
 
-def test_what_is_not_said_has_its_default_and_null_says_nothing():
+def test_absent_or_null_field_has_its_default():
     for body in ({"query": "x"}, {"query": "x", "k": None, "filter": None, "mode": None}):
         asked = parse(body)
         assert (asked.query, asked.k, asked.mode, asked.values) == ("x", 10, "vector", ())
@@ -107,7 +107,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("body", "param"), REFUSED)
-def test_what_is_wrong_is_refused_by_the_name_of_its_field(body, param):
+def test_invalid_field_is_refused_by_name(body, param):
     with pytest.raises(Refusal) as refused:
         parse(body)
     assert (refused.value.status, refused.value.param) == (400, param)
@@ -151,14 +151,14 @@ def test_any_body_is_read_or_refused(body):
     assert asked.where.as_string().count("%s") == len(asked.values)
 
 
-def test_a_request_does_not_show_what_was_asked():
+def test_request_does_not_show_what_was_asked():
     asked = parse({"query": "secret words", "filter": [condition(value=12345)]})
     assert "secret" not in repr(asked)
     assert "12345" not in repr(asked)
 
 
 @pytest.mark.parametrize("mode", ["vector", "hybrid"])
-def test_words_are_looked_for_of_the_beginning_of_a_long_question(mode):
+def test_words_are_looked_for_of_beginning_of_long_question(mode):
     asked = parse({"query": "é" * 10_000, "mode": mode})
     assert asked.query == "é" * 10_000
     words, again, most = statements.by_text(DOCUMENT, SEARCH, asked, most=3).values

@@ -26,7 +26,7 @@ from embedding_vectors.embedding_client import EmbeddingRefusedError
         (None, None, None, Fault.PROVIDER, "ProviderFailing"),
     ],
 )
-def test_status_and_code_decide_and_never_the_words(status, code, param, fault, reason):
+def test_status_and_code_decide_and_never_words(status, code, param, fault, reason):
     refusal = EmbeddingRefusedError(
         "model_not_found insufficient_quota", status=status, code=code, param=param
     )
@@ -35,7 +35,7 @@ def test_status_and_code_decide_and_never_the_words(status, code, param, fault, 
     assert "insufficient_quota model" not in made.problem.message
 
 
-def test_the_wait_that_was_asked_for_is_kept():
+def test_wait_that_was_asked_for_is_kept():
     refusal = EmbeddingRefusedError(
         "", status=429, code="insufficient_quota", retry_after_seconds=7200
     )

@@ -9,13 +9,13 @@ from tests.parts import client_programs
 from tests.parts.client_programs import Language, ToolchainError
 
 
-def test_a_machine_without_rust_is_told_so(monkeypatch):
+def test_machine_without_rust_is_told_so(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda program: None)
     with pytest.raises(ToolchainError, match="no cargo on PATH"):
         client_programs.command(Language.RUST, "reqwest_client")
 
 
-def test_a_jdk_that_cannot_be_installed_is_told_by_its_package(monkeypatch):
+def test_jdk_that_cannot_be_installed_is_told_by_its_package(monkeypatch):
     def refused(packages):
         raise debian.PackageError(f"needed and not installed: {' '.join(packages)}")
 
@@ -25,7 +25,7 @@ def test_a_jdk_that_cannot_be_installed_is_told_by_its_package(monkeypatch):
         client_programs.command(Language.JAVA, "JdkHttpClient")
 
 
-def test_what_cannot_be_had_stops_no_other_language(monkeypatch):
+def test_missing_toolchain_stops_no_other_language(monkeypatch):
     def absent(sources, program):
         raise ToolchainError("absent")
 
@@ -37,5 +37,5 @@ def test_what_cannot_be_had_stops_no_other_language(monkeypatch):
 
 
 @pytest.mark.parametrize("language", Language)
-def test_each_language_has_a_folder_of_sources(language):
+def test_each_language_has_folder_of_sources(language):
     assert language.sources.is_dir()

@@ -22,7 +22,7 @@ def written(*rows):
     return compatibility.page(rows, when="2026-11-30 03:00 UTC", machine="x86_64")
 
 
-def test_a_row_comes_back_from_a_report():
+def test_row_comes_back_from_report():
     assert Row.from_json(SERVER.to_json()) == SERVER
 
 
@@ -45,13 +45,13 @@ def test_each_section_has_its_own_lines():
     assert "## Servers" not in written(OPENAI)
 
 
-def test_a_result_cannot_break_the_table():
+def test_result_cannot_break_table():
     text = written(dataclasses.replace(OPENAI, result="a | b\nc"))
     assert "| a \\| b c |" in text
 
 
 @pytest.mark.parametrize("outcome", ["passed", "skipped", "failed"])
-def test_a_row_is_collected_once_whatever_came_of_its_test(outcome):
+def test_row_is_collected_once_whatever_came_of_its_test(outcome):
     collector = compatibility.Collector()
     for when in ("setup", "call", "teardown"):
         collector.pytest_runtest_logreport(

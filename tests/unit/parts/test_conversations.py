@@ -14,7 +14,7 @@ def ends(form):
 
 
 @given(conversations.conversations(TARGETS, conversations.NEAR))
-def test_h11_reads_the_requests_that_are_meant(conversation):
+def test_h11_reads_requests_that_are_meant(conversation):
     asked = conversation.spoken("c")
     # h11 passes over no empty lines.
     raw = b"".join(it.raw.removeprefix(it.form.before) for it in asked)

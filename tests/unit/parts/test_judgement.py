@@ -40,21 +40,21 @@ def judged(*, before=0, after=0, under_way=0, tokens=None, counted=(), midnight=
         ({"counted": [(1, 11)], "tokens": 10}, 1),
     ],
 )
-def test_what_is_beyond_a_limit_is_found(run, overshoot):
+def test_overshoot_beyond_limit_is_found(run, overshoot):
     assert judged(**run).overshoot == overshoot
 
 
-def test_lost_is_what_the_last_day_did_not_spend():
+def test_lost_is_what_last_day_did_not_spend():
     assert judged(before=3, after=8).loss == 2
     assert judged(before=3, midnight=None, lost=7).loss == 7
     assert judged(before=3, midnight=None, lost=7).most_loss == 7
 
 
-def test_of_tokens_the_living_keep_less_than_a_call_each():
+def test_living_pods_keep_fewer_tokens_than_one_call_each():
     outcome = judged(after=3, tokens=10, lost=1)
     assert (outcome.loss, outcome.most_loss) == (4, (1 + PODS) * MOST_TOKENS)
 
 
-def test_a_seed_says_the_same_each_time():
+def test_seed_says_same_each_time():
     assert Plan.of(7) == Plan.of(7)
     assert Plan.of(7) != Plan.of(8)

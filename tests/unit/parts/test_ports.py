@@ -8,7 +8,7 @@ import pytest
 from tests.parts import ports
 
 
-def test_no_two_are_the_same(monkeypatch):
+def test_ports_given_are_distinct(monkeypatch):
     monkeypatch.setattr(ports, "_PORTS", range(10_000, 10_000 + 2 * ports.HELD))
     given = [ports.free() for _ in range(ports.HELD)]
     assert len(set(given)) == len(given)
@@ -22,7 +22,7 @@ def test_one_that_another_process_holds_or_listens_on_is_passed_over(monkeypatch
         assert ports.free() not in {held, taken}
 
 
-def test_nobody_is_there_until_a_program_listens():
+def test_reserved_port_refuses_until_program_listens():
     port = ports.free()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
@@ -30,7 +30,7 @@ def test_nobody_is_there_until_a_program_listens():
         socket.create_connection(("127.0.0.1", port)).close()
 
 
-def test_a_program_may_listen_there_on_all_addresses():
+def test_program_may_listen_there_on_all_addresses():
     port = ports.free()
     with socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True):
         socket.create_connection(("127.0.0.1", port)).close()

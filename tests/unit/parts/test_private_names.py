@@ -53,7 +53,7 @@ def uses(tmp_path):
         ("import uvicorn\ndef use(it): it.response_complete\n", {("response_complete", "uvicorn")}),
     ],
 )
-def test_a_private_name_is_found(uses, text, found):
+def test_private_name_is_found(uses, text, found):
     assert uses(text) == found
 
 
@@ -77,12 +77,12 @@ def test_a_private_name_is_found(uses, text, found):
         (OURS, "Base", "def f(self): self._own = self._own", set()),
     ],
 )
-def test_a_private_name_of_a_base_class_is_found(uses, head, base, body, found):
+def test_private_name_of_base_class_is_found(uses, head, base, body, found):
     imported = uses(head)
     assert uses(f"{head}class It({base}):\n    {body}\n") == imported | found
 
 
-def test_a_base_class_that_is_an_argument_is_known_by_its_annotation(uses):
+def test_base_class_that_is_argument_is_known_by_its_annotation(uses):
     text = (
         "from redis.asyncio.connection import SSLConnection\n"
         "def made(kind: type[SSLConnection]):\n"
@@ -92,7 +92,7 @@ def test_a_base_class_that_is_an_argument_is_known_by_its_annotation(uses):
     assert uses(text) == {("_connection_arguments", "redis")}
 
 
-def test_a_base_of_our_base_counts_too(uses, tmp_path):
+def test_base_of_our_base_counts_too(uses, tmp_path):
     (tmp_path / "ours" / "base.py").write_text(f"{PARSER}class Near(Base): ...\n", encoding="utf-8")
     (tmp_path / "ours" / "it.py").write_text(
         "from ours.base import Near\nclass It(Near):\n    def f(self): self._reader\n",
@@ -113,5 +113,5 @@ def test_a_base_of_our_base_counts_too(uses, tmp_path):
         "from __future__ import annotations\n",
     ],
 )
-def test_a_promised_or_own_name_is_left(uses, text):
+def test_promised_or_own_name_is_left(uses, text):
     assert uses(text) == set()

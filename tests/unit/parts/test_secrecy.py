@@ -22,15 +22,15 @@ SECRETS = secrecy.Secrets([VALUE])
         f"https://host/?key={urllib.parse.quote(VALUE, safe='')}",
     ],
 )
-def test_a_value_is_found_however_it_is_written(written):
+def test_value_is_found_however_it_is_written(written):
     assert SECRETS.find([("here", f"before {written} after"), ("there", "nothing")]) == ["here"]
 
 
-def test_the_search_itself_shows_none():
+def test_search_itself_shows_none():
     assert VALUE not in repr(SECRETS)
 
 
-def test_a_search_for_nothing_and_a_search_nowhere_are_defects():
+def test_search_for_nothing_and_search_nowhere_are_defects():
     with pytest.raises(AssertionError, match="nothing to look for"):
         secrecy.Secrets(["short"]).find([("here", "short")])
     with pytest.raises(AssertionError, match="no place"):

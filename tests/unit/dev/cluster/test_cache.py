@@ -11,12 +11,12 @@ from dev.cluster import cache
 
 
 @given(st.lists(st.text(), min_size=1))
-def test_the_same_parts_give_the_same_key(parts):
+def test_same_parts_give_same_key(parts):
     assert cache.content_key(*parts) == cache.content_key(*parts)
 
 
 @given(st.lists(st.text(), min_size=1), st.integers(min_value=0))
-def test_a_changed_part_changes_the_key(parts, where):
+def test_changed_part_changes_key(parts, where):
     changed = list(parts)
     changed[where % len(parts)] += "x"
     assert cache.content_key(*changed) != cache.content_key(*parts)
@@ -26,7 +26,7 @@ def test_parts_do_not_run_together():
     assert cache.content_key("ab", "c") != cache.content_key("a", "bc")
 
 
-def test_a_folder_counts_with_the_names_and_bytes_of_its_files(tmp_path):
+def test_folder_counts_with_names_and_bytes_of_its_files(tmp_path):
     (tmp_path / "go.mod").write_text("module a")
     before = cache.content_key(tmp_path)
     (tmp_path / "go.mod").write_text("module b")
@@ -35,7 +35,7 @@ def test_a_folder_counts_with_the_names_and_bytes_of_its_files(tmp_path):
     assert len({before, edited, cache.content_key(tmp_path)}) == 3
 
 
-def test_the_environment_names_the_folder(monkeypatch, tmp_path):
+def test_environment_names_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.delenv("EMBEDDING_OPERATOR_CACHE", raising=False)
     assert cache.folder() == tmp_path / "xdg" / "embedding-operator"
@@ -49,7 +49,7 @@ def own_cache(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_two_who_want_the_same_make_it_once(own_cache):
+def test_two_concurrent_requests_make_artifact_once(own_cache):
     made = []
 
     def make(into):
@@ -68,7 +68,7 @@ def test_two_who_want_the_same_make_it_once(own_cache):
     assert (own_cache / "artifacts/a/file").read_text() == "whole"
 
 
-def test_what_failed_half_way_is_not_there(own_cache):
+def test_artifact_that_failed_half_way_is_not_kept(own_cache):
     def fail(into):
         (into / "half").write_text("")
         raise RuntimeError("no disk")
@@ -78,7 +78,7 @@ def test_what_failed_half_way_is_not_there(own_cache):
     assert list((own_cache / "artifacts").iterdir()) == []
 
 
-def test_what_a_killed_process_left_half_made_is_made_again(own_cache):
+def test_artifact_left_half_made_by_killed_process_is_made_again(own_cache):
     left = own_cache / "artifacts/.making-a"
     left.mkdir(parents=True)
     (left / "half").write_text("")
@@ -86,7 +86,7 @@ def test_what_a_killed_process_left_half_made_is_made_again(own_cache):
     assert [p.name for p in made.iterdir()] == ["whole"]
 
 
-def test_only_the_newest_are_kept(tmp_path):
+def test_only_newest_are_kept(tmp_path):
     for age, name in enumerate(["newest", "newer", "old", "older"]):
         folder = tmp_path / f"image-{name}"
         folder.mkdir()

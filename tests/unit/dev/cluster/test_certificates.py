@@ -25,7 +25,7 @@ def _verifier(authority):
     return verification.PolicyBuilder().store(store)
 
 
-def test_a_server_is_verified_by_name_and_address(authority):
+def test_server_is_verified_by_name_and_address(authority):
     leaf = _read(authority.issue("kube-apiserver", hosts=["kubernetes.default", "127.0.0.1"]))
     for subject in (
         x509.DNSName("kubernetes.default"),
@@ -34,7 +34,7 @@ def test_a_server_is_verified_by_name_and_address(authority):
         _verifier(authority).build_server_verifier(subject).verify(leaf, [])
 
 
-def test_a_server_of_another_name_is_refused(authority):
+def test_server_of_another_name_is_refused(authority):
     leaf = _read(authority.issue("kube-apiserver", hosts=["kubernetes.default"]))
     verifier = _verifier(authority).build_server_verifier(x509.DNSName("example.com"))
     with pytest.raises(verification.VerificationError):
@@ -48,12 +48,12 @@ def test_another_clusters_certificate_is_refused(authority):
         verifier.verify(foreign, [])
 
 
-def test_a_client_carries_its_name_and_groups(authority):
+def test_client_carries_its_name_and_groups(authority):
     subject = _read(authority.issue("system:node:n", groups=["system:nodes"])).subject
     assert subject.rfc4514_string() == "CN=system:node:n,O=system:nodes"
 
 
-def test_a_kubeconfig_holds_all_a_client_needs(authority):
+def test_kubeconfig_holds_all_client_needs(authority):
     pair = authority.issue("admin")
     text = certificates.kubeconfig(
         server="https://127.0.0.1:1", authority=b"CA", user=pair, name="one"
@@ -68,13 +68,13 @@ def test_a_kubeconfig_holds_all_a_client_needs(authority):
     assert base64.b64decode(user["client-key-data"]) == pair.key
 
 
-def test_a_private_key_is_not_printed(authority):
+def test_private_key_is_not_printed(authority):
     pair = authority.issue("admin")
     assert "PRIVATE" not in repr(pair)
     assert repr(pair) == "Pair(certificate=..., key=***)"
 
 
-def test_a_private_key_is_its_owners_alone(authority, tmp_path):
+def test_private_key_is_its_owners_alone(authority, tmp_path):
     (tmp_path / "admin.key").touch(mode=0o644)
     authority.issue("admin").write(tmp_path, "admin")
     assert (tmp_path / "admin.key").stat().st_mode & 0o777 == 0o600

@@ -25,14 +25,14 @@ def test_version_1_has_one_in_each_hierarchy(version_1):
     assert made == ["cpuset/embedding-operator-n", "memory/embedding-operator-n"]
 
 
-def test_a_cpuset_is_filled_or_nothing_could_enter_it(version_1):
+def test_cpuset_is_filled_or_nothing_could_enter_it(version_1):
     cgroups.create("n", root=version_1)
     group = version_1 / "cpuset/embedding-operator-n"
     assert (group / "cpuset.cpus").read_text() == "0-1\n"
     assert (group / "cpuset.mems").read_text() == "0\n"
 
 
-def test_it_goes_with_all_below_it(version_1):
+def test_cgroup_is_removed_with_all_below_it(version_1):
     below = version_1 / "memory/embedding-operator-n/kubepods/pod1"
     below.mkdir(parents=True)
     cgroups.remove("n", root=version_1)

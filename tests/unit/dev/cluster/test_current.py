@@ -15,7 +15,7 @@ def chosen(monkeypatch, tmp_path):
     monkeypatch.delenv("CLUSTER_HOST_ADDRESS", raising=False)
 
 
-def test_up_gives_the_kubeconfig_in_use(monkeypatch, tmp_path):
+def test_up_gives_kubeconfig_in_use(monkeypatch, tmp_path):
     config = tmp_path / "config"
     config.touch()
     monkeypatch.setenv("KUBECONFIG", str(config))
@@ -24,19 +24,19 @@ def test_up_gives_the_kubeconfig_in_use(monkeypatch, tmp_path):
     assert (found.kubeconfig, found.host_address) == (config, "192.0.2.1")
 
 
-def test_the_default_kubeconfig_is_the_users(tmp_path):
+def test_default_kubeconfig_is_users(tmp_path):
     config = tmp_path / ".kube" / "config"
     config.parent.mkdir()
     config.touch()
     assert cluster.up().kubeconfig == config
 
 
-def test_without_one_it_is_refused():
+def test_current_cluster_without_kubeconfig_is_refused():
     with pytest.raises(current.NoContextError, match="no kubeconfig at"):
         cluster.up()
 
 
-def test_a_list_of_them_is_refused(monkeypatch):
+def test_list_of_them_is_refused(monkeypatch):
     monkeypatch.setenv("KUBECONFIG", "/a:/b")
     with pytest.raises(current.NoContextError, match="name one file"):
         cluster.up()
@@ -53,6 +53,6 @@ def test_down_does_nothing(tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_loading_an_image_says_what_to_do(capsys, tmp_path):
+def test_loading_image_says_what_to_do(capsys, tmp_path):
     images.load(tmp_path / "image.tar", name="one")
     assert f"kind load image-archive {tmp_path}/image.tar" in capsys.readouterr().err

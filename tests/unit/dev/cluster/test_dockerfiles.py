@@ -40,27 +40,27 @@ def test_only_what_is_copied_is_taken(context):
     assert taken == ["pyproject.toml", "sidecar/app.py", "sidecar/x/y.py"]
 
 
-def test_a_dot_takes_everything(context):
+def test_dot_takes_everything(context):
     assert len(_taken("COPY . .", context)) == 4
 
 
-def test_a_pattern_takes_what_it_matches(context):
+def test_pattern_takes_what_it_matches(context):
     assert _taken("COPY *.toml sidecar/*.py /", context) == ["pyproject.toml", "sidecar/app.py"]
 
 
-def test_what_is_not_there_is_named(context):
+def test_missing_source_of_copy_is_named(context):
     with pytest.raises(dockerfiles.ContextError, match=r"uv\.lock: no such file"):
         dockerfiles.context_files("COPY uv.lock ./", context)
 
 
-def test_what_git_ignores_is_not_taken(context):
+def test_file_ignored_by_git_is_not_taken(context):
     (context / ".gitignore").write_text("*.pyc\n")
     (context / "sidecar/app.pyc").write_text("")
     subprocess.run(["git", "init", "--quiet"], cwd=context, check=True)
     assert _taken("COPY sidecar .", context) == ["sidecar/app.py", "sidecar/x/y.py"]
 
 
-def test_the_stage_holds_those_files_and_no_others(context, tmp_path_factory):
+def test_stage_holds_those_files_and_no_others(context, tmp_path_factory):
     stage = tmp_path_factory.mktemp("build") / "stage"
     files = dockerfiles.context_files("COPY sidecar .", context)
     dockerfiles.stage(files, context, stage)

@@ -16,21 +16,21 @@ from dev.cluster import gomodules
         ("", ()),
     ],
 )
-def test_the_version_is_read_from_what_go_says(said, version):
+def test_version_is_read_from_what_go_says(said, version):
     assert gomodules.version_of(said) == version
 
 
-def test_an_unreadable_version_is_too_old():
+def test_unreadable_version_is_too_old():
     assert gomodules.version_of("") < gomodules.MINIMUM_GO
 
 
 @pytest.mark.parametrize("folder", sorted(gomodules.MODULES.iterdir()), ids=lambda p: p.name)
-def test_no_module_asks_for_a_newer_go_than_we_look_for(folder):
+def test_no_module_asks_for_newer_go_than_we_look_for(folder):
     asked = re.search(r"^go (\S+)$", (folder / "go.mod").read_text(), re.MULTILINE)
     assert asked is not None
     assert gomodules.version_of(f"go{asked[1]}") <= gomodules.MINIMUM_GO
 
 
-def test_the_version_in_the_flags_is_the_pinned_one():
+def test_version_in_flags_is_pinned_one():
     pinned = (gomodules.MODULES / "kubernetes/go.mod").read_text()
     assert f"k8s.io/kubernetes {gomodules.KUBERNETES}\n" in pinned

@@ -28,26 +28,26 @@ def test_addresses_lie_in_their_networks():
     assert ipaddress.ip_address(network.dns) in ipaddress.ip_network(network.services)
 
 
-def test_a_link_has_a_name_that_linux_takes():
+def test_link_has_name_that_linux_takes():
     assert all(len(networks.Network(slot).link) <= 15 for slot in networks.SLOTS)
 
 
 @given(st.sets(st.sampled_from(networks.SLOTS), max_size=len(networks.SLOTS) - 1))
-def test_the_first_free_slot_is_taken(taken):
+def test_first_free_slot_is_taken(taken):
     found = networks.first_free_slot(taken, [])
     assert found not in taken
     assert all(slot in taken for slot in range(found))
 
 
-def test_a_slot_whose_network_the_host_routes_is_passed_over():
+def test_slot_whose_network_host_routes_is_passed_over():
     assert networks.first_free_slot([], ["10.250.0.0/23", "10.97.2.77/32"]) == 3
 
 
-def test_a_wide_route_is_overruled():
+def test_wide_route_is_overruled():
     assert networks.first_free_slot([], ["10.0.0.0/8"]) == 0
 
 
-def test_a_host_that_uses_all_of_it_has_no_slot():
+def test_host_that_uses_all_of_it_has_no_slot():
     with pytest.raises(networks.NoSlotError, match="200 slots"):
         networks.first_free_slot([], ["10.250.0.0/16"])
 

@@ -14,7 +14,7 @@ from dev.cluster import processes
 
 
 @given(st.text(alphabet=st.characters(codec="ascii", exclude_characters="\0"), max_size=15))
-def test_a_process_may_have_any_name(name):
+def test_process_may_have_any_name(name):
     fields = " ".join(str(number) for number in range(4, 53))
     stat = processes.parse_stat(f"7 ({name}) S {fields}\n")
     assert stat.state == "S"
@@ -28,7 +28,7 @@ def test_this_process_is_alive():
 
 
 @pytest.mark.parametrize("field", ["started", "boot"])
-def test_a_reused_pid_is_another_process(field):
+def test_reused_pid_is_another_process(field):
     real = processes.identify(os.getpid())
     assert real is not None
     other = {"started": processes.Identity(real.pid, real.started + 1, real.boot)}
@@ -36,7 +36,7 @@ def test_a_reused_pid_is_another_process(field):
     assert not other[field].alive()
 
 
-def test_nothing_is_killed_by_a_reused_pid():
+def test_process_with_reused_pid_is_not_killed():
     with subprocess.Popen(["sleep", "60"]) as bystander:
         real = processes.identify(bystander.pid)
         assert real is not None
@@ -45,7 +45,7 @@ def test_nothing_is_killed_by_a_reused_pid():
         bystander.kill()
 
 
-def test_a_daemon_is_recorded_before_it_runs(tmp_path):
+def test_daemon_is_recorded_before_it_runs(tmp_path):
     said = tmp_path / "log"
     seen = []
 
@@ -66,7 +66,7 @@ def test_a_daemon_is_recorded_before_it_runs(tmp_path):
     assert not daemon.alive()
 
 
-def test_a_daemon_whose_starter_dies_before_recording_it_never_runs(tmp_path):
+def test_daemon_whose_starter_dies_before_recording_it_never_runs(tmp_path):
     mark = tmp_path / "ran"
     starter = (
         "import os, pathlib, sys\n"
@@ -89,7 +89,7 @@ def test_a_daemon_whose_starter_dies_before_recording_it_never_runs(tmp_path):
     assert not mark.exists()
 
 
-def test_a_daemon_that_ends_is_told_with_its_last_words(tmp_path):
+def test_daemon_that_ends_is_told_with_its_last_words(tmp_path):
     daemon = processes.spawn(
         ["sh", "-c", "echo no such flag; exit 1"],
         log=tmp_path / "etcd.log",
@@ -102,12 +102,12 @@ def test_a_daemon_that_ends_is_told_with_its_last_words(tmp_path):
     assert "no such flag" in processes.tail(tmp_path, "etcd")
 
 
-def test_what_never_comes_is_given_up(tmp_path):
+def test_wait_for_condition_that_never_holds_is_given_up(tmp_path):
     with pytest.raises(processes.NeverReadyError, match="no peace after 0 s"):
         processes.wait_for("peace", lambda: False, timeout_seconds=0, watch={}, logs=tmp_path)
 
 
-def test_a_daemon_deaf_to_signals_is_ended(tmp_path):
+def test_daemon_deaf_to_signals_is_ended(tmp_path):
     log = tmp_path / "log"
     deaf = processes.spawn(
         ["sh", "-c", "trap '' TERM INT; echo deaf; while :; do sleep 1; done"],

@@ -26,33 +26,33 @@ def _record(**changes):
 
 
 @pytest.mark.parametrize("changes", [{}, {"owner": None}, {"slot": None}])
-def test_a_record_is_read_as_it_was_written(changes):
+def test_record_is_read_as_it_was_written(changes):
     record = _record(**changes)
     record.save()
     assert records.load("one") == record
     assert records.all_records() == [record]
 
 
-def test_nobody_else_may_look_into_a_clusters_folder():
+def test_folder_of_cluster_is_closed_to_other_users():
     record = _record()
     record.save()
     assert record.folder.stat().st_mode & 0o077 == 0
 
 
-def test_an_unknown_cluster_has_no_record():
+def test_unknown_cluster_has_no_record():
     assert records.load("two") is None
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "A", "1a", "a/b", "a-", "a" * 33])
-def test_a_name_cannot_lead_out_of_the_folder(name):
+def test_name_cannot_lead_out_of_folder(name):
     with pytest.raises(records.InvalidNameError):
         records.load(name)
 
 
-def test_a_cluster_whose_owner_lives_is_not_orphaned():
+def test_cluster_whose_owner_lives_is_not_orphaned():
     assert not _record(owner=processes.identify(os.getpid())).orphaned()
     assert not _record(owner=None).orphaned()
 
 
-def test_a_cluster_whose_owner_is_gone_is_orphaned():
+def test_cluster_whose_owner_is_gone_is_orphaned():
     assert _record(owner=processes.Identity(os.getpid(), 1, processes.boot_id())).orphaned()

@@ -22,13 +22,13 @@ def rendered(file):
 
 
 @pytest.mark.parametrize("file", GOOD, ids=lambda file: file.stem)
-def test_the_document_of_a_good_policy_is_one_that_the_sidecar_reads(file):
+def test_document_of_good_policy_is_one_that_sidecar_reads(file):
     (wanted,) = preview.read(file, namespace="shop")
     shown = document.parse(preview.documents([wanted]))
     assert (shown.namespace, shown.name) == (wanted.namespace, wanted.name)
 
 
-def test_the_objects_come_in_the_order_in_which_they_are_applied():
+def test_objects_come_in_order_in_which_they_are_applied():
     kinds = [f"{it['kind']}/{it['metadata']['name']}" for it in rendered(EVERYTHING)]
     name = yaml.safe_load(EVERYTHING.read_text(encoding="utf-8"))["metadata"]["name"]
     assert kinds[:3] == [
@@ -39,7 +39,7 @@ def test_the_objects_come_in_the_order_in_which_they_are_applied():
     assert [kind.partition("/")[0] for kind in kinds[-2:]] == ["PrometheusRule", "PodMonitor"]
 
 
-def test_the_rendered_document_is_the_one_that_is_applied():
+def test_rendered_document_is_one_that_is_applied():
     policies = preview.read(EVERYTHING, namespace="shop")
     (data,) = [
         it["data"] for it in rendered(EVERYTHING) if names.DOCUMENT_KEY in it.get("data", {})
@@ -47,7 +47,7 @@ def test_the_rendered_document_is_the_one_that_is_applied():
     assert data[names.DOCUMENT_KEY] == preview.documents(policies)
 
 
-def test_a_secret_value_is_told_by_where_it_is(tmp_path):
+def test_secret_value_is_told_by_where_it_is(tmp_path):
     file = tmp_path / "policy.yaml"
     raw = yaml.safe_load((CASES / "openai.yaml").read_text(encoding="utf-8"))
     vault = {"mount": "secret", "path": "shop/keys", "key": "OPENAI"}
@@ -69,7 +69,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_rendered_names_its_field(case, tmp_path):
+def test_refusal_to_render_names_field(case, tmp_path):
     change, field = BAD[case]
     raw = yaml.safe_load((CASES / "openai.yaml").read_text(encoding="utf-8"))
     change(raw)
@@ -80,7 +80,7 @@ def test_what_cannot_be_rendered_names_its_field(case, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "---\n", "{", "- 1", "text", "a: b: c", "\x00"])
-def test_what_is_no_policy_at_all_is_refused(content, tmp_path):
+def test_file_without_policy_is_refused(content, tmp_path):
     file = tmp_path / "policy.yaml"
     file.write_text(content, encoding="utf-8")
     with pytest.raises(errors.InvalidPolicy):
@@ -96,7 +96,7 @@ def command(*arguments):
     )
 
 
-def test_the_command_prints_yaml_or_a_document():
+def test_command_prints_yaml_or_document():
     whole = command(EVERYTHING)
     assert (whole.returncode, whole.stderr) == (0, "")
     assert list(yaml.safe_load_all(whole.stdout)) == list(
@@ -106,7 +106,7 @@ def test_the_command_prints_yaml_or_a_document():
     document.parse(alone.stdout)
 
 
-def test_the_command_ends_with_1_and_one_line_for_a_bad_file(tmp_path):
+def test_command_ends_with_1_and_one_line_for_bad_file(tmp_path):
     done = command(tmp_path / "nothing.yaml")
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
@@ -114,7 +114,7 @@ def test_the_command_ends_with_1_and_one_line_for_a_bad_file(tmp_path):
     assert "nothing.yaml" in line
 
 
-def test_a_start_with_a_bad_setting_ends_with_2_and_its_name():
+def test_start_with_bad_setting_ends_with_2_and_its_name():
     done = subprocess.run(
         [sys.executable, "-m", "embedding_operator", "run"],
         capture_output=True,
@@ -130,7 +130,7 @@ def rule_file(file):
     return yaml.safe_load(preview.rule_file(preview.read(file, namespace="shop")))
 
 
-def test_rule_file_holds_every_group_of_the_objects():
+def test_rule_file_holds_every_group_of_objects():
     groups = [
         group
         for it in rendered(EVERYTHING)
@@ -143,7 +143,7 @@ def test_rule_file_holds_every_group_of_the_objects():
 
 @pytest.mark.integration
 @pytest.mark.parametrize("file", GOOD, ids=lambda file: file.stem)
-def test_promtool_takes_the_rule_file_of_a_good_policy(file, tmp_path):
+def test_promtool_takes_rule_file_of_good_policy(file, tmp_path):
     written = tmp_path / "rules.yaml"
     written.write_text(yaml.safe_dump(rule_file(file)), encoding="utf-8")
     promtool = str(cluster.artifact("promtool"))
@@ -160,7 +160,7 @@ def test_rule_file_is_empty_where_alerts_are_off(tmp_path):
     assert rule_file(file) == {"groups": []}
 
 
-def test_refused_alert_ends_the_printing_of_a_rule_file(tmp_path):
+def test_refused_alert_ends_printing_of_rule_file(tmp_path):
     file = tmp_path / "policy.yaml"
     raw = yaml.safe_load((CASES / "smallest.yaml").read_text(encoding="utf-8"))
     raw["spec"]["alerts"] = {"additional": [{"name": "Own", "expr": "up == 0"}]}

@@ -10,7 +10,7 @@ def seen(**status: Any) -> str:
     return summary.text({**policies.everything(), "status": status})
 
 
-def test_a_policy_without_status_says_that_nobody_looked_at_it():
+def test_policy_without_status_says_that_nobody_looked_at_it():
     raw = policies.everything()
     assert summary.text(raw).startswith("shop/search\n  no status yet")
     assert summary.text({**raw, "status": None}) == summary.text(raw)
@@ -19,7 +19,7 @@ def test_a_policy_without_status_says_that_nobody_looked_at_it():
 CONDITION = {"type": "Ready", "status": "True", "reason": "Ready", "message": "All is well."}
 
 
-def test_a_status_of_an_older_generation_says_so():
+def test_status_of_older_generation_says_so():
     old = seen(observedGeneration=2, conditions=[CONDITION])
     assert "older than the policy" in old
     assert "older than the policy" not in seen(observedGeneration=3, conditions=[CONDITION])
@@ -46,20 +46,20 @@ def test_everything_is_told_in_columns():
     ]
 
 
-def test_a_synced_secret_is_named_before_anything_was_seen_of_it():
+def test_synced_secret_is_named_before_anything_was_seen_of_it():
     raw = policies.everything()
     lines = [line.split() for line in summary.text(raw).splitlines()]
     assert ["app", "secret/shop/app"] in lines
     assert ["whole", "secret/shop/whole"] in lines
 
 
-def test_only_what_is_in_the_object_is_told():
+def test_only_what_is_in_object_is_told():
     said = seen(observedGeneration=3, conditions=[CONDITION])
     assert "quota" not in said
     assert "pods" not in said
 
 
-def test_what_a_pod_said_cannot_steer_a_terminal():
+def test_message_of_pod_cannot_steer_terminal():
     said = seen(conditions=[{**CONDITION, "message": "obeys \x1b[2J\x1b]0;x\x07"}])
     assert "obeys" in said
     assert all(line.isprintable() for line in said.splitlines())

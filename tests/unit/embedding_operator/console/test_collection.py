@@ -63,7 +63,7 @@ def test_workload_is_what_people_know(metadata, workload):
     assert usage.pod(pod("web-1", **metadata)).workload == workload
 
 
-def test_port_is_the_sidecars_own():
+def test_port_is_sidecars_own():
     port = {"name": "embed-admin", "containerPort": 18485}
     raw = pod("web-1") | {"spec": {"initContainers": [{"ports": [port]}]}}
     assert usage.pod(raw).port == 18485
@@ -93,7 +93,7 @@ def test_page_says_who_cannot_be_asked_and_why():
     assert "shop/web-1: pods/proxy is forbidden" in state["notes"][0]
 
 
-def test_page_without_the_right_to_list_pods_shows_the_status():
+def test_page_without_right_to_list_pods_shows_status():
     api: Any = Api()
     api.pods = errors.Denied("pods is forbidden")
     state = views.ClusterViews(api, namespace="shop", asked=None).state()
@@ -143,7 +143,7 @@ def test_plots_are_of_shown_policies_only():
 
 
 @pytest.mark.parametrize("expr", [*plots._FIGURES.values(), *(it.expr for it in plots.PLOTS)])
-def test_the_pages_questions_name_what_is_catalogued(expr):
+def test_pages_questions_name_what_is_catalogued(expr):
     filled = expr.replace("@", 'namespace="shop", policy="search"')
     assert promql.asked(filled)
     assert promql.unknown(filled) == []
@@ -167,12 +167,12 @@ def test_prometheus_that_answers_something_else_is_said(body, said):
 
 
 @pytest.mark.parametrize("address", ["", "prometheus", "a/b", "a/b:1/c", "/b:1", "ftp://x"])
-def test_address_of_no_known_form_is_refused_with_the_forms(address):
+def test_address_of_no_known_form_is_refused_with_forms(address):
     with pytest.raises(errors.Denied, match="NAMESPACE/SERVICE:PORT"):
         prometheus.connect(cast("Any", Api()), address)
 
 
-def test_prometheus_behind_a_service_is_asked_by_the_api_servers_proxy():
+def test_prometheus_behind_service_is_asked_by_api_servers_proxy():
     api: Any = Api(bodies={"prometheus": b'{"status": "success", "data": {"result": []}}'})
     assert prometheus.connect(api, "monitoring/prometheus:9090").instant("up") == []
     assert api.asked == [(kinds.SERVICE, "monitoring", "prometheus:9090", "/api/v1/query")]

@@ -20,7 +20,7 @@ def priced(price, *, policy="search"):
     return costs.of_policies([raw])
 
 
-def test_list_price_is_taken_where_the_policy_names_none():
+def test_list_price_is_taken_where_policy_names_none():
     (cost,) = costs.total([tokens(1_500_000)], own={}, by="policy")
     assert (cost.key, cost.tokens, cost.known) == ("shop/search", 1_500_000, Decimal("0.03"))
     assert cost.shown == "0.0300"
@@ -71,14 +71,14 @@ def test_known_part_is_shown_beside_what_is_unknown():
     assert cost.shown == "0.0200 + ?"
 
 
-def test_a_little_is_not_shown_as_nothing():
+def test_little_is_not_shown_as_nothing():
     (cost,) = costs.total([tokens(1)], own={}, by="policy")
     assert cost.shown == "<0.0001"
     (cost,) = costs.total([tokens(0)], own={}, by="policy")
     assert cost.shown == "0.0000"
 
 
-def test_price_of_nothing_is_a_price():
+def test_price_of_nothing_is_price():
     (cost,) = costs.total(
         [tokens(5, provider="openaicompatible", model="m")],
         own={("shop", "search", "openaicompatible", "m"): Decimal(0)},
@@ -105,7 +105,7 @@ def test_costs_are_grouped_by_workload_and_by_provider():
     }
 
 
-def test_table_sums_and_an_unknown_part_makes_the_sum_unknown():
+def test_table_sums_and_unknown_part_makes_sum_unknown():
     billed = [tokens(1_000_000), tokens(7, policy="other", model="mystery")]
     lines = costs.table(costs.total(billed, own={}, by="policy"), by="policy").splitlines()
     assert [line.split() for line in lines] == [
@@ -116,7 +116,7 @@ def test_table_sums_and_an_unknown_part_makes_the_sum_unknown():
     ]
 
 
-def test_name_of_a_tenant_cannot_steer_the_terminal():
+def test_name_of_tenant_cannot_steer_terminal():
     shown = costs.table(
         costs.total([tokens(1, model="\x1b[2Jm")], own={}, by="provider"), by="provider"
     )

@@ -26,7 +26,7 @@ def only(*policies, samples=()):
     return shown
 
 
-def test_quota_is_the_sidecars_word_before_the_statuss():
+def test_quota_is_sidecars_word_before_statuss():
     raw = paged.policy("search", quota={"used": 3, "limit": 10})
     assert only(raw)["quota"] | {"resetAt": ""} == {
         "used": 3,
@@ -62,7 +62,7 @@ def test_unlimited_quota_has_no_share():
     ("used", "limit", "state"),
     [(79, 100, None), (80, 100, "warn"), (100, 100, "bad"), (0, 0, "bad")],
 )
-def test_quota_near_its_end_is_a_task(used, limit, state):
+def test_quota_near_its_end_is_task(used, limit, state):
     conditions = [paged.condition("Accepted", "True", "Accepted", "Fine.")]
     raw = paged.policy("search", conditions=conditions, quota={"used": used, "limit": limit})
     states = [it["state"] for it in only(raw)["tasks"]]
@@ -83,7 +83,7 @@ def test_hit_rate_is_by_layer_of_all_texts():
     }
 
 
-def test_nothing_counted_is_told_apart_from_none():
+def test_absent_count_is_told_apart_from_zero():
     shown = only(paged.policy("search"))
     assert (shown["cache"], shown["failovers"], shown["cost"]) == (None, None, None)
     shown = only(
@@ -110,19 +110,19 @@ def test_open_breakers_are_named():
         ([("MonitoringApplied", "True"), ("RulesLoaded", "Unknown")], "written"),
     ],
 )
-def test_rules_are_loaded_only_where_a_prometheus_says_so(conditions, word):
+def test_rules_are_loaded_only_where_prometheus_says_so(conditions, word):
     made = [paged.condition(kind, told, "Reason", "Message.") for kind, told in conditions]
     assert only(paged.policy("search", conditions=made))["rules"]["word"] == word
 
 
-def test_policy_without_a_status_says_that_no_operator_has_looked():
+def test_policy_without_status_says_that_no_operator_has_looked():
     shown = only(paged.policy("search"))
     assert shown["ready"]["state"] == "unknown"
     (task,) = shown["tasks"]
     assert "kubectl get pods" in task["do"]
 
 
-def test_gravest_task_comes_first_and_the_sum_counts_pods():
+def test_gravest_task_comes_first_and_sum_counts_pods():
     conditions = [
         paged.condition("ConfigInForce", "Unknown", "SidecarsSilent", "Silent."),
         paged.condition("PodsCovered", "False", "PodsMissing", "One is missing."),
@@ -144,7 +144,7 @@ def test_gravest_task_comes_first_and_the_sum_counts_pods():
 
 
 @pytest.mark.parametrize("kind", sorted(CONDITIONS - {"Ready"}))
-def test_each_condition_has_a_sentence_that_says_what_to_do(kind):
+def test_each_condition_has_sentence_that_says_what_to_do(kind):
     wrong = "True" if kind in conditions.AMISS else "False"
     found = paged.condition(kind, wrong, "SomeReason", "Something is wrong.")
     assert advice.state(found) == "bad"

@@ -54,13 +54,13 @@ def store(**paths):
     return made
 
 
-def test_a_url_of_the_policy_is_its_own_value():
+def test_url_of_policy_is_its_own_value():
     values = found(one(SECRET), keys={"openai": b"sk"}).values
     assert values[names.SECRET_CACHE_REDIS_URL] == b"redis://cache:6379/0"
     assert values[names.SECRET_QUOTA_REDIS_URL] == b"redis://quota:6379/0"
 
 
-def test_a_key_is_taken_from_vault_or_from_a_secret():
+def test_key_is_taken_from_vault_or_from_secret():
     assert found(one(VAULT), store=store(keys={"KEY": b"sk"})).values["provider-own"] == b"sk"
     assert found(one(SECRET), keys={"openai": b"sk"}).values["provider-own"] == b"sk"
 
@@ -76,7 +76,7 @@ CANNOT = {
 
 
 @pytest.mark.parametrize("case", CANNOT)
-def test_a_key_cannot_be_had_if(case):
+def test_key_cannot_be_had_if(case):
     reference, held, reason, said = CANNOT[case]
     seen = found(one(reference), **held)
     assert "provider-own" not in seen.values
@@ -86,13 +86,13 @@ def test_a_key_cannot_be_had_if(case):
     assert seen.values[names.SECRET_CACHE_REDIS_URL], "the rest is carried out all the same"
 
 
-def test_what_vault_says_is_passed_on():
+def test_problem_of_vault_is_passed_on():
     (problem,) = found(one(VAULT), store=store(keys=MISSING)).problems
     assert problem.reason == MISSING.reason
     assert MISSING.message in problem.message
 
 
-def test_a_key_that_the_path_lacks_is_named():
+def test_key_that_path_lacks_is_named():
     (problem,) = found(one(VAULT), store=store(keys={"OTHER": b"x"})).problems
     assert problem.reason == "KeyMissing"
     assert "there is no key KEY at secret/shop/keys" in problem.message
@@ -107,13 +107,13 @@ def synced(wanted, values):
     return resolver.synced(policies.parsed(), wanted)
 
 
-def test_a_synced_secret_takes_all_keys_or_those_it_names():
+def test_synced_secret_takes_all_keys_or_those_it_names():
     held = {"a": b"1", "b": b"2"}
     assert synced(entry(), held).values == held
     assert synced(entry({"a": "A"}), held).values == {"A": b"1"}
 
 
-def test_a_synced_key_that_is_missing_does_not_hold_up_the_others():
+def test_synced_key_that_is_missing_does_not_hold_up_others():
     seen = synced(entry({"a": "A", "x": "X"}), {"a": b"1"})
     assert seen.values == {"A": b"1"}
     assert [problem.reason for problem in seen.problems] == ["KeyMissing"]

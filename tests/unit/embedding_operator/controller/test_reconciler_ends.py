@@ -57,7 +57,7 @@ def going(found):
     ],
     ids=["no policy", "going", "no namespace", "its namespace goes", "invalid"],
 )
-def test_pods_uncovered_are_none_while_a_policys_pods_are_not_looked_at(policy, namespace, told):
+def test_pods_uncovered_are_none_while_policys_pods_are_not_looked_at(policy, namespace, told):
     world = World(policy=policy, namespace=namespace)
     uncovered = {KEY: 3}
     objects = cast("Any", world)

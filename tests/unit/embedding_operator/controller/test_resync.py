@@ -31,12 +31,12 @@ def due_by(queue, clock, seconds):
 
 
 @pytest.mark.parametrize(("count", "period_seconds"), [(0, 30), (3, 30), (300, 30), (2000, 200)])
-def test_a_period_is_as_long_as_asked_for_or_as_many_policies_need(count, period_seconds):
+def test_period_is_as_long_as_asked_for_or_as_many_policies_need(count, period_seconds):
     found = resync.spread(WorkQueue(), policies(count), resync_seconds=30)
     assert found == period_seconds
 
 
-def test_policies_come_as_a_stream_and_all_of_them_in_a_period():
+def test_policies_come_as_stream_and_all_of_them_in_period():
     clock = Clock()
     queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
     period_seconds = resync.spread(queue, policies(2000), resync_seconds=30)
@@ -44,7 +44,7 @@ def test_policies_come_as_a_stream_and_all_of_them_in_a_period():
     assert due_by(queue, clock, period_seconds) == 999
 
 
-def test_each_period_takes_the_policies_that_there_are_then():
+def test_each_period_takes_policies_that_there_are_then():
     added = []
     stopping = threading.Event()
 

@@ -98,19 +98,19 @@ READING = {
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet"])
 @pytest.mark.parametrize("by", READING)
-def test_what_is_read_and_changes_restarts(by, kind):
+def test_change_of_read_secret_restarts_workload(by, kind):
     spec, part = READING[by]
     assert because(noted(spec, OLD, kind=kind), NEW) == (part,)
 
 
 @pytest.mark.parametrize("by", READING)
-def test_at_first_sight_nothing_is_restarted(by):
+def test_workload_is_not_restarted_at_first_sight(by):
     change = workloads.decide(workload(READING[by][0]), held(OLD))
     assert change is not None
     assert "spec" not in change.desired
 
 
-def test_a_restart_touches_two_annotations_and_nothing_else():
+def test_restart_touches_two_annotations_and_nothing_else():
     change = workloads.decide(noted(by_key(), OLD), held(NEW))
     assert change is not None
     (note,) = change.desired["metadata"].pop("annotations").items()
@@ -123,7 +123,7 @@ def test_a_restart_touches_two_annotations_and_nothing_else():
     }
 
 
-def test_a_key_that_is_not_read_restarts_nothing():
+def test_key_that_is_not_read_restarts_nothing():
     other = secret(PASSWORD="old", USER="another")
     assert because(noted(by_key(), OLD), other) == ()
     assert because(noted(by_env_from(), OLD), other) == ("database",)
@@ -142,7 +142,7 @@ def test_secrets_may_be_named_whether_or_not_they_are_read():
     assert workloads.decide(unknown, held(OLD)) is None
 
 
-def test_who_asks_no_longer_is_forgotten_and_not_restarted():
+def test_workload_without_annotation_is_forgotten_and_not_restarted():
     found = noted(by_key(), OLD)
     restarted = applied(found, workloads.decide(found, held(NEW)))
     digest = restarted["spec"]["template"]["metadata"]["annotations"][names.ANNOTATION_SECRETS]
@@ -156,7 +156,7 @@ def test_who_asks_no_longer_is_forgotten_and_not_restarted():
     assert kept == {names.ANNOTATION_SECRETS: digest}
 
 
-def test_a_paused_deployment_is_left_alone_and_made_up_for_later():
+def test_paused_deployment_is_left_alone_and_made_up_for_later():
     found = noted(by_key(), OLD)
     found["spec"]["paused"] = True
     change = workloads.decide(found, held(NEW))
@@ -168,7 +168,7 @@ def test_a_paused_deployment_is_left_alone_and_made_up_for_later():
     assert because(found, NEW) == ("database/PASSWORD",)
 
 
-def test_what_may_not_restart_now_is_restarted_later():
+def test_deferred_restart_happens_later():
     found = noted(by_key(), OLD)
     change = workloads.decide(found, held(NEW), may_restart=False)
     assert change is not None
@@ -179,7 +179,7 @@ def test_what_may_not_restart_now_is_restarted_later():
         assert because(found, secret_now) == ("database/PASSWORD",)
 
 
-def test_a_template_that_reads_more_by_now_was_rolled_out_by_its_owner():
+def test_template_that_reads_more_by_now_was_rolled_out_by_its_owner():
     found = noted(by_key(), OLD)
     found["spec"]["template"]["spec"] = by_env_from()
     change = workloads.decide(found, held(OLD))
@@ -187,18 +187,18 @@ def test_a_template_that_reads_more_by_now_was_rolled_out_by_its_owner():
     assert change.because == ()
 
 
-def test_a_secret_that_goes_restarts_nothing_and_one_that_comes_back_is_another():
+def test_deleted_secret_restarts_nothing_and_returned_one_is_new():
     found = noted(by_key(), OLD)
     assert workloads.decide(found, held()) is None
     back = secret(uid="uid-2", PASSWORD="old")
     assert because(found, back) == ("database/PASSWORD",)
 
 
-def test_pods_that_wait_for_a_secret_are_not_restarted_when_it_comes():
+def test_pods_that_wait_for_secret_are_not_restarted_when_it_comes():
     assert because(noted(by_key()), OLD) == ()
 
 
-def test_pods_that_run_without_an_optional_secret_are_restarted_when_it_comes():
+def test_pods_that_run_without_optional_secret_are_restarted_when_it_comes():
     assert because(noted(by_key(optional=True)), OLD) == ("database/PASSWORD",)
     assert because(noted(by_env_from(optional=True)), OLD) == ("database",)
     both = by_key(optional=True)
@@ -218,7 +218,7 @@ def test_several_changes_are_one_restart():
     assert workloads.decide(applied(found, change), held(NEW, after)) is None
 
 
-def test_who_reads_the_annotations_cannot_try_guesses():
+def test_annotation_digest_depends_on_uid_of_secret():
     """The digest of one content is another one under another uid, which is a Secret's own."""
     one = noted(by_key(), secret(uid="uid-1", PASSWORD="weak"))
     other = noted(by_key(), secret(uid="uid-2", PASSWORD="weak"))
@@ -226,7 +226,7 @@ def test_who_reads_the_annotations_cannot_try_guesses():
     assert one["metadata"]["annotations"][note] != other["metadata"]["annotations"][note]
 
 
-def test_what_somebody_wrote_into_our_annotation_restarts_nothing():
+def test_foreign_text_in_annotation_restarts_nothing():
     for text in ("nonsense", "database/PASSWORD", ",,=", "x" * 1000):
         found = workload(by_key())
         found["metadata"]["annotations"][names.ANNOTATION_SECRETS_SEEN] = text
@@ -322,7 +322,7 @@ OTHERS = st.sampled_from(
 # A value comes back before anybody looked, and a pod had started with the one in between.
 @example([("write", "new"), ("look",), ("write", "old"), ("undo",), ("write", "new")])
 @given(st.lists(st.one_of(WRITES, OTHERS), max_size=12))
-def test_in_the_end_no_pod_holds_what_is_no_longer_so(steps):
+def test_every_pod_ends_with_current_content(steps):
     world = World()
     world.look()
     for name, *arguments in steps:
@@ -338,7 +338,7 @@ def test_in_the_end_no_pod_holds_what_is_no_longer_so(steps):
 
 
 @given(st.lists(st.sampled_from(["look", "undo", "pause", "resume", "replace"]), max_size=12))
-def test_while_no_secret_changes_nothing_is_restarted(steps):
+def test_workload_is_not_restarted_while_no_secret_changes(steps):
     world = World()
     world.look()
     world.write("new")

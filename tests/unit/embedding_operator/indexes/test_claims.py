@@ -22,7 +22,7 @@ SAME_TABLE = {"model": "m", "dimensions": 3, "table": "articles_voyage"}
 OTHER_DATABASE = {"dsnSecretRef": {"name": "second", "key": "dsn"}}
 
 
-def test_older_of_two_has_the_target():
+def test_older_of_two_has_target():
     old, young = outline("b"), outline("a", created=LATER)
     assert claims.taken(old, [old, young]) is None
     refused = claims.taken(young, [old, young])
@@ -31,7 +31,7 @@ def test_older_of_two_has_the_target():
     assert "shop.articles.embedding" in refused.message
 
 
-def test_of_two_of_one_second_the_first_by_name_has_it():
+def test_first_by_name_wins_target_within_one_second():
     one, two = outline("a"), outline("b")
     assert claims.taken(one, [two, one]) is None
     assert claims.taken(two, [two, one]) is not None
@@ -47,7 +47,7 @@ def test_of_two_of_one_second_the_first_by_name_has_it():
         ({"table": {"schema": "shop", "name": "news"}, "failoverTarget": None}, False),
     ],
 )
-def test_target_is_a_place_of_one_database(more, refused):
+def test_target_is_place_of_one_database(more, refused):
     young = outline("young", created=LATER, **more)
     assert (claims.taken(young, [outline()]) is not None) == refused
 
@@ -73,7 +73,7 @@ def test_searchable_are_those_with_search_that_do_not_go():
     assert found.url == "http://embedding-index-on.shop.svc:8486"
 
 
-def test_searchable_are_bounded_and_the_oldest_stay():
+def test_searchable_are_bounded_and_oldest_stay():
     many = [outline(f"i{number:04}", created=LATER) for number in range(300)]
     found = claims.searchable([*many, outline("oldest")])
     assert len(found) == claims.SEARCHED_LIMIT

@@ -29,7 +29,7 @@ def target(model="e5", dimensions=384, *, request=False, column="embedding"):
     }
 
 
-def test_document_holds_all_that_the_index_says():
+def test_document_holds_all_that_index_says():
     made = documents.of(indexes.parsed(), SPENDING)
     assert index_document.parse(index_document.dump(made)) == made
     assert (made.schema, made.table, made.key_columns) == ("shop", "articles", ("tenant", "id"))
@@ -52,7 +52,7 @@ def test_document_holds_all_that_the_index_says():
         (target("small"), None),
     ],
 )
-def test_target_is_one_that_the_policy_can_fill(wanted, reason):
+def test_target_is_one_that_policy_can_fill(wanted, reason):
     index = indexes.parsed(target=wanted, failoverTarget=None)
     if reason is None:
         assert documents.of(index, SPENDING).target.dimensions == wanted["dimensions"]
@@ -60,13 +60,13 @@ def test_target_is_one_that_the_policy_can_fill(wanted, reason):
         assert refusal(index).reason == reason
 
 
-def test_size_that_is_asked_for_is_part_of_the_space():
+def test_size_that_is_asked_for_is_part_of_space():
     wanted = target("text-embedding-3-large", 1024, request=True)
     made = documents.of(indexes.parsed(target=wanted, failoverTarget=None), SPENDING)
     assert made.target.space == "openai/text-embedding-3-large@1024"
 
 
-def test_failover_target_of_the_same_space_is_refused():
+def test_failover_target_of_same_space_is_refused():
     other = target("small", column="second")
     index = indexes.parsed(target=target(), failoverTarget=other)
     assert refusal(index).reason == "SpacesEqual"
@@ -89,7 +89,7 @@ def test_filled_target_keeps_its_space(phase, space, refused):
         documents.of(indexes.parsed(), SPENDING, seen=seen)
 
 
-def test_models_that_are_needed_are_those_of_the_targets_and_of_what_is_searched():
+def test_needed_models_are_those_of_targets_and_of_searches():
     seen = [
         {"id": "shop.articles.old", "model": "old-model"},
         {"id": "shop.articles.older", "model": "older-model"},
@@ -110,7 +110,7 @@ VALUES = SCALARS | st.lists(SCALARS, max_size=70) | st.dictionaries(st.text(), S
 
 
 @given(st.sampled_from(index_document.OPERATORS), VALUES)
-def test_any_value_of_a_row_is_read_or_refused_by_its_field(operator, value):
+def test_any_value_of_row_is_read_or_refused_by_its_field(operator, value):
     rows = [{"column": "a", "operator": operator, "value": value}]
     try:
         made = indexes.parsed(rows=rows)

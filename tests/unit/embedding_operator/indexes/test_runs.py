@@ -42,7 +42,7 @@ def test_job_that_is_there_is_not_started_again(conditions, result):
     assert plan(job(**conditions)) == runs.Plan(starts=None, ends=(), result=result)
 
 
-def test_job_of_an_older_change_is_ended():
+def test_job_of_older_change_is_ended():
     old = job("embedding-index-articles-old", uid="job-0")
     assert plan(old).ends == ("embedding-index-articles-old",)
 
@@ -66,7 +66,7 @@ def name_of(**spec):
     return objects.job_name(index, documents.of(index, indexes.SPENDING))
 
 
-def test_name_of_a_job_changes_with_what_is_wanted_of_the_database_only():
+def test_name_of_job_changes_with_what_is_wanted_of_database_only():
     first = name_of()
     assert (
         len(
@@ -101,7 +101,7 @@ def words(document):
     return index_report.dump(index_report.IndexReport(document=document))
 
 
-def test_last_words_are_those_of_the_indexs_jobs_newest_first():
+def test_last_words_are_those_of_indexs_jobs_newest_first():
     found = runs.last_words(
         [job()],
         [

@@ -47,11 +47,11 @@ def of(kind, *problems, **more):
         (Problem(reason="Old", message="m", is_warning=True), "Warned", "True"),
     ],
 )
-def test_problem_is_told_by_the_condition_that_it_is_of(problem, kind, expected):
+def test_problem_is_told_by_condition_that_it_is_of(problem, kind, expected):
     assert of(kind, problem) == (expected, problem.reason)
 
 
-def test_warning_alone_leaves_the_index_ready():
+def test_warning_alone_leaves_index_ready():
     warning = Problem(reason="ExtensionHasKnownFaults", message="m", is_warning=True)
     made = build(facts(words=Words(searchers=(report(problems=(warning,)),))))
     assert condition(made, "Ready") == ("True", "Ready")
@@ -67,14 +67,14 @@ def test_warning_alone_leaves_the_index_ready():
         ("Switched", ("Filled", "True", "Complete")),
     ],
 )
-def test_phase_of_the_wanted_target_decides(phase, expected):
+def test_phase_of_wanted_target_decides(phase, expected):
     made = build(facts(words=Words(searchers=(report(phase),))))
     assert made["phase"] == phase
     kind, is_so, reason = expected
     assert condition(made, kind) == (is_so, reason)
 
 
-def test_new_target_beside_the_old_one_is_what_the_phase_speaks_of():
+def test_new_target_beside_old_one_is_what_phase_speaks_of():
     targets = (target("Switched"), target("Filling", name="public.articles.second", done=3))
     seen = said(targets=targets, serving=TARGET)
     made = build(facts(target="public.articles.second", words=Words(searchers=(seen,))))
@@ -84,7 +84,7 @@ def test_new_target_beside_the_old_one_is_what_the_phase_speaks_of():
     assert condition(made, "Ready") == ("False", "Filling")
 
 
-def test_running_worker_is_believed_before_a_pod_that_searches():
+def test_running_worker_is_believed_before_pod_that_searches():
     words = Words(workers=(report(done=7),), searchers=(report(done=5),), ended=(report(done=1),))
     assert build(facts(words=words))["done"] == 7
 
@@ -106,7 +106,7 @@ def test_quota_that_is_waited_for_is_told():
     assert condition(made, "Filled") == ("False", "QuotaExhausted")
 
 
-def test_what_was_told_stays_while_nobody_tells():
+def test_reported_state_stays_while_no_pod_reports():
     before = build(facts(words=Words(searchers=(report("Filling", done=5),))))
     after = build(facts(pending=1), before)
     assert {key: after[key] for key in ("phase", "rows", "done", "parked", "serving")} == {
@@ -120,7 +120,7 @@ def test_what_was_told_stays_while_nobody_tells():
     assert {condition(changed, kind)[0] for kind in kinds} == {"Unknown"}
 
 
-def test_failed_job_without_a_word_is_told():
+def test_failed_job_without_word_is_told():
     made = build(facts(run=("embedding-index-articles-1", "Failed")))
     assert condition(made, "Filled") == ("False", "RunFailed")
     told = next(it["message"] for it in made["conditions"] if it["type"] == "Filled")
@@ -133,19 +133,19 @@ def test_pods_that_search_and_are_silent_are_named():
     assert condition(made, "Searchable") == ("False", "SidecarsSilent")
 
 
-def test_start_of_an_index_is_no_news():
+def test_start_of_index_is_no_news():
     assert status.changes({}, build(facts())) == []
     refused = build(facts(refused=errors.Problem("PolicyNotFound", "m")))
     assert {it.reason for it in status.changes({}, refused)} == {"PolicyNotFound"}
 
 
-def test_same_facts_make_the_same_status():
+def test_same_facts_make_same_status():
     words = Words(searchers=(report(),))
     first = build(facts(words=words))
     assert build(facts(words=words), first) == first
 
 
-def test_index_that_was_not_looked_at_says_nothing_of_what_nobody_looked_at():
+def test_index_not_looked_at_says_only_what_was_seen():
     made = build(Facts(refused=errors.Problem("NamespaceNotAllowed", "m")))
     assert condition(made, "Accepted") == ("False", "NamespaceNotAllowed")
     others = [it for it in made["conditions"] if it["type"] not in ("Ready", "Accepted")]

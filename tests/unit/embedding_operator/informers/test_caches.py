@@ -158,7 +158,7 @@ def shop(world):
 # --- policies
 
 
-def test_a_status_that_was_written_is_no_reason_for_a_reconcile(world):
+def test_status_that_was_written_is_no_reason_for_reconcile(world):
     assert world.policy(resourceVersion="1") == [SEARCH]
     assert world.policy(resourceVersion="2") == []
     assert world.policy(resourceVersion="3", annotations={"foreign": "x"}) == []
@@ -173,18 +173,18 @@ def test_a_status_that_was_written_is_no_reason_for_a_reconcile(world):
         {"uid": "another"},
     ],
 )
-def test_all_that_a_reconcile_looks_at_is(world, change):
+def test_all_that_reconcile_looks_at_is(world, change):
     world.policy()
     assert world.policy(**change) == [SEARCH]
 
 
-def test_a_policy_that_goes_and_comes_is_looked_at_each_time(world):
+def test_policy_that_goes_and_comes_is_looked_at_each_time(world):
     world.policy()
     assert world.policy("DELETED") == [SEARCH]
     assert world.policy("ADDED") == [SEARCH]
 
 
-def test_a_refresh_annotation_is_kept_as_far_as_it_is_looked_at(world):
+def test_refresh_annotation_is_kept_as_far_as_it_is_looked_at(world):
     world.policy(annotations={names.ANNOTATION_REFRESH: "x" * 250_000, "a": "b" * 250_000})
     kept = world.caches.policies.kept(*SEARCH)
     assert len(kept.content) < 1000
@@ -204,28 +204,28 @@ def test_a_refresh_annotation_is_kept_as_far_as_it_is_looked_at(world):
         (kinds.POD_MONITOR, names.monitoring("search")),
     ],
 )
-def test_an_owned_object_that_changes_or_goes_queues_its_policy(world, kind, name):
+def test_owned_object_that_changes_or_goes_queues_its_policy(world, kind, name):
     world.policy()
     assert world.owned(kind, name, version="7") == [SEARCH]
     assert world.owned(kind, name, version="8") == [SEARCH]
     assert world.owned(kind, name, "DELETED", version="9") == [SEARCH]
 
 
-def test_an_object_that_lost_its_owner_queues_the_policy_once(world):
+def test_object_that_lost_its_owner_queues_policy_once(world):
     world.policy()
     world.owned(kinds.SECRET, "any")
     assert world.owned(kinds.SECRET, "any", version="8", owners=[]) == [SEARCH]
     assert world.owned(kinds.SECRET, "any", version="9", owners=[]) == []
 
 
-def test_what_the_operator_wrote_itself_is_no_reason_for_a_reconcile(world):
+def test_operators_own_write_causes_no_reconcile(world):
     world.policy()
     world.api.written = {"7"}
     assert world.owned(kinds.SECRET, "any", version="7") == []
     assert world.owned(kinds.SECRET, "any", version="8") == [SEARCH]
 
 
-def test_the_secrets_of_a_policy_are_those_that_it_owns(world):
+def test_secrets_of_policy_are_those_that_it_owns(world):
     world.policy()
     world.owned(kinds.SECRET, "a")
     world.owned(kinds.SECRET, "b", uid="another")
@@ -242,20 +242,20 @@ def test_the_secrets_of_a_policy_are_those_that_it_owns(world):
         {"owners": [{"apiVersion": "v1", "kind": "x", "name": "x" * 50, "uid": "u"}] * 1000},
     ],
 )
-def test_an_object_that_no_policy_owns_is_not_kept(world, forged):
+def test_object_that_no_policy_owns_is_not_kept(world, forged):
     world.policy()
     assert world.owned(kinds.SECRET, "any", **forged) == []
     assert world.caches.owned[kinds.SECRET].keys() == []
 
 
-def test_a_config_map_of_another_name_is_not_kept_whoever_it_says_it_belongs_to(world):
+def test_config_map_of_other_name_is_not_kept_for_any_owner(world):
     world.policy()
     for number in range(100):
         assert world.owned(kinds.CONFIG_MAP, f"mine-{number}") == []
     assert world.caches.owned[kinds.CONFIG_MAP].keys() == []
 
 
-def test_an_echo_is_known_of_all_that_is_owned():
+def test_echo_is_known_of_all_that_is_owned():
     assert {it.kind for it in sources.OWNED} == kinds.ECHOING
 
 
@@ -264,7 +264,7 @@ def test_an_echo_is_known_of_all_that_is_owned():
 ARTICLES = ObjectKey("shop", "articles")
 
 
-def test_an_index_that_comes_changes_or_goes_queues_itself_and_its_policy(world):
+def test_index_that_comes_changes_or_goes_queues_itself_and_its_policy(world):
     world.policy()
     for event, generation in (("ADDED", 1), ("MODIFIED", 2), ("DELETED", 2)):
         assert world.index(event, generation=generation) == [ARTICLES]
@@ -277,26 +277,26 @@ def indexed(name="articles", **spec):
     return {"metadata": metadata, "spec": {"policyRef": {"name": "search"}, **spec}}
 
 
-def test_a_status_of_an_index_that_was_written_is_no_reason_for_a_reconcile(world):
+def test_status_of_index_that_was_written_is_no_reason_for_reconcile(world):
     world.index(resourceVersion="1")
     assert world.index(resourceVersion="2") == []
     assert world.index(annotations={names.ANNOTATION_DROP_TARGET: "a"}) == [ARTICLES]
 
 
-def test_a_policy_that_changes_queues_its_indexes_alone(world):
+def test_policy_that_changes_queues_its_indexes_alone(world):
     world.index()
     world.index(name="other", spec={"policyRef": {"name": "another"}})
     world.policy()
     assert world.queued_indexes() == [ARTICLES]
 
 
-def test_an_index_that_goes_has_the_others_looked_at_as_they_may_have_its_target_now(world):
+def test_deleted_index_queues_others_for_its_target(world):
     world.index()
     world.index(name="other")
     assert sorted(world.index("DELETED")) == [ARTICLES, ObjectKey("shop", "other")]
 
 
-def test_pods_and_the_config_map_of_an_index_queue_it(shop):
+def test_pods_and_config_map_of_index_queue_it(shop):
     shop.index()
     labels = {names.LABEL_INDEX: "articles"}
     assert shop.pod(labels=labels) == []
@@ -316,7 +316,7 @@ def test_pods_and_the_config_map_of_an_index_queue_it(shop):
     assert shop.caches.owned[kinds.CONFIG_MAP].keys() == [("shop", names.index_objects("articles"))]
 
 
-def test_little_is_kept_of_an_index_whatever_its_author_writes(world):
+def test_little_is_kept_of_index_whatever_its_author_writes(world):
     rows = [{"column": "a", "operator": "=", "value": "x" * 1_000_000}]
     world.index(
         spec={"policyRef": {"name": "search"}, "rows": rows},
@@ -327,7 +327,7 @@ def test_little_is_kept_of_an_index_whatever_its_author_writes(world):
     assert world.caches.index(*ARTICLES)["spec"] == {}
 
 
-def test_indexes_of_a_policy_are_outlines(world):
+def test_indexes_of_policy_are_outlines(world):
     world.index()
     world.index(name="other", spec={"policyRef": {"name": "another"}})
     (outline,) = world.caches.indexes_of("shop", policy="search")
@@ -338,7 +338,7 @@ def test_indexes_of_a_policy_are_outlines(world):
 # --- namespaces and pods
 
 
-def test_a_namespace_that_comes_or_is_enabled_queues_its_policies(world):
+def test_namespace_that_comes_or_is_enabled_queues_its_policies(world):
     world.policy()
     assert world.namespace() == [SEARCH]
     assert world.namespace(labels={"foreign": "x"}, annotations={"a": "b"}) == []
@@ -348,7 +348,7 @@ def test_a_namespace_that_comes_or_is_enabled_queues_its_policies(world):
     }
 
 
-def test_a_pod_queues_the_policy_whose_sidecar_it_carries(shop):
+def test_pod_queues_policy_whose_sidecar_it_carries(shop):
     labels = {names.LABEL_INJECTED: "search"}
     assert shop.pod() == []
     assert shop.pod(labels=labels) == [SEARCH]
@@ -364,14 +364,14 @@ def test_a_pod_queues_the_policy_whose_sidecar_it_carries(shop):
         {"spec": {"containers": [{"name": f"c-{number}"} for number in range(2000)]}},
     ],
 )
-def test_a_pod_of_more_than_can_be_kept_is_not(shop, large):
+def test_pod_of_more_than_can_be_kept_is_not(shop, large):
     shop.pod()
     assert len(shop.caches.pods_of("shop")) == 1
     shop.pod(**large)
     assert shop.caches.pods_of("shop") == []
 
 
-def test_annotations_and_environment_of_a_pod_are_not_kept(shop):
+def test_annotations_and_environment_of_pod_are_not_kept(shop):
     shop.pod(spec={"containers": [{"name": "a", "env": [{"name": "A", "value": "x" * 10**6}]}]})
     (kept,) = shop.caches.pods.of("shop")
     assert len(kept.content) < 1000
@@ -384,7 +384,7 @@ def test_namespace_that_is_enabled_queues_its_indexes(world):
     assert world.queued_indexes() == [ARTICLES]
 
 
-def test_pods_are_dropped_with_the_last_policy_of_the_namespace(shop):
+def test_pods_are_dropped_with_last_policy_of_namespace(shop):
     shop.policy(name="other", uid="o")
     shop.pod()
     shop.policy("DELETED")
@@ -396,7 +396,7 @@ def test_pods_are_dropped_with_the_last_policy_of_the_namespace(shop):
 # --- workloads
 
 
-def test_workloads_are_those_that_ask_and_of_them_what_a_restart_looks_at(world):
+def test_workloads_are_those_that_ask_and_of_them_what_restart_looks_at(world):
     env = [
         {"name": "A", "value": "x" * 100_000},
         {"name": "B", "valueFrom": {"secretKeyRef": {"name": "database", "key": "password"}}},
@@ -438,7 +438,7 @@ def started(world):
     return stopping
 
 
-def test_it_is_synced_once_everything_was_listed_that_there_must_be(world):
+def test_caches_are_synced_once_all_required_kinds_are_listed(world):
     assert not world.caches.synced
     stopping = started(world)
     eventually(lambda: world.caches.synced)
@@ -451,7 +451,7 @@ def test_it_is_synced_once_everything_was_listed_that_there_must_be(world):
 
 
 @pytest.mark.parametrize("plural", [names.PLURAL, "namespaces", "configmaps", "secrets"])
-def test_each_page_of_a_list_shows_that_the_reflector_is_not_stuck(world, plural):
+def test_each_page_of_list_shows_that_reflector_is_not_stuck(world, plural):
     moved: list[str] = []
     (found,) = (it for it in world.caches._reflectors if it.name == plural)
     found._relist(lambda: moved.append(plural))
@@ -484,7 +484,7 @@ SOURCES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("event", ["ADDED", "MODIFIED", "DELETED"])
 @pytest.mark.parametrize("spec", SOURCES.values(), ids=SOURCES)
-def test_news_of_a_secret_that_a_policy_names_queues_it(world, spec, event):
+def test_news_of_secret_that_policy_names_queues_it(world, spec, event):
     """C12: a changed Secret was looked at with the next resync only."""
     world.tell(world.caches.policies, "ADDED", naming(**spec))
     for other in (secret("others"), secret(namespace="books")):
@@ -495,7 +495,7 @@ def test_news_of_a_secret_that_a_policy_names_queues_it(world, spec, event):
 
 
 @pytest.mark.parametrize("field", ["dsnSecretRef", "caSecretRef"])
-def test_news_of_a_secret_that_an_index_names_queues_it(world, field):
+def test_news_of_secret_that_index_names_queues_it(world, field):
     """C12, a sibling."""
     database = {"dsnSecretRef": {"name": "dsn", "key": "dsn"}, field: {"name": "keys", "key": "k"}}
     world.index(spec={"policyRef": {"name": "search"}, "database": database})
@@ -514,7 +514,7 @@ def test_new_watch_of_secrets_queues_all_that_name_some(world):
 
 @pytest.mark.parametrize("plural", [names.PLURAL, "namespaces", "configmaps", "secrets", "pods"])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_watch_that_has_ended_is_noticed(world, plural):
+def test_watch_that_has_ended_is_noticed(world, plural):
     world.api.ends = plural
     stopping = started(world)
     eventually(lambda: world.caches.deaf() == plural)
@@ -522,7 +522,7 @@ def test_a_watch_that_has_ended_is_noticed(world, plural):
     world.caches.close()
 
 
-def test_policies_of_a_namespace_are_read_without_what_only_their_own_reconcile_needs():
+def test_listed_policies_lack_fields_of_own_reconcile():
     """Each review of a pod reads all of them, and a tenant makes as many as they like."""
     world = World()
     selecting = {

@@ -7,7 +7,7 @@ from embedding_operator.informers.fifo_lock import FifoLock
 from tests.parts.waiting import eventually
 
 
-def test_turns_are_given_in_the_order_in_which_they_were_asked_for():
+def test_turns_are_given_in_order_in_which_they_were_asked_for():
     turn, served = FifoLock(), []
 
     def ask(number):
@@ -45,7 +45,7 @@ def test_two_that_ask_again_and_again_have_every_second_turn():
     assert sum(one != other for one, other in pairwise(served)) > 200
 
 
-def test_one_at_a_time_has_it():
+def test_turn_is_held_by_one_reader():
     turn, within, most = FifoLock(), 0, 0
 
     def ask():

@@ -25,7 +25,7 @@ def test_lines_are_those_that_were_sent_and_long_ones_are_told_apart(told, cut, 
     assert found == wanted or (len(cut) > most and found == [*wanted, None])
 
 
-def test_more_than_a_little_is_held_in_turn_only():
+def test_more_than_little_is_held_in_turn_only():
     turn = FifoLock()
     large = b"x" * (lines.SMALL_BYTES + 1)
     found = lines.split([b"a\n", large, b"\n", b"b\n"], most_bytes=10**6, lock=turn)
@@ -37,7 +37,7 @@ def test_more_than_a_little_is_held_in_turn_only():
     assert not turn.locked()
 
 
-def test_turn_is_given_back_when_the_connection_ends():
+def test_turn_is_given_back_when_connection_ends():
     turn = FifoLock()
 
     def ends():
@@ -50,7 +50,7 @@ def test_turn_is_given_back_when_the_connection_ends():
         assert not turn.locked()
 
 
-def test_what_waits_for_the_line_is_told_while_the_turn_is_held():
+def test_holder_is_told_while_long_line_holds_its_turn():
     told: list[bool] = []
     large = b"x" * (lines.SMALL_BYTES + 1)
     found = lines.split(
@@ -64,7 +64,7 @@ def test_what_waits_for_the_line_is_told_while_the_turn_is_held():
     assert told == [True, False]
 
 
-def test_an_over_long_line_is_not_held():
+def test_over_long_line_is_not_held():
     held = []
     found: Any
 

@@ -62,13 +62,13 @@ def bound(monkeypatch):
     monkeypatch.setattr(pods, "NAMESPACE_BYTES", 3 * size + size // 2, raising=False)
 
 
-def test_pods_beyond_a_namespaces_bytes_are_not_kept_when_they_are_listed():
+def test_listed_pods_beyond_namespaces_bytes_are_not_kept():
     found = Followed([pod(it) for it in "abcdefghijklmnop"])
     assert found.names() == ["a", "b", "c"]
     assert found.skipped == 13
 
 
-def test_pods_beyond_a_namespaces_bytes_are_not_kept_when_the_watch_tells_of_them():
+def test_watched_pods_beyond_namespaces_bytes_are_not_kept():
     found = Followed([pod("a")])
     for name in "bcde":
         found.pods.told("ADDED", pod(name))
@@ -76,7 +76,7 @@ def test_pods_beyond_a_namespaces_bytes_are_not_kept_when_the_watch_tells_of_the
     assert found.skipped == 2
 
 
-def test_a_list_that_failed_remembers_nothing_of_what_the_watch_tells():
+def test_list_that_failed_remembers_nothing_of_what_watch_tells():
     found = Followed([pod("a")])
 
     def away(_):

@@ -130,7 +130,7 @@ def small(server):
 @pytest.mark.parametrize("sorted_fields", [False, True])
 @settings(max_examples=300)
 @given(actions=ACTIONS)
-def test_store_equals_the_servers_state_after_any_faults(sorted_fields, actions):
+def test_store_equals_servers_state_after_any_faults(sorted_fields, actions):
     run = Run(sorted_fields=sorted_fields)
     for action in actions:
         run.act(action)
@@ -140,7 +140,7 @@ def test_store_equals_the_servers_state_after_any_faults(sorted_fields, actions)
     assert run.store.synced
 
 
-def test_an_object_that_grew_too_large_and_went_is_not_held_for_ever():
+def test_object_that_grew_too_large_and_went_is_not_held_for_ever():
     run = Run()
     run.server.put("shop", "a", filling="")
     run.settle()
@@ -171,7 +171,7 @@ def test_pages_get_smaller_where_objects_are_large_and_larger_again():
     assert int([it["limit"] for it in run.server.asked if "limit" in it][-1]) > 1
 
 
-def test_a_stream_that_ends_goes_on_where_it_was():
+def test_stream_that_ends_goes_on_where_it_was():
     run = Run()
     run.server.put("shop", "a", filling="")
     run.settle()
@@ -184,7 +184,7 @@ def test_a_stream_that_ends_goes_on_where_it_was():
     assert sum("limit" in it for it in run.server.asked) == lists
 
 
-def test_streams_that_fail_at_once_are_not_asked_for_in_a_hurry():
+def test_streams_that_fail_at_once_are_not_asked_for_in_hurry():
     run = Run()
     run.server.faults = [("away", 0)] * 9
     waits = [run.reflector.step() for _ in range(9)]
@@ -192,7 +192,7 @@ def test_streams_that_fail_at_once_are_not_asked_for_in_a_hurry():
     assert waits[-1] >= 5
 
 
-def test_a_reflector_that_does_not_move_is_stuck():
+def test_reflector_that_does_not_move_is_stuck():
     run = Run()
     assert not run.reflector.is_stuck()
     run.clock.now += reflector.DEAF_SECONDS + 1
@@ -207,7 +207,7 @@ def many(run, count=20):
         run.server.put("shop", f"large-{number:02}", filling="x" * 500)
 
 
-def test_a_long_list_whose_pages_keep_coming_is_not_stuck():
+def test_long_list_whose_pages_keep_coming_is_not_stuck():
     run = Run()
     many(run)
     stuck = []
@@ -225,7 +225,7 @@ def test_a_long_list_whose_pages_keep_coming_is_not_stuck():
     assert run.held() == run.server.state()
 
 
-def test_a_list_that_expires_in_its_middle_begins_anew_and_holds_nothing_of_the_old():
+def test_expired_list_begins_anew_without_old_pages():
     """What has gone since was in a page of the first list, and no watch tells of it."""
     run = Run()
     many(run)
@@ -248,7 +248,7 @@ def test_a_list_that_expires_in_its_middle_begins_anew_and_holds_nothing_of_the_
     assert run.known == run.held()
 
 
-def test_a_long_line_is_waited_for_less_long_than_an_event():
+def test_long_line_is_waited_for_less_long_than_event():
     run = Run()
     bodies = []
     stream = run.server.stream
@@ -269,7 +269,7 @@ def test_a_long_line_is_waited_for_less_long_than_an_event():
 
 
 @pytest.mark.parametrize("fault", ["refused", "away", "gone"])
-def test_a_kind_whose_streams_are_refused_for_long_is_not_heard_of(fault):
+def test_kind_whose_streams_are_refused_for_long_is_not_heard_of(fault):
     run = Run()
     run.settle()
     assert run.reflector.hears()
@@ -284,7 +284,7 @@ def test_a_kind_whose_streams_are_refused_for_long_is_not_heard_of(fault):
     assert run.reflector.hears()
 
 
-def test_a_kind_that_may_be_listed_and_not_watched_is_not_heard_of():
+def test_kind_that_may_be_listed_and_not_watched_is_not_heard_of():
     run = Run()
     for _ in range(5):
         run.act(("step", [("", 0), ("refused", 0)]))
@@ -293,7 +293,7 @@ def test_a_kind_that_may_be_listed_and_not_watched_is_not_heard_of():
     assert not run.reflector.hears()
 
 
-def test_a_bug_in_a_handler_ends_no_watch():
+def test_bug_in_handler_ends_no_watch():
     run = Run()
     run.settle()
 
@@ -343,7 +343,7 @@ class Policies:
         return found and found["status"]
 
 
-def test_a_status_of_our_own_is_known_before_the_watch_tells_of_it_and_is_no_news():
+def test_own_status_write_is_known_before_its_watch_event():
     policies = Policies()
     policies.tell(policy(3))
     policies.store.wrote(policy(5, ready="True"))
@@ -354,14 +354,14 @@ def test_a_status_of_our_own_is_known_before_the_watch_tells_of_it_and_is_no_new
     assert policies.news == 1
 
 
-def test_an_edit_that_is_seen_in_the_answer_to_a_write_is_news():
+def test_edit_that_is_seen_in_answer_to_write_is_news():
     policies = Policies()
     policies.tell(policy(3))
     policies.store.wrote(policy(5, generation=2))
     assert policies.news == 2
 
 
-def test_the_answer_to_a_write_brings_back_no_policy_that_has_gone():
+def test_answer_to_write_brings_back_no_policy_that_has_gone():
     policies = Policies()
     policies.tell(policy(3))
     policies.tell(policy(6), event="DELETED")
@@ -369,7 +369,7 @@ def test_the_answer_to_a_write_brings_back_no_policy_that_has_gone():
     assert policies.status() is None
 
 
-def test_a_server_that_was_restored_from_a_backup_is_believed():
+def test_server_that_was_restored_from_backup_is_believed():
     policies = Policies()
     policies.tell(policy(300, ready="True"))
     page = pages.Page(version="20", kept=[objects.policy(keeping.encode(policy(10)))])
@@ -491,7 +491,7 @@ POD_ACTIONS = st.one_of(
         max_size=40,
     )
 )
-def test_pods_of_followed_namespaces_equal_the_servers_in_any_order(actions):
+def test_pods_of_followed_namespaces_equal_servers_in_any_order(actions):
     run = PodRun()
     run.act(("follow", "shop"))
     for action in actions:
@@ -507,7 +507,7 @@ def test_pods_of_followed_namespaces_equal_the_servers_in_any_order(actions):
     assert run.held("books") is None
 
 
-def test_pods_of_a_namespace_are_none_before_they_are_listed():
+def test_pods_of_namespace_are_none_before_they_are_listed():
     run = PodRun()
     run.act(("put", "shop", "a", 0))
     run.act(("follow", "shop"))
@@ -526,7 +526,7 @@ def test_pods_of_a_namespace_are_none_before_they_are_listed():
         [("delete", "shop", "a"), ("put", "shop", "a", 0)],
     ],
 )
-def test_what_the_watch_tells_while_a_namespace_is_listed_wins(meanwhile):
+def test_watch_event_during_list_of_namespace_wins(meanwhile):
     run = PodRun()
     run.act(("put", "shop", "a", 0))
     run.act(("follow", "shop"))

@@ -22,7 +22,7 @@ def pod(message, *, container=names.VECTORS_CONTAINER, state="state", **metadata
 
 
 @pytest.mark.parametrize("state", ["state", "lastState"])
-def test_last_words_of_the_worker_alone_are_kept(state):
+def test_last_words_of_worker_alone_are_kept(state):
     (kept,) = run_objects.run(encode(pod("words", state=state))).value()["status"][
         "containerStatuses"
     ]
@@ -36,7 +36,7 @@ def test_words_that_kubelet_would_not_keep_are_dropped():
     assert len(found.content) < 1_000
 
 
-def test_only_the_controller_of_many_owners_is_kept():
+def test_only_controller_of_many_owners_is_kept():
     mine = {"uid": "mine", "kind": "Job", "controller": True}
     owners = [*({"uid": f"uid-{number}", "kind": "Job"} for number in range(1_000)), mine]
     found = run_objects.run(encode(pod("words", ownerReferences=owners)))
@@ -44,7 +44,7 @@ def test_only_the_controller_of_many_owners_is_kept():
     assert len(found.content or b"") < 1_000
 
 
-def test_of_a_job_its_owner_and_its_end_are_kept():
+def test_owner_and_end_of_job_are_kept():
     conditions = [{"type": f"T{number}", "status": "True"} for number in range(1_000)]
     found = run_objects.job(
         encode(

@@ -96,7 +96,7 @@ def served():
 
 
 @pytest.mark.timeout(60)
-def test_a_line_that_stops_in_its_middle_keeps_no_other_kind_waiting(monkeypatch):
+def test_line_that_stops_in_its_middle_keeps_no_other_kind_waiting(monkeypatch):
     monkeypatch.setattr(pages, "READ_SECONDS", 0.3)
     turn, stopping = FifoLock(), threading.Event()
     with served() as (server, api):

@@ -99,7 +99,7 @@ def serving(files, authority, tmp_path):
     return lambda do: run(files, context, do)
 
 
-def test_a_connection_is_kept_for_the_next_request(serving):
+def test_connection_is_kept_for_next_request(serving):
     async def asked(running):
         connection = await running.connect()
         answers = [await running.ask(connection=connection) for _ in range(3)]
@@ -109,7 +109,7 @@ def test_a_connection_is_kept_for_the_next_request(serving):
     assert serving(asked) == [(200, b'{"path": "/inject", "length": 2}')] * 3
 
 
-def test_a_query_belongs_not_to_the_path_and_chunks_are_a_body(serving):
+def test_query_belongs_not_to_path_and_chunks_are_body(serving):
     request = (
         b"POST /inject?timeout=3s HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
         b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\na: b\r\n\r\n"
@@ -141,7 +141,7 @@ HUGE = f"{MOST:x}\r\n".encode() + b"x" * MOST + b"\r\n1\r\nx\r\n0\r\n\r\n"
         (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2, 3\r\n\r\n", 400),
     ],
 )
-def test_a_request_beyond_a_bound_is_refused_and_reaches_nobody(serving, request_, status):
+def test_request_beyond_bound_is_refused_and_reaches_nobody(serving, request_, status):
     async def refused(running):
         found = await running.ask(request_)
         return found[0], running.bodies
@@ -149,12 +149,12 @@ def test_a_request_beyond_a_bound_is_refused_and_reaches_nobody(serving, request
     assert serving(refused) == (status, [])
 
 
-def test_the_largest_body_is_taken(serving):
+def test_largest_body_is_taken(serving):
     answer = serving(lambda running: running.ask(head(MOST) + b"x" * MOST))
     assert json.loads(answer[1])["length"] == MOST
 
 
-def test_who_sends_half_a_request_is_left(serving, monkeypatch):
+def test_client_that_sends_half_request_is_left(serving, monkeypatch):
     monkeypatch.setattr(admission_server, "REQUEST_SECONDS", 0.1)
 
     async def left(running):
@@ -169,7 +169,7 @@ def test_who_sends_half_a_request_is_left(serving, monkeypatch):
     assert serving(left)[0] == 200
 
 
-def test_who_speaks_no_tls_is_left(serving, monkeypatch):
+def test_client_that_speaks_no_tls_is_left(serving, monkeypatch):
     monkeypatch.setattr(admission_server, "HANDSHAKE_SECONDS", 0.1)
 
     async def left(running):
@@ -247,7 +247,7 @@ def test_bodies_of_one_address_keep_no_other_one_waiting(serving, monkeypatch):
     assert serving(crowded) == (200, 0)
 
 
-def test_with_a_client_authority_only_its_clients_are_answered(files, authority, tmp_path):
+def test_only_clients_of_client_authority_are_answered(files, authority, tmp_path):
     of_clients = Authority()
     (tmp_path / "ca.crt").write_bytes(of_clients.pair.certificate)
     strict = admission_server.Files(
@@ -289,7 +289,7 @@ def asked_first(running):
     return order()
 
 
-def test_proven_reviews_share_the_processor_by_what_they_are_about(
+def test_proven_reviews_share_processor_by_what_they_are_about(
     files, authority, tmp_path, monkeypatch
 ):
     """One API server sends the reviews of all namespaces, so its address says nothing."""
@@ -308,7 +308,7 @@ def test_reviews_that_nobody_proves_share_it_by_address(serving, monkeypatch):
     assert serving(asked_first) == 41
 
 
-def test_a_renewed_certificate_is_served_without_a_restart(
+def test_renewed_certificate_is_served_without_restart(
     serving, files, authority, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(admission_server, "FILES_SECONDS", 0.0)
@@ -327,7 +327,7 @@ def test_a_renewed_certificate_is_served_without_a_restart(
     assert serving(renewed)
 
 
-def test_a_spoiled_certificate_leaves_the_one_before(serving, files, monkeypatch):
+def test_spoiled_certificate_leaves_one_before(serving, files, monkeypatch):
     monkeypatch.setattr(admission_server, "FILES_SECONDS", 0.0)
 
     async def spoiled(running):

@@ -27,20 +27,20 @@ def loaded(pem):
     return x509.load_pem_x509_certificate(pem)
 
 
-def test_what_is_new_is_kept():
+def test_new_certificate_is_kept():
     assert plan(issue()) == "keep"
 
 
-def test_nothing_there_is_all_to_make():
+def test_plan_without_certificate_makes_all():
     assert plan(None) == "all"
 
 
 @pytest.mark.parametrize(("days", "expected"), [(59, "keep"), (61, "leaf"), (91, "leaf")])
-def test_a_certificate_is_made_anew_when_a_third_of_its_life_is_left(days, expected):
+def test_certificate_is_renewed_with_third_of_its_life_left(days, expected):
     assert plan(issue(), now=NOW + timedelta(days=days)) == expected
 
 
-def test_a_new_certificate_is_by_the_same_authority():
+def test_new_certificate_is_by_same_authority():
     first = issue()
     later = NOW + timedelta(days=70)
     second = issue(first, now=later)
@@ -50,7 +50,7 @@ def test_a_new_certificate_is_by_the_same_authority():
     assert plan(second, now=later) == "keep"
 
 
-def test_an_authority_is_made_anew_long_before_it_ends():
+def test_authority_is_made_anew_long_before_it_ends():
     assert plan(issue(), now=NOW + timedelta(days=7 * 365)) == "all"
 
 
@@ -59,14 +59,14 @@ def test_another_service_needs_another_certificate():
 
 
 @pytest.mark.parametrize("part", ["authority", "authority_key", "certificate", "key"])
-def test_a_part_that_does_not_fit_the_others_is_all_to_make(part):
+def test_part_that_does_not_fit_others_is_all_to_make(part):
     mixed = dataclasses.replace(issue(), **{part: getattr(issue(), part)})
     assert plan(mixed) == "all"
 
 
 @pytest.mark.parametrize("part", ["authority", "authority_key", "certificate", "key"])
 @pytest.mark.parametrize("nonsense", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAA\n"])
-def test_nonsense_in_the_secret_is_all_to_make(part, nonsense):
+def test_nonsense_in_secret_is_all_to_make(part, nonsense):
     assert plan(dataclasses.replace(issue(), **{part: nonsense})) == "all"
 
 
@@ -88,12 +88,12 @@ def test_lives_are_as_written():
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_a_client_that_trusts_the_authority_gets_through_by_each_name(tmp_path, host):
+def test_client_that_trusts_authority_gets_through_by_each_name(tmp_path, host):
     bundle = issue(now=datetime.now(UTC))
     assert handshake(bundle, tmp_path, trusting=bundle.authority, host=host) is None
 
 
-def test_a_client_that_trusts_another_or_asks_by_another_name_does_not(tmp_path):
+def test_client_that_trusts_another_or_asks_by_another_name_does_not(tmp_path):
     bundle = issue(now=datetime.now(UTC))
     other = issue(now=datetime.now(UTC)).authority
     for trusting, host in ((other, HOSTS[0]), (bundle.authority, "other.system.svc")):

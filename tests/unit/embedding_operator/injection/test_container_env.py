@@ -38,14 +38,14 @@ def kept_of(a_pod):
 
 
 @pytest.mark.parametrize("name", container_env.PROXIES)
-def test_container_with_a_proxy_is_given_loopback_excepted(name):
+def test_container_with_proxy_is_given_loopback_excepted(name):
     """C2: the SDK's calls to the sidecar do not go to the proxy."""
     found = environment(injected(pod(**{name: PROXY})))
     assert found[0] == {"name": name, "value": PROXY}
     assert found[1:] == variables(NO_PROXY=container_env.LOOPBACK, no_proxy=container_env.LOOPBACK)
 
 
-def test_container_whose_proxy_comes_from_a_secret_is_given_it_too():
+def test_container_whose_proxy_comes_from_secret_is_given_it_too():
     """C2, a sibling: by valueFrom."""
     a_pod = pod()
     reference = {"secretKeyRef": {"name": "proxy", "key": "url"}}
@@ -62,12 +62,12 @@ def test_container_that_has_its_own_keeps_it(own, value):
     assert environment(injected(a_pod)) == environment(a_pod)
 
 
-def test_container_without_a_proxy_gets_none():
+def test_container_without_proxy_gets_none():
     """C2: nothing else is put into an application's environment."""
     assert environment(injected(pod(HTTPS_PROXIES="x"))) == variables(HTTPS_PROXIES="x")
 
 
-def test_init_container_is_given_it_and_a_native_sidecar_is_not():
+def test_init_container_is_given_it_and_native_sidecar_is_not():
     """C2, a sibling: whatever starts after the sidecar may call it."""
     a_pod = pod()
     proxied = {"image": "app", "env": variables(http_proxy=PROXY)}
@@ -112,14 +112,14 @@ def test_proxy_that_is_empty_or_of_other_urls_leads_nothing_away():
     "value",
     ["https://api.openai.com/v1", "", "http://127.0.0.1:9/v1", "http://[::1", "http://h:99999"],
 )
-def test_own_literal_address_goes_past_the_sidecar(name, value):
+def test_own_literal_address_goes_past_sidecar(name, value):
     """C14: whatever the container sets comes before what the sidecar's ConfigMap gives it."""
     found = container_env.detours(kept_of(injected(pod(**{name: value}))))
     assert found == [f"container app sets {name} itself"]
 
 
 @pytest.mark.parametrize("value", [OURS, f"http://localhost:{names.API_PORT}/v1/"])
-def test_own_literal_address_of_the_sidecar_is_well(value):
+def test_own_literal_address_of_sidecar_is_well(value):
     """C14, a sibling: a container that says the sidecar's address itself."""
     assert not container_env.detours(kept_of(injected(pod(OPENAI_BASE_URL=value))))
 
@@ -136,7 +136,7 @@ def test_native_sidecar_with_its_own_address_is_no_application():
     ]
 
 
-def test_later_of_two_variables_of_a_name_counts():
+def test_later_of_two_variables_of_name_counts():
     a_pod = pod()
     a_pod["spec"]["containers"][0]["env"] = [
         *variables(OPENAI_BASE_URL="http://x"),
@@ -145,7 +145,7 @@ def test_later_of_two_variables_of_a_name_counts():
     assert not container_env.detours(kept_of(injected(a_pod)))
 
 
-def test_what_is_kept_of_an_environment_is_small():
+def test_kept_part_of_environment_is_small():
     """Decision 021: memory is no function of what tenants write."""
     many = variables(**{f"V{number}": "x" * 100 for number in range(400)}, HTTP_PROXY=PROXY)
     a_pod = pod()

@@ -42,16 +42,16 @@ def seen(
     )
 
 
-def test_a_pod_with_the_sidecar_is_covered_and_one_without_is_missing():
+def test_pod_with_sidecar_is_covered_and_one_without_is_missing():
     found = seen(injected(pod("a")), pod("b"))
     assert (found.matching, found.covered, found.missing) == (2, 1, ("b",))
 
 
-def test_a_pod_that_the_policy_does_not_select_is_nothing_to_it():
+def test_pod_that_policy_does_not_select_is_nothing_to_it():
     assert seen(pod(labels={"app": "y"})) == policy_status.Coverage()
 
 
-def test_a_pod_keeps_counting_when_the_policy_no_longer_selects_it():
+def test_pod_keeps_counting_when_policy_no_longer_selects_it():
     found = seen(injected(pod(labels={"app": "y"})))
     assert (found.matching, found.covered) == (1, 1)
 
@@ -61,39 +61,39 @@ def test_a_pod_keeps_counting_when_the_policy_no_longer_selects_it():
     [pod(phase="Succeeded"), pod(phase="Failed"), pod(deletionTimestamp="2026-01-01T00:00:00Z")],
     ids=["succeeded", "failed", "being deleted"],
 )
-def test_a_pod_that_has_ended_does_not_count(gone):
+def test_pod_that_has_ended_does_not_count(gone):
     assert seen(gone, injected(gone)) == policy_status.Coverage()
 
 
-def test_a_pod_that_cannot_have_the_sidecar_is_missing_with_the_reason():
+def test_pod_that_cannot_have_sidecar_is_missing_with_reason():
     assert seen(pod(spec={"hostNetwork": True})).missing == ("a (HostNetwork)",)
 
 
-def test_in_a_namespace_that_is_not_enabled_all_are_missing_with_the_reason():
+def test_pods_in_namespace_not_enabled_are_missing_with_reason():
     assert seen(pod(), namespace_labels={}).missing == ("a (NamespaceNotEnabled)",)
 
 
-def test_a_pod_that_opted_out_is_not_missed():
+def test_pod_that_opted_out_is_not_missed():
     out = pod(labels={"app": "x", names.LABEL_INJECTION: "disabled"})
     assert seen(out) == policy_status.Coverage()
 
 
-def test_the_older_policy_has_a_pod_and_the_younger_is_told_who():
+def test_older_policy_has_pod_and_younger_is_told_its_name():
     assert seen(pod()).missing == ("a",)
     lost = seen(pod(), name="other")
     assert (lost.matching, lost.lost_to) == (0, "search")
 
 
-def test_a_pod_that_carries_anothers_sidecar_is_lost_to_that_one():
+def test_pod_that_carries_anothers_sidecar_is_lost_to_that_one():
     assert seen(injected(pod(), YOUNGER)).lost_to == "other"
 
 
-def test_a_pod_of_an_older_sidecar_is_outdated():
+def test_pod_of_older_sidecar_is_outdated():
     older = injector.Sidecar(image="sidecar:0", pull_policy="Never", resources={})
     assert seen(injected(pod()), injected(pod("b"), sidecar=older)).outdated == 1
 
 
-def test_an_application_that_started_before_its_environment_bypasses():
+def test_application_that_started_before_its_environment_bypasses():
     early = injected(pod())
     running = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
     early["status"]["containerStatuses"] = [{"name": "app", "state": running}]
@@ -101,7 +101,7 @@ def test_an_application_that_started_before_its_environment_bypasses():
     assert seen(early, created="2025-12-31T00:00:00Z").bypassing == 0
 
 
-def test_a_policy_that_was_deleted_a_moment_ago_has_no_pods():
+def test_policy_that_was_deleted_moment_ago_has_no_pods():
     assert seen(injected(pod()), among=(YOUNGER,)) == policy_status.Coverage()
 
 
@@ -132,16 +132,16 @@ STARTED = {
 
 
 @pytest.mark.parametrize("case", STARTING)
-def test_there_is_nobody_to_ask_in_a_pod_that(case):
+def test_pod_is_starting_that(case):
     assert coverage.is_starting(STARTING[case])
 
 
 @pytest.mark.parametrize("case", STARTED)
-def test_somebody_should_answer_in_a_pod_that(case):
+def test_pod_should_answer_that(case):
     assert not coverage.is_starting(STARTED[case])
 
 
-def test_a_pod_of_an_index_is_counted_by_the_policy_that_it_names_and_by_no_other():
+def test_pod_of_index_is_counted_by_policy_that_it_names_and_by_no_other():
     labels = {names.LABEL_INDEX: "articles", names.LABEL_POLICY: "search"}
     working = pod("a", labels=labels)
     assert seen(working).missing == ("a",)
@@ -180,12 +180,12 @@ def test_pod_made_when_each_new_one_should_be_covered_is_missed():
     ],
     ids=["told", "opted out", "not selected", "not enabled", "not yet", "another's", "going"],
 )
-def test_pod_that_was_skipped_for_a_reason_is_not_missed(bare, more):
+def test_pod_that_was_skipped_for_reason_is_not_missed(bare, more):
     """C1, siblings."""
     assert not seen(bare, **({"since": SINCE} | more)).missed
 
 
-def test_detours_count_as_bypassing_once_a_pod():
+def test_detours_count_as_bypassing_once_per_pod():
     """C2 and C14: counted as covered and as bypassing, and named."""
     variables = [{"name": "OPENAI_BASE_URL", "value": "https://api.openai.com/v1"}]
     own = pod("own", spec={"containers": [{"name": "app", "env": variables}]})

@@ -50,14 +50,14 @@ def fixed(cpu, memory):
     return {"name": "app", "resources": {"requests": amounts, "limits": amounts}}
 
 
-def test_the_sidecar_comes_first_and_the_pod_says_whose_it_is():
+def test_sidecar_comes_first_and_pod_says_whose_it_is():
     injected = inject(pod(initContainers=[{"name": "migrate", "image": "app"}]))
     assert [c["name"] for c in injected["spec"]["initContainers"]] == [names.CONTAINER, "migrate"]
     assert injected["metadata"]["labels"] == {names.LABEL_INJECTED: "search"}
     assert selection.carries_sidecar(injected)
 
 
-def test_sidecar_is_told_the_collector_that_the_chart_names():
+def test_sidecar_is_told_collector_that_chart_names():
     url = "http://otel-collector.monitoring:4318"
     traced = dataclasses.replace(SIDECAR, otel_endpoint=url)
     (container,) = inject(pod(), sidecar=traced)["spec"]["initContainers"]
@@ -68,20 +68,20 @@ def test_sidecar_is_told_the_collector_that_the_chart_names():
     assert [it["name"] for it in plain["env"]] == [names.ENV_POD_UID]
 
 
-def test_the_sidecar_is_told_the_uid_of_its_pod():
+def test_sidecar_is_told_uid_of_its_pod():
     (container,) = inject(pod())["spec"]["initContainers"]
     uid = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}}
     assert container["env"] == [{"name": names.ENV_POD_UID, "valueFrom": uid}]
 
 
-def test_the_given_pod_is_not_changed():
+def test_given_pod_is_not_changed():
     given_pod = pod()
     before = copy.deepcopy(given_pod)
     inject(given_pod)
     assert given_pod == before
 
 
-def test_the_environment_comes_before_everything_the_application_sets():
+def test_environment_comes_before_everything_application_sets():
     own = {"configMapRef": {"name": "own"}}
     injected = inject(
         pod(
@@ -97,7 +97,7 @@ def test_the_environment_comes_before_everything_the_application_sets():
     assert "envFrom" not in sidecar
 
 
-def test_a_container_that_another_webhook_adds_later_gets_the_environment():
+def test_container_that_another_webhook_adds_later_gets_environment():
     first = inject(pod())
     first["spec"]["containers"].append({"name": "late"})
     again = inject(first, candidate=selection.Candidate(name="b", created_at="", pod_selector={}))
@@ -105,7 +105,7 @@ def test_a_container_that_another_webhook_adds_later_gets_the_environment():
     assert again["spec"]["initContainers"] == first["spec"]["initContainers"]
 
 
-def test_a_pod_with_an_older_sidecar_keeps_it_and_is_outdated():
+def test_pod_with_older_sidecar_keeps_it_and_is_outdated():
     older = inject(pod())
     newer = injector.Sidecar(
         image="example/sidecar:2", pull_policy="Always", resources=SIDECAR.resources
@@ -115,7 +115,7 @@ def test_a_pod_with_an_older_sidecar_keeps_it_and_is_outdated():
     assert not injector.is_outdated(older, sidecar=SIDECAR, candidate=SEARCH)
 
 
-def test_a_policys_resources_make_its_pods_outdated_and_the_kind_of_pod_does_not():
+def test_policys_resources_make_its_pods_outdated_and_kind_of_pod_does_not():
     best_effort, guaranteed = inject(pod()), inject(pod(fixed("1", "1Gi")))
     for injected in (best_effort, guaranteed):
         assert not injector.is_outdated(injected, sidecar=SIDECAR, candidate=SEARCH)
@@ -124,7 +124,7 @@ def test_a_policys_resources_make_its_pods_outdated_and_the_kind_of_pod_does_not
         )
 
 
-def test_a_label_copied_without_the_sidecar_is_replaced():
+def test_label_copied_without_sidecar_is_replaced():
     copied = pod()
     copied["metadata"]["labels"] = {names.LABEL_INJECTED: "other"}
     assert inject(copied)["metadata"]["labels"] == {names.LABEL_INJECTED: "search"}
@@ -150,13 +150,13 @@ def test_a_label_copied_without_the_sidecar_is_replaced():
         ],
     ],
 )
-def test_a_guaranteed_pod_stays_guaranteed(containers):
+def test_guaranteed_pod_stays_guaranteed(containers):
     found = resources(pod(*containers))
     assert found["requests"] == found["limits"] == {"cpu": "500m", "memory": "384Mi"}
 
 
 @pytest.mark.parametrize("own", [{"limits": {"memory": "1Gi"}}, {"requests": {"cpu": "1"}}])
-def test_a_guaranteed_pod_stays_so_whatever_the_policy_leaves_out(own):
+def test_guaranteed_pod_stays_so_whatever_policy_leaves_out(own):
     found = resources(pod(fixed("1", "1Gi")), candidate=with_resources(own))
     assert found["requests"] == found["limits"]
     assert {"cpu", "memory"} <= found["limits"].keys()
@@ -179,16 +179,16 @@ def test_a_guaranteed_pod_stays_so_whatever_the_policy_leaves_out(own):
         ],
     ],
 )
-def test_any_other_pod_gets_what_the_chart_says(containers):
+def test_any_other_pod_gets_what_chart_says(containers):
     assert resources(pod(*containers)) == SIDECAR.resources
 
 
-def test_a_policys_resources_stand_in_place_of_the_charts():
+def test_policys_resources_stand_in_place_of_charts():
     own = {"limits": {"memory": "1Gi"}}
     assert resources(pod(), candidate=with_resources(own)) == own
 
 
-def test_a_request_above_its_limit_is_the_limit_as_the_pod_would_be_refused():
+def test_request_above_its_limit_is_limit_as_pod_would_be_refused():
     own = {"requests": {"cpu": "2", "memory": "64Mi"}, "limits": {"cpu": "1500m"}}
     assert resources(pod(), candidate=with_resources(own)) == {
         "requests": {"cpu": "1500m", "memory": "64Mi"},
@@ -196,12 +196,12 @@ def test_a_request_above_its_limit_is_the_limit_as_the_pod_would_be_refused():
     }
 
 
-def test_a_resource_no_server_would_take_is_left_out():
+def test_resource_no_server_would_take_is_left_out():
     own = {"requests": {"cpu": "-1", "gold": "1", "memory": "1Mi"}}
     assert resources(pod(), candidate=with_resources(own)) == {"requests": {"memory": "1Mi"}}
 
 
-def test_in_a_pod_with_a_budget_of_its_own_the_sidecar_shares_it():
+def test_sidecar_shares_resource_budget_of_pod():
     assert resources(pod(resources={"limits": {"cpu": "1"}})) == {}
 
 
@@ -216,7 +216,7 @@ def test_quantities_are_read_as_kubernetes_reads_them(quantity, amount):
 # --- security
 
 
-def test_the_sidecar_meets_the_restricted_standard_and_forces_no_user():
+def test_sidecar_meets_restricted_standard_and_forces_no_user():
     security = inject(pod())["spec"]["initContainers"][0]["securityContext"]
     assert security == {
         "allowPrivilegeEscalation": False,
@@ -227,7 +227,7 @@ def test_the_sidecar_meets_the_restricted_standard_and_forces_no_user():
     }
 
 
-def test_in_a_pod_that_runs_as_root_the_sidecar_does_not():
+def test_sidecar_does_not_run_as_root_in_pod_that_does():
     injected = inject(pod(securityContext={"runAsUser": 0}))
     assert injected["spec"]["initContainers"][0]["securityContext"]["runAsUser"] == injector.USER
 
@@ -240,7 +240,7 @@ def running(*starts):
     return {"status": {"containerStatuses": states}}
 
 
-def test_a_container_older_than_the_environment_bypasses_the_sidecar():
+def test_container_older_than_environment_bypasses_sidecar():
     created = "2026-01-01T00:00:10Z"
     early, late = "2026-01-01T00:00:09Z", "2026-01-01T00:00:10Z"
     assert injector.is_bypassing(running(late, early), environment_since=created)
@@ -248,7 +248,7 @@ def test_a_container_older_than_the_environment_bypasses_the_sidecar():
     assert injector.is_bypassing(running(late), environment_since=None)
 
 
-def test_a_pod_that_runs_nothing_yet_bypasses_nothing():
+def test_pod_that_runs_nothing_yet_bypasses_nothing():
     waiting: dict[str, object] = {"status": {"containerStatuses": [{"state": {"waiting": {}}}]}}
     for a_pod in (dict[str, object](), waiting):
         assert not injector.is_bypassing(a_pod, environment_since=None)
@@ -299,7 +299,7 @@ def test_injecting_twice_is_injecting_once(a_pod, own):
 
 
 @given(PODS)
-def test_nothing_of_the_application_is_lost(a_pod):
+def test_injection_keeps_all_of_application(a_pod):
     injected = inject(a_pod)
     spec, before = injected["spec"], a_pod["spec"]
     for kind in ("initContainers", "containers"):
@@ -320,7 +320,7 @@ def test_nothing_of_the_application_is_lost(a_pod):
 
 
 @given(PODS)
-def test_the_operations_that_kopf_makes_of_it_give_the_injected_pod(a_pod):
+def test_operations_that_kopf_makes_of_it_give_injected_pod(a_pod):
     """jsonpatch compares lists by index, which is where such differs go wrong."""
     before = json.loads(json.dumps(a_pod))  # on the wire nothing is shared
     injected = json.loads(json.dumps(inject(before)))

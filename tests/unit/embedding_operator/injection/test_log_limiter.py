@@ -20,7 +20,7 @@ class Run:
                 self.told.error(reason, "it failed")
 
 
-def test_each_reason_is_a_line_a_minute_and_the_next_line_says_how_many_there_were(caplog):
+def test_each_reason_is_logged_once_per_minute_with_count(caplog):
     run = Run()
     run.fail("A", 500)
     run.fail("B")

@@ -28,17 +28,17 @@ def decide(a_pod, *among, namespace_labels=ENABLED, server_version=NEW):
     )
 
 
-def test_a_selected_pod_is_covered():
+def test_selected_pod_is_covered():
     assert decide(pod(), candidate()) == selection.Covered(candidate())
 
 
-def test_the_oldest_policy_wins_then_the_first_by_name_and_the_others_lose():
+def test_oldest_policy_wins_then_first_by_name_and_others_lose():
     young = candidate("a", created_at="2026-02-01T00:00:00Z")
     old_b, old_c = candidate("b"), candidate("c")
     assert decide(pod(), young, old_c, old_b) == selection.Covered(old_b, (old_c, young))
 
 
-def test_a_pod_that_names_its_policy_gets_it_and_nobody_loses():
+def test_pod_that_names_its_policy_gets_it_and_nobody_loses():
     first, second = candidate("a"), candidate("b")
     asking = pod(labels={names.LABEL_POLICY: "b"})
     assert decide(asking, first, second) == selection.Covered(second)
@@ -51,7 +51,7 @@ def test_a_pod_that_names_its_policy_gets_it_and_nobody_loses():
         (None, "is not in this namespace"),
     ],
 )
-def test_a_pod_that_names_a_policy_it_cannot_have_gets_no_other(selector, message):
+def test_pod_that_names_policy_it_cannot_have_gets_no_other(selector, message):
     named = [candidate("b", selector=selector)] if selector else []
     decided = decide(pod(labels={names.LABEL_POLICY: "b"}), candidate("a"), *named)
     assert isinstance(decided, selection.Skipped)
@@ -68,13 +68,13 @@ OBSTACLES = {
 
 
 @pytest.mark.parametrize(("reason", "a_pod"), OBSTACLES.items())
-def test_a_pod_that_cannot_have_it_is_skipped_and_says_whose_it_would_be(reason, a_pod):
+def test_pod_that_cannot_have_it_is_skipped_and_says_whose_it_would_be(reason, a_pod):
     decided = decide(a_pod, candidate())
     assert isinstance(decided, selection.Skipped)
     assert (decided.reason, decided.candidate) == (reason, candidate())
 
 
-def test_a_node_selector_for_windows_counts_too():
+def test_node_selector_for_windows_counts_too():
     decided = decide(pod(nodeSelector={"kubernetes.io/os": "windows"}), candidate())
     assert isinstance(decided, selection.Skipped)
     assert decided.reason == "Windows"
@@ -104,7 +104,7 @@ def test_a_node_selector_for_windows_counts_too():
         ({"volumes": [{"name": names.VOLUME_SECRETS}]}, "volume 'embedding-secrets'"),
     ],
 )
-def test_a_pod_that_uses_our_names_itself_is_skipped_and_told_which(spec, what):
+def test_pod_that_uses_our_names_itself_is_skipped_and_told_which(spec, what):
     decided = decide(pod(**spec), candidate())
     assert isinstance(decided, selection.Skipped)
     assert decided.reason == "NameTaken"
@@ -122,7 +122,7 @@ def test_our_own_sidecar_is_no_obstacle_to_itself():
     assert decide(carrying, candidate(), server_version=(1, 20)) == selection.Covered(candidate())
 
 
-def test_a_server_without_native_sidecars_gets_none():
+def test_server_without_native_sidecars_gets_none():
     decided = decide(pod(), candidate(), server_version=(1, 28))
     assert isinstance(decided, selection.Skipped)
     assert decided.reason == "ServerTooOld"
@@ -130,7 +130,7 @@ def test_a_server_without_native_sidecars_gets_none():
     assert isinstance(decide(pod(), candidate(), server_version=(1, 29)), selection.Covered)
 
 
-def test_a_namespace_or_a_pod_that_does_not_want_it_is_left_alone():
+def test_namespace_or_pod_that_does_not_want_it_is_left_alone():
     elsewhere = decide(pod(), candidate(), namespace_labels={})
     opted_out = decide(pod(labels={names.LABEL_INJECTION: "disabled"}), candidate())
     assert isinstance(elsewhere, selection.Skipped)
@@ -138,7 +138,7 @@ def test_a_namespace_or_a_pod_that_does_not_want_it_is_left_alone():
     assert (elsewhere.reason, opted_out.reason) == ("NamespaceNotEnabled", "OptedOut")
 
 
-def test_an_invalid_policy_still_covers_its_pods_but_a_deleted_one_does_not():
+def test_invalid_policy_still_covers_its_pods_but_deleted_one_does_not():
     invalid = {
         "metadata": {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z"},
         "spec": {"podSelector": {}, "providers": "nonsense"},
@@ -150,7 +150,7 @@ def test_an_invalid_policy_still_covers_its_pods_but_a_deleted_one_does_not():
     assert [found.name for found in selection.candidates([invalid, going])] == ["a"]
 
 
-def test_a_policys_own_resources_are_read():
+def test_policys_own_resources_are_read():
     policy = {
         "metadata": {"name": "a"},
         "spec": {"podSelector": {}, "sidecar": {"resources": {"limits": {"cpu": "1"}}}},
@@ -197,29 +197,29 @@ def naive(selector, labels):
 
 
 @given(SELECTORS, LABELS)
-def test_a_label_selector_means_what_kubernetes_means(selector, labels):
+def test_label_selector_means_what_kubernetes_means(selector, labels):
     assert selection.matches(selector, labels) == naive(selector, labels)
 
 
-def test_an_unknown_operator_selects_nothing():
+def test_unknown_operator_selects_nothing():
     selector = {"matchExpressions": [{"key": "app", "operator": "Gt", "values": ["1"]}]}
     assert not selection.matches(selector, {"app": "2"})
 
 
 @given(st.permutations([candidate("a"), candidate("b"), candidate("c", created_at="2025")]))
-def test_the_order_in_which_policies_are_listed_decides_nothing(listed):
+def test_order_in_which_policies_are_listed_decides_nothing(listed):
     decided = decide(pod(), *listed)
     assert isinstance(decided, selection.Covered)
     assert [found.name for found in (decided.candidate, *decided.losers)] == ["c", "a", "b"]
 
 
-def test_pod_of_an_index_has_the_policy_it_names_whatever_its_selector_says():
+def test_pod_of_index_has_policy_it_names_whatever_its_selector_says():
     narrow = candidate("b", selector={"matchLabels": {"app": "other"}})
     working = pod(labels={names.LABEL_INDEX: "articles", names.LABEL_POLICY: "b"})
     assert decide(working, candidate("a"), narrow) == selection.Covered(narrow)
 
 
-def test_pod_of_an_index_is_of_no_policy_that_it_does_not_name():
+def test_pod_of_index_is_of_no_policy_that_it_does_not_name():
     working = pod(labels={names.LABEL_INDEX: "articles"})
     decided = decide(working, candidate("a"))
     assert isinstance(decided, selection.Skipped)
@@ -230,7 +230,7 @@ def test_pod_of_an_index_is_of_no_policy_that_it_does_not_name():
     assert decided.reason == "PolicyNotFound"
 
 
-def test_pod_of_an_index_needs_the_namespaces_consent_too():
+def test_pod_of_index_needs_namespaces_consent_too():
     working = pod(labels={names.LABEL_INDEX: "articles", names.LABEL_POLICY: "a"})
     decided = decide(working, candidate("a"), namespace_labels={})
     assert isinstance(decided, selection.Skipped)

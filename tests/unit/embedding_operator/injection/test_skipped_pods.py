@@ -65,7 +65,7 @@ def skip(told, *, about=POLICY, of=None, reason="HostNetwork"):
     told.skipped(about, pod=of or pod(), reason=reason, message="on the host network")
 
 
-def test_event_is_about_the_policy_and_names_the_owner(told, recorder):
+def test_event_is_about_policy_and_names_owner(told, recorder):
     skip(told)
     ((about, reason, message),) = recorder.wait(1)
     assert (about["kind"], about["metadata"]["uid"]) == (names.KIND, "p")
@@ -73,7 +73,7 @@ def test_event_is_about_the_policy_and_names_the_owner(told, recorder):
     assert message.startswith("ReplicaSet search-5b7c: ")
 
 
-def test_what_creates_such_pods_gets_one_event_however_many_it_creates(told, recorder):
+def test_creator_of_skipped_pods_gets_one_event_for_all(told, recorder):
     for _ in range(3):
         skip(told)
     skip(told, reason="Windows")
@@ -90,7 +90,7 @@ def test_owner_that_cannot_be_one_is_not_named(told, recorder, kind, name):
     assert message.startswith("a pod: ")
 
 
-def test_a_namespace_has_so_many_events_in_a_time_and_takes_none_of_anothers(told, recorder, clock):
+def test_namespace_has_bounded_events_and_takes_none_of_others(told, recorder, clock):
     most = skipped_pods.MOST_OF_A_NAMESPACE
     for number in range(150):
         skip(told, of=pod(name=f"forged-{number}"))

@@ -80,7 +80,7 @@ def ask(world, recorder, a_pod, *, dry_run=False, namespace="shop"):
     return made(world, recorder).answer(a_pod, namespace=namespace, dry_run=dry_run)
 
 
-def test_a_covered_pod_gets_its_sidecar(recorder):
+def test_covered_pod_gets_its_sidecar(recorder):
     answer = ask(World(), recorder, pod())
     assert selection.carries_sidecar(answer.pod)
     assert answer.warnings == ()
@@ -98,14 +98,14 @@ def test_asked_again_it_changes_nothing(recorder):
     "error",
     [errors.Unavailable("away"), errors.Denied("no"), KeyError("spec"), RuntimeError("a bug")],
 )
-def test_whatever_goes_wrong_the_pod_is_created_as_it_came(recorder, error):
+def test_pod_is_created_unchanged_after_any_error(recorder, error):
     answer = ask(World(error=error), recorder, pod())
     assert answer.pod == pod()
     assert type(error).__name__ in answer.warnings[0]
     assert recorder.counted == [("failed", type(error).__name__)]
 
 
-def test_reviews_that_fail_one_after_the_other_are_one_line_each_reason(recorder, caplog):
+def test_reviews_that_fail_one_after_other_are_one_line_each_reason(recorder, caplog):
     """field.md, D: a log flood fills the node's disk, and a tenant makes as many as they like."""
     hook = made(World(error=RuntimeError("a bug")), recorder)
     other = made(World(error=KeyError("spec")), recorder)
@@ -118,14 +118,14 @@ def test_reviews_that_fail_one_after_the_other_are_one_line_each_reason(recorder
     assert len(recorder.counted) == 201
 
 
-def test_a_policy_of_nonsense_is_no_reason_to_stop_a_pod(recorder):
+def test_policy_of_nonsense_is_no_reason_to_stop_pod(recorder):
     nonsense = {"metadata": {"name": "search"}, "spec": {"podSelector": "everything"}}
     answer = ask(World(policies=[nonsense]), recorder, pod())
     assert answer.pod == pod()
     assert recorder.counted[0][0] == "failed"
 
 
-def test_who_applies_a_pod_is_told_why_it_gets_none(recorder):
+def test_applier_of_pod_is_told_why_sidecar_is_missing(recorder):
     answer = ask(World(), recorder, pod(hostNetwork=True))
     assert answer.pod == pod(hostNetwork=True)
     assert len(answer.warnings) == 1
@@ -133,29 +133,29 @@ def test_who_applies_a_pod_is_told_why_it_gets_none(recorder):
     assert recorder.counted == [("skipped", "HostNetwork")]
 
 
-def test_nobody_is_told_of_a_pod_that_nobody_wanted_covered(recorder):
+def test_pod_that_no_policy_selects_is_not_reported(recorder):
     for world in (World(policies=[]), World(labels={})):
         assert ask(world, recorder, pod()) == webhook.Answer(pod())
     assert recorder.told == []
 
 
-def test_event_of_a_skipped_pod_is_about_its_policy(recorder):
+def test_event_of_skipped_pod_is_about_its_policy(recorder):
     ask(World(version=(1, 28)), recorder, pod())
     assert recorder.told == [("p", "ServerTooOld")]
 
 
-def test_event_of_a_policy_that_is_not_there_is_about_the_namespace(recorder):
+def test_event_of_policy_that_is_not_there_is_about_namespace(recorder):
     ask(World(), recorder, pod(labels={names.LABEL_POLICY: "serach"}))
     assert recorder.told == [("n", "PolicyNotFound")]
 
 
-def test_a_dry_run_writes_no_event(recorder):
+def test_dry_run_writes_no_event(recorder):
     answer = ask(World(version=(1, 28)), recorder, pod(), dry_run=True)
     assert answer.warnings
     assert recorder.told == []
 
 
-def test_a_namespace_that_nobody_has_seen_is_not_enabled(recorder):
+def test_namespace_that_nobody_has_seen_is_not_enabled(recorder):
     answer = ask(World(), recorder, pod(hostNetwork=True), namespace="forged")
     assert answer == webhook.Answer(pod(hostNetwork=True))
     assert recorder.told == []
@@ -200,17 +200,17 @@ def changed(**request):
     return json.dumps({**REVIEW, "request": {**REVIEW["request"], **request}}).encode()
 
 
-def test_a_review_is_about_the_namespace_that_it_names():
+def test_review_is_about_namespace_that_it_names():
     assert webhook.namespace_of(changed(namespace="books")) == "books"
     assert webhook.namespace_of(changed(namespace="x" * 100_000)) == "x" * 63
 
 
 @pytest.mark.parametrize("body", [b"", b"[" * 100_000, b'{"request": 1}', changed(namespace=None)])
-def test_what_is_no_review_is_about_nothing(body):
+def test_body_that_is_no_review_has_no_namespace(body):
     assert webhook.namespace_of(body) == ""
 
 
-def test_review_of_a_new_pod_is_answered():
+def test_review_of_new_pod_is_answered():
     assert reviewed(changed()) == (200, 1)
 
 
@@ -239,7 +239,7 @@ def test_review_of_anything_else_is_refused_before_kopf_sees_it(body):
     assert reviewed(body) == (400, 0)
 
 
-def test_nothing_listens_before_files_and_stores_are_there(tmp_path, monkeypatch):
+def test_webhook_listens_once_files_and_stores_are_ready(tmp_path, monkeypatch):
     monkeypatch.setattr(admission_server, "START_SECONDS", 0.0)
     Authority().issue("webhook", hosts=["localhost"]).write(tmp_path, "tls")
     files = admission_server.Files(certificate=tmp_path / "tls.crt", key=tmp_path / "tls.key")
@@ -265,7 +265,7 @@ def test_another_path_is_not_found():
     assert reviewed(changed(), path="/validate") == (404, 0)
 
 
-def test_a_bug_is_answered_with_500_so_that_the_pod_is_created(caplog):
+def test_bug_is_answered_with_500_so_that_pod_is_created(caplog):
     asked: Any = reviewing(RuntimeError("a bug"))
     assert [asyncio.run(asked("/inject", changed()))[0] for _ in range(50)] == [500] * 50
     assert len(caplog.records) == 1

@@ -89,7 +89,7 @@ def served(folder):
     return (folder / "webhook.pem").read_bytes()
 
 
-def test_the_first_check_makes_all_three_and_they_belong_together(tmp_path):
+def test_first_check_makes_all_three_and_they_belong_together(tmp_path):
     server = Server()
     made(server, tmp_path).check()
     data = {key: base64.b64decode(value) for key, value in server.secret["data"].items()}
@@ -98,12 +98,12 @@ def test_the_first_check_makes_all_three_and_they_belong_together(tmp_path):
     assert server.secret["type"] == "kubernetes.io/tls"
 
 
-def test_the_file_is_its_owners_only(tmp_path):
+def test_file_is_its_owners_only(tmp_path):
     made(Server(), tmp_path / "new").check()
     assert (tmp_path / "new" / "webhook.pem").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_second_check_writes_nothing(tmp_path):
+def test_second_check_writes_nothing(tmp_path):
     server = Server()
     made(server, tmp_path).check()
     before = server.version, list(server.applied), (tmp_path / "webhook.pem").stat().st_mtime_ns
@@ -112,7 +112,7 @@ def test_a_second_check_writes_nothing(tmp_path):
     assert after == before
 
 
-def test_a_certificate_that_is_due_is_replaced_and_the_authority_stays(tmp_path):
+def test_certificate_that_is_due_is_replaced_and_authority_stays(tmp_path):
     server = Server()
     made(server, tmp_path).check()
     first, authority = served(tmp_path), server.authority
@@ -121,7 +121,7 @@ def test_a_certificate_that_is_due_is_replaced_and_the_authority_stays(tmp_path)
     assert server.authority == authority
 
 
-def test_an_authority_that_an_upgrade_took_out_is_put_back(tmp_path):
+def test_authority_that_upgrade_took_out_is_put_back(tmp_path):
     server = Server()
     made(server, tmp_path).check()
     authority = server.authority
@@ -133,7 +133,7 @@ def test_an_authority_that_an_upgrade_took_out_is_put_back(tmp_path):
 
 
 @pytest.mark.parametrize("days", [0, 70])
-def test_two_replicas_at_the_same_time_serve_the_same(tmp_path, days):
+def test_two_replicas_at_same_time_serve_same(tmp_path, days):
     server = Server()
     now = NOW + timedelta(days=days)
     if days:
@@ -144,7 +144,7 @@ def test_two_replicas_at_the_same_time_serve_the_same(tmp_path, days):
     assert served(tmp_path / "one") == served(tmp_path / "other")
 
 
-def test_a_secret_that_holds_nonsense_is_made_anew(tmp_path):
+def test_secret_that_holds_nonsense_is_made_anew(tmp_path):
     server = Server()
     made(server, tmp_path).check()
     server.secret["data"] = {"tls.crt": "", "tls.key": ""}
@@ -152,7 +152,7 @@ def test_a_secret_that_holds_nonsense_is_made_anew(tmp_path):
     assert server.authority == base64.b64decode(server.secret["data"]["ca.crt"])
 
 
-def test_a_failing_api_server_is_told_of(tmp_path):
+def test_failing_api_server_is_told_of(tmp_path):
     class Away(Server):
         def create(self, kind, namespace, body):
             raise errors.Unavailable("away", reason="APIServerAway")
@@ -161,7 +161,7 @@ def test_a_failing_api_server_is_told_of(tmp_path):
         made(Away(), tmp_path).check()
 
 
-def test_a_configuration_that_is_not_there_yet_stops_nothing(tmp_path, monkeypatch):
+def test_configuration_that_is_not_there_yet_stops_nothing(tmp_path, monkeypatch):
     """The file is served meanwhile, and the check comes again until the authority is told."""
     monkeypatch.setattr(webhook_ca, "RETRY_SECONDS", 0.01)
     server, later = Server(configured=False), Server()
@@ -179,7 +179,7 @@ def test_a_configuration_that_is_not_there_yet_stops_nothing(tmp_path, monkeypat
     assert not running.is_alive()
 
 
-def test_the_service_is_known_by_the_names_that_an_api_server_asks_for(tmp_path):
+def test_service_is_known_by_names_that_api_server_asks_for(tmp_path):
     server = Server()
     made(server, tmp_path).check()
     bundle = webhook_ca._read(server.secret)

@@ -29,7 +29,7 @@ class Empty(KubeClient):
         raise AssertionError("there is nothing")
 
 
-def test_what_is_put_back_is_counted_and_a_policy_that_has_gone_is_forgotten():
+def test_drift_is_counted_and_deleted_policy_is_forgotten():
     drifted: list[str] = []
     objects = apply.ObjectApplier(objects=Empty(), drifted=drifted.append)
     objects.ensure(POLICY, DESIRED, live=None)
@@ -43,7 +43,7 @@ def test_what_is_put_back_is_counted_and_a_policy_that_has_gone_is_forgotten():
     assert not objects._applied
 
 
-def test_foreign_object_is_a_problem_and_stays():
+def test_foreign_object_is_problem_and_stays():
     objects = apply.ObjectApplier(objects=Empty(), drifted=lambda _: None)
     foreign = {**DESIRED, "metadata": {"name": "x", "ownerReferences": []}, "data": {"a": "b"}}
     live, problem = objects.ensure(POLICY, DESIRED, live=foreign)
@@ -53,7 +53,7 @@ def test_foreign_object_is_a_problem_and_stays():
     assert not objects._applied
 
 
-def test_refused_object_is_a_problem_and_is_not_remembered():
+def test_refused_object_is_problem_and_is_not_remembered():
     class Refusing(Empty):
         def apply(self, desired, **_):
             raise errors.Denied("no right")

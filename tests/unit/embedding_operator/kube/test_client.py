@@ -73,7 +73,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-def test_a_server_that_does_not_end_its_answer_is_away_at_the_deadline(answer):
+def test_server_that_does_not_end_its_answer_is_away_at_deadline(answer):
     with served(*answer) as (server, api), deadline.within(0.5):
         with pytest.raises(errors.Unavailable) as away:
             api.get(kinds.POLICY, "shop", "search")
@@ -85,7 +85,7 @@ def test_a_server_that_does_not_end_its_answer_is_away_at_the_deadline(answer):
         assert server.accepted == 1
 
 
-def test_a_server_that_is_busy_is_not_waited_for():
+def test_server_that_is_busy_is_not_waited_for():
     busy = b"HTTP/1.1 429 X\r\nRetry-After: 3600\r\nContent-Length: 2\r\n\r\n{}"
     with served(busy) as (server, api):
         with pytest.raises(errors.Unavailable) as refused:
@@ -95,14 +95,14 @@ def test_a_server_that_is_busy_is_not_waited_for():
         assert server.accepted == 1
 
 
-def test_conflict_is_a_type_of_its_own():
+def test_conflict_is_type_of_its_own():
     with served(b"HTTP/1.1 409 X\r\nContent-Length: 2\r\n\r\n{}") as (_, api):
         with pytest.raises(errors.Conflict) as refused:
             api.create(kinds.JOB, "shop", {})
         assert refused.value.reason == "Conflict"
 
 
-def test_a_body_in_pieces_is_read_whole():
+def test_body_in_pieces_is_read_whole():
     body = b'{"items": [' + b"1," * 1000 + b"1]}"
     pieces = [CHUNKS, *(b"1\r\n" + bytes([byte]) + b"\r\n" for byte in body), b"0\r\n\r\n"]
     with served(*pieces, every_seconds=0.0) as (_, api):

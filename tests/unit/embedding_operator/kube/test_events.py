@@ -36,7 +36,7 @@ def recorded(message="why", *, warning=True):
     return body
 
 
-def test_an_event_is_about_its_policy_and_stands_in_its_namespace():
+def test_event_is_about_its_policy_and_stands_in_its_namespace():
     body = recorded()
     about = body["involvedObject"]
     assert (about["kind"], about["name"], about["uid"]) == ("EmbeddingPolicy", "search", "uid-1")
@@ -44,12 +44,12 @@ def test_an_event_is_about_its_policy_and_stands_in_its_namespace():
     assert (body["reason"], body["message"]) == ("VaultSealed", "why")
 
 
-def test_what_went_wrong_is_a_warning():
+def test_failure_is_event_of_type_warning():
     assert recorded(warning=True)["type"] == "Warning"
     assert recorded(warning=False)["type"] == "Normal"
 
 
-def test_a_long_message_is_cut_to_what_the_api_server_takes():
+def test_long_message_is_cut_to_what_api_server_takes():
     assert len(recorded("x" * 5000)["message"]) == 1024
 
 
@@ -58,7 +58,7 @@ def test_two_events_have_two_names():
 
 
 @pytest.mark.parametrize("refusal", [errors.Denied("no"), errors.Unavailable("away")])
-def test_an_event_that_cannot_be_written_is_logged_and_lost(refusal, caplog):
+def test_event_that_cannot_be_written_is_logged_and_lost(refusal, caplog):
     caplog.set_level(logging.INFO)
     told = events.EventRecorder(objects=Creates(refusal))
     told.record(POLICY, warning=True, reason="VaultSealed", message="why")

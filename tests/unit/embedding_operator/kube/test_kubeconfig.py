@@ -13,7 +13,7 @@ def no_kubeconfig(monkeypatch, tmp_path):
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", missing)
 
 
-def test_in_a_pod_without_a_kubeconfig_it_is_the_pods_own(monkeypatch, tmp_path):
+def test_cluster_of_pod_is_used_without_kubeconfig(monkeypatch, tmp_path):
     file = tmp_path / "namespace"
     file.write_text("shop", encoding="utf-8")
     api = client.KubeClient(kubernetes.client.ApiClient())
@@ -26,6 +26,6 @@ def test_in_a_pod_without_a_kubeconfig_it_is_the_pods_own(monkeypatch, tmp_path)
             kubeconfig.connect_as_user(path, context)
 
 
-def test_with_neither_it_says_so():
+def test_missing_kubeconfig_and_pod_credentials_are_told():
     with pytest.raises(errors.Denied, match="no cluster is configured"):
         kubeconfig.connect_as_user(None, None)

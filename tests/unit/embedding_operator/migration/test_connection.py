@@ -22,7 +22,7 @@ def test_plain_http_is_had_by_asking_for_it(tmp_path):
     assert read(tmp_path, VAULT_ADDR="http://127.0.0.1:8200/").address == "http://127.0.0.1:8200"
 
 
-def test_the_token_file_of_vault_login_stands_in(tmp_path):
+def test_token_file_of_vault_login_stands_in(tmp_path):
     (tmp_path / ".vault-token").write_text("s.file\n", encoding="utf-8")
     assert read(tmp_path, VAULT_TOKEN="").token == "s.file"
     assert read(tmp_path).token == "s.token"
@@ -69,7 +69,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("name", "value"), BAD)
-def test_what_cannot_be_used_is_named(name, value, tmp_path):
+def test_unusable_variable_is_named(name, value, tmp_path):
     with pytest.raises(Refused, match=name) as refused:
         read(tmp_path, **{name: value})
     assert "password" not in str(refused.value)
@@ -83,5 +83,5 @@ def test_tls_is_verified_whatever_is_asked(value, tmp_path):
     assert read(tmp_path, VAULT_SKIP_VERIFY="0")
 
 
-def test_a_token_is_not_shown(tmp_path):
+def test_token_is_not_shown(tmp_path):
     assert "s.token" not in repr(read(tmp_path))

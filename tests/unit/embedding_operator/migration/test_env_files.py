@@ -50,7 +50,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("case", VALUES)
-def test_a_value(case):
+def test_value_is_read_by_grammar(case):
     text, value = VALUES[case]
     assert read(text) == {"A": value}
     assert read(f"{text}\nB=2\n") == {"A": value, "B": "2"}
@@ -60,11 +60,11 @@ def test_comments_and_blank_lines_say_nothing():
     assert read("\n# A=1\n  \t# B=2\n\n \nC=3\n#") == {"C": "3"}
 
 
-def test_an_empty_file_holds_nothing():
+def test_empty_file_holds_nothing():
     assert read("") == {}
 
 
-def test_the_order_is_the_files():
+def test_order_is_files():
     assert list(read("B=1\nA=2\n_c.d-e=3")) == ["B", "A", "_c.d-e"]
 
 
@@ -95,7 +95,7 @@ REFUSED: dict[str, tuple[str | bytes, int]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_read_in_two_ways_is_refused_by_line_and_not_quoted(case):
+def test_ambiguous_line_is_refused_by_number_and_not_quoted(case):
     text, line = REFUSED[case]
     with pytest.raises(Refused) as refused:
         read(text)
@@ -117,13 +117,13 @@ ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
 
 @given(st.dictionaries(NAMES, ANY), st.sampled_from(["\n", "\n\n", " # comment\n"]))
-def test_what_was_written_is_read(values, between):
+def test_env_file_is_read_as_written(values, between):
     text = between.join(f"{name}={written(value)}" for name, value in values.items())
     assert read(text) == values
 
 
 @given(st.binary() | st.text(alphabet="A=b'\"\\\n\r \t#$`export").map(str.encode))
-def test_any_bytes_are_values_or_a_refusal(raw):
+def test_any_bytes_are_values_or_refusal(raw):
     try:
         values = read(raw)
     except Refused:
@@ -133,7 +133,7 @@ def test_any_bytes_are_values_or_a_refusal(raw):
 
 @settings(max_examples=300)
 @given(st.dictionaries(NAMES, st.text(alphabet="ab=$#{}'\"\\ \n", max_size=12), max_size=3))
-def test_python_dotenv_reads_what_was_written_in_the_same_way(values):
+def test_python_dotenv_reads_what_was_written_in_same_way(values):
     text = "".join(f"{name}={written(value)}\n" for name, value in values.items())
     # In single quotes it takes \' and \\ for escapes, which shells do not.
     if "\\" not in "".join(value for value in values.values() if "'" not in value):
@@ -142,7 +142,7 @@ def test_python_dotenv_reads_what_was_written_in_the_same_way(values):
 
 @settings(max_examples=20, deadline=None)
 @given(st.text(alphabet='ab=$#{}`()"\\ \n\t', max_size=30))
-def test_a_shell_reads_single_quotes_in_the_same_way(value):
+def test_shell_reads_single_quotes_in_same_way(value):
     text = f"export A='{value}'\n"
     shell = subprocess.run(
         ["/bin/sh", "-c", f'{text}printf %s "$A"'], capture_output=True, text=True, check=True

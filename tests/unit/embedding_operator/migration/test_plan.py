@@ -25,16 +25,16 @@ def becomes(source: str | None, held: Mapping[str, object], *, overwrite: bool =
     return outcomes(planned.steps)["A"]
 
 
-def test_a_key_that_vault_lacks_is_written():
+def test_key_that_vault_lacks_is_written():
     assert becomes("1", {}) is Outcome.WRITTEN
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_key_that_is_equal_is_left(overwrite):
+def test_key_that_is_equal_is_left(overwrite):
     assert becomes("1", {"A": "1"}, overwrite=overwrite) is Outcome.EQUAL
 
 
-def test_a_key_with_another_value_stays_unless_told_otherwise():
+def test_key_with_another_value_stays_unless_told_otherwise():
     assert becomes("1", {"A": "2"}) is Outcome.KEPT
     assert becomes("1", {"A": "2"}, overwrite=True) is Outcome.OVERWRITTEN
 
@@ -44,17 +44,17 @@ def test_only_text_is_equal_to_text(held):
     assert becomes("1", {"A": held}) is Outcome.KEPT
 
 
-def test_a_key_that_is_asked_for_and_not_there_is_told():
+def test_key_that_is_asked_for_and_not_there_is_told():
     assert becomes(None, {"A": "1"}) is Outcome.NOT_AT_SOURCE
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("held", [{}, {"A": "1"}])
-def test_an_empty_value_is_never_written(held, overwrite):
+def test_empty_value_is_never_written(held, overwrite):
     assert becomes("", held, overwrite=overwrite) is Outcome.EMPTY
 
 
-def test_half_a_character_in_vault_is_another_value():
+def test_half_character_in_vault_is_another_value():
     assert becomes("\U0001f642", {"A": "\ud83d"}) is Outcome.KEPT
 
 
@@ -65,7 +65,7 @@ def test_every_chosen_key_is_told_once_and_in_order(source, held, chosen, overwr
 
 
 @given(SOURCES, HELD, CHOSEN, st.booleans())
-def test_nothing_but_what_is_told_changes(source, held, chosen, overwrite):
+def test_migration_changes_only_keys_it_reports(source, held, chosen, overwrite):
     planned = plan.migration(source, held, keys=chosen, overwrite=overwrite)
     after = held if planned.content is None else planned.content
     told = outcomes(planned.steps)
@@ -76,14 +76,14 @@ def test_nothing_but_what_is_told_changes(source, held, chosen, overwrite):
 
 
 @given(SOURCES, HELD, CHOSEN, st.booleans())
-def test_a_second_migration_writes_nothing(source, held, chosen, overwrite):
+def test_second_migration_writes_nothing(source, held, chosen, overwrite):
     first = plan.migration(source, held, keys=chosen, overwrite=overwrite)
     after = held if first.content is None else first.content
     assert plan.migration(source, after, keys=chosen, overwrite=overwrite).content is None
 
 
 @given(SOURCES, HELD, CHOSEN, st.booleans())
-def test_a_settled_migration_is_one_that_verifies(source, held, chosen, overwrite):
+def test_settled_migration_is_one_that_verifies(source, held, chosen, overwrite):
     first = plan.migration(source, held, keys=chosen, overwrite=overwrite)
     after = held if first.content is None else first.content
     verified = plan.settled(plan.comparison(source, after, keys=chosen))
@@ -106,6 +106,6 @@ def test_comparison_is_equality(wanted, held):
     assert (told is Outcome.EQUAL) == (wanted == held)
 
 
-def test_a_plan_shows_no_value():
+def test_plan_shows_no_value():
     planned = plan.migration({"A": "sk-secret"}, {"B": "sk-held"}, keys=["A"], overwrite=False)
     assert "sk-" not in repr(planned)

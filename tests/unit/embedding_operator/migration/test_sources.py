@@ -21,7 +21,7 @@ class OneSecret(KubeClient):
         return {"data": self._data} if there else None
 
 
-def test_a_file(tmp_path):
+def test_file_gives_its_values(tmp_path):
     file = tmp_path / ".env"
     file.write_text("A='$B'\n", encoding="utf-8")
     found = sources.file(str(file))
@@ -29,17 +29,17 @@ def test_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nothing", "."])
-def test_a_file_that_cannot_be_read_is_named(name, tmp_path):
+def test_file_that_cannot_be_read_is_named(name, tmp_path):
     with pytest.raises(Refused, match=r"--from-file .*: (No such file|Is a directory)"):
         sources.file(str(tmp_path / name))
 
 
-def test_an_environment_gives_the_named_variables_alone():
+def test_environment_gives_named_variables_alone():
     found = sources.environment({b"A": b"1", b"B": b"2"}, ["B", "C"])
     assert found.values == {"B": "2"}
 
 
-def test_a_secret_gives_all_keys_or_the_named_ones():
+def test_secret_gives_all_keys_or_named_ones():
     objects = OneSecret(A=b"1", B=b"2")
     assert sources.secret(objects, "shop/keys", None).values == {"A": "1", "B": "2"}
     assert sources.secret(objects, "shop/keys", ["B", "C"]).values == {"B": "2"}
@@ -57,16 +57,16 @@ def test_bytes_that_are_no_text_are_refused_by_key_and_not_shown():
 
 
 @pytest.mark.parametrize("address", ["keys", "/keys", "shop/", "shop/keys/A", ""])
-def test_a_secret_is_addressed_by_namespace_and_name(address):
+def test_secret_is_addressed_by_namespace_and_name(address):
     with pytest.raises(Refused, match="must be NAMESPACE/NAME"):
         sources.secret(OneSecret(), address, None)
 
 
 @pytest.mark.parametrize("address", ["shop/other", "other/keys"])
-def test_a_secret_that_is_not_there_is_named(address):
+def test_secret_that_is_not_there_is_named(address):
     with pytest.raises(Refused, match=f"there is no Secret {address}"):
         sources.secret(OneSecret(), address, None)
 
 
-def test_a_source_shows_no_value():
+def test_source_shows_no_value():
     assert "sk-1" not in repr(sources.Source(place=str(Path()), values={"A": "sk-1"}))

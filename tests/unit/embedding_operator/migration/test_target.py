@@ -12,7 +12,7 @@ KV2 = {"type": "kv", "options": {"version": "2"}}
 MOUNTS = {"agenticverz/": KV2, "team/": KV2, "team/kv/": KV2, "teams/": KV2}
 
 
-def test_the_example():
+def test_example_lies_on_longest_mount():
     assert target.longest("agenticverz/external-integrations", MOUNTS) == "agenticverz"
     where = target.Target("agenticverz", "external-integrations", 2)
     assert str(where) == "agenticverz/external-integrations"
@@ -22,23 +22,23 @@ LONGEST = {"team/kv/a": "team/kv", "team/kvs/a": "team", "team/kv": "team", "tea
 
 
 @pytest.mark.parametrize("to", LONGEST)
-def test_the_longest_mount_wins_and_only_whole_segments_count(to):
+def test_longest_mount_wins_and_only_whole_segments_count(to):
     assert target.longest(to, MOUNTS) == LONGEST[to]
 
 
 @pytest.mark.parametrize("to", ["other/a", "tea/m", "agenticverz2/a"])
-def test_a_path_on_no_mount_is_refused_with_the_mounts_there_are(to):
+def test_path_on_no_mount_is_refused_with_mounts_there_are(to):
     with pytest.raises(Refused, match="agenticverz/, team/, team/kv/, teams/"):
         target.longest(to, MOUNTS)
 
 
-def test_a_token_that_sees_no_mount_is_told_so():
+def test_token_that_sees_no_mount_is_told_so():
     with pytest.raises(Refused, match=r"\(none\)"):
         target.longest("a/b", {})
 
 
 @pytest.mark.parametrize("mount", ["team/kv", "team/kv/"])
-def test_a_given_mount_must_begin_the_path(mount):
+def test_given_mount_must_begin_path(mount):
     assert target.given("team/kv/a", mount) == "team/kv"
     for to in ("team/kvs/a", "team/kv", "other/a"):
         with pytest.raises(Refused, match="--mount"):
@@ -46,7 +46,7 @@ def test_a_given_mount_must_begin_the_path(mount):
 
 
 @pytest.mark.parametrize("mount", ["", "/"])
-def test_an_empty_mount_is_refused(mount):
+def test_empty_mount_is_refused(mount):
     with pytest.raises(Refused, match="--mount"):
         target.given("team/kv/a", mount)
 
@@ -87,7 +87,7 @@ TRICKS = [
 
 
 @pytest.mark.parametrize("to", TRICKS)
-def test_a_path_that_could_mean_another_is_refused(to):
+def test_path_that_could_mean_another_is_refused(to):
     with pytest.raises(Refused, match="--to"):
         target.plain(to)
 
@@ -96,7 +96,7 @@ ALL = access_rules.parse([{"namespace": "*", "mount": "mount", "path": "*"}])
 
 
 @given(st.from_regex(r"[A-Za-z0-9_.%/ä~-]{1,12}", fullmatch=True))
-def test_what_can_be_migrated_can_be_synced_and_nothing_else(path):
+def test_only_paths_that_can_be_synced_can_be_migrated(path):
     synced = ALL.refusal(namespace="shop", mount="mount", path=path) is None
     try:
         target.plain(f"mount/{path}")

@@ -21,11 +21,11 @@ def plan(asked, previous=None, *, ended=None, is_running=False, now=NOW):
     )
 
 
-def test_nothing_is_tested_unasked():
+def test_alert_is_not_tested_unasked():
     assert plan(None) == alert_test.Plan(status=None)
 
 
-def test_a_value_begins_one_test_and_no_second():
+def test_value_begins_one_test_and_no_second():
     first = plan("1")
     assert first.begins
     assert first.status is not None
@@ -52,7 +52,7 @@ def test_another_value_begins_another_ten_minutes_later():
     assert plan("2", before, now=NOW + timedelta(seconds=600)).begins
 
 
-def test_a_restart_during_a_test_makes_no_second():
+def test_restart_during_test_makes_no_second():
     running = plan("1").status
     seen = plan("1", running)
     assert not seen.begins
@@ -62,16 +62,16 @@ def test_a_restart_during_a_test_makes_no_second():
 
 
 @pytest.mark.parametrize("time", ["", "yesterday", None, 7, "2026-01-01T12:00:00"])
-def test_a_time_that_is_none_holds_nothing_back(time):
+def test_invalid_time_holds_nothing_back(time):
     assert plan("2", {"value": "1", "time": time, "result": "Delivered"}).begins
 
 
-def test_a_time_in_the_future_holds_back_for_ten_minutes_at_most():
+def test_time_in_future_holds_back_for_ten_minutes_at_most():
     previous = {"value": "1", "time": "2096-01-01T12:00:00Z", "result": "Delivered"}
     assert plan("2", previous).again_seconds == 600
 
 
-def test_the_labels_route_it_as_the_policys_alerts_and_mark_it():
+def test_labels_route_it_as_policys_alerts_and_mark_it():
     labels = alert_test.labels(policies.parsed(alerts={"enabled": True, "labels": {"team": "a"}}))
     assert labels == {
         "alertname": "EmbeddingTestAlert",
@@ -86,7 +86,7 @@ def test_the_labels_route_it_as_the_policys_alerts_and_mark_it():
     assert (labels["test"], labels["severity"]) == ("true", "critical")
 
 
-def test_it_ends_by_itself():
+def test_test_alert_ends_by_itself():
     made = alert_test.alert(
         alert_test.labels(policies.parsed()), since=NOW, until=NOW + timedelta(minutes=10)
     )
@@ -118,12 +118,12 @@ FAILED = Counts(begun=1, tried=2, failed=2)
         ({}, True, "NotDelivered"),
     ],
 )
-def test_it_is_delivered_once_each_integration_of_its_receivers_has_sent(sent, is_over, expected):
+def test_alert_is_delivered_once_each_integration_has_sent(sent, is_over, expected):
     found = alert_test.delivered(HELD, KINDS, sent, is_over=is_over)
     assert (found and found.result) == expected
 
 
-def test_a_receiver_that_notifies_nobody_and_a_silence_are_told():
+def test_receiver_that_notifies_nobody_and_silence_are_told():
     null = Held(state="active", receivers=("null",))
     found = alert_test.unrouted(null, KINDS)
     assert found is not None
@@ -153,14 +153,14 @@ def test_counters_are_summed_by_integration():
     assert found["slack"] == Counts(begun=3)
 
 
-def test_counters_since_a_restart_begin_anew():
+def test_counters_since_restart_begin_anew():
     before, now = {"webhook": Counts(begun=9, tried=9)}, {"webhook": Counts(begun=1, tried=1)}
     assert alertmanager.since(before, now) == now
     assert alertmanager.since(now, before) == {"webhook": Counts(begun=8, tried=8)}
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b"up 1"])
-def test_what_holds_no_counters_is_not_understood(body):
+def test_body_without_counters_is_not_understood(body):
     with pytest.raises(NotUnderstood):
         alertmanager.counts(body)
 
@@ -169,7 +169,7 @@ def test_what_holds_no_counters_is_not_understood(body):
     "original",
     ["", "receivers", "receivers: 7", "receivers: [1]", "receivers: [{}]", "{{", "a: &a"],
 )
-def test_a_configuration_that_cannot_be_read_is_not_understood(original):
+def test_configuration_that_cannot_be_read_is_not_understood(original):
     body = json.dumps({"cluster": {"status": "ready"}, "config": {"original": original}})
     with pytest.raises(NotUnderstood):
         alertmanager.integrations(body.encode())

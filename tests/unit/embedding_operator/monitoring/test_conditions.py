@@ -64,7 +64,7 @@ def test_rules_loaded(wanted, servers, expected):
     assert conditions.rules_loaded(wanted, servers)[:2] == expected
 
 
-def test_what_is_not_loaded_is_counted_named_and_bounded():
+def test_rule_groups_not_loaded_are_counted_named_and_bounded():
     found = conditions.rules_loaded(WANTED, (server(groups={NAMES[0]: OLD}),))
     assert found.message == (
         "0 of 2 rule groups are loaded; not loaded: shop.embedding-b; shop.embedding-a (an older"
@@ -78,14 +78,14 @@ def test_what_is_not_loaded_is_counted_named_and_bounded():
     assert "and 94 more" in message
 
 
-def test_a_failing_rule_is_told_in_prometheus_words():
+def test_failing_rule_is_told_in_prometheus_words():
     failing = rules.Loaded(is_current=True, errors=("Rule: many-to-many matching",))
     found = conditions.rules_loaded(WANTED, (server(groups={**ALL, NAMES[1]: failing}),))
     assert (found.status, found.reason) == ("False", "EvaluationFailing")
     assert "shop.embedding-b/Rule: many-to-many matching" in found.message
 
 
-def test_a_refusal_is_told_in_the_prometheus_operators_words():
+def test_refusal_is_told_in_prometheus_operators_words():
     wanted = Rules(groups=GROUPS, refused="bad expr")
     assert "bad expr" in conditions.rules_loaded(wanted, (server(groups={}),)).message
 
@@ -139,12 +139,12 @@ def test_alertmanager_ready(servers, expected):
     assert conditions.alertmanager_ready(servers)[:2] == expected
 
 
-def test_a_single_alertmanager_is_well():
+def test_single_alertmanager_is_well():
     found = conditions.alertmanager_ready((Alertmanager(host="am:9093", cluster="disabled"),))
     assert found == ("True", "Ready", "am:9093 is a single instance.")
 
 
-def test_a_podmonitor_that_nobody_selects_is_told_with_or_without_servers():
+def test_podmonitor_that_nobody_selects_is_told_with_or_without_servers():
     for servers in ((), (server(pods={}),)):
         found = conditions.scraped(("a",), servers, not_selected=NOT_SELECTED)
         assert found == ("False", "NotSelected", NOT_SELECTED.message)

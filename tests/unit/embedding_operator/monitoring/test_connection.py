@@ -104,7 +104,7 @@ def token_file(tmp_path):
     return file
 
 
-def test_it_asks_below_the_urls_path_with_the_token_and_no_coding(token_file):
+def test_request_goes_below_path_of_url_with_token_and_no_coding(token_file):
     server = Server(OK)
     outcomes: list[str] = []
     assert ask(server, bearer_file=token_file, observe=outcomes.append) == b"{}"
@@ -156,7 +156,7 @@ def test_basic_auth_and_headers_come_from_files_each_time(tmp_path):
         (Server(silent_seconds=30), "Slow", "within 1 s"),
     ],
 )
-def test_what_is_wrong_is_a_reason_and_a_host_and_bounded(server, reason, told, token_file):
+def test_failure_has_reason_and_host_and_is_bounded(server, reason, told, token_file):
     outcomes: list[str] = []
     failure = refused(
         server,
@@ -169,28 +169,28 @@ def test_what_is_wrong_is_a_reason_and_a_host_and_bounded(server, reason, told, 
     assert outcomes == [reason]
 
 
-def test_nobody_listening_is_unreachable(tmp_path):
+def test_closed_port_is_unreachable(tmp_path):
     connection = Connection(endpoints.Endpoint(url="http://127.0.0.1:1"), body_bytes=BODY_BYTES)
     with pytest.raises(NoAnswer, match=r"127\.0\.0\.1:1 cannot be reached") as raised:
         asyncio.run(connection.get("/"))
     assert raised.value.reason == "Unreachable"
 
 
-def test_a_certificate_of_an_unknown_authority_is_told_in_tls_words(tmp_path, token_file):
+def test_certificate_of_unknown_authority_is_told_in_tls_words(tmp_path, token_file):
     context, _ = tls(tmp_path / "theirs")
     failure = refused(Server(OK), context=context, scheme="https", bearer_file=token_file)
     assert failure.reason == "TLSFailed"
     assert "certificate" in failure.message
 
 
-def test_a_private_authority_is_trusted_where_it_is_named(tmp_path):
+def test_private_authority_is_trusted_where_it_is_named(tmp_path):
     context, authority = tls(tmp_path / "ours")
     assert ask(Server(OK), context=context, scheme="https", ca_file=authority) == b"{}"
     _, other = tls(tmp_path / "other")
     assert refused(Server(OK), context=context, scheme="https", ca_file=other).reason == "TLSFailed"
 
 
-def test_plain_http_on_a_tls_url_is_told(tmp_path):
+def test_plain_http_on_tls_url_is_told(tmp_path):
     assert refused(PlainText(), scheme="https").reason == "TLSFailed"
 
 
@@ -210,19 +210,19 @@ def test_credentials_that_cannot_be_used_are_named_by_their_file(tmp_path, name)
 
 
 @pytest.mark.parametrize("name", ["Host", "Content-Length", "a b", "X:"])
-def test_a_file_that_cannot_be_a_header_is_named(tmp_path, name):
+def test_file_that_cannot_be_header_is_named(tmp_path, name):
     (tmp_path / name).write_text(TOKEN)
     assert name in refused(Server(OK), headers_directory=tmp_path).message
 
 
-def test_an_authority_that_is_none_is_named(tmp_path):
+def test_invalid_authority_is_named(tmp_path):
     (tmp_path / "ca.crt").write_text("nonsense")
     for file in (tmp_path / "ca.crt", tmp_path / "missing"):
         failure = refused(Server(OK), scheme="https", ca_file=file)
         assert (failure.reason, str(file) in failure.message) == ("CAUnusable", True)
 
 
-def test_an_answer_of_another_api_is_said_to_be_that():
+def test_answer_of_another_api_is_said_to_be_that():
     class Page(Connection):
         host = "prometheus:9090"
 
@@ -240,7 +240,7 @@ def test_an_answer_of_another_api_is_said_to_be_that():
     assert it.value.reason == "NotUnderstood"
 
 
-def test_words_of_a_server_are_one_short_printable_line():
+def test_words_of_server_are_one_short_printable_line():
     assert bounded("a\n\x1b[2Jb\t c") == "a ?[2Jb c"
     assert len(bounded("x" * 10_000)) < 310
 

@@ -8,12 +8,12 @@ from embedding_operator.monitoring import endpoints
 SERVER = {"url": "https://prometheus:9090/"}
 
 
-def test_an_empty_file_names_no_server(tmp_path):
+def test_empty_file_names_no_server(tmp_path):
     (tmp_path / "x").write_text("")
     assert endpoints.load(tmp_path / "x") == endpoints.Endpoints()
 
 
-def test_servers_have_a_host_and_files(tmp_path):
+def test_servers_have_host_and_files(tmp_path):
     raw = {"prometheus": [{**SERVER, "caFile": "/ca", "bearerFile": "/token"}], "maxBodyMiB": 64}
     (tmp_path / "x").write_text(yaml.safe_dump(raw))
     read = endpoints.load(tmp_path / "x")
@@ -53,7 +53,7 @@ def test_servers_have_a_host_and_files(tmp_path):
         ({"maxBodyMiB": "8"}, "maxBodyMiB"),
     ],
 )
-def test_what_cannot_be_used_is_refused_by_name(raw, told):
+def test_unusable_field_is_refused_by_name(raw, told):
     with pytest.raises(endpoints.InvalidEndpoints) as refused:
         endpoints.parse(raw)
     assert told in str(refused.value)
@@ -68,7 +68,7 @@ def test_http_needs_no_leave_without_credentials_and_leave_with_them():
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b"{"])
-def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
+def test_file_that_cannot_be_read_is_named(tmp_path, content):
     if content is not None:
         (tmp_path / "x").write_bytes(content)
     with pytest.raises(endpoints.InvalidEndpoints, match=str(tmp_path / "x")):

@@ -15,11 +15,11 @@ def judged(forms, wanted, listed, **more):
     return forms.judged({NAME: loaded}, {NAME: group})[NAME].is_current
 
 
-def test_what_is_listed_first_is_taken_for_what_is_wanted():
+def test_form_listed_first_is_taken_as_wanted():
     assert judged(Forms(), "a > 1", "a > 1 formatted")
 
 
-def test_an_edit_is_not_loaded_while_the_form_before_is_listed():
+def test_edit_is_not_loaded_while_form_before_is_listed():
     forms = Forms()
     assert judged(forms, "a > 1", "A>1")
     assert not judged(forms, "a > 2", "A>1")
@@ -27,21 +27,21 @@ def test_an_edit_is_not_loaded_while_the_form_before_is_listed():
     assert not judged(forms, "a > 1", "A>2")
 
 
-def test_an_edit_that_is_taken_back_is_loaded():
+def test_edit_that_is_taken_back_is_loaded():
     forms = Forms()
     assert judged(forms, "a > 1", "A>1")
     assert not judged(forms, "a > 2", "A>1")
     assert judged(forms, "a > 1", "A>1")
 
 
-def test_a_prometheus_that_formats_otherwise_after_an_upgrade_is_believed():
+def test_prometheus_that_formats_otherwise_after_upgrade_is_believed():
     forms = Forms()
     assert judged(forms, "a > 1", "A>1")
     assert judged(forms, "a > 1", "A > 1")
     assert not judged(forms, "a > 2", "A > 1")
 
 
-def test_an_edit_that_prometheus_formats_alike_does_not_stay_unloaded_for_ever():
+def test_edit_that_prometheus_formats_alike_becomes_loaded():
     """As one of blanks alone; nothing of ours is rendered so."""
     forms = Forms()
     assert judged(forms, "a > 1", "A>1")
@@ -49,7 +49,7 @@ def test_an_edit_that_prometheus_formats_alike_does_not_stay_unloaded_for_ever()
     assert judged(forms, "a > 1", "A>1")
 
 
-def test_a_group_that_went_is_forgotten():
+def test_group_that_went_is_forgotten():
     forms = Forms()
     assert judged(forms, "a", "A")
     assert forms.judged({}, {}) == {}
@@ -57,7 +57,7 @@ def test_a_group_that_went_is_forgotten():
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=60))
-def test_after_any_edits_the_wanted_form_is_current_once_it_is_listed(edits):
+def test_wanted_form_is_current_once_listed_after_any_edits(edits):
     forms = Forms()
     for wanted in edits:
         assert judged(forms, f"expr {wanted}", f"listed {wanted}")

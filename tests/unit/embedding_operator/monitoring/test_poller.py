@@ -128,7 +128,7 @@ def many(count):
 
 @pytest.mark.parametrize("count", [1, 2000])
 @pytest.mark.parametrize("are_loaded", [True, False])
-def test_a_server_is_asked_four_times_a_minute_whatever_the_number_of_policies(
+def test_server_is_asked_four_times_per_minute_whatever_number_of_policies(
     polling, count, are_loaded
 ):
     server, other = Server(), Server()
@@ -144,7 +144,7 @@ def test_a_server_is_asked_four_times_a_minute_whatever_the_number_of_policies(
     assert {path for _, path in other.asked} == {"/api/v2/status"}
 
 
-def test_editing_a_policy_all_the_time_is_asked_no_more_and_starves_nothing(polling):
+def test_editing_policy_constantly_is_asked_no_more_and_starves_nothing(polling):
     server = Server()
     running = polling(server)
     for number in range(300):
@@ -173,7 +173,7 @@ def test_slots_are_jittered(polling):
     assert len({round(b - a, 3) for a, b in itertools.pairwise(times)}) > 3
 
 
-def test_an_apply_brings_the_next_question_for_rules_forward(polling):
+def test_apply_brings_next_question_for_rules_forward(polling):
     server = Server()
     server.groups = [listed()]
     running = polling(server)
@@ -194,7 +194,7 @@ def test_an_apply_brings_the_next_question_for_rules_forward(polling):
     assert slot == poller.RULES
 
 
-def test_what_was_edited_is_unknown_until_it_is_asked_for(polling):
+def test_edited_group_is_unknown_until_next_request(polling):
     server = Server()
     server.groups = [listed()]
     running = polling(server)
@@ -227,7 +227,7 @@ def test_policies_with_news_are_told_and_no_others(polling):
     assert running.rules().reason == "Loaded"
 
 
-def test_a_policy_that_went_is_told_nothing(polling):
+def test_policy_that_went_is_told_nothing(polling):
     server = Server()
     running = polling(server)
     running.rules()
@@ -253,7 +253,7 @@ def test_one_failure_alone_is_no_news(polling):
     assert set(running.reasons(100)) == {"Loaded"}
 
 
-def test_a_stopped_server_is_unknown_within_35_seconds(polling):
+def test_stopped_server_is_unknown_within_35_seconds(polling):
     for second in range(0, 60, 4):
         server = Server()
         server.groups = [listed()]
@@ -265,7 +265,7 @@ def test_a_stopped_server_is_unknown_within_35_seconds(polling):
         assert running.reasons(35)[-1] == "Unreachable"
 
 
-def test_a_group_that_is_unloaded_is_false_within_35_seconds(polling):
+def test_group_that_is_unloaded_is_false_within_35_seconds(polling):
     for second in range(0, 60, 4):
         server = Server()
         server.groups = [listed()]
@@ -276,7 +276,7 @@ def test_a_group_that_is_unloaded_is_false_within_35_seconds(polling):
         assert running.reasons(35)[-1] == "NotLoaded"
 
 
-def test_a_bug_of_one_answer_ends_nothing(polling, caplog):
+def test_bug_of_one_answer_ends_nothing(polling, caplog):
     server = Server()
     running = polling(server)
     running.rules()
@@ -289,7 +289,7 @@ def test_a_bug_of_one_answer_ends_nothing(polling, caplog):
     assert "a request to a monitoring server failed" in caplog.text
 
 
-def test_problem_of_the_first_question_is_told_at_once(polling):
+def test_problem_of_first_question_is_told_at_once(polling):
     server = Server()
     server.failure = AWAY
     running = polling(server)

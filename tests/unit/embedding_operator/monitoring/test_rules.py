@@ -54,7 +54,7 @@ def is_current(*groups):
     return found.is_current
 
 
-def test_an_expression_is_listed_in_another_form():
+def test_expression_is_listed_in_another_form():
     other = listed()
     other["rules"][0]["query"] = "up"
     before, after = loaded(listed()), loaded(other)
@@ -64,24 +64,24 @@ def test_an_expression_is_listed_in_another_form():
     assert after.is_current
 
 
-def test_the_group_as_it_was_rendered_is_current():
+def test_group_as_it_was_rendered_is_current():
     assert is_current(listed()) is True
 
 
-def test_a_group_that_is_not_listed_is_not_there():
+def test_group_that_is_not_listed_is_not_there():
     assert loaded() is None
     assert loaded(listed(name="another")) is None
 
 
 @pytest.mark.parametrize("field", ["name", "duration", "labels", "annotations"])
-def test_each_difference_is_an_older_form(field):
+def test_each_difference_is_older_form(field):
     older = listed()
     older["rules"][0][field] = {"name": "x", "duration": 1.0}.get(field, {"severity": "x"})
     assert is_current(older) is False
 
 
 @pytest.mark.parametrize("change", [lambda it: it.pop(), lambda it: it.append(it[0])])
-def test_a_rule_less_or_more_is_an_older_form(change):
+def test_group_with_missing_or_extra_rule_is_older_form(change):
     older = listed()
     change(older["rules"])
     assert is_current(older) is False
@@ -95,18 +95,18 @@ def test_labels_that_prometheus_adds_do_not_matter():
     assert is_current(added) is True
 
 
-def test_a_group_made_from_another_object_is_not_ours():
+def test_group_made_from_another_object_is_not_ours():
     theirs = OURS.replace(UID, OTHER_UID).replace("shop-embedding", "shop-embedding-x")
     assert loaded(listed(file=theirs)) is None
     assert is_current(listed(file=theirs), listed()) is True
 
 
 @pytest.mark.parametrize("file", ["/etc/prometheus/rules.yml", "embedding", ""])
-def test_a_file_that_no_operator_wrote_may_hold_it(file):
+def test_file_that_no_operator_wrote_may_hold_it(file):
     assert is_current(listed(file=file)) is True
 
 
-def test_of_two_that_are_listed_the_current_one_counts():
+def test_current_one_of_two_listed_groups_counts():
     older = listed(file="a.yaml", rules=[])
     assert is_current(older, listed()) is is_current(listed(), older) is True
 
@@ -137,7 +137,7 @@ def test_errors_are_in_prometheus_own_words_and_bounded():
         b"\xff\xfe",
     ],
 )
-def test_what_is_no_answer_is_not_understood(body):
+def test_body_that_is_no_answer_is_not_understood(body):
     with pytest.raises(NotUnderstood):
         rules.loaded(body, {GROUP.name: GROUP})
 
@@ -149,7 +149,7 @@ def test_no_bytes_break_it(body):
             read(body)
 
 
-def test_no_groups_at_all_is_an_answer():
+def test_no_groups_at_all_is_answer():
     assert rules.loaded(b'{"data":{"groups":null}}', {GROUP.name: GROUP}) == {}
 
 
@@ -173,7 +173,7 @@ def test_durations_are_read_as_prometheus_writes_them(text, expected):
     assert rules.seconds(text) == expected
 
 
-def test_a_refusal_is_in_the_prometheus_operators_words():
+def test_refusal_is_in_prometheus_operators_words():
     """Written since 0.87 where the gate StatusForConfigurationResources is on."""
     accepted = {"type": "Accepted", "status": "True", "reason": ""}
     refused = {

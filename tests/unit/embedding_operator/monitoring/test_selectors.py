@@ -25,7 +25,7 @@ def ours(namespace="shop", namespace_labels=(), **labels):
     )
 
 
-def test_nobody_is_there_to_ask():
+def test_missing_prometheuses_leave_selection_unknown():
     assert selectors.not_selected([], ours(), kind="PrometheusRule") is None
 
 
@@ -83,7 +83,7 @@ LEFT = {
 
 
 @pytest.mark.parametrize("why", LEFT)
-def test_nobody_takes_the_rule_and_it_is_said(why):
+def test_rule_that_no_prometheus_selects_is_told(why):
     found, our, words = LEFT[why]
     problem = selectors.not_selected([found], our, kind="PrometheusRule")
     assert problem is not None
@@ -198,7 +198,7 @@ def unasked(namespace):
     raise AssertionError(f"nobody selects namespaces by labels, and {namespace} was read")
 
 
-def test_labels_of_a_namespace_are_read_once_a_minute_where_they_matter():
+def test_labels_of_namespace_are_read_once_per_minute_where_they_matter():
     by_labels = rules_of(ALL, {"matchLabels": {"monitored": "yes"}})
     asked, now = [], [0.0]
 
@@ -224,7 +224,7 @@ def test_namespace_that_cannot_be_read_has_no_labels():
     assert known.not_selected(RULE) is not None
 
 
-def test_api_server_is_asked_once_a_minute_for_all_policies():
+def test_api_server_is_asked_once_per_minute_for_all_policies():
     asked, now = [], [0.0]
 
     def find():
@@ -237,7 +237,7 @@ def test_api_server_is_asked_once_a_minute_for_all_policies():
     assert asked == [0.0, 60.0]
 
 
-def test_what_was_known_stays_while_nothing_can_be_listed():
+def test_known_prometheuses_stay_while_listing_fails():
     answers = [[rules_of(RELEASE)], errors.Denied("list prometheuses: 403")]
     now = [0.0]
 

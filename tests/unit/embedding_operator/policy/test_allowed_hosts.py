@@ -145,12 +145,12 @@ def test_refusal_names_host_and_port():
         "a:",
     ],
 )
-def test_entry_that_could_be_read_in_two_ways_stops_the_start(entry):
+def test_entry_that_could_be_read_in_two_ways_stops_start(entry):
     with pytest.raises(allowed_hosts.InvalidHost):
         allowed_hosts.parse(["api.openai.com", entry])
 
 
-def test_list_is_shown_in_a_bounded_way():
+def test_list_is_shown_in_bounded_way():
     shown = str(allowed_hosts.parse([f"h{number}.example" for number in range(500)]))
     assert "h0.example" in shown
     assert shown.endswith("and 490 more")
@@ -164,7 +164,7 @@ _HOST = st.sampled_from(["api.openai.com", "10.0.0.7", "API.openai.com:443"])
 
 @settings(max_examples=500)
 @given(st.sampled_from(["http", "https", "redis", "rediss"]), _PIECES, _HOST, _PIECES)
-def test_clients_of_the_sidecar_see_the_host_that_was_allowed(scheme, before, host, after):
+def test_clients_of_sidecar_see_host_that_was_allowed(scheme, before, host, after):
     rest = before + host + after
     allowed = allowed_hosts.parse(["api.openai.com:443", "api.openai.com:6379", "10.0.0.7:80"])
     url = f"{scheme}://{rest}"

@@ -29,16 +29,14 @@ def made(values, *, ca=None, **own):
     return values.of(wanted(**own), ca_of=lambda _: ca)
 
 
-def test_without_values_a_document_says_nothing_of_it():
+def test_document_without_network_values_says_nothing_of_it():
     said = made(network.Network())
     assert said == document.Network()
     text = document.dump(policy.to_document(policies.parsed(), network=said))
     assert "network" not in text
 
 
-def test_values_of_the_chart_are_in_every_document_and_the_cluster_is_called_without(
-    tmp_path, authority
-):
+def test_network_values_are_in_every_document_and_spare_cluster(tmp_path, authority):
     file = tmp_path / "ca.crt"
     file.write_text(authority, encoding="utf-8")
     said = made(network.Network(https=PROXY, no=".corp", ca_file=file))
@@ -51,9 +49,7 @@ def test_values_of_the_chart_are_in_every_document_and_the_cluster_is_called_wit
     assert document.parse(text).network == said
 
 
-def test_authorities_of_the_chart_are_read_anew_and_half_a_file_changes_nothing(
-    tmp_path, authority
-):
+def test_authorities_of_chart_are_read_anew_and_half_file_changes_nothing(tmp_path, authority):
     file = tmp_path / "ca.crt"
     values = network.Network(ca_file=file)
     assert made(values).authorities is None
@@ -63,7 +59,7 @@ def test_authorities_of_the_chart_are_read_anew_and_half_a_file_changes_nothing(
     assert made(values).authorities == authority
 
 
-def test_policy_has_its_own_only_where_the_chart_says_so(authority):
+def test_policy_has_its_own_only_where_chart_says_so(authority):
     allowed = network.Network(https=PROXY, by_policies=True)
     said = made(allowed, https=OTHER, ca_config_map="ca", ca=authority)
     assert (said.https_proxy, said.authorities) == (OTHER, authority)
@@ -90,7 +86,7 @@ def test_policy_has_none_while_hosts_are_guarded():
         ({"https": "socks5://proxy:1080"}, None, "proxy: proxy_not_http"),
     ],
 )
-def test_what_a_policy_cannot_mean_is_refused_with_its_field(own, ca, told):
+def test_contradictory_network_field_is_refused_by_name(own, ca, told):
     with pytest.raises(errors.InvalidPolicy, match=told):
         made(network.Network(by_policies=True), ca=ca, **own)
 
@@ -106,14 +102,14 @@ def test_what_a_policy_cannot_mean_is_refused_with_its_field(own, ca, told):
     ],
 )
 @pytest.mark.parametrize("name", ["SIDECAR_PROXY_HTTP", "SIDECAR_PROXY_HTTPS"])
-def test_proxy_of_the_chart_that_cannot_be_used_stops_the_start(name, value, word):
+def test_proxy_of_chart_that_cannot_be_used_stops_start(name, value, word):
     """B8: the fifth and sixth cause."""
     with pytest.raises(settings.InvalidSetting, match=f"{name}: .*{word}") as caught:
         settings.read({name: value})
     assert "geheim" not in str(caught.value)
 
 
-def test_guard_of_hosts_is_known_to_the_network():
+def test_guard_of_hosts_is_known_to_network():
     read = settings.read(
         {"PROVIDERS_ALLOWED_HOSTS": "api.openai.com", "SIDECAR_POLICY_NETWORK": "true"}
     )

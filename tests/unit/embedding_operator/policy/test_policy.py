@@ -19,7 +19,7 @@ def vendor(name, kind, model, **more):
     return {"name": name, "type": kind, "model": model, "apiKey": KEY, **more}
 
 
-def test_each_secret_value_has_a_key_and_a_place_to_read_it_from():
+def test_each_secret_value_has_key_and_place_to_read_it_from():
     assert policy.references(policies.parsed()) == {
         "provider-main": policy.VaultReference("secret", "shop/embeddings", "OPENAI"),
         names.SECRET_CACHE_REDIS_URL: policy.SecretReference("redis", "CACHE_URL"),
@@ -27,20 +27,20 @@ def test_each_secret_value_has_a_key_and_a_place_to_read_it_from():
     }
 
 
-def test_a_provider_without_a_key_needs_no_secret_value():
+def test_provider_without_key_needs_no_secret_value():
     keyless = policies.parsed(providers=[policies.compatible("e5")], cache=CACHE, quota=QUOTA)
     assert policy.references(keyless) == {}
     (provider,) = policy.to_document(keyless).providers
     assert provider.api_key_file is None
 
 
-def test_a_url_without_credentials_goes_the_way_of_all_urls():
+def test_url_without_credentials_goes_way_of_all_urls():
     plain = policies.parsed(cache={**CACHE, "redis": REDIS})
     assert policy.references(plain)[names.SECRET_CACHE_REDIS_URL] == policy.Literal(REDIS["url"])
     assert REDIS["url"] not in document.dump(policy.to_document(plain))
 
 
-def test_a_file_is_named_in_the_document_for_every_key_of_the_secret():
+def test_file_is_named_in_document_for_every_key_of_secret():
     made = policies.parsed()
     files = policy.to_document(made)
     named = {provider.api_key_file for provider in files.providers}
@@ -48,18 +48,18 @@ def test_a_file_is_named_in_the_document_for_every_key_of_the_secret():
     assert named == policy.references(made).keys()
 
 
-def test_the_cache_s_redis_counts_where_the_quota_has_none():
+def test_cache_s_redis_counts_where_quota_has_none():
     made = policy.to_document(policies.parsed(quota=QUOTA, cache={**CACHE, "redis": REDIS}))
     assert made.quota.redis_url_file == names.SECRET_CACHE_REDIS_URL
 
 
-def test_without_any_redis_nobody_shares():
+def test_policy_without_redis_shares_nothing():
     made = policy.to_document(policies.parsed(quota=QUOTA, cache=CACHE))
     assert made.quota.redis_url_file is None
     assert made.cache.redis_url_file is None
 
 
-def test_unlimited_lifts_the_limit_of_requests_alone():
+def test_unlimited_lifts_limit_of_requests_alone():
     made = policies.parsed(
         quota={**QUOTA, "unlimited": True, "daily": {"requests": 10_000, "tokens": 5}}
     )
@@ -71,7 +71,7 @@ def test_unlimited_lifts_the_limit_of_requests_alone():
     ("written", "calls", "tokens"),
     [("20%", 3, 200), ("0%", 0, 0), ("100%", 11, 999), (5, 5, 0), (12, 11, 0), (None, 3, 200)],
 )
-def test_the_reserve_is_a_share_of_every_limit_or_a_number_of_calls(written, calls, tokens):
+def test_reserve_is_share_of_every_limit_or_number_of_calls(written, calls, tokens):
     given = {} if written is None else {"reserveForApplications": written}
     made = policies.parsed(
         quota={**QUOTA, "daily": {"requests": 11, "tokens": 999}, **given}, cache=CACHE
@@ -81,7 +81,7 @@ def test_the_reserve_is_a_share_of_every_limit_or_a_number_of_calls(written, cal
 
 
 @pytest.mark.parametrize("written", ["20%", 500])
-def test_of_what_has_no_limit_nothing_is_reserved(written):
+def test_unlimited_quota_has_no_reserve(written):
     made = policies.parsed(
         quota={**QUOTA, "unlimited": True, "reserveForApplications": written}, cache=CACHE
     )
@@ -89,7 +89,7 @@ def test_of_what_has_no_limit_nothing_is_reserved(written):
     assert (quota.reserved_requests, quota.reserved_tokens) == (0, 0)
 
 
-def test_a_policy_closed_to_other_paths_names_no_address_for_them():
+def test_policy_closed_to_other_paths_names_no_address_for_them():
     off = {"enabled": False, "baseURL": "https://api.openai.com/v1"}
     assert policy.to_document(policies.parsed(passthrough=off)).passthrough.base_url is None
 
@@ -98,12 +98,12 @@ def test_a_policy_closed_to_other_paths_names_no_address_for_them():
     ("kind", "expected"),
     [("OpenAI", "https://api.openai.com/v1"), ("Voyage", "https://api.voyageai.com/v1")],
 )
-def test_a_vendor_answers_at_its_own_address(kind, expected):
+def test_vendor_answers_at_its_own_address(kind, expected):
     made = policies.parsed(providers=[vendor("v", kind, "m")])
     assert policy.to_document(made).providers[0].base_url == expected
 
 
-def test_a_synced_secret_takes_all_keys_where_none_are_listed():
+def test_synced_secret_takes_all_keys_where_none_are_listed():
     entries = [
         {"name": "a", "vault": {"mount": "m", "path": "p"}},
         {"name": "b", "vault": {"mount": "m", "path": "p"}, "keys": []},
@@ -153,7 +153,7 @@ def test_failover_that_could_never_happen_is_refused(providers):
 
 
 @pytest.mark.parametrize("providers", SAME.values(), ids=SAME)
-def test_failover_inside_a_space_is_taken(providers):
+def test_failover_inside_space_is_taken(providers):
     made = policy.to_document(policies.parsed(providers=providers))
     assert len(made.providers) == len(providers)
 
@@ -170,7 +170,7 @@ def test_spaces_may_differ_where_nothing_mixes_them_unasked(providers, failover)
 
 
 @pytest.mark.parametrize("missing", ["providers", "failover", "quota", "cache", "sidecar"])
-def test_an_object_of_another_schema_is_refused_and_breaks_nothing(missing):
+def test_object_of_another_schema_is_refused_and_breaks_nothing(missing):
     with pytest.raises(errors.InvalidPolicy, match=missing):
         policies.parsed(**{missing: None})
 
@@ -229,6 +229,6 @@ SPECS = st.fixed_dictionaries(
 
 
 @given(SPECS)
-def test_what_the_operator_writes_the_sidecar_reads(spec):
+def test_sidecar_reads_document_that_operator_writes(spec):
     made = policy.to_document(policies.parsed(**spec))
     assert document.parse(document.dump(made)) == made

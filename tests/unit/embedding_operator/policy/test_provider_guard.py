@@ -70,7 +70,7 @@ REDIS = {"url": "redis://redis.platform:6379/0"}
         ("spec.quota.redis.url", shop(providers=[vendor("OpenAI")], quota=REDIS)),
     ],
 )
-def test_url_of_each_field_is_compared_with_the_list(field, wanted):
+def test_url_of_each_field_is_compared_with_list(field, wanted):
     guard = guarded("api.openai.com")
     assert refused(guard, wanted) == {field}
     with pytest.raises(errors.InvalidPolicy) as found:
@@ -81,7 +81,7 @@ def test_url_of_each_field_is_compared_with_the_list(field, wanted):
     assert provider_guard.OFF.refusals(wanted) == ()
 
 
-def test_built_in_host_is_named_in_the_refusal():
+def test_built_in_host_is_named_in_refusal():
     (found,) = guarded("api.openai.com").refusals(shop(providers=[vendor("Voyage")]))
     assert "left out, so https://api.voyageai.com/v1" in found.message
     assert "host api.voyageai.com, port 443, is not allowed" in found.message
@@ -135,7 +135,7 @@ def reasons(found):
 
 
 @pytest.mark.parametrize("label", [None, "", "false", "True", "yes", "true "])
-def test_secret_without_the_label_is_not_copied(label):
+def test_secret_without_label_is_not_copied(label):
     labels = {} if label is None else {names.LABEL_USABLE: label}
     wanted = shop(providers=[vendor("OpenAI")])
     found, _ = resolve(LABELLED, wanted, keys=(labels, {"K": b"sk-1"}))
@@ -149,7 +149,7 @@ def test_secret_without_the_label_is_not_copied(label):
 
 
 @pytest.mark.parametrize("part", ["cache", "quota"])
-def test_secret_of_a_redis_needs_the_label_too(part):
+def test_secret_of_redis_needs_label_too(part):
     wanted = shop(providers=[policies.compatible("own")], **{part: KEY})
     values = {"K": b"redis://:pw@redis.platform"}
     found, _ = resolve(LABELLED, wanted, keys=({}, values))
@@ -160,7 +160,7 @@ def test_secret_of_a_redis_needs_the_label_too(part):
     assert found.values == {f"{part}-redis-url": b"redis://:pw@redis.platform"}
 
 
-def test_missing_key_of_an_unlabelled_secret_is_not_told():
+def test_missing_key_of_unlabelled_secret_is_not_told():
     wanted = shop(providers=[vendor("OpenAI")])
     found, _ = resolve(LABELLED, wanted, keys=({}, {"other": b"sk-1"}))
     assert reasons(found) == {"SecretNotUsable"}
@@ -189,7 +189,7 @@ REDIS_VALUES = [
 
 @pytest.mark.parametrize("value", REDIS_VALUES)
 @pytest.mark.parametrize("where", [KEY, VAULT], ids=["Secret", "Vault"])
-def test_secret_redis_url_of_another_host_is_not_copied_and_nothing_of_it_told(where, value):
+def test_secret_redis_url_of_other_host_is_neither_copied_nor_told(where, value):
     wanted = shop(providers=[policies.compatible("own")], cache=where, passthrough=None)
     guard = guarded("*.models.svc", "redis.platform")
     found, _ = resolve(guard, wanted, vault=value, keys=({}, {"K": value}))
@@ -202,7 +202,7 @@ def test_secret_redis_url_of_another_host_is_not_copied_and_nothing_of_it_told(w
         assert hidden not in problem.message
 
 
-def test_secret_redis_url_of_a_listed_host_is_copied():
+def test_secret_redis_url_of_listed_host_is_copied():
     wanted = shop(providers=[policies.compatible("own")], cache=KEY, passthrough=None)
     value = b" rediss://u:pw@redis.platform:6380/1\n"
     found, _ = resolve(guarded("*.models.svc", "redis.platform"), wanted, keys=({}, {"K": value}))
@@ -210,7 +210,7 @@ def test_secret_redis_url_of_a_listed_host_is_copied():
     assert found.problems == ()
 
 
-def test_key_that_belongs_to_another_built_in_host_needs_that_host_in_the_list():
+def test_key_that_belongs_to_another_built_in_host_needs_that_host_in_list():
     wanted = shop(providers=[vendor("Voyage")], passthrough=None)
     found, _ = resolve(guarded("api.voyageai.com"), wanted, keys=({}, {"K": ATLAS}))
     assert found.values == {}
@@ -262,7 +262,7 @@ def test_verdict_names_what_holds_and_what_does_not():
     assert "providers.requireSecretLabel is off" in called.message
 
 
-def test_condition_does_not_say_that_a_refused_value_stays():
+def test_condition_does_not_say_that_refused_value_stays():
     for reason in ("SecretNotUsable", "HostNotAllowed"):
         problems = (errors.Problem("KeyMissing", "m1"), errors.Problem(reason, "m2"))
         made = secret_status.verdict(

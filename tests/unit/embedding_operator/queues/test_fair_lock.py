@@ -38,7 +38,7 @@ def test_everybody_is_served_once_for_each_time_they_asked(asking):
     assert sorted(served(asking)) == sorted(party for party, _ in asking)
 
 
-def test_one_that_asks_once_comes_before_the_rest_of_one_that_asks_often():
+def test_rare_asker_comes_before_rest_of_frequent_one():
     assert served([("much", 1.0)] * 50 + [("little", 1.0)]).index("little") <= 2
 
 
@@ -47,7 +47,7 @@ def test_expensive_requests_weigh_more_than_many():
     assert order[:13].count("dear") <= 3
 
 
-def test_a_turn_that_is_not_wanted_any_more_is_passed_on():
+def test_abandoned_turn_is_passed_on():
     async def cancelled():
         turns = FairLock()
         entered = []

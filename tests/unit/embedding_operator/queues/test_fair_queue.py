@@ -15,7 +15,7 @@ def popped(made, may=everybody):
     return list(iter(lambda: made.pop(may), None))
 
 
-def test_namespaces_take_turns_and_a_namespaces_keys_come_in_order():
+def test_namespaces_take_turns_and_namespaces_keys_come_in_order():
     made: FairQueue[ObjectKey] = FairQueue()
     for name in "abc":
         made.push(ObjectKey("flood", name))
@@ -23,7 +23,7 @@ def test_namespaces_take_turns_and_a_namespaces_keys_come_in_order():
     assert [str(key) for key in popped(made)] == ["flood/a", "shop/a", "flood/b", "flood/c"]
 
 
-def test_a_namespace_that_may_not_is_passed_over_and_keeps_its_place():
+def test_namespace_that_may_not_is_passed_over_and_keeps_its_place():
     made: FairQueue[ObjectKey] = FairQueue()
     for namespace in "abc":
         made.push(ObjectKey(namespace, "x"))

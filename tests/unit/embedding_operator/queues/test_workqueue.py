@@ -20,7 +20,7 @@ class Clock:
         return self.now
 
 
-def test_a_key_added_twice_is_taken_once():
+def test_key_added_twice_is_taken_once():
     queue: WorkQueue[ObjectKey] = WorkQueue()
     queue.add(A)
     queue.add(A)
@@ -28,7 +28,7 @@ def test_a_key_added_twice_is_taken_once():
     assert len(queue) == 0
 
 
-def test_the_earliest_wish_counts():
+def test_earliest_wish_counts():
     clock = Clock()
     queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
     queue.add(A, after_seconds=60)
@@ -39,7 +39,7 @@ def test_the_earliest_wish_counts():
     assert len(queue) == 0
 
 
-def test_wishes_that_an_earlier_one_replaced_do_not_pile_up():
+def test_wishes_that_earlier_one_replaced_do_not_pile_up():
     clock = Clock()
     queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
     queue.add(B, after_seconds=3600)
@@ -54,7 +54,7 @@ def test_wishes_that_an_earlier_one_replaced_do_not_pile_up():
     assert queue.take() == B
 
 
-def test_a_key_that_is_worked_on_is_not_given_to_a_second_worker():
+def test_key_that_is_worked_on_is_not_given_to_second_worker():
     queue: WorkQueue[ObjectKey] = WorkQueue()
     queue.add(A)
     assert queue.take() == A
@@ -65,7 +65,7 @@ def test_a_key_that_is_worked_on_is_not_given_to_a_second_worker():
     assert queue.take() == A
 
 
-def test_a_failed_key_comes_again_later_each_time():
+def test_failed_key_comes_again_later_each_time():
     clock = Clock()
     queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
     waits = []
@@ -77,7 +77,7 @@ def test_a_failed_key_comes_again_later_each_time():
     assert all(0.5 * 2**n <= wait <= 2**n for n, wait in enumerate(waits))
 
 
-def test_a_failed_key_does_not_come_before_the_time_that_a_server_asked_for():
+def test_failed_key_does_not_come_before_time_that_server_asked_for():
     clock = Clock()
     ended = threading.Event()
 
@@ -97,7 +97,7 @@ def test_a_failed_key_does_not_come_before_the_time_that_a_server_asked_for():
     queue.close()
 
 
-def test_a_success_forgets_the_failures():
+def test_success_forgets_failures():
     clock = Clock()
     queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
     for failed in (True, True, False, True):
@@ -117,7 +117,7 @@ def test_closing_lets_waiting_workers_end():
         assert not thread.is_alive()
 
 
-def test_a_worker_outlives_what_its_work_raises():
+def test_worker_outlives_what_its_work_raises():
     queue: WorkQueue[ObjectKey] = WorkQueue()
     seen = threading.Event()
 
@@ -133,7 +133,7 @@ def test_a_worker_outlives_what_its_work_raises():
     queue.close()
 
 
-def test_many_workers_never_share_a_key_and_miss_no_change():
+def test_many_workers_never_share_key_and_miss_no_change():
     queue: WorkQueue[ObjectKey] = WorkQueue()
     lock, busy, clashes, wanted, served = threading.Lock(), set(), [], 400, []
 
@@ -159,7 +159,7 @@ def test_many_workers_never_share_a_key_and_miss_no_change():
     assert clashes == []
 
 
-def test_namespaces_take_turns_so_that_a_flood_delays_another_by_one_key():
+def test_namespaces_take_turns_so_that_flood_delays_another_by_one_key():
     queue: WorkQueue[ObjectKey] = WorkQueue()
     for number in range(1000):
         queue.add(ObjectKey("flood", str(number)))
@@ -191,7 +191,7 @@ def test_one_namespace_does_not_hold_all_workers():
             thread.join()
 
 
-def test_a_share_that_is_free_again_is_taken_by_who_waits():
+def test_freed_share_is_taken_by_waiter():
     queue: WorkQueue[ObjectKey] = WorkQueue(most_of_one=1)
     queue.add(A)
     queue.add(B)
@@ -204,7 +204,7 @@ def test_a_share_that_is_free_again_is_taken_by_who_waits():
     assert taken == [B]
 
 
-def test_the_oldest_work_is_told_with_its_age():
+def test_oldest_work_is_told_with_its_age():
     clock = Clock()
     queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
     assert queue.oldest_seconds() == 0

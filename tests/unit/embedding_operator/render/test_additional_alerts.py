@@ -37,7 +37,7 @@ def own(name="Own", **changed):
     return {"name": name, "expr": EXPR, **changed}
 
 
-def test_alert_is_rendered_into_an_object_of_its_own():
+def test_alert_is_rendered_into_object_of_its_own():
     made = monitoring.of(parsed(own(**{"for": "5m"})), additional_allowed=True)
     assert made.problems == ()
     assert made.additional is not None
@@ -50,7 +50,7 @@ def test_alert_is_rendered_into_an_object_of_its_own():
     assert "Own" not in built_in
 
 
-def test_alert_counts_only_where_the_installation_allows_it():
+def test_alert_counts_only_where_installation_allows_it():
     made = monitoring.of(parsed(own()))
     assert made.additional is None
     (problem,) = made.problems
@@ -72,7 +72,7 @@ def test_refused_alert_keeps_no_other_away():
     )
 
 
-def test_labels_of_the_policy_and_of_the_alert_are_joined():
+def test_labels_of_policy_and_of_alert_are_joined():
     chosen = {"labels": {"team": "search", "severity": "critical"}}
     made = monitoring.of(
         parsed(own(labels={"severity": "info", "channel": "c"}), **chosen), additional_allowed=True
@@ -88,7 +88,7 @@ def test_labels_of_the_policy_and_of_the_alert_are_joined():
     }
 
 
-def test_labels_that_an_expression_makes_up_do_not_win():
+def test_labels_that_expression_makes_up_do_not_win():
     forged = f'label_replace({EXPR}, "namespace", "kube-system", "", "")'
     made = monitoring.of(parsed(own(expr=forged)), additional_allowed=True)
     assert made.additional is not None

@@ -447,7 +447,7 @@ QUIET = {
 
 @pytest.mark.integration
 @pytest.mark.parametrize("when", FIRING)
-def test_an_alert_fires_when(promtool, tmp_path, when):
+def test_alert_fires_when(promtool, tmp_path, when):
     alert, series, minutes = FIRING[when]
     (labels,) = fires(promtool, tmp_path, series, alert=alert, minutes=minutes)
     (row,) = [it for it in (*alerts.BUILT_IN, *alerts.OPERATOR) if it.name == alert]
@@ -459,7 +459,7 @@ def test_an_alert_fires_when(promtool, tmp_path, when):
 
 @pytest.mark.integration
 @pytest.mark.parametrize("when", QUIET)
-def test_an_alert_is_quiet_when(promtool, tmp_path, when):
+def test_alert_is_quiet_when(promtool, tmp_path, when):
     alert, series, minutes = QUIET[when]
     assert fires(promtool, tmp_path, series, alert=alert, minutes=minutes) == []
 
@@ -484,7 +484,7 @@ def test_every_alert_fires_and_is_quiet_in_some_test():
 
 
 @pytest.mark.parametrize("alert", rules())
-def test_an_alert_asks_only_for_series_that_there_are(alert):
+def test_alert_asks_only_for_series_that_there_are(alert):
     known = {series for metric in metrics.CATALOGUE for series in metric.series}
     used = set(re.findall(r"\b(?:aos|embedding)_\w+", rules()[alert]["expr"]))
     assert used
@@ -492,7 +492,7 @@ def test_an_alert_asks_only_for_series_that_there_are(alert):
 
 
 @pytest.mark.parametrize("alert", rules())
-def test_every_series_of_an_alert_is_of_this_policy(alert):
+def test_every_series_of_alert_is_of_this_policy(alert):
     expr = rules()[alert]["expr"]
     selectors = re.findall(r"(?:aos|embedding)_\w+(\{[^}]*\})?", expr)
     assert selectors
@@ -502,7 +502,7 @@ def test_every_series_of_an_alert_is_of_this_policy(alert):
 
 
 @pytest.mark.parametrize("alert", rules())
-def test_an_alert_says_what_is_wrong_and_where_to_read_on(alert):
+def test_alert_says_what_is_wrong_and_where_to_read_on(alert):
     entry = rules()[alert]
     assert entry["labels"]["severity"]
     assert entry["annotations"]["summary"]
@@ -512,19 +512,19 @@ def test_an_alert_says_what_is_wrong_and_where_to_read_on(alert):
     assert text.startswith(f"# {alert}\n")
 
 
-def test_a_severity_of_the_policy_takes_the_place_of_ours():
+def test_severity_of_policy_takes_place_of_ours():
     made = rules(labels={"severity": "critical", "team": "search"})
     assert {entry["labels"]["severity"] for entry in made.values()} == {"critical"}
     assert {entry["labels"]["team"] for entry in made.values()} == {"search"}
 
 
-def test_prometheus_may_select_by_the_labels_of_the_policy():
+def test_prometheus_may_select_by_labels_of_policy():
     labels = rule(labels={"release": "monitoring"})["metadata"]["labels"]
     assert labels["release"] == "monitoring"
     assert labels[names.LABEL_POLICY] == "search"
 
 
-def test_severity_outside_the_list_is_left_out_and_said():
+def test_severity_outside_list_is_left_out_and_said():
     made = monitoring.of(parsed(labels={"severity": "page"}))
     severities = {it["labels"]["severity"] for it in made.rule["spec"]["groups"][0]["rules"]}
     assert severities <= set(alerts.SEVERITIES)
@@ -533,7 +533,7 @@ def test_severity_outside_the_list_is_left_out_and_said():
     assert "page" in problem.message
 
 
-def test_rule_of_the_policy_takes_the_place_of_the_table():
+def test_rule_of_policy_takes_place_of_table():
     chosen = {"latencyHigh": {"threshold": 2, "for": "90s", "severity": "critical"}}
     entry = rules(rules=chosen)["EmbeddingLatencyHigh"]
     assert entry["expr"].endswith("> 2")
@@ -554,7 +554,7 @@ def test_alert_that_is_switched_off_is_not_rendered(alert):
     assert rules().keys() - rules(rules=chosen).keys() == {alert.name}
 
 
-def test_cost_is_not_watched_without_a_threshold():
+def test_cost_is_not_watched_without_threshold():
     assert "EmbeddingCostHigh" not in rules(rules={})
 
 
@@ -575,12 +575,12 @@ def provider(**changed):
     return made | changed
 
 
-def test_price_of_the_policy_comes_before_the_list():
+def test_price_of_policy_comes_before_list():
     made = parsed(providers=[provider(pricePerMillionTokens="0.5")])
     assert costs.of(made) == {("openai", "text-embedding-3-small"): "0.5"}
 
 
-def test_listed_price_is_of_the_vendors_own_address():
+def test_listed_price_is_of_vendors_own_address():
     listed = prices.PRICES["openai/text-embedding-3-small"].usd_per_million_tokens
     assert costs.of(parsed(providers=[provider()])) == {
         ("openai", "text-embedding-3-small"): listed
@@ -588,7 +588,7 @@ def test_listed_price_is_of_the_vendors_own_address():
     assert costs.of(parsed(providers=[provider(baseURL="https://proxy.example/v1")])) == {}
 
 
-def test_higher_price_counts_where_two_providers_share_a_series():
+def test_higher_price_counts_where_two_providers_share_series():
     two = [provider(pricePerMillionTokens="3"), provider(name="q", pricePerMillionTokens="1")]
     assert list(costs.of(parsed(providers=two)).values()) == ["3"]
 
@@ -609,11 +609,11 @@ def test_recorded_by_policy_and_by_workload():
     ]
 
 
-def test_at_most_16_alerts_of_a_policy():
+def test_policy_has_16_alerts_at_most():
     assert len(alerts.BUILT_IN) <= alerts.MAX_PER_POLICY
 
 
-def test_prices_are_decimals_with_a_source():
+def test_prices_are_decimals_with_source():
     for price in prices.PRICES.values():
         assert re.fullmatch(r"\d+\.\d+", price.usd_per_million_tokens)
         assert price.source.startswith("https://")
@@ -625,12 +625,12 @@ def crd_alerts():
     return schema["properties"]["spec"]["properties"]["alerts"]["properties"]
 
 
-def test_resource_has_a_rule_for_every_built_in_alert():
+def test_resource_has_rule_for_every_built_in_alert():
     assert list(crd_alerts()["rules"]["properties"]) == [it.key for it in alerts.BUILT_IN]
 
 
 @pytest.mark.parametrize("alert", alerts.BUILT_IN, ids=lambda it: it.key)
-def test_resource_bounds_a_threshold_as_the_table_does(alert):
+def test_resource_bounds_threshold_as_table_does(alert):
     fields = crd_alerts()["rules"]["properties"][alert.key]
     assert alert.name in fields["description"]
     assert fields["properties"]["severity"]["enum"] == list(alerts.SEVERITIES)
@@ -652,7 +652,7 @@ RUNBOOK_PARTS = ("**Meaning.**", "**Impact.**", "**Diagnosis.**", "**Mitigation.
 
 
 @pytest.mark.parametrize("alert", [*alerts.BUILT_IN, *alerts.OPERATOR], ids=lambda it: it.key)
-def test_runbook_says_what_it_means_what_users_feel_and_how_to_mend(alert):
+def test_runbook_has_meaning_impact_diagnosis_and_mitigation(alert):
     text = (ROOT / "docs" / "runbooks" / f"{alert.name}.md").read_text(encoding="utf-8")
     assert text.startswith(f"# {alert.name}\n")
     places = [text.index(part) for part in RUNBOOK_PARTS]

@@ -95,7 +95,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("expr", ALLOWED)
-def test_expression_of_the_namespace_is_allowed(expr):
+def test_expression_of_namespace_is_allowed(expr):
     assert promql.refusal(expr, namespace="shop") is None
 
 
@@ -105,12 +105,12 @@ def test_selector_of_another_namespace_is_refused(trick):
 
 
 @pytest.mark.parametrize("what", COSTLY)
-def test_what_an_alert_needs_not_is_refused(what):
+def test_function_that_no_alert_needs_is_refused(what):
     assert promql.refusal(COSTLY[what], namespace="shop")
 
 
 @pytest.mark.parametrize("expr", BROKEN)
-def test_refusal_quotes_the_parser_and_names_the_column(expr):
+def test_refusal_quotes_parser_and_names_column(expr):
     words, column = BROKEN[expr]
     told = promql.refusal(expr, namespace="shop")
     assert told is not None
@@ -118,7 +118,7 @@ def test_refusal_quotes_the_parser_and_names_the_column(expr):
     assert told.endswith(f"(column {column})")
 
 
-def test_refusal_names_the_selector_and_what_it_must_carry():
+def test_refusal_names_selector_and_what_it_must_carry():
     told = promql.refusal(f"{OWN} or secret_metric", namespace="shop")
     assert told == 'secret_metric: every selector must have namespace="shop"'
 

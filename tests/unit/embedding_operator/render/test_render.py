@@ -46,19 +46,19 @@ def test_every_object_says_whose_it_is_and_can_be_watched_by_label(made):
     assert labels[names.LABEL_POLICY] == "search"
 
 
-def test_labels_of_a_policy_do_not_replace_ours():
+def test_labels_of_policy_do_not_replace_ours():
     labels = {names.LABEL_MANAGED_BY: "me", "release": "monitoring"}
     made = ownership.metadata(POLICY, "x", labels=labels)["labels"]
     assert made[names.LABEL_MANAGED_BY] == names.MANAGED_BY
     assert made["release"] == "monitoring"
 
 
-def test_no_two_objects_of_a_kind_have_one_name():
+def test_no_two_objects_of_one_kind_have_one_name():
     found = [(made["kind"], made["metadata"]["name"]) for made in OBJECTS.values()]
     assert len(set(found)) == len(found)
 
 
-def test_the_application_is_told_three_things_and_no_secret():
+def test_application_is_told_three_things_and_no_secret():
     made = configmaps.environment(POLICY)
     assert made["metadata"]["name"] == "embedding-search-environment"
     assert made["data"] == {
@@ -68,12 +68,12 @@ def test_the_application_is_told_three_things_and_no_secret():
     }
 
 
-def test_the_environment_of_all_policies_is_the_same():
+def test_environment_of_all_policies_is_same():
     other = policies.parsed(providers=[policies.compatible("e5")])
     assert configmaps.environment(other)["data"] == configmaps.environment(POLICY)["data"]
 
 
-def test_the_document_stands_under_the_key_that_sidecars_mount():
+def test_document_stands_under_key_that_sidecars_mount():
     made = configmaps.policy_document(POLICY, policy.to_document(POLICY))
     assert made["metadata"]["name"] == names.document_configmap("search")
     assert made["data"].keys() == {names.DOCUMENT_KEY}
@@ -81,7 +81,7 @@ def test_the_document_stands_under_the_key_that_sidecars_mount():
 
 
 @given(st.dictionaries(st.from_regex(r"[-._a-zA-Z0-9]{1,20}", fullmatch=True), st.binary()))
-def test_a_secret_gives_back_what_was_put_in(values):
+def test_secret_gives_back_what_was_put_in(values):
     made = secrets.of(POLICY, OWNED, values)
     assert made["metadata"]["name"] == "embedding-search"
     assert secrets.decode(made) == values
@@ -89,7 +89,7 @@ def test_a_secret_gives_back_what_was_put_in(values):
 
 
 @given(st.dictionaries(st.text(max_size=5), st.binary(max_size=5)))
-def test_the_order_of_values_makes_no_other_secret(values):
+def test_order_of_values_makes_no_other_secret(values):
     backwards = dict(reversed(values.items()))
     assert list(secrets.of(POLICY, OWNED, values)["data"]) == list(
         secrets.of(POLICY, OWNED, backwards)["data"]
@@ -97,7 +97,7 @@ def test_the_order_of_values_makes_no_other_secret(values):
 
 
 @pytest.mark.parametrize("found", [None, {}, {"data": None}])
-def test_what_is_not_there_has_no_entries(found):
+def test_absent_secret_has_no_entries(found):
     assert secrets.decode(found) == {}
 
 
@@ -113,29 +113,29 @@ def standing(*owners, managers=()):
 THEIRS = {"kind": "ExternalSecret", "name": "keys", "uid": "uid-2", "controller": True}
 
 
-def test_an_object_of_another_controller_is_not_ours_and_says_whose():
+def test_object_of_another_controller_is_not_ours_and_says_whose():
     found = standing({**THEIRS, "controller": False, "name": "guest"}, THEIRS)
     assert not ownership.is_ours(found, POLICY)
     assert ownership.owner_of(found) == "ExternalSecret keys"
 
 
-def test_an_object_made_by_hand_is_not_ours_and_says_with_what():
+def test_object_made_by_hand_is_not_ours_and_says_with_what():
     found = standing(managers=["kubectl-create"])
     assert not ownership.is_ours(found, POLICY)
     assert "kubectl-create" in ownership.owner_of(found)
 
 
-def test_an_object_of_a_policy_of_the_same_name_that_was_deleted_is_not_ours():
+def test_object_of_policy_of_same_name_that_was_deleted_is_not_ours():
     """Names come again, uids do not: the garbage collector is about to take it."""
     before = {"kind": names.KIND, "name": "search", "uid": "uid-0", "controller": True}
     assert not ownership.is_ours(standing(before), POLICY)
 
 
-def test_nobody_knows_whose_an_object_without_traces_is():
+def test_object_without_owner_traces_is_somebody_elses():
     assert ownership.owner_of({"metadata": {}}) == "another owner"
 
 
-def test_prometheus_scrapes_the_pods_of_this_policy_and_names_it_on_every_series():
+def test_pod_monitor_takes_pods_of_policy_and_labels_each_series():
     spec = monitoring.pod_monitor(POLICY)["spec"]
     assert spec["selector"] == {"matchLabels": {names.LABEL_INJECTED: "search"}}
     endpoint = spec["podMetricsEndpoints"][0]
@@ -147,7 +147,7 @@ def test_prometheus_scrapes_the_pods_of_this_policy_and_names_it_on_every_series
     assert relabeling["sourceLabels"] == [label]
 
 
-def test_what_works_for_an_index_is_scraped_beside_its_sidecar_and_told_apart():
+def test_index_container_is_scraped_apart_from_its_sidecar():
     sidecar, vectors = monitoring.pod_monitor(POLICY)["spec"]["podMetricsEndpoints"]
     assert vectors["port"] == names.VECTORS_PORT_NAME
     label = "__meta_kubernetes_pod_label_embedding_agenticverz_io_index"
@@ -176,7 +176,7 @@ CONTROLLERS = [
 
 
 @pytest.mark.parametrize(("kind", "name", "workload"), CONTROLLERS)
-def test_series_carry_the_workload_of_their_pod(kind, name, workload):
+def test_series_carry_workload_of_their_pod(kind, name, workload):
     labels = {"__meta_kubernetes_pod_controller_kind": kind}
     labels["__meta_kubernetes_pod_controller_name"] = name
     for it in monitoring.RELABELINGS:

@@ -43,7 +43,7 @@ def test_all_is_well_at_first():
     assert world.ready()
 
 
-def test_what_is_wrong_is_told():
+def test_health_page_tells_problem():
     pages = health.pages(live=[lambda: "nothing watches pods"], ready=[])
     for path in (health.LIVE_PATH, health.READY_PATH):
         reply = pages[path]("")
@@ -51,13 +51,13 @@ def test_what_is_wrong_is_told():
         assert reply.body == b"nothing watches pods\n"
 
 
-def test_what_only_makes_it_unready_is_no_reason_for_a_restart():
+def test_unready_operator_is_still_live():
     pages = health.pages(live=[], ready=[lambda: "the webhook does not listen yet"])
     assert pages[health.LIVE_PATH]("").status is HTTPStatus.OK
     assert pages[health.READY_PATH]("").status is HTTPStatus.SERVICE_UNAVAILABLE
 
 
-def test_a_reconcile_that_is_over_its_deadline_makes_it_unready():
+def test_reconcile_over_its_deadline_makes_operator_unready():
     world = World()
     world.queue.add(ObjectKey("shop", "a"))
     world.queue.take()
@@ -68,7 +68,7 @@ def test_a_reconcile_that_is_over_its_deadline_makes_it_unready():
     assert world.ready()
 
 
-def test_it_is_restarted_if_none_has_ended_for_three_deadlines_while_some_wait():
+def test_operator_is_not_live_if_no_reconcile_ends_for_three_deadlines():
     world = World()
     for number in range(5):
         world.queue.add(ObjectKey("shop", str(number)))
@@ -81,7 +81,7 @@ def test_it_is_restarted_if_none_has_ended_for_three_deadlines_while_some_wait()
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_reconciles_that_all_take_their_whole_deadline_are_no_reason_for_a_restart(workers):
+def test_reconciles_at_their_deadline_leave_operator_live(workers):
     """A tenant makes a thousand policies, each of which takes as long as a reconcile may."""
     world = World(most_of_one=max(1, workers - 1))
     for number in range(1000):

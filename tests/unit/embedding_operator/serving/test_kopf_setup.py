@@ -3,7 +3,7 @@
 from embedding_operator.serving import kopf_setup
 
 
-def test_nothing_of_kopfs_own_reaches_the_cluster():
+def test_kopf_writes_nothing_of_its_own_to_cluster():
     chosen = kopf_setup.settings()
     assert not chosen.posting.enabled
     assert chosen.peering.standalone

@@ -54,14 +54,14 @@ def connected(port, source="127.0.0.1"):
     )
 
 
-def test_a_page_is_answered(port):
+def test_page_is_answered(port):
     assert get(port) == b"ok\n"
     assert get(port, "/healthz?verbose=1") == b"ok\n"
     assert get(port, "/accept", Accept="text/plain") == b"text/plain"
 
 
 @pytest.mark.parametrize(("path", "status"), [("/nothing", 404), ("/fails", 500)])
-def test_what_cannot_be_answered_says_so(port, path, status):
+def test_unanswerable_request_says_so(port, path, status):
     with pytest.raises(urllib.error.HTTPError) as refused:
         get(port, path)
     assert refused.value.code == status
@@ -70,13 +70,13 @@ def test_what_cannot_be_answered_says_so(port, path, status):
 
 
 @pytest.mark.parametrize("head", [b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", b"nonsense\r\n\r\n"])
-def test_what_is_no_get_is_refused(port, head):
+def test_request_other_than_get_is_refused(port, head):
     with connected(port) as client:
         client.sendall(head)
         assert client.makefile("rb").readline().startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_connection_is_for_one_request(port):
+def test_connection_is_for_one_request(port):
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
     client.request("GET", "/healthz")
     answer = client.getresponse()
@@ -93,20 +93,20 @@ def ended(client):
         return True
 
 
-def test_a_head_that_is_too_long_ends_the_connection(port):
+def test_head_that_is_too_long_ends_connection(port):
     with connected(port) as client:
         client.sendall(b"GET / HTTP/1.1\r\na: " + b"b" * 4 * listener.HEAD_BYTES)
         assert ended(client)
 
 
-def test_a_head_that_never_ends_ends_with_its_time(port, monkeypatch):
+def test_head_that_never_ends_ends_with_its_time(port, monkeypatch):
     monkeypatch.setattr(listener, "EXCHANGE_SECONDS", 0.3)
     with connected(port) as client:
         client.sendall(b"GET / HTTP/1.1\r\n")
         assert ended(client)
 
 
-def test_who_does_not_read_the_answer_is_not_waited_for(listening, port, monkeypatch):
+def test_client_that_does_not_read_is_not_waited_for(listening, port, monkeypatch):
     monkeypatch.setattr(listener, "EXCHANGE_SECONDS", 0.3)
     with connected(port) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -118,7 +118,7 @@ def test_who_does_not_read_the_answer_is_not_waited_for(listening, port, monkeyp
             time.sleep(0.01)
 
 
-def test_a_flood_of_connections_does_not_keep_a_probe_from_its_answer(port):
+def test_flood_of_connections_does_not_keep_probe_from_its_answer(port):
     """Of one address, and of many, each with as many connections as it can have."""
     opened = []
     try:
@@ -132,7 +132,7 @@ def test_a_flood_of_connections_does_not_keep_a_probe_from_its_answer(port):
             client.close()
 
 
-def test_a_flood_that_goes_on_does_not_either(port):
+def test_flood_that_goes_on_does_not_either(port):
     stop = threading.Event()
 
     def flood(source):
@@ -152,7 +152,7 @@ def test_a_flood_that_goes_on_does_not_either(port):
             thread.join()
 
 
-def test_a_connection_too_many_ends_the_oldest_of_the_address_that_has_the_most(port):
+def test_connection_too_many_ends_oldest_of_address_that_has_most(port):
     one = connected(port, "127.0.7.1")
     many = [connected(port, "127.0.7.2") for _ in range(listener.CONNECTIONS)]
     try:

@@ -22,11 +22,11 @@ def run(code):
     )
 
 
-def test_a_thread_that_hangs_does_not_keep_the_process_and_is_named():
+def test_thread_that_hangs_does_not_keep_process_and_is_named():
     ended = run(HANGS)
     assert ended.returncode == 1
     assert "hangs" in ended.stderr
 
 
-def test_a_process_that_ends_by_itself_is_left_alone():
+def test_process_that_ends_by_itself_is_left_alone():
     assert run(ENDS).returncode == 0

@@ -58,7 +58,7 @@ def sidecar(**more):
     return answering.Sidecar(token=TOKEN, uid="uid-1", **more)
 
 
-def test_a_sidecar_is_believed(there, at):
+def test_sidecar_is_believed(there, at):
     pod = at(sidecar())
     assert in_force(there, pod) == pages.InForce(
         document="d", secrets="s", rejected=None, keys_refused=frozenset()
@@ -66,7 +66,7 @@ def test_a_sidecar_is_believed(there, at):
     assert quota(there, pod).used == 1
 
 
-def test_the_token_is_not_sent(there, at):
+def test_token_is_not_sent(there, at):
     held = sidecar()
     pod = at(held)
     in_force(there, pod)
@@ -77,7 +77,7 @@ def test_the_token_is_not_sent(there, at):
         assert b"bearer" not in head.lower()
 
 
-def test_a_request_asks_for_one_plain_answer(there, at):
+def test_request_asks_for_one_plain_answer(there, at):
     held = sidecar()
     pod = at(held)
     in_force(there, pod)
@@ -88,7 +88,7 @@ def test_a_request_asks_for_one_plain_answer(there, at):
     assert b"accept-encoding: identity" in head
 
 
-def test_each_request_has_a_nonce_of_its_own(there, at):
+def test_each_request_has_nonce_of_its_own(there, at):
     held = sidecar()
     pod = at(held)
     for _ in range(3):
@@ -97,12 +97,12 @@ def test_each_request_has_a_nonce_of_its_own(there, at):
     assert len(nonces) == 3
 
 
-def test_a_sidecar_without_a_document_says_so(there, at):
+def test_sidecar_without_document_says_so(there, at):
     found = in_force(there, at(sidecar(status=503)))
     assert found == pages.NO_DOCUMENT
 
 
-def test_a_status_that_no_sidecar_gives_is_named(there, at):
+def test_status_that_no_sidecar_gives_is_named(there, at):
     assert in_force(there, at(sidecar(status=418))).message == "answered with status 418"
 
 
@@ -136,7 +136,7 @@ REASONS = {
 
 
 @pytest.mark.parametrize("kind", answering.HOSTILE)
-def test_whatever_answers_is_named_by_what_it_did(there, at, kind, monkeypatch):
+def test_hostile_server_is_named_by_its_behaviour(there, at, kind, monkeypatch):
     monkeypatch.setattr(exchange, "DEADLINE_SECONDS", 0.5)
     pod = at(answering.HOSTILE[kind])
     found = in_force(there, pod)
@@ -145,26 +145,26 @@ def test_whatever_answers_is_named_by_what_it_did(there, at, kind, monkeypatch):
     assert quota(there, pod) is None
 
 
-def test_nobody_there_is_named():
+def test_absent_sidecar_is_named():
     missing = targets.Pod(namespace="shop", name="p", uid="u", address="127.0.9.9")
     found = asyncio.run(client.Client(port=1).in_force(missing, token=TOKEN))
     assert found == errors.Problem(config_in_force.NO_ANSWER, "refused the connection")
 
 
 @pytest.mark.parametrize("address", ["metadata.google.internal", "", "10.0.0.1/24"])
-def test_an_address_that_is_a_name_is_not_looked_up(there, address):
+def test_address_that_is_name_is_not_looked_up(there, address):
     strange = targets.Pod(namespace="shop", name="p", uid="u", address=address)
     assert in_force(there, strange).message == "has no IP address"
 
 
-def test_an_answer_of_another_pod_is_refused(there, at):
+def test_answer_of_another_pod_is_refused(there, at):
     """A pod hands the request on to a pod that holds the token, which sees whom it is for."""
     found = in_force(there, at(answering.Sidecar(token=TOKEN, uid="uid-2")))
     assert found.reason == config_in_force.NO_ANSWER
     assert "rejected the operator's proof" in found.message
 
 
-def test_an_answer_that_was_given_before_is_no_proof(there, at):
+def test_answer_that_was_given_before_is_no_proof(there, at):
     held = sidecar()
     pod = at(held)
     in_force(there, pod)
@@ -172,7 +172,7 @@ def test_an_answer_that_was_given_before_is_no_proof(there, at):
     assert in_force(there, replayed).reason == config_in_force.UNPROVEN
 
 
-def test_the_answer_to_another_path_is_no_proof(there, at):
+def test_answer_to_another_path_is_no_proof(there, at):
     def relabelled(head):
         return head.replace(names.PATH_CONFIG.encode(), names.PATH_QUOTA.encode())
 
@@ -184,7 +184,7 @@ def test_the_answer_to_another_path_is_no_proof(there, at):
     assert in_force(there, at(answer)).reason == config_in_force.NO_ANSWER
 
 
-def test_a_proof_of_another_status_is_none(there, at):
+def test_proof_of_another_status_is_invalid(there, at):
     held = sidecar(status=503)
 
     async def answer(head, _, writer):
@@ -194,13 +194,13 @@ def test_a_proof_of_another_status_is_none(there, at):
 
 
 @pytest.mark.parametrize("kind", answering.STRANGE_PAGES)
-def test_a_signed_page_that_is_none_is_refused(there, at, kind):
+def test_signed_invalid_page_is_refused(there, at, kind):
     pod = at(answering.saying(sidecar(), answering.STRANGE_PAGES[kind]))
     assert in_force(there, pod).message == "sent no valid answer of a sidecar (not its page)"
     assert quota(there, pod) is None
 
 
-def test_a_request_takes_no_more_memory_than_its_bound(there, at, monkeypatch):
+def test_request_takes_no_more_memory_than_its_bound(there, at, monkeypatch):
     """What is read ends with the first piece over the bound, whatever still comes."""
     read = []
     whole = exchange._parsed
@@ -214,14 +214,14 @@ def test_a_request_takes_no_more_memory_than_its_bound(there, at, monkeypatch):
     assert read == []
 
 
-def test_no_secret_is_in_a_repr():
+def test_no_secret_is_in_repr():
     wanted = targets.Wanted(document="d", secrets="s", token="s3cr3t")
     assert "s3cr3t" not in repr(wanted)
     answer = exchange.Answer(200, (), b"s3cr3t")
     assert "s3cr3t" not in repr(answer)
 
 
-def test_the_proof_is_for_one_pod_and_now(there, at):
+def test_proof_is_for_one_pod_and_now(there, at):
     held = sidecar()
     pod = at(held)
     in_force(there, pod)
@@ -233,13 +233,13 @@ def test_the_proof_is_for_one_pod_and_now(there, at):
     assert proof.parse(found.render()) == found
 
 
-def test_pages_fit_the_bound():
+def test_pages_fit_bound():
     """A sidecar's page with the longest words is well below it."""
     page = {**answering.CONFIG, "rejected": "x" * pages.TEXT_CHARACTERS}
     assert len(json.dumps(page)) < exchange.ANSWER_BYTES / 2
 
 
-def test_an_answer_in_tiny_segments_costs_few_reads(there, at, monkeypatch):
+def test_answer_in_tiny_segments_costs_few_reads(there, at, monkeypatch):
     reads = []
 
     class Loop(asyncio.SelectorEventLoop):
@@ -260,7 +260,7 @@ def test_an_answer_in_tiny_segments_costs_few_reads(there, at, monkeypatch):
     assert len(reads) <= 0.5 / exchange._READ_APART_SECONDS + 1
 
 
-def test_a_sidecar_on_ipv6_is_asked(there):
+def test_sidecar_on_ipv6_is_asked(there):
     held = sidecar()
     there.at("::1", held)
     pod = targets.Pod(namespace="shop", name="pod-1", uid="uid-1", address="::1")
@@ -280,7 +280,7 @@ def index_in_force(there, pod):
     return asyncio.run(asked.in_force(working(pod), token=TOKEN))
 
 
-def test_a_pod_of_an_index_is_asked_for_its_report_on_the_port_of_indexes(there, at):
+def test_pod_of_index_is_asked_for_its_report_on_port_of_indexes(there, at):
     page = json.loads(index_report.dump(REPORT))
     pod = at(sidecar(pages={names.PATH_INDEX: page}))
     assert index_in_force(there, pod) == pages.InForce(
@@ -288,7 +288,7 @@ def test_a_pod_of_an_index_is_asked_for_its_report_on_the_port_of_indexes(there,
     )
 
 
-def test_a_report_without_its_proof_is_not_believed(there, at):
+def test_report_without_its_proof_is_not_believed(there, at):
     body = index_report.dump(REPORT).encode()
     pod = at(answering.sends(answering.rendered(200, body)))
     found = index_in_force(there, pod)
@@ -297,7 +297,7 @@ def test_a_report_without_its_proof_is_not_believed(there, at):
 
 
 @pytest.mark.parametrize("kind", answering.STRANGE_PAGES)
-def test_a_strange_report_is_none_whoever_signed_it(there, at, kind):
+def test_strange_report_is_none_whoever_signed_it(there, at, kind):
     pod = at(answering.saying(sidecar(), answering.STRANGE_PAGES[kind]))
     found = index_in_force(there, pod)
     if isinstance(found, errors.Problem):

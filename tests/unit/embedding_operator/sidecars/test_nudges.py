@@ -53,7 +53,7 @@ class World:
         return [at for at, _, _ in self.sent]
 
 
-def test_a_pod_that_is_behind_is_nudged_later_each_time_and_six_times_in_all():
+def test_pod_that_is_behind_is_nudged_later_each_time_and_six_times_in_all():
     world = World()
     world.nudger.behind(pod(1), "d1.s1")
     for _ in range(3600):
@@ -62,7 +62,7 @@ def test_a_pod_that_is_behind_is_nudged_later_each_time_and_six_times_in_all():
     assert world.times() == [0, 5, 15, 35, 75, 155]
 
 
-def test_a_second_nudge_for_one_content_is_a_change_too():
+def test_second_nudge_for_one_content_is_change_too():
     world = World()
     world.nudger.behind(pod(1), "d1.s1")
     world.run(5)
@@ -90,7 +90,7 @@ def test_one_that_obeys_now_and_now_not_is_not_nudged_more_often_for_it():
     assert len(world.sent) <= nudges.MOST_OF_A_CONTENT
 
 
-def test_new_content_is_a_reason_to_nudge_at_once():
+def test_new_content_is_reason_to_nudge_at_once():
     world = World()
     world.nudger.behind(pod(1), "d1.s1")
     world.run(600)
@@ -99,7 +99,7 @@ def test_new_content_is_a_reason_to_nudge_at_once():
     assert len(world.sent) == nudges.MOST_OF_A_CONTENT + 1
 
 
-def test_content_that_changes_all_the_time_nudges_a_pod_once_a_second():
+def test_content_that_changes_constantly_nudges_pod_once_per_second():
     world = World()
     for number in range(1000):
         world.nudger.behind(pod(1), f"d{number}.s1")
@@ -107,7 +107,7 @@ def test_content_that_changes_all_the_time_nudges_a_pod_once_a_second():
     assert len(world.sent) <= 101
 
 
-def test_a_pod_that_has_gone_is_nudged_no_more():
+def test_pod_that_has_gone_is_nudged_no_more():
     world = World()
     world.nudger.behind(pod(1), "d1.s1")
     world.run(1)
@@ -127,7 +127,7 @@ def test_nudges_that_are_refused_end_too(error):
     assert len(world.nudger._queue) == 0
 
 
-def test_two_hundred_silent_pods_cost_a_bounded_number_of_requests():
+def test_two_hundred_silent_pods_cost_bounded_number_of_requests():
     """field.md, C8 (external-secrets#3258)."""
     world = World()
     for number in range(200):
@@ -160,7 +160,7 @@ def test_requests_that_hang_hold_only_their_namespaces_threads():
             thread.join()
 
 
-def test_what_a_pod_of_an_index_obeys_is_apart_from_what_its_sidecar_obeys():
+def test_state_of_index_pod_is_apart_from_that_of_its_sidecar():
     world = World()
     sidecar, working = pod(1), dataclasses.replace(pod(1), is_of_index=True)
     world.nudger.behind(sidecar, "d1.s1")

@@ -19,7 +19,7 @@ def page(of, **changed):
     return json.dumps({**of, **changed}).encode()
 
 
-def test_the_pages_of_a_sidecar_are_read():
+def test_pages_of_sidecar_are_read():
     assert pages.in_force(page(CONFIG)) == pages.InForce(
         document="d", secrets="s", rejected=None, keys_refused=frozenset()
     )
@@ -29,13 +29,13 @@ def test_the_pages_of_a_sidecar_are_read():
     assert pages.quota(page(DAY, daily_quota=None)).limit is None
 
 
-def test_an_older_sidecar_does_not_tell_of_keys():
+def test_older_sidecar_does_not_tell_of_keys():
     older = {key: value for key, value in CONFIG.items() if key != "keys_refused"}
     assert pages.in_force(page(older)).keys_refused is None
 
 
 @pytest.mark.parametrize("body", STRANGE_PAGES.values(), ids=STRANGE_PAGES)
-def test_what_is_no_page_is_refused(body):
+def test_body_that_is_no_page_is_refused(body):
     with pytest.raises(ValueError):  # noqa: PT011 - the one promised
         pages.in_force(body)
     with pytest.raises(ValueError):  # noqa: PT011 - likewise
@@ -44,19 +44,19 @@ def test_what_is_no_page_is_refused(body):
 
 @pytest.mark.parametrize("value", WRONG)
 @pytest.mark.parametrize("key", CONFIG)
-def test_a_configuration_with_a_value_of_another_kind_is_refused(key, value):
+def test_configuration_with_value_of_another_kind_is_refused(key, value):
     with pytest.raises(ValueError):  # noqa: PT011 - likewise
         pages.in_force(page(CONFIG, **{key: value}))
 
 
 @pytest.mark.parametrize("value", WRONG)
 @pytest.mark.parametrize("key", sorted(DAY.keys() - {"exact"}))
-def test_a_day_with_a_value_of_another_kind_is_refused(key, value):
+def test_day_with_value_of_another_kind_is_refused(key, value):
     with pytest.raises(ValueError):  # noqa: PT011 - likewise
         pages.quota(page(DAY, **{key: value}))
 
 
-def test_an_integer_of_a_hundred_thousand_digits_is_refused():
+def test_integer_of_100000_digits_is_refused():
     body = page(DAY).replace(b'"current_count": 1', b'"current_count": ' + b"9" * 100_000)
     with pytest.raises(ValueError):  # noqa: PT011 - likewise
         pages.quota(body)
@@ -73,18 +73,18 @@ DATES = [
 
 
 @pytest.mark.parametrize("date", DATES)
-def test_a_date_that_is_out_of_range_is_refused(date):
+def test_date_that_is_out_of_range_is_refused(date):
     with pytest.raises(ValueError):  # noqa: PT011 - likewise
         pages.quota(page(DAY, reset_at=date))
 
 
-def test_more_providers_than_a_policy_has_are_refused():
+def test_more_providers_than_policy_has_are_refused():
     many = [f"p-{number}" for number in range(9)]
     with pytest.raises(ValueError):  # noqa: PT011 - likewise
         pages.in_force(page(CONFIG, keys_refused=many))
 
 
-def test_a_long_reason_is_cut_and_holds_no_control_characters():
+def test_long_reason_is_cut_and_holds_no_control_characters():
     said = pages.in_force(page(CONFIG, rejected="\x1b[31m\n\ud800" + "x" * 100_000)).rejected
     assert said == "  [31m  "[1:] + "x" * (pages.TEXT_CHARACTERS - 7)
     assert len(said) == pages.TEXT_CHARACTERS
@@ -98,7 +98,7 @@ JSON = st.recursive(
 
 @given(JSON, st.sampled_from(sorted({*CONFIG, *DAY})))
 @example(float("nan"), "current_count")
-def test_whatever_is_said_is_read_or_refused(value, key):
+def test_any_json_value_is_read_or_refused(value, key):
     body = json.dumps({**CONFIG, **DAY, key: value}).encode()
     for read in (pages.in_force, pages.quota):
         with contextlib.suppress(ValueError):
@@ -106,7 +106,7 @@ def test_whatever_is_said_is_read_or_refused(value, key):
 
 
 @given(st.binary())
-def test_whatever_bytes_come_are_read_or_refused(body):
+def test_any_bytes_are_read_or_refused(body):
     for read in (pages.in_force, pages.quota):
         with contextlib.suppress(ValueError):
             read(body)
@@ -126,7 +126,7 @@ def report(**more):
     return page({"document": "d", "targets": [{**target, **more}], "problems": []})
 
 
-def test_words_of_a_report_are_cut_and_cleaned():
+def test_words_of_report_are_cut_and_cleaned():
     problem = {"reason": "no-word", "message": "a\x1b[31m" + "x" * 5000, "sqlstate": "28'00"}
     body = {"document": "d" * 900, "serving": "t" * 900, "targets": [], "problems": [problem]}
     read = pages.index_report_of(page(body))
@@ -139,12 +139,12 @@ def test_words_of_a_report_are_cut_and_cleaned():
 
 
 @pytest.mark.parametrize("end", ["9999-12-31T00:00:00Z", "soon", "2026-01-01", "2026-01-01T00:00"])
-def test_time_of_a_report_that_no_status_takes_is_left_out(end):
+def test_time_of_report_that_no_status_takes_is_left_out(end):
     (target,) = pages.index_report_of(report(expectedEnd=end)).targets
     assert target.expected_end is None
 
 
-def test_time_of_a_report_is_written_as_a_status_writes_it():
+def test_time_of_report_is_written_as_status_writes_it():
     (target,) = pages.index_report_of(report(expectedEnd="2026-01-01T02:00:00+02:00")).targets
     assert target.expected_end == "2026-01-01T00:00:00Z"
 

@@ -82,7 +82,7 @@ def world():
     made.prober._closed = True
 
 
-def test_what_was_seen_is_told(world):
+def test_answer_of_sidecar_is_told(world):
     world.answers["pod-1"] = NEWEST
     world.watch(pod(1))
     assert world.changed.wait(timeout=30)
@@ -90,7 +90,7 @@ def test_what_was_seen_is_told(world):
     assert world.results["ok"] >= 1
 
 
-def test_a_bug_that_one_answer_meets_ends_nothing(world):
+def test_bug_that_one_answer_meets_ends_nothing(world):
     world.answers = {"pod-1": RuntimeError("a bug"), "pod-2": NEWEST}
     world.watch(pod(1), pod(2))
     world.wait(lambda force: force.in_force == 1 and force.unknown)
@@ -102,7 +102,7 @@ def test_a_bug_that_one_answer_meets_ends_nothing(world):
     )
 
 
-def test_sidecars_that_hang_for_ever_delay_neither_who_tells_nor_one_that_answers(world):
+def test_hanging_sidecars_delay_neither_callers_nor_other_sidecars(world):
     """field.md, D1."""
     world.answers["pod-1"] = NEWEST
     world.watch(pod(1))
@@ -117,7 +117,7 @@ def test_sidecars_that_hang_for_ever_delay_neither_who_tells_nor_one_that_answer
     assert world.most <= schedule.PLACES // 2 + 1
 
 
-def test_closing_ends_the_thread():
+def test_closing_ends_thread():
     world = World()
     world.prober.start()
     world.answers["pod-1"] = NEWEST

@@ -23,7 +23,7 @@ def taken(made, now=0.0):
     return list(iter(lambda: made.take(now), None))
 
 
-def test_nothing_is_asked_before_its_time():
+def test_item_is_not_taken_before_its_time():
     made = Schedule()
     made.put(item(1), due=5, rank=Rank.NEW)
     assert made.take(4.9) is None
@@ -32,7 +32,7 @@ def test_nothing_is_asked_before_its_time():
     assert made.next_due() is None
 
 
-def test_a_namespace_has_a_share_of_the_places():
+def test_namespace_has_share_of_places():
     made = Schedule()
     fill(made, range(100), namespace="flood")
     fill(made, range(3), namespace="shop")
@@ -47,7 +47,7 @@ def test_namespaces_take_turns():
     assert [it.namespace for it in taken(made)] == list("abcabc")
 
 
-def test_pods_that_are_silent_hold_a_quarter_of_the_places_and_new_ones_half():
+def test_silent_pods_hold_quarter_of_places_and_new_ones_half():
     made = Schedule()
     for number in range(20):
         fill(made, range(10), namespace=f"silent-{number}", rank=Rank.FAILED)
@@ -60,7 +60,7 @@ def test_pods_that_are_silent_hold_a_quarter_of_the_places_and_new_ones_half():
     assert len(taken(made)) == schedule.PLACES // 2
 
 
-def test_a_place_that_is_free_again_is_taken_by_who_waits():
+def test_freed_place_is_taken_by_waiter():
     made = Schedule()
     fill(made, range(20))
     first = taken(made)
@@ -69,7 +69,7 @@ def test_a_place_that_is_free_again_is_taken_by_who_waits():
     assert made.take(0) == item(schedule.NAMESPACE_PLACES)
 
 
-def test_what_waits_keeps_its_place_however_often_it_is_put_in():
+def test_waiting_item_keeps_its_place_however_often_it_is_put():
     made = Schedule()
     fill(made, range(10))
     first = taken(made)
@@ -81,7 +81,7 @@ def test_what_waits_keeps_its_place_however_often_it_is_put_in():
     assert len(made._heap) < 200
 
 
-def test_what_was_dropped_is_not_asked():
+def test_dropped_item_is_not_taken():
     made = Schedule()
     fill(made, range(10))
     taken(made)
@@ -94,7 +94,7 @@ def test_what_was_dropped_is_not_asked():
     assert made.take(100) is None
 
 
-def test_what_is_put_in_while_it_is_asked_comes_again_afterwards():
+def test_item_put_while_it_is_asked_comes_again_afterwards():
     made = Schedule()
     fill(made, [1])
     assert made.take(0) == item(1)

@@ -99,7 +99,7 @@ class World(nudges.Nudger):
         return [at for at, asked in self.asked if asked == name]
 
 
-def test_a_pod_that_was_not_asked_yet_is_pending():
+def test_pod_that_was_not_asked_yet_is_pending():
     world = World()
     world.watch(pod(1), pod(2))
     assert world.seen().force == config_in_force.Force(pending=2)
@@ -114,7 +114,7 @@ def test_those_that_obey_are_left_alone():
     assert world.behind_calls == []
 
 
-def test_one_that_obeys_is_asked_once_a_period():
+def test_obeying_sidecar_is_asked_once_per_period():
     world = World()
     world.answers = {"pod-1": NEWEST}
     world.watch(pod(1))
@@ -123,7 +123,7 @@ def test_one_that_obeys_is_asked_once_a_period():
     assert all(0.8 * PERIOD_SECONDS <= wait <= PERIOD_SECONDS for wait in waits)
 
 
-def test_thousands_of_pods_are_asked_a_hundred_a_second():
+def test_thousands_of_pods_are_asked_100_per_second():
     world = World()
     pods = [pod(number) for number in range(6_000)]
     world.answers = {it.name: NEWEST for it in pods}
@@ -153,7 +153,7 @@ def test_those_that_are_behind_are_named_with_what_they_obey():
     assert {name for name, _ in world.behind_calls} == set(world.answers)
 
 
-def test_one_that_cannot_be_asked_is_named_with_the_reason():
+def test_sidecar_that_cannot_be_asked_is_named_with_reason():
     world = World()
     world.answers = {"pod-1": NEWEST}
     world.watch(pod(1), pod(2))
@@ -189,7 +189,7 @@ def test_one_that_is_silent_is_asked_less_and_less():
     assert len(waits) < 25
 
 
-def test_one_that_was_silent_is_asked_at_once_when_something_else_should_be_in_force():
+def test_silent_pod_is_asked_at_once_after_change_of_policy():
     world = World()
     world.watch(pod(1))
     world.run(3600)
@@ -202,7 +202,7 @@ def test_one_that_was_silent_is_asked_at_once_when_something_else_should_be_in_f
 
 
 @pytest.mark.parametrize("changed", [{"restarts": 1}, {"address": "10.0.0.99"}])
-def test_one_that_was_silent_is_asked_at_once_when_its_sidecar_was_started_anew(changed):
+def test_silent_pod_is_asked_at_once_after_restart_of_sidecar(changed):
     world = World()
     world.watch(pod(1))
     world.run(3600)
@@ -224,7 +224,7 @@ def test_one_that_is_behind_is_asked_soon_at_first_and_then_less_and_less():
     assert waits[-1] == pace.LAST_LATE_SECONDS
 
 
-def test_one_that_says_now_this_and_now_that_is_not_asked_more_often_for_it():
+def test_sidecar_that_changes_its_words_is_not_asked_more_often():
     world = World()
     world.watch(pod(1))
     answers = itertools.cycle([NEWEST, OLDER])
@@ -234,7 +234,7 @@ def test_one_that_says_now_this_and_now_that_is_not_asked_more_often_for_it():
     assert len([at for at in world.times() if at > 500]) <= 500 / 20
 
 
-def test_what_changed_is_known_of_all_that_have_answered_before_they_are_asked_again():
+def test_change_marks_answered_pods_as_behind_before_next_request():
     world = World()
     world.answers = {"pod-1": NEWEST}
     world.watch(pod(1))
@@ -244,7 +244,7 @@ def test_what_changed_is_known_of_all_that_have_answered_before_they_are_asked_a
     assert world.behind_calls == [("pod-1", NEXT.content)]  # without being asked first
 
 
-def test_a_pod_that_has_not_answered_yet_is_not_nudged_before_it_was_asked():
+def test_pod_that_has_not_answered_yet_is_not_nudged_before_it_was_asked():
     world = World()
     world.watch(pod(1))
     assert world.behind_calls == []
@@ -252,7 +252,7 @@ def test_a_pod_that_has_not_answered_yet_is_not_nudged_before_it_was_asked():
     assert world.behind_calls == [("pod-1", WANTED.content)]
 
 
-def test_an_answer_to_what_is_no_longer_asked_is_not_taken():
+def test_answer_to_what_is_no_longer_asked_is_not_taken():
     world = World()
     world.watch(pod(1))
     question = world.take()
@@ -264,7 +264,7 @@ def test_an_answer_to_what_is_no_longer_asked_is_not_taken():
     assert world.seen().force == config_in_force.Force(in_force=1)
 
 
-def test_a_policy_is_told_when_something_new_was_seen_and_only_then():
+def test_policy_is_told_when_something_new_was_seen_and_only_then():
     world = World()
     world.answers = {"pod-1": OLDER}
     world.watch(pod(1))
@@ -286,7 +286,7 @@ def test_news_of_many_pods_are_told_once():
     assert len(world.told) == 1
 
 
-def test_however_often_pods_change_their_words_a_policy_is_told_once_a_second():
+def test_policy_is_told_once_per_second_of_changing_pods():
     world = World()
     pods = [pod(number) for number in range(100)]
     world.watch(*pods)
@@ -298,7 +298,7 @@ def test_however_often_pods_change_their_words_a_policy_is_told_once_a_second():
     assert len(world.told) <= 101
 
 
-def test_what_comes_after_a_look_is_told_though_one_was_asked_for_before():
+def test_answer_after_look_is_told_though_look_was_requested_before():
     """A queue may look earlier than it was told to, and then what came in between is new."""
     world = World()
     world.answers = {"pod-1": NEWEST}
@@ -311,7 +311,7 @@ def test_what_comes_after_a_look_is_told_though_one_was_asked_for_before():
     assert len(world.told) == 2
 
 
-def test_a_pod_that_has_gone_is_forgotten():
+def test_pod_that_has_gone_is_forgotten():
     world = World()
     world.watch(pod(1), pod(2))
     question = world.take()
@@ -323,7 +323,7 @@ def test_a_pod_that_has_gone_is_forgotten():
     assert world.seen().force.asked == 1
 
 
-def test_a_policy_that_has_gone_is_forgotten():
+def test_policy_that_has_gone_is_forgotten():
     world = World()
     world.answers, world.days = {"pod-1": NEWEST}, {"pod-1": DAY}
     world.watch(pod(1))
@@ -339,7 +339,7 @@ def test_a_policy_that_has_gone_is_forgotten():
     assert world.list._schedule._due == {}
 
 
-def test_a_policy_that_was_made_again_has_nothing_of_the_one_of_its_name():
+def test_policy_that_was_made_again_has_nothing_of_one_of_its_name():
     """Its end was not seen: both came before the next reconcile."""
     world = World()
     world.answers, world.days = {"pod-1": NEWEST}, {"pod-1": DAY}
@@ -356,7 +356,7 @@ def test_a_policy_that_was_made_again_has_nothing_of_the_one_of_its_name():
     assert world.list._pods == 1
 
 
-def test_what_was_asked_for_a_policy_that_has_gone_is_not_told_of_the_next_one():
+def test_answer_for_deleted_policy_is_not_told_of_its_successor():
     world = World()
     world.answers, world.days = {"pod-1": NEWEST}, {"pod-1": DAY}
     world.watch(pod(1))
@@ -370,7 +370,7 @@ def test_what_was_asked_for_a_policy_that_has_gone_is_not_told_of_the_next_one()
     assert world.seen().quota == DAY
 
 
-def test_without_a_document_in_the_cluster_nobody_is_asked():
+def test_no_pod_is_asked_without_document_in_cluster():
     world = World()
     world.answers = {"pod-1": NEWEST}
     world.watch(pod(1), wanted=None)
@@ -387,7 +387,7 @@ def test_without_a_document_in_the_cluster_nobody_is_asked():
 # --- the live quota
 
 
-def test_the_day_is_asked_of_one_that_answers_twice_a_period():
+def test_day_is_asked_of_one_that_answers_twice_per_period():
     world = World()
     world.answers = {"pod-2": NEWEST, "pod-3": NEWEST}
     world.days = {"pod-2": DAY, "pod-3": DAY}
@@ -400,7 +400,7 @@ def test_the_day_is_asked_of_one_that_answers_twice_a_period():
     assert world.seen().quota == DAY
 
 
-def test_the_day_is_asked_of_the_next_where_one_cannot_tell():
+def test_day_is_asked_of_next_where_one_cannot_tell():
     world = World()
     world.answers = {f"pod-{number}": NEWEST for number in (1, 2, 3)}
     world.days = {"pod-3": DAY}
@@ -410,7 +410,7 @@ def test_the_day_is_asked_of_the_next_where_one_cannot_tell():
     assert world.seen().quota == DAY
 
 
-def test_pods_that_cannot_tell_the_day_are_not_asked_without_end():
+def test_pods_that_cannot_tell_day_are_not_asked_without_end():
     world = World()
     pods = [pod(number) for number in range(20)]
     world.answers = {it.name: NEWEST for it in pods}
@@ -420,7 +420,7 @@ def test_pods_that_cannot_tell_the_day_are_not_asked_without_end():
     assert len(world.quota_asked) <= watchlist.QUOTA_TRIES * rounds
 
 
-def test_a_day_that_was_seen_stays_while_nobody_tells():
+def test_day_that_was_seen_stays_while_nobody_tells():
     world = World()
     world.answers, world.days = {"pod-1": NEWEST}, {"pod-1": DAY}
     world.watch(pod(1))
@@ -430,7 +430,7 @@ def test_a_day_that_was_seen_stays_while_nobody_tells():
     assert world.seen().quota == DAY
 
 
-def test_the_day_is_asked_again_once_somebody_answers_again():
+def test_day_is_asked_again_once_somebody_answers_again():
     world = World()
     world.answers, world.days = {"pod-1": NEWEST}, {"pod-1": DAY}
     world.watch(pod(1))
@@ -465,7 +465,7 @@ def test_another_count_is_no_news_and_whether_it_is_exact_is():
 # --- neighbours
 
 
-def test_a_flood_of_silent_pods_leaves_the_others_their_places():
+def test_flood_of_silent_pods_leaves_others_their_places():
     """field.md, D1 and C8: 5 namespaces with 200 pods each that never answer, and one that does."""
     world = World()
     for number in range(5):
@@ -484,7 +484,7 @@ def test_a_flood_of_silent_pods_leaves_the_others_their_places():
     assert world.seen().force == config_in_force.Force(in_force=1)
 
 
-def test_reports_of_an_index_are_told_and_nobody_is_asked_for_a_quota():
+def test_reports_of_index_are_told_and_nobody_is_asked_for_quota():
     world = World()
     said = IndexReport(document="d2")
     world.answers = {"pod-1": InForce(document="d2", secrets="", rejected=None, report=said)}
@@ -498,7 +498,7 @@ def test_reports_of_an_index_are_told_and_nobody_is_asked_for_a_quota():
     assert {it for it, _ in world.told} == {party}
 
 
-def test_an_index_and_a_policy_of_one_name_are_two():
+def test_index_and_policy_of_one_name_are_two():
     assert targets.of_index(POLICY) != POLICY
     assert targets.index_of(targets.of_index(POLICY)) == POLICY
     assert targets.index_of(POLICY) is None

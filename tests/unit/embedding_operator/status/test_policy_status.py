@@ -96,7 +96,7 @@ def test_all_is_well():
         ),
     ],
 )
-def test_what_decides_makes_a_policy_not_ready(kind, seen, expected):
+def test_deciding_condition_makes_policy_not_ready(kind, seen, expected):
     assert verdict(kind, seen) == expected
     assert verdict("Ready", seen) == expected
     assert condition("Ready", seen)["message"] == condition(kind, seen)["message"]
@@ -123,7 +123,7 @@ def test_what_decides_makes_a_policy_not_ready(kind, seen, expected):
         ("QuotaExact", facts(quota=None), ("Unknown", "NotAsked")),
     ],
 )
-def test_what_informs_leaves_a_policy_ready(kind, seen, expected):
+def test_informing_condition_leaves_policy_ready(kind, seen, expected):
     assert verdict(kind, seen) == expected
     assert verdict("Ready", seen) == ("True", "Ready")
 
@@ -131,7 +131,7 @@ def test_what_informs_leaves_a_policy_ready(kind, seen, expected):
 REFUSED = config_in_force.Force(in_force=3, keys_told=3, keys_refused={"openai": 1, "voyage": 3})
 
 
-def test_a_refused_key_is_told_by_provider_and_makes_a_policy_not_ready():
+def test_refused_key_is_told_by_provider_and_makes_policy_not_ready():
     seen = facts(force=REFUSED)
     found = condition("KeyRefused", seen)
     assert (found["status"], found["reason"]) == ("True", "KeyRefused")
@@ -141,7 +141,7 @@ def test_a_refused_key_is_told_by_provider_and_makes_a_policy_not_ready():
     assert condition("Ready", seen)["message"] == found["message"]
 
 
-def test_a_refused_key_is_a_warning_and_its_end_is_none():
+def test_refused_key_is_warning_and_its_end_is_none():
     first, second = build(), build(facts(force=REFUSED))
     told = {it.type: it.is_bad for it in policy_status.changes(first, second)}
     assert told == {"Ready": True, "KeyRefused": True}
@@ -157,13 +157,13 @@ def test_whether_keys_are_refused_is_unknown_where_nobody_tells():
     assert verdict("KeyRefused", one_tells) == ("False", "NotRefused")
 
 
-def test_sidecars_too_old_to_tell_of_their_keys_leave_a_policy_ready():
+def test_sidecars_too_old_to_tell_of_their_keys_leave_policy_ready():
     old = facts(force=config_in_force.Force(in_force=2))
     assert verdict("KeyRefused", old) == ("Unknown", "SidecarsSilent")
     assert verdict("Ready", old) == ("True", "Ready")
 
 
-def test_each_pod_of_which_nothing_is_known_is_named_and_what_is_false_comes_first():
+def test_unknown_pods_are_named_after_false_ones():
     outdated = Problem(config_in_force.OUTDATED, "pod b runs an old sidecar")
     lying = Problem(config_in_force.UNPROVEN, "pod c sent an answer with a wrong proof")
     seen = facts(force=config_in_force.Force(in_force=1, unknown=(SILENT, outdated, lying)))
@@ -174,14 +174,14 @@ def test_each_pod_of_which_nothing_is_known_is_named_and_what_is_false_comes_fir
     )
 
 
-def test_pods_that_give_false_answers_are_named_beside_those_that_are_behind():
+def test_pods_with_false_answers_are_named_beside_pods_behind():
     lying = Problem(config_in_force.UNPROVEN, "pod c sent an answer with a wrong proof")
     seen = facts(force=config_in_force.Force(behind=("pod b has older keys",), unknown=(lying,)))
     message = condition("ConfigInForce", seen)["message"]
     assert "pod b has older keys; pod c sent an answer with a wrong proof" in message
 
 
-def test_a_thousand_silent_pods_make_a_short_message():
+def test_1000_silent_pods_make_short_message():
     silent = tuple(
         Problem(config_in_force.NO_ANSWER, f"pod {number} is silent") for number in range(1000)
     )
@@ -199,7 +199,7 @@ def test_pods_that_have_not_been_asked_yet_change_nothing_that_was_seen():
     assert build(ASKING, previous=before) == before
 
 
-def test_what_was_seen_of_an_older_policy_is_not_told_of_a_newer_one():
+def test_observation_of_older_generation_is_not_told_of_newer():
     before = build()
     made = build(ASKING, previous=before, generation=8)
     found = {entry["type"]: entry for entry in made["conditions"]}
@@ -209,12 +209,12 @@ def test_what_was_seen_of_an_older_policy_is_not_told_of_a_newer_one():
     )
 
 
-def test_that_nobody_has_been_asked_yet_is_no_event():
+def test_first_not_asked_state_is_no_event():
     told = [it.type for it in policy_status.changes(build(), build(ASKING, generation=8))]
     assert told == []
 
 
-def test_what_is_false_says_more_than_what_is_unknown():
+def test_false_condition_outranks_unknown_one():
     unknown = config_in_force.Force(in_force=1, unknown=(SILENT,))
     assert verdict("Ready", facts(force=unknown, injection=Problem("TooOld", "m"))) == (
         "False",
@@ -222,21 +222,21 @@ def test_what_is_false_says_more_than_what_is_unknown():
     )
 
 
-def test_a_policy_without_pods_is_in_force():
+def test_policy_without_pods_is_in_force():
     seen = facts(coverage=policy_status.Coverage(), force=config_in_force.Force())
     assert verdict("ConfigInForce", seen) == ("True", "NoPods")
     assert verdict("PodsCovered", seen) == ("True", "NoPods")
     assert verdict("Ready", seen) == ("True", "Ready")
 
 
-def test_a_policy_that_cannot_be_read_has_a_status_too():
+def test_policy_that_cannot_be_read_has_status_too():
     seen = policy_status.Facts(refused=Problem("Invalid", "spec.quota: is missing"))
     made = build(seen, policy=None)
     assert "provider" not in made
     assert verdict("Accepted", seen, policy=None) == ("False", "Invalid")
 
 
-def test_of_a_policy_that_cannot_be_read_nothing_is_said_that_was_not_seen():
+def test_unreadable_policy_keeps_only_what_was_seen():
     before, seen = (
         build(),
         policy_status.Facts(refused=Problem("Invalid", "spec.quota: is missing")),
@@ -253,13 +253,13 @@ def test_of_a_policy_that_cannot_be_read_nothing_is_said_that_was_not_seen():
         assert made[kept] == before[kept]
 
 
-def test_a_policy_that_became_no_document_is_not_in_force_whatever_sidecars_obey():
+def test_policy_without_document_is_not_in_force():
     refused = Problem("SpacesDiffer", "m")
     assert verdict("ConfigInForce", facts(refused=refused, stale=True)) == ("False", "NotAccepted")
     assert verdict("Ready", facts(refused=refused, stale=True)) == ("False", "SpacesDiffer")
 
 
-def test_every_problem_is_told_up_to_a_few():
+def test_every_problem_is_told_up_to_few():
     problems = tuple(Problem("KeyMissing", f"secret/shop has no key K{i}") for i in range(7))
     message = condition("SecretsSynced", facts(secrets=troubled(*problems)))["message"]
     assert "K0" in message
@@ -275,14 +275,14 @@ def test_names_of_missing_pods_are_told_up_to_ten():
     assert "pod-10" not in condition("PodsCovered", seen)["message"]
 
 
-def test_overlap_is_there_for_the_loser_alone():
+def test_overlap_is_there_for_loser_alone():
     seen = facts(coverage=policy_status.Coverage(matching=2, covered=2, lost_to="older"))
     assert verdict("Overlap", seen) == ("True", "OlderPolicyWins")
     assert "older" in condition("Overlap", seen)["message"]
     assert "Overlap" not in {entry["type"] for entry in build()["conditions"]}
 
 
-def test_without_a_shared_store_a_limit_is_per_pod():
+def test_limit_without_shared_store_is_per_pod():
     alone = policies.parsed(
         quota={"daily": {"requests": 5}, "unlimited": False, "onStoreLoss": "Deny"},
         cache={"ttlSeconds": 5, "memory": {"maxBytes": 5}},
@@ -290,7 +290,7 @@ def test_without_a_shared_store_a_limit_is_per_pod():
     assert verdict("QuotaExact", policy=alone) == ("False", "NoSharedStore")
 
 
-def test_a_store_that_may_forget_is_said_to():
+def test_store_that_may_forget_is_said_to():
     forgets = LiveQuota(
         used=1, limit=5, reset_at=NOW, exact=False, exact_reason="StoreMayForget: appendfsync is no"
     )
@@ -299,7 +299,7 @@ def test_a_store_that_may_forget_is_said_to():
     assert found["message"] == "appendfsync is no"
 
 
-def test_an_unlimited_quota_shows_what_is_used():
+def test_unlimited_quota_shows_what_is_used():
     lifted = policies.parsed(
         quota={"daily": {"requests": 10_000}, "unlimited": True, "onStoreLoss": "Deny"}
     )
@@ -308,7 +308,7 @@ def test_an_unlimited_quota_shows_what_is_used():
     assert "limit" not in made
 
 
-def test_a_quota_nobody_can_tell_stays_as_it_was():
+def test_quota_nobody_can_tell_stays_as_it_was():
     before = build()
     assert build(facts(quota=None), previous=before)["quota"] == before["quota"]
     assert "quota" not in build(facts(quota=None))
@@ -318,25 +318,25 @@ def times(made):
     return {entry["type"]: entry["lastTransitionTime"] for entry in made["conditions"]}
 
 
-def test_the_same_facts_make_the_same_status_at_any_time():
+def test_same_facts_make_same_status_at_any_time():
     first = build(now=THEN)
     assert build(previous=first, now=NOW) == first
 
 
-def test_only_a_flipped_status_has_a_new_time():
+def test_only_flipped_status_has_new_time():
     first = build(now=THEN)
     flipped = times(build(facts(secrets=troubled(SEALED)), previous=first, now=NOW))
     changed = {kind for kind, time in flipped.items() if time == "2026-01-01T11:00:00Z"}
     assert changed == {"Ready", "SecretsSynced"}
 
 
-def test_a_new_reason_alone_keeps_the_time():
+def test_new_reason_alone_keeps_time():
     first = build(facts(secrets=troubled(SEALED)), now=THEN)
     second = build(facts(secrets=troubled(Problem("KeyMissing", "m"))), previous=first, now=NOW)
     assert times(second) == times(first)
 
 
-def test_the_first_good_status_is_no_news():
+def test_first_good_status_is_no_news():
     assert policy_status.changes({}, build()) == []
 
 
@@ -373,7 +373,7 @@ def unknown(made, schema, path=""):
     ]
 
 
-def test_that_vault_is_being_asked_is_no_news():
+def test_pending_read_of_vault_is_no_event():
     asked = facts(secrets=secret_status.Secrets(pending=("secret/app",)))
     first = build(asked)
     assert policy_status.changes({}, first) == []
@@ -382,7 +382,7 @@ def test_that_vault_is_being_asked_is_no_news():
     assert {found.type for found in troubles} == {"Ready", "SecretsSynced"}
 
 
-def test_the_resource_has_a_place_for_all_that_is_said():
+def test_resource_has_place_for_all_that_is_said():
     source = secret_status.Source(secret="app", path="secret/app", version=3, changed_at=THEN)
     seen = facts(
         coverage=policy_status.Coverage(matching=3, covered=2, missing=("c",), lost_to="older"),
@@ -403,7 +403,7 @@ def test_the_resource_has_a_place_for_all_that_is_said():
     assert set(made) == set(properties("status")["properties"])
 
 
-def test_an_environment_that_was_made_anew_is_as_old_as_the_first():
+def test_environment_that_was_made_anew_is_as_old_as_first():
     first = policy_status.environment_since({}, created_at="2026-01-01T10:00:00Z")
     made = build(facts(environment_since=first))
     for created_at in ("2026-01-01T11:00:00Z", None):
@@ -435,12 +435,12 @@ STATUSES = st.dictionaries(st.sampled_from("abcd"), VALUES, max_size=4)
 
 
 @given(STATUSES, STATUSES)
-def test_a_merge_patch_turns_one_status_into_the_other(previous, wanted):
+def test_merge_patch_turns_one_status_into_other(previous, wanted):
     assert merged(previous, conditions.merge_patch(previous, wanted)) == wanted
 
 
 @given(STATUSES)
-def test_nothing_is_written_where_nothing_changed(same):
+def test_unchanged_status_is_not_written(same):
     assert conditions.merge_patch(same, copy.deepcopy(same)) == {}
 
 
@@ -461,14 +461,14 @@ PROOFS = {
 }
 
 
-def test_what_monitoring_says_informs_and_decides_nothing():
+def test_monitoring_conditions_inform_and_do_not_decide_ready():
     seen = facts(proofs=PROOFS)
     assert verdict("RulesLoaded", seen) == ("False", "NotLoaded")
     assert verdict("Scraped", seen) == ("Unknown", "NotConfigured")
     assert verdict("Ready", seen) == ("True", "Ready")
 
 
-def test_rules_that_are_not_loaded_are_an_event_and_servers_that_are_not_named_are_none():
+def test_missing_rules_are_event_and_missing_servers_are_not():
     previous = build(
         facts(proofs={"RulesLoaded": conditions.Verdict("Unknown", "NotConfigured", "")})
     )
@@ -477,7 +477,7 @@ def test_rules_that_are_not_loaded_are_an_event_and_servers_that_are_not_named_a
     assert [(it.type, it.reason) for it in told] == [("RulesLoaded", "NotLoaded")]
 
 
-def test_a_test_alert_is_told_and_kept():
+def test_test_alert_is_told_and_kept():
     test = {"value": "1", "time": "2026-01-01T10:00:00Z", "result": "Running", "message": "m"}
     made = build(facts(alert_test=test))
     assert made["alertTest"] == test
@@ -523,7 +523,7 @@ def test_pods_that_were_missed_make_ready_false_and_are_named():
     assert message.endswith(": b.")
 
 
-def test_what_decides_comes_before_pods_that_were_missed():
+def test_deciding_condition_outranks_missed_pods():
     missed = policy_status.Coverage(matching=1, missing=("b",), missed=("b",))
     found = facts(coverage=missed, secrets=troubled(SEALED))
     assert verdict("Ready", found) == ("False", "VaultSealed")
@@ -560,7 +560,7 @@ def test_bypassing_says_of_each_pod_why():
     assert "a: container x ...; 1 started before" in told
 
 
-def test_why_providers_give_no_answer_is_a_condition_and_does_not_touch_ready():
+def test_causes_of_failed_providers_are_condition_apart_from_ready():
     """B8: the cause, in the sidecar's word."""
     failures = {("main", "certificate_untrusted"): 2, ("other", "name_unknown"): 1}
     force = config_in_force.Force(in_force=3, keys_told=3, failures_told=3, failures=failures)

@@ -23,7 +23,7 @@ def verdict(*problems, previous=None, generation=3, **more):
     return secret_status.verdict(seen, generation=generation, previous=previous or {})
 
 
-def test_a_policy_without_vault_says_nothing_of_it():
+def test_policy_without_vault_says_nothing_of_it():
     assert part() == {}
 
 
@@ -53,14 +53,14 @@ def test_each_path_has_its_version_and_when_it_was_written():
     }
 
 
-def test_what_cannot_be_read_is_not_counted_and_keeps_what_was_last_seen():
+def test_unreadable_secret_is_not_counted_and_keeps_last_version():
     before = part(source(version=3, changed_at=NOW))
     made = part(source(is_good=False), previous={"secrets": before})
     assert made["summary"] == "0/1"
     assert made["paths"] == before["paths"]
 
 
-def test_until_all_are_looked_at_the_last_count_stays():
+def test_last_count_stays_until_all_secrets_are_read():
     before = {"secrets": part(source(), source("mail", "secret/mail"))}
     looked, yet = source(version=1), source("mail", "secret/mail", is_good=None)
     assert part(looked, yet, previous=before)["summary"] == "2/2"
@@ -68,16 +68,16 @@ def test_until_all_are_looked_at_the_last_count_stays():
     assert part(yet, previous=before)["summary"] == "0/1"
 
 
-def test_an_interval_below_a_second_is_told_as_one():
+def test_interval_below_second_is_told_as_one():
     assert part(source(), poll_seconds=0.1)["nextCheckWithinSeconds"] == 1
 
 
-def test_a_path_that_is_read_whole_is_named_with_the_reason():
+def test_path_that_is_read_whole_is_named_with_reason():
     message = verdict(sources=(source(whole="metadata is forbidden"), source())).message
     assert "secret/app (metadata is forbidden)" in message
 
 
-def test_before_anybody_has_looked_what_was_last_seen_of_this_generation_stays():
+def test_condition_of_same_generation_stays_until_first_read():
     condition = {
         "type": "SecretsSynced",
         "status": "True",
@@ -94,17 +94,17 @@ def test_before_anybody_has_looked_what_was_last_seen_of_this_generation_stays()
     assert verdict(pending=pending)[:2] == ("Unknown", "NotReadYet")
 
 
-def test_a_problem_is_told_even_while_other_paths_are_not_looked_at_yet():
+def test_problem_is_told_even_while_other_paths_are_not_looked_at_yet():
     assert verdict(Problem("KeyMissing", "m"), pending=("secret/app",)).reason == "KeyMissing"
 
 
-def test_a_refusal_of_the_guard_comes_first():
+def test_refusal_of_guard_comes_first():
     found = verdict(Problem("KeyMissing", "no K"), Problem("PathNotAllowed", "not secret/bank"))
     assert found.reason == "PathNotAllowed"
     assert found.message == "not secret/bank; no K. Values already in a Secret stay."
 
 
-def test_what_was_deleted_is_named():
+def test_deleted_secret_is_named():
     found = verdict(Problem("VersionDeleted", "it is deleted"), deleted=("app",))
     assert found.message == (
         "it is deleted. Deleted by deletionPolicy: app. Other values already in a Secret stay."

@@ -46,13 +46,13 @@ def allowed(namespace: str, mount: str, path: str, rules: access_rules.AccessRul
     return rules.refusal(namespace=namespace, mount=mount, path=path) is None
 
 
-def test_a_namespace_reads_its_own_paths_and_those_named_for_it():
+def test_namespace_reads_its_own_paths_and_those_named_for_it():
     assert allowed("shop", "secret", "shop/keys")
     assert allowed("shop", "secret", "shop/a/b.c/d-e_f")
     assert allowed("shop", "shared", "embeddings/openai")
 
 
-def test_a_namespace_reads_nothing_else():
+def test_namespace_reads_nothing_else():
     for path in ("bank/keys", "shop", "shopping/keys", "Shop/keys", "sho/p"):
         assert not allowed("shop", "secret", path), path
     assert not allowed("bank", "shared", "embeddings/openai")
@@ -66,7 +66,7 @@ def test_no_rules_allow_nothing():
 
 
 @pytest.mark.parametrize("path", TRICKS)
-def test_a_path_that_could_be_read_in_two_ways_is_refused(path):
+def test_path_that_could_be_read_in_two_ways_is_refused(path):
     everything = access_rules.parse([{"namespace": "*", "mount": "secret", "path": "*"}])
     assert not allowed("shop", "secret", path)
     assert not allowed("shop", "secret", path, everything)
@@ -75,18 +75,18 @@ def test_a_path_that_could_be_read_in_two_ways_is_refused(path):
 @pytest.mark.parametrize(
     "mount", ["secret/", "/secret", "secret/../other", "sec%72et", "secret//x"]
 )
-def test_a_mount_that_could_be_read_in_two_ways_is_refused(mount):
+def test_mount_that_could_be_read_in_two_ways_is_refused(mount):
     assert not allowed("shop", mount, "shop/keys")
 
 
 @given(st.text(max_size=40))
-def test_whatever_is_allowed_lies_below_the_namespace(path):
+def test_allowed_path_lies_below_namespace(path):
     if allowed("shop", "secret", path):
         assert path.startswith("shop/")
         assert ".." not in path.split("/")
 
 
-def test_a_refusal_names_the_rules_there_are():
+def test_refusal_names_rules_there_are():
     refusal = RULES.refusal(namespace="shop", mount="secret", path="bank/keys")
     assert refusal is not None
     assert "shop may not read secret/bank/keys" in refusal.message
@@ -106,12 +106,12 @@ def test_a_refusal_names_the_rules_there_are():
         {"namespace": 1, "mount": "secret", "path": "a"},
     ],
 )
-def test_a_rule_that_could_be_read_in_two_ways_stops_the_start(entry):
+def test_rule_that_could_be_read_in_two_ways_stops_start(entry):
     with pytest.raises(access_rules.InvalidRules, match=r"vault\.allowed\[0\]"):
         access_rules.parse([entry])
 
 
-def test_an_empty_file_is_no_rules(tmp_path: Path):
+def test_empty_file_is_no_rules(tmp_path: Path):
     file = tmp_path / "guard.yaml"
     file.write_text("")
     assert access_rules.load(file) == access_rules.AccessRules()

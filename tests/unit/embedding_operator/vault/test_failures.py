@@ -41,7 +41,7 @@ FAILURES = {kind.__name__: no_answer(kind) for kind in [*NO_ANSWER, OSError, Val
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_failure_becomes_a_problem_that_names_the_path_and_nothing_else(name):
+def test_failure_becomes_problem_that_names_path_and_nothing_else(name):
     failure = FAILURES[name]
     for met in (failure, failures.of_login(failure)):
         problem = met.problem(WHERE)
@@ -51,16 +51,16 @@ def test_a_failure_becomes_a_problem_that_names_the_path_and_nothing_else(name):
         assert met.__context__ is None
 
 
-def test_an_unexpected_status_is_named():
+def test_unexpected_status_is_named():
     assert "413" in failures.of_answer(answer(413)).cause
 
 
-def test_braces_in_a_name_are_nothing_but_braces():
+def test_braces_in_name_are_nothing_but_braces():
     found = failures.VaultReadError("Reason", "no token of {account}")
     assert found.problem("secret/{0}").message == "cannot read secret/{0}: no token of {account}"
 
 
-def test_only_vaults_own_word_for_nothing_means_that_a_path_is_gone():
+def test_only_vaults_own_word_for_nothing_means_that_path_is_gone():
     vaults = failures.of_answer(answer(404, body={"errors": []}))
     assert (vaults.reason, vaults.gone) == ("PathMissing", True)
     others: list[object] = [{}, {"errors": ["no handler for route"]}, [], "text"]
@@ -73,12 +73,12 @@ def test_only_vaults_own_word_for_nothing_means_that_a_path_is_gone():
     ("status", "header", "seconds"),
     [(429, "7", 7), (429, "", 0), (429, "Wed, 21 Oct 2026 07:28:00 GMT", 0), (503, "7", 0)],
 )
-def test_a_rate_limit_says_how_long_vault_wants_not_to_be_asked(status, header, seconds):
+def test_rate_limit_says_how_long_vault_wants_not_to_be_asked(status, header, seconds):
     found = failures.of_answer(answer(status, **{"Retry-After": header}))
     assert found.retry_after_seconds == seconds
 
 
-def test_an_error_of_the_http_library_is_not_even_the_context_of_ours(monkeypatch):
+def test_error_of_http_library_is_not_even_context_of_ours(monkeypatch):
     """It may quote the request, and with it a token."""
     seen = list[str]()
     client = connections.Client(
@@ -110,7 +110,7 @@ REACH = {
 
 
 @pytest.mark.parametrize("name", REACH)
-def test_a_failure_reaches_as_far_as_it_is_true(name):
+def test_failure_reaches_as_far_as_it_is_true(name):
     kind = getattr(requests.exceptions, name, None)
     failure = no_answer(kind) if kind else failures.of_answer(answer(int(name)))
     assert failure.scope is REACH[name]
@@ -150,7 +150,7 @@ class Door:
         self._lock.release()
 
 
-def test_who_waited_for_a_login_that_failed_does_not_try_it_again():
+def test_waiter_for_failed_login_does_not_try_it_again():
     tokens, failed = Away(), []
     held = sessions.Sessions(
         settings=vault.Settings(address="http://127.0.0.1:9"),
@@ -198,7 +198,7 @@ class Tokens:
         (errors.Unavailable("the API server is away"), "TokenRefused", "is away"),
     ],
 )
-def test_an_identity_that_cannot_be_had_is_a_problem(answer, reason, said):
+def test_identity_that_cannot_be_had_is_problem(answer, reason, said):
     held = sessions.Sessions(
         settings=vault.Settings(address="http://127.0.0.1:9"),
         tokens=Tokens(answer),

@@ -45,7 +45,7 @@ def test_answer_of_another_server_is_not_vaults(found):
             read(Vault(found), "secret", "keys")
 
 
-def test_404_with_data_is_a_version_without_values():
+def test_404_with_data_is_version_without_values():
     body = {"data": {"data": None, "metadata": {"version": 2, **STAMP, "destroyed": True}}}
     deleted = failures.VaultReadError("MountMissing", "", status=404, body=body)
     state = kv.newest(Vault(deleted), "secret", "keys")

@@ -95,7 +95,7 @@ class Polling:
         return values["KEY"] if values else None
 
 
-def test_a_look_under_way_when_its_last_policy_goes_leaves_no_login(monkeypatch):
+def test_look_under_way_when_its_last_policy_goes_leaves_no_login(monkeypatch):
     run = Polling()
     run.follow("keys")
     signed_in = run.vault.read
@@ -114,7 +114,7 @@ def test_a_look_under_way_when_its_last_policy_goes_leaves_no_login(monkeypatch)
 
 
 @pytest.mark.parametrize(("asked_seconds", "waits_seconds"), [(7, 7), (3600, 60)])
-def test_vault_is_not_asked_before_it_wants_to_be_nor_later_than_the_interval(
+def test_vault_is_not_asked_before_it_wants_to_be_nor_later_than_interval(
     asked_seconds, waits_seconds
 ):
     run = Polling()
@@ -126,7 +126,7 @@ def test_vault_is_not_asked_before_it_wants_to_be_nor_later_than_the_interval(
     assert run.vault.asked == ["keys", "keys"]
 
 
-def test_until_somebody_has_looked_nothing_is_known_and_nobody_waits():
+def test_value_is_pending_until_first_read_and_no_caller_waits():
     run = Polling()
     run.follow("keys")
     assert run.poller.read(address()).pending
@@ -136,7 +136,7 @@ def test_until_somebody_has_looked_nothing_is_known_and_nobody_waits():
     assert run.told == [SEARCH]
 
 
-def test_one_look_serves_all_policies_of_an_identity():
+def test_one_look_serves_all_policies_of_identity():
     run = Polling()
     run.follow("keys")
     run.follow("keys", policy=MAIL)
@@ -152,7 +152,7 @@ def test_another_identity_has_looks_of_its_own():
     assert run.vault.asked == ["keys", "keys"]
 
 
-def test_what_is_as_it_was_is_told_to_nobody():
+def test_unchanged_value_is_not_told():
     run = Polling()
     run.follow("keys")
     run.run(600)
@@ -185,7 +185,7 @@ def test_another_value_is_told_to_those_who_use_it():
     assert run.told == [SEARCH]
 
 
-def test_a_failing_path_is_looked_at_less_and_less_often_but_never_less_than_a_good_one():
+def test_failing_path_backs_off_to_interval_of_good_one():
     run = Polling()
     run.follow("keys")
     run.vault.holds["keys"] = FAILING
@@ -200,7 +200,7 @@ def test_a_failing_path_is_looked_at_less_and_less_often_but_never_less_than_a_g
 
 
 @pytest.mark.parametrize("failure", [SEALED, SLOW, FAILING])
-def test_the_last_good_values_are_kept_while_vault_cannot_be_read(failure):
+def test_last_good_values_are_kept_while_vault_cannot_be_read(failure):
     run = Polling()
     run.follow("keys")
     run.run(0)
@@ -214,7 +214,7 @@ def test_the_last_good_values_are_kept_while_vault_cannot_be_read(failure):
 
 
 @pytest.mark.parametrize("failure", [FORBIDDEN, REFUSED, DELETED])
-def test_what_vault_says_is_not_to_be_had_is_forgotten(failure):
+def test_value_that_vault_denies_is_forgotten(failure):
     run = Polling()
     run.follow("keys")
     run.run(0)
@@ -225,7 +225,7 @@ def test_what_vault_says_is_not_to_be_had_is_forgotten(failure):
     assert run.poller.read(address()).gone is failure.gone
 
 
-def test_a_sealed_vault_is_asked_once_a_step_and_not_once_a_path():
+def test_sealed_vault_is_asked_once_per_step_and_not_once_per_path():
     run = Polling()
     paths = [f"path-{number}" for number in range(50)]
     run.follow(*paths)
@@ -237,7 +237,7 @@ def test_a_sealed_vault_is_asked_once_a_step_and_not_once_a_path():
     assert {run.problem(path) for path in paths} == {"VaultSealed"}
 
 
-def test_when_vault_is_back_all_know_it_after_one_step():
+def test_return_of_vault_reaches_all_paths_after_one_step():
     run = Polling()
     paths = [f"path-{number}" for number in range(50)]
     run.vault.holds |= dict.fromkeys(paths, SEALED)
@@ -248,7 +248,7 @@ def test_when_vault_is_back_all_know_it_after_one_step():
     assert {run.problem(path) for path in paths} == {None}
 
 
-def test_who_finds_out_that_vault_is_back_has_all_looked_at_at_once():
+def test_first_success_after_outage_reads_all_paths_at_once():
     run = Polling()
     paths = [f"path-{number}" for number in range(50)]
     run.vault.holds |= dict.fromkeys(paths, SEALED)
@@ -260,7 +260,7 @@ def test_who_finds_out_that_vault_is_back_has_all_looked_at_at_once():
     assert {run.problem(path) for path in paths} == {None}
 
 
-def test_a_refused_login_is_tried_once_a_step_and_stops_no_other_identity():
+def test_refused_login_is_tried_once_per_step_and_stops_no_other_identity():
     run = Polling()
     paths = [f"path-{number}" for number in range(20)]
     run.vault.holds |= dict.fromkeys(paths, REFUSED)
@@ -274,7 +274,7 @@ def test_a_refused_login_is_tried_once_a_step_and_stops_no_other_identity():
     assert run.poller.read(theirs).problem is None
 
 
-def test_one_path_that_hangs_does_not_stop_the_others():
+def test_one_path_that_hangs_does_not_stop_others():
     run = Polling()
     run.follow("hangs", "keys")
     run.run(0)
@@ -295,7 +295,7 @@ def test_two_paths_that_hang_with_no_answer_in_between_are_vaults_fault():
     assert {run.problem(path) for path in paths} == {"VaultSlow"}
 
 
-def test_paths_of_one_namespace_that_hang_do_not_stop_the_others():
+def test_paths_of_one_namespace_that_hang_do_not_stop_others():
     """A tenant whose own engine hangs: field.md, D1, of another client of ours."""
     run = Polling()
     theirs = address("keys", namespace="mail")
@@ -312,7 +312,7 @@ def test_paths_of_one_namespace_that_hang_do_not_stop_the_others():
     assert run.vault.asked.count("keys") >= 10
 
 
-def test_one_namespace_holds_half_of_the_workers_at_most():
+def test_one_namespace_holds_half_of_workers_at_most():
     run = Polling()
     run.follow(*(f"path-{number}" for number in range(20)))
     theirs = address("keys", namespace="mail")
@@ -322,7 +322,7 @@ def test_one_namespace_holds_half_of_the_workers_at_most():
 
 
 @pytest.mark.parametrize("silence", [SLOW, NO_ACCOUNT])
-def test_what_vault_did_not_answer_is_no_sign_that_it_is_back(silence):
+def test_unanswered_read_is_no_sign_that_vault_is_back(silence):
     run = Polling()
     paths = [f"path-{number}" for number in range(20)]
     run.vault.holds |= dict.fromkeys(paths, SEALED)
@@ -338,7 +338,7 @@ def test_what_vault_did_not_answer_is_no_sign_that_it_is_back(silence):
     assert {run.problem(path) for path in paths} <= {"VaultSealed", "VaultSlow"}
 
 
-def test_a_refresh_looks_at_once_and_once_whatever_the_backoff():
+def test_refresh_looks_at_once_and_once_whatever_backoff():
     run = Polling()
     run.follow("keys")
     run.vault.holds["keys"] = SEALED
@@ -351,14 +351,14 @@ def test_a_refresh_looks_at_once_and_once_whatever_the_backoff():
     assert run.value() == b"one"
 
 
-def test_a_refresh_of_what_nobody_follows_asks_nobody():
+def test_refresh_of_what_nobody_follows_asks_nobody():
     run = Polling()
     run.poller.refresh([address()])
     run.run(600)
     assert run.vault.asked == []
 
 
-def test_a_login_is_not_made_anew_sooner_than_the_step_of_the_path_that_is_forbidden():
+def test_login_is_not_made_anew_sooner_than_step_of_path_that_is_forbidden():
     run = Polling()
     run.follow("keys")
     run.vault.holds["keys"] = FORBIDDEN
@@ -367,7 +367,7 @@ def test_a_login_is_not_made_anew_sooner_than_the_step_of_the_path_that_is_forbi
     assert run.vault.patience[-1] == 60
 
 
-def test_a_path_outside_the_guard_is_never_asked_for():
+def test_path_outside_guard_is_never_asked_for():
     rules = access_rules.parse(
         [{"namespace": "shop", "mount": "secret", "path": "{{namespace}}/*"}]
     )
@@ -378,7 +378,7 @@ def test_a_path_outside_the_guard_is_never_asked_for():
     assert run.problem("bank/keys") == "PathNotAllowed"
 
 
-def test_what_nobody_follows_any_more_is_forgotten():
+def test_path_without_followers_is_forgotten():
     run = Polling()
     for number in range(100):
         run.follow(f"path-{number}")
@@ -393,7 +393,7 @@ def test_what_nobody_follows_any_more_is_forgotten():
     assert len(run.poller._queue) == 0
 
 
-def test_a_path_that_another_policy_still_follows_stays():
+def test_path_that_another_policy_still_follows_stays():
     run = Polling()
     run.follow("keys")
     run.follow("keys", policy=MAIL)
@@ -403,7 +403,7 @@ def test_a_path_that_another_policy_still_follows_stays():
     assert run.vault.forgotten == []
 
 
-def test_what_was_read_and_who_signed_in_are_masked():
+def test_values_and_tokens_are_masked_in_repr():
     client = connections.Client(address="http://127.0.0.1:9", timeout_seconds=1, token=SENTINEL)
     session = sessions.Session(
         serial=1,

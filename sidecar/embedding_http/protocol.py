@@ -131,7 +131,8 @@ class HttpProtocol(asyncio.Protocol):
         self.listener.limit.leave(self)
         if self.answering is not None:
             self.answering.disconnect()
-        self.answering = self._reading = None
+        # The traceback of a refusal holds its connection.
+        self.answering = self._reading = self._refusal = None
         self._waiting.clear()
         self._parser.close()
         del self._parser

@@ -80,9 +80,13 @@ class RequestParser:
                 self._read_without_upgrades(data, offers)
         except httptools.HttpParserError as error:
             refused = error.__context__
-            if isinstance(refused, RefusedRequest):
-                raise refused from None
-            raise RefusedRequest(_NO_HTTP) from None
+            try:
+                if isinstance(refused, RefusedRequest):
+                    raise refused from None
+                raise RefusedRequest(_NO_HTTP) from None
+            finally:
+                # It and this frame, which its traceback has, would hold each other and the sink.
+                del refused
         if self.in_body:
             self._count_framing(len(data))
         elif self.in_head and len(self._headers) > MAX_HEADERS:

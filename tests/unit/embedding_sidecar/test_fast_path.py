@@ -532,6 +532,41 @@ def test_connection_that_has_ended_is_gone_without_collection_of_garbage():
         gc.enable()
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"no HTTP\r\n\r\n"],
+        [b"CONNECT x:443 HTTP/1.1\r\nhost: x:443\r\n\r\n"],
+        [b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n"],
+        [b"DELETE / HTTP/1.1\r\nhost: x\r\n\r\n"],
+        [post(b"look"), post(b"a") * 66],
+        [post(b"look"), b"no HTTP\r\n\r\n"],
+    ],
+)
+def test_refused_connection_is_freed_without_garbage_collector(pieces):
+    async def go():
+        application = Echo()
+        application.bounds = Bounds(methods=("GET",) if pieces[0].startswith(b"DELETE") else ())
+        application.held_look_ups = []
+        connection, line = connected(application)
+        for piece in pieces:
+            connection.data_received(piece)
+        kept = weakref.ref(connection)
+        line.close()
+        connection.connection_lost(None)
+        application.held_look_ups.clear()
+        del connection, line
+        await asyncio.sleep(0)
+        return kept()
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(go()) is None
+    finally:
+        gc.enable()
+
+
 def test_answer_to_closed_connection_is_dropped():
     async def go():
         application = Echo()

@@ -158,6 +158,12 @@ class Embeddings:
         """
         started = self._clock()
         head = self._traced(head)
+        try:
+            return self._at_once(head, body, started=started)
+        except Exception as failure:  # noqa: BLE001 - its connection would end without an answer
+            return self._failed(failure, head)
+
+    def _at_once(self, head: request_headers.Head, body: bytes, *, started: float) -> Reply | Asked:
         runtime = self._current.runtime_or_none()
         if runtime is None or len(body) > byte_budget.SMALL_BODY_BYTES:
             return Asked(started, head, runtime, body)
@@ -209,6 +215,10 @@ class Embeddings:
 
         runtime.cached_answers.look_up(wanted, from_memory, looked)
 
+    def caller_left(self, asked: Asked) -> None:
+        """Nobody waits for the answer any more, and it has not been begun."""
+        _end_span(asked.head)
+
     def _failed(self, failure: Exception, head: request_headers.Head) -> Reply:
         _log.error("a request failed", exc_info=failure)
         error = errors.Refused("The sidecar failed; its log says how.", code="internal_error")
@@ -254,9 +264,7 @@ class Embeddings:
         except errors.Refused as error:
             return self._refused(error.as_value(), head)
         except asyncio.CancelledError:
-            if head.span is not None:
-                left = errors.Refused("The caller left.", code="client_disconnected")
-                head.span.refused(left)
+            _end_span(head)
             raise
         except Exception as failure:  # noqa: BLE001 - the caller is told, and the log says how
             return self._failed(failure, head)
@@ -370,6 +378,12 @@ async def _looked_up(request: openai_json.Request, runtime: Runtime) -> Answer |
 
     runtime.cached_answers.look_up(wanted, said, done)
     return await told
+
+
+def _end_span(head: request_headers.Head) -> None:
+    """End the span of a request whose caller left."""
+    if head.span is not None:
+        head.span.refused(errors.Refused("The caller left.", code="client_disconnected"))
 
 
 def _length(head: request_headers.Head) -> int:

@@ -112,6 +112,8 @@ class FastPath(HttpProtocol):
         """Respond, or have a task do so."""
         exchange = self.answering
         if exchange is None or self.flow.is_closing:
+            if isinstance(result, Asked):
+                self._endpoint.caller_left(result)
             return
         if isinstance(result, Reply):
             exchange.reply(result)

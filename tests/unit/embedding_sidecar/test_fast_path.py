@@ -44,6 +44,7 @@ class Echo:
         self.tasks = 0
         self.handed_over = []
         self.left = 0
+        self.left_during_look_up = []
         self.held_look_ups = None
         """A list: look-ups in vain end when what it holds is called."""
 
@@ -68,6 +69,9 @@ class Echo:
             asyncio.get_running_loop().call_later(0.01, done, it)
         else:
             asyncio.get_running_loop().call_later(0.01, done, found)
+
+    def caller_left(self, it):
+        self.left_during_look_up.append(it)
 
     async def respond(self, scope, receive, send, asked=None):
         self.tasks += 1
@@ -325,6 +329,7 @@ def test_caller_that_left_during_look_up_begins_nothing():
         application.held_look_ups = []
         exchange(FAST, [post(body)], closes=None, application=application)
         assert len(application.held_look_ups) == 1
+        assert [it.body for it in application.left_during_look_up] == [body]
         assert (application.at_once_asked, application.tasks) == (1, 0)
 
 

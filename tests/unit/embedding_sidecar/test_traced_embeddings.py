@@ -10,8 +10,15 @@ from embedding_contract import names
 from embedding_http.flow import Reply
 from embedding_sidecar import errors
 from embedding_sidecar.api import byte_budget
-from embedding_sidecar.api.embeddings import Embeddings
+from embedding_sidecar.api.embeddings import Asked, Embeddings
 from embedding_sidecar.telemetry import metrics
+
+SCOPE: dict[str, Any] = {
+    "type": "http",
+    "method": "POST",
+    "path": names.PATH_EMBEDDINGS,
+    "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")],
+}
 
 
 class Spans:
@@ -31,10 +38,10 @@ class Spans:
 class World:
     """The endpoint on a runtime that knows no body, or on none yet."""
 
-    def __init__(self, *, is_ready=True):
+    def __init__(self, *, is_ready=True, fails=False):
         self.spans = Spans()
+        cached_answers = SimpleNamespace(**({} if fails else {"known": lambda _: None}))
         unused: Any = None
-        cached_answers = SimpleNamespace(known=lambda _: None)
         runtime: Any = SimpleNamespace(cached_answers=cached_answers) if is_ready else None
 
         def now():
@@ -49,18 +56,12 @@ class World:
 
     def post(self, body):
         """As a connection does: at once, and by a task where that says nothing."""
-        scope: dict[str, Any] = {
-            "type": "http",
-            "method": "POST",
-            "path": names.PATH_EMBEDDINGS,
-            "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")],
-        }
-        head = self.endpoint.head(scope)
+        head = self.endpoint.head(SCOPE)
         assert head is not None
         result = self.endpoint.at_once(head, body)
         if isinstance(result, Reply):
             return result.status
-        return asyncio.run(self.task(scope, body, result))
+        return asyncio.run(self.task(SCOPE, body, result))
 
     async def task(self, scope, body, asked):
         async def receive():
@@ -84,3 +85,20 @@ def test_span_ends_where_there_is_no_policy_yet():
     world = World(is_ready=False)
     assert world.post(b'{"model": "m", "input": "a"}') == 503
     assert world.spans.ended == [["server_error"]]
+
+
+def test_span_of_caller_that_left_during_look_up_ends():
+    world = World()
+    head = world.endpoint.head(SCOPE)
+    assert head is not None
+    asked = world.endpoint.at_once(head, b"{")
+    assert isinstance(asked, Asked)
+    world.endpoint.caller_left(asked)
+    assert world.spans.ended == [["server_error"]]
+
+
+def test_request_that_fails_at_once_in_unforeseen_way_gets_500(caplog):
+    world = World(fails=True)
+    assert world.post(b'{"model": "m", "input": "a"}') == 500
+    assert world.spans.ended == [["server_error"]]
+    assert caplog.records[-1].exc_info[0] is AttributeError

@@ -118,13 +118,7 @@ class RequestParser:
 
     def on_headers_complete(self) -> None:
         """A head is whole; one that offers an upgrade is read again without the offer."""
-        # Not counted line by line, which would be the most of reading one: a read holds few enough.
-        if len(self._headers) > MAX_HEADERS:
-            _refuse_many_headers()
         parser = self._parser
-        if parser.should_upgrade():
-            self._offered = self._without_upgrade()
-            return
         method = parser.get_method().decode("ascii")
         if self._methods and method not in self._methods:
             asked = self._url.partition(b"?")[0].decode("latin-1")[:_MAX_NAME]
@@ -133,6 +127,12 @@ class RequestParser:
                 status=405,
                 lines=f"allow: {', '.join(self._methods)}\r\n".encode(),
             )
+        # Not counted line by line, which would be the most of reading one: a read holds few enough.
+        if len(self._headers) > MAX_HEADERS:
+            _refuse_many_headers()
+        if parser.should_upgrade():
+            self._offered = self._without_upgrade()
+            return
         url = httptools.parse_url(self._url)
         if (raw_path := url.path) is None:
             raise RefusedRequest(_NO_HTTP)

@@ -280,6 +280,12 @@ def test_administration_is_read_only_and_says_what_it_allows(method):
         assert b"is not allowed on /metrics." in written
 
 
+def test_administration_allows_no_connect_and_says_what_it_allows():
+    requests, written, closed = admin(b"CONNECT x:443 HTTP/1.1\r\nhost: x:443\r\n\r\n")
+    assert (requests, statuses(written), closed) == ([], [405], True)
+    assert b"allow: GET, HEAD\r\n" in written
+
+
 def test_d2_administration_holds_no_body():
     head = b"GET /a HTTP/1.1\r\nhost: x\r\ncontent-length: 10000000\r\n\r\n"
 

@@ -266,7 +266,7 @@ class _Batch:
             self._end(self.brought)
 
     def _end(self, result: inflight.CallResult | Exception) -> None:
-        # The steps hold what holds them.
+        # A step that remains holds the batch, and the batch holds the step.
         self.next.clear()
         if self.over is not None:
             self.over(result)

@@ -76,7 +76,11 @@ def test_batch_that_fails_on_the_way_leaves_no_cycle():
     gc.disable()
     try:
         world.refusal(*"abcdefgh")
-        left = [it for it in gc.get_objects() if type(it).__name__ in {"_Batch", "_Call", "Order"}]
+        left = [
+            it
+            for it in gc.get_objects()
+            if type(it).__name__ in {"_Batch", "_Call", "BatchRequest"}
+        ]
         assert left == []
     finally:
         gc.enable()

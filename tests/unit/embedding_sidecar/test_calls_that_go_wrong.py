@@ -46,7 +46,7 @@ def test_probe_that_fails_unforeseen_is_over(texts):
     assert world.embed(*texts).items == len(texts)
 
 
-def test_short_text_that_is_refused_teaches_no_length_after_a_longer_one_passed():
+def test_refused_text_teaches_no_length_if_longer_one_passed():
     world = World(one("a", kind="OpenAICompatible"))
     long_text, refused = "long " * 2000, "refused " * 100
     host = world.net["a"]
@@ -63,7 +63,7 @@ def test_short_text_that_is_refused_teaches_no_length_after_a_longer_one_passed(
     assert len(host.calls) == before + 1
 
 
-def test_batch_that_fails_on_the_way_leaves_no_cycle():
+def test_batch_that_fails_leaves_no_cycle():
     world = World(one("a", kind="OpenAICompatible"))
     host = world.net["a"]
 

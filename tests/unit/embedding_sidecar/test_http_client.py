@@ -551,7 +551,7 @@ def test_invalid_url_is_not_sent_to_proxy(url, monkeypatch):
 
 
 @pytest.mark.parametrize("proxy", ["", "http://proxy.invalid:3128"])
-def test_call_whose_name_is_looked_up_is_told_that_its_client_closes(proxy, monkeypatch):
+def test_call_that_looks_name_up_ends_with_its_client(proxy, monkeypatch):
     monkeypatch.setenv("http_proxy", proxy)
 
     async def go():

@@ -237,7 +237,7 @@ class _Batch:
                 if len(keys) < len(self.inflight_call.keys):
                     at = self.inflight_call.keys.index(keys[0])
                     came = portions.of_call(came, at=at, count=len(keys))
-            if self.over is not None or len(keys) > 1:
+            if self.over is not None or len(self.inflight_call.keys) > 1:
                 self._learn(part, came)
             result = self.by.read(self.request, part, keys, came)
             self._take(result)
@@ -266,6 +266,8 @@ class _Batch:
             self._end(self.brought)
 
     def _end(self, result: inflight.CallResult | Exception) -> None:
+        # A step that remains holds the batch, and the batch holds the step.
+        self.next.clear()
         if self.over is not None:
             self.over(result)
         self.by.registry.complete(self.inflight_call, result)

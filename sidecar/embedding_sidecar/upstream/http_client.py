@@ -115,7 +115,12 @@ class HttpClient:
                 allow_redirects=False,
                 proxy=proxy,
                 ssl=self._authorities.context(),
-                timeout=aiohttp.ClientTimeout(total=within_seconds, connect=self._connect_seconds),
+                # aiohttp would round it up to a full second, but requests wait for no other timer.
+                timeout=aiohttp.ClientTimeout(
+                    total=within_seconds,
+                    connect=self._connect_seconds,
+                    ceil_threshold=within_seconds,
+                ),
             ) as response:
                 if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
                     said = errors.Unreachable(PROXY_WANTS_LOGIN, billed=False)
@@ -123,6 +128,12 @@ class HttpClient:
                     said = await self._read(response, request.reader)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             said = failure(error)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # A session that closes cancels the look-up of a name, not the call that waits for it.
+            said = errors.Unreachable("connection_lost", billed=True)
         except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
             said = fault
         done(said)

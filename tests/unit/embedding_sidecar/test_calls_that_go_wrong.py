@@ -1,11 +1,13 @@
 """Calls whose steps fail in ways that no provider causes: each request is answered all the same."""
 
 import asyncio
+import gc
 from unittest import mock
 
 import pytest
 
 from embedding_sidecar import errors
+from embedding_sidecar.engine import portions
 from tests.fakes import provider as stand_in
 from tests.parts.world import World, ask, one
 
@@ -42,3 +44,42 @@ def test_probe_that_fails_unforeseen_is_over(texts):
     with mock.patch.object(world.quota, "draw", None), pytest.raises(TypeError):
         world.embed(*texts)
     assert world.embed(*texts).items == len(texts)
+
+
+def test_refused_text_teaches_no_length_if_longer_one_passed():
+    world = World(one("a", kind="OpenAICompatible"))
+    long_text, refused = "long " * 2000, "refused " * 100
+    host = world.net["a"]
+
+    def fault(answer):
+        asked = host.calls[-1].body["input"]
+        return stand_in.status(400)(answer) if refused in asked else answer
+
+    host.fault = fault
+    world.refusal(long_text, refused)
+    host.fault = None
+    before = len(host.calls)
+    world.embed(*(f"{it} " * 1000 for it in "pqr"))
+    assert len(host.calls) == before + 1
+
+
+def test_batch_that_fails_leaves_no_cycle():
+    world = World(one("a", kind="OpenAICompatible"))
+    host = world.net["a"]
+
+    def fault(answer):
+        if len(host.calls[-1].body["input"]) > 2:
+            return stand_in.status(413)(answer)
+        return stand_in.status(401)(answer)
+
+    host.fault = fault
+    gc.collect()
+    gc.disable()
+    try:
+        world.refusal(*"abcdefgh")
+        objects = gc.get_objects()
+        left = [it for it in objects if type(it).__qualname__ == "_Batch"]
+        left += [it for it in objects if isinstance(it, portions.BatchRequest)]
+        assert left == []
+    finally:
+        gc.enable()

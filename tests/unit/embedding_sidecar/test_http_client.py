@@ -548,3 +548,47 @@ def test_invalid_url_is_not_sent_to_proxy(url, monkeypatch):
     with pytest.raises(errors.Unreachable) as caught:
         asyncio.run(go())
     assert (caught.value.reason, caught.value.billed) == ("no_connection", False)
+
+
+@pytest.mark.parametrize("proxy", ["", "http://proxy.invalid:3128"])
+def test_call_that_looks_name_up_ends_with_its_client(proxy, monkeypatch):
+    monkeypatch.setenv("http_proxy", proxy)
+
+    async def go():
+        looked_up = asyncio.Event()
+
+        async def hang(*_, **__):
+            looked_up.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", hang)
+        async with client() as made:
+            call = asyncio.create_task(
+                come(made.start, post("http://provider.invalid/v1"), within_seconds=9)
+            )
+            await looked_up.wait()
+        with pytest.raises(errors.Unreachable):
+            await asyncio.wait_for(call, 5)
+
+    asyncio.run(go())
+
+
+def test_time_of_call_by_proxy_is_not_rounded_up(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    given = []
+
+    def post_with(self, url, *, timeout, **rest):
+        given.append(timeout)
+        raise OSError
+
+    monkeypatch.setattr(aiohttp.ClientSession, "post", post_with)
+
+    async def go():
+        async with client() as made:
+            with pytest.raises(errors.Unreachable):
+                await come(made.start, post("http://provider.invalid/v1"), within_seconds=7.25)
+
+    asyncio.run(go())
+    (timeout,) = given
+    assert timeout.total == 7.25
+    assert timeout.ceil_threshold >= timeout.total

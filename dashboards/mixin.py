@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from dashboards import cost, operations, panels
-from embedding_contract import alerts as table
+from embedding_contract import built_in_alerts as table
 from embedding_operator.policy import alerts
 
 ROOT: Final = Path(__file__).parents[1]

@@ -6,13 +6,13 @@ from typing import Final
 
 import yaml
 
-from embedding_contract import alerts, prices
+from embedding_contract import built_in_alerts, prices
 from embedding_operator.policy.alerts import duration
 
 ROOT: Final = Path(__file__).parent.parent
 NOTICE: Final = (
-    "<!-- Written by `make generate` from sidecar/embedding_contract/alerts.py and prices.py."
-    " Edit those, not this. -->\n\n"
+    "<!-- Written by `make generate` from sidecar/embedding_contract/built_in_alerts.py and "
+    "prices.py. Edit those, not this. -->\n\n"
 )
 
 
@@ -25,10 +25,10 @@ def files() -> Iterator[tuple[Path, str]]:
 def alerts_page() -> str:
     """Both tables of alerts, and the built-in prices."""
     lines = [NOTICE, ALERTS_INTRODUCTION]
-    for alert in alerts.BUILT_IN:
+    for alert in built_in_alerts.BUILT_IN:
         lines.extend(_alert(alert, f"`rules.{alert.key}`; "))
     lines.append(OPERATOR_INTRODUCTION)
-    for alert in alerts.OPERATOR:
+    for alert in built_in_alerts.OPERATOR:
         lines.extend(_alert(alert, ""))
     lines.append(PRICES_INTRODUCTION.format(date=prices.AS_OF))
     lines.append("| provider and model | USD per million tokens | as of | source |\n")
@@ -64,7 +64,7 @@ If a policy names prices in another currency, name all of them.
 """
 
 
-def _alert(alert: alerts.Alert, key: str) -> Iterator[str]:
+def _alert(alert: built_in_alerts.Alert, key: str) -> Iterator[str]:
     yield f"## {alert.name}\n\n{alert.description} [Runbook](runbooks/{alert.name}.md).\n\n"
     yield f"{key}for {duration(alert.for_seconds)}; severity {alert.severity}"
     if alert.threshold is not None:
@@ -90,8 +90,8 @@ def operator_rules() -> str:
                 "runbook_url": alert.runbook_url,
             },
         }
-        for alert in alerts.OPERATOR
+        for alert in built_in_alerts.OPERATOR
     ]
     groups = {"groups": [{"name": "embedding-operator", "rules": rules}]}
-    source = "# Written by `make generate` from sidecar/embedding_contract/alerts.py.\n"
+    source = "# Written by `make generate` from sidecar/embedding_contract/built_in_alerts.py.\n"
     return source + yaml.safe_dump(groups, sort_keys=False, width=100)

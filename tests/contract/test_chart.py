@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embedding_contract import alerts, names
+from embedding_contract import built_in_alerts, names
 from embedding_operator import settings
 from embedding_operator.injection import admission_server, webhook
 from embedding_operator.monitoring import endpoints
@@ -568,8 +568,8 @@ def test_alerts_about_operator_are_those_of_table(rendered):
     rule = one(rendered["monitored"], "PrometheusRule")
     assert rule["metadata"]["labels"]["release"] == "stack"
     (group,) = rule["spec"]["groups"]
-    assert [it["alert"] for it in group["rules"]] == [it.name for it in alerts.OPERATOR]
-    assert [it["expr"] for it in group["rules"]] == [it.expr for it in alerts.OPERATOR]
+    assert [it["alert"] for it in group["rules"]] == [it.name for it in built_in_alerts.OPERATOR]
+    assert [it["expr"] for it in group["rules"]] == [it.expr for it in built_in_alerts.OPERATOR]
 
 
 def test_operator_series_keep_namespace_of_policy(rendered):

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from embedding_contract import alerts as table
+from embedding_contract import built_in_alerts as table
 from tests.fakes import provider
 from tests.parts import monitoring, postgres, sidecar
 from tests.parts.alert_faults import FAULTS, Fault, Site

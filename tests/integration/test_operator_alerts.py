@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from embedding_contract import alerts, names
+from embedding_contract import built_in_alerts, names
 from tests.parts import admitting, monitoring, operating, reconciling, relay
 from tests.parts import vault as real
 from tests.parts.kubectl import Kubectl
@@ -95,7 +95,7 @@ def watched(tmp_path: Path, api_server: Kubectl, hangs: Path) -> Iterator[Watche
 
 
 def test_every_alert_about_operator_is_caused_here():
-    assert {it.name for it in alerts.OPERATOR} == {WATCH_ENDED, PODS_MISSED, STUCK}
+    assert {it.name for it in built_in_alerts.OPERATOR} == {WATCH_ENDED, PODS_MISSED, STUCK}
 
 
 @pytest.mark.timeout(600)
@@ -130,7 +130,9 @@ def test_pods_that_webhook_missed_are_alert_until_they_are_gone(watched, api_ser
 
 @pytest.mark.timeout(600)
 def test_reconcile_that_hangs_is_alert_until_it_ends(watched, api_server, namespace, hangs):
-    assert all(f"> {STUCK_SECONDS} " in it.expr for it in alerts.OPERATOR if it.name == STUCK)
+    assert all(
+        f"> {STUCK_SECONDS} " in it.expr for it in built_in_alerts.OPERATOR if it.name == STUCK
+    )
     hangs.touch()
     admitting.open_shop(api_server, namespace)
     watched.chain.until(lambda: watched.firing(STUCK), seconds=PATIENCE_SECONDS)

@@ -9,7 +9,7 @@ from embedding_contract import fingerprint, names
 from embedding_operator import errors, sidecars
 from embedding_operator.policy import crd_schema, policy
 from embedding_operator.render import configmaps, secrets
-from embedding_operator.sidecars import client, targets
+from embedding_operator.sidecars import config_request, targets
 from tests.parts import ports
 from tests.parts import sidecar as real
 
@@ -94,7 +94,7 @@ def running(volumes, tmp_path):
 
 @pytest.fixture
 def asks(running):
-    return client.Client(port=running.admin_port)
+    return config_request.Client(port=running.admin_port)
 
 
 def in_force(asks, *, token=real.TOKEN, pod=POD):
@@ -183,7 +183,7 @@ def test_vanished_files_change_nothing(asks, volumes):
 
 
 def test_absent_pod_is_reported_as_problem():
-    asks = client.Client(port=ports.free())
+    asks = config_request.Client(port=ports.free())
     for address in ("127.0.0.1", "::1"):
         nobody = targets.Pod(namespace="shop", name="search-1", uid=UID, address=address)
         assert isinstance(in_force(asks, pod=nobody), errors.Problem)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from embedding_contract import alerts as table
+from embedding_contract import built_in_alerts as table
 from embedding_contract import document, names
 from embedding_contract.index_document import Target
 from embedding_operator.cli import preview

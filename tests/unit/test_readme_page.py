@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from embedding_contract import alerts
+from embedding_contract import built_in_alerts
 from embedding_operator.policy import crd_schema, policy
 from tests.parts import clients
 
@@ -49,5 +49,5 @@ def test_policy_of_readme_is_valid():
 
 
 def test_readme_counts_alerts_and_clients_right():
-    assert f"{len(alerts.BUILT_IN)} alerts per policy" in TEXT
+    assert f"{len(built_in_alerts.BUILT_IN)} alerts per policy" in TEXT
     assert f"{len(clients.CLIENTS)} clients of" in TEXT

@@ -6,7 +6,7 @@ import msgspec
 
 from embedding_contract import names
 from embedding_operator.informers.kept import FOREIGN_BYTES, NOTHING, Kept
-from embedding_operator.injection import container_env
+from embedding_operator.injection import bypasses
 
 POD_BYTES: Final = 16_384
 """The most bytes stored of a pod. A larger one, by labels, ports or containers, is not stored and
@@ -153,7 +153,7 @@ def _environment(
     found = [
         it
         for it in msgspec.json.decode(raw, type=list[_Variable] | None) or ()
-        if it.name in container_env.LOOKED_AT and len(it.value) <= VALUE_CHARACTERS
+        if it.name in bypasses.LOOKED_AT and len(it.value) <= VALUE_CHARACTERS
     ]
     for it in found:
         it.value_from = None if it.value_from is None else {}

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from embedding_contract import names
-from embedding_operator.injection import container_env, injector, selection
+from embedding_operator.injection import bypasses, injector, selection
 from embedding_operator.status import policy_status
 
 _LIVE_PHASES: Final = frozenset({"Pending", "Running"})
@@ -60,9 +60,7 @@ def of(
             lost_to = decision.candidate.name
     early = [it for it in covered if injector.is_bypassing(it, environment_since=environment_since)]
     detours = {
-        str(pod["metadata"]["name"]): found
-        for pod in covered
-        if (found := container_env.detours(pod))
+        str(pod["metadata"]["name"]): found for pod in covered if (found := bypasses.detours(pod))
     }
     return policy_status.Coverage(
         matching=len(covered) + len(missing),

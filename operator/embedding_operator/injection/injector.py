@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from embedding_contract import names
-from embedding_operator.injection import container_env, resources, selection
+from embedding_operator.injection import bypasses, resources, selection
 
 Object = Mapping[str, Any]
 Pod = dict[str, Any]
@@ -209,7 +209,7 @@ def _give_environment(spec: dict[str, Any], *, policy: str) -> None:
         if not any((source.get("configMapRef") or {}).get("name") == name for source in sources):
             reference = {"configMapRef": {"name": name, "optional": True}}
             container["envFrom"] = [reference, *sources]
-        if added := container_env.exceptions(container):
+        if added := bypasses.exceptions(container):
             container["env"] = [*container["env"], *added]
 
 

@@ -7,7 +7,7 @@ and the value of the alert itself. Labels route alerts, so they must not be temp
 import re
 from typing import Any, Final
 
-from embedding_contract import alerts as table
+from embedding_contract import built_in_alerts as table
 from embedding_operator.errors import Problem
 from embedding_operator.policy import alerts
 from embedding_operator.policy.policy import EmbeddingPolicy

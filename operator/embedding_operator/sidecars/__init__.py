@@ -4,7 +4,7 @@ A reconcile never waits for an answer: it registers the pods, and reads the last
 (docs/decisions/020-bulkheads.md).
 """
 
-from embedding_operator.sidecars.client import Client
+from embedding_operator.sidecars.config_request import Client
 from embedding_operator.sidecars.pages import InForce, index_report_of
 from embedding_operator.sidecars.prober import Prober
 from embedding_operator.sidecars.targets import Pod, Seen, Target, Wanted, index_of, of_index

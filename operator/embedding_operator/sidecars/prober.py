@@ -9,7 +9,7 @@ from typing import Final
 
 from embedding_operator import errors
 from embedding_operator.kube.kinds import ObjectKey
-from embedding_operator.sidecars import client
+from embedding_operator.sidecars import config_request
 from embedding_operator.sidecars.nudges import Nudger
 from embedding_operator.sidecars.targets import Seen, Target
 from embedding_operator.sidecars.watchlist import Question, Watchlist
@@ -31,7 +31,7 @@ class Prober:
     def __init__(
         self,
         *,
-        asks: client.Client,
+        asks: config_request.Client,
         nudge: Callable[[str, str, str], None],
         changed: Callable[[ObjectKey, float], None],
         asked: Callable[[str], None],

@@ -20,7 +20,7 @@ from embedding_contract import names
 from embedding_http.flow import Reply
 from embedding_sidecar import errors, memory_limit
 from embedding_sidecar.api import byte_budget, head_cache, request_body, response_headers
-from embedding_sidecar.api.streamed_body import WHOLE_BYTES, StreamedBody, send_all
+from embedding_sidecar.api.streamed_response import WHOLE_BYTES, StreamedResponse, send_all
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.cached_answers import FromMemory, Wanted
 from embedding_sidecar.engine.request_state import Found
@@ -226,7 +226,7 @@ class Embeddings:
 
     async def _reply(
         self, asked: Asked, scope: Scope, receive: Receive, reservation: byte_budget.ByteReservation
-    ) -> Reply | StreamedBody:
+    ) -> Reply | StreamedResponse:
         head, request = asked.head, asked.request
         try:
             if request is None:
@@ -268,7 +268,7 @@ class Embeddings:
             raise
         except Exception as failure:  # noqa: BLE001 - the caller is told, and the log says how
             return self._failed(failure, head)
-        return StreamedBody(
+        return StreamedResponse(
             _OK,
             lines,
             openai_json.chunks(

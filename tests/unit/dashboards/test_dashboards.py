@@ -10,7 +10,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
 from dashboards import cost, mixin, panels, queries
-from embedding_contract import alerts as table
+from embedding_contract import built_in_alerts as table
 from embedding_contract import metrics, prices
 from tests.parts import dashboards, promql
 

@@ -52,3 +52,9 @@ def test_alias_means_its_provider():
     assert provider.answers_to("m")
     assert provider.answers_to("small")
     assert not provider.answers_to("a")
+
+
+def test_each_known_model_belongs_to_vendor_with_address():
+    prefixes = tuple(spaces._VENDORS.values())
+    assert all(family.startswith(prefixes) for family, _ in spaces._KNOWN.values())
+    assert spaces._VENDORS.keys() <= document.DEFAULT_BASE_URLS.keys()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from embedding_contract import document, names
 from embedding_sidecar import errors, memory_limit
 from embedding_sidecar.allowance import Allowance
-from embedding_sidecar.api import byte_budget, embeddings, streamed_body
+from embedding_sidecar.api import byte_budget, embeddings, streamed_response
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.translation import provider_api
@@ -492,7 +492,7 @@ def test_answer_that_is_not_read_does_not_keep_its_room(endpoint):
     endpoint.service.may_answer.set()
     unread, waiting = endpoint.post(LARGE, reads=False), endpoint.post(LARGE)
     assert waiting.status is None
-    endpoint.loop.pass_time(streamed_body.SLOW_READER_SECONDS)
+    endpoint.loop.pass_time(streamed_response.SLOW_READER_SECONDS)
     assert waiting.status == 200
     unread.task.cancel()
     endpoint.loop.pass_time(0.1)
@@ -516,5 +516,5 @@ def test_long_answer_is_chunked_except_for_http10(endpoint):
     assert whole.answer() == chunked.answer()
     assert len(whole.sent) == 2
     assert b"content-length" in dict(whole.sent[0]["headers"])
-    assert max(len(it["body"]) for it in chunked.sent[1:]) < streamed_body.WHOLE_BYTES
+    assert max(len(it["body"]) for it in chunked.sent[1:]) < streamed_response.WHOLE_BYTES
     assert b"content-length" not in dict(chunked.sent[0]["headers"])

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from dev import cluster
-from embedding_contract import alerts, metrics, names, prices
+from embedding_contract import built_in_alerts, metrics, names, prices
 from embedding_operator.policy import crd_schema, policy
 from embedding_operator.render import costs, monitoring
 
@@ -450,9 +450,11 @@ QUIET = {
 def test_alert_fires_when(promtool, tmp_path, when):
     alert, series, minutes = FIRING[when]
     (labels,) = fires(promtool, tmp_path, series, alert=alert, minutes=minutes)
-    (row,) = [it for it in (*alerts.BUILT_IN, *alerts.OPERATOR) if it.name == alert]
+    (row,) = [
+        it for it in (*built_in_alerts.BUILT_IN, *built_in_alerts.OPERATOR) if it.name == alert
+    ]
     assert labels["severity"] == row.severity
-    if row in alerts.BUILT_IN:
+    if row in built_in_alerts.BUILT_IN:
         assert labels["namespace"] == "shop"
         assert labels["policy"] == "search"
 
@@ -477,10 +479,10 @@ def test_promtool_finds_nothing_wrong(promtool, tmp_path):
 
 
 def test_every_alert_fires_and_is_quiet_in_some_test():
-    named = {alert.name for alert in (*alerts.BUILT_IN, *alerts.OPERATOR)}
+    named = {alert.name for alert in (*built_in_alerts.BUILT_IN, *built_in_alerts.OPERATOR)}
     assert {alert for alert, _, _ in FIRING.values()} == named
     assert {alert for alert, _, _ in QUIET.values()} == named
-    assert rules().keys() == {alert.name for alert in alerts.BUILT_IN}
+    assert rules().keys() == {alert.name for alert in built_in_alerts.BUILT_IN}
 
 
 @pytest.mark.parametrize("alert", rules())
@@ -527,7 +529,7 @@ def test_prometheus_may_select_by_labels_of_policy():
 def test_severity_outside_list_is_left_out_and_said():
     made = monitoring.of(parsed(labels={"severity": "page"}))
     severities = {it["labels"]["severity"] for it in made.rule["spec"]["groups"][0]["rules"]}
-    assert severities <= set(alerts.SEVERITIES)
+    assert severities <= set(built_in_alerts.SEVERITIES)
     (problem,) = made.problems
     assert problem.reason == "SeverityUnknown"
     assert "page" in problem.message
@@ -548,7 +550,7 @@ def test_rates_are_taken_over_for_within_bounds(for_, window):
     assert f"[{window}]" in entry["expr"]
 
 
-@pytest.mark.parametrize("alert", alerts.BUILT_IN, ids=lambda it: it.key)
+@pytest.mark.parametrize("alert", built_in_alerts.BUILT_IN, ids=lambda it: it.key)
 def test_alert_that_is_switched_off_is_not_rendered(alert):
     chosen = PRICED | {alert.key: {**PRICED.get(alert.key, {}), "enabled": False}}
     assert rules().keys() - rules(rules=chosen).keys() == {alert.name}
@@ -610,7 +612,7 @@ def test_recorded_by_policy_and_by_workload():
 
 
 def test_policy_has_16_alerts_at_most():
-    assert len(alerts.BUILT_IN) <= alerts.MAX_PER_POLICY
+    assert len(built_in_alerts.BUILT_IN) <= built_in_alerts.MAX_PER_POLICY
 
 
 def test_prices_are_decimals_with_source():
@@ -626,14 +628,14 @@ def crd_alerts():
 
 
 def test_resource_has_rule_for_every_built_in_alert():
-    assert list(crd_alerts()["rules"]["properties"]) == [it.key for it in alerts.BUILT_IN]
+    assert list(crd_alerts()["rules"]["properties"]) == [it.key for it in built_in_alerts.BUILT_IN]
 
 
-@pytest.mark.parametrize("alert", alerts.BUILT_IN, ids=lambda it: it.key)
+@pytest.mark.parametrize("alert", built_in_alerts.BUILT_IN, ids=lambda it: it.key)
 def test_resource_bounds_threshold_as_table_does(alert):
     fields = crd_alerts()["rules"]["properties"][alert.key]
     assert alert.name in fields["description"]
-    assert fields["properties"]["severity"]["enum"] == list(alerts.SEVERITIES)
+    assert fields["properties"]["severity"]["enum"] == list(built_in_alerts.SEVERITIES)
     field = fields["properties"].get("threshold")
     threshold = alert.threshold
     if threshold is None:
@@ -651,7 +653,9 @@ def test_resource_bounds_threshold_as_table_does(alert):
 RUNBOOK_PARTS = ("**Meaning.**", "**Impact.**", "**Diagnosis.**", "**Mitigation.**")
 
 
-@pytest.mark.parametrize("alert", [*alerts.BUILT_IN, *alerts.OPERATOR], ids=lambda it: it.key)
+@pytest.mark.parametrize(
+    "alert", [*built_in_alerts.BUILT_IN, *built_in_alerts.OPERATOR], ids=lambda it: it.key
+)
 def test_runbook_has_meaning_impact_diagnosis_and_mitigation(alert):
     text = (ROOT / "docs" / "runbooks" / f"{alert.name}.md").read_text(encoding="utf-8")
     assert text.startswith(f"# {alert.name}\n")
@@ -664,4 +668,4 @@ def test_runbook_has_meaning_impact_diagnosis_and_mitigation(alert):
 
 def test_no_runbook_is_of_no_alert():
     pages = {page.stem for page in (ROOT / "docs" / "runbooks").glob("*.md")}
-    assert pages == {alert.name for alert in (*alerts.BUILT_IN, *alerts.OPERATOR)}
+    assert pages == {alert.name for alert in (*built_in_alerts.BUILT_IN, *built_in_alerts.OPERATOR)}

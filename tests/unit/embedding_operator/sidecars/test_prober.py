@@ -8,7 +8,7 @@ import pytest
 
 from embedding_operator import errors
 from embedding_operator.kube.kinds import ObjectKey
-from embedding_operator.sidecars import client, prober, schedule
+from embedding_operator.sidecars import config_request, prober, schedule
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod, Target, Wanted
 from embedding_operator.status import config_in_force
@@ -24,7 +24,7 @@ def pod(number, namespace="shop"):
     )
 
 
-class World(client.Client):
+class World(config_request.Client):
     """Sidecars by the names of their pods: an answer, an error, or None for one that hangs."""
 
     def __init__(self):

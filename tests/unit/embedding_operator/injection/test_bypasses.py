@@ -4,7 +4,7 @@ import pytest
 
 from embedding_contract import names
 from embedding_operator.informers import kept, pod_objects
-from embedding_operator.injection import container_env, injector, selection
+from embedding_operator.injection import bypasses, injector, selection
 
 SIDECAR = injector.Sidecar(image="sidecar:1", pull_policy="Never", resources={})
 SEARCH = selection.Candidate(name="search", created_at="", pod_selector={})
@@ -37,12 +37,12 @@ def kept_of(a_pod):
     return pod_objects.pod(kept.encode(a_pod)).value()
 
 
-@pytest.mark.parametrize("name", container_env.PROXIES)
+@pytest.mark.parametrize("name", bypasses.PROXIES)
 def test_container_with_proxy_is_given_loopback_excepted(name):
     """C2: the SDK's calls to the sidecar do not go to the proxy."""
     found = environment(injected(pod(**{name: PROXY})))
     assert found[0] == {"name": name, "value": PROXY}
-    assert found[1:] == variables(NO_PROXY=container_env.LOOPBACK, no_proxy=container_env.LOOPBACK)
+    assert found[1:] == variables(NO_PROXY=bypasses.LOOPBACK, no_proxy=bypasses.LOOPBACK)
 
 
 def test_container_whose_proxy_comes_from_secret_is_given_it_too():
@@ -51,7 +51,7 @@ def test_container_whose_proxy_comes_from_secret_is_given_it_too():
     reference = {"secretKeyRef": {"name": "proxy", "key": "url"}}
     a_pod["spec"]["containers"][0]["env"] = [{"name": "HTTP_PROXY", "valueFrom": reference}]
     assert len(environment(injected(a_pod))) == 3
-    assert not container_env.detours(kept_of(injected(a_pod)))
+    assert not bypasses.detours(kept_of(injected(a_pod)))
 
 
 @pytest.mark.parametrize("own", ["NO_PROXY", "no_proxy"])
@@ -86,10 +86,10 @@ def test_second_injection_changes_nothing():
 
 
 @pytest.mark.parametrize("value", ["", "localhost", "10.0.0.0/8,.corp", "127.0.0.2", "/", "::1"])
-@pytest.mark.parametrize("proxy", container_env.HTTP_PROXIES)
+@pytest.mark.parametrize("proxy", bypasses.HTTP_PROXIES)
 def test_own_exceptions_without_loopback_are_told_and_no_value_is(proxy, value):
     """C2: counted and said."""
-    found = container_env.detours(kept_of(injected(pod(**{proxy: PROXY}, NO_PROXY=value))))
+    found = bypasses.detours(kept_of(injected(pod(**{proxy: PROXY}, NO_PROXY=value))))
     assert found == [
         f"container app sends all requests to its {proxy}, as its NO_PROXY lacks 127.0.0.1"
     ]
@@ -99,29 +99,29 @@ def test_own_exceptions_without_loopback_are_told_and_no_value_is(proxy, value):
     "value", ["*", "127.0.0.1", ".corp, 127.0.0.1", "127.0.0.0/8", f"127.0.0.1:{names.API_PORT}"]
 )
 def test_own_exceptions_with_loopback_are_well(value):
-    assert not container_env.detours(kept_of(injected(pod(HTTP_PROXY=PROXY, no_proxy=value))))
+    assert not bypasses.detours(kept_of(injected(pod(HTTP_PROXY=PROXY, no_proxy=value))))
 
 
 def test_proxy_that_is_empty_or_of_other_urls_leads_nothing_away():
     for name, value in (("HTTP_PROXY", ""), ("HTTPS_PROXY", PROXY)):
-        assert not container_env.detours(kept_of(injected(pod(**{name: value}, NO_PROXY="x"))))
+        assert not bypasses.detours(kept_of(injected(pod(**{name: value}, NO_PROXY="x"))))
 
 
-@pytest.mark.parametrize("name", container_env.ADDRESSES)
+@pytest.mark.parametrize("name", bypasses.ADDRESSES)
 @pytest.mark.parametrize(
     "value",
     ["https://api.openai.com/v1", "", "http://127.0.0.1:9/v1", "http://[::1", "http://h:99999"],
 )
 def test_own_literal_address_goes_past_sidecar(name, value):
     """C14: whatever the container sets comes before what the sidecar's ConfigMap gives it."""
-    found = container_env.detours(kept_of(injected(pod(**{name: value}))))
+    found = bypasses.detours(kept_of(injected(pod(**{name: value}))))
     assert found == [f"container app sets {name} itself"]
 
 
 @pytest.mark.parametrize("value", [OURS, f"http://localhost:{names.API_PORT}/v1/"])
 def test_own_literal_address_of_sidecar_is_well(value):
     """C14, a sibling: a container that says the sidecar's address itself."""
-    assert not container_env.detours(kept_of(injected(pod(OPENAI_BASE_URL=value))))
+    assert not bypasses.detours(kept_of(injected(pod(OPENAI_BASE_URL=value))))
 
 
 def test_native_sidecar_with_its_own_address_is_no_application():
@@ -131,7 +131,7 @@ def test_native_sidecar_with_its_own_address_is_no_application():
         {"name": name, "restartPolicy": policy, "env": variables(OPENAI_BASE_URL="http://x")}
         for name, policy in (("mesh", "Always"), ("migrate", None))
     ]
-    assert container_env.detours(kept_of(injected(a_pod))) == [
+    assert bypasses.detours(kept_of(injected(a_pod))) == [
         "container migrate sets OPENAI_BASE_URL itself"
     ]
 
@@ -142,7 +142,7 @@ def test_later_of_two_variables_of_name_counts():
         *variables(OPENAI_BASE_URL="http://x"),
         *variables(OPENAI_BASE_URL=OURS),
     ]
-    assert not container_env.detours(kept_of(injected(a_pod)))
+    assert not bypasses.detours(kept_of(injected(a_pod)))
 
 
 def test_kept_part_of_environment_is_small():

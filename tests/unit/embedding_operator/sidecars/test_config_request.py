@@ -9,7 +9,7 @@ import pytest
 
 from embedding_contract import index_report, names, proof
 from embedding_operator import errors
-from embedding_operator.sidecars import client, exchange, pages, targets
+from embedding_operator.sidecars import config_request, exchange, pages, targets
 from embedding_operator.status import config_in_force
 from tests.parts import answering
 
@@ -47,11 +47,11 @@ def given(head):
 
 
 def in_force(there, pod):
-    return asyncio.run(client.Client(port=there.port).in_force(pod, token=TOKEN))
+    return asyncio.run(config_request.Client(port=there.port).in_force(pod, token=TOKEN))
 
 
 def quota(there, pod):
-    return asyncio.run(client.Client(port=there.port).quota(pod, token=TOKEN))
+    return asyncio.run(config_request.Client(port=there.port).quota(pod, token=TOKEN))
 
 
 def sidecar(**more):
@@ -147,7 +147,7 @@ def test_hostile_server_is_named_by_its_behaviour(there, at, kind, monkeypatch):
 
 def test_absent_sidecar_is_named():
     missing = targets.Pod(namespace="shop", name="p", uid="u", address="127.0.9.9")
-    found = asyncio.run(client.Client(port=1).in_force(missing, token=TOKEN))
+    found = asyncio.run(config_request.Client(port=1).in_force(missing, token=TOKEN))
     assert found == errors.Problem(config_in_force.NO_ANSWER, "refused the connection")
 
 
@@ -254,7 +254,7 @@ def test_answer_in_tiny_segments_costs_few_reads(there, at, monkeypatch):
             await asyncio.sleep(0)
 
     monkeypatch.setattr(exchange, "DEADLINE_SECONDS", 0.5)
-    asked = client.Client(port=there.port).in_force(at(trickle), token=TOKEN)
+    asked = config_request.Client(port=there.port).in_force(at(trickle), token=TOKEN)
     with asyncio.Runner(loop_factory=Loop) as runner:
         assert isinstance(runner.run(asked), errors.Problem)
     assert len(reads) <= 0.5 / exchange._READ_APART_SECONDS + 1
@@ -276,7 +276,7 @@ def working(pod):
 
 
 def index_in_force(there, pod):
-    asked = client.Client(port=1, index_port=there.port)
+    asked = config_request.Client(port=1, index_port=there.port)
     return asyncio.run(asked.in_force(working(pod), token=TOKEN))
 
 

@@ -16,7 +16,7 @@ WHOLE_BYTES: Final = 2**20
 """A longer answer goes out in pieces."""
 
 
-class StreamedBody(NamedTuple):
+class StreamedResponse(NamedTuple):
     """An answer whose body is made while it is sent; `head` does not say how long that is."""
 
     status: int
@@ -25,7 +25,7 @@ class StreamedBody(NamedTuple):
 
 
 async def send_all(
-    answer: StreamedBody, send: Send, reservation: byte_budget.ByteReservation
+    answer: StreamedResponse, send: Send, reservation: byte_budget.ByteReservation
 ) -> None:
     """Send one piece after the other, each when the one before it is gone."""
     leaving = asyncio.get_running_loop().call_later(SLOW_READER_SECONDS, reservation.leave)

@@ -43,28 +43,15 @@ _KEPT_SECONDS: Final = cache_entry.MAX_TTL_SECONDS + 86_400
 _log = logging.getLogger(__name__)
 
 
-class Store(Protocol):
-    """The store that a policy's pods share. All methods raise errors.StoreAway."""
+class _Store(Protocol):
+    """The store that a policy's pods share: RedisGenerations."""
 
-    async def generation(self, *names: str) -> list[str | None]:
-        """The generations of these names, None for each that is not there."""
-        ...
-
-    async def generations(self) -> dict[str, str] | None:
-        """All there are, as they were at one moment; None for more than MAX_NAMES."""
-        ...
-
-    async def reset(self, values: Mapping[str, str]) -> None:
-        """Drop all there are and set these, both or neither."""
-        ...
-
-    async def begin(self, values: Mapping[str, str]) -> None:
-        """Set each of these that is not there."""
-        ...
-
-    async def replace(self, values: Mapping[str, str], *, dropped: Collection[str]) -> None:
-        """Drop the names and set the values, both or neither."""
-        ...
+    async def generation(self, *names: str) -> list[str | None]: ...
+    async def generations(self) -> dict[str, str] | None: ...
+    async def begin(self, values: Mapping[str, str]) -> None: ...
+    async def replace(
+        self, values: Mapping[str, str], *, dropped: Collection[str] | None
+    ) -> None: ...
 
 
 def fresh() -> str:
@@ -81,7 +68,7 @@ class Generations:
     def __init__(
         self,
         *,
-        store: Store | None,
+        store: _Store | None,
         forget: Callable[[str | None], None],
         make: Callable[[], str] = fresh,
         clock: Callable[[], float] = time.time,
@@ -123,7 +110,7 @@ class Generations:
         async with self._lock:
             await self._refresh(self._store)
 
-    async def _refresh(self, store: Store) -> None:
+    async def _refresh(self, store: _Store) -> None:
         known = [self._values.get(name) for name in (WHOLE, REVISION)]
         if None not in known and await store.generation(WHOLE, REVISION) == known:
             return
@@ -134,7 +121,7 @@ class Generations:
             values = await self._all(store)
         self._obey(values)
 
-    async def _all(self, store: Store) -> dict[str, str]:
+    async def _all(self, store: _Store) -> dict[str, str]:
         """All generations of the store, which are made anew where some are not ours."""
         values = await store.generations()
         if _can_be(values):
@@ -144,7 +131,7 @@ class Generations:
             "cleared; find out what else writes keys that begin with %s",
             cache_entry.PREFIX.partition(":")[0],
         )
-        await store.reset({WHOLE: self._make(), REVISION: self._make()})
+        await store.replace({WHOLE: self._make(), REVISION: self._make()}, dropped=None)
         values = await store.generations()
         if not _can_be(values):
             raise errors.StoreAway("its generations were not written by a sidecar")
@@ -160,12 +147,9 @@ class Generations:
             await self._replace({model or WHOLE: self._make()})
 
     async def clear_texts(self, names: Collection[str], model: str | None) -> None:
-        """Give texts, by cache_entry.name, a new generation for one model or for all.
+        """Give texts, by cache_entry.name, a new generation for one model or for all; as `clear`.
 
         Where there would be too many of them, the policy gets one.
-
-        Raises:
-            errors.Unavailable: likewise.
         """
         value = f"{self._make()}@{int(self._clock())}"
         texts = {f"{_TEXT}{name} {model or WHOLE}": value for name in names}

@@ -25,53 +25,30 @@ _GENERATIONS: Final = "keep generations"
 _log = logging.getLogger(__name__)
 
 
-class Store(Protocol):
-    """The shared layer, which calls `done` within a budget of time."""
+_Values = Sequence[bytes | None] | errors.StoreRefuses | None
 
-    def fetch(
-        self,
-        keys: Sequence[str],
-        done: Callable[[Sequence[bytes | None] | errors.StoreRefuses | None], None],
-    ) -> None:
-        """Call `done` with the values of these keys, None for each that is missing.
 
-        It gets None where the store is away, and StoreRefuses where it refuses.
-        """
-        ...
+class _Store(Protocol):
+    """The shared layer, which calls `done` within a budget of time: RedisCache."""
 
+    def fetch(self, keys: Sequence[str], done: Callable[[_Values], None]) -> None: ...
     def keep(
         self,
         values: Mapping[str, bytes],
         *,
         ttl_seconds: int,
         done: Callable[[BaseException | None], None],
-    ) -> None:
-        """Set these values; `done` gets None then, or the error."""
-        ...
-
-    async def remove(self, keys: Sequence[str]) -> None:
-        """Delete these keys. Raises errors.StoreAway."""
-        ...
+    ) -> None: ...
+    async def remove(self, keys: Sequence[str]) -> None: ...
 
 
-class Observer(Protocol):
-    """The metrics of the cache."""
+class _Observer(Protocol):
+    """The metrics of the cache, as in telemetry.metrics."""
 
-    def looked_up(self, layer: str, *, hits: int, seconds: float) -> None:
-        """A request's items were looked up in one layer."""
-        ...
-
-    def missed(self, items: int) -> None:
-        """Items were found in no layer."""
-        ...
-
-    def saved(self, *, model: str, tokens: int) -> None:
-        """The cache spared an answer of this model so many tokens."""
-        ...
-
-    def error(self, kind: str, provider: str = "") -> None:
-        """Something failed."""
-        ...
+    def looked_up(self, layer: str, *, hits: int, seconds: float) -> None: ...
+    def missed(self, items: int) -> None: ...
+    def saved(self, *, model: str, tokens: int) -> None: ...
+    def error(self, kind: str) -> None: ...
 
 
 class TieredCache:
@@ -87,9 +64,9 @@ class TieredCache:
         scope: str,
         ttl_seconds: int,
         memory: memory_cache.MemoryCache,
-        store: Store | None,
+        store: _Store | None,
         generations: generations.Generations,
-        observe: Observer,
+        observe: _Observer,
         seal: Seal = Seal(),  # noqa: B008 - holds nothing that changes
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -183,12 +160,9 @@ class TieredCache:
         `from_memory` comes from `cached_answers`. `done` is called at once unless the store must be
         asked, and then by the event loop, within the store's budget of time.
         """
-        if not self._ttl_seconds:
-            done(from_memory)
-            return
         started = time.perf_counter()
         missing = [index for index, entry in enumerate(from_memory) if entry is None]
-        if not missing:
+        if not self._ttl_seconds or not missing:
             done(from_memory)
             return
         self._note(MEMORY, hits=len(from_memory) - len(missing), started=started)
@@ -198,7 +172,7 @@ class TieredCache:
             return
         started = time.perf_counter()
 
-        def fetched(values: Sequence[bytes | None] | errors.StoreRefuses | None) -> None:
+        def fetched(values: _Values) -> None:
             hits = 0
             if values is None or isinstance(values, errors.StoreRefuses):
                 self._away(_READ, values)
@@ -273,7 +247,8 @@ class TieredCache:
         keys = [key for ask, space in variants for key in self.keys(ask, space=space)]
         names = {cache_entry.name(item) for ask, _ in variants for item in ask.items}
         await self._generations.clear_texts(names, model)
-        self._memory.drop(keys)
+        for key in keys:
+            self._memory.drop(key)
         if self._store is not None:
             try:
                 await self._store.remove(keys)

@@ -9,16 +9,44 @@ import math
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 
 from embedding_contract import document
 from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.quota.books import Books
 from embedding_sidecar.quota.claim_queue import Told
 from embedding_sidecar.quota.claims import DAY_SECONDS, NOTHING, Amounts, Limits
-from embedding_sidecar.quota.counter import Counter, Store
+from embedding_sidecar.quota.counter import Counter, InexactReason, Store
 from embedding_sidecar.quota.leases import Ledger, Reservation
 from embedding_sidecar.quota.share import Share, Terms, midnight_after
-from embedding_sidecar.quota.state import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The day so far.
+
+    `used` is the calls of all pods, as last reported; `reserved` is counted beyond that: held by
+    pods, or lost with pods that died. A limit of None is no limit. `left` is what this sidecar can
+    still draw, and `left_to_background` the same without the reserve for applications.
+    `exact_reason` is empty where the limit holds exactly; `exact_text` is a sentence of it.
+    """
+
+    daily_requests: int | None
+    used: int
+    reserved: int
+    daily_tokens: int | None
+    tokens_used: int
+    reset_at: datetime
+    left: Allowance
+    left_to_background: Allowance
+    exact_reason: InexactReason
+    exact_text: str
+
+    @property
+    def exact(self) -> bool:
+        """True if the limit is never exceeded, even where pods die."""
+        return not self.exact_reason
 
 
 class Quota:
@@ -157,11 +185,6 @@ class Quota:
             self._background.end()
         for share in self._shares():
             await share.close()
-
-    async def give_back(self) -> None:
-        """Let go of what is held and not spent. Never raises."""
-        for share in self._shares():
-            await share.give_back()
 
     def _shares(self) -> list[Share]:
         """Those that the store is to hear of."""

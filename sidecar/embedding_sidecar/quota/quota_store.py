@@ -68,10 +68,11 @@ class RedisStore:
                 for amounts in (claim.floor, claim.spent, claim.need, claim.want)
                 for number in (amounts.calls, amounts.tokens)
             ),
-            seen.incarnation,
-            seen.revision,
-            seen.counted.calls,
-            seen.counted.tokens,
+            *(
+                (seen.incarnation, seen.revision, seen.counted.calls, seen.counted.tokens)
+                if seen
+                else ("", 0, 0, 0)
+            ),
             NEAR_THE_LIMIT,
             KEPT_SECONDS,
             MAX_FIGURE,

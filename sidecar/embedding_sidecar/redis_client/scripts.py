@@ -67,10 +67,8 @@ class _AtOne:
             answers = await self._told(command)
         if isinstance(answers, Exception):
             # The connection may be refused, too: a wrong password is, before any command.
-            lacking = redis_refusals.of(answers, pattern=KEYS, run_by_script=_RUN)
-            if lacking is not None:
-                raise errors.StoreRefuses(lacking) from answers
-            raise errors.StoreAway(type(answers).__name__) from answers
+            failure = redis_refusals.failure(answers, pattern=KEYS, run_by_script=_RUN)
+            raise failure from answers
         return answers[0]
 
     def _told(self, command: bytes) -> "asyncio.Future[Sequence[Any] | Exception]":

@@ -253,17 +253,14 @@ class Store:
         self.polls += 1
         return dict(self.found)
 
-    async def reset(self, values):
-        self._check()
-        self.found = dict(values)
-
     async def begin(self, values):
         self._check()
         self.found = {**values, **self.found}
 
     async def replace(self, values, *, dropped):
         self._check()
-        kept = {name: value for name, value in self.found.items() if name not in dropped}
+        gone = self.found if dropped is None else dropped
+        kept = {name: value for name, value in self.found.items() if name not in gone}
         self.found = {**kept, **values}
 
 

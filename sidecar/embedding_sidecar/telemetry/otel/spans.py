@@ -22,14 +22,10 @@ _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 
 class Tracer:
-    """Starts a span for each request and counts the two metrics.
+    """Starts a span for each request, exported by `spans`, and counts the two metrics.
 
-    Args:
-        spans: exports spans.
-        resource: what the spans and metrics are said to come from.
-        root_ratio: the share of requests without a caller's span that is sampled; None leaves it to
-            the sampler that OTEL_TRACES_SAMPLER names.
-        share: a random number of 0 to 1.
+    `root_ratio` is the share of requests without a caller's span that is sampled; None leaves it to
+    the sampler that OTEL_TRACES_SAMPLER names. `share` draws a number of 0 to 1.
     """
 
     def __init__(

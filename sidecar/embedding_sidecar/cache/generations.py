@@ -79,39 +79,31 @@ class Generations:
         self._clock = clock
         # A poll that has read before a clear must not be applied after it.
         self._lock = asyncio.Lock()
-        self._values: Mapping[str, str] = {WHOLE: make()}
+        self.in_force: Mapping[str, str] = {WHOLE: make()}
+        """By name; another object as soon as any of them changes, and the keys with it."""
         self._texts: dict[str, Mapping[str, str]] = {}
 
     def of(self, model: str) -> str:
         """The generation of a model's keys: the policy's, and its own if it was ever cleared."""
-        return f"{self._values[WHOLE]}.{self._values.get(model, '')}"
+        return f"{self.in_force[WHOLE]}.{self.in_force.get(model, '')}"
 
     def of_texts(self, model: str) -> Mapping[str, str]:
         """The generations of texts cleared for this model, or for all, by name."""
         found = self._texts.get(model)
         if found is None:
             # Not for all models at once: the store may name any number of them.
-            found = self._texts[model] = _texts_of(self._values, model)
+            found = self._texts[model] = _texts_of(self.in_force, model)
         return found
 
-    @property
-    def in_force(self) -> object:
-        """Another object as soon as any generation changes."""
-        return self._values
-
     async def refresh(self) -> None:
-        """Take over the store's generations.
-
-        Raises:
-            errors.StoreAway: the last known generations stay.
-        """
+        """Take over the store's generations; the last known ones stay on errors.StoreAway."""
         if self._store is None:
             return
         async with self._lock:
             await self._refresh(self._store)
 
     async def _refresh(self, store: _Store) -> None:
-        known = [self._values.get(name) for name in (WHOLE, REVISION)]
+        known = [self.in_force.get(name) for name in (WHOLE, REVISION)]
         if None not in known and await store.generation(WHOLE, REVISION) == known:
             return
         values = await self._all(store)
@@ -138,7 +130,7 @@ class Generations:
         return values
 
     async def clear(self, model: str | None) -> None:
-        """Give the policy, or one model, a new generation.
+        """Give the policy, or one model by the policy's name of it, a new generation.
 
         Raises:
             errors.Unavailable: the other pods cannot be told; nothing is cleared here either.
@@ -158,7 +150,7 @@ class Generations:
 
     async def _replace(self, values: Mapping[str, str]) -> None:
         try:
-            before = self._values if self._store is None else await self._all(self._store)
+            before = self.in_force if self._store is None else await self._all(self._store)
             dropped = {name for name, value in before.items() if self._is_over(name, value)}
             texts = [name for name in before.keys() | values.keys() if name.startswith(_TEXT)]
             if len(texts) - len(dropped) > MAX_TEXTS or WHOLE not in before:
@@ -191,7 +183,7 @@ class Generations:
     def _obey(self, values: Mapping[str, str]) -> None:
         if WHOLE not in values:
             return
-        before, self._values = self._values, dict(values)
+        before, self.in_force = self.in_force, dict(values)
         self._texts = {}
         if before[WHOLE] != values[WHOLE]:
             self._forget(None)

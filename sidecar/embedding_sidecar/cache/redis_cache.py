@@ -79,7 +79,8 @@ class _Reads(_Batch):
         answers = self.answers
         for keys, done in waiting:
             if self.failure is None or any(key in answers for key in keys):
-                _tell(done, [_bytes(answers.get(key)) for key in keys])
+                values = [answers.get(key) for key in keys]
+                _tell(done, [it if isinstance(it, bytes) else None for it in values])
             else:
                 failure = self.failure
                 _tell(done, failure if isinstance(failure, errors.StoreRefuses) else None)
@@ -259,7 +260,3 @@ def _tell(done: Callable[[T], None], what: T) -> None:
         asyncio.get_running_loop().call_exception_handler(
             {"message": "an answer of the cache could not be used", "exception": error}
         )
-
-
-def _bytes(answer: object) -> bytes | None:
-    return answer if isinstance(answer, bytes) else None

@@ -68,8 +68,8 @@ class Quota:
         self._scope = scope
         self._clock = clock
         self._wall_clock = wall_clock
-        self._books = Books()
-        self._counter = Counter(books=self._books, clock=clock)
+        self.books = Books()
+        self.counter = Counter(books=self.books, clock=clock)
         # Of claims one is under way at a time.
         self._claiming = asyncio.Lock()
         self._closed = False
@@ -77,7 +77,7 @@ class Quota:
         self._limits = Limits(0, 0)
         self._may_go_alone = False
         self._applications = self._share(background=False)
-        self._books.add(self._applications.ledger)
+        self.books.add(self._applications.ledger)
         self._background: Share | None = None
         """None until somebody draws from it: most sidecars have no background work."""
         self._terms: document.Quota | None = None
@@ -89,10 +89,10 @@ class Quota:
         What was spent stays spent. What is held within other limits is not spent any more. A store
         that knows less of the day than this sidecar gets it back, as one that forgot.
         """
-        if limits == self._terms and store is self._counter.store:
+        if limits == self._terms and store is self.counter.store:
             return
         self._terms = limits
-        self._counter.use(store)
+        self.counter.use(store)
         self._limits = Limits(limits.daily_requests, limits.daily_tokens)
         self._reserve = Amounts(limits.reserved_requests, limits.reserved_tokens)
         # Without a limit there is nothing that an unreachable store could protect.
@@ -124,11 +124,6 @@ class Quota:
         share = self._of_background() if reservation.background else self._applications
         share.settle(reservation, cost=Amounts(1, tokens) if billed else NOTHING)
 
-    @property
-    def busy(self) -> bool:
-        """Whether a call of today is under way."""
-        return not self._books.idle
-
     def left(self, *, background: bool = False) -> Allowance:
         """What this sidecar may still draw on, as it last heard; asks nobody."""
         if not background:
@@ -136,41 +131,23 @@ class Quota:
         # Asking is no reason to open books that each call would have to look into.
         return (self._background or self._share(background=True)).left()
 
-    def calls_made(self) -> int:
-        """Calls of the whole policy today, as last heard; asks nobody."""
-        return self._books.policy_used().calls
-
-    def calls_reserved(self) -> int:
-        """Calls that sidecars of the policy hold and have not made, as last heard; asks nobody."""
-        return self._books.policy_reserved().calls
-
-    @property
-    def store_up(self) -> bool | None:
-        """Whether the store answered when it was last asked; None where there is none."""
-        return self._counter.store_up
-
-    @property
-    def store_word(self) -> str:
-        """What the store did when it was last asked: none, ok, away or refuses: and why."""
-        return self._counter.word
-
     async def state(self) -> State:
         """The day so far, by the store where it answers, else by what was last heard."""
         async with self._claiming:
             for share in self._shares():
-                if await self._counter.ask(share.ledger, share.ledger.report()) is None:
+                if await self.counter.ask(share.ledger, share.ledger.report()) is None:
                     day = int(self._wall_clock() // DAY_SECONDS)
-                    self._books.start_day_of(day, now=self._clock())
-            await self._counter.check_durability()
-        used = self._books.policy_used()
-        reason, text = self._counter.inexact(goes_alone=self._may_go_alone)
+                    self.books.start_day_of(day, now=self._clock())
+            await self.counter.check_durability()
+        used = self.books.policy_used()
+        reason, text = self.counter.inexact(goes_alone=self._may_go_alone)
         return State(
             daily_requests=self._limits.calls,
             used=used.calls,
-            reserved=self._books.policy_reserved().calls,
+            reserved=self.books.policy_reserved().calls,
             daily_tokens=self._limits.tokens,
             tokens_used=used.tokens,
-            reset_at=midnight_after(self._books.day),
+            reset_at=midnight_after(self.books.day),
             left=self.left(),
             left_to_background=self.left(background=True),
             exact_reason=reason,
@@ -196,7 +173,7 @@ class Quota:
     def _of_background(self) -> Share:
         if self._background is None:
             self._background = self._share(background=True)
-            self._books.add(self._background.ledger)
+            self.books.add(self._background.ledger)
             if self._closed:
                 self._background.end()
         return self._background
@@ -213,11 +190,11 @@ class Quota:
             limits=Limits(0, 0),
             background=background,
         )
-        ledger.start_day_of(self._books.day, now=math.inf)
+        ledger.start_day_of(self.books.day, now=math.inf)
         share = Share(
             ledger=ledger,
-            books=self._books,
-            counter=self._counter,
+            books=self.books,
+            counter=self.counter,
             claiming=self._claiming,
             clock=self._clock,
             wall_clock=self._wall_clock,

@@ -30,11 +30,6 @@ class Terms(NamedTuple):
     reserve: Amounts
     may_go_alone: bool
 
-    @property
-    def limits(self) -> Limits:
-        """Bounds of the sum of all leases when this share draws."""
-        return self.day.without(self.reserve)
-
 
 class Share:
     """One class's share. `claiming` is held during a claim of any share; clocks are the quota's."""
@@ -56,7 +51,8 @@ class Share:
         self._clock = clock
         self._wall_clock = wall_clock
         self._terms = Terms(Limits(0, 0), NOTHING, may_go_alone=False)
-        self._limits = self._terms.limits
+        self._limits = self._terms.day
+        """Bounds of the sum of all leases when this share draws."""
         self._queue = ClaimQueue()
         self._asking: asyncio.Task[None] | None = None
         self._spent_at = float("-inf")
@@ -67,7 +63,7 @@ class Share:
     def obey(self, terms: Terms) -> None:
         """Change the terms. Spending stays spent; the rest of the lease goes back."""
         self._terms = terms
-        self._limits = terms.limits
+        self._limits = terms.day.without(terms.reserve)
         self.ledger.limit(self._limits)
 
     def draw(self, amounts: Amounts, done: Told) -> Callable[[], None] | None:

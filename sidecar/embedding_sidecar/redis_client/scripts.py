@@ -39,11 +39,7 @@ class _AtOne:
         self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, key: str, words: Words) -> Any:
-        """The script's answer.
-
-        Raises:
-            errors.StoreAway: there is none; the script may have run, or may run later.
-        """
+        """The script's answer. On errors.StoreAway it may have run, or may run later."""
         answer = await self._ask(("EVALSHA", self._digest, 1, key, *words))
         if isinstance(answer, hiredis.ReplyError) and str(answer).startswith(_NOT_THERE):
             answer = await self._ask(("EVAL", self._text, 1, key, *words))

@@ -170,7 +170,7 @@ def test_whole_day_is_told_whichever_class_spends(day):
     async def scenario():
         sidecar, other = (day.sidecar(daily_requests=100, reserved_requests=20) for _ in range(2))
         await calls(sidecar, 5, background=True)
-        known = sidecar.calls_made(), sidecar.calls_reserved()
+        known = sidecar.books.policy_used().calls, sidecar.books.policy_reserved().calls
         state = await sidecar.state()
         return known, state, await other.state()
 
@@ -190,7 +190,7 @@ def test_new_day_that_one_class_has_heard_of_is_new_for_other(day):
         await call(sidecar)
         return (
             sidecar.left(background=True),
-            sidecar.calls_made(),
+            sidecar.books.policy_used().calls,
             await calls(sidecar, background=True),
         )
 

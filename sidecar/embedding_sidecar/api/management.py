@@ -165,12 +165,8 @@ def observe(current: CurrentPolicy, metrics: Metrics) -> None:
         reserved=runtime.quota.books.policy_reserved().calls,
     )
     metrics.memory_bytes(runtime.memory_bytes())
-    metrics.redis(
-        {
-            "cache": _REDIS_UP.get(runtime.redis_state().partition(":")[0]),
-            "quota": runtime.quota.counter.store_up,
-        }
-    )
+    words = {"cache": runtime.redis_state(), "quota": runtime.quota.counter.word}
+    metrics.redis({it: _REDIS_UP.get(word.partition(":")[0]) for it, word in words.items()})
 
 
 def type_word(kind: str) -> str:

@@ -73,14 +73,12 @@ class Quota:
         # Of claims one is under way at a time.
         self._claiming = asyncio.Lock()
         self._closed = False
-        self._reserve = NOTHING
-        self._limits = Limits(0, 0)
-        self._may_go_alone = False
+        self._terms = Terms(Limits(0, 0), NOTHING, may_go_alone=False)
         self._applications = self._share(background=False)
         self.books.add(self._applications.ledger)
         self._background: Share | None = None
         """None until somebody draws from it: most sidecars have no background work."""
-        self._terms: document.Quota | None = None
+        self._obeyed: document.Quota | None = None
         self.obey(limits, store=store)
 
     def obey(self, limits: document.Quota, *, store: Store | None) -> None:
@@ -89,14 +87,15 @@ class Quota:
         What was spent stays spent. What is held within other limits is not spent any more. A store
         that knows less of the day than this sidecar gets it back, as one that forgot.
         """
-        if limits == self._terms and store is self.counter.store:
+        if limits == self._obeyed and store is self.counter.store:
             return
-        self._terms = limits
+        self._obeyed = limits
         self.counter.use(store)
-        self._limits = Limits(limits.daily_requests, limits.daily_tokens)
-        self._reserve = Amounts(limits.reserved_requests, limits.reserved_tokens)
+        day = Limits(limits.daily_requests, limits.daily_tokens)
+        reserve = Amounts(limits.reserved_requests, limits.reserved_tokens)
         # Without a limit there is nothing that an unreachable store could protect.
-        self._may_go_alone = store is None or not limits.deny_on_store_loss or self._limits.open
+        may_go_alone = store is None or not limits.deny_on_store_loss or day.open
+        self._terms = Terms(day, reserve, may_go_alone)
         self._applications.obey(self._terms_of(background=False))
         if self._background is not None:
             self._background.obey(self._terms_of(background=True))
@@ -140,12 +139,12 @@ class Quota:
                     self.books.start_day_of(day, now=self._clock())
             await self.counter.check_durability()
         used = self.books.policy_used()
-        reason, text = self.counter.inexact(goes_alone=self._may_go_alone)
+        reason, text = self.counter.inexact(goes_alone=self._terms.may_go_alone)
         return State(
-            daily_requests=self._limits.calls,
+            daily_requests=self._terms.day.calls,
             used=used.calls,
             reserved=self.books.policy_reserved().calls,
-            daily_tokens=self._limits.tokens,
+            daily_tokens=self._terms.day.tokens,
             tokens_used=used.tokens,
             reset_at=midnight_after(self.books.day),
             left=self.left(),
@@ -179,8 +178,7 @@ class Quota:
         return self._background
 
     def _terms_of(self, *, background: bool) -> Terms:
-        reserve = self._reserve if background else NOTHING
-        return Terms(self._limits, reserve, self._may_go_alone)
+        return self._terms if background else self._terms._replace(reserve=NOTHING)
 
     def _share(self, *, background: bool) -> Share:
         """One from which nothing was drawn."""

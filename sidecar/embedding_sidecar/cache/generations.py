@@ -97,21 +97,19 @@ class Generations:
 
     async def refresh(self) -> None:
         """Take over the store's generations; the last known ones stay on errors.StoreAway."""
-        if self._store is None:
+        store = self._store
+        if store is None:
             return
         async with self._lock:
-            await self._refresh(self._store)
-
-    async def _refresh(self, store: _Store) -> None:
-        known = [self.in_force.get(name) for name in (WHOLE, REVISION)]
-        if None not in known and await store.generation(WHOLE, REVISION) == known:
-            return
-        values = await self._all(store)
-        if WHOLE not in values:
-            # Not the last known one: the models' may have been lost with it.
-            await store.begin({WHOLE: self._make(), REVISION: self._make()})
+            known = [self.in_force.get(name) for name in (WHOLE, REVISION)]
+            if None not in known and await store.generation(WHOLE, REVISION) == known:
+                return
             values = await self._all(store)
-        self._obey(values)
+            if WHOLE not in values:
+                # Not the last known one: the models' may have been lost with it.
+                await store.begin({WHOLE: self._make(), REVISION: self._make()})
+                values = await self._all(store)
+            self._obey(values)
 
     async def _all(self, store: _Store) -> dict[str, str]:
         """All generations of the store, which are made anew where some are not ours."""

@@ -40,7 +40,7 @@ class Threshold:
     string with at most 9 digits before the point, above 0.
     """
 
-    unit: Literal["percent", "seconds", "USD"]
+    unit: Literal["percent", "seconds", "USD"] = "percent"
     meaning: str
     default: int | None
     low: int
@@ -98,7 +98,7 @@ BUILT_IN: Final = (
         for_seconds=300,
         severity="info",
         threshold=Threshold(
-            unit="percent", meaning="of the day's calls that are made", default=90, low=50, high=99
+            meaning="of the day's calls that are made", default=90, low=50, high=99
         ),
         summary=f"{_WHO} has used most of its daily quota.",
         description="Once it is used up, calls are refused with 429 until 00:00 UTC.",
@@ -130,7 +130,6 @@ BUILT_IN: Final = (
         for_seconds=900,
         severity="info",
         threshold=Threshold(
-            unit="percent",
             meaning="of the day's calls that the last half hour's pace reaches by 00:00 UTC",
             default=100,
             low=100,
@@ -167,11 +166,7 @@ BUILT_IN: Final = (
         for_seconds=300,
         severity="warning",
         threshold=Threshold(
-            unit="percent",
-            meaning="of the calls to one provider that fail",
-            default=50,
-            low=1,
-            high=99,
+            meaning="of the calls to one provider that fail", default=50, low=1, high=99
         ),
         summary=f"Too many calls of {_WHO} to {{{{ $labels.provider }}}} fail.",
         description="A backup answers where the policy allows one; else applications get errors.",
@@ -215,11 +210,7 @@ BUILT_IN: Final = (
         for_seconds=300,
         severity="critical",
         threshold=Threshold(
-            unit="percent",
-            meaning="of the applications' requests that are answered 5xx",
-            default=5,
-            low=1,
-            high=99,
+            meaning="of the applications' requests that are answered 5xx", default=5, low=1, high=99
         ),
         summary=f"Applications of {_WHO} get errors.",
         description="Too many of their requests for embeddings are answered with 5xx.",
@@ -251,11 +242,7 @@ BUILT_IN: Final = (
         for_seconds=900,
         severity="info",
         threshold=Threshold(
-            unit="percent",
-            meaning="of the hit rate of the last 6 hours that are left",
-            default=50,
-            low=10,
-            high=90,
+            meaning="of the hit rate of the last 6 hours that are left", default=50, low=10, high=90
         ),
         summary=f"The cache of {_WHO} answers far less than it did.",
         description="Texts that were in the cache are bought again, or other texts are asked for.",

@@ -64,11 +64,6 @@ class Condition:
     value: Annotated[Scalar | tuple[Scalar, ...], Key(read=lambda value, _: value)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Operator:
-    operator: Operator
-
-
 def condition(value: object, path: str) -> Condition:
     """Read one condition.
 
@@ -76,9 +71,9 @@ def condition(value: object, path: str) -> Condition:
         InvalidDocument: a field is missing, the operator is unknown, or the value has not the form
             that the operator needs.
     """
-    takes_list = json_records.read(_Operator, value, path).operator in ("in", "between")
-    read = functools.partial(json_fields.items, _scalar) if takes_list else _scalar
     made = json_records.read(Condition, value, path)
+    takes_list = made.operator in ("in", "between")
+    read = functools.partial(json_fields.items, _scalar) if takes_list else _scalar
     return replace(made, value=read(made.value, f"{path}.value"))
 
 
@@ -154,21 +149,12 @@ class IndexDocument:
 
     def target_id(self, target: Target) -> str:
         """The name of a target in the database: schema, table and, for a column, its name."""
-        return target_id(
-            schema=self.schema,
-            table=self.table,
-            target_column=target.column,
-            target_table=target.table,
-        )
+        return target_id(self.schema, self.table, column=target.column, own_table=target.table)
 
 
-def target_id(
-    *, schema: str, table: str, target_column: str | None, target_table: str | None
-) -> str:
+def target_id(schema: str, table: str, *, column: str | None, own_table: str | None) -> str:
     """The name of a target of this table: one of its columns, or a table of its own."""
-    if target_table is not None:
-        return f"{schema}.{target_table}"
-    return f"{schema}.{table}.{target_column}"
+    return f"{schema}.{table}.{column}" if own_table is None else f"{schema}.{own_table}"
 
 
 def parse(text: str | bytes) -> IndexDocument:

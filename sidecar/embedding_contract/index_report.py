@@ -100,11 +100,7 @@ def dump(report: IndexReport) -> str:
 
 
 def parse(text: str | bytes) -> IndexReport:
-    """Read a report.
-
-    Raises:
-        InvalidDocument: it is no report.
-    """
+    """Read a report. Raises InvalidDocument where it is none."""
     return json_records.parse(IndexReport, text)
 
 

@@ -82,11 +82,7 @@ def version(known: int, *, reader: str) -> Read:
 
 
 def parse(kind: type[T], text: str | bytes) -> T:
-    """Read JSON text as a dataclass.
-
-    Raises:
-        InvalidDocument: it is not JSON, or as of `read`.
-    """
+    """Read JSON text as a dataclass; raises as `read`, and where the text is not JSON."""
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -5,6 +5,7 @@ docs/metrics.md is written from it. The `aos_embedding_*` names are the user's, 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -15,12 +16,12 @@ _CACHE_SECONDS: Final = (0.00001, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,
 _CALL_SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 60)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Metric:
     """One metric family. `name` is the name a query uses, `_total` of a counter included."""
 
-    name: str
     kind: Kind
+    name: str
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
@@ -33,18 +34,9 @@ class Metric:
         return frozenset({self.name})
 
 
-def _counter(name: str, description: str, *, labels: tuple[str, ...] = ()) -> Metric:
-    return Metric(name=name, kind="counter", help=description, labels=labels)
-
-
-def _gauge(name: str, description: str, *, labels: tuple[str, ...] = ()) -> Metric:
-    return Metric(name=name, kind="gauge", help=description, labels=labels)
-
-
-def _histogram(
-    name: str, description: str, *, buckets: tuple[float, ...], labels: tuple[str, ...] = ()
-) -> Metric:
-    return Metric(name=name, kind="histogram", help=description, labels=labels, buckets=buckets)
+_counter: Final = partial(Metric, "counter")
+_gauge: Final = partial(Metric, "gauge")
+_histogram: Final = partial(Metric, "histogram")
 
 
 SIDECAR: Final = (

@@ -25,7 +25,7 @@ PRICED_TOKENS: Final = 1_000_000
 """A price is for so many tokens."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Price:
     """USD for a million tokens, as a decimal string, and the page that says so.
 
@@ -38,26 +38,21 @@ class Price:
     date: str
 
 
-def _price(usd: str, page: tuple[str, str]) -> Price:
-    source, date = page
-    return Price(usd_per_million_tokens=usd, source=source, date=date)
-
-
 PRICES: Final[Mapping[str, Price]] = MappingProxyType(
     {
-        "openai/text-embedding-3-small": _price("0.02", _OPENAI),
-        "openai/text-embedding-3-large": _price("0.13", _OPENAI),
-        "openai/text-embedding-ada-002": _price("0.10", _OPENAI),
-        "voyage/voyage-4-large": _price("0.12", _VOYAGE),
-        "voyage/voyage-4": _price("0.06", _VOYAGE),
-        "voyage/voyage-4-lite": _price("0.02", _VOYAGE),
-        "voyage/voyage-3.5": _price("0.06", _VOYAGE),
-        "voyage/voyage-3.5-lite": _price("0.02", _VOYAGE),
-        "voyage/voyage-3-large": _price("0.18", _VOYAGE),
-        "voyage/voyage-3-lite": _price("0.02", _VOYAGE_3_LITE),
-        "voyage/voyage-code-3": _price("0.18", _VOYAGE),
-        "voyage/voyage-finance-2": _price("0.12", _VOYAGE),
-        "voyage/voyage-law-2": _price("0.12", _VOYAGE),
+        "openai/text-embedding-3-small": Price("0.02", *_OPENAI),
+        "openai/text-embedding-3-large": Price("0.13", *_OPENAI),
+        "openai/text-embedding-ada-002": Price("0.10", *_OPENAI),
+        "voyage/voyage-4-large": Price("0.12", *_VOYAGE),
+        "voyage/voyage-4": Price("0.06", *_VOYAGE),
+        "voyage/voyage-4-lite": Price("0.02", *_VOYAGE),
+        "voyage/voyage-3.5": Price("0.06", *_VOYAGE),
+        "voyage/voyage-3.5-lite": Price("0.02", *_VOYAGE),
+        "voyage/voyage-3-large": Price("0.18", *_VOYAGE),
+        "voyage/voyage-3-lite": Price("0.02", *_VOYAGE_3_LITE),
+        "voyage/voyage-code-3": Price("0.18", *_VOYAGE),
+        "voyage/voyage-finance-2": Price("0.12", *_VOYAGE),
+        "voyage/voyage-law-2": Price("0.12", *_VOYAGE),
     }
 )
 """By `provider/model`: the provider's type in lower case, as metrics name it."""

@@ -47,18 +47,12 @@ def space_of(
 ) -> str:
     """The name of the space of the vectors this model makes.
 
-    Args:
-        kind: the provider's type: OpenAI, Voyage or OpenAICompatible.
-        model: the provider's name of the model.
-        base_url: where the provider answers.
-        declared: the space the policy's author wrote, which is believed.
-        pinned: numbers in a vector where the policy fixes them.
-        requested: numbers in a vector where a caller asks for them; equal to `pinned` if both.
+    `declared` is the space the policy's author wrote, which is believed; `pinned` and `requested`
+    are numbers in a vector, by the policy and by a caller, equal if both are given.
 
-    Returns:
-        `declared`, with `@requested` where only the caller fixes the size; else
-        `<family>@<dimensions>` for a model in the built-in table; else a space of its own,
-        made of type, URL and model.
+    The name is `declared`, with `@requested` where only the caller fixes the size; else
+    `<family>@<dimensions>` for a model in the built-in table; else a space of its own, made of
+    type, URL and model.
     """
     if declared is not None:
         return declared if requested in (None, pinned) else f"{declared}@{requested}"

@@ -157,7 +157,7 @@ async def _run(
 
     def busy() -> bool:
         found = current.runtime_or_none()
-        return found is not None and found.quota.busy
+        return found is not None and not found.quota.books.idle
 
     most = descriptors.most(_descriptors())
     api = Listener(

@@ -88,7 +88,7 @@ class Pods:
     async def close(self) -> None:
         for it in self.quotas:
             await it.close()
-            store = it._counter.store
+            store = it.counter.store
             assert isinstance(store, quota_store.RedisStore)
             await store.close()
 

@@ -18,10 +18,9 @@ from embedding_sidecar.quota.claims import (
     Amounts,
     LeaseClaim,
     Limits,
-    Seen,
 )
 from embedding_sidecar.redis_client import redis_url
-from tests.fakes.quota_store import FakeStore
+from tests.fakes.quota_store import FakeStore, last_seen
 from tests.parts import ports, redis_forms, sidecar
 
 pytestmark = pytest.mark.integration
@@ -188,7 +187,7 @@ def test_floor_that_store_does_not_know_is_counted(store):
 
 @pytest.mark.parametrize("days", [-1, 1])
 def test_figures_of_another_day_count_as_nothing(store, today, days):
-    seen = Seen(incarnation="x.1", revision=9, counted=Amounts(90))
+    seen = last_seen(incarnation="x.1", revision=9, counted=Amounts(90))
     (count,) = store.run(
         ask(1, day=today + days, floor=Amounts(30), spent=Amounts(30), seen=seen, want=2)
     )
@@ -202,7 +201,7 @@ def test_first_claim_knows_no_day(store, today):
 
 
 def seen_in(count):
-    return Seen(incarnation=count.incarnation, revision=count.revision, counted=count.counted)
+    return last_seen(incarnation=count.incarnation, revision=count.revision, counted=count.counted)
 
 
 def test_store_that_forgot_everything_takes_back_what_was_seen(store):
@@ -323,7 +322,7 @@ CLAIMS = st.lists(
         AMOUNTS,
         AMOUNTS,
         st.builds(
-            Seen,
+            last_seen,
             incarnation=st.sampled_from(["", "one.1", "other.1"]),
             revision=st.integers(min_value=0, max_value=10),
             counted=AMOUNTS,

@@ -10,7 +10,6 @@ from embedding_sidecar.quota.claims import (
     Amounts,
     LeaseClaim,
     LeaseReply,
-    Seen,
 )
 
 
@@ -51,7 +50,7 @@ class FakeStore:
     def carry_out(self, claim: LeaseClaim) -> LeaseReply:
         number, elapsed = divmod(self.clock(), DAY_SECONDS)
         if claim.day != number:
-            claim = replace(claim, floor=NOTHING, spent=NOTHING, seen=Seen())
+            claim = replace(claim, floor=NOTHING, spent=NOTHING, seen=None)
         day = self.days.setdefault((claim.scope, int(number)), Day())
         lease = day.leases.setdefault(claim.lease, Lease())
         stale = claim.sequence <= lease.sequence
@@ -73,14 +72,18 @@ class FakeStore:
 
     def _obey(self, day: Day, lease: Lease, claim: LeaseClaim) -> str:
         seen = claim.seen
-        differs = seen.revision == day.revision and seen.counted != day.counted
+        differs = seen and seen.revision == day.revision and seen.counted != day.counted
         day.counted += claim.floor - lease.held
         day.spent += claim.spent - lease.spent
-        if seen.incarnation and (
-            seen.incarnation != day.incarnation
-            or seen.revision > day.revision
-            or differs
-            or lease.sequence < 0
+        if (
+            seen
+            and seen.incarnation
+            and (
+                seen.incarnation != day.incarnation
+                or seen.revision > day.revision
+                or differs
+                or lease.sequence < 0
+            )
         ):
             day.counted = day.counted.at_least(seen.counted)
             day.revision = max(day.revision, seen.revision)
@@ -101,6 +104,23 @@ class FakeStore:
             claim.spent,
         )
         return short
+
+
+def last_seen(
+    *, incarnation: str = "", revision: int = 0, counted: Amounts = NOTHING
+) -> LeaseReply:
+    """An answer, as far as the next claim tells it."""
+    return LeaseReply(
+        day=0,
+        day_ends_in_seconds=0,
+        held=NOTHING,
+        short="",
+        counted=counted,
+        spent=NOTHING,
+        incarnation=incarnation,
+        revision=revision,
+        forgot=False,
+    )
 
 
 def _part(limit: int | None, counted: int, need: int, want: int) -> int:

@@ -185,7 +185,7 @@ def test_redis_that_lies_is_miss_or_away(lie, after_greeting):
             lied_to.put_many({"a": entry})
             assert await lied_to.get_many(["a"]) == [entry]
             with pytest.raises(errors.Unavailable):
-                await lied_to.clear(None)
+                await lied_to.generations.clear(None)
         finally:
             await store.close()
             liar.close()
@@ -266,7 +266,7 @@ def test_pods_share_entries_until_one_clears_them(server, asked):
         (key,) = one.keys(ask, space="s")
         one.put_many({key: entry})
         found = [await other.get_many(other.keys(ask, space="s"))]
-        await one.clear(None)
+        await one.generations.clear(None)
         await other.refresh()
         found.append(await other.get_many(other.keys(ask, space="s")))
         return found

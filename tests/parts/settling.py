@@ -2,15 +2,23 @@
 
 import asyncio
 
-from embedding_sidecar.quota.claims import Amounts
 from embedding_sidecar.quota.leases import Reservation
 from embedding_sidecar.quota.quota import Quota
 
 
 def held(quota: Quota, *, tokens: int = 1) -> Reservation | None:
     """A call that nobody needs to be asked for; None where somebody must be."""
-    outcome = quota._applications.at_once(Amounts(1, tokens))
-    return outcome if isinstance(outcome, Reservation) else None
+    told: list[object] = []
+    leave = quota.draw(tokens=tokens, done=told.append)
+    if leave is not None:
+        leave()
+    return told[0] if told and isinstance(told[0], Reservation) else None
+
+
+async def give_back(quota: Quota) -> None:
+    """Nobody has called for a while: what is held and not spent has been given back."""
+    for share in quota._shares():
+        await share.give_back()
 
 
 async def settled(quota: Quota, reservation: Reservation, *, billed: bool, tokens: int) -> None:

@@ -64,10 +64,10 @@ def _places(index: Object) -> frozenset[tuple[str, str, str]]:
             reference.get("name", ""),
             reference.get("key", ""),
             index_document.target_id(
-                schema=table.get("schema", ""),
-                table=table.get("name", ""),
-                target_column=it.get("column"),
-                target_table=it.get("table"),
+                table.get("schema", ""),
+                table.get("name", ""),
+                column=it.get("column"),
+                own_table=it.get("table"),
             ),
         )
         for it in targets

@@ -69,10 +69,7 @@ class EmbeddingIndex(ownership.Owner):
     def target_id(self) -> str:
         """The name of its target in the database."""
         return index_document.target_id(
-            schema=self.schema,
-            table=self.table,
-            target_column=self.target.column,
-            target_table=self.target.table,
+            self.schema, self.table, column=self.target.column, own_table=self.target.table
         )
 
 

@@ -189,7 +189,7 @@ class Application:
             variants = clearing.variants(asked, policy=policy)
             await runtime.cache.clear_items(variants, model=asked.model)
             return _json({"cleared": "items", "items": len(asked.items), "model": asked.model})
-        await runtime.cache.clear(asked.model)
+        await runtime.cache.generations.clear(asked.model)
         return _json({"cleared": asked.model or "all"})
 
     async def scrape(self, _: Request) -> Response:

@@ -30,7 +30,7 @@ def health(current: CurrentPolicy) -> dict[str, Any]:
     if runtime is None:
         return {"status": "unavailable", "document": None, "rejected": current.rejected}
     providers = runtime.service.health()
-    counted, cached = runtime.quota.store_word, runtime.redis_state()
+    counted, cached = runtime.quota.counter.word, runtime.redis_state()
     troubled = (
         current.rejected is not None
         # One that is away comes back by itself.
@@ -129,7 +129,7 @@ def cache_stats(runtime: Runtime) -> dict[str, Any]:
 
     `money_saved` is a decimal string at the policy's present prices, None where it names none.
     """
-    saved = runtime.cache.tokens_saved()
+    saved = runtime.cache.tokens_saved
     prices = _prices(runtime.loaded.document)
     money = sum((prices.get(it, _NOTHING) * tokens for it, tokens in saved.items()), _NOTHING)
     return {
@@ -160,17 +160,13 @@ def observe(current: CurrentPolicy, metrics: Metrics) -> None:
     metrics.keys({it.name: it.name in refused for it in runtime.loaded.document.providers})
     metrics.breakers({name: word == "failing" for name, word in runtime.service.health().items()})
     metrics.daily(
-        calls=runtime.quota.calls_made(),
+        calls=runtime.quota.books.policy_used().calls,
         limit=runtime.loaded.document.quota.daily_requests,
-        reserved=runtime.quota.calls_reserved(),
+        reserved=runtime.quota.books.policy_reserved().calls,
     )
     metrics.memory_bytes(runtime.memory_bytes())
-    metrics.redis(
-        {
-            "cache": _REDIS_UP.get(runtime.redis_state().partition(":")[0]),
-            "quota": runtime.quota.store_up,
-        }
-    )
+    words = {"cache": runtime.redis_state(), "quota": runtime.quota.counter.word}
+    metrics.redis({it: _REDIS_UP.get(word.partition(":")[0]) for it, word in words.items()})
 
 
 def type_word(kind: str) -> str:

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import struct
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from embedding_sidecar.translation import provider_api
@@ -15,8 +14,6 @@ MAX_TTL_SECONDS: Final = 31_536_000
 """A year, as in the resource. Nothing is kept longer, so entries cleared a year ago are gone."""
 
 _TEXT_NAME_BYTES: Final = 8
-
-_NOTHING_CLEARED: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Entry(NamedTuple):
@@ -51,7 +48,7 @@ def keys(
     space: str,
     scope: str,
     generation: str,
-    cleared: Mapping[str, str] = _NOTHING_CLEARED,
+    cleared: Mapping[str, str] | None = None,
 ) -> list[str]:
     """The keys of a request's items, in order; `ask.model` is the provider's name of the model.
 

@@ -43,28 +43,15 @@ _KEPT_SECONDS: Final = cache_entry.MAX_TTL_SECONDS + 86_400
 _log = logging.getLogger(__name__)
 
 
-class Store(Protocol):
-    """The store that a policy's pods share. All methods raise errors.StoreAway."""
+class _Store(Protocol):
+    """The store that a policy's pods share: RedisGenerations."""
 
-    async def generation(self, *names: str) -> list[str | None]:
-        """The generations of these names, None for each that is not there."""
-        ...
-
-    async def generations(self) -> dict[str, str] | None:
-        """All there are, as they were at one moment; None for more than MAX_NAMES."""
-        ...
-
-    async def reset(self, values: Mapping[str, str]) -> None:
-        """Drop all there are and set these, both or neither."""
-        ...
-
-    async def begin(self, values: Mapping[str, str]) -> None:
-        """Set each of these that is not there."""
-        ...
-
-    async def replace(self, values: Mapping[str, str], *, dropped: Collection[str]) -> None:
-        """Drop the names and set the values, both or neither."""
-        ...
+    async def generation(self, *names: str) -> list[str | None]: ...
+    async def generations(self) -> dict[str, str] | None: ...
+    async def begin(self, values: Mapping[str, str]) -> None: ...
+    async def replace(
+        self, values: Mapping[str, str], *, dropped: Collection[str] | None
+    ) -> None: ...
 
 
 def fresh() -> str:
@@ -81,7 +68,7 @@ class Generations:
     def __init__(
         self,
         *,
-        store: Store | None,
+        store: _Store | None,
         forget: Callable[[str | None], None],
         make: Callable[[], str] = fresh,
         clock: Callable[[], float] = time.time,
@@ -92,49 +79,39 @@ class Generations:
         self._clock = clock
         # A poll that has read before a clear must not be applied after it.
         self._lock = asyncio.Lock()
-        self._values: Mapping[str, str] = {WHOLE: make()}
+        self.in_force: Mapping[str, str] = {WHOLE: make()}
+        """By name; another object as soon as any of them changes, and the keys with it."""
         self._texts: dict[str, Mapping[str, str]] = {}
 
     def of(self, model: str) -> str:
         """The generation of a model's keys: the policy's, and its own if it was ever cleared."""
-        return f"{self._values[WHOLE]}.{self._values.get(model, '')}"
+        return f"{self.in_force[WHOLE]}.{self.in_force.get(model, '')}"
 
     def of_texts(self, model: str) -> Mapping[str, str]:
         """The generations of texts cleared for this model, or for all, by name."""
         found = self._texts.get(model)
         if found is None:
             # Not for all models at once: the store may name any number of them.
-            found = self._texts[model] = _texts_of(self._values, model)
+            found = self._texts[model] = _texts_of(self.in_force, model)
         return found
 
-    @property
-    def in_force(self) -> object:
-        """Another object as soon as any generation changes."""
-        return self._values
-
     async def refresh(self) -> None:
-        """Take over the store's generations.
-
-        Raises:
-            errors.StoreAway: the last known generations stay.
-        """
-        if self._store is None:
+        """Take over the store's generations; the last known ones stay on errors.StoreAway."""
+        store = self._store
+        if store is None:
             return
         async with self._lock:
-            await self._refresh(self._store)
-
-    async def _refresh(self, store: Store) -> None:
-        known = [self._values.get(name) for name in (WHOLE, REVISION)]
-        if None not in known and await store.generation(WHOLE, REVISION) == known:
-            return
-        values = await self._all(store)
-        if WHOLE not in values:
-            # Not the last known one: the models' may have been lost with it.
-            await store.begin({WHOLE: self._make(), REVISION: self._make()})
+            known = [self.in_force.get(name) for name in (WHOLE, REVISION)]
+            if None not in known and await store.generation(WHOLE, REVISION) == known:
+                return
             values = await self._all(store)
-        self._obey(values)
+            if WHOLE not in values:
+                # Not the last known one: the models' may have been lost with it.
+                await store.begin({WHOLE: self._make(), REVISION: self._make()})
+                values = await self._all(store)
+            self._obey(values)
 
-    async def _all(self, store: Store) -> dict[str, str]:
+    async def _all(self, store: _Store) -> dict[str, str]:
         """All generations of the store, which are made anew where some are not ours."""
         values = await store.generations()
         if _can_be(values):
@@ -144,14 +121,14 @@ class Generations:
             "cleared; find out what else writes keys that begin with %s",
             cache_entry.PREFIX.partition(":")[0],
         )
-        await store.reset({WHOLE: self._make(), REVISION: self._make()})
+        await store.replace({WHOLE: self._make(), REVISION: self._make()}, dropped=None)
         values = await store.generations()
         if not _can_be(values):
             raise errors.StoreAway("its generations were not written by a sidecar")
         return values
 
     async def clear(self, model: str | None) -> None:
-        """Give the policy, or one model, a new generation.
+        """Give the policy, or one model by the policy's name of it, a new generation.
 
         Raises:
             errors.Unavailable: the other pods cannot be told; nothing is cleared here either.
@@ -160,12 +137,9 @@ class Generations:
             await self._replace({model or WHOLE: self._make()})
 
     async def clear_texts(self, names: Collection[str], model: str | None) -> None:
-        """Give texts, by cache_entry.name, a new generation for one model or for all.
+        """Give texts, by cache_entry.name, a new generation for one model or for all; as `clear`.
 
         Where there would be too many of them, the policy gets one.
-
-        Raises:
-            errors.Unavailable: likewise.
         """
         value = f"{self._make()}@{int(self._clock())}"
         texts = {f"{_TEXT}{name} {model or WHOLE}": value for name in names}
@@ -174,7 +148,7 @@ class Generations:
 
     async def _replace(self, values: Mapping[str, str]) -> None:
         try:
-            before = self._values if self._store is None else await self._all(self._store)
+            before = self.in_force if self._store is None else await self._all(self._store)
             dropped = {name for name, value in before.items() if self._is_over(name, value)}
             texts = [name for name in before.keys() | values.keys() if name.startswith(_TEXT)]
             if len(texts) - len(dropped) > MAX_TEXTS or WHOLE not in before:
@@ -207,7 +181,7 @@ class Generations:
     def _obey(self, values: Mapping[str, str]) -> None:
         if WHOLE not in values:
             return
-        before, self._values = self._values, dict(values)
+        before, self.in_force = self.in_force, dict(values)
         self._texts = {}
         if before[WHOLE] != values[WHOLE]:
             self._forget(None)

@@ -1,9 +1,9 @@
-"""Entries in this process, bounded by bytes and TTL; the least recently used go first."""
+"""The cache in memory."""
 
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from embedding_sidecar.cache import cache_entry
@@ -36,7 +36,7 @@ class MemoryCache:
             return None
         now = self._clock()
         if not entry.is_fresh(now=now, ttl_seconds=self._ttl_seconds):
-            self._drop(key)
+            self.drop(key)
             return None
         if max_age_seconds is not None and now - entry.made_at > max_age_seconds:
             return None
@@ -48,7 +48,7 @@ class MemoryCache:
         if not self._max_bytes:
             return
         if key in self._entries:
-            self._drop(key)
+            self.drop(key)
         size = _size(key, entry)
         fresh = entry.is_fresh(now=self._clock(), ttl_seconds=self._ttl_seconds)
         if not fresh or size > self._max_bytes:
@@ -56,18 +56,15 @@ class MemoryCache:
         self._entries[key] = entry
         self._entries_bytes += size
         while self._entries and self.bytes_held > self._max_bytes:
-            self._drop(next(iter(self._entries)))
+            self.drop(next(iter(self._entries)))
 
     def forget(self, model: str | None) -> None:
         """Drop the entries of one model, or all."""
-        self.drop([key for key, entry in self._entries.items() if model in (None, entry.model)])
+        for key in [it for it, entry in self._entries.items() if model in (None, entry.model)]:
+            self.drop(key)
 
-    def drop(self, keys: Iterable[str]) -> None:
-        """Drop the entries of these keys."""
-        for key in keys:
-            self._drop(key)
-
-    def _drop(self, key: str) -> None:
+    def drop(self, key: str) -> None:
+        """Drop the entry of this key, if there is one."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._entries_bytes -= _size(key, entry)

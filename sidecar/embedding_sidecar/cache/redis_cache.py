@@ -32,6 +32,7 @@ come meanwhile, one to parse it and one to hand it over."""
 MAX_READING_BYTES: Final = 96 * 2**20
 """Bound of one answer: the vectors of all large requests that are let in at once, by the chart's
 limit, have no more."""
+_KEYS: Final = f"{cache_entry.PREFIX}*"
 _TOO_LONG: Final = errors.StoreAway("an entry is too long to be kept")
 _TOO_MUCH: Final = errors.StoreAway("Redis has not acknowledged what it has been sent")
 
@@ -48,7 +49,7 @@ class _Batch(ABC):
     __slots__ = ("failure",)
 
     def __init__(self) -> None:
-        self.failure: BaseException | None = LATE
+        self.failure: errors.StoreAway | None = LATE
 
     @abstractmethod
     def end(self) -> None:
@@ -78,7 +79,8 @@ class _Reads(_Batch):
         answers = self.answers
         for keys, done in waiting:
             if self.failure is None or any(key in answers for key in keys):
-                _tell(done, [_bytes(answers.get(key)) for key in keys])
+                values = [answers.get(key) for key in keys]
+                _tell(done, [it if isinstance(it, bytes) else None for it in values])
             else:
                 failure = self.failure
                 _tell(done, failure if isinstance(failure, errors.StoreRefuses) else None)
@@ -182,13 +184,7 @@ class RedisCache:
             for key in keys:
                 self._writes.values.pop(key, None)
         seconds = self._management_budget_seconds
-        try:
-            await self._outstanding.within(seconds, lambda: self._nodes.remove(keys))
-        except errors.StoreAway as away:
-            refusal = _refusal(away.__cause__)
-            if refusal is None:
-                raise
-            raise refusal from away
+        await self._outstanding.within(seconds, lambda: self._nodes.remove(keys), pattern=_KEYS)
 
     async def close(self) -> None:
         """Write what is gathered, within its time; end the rest, and the connections."""
@@ -246,19 +242,15 @@ class RedisCache:
         def over(failure: BaseException | None) -> None:
             timer.cancel()
             self._outstanding.owed.discard(batch)
-            batch.failure = failure and (_refusal(failure) or failure)
+            batch.failure = (
+                None if failure is None else redis_refusals.failure(failure, pattern=_KEYS)
+            )
             batch.end()
 
         loop = asyncio.get_running_loop()
         timer = loop.call_later(seconds, batch.time_is_up, _LAST_ITERATIONS)
         self._outstanding.owed.add(batch)
         return over
-
-
-def _refusal(failure: BaseException | None) -> errors.StoreRefuses | None:
-    """The refusal that an error is; None where it is another one."""
-    told = redis_refusals.of(failure, pattern=f"{cache_entry.PREFIX}*", run_by_script="")
-    return None if told is None else errors.StoreRefuses(told)
 
 
 def _tell(done: Callable[[T], None], what: T) -> None:
@@ -268,7 +260,3 @@ def _tell(done: Callable[[T], None], what: T) -> None:
         asyncio.get_running_loop().call_exception_handler(
             {"message": "an answer of the cache could not be used", "exception": error}
         )
-
-
-def _bytes(answer: object) -> bytes | None:
-    return answer if isinstance(answer, bytes) else None

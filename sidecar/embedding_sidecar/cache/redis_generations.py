@@ -7,7 +7,6 @@ import redis.asyncio
 
 from embedding_sidecar import errors
 from embedding_sidecar.cache.generations import MAX_NAMES
-from embedding_sidecar.redis_client import redis_refusals
 from embedding_sidecar.redis_client.outstanding_commands import OutstandingCommands
 
 PREFIX: Final = "aos:embedding:generations:"
@@ -72,26 +71,21 @@ class RedisGenerations:
 
         return await self._within(ask)
 
-    async def reset(self, values: Mapping[str, str]) -> None:
-        """Drop all generations and set these, both or neither."""
-        await self._change(_RESET, _flat(values))
-
     async def begin(self, values: Mapping[str, str]) -> None:
         """Set each of these generations that is missing."""
         await self._change(_BEGIN, _flat(values))
 
-    async def replace(self, values: Mapping[str, str], *, dropped: Collection[str]) -> None:
-        """Drop these names and set these values, both or neither."""
-        await self._change(_REPLACE, [str(len(dropped)), *dropped, *_flat(values)])
+    async def replace(self, values: Mapping[str, str], *, dropped: Collection[str] | None) -> None:
+        """Drop these names, or all for None, and set these values, both or neither."""
+        if dropped is None:
+            await self._change(_RESET, _flat(values))
+        else:
+            await self._change(_REPLACE, [str(len(dropped)), *dropped, *_flat(values)])
 
     async def _within(self, ask: Callable[[], Awaitable[T]]) -> T:
-        try:
-            return await self._outstanding.within(self._budget_seconds, ask)
-        except errors.StoreAway as away:
-            told = redis_refusals.of(away.__cause__, pattern=f"{PREFIX}*", run_by_script=_RUN)
-            if told is None:
-                raise
-            raise errors.StoreRefuses(told) from away
+        return await self._outstanding.within(
+            self._budget_seconds, ask, pattern=f"{PREFIX}*", run_by_script=_RUN
+        )
 
     async def _change(self, script: str, words: list[str]) -> None:
         async def ask() -> object:

@@ -25,53 +25,30 @@ _GENERATIONS: Final = "keep generations"
 _log = logging.getLogger(__name__)
 
 
-class Store(Protocol):
-    """The shared layer, which calls `done` within a budget of time."""
+_Values = Sequence[bytes | None] | errors.StoreRefuses | None
 
-    def fetch(
-        self,
-        keys: Sequence[str],
-        done: Callable[[Sequence[bytes | None] | errors.StoreRefuses | None], None],
-    ) -> None:
-        """Call `done` with the values of these keys, None for each that is missing.
 
-        It gets None where the store is away, and StoreRefuses where it refuses.
-        """
-        ...
+class _Store(Protocol):
+    """The shared layer, which calls `done` within a budget of time: RedisCache."""
 
+    def fetch(self, keys: Sequence[str], done: Callable[[_Values], None]) -> None: ...
     def keep(
         self,
         values: Mapping[str, bytes],
         *,
         ttl_seconds: int,
         done: Callable[[BaseException | None], None],
-    ) -> None:
-        """Set these values; `done` gets None then, or the error."""
-        ...
-
-    async def remove(self, keys: Sequence[str]) -> None:
-        """Delete these keys. Raises errors.StoreAway."""
-        ...
+    ) -> None: ...
+    async def remove(self, keys: Sequence[str]) -> None: ...
 
 
-class Observer(Protocol):
-    """The metrics of the cache."""
+class _Observer(Protocol):
+    """The metrics of the cache, as in telemetry.metrics."""
 
-    def looked_up(self, layer: str, *, hits: int, seconds: float) -> None:
-        """A request's items were looked up in one layer."""
-        ...
-
-    def missed(self, items: int) -> None:
-        """Items were found in no layer."""
-        ...
-
-    def saved(self, *, model: str, tokens: int) -> None:
-        """The cache spared an answer of this model so many tokens."""
-        ...
-
-    def error(self, kind: str, provider: str = "") -> None:
-        """Something failed."""
-        ...
+    def looked_up(self, layer: str, *, hits: int, seconds: float) -> None: ...
+    def missed(self, items: int) -> None: ...
+    def saved(self, *, model: str, tokens: int) -> None: ...
+    def error(self, kind: str) -> None: ...
 
 
 class TieredCache:
@@ -87,9 +64,9 @@ class TieredCache:
         scope: str,
         ttl_seconds: int,
         memory: memory_cache.MemoryCache,
-        store: Store | None,
+        store: _Store | None,
         generations: generations.Generations,
-        observe: Observer,
+        observe: _Observer,
         seal: Seal = Seal(),  # noqa: B008 - holds nothing that changes
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -101,14 +78,15 @@ class TieredCache:
         self._sizes: dict[tuple[str, str], int] = {}
         self._scope = scope
         self._ttl_seconds = ttl_seconds
-        self._memory = memory
+        self.memory = memory
         self._store = store
-        self._generations = generations
+        self.generations = generations
         self._observe = observe
         self._clock = clock
         self._hits = {MEMORY: 0, REDIS: 0}
         self._misses = 0
-        self._tokens_saved: Counter[str] = Counter()
+        self.tokens_saved: Counter[str] = Counter()
+        """Tokens that the cache has spared, by the policy's model."""
 
     @property
     def store_state(self) -> str:
@@ -133,13 +111,9 @@ class TieredCache:
             ask,
             space=space,
             scope=self._scope,
-            generation=self._generations.of(ask.model),
-            cleared=self._generations.of_texts(ask.model),
+            generation=self.generations.of(ask.model),
+            cleared=self.generations.of_texts(ask.model),
         )
-
-    def keys_in_force(self) -> object:
-        """Another object as soon as the same request may have other keys."""
-        return self._generations.in_force
 
     async def get_many(
         self, keys: Sequence[str], *, max_age_seconds: int | None = None
@@ -165,7 +139,7 @@ class TieredCache:
         Where some are missing, nothing is counted yet: `look_up` goes on from here.
         """
         started = time.perf_counter()
-        found = [self._memory.get(key, max_age_seconds=max_age_seconds) for key in keys]
+        found = [self.memory.get(key, max_age_seconds=max_age_seconds) for key in keys]
         if None not in found:
             self._note(MEMORY, hits=len(found), started=started)
         return found
@@ -183,12 +157,9 @@ class TieredCache:
         `from_memory` comes from `cached_answers`. `done` is called at once unless the store must be
         asked, and then by the event loop, within the store's budget of time.
         """
-        if not self._ttl_seconds:
-            done(from_memory)
-            return
         started = time.perf_counter()
         missing = [index for index, entry in enumerate(from_memory) if entry is None]
-        if not missing:
+        if not self._ttl_seconds or not missing:
             done(from_memory)
             return
         self._note(MEMORY, hits=len(from_memory) - len(missing), started=started)
@@ -198,7 +169,7 @@ class TieredCache:
             return
         started = time.perf_counter()
 
-        def fetched(values: Sequence[bytes | None] | errors.StoreRefuses | None) -> None:
+        def fetched(values: _Values) -> None:
             hits = 0
             if values is None or isinstance(values, errors.StoreRefuses):
                 self._away(_READ, values)
@@ -228,7 +199,7 @@ class TieredCache:
         if kept_seconds <= 0 or not entries:
             return
         for key, entry in entries.items():
-            self._memory.put(key, entry)
+            self.memory.put(key, entry)
         if self._store is not None:
             if not self._seal.is_authentic:
                 self._learn_sizes(entries.values())
@@ -237,26 +208,18 @@ class TieredCache:
 
     def saved(self, tokens: int, *, model: str) -> None:
         """Count tokens that the cache spared an answer of this model."""
-        self._tokens_saved[model] += tokens
+        self.tokens_saved[model] += tokens
         self._observe.saved(model=model, tokens=tokens)
 
     async def refresh(self) -> None:
         """Take over the store's generations; to be called once a second."""
         try:
-            await self._generations.refresh()
+            await self.generations.refresh()
         except errors.StoreAway as cause:
             self._away(_GENERATIONS, cause)
         else:
             # Entries may lie on a node that does not answer.
             self._refusals.pop(_GENERATIONS, None)
-
-    async def clear(self, model: str | None) -> None:
-        """Forget all, or all of one model (by the policy's name of it), in every pod.
-
-        Raises:
-            errors.Unavailable: the store does not answer or refuses.
-        """
-        await self._generations.clear(model)
 
     async def clear_items(
         self, variants: Iterable[tuple[provider_api.Ask, str]], *, model: str | None
@@ -272,8 +235,9 @@ class TieredCache:
         variants = list(variants)
         keys = [key for ask, space in variants for key in self.keys(ask, space=space)]
         names = {cache_entry.name(item) for ask, _ in variants for item in ask.items}
-        await self._generations.clear_texts(names, model)
-        self._memory.drop(keys)
+        await self.generations.clear_texts(names, model)
+        for key in keys:
+            self.memory.drop(key)
         if self._store is not None:
             try:
                 await self._store.remove(keys)
@@ -288,17 +252,9 @@ class TieredCache:
         return {
             "hits": dict(self._hits),
             "misses": self._misses,
-            "tokens_saved": self._tokens_saved.total(),
-            "memory": {"entries": len(self._memory), "bytes": self._memory.bytes_held},
+            "tokens_saved": self.tokens_saved.total(),
+            "memory": {"entries": len(self.memory), "bytes": self.memory.bytes_held},
         }
-
-    def tokens_saved(self) -> Mapping[str, int]:
-        """Tokens that the cache has spared, by the policy's model."""
-        return self._tokens_saved
-
-    def memory_bytes(self) -> int:
-        """Bytes the memory layer holds."""
-        return self._memory.bytes_held
 
     def _kept(self, failure: BaseException | None) -> None:
         if failure is None:
@@ -325,7 +281,7 @@ class TieredCache:
             return None
         if max_age_seconds is not None and now - entry.made_at > max_age_seconds:
             return None
-        self._memory.put(key, entry)
+        self.memory.put(key, entry)
         return entry
 
     def _is_of_known_size(self, entry: cache_entry.Entry) -> bool:

@@ -81,7 +81,7 @@ class CachedAnswers:
 
     def known(self, body: bytes) -> Wanted | None:
         """What this body asks for, if it is known."""
-        if self._memory.keys_in_force() is not self._in_force:
+        if self._memory.generations.in_force is not self._in_force:
             self._forget()
             return None
         return self._bodies.get(body)
@@ -167,7 +167,7 @@ class CachedAnswers:
     def _forget(self) -> None:
         self._bodies.clear()
         self._bytes = 0
-        self._in_force = self._memory.keys_in_force()
+        self._in_force = self._memory.generations.in_force
 
 
 def _in_order(keys: Sequence[str], unique: Sequence[str], found: list[E]) -> list[E]:

@@ -68,7 +68,7 @@ class Runtime:
 
     def memory_bytes(self) -> int:
         """Bytes the cache holds in memory."""
-        return self.cache.memory_bytes() + self.cached_answers.bytes_held
+        return self.cache.memory.bytes_held + self.cached_answers.bytes_held
 
     def redis_state(self) -> str:
         """What the last use of the cache's Redis showed: none, unknown, ok or away."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from embedding_sidecar.quota.claims import Amounts
 from embedding_sidecar.quota.leases import Reservation
@@ -12,15 +13,13 @@ Outcome = Reservation | BaseException
 Told = Callable[[Outcome], None]
 
 
+@dataclass(slots=True, eq=False)
 class Waiter:
-    """One who waits in a line; `told` is called once, by the event loop."""
+    """A call that waits in the queue; `told` is called once, by the event loop."""
 
-    __slots__ = ("amounts", "is_gone", "told")
-
-    def __init__(self, amounts: Amounts, told: Told) -> None:
-        self.amounts = amounts
-        self.told = told
-        self.is_gone = False
+    amounts: Amounts
+    told: Told
+    is_gone: bool = False
 
     def leave(self) -> None:
         """Wait no longer; what it was given in this very turn is told it all the same."""

@@ -65,19 +65,6 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """The state of the store in its last answer.
-
-    `incarnation` changes when a store that forgot is restored; `revision` grows with every claim.
-    A store that shows less has forgotten, and gets `counted` back.
-    """
-
-    incarnation: str = ""
-    revision: int = 0
-    counted: Amounts = NOTHING
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseClaim:
     """The wanted size of a lease: `floor`, and up to `want` more if at least `need` is left.
 
@@ -86,7 +73,8 @@ class LeaseClaim:
 
     `day` is the UTC day since 1970 of `floor`, `spent` and `seen`. Where the store's day is another
     one, they count as nothing; if it is an earlier one, the lease stays as it is. `sequence` grows
-    with every claim of a lease.
+    with every claim of a lease. `seen` is the store's last answer of the day: a store that shows
+    less has forgotten, and gets `counted` back.
     """
 
     scope: str
@@ -98,7 +86,7 @@ class LeaseClaim:
     spent: Amounts = NOTHING
     need: Amounts = NOTHING
     want: Amounts = NOTHING
-    seen: Seen = Seen()
+    seen: "LeaseReply | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +95,8 @@ class LeaseReply:
 
     `held` is the lease's size now. `short` names the limit that left less than was needed; then
     nothing was added. `counted` is the sum of the day's leases, `spent` the sum that their holders
-    have reported. `forgot`: the store has forgotten claims of this day.
+    have reported. `incarnation` changes when a store that forgot is restored; `revision` grows with
+    every claim. `forgot`: the store has forgotten claims of this day.
     """
 
     day: int

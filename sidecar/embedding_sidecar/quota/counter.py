@@ -56,11 +56,6 @@ class Counter:
         return self.store is not None and self._clock() >= self._away_until
 
     @property
-    def store_up(self) -> bool | None:
-        """True if the store gave its last answer; None without a store."""
-        return None if self.store is None else self.failure is None
-
-    @property
     def word(self) -> str:
         """The store's last answer: `none`, `ok`, `away` or `refuses: WHY`."""
         if self.store is None:

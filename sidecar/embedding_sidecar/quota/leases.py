@@ -12,15 +12,7 @@ Each class of callers has a lease and a ledger of its own, so that neither spend
 
 from typing import Final, NamedTuple
 
-from embedding_sidecar.quota.claims import (
-    NO_DAY,
-    NOTHING,
-    Amounts,
-    LeaseClaim,
-    LeaseReply,
-    Limits,
-    Seen,
-)
+from embedding_sidecar.quota.claims import NO_DAY, NOTHING, Amounts, LeaseClaim, LeaseReply, Limits
 
 GRANT_CALLS: Final = 16
 """Calls that a lease holds unspent at most, and that are lost when its holder is killed."""
@@ -184,7 +176,6 @@ class Ledger:
 
     def _claim(self, *, need: Amounts, want: Amounts) -> LeaseClaim:
         self._sequence += 1
-        count = self.count
         return LeaseClaim(
             scope=self._scope,
             lease=self._lease,
@@ -195,11 +186,5 @@ class Ledger:
             spent=self.used,
             need=need,
             want=want,
-            seen=Seen(
-                incarnation=count.incarnation,
-                revision=count.revision,
-                counted=count.counted,
-            )
-            if count
-            else Seen(),
+            seen=self.count,
         )

@@ -9,16 +9,44 @@ import math
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 
 from embedding_contract import document
 from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.quota.books import Books
 from embedding_sidecar.quota.claim_queue import Told
 from embedding_sidecar.quota.claims import DAY_SECONDS, NOTHING, Amounts, Limits
-from embedding_sidecar.quota.counter import Counter, Store
+from embedding_sidecar.quota.counter import Counter, InexactReason, Store
 from embedding_sidecar.quota.leases import Ledger, Reservation
 from embedding_sidecar.quota.share import Share, Terms, midnight_after
-from embedding_sidecar.quota.state import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The day so far.
+
+    `used` is the calls of all pods, as last reported; `reserved` is counted beyond that: held by
+    pods, or lost with pods that died. A limit of None is no limit. `left` is what this sidecar can
+    still draw, and `left_to_background` the same without the reserve for applications.
+    `exact_reason` is empty where the limit holds exactly; `exact_text` is a sentence of it.
+    """
+
+    daily_requests: int | None
+    used: int
+    reserved: int
+    daily_tokens: int | None
+    tokens_used: int
+    reset_at: datetime
+    left: Allowance
+    left_to_background: Allowance
+    exact_reason: InexactReason
+    exact_text: str
+
+    @property
+    def exact(self) -> bool:
+        """True if the limit is never exceeded, even where pods die."""
+        return not self.exact_reason
 
 
 class Quota:
@@ -40,19 +68,17 @@ class Quota:
         self._scope = scope
         self._clock = clock
         self._wall_clock = wall_clock
-        self._books = Books()
-        self._counter = Counter(books=self._books, clock=clock)
+        self.books = Books()
+        self.counter = Counter(books=self.books, clock=clock)
         # Of claims one is under way at a time.
         self._claiming = asyncio.Lock()
         self._closed = False
-        self._reserve = NOTHING
-        self._limits = Limits(0, 0)
-        self._may_go_alone = False
+        self._terms = Terms(Limits(0, 0), NOTHING, may_go_alone=False)
         self._applications = self._share(background=False)
-        self._books.add(self._applications.ledger)
+        self.books.add(self._applications.ledger)
         self._background: Share | None = None
         """None until somebody draws from it: most sidecars have no background work."""
-        self._terms: document.Quota | None = None
+        self._obeyed: document.Quota | None = None
         self.obey(limits, store=store)
 
     def obey(self, limits: document.Quota, *, store: Store | None) -> None:
@@ -61,14 +87,15 @@ class Quota:
         What was spent stays spent. What is held within other limits is not spent any more. A store
         that knows less of the day than this sidecar gets it back, as one that forgot.
         """
-        if limits == self._terms and store is self._counter.store:
+        if limits == self._obeyed and store is self.counter.store:
             return
-        self._terms = limits
-        self._counter.use(store)
-        self._limits = Limits(limits.daily_requests, limits.daily_tokens)
-        self._reserve = Amounts(limits.reserved_requests, limits.reserved_tokens)
+        self._obeyed = limits
+        self.counter.use(store)
+        day = Limits(limits.daily_requests, limits.daily_tokens)
+        reserve = Amounts(limits.reserved_requests, limits.reserved_tokens)
         # Without a limit there is nothing that an unreachable store could protect.
-        self._may_go_alone = store is None or not limits.deny_on_store_loss or self._limits.open
+        may_go_alone = store is None or not limits.deny_on_store_loss or day.open
+        self._terms = Terms(day, reserve, may_go_alone)
         self._applications.obey(self._terms_of(background=False))
         if self._background is not None:
             self._background.obey(self._terms_of(background=True))
@@ -96,11 +123,6 @@ class Quota:
         share = self._of_background() if reservation.background else self._applications
         share.settle(reservation, cost=Amounts(1, tokens) if billed else NOTHING)
 
-    @property
-    def busy(self) -> bool:
-        """Whether a call of today is under way."""
-        return not self._books.idle
-
     def left(self, *, background: bool = False) -> Allowance:
         """What this sidecar may still draw on, as it last heard; asks nobody."""
         if not background:
@@ -108,41 +130,23 @@ class Quota:
         # Asking is no reason to open books that each call would have to look into.
         return (self._background or self._share(background=True)).left()
 
-    def calls_made(self) -> int:
-        """Calls of the whole policy today, as last heard; asks nobody."""
-        return self._books.policy_used().calls
-
-    def calls_reserved(self) -> int:
-        """Calls that sidecars of the policy hold and have not made, as last heard; asks nobody."""
-        return self._books.policy_reserved().calls
-
-    @property
-    def store_up(self) -> bool | None:
-        """Whether the store answered when it was last asked; None where there is none."""
-        return self._counter.store_up
-
-    @property
-    def store_word(self) -> str:
-        """What the store did when it was last asked: none, ok, away or refuses: and why."""
-        return self._counter.word
-
     async def state(self) -> State:
         """The day so far, by the store where it answers, else by what was last heard."""
         async with self._claiming:
             for share in self._shares():
-                if await self._counter.ask(share.ledger, share.ledger.report()) is None:
+                if await self.counter.ask(share.ledger, share.ledger.report()) is None:
                     day = int(self._wall_clock() // DAY_SECONDS)
-                    self._books.start_day_of(day, now=self._clock())
-            await self._counter.check_durability()
-        used = self._books.policy_used()
-        reason, text = self._counter.inexact(goes_alone=self._may_go_alone)
+                    self.books.start_day_of(day, now=self._clock())
+            await self.counter.check_durability()
+        used = self.books.policy_used()
+        reason, text = self.counter.inexact(goes_alone=self._terms.may_go_alone)
         return State(
-            daily_requests=self._limits.calls,
+            daily_requests=self._terms.day.calls,
             used=used.calls,
-            reserved=self._books.policy_reserved().calls,
-            daily_tokens=self._limits.tokens,
+            reserved=self.books.policy_reserved().calls,
+            daily_tokens=self._terms.day.tokens,
             tokens_used=used.tokens,
-            reset_at=midnight_after(self._books.day),
+            reset_at=midnight_after(self.books.day),
             left=self.left(),
             left_to_background=self.left(background=True),
             exact_reason=reason,
@@ -158,11 +162,6 @@ class Quota:
         for share in self._shares():
             await share.close()
 
-    async def give_back(self) -> None:
-        """Let go of what is held and not spent. Never raises."""
-        for share in self._shares():
-            await share.give_back()
-
     def _shares(self) -> list[Share]:
         """Those that the store is to hear of."""
         background = self._background
@@ -173,14 +172,13 @@ class Quota:
     def _of_background(self) -> Share:
         if self._background is None:
             self._background = self._share(background=True)
-            self._books.add(self._background.ledger)
+            self.books.add(self._background.ledger)
             if self._closed:
                 self._background.end()
         return self._background
 
     def _terms_of(self, *, background: bool) -> Terms:
-        reserve = self._reserve if background else NOTHING
-        return Terms(self._limits, reserve, self._may_go_alone)
+        return self._terms if background else self._terms._replace(reserve=NOTHING)
 
     def _share(self, *, background: bool) -> Share:
         """One from which nothing was drawn."""
@@ -190,11 +188,11 @@ class Quota:
             limits=Limits(0, 0),
             background=background,
         )
-        ledger.start_day_of(self._books.day, now=math.inf)
+        ledger.start_day_of(self.books.day, now=math.inf)
         share = Share(
             ledger=ledger,
-            books=self._books,
-            counter=self._counter,
+            books=self.books,
+            counter=self.counter,
             claiming=self._claiming,
             clock=self._clock,
             wall_clock=self._wall_clock,

@@ -50,11 +50,7 @@ class RedisStore:
         self._script = scripts.of(client, CLAIM)
 
     async def claim(self, claim: LeaseClaim) -> LeaseReply:
-        """Carry a claim out.
-
-        Raises:
-            errors.StoreAway: it may have been carried out, or be carried out later.
-        """
+        """Carry a claim out. On errors.StoreAway that may be done, or be done later."""
         limits, seen = claim.limits, claim.seen
         # The tag keeps all days of a policy on one node of a Redis Cluster.
         key = f"{PREFIX}{{{claim.scope}}}"
@@ -68,10 +64,11 @@ class RedisStore:
                 for amounts in (claim.floor, claim.spent, claim.need, claim.want)
                 for number in (amounts.calls, amounts.tokens)
             ),
-            seen.incarnation,
-            seen.revision,
-            seen.counted.calls,
-            seen.counted.tokens,
+            *(
+                (seen.incarnation, seen.revision, seen.counted.calls, seen.counted.tokens)
+                if seen
+                else ("", 0, 0, 0)
+            ),
             NEAR_THE_LIMIT,
             KEPT_SECONDS,
             MAX_FIGURE,
@@ -91,11 +88,7 @@ class RedisStore:
         return count
 
     async def durability(self) -> str:
-        """The reason why acknowledged writes may get lost, by Redis's own settings.
-
-        Raises:
-            errors.StoreAway: it does not answer.
-        """
+        """The reason why acknowledged writes may get lost, by Redis's own settings."""
         try:
             async with asyncio.timeout(BUDGET_SECONDS):
                 settings = await self._client.config_get(*_NEEDED)

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from embedding_sidecar import errors
 from embedding_sidecar.allowance import NO_LIMIT, Allowance
 from embedding_sidecar.quota.books import Books
-from embedding_sidecar.quota.claim_queue import ClaimQueue, Outcome, Told, Waiter
+from embedding_sidecar.quota.claim_queue import ClaimQueue, Outcome, Told
 from embedding_sidecar.quota.claims import DAY_SECONDS, NOTHING, Amounts, Limits
 from embedding_sidecar.quota.counter import AWAY_SECONDS, Counter
 from embedding_sidecar.quota.leases import GRANT_CALLS, Ledger, Reservation
@@ -29,11 +29,6 @@ class Terms(NamedTuple):
     day: Limits
     reserve: Amounts
     may_go_alone: bool
-
-    @property
-    def limits(self) -> Limits:
-        """Bounds of the sum of all leases when this share draws."""
-        return self.day.without(self.reserve)
 
 
 class Share:
@@ -56,7 +51,8 @@ class Share:
         self._clock = clock
         self._wall_clock = wall_clock
         self._terms = Terms(Limits(0, 0), NOTHING, may_go_alone=False)
-        self._limits = self._terms.limits
+        self._limits = self._terms.day
+        """Bounds of the sum of all leases when this share draws."""
         self._queue = ClaimQueue()
         self._asking: asyncio.Task[None] | None = None
         self._spent_at = float("-inf")
@@ -67,7 +63,7 @@ class Share:
     def obey(self, terms: Terms) -> None:
         """Change the terms. Spending stays spent; the rest of the lease goes back."""
         self._terms = terms
-        self._limits = terms.limits
+        self._limits = terms.day.without(terms.reserve)
         self.ledger.limit(self._limits)
 
     def draw(self, amounts: Amounts, done: Told) -> Callable[[], None] | None:
@@ -75,27 +71,20 @@ class Share:
 
         The caller calls the returned callback when it no longer waits.
         """
-        outcome = self.at_once(amounts)
-        if outcome is None:
-            return self._wait(amounts, done).leave
-        done(outcome)
-        return None
-
-    def at_once(self, amounts: Amounts) -> Outcome | None:
-        """The outcome for a call, if it is known here; None where the store must be asked."""
         self._spent_at = now = self._clock()
         if self.ledger.has(amounts, now=now):
-            return self.ledger.spend(amounts)
-        return None if self._counter.is_there else self._alone(amounts)
+            done(self.ledger.spend(amounts))
+            return None
+        if not self._counter.is_there:
+            done(self._alone(amounts))
+            return None
+        if self._asking is None:
+            self._asking = asyncio.get_running_loop().create_task(self._ask())
+        return self._queue.join(amounts, done).leave
 
     def _held(self, amounts: Amounts) -> Reservation | None:
         has = self.ledger.has(amounts, now=self._clock())
         return self.ledger.spend(amounts) if has else None
-
-    def _wait(self, amounts: Amounts, told: Told) -> Waiter:
-        if self._asking is None:
-            self._asking = asyncio.get_running_loop().create_task(self._ask())
-        return self._queue.join(amounts, told)
 
     async def _ask(self) -> None:
         """Claim for the first in the queue, then serve all that the lease covers; repeat."""

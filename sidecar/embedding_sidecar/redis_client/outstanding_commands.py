@@ -5,10 +5,11 @@ is made once and kept, and no late answer is left on a connection for the next c
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from embedding_sidecar import errors
+from embedding_sidecar.redis_client import redis_refusals
 
 LATE: Final = errors.StoreAway("Redis did not answer in time")
 _MAX: Final = 64
@@ -28,15 +29,24 @@ class OutstandingCommands:
         """True if no other command may be sent."""
         return len(self.owed) >= _MAX
 
-    async def within(self, seconds: float, command: Callable[[], Awaitable[T]]) -> T:
-        """The result of a command, if it comes in time.
+    async def within(
+        self,
+        seconds: float,
+        command: Callable[[], Awaitable[T]],
+        *,
+        pattern: str,
+        run_by_script: str = "",
+    ) -> T:
+        """The result of a command, if it comes in time; the rest is as in redis_refusals.
 
         Raises:
             errors.StoreAway: it failed, or is late and may still be carried out.
         """
         if self.is_too_much:
             raise errors.StoreAway(str(LATE))
-        task = self._begin(_run(command))
+        task = asyncio.get_running_loop().create_task(_run(command, pattern, run_by_script))
+        self.owed.add(task)
+        task.add_done_callback(self._done)
         await asyncio.wait((task,), timeout=seconds)
         if not task.done():
             raise errors.StoreAway(str(LATE))
@@ -49,12 +59,6 @@ class OutstandingCommands:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        task = asyncio.get_running_loop().create_task(work)
-        self.owed.add(task)
-        task.add_done_callback(self._done)
-        return task
-
     def _done(self, task: "asyncio.Task[Any]") -> None:
         self.owed.discard(task)
         if not task.cancelled():
@@ -62,9 +66,9 @@ class OutstandingCommands:
             task.exception()
 
 
-async def _run(command: Callable[[], Awaitable[T]]) -> T:
+async def _run(command: Callable[[], Awaitable[T]], pattern: str, run_by_script: str) -> T:
     try:
         return await command()
     except Exception as error:
         # redis-py raises any kind of error over a server that is not a Redis.
-        raise errors.StoreAway(type(error).__name__) from error
+        raise redis_refusals.failure(error, pattern=pattern, run_by_script=run_by_script) from error

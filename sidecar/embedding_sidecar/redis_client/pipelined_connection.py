@@ -151,7 +151,6 @@ class _Session(asyncio.Protocol):
             self._owed.popleft().told(reason)
 
     def data_received(self, data: bytes) -> None:
-        """Give each answer to its question."""
         self._came_bytes += len(data)
         try:
             self._reader.feed(data)
@@ -168,7 +167,6 @@ class _Session(asyncio.Protocol):
             self.drop(_TOO_LONG)
 
     def connection_lost(self, reason: Exception | None) -> None:
-        """Nothing more will come."""
         self.drop(reason or NoConnection("closed by the server"))
         self.gone.set_result(None)
 

@@ -6,6 +6,8 @@ from typing import Final
 import hiredis
 from redis.exceptions import RedisError
 
+from embedding_sidecar import errors
+
 _COMMAND: Final = re.compile(r"'([a-z][a-z|_-]{0,31})'")
 _SAYING: Final = {
     "NOAUTH": "the URL has no user or password, and this Redis requires one",
@@ -36,13 +38,17 @@ def of(error: BaseException | None, *, pattern: str, run_by_script: str) -> str 
     return lacking(answer, pattern=pattern, run_by_script=run_by_script)
 
 
+def failure(error: BaseException, *, pattern: str, run_by_script: str = "") -> errors.StoreAway:
+    """The failure of a command: errors.StoreRefuses with the reason of a refusal, or its type."""
+    told = of(error, pattern=pattern, run_by_script=run_by_script)
+    return errors.StoreAway(type(error).__name__) if told is None else errors.StoreRefuses(told)
+
+
 def lacking(answer: str, *, pattern: str, run_by_script: str) -> str:
     """The code of a refusal, and the right of the user that is missing.
 
-    Args:
-        answer: the answer, with the code first, in the forms of Redis 6 to 8 and of Valkey.
-        pattern: the pattern of the keys in use.
-        run_by_script: the rights that the script needs; an older Redis does not name the one.
+    `answer` begins with the code, in the forms of Redis 6 to 8 and of Valkey. `pattern` is that of
+    the keys in use, `run_by_script` the rights that the script needs: an older Redis names none.
     """
     code, _, rest = answer.partition(" ")
     if code == "NOPERM" and (" key" in rest or "channel" in rest):

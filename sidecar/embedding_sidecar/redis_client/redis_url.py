@@ -14,7 +14,7 @@ import asyncio
 import re
 import ssl
 import time
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import redis.asyncio
 from redis.asyncio.cluster import ClusterNode
@@ -73,20 +73,21 @@ def connect(url: str, *, authorities: str | None = None) -> redis.asyncio.Redis:
     several = _SEVERAL.fullmatch(url)
     try:
         if several is None:
-            return _one(_believing(_options(url), authorities))
-        hosts = _hosts(several["hosts"])
+            return _one(_options(url, authorities))
+        port = _SENTINEL_PORT if several["form"] == "sentinel" else _PORT
+        hosts = _hosts(several["hosts"], port=port)
         *service, database = several["path"].split("/")[1:] if several["path"] else [""]
         if several["form"] == "sentinel" and not service:
             service, database = [database], ""
         user = f"{several['user']}@" if several["user"] else ""
         # redis-py reads the options, as those of one server.
         alone = f"{several['scheme']}://{user}host/{database}{several['query'] or ''}"
-        options = {it: value for it, value in _options(alone).items() if it not in _FIXED}
+        found = _options(alone, authorities)
+        options = {it: value for it, value in found.items() if it not in _FIXED}
         if database and not database.isdecimal():
             raise ValueError("the database in the URL must be a number")
         if several["scheme"] == "rediss":
             options["ssl"] = True
-        options = _believing(options, authorities)
         if several["form"] == "cluster":
             if service or int(database or 0):
                 raise ValueError("a Redis Cluster has only database 0; remove the path of the URL")
@@ -149,7 +150,6 @@ class _SharedContext(RedisSSLContext):
         self._until = 0.0
 
     def get(self) -> ssl.SSLContext:
-        """The context to connect with now."""
         if time.monotonic() > self._until:
             self.context, self._until = None, time.monotonic() + _CONTEXT_SECONDS
         return super().get()
@@ -188,27 +188,25 @@ def _bounded(kind: type[AbstractConnection]) -> type[Any]:
     return Bounded
 
 
-class _Host(NamedTuple):
-    name: str
-    port: int | None
-
-
-def _hosts(written: str) -> list[_Host]:
+def _hosts(written: str, *, port: int) -> list[tuple[str, int]]:
     found = []
     for text in written.split(","):
         host = _HOST.fullmatch(text)
         if host is None:
             raise ValueError("a host in the URL is not valid")
-        found.append(_Host(host["name"].strip("[]"), int(host["port"]) if host["port"] else None))
+        found.append((host["name"].strip("[]"), int(host["port"] or 0) or port))
     return found
 
 
-def _options(url: str) -> dict[str, Any]:
+def _options(url: str, authorities: str | None) -> dict[str, Any]:
+    """The options of the URL, for TLS with these authorities beside OpenSSL's."""
     try:
-        return dict(parse_url(url))
+        options = dict(parse_url(url))
     except ValueError:
         # Its own text may hold a part of the URL, and that a part of the password.
         raise ValueError("the URL is not that of a Redis, or an option has a wrong value") from None
+    is_tls = options.get("connection_class") is SSLConnection or "ssl" in options
+    return {"ssl_ca_data": authorities, **options} if is_tls and authorities else options
 
 
 def _settled(options: dict[str, Any]) -> dict[str, Any]:
@@ -226,12 +224,6 @@ def _settled(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _believing(options: dict[str, Any], authorities: str | None) -> dict[str, Any]:
-    """The options, for TLS with these authorities beside OpenSSL's."""
-    is_tls = options.get("connection_class") is SSLConnection or "ssl" in options
-    return {"ssl_ca_data": authorities, **options} if is_tls and authorities else options
-
-
 def _one(options: dict[str, Any]) -> redis.asyncio.Redis:
     kind = _bounded(options.pop("connection_class", Connection))
     pool = redis.asyncio.ConnectionPool(connection_class=kind, **_settled(options))
@@ -247,7 +239,9 @@ class _SentinelPool(SentinelConnectionPool):
         await self.sentinel_manager.aclose()
 
 
-def _sentinel(hosts: list[_Host], service: str, options: dict[str, Any]) -> redis.asyncio.Redis:
+def _sentinel(
+    hosts: list[tuple[str, int]], service: str, options: dict[str, Any]
+) -> redis.asyncio.Redis:
     own = {
         name: options.pop(f"sentinel_{name}")
         for name in ("username", "password")
@@ -256,7 +250,7 @@ def _sentinel(hosts: list[_Host], service: str, options: dict[str, Any]) -> redi
     settled = _settled(options)
     shared = {name: value for name, value in settled.items() if name.startswith(("ssl", "socket_"))}
     sentinel = Sentinel(  # type: ignore[no-untyped-call] # upstream's
-        [(host.name, host.port or _SENTINEL_PORT) for host in hosts],
+        hosts,
         sentinel_kwargs={**shared, **own, "retry": _ONCE_MORE},
         **settled,
     )
@@ -281,10 +275,10 @@ class _Cluster(redis.asyncio.RedisCluster):
             raise NoConnection(str(error)) from error
 
 
-def _cluster(hosts: list[_Host], options: dict[str, Any]) -> redis.asyncio.Redis:
+def _cluster(hosts: list[tuple[str, int]], options: dict[str, Any]) -> redis.asyncio.Redis:
     options.pop("db", None)
     made = _Cluster(
-        startup_nodes=[ClusterNode(host.name, host.port or _PORT) for host in hosts],
+        startup_nodes=[ClusterNode(name, port) for name, port in hosts],
         # Keys whose node is gone are misses; the others are there.
         require_full_coverage=False,
         # By default each fifth redirection closes every connection, with the commands under way.

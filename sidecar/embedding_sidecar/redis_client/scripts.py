@@ -39,11 +39,7 @@ class _AtOne:
         self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, key: str, words: Words) -> Any:
-        """The script's answer.
-
-        Raises:
-            errors.StoreAway: there is none; the script may have run, or may run later.
-        """
+        """The script's answer. On errors.StoreAway it may have run, or may run later."""
         answer = await self._ask(("EVALSHA", self._digest, 1, key, *words))
         if isinstance(answer, hiredis.ReplyError) and str(answer).startswith(_NOT_THERE):
             answer = await self._ask(("EVAL", self._text, 1, key, *words))
@@ -67,10 +63,8 @@ class _AtOne:
             answers = await self._told(command)
         if isinstance(answers, Exception):
             # The connection may be refused, too: a wrong password is, before any command.
-            lacking = redis_refusals.of(answers, pattern=KEYS, run_by_script=_RUN)
-            if lacking is not None:
-                raise errors.StoreRefuses(lacking) from answers
-            raise errors.StoreAway(type(answers).__name__) from answers
+            failure = redis_refusals.failure(answers, pattern=KEYS, run_by_script=_RUN)
+            raise failure from answers
         return answers[0]
 
     def _told(self, command: bytes) -> "asyncio.Future[Sequence[Any] | Exception]":

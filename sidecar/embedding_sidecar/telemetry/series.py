@@ -6,7 +6,9 @@ a scrape makes the library's own objects of them.
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from itertools import accumulate
 
 from prometheus_client import Metric
@@ -30,16 +32,13 @@ class Counter(Collector):
 
     def __init__(self, metric: catalogue.Metric) -> None:
         self._metric = metric
-        self._series: dict[tuple[str, ...], Count] = {}
+        self._series: defaultdict[tuple[str, ...], Count] = defaultdict(Count)
         if not metric.labels:
             self.of()
 
     def of(self, *labels: str) -> Count:
         """The series of these labels, in the catalogue's order; it is shown from now on."""
-        found = self._series.get(labels)
-        if found is None:
-            found = self._series[labels] = Count()
-        return found
+        return self._series[labels]
 
     def collect(self) -> Iterator[Metric]:
         """The counter, for a scrape."""
@@ -71,14 +70,11 @@ class Histogram(Collector):
 
     def __init__(self, metric: catalogue.Metric) -> None:
         self._metric = metric
-        self._series: dict[tuple[str, ...], Times] = {}
+        self._series = defaultdict[tuple[str, ...], Times](partial(Times, metric.buckets))
 
     def of(self, *labels: str) -> Times:
         """The series of these labels, in the catalogue's order; it is shown from now on."""
-        found = self._series.get(labels)
-        if found is None:
-            found = self._series[labels] = Times(self._metric.buckets)
-        return found
+        return self._series[labels]
 
     def collect(self) -> Iterator[Metric]:
         """The histogram, for a scrape."""

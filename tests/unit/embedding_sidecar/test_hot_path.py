@@ -177,7 +177,7 @@ class World:
 
     def counted(self) -> bytes:
         """What a scrape shows, but for times."""
-        self.metrics.memory_bytes(self.cache.memory_bytes())
+        self.metrics.memory_bytes(self.cache.memory.bytes_held)
         return SUMS.sub(b"", self.metrics.exposition())
 
 
@@ -267,7 +267,7 @@ def assert_same(steps, hot, ordinary):
         for world in (hot, ordinary):
             match step:
                 case ("clear", model):
-                    World.loop.run(world.cache.clear(model))
+                    World.loop.run(world.cache.generations.clear(model))
                 case ("wait", seconds):
                     world.now += seconds
         if isinstance(step, bytes):
@@ -337,8 +337,8 @@ def test_body_that_is_known_is_forgotten_with_its_vector():
     asked = provider_api.Ask(model="m", items=("a",))
     for change in (
         lambda: World.loop.run(world.cache.clear_items([(asked, "unlike any")], model="m")),
-        lambda: World.loop.run(world.cache.clear(None)),
-        lambda: World.loop.run(world.cache.clear("m")),
+        lambda: World.loop.run(world.cache.generations.clear(None)),
+        lambda: World.loop.run(world.cache.generations.clear("m")),
         lambda: setattr(world, "now", world.now + TTL_SECONDS),
     ):
         world.post(body())

@@ -253,17 +253,14 @@ class Store:
         self.polls += 1
         return dict(self.found)
 
-    async def reset(self, values):
-        self._check()
-        self.found = dict(values)
-
     async def begin(self, values):
         self._check()
         self.found = {**values, **self.found}
 
     async def replace(self, values, *, dropped):
         self._check()
-        kept = {name: value for name, value in self.found.items() if name not in dropped}
+        gone = self.found if dropped is None else dropped
+        kept = {name: value for name, value in self.found.items() if name not in gone}
         self.found = {**kept, **values}
 
 
@@ -320,7 +317,7 @@ class Pod:
         asyncio.run(self.layers.refresh())
 
     def clear(self, model=None):
-        asyncio.run(self.layers.clear(model))
+        asyncio.run(self.layers.generations.clear(model))
 
     def clear_texts(self, *texts, model=None):
         ask = provider_api.Ask(model=model or "m", items=texts)
@@ -351,7 +348,7 @@ def test_saved_tokens_are_told_by_model():
     for model, tokens in (("m", 2), ("n", 3), ("m", 5)):
         pod.layers.saved(tokens, model=model)
     assert pod.layers.stats()["tokens_saved"] == 10
-    assert pod.layers.tokens_saved() == {"m": 7, "n": 3}
+    assert pod.layers.tokens_saved == {"m": 7, "n": 3}
     assert pod.seen.tokens_saved == [("m", 2), ("n", 3), ("m", 5)]
 
 
@@ -775,7 +772,7 @@ def test_clearings_of_two_pods_at_once_are_obeyed_by_both(store):
     async def as_the_other_clears():
         found = await read()
         store.generations = read
-        await other.layers.clear("n")
+        await other.layers.generations.clear("n")
         return found
 
     store.generations = as_the_other_clears

@@ -22,7 +22,7 @@ from embedding_sidecar import errors
 from embedding_sidecar.quota import claims, counter, leases, quota
 from tests.fakes.quota_store import FakeStore
 from tests.parts.callbacks import draw
-from tests.parts.settling import settled
+from tests.parts.settling import give_back, settled
 
 WHICH = st.integers(min_value=0, max_value=1_000_000)
 TOKENS = st.integers(min_value=1, max_value=60)
@@ -232,7 +232,7 @@ class Policy(RuleBasedStateMachine):
     @rule(which=WHICH)
     def a_sidecar_is_idle(self, which):
         sidecar = pick(self.living, which)
-        self.start(sidecar, sidecar.quota.give_back())
+        self.start(sidecar, give_back(sidecar.quota))
         self.start_day_of()
 
     @precondition(lambda self: self.living)

@@ -12,6 +12,7 @@ from embedding_sidecar.quota import claims, leases, quota, share
 from tests.fakes.quota_store import FakeStore
 from tests.parts import virtual_time
 from tests.parts.callbacks import draw
+from tests.parts.settling import give_back
 
 NOON = 20_000 * claims.DAY_SECONDS + 43_200.0
 SCOPE = "team/policy"
@@ -100,7 +101,7 @@ def test_applications_first_take_from_share_of_background_work(day, shared):
     async def scenario():
         sidecar = day.sidecar(shared=shared, daily_requests=100, reserved_requests=20)
         await calls(sidecar, 70)
-        await sidecar.give_back()
+        await give_back(sidecar)
         background, _ = await calls(sidecar, background=True)
         return background, await calls(sidecar)
 
@@ -169,7 +170,7 @@ def test_whole_day_is_told_whichever_class_spends(day):
     async def scenario():
         sidecar, other = (day.sidecar(daily_requests=100, reserved_requests=20) for _ in range(2))
         await calls(sidecar, 5, background=True)
-        known = sidecar.calls_made(), sidecar.calls_reserved()
+        known = sidecar.books.policy_used().calls, sidecar.books.policy_reserved().calls
         state = await sidecar.state()
         return known, state, await other.state()
 
@@ -189,7 +190,7 @@ def test_new_day_that_one_class_has_heard_of_is_new_for_other(day):
         await call(sidecar)
         return (
             sidecar.left(background=True),
-            sidecar.calls_made(),
+            sidecar.books.policy_used().calls,
             await calls(sidecar, background=True),
         )
 
@@ -341,7 +342,7 @@ def test_any_course_of_both_classes(calls_of_day, tokens_of_day, shared, steps):
         for at, what, bound, billed in steps:
             sidecar = made[at % len(made)]
             if what == "idle":
-                await sidecar.give_back()
+                await give_back(sidecar)
                 continue
             background = what == "background"
             before = day.counted if shared else spent

@@ -24,7 +24,6 @@ INPUT_TOKENS: Final = "gen_ai.client.embeddings.operation.input_tokens"
 DURATION_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
 TOKEN_BUCKETS: Final = tuple(float(4**power) for power in range(14))
 
-
 Attributes = Mapping[str, str | int]
 
 

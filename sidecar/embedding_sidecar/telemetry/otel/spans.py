@@ -22,14 +22,10 @@ _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 
 class Tracer:
-    """Starts a span for each request and counts the two metrics.
+    """Starts a span for each request, exported by `spans`, and counts the two metrics.
 
-    Args:
-        spans: exports spans.
-        resource: what the spans and metrics are said to come from.
-        root_ratio: the share of requests without a caller's span that is sampled; None leaves it to
-            the sampler that OTEL_TRACES_SAMPLER names.
-        share: a random number of 0 to 1.
+    `root_ratio` is the share of requests without a caller's span that is sampled; None leaves it to
+    the sampler that OTEL_TRACES_SAMPLER names. `share` draws a number of 0 to 1.
     """
 
     def __init__(
@@ -59,7 +55,7 @@ class Tracer:
             bounds=conventions.TOKEN_BUCKETS,
         )
 
-    def request(self, *, traceparent: str | None, tracestate: str | None) -> "RequestSpan":
+    def request(self, *, traceparent: str | None, tracestate: str | None) -> "_RequestSpan":
         """Start the span of a request, as a child of its caller's where that is told."""
         context = None
         if traceparent is not None:
@@ -69,11 +65,11 @@ class Tracer:
                 context = None  # not valid: W3C Trace Context, section 3.2.2.3
         if context is None and self._root_ratio is not None and self._share() >= self._root_ratio:
             # The SDK's sampler would decide the same for more CPU, and most requests end here.
-            return RequestSpan(self, trace.INVALID_SPAN, is_child=False)
+            return _RequestSpan(self, trace.INVALID_SPAN, is_child=False)
         span = self._tracer.start_span(
             conventions.OPERATION, context=context, kind=trace.SpanKind.CLIENT
         )
-        return RequestSpan(self, span, is_child=context is not None)
+        return _RequestSpan(self, span, is_child=context is not None)
 
     def child(self, parent: trace.Span, attributes: conventions.Attributes) -> trace.Span:
         """Start the span of an HTTP request below another one."""
@@ -89,7 +85,7 @@ class Tracer:
         self._provider.shutdown()
 
 
-class RequestSpan:
+class _RequestSpan:
     """The span of one request; see tracing.RequestSpan. It ends once."""
 
     __slots__ = ("_is_child", "_started", "_tracer", "span")
@@ -100,16 +96,14 @@ class RequestSpan:
         self._started: float | None = time.perf_counter()
         self.span = span
 
-    def call(self, *, provider: str, model: str, url: str) -> "CallSpan | None":
-        """Start the span of a call; None where this request is in no trace."""
+    def call(self, *, provider: str, model: str, url: str) -> "_CallSpan | None":
         if not self.span.is_recording():
             # The provider gets the caller's trace all the same, with its flag of no recording.
-            return CallSpan(self.span) if self._is_child else None
+            return _CallSpan(self.span) if self._is_child else None
         attributes = {**conventions.server(url), **conventions.operation(provider, model)}
-        return CallSpan(self._tracer.child(self.span, attributes))
+        return _CallSpan(self._tracer.child(self.span, attributes))
 
     def failed_over(self, *, provider: str) -> None:
-        """Add the event that another provider than the first candidate answered."""
         self.span.add_event(
             "failover", {"gen_ai.provider.name": conventions.provider_name(provider)}
         )
@@ -117,7 +111,6 @@ class RequestSpan:
     def answered(
         self, *, provider: str, model: str, dimensions: int, tokens: int, hits: int, items: int
     ) -> None:
-        """End the span of a request that was answered."""
         if self.span.is_recording():
             self.span.update_name(f"{conventions.OPERATION} {model}")
             self.span.set_attributes(conventions.operation(provider, model))
@@ -150,7 +143,7 @@ class RequestSpan:
             self.span.end()
 
 
-class CallSpan:
+class _CallSpan:
     """The span of one HTTP request to a provider; see tracing.CallSpan."""
 
     __slots__ = ("_span", "headers")
@@ -161,12 +154,10 @@ class CallSpan:
         _PROPAGATOR.inject(self.headers, context=trace.set_span_in_context(span))
 
     def link(self, other: object) -> None:
-        """Link the span of another request that waits for this call."""
-        if isinstance(other, RequestSpan) and other.span.get_span_context().is_valid:
+        if isinstance(other, _RequestSpan) and other.span.get_span_context().is_valid:
             self._span.add_link(other.span.get_span_context())
 
     def end(self, *, outcome: str) -> None:
-        """End the span; an outcome other than `ok` is its type of error."""
         if not self._span.is_recording():
             return
         if outcome != "ok":

@@ -24,10 +24,6 @@ class Reply(NamedTuple):
     head: bytes
     body: bytes
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """The header lines in pairs, as ASGI has them."""
-        return pairs(self.head)
-
 
 def pairs(head: bytes) -> list[tuple[bytes, bytes]]:
     """The lines of a head, each with its end, as ASGI has them."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from embedding_http.bounds import ORDINARY, Bounds, RefusedRequest, unavailable
+from embedding_http.bounds import ORDINARY, Bounds, RefusedRequest
 from embedding_http.connection_limit import ConnectionLimit
 from embedding_http.exchange import Application, Exchange, Scope
 from embedding_http.flow import HIGH_WATER_BYTES, Coalesce, Flow
@@ -103,8 +103,9 @@ class HttpProtocol(asyncio.Protocol):
     def refuse_connection(self) -> None:
         """Say that there are too many connections, and end it."""
         self._refuse_now(
-            unavailable(
+            RefusedRequest(
                 "Too many connections wait for answers here. Close some, or share them.",
+                status=503,
                 code="too_many_connections",
             )
         )

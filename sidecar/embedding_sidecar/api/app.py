@@ -15,9 +15,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embedding_contract import guard, names, proof
-from embedding_sidecar import errors, memory_limit
+from embedding_http.flow import pairs
+from embedding_sidecar import errors
 from embedding_sidecar.api import clearing, management, openapi, request_body, search
-from embedding_sidecar.api.embeddings import PATIENCE_SECONDS, Embeddings, refusal
+from embedding_sidecar.api.embeddings import Embeddings, refusal
 from embedding_sidecar.api.exposition import Exposition
 from embedding_sidecar.openai_format import browsers, models, openai_json, paths, request_headers
 from embedding_sidecar.policy import settings
@@ -42,22 +43,22 @@ class Application:
         *,
         current: CurrentPolicy,
         metrics: Metrics,
-        patience_seconds: float = PATIENCE_SECONDS,
-        memory_bytes: int = memory_limit.DEFAULT_BYTES,
-        tracer: tracing.Tracer | None = None,
         callers: settings.Callers = settings.Callers(),  # noqa: B008 - frozen
     ) -> None:
         self._current = current
         self._metrics = metrics
-        self._patience_seconds = patience_seconds
-        self._memory_bytes = memory_bytes
-        self._tracer = tracer
         self._exposition = Exposition(self._render)
         self._guard = guard.Guard(pod=callers.pod_uid)
         self._hosts = browsers.LOOPBACK | callers.allowed_hosts
         self._searches = search.Searches()
 
-    def api(self) -> Embeddings:
+    def api(
+        self,
+        *,
+        patience_seconds: float,
+        memory_bytes: int,
+        tracer: tracing.Tracer | None,
+    ) -> Embeddings:
         """What the application in the pod talks to."""
         router = Starlette(
             routes=[
@@ -74,12 +75,12 @@ class Application:
             exception_handlers=_HANDLERS,
         )
         return Embeddings(
-            tracer=self._tracer,
             current=self._current,
             metrics=self._metrics,
             otherwise=router,
-            patience_seconds=self._patience_seconds,
-            memory_bytes=self._memory_bytes,
+            patience_seconds=patience_seconds,
+            memory_bytes=memory_bytes,
+            tracer=tracer,
             hosts=self._hosts,
         )
 
@@ -264,7 +265,7 @@ def _json(body: dict[str, object]) -> Response:
 def _refused(error: errors.Refused, headers: Mapping[str, str] | None = None) -> Response:
     reply = refusal(error, headers or {})
     response = Response(reply.body, status_code=reply.status)
-    response.raw_headers = reply.headers()
+    response.raw_headers = pairs(reply.head)
     return response
 
 

@@ -1,4 +1,4 @@
-"""POST /v1/embeddings, in front of the router, for a connection or plain ASGI.
+"""POST /v1/embeddings, in front of the router.
 
 There are three ways to a response, and all say the same. A request that has come whole and whose
 vectors are all in memory is answered by `at_once`, a plain call: no task, no waiting. One whose
@@ -97,19 +97,6 @@ class Embeddings:
         self._sizes = byte_budget.Sizes()
         self._budgets = byte_budget.ByteBudgets(memory_bytes)
         self.known_heads = head_cache.HeadCache()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, as an ASGI application does."""
-        reply = await self.respond(scope, receive, send)
-        if reply is not None:
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": reply.status,
-                    "headers": reply.headers(),
-                }
-            )
-            await send({"type": "http.response.body", "body": reply.body})
 
     async def respond(
         self, scope: Scope, receive: Receive, send: Send, asked: Asked | None = None
@@ -261,7 +248,6 @@ class Embeddings:
         except Exception as failure:  # noqa: BLE001 - the caller is told, and the log says how
             return self._failed(failure, head)
         return StreamedBody(
-            _OK,
             lines,
             openai_json.chunks(
                 vectors=answer.vectors,

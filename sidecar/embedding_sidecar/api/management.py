@@ -90,11 +90,11 @@ def config(current: CurrentPolicy) -> dict[str, Any]:
     """What is in force: the first two providers by the user's names, then everything."""
     runtime = current.runtime()
     policy = runtime.loaded.document
-    first, backup = policy.providers[0], _backup(policy)
+    first, backup = policy.providers[0], next(iter(policy.providers[1:]), None)
     return {
-        "provider": type_word(first.kind),
+        "provider": first.kind.lower(),
         "model": first.model,
-        "backup_provider": type_word(backup.kind) if backup else None,
+        "backup_provider": backup.kind.lower() if backup else None,
         "backup_model": backup.model if backup else None,
         "provider_fallback_enabled": policy.failover.enabled and backup is not None,
         "policy": {"namespace": policy.namespace, "name": policy.name},
@@ -107,7 +107,7 @@ def config(current: CurrentPolicy) -> dict[str, Any]:
         "providers": [
             {
                 "name": provider.name,
-                "type": type_word(provider.kind),
+                "type": provider.kind.lower(),
                 "model": provider.model,
                 "aliases": list(provider.aliases),
                 "base_url": provider.base_url,
@@ -171,12 +171,3 @@ def observe(current: CurrentPolicy, metrics: Metrics) -> None:
             "quota": runtime.quota.store_up,
         }
     )
-
-
-def type_word(kind: str) -> str:
-    """A provider's type as metrics and pages write it."""
-    return kind.lower()
-
-
-def _backup(policy: document.PolicyDocument) -> document.Provider | None:
-    return policy.providers[1] if len(policy.providers) > 1 else None

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from embedding_contract import document, index_document, names, proof
 from embedding_sidecar import errors
 from embedding_sidecar.openai_format import fields, openai_json
-from embedding_sidecar.upstream import passthrough
+from embedding_sidecar.upstream import http_client
 
 MAX_BODY_BYTES: Final = index_document.MAX_SEARCH_BYTES
 MAX_ANSWER_BYTES: Final = index_document.MAX_ANSWER_BYTES
@@ -59,7 +59,7 @@ class Searches:
         *,
         policy: document.PolicyDocument,
         token: str,
-        upstream: passthrough.Streams,
+        upstream: http_client.HttpClient,
         request_id: str,
     ) -> Answer:
         """The answer of the index that the body names.
@@ -121,7 +121,7 @@ class Searches:
             )
         return Answer(answer.status, said, found.get("retry-after"))
 
-    async def _read(self, answer: passthrough.StreamedAnswer, index: document.Index) -> bytes:
+    async def _read(self, answer: http_client.StreamedAnswer, index: document.Index) -> bytes:
         held = bytearray()
         try:
             async for chunk in answer.chunks:

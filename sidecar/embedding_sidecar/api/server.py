@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from embedding_http import server
-from embedding_http.bounds import Bounds, unavailable
+from embedding_http.bounds import Bounds, RefusedRequest
 
 DRAIN_SECONDS: Final = 7.0
 """How long what runs may take to end after SIGTERM. With what follows, 3 s at worst, this is within
@@ -40,7 +40,8 @@ async def serve(
     await until.wait()
     await api[0].stop_accepting()
     await _first(_drained(api[0], busy), at_once.wait())
-    await api[0].cut(unavailable("This sidecar is being shut down.", code="shutting_down"))
+    ended = "This sidecar is being shut down."
+    await api[0].cut(RefusedRequest(ended, status=503, code="shutting_down"))
     await asyncio.gather(api[0].close(), admin[0].close())
 
 

@@ -8,7 +8,7 @@ import pytest
 from embedding_contract import document, names, proof
 from embedding_sidecar import errors
 from embedding_sidecar.api import search
-from embedding_sidecar.upstream import passthrough
+from embedding_sidecar.upstream import http_client
 
 TOKEN = "the-api-token"
 BODY = b'{"query": "x"}'
@@ -53,7 +53,7 @@ class Index:
             self.token, nonce=credentials.nonce, status=self.status, body=self.signed or self.body
         )
         lines = [(proof.ANSWER_HEADER, signature), *self.headers]
-        return passthrough.StreamedAnswer(status=self.status, headers=lines, chunks=self._chunks())
+        return http_client.StreamedAnswer(status=self.status, headers=lines, chunks=self._chunks())
 
     async def _chunks(self):
         for at in range(0, len(self.body), self.piece_bytes):

@@ -4,12 +4,10 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator
-from typing import Final, cast
-
-import uvicorn
+from typing import Final
 
 from embedding_contract import sockets
+from embedding_http.acceptor import Acceptor
 from embedding_http.bounds import RefusedRequest
 from embedding_http.protocol import HttpProtocol, Listener
 
@@ -40,36 +38,14 @@ def listen(port: int, *, host: str | None = None) -> socket.socket:
         raise PortTaken(f"{where} cannot be listened on: {error.strerror}") from None
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn's server; the process has two, and ends both by its own handlers of signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the process."""
-        yield
-
-
 class Server:
-    """Serves the connections of one socket, each of them a `protocol`; uvicorn accepts them."""
+    """Serves the connections of one socket, each of them a `protocol`."""
 
     def __init__(self, listener: Listener, *, protocol: type[HttpProtocol] = HttpProtocol) -> None:
         self._protocol = protocol
         self._listener = listener
-        self._listening: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
-        self._uvicorn = _Uvicorn(
-            uvicorn.Config(
-                listener.application,
-                # uvicorn takes a function that makes a connection as well as a class. Its own
-                # settings and state, which it passes, are not used.
-                http=cast("type[asyncio.Protocol]", lambda **_: self._connection()),
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                proxy_headers=False,
-                backlog=BACKLOG,
-            )
+        self._acceptor = Acceptor(
+            listener.application, connection=self._connection, backlog=BACKLOG
         )
 
     @property
@@ -87,33 +63,14 @@ class Server:
 
     async def start(self, listening: socket.socket) -> None:
         """Accept connections."""
-        self._listening = listening
-        # uvicorn may close its socket while connections are in the queue, which would reset them.
-        # Both sockets have the same queue.
-        self._accepting = asyncio.create_task(self._uvicorn.serve(sockets=[listening.dup()]))
+        self._acceptor.start(listening)
 
     async def stop_accepting(self) -> None:
-        """Take no new connection but those in the socket's queue by then, and close it.
-
-        Each open one ends with the response to its next request.
-        """
+        """Take no new connection; each open one ends with the response to its next request."""
         self._listener.is_ending = True
         for connection in self._listener.connections:
             connection.end_after_last()
-        listening, accepting = self._listening, self._accepting
-        if listening is None or accepting is None:
-            return
-        self._listening = self._accepting = None
-        self._uvicorn.should_exit = True
-        await accepting
-        loop = asyncio.get_running_loop()
-        # Until the queue is empty (BlockingIOError) or a connection is lost; more may come as fast.
-        with contextlib.suppress(TimeoutError, OSError), listening:
-            async with asyncio.timeout(CUT_SECONDS):
-                while True:
-                    connected, _ = listening.accept()
-                    connected.setblocking(False)  # noqa: FBT003 - socket's own
-                    await loop.connect_accepted_socket(self._connection, connected)
+        await self._acceptor.stop(within_seconds=CUT_SECONDS)
 
     async def cut(self, error: RefusedRequest) -> None:
         """End whatever is still under way, and wait until it has ended."""

@@ -65,3 +65,8 @@ class RefusedRequest(Exception):  # noqa: N818 - it is an answer, and is raised 
             b"connection: close\r\n\r\n"
             b"%s" % (self.status, self.status.phrase.encode(), len(body), self.lines, body)
         )
+
+
+def unavailable(message: str, *, code: str) -> RefusedRequest:
+    """The refusal of what may be asked again later."""
+    return RefusedRequest(message, status=503, code=code)

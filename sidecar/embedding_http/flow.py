@@ -13,7 +13,7 @@ STATUS_LINES: Final = {
     for status in range(100, 600)
 }
 
-Coalesce = Callable[[Callable[[], object]], None]
+Coalesce = Callable[[Callable[[], object]], object]
 """Calls what it is given, now or at the end of the loop's turn."""
 
 

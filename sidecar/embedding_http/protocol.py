@@ -7,22 +7,17 @@ under way, such as the rest of a body that was refused; so many requests may wai
 
 import asyncio
 import math
+import operator
 import sys
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from embedding_http.bounds import ORDINARY, Bounds, RefusedRequest
+from embedding_http.bounds import ORDINARY, Bounds, RefusedRequest, unavailable
 from embedding_http.connection_limit import ConnectionLimit
 from embedding_http.exchange import Application, Exchange, Scope
 from embedding_http.flow import HIGH_WATER_BYTES, Coalesce, Flow
 from embedding_http.request_parser import RequestParser
-
-
-def at_once(send: Callable[[], object]) -> None:
-    """Send it now."""
-    send()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -33,7 +28,8 @@ class Listener:
     """An Application, or what the listener's own kind of connection asks of it."""
     bounds: Bounds = ORDINARY
     limit: ConnectionLimit = field(default_factory=lambda: ConnectionLimit(sys.maxsize))
-    coalesce: Coalesce = at_once
+    coalesce: Coalesce = operator.call
+    """Sends each response now, unless it is another one."""
     connections: set["HttpProtocol"] = field(default_factory=set)
     tasks: set["asyncio.Task[None]"] = field(default_factory=set)
     is_ending: bool = False
@@ -103,9 +99,8 @@ class HttpProtocol(asyncio.Protocol):
     def refuse_connection(self) -> None:
         """Say that there are too many connections, and end it."""
         self._refuse_now(
-            RefusedRequest(
+            unavailable(
                 "Too many connections wait for answers here. Close some, or share them.",
-                status=503,
                 code="too_many_connections",
             )
         )

@@ -67,7 +67,6 @@ class Asked(NamedTuple):
         return self.request is not None and len(self.request.ask.items) == 1
 
     def __repr__(self) -> str:
-        """Without what was asked."""
         return f"<asked, {'not ' * (self.found is None)}looked up>"
 
 
@@ -277,7 +276,6 @@ class Embeddings:
         return head._replace(span=span)
 
     def _is_long(self, request: openai_json.Request) -> bool:
-        """Whether the answer is too long to be held whole."""
         count = len(request.ask.items)
         if count == 1:
             return False

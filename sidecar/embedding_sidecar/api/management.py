@@ -25,7 +25,7 @@ _NOTHING: Final = Decimal(0)
 
 
 def health(current: CurrentPolicy) -> dict[str, Any]:
-    """Whether it serves, and what stands in the way."""
+    """Whether it serves, and what stands in the way; no secret, as it needs no token."""
     runtime = current.runtime_or_none()
     if runtime is None:
         return {"status": "unavailable", "document": None, "rejected": current.rejected}

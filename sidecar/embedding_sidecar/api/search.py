@@ -15,8 +15,6 @@ from embedding_sidecar import errors
 from embedding_sidecar.openai_format import fields, openai_json
 from embedding_sidecar.upstream import http_client
 
-MAX_BODY_BYTES: Final = index_document.MAX_SEARCH_BYTES
-MAX_ANSWER_BYTES: Final = index_document.MAX_ANSWER_BYTES
 MAX_HELD_BYTES: Final = 16 * 1024 * 1024
 """Bound of all answers that are being read; one beyond it is given up."""
 WHOLE_SECONDS: Final = 10.0
@@ -34,7 +32,6 @@ class Answer(NamedTuple):
     retry_after: str | None
 
     def __repr__(self) -> str:
-        """Without the rows."""
         return f"<{self.status}, {len(self.body)} bytes>"
 
 
@@ -125,10 +122,10 @@ class Searches:
         held = bytearray()
         try:
             async for chunk in answer.chunks:
-                if len(held) + len(chunk) > MAX_ANSWER_BYTES:
+                if len(held) + len(chunk) > index_document.MAX_ANSWER_BYTES:
                     raise errors.Unavailable(
-                        f"The answer of the index {index.name} is longer than {MAX_ANSWER_BYTES} "
-                        "bytes.",
+                        f"The answer of the index {index.name} is longer than "
+                        f"{index_document.MAX_ANSWER_BYTES} bytes.",
                         code="index_answer_too_long",
                         status=502,
                     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from embedding_http import server
-from embedding_http.bounds import Bounds, RefusedRequest
+from embedding_http.bounds import Bounds, unavailable
 
 DRAIN_SECONDS: Final = 7.0
 """How long what runs may take to end after SIGTERM. With what follows, 3 s at worst, this is within
@@ -40,8 +40,7 @@ async def serve(
     await until.wait()
     await api[0].stop_accepting()
     await _first(_drained(api[0], busy), at_once.wait())
-    ended = "This sidecar is being shut down."
-    await api[0].cut(RefusedRequest(ended, status=503, code="shutting_down"))
+    await api[0].cut(unavailable("This sidecar is being shut down.", code="shutting_down"))
     await asyncio.gather(api[0].close(), admin[0].close())
 
 
@@ -56,7 +55,6 @@ async def _drained(serving: server.Server, busy: Callable[[], bool]) -> None:
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:
-    """Wait until one of these has ended; end the other waits."""
     tasks = [asyncio.create_task(wait) for wait in waits]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:

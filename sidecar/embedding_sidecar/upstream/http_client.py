@@ -30,7 +30,6 @@ DNS_SECONDS: Final = 10
 IDLE_STREAM_SECONDS: Final = 900.0
 PROXY_WANTS_LOGIN: Final = "proxy_authentication_required"
 
-_LOWEST_REDIRECT: Final = 300
 _OF_ITS_OWN: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers aiohttp would add: a passed-through request is to stay as it is."""
 _ALWAYS: Final = {"user-agent": "embedding-sidecar", "accept-encoding": "identity"}
@@ -180,8 +179,7 @@ class HttpClient:
     async def _read(
         self, response: aiohttp.ClientResponse, reader: provider_api.Body | None
     ) -> provider_api.HttpAnswer:
-        """As much of an answer as there is to be read."""
-        body = reader if response.status < _LOWEST_REDIRECT else None
+        body = reader if response.status < http1_response.LOWEST_REDIRECT else None
         coding = content_coding.coding(response.raw_headers)
         taker: provider_api.Body | content_coding.Decoder | None = body
         if body is not None and coding is not None:
@@ -240,7 +238,6 @@ def failure(error: Exception) -> errors.Unreachable:
 
 
 def _word(error: Exception) -> str:
-    """What stood in the way of a connection."""
     if isinstance(error, TimeoutError):
         return "connect_timeout"
     if isinstance(error, aiohttp.ClientHttpProxyError):

@@ -9,8 +9,8 @@ from typing import Any, cast
 import uvicorn
 
 
-class Acceptor:
-    """Makes a `connection` for each client that connects."""
+class Acceptor(uvicorn.Server):
+    """Makes a `connection` for each client that connects; signals are left to the process."""
 
     def __init__(
         self, application: Any, *, connection: Callable[[], asyncio.Protocol], backlog: int
@@ -18,7 +18,7 @@ class Acceptor:
         self._connection = connection
         self._listening: socket.socket | None = None
         self._running: asyncio.Task[None] | None = None
-        self._uvicorn = _Server(
+        super().__init__(
             uvicorn.Config(
                 application,
                 # uvicorn takes a function that makes a connection as well as a class. Its own
@@ -38,7 +38,7 @@ class Acceptor:
         self._listening = listening
         # uvicorn may close its socket while connections are in the queue, which would reset them.
         # Both sockets have the same queue.
-        self._running = asyncio.create_task(self._uvicorn.serve(sockets=[listening.dup()]))
+        self._running = asyncio.create_task(self.serve(sockets=[listening.dup()]))
 
     async def stop(self, *, within_seconds: float) -> None:
         """Close the socket, after the connections that are in its queue by then were accepted."""
@@ -46,7 +46,7 @@ class Acceptor:
         if listening is None or running is None:
             return
         self._listening = self._running = None
-        self._uvicorn.should_exit = True
+        self.should_exit = True
         await running
         loop = asyncio.get_running_loop()
         # Until the queue is empty (BlockingIOError) or a connection is lost; more may come as fast.
@@ -57,11 +57,7 @@ class Acceptor:
                     connected.setblocking(False)  # noqa: FBT003 - socket's own
                     await loop.connect_accepted_socket(self._connection, connected)
 
-
-class _Server(uvicorn.Server):
-    """uvicorn's server; the process has two, and ends both by its own handlers of signals."""
-
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the process."""
+        """Capture none: the process has two servers, and ends both by its own handlers."""
         yield

@@ -20,15 +20,12 @@ class Held(Protocol):
     @property
     def is_answering(self) -> bool:
         """Whether a request is under way."""
-        ...
 
     def drop(self) -> None:
         """End it at once."""
-        ...
 
     def refuse_connection(self) -> None:
         """Say that there are too many connections, and end it."""
-        ...
 
 
 class ConnectionLimit:

@@ -13,7 +13,7 @@ STATUS_LINES: Final = {
     for status in range(100, 600)
 }
 
-Coalesce = Callable[[Callable[[], object]], None]
+Coalesce = Callable[[Callable[[], object]], object]
 """Calls what it is given, now or at the end of the loop's turn."""
 
 
@@ -23,10 +23,6 @@ class Reply(NamedTuple):
     status: int
     head: bytes
     body: bytes
-
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """The header lines in pairs, as ASGI has them."""
-        return pairs(self.head)
 
 
 def pairs(head: bytes) -> list[tuple[bytes, bytes]]:

@@ -7,9 +7,9 @@ under way, such as the rest of a body that was refused; so many requests may wai
 
 import asyncio
 import math
+import operator
 import sys
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +20,6 @@ from embedding_http.flow import HIGH_WATER_BYTES, Coalesce, Flow
 from embedding_http.request_parser import RequestParser
 
 
-def at_once(send: Callable[[], object]) -> None:
-    """Send it now."""
-    send()
-
-
 @dataclass(slots=True, kw_only=True, eq=False)
 class Listener:
     """What the connections of one listener share."""
@@ -33,7 +28,8 @@ class Listener:
     """An Application, or what the listener's own kind of connection asks of it."""
     bounds: Bounds = ORDINARY
     limit: ConnectionLimit = field(default_factory=lambda: ConnectionLimit(sys.maxsize))
-    coalesce: Coalesce = at_once
+    coalesce: Coalesce = operator.call
+    """Sends each response now, unless it is another one."""
     connections: set["HttpProtocol"] = field(default_factory=set)
     tasks: set["asyncio.Task[None]"] = field(default_factory=set)
     is_ending: bool = False

@@ -22,15 +22,12 @@ class Sink(Protocol):
 
     def head_came(self, scope: dict[str, Any], *, keep_alive: bool, expects_continue: bool) -> None:
         """A head is whole; `scope` is ASGI's, without the two ends of the connection."""
-        ...
 
     def body_came(self, body: bytes) -> None:
         """A piece of a body has come."""
-        ...
 
     def request_ended(self, *, keep_alive: bool) -> None:
         """A request is whole; the connection ends with it, if it is not kept alive."""
-        ...
 
 
 class _Dropped(list[tuple[bytes, bytes]]):
@@ -196,7 +193,6 @@ class RequestParser:
         return head
 
     def _without_upgrade(self) -> bytes:
-        """The head that has just come, without what offers an upgrade."""
         method = self._parser.get_method()
         if method == b"CONNECT":
             raise RefusedRequest("This is no proxy: CONNECT is not allowed.")

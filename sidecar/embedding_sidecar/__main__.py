@@ -144,16 +144,7 @@ async def _run(
     factory = runtime.RuntimeFactory(metrics=metrics, timing=timing, memory_bytes=memory_bytes)
     current = current_policy.CurrentPolicy(source=source, factory=factory)
     await current.look()
-    # A request that has waited for memory keeps half its time for calls, which are billed even if
-    # they are cut short.
-    application = Application(
-        current=current,
-        metrics=metrics,
-        patience_seconds=timing.request_seconds / 2,
-        memory_bytes=memory_bytes,
-        tracer=telemetry.tracer if telemetry else None,
-        callers=callers,
-    )
+    application = Application(current=current, metrics=metrics, callers=callers)
 
     def busy() -> bool:
         found = current.runtime_or_none()
@@ -161,7 +152,13 @@ async def _run(
 
     most = descriptors.most(_descriptors())
     api = Listener(
-        application=application.api(),
+        application=application.api(
+            # A request that has waited for memory keeps half its time for calls, which are billed
+            # even if they are cut short.
+            patience_seconds=timing.request_seconds / 2,
+            memory_bytes=memory_bytes,
+            tracer=telemetry.tracer if telemetry else None,
+        ),
         limit=ConnectionLimit(most.api, spares_answering=True),
         coalesce=write_coalescer.WriteCoalescer().send,
     )

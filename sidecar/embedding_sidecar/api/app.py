@@ -14,10 +14,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from embedding_contract import guard, names, proof
-from embedding_sidecar import errors, memory_limit
+from embedding_contract import guard, index_document, names, proof
+from embedding_http.flow import pairs
+from embedding_sidecar import errors
 from embedding_sidecar.api import clearing, management, openapi, request_body, search
-from embedding_sidecar.api.embeddings import PATIENCE_SECONDS, Embeddings, refusal
+from embedding_sidecar.api.embeddings import Embeddings, refusal
 from embedding_sidecar.api.exposition import Exposition
 from embedding_sidecar.openai_format import browsers, models, openai_json, paths, request_headers
 from embedding_sidecar.policy import settings
@@ -42,44 +43,44 @@ class Application:
         *,
         current: CurrentPolicy,
         metrics: Metrics,
-        patience_seconds: float = PATIENCE_SECONDS,
-        memory_bytes: int = memory_limit.DEFAULT_BYTES,
-        tracer: tracing.Tracer | None = None,
         callers: settings.Callers = settings.Callers(),  # noqa: B008 - frozen
     ) -> None:
         self._current = current
         self._metrics = metrics
-        self._patience_seconds = patience_seconds
-        self._memory_bytes = memory_bytes
-        self._tracer = tracer
         self._exposition = Exposition(self._render)
         self._guard = guard.Guard(pod=callers.pod_uid)
         self._hosts = browsers.LOOPBACK | callers.allowed_hosts
         self._searches = search.Searches()
 
-    def api(self) -> Embeddings:
+    def api(
+        self,
+        *,
+        patience_seconds: float,
+        memory_bytes: int,
+        tracer: tracing.Tracer | None,
+    ) -> Embeddings:
         """What the application in the pod talks to."""
         router = Starlette(
             routes=[
                 # Only by other methods: POST is answered before it comes to the router.
                 Route(names.PATH_EMBEDDINGS, self.pass_through, methods=["POST"]),
-                Route(names.PATH_MODELS, self.models, methods=["GET"]),
-                Route(f"{names.PATH_MODELS}/{{model:path}}", self.model, methods=["GET"]),
-                Route(names.PATH_OPENAPI, self.describe, methods=["GET"]),
+                Route(names.PATH_MODELS, self._models, methods=["GET"]),
+                Route(f"{names.PATH_MODELS}/{{model:path}}", self._model, methods=["GET"]),
+                Route(names.PATH_OPENAPI, self._describe, methods=["GET"]),
                 *self._management(),
-                Route(names.PATH_CACHE, self._guarded(self.clear_cache), methods=["DELETE"]),
-                Route(names.PATH_SEARCH, self.search, methods=["POST"]),
+                Route(names.PATH_CACHE, self._guarded(self._clear_cache), methods=["DELETE"]),
+                Route(names.PATH_SEARCH, self._search, methods=["POST"]),
                 Route("/v1/{path:path}", self.pass_through, methods=METHODS),
             ],
             exception_handlers=_HANDLERS,
         )
         return Embeddings(
-            tracer=self._tracer,
             current=self._current,
             metrics=self._metrics,
             otherwise=router,
-            patience_seconds=self._patience_seconds,
-            memory_bytes=self._memory_bytes,
+            patience_seconds=patience_seconds,
+            memory_bytes=memory_bytes,
+            tracer=tracer,
             hosts=self._hosts,
         )
 
@@ -89,7 +90,7 @@ class Application:
             routes=[
                 Route(names.PATH_STARTED, _alive, methods=["GET"]),
                 Route(names.PATH_LIVE, _alive, methods=["GET"]),
-                Route(names.PATH_METRICS, self.scrape, methods=["GET"]),
+                Route(names.PATH_METRICS, self._scrape, methods=["GET"]),
                 *self._management(),
             ],
             exception_handlers=_HANDLERS,
@@ -98,30 +99,25 @@ class Application:
 
     def _management(self) -> list[Route]:
         return [
-            Route(names.PATH_HEALTH, self.health, methods=["GET"]),
-            Route(names.PATH_QUOTA, self._guarded(self.quota), methods=["GET"]),
-            Route(names.PATH_CONFIG, self._guarded(self.config), methods=["GET"]),
-            Route(names.PATH_CACHE_STATS, self._guarded(self.cache_stats), methods=["GET"]),
+            Route(names.PATH_HEALTH, self._health, methods=["GET"]),
+            Route(names.PATH_QUOTA, self._guarded(self._quota), methods=["GET"]),
+            Route(names.PATH_CONFIG, self._guarded(self._config), methods=["GET"]),
+            Route(names.PATH_CACHE_STATS, self._guarded(self._cache_stats), methods=["GET"]),
         ]
 
-    # --- the application's own
-
-    async def models(self, request: Request) -> Response:
-        """GET /v1/models: the models and aliases of the policy."""
+    async def _models(self, request: Request) -> Response:
         owners = models.owners(self._current.runtime().loaded.document)
         return Response(
             openai_json.render_models(owners), media_type=JSON, headers=_identified(request)
         )
 
-    async def model(self, request: Request) -> Response:
-        """GET /v1/models/{model}."""
+    async def _model(self, request: Request) -> Response:
         name = request.path_params["model"]
         owner = models.owner(self._current.runtime().loaded.document, name)
         body = openai_json.render_model(name, owner)
         return Response(body, media_type=JSON, headers=_identified(request))
 
-    async def describe(self, _: Request) -> Response:
-        """GET /openapi.json: this API, with the models of the policy in force."""
+    async def _describe(self, _: Request) -> Response:
         runtime = self._current.runtime_or_none()
         policy = None if runtime is None else runtime.loaded.document
         return _json(openapi.document(policy))
@@ -141,13 +137,12 @@ class Application:
             upstream=runtime.upstream,
         )
 
-    async def search(self, request: Request) -> Response:
-        """POST search: forwarded to the index that it names, and its answer passed on."""
+    async def _search(self, request: Request) -> Response:
         head = request_headers.read(request.scope["headers"])
         request_headers.check(head)
         runtime = self._current.runtime()
         request_id = request_headers.request_id(head)
-        body = await request_body.read(request.receive, most=search.MAX_BODY_BYTES)
+        body = await request_body.read(request.receive, most=index_document.MAX_SEARCH_BYTES)
         answer = await self._searches.forward(
             body,
             policy=runtime.loaded.document,
@@ -160,26 +155,19 @@ class Application:
             headers["retry-after"] = answer.retry_after
         return Response(answer.body, answer.status, headers=headers, media_type=JSON)
 
-    # --- for people and the operator
-
-    async def health(self, _: Request) -> Response:
-        """GET health: no token, no secret, 200 as long as the process lives."""
+    async def _health(self, _: Request) -> Response:
         return _json(management.health(self._current))
 
-    async def quota(self, _: Request) -> Response:
-        """GET quota: the day of the whole policy."""
+    async def _quota(self, _: Request) -> Response:
         return _json(await management.quota(self._current.runtime()))
 
-    async def config(self, _: Request) -> Response:
-        """GET config: what is in force."""
+    async def _config(self, _: Request) -> Response:
         return _json(management.config(self._current))
 
-    async def cache_stats(self, _: Request) -> Response:
-        """GET cache/stats: this sidecar's own hits and misses."""
+    async def _cache_stats(self, _: Request) -> Response:
         return _json(management.cache_stats(self._current.runtime()))
 
-    async def clear_cache(self, request: Request) -> Response:
-        """DELETE cache: whole, `?model=NAME`, or the texts of a body's `input`."""
+    async def _clear_cache(self, request: Request) -> Response:
         runtime = self._current.runtime()
         policy = runtime.loaded.document
         asked = clearing.parse(
@@ -192,8 +180,7 @@ class Application:
         await runtime.cache.generations.clear(asked.model)
         return _json({"cleared": asked.model or "all"})
 
-    async def scrape(self, _: Request) -> Response:
-        """GET /metrics in the Prometheus text format."""
+    async def _scrape(self, _: Request) -> Response:
         return Response(
             await self._exposition.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
         )
@@ -264,7 +251,7 @@ def _json(body: dict[str, object]) -> Response:
 def _refused(error: errors.Refused, headers: Mapping[str, str] | None = None) -> Response:
     reply = refusal(error, headers or {})
     response = Response(reply.body, status_code=reply.status)
-    response.raw_headers = reply.headers()
+    response.raw_headers = pairs(reply.head)
     return response
 
 
@@ -274,7 +261,6 @@ def _unauthorized(message: str) -> Response:
 
 
 def _target(request: Request) -> str:
-    """The request target as it was sent."""
     path = bytes(request.scope["raw_path"]).partition(b"?")[0].decode("latin-1")
     query = request.scope["query_string"].decode("latin-1")
     return f"{path}?{query}" if query else path

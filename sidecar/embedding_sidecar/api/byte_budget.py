@@ -9,7 +9,6 @@ pass by.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final, Self
 
 from embedding_sidecar import errors
@@ -152,12 +151,7 @@ class ByteReservation:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.leave()
 
     async def take(self, budget: ByteBudget, size_bytes: Callable[[], int]) -> None:

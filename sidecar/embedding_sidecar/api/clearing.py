@@ -1,9 +1,9 @@
 """Reads a DELETE of the cache (all, one model, or texts), and lists the entries it may mean."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qs
 
 import orjson
@@ -41,14 +41,15 @@ def parse(query: str, body: bytes, *, policy: document.PolicyDocument) -> Cleari
             "The query may hold only 'model'. Send texts in the body, as 'input'.",
             param=unknown[0],
         )
-    raw = _fields(body) if body else {}
+    raw = fields.of(body) if body else {}
+    if beyond := raw.keys() - _KEYS:
+        raise openai_json.unrecognized(min(beyond))
     named = [*asked.get("model", ()), *([raw["model"]] if "model" in raw else [])]
     for name in named:
         if name != named[0] or not any(it.model == name for it in policy.providers):
             raise errors.Rejected(
                 f"The policy has no model {str(name)[: openai_json.MAX_NAME]!r}, or the query "
-                "and the "
-                "body name different models.",
+                "and the body name different models.",
                 param="model",
             )
     model = named[0] if named else None
@@ -82,11 +83,3 @@ def variants(
             truncation=truncation,
         )
         yield ask, it.space()
-
-
-def _fields(body: bytes) -> Mapping[str, Any]:
-    raw = fields.of(body)
-    beyond = raw.keys() - _KEYS
-    if beyond:
-        raise openai_json.unrecognized(min(beyond))
-    return raw

@@ -1,4 +1,4 @@
-"""POST /v1/embeddings, in front of the router, for a connection or plain ASGI.
+"""POST /v1/embeddings, in front of the router.
 
 There are three ways to a response, and all say the same. A request that has come whole and whose
 vectors are all in memory is answered by `at_once`, a plain call: no task, no waiting. One whose
@@ -67,7 +67,6 @@ class Asked(NamedTuple):
         return self.request is not None and len(self.request.ask.items) == 1
 
     def __repr__(self) -> str:
-        """Without what was asked."""
         return f"<asked, {'not ' * (self.found is None)}looked up>"
 
 
@@ -97,19 +96,6 @@ class Embeddings:
         self._sizes = byte_budget.Sizes()
         self._budgets = byte_budget.ByteBudgets(memory_bytes)
         self.known_heads = head_cache.HeadCache()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, as an ASGI application does."""
-        reply = await self.respond(scope, receive, send)
-        if reply is not None:
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": reply.status,
-                    "headers": reply.headers(),
-                }
-            )
-            await send({"type": "http.response.body", "body": reply.body})
 
     async def respond(
         self, scope: Scope, receive: Receive, send: Send, asked: Asked | None = None
@@ -269,7 +255,6 @@ class Embeddings:
         except Exception as failure:  # noqa: BLE001 - the caller is told, and the log says how
             return self._failed(failure, head)
         return StreamedResponse(
-            _OK,
             lines,
             openai_json.chunks(
                 vectors=answer.vectors,
@@ -299,7 +284,6 @@ class Embeddings:
         return head._replace(span=span)
 
     def _is_long(self, request: openai_json.Request) -> bool:
-        """Whether the answer is too long to be held whole."""
         count = len(request.ask.items)
         if count == 1:
             return False

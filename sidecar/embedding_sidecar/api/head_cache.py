@@ -35,17 +35,6 @@ class Known(NamedTuple):
         return "<a known head>"
 
 
-class Repeated(NamedTuple):
-    """A whole request whose head is known."""
-
-    known: Known
-    body: bytes
-
-    def __repr__(self) -> str:
-        """Without the caller's texts."""
-        return f"<{len(self.body)} bytes after {self.known!r}>"
-
-
 class HeadCache:
     """What heads say, by their bytes without the digits of Content-Length."""
 
@@ -55,8 +44,8 @@ class HeadCache:
     def __len__(self) -> int:
         return len(self._heads)
 
-    def find(self, data: bytes) -> Repeated | None:
-        """The request, if the data is one, whole and alone, and its head is known."""
+    def find(self, data: bytes) -> tuple[Known, bytes] | None:
+        """Head and body, if the data is one request, whole and alone, whose head is known."""
         end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
         start, stop = _digits(data, end)
         known = self._heads.get(data[:start] + _ANY_LENGTH + data[stop:end])
@@ -66,7 +55,7 @@ class HeadCache:
         # Longer ones would be numbers that only the parser knows the end of.
         if not digits.isdigit() or len(digits) > _MAX_DIGITS or int(digits) != len(data) - end:
             return None
-        return Repeated(known, data[end:])
+        return known, data[end:]
 
     def learn(self, data: bytes, known: Known, *, body: bytes) -> None:
         """Know this head again, which the parser found at the beginning of the data.

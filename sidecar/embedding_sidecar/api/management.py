@@ -25,7 +25,7 @@ _NOTHING: Final = Decimal(0)
 
 
 def health(current: CurrentPolicy) -> dict[str, Any]:
-    """Whether it serves, and what stands in the way."""
+    """Whether it serves, and what stands in the way; no secret, as it needs no token."""
     runtime = current.runtime_or_none()
     if runtime is None:
         return {"status": "unavailable", "document": None, "rejected": current.rejected}
@@ -90,11 +90,11 @@ def config(current: CurrentPolicy) -> dict[str, Any]:
     """What is in force: the first two providers by the user's names, then everything."""
     runtime = current.runtime()
     policy = runtime.loaded.document
-    first, backup = policy.providers[0], _backup(policy)
+    first, backup = policy.providers[0], next(iter(policy.providers[1:]), None)
     return {
-        "provider": type_word(first.kind),
+        "provider": first.kind.lower(),
         "model": first.model,
-        "backup_provider": type_word(backup.kind) if backup else None,
+        "backup_provider": backup.kind.lower() if backup else None,
         "backup_model": backup.model if backup else None,
         "provider_fallback_enabled": policy.failover.enabled and backup is not None,
         "policy": {"namespace": policy.namespace, "name": policy.name},
@@ -107,7 +107,7 @@ def config(current: CurrentPolicy) -> dict[str, Any]:
         "providers": [
             {
                 "name": provider.name,
-                "type": type_word(provider.kind),
+                "type": provider.kind.lower(),
                 "model": provider.model,
                 "aliases": list(provider.aliases),
                 "base_url": provider.base_url,
@@ -167,12 +167,3 @@ def observe(current: CurrentPolicy, metrics: Metrics) -> None:
     metrics.memory_bytes(runtime.memory_bytes())
     words = {"cache": runtime.redis_state(), "quota": runtime.quota.counter.word}
     metrics.redis({it: _REDIS_UP.get(word.partition(":")[0]) for it, word in words.items()})
-
-
-def type_word(kind: str) -> str:
-    """A provider's type as metrics and pages write it."""
-    return kind.lower()
-
-
-def _backup(policy: document.PolicyDocument) -> document.Provider | None:
-    return policy.providers[1] if len(policy.providers) > 1 else None

@@ -62,6 +62,7 @@ _OF_A_REFUSAL: Final[dict[int, Schema]] = {
     },
     503: {"retry-after": {"type": "integer", "minimum": 1}},
 }
+_STRING: Final[Schema] = {"type": "string"}
 _IDENTIFIED: Final = {request_headers.REQUEST_ID: {"type": "string", "pattern": "^[!-~]{1,256}$"}}
 
 
@@ -127,15 +128,8 @@ def _embeddings() -> Schema:
         "operationId": "createEmbedding",
         "summary": "Vectors for texts or tokens, in the order they were given.",
         "parameters": [
-            _parameter(
-                "header", "Cache-Control", {"type": "string"}, "no-cache, no-store, max-age"
-            ),
-            _parameter(
-                "header",
-                request_headers.REQUEST_ID,
-                {"type": "string"},
-                "Comes back in the answer.",
-            ),
+            _parameter("header", "Cache-Control", _STRING, "no-cache, no-store, max-age"),
+            _parameter("header", request_headers.REQUEST_ID, _STRING, "Comes back in the answer."),
             _parameter(
                 "header",
                 names.HEADER_CLASS,
@@ -143,12 +137,7 @@ def _embeddings() -> Schema:
                 "Background work takes of the quota only what is not reserved for applications.",
             ),
         ],
-        "requestBody": {
-            "required": True,
-            "content": {
-                request_headers.JSON: {"schema": {"$ref": "#/components/schemas/EmbeddingRequest"}}
-            },
-        },
+        "requestBody": {"required": True, "content": _content("EmbeddingRequest")},
         "responses": {
             "200": _response("The vectors.", "EmbeddingList", _OF_AN_ANSWER),
             **_refusals(400, 403, 404, 408, 413, 415, 422, 429, 502, 503, headers=_ATTEMPTS),
@@ -184,12 +173,7 @@ def _search() -> Schema:
     return {
         "operationId": "search",
         "summary": "The rows of a table nearest to a query, and how they were found.",
-        "requestBody": {
-            "required": True,
-            "content": {
-                request_headers.JSON: {"schema": {"$ref": "#/components/schemas/SearchRequest"}}
-            },
-        },
+        "requestBody": {"required": True, "content": _content("SearchRequest")},
         "responses": {
             "200": _response("The rows, the best first.", "SearchResults"),
             **_refusals(400, 403, 404, 408, 413, 415, 502, 503),
@@ -219,8 +203,12 @@ def _response(text: str, schema: str, headers: Schema | None = None) -> Schema:
         "headers": {
             name: {"schema": it} for name, it in {**_IDENTIFIED, **(headers or {})}.items()
         },
-        "content": {request_headers.JSON: {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
+        "content": _content(schema),
     }
+
+
+def _content(schema: str) -> Schema:
+    return {request_headers.JSON: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
 
 
 def _refusals(*statuses: int, headers: Schema | None = None) -> Schema:

@@ -12,21 +12,13 @@ from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.quota.quota import Quota
 
 HEADER_CACHE: Final = "x-embedding-cache"
-
 HEADER_CACHE_HITS: Final = "x-embedding-cache-hits"
-
 HEADER_PROVIDER: Final = "x-embedding-provider"
-
 HEADER_MODEL: Final = "x-embedding-model"
-
 HEADER_SPACE: Final = "x-embedding-space"
-
 HEADER_ATTEMPTS: Final = "x-embedding-attempts"
-
 HEADER_TOKENS_SAVED: Final = "x-embedding-tokens-saved"
-
 HEADER_OVERHEAD_MS: Final = "x-embedding-overhead-ms"
-
 HEADER_USAGE: Final = "x-embedding-usage"
 """Only where `usage` is a bound, because a provider did not say: `estimated`."""
 
@@ -65,7 +57,6 @@ def head(answer: Answer, day: Quota, *, seconds: float, background: bool = False
 
 
 def _of_calls(answer: Answer, day: Quota, *, background: bool) -> bytes:
-    """What only an answer that took a call says."""
     found = ratelimit_lines(day.left(background=background)).encode()
     return found + _ESTIMATED if answer.is_estimated else found
 

@@ -13,10 +13,8 @@ from typing import Final, NamedTuple
 from embedding_contract import document, index_document, names, proof
 from embedding_sidecar import errors
 from embedding_sidecar.openai_format import fields, openai_json
-from embedding_sidecar.upstream import passthrough
+from embedding_sidecar.upstream import http_client
 
-MAX_BODY_BYTES: Final = index_document.MAX_SEARCH_BYTES
-MAX_ANSWER_BYTES: Final = index_document.MAX_ANSWER_BYTES
 MAX_HELD_BYTES: Final = 16 * 1024 * 1024
 """Bound of all answers that are being read; one beyond it is given up."""
 WHOLE_SECONDS: Final = 10.0
@@ -34,7 +32,6 @@ class Answer(NamedTuple):
     retry_after: str | None
 
     def __repr__(self) -> str:
-        """Without the rows."""
         return f"<{self.status}, {len(self.body)} bytes>"
 
 
@@ -59,7 +56,7 @@ class Searches:
         *,
         policy: document.PolicyDocument,
         token: str,
-        upstream: passthrough.Streams,
+        upstream: http_client.HttpClient,
         request_id: str,
     ) -> Answer:
         """The answer of the index that the body names.
@@ -121,14 +118,14 @@ class Searches:
             )
         return Answer(answer.status, said, found.get("retry-after"))
 
-    async def _read(self, answer: passthrough.StreamedAnswer, index: document.Index) -> bytes:
+    async def _read(self, answer: http_client.StreamedAnswer, index: document.Index) -> bytes:
         held = bytearray()
         try:
             async for chunk in answer.chunks:
-                if len(held) + len(chunk) > MAX_ANSWER_BYTES:
+                if len(held) + len(chunk) > index_document.MAX_ANSWER_BYTES:
                     raise errors.Unavailable(
-                        f"The answer of the index {index.name} is longer than {MAX_ANSWER_BYTES} "
-                        "bytes.",
+                        f"The answer of the index {index.name} is longer than "
+                        f"{index_document.MAX_ANSWER_BYTES} bytes.",
                         code="index_answer_too_long",
                         status=502,
                     )

@@ -19,7 +19,6 @@ WHOLE_BYTES: Final = 2**20
 class StreamedResponse(NamedTuple):
     """An answer whose body is made while it is sent; `head` does not say how long that is."""
 
-    status: int
     head: bytes
     body: Iterator[bytes]
 
@@ -30,9 +29,7 @@ async def send_all(
     """Send one piece after the other, each when the one before it is gone."""
     leaving = asyncio.get_running_loop().call_later(SLOW_READER_SECONDS, reservation.leave)
     try:
-        await send(
-            {"type": "http.response.start", "status": answer.status, "headers": pairs(answer.head)}
-        )
+        await send({"type": "http.response.start", "status": 200, "headers": pairs(answer.head)})
         for piece in answer.body:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             # A piece takes a millisecond or more to make: others have their turn in between.

@@ -188,7 +188,6 @@ def _model(name: str, owner: str) -> dict[str, Any]:
 
 
 def _end(end: bytes, *, model: str, tokens: int) -> bytes:
-    """The end of the last row and of the list."""
     return b'%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d}}' % (
         end[:-1],
         orjson.dumps(model),

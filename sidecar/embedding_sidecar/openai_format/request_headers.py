@@ -107,8 +107,7 @@ def check(head: Head) -> None:
     if coding is not None and coding.strip().lower() not in {"", "identity"}:
         raise errors.Rejected(
             f"Unsupported content encoding: {coding[: openai_json.MAX_NAME]!r}. The body must "
-            "not be "
-            "compressed.",
+            "not be compressed.",
             status=415,
             code="unsupported_content_encoding",
             param="Content-Encoding",

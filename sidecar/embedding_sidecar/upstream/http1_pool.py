@@ -7,26 +7,173 @@ connection is to be made first.
 import asyncio
 import functools
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, cast
 
 from embedding_sidecar import errors
 from embedding_sidecar.translation import provider_api
-from embedding_sidecar.upstream import (
-    http1_connection,
-    http1_dialer,
-    http1_request,
-    write_coalescer,
-)
+from embedding_sidecar.upstream import http1_dialer, http1_request, http1_response, write_coalescer
 from embedding_sidecar.upstream import tls_authorities as trusted
 from embedding_sidecar.upstream.intake import Intake
 
 Cancel = Callable[[], object]
+Done = Callable[[provider_api.HttpAnswer | Exception], None]
+"""Is told what has come of a call; raises nothing."""
 
 KEPT_SECONDS: Final = 15.0
 """How long a connection without a call is kept; aiohttp's default. A server closes it at some time,
 and a call sent in that very moment is lost, and perhaps billed: better that we close it before.
 Some, such as uvicorn and Node, wait for 5 s only, but with less than that an application that asks
 now and then would pay a handshake for every call."""
+
+LONG_READ_BYTES: Final = 65_536
+"""After a read of more, others have their turn: reading so much of an answer takes a millisecond,
+and the loop would go on with this connection for as long as its server is fast enough."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection; it closes itself whenever another answer could not be told from this one."""
+
+    def __init__(
+        self, origin: http1_request.Origin, *, owner: "ConnectionPool", intake: Intake | None = None
+    ) -> None:
+        self.origin = origin
+        self._intake = Intake() if intake is None else intake
+        self._owner = owner
+        self._reader = http1_response.Reader()
+        self._loop = asyncio.get_running_loop()
+        self._done: Done | None = None
+        """Who is told of the call that is under way; None: none is."""
+        self._unsent: tuple[bytes, bytes] | None = None
+        self._until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something can be sent, as far as is known."""
+        return not self._transport.is_closing()
+
+    def start(
+        self,
+        head: bytes,
+        body: bytes,
+        *,
+        within_seconds: float,
+        done: Done,
+        reader: provider_api.Body | None = None,
+    ) -> Callable[[], None]:
+        """Send a request while the connection is open and has no call; `reader` reads a 200.
+
+        `done` is told its answer, or after that time, and wherever none can come any more, why
+        there is none: later, once. What is returned cancels the call, and closes the connection:
+        `done` is not told any more.
+        """
+        self._done = done
+        self._reader.body = reader
+        self._unsent = head, body
+        self._owner.send_soon(self)
+        self._until = until = self._loop.time() + within_seconds
+        # One that comes too early looks again: most are not needed by then.
+        if self._timer is None or self._timer.when() > until:
+            self._set_timer(within_seconds)
+        return functools.partial(self._cancel, done)
+
+    def _cancel(self, done: Done) -> None:
+        # Another call may be under way by now.
+        if self._done is done:
+            self._done = self._unsent = None
+            self.close()
+
+    def send(self) -> None:
+        """Send what has been begun, if that is still wanted."""
+        if self._unsent is not None and self._done is not None and self.is_open:
+            self._transport.writelines(self._unsent)
+            self._unsent = None
+
+    def close(self) -> None:
+        """Close it at once."""
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open."""
+        # uvloop's do what asyncio.Transport says without being one.
+        self._transport = cast("asyncio.Transport", transport)
+        self._owner.made(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on."""
+        if self._done is None or self._unsent is not None:
+            # Nobody has asked: what comes could be taken for the next call's answer.
+            self.close()
+            return
+        body = self._reader.body
+        try:
+            answer = self._reader.feed(data)
+        except ValueError:
+            self.close()
+            return
+        if answer is not None:
+            if body is not None:
+                self._intake.leave(body)
+            self._succeed(answer)
+        elif body is not None:
+            self._intake.grew(body)
+            if len(data) >= LONG_READ_BYTES:
+                self._transport.pause_reading()
+                self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self.is_open:
+            self._transport.resume_reading()
+
+    def eof_received(self) -> None:
+        """The other side sends no more; the transport closes itself."""
+        answer = None if self._done is None or self._unsent else self._reader.end()
+        if answer is not None:
+            self._succeed(answer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is closed."""
+        del exc  # whichever it is: what was sent may have arrived
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._owner.lost(self)
+        if self._reader.body is not None:
+            self._intake.leave(self._reader.body)
+        self._reader.close()
+        self._tell("connection_lost")
+
+    def _succeed(self, answer: provider_api.HttpAnswer) -> None:
+        done, self._done = self._done, None
+        # Who answered before it had read everything may never read the rest.
+        if self._reader.is_reusable and not self._transport.get_write_buffer_size():
+            self._owner.free(self, now=self._loop.time())
+        else:
+            self.close()
+        if done is not None:
+            done(answer)
+
+    def _tell(self, why: str) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            done(errors.Unreachable(why, billed=self._unsent is None))
+
+    def _set_timer(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._done is None:
+            return
+        left = self._until - self._loop.time()
+        if left > 0:
+            self._set_timer(left)
+        else:
+            self.close()
+            self._tell("timeout")
 
 
 class ConnectionPool:
@@ -44,8 +191,8 @@ class ConnectionPool:
         self._intake = Intake() if intake is None else intake
         self._dialer = http1_dialer.Dialer(dns_seconds=dns_seconds, authorities=authorities)
         self._connecting: set[asyncio.Timeout] = set()
-        self._open: set[http1_connection.Connection] = set()
-        self._idle: dict[http1_request.Origin, dict[http1_connection.Connection, float]] = {}
+        self._open: set[Connection] = set()
+        self._idle: dict[http1_request.Origin, dict[Connection, float]] = {}
         """By origin, each since when; in this order."""
         self._writes = write_coalescer.WriteCoalescer()
         self._sweeping: asyncio.TimerHandle | None = None
@@ -60,7 +207,7 @@ class ConnectionPool:
         headers: Mapping[str, str],
         body: bytes,
         within_seconds: float,
-        done: http1_connection.Done,
+        done: Done,
         reader: provider_api.Body | None = None,
     ) -> Cancel:
         """POST a body; `done` is told later, once, the answer, of any status, or why there is none.
@@ -76,7 +223,7 @@ class ConnectionPool:
             never_sent = errors.Unreachable("no_connection", billed=False)
             return loop.call_soon(done, never_sent).cancel
 
-        def send(connection: http1_connection.Connection, *, within_seconds: float) -> Cancel:
+        def send(connection: Connection, *, within_seconds: float) -> Cancel:
             return connection.start(
                 head, body, within_seconds=within_seconds, done=done, reader=reader
             )
@@ -102,29 +249,29 @@ class ConnectionPool:
         await self._is_empty.wait()
         self._dialer.close()
 
-    def made(self, connection: http1_connection.Connection) -> None:
-        """As http1_connection.Owner."""
+    def made(self, connection: Connection) -> None:
+        """Count a connection that is open."""
         self._open.add(connection)
         self._is_empty.clear()
 
-    def send_soon(self, connection: http1_connection.Connection) -> None:
-        """As http1_connection.Owner."""
+    def send_soon(self, connection: Connection) -> None:
+        """Have `send` of the connection called, in this turn of the loop or right after it."""
         self._writes.send(connection.send)
 
-    def free(self, connection: http1_connection.Connection, *, now: float) -> None:
-        """As http1_connection.Owner."""
+    def free(self, connection: Connection, *, now: float) -> None:
+        """Keep a connection whose call is over now, by the loop's time, for another one."""
         self._idle.setdefault(connection.origin, {})[connection] = now
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
 
-    def lost(self, connection: http1_connection.Connection) -> None:
-        """As http1_connection.Owner."""
+    def lost(self, connection: Connection) -> None:
+        """Forget a connection that is closed."""
         self._open.discard(connection)
         if not self._open:
             self._is_empty.set()
         self._idle.get(connection.origin, {}).pop(connection, None)
 
-    def _kept(self, origin: http1_request.Origin) -> http1_connection.Connection | None:
+    def _kept(self, origin: http1_request.Origin) -> Connection | None:
         idle = self._idle.get(origin)
         while idle:
             connection, _ = idle.popitem()
@@ -138,7 +285,7 @@ class ConnectionPool:
         origin: http1_request.Origin,
         *,
         within_seconds: float,
-        done: http1_connection.Done,
+        done: Done,
     ) -> Cancel | None:
         """Send over a new connection; what cancels that, or None where `done` has been told."""
         until = asyncio.get_running_loop().time() + within_seconds
@@ -156,9 +303,7 @@ class ConnectionPool:
             done(errors.Unreachable("no_connection", billed=False))
         return None
 
-    async def _connect(
-        self, seconds: float, origin: http1_request.Origin
-    ) -> http1_connection.Connection:
+    async def _connect(self, seconds: float, origin: http1_request.Origin) -> Connection:
         if self._is_closed:
             raise OSError("the client is closed")
         async with asyncio.timeout(seconds) as limit:
@@ -166,7 +311,7 @@ class ConnectionPool:
             try:
                 return await self._dialer.dial(
                     origin,
-                    lambda: http1_connection.Connection(origin, owner=self, intake=self._intake),
+                    lambda: Connection(origin, owner=self, intake=self._intake),
                 )
             finally:
                 self._connecting.discard(limit)

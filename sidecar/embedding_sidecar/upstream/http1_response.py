@@ -4,25 +4,22 @@ from typing import Final
 
 import httptools
 
+from embedding_http.bounds import FRAMED_BYTES, MAX_FRAMING_BYTES
 from embedding_sidecar.translation import provider_api
 from embedding_sidecar.upstream import content_coding
 
 MAX_HEAD_BYTES: Final = 65_536
-"""All heads of an answer, 1xx included; several times what providers send."""
+"""All heads of an answer, 1xx included; several times what providers send. This bound and those of
+framing are passed by as much as comes in one read at most."""
 MAX_HEADERS: Final = 256
 """Lines of all heads of an answer."""
 MAX_INTERIM: Final = 16
 """1xx before the answer, of which the requests that are sent here ask for none."""
-MAX_FRAMING_BYTES: Final = 16_384
-"""Of what frames a body and is none, as trailers and extensions of chunks, beyond what the body
-pays for. All these bounds are passed by as much as comes in one read at most."""
-FRAMED_BYTES: Final = 16
-"""Bytes of framing that each byte of a body pays for: in chunks of one byte it takes five."""
 MAX_KEPT_BYTES: Final = 65_536
 """Of a body that nobody reads as it comes: that of a refusal. The rest of a longer one is left."""
 
 _LOWEST_FINAL: Final = 200
-_LOWEST_REDIRECT: Final = 300
+LOWEST_REDIRECT: Final = 300
 _FRAMED: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 _Lines = list[tuple[bytes, bytes]]
@@ -117,7 +114,7 @@ class Reader:
         if self._status >= _LOWEST_FINAL:
             self._head = self._lines
             self._coding = content_coding.coding(self._lines)
-            if self._coding and self.body is not None and self._status < _LOWEST_REDIRECT:
+            if self._coding and self.body is not None and self._status < LOWEST_REDIRECT:
                 self._decoder = content_coding.Decoder(self._coding, self.body)
         else:
             self._interim += 1
@@ -128,7 +125,7 @@ class Reader:
     def on_body(self, chunk: bytes) -> None:
         """A piece of a body."""
         self._body_bytes += len(chunk)
-        if self.body is not None and self._status < _LOWEST_REDIRECT:
+        if self.body is not None and self._status < LOWEST_REDIRECT:
             (self._decoder or self.body).feed(chunk)
         else:
             self._kept.append(chunk[: MAX_KEPT_BYTES - self._kept_bytes])
@@ -141,7 +138,6 @@ class Reader:
             self._answer = self._whole(self._head)
 
     def _is_enough(self) -> bool:
-        """Whether the rest of the body makes no difference."""
         if self.body is not None and self.body.is_lost:
             return True
         return self._kept_bytes > MAX_KEPT_BYTES
@@ -154,7 +150,7 @@ class Reader:
             status=self._status,
             lines=head,
             body=kept,
-            reader=self.body if self._status < _LOWEST_REDIRECT else None,
+            reader=self.body if self._status < LOWEST_REDIRECT else None,
         )
 
     def _begin(self) -> None:

@@ -7,6 +7,7 @@ Either tells what the quota must know: whether a request without an answer was c
 import asyncio
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,9 +19,8 @@ from yarl import URL
 from embedding_contract import document
 from embedding_sidecar import errors, memory_limit
 from embedding_sidecar.translation import provider_api
-from embedding_sidecar.upstream import content_coding, http1_response, passthrough, tls_authorities
-from embedding_sidecar.upstream.http1_connection import Done
-from embedding_sidecar.upstream.http1_pool import ConnectionPool
+from embedding_sidecar.upstream import content_coding, http1_response, tls_authorities
+from embedding_sidecar.upstream.http1_pool import ConnectionPool, Done
 from embedding_sidecar.upstream.intake import Intake
 from embedding_sidecar.upstream.tls_authorities import Authorities
 
@@ -30,7 +30,6 @@ DNS_SECONDS: Final = 10
 IDLE_STREAM_SECONDS: Final = 900.0
 PROXY_WANTS_LOGIN: Final = "proxy_authentication_required"
 
-_LOWEST_REDIRECT: Final = 300
 _OF_ITS_OWN: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers aiohttp would add: a passed-through request is to stay as it is."""
 _ALWAYS: Final = {"user-agent": "embedding-sidecar", "accept-encoding": "identity"}
@@ -41,6 +40,18 @@ _NEVER_SENT: Final = (
     aiohttp.NonHttpUrlClientError,
     ValueError,  # a URL or header that cannot be written; aiohttp.InvalidURL is one
 )
+
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamedAnswer:
+    """An answer whose body is still to come; leaving `chunks` early ends the connection."""
+
+    status: int
+    headers: Headers
+    chunks: AsyncIterator[bytes]
 
 
 class HttpClient:
@@ -143,10 +154,10 @@ class HttpClient:
         *,
         method: str,
         url: str,
-        headers: passthrough.Headers,
+        headers: Headers,
         body: AsyncIterator[bytes],
-    ) -> passthrough.StreamedAnswer:
-        """Send any request, and hand over the answer as it comes.
+    ) -> StreamedAnswer:
+        """Send any request, and hand over the answer, of any status, as it comes.
 
         Raises:
             errors.Unreachable: there is none; also while its chunks are read.
@@ -167,7 +178,7 @@ class HttpClient:
                 )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise failure(error) from error
-        return passthrough.StreamedAnswer(
+        return StreamedAnswer(
             status=response.status,
             headers=[
                 (name.decode("latin-1"), value.decode("latin-1"))
@@ -179,8 +190,7 @@ class HttpClient:
     async def _read(
         self, response: aiohttp.ClientResponse, reader: provider_api.Body | None
     ) -> provider_api.HttpAnswer:
-        """As much of an answer as there is to be read."""
-        body = reader if response.status < _LOWEST_REDIRECT else None
+        body = reader if response.status < http1_response.LOWEST_REDIRECT else None
         coding = content_coding.coding(response.raw_headers)
         taker: provider_api.Body | content_coding.Decoder | None = body
         if body is not None and coding is not None:
@@ -239,7 +249,6 @@ def failure(error: Exception) -> errors.Unreachable:
 
 
 def _word(error: Exception) -> str:
-    """What stood in the way of a connection."""
     if isinstance(error, TimeoutError):
         return "connect_timeout"
     if isinstance(error, aiohttp.ClientHttpProxyError):

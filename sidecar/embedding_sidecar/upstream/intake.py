@@ -20,23 +20,18 @@ class Intake:
     def __init__(self, memory_bytes: int = memory_limit.DEFAULT_BYTES) -> None:
         self._most_bytes = memory_bytes // SHARE
         self._held: dict[provider_api.Body, int] = {}
-        self._held_bytes = 0
-
-    @property
-    def held_bytes(self) -> int:
-        """What they hold by now."""
-        return self._held_bytes
+        self.held_bytes = 0
 
     def grew(self, body: provider_api.Body) -> None:
         """A body has come further, and is not whole yet."""
         held_bytes = body.held_bytes
-        self._held_bytes += held_bytes - self._held.get(body, 0)
+        self.held_bytes += held_bytes - self._held.get(body, 0)
         self._held[body] = held_bytes
-        while self._held_bytes > self._most_bytes:
+        while self.held_bytes > self._most_bytes:
             longest = max(self._held, key=self._held.__getitem__)
             longest.drop()
             self.leave(longest)
 
     def leave(self, body: provider_api.Body) -> None:
         """Nothing more comes of it; a second time changes nothing."""
-        self._held_bytes -= self._held.pop(body, 0)
+        self.held_bytes -= self._held.pop(body, 0)

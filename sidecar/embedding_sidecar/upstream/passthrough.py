@@ -5,14 +5,14 @@ along, a key of the policy never does; cache and quota are not used.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from embedding_contract import names
 from embedding_sidecar import errors
+from embedding_sidecar.upstream.http_client import Headers, HttpClient
 
 # RFC 9110, section 7.6.1, and headers of one connection only; `expect` is answered here when the
 # body is first read.
@@ -32,29 +32,8 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 
-Headers = list[tuple[str, str]]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamedAnswer:
-    """An answer whose body is still to come; leaving `chunks` early ends the connection."""
-
-    status: int
-    headers: Headers
-    chunks: AsyncIterator[bytes]
-
-
-class Streams(Protocol):
-    """Sends any request; the answer's body is streamed."""
-
-    async def stream(
-        self, *, method: str, url: str, headers: Headers, body: AsyncIterator[bytes]
-    ) -> StreamedAnswer:
-        """The answer, of any status, once its head is there. Raises errors.Unreachable."""
-        ...
-
-
-async def forward(request: Request, *, base_url: str | None, upstream: Streams) -> Response:
+async def forward(request: Request, *, base_url: str | None, upstream: HttpClient) -> Response:
     """The answer of the pass-through's URL.
 
     Raises:

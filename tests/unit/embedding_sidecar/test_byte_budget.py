@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_contract import document, names
+from embedding_http.flow import pairs
 from embedding_sidecar import errors, memory_limit
 from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.api import byte_budget, embeddings, streamed_response
@@ -347,10 +348,16 @@ class Endpoint:
             "headers": [(b"content-length", b"%d" % len(request.body))],
             **scope,
         }
-        application = self.application(scope, request.receive, request.send)
-        request.task = self.loop.create_task(application)
+        request.task = self.loop.create_task(self._respond(scope, request))
         self.loop.pass_time(0.1)
         return request
+
+    async def _respond(self, scope, request):
+        reply = await self.application.respond(scope, request.receive, request.send)
+        if reply is not None:
+            head = {"status": reply.status, "headers": pairs(reply.head)}
+            await request.send({"type": "http.response.start", **head})
+            await request.send({"type": "http.response.body", "body": reply.body})
 
 
 class Request:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedding_http.bounds import Bounds, RefusedRequest
-from embedding_http.flow import Reply
+from embedding_http.flow import Reply, pairs
 from embedding_http.protocol import HttpProtocol, Listener
 from embedding_sidecar.api import fast_path, head_cache
 from embedding_sidecar.api.embeddings import Asked
@@ -96,7 +96,7 @@ class Echo:
     async def __call__(self, scope, receive, send):
         reply = await self.respond(scope, receive, send)
         if reply is not None:
-            start = {"type": "http.response.start", "status": 200, "headers": reply.headers()}
+            start = {"type": "http.response.start", "status": 200, "headers": pairs(reply.head)}
             await send(start)
             await send({"type": "http.response.body", "body": reply.body})
 

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from embedding_sidecar import errors
-from embedding_sidecar.upstream import http1_connection, http1_pool, http1_request, http1_response
+from embedding_sidecar.upstream import http1_pool, http1_request, http1_response
 from tests.parts import loops, raw_server, whole_body
 from tests.parts.callbacks import come
 
@@ -459,7 +459,7 @@ class Wire(asyncio.Transport):
 async def connected():
     owner = mock.Mock()
     owner.send_soon = lambda connection: connection.send()
-    made = http1_connection.Connection(ORIGIN, owner=owner)
+    made = http1_pool.Connection(ORIGIN, owner=owner)
     made.connection_made(Wire())
     return made
 
@@ -597,7 +597,7 @@ async def begun(*, seconds=10.0, is_sent=True):
     """A call that has been begun, and what is told of it."""
     owner = Account()
     told: list[Any] = []
-    connection = http1_connection.Connection(ORIGIN, owner=owner)
+    connection = http1_pool.Connection(ORIGIN, owner=owner)
     connection.connection_made(Wire())
     cancel = connection.start(b"head", b"body", within_seconds=seconds, done=told.append)
     assert owner.begun is connection

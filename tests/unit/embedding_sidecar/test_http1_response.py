@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedding_http import bounds
 from embedding_sidecar.translation import provider_api
 from embedding_sidecar.upstream import http1_response
 from tests.parts import whole_body
@@ -205,7 +206,7 @@ def test_head_without_end_is_given_up(start, piece):
 )
 def test_d4_endless_framing_of_body_is_given_up(start, piece):
     start = OK + b"transfer-encoding: chunked\r\n\r\n" + start
-    bound = len(start) + http1_response.MAX_FRAMING_BYTES + len(piece)
+    bound = len(start) + bounds.MAX_FRAMING_BYTES + len(piece)
     assert fed_until_given_up(start, piece) <= bound
 
 

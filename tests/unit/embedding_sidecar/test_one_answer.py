@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from embedding_http import bounds
-from embedding_http.flow import Reply
+from embedding_http.flow import Reply, pairs
 from embedding_http.protocol import HttpProtocol, Listener
 from embedding_sidecar.api.fast_path import FastPath
 from embedding_sidecar.openai_format import request_headers
@@ -77,7 +77,7 @@ class Named(Echo):
             more = message["more_body"]
         reply = self._reply(request_headers.read(scope["headers"]), body)
         # Without its length.
-        lines = reply.headers()[1:]
+        lines = pairs(reply.head)[1:]
         await send({"type": "http.response.start", "status": 200, "headers": lines})
         await send({"type": "http.response.body", "body": body[:3], "more_body": True})
         await send({"type": "http.response.body", "body": body[3:]})

@@ -1,6 +1,7 @@
 """Where a passed-through request goes: below one URL, whatever its path says."""
 
 import asyncio
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -8,7 +9,7 @@ from starlette.requests import Request
 from yarl import URL
 
 from embedding_sidecar import errors
-from embedding_sidecar.upstream import passthrough
+from embedding_sidecar.upstream import http_client, passthrough
 
 
 class Upstream:
@@ -19,7 +20,7 @@ class Upstream:
 
     async def stream(self, *, method, url, headers, body):
         self.urls.append(url)
-        return passthrough.StreamedAnswer(status=204, headers=[], chunks=nothing())
+        return http_client.StreamedAnswer(status=204, headers=[], chunks=nothing())
 
 
 async def nothing():
@@ -29,7 +30,7 @@ async def nothing():
 
 def forward(path, *, query=b"", base_url):
     """The URLs that were asked for a request of this path, as it comes over the wire."""
-    upstream = Upstream()
+    upstream: Any = Upstream()
     scope = {
         "type": "http",
         "method": "GET",

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from embedding_contract import document, names, proof
+from embedding_contract import document, index_document, names, proof
 from embedding_sidecar import errors
 from embedding_sidecar.api import search
-from embedding_sidecar.upstream import passthrough
+from embedding_sidecar.upstream import http_client
 
 TOKEN = "the-api-token"
 BODY = b'{"query": "x"}'
@@ -53,7 +53,7 @@ class Index:
             self.token, nonce=credentials.nonce, status=self.status, body=self.signed or self.body
         )
         lines = [(proof.ANSWER_HEADER, signature), *self.headers]
-        return passthrough.StreamedAnswer(status=self.status, headers=lines, chunks=self._chunks())
+        return http_client.StreamedAnswer(status=self.status, headers=lines, chunks=self._chunks())
 
     async def _chunks(self):
         for at in range(0, len(self.body), self.piece_bytes):
@@ -163,10 +163,10 @@ def test_index_that_is_away_is_said_to_be_so_soon():
 
 
 def test_answers_have_bound_each_and_together():
-    whole = Index(body=b"x" * search.MAX_ANSWER_BYTES)
-    assert len(forward(whole).body) == search.MAX_ANSWER_BYTES
+    whole = Index(body=b"x" * index_document.MAX_ANSWER_BYTES)
+    assert len(forward(whole).body) == index_document.MAX_ANSWER_BYTES
     with pytest.raises(errors.Unavailable) as refused:
-        forward(Index(body=b"x" * (search.MAX_ANSWER_BYTES + 1)))
+        forward(Index(body=b"x" * (index_document.MAX_ANSWER_BYTES + 1)))
     assert refused.value.code == "index_answer_too_long"
     searches = search.Searches(max_held_bytes=1_000)
     with pytest.raises(errors.Unavailable) as refused:

@@ -58,11 +58,6 @@ def chooser(
     return functools.lru_cache(maxsize=MAX_CANDIDATES)(functools.partial(candidates, policy))
 
 
-def fields_of(ask: provider_api.Ask) -> tuple[Fields, ...]:
-    """What a chooser is told of a request's further fields: nothing where it has none."""
-    return (ask.extra,) if ask.extra else ()
-
-
 def candidates(
     policy: document.PolicyDocument, model: str, dimensions: int | None, extra: Fields = ()
 ) -> tuple[Candidate, ...]:
@@ -139,7 +134,7 @@ _RETRYABLE: Final = (errors.RateLimited, errors.Unreachable)
 _SHOWN_WORDS: Final = 300
 
 
-def is_key_refused(failure: Failure) -> bool:
+def is_key_refused(failure: Exception) -> bool:
     """Whether it says that the provider refuses the key."""
     return isinstance(failure, errors.ConfigurationError) and failure.reason == errors.KEY_REFUSED
 

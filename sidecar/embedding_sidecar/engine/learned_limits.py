@@ -71,6 +71,7 @@ class Learned:
         met = (self._items, self._bytes, self._time, self._item_tokens)
         return any(it is not None for it in met)
 
+    @property
     def is_slow(self) -> bool:
         """Whether it ran out of time: its parts go one after the other then."""
         return self._time is not None

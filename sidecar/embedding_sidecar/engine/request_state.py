@@ -22,7 +22,7 @@ class Found(NamedTuple):
     """
 
     keys: list[str]
-    entries: Sequence[cache_entry.Entry | None]
+    entries: list[cache_entry.Entry | None]
     looked_at: float
 
 

@@ -11,6 +11,7 @@ import itertools
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -201,7 +202,8 @@ class Case:
     def __init__(self, script, *, calls_left=10**9, crossing=True) -> None:
         self.loop = virtual_time.Loop()
         self.net = Net(script)
-        self.quota = Quota(calls_left)
+        self.quota: Any = Quota(calls_left)
+        silent: Any = Silent()
         self.registry = inflight.InflightCalls(clock=self.loop.time)
         memory = memory_cache.MemoryCache(max_bytes=10**7, ttl_seconds=10**6, clock=self.loop.time)
         policy = document.PolicyDocument(
@@ -216,7 +218,7 @@ class Case:
             memory=memory,
             store=None,
             generations=generations.Generations(store=None, forget=memory.forget),
-            observe=Silent(),
+            observe=silent,
             clock=self.loop.time,
         )
         self.service = Service(
@@ -225,7 +227,7 @@ class Case:
             cache=self.cache,
             quota=self.quota,
             upstream=self.net,
-            observe=Silent(),
+            observe=silent,
             registry=self.registry,
             clock=self.loop.time,
             wall_clock=self.loop.time,

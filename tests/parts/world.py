@@ -1,7 +1,7 @@
 """A service in virtual time, with providers, quota and cache that tell what was done with them."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -147,8 +147,8 @@ class World:
             failover=document.Failover(enabled=enabled, across_spaces=crossing),
         )
         self.net = Internet()
-        self.quota: Any = quota or Quota()
-        self.seen: Any = Seen()
+        self.quota = quota or Quota()
+        self.seen = Seen()
         self.loop = virtual_time.Loop()
         self.registry = inflight.InflightCalls(clock=self.loop.time)
         memory = memory_cache.MemoryCache(max_bytes=10**7, ttl_seconds=60, clock=lambda: WALL)
@@ -170,9 +170,9 @@ class World:
                 for name, key in keys.items()
             },
             cache=self.cache,
-            quota=self.quota,
+            quota=cast("Any", self.quota),
             upstream=self.net,
-            observe=self.seen,
+            observe=cast("Any", self.seen),
             registry=self.registry,
             states=states,
             timing=timing,

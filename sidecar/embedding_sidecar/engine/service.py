@@ -119,7 +119,7 @@ class Service:
         candidate = candidates[0]
         started_at = self._clock() - waited_seconds
         state = RequestState(
-            ask, control=control, started_at=started_at, span=span, background=background
+            ask=ask, control=control, started_at=started_at, span=span, background=background
         )
         state.looked(candidate, found or await self._look(state, candidate))
         if state.missing(candidate):

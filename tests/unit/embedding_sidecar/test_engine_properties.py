@@ -11,7 +11,7 @@ import itertools
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import pytest
@@ -202,7 +202,7 @@ class Case:
     def __init__(self, script, *, calls_left=10**9, crossing=True) -> None:
         self.loop = virtual_time.Loop()
         self.net = Net(script)
-        self.quota: Any = Quota(calls_left)
+        self.quota = Quota(calls_left)
         silent: Any = Silent()
         self.registry = inflight.InflightCalls(clock=self.loop.time)
         memory = memory_cache.MemoryCache(max_bytes=10**7, ttl_seconds=10**6, clock=self.loop.time)
@@ -225,7 +225,7 @@ class Case:
             document=policy,
             keys={},
             cache=self.cache,
-            quota=self.quota,
+            quota=cast("Any", self.quota),
             upstream=self.net,
             observe=silent,
             registry=self.registry,

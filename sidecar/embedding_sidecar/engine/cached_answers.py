@@ -56,13 +56,9 @@ class CachedAnswers:
         self._memory = memory
         self._max_bytes = max_bytes
         self._bodies: OrderedDict[bytes, Wanted] = OrderedDict()
-        self._bytes = 0
-        self._in_force: object = None
-
-    @property
-    def bytes_held(self) -> int:
+        self.bytes_held = 0
         """Bytes of memory the known bodies take, not less than they really do."""
-        return self._bytes
+        self._in_force: object = None
 
     def known(self, body: bytes) -> Wanted | None:
         """What this body asks for, if it is known."""
@@ -79,10 +75,10 @@ class CachedAnswers:
         if body in self._bodies:
             return
         self._bodies[body] = wanted
-        self._bytes += size
-        while self._bytes > self._max_bytes:
+        self.bytes_held += size
+        while self.bytes_held > self._max_bytes:
             oldest, _ = self._bodies.popitem(last=False)
-            self._bytes -= len(oldest) + _OVERHEAD_BYTES
+            self.bytes_held -= len(oldest) + _OVERHEAD_BYTES
 
     def wanted(self, ask: provider_api.Ask, *, base64: bool) -> Wanted:
         """What a request asks for.
@@ -150,7 +146,7 @@ class CachedAnswers:
 
     def _forget(self) -> None:
         self._bodies.clear()
-        self._bytes = 0
+        self.bytes_held = 0
         self._in_force = self._memory.keys_in_force()
 
 

@@ -23,7 +23,6 @@ FOR_NOBODY: Final = errors.Unreachable("abandoned", billed=False)
 """Why a call is not made that no request waits for any more."""
 TOO_LATE: Final = errors.Unreachable("timeout", billed=False)
 """Why a call is not made whose time is up before it begins."""
-_LOWEST_REDIRECT: Final = 300
 _CANCELLED: Final = "cancelled"
 _FORM_REFUSED: Final = frozenset({400, 422})
 
@@ -183,7 +182,7 @@ class Call:
         self._succeed(vectors)
 
     def _read(self, answer: provider_api.HttpAnswer) -> provider_api.Vectors:
-        if answer.status >= _LOWEST_REDIRECT:
+        if answer.status >= http_status.LOWEST_REDIRECT:
             raise self._said(providers.PROVIDERS[self.candidate.provider.kind].failure(answer))
         ask = self.ask
         try:

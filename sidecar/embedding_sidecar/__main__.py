@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from embedding_contract import document, fingerprint, names
+from embedding_contract import names
 from embedding_http.connection_limit import ConnectionLimit
 from embedding_http.protocol import Listener
 from embedding_http.server import LOOPBACK, PortTaken, Server, listen
@@ -54,10 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         telemetry = _telemetry(os.environ)
         memory_bytes = settings.memory_bytes(os.environ) or memory_limit.limit_bytes()
         callers = settings.callers(os.environ)
-        listening = (
-            listen(ports.api, host=LOOPBACK),
-            listen(ports.admin),
-        )
+        listening = (listen(ports.api, host=LOOPBACK), listen(ports.admin))
     except (variables.InvalidSetting, PortTaken) as error:
         sys.stderr.write(f"embedding-sidecar: {error}\n")
         return CANNOT_START
@@ -115,13 +112,7 @@ def _source(options: argparse.Namespace) -> current_policy.Source:
             redis_url.connect(found.secrets[names.SECRET_CACHE_REDIS_URL])
         except ValueError as error:
             raise variables.InvalidSetting("REDIS_URL", str(error)) from None
-    return current_policy.Fixed(
-        policy_file.load(
-            found.document,
-            fingerprint.of_document(document.dump(found.document).encode()),
-            {name: value.encode() for name, value in found.secrets.items()},
-        )
-    )
+    return current_policy.Fixed(found)
 
 
 async def _run(

@@ -208,25 +208,21 @@ class UnsupportedInput(_NotBilled):
 class StoreAway(SidecarError):  # noqa: N818 - as above
     """Redis did not carry a command out, or not in time; it may still do so later."""
 
+    _predicate: ClassVar = "does not answer"
+
     @property
     def predicate(self) -> str:
         """The rest of a sentence that begins with "Redis"."""
-        return "does not answer"
+        return self._predicate.format(self)
 
 
 class StoreRefuses(StoreAway):
     """It answered with a refusal; the text names the right that is missing."""
 
-    @property
-    def predicate(self) -> str:
-        """Likewise."""
-        return f"refuses ({self})"
+    _predicate = "refuses ({})"
 
 
 class StoreCorrupt(StoreAway):
     """Redis holds, or answered with, data that no sidecar can have written; the text names it."""
 
-    @property
-    def predicate(self) -> str:
-        """Likewise."""
-        return f"holds counters that no sidecar can have written ({self})"
+    _predicate = "holds counters that no sidecar can have written ({})"

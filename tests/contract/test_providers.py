@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from embedding_sidecar import errors, providers
-from embedding_sidecar.translation import provider_api
+from embedding_sidecar.translation import provider_api, vector_decoder
 from embedding_sidecar.upstream import http_client
 from tests.fakes import provider as stand_ins
 from tests.fakes.provider import KEY, StandIn
@@ -34,10 +34,9 @@ class Served:
         """The vectors, by translation and HTTP client as in the sidecar."""
         asked = provider_api.Ask(model=self.model, items=items, **rest)
         answer = self.answer(self.request(asked))
-        translation = providers.PROVIDERS[self.kind]
         if answer.status != 200:
-            raise translation.failure(answer)
-        return translation.vectors(asked, answer)
+            raise providers.PROVIDERS[self.kind].failure(answer)
+        return vector_decoder.read(answer, count=len(items), dimensions=asked.dimensions)
 
     def request(self, asked: provider_api.Ask) -> provider_api.HttpRequest:
         """What would be sent."""

@@ -1,6 +1,7 @@
 """A service in virtual time, with providers, quota and cache that tell what was done with them."""
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 
@@ -169,9 +170,9 @@ class World:
                 for name, key in keys.items()
             },
             cache=self.cache,
-            quota=self.quota,
+            quota=cast("Any", self.quota),
             upstream=self.net,
-            observe=self.seen,
+            observe=cast("Any", self.seen),
             registry=self.registry,
             states=states,
             timing=timing,

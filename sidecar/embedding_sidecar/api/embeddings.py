@@ -22,7 +22,7 @@ from embedding_sidecar import errors, memory_limit
 from embedding_sidecar.api import byte_budget, head_cache, request_body, response_headers
 from embedding_sidecar.api.streamed_response import WHOLE_BYTES, StreamedResponse, send_all
 from embedding_sidecar.engine.answer import Answer
-from embedding_sidecar.engine.cached_answers import FromMemory, Wanted
+from embedding_sidecar.engine.cached_answers import Wanted
 from embedding_sidecar.engine.request_state import Found
 from embedding_sidecar.openai_format import (
     browsers,
@@ -58,7 +58,7 @@ class Asked(NamedTuple):
     body: bytes | None = None
     request: openai_json.Request | None = None
     wanted: Wanted | None = None
-    from_memory: FromMemory | None = None
+    from_memory: Found | None = None
     found: Found | None = None
 
     @property
@@ -170,7 +170,7 @@ class Embeddings:
             except errors.Rejected:
                 return Asked(started, head, runtime, body)
         said = cached_answers.answer(wanted)
-        if isinstance(said, FromMemory):
+        if isinstance(said, Found):
             # A request that waits for room looks the rest up after it: others may have bought it.
             waits = (
                 request is not None

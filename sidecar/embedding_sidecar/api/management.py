@@ -19,7 +19,7 @@ _WAITS: Final = "waits_for_reset"
 """Of background work: what is left of the day is for applications, or nothing is."""
 
 _REDIS_UP: Final = {"ok": True, "away": False, "refuses": False}
-"""By the first word of runtime.redis_state(); of the other words nothing is known."""
+"""By the first word of TieredCache.store_state; of the other words nothing is known."""
 
 _NOTHING: Final = Decimal(0)
 
@@ -30,7 +30,7 @@ def health(current: CurrentPolicy) -> dict[str, Any]:
     if runtime is None:
         return {"status": "unavailable", "document": None, "rejected": current.rejected}
     providers = runtime.service.health()
-    counted, cached = runtime.quota.counter.word, runtime.redis_state()
+    counted, cached = runtime.quota.counter.word, runtime.cache.store_state
     troubled = (
         current.rejected is not None
         # One that is away comes back by itself.
@@ -135,7 +135,7 @@ def cache_stats(runtime: Runtime) -> dict[str, Any]:
     return {
         **runtime.cache.stats(),
         "money_saved": f"{(money / PRICED_TOKENS).normalize():f}" if prices else None,
-        "redis": runtime.redis_state(),
+        "redis": runtime.cache.store_state,
     }
 
 
@@ -165,5 +165,5 @@ def observe(current: CurrentPolicy, metrics: Metrics) -> None:
         reserved=runtime.quota.books.policy_reserved().calls,
     )
     metrics.memory_bytes(runtime.memory_bytes())
-    words = {"cache": runtime.redis_state(), "quota": runtime.quota.counter.word}
+    words = {"cache": runtime.cache.store_state, "quota": runtime.quota.counter.word}
     metrics.redis({it: _REDIS_UP.get(word.partition(":")[0]) for it, word in words.items()})

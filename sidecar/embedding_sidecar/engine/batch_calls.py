@@ -13,9 +13,9 @@ from functools import partial
 from typing import Final
 
 from embedding_sidecar import errors
-from embedding_sidecar.cache import cache_entry, tiered_cache
+from embedding_sidecar.cache import cache_entry
 from embedding_sidecar.engine import batches, breaker, failover, inflight, portions, provider_call
-from embedding_sidecar.engine.learned_limits import Size
+from embedding_sidecar.engine.learned_limits import Learned, Size
 from embedding_sidecar.translation import provider_api
 
 _TIMEOUT: Final = "timeout"
@@ -26,159 +26,24 @@ Over = Callable[[inflight.CallResult | Exception], None]
 """Is told what a batch comes to, just before the requests that wait for it."""
 
 
-class BatchCaller:
-    """Calls providers for batches.
-
-    Args:
-        attempt_seconds: the longest that one call may take.
-        wall_clock: Unix time in seconds, which entries are marked with.
-    """
-
-    def __init__(
-        self,
-        *,
-        store: tiered_cache.TieredCache,
-        caller: provider_call.Caller,
-        registry: inflight.InflightCalls,
-        attempt_seconds: float,
-        wall_clock: Callable[[], float],
-    ) -> None:
-        self.caller = caller
-        self.states = caller.states
-        self.registry = registry
-        self.clock = caller.clock
-        self._store = store
-        self._observe = caller.observe
-        self._attempt_seconds = attempt_seconds
-        self._wall_clock = wall_clock
-
-    def start(
-        self,
-        request: portions.BatchRequest,
-        inflight_call: inflight.InflightCall,
-        over: Over | None = None,
-    ) -> None:
-        """Bring a call, and land it."""
-        _Batch(self, request, inflight_call, over).start()
-
-    def split(self, request: portions.BatchRequest, keys: Sequence[str]) -> list[Sequence[str]]:
-        """The keys in batches that the provider takes at once."""
-        if len(keys) <= 1:
-            return [keys] if keys else []
-        limits = portions.limits(request.candidate.provider, self.states, now=self.clock())
-        return [
-            keys[it.start : it.stop] for it in batches.split(portions.of(request, keys), limits)
-        ]
-
-    def until(self, request: portions.BatchRequest, *, now: float) -> float:
-        """When a call that begins now has to be over."""
-        attempt_seconds = request.candidate.provider.call_seconds or self._attempt_seconds
-        return min(now + attempt_seconds, request.ends_at)
-
-    def read(
-        self,
-        request: portions.BatchRequest,
-        part: provider_api.Ask,
-        keys: Sequence[str],
-        came: provider_api.Vectors | Exception,
-    ) -> inflight.CallResult:
-        """What a call has brought, or why it brought nothing, which is remembered.
-
-        Raises `came` where that is a fault of the program.
-        """
-        candidate, known = request.candidate, self.states.breaker
-        name = candidate.provider.name
-        if isinstance(came, provider_api.Vectors):
-            known.succeeded(name)
-            return inflight.CallResult(
-                self._entries(candidate, part, keys, came),
-                came.tokens or 0,
-                is_estimated=came.is_estimated,
-            )
-        if came is provider_call.FOR_NOBODY or came is provider_call.TOO_LATE:
-            return inflight.CallResult(failure=came)
-        if isinstance(came, errors.WrongSize) and candidate.provider.dimensions is None:
-            # The caller chose the size, and the server has answered: it is no fault of either key
-            # or connection, and buying it again would bring the same.
-            known.succeeded(name)
-            self.states.ignores_dimensions(name, came.numbers, now=self.clock())
-            self._observe.error(came.kind, failover.label(candidate))
-            return inflight.CallResult(failure=failover.ignores_dimensions(candidate, came.numbers))
-        if isinstance(came, errors.ProviderFailed):
-            self._failed(candidate, part, came)
-        elif isinstance(came, errors.Rejected):
-            known.succeeded(name)
-            if len(keys) == 1 and portions.may_be_too_much(candidate.provider, came):
-                # Perhaps it is too long: then one of its size goes alone, and no batch is halved.
-                self.states.learned(name).refused_alone(portions.size(part), now=self.clock())
-        elif not isinstance(came, errors.Refused):
-            raise came
-        return inflight.CallResult(failure=came.as_value())
-
-    def keep_soon(
-        self,
-        request: portions.BatchRequest,
-        inflight_call: inflight.InflightCall,
-        result: inflight.CallResult,
-    ) -> None:
-        """Keep what a call brought, after the requests that it woke have gone on."""
-        if result.entries and not request.control.no_store:
-            asyncio.get_running_loop().call_soon(self._keep, request, inflight_call, result)
-
-    def _keep(
-        self,
-        request: portions.BatchRequest,
-        inflight_call: inflight.InflightCall,
-        result: inflight.CallResult,
-    ) -> None:
-        try:
-            self._store.put_many(result.entries, ttl_seconds=request.control.ttl_seconds)
-        except Exception as fault:  # noqa: BLE001 - it is told without what could not be kept
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "vectors could not be kept", "exception": fault}
-            )
-        self.registry.kept(inflight_call)
-
-    def _failed(
-        self, candidate: failover.Candidate, part: provider_api.Ask, failure: errors.ProviderFailed
-    ) -> None:
-        name, known = candidate.provider.name, self.states.breaker
-        if known.word(name) != failure.reason:
-            _log.warning("provider %s gave no answer: %s", name, failure.reason)
-        # Not the keys: the same text has others in other sizes.
-        texts = frozenset(map(hash, part.items))
-        of_all = known.failed(name, failure, now=self.clock(), texts=texts)
-        if of_all is not failure and failover.is_key_refused(of_all):
-            self.states.refused[name] = self.clock() + breaker.OPEN_SECONDS
-        self._observe.error(failure.kind, failover.label(candidate))
-
-    def _entries(
-        self,
-        candidate: failover.Candidate,
-        part: provider_api.Ask,
-        keys: Sequence[str],
-        vectors: provider_api.Vectors,
-    ) -> dict[str, cache_entry.Entry]:
-        made_at = self._wall_clock()
-        # One for all entries, as of those that are read: memory counts on it.
-        model, space = sys.intern(candidate.provider.model), sys.intern(candidate.space)
-        shares = batches.shares(vectors.tokens or 0, part)
-        return {
-            key: cache_entry.Entry(
-                model=model, space=space, vector=vector, tokens=tokens, made_at=made_at
-            )
-            for key, vector, tokens in zip(keys, vectors.vectors, shares, strict=True)
-        }
+def split(
+    by: provider_call.Caller, request: portions.BatchRequest, keys: Sequence[str]
+) -> list[Sequence[str]]:
+    """The keys in batches that the provider takes at once."""
+    if len(keys) <= 1:
+        return [keys] if keys else []
+    limits = portions.limits(request.candidate.provider, by.states, now=by.clock())
+    return [keys[it.start : it.stop] for it in batches.split(portions.of(request, keys), limits)]
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class _Batch:
-    """The calls for a call; a failure ends them."""
+class Batch:
+    """The calls for an in-flight call, which they complete; a failure ends them."""
 
-    by: BatchCaller
+    by: provider_call.Caller
     request: portions.BatchRequest
     inflight_call: inflight.InflightCall
-    over: Over | None
+    over: Over | None = None
     _: KW_ONLY
     brought: inflight.CallResult = inflight.CallResult()  # noqa: RUF009 - immutable
     next: list[Callable[[], None]] = field(default_factory=list)
@@ -189,35 +54,41 @@ class _Batch:
         keys = self.inflight_call.keys
         try:
             # A batch before this one may have run out of time, and this may be as large.
-            if self.over is not None and self.by.states.is_slow(self.inflight_call.provider):
-                self.call_in_sequence(self.by.split(self.request, keys))
+            if self.over is not None and self._learned.is_slow:
+                self._call_in_sequence(split(self.by, self.request, keys))
             else:
-                self.call(keys)
+                self._call(keys)
         except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
             self._end(fault)
 
-    def call_in_sequence(self, parts: Sequence[Sequence[str]]) -> None:
+    @property
+    def _learned(self) -> Learned:
+        return self.by.states.learned(self.inflight_call.provider)
+
+    def _call_in_sequence(self, parts: Sequence[Sequence[str]]) -> None:
         """Bring these parts, one after the other, and go on."""
-        self.next.extend(partial(self.call, keys) for keys in reversed(parts))
+        self.next.extend(partial(self._call, keys) for keys in reversed(parts))
         self._go_on()
 
-    def call(self, keys: Sequence[str]) -> None:
+    def _call(self, keys: Sequence[str]) -> None:
         """Bring these keys by one call, or by more if the provider says that it is too much."""
-        inflight_call, now = self.inflight_call, self.by.clock()
-        until = self.by.until(self.request, now=now)
+        inflight_call, request, now = self.inflight_call, self.request, self.by.clock()
+        attempt_seconds = request.candidate.provider.call_seconds or self.by.attempt_seconds
+        until = min(now + attempt_seconds, request.ends_at)
         if not inflight_call.waiting or until <= now:
             failure = provider_call.TOO_LATE if inflight_call.waiting else provider_call.FOR_NOBODY
             self._end(inflight.CallResult(failure=failure))
             return
-        part = portions.of(self.request, keys)
-        self.by.caller.start(
-            self.request.candidate,
+        part = portions.of(request, keys)
+        provider_call.Call(
+            self.by,
+            request.candidate,
             part,
-            inflight_call=inflight_call,
+            inflight_call,
             until=until,
-            background=self.request.background,
+            background=request.background,
             done=partial(self._came, part, keys),
-        )
+        ).start()
         if inflight_call.sent and len(inflight_call.keys) == 1:
             # No other call follows; one that waits for the quota may take longer.
             inflight_call.deadline = until
@@ -232,18 +103,92 @@ class _Batch:
                 if len(keys) > 1 and portions.may_be_too_much(chosen, came):
                     self.by.states.breaker.succeeded(chosen.name)
                     self.next.append(partial(self._second_half, keys, came.status))
-                    self.call(keys[: _half(keys)])
+                    self._call(keys[: _half(keys)])
                     return
                 if len(keys) < len(self.inflight_call.keys):
                     at = self.inflight_call.keys.index(keys[0])
                     came = portions.of_call(came, at=at, count=len(keys))
             if self.over is not None or len(self.inflight_call.keys) > 1:
                 self._learn(part, came)
-            result = self.by.read(self.request, part, keys, came)
+            result = self._read(part, keys, came)
             self._take(result)
         except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
             self._end(fault)
-        self.by.keep_soon(self.request, self.inflight_call, result)
+        if result.entries and not self.request.control.no_store:
+            # After the requests that it woke have gone on.
+            asyncio.get_running_loop().call_soon(self._keep, result)
+
+    def _read(
+        self,
+        part: provider_api.Ask,
+        keys: Sequence[str],
+        came: provider_api.Vectors | Exception,
+    ) -> inflight.CallResult:
+        """What a call has brought, or why it brought nothing, which is remembered.
+
+        Raises `came` where that is a fault of the program.
+        """
+        candidate, states = self.request.candidate, self.by.states
+        name, known = candidate.provider.name, states.breaker
+        if isinstance(came, provider_api.Vectors):
+            known.succeeded(name)
+            return inflight.CallResult(
+                self._entries(part, keys, came), came.tokens or 0, is_estimated=came.is_estimated
+            )
+        if came is provider_call.FOR_NOBODY or came is provider_call.TOO_LATE:
+            return inflight.CallResult(failure=came)
+        if isinstance(came, errors.WrongSize) and candidate.provider.dimensions is None:
+            # The caller chose the size, and the server has answered: it is no fault of either key
+            # or connection, and buying it again would bring the same.
+            known.succeeded(name)
+            states.ignores_dimensions(name, came.numbers, now=self.by.clock())
+            self.by.observe.error(came.kind, failover.label(candidate))
+            return inflight.CallResult(failure=failover.ignores_dimensions(candidate, came.numbers))
+        if isinstance(came, errors.ProviderFailed):
+            self._failed(part, came)
+        elif isinstance(came, errors.Rejected):
+            known.succeeded(name)
+            if len(keys) == 1 and portions.may_be_too_much(candidate.provider, came):
+                # Perhaps it is too long: then one of its size goes alone, and no batch is halved.
+                self._learned.refused_alone(portions.size(part), now=self.by.clock())
+        elif not isinstance(came, errors.Refused):
+            raise came
+        return inflight.CallResult(failure=came.as_value())
+
+    def _failed(self, part: provider_api.Ask, failure: errors.ProviderFailed) -> None:
+        candidate, states = self.request.candidate, self.by.states
+        name, known = candidate.provider.name, states.breaker
+        if known.word(name) != failure.reason:
+            _log.warning("provider %s gave no answer: %s", name, failure.reason)
+        # Not the keys: the same text has others in other sizes.
+        texts = frozenset(map(hash, part.items))
+        of_all = known.failed(name, failure, now=self.by.clock(), texts=texts)
+        if of_all is not failure and failover.is_key_refused(of_all):
+            states.refused[name] = self.by.clock() + breaker.OPEN_SECONDS
+        self.by.observe.error(failure.kind, failover.label(candidate))
+
+    def _entries(
+        self, part: provider_api.Ask, keys: Sequence[str], vectors: provider_api.Vectors
+    ) -> dict[str, cache_entry.Entry]:
+        made_at, candidate = self.by.wall_clock(), self.request.candidate
+        # One for all entries, as of those that are read: memory counts on it.
+        model, space = sys.intern(candidate.provider.model), sys.intern(candidate.space)
+        shares = batches.shares(vectors.tokens or 0, part)
+        return {
+            key: cache_entry.Entry(
+                model=model, space=space, vector=vector, tokens=tokens, made_at=made_at
+            )
+            for key, vector, tokens in zip(keys, vectors.vectors, shares, strict=True)
+        }
+
+    def _keep(self, result: inflight.CallResult) -> None:
+        try:
+            self.by.store.put_many(result.entries, ttl_seconds=self.request.control.ttl_seconds)
+        except Exception as fault:  # noqa: BLE001 - it is told without what could not be kept
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "vectors could not be kept", "exception": fault}
+            )
+        self.by.registry.kept(self.inflight_call)
 
     def _take(self, result: inflight.CallResult) -> None:
         """Add what a call brought, and go on."""
@@ -275,10 +220,10 @@ class _Batch:
     def _second_half(self, keys: Sequence[str], status: int) -> None:
         """Bring the rest of a batch that was refused, once its first half has come."""
         # By now something may have been learned: then the rest goes in parts that fit.
-        parts = self.by.split(self.request, keys[_half(keys) :])
+        parts = split(self.by, self.request, keys[_half(keys) :])
         if len(parts) == 1:
             self.next.append(partial(self._halved, keys, status))
-        self.call_in_sequence(parts)
+        self._call_in_sequence(parts)
 
     def _halved(self, keys: Sequence[str], status: int) -> None:
         """Learn from a batch that was refused, both of whose halves have come."""
@@ -286,14 +231,13 @@ class _Batch:
         whole, *halves = (
             portions.size(portions.of(self.request, it)) for it in (keys, keys[:half], keys[half:])
         )
-        self.by.states.learned(self.inflight_call.provider).halved(
-            whole, Size(*map(max, *halves)), status=status, now=self.by.clock()
-        )
+        size = Size(*map(max, *halves))
+        self._learned.halved(whole, size, status=status, now=self.by.clock())
         self._go_on()
 
     def _learn(self, part: provider_api.Ask, came: provider_api.Vectors | Exception) -> None:
         """Learn from a call how much the provider takes."""
-        learned, now = self.by.states.learned(self.inflight_call.provider), self.by.clock()
+        learned, now = self._learned, self.by.clock()
         if isinstance(came, provider_api.Vectors):
             learned.passed(portions.size(part), now=now)
         elif (

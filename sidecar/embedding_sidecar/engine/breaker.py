@@ -85,10 +85,6 @@ class Breaker:
         """Whether anybody has failed since it last answered."""
         return bool(self._records)
 
-    def knows(self, name: str) -> bool:
-        """Whether this provider has failed since it last answered."""
-        return name in self._records
-
     def cool_down(self, name: str, *, now: float) -> CoolDown | None:
         """Why and how long this provider is left alone; None where it may be asked."""
         record = self._records.get(name)
@@ -131,11 +127,7 @@ class Breaker:
             self._records[name].probing = False
 
     def succeeded(self, name: str) -> None:
-        """The provider answered."""
-        self._records.pop(name, None)
-
-    def forget(self, name: str) -> None:
-        """Nothing is known of this provider."""
+        """The provider answered, or another one has its name now: nothing is known of it."""
         self._records.pop(name, None)
 
     def key_changed(self, name: str) -> None:

@@ -37,25 +37,10 @@ class Wanted(NamedTuple):
     base64: bool
 
 
-class FromMemory(NamedTuple):
-    """What memory has of what is wanted: its keys, each once, and their entries.
-
-    `looked_at` is when it was asked, by the service's clock.
-    """
-
-    keys: list[str]
-    entries: list[cache_entry.Entry | None]
-    looked_at: float
-
-
 class CachedAnswers:
     """The memory of one policy document, which makes no calls.
 
-    Args:
-        document: the policy.
-        memory: its cache.
-        max_bytes: how much is spent on knowing bodies again.
-        clock: the service's.
+    `max_bytes` is how much is spent on knowing bodies again; `clock` is the service's.
     """
 
     def __init__(
@@ -71,13 +56,9 @@ class CachedAnswers:
         self._memory = memory
         self._max_bytes = max_bytes
         self._bodies: OrderedDict[bytes, Wanted] = OrderedDict()
-        self._bytes = 0
-        self._in_force: object = None
-
-    @property
-    def bytes_held(self) -> int:
+        self.bytes_held = 0
         """Bytes of memory the known bodies take, not less than they really do."""
-        return self._bytes
+        self._in_force: object = None
 
     def known(self, body: bytes) -> Wanted | None:
         """What this body asks for, if it is known."""
@@ -94,10 +75,10 @@ class CachedAnswers:
         if body in self._bodies:
             return
         self._bodies[body] = wanted
-        self._bytes += size
-        while self._bytes > self._max_bytes:
+        self.bytes_held += size
+        while self.bytes_held > self._max_bytes:
             oldest, _ = self._bodies.popitem(last=False)
-            self._bytes -= len(oldest) + _OVERHEAD_BYTES
+            self.bytes_held -= len(oldest) + _OVERHEAD_BYTES
 
     def wanted(self, ask: provider_api.Ask, *, base64: bool) -> Wanted:
         """What a request asks for.
@@ -105,35 +86,34 @@ class CachedAnswers:
         Raises:
             errors.Rejected: the request is at fault.
         """
-        candidate = self._candidates(ask.model, ask.dimensions, *failover.fields_of(ask))[0]
+        candidate = self._candidates(ask.model, ask.dimensions, ask.extra)[0]
         return Wanted(
             candidate,
             self._memory.keys(failover.terms(candidate, ask), space=candidate.space),
             base64,
         )
 
-    def answer(self, wanted: Wanted) -> Answer | FromMemory:
-        """What Service.embed would answer, where memory has all of it; else what it has."""
+    def answer(self, wanted: Wanted) -> Answer | Found:
+        """What Service.embed would answer, where memory has all of it; else what it has.
+
+        That is of its keys, each of them once.
+        """
         looked_at = self._clock()
         # A look-up counts each key once, here as elsewhere.
         keys = wanted.keys if len(wanted.keys) == 1 else list(dict.fromkeys(wanted.keys))
-        from_memory = FromMemory(keys, self._memory.cached_answers(keys), looked_at)
-        if None in from_memory.entries:
-            return from_memory
-        return self._answer(wanted, from_memory.entries, keys) or from_memory
+        entries = self._memory.cached_answers(keys)
+        answer = None if None in entries else self._answer(wanted, entries, keys)
+        return answer or Found(keys, entries, looked_at)
 
     def look_up(
-        self, wanted: Wanted, from_memory: FromMemory, done: Callable[[Answer | Found], None]
+        self, wanted: Wanted, from_memory: Found, done: Callable[[Answer | Found], None]
     ) -> None:
         """Tell `done`, now or soon, what Service.embed would answer, or what it is to be told."""
         keys, entries, looked_at = from_memory
 
         def looked(found: list[cache_entry.Entry | None]) -> None:
             answer = None if None in found else self._answer(wanted, found, keys)
-            if answer is None:
-                done(Found(wanted.keys, _in_order(wanted.keys, keys, found), looked_at))
-            else:
-                done(answer)
+            done(answer or Found(wanted.keys, _in_order(wanted.keys, keys, found), looked_at))
 
         self._memory.look_up(keys, entries, looked)
 
@@ -166,7 +146,7 @@ class CachedAnswers:
 
     def _forget(self) -> None:
         self._bodies.clear()
-        self._bytes = 0
+        self.bytes_held = 0
         self._in_force = self._memory.generations.in_force
 
 

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, NamedTuple
 
 from embedding_sidecar import errors
@@ -22,67 +21,59 @@ class Dispatched(NamedTuple):
     waiter: inflight.Waiter
 
 
-class Dispatcher:
-    """Places orders."""
+def dispatch(by: provider_call.Caller, request: portions.BatchRequest) -> Dispatched | None:
+    """Begin what nobody brings yet; None where another request probes the provider just now."""
+    wanted, others = _join(by.registry, request)
+    name, known = request.candidate.provider.name, by.states.breaker
+    probes = bool(wanted) and known.suspects(name)
+    if probes and not known.probe(name):
+        return None
+    shared, span = not request.control.no_store, request.span
+    ours = [
+        inflight.InflightCall(
+            provider=name,
+            keys=keys,
+            shared=shared,
+            trace=None if span is None else inflight.Trace(span),
+        )
+        for keys in batch_calls.split(by, request, wanted)
+    ]
+    # It waits before they begin: no call is made that nobody waits for.
+    waiter = inflight.Waiter([*ours, *others])
+    for inflight_call in ours:
+        by.registry.follow(inflight_call)
+    if probes or len(ours) > 1:
+        at_once = 1 if probes or by.states.learned(name).is_slow else PARTS_AT_ONCE
+        _Queue(by, request, deque(ours), at_once=at_once, probes=probes).go_on()
+    elif ours and ours[0].brought is None:
+        batch_calls.Batch(by, request, ours[0]).start()
+    return Dispatched(request, ours, others, waiter)
 
-    def __init__(self, *, caller: batch_calls.BatchCaller) -> None:
-        self._caller = caller
-        self._states = caller.states
-        self._known = caller.states.breaker
-        self._registry = caller.registry
 
-    def dispatch(self, request: portions.BatchRequest) -> Dispatched | None:
-        """Begin what nobody brings yet; None where another request probes the provider just now."""
-        wanted, others = self._join(request)
-        name = request.candidate.provider.name
-        probes = bool(wanted) and self._known.suspects(name)
-        if probes and not self._known.probe(name):
-            return None
-        shared, span = not request.control.no_store, request.span
-        ours = [
-            inflight.InflightCall(
-                provider=name,
-                keys=keys,
-                shared=shared,
-                trace=None if span is None else inflight.Trace(span),
-            )
-            for keys in self._caller.split(request, wanted)
-        ]
-        # It waits before they begin: no call is made that nobody waits for.
-        waiter = inflight.Waiter([*ours, *others])
-        for inflight_call in ours:
-            self._registry.follow(inflight_call)
-        if probes or len(ours) > 1:
-            at_once = 1 if probes or self._states.is_slow(name) else PARTS_AT_ONCE
-            _Queue(self._caller, request, deque(ours), at_once=at_once, probes=probes).go_on()
-        elif ours and ours[0].brought is None:
-            self._caller.start(request, ours[0])
-        return Dispatched(request, ours, others, waiter)
-
-    def _join(
-        self, request: portions.BatchRequest
-    ) -> tuple[Sequence[str], list[inflight.InflightCall]]:
-        """The keys that nobody brings yet, and the calls that bring the others."""
-        others: dict[inflight.InflightCall, None] = {}
-        wanted = []
-        for key in request.missing:
-            inflight_call = None if request.alone else self._registry.find(key, since=request.since)
-            if inflight_call is None:
-                wanted.append(key)
-            else:
-                others[inflight_call] = None
-        if request.span is not None:
-            for joined in others:
-                if joined.trace is not None:
-                    joined.trace.join(request.span)
-        return wanted, list(others)
+def _join(
+    registry: inflight.InflightCalls, request: portions.BatchRequest
+) -> tuple[Sequence[str], list[inflight.InflightCall]]:
+    """The keys that nobody brings yet, and the calls that bring the others."""
+    others: dict[inflight.InflightCall, None] = {}
+    wanted = []
+    for key in request.missing:
+        inflight_call = None if request.alone else registry.find(key, since=request.since)
+        if inflight_call is None:
+            wanted.append(key)
+        else:
+            others[inflight_call] = None
+    if request.span is not None:
+        for joined in others:
+            if joined.trace is not None:
+                joined.trace.join(request.span)
+    return wanted, list(others)
 
 
 @dataclass(slots=True, eq=False)
 class _Queue:
     """The batches of a batch that have not begun; `probes`: the first one is the probe."""
 
-    caller: batch_calls.BatchCaller
+    by: provider_call.Caller
     request: portions.BatchRequest
     waiting: deque[inflight.InflightCall]
     at_once: int
@@ -102,18 +93,15 @@ class _Queue:
             if inflight_call.brought is not None:  # the process ends
                 continue
             if self.stopped is not None:
-                self.caller.registry.complete(
-                    inflight_call, inflight.CallResult(failure=self.stopped)
-                )
+                stopped = inflight.CallResult(failure=self.stopped)
+                self.by.registry.complete(inflight_call, stopped)
                 continue
             self.under_way += 1
-            self.caller.start(
-                self.request, inflight_call, partial(self._over, inflight_call.provider)
-            )
+            batch_calls.Batch(self.by, self.request, inflight_call, self._over).start()
         self.is_going_on = False
 
-    def _over(self, name: str, result: inflight.CallResult | Exception) -> None:
-        known = self.caller.states.breaker
+    def _over(self, result: inflight.CallResult | Exception) -> None:
+        name, known = self.request.candidate.provider.name, self.by.states.breaker
         if self.probes:
             known.left(name)
             self.probes = False

@@ -51,16 +51,9 @@ def terms(candidate: Candidate, ask: provider_api.Ask) -> provider_api.Ask:
     return ask._replace(model=model, dimensions=dimensions)
 
 
-def chooser(
-    policy: document.PolicyDocument,
-) -> Callable[..., Sequence[Candidate]]:
+def chooser(policy: document.PolicyDocument) -> Callable[..., Sequence[Candidate]]:
     """`candidates` of one policy, which are the same for all requests for a model and a size."""
     return functools.lru_cache(maxsize=MAX_CANDIDATES)(functools.partial(candidates, policy))
-
-
-def fields_of(ask: provider_api.Ask) -> tuple[Fields, ...]:
-    """What a chooser is told of a request's further fields: nothing where it has none."""
-    return (ask.extra,) if ask.extra else ()
 
 
 def candidates(
@@ -74,8 +67,7 @@ def candidates(
 
     Raises:
         errors.Rejected: nobody answers to this name, or the first candidate has other dimensions,
-        or
-            does not pass a field on.
+            or does not pass a field on.
     """
     start = next((at for at, it in enumerate(policy.providers) if it.answers_to(model)), None)
     if start is None:
@@ -139,7 +131,7 @@ _RETRYABLE: Final = (errors.RateLimited, errors.Unreachable)
 _SHOWN_WORDS: Final = 300
 
 
-def is_key_refused(failure: Failure) -> bool:
+def is_key_refused(failure: Exception) -> bool:
     """Whether it says that the provider refuses the key."""
     return isinstance(failure, errors.ConfigurationError) and failure.reason == errors.KEY_REFUSED
 
@@ -149,8 +141,7 @@ def ignores_dimensions(candidate: Candidate, numbers: int) -> errors.Rejected:
     makes = f"vectors of {numbers} numbers" if numbers else "vectors of another size"
     return errors.Rejected(
         f"The server of provider {candidate.provider.name!r} ignores 'dimensions': it makes "
-        f"{makes}, "
-        f"where {candidate.dimensions} were asked for. Leave 'dimensions' out.",
+        f"{makes}, where {candidate.dimensions} were asked for. Leave 'dimensions' out.",
         param="dimensions",
     )
 
@@ -172,14 +163,10 @@ def label(candidate: Candidate) -> str:
 def final_error(
     failures: Mapping[str, Failure], *, policy: document.PolicyDocument
 ) -> errors.Refused:
-    """What the caller is told when nobody answered.
+    """What the caller is told when nobody answered: `failures` by provider, as they were tried.
 
     That a provider takes no such request counts only where all say so: another one, asked again
     later, may.
-
-    Args:
-        failures: why, by provider, in the order they were tried.
-        policy: whose providers they are.
     """
     reasons = "; ".join(f"{name}: {_reason(it)}" for name, it in failures.items())
     failed = {

@@ -16,7 +16,7 @@ from embedding_sidecar.translation import provider_api
 
 RAISE_SECONDS: Final = 600.0
 _MOST_RAISES: Final = 32
-_TOO_LARGE: Final = 413
+TOO_LARGE: Final = 413
 _LEAST_BODY_BYTES: Final = 65_536
 """No server refuses a body of less for its bytes (Express, the strictest known, takes 100 kB): then
 it counts items, as Hugging Face's text-embeddings-inference does."""
@@ -71,6 +71,7 @@ class Learned:
         met = (self._items, self._bytes, self._time, self._item_tokens)
         return any(it is not None for it in met)
 
+    @property
     def is_slow(self) -> bool:
         """Whether it ran out of time: its parts go one after the other then."""
         return self._time is not None
@@ -92,7 +93,7 @@ class Learned:
     def halved(self, whole: Size, half: Size, *, status: int, now: float) -> None:
         """A request was refused with this status, and both its halves were answered."""
         met = _Met(passed=half, refused=whole, at=now)
-        by_bytes = status == _TOO_LARGE and whole.size_bytes > _LEAST_BODY_BYTES
+        by_bytes = status == TOO_LARGE and whole.size_bytes > _LEAST_BODY_BYTES
         if now - self._passed_at < RAISE_SECONDS:
             if by_bytes and self._passed.size_bytes >= whole.size_bytes:
                 by_bytes = False

@@ -12,14 +12,13 @@ from typing import Final, NamedTuple
 from embedding_contract import document
 from embedding_sidecar import errors, providers
 from embedding_sidecar.engine import batches, failover, provider_states
-from embedding_sidecar.engine.learned_limits import Size
+from embedding_sidecar.engine.learned_limits import TOO_LARGE, Size
 from embedding_sidecar.openai_format import cache_control
 from embedding_sidecar.telemetry import tracing
 from embedding_sidecar.translation import provider_api
 
 _ITEM: Final = re.compile(r"input\[([0-9]{1,6})\]")
 """How OpenAI names an item in `param`."""
-_TOO_LARGE: Final = 413
 _PERHAPS_TOO_MANY: Final = frozenset({400, 422})
 _OTHER_FIELDS: Final = frozenset({"model", "dimensions", "encoding_format", "user", "input_type"})
 _ENVELOPE_BYTES: Final = 512
@@ -73,9 +72,7 @@ def limits(
         found = replace(
             found, items=said.items or found.items, body_bytes=body_bytes or found.body_bytes
         )
-    if states.has_learned(chosen.name):
-        found = states.learned(chosen.name).within(found, now=now)
-    return found
+    return states.learned(chosen.name).within(found, now=now)
 
 
 def may_be_too_much(chosen: document.Provider, rejected: errors.Rejected) -> bool:
@@ -83,7 +80,7 @@ def may_be_too_much(chosen: document.Provider, rejected: errors.Rejected) -> boo
 
     A 400 or 422 whose `param` names an item, or another field, is about that.
     """
-    if rejected.status == _TOO_LARGE:
+    if rejected.status == TOO_LARGE:
         return True
     if rejected.status not in _PERHAPS_TOO_MANY or chosen.kind != "OpenAICompatible":
         return False

@@ -6,19 +6,23 @@ the key in force, and without `encoding_format` where it refuses that field.
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, Final, Protocol
+from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
+from typing import Any, Final
 
 from embedding_sidecar import errors, providers
+from embedding_sidecar.cache import tiered_cache
 from embedding_sidecar.engine import batches, breaker, failover, inflight, provider_states
-from embedding_sidecar.telemetry import repeated, tracing
-from embedding_sidecar.translation import error_words, http_status, provider_api
+from embedding_sidecar.quota.quota import Quota
+from embedding_sidecar.telemetry import tracing
+from embedding_sidecar.telemetry.metrics import Metrics
+from embedding_sidecar.telemetry.repeated import Repeated
+from embedding_sidecar.translation import error_words, http_status, provider_api, vector_decoder
 
 FOR_NOBODY: Final = errors.Unreachable("abandoned", billed=False)
 """Why a call is not made that no request waits for any more."""
 TOO_LATE: Final = errors.Unreachable("timeout", billed=False)
 """Why a call is not made whose time is up before it begins."""
-_LOWEST_REDIRECT: Final = 300
 _CANCELLED: Final = "cancelled"
 _FORM_REFUSED: Final = frozenset({400, 422})
 
@@ -28,96 +32,36 @@ Done = Callable[[provider_api.Vectors | Exception], None]
 """Is told what a call comes to; raises nothing."""
 
 
-class Quota(Protocol):
-    """The policy's day."""
-
-    def draw(
-        self, *, tokens: int, done: Callable[[Any], None], background: bool = False
-    ) -> Callable[[], None] | None:
-        """Set aside one call and an upper bound of its tokens, of background work's share or not.
-
-        `done` is told the reservation, or why there is none: errors.QuotaExhausted, or
-        errors.Unavailable where only a store knows that does not answer. It is told at once, and
-        None is returned, or later; what is returned then cancels that.
-        """
-        ...
-
-    def settle(self, reservation: Any, *, billed: bool, tokens: int) -> None:
-        """Say what a reservation came to; a call that was not billed is given back."""
-        ...
-
-
-class Observer(Protocol):
-    """Is told what was asked of providers; `provider` is the lower-case word for its type."""
-
-    def call(self, *, provider: str, model: str, outcome: str, seconds: float) -> None:
-        """One HTTP request to a provider ended."""
-        ...
-
-    def tokens(self, *, provider: str, model: str, tokens: int) -> None:
-        """A provider billed tokens."""
-        ...
-
-    def error(self, kind: str, provider: str = "") -> None:
-        """A provider failed."""
-        ...
-
-    def failover(self, provider: str) -> None:
-        """A provider other than the first candidate answered."""
-        ...
-
-
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
 class Caller:
-    """Calls providers, each call within the quota.
+    """What the calls of one policy are made with.
 
-    Args:
-        keys: API keys by the provider's name, absent where there is none.
-        states: what is known of providers.
+    `keys` are by the provider's name, absent where there is none. `attempt_seconds` is the longest
+    that one call may take. `clock` is in seconds and never goes back; `wall_clock` is Unix time in
+    seconds, which entries of the `store` are marked with.
     """
 
-    def __init__(
-        self,
-        *,
-        keys: Mapping[str, provider_states.ApiKey],
-        quota: Quota,
-        upstream: provider_api.Upstream,
-        observe: Observer,
-        states: provider_states.ProviderStates,
-        clock: Callable[[], float],
-    ) -> None:
-        self.keys = keys
-        self.quota = quota
-        self.upstream = upstream
-        self.observe = observe
-        self.states = states
-        self.clock = clock
-        self.repeated = repeated.Repeated()
-
-    def start(
-        self,
-        candidate: failover.Candidate,
-        ask: provider_api.Ask,
-        *,
-        inflight_call: inflight.InflightCall,
-        until: float,
-        background: bool,
-        done: Done,
-    ) -> None:
-        """Ask for vectors, as a part of a call, until that time by the clock.
-
-        `done` is told, now or later, the vectors or why there are none: errors.ProviderFailed,
-        errors.Refused, or a fault of the program. The call's `cancel` ends the call, and `done`
-        is not told any more.
-        """
-        call = _Call(
-            self, candidate, ask, inflight_call, until=until, background=background, done=done
-        )
-        call.start()
+    keys: Mapping[str, provider_states.ApiKey]
+    quota: Quota
+    upstream: provider_api.Upstream
+    observe: Metrics
+    states: provider_states.ProviderStates
+    registry: inflight.InflightCalls
+    store: tiered_cache.TieredCache
+    attempt_seconds: float
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    repeated: Repeated = field(default_factory=Repeated)
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class _Call:
-    """A call under way, and the HTTP request that it is at."""
+class Call:
+    """A call under way, as a part of an in-flight call, and the HTTP request that it is at.
+
+    `done` is told, now or later, the vectors or why there are none by `until`, by the clock:
+    errors.ProviderFailed, errors.Refused, or a fault of the program. The in-flight call's `cancel`
+    ends the call, and `done` is not told any more.
+    """
 
     by: Caller
     candidate: failover.Candidate
@@ -169,15 +113,10 @@ class _Call:
 
     def _draw(self) -> None:
         self.bound = sum(batches.most_tokens(self.ask))
-        leave = self.by.quota.draw(tokens=self.bound, done=self._drawn, background=self.background)
+        drawn = partial(self._step, self._send)
+        leave = self.by.quota.draw(tokens=self.bound, done=drawn, background=self.background)
         if leave is not None:
             self.cancel_step = leave
-
-    def _drawn(self, outcome: Any) -> None:
-        self._step(self._send, outcome)
-
-    def _came(self, said: provider_api.HttpAnswer | Exception) -> None:
-        self._step(self._take, said)
 
     def _step(self, step: Callable[[Any], None], said: Any) -> None:
         """Take a step; its callers are sockets and the event loop, which tell no request."""
@@ -204,15 +143,16 @@ class _Call:
         self.inflight_call.sent.append((now, None))
         try:
             self.cancel_step = self.by.upstream.start(
-                self._request(), within_seconds=left, done=self._came
+                self._request(), within_seconds=left, done=partial(self._step, self._take)
             )
         except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
             self._fail(fault)
 
     def _request(self) -> provider_api.HttpRequest:
         chosen = self.candidate.provider
-        translation = providers.PROVIDERS[chosen.kind]
-        made = translation.request(self.ask, base_url=chosen.base_url, api_key=self.key)
+        made = providers.PROVIDERS[chosen.kind].request(
+            self.ask, base_url=chosen.base_url, api_key=self.key
+        )
         if self.inflight_call.trace is None:
             return made
         self.span = self.inflight_call.trace.start(
@@ -242,11 +182,11 @@ class _Call:
         self._succeed(vectors)
 
     def _read(self, answer: provider_api.HttpAnswer) -> provider_api.Vectors:
-        translation = providers.PROVIDERS[self.candidate.provider.kind]
-        if answer.status >= _LOWEST_REDIRECT:
-            raise self._said(translation.failure(answer))
+        if answer.status >= http_status.LOWEST_REDIRECT:
+            raise self._said(providers.PROVIDERS[self.candidate.provider.kind].failure(answer))
+        ask = self.ask
         try:
-            return translation.vectors(self.ask, answer)
+            return vector_decoder.read(answer, count=len(ask.items), dimensions=ask.dimensions)
         except errors.Unusable as unusable:
             raise self._said(unusable) from None
 
@@ -305,9 +245,7 @@ class _Call:
             return True
         if self.by_previous:
             return False
-        is_refused = isinstance(failure, errors.ConfigurationError) and (
-            failure.reason == errors.KEY_REFUSED
-        )
+        is_refused = failover.is_key_refused(failure)
         # A 403 that is not in the provider's own form: what the previous key gets tells the cause.
         self.is_forbidden = isinstance(failure, errors.Declined) and (
             failure.reason == http_status.FORBIDDEN

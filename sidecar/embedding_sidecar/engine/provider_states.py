@@ -110,24 +110,9 @@ class ProviderStates:
             found = self._learned[name] = Learned()
         return found
 
-    def has_learned(self, name: str) -> bool:
-        """Whether there is such a limit."""
-        found = self._learned.get(name)
-        return found is not None and found.anything
-
-    def is_slow(self, name: str) -> bool:
-        """Whether it ran out of time lately, so that its parts go one after the other."""
-        found = self._learned.get(name)
-        return found is not None and found.is_slow()
-
     def is_plain(self, name: str, *, now: float) -> bool:
         """Whether it refuses `encoding_format`."""
-        if name not in self._plain:
-            return False
-        if now < self._plain[name]:
-            return True
-        del self._plain[name]
-        return False
+        return now < self._plain.get(name, now)
 
     def takes_no_encoding(self, name: str, *, now: float) -> None:
         """It answered without `encoding_format` what it had refused with it."""
@@ -143,15 +128,10 @@ class ProviderStates:
         That is said of it for FORGET_SECONDS.
         """
         found = self._own_sizes.get(name)
-        if found is None:
-            return None
-        if now >= found.until:
-            del self._own_sizes[name]
-            return None
-        return found.numbers
+        return found.numbers if found is not None and now < found.until else None
 
     def _forget(self, name: str) -> None:
-        self.breaker.forget(name)
+        self.breaker.succeeded(name)
         self.refused.pop(name, None)
         self._plain.pop(name, None)
         self._forget_model(name)

@@ -1,6 +1,7 @@
 """A request under way: what is known of its items, and what that took."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from embedding_sidecar import errors
@@ -22,10 +23,11 @@ class Found(NamedTuple):
     """
 
     keys: list[str]
-    entries: Sequence[cache_entry.Entry | None]
+    entries: list[cache_entry.Entry | None]
     looked_at: float
 
 
+@dataclass(slots=True, eq=False)
 class _Part:
     """What there is in one space, by index of the item.
 
@@ -34,12 +36,9 @@ class _Part:
     request had asked for.
     """
 
-    __slots__ = ("cached", "coalesced", "made")
-
-    def __init__(self) -> None:
-        self.cached: dict[int, cache_entry.Entry] = {}
-        self.made: dict[int, cache_entry.Entry] = {}
-        self.coalesced: set[int] = set()
+    cached: dict[int, cache_entry.Entry] = field(default_factory=dict)
+    made: dict[int, cache_entry.Entry] = field(default_factory=dict)
+    coalesced: set[int] = field(default_factory=set)
 
     def is_mixed(self) -> bool:
         """Whether the vectors are of several sizes: the model behind a name has changed."""
@@ -49,40 +48,31 @@ class _Part:
         return len({len(entry.vector) for entry in entries}) > 1
 
 
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
 class RequestState:
     """Entries by space and by index of the item, so that no answer is put together of two spaces.
 
-    `attempts` requests were sent to providers for this one so far.
+    `attempts` requests were sent to providers for this one so far. `keys` are by provider's name,
+    in the order of the items. `looked_at` is when the cache was asked last: what has completed
+    since may not have been seen there.
     """
 
-    def __init__(
-        self,
-        ask: provider_api.Ask,
-        *,
-        control: cache_control.CacheControl,
-        started_at: float,
-        span: tracing.RequestSpan | None = None,
-        background: bool = False,
-    ) -> None:
-        self.ask = ask
-        self.span = span
-        self.background = background
-        self.started_at = started_at
-        self.keys: dict[str, list[str]] = {}
-        """By provider's name, in the order of the items."""
-        self.control = control
-        self._tokens = 0
-        self._is_estimated = False
-        self.attempts = 0
-        self.looked_at = started_at
-        """When the cache was asked last: what has completed since may not have been seen there."""
-        self._parts: dict[str, _Part] = {}
-        self._distrusted: set[str] = set()
-        """Spaces of which nothing that others have asked for is taken any more."""
-        self._spans: list[tuple[float, float]] = []
+    ask: provider_api.Ask
+    control: cache_control.CacheControl
+    started_at: float
+    span: tracing.RequestSpan | None = None
+    background: bool = False
+    attempts: int = 0
+    looked_at: float = float("-inf")
+    keys: dict[str, list[str]] = field(default_factory=dict)
+    _tokens: int = 0
+    _is_estimated: bool = False
+    _parts: dict[str, _Part] = field(default_factory=dict)
+    _distrusted: set[str] = field(default_factory=set)
+    """Spaces of which nothing that others have asked for is taken any more."""
+    _spans: list[tuple[float, float]] = field(default_factory=list)
 
     def _of(self, space: str) -> _Part:
-        """What there is in this space."""
         part = self._parts.get(space)
         if part is None:
             part = self._parts[space] = _Part()
@@ -130,9 +120,7 @@ class RequestState:
         candidate, missing = dispatched.request.candidate, dispatched.request.missing
         failures: list[errors.ProviderFailed | errors.Refused] = []
         for inflight_call in dispatched.ours:
-            result = inflight_call.result() or _UNKNOWN
-            self._took(inflight_call.sent, now=now)
-            self._take(candidate.space, result.entries, missing, ours=True)
+            result = self._take(inflight_call, dispatched.request, ours=True, now=now)
             self.attempts += len(inflight_call.sent)
             self._tokens += result.tokens
             self._is_estimated = self._is_estimated or result.is_estimated
@@ -141,9 +129,7 @@ class RequestState:
             elif result.failure is not None:
                 failures.append(result.failure)
         for inflight_call in dispatched.others:
-            result = inflight_call.result() or _UNKNOWN
-            self._took(inflight_call.sent, now=now)
-            self._take(candidate.space, result.entries, missing, ours=False)
+            result = self._take(inflight_call, dispatched.request, ours=False, now=now)
             of_this = inflight_call.provider == candidate.provider.name or result is _UNKNOWN
             # What another text of that call may be the cause of is not this request's.
             is_theirs = isinstance(result.failure, errors.Declined) and len(
@@ -179,22 +165,28 @@ class RequestState:
 
     def _take(
         self,
-        space: str,
-        entries: Mapping[str, cache_entry.Entry],
-        missing: Mapping[str, Sequence[int]],
+        inflight_call: inflight.InflightCall,
+        request: portions.BatchRequest,
         *,
         ours: bool,
-    ) -> None:
-        """Keep what came back; `ours` says whether this request had asked for it."""
-        part = self._of(space)
-        for key, indexes in missing.items():
-            entry = entries.get(key)
+        now: float,
+    ) -> inflight.CallResult:
+        """Keep what a call brought; `ours` says whether this request had asked for it."""
+        result = inflight_call.result() or _UNKNOWN
+        for began, ended in inflight_call.sent:
+            end = now if ended is None else ended
+            if end > self.started_at:
+                self._spans.append((max(began, self.started_at), end))
+        part = self._of(request.candidate.space)
+        for key, indexes in request.missing.items():
+            entry = result.entries.get(key)
             if entry is None:
                 continue
             for index in indexes:
                 part.made[index] = entry
             if not ours:
                 part.coalesced.update(indexes)
+        return result
 
     def _told(
         self,
@@ -215,13 +207,6 @@ class RequestState:
                 f"which begin with input[{sent[0]}].)"
             )
         return told
-
-    def _took(self, sent: Iterable[inflight.Span], *, now: float) -> None:
-        """Calls this request waited for were under way then."""
-        for began, ended in sent:
-            end = now if ended is None else ended
-            if end > self.started_at:
-                self._spans.append((max(began, self.started_at), end))
 
     def _distrust(self, space: str) -> bool:
         """Go on without what was cached, and without what was made if that is mixed itself.

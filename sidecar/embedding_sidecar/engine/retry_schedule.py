@@ -51,11 +51,8 @@ class _Entry:
 class RetrySchedule:
     """The state of one request.
 
-    Args:
-        candidates: the first candidate first.
-        known: what is known of providers.
-        ends_at: when the caller gets an answer at the latest; by the clock of every `now`.
-        share: a random number of 0 to 1.
+    `ends_at` is when the caller gets an answer at the latest, in seconds by the clock of every
+    `now`. `share` is a random number of 0 to 1.
     """
 
     def __init__(
@@ -76,9 +73,7 @@ class RetrySchedule:
     def next(self, *, now: float, held: str | None) -> failover.Candidate | Wait | None:
         """Whom to ask now, or how long to wait before asking this again; None: it is over.
 
-        Args:
-            now: seconds.
-            held: the space in which a part of the answer has been paid for; others come after it.
+        `held` is the space in which a part of the answer has been paid for; others come after it.
         """
         if now >= self._ends_at:
             return None

@@ -12,7 +12,6 @@ from embedding_sidecar import errors, providers
 from embedding_sidecar.cache import cache_entry as caching
 from embedding_sidecar.cache import tiered_cache
 from embedding_sidecar.engine import (
-    batch_calls,
     batches,
     dispatch,
     failover,
@@ -25,7 +24,9 @@ from embedding_sidecar.engine import (
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.request_state import Found, RequestState
 from embedding_sidecar.openai_format import cache_control
+from embedding_sidecar.quota.quota import Quota
 from embedding_sidecar.telemetry import tracing
+from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.translation import provider_api
 
 _KEY_IS_MISSING: Final = errors.ConfigurationError(errors.KEY_MISSING)
@@ -49,12 +50,9 @@ class Timing:
 class Service:
     """Answers under one policy document; a new document makes a new service.
 
-    Args:
-        document: its providers are of types in PROVIDERS.
-        keys: API keys by the provider's name, absent where there is none.
-        flying: what is in call to providers; it outlives a document.
-        states: what is known of providers; it outlives a document, which it follows.
-        share: a random number of 0 to 1, for waits.
+    The document's providers are of types in PROVIDERS. `keys` are by the provider's name, absent
+    where there is none. `registry` and `states` outlive a document. `share` is a random number of 0
+    to 1, for waits.
     """
 
     def __init__(
@@ -63,9 +61,9 @@ class Service:
         document: contract.PolicyDocument,
         keys: Mapping[str, provider_states.ApiKey],
         cache: tiered_cache.TieredCache,
-        quota: provider_call.Quota,
+        quota: Quota,
         upstream: provider_api.Upstream,
-        observe: provider_call.Observer,
+        observe: Metrics,
         registry: inflight.InflightCalls,
         states: provider_states.ProviderStates | None = None,
         timing: Timing = Timing(),
@@ -82,22 +80,17 @@ class Service:
         self._clock = clock
         self._share = share
         self._states = states or provider_states.ProviderStates()
-        caller = provider_call.Caller(
+        self._caller = provider_call.Caller(
             keys=keys,
             quota=quota,
             upstream=upstream,
             observe=observe,
             states=self._states,
+            registry=registry,
+            store=cache,
+            attempt_seconds=timing.attempt_seconds,
             clock=clock,
-        )
-        self._dispatcher = dispatch.Dispatcher(
-            caller=batch_calls.BatchCaller(
-                store=cache,
-                caller=caller,
-                registry=registry,
-                attempt_seconds=timing.attempt_seconds,
-                wall_clock=wall_clock,
-            )
+            wall_clock=wall_clock,
         )
 
     async def embed(
@@ -122,11 +115,11 @@ class Service:
             errors.QuotaExhausted: the day is used up, and not all is in the cache.
             errors.Unavailable: nobody who may answer can.
         """
-        candidates = self._candidates(ask.model, ask.dimensions, *failover.fields_of(ask))
+        candidates = self._candidates(ask.model, ask.dimensions, ask.extra)
         candidate = candidates[0]
         started_at = self._clock() - waited_seconds
         state = RequestState(
-            ask, control=control, started_at=started_at, span=span, background=background
+            ask=ask, control=control, started_at=started_at, span=span, background=background
         )
         state.looked(candidate, found or await self._look(state, candidate))
         if state.missing(candidate):
@@ -188,7 +181,18 @@ class Service:
                 return True
             failure = self._hindrance(state, candidate, missing)
             if failure is None:
-                dispatched = self._dispatch(state, candidate, missing, ends_at=ends_at)
+                request = portions.BatchRequest(
+                    candidate=candidate,
+                    ask=failover.terms(candidate, state.ask),
+                    missing=missing,
+                    control=state.control,
+                    since=state.looked_at,
+                    ends_at=ends_at,
+                    alone=state.is_alone(candidate.space),
+                    span=state.span,
+                    background=state.background,
+                )
+                dispatched = dispatch.dispatch(self._caller, request)
                 if dispatched is None:
                     return False
                 await dispatched.waiter.wait(now=self._clock(), ends_at=ends_at)
@@ -254,28 +258,6 @@ class Service:
                     return failover.too_long(candidate, places[0], most_tokens)
         items = [state.ask.items[places[0]] for places in missing.values()]
         return providers.PROVIDERS[chosen.kind].obstacle(items)
-
-    def _dispatch(
-        self,
-        state: RequestState,
-        candidate: failover.Candidate,
-        missing: Mapping[str, Sequence[int]],
-        *,
-        ends_at: float,
-    ) -> dispatch.Dispatched | None:
-        return self._dispatcher.dispatch(
-            portions.BatchRequest(
-                candidate=candidate,
-                ask=failover.terms(candidate, state.ask),
-                missing=missing,
-                control=state.control,
-                since=state.looked_at,
-                ends_at=ends_at,
-                alone=state.is_alone(candidate.space),
-                span=state.span,
-                background=state.background,
-            )
-        )
 
     def _key_is_missing(self, it: contract.Provider) -> bool:
         return it.api_key_file is not None and it.name not in self._keys

@@ -27,14 +27,12 @@ class Fixed:
 
     def __init__(self, loaded: policy_file.Loaded) -> None:
         self._loaded = loaded
-        self._told = False
+        self._next: policy_file.Loaded | None = loaded
 
     def poll(self) -> policy_file.Loaded | None:
         """The policy, once."""
-        if self._told:
-            return None
-        self._told = True
-        return self._loaded
+        found, self._next = self._next, None
+        return found
 
     def secret(self, name: str) -> str:
         """A secret's value; empty for none."""

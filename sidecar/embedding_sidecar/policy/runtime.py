@@ -8,9 +8,10 @@ replaces is closed after the requests that still hold it have had their time.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import redis.asyncio
 
@@ -70,10 +71,6 @@ class Runtime:
         """Bytes the cache holds in memory."""
         return self.cache.memory.bytes_held + self.cached_answers.bytes_held
 
-    def redis_state(self) -> str:
-        """What the last use of the cache's Redis showed: none, unknown, ok or away."""
-        return self.cache.store_state
-
 
 def check(policy: document.PolicyDocument) -> None:
     """Refuse what this sidecar cannot carry out, before it replaces what it can.
@@ -94,15 +91,19 @@ def check(policy: document.PolicyDocument) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Made(Generic[T]):
-    """A part, and on what terms it was made: on equal terms it is taken over.
+class _Made:
+    """A part, or None for none, and on what terms it was made: on equal terms it is taken over.
 
     Terms may hold a URL with a password.
     """
 
     terms: Hashable = field(repr=False)
-    part: T
-    close: Callable[[], Awaitable[None]]
+    part: Any
+
+    async def close(self) -> None:
+        # No part, and one without connections, has nothing to close.
+        if hasattr(self.part, "close"):
+            await self.part.close()
 
 
 class RuntimeFactory:
@@ -121,7 +122,7 @@ class RuntimeFactory:
         self._states = provider_states.ProviderStates()
         self._drain_seconds = DRAIN_SECONDS
         self._registry = inflight.InflightCalls(clock=time.monotonic)
-        self._parts: dict[str, _Made[Any]] = {}
+        self._parts: dict[str, _Made] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
     def make(self, loaded: policy_file.Loaded) -> Runtime:
@@ -163,7 +164,7 @@ class RuntimeFactory:
         await self._registry.close()
         # The quota gives its grant back to the counter, which is closed after it; meanwhile the
         # cache writes what was bought last.
-        await asyncio.gather(self._close("quota", "counter"), self._close("cache"))
+        await asyncio.gather(self._close("quota", "counter"), self._close("store"))
         await self._close("upstream")
 
     def _longest_request(self, policy: document.PolicyDocument) -> float:
@@ -176,43 +177,45 @@ class RuntimeFactory:
                 await self._parts[name].close()
 
     def _upstream(self, network: document.Network) -> http_client.HttpClient:
-        def make() -> tuple[http_client.HttpClient, Callable[[], Awaitable[None]]]:
-            made = http_client.HttpClient(memory_bytes=self._memory_bytes, network=network)
-            return made, made.close
-
+        make = partial(http_client.HttpClient, memory_bytes=self._memory_bytes, network=network)
         return self._taken_over("upstream", network, make)
 
     def _cache(self, loaded: policy_file.Loaded) -> tiered_cache.TieredCache:
         policy = loaded.document
-        url = _url(loaded, policy.cache.redis_url_file)
+        url = loaded.secrets.get(policy.cache.redis_url_file or "", "")
         believed = policy.network.authorities
-        secret = _cache_secret(loaded) if url else b""
+        secret, missing = _cache_secret(loaded) if url else (b"", "")
+        terms = policy.cache, policy.cache_scope, url, secret, believed
 
-        def make() -> tuple[tiered_cache.TieredCache, Callable[[], Awaitable[None]]]:
+        def connect() -> redis_cache.RedisCache | None:
+            client = _client(url, authorities=believed)
+            if client is None:
+                return None
+            if not secret:
+                _log.warning(
+                    "entries of the cache in Redis are not authenticated (%s): whoever writes "
+                    "that Redis can put vectors into answers",
+                    missing,
+                )
+            return redis_cache.RedisCache(
+                client,
+                scope=policy.cache_scope,
+                max_writing_bytes=max(
+                    self._memory_bytes // _SHARE_OF_WRITING, redis_cache.MAX_WRITING_BYTES
+                ),
+                max_reading_bytes=self._memory_bytes // _SHARE_OF_READING,
+            )
+
+        store = self._taken_over("store", terms, connect)
+
+        def make() -> tiered_cache.TieredCache:
             ttl_seconds = min(policy.cache.ttl_seconds, cache_entry.MAX_TTL_SECONDS)
             in_memory = memory_cache.MemoryCache(
                 max_bytes=policy.cache.memory_max_bytes
                 - policy.cache.memory_max_bytes // _SHARE_OF_BODIES,
                 ttl_seconds=ttl_seconds,
             )
-            client = _client(url, authorities=believed)
-            store = None
-            if client is not None:
-                if not secret:
-                    _log.warning(
-                        "entries of the cache in Redis are not authenticated (%s): whoever writes "
-                        "that Redis can put vectors into answers",
-                        _no_secret_because(loaded),
-                    )
-                store = redis_cache.RedisCache(
-                    client,
-                    scope=policy.cache_scope,
-                    max_writing_bytes=max(
-                        self._memory_bytes // _SHARE_OF_WRITING, redis_cache.MAX_WRITING_BYTES
-                    ),
-                    max_reading_bytes=self._memory_bytes // _SHARE_OF_READING,
-                )
-            made = tiered_cache.TieredCache(
+            return tiered_cache.TieredCache(
                 scope=policy.cache_scope,
                 ttl_seconds=ttl_seconds,
                 memory=in_memory,
@@ -223,51 +226,39 @@ class RuntimeFactory:
                 observe=self._metrics,
                 seal=entry_encoding.Seal(secret),
             )
-            return made, _nothing if store is None else store.close
 
-        return self._taken_over(
-            "cache", (policy.cache, policy.cache_scope, url, secret, believed), make
-        )
+        return self._taken_over("cache", terms, make)
 
     def _quota(self, loaded: policy_file.Loaded) -> quota.Quota:
         policy = loaded.document
         store = self._counter(loaded)
 
-        def make() -> tuple[quota.Quota, Callable[[], Awaitable[None]]]:
-            made = quota.Quota(limits=policy.quota, scope=policy.scope, store=store)
-            return made, made.close
-
+        make = partial(quota.Quota, limits=policy.quota, scope=policy.scope, store=store)
         taken_over = self._taken_over("quota", policy.scope, make)
         taken_over.obey(policy.quota, store=store)
         return taken_over
 
     def _counter(self, loaded: policy_file.Loaded) -> counter.Store | None:
         file = loaded.document.quota.redis_url_file
-        url = _url(loaded, file)
+        url = loaded.secrets.get(file or "", "")
         believed = loaded.document.network.authorities
 
-        def make() -> tuple[counter.Store | None, Callable[[], Awaitable[None]]]:
+        def make() -> counter.Store | None:
             client = _client(url, authorities=believed)
             if client is not None:
-                store = quota_store.RedisStore(client)
-                return store, store.close
+                return quota_store.RedisStore(client)
             # Counting alone would let every pod spend the whole day.
-            return None if file is None else _NoStoreYet(), _nothing
+            return None if file is None else _NoStoreYet()
 
         return self._taken_over("counter", (file is None, url, believed), make)
 
-    def _taken_over(
-        self,
-        name: str,
-        terms: Hashable,
-        make: Callable[[], tuple[T, Callable[[], Awaitable[None]]]],
-    ) -> T:
+    def _taken_over(self, name: str, terms: Hashable, make: Callable[[], T]) -> T:
         before = self._parts.get(name)
         if before is not None and before.terms == terms:
             taken: T = before.part
             return taken
-        part, close = make()
-        self._parts[name] = _Made(terms, part, close)
+        part = make()
+        self._parts[name] = _Made(terms, part)
         if before is not None:
             task = asyncio.get_running_loop().create_task(
                 _retire(before, after_seconds=self._drain_seconds)
@@ -290,16 +281,12 @@ class _NoStoreYet:
         raise errors.StoreAway("its URL has not been synced yet")
 
 
-async def _retire(made: _Made[Any], *, after_seconds: float) -> None:
+async def _retire(made: _Made, *, after_seconds: float) -> None:
     try:
         await asyncio.sleep(after_seconds)
     finally:
         # Also when the process ends before the time is up.
         await made.close()
-
-
-async def _nothing() -> None:
-    """There is no connection to close."""
 
 
 def _usable_keys(loaded: policy_file.Loaded) -> dict[str, str]:
@@ -314,27 +301,18 @@ def _usable_keys(loaded: policy_file.Loaded) -> dict[str, str]:
     return found
 
 
-def _url(loaded: policy_file.Loaded, file: str | None) -> str:
-    return loaded.secrets.get(file, "") if file is not None else ""
-
-
-def _cache_secret(loaded: policy_file.Loaded) -> bytes:
-    """What entries in Redis are authenticated with; empty for nothing.
+def _cache_secret(loaded: policy_file.Loaded) -> tuple[bytes, str]:
+    """What entries in Redis are authenticated with; empty for nothing, and then why.
 
     Policies that share their entries have Secrets of their own, and so no key in common.
     """
     if loaded.document.cache.shared is not None:
-        return b""
-    written = loaded.secrets.get(names.SECRET_CACHE_KEY, "")
-    secret = entry_encoding.secret_of(written)
-    return b"" if secret is None else secret
-
-
-def _no_secret_because(loaded: policy_file.Loaded) -> str:
-    if loaded.document.cache.shared is not None:
-        return "cache.shared: policies that share entries have no secret in common"
-    written = names.SECRET_CACHE_KEY in loaded.secrets
-    return f"{names.SECRET_CACHE_KEY} is {'not 64 hexadecimal digits' if written else 'not set'}"
+        return b"", "cache.shared: policies that share entries have no secret in common"
+    name = names.SECRET_CACHE_KEY
+    written = loaded.secrets.get(name)
+    if written is None:
+        return b"", f"{name} is not set"
+    return entry_encoding.secret_of(written) or b"", f"{name} is not 64 hexadecimal digits"
 
 
 def _client(url: str, *, authorities: str | None) -> redis.asyncio.Redis | None:

@@ -5,13 +5,13 @@ an operator would have written, so that there is one way to run.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from embedding_contract import document, names, provider_terms, reserve, sockets
+from embedding_contract import document, fingerprint, names, provider_terms, reserve, sockets
 from embedding_sidecar.engine import service
-from embedding_sidecar.policy import variables
+from embedding_sidecar.policy import policy_file, variables
 
 POLICY_NAME: Final = "default"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
@@ -48,14 +48,6 @@ class Callers:
 
     pod_uid: str = ""
     allowed_hosts: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FromEnvironment:
-    """The policy that the environment holds; `secrets` maps file names to values."""
-
-    document: document.PolicyDocument
-    secrets: Mapping[str, str] = field(repr=False)
 
 
 def ports(environment: Mapping[str, str]) -> Ports:
@@ -134,8 +126,8 @@ def callers(environment: Mapping[str, str]) -> Callers:
     )
 
 
-def from_environment(environment: Mapping[str, str]) -> FromEnvironment:
-    """The policy that the environment holds.
+def from_environment(environment: Mapping[str, str]) -> policy_file.Loaded:
+    """The policy that the environment holds, and its secrets by the names of files.
 
     Raises:
         InvalidSetting: a value cannot be used, or a key is missing.
@@ -195,20 +187,22 @@ def from_environment(environment: Mapping[str, str]) -> FromEnvironment:
     ttl_seconds = read("EMBEDDING_CACHE_TTL_SECONDS", variables.count, 604_800)
     is_off = environment.get(_PASSTHROUGH) == "off"
     passthrough_url = None if is_off else read(_PASSTHROUGH, _elsewhere(own), openai_url)
-    return FromEnvironment(
-        document=document.PolicyDocument(
-            namespace="",
-            name=POLICY_NAME,
-            providers=tuple(providers),
-            # Naming a backup and enabling the fallback is the consent to cross spaces.
-            failover=document.Failover(enabled=fallback, across_spaces=fallback),
-            quota=document.Quota(
-                daily_requests=daily, redis_url_file=redis_file, reserved_requests=kept.requests
-            ),
-            cache=document.Cache(ttl_seconds=ttl_seconds, redis_url_file=redis_file),
-            passthrough=document.PassThrough(base_url=passthrough_url),
+    policy = document.PolicyDocument(
+        namespace="",
+        name=POLICY_NAME,
+        providers=tuple(providers),
+        # Naming a backup and enabling the fallback is the consent to cross spaces.
+        failover=document.Failover(enabled=fallback, across_spaces=fallback),
+        quota=document.Quota(
+            daily_requests=daily, redis_url_file=redis_file, reserved_requests=kept.requests
         ),
-        secrets=secrets,
+        cache=document.Cache(ttl_seconds=ttl_seconds, redis_url_file=redis_file),
+        passthrough=document.PassThrough(base_url=passthrough_url),
+    )
+    return policy_file.load(
+        policy,
+        fingerprint.of_document(document.dump(policy).encode()),
+        {file: value.encode() for file, value in secrets.items()},
     )
 
 

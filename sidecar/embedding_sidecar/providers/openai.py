@@ -53,7 +53,10 @@ class OpenAI:
     def request(
         self, ask: provider_api.Ask, *, base_url: str, api_key: str | None
     ) -> provider_api.HttpRequest:
-        """A request for base64, so that vectors come as the model's own bits."""
+        """A request for base64, so that vectors come as the model's own bits.
+
+        Some servers ignore that and answer in floats.
+        """
         body: dict[str, Any] = {"model": ask.model, "input": ask.items}
         if not ask.plain:
             body["encoding_format"] = "base64"
@@ -74,12 +77,6 @@ class OpenAI:
             headers=provider_api.headers(api_key),
             reader=vector_decoder.Reader(count=len(ask.items), dimensions=ask.dimensions),
         )
-
-    def vectors(
-        self, ask: provider_api.Ask, answer: provider_api.HttpAnswer
-    ) -> provider_api.Vectors:
-        """Read a 2xx; some servers ignore base64 and answer in floats."""
-        return vector_decoder.read(answer, count=len(ask.items), dimensions=ask.dimensions)
 
     def failure(self, answer: provider_api.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
         """The error by status; a 429 by its code, too. A 400, 413 or 422 is relayed."""

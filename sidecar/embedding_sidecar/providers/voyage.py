@@ -73,12 +73,6 @@ class Voyage:
             reader=vector_decoder.Reader(count=len(ask.items), dimensions=ask.dimensions),
         )
 
-    def vectors(
-        self, ask: provider_api.Ask, answer: provider_api.HttpAnswer
-    ) -> provider_api.Vectors:
-        """Read a 2xx."""
-        return vector_decoder.read(answer, count=len(ask.items), dimensions=ask.dimensions)
-
     def failure(self, answer: provider_api.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
         """The error by status; a 400, 413 or 422 is relayed."""
         if answer.status not in http_status.CALLERS_FAULT:

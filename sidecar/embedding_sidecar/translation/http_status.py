@@ -16,7 +16,7 @@ CALLERS_FAULT: Final = frozenset({400, 413, 422})
 RATE_LIMITED: Final = 429
 
 _LOWEST_SERVER_ERROR: Final = 500
-_LOWEST_REDIRECT: Final = 300
+LOWEST_REDIRECT: Final = 300
 _UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = "forbidden"
 """Reason of a 401 or 403 that does not blame the key in an API's own form."""
@@ -116,7 +116,7 @@ def _failure(answer: provider_api.HttpAnswer) -> errors.ProviderFailed:
             billed=status in _PERHAPS_BILLED,
             retry_after_seconds=retry_after.retry_after(answer.headers),
         )
-    if status >= _LOWEST_REDIRECT:
+    if status >= LOWEST_REDIRECT:
         return _declined(answer)
     return errors.Unreachable("bad_answer", billed=True)
 

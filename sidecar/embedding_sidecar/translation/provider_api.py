@@ -51,20 +51,16 @@ class Body(Protocol):
     @property
     def held_bytes(self) -> int:
         """What it holds by now."""
-        ...
 
     @property
     def is_lost(self) -> bool:
         """Whether it can be no answer any more, whatever comes."""
-        ...
 
     def feed(self, chunk: bytes) -> None:
         """Take what comes next."""
-        ...
 
     def drop(self) -> None:
         """Let go of all that is held: it is lost."""
-        ...
 
     def vectors(self) -> Vectors:
         """What it said, once it is whole.
@@ -72,7 +68,6 @@ class Body(Protocol):
         Raises:
             errors.Unusable: it is lost, or says something else than was asked.
         """
-        ...
 
 
 class HttpRequest(NamedTuple):
@@ -138,27 +133,15 @@ class Translation(Protocol):
 
     def obstacle(self, items: Collection[Item]) -> errors.UnsupportedInput | None:
         """Why this provider cannot take these items at all; None where it can."""
-        ...
 
     def limits(self, model: str) -> Limits:
         """What one request may hold; larger ones are split."""
-        ...
 
     def request(self, ask: Ask, *, base_url: str, api_key: str | None) -> HttpRequest:
-        """The request to send."""
-        ...
-
-    def vectors(self, ask: Ask, answer: HttpAnswer) -> Vectors:
-        """Read a 2xx.
-
-        Raises:
-            errors.Unreachable: not one finite vector of one size for each item.
-        """
-        ...
+        """The request to send; its reader takes a 2xx."""
 
     def failure(self, answer: HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
-        """What any other status means, by status and typed fields only."""
-        ...
+        """What a status other than 2xx means, by status and typed fields only."""
 
 
 class Upstream(Protocol):
@@ -177,4 +160,3 @@ class Upstream(Protocol):
         request was certainly never sent. What is returned cancels the request: `done` is not told
         any more, and a second time changes nothing.
         """
-        ...

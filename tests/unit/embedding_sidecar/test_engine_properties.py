@@ -11,6 +11,7 @@ import itertools
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any, cast
 from unittest import mock
 
 import pytest
@@ -202,6 +203,7 @@ class Case:
         self.loop = virtual_time.Loop()
         self.net = Net(script)
         self.quota = Quota(calls_left)
+        silent: Any = Silent()
         self.registry = inflight.InflightCalls(clock=self.loop.time)
         memory = memory_cache.MemoryCache(max_bytes=10**7, ttl_seconds=10**6, clock=self.loop.time)
         policy = document.PolicyDocument(
@@ -216,16 +218,16 @@ class Case:
             memory=memory,
             store=None,
             generations=generations.Generations(store=None, forget=memory.forget),
-            observe=Silent(),
+            observe=silent,
             clock=self.loop.time,
         )
         self.service = Service(
             document=policy,
             keys={},
             cache=self.cache,
-            quota=self.quota,
+            quota=cast("Any", self.quota),
             upstream=self.net,
-            observe=Silent(),
+            observe=silent,
             registry=self.registry,
             clock=self.loop.time,
             wall_clock=self.loop.time,

@@ -25,6 +25,7 @@ from embedding_sidecar.engine import (
     failover,
     inflight,
     provider_states,
+    request_state,
     service,
 )
 from embedding_sidecar.engine.answer import Answer
@@ -110,6 +111,7 @@ class World:
         unused: Any = SimpleNamespace()
         loaded: Any = SimpleNamespace(document=DOCUMENT)
         day: Any = SimpleNamespace(left=lambda **_: LEFT)
+        unlimited: Any = Unlimited()
         self.running = runtime.Runtime(
             loaded=loaded,
             service=service.Service(
@@ -119,7 +121,7 @@ class World:
                     for it in DOCUMENT.providers
                 },
                 cache=self.cache,
-                quota=Unlimited(),
+                quota=unlimited,
                 upstream=self.provider,
                 observe=self.metrics,
                 registry=inflight.InflightCalls(clock=lambda: self.now),
@@ -322,7 +324,7 @@ def test_unwritable_answer_is_500_for_callback(monkeypatch):
     known = world.cached_answers.known(body()) or world.cached_answers.wanted(
         openai_json.parse(body()).ask, base64=True
     )
-    from_memory = cached_answers.FromMemory(
+    from_memory = request_state.Found(
         known.keys, world.cache.cached_answers(known.keys), looked_at=0.0
     )
     monkeypatch.setattr(openai_json, "render", lambda **_: 1 / 0)
@@ -365,7 +367,7 @@ def test_entry_that_contradicts_its_key_is_not_served():
     for change in ({"model": "n"}, {"space": "elsewhere"}, {"vector": b"\0" * 8}):
         bad = good._replace(**change)
         world.cache.put_many({wanted.keys[0]: bad})
-        assert isinstance(world.cached_answers.answer(wanted), cached_answers.FromMemory)
+        assert isinstance(world.cached_answers.answer(wanted), request_state.Found)
         world.cache.put_many({wanted.keys[0]: good})
         assert isinstance(world.cached_answers.answer(wanted), Answer)
 

@@ -18,10 +18,7 @@ ONE_VECTOR = b'{"data": [{"index": 0, "embedding": [0.5]}], "usage": {"total_tok
 
 
 def test_terms_of_part_are_not_shown():
-    async def close():
-        """Nothing is open."""
-
-    made = runtime._Made(("shop/main", "redis://:secretpw@redis"), object(), close)
+    made = runtime._Made(("shop/main", "redis://:secretpw@redis"), object())
     assert "secretpw" not in repr(made)
 
 

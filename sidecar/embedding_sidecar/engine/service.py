@@ -73,19 +73,16 @@ class Service:
     ) -> None:
         self._document = document
         self._candidates = failover.chooser(document)
-        self._keys = keys
         self._cache = cache
-        self._observe = observe
         self._timing = timing
         self._clock = clock
         self._share = share
-        self._states = states or provider_states.ProviderStates()
         self._caller = provider_call.Caller(
             keys=keys,
             quota=quota,
             upstream=upstream,
             observe=observe,
-            states=self._states,
+            states=states or provider_states.ProviderStates(),
             registry=registry,
             store=cache,
             attempt_seconds=timing.attempt_seconds,
@@ -139,7 +136,7 @@ class Service:
         """Get what is missing; the first candidate that completes it."""
         schedule = retry_schedule.RetrySchedule(
             candidates,
-            known=self._states.breaker,
+            known=self._caller.states.breaker,
             ends_at=state.started_at + self._timing.of_request(candidates[0].provider),
             share=self._share,
         )
@@ -149,7 +146,7 @@ class Service:
                 await asyncio.sleep(step.seconds)
             elif await self._fill_from(step, state, schedule):
                 if not schedule.is_first(step):
-                    self._observe.failover(failover.label(step))
+                    self._caller.observe.failover(failover.label(step))
                     if state.span is not None:
                         state.span.failed_over(provider=failover.label(step))
                 return step
@@ -213,7 +210,7 @@ class Service:
     ) -> None:
         """Note that a candidate failed, or raise what decides the request."""
         if failure is _KEY_IS_MISSING:
-            self._observe.error("misconfigured", failover.label(candidate))
+            self._caller.observe.error("misconfigured", failover.label(candidate))
         # Only the provider the caller meant may say that the caller is at fault.
         if isinstance(failure, errors.ProviderFailed) or (
             isinstance(failure, errors.Rejected) and not schedule.is_first(candidate)
@@ -248,7 +245,7 @@ class Service:
         if self._key_is_missing(chosen):
             return _KEY_IS_MISSING
         if candidate.dimensions is not None and chosen.dimensions is None:
-            numbers = self._states.own_size(chosen.name, now=self._clock())
+            numbers = self._caller.states.own_size(chosen.name, now=self._clock())
             if numbers is not None and numbers != candidate.dimensions:
                 return failover.ignores_dimensions(candidate, numbers)
         most_tokens = chosen.limits.tokens_per_item
@@ -260,7 +257,7 @@ class Service:
         return providers.PROVIDERS[chosen.kind].obstacle(items)
 
     def _key_is_missing(self, it: contract.Provider) -> bool:
-        return it.api_key_file is not None and it.name not in self._keys
+        return it.api_key_file is not None and it.name not in self._caller.keys
 
     def health(self) -> dict[str, str]:
         """Each provider's state in one word: `ok`, `failing`, `key_missing` or `key_refused`.
@@ -275,15 +272,15 @@ class Service:
             else errors.KEY_REFUSED
             if it.name in refused
             else "failing"
-            if self._states.breaker.cool_down(it.name, now=now) is not None
+            if self._caller.states.breaker.cool_down(it.name, now=now) is not None
             else "ok"
             for it in self._document.providers
         }
 
     def failures(self) -> dict[str, str]:
         """Of each provider that has not answered since it failed: why, in a word."""
-        return self._states.breaker.words()
+        return self._caller.states.breaker.words()
 
     def refused_keys(self) -> frozenset[str]:
         """Names of the providers that refused the key in force when it was last tried."""
-        return frozenset(self._states.refused)
+        return frozenset(self._caller.states.refused)

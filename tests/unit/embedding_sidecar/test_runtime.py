@@ -8,6 +8,7 @@ import pytest
 
 from embedding_contract import document, names
 from embedding_sidecar import errors
+from embedding_sidecar.cache import redis_cache
 from embedding_sidecar.policy import policy_file, runtime
 from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.translation import provider_api
@@ -20,6 +21,27 @@ ONE_VECTOR = b'{"data": [{"index": 0, "embedding": [0.5]}], "usage": {"total_tok
 def test_terms_of_part_are_not_shown():
     made = runtime._Made(("shop/main", "redis://:secretpw@redis"), object())
     assert "secretpw" not in repr(made)
+
+
+def test_store_of_cache_is_closed_at_end(monkeypatch):
+    closed: list[object] = []
+
+    async def close(store):
+        closed.append(store)
+
+    monkeypatch.setattr(redis_cache.RedisCache, "close", close)
+    cached = dataclasses.replace(policy(), cache=document.Cache(redis_url_file="url"))
+
+    async def scenario():
+        factory = runtime.RuntimeFactory(metrics=Metrics())
+        for number in (1, 2):
+            secrets = {"url": f"redis://127.0.0.1:{number}".encode()}
+            factory.make(policy_file.load(cached, "f" * 16, secrets))
+        await asyncio.sleep(0)
+        await factory.close()
+
+    asyncio.run(scenario())
+    assert len(set(closed)) == 2
 
 
 def policy(**quota):

@@ -20,18 +20,16 @@ class Exposition:
         render: Callable[[], bytes],
         *,
         every_seconds: float = EVERY_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._render = render
         self._every_seconds = every_seconds
-        self._clock = clock
         self._rendered_at = float("-inf")
         self._next: asyncio.Future[bytes] | None = None
 
     async def text(self) -> bytes:
         """The text, of now or of the next moment at which there is one."""
         if self._next is None:
-            left = self._rendered_at + self._every_seconds - self._clock()
+            left = self._rendered_at + self._every_seconds - time.monotonic()
             if left <= 0:
                 return self._rendered()
             loop = asyncio.get_running_loop()
@@ -48,5 +46,5 @@ class Exposition:
             waiting.set_exception(failure)
 
     def _rendered(self) -> bytes:
-        self._rendered_at = self._clock()
+        self._rendered_at = time.monotonic()
         return self._render()

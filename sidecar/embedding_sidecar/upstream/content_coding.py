@@ -27,7 +27,7 @@ _RAW: Final = -zlib.MAX_WBITS
 class Decoder:
     """Decodes the body of one answer for its reader; a body that cannot be decoded is lost."""
 
-    def __init__(self, coding: str, reader: "provider_api.Body | _Kept") -> None:
+    def __init__(self, coding: str, reader: "provider_api.Body | Beginning") -> None:
         self._reader = reader
         self._inflate = zlib.decompressobj(_ZLIB_OR_GZIP)
         self._is_first = coding == "deflate"
@@ -57,8 +57,8 @@ class Decoder:
             chunk = self._inflate.unused_data or self._inflate.unconsumed_tail
 
 
-class _Kept:
-    """Keeps the beginning of a text."""
+class Beginning:
+    """Keeps the beginning of a body; `is_lost` says that the rest makes no difference."""
 
     def __init__(self, most_bytes: int) -> None:
         self.kept = bytearray()
@@ -67,12 +67,15 @@ class _Kept:
 
     @property
     def is_lost(self) -> bool:
+        """True once no more is kept."""
         return self._is_dropped or len(self.kept) >= self._most_bytes
 
     def feed(self, chunk: bytes) -> None:
+        """Take the next chunk."""
         self.kept += chunk[: self._most_bytes - len(self.kept)]
 
     def drop(self) -> None:
+        """Keep no more."""
         self._is_dropped = True
 
 
@@ -85,10 +88,3 @@ def coding(lines: Iterable[tuple[bytes, bytes]]) -> str | None:
             each = (word.strip() for word in value.decode("latin-1").lower().split(","))
             found += (word for word in each if word not in _IDENTITY)
     return ", ".join(found) or None
-
-
-def beginning(body: bytes, *, coding: str, most_bytes: int) -> bytes:
-    """The beginning of a coded body, decoded; empty where the coding is not known."""
-    kept = _Kept(most_bytes)
-    Decoder(coding, kept).feed(body)
-    return bytes(kept.kept)

@@ -35,15 +35,14 @@ class Reader:
         self.is_reusable = True
         self.body: provider_api.Body | None = None
         """Who reads the body of a 2xx; None: as much of it is kept as of a refusal."""
+        self._taker: provider_api.Body | content_coding.Beginning | None = None
+        """The body of an answer whose head is whole, or the beginning of a refusal's."""
         self._decoder: content_coding.Decoder | None = None
-        self._coding: str | None = None
         self._answer: provider_api.HttpAnswer | None = None
         self._framing_bytes = self._body_bytes = 0
         self._interim = self._status = 0
         self._head: _Lines | None = None
         self._lines: _Lines = []
-        self._kept: list[bytes] = []
-        self._kept_bytes = 0
         self._parser = httptools.HttpResponseParser(self)
         # As aiohttp: old servers do both, and where one answer ends stays as clear.
         self._parser.set_dangerous_leniencies(
@@ -67,7 +66,7 @@ class Reader:
             self.is_reusable = False
         answer = self._answer
         if answer is None and self._head is not None:
-            if self._is_enough():
+            if self._taker is not None and self._taker.is_lost:
                 self.is_reusable = False
                 answer = self._whole(self._head)
             elif has_head:
@@ -113,9 +112,11 @@ class Reader:
         self._status = self._parser.get_status_code()
         if self._status >= _LOWEST_FINAL:
             self._head = self._lines
-            self._coding = content_coding.coding(self._lines)
-            if self._coding and self.body is not None and self._status < LOWEST_REDIRECT:
-                self._decoder = content_coding.Decoder(self._coding, self.body)
+            self._taker = self.body if self._status < LOWEST_REDIRECT else None
+            if self._taker is None:
+                self._taker = content_coding.Beginning(MAX_KEPT_BYTES)
+            if coding := content_coding.coding(self._lines):
+                self._decoder = content_coding.Decoder(coding, self._taker)
         else:
             self._interim += 1
             if self._interim > MAX_INTERIM:
@@ -125,11 +126,8 @@ class Reader:
     def on_body(self, chunk: bytes) -> None:
         """A piece of a body."""
         self._body_bytes += len(chunk)
-        if self.body is not None and self._status < LOWEST_REDIRECT:
-            (self._decoder or self.body).feed(chunk)
-        else:
-            self._kept.append(chunk[: MAX_KEPT_BYTES - self._kept_bytes])
-            self._kept_bytes += len(chunk)
+        if taker := self._decoder or self._taker:
+            taker.feed(chunk)
 
     def on_message_complete(self) -> None:
         """An answer is whole."""
@@ -137,25 +135,16 @@ class Reader:
             self.is_reusable = self._parser.should_keep_alive()
             self._answer = self._whole(self._head)
 
-    def _is_enough(self) -> bool:
-        if self.body is not None and self.body.is_lost:
-            return True
-        return self._kept_bytes > MAX_KEPT_BYTES
-
     def _whole(self, head: _Lines) -> provider_api.HttpAnswer:
-        kept = b"".join(self._kept)
-        if self._coding is not None and kept:
-            kept = content_coding.beginning(kept, coding=self._coding, most_bytes=MAX_KEPT_BYTES)
+        kept = self._taker.kept if isinstance(self._taker, content_coding.Beginning) else b""
         return provider_api.HttpAnswer(
             status=self._status,
             lines=head,
-            body=kept,
+            body=bytes(kept),
             reader=self.body if self._status < LOWEST_REDIRECT else None,
         )
 
     def _begin(self) -> None:
-        self._answer = self._head = self.body = self._decoder = self._coding = None
+        self._answer = self._head = self.body = self._taker = self._decoder = None
         self._framing_bytes = self._interim = 0
         self._lines = []
-        self._kept = []
-        self._kept_bytes = 0

@@ -67,16 +67,14 @@ class HttpClient:
         *,
         connect_seconds: float = CONNECT_SECONDS,
         dns_seconds: int = DNS_SECONDS,
-        idle_stream_seconds: float = IDLE_STREAM_SECONDS,
         memory_bytes: int = memory_limit.DEFAULT_BYTES,
         network: document.Network = document.Network(),  # noqa: B008 - frozen
     ) -> None:
         self._connect_seconds = connect_seconds
-        self._idle_stream_seconds = idle_stream_seconds
         self._intake = Intake(memory_bytes)
         self._dns_seconds = dns_seconds
         self._stream = aiohttp.ClientTimeout(
-            total=None, connect=connect_seconds, sock_read=idle_stream_seconds
+            total=None, connect=connect_seconds, sock_read=IDLE_STREAM_SECONDS
         )
         self._proxies = _proxies(network)
         self._authorities = Authorities(network.authorities)
@@ -165,7 +163,7 @@ class HttpClient:
         first = await anext(body, None)
         try:
             # In all: heads of 1xx, or a head that comes byte by byte, would put the end off.
-            async with asyncio.timeout(self._idle_stream_seconds):
+            async with asyncio.timeout(IDLE_STREAM_SECONDS):
                 response = await self._open().request(
                     method,
                     URL(url, encoded=True),
@@ -191,31 +189,25 @@ class HttpClient:
         self, response: aiohttp.ClientResponse, reader: provider_api.Body | None
     ) -> provider_api.HttpAnswer:
         body = reader if response.status < http1_response.LOWEST_REDIRECT else None
+        beginning = content_coding.Beginning(http1_response.MAX_KEPT_BYTES)
         coding = content_coding.coding(response.raw_headers)
-        taker: provider_api.Body | content_coding.Decoder | None = body
-        if body is not None and coding is not None:
-            taker = content_coding.Decoder(coding, body)
-        kept = b""
+        taker = body or beginning
+        decoder = taker if coding is None else content_coding.Decoder(coding, taker)
         try:
             async for chunk in response.content.iter_any():
-                if body is None or taker is None:
-                    kept += chunk[: http1_response.MAX_KEPT_BYTES - len(kept)]
-                    if len(kept) == http1_response.MAX_KEPT_BYTES:
-                        break
-                    continue
-                taker.feed(chunk)
-                self._intake.grew(body)
-                if body.is_lost:
+                decoder.feed(chunk)
+                if body is not None:
+                    self._intake.grew(body)
+                if taker.is_lost:
                     break
         finally:
             if body is not None:
                 self._intake.leave(body)
-        if kept and coding is not None:
-            kept = content_coding.beginning(
-                kept, coding=coding, most_bytes=http1_response.MAX_KEPT_BYTES
-            )
         return provider_api.HttpAnswer(
-            status=response.status, lines=response.raw_headers, body=kept, reader=body
+            status=response.status,
+            lines=response.raw_headers,
+            body=bytes(beginning.kept),
+            reader=body,
         )
 
     async def close(self) -> None:

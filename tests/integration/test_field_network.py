@@ -208,7 +208,7 @@ def test_wrong_password_of_quotas_redis_is_named(from_environment, redis):
     running = from_environment(REDIS_URL=f"redis://a:geheim@127.0.0.1:{redis.port}/0")
     assert running.embed("a").status_code == 503
     store = running.page(names.PATH_HEALTH)["quota_store"]
-    assert store.startswith("refuses: WRONGPASS: user or password")
+    assert store.startswith("refuses: WRONGPASS: the user or the password in the URL is wrong")
     assert "geheim" not in running.said()
 
 
@@ -345,7 +345,7 @@ def test_right_that_caches_redis_does_not_give_is_named(cached, administrator, m
 
 def test_wrong_password_of_caches_redis_is_named(cached, administrator):
     """B9, a sibling."""
-    told(cached("wrong"), "WRONGPASS: user or password of the URL are wrong")
+    told(cached("wrong"), "WRONGPASS: the user or the password in the URL is wrong")
 
 
 def test_replica_as_caches_redis_is_named(cached, administrator, redis):
@@ -361,7 +361,7 @@ def test_full_redis_of_cache_is_named(cached, administrator):
     assert running.embed("kept").status_code == 200
     sidecar.wait_until(lambda: administrator.keys("aos:embedding:cache:*"))
     administrator.config_set("maxmemory", "1")
-    told(running, "OOM: it is full")
+    told(running, "OOM: its memory is full")
     administrator.config_set("maxmemory", "0")
     sidecar.wait_until(
         lambda: running.embed("b") and running.page(names.PATH_HEALTH)["redis"] == "ok"

@@ -64,6 +64,11 @@ class Condition:
     value: Annotated[Scalar | tuple[Scalar, ...], Key(read=lambda value, _: value)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Operator:
+    operator: Operator
+
+
 def condition(value: object, path: str) -> Condition:
     """Read one condition.
 
@@ -71,8 +76,9 @@ def condition(value: object, path: str) -> Condition:
         InvalidDocument: a field is missing, the operator is unknown, or the value has not the form
             that the operator needs.
     """
+    # The first fault named to clients of the search is the operator's.
+    takes_list = json_records.read(_Operator, value, path).operator in ("in", "between")
     made = json_records.read(Condition, value, path)
-    takes_list = made.operator in ("in", "between")
     read = functools.partial(json_fields.items, _scalar) if takes_list else _scalar
     return replace(made, value=read(made.value, f"{path}.value"))
 

@@ -178,7 +178,7 @@ async def _run(
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         finally:
-            # Leases are given back also where following failed.
+            # Leases are released also where following failed.
             await factory.close()
             if telemetry is not None:
                 await telemetry.close()

@@ -5,7 +5,7 @@
     │   ├── Rejected            the request is wrong: no provider would answer it
     │   ├── QuotaExhausted      the policy's day is used up: wait for the reset
     │   │   └── QuotaReserved     the rest of the day is for applications: likewise
-    │   └── Unavailable         nobody can answer now: a store, a document or a key is missing
+    │   └── Unavailable         no answer now: a store, a document or a key is missing
     ├── ProviderFailed        one provider did not answer; another one may
     │   ├── RateLimited         429: rate limited; wait
     │   ├── Unreachable         no answer: connection, time-out, 5xx; try again
@@ -51,7 +51,7 @@ class Refused(SidecarError):  # noqa: N818 - the tree reads as sentences
     kind = "server_error"
     attempts = 0
     should_retry: bool | None = None
-    """Told to SDKs; None leaves it to the status."""
+    """Sent to SDKs; None leaves it to the status."""
 
     def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
@@ -96,7 +96,7 @@ class QuotaReserved(QuotaExhausted):
 
 
 class Unavailable(Refused):
-    """Nobody can answer now. `status` is 503, 502 or, where all are exhausted, 429.
+    """No answer is possible now. `status` is 503, 502 or, where all are exhausted, 429.
 
     `kind` is OpenAI's type, `should_retry` False where a retry would pay again or fail again.
     """

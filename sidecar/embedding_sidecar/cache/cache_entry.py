@@ -72,7 +72,7 @@ def keys(
 
 
 def name(item: provider_api.Item) -> str:
-    """The name of an item where its text must not stand: 16 hexadecimal digits.
+    """The name of an item where its text must not appear: 16 hexadecimal digits.
 
     Two items may share a name, so it serves only where mixing them up does no harm.
     """
@@ -91,7 +91,7 @@ def _feed_item(digest: "hashlib._Hash", item: provider_api.Item) -> None:
 
 @functools.lru_cache(maxsize=1024, typed=True)
 def _common(*parts: str | int | bool | None) -> "hashlib._Hash":
-    """The hash of what is the same for many items; to be copied, never fed."""
+    """The hash of the parts that many items share; to be copied, never fed."""
     common = hashlib.sha256()
     for part in parts:
         common.update(_framed(str(part).encode()))

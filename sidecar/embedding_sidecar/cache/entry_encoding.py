@@ -1,7 +1,7 @@
 """Entries as Redis holds them: bytes bound to their key, and checked before they are used.
 
 Other programs may write the same Redis. With the key of the policy's owned Secret the bytes carry a
-MAC over the Redis key and all that follows, so that nobody without that key can make an entry,
+MAC over the Redis key and all that follows, so that only a holder of that key can make an entry,
 change one, or move one to the key of another text. Without it they carry a checksum, which shows
 accidents only; then the vector is checked, too.
 """
@@ -52,7 +52,7 @@ class Seal:
 
     The MAC is the tag of AES-256-GCM (NIST SP 800-38D) with the Redis key as the text and the
     content as associated data; the ciphertext is dropped, and a tag is checked by making it again.
-    No two tags that are told may have one nonce under one key. So each process counts its nonces
+    No two stored tags may have the same nonce under one key. So each process counts its nonces
     under a key of its own, derived from the secret and a random salt that its entries carry.
     """
 
@@ -160,5 +160,5 @@ def decode(raw: bytes, *, key: str, seal: Seal, now: float) -> Entry | None:
 
 @functools.lru_cache(maxsize=256)
 def _names(raw: bytes, model_bytes: int) -> tuple[str, str]:
-    # All entries of a model share them: cache._ENTRY_BYTES counts none of them.
+    # All entries of a model share them: memory_cache._ENTRY_BYTES counts none of them.
     return sys.intern(raw[:model_bytes].decode()), sys.intern(raw[model_bytes:].decode())

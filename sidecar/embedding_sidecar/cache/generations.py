@@ -1,7 +1,7 @@
 """Generations: numbers that make older entries stale at once, in every pod.
 
 Every key holds the generation of its policy and that of its model, and where its text was cleared,
-that of its text. Clearing sets a new one, so that nobody finds the old entries, nor those that a
+that of its text. Clearing sets a new one, so that no look-up finds the old entries, or those that a
 request under way is about to write; they expire by themselves. A generation is a random value: a
 counter would return to an old value, and old entries with it, when its store forgets. For the same
 reason the policy's own is made anew where it is missing: it lies in one place with those of models
@@ -11,7 +11,7 @@ Other programs may write the store. Where a value cannot be a generation, or the
 get a new one: cleared entries stay cleared, and the others are bought again. Names of an unknown
 form are a later sidecar's, and left alone.
 
-A text's generation is let go when no entry from before can be left (decision 010).
+A text's generation is dropped when no entry from before can be left (decision 010).
 """
 
 import asyncio
@@ -131,7 +131,7 @@ class Generations:
         """Give the policy, or one model by the policy's name of it, a new generation.
 
         Raises:
-            errors.Unavailable: the other pods cannot be told; nothing is cleared here either.
+            errors.Unavailable: the other pods cannot be notified; nothing is cleared here either.
         """
         async with self._lock:
             await self._replace({model or WHOLE: self._make()})

@@ -1,7 +1,7 @@
 """The shared layer of the cache in Redis: one round trip to read, one to write, 50 ms to read.
 
-Reads of one turn of the event loop share one command, in which each key stands once. Nobody waits
-for a write, so writes are gathered a little longer; those that a read needs are sent first.
+Reads of one iteration of the event loop share one command, which has each key once. No request
+waits for a write, so writes are gathered a little longer; those that a read needs are sent first.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ MAX_WRITING_BYTES: Final = 16 * 2**20
 """Default bound of the values that Redis has not acknowledged yet; others are dropped. A batch of
 2048 texts in 1536 dimensions is 12 MB; a larger one is taken if it is alone."""
 GATHER_SECONDS: Final = 0.005
-"""Values are gathered so long before they are written: other pods find them so much later, and a
-sidecar that is killed loses so much. A round trip for each costs as much as half a look-up."""
+"""Values are gathered for this time before they are written: other pods find them that much later,
+and a killed sidecar loses that much. A round trip for each costs as much as half a look-up."""
 _LAST_ITERATIONS: Final = 4
-"""Turns of the event loop after the time is up: a loop that stood still takes one to read what has
-come meanwhile, one to parse it and one to hand it over."""
+"""Iterations of the event loop after the time is up: a loop that was blocked takes one to read the
+answers, one to parse them and one to hand them over."""
 MAX_READING_BYTES: Final = 96 * 2**20
-"""Bound of one answer: the vectors of all large requests that are let in at once, by the chart's
+"""Bound of one answer: the vectors of all large requests that are admitted at once, by the chart's
 limit, have no more."""
 _KEYS: Final = f"{cache_entry.PREFIX}*"
 _TOO_LONG: Final = errors.StoreAway("an entry is too long to be kept")
@@ -41,7 +41,7 @@ Fetched = Callable[[list[bytes | None] | errors.StoreRefuses | None], None]
 
 
 class _Batch(ABC):
-    """The commands of one turn of the event loop, and those that wait for them.
+    """The commands of one iteration of the event loop, and the callbacks that wait for them.
 
     `failure` is None once all are carried out.
     """
@@ -53,10 +53,10 @@ class _Batch(ABC):
 
     @abstractmethod
     def end(self) -> None:
-        """Tell those that wait what is known by now, each once."""
+        """Call each waiting callback once, with the results so far."""
 
     def time_is_up(self, iterations_left: int) -> None:
-        """End it, after the turns that are left."""
+        """End the batch, after the iterations that are left."""
         if iterations_left:
             asyncio.get_running_loop().call_soon(self.time_is_up, iterations_left - 1)
         else:
@@ -187,7 +187,7 @@ class RedisCache:
         await self._outstanding.within(seconds, lambda: self._nodes.remove(keys), pattern=_KEYS)
 
     async def close(self) -> None:
-        """Write what is gathered, within its time; end the rest, and the connections."""
+        """Write the gathered values, within their time; end the rest, and the connections."""
         self._send_reads()
         self._send_writes()
         await self._written()
@@ -232,12 +232,12 @@ class RedisCache:
             self._writing_bytes -= batch.size_bytes
             over(failure)
 
-        # Not held here, too: the connection has them packed.
+        # Released here, as the connection holds them packed.
         values, batch.values = batch.values, {}
         self._nodes.write(values, written)
 
     def _begun(self, batch: _Batch, *, seconds: float) -> redis_nodes.Over:
-        """End the turn when the time is up, or when the returned callback is called."""
+        """End the batch when the time is up, or when the returned callback is called."""
 
         def over(failure: BaseException | None) -> None:
             timer.cancel()

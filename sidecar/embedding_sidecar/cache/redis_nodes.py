@@ -19,10 +19,10 @@ from redis.exceptions import (
 from embedding_sidecar.redis_client import pipelined_connection
 
 Over = Callable[[BaseException | None], None]
-"""Called once, later than it was given, when a command has ended; with its error if it failed."""
+"""Called once, never synchronously, when a command has ended; with its error if it failed."""
 
 FEW: Final = 64
-"""Keys below a batch: 0.8 MB of the largest vectors there are, 6 ms at a gigabit a second."""
+"""Up to so many keys are no batch: 0.8 MB of the largest vectors there are, 6 ms at 1 Gbit/s."""
 MAX_VALUE_BYTES: Final = 2**16 + 2**12
 """Bound of an entry: the longest vector that is read without `dimensions` in the request, and the
 names of its model and space. Longer entries are not kept."""
@@ -41,7 +41,7 @@ def of(client: redis.asyncio.Redis, *, most_bytes: int) -> "_One | _Several":
 
 
 class _One:
-    """One server, by two connections: on one of them nobody waits behind a batch."""
+    """One server, by two connections: on one of them no command waits behind a batch."""
 
     def __init__(self, client: redis.asyncio.Redis, *, most_bytes: int) -> None:
         self._client = client

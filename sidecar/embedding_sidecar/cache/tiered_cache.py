@@ -190,7 +190,7 @@ class TieredCache:
     ) -> None:
         """Keep these entries in every layer, for `ttl_seconds` where the policy keeps longer.
 
-        Memory has them at once; nobody waits for the store.
+        Memory has them at once; no request waits for the store.
         """
         kept_seconds = self._ttl_seconds
         if ttl_seconds is not None and ttl_seconds < kept_seconds:
@@ -227,7 +227,7 @@ class TieredCache:
         """Forget items in every pod, in every form, of one model or of all.
 
         `variants` are requests for them, each with its space. Their entries are deleted at once;
-        nobody finds those of other requests any more.
+        those of other requests are not found any more.
 
         Raises:
             errors.Unavailable: the store does not answer or refuses.
@@ -242,7 +242,7 @@ class TieredCache:
             try:
                 await self._store.remove(keys)
             except errors.StoreAway as cause:
-                # Nobody finds them, and they expire.
+                # No request finds them, and they expire.
                 self._away(_REMOVE, cause)
             else:
                 self._refusals.pop(_REMOVE, None)

@@ -1,4 +1,4 @@
-"""What a request for vectors comes to."""
+"""The result of a request for vectors."""
 
 from typing import NamedTuple
 

@@ -1,7 +1,7 @@
-"""The calls for one batch: one call, or several in turn where the provider refuses it as too much.
+"""The calls for one batch: one, or several in turn where the provider refuses it as too large.
 
-What comes back is kept, and what an answer tells of the provider is remembered, whether a request
-still waits for it or not.
+The vectors are kept, and the state of the provider is updated by each answer, even if no request
+waits for it any more.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _TIMEOUT: Final = "timeout"
 _log = logging.getLogger(__name__)
 
 Over = Callable[[inflight.CallResult | Exception], None]
-"""Is told what a batch comes to, just before the requests that wait for it."""
+"""Receives the result of a batch, just before the requests that wait for it."""
 
 
 def split(
@@ -38,7 +38,7 @@ def split(
 
 @dataclass(slots=True, eq=False, repr=False)
 class Batch:
-    """The calls for an in-flight call, which they complete; a failure ends them."""
+    """The provider calls that complete one in-flight call; a failure ends them."""
 
     by: provider_call.Caller
     request: portions.BatchRequest
@@ -66,12 +66,12 @@ class Batch:
         return self.by.states.learned(self.inflight_call.provider)
 
     def _call_in_sequence(self, parts: Sequence[Sequence[str]]) -> None:
-        """Bring these parts, one after the other, and go on."""
+        """Fetch these parts, one after the other, then run the next step."""
         self.next.extend(partial(self._call, keys) for keys in reversed(parts))
         self._go_on()
 
     def _call(self, keys: Sequence[str]) -> None:
-        """Bring these keys by one call, or by more if the provider says that it is too much."""
+        """Fetch these keys by one call, or by several if the provider refuses it as too large."""
         inflight_call, request, now = self.inflight_call, self.request, self.by.clock()
         attempt_seconds = request.candidate.provider.call_seconds or self.by.attempt_seconds
         until = min(now + attempt_seconds, request.ends_at)
@@ -115,7 +115,7 @@ class Batch:
         except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
             self._end(fault)
         if result.entries and not self.request.control.no_store:
-            # After the requests that it woke have gone on.
+            # Only after the requests that it woke have continued.
             asyncio.get_running_loop().call_soon(self._keep, result)
 
     def _read(
@@ -124,7 +124,7 @@ class Batch:
         keys: Sequence[str],
         came: provider_api.Vectors | Exception,
     ) -> inflight.CallResult:
-        """What a call has brought, or why it brought nothing, which is remembered.
+        """The vectors of a call, or its failure, which is recorded in the provider's state.
 
         Raises `came` where that is a fault of the program.
         """
@@ -138,8 +138,8 @@ class Batch:
         if came is provider_call.FOR_NOBODY or came is provider_call.TOO_LATE:
             return inflight.CallResult(failure=came)
         if isinstance(came, errors.WrongSize) and candidate.provider.dimensions is None:
-            # The caller chose the size, and the server has answered: it is no fault of either key
-            # or connection, and buying it again would bring the same.
+            # The caller chose the size, and the server has answered: neither key nor connection is
+            # at fault, and another call would be billed for the same result.
             known.succeeded(name)
             states.ignores_dimensions(name, came.numbers, now=self.by.clock())
             self.by.observe.error(came.kind, failover.label(candidate))
@@ -149,7 +149,7 @@ class Batch:
         elif isinstance(came, errors.Rejected):
             known.succeeded(name)
             if len(keys) == 1 and portions.may_be_too_much(candidate.provider, came):
-                # Perhaps it is too long: then one of its size goes alone, and no batch is halved.
+                # It may be too long: items of its size then go alone, and no batch is halved.
                 self._learned.refused_alone(portions.size(part), now=self.by.clock())
         elif not isinstance(came, errors.Refused):
             raise came
@@ -160,7 +160,7 @@ class Batch:
         name, known = candidate.provider.name, states.breaker
         if known.word(name) != failure.reason:
             _log.warning("provider %s gave no answer: %s", name, failure.reason)
-        # Not the keys: the same text has others in other sizes.
+        # Texts, not cache keys: one text has another key for each size.
         texts = frozenset(map(hash, part.items))
         of_all = known.failed(name, failure, now=self.by.clock(), texts=texts)
         if of_all is not failure and failover.is_key_refused(of_all):
@@ -171,7 +171,7 @@ class Batch:
         self, part: provider_api.Ask, keys: Sequence[str], vectors: provider_api.Vectors
     ) -> dict[str, cache_entry.Entry]:
         made_at, candidate = self.by.wall_clock(), self.request.candidate
-        # One for all entries, as of those that are read: memory counts on it.
+        # All entries share these, as those from Redis do: the size of the cache counts on it.
         model, space = sys.intern(candidate.provider.model), sys.intern(candidate.space)
         shares = batches.shares(vectors.tokens or 0, part)
         return {
@@ -184,14 +184,14 @@ class Batch:
     def _keep(self, result: inflight.CallResult) -> None:
         try:
             self.by.store.put_many(result.entries, ttl_seconds=self.request.control.ttl_seconds)
-        except Exception as fault:  # noqa: BLE001 - it is told without what could not be kept
+        except Exception as fault:  # noqa: BLE001 - reported; the call ends all the same
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "vectors could not be kept", "exception": fault}
             )
         self.by.registry.kept(self.inflight_call)
 
     def _take(self, result: inflight.CallResult) -> None:
-        """Add what a call brought, and go on."""
+        """Add the result of a call, then run the next step."""
         before = self.brought
         self.brought = inflight.CallResult(
             entries={**before.entries, **result.entries} if before.entries else result.entries,
@@ -211,22 +211,22 @@ class Batch:
             self._end(self.brought)
 
     def _end(self, result: inflight.CallResult | Exception) -> None:
-        # A step that remains holds the batch, and the batch holds the step.
+        # A step that remains refers to the batch, and the batch to the step: a cycle.
         self.next.clear()
         if self.over is not None:
             self.over(result)
         self.by.registry.complete(self.inflight_call, result)
 
     def _second_half(self, keys: Sequence[str], status: int) -> None:
-        """Bring the rest of a batch that was refused, once its first half has come."""
-        # By now something may have been learned: then the rest goes in parts that fit.
+        """Fetch the rest of a batch that was refused, after its first half."""
+        # A limit may have been learned by now: then the rest is split into parts that fit.
         parts = split(self.by, self.request, keys[_half(keys) :])
         if len(parts) == 1:
             self.next.append(partial(self._halved, keys, status))
         self._call_in_sequence(parts)
 
     def _halved(self, keys: Sequence[str], status: int) -> None:
-        """Learn from a batch that was refused, both of whose halves have come."""
+        """Learn from a batch that was refused, after both its halves were answered."""
         half = _half(keys)
         whole, *halves = (
             portions.size(portions.of(self.request, it)) for it in (keys, keys[:half], keys[half:])

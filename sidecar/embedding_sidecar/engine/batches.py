@@ -1,4 +1,4 @@
-"""How large items are at most, and how a request is split over what a provider takes at once."""
+"""Upper bounds of the sizes of items, and the split of a request by a provider's limits."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
@@ -17,13 +17,13 @@ _BYTES_OF_ESCAPE: Final = 6
 """JSON writes a control character as six: `\\u0000`."""
 
 MOST_BYTES_OF_TOKEN: Final = 16
-"""On average over a text: as openai_json.MAX_ITEM_BYTES counts."""
+"""Average over a text, as openai_json.MAX_ITEM_BYTES counts."""
 
 T = TypeVar("T")
 
 
 def most_tokens(ask: provider_api.Ask) -> list[int]:
-    """For each item the tokens it has at most: no tokenizer makes more of a text than its bytes."""
+    """Upper bound of each item's tokens: no tokenizer makes more tokens than a text has bytes."""
     prompt = 0 if ask.input_type is None else _TOKENS_OF_PROMPT
     return [
         len(item.encode()) + _TOKENS_AROUND_ITEM + prompt if isinstance(item, str) else len(item)
@@ -32,7 +32,7 @@ def most_tokens(ask: provider_api.Ask) -> list[int]:
 
 
 def shares(tokens: int, ask: provider_api.Ask) -> list[int]:
-    """What was billed, split among the items by their size: whole numbers whose sum it is."""
+    """The billed tokens, split among the items by their size: whole numbers with that sum."""
     if len(ask.items) == 1:
         return [tokens]
     sizes = most_tokens(ask)
@@ -44,7 +44,7 @@ def shares(tokens: int, ask: provider_api.Ask) -> list[int]:
 def split(ask: provider_api.Ask, limits: provider_api.Limits) -> list[range]:
     """The items as parts that each fit one request, in order, as few as keeping the order allows.
 
-    An item that alone may be too large travels alone: the bound is an upper one, so it may fit.
+    An item whose size may be too large goes alone: the size is an upper bound, so it may fit.
     """
     count = len(ask.items)
     if count == 1:
@@ -53,7 +53,7 @@ def split(ask: provider_api.Ask, limits: provider_api.Limits) -> list[range]:
     if limits.tokens is not None:
         bounds.append((limits.tokens, most_tokens(ask)))
     if limits.alone_from_tokens is not None:
-        # Each of those fills a request.
+        # Each item of that size fills a request.
         least = limits.alone_from_tokens
         bounds.append((count, [count if it >= least else 1 for it in most_tokens(ask)]))
     if limits.body_bytes is not None:
@@ -83,7 +83,7 @@ def most_bytes(item: provider_api.Item) -> int:
 
 
 def is_longer(item: provider_api.Item, *, tokens: int) -> bool:
-    """Whether an item certainly has more tokens than that: a text by MOST_BYTES_OF_TOKEN."""
+    """True if an item certainly has more tokens than that: a text by MOST_BYTES_OF_TOKEN."""
     if isinstance(item, str):
         most_bytes = tokens * MOST_BYTES_OF_TOKEN
         return len(item) > most_bytes or len(item.encode()) > most_bytes

@@ -1,11 +1,11 @@
-"""Who has failed of late, and is left alone for a while.
+"""The circuit breaker: a provider that failed lately is not called for a while.
 
-One failure is enough where it says more than that a call failed: a refused key or a spent credit
-stays so, and Retry-After of a 429 says how long. Else it takes several in a row. A provider whose
-time is up gets one call, the probe, before everybody asks it again.
+One failure is enough where its cause lasts: a refused key, a spent credit, or a 429 with
+Retry-After. Else it takes several in a row. A provider whose cool-down is over gets one call, the
+probe, before all requests may call it again.
 
-What may be one text's fault (a firewall's 403, a 5xx, a time-out) counts as the provider's once
-other texts have failed too, with no answer between; until then a 5xx's Retry-After is that text's.
+A failure that one text may cause (a firewall's 403, a 5xx, a time-out) is the provider's once other
+texts have failed too, with no answer between; until then a 5xx's Retry-After is that request's.
 """
 
 from collections.abc import Collection
@@ -18,30 +18,30 @@ from embedding_sidecar.translation import http_status
 FAILURES_TO_OPEN: Final = 3
 OPEN_SECONDS: Final = 10.0
 MOST_SECONDS: Final = 60.0
-"""No Retry-After is believed for longer without asking again."""
+"""Bound of a Retry-After: after this time the provider is asked again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoolDown:
-    """A provider is left alone until `until`, because of `failure`; None: until its probe ends."""
+    """No call to a provider before `until`, because of `failure`; None: until its probe ends."""
 
     failure: errors.ProviderFailed
     until: float | None
 
     @property
     def certain(self) -> bool:
-        """Whether a call would fail: the key is refused, or the credit is spent."""
+        """True if a call would fail: the key is refused, or the credit is spent."""
         return self.until is not None and isinstance(
             self.failure, errors.ConfigurationError | errors.OutOfCredit
         )
 
     @property
     def asked_for(self) -> bool:
-        """Whether the provider itself said how long."""
+        """True if the provider itself stated the time."""
         return self.until is not None and self.failure.retry_after_seconds is not None
 
     def as_error(self, now: float) -> errors.ProviderFailed:
-        """The failure as it is now: of what the provider asked for, the rest is left."""
+        """The failure as of now: its Retry-After is the time that is left."""
         if not self.asked_for or self.until is None:
             return self.failure
         left = self.until - now
@@ -57,17 +57,17 @@ class CoolDown:
 
 
 _OF_A_TEXT: Final = frozenset({"server_error", "bad_answer", "wrong_size", "timeout"})
-"""Reasons of an Unreachable that came of a request which was sent."""
+"""Reasons of an Unreachable whose request was sent."""
 _SEVERAL: Final = 2
 _MOST_KEYS: Final = 8192
-"""Of texts that failed, as far as they are remembered: four batches."""
+"""Bound of the failed texts that are remembered: four batches."""
 
 
 @dataclass(slots=True)
 class _Record:
     failures: int = 0
     causes: int = 0
-    """How many texts, or batches with none in common, have failed."""
+    """The number of texts that have failed, or of batches with no text in common."""
     texts: set[int] = field(default_factory=set)
     cool_down: CoolDown | None = None
     probing: bool = False
@@ -75,18 +75,18 @@ class _Record:
 
 
 class Breaker:
-    """What is known of each provider, by name."""
+    """The recent failures of each provider, by name."""
 
     def __init__(self) -> None:
         self._records: dict[str, _Record] = {}
 
     @property
     def anything(self) -> bool:
-        """Whether anybody has failed since it last answered."""
+        """True if a provider has failed since it last answered."""
         return bool(self._records)
 
     def cool_down(self, name: str, *, now: float) -> CoolDown | None:
-        """Why and how long this provider is left alone; None where it may be asked."""
+        """The cool-down of this provider; None where it may be called."""
         record = self._records.get(name)
         if record is None or record.cool_down is None:
             return None
@@ -95,26 +95,26 @@ class Breaker:
         return CoolDown(failure=record.cool_down.failure, until=None) if record.probing else None
 
     def word(self, name: str) -> str:
-        """Why this provider failed last; empty where it has answered since."""
+        """The reason of this provider's last failure; empty if it has answered since."""
         record = self._records.get(name)
         return "" if record is None else record.word
 
     def words(self) -> dict[str, str]:
-        """Why each provider that has not answered since failed last, by name."""
+        """The last failure's reason of each provider that has not answered since, by name."""
         return {name: record.word for name, record in self._records.items() if record.word}
 
     def suspects(self, name: str) -> bool:
-        """Whether the provider is left alone, or was and has not answered since."""
+        """True if the provider is in cool-down, or was and has not answered since."""
         record = self._records.get(name)
         return record is not None and record.cool_down is not None
 
     def probed(self, name: str) -> bool:
-        """Whether somebody is finding out whether the provider is back."""
+        """True if a request is probing the provider."""
         record = self._records.get(name)
         return record is not None and record.probing
 
     def probe(self, name: str) -> bool:
-        """Find out whether the provider is back, until `left`; False where somebody else does."""
+        """Begin a probe, which lasts until `left`; False if another request is probing."""
         record = self._records.setdefault(name, _Record())
         if record.probing:
             return False
@@ -122,16 +122,16 @@ class Breaker:
         return True
 
     def left(self, name: str) -> None:
-        """A probe ended, whatever it showed."""
+        """A probe ended, with whatever result."""
         if name in self._records:
             self._records[name].probing = False
 
     def succeeded(self, name: str) -> None:
-        """The provider answered, or another one has its name now: nothing is known of it."""
+        """Forget failures: the provider answered, or another one has its name now."""
         self._records.pop(name, None)
 
     def key_changed(self, name: str) -> None:
-        """The provider is asked by another key: what the one before has spent is not its."""
+        """Forget refusals and spent credit of the previous key: another key is in use."""
         record = self._records.get(name)
         if record is not None and (
             record.cool_down is None
@@ -147,9 +147,9 @@ class Breaker:
         now: float,
         texts: Collection[int] = (),
     ) -> errors.ProviderFailed:
-        """The provider did not answer for these texts, by hash; why it is left alone, if so.
+        """Record a failure for these texts, by hash; the reason of the cool-down, if one begins.
 
-        Where it is not, that is the failure itself.
+        Otherwise that is the failure itself.
         """
         record = self._records.setdefault(name, _Record())
         record.word = failure.reason
@@ -183,7 +183,7 @@ def _may_be_the_texts(failure: errors.ProviderFailed) -> bool:
 
 
 def _of_all(declined: errors.Declined) -> errors.ConfigurationError:
-    """What a provider that declines all texts means: nothing succeeds with the key, or at all."""
+    """The error of a provider that declines all texts: no call succeeds with the key, or at all."""
     is_key = declined.reason == http_status.FORBIDDEN
     found = errors.ConfigurationError(errors.KEY_REFUSED if is_key else declined.reason)
     found.words = declined.words

@@ -1,8 +1,8 @@
-"""Answers out of the cache alone: no task, and out of memory no waiting either.
+"""Answers from the cache alone: without a task, and from memory without any wait.
 
-What is derived from a request is derived once: the first candidate for each model and size, and for
-the bodies of late what they ask for. A body is known only while the keys it leads to are the keys
-of today; the vectors themselves stand in the cache's memory and nowhere else.
+Values derived from a request are kept: the first candidate for each model and size, and the keys of
+recent bodies. A body is known only while its keys are the current ones; the vectors themselves are
+in the cache's memory and nowhere else.
 """
 
 import time
@@ -20,16 +20,16 @@ from embedding_sidecar.translation import provider_api
 MAX_BODY_BYTES: Final = 8192
 """A longer body is parsed each time, which costs less than its own vectors."""
 _OVERHEAD_BYTES: Final = 800
-"""What Python keeps for a known body beside its bytes: a key of at most 400 characters, three small
-objects and a slot of an ordered dictionary."""
+"""Memory of a known body beside its bytes: a key of at most 400 characters, three small objects and
+a slot of an ordered dictionary."""
 
 E = TypeVar("E")
 
 
 class Wanted(NamedTuple):
-    """What a request asks for: whose vectors, and by which keys.
+    """The vectors that a request asks for: the candidate that makes them, and their keys.
 
-    `base64` says how they go out.
+    `base64`: the caller wants them in base64.
     """
 
     candidate: failover.Candidate
@@ -40,7 +40,7 @@ class Wanted(NamedTuple):
 class CachedAnswers:
     """The memory of one policy document, which makes no calls.
 
-    `max_bytes` is how much is spent on knowing bodies again; `clock` is the service's.
+    `max_bytes` bounds the memory of the known bodies; `clock` is the service's.
     """
 
     def __init__(
@@ -57,18 +57,18 @@ class CachedAnswers:
         self._max_bytes = max_bytes
         self._bodies: OrderedDict[bytes, Wanted] = OrderedDict()
         self.bytes_held = 0
-        """Bytes of memory the known bodies take, not less than they really do."""
+        """Upper bound of the memory that the known bodies take."""
         self._in_force: object = None
 
     def known(self, body: bytes) -> Wanted | None:
-        """What this body asks for, if it is known."""
+        """The vectors that this body asks for, if it is known."""
         if self._memory.generations.in_force is not self._in_force:
             self._forget()
             return None
         return self._bodies.get(body)
 
     def learn(self, body: bytes, wanted: Wanted) -> None:
-        """Know this body again, if it is a short one for one item."""
+        """Remember this body, if it is a short one for one item."""
         size = len(body) + _OVERHEAD_BYTES
         if len(wanted.keys) != 1 or len(body) > MAX_BODY_BYTES or size > self._max_bytes:
             return
@@ -81,7 +81,7 @@ class CachedAnswers:
             self.bytes_held -= len(oldest) + _OVERHEAD_BYTES
 
     def wanted(self, ask: provider_api.Ask, *, base64: bool) -> Wanted:
-        """What a request asks for.
+        """The vectors that a request asks for.
 
         Raises:
             errors.Rejected: the request is at fault.
@@ -94,9 +94,9 @@ class CachedAnswers:
         )
 
     def answer(self, wanted: Wanted) -> Answer | Found:
-        """What Service.embed would answer, where memory has all of it; else what it has.
+        """The answer of Service.embed, if memory has all entries; else those that memory has.
 
-        That is of its keys, each of them once.
+        The latter have each key once.
         """
         looked_at = self._clock()
         # A look-up counts each key once, here as elsewhere.
@@ -108,7 +108,7 @@ class CachedAnswers:
     def look_up(
         self, wanted: Wanted, from_memory: Found, done: Callable[[Answer | Found], None]
     ) -> None:
-        """Tell `done`, now or soon, what Service.embed would answer, or what it is to be told."""
+        """Call `done`, now or soon, with the answer of Service.embed, or with its `found`."""
         keys, entries, looked_at = from_memory
 
         def looked(found: list[cache_entry.Entry | None]) -> None:
@@ -120,7 +120,7 @@ class CachedAnswers:
     def _answer(
         self, wanted: Wanted, found: list[cache_entry.Entry | None], keys: list[str]
     ) -> Answer | None:
-        """The answer, where these are the entries of all keys, and fit together."""
+        """The answer, if these are the entries of all keys, the candidate's and of one size."""
         candidate, size = wanted.candidate, None
         vectors, saved = [], 0
         for entry in found if keys is wanted.keys else _in_order(wanted.keys, keys, found):
@@ -151,7 +151,7 @@ class CachedAnswers:
 
 
 def _in_order(keys: Sequence[str], unique: Sequence[str], found: list[E]) -> list[E]:
-    """What was found of these keys, each of them once, as often as it was asked for."""
+    """The entries found by `unique` keys, for each of `keys`, in order."""
     if len(unique) == len(keys):
         return found
     by_key = dict(zip(unique, found, strict=True))

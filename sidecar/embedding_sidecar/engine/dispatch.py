@@ -1,4 +1,4 @@
-"""Dispatch of what a request misses to one provider: each key once, a few batches at a time."""
+"""Dispatch of a request's missing keys to one provider: each key once, a few batches at a time."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from embedding_sidecar import errors
 from embedding_sidecar.engine import batch_calls, inflight, portions, provider_call
 
 PARTS_AT_ONCE: Final = 4
-"""Batches of one request under way; more would use a provider's rate up sooner."""
+"""Batches of one request in flight; more would exhaust a provider's rate limit sooner."""
 
 
 class Dispatched(NamedTuple):
-    """A batch request, and the calls that bring it: those begun for it, and those of others."""
+    """A batch request, and the calls that fetch its keys: its own, and those of others."""
 
     request: portions.BatchRequest
     ours: list[inflight.InflightCall]
@@ -22,7 +22,7 @@ class Dispatched(NamedTuple):
 
 
 def dispatch(by: provider_call.Caller, request: portions.BatchRequest) -> Dispatched | None:
-    """Begin what nobody brings yet; None where another request probes the provider just now."""
+    """Start calls for keys that have none; None while another request probes the provider."""
     wanted, others = _join(by.registry, request)
     name, known = request.candidate.provider.name, by.states.breaker
     probes = bool(wanted) and known.suspects(name)
@@ -38,7 +38,7 @@ def dispatch(by: provider_call.Caller, request: portions.BatchRequest) -> Dispat
         )
         for keys in batch_calls.split(by, request, wanted)
     ]
-    # It waits before they begin: no call is made that nobody waits for.
+    # It waits before they begin: no call is made without a waiting request.
     waiter = inflight.Waiter([*ours, *others])
     for inflight_call in ours:
         by.registry.follow(inflight_call)
@@ -53,7 +53,7 @@ def dispatch(by: provider_call.Caller, request: portions.BatchRequest) -> Dispat
 def _join(
     registry: inflight.InflightCalls, request: portions.BatchRequest
 ) -> tuple[Sequence[str], list[inflight.InflightCall]]:
-    """The keys that nobody brings yet, and the calls that bring the others."""
+    """The keys that no call fetches yet, and the calls that fetch the others."""
     others: dict[inflight.InflightCall, None] = {}
     wanted = []
     for key in request.missing:
@@ -71,7 +71,7 @@ def _join(
 
 @dataclass(slots=True, eq=False)
 class _Queue:
-    """The batches of a batch that have not begun; `probes`: the first one is the probe."""
+    """The batches of a request that have not begun; `probes`: the first one is the probe."""
 
     by: provider_call.Caller
     request: portions.BatchRequest
@@ -83,8 +83,8 @@ class _Queue:
     is_going_on: bool = False
 
     def go_on(self) -> None:
-        """Begin as many as may be under way."""
-        # A batch may end as it begins, and come back here.
+        """Start as many as may be in flight."""
+        # A batch may end while it starts, and call this method again.
         if self.is_going_on:
             return
         self.is_going_on = True
@@ -109,7 +109,7 @@ class _Queue:
         if (failure is not None and failure is not provider_call.FOR_NOBODY) and (
             not isinstance(failure, errors.Unreachable | errors.Declined) or known.suspects(name)
         ):
-            # It is about the other batches too: those not begun yet would only cost.
+            # It concerns the other batches too: those not begun yet would only cost.
             self.stopped = failure
         self.under_way -= 1
         self.go_on()

@@ -1,4 +1,4 @@
-"""Who may answer a request, in which order, and what the caller is told when nobody did."""
+"""The providers that may answer a request, their order, and the error when none did."""
 
 import functools
 import hashlib
@@ -13,7 +13,7 @@ from embedding_sidecar.openai_format import models, openai_json
 from embedding_sidecar.translation import provider_api, vector_decoder
 
 Fields = tuple[tuple[str, bytes], ...]
-"""As Ask.extra."""
+"""The form of Ask.extra."""
 _SPACE_DIGITS: Final = 16
 
 MAX_CANDIDATES: Final = 1024
@@ -24,8 +24,8 @@ MAX_CANDIDATES: Final = 1024
 class Candidate:
     """A provider that may answer requests for a model and a size, and the space it answers in.
 
-    `dimensions` is the size it is asked for: the caller's, or what the policy pins. `vector_bytes`
-    is the size of each of its vectors, None where only its answers tell.
+    `dimensions` is the size it is asked for: the caller's, or the policy's. `vector_bytes` is
+    the size of each of its vectors, None where only its answers show it.
     """
 
     provider: document.Provider
@@ -34,8 +34,8 @@ class Candidate:
     vector_bytes: int | None = None
 
     def made(self, entry: cache_entry.Entry) -> bool:
-        """Whether an entry that was found under a key of this candidate can be one of its own."""
-        # The key says all of this already; an entry that does not agree is nobody's.
+        """True if an entry that was found under a key of this candidate can be its own."""
+        # The key implies all of this already; an entry that differs is no candidate's.
         return (
             entry.model == self.provider.model
             and entry.space == self.space
@@ -66,8 +66,8 @@ def candidates(
     pass the further fields on.
 
     Raises:
-        errors.Rejected: nobody answers to this name, or the first candidate has other dimensions,
-            or does not pass a field on.
+        errors.Rejected: no provider answers to this name, or the first candidate has other
+            dimensions, or does not pass a field on.
     """
     start = next((at for at, it in enumerate(policy.providers) if it.answers_to(model)), None)
     if start is None:
@@ -93,7 +93,7 @@ def candidates(
 
 
 def _space(chosen: document.Provider, dimensions: int | None, extra: Fields) -> str:
-    """Its space; of fields that change it, another one for each value."""
+    """The provider's space; a field that changes it makes another one for each value."""
     space = chosen.space(dimensions)
     changing = {it.name for it in chosen.pass_through_fields if it.changes_space}
     of_fields = [(name, value) for name, value in extra if name in changing]
@@ -115,7 +115,7 @@ def _candidate(chosen: document.Provider, dimensions: int | None, extra: Fields)
 
 
 def _vendors_own(chosen: document.Provider) -> int | None:
-    """What the vendor's own server makes; another one that takes the name may make others."""
+    """The dimensions at the vendor's own server; another server may make others for the name."""
     if chosen.base_url != document.DEFAULT_BASE_URLS.get(chosen.kind):
         return None
     return spaces.default_dimensions(kind=chosen.kind, model=chosen.model)
@@ -132,12 +132,12 @@ _SHOWN_WORDS: Final = 300
 
 
 def is_key_refused(failure: Exception) -> bool:
-    """Whether it says that the provider refuses the key."""
+    """True if it says that the provider refuses the key."""
     return isinstance(failure, errors.ConfigurationError) and failure.reason == errors.KEY_REFUSED
 
 
 def ignores_dimensions(candidate: Candidate, numbers: int) -> errors.Rejected:
-    """The refusal of a size that a server does not make, whatever it is asked for."""
+    """The refusal of a size that a server does not make because it ignores `dimensions`."""
     makes = f"vectors of {numbers} numbers" if numbers else "vectors of another size"
     return errors.Rejected(
         f"The server of provider {candidate.provider.name!r} ignores 'dimensions': it makes "
@@ -156,17 +156,17 @@ def too_long(candidate: Candidate, place: int, tokens: int) -> errors.Rejected:
 
 
 def label(candidate: Candidate) -> str:
-    """What metrics call a provider: the lower-case word for its type."""
+    """The label of a provider in metrics: its type in lower case."""
     return candidate.provider.kind.lower()
 
 
 def final_error(
     failures: Mapping[str, Failure], *, policy: document.PolicyDocument
 ) -> errors.Refused:
-    """What the caller is told when nobody answered: `failures` by provider, as they were tried.
+    """The error when no provider answered: `failures` by provider, in the order they were tried.
 
-    That a provider takes no such request counts only where all say so: another one, asked again
-    later, may.
+    An unsupported or rejected request counts as such only where all providers say so: another
+    one, asked again later, may answer.
     """
     reasons = "; ".join(f"{name}: {_reason(it)}" for name, it in failures.items())
     failed = {
@@ -195,7 +195,7 @@ def final_error(
             retry_after_seconds=wait,
             kind="requests",
         )
-    # What was paid for and of no use would be bought again.
+    # A retry would pay again for an answer that cannot be used.
     is_paid = errors.Unusable in kinds or errors.WrongSize in kinds
     is_vain = is_paid or not any(isinstance(it, _RETRYABLE) for it in failed.values())
     if kinds != {errors.ConfigurationError}:
@@ -218,7 +218,7 @@ def final_error(
 
 
 def _reason(failure: Failure) -> str:
-    """Why a provider did not answer, with its own words; what it does not take, in ours."""
+    """The reason of a failure, with the provider's words; in ours for unsupported input."""
     if isinstance(failure, errors.Rejected):
         return f"rejected: {failure.message[:_SHOWN_WORDS]}"
     if isinstance(failure, errors.UnsupportedInput):
@@ -229,7 +229,7 @@ def _reason(failure: Failure) -> str:
 
 
 def _rejection(failures: Mapping[str, Failure]) -> errors.Rejected:
-    """What the first provider that would not take the request says."""
+    """The rejection by the first provider, in its words or ours."""
     first = next(iter(failures.values()))
     if isinstance(first, errors.UnsupportedInput):
         return errors.Rejected(first.obstacle, param="input")

@@ -1,7 +1,7 @@
-"""Calls in call to providers: a key is asked for once, however many requests wait for it.
+"""Calls to providers in flight: a key is fetched once, however many requests wait for it.
 
-A call in call goes on when the requests that wait for it go away: what is paid for is kept. One
-that has not begun yet is not begun for nobody.
+A call in flight goes on when the requests that wait for it go away: it is paid for, so its vectors
+are kept. A call that no request waits for any more is not begun.
 """
 
 import asyncio
@@ -17,37 +17,37 @@ from embedding_sidecar.cache import cache_entry
 from embedding_sidecar.telemetry import tracing
 
 KEPT_SECONDS: Final = 0.5
-"""How long a completed call is found by a request that asked the cache before it completed: longer
-than a look into the cache takes."""
+"""A completed call is found for this time by a request that asked the cache before it completed:
+longer than a look-up in the cache takes."""
 MAX_KEPT_BYTES: Final = 16 * 2**20
 """Bytes of vectors in the completed calls that are kept. Where more than that completes in
-KEPT_SECONDS, the oldest go sooner; a call that brings more by itself is not kept."""
+KEPT_SECONDS, the oldest are dropped sooner; a single call with more is not kept."""
 
 _NO_ENTRIES: Final[Mapping[str, cache_entry.Entry]] = MappingProxyType({})
 
 Span = tuple[float, float | None]
-"""When a request that was sent to a provider began and when it ended; None: not yet."""
+"""Start and end of a request that was sent to a provider; None: not ended yet."""
 
 
 class CallResult(NamedTuple):
-    """What a call brought: entries by key, what they cost, and why some are missing, if so."""
+    """The result of a call: entries by key, their cost, and the failure if some are missing."""
 
     entries: Mapping[str, cache_entry.Entry] = _NO_ENTRIES
     tokens: int = 0
     failure: errors.ProviderFailed | errors.Refused | None = None
     is_estimated: bool = False
-    """Whether `tokens` is a bound where a provider did not say."""
+    """True if `tokens` is a bound because a provider did not state it."""
 
 
 ENDED: Final = CallResult(failure=errors.Unreachable("cancelled", billed=True))
-"""The landing of a call that the end of the process cancels."""
+"""The result of a call that the end of the process cancels."""
 
 
 @dataclass(slots=True, eq=False)
 class Trace:
-    """The traces of a call's calls: that of the request that starts them, and those that join.
+    """The traces of an in-flight call: that of the request that starts it, and those that join.
 
-    `call` is the span of the call under way.
+    `call` is the span of the provider call under way.
     """
 
     request: tracing.RequestSpan
@@ -75,7 +75,7 @@ class InflightCall:
 
     `deadline` is the latest time at which it completes. `cancel` ends the call under way. `brought`
     is None until it completes, and an exception where a fault ended it. `completed_at` is set once
-    the cache has what it brought. Only a `shared` call is found by its keys.
+    the cache has its entries. Only a `shared` call is found by its keys.
     """
 
     provider: str
@@ -91,7 +91,7 @@ class InflightCall:
     size_bytes: int = 0
 
     def result(self) -> CallResult | None:
-        """What it brought; None while it is under way. Raises the fault that ended it."""
+        """The result; None while it is in flight. Raises the fault that ended it."""
         if isinstance(self.brought, Exception):
             raise self.brought
         return self.brought
@@ -116,7 +116,7 @@ class Waiter:
             self._end()
 
     async def wait(self, *, now: float, ends_at: float) -> None:
-        """Wait until all calls have completed, or until `ends_at`, and then no more for any.
+        """Wait until all calls have completed, or until `ends_at`; then wait for none of them.
 
         asyncio.wait would cost several times as much as the rest of the engine.
         """
@@ -141,7 +141,7 @@ class Waiter:
 
 
 class InflightCalls:
-    """All calls of a process, by the keys that they bring."""
+    """All calls of a process, by the keys that they fetch."""
 
     def __init__(self, *, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -153,7 +153,7 @@ class InflightCalls:
         self._closed = False
 
     def find(self, key: str, *, since: float) -> InflightCall | None:
-        """The call that brings this key, or that the cache did not have when asked at `since`."""
+        """The call that fetches this key, or whose entry the cache did not have yet at `since`."""
         inflight_call = self._by_key.get(key)
         if inflight_call is None or (
             inflight_call.completed_at is not None and inflight_call.completed_at < since
@@ -162,7 +162,7 @@ class InflightCalls:
         return inflight_call
 
     def follow(self, inflight_call: InflightCall) -> None:
-        """Begin a call; `complete` is to be told. It completes at once after `close`."""
+        """Register a call, which `complete` must end. After `close` it completes at once."""
         if self._closed:
             self.complete(inflight_call, ENDED)
             return
@@ -174,11 +174,11 @@ class InflightCalls:
     def complete(self, inflight_call: InflightCall, brought: CallResult | Exception) -> None:
         """End a call: wake the requests that wait for it.
 
-        What it brought is to be put into the cache next, and `kept` is to be told.
+        The caller then puts the entries into the cache, and calls `kept`.
         """
         self._under_way.discard(inflight_call)
         inflight_call.brought = brought
-        # The callback holds what holds the call.
+        # The callback refers to the call: a cycle.
         inflight_call.cancel = None
         for waiter in inflight_call.waiting:
             waiter.completed()
@@ -191,7 +191,7 @@ class InflightCalls:
             self._forget(inflight_call)
 
     def kept(self, inflight_call: InflightCall) -> None:
-        """The cache has what the call brought: only requests that asked it before find it."""
+        """The cache has the entries: only requests that asked it before find the call."""
         brought = inflight_call.brought
         if (
             not isinstance(brought, CallResult)
@@ -212,7 +212,7 @@ class InflightCalls:
             self._sweep_later()
 
     async def close(self) -> None:
-        """Cancel all that is under way, and begin nothing more."""
+        """Cancel all calls in flight, and begin no more."""
         self._closed = True
         while self._under_way:
             inflight_call = self._under_way.pop()

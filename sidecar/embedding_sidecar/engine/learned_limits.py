@@ -1,12 +1,12 @@
-"""What a provider takes at once, as its answers teach it: by kind, and forgotten again.
+"""Limits of a request to one provider, learned from its answers by kind, and forgotten again.
 
-Four limits are learned apart: items, bytes, tokens of one item, and what it gets done in time. A
+Four limits are learned apart: items, bytes, tokens of one item, and the size done in time. A
 batch that is refused as too large is halved until its halves pass; then the half's size is the
-limit, of bytes after a 413 and of items after a 400 or 422, unless what passed lately says that it
-must be the other. An item that is refused alone, and larger than any that passed, may be too long:
-those of its size go alone then, so that no batch is halved again to find them. None is refused
-without a call, as its tokens are known by a bound only. After RAISE_SECONDS a limit counts twice as
-much, then four times, until it is none.
+limit, of bytes after a 413 and of items after a 400 or 422, unless sizes that passed lately show
+that it must be the other. An item that is refused alone, and larger than any that passed, may be
+too long: items of its size then go alone, so that no batch is halved again to find them. No item is
+refused without a call, as its tokens are known by a bound only. After RAISE_SECONDS a limit counts
+twice as much, then four times, until it limits no request.
 """
 
 from dataclasses import dataclass, field, replace
@@ -18,18 +18,18 @@ RAISE_SECONDS: Final = 600.0
 _MOST_RAISES: Final = 32
 TOO_LARGE: Final = 413
 _LEAST_BODY_BYTES: Final = 65_536
-"""No server refuses a body of less for its bytes (Express, the strictest known, takes 100 kB): then
-it counts items, as Hugging Face's text-embeddings-inference does."""
+"""No server refuses a smaller body for its bytes (Express, the strictest known, takes 100 kB): it
+counts items then, as Hugging Face's text-embeddings-inference does."""
 
 
 _LEAST_ITEM_TOKENS: Final = 256
-"""No model is known that takes fewer: what is refused of less is not refused for its length."""
+"""No known model takes fewer: a shorter item is not refused for its length."""
 _MOST_ITEM_TOKENS: Final = 2**20
 """No item has more by its bound (openai_json.MAX_ITEM_BYTES)."""
 
 
 class Size(NamedTuple):
-    """Of a request: its items, and bounds of their bytes as JSON and of the largest's tokens."""
+    """Size of a request: items, and bounds of their bytes as JSON and of the largest's tokens."""
 
     items: int
     size_bytes: int
@@ -41,39 +41,39 @@ _NOTHING: Final = Size(0, 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Met:
-    """A limit, of a half that passed; `refused` is the whole that did not. `at` in seconds."""
+    """A limit, of a half that passed; `refused` is the whole that did not; `at` is in seconds."""
 
     passed: Size
     refused: Size
     at: float
 
     def raised(self, value: int, *, now: float) -> int:
-        """The limit by now."""
+        """The limit as raised until now."""
         raises = min(int(max(now - self.at, 0.0) // RAISE_SECONDS), _MOST_RAISES)
         return int(value * 2**raises)
 
 
 @dataclass(slots=True)
 class Learned:
-    """What one provider's answers have taught."""
+    """The limits learned from one provider's answers."""
 
     _items: _Met | None = None
     _bytes: _Met | None = None
     _time: _Met | None = None
     _item_tokens: _Met | None = None
     _passed: Size = _NOTHING
-    """The most of each that has passed since `_passed_at`."""
+    """The largest of each size that has passed since `_passed_at`."""
     _passed_at: float = field(default=0.0)
 
     @property
     def anything(self) -> bool:
-        """Whether there is a limit, so that what passes tells something of it."""
+        """True if there is a limit, which an answered size may correct."""
         met = (self._items, self._bytes, self._time, self._item_tokens)
         return any(it is not None for it in met)
 
     @property
     def is_slow(self) -> bool:
-        """Whether it ran out of time: its parts go one after the other then."""
+        """True if a request ran out of time: its parts then go one after the other."""
         return self._time is not None
 
     def passed(self, size: Size, *, now: float) -> None:
@@ -82,7 +82,7 @@ class Learned:
             self._passed, self._passed_at = _NOTHING, now
         before = self._passed
         self._passed = Size(*map(max, before, size))
-        # As much as had been refused has passed: it is the other kind that was met.
+        # A size that had been refused has passed: the limit is of the other kind.
         if self._bytes is not None and size.size_bytes >= self._bytes.refused.size_bytes:
             self._items, self._bytes = self._items or self._bytes, None
         elif self._items is not None and size.items >= self._items.refused.items:
@@ -121,7 +121,7 @@ class Learned:
         self._time = _Met(passed=half, refused=size, at=now)
 
     def within(self, limits: provider_api.Limits, *, now: float) -> provider_api.Limits:
-        """These limits, and what has been learned; what has been raised to them is forgotten."""
+        """These limits with the learned ones, which are forgotten once raised to these."""
         if self._items is not None:
             items = self._items.raised(self._items.passed.items, now=now)
             if items >= limits.items:

@@ -1,7 +1,7 @@
-"""What one call of a batch holds, and what the provider says of that.
+"""The items of one call of a batch, and the provider's refusals of them.
 
-Published limits, those of the policy and those that were learned decide how many items go at once.
-A refusal names items by their place in the call, and callers count in their request.
+Published limits, those of the policy and those that were learned decide the items of a call.
+A refusal numbers items by their place in the call, callers by that in their request.
 """
 
 import re
@@ -18,19 +18,19 @@ from embedding_sidecar.telemetry import tracing
 from embedding_sidecar.translation import provider_api
 
 _ITEM: Final = re.compile(r"input\[([0-9]{1,6})\]")
-"""How OpenAI names an item in `param`."""
+"""OpenAI's name of an item in `param`."""
 _PERHAPS_TOO_MANY: Final = frozenset({400, 422})
 _OTHER_FIELDS: Final = frozenset({"model", "dimensions", "encoding_format", "user", "input_type"})
 _ENVELOPE_BYTES: Final = 512
-"""Of a body, beside its items: model and the other fields."""
+"""Bound of a body beside its items: model and the other fields."""
 
 
 class BatchRequest(NamedTuple):
-    """What a request still wants of a provider, until `ends_at`: keys, each with its items' places.
+    """The keys that a request wants of a provider until `ends_at`, each with its items' places.
 
-    `ask` is the whole request, in this provider's terms. `since`: when the cache was last asked for
-    them. `alone`: nothing that others have asked for will do. `span`: the request's, where traced.
-    `background`: its calls, however many, are made of what the quota leaves to background work.
+    `ask` is the whole request, in this provider's terms. `since`: time of the last cache look-up.
+    `alone`: calls of other requests are not joined. `span`: the request's, where traced.
+    `background`: all its calls are counted against the background work's part of the quota.
     """
 
     candidate: failover.Candidate
@@ -53,7 +53,7 @@ def of(request: BatchRequest, keys: Sequence[str]) -> provider_api.Ask:
 
 
 def size(part: provider_api.Ask) -> Size:
-    """How large it is at most."""
+    """Upper bound of its size."""
     return Size(
         len(part.items),
         sum(map(batches.most_bytes, part.items)),
@@ -64,7 +64,7 @@ def size(part: provider_api.Ask) -> Size:
 def limits(
     chosen: document.Provider, states: provider_states.ProviderStates, *, now: float
 ) -> provider_api.Limits:
-    """What one request to it may hold: by the policy, else as published, and as learned."""
+    """Limits of one request to it: the policy's, else the published ones; and the learned ones."""
     found = providers.PROVIDERS[chosen.kind].limits(chosen.model)
     said = chosen.limits
     if said.items is not None or said.body_bytes is not None:
@@ -76,9 +76,9 @@ def limits(
 
 
 def may_be_too_much(chosen: document.Provider, rejected: errors.Rejected) -> bool:
-    """Whether fewer or smaller items might pass: what a vendor publishes of its limits is kept.
+    """True if fewer or smaller items might pass: published limits are kept to already.
 
-    A 400 or 422 whose `param` names an item, or another field, is about that.
+    A 400 or 422 whose `param` names an item, or another field, is about that alone.
     """
     if rejected.status == TOO_LARGE:
         return True
@@ -104,7 +104,7 @@ def renumbered(rejected: errors.Rejected, place: Callable[[int], int | None]) ->
 
 
 def of_call(rejected: errors.Rejected, *, at: int, count: int) -> errors.Rejected:
-    """What was said of `count` items of a call, from this one on, in terms of the call."""
+    """A refusal of `count` items of a call, from item `at` on, in terms of the whole call."""
     found = renumbered(rejected, lambda index: index + at)
     if count == 1 and found.message == rejected.message:
         found.message = f"'input[{at}]': {found.message}"

@@ -1,7 +1,7 @@
-"""One call to a provider: within the quota, by the API key that it takes, and seen by metrics.
+"""One call to a provider: within the quota, with the API key that it takes, and counted.
 
-A call is one HTTP request, or another one after it: by the previous key where the provider refuses
-the key in force, and without `encoding_format` where it refuses that field.
+A call is one HTTP request, or another one after it: with the previous key where the provider
+refuses the key in force, and without `encoding_format` where it refuses that field.
 """
 
 import logging
@@ -20,21 +20,21 @@ from embedding_sidecar.telemetry.repeated import Repeated
 from embedding_sidecar.translation import error_words, http_status, provider_api, vector_decoder
 
 FOR_NOBODY: Final = errors.Unreachable("abandoned", billed=False)
-"""Why a call is not made that no request waits for any more."""
+"""The failure of a call that is not made because no request waits for it any more."""
 TOO_LATE: Final = errors.Unreachable("timeout", billed=False)
-"""Why a call is not made whose time is up before it begins."""
+"""The failure of a call that is not made because its time is up before it begins."""
 _CANCELLED: Final = "cancelled"
 _FORM_REFUSED: Final = frozenset({400, 422})
 
 _log = logging.getLogger(__name__)
 
 Done = Callable[[provider_api.Vectors | Exception], None]
-"""Is told what a call comes to; raises nothing."""
+"""Receives the result of a call; raises nothing."""
 
 
 @dataclass(slots=True, eq=False, repr=False, kw_only=True)
 class Caller:
-    """What the calls of one policy are made with.
+    """The parts that all calls of one policy share.
 
     `keys` are by the provider's name, absent where there is none. `attempt_seconds` is the longest
     that one call may take. `clock` is in seconds and never goes back; `wall_clock` is Unix time in
@@ -56,11 +56,11 @@ class Caller:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Call:
-    """A call under way, as a part of an in-flight call, and the HTTP request that it is at.
+    """A call under way, as a part of an in-flight call, and its present HTTP request.
 
-    `done` is told, now or later, the vectors or why there are none by `until`, by the clock:
+    `done` receives, now or later, and by `until` at the latest, the vectors or the failure:
     errors.ProviderFailed, errors.Refused, or a fault of the program. The in-flight call's `cancel`
-    ends the call, and `done` is not told any more.
+    ends the call, and `done` is not called any more.
     """
 
     by: Caller
@@ -76,16 +76,16 @@ class Call:
     """The most tokens that the request may be billed for."""
     reservation: Any = None
     started: float | None = None
-    """When the request was sent that is under way; None: none is."""
+    """Time at which the request under way was sent; None without one."""
     span: tracing.CallSpan | None = None
     cancel_step: Callable[[], object] | None = None
     has_ended: bool = False
     key: str | None = None
     fallback: str | None = None
-    """The previous key, as long as it has not been tried."""
+    """The previous key, until it has been tried."""
     by_previous: bool = False
     is_forbidden: bool = False
-    """Whether the key in force was answered by a 403 that may be about the text."""
+    """True if the key in force got a 403 that may be about the text."""
     is_newly_plain: bool = False
 
     def start(self) -> None:
@@ -119,14 +119,14 @@ class Call:
             self.cancel_step = leave
 
     def _step(self, step: Callable[[Any], None], said: Any) -> None:
-        """Take a step; its callers are sockets and the event loop, which tell no request."""
+        """Run a step; its callers are sockets and the event loop, which report to no request."""
         try:
             step(said)
         except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
             self._tell(fault)
 
     def _send(self, outcome: Any) -> None:
-        """Send the request that the quota lets pass."""
+        """Send the request, if the quota allows it."""
         self.cancel_step = None
         if isinstance(outcome, BaseException):
             # The task that asked for it was cancelled with the process.
@@ -174,7 +174,7 @@ class Call:
             return
         tokens = vectors.tokens
         if tokens is None:
-            # The vectors are paid for; the quota must not be told less than that may be.
+            # The vectors are paid for; the quota must not count less than they may have cost.
             tokens = self.bound
             vectors = vectors._replace(tokens=tokens, is_estimated=True)
         self._end("ok", billed=True, tokens=tokens)
@@ -193,7 +193,7 @@ class Call:
     def _said(
         self, failure: errors.ProviderFailed | errors.Rejected
     ) -> errors.ProviderFailed | errors.Rejected:
-        """The failure, whose words hold neither our key nor the texts, and are logged."""
+        """The failure, without our key and the texts in its words, which are logged."""
         said = failure.message if isinstance(failure, errors.Rejected) else failure.words
         said = error_words.without(said, key=self.key, texts=self.ask.items)
         if isinstance(failure, errors.Rejected):
@@ -208,10 +208,10 @@ class Call:
         return failure
 
     def _succeed(self, vectors: provider_api.Vectors) -> None:
-        """Remember what the answer says of key and form, and tell it."""
+        """Record which key and form were accepted, and report the vectors."""
         name, states = self.candidate.provider.name, self.by.states
         if self.is_forbidden:
-            # The same text gets an answer by the previous key.
+            # The previous key gets an answer for the same text.
             self._refuse_key()
             self.by.observe.error("misconfigured", self.kind)
         elif not self.by_previous:
@@ -221,7 +221,7 @@ class Call:
         self._tell(vectors)
 
     def _fail(self, failure: Exception) -> None:
-        """Count the request, and make the next one, or tell the failure."""
+        """Count the request, and make the next one, or report the failure."""
         if isinstance(failure, errors.ProviderFailed):
             self._end(failure.reason, billed=failure.billed, tokens=self.bound)
         elif isinstance(failure, errors.Rejected):
@@ -235,7 +235,7 @@ class Call:
             self._tell(failure)
 
     def _is_tried_again(self, failure: Exception) -> bool:
-        """Whether another key or form may help; then they are set."""
+        """True if another key or form may help, which is then set."""
         if isinstance(failure, errors.Rejected):
             if self.ask.plain or not _is_about_encoding(failure):
                 return False
@@ -246,7 +246,7 @@ class Call:
         if self.by_previous:
             return False
         is_refused = failover.is_key_refused(failure)
-        # A 403 that is not in the provider's own form: what the previous key gets tells the cause.
+        # A 403 that is not in the provider's own form: the previous key's answer shows the cause.
         self.is_forbidden = isinstance(failure, errors.Declined) and (
             failure.reason == http_status.FORBIDDEN
         )
@@ -273,7 +273,7 @@ class Call:
 
     def _end(self, outcome: str, *, billed: bool, tokens: int) -> None:
         """The request under way has ended."""
-        # The callback holds what holds this.
+        # The callback refers to this call: a cycle.
         self.cancel_step = None
         started, self.started = self.started, None
         assert started is not None  # noqa: S101 - only a request that was sent ends
@@ -293,6 +293,6 @@ class Call:
 
 
 def _is_about_encoding(rejected: errors.Rejected) -> bool:
-    """Whether it names the field that callers do not send here: in words, as forms differ."""
+    """True if its words blame `encoding_format`, which this sidecar sets; forms differ."""
     said = f"{rejected.param} {rejected.message}"
     return rejected.status in _FORM_REFUSED and ("encoding_format" in said or "base64" in said)

@@ -1,8 +1,8 @@
 """The state of the providers, which outlives an edit of the policy.
 
 A provider is the same after an edit if scope, name, type and address are: then its breaker, its
-keys, and what its answers have taught stay. What is known of a model goes when the model changes,
-and what is known of a key when the key changes.
+keys, and the facts learned from its answers stay. Facts about a model are forgotten when the model
+changes, and facts about a key when the key changes.
 """
 
 from collections.abc import Hashable, Mapping
@@ -14,13 +14,13 @@ from embedding_sidecar.engine import breaker
 from embedding_sidecar.engine.learned_limits import Learned
 
 PREVIOUS_SECONDS: Final = 600.0
-"""How long the previous API key is held after a change, which may turn out to be wrong."""
+"""The previous API key is held for this time after a change, as the new one may be wrong."""
 FORGET_SECONDS: Final = 600.0
-"""How long it is believed that a server ignores `dimensions`, or refuses `encoding_format`."""
+"""A server counts for this time as ignoring `dimensions`, or refusing `encoding_format`."""
 
 
 class _OwnSize(NamedTuple):
-    """Of a model whose server ignores `dimensions`: its numbers, 0 where unknown; until when."""
+    """Vector size of a server that ignores `dimensions`, 0 where unknown; and its expiry."""
 
     numbers: int
     until: float
@@ -87,7 +87,7 @@ class ProviderStates:
                 self._forget(name)
             elif models.get(name) != self._models.get(name):
                 self._forget_model(name)
-        # Not in place: a service of before the edit goes on with its own.
+        # A new mapping: a service from before the edit goes on with the old one.
         before, self._keys = self._keys, {}
         for name, holder in self._holders.items():
             old = before.get(name) if holders.get(name) == holder else None
@@ -104,28 +104,28 @@ class ProviderStates:
         return self._keys
 
     def learned(self, name: str) -> Learned:
-        """What its answers have taught of what it takes at once."""
+        """The limits of a request that were learned from its answers."""
         found = self._learned.get(name)
         if found is None:
             found = self._learned[name] = Learned()
         return found
 
     def is_plain(self, name: str, *, now: float) -> bool:
-        """Whether it refuses `encoding_format`."""
+        """True if the provider refuses `encoding_format`."""
         return now < self._plain.get(name, now)
 
     def takes_no_encoding(self, name: str, *, now: float) -> None:
-        """It answered without `encoding_format` what it had refused with it."""
+        """The provider answered without `encoding_format` a request that it had refused with it."""
         self._plain[name] = now + FORGET_SECONDS
 
     def ignores_dimensions(self, name: str, numbers: int, *, now: float) -> None:
-        """It answered in vectors of its own size, where another one was asked for."""
+        """The provider answered with vectors of its own size, where another was asked for."""
         self._own_sizes[name] = _OwnSize(numbers, now + FORGET_SECONDS)
 
     def own_size(self, name: str, *, now: float) -> int | None:
-        """The size of the vectors it makes whatever is asked for, 0 where unknown; None: it heeds.
+        """The vector size of a server that ignores `dimensions`, 0 where unknown; None if it obeys.
 
-        That is said of it for FORGET_SECONDS.
+        An observed size counts for FORGET_SECONDS.
         """
         found = self._own_sizes.get(name)
         return found.numbers if found is not None and now < found.until else None

@@ -1,4 +1,4 @@
-"""A request under way: what is known of its items, and what that took."""
+"""A request under way: the entries of its items so far, and their cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ from embedding_sidecar.telemetry import tracing
 from embedding_sidecar.translation import provider_api, vector_decoder
 
 _UNKNOWN: Final = inflight.CallResult(failure=errors.Unreachable("timeout", billed=True))
-"""What is known of a call that is still under way when its time is up."""
+"""The result of a call that is still in flight when the request's time is up."""
 
 
 class Found(NamedTuple):
-    """What the cache said of a request: the keys of its items for a candidate, and the entries.
+    """A request's cache look-up: the keys of its items for a candidate, and the entries.
 
-    Both are in the order of the items. `looked_at` is when it was asked, by the service's clock.
+    Both are in the order of the items. `looked_at` is its time, by the service's clock.
     """
 
     keys: list[str]
@@ -29,11 +29,11 @@ class Found(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Part:
-    """What there is in one space, by index of the item.
+    """The entries in one space, by index of the item.
 
-    `cached` came out of the cache; another provider of the same space goes on with it. `made` is
-    new, and may come from several providers of the space; `coalesced` are those of it that another
-    request had asked for.
+    `cached` are from the cache; another provider of the same space goes on with them. `made` are
+    new, and may come from several providers of the space; `coalesced` are those of them that a
+    call of another request fetched.
     """
 
     cached: dict[int, cache_entry.Entry] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class _Part:
     coalesced: set[int] = field(default_factory=set)
 
     def is_mixed(self) -> bool:
-        """Whether the vectors are of several sizes: the model behind a name has changed."""
+        """True if the vectors are of several sizes: the model behind a name has changed."""
         if len(self.cached) + len(self.made) <= 1:
             return False
         entries = (*self.cached.values(), *self.made.values())
@@ -50,11 +50,11 @@ class _Part:
 
 @dataclass(slots=True, eq=False, repr=False, kw_only=True)
 class RequestState:
-    """Entries by space and by index of the item, so that no answer is put together of two spaces.
+    """Entries by space and by index of the item, so that no answer mixes two spaces.
 
     `attempts` requests were sent to providers for this one so far. `keys` are by provider's name,
-    in the order of the items. `looked_at` is when the cache was asked last: what has completed
-    since may not have been seen there.
+    in the order of the items. `looked_at` is the time of the last cache look-up, which may
+    not have seen calls completed since.
     """
 
     ask: provider_api.Ask
@@ -69,7 +69,7 @@ class RequestState:
     _is_estimated: bool = False
     _parts: dict[str, _Part] = field(default_factory=dict)
     _distrusted: set[str] = field(default_factory=set)
-    """Spaces of which nothing that others have asked for is taken any more."""
+    """Spaces in which cached entries and calls of other requests are not used any more."""
     _spans: list[tuple[float, float]] = field(default_factory=list)
 
     def _of(self, space: str) -> _Part:
@@ -84,7 +84,7 @@ class RequestState:
         return next((space for space, part in self._parts.items() if part.made), None)
 
     def is_alone(self, space: str) -> bool:
-        """Whether nothing will do that is there, or that others have asked for."""
+        """True if neither cached entries nor calls of other requests may be used."""
         return self.control.no_cache or space in self._distrusted
 
     def looked(self, candidate: failover.Candidate, found: Found) -> None:
@@ -101,11 +101,11 @@ class RequestState:
             part.cached.clear()
 
     def missing(self, candidate: failover.Candidate) -> dict[str, list[int]]:
-        """The keys still to be had, each once, with the items that wait for it."""
+        """The missing keys, each once, with the indexes of its items."""
         return self.missing_of(self.keys[candidate.provider.name], candidate.space)
 
     def missing_of(self, keys: Sequence[str], space: str) -> dict[str, list[int]]:
-        """The same of these keys, one for each item."""
+        """The same for these keys, one for each item."""
         found: dict[str, list[int]] = {}
         part = self._of(space)
         for index, key in enumerate(keys):
@@ -116,7 +116,7 @@ class RequestState:
     def completed(
         self, dispatched: dispatch.Dispatched, *, now: float
     ) -> errors.ProviderFailed | errors.Refused | None:
-        """Take what came; what went wrong, if anything did that is about this provider or us."""
+        """Take the results; the failure, if there is one of this provider or of this request."""
         candidate, missing = dispatched.request.candidate, dispatched.request.missing
         failures: list[errors.ProviderFailed | errors.Refused] = []
         for inflight_call in dispatched.ours:
@@ -131,7 +131,7 @@ class RequestState:
         for inflight_call in dispatched.others:
             result = self._take(inflight_call, dispatched.request, ours=False, now=now)
             of_this = inflight_call.provider == candidate.provider.name or result is _UNKNOWN
-            # What another text of that call may be the cause of is not this request's.
+            # A failure that another text of that call may have caused is not this request's.
             is_theirs = isinstance(result.failure, errors.Declined) and len(
                 inflight_call.keys
             ) > len(missing.keys() & set(inflight_call.keys))
@@ -142,7 +142,7 @@ class RequestState:
         return _worst(failures)
 
     def answer(self, candidate: failover.Candidate) -> Answer:
-        """What was asked for, once nothing of it is missing in the space of this candidate."""
+        """The answer, once no item is missing in the space of this candidate."""
         part = self._of(candidate.space)
         cached, made = part.cached, part.made
         return Answer(
@@ -171,7 +171,7 @@ class RequestState:
         ours: bool,
         now: float,
     ) -> inflight.CallResult:
-        """Keep what a call brought; `ours` says whether this request had asked for it."""
+        """Keep the entries of a call; `ours`: this request started it."""
         result = inflight_call.result() or _UNKNOWN
         for began, ended in inflight_call.sent:
             end = now if ended is None else ended
@@ -194,7 +194,7 @@ class RequestState:
         keys: Sequence[str],
         missing: Mapping[str, Sequence[int]],
     ) -> errors.Rejected:
-        """What a provider said of a part, in terms of the whole request."""
+        """A provider's refusal of a part, in terms of the whole request."""
         sent = [missing[key][0] for key in keys]
 
         def place(index: int) -> int | None:
@@ -209,9 +209,9 @@ class RequestState:
         return told
 
     def _distrust(self, space: str) -> bool:
-        """Go on without what was cached, and without what was made if that is mixed itself.
+        """Drop the cached entries, and the made ones if these are mixed themselves.
 
-        False if that was done before: then it is the provider.
+        False if that was done before: then the provider is at fault.
         """
         part = self._of(space)
         part.cached.clear()
@@ -223,7 +223,7 @@ class RequestState:
         return not before
 
     def _upstream_seconds(self) -> float:
-        """How long at least one call that this request waited for was under way."""
+        """Seconds during which at least one call that this request waited for was in flight."""
         seconds, until = 0.0, self.started_at
         for began, ended in sorted(self._spans):
             if ended > until:
@@ -235,9 +235,9 @@ class RequestState:
 def _worst(
     failures: Sequence[errors.ProviderFailed | errors.Refused],
 ) -> errors.ProviderFailed | errors.Refused | None:
-    """Of what went wrong with the parts of a request, what it is about; None where nothing did.
+    """The failure that decides, among those of a request's parts; None where there is none.
 
-    A refusal first: it is decided. Then what says more than that a call failed.
+    A refusal comes first: it is final. Then comes one that says more than that a call failed.
     """
     return min(failures, key=_rank) if failures else None
 

@@ -1,9 +1,9 @@
-"""A request's way through its candidates: who is asked next, after which wait, and when it is over.
+"""A request's schedule of its candidates: the next one, the wait before it, and the end.
 
-Everybody is asked once, in the policy's order, before anybody is asked again, and nobody is waited
-for while another one may answer now. A provider that is left alone comes last, and one by one.
-Waits are full jitter: a random part of a time that doubles, so that those who failed together do
-not come back together. Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
+Each candidate is asked once, in the policy's order, before any is asked again, and no wait begins
+while another one may answer now. Providers in cool-down come last, and one by one. Waits are full
+jitter: a random part of a time that doubles, so that requests that failed together do not retry
+together. Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
 """
 
 import random
@@ -15,20 +15,19 @@ from embedding_sidecar import errors
 from embedding_sidecar.engine import breaker, failover
 
 MOST_TRIES: Final = 3
-"""Of one provider by one request; OpenAI's SDKs try as often."""
+"""Calls to one provider by one request; OpenAI's SDKs try as often."""
 BACKOFF_SECONDS: Final = 0.5
 MOST_WAIT_SECONDS: Final = 8.0
-"""The first and the longest wait, as in OpenAI's SDKs; who asks for a longer one is given up."""
+"""The first and the longest wait, as in OpenAI's SDKs; a provider with a longer one is given up."""
 PROBE_SECONDS: Final = 5.0
-"""How long the only one who could answer is waited for while another request finds out whether it
-is back."""
+"""The longest wait for the only candidate that could answer, while another request probes it."""
 LOOK_SECONDS: Final = 0.05
-"""The shortest time until it is looked again."""
+"""The shortest time until the next check."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Ask nobody for so many seconds."""
+    """Ask no provider for so many seconds."""
 
     seconds: float
 
@@ -51,7 +50,7 @@ class _Entry:
 class RetrySchedule:
     """The state of one request.
 
-    `ends_at` is when the caller gets an answer at the latest, in seconds by the clock of every
+    `ends_at` is the latest time of the caller's answer, in seconds by the clock of every
     `now`. `share` is a random number of 0 to 1.
     """
 
@@ -65,15 +64,15 @@ class RetrySchedule:
     ) -> None:
         self._candidates = candidates
         self._entries: list[_Entry] = []
-        """One for each candidate, as soon as anything is known that speaks against one."""
+        """One for each candidate, as soon as any failure of a provider is known."""
         self._known = known
         self._ends_at = ends_at
         self._share = share
 
     def next(self, *, now: float, held: str | None) -> failover.Candidate | Wait | None:
-        """Whom to ask now, or how long to wait before asking this again; None: it is over.
+        """The candidate to ask now, or the wait until the next call of this; None: it is over.
 
-        `held` is the space in which a part of the answer has been paid for; others come after it.
+        `held` is the space in which a part of the answer has been paid for; others come after.
         """
         if now >= self._ends_at:
             return None
@@ -86,7 +85,7 @@ class RetrySchedule:
         return self._among(held, now) or self._among(None, now)
 
     def patience(self, candidate: failover.Candidate, *, now: float) -> float:
-        """Seconds this candidate may take: all that is left, or half where another one is due."""
+        """Seconds this candidate may take: all that are left, or half where another one is due."""
         left = self._ends_at - now
         if self._entries:
             this = self._entry(candidate)
@@ -99,13 +98,13 @@ class RetrySchedule:
         return left / 2 if due else left
 
     def is_first(self, candidate: failover.Candidate) -> bool:
-        """Whether this is the provider the caller meant."""
+        """True if this is the provider that the caller meant."""
         return candidate is self._candidates[0]
 
     def failed(
         self, candidate: failover.Candidate, failure: failover.Failure, *, now: float
     ) -> None:
-        """The candidate was asked, and did not give all that was missing."""
+        """The candidate was asked, and did not complete the answer."""
         self._entries = self._entries or [_Entry(it) for it in self._candidates]
         entry = self._entry(candidate)
         entry.tries += 1
@@ -121,14 +120,14 @@ class RetrySchedule:
         entry.ready_at = now + wait
 
     def failures(self) -> dict[str, failover.Failure]:
-        """Why nobody answered, by provider, in order."""
+        """The last failure of each provider, in order."""
         return {entry.name: entry.failure for entry in self._entries if entry.failure is not None}
 
     def _entry(self, candidate: failover.Candidate) -> _Entry:
         return next(it for it in self._entries if it.candidate is candidate)
 
     def _learn(self, entry: _Entry, now: float) -> None:
-        """Take over what is known by now of the provider."""
+        """Update an entry by the present cool-down of its provider."""
         cool_down = self._known.cool_down(entry.name, now=now)
         entry.cools_down = cool_down is not None and not cool_down.asked_for
         if cool_down is None:
@@ -152,9 +151,9 @@ class RetrySchedule:
         return None if soonest is None else Wait(soonest)
 
     def _wait(self, entry: _Entry, now: float) -> float | None:
-        """Seconds until it makes sense to look again; None where it does not any more."""
+        """Seconds until the next check makes sense; None where none does any more."""
         wait = entry.ready_at - now
-        if wait <= 0:  # ready, and somebody else is finding out
+        if wait <= 0:  # ready, and another request is probing it
             entry.blocked_at = now if entry.blocked_at is None else entry.blocked_at
             if now - entry.blocked_at >= PROBE_SECONDS:
                 return None

@@ -34,15 +34,15 @@ _KEY_IS_MISSING: Final = errors.ConfigurationError(errors.KEY_MISSING)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """The longest, in seconds, that a call to a provider may take, and a request with all of it."""
+    """Time-outs in seconds: of a call to a provider, and of a request with all its calls."""
 
     attempt_seconds: float = 30.0
     request_seconds: float = 50.0
 
     def of_request(self, chosen: contract.Provider) -> float:
-        """A request for this provider's model, which is given the time of one call to it at least.
+        """The time-out of a request for this provider's model.
 
-        That is so where the policy says the call's alone.
+        Where the policy states that of a call alone, a request has the time of one call at least.
         """
         return chosen.request_seconds or max(self.request_seconds, chosen.call_seconds or 0.0)
 
@@ -102,15 +102,15 @@ class Service:
     ) -> Answer:
         """The vectors of the items.
 
-        The first candidate's cache is asked first, whatever is known of that provider: what is
-        there needs no provider and no quota. `found` is what it said, where it has just been asked.
-        What the request has waited for before is of its time. Background work spends only what the
-        quota does not reserve for applications.
+        The first candidate's cache is asked first, even if that provider is failing: cached entries
+        need no provider and no quota. `found` is its answer, where it has just been asked. The
+        `waited_seconds` are a part of the request's time. Background work spends only the part of
+        the quota that is not reserved for applications.
 
         Raises:
             errors.Rejected: the request is at fault.
             errors.QuotaExhausted: the day is used up, and not all is in the cache.
-            errors.Unavailable: nobody who may answer can.
+            errors.Unavailable: no provider that may answer can.
         """
         candidates = self._candidates(ask.model, ask.dimensions, ask.extra)
         candidate = candidates[0]
@@ -133,7 +133,7 @@ class Service:
     async def _fill_from_any(
         self, candidates: Sequence[failover.Candidate], state: RequestState
     ) -> failover.Candidate:
-        """Get what is missing; the first candidate that completes it."""
+        """Fetch the missing entries; the first candidate that completes them."""
         schedule = retry_schedule.RetrySchedule(
             candidates,
             known=self._caller.states.breaker,
@@ -150,7 +150,7 @@ class Service:
                     if state.span is not None:
                         state.span.failed_over(provider=failover.label(step))
                 return step
-            # Meanwhile other requests may have brought what is missing.
+            # Other requests may have fetched the missing entries meanwhile.
             state.keys.clear()
             step = schedule.next(now=self._clock(), held=state.held)
         raise failover.final_error(schedule.failures(), policy=self._document)
@@ -161,10 +161,10 @@ class Service:
         state: RequestState,
         schedule: retry_schedule.RetrySchedule,
     ) -> bool:
-        """Get what is missing from this provider, as far as it gives it; whether nothing is then.
+        """Fetch the missing entries from this provider; True if none is missing then.
 
         Raises:
-            errors.Refused: it is decided: the request is at fault, or the quota is used up.
+            errors.Refused: the request is at fault, or the quota is used up.
         """
         now = self._clock()
         ends_at = now + schedule.patience(candidate, now=now)
@@ -199,7 +199,7 @@ class Service:
                 return False
             if not state.missing(candidate):
                 return True
-            # A call of other requests failed, in a way that is theirs. What is there by now?
+            # A call of other requests failed, for a reason of their own: the cache is asked again.
             state.keys.clear()
 
     def _give_up(
@@ -208,7 +208,7 @@ class Service:
         failure: errors.ProviderFailed | errors.Refused,
         schedule: retry_schedule.RetrySchedule,
     ) -> None:
-        """Note that a candidate failed, or raise what decides the request."""
+        """Record that a candidate failed, or raise a failure that decides the request."""
         if failure is _KEY_IS_MISSING:
             self._caller.observe.error("misconfigured", failover.label(candidate))
         # Only the provider the caller meant may say that the caller is at fault.
@@ -220,7 +220,7 @@ class Service:
             raise failure
 
     async def _look(self, state: RequestState, candidate: failover.Candidate) -> Found:
-        """What the cache has of what is missing."""
+        """The cache's entries for the missing items."""
         looked_at = self._clock()
         keys = self._cache.keys(failover.terms(candidate, state.ask), space=candidate.space)
         entries: list[caching.Entry | None] = [None] * len(keys)
@@ -240,7 +240,7 @@ class Service:
         candidate: failover.Candidate,
         missing: Mapping[str, Sequence[int]],
     ) -> errors.ProviderFailed | errors.Rejected | None:
-        """Why this provider need not be asked."""
+        """The failure that is known without a call to this provider; None without one."""
         chosen = candidate.provider
         if self._key_is_missing(chosen):
             return _KEY_IS_MISSING
@@ -278,7 +278,7 @@ class Service:
         }
 
     def failures(self) -> dict[str, str]:
-        """Of each provider that has not answered since it failed: why, in a word."""
+        """The reason, in a word, of each provider that has not answered since it failed."""
         return self._caller.states.breaker.words()
 
     def refused_keys(self) -> frozenset[str]:

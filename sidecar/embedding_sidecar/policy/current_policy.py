@@ -83,7 +83,7 @@ class CurrentPolicy:
         if loaded is None:
             return
         new = self._factory.make(loaded)
-        # Otherwise the first entries would be kept under keys that nobody looks up later.
+        # Otherwise the first entries would be kept under keys that no request looks up later.
         await new.cache.refresh()
         self._runtime = new
         logging.getLogger("embedding_sidecar").setLevel(_level(loaded.document.log_level))

@@ -1,8 +1,8 @@
-"""What is derived from a document and its secrets: one value that a request works with to its end.
+"""The runtime: the parts made of a document and its secrets, which a request uses to its end.
 
-Whatever a change does not touch is taken over from the runtime before: connections whose URL is the
-same, the cache whose terms are the same, and of a policy always what it has spent. Whatever it
-replaces is closed after the requests that still hold it have had their time.
+Parts that a change does not touch are taken over from the runtime before: connections whose URL is
+the same, the cache whose terms are the same, and always the policy's spending. Replaced parts are
+closed after the requests that still hold them have had their time.
 """
 
 import asyncio
@@ -37,19 +37,19 @@ DRAIN_SECONDS: Final = 60.0
 """Longer than a request can take where no policy says more, so that none loses its connection to a
 change of the policy."""
 _BESIDES: Final = 10.0
-"""What a request may take beside its calls, as to be sent."""
+"""Time that a request may take beside its calls, for example to be sent."""
 
 _SHARE_OF_BODIES: Final = 8
-"""Of the memory of the cache an eighth goes to knowing requests again: a body is about that much
+"""An eighth of the cache's memory serves to recognize request bodies: a body is about that much
 shorter than a vector."""
 
 _SHARE_OF_WRITING: Final = 8
-"""Of all memory so much may be on its way to Redis: batches that providers answer at once come at
-once, and what is not kept there is bought again by other pods."""
+"""An eighth of all memory may be on its way to Redis: batches may be answered at the same time, and
+other pods pay again for vectors that are not kept there."""
 
 _SHARE_OF_READING: Final = 4
-"""Of all memory so much may one answer of Redis have, which is more than the vectors of the large
-requests that are let in at once."""
+"""A quarter of all memory bounds one answer of Redis, which is more than the vectors of the large
+requests that are admitted at once."""
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def check(policy: document.PolicyDocument) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A part, or None for none, and on what terms it was made: on equal terms it is taken over.
+    """A part, or None for none, and the terms it was made on: on equal terms it is taken over.
 
     Terms may hold a URL with a password.
     """
@@ -156,14 +156,14 @@ class RuntimeFactory:
         )
 
     async def close(self) -> None:
-        """Give grants back and close all connections, at once."""
+        """Release grants and close all connections, at once."""
         for task in self._retiring:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
-        # What is still under way is counted as billed before the quota gives the rest back.
+        # Calls still in flight are counted as billed before the quota releases the rest.
         await self._registry.close()
-        # The quota gives its grant back to the counter, which is closed after it; meanwhile the
-        # cache writes what was bought last.
+        # The quota releases its grant at the counter, which is closed after it; meanwhile the
+        # cache writes the latest vectors.
         await asyncio.gather(self._close("quota", "counter"), self._close("store"))
         await self._close("upstream")
 
@@ -272,12 +272,12 @@ class _NoStoreYet:
     """Stands in for a store whose URL is not there yet, or is none."""
 
     async def claim(self, claim: Any) -> Any:
-        """Nobody answers."""
+        """Raise errors.StoreAway."""
         del claim
         raise errors.StoreAway("its URL has not been synced yet")
 
     async def durability(self) -> str:
-        """Nobody answers."""
+        """Raise errors.StoreAway."""
         raise errors.StoreAway("its URL has not been synced yet")
 
 
@@ -285,7 +285,7 @@ async def _retire(made: _Made, *, after_seconds: float) -> None:
     try:
         await asyncio.sleep(after_seconds)
     finally:
-        # Also when the process ends before the time is up.
+        # Closed also when the process ends before the time is up.
         await made.close()
 
 
@@ -302,7 +302,7 @@ def _usable_keys(loaded: policy_file.Loaded) -> dict[str, str]:
 
 
 def _cache_secret(loaded: policy_file.Loaded) -> tuple[bytes, str]:
-    """What entries in Redis are authenticated with; empty for nothing, and then why.
+    """The secret that authenticates entries in Redis; if empty, the reason.
 
     Policies that share their entries have Secrets of their own, and so no key in common.
     """

@@ -71,7 +71,7 @@ port: Final = integer(1, 65_535, noun="port")
 count: Final = integer(0, json_fields.MAX_COUNT)
 limit: Final = integer(1, json_fields.MAX_COUNT)
 memory: Final = integer(64 * 2**20, json_fields.MAX_COUNT, noun="number of bytes")
-"""Bytes from 64 MiB on, hardly more than a sidecar has at rest; less is another unit."""
+"""Bytes, from 64 MiB: hardly more than a sidecar has at rest; less must be another unit."""
 milliseconds: Final = integer(1, 3_600_000, noun="number of milliseconds")
 word: Final = pattern("[!-~]{1,128}", "must be 1 to 128 printable ASCII characters without spaces")
 """The name of a model, which goes into headers and metrics; the resource has the same rule."""

@@ -74,7 +74,7 @@ class Books:
         return taken
 
     def start_day_of(self, day: int, *, now: float) -> None:
-        """Ledger.turn of all ledgers."""
+        """Call Ledger.start_day_of for all ledgers."""
         for it in self._ledgers:
             it.start_day_of(day, now=now)
 

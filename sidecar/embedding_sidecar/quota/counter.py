@@ -10,7 +10,7 @@ from embedding_sidecar.quota.claims import NO_DAY, LeaseClaim, LeaseReply
 from embedding_sidecar.quota.leases import Ledger
 
 AWAY_SECONDS: Final = 1.0
-"""A store that did not answer is left alone so long, so that not every request waits for it."""
+"""A store that did not answer is not asked for so long, so that not every request waits for it."""
 DURABILITY_SECONDS: Final = 60.0
 """Interval of the question whether the store keeps acknowledged writes."""
 
@@ -40,7 +40,7 @@ class Counter:
         self._clock = clock
         self._told_day = NO_DAY
         self.failure: errors.StoreAway | None = None
-        """The last answer's, None if it was a count."""
+        """The last answer's failure, None if it was a count."""
         self._away_until = float("-inf")
         self._durability = "the store has not answered yet"
         self._durability_until = float("-inf")
@@ -81,7 +81,7 @@ class Counter:
             self._failed(cause)
             return None
         if store is not self.store:
-            # Another one counts by now, and a claim may be sent to any number of stores.
+            # Another store counts by now, and a claim may be sent to any number of stores.
             return await self.ask(ledger, claim)
         # A later day by this machine's clock alone does not bind before the store's first answer.
         if count.day < ledger.day and count.day <= self._told_day:

@@ -151,7 +151,7 @@ class Ledger:
         return self._claim(need=NOTHING, want=NOTHING)
 
     def give_back(self) -> LeaseClaim:
-        """Give the rest back: here at once, as the store may do so at any time from now on."""
+        """Release the rest: here at once, as the store may do so at any time from now on."""
         self.held = self.used
         return self._claim(need=NOTHING, want=NOTHING)
 

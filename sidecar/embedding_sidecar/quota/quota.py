@@ -70,22 +70,22 @@ class Quota:
         self._wall_clock = wall_clock
         self.books = Books()
         self.counter = Counter(books=self.books, clock=clock)
-        # Of claims one is under way at a time.
+        # One claim is under way at a time.
         self._claiming = asyncio.Lock()
         self._closed = False
         self._terms = Terms(Limits(0, 0), NOTHING, may_go_alone=False)
         self._applications = self._share(background=False)
         self.books.add(self._applications.ledger)
         self._background: Share | None = None
-        """None until somebody draws from it: most sidecars have no background work."""
+        """None until a call draws from it: most sidecars have no background work."""
         self._obeyed: document.Quota | None = None
         self.obey(limits, store=store)
 
     def obey(self, limits: document.Quota, *, store: Store | None) -> None:
-        """Go by these limits, and count in this store, from now on.
+        """Apply these limits, and count in this store, from now on.
 
-        What was spent stays spent. What is held within other limits is not spent any more. A store
-        that knows less of the day than this sidecar gets it back, as one that forgot.
+        Spending stays spent. Amounts held within other limits are not spent any more. A store that
+        knows less of the day than this sidecar gets the figures back, as one that forgot.
         """
         if limits == self._obeyed and store is self.counter.store:
             return
@@ -103,35 +103,35 @@ class Quota:
     def draw(
         self, *, tokens: int, done: Told, background: bool = False
     ) -> Callable[[], None] | None:
-        """Set aside one call and at most this many tokens; `done` is told the outcome.
+        """Set aside one call and at most this many tokens; `done` gets the outcome.
 
         That is a Reservation; or errors.QuotaExhausted: the day has not that much left, or not for
         background work; or errors.Unavailable, `quota_store_unavailable`: only the store knows, and
-        it is away. `done` is called at once where nobody needs to be asked, and None is returned.
-        Where the store does, `done` is called by the event loop, within the store's budget of time,
-        and what is returned cancels the wait; `done` may be called in that turn all the same.
+        it is away. Where the store need not be asked, `done` is called at once, and None returned.
+        Else the event loop calls `done`, within the store's budget of time, and the returned
+        callback cancels the wait; `done` may still be called in that loop iteration.
         """
         share = self._of_background() if background else self._applications
         return share.draw(Amounts(1, tokens), done)
 
     def settle(self, reservation: Reservation, *, billed: bool, tokens: int) -> None:
-        """Say what a call came to: the tokens billed, or that it was not billed at all.
+        """Settle a call: by the tokens billed, or as not billed at all.
 
         Where that is unknown it was billed. Never raises, and a second time changes nothing. After
-        the end it gives back what that leaves, soon.
+        `close` the rest that this leaves is released soon.
         """
         share = self._of_background() if reservation.background else self._applications
         share.settle(reservation, cost=Amounts(1, tokens) if billed else NOTHING)
 
     def left(self, *, background: bool = False) -> Allowance:
-        """What this sidecar may still draw on, as it last heard; asks nobody."""
+        """The rest that this sidecar may draw on, by the last answers; sends no request."""
         if not background:
             return self._applications.left()
-        # Asking is no reason to open books that each call would have to look into.
+        # A read must not open books that each call would then have to look into.
         return (self._background or self._share(background=True)).left()
 
     async def state(self) -> State:
-        """The day so far, by the store where it answers, else by what was last heard."""
+        """The day so far, by the store where it answers, else by its last answers."""
         async with self._claiming:
             for share in self._shares():
                 if await self.counter.ask(share.ledger, share.ledger.report()) is None:
@@ -154,7 +154,7 @@ class Quota:
         )
 
     async def close(self) -> None:
-        """Give the rest back. What is still under way is settled, and given back, after."""
+        """Release the rest. Calls still in flight are settled, and their rest released, later."""
         self._closed = True
         self._applications.end()
         if self._background is not None:
@@ -163,7 +163,7 @@ class Quota:
             await share.close()
 
     def _shares(self) -> list[Share]:
-        """Those that the store is to hear of."""
+        """The shares that are reported to the store."""
         background = self._background
         if background is None or not background.is_used:
             return [self._applications]
@@ -181,7 +181,7 @@ class Quota:
         return self._terms if background else self._terms._replace(reserve=NOTHING)
 
     def _share(self, *, background: bool) -> Share:
-        """One from which nothing was drawn."""
+        """A share from which nothing was drawn."""
         ledger = Ledger(
             scope=self._scope,
             lease=secrets.token_hex(8),

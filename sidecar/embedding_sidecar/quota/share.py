@@ -19,7 +19,7 @@ from embedding_sidecar.quota.counter import AWAY_SECONDS, Counter
 from embedding_sidecar.quota.leases import GRANT_CALLS, Ledger, Reservation
 
 IDLE_SECONDS: Final = 10.0
-"""A share that was unused for so long gives its rest back, for others to spend."""
+"""A share that was unused for this time releases its rest, for others to spend."""
 _log = logging.getLogger(__name__)
 
 
@@ -61,7 +61,7 @@ class Share:
         self._closed = False
 
     def obey(self, terms: Terms) -> None:
-        """Change the terms. Spending stays spent; the rest of the lease goes back."""
+        """Change the terms. Spending stays spent; the rest of the lease is released."""
         self._terms = terms
         self._limits = terms.day.without(terms.reserve)
         self.ledger.limit(self._limits)
@@ -91,14 +91,14 @@ class Share:
         try:
             while True:
                 async with self._claiming:
-                    # Callers may have given back meanwhile.
+                    # Callers may have released amounts meanwhile.
                     self._queue.serve(self._held)
                     amounts = self._queue.first()
                     if amounts is None:
                         return
                     await self._claim(amounts)
         except BaseException as fault:
-            # No other task would ask for them.
+            # No other task would claim for the calls that wait.
             self._queue.end(fault)
             raise
         finally:
@@ -139,7 +139,7 @@ class Share:
     def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
         """Replace the reserved amounts by the real cost.
 
-        Never raises, and a second time changes nothing. After `end` it gives the rest back, soon.
+        Never raises, and a second time changes nothing. After `end` it releases the rest, soon.
         """
         self.ledger.settle(reservation, cost=cost)
         if self._closed:
@@ -174,11 +174,11 @@ class Share:
         return self._spent_at > float("-inf")
 
     def end(self) -> None:
-        """Hold nothing ahead from now on, and give back the rest of each settling."""
+        """Hold nothing ahead from now on, and release the rest of each settling."""
         self._closed = True
 
     async def close(self) -> None:
-        """Give the rest back. Calls under way are settled, and give theirs back, later."""
+        """Release the rest. Calls in flight are settled, and release theirs, later."""
         self.end()
         if self._returning is not None:
             self._returning.cancel()
@@ -186,7 +186,7 @@ class Share:
         await self.give_back()
 
     async def give_back(self) -> None:
-        """Give the rest of the lease back. Never raises."""
+        """Release the rest of the lease. Never raises."""
         async with self._claiming:
             if (
                 await self._counter.ask(self.ledger, self.ledger.give_back()) is None

@@ -62,7 +62,7 @@ class OutstandingCommands:
     def _done(self, task: "asyncio.Task[Any]") -> None:
         self.owed.discard(task)
         if not task.cancelled():
-            # Retrieved, so that the loop does not log an error that nobody waits for.
+            # Retrieved, so that the loop does not log an error that no caller waits for.
             task.exception()
 
 

@@ -1,9 +1,9 @@
-"""One connection to one Redis server, with several questions under way at once.
+"""One connection to one Redis server, with several commands in flight.
 
 redis-py makes the connection, with TLS, password, database and Sentinel as the URL says. From then
-on commands go straight to its transport, and a protocol of ours gets the answers, which Redis gives
-in the order it was asked. The connection is dropped and made anew where answers break that order or
-come unasked (decision 016), and where one is longer than an answer to the question can be
+on commands go straight to its transport, and our own asyncio protocol gets the answers, which come
+in the order of the commands. The connection is dropped and made anew where answers break that order
+or come unasked (decision 016), and where one is longer than an answer to its command can be
 (decision 022).
 """
 
@@ -17,7 +17,7 @@ import redis.asyncio
 from redis.exceptions import ConnectionError as NoConnection
 
 Told = Callable[[Sequence[Any] | Exception], None]
-"""Called once, later than it was given, with one answer for each command, in order (a refusal is a
+"""Called once, never synchronously, with one answer for each command, in order (a refusal is a
 hiredis.ReplyError), or with the reason why none will come."""
 
 pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
@@ -67,14 +67,14 @@ class PipelinedConnection:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     def reset(self) -> Exception:
-        """Drop the connection, as an answer was not to its question; the reason, as an error."""
+        """Drop the connection, as an answer did not fit its command; the reason, as an error."""
         reason = NoConnection("the answer does not belong to the command")
         if self._session is not None:
             self._session.drop(reason)
         return reason
 
     async def close(self) -> None:
-        """Drop the connection, and tell those that wait for it."""
+        """Drop the connection, and notify the callers that wait for it."""
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
@@ -100,7 +100,7 @@ class PipelinedConnection:
                     self._session.send(question)
 
     async def _connected(self) -> "_Session":
-        # redis-py has not seen the one before go.
+        # redis-py has not noticed that the connection before was lost.
         await self._connection.disconnect(nowait=True)
         await self._connection.connect()
         if await self._connection.can_read():
@@ -120,7 +120,7 @@ class _Session(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
         self._owed: deque[_Question] = deque()
         self._came_bytes = 0
-        """Bytes since the last question was answered."""
+        """Bytes since the last commands were answered."""
         self._is_over = False
         self._look_seconds = connection.socket_timeout / _LOOKS
         self._watch: asyncio.TimerHandle | None = None
@@ -130,7 +130,7 @@ class _Session(asyncio.Protocol):
         self.gone: asyncio.Future[None] = self._loop.create_future()
 
     def send(self, question: _Question) -> None:
-        """Send its commands; their answers come after those that are owed by now."""
+        """Send its commands; their answers come after all outstanding ones."""
         self._owed.append(question)
         self._transport.writelines(question.commands)
         question.commands = ()
@@ -138,7 +138,7 @@ class _Session(asyncio.Protocol):
             self._watch = self._loop.call_later(self._look_seconds, self._look)
 
     def drop(self, reason: Exception) -> None:
-        """End the connection; nothing that is owed will come."""
+        """End the connection; no outstanding answer will come."""
         if self._is_over:
             return
         self._is_over = True
@@ -185,7 +185,7 @@ class _Session(asyncio.Protocol):
             self.drop(NoConnection("the server is no master any more"))
 
     def _look(self) -> None:
-        """Drop the connection if an answer has been owed, and none come, for all of the time."""
+        """Drop the connection if no outstanding answer has come for the whole time-out."""
         self._watch = None
         self._looks = self._looks + 1 if self._answers == self._answers_seen else 0
         self._answers_seen = self._answers

@@ -1,6 +1,6 @@
 """A client for a Redis by its URL, in each form that Redis is run in.
 
-    redis://, rediss:// (TLS)                     one server, and whatever looks like one
+    redis://, rediss:// (TLS)                     one server, and anything that acts like one
     unix://                                       one server by its socket
     redis+cluster://, rediss+cluster://           Redis Cluster; several nodes to begin with
     redis+sentinel://, rediss+sentinel://         a server that Sentinels name: .../SERVICE/DATABASE
@@ -41,13 +41,13 @@ _MAX_CONNECTIONS: Final = 64
 """Connections to one server; also bounds what can be under way while it does not answer."""
 _CONTEXT_SECONDS: Final = 60.0
 _ONCE_MORE: Final = Retry(NoBackoff(), 1)
-"""At once: a connection that Redis closed while it lay in the pool."""
+"""One immediate retry: Redis may have closed a connection while it was in the pool."""
 _MAX_REPLY_BYTES: Final = 2**23
-"""Bytes that redis-py reads beyond what each reply pays for. The longest replies are a scope's
+"""Bytes that redis-py reads beyond _REPLY_BYTES for each reply. The longest replies are a scope's
 generations, 4,096 of which are texts' and take 350 bytes each at most, and the slots of a Cluster.
 """
 _REPLY_BYTES: Final = 2**16 + 2**12
-"""Each reply pays for so many bytes: a value of the cache has no more, and a pipeline to a node of
+"""Each reply may have so many bytes: a value of the cache has no more, and a pipeline to a node of
 a Cluster has a reply for each."""
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
@@ -100,7 +100,7 @@ def connect(url: str, *, authorities: str | None = None) -> redis.asyncio.Redis:
 
 
 class _Bound(asyncio.Protocol):
-    """Counts what comes from a server, and gives it up where its replies are too long.
+    """Counts the bytes from a server, and drops the connection where its replies are too long.
 
     It stands between a connection's transport and the protocol that redis-py reads from.
     """
@@ -113,7 +113,7 @@ class _Bound(asyncio.Protocol):
         transport.set_protocol(self)
 
     def pay(self) -> None:
-        """Let a reply that was read pay for what has come."""
+        """Deduct _REPLY_BYTES for a reply that was read."""
         self._unpaid_bytes = max(self._unpaid_bytes - _REPLY_BYTES, 0)
 
     def data_received(self, data: bytes) -> None:
@@ -138,7 +138,7 @@ class _Bound(asyncio.Protocol):
 
 
 class _SharedContext(RedisSSLContext):
-    """One TLS context after the other for all connections of a client.
+    """The TLS context of all connections of a client, replaced from time to time.
 
     Each connection would make its own, which reads all authorities and stops the event loop for
     40 ms. A context is replaced each minute: a certificate may be replaced in its file.

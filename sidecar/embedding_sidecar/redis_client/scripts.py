@@ -48,7 +48,7 @@ class _AtOne:
         return answer
 
     def reset(self) -> None:
-        """Drop the connection, as an answer was not to its question."""
+        """Drop the connection, as an answer did not fit its command."""
         self._pipe.reset()
 
     async def close(self) -> None:
@@ -59,7 +59,7 @@ class _AtOne:
         command = pipelined_connection.pack(words)
         answers = await self._told(command)
         if isinstance(answers, Exception):
-            # Once more: the connection may have ended before the command was sent.
+            # Sent once more: the connection may have ended before the command was sent.
             answers = await self._told(command)
         if isinstance(answers, Exception):
             # The connection may be refused, too: a wrong password is, before any command.

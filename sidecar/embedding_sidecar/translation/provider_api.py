@@ -1,4 +1,4 @@
-"""A provider as values: what is asked of it, what goes over the wire, what comes back."""
+"""A provider's API as values: requests for vectors, HTTP requests, and their answers."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Item = str | tuple[int, ...]
 
 
 class Ask(NamedTuple):
-    """A request for vectors, in no provider's words.
+    """A request for vectors, independent of any provider's API.
 
     `input_type` is `query`, `document` or None; `truncation` None means: an error on too long a
     text, never a silent cut.
@@ -26,7 +26,7 @@ class Ask(NamedTuple):
     extra: tuple[tuple[str, bytes], ...] = ()
     """Fields that the policy passes on: names in order, and values as JSON."""
     plain: bool = False
-    """Whether `encoding_format` is left out, for a server that refuses it; no part of a key."""
+    """True if `encoding_format` is left out, for a server that refuses it; no part of a key."""
 
     def __repr__(self) -> str:
         """Without the texts, which are their owner's."""
@@ -34,10 +34,10 @@ class Ask(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """One vector for each item, in order, as little-endian float32; `tokens` is what was billed.
+    """One vector for each item, in order, as little-endian float32; `tokens` were billed.
 
-    A translation says None where the provider did not; a call puts the upper bound of the request
-    in its place, and `is_estimated` says so.
+    A translation gives None where the provider states none; a call puts the upper bound of the
+    request in its place, and sets `is_estimated`.
     """
 
     vectors: tuple[bytes, ...]
@@ -50,23 +50,23 @@ class Body(Protocol):
 
     @property
     def held_bytes(self) -> int:
-        """What it holds by now."""
+        """Bytes that it holds now."""
 
     @property
     def is_lost(self) -> bool:
-        """Whether it can be no answer any more, whatever comes."""
+        """True if it can be no answer any more, whatever follows."""
 
     def feed(self, chunk: bytes) -> None:
-        """Take what comes next."""
+        """Take the next chunk."""
 
     def drop(self) -> None:
-        """Let go of all that is held: it is lost."""
+        """Free all that is held: the body is lost."""
 
     def vectors(self) -> Vectors:
-        """What it said, once it is whole.
+        """The vectors, once the body is whole.
 
         Raises:
-            errors.Unusable: it is lost, or says something else than was asked.
+            errors.Unusable: it is lost, or does not answer the request.
         """
 
 
@@ -116,10 +116,10 @@ class HttpAnswer(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a provider takes in one request; None is no limit that is known.
+    """Limits of one request to a provider; None is no limit that is known.
 
     `body_bytes` is of the items alone, as JSON. An item that may have `alone_from_tokens`, or more,
-    is perhaps too long, and goes alone.
+    may be too long, and goes alone.
     """
 
     items: int
@@ -132,16 +132,16 @@ class Translation(Protocol):
     """One provider's wire format, without IO."""
 
     def obstacle(self, items: Collection[Item]) -> errors.UnsupportedInput | None:
-        """Why this provider cannot take these items at all; None where it can."""
+        """The reason why this provider cannot take these items at all; None where it can."""
 
     def limits(self, model: str) -> Limits:
-        """What one request may hold; larger ones are split."""
+        """The limits of one request; larger ones are split."""
 
     def request(self, ask: Ask, *, base_url: str, api_key: str | None) -> HttpRequest:
         """The request to send; its reader takes a 2xx."""
 
     def failure(self, answer: HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
-        """What a status other than 2xx means, by status and typed fields only."""
+        """The error of a status other than 2xx, by status and typed fields only."""
 
 
 class Upstream(Protocol):
@@ -154,9 +154,9 @@ class Upstream(Protocol):
         within_seconds: float,
         done: Callable[[HttpAnswer | Exception], None],
     ) -> Callable[[], object]:
-        """Send it; `done` is told later, once, the answer, of any status, or why there is none.
+        """Send it; `done` gets later, once, the answer, of any status, or the failure.
 
         That is errors.Unreachable after that time at the latest: its `billed` is False where the
-        request was certainly never sent. What is returned cancels the request: `done` is not told
-        any more, and a second time changes nothing.
+        request was certainly never sent. The returned callback cancels the request: `done` is not
+        called any more, and a second time changes nothing.
         """

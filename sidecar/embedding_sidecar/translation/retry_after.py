@@ -3,7 +3,7 @@
 Sources: `retry-after-ms` as OpenAI's SDKs obey it; `retry-after` in seconds or as a date, RFC 9110,
 section 10.2.3; `x-ratelimit-reset-requests` and `-tokens` with durations as Go writes them (`6m0s`,
 `12ms`), OpenAI's page on rate limits; the same in whole seconds and without a unit, Azure's;
-google.rpc.RetryInfo (google/rpc/error_details.proto), which Gemini says where no header is.
+google.rpc.RetryInfo (google/rpc/error_details.proto), which Gemini sends in place of a header.
 """
 
 import math

@@ -116,7 +116,7 @@ class Reader:
 
     @property
     def held_bytes(self) -> int:
-        """Memory that it holds by now."""
+        """Bytes that it holds now."""
         read = len(self._read) + len(self._unplaced)
         return self._chunks_bytes + len(self._rest) + read * self._vector_bytes
 
@@ -350,7 +350,7 @@ def _from_floats(raw: list[Any]) -> bytes:
 
 
 def _tokens(usage: Any) -> int | None:
-    """The tokens that were billed, or None. An embedding has no output tokens: both names do."""
+    """The tokens that were billed, or None. Without output tokens both names mean the same."""
     if not isinstance(usage, dict):
         return None
     for name in ("total_tokens", "prompt_tokens"):

@@ -60,5 +60,5 @@ class Telemetry:
             thread.start()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                while any(it.is_alive() for it in ending):  # noqa: ASYNC110 - a thread tells nobody
+                while any(it.is_alive() for it in ending):  # noqa: ASYNC110 - a thread wakes no event loop
                     await asyncio.sleep(_TICK_SECONDS)

@@ -56,7 +56,7 @@ class Tracer:
         )
 
     def request(self, *, traceparent: str | None, tracestate: str | None) -> "_RequestSpan":
-        """Start the span of a request, as a child of its caller's where that is told."""
+        """Start the span of a request, as a child of its caller's where that is given."""
         context = None
         if traceparent is not None:
             carrier = {"traceparent": traceparent, "tracestate": tracestate or ""}

@@ -212,9 +212,9 @@ class HttpProtocol(asyncio.Protocol):
 
     def respond(self, exchange: Exchange) -> None:
         """Begin the response to a request whose head is there."""
-        self.begin(exchange, self.listener.application)
+        self.respond_in_task(exchange, self.listener.application)
 
-    def begin(self, exchange: Exchange, application: Application) -> "asyncio.Task[None]":
+    def respond_in_task(self, exchange: Exchange, application: Application) -> "asyncio.Task[None]":
         """Respond by a task."""
         self.answering = exchange
         task = self._loop.create_task(exchange.run(application))

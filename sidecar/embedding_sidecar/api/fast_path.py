@@ -67,7 +67,7 @@ class FastPath(HttpProtocol):
         # One that expects 100-continue sends no body before a task has asked for it; and without
         # data coming in, nothing would come back to what is held.
         if exchange.expects_continue or not self._receiving:
-            self.begin(exchange, self._endpoint.respond)
+            self.respond_in_task(exchange, self._endpoint.respond)
         else:
             self._held = exchange
 
@@ -96,7 +96,7 @@ class FastPath(HttpProtocol):
             return
         head = None if self.flow.write_paused else self._endpoint.head(exchange.scope)
         if head is None:
-            self.begin(exchange, self._endpoint.respond)
+            self.respond_in_task(exchange, self._endpoint.respond)
             return
         body = bytes(exchange.body)
         if self._lessons and exchange.keep_alive and self._whole is not None:
@@ -118,13 +118,15 @@ class FastPath(HttpProtocol):
         if isinstance(result, Reply):
             exchange.reply(result)
             return
-        task = self.begin(exchange, functools.partial(self._endpoint.respond, asked=result))
+        task = self.respond_in_task(
+            exchange, functools.partial(self._endpoint.respond, asked=result)
+        )
         self._ends_with_caller = task if result.ends_with_caller else None
 
     def _begin_held(self) -> None:
         exchange = self._release()
         if exchange is not None and not self.flow.is_closing:
-            self.begin(exchange, self._endpoint.respond)
+            self.respond_in_task(exchange, self._endpoint.respond)
 
     def _release(self) -> Exchange | None:
         held, self._held = self._held, None

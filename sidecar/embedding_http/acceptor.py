@@ -34,14 +34,14 @@ class Acceptor(uvicorn.Server):
         )
 
     def start(self, listening: socket.socket) -> None:
-        """Accept until it is stopped."""
+        """Accept connections until `stop`."""
         self._listening = listening
-        # uvicorn may close its socket while connections are in the queue, which would reset them.
-        # Both sockets have the same queue.
+        # uvicorn may close its socket while connections are queued, which would reset them. This
+        # duplicate shares the queue with ours.
         self._running = asyncio.create_task(self.serve(sockets=[listening.dup()]))
 
     async def stop(self, *, within_seconds: float) -> None:
-        """Close the socket, after the connections that are in its queue by then were accepted."""
+        """Accept the connections that are in the socket's queue by then, and close it."""
         listening, running = self._listening, self._running
         if listening is None or running is None:
             return
@@ -49,7 +49,7 @@ class Acceptor(uvicorn.Server):
         self.should_exit = True
         await running
         loop = asyncio.get_running_loop()
-        # Until the queue is empty (BlockingIOError) or a connection is lost; more may come as fast.
+        # Ends on an empty queue (BlockingIOError), a lost connection or time: more may keep coming.
         with contextlib.suppress(TimeoutError, OSError), listening:
             async with asyncio.timeout(within_seconds):
                 while True:
@@ -59,5 +59,5 @@ class Acceptor(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none: the process has two servers, and ends both by its own handlers."""
+        """Capture none: the process has two servers, and ends both in its own handlers."""
         yield

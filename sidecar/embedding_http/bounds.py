@@ -1,4 +1,4 @@
-"""How much of what, and for how long, a connection may send, and how it is refused beyond that."""
+"""Bounds of what a connection may send, and for how long, and the refusal of what exceeds them."""
 
 import http
 import json
@@ -6,27 +6,27 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_HEADERS: Final = 128
-"""Lines of a head; the SDKs send 15. aiohttp and Envoy allow about as many."""
+"""Header lines; the SDKs send 15. aiohttp and Envoy allow about as many."""
 MAX_FRAMING_BYTES: Final = 16_384
-"""Of what frames a body and is none: trailers, extensions of chunks. Node allows as much."""
+"""Bytes that frame a body, such as trailers and chunk extensions. Node allows as many."""
 FRAMED_BYTES: Final = 16
-"""Bytes of framing that each byte of a body pays for: in chunks of one byte it takes five."""
+"""Bytes of framing allowed for each byte of a body; a chunk of one byte takes five."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """The bounds of one listener.
 
-    `pipelined` requests may wait behind the one under way: each is held parsed. With `methods` no
-    other is answered, no body is kept, and the connection ends with a response whose request is
-    not whole.
+    Up to `pipelined` parsed requests may wait behind the one under way. With `methods` no other
+    method is answered, no body is kept, and a response sent before its request is complete ends
+    the connection.
     """
 
     head_bytes: int = 65_536
     head_seconds: float = 30.0
     keep_alive_seconds: float = 120.0
-    """Longer than clients keep idle connections (Go 90 s, aiohttp 15 s, httpx 5 s), so that they
-    close them and no request meets a connection that is just being closed here."""
+    """Longer than clients keep idle connections (Go 90 s, aiohttp 15 s, httpx 5 s), so that
+    clients close them and no request arrives on a connection that is just being closed here."""
     pipelined: int = 64
     methods: tuple[str, ...] = ()
 
@@ -35,7 +35,7 @@ ORDINARY: Final = Bounds()
 
 
 class RefusedRequest(Exception):  # noqa: N818 - it is an answer, and is raised on the way to it
-    """A refusal in OpenAI's error form, which ends the connection; `lines` are of its head."""
+    """A refusal in OpenAI's error form, which ends the connection; `lines` are header lines."""
 
     def __init__(
         self, message: str, *, status: int = 400, code: str | None = None, lines: bytes = b""
@@ -68,5 +68,5 @@ class RefusedRequest(Exception):  # noqa: N818 - it is an answer, and is raised 
 
 
 def unavailable(message: str, *, code: str) -> RefusedRequest:
-    """The refusal of what may be asked again later."""
+    """The refusal of a request that may be retried later."""
     return RefusedRequest(message, status=503, code=code)

@@ -1,9 +1,9 @@
-"""How many clients may be connected, and which connection makes room for one more.
+"""Bounds the connections of a listener, and chooses the one to close for a new one.
 
-Each connection holds a descriptor and some memory, and anyone who reaches the port can open one. A
-new connection is always let in: at the bound another one goes, of the address that has most of
-them, and of those the one whose next request has been awaited longest. So a flood from a few
-addresses takes places from itself alone, and a probe of kubelet always gets one.
+Each connection holds a descriptor and some memory, and any client that reaches the port can open
+one. A new connection is always accepted: at the bound another one is closed, of the address that
+has the most, and of those the one whose next request has been awaited longest. So a flood from a
+few addresses closes only its own connections, and a probe of kubelet always gets one.
 """
 
 from collections.abc import Collection
@@ -11,28 +11,28 @@ from typing import Protocol
 
 
 class Held(Protocol):
-    """A connection: its client's address, and until when its next request is awaited."""
+    """A connection: its client's address, and the deadline for its next request."""
 
     address: str
     due: float
-    """The loop's time."""
+    """In the loop's time."""
 
     @property
     def is_answering(self) -> bool:
-        """Whether a request is under way."""
+        """True if a request is under way."""
 
     def drop(self) -> None:
-        """End it at once."""
+        """Close it at once."""
 
     def refuse_connection(self) -> None:
-        """Say that there are too many connections, and end it."""
+        """Respond that there are too many connections, and close it."""
 
 
 class ConnectionLimit:
-    """The connections of one listener; `per_address` None is no bound for one address.
+    """The connections of one listener; `per_address` None sets no bound for one address.
 
-    With `spares_answering` a connection that waits for its answer never goes: where all do, the new
-    one is turned away.
+    With `spares_answering` a connection with a request under way is never closed: if all have one,
+    the new connection is refused.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class ConnectionLimit:
         self._spares_answering = spares_answering
         self._count = 0
         self._held: dict[str, dict[Held, None]] = {}
-        """By address, in the order in which they came."""
+        """By address, in the order in which they connected."""
 
     def __len__(self) -> int:
         return self._count
 
     def enter(self, new: Held) -> None:
-        """Take a place, and another one's where there is none."""
+        """Count a new connection, and close one if that exceeds a bound."""
         same = self._held.setdefault(new.address, {})
         same[new] = None
         self._count += 1
@@ -59,7 +59,7 @@ class ConnectionLimit:
             self._evict(max(self._held.values(), key=len), new)
 
     def leave(self, gone: Held) -> None:
-        """Give the place back; a second time changes nothing."""
+        """Stop counting a connection; a second call changes nothing."""
         same = self._held.get(gone.address, {})
         if gone in same:
             del same[gone]

@@ -13,7 +13,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[Reply | None]]
-"""An ASGI application; the Reply that one of ours returns is written for it."""
+"""An ASGI application; a Reply that it returns is written as its response."""
 
 _NO_NAME: Final = re.compile(b'[\x00-\x1f\x7f()<>@,;:\\[\\]={} \t\\\\"]')
 _NO_VALUE: Final = re.compile(b"[\x00-\x08\x0a-\x1f\x7f]")
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class Exchange:
-    """A request, as far as it has come, and its response, as far as it has gone out."""
+    """A request, as far as it was received, and its response, as far as it was sent."""
 
     def __init__(
         self,
@@ -44,29 +44,29 @@ class Exchange:
         self.scope = scope
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
-        """Whether the client sends no body before it is told to."""
+        """True if the client sends no body before it gets 100 Continue."""
         self.body = bytearray()
         self.more_body = True
         self.disconnected = False
         self.is_started = self.is_complete = False
-        """Whether the response has begun; whether it has ended."""
+        """`is_started`: the response has begun; `is_complete`: it has ended."""
         self._news: asyncio.Event | None = None
         self._chunked = False
         self._left: int | None = 0
-        """Bytes of the response that its head has told of; None: it ends with the connection."""
+        """Bytes of Content-Length still to be sent; None: the body ends with the connection."""
 
     def tell(self) -> None:
-        """Something has come, or has ended."""
+        """Wake `receive`: something has come, or has ended."""
         if self._news is not None:
             self._news.set()
 
     def disconnect(self) -> None:
-        """Nobody waits for the response any more."""
+        """No client waits for the response any more."""
         self.disconnected = True
         self.tell()
 
     def reply(self, reply: Reply) -> None:
-        """Give the whole response."""
+        """Write the whole response."""
         self.is_started = True
         if self.scope["method"] == "HEAD":
             # The client would read a body as the next response.
@@ -75,7 +75,7 @@ class Exchange:
         self._end()
 
     async def run(self, application: Application) -> None:
-        """Have the application respond, and respond for it where it fails to."""
+        """Run the application, and respond in its place if it fails to."""
         try:
             reply = await application(self.scope, self.receive, self.send)
             if reply is not None and not self.disconnected:
@@ -84,7 +84,7 @@ class Exchange:
             if not self.disconnected:
                 self._flow.close()
             raise
-        except Exception:  # noqa: BLE001 - the client is told, and the log says how
+        except Exception:  # noqa: BLE001 - the client gets an error, the log its cause
             _log.exception("a request failed")
             reply, self.keep_alive = _FAILED, False
         if self.disconnected or self.is_complete:
@@ -100,7 +100,7 @@ class Exchange:
             self.reply(reply)
 
     async def receive(self) -> Message:
-        """ASGI's: what has come of the body, or that nobody waits any more."""
+        """ASGI's: the body received since the last call, or that the client is gone."""
         if self.expects_continue and not self._flow.is_closing:
             self._flow.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.expects_continue = False
@@ -121,7 +121,7 @@ class Exchange:
         """ASGI's: the head of the response, or a piece of its body.
 
         Raises:
-            RuntimeError: the message cannot come here, or is not what the head has told.
+            RuntimeError: the message is out of order, or does not fit the response's head.
         """
         if not self.disconnected:
             await self._flow.drain()
@@ -155,7 +155,7 @@ class Exchange:
             lines.append(b"connection: close\r\n")
         if self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY and not is_told:
             if self.scope["http_version"] == "1.0":
-                # It knows no chunks (RFC 9112, 6.1): the end of the connection is the body's.
+                # HTTP/1.0 has no chunks (RFC 9112, 6.1): the end of the connection ends the body.
                 self._left = None
             else:
                 self._chunked = True

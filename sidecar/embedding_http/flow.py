@@ -1,4 +1,4 @@
-"""Both directions of one connection: what is paused, and what is still to go out."""
+"""Both directions of one connection: which is paused, and the bytes still to be sent."""
 
 import asyncio
 import http
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 HIGH_WATER_BYTES: Final = 65_536
-"""Of a body that nobody has read yet; what comes beyond is left to the kernel."""
+"""Unread bytes of a body after which reading pauses; the kernel buffers the rest."""
 _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
 STATUS_LINES: Final = {
     status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode()
@@ -14,11 +14,11 @@ STATUS_LINES: Final = {
 }
 
 Coalesce = Callable[[Callable[[], object]], object]
-"""Calls what it is given, now or at the end of the loop's turn."""
+"""Calls its argument, now or at the end of the loop's turn."""
 
 
 class Reply(NamedTuple):
-    """A whole response; `head` is the header lines, each with its end, names in lower case."""
+    """A whole response; `head` is the header lines, each with its line end, names in lower case."""
 
     status: int
     head: bytes
@@ -26,13 +26,13 @@ class Reply(NamedTuple):
 
 
 def pairs(head: bytes) -> list[tuple[bytes, bytes]]:
-    """The lines of a head, each with its end, as ASGI has them."""
+    """Header lines, each with its line end, as the pairs of ASGI."""
     halves = (line.partition(b": ") for line in head.split(b"\r\n")[:-1])
     return [(name, value) for name, _, value in halves]
 
 
 class Flow:
-    """The transport of a connection; `coalesce` says when a whole response goes out."""
+    """The transport of a connection; `coalesce` decides when a whole response is sent."""
 
     def __init__(self, transport: asyncio.Transport, coalesce: Coalesce) -> None:
         self._transport = transport
@@ -44,12 +44,12 @@ class Flow:
 
     @property
     def is_closing(self) -> bool:
-        """Whether nothing can be written any more."""
+        """True if nothing can be written any more."""
         return self._transport.is_closing()
 
     def reply(self, reply: Reply, *, is_last: bool) -> None:
         """Write a whole response, and end the connection if it is the last."""
-        # One at a time: a client that asks for many in one go and reads none is to be noticed.
+        # One at a time, to notice a client that pipelines many requests and reads no response.
         if self._unsent:
             self.flush()
         end = b"connection: close\r\n\r\n" if is_last else b"\r\n"
@@ -60,34 +60,34 @@ class Flow:
             self._coalesce(self.flush)
 
     def write(self, data: bytes) -> None:
-        """Write behind what is still to go out."""
+        """Write the data after all that is still to be sent."""
         self.flush()
         if not self._transport.is_closing():
             self._transport.write(data)
 
     def flush(self) -> None:
-        """Write what is still to go out."""
+        """Write all that is still to be sent."""
         unsent, self._unsent = self._unsent, []
         if unsent and not self._transport.is_closing():
             self._transport.writelines(unsent)
 
     def close(self) -> None:
-        """End the connection behind what was written."""
+        """Close the connection once all that was written is sent."""
         self.flush()
         self._transport.close()
 
     def abort(self) -> None:
-        """End the connection at once, with what is still to be sent."""
+        """Close the connection at once; unsent bytes are lost."""
         self._transport.abort()
 
     def pause_reading(self) -> None:
-        """Leave what comes to the kernel."""
+        """Stop reading: the kernel buffers what comes."""
         if not self.read_paused:
             self.read_paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take again what comes."""
+        """Read again."""
         if self.read_paused:
             self.read_paused = False
             self._transport.resume_reading()
@@ -98,7 +98,7 @@ class Flow:
         self._writable = asyncio.Event()
 
     def resume_writing(self) -> None:
-        """It reads again, or is gone."""
+        """The client reads again, or is gone."""
         self.write_paused = False
         if self._writable is not None:
             self._writable.set()

@@ -1,8 +1,8 @@
 """One connection of a client: its requests in order, and a response to each.
 
-A head has so many bytes and so many seconds, and so has whatever else comes while no request is
-under way, such as the rest of a body that was refused; so many requests may wait behind one another
-(decision 022).
+Bounds hold for the bytes and the seconds of a head, and of anything else that comes while no
+request is under way, such as the rest of a refused body, and for the number of requests that may
+wait behind one another (decision 022).
 """
 
 import asyncio
@@ -22,18 +22,18 @@ from embedding_http.request_parser import RequestParser
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Listener:
-    """What the connections of one listener share."""
+    """The state that the connections of one listener share."""
 
     application: Any
-    """An Application, or what the listener's own kind of connection asks of it."""
+    """An Application, or the object that the listener's own protocol class calls instead."""
     bounds: Bounds = ORDINARY
     limit: ConnectionLimit = field(default_factory=lambda: ConnectionLimit(sys.maxsize))
     coalesce: Coalesce = operator.call
-    """Sends each response now, unless it is another one."""
+    """By default each response is sent at once."""
     connections: set["HttpProtocol"] = field(default_factory=set)
     tasks: set["asyncio.Task[None]"] = field(default_factory=set)
     is_ending: bool = False
-    """Whether each connection ends with the response to its next request."""
+    """True if each connection ends with the response to its next request."""
 
 
 class HttpProtocol(asyncio.Protocol):
@@ -45,7 +45,7 @@ class HttpProtocol(asyncio.Protocol):
         self.answering: Exchange | None = None
         """The request whose response is under way."""
         self.address = ""
-        """The client's; empty where it has none."""
+        """The client's address; empty if it has none."""
         self._client: tuple[str, int] | None = None
         self._server: tuple[str, int] | None = None
         self._bounds = listener.bounds
@@ -53,51 +53,51 @@ class HttpProtocol(asyncio.Protocol):
         self._parser = RequestParser(self, methods=self._bounds.methods)
         self._waiting: deque[Exchange] = deque()
         self._reading: Exchange | None = None
-        """The request whose head has come whole and whose end has not."""
+        """The request whose head is complete and whose end is still to come."""
         self._head_bytes = 0
         self._refusal: RefusedRequest | None = None
-        """Of what came behind requests that are to be answered first; nothing is read after it."""
+        """The refusal to send once earlier requests are answered; nothing is read after it."""
         self.due = math.inf
-        """The loop's time until which its next request, or the rest of one, is awaited."""
+        """The deadline, in the loop's time, for its next request or the rest of one."""
         self._timer: asyncio.TimerHandle | None = None
 
-    # --- what a listener asks of its connections
+    # --- called by the listener
 
     @property
     def is_answering(self) -> bool:
-        """Whether a request is under way."""
+        """True if a request is under way."""
         return self.answering is not None
 
     @property
     def is_between_requests(self) -> bool:
-        """Whether the next byte begins a request, and none is under way."""
+        """True if the next byte begins a request, and none is under way."""
         return not (self._parser.in_head or self.answering or self._reading)
 
     def end_after_last(self) -> None:
-        """Let the last request that has come be the last one."""
+        """Close it after the response to the last request received, if there is one."""
         last = self._waiting[-1] if self._waiting else self.answering
         if last is not None:
             last.keep_alive = False
 
     def end(self) -> None:
-        """End it now, or behind the last request that has come."""
+        """Close it now, or after the response to the last request received."""
         self.end_after_last()
         if self.answering is None:
             self.flow.close()
 
     def cut(self, error: RefusedRequest) -> None:
-        """End it now; a client that waits for a response that has not begun hears why."""
+        """Close it now; a client whose response has not begun gets the error."""
         if self.answering is None:
             self.flow.close()
         else:
             self._refuse_now(error)
 
     def drop(self) -> None:
-        """End it at once, with what is still to be sent."""
+        """Close it at once; unsent bytes are lost."""
         self.flow.abort()
 
     def refuse_connection(self) -> None:
-        """Say that there are too many connections, and end it."""
+        """Respond that there are too many connections, and close it."""
         self._refuse_now(
             unavailable(
                 "Too many connections wait for answers here. Close some, or share them.",
@@ -105,7 +105,7 @@ class HttpProtocol(asyncio.Protocol):
             )
         )
 
-    # --- asyncio's
+    # --- called by asyncio
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected; its first request is awaited."""
@@ -127,7 +127,7 @@ class HttpProtocol(asyncio.Protocol):
         self.listener.limit.leave(self)
         if self.answering is not None:
             self.answering.disconnect()
-        # The traceback of a refusal holds its connection.
+        # The traceback of a refusal refers to its connection.
         self.answering = self._reading = self._refusal = None
         self._waiting.clear()
         self._parser.close()
@@ -135,12 +135,12 @@ class HttpProtocol(asyncio.Protocol):
         self.flow.resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of a head, a body or what is around it."""
+        """Take bytes of a head, of a body or of its framing."""
         # Few steps: this runs for every request.
         if self._refusal is not None:
             return
         if self._head_bytes + len(data) > self._bounds.head_bytes and self.answering is None:
-            # In two steps: a head that does not end within the first is too long.
+            # In two steps: a head that does not end within the first one is too long.
             rest = self._bounds.head_bytes - self._head_bytes
             self._feed(data[:rest])
             if self.flow.is_closing or self._refusal is not None:
@@ -149,7 +149,7 @@ class HttpProtocol(asyncio.Protocol):
         self._feed(data)
 
     def eof_received(self) -> None:
-        """The client sends no more, and gets what it has asked for until then."""
+        """The client sends no more; write the responses that are ready."""
         self.flow.flush()
 
     def pause_writing(self) -> None:
@@ -157,10 +157,10 @@ class HttpProtocol(asyncio.Protocol):
         self.flow.pause_writing()
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """The client reads again."""
         self.flow.resume_writing()
 
-    # --- the parser's
+    # --- called by the parser
 
     def head_came(self, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
         """Respond, or let the request wait behind others."""
@@ -176,7 +176,7 @@ class HttpProtocol(asyncio.Protocol):
             self.flow,
             scope,
             self.responded,
-            # A response before the body was asked for leaves open where the next request begins.
+            # After a response before 100 Continue, the start of the next request is unclear.
             keep_alive=keep_alive and not expects_continue and not self.listener.is_ending,
             expects_continue=expects_continue,
         )
@@ -197,7 +197,7 @@ class HttpProtocol(asyncio.Protocol):
         exchange.tell()
 
     def request_ended(self, *, keep_alive: bool) -> None:
-        """Tell the application that there is no more."""
+        """Notify the application that the request is complete."""
         exchange, self._reading = self._reading, None
         if exchange is None:
             return
@@ -211,11 +211,11 @@ class HttpProtocol(asyncio.Protocol):
     # --- responses
 
     def respond(self, exchange: Exchange) -> None:
-        """Begin the response to a request whose head is there."""
+        """Begin the response to a request whose head is complete."""
         self.respond_in_task(exchange, self.listener.application)
 
     def respond_in_task(self, exchange: Exchange, application: Application) -> "asyncio.Task[None]":
-        """Respond by a task."""
+        """Respond in a task."""
         self.answering = exchange
         task = self._loop.create_task(exchange.run(application))
         self.listener.tasks.add(task)
@@ -231,7 +231,7 @@ class HttpProtocol(asyncio.Protocol):
             self.flow.close()
             return
         following = self._waiting.popleft() if self._waiting else None
-        # While requests wait, the last of them may be long, and each answer would let more come.
+        # No reading while requests wait: the last may be long, and each response would let in more.
         if not self._waiting:
             self.flow.resume_reading()
         if following is not None:
@@ -285,7 +285,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _wait(self, seconds: float) -> None:
         self.due = due = self._loop.time() + seconds
-        # One that comes too early looks again: most are not needed by then.
+        # A timer that fires too early is set again: most are no longer needed by then.
         if self._timer is None or self._timer.when() > due:
             self._set_timer(seconds)
 
@@ -315,10 +315,10 @@ class HttpProtocol(asyncio.Protocol):
     # --- refusals
 
     def _refuse(self, error: RefusedRequest) -> None:
-        """Answer what is no request, or one that is not to be read, and end the connection.
+        """Refuse invalid bytes, or a request that may not be read, and end the connection.
 
-        What came before it is answered first, as answers come in the order of requests; but an
-        answer that has begun may be one without end.
+        Earlier requests are answered first, as responses keep the order of requests, unless a
+        response has begun: it may never end.
         """
         reading, answering = self._reading, self.answering
         if answering is None or answering is reading or answering.is_started:
@@ -332,13 +332,13 @@ class HttpProtocol(asyncio.Protocol):
         begun = self.answering is not None and self.answering.is_started
         if self.answering is not None:
             self.answering.disconnect()
-        # A second head would be read as a part of the answer that has begun; and the rest of a
-        # request that has had its answer gets none.
+        # A second head would be read as a part of the response that has begun; and the rest of a
+        # request that was answered already gets no response.
         if not begun and not (self._reading is not None and self._reading.is_complete):
             self.flow.write(error.response())
         self.flow.close()
 
 
 def _address(found: Any) -> tuple[str, int] | None:
-    """Host and port, of what a socket says of itself."""
+    """Host and port of a socket's address, if it has them."""
     return (str(found[0]), int(found[1])) if isinstance(found, tuple | list) else None

@@ -1,7 +1,7 @@
-"""Requests out of the bytes of a connection, by httptools, with a bound on all but bodies.
+"""Parses requests from the bytes of a connection, by httptools; all parts but bodies are bounded.
 
-The lines after a chunked body are no headers: what frames a body (sizes of chunks, their
-extensions, trailers) is counted and dropped. An upgrade is ignored, as RFC 9110, section 7.8, says.
+The framing of a body (chunk sizes, chunk extensions, trailers) is counted and dropped; trailers do
+not become headers. An upgrade is ignored, as RFC 9110, section 7.8, allows.
 """
 
 from typing import Any, Final, NoReturn, Protocol
@@ -14,24 +14,24 @@ from embedding_http.bounds import FRAMED_BYTES, MAX_FRAMING_BYTES, MAX_HEADERS, 
 _NO_HTTP: Final = "Invalid HTTP request received."
 _MAX_NAME: Final = 256
 _OF_AN_UPGRADE: Final = frozenset({b"upgrade", b"http2-settings"})
-"""Headers, and options of Connection, that offer one. RFC 9110, 7.8; RFC 7540, 3.2.1."""
+"""Headers, and options of Connection, that offer an upgrade. RFC 9110, 7.8; RFC 7540, 3.2.1."""
 
 
 class Sink(Protocol):
-    """What is told of requests; it may raise RefusedRequest."""
+    """Receives the parts of requests; it may raise RefusedRequest."""
 
     def head_came(self, scope: dict[str, Any], *, keep_alive: bool, expects_continue: bool) -> None:
-        """A head is whole; `scope` is ASGI's, without the two ends of the connection."""
+        """A head is complete; `scope` is ASGI's, without `client` and `server`."""
 
     def body_came(self, body: bytes) -> None:
         """A piece of a body has come."""
 
     def request_ended(self, *, keep_alive: bool) -> None:
-        """A request is whole; the connection ends with it, if it is not kept alive."""
+        """A request is complete; without `keep_alive` it is the connection's last."""
 
 
 class _Dropped(list[tuple[bytes, bytes]]):
-    """Where trailers go."""
+    """A list that drops trailers."""
 
     def append(self, line: tuple[bytes, bytes], /) -> None:
         """Keep nothing."""
@@ -41,29 +41,29 @@ _DROPPED: Final = _Dropped()
 
 
 class RequestParser:
-    """Parses one connection; with `methods`, no others are allowed."""
+    """Parses the requests of one connection; with `methods`, no others are allowed."""
 
     def __init__(self, sink: Sink, *, methods: tuple[str, ...]) -> None:
         self._sink = sink
         self._methods = methods
         self._parser = self._made()
         self.in_head = self.in_body = False
-        """Whether a head has begun and has not ended; whether a request's end is to come."""
+        """`in_head`: a head has begun and has not ended; `in_body`: a request's end is to come."""
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._expects_continue = False
         self._offered: bytes | None = None
-        """The head of a request that offers an upgrade, as it would be without."""
+        """The head of a request that offers an upgrade, with the offer left out."""
         self._framing_bytes = self._body_bytes = 0
-        """Of the body that is under way, beyond what it pays for; of bodies, in what comes now."""
+        """Framing of the body under way beyond its allowance; bytes of bodies in the data fed."""
         self._has_begun = False
-        """Whether a request begins in what comes now."""
+        """True if a request begins in the data fed."""
 
     def feed(self, data: bytes) -> None:
-        """Take bytes of a head, a body or what is around it.
+        """Take bytes of a head, of a body or of its framing.
 
         Raises:
-            RefusedRequest: this is no request, or none that is to be read; nothing more is.
+            RefusedRequest: the bytes are invalid, or the request may not be read; feed no more.
         """
         self._has_begun, self._body_bytes = False, 0
         offers = None
@@ -72,7 +72,7 @@ class RequestParser:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 offers = upgrade
-            # Not while it is handled, or it would take the place of what a refusal says.
+            # Not within `except`: the upgrade would replace a refusal as the error's context.
             if offers is not None:
                 self._read_without_upgrades(data, offers)
         except httptools.HttpParserError as error:
@@ -82,7 +82,7 @@ class RequestParser:
                     raise refused from None
                 raise RefusedRequest(_NO_HTTP) from None
             finally:
-                # It and this frame, which its traceback has, would hold each other and the sink.
+                # Its traceback refers to this frame: the cycle would keep the sink alive.
                 del refused
         if self.in_body:
             self._count_framing(len(data))
@@ -90,7 +90,7 @@ class RequestParser:
             _refuse_many_headers()
 
     def close(self) -> None:
-        """Parse nothing more: parser and sink no longer hold each other."""
+        """Parse nothing more, and break the reference cycle of parser and sink."""
         self._parser = None
 
     # --- httptools calls these
@@ -107,14 +107,14 @@ class RequestParser:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A line of a head, or of the trailers after a chunked body, which nobody wants."""
+        """A line of a head, or of the trailers after a chunked body, which are dropped."""
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self._expects_continue = True
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """A head is whole; one that offers an upgrade is read again without the offer."""
+        """A head is complete; one that offers an upgrade is parsed again without the offer."""
         parser = self._parser
         method = parser.get_method().decode("ascii")
         if self._methods and method not in self._methods:
@@ -124,7 +124,7 @@ class RequestParser:
                 status=405,
                 lines=f"allow: {', '.join(self._methods)}\r\n".encode(),
             )
-        # Not counted line by line, which would be the most of reading one: a read holds few enough.
+        # Not counted line by line, which would be most of a head's cost: a read holds few enough.
         if len(self._headers) > MAX_HEADERS:
             _refuse_many_headers()
         if parser.should_upgrade():
@@ -149,7 +149,7 @@ class RequestParser:
         }
         self._headers, self.in_head, self.in_body = _DROPPED, False, True
         is_old = version == "1.0"
-        # HTTP/1.0 has no 100 (RFC 9110, 10.1.1).
+        # HTTP/1.0 has no 100 Continue (RFC 9110, 10.1.1).
         self._sink.head_came(
             scope,
             keep_alive=not is_old and parser.should_keep_alive(),
@@ -162,7 +162,7 @@ class RequestParser:
         self._sink.body_came(body)
 
     def on_message_complete(self) -> None:
-        """A request is whole; a trailer may have said that the connection ends."""
+        """A request is complete; a trailer may have said that the connection ends."""
         if self._offered is None:
             self.in_body = False
             self._sink.request_ended(keep_alive=self._parser.should_keep_alive())
@@ -171,12 +171,12 @@ class RequestParser:
 
     def _made(self) -> Any:
         made = httptools.HttpRequestParser(self)
-        # Else it reads nothing behind a request that ends the connection.
+        # Otherwise it reads nothing after a request that ends the connection.
         made.set_dangerous_leniencies(lenient_data_after_close=True)
         return made
 
     def _read_without_upgrades(self, data: bytes, upgrade: httptools.HttpParserUpgrade) -> None:
-        """Read again what a head that offers an upgrade stands in; raises HttpParserError."""
+        """Parse the head again without its offer, and the rest; raises HttpParserError."""
         parts: list[bytes | memoryview] = [memoryview(data)[upgrade.args[0] :], self._take_offer()]
         while parts:
             part = parts.pop()
@@ -186,8 +186,8 @@ class RequestParser:
                 parts += (memoryview(part)[another.args[0] :], self._take_offer())
 
     def _take_offer(self) -> bytes:
-        # The parser takes the rest for another protocol, and reads no more at all where the head
-        # also ends the connection.
+        # A new parser: the old one takes the rest for another protocol, and reads no more at all
+        # if the head also ends the connection.
         self._parser = self._made()
         head, self._offered = self._offered or b"", None
         return head
@@ -208,9 +208,9 @@ class RequestParser:
         return b"\r\n".join([*lines, b"", b""])
 
     def _count_framing(self, size: int) -> None:
-        """Of bytes that have come while a body is under way, count those that are none of it."""
+        """Count the framing in bytes that have come while a body is under way."""
         if self._has_begun:
-            # Heads came with it; they have their own bounds.
+            # Heads came in the same bytes; they have their own bounds.
             return
         framing = self._framing_bytes + size - self._body_bytes * (1 + FRAMED_BYTES)
         self._framing_bytes = max(framing, 0)

@@ -1,4 +1,4 @@
-"""A server of one listening socket: it begins, stops accepting, and ends in good order."""
+"""A server of one listening socket: it starts, stops accepting, and shuts down gracefully."""
 
 import asyncio
 import contextlib
@@ -19,12 +19,12 @@ _TICK_SECONDS: Final = 0.05
 _log = logging.getLogger(__name__)
 
 
-class PortTaken(OSError):  # noqa: N818 - an adjective says what is wrong with what
+class PortTaken(OSError):  # noqa: N818 - the adjective says what is wrong
     """A port that cannot be listened on; the text names it."""
 
 
 def listen(port: int, *, host: str | None = None) -> socket.socket:
-    """A socket of this host, or on every address of the pod, whichever family those are of.
+    """A socket that listens on this host, or on every address of the pod, IPv4 or IPv6.
 
     Raises:
         PortTaken: another program listens there.
@@ -39,7 +39,7 @@ def listen(port: int, *, host: str | None = None) -> socket.socket:
 
 
 class Server:
-    """Serves the connections of one socket, each of them a `protocol`."""
+    """Serves the connections of one socket, each with a `protocol` of its own."""
 
     def __init__(self, listener: Listener, *, protocol: type[HttpProtocol] = HttpProtocol) -> None:
         self._protocol = protocol
@@ -50,13 +50,13 @@ class Server:
 
     @property
     def has_connections(self) -> bool:
-        """Whether any client is connected."""
+        """True if any client is connected."""
         return bool(self._listener.connections)
 
     async def serve(
         self, listening: socket.socket, *, until: asyncio.Event, drain_seconds: float = CUT_SECONDS
     ) -> None:
-        """Serve until the event is set; what is under way then has so long to end."""
+        """Serve until the event is set; requests under way then have `drain_seconds` to end."""
         await self.start(listening)
         await until.wait()
         await self.close(drain_seconds=drain_seconds)
@@ -73,7 +73,7 @@ class Server:
         await self._acceptor.stop(within_seconds=CUT_SECONDS)
 
     async def cut(self, error: RefusedRequest) -> None:
-        """End whatever is still under way, and wait until it has ended."""
+        """Close all connections, requests under way included, and wait for their tasks."""
         connections = list(self._listener.connections)
         if under_way := sum(it.is_answering for it in connections):
             _log.warning("%d requests are cut", under_way)

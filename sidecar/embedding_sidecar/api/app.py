@@ -30,7 +30,7 @@ from embedding_sidecar.upstream import passthrough
 JSON: Final = "application/json"
 METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 OWN: Final = MappingProxyType({names.PATH_EMBEDDINGS: "POST", names.PATH_MODELS: "GET, HEAD"})
-"""What does not pass through, and by which methods it is asked."""
+"""Paths that do not pass through, and their methods."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -59,10 +59,10 @@ class Application:
         memory_bytes: int,
         tracer: tracing.Tracer | None,
     ) -> Embeddings:
-        """What the application in the pod talks to."""
+        """The API, which the application in the pod calls."""
         router = Starlette(
             routes=[
-                # Only by other methods: POST is answered before it comes to the router.
+                # Reached by other methods only: POST is answered before it comes to the router.
                 Route(names.PATH_EMBEDDINGS, self.pass_through, methods=["POST"]),
                 Route(names.PATH_MODELS, self._models, methods=["GET"]),
                 Route(f"{names.PATH_MODELS}/{{model:path}}", self._model, methods=["GET"]),
@@ -85,7 +85,7 @@ class Application:
         )
 
     def admin(self) -> Starlette:
-        """What kubelet, Prometheus and the operator talk to."""
+        """Administration, which kubelet, Prometheus and the operator call."""
         return Starlette(
             routes=[
                 Route(names.PATH_STARTED, _alive, methods=["GET"]),
@@ -123,8 +123,8 @@ class Application:
         return _json(openapi.document(policy))
 
     async def pass_through(self, request: Request) -> Response:
-        """Any other /v1/*: streamed unchanged to the one place the policy names."""
-        # Not `url.path`, from which urllib takes tabs and line ends.
+        """Any other /v1/*: streamed unchanged to the one URL that the policy names."""
+        # Not `url.path`, from which urllib removes tabs and line ends.
         path = request.scope["path"]
         if path in OWN:
             raise HTTPException(405, headers={"allow": OWN[path]})
@@ -190,7 +190,7 @@ class Application:
         return self._metrics.exposition()
 
     def _guarded(self, handler: Handler) -> Handler:
-        """Let through only who holds the API token; sign what is said to who has proved it."""
+        """Admit only callers that hold the API token; sign answers to those that proved it."""
 
         async def guarded(request: Request) -> Response:
             token = self._current.api_token()
@@ -219,9 +219,9 @@ class Application:
 
 
 class _WithoutPages:
-    """In front of administration: what a page of another origin sends is refused.
+    """In front of administration: refuses requests sent by a page of another origin.
 
-    By which name it is called is not asked: kubelet and Prometheus come to the pod's address.
+    The Host is not checked: kubelet and Prometheus call the pod's address.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -240,7 +240,7 @@ class _WithoutPages:
 
 
 async def _alive(_: Request) -> Response:
-    """The socket listens and the loop turns; nothing else is asked of a probe."""
+    """The socket listens and the loop runs; a probe checks nothing else."""
     return Response(b"ok\n", media_type="text/plain")
 
 

@@ -22,7 +22,7 @@ _TRUNCATIONS: Final = (None, False, True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clearing:
-    """These items are to be forgotten, or all of a model where none are; None is every model."""
+    """The items to remove, or all of `model` if there are none; None is every model."""
 
     model: str | None
     items: tuple[provider_api.Item, ...] = ()
@@ -55,7 +55,7 @@ def parse(query: str, body: bytes, *, policy: document.PolicyDocument) -> Cleari
     model = named[0] if named else None
     if "input" not in raw:
         return Clearing(model=model)
-    # Its `input` is that of a request for embeddings, and is read as such.
+    # `input` has the form of a request for embeddings, and is parsed as one.
     request = {"model": policy.providers[0].model, "input": raw["input"]}
     items = openai_json.parse(orjson.dumps(request)).ask.items
     if len(items) > MAX_ITEMS:

@@ -1,10 +1,10 @@
 """POST /v1/embeddings, in front of the router.
 
-There are three ways to a response, and all say the same. A request that has come whole and whose
-vectors are all in memory is answered by `at_once`, a plain call: no task, no waiting. One whose
-vectors the shared cache has is answered when that has told them to `look_up`, without a task
-either. `respond` is the coroutine for every other: it goes on with what was read and found. A
-large answer waits for room for what it will hold (`byte_budget`), and is written piece by piece.
+There are three ways to a response, all with the same content. A complete request whose vectors are
+all in memory is answered by `at_once`, a plain call: no task, no waiting. One whose vectors are in
+the shared cache is answered by `look_up` when the cache responds, without a task either. `respond`
+is the coroutine for every other request: it continues with what was read and found. A large answer
+waits for its byte budget (`byte_budget`), and is written piece by piece.
 """
 
 import asyncio
@@ -38,18 +38,18 @@ from embedding_sidecar.telemetry.metrics import Metrics
 
 _JSON: Final = b"content-type: application/json\r\n"
 PATIENCE_SECONDS: Final = 25.0
-"""The longest wait for room; half of what a request may take."""
+"""The longest wait for a byte budget; half of the time that a request may take."""
 _OK: Final = 200
 
 _log = logging.getLogger(__name__)
 
 
 class Asked(NamedTuple):
-    """A request as far as it has come: read, and with what the cache has said.
+    """A request, as far as it has been read and looked up in the cache.
 
-    `body` and `runtime` are None where they are still to come; `request` is None where the body
-    was known, and so has not been read; `wanted` is None where more is asked of the cache than
-    what it has, or only later. `from_memory` is what memory has, `found` what any layer has.
+    `body` and `runtime` are None if they are still to come; `request` is None if the body was
+    known, and so has not been parsed; `wanted` is None if the request asks more of the cache than
+    a look-up, or is looked up later. `from_memory` is what memory has, `found` what any layer has.
     """
 
     started: float
@@ -63,7 +63,7 @@ class Asked(NamedTuple):
 
     @property
     def ends_with_caller(self) -> bool:
-        """Whether nothing more is bought once its caller is gone: it asks for one item."""
+        """True if nothing more is bought once its caller is gone: it asks for one item."""
         return self.request is not None and len(self.request.ask.items) == 1
 
     def __repr__(self) -> str:
@@ -71,7 +71,7 @@ class Asked(NamedTuple):
 
 
 class Embeddings:
-    """The endpoint; what is not its own goes on to `otherwise`."""
+    """The endpoint; it hands all other requests to `otherwise`."""
 
     def __init__(
         self,
@@ -100,14 +100,14 @@ class Embeddings:
     async def respond(
         self, scope: Scope, receive: Receive, send: Send, asked: Asked | None = None
     ) -> Reply | None:
-        """Answer one request with what is returned; None: it has been sent.
+        """Answer one request with the reply that is returned; None: it has been sent.
 
-        `asked` is what is known of it already.
+        `asked` is what is known of the request already.
         """
         if asked is None:
             asked = Asked(self._clock(), request_headers.read(scope["headers"]))
             try:
-                # Only a page in a browser would send it.
+                # It refuses requests that only a page in a browser would send.
                 browsers.check(asked.head, hosts=self._hosts)
             except errors.Rejected as error:
                 return self._refused(error.as_value(), asked.head)
@@ -124,7 +124,7 @@ class Embeddings:
             return None
 
     def head(self, scope: Scope) -> request_headers.Head | None:
-        """What the head of a request says, if it may be answered at once."""
+        """The values of a request's head, if it may be answered at once."""
         if not _is_ours(scope):
             return None
         head = request_headers.read(scope["headers"])
@@ -136,11 +136,11 @@ class Embeddings:
         return head
 
     def at_once(self, head: request_headers.Head, body: bytes) -> Reply | Asked:
-        """The answer to a request that has come whole, if it needs nothing but memory.
+        """The answer to a complete request, if it needs nothing but memory.
 
-        Else it is for `look_up`, if something is Wanted, and then for `respond`, which need not
-        read again what has been Asked, and says what is wrong with a request. Nothing has been
-        counted then.
+        Otherwise the Asked is for `look_up`, if something is Wanted, and then for `respond`, which
+        does not read the request again, and says what is wrong with it. Nothing has been counted
+        then.
         """
         started = self._clock()
         head = self._traced(head)
@@ -154,7 +154,7 @@ class Embeddings:
         if runtime is None or len(body) > byte_budget.SMALL_BODY_BYTES:
             return Asked(started, head, runtime, body)
         cached_answers = runtime.cached_answers
-        # What is asked of the cache in a header is not in the body that would be known again.
+        # Cache directives in a header are not in the body by which a request is known again.
         is_plain = head.cache_control is None
         wanted = cached_answers.known(body) if is_plain else None
         request = None
@@ -163,7 +163,7 @@ class Embeddings:
                 request = openai_json.parse(body, header=head.cache_control)
                 if request.voyage_keys:
                     models.check(runtime.loaded.document, request)
-                # By identity: one that says the same in words is as right in a task.
+                # By identity: one that spells out the default may as well be answered in a task.
                 if request.control is not cache_control.DEFAULT or self._is_long(request):
                     return Asked(started, head, runtime, body, request)
                 wanted = cached_answers.wanted(request.ask, base64=request.base64)
@@ -171,7 +171,7 @@ class Embeddings:
                 return Asked(started, head, runtime, body)
         said = cached_answers.answer(wanted)
         if isinstance(said, Found):
-            # A request that waits for room looks the rest up after it: others may have bought it.
+            # One that waits for its byte budget looks the rest up then: others may have bought it.
             waits = (
                 request is not None
                 and self._sizes.held_bytes(request.ask) > byte_budget.SMALL_BYTES
@@ -182,7 +182,7 @@ class Embeddings:
         return self._answered(said, runtime, head, base64=wanted.base64, started=started)
 
     def look_up(self, asked: Asked, done: Callable[[Reply | Asked], None]) -> None:
-        """Tell `done`, now or soon, the answer, if the cache has it; else what it has."""
+        """Call `done`, now or soon, with the answer if the cache has it, else with what it has."""
         _, head, runtime, _, _, wanted, from_memory, _ = asked
         if runtime is None or wanted is None or from_memory is None:
             done(asked)
@@ -202,7 +202,7 @@ class Embeddings:
         runtime.cached_answers.look_up(wanted, from_memory, looked)
 
     def caller_left(self, asked: Asked) -> None:
-        """Nobody waits for the answer any more, and it has not been begun."""
+        """The caller has left before its answer was begun."""
         _end_span(asked.head)
 
     def _failed(self, failure: Exception, head: request_headers.Head) -> Reply:
@@ -252,7 +252,7 @@ class Embeddings:
         except asyncio.CancelledError:
             _end_span(head)
             raise
-        except Exception as failure:  # noqa: BLE001 - the caller is told, and the log says how
+        except Exception as failure:  # noqa: BLE001 - the caller gets an error, the log its cause
             return self._failed(failure, head)
         return StreamedResponse(
             lines,
@@ -331,10 +331,10 @@ class Embeddings:
     def _refused(self, error: errors.Refused, head: request_headers.Head) -> Reply:
         if head.span is not None:
             head.span.refused(error)
-        # What is reserved for applications is not used up.
+        # A quota whose rest is reserved for applications is not exhausted.
         if isinstance(error, errors.QuotaExhausted) and not isinstance(error, errors.QuotaReserved):
             self._metrics.quota_exhausted()
-        # The code of a rejection may be a provider's own word, and a label is of a closed list.
+        # The code of a rejection may be a provider's own, and a label has a closed set of values.
         ours = not isinstance(error, errors.Rejected)
         self._metrics.error((ours and error.code) or error.kind)
         self._metrics.answered(error.status)
@@ -348,7 +348,7 @@ class Embeddings:
 
 
 async def _looked_up(request: openai_json.Request, runtime: Runtime) -> Answer | Found:
-    """What Embeddings.look_up finds, for a task."""
+    """The result of Embeddings.look_up, for a task."""
     wanted = runtime.cached_answers.wanted(request.ask, base64=request.base64)
     said = runtime.cached_answers.answer(wanted)
     if isinstance(said, Answer):
@@ -356,7 +356,7 @@ async def _looked_up(request: openai_json.Request, runtime: Runtime) -> Answer |
     told: asyncio.Future[Answer | Found] = asyncio.get_running_loop().create_future()
 
     def done(said: Answer | Found) -> None:
-        # Who was cut meanwhile has cancelled it.
+        # A request that was cut meanwhile has cancelled it.
         if not told.done():
             told.set_result(said)
 
@@ -371,13 +371,13 @@ def _end_span(head: request_headers.Head) -> None:
 
 
 def _length(head: request_headers.Head) -> int:
-    """Of a body; the most that one may have, where it does not say."""
+    """The length of a body; if the head does not give it, the most that one may have."""
     said = head.content_length or ""
     return int(said) if said.isdecimal() else openai_json.MAX_BODY_BYTES
 
 
 def refusal(error: errors.Refused, headers: Mapping[str, str]) -> Reply:
-    """A refusal in OpenAI's form, with these headers and what tells an SDK when to come back."""
+    """A refusal in OpenAI's form, with these headers and those that tell an SDK when to retry."""
     body = openai_json.render_error(error)
     said = {"content-length": str(len(body)), **headers, **response_headers.refusal_headers(error)}
     return Reply(error.status, _JSON + response_headers.lines(said), body)

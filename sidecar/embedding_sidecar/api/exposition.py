@@ -1,7 +1,7 @@
-"""The text of a scrape, rendered at most once a second whoever asks.
+"""The text of a scrape, rendered at most once a second for all scrapers.
 
 A scrape needs no token, and rendering takes milliseconds of the loop that answers the application.
-Who asks again within the second waits for the next text, so what is told is never old.
+A scrape within the same second waits for the next text, so no scraper gets an old one.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ EVERY_SECONDS: Final = 1.0
 
 
 class Exposition:
-    """Renders for all who wait, at most once in `every_seconds`."""
+    """Renders for all scrapes that wait, at most once in `every_seconds`."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class Exposition:
         self._next: asyncio.Future[bytes] | None = None
 
     async def text(self) -> bytes:
-        """The text, of now or of the next moment at which there is one."""
+        """The text, rendered now or at the next time allowed."""
         if self._next is None:
             left = self._rendered_at + self._every_seconds - time.monotonic()
             if left <= 0:
@@ -35,14 +35,14 @@ class Exposition:
             loop = asyncio.get_running_loop()
             self._next = loop.create_future()
             loop.call_later(left, self._tell, self._next)
-        # One who leaves must not take it from the others.
+        # A scraper that leaves must not cancel it for the others.
         return await asyncio.shield(self._next)
 
     def _tell(self, waiting: "asyncio.Future[bytes]") -> None:
         self._next = None
         try:
             waiting.set_result(self._rendered())
-        except Exception as failure:  # noqa: BLE001 - all who wait are to hear it
+        except Exception as failure:  # noqa: BLE001 - all scrapes that wait get it
             waiting.set_exception(failure)
 
     def _rendered(self) -> bytes:

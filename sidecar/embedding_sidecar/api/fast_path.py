@@ -1,9 +1,9 @@
 """The API's connections, which ask the application for a response before they make a task.
 
 A hit waits for nothing, or for one answer of Redis: a task and its switches would cost more than
-the response. So the body is waited for first, a task is begun only where the application responds
-with none, and a head that came before is not parsed again (decision 013). What has not come whole
-after HOLD_SECONDS, or is longer than is buffered, becomes a task, and has the endpoint's time-out.
+the response. So the body is awaited first, a task is begun only if the application returns no
+response, and a known head is not parsed again (decision 013). A request that is not complete after
+HOLD_SECONDS, or is longer than the buffer, becomes a task, and has the endpoint's time-out.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from embedding_sidecar.api.head_cache import Known
 
 HOLD_SECONDS: Final = 0.05
 MAX_LESSONS: Final = 8
-"""How many heads one connection teaches: one that sends another each time teaches for nothing."""
+"""Heads learned from one connection: if each of its heads is new, none is worth learning."""
 
 
 class FastPath(HttpProtocol):
-    """One connection to the endpoint for embeddings and what is behind it."""
+    """One connection to the endpoint for embeddings and to the router behind it."""
 
     def __init__(self, listener: Listener) -> None:
         super().__init__(listener)
@@ -32,18 +32,18 @@ class FastPath(HttpProtocol):
         self._ends_with_caller: asyncio.Task[None] | None = None
         self._receiving = False
         self._whole: bytes | None = None
-        """What comes in just now, if it begins with a request."""
+        """The data being received, if it begins with a request."""
         self._lessons = MAX_LESSONS
 
     def data_received(self, data: bytes) -> None:
-        """Answer at once what is whole and can be; parse it, unless its head is known."""
+        """Answer complete requests at once if possible; one with a known head is not parsed."""
         if self.is_between_requests:
             if self._is_known(data):
                 return
             self._whole = data
         self._receiving = True
         super().data_received(data)
-        # An answer lets the next request of a pipeline come up, which is held in its turn.
+        # After an answer the next request of a pipeline is begun, and is held in its turn.
         while self._held is not None and not self._held.more_body:
             self._answer_held()
         self._receiving, self._whole = False, None
@@ -55,24 +55,24 @@ class FastPath(HttpProtocol):
             self._hold = asyncio.get_running_loop().call_later(HOLD_SECONDS, self._begin_held)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody waits for a response any more."""
+        """The client is gone: cancel a task that ends with its caller."""
         self._release()
         super().connection_lost(exc)
         if self._ends_with_caller is not None:
             self._ends_with_caller.cancel()
 
     def respond(self, exchange: Exchange) -> None:
-        """Hold a request until its body is there."""
+        """Hold a request until its body is complete."""
         self.answering = exchange
-        # One that expects 100-continue sends no body before a task has asked for it; and without
-        # data coming in, nothing would come back to what is held.
+        # With `100-continue` the body comes only after a task has asked for it; and unless data is
+        # being received, nothing would answer a held request.
         if exchange.expects_continue or not self._receiving:
             self.respond_in_task(exchange, self._endpoint.respond)
         else:
             self._held = exchange
 
     def _is_known(self, data: bytes) -> bool:
-        """Whether it is a request whose head is known; then it is being answered."""
+        """True if the data is a request with a known head; then it is being answered."""
         # The response to a client that does not read waits in a task.
         repeated = None if self.flow.write_paused else self._endpoint.known_heads.find(data)
         if repeated is None:
@@ -109,7 +109,7 @@ class FastPath(HttpProtocol):
             self._endpoint.look_up(result, self._looked_up)
 
     def _looked_up(self, result: Reply | Asked) -> None:
-        """Respond, or have a task do so."""
+        """Respond, or begin a task that does."""
         exchange = self.answering
         if exchange is None or self.flow.is_closing:
             if isinstance(result, Asked):

@@ -1,8 +1,8 @@
-"""Heads of requests that were parsed before, known again by their bytes.
+"""Heads of requests that were parsed before, recognised by their bytes.
 
-An application sends the same head over and over: only the length of the body is another one. What
-the parser said of a head once, it would say again, so a request that comes whole and whose head is
-known need not be parsed. Whatever differs by a byte is not known, and is the parser's.
+An application sends the same head over and over: only the length of the body differs. The parser
+would read the same from it again, so a complete request whose head is known need not be parsed. A
+head that differs by a byte is not known, and is parsed.
 """
 
 from typing import Final, NamedTuple
@@ -17,7 +17,7 @@ MAX_HEADERS: Final = 32
 """Together three megabytes at most; the SDKs' heads have 600 bytes and 15 headers."""
 _LENGTH: Final = b"content-length: "
 _END_OF_NAME: Final = b"ength: "
-"""Of the same, however it is capitalised."""
+"""The end of the same name, which `Content-Length` has too."""
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _MAX_DIGITS: Final = 8
 _ANY_LENGTH: Final = b"\0"
@@ -25,7 +25,7 @@ _ANY_LENGTH: Final = b"\0"
 
 
 class Known(NamedTuple):
-    """What a head says, and the ASGI scope of the request that had it first."""
+    """The values of a head, and the ASGI scope of the request that had it first."""
 
     head: Head
     scope: Scope
@@ -36,7 +36,7 @@ class Known(NamedTuple):
 
 
 class HeadCache:
-    """What heads say, by their bytes without the digits of Content-Length."""
+    """Known heads, by their bytes without the digits of Content-Length."""
 
     def __init__(self) -> None:
         self._heads: dict[bytes, Known] = {}
@@ -45,29 +45,29 @@ class HeadCache:
         return len(self._heads)
 
     def find(self, data: bytes) -> tuple[Known, bytes] | None:
-        """Head and body, if the data is one request, whole and alone, whose head is known."""
+        """Head and body, if the data is exactly one complete request, whose head is known."""
         end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
         start, stop = _digits(data, end)
         known = self._heads.get(data[:start] + _ANY_LENGTH + data[stop:end])
         if known is None:
             return None
         digits = data[start:stop]
-        # Longer ones would be numbers that only the parser knows the end of.
+        # Longer numbers are left to the parser.
         if not digits.isdigit() or len(digits) > _MAX_DIGITS or int(digits) != len(data) - end:
             return None
         return known, data[end:]
 
     def learn(self, data: bytes, known: Known, *, body: bytes) -> None:
-        """Know this head again, which the parser found at the beginning of the data.
+        """Remember this head, which the parser found at the beginning of the data.
 
-        The caller vouches that the connection is kept after it and that nobody waits to be asked
-        for the body. Nothing is learned where the body's length is not told in the usual way.
+        The caller ensures that the connection is kept after it and that its client does not wait
+        for 100 Continue. Nothing is learned if the body's length is not given in the usual way.
         """
         end = len(data) - len(body)
         start, stop = _digits(data, end)
         line = data.rfind(b"\n", 0, start) + 1
         told = data[line:start].lower() == _LENGTH and data[start:stop] == b"%d" % len(body)
-        # Of a header in several lines a Head has one text, with commas.
+        # A Head joins the lines of a repeated header with commas.
         if not told or known.head.content_length != str(len(body)) or end > MAX_HEAD_BYTES:
             return
         if data[end:] != body or data.find(_END_OF_HEAD) + len(_END_OF_HEAD) != end:
@@ -83,6 +83,6 @@ class HeadCache:
 
 
 def _digits(data: bytes, end: int) -> tuple[int, int]:
-    """Where the length stands in a head that ends there, if it is told in the usual way."""
+    """The place of the length in a head that ends there, if it is given in the usual way."""
     start = data.find(_END_OF_NAME, 0, end) + len(_END_OF_NAME)
     return start, data.find(b"\r", start, end)

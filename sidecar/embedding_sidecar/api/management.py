@@ -1,7 +1,7 @@
 """The management pages: health, quota, config and cache statistics; gauges of a scrape.
 
-The field names of quota and config are the user's, kept to the letter; what we add comes
-after.
+The field names of quota and config are the user's, kept to the letter; ours come after
+them.
 """
 
 import contextlib
@@ -16,16 +16,16 @@ from embedding_sidecar.policy.runtime import Runtime
 from embedding_sidecar.telemetry.metrics import Metrics
 
 _WAITS: Final = "waits_for_reset"
-"""Of background work: what is left of the day is for applications, or nothing is."""
+"""The state of background work if the day's rest is reserved for applications or used up."""
 
 _REDIS_UP: Final = {"ok": True, "away": False, "refuses": False}
-"""By the first word of TieredCache.store_state; of the other words nothing is known."""
+"""By the first word of TieredCache.store_state; the other words say nothing about Redis."""
 
 _NOTHING: Final = Decimal(0)
 
 
 def health(current: CurrentPolicy) -> dict[str, Any]:
-    """Whether it serves, and what stands in the way; no secret, as it needs no token."""
+    """The health of the sidecar and all that impairs it; no secret, as it needs no token."""
     runtime = current.runtime_or_none()
     if runtime is None:
         return {"status": "unavailable", "document": None, "rejected": current.rejected}
@@ -33,7 +33,7 @@ def health(current: CurrentPolicy) -> dict[str, Any]:
     counted, cached = runtime.quota.counter.word, runtime.cache.store_state
     troubled = (
         current.rejected is not None
-        # One that is away comes back by itself.
+        # A Redis that is away comes back by itself.
         or cached.startswith("refuses")
         or any(word != "ok" for word in providers.values())
         or counted not in ("ok", "none")
@@ -53,13 +53,13 @@ def health(current: CurrentPolicy) -> dict[str, Any]:
 
 
 async def quota(runtime: Runtime) -> dict[str, Any]:
-    """The day of the whole policy. `current_count` is calls made, by every pod.
+    """The quota of the whole policy's day. `current_count` is the calls made by all pods.
 
-    `exceeded`: this sidecar can make no call before the reset. That is so before `remaining` is 0
-    where other pods hold the rest, or have died with it (`reserved`), or where tokens are used up.
+    `exceeded`: this sidecar can make no call before the reset, also while `remaining` is not yet 0,
+    if other pods hold the rest, or have died with it (`reserved`), or if tokens are used up.
     `vector_search_enabled`: the policy has a table to search. `fallback_enabled`: a search that can
-    have no vectors is answered by words, which is so for every table that is searched.
-    `background` says likewise what is left to that class of requests, without the reserve for
+    have no vectors is answered by words, which holds for every table that is searched.
+    `background`: likewise what is left to that class of requests, without the reserve for
     applications.
     """
     state = await runtime.quota.state()
@@ -87,7 +87,7 @@ async def quota(runtime: Runtime) -> dict[str, Any]:
 
 
 def config(current: CurrentPolicy) -> dict[str, Any]:
-    """What is in force: the first two providers by the user's names, then everything."""
+    """The policy in force: the first two providers by the user's names, then everything."""
     runtime = current.runtime()
     policy = runtime.loaded.document
     first, backup = policy.providers[0], next(iter(policy.providers[1:]), None)
@@ -119,13 +119,13 @@ def config(current: CurrentPolicy) -> dict[str, Any]:
 
 
 def _reserve(runtime: Runtime) -> dict[str, int]:
-    """What each day reserves for applications; 0 of what has no limit."""
+    """The part of each day reserved for applications; 0 where there is no limit."""
     kept = runtime.loaded.document.quota
     return {"requests": kept.reserved_requests, "tokens": kept.reserved_tokens}
 
 
 def cache_stats(runtime: Runtime) -> dict[str, Any]:
-    """This sidecar's hits and misses by layer, what the memory layer holds, what it all saved.
+    """This sidecar's hits and misses by layer, the size of the memory layer, and all savings.
 
     `money_saved` is a decimal string at the policy's present prices, None where it names none.
     """
@@ -150,7 +150,7 @@ def _prices(policy: document.PolicyDocument) -> dict[str, Decimal]:
 
 
 def observe(current: CurrentPolicy, metrics: Metrics) -> None:
-    """Set the gauges that are read at a scrape, to what is known: nobody is asked."""
+    """Set the gauges that are read at a scrape to what is known without a call."""
     runtime = current.runtime_or_none()
     metrics.document_rejected(rejected=current.rejected is not None)
     metrics.document_in_force(runtime.loaded.document_fingerprint if runtime else "")

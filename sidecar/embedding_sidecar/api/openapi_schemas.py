@@ -25,7 +25,7 @@ def list_of(items: Schema, **more: Schema) -> Schema:
 
 
 def _nullable(kind: str, **more: Any) -> Schema:
-    # null says the same as leaving it out.
+    # null means the same as leaving it out.
     return {"type": [kind, "null"], **more}
 
 
@@ -194,7 +194,7 @@ def request(policy: contract.PolicyDocument | None) -> Schema:
     schema: Schema = {
         "type": "object",
         "required": ["model", "input"],
-        # A field that is not known says nothing where it is null (decision 029).
+        # An unknown field means nothing if it is null (decision 029).
         "additionalProperties": {"type": "null"},
         "properties": {
             "input": _INPUT,
@@ -214,7 +214,7 @@ def request(policy: contract.PolicyDocument | None) -> Schema:
     passed_on: set[str] = set()
     for provider in () if policy is None else policy.providers:
         passed_on |= models.passed_on(provider)
-    # What each holds is the server's to say.
+    # Their values are for the provider's server to check.
     schema["properties"] |= {key: {} for key in sorted(passed_on - openai_json.KEYS)}
     if voyage:
         # Voyage's own words, and only where the model is Voyage's.

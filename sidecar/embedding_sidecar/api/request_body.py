@@ -1,4 +1,4 @@
-"""Reading a request's body: refused while it is read if it is too long or too slow."""
+"""Reads a request's body, and refuses it on the way if it is too long or too slow."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -41,7 +41,7 @@ async def read(receive: Receive, *, most: int = openai_json.MAX_BODY_BYTES) -> b
 
 
 async def while_there(receive: Receive, waiting: Coroutine[Any, Any, None]) -> None:
-    """Wait, after the whole body has come, as long as the caller does.
+    """Wait, after the whole body has come, as long as the caller stays.
 
     Raises:
         errors.Rejected: the caller went away (499).

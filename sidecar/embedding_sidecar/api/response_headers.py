@@ -20,7 +20,7 @@ HEADER_ATTEMPTS: Final = "x-embedding-attempts"
 HEADER_TOKENS_SAVED: Final = "x-embedding-tokens-saved"
 HEADER_OVERHEAD_MS: Final = "x-embedding-overhead-ms"
 HEADER_USAGE: Final = "x-embedding-usage"
-"""Only where `usage` is a bound, because a provider did not say: `estimated`."""
+"""`estimated`; sent only if `usage` is a bound, because a provider did not report it."""
 
 _HEAD: Final = (
     f"%b{HEADER_CACHE}: %b\r\n{HEADER_CACHE_HITS}: %d/%d\r\n{HEADER_ATTEMPTS}: %d\r\n"
@@ -41,7 +41,7 @@ _PRINTABLE: Final = "".join(map(chr, range(ord(" "), 0x7F)))
 def head(answer: Answer, day: Quota, *, seconds: float, background: bool = False) -> bytes:
     """The header lines by which an answer explains itself, `seconds` after its request came.
 
-    Of the day it speaks only where the answer took a call: of what is left to its class.
+    The day's rate limit, as left to its class, is included only if the answer took a call.
     """
     state = b"hit" if answer.hits == answer.items else b"partial" if answer.hits else b"miss"
     return _HEAD % (
@@ -68,18 +68,18 @@ def lines(headers: Mapping[str, str]) -> bytes:
 
 @lru_cache(maxsize=256)
 def _made_by(provider: str, model: str, space: str) -> bytes:
-    """Made once: the same for every answer of one provider and space."""
+    """Cached: the lines are the same for every answer of one provider and space."""
     names = ((HEADER_PROVIDER, provider), (HEADER_MODEL, model), (HEADER_SPACE, space))
     return lines({name: _value(value) for name, value in names})
 
 
 def _value(name: str) -> str:
-    """A name as the value of a header; what no header can hold is percent-encoded."""
+    """A name as a header's value; characters that no header can hold are percent-encoded."""
     return quote(name, safe=_PRINTABLE)
 
 
 def refusal_headers(error: errors.Refused) -> dict[str, str]:
-    """What tells an SDK when to come back, and when not to try at all."""
+    """The headers that tell an SDK when to retry, or not to retry at all."""
     if isinstance(error, errors.QuotaExhausted):
         return {
             "retry-after": str(_seconds_until_reset(error.left)),
@@ -95,10 +95,10 @@ def refusal_headers(error: errors.Refused) -> dict[str, str]:
 
 
 def ratelimit_lines(left: Allowance) -> str:
-    """The policy's day as OpenAI writes a rate: of each limit how much, how much left, how long.
+    """The policy's day in OpenAI's headers: each limit, what is left of it, and the time to reset.
 
     https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers; what is left is what
-    this sidecar may still draw on, without asking anybody.
+    this sidecar may still use, as far as it knows without a call.
     """
     if left.daily_requests is None and left.daily_tokens is None:
         return ""
@@ -111,7 +111,7 @@ def ratelimit_lines(left: Allowance) -> str:
     return found
 
 
-@lru_cache(maxsize=2)  # the same second is told in many answers
+@lru_cache(maxsize=2)  # many answers hold the same second
 def go_duration(seconds: int) -> str:
     """Whole seconds as Go prints a time.Duration: `15h4m5s`, `6m0s`, `7s`."""
     minutes, seconds = divmod(seconds, 60)
@@ -122,5 +122,5 @@ def go_duration(seconds: int) -> str:
 
 
 def _seconds_until_reset(left: Allowance) -> int:
-    # Rounded up: whoever comes back then is in the new day.
+    # Rounded up: a caller that retries then is in the new day.
     return max(1, math.ceil(left.resets_in_seconds))

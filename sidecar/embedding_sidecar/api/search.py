@@ -16,7 +16,7 @@ from embedding_sidecar.openai_format import fields, openai_json
 from embedding_sidecar.upstream import http_client
 
 MAX_HELD_BYTES: Final = 16 * 1024 * 1024
-"""Bound of all answers that are being read; one beyond it is given up."""
+"""Bound of all answers that are being read; one that exceeds it is given up."""
 WHOLE_SECONDS: Final = 10.0
 _INDEX: Final = fields.text(most=openai_json.MAX_NAME)
 _RETRY_SECONDS: Final = 1.0

@@ -10,13 +10,13 @@ from embedding_http import server
 from embedding_http.bounds import Bounds, unavailable
 
 DRAIN_SECONDS: Final = 7.0
-"""How long what runs may take to end after SIGTERM. With what follows, 3 s at worst, this is within
+"""Time for requests under way to end after SIGTERM. With the next steps, 3 s at worst, it is within
 the 10 s that `docker stop` waits, and well within the 30 s of a pod."""
 _TICK_SECONDS: Final = 0.05
 ADMIN: Final = Bounds(head_bytes=16_384, head_seconds=5.0, pipelined=0, methods=("GET", "HEAD"))
-"""Of administration, which anyone who reaches the pod's address can open: nothing is held that a
-scrape, a probe or a page does not need. Prometheus and kubelet send heads of 300 bytes; what a
-proxy in front of them adds is a few times that."""
+"""Bounds of administration, which any client can open that reaches the pod's address: they allow no
+more than a scrape, a probe or a page needs. Prometheus and kubelet send heads of 300 bytes; a proxy
+in front of them adds a few times that."""
 
 _log = logging.getLogger(__name__)
 
@@ -29,11 +29,11 @@ async def serve(
     at_once: asyncio.Event,
     busy: Callable[[], bool],
 ) -> None:
-    """Serve until the event is set; then let what runs come to its end, unless `at_once` is set.
+    """Serve until the event is set; then let requests under way end, unless `at_once` is set.
 
     No new connection is accepted then. Open ones are answered until their clients close them: an
-    application that is shutting down itself may still ask. `busy` tells of work whose caller is
-    gone. Administration goes on till the end.
+    application that is shutting down itself may still send requests. `busy` is true while there is
+    work whose caller is gone. Administration is served till the end.
     """
     for serving, listening in (api, admin):
         await serving.start(listening)
@@ -47,7 +47,7 @@ async def serve(
 async def _drained(serving: server.Server, busy: Callable[[], bool]) -> None:
     try:
         async with asyncio.timeout(DRAIN_SECONDS):
-            # Nothing tells when the work that is left over ends.
+            # No event says when the remaining work ends.
             while serving.has_connections or busy():  # noqa: ASYNC110 - as just said
                 await asyncio.sleep(_TICK_SECONDS)
     except TimeoutError:

@@ -23,7 +23,7 @@ _OWN_SITES: Final = frozenset({"none", "same-origin"})
 _REMEMBERED: Final = 16
 """Hosts, of at most a head's 64 KiB each."""
 _SCHEMES: Final = ("http://", "https://")
-"""The second where a proxy in front of the sidecar ends TLS."""
+"""The second is used where a proxy in front of the sidecar terminates TLS."""
 
 
 def check(head: request_headers.Head, *, hosts: frozenset[str] | None) -> None:

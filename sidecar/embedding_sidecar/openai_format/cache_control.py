@@ -38,7 +38,7 @@ class CacheControl:
     ttl_seconds: int | None = None
 
     def and_also(self, other: "CacheControl") -> "CacheControl":
-        """Both together: the stricter of each."""
+        """Both together: the stricter of each directive."""
         return CacheControl(
             no_cache=self.no_cache or other.no_cache,
             no_store=self.no_store or other.no_store,
@@ -69,7 +69,7 @@ def from_header(value: str) -> CacheControl:
 
 
 def from_body(raw: Any) -> CacheControl:
-    """Read LiteLLM's `cache` of a request body; `s-maxage` is its name of `max_age_seconds`.
+    """Read LiteLLM's `cache` of a request body; `s-maxage` is its name for `max_age_seconds`.
 
     Raises:
         errors.Rejected: 400, with `param` naming the field.

@@ -18,7 +18,7 @@ Read = Callable[[Any, str], T]
 
 
 def of(body: bytes) -> dict[str, Any]:
-    """The fields of a body. The last one of a name counts, as with OpenAI.
+    """The fields of a body. The last field of a name counts, as with OpenAI.
 
     Raises:
         errors.Rejected: it is not a JSON object.
@@ -68,7 +68,7 @@ def optional(raw: Mapping[str, Any], key: str, read: Read[T], *, within: str = "
     """The value of a key; None where it is absent or null.
 
     Raises:
-        errors.Rejected: it is not what `read` reads; `param` is its path.
+        errors.Rejected: `read` refuses the value; `param` is its path.
     """
     value = raw.get(key)
     return None if value is None else read(value, f"{within}{key}")
@@ -121,7 +121,7 @@ def integer(*, least: int, most: int) -> Read[int]:
 
 
 def whole(value: Any) -> int | None:
-    """The whole number that a JSON value is, also where it is written 512.0; else None."""
+    """A JSON value as a whole number, also if it is written 512.0; None if it is none."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     return int(value) if isinstance(value, float) and value.is_integer() else None

@@ -20,7 +20,7 @@ MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 MAX_ITEMS: Final = 2048
 MAX_TOKENS_PER_ITEM: Final = 32_768
 """The longest context of an embedding model: Voyage's take 32,000 tokens, OpenAI's 8,192, and the
-provider refuses an item between."""
+provider refuses an item that is too long for its model."""
 MAX_ITEM_BYTES: Final = MAX_TOKENS_PER_ITEM * 16
 """No text of more bytes fits that many tokens: the longest tokens of OpenAI's and Voyage's
 vocabularies that occur in running text stay far below 16 bytes on average."""
@@ -197,8 +197,8 @@ def _end(end: bytes, *, model: str, tokens: int) -> bytes:
 
 
 def _floats(vector: bytes) -> bytes:
-    # A float32 is exact as a double, and orjson writes the shortest text that gives the double
-    # back: a client that reads it and rounds to float32 has this very number.
+    # A float32 is exact as a double, and orjson writes the shortest text that reads as this
+    # double: a client that reads it and rounds to float32 has this very number.
     return orjson.dumps(numbers(vector).tolist())
 
 
@@ -241,7 +241,7 @@ def _item(raw: Any, path: str, max_bytes: int) -> str:
         )
     if not raw:
         raise errors.Rejected(f"'{path}' cannot be an empty string.", param="input")
-    # orjson lets no half of a surrogate pair through, so every text can be encoded.
+    # orjson refuses half a surrogate pair, so every text can be encoded.
     size = len(raw.encode())
     if size > max_bytes:
         raise errors.Rejected(

@@ -1,4 +1,4 @@
-"""Misspelt paths of the endpoint, which must not be passed through around cache and quota.
+"""Misspelt paths of the endpoint, which must not be passed through and bypass cache and quota.
 
 Only a POST counts, by its path without double slashes, letter case and a repeated base URL: other
 paths with such an end are a vendor's own, such as `GET /v1/organization/usage/embeddings`.
@@ -11,7 +11,7 @@ from embedding_contract import names
 from embedding_sidecar import errors
 
 _LAST: Final = re.compile(r"embeddings?[^a-z0-9]*")
-"""The last segment, with punctuation behind the word."""
+"""The last segment, with punctuation after the word."""
 _BETWEEN: Final = re.compile(r"(?:api|openai|v[0-9]+(?:beta[0-9]*)?|embeddings?)")
 """Last segments of base URLs; some hold the whole path, to which SDKs add it again."""
 _OF_A_MODEL: Final = frozenset({"engines", "deployments", "models"})

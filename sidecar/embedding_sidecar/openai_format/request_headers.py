@@ -30,7 +30,7 @@ _INT64_DIGITS: Final = 19
 class Head(NamedTuple):
     """The headers that matter to a request; None for one that was not sent.
 
-    `request_id` is also None where it could not go into a header and into logs.
+    `request_id` is also None if it is unfit for a header and for logs.
     """
 
     request_id: str | None = None
@@ -45,7 +45,7 @@ class Head(NamedTuple):
     origin: str | None = None
     sec_fetch_site: str | None = None
     span: tracing.RequestSpan | None = None
-    """The request's own, where requests are traced; it has no header."""
+    """The request's span, if requests are traced; no header holds it."""
 
     @property
     def is_background(self) -> bool:
@@ -74,15 +74,15 @@ def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
 
 
 def request_id(head: Head) -> str:
-    """The caller's own, or a new one."""
+    """The caller's request id, or a new one."""
     return head.request_id or f"req_{_PROCESS}{next(_numbers):016x}"
 
 
 def check(head: Head) -> None:
     """Refuse a body without reading it.
 
-    A body without a Content-Type is taken for JSON, unless a browser sends it: a page may send it
-    to any origin without a preflight, and JSON it may not.
+    A body without a Content-Type is taken for JSON, unless a browser sends it: a page may send
+    such a body to any origin without a preflight, but not JSON.
 
     Raises:
         errors.Rejected: 400, 413 or 415, with `param` naming the header.

@@ -39,7 +39,7 @@ class Decoder:
         """Take the next chunk, coded."""
         while chunk and not self._reader.is_lost:
             if self._inflate.eof:
-                # A gzip may have several members (RFC 1952, 2.2); other bytes behind are ignored.
+                # A gzip may have several members (RFC 1952, 2.2); other bytes after it are ignored.
                 if not self._is_gzip or not chunk.startswith(_GZIP_MAGIC):
                     return
                 self._inflate = zlib.decompressobj(_ZLIB_OR_GZIP)
@@ -58,7 +58,7 @@ class Decoder:
 
 
 class Beginning:
-    """Keeps the beginning of a body; `is_lost` says that the rest makes no difference."""
+    """Keeps the beginning of a body; once `is_lost`, the rest makes no difference."""
 
     def __init__(self, most_bytes: int) -> None:
         self.kept = bytearray()
@@ -83,7 +83,7 @@ def coding(lines: Iterable[tuple[bytes, bytes]]) -> str | None:
     """The content codings that a head names, in all its lines; None where there is none."""
     found: list[str] = []
     for name, value in lines:
-        # Checked for every answer, and rare.
+        # This runs for every answer, and few have the header.
         if len(name) == _NAME_BYTES and name.lower() == _NAME:
             each = (word.strip() for word in value.decode("latin-1").lower().split(","))
             found += (word for word in each if word not in _IDENTITY)

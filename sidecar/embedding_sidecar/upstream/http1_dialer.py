@@ -1,4 +1,4 @@
-"""How a connection comes to be: names, addresses, certificates."""
+"""Opens connections: looks up names, tries addresses, checks certificates."""
 
 import asyncio
 import socket
@@ -11,17 +11,17 @@ from embedding_sidecar.upstream import http1_request
 from embedding_sidecar.upstream.tls_authorities import Authorities
 
 NEXT_ADDRESS_SECONDS: Final = 0.25
-"""After which the next address is tried too. Source: RFC 8305, section 8."""
+"""Time after which the next address is tried too. Source: RFC 8305, section 8."""
 
 MAX_ADDRESSES: Final = 64
-"""Of a name; the rest of a longer answer of DNS is left."""
+"""Addresses of a name; the rest of a longer DNS answer is ignored."""
 
 P = TypeVar("P", bound=asyncio.Protocol)
 _Addresses = list[aiohappyeyeballs.AddrInfoType]
 
 
 class Dialer:
-    """Connects to origins; to be closed. An address is believed for `dns_seconds`."""
+    """Connects to origins; must be closed. An address is cached for `dns_seconds`."""
 
     def __init__(self, *, dns_seconds: float, authorities: Authorities | None = None) -> None:
         self._dns_seconds = dns_seconds
@@ -43,7 +43,7 @@ class Dialer:
                     addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, interleave=1, loop=loop
                 )
             except OSError:
-                # They may be out of date.
+                # The addresses may be out of date.
                 self._lookups.pop(origin, None)
                 raise
             peer = sock.getpeername()
@@ -62,7 +62,7 @@ class Dialer:
                 return made
 
     def close(self) -> None:
-        """Wait for no name any more."""
+        """Cancel all look-ups."""
         for lookup, _ in self._lookups.values():
             lookup.cancel()
         self._lookups.clear()
@@ -72,7 +72,7 @@ class Dialer:
         now = loop.time()
         lookup, until = self._lookups.get(origin, (None, now))
         if lookup is None or until <= now:
-            # A task, as many may wait for it, and one who goes away must not end it for the rest.
+            # A task: many calls may wait for it, and a cancelled one must not end it for the rest.
             lookup = loop.create_task(_look_up(origin))
             lookup.add_done_callback(_take_notice)
             self._lookups = {
@@ -93,7 +93,7 @@ class Dialer:
 
 
 async def _look_up(origin: http1_request.Origin) -> _Addresses:
-    # ADDRCONFIG: a pod without IPv6 need not ask for it. An address that is written is meant.
+    # ADDRCONFIG: a pod without IPv6 need not ask for it. A literal address is used in any case.
     flags = 0 if ":" in origin.host else socket.AI_ADDRCONFIG
     found = await asyncio.get_running_loop().getaddrinfo(
         origin.host, origin.port, type=socket.SOCK_STREAM, flags=flags
@@ -102,6 +102,6 @@ async def _look_up(origin: http1_request.Origin) -> _Addresses:
 
 
 def _take_notice(lookup: "asyncio.Task[_Addresses]") -> None:
-    """Of a failure that nobody waits for any more; asyncio would complain of it."""
+    """Retrieve a failure that no call waits for any more, or asyncio would log it."""
     if not lookup.cancelled():
         lookup.exception()

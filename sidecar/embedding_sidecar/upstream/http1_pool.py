@@ -1,4 +1,4 @@
-"""POSTs over kept connections: the fewest steps that tell what was certainly never sent.
+"""Makes POSTs over kept connections, in few steps, and reports what was certainly never sent.
 
 The events of a call are those of its connection, so it needs neither a task nor a future, unless a
 connection is to be made first.
@@ -17,21 +17,21 @@ from embedding_sidecar.upstream.intake import Intake
 
 Cancel = Callable[[], object]
 Done = Callable[[provider_api.HttpAnswer | Exception], None]
-"""Is told what has come of a call; raises nothing."""
+"""Receives the result of a call; raises nothing."""
 
 KEPT_SECONDS: Final = 15.0
-"""How long a connection without a call is kept; aiohttp's default. A server closes it at some time,
-and a call sent in that very moment is lost, and perhaps billed: better that we close it before.
-Some, such as uvicorn and Node, wait for 5 s only, but with less than that an application that asks
-now and then would pay a handshake for every call."""
+"""Time that a connection without a call is kept; aiohttp's default. A server closes it at some
+time, and a call sent at that very moment is lost, and perhaps billed: we had better close it first.
+Some servers, such as uvicorn and Node, wait for 5 s only, but with less than that an application
+that calls now and then would pay a handshake for every call."""
 
 LONG_READ_BYTES: Final = 65_536
-"""After a read of more, others have their turn: reading so much of an answer takes a millisecond,
-and the loop would go on with this connection for as long as its server is fast enough."""
+"""After a longer read, other connections get their turn: so much of an answer takes a millisecond
+to read, and the loop would stay with this connection for as long as its server is fast enough."""
 
 
 class Connection(asyncio.Protocol):
-    """A connection; it closes itself whenever another answer could not be told from this one."""
+    """A connection; it closes itself if the next answer could be confused with this one."""
 
     def __init__(
         self, origin: http1_request.Origin, *, owner: "ConnectionPool", intake: Intake | None = None
@@ -42,7 +42,7 @@ class Connection(asyncio.Protocol):
         self._reader = http1_response.Reader()
         self._loop = asyncio.get_running_loop()
         self._done: Done | None = None
-        """Who is told of the call that is under way; None: none is."""
+        """The callback of the call under way; None: there is no call."""
         self._unsent: tuple[bytes, bytes] | None = None
         self._until = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether something can be sent, as far as is known."""
+        """True if something can be sent, as far as is known."""
         return not self._transport.is_closing()
 
     def start(
@@ -62,18 +62,18 @@ class Connection(asyncio.Protocol):
         done: Done,
         reader: provider_api.Body | None = None,
     ) -> Callable[[], None]:
-        """Send a request while the connection is open and has no call; `reader` reads a 200.
+        """Send a request; the connection must be open and have no call. `reader` reads a 200.
 
-        `done` is told its answer, or after that time, and wherever none can come any more, why
-        there is none: later, once. What is returned cancels the call, and closes the connection:
-        `done` is not told any more.
+        `done` is called once, later: with the answer, or with an error, after `within_seconds` or
+        when no answer can come any more. The function returned cancels the call and closes the
+        connection: `done` is not called then.
         """
         self._done = done
         self._reader.body = reader
         self._unsent = head, body
         self._owner.send_soon(self)
         self._until = until = self._loop.time() + within_seconds
-        # One that comes too early looks again: most are not needed by then.
+        # A timer that fires too early is set again: most are no longer needed by then.
         if self._timer is None or self._timer.when() > until:
             self._set_timer(within_seconds)
         return functools.partial(self._cancel, done)
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def send(self) -> None:
-        """Send what has been begun, if that is still wanted."""
+        """Send the request of `start`, unless its call has ended."""
         if self._unsent is not None and self._done is not None and self.is_open:
             self._transport.writelines(self._unsent)
             self._unsent = None
@@ -95,15 +95,15 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is open."""
-        # uvloop's do what asyncio.Transport says without being one.
+        """The connection is open."""
+        # uvloop's transports have the methods of asyncio.Transport without being one.
         self._transport = cast("asyncio.Transport", transport)
         self._owner.made(self)
 
     def data_received(self, data: bytes) -> None:
-        """Read on."""
+        """Read more of the answer."""
         if self._done is None or self._unsent is not None:
-            # Nobody has asked: what comes could be taken for the next call's answer.
+            # No request was sent: the data could be taken for the next call's answer.
             self.close()
             return
         body = self._reader.body
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
             self._succeed(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is closed."""
+        """The connection is closed."""
         del exc  # whichever it is: what was sent may have arrived
         if self._timer is not None:
             self._timer.cancel()
@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
 
     def _succeed(self, answer: provider_api.HttpAnswer) -> None:
         done, self._done = self._done, None
-        # Who answered before it had read everything may never read the rest.
+        # A server that answered before it had read everything may never read the rest.
         if self._reader.is_reusable and not self._transport.get_write_buffer_size():
             self._owner.free(self, now=self._loop.time())
         else:
@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
 
 
 class ConnectionPool:
-    """Kept connections, the one used last first, and no bound on how many; to be closed."""
+    """Kept connections, the last used first, without a bound on their number; must be closed."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class ConnectionPool:
         self._connecting: set[asyncio.Timeout] = set()
         self._open: set[Connection] = set()
         self._idle: dict[http1_request.Origin, dict[Connection, float]] = {}
-        """By origin, each since when; in this order."""
+        """By origin: each idle connection and the time since when, in this order."""
         self._writes = write_coalescer.WriteCoalescer()
         self._sweeping: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -210,10 +210,10 @@ class ConnectionPool:
         done: Done,
         reader: provider_api.Body | None = None,
     ) -> Cancel:
-        """POST a body; `done` is told later, once, the answer, of any status, or why there is none.
+        """POST a body; `done` is called once, later, with the answer, of any status, or an error.
 
-        That is errors.Unreachable after that time at the latest; not billed is what was not sent.
-        `reader` takes the body of a 200. What is returned cancels the call.
+        It is errors.Unreachable after `within_seconds` at the latest, and not billed if nothing was
+        sent. `reader` takes the body of a 200. The function returned cancels the call.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -237,7 +237,7 @@ class ConnectionPool:
         return functools.partial(_cancel, connecting)
 
     async def close(self) -> None:
-        """Close all connections; whoever waits for one, or for an answer, gets none."""
+        """Close all connections; calls that wait for one, or for an answer, fail."""
         self._is_closed = True
         for limit in self._connecting:
             if not limit.expired():
@@ -255,11 +255,11 @@ class ConnectionPool:
         self._is_empty.clear()
 
     def send_soon(self, connection: Connection) -> None:
-        """Have `send` of the connection called, in this turn of the loop or right after it."""
+        """Call `send` of the connection in this turn of the loop or right after it."""
         self._writes.send(connection.send)
 
     def free(self, connection: Connection, *, now: float) -> None:
-        """Keep a connection whose call is over now, by the loop's time, for another one."""
+        """Keep a connection for another call; its last one ended `now`, in the loop's time."""
         self._idle.setdefault(connection.origin, {})[connection] = now
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
@@ -287,7 +287,7 @@ class ConnectionPool:
         within_seconds: float,
         done: Done,
     ) -> Cancel | None:
-        """Send over a new connection; what cancels that, or None where `done` has been told."""
+        """Send over a new connection; returns how to cancel, or None if `done` was called."""
         until = asyncio.get_running_loop().time() + within_seconds
         try:
             connection = await self._connect(min(within_seconds, self._connect_seconds), origin)
@@ -317,7 +317,7 @@ class ConnectionPool:
                 self._connecting.discard(limit)
 
     def _sweep(self) -> None:
-        """Close what has been idle for long, and come back for the next one that will be."""
+        """Close connections that have been idle for too long, and schedule the next sweep."""
         loop = asyncio.get_running_loop()
         since = loop.time() - KEPT_SECONDS
         for origin, idle in tuple(self._idle.items()):

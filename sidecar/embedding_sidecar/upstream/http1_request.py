@@ -1,4 +1,4 @@
-"""The bytes of a request (RFC 9112). What cannot be written as given is refused, never mended."""
+"""The bytes of a request (RFC 9112). Invalid values are refused, never repaired."""
 
 import functools
 import re
@@ -11,16 +11,16 @@ from embedding_contract.sockets import DEFAULT_PORTS
 _REMEMBERED: Final = 64
 """URLs, of which a policy has one for each of its 8 providers at most."""
 _REMEMBERED_LINES: Final = 16
-"""Headers, which hold a key: of 8 providers that in force and the one before it."""
+"""Sets of headers, each with a key: for each of 8 providers the present and the previous one."""
 
 _NAMES: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
 _VALUES: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-"""What RFC 9110, section 5.5, lets a value hold: nothing that could end a line."""
+"""The characters that RFC 9110, section 5.5, allows in a value: none could end a line."""
 _VISIBLE: Final = re.compile(r"[!-~]+")
 
 
 class Origin(NamedTuple):
-    """Whom a connection leads to; `host` has no brackets where it is an address."""
+    """The server of a connection; `host` has no brackets if it is an IPv6 address."""
 
     tls: bool
     host: str
@@ -28,7 +28,7 @@ class Origin(NamedTuple):
 
 
 class Target(NamedTuple):
-    """Where a URL's requests go, and their first two lines."""
+    """The origin that a URL's requests go to, and their first two lines."""
 
     origin: Origin
     start: bytes
@@ -43,7 +43,7 @@ def target(url: str) -> Target:
     """
     parts = urlsplit(url)
     port = DEFAULT_PORTS.get(parts.scheme)
-    # A dot at the end says that a name is whole; certificates and servers know it without.
+    # A dot at the end makes a name absolute; certificates and servers have it without.
     host = (parts.hostname or "").rstrip(".")
     if port is None or not host or "@" in parts.netloc or not _VISIBLE.fullmatch(url):
         raise ValueError("this is no URL of a provider")
@@ -59,10 +59,10 @@ def target(url: str) -> Target:
 
 
 def head(target: Target, headers: Mapping[str, str], *, body_bytes: int) -> bytes:
-    """All that goes before the body; `headers` are those that are not about the connection.
+    """All bytes before the body; `headers` are those that do not concern the connection.
 
     Raises:
-        ValueError: a header holds what none can hold, which is not shown.
+        ValueError: a header holds an invalid character; the message does not show it.
     """
     return b"%b%bcontent-length: %d\r\n\r\n" % (
         target.start,
@@ -73,7 +73,7 @@ def head(target: Target, headers: Mapping[str, str], *, body_bytes: int) -> byte
 
 @functools.lru_cache(maxsize=_REMEMBERED_LINES)
 def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
-    """The same for every call to one provider by one key."""
+    """Cached: the lines are the same for every call to one provider with one key."""
     names, values = zip(*headers, strict=True) if headers else ((), ())
     if not _NAMES.fullmatch("".join(names)) or not _VALUES.fullmatch("".join(values)):
         raise ValueError("a header cannot be written")

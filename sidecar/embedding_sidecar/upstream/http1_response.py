@@ -1,4 +1,4 @@
-"""Answers out of the bytes of a connection (RFC 9112), parsed by httptools' llhttp."""
+"""Parses answers from the bytes of a connection (RFC 9112), by httptools' llhttp."""
 
 from typing import Final
 
@@ -10,13 +10,13 @@ from embedding_sidecar.upstream import content_coding
 
 MAX_HEAD_BYTES: Final = 65_536
 """All heads of an answer, 1xx included; several times what providers send. This bound and those of
-framing are passed by as much as comes in one read at most."""
+framing may be exceeded by the bytes of one read."""
 MAX_HEADERS: Final = 256
-"""Lines of all heads of an answer."""
+"""Header lines of all heads of an answer."""
 MAX_INTERIM: Final = 16
-"""1xx before the answer, of which the requests that are sent here ask for none."""
+"""1xx heads before the answer; the requests that are sent here ask for none."""
 MAX_KEPT_BYTES: Final = 65_536
-"""Of a body that nobody reads as it comes: that of a refusal. The rest of a longer one is left."""
+"""Bytes kept of a body without a reader, that of a refusal. The rest of a longer one is ignored."""
 
 _LOWEST_FINAL: Final = 200
 LOWEST_REDIRECT: Final = 300
@@ -28,15 +28,15 @@ _Lines = list[tuple[bytes, bytes]]
 class Reader:
     """Reads one answer after another.
 
-    `is_reusable` tells, once an answer is whole, whether another one may follow.
+    `is_reusable`, once an answer is complete: another one may follow.
     """
 
     def __init__(self) -> None:
         self.is_reusable = True
         self.body: provider_api.Body | None = None
-        """Who reads the body of a 2xx; None: as much of it is kept as of a refusal."""
+        """The reader of a 2xx's body; None: as much of the body is kept as of a refusal."""
         self._taker: provider_api.Body | content_coding.Beginning | None = None
-        """The body of an answer whose head is whole, or the beginning of a refusal's."""
+        """The body of an answer whose head is complete, or the beginning of a refusal's."""
         self._decoder: content_coding.Decoder | None = None
         self._answer: provider_api.HttpAnswer | None = None
         self._framing_bytes = self._body_bytes = 0
@@ -44,16 +44,16 @@ class Reader:
         self._head: _Lines | None = None
         self._lines: _Lines = []
         self._parser = httptools.HttpResponseParser(self)
-        # As aiohttp: old servers do both, and where one answer ends stays as clear.
+        # The same as aiohttp: old servers do both, and the end of an answer stays as clear.
         self._parser.set_dangerous_leniencies(
             lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
 
     def feed(self, data: bytes) -> provider_api.HttpAnswer | None:
-        """The answer, once it is whole, or all of it that makes a difference has come.
+        """The answer, once it is complete, or all of it that makes a difference has come.
 
         Raises:
-            ValueError: it will never be, or is too long; nothing more can be read.
+            ValueError: it is invalid or too long; nothing more can be read.
         """
         framing, self._body_bytes = self._framing_bytes + len(data), 0
         has_head = self._head is not None
@@ -82,15 +82,15 @@ class Reader:
         return None
 
     def end(self) -> provider_api.HttpAnswer | None:
-        """The answer, where the end of the connection is what ends it."""
+        """The answer, if the end of the connection is what ends it."""
         if self._head is None or any(name.lower() in _FRAMED for name, _ in self._head):
             return None
         self.is_reusable = False
         return self._whole(self._head)
 
     def close(self) -> None:
-        """Let go of what has been read; nothing more will be."""
-        # The parser holds this for its callbacks: only a collection of garbage would part them.
+        """Release what has been read; nothing more will be read."""
+        # The parser refers to this for its callbacks: only the garbage collector would free both.
         del self._parser
         self._begin()
 
@@ -100,7 +100,7 @@ class Reader:
             raise ValueError("there are bytes behind the answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A line of a head, or of the trailer after a chunked body, which nobody wants."""
+        """A line of a head, or of the trailer after a chunked body, which is dropped."""
         if self._head is not None:
             return
         if len(self._lines) >= MAX_HEADERS:
@@ -108,7 +108,7 @@ class Reader:
         self._lines.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """A head is whole; that of a 1xx only says that the answer is still to come."""
+        """A head is complete; after that of a 1xx the answer is still to come."""
         self._status = self._parser.get_status_code()
         if self._status >= _LOWEST_FINAL:
             self._head = self._lines
@@ -130,7 +130,7 @@ class Reader:
             taker.feed(chunk)
 
     def on_message_complete(self) -> None:
-        """An answer is whole."""
+        """An answer is complete."""
         if self._head is not None:
             self.is_reusable = self._parser.should_keep_alive()
             self._answer = self._whole(self._head)

@@ -1,7 +1,7 @@
 """HTTP towards providers and the pass-through's URL, by two clients (decision 015).
 
-Calls go by our own, `http1`, whose steps are few. Streams, and calls by a proxy, go by aiohttp.
-Either tells what the quota must know: whether a request without an answer was certainly never sent.
+Calls use our own client, `http1`, which takes few steps. Streams, and calls by a proxy, use
+aiohttp. Both report, for the quota, whether a request without an answer was certainly never sent.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from embedding_sidecar.upstream.tls_authorities import Authorities
 
 CONNECT_SECONDS: Final = 2.0
 DNS_SECONDS: Final = 10
-"""How long an address is believed; a kept connection stays where it is until it is idle or ends."""
+"""Time that an address is cached; a kept connection keeps its own until it is idle or ends."""
 IDLE_STREAM_SECONDS: Final = 900.0
 PROXY_WANTS_LOGIN: Final = "proxy_authentication_required"
 
@@ -55,11 +55,11 @@ class StreamedAnswer:
 
 
 class HttpClient:
-    """Kept connections; to be closed.
+    """Kept connections; must be closed.
 
-    Proxies are those of the environment (`https_proxy`, `no_proxy`) when it is made, certificates
-    those that OpenSSL believes (`SSL_CERT_FILE`, `SSL_CERT_DIR`); what `network` says of proxies
-    comes first, and its authorities are believed too.
+    Proxies are those of the environment (`https_proxy`, `no_proxy`) when it is made, authorities
+    those that OpenSSL trusts (`SSL_CERT_FILE`, `SSL_CERT_DIR`); the proxies of `network` take
+    precedence, and its authorities are trusted too.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class HttpClient:
     def start(
         self, request: provider_api.HttpRequest, *, within_seconds: float, done: Done
     ) -> Callable[[], object]:
-        """As provider_api.Upstream."""
+        """See provider_api.Upstream."""
         headers = {**_ALWAYS, **request.headers}
         proxy = _proxy(request.url, proxies=self._proxies)
         if proxy is not None:
@@ -124,7 +124,7 @@ class HttpClient:
                 allow_redirects=False,
                 proxy=proxy,
                 ssl=self._authorities.context(),
-                # aiohttp would round it up to a full second, but requests wait for no other timer.
+                # aiohttp would round it up to a full second, but a request has no other timer.
                 timeout=aiohttp.ClientTimeout(
                     total=within_seconds,
                     connect=self._connect_seconds,
@@ -155,14 +155,14 @@ class HttpClient:
         headers: Headers,
         body: AsyncIterator[bytes],
     ) -> StreamedAnswer:
-        """Send any request, and hand over the answer, of any status, as it comes.
+        """Send any request, and return the answer, of any status, as it comes.
 
         Raises:
-            errors.Unreachable: there is none; also while its chunks are read.
+            errors.Unreachable: there is no answer; also raised while its chunks are read.
         """
         first = await anext(body, None)
         try:
-            # In all: heads of 1xx, or a head that comes byte by byte, would put the end off.
+            # In all, as heads of 1xx, or a head that comes byte by byte, restart a read's time-out.
             async with asyncio.timeout(IDLE_STREAM_SECONDS):
                 response = await self._open().request(
                     method,
@@ -229,9 +229,9 @@ class HttpClient:
 
 
 def failure(error: Exception) -> errors.Unreachable:
-    """What an exception of the client means; TimeoutError is an OSError.
+    """The failure that an exception of the client means; TimeoutError is an OSError.
 
-    Billed is what was perhaps sent: all but what failed before there was a connection.
+    A request that was perhaps sent counts as billed: all but those that never had a connection.
     """
     if isinstance(error, _NEVER_SENT):
         return errors.Unreachable(_word(error), billed=False)
@@ -255,14 +255,14 @@ def _word(error: Exception) -> str:
 
 
 def _proxies(network: document.Network) -> dict[str, str]:
-    """By scheme, as `getproxies_environment` has them."""
+    """Proxies by scheme, in the form of `getproxies_environment`."""
     found: dict[str, str] = urllib.request.getproxies_environment()
     said = {"http": network.http_proxy, "https": network.https_proxy, "no": network.no_proxy}
     return found | {scheme: value for scheme, value in said.items() if value is not None}
 
 
 def _proxy(url: str, *, proxies: Mapping[str, str]) -> str | None:
-    """The environment's proxy for this URL, of `getproxies_environment`; for no URL, none.
+    """The proxy for this URL, out of `_proxies`; None for an invalid URL.
 
     Not aiohttp's trust_env: that would also add a password of ~/.netrc to requests that have none.
     """
@@ -291,5 +291,5 @@ async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     except (aiohttp.ClientError, OSError) as error:
         raise failure(error) from error
     finally:
-        # After the last chunk the connection has been given back already; before it, it ends here.
+        # After the last chunk the connection has been released already; before it, it ends here.
         response.close()

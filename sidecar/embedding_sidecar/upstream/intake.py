@@ -1,7 +1,7 @@
-"""What the answers of providers hold while they come, all of them together.
+"""The bytes that all answers of providers together hold while they come.
 
-Each is bounded by what it was asked for. Where all of them are longer than they need be, which only
-a hostile or broken server makes them, the sum is bounded too: the longest one is given up.
+Each answer is bounded by what its request asked for. If all are longer than they need be, which
+only a hostile or broken server causes, the sum is bounded too: the longest one is given up.
 """
 
 from typing import Final
@@ -10,12 +10,12 @@ from embedding_sidecar import memory_limit
 from embedding_sidecar.translation import provider_api
 
 SHARE: Final = 4
-"""A quarter of all memory: more than the vectors of the large requests that are let in at once,
+"""A quarter of all memory: more than the vectors of the large requests that are admitted at once,
 which are counted as base64 (decision 017)."""
 
 
 class Intake:
-    """The bodies under way."""
+    """The bodies being received."""
 
     def __init__(self, memory_bytes: int = memory_limit.DEFAULT_BYTES) -> None:
         self._most_bytes = memory_bytes // SHARE
@@ -23,7 +23,7 @@ class Intake:
         self.held_bytes = 0
 
     def grew(self, body: provider_api.Body) -> None:
-        """A body has come further, and is not whole yet."""
+        """A body has grown, and is not complete yet."""
         held_bytes = body.held_bytes
         self.held_bytes += held_bytes - self._held.get(body, 0)
         self._held[body] = held_bytes
@@ -33,5 +33,5 @@ class Intake:
             self.leave(longest)
 
     def leave(self, body: provider_api.Body) -> None:
-        """Nothing more comes of it; a second time changes nothing."""
+        """No more of a body will come; a second call changes nothing."""
         self.held_bytes -= self._held.pop(body, 0)

@@ -1,7 +1,7 @@
 """Forwards all other requests to `/v1/*`: streamed both ways, unchanged, to one fixed URL.
 
-`OPENAI_BASE_URL` gets all of an SDK's traffic, chat included. The caller's own Authorization goes
-along, a key of the policy never does; cache and quota are not used.
+`OPENAI_BASE_URL` gets all of an SDK's traffic, chat included. The caller's own Authorization is
+forwarded, a key of the policy never is; cache and quota are not used.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -70,7 +70,7 @@ async def forward(request: Request, *, base_url: str | None, upstream: HttpClien
 
 
 def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
-    """The headers that are not of one connection only."""
+    """The headers that do not concern one connection only."""
     found = list(headers)
     named = {
         token.strip().lower()

@@ -1,4 +1,4 @@
-"""The certificates that are believed, read again when their files change."""
+"""The trusted certificates, read again when their files change."""
 
 import functools
 import logging
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 LOOK_SECONDS: Final = 5.0
-"""A file is looked at when a connection is made, and no more often."""
+"""Files are checked when a connection is made, and no more often than this."""
 
 _log = logging.getLogger(__name__)
 _Signature = tuple[tuple[int, int, int] | None, ...]
@@ -29,7 +29,7 @@ class Authorities:
         self._looked_at = clock()
 
     def context(self) -> ssl.SSLContext:
-        """What a connection that is made now has to be checked by."""
+        """The context for the TLS handshake of a connection that is made now."""
         now = self._clock()
         if now - self._looked_at >= LOOK_SECONDS:
             self._looked_at = now
@@ -42,13 +42,13 @@ class Authorities:
         made = _context(self._more, found)
         before = self._context.cert_store_stats()["x509_ca"]
         if before and not made.cert_store_stats()["x509_ca"]:
-            return  # it is being written: the file is looked at again
+            return  # the file is being written, and is checked again
         self._signature, self._context = found, made
         _log.info("the authorities that are believed were read again")
 
 
 def check(more: str) -> None:
-    """Raise ValueError for what are no certificates in PEM."""
+    """Raise ValueError for a text that holds no certificates in PEM."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=more)
     except ssl.SSLError:
@@ -56,7 +56,7 @@ def check(more: str) -> None:
 
 
 def word(error: BaseException) -> str | None:
-    """What stood in a connection's way, in a word; None where nothing more is known."""
+    """The cause of a failed connection, in a word; None if nothing more is known."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return "certificate_untrusted"
     if isinstance(error, ssl.SSLError):

@@ -1,7 +1,7 @@
-"""One turn of the event loop: what is sent in it, the first at once and the rest together after it.
+"""Sends the first write of a turn of the event loop at once, and the rest together after it.
 
-Whoever is sent something wakes up for it, and where that is in the same machine, as a sidecar's
-application is, waking is a good part of the sender's costs. Sent together, it is one waking.
+A write wakes its receiver, and if that is on the same machine, as a sidecar's application is, the
+wake-up is a good part of the sender's costs. Writes that are sent together cause one wake-up.
 """
 
 import asyncio
@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 
 class WriteCoalescer:
-    """What is sent in this turn."""
+    """The writes of this turn."""
 
     def __init__(self) -> None:
         self._waiting: list[Callable[[], object]] | None = None
-        """What is sent when it is over; None: nothing was sent in it yet."""
+        """The writes to send when the turn is over; None: nothing was sent in it yet."""
 
     def send(self, send: Callable[[], object]) -> None:
-        """Call this now, if nothing else was sent in this turn, or when it is over."""
+        """Call `send` now, if nothing else was sent in this turn, or else when it is over."""
         if self._waiting is None:
             self._waiting = []
             asyncio.get_running_loop().call_soon(self._over)

@@ -1,5 +1,5 @@
 """Documents that the operator writes and the sidecar reads, and names both must agree on.
 
 The reader owns this package, so it lives beside the sidecar. It needs the standard library only:
-it is imported by both images, and by tests that need neither.
+both images import it, as do tests that need neither.
 """

@@ -13,9 +13,9 @@ SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "warning", "info")
 """Every alert has one of these, so routing may count on them."""
 
 PREFIX: Final = "Embedding"
-"""Begins the name of every built-in alert, and of no other."""
+"""The prefix of the name of every built-in alert, and of no other."""
 OUR_LABELS: Final = ("alertname", "namespace", "policy")
-"""Tell alerts of different policies apart; only the operator sets them."""
+"""The labels that tell alerts of different policies apart; only the operator sets them."""
 MAX_PER_POLICY: Final = 16
 
 SELECTOR: Final = "@selector@"
@@ -71,7 +71,7 @@ class Alert:
 
     @property
     def runbook_url(self) -> str:
-        """The page that says what to do."""
+        """The address of the alert's runbook."""
         return f"{RUNBOOKS}/{self.name}.md"
 
 
@@ -92,7 +92,7 @@ BUILT_IN: Final = (
         key="quotaNearlyExhausted",
         expr=(
             f"{_CALLS} >= @threshold@ / 100 * ({_QUOTA} > 0)"
-            # From then on EmbeddingQuotaExhausted speaks.
+            # From then on EmbeddingQuotaExhausted fires.
             f" unless {_CALLS} >= {_QUOTA}"
         ),
         for_seconds=300,
@@ -106,9 +106,9 @@ BUILT_IN: Final = (
     ),
     Alert(
         key="quotaExhausted",
-        # The gauge is the whole policy's day, the same in every pod; but what a dead pod had been
-        # granted is used and was never called, and tokens have a limit of their own: then the
-        # refusals tell. A quota of 0 is meant to be.
+        # The gauge has the whole policy's calls, the same in every pod. But a dead pod's lease is
+        # used without calls, and tokens have a limit of their own: refusals show both. A quota of
+        # 0 is intended.
         expr=(
             f"{_CALLS} >= ({_QUOTA} > 0)"
             f" or max {_BY} (increase(aos_embedding_quota_exhausted_total{{@selector@}}[@window@]))"
@@ -189,7 +189,7 @@ BUILT_IN: Final = (
     ),
     Alert(
         key="keyRefused",
-        # Not by failed calls: while the previous key goes on, none fails.
+        # Failed calls do not show it: while the previous key still works, none fails.
         expr="max by (namespace, policy, provider) (aos_embedding_key_refused{@selector@}) == 1",
         for_seconds=60,
         severity="warning",
@@ -298,7 +298,7 @@ BUILT_IN: Final = (
     ),
     Alert(
         key="backfillStalled",
-        # The rows that wait are told by search pods too, as no worker may run; and each index by
+        # Search pods report the waiting rows too, as no worker may run. Each index is judged by
         # itself, as another one's worker gives this one's rows no vectors.
         expr=(
             "max by (namespace, policy, index) (aos_vector_index_null_count{@selector@}) > 0"
@@ -351,4 +351,4 @@ OPERATOR: Final = (
         fault="a reconcile hangs in spite of the deadlines of all its calls, as by a bug",
     ),
 )
-"""The alerts about the operator, for those who run it."""
+"""The alerts about the operator, for the people who run it."""

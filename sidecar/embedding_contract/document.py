@@ -1,8 +1,8 @@
 """The policy document: the operator writes it into a ConfigMap, the sidecar obeys it.
 
 The format only grows. Unknown keys are ignored, so that a sidecar outlives operator upgrades; a key
-whose ignorance would overspend, leak or mix spaces is listed in `requires`, and a reader that lacks
-it refuses the whole document and stays with its last good one. `version` is for breaking changes.
+that, if ignored, would overspend, leak or mix spaces is listed in `requires`: a reader that lacks
+it refuses the whole document and keeps its last good one. `version` is for breaking changes.
 The document holds no secret: it names files of the mounted Secret.
 """
 
@@ -25,7 +25,7 @@ DEFAULT_BASE_URLS: Final[Mapping[str, str]] = MappingProxyType(
 """Base URLs of policies that name none; OpenAICompatible must name one."""
 ATLAS_BASE_URL: Final = "https://ai.mongodb.com/v1"
 ATLAS_KEY_PREFIX: Final = "al-"
-"""MongoDB Atlas makes keys of Voyage with this prefix; they work at Atlas's host only (voyageai
+"""MongoDB Atlas issues Voyage keys with this prefix; they work at Atlas's host only (voyageai
 Python package, util.py)."""
 
 
@@ -61,7 +61,7 @@ class Provider:
     ] = ()
 
     def space(self, dimensions: int | None = None) -> str:
-        """The space of this provider's vectors, at the size a caller asked for if it did."""
+        """The space of this provider's vectors, of the size that a caller asked for, if any."""
         return spaces.space_of(
             kind=self.kind,
             model=self.model,
@@ -72,7 +72,7 @@ class Provider:
         )
 
     def answers_to(self, model: str) -> bool:
-        """Tell if a request for this model means this provider."""
+        """True if a request for this model means this provider."""
         return model == self.model or model in self.aliases
 
 
@@ -127,10 +127,10 @@ class PassThrough:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """The way to hosts outside: proxies by URL, and authorities beside OpenSSL's as PEM.
+    """The network settings for outside hosts: proxy URLs, and CAs beside OpenSSL's, as PEM.
 
-    `no_proxy` names hosts that are called without, separated by commas. For each that is None the
-    reader's environment decides. Redis is never called by a proxy.
+    `no_proxy` names hosts called without a proxy, separated by commas. For each field that is None
+    the reader's environment decides. Redis is never called through a proxy.
     """
 
     http_proxy: Url | None = None
@@ -202,7 +202,7 @@ class PolicyDocument:
 def called_url(*, kind: str, base_url: str, api_key: str | None) -> str:
     """The URL to call: the base URL, unless the key belongs to another built-in host."""
     is_atlas = kind == "Voyage" and (api_key or "").startswith(ATLAS_KEY_PREFIX)
-    # An address that the policy chose is left alone.
+    # An address that the policy chose is kept.
     return ATLAS_BASE_URL if is_atlas and base_url == DEFAULT_BASE_URLS["Voyage"] else base_url
 
 

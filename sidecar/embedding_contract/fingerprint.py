@@ -15,8 +15,8 @@ def of_document(text: bytes) -> str:
 def of_secrets(entries: Mapping[str, bytes], *, token: bytes) -> str:
     """16 hexadecimal digits that change with any name or value of the owned Secret.
 
-    Keyed with the API token, a random value that is itself in the Secret, so that no reader
-    of the fingerprint can try guesses of a weak password against it.
+    The hash is keyed with the API token, a random value that is itself in the Secret, so that no
+    reader of the fingerprint can try guesses of a weak password against it.
     """
     digest = hmac.new(token, digestmod=hashlib.sha256)
     for name in sorted(entries):

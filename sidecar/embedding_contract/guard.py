@@ -1,4 +1,4 @@
-"""Access to the pages of a pod: for the holder of the API token.
+"""Access to the pages of a pod, for holders of the API token.
 
 People's tools send the token itself (`Bearer`, RFC 6750). The operator and sidecars send a proof
 that they hold it (`embedding_contract.proof`), which is of no use to another pod, later, or for
@@ -18,9 +18,9 @@ some hundred within the time that one is remembered."""
 
 
 class Admission(NamedTuple):
-    """The verdict on a request: `refusal` says why it is not let in, and is empty where it is.
+    """The verdict on a request: `refusal` says why it is refused, and is empty if it is admitted.
 
-    `nonce` is that of the proof by which the answer is to be signed, empty where it is not.
+    `nonce` is the proof's, with which the answer is signed; empty where that is not signed.
     """
 
     refusal: str = ""
@@ -30,7 +30,7 @@ class Admission(NamedTuple):
 class Guard:
     """Admits requests, each proof once.
 
-    `pod` is the UID that proofs name, empty where it is not known; `clock` tells Unix time.
+    `pod` is the UID that proofs name, empty where it is not known; `clock` returns Unix time.
     `asked` is what its messages call this program, `max_nonces` how many proofs it remembers.
     """
 
@@ -47,7 +47,7 @@ class Guard:
         self._max_nonces = max_nonces
         self._clock = clock
         self._nonces: dict[str, int] = {}
-        """The Unix time until which each could be used again, the first seen first."""
+        """The Unix time until which each nonce could be used again, the first seen first."""
         self._forgotten_until = 0
 
     def admit(
@@ -64,7 +64,7 @@ class Guard:
                 f"This needs `Authorization: Bearer` with the API token, or an {proof.SCHEME} that "
                 "is signed with it."
             )
-        # The time that this takes does not tell where they differ.
+        # The time that this takes does not reveal where they differ.
         if not hmac.compare_digest(given.encode(), token.encode()):
             return Admission("What follows `Bearer` is not the API token of this policy.")
         return Admission()
@@ -72,7 +72,7 @@ class Guard:
     def admit_proof(
         self, authorization: str, *, token: str, method: str, path: str, body: bytes = b""
     ) -> Admission:
-        """The same where only a proof opens; `token` is not empty."""
+        """The same where only a proof is accepted; `token` is not empty."""
         if not self._pod:
             return Admission(
                 f"This {self._asked} accepts no {proof.SCHEME}, because {names.ENV_POD_UID} is not "
@@ -87,7 +87,7 @@ class Guard:
                 "another method or path."
             )
         if credentials.pod != self._pod:
-            # Its answer is not signed: another pod may have passed on what it was asked itself.
+            # The answer is not signed: another pod may have relayed a request that was sent to it.
             return Admission(f"This {proof.SCHEME} is for another pod than {self._pod}.")
         return Admission(self._first_use(credentials), credentials.nonce)
 
@@ -100,7 +100,7 @@ class Guard:
             )
         self._forget(now)
         usable_until = credentials.time + proof.MAX_SKEW_SECONDS
-        # After the clock was put back, a forgotten nonce could be used again.
+        # After the clock was set back, a forgotten nonce could be used again.
         if credentials.nonce in self._nonces or usable_until <= self._forgotten_until:
             return f"This {proof.SCHEME} has been used before; sign each request anew."
         if len(self._nonces) >= self._max_nonces:

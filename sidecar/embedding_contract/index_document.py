@@ -34,7 +34,7 @@ class Target:
     `column` is the vector column of the indexed table; `table` a side table in the same schema,
     with the key columns and a column `embedding`. Exactly one of them is given.
     `request_dimensions` sends `dimensions` with each request, for models that can be cut short.
-    `space` is the space that the policy expects of the model; what an answer says decides.
+    `space` is the space that the policy expects of the model; the space in an answer decides.
     """
 
     model: Word
@@ -60,7 +60,7 @@ class Condition:
 
     column: Text
     operator: Operator
-    # The operator says which form it has, so `condition` reads it.
+    # The condition's operator determines its form, so `condition` reads it.
     value: Annotated[Scalar | tuple[Scalar, ...], Key(read=lambda value, _: value)]
 
 
@@ -93,7 +93,7 @@ def _scalar(value: object, path: str) -> Scalar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits of a backfill. `requests_per_minute` is for all workers together, None for none.
+    """Limits of a backfill. `requests_per_minute` is for all workers together, None is no limit.
 
     A text longer than `text_bytes` in UTF-8 is parked and not sent.
     """
@@ -123,7 +123,7 @@ class Search:
 class IndexDocument:
     """A whole index as worker and search see it.
 
-    `target` is what searches are to use; `failover_target` is kept filled as well, for answers of
+    `target` is the one for searches; `failover_target` is kept filled as well, for answers of
     the space that the policy fails over to. `applies_plan` lets the worker change the schema;
     `trigger` has the plan install one that marks changed rows at once. `rows` are conditions that
     a row must fulfil to be embedded. Text columns are joined by an empty line, NULL left out.

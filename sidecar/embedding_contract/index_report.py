@@ -1,4 +1,4 @@
-"""The index report: worker and search make it of an index, the operator shows it in the status.
+"""The index report: worker and search make it, the operator shows it in the index's status.
 
 Search pods and running workers answer with it on `names.PATH_INDEX`; a worker that ends leaves it
 in its termination message, of which Kubernetes keeps 4,096 bytes. It holds no secret: a database's
@@ -32,7 +32,7 @@ Rate = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that stands in the way: `reason` in CamelCase, `sqlstate` as PostgreSQL said.
+    """One problem of an index: `reason` is in CamelCase, `sqlstate` is PostgreSQL's.
 
     `is_warning` is True where everything works nevertheless.
     """
@@ -71,7 +71,7 @@ def _first(limit: int, kind: type[Any]) -> Read:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexReport:
-    """A whole report. `document` is the fingerprint of the index document that was obeyed.
+    """A whole report. `document` is the fingerprint of the index document in force.
 
     `serving` is the id of the target that searches use, None where there is none yet.
     `waits_until` (ISO 8601, UTC) is when a worker that waits for the quota's reset goes on.

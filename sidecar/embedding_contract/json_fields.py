@@ -1,4 +1,4 @@
-"""Types of JSON fields: what a type cannot say of its values, a check beside it says.
+"""Types of JSON fields: a check beside a type states what the type cannot say of its values.
 
 Readers and checks take a value and its path, return the value to keep, and raise InvalidDocument;
 a check is given values of the right type.
@@ -15,7 +15,7 @@ Read = Callable[[Any, str], Any]
 
 
 class InvalidDocument(ValueError):  # noqa: N818 - an adjective says what is wrong with what
-    """A document this reader cannot obey. `path` names the field, `str()` says the whole."""
+    """A document this reader cannot obey. `path` names the field, `str()` is the whole message."""
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(f"{path}: {message}" if path else message)
@@ -83,7 +83,7 @@ READERS: Final[Mapping[type, Read]] = MappingProxyType(
 
 Text = Annotated[str, check(bool, "must not be empty")]
 Word = Annotated[Text, check(_is_printable, "must be printable ASCII without spaces")]
-"""Can stand in a header of an answer; the resource has the same bounds."""
+"""A string that can stand in a header of an answer; the resource has the same bounds."""
 FileName = Annotated[
     Text, check(lambda it: "/" not in it and not it.startswith("."), "must be a plain file name")
 ]

@@ -22,10 +22,10 @@ _DEFAULT: Final = object()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Key:
-    """The place of a field in its object, where name, type and default do not say it.
+    """The place of a field in its object, where name, type and default do not define it.
 
     `name` is the key; with a dot, the key of an object within. `absent` is the value where the key
-    is absent, REQUIRED for none. `read` and `write` stand in for those of the type. With
+    is absent, REQUIRED for none. `read` and `write` replace those of the type. With
     `omits_default` a value that is the default is not written.
     """
 
@@ -58,7 +58,7 @@ class _Field:
             return self.read(raw[key], path)
         if self.absent is REQUIRED:
             raise InvalidDocument(path, "is missing")
-        # An absent object may lack what is required, and the error then names that.
+        # An absent object is read as an empty one, so that an error names the missing field.
         return self.read({}, path) if dataclasses.is_dataclass(self.absent) else self.absent
 
     def put(self, value: Any, body: dict[str, Any]) -> None:

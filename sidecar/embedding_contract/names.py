@@ -37,13 +37,13 @@ ANNOTATION_RESTART: Final = f"{GROUP}/restart-on-secret-change"
 ANNOTATION_SECRETS_SEEN: Final = f"{GROUP}/secrets-seen"
 """On a workload: digests of what its pods hold of Secrets."""
 ANNOTATION_SECRETS: Final = f"{GROUP}/secrets"
-"""On a pod template: another value for each restart."""
+"""On a pod template: a new value for each restart."""
 ANNOTATION_REFRESH: Final = f"{GROUP}/refresh"
-"""On a policy: another value than before has Vault asked at once, for all the policy names."""
+"""On a policy: a new value has Vault read at once, for all secrets that the policy names."""
 LABEL_USABLE: Final = f"{GROUP}/usable"
 """On a Secret: `true` lets policies of its namespace name it, where the chart asks for that."""
 ANNOTATION_TEST_ALERT: Final = f"{GROUP}/test-alert"
-"""On a policy: another value than before asks for one test alert, at most one in 10 minutes."""
+"""On a policy: a new value asks for one test alert, at most one in 10 minutes."""
 LABEL_INDEX: Final = f"{GROUP}/index"
 """On a pod: the index it works for. Its policy is the one that the label `policy` names, whatever
 that one's podSelector says."""
@@ -80,7 +80,7 @@ SECRET_CACHE_KEY: Final = "cache-key"  # noqa: S105 - likewise
 
 # The sidecar's own environment in a pod.
 ENV_POD_UID: Final = "EMBEDDING_POD_UID"
-"""The UID of the pod, by the downward API: a request's proof is for one pod."""
+"""The UID of the pod, from the downward API: a request's proof is for one pod."""
 
 
 def secret_provider_key(provider: str) -> str:
@@ -127,7 +127,7 @@ ENV_BASE_URL_LEGACY: Final = "OPENAI_API_BASE"
 """LlamaIndex reads only this one."""
 ENV_API_KEY: Final = "OPENAI_API_KEY"
 PLACEHOLDER_KEY: Final = "embedding-sidecar"
-"""An application's SDK sends it as its key; the sidecar ignores it and never forwards it."""
+"""The API key that an application's SDK sends; the sidecar ignores it and never forwards it."""
 
 # HTTP paths.
 PATH_EMBEDDINGS: Final = "/v1/embeddings"

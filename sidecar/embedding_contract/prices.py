@@ -22,12 +22,12 @@ _VOYAGE_3_LITE: Final = (
 
 
 PRICED_TOKENS: Final = 1_000_000
-"""A price is for so many tokens."""
+"""The number of tokens that a price is for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD for a million tokens, as a decimal string, and the page that says so.
+    """USD for a million tokens, as a decimal string, and the page that names the price.
 
     `date` is when the page says that it was right, in ISO 8601; the first of the month where it
     names only that.
@@ -55,10 +55,10 @@ PRICES: Final[Mapping[str, Price]] = MappingProxyType(
         "voyage/voyage-law-2": Price("0.12", *_VOYAGE),
     }
 )
-"""By `provider/model`: the provider's type in lower case, as metrics name it."""
+"""The prices by `provider/model`: the provider's type in lower case, as metrics name it."""
 
 AS_OF: Final = min(price.date for price in PRICES.values())
-"""No price of the table is of an older day."""
+"""The day of the oldest price of the table."""
 
 
 def find(provider: str, model: str) -> Price | None:

@@ -42,7 +42,7 @@ class Credentials:
         return f"{SCHEME} nonce={self.nonce},time={self.time},pod={self.pod},mac={self.mac}"
 
     def is_signed(self, token: str, *, method: str, path: str, body: bytes = b"") -> bool:
-        """Tell if the holder of `token` signed this request; takes the same time either way."""
+        """True if the holder of `token` signed this request; takes the same time either way."""
         expected = _request_mac(token, self, method=method, path=path, body=body)
         return hmac.compare_digest(self.mac, expected)
 
@@ -76,7 +76,7 @@ def sign_answer(token: str, *, nonce: str, status: int, body: bytes) -> str:
 
 
 def is_answer_signed(token: str, given: str, *, nonce: str, status: int, body: bytes) -> bool:
-    """Tell if the holder of `token` gave this answer to the request that carried `nonce`."""
+    """True if the holder of `token` gave this answer to the request that carried `nonce`."""
     expected = sign_answer(token, nonce=nonce, status=status, body=body)
     return hmac.compare_digest(given.encode(), expected.encode())
 

@@ -15,7 +15,7 @@ MAX_SECONDS: Final = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds of a request to a provider; None: as published, and as learned.
+    """Bounds of a request to a provider; None leaves a bound as published and as learned.
 
     `body_bytes` is of a whole request.
     """
@@ -30,7 +30,7 @@ NO_LIMITS: Final = Limits()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassThroughField:
-    """A field of a server's own that requests may have; `changes_space`: other vectors by it."""
+    """A field of a server's own that requests may have; `changes_space` if it changes vectors."""
 
     name: Word
     changes_space: bool = False

@@ -1,4 +1,4 @@
-"""The part of a policy's day that is for applications and not for background work."""
+"""The part of a policy's daily quota that is for applications and not for background work."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Reserve:
 def of(written: int | str, *, daily_requests: int | None, daily_tokens: int | None) -> Reserve:
     """The reserve of a policy's limits: calls, or as text a share of both, rounded up.
 
-    A limit of None is none, and nothing of it is reserved.
+    None is no limit, and nothing of it is reserved.
 
     Raises:
         ValueError: the text is no share, or the number below 0.

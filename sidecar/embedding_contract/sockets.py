@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 DEFAULT_PORTS: Final[Mapping[str, int]] = MappingProxyType({"http": 80, "https": 443})
-"""By scheme (RFC 9110, sections 4.2.1 and 4.2.2)."""
+"""The default ports by scheme (RFC 9110, sections 4.2.1 and 4.2.2)."""
 
 _ALL_V4: Final = "0.0.0.0"  # noqa: S104 - it is for others of the cluster
 _ALL: Final = "::"
@@ -16,12 +16,12 @@ _BACKLOG: Final = 128
 
 
 def listen_on_all(port: int, *, backlog: int = _BACKLOG) -> socket.socket:
-    """A socket on every address of the pod, whichever family those are of; 0 is a free port.
+    """A socket on every address of the pod, of either family; port 0 is a free one.
 
-    Where there is no IPv6 it is of IPv4 alone. `backlog` is how many connections may wait.
+    Without IPv6 it is of IPv4 alone. `backlog` is the number of connections that may wait.
 
     Raises:
-        OSError: the port cannot be had.
+        OSError: the port is not available.
     """
     try:
         return socket.create_server(

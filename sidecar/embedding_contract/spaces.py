@@ -11,7 +11,7 @@ from typing import Final
 
 # model -> (family, default dimensions).
 # OpenAI: platform documentation of the embedding models, default sizes.
-# Voyage: the voyage-4 family shares one space by the vendor's word (blog, 2026-01-15);
+# Voyage: the voyage-4 family shares one space, as the vendor states (blog, 2026-01-15);
 # older families are one space per model.
 _KNOWN: Final[Mapping[str, tuple[str, int]]] = MappingProxyType(
     {
@@ -47,8 +47,8 @@ def space_of(
 ) -> str:
     """The name of the space of the vectors this model makes.
 
-    `declared` is the space the policy's author wrote, which is believed; `pinned` and `requested`
-    are numbers in a vector, by the policy and by a caller, equal if both are given.
+    `declared` is the space the policy's author wrote, which is trusted; `pinned` and `requested`
+    are dimensions set by the policy and by a caller, equal if both are given.
 
     The name is `declared`, with `@requested` where only the caller fixes the size; else
     `<family>@<dimensions>` for a model in the built-in table; else a space of its own, made of
@@ -64,6 +64,6 @@ def space_of(
 
 
 def default_dimensions(*, kind: str, model: str) -> int | None:
-    """Numbers in a vector of this vendor's model by default, if known."""
+    """The default dimensions of this vendor's model, if known."""
     family, default = _KNOWN.get(model, ("", 0))
     return default if family.startswith(_VENDORS.get(kind, "\0")) else None

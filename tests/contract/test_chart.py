@@ -1,4 +1,4 @@
-"""The chart: what it renders, what it refuses, and that it fits the operator and the API server."""
+"""The chart: its manifests, its refusals, and that it fits the operator and the API server."""
 
 import json
 import typing

@@ -1,4 +1,4 @@
-"""What the rest of the operator may expect of the API server's adapter, by a real API server."""
+"""The promises of the API server's adapter to the operator, by a real API server."""
 
 import kubernetes
 import pytest

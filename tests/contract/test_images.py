@@ -1,4 +1,4 @@
-"""What the Dockerfiles promise: pinned tools, a numeric user, only what is copied is sent."""
+"""The promises of the Dockerfiles: pinned tools, a numeric user, only copied files are sent."""
 
 import fnmatch
 import re

@@ -1,4 +1,4 @@
-"""What pods become, case by case, and that a real API server takes them."""
+"""Injected pods, case by case, and that a real API server accepts them."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""What every provider does on the wire: those that stand in for one, and a real model's server."""
+"""Every provider on the wire: the stand-ins, and a real model's server."""
 
 import array
 import asyncio

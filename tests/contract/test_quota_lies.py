@@ -1,4 +1,4 @@
-"""D5 of the field's cases: whoever writes the Redis that counts a policy's day.
+"""D5 of the field's cases: a tenant that writes the Redis that counts a policy's day.
 
 What no sidecar can have written is not counted on: nothing more is granted, and the state says so.
 """

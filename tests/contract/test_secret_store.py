@@ -1,4 +1,4 @@
-"""The stand-in for Vault does what Vault does, as far as the rest of the operator can tell."""
+"""The stand-in for Vault behaves as Vault does, as far as the operator can tell."""
 
 from typing import TYPE_CHECKING
 

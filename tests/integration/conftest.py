@@ -1,4 +1,4 @@
-"""Sidecars as real processes, and what they live beside."""
+"""Sidecars as real processes, and the real services beside them."""
 
 import itertools
 import signal

@@ -1,4 +1,4 @@
-"""Rules loaded and a test alert delivered, as real Prometheus and Alertmanager say it."""
+"""Rules loaded and a test alert delivered, as real Prometheus and Alertmanager report it."""
 
 import asyncio
 import copy

@@ -1,4 +1,4 @@
-"""The annotation that asks for a test alert, and what comes of it in a policy's status."""
+"""The annotation that asks for a test alert, and its result in a policy's status."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a caller must not get through with, over real sockets: each refusal says what is wrong."""
+"""Input that must be refused, over real sockets: each refusal says what is wrong."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""A real API server's lists and watches, read within bounds: what is too large is passed over."""
+"""A real API server's lists and watches, read within bounds: objects too large are skipped."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""A throwaway control plane is real, is there once, and leaves nothing behind."""
+"""A throwaway control plane is real, starts only once, and leaves nothing behind."""
 
 import json
 import os

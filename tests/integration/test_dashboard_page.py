@@ -1,4 +1,4 @@
-"""The page of `kubectl embedding dashboard` in a real browser, and what it refuses."""
+"""The page of `kubectl embedding dashboard` in a real browser, and its refusals."""
 
 import contextlib
 import gc

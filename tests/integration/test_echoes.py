@@ -1,4 +1,4 @@
-"""The event that tells of the operator's own write is known, once, and no other is."""
+"""The event of the operator's own write is recognised, once, and no other is."""
 
 import pytest
 

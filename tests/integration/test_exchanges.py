@@ -1,4 +1,4 @@
-"""What a caller is told of servers that answer as their published references say.
+"""Answers to callers where servers behave as their published references say.
 
 Each server is played over HTTP after tests/exchanges/NAME.yaml, to a real sidecar, of which each
 case begins with a policy that nobody had before.

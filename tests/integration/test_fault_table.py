@@ -1,4 +1,4 @@
-"""The fault table: what each fault of a provider or of Redis does, one row each.
+"""The fault table: the effect of each fault of a provider or of Redis, one row each.
 
 A row says what the caller gets, which metric moves and how many calls the provider sees; each is
 shown for a text alone and in the middle of a batch, of which the rest must be kept. One real

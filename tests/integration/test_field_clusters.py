@@ -1,4 +1,4 @@
-"""What was seen on real clusters (field.md, C): each on a real API server, with the operator."""
+"""Failures seen on real clusters (field.md, C): each on a real API server, with the operator."""
 
 import base64
 import concurrent.futures

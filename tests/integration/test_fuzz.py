@@ -1,4 +1,4 @@
-"""Requests nobody meant: no answer of ours is a 5xx, and nothing of them stays behind.
+"""Malformed requests: no answer of ours is a 5xx, and nothing of them stays behind.
 
 Bodies that are nearly right, over connections that are kept; bytes that are nearly HTTP, over
 connections of their own; and conversations that are right in every form that HTTP allows, which

@@ -1,4 +1,4 @@
-"""SIGTERM: what runs comes to its end, what is asked yet is answered, and grants go back."""
+"""SIGTERM: running requests finish, late ones are answered, and leases are released."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The hot path over real sockets: the same bytes as the ordinary path, however one asks."""
+"""The hot path over real sockets: the same bytes as the ordinary path, for any client."""
 
 import json
 import re

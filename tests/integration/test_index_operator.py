@@ -1,4 +1,4 @@
-"""The running operator and an EmbeddingIndex: told by events alone, asked with a proof."""
+"""The running operator and an EmbeddingIndex: driven by events alone, asked with a proof."""
 
 import base64
 import json

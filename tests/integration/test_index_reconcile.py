@@ -1,4 +1,4 @@
-"""An EmbeddingIndex on a real API server: its objects, its Jobs, and what its status says."""
+"""An EmbeddingIndex on a real API server: its objects, its Jobs, and its status."""
 
 import copy
 import json

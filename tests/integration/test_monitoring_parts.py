@@ -1,4 +1,4 @@
-"""The parts that monitoring tests stand on: real, and connected to each other."""
+"""The parts of monitoring tests: real, and connected to each other."""
 
 from pathlib import Path
 

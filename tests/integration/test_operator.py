@@ -1,4 +1,4 @@
-"""The operator runs by itself: what happens in the cluster reaches it, and it leaves no traces."""
+"""The operator runs by itself: changes in the cluster reach it, and it leaves no traces."""
 
 import base64
 import json

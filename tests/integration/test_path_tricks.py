@@ -1,4 +1,4 @@
-"""Tricks with which a tenant may try to reach what is another's: none reads or writes it.
+"""Tricks by which a tenant may try to reach another's secrets: none reads or writes them.
 
 Each is tried against the guard alone (a root token behind it), against Vault's role alone (a guard
 that allows everything before it), and against both. OpenBao and its TokenReview are real.

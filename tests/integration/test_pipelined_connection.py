@@ -1,4 +1,4 @@
-"""One connection for many questions: each gets its own answer, or none, and never another's."""
+"""Pipelining on one connection: each command gets its own reply, or none, never another."""
 
 import asyncio
 import itertools

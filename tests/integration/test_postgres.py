@@ -1,4 +1,4 @@
-"""The part that tests of vectors stand on: a real PostgreSQL with pgvector."""
+"""The database of the vectors tests: a real PostgreSQL with pgvector."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""2,000 policies: what a Prometheus is asked, how long a proof takes, and what its answer costs."""
+"""2,000 policies: the queries to a Prometheus, the time of a proof, and the cost of its answer."""
 
 import asyncio
 import copy

@@ -1,4 +1,4 @@
-"""D6: someone who may write policies and read no Secret, on a real API server with the guards on.
+"""D6: a user who may write policies and read no Secret, on a real API server with guards on.
 
 The author names Secrets and addresses; the oracle is what stands in the Secret that sidecars mount.
 """

@@ -1,4 +1,4 @@
-"""Claims over a pipe: each gets its own answer or none, and is never in doubt for long."""
+"""Claims over a pipelined connection: each gets its own answer or none, and is soon decided."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What a real sidecar says of a day over a real Redis: in headers, and on its page."""
+"""A real sidecar's figures of a day, over a real Redis: in headers, and on its page."""
 
 import signal
 import time

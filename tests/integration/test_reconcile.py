@@ -1,4 +1,4 @@
-"""A reconcile on a real API server: what is there afterwards, whatever happened in between."""
+"""A reconcile on a real API server: the objects afterwards, whatever happened in between."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""What the operator wants, and what a real sidecar says it obeys: both must count alike."""
+"""The operator's documents, and those that real sidecars obey: both must count alike."""
 
 import asyncio
 import shutil

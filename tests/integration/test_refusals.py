@@ -1,4 +1,4 @@
-"""What an API server refuses of one object: told in the policy's status, and the rest is done."""
+"""An API server's refusal of one object is in the policy's status, and the rest is applied."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The release's life as Helm leads it: an upgrade loses nothing, an uninstall keeps policies."""
+"""The life of a Helm release: an upgrade loses nothing, an uninstall keeps policies."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""/openapi.json against the process that serves it: what it describes is what is answered."""
+"""/openapi.json against the process that serves it: the answers are as it describes."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Many policies cost Vault and the API server what their paths cost, and nothing while all rests.
+"""Many policies cost Vault and the API server only their paths, and nothing while all is idle.
 
 `make bench-secrets` measures the same with 2,000 policies.
 """

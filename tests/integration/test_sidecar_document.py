@@ -1,4 +1,4 @@
-"""A sidecar that follows the files an operator writes, as kubelet brings them into a pod."""
+"""A sidecar that follows the files an operator writes, as kubelet puts them into a pod."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Several sidecars over one real Redis: what they share, and what they do without it."""
+"""Several sidecars over one real Redis: what they share, and how they work without it."""
 
 import signal
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Secrets kept in step with Vault, on a real API server: kept, repaired, deleted, and told."""
+"""Secrets kept in sync with Vault, on a real API server: kept, repaired, deleted, reported."""
 
 import json
 from datetime import UTC, datetime

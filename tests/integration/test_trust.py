@@ -1,4 +1,4 @@
-"""Whom a sidecar believes: a Redis that others write, who asks for its pages, a page in a browser.
+"""A sidecar's trust: a Redis with other writers, callers of its pages, a page in a browser.
 
 Cases D5, D9 and D11 of the field, each against real sidecars and a real Redis.
 """

@@ -1,4 +1,4 @@
-"""A real OpenBao: what the adapter reads of it, and what it says when it cannot."""
+"""A real OpenBao: the values that the adapter reads, and its errors when it cannot."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What happens when Vault does not do as it should: what the condition says, what the Secrets hold,
+"""The effects of faults of Vault: the words of the condition, the content of the Secrets,
 how many calls Vault gets, and that the first look after the end of it makes all well again.
 
 A real OpenBao with Kubernetes auth behind a proxy that counts and fails, a real API server, and the

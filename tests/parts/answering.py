@@ -1,4 +1,4 @@
-"""What may answer on a pod's address: a sidecar with its proof, and everything else.
+"""The servers that may answer on a pod's address: a sidecar with its proof, and any other.
 
 One loop serves any number of addresses of loopback on one port, so that pods differ by address as
 they do in a cluster.

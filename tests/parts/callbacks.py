@@ -1,4 +1,4 @@
-"""What tells a callback, as coroutines."""
+"""Callbacks as coroutines."""
 
 import asyncio
 from collections.abc import Callable

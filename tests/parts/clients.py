@@ -1,4 +1,4 @@
-"""The clients of docs/compatibility.md and what each is asked: the one table of cases."""
+"""The clients of docs/compatibility.md and the requests of each: the one table of cases."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A collection of an API server as a list and a watch tell of it, with all that may go wrong."""
+"""A collection of an API server as a list and a watch report it, with all that may go wrong."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator

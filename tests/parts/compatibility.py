@@ -1,4 +1,4 @@
-"""docs/compatibility.md: the rows that tests record, and the page that they make.
+"""docs/compatibility.md: the rows that tests record, and the page made from them.
 
 A test records a row after it has proved it, by the fixture `record_row`:
 

@@ -1,4 +1,4 @@
-"""Cases of a resource, good and bad ones, whose first line says who refuses a bad one, and why.
+"""Cases of a resource, good and bad, whose first line names the refuser of a bad one, and why.
 
 `# expect: WORDS` is refused by the API server, in these words; `# condition: Accepted=False REASON:
 WORDS` is admitted, and refused by the operator.

@@ -1,4 +1,4 @@
-"""The committed dashboards, and what Grafana would ask Prometheus once variables are chosen."""
+"""The committed dashboards, and the queries of Grafana once variables are chosen."""
 
 import json
 from pathlib import Path

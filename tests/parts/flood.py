@@ -1,4 +1,4 @@
-"""Whoever sends bytes without end, and how much of a process's memory that takes."""
+"""Senders of endless bytes, and the memory of a process that they take."""
 
 import contextlib
 import itertools

@@ -1,4 +1,4 @@
-"""What a pod of another tenant can do by the network: answer as it likes, and send what it likes.
+"""The attacks of another tenant's pod by the network: any answer, and any request.
 
 Everything is bounded in bytes and seconds, and goes to loopback only. What hostile servers were
 sent is kept, so that a test can look for secrets in it.

@@ -1,4 +1,4 @@
-"""The product on a Kubernetes node: images, chart, and what its user does.
+"""The product on a Kubernetes node: images, chart, and its user's commands.
 
 The demo shows it, the node tests prove it.
 """

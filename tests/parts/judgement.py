@@ -1,4 +1,4 @@
-"""What a run under fire is to be, by its seed, and what is said of it afterwards."""
+"""The plan of a run under fire, by its seed, and the judgement of it afterwards."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""A table that an index keeps embedded under the eyes of Prometheus: a search pod, and a worker.
+"""A table that an index keeps embedded while Prometheus watches: a search pod, and a worker.
 
 PostgreSQL and both processes are real. The worker is a Job's: it is there while it has work, and
 its target is down before and after.

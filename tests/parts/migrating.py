@@ -1,4 +1,4 @@
-"""`secrets migrate` as a user types it, and a door before Vault where a test makes things fail."""
+"""`secrets migrate` as a user types it, and a proxy before Vault where a test injects faults."""
 
 import os
 import subprocess

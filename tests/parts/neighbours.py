@@ -1,4 +1,4 @@
-"""The real parts that the product lives beside: Redis, OpenBao, a model behind two doors.
+"""The real services beside the product: Redis, OpenBao, a model behind two proxies.
 
 They run on this machine, where pods reach them through Services without selectors.
 """

@@ -1,4 +1,4 @@
-"""A real sidecar that is given one policy after another, each of a name that nobody had before.
+"""A real sidecar that is given one policy after another, each of a new name.
 
 What is known of a provider outlives an edit of its policy; a new name begins with nothing known.
 """

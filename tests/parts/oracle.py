@@ -1,4 +1,4 @@
-"""uvicorn's own HTTP protocol, which ours is held to, byte for byte."""
+"""uvicorn's own HTTP protocol, which ours must match byte for byte."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""What a PromQL expression asks for: its series, and the labels it matches and groups by."""
+"""The series of a PromQL expression, and the labels that it matches and groups by."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as bytes: requests that are whole, and what may be changed in them."""
+"""HTTP/1.1 as bytes: whole requests, and the changes that may be made to them."""
 
 import asyncio
 import contextlib

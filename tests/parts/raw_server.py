@@ -1,4 +1,4 @@
-"""A server that says exactly the bytes a test wants, and the certificates it may have."""
+"""A server that sends exactly the bytes of a test, and its certificates."""
 
 import asyncio
 import contextlib

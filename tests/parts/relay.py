@@ -1,4 +1,4 @@
-"""A TCP relay before a real server that can stop to pass anything on, and leaves TLS alone.
+"""A TCP relay before a real server that can stop forwarding, and leaves TLS alone.
 
 It can keep what clients sent, a piece of memory for each connection.
 """

@@ -1,4 +1,4 @@
-"""Callers that search without end, and what each of their answers was."""
+"""Callers that search without end, and the answers that each received."""
 
 import contextlib
 import functools

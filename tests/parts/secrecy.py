@@ -1,4 +1,4 @@
-"""What is secret in a test's world, and a search for it where it must not stand.
+"""The secrets of a test's world, and a search for them where they must not be.
 
 The values are taken from where they may stand, so that no test has to tell of its own: every
 version of every path of Vault, and every Secret of the cluster.

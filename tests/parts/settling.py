@@ -1,4 +1,4 @@
-"""A quota, as those use it who make calls."""
+"""A quota, used as by its callers."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Servers that speak as Redis does, and say what they please."""
+"""Servers that speak Redis's protocol, and send arbitrary replies."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What every upstream of tests can do besides `send`."""
+"""The methods of every upstream of tests besides `send`."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Vectors as bits: what the stand-in provider makes, and what a client has made of it."""
+"""Vectors as bits: as the stand-in provider makes them, and as a client has decoded them."""
 
 import array
 import sys

@@ -1,4 +1,4 @@
-"""An event loop whose clock goes on by itself when nothing is left to do: no test sleeps."""
+"""An event loop whose clock advances by itself when nothing is left to run: no test sleeps."""
 
 import asyncio
 import selectors

@@ -1,4 +1,4 @@
-"""Waits for what other threads do."""
+"""Waits for the work of other threads."""
 
 import time
 from collections.abc import Callable

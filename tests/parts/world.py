@@ -1,4 +1,4 @@
-"""A service in virtual time, with providers, quota and cache that tell what was done with them."""
+"""A service in virtual time, with providers, quota and cache that record their use."""
 
 import asyncio
 from typing import Any, cast

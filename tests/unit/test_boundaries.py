@@ -1,4 +1,4 @@
-"""What our code uses that nobody promised is in boundaries.toml, and what is there is used."""
+"""boundaries.toml lists each private name of a package that our code uses, and no other."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md, tests/README.md and the decisions: their names are true, and each is short."""
+"""CONTRIBUTING.md, tests/README.md and the decisions: their names exist, and each is short."""
 
 import re
 import textwrap

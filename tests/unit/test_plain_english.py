@@ -1,4 +1,4 @@
-"""Sentences begin with their subject: those that do not become fewer, and no new one is written."""
+"""Sentences begin with their subject: the exceptions become fewer, and no new one is written."""
 
 import pytest
 

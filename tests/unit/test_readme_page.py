@@ -1,4 +1,4 @@
-"""README.md in the order of a platform engineer, with facts that are said elsewhere as well."""
+"""README.md in the order of a platform engineer, with facts that agree with their sources."""
 
 import re
 from pathlib import Path

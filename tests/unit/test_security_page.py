@@ -1,4 +1,4 @@
-"""SECURITY.md names tests and pages that are there."""
+"""SECURITY.md names tests and pages that exist."""
 
 import re
 from pathlib import Path

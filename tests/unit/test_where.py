@@ -1,4 +1,4 @@
-"""The answers of where.yaml, by which the file names are judged, are true."""
+"""The answers of where.yaml, which file names are judged by, are true."""
 
 from pathlib import Path
 

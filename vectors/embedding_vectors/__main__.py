@@ -2,7 +2,7 @@
 
 embedding-vectors plan        print the SQL that the index needs
 embedding-vectors apply       run it
-embedding-vectors backfill    embed what lacks a vector
+embedding-vectors backfill    embed rows that lack a vector
 embedding-vectors serve       answer searches
 """
 
@@ -15,7 +15,7 @@ from embedding_vectors.search import command as search
 
 
 def main() -> int:
-    """Run the command line; the exit code."""
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="embedding-vectors", description="EmbeddingIndex")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     schema.add_to(commands)

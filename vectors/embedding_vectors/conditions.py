@@ -1,7 +1,7 @@
-"""Conditions on columns as SQL: values are parameters, and a column's type says what fits it.
+"""Conditions on columns as SQL: values are parameters, and a column's type decides what fits.
 
-The types are PostgreSQL's own, as pg_catalog tells them; a value of JSON that a type cannot hold
-is refused before the database sees it.
+The types are PostgreSQL's own, as pg_catalog lists them; a JSON value that a type cannot hold is
+refused before the database sees it.
 """
 
 import datetime as dt
@@ -19,14 +19,14 @@ from embedding_contract.index_document import Condition, Scalar
 from embedding_vectors.schema.expressions import doubled
 
 MAX_VALUES: Final = 1_000
-"""Of a condition `in`."""
+"""The most values of a condition `in`."""
 MAX_TEXT_BYTES: Final = 32_768
-"""Of a value that is text."""
+"""The longest value that is text."""
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _INTEGER_BITS: Final = MappingProxyType({"int2": 16, "int4": 32, "int8": 64})
 _TEXTS: Final = frozenset({"text", "varchar", "bpchar"})
-"""Not `name`: a cast to it cuts a longer text, which would then find what it is not."""
+"""`name` is left out: a cast to it cuts a longer text, which would then match another."""
 _MAX_FLOAT4: Final = 3.4028234e38
 _SIMPLE: Final = MappingProxyType(
     {"=": sql.SQL("="), "<": sql.SQL("<"), ">": sql.SQL(">"), "!=": sql.SQL("IS DISTINCT FROM")}
@@ -34,7 +34,7 @@ _SIMPLE: Final = MappingProxyType(
 
 
 class UnfitConditionError(ValueError):
-    """A condition that its column cannot be held against; `path` is below the condition."""
+    """A condition that does not fit its column; `path` begins at the condition."""
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(message)
@@ -59,7 +59,7 @@ class ColumnType:
 
     @property
     def is_ordered(self) -> bool:
-        """Whether `<`, `>` and `between` mean anything to people."""
+        """True if `<`, `>` and `between` mean anything to people."""
         return self.name != "bool" and self.labels is None
 
 
@@ -106,10 +106,10 @@ def clause(
 def clauses(
     conditions: Sequence[Condition], types: Mapping[str, ColumnType], *, table: str
 ) -> tuple[sql.Composed, list[object]]:
-    """All of them, joined by AND; `TRUE` for none.
+    """All conditions, joined by AND; `TRUE` for none.
 
     Raises:
-        UnfitConditionError: one does not fit; `path` begins with its place, as `[2].value`.
+        UnfitConditionError: one does not fit; `path` begins with its index, as `[2].value`.
     """
     parts: list[sql.Composable] = []
     values: list[object] = []
@@ -145,7 +145,7 @@ def _one(value: Scalar, read: _Read, path: str) -> object:
 
 
 def _reader(column_type: ColumnType) -> _Read | None:
-    """What makes a parameter of a value, and raises ValueError for one that does not fit."""
+    """The function that turns a value into a parameter; it raises ValueError for an unfit one."""
     if column_type.labels is not None:
         labels = frozenset(column_type.labels)
         return lambda value: _label(value, labels)

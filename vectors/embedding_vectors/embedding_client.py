@@ -1,6 +1,6 @@
 """Vectors from the sidecar of this pod: one request for a batch of texts.
 
-The sidecar's wire form is OpenAI's; what it adds to it stands in docs/sidecar.md.
+The sidecar's wire form is OpenAI's; docs/sidecar.md has its additions.
 """
 
 import base64
@@ -23,7 +23,7 @@ QUOTA_CODES: Final = ("insufficient_quota", "quota_reserved_for_applications")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
-    """An answer. Each vector is float32, little-endian; `space` is what all of them are of."""
+    """An answer. Each vector is float32, little-endian; `space` is the space of all of them."""
 
     vectors: tuple[bytes, ...] = field(repr=False)
     space: str
@@ -33,9 +33,9 @@ class Embedded:
 class EmbeddingRefusedError(Exception):
     """The sidecar gave no vectors.
 
-    `status` is its HTTP status, None where it could not be reached or its answer was none;
+    `status` is its HTTP status, None where it could not be reached or its answer was invalid;
     `code` is OpenAI's code of the error, `param` the field that it names; `retry_after_seconds`
-    what it asked for, if it did.
+    the wait that it asked for, if any.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class EmbeddingRefusedError(Exception):
 
     @property
     def is_quota(self) -> bool:
-        """True where the policy's day is used up, or what is left is reserved."""
+        """True if the policy's daily quota is used up, or the rest is reserved."""
         return self.status == HTTPStatus.TOO_MANY_REQUESTS and self.code in QUOTA_CODES
 
 
 class EmbeddingClient:
-    """Asks one sidecar. `background` has it spend only what applications leave of the quota."""
+    """Asks one sidecar. `background` limits it to the quota that applications leave."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class EmbeddingClient:
         headers = {"Content-Type": "application/json"}
         if background:
             headers[names.HEADER_CLASS] = names.CLASS_BACKGROUND
-        # Loopback: no proxy of the environment is for it.
+        # The sidecar is on loopback: no proxy of the environment applies.
         self._http = httpx2.AsyncClient(
             base_url=base_url, headers=headers, timeout=timeout_seconds, trust_env=False
         )
@@ -83,7 +83,7 @@ class EmbeddingClient:
         """The vectors of these texts, in their order. `dimensions` is sent where it is given.
 
         Raises:
-            EmbeddingRefusedError: there are none.
+            EmbeddingRefusedError: the sidecar gave none.
         """
         body: dict[str, object] = {
             "model": model,

@@ -1,4 +1,4 @@
-"""The vectors' part of the catalogue, as what is counted."""
+"""The metrics that workers and search pods record, of the catalogue's VECTORS."""
 
 import math
 from typing import Final
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from embedding_contract import metrics as catalogue
 
 FALLBACK_REASONS: Final = ("quota", "provider", "no_vectors", "space", "timeout", "error")
-"""Why a search was answered without vectors: a closed set."""
+"""The reasons why a search was answered without vectors: a closed set."""
 
 
 class Metrics:
@@ -29,7 +29,7 @@ class Metrics:
             if it.kind == "gauge"
         }
         for gauge in gauges.values():
-            # Until it was counted: 0 would say that the index is empty.
+            # NaN until it is counted: 0 would say that the index is empty.
             gauge.set(math.nan)
         histograms = {
             it.name: Histogram(
@@ -49,24 +49,24 @@ class Metrics:
         self._batch_seconds = histograms["aos_memory_backfill_batch_duration_seconds"]
 
     def rows_embedded(self, rows: int) -> None:
-        """The backfill gave so many rows a vector."""
+        """Record that the backfill gave so many rows a vector."""
         self._rows.inc(rows)
 
     def batch_took(self, seconds: float) -> None:
-        """A batch of the backfill ended."""
+        """Record the duration of a batch of the backfill."""
         self._batch_seconds.observe(seconds)
 
     def index_counted(self, *, size: int, missing: int) -> None:
-        """Of the target that searches use: rows with a vector, and rows that wait for one."""
+        """Record rows with a vector, and rows waiting for one, of the target that searches use."""
         self._size.set(size)
         self._missing.set(missing)
 
     def searched(self, seconds: float) -> None:
-        """A search by vectors took so long in the database."""
+        """Record how long a search by vectors took in the database."""
         self._search_seconds.observe(seconds)
 
     def fell_back(self, reason: str) -> None:
-        """A search was answered without vectors; `reason` is one of `FALLBACK_REASONS`."""
+        """Record a search answered without vectors; `reason` is one of `FALLBACK_REASONS`."""
         self._fallbacks.labels(reason).inc()
 
     def exposition(self) -> bytes:

@@ -1,4 +1,4 @@
-"""The index report, out of the bookkeeping: used by workers and search pods."""
+"""The index report, made from the bookkeeping: used by workers and search pods."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from embedding_vectors.database.facts import TargetRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """How fast a target is filled by all workers; `expected_end` is ISO 8601, UTC."""
+    """The speed at which all workers fill a target; `expected_end` is ISO 8601, UTC."""
 
     rows_per_second: float
     expected_end: str | None
@@ -28,7 +28,7 @@ def of(
 ) -> IndexReport:
     """The report of an index. `targets` are rows of the bookkeeping, also of other indexes.
 
-    A target of the document that the database does not know yet is Planned.
+    A target of the document that is not yet in the database is Planned.
     """
     own = {it.id: it for it in targets if it.index_uid == document.uid}
     wanted = [it for it in (document.target, document.failover_target) if it is not None]
@@ -51,7 +51,7 @@ def of(
 def serving(document: IndexDocument, targets: Sequence[TargetRow]) -> str | None:
     """The target whose model embeds queries: the one switched to, else the document's if ready.
 
-    Where neither is, any that is ready; None where none is.
+    Without either, any ready target; None where none is.
     """
     phases = {it.id: it.phase for it in targets if it.index_uid == document.uid}
     wanted = document.target_id(document.target)

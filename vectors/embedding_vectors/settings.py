@@ -1,4 +1,4 @@
-"""What a command is started with: files of the pod, or flags and environment at a terminal."""
+"""The settings of a command: files of the pod, or flags and environment at a terminal."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ from embedding_contract.index_document import IndexDocument
 from embedding_contract.json_fields import InvalidDocument
 
 ENV_DSN: Final = "EMBEDDING_DATABASE_DSN"
-"""A person's own, at a terminal; never in a pod's spec."""
+"""A person's own DSN, at a terminal; never in a pod's spec."""
 SIDECAR_URL: Final = f"http://127.0.0.1:{names.API_PORT}"
 TERMINATION_LOG: Final = Path("/dev/termination-log")
 TOKEN_FILE: Final = Path(names.TOKEN_DIRECTORY) / names.SECRET_API_TOKEN
@@ -20,7 +20,7 @@ TOKEN_FILE: Final = Path(names.TOKEN_DIRECTORY) / names.SECRET_API_TOKEN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where a command finds its document, its database and its sidecar.
+    """The places of a command's document, database and sidecar.
 
     `dsn` is given in place of `dsn_file` by the environment. `ca_file` need not exist. `token_file`
     holds the policy's API token, by which proofs are signed.

@@ -1,4 +1,4 @@
-"""Unmodified clients of five languages before real sidecars: each case of tests.parts.clients.
+"""Unmodified clients of five languages with real sidecars: each case of tests.parts.clients.
 
 A client's program is started once and asks all its cases; each test looks at one. Between program
 and sidecar is a relay that keeps what the client sent, so that no case is asked in name only.

@@ -1,4 +1,4 @@
-"""An OpenBao with the example's mount, and the command that is tried on it."""
+"""An OpenBao with the example's mount, and the command under test."""
 
 from collections.abc import Iterator
 

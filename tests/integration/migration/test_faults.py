@@ -1,4 +1,4 @@
-"""Races that are lost, answers that go wrong, a process that dies: a rerun ends right."""
+"""Lost races, wrong answers, a process that dies: a rerun succeeds."""
 
 import os
 from collections.abc import Callable

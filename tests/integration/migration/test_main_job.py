@@ -1,4 +1,4 @@
-"""What is migrated, what is verified, and what is told of each key."""
+"""The keys that are migrated and verified, and the report of each."""
 
 import pytest
 

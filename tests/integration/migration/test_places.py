@@ -1,4 +1,4 @@
-"""Where Vault is, who asks, and where in it secrets go."""
+"""The address of Vault, the identity that asks, and the path for the secrets."""
 
 import pytest
 

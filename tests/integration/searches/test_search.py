@@ -1,4 +1,4 @@
-"""Searches from an application's sidecar to the table and back, and what they say of themselves."""
+"""Searches from an application's sidecar to the table and back, and the mode in their answers."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What other pods of the cluster may do to the port of an index's pods."""
+"""Attacks by other pods of the cluster on the port of an index's pods."""
 
 import contextlib
 import socket

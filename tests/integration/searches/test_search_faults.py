@@ -1,4 +1,4 @@
-"""A database that is away, stands still, has no connection left, or refuses."""
+"""A database that is away, hangs, has no connection left, or refuses."""
 
 import concurrent.futures
 import contextlib

@@ -1,4 +1,4 @@
-"""What a search finds: recall against an exact scan, and filters that few rows pass."""
+"""The results of a search: recall against an exact scan, and filters that few rows pass."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Whatever a search holds, the texts of its statements are of a closed set: pg_stat_statements."""
+"""The texts of search statements are a closed set, whatever a search holds: pg_stat_statements."""
 
 import collections
 import random

@@ -1,4 +1,4 @@
-"""The worker against real parts: what it fills, parks, removes and waits for."""
+"""The worker against real parts: rows that it fills, parks and removes, and its waits."""
 
 import dataclasses
 import signal

@@ -1,4 +1,4 @@
-"""The database of a worker goes away, stands still, has no connection left, or is behind a pool."""
+"""A worker's database goes away, hangs, has no connection left, or is behind a pool."""
 
 import contextlib
 import os

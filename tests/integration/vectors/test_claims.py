@@ -1,4 +1,4 @@
-"""Rows in the hands of workers, on a real PostgreSQL: what is claimed, what is still written."""
+"""Rows leased by workers, on a real PostgreSQL: those claimed, and those still written."""
 
 import asyncio
 import dataclasses

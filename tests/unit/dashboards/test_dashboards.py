@@ -1,4 +1,4 @@
-"""The committed dashboards: what they ask, and that Grafana takes them."""
+"""The committed dashboards: their queries, and that Grafana accepts them."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The renderer: what a picture of a dashboard shows, and what it says it is."""
+"""The renderer: the content of a picture of a dashboard, and its description."""
 
 from xml.etree import ElementTree as ET
 

@@ -1,4 +1,4 @@
-"""The policy document: what is written is what is read, and what cannot be obeyed is refused."""
+"""The policy document is read as it was written, and one that cannot be obeyed is refused."""
 
 import json
 

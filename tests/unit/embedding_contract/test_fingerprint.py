@@ -1,4 +1,4 @@
-"""Fingerprints change with what they stand for, and with nothing else."""
+"""Fingerprints change with the content that they stand for, and with nothing else."""
 
 from hypothesis import given
 from hypothesis import strategies as st

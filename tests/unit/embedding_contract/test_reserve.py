@@ -1,4 +1,4 @@
-"""What a policy reserves of its limits."""
+"""The part of its limits that a policy reserves."""
 
 import pytest
 from hypothesis import given

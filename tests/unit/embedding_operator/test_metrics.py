@@ -1,4 +1,4 @@
-"""Every metric of the catalogue is counted, and nothing that it does not name."""
+"""Every metric of the catalogue is counted, and no other."""
 
 import prometheus_client
 import pytest

@@ -1,4 +1,4 @@
-"""A value that cannot be used stops the start, and the first word says which."""
+"""A value that cannot be used stops the start, and the first word of the error names it."""
 
 import pytest
 import yaml

@@ -1,4 +1,4 @@
-"""Where the operator listens: on either family, and on the one that there is."""
+"""The operator's sockets: on both address families, or on the only one."""
 
 import errno
 import http.client

@@ -1,4 +1,4 @@
-"""A key that changes: the one before it serves while the new one is refused, for ten minutes."""
+"""Key rotation: the previous key serves while the new one is refused, for ten minutes."""
 
 import pytest
 from hypothesis import given

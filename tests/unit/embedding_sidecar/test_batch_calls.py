@@ -1,4 +1,4 @@
-"""The calls for a batch: in the form that the provider takes, and none that nobody waits for."""
+"""The calls for a batch: in a form that the provider accepts, and none without a waiting caller."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""How a request is split over what a provider takes at once."""
+"""The split of a request by the limits of a provider."""
 
 import itertools
 

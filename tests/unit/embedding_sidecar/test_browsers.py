@@ -1,4 +1,4 @@
-"""D11 of the field's cases: what only a page in a browser would send is refused, and says why."""
+"""D11 of the field's cases: requests that only a page in a browser sends are refused, with why."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""Room for large requests: never more than there is, in order, and given back whatever happens."""
+"""The byte budget of large requests: never exceeded, in order, and released in every case."""
 
 import asyncio
 import json

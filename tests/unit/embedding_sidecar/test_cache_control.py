@@ -1,4 +1,4 @@
-"""What a request asks of the cache, in HTTP's words and in LiteLLM's."""
+"""A request's directives for the cache, in HTTP's words and in LiteLLM's."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Calls whose steps fail in ways that no provider causes: each request is answered all the same."""
+"""Calls that fail in ways that no provider causes: each request is answered nevertheless."""
 
 import asyncio
 import gc

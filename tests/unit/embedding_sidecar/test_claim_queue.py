@@ -1,5 +1,4 @@
-"""Those who wait for a claim, against a list of them: whatever is granted or refused, and whoever
-leaves."""
+"""The claim queue against a plain list: any grants and refusals, and callers that leave."""
 
 import asyncio
 import functools

@@ -1,4 +1,4 @@
-"""What a DELETE of the cache asks for."""
+"""The entries that a DELETE of the cache names."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Bounds on what comes before a request, on real sockets."""
+"""Bounds on the bytes before a request, on real sockets."""
 
 import asyncio
 import contextlib

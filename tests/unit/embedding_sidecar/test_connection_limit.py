@@ -1,4 +1,4 @@
-"""A flood of connections takes places from itself (field case D10)."""
+"""A flood of connections takes places only from its own address (field case D10)."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Many callers, large batches, providers that fail halfway: what is sent, and what is kept."""
+"""Many callers, large batches, providers that fail halfway: the calls made, the vectors kept."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The class of a request at the quota: of each call, whatever the request goes through."""
+"""The class of a request at the quota: each of its calls counts in it, on every path."""
 
 import asyncio
 

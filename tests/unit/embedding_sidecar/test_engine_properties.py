@@ -1,4 +1,4 @@
-"""Whatever is cached, repeated, slow or failing, and whoever asks at the same time.
+"""Any mix of cached, repeated, slow and failing texts, with callers that ask at the same time.
 
 The answer is what an uncached, unbatched run gives, in order and of one space, or a typed refusal;
 and money is counted.

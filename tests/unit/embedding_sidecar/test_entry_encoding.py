@@ -1,4 +1,4 @@
-"""Entries of the cache in Redis: what is believed, and of whom. D5 of the field's cases."""
+"""Entries of the cache in Redis: those that are trusted, by signer. D5 of the field's cases."""
 
 import math
 import struct

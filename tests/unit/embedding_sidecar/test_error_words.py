@@ -1,4 +1,4 @@
-"""A provider's words reach caller and log, in any form, bounded, without secrets (B6, B7)."""
+"""A provider's message reaches caller and log, in any form, bounded, without secrets (B6, B7)."""
 
 import gzip
 import json

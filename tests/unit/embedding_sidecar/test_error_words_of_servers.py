@@ -1,4 +1,4 @@
-"""Words of real servers: names of models are read, and no text is, however a body was cut (B7)."""
+"""Messages of real servers: model names are read, and no text is, however a body was cut (B7)."""
 
 import json
 import logging

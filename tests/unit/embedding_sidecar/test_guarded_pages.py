@@ -1,4 +1,4 @@
-"""Who may open the management pages. D9 of the field's cases: the token need not travel."""
+"""Access to the management pages. D9 of the field's cases: the token need not travel."""
 
 import asyncio
 import functools

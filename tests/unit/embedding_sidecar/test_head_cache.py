@@ -1,4 +1,4 @@
-"""A head is known again only where the parser would say of it what it said before."""
+"""A cached head is used only where the parser would give the same result again."""
 
 import httptools
 import pytest

@@ -1,4 +1,4 @@
-"""The hot path says what the ordinary path says, of any request in any history."""
+"""The hot path gives the same answer as the ordinary path, to any request in any history."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""How connections come to be: every address is tried, names are followed, certificates checked."""
+"""Opening connections: every address is tried, names are resolved, certificates are checked."""
 
 import asyncio
 import contextlib

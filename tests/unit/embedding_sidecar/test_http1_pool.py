@@ -1,4 +1,4 @@
-"""Kept connections: which are used again, how each ends, and that nothing stays behind."""
+"""Kept connections: which are reused, how each ends, and that none is left open."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Requests as bytes: what is written is read as it was meant, and what cannot be is refused."""
+"""Requests as bytes: each parses as it was meant, and one that cannot be written is refused."""
 
 import httptools
 import pytest

@@ -1,4 +1,4 @@
-"""Answers out of bytes: whole ones in any pieces, and nothing else, ever."""
+"""Responses from bytes: whole ones in any pieces, and nothing else, ever."""
 
 import contextlib
 import itertools

@@ -1,4 +1,4 @@
-"""The HTTP client: what was certainly never sent, what may have been, what comes as it comes."""
+"""The HTTP client: requests certainly not sent, requests maybe sent, and bodies as they arrive."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What is under way: found by its keys, and ended by nobody who only waits for it."""
+"""In-flight calls: found by their keys, and not ended by a caller that only waits."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Limits are learned by kind, and forgotten; the policy may say them (B3, B4, B5, B10)."""
+"""Limits are learned by kind, and forgotten; the policy may set them (B3, B4, B5, B10)."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Vectors that are there beyond doubt are used, whatever else the answer lacks (B1)."""
+"""Vectors that are unambiguous are used, whatever else the answer lacks (B1)."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Lines of the log, in a process of its own: the tests' has other handlers."""
+"""Lines of the log, in a process of its own: the tests' process has other handlers."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""How the process ends where something is wrong."""
+"""The process's exit where something is wrong."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""The memory a container has, as the files of its cgroup say it."""
+"""A container's memory limit, as the files of its cgroup give it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a scrape shows is what the catalogue declares."""
+"""A scrape shows the metrics that the catalogue declares."""
 
 from prometheus_client.parser import text_string_to_metric_families
 

@@ -1,4 +1,4 @@
-"""The policy's models as a caller sees them, and whose words may be used of which."""
+"""The policy's models as a caller sees them; Voyage's fields are for Voyage's models only."""
 
 import pytest
 

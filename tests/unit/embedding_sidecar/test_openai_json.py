@@ -1,4 +1,4 @@
-"""OpenAI's wire form: what is asked is understood or refused with `param`; floats are exact."""
+"""OpenAI's wire form: requests are understood or refused with `param`; floats are exact."""
 
 import array
 import base64

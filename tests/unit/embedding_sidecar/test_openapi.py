@@ -1,4 +1,4 @@
-"""What is described is what is read: the schema and the code refuse and accept the same."""
+"""The schema describes what the code reads: both refuse and accept the same."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Which requests are recorded."""
+"""The choice of requests that are recorded."""
 
 import pytest
 from opentelemetry.sdk.resources import Resource

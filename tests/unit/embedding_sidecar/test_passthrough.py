@@ -1,4 +1,4 @@
-"""Where a passed-through request goes: below one URL, whatever its path says."""
+"""The target of a passed-through request: below one URL, whatever its path."""
 
 import asyncio
 from typing import Any

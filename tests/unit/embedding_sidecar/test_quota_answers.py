@@ -1,4 +1,4 @@
-"""What a store answers to a claim is a count of that claim, or nothing that is believed."""
+"""A store's answer to a claim is a count of that claim, or it is not trusted."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The reserve for applications: what background work leaves of the day, and what it does not."""
+"""The reserve for applications: the part of the day that background work may use, and no more."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""A Redis that says more than it was asked for is away; what it says is held no longer."""
+"""A Redis that sends more than was requested counts as away, and its bytes are dropped."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What a Redis URL may say, without a Redis."""
+"""Valid Redis URLs, without a Redis."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What a Redis that refuses lacks: field case B9."""
+"""The missing right in the refusal of a Redis: field case B9."""
 
 import hiredis
 import pytest

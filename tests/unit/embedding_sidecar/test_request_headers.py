@@ -1,4 +1,4 @@
-"""The head of a request: whose it is, and which bodies need not be read to be refused."""
+"""The head of a request: its caller, and the bodies that can be refused unread."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""What real clients send (A2, A3, A4)."""
+"""Requests of real clients (A2, A3, A4)."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What answers and refusals say in their headers."""
+"""The headers of answers and refusals."""
 
 from typing import Any
 

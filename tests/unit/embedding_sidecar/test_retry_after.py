@@ -1,4 +1,4 @@
-"""How long a provider asks to be left alone."""
+"""The time for which a provider asks to be left alone."""
 
 import time
 from email.utils import formatdate

@@ -1,4 +1,4 @@
-"""Who is asked next, after which wait, and when it is over; who is left alone meanwhile."""
+"""The next provider to ask, the wait before it, the end, and the providers cooling down."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Where the two servers listen."""
+"""The addresses of the two servers."""
 
 import socket
 

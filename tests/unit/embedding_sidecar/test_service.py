@@ -1,4 +1,4 @@
-"""Answering: from the cache, by whom, at whose cost, and never in two spaces at once."""
+"""Answers: from the cache or a provider, the cost of each, and never in two spaces at once."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Provider translations: what goes out, what comes back, what a failure means."""
+"""Provider translations: requests, answers, and the meaning of failures."""
 
 import array
 import asyncio

@@ -1,4 +1,4 @@
-"""Answers of any length, in any pieces, are read as if whole; none holds more than was asked."""
+"""Answers of any length, in any pieces, are read as if whole; none holds more than requested."""
 
 import base64
 import itertools

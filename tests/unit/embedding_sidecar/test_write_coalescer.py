@@ -1,4 +1,4 @@
-"""What is sent in one turn of the loop."""
+"""Writes of one turn of the event loop go out together."""
 
 import asyncio
 import functools

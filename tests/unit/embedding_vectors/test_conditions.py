@@ -1,4 +1,4 @@
-"""Conditions as SQL: what fits a column's type, and that no value is ever a part of a text."""
+"""Conditions as SQL: values that fit a column's type, and that no value is part of a statement."""
 
 import datetime as dt
 import uuid

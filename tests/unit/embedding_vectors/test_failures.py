@@ -1,4 +1,4 @@
-"""What psycopg's errors become: a reason and a SQLSTATE, and no word of PostgreSQL's."""
+"""psycopg's errors become a reason and a SQLSTATE, and no word of PostgreSQL's."""
 
 import dataclasses
 

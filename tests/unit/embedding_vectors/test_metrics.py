@@ -1,4 +1,4 @@
-"""What a scrape of a pod of an index shows is what the catalogue declares."""
+"""A scrape of an index's pod shows the metrics that the catalogue declares."""
 
 import math
 

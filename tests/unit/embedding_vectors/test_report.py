@@ -1,4 +1,4 @@
-"""The report of an index, out of the bookkeeping's rows."""
+"""The report of an index, from the bookkeeping's rows."""
 
 import dataclasses
 

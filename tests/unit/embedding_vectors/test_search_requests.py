@@ -1,4 +1,4 @@
-"""A search's body: what is read, and what is refused by the name of its field."""
+"""A search's body: the valid ones, and refusals that name the field."""
 
 import json
 

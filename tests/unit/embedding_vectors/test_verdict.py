@@ -1,4 +1,4 @@
-"""What a refusal of the sidecar means: text, target, quota or provider."""
+"""The meaning of a refusal by the sidecar: text, target, quota or provider."""
 
 import pytest
 

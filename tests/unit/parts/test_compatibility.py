@@ -1,4 +1,4 @@
-"""The page of what works, out of the rows that tests recorded."""
+"""The compatibility page, from the rows that tests recorded."""
 
 import dataclasses
 

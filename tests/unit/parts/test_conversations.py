@@ -1,4 +1,4 @@
-"""The conversations of the fuzz are what they mean to be, by another reader of HTTP."""
+"""The conversations of the fuzz are as intended, by another parser of HTTP."""
 
 from hypothesis import given
 from hypothesis import strategies as st

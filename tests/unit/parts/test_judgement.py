@@ -1,4 +1,4 @@
-"""What a run under fire is found guilty of."""
+"""The faults that the judgement of a run under fire finds."""
 
 import math
 

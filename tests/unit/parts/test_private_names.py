@@ -1,4 +1,4 @@
-"""What the scan for private names finds, and what it leaves."""
+"""The private names that the scan finds, and those that it leaves."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A search that finds nothing is worth something only if it would have found what is there."""
+"""A search for secrets that finds nothing is of value only if it would find one that is there."""
 
 import base64
 import json

@@ -1,1 +1,1 @@
-"""Keeps the targets of an index filled: finds what changed, embeds it, and switches targets."""
+"""Keeps the targets of an index filled: finds changed rows, embeds them, switches targets."""

@@ -1,6 +1,6 @@
-"""Rows in the hands of one worker: claimed with a lease, written or given back.
+"""Rows that one worker claims: leased to it, then written or released.
 
-Every statement that locks states skips what others have locked: a trigger locks them in an
+Every statement that locks states skips rows that others have locked: a trigger locks them in an
 application's transaction, which must neither wait long nor lose a deadlock to a worker.
 """
 
@@ -105,7 +105,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """What a row comes to: a vector, or a reason to park it."""
+    """The outcome for a row: a vector, or a reason to park it."""
 
     key: str
     text_hash: bytes
@@ -114,13 +114,13 @@ class Settled:
 
     @property
     def state(self) -> str:
-        """Its state from now on."""
+        """The row's new state."""
         return "done" if self.vector is not None else "parked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Rows with a lease, committed. `parked` need no request; `is_empty` where none was free."""
+    """Rows with a lease, committed. `parked` need no request; `claimed` is 0 if none was free."""
 
     rows: tuple[Claimed, ...] = ()
     parked: tuple[Settled, ...] = ()
@@ -128,7 +128,7 @@ class Batch:
 
 
 class Claims:
-    """The rows that one worker holds; `owner` is its name, of no other worker."""
+    """The rows that one worker has leased; `owner` is the worker's unique name."""
 
     def __init__(
         self,
@@ -144,11 +144,11 @@ class Claims:
         self._lease_seconds = lease_seconds
 
     async def claim(self, place: Place, *, most: int) -> Batch:
-        """Claim free rows in the order of their keys, with one request counted for them.
+        """Claim free rows in the order of their keys, and count one request for them.
 
         Raises:
-            pace.PacedError: the minute is used up; nothing is claimed.
-            DatabaseError: nothing is claimed, or nobody knows it and the lease runs out.
+            pace.PacedError: the minute's requests are used up; nothing is claimed.
+            DatabaseError: nothing is claimed, or the outcome is unknown and the lease expires.
         """
         values = {
             "target": place.id,
@@ -170,17 +170,17 @@ class Claims:
         """Count one request of this minute.
 
         Raises:
-            pace.PacedError: it would be one too many.
+            pace.PacedError: the request would exceed the limit.
         """
         document = self._document
         most = document.limits.requests_per_minute
         await pace.take(connection, schema=document.schema, uid=document.uid, most=most)
 
     async def take_request(self) -> None:
-        """Count one request more for rows that are claimed already.
+        """Count one more request for rows that are already claimed.
 
         Raises:
-            pace.PacedError: it would be one too many.
+            pace.PacedError: the request would exceed the limit.
             DatabaseError: it could not be counted.
         """
         if self._document.limits.requests_per_minute is not None:
@@ -218,10 +218,10 @@ class Claims:
         return Batch(rows=tuple(rows), parked=tuple(parked), claimed=len(keys))
 
     async def settle(self, place: Place, settled: Sequence[Settled]) -> tuple[str, ...]:
-        """Write what became of rows, where lease and text are still what they were; their keys.
+        """Write the outcomes of rows whose lease and text are unchanged; returns their keys.
 
         Raises:
-            DatabaseError: nothing was written, or nobody knows it.
+            DatabaseError: nothing was written, or the outcome is unknown.
         """
         by_key = {it.key: it for it in settled}
         async with self._connections.transaction() as connection:
@@ -252,10 +252,10 @@ class Claims:
     async def give_back(
         self, place: Place, keys: Sequence[str], *, after_seconds: float = 0, charged: int = 0
     ) -> None:
-        """Let others claim rows after a while; `charged` is added to their attempts.
+        """Release rows, free after `after_seconds`; `charged` is added to their attempts.
 
         Raises:
-            DatabaseError: they come back when their lease runs out.
+            DatabaseError: they are free when their lease expires.
         """
         async with self._connections.transaction() as connection:
             values = {
@@ -268,7 +268,7 @@ class Claims:
             await connection.execute(_GIVE_BACK.format(states=place.states), values)
 
     async def charge(self, place: Place, keys: Sequence[str]) -> None:
-        """Add a failure to rows that nobody holds.
+        """Add a failure to rows that no worker holds.
 
         Raises:
             DatabaseError: they are not charged.
@@ -277,10 +277,10 @@ class Claims:
             await connection.execute(_CHARGE.format(states=place.states), (place.id, list(keys)))
 
     async def give_all_back(self, place: Place) -> None:
-        """Give back whatever this worker holds of a target.
+        """Release all rows of a target that this worker holds.
 
         Raises:
-            DatabaseError: the leases run out.
+            DatabaseError: they are free when their leases expire.
         """
         async with self._connections.transaction() as connection:
             values = {"target": place.id, "owner": self._owner}
@@ -310,6 +310,6 @@ async def _write(connection: Connection, place: Place, settled: Sequence[Settled
     if vectors:
         keys = source.columns_of(list(vectors))
         await connection.execute(place.write, (*keys, list(vectors.values())))
-    # The vector of an older text would be found by searches for that.
+    # Otherwise searches would find the row by the vector of its older text.
     if emptied := [it.key for it in settled if it.vector is None]:
         await connection.execute(place.remove, source.columns_of(emptied))

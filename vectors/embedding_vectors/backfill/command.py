@@ -1,4 +1,4 @@
-"""`embedding-vectors backfill`: embed what lacks a vector, until all have one."""
+"""`embedding-vectors backfill`: embeds rows that lack a vector, until all have one."""
 
 import argparse
 import asyncio
@@ -64,13 +64,13 @@ def _run(options: argparse.Namespace) -> int:
 
 
 class _Told:
-    """The report of the worker that runs now."""
+    """The current worker's report."""
 
     def __init__(self) -> None:
         self.of_worker = _nothing_yet
 
     async def report(self) -> IndexReport:
-        """The report of now."""
+        """The current report."""
         return self.of_worker()
 
 
@@ -124,7 +124,7 @@ async def _filled(
     metrics: Metrics,
     told: _Told,
 ) -> tuple[bool, IndexReport]:
-    """One document carried out, or left when it changes or the process is to end."""
+    """Carry out one document, until it changes or the process is to end."""
     opened = connections.of_settings(
         chosen,
         application=f"embedding-vectors/{loaded.document.name}",
@@ -168,7 +168,7 @@ async def _watch(
     changed: asyncio.Event,
     stop: Stop,
 ) -> None:
-    """Stop the worker when the process is to end, or its document is another."""
+    """Stop the worker when the process is to end, or its document has changed."""
     while not ended.is_set:
         with contextlib.suppress(OSError, InvalidDocument):
             if settings.load(chosen).fingerprint != loaded.fingerprint:
@@ -193,7 +193,7 @@ def _stopped_by_signals(stop: Stop) -> Iterator[None]:
 
 
 def _leave(file: Path, report: IndexReport) -> None:
-    """Leave the report where Kubernetes looks for a container's last words."""
+    """Write the report to the file that Kubernetes reads as the termination message."""
     with contextlib.suppress(OSError):
         if file.exists():
             file.write_text(index_report.dump(report), encoding="utf-8")

@@ -1,7 +1,7 @@
 """The counts of a target follow the states of its rows, one difference at a time.
 
-Each state row says as what it is counted; so whatever sets a state, the count is right once the
-difference was added, and nothing is ever counted by reading the whole table.
+Each state row records the state that it is counted as. So the counts are right once the difference
+is added, whatever has set the state, and no count ever reads the whole table.
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ SELECT counted, state FROM found
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What is to be added to the counts of a target."""
+    """The numbers to add to the counts of a target."""
 
     rows: int
     done: int
@@ -43,7 +43,7 @@ class Difference:
 
 
 def difference(changes: Iterable[tuple[str | None, str]]) -> Difference:
-    """The difference that rows make which were counted as the one and are the other now."""
+    """The difference that rows make, each given as the state counted and the state now."""
     rows = done = parked = 0
     for counted, state in changes:
         rows += (state != DELETED) - (counted is not None)
@@ -53,7 +53,7 @@ def difference(changes: Iterable[tuple[str | None, str]]) -> Difference:
 
 
 async def add(connection: Connection, place: Place, added: Difference) -> None:
-    """Add to the counts; the last statement of a transaction, as all workers wait for this row."""
+    """Add to the counts, as a transaction's last statement: all workers wait for this row."""
     if added != Difference(rows=0, done=0, parked=0):
         await connection.execute(
             _ADD.format(targets=place.targets), (added.rows, added.done, added.parked, place.id)
@@ -61,7 +61,7 @@ async def add(connection: Connection, place: Place, added: Difference) -> None:
 
 
 async def count_marked(connection: Connection, place: Place) -> int:
-    """Count what a trigger or a sweep has marked; the rows that were."""
+    """Count rows that a trigger or a sweep has marked; returns their number."""
     ran = await connection.execute(
         _UNCOUNTED.format(states=place.states), {"target": place.id, "most": COUNTED_AT_ONCE}
     )

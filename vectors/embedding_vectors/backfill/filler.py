@@ -1,8 +1,8 @@
-"""Claims a batch, has it embedded, writes it, and begins again.
+"""Claims a batch, has the sidecar embed it, writes it, and begins again.
 
-Between the claim and the write nothing is open in the database. What happens to a batch that fails
-is decided by `verdict`; this module acts on it. One batch at a time is bought and not written yet:
-no more is lost with a worker and its sidecar. More at once are more workers.
+Between the claim and the write no transaction is open. `verdict` decides what happens to a batch
+that fails; this module acts on it. At most one batch is bought and not yet written, so a worker
+that dies with its sidecar loses no more. More workers embed more batches at once.
 """
 
 import contextlib
@@ -35,18 +35,18 @@ from embedding_vectors.errors import DatabaseError
 from embedding_vectors.metrics import Metrics
 
 IDLE_SECONDS: Final = 0.25
-"""Between looks for free rows where there were none."""
+"""The wait for another look for free rows where there were none."""
 REQUEST_BYTES: Final = 4 * 2**20
 REQUEST_ROWS: Final = 2_048
-"""What one request to the sidecar holds at most (docs/sidecar.md, A request)."""
+"""The most that one request to the sidecar holds (docs/sidecar.md, A request)."""
 FAULTS_BEFORE_HALVING: Final = 3
 RETRY_SECONDS: Final = 1.0
 SUSPECT_SECONDS: Final = 3.0
-"""A row that failed alone is left out for so long, and others are tried."""
+"""A row that failed alone is left out for so long, while others are tried."""
 PROBE: Final = "Does the model answer?"
-"""Asked for where the last row that is left fails alone: is it the row, or the provider?"""
+"""Sent where the last row that is left fails alone: is the row at fault, or the provider?"""
 DATA_EXCEPTION: Final = "22"
-"""The class of SQLSTATE of a value that its type does not take."""
+"""The SQLSTATE class of a value that its type does not accept."""
 
 
 T = TypeVar("T")
@@ -56,8 +56,8 @@ T = TypeVar("T")
 class Filling:
     """A target being filled.
 
-    `batch_rows` shrinks while the provider fails, in case one text is why. `suspects` are rows that
-    failed alone; they are charged when others succeed meanwhile.
+    `batch_rows` shrinks while the provider fails, in case one text is the cause. `suspects` are
+    rows that failed alone; they are charged when others succeed meanwhile.
     """
 
     place: Place
@@ -70,20 +70,20 @@ class Filling:
     suspects: set[str] = field(default_factory=set)
 
     def wait(self, seconds: float) -> None:
-        """Ask nothing for this target for a while."""
+        """Send no request for this target for so long."""
         self.not_before = max(self.not_before, time.monotonic() + seconds)
 
     @property
     def may_ask(self) -> bool:
-        """Whether rows are to be claimed now."""
+        """True if rows are to be claimed now."""
         return not self.is_given_up and time.monotonic() >= self.not_before
 
 
 @dataclass
 class Shared:
-    """What is filled, and why it waits. `paused_until` is of time.monotonic.
+    """The targets being filled, and their pauses. `paused_until` is of time.monotonic.
 
-    `pause_problem` is why they pause, None where it is the index's own pace.
+    `pause_problem` is the reason of a pause, None where it is the index's own rate limit.
     """
 
     fillings: list[Filling]
@@ -96,19 +96,19 @@ class Shared:
     fatal: Problem | None = None
 
     def database_failed(self, error: DatabaseError) -> float:
-        """The database did not do what was asked; how long to wait now."""
+        """Record that a statement failed; returns the seconds to wait now."""
         self.database_problem = error.problem
         if not error.retry_helps:
             self.fatal = error.problem
         return self.database.failed()
 
     def database_answered(self) -> None:
-        """The database did what was asked."""
+        """Record that a statement succeeded."""
         self.database.succeeded()
         self.database_problem = None
 
     def pause(self, seconds: float, problem: Problem | None = None) -> None:
-        """Ask nothing for any target for a while."""
+        """Send no request for any target for so long."""
         until = time.monotonic() + seconds
         if until > self.paused_until:
             self.paused_until, self.pause_problem = until, problem
@@ -125,7 +125,7 @@ class Filler:
         self._may_hold = False
 
     async def run(self) -> None:
-        """Work until told to stop."""
+        """Work until `stop` is set."""
         shared = self._shared
         while not shared.stop.is_set:
             try:
@@ -133,22 +133,22 @@ class Filler:
             except StoppedError:
                 return
             except DatabaseError as error:
-                # What was under way may be claimed by this worker, which knows it no more.
+                # This worker may still hold rows of the batch under way without knowing it.
                 self._may_hold = True
                 with contextlib.suppress(StoppedError):  # then the loop ends
                     await shared.stop.sleep(shared.database_failed(error))
 
     async def give_back(self) -> None:
-        """Give back all that is held.
+        """Release all rows that this worker holds.
 
         Raises:
-            DatabaseError: the leases run out.
+            DatabaseError: they are free when their leases expire.
         """
         for filling in self._shared.fillings:
             await self._held.give_all_back(filling.place)
 
     async def _round(self) -> bool:
-        """One batch of one target; False where there was none."""
+        """Process one batch of one target; False where there was none."""
         shared = self._shared
         if (rest := shared.paused_until - time.monotonic()) > 0:
             await shared.stop.sleep(rest)
@@ -175,7 +175,7 @@ class Filler:
         began = time.monotonic()
         if batch.parked:
             await self._settle(filling, batch.parked)
-        # A row that failed before is asked for alone, and fails nobody else.
+        # A row that failed before is sent alone, so that it fails no other row.
         fresh = [it for it in batch.rows if not it.attempts]
         waiting: list[Sequence[Claimed]] = [[it] for it in batch.rows if it.attempts]
         waiting[:0] = [fresh] if fresh else []
@@ -207,7 +207,7 @@ class Filler:
         self._shared.observe.batch_took(time.monotonic() - began)
 
     async def _embed(self, filling: Filling, rows: Sequence[Claimed]) -> Verdict | None:
-        """Embed rows and write them; the verdict where there are no vectors."""
+        """Embed rows and write them; returns the verdict where there are no vectors."""
         row = filling.place.row
         try:
             answer = await self._shared.stop.unless_set(
@@ -230,13 +230,13 @@ class Filler:
         return None
 
     async def _settle(self, filling: Filling, settled: Sequence[Settled]) -> None:
-        """Write; a row that could not be written is claimed again. A lost database is awaited."""
+        """Write outcomes, and wait for a lost database; rows not written are claimed again."""
         while True:
             try:
                 written = await self._held.settle(filling.place, settled)
             except DatabaseError as error:
                 if (error.problem.sqlstate or "").startswith(DATA_EXCEPTION):
-                    # One of these values is none that the column takes.
+                    # The column does not accept one of these values.
                     await self._settle_apart(filling, settled)
                     return
                 # The vectors are bought: they are kept until they can be written.
@@ -260,7 +260,7 @@ class Filler:
             await self._blame(filling, settled[0].key)
 
     async def _blame(self, filling: Filling, key: str) -> None:
-        """Charge a row with a failure of its own; with its last it is parked when claimed."""
+        """Charge a row with a failure of its own; after the last, the next claim parks it."""
         await self._held.give_back(filling.place, [key], after_seconds=RETRY_SECONDS, charged=1)
 
     async def _give_back(
@@ -270,10 +270,10 @@ class Filler:
             await self._held.give_back(filling.place, keys, after_seconds=after_seconds)
 
     async def _act_on(self, filling: Filling, refused: Verdict, rows: Sequence[Claimed]) -> None:
-        """Give the rows back, and wait or give up."""
+        """Release the rows, and wait or give up."""
         is_suspect = refused.fault is Fault.PROVIDER and len(rows) == 1
         if is_suspect and filling.suspects == {rows[0].key} and await self._answers(filling):
-            # The provider answers others: it is this row.
+            # The provider embeds another text: this row is at fault.
             filling.backoff.succeeded()
             await self._blame(filling, rows[0].key)
             return
@@ -290,12 +290,12 @@ class Filler:
             if filling.backoff.failures >= FAULTS_BEFORE_HALVING:
                 filling.batch_rows = max(1, filling.batch_rows // 2)
             if is_suspect:
-                # Two different rows in turn: the provider fails for all.
+                # Two different rows failed in turn: the provider fails for all.
                 is_first = filling.suspects <= {rows[0].key}
                 filling.suspects = {rows[0].key} if is_first else set()
 
     async def _answers(self, filling: Filling) -> bool:
-        """Whether the target's model embeds a text that nobody has asked for yet."""
+        """True if the target's model embeds a text that no cache can hold."""
         row = filling.place.row
         try:
             await self._held.take_request()
@@ -320,7 +320,7 @@ class Filler:
 
 
 def _unfit(place: Place, answer: Embedded) -> Problem | None:
-    """Why vectors are not the target's, if they are not."""
+    """The reason why the vectors do not fit the target, if they do not."""
     row = place.row
     if answer.space != row.space:
         message = f"{row.id} is of {row.space}, the answer of {answer.space}: it is not written"

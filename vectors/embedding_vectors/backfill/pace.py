@@ -21,7 +21,7 @@ _FORGET: Final = SQL(
 
 
 class PacedError(Exception):
-    """The minute is used up: `wait_seconds` until the next one begins."""
+    """The minute's requests are used up; the next minute begins in `wait_seconds`."""
 
     def __init__(self, wait_seconds: float) -> None:
         super().__init__("the minute is used up")
@@ -32,7 +32,7 @@ async def take(connection: Connection, *, schema: str, uid: str, most: int | Non
     """Count one request, in the caller's transaction, where a limit is set.
 
     Raises:
-        PacedError: it would be one too many; the transaction is to be left.
+        PacedError: the request would exceed the limit; the transaction must be rolled back.
     """
     if most is None:
         return
@@ -44,6 +44,6 @@ async def take(connection: Connection, *, schema: str, uid: str, most: int | Non
 
 
 async def forget(connection: Connection, *, schema: str, uid: str) -> None:
-    """Forget minutes that are long over."""
+    """Delete minutes that are long over."""
     table = Identifier(schema.replace("%", "%%"), bookkeeping.MINUTE)
     await connection.execute(_FORGET.format(table), (uid,))

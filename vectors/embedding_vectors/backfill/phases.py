@@ -1,4 +1,4 @@
-"""Phases of targets: left ones are retired, filled ones become ready, and one is switched to."""
+"""Phases of targets: unnamed ones are retired, filled ones become ready, one is switched to."""
 
 from psycopg.sql import SQL, Composed, Identifier
 
@@ -8,7 +8,7 @@ from embedding_vectors.database.connections import Connection, Connections
 from embedding_vectors.schema import statements
 from embedding_vectors.schema.expressions import doubled
 
-# A switched target stays until another one is; the rest that the document no longer names goes.
+# The switched target stays until another one is; others that the document does not name retire.
 _RETIRE = SQL(
     "UPDATE {targets} SET phase = 'Retired' WHERE index_uid = %s AND NOT target = ANY(%s)"
     " AND phase IN ('Filling', 'Ready')"
@@ -29,7 +29,7 @@ _IS_PENDING = SQL("SELECT EXISTS (SELECT FROM {states} WHERE target = %s AND sta
 
 
 async def retire_left(connections: Connections, document: IndexDocument) -> None:
-    """Retire what an earlier document began to fill and this one does not name.
+    """Retire targets that an earlier document began to fill and this one does not name.
 
     Raises:
         DatabaseError: nothing was changed.
@@ -61,7 +61,7 @@ async def make_ready(connections: Connections, document: IndexDocument, target: 
 
 
 async def is_pending(connection: Connection, document: IndexDocument, target: str) -> bool:
-    """Whether a row of a target waits for its vector.
+    """True if a row of a target waits for its vector.
 
     Raises:
         psycopg.Error: as the connection's statements do.

@@ -16,7 +16,7 @@ from embedding_vectors.schema.expressions import EMBEDDING_COLUMN, Source, doubl
 class Place:
     """One target. `locks_rows` is False where the role may not lock rows of the table.
 
-    Then a text that changes in the moment its vector is written is found by its hash afterwards.
+    Then a text that changes while its vector is written is found by its hash afterwards.
     """
 
     row: TargetRow
@@ -47,7 +47,7 @@ class Place:
 
     @property
     def lock_same(self) -> Composed:
-        """Locks rows whose text is still the same, and gives their keys.
+        """Locks rows whose text is still the same, and returns their keys.
 
         Values: the key columns' lists, keys, hashes. A row that others have locked is left out.
         """
@@ -82,7 +82,7 @@ class Place:
 
     @property
     def remove(self) -> Composed:
-        """Takes vectors away. Values: the key columns' lists."""
+        """Removes vectors. Values: the key columns' lists."""
         if self.row.column is not None:
             column = doubled(Identifier(self.row.column))
             return SQL("UPDATE {} t SET {} = NULL FROM {} WHERE {} AND t.{} IS NOT NULL").format(
@@ -108,7 +108,7 @@ class Place:
 
 
 def of(document: IndexDocument, facts: Facts, row: TargetRow) -> Place | None:
-    """A registered target; None where it has no place to write to."""
+    """The place of a registered target; None where there is none to write to."""
     table = facts.table(document.table)
     if table is None or facts.extension is None or not table.primary_key:
         return None

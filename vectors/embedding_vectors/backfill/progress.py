@@ -1,4 +1,4 @@
-"""How far a backfill is: a bar at a terminal, lines elsewhere."""
+"""The progress of a backfill: bars at a terminal, lines elsewhere."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ LINE_SECONDS: Final = 10.0
 
 
 class Lines:
-    """A line for each target, now and then; the same one is not said twice."""
+    """A line for each target at intervals; the same line is not printed twice."""
 
     every_seconds = LINE_SECONDS
 
@@ -32,12 +32,12 @@ class Lines:
         self._said: set[str] = set()
 
     def say(self, text: str) -> None:
-        """One line, at once."""
+        """Print one line at once."""
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
     def update(self, report: IndexReport) -> None:
-        """Say how far the targets are."""
+        """Print the progress of the targets."""
         lines = [_line(it) for it in report.targets if it.phase != "Retired"]
         lines += [f"{it.reason}: {it.message}" for it in report.problems]
         for line in lines:
@@ -46,7 +46,7 @@ class Lines:
                 self.say(line)
 
     async def follow(self, report: Callable[[], IndexReport]) -> None:
-        """Say it again and again, until cancelled."""
+        """Print it repeatedly, until cancelled."""
         while True:
             await asyncio.sleep(self.every_seconds)
             self.update(report())
@@ -63,11 +63,11 @@ class Bars(Lines):
         self._tasks: dict[str, TaskID] = {}
 
     def say(self, text: str) -> None:
-        """One line above the bars."""
+        """Print one line above the bars."""
         self._bars.console.print(text, highlight=False, markup=False)
 
     def update(self, report: IndexReport) -> None:
-        """Draw how far the targets are."""
+        """Draw the progress of the targets."""
         for target in report.targets:
             if target.phase == "Retired":
                 continue

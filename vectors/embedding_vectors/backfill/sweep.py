@@ -1,7 +1,7 @@
-"""Finds what changed, page by page in the order of keys: each page is one short transaction.
+"""Finds changed rows, page by page in the order of keys: each page is one short transaction.
 
-A missing row, a text whose hash is another, and a row that is gone or is not to be embedded any
-more are found whatever wrote the table, trigger or not.
+It finds a new row, a text whose hash is another, and a row that is gone or no longer to be
+embedded, whatever wrote the table, with or without the trigger.
 """
 
 import json
@@ -73,7 +73,7 @@ _FORGET = SQL("DELETE FROM {states} WHERE target = %s AND key = ANY(%s)")
 
 @dataclass(slots=True)
 class Found:
-    """What a sweep has found; it goes on behind `after` in the table, then in the states."""
+    """The findings of a sweep, which goes on after `after` in the table, then in the states."""
 
     after: list[Any] | None = None
     after_state: str = ""
@@ -85,15 +85,15 @@ class Found:
 
     @property
     def total(self) -> int:
-        """All rows that need something."""
+        """The number of rows that need work."""
         return self.added + self.changed + self.gone
 
 
 async def next_page(connections: Connections, place: Place, found: Found) -> None:
-    """One page more, of the table and then of the states; `found` says how far it is.
+    """Sweep one more page, of the table and then of the states; `found` has the position.
 
     Raises:
-        DatabaseError: the same page can be asked for again.
+        DatabaseError: the same page can be read again.
     """
     if not found.is_table_over:
         await _next_of_table(connections, place, found)
@@ -145,10 +145,10 @@ async def _next_of_states(connections: Connections, place: Place, found: Found) 
 
 
 async def remove(connections: Connections, place: Place) -> int:
-    """Take the vectors of some rows away that are gone; how many rows were looked at.
+    """Remove the vectors of some rows that are gone; returns how many rows were looked at.
 
     Raises:
-        DatabaseError: the same can be asked for again.
+        DatabaseError: the same rows can be tried again.
     """
     async with connections.transaction() as connection:
         ran = await connection.execute(
@@ -170,7 +170,7 @@ async def remove(connections: Connections, place: Place) -> int:
 async def _still_there(
     connection: Connection, place: Place, keys: list[str]
 ) -> tuple[set[str], set[str]]:
-    """The rows that are to be embedded again, and those whose vector cannot be taken away now."""
+    """The rows that are to be embedded again, and those whose vector cannot be removed now."""
     source = place.source
     parts = {
         "relation": source.relation,
@@ -189,5 +189,5 @@ async def _still_there(
 
 
 def _literal(target: str) -> Literal:
-    # The statement is run with values, in which a % stands for itself only if it is doubled.
+    # The statement is run with values, so a literal % must be doubled.
     return Literal(target.replace("%", "%%"))

@@ -1,4 +1,4 @@
-"""What a refusal of the sidecar means for the rows that were asked for. No IO."""
+"""The meaning of a refusal of the sidecar for the rows of the request. No IO."""
 
 import enum
 from dataclasses import dataclass
@@ -21,21 +21,21 @@ QUOTA_SECONDS: Final = 60
 
 
 class Fault(enum.Enum):
-    """What was at fault."""
+    """The cause of a refusal."""
 
     TEXT = "text"
     """One of the texts: halve the batch, until it is alone."""
     TARGET = "target"
-    """The target's model, or how it is asked for: no row of it can be embedded."""
+    """The target's model, or the form of its requests: no row of it can be embedded."""
     QUOTA = "quota"
-    """The policy's day is used up, or what is left is reserved: wait."""
+    """The policy's daily quota is used up, or the rest is reserved: wait."""
     PROVIDER = "provider"
     """Provider or sidecar: wait, and blame no row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What was at fault, and how long to wait where that was said."""
+    """The cause of a refusal, and the wait where the refusal named one."""
 
     fault: Fault
     problem: Problem

@@ -1,4 +1,4 @@
-"""Waits that grow with each failure, and that end when the worker is told to stop."""
+"""Waits that grow with each failure, and that end when the worker is to stop."""
 
 import asyncio
 import random
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 DATABASE_MOST_SECONDS: Final = 2.0
-"""A database that is back is used within this time."""
+"""A database that is available again is used within this time."""
 PROVIDER_MOST_SECONDS: Final = 30.0
 _FIRST_SECONDS: Final = 0.25
 STOPPED: Final = "it was told to"
@@ -18,22 +18,22 @@ T = TypeVar("T")
 
 
 class StoppedError(Exception):
-    """The worker was told to stop."""
+    """The worker is to stop."""
 
 
 class Stop:
-    """Set once, by a signal or because the document has changed."""
+    """An event, set once by a signal or because the document has changed."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     @property
     def is_set(self) -> bool:
-        """Whether to stop."""
+        """True once it is set."""
         return self._event.is_set()
 
     def set(self) -> None:
-        """Stop."""
+        """Set it."""
         self._event.set()
 
     async def wait(self) -> None:
@@ -41,7 +41,7 @@ class Stop:
         await self._event.wait()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait.
+        """Sleep.
 
         Raises:
             StoppedError: the worker is to stop.
@@ -56,10 +56,10 @@ class Stop:
             raise StoppedError(STOPPED)
 
     async def unless_set(self, awaited: Awaitable[T]) -> T:
-        """The result, or an end before it is there.
+        """The result of the awaitable, unless a stop comes first.
 
         Raises:
-            StoppedError: the worker is to stop; what was awaited is cancelled.
+            StoppedError: the worker is to stop; the awaitable is cancelled.
         """
         task = asyncio.ensure_future(awaited)
         stopped = asyncio.ensure_future(self._event.wait())
@@ -77,24 +77,24 @@ class Stop:
 
 @dataclass(slots=True)
 class Backoff:
-    """Twice as long after each failure, up to `most_seconds`, with half of it by chance."""
+    """Waits that double with each failure, up to `most_seconds`, half of each at random."""
 
     most_seconds: float
     failures: int = 0
     since: float | None = None
 
     def failed(self) -> float:
-        """One failure more; how long to wait now."""
+        """Record a failure; returns the seconds to wait now."""
         self.since = time.monotonic() if self.since is None else self.since
         longest = min(self.most_seconds, _FIRST_SECONDS * 2.0**self.failures)
         self.failures = min(self.failures + 1, 20)
         return longest * random.uniform(0.5, 1)  # noqa: S311 - spreads workers, no secret
 
     def succeeded(self) -> None:
-        """Begin anew."""
+        """Record a success: the waits begin anew."""
         self.failures, self.since = 0, None
 
     @property
     def failing_seconds(self) -> float:
-        """How long nothing has succeeded."""
+        """The seconds in which nothing has succeeded."""
         return 0.0 if self.since is None else time.monotonic() - self.since

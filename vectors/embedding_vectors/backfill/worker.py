@@ -1,6 +1,6 @@
-"""A whole backfill of one document: plan, a filler, sweeps that find, phases, report.
+"""A whole backfill of one document: plan, filler, sweeps, phases, report.
 
-sweep, fill until nothing is pending, sweep again: a run is over when a sweep finds nothing new.
+It sweeps, fills until nothing is pending, and sweeps again, until a sweep finds nothing new.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ LEASE_SECONDS: Final = ANSWER_SECONDS + 30.0
 """Longer than the sidecar's answer may take, so that no row is embedded twice at once."""
 POLL_SECONDS: Final = 0.5
 MOST_SWEEPS: Final = 5
-"""A table that is changed all the time is left to the next run after so many."""
+"""After so many, a table that changes all the time is left to the next run."""
 PATIENCE_SECONDS: Final = 600.0
 """A run in which nothing succeeds for so long ends, and its Job begins another."""
 STOP_SECONDS: Final = 4.0
-"""Of the ten that a stopped worker has: then connections are cut, and leases run out. To open a
-connection takes as long at most."""
+"""A stopped worker has ten; after these its connections are cut, and its leases expire. Opening
+a connection takes as long at most."""
 CONNECTIONS: Final = 3
 
 
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """How long a lease lasts, and how long a run goes on in which nothing succeeds."""
+    """The length of a lease, and the longest time that a run goes on without success."""
 
     lease_seconds: float = LEASE_SECONDS
     patience_seconds: float = PATIENCE_SECONDS
@@ -57,7 +57,7 @@ class IncompleteError(Exception):
 
 @dataclass
 class _Seen:
-    """What the bookkeeping said last, and how fast it changed."""
+    """The last figures of the bookkeeping, and the rates at which they change."""
 
     targets: tuple[TargetRow, ...] = ()
     began: dict[str, tuple[float, int]] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Worker:
         self._seen = _Seen()
 
     def report(self) -> IndexReport:
-        """The report of now."""
+        """The current report."""
         problems = [*self._problems]
         problems += [it.problem for it in self._shared.fillings if it.problem is not None]
         if self._shared.database_problem is not None:
@@ -130,7 +130,7 @@ class Worker:
         return is_filled and all(it.is_warning for it in self.report().problems)
 
     async def _prepared(self) -> Facts:
-        """The plan carried out where it may be, and what is left of older documents retired."""
+        """Carry out the plan where that is allowed, and retire targets of older documents."""
         document = self._document
         facts = await self._patiently(lambda: apply.read(self._connections, document))
         self._seen.targets = facts.targets
@@ -175,7 +175,7 @@ class Worker:
         return [Filling(place=it, most_rows=rows, batch_rows=rows) for it in found if it]
 
     async def _filled(self) -> None:
-        """Fill until the sweeps find nothing more; then give leases back."""
+        """Fill until the sweeps find nothing more; then release the leases."""
         self._shared.stop = Stop()
         held = Claims(
             self._connections,
@@ -197,7 +197,7 @@ class Worker:
             await asyncio.wait({ending})
 
     async def _end_in_time(self) -> None:
-        """When the worker is to stop, a database that stands still is not awaited."""
+        """Cut the connections STOP_SECONDS after a stop, as the database may hang."""
         await self._stop.wait()
         self._say("stops, and gives its leases back")
         self._shared.stop.set()
@@ -214,7 +214,7 @@ class Worker:
             await self._drained(running)
 
     async def _swept(self, filling: Filling) -> int:
-        """What a whole sweep of one target has found."""
+        """The number of rows that a whole sweep of one target has found."""
         found = sweep.Found()
         while not found.is_over:
             await self._patiently(lambda: sweep.next_page(self._connections, filling.place, found))
@@ -222,7 +222,7 @@ class Worker:
         return found.total
 
     async def _drained(self, running: asyncio.Task[None]) -> None:
-        """Wait until no row of any target is pending, and say of each when it is ready."""
+        """Wait until no row of any target is pending, and report each target that is ready."""
         open_ones = list(self._shared.fillings)
         while open_ones:
             if running.done():
@@ -240,7 +240,7 @@ class Worker:
                 await self._stop.sleep(POLL_SECONDS)
 
     async def _settled(self, filling: Filling) -> bool:
-        """Whether a target is complete: nothing deleted, uncounted or pending is left."""
+        """True if a target is complete: nothing deleted, uncounted or pending is left."""
         place, document = filling.place, self._document
         while await sweep.remove(self._connections, place):
             pass
@@ -254,7 +254,7 @@ class Worker:
         if place.row.phase == "Filling":
             facts = await apply.read(self._connections, document)
             if not _is_indexed(document, facts, place.row):
-                # Filled, but no search may use it before its index is there.
+                # The target is filled, but no search may use it before its index exists.
                 return any(it.reason == "PlanPending" for it in self._problems)
         return await phases.make_ready(self._connections, document, place.id)
 
@@ -283,7 +283,7 @@ class Worker:
                 self._observe.index_counted(size=row.done, missing=row.waiting)
 
     async def _patiently(self, do: Callable[[], Awaitable[T]]) -> T:
-        """Do it, again and again while the database is away.
+        """The result of `do`, which is retried while the database is away.
 
         Raises:
             DatabaseError: no retry helps, or none has for too long.

@@ -1,1 +1,1 @@
-"""The database as it is: connections, failures, and what its catalogue says."""
+"""The database: connections, failures, and facts of its catalogue."""

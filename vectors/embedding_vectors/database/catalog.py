@@ -1,4 +1,4 @@
-"""Reads `Facts` out of pg_catalog: names are always values, and nothing of a table is read."""
+"""Reads `Facts` from pg_catalog: names are always parameters, and no row of a table is read."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -100,7 +100,7 @@ async def read(connection: Connection, *, schema: str, tables: Sequence[str]) ->
 
 
 def with_targets(facts: Facts, targets: tuple[TargetRow, ...]) -> Facts:
-    """The facts with what the bookkeeping says."""
+    """The facts with the targets of the bookkeeping."""
     return replace(facts, targets=targets)
 
 
@@ -124,7 +124,7 @@ def _table(
                 operator_classes=tuple(it[6]),
             )
             for it in own_indexes
-            if it[7]  # a partial index is none that searches can use
+            if it[7]  # searches cannot use a partial index
         ),
         triggers=tuple(triggers),
         owner=owner,
@@ -136,7 +136,7 @@ def _table(
 
 
 async def _all(connection: Connection, statement: str, values: dict[str, Any]) -> list[Any]:
-    # The statements above are literals: all that varies is a value.
+    # The statements above are literals: only parameters vary.
     ran = await connection.execute(statement.encode(), values)
     return await ran.fetchall()
 

@@ -1,8 +1,8 @@
-"""Connections to the table's database, opened when they are needed, closed when they failed.
+"""Connections to the table's database, opened when they are needed, closed after a failure.
 
-They work behind pgbouncer in transaction mode: nothing is prepared, and what is set is set LOCAL.
-A pool of psycopg waits longer with each failure, up to minutes; these are tried at each use, so
-that the caller's own waits decide how soon a database that is back is used.
+They work behind pgbouncer in transaction mode: no statement is prepared, every SET is LOCAL.
+psycopg's pool waits longer with each failure, up to minutes; these try to connect at each use, so
+the caller's own waits decide how soon a database that is available again is used.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ STATEMENT_SECONDS: Final = 10
 LOCK_SECONDS: Final = 0.8
 """A worker's transaction waits no longer for an application's lock."""
 ANSWER_SECONDS: Final = 3
-"""What a transaction may take beyond its statements' time before its connection is cut."""
+"""The time a transaction may take beyond its statements' before its connection is cut."""
 
 _SET_LIMITS: Final = sql.SQL("SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}")
 
@@ -31,12 +31,12 @@ Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
 def connection_string(settings: Settings, *, application: str) -> str:
-    """The DSN with what each connection needs: times, the application's name, the authority.
+    """The DSN with each connection's settings: time-outs, application name, CA certificate.
 
-    A parameter that the DSN sets itself stays, but for the name.
+    A parameter that the DSN itself sets is kept, except the name.
 
     Raises:
-        DatabaseError: there is no DSN, or it is none.
+        DatabaseError: the DSN is missing or invalid.
     """
     try:
         dsn = settings.dsn or settings.dsn_file.read_text(encoding="utf-8").strip()
@@ -80,7 +80,7 @@ class Connections:
         """One transaction, committed at its end, of bounded time.
 
         Raises:
-            DatabaseError: it was not committed, or nobody knows whether it was.
+            DatabaseError: it was not committed, or the outcome is unknown.
         """
         milliseconds = (round(it * 1_000) for it in (self._statement_seconds, lock_seconds))
         async with self.connection() as connection:
@@ -102,7 +102,7 @@ class Connections:
             try:
                 yield connection
             except (psycopg.Error, OSError) as error:
-                # What was idle meanwhile is most likely lost as well.
+                # The idle connections are most likely lost as well.
                 self.close()
                 raise failures.of(error) from None
             finally:
@@ -110,17 +110,17 @@ class Connections:
                 if connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE:
                     self._idle.append(connection)
                 else:
-                    # Lost, or in a transaction that was not ended.
+                    # The connection is lost, or in a transaction that was not ended.
                     _close(connection)
 
     def cut(self) -> None:
-        """End what is under way, and open nothing more: each statement fails at once."""
+        """Shut down the connections in use, and open no more: each statement fails at once."""
         self._is_cut = True
         for connection in self._used:
             _shut_down(connection)
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close the idle connections."""
         while self._idle:
             _close(self._idle.pop())
 
@@ -142,8 +142,8 @@ class Connections:
 class _cut_after:  # noqa: N801 - a context manager, used like a function
     """Cuts the connection unless the block ends in time.
 
-    Cancelling a statement of psycopg asks the server first, which takes ten seconds where the
-    server stands still.
+    psycopg cancels a statement by asking the server first, which takes ten seconds where the
+    server hangs.
     """
 
     def __init__(self, connection: Connection, seconds: float) -> None:
@@ -166,7 +166,7 @@ def _shut_down(connection: Connection) -> None:
 
 
 def _close(connection: Connection) -> None:
-    # Nothing is awaited: a server that stands still would hold the caller up.
+    # Nothing is awaited: a server that hangs would hold up the caller.
     connection.pgconn.finish()
 
 

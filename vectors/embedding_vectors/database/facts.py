@@ -1,4 +1,4 @@
-"""What is known of a database before anything is changed in it: values, without IO."""
+"""Facts of a database, read before anything is changed in it: values, without IO."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -56,7 +56,7 @@ class TableFacts:
         return next((it for it in self.columns if it.name == name), None)
 
     def has_vector_index(self, column: str) -> bool:
-        """Whether a valid index for cosine distance is on the column."""
+        """True if a valid index for cosine distance is on the column."""
         return any(
             it.is_valid
             and it.method == "hnsw"
@@ -95,13 +95,13 @@ class TargetRow:
 
     @property
     def waiting(self) -> int:
-        """Rows that are still to get a vector: a parked one is not, until its text changes."""
+        """Rows that still wait for a vector; a parked one does not, until its text changes."""
         return max(self.rows - self.done - self.parked, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """All that a plan is made of. `tables` are the indexed one and others of its schema."""
+    """All facts that a plan needs. `tables` are the indexed one and others of its schema."""
 
     role: str
     extension: Extension | None

@@ -1,4 +1,4 @@
-"""From psycopg's errors to problems that an index may report.
+"""Translates psycopg's errors into problems that an index may report.
 
 PostgreSQL's own words may quote a value, a name or the connection string: none of them are passed
 on. The SQLSTATE decides (PostgreSQL's documentation, appendix A), and stands beside our words.
@@ -32,8 +32,8 @@ _KNOWN: Final = {
 }
 _REST: Final = ("DatabaseError", "the database refused a statement", True)
 
-# libpq tells no SQLSTATE of a refusal while it connects: only its words remain, in the language
-# of the server. These are PostgreSQL's and pgbouncer's in English; a word unknown here is
+# libpq gives no SQLSTATE for a refusal while it connects, only a message in the language of the
+# server. These are parts of PostgreSQL's and pgbouncer's in English; any other message is
 # DatabaseUnavailable.
 _SAID_WHILE_CONNECTING: Final = (
     ("53300", "too many clients"),
@@ -56,7 +56,7 @@ _TLS: Final = ("SSL", "TLS", "certificate", "sslmode")
 
 
 def of(error: psycopg.Error | OSError) -> DatabaseError:
-    """What an error of a statement means."""
+    """The meaning of a statement's error."""
     sqlstate = getattr(error, "sqlstate", None)
     if sqlstate is None:
         problem = Problem(reason=UNAVAILABLE, message="the connection is lost")
@@ -65,7 +65,7 @@ def of(error: psycopg.Error | OSError) -> DatabaseError:
 
 
 def of_connecting(error: psycopg.Error | OSError) -> DatabaseError:
-    """What an error means that came before there was a connection."""
+    """The meaning of an error that came before there was a connection."""
     if isinstance(error, psycopg.ProgrammingError):
         problem = Problem(reason="DSNInvalid", message="the DSN is no connection string of libpq")
         return DatabaseError(problem, retry_helps=False)
@@ -83,7 +83,7 @@ def of_connecting(error: psycopg.Error | OSError) -> DatabaseError:
 
 
 def timeout(message: str) -> DatabaseError:
-    """The database did not answer in time, and did not say so itself."""
+    """The error for a database that did not answer in time and reported nothing."""
     return DatabaseError(Problem(reason=TIMEOUT, message=message), retry_helps=True)
 
 

@@ -1,1 +1,1 @@
-"""What an index needs in its database: the plan, and how it is carried out."""
+"""The schema that an index needs in its database: the plan, and its execution."""

@@ -1,4 +1,4 @@
-"""Carries a plan out: a step, then a new look. It resumes because it never remembers."""
+"""Carries a plan out, and reads the facts anew after each step, so that it can resume."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from embedding_vectors.schema import plan, statements
 
 BUILD_POLL_SECONDS: Final = 0.5
 LOCK_SECONDS: Final = 2.0
-"""A new column waits no longer for its lock: what comes after it would wait behind it."""
+"""A new column waits no longer for its lock: later statements would queue behind it."""
 LOCK_TRIES: Final = 30
 _LOST_A_RACE: Final = (
     DuplicateColumn,
@@ -33,7 +33,7 @@ _LOST_A_RACE: Final = (
     UndefinedObject,
     UniqueViolation,
 )
-"""What another worker's same step at the same time looks like; the next look decides."""
+"""Errors of a step that another worker takes at the same time; the next look decides."""
 RACES: Final = 20
 FORGOTTEN_AT_ONCE: Final = 5_000
 
@@ -57,11 +57,11 @@ async def read(connections: Connections, document: IndexDocument) -> Facts:
 async def apply(
     connections: Connections, document: IndexDocument, *, say: Callable[[str], None]
 ) -> Facts:
-    """Run what is not done yet, and the facts after it. `say` is told each step.
+    """Run the steps not yet done; returns the facts afterwards. `say` receives each step.
 
     Raises:
-        RefusedError: the plan is refused; nothing was changed by this look.
-        DatabaseError: a step failed; the next run goes on there.
+        RefusedError: the plan is refused; the last look changed nothing.
+        DatabaseError: a step failed; the next run resumes there.
     """
     races = waits = 0
     while True:
@@ -112,7 +112,7 @@ async def drop(
 
 
 class _RaceError(Exception):
-    """Another session has done the same."""
+    """Another session has taken the same step."""
 
 
 async def _run(connections: Connections, step: plan.Step) -> None:

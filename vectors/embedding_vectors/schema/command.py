@@ -57,7 +57,7 @@ async def _plan(chosen: settings.Settings, loaded: settings.Loaded, *, applies: 
 
 
 def render(made: plan.Plan) -> str:
-    """The plan as SQL: what is done already as a comment."""
+    """The plan as SQL, with the steps already done as comments."""
     lines = []
     for step in made.steps:
         lines.append(f"-- {step.name}{': done' if step.is_done else ''}")

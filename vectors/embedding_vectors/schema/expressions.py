@@ -1,4 +1,4 @@
-"""SQL expressions of one row: its key, its text, the hash of that, the conditions on it.
+"""SQL expressions of one row: its key, its text, the text's hash, the conditions on it.
 
 Names of columns come from the index document alone and are quoted by psycopg; types are written as
 the catalogue's format_type renders them. Values of conditions are literals quoted by psycopg.
@@ -16,7 +16,7 @@ from embedding_contract.index_document import Condition, IndexDocument
 from embedding_vectors.database.facts import TableFacts
 
 EMBEDDING_COLUMN: Final = "embedding"
-"""Of a side table."""
+"""The vector column of a side table."""
 
 _COMPARES: Final = {"=": "=", "!=": "IS DISTINCT FROM", "<": "<", ">": ">"}
 
@@ -24,8 +24,8 @@ _COMPARES: Final = {"=": "=", "!=": "IS DISTINCT FROM", "<": "<", ">": ">"}
 def text_vector(document: IndexDocument, *, configuration: str) -> Composable:
     """The tsvector of a row's texts; the plan's GIN index is on this, and searches must use it.
 
-    concat_ws is not immutable, so an index cannot have it; to a tsvector, missing texts and empty
-    ones are the same. In a statement that is run with values it is to be `doubled`.
+    concat_ws is not immutable, so an index cannot use it; to a tsvector, missing texts and empty
+    ones are the same. In a statement that is run with values it must be `doubled`.
     """
     texts = (
         SQL("coalesce({}::text, '')").format(Identifier(column)) for column in document.text_columns
@@ -87,14 +87,14 @@ class Source:
 
     @property
     def condition(self) -> Composable:
-        """What a row of t must fulfil to be embedded."""
+        """The condition that a row of t must fulfil to be embedded."""
         return doubled(
             SQL(" AND ").join([SQL("true"), *(_condition(it) for it in self.conditions)])
         )
 
     @property
     def after(self) -> Composable:
-        """Rows of t behind a key, whose columns are the values of placeholders."""
+        """The condition for rows of t after a key, whose columns are placeholders."""
         bounds = SQL(", ").join(SQL("%s::{}").format(_type(key)) for key in self.keys)
         return SQL("({}) > ({})").format(self.key_columns, bounds)
 
@@ -119,7 +119,7 @@ class Source:
         )
 
     def is_key(self, alias: str = "t") -> Composable:
-        """Whether a row of the alias is the one that u names."""
+        """The condition that a row of the alias is the one that u names."""
         return SQL(" AND ").join(
             SQL("{} = {}::{}").format(
                 doubled(Identifier(alias, key.name)), Identifier("u", f"k{number}"), _type(key)
@@ -128,7 +128,7 @@ class Source:
         )
 
     def is_row_of_state(self) -> Composable:
-        """Whether a row of t is the one whose key the row s of the bookkeeping has."""
+        """The condition that a row of t has the key of the bookkeeping's row s."""
         return SQL(" AND ").join(
             SQL("{} = (s.key::jsonb ->> {})::{}").format(
                 doubled(Identifier("t", key.name)), Literal(number), _type(key)
@@ -170,9 +170,9 @@ class _Doubled(Composable):
 
 
 def doubled(made: Composable) -> Composable:
-    """The same with each % doubled, as a statement that is run with values must have it.
+    """The expression with each % doubled, as a statement that is run with values needs it.
 
-    psycopg quotes an identifier or a literal, and takes a % in it for a placeholder nevertheless.
+    psycopg takes a % for a placeholder even within an identifier or a literal that it has quoted.
     """
     return _Doubled(made)
 

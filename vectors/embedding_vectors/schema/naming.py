@@ -1,4 +1,4 @@
-"""Names of what the plan makes: told from its parts, the same for the same parts, 63 bytes long."""
+"""Names of objects that a plan makes: the same for the same parts, at most 63 bytes long."""
 
 import hashlib
 from typing import Final
@@ -23,17 +23,17 @@ def vector_index(*, table: str, column: str) -> str:
 
 
 def text_index(*, table: str, configuration: str, columns: tuple[str, ...]) -> str:
-    """The GIN index of the texts; another configuration or other columns are another index."""
+    """The GIN index of the texts; another configuration or other columns give another name."""
     return _fitted(table, f"_{digest(configuration, *columns)}_text")
 
 
 def marks_of(index_uid: str) -> str:
-    """How the names of an index's triggers begin."""
+    """The prefix of the names of an index's triggers."""
     return f"{MARK}_{digest(index_uid)}_"
 
 
 def mark(index_uid: str, *, form: str) -> str:
-    """The trigger of an index, and its function; `form` is all that its text depends on."""
+    """The trigger of an index, and its function; `form` has all that their text depends on."""
     return marks_of(index_uid) + digest(form)
 
 

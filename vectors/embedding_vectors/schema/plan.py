@@ -1,6 +1,6 @@
-"""From facts and a document to what is to be done in the database, or why not. No IO.
+"""Makes a plan from facts and a document: steps to take, or reasons to take none. No IO.
 
-A plan is made anew after each of its steps, so it goes on wherever it was stopped.
+A plan is made anew after each of its steps, so it resumes wherever it was stopped.
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Steps in their order, or refusals and no step. `warnings` stand in nobody's way."""
+    """Steps in their order, or refusals and no step. `warnings` prevent no step."""
 
     steps: tuple[Step, ...] = ()
     refusals: tuple[Problem, ...] = ()
@@ -47,18 +47,18 @@ class Plan:
 
     @property
     def pending(self) -> tuple[Step, ...]:
-        """What is not done yet."""
+        """The steps that are not done yet."""
         return tuple(it for it in self.steps if not it.is_done)
 
 
 def tables_of(document: IndexDocument) -> tuple[str, ...]:
-    """The tables that a plan has to know of, beside the side tables of other targets."""
+    """The tables that a plan must know, beside the side tables of other targets."""
     sides = (it.table for it in statements.targets_of(document) if it.table is not None)
     return (document.table, *bookkeeping.TABLES, *sides)
 
 
 def make(document: IndexDocument, facts: Facts) -> Plan:
-    """What a document needs of a database with these facts."""
+    """The plan of a document for a database with these facts."""
     refused = tuple(refusals.of(document, facts))
     warned = tuple(refusals.warnings(document, facts))
     table, extension = facts.table(document.table), facts.extension
@@ -192,7 +192,7 @@ def _index(
 ) -> Iterator[Step]:
     found = _named(holder, name) if holder is not None else None
     if found is not None and not found.is_valid and not is_done:
-        # It answers no query, and costs each write.
+        # An invalid index serves no query, and slows each write.
         yield Step(
             name=f"invalid index {name}",
             statements=(statements.drop_index(document.schema, name),),

@@ -1,4 +1,4 @@
-"""Why a plan cannot be: each from the facts alone, before anything is changed."""
+"""Reasons to refuse a plan: each from the facts alone, before anything is changed."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -13,14 +13,14 @@ from embedding_vectors.schema import rights, statements
 from embedding_vectors.schema.expressions import EMBEDDING_COLUMN
 
 LEAST_VERSION: Final = (0, 8, 0)
-"""The first with iterative scans, without which filtered searches return too few."""
+"""The first version with iterative scans; without, filtered searches return too few rows."""
 SOUND_VERSION: Final = (0, 8, 4)
 KEY_TYPES: Final = ("smallint", "integer", "bigint", "numeric", "uuid")
-"""Beside text: types whose text is the same in each session, whatever it has set."""
+"""Key types beside text: their text is the same in each session, whatever its settings."""
 
 
 def of(document: IndexDocument, facts: Facts) -> Iterator[Problem]:
-    """All that stands in the way."""
+    """The problems that prevent a plan."""
     yield from _extension(facts)
     for target in statements.targets_of(document):
         if target.dimensions > statements.HALFVEC_MOST:
@@ -52,7 +52,7 @@ def of(document: IndexDocument, facts: Facts) -> Iterator[Problem]:
 
 
 def warnings(document: IndexDocument, facts: Facts) -> Iterator[Problem]:
-    """What is worth knowing although all works."""
+    """The problems worth knowing although everything works."""
     if facts.extension is not None and (
         LEAST_VERSION <= _version(facts.extension.version) < SOUND_VERSION
     ):

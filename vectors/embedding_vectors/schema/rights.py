@@ -13,11 +13,11 @@ from embedding_vectors.schema import statements
 from embedding_vectors.schema.expressions import EMBEDDING_COLUMN
 
 WRITES: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
-"""On the bookkeeping and on side tables."""
+"""The rights needed on the bookkeeping and on side tables."""
 
 
 def missing(document: IndexDocument, facts: Facts, table: TableFacts) -> Iterator[Problem]:
-    """What plan and backfill of the document need and the role may not."""
+    """The rights that plan and backfill of the document need and the role lacks."""
     yield from _of_schemas(document, facts)
     yield from _of_table(document, facts, table)
     yield from _of_ownership(document, facts, table)
@@ -25,7 +25,7 @@ def missing(document: IndexDocument, facts: Facts, table: TableFacts) -> Iterato
 
 
 def denied(what: str, grant: Composable, *, is_warning: bool = False) -> Problem:
-    """A right that is missing, and how it is given."""
+    """The problem of a missing right, with the GRANT that gives it."""
     return Problem(
         reason="PermissionDenied",
         message=f"{what}: {grant.as_string()}",

@@ -12,7 +12,7 @@ from embedding_vectors.schema.expressions import EMBEDDING_COLUMN, Source
 
 VECTOR_MOST: Final = 2_000
 HALFVEC_MOST: Final = 4_000
-"""Dimensions that an HNSW index takes of each type (pgvector's README, HNSW)."""
+"""The most dimensions that an HNSW index takes, by type (pgvector's README, HNSW)."""
 
 
 def targets_of(document: IndexDocument) -> tuple[Target, ...]:
@@ -127,7 +127,7 @@ def side_table(
 
 
 def register(document: IndexDocument, target: Target) -> Composed:
-    """The target's row; one that is there already stays, and the next look at it decides."""
+    """Adds the target's row; an existing one stays, and the next look at it decides."""
     return SQL(
         "INSERT INTO {} (target, index_uid, index_name, model, dimensions, space, target_column,"
         " target_table, request_dimensions) VALUES ({}) ON CONFLICT (target) DO NOTHING"
@@ -151,7 +151,7 @@ def register(document: IndexDocument, target: Target) -> Composed:
 
 
 def adopt(document: IndexDocument, target: Target) -> Composed:
-    """A target of an index of the same name that was deleted and applied again, or was retired."""
+    """Takes over a target of an index of this name: a retired one, or one of a deleted index."""
     return SQL(
         "UPDATE {} SET index_uid = {}, phase = CASE WHEN phase = 'Retired' THEN 'Filling'"
         " ELSE phase END, request_dimensions = {} WHERE target = {} AND index_name = {}"
@@ -165,7 +165,7 @@ def adopt(document: IndexDocument, target: Target) -> Composed:
 
 
 def owner_name(document: IndexDocument) -> str:
-    """How embedding_target names an index."""
+    """The name of an index in embedding_target."""
     return f"{document.namespace}/{document.name}"
 
 
@@ -191,12 +191,12 @@ def create_text_index(document: IndexDocument, *, name: str, configuration: str)
 
 
 def drop_index(schema: str, name: str) -> Composed:
-    """An index that an interrupted build left."""
+    """Drops an index that an interrupted build left."""
     return SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(Identifier(schema, name))
 
 
 def drop_target(document: IndexDocument, row: TargetRow) -> tuple[Composed, ...]:
-    """A retired target's vectors and its row; its states were forgotten before."""
+    """Drops a retired target's vectors and its row; its states were deleted before."""
     if row.column is not None:
         vectors = SQL("ALTER TABLE {} DROP COLUMN IF EXISTS {}").format(
             Identifier(document.schema, document.table), Identifier(row.column)
@@ -214,7 +214,7 @@ def drop_target(document: IndexDocument, row: TargetRow) -> tuple[Composed, ...]
 
 
 def forget_states(document: IndexDocument, target: str, *, most: int) -> Composed:
-    """Some states of a target."""
+    """Deletes at most `most` states of a target."""
     table = Identifier(document.schema, bookkeeping.STATE)
     return SQL(
         "DELETE FROM {} WHERE target = {}"

@@ -1,7 +1,7 @@
-"""The optional trigger: a changed row is pending at once, and a deleted one is marked so.
+"""The optional trigger: it marks a changed row as pending at once, and a deleted one as deleted.
 
-It writes embedding_state alone. The counts in embedding_target are left to the worker, or each
-application's transaction would wait for the others' there.
+It writes embedding_state alone. The worker keeps the counts in embedding_target: there, each
+application's transaction would wait for the others'.
 """
 
 from psycopg.sql import SQL, Composed, Identifier, Literal
@@ -31,7 +31,7 @@ END
 
 
 def name(document: IndexDocument, key: tuple[str, ...]) -> str:
-    """The trigger's name, another one for other columns."""
+    """The trigger's name, which depends on the columns."""
     return naming.mark(document.uid, form="\0".join(_columns(document, key)))
 
 
@@ -66,7 +66,7 @@ def create(document: IndexDocument, key: tuple[str, ...]) -> tuple[Composed, ...
 
 
 def drop(document: IndexDocument, old: str) -> tuple[Composed, ...]:
-    """A trigger of the same index that is not wanted any more."""
+    """Drops a trigger of the same index that is no longer wanted."""
     return (
         SQL("DROP TRIGGER IF EXISTS {} ON {}").format(
             Identifier(old), Identifier(document.schema, document.table)

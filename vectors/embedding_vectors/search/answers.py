@@ -1,4 +1,4 @@
-"""Answers of a search: results with what their scores are, and how they were come by."""
+"""Answers of a search: results, the kind of their scores, and the mode of the search."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a search found. `reason` says why vectors were not used, None where they were.
+    """The rows found. `reason` says why vectors were not used, None where they were.
 
     `scored` are rows with their scores, the best first.
     """
@@ -44,9 +44,9 @@ def by_rank(rows: Sequence[Row]) -> list[tuple[Row, float]]:
 
 
 def filled_up(first: Sequence[Row], second: Sequence[Row], *, keys: int, most: int) -> list[Row]:
-    """All rows of the first ranking, and those of the second behind them, up to `most`.
+    """All rows of the first ranking, followed by those of the second, up to `most`.
 
-    `keys` columns in front tell rows apart.
+    The first `keys` columns identify a row.
     """
     there = {row[:keys] for row in first}
     return [*first, *(row for row in second if row[:keys] not in there)][:most]
@@ -55,9 +55,9 @@ def filled_up(first: Sequence[Row], second: Sequence[Row], *, keys: int, most: i
 def fused(
     first: Sequence[Row], second: Sequence[Row], *, keys: int, most: int
 ) -> list[tuple[Row, float]]:
-    """The best of two rankings together: each gives 1 / (60 + place) to a row, places from 1.
+    """The best rows of two rankings: each gives a row 1 / (60 + place), places from 1.
 
-    `keys` columns in front tell rows apart. Rows of one score stay in the order of `first`.
+    The first `keys` columns identify a row. Rows of equal score stay in the order of `first`.
     """
     scores: dict[Row, float] = {}
     rows: dict[Row, Row] = {}

@@ -17,12 +17,12 @@ from embedding_vectors.serving.refusals import JSON, Refusal
 
 BODY_SECONDS: Final = 5.0
 MAX_NONCES: Final = 262_144
-"""Searches within the 300 to 600 s for which a proof is remembered: 400 a second without end. About
-50 MB where they are all used."""
+"""The proofs remembered, each for 300 to 600 s: enough for 400 searches a second without end. They
+take about 50 MB where all are used."""
 
 
 class Current(Protocol):
-    """What is in force now."""
+    """The document and the token in force."""
 
     def document(self) -> IndexDocument | None:
         """The index document; None where there is none yet."""
@@ -84,7 +84,7 @@ class Application:
 
     def _guard(self, uid: str) -> guard.Guard:
         if uid not in self._guards:
-            # An index that was made anew has another UID: no proof for the old one is of use.
+            # An index that was created again has another UID: no proof for the old one is valid.
             self._guards = {uid: guard.Guard(pod=uid, asked="index", max_nonces=MAX_NONCES)}
         return self._guards[uid]
 

@@ -1,4 +1,4 @@
-"""What pg_catalog says of the table: the types of its columns, and where pgvector lives."""
+"""The facts of the table in pg_catalog: the types of its columns, and pgvector's schema."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from embedding_vectors.search.statements import Statement
 KEPT_SECONDS: Final = 60.0
 READ_SECONDS: Final = 2.0
 
-# A domain counts as what it is over; an array of pg_enum's labels, in their order.
+# A domain counts as its base type; the labels of pg_enum are an array, in their order.
 _TYPES: Final = sql.SQL(
     """
 WITH RECURSIVE columns AS (
@@ -43,14 +43,14 @@ SELECT columns.attname, n.nspname, t.typname,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """The table as it is. `extension_schema` is pgvector's, empty where it is not installed."""
+    """The table's facts. `extension_schema` is pgvector's, empty where it is not installed."""
 
     types: Mapping[str, ColumnType]
     extension_schema: str
 
 
 class Columns:
-    """Read once, and again after `KEPT_SECONDS`, for another table, or when told to forget."""
+    """Reads the table's facts, and again after `KEPT_SECONDS` or `forget`, or for another table."""
 
     def __init__(self, reader: Reader, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._reader = reader
@@ -60,10 +60,10 @@ class Columns:
         self._until = 0.0
 
     async def of(self, document: IndexDocument) -> Table:
-        """The document's table; one that is not there has no columns.
+        """The document's table; one that does not exist has no columns.
 
         Raises:
-            DatabaseError: it cannot be read, and is not known.
+            DatabaseError: it is not known yet, or no longer, and cannot be read.
         """
         wanted = (document.schema, document.table)
         if self._known is None or self._of != wanted or self._clock() >= self._until:
@@ -85,5 +85,5 @@ class Columns:
         return self._known
 
     def forget(self) -> None:
-        """Something is not as it was read."""
+        """Read the table anew at the next use: something has changed."""
         self._known = None

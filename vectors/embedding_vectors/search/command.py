@@ -31,13 +31,13 @@ from embedding_vectors.serving import pages, server
 
 CANNOT_START: Final = 2
 MAX_CONNECTIONS: Final = 8
-"""To the database, of one pod, whatever the document says."""
+"""The most connections of one pod to the database, whatever the document says."""
 COUNTED_SECONDS: Final = 10.0
-"""How often the bookkeeping's figures go to the metrics."""
+"""The interval at which the metrics take the bookkeeping's figures."""
 LEAVING_LOOKS: Final = 40
-"""After a change of the DSN: in 20 s, every search that was under way has ended."""
+"""The looks after a change of the DSN: in their 20 s every search under way has ended."""
 APPLICATION: Final = "embedding-vectors search"
-"""As pg_stat_activity shows it."""
+"""The application's name in pg_stat_activity."""
 
 
 def add_to(commands: Any) -> None:
@@ -99,7 +99,7 @@ async def _serve(options: argparse.Namespace, listening: socket.socket) -> None:
         for it in (current.follow(), _count(reported), _follow_dsn(given, opened))
     ]
     for task in following:
-        # A pod that no longer follows its document ends, and is started again.
+        # A pod that no longer follows its document ends, and is restarted.
         task.add_done_callback(lambda _: stop.set())
     try:
         await server.serve(application.app(), listening=listening, until=stop)
@@ -112,7 +112,7 @@ async def _serve(options: argparse.Namespace, listening: socket.socket) -> None:
 
 
 async def _follow_dsn(given: settings.Settings, opened: connections.Connections) -> None:
-    """Give up connections to an address that is not the index's any more, as they fall idle."""
+    """Close connections to an address that is no longer the index's, as they become idle."""
     known, left = _dsn(given), 0
     while True:
         await asyncio.sleep(in_force.POLL_SECONDS)
@@ -132,7 +132,7 @@ def _dsn(given: settings.Settings) -> bytes:
 
 async def _count(reported: Reported) -> None:
     while True:
-        # Where it fails, the report says so.
+        # The report shows a failure.
         with contextlib.suppress(DatabaseError):
             await reported.count()
         await asyncio.sleep(COUNTED_SECONDS)

@@ -1,4 +1,4 @@
-"""The index document and the token that are in force: files of the pod, looked at again."""
+"""The index document and the token in force: files of the pod, read again and again."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ class InForce:
 
     @property
     def fingerprint(self) -> str:
-        """Of the document that is obeyed; empty where there is none."""
+        """The fingerprint of the document in force; empty where there is none."""
         return self._loaded.fingerprint if self._loaded else ""
 
     def document(self) -> IndexDocument | None:
@@ -37,7 +37,7 @@ class InForce:
         return settings.token(self._settings)
 
     def look(self) -> None:
-        """Obey what is new."""
+        """Read the document again, and use it from now on if it is valid."""
         try:
             loaded = settings.load(self._settings, name=self._name)
         except (OSError, InvalidDocument) as error:
@@ -52,7 +52,7 @@ class InForce:
             _log.info("index %s is in force: %s", loaded.document.name, loaded.fingerprint)
 
     async def follow(self) -> None:
-        """Look again and again, until cancelled."""
+        """Call `look` at intervals, until cancelled."""
         while True:
             self.look()
             await asyncio.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""The vector of a query, by the sidecar of this pod, within a time that leaves some for text."""
+"""The vector of a query from this pod's sidecar, in a time that leaves some for text."""
 
 import array
 import asyncio
@@ -19,7 +19,7 @@ _PROVIDERS: Final = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryVector:
-    """A vector as pgvector reads it, `[1,2]`, with its size and the space it is of."""
+    """A vector as pgvector reads it, `[1,2]`, with its size and its space."""
 
     text: str = field(repr=False)
     dimensions: int
@@ -27,7 +27,7 @@ class QueryVector:
 
 
 class NoVectorError(Exception):
-    """There is none; `reason` is one of the closed set of fallbacks."""
+    """There is no vector; `reason` is one of the closed set of fallbacks."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -73,6 +73,6 @@ def _vector(embedded: Embedded) -> QueryVector:
     numbers = array.array("f", embedded.vectors[0])
     if sys.byteorder == "big":
         numbers.byteswap()
-    # A float32 is exact as a double, and this is the shortest text that gives the double back.
+    # A float32 is exact as a double, and this is the shortest text that parses to that double.
     text = orjson.dumps(numbers.tolist()).decode()
     return QueryVector(text=text, dimensions=len(numbers), space=embedded.space)

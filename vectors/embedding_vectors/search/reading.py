@@ -20,14 +20,14 @@ from embedding_vectors.search.statements import Statement
 MAX_WAITING: Final = 64
 """Searches that wait for a connection; one more is refused at once."""
 WAIT_SECONDS: Final = 2.0
-"""For a connection, an open one or a new one."""
+"""The longest wait for a connection, an open one or a new one."""
 ANSWER_SECONDS: Final = 0.5
-"""Beyond the statement's own time, before its connection is cut: the server stands still."""
+"""The time beyond the statement's own before its connection is cut: the server hangs."""
 BUSY: Final = "SearchBusy"
 
 
 class Reader:
-    """Reads over connections of which at most `most` are open."""
+    """Reads over at most `most` open connections."""
 
     def __init__(self, connections: Connections, *, wait_seconds: float = WAIT_SECONDS) -> None:
         self._connections = connections
@@ -37,7 +37,7 @@ class Reader:
     async def read(
         self, statement: Statement, *, seconds: float, ef_search: int = statements.MIN_EF_SEARCH
     ) -> list[tuple[Any, ...]]:
-        """The rows. Tried again once where the connection was lost: reading twice harms nobody.
+        """The rows. A lost connection is tried again once: reading twice does no harm.
 
         Raises:
             DatabaseError: there are none within that time.
@@ -50,7 +50,7 @@ class Reader:
                 lost = error.problem.reason == failures.UNAVAILABLE
                 if not lost or attempt > 1:
                     raise
-                # Those that are idle have been lost in the same moment.
+                # The idle connections were lost at the same moment.
                 self._connections.close()
         raise AssertionError
 
@@ -106,7 +106,7 @@ def _busy(message: str) -> DatabaseError:
 
 
 def _shut_down(connection: Connection) -> None:
-    """Have what waits for the server wake up: psycopg would ask the server to cancel first."""
+    """Wake the task that waits for the server: psycopg would ask the server to cancel first."""
     with (
         suppress(OSError, psycopg.Error),
         socket.socket(fileno=os.dup(connection.fileno())) as shared,

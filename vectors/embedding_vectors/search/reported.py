@@ -1,4 +1,4 @@
-"""What a search pod says of its index: the bookkeeping's figures, and what stands in the way."""
+"""The report of a search pod on its index: the bookkeeping's figures, and the problems."""
 
 from typing import Protocol
 
@@ -12,11 +12,11 @@ from embedding_vectors.search.targets import Targets
 
 
 class Current(Protocol):
-    """What is in force now."""
+    """The document in force."""
 
     @property
     def fingerprint(self) -> str:
-        """Of the document that is obeyed; empty where there is none."""
+        """The fingerprint of the document in force; empty where there is none."""
         ...
 
     def document(self) -> IndexDocument | None:
@@ -33,7 +33,7 @@ class Reported:
         self._metrics = metrics
 
     async def report(self) -> IndexReport:
-        """The report of now."""
+        """The current report."""
         document = self._current.document()
         if document is None:
             problem = Problem(reason="DocumentMissing", message="there is no index document yet")
@@ -47,7 +47,7 @@ class Reported:
         return report.of(document, fingerprint=self._current.fingerprint, targets=known)
 
     async def count(self) -> None:
-        """Tell the metrics of the target that is searched, or that is to be.
+        """Record the figures of the target that is searched, or is to be, in the metrics.
 
         Raises:
             DatabaseError: the figures cannot be read.

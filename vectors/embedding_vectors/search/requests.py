@@ -1,4 +1,4 @@
-"""A search as it was asked, read without a look at the database."""
+"""The request for a search, parsed without the database."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,8 +18,8 @@ MAX_K: Final = 1_000
 """The most that pgvector's `hnsw.ef_search` can be, which must not be below k."""
 MAX_QUERY_BYTES: Final = 32_768
 MAX_WORDS_BYTES: Final = 4_096
-"""Of a query in mode text. PostgreSQL takes seconds to read thousands of words, and cannot be
-stopped meanwhile."""
+"""The longest query in mode text. PostgreSQL takes seconds to read thousands of words, and cannot
+be stopped meanwhile."""
 MAX_CONDITIONS: Final = 32
 MODES: Final = ("vector", "text", "hybrid")
 
@@ -31,7 +31,7 @@ _MAX_SHOWN: Final = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked: `where` are the conditions as SQL on the alias `ALIAS`, `values` for it."""
+    """The request. `where` has the conditions as SQL on the alias `ALIAS`, `values` its values."""
 
     query: str = field(repr=False)
     k: int
@@ -41,7 +41,7 @@ class Request:
 
 
 ALIAS: Final = "t"
-"""Of the indexed table in every statement."""
+"""The alias of the indexed table in every statement."""
 
 
 def parse(

@@ -22,17 +22,17 @@ from embedding_vectors.search.targets import Targets
 from embedding_vectors.serving.refusals import Refusal
 
 WHOLE_SECONDS: Final = 9.0
-"""Of a search in all; the sidecar that forwards it waits 10 s."""
+"""The time for a whole search; the sidecar that forwards it waits 10 s."""
 RETRY_SECONDS: Final = 1.0
 LONG_RETRY_SECONDS: Final = 30.0
-"""Where somebody has to change something first."""
+"""The Retry-After where a person has to change something first."""
 FUSED_ROWS: Final = 50
-"""Of each ranking that a fusion looks at, at least."""
+"""The fewest rows of each ranking that a fusion looks at."""
 _TIMEOUT: Final = "57014"
 _AWAY: Final = ("08", "28", "3D", "53", "57")
-"""Classes of SQLSTATE that say nothing of the statement: text would fail in the same way."""
+"""Classes of SQLSTATE that do not depend on the statement: text would fail in the same way."""
 _TOO_MUCH: Final = ("54", "XX")
-"""Of websearch_to_tsquery: "stack depth limit exceeded", "tsquery stack too small"."""
+"""Errors of websearch_to_tsquery: "stack depth limit exceeded", "tsquery stack too small"."""
 _NO_CHARACTER: Final = frozenset({"22021", "22P05"})
 """The database's encoding has no such character."""
 
@@ -72,7 +72,7 @@ class Searcher:
         """The body of the answer.
 
         Raises:
-            Refusal: the request is wrong (400), or nobody can answer it now (503).
+            Refusal: the request is wrong (400), or cannot be answered now (503).
         """
         search = document.search
         if search is None:
@@ -150,7 +150,7 @@ class Searcher:
         return rows
 
     def _without_vectors(self, error: DatabaseError) -> NoVectorError | DatabaseError:
-        """What to raise: whether text may be had nevertheless, or the database is away."""
+        """The error to raise: NoVectorError where text may still work, else the database's own."""
         state = error.problem.sqlstate
         if state == _TIMEOUT:
             return NoVectorError("timeout")
@@ -171,7 +171,7 @@ class Searcher:
         except DatabaseError as error:
             if error.problem.reason != failures.TIMEOUT:
                 raise
-            # Half of what was asked for, and the answer says so, is more than nothing.
+            # Half of the search, and the answer says so, is better than nothing.
             return _by_distance(near[: asked.request.k], space=space)
         scored = answers.fused(
             near, worded, keys=len(asked.document.key_columns), most=asked.request.k
@@ -179,7 +179,7 @@ class Searcher:
         return Found(mode="hybrid", score_kind=answers.FUSION, scored=scored, space=space)
 
     async def _words(self, asked: _Asked, *, most: int) -> list[Row]:
-        """Rows by their words. A question that was not asked of words seldom has all of them.
+        """Rows by their words. Few rows have all words of a query that was not written for this.
 
         So rows with any of them follow, unless the caller chose this mode and its syntax.
         """
@@ -242,7 +242,7 @@ def _by_distance(near: Sequence[Row], *, space: str) -> Found:
 
 
 def _depth(request: Request) -> int:
-    """How many rows of a ranking are looked at: more than k where two are to be one."""
+    """The rows of a ranking to look at: more than k where two rankings are fused."""
     if request.mode != "hybrid":
         return request.k
     return min(max(2 * request.k, FUSED_ROWS), requests.MAX_K)

@@ -1,7 +1,7 @@
 """The statements of a search: a closed set, made of the document's names alone.
 
-No value is ever a part of a text. The set is: a shape for each target and two for the table's text,
-and each of them for each sequence of conditions that a filter may hold.
+No value is ever part of a statement's text. The set has a shape for each target and two for the
+table's text, each of them for every sequence of conditions that a filter may hold.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from embedding_vectors.schema.statements import base_type
 from embedding_vectors.search.requests import ALIAS, MAX_WORDS_BYTES, Request
 
 MIN_EF_SEARCH: Final = 100
-"""pgvector's own is 40; recall at k = 10 wants more, and it costs little."""
+"""pgvector's default is 40; recall at k = 10 needs more, which costs little."""
 
 SETTINGS: Final = sql.SQL(
     "SELECT pg_catalog.set_config('statement_timeout', %s, true),"
     " pg_catalog.set_config('hnsw.iterative_scan', 'relaxed_order', true),"
     " pg_catalog.set_config('hnsw.ef_search', %s, true)"
 )
-"""As SET LOCAL, which takes no parameters."""
+"""The same as SET LOCAL, which takes no parameters."""
 BEGIN: Final = sql.SQL("BEGIN READ ONLY")
 COMMIT: Final = sql.SQL("COMMIT")
 
@@ -51,7 +51,7 @@ _ANY_WORD: Final = sql.SQL(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """A text and its parameters, in order."""
+    """A statement's text and its parameters, in order."""
 
     text: sql.Composed
     values: tuple[object, ...]
@@ -113,7 +113,7 @@ def by_text(
     quoted = '"' + configuration.replace('"', '""') + '"'
     text = _TEXT.format(
         shown=_as_json(shown_columns(document, search)),
-        # Letter by letter what the plan's index is over, or that would not be used.
+        # The expression must be that of the plan's index, letter by letter, or no index is used.
         text=doubled(expressions.text_vector(document, configuration=configuration)),
         asked=(_ANY_WORD if any_word else _ALL_WORDS).format(doubled(sql.Literal(quoted))),
         table=_named(document.schema, document.table),
@@ -131,7 +131,7 @@ def _named(*parts: str) -> sql.Composable:
 
 
 def _rows(document: IndexDocument) -> sql.Composable:
-    """The document's own conditions: what is not to be embedded is not to be found either."""
+    """The document's own conditions: rows that are not to be embedded are not found either."""
     source = expressions.Source(
         schema=document.schema,
         table=document.table,
@@ -143,7 +143,7 @@ def _rows(document: IndexDocument) -> sql.Composable:
 
 
 def _as_json(columns: Sequence[str]) -> sql.Composed:
-    # As text: PostgreSQL says how a value of any type is JSON, and nothing reads it again.
+    # The JSON stays text: PostgreSQL renders a value of any type, and nothing parses it again.
     return sql.SQL(", ").join(
         sql.SQL("pg_catalog.to_json({})::text AS {}").format(
             _named(ALIAS, name), _named(f"c{place}")

@@ -1,4 +1,4 @@
-"""Which target is searched: what the bookkeeping says, asked for at most once a second."""
+"""The target to search, by the bookkeeping, which is read at most once a second."""
 
 import asyncio
 import time
@@ -31,7 +31,7 @@ _TARGETS: Final = sql.SQL(
 
 
 class Targets:
-    """The targets of an index; one read serves all that ask meanwhile."""
+    """The targets of an index; one read serves all concurrent callers."""
 
     def __init__(self, reader: Reader, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._reader = reader
@@ -42,7 +42,7 @@ class Targets:
         self._lock = asyncio.Lock()
 
     async def of(self, document: IndexDocument) -> tuple[TargetRow, ...]:
-        """Those of the document's index; none where the plan has not been applied.
+        """The targets of the document's index; none where the plan has not been applied.
 
         Raises:
             DatabaseError: they cannot be read.
@@ -55,7 +55,7 @@ class Targets:
             return self._known
 
     def forget(self) -> None:
-        """Something is not as it was read."""
+        """Read the targets anew at the next use: something has changed."""
         self._of = None
 
     async def _read(self, document: IndexDocument) -> tuple[TargetRow, ...]:

@@ -1,1 +1,1 @@
-"""What every pod of an index answers on its port, and how it is served."""
+"""The pages that every pod of an index serves on its port, and their server."""

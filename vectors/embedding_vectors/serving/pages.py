@@ -18,10 +18,10 @@ _METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Pages:
-    """Routes over what the pod is doing.
+    """The pages and their routes.
 
     `report` makes the report, `token` reads the policy's API token (empty where there is none),
-    `pod_uid` is what a proof for the report names.
+    `pod_uid` is the pod that a proof for the report names.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Pages:
         return Starlette(routes=self.routes())
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """The routes of all pages."""
         return [
             Route(names.PATH_STARTED, _alive, methods=["GET"]),
             Route(names.PATH_LIVE, _alive, methods=["GET"]),
@@ -52,9 +52,9 @@ class Pages:
         ]
 
     async def scrape(self, _: Request) -> Response:
-        """GET /metrics in the Prometheus text format: what is known, nobody is asked.
+        """GET /metrics in the Prometheus text format: known figures, without a query.
 
-        It needs no token, so whoever asks again within the second gets the same text again.
+        It needs no token, so a second scrape within the second gets the same text.
         """
         now = time.monotonic()
         if now >= self._rendered_at + EVERY_SECONDS:
@@ -104,9 +104,9 @@ def target(request: Request) -> str:
 
 
 async def _alive(_: Request) -> Response:
-    """The socket listens and the loop turns; nothing else is asked of a probe.
+    """The socket listens and the event loop runs; a probe checks nothing else.
 
-    Readiness neither: of a pod that kubelet took out of its Service as its database is away,
-    searches could not even be refused.
+    Readiness checks no more either: a pod out of its Service because its database is away could
+    not even refuse searches.
     """
     return Response(b"ok\n", media_type="text/plain")

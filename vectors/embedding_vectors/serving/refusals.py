@@ -9,7 +9,7 @@ JSON = "application/json"
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer, and is raised on the way to it
-    """An answer with this status; `param` names the field at fault, `code` the kind of trouble."""
+    """An answer with this status; `param` names the field at fault, `code` the kind of error."""
 
     def __init__(
         self,

@@ -21,13 +21,13 @@ MAX_CONNECTIONS: Final = 1_024
 MAX_PER_ADDRESS: Final = 64
 """A sidecar opens one for each search that it has under way."""
 DRAIN_SECONDS: Final = 10
-"""What runs at SIGTERM has this long to end, longer than a search takes."""
+"""Requests that run at SIGTERM have this long to end, longer than a search takes."""
 
 _log = logging.getLogger(__name__)
 
 
 async def serve(application: ASGIApp, *, listening: socket.socket, until: asyncio.Event) -> None:
-    """Serve until the event is set; what runs then comes to its end."""
+    """Serve until the event is set, and let the requests that run then end."""
     limit = ConnectionLimit(MAX_CONNECTIONS, per_address=MAX_PER_ADDRESS, spares_answering=True)
     listener = Listener(application=application, bounds=BOUNDS, limit=limit)
     await server.Server(listener).serve(listening, until=until, drain_seconds=DRAIN_SECONDS)
@@ -35,7 +35,7 @@ async def serve(application: ASGIApp, *, listening: socket.socket, until: asynci
 
 @contextlib.asynccontextmanager
 async def beside(application: ASGIApp, *, port: int) -> AsyncIterator[None]:
-    """Serve while the block runs, which is what matters: where the port is taken, it runs alone."""
+    """Serve while the block runs. Only the block matters: it also runs where the port is taken."""
     try:
         listening = server.listen(port)
     except server.PortTaken as error:

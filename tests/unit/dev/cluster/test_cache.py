@@ -1,4 +1,4 @@
-"""What is built is kept by what it is made from."""
+"""A cache keeps each build under the hash of its inputs."""
 
 import os
 import threading

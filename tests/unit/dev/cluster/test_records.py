@@ -1,4 +1,4 @@
-"""Whatever happened to the command that made it, a cluster can be found."""
+"""A cluster can be found, whatever happened to the command that made it."""
 
 import dataclasses
 import os

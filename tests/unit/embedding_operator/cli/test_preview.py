@@ -1,4 +1,4 @@
-"""`embedding-operator render`: what a policy would become, without a cluster."""
+"""`embedding-operator render`: the objects of a policy, without a cluster."""
 
 import subprocess
 import sys

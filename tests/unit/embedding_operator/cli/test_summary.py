@@ -1,4 +1,4 @@
-"""What `kubectl embedding status` prints."""
+"""The output of `kubectl embedding status`."""
 
 from typing import Any
 

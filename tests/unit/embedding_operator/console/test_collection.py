@@ -1,4 +1,4 @@
-"""Reading pods and sidecars: workloads, series, and who cannot be asked."""
+"""Reading pods and sidecars: workloads, series, and pods that cannot be asked."""
 
 import json
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""What the page shows of policies and series, and what it asks people to do."""
+"""The overview of policies and series on the page, and the actions that it advises."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Where values come from, and what is said of those that cannot be had."""
+"""The sources of values, and the report of values that are not available."""
 
 import pytest
 

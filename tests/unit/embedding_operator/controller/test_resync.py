@@ -1,4 +1,4 @@
-"""Every policy is looked at now and then, and no more of them in a second than a server bears."""
+"""Every policy is resynced at intervals, and no more of them in a second than a server bears."""
 
 import threading
 

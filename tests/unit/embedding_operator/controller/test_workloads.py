@@ -1,4 +1,4 @@
-"""Whether a workload is restarted: for what it reads, once, and never at first sight."""
+"""A workload is restarted for the Secrets that it reads, once, and never at first sight."""
 
 import base64
 import copy

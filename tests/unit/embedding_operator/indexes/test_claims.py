@@ -1,4 +1,4 @@
-"""Which index has a target, and which indexes a policy's sidecars may search."""
+"""The index that owns a target, and the indexes that a policy's sidecars may search."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""What an index's pods obey, and why an index cannot be carried out."""
+"""The document of an index, and the reasons why an index cannot be carried out."""
 
 import dataclasses
 

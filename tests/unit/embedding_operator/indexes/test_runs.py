@@ -1,4 +1,4 @@
-"""Which Job is started, and what workers left when they ended."""
+"""The choice of the Job to start, and the reports that workers left when they ended."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What an index's status says of what was seen."""
+"""The status of an index, from the facts observed."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Nobody has a second turn before another one's first."""
+"""The lock is fair: no caller gets it twice before one that waited earlier."""
 
 import threading
 from itertools import pairwise

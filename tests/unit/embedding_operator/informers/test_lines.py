@@ -1,4 +1,4 @@
-"""Lines out of pieces of any size."""
+"""Lines from pieces of any size."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is kept of the pods of a namespace has a bound, whatever its tenant makes."""
+"""The memory kept for a namespace's pods has a bound, whatever its tenant makes."""
 
 import json
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""Whatever happens on the way, a store comes to hold what the server holds."""
+"""A store comes to hold what the server holds, whatever happens on the way."""
 
 from collections.abc import Callable
 from contextlib import contextmanager

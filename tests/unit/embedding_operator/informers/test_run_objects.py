@@ -1,4 +1,4 @@
-"""Of Jobs and ended pods little is kept, whatever somebody wrote into them."""
+"""Little is kept of Jobs and ended pods, whatever a tenant wrote into them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""An API server, or the way to it, that stops in the middle of a line."""
+"""An API server, or the network to it, that stops in the middle of a line."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""The webhook's listener: it answers who asks properly, and nobody else keeps it from that."""
+"""The webhook's listener answers valid callers, and no other caller keeps it from that."""
 
 import asyncio
 import contextlib

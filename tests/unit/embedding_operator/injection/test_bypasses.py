@@ -1,4 +1,4 @@
-"""What a container's own environment does with the sidecar's address: field cases C2 and C14."""
+"""A container's own environment and the sidecar's address: field cases C2 and C14."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What certificates are made when, and that those who check them are content."""
+"""Certificates: the time when each is made, and that clients accept them."""
 
 import dataclasses
 import socket

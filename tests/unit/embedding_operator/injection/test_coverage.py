@@ -1,4 +1,4 @@
-"""Which pods a policy has, and whose sidecar is still coming."""
+"""The pods of a policy, and those whose sidecar is still starting."""
 
 import pytest
 

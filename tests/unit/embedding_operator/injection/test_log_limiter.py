@@ -1,4 +1,4 @@
-"""What repeats is a line a minute, with its number."""
+"""A repeated message is logged once a minute, with its count."""
 
 import logging
 

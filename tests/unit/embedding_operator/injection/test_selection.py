@@ -1,4 +1,4 @@
-"""Which pod gets which policy."""
+"""The choice of a policy for each pod."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Events of pods without sidecar: about what exists, checked, and bounded."""
+"""Events of pods without a sidecar: only for pods that exist, verified, and bounded."""
 
 import threading
 

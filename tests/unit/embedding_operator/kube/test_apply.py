@@ -1,4 +1,4 @@
-"""What is remembered of owned objects; what is done to them is in tests/integration."""
+"""The memory of owned objects; tests/integration tests what is done to them."""
 
 from embedding_operator import errors
 from embedding_operator.kube import apply

@@ -1,4 +1,4 @@
-"""The time that is left, for each call on the way."""
+"""The time left of a deadline, for each call that shares it."""
 
 import threading
 

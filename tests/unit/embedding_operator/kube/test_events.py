@@ -1,4 +1,4 @@
-"""Events are told to people, and nothing depends on one."""
+"""Events are for people, and nothing depends on one."""
 
 import logging
 

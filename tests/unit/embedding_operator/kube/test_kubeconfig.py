@@ -1,4 +1,4 @@
-"""Which API server a person's command asks."""
+"""The API server that a person's command talks to."""
 
 import kubernetes
 import pytest

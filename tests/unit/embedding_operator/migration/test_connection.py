@@ -1,4 +1,4 @@
-"""VAULT_ADDR and the rest of what `vault` reads."""
+"""VAULT_ADDR and the other variables that `vault` reads."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is written, kept and told, key by key."""
+"""The plan of a migration, key by key: values written, values kept, and the report."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Where secrets are now."""
+"""The places from which a migration reads secrets."""
 
 import base64
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""MOUNT/PATH: which part is the mount, and that nothing else can be meant."""
+"""MOUNT/PATH: the part that is the mount, and that no other reading is possible."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""A test alert: when it may be made, what it says, and what is made of Alertmanager's counters."""
+"""A test alert: when it may be made, its content, and the reading of Alertmanager's counters."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What servers said, as a condition: its reason and its words."""
+"""Servers' answers as a condition: its reason and its message."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A server that does not answer as it should: words for it, bounds, and no credential."""
+"""A server that answers wrongly: error messages, bounds, and no credential."""
 
 import asyncio
 import ssl

@@ -1,4 +1,4 @@
-"""The file of servers: what it may say, and that a bad one is refused by the field's name."""
+"""The file of servers: its valid content, and that an error names the field of a bad one."""
 
 import pytest
 import yaml

@@ -1,4 +1,4 @@
-"""What Prometheus lists, compared with what was rendered."""
+"""The rules that Prometheus lists, compared with the rendered ones."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Which Prometheus takes a policy's objects, as the Prometheus operator decides it."""
+"""The Prometheus that selects a policy's objects, as the Prometheus operator decides it."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Which hosts a URL may name: what could be read in two ways is refused, and never interpreted."""
+"""Hosts that a URL may name: an ambiguous URL is refused, and never interpreted."""
 
 import ipaddress
 from urllib.parse import urlsplit

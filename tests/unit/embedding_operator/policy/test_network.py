@@ -1,4 +1,4 @@
-"""How sidecars reach what is outside, by the chart or a policy: field case C3."""
+"""Sidecars' way to outside hosts, set by the chart or a policy: field case C3."""
 
 import dataclasses
 

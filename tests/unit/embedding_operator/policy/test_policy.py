@@ -1,4 +1,4 @@
-"""What the operator reads in a policy, and what it refuses that the schema cannot."""
+"""The operator's reading of a policy, and its refusals of what the schema cannot refuse."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Which Secrets and hosts a policy may name, and what is said of one that may not."""
+"""Secrets and hosts that a policy may name, and the refusal of those that it may not."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""One at a time, and nobody gets more than others by asking more."""
+"""One holder at a time, and no caller gets more than others by asking more."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Keys of one namespace after the other."""
+"""Keys come from each namespace in turn."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Alerts that a policy adds: each judged by itself, and none of them routes as another's."""
+"""Alerts that a policy adds: each is judged by itself, and none routes as another policy's."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""When kubelet restarts the operator, and when it is told that it is behind."""
+"""Liveness: when kubelet restarts the operator, and when a probe shows that it is behind."""
 
 import threading
 from functools import partial

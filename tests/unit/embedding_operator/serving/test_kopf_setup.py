@@ -1,4 +1,4 @@
-"""That nothing of kopf's own reaches the cluster."""
+"""Nothing of kopf's own reaches the cluster."""
 
 from embedding_operator.serving import kopf_setup
 

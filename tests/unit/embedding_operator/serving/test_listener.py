@@ -1,4 +1,4 @@
-"""Probes and scrapes are answered, whoever else reaches the port."""
+"""Probes and scrapes are answered, whatever other clients reach the port."""
 
 import asyncio
 import http.client

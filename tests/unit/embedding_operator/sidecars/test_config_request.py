@@ -1,4 +1,4 @@
-"""One request to a sidecar: what it proves, what it believes, and what it never waits for."""
+"""One request to a sidecar: its proof, the answers that it accepts, and its time limits."""
 
 import asyncio
 import dataclasses

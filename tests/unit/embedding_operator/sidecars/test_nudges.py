@@ -1,4 +1,4 @@
-"""Who is nudged how often, and that it ends."""
+"""The schedule of nudges for a pod, and its end."""
 
 import dataclasses
 import threading

@@ -1,4 +1,4 @@
-"""What a sidecar's pages say goes into a status only where it fits there."""
+"""The content of a sidecar's pages goes into a status only where it fits there."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The thread that asks: it outlives what it meets, and nobody waits for it."""
+"""The prober thread survives every error, and no thread waits for it."""
 
 import asyncio
 import threading

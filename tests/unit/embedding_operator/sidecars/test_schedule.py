@@ -1,4 +1,4 @@
-"""Who is asked next: everybody in time, and nobody instead of the others."""
+"""The next pod to ask: every pod in time, and none at the expense of others."""
 
 import random
 from collections import Counter

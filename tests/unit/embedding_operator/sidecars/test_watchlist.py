@@ -1,4 +1,4 @@
-"""When each pod is asked, what is remembered of it, and who is told."""
+"""The time to ask each pod, the memory of its answers, and the notification of policies."""
 
 import itertools
 from datetime import UTC, datetime

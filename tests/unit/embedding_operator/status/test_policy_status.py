@@ -1,4 +1,4 @@
-"""What was seen, said as a status."""
+"""The status of a policy, from the facts observed."""
 
 import copy
 from datetime import UTC, datetime, timedelta, timezone

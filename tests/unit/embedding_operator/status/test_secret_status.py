@@ -1,4 +1,4 @@
-"""What a status says of secrets: versions, times and reasons, nothing that changes by itself."""
+"""The status of secrets: versions, times and reasons, and nothing that changes by itself."""
 
 from datetime import UTC, datetime
 

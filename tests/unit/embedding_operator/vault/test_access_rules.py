@@ -1,4 +1,4 @@
-"""No rule allows nothing, and no path can be read in two ways."""
+"""Without rules nothing is allowed, and no path is ambiguous."""
 
 from pathlib import Path
 

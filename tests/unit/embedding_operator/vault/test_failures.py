@@ -1,4 +1,4 @@
-"""Every failure of a request to Vault has a word, and none is told with a value."""
+"""Every failure of a request to Vault has a reason, and no message holds a value."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""One look per identity and path and interval, whoever wants it; and what failures cost."""
+"""One read per identity, path and interval for all policies; and the cost of failures."""
 
 import pytest
 

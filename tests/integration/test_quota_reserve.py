@@ -144,7 +144,7 @@ def test_refusal_of_background_work_says_why_and_until_when(from_environment, re
         "insufficient_quota",
         "quota_reserved_for_applications",
     )
-    assert "10 calls a day 8 are reserved for applications" in error["message"]
+    assert "10 calls a day, of which 8 are reserved for applications" in error["message"]
     assert 0 < int(refused.headers["retry-after"]) <= 86_400
     assert refused.headers["x-should-retry"] == "false"
     # What is in the cache is free, and an application has the rest.

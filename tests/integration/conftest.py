@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from tests.fakes import provider
 from tests.parts import sidecar
@@ -65,3 +66,19 @@ def redis(tmp_path: Path) -> Iterator[sidecar.Redis]:
     running = sidecar.Redis(folder)
     yield running
     running.kill()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sidecar.Redis]:
+    """A Redis for all tests of a file."""
+    made = sidecar.Redis(tmp_path_factory.mktemp("redis"))
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def asked(server: sidecar.Redis) -> Iterator[Redis]:
+    """A client of the file's Redis, which is empty."""
+    with Redis(port=server.port) as client:
+        client.flushall()
+        yield client

@@ -3,10 +3,8 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator
 
 import pytest
-import redis
 import uvloop
 
 from embedding_contract import document, names
@@ -24,20 +22,6 @@ PATIENT = 20.0
 SHORT = 0.2
 NAMED = "pipe-under-test"
 BATCH = [f"{number}" for number in range(redis_nodes.FEW + 1)]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[sidecar.Redis]:
-    made = sidecar.Redis(tmp_path_factory.mktemp("redis"))
-    yield made
-    made.kill()
-
-
-@pytest.fixture
-def asked(server) -> Iterator[redis.Redis]:
-    with redis.Redis(port=server.port) as client:
-        client.flushall()
-        yield client
 
 
 def run(url, use, *, budget_seconds=PATIENT, **more):

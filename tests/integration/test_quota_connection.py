@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
 
 import pytest
-import redis
 import uvloop
 
 from embedding_sidecar import errors
@@ -19,20 +17,6 @@ pytestmark = pytest.mark.integration
 
 NAMED = "claims-under-test"
 SHORT = 0.2
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[sidecar.Redis]:
-    made = sidecar.Redis(tmp_path_factory.mktemp("redis"))
-    yield made
-    made.kill()
-
-
-@pytest.fixture
-def asked(server) -> Iterator[redis.Redis]:
-    with redis.Redis(port=server.port) as client:
-        client.flushall()
-        yield client
 
 
 def run(url, use):

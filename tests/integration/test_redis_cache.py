@@ -2,10 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 
 import pytest
-import redis
 
 from embedding_sidecar import errors
 from embedding_sidecar.cache import (
@@ -24,20 +22,6 @@ pytestmark = pytest.mark.integration
 SCOPE = "shop/policy/search"
 PATIENT = 20.0
 """Seconds; a budget that a busy machine keeps too. Where time must run out, the budget is short."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[sidecar.Redis]:
-    made = sidecar.Redis(tmp_path_factory.mktemp("redis"))
-    yield made
-    made.kill()
-
-
-@pytest.fixture
-def asked(server) -> Iterator[redis.Redis]:
-    with redis.Redis(port=server.port) as client:
-        client.flushall()
-        yield client
 
 
 def run(server, use, *, budget_seconds=PATIENT):

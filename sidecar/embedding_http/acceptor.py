@@ -49,8 +49,8 @@ class Acceptor(uvicorn.Server):
         self.should_exit = True
         await running
         loop = asyncio.get_running_loop()
-        # Ends on an empty queue (BlockingIOError), a lost connection or time: more may keep coming.
-        with contextlib.suppress(TimeoutError, OSError), listening:
+        # Ends on an empty queue (BlockingIOError), a lost connection or time (TimeoutError).
+        with contextlib.suppress(OSError), listening:
             async with asyncio.timeout(within_seconds):
                 while True:
                     connected, _ = listening.accept()

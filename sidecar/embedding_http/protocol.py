@@ -107,6 +107,7 @@ class HttpProtocol(asyncio.Protocol):
 
     # --- called by asyncio
 
+    # asyncio's signature has the base class; a TCP socket's is always a Transport.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected; its first request is awaited."""
         self.flow = Flow(transport, self.listener.coalesce)

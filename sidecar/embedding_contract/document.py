@@ -8,11 +8,12 @@ The document holds no secret: it names files of the mounted Secret.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Final
 
-from embedding_contract import json_fields, json_records, provider_terms, spaces
-from embedding_contract.json_fields import Count, FileName, Positive, Text, Url, Word
+from embedding_contract import json_fields, json_records, spaces
+from embedding_contract.json_fields import Count, FileName, Positive, Text, Url, Word, check
 from embedding_contract.json_records import REQUIRED, Key
 
 VERSION: Final = 1
@@ -27,6 +28,36 @@ ATLAS_BASE_URL: Final = "https://ai.mongodb.com/v1"
 ATLAS_KEY_PREFIX: Final = "al-"
 """MongoDB Atlas issues Voyage keys with this prefix; they work at Atlas's host only (voyageai
 Python package, util.py)."""
+MAX_SECONDS: Final = 600
+"""The longest that a call or a request may take; OpenAI's SDKs wait as long."""
+
+Seconds = Annotated[
+    float,
+    check(lambda it: 0 < it <= MAX_SECONDS, f"must be above 0, and {MAX_SECONDS} at most"),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of a request to a provider; None leaves a bound as published and as learned.
+
+    `body_bytes` is of a whole request.
+    """
+
+    items: Annotated[Positive | None, Key(omits_default=True)] = None
+    body_bytes: Annotated[Positive | None, Key("bytes", omits_default=True)] = None
+    tokens_per_item: Annotated[Positive | None, Key(omits_default=True)] = None
+
+
+NO_LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassThroughField:
+    """A field of a server's own that requests may have; `changes_space` if it changes vectors."""
+
+    name: Word
+    changes_space: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +80,13 @@ class Provider:
     declared_space: Annotated[Word | None, Key("space")] = None
     api_key_file: FileName | None = None
     price_per_million_tokens: Text | None = None
-    limits: Annotated[provider_terms.Limits, Key(omits_default=True)] = provider_terms.NO_LIMITS
-    call_seconds: Annotated[
-        provider_terms.Seconds | None, Key("timeouts.callSeconds", omits_default=True)
-    ] = None
+    # The rest came after version 1 was first written, so each is left out where it is not set.
+    limits: Annotated[Limits, Key(omits_default=True)] = NO_LIMITS
+    call_seconds: Annotated[Seconds | None, Key("timeouts.callSeconds", omits_default=True)] = None
     request_seconds: Annotated[
-        provider_terms.Seconds | None, Key("timeouts.requestSeconds", omits_default=True)
+        Seconds | None, Key("timeouts.requestSeconds", omits_default=True)
     ] = None
-    pass_through_fields: Annotated[
-        tuple[provider_terms.PassThroughField, ...], Key(omits_default=True)
-    ] = ()
+    pass_through_fields: Annotated[tuple[PassThroughField, ...], Key(omits_default=True)] = ()
 
     def space(self, dimensions: int | None = None) -> str:
         """The space of this provider's vectors, of the size that a caller asked for, if any."""
@@ -176,7 +204,7 @@ class PolicyDocument:
     providers: Annotated[
         tuple[Provider, ...],
         json_fields.at_least_one("provider"),
-        json_fields.check(_have_unique_names, "names must be unique"),
+        check(_have_unique_names, "names must be unique"),
     ]
     failover: Failover = field(default_factory=Failover)
     quota: Quota = field(default_factory=Quota)
@@ -206,16 +234,6 @@ def called_url(*, kind: str, base_url: str, api_key: str | None) -> str:
     return ATLAS_BASE_URL if is_atlas and base_url == DEFAULT_BASE_URLS["Voyage"] else base_url
 
 
-def parse(text: str | bytes) -> PolicyDocument:
-    """Read a document.
-
-    Raises:
-        InvalidDocument: it is no JSON object, a field is missing or of the wrong type, its version
-            is another, or it requires a feature this reader lacks.
-    """
-    return json_records.parse(PolicyDocument, text)
-
-
-def dump(document: PolicyDocument) -> str:
-    """The document as JSON text, the same text for the same document."""
-    return json_records.dump(document)
+parse: Final = partial(json_records.parse, PolicyDocument)
+"""Reads a document. Raises InvalidDocument, also for another version or a lacking feature."""
+dump: Final = json_records.dump

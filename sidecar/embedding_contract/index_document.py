@@ -163,16 +163,6 @@ def target_id(schema: str, table: str, *, column: str | None, own_table: str | N
     return f"{schema}.{table}.{column}" if own_table is None else f"{schema}.{own_table}"
 
 
-def parse(text: str | bytes) -> IndexDocument:
-    """Read a document.
-
-    Raises:
-        InvalidDocument: it is no JSON object, a field is missing or of the wrong type, or its
-            version is another.
-    """
-    return json_records.parse(IndexDocument, text)
-
-
-def dump(document: IndexDocument) -> str:
-    """The document as JSON text, the same text for the same document."""
-    return json_records.dump(document)
+parse: Final = functools.partial(json_records.parse, IndexDocument)
+"""Reads a document. Raises InvalidDocument, also for another version."""
+dump: Final = json_records.dump

@@ -5,6 +5,7 @@ in its termination message, of which Kubernetes keeps 4,096 bytes. It holds no s
 refusal is its SQLSTATE and words of our own, never its message or the DSN.
 """
 
+import functools
 import json
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
@@ -99,9 +100,8 @@ def dump(report: IndexReport) -> str:
         characters //= 2
 
 
-def parse(text: str | bytes) -> IndexReport:
-    """Read a report. Raises InvalidDocument where it is none."""
-    return json_records.parse(IndexReport, text)
+parse: Final = functools.partial(json_records.parse, IndexReport)
+"""Reads a report. Raises InvalidDocument where it is none."""
 
 
 def _cut(report: IndexReport, characters: int) -> IndexReport:

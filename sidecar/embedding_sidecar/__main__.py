@@ -24,7 +24,7 @@ from embedding_http.connection_limit import ConnectionLimit
 from embedding_http.protocol import Listener
 from embedding_http.server import LOOPBACK, PortTaken, Server, listen
 from embedding_sidecar import memory_limit
-from embedding_sidecar.api import descriptors, server
+from embedding_sidecar.api import server
 from embedding_sidecar.api.app import Application
 from embedding_sidecar.api.fast_path import FastPath
 from embedding_sidecar.engine import service
@@ -141,7 +141,7 @@ async def _run(
         found = current.runtime_or_none()
         return found is not None and not found.quota.books.idle
 
-    most = descriptors.most(_descriptors())
+    most = server.connections(_descriptors())
     api = Listener(
         application=application.api(
             # A request that has waited for memory keeps half its time for calls, which are billed
@@ -156,7 +156,7 @@ async def _run(
     admin = Listener(
         application=application.admin(),
         bounds=server.ADMIN,
-        limit=ConnectionLimit(most.admin, per_address=descriptors.MAX_ADMIN_PER_ADDRESS),
+        limit=ConnectionLimit(most.admin, per_address=server.MAX_ADMIN_PER_ADDRESS),
     )
     following = [
         asyncio.create_task(work)
@@ -190,8 +190,8 @@ def _telemetry(environment: Mapping[str, str]) -> "export.Telemetry | None":
     Raises:
         variables.InvalidSetting: the SDK is not installed, or its options are not supported.
     """
-    chosen = settings.tracing(environment)
-    if chosen is None:
+    interval_seconds = settings.export_seconds(environment)
+    if interval_seconds is None:
         return None
     try:
         # OpenTelemetry is loaded only where tracing is on: it takes 5 MB of every pod.
@@ -202,7 +202,7 @@ def _telemetry(environment: Mapping[str, str]) -> "export.Telemetry | None":
             f"tracing needs the extra `otel`, and {error.name} is not installed",
         ) from None
     return export.Telemetry(
-        sampler=chosen.sampler, interval_seconds=chosen.metrics_interval_seconds
+        sampler=environment.get("OTEL_TRACES_SAMPLER"), interval_seconds=interval_seconds
     )
 
 

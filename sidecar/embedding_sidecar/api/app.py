@@ -141,19 +141,14 @@ class Application:
         head = request_headers.read(request.scope["headers"])
         request_headers.check(head)
         runtime = self._current.runtime()
-        request_id = request_headers.request_id(head)
         body = await request_body.read(request.receive, most=index_document.MAX_SEARCH_BYTES)
-        answer = await self._searches.forward(
+        return await self._searches.forward(
             body,
             policy=runtime.loaded.document,
             token=self._current.api_token(),
             upstream=runtime.upstream,
-            request_id=request_id,
+            request_id=request_headers.request_id(head),
         )
-        headers = {request_headers.REQUEST_ID: request_id}
-        if answer.retry_after is not None:
-            headers["retry-after"] = answer.retry_after
-        return Response(answer.body, answer.status, headers=headers, media_type=JSON)
 
     async def _health(self, _: Request) -> Response:
         return _json(management.health(self._current))

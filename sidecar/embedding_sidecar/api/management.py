@@ -28,11 +28,11 @@ def health(current: CurrentPolicy) -> dict[str, Any]:
     """The health of the sidecar and all that impairs it; no secret, as it needs no token."""
     runtime = current.runtime_or_none()
     if runtime is None:
-        return {"status": "unavailable", "document": None, "rejected": current.rejected}
+        return {"status": "unavailable", "document": None, "rejected": current.source.rejected}
     providers = runtime.service.health()
     counted, cached = runtime.quota.counter.word, runtime.cache.store_state
     troubled = (
-        current.rejected is not None
+        current.source.rejected is not None
         # A Redis that is away comes back by itself.
         or cached.startswith("refuses")
         or any(word != "ok" for word in providers.values())
@@ -41,7 +41,7 @@ def health(current: CurrentPolicy) -> dict[str, Any]:
     return {
         "status": "degraded" if troubled else "ok",
         "document": runtime.loaded.document_fingerprint,
-        "rejected": current.rejected,
+        "rejected": current.source.rejected,
         "redis": cached,
         "quota_store": counted,
         "redis_entries": runtime.cache.entries_in_store,
@@ -100,7 +100,7 @@ def config(current: CurrentPolicy) -> dict[str, Any]:
         "policy": {"namespace": policy.namespace, "name": policy.name},
         "document_fingerprint": runtime.loaded.document_fingerprint,
         "secrets_fingerprint": runtime.loaded.secrets_fingerprint,
-        "rejected": current.rejected,
+        "rejected": current.source.rejected,
         "keys_refused": sorted(runtime.service.refused_keys()),
         "reserve_for_applications": _reserve(runtime),
         "failures": runtime.service.failures(),
@@ -152,18 +152,21 @@ def _prices(policy: document.PolicyDocument) -> dict[str, Decimal]:
 def observe(current: CurrentPolicy, metrics: Metrics) -> None:
     """Set the gauges that are read at a scrape to what is known without a call."""
     runtime = current.runtime_or_none()
-    metrics.document_rejected(rejected=current.rejected is not None)
-    metrics.document_in_force(runtime.loaded.document_fingerprint if runtime else "")
+    metrics.set("aos_embedding_policy_rejected", current.source.rejected is not None)
+    in_force = runtime.loaded.document_fingerprint if runtime else ""
+    metrics.show("aos_embedding_policy_info", {in_force: 1})
     if runtime is None:
         return
-    refused = runtime.service.refused_keys()
-    metrics.keys({it.name: it.name in refused for it in runtime.loaded.document.providers})
-    metrics.breakers({name: word == "failing" for name, word in runtime.service.health().items()})
-    metrics.daily(
-        calls=runtime.quota.books.policy_used().calls,
-        limit=runtime.loaded.document.quota.daily_requests,
-        reserved=runtime.quota.books.policy_reserved().calls,
+    policy, refused = runtime.loaded.document, runtime.service.refused_keys()
+    failing = {it: word == "failing" for it, word in runtime.service.health().items()}
+    metrics.show(
+        "aos_embedding_key_refused", {it.name: it.name in refused for it in policy.providers}
     )
-    metrics.memory_bytes(runtime.memory_bytes())
+    metrics.show("aos_embedding_breaker_open", failing)
+    metrics.set("aos_embedding_daily_quota", policy.quota.daily_requests)
+    metrics.set("aos_embedding_daily_calls", runtime.quota.books.policy_used().calls)
+    metrics.set("aos_embedding_quota_reserved", runtime.quota.books.policy_reserved().calls)
+    metrics.set("aos_embedding_cache_memory_bytes", runtime.memory_bytes())
     words = {"cache": runtime.cache.store_state, "quota": runtime.quota.counter.word}
-    metrics.redis({it: _REDIS_UP.get(word.partition(":")[0]) for it, word in words.items()})
+    redis_up = {it: _REDIS_UP.get(word.partition(":")[0]) for it, word in words.items()}
+    metrics.show("aos_embedding_redis_up", redis_up)

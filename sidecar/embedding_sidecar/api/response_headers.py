@@ -87,7 +87,7 @@ def refusal_headers(error: errors.Refused) -> dict[str, str]:
             **dict(line.split(": ", 1) for line in ratelimit_lines(error.left).splitlines()),
         }
     found: dict[str, str] = {}
-    if isinstance(error, errors.Unavailable) and error.retry_after_seconds is not None:
+    if error.retry_after_seconds is not None:
         found["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
     if error.should_retry is not None:
         found["x-should-retry"] = str(error.should_retry).lower()

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from embedding_http import server
 from embedding_http.bounds import Bounds, unavailable
@@ -18,7 +18,35 @@ ADMIN: Final = Bounds(head_bytes=16_384, head_seconds=5.0, pipelined=0, methods=
 more than a scrape, a probe or a page needs. Prometheus and kubelet send heads of 300 bytes; a proxy
 in front of them adds a few times that."""
 
+OWN_DESCRIPTORS: Final = 64
+"""For files, Redis, name look-ups and the event loop."""
+MAX_ADMIN: Final = 64
+"""Kubelet, a few Prometheus servers, the operator and people need a tenth of these at once."""
+MAX_ADMIN_PER_ADDRESS: Final = 16
+MAX_API: Final = 2048
+"""The length of the kernel's accept queue; each idle connection holds about 15 KB."""
+_ADMIN_SHARE: Final = 4
+"""Where descriptors are few, a quarter of them at most is for administration."""
+
 _log = logging.getLogger(__name__)
+
+
+class Connections(NamedTuple):
+    """The most connections that each listener may have."""
+
+    api: int
+    admin: int
+
+
+def connections(descriptors: int) -> Connections:
+    """The bounds that so many files open at once allow.
+
+    Half of what administration leaves is for the application's connections: each of its requests
+    may need one towards a provider.
+    """
+    free = max(descriptors - OWN_DESCRIPTORS, 2 * _ADMIN_SHARE)
+    admin = min(MAX_ADMIN, free // _ADMIN_SHARE)
+    return Connections(api=min(MAX_API, (free - admin) // 2), admin=admin)
 
 
 async def serve(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from embedding_contract import document, fingerprint, names, provider_terms, reserve, sockets
+from embedding_contract import document, fingerprint, names, reserve, sockets
 from embedding_sidecar.engine import service
 from embedding_sidecar.policy import policy_file, variables
 
@@ -70,16 +70,8 @@ def names_a_collector(environment: Mapping[str, str]) -> bool:
     return any(environment.get(name) for name in _OTLP_ENDPOINTS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tracing:
-    """Options of the export; the SDK reads the other OTEL_* variables itself."""
-
-    sampler: str | None
-    metrics_interval_seconds: float
-
-
-def tracing(environment: Mapping[str, str]) -> Tracing | None:
-    """The export by OTLP over HTTP; None where tracing is off.
+def export_seconds(environment: Mapping[str, str]) -> float | None:
+    """The interval of exports by OTLP over HTTP; None where tracing is off.
 
     Raises:
         InvalidSetting: the variables ask for another protocol, or an interval is not valid.
@@ -94,10 +86,7 @@ def tracing(environment: Mapping[str, str]) -> Tracing | None:
     milliseconds = variables.read(
         environment, "OTEL_METRIC_EXPORT_INTERVAL", variables.milliseconds, _METRICS_MILLISECONDS
     )
-    return Tracing(
-        sampler=environment.get("OTEL_TRACES_SAMPLER"),
-        metrics_interval_seconds=milliseconds / 1000,
-    )
+    return milliseconds / 1000
 
 
 def timing(environment: Mapping[str, str]) -> service.Timing:
@@ -151,7 +140,7 @@ def from_environment(environment: Mapping[str, str]) -> policy_file.Loaded:
             model=read("EMBEDDING_MODEL", variables.word, "text-embedding-3-small"),
             base_url=openai_url,
             api_key_file="openai",
-            limits=provider_terms.Limits(
+            limits=document.Limits(
                 items=read("EMBEDDING_LIMIT_ITEMS", variables.limit, None),
                 body_bytes=read("EMBEDDING_LIMIT_BYTES", variables.limit, None),
                 tokens_per_item=read("EMBEDDING_LIMIT_TOKENS_PER_ITEM", variables.limit, None),

@@ -45,9 +45,7 @@ class Metrics:
         hits = counters["aos_embedding_cache_hits_total"]
         seconds = histograms["aos_embedding_cache_latency_seconds"]
         self._lookups = {layer: (hits.of(layer), seconds.of(layer)) for layer in _LAYERS}
-        self.document_in_force("")
-
-    # --- what the service observes
+        self.show("aos_embedding_policy_info", {"": 1})
 
     def call(self, *, provider: str, model: str, outcome: str, seconds: float) -> None:
         """One HTTP request to a provider ended."""
@@ -80,8 +78,6 @@ class Metrics:
         """The cache spared an answer of this model so many tokens."""
         self._tokens_saved.of(model).value += tokens
 
-    # --- what the process observes
-
     def quota_exhausted(self) -> None:
         """A request was refused because the day is used up."""
         self._quota_exhausted.value += 1
@@ -90,46 +86,18 @@ class Metrics:
         """A request for embeddings was answered with this HTTP status."""
         self._requests.of(str(status)).value += 1
 
-    def daily(self, *, calls: int, limit: int | None, reserved: int) -> None:
-        """Calls of the whole policy today, its limit, and the calls that pods' leases hold."""
-        self._gauges["aos_embedding_quota_reserved"].set(reserved)
-        self._gauges["aos_embedding_daily_calls"].set(calls)
-        self._gauges["aos_embedding_daily_quota"].set(float("inf") if limit is None else limit)
+    def set(self, name: str, value: float | None) -> None:
+        """Set a gauge without labels; None, for no limit, is +Inf."""
+        self._gauges[name].set(float("inf") if value is None else value)
 
-    def memory_bytes(self, held: int) -> None:
-        """Size of the in-memory layer."""
-        self._gauges["aos_embedding_cache_memory_bytes"].set(held)
-
-    def document_in_force(self, fingerprint: str) -> None:
-        """The fingerprint of the document in force; empty without one."""
-        info = self._gauges["aos_embedding_policy_info"]
-        info.clear()
-        info.labels(fingerprint).set(1)
-
-    def document_rejected(self, *, rejected: bool) -> None:
-        """The newest document can or cannot be used."""
-        self._gauges["aos_embedding_policy_rejected"].set(int(rejected))
-
-    def keys(self, refused: Mapping[str, bool]) -> None:
-        """Each provider, by name, refuses the newest key or takes it."""
-        self._show("aos_embedding_key_refused", refused)
-
-    def breakers(self, suspended: Mapping[str, bool]) -> None:
-        """Calls to each provider, by name, are suspended or not."""
-        self._show("aos_embedding_breaker_open", suspended)
-
-    def redis(self, up: Mapping[str, bool | None]) -> None:
-        """The last use of each Redis succeeded or failed; None, for unknown, is not shown."""
-        self._show("aos_embedding_redis_up", up)
+    def show(self, name: str, by_label: Mapping[str, float | None]) -> None:
+        """Set a gauge for these values of its label; others, and None, are no longer shown."""
+        gauge = self._gauges[name]
+        gauge.clear()
+        for label, value in by_label.items():
+            if value is not None:
+                gauge.labels(label).set(value)
 
     def exposition(self) -> bytes:
         """The text of a scrape."""
         return prometheus_client.generate_latest(self.registry)
-
-    def _show(self, name: str, by_label: Mapping[str, bool | None]) -> None:
-        """Set a gauge for these labels, and show no other ones any more."""
-        gauge = self._gauges[name]
-        gauge.clear()
-        for label, is_so in by_label.items():
-            if is_so is not None:
-                gauge.labels(label).set(int(is_so))

@@ -179,7 +179,7 @@ class World:
 
     def counted(self) -> bytes:
         """What a scrape shows, but for times."""
-        self.metrics.memory_bytes(self.cache.memory.bytes_held)
+        self.metrics.set("aos_embedding_cache_memory_bytes", self.cache.memory.bytes_held)
         return SUMS.sub(b"", self.metrics.exposition())
 
 

@@ -49,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings.check_proxies(os.environ)
         source = _source(options)
-        ports = settings.ports(os.environ)
+        api_port, admin_port = settings.ports(os.environ)
         timing = settings.timing(os.environ)
         telemetry = _telemetry(os.environ)
         memory_bytes = settings.memory_bytes(os.environ) or memory_limit.limit_bytes()
         callers = settings.callers(os.environ)
-        listening = (listen(ports.api, host=LOOPBACK), listen(ports.admin))
+        listening = (listen(api_port, host=LOOPBACK), listen(admin_port))
     except (variables.InvalidSetting, PortTaken) as error:
         sys.stderr.write(f"embedding-sidecar: {error}\n")
         return CANNOT_START
@@ -162,11 +162,14 @@ async def _run(
         asyncio.create_task(work)
         for work in (current.follow(), current.follow_generations(), current.follow_quota())
     ]
+    for task in following:
+        # A sidecar that no longer follows its policy ends, and is started again.
+        task.add_done_callback(lambda _: stop.set())
     try:
         await server.serve(
             api=(Server(api, protocol=FastPath), listening[0]),
             admin=(Server(admin), listening[1]),
-            until=_either(stop, following),
+            until=stop,
             at_once=at_once,
             busy=busy,
         )
@@ -211,13 +214,6 @@ def _descriptors() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard
-
-
-def _either(stop: asyncio.Event, following: Sequence["asyncio.Task[None]"]) -> asyncio.Event:
-    """A sidecar that no longer follows its policy ends, and is started again."""
-    for task in following:
-        task.add_done_callback(lambda _: stop.set())
-    return stop
 
 
 if __name__ == "__main__":

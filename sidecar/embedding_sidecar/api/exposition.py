@@ -24,27 +24,16 @@ class Exposition:
         self._render = render
         self._every_seconds = every_seconds
         self._rendered_at = float("-inf")
-        self._next: asyncio.Future[bytes] | None = None
+        self._next: asyncio.Task[bytes] | None = None
 
     async def text(self) -> bytes:
-        """The text, rendered now or at the next time allowed."""
+        """The text, rendered at the next time allowed."""
         if self._next is None:
-            left = self._rendered_at + self._every_seconds - time.monotonic()
-            if left <= 0:
-                return self._rendered()
-            loop = asyncio.get_running_loop()
-            self._next = loop.create_future()
-            loop.call_later(left, self._tell, self._next)
+            self._next = asyncio.create_task(self._render_in_time())
         # A scraper that leaves must not cancel it for the others.
         return await asyncio.shield(self._next)
 
-    def _tell(self, waiting: "asyncio.Future[bytes]") -> None:
-        self._next = None
-        try:
-            waiting.set_result(self._rendered())
-        except Exception as failure:  # noqa: BLE001 - all scrapes that wait get it
-            waiting.set_exception(failure)
-
-    def _rendered(self) -> bytes:
-        self._rendered_at = time.monotonic()
+    async def _render_in_time(self) -> bytes:
+        await asyncio.sleep(self._rendered_at + self._every_seconds - time.monotonic())
+        self._next, self._rendered_at = None, time.monotonic()
         return self._render()

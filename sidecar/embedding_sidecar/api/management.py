@@ -166,7 +166,8 @@ def observe(current: CurrentPolicy, metrics: Metrics) -> None:
     metrics.set("aos_embedding_daily_quota", policy.quota.daily_requests)
     metrics.set("aos_embedding_daily_calls", runtime.quota.books.policy_used().calls)
     metrics.set("aos_embedding_quota_reserved", runtime.quota.books.policy_reserved().calls)
-    metrics.set("aos_embedding_cache_memory_bytes", runtime.memory_bytes())
+    held_bytes = runtime.cache.memory.bytes_held + runtime.cached_answers.bytes_held
+    metrics.set("aos_embedding_cache_memory_bytes", held_bytes)
     words = {"cache": runtime.cache.store_state, "quota": runtime.quota.counter.word}
     redis_up = {it: _REDIS_UP.get(word.partition(":")[0]) for it, word in words.items()}
     metrics.show("aos_embedding_redis_up", redis_up)

@@ -67,10 +67,6 @@ class Runtime:
     upstream: http_client.HttpClient
     cached_answers: cached_answers.CachedAnswers
 
-    def memory_bytes(self) -> int:
-        """Bytes the cache holds in memory."""
-        return self.cache.memory.bytes_held + self.cached_answers.bytes_held
-
 
 def check(policy: document.PolicyDocument) -> None:
     """Refuse what this sidecar cannot carry out, before it replaces what it can.
@@ -230,9 +226,7 @@ class RuntimeFactory:
         return self._taken_over("cache", terms, make)
 
     def _quota(self, loaded: policy_file.Loaded) -> quota.Quota:
-        policy = loaded.document
-        store = self._counter(loaded)
-
+        policy, store = loaded.document, self._counter(loaded)
         make = partial(quota.Quota, limits=policy.quota, scope=policy.scope, store=store)
         taken_over = self._taken_over("quota", policy.scope, make)
         taken_over.obey(policy.quota, store=store)
@@ -271,14 +265,11 @@ class RuntimeFactory:
 class _NoStoreYet:
     """Stands in for a store whose URL is not there yet, or is none."""
 
-    async def claim(self, claim: Any) -> Any:
+    async def claim(self, *_: object) -> Any:
         """Raise errors.StoreAway."""
-        del claim
         raise errors.StoreAway("its URL has not been synced yet")
 
-    async def durability(self) -> str:
-        """Raise errors.StoreAway."""
-        raise errors.StoreAway("its URL has not been synced yet")
+    durability = claim
 
 
 async def _retire(made: _Made, *, after_seconds: float) -> None:

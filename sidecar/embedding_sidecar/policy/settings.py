@@ -35,14 +35,6 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """The ports of the two servers."""
-
-    api: int = names.API_PORT
-    admin: int = names.ADMIN_PORT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Callers:
     """The UID of this pod, empty if unknown, and the API's host names besides loopback's."""
 
@@ -50,17 +42,19 @@ class Callers:
     allowed_hosts: frozenset[str] = frozenset()
 
 
-def ports(environment: Mapping[str, str]) -> Ports:
-    """The two ports. Raises InvalidSetting: one is not valid, or both are the same."""
-    found = Ports(
-        api=variables.read(environment, "EMBEDDING_PORT", variables.port, names.API_PORT),
-        admin=variables.read(environment, "EMBEDDING_ADMIN_PORT", variables.port, names.ADMIN_PORT),
-    )
-    if found.api == found.admin:
+def ports(environment: Mapping[str, str]) -> tuple[int, int]:
+    """The API's port and administration's.
+
+    Raises:
+        InvalidSetting: one is not valid, or both are the same.
+    """
+    api = variables.read(environment, "EMBEDDING_PORT", variables.port, names.API_PORT)
+    admin = variables.read(environment, "EMBEDDING_ADMIN_PORT", variables.port, names.ADMIN_PORT)
+    if api == admin:
         raise variables.InvalidSetting(
-            "EMBEDDING_ADMIN_PORT", f"{found.admin} is also EMBEDDING_PORT; write another one"
+            "EMBEDDING_ADMIN_PORT", f"{admin} is also EMBEDDING_PORT; write another one"
         )
-    return found
+    return api, admin
 
 
 def names_a_collector(environment: Mapping[str, str]) -> bool:
@@ -125,7 +119,7 @@ def from_environment(environment: Mapping[str, str]) -> policy_file.Loaded:
     def read(name: str, reader: Callable[[str], T], default: T) -> T:
         return variables.read(environment, name, reader, default)
 
-    own = ports(environment).api
+    own, _ = ports(environment)
     secrets = {"openai": _key(environment, "OPENAI_API_KEY")}
     written_url = read("OPENAI_BASE_URL", variables.url, None)
     # The injection sets the application's variable to the sidecar itself.

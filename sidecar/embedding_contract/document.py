@@ -203,7 +203,7 @@ class PolicyDocument:
     name: Annotated[Text, Key("policy.name")]
     providers: Annotated[
         tuple[Provider, ...],
-        json_fields.at_least_one("provider"),
+        check(bool, "must name at least one provider"),
         check(_have_unique_names, "names must be unique"),
     ]
     failover: Failover = field(default_factory=Failover)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
 
 from embedding_contract import json_fields, json_records
-from embedding_contract.json_fields import InvalidDocument, Positive, Text, Word
+from embedding_contract.json_fields import InvalidDocument, Positive, Text, Word, check
 from embedding_contract.json_records import REQUIRED, Key
 
 VERSION: Final = 1
@@ -24,7 +24,7 @@ MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 
 Scalar = str | int | float | bool | None
 Operator = Annotated[Text, json_fields.one_of(*OPERATORS)]
-Columns = Annotated[tuple[Text, ...], json_fields.at_least_one("column")]
+Columns = Annotated[tuple[Text, ...], check(bool, "must name at least one column")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Target:
     request_dimensions: bool = False
 
 
-_IN_ONE_PLACE: Final = json_fields.check(
+_IN_ONE_PLACE: Final = check(
     lambda target: (target.column is None) != (target.table is None),
     "must name a column or a table, and not both",
 )

@@ -35,20 +35,18 @@ def _model_name(policy: contract.PolicyDocument | None) -> Schema:
     return {"type": "string", "enum": list(models.owners(policy))}
 
 
-def _one_or_more(item: Schema, most: int) -> list[Schema]:
-    return [item, {"type": "array", "items": item, "minItems": 1, "maxItems": most}]
+def _array(items: Schema, most: int) -> Schema:
+    return {"type": "array", "items": items, "minItems": 1, "maxItems": most}
 
 
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": openai_json.MAX_ITEM_BYTES}
-_TOKENS: Final = _one_or_more(
-    {"type": "integer", "minimum": 0, "maximum": openai_json.MAX_TOKEN},
-    openai_json.MAX_TOKENS_PER_ITEM,
-)[1]
-_TEXTS: Final = _one_or_more(_TEXT, openai_json.MAX_ITEMS)
+_TOKEN: Final = {"type": "integer", "minimum": 0, "maximum": openai_json.MAX_TOKEN}
+_TOKENS: Final = _array(_TOKEN, openai_json.MAX_TOKENS_PER_ITEM)
+_TEXTS: Final = [_TEXT, _array(_TEXT, openai_json.MAX_ITEMS)]
 _INPUT: Final = {
     "description": f"A text, texts, a list of tokens or lists of tokens. A text has at most "
     f"{openai_json.MAX_ITEM_BYTES} bytes of UTF-8, unless `truncation` is true.",
-    "anyOf": [*_TEXTS, *_one_or_more(_TOKENS, openai_json.MAX_ITEMS)],
+    "anyOf": [*_TEXTS, _TOKENS, _array(_TOKENS, openai_json.MAX_ITEMS)],
 }
 # `model` is left out, though it is read here too: no schema can say "the one of the query, if any".
 CLEARING: Final = {
@@ -59,8 +57,10 @@ CLEARING: Final = {
     "properties": {
         "input": {
             "anyOf": [
-                *_one_or_more(_TEXT, clearing.MAX_ITEMS),
-                *_one_or_more(_TOKENS, clearing.MAX_ITEMS),
+                _TEXT,
+                _array(_TEXT, clearing.MAX_ITEMS),
+                _TOKENS,
+                _array(_TOKENS, clearing.MAX_ITEMS),
             ]
         }
     },

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from embedding_http import server
 from embedding_http.bounds import Bounds, unavailable
@@ -67,23 +67,12 @@ async def serve(
         await serving.start(listening)
     await until.wait()
     await api[0].stop_accepting()
-    await _first(_drained(api[0], busy), at_once.wait())
-    await api[0].cut(unavailable("This sidecar is being shut down.", code="shutting_down"))
-    await asyncio.gather(api[0].close(), admin[0].close())
-
-
-async def _drained(serving: server.Server, busy: Callable[[], bool]) -> None:
     try:
         async with asyncio.timeout(DRAIN_SECONDS):
             # No event says when the remaining work ends.
-            while serving.has_connections or busy():  # noqa: ASYNC110 - as just said
+            while not at_once.is_set() and (api[0].has_connections or busy()):  # noqa: ASYNC110 - as just said
                 await asyncio.sleep(_TICK_SECONDS)
     except TimeoutError:
         _log.warning("the %.0f s to come to an end are over", DRAIN_SECONDS)
-
-
-async def _first(*waits: Coroutine[Any, Any, object]) -> None:
-    tasks = [asyncio.create_task(wait) for wait in waits]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
+    await api[0].cut(unavailable("This sidecar is being shut down.", code="shutting_down"))
+    await asyncio.gather(api[0].close(), admin[0].close())

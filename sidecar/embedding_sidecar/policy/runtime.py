@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -86,22 +86,6 @@ def check(policy: document.PolicyDocument) -> None:
             raise json_fields.InvalidDocument("network.authorities", str(error)) from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A part, or None for none, and the terms it was made on: on equal terms it is taken over.
-
-    Terms may hold a URL with a password.
-    """
-
-    terms: Hashable = field(repr=False)
-    part: Any
-
-    async def close(self) -> None:
-        # No part, and one without connections, has nothing to close.
-        if hasattr(self.part, "close"):
-            await self.part.close()
-
-
 class RuntimeFactory:
     """Makes runtimes, and closes what they no longer need."""
 
@@ -118,7 +102,9 @@ class RuntimeFactory:
         self._states = provider_states.ProviderStates()
         self._drain_seconds = DRAIN_SECONDS
         self._registry = inflight.InflightCalls(clock=time.monotonic)
-        self._parts: dict[str, _Made] = {}
+        self._parts: dict[str, Any] = {}
+        """Parts by name, None for none; on equal terms one is taken over."""
+        self._terms: dict[str, Hashable] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
     def make(self, loaded: policy_file.Loaded) -> Runtime:
@@ -169,8 +155,7 @@ class RuntimeFactory:
 
     async def _close(self, *names: str) -> None:
         for name in names:
-            if name in self._parts:
-                await self._parts[name].close()
+            await _close_part(self._parts.get(name))
 
     def _upstream(self, network: document.Network) -> http_client.HttpClient:
         make = partial(http_client.HttpClient, memory_bytes=self._memory_bytes, network=network)
@@ -247,12 +232,11 @@ class RuntimeFactory:
         return self._taken_over("counter", (file is None, url, believed), make)
 
     def _taken_over(self, name: str, terms: Hashable, make: Callable[[], T]) -> T:
-        before = self._parts.get(name)
-        if before is not None and before.terms == terms:
-            taken: T = before.part
+        if self._terms.get(name) == terms:
+            taken: T = self._parts[name]
             return taken
-        part = make()
-        self._parts[name] = _Made(terms, part)
+        before, part = self._parts.get(name), make()
+        self._parts[name], self._terms[name] = part, terms
         if before is not None:
             task = asyncio.get_running_loop().create_task(
                 _retire(before, after_seconds=self._drain_seconds)
@@ -272,12 +256,18 @@ class _NoStoreYet:
     durability = claim
 
 
-async def _retire(made: _Made, *, after_seconds: float) -> None:
+async def _retire(part: object, *, after_seconds: float) -> None:
     try:
         await asyncio.sleep(after_seconds)
     finally:
         # Closed also when the process ends before the time is up.
-        await made.close()
+        await _close_part(part)
+
+
+async def _close_part(part: object) -> None:
+    # No part, and one without connections, has nothing to close.
+    if hasattr(part, "close"):
+        await part.close()
 
 
 def _usable_keys(loaded: policy_file.Loaded) -> dict[str, str]:

@@ -32,6 +32,7 @@ class Metrics:
             for it in catalogue.SIDECAR
             if it.kind == "gauge"
         }
+        self._tokens_saved = self._counters["aos_embedding_tokens_saved_total"]
         self.answered_ok = self._counters["aos_embedding_requests_total"].of(str(_OK))
         """Requests for embeddings that were answered with 200; counted without a method call, as an
         answer from memory takes microseconds."""
@@ -69,7 +70,7 @@ class Metrics:
 
     def saved(self, *, model: str, tokens: int) -> None:
         """The cache spared an answer of this model so many tokens."""
-        self._counters["aos_embedding_tokens_saved_total"].of(model).value += tokens
+        self._tokens_saved.of(model).value += tokens
 
     def quota_exhausted(self) -> None:
         """A request was refused because the day is used up."""

@@ -186,10 +186,6 @@ def _carried_out(requires: tuple[str, ...], path: str) -> tuple[str, ...]:
     return requires
 
 
-def _have_unique_names(providers: tuple[Provider, ...]) -> bool:
-    return len({provider.name for provider in providers}) == len(providers)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyDocument:
     """A whole policy as a sidecar sees it."""
@@ -204,7 +200,7 @@ class PolicyDocument:
     providers: Annotated[
         tuple[Provider, ...],
         check(bool, "must name at least one provider"),
-        check(_have_unique_names, "names must be unique"),
+        check(lambda it: len({each.name for each in it}) == len(it), "names must be unique"),
     ]
     failover: Failover = field(default_factory=Failover)
     quota: Quota = field(default_factory=Quota)

@@ -93,7 +93,11 @@ def dump(report: IndexReport) -> str:
     """The report as one line of JSON, of at most `MAX_BYTES` bytes; longer messages are cut."""
     characters = MESSAGE_CHARACTERS
     while True:
-        body = json_records.written(_cut(report, characters))
+        problems = (
+            replace(it, message=it.message[:characters]) for it in report.problems[:PROBLEMS_LIMIT]
+        )
+        cut = replace(report, targets=report.targets[:TARGETS_LIMIT], problems=tuple(problems))
+        body = json_records.written(cut)
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
         if len(text.encode()) <= MAX_BYTES or not characters:
             return text
@@ -102,12 +106,3 @@ def dump(report: IndexReport) -> str:
 
 parse: Final = functools.partial(json_records.parse, IndexReport)
 """Reads a report. Raises InvalidDocument where it is none."""
-
-
-def _cut(report: IndexReport, characters: int) -> IndexReport:
-    problems = report.problems[:PROBLEMS_LIMIT]
-    return replace(
-        report,
-        targets=report.targets[:TARGETS_LIMIT],
-        problems=tuple(replace(it, message=it.message[:characters]) for it in problems),
-    )

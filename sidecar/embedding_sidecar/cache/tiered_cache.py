@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from embedding_sidecar import errors
 from embedding_sidecar.cache import cache_entry, generations, memory_cache
 from embedding_sidecar.cache.entry_encoding import Seal, decode, encode
-from embedding_sidecar.telemetry import repeated
+from embedding_sidecar.telemetry.logs import Repeated
 from embedding_sidecar.translation import provider_api
 
 MEMORY = "memory"
@@ -73,7 +73,7 @@ class TieredCache:
         self._store_state = "none" if store is None else "unknown"
         self._refusals: dict[str, str] = {}
         """Reasons by operation, for those that the store refused last time."""
-        self._repeated = repeated.Repeated()
+        self._repeated = Repeated()
         self._seal = seal
         self._sizes: dict[tuple[str, str], int] = {}
         self._scope = scope

@@ -15,8 +15,8 @@ from embedding_sidecar.cache import tiered_cache
 from embedding_sidecar.engine import batches, breaker, failover, inflight, provider_states
 from embedding_sidecar.quota.quota import Quota
 from embedding_sidecar.telemetry import tracing
+from embedding_sidecar.telemetry.logs import Repeated
 from embedding_sidecar.telemetry.metrics import Metrics
-from embedding_sidecar.telemetry.repeated import Repeated
 from embedding_sidecar.translation import error_words, http_status, provider_api, vector_decoder
 
 FOR_NOBODY: Final = errors.Unreachable("abandoned", billed=False)

@@ -121,12 +121,10 @@ def from_environment(environment: Mapping[str, str]) -> policy_file.Loaded:
 
     own, _ = ports(environment)
     secrets = {"openai": _key(environment, "OPENAI_API_KEY")}
-    written_url = read("OPENAI_BASE_URL", variables.url, None)
+    openai_url = read("OPENAI_BASE_URL", variables.url, _OPENAI)
     # The injection sets the application's variable to the sidecar itself.
-    if written_url is None or _is_own_address(written_url, own):
+    if _is_own_address(openai_url, own):
         openai_url = _OPENAI
-    else:
-        openai_url = written_url
     providers = [
         document.Provider(
             name="openai",

@@ -19,7 +19,6 @@ from embedding_http.flow import pairs
 from embedding_sidecar import errors
 from embedding_sidecar.api import clearing, management, openapi, request_body, search
 from embedding_sidecar.api.embeddings import Embeddings, refusal
-from embedding_sidecar.api.exposition import Exposition
 from embedding_sidecar.openai_format import browsers, models, openai_json, paths, request_headers
 from embedding_sidecar.policy import settings
 from embedding_sidecar.policy.current_policy import CurrentPolicy
@@ -47,7 +46,7 @@ class Application:
     ) -> None:
         self._current = current
         self._metrics = metrics
-        self._exposition = Exposition(self._render)
+        self._exposition = management.Exposition(self._render)
         self._guard = guard.Guard(pod=callers.pod_uid)
         self._hosts = browsers.LOOPBACK | callers.allowed_hosts
         self._searches = search.Searches()

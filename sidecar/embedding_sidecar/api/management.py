@@ -4,7 +4,10 @@ The field names of quota and config are the user's, kept to the letter; ours com
 them.
 """
 
+import asyncio
 import contextlib
+import time
+from collections.abc import Callable
 from datetime import UTC
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -22,6 +25,8 @@ _REDIS_UP: Final = {"ok": True, "away": False, "refuses": False}
 """By the first word of TieredCache.store_state; the other words say nothing about Redis."""
 
 _NOTHING: Final = Decimal(0)
+
+SCRAPES_SECONDS: Final = 1.0
 
 
 def health(current: CurrentPolicy) -> dict[str, Any]:
@@ -171,3 +176,34 @@ def observe(current: CurrentPolicy, metrics: Metrics) -> None:
     words = {"cache": runtime.cache.store_state, "quota": runtime.quota.counter.word}
     redis_up = {it: _REDIS_UP.get(word.partition(":")[0]) for it, word in words.items()}
     metrics.show("aos_embedding_redis_up", redis_up)
+
+
+class Exposition:
+    """The text of a scrape, rendered at most once in `every_seconds` for all scrapers.
+
+    A scrape needs no token, and rendering takes milliseconds of the loop that answers the
+    application. A scrape within that time waits for the next text, so no scraper gets an old one.
+    """
+
+    def __init__(
+        self,
+        render: Callable[[], bytes],
+        *,
+        every_seconds: float = SCRAPES_SECONDS,
+    ) -> None:
+        self._render = render
+        self._every_seconds = every_seconds
+        self._rendered_at = float("-inf")
+        self._next: asyncio.Task[bytes] | None = None
+
+    async def text(self) -> bytes:
+        """The text, rendered at the next time allowed."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._render_in_time())
+        # A scraper that leaves must not cancel it for the others.
+        return await asyncio.shield(self._next)
+
+    async def _render_in_time(self) -> bytes:
+        await asyncio.sleep(self._rendered_at + self._every_seconds - time.monotonic())
+        self._next, self._rendered_at = None, time.monotonic()
+        return self._render()

@@ -81,7 +81,8 @@ class CurrentPolicy:
         # Otherwise the first entries would be kept under keys that no request looks up later.
         await new.cache.refresh()
         self._runtime = new
-        logging.getLogger("embedding_sidecar").setLevel(_level(loaded.document.log_level))
+        level = logging.getLevelNamesMapping().get(loaded.document.log_level.upper(), logging.INFO)
+        logging.getLogger("embedding_sidecar").setLevel(level)
         _log.info(
             "policy %s is in force: document %s, secrets %s",
             loaded.document.scope,
@@ -114,7 +115,3 @@ class CurrentPolicy:
                 except Exception:  # noqa: BLE001 - no answer of a Redis may end the sidecar
                     _log.warning("quota: the calls of other pods are unknown", exc_info=True)
             await asyncio.sleep(POLL_SECONDS)
-
-
-def _level(word: str) -> int:
-    return logging.getLevelNamesMapping().get(word.upper(), logging.INFO)

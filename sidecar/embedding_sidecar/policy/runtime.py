@@ -111,8 +111,12 @@ class RuntimeFactory:
         """The runtime of a document that `check` accepts."""
         policy = loaded.document
         cached, counted = self._cache(loaded), self._quota(loaded)
-        calling = self._upstream(policy.network)
-        self._drain_seconds = max(self._drain_seconds, self._longest_request(policy) + _BESIDES)
+        connect = partial(
+            http_client.HttpClient, memory_bytes=self._memory_bytes, network=policy.network
+        )
+        calling = self._taken_over("upstream", policy.network, connect)
+        longest = max(self._timing.request_seconds, *map(self._timing.of_request, policy.providers))
+        self._drain_seconds = max(self._drain_seconds, longest + _BESIDES)
         made = service.Service(
             document=policy,
             keys=self._states.follow(policy, _usable_keys(loaded), now=time.monotonic()),
@@ -149,17 +153,9 @@ class RuntimeFactory:
         await asyncio.gather(self._close("quota", "counter"), self._close("store"))
         await self._close("upstream")
 
-    def _longest_request(self, policy: document.PolicyDocument) -> float:
-        own = map(self._timing.of_request, policy.providers)
-        return max(self._timing.request_seconds, *own)
-
     async def _close(self, *names: str) -> None:
         for name in names:
             await _close_part(self._parts.get(name))
-
-    def _upstream(self, network: document.Network) -> http_client.HttpClient:
-        make = partial(http_client.HttpClient, memory_bytes=self._memory_bytes, network=network)
-        return self._taken_over("upstream", network, make)
 
     def _cache(self, loaded: policy_file.Loaded) -> tiered_cache.TieredCache:
         policy = loaded.document

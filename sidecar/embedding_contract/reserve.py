@@ -7,7 +7,6 @@ from typing import Final
 DEFAULT: Final[int | str] = "20%"
 SHARE: Final = re.compile(r"(100|[0-9]{1,2})%")
 """A share of every daily limit; anything else is a number of calls."""
-_WHOLE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +32,5 @@ def of(written: int | str, *, daily_requests: int | None, daily_tokens: int | No
     share = SHARE.fullmatch(written)
     if share is None:
         raise ValueError("a reserve is a number of calls, or a share from 0% to 100%")
-    percent = int(share[1])
-    return Reserve(requests=_part(daily_requests, percent), tokens=_part(daily_tokens, percent))
-
-
-def _part(limit: int | None, percent: int) -> int:
-    return 0 if limit is None else -(-limit * percent // _WHOLE)
+    parts = [-(-(limit or 0) * int(share[1]) // 100) for limit in (daily_requests, daily_tokens)]
+    return Reserve(*parts)

@@ -9,31 +9,29 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-# model -> (family, default dimensions).
+# (type, model) -> (family, default dimensions).
 # OpenAI: platform documentation of the embedding models, default sizes.
 # Voyage: the voyage-4 family shares one space, as the vendor states (blog, 2026-01-15);
 # older families are one space per model.
-_KNOWN: Final[Mapping[str, tuple[str, int]]] = MappingProxyType(
+_KNOWN: Final[Mapping[tuple[str, str], tuple[str, int]]] = MappingProxyType(
     {
-        "text-embedding-3-small": ("openai/text-embedding-3-small", 1536),
-        "text-embedding-3-large": ("openai/text-embedding-3-large", 3072),
-        "text-embedding-ada-002": ("openai/text-embedding-ada-002", 1536),
-        "voyage-4-large": ("voyage/voyage-4", 1024),
-        "voyage-4": ("voyage/voyage-4", 1024),
-        "voyage-4-lite": ("voyage/voyage-4", 1024),
-        "voyage-4-nano": ("voyage/voyage-4", 1024),
-        "voyage-3-large": ("voyage/voyage-3-large", 1024),
-        "voyage-3.5": ("voyage/voyage-3.5", 1024),
-        "voyage-3.5-lite": ("voyage/voyage-3.5-lite", 1024),
-        "voyage-3": ("voyage/voyage-3", 1024),
-        "voyage-3-lite": ("voyage/voyage-3-lite", 512),
-        "voyage-code-3": ("voyage/voyage-code-3", 1024),
-        "voyage-finance-2": ("voyage/voyage-finance-2", 1024),
-        "voyage-law-2": ("voyage/voyage-law-2", 1024),
+        ("OpenAI", "text-embedding-3-small"): ("openai/text-embedding-3-small", 1536),
+        ("OpenAI", "text-embedding-3-large"): ("openai/text-embedding-3-large", 3072),
+        ("OpenAI", "text-embedding-ada-002"): ("openai/text-embedding-ada-002", 1536),
+        ("Voyage", "voyage-4-large"): ("voyage/voyage-4", 1024),
+        ("Voyage", "voyage-4"): ("voyage/voyage-4", 1024),
+        ("Voyage", "voyage-4-lite"): ("voyage/voyage-4", 1024),
+        ("Voyage", "voyage-4-nano"): ("voyage/voyage-4", 1024),
+        ("Voyage", "voyage-3-large"): ("voyage/voyage-3-large", 1024),
+        ("Voyage", "voyage-3.5"): ("voyage/voyage-3.5", 1024),
+        ("Voyage", "voyage-3.5-lite"): ("voyage/voyage-3.5-lite", 1024),
+        ("Voyage", "voyage-3"): ("voyage/voyage-3", 1024),
+        ("Voyage", "voyage-3-lite"): ("voyage/voyage-3-lite", 512),
+        ("Voyage", "voyage-code-3"): ("voyage/voyage-code-3", 1024),
+        ("Voyage", "voyage-finance-2"): ("voyage/voyage-finance-2", 1024),
+        ("Voyage", "voyage-law-2"): ("voyage/voyage-law-2", 1024),
     }
 )
-
-_VENDORS: Final[Mapping[str, str]] = MappingProxyType({"OpenAI": "openai/", "Voyage": "voyage/"})
 
 
 def space_of(
@@ -57,13 +55,13 @@ def space_of(
     if declared is not None:
         return declared if requested in (None, pinned) else f"{declared}@{requested}"
     dimensions = requested or pinned
-    family, default = _KNOWN.get(model, ("", 0))
-    if family.startswith(_VENDORS.get(kind, "\0")):
+    if (kind, model) in _KNOWN:
+        family, default = _KNOWN[kind, model]
         return f"{family}@{dimensions or default}"
     return f"{kind}/{base_url}/{model}@{dimensions or 'default'}"
 
 
 def default_dimensions(*, kind: str, model: str) -> int | None:
     """The default dimensions of this vendor's model, if known."""
-    family, default = _KNOWN.get(model, ("", 0))
-    return default if family.startswith(_VENDORS.get(kind, "\0")) else None
+    _, default = _KNOWN.get((kind, model), ("", None))
+    return default

@@ -18,13 +18,8 @@ from embedding_sidecar.policy.current_policy import CurrentPolicy
 from embedding_sidecar.policy.runtime import Runtime
 from embedding_sidecar.telemetry.metrics import Metrics
 
-_WAITS: Final = "waits_for_reset"
-"""The state of background work if the day's rest is reserved for applications or used up."""
-
 _REDIS_UP: Final = {"ok": True, "away": False, "refuses": False}
 """By the first word of TieredCache.store_state; the other words say nothing about Redis."""
-
-_NOTHING: Final = Decimal(0)
 
 SCRAPES_SECONDS: Final = 1.0
 
@@ -52,7 +47,7 @@ def health(current: CurrentPolicy) -> dict[str, Any]:
         "redis_entries": runtime.cache.entries_in_store,
         "providers": providers,
         "keys_refused": sorted(runtime.service.refused_keys()),
-        "background": _WAITS if runtime.quota.left(background=True).used_up else "ok",
+        "background": "waits_for_reset" if runtime.quota.left(background=True).used_up else "ok",
         "failures": runtime.service.failures(),
     }
 
@@ -136,7 +131,7 @@ def cache_stats(runtime: Runtime) -> dict[str, Any]:
     """
     saved = runtime.cache.tokens_saved
     prices = _prices(runtime.loaded.document)
-    money = sum((prices.get(it, _NOTHING) * tokens for it, tokens in saved.items()), _NOTHING)
+    money = sum((prices.get(it, Decimal()) * tokens for it, tokens in saved.items()), Decimal())
     return {
         **runtime.cache.stats(),
         "money_saved": f"{(money / PRICED_TOKENS).normalize():f}" if prices else None,

@@ -22,7 +22,6 @@ _OTLP_ENDPOINTS: Final = (
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
 )
 _OTLP_PROTOCOL: Final = "http/protobuf"
-_METRICS_MILLISECONDS: Final = 60_000
 _PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 ENV_CACHE_KEY: Final = "EMBEDDING_CACHE_KEY"
 ENV_ALLOWED_HOSTS: Final = "EMBEDDING_ALLOWED_HOSTS"
@@ -78,7 +77,7 @@ def export_seconds(environment: Mapping[str, str]) -> float | None:
             "OTEL_EXPORTER_OTLP_PROTOCOL", f"only {_OTLP_PROTOCOL} is supported"
         )
     milliseconds = variables.read(
-        environment, "OTEL_METRIC_EXPORT_INTERVAL", variables.milliseconds, _METRICS_MILLISECONDS
+        environment, "OTEL_METRIC_EXPORT_INTERVAL", variables.milliseconds, 60_000
     )
     return milliseconds / 1000
 

@@ -10,7 +10,6 @@ from embedding_contract import metrics as catalogue
 from embedding_sidecar.telemetry import series
 
 _LAYERS: Final = ("memory", "redis")
-_OK: Final = 200
 
 
 class Metrics:
@@ -33,7 +32,7 @@ class Metrics:
             if it.kind == "gauge"
         }
         self._tokens_saved = self._counters["aos_embedding_tokens_saved_total"]
-        self.answered_ok = self._counters["aos_embedding_requests_total"].of(str(_OK))
+        self.answered_ok = self._counters["aos_embedding_requests_total"].of("200")
         """Requests for embeddings that were answered with 200; counted without a method call, as an
         answer from memory takes microseconds."""
         hits = self._counters["aos_embedding_cache_hits_total"]

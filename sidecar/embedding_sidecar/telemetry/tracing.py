@@ -3,7 +3,6 @@
 A trace never receives a text or a vector.
 """
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from embedding_sidecar import errors
@@ -12,9 +11,8 @@ from embedding_sidecar import errors
 class CallSpan(Protocol):
     """The span of one HTTP request to a provider."""
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The span's `traceparent` and `tracestate` (W3C Trace Context), for the provider."""
+    headers: dict[str, str]
+    """The span's `traceparent` and `tracestate` (W3C Trace Context), for the provider."""
 
     def link(self, other: "RequestSpan") -> None:
         """Link the span of another request that waits for this call."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from embedding_sidecar import errors
 from embedding_sidecar.translation import provider_api, vector_decoder
-from embedding_sidecar.upstream.intake import Intake
+from embedding_sidecar.upstream.answer_body import Intake
 
 NUMBERS = 1000
 COUNT = 80

@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,10 @@ def run(request):
 
 @contextlib.asynccontextmanager
 async def asking(**given):
-    parts: dict[str, Any] = {"intake": answer_body.Intake(), "authorities": tls_authorities.Authorities()}
+    parts: dict[str, Any] = {
+        "intake": answer_body.Intake(),
+        "authorities": tls_authorities.Authorities(),
+    }
     terms: dict[str, Any] = {"connect_seconds": 5.0, "dns_seconds": 10.0, **given}
     made = http1_pool.ConnectionPool(**parts, **terms)
     try:

@@ -34,7 +34,10 @@ def run(request):
 
 @contextlib.asynccontextmanager
 async def asking(**given) -> AsyncIterator[http1_pool.ConnectionPool]:
-    parts: dict[str, Any] = {"intake": answer_body.Intake(), "authorities": tls_authorities.Authorities()}
+    parts: dict[str, Any] = {
+        "intake": answer_body.Intake(),
+        "authorities": tls_authorities.Authorities(),
+    }
     terms: dict[str, Any] = {"connect_seconds": 5.0, "dns_seconds": 10.0, **given}
     made = http1_pool.ConnectionPool(**parts, **terms)
     try:

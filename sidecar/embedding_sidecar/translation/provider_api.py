@@ -1,10 +1,8 @@
 """A provider's API as values: requests for vectors, HTTP requests, and their answers."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
-
-from embedding_sidecar import errors
 
 Item = str | tuple[int, ...]
 """One input: a text, or the numbers of its tokens."""
@@ -126,22 +124,6 @@ class Limits:
     tokens: int | None = None
     body_bytes: int | None = None
     alone_from_tokens: int | None = None
-
-
-class Translation(Protocol):
-    """One provider's wire format, without IO."""
-
-    def obstacle(self, items: Collection[Item]) -> errors.UnsupportedInput | None:
-        """The reason why this provider cannot take these items at all; None where it can."""
-
-    def limits(self, model: str) -> Limits:
-        """The limits of one request; larger ones are split."""
-
-    def request(self, ask: Ask, *, base_url: str, api_key: str | None) -> HttpRequest:
-        """The request to send; its reader takes a 2xx."""
-
-    def failure(self, answer: HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
-        """The error of a status other than 2xx, by status and typed fields only."""
 
 
 class Upstream(Protocol):

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from embedding_sidecar.translation import vector_decoder
+
 Item = str | tuple[int, ...]
 """One input: a text, or the numbers of its tokens."""
 
@@ -31,50 +33,13 @@ class Ask(NamedTuple):
         return f"<{len(self.items)} items for {self.model}>"
 
 
-class Vectors(NamedTuple):
-    """One vector for each item, in order, as little-endian float32; `tokens` were billed.
-
-    A translation gives None where the provider states none; a call puts the upper bound of the
-    request in its place, and sets `is_estimated`.
-    """
-
-    vectors: tuple[bytes, ...]
-    tokens: int | None
-    is_estimated: bool = False
-
-
-class Body(Protocol):
-    """The body of a 2xx, read as it comes, so that no more is held than was asked for."""
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes that it holds now."""
-
-    @property
-    def is_lost(self) -> bool:
-        """True if it can be no answer any more, whatever follows."""
-
-    def feed(self, chunk: bytes) -> None:
-        """Take the next chunk."""
-
-    def drop(self) -> None:
-        """Free all that is held: the body is lost."""
-
-    def vectors(self) -> Vectors:
-        """The vectors, once the body is whole.
-
-        Raises:
-            errors.Unusable: it is lost, or does not answer the request.
-        """
-
-
 class HttpRequest(NamedTuple):
     """A POST to a provider; `reader` takes the body of a 2xx."""
 
     url: str
     body: bytes
     headers: Mapping[str, str]
-    reader: Body | None = None
+    reader: vector_decoder.Reader | None = None
 
     def __repr__(self) -> str:
         """Without texts, and without the key, which is in a header."""
@@ -98,7 +63,7 @@ class HttpAnswer(NamedTuple):
     status: int
     lines: Sequence[tuple[bytes, bytes]]
     body: bytes
-    reader: Body | None = None
+    reader: vector_decoder.Reader | None = None
 
     @property
     def headers(self) -> dict[str, str]:

@@ -13,13 +13,13 @@ import math
 import re
 import sys
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 import pybase64
 
 from embedding_sidecar import errors
-from embedding_sidecar.translation import error_words, provider_api
+from embedding_sidecar.translation import error_words
 
 MAX_NUMBERS: Final = 16_384
 """Bound of a vector whose size is unknown: the widest language models have no more."""
@@ -43,19 +43,16 @@ BOM: Final = b"\xef\xbb\xbf"
 """A byte order mark, which RFC 8259, 8.1, lets a reader ignore."""
 
 
-def read(
-    answer: provider_api.HttpAnswer, *, count: int, dimensions: int | None
-) -> provider_api.Vectors:
-    """Read a 2xx: `count` vectors of one size, which is `dimensions` unless that is None.
+class Vectors(NamedTuple):
+    """One vector for each item, in order, as little-endian float32; `tokens` were billed.
 
-    Raises:
-        errors.Unusable: the answer has not one finite vector for each item.
+    A translation gives None where the provider states none; a call puts the upper bound of the
+    request in its place, and sets `is_estimated`.
     """
-    reader = answer.reader
-    if reader is None:
-        reader = Reader(count=count, dimensions=dimensions)
-        reader.feed(answer.body)
-    return reader.vectors()
+
+    vectors: tuple[bytes, ...]
+    tokens: int | None
+    is_estimated: bool = False
 
 
 def bad_answer() -> errors.Unusable:
@@ -81,10 +78,10 @@ class _Part(Enum):
 
 
 class Reader:
-    """Reads one answer, as a provider_api.Body.
+    """Reads the body of a 2xx as it comes, so that no more is held than was asked for.
 
     It holds the vectors that are read, and at most one item, the envelope and the last chunk
-    unread.
+    unread. Once `is_lost`, it can be no answer any more, whatever follows.
     """
 
     # Most answers are short and need none of these.
@@ -147,7 +144,7 @@ class Reader:
         self._read, self._unplaced = {}, []
         self._rest = bytearray()
 
-    def vectors(self) -> provider_api.Vectors:
+    def vectors(self) -> Vectors:
         """The vectors of the whole answer.
 
         Raises:
@@ -181,8 +178,8 @@ class Reader:
         tokens = _tokens(raw.get("usage"))
         if self._in_place and read is self._read:
             # In order: nearly all answers are.
-            return provider_api.Vectors(tuple(read.values()), tokens)
-        return provider_api.Vectors(tuple(map(read.__getitem__, range(self._count))), tokens)
+            return Vectors(tuple(read.values()), tokens)
+        return Vectors(tuple(map(read.__getitem__, range(self._count))), tokens)
 
     def _go_on(self) -> None:
         """Read the items that have come. Raises errors.Unusable."""

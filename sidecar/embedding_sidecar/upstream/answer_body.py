@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from embedding_sidecar import memory_limit
-from embedding_sidecar.translation import http_status, provider_api
+from embedding_sidecar.translation import http_status, provider_api, vector_decoder
 
 MAX_KEPT_BYTES: Final = 65_536
 """Bytes kept of a body without a reader, that of a refusal. The rest of a longer one is ignored."""
@@ -33,7 +33,10 @@ class AnswerBody:
     """The body of one answer: `reader` takes that of a 2xx, the beginning of any other is kept."""
 
     def __init__(
-        self, status: int, lines: Sequence[tuple[bytes, bytes]], reader: provider_api.Body | None
+        self,
+        status: int,
+        lines: Sequence[tuple[bytes, bytes]],
+        reader: vector_decoder.Reader | None,
     ) -> None:
         self.lines = lines
         self._status = status
@@ -57,7 +60,7 @@ class AnswerBody:
 class Decoder:
     """Decodes a body for its reader; a body that cannot be decoded is lost."""
 
-    def __init__(self, coding: str, reader: "provider_api.Body | _Beginning") -> None:
+    def __init__(self, coding: str, reader: "vector_decoder.Reader | _Beginning") -> None:
         self._reader = reader
         self._inflate = zlib.decompressobj(_ZLIB_OR_GZIP)
         self._is_first = coding == "deflate"
@@ -109,10 +112,10 @@ class Intake:
 
     def __init__(self, memory_bytes: int = memory_limit.DEFAULT_BYTES) -> None:
         self._most_bytes = memory_bytes // SHARE
-        self._held: dict[provider_api.Body, int] = {}
+        self._held: dict[vector_decoder.Reader, int] = {}
         self.held_bytes = 0
 
-    def grew(self, body: provider_api.Body) -> None:
+    def grew(self, body: vector_decoder.Reader) -> None:
         """A body has grown, and is not complete yet."""
         held_bytes = body.held_bytes
         self.held_bytes += held_bytes - self._held.get(body, 0)
@@ -122,7 +125,7 @@ class Intake:
             longest.drop()
             self.leave(longest)
 
-    def leave(self, body: provider_api.Body | None) -> None:
+    def leave(self, body: vector_decoder.Reader | None) -> None:
         """No more of a body will come, if there is one; a second call changes nothing."""
         if body is not None:
             self.held_bytes -= self._held.pop(body, 0)

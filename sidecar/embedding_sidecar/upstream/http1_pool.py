@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from embedding_sidecar import errors
-from embedding_sidecar.translation import provider_api
+from embedding_sidecar.translation import provider_api, vector_decoder
 from embedding_sidecar.upstream import (
     answer_body,
     http1_dialer,
@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
         *,
         within_seconds: float,
         done: Done,
-        reader: provider_api.Body | None = None,
+        reader: vector_decoder.Reader | None = None,
     ) -> Callable[[], None]:
         """Send a request; the connection must be open and have no call. `reader` reads a 200.
 

@@ -5,7 +5,7 @@ from typing import Final
 import httptools
 
 from embedding_http.bounds import FRAMED_BYTES, MAX_FRAMING_BYTES
-from embedding_sidecar.translation import provider_api
+from embedding_sidecar.translation import provider_api, vector_decoder
 from embedding_sidecar.upstream.answer_body import AnswerBody
 
 MAX_HEAD_BYTES: Final = 65_536
@@ -28,7 +28,7 @@ class Reader:
 
     def __init__(self) -> None:
         self.is_reusable = True
-        self.body: provider_api.Body | None = None
+        self.body: vector_decoder.Reader | None = None
         """The reader of a 2xx's body; None: as much of the body is kept as of a refusal."""
         self._coming: AnswerBody | None = None
         """The body of an answer whose head is complete."""

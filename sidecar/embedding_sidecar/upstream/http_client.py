@@ -18,7 +18,7 @@ from yarl import URL
 
 from embedding_contract import document
 from embedding_sidecar import errors, memory_limit
-from embedding_sidecar.translation import provider_api
+from embedding_sidecar.translation import provider_api, vector_decoder
 from embedding_sidecar.upstream import tls_authorities
 from embedding_sidecar.upstream.answer_body import AnswerBody, Intake
 from embedding_sidecar.upstream.http1_pool import ConnectionPool, Done
@@ -176,7 +176,7 @@ class HttpClient:
         )
 
     async def _read(
-        self, response: aiohttp.ClientResponse, reader: provider_api.Body | None
+        self, response: aiohttp.ClientResponse, reader: vector_decoder.Reader | None
     ) -> provider_api.HttpAnswer:
         body = AnswerBody(response.status, response.raw_headers, reader)
         try:

@@ -290,22 +290,15 @@ def is_finite(vector: bytes) -> bool:
 
 def _vector(raw: Any) -> bytes:
     if isinstance(raw, str):
-        vector = _from_base64(raw)
+        try:
+            vector = pybase64.b64decode(raw, validate=True)
+        except (binascii.Error, ValueError):
+            raise bad_answer() from None
     elif isinstance(raw, list):
         vector = _from_floats(raw)
     else:
         raise bad_answer()
-    if not vector or not is_finite(vector):
-        raise bad_answer()
-    return vector
-
-
-def _from_base64(raw: str) -> bytes:
-    try:
-        vector = pybase64.b64decode(raw, validate=True)
-    except (binascii.Error, ValueError):
-        raise bad_answer() from None
-    if len(vector) % BYTES_PER_NUMBER:
+    if not vector or len(vector) % BYTES_PER_NUMBER or not is_finite(vector):
         raise bad_answer()
     return vector
 

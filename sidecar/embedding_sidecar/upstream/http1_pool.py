@@ -9,15 +9,10 @@ import functools
 from collections.abc import Callable
 from typing import Final, cast
 
+from embedding_http.flow import WriteCoalescer
 from embedding_sidecar import errors
 from embedding_sidecar.translation import provider_api, vector_decoder
-from embedding_sidecar.upstream import (
-    answer_body,
-    http1_dialer,
-    http1_request,
-    http1_response,
-    write_coalescer,
-)
+from embedding_sidecar.upstream import answer_body, http1_dialer, http1_request, http1_response
 from embedding_sidecar.upstream import tls_authorities as trusted
 
 Cancel = Callable[[], object]
@@ -195,7 +190,7 @@ class ConnectionPool:
         self._open: set[Connection] = set()
         self._idle: dict[http1_request.Origin, dict[Connection, float]] = {}
         """By origin: each idle connection and the time since when, in this order."""
-        self._writes = write_coalescer.WriteCoalescer()
+        self._writes = WriteCoalescer()
         self._sweeping: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._is_empty = asyncio.Event()

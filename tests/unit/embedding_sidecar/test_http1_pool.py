@@ -466,7 +466,7 @@ class Wire(asyncio.Transport):
 
 async def connected():
     owner = mock.Mock()
-    owner.send_soon = lambda connection: connection.send()
+    owner.writes.send = lambda send: send()
     made = http1_pool.Connection(ORIGIN, owner=owner)
     made.connection_made(Wire())
     return made
@@ -594,21 +594,14 @@ def test_answer_that_was_cut_short_is_gone_with_its_connection(run):
 # --- begun, without anybody who awaits it
 
 
-class Account(mock.Mock):
-    """An owner that sends nothing by itself."""
-
-    def send_soon(self, connection):
-        self.begun = connection
-
-
 async def begun(*, seconds=10.0, is_sent=True):
     """A call that has been begun, and what is told of it."""
-    owner = Account()
+    owner = mock.Mock()  # it sends nothing by itself
     told: list[Any] = []
     connection = http1_pool.Connection(ORIGIN, owner=owner)
     connection.connection_made(Wire())
     cancel = connection.start(b"head", b"body", within_seconds=seconds, done=told.append)
-    assert owner.begun is connection
+    owner.writes.send.assert_called_once_with(connection.send)
     if is_sent:
         connection.send()
     return connection, told, cancel

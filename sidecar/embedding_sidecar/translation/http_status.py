@@ -132,4 +132,6 @@ def _declined(answer: provider_api.HttpAnswer, typed: set[str]) -> errors.Provid
         return errors.ConfigurationError(errors.KEY_REFUSED)
     if typed & _OF_THE_MODEL:
         return errors.ConfigurationError("not_found")
-    return errors.Declined(_DECLINED.get(answer.status, "refused"))
+    if answer.status in _DECLINED:
+        return errors.Declined(_DECLINED[answer.status])
+    return errors.Declined("refused")

@@ -150,7 +150,7 @@ class Reader:
         is_short = self._part is None
         if not (is_short or self._part is _Part.TAIL):
             raise bad_answer()
-        # Of a long one the envelope is left.
+        # Only the envelope of a long one is left.
         body = b"".join(self._chunks) if is_short else b"%b]%b" % (self._before, bytes(self._rest))
         try:
             raw = orjson.loads(body.removeprefix(error_words.BOM))

@@ -199,7 +199,7 @@ class ConnectionPool:
     def start(
         self, request: provider_api.HttpRequest, *, within_seconds: float, done: Done
     ) -> Cancel:
-        """As provider_api.Upstream."""
+        """See provider_api.Upstream."""
         loop = asyncio.get_running_loop()
         try:
             target = http1_request.target(request.url)

@@ -272,7 +272,7 @@ class Reader:
         protobuf's JSON leaves 0 out, so Gemini does.
         """
         by_index = {index or 0: vector for index, vector in self._read}
-        if len(by_index) < self._count or sum(index is None for index, _ in self._read) > 1:
+        if len(by_index) < self._count:
             raise bad_answer()
         return map(by_index.__getitem__, range(self._count))
 

@@ -21,6 +21,7 @@ import uvloop
 
 from embedding_contract import names
 from embedding_http.connection_limit import ConnectionLimit
+from embedding_http.flow import WriteCoalescer
 from embedding_http.protocol import Listener
 from embedding_http.server import LOOPBACK, PortTaken, Server, listen
 from embedding_sidecar import memory_limit
@@ -32,7 +33,6 @@ from embedding_sidecar.policy import current_policy, policy_file, runtime, setti
 from embedding_sidecar.redis_client import redis_url
 from embedding_sidecar.telemetry import logs
 from embedding_sidecar.telemetry.metrics import Metrics
-from embedding_sidecar.upstream import write_coalescer
 
 if TYPE_CHECKING:
     from embedding_sidecar.telemetry.otel import export
@@ -151,7 +151,7 @@ async def _run(
             tracer=telemetry.tracer if telemetry else None,
         ),
         limit=ConnectionLimit(most.api, spares_answering=True),
-        coalesce=write_coalescer.WriteCoalescer().send,
+        coalesce=WriteCoalescer().send,
     )
     admin = Listener(
         application=application.admin(),

@@ -1,6 +1,6 @@
 """The generations of one scope in Redis: a hash, by name."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 import redis.asyncio
@@ -19,13 +19,12 @@ _BEGIN: Final = """
 for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return #ARGV
 """
-_RESET: Final = """
-redis.call('DEL', KEYS[1])
-for i = 1, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-return #ARGV
-"""
 _REPLACE: Final = """
 local dropped = tonumber(ARGV[1])
+if ARGV[1] == 'all' then
+  redis.call('DEL', KEYS[1])
+  dropped = 0
+end
 for i = 2, dropped + 1 do redis.call('HDEL', KEYS[1], ARGV[i]) end
 for i = dropped + 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return #ARGV
@@ -77,12 +76,10 @@ class RedisGenerations:
 
     async def replace(self, values: Mapping[str, str], *, dropped: Collection[str] | None) -> None:
         """Drop these names, or all for None, and set these values, both or neither."""
-        if dropped is None:
-            await self._change(_RESET, _flat(values))
-        else:
-            await self._change(_REPLACE, [str(len(dropped)), *dropped, *_flat(values)])
+        first = ["all"] if dropped is None else [str(len(dropped)), *dropped]
+        await self._change(_REPLACE, [*first, *_flat(values)])
 
-    async def _within(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _within(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return await self._outstanding.within(
             self._budget_seconds, ask, pattern=f"{PREFIX}*", run_by_script=_RUN
         )

@@ -10,6 +10,7 @@ or come unasked (decision 016), and where one is longer than an answer to its co
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import hiredis
@@ -31,17 +32,15 @@ _OF_A_REPLICA: Final = ("READONLY ", "MASTERDOWN ")
 """Refusals of a server that is no longer the master; a new connection finds the one that is."""
 
 
+@dataclass(slots=True, eq=False)
 class _Question:
     """Commands, and the answers that have come."""
 
-    __slots__ = ("answers", "commands", "count", "most_bytes", "told")
-
-    def __init__(self, commands: Sequence[bytes], told: Told, most_bytes: int) -> None:
-        self.commands = commands
-        self.count = len(commands)
-        self.most_bytes = most_bytes
-        self.told = told
-        self.answers: list[Any] = []
+    commands: Sequence[bytes]
+    told: Told
+    most_bytes: int
+    count: int
+    answers: list[Any] = field(default_factory=list)
 
 
 class PipelinedConnection:
@@ -58,7 +57,7 @@ class PipelinedConnection:
 
         Where all answers together are longer than `most_bytes`, the connection is dropped.
         """
-        question = _Question(commands, told, most_bytes)
+        question = _Question(commands, told, most_bytes, count=len(commands))
         if self._session is not None:
             self._session.send(question)
             return

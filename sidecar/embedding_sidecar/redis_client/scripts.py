@@ -89,11 +89,10 @@ class _InCluster:
     async def run(self, key: str, words: Words) -> Any:
         try:
             return await self._script(keys=[key], args=words)
-        except redis.exceptions.NoPermissionError as error:
-            # redis-py takes the code out of the text.
-            raise _refused(f"NOPERM {error}") from error
         except redis.exceptions.ResponseError as error:
-            raise _refused(f"ERR {error}") from error
+            # redis-py takes the code out of the text.
+            is_right = isinstance(error, redis.exceptions.NoPermissionError)
+            raise _refused(f"{'NOPERM' if is_right else 'ERR'} {error}") from error
         except (redis.exceptions.RedisError, OSError) as error:
             raise errors.StoreAway(type(error).__name__) from error
 

@@ -8,6 +8,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeVar
 
 import redis.asyncio
@@ -200,30 +201,27 @@ class RedisCache:
 
     def _send_reads(self) -> None:
         batch, self._reads = self._reads, None
-        if batch is None:
-            return
-        if self._outstanding.is_too_much:
-            batch.end()
-            return
-        over = self._begun(batch, seconds=self._budget_seconds)
-        self._nodes.read(list(batch.asked), batch.answers, over)
+        if batch is not None:
+            read = partial(self._nodes.read, list(batch.asked), batch.answers)
+            self._send(batch, read, seconds=self._budget_seconds)
 
     def _send_writes(self) -> None:
         batch, self._writes = self._writes, None
         if self._gathering is not None:
             self._gathering.cancel()
-        if batch is None:
-            return
+        if batch is not None:
+            # Released here, as the connection holds them packed.
+            values, batch.values = batch.values, {}
+            write = partial(self._nodes.write, values)
+            self._send(batch, write, seconds=self._management_budget_seconds)
+
+    def _send(
+        self, batch: _Batch, command: Callable[[redis_nodes.Over], None], *, seconds: float
+    ) -> None:
+        """Send the batch's command; end the batch with it, or when the time is up."""
         if self._outstanding.is_too_much:
             batch.end()
             return
-        over = self._begun(batch, seconds=self._management_budget_seconds)
-        # Released here, as the connection holds them packed.
-        values, batch.values = batch.values, {}
-        self._nodes.write(values, over)
-
-    def _begun(self, batch: _Batch, *, seconds: float) -> redis_nodes.Over:
-        """End the batch when the time is up, or when the returned callback is called."""
 
         def over(failure: BaseException | None) -> None:
             timer.cancel()
@@ -236,7 +234,7 @@ class RedisCache:
         loop = asyncio.get_running_loop()
         timer = loop.call_later(seconds, batch.time_is_up, _LAST_ITERATIONS)
         self._outstanding.owed.add(batch)
-        return over
+        command(over)
 
 
 def _tell(done: Callable[[T], None], what: T) -> None:

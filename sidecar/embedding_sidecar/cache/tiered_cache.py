@@ -285,8 +285,8 @@ class TieredCache:
         return entry
 
     def _is_of_known_size(self, entry: cache_entry.Entry) -> bool:
-        size = self._sizes.get((entry.model, entry.space))
-        return size is None or size == len(entry.vector)
+        size = len(entry.vector)
+        return self._sizes.get((entry.model, entry.space), size) == size
 
     def _learn_sizes(self, bought: Iterable[cache_entry.Entry]) -> None:
         if len(self._sizes) >= MAX_SIZES:

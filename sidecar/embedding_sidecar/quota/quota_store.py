@@ -6,7 +6,6 @@ spent calls and spent tokens. The day is UTC by Redis's own clock; its hash stay
 """
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any, Final
 
 import redis.asyncio
@@ -92,7 +91,15 @@ class RedisStore:
             return "the user may not read its settings (CONFIG GET, INFO)"
         except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
             raise errors.StoreAway(type(error).__name__) from error
-        return ", ".join([*_lacking(settings), *_behind(replication)])
+        found = [
+            f"{name} is {settings.get(name, 'unknown')}, not {needed}"
+            for name, needed in _NEEDED.items()
+            if settings.get(name) != needed
+        ]
+        if int(replication.get("connected_slaves", 0)):
+            # Redis acknowledges a write before its replicas have it.
+            found.append("a replica that takes over may lack the newest ones")
+        return ", ".join(found)
 
     async def close(self) -> None:
         """End the commands under way, and the connections."""
@@ -154,23 +161,3 @@ def _can_be(count: LeaseReply, claim: LeaseClaim) -> bool:
 def _most(floor: int, want: int, limit: int | None) -> int:
     """The largest lease after a claim: no grant goes above the limit."""
     return floor + want if limit is None else max(floor, min(floor + want, limit))
-
-
-def _lacking(found: Mapping[Any, Any]) -> list[str]:
-    settings = {_text(name): _text(value) for name, value in found.items()}
-    return [
-        f"{name} is {settings.get(name, 'unknown')}, not {needed}"
-        for name, needed in _NEEDED.items()
-        if settings.get(name) != needed
-    ]
-
-
-def _behind(replication: Mapping[Any, Any]) -> list[str]:
-    # Redis acknowledges a write before its replicas have it.
-    if not int(replication.get("connected_slaves", 0)):
-        return []
-    return ["a replica that takes over may lack the newest ones"]
-
-
-def _text(raw: bytes | str) -> str:
-    return raw.decode() if isinstance(raw, bytes) else raw

@@ -111,10 +111,7 @@ class Share:
         self.ledger.limit(terms.day.without(terms.reserve))
 
     def draw(self, amounts: Amounts, done: Told) -> Callable[[], None] | None:
-        """Call `done` with the outcome for a call: at once unless the store must be asked.
-
-        The caller calls the returned callback when it no longer waits.
-        """
+        """As Quota.draw."""
         self._spent_at = now = self._clock()
         self.ledger.is_drawn_from = True
         if self.ledger.has(amounts, now=now):
@@ -182,10 +179,7 @@ class Share:
         return self._exhausted(outcome, amounts) if isinstance(outcome, str) else outcome
 
     def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
-        """Replace the reserved amounts by the real cost.
-
-        Never raises, and a second time changes nothing. After `end` it releases the rest, soon.
-        """
+        """As Quota.settle, by the real cost."""
         self.ledger.settle(reservation, cost=cost)
         if self._closed:
             task = asyncio.get_running_loop().create_task(self.give_back())

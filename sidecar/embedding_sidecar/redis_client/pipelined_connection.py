@@ -86,7 +86,13 @@ class PipelinedConnection:
     async def _connect(self) -> None:
         failure: Exception = NoConnection("closed")
         try:
-            self._session = await self._connected()
+            # redis-py has not noticed that the connection before was lost.
+            await self._connection.disconnect(nowait=True)
+            await self._connection.connect()
+            if await self._connection.can_read():
+                failure = NoConnection("the server sent data unasked")
+            else:
+                self._session = _Session(self._connection, lost=self._lost)
         except Exception as error:  # noqa: BLE001 - redis-py stumbles over what is no Redis
             failure = error
         finally:
@@ -97,14 +103,6 @@ class PipelinedConnection:
                     question.told(failure)
                 else:
                     self._session.send(question)
-
-    async def _connected(self) -> "_Session":
-        # redis-py has not noticed that the connection before was lost.
-        await self._connection.disconnect(nowait=True)
-        await self._connection.connect()
-        if await self._connection.can_read():
-            raise NoConnection("the server sent data unasked")
-        return _Session(self._connection, lost=self._lost)
 
     def _lost(self) -> None:
         self._session = None

@@ -44,11 +44,8 @@ def lacking(answer: str, *, pattern: str, run_by_script: str) -> str:
         return f"{code}: the user may not use these keys; its right ~{pattern} is missing"
     if code == "NOPERM" or "ACL failure in script" in rest:
         found = _COMMAND.search(rest)
-        return (
-            f"{code}: the user's right +{found[1]} is missing"
-            if found
-            else f"{code}: a right of the user is missing"
-        )
+        right = f"the user's right +{found[1]}" if found else "a right of the user"
+        return f"{code}: {right} is missing"
     if "executing the script can't run this command" in rest:
         return f"{code}: the script may not run its commands; one of {run_by_script} is missing"
     return f"{code}: {_SAYING[code]}" if code in _SAYING else code

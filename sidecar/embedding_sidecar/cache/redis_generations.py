@@ -1,6 +1,7 @@
 """The generations of one scope in Redis: a hash, by name."""
 
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import redis.asyncio
@@ -19,12 +20,13 @@ _BEGIN: Final = """
 for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return #ARGV
 """
+_RESET: Final = """
+redis.call('DEL', KEYS[1])
+for i = 1, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+return #ARGV
+"""
 _REPLACE: Final = """
 local dropped = tonumber(ARGV[1])
-if ARGV[1] == 'all' then
-  redis.call('DEL', KEYS[1])
-  dropped = 0
-end
 for i = 2, dropped + 1 do redis.call('HDEL', KEYS[1], ARGV[i]) end
 for i = dropped + 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return #ARGV
@@ -72,12 +74,15 @@ class RedisGenerations:
 
     async def begin(self, values: Mapping[str, str]) -> None:
         """Set each of these generations that is missing."""
-        await self._change(_BEGIN, _flat(values))
+        await self._change(_BEGIN, [*chain.from_iterable(values.items())])
 
     async def replace(self, values: Mapping[str, str], *, dropped: Collection[str] | None) -> None:
         """Drop these names, or all for None, and set these values, both or neither."""
-        first = ["all"] if dropped is None else [str(len(dropped)), *dropped]
-        await self._change(_REPLACE, [*first, *_flat(values)])
+        words = chain.from_iterable(values.items())
+        if dropped is None:
+            await self._change(_RESET, [*words])
+        else:
+            await self._change(_REPLACE, [str(len(dropped)), *dropped, *words])
 
     async def _within(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return await self._outstanding.within(
@@ -92,10 +97,6 @@ class RedisGenerations:
         heard = await self._within(ask)
         if heard != len(words):
             raise errors.StoreAway("the answer does not belong to the command")
-
-
-def _flat(values: Mapping[str, str]) -> list[str]:
-    return [word for pair in values.items() for word in pair]
 
 
 def _text(raw: bytes) -> str:

@@ -31,8 +31,7 @@ local function cannot_be(field) return {sequence, field} end
 local function figure(word)
   if not word or #word > 13 or not string.find(word, '^%d+$') then return nil end
   local value = tonumber(word)
-  if value > most then return nil end
-  return value
+  return value <= most and value or nil
 end
 local function lease_of(text)
   local words = {string.match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')}

@@ -25,11 +25,9 @@ class Store(Protocol):
 
     async def claim(self, claim: LeaseClaim) -> LeaseReply:
         """Carry a claim out, if it is newer than the last one of its lease."""
-        ...
 
     async def durability(self) -> str:
         """The reason why acknowledged writes may get lost; empty if they are kept."""
-        ...
 
 
 class Counter:
@@ -44,6 +42,8 @@ class Counter:
         self.wall_clock = wall_clock
         self.claiming = asyncio.Lock()
         """Held from the making of a claim to its answer: one is under way at a time."""
+        self.is_ending = False
+        """If True, shares hold nothing ahead, and release the rest of each settling."""
         self._told_day = NO_DAY
         self.failure: errors.StoreAway | None = None
         """The last answer's failure, None if it was a count."""

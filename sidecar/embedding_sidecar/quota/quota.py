@@ -140,8 +140,7 @@ class Quota:
 
     async def close(self) -> None:
         """Release the rest. Calls still in flight are settled, and their rest released, later."""
-        for share in self._shares.values():
-            share.end()
+        self.counter.is_ending = True
         for share in self._reported_shares():
             await share.close()
 

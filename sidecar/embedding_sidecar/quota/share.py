@@ -1,8 +1,4 @@
-"""The share of one class of callers: the rest of a lease, and claims for more of it.
-
-Applications and background work have a share each, so that neither spends the other's grants. Each
-share has one queue of callers that wait for a claim.
-"""
+"""The share of one class of callers: the rest of a lease, and claims for more of it."""
 
 import asyncio
 import logging
@@ -103,7 +99,6 @@ class Share:
         self._spent_at = float("-inf")
         self._returning: asyncio.Task[None] | None = None
         self.giving_back: set[asyncio.Task[None]] = set()
-        self._closed = False
 
     def obey(self, terms: Terms) -> None:
         """Change the terms. Spending stays spent; the rest of the lease is released."""
@@ -147,7 +142,7 @@ class Share:
             self._asking = None
 
     async def _claim(self, amounts: Amounts) -> None:
-        ahead = 1 if self._closed else GRANT_CALLS
+        ahead = 1 if self._counter.is_ending else GRANT_CALLS
         claim = self.ledger.claim(amounts, ahead=ahead, now=self._clock())
         count = await self._counter.ask(self.ledger, claim)
         self._queue.serve(self._held)
@@ -181,7 +176,7 @@ class Share:
     def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
         """As Quota.settle, by the real cost."""
         self.ledger.settle(reservation, cost=cost)
-        if self._closed:
+        if self._counter.is_ending:
             task = asyncio.get_running_loop().create_task(self.give_back())
             self.giving_back.add(task)
             task.add_done_callback(self.giving_back.discard)
@@ -206,12 +201,8 @@ class Share:
             resets_in_seconds=ends_in,
         )
 
-    def end(self) -> None:
-        """Hold nothing ahead from now on, and release the rest of each settling."""
-        self._closed = True
-
     async def close(self) -> None:
-        """Release the rest, after `end`. Calls in flight are settled, and release theirs, later."""
+        """Release the rest. Calls in flight are settled, and release theirs, later."""
         if self._returning is not None:
             self._returning.cancel()
             await asyncio.wait([self._returning])
@@ -227,7 +218,7 @@ class Share:
                 _log.warning("quota: the unused calls of a lease could not be given back")
 
     def _watch(self) -> None:
-        if not self._closed and (self._returning is None or self._returning.done()):
+        if not self._counter.is_ending and (self._returning is None or self._returning.done()):
             self._returning = asyncio.create_task(self._return_when_idle())
 
     async def _return_when_idle(self) -> None:

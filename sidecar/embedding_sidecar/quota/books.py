@@ -1,7 +1,7 @@
 """The books of one sidecar: a ledger for each class of callers, and their sums."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from embedding_sidecar.quota.claims import NOTHING, Amounts, LeaseClaim, LeaseReply
 from embedding_sidecar.quota.leases import Ledger
@@ -36,9 +36,9 @@ class Books:
         self.start_day_of(count.day, now=math.inf)
         # The store's figures for our own leases are those of its last answers: a claim whose answer
         # was lost may have changed them, until the next one.
-        ours = _sum(it.count.held for it in self._of(count.day) if it.count is not None)
+        held = [it.count.held for it in self._of(count.day) if it.count is not None]
         self._count = count
-        self._pods = (count.counted - ours).at_least(NOTHING)
+        self._pods = (count.counted - sum(held, start=NOTHING)).at_least(NOTHING)
 
     @property
     def day(self) -> int:
@@ -76,17 +76,13 @@ class Books:
     def policy_used(self) -> Amounts:
         """Spent by the whole policy, as far as this sidecar knows."""
         before = self.count.spent if self.count else NOTHING
-        return before + _sum(it.unreported for it in self._of(self.day))
+        return before + sum((it.unreported for it in self._of(self.day)), start=NOTHING)
 
     def policy_reserved(self) -> Amounts:
         """Counted and, as far as this sidecar knows, not spent."""
         counted = self.count.counted if self.count else NOTHING
-        used = _sum(it.used for it in self._of(self.day))
+        used = sum((it.used for it in self._of(self.day)), start=NOTHING)
         return (counted.at_least(used) - self.policy_used()).at_least(NOTHING)
 
     def _of(self, day: int) -> list[Ledger]:
         return [it for it in self._ledgers if it.day == day]
-
-
-def _sum(amounts: Iterable[Amounts]) -> Amounts:
-    return sum(amounts, start=NOTHING)

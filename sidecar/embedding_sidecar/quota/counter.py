@@ -36,7 +36,6 @@ class Counter:
     def __init__(
         self, *, books: Books, clock: Callable[[], float], wall_clock: Callable[[], float]
     ) -> None:
-        self.store: Store | None = None
         self.books = books
         self.clock = clock
         self.wall_clock = wall_clock
@@ -47,9 +46,8 @@ class Counter:
         self._told_day = NO_DAY
         self.failure: errors.StoreAway | None = None
         """The last answer's failure, None if it was a count."""
-        self._away_until = float("-inf")
         self._durability = "the store has not answered yet"
-        self._durability_until = float("-inf")
+        self.use(None)
 
     def use(self, store: Store | None) -> None:
         """Count in this store from now on; it is asked at once."""

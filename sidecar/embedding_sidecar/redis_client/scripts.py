@@ -13,7 +13,6 @@ from redis.asyncio.cluster import RedisCluster
 from embedding_sidecar import errors
 from embedding_sidecar.redis_client import pipelined_connection, redis_refusals
 
-_NOT_THERE: Final = "NOSCRIPT"
 KEYS: Final = "aos:embedding:quota:*"
 """The scripts' keys."""
 _RUN: Final = "+time +hgetall +hmget +hset +hlen +expire"
@@ -41,7 +40,7 @@ class _AtOne:
     async def run(self, key: str, words: Words) -> Any:
         """The script's answer. On errors.StoreAway it may have run, or may run later."""
         answer = await self._ask(("EVALSHA", self._digest, 1, key, *words))
-        if isinstance(answer, hiredis.ReplyError) and str(answer).startswith(_NOT_THERE):
+        if isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT"):
             answer = await self._ask(("EVAL", self._text, 1, key, *words))
         if isinstance(answer, hiredis.ReplyError):
             raise _refused(str(answer))

@@ -40,7 +40,7 @@ class Ledger:
         self.limits = Limits(0, 0)
         self.background = background
         self.is_drawn_from = False
-        """Of most sidecars the ledger of background work never is."""
+        """The ledger of background work stays untouched in most sidecars."""
         self._sequence = 0
         self._number = 0
         self._expires_at = float("-inf")

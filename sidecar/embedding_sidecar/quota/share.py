@@ -106,7 +106,7 @@ class Share:
         self.ledger.limit(terms.day.without(terms.reserve))
 
     def draw(self, amounts: Amounts, done: Told) -> Callable[[], None] | None:
-        """As Quota.draw."""
+        """Draw, by the contract of Quota.draw."""
         self._spent_at = now = self._clock()
         self.ledger.is_drawn_from = True
         if self.ledger.has(amounts, now=now):
@@ -174,7 +174,7 @@ class Share:
         return self._exhausted(outcome, amounts) if isinstance(outcome, str) else outcome
 
     def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
-        """As Quota.settle, by the real cost."""
+        """Settle by the real cost, by the contract of Quota.settle."""
         self.ledger.settle(reservation, cost=cost)
         if self._counter.is_ending:
             task = asyncio.get_running_loop().create_task(self.give_back())

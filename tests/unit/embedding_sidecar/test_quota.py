@@ -599,6 +599,17 @@ def test_grant_of_higher_limit_is_not_spent_within_lower(day):
     assert run(scenario()) == (2, 5)
 
 
+def test_nothing_is_left_of_limit_below_what_was_spent(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=20, daily_tokens=20)
+        await spend(sidecar, 10)
+        obey(sidecar, day.lines[0], daily_requests=5, daily_tokens=5)
+        return sidecar.left()
+
+    left = run(scenario())
+    assert (left.requests_left, left.tokens_left) == (0, 0)
+
+
 def test_grant_under_way_of_higher_limit_is_not_spent_within_lower(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=1000)

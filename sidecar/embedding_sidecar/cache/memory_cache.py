@@ -45,7 +45,8 @@ class MemoryCache:
 
     def put(self, key: str, entry: cache_entry.Entry) -> None:
         """Keep the entry, unless it is too old or larger than the whole bound."""
-        self.drop(key)
+        if key in self._entries:
+            self.drop(key)
         size = _size(key, entry)
         fresh = entry.is_fresh(now=self._clock(), ttl_seconds=self._ttl_seconds)
         if not fresh or size > self._max_bytes:

@@ -10,7 +10,7 @@ or come unasked (decision 016), and where one is longer than an answer to its co
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import hiredis
@@ -40,7 +40,7 @@ class _Question:
     told: Told
     most_bytes: int
     count: int
-    answers: list[Any] = field(default_factory=list)
+    answers: list[Any]
 
 
 class PipelinedConnection:
@@ -57,7 +57,7 @@ class PipelinedConnection:
 
         Where all answers together are longer than `most_bytes`, the connection is dropped.
         """
-        question = _Question(commands, told, most_bytes, count=len(commands))
+        question = _Question(commands, told, most_bytes, len(commands), [])
         if self._session is not None:
             self._session.send(question)
             return

@@ -7,7 +7,7 @@ are kept. A call that no request waits for any more is not begun.
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -98,16 +98,20 @@ class InflightCall:
 
 
 class Waiter:
-    """A request that waits for some calls."""
+    """A request that waits for the calls that fetch its keys: its own, and those of others."""
 
-    __slots__ = ("_inflight_calls", "_left", "_over")
+    __slots__ = ("_left", "_over", "others", "ours")
 
-    def __init__(self, inflight_calls: Iterable[InflightCall]) -> None:
-        self._inflight_calls = [it for it in inflight_calls if it.brought is None]
-        self._left = len(self._inflight_calls)
+    def __init__(
+        self, ours: Sequence[InflightCall] = (), others: Sequence[InflightCall] = ()
+    ) -> None:
+        self.ours, self.others = ours, others
+        self._left = 0
         self._over: asyncio.Future[None] | None = None
-        for inflight_call in self._inflight_calls:
-            inflight_call.waiting.add(self)
+        for inflight_call in (*ours, *others):
+            if inflight_call.brought is None:
+                inflight_call.waiting.add(self)
+                self._left += 1
 
     def completed(self) -> None:
         """One of the calls has completed."""
@@ -126,13 +130,13 @@ class Waiter:
                 loop = asyncio.get_running_loop()
                 self._over = loop.create_future()
                 # A call that completes in time anyway needs no timer.
-                if any(it.deadline > ends_at for it in self._inflight_calls):
+                if any(it.deadline > ends_at for it in (*self.ours, *self.others)):
                     timer = loop.call_later(ends_at - now, self._end)
                 await self._over
         finally:
             if timer is not None:
                 timer.cancel()
-            for inflight_call in self._inflight_calls:
+            for inflight_call in (*self.ours, *self.others):
                 inflight_call.waiting.discard(self)
 
     def _end(self) -> None:

@@ -71,7 +71,6 @@ class Call:
     until: float
     background: bool
     done: Done
-    kind: str = ""
     bound: int = 0
     """The most tokens that the request may be billed for."""
     reservation: Any = None
@@ -90,7 +89,6 @@ class Call:
 
     def start(self) -> None:
         """Make the first request."""
-        self.kind = failover.label(self.candidate)
         now = self.by.clock()
         if self.by.states.is_plain(self.candidate.provider.name, now=now):
             self.ask = self.ask._replace(plain=True)
@@ -156,7 +154,7 @@ class Call:
         if self.inflight_call.trace is None:
             return made
         self.span = self.inflight_call.trace.start(
-            provider=self.kind, model=self.ask.model, url=chosen.base_url
+            provider=self.candidate.label, model=self.ask.model, url=chosen.base_url
         )
         if self.span is None:
             return made
@@ -178,7 +176,7 @@ class Call:
             tokens = self.bound
             vectors = vectors._replace(tokens=tokens, is_estimated=True)
         self._end("ok", billed=True, tokens=tokens)
-        self.by.observe.tokens(provider=self.kind, model=self.ask.model, tokens=tokens)
+        self.by.observe.tokens(provider=self.candidate.label, model=self.ask.model, tokens=tokens)
         self._succeed(vectors)
 
     def _read(self, answer: provider_api.HttpAnswer) -> provider_api.Vectors:
@@ -213,7 +211,7 @@ class Call:
         if self.is_forbidden:
             # The previous key gets an answer for the same text.
             self._refuse_key()
-            self.by.observe.error("misconfigured", self.kind)
+            self.by.observe.error("misconfigured", self.candidate.label)
         elif not self.by_previous:
             states.refused.pop(name, None)
         if self.is_newly_plain:
@@ -255,7 +253,7 @@ class Call:
         if self.fallback is None or not (is_refused or self.is_forbidden):
             return False
         if is_refused:
-            self.by.observe.error("misconfigured", self.kind)
+            self.by.observe.error("misconfigured", self.candidate.label)
         self._fall_back()
         return True
 
@@ -283,7 +281,10 @@ class Call:
         if self.span is not None:
             self.span.end(outcome=outcome)
         self.by.observe.call(
-            provider=self.kind, model=self.ask.model, outcome=outcome, seconds=ended - started
+            provider=self.candidate.label,
+            model=self.ask.model,
+            outcome=outcome,
+            seconds=ended - started,
         )
 
     def _tell(self, came: provider_api.Vectors | Exception) -> None:

@@ -1,12 +1,13 @@
 """A request under way: the entries of its items so far, and their cost."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from embedding_sidecar import errors
 from embedding_sidecar.cache import cache_entry
-from embedding_sidecar.engine import dispatch, failover, inflight, portions
+from embedding_sidecar.engine import failover, inflight, portions
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.openai_format import cache_control
 from embedding_sidecar.telemetry import tracing
@@ -67,16 +68,10 @@ class RequestState:
     keys: dict[str, list[str]] = field(default_factory=dict)
     _tokens: int = 0
     _is_estimated: bool = False
-    _parts: dict[str, _Part] = field(default_factory=dict)
+    _parts: defaultdict[str, _Part] = field(default_factory=lambda: defaultdict(_Part))
     _distrusted: set[str] = field(default_factory=set)
     """Spaces in which cached entries and calls of other requests are not used any more."""
     _spans: list[tuple[float, float]] = field(default_factory=list)
-
-    def _of(self, space: str) -> _Part:
-        part = self._parts.get(space)
-        if part is None:
-            part = self._parts[space] = _Part()
-        return part
 
     @property
     def held(self) -> str | None:
@@ -93,7 +88,7 @@ class RequestState:
         self.looked_at = found.looked_at
         if self.is_alone(candidate.space):
             return
-        part = self._of(candidate.space)
+        part = self._parts[candidate.space]
         for index, entry in enumerate(found.entries):
             if entry is not None and candidate.made(entry):
                 part.cached[index] = entry
@@ -107,20 +102,20 @@ class RequestState:
     def missing_of(self, keys: Sequence[str], space: str) -> dict[str, list[int]]:
         """The same for these keys, one for each item."""
         found: dict[str, list[int]] = {}
-        part = self._of(space)
+        part = self._parts[space]
         for index, key in enumerate(keys):
             if index not in part.cached and index not in part.made:
                 found.setdefault(key, []).append(index)
         return found
 
     def completed(
-        self, dispatched: dispatch.Dispatched, *, now: float
+        self, request: portions.BatchRequest, waiter: inflight.Waiter, *, now: float
     ) -> errors.ProviderFailed | errors.Refused | None:
         """Take the results; the failure, if there is one of this provider or of this request."""
-        candidate, missing = dispatched.request.candidate, dispatched.request.missing
+        candidate, missing = request.candidate, request.missing
         failures: list[errors.ProviderFailed | errors.Refused] = []
-        for inflight_call in dispatched.ours:
-            result = self._take(inflight_call, dispatched.request, ours=True, now=now)
+        for inflight_call in waiter.ours:
+            result = self._take(inflight_call, request, ours=True, now=now)
             self.attempts += len(inflight_call.sent)
             self._tokens += result.tokens
             self._is_estimated = self._is_estimated or result.is_estimated
@@ -128,8 +123,8 @@ class RequestState:
                 failures.append(self._told(result.failure, inflight_call.keys, missing))
             elif result.failure is not None:
                 failures.append(result.failure)
-        for inflight_call in dispatched.others:
-            result = self._take(inflight_call, dispatched.request, ours=False, now=now)
+        for inflight_call in waiter.others:
+            result = self._take(inflight_call, request, ours=False, now=now)
             of_this = inflight_call.provider == candidate.provider.name or result is _UNKNOWN
             # A failure that another text of that call may have caused is not this request's.
             is_theirs = isinstance(result.failure, errors.Declined) and len(
@@ -137,13 +132,13 @@ class RequestState:
             ) > len(missing.keys() & set(inflight_call.keys))
             if of_this and not is_theirs and isinstance(result.failure, errors.ProviderFailed):
                 failures.append(result.failure)
-        if self._of(candidate.space).is_mixed() and not self._distrust(candidate.space):
+        if self._parts[candidate.space].is_mixed() and not self._distrust(candidate.space):
             return vector_decoder.bad_answer()
         return _worst(failures)
 
     def answer(self, candidate: failover.Candidate) -> Answer:
         """The answer, once no item is missing in the space of this candidate."""
-        part = self._of(candidate.space)
+        part = self._parts[candidate.space]
         cached, made = part.cached, part.made
         return Answer(
             vectors=tuple(
@@ -177,7 +172,7 @@ class RequestState:
             end = now if ended is None else ended
             if end > self.started_at:
                 self._spans.append((max(began, self.started_at), end))
-        part = self._of(request.candidate.space)
+        part = self._parts[request.candidate.space]
         for key, indexes in request.missing.items():
             entry = result.entries.get(key)
             if entry is None:
@@ -213,7 +208,7 @@ class RequestState:
 
         False if that was done before: then the provider is at fault.
         """
-        part = self._of(space)
+        part = self._parts[space]
         part.cached.clear()
         if part.is_mixed():
             part.made.clear()

@@ -146,9 +146,9 @@ class Service:
                 await asyncio.sleep(step.seconds)
             elif await self._fill_from(step, state, schedule):
                 if not schedule.is_first(step):
-                    self._caller.observe.failover(failover.label(step))
+                    self._caller.observe.failover(step.label)
                     if state.span is not None:
-                        state.span.failed_over(provider=failover.label(step))
+                        state.span.failed_over(provider=step.label)
                 return step
             # Other requests may have fetched the missing entries meanwhile.
             state.keys.clear()
@@ -189,11 +189,11 @@ class Service:
                     span=state.span,
                     background=state.background,
                 )
-                dispatched = dispatch.dispatch(self._caller, request)
-                if dispatched is None:
+                waiter = dispatch.dispatch(self._caller, request)
+                if waiter is None:
                     return False
-                await dispatched.waiter.wait(now=self._clock(), ends_at=ends_at)
-                failure = state.completed(dispatched, now=self._clock())
+                await waiter.wait(now=self._clock(), ends_at=ends_at)
+                failure = state.completed(request, waiter, now=self._clock())
             if failure is not None:
                 self._give_up(candidate, failure, schedule)
                 return False
@@ -210,7 +210,7 @@ class Service:
     ) -> None:
         """Record that a candidate failed, or raise a failure that decides the request."""
         if failure is _KEY_IS_MISSING:
-            self._caller.observe.error("misconfigured", failover.label(candidate))
+            self._caller.observe.error("misconfigured", candidate.label)
         # Only the provider the caller meant may say that the caller is at fault.
         if isinstance(failure, errors.ProviderFailed) or (
             isinstance(failure, errors.Rejected) and not schedule.is_first(candidate)

@@ -329,7 +329,7 @@ def test_unwritable_answer_is_500_for_callback(monkeypatch):
     )
     monkeypatch.setattr(openai_json, "render", lambda **_: 1 / 0)
     told: list[Any] = []
-    world.endpoint.look_up(asked._replace(wanted=known, from_memory=from_memory), told.append)
+    world.endpoint.look_up(asked._replace(wanted=known, found=from_memory), told.append)
     assert [it.status for it in told] == [500]
     assert "other" not in repr(asked)
 

@@ -65,7 +65,7 @@ class Batch:
 
     @property
     def _learned(self) -> Learned:
-        return self.by.states.learned(self.inflight_call.provider)
+        return self.by.states.learned[self.inflight_call.provider]
 
     def _call_in_sequence(self, parts: Sequence[Sequence[str]]) -> None:
         """Fetch these parts, one after the other, then run the next step."""
@@ -183,7 +183,7 @@ class Batch:
 
     def _keep(self, made: Mapping[str, cache_entry.Entry]) -> None:
         try:
-            self.by.store.put_many(made, ttl_seconds=self.request.control.ttl_seconds)
+            self.by.cache.put_many(made, ttl_seconds=self.request.control.ttl_seconds)
         except Exception as fault:  # noqa: BLE001 - reported; the call ends all the same
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "vectors could not be kept", "exception": fault}

@@ -34,7 +34,7 @@ def dispatch(by: provider_call.Caller, request: portions.BatchRequest) -> inflig
     for inflight_call in ours:
         by.registry.follow(inflight_call)
     if probes or len(ours) > 1:
-        at_once = 1 if probes or by.states.learned(name).is_slow else PARTS_AT_ONCE
+        at_once = 1 if probes or by.states.learned[name].is_slow else PARTS_AT_ONCE
         _Queue(by, request, deque(ours), at_once=at_once, probes=probes).go_on()
     elif ours and ours[0].brought is None:
         batch_calls.Batch(by, request, ours[0]).start()

@@ -66,12 +66,6 @@ class Learned:
     _passed_at: float = field(default=0.0)
 
     @property
-    def anything(self) -> bool:
-        """True if there is a limit, which an answered size may correct."""
-        met = (self._items, self._bytes, self._time, self._item_tokens)
-        return any(it is not None for it in met)
-
-    @property
     def is_slow(self) -> bool:
         """True if a request ran out of time: its parts then go one after the other."""
         return self._time is not None

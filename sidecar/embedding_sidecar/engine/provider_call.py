@@ -5,6 +5,7 @@ refuses the key in force, and without `encoding_format` where it refuses that fi
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.telemetry.repeated import Repeated
 from embedding_sidecar.translation import error_words, http_status, provider_api, vector_decoder
 
+ATTEMPT_SECONDS: Final = 30.0
 FOR_NOBODY: Final = errors.Unreachable("abandoned", billed=False)
 """The failure of a call that is not made because no request waits for it any more."""
 TOO_LATE: Final = errors.Unreachable("timeout", billed=False)
@@ -36,21 +38,22 @@ Done = Callable[[provider_api.Vectors | Exception], None]
 class Caller:
     """The parts that all calls of one policy share.
 
-    `keys` are by the provider's name, absent where there is none. `attempt_seconds` is the longest
-    that one call may take. `clock` is in seconds and never goes back; `wall_clock` is Unix time in
-    seconds, which entries of the `store` are marked with.
+    `keys` are by the provider's name, absent where there is none. `registry` and `states` outlive
+    the policy's document. `attempt_seconds` is the longest that one call may take. `clock` is in
+    seconds and never goes back; `wall_clock` is Unix time in seconds, which entries of the cache
+    are marked with.
     """
 
     keys: Mapping[str, provider_states.ApiKey]
     quota: Quota
     upstream: provider_api.Upstream
     observe: Metrics
-    states: provider_states.ProviderStates
+    cache: tiered_cache.TieredCache
     registry: inflight.InflightCalls
-    store: tiered_cache.TieredCache
-    attempt_seconds: float
-    clock: Callable[[], float]
-    wall_clock: Callable[[], float]
+    states: provider_states.ProviderStates = field(default_factory=provider_states.ProviderStates)
+    attempt_seconds: float = ATTEMPT_SECONDS
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
     repeated: Repeated = field(default_factory=Repeated)
 
 

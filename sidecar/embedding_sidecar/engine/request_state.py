@@ -34,12 +34,14 @@ class _Part:
 
     `cached` are from the cache; another provider of the same space goes on with them. `made` are
     new, and may come from several providers of the space; `coalesced` are those of them that a
-    call of another request fetched.
+    call of another request fetched. If `is_distrusted`, cached entries and calls of other requests
+    are not used any more.
     """
 
     cached: dict[int, cache_entry.Entry] = field(default_factory=dict)
     made: dict[int, cache_entry.Entry] = field(default_factory=dict)
     coalesced: set[int] = field(default_factory=set)
+    is_distrusted: bool = False
 
     def is_mixed(self) -> bool:
         """True if the vectors are of several sizes: the model behind a name has changed."""
@@ -69,8 +71,6 @@ class RequestState:
     _tokens: int = 0
     _is_estimated: bool = False
     _parts: defaultdict[str, _Part] = field(default_factory=lambda: defaultdict(_Part))
-    _distrusted: set[str] = field(default_factory=set)
-    """Spaces in which cached entries and calls of other requests are not used any more."""
     _spans: list[tuple[float, float]] = field(default_factory=list)
 
     @property
@@ -80,7 +80,7 @@ class RequestState:
 
     def is_alone(self, space: str) -> bool:
         """True if neither cached entries nor calls of other requests may be used."""
-        return self.control.no_cache or space in self._distrusted
+        return self.control.no_cache or self._parts[space].is_distrusted
 
     def looked(self, candidate: failover.Candidate, found: Found) -> None:
         """The cache was asked."""
@@ -134,7 +134,7 @@ class RequestState:
                 failures.append(result.failure)
         if self._parts[candidate.space].is_mixed() and not self._distrust(candidate.space):
             return vector_decoder.bad_answer()
-        return _worst(failures)
+        return min(failures, key=_rank, default=None)
 
     def answer(self, candidate: failover.Candidate) -> Answer:
         """The answer, once no item is missing in the space of this candidate."""
@@ -213,8 +213,7 @@ class RequestState:
         if part.is_mixed():
             part.made.clear()
             part.coalesced.clear()
-        before = space in self._distrusted
-        self._distrusted.add(space)
+        before, part.is_distrusted = part.is_distrusted, True
         return not before
 
     def _upstream_seconds(self) -> float:
@@ -227,17 +226,11 @@ class RequestState:
         return seconds
 
 
-def _worst(
-    failures: Sequence[errors.ProviderFailed | errors.Refused],
-) -> errors.ProviderFailed | errors.Refused | None:
-    """The failure that decides, among those of a request's parts; None where there is none.
+def _rank(failure: errors.ProviderFailed | errors.Refused) -> int:
+    """The place of a failure among those of a request's parts; the first one decides.
 
     A refusal comes first: it is final. Then comes one that says more than that a call failed.
     """
-    return min(failures, key=_rank) if failures else None
-
-
-def _rank(failure: errors.ProviderFailed | errors.Refused) -> int:
     if isinstance(failure, errors.Refused):
         return 0
     return 2 if isinstance(failure, errors.Unreachable) else 1

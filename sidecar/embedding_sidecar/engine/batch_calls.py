@@ -22,9 +22,6 @@ _TIMEOUT: Final = "timeout"
 
 _log = logging.getLogger(__name__)
 
-Over = Callable[[inflight.CallResult | Exception], None]
-"""Receives the result of a batch, just before the requests that wait for it."""
-
 
 def split(
     by: provider_call.Caller, request: portions.BatchRequest, keys: Sequence[str]
@@ -38,12 +35,15 @@ def split(
 
 @dataclass(slots=True, eq=False, repr=False)
 class Batch:
-    """The provider calls that complete one in-flight call; a failure ends them."""
+    """The provider calls that complete one in-flight call; a failure ends them.
+
+    `over` receives the result just before the requests that wait for it.
+    """
 
     by: provider_call.Caller
     request: portions.BatchRequest
     inflight_call: inflight.InflightCall
-    over: Over | None = None
+    over: Callable[[inflight.CallResult | Exception], None] | None = None
     _: KW_ONLY
     entries: dict[str, cache_entry.Entry] = field(default_factory=dict)
     tokens: int = 0

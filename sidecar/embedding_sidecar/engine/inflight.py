@@ -74,8 +74,8 @@ class InflightCall:
     """Calls to one provider, one after the other, for some keys.
 
     `deadline` is the latest time at which it completes. `cancel` ends the call under way. `brought`
-    is None until it completes, and an exception where a fault ended it. `completed_at` is set once
-    the cache has its entries. Only a `shared` call is found by its keys.
+    is None until it completes, and an exception where a fault ended it. `completed_at` is the time
+    when the cache had its entries. Only a `shared` call is found by its keys.
     """
 
     provider: str
@@ -87,7 +87,7 @@ class InflightCall:
     sent: list[Span] = field(default_factory=list)
     waiting: "set[Waiter]" = field(default_factory=set)
     brought: CallResult | Exception | None = None
-    completed_at: float | None = None
+    completed_at: float = math.inf
     size_bytes: int = 0
 
     def result(self) -> CallResult | None:
@@ -159,11 +159,7 @@ class InflightCalls:
     def find(self, key: str, *, since: float) -> InflightCall | None:
         """The call that fetches this key, or whose entry the cache did not have yet at `since`."""
         inflight_call = self._by_key.get(key)
-        if inflight_call is None or (
-            inflight_call.completed_at is not None and inflight_call.completed_at < since
-        ):
-            return None
-        return inflight_call
+        return inflight_call if inflight_call and inflight_call.completed_at >= since else None
 
     def follow(self, inflight_call: InflightCall) -> None:
         """Register a call, which `complete` must end. After `close` it completes at once."""
@@ -213,7 +209,7 @@ class InflightCalls:
         while self._completed_bytes > MAX_KEPT_BYTES:
             self._forget_oldest()
         if not self._sweeps:
-            self._sweep_later()
+            self._sweep()
 
     async def close(self) -> None:
         """Cancel all calls in flight, and begin no more."""
@@ -224,17 +220,14 @@ class InflightCalls:
                 inflight_call.cancel()
             self.complete(inflight_call, ENDED)
 
-    def _sweep_later(self) -> None:
-        self._sweeps = bool(self._completed)
-        if self._sweeps:
-            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
-
     def _sweep(self) -> None:
         """Forget the calls that completed long ago; one timer for all."""
         until = self._clock() - KEPT_SECONDS
-        while self._completed and (self._completed[0].completed_at or until) <= until:
+        while self._completed and self._completed[0].completed_at <= until:
             self._forget_oldest()
-        self._sweep_later()
+        self._sweeps = bool(self._completed)
+        if self._sweeps:
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
 
     def _forget_oldest(self) -> None:
         inflight_call = self._completed.popleft()

@@ -20,8 +20,6 @@ TOO_LARGE: Final = 413
 _LEAST_BODY_BYTES: Final = 65_536
 """No server refuses a smaller body for its bytes (Express, the strictest known, takes 100 kB): it
 counts items then, as Hugging Face's text-embeddings-inference does."""
-
-
 _LEAST_ITEM_TOKENS: Final = 256
 """No known model takes fewer: a shorter item is not refused for its length."""
 _MOST_ITEM_TOKENS: Final = 2**20

@@ -97,13 +97,9 @@ class RequestState:
 
     def missing(self, candidate: failover.Candidate) -> dict[str, list[int]]:
         """The missing keys, each once, with the indexes of its items."""
-        return self.missing_of(self.keys[candidate.provider.name], candidate.space)
-
-    def missing_of(self, keys: Sequence[str], space: str) -> dict[str, list[int]]:
-        """The same for these keys, one for each item."""
         found: dict[str, list[int]] = {}
-        part = self._parts[space]
-        for index, key in enumerate(keys):
+        part = self._parts[candidate.space]
+        for index, key in enumerate(self.keys[candidate.provider.name]):
             if index not in part.cached and index not in part.made:
                 found.setdefault(key, []).append(index)
         return found

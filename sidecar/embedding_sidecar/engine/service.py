@@ -196,7 +196,8 @@ class Service:
         """The cache's entries for the missing items."""
         looked_at = self._clock()
         keys = self._cache.keys(failover.terms(candidate, state.ask), space=candidate.space)
-        wanted = state.missing_of(keys, candidate.space)
+        state.keys[candidate.provider.name] = keys
+        wanted = state.missing(candidate)
         if state.is_alone(candidate.space) or not wanted:
             return Found(keys, [None] * len(keys), looked_at)
         entries = await self._cache.get_many(

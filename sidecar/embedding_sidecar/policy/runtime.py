@@ -25,7 +25,13 @@ from embedding_sidecar.cache import (
     redis_cache,
     tiered_cache,
 )
-from embedding_sidecar.engine import cached_answers, inflight, provider_states, service
+from embedding_sidecar.engine import (
+    cached_answers,
+    inflight,
+    provider_call,
+    provider_states,
+    service,
+)
 from embedding_sidecar.policy import policy_file
 from embedding_sidecar.quota import counter, quota, quota_store
 from embedding_sidecar.redis_client import redis_url
@@ -119,13 +125,16 @@ class RuntimeFactory:
         self._drain_seconds = max(self._drain_seconds, longest + _BESIDES)
         made = service.Service(
             document=policy,
-            keys=self._states.follow(policy, _usable_keys(loaded), now=time.monotonic()),
-            cache=cached,
-            quota=counted,
-            upstream=calling,
-            observe=self._metrics,
-            registry=self._registry,
-            states=self._states,
+            caller=provider_call.Caller(
+                keys=self._states.follow(policy, _usable_keys(loaded), now=time.monotonic()),
+                quota=counted,
+                upstream=calling,
+                observe=self._metrics,
+                cache=cached,
+                registry=self._registry,
+                states=self._states,
+                attempt_seconds=self._timing.attempt_seconds,
+            ),
             timing=self._timing,
         )
         return Runtime(

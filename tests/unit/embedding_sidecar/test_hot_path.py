@@ -24,6 +24,7 @@ from embedding_sidecar.engine import (
     cached_answers,
     failover,
     inflight,
+    provider_call,
     provider_states,
     request_state,
     service,
@@ -116,17 +117,19 @@ class World:
             loaded=loaded,
             service=service.Service(
                 document=DOCUMENT,
-                keys={
-                    it.name: provider_states.ApiKey(current=stand_in.KEY)
-                    for it in DOCUMENT.providers
-                },
-                cache=self.cache,
-                quota=unlimited,
-                upstream=self.provider,
-                observe=self.metrics,
-                registry=inflight.InflightCalls(clock=lambda: self.now),
-                clock=lambda: self.now,
-                wall_clock=lambda: self.now,
+                caller=provider_call.Caller(
+                    keys={
+                        it.name: provider_states.ApiKey(current=stand_in.KEY)
+                        for it in DOCUMENT.providers
+                    },
+                    cache=self.cache,
+                    quota=unlimited,
+                    upstream=self.provider,
+                    observe=self.metrics,
+                    registry=inflight.InflightCalls(clock=lambda: self.now),
+                    clock=lambda: self.now,
+                    wall_clock=lambda: self.now,
+                ),
             ),
             quota=day,
             cache=self.cache,
@@ -329,7 +332,7 @@ def test_unwritable_answer_is_500_for_callback(monkeypatch):
     )
     monkeypatch.setattr(openai_json, "render", lambda **_: 1 / 0)
     told: list[Any] = []
-    world.endpoint.look_up(asked._replace(wanted=known, from_memory=from_memory), told.append)
+    world.endpoint.look_up(asked._replace(wanted=known, found=from_memory), told.append)
     assert [it.status for it in told] == [500]
     assert "other" not in repr(asked)
 

@@ -599,7 +599,7 @@ def test_grant_of_higher_limit_is_not_spent_within_lower(day):
     assert run(scenario()) == (2, 5)
 
 
-def test_nothing_is_left_of_limit_below_what_was_spent(day):
+def test_limit_below_what_was_spent_leaves_no_call_and_no_token(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=20, daily_tokens=20)
         await spend(sidecar, 10)

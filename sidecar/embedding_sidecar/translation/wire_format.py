@@ -48,9 +48,8 @@ class Translation(abc.ABC):
         body: dict[str, Any] = {"model": ask.model, "input": ask.items}
         if not ask.plain:
             body["encoding_format"] = "base64"
-        for name, value in self.fields(ask, base_url=base_url).items():
-            if value is not None:
-                body[name] = value
+        fields = self.fields(ask, base_url=base_url)
+        body |= {name: value for name, value in fields.items() if value is not None}
         for name, value in ask.extra:
             body[name] = orjson.Fragment(value)
         called = document.called_url(kind=self.vendor, base_url=base_url, api_key=api_key)

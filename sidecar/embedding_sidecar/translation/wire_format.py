@@ -45,17 +45,17 @@ class Translation(abc.ABC):
         It asks for base64, so that vectors come as the model's own bits. Some servers ignore that
         and answer in floats.
         """
-        body = {
-            "model": ask.model,
-            "input": ask.items,
-            "encoding_format": None if ask.plain else "base64",
-            **self.fields(ask, base_url=base_url),
-            **{name: orjson.Fragment(value) for name, value in ask.extra},
-        }
+        body: dict[str, Any] = {"model": ask.model, "input": ask.items}
+        if not ask.plain:
+            body["encoding_format"] = "base64"
+        fields = self.fields(ask, base_url=base_url)
+        body |= {name: value for name, value in fields.items() if value is not None}
+        for name, value in ask.extra:
+            body[name] = orjson.Fragment(value)
         called = document.called_url(kind=self.vendor, base_url=base_url, api_key=api_key)
         return provider_api.HttpRequest(
             url=f"{called}/embeddings",
-            body=orjson.dumps({name: it for name, it in body.items() if it is not None}),
+            body=orjson.dumps(body),
             headers=provider_api.headers(api_key),
             reader=vector_decoder.Reader(count=len(ask.items), dimensions=ask.dimensions),
         )

@@ -35,11 +35,12 @@ def run(request):
 @contextlib.asynccontextmanager
 async def asking(**given) -> AsyncIterator[http1_pool.ConnectionPool]:
     parts: dict[str, Any] = {
+        "connect_seconds": 5.0,
+        "dns_seconds": 10.0,
         "intake": answer_body.Intake(),
         "authorities": tls_authorities.Authorities(),
     }
-    terms: dict[str, Any] = {"connect_seconds": 5.0, "dns_seconds": 10.0, **given}
-    made = http1_pool.ConnectionPool(**parts, **terms)
+    made = http1_pool.ConnectionPool(**{**parts, **given})
     try:
         yield made
     finally:
@@ -589,6 +590,38 @@ def test_answer_that_was_cut_short_is_gone_with_its_connection(run):
         assert not run(go())
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(("memory_bytes", "is_given_up"), [(4 * 2**20, True), (2**30, False)])
+def test_body_that_comes_is_held_against_memory_until_its_connection_is_lost(
+    run, memory_bytes, is_given_up
+):
+    begun = b"HTTP/1.1 200 OK\r\ncontent-length: 10000000\r\n\r\n" + b"x" * 2**21
+
+    async def go():
+        enough = asyncio.Event()
+
+        class Body(whole_body.WholeBody):
+            def feed(self, chunk):
+                super().feed(chunk)
+                # A turn later, when the bytes are counted.
+                if self.held_bytes == 2**21:
+                    asyncio.get_running_loop().call_soon(enough.set)
+
+            def drop(self):
+                super().drop()
+                enough.set()
+
+        server, intake, came = Server(begun), answer_body.Intake(memory_bytes), Body()
+        async with raw_server.served(server.handle) as url, asking(intake=intake) as made:
+            asked = asyncio.create_task(failed(made, url, reader=came))
+            await enough.wait()
+            held = intake.held_bytes
+            await made.close()
+            await asyncio.gather(asked, return_exceptions=True)
+        return came.is_lost, held > 0, intake.held_bytes
+
+    assert run(go()) == (is_given_up, not is_given_up, 0)
 
 
 # --- begun, without anybody who awaits it

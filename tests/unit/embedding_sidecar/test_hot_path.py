@@ -311,6 +311,15 @@ def test_failure_nobody_thought_of_is_500_and_in_log(caplog, monkeypatch):
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_answer_is_written_before_its_vector_is_kept(monkeypatch):
+    world, steps = World(hot=True), mock.Mock()
+    steps.answer.side_effect, steps.keep.side_effect = openai_json.render, world.cache.put_many
+    monkeypatch.setattr(openai_json, "render", steps.answer)
+    monkeypatch.setattr(world.cache, "put_many", steps.keep)
+    assert world.post(body())[0] == 200
+    assert [name for name, _, _ in steps.mock_calls] == ["answer", "keep"]
+
+
 def test_cache_that_cannot_keep_vector_takes_no_answer_away(caplog, monkeypatch):
     world = World(hot=True)
     monkeypatch.setattr(world.cache, "put_many", lambda *_, **__: 1 / 0)

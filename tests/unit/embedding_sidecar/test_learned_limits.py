@@ -55,6 +55,31 @@ def test_b4_limit_of_items_by_any_status_is_split_and_remembered(status, items):
     assert len(p.calls) <= 250 // max(items // 2, 1) + 1
 
 
+def test_answer_counts_tokens_of_all_halves():
+    world = World(one("p", kind="OpenAICompatible"))
+    taking(world, items=2)
+    asked = texts(5)
+    answer = world.embed(*asked)
+    assert answer.tokens == sum(map(stand_in.tokens, asked))
+    assert not answer.is_estimated
+
+
+def test_tokens_are_estimated_where_first_half_states_none():
+    world = World(one("p", kind="OpenAICompatible"))
+    p = taking(world, items=2)
+    refuse = p.fault
+
+    def fault(made):
+        told = refuse(made)
+        if told is made and len(p.calls) == 2:
+            status, headers, body = made
+            return status, headers, {"data": body["data"]}
+        return told
+
+    p.fault = fault
+    assert world.embed(*texts(4)).is_estimated
+
+
 def test_b4_limit_is_raised_after_some_time_and_forgotten():
     """B4."""
     world = World(one("p", kind="OpenAICompatible"))

@@ -593,7 +593,7 @@ def test_answer_that_was_cut_short_is_gone_with_its_connection(run):
 
 
 @pytest.mark.parametrize(("memory_bytes", "is_given_up"), [(4 * 2**20, True), (2**30, False)])
-def test_body_that_comes_is_held_against_memory_until_its_connection_is_lost(
+def test_body_under_way_is_held_against_memory_until_connection_is_lost(
     run, memory_bytes, is_given_up
 ):
     begun = b"HTTP/1.1 200 OK\r\ncontent-length: 10000000\r\n\r\n" + b"x" * 2**21

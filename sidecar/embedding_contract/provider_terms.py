@@ -6,7 +6,7 @@ They came after version 1 was first written, so each is left out where it is not
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from embedding_contract.json_fields import Positive, Word, check
+from embedding_contract.json_fields import Positive, Url, Word, check
 from embedding_contract.json_records import Key
 
 MAX_SECONDS: Final = 600
@@ -26,6 +26,32 @@ class Limits:
 
 
 NO_LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """Limits of any 60 seconds, of all pods that share them; None is no limit."""
+
+    requests_per_minute: Annotated[Positive | None, Key(omits_default=True)] = None
+    tokens_per_minute: Annotated[Positive | None, Key(omits_default=True)] = None
+
+
+NO_RATE: Final = Rate()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Azure:
+    """Terms of Azure OpenAI: without `api_version` the v1 form of its API is called.
+
+    With `tenant_id` and `client_id` the pod's ServiceAccount token is exchanged at `authority` for
+    an access token of Microsoft Entra ID, and no API key is sent.
+    """
+
+    deployment: Word
+    api_version: Annotated[Word | None, Key(omits_default=True)] = None
+    tenant_id: Annotated[Word | None, Key("tenantID", omits_default=True)] = None
+    client_id: Annotated[Word | None, Key("clientID", omits_default=True)] = None
+    authority: Annotated[Url, Key(omits_default=True)] = "https://login.microsoftonline.com"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

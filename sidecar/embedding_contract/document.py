@@ -12,7 +12,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Final
 
-from embedding_contract import json_fields, json_records, spaces
+from embedding_contract import json_fields, json_records, money, provider_terms, spaces
 from embedding_contract.json_fields import Count, FileName, Positive, Text, Url, Word, check
 from embedding_contract.json_records import REQUIRED, Key
 
@@ -28,36 +28,6 @@ ATLAS_BASE_URL: Final = "https://ai.mongodb.com/v1"
 ATLAS_KEY_PREFIX: Final = "al-"
 """MongoDB Atlas issues Voyage keys with this prefix; they work at Atlas's host only (voyageai
 Python package, util.py)."""
-MAX_SECONDS: Final = 600
-"""The longest that a call or a request may take; OpenAI's SDKs wait as long."""
-
-Seconds = Annotated[
-    float,
-    check(lambda it: 0 < it <= MAX_SECONDS, f"must be above 0, and {MAX_SECONDS} at most"),
-]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds of a request to a provider; None leaves a bound as published and as learned.
-
-    `body_bytes` is of a whole request.
-    """
-
-    items: Annotated[Positive | None, Key(omits_default=True)] = None
-    body_bytes: Annotated[Positive | None, Key("bytes", omits_default=True)] = None
-    tokens_per_item: Annotated[Positive | None, Key(omits_default=True)] = None
-
-
-NO_LIMITS: Final = Limits()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PassThroughField:
-    """A field of a server's own that requests may have; `changes_space` if it changes vectors."""
-
-    name: Word
-    changes_space: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +39,10 @@ class Provider:
     `price_per_million_tokens` is a decimal string in the currency of the reader's choice;
     `call_seconds` and `request_seconds` are the longest that one call to it may take, and a request
     for its model with all its calls: None leaves that to the sidecar's environment.
+
+    `weight` is this provider's part of the requests that providers of one space and equal model
+    names share; 0 takes only what the others cannot. `class_name` is the ClusterEmbeddingProvider
+    that it comes from. `region` is Amazon Bedrock's.
     """
 
     name: Word
@@ -81,12 +55,21 @@ class Provider:
     api_key_file: FileName | None = None
     price_per_million_tokens: Text | None = None
     # The rest came after version 1 was first written, so each is left out where it is not set.
-    limits: Annotated[Limits, Key(omits_default=True)] = NO_LIMITS
-    call_seconds: Annotated[Seconds | None, Key("timeouts.callSeconds", omits_default=True)] = None
-    request_seconds: Annotated[
-        Seconds | None, Key("timeouts.requestSeconds", omits_default=True)
+    limits: Annotated[provider_terms.Limits, Key(omits_default=True)] = provider_terms.NO_LIMITS
+    call_seconds: Annotated[
+        provider_terms.Seconds | None, Key("timeouts.callSeconds", omits_default=True)
     ] = None
-    pass_through_fields: Annotated[tuple[PassThroughField, ...], Key(omits_default=True)] = ()
+    request_seconds: Annotated[
+        provider_terms.Seconds | None, Key("timeouts.requestSeconds", omits_default=True)
+    ] = None
+    pass_through_fields: Annotated[
+        tuple[provider_terms.PassThroughField, ...], Key(omits_default=True)
+    ] = ()
+    weight: Annotated[Count, Key(omits_default=True)] = 1
+    rate: Annotated[provider_terms.Rate, Key(omits_default=True)] = provider_terms.NO_RATE
+    class_name: Annotated[Word | None, Key("class", omits_default=True)] = None
+    azure: Annotated[provider_terms.Azure | None, Key(omits_default=True)] = None
+    region: Annotated[Word | None, Key(omits_default=True)] = None
 
     def space(self, dimensions: int | None = None) -> str:
         """The space of this provider's vectors, of the size that a caller asked for, if any."""
@@ -112,6 +95,16 @@ class Failover:
     across_spaces: bool = False
 
 
+def _amount(name: str) -> Key:
+    """The place of an amount of money: nano-dollars here, a decimal string of dollars there."""
+    return Key(name, read=money.read, write=money.write, omits_default=True)
+
+
+def _observes(value: object, path: str) -> bool:
+    text: str = json_records.reader(Text)(value, path)
+    return text == "Observe"
+
+
 def _denies(value: object, path: str) -> bool:
     text: str = json_records.reader(Text)(value, path)
     return text != "Allow"
@@ -119,10 +112,12 @@ def _denies(value: object, path: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """Calls and tokens of the policy per UTC day; None lifts the limit, 0 closes.
+    """Calls, tokens and money of the policy per UTC day and month; None is no limit, 0 closes.
 
-    `deny_on_store_loss` False lets each pod count alone while Redis is away. Requests of the class
-    background draw only while more than the reserve is left of a limit.
+    Costs are in nano-dollars (`money`). `deny_on_store_loss` False lets each pod count alone while
+    Redis is away. With `observes` everything is counted and nothing refused. Requests of the class
+    background draw only while more than the reserve is left of a limit: the named part of the day's
+    calls and tokens, `reserved_percent` of every other limit.
     """
 
     daily_requests: Annotated[Count | None, Key("daily.requests", absent=REQUIRED)] = 10_000
@@ -134,6 +129,22 @@ class Quota:
     redis_url_file: Annotated[FileName | None, Key("redisURLFile")] = None
     reserved_requests: Annotated[Count, Key("reserveForApplications.requests")] = 0
     reserved_tokens: Annotated[Count, Key("reserveForApplications.tokens")] = 0
+    daily_cost: Annotated[int | None, _amount("daily.cost")] = None
+    monthly_requests: Annotated[Count | None, Key("monthly.requests", omits_default=True)] = None
+    monthly_tokens: Annotated[Count | None, Key("monthly.tokens", omits_default=True)] = None
+    monthly_cost: Annotated[int | None, _amount("monthly.cost")] = None
+    observes: Annotated[
+        bool,
+        Key(
+            "mode",
+            read=_observes,
+            write=lambda observes: "Observe" if observes else "Enforce",
+            omits_default=True,
+        ),
+    ] = False
+    reserved_percent: Annotated[
+        Count, Key("reserveForApplications.percent", omits_default=True)
+    ] = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +190,18 @@ class Index:
     url: Url
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderClass:
+    """A ClusterEmbeddingProvider that the policy uses: what this policy may spend there at most.
+
+    `quota.redis_url_file` names the Redis of the class, in which all policies' rate is counted.
+    """
+
+    name: Word
+    quota: Quota
+    rate: Annotated[provider_terms.Rate, Key(omits_default=True)] = provider_terms.NO_RATE
+
+
 def _carried_out(requires: tuple[str, ...], path: str) -> tuple[str, ...]:
     lacking = sorted(set(requires) - FEATURES)
     if lacking:
@@ -209,6 +232,7 @@ class PolicyDocument:
     indexes: tuple[Index, ...] = ()
     log_level: Text = "info"
     network: Annotated[Network, Key(omits_default=True)] = field(default_factory=Network)
+    classes: Annotated[tuple[ProviderClass, ...], Key(omits_default=True)] = ()
 
     @property
     def scope(self) -> str:

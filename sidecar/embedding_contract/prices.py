@@ -21,10 +21,6 @@ _VOYAGE_3_LITE: Final = (
 )
 
 
-PRICED_TOKENS: Final = 1_000_000
-"""The number of tokens that a price is for."""
-
-
 @dataclass(frozen=True, slots=True)
 class Price:
     """USD for a million tokens, as a decimal string, and the page that names the price.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from embedding_contract import document
+from embedding_contract import document, provider_terms
 from tests.parts import exchanges, obeying, sidecar
 from tests.parts.compatibility import BY_REFERENCE, Row, Section
 from tests.parts.exchanges import Case, Player, Server
@@ -53,10 +53,10 @@ def obey(followed: Obeying, server: Server, case: Case, *, address: str) -> str:
         network = document.Network(http_proxy=address)
     else:
         base_url = base_url.replace(f"https://{host}", address).replace(f"http://{host}", address)
-    fields = tuple(document.PassThroughField(name=it) for it in policy.pop("pass_on", ()))
+    fields = tuple(provider_terms.PassThroughField(name=it) for it in policy.pop("pass_on", ()))
     model: str = policy.pop("model", server.model)
     key = WRONG_KEY if policy.pop("wrong_key", False) else server.key
-    limits = document.Limits(**policy.pop("limits", {}))
+    limits = provider_terms.Limits(**policy.pop("limits", {}))
     assert not policy, f"unknown: {policy}"
     followed.obey(
         base_url=base_url,

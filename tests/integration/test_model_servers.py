@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from embedding_contract import document, names
+from embedding_contract import names, provider_terms
 from tests.parts import model_servers, obeying
 from tests.parts.compatibility import RUN, Row, Section
 from tests.parts.model_servers import Server
@@ -188,7 +188,7 @@ def test_b4_batch_beyond_servers_limit_is_split_and_limit_is_remembered(strict, 
 
 def test_b4_limit_that_policy_says_is_kept_from_first_call_on(strict):
     """B4."""
-    strict.begin(limits=document.Limits(items=32))
+    strict.begin(limits=provider_terms.Limits(items=32))
     answer = strict.embed(*strict.texts(64))
     assert (answer.status_code, answer.headers["x-embedding-attempts"]) == (200, "2")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-from embedding_contract import document, prices
+from embedding_contract import document, money, prices
 from embedding_operator import terminal
 from embedding_operator.console.usage import Tokens
 
@@ -134,7 +134,7 @@ def _cost(key: str, entries: Sequence[Tokens], *, own: PolicyPrices) -> Cost:
             unpriced.add(f"{entry.provider}/{entry.model}")
             continue
         price, source = found
-        known += price * Decimal(round(entry.tokens)) / prices.PRICED_TOKENS
+        known += price * Decimal(round(entry.tokens)) / money.PRICED_TOKENS
         sources.add(source)
     return Cost(
         key=key,

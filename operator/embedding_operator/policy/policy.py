@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from embedding_contract import document, names, reserve
+from embedding_contract import document, names, provider_terms, reserve
 from embedding_operator import errors
 from embedding_operator.kube import ownership
 from embedding_operator.policy import alerts
@@ -60,10 +60,10 @@ class Provider:
     space: str | None
     api_key: Reference | None
     price_per_million_tokens: str | None
-    limits: document.Limits = document.NO_LIMITS
+    limits: provider_terms.Limits = provider_terms.NO_LIMITS
     call_seconds: float | None = None
     request_seconds: float | None = None
-    pass_through_fields: tuple[document.PassThroughField, ...] = ()
+    pass_through_fields: tuple[provider_terms.PassThroughField, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +197,7 @@ def _provider(entry: Mapping[str, Any]) -> Provider:
         space=entry.get("space"),
         api_key=_reference(entry.get("apiKey")),
         price_per_million_tokens=entry.get("pricePerMillionTokens"),
-        limits=document.Limits(
+        limits=provider_terms.Limits(
             items=limits.get("items"),
             body_bytes=limits.get("bytes"),
             tokens_per_item=limits.get("tokensPerItem"),
@@ -205,7 +205,9 @@ def _provider(entry: Mapping[str, Any]) -> Provider:
         call_seconds=timeouts.get("callSeconds"),
         request_seconds=timeouts.get("requestSeconds"),
         pass_through_fields=tuple(
-            document.PassThroughField(name=it["name"], changes_space=it.get("changesSpace", False))
+            provider_terms.PassThroughField(
+                name=it["name"], changes_space=it.get("changesSpace", False)
+            )
             for it in entry.get("passThroughFields", ())
         ),
     )

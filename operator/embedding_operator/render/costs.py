@@ -3,7 +3,7 @@
 import json
 from decimal import Decimal
 
-from embedding_contract import document, prices
+from embedding_contract import document, money, prices
 from embedding_operator.policy.policy import EmbeddingPolicy, Provider
 
 
@@ -29,7 +29,7 @@ def expression(policy: EmbeddingPolicy, *, tokens: str) -> str | None:
 
     `tokens` is an expression over aos_embedding_tokens_total, with `@matchers@` in its selector.
     """
-    per = prices.PRICED_TOKENS
+    per = money.PRICED_TOKENS
     terms = [
         f"{tokens.replace('@matchers@', _matchers(provider, model))} * {price} / {per}"
         for (provider, model), price in sorted(of(policy).items())

@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from embedding_contract import document
-from embedding_contract.prices import PRICED_TOKENS
+from embedding_contract.money import PRICED_TOKENS
 from embedding_sidecar.policy.current_policy import CurrentPolicy
 from embedding_sidecar.policy.runtime import Runtime
 from embedding_sidecar.telemetry.metrics import Metrics

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from embedding_contract import document, fingerprint, names, reserve, sockets
+from embedding_contract import document, fingerprint, names, provider_terms, reserve, sockets
 from embedding_sidecar.engine import service
 from embedding_sidecar.policy import policy_file, variables
 
@@ -131,7 +131,7 @@ def from_environment(environment: Mapping[str, str]) -> policy_file.Loaded:
             model=read("EMBEDDING_MODEL", variables.word, "text-embedding-3-small"),
             base_url=openai_url,
             api_key_file="openai",
-            limits=document.Limits(
+            limits=provider_terms.Limits(
                 items=read("EMBEDDING_LIMIT_ITEMS", variables.limit, None),
                 body_bytes=read("EMBEDDING_LIMIT_BYTES", variables.limit, None),
                 tokens_per_item=read("EMBEDDING_LIMIT_TOKENS_PER_ITEM", variables.limit, None),

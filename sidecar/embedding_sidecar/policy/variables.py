@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from embedding_contract import document, json_fields, sockets
+from embedding_contract import json_fields, provider_terms, sockets
 from embedding_contract import reserve as reserves
 from embedding_sidecar.cache import entry_encoding
 
@@ -99,7 +99,7 @@ def reserve(value: str) -> int | str:
 
 def seconds(value: str) -> float:
     """Seconds above 0, up to the longest request."""
-    most = document.MAX_SECONDS
+    most = provider_terms.MAX_SECONDS
     if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", value) or not 0 < float(value) <= most:
         raise ValueError(
             f"{value[:SHOWN]!r} is not a valid number of seconds (above 0, to {most:g})"

@@ -3,19 +3,21 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_contract import document
+from embedding_contract import document, provider_terms
 
 COUNTS = st.none() | st.integers(1, 2**24)
-SECONDS = st.none() | st.integers(1, document.MAX_SECONDS)
+SECONDS = st.none() | st.integers(1, provider_terms.MAX_SECONDS)
 FIELDS = st.builds(
-    document.PassThroughField,
+    provider_terms.PassThroughField,
     name=st.from_regex(r"[a-z_]{1,16}", fullmatch=True),
     changes_space=st.booleans(),
 )
 
 
 @given(
-    limits=st.builds(document.Limits, items=COUNTS, body_bytes=COUNTS, tokens_per_item=COUNTS),
+    limits=st.builds(
+        provider_terms.Limits, items=COUNTS, body_bytes=COUNTS, tokens_per_item=COUNTS
+    ),
     call_seconds=SECONDS,
     request_seconds=SECONDS,
     fields=st.lists(FIELDS, max_size=3).map(tuple),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from embedding_contract import document
+from embedding_contract import provider_terms
 from embedding_sidecar import errors
 from embedding_sidecar.engine.learned_limits import RAISE_SECONDS, Learned, Size
 from embedding_sidecar.engine.service import Timing
@@ -313,12 +313,12 @@ def test_b3_environment_counts_where_policy_says_nothing():
 
 def test_b4_b5_policy_says_limits():
     """B4, B5: nothing need be learned; and a policy may say more than is published."""
-    limits = document.Limits(items=10)
+    limits = provider_terms.Limits(items=10)
     world = World(one("p", kind="OpenAICompatible", limits=limits))
     world.embed(*texts(25))
     assert sorted(sizes(world)) == [5, 10, 10]
     wide = World(
-        one("p", kind="OpenAICompatible", limits=document.Limits(body_bytes=8_000_000)),
+        one("p", kind="OpenAICompatible", limits=provider_terms.Limits(body_bytes=8_000_000)),
     )
     lists = [tuple(range(at, at + 30_000)) for at in range(9)]
     wide.embed(*lists)
@@ -326,7 +326,7 @@ def test_b4_b5_policy_says_limits():
     usual = World(one("p", kind="OpenAICompatible"))
     usual.embed(*lists)
     assert len(sizes(usual)) > 1
-    narrow = World(one("p", limits=document.Limits(body_bytes=2_000)))
+    narrow = World(one("p", limits=provider_terms.Limits(body_bytes=2_000)))
     narrow.embed(*texts(4, size=700))
     assert sizes(narrow) == [2, 2]
 
@@ -334,7 +334,7 @@ def test_b4_b5_policy_says_limits():
 @pytest.mark.parametrize("item", [tuple(range(11)), "x" * 161])
 def test_b4_item_of_too_many_tokens_is_refused_by_its_number(item):
     """B4: without a call."""
-    world = World(one("p", limits=document.Limits(tokens_per_item=10)))
+    world = World(one("p", limits=provider_terms.Limits(tokens_per_item=10)))
     refusal = world.refusal("a", item)
     assert (refusal.status, refusal.param) == (400, "input")
     assert "input[1]" in refusal.message

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_contract import document
+from embedding_contract import provider_terms
 from embedding_sidecar import errors, providers
 from embedding_sidecar.cache import cache_entry
 from embedding_sidecar.openai_format import openai_json
 from tests.fakes import provider as stand_in
 from tests.parts.world import World, ask, one
 
-TASK = document.PassThroughField(name="task")
-PROMPT = document.PassThroughField(name="prompt_name", changes_space=True)
+TASK = provider_terms.PassThroughField(name="task")
+PROMPT = provider_terms.PassThroughField(name="prompt_name", changes_space=True)
 
 
 def lenient(world):
@@ -45,7 +45,7 @@ def parsed(**fields):
 )
 def test_a5_listed_field_reaches_server_as_it_is_and_is_part_of_key(name, value):
     """A5."""
-    field = document.PassThroughField(name=name)
+    field = provider_terms.PassThroughField(name=name)
     world = World(one("p", kind="OpenAICompatible", pass_through_fields=(field,)))
     lenient(world)
     asked = parsed(**{name: value})

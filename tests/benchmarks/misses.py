@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from embedding_contract import document
 from embedding_sidecar.cache import generations, memory_cache, tiered_cache
-from embedding_sidecar.engine import inflight
+from embedding_sidecar.engine import inflight, provider_call
 from embedding_sidecar.engine.provider_states import ApiKey
 from embedding_sidecar.engine.request_state import Found
 from embedding_sidecar.engine.service import Service
@@ -29,6 +29,7 @@ from embedding_sidecar.quota import quota
 from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.telemetry.otel import spans
 from embedding_sidecar.translation import provider_api
+from tests.parts import upstreams
 
 DIMENSIONS = 1536
 MISSES = 5_000
@@ -70,8 +71,9 @@ class AtOnce:
         done: Callable[[provider_api.HttpAnswer | Exception], None],
     ) -> Callable[[], None]:
         """The same answer to everybody."""
-        del request, within_seconds
-        return asyncio.get_running_loop().call_soon(done, ANSWER).cancel
+        del within_seconds
+        answer = upstreams.carried(ANSWER, request)
+        return asyncio.get_running_loop().call_soon(done, answer).cancel
 
 
 def _world() -> tuple[Service, tiered_cache.TieredCache]:
@@ -87,12 +89,14 @@ def _world() -> tuple[Service, tiered_cache.TieredCache]:
     )
     service = Service(
         document=POLICY,
-        keys={it.name: ApiKey(current="sk-benchmark") for it in POLICY.providers},
-        cache=cached,
-        quota=quota.Quota(limits=POLICY.quota, scope=POLICY.scope, store=None),
-        upstream=AtOnce(),
-        observe=metrics,
-        registry=inflight.InflightCalls(clock=time.monotonic),
+        caller=provider_call.Caller(
+            keys={it.name: ApiKey(current="sk-benchmark") for it in POLICY.providers},
+            cache=cached,
+            quota=quota.Quota(limits=POLICY.quota, scope=POLICY.scope, store=None),
+            upstream=AtOnce(),
+            observe=metrics,
+            registry=inflight.InflightCalls(clock=time.monotonic),
+        ),
     )
     return service, cached
 

@@ -5,6 +5,7 @@ refuses the key in force, and without `encoding_format` where it refuses that fi
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -15,10 +16,11 @@ from embedding_sidecar.cache import tiered_cache
 from embedding_sidecar.engine import batches, breaker, failover, inflight, provider_states
 from embedding_sidecar.quota.quota import Quota
 from embedding_sidecar.telemetry import tracing
+from embedding_sidecar.telemetry.logs import Repeated
 from embedding_sidecar.telemetry.metrics import Metrics
-from embedding_sidecar.telemetry.repeated import Repeated
 from embedding_sidecar.translation import error_words, http_status, provider_api, vector_decoder
 
+ATTEMPT_SECONDS: Final = 30.0
 FOR_NOBODY: Final = errors.Unreachable("abandoned", billed=False)
 """The failure of a call that is not made because no request waits for it any more."""
 TOO_LATE: Final = errors.Unreachable("timeout", billed=False)
@@ -28,7 +30,7 @@ _FORM_REFUSED: Final = frozenset({400, 422})
 
 _log = logging.getLogger(__name__)
 
-Done = Callable[[provider_api.Vectors | Exception], None]
+Done = Callable[[vector_decoder.Vectors | Exception], None]
 """Receives the result of a call; raises nothing."""
 
 
@@ -36,21 +38,22 @@ Done = Callable[[provider_api.Vectors | Exception], None]
 class Caller:
     """The parts that all calls of one policy share.
 
-    `keys` are by the provider's name, absent where there is none. `attempt_seconds` is the longest
-    that one call may take. `clock` is in seconds and never goes back; `wall_clock` is Unix time in
-    seconds, which entries of the `store` are marked with.
+    `keys` are by the provider's name, absent where there is none. `registry` and `states` outlive
+    the policy's document. `attempt_seconds` is the longest that one call may take. `clock` is in
+    seconds and never goes back; `wall_clock` is Unix time in seconds, which entries of the cache
+    are marked with.
     """
 
     keys: Mapping[str, provider_states.ApiKey]
     quota: Quota
     upstream: provider_api.Upstream
     observe: Metrics
-    states: provider_states.ProviderStates
+    cache: tiered_cache.TieredCache
     registry: inflight.InflightCalls
-    store: tiered_cache.TieredCache
-    attempt_seconds: float
-    clock: Callable[[], float]
-    wall_clock: Callable[[], float]
+    states: provider_states.ProviderStates = field(default_factory=provider_states.ProviderStates)
+    attempt_seconds: float = ATTEMPT_SECONDS
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
     repeated: Repeated = field(default_factory=Repeated)
 
 
@@ -71,7 +74,6 @@ class Call:
     until: float
     background: bool
     done: Done
-    kind: str = ""
     bound: int = 0
     """The most tokens that the request may be billed for."""
     reservation: Any = None
@@ -90,7 +92,6 @@ class Call:
 
     def start(self) -> None:
         """Make the first request."""
-        self.kind = failover.label(self.candidate)
         now = self.by.clock()
         if self.by.states.is_plain(self.candidate.provider.name, now=now):
             self.ask = self.ask._replace(plain=True)
@@ -156,7 +157,7 @@ class Call:
         if self.inflight_call.trace is None:
             return made
         self.span = self.inflight_call.trace.start(
-            provider=self.kind, model=self.ask.model, url=chosen.base_url
+            provider=self.candidate.label, model=self.ask.model, url=chosen.base_url
         )
         if self.span is None:
             return made
@@ -178,15 +179,14 @@ class Call:
             tokens = self.bound
             vectors = vectors._replace(tokens=tokens, is_estimated=True)
         self._end("ok", billed=True, tokens=tokens)
-        self.by.observe.tokens(provider=self.kind, model=self.ask.model, tokens=tokens)
+        self.by.observe.tokens(provider=self.candidate.label, model=self.ask.model, tokens=tokens)
         self._succeed(vectors)
 
-    def _read(self, answer: provider_api.HttpAnswer) -> provider_api.Vectors:
-        if answer.status >= http_status.LOWEST_REDIRECT:
+    def _read(self, answer: provider_api.HttpAnswer) -> vector_decoder.Vectors:
+        if answer.reader is None:
             raise self._said(providers.PROVIDERS[self.candidate.provider.kind].failure(answer))
-        ask = self.ask
         try:
-            return vector_decoder.read(answer, count=len(ask.items), dimensions=ask.dimensions)
+            return answer.reader.vectors()
         except errors.Unusable as unusable:
             raise self._said(unusable) from None
 
@@ -207,13 +207,13 @@ class Call:
             _log.warning("provider %s: %s: %s", name, reason, said[: error_words.MAX_LOGGED])
         return failure
 
-    def _succeed(self, vectors: provider_api.Vectors) -> None:
+    def _succeed(self, vectors: vector_decoder.Vectors) -> None:
         """Record which key and form were accepted, and report the vectors."""
         name, states = self.candidate.provider.name, self.by.states
         if self.is_forbidden:
             # The previous key gets an answer for the same text.
             self._refuse_key()
-            self.by.observe.error("misconfigured", self.kind)
+            self.by.observe.error("misconfigured", self.candidate.label)
         elif not self.by_previous:
             states.refused.pop(name, None)
         if self.is_newly_plain:
@@ -255,7 +255,7 @@ class Call:
         if self.fallback is None or not (is_refused or self.is_forbidden):
             return False
         if is_refused:
-            self.by.observe.error("misconfigured", self.kind)
+            self.by.observe.error("misconfigured", self.candidate.label)
         self._fall_back()
         return True
 
@@ -283,10 +283,13 @@ class Call:
         if self.span is not None:
             self.span.end(outcome=outcome)
         self.by.observe.call(
-            provider=self.kind, model=self.ask.model, outcome=outcome, seconds=ended - started
+            provider=self.candidate.label,
+            model=self.ask.model,
+            outcome=outcome,
+            seconds=ended - started,
         )
 
-    def _tell(self, came: provider_api.Vectors | Exception) -> None:
+    def _tell(self, came: vector_decoder.Vectors | Exception) -> None:
         if not self.has_ended:
             self.has_ended = True
             self.done(came)

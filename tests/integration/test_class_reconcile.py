@@ -39,10 +39,11 @@ CLASS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def system(api_server):
-    """The operator's namespace."""
-    api_server("create", "namespace", reconciling.SYSTEM)
-    yield api_server
-    api_server("delete", "namespace", reconciling.SYSTEM, "--wait=false")
+    """The API server, with the operator's namespace."""
+    api_server.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": reconciling.SYSTEM}}
+    )
+    return api_server
 
 
 @pytest.fixture

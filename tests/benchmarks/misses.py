@@ -29,6 +29,7 @@ from embedding_sidecar.quota import quota
 from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.telemetry.otel import spans
 from embedding_sidecar.translation import provider_api
+from tests.parts import upstreams
 
 DIMENSIONS = 1536
 MISSES = 5_000
@@ -70,8 +71,9 @@ class AtOnce:
         done: Callable[[provider_api.HttpAnswer | Exception], None],
     ) -> Callable[[], None]:
         """The same answer to everybody."""
-        del request, within_seconds
-        return asyncio.get_running_loop().call_soon(done, ANSWER).cancel
+        del within_seconds
+        answer = upstreams.carried(ANSWER, request)
+        return asyncio.get_running_loop().call_soon(done, answer).cancel
 
 
 def _world() -> tuple[Service, tiered_cache.TieredCache]:

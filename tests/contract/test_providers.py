@@ -30,13 +30,13 @@ class Served:
     model: str
     key: str | None = None
 
-    def ask(self, *items: provider_api.Item, **rest) -> provider_api.Vectors:
+    def ask(self, *items: provider_api.Item, **rest) -> vector_decoder.Vectors:
         """The vectors, by translation and HTTP client as in the sidecar."""
         asked = provider_api.Ask(model=self.model, items=items, **rest)
         answer = self.answer(self.request(asked))
-        if answer.status != 200:
+        if answer.reader is None:
             raise providers.PROVIDERS[self.kind].failure(answer)
-        return vector_decoder.read(answer, count=len(items), dimensions=asked.dimensions)
+        return answer.reader.vectors()
 
     def request(self, asked: provider_api.Ask) -> provider_api.HttpRequest:
         """What would be sent."""

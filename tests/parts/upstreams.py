@@ -4,7 +4,17 @@ import asyncio
 from collections.abc import Callable
 
 from embedding_sidecar import errors
-from embedding_sidecar.translation import provider_api
+from embedding_sidecar.translation import http_status, provider_api
+
+
+def carried(
+    answer: provider_api.HttpAnswer, request: provider_api.HttpRequest
+) -> provider_api.HttpAnswer:
+    """The answer as HttpClient gives it: the request's reader has the body of a 2xx."""
+    if answer.status >= http_status.LOWEST_REDIRECT or request.reader is None:
+        return answer
+    request.reader.feed(answer.body)
+    return answer._replace(body=b"", reader=request.reader)
 
 
 class Starts:
@@ -35,7 +45,7 @@ class Starts:
                 await asyncio.sleep(0)
             said: provider_api.HttpAnswer | errors.Unreachable
             try:
-                said = await self.send(request, within_seconds=within_seconds)
+                said = carried(await self.send(request, within_seconds=within_seconds), request)
             except errors.Unreachable as failure:
                 said = failure
             done(said)

@@ -1,10 +1,10 @@
 """A reader of a provider's body that keeps all of it."""
 
-from embedding_sidecar.translation import provider_api
+from embedding_sidecar.translation import vector_decoder
 
 
-class WholeBody:
-    """As provider_api.Body; for tests of what carries a body."""
+class WholeBody(vector_decoder.Reader):
+    """For tests of what carries a body."""
 
     is_lost = False
 
@@ -25,7 +25,7 @@ class WholeBody:
         self.is_lost = True
         self.chunks = []
 
-    def vectors(self) -> provider_api.Vectors:
+    def vectors(self) -> vector_decoder.Vectors:
         """It reads none."""
         raise NotImplementedError
 

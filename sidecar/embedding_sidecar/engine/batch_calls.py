@@ -16,7 +16,7 @@ from embedding_sidecar import errors
 from embedding_sidecar.cache import cache_entry
 from embedding_sidecar.engine import batches, breaker, failover, inflight, portions, provider_call
 from embedding_sidecar.engine.learned_limits import Learned, Size
-from embedding_sidecar.translation import provider_api
+from embedding_sidecar.translation import provider_api, vector_decoder
 
 _TIMEOUT: Final = "timeout"
 
@@ -94,7 +94,7 @@ class Batch:
             inflight_call.deadline = until
 
     def _came(
-        self, part: provider_api.Ask, keys: Sequence[str], came: provider_api.Vectors | Exception
+        self, part: provider_api.Ask, keys: Sequence[str], came: vector_decoder.Vectors | Exception
     ) -> None:
         result = inflight.CallResult()
         try:
@@ -122,7 +122,7 @@ class Batch:
         self,
         part: provider_api.Ask,
         keys: Sequence[str],
-        came: provider_api.Vectors | Exception,
+        came: vector_decoder.Vectors | Exception,
     ) -> inflight.CallResult:
         """The vectors of a call, or its failure, which is recorded in the provider's state.
 
@@ -130,7 +130,7 @@ class Batch:
         """
         candidate, states = self.request.candidate, self.by.states
         name, known = candidate.provider.name, states.breaker
-        if isinstance(came, provider_api.Vectors):
+        if isinstance(came, vector_decoder.Vectors):
             known.succeeded(name)
             return inflight.CallResult(
                 self._entries(part, keys, came), came.tokens or 0, is_estimated=came.is_estimated
@@ -168,7 +168,7 @@ class Batch:
         self.by.observe.error(failure.kind, failover.label(candidate))
 
     def _entries(
-        self, part: provider_api.Ask, keys: Sequence[str], vectors: provider_api.Vectors
+        self, part: provider_api.Ask, keys: Sequence[str], vectors: vector_decoder.Vectors
     ) -> dict[str, cache_entry.Entry]:
         made_at, candidate = self.by.wall_clock(), self.request.candidate
         # All entries share these, as those from Redis do: the size of the cache counts on it.
@@ -235,10 +235,10 @@ class Batch:
         self._learned.halved(whole, size, status=status, now=self.by.clock())
         self._go_on()
 
-    def _learn(self, part: provider_api.Ask, came: provider_api.Vectors | Exception) -> None:
+    def _learn(self, part: provider_api.Ask, came: vector_decoder.Vectors | Exception) -> None:
         """Learn from a call how much the provider takes."""
         learned, now = self._learned, self.by.clock()
-        if isinstance(came, provider_api.Vectors):
+        if isinstance(came, vector_decoder.Vectors):
             learned.passed(portions.size(part), now=now)
         elif (
             len(part.items) > 1

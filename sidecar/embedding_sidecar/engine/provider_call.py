@@ -28,7 +28,7 @@ _FORM_REFUSED: Final = frozenset({400, 422})
 
 _log = logging.getLogger(__name__)
 
-Done = Callable[[provider_api.Vectors | Exception], None]
+Done = Callable[[vector_decoder.Vectors | Exception], None]
 """Receives the result of a call; raises nothing."""
 
 
@@ -181,12 +181,11 @@ class Call:
         self.by.observe.tokens(provider=self.kind, model=self.ask.model, tokens=tokens)
         self._succeed(vectors)
 
-    def _read(self, answer: provider_api.HttpAnswer) -> provider_api.Vectors:
-        if answer.status >= http_status.LOWEST_REDIRECT:
+    def _read(self, answer: provider_api.HttpAnswer) -> vector_decoder.Vectors:
+        if answer.reader is None:
             raise self._said(providers.PROVIDERS[self.candidate.provider.kind].failure(answer))
-        ask = self.ask
         try:
-            return vector_decoder.read(answer, count=len(ask.items), dimensions=ask.dimensions)
+            return answer.reader.vectors()
         except errors.Unusable as unusable:
             raise self._said(unusable) from None
 
@@ -207,7 +206,7 @@ class Call:
             _log.warning("provider %s: %s: %s", name, reason, said[: error_words.MAX_LOGGED])
         return failure
 
-    def _succeed(self, vectors: provider_api.Vectors) -> None:
+    def _succeed(self, vectors: vector_decoder.Vectors) -> None:
         """Record which key and form were accepted, and report the vectors."""
         name, states = self.candidate.provider.name, self.by.states
         if self.is_forbidden:
@@ -286,7 +285,7 @@ class Call:
             provider=self.kind, model=self.ask.model, outcome=outcome, seconds=ended - started
         )
 
-    def _tell(self, came: provider_api.Vectors | Exception) -> None:
+    def _tell(self, came: vector_decoder.Vectors | Exception) -> None:
         if not self.has_ended:
             self.has_ended = True
             self.done(came)

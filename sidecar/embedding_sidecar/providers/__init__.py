@@ -5,9 +5,9 @@ from types import MappingProxyType
 from typing import Final
 
 from embedding_sidecar.providers import openai, voyage
-from embedding_sidecar.translation import provider_api
+from embedding_sidecar.translation import wire_format
 
-PROVIDERS: Final[Mapping[str, provider_api.Translation]] = MappingProxyType(
+PROVIDERS: Final[Mapping[str, wire_format.Translation]] = MappingProxyType(
     {
         "OpenAI": openai.OpenAI(extended=False),
         "Voyage": voyage.Voyage(),

@@ -3,16 +3,10 @@
 Source: docs.voyageai.com and mongodb.com/docs/api (request and answer, error codes).
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-import orjson
-
-from embedding_contract import document
-from embedding_sidecar import errors
-from embedding_sidecar.translation import http_status, provider_api, vector_decoder
+from embedding_sidecar.translation import provider_api, wire_format
 
 MAX_ITEMS: Final = 1000
 MAX_TOKENS: Final = MappingProxyType(
@@ -29,52 +23,22 @@ docs.voyageai.com, text embeddings, parameter `input`. No limit of bytes is publ
 FEWEST_TOKENS: Final = 120_000
 
 
-@dataclass(frozen=True, slots=True)
-class Voyage:
+class Voyage(wire_format.Translation):
     """The translation."""
 
-    def obstacle(self, items: Collection[provider_api.Item]) -> errors.UnsupportedInput | None:
-        """Voyage takes texts only."""
-        if any(isinstance(item, tuple) for item in items):
-            return errors.UnsupportedInput(
-                "takes_no_tokens",
-                obstacle="Voyage takes texts, not token arrays; send texts (in LangChain, by "
-                "check_embedding_ctx_length=False).",
-            )
-        return None
+    vendor = "Voyage"
 
     def limits(self, model: str) -> provider_api.Limits:
         """Voyage's limits by model."""
         return provider_api.Limits(items=MAX_ITEMS, tokens=MAX_TOKENS.get(model, FEWEST_TOKENS))
 
-    def request(
-        self, ask: provider_api.Ask, *, base_url: str, api_key: str | None
-    ) -> provider_api.HttpRequest:
-        """A request for base64, and for an error instead of Voyage's default, a silent cut."""
-        body: dict[str, Any] = {
-            "model": ask.model,
-            "input": ask.items,
+    def fields(self, ask: provider_api.Ask, *, base_url: str) -> dict[str, Any]:
+        """Its own names, and an error instead of Voyage's default, a silent cut."""
+        del base_url
+        # `passage` is NVIDIA's word for document.
+        input_type = "document" if ask.input_type == "passage" else ask.input_type
+        return {
             "truncation": ask.truncation is True,
+            "output_dimension": ask.dimensions,
+            "input_type": input_type,
         }
-        if not ask.plain:
-            body["encoding_format"] = "base64"
-        if ask.dimensions is not None:
-            body["output_dimension"] = ask.dimensions
-        if ask.input_type is not None:
-            # `passage` is NVIDIA's word for the same.
-            body["input_type"] = "query" if ask.input_type == "query" else "document"
-        for name, value in ask.extra:
-            body[name] = orjson.Fragment(value)
-        called = document.called_url(kind="Voyage", base_url=base_url, api_key=api_key)
-        return provider_api.HttpRequest(
-            url=f"{called}/embeddings",
-            body=orjson.dumps(body),
-            headers=provider_api.headers(api_key),
-            reader=vector_decoder.Reader(count=len(ask.items), dimensions=ask.dimensions),
-        )
-
-    def failure(self, answer: provider_api.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
-        """The error by status; a 400, 413 or 422 is relayed."""
-        if answer.status not in http_status.CALLERS_FAULT:
-            return http_status.failure(answer)
-        return http_status.rejected(answer)

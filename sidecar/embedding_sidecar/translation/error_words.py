@@ -19,6 +19,9 @@ MAX_CHARACTERS: Final = 1000
 MAX_LOGGED: Final = 300
 HIDDEN: Final = "***"
 
+BOM: Final = b"\xef\xbb\xbf"
+"""A byte order mark, which RFC 8259, 8.1, lets a reader ignore."""
+_OPENING: Final = (b"{", b"[")
 _LEAST_ECHO: Final = 8
 """A shorter text of the request may stand in a message by chance."""
 _LEAST_BEGINNING: Final = 24
@@ -57,11 +60,11 @@ _SPACE: Final = re.compile(
 
 def said(body: bytes) -> str:
     """The words of an error's body, MAX_CHARACTERS at most; empty where it has none."""
-    body = body.removeprefix(b"\xef\xbb\xbf")
+    body = body.removeprefix(BOM)
     try:
         words = _within(orjson.loads(body))
     except orjson.JSONDecodeError:
-        if body.lstrip()[:1] in (b"{", b"["):
+        if body.lstrip()[:1] in _OPENING:
             words = _so_far(body)
         else:
             text = body[:_READ_BYTES].decode("utf-8", "replace")
@@ -121,18 +124,13 @@ def _without_beginning(words: str, text: str) -> str:
 
 def has_form(body: bytes) -> bool:
     """True for an error in an API's own form: a JSON object with a message."""
-    body = body.removeprefix(b"\xef\xbb\xbf")
-    try:
-        raw = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return body.lstrip()[:1] in (b"{", b"[") and bool(_so_far(body))
-    return isinstance(raw, dict | list) and bool(_within(raw))
+    return body.removeprefix(BOM).lstrip()[:1] in _OPENING and bool(said(body))
 
 
 def error_of(body: bytes) -> dict[str, Any]:
     """The object that has message, code, type and param; empty where there is none."""
     try:
-        raw = orjson.loads(body.removeprefix(b"\xef\xbb\xbf"))
+        raw = orjson.loads(body.removeprefix(BOM))
     except orjson.JSONDecodeError:
         return {}
     if isinstance(raw, list) and raw:

@@ -11,10 +11,9 @@ from typing import Any, Final
 from embedding_sidecar import errors
 from embedding_sidecar.translation import error_words, provider_api, retry_after
 
-CALLERS_FAULT: Final = frozenset({400, 413, 422})
+_CALLERS_FAULT: Final = frozenset({400, 413, 422})
 """The request is wrong, and another provider would refuse it too."""
-RATE_LIMITED: Final = 429
-
+_RATE_LIMITED: Final = 429
 _LOWEST_SERVER_ERROR: Final = 500
 LOWEST_REDIRECT: Final = 300
 _UNAUTHORIZED: Final = 401
@@ -53,41 +52,46 @@ _OF_THE_MODEL: Final = frozenset(
     }
 )
 """Likewise about the model: OpenAI's, Azure's, Ollama's, vLLM's, Google's, Mistral's (with 400)."""
+_OF_THE_CREDIT: Final = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+    }
+)
+"""Codes of a 429 that waiting does not cure. Source: OpenAI's page on error codes."""
 _NO_CREDIT: Final = 402
 _BUSY: Final = frozenset({408, 409, 424, 425})
 _PERHAPS_BILLED: Final = frozenset({408, 502, 504})
 """A proxy may answer so while the model behind it still works."""
 
 
-def failure(answer: provider_api.HttpAnswer) -> errors.ProviderFailed:
-    """The error, with the provider's words, of a status other than 2xx and CALLERS_FAULT.
+def failure(answer: provider_api.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
+    """The error of a status other than 2xx, with the provider's words, by its typed fields, too.
 
-    Other 4xx and redirects may concern one text, too: Alibaba Cloud's firewall blocks with 405, and
-    portals redirect to a page for people.
+    A 400, 413 or 422 that blames neither key nor model is relayed. Other 4xx and redirects may
+    concern one text, too: Alibaba Cloud's firewall blocks with 405, and portals redirect to a page
+    for people.
     """
-    found = _failure(answer)
-    found.words = error_words.said(answer.body)
+    error = error_words.error_of(answer.body)
+    typed = _typed(error)
+    words = error_words.said(answer.body)
+    if answer.status in _CALLERS_FAULT and not typed & (_OF_THE_KEY | _OF_THE_MODEL):
+        return errors.Rejected(
+            words or "The provider rejected the request.",
+            status=answer.status,
+            code=_text(error.get("code")),
+            param=_text(error.get("param")),
+        )
+    found = _failure(answer, error, typed)
+    found.words = words
     return found
 
 
-def rejected(answer: provider_api.HttpAnswer, *, code: str | None = None) -> errors.Rejected:
-    """The refusal of a request with the provider's words and the `param` that it names."""
-    return errors.Rejected(
-        error_words.said(answer.body) or "The provider rejected the request.",
-        status=answer.status,
-        code=code,
-        param=text(error_words.error_of(answer.body).get("param")),
-    )
-
-
-def text(value: object) -> str | None:
+def _text(value: object) -> str | None:
     """A field of a provider's error, cleaned; None where it is not text."""
     return error_words.cleaned(value) or None if isinstance(value, str) else None
-
-
-def is_of_the_policy(error: Mapping[str, Any]) -> bool:
-    """True if an error's typed fields blame key or model."""
-    return bool(_typed(error) & (_OF_THE_KEY | _OF_THE_MODEL))
 
 
 def _typed(error: Mapping[str, Any]) -> set[str]:
@@ -99,36 +103,35 @@ def _typed(error: Mapping[str, Any]) -> set[str]:
     return {str(it).lower() for it in said}
 
 
-def _failure(answer: provider_api.HttpAnswer) -> errors.ProviderFailed:
+def _failure(
+    answer: provider_api.HttpAnswer, error: Mapping[str, Any], typed: set[str]
+) -> errors.ProviderFailed:
     status = answer.status
-    if status == RATE_LIMITED:
+    if status == _NO_CREDIT or (status == _RATE_LIMITED and typed & _OF_THE_CREDIT):
+        return errors.OutOfCredit("no_credit")
+    if status == _RATE_LIMITED:
         wait = retry_after.retry_after(answer.headers)
         if wait is None:
-            wait = retry_after.retry_info(error_words.error_of(answer.body))
+            wait = retry_after.retry_info(error)
         if wait is None:
             wait = retry_after.reset(answer.headers)
         return errors.RateLimited("rate_limited", retry_after_seconds=wait)
-    if status == _NO_CREDIT:
-        return errors.OutOfCredit("no_credit")
     if status >= _LOWEST_SERVER_ERROR or status in _BUSY:
         return errors.Unreachable(
             "server_error",
             billed=status in _PERHAPS_BILLED,
             retry_after_seconds=retry_after.retry_after(answer.headers),
         )
-    if status >= LOWEST_REDIRECT:
-        return _declined(answer)
-    return errors.Unreachable("bad_answer", billed=True)
+    if status < LOWEST_REDIRECT:
+        return errors.Unreachable("bad_answer", billed=True)
+    return _declined(answer, typed)
 
 
-def _declined(answer: provider_api.HttpAnswer) -> errors.ProviderFailed:
+def _declined(answer: provider_api.HttpAnswer, typed: set[str]) -> errors.ProviderFailed:
     """The error of a 4xx or redirect, which may blame key or model in the provider's own form."""
-    said = _typed(error_words.error_of(answer.body))
     is_unauthorized = answer.status == _UNAUTHORIZED and error_words.has_form(answer.body)
-    if is_unauthorized or said & _OF_THE_KEY:
+    if is_unauthorized or typed & _OF_THE_KEY:
         return errors.ConfigurationError(errors.KEY_REFUSED)
-    if said & _OF_THE_MODEL:
+    if typed & _OF_THE_MODEL:
         return errors.ConfigurationError("not_found")
-    if answer.status in _DECLINED:
-        return errors.Declined(_DECLINED[answer.status])
-    return errors.Declined("refused")
+    return errors.Declined(_DECLINED.get(answer.status, "refused"))

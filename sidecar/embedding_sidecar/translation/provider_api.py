@@ -1,10 +1,10 @@
 """A provider's API as values: requests for vectors, HTTP requests, and their answers."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from embedding_sidecar import errors
+from embedding_sidecar.translation import vector_decoder
 
 Item = str | tuple[int, ...]
 """One input: a text, or the numbers of its tokens."""
@@ -33,50 +33,13 @@ class Ask(NamedTuple):
         return f"<{len(self.items)} items for {self.model}>"
 
 
-class Vectors(NamedTuple):
-    """One vector for each item, in order, as little-endian float32; `tokens` were billed.
-
-    A translation gives None where the provider states none; a call puts the upper bound of the
-    request in its place, and sets `is_estimated`.
-    """
-
-    vectors: tuple[bytes, ...]
-    tokens: int | None
-    is_estimated: bool = False
-
-
-class Body(Protocol):
-    """The body of a 2xx, read as it comes, so that no more is held than was asked for."""
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes that it holds now."""
-
-    @property
-    def is_lost(self) -> bool:
-        """True if it can be no answer any more, whatever follows."""
-
-    def feed(self, chunk: bytes) -> None:
-        """Take the next chunk."""
-
-    def drop(self) -> None:
-        """Free all that is held: the body is lost."""
-
-    def vectors(self) -> Vectors:
-        """The vectors, once the body is whole.
-
-        Raises:
-            errors.Unusable: it is lost, or does not answer the request.
-        """
-
-
 class HttpRequest(NamedTuple):
     """A POST to a provider; `reader` takes the body of a 2xx."""
 
     url: str
     body: bytes
     headers: Mapping[str, str]
-    reader: Body | None = None
+    reader: vector_decoder.Reader | None = None
 
     def __repr__(self) -> str:
         """Without texts, and without the key, which is in a header."""
@@ -100,7 +63,7 @@ class HttpAnswer(NamedTuple):
     status: int
     lines: Sequence[tuple[bytes, bytes]]
     body: bytes
-    reader: Body | None = None
+    reader: vector_decoder.Reader | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -126,22 +89,6 @@ class Limits:
     tokens: int | None = None
     body_bytes: int | None = None
     alone_from_tokens: int | None = None
-
-
-class Translation(Protocol):
-    """One provider's wire format, without IO."""
-
-    def obstacle(self, items: Collection[Item]) -> errors.UnsupportedInput | None:
-        """The reason why this provider cannot take these items at all; None where it can."""
-
-    def limits(self, model: str) -> Limits:
-        """The limits of one request; larger ones are split."""
-
-    def request(self, ask: Ask, *, base_url: str, api_key: str | None) -> HttpRequest:
-        """The request to send; its reader takes a 2xx."""
-
-    def failure(self, answer: HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
-        """The error of a status other than 2xx, by status and typed fields only."""
 
 
 class Upstream(Protocol):

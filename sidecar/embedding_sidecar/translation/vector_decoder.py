@@ -12,14 +12,15 @@ import binascii
 import math
 import re
 import sys
+from collections.abc import Iterator
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 import pybase64
 
 from embedding_sidecar import errors
-from embedding_sidecar.translation import error_words, provider_api
+from embedding_sidecar.translation import error_words
 
 MAX_NUMBERS: Final = 16_384
 """Bound of a vector whose size is unknown: the widest language models have no more."""
@@ -39,23 +40,18 @@ _TRIES: Final = 16
 BYTES_PER_NUMBER: Final = 4
 _DATA: Final = re.compile(rb'"data"\s*:\s*\[')
 _SPACE: Final = re.compile(rb"[ \t\r\n]*")
-BOM: Final = b"\xef\xbb\xbf"
-"""A byte order mark, which RFC 8259, 8.1, lets a reader ignore."""
 
 
-def read(
-    answer: provider_api.HttpAnswer, *, count: int, dimensions: int | None
-) -> provider_api.Vectors:
-    """Read a 2xx: `count` vectors of one size, which is `dimensions` unless that is None.
+class Vectors(NamedTuple):
+    """One vector for each item, in order, as little-endian float32; `tokens` were billed.
 
-    Raises:
-        errors.Unusable: the answer has not one finite vector for each item.
+    A translation gives None where the provider states none; a call puts the upper bound of the
+    request in its place, and sets `is_estimated`.
     """
-    reader = answer.reader
-    if reader is None:
-        reader = Reader(count=count, dimensions=dimensions)
-        reader.feed(answer.body)
-    return reader.vectors()
+
+    vectors: tuple[bytes, ...]
+    tokens: int | None
+    is_estimated: bool = False
 
 
 def bad_answer() -> errors.Unusable:
@@ -81,10 +77,10 @@ class _Part(Enum):
 
 
 class Reader:
-    """Reads one answer, as a provider_api.Body.
+    """Reads the body of a 2xx as it comes, so that no more is held than was asked for.
 
     It holds the vectors that are read, and at most one item, the envelope and the last chunk
-    unread.
+    unread. Once `is_lost`, it can be no answer any more, whatever follows.
     """
 
     # Most answers are short and need none of these.
@@ -98,9 +94,7 @@ class Reader:
     _tries = 0
     _failure: errors.Unusable | None = None
     _in_place = True
-    """True while each index is that of the item's place."""
-    _unplaced: list[tuple[int, bytes]] = []  # noqa: RUF012 - replaced before it is filled
-    """Vectors without an index, and their places."""
+    """True while each item's index, where it has one, is its place."""
 
     def __init__(self, *, count: int, dimensions: int | None) -> None:
         self._count = count
@@ -109,16 +103,15 @@ class Reader:
         self._asked = dimensions
         self._vector_bytes = 0 if dimensions is None else dimensions * BYTES_PER_NUMBER
         """Size of each vector; 0 while that is unknown."""
-        self._read: dict[int, bytes] = {}
-        """By index."""
+        self._read: list[tuple[int | None, bytes]] = []
+        """Vectors in order, each with its index if it has one."""
         self._chunks: list[bytes] = []
         self._chunks_bytes = 0
 
     @property
     def held_bytes(self) -> int:
         """Bytes that it holds now."""
-        read = len(self._read) + len(self._unplaced)
-        return self._chunks_bytes + len(self._rest) + read * self._vector_bytes
+        return self._chunks_bytes + len(self._rest) + len(self._read) * self._vector_bytes
 
     def feed(self, chunk: bytes) -> None:
         """Take the next chunk."""
@@ -130,7 +123,7 @@ class Reader:
             if self._chunks_bytes <= WHOLE_BYTES:
                 return
             self._part = _Part.DATA
-            self._rest = bytearray(b"".join(self._chunks).removeprefix(BOM))
+            self._rest = bytearray(b"".join(self._chunks).removeprefix(error_words.BOM))
             self._chunks, self._chunks_bytes = [], 0
         else:
             self._rest += chunk
@@ -143,11 +136,10 @@ class Reader:
     def drop(self) -> None:
         """Give the answer up, and free the memory."""
         self.is_lost = True
-        self._chunks, self._chunks_bytes = [], 0
-        self._read, self._unplaced = {}, []
+        self._chunks, self._chunks_bytes, self._read = [], 0, []
         self._rest = bytearray()
 
-    def vectors(self) -> provider_api.Vectors:
+    def vectors(self) -> Vectors:
         """The vectors of the whole answer.
 
         Raises:
@@ -155,34 +147,28 @@ class Reader:
         """
         if self.is_lost:
             raise self._failure or bad_answer()
-        if self._part is None:
-            body = b"".join(self._chunks)
-            try:
-                raw = orjson.loads(body.removeprefix(BOM))
-            except orjson.JSONDecodeError:
-                raw = None
-            data = raw.get("data") if isinstance(raw, dict) else None
-            if not isinstance(data, list):
+        is_short = self._part is None
+        if not (is_short or self._part is _Part.TAIL):
+            raise bad_answer()
+        # Of a long one the envelope is left.
+        body = b"".join(self._chunks) if is_short else b"%b]%b" % (self._before, bytes(self._rest))
+        try:
+            raw = orjson.loads(body.removeprefix(error_words.BOM))
+        except orjson.JSONDecodeError:
+            raw = None
+        data = raw.get("data") if isinstance(raw, dict) else None
+        if not isinstance(data, list) or (data and not is_short):
+            failure = bad_answer()
+            if is_short:
                 # An error or a page with status 200: LM Studio and portals send them.
-                failure = bad_answer()
                 failure.words = error_words.said(body)
-                raise failure
-            for entry in data:
-                self._take(entry)
-        elif self._part is _Part.TAIL:
-            raw = _json(b"%b]%b" % (self._before, bytes(self._rest)))
-            if not isinstance(raw, dict) or raw.get("data") != []:
-                raise bad_answer()
-        else:
+            raise failure
+        for entry in data:
+            self._take(entry)
+        if len(self._read) != self._count:
             raise bad_answer()
-        read = self._by_index() if self._unplaced else self._read
-        if len(read) != self._count:
-            raise bad_answer()
-        tokens = _tokens(raw.get("usage"))
-        if self._in_place and read is self._read:
-            # In order: nearly all answers are.
-            return provider_api.Vectors(tuple(read.values()), tokens)
-        return provider_api.Vectors(tuple(map(read.__getitem__, range(self._count))), tokens)
+        found = (vector for _, vector in self._read) if self._in_place else self._by_index()
+        return Vectors(tuple(found), _tokens(raw.get("usage")))
 
     def _go_on(self) -> None:
         """Read the items that have come. Raises errors.Unusable."""
@@ -205,7 +191,7 @@ class Reader:
         else:
             numbers = (self._vector_bytes or self._most_bytes) // BYTES_PER_NUMBER
             if len(self._rest) > numbers * NUMBER_BYTES + ITEM_BYTES:
-                if self._asked and self._part is _Part.ITEM and not (self._read or self._unplaced):
+                if self._asked and self._part is _Part.ITEM and not self._read:
                     # Its first vector is longer than the one that was asked for.
                     raise errors.WrongSize(0)
                 raise bad_answer()
@@ -266,44 +252,29 @@ class Reader:
         index = entry.get("index")
         if type(index) is float and index.is_integer():
             index = int(index)
-        if index is None:
-            if len(self._read) + len(self._unplaced) >= self._count:
-                raise bad_answer()
-        elif type(index) is not int or not 0 <= index < self._count or index in self._read:
+        place = len(self._read)
+        if place == self._count or not (
+            index is None or (type(index) is int and 0 <= index < self._count)
+        ):
             raise bad_answer()
         vector = _vector(entry.get("embedding"))
         self._vector_bytes = self._vector_bytes or len(vector)
         if len(vector) != self._vector_bytes or len(vector) > self._most_bytes:
-            if self._asked and not (self._read or self._unplaced):
+            if self._asked and not self._read:
                 raise errors.WrongSize(len(vector) // BYTES_PER_NUMBER)
             raise bad_answer()
-        place = len(self._read) + len(self._unplaced)
-        if index is None:
-            if not self._unplaced:
-                self._unplaced = []  # of its own
-            self._unplaced.append((place, vector))
-            return
-        self._in_place = self._in_place and index == place
-        self._read[index] = vector
+        self._in_place = self._in_place and index in (None, place)
+        self._read.append((index, vector))
 
-    def _by_index(self) -> dict[int, bytes]:
-        """All vectors by index, where the place of those without one is beyond doubt.
+    def _by_index(self) -> Iterator[bytes]:
+        """All vectors by index. One may have none, and is the first.
 
-        Either all others are in their place; or one has no index, and is the first: protobuf's
-        JSON leaves 0 out, so Gemini does.
+        protobuf's JSON leaves 0 out, so Gemini does.
         """
-        if self._in_place:
-            return {**self._read, **dict(self._unplaced)}
-        if len(self._unplaced) == 1 and 0 not in self._read:
-            return {0: self._unplaced[0][1], **self._read}
-        raise bad_answer()
-
-
-def _json(text: bytes) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        raise bad_answer() from None
+        by_index = {index or 0: vector for index, vector in self._read}
+        if len(by_index) < self._count or sum(index is None for index, _ in self._read) > 1:
+            raise bad_answer()
+        return map(by_index.__getitem__, range(self._count))
 
 
 def is_finite(vector: bytes) -> bool:

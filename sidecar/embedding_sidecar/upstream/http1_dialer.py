@@ -23,10 +23,10 @@ _Addresses = list[aiohappyeyeballs.AddrInfoType]
 class Dialer:
     """Connects to origins; must be closed. An address is cached for `dns_seconds`."""
 
-    def __init__(self, *, dns_seconds: float, authorities: Authorities | None = None) -> None:
+    def __init__(self, *, dns_seconds: float, authorities: Authorities) -> None:
         self._dns_seconds = dns_seconds
         self._lookups: dict[http1_request.Origin, tuple[asyncio.Task[_Addresses], float]] = {}
-        self._authorities = authorities or Authorities()
+        self._authorities = authorities
 
     async def dial(self, origin: http1_request.Origin, make: Callable[[], P]) -> P:
         """A connection to any of the origin's addresses, its certificate checked.

@@ -6,14 +6,19 @@ connection is to be made first.
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, cast
 
 from embedding_sidecar import errors
-from embedding_sidecar.translation import provider_api
-from embedding_sidecar.upstream import http1_dialer, http1_request, http1_response, write_coalescer
+from embedding_sidecar.translation import provider_api, vector_decoder
+from embedding_sidecar.upstream import (
+    answer_body,
+    http1_dialer,
+    http1_request,
+    http1_response,
+    write_coalescer,
+)
 from embedding_sidecar.upstream import tls_authorities as trusted
-from embedding_sidecar.upstream.intake import Intake
 
 Cancel = Callable[[], object]
 Done = Callable[[provider_api.HttpAnswer | Exception], None]
@@ -33,11 +38,8 @@ to read, and the loop would stay with this connection for as long as its server 
 class Connection(asyncio.Protocol):
     """A connection; it closes itself if the next answer could be confused with this one."""
 
-    def __init__(
-        self, origin: http1_request.Origin, *, owner: "ConnectionPool", intake: Intake | None = None
-    ) -> None:
+    def __init__(self, origin: http1_request.Origin, *, owner: "ConnectionPool") -> None:
         self.origin = origin
-        self._intake = Intake() if intake is None else intake
         self._owner = owner
         self._reader = http1_response.Reader()
         self._loop = asyncio.get_running_loop()
@@ -60,7 +62,7 @@ class Connection(asyncio.Protocol):
         *,
         within_seconds: float,
         done: Done,
-        reader: provider_api.Body | None = None,
+        reader: vector_decoder.Reader | None = None,
     ) -> Callable[[], None]:
         """Send a request; the connection must be open and have no call. `reader` reads a 200.
 
@@ -113,11 +115,10 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         if answer is not None:
-            if body is not None:
-                self._intake.leave(body)
+            self._owner.intake.leave(body)
             self._succeed(answer)
         elif body is not None:
-            self._intake.grew(body)
+            self._owner.intake.grew(body)
             if len(data) >= LONG_READ_BYTES:
                 self._transport.pause_reading()
                 self._loop.call_soon(self._read_on)
@@ -139,25 +140,25 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self._owner.lost(self)
-        if self._reader.body is not None:
-            self._intake.leave(self._reader.body)
+        self._owner.intake.leave(self._reader.body)
         self._reader.close()
-        self._tell("connection_lost")
+        self._fail("connection_lost")
 
     def _succeed(self, answer: provider_api.HttpAnswer) -> None:
-        done, self._done = self._done, None
         # A server that answered before it had read everything may never read the rest.
         if self._reader.is_reusable and not self._transport.get_write_buffer_size():
             self._owner.free(self, now=self._loop.time())
         else:
             self.close()
-        if done is not None:
-            done(answer)
+        self._tell(answer)
 
-    def _tell(self, why: str) -> None:
+    def _fail(self, why: str) -> None:
+        self._tell(errors.Unreachable(why, billed=self._unsent is None))
+
+    def _tell(self, said: provider_api.HttpAnswer | Exception) -> None:
         done, self._done = self._done, None
         if done is not None:
-            done(errors.Unreachable(why, billed=self._unsent is None))
+            done(said)
 
     def _set_timer(self, seconds: float) -> None:
         if self._timer is not None:
@@ -173,7 +174,7 @@ class Connection(asyncio.Protocol):
             self._set_timer(left)
         else:
             self.close()
-            self._tell("timeout")
+            self._fail("timeout")
 
 
 class ConnectionPool:
@@ -184,11 +185,11 @@ class ConnectionPool:
         *,
         connect_seconds: float,
         dns_seconds: float,
-        intake: Intake | None = None,
-        authorities: trusted.Authorities | None = None,
+        intake: answer_body.Intake,
+        authorities: trusted.Authorities,
     ) -> None:
+        self.intake = intake
         self._connect_seconds = connect_seconds
-        self._intake = Intake() if intake is None else intake
         self._dialer = http1_dialer.Dialer(dns_seconds=dns_seconds, authorities=authorities)
         self._connecting: set[asyncio.Timeout] = set()
         self._open: set[Connection] = set()
@@ -201,31 +202,24 @@ class ConnectionPool:
         self._is_empty.set()
 
     def start(
-        self,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        body: bytes,
-        within_seconds: float,
-        done: Done,
-        reader: provider_api.Body | None = None,
+        self, request: provider_api.HttpRequest, *, within_seconds: float, done: Done
     ) -> Cancel:
-        """POST a body; `done` is called once, later, with the answer, of any status, or an error.
-
-        It is errors.Unreachable after `within_seconds` at the latest, and not billed if nothing was
-        sent. `reader` takes the body of a 200. The function returned cancels the call.
-        """
+        """As provider_api.Upstream."""
         loop = asyncio.get_running_loop()
         try:
-            target = http1_request.target(url)
-            head = http1_request.head(target, headers, body_bytes=len(body))
+            target = http1_request.target(request.url)
+            head = http1_request.head(target, request.headers, body_bytes=len(request.body))
         except ValueError:
             never_sent = errors.Unreachable("no_connection", billed=False)
             return loop.call_soon(done, never_sent).cancel
 
         def send(connection: Connection, *, within_seconds: float) -> Cancel:
             return connection.start(
-                head, body, within_seconds=within_seconds, done=done, reader=reader
+                head,
+                request.body,
+                within_seconds=within_seconds,
+                done=done,
+                reader=request.reader,
             )
 
         connection = self._kept(target.origin)
@@ -310,8 +304,7 @@ class ConnectionPool:
             self._connecting.add(limit)
             try:
                 return await self._dialer.dial(
-                    origin,
-                    lambda: Connection(origin, owner=self, intake=self._intake),
+                    origin, functools.partial(Connection, origin, owner=self)
                 )
             finally:
                 self._connecting.discard(limit)

@@ -5,8 +5,8 @@ from typing import Final
 import httptools
 
 from embedding_http.bounds import FRAMED_BYTES, MAX_FRAMING_BYTES
-from embedding_sidecar.translation import provider_api
-from embedding_sidecar.upstream import content_coding
+from embedding_sidecar.translation import provider_api, vector_decoder
+from embedding_sidecar.upstream.answer_body import AnswerBody
 
 MAX_HEAD_BYTES: Final = 65_536
 """All heads of an answer, 1xx included; several times what providers send. This bound and those of
@@ -15,14 +15,9 @@ MAX_HEADERS: Final = 256
 """Header lines of all heads of an answer."""
 MAX_INTERIM: Final = 16
 """1xx heads before the answer; the requests that are sent here ask for none."""
-MAX_KEPT_BYTES: Final = 65_536
-"""Bytes kept of a body without a reader, that of a refusal. The rest of a longer one is ignored."""
 
 _LOWEST_FINAL: Final = 200
-LOWEST_REDIRECT: Final = 300
 _FRAMED: Final = frozenset({b"content-length", b"transfer-encoding"})
-
-_Lines = list[tuple[bytes, bytes]]
 
 
 class Reader:
@@ -33,16 +28,14 @@ class Reader:
 
     def __init__(self) -> None:
         self.is_reusable = True
-        self.body: provider_api.Body | None = None
+        self.body: vector_decoder.Reader | None = None
         """The reader of a 2xx's body; None: as much of the body is kept as of a refusal."""
-        self._taker: provider_api.Body | content_coding.Beginning | None = None
-        """The body of an answer whose head is complete, or the beginning of a refusal's."""
-        self._decoder: content_coding.Decoder | None = None
+        self._coming: AnswerBody | None = None
+        """The body of an answer whose head is complete."""
         self._answer: provider_api.HttpAnswer | None = None
         self._framing_bytes = self._body_bytes = 0
-        self._interim = self._status = 0
-        self._head: _Lines | None = None
-        self._lines: _Lines = []
+        self._interim = 0
+        self._lines: list[tuple[bytes, bytes]] = []
         self._parser = httptools.HttpResponseParser(self)
         # The same as aiohttp: old servers do both, and the end of an answer stays as clear.
         self._parser.set_dangerous_leniencies(
@@ -56,7 +49,7 @@ class Reader:
             ValueError: it is invalid or too long; nothing more can be read.
         """
         framing, self._body_bytes = self._framing_bytes + len(data), 0
-        has_head = self._head is not None
+        has_head = self._coming is not None
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -65,10 +58,10 @@ class Reader:
                 raise ValueError(own if isinstance(own, ValueError) else "no answer") from error
             self.is_reusable = False
         answer = self._answer
-        if answer is None and self._head is not None:
-            if self._taker is not None and self._taker.is_lost:
+        if answer is None and self._coming is not None:
+            if self._coming.is_lost:
                 self.is_reusable = False
-                answer = self._whole(self._head)
+                answer = self._coming.answer()
             elif has_head:
                 framing -= self._body_bytes * (1 + FRAMED_BYTES)
             else:
@@ -77,16 +70,17 @@ class Reader:
             self._begin()
             return answer
         self._framing_bytes = max(framing, 0)
-        if self._framing_bytes > (MAX_HEAD_BYTES if self._head is None else MAX_FRAMING_BYTES):
+        if self._framing_bytes > (MAX_HEAD_BYTES if self._coming is None else MAX_FRAMING_BYTES):
             raise ValueError("the answer is too long")
         return None
 
     def end(self) -> provider_api.HttpAnswer | None:
         """The answer, if the end of the connection is what ends it."""
-        if self._head is None or any(name.lower() in _FRAMED for name, _ in self._head):
+        coming = self._coming
+        if coming is None or any(name.lower() in _FRAMED for name, _ in coming.lines):
             return None
         self.is_reusable = False
-        return self._whole(self._head)
+        return coming.answer()
 
     def close(self) -> None:
         """Release what has been read; nothing more will be read."""
@@ -101,7 +95,7 @@ class Reader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A line of a head, or of the trailer after a chunked body, which is dropped."""
-        if self._head is not None:
+        if self._coming is not None:
             return
         if len(self._lines) >= MAX_HEADERS:
             raise ValueError("the answer is too long: it has too many headers")
@@ -109,14 +103,9 @@ class Reader:
 
     def on_headers_complete(self) -> None:
         """A head is complete; after that of a 1xx the answer is still to come."""
-        self._status = self._parser.get_status_code()
-        if self._status >= _LOWEST_FINAL:
-            self._head = self._lines
-            self._taker = self.body if self._status < LOWEST_REDIRECT else None
-            if self._taker is None:
-                self._taker = content_coding.Beginning(MAX_KEPT_BYTES)
-            if coding := content_coding.coding(self._lines):
-                self._decoder = content_coding.Decoder(coding, self._taker)
+        status = self._parser.get_status_code()
+        if status >= _LOWEST_FINAL:
+            self._coming = AnswerBody(status, self._lines, self.body)
         else:
             self._interim += 1
             if self._interim > MAX_INTERIM:
@@ -126,25 +115,16 @@ class Reader:
     def on_body(self, chunk: bytes) -> None:
         """A piece of a body."""
         self._body_bytes += len(chunk)
-        if taker := self._decoder or self._taker:
-            taker.feed(chunk)
+        if self._coming is not None:
+            self._coming.feed(chunk)
 
     def on_message_complete(self) -> None:
         """An answer is complete."""
-        if self._head is not None:
+        if self._coming is not None:
             self.is_reusable = self._parser.should_keep_alive()
-            self._answer = self._whole(self._head)
-
-    def _whole(self, head: _Lines) -> provider_api.HttpAnswer:
-        kept = self._taker.kept if isinstance(self._taker, content_coding.Beginning) else b""
-        return provider_api.HttpAnswer(
-            status=self._status,
-            lines=head,
-            body=bytes(kept),
-            reader=self.body if self._status < LOWEST_REDIRECT else None,
-        )
+            self._answer = self._coming.answer()
 
     def _begin(self) -> None:
-        self._answer = self._head = self.body = self._taker = self._decoder = None
+        self._answer = self._coming = self.body = None
         self._framing_bytes = self._interim = 0
         self._lines = []

@@ -18,10 +18,10 @@ from yarl import URL
 
 from embedding_contract import document
 from embedding_sidecar import errors, memory_limit
-from embedding_sidecar.translation import provider_api
-from embedding_sidecar.upstream import content_coding, http1_response, tls_authorities
+from embedding_sidecar.translation import provider_api, vector_decoder
+from embedding_sidecar.upstream import tls_authorities
+from embedding_sidecar.upstream.answer_body import AnswerBody, Intake
 from embedding_sidecar.upstream.http1_pool import ConnectionPool, Done
-from embedding_sidecar.upstream.intake import Intake
 from embedding_sidecar.upstream.tls_authorities import Authorities
 
 CONNECT_SECONDS: Final = 2.0
@@ -90,26 +90,16 @@ class HttpClient:
         self, request: provider_api.HttpRequest, *, within_seconds: float, done: Done
     ) -> Callable[[], object]:
         """See provider_api.Upstream."""
-        headers = {**_ALWAYS, **request.headers}
+        request = request._replace(headers={**_ALWAYS, **request.headers})
         proxy = _proxy(request.url, proxies=self._proxies)
-        if proxy is not None:
-            by_proxy = self._by_proxy(
-                request, headers, proxy, within_seconds=within_seconds, done=done
-            )
-            return asyncio.get_running_loop().create_task(by_proxy).cancel
-        return self._client.start(
-            request.url,
-            headers=headers,
-            body=request.body,
-            within_seconds=within_seconds,
-            done=done,
-            reader=request.reader,
-        )
+        if proxy is None:
+            return self._client.start(request, within_seconds=within_seconds, done=done)
+        by_proxy = self._by_proxy(request, proxy, within_seconds=within_seconds, done=done)
+        return asyncio.get_running_loop().create_task(by_proxy).cancel
 
     async def _by_proxy(
         self,
         request: provider_api.HttpRequest,
-        headers: Mapping[str, str],
         proxy: str,
         *,
         within_seconds: float,
@@ -120,7 +110,7 @@ class HttpClient:
             async with self._open().post(
                 URL(request.url, encoded=True),
                 data=request.body,
-                headers=headers,
+                headers=request.headers,
                 allow_redirects=False,
                 proxy=proxy,
                 ssl=self._authorities.context(),
@@ -186,29 +176,19 @@ class HttpClient:
         )
 
     async def _read(
-        self, response: aiohttp.ClientResponse, reader: provider_api.Body | None
+        self, response: aiohttp.ClientResponse, reader: vector_decoder.Reader | None
     ) -> provider_api.HttpAnswer:
-        body = reader if response.status < http1_response.LOWEST_REDIRECT else None
-        beginning = content_coding.Beginning(http1_response.MAX_KEPT_BYTES)
-        coding = content_coding.coding(response.raw_headers)
-        taker = body or beginning
-        decoder = taker if coding is None else content_coding.Decoder(coding, taker)
+        body = AnswerBody(response.status, response.raw_headers, reader)
         try:
             async for chunk in response.content.iter_any():
-                decoder.feed(chunk)
-                if body is not None:
-                    self._intake.grew(body)
-                if taker.is_lost:
+                body.feed(chunk)
+                if body.reader is not None:
+                    self._intake.grew(body.reader)
+                if body.is_lost:
                     break
         finally:
-            if body is not None:
-                self._intake.leave(body)
-        return provider_api.HttpAnswer(
-            status=response.status,
-            lines=response.raw_headers,
-            body=bytes(beginning.kept),
-            reader=body,
-        )
+            self._intake.leave(body.reader)
+        return body.answer()
 
     async def close(self) -> None:
         """Close all connections."""

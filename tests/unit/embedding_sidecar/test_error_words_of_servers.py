@@ -7,7 +7,7 @@ import pytest
 
 from embedding_sidecar import errors
 from embedding_sidecar.translation import error_words
-from embedding_sidecar.upstream import http1_response
+from embedding_sidecar.upstream import answer_body
 from tests.fakes import provider as stand_in
 from tests.parts.world import World, one
 
@@ -57,7 +57,7 @@ def test_b7_number_after_word_token_is_no_key():
     assert error_words.cleaned("at most (token: 131072)") == "at most (token: 131072)"
 
 
-@pytest.mark.parametrize("kept", [200, 1_000, http1_response.MAX_KEPT_BYTES])
+@pytest.mark.parametrize("kept", [200, 1_000, answer_body.MAX_KEPT_BYTES])
 def test_b7_cut_body_gives_words_and_no_texts(kept):
     """B7: Infinity's 422 repeats every text, and no more than a beginning of it is kept."""
     sent = [f"private {number}" for number in range(9_000)]

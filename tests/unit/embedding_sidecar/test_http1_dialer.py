@@ -7,11 +7,13 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from embedding_sidecar import errors
-from embedding_sidecar.upstream import http1_dialer, http1_pool, tls_authorities
+from embedding_sidecar.translation import provider_api
+from embedding_sidecar.upstream import answer_body, http1_dialer, http1_pool, tls_authorities
 from tests.parts import loops, raw_server, whole_body
 from tests.parts.callbacks import come
 
@@ -29,7 +31,12 @@ def run(request):
 
 @contextlib.asynccontextmanager
 async def asking(**given):
-    made = http1_pool.ConnectionPool(**{"connect_seconds": 5.0, "dns_seconds": 10.0, **given})
+    parts: dict[str, Any] = {
+        "intake": answer_body.Intake(),
+        "authorities": tls_authorities.Authorities(),
+    }
+    terms: dict[str, Any] = {"connect_seconds": 5.0, "dns_seconds": 10.0, **given}
+    made = http1_pool.ConnectionPool(**parts, **terms)
     try:
         yield made
     finally:
@@ -39,7 +46,8 @@ async def asking(**given):
 async def said(asked, url, *, within_seconds=10.0):
     """The body that is answered, or why there is none."""
     try:
-        answer = await come(asked.start, url, headers={}, body=b"{}", within_seconds=within_seconds)
+        request = provider_api.HttpRequest(url, b"{}", {})
+        answer = await come(asked.start, request, within_seconds=within_seconds)
     except errors.Unreachable as error:
         return error.reason, error.billed
     return answer.body
@@ -305,7 +313,8 @@ def test_large_body_goes_and_comes_whole_over_tls(run, certificate):
     async def go():
         came = whole_body.WholeBody()
         async with raw_server.served(echo, tls=tls) as url, asking() as made:
-            await come(made.start, url, headers={}, body=body, within_seconds=10, reader=came)
+            request = provider_api.HttpRequest(url, body, {}, came)
+            await come(made.start, request, within_seconds=10)
         return came.joined()
 
     assert run(go()) == body

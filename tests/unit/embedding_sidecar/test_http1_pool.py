@@ -11,7 +11,14 @@ from unittest import mock
 import pytest
 
 from embedding_sidecar import errors
-from embedding_sidecar.upstream import http1_pool, http1_request, http1_response
+from embedding_sidecar.translation import provider_api
+from embedding_sidecar.upstream import (
+    answer_body,
+    http1_pool,
+    http1_request,
+    http1_response,
+    tls_authorities,
+)
 from tests.parts import loops, raw_server, whole_body
 from tests.parts.callbacks import come
 
@@ -27,7 +34,12 @@ def run(request):
 
 @contextlib.asynccontextmanager
 async def asking(**given) -> AsyncIterator[http1_pool.ConnectionPool]:
-    made = http1_pool.ConnectionPool(**{"connect_seconds": 5.0, "dns_seconds": 10.0, **given})
+    parts: dict[str, Any] = {
+        "intake": answer_body.Intake(),
+        "authorities": tls_authorities.Authorities(),
+    }
+    terms: dict[str, Any] = {"connect_seconds": 5.0, "dns_seconds": 10.0, **given}
+    made = http1_pool.ConnectionPool(**parts, **terms)
     try:
         yield made
     finally:
@@ -35,14 +47,10 @@ async def asking(**given) -> AsyncIterator[http1_pool.ConnectionPool]:
 
 
 async def post(asked, url, *, body=b"{}", within_seconds=10.0, reader=None):
-    return await come(
-        asked.start,
-        f"{url}/embeddings",
-        headers={"authorization": "Bearer sk-secret"},
-        body=body,
-        within_seconds=within_seconds,
-        reader=reader,
+    request = provider_api.HttpRequest(
+        f"{url}/embeddings", body, {"authorization": "Bearer sk-secret"}, reader
     )
+    return await come(asked.start, request, within_seconds=within_seconds)
 
 
 async def failed(asked, url, **given):
@@ -573,7 +581,7 @@ def test_answer_that_was_cut_short_is_gone_with_its_connection(run):
             assert await failed(made, url, within_seconds=0.2) == ("timeout", True)
             await asyncio.sleep(0.05)
             readers = [it for it in gc.get_objects() if isinstance(it, http1_response.Reader)]
-            return [reader._taker for reader in readers if reader._taker is not None]
+            return [reader._coming for reader in readers if reader._coming is not None]
 
     gc.collect()
     gc.disable()
@@ -679,7 +687,8 @@ def test_call_that_waits_for_its_connection_is_cancelled_with_it(run):
         told: list[Any] = []
         async with raw_server.served(server.handle) as url, asking() as made:
             for has_come in (False, True):
-                cancel = made.start(url, headers={}, body=b"x", within_seconds=10, done=told.append)
+                request = provider_api.HttpRequest(url, b"x", {})
+                cancel = made.start(request, within_seconds=10, done=told.append)
                 if has_come:
                     await server.came.wait()
                 cancel()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from embedding_http import bounds
 from embedding_sidecar.translation import provider_api
-from embedding_sidecar.upstream import http1_response
+from embedding_sidecar.upstream import answer_body, http1_response
 from tests.parts import whole_body
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -235,8 +235,8 @@ def test_d4_body_that_nobody_reads_is_kept_to_its_bound_and_rest_is_left(head, s
         answer = reader.feed(piece)
         fed += 1000
     assert answer.status == status
-    assert answer.body == b"x" * http1_response.MAX_KEPT_BYTES
-    assert fed <= http1_response.MAX_KEPT_BYTES + 1000
+    assert answer.body == b"x" * answer_body.MAX_KEPT_BYTES
+    assert fed <= answer_body.MAX_KEPT_BYTES + 1000
     assert not reader.is_reusable
 
 

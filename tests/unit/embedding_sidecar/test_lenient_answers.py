@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from embedding_sidecar import errors
 from embedding_sidecar.api import response_headers
-from embedding_sidecar.translation import provider_api, vector_decoder
-from embedding_sidecar.upstream import content_coding, http1_response
+from embedding_sidecar.translation import vector_decoder
+from embedding_sidecar.upstream import answer_body, http1_response
 from tests.fakes import provider as stand_in
 from tests.parts.world import NOTHING_LEFT, World, one
 from tests.parts.world import vectors as expected
@@ -199,7 +199,7 @@ def test_b1_decoded_bytes_are_bounded():
     bomb = gzip.compress(b" " * 20_000_000)
     most = 0
     reader = vector_decoder.Reader(count=1, dimensions=4)
-    decoder = content_coding.Decoder("gzip", reader)
+    decoder = answer_body.Decoder("gzip", reader)
     for at in range(0, len(bomb), 100):
         decoder.feed(bomb[at : at + 100])
         most = max(most, reader.held_bytes)
@@ -257,5 +257,5 @@ def test_b1_byte_order_mark_is_no_part_of_answer(count):
     data = [{"index": at, "embedding": row} for at in range(count)]
     reader = vector_decoder.Reader(count=count, dimensions=None)
     reader.feed(b"\xef\xbb\xbf" + json.dumps({"data": data}).encode())
-    found: provider_api.Vectors = reader.vectors()
+    found: vector_decoder.Vectors = reader.vectors()
     assert (len(found.vectors), found.tokens) == (count, None)

@@ -13,6 +13,7 @@ from embedding_sidecar.policy import policy_file, runtime
 from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.translation import provider_api
 from embedding_sidecar.upstream import http_client
+from tests.parts import upstreams
 from tests.parts.callbacks import draw
 
 ONE_VECTOR = b'{"data": [{"index": 0, "embedding": [0.5]}], "usage": {"total_tokens": 1}}'
@@ -124,7 +125,7 @@ def test_edit_keeps_refused_and_good_keys(monkeypatch):
         sent.append(request.headers["authorization"].removeprefix("Bearer "))
         answer = (200, ONE_VECTOR) if sent[-1] == "sk-good" else (401, b"{}")
         said = provider_api.HttpAnswer(status=answer[0], lines=(), body=answer[1])
-        return asyncio.get_running_loop().call_soon(done, said).cancel
+        return asyncio.get_running_loop().call_soon(done, upstreams.carried(said, request)).cancel
 
     monkeypatch.setattr(http_client.HttpClient, "start", start)
     with_a_key = dataclasses.replace(policy().providers[0], api_key_file="key")

@@ -3,7 +3,6 @@
 import array
 import asyncio
 import base64
-import functools
 import json
 import math
 import struct
@@ -18,6 +17,7 @@ from embedding_contract import document
 from embedding_sidecar import errors, providers
 from embedding_sidecar.translation import provider_api, vector_decoder
 from tests.fakes import provider as stand_in
+from tests.parts import upstreams
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -37,6 +37,12 @@ def sent(kind, asked, key=None, base_url="http://p/v1"):
 def answered(body, status=200, headers=()) -> provider_api.HttpAnswer:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return provider_api.HttpAnswer(status=status, lines=stand_in.lines(dict(headers)), body=raw)
+
+
+def read(body, *, count, dimensions) -> vector_decoder.Vectors:
+    reader = vector_decoder.Reader(count=count, dimensions=dimensions)
+    reader.feed(answered(body).body)
+    return reader.vectors()
 
 
 def rejected(kind, body, status=400) -> errors.Rejected:
@@ -152,8 +158,8 @@ def test_base64_and_floats_in_any_order_give_same_bits(rows, random):
     in_floats = good(*(list(array.array("f", row)) for row in rows))
     for body in (in_bits, in_floats):
         random.shuffle(body["data"])
-        made = vector_decoder.read(answered(body), count=len(rows), dimensions=3)
-        assert made == provider_api.Vectors(vectors=tuple(packed), tokens=3)
+        made = read(body, count=len(rows), dimensions=3)
+        assert made == vector_decoder.Vectors(vectors=tuple(packed), tokens=3)
 
 
 @given(st.lists(st.binary(min_size=4, max_size=4), min_size=1, max_size=4).map(b"".join))
@@ -161,13 +167,12 @@ def test_base64_and_floats_in_any_order_give_same_bits(rows, random):
 @example(struct.pack("<I", 0xFFC00000))
 @example(struct.pack("<2I", 0x7F7FFFFF, 0xFF7FFFFF))
 def test_any_bits_are_vector_if_and_only_if_all_numbers_are_finite(raw):
-    read = functools.partial(vector_decoder.read, count=1, dimensions=None)
-    body = answered(good(base64.b64encode(raw).decode()))
+    body = good(base64.b64encode(raw).decode())
     if all(map(math.isfinite, struct.unpack(f"<{len(raw) // 4}f", raw))):
-        assert read(body).vectors == (raw,)
+        assert read(body, count=1, dimensions=None).vectors == (raw,)
     else:
         with pytest.raises(errors.Unusable):
-            read(body)
+            read(body, count=1, dimensions=None)
 
 
 B64 = base64.b64encode(array.array("f", [1.0, 2.0]).tobytes()).decode()
@@ -206,21 +211,21 @@ INFINITE = base64.b64encode(array.array("f", [math.inf, -math.inf]).tobytes()).d
 )
 def test_answer_of_no_use_is_no_answer_and_may_have_cost(body):
     with pytest.raises(errors.Unreachable) as caught:
-        vector_decoder.read(answered(body), count=1, dimensions=2)
+        read(body, count=1, dimensions=2)
     assert (caught.value.reason, caught.value.billed) == ("bad_answer", True)
 
 
 def test_vectors_of_several_sizes_are_no_answer():
     body = good([1.0], [1.0, 2.0])
     with pytest.raises(errors.Unreachable):
-        vector_decoder.read(answered(body), count=2, dimensions=None)
+        read(body, count=2, dimensions=None)
 
 
 def test_index_said_twice_is_no_answer():
     body = good(B64, B64)
     body["data"][1]["index"] = 0
     with pytest.raises(errors.Unreachable):
-        vector_decoder.read(answered(body), count=2, dimensions=2)
+        read(body, count=2, dimensions=2)
 
 
 FATES = {
@@ -316,8 +321,9 @@ def test_every_translation_round_trips(kind, texts, tokens, options):
     answer = asyncio.run(stand_in.StandIn(key="sk-1").send(request, within_seconds=1))
     size = asked.dimensions or stand_in.DIMENSIONS
     told = None if kind in stand_in.WITHOUT_INPUT_TYPE else asked.input_type
-    read = vector_decoder.read(answer, count=len(asked.items), dimensions=asked.dimensions)
-    assert read == provider_api.Vectors(
+    reader = upstreams.carried(answer, request).reader
+    assert reader is not None
+    assert reader.vectors() == vector_decoder.Vectors(
         vectors=tuple(
             stand_in.vector("m", list(item) if isinstance(item, tuple) else item, size, told)
             for item in asked.items

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from embedding_sidecar import errors
-from embedding_sidecar.translation import provider_api, vector_decoder
-from embedding_sidecar.upstream.intake import Intake
+from embedding_sidecar.translation import vector_decoder
+from embedding_sidecar.upstream.answer_body import Intake
 
 NUMBERS = 1000
 COUNT = 80
@@ -55,7 +55,7 @@ def read(pieces, *, count=COUNT, dimensions=None):
     return reader.vectors()
 
 
-EXPECTED = provider_api.Vectors(tuple(vector(index) for index in range(COUNT)), 7)
+EXPECTED = vector_decoder.Vectors(tuple(vector(index) for index in range(COUNT)), 7)
 LONG = {
     "base64": answer(),
     "floats": answer(as_base64=False),

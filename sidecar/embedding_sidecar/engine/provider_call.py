@@ -151,7 +151,7 @@ class Call:
     def _request(self) -> provider_api.HttpRequest:
         chosen = self.candidate.provider
         made = providers.PROVIDERS[chosen.kind].request(
-            self.ask, base_url=chosen.base_url, api_key=self.key
+            self.ask, to=chosen, credential=self.key, now=self.by.wall_clock()
         )
         if self.inflight_call.trace is None:
             return made
@@ -182,10 +182,11 @@ class Call:
         self._succeed(vectors)
 
     def _read(self, answer: provider_api.HttpAnswer) -> vector_decoder.Vectors:
+        translation = providers.PROVIDERS[self.candidate.provider.kind]
         if answer.reader is None:
-            raise self._said(providers.PROVIDERS[self.candidate.provider.kind].failure(answer))
+            raise self._said(translation.failure(answer))
         try:
-            return answer.reader.vectors()
+            return translation.vectors(answer)
         except errors.Unusable as unusable:
             raise self._said(unusable) from None
 

@@ -29,8 +29,13 @@ def ask(*items, **rest) -> provider_api.Ask:
     return provider_api.Ask(model="m", items=items or ("a",), **rest)
 
 
+def made(kind, asked, *, key=None, base_url="http://p/v1") -> provider_api.HttpRequest:
+    to = document.Provider(name="p", kind=kind, model="m", base_url=base_url)
+    return providers.PROVIDERS[kind].request(asked, to=to, credential=key, now=0.0)
+
+
 def sent(kind, asked, key=None, base_url="http://p/v1"):
-    request = providers.PROVIDERS[kind].request(asked, base_url=base_url, api_key=key)
+    request = made(kind, asked, key=key, base_url=base_url)
     return request, json.loads(request.body)
 
 
@@ -315,15 +320,12 @@ OPTIONS = st.fixed_dictionaries(
 def test_every_translation_round_trips(kind, texts, tokens, options):
     """What is asked arrives at a provider that knows nothing else, and its very bits come back."""
     asked = ask(*texts, *(() if kind in stand_in.TEXTS_ONLY else tokens), **options)
-    translation = providers.PROVIDERS[kind]
-    base_url = f"http://p/{stand_in.PATHS[kind]}"
-    request = translation.request(asked, base_url=base_url, api_key="sk-1")
+    request = made(kind, asked, key="sk-1", base_url=f"http://p/{stand_in.PATHS[kind]}")
     answer = asyncio.run(stand_in.StandIn(key="sk-1").send(request, within_seconds=1))
     size = asked.dimensions or stand_in.DIMENSIONS
     told = None if kind in stand_in.WITHOUT_INPUT_TYPE else asked.input_type
-    reader = upstreams.carried(answer, request).reader
-    assert reader is not None
-    assert reader.vectors() == vector_decoder.Vectors(
+    carried = upstreams.carried(answer, request)
+    assert providers.PROVIDERS[kind].vectors(carried) == vector_decoder.Vectors(
         vectors=tuple(
             stand_in.vector("m", list(item) if isinstance(item, tuple) else item, size, told)
             for item in asked.items
@@ -336,11 +338,9 @@ def test_every_translation_round_trips(kind, texts, tokens, options):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_too_long_text_reaches_caller_in_openais_form(kind):
-    translation = providers.PROVIDERS[kind]
-    base_url = f"http://p/{stand_in.PATHS[kind]}"
-    request = translation.request(ask("too long"), base_url=base_url, api_key=None)
+    request = made(kind, ask("too long"), base_url=f"http://p/{stand_in.PATHS[kind]}")
     answer = asyncio.run(stand_in.StandIn(key=None).send(request, within_seconds=1))
-    rejected = translation.failure(answer)
+    rejected = providers.PROVIDERS[kind].failure(answer)
     assert isinstance(rejected, errors.Rejected)
     assert (rejected.status, rejected.kind) == (400, "invalid_request_error")
     assert rejected.message

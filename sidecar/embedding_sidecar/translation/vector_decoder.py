@@ -89,7 +89,7 @@ class Form:
     tokens: Callable[[Mapping[str, Any]], int | None] = _openai_tokens
     entries: Callable[[Mapping[str, Any]], list[Any] | None] | None = None
     beginning: re.Pattern[bytes] = field(init=False, repr=False)
-    """Of the list."""
+    """The pattern finds the beginning of the list."""
 
     def __post_init__(self) -> None:
         """Compile the pattern."""
@@ -217,7 +217,7 @@ class Reader:
         is_short = self._part is None
         if not (is_short or self._part is _Part.TAIL):
             raise bad_answer()
-        # Of a long one the envelope is left.
+        # A long one has left its envelope.
         body = b"".join(self._chunks) if is_short else b"%b]%b" % (self._before, bytes(self._rest))
         try:
             raw = orjson.loads(body.removeprefix(error_words.BOM))

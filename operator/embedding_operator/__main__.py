@@ -120,6 +120,7 @@ def _run() -> int:
         selected_by=selecting.agreed_labels,
         index_namespaces=chosen.vectors.namespaces,
         covers=measured.uncovered,
+        retires=measured.retires,
     )
     index_reconciler = indexes.IndexReconciler(
         objects=api,

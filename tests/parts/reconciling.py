@@ -16,7 +16,7 @@ from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import endpoints, monitor
 from embedding_operator.policy import provider_guard
 from embedding_operator.sidecars import report
-from embedding_operator.status import config_in_force, policy_status
+from embedding_operator.status import config_in_force, quota_status
 from tests.fakes import secret_store
 from tests.parts import kubectl, read_through
 
@@ -39,7 +39,7 @@ class Sidecars(sidecars.Prober):
 
     def __init__(self) -> None:
         self.obeys: dict[str, sidecars.InForce] = {}
-        self.days: dict[str, policy_status.LiveQuota] = {}
+        self.days: dict[str, quota_status.LiveQuota] = {}
         self.tokens: set[str] = set()
         self.watched: dict[ObjectKey, sidecars.Target] = {}
 

@@ -10,6 +10,7 @@ import yaml
 from embedding_contract import document, names
 from embedding_operator import errors
 from embedding_operator.policy import crd_schema, policy
+from embedding_operator.policy.reference import Literal, Reference
 from embedding_operator.render import configmaps, monitoring, secrets
 
 
@@ -114,5 +115,5 @@ def _readable(secret: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "stringData": {key: it.decode() for key, it in values.items()}}
 
 
-def _told(reference: policy.Reference) -> str:
-    return reference.value if isinstance(reference, policy.Literal) else str(reference)
+def _told(reference: Reference) -> str:
+    return reference.value if isinstance(reference, Literal) else str(reference)

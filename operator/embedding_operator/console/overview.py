@@ -10,8 +10,8 @@ from embedding_operator.kube.kinds import Object
 
 NEARLY_USED: Final = 0.8
 """The share of a day's quota from which the page warns."""
-_INFORMING: Final = frozenset({"QuotaExact"})
-"""Conditions that are False in many good installations: shown, but no task."""
+_INFORMING: Final = frozenset({"QuotaExact", "QuotaObserved", "ModelRetires"})
+"""Conditions that report something in many good installations: shown, but no task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,11 @@ def _policy(
         "name": _name(policy),
         "ready": ready or _not_seen(),
         "providers": [
-            {"name": it["name"], "type": it["type"], "model": it["model"]}
+            {
+                "name": it.get("name") or it["ref"],
+                "type": it.get("type", "ClusterEmbeddingProvider"),
+                "model": it.get("model") or it["ref"],
+            }
             for it in policy["spec"]["providers"]
         ],
         "quota": quota,

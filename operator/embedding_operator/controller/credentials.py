@@ -11,6 +11,12 @@ from embedding_operator.kube import kinds
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.policy import policy, provider_guard
+from embedding_operator.policy.reference import (
+    Literal,
+    Reference,
+    SecretReference,
+    VaultReference,
+)
 from embedding_operator.render import secrets
 from embedding_operator.status import secret_status
 from embedding_operator.vault import Address, Identity, Reading
@@ -175,10 +181,10 @@ class Credentials:
         }
         return Found(values=values, problems=problems + missing + unusable)
 
-    def _resolve(self, wanted: policy.EmbeddingPolicy, reference: policy.Reference) -> _Value:
-        if isinstance(reference, policy.Literal):
+    def _resolve(self, wanted: policy.EmbeddingPolicy, reference: Reference) -> _Value:
+        if isinstance(reference, Literal):
             return _Value(reference.value.encode())
-        if isinstance(reference, policy.SecretReference):
+        if isinstance(reference, SecretReference):
             return self._from_secret(wanted, reference)
         address = Address(_identity(wanted), reference.mount, reference.path)
         known = self._known(address)
@@ -190,9 +196,7 @@ class Credentials:
             problems = (*problems, errors.Problem("KeyMissing", missing))
         return _Value(known.values.get(reference.key), problems)
 
-    def _from_secret(
-        self, wanted: policy.EmbeddingPolicy, reference: policy.SecretReference
-    ) -> _Value:
+    def _from_secret(self, wanted: policy.EmbeddingPolicy, reference: SecretReference) -> _Value:
         found = self._objects.get(kinds.SECRET, wanted.namespace, reference.name)
         if found is None:
             message = f"there is no Secret {reference.name} ({reference.key})"
@@ -227,7 +231,7 @@ def _targets(wanted: policy.EmbeddingPolicy) -> list[tuple[str, Address]]:
     found = [
         (owned, Address(identity, reference.mount, reference.path))
         for reference in policy.references(wanted).values()
-        if isinstance(reference, policy.VaultReference)
+        if isinstance(reference, VaultReference)
     ]
     found += [(it.name, Address(identity, it.mount, it.path)) for it in wanted.secrets]
     return list(dict.fromkeys(found))
@@ -245,7 +249,7 @@ def _told(
     return (errors.Problem(problem.reason, f"{before}{problem.message}{after}"),)
 
 
-def _unusable(key: str, value: bytes, reference: policy.Reference) -> errors.Problem | None:
+def _unusable(key: str, value: bytes, reference: Reference) -> errors.Problem | None:
     """The problem of a value that a sidecar cannot use; None where it can."""
     if not value.strip():
         return errors.Problem("KeyEmpty", f"{key}: {reference} is empty")

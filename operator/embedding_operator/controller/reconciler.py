@@ -22,7 +22,7 @@ from embedding_operator.kube.events import EventRecorder
 from embedding_operator.kube.kinds import Object, ObjectKey
 from embedding_operator.monitoring import monitor
 from embedding_operator.policy import network, policy, provider_guard
-from embedding_operator.status import policy_status, secret_status
+from embedding_operator.status import policy_status, retirements, secret_status
 
 PROBLEM_SECONDS: Final = 3.0
 """Retry after this time where a value is missing; changes in Vault come from the poller."""
@@ -36,8 +36,9 @@ class Reconciler:
     """Reconciles policies. `poll_seconds` is the store's interval, for the status.
 
     Pods of indexes run in `index_namespaces`. `covers` gets the number of pods of each policy
-    without a sidecar; 0 while it is unknown. `deadline_seconds` bounds all calls of one reconcile
-    to the API server.
+    without a sidecar; 0 while it is unknown. `retires` gets the ends of each policy's models in
+    Unix time, by provider and model. `deadline_seconds` bounds all calls of one reconcile to the
+    API server.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Reconciler:
         selected_by: Callable[[], Mapping[str, str]] = dict,
         index_namespaces: frozenset[str] = frozenset(),
         covers: Callable[[ObjectKey, int], None] = lambda _, __: None,
+        retires: Callable[[ObjectKey, Mapping[tuple[str, ...], float]], None] = lambda _, __: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -84,6 +86,7 @@ class Reconciler:
         self._monitoring = monitoring
         self._index_namespaces = index_namespaces
         self._covers = covers
+        self._retires = retires
         self._sidecar = sidecar
         self._poll_seconds = poll_seconds
         self._deadline_seconds = deadline_seconds
@@ -111,6 +114,7 @@ class Reconciler:
             self._monitoring.forget(key)
             self._missing_since.pop(key, None)
             self._covers(key, 0)
+            self._retires(key, {})
             return None
         namespace = self._seen.namespace(key.namespace)
         if namespace is None or namespace["metadata"].get("deletionTimestamp"):
@@ -240,6 +244,9 @@ class Reconciler:
     def _report(
         self, raw: Object, wanted: policy.EmbeddingPolicy | None, facts: policy_status.Facts
     ) -> None:
+        if wanted is not None:
+            ends = retirements.of(wanted)
+            self._retires(wanted.key, {(it.provider, it.model): it.unix_seconds for it in ends})
         previous = raw.get("status") or {}
         new = policy_status.build(
             policy=wanted,

@@ -22,6 +22,7 @@ from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.events import EventRecorder
 from embedding_operator.kube.kinds import Object, ObjectKey
 from embedding_operator.policy import policy, provider_guard
+from embedding_operator.policy.reference import SecretReference
 from embedding_operator.render import secrets
 
 
@@ -178,7 +179,7 @@ class IndexReconciler:
             raise errors.InvalidPolicy("", refused.message, reason=refused.reason)
 
     @staticmethod
-    def _references(index: EmbeddingIndex) -> list[policy.SecretReference]:
+    def _references(index: EmbeddingIndex) -> list[SecretReference]:
         return [it for it in (index.dsn, index.authority) if it is not None]
 
     # --- observe

@@ -41,7 +41,13 @@ class Served:
 
     def request(self, asked: provider_api.Ask) -> provider_api.HttpRequest:
         """What would be sent."""
-        to = document.Provider(name="p", kind=self.kind, model=self.model, base_url=self.base_url)
+        to = document.Provider(
+            name="p",
+            kind=self.kind,
+            model=self.model,
+            base_url=self.base_url,
+            **stand_ins.terms(self.kind, self.model),
+        )
         translation = providers.PROVIDERS[self.kind]
         return translation.request(asked, to=to, credential=self.key, now=0.0)
 

@@ -178,6 +178,7 @@ class Table:
                         base_url=f"{url or self.url}/{path}",
                         dimensions=provider.DIMENSIONS,
                         api_key_file=KEY_FILE,
+                        **provider.terms(kind),
                     ),
                 ),
                 cache=document.Cache(

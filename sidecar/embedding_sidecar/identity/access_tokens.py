@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 class TokenSource:
     """The token of one identity. `problem` is the last exchange's failure; None after a success.
 
-    `upstream` is in force for the next exchange. `clock` is in seconds and never goes back.
+    `upstream` is in force for the next exchange.
     """
 
     def __init__(
@@ -44,7 +44,6 @@ class TokenSource:
         *,
         file: Path,
         upstream: provider_api.Upstream,
-        clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         share: Callable[[], float] = random.random,
     ) -> None:
@@ -52,7 +51,7 @@ class TokenSource:
         self._file = file
         self.upstream = upstream
         self.problem: errors.ProviderFailed | None = None
-        self._clock = clock
+        self._loop = asyncio.get_running_loop()
         self._wall_clock = wall_clock
         self._share = share
         self._token: entra.AccessToken | None = None
@@ -60,12 +59,12 @@ class TokenSource:
         self._began_at = float("-inf")
         self._asked = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
-        self._task = asyncio.get_running_loop().create_task(self._follow())
+        self._task = self._loop.create_task(self._follow())
 
     @property
     def token(self) -> str | None:
         """The token; None while there is none that is valid."""
-        if self._token is None or self._clock() >= self._expires_at:
+        if self._token is None or self._loop.time() >= self._expires_at:
             return None
         return self._token.value
 
@@ -94,9 +93,9 @@ class TokenSource:
 
         The returned callback cancels that.
         """
-        is_due = self.token == refused and self._clock() - self._began_at >= AGAIN_SECONDS
+        is_due = self.token == refused and self._loop.time() - self._began_at >= AGAIN_SECONDS
         if not is_due:
-            return asyncio.get_running_loop().call_soon(done).cancel
+            return self._loop.call_soon(done).cancel
         self._asked.set()
         over = self._next()
         over.add_done_callback(lambda it: None if it.cancelled() else done())
@@ -110,7 +109,7 @@ class TokenSource:
 
     def _next(self) -> "asyncio.Future[None]":
         """The end of the exchange that is under way or begins next."""
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        over: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append(over)
         return over
 
@@ -118,7 +117,7 @@ class TokenSource:
         failed = 0
         while True:
             self._asked.clear()
-            self._began_at = self._clock()
+            self._began_at = self._loop.time()
             try:
                 token = await self._exchange()
             except errors.ProviderFailed as problem:
@@ -134,7 +133,7 @@ class TokenSource:
                 if self.problem is not None:
                     _log.info("client %s has an access token again", self._identity.client_id)
                 self._token, self.problem = token, None
-                self._expires_at = self._clock() + token.seconds
+                self._expires_at = self._loop.time() + token.seconds
             self._wake()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
@@ -159,8 +158,7 @@ class TokenSource:
     async def _exchange(self) -> entra.AccessToken:
         """Exchange the ServiceAccount token. Raises errors.ProviderFailed."""
         assertion = self._assertion()
-        came: asyncio.Future[provider_api.HttpAnswer | Exception]
-        came = asyncio.get_running_loop().create_future()
+        came: asyncio.Future[provider_api.HttpAnswer | Exception] = self._loop.create_future()
 
         def done(said: provider_api.HttpAnswer | Exception) -> None:
             if not came.done():
@@ -177,7 +175,7 @@ class TokenSource:
         if isinstance(said, provider_api.HttpAnswer):
             return entra.read(said, now=self._wall_clock())
         if not isinstance(said, errors.ProviderFailed):
-            asyncio.get_running_loop().call_exception_handler(
+            self._loop.call_exception_handler(
                 {"message": "an access token could not be asked for", "exception": said}
             )
         raise entra.unreachable()

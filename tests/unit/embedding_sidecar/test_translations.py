@@ -30,7 +30,8 @@ def ask(*items, **rest) -> provider_api.Ask:
 
 
 def made(kind, asked, *, key=None, base_url="http://p/v1") -> provider_api.HttpRequest:
-    to = document.Provider(name="p", kind=kind, model="m", base_url=base_url)
+    terms = stand_in.terms(kind)
+    to = document.Provider(name="p", kind=kind, model="m", base_url=base_url, **terms)
     return providers.PROVIDERS[kind].request(asked, to=to, credential=key, now=0.0)
 
 
@@ -67,8 +68,9 @@ def test_resource_stand_ins_and_addresses_are_of_kinds_that_are_translated():
     crd = yaml.safe_load((ROOT / "crds/embeddingpolicies.yaml").read_text(encoding="utf-8"))
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     types = schema["properties"]["providers"]["items"]["properties"]["type"]["enum"]
-    assert sorted(types) == sorted(stand_in.PATHS) == KINDS
-    assert {*document.DEFAULT_BASE_URLS, "OpenAICompatible"} == set(KINDS)
+    assert set(types) >= set(KINDS)
+    assert sorted(stand_in.PATHS) == KINDS
+    assert {*document.DEFAULT_BASE_URLS, "OpenAICompatible", "AzureOpenAI", "Bedrock"} == set(types)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -146,9 +148,10 @@ def test_spent_credit_is_told_from_rate_by_its_typed_code(code):
 @pytest.mark.parametrize("kind", KINDS)
 def test_key_is_sent_and_never_shown(kind):
     request, _ = sent(kind, ask(), "sk-secret")
-    assert request.headers["authorization"] == "Bearer sk-secret"
+    assert len([it for it in request.headers.values() if "sk-secret" in it]) == 1
     assert "sk-secret" not in repr(request)
-    assert "authorization" not in sent(kind, ask(), None)[0].headers
+    without = sent(kind, ask(), None)[0]
+    assert len(without.headers) == len(request.headers) - 1
 
 
 @given(st.lists(TEXTS, min_size=1), st.sampled_from(KINDS))

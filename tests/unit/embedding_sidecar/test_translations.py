@@ -76,6 +76,7 @@ def test_resource_stand_ins_and_addresses_are_of_kinds_that_are_translated():
 @pytest.mark.parametrize("kind", KINDS)
 def test_vectors_are_asked_for_as_bits_they_are(kind):
     assert sent(kind, ask())[1]["encoding_format"] == "base64"
+    assert "encoding_format" not in sent(kind, ask(plain=True))[1]
 
 
 def test_openai_is_sent_nothing_it_does_not_know():

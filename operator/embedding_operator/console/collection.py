@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from embedding_contract import metrics, names
 from embedding_operator import errors
-from embedding_operator.console import usage
+from embedding_operator.console import limits, usage
 from embedding_operator.console.prometheus import Prometheus
 from embedding_operator.kube import client, kinds
 
@@ -101,3 +101,24 @@ def billed(
         )
         for labels, value in prometheus.instant(expr)
     ]
+
+
+def paces(prometheus: Prometheus, *, namespace: str | None) -> limits.Paces:
+    """Units a second that each policy's limits were used by in the last hour.
+
+    Raises:
+        errors.OperatorError: Prometheus gives no answer.
+    """
+    selector = "" if namespace is None else f"{{namespace={json.dumps(namespace)}}}"
+    expr = (
+        f"max by (namespace, policy, period, unit) (deriv(aos_embedding_quota_used{selector}[1h]))"
+    )
+    return {
+        (
+            labels.get("namespace", ""),
+            labels.get("policy", ""),
+            labels.get("period", ""),
+            labels.get("unit", ""),
+        ): value
+        for labels, value in prometheus.instant(expr)
+    }

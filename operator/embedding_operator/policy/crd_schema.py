@@ -1,12 +1,15 @@
 """The packaged CustomResourceDefinition: defaults and schema checks without a cluster.
 
-For `render`, which works on a file. An API server also evaluates the CEL rules.
+For `render`, which works on a file. CEL rules that are one pattern are evaluated here; the modules
+of this package check again what other rules say of providers and quota.
 """
 
 import copy
 import functools
+import re
+from collections.abc import Iterator
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
 import jsonschema
 import yaml
@@ -15,6 +18,8 @@ from embedding_contract import names
 from embedding_operator import errors
 
 FILE = "embeddingpolicies.yaml"
+_PATTERN_RULE: Final = re.compile(r"self\.matches\('([^'\\]*)'\)")
+"""A rule whose pattern means the same to RE2, which an API server uses, and to Python."""
 
 
 def load() -> dict[str, Any]:
@@ -48,6 +53,8 @@ def admit(raw: Any) -> dict[str, Any]:
             f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path
         )
         raise errors.InvalidPolicy(path.removeprefix("."), error.message)
+    for place, message in _mismatches(admitted, schema, ""):
+        raise errors.InvalidPolicy(place.removeprefix("."), message)
     return admitted
 
 
@@ -68,6 +75,24 @@ def _fill(value: Any, schema: dict[str, Any]) -> None:
     elif isinstance(value, list):
         for item in value:
             _fill(item, schema.get("items", {}))
+
+
+def _mismatches(value: Any, schema: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    """Path and message for each string that a rule of one pattern refuses."""
+    if isinstance(value, str):
+        for rule in schema.get("x-kubernetes-validations", ()):
+            pattern = _PATTERN_RULE.fullmatch(rule["rule"])
+            if pattern is not None and not re.search(pattern[1], value):
+                yield path, rule["message"]
+    elif isinstance(value, dict):
+        fields, others = schema.get("properties", {}), schema.get("additionalProperties")
+        for key, inner in value.items():
+            field = fields.get(key, others)
+            if isinstance(field, dict):
+                yield from _mismatches(inner, field, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _mismatches(item, schema.get("items", {}), f"{path}[{index}]")
 
 
 def _closed(schema: dict[str, Any]) -> dict[str, Any]:

@@ -168,6 +168,7 @@ def to_document(
         errors.InvalidPolicy: a failover can never happen, a provider lacks a field of its type, or
             a limit in money has no price to count by.
     """
+    _check_providers(policy.providers)
     needed = quota.requires(policy.quota).union(*map(provider.requires, policy.providers))
     made = document.PolicyDocument(
         requires=tuple(sorted(needed)),
@@ -194,6 +195,18 @@ def to_document(
     )
     _check_spaces(made)
     return made
+
+
+def _check_providers(providers: Sequence[Provider]) -> None:
+    """Refuse a list that no single entry is wrong in; an API server does so by rules."""
+    held = [it.name for it in providers]
+    for index, it in enumerate(providers):
+        if it.name in held[:index]:
+            message = f"{it.name} is the name of another provider; names must be unique"
+            raise errors.InvalidPolicy(f"spec.providers[{index}].name", message)
+    if all(it.weight == 0 for it in providers):
+        message = "at least one provider must have a weight above 0, such as 1"
+        raise errors.InvalidPolicy("spec.providers", message)
 
 
 def _document_provider(policy: EmbeddingPolicy, it: Provider, path: str) -> document.Provider:

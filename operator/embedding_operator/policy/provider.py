@@ -6,6 +6,7 @@ The API server refuses by rules of the resource what `check` refuses; `render` w
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from embedding_contract import document, names, prices, provider_terms
 from embedding_operator import errors
@@ -177,6 +178,10 @@ def _check_azure(provider: Provider, path: str) -> None:
     if (provider.api_key is None) == (terms.tenant_id is None):
         message = "needs either an apiKey, or azure.tenantID and azure.clientID"
         raise errors.InvalidPolicy(path, message)
+    found = urlsplit(terms.authority)
+    if found.scheme != "https" or found.geturl() != f"https://{found.hostname}":
+        message = "must be https://HOST, without user, path or query"
+        raise errors.InvalidPolicy(f"{path}.azure.authority", message)
 
 
 def price(provider: Provider) -> str | None:

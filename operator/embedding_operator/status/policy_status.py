@@ -239,11 +239,12 @@ def _conditions(
         Condition(quota_status.EXACT, *quota_status.exact_verdict(policy, facts.quota)),
         *guards,
     ]
-    advisory = {
-        quota_status.OBSERVED: quota_status.observed_verdict(policy, facts.quota),
-        retirements.CONDITION: retirements.verdict(retirements.of(policy)),
-    }
-    found += [Condition(kind, *it) for kind, it in advisory.items() if it is not None]
+    observed = quota_status.observed_verdict(policy, facts.quota)
+    if observed is not None:
+        found.append(Condition(quota_status.OBSERVED, *observed))
+    retires = retirements.verdict(retirements.of(policy))
+    if retires is not None:
+        found.append(Condition(retirements.CONDITION, *retires))
     found += [Condition(kind, *verdict) for kind, verdict in facts.proofs.items()]
     if facts.coverage.lost_to is not None:
         message = f"Policy {facts.coverage.lost_to} covers pods that this policy selects too."

@@ -113,6 +113,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics_page,
     "resource.md": functools.partial(resource_page, "embeddingpolicies.yaml"),
     "resource-index.md": functools.partial(resource_page, "embeddingindexes.yaml"),
+    "resource-provider.md": functools.partial(resource_page, "clusterembeddingproviders.yaml"),
 }
 
 

@@ -6,6 +6,7 @@ that kubelet wrote.
 
 import base64
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -21,14 +22,16 @@ PYTHON = "/opt/venv/bin/python"
 READ = f"print(open({names.AZURE_TOKEN_PATH!r}).read())"
 
 
-def policy() -> dict:
-    written = yaml.safe_load((installation.EXAMPLES / "policy.yaml").read_text(encoding="utf-8"))
+def policy() -> dict[str, Any]:
+    written: dict[str, Any] = yaml.safe_load(
+        (installation.EXAMPLES / "policy.yaml").read_text(encoding="utf-8")
+    )
     written["metadata"]["name"] = NAME
     written["spec"]["podSelector"] = {"matchLabels": {"embeddings": NAME}}
     return written
 
 
-def by_identity() -> dict:
+def by_identity() -> dict[str, Any]:
     written = policy()
     azure = {
         "name": "azure",
@@ -51,7 +54,7 @@ def start(shop, name: str) -> None:
     shop.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "-n", "shop", "--timeout=90s")
 
 
-def reached(status: dict) -> tuple[str, str]:
+def reached(status: dict[str, Any]) -> tuple[str, str]:
     found = installation.Installation.condition(status, "ProvidersReached")
     return found.get("reason", ""), found.get("message", "")
 

@@ -21,7 +21,7 @@ from embedding_operator.console import (
     usage,
     views,
 )
-from embedding_operator.kube import client, kinds
+from embedding_operator.kube import client
 
 CANNOT: Final = 2
 MONTH: Final = "month"
@@ -79,7 +79,7 @@ def range_of(window: str, now: datetime) -> str:
 
 def _cost(options: argparse.Namespace, api: client.KubeClient, namespace: str) -> int:
     chosen = None if options.all_namespaces else namespace
-    policies, now = api.find(kinds.POLICY, chosen), datetime.now(UTC)
+    policies, now = collection.policies(api, chosen), datetime.now(UTC)
     own = costs.of_policies(policies)
     paces: limits.Paces = {}
     found = collection.pods(api, chosen)

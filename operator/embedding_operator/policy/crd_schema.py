@@ -18,31 +18,34 @@ from embedding_contract import names
 from embedding_operator import errors
 
 FILE = "embeddingpolicies.yaml"
+FILES: Final = {names.KIND: FILE, names.CLASS_KIND: "clusterembeddingproviders.yaml"}
+"""The definition of each kind that `render` reads."""
 _PATTERN_RULE: Final = re.compile(r"self\.matches\('([^'\\]*)'\)")
 """A rule whose pattern means the same to RE2, which an API server uses, and to Python."""
 
 
-def load() -> dict[str, Any]:
+def load(kind: str = names.KIND) -> dict[str, Any]:
     """The CustomResourceDefinition in this package, a link to the one in crds/."""
-    text = (resources.files("embedding_operator") / "crds" / FILE).read_text("utf-8")
+    text = (resources.files("embedding_operator") / "crds" / FILES[kind]).read_text("utf-8")
     parsed: dict[str, Any] = yaml.safe_load(text)
     return parsed
 
 
 def admit(raw: Any) -> dict[str, Any]:
-    """A policy as an API server would store it: checked against the schema, defaults filled in.
+    """An object as an API server would store it: checked against the schema, defaults filled in.
 
     Raises:
-        errors.InvalidPolicy: it is not an EmbeddingPolicy, or a field does not match the schema.
+        errors.InvalidPolicy: it is of none of the kinds in FILES, or a field does not match the
+            schema.
     """
-    if not isinstance(raw, dict) or raw.get("kind") != names.KIND:
-        raise errors.InvalidPolicy("kind", f"must be {names.KIND}")
+    if not isinstance(raw, dict) or raw.get("kind") not in FILES:
+        raise errors.InvalidPolicy("kind", f"must be {' or '.join(FILES)}")
     if raw.get("apiVersion") != names.API_VERSION:
         raise errors.InvalidPolicy("apiVersion", f"must be {names.API_VERSION}")
     metadata = raw.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         raise errors.InvalidPolicy("metadata.name", "is missing")
-    schema = _schema()
+    schema = _schema(raw["kind"])
     admitted = copy.deepcopy(raw)
     _fill(admitted, schema)
     validator = jsonschema.Draft202012Validator(_closed(schema))
@@ -59,8 +62,8 @@ def admit(raw: Any) -> dict[str, Any]:
 
 
 @functools.cache
-def _schema() -> dict[str, Any]:
-    schema: dict[str, Any] = load()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+def _schema(kind: str) -> dict[str, Any]:
+    schema: dict[str, Any] = load(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     return schema
 
 

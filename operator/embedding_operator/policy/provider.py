@@ -64,6 +64,14 @@ class Provider:
         return bool(self.kind)
 
     @property
+    def key_file(self) -> str | None:
+        """The owned Secret's key that holds the API key; None without one."""
+        if self.api_key is None:
+            return None
+        by_class = None if self.ref is None else names.secret_class_key(self.ref)
+        return by_class or names.secret_provider_key(self.name)
+
+    @property
     def called_at(self) -> str | None:
         """The base URL, without a trailing slash; the vendor's own where the policy names none."""
         url = self.base_url or document.default_base_url(kind=self.kind, region=self.region)
@@ -226,7 +234,7 @@ def to_document(provider: Provider, path: str, *, price: str | None) -> document
         aliases=provider.aliases,
         dimensions=provider.dimensions,
         declared_space=provider.space,
-        api_key_file=names.secret_provider_key(provider.name) if provider.api_key else None,
+        api_key_file=provider.key_file,
         price_per_million_tokens=price,
         limits=provider.limits,
         call_seconds=provider.call_seconds,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from embedding_contract import names
 from embedding_operator.errors import Problem
 from embedding_operator.kube import conditions
 from embedding_operator.kube.conditions import Condition, from_problem
@@ -147,7 +148,11 @@ def build(
         made |= {key: previous[key] for key in kept if key in previous}
     else:
         first = policy.providers[0]
-        made["provider"] = f"{first.kind}/{first.model}"
+        made["provider"] = (
+            f"{first.kind}/{first.model}"
+            if first.is_complete
+            else f"{names.CLASS_KIND}/{first.ref}"
+        )
         secrets = secret_status.part(facts.secrets, previous=previous)
         if secrets:
             made["secrets"] = secrets

@@ -12,6 +12,7 @@ from dev import cluster
 from embedding_contract import document, names
 from embedding_operator import errors
 from embedding_operator.cli import preview
+from tests.parts import provider_classes
 
 CASES = Path(__file__).parents[3] / "contract" / "cases" / "good"
 GOOD = sorted(it for it in CASES.glob("*.yaml") if it.stem != "provider-of-a-class")
@@ -64,6 +65,30 @@ def test_secret_value_is_told_by_where_it_is(tmp_path):
     owned = next(it for it in rendered(file) if it["kind"] == "Secret")
     (told,) = [it for key, it in owned["stringData"].items() if key.startswith("provider-")]
     assert told == "<key OPENAI of Vault path secret/shop/keys>"
+
+
+def of_class(tmp_path, *names_of_classes):
+    """A file with the policy of a class, and classes of these names."""
+    file = tmp_path / "policy.yaml"
+    of_policy = yaml.safe_load((CASES / "openai.yaml").read_text(encoding="utf-8"))
+    of_policy["spec"]["providers"] = [{"ref": "openai"}]
+    selector = {"matchLabels": {"team": "shop"}}
+    found = [provider_classes.raw(it, namespaceSelector=selector) for it in names_of_classes]
+    for it in found:
+        it["metadata"] = {"name": it["metadata"]["name"]}
+    file.write_text(yaml.safe_dump_all([of_policy, *found]), encoding="utf-8")
+    return file
+
+
+def test_class_of_file_completes_its_policy(tmp_path):
+    owned = next(it for it in rendered(of_class(tmp_path, "openai")) if it["kind"] == "Secret")
+    told = owned["stringData"][names.secret_class_key("openai")]
+    assert told == "<the value of ClusterEmbeddingProvider openai>"
+
+
+def test_class_that_file_lacks_is_named(tmp_path):
+    with pytest.raises(errors.InvalidPolicy, match="no ClusterEmbeddingProvider openai"):
+        rendered(of_class(tmp_path, "azure"))
 
 
 BAD = {

@@ -60,8 +60,7 @@ def test_path_of_gateway_before_resource_stays():
 )
 def test_credential_is_sent_in_one_header(terms, headers):
     made = request(terms)
-    plain = {"content-type": "application/json", "accept": "application/json"}
-    assert made.headers == {**plain, **headers}
+    assert made.headers == {**provider_api.headers(None), **headers}
     assert "secret" not in repr(made)
 
 

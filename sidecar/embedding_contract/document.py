@@ -17,7 +17,7 @@ from embedding_contract.json_fields import Count, FileName, Positive, Text, Url,
 from embedding_contract.json_records import REQUIRED, Key
 
 VERSION: Final = 1
-FEATURES: Final[frozenset[str]] = frozenset()
+FEATURES: Final[frozenset[str]] = frozenset({"type.AzureOpenAI"})
 """Values of `requires` that this reader carries out; version 1 as first written needs none."""
 
 DEFAULT_BASE_URLS: Final[Mapping[str, str]] = MappingProxyType(
@@ -48,8 +48,9 @@ class Provider:
     for its model with all its calls: None leaves that to the sidecar's environment.
 
     `weight` is this provider's part of the requests that providers of one space and equal model
-    names share; 0 takes only what the others cannot. `class_name` is the ClusterEmbeddingProvider
-    that it comes from. `region` is Amazon Bedrock's.
+    names share; 0 takes only what the others cannot. Where one of them has a weight, None is 1;
+    where none has, the first of the list is always asked first. `class_name` is the
+    ClusterEmbeddingProvider that it comes from. `region` is Amazon Bedrock's.
     """
 
     name: Word
@@ -72,7 +73,7 @@ class Provider:
     pass_through_fields: Annotated[
         tuple[provider_terms.PassThroughField, ...], Key(omits_default=True)
     ] = ()
-    weight: Annotated[Count, Key(omits_default=True)] = 1
+    weight: Annotated[Count | None, Key(omits_default=True)] = None
     rate: Annotated[provider_terms.Rate, Key(omits_default=True)] = provider_terms.NO_RATE
     class_name: Annotated[Word | None, Key("class", omits_default=True)] = None
     azure: Annotated[provider_terms.Azure | None, Key(omits_default=True)] = None
@@ -88,6 +89,11 @@ class Provider:
             pinned=self.dimensions,
             requested=dimensions,
         )
+
+    @property
+    def identity(self) -> provider_terms.Identity | None:
+        """The identity that calls it; None where an API key does, or nothing is asked for."""
+        return None if self.azure is None else self.azure.identity
 
     def answers_to(self, model: str) -> bool:
         """True if a request for this model means this provider."""

@@ -56,10 +56,19 @@ ANNOTATION_DROP_TARGET: Final = f"{GROUP}/drop-target"
 CONTAINER: Final = "embedding-sidecar"
 VOLUME_DOCUMENT: Final = "embedding-policy"
 VOLUME_SECRETS: Final = "embedding-secrets"
+VOLUME_IDENTITY: Final = "embedding-identity"
 DOCUMENT_DIRECTORY: Final = "/etc/embedding/policy"
 SECRETS_DIRECTORY: Final = "/etc/embedding/secrets"
 DOCUMENT_KEY: Final = "document.json"
 DOCUMENT_PATH: Final = f"{DOCUMENT_DIRECTORY}/{DOCUMENT_KEY}"
+IDENTITY_DIRECTORY: Final = "/etc/embedding/identity"
+AZURE_TOKEN: Final = "azure"  # noqa: S105 - a file's name, no secret
+"""The pod's ServiceAccount token for Microsoft Entra ID."""
+AZURE_TOKEN_PATH: Final = f"{IDENTITY_DIRECTORY}/{AZURE_TOKEN}"
+AZURE_AUDIENCE: Final = "api://AzureADTokenExchange"
+"""Source: learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust."""
+AZURE_TOKEN_SECONDS: Final = 3600
+"""kubelet renews it after four fifths of that. Azure's own webhook has it as its default."""
 
 # A pod of an index.
 VECTORS_CONTAINER: Final = "embedding-vectors"

@@ -4,7 +4,7 @@ They came after version 1 was first written, so each is left out where it is not
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from embedding_contract.json_fields import Positive, Url, Word, check
 from embedding_contract.json_records import Key
@@ -39,9 +39,17 @@ class Rate:
 NO_RATE: Final = Rate()
 
 
+class Identity(NamedTuple):
+    """A client of a tenant of Microsoft Entra ID, at the address that exchanges tokens for it."""
+
+    authority: str
+    tenant_id: str
+    client_id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Azure:
-    """Terms of Azure OpenAI: without `api_version` the v1 form of its API is called.
+    """Terms of Azure OpenAI: without `api_version` the v1 form of its API is called with a key.
 
     With `tenant_id` and `client_id` the pod's ServiceAccount token is exchanged at `authority` for
     an access token of Microsoft Entra ID, and no API key is sent.
@@ -52,6 +60,13 @@ class Azure:
     tenant_id: Annotated[Word | None, Key("tenantID", omits_default=True)] = None
     client_id: Annotated[Word | None, Key("clientID", omits_default=True)] = None
     authority: Annotated[Url, Key(omits_default=True)] = "https://login.microsoftonline.com"
+
+    @property
+    def identity(self) -> Identity | None:
+        """The identity whose access token is sent; None where an API key is."""
+        if self.tenant_id is None or self.client_id is None:
+            return None
+        return Identity(self.authority, self.tenant_id, self.client_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 timing=timing,
                 memory_bytes=memory_bytes,
                 callers=callers,
+                identity_token=options.identity_token,
                 telemetry=telemetry,
             )
         )
@@ -98,6 +99,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="directory of the files that the document names (default: %(default)s)",
         metavar="DIRECTORY",
     )
+    parser.add_argument(
+        "--identity-token",
+        type=Path,
+        default=Path(names.AZURE_TOKEN_PATH),
+        help="the pod's ServiceAccount token for Microsoft Entra ID (default: %(default)s)",
+        metavar="FILE",
+    )
     return parser.parse_args(arguments)
 
 
@@ -122,6 +130,7 @@ async def _run(
     timing: service.Timing,
     memory_bytes: int,
     callers: settings.Callers,
+    identity_token: Path,
     telemetry: "export.Telemetry | None" = None,
 ) -> None:
     stop, at_once = asyncio.Event(), asyncio.Event()
@@ -132,7 +141,9 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     metrics = Metrics()
-    factory = runtime.RuntimeFactory(metrics=metrics, timing=timing, memory_bytes=memory_bytes)
+    factory = runtime.RuntimeFactory(
+        metrics=metrics, timing=timing, memory_bytes=memory_bytes, identity_token=identity_token
+    )
     current = current_policy.CurrentPolicy(source=source, factory=factory)
     await current.look()
     application = Application(current=current, metrics=metrics, callers=callers)

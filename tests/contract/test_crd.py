@@ -92,7 +92,7 @@ def test_bad_limit_or_provider_is_refused_without_cluster_too(case):
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("example", ["self-hosted", "openai-voyage"])
+@pytest.mark.parametrize("example", ["self-hosted", "openai-voyage", "azure-openai"])
 def test_example_is_good_policy(api_server, namespace, tmp_path, example):
     shown = yaml.safe_load((EXAMPLES / example / "policy.yaml").read_text(encoding="utf-8"))
     shown["metadata"]["namespace"] = namespace

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from embedding_contract import document
 from embedding_sidecar import errors, providers
 from embedding_sidecar.translation import provider_api, vector_decoder
 from embedding_sidecar.upstream import http_client
@@ -36,12 +37,19 @@ class Served:
         answer = self.answer(self.request(asked))
         if answer.reader is None:
             raise providers.PROVIDERS[self.kind].failure(answer)
-        return answer.reader.vectors()
+        return providers.PROVIDERS[self.kind].vectors(answer)
 
     def request(self, asked: provider_api.Ask) -> provider_api.HttpRequest:
         """What would be sent."""
+        to = document.Provider(
+            name="p",
+            kind=self.kind,
+            model=self.model,
+            base_url=self.base_url,
+            **stand_ins.terms(self.kind, self.model),
+        )
         translation = providers.PROVIDERS[self.kind]
-        return translation.request(asked, base_url=self.base_url, api_key=self.key)
+        return translation.request(asked, to=to, credential=self.key, now=0.0)
 
     def answer(self, request: provider_api.HttpRequest) -> provider_api.HttpAnswer:
         """What comes back."""

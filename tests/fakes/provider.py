@@ -24,16 +24,29 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from embedding_contract import provider_terms
 from embedding_sidecar import errors
 from embedding_sidecar.translation import provider_api
 from tests.parts.upstreams import Starts
 
-PATHS = {"OpenAI": "v1", "OpenAICompatible": "extended/v1", "Voyage": "voyage/v1"}
+PATHS = {
+    "OpenAI": "v1",
+    "OpenAICompatible": "extended/v1",
+    "Voyage": "voyage/v1",
+    "AzureOpenAI": "azure/openai/v1",
+}
 """Where each type of provider stands, for every test of what all of them do."""
 TEXTS_ONLY = frozenset({"Voyage"})
 """The types that take no token arrays."""
-WITHOUT_INPUT_TYPE = frozenset({"OpenAI"})
+WITHOUT_INPUT_TYPE = frozenset({"OpenAI", "AzureOpenAI"})
 """The types that make no difference between queries and documents."""
+
+
+def terms(kind: str, model: str = "m") -> dict[str, Any]:
+    """The fields that a document's provider of this type needs besides."""
+    azure = provider_terms.Azure(deployment=model)
+    return {"azure": azure} if kind == "AzureOpenAI" else {}
+
 
 KEY = "sk-stand-in"
 DIMENSIONS = 16
@@ -113,6 +126,10 @@ class StandIn(Starts):
         """Status, headers and JSON."""
         asked = json.loads(body)
         _, _, key = headers.get("authorization", "").partition(" ")
+        if path.startswith("/azure/"):
+            key = key or headers.get("api-key", "")
+            if "/deployments/" in path:
+                asked = {"model": path.partition("/deployments/")[2].split("/")[0], **asked}
         traceparent = headers.get("traceparent")
         self.calls.append(Call(path=path, key=key or None, body=asked, traceparent=traceparent))
         if self.log is not None:
@@ -150,6 +167,7 @@ class StandIn(Starts):
     def app(self) -> Starlette:
         """Each type of provider at its path of PATHS."""
         paths = [f"/{path}/embeddings" for path in PATHS.values()]
+        paths.append("/azure/openai/deployments/{deployment}/embeddings")
         return Starlette(routes=[Route(path, self.serve, methods=["POST"]) for path in paths])
 
 

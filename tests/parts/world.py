@@ -13,6 +13,7 @@ from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.provider_call import Caller
 from embedding_sidecar.engine.provider_states import ApiKey, ProviderStates
 from embedding_sidecar.engine.service import Service, Timing
+from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.openai_format.cache_control import DEFAULT
 from embedding_sidecar.translation import provider_api
 from tests.fakes import provider as stand_in
@@ -103,6 +104,7 @@ class Internet(Starts):
 
     def __init__(self) -> None:
         self.hosts: dict[str, StandIn] = {}
+        self.others: dict[str, Starts] = {}
 
     def __getitem__(self, host: str) -> StandIn:
         return self.hosts.setdefault(host, StandIn())
@@ -111,7 +113,8 @@ class Internet(Starts):
         self, request: provider_api.HttpRequest, *, within_seconds: float
     ) -> provider_api.HttpAnswer:
         host = request.url.split("/")[2]
-        return await self[host].send(request, within_seconds=within_seconds)
+        answering = self.others.get(host) or self[host]
+        return await answering.send(request, within_seconds=within_seconds)
 
 
 def one(name, model="m", *, kind="OpenAI", space=None, **rest) -> document.Provider:
@@ -121,9 +124,8 @@ def one(name, model="m", *, kind="OpenAI", space=None, **rest) -> document.Provi
         kind=kind,
         model=model,
         base_url=f"http://{name}/{path}",
-        api_key_file=f"provider-{name}",
         declared_space=space,
-        **rest,
+        **{"api_key_file": f"provider-{name}", **stand_in.terms(kind, model), **rest},
     )
 
 
@@ -140,6 +142,9 @@ class World:
         namespace="shop",
         timing=TIMING,
         states=None,
+        identity_token=None,
+        login=None,
+        share=lambda: 1.0,
     ) -> None:
         self.document = document.PolicyDocument(
             namespace=namespace,
@@ -148,6 +153,7 @@ class World:
             failover=document.Failover(enabled=enabled, across_spaces=crossing),
         )
         self.net = Internet()
+        self.net.others = {} if login is None else {"login": login}
         self.quota = quota or Quota()
         self.seen = Seen()
         self.loop = virtual_time.Loop()
@@ -180,10 +186,14 @@ class World:
                 attempt_seconds=timing.attempt_seconds,
                 clock=self.loop.time,
                 wall_clock=lambda: WALL,
+                tokens=self.run(self._tokens(identity_token)) if identity_token else {},
             ),
             timing=timing,
-            share=lambda: 1.0,
+            share=share,
         )
+
+    async def _tokens(self, file):
+        return access_tokens.AccessTokens(file=file).follow(self.document, upstream=self.net)
 
     def embed(self, *items, model="m", control=DEFAULT, **rest) -> Answer:
         asked = ask(*items, model=model, **rest)

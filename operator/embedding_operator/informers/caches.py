@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -144,11 +144,20 @@ class Caches:
         return self.policies.get(namespace, name)
 
     def policies_of(self, namespace: str) -> list[Object]:
-        """The outlines of a namespace's policies: pod selectors, and names of Secrets.
+        """The outlines of a namespace's policies: pod selectors, names of Secrets, identities.
 
         Each review and each reconcile reads all of them, so nothing else is decoded.
         """
-        return [msgspec.json.decode(it.outline) for it in self.policies.of(namespace)]
+        return [self._outline(it) for it in self.policies.of(namespace)]
+
+    def _outline(self, kept: Kept) -> Object:
+        """The outline of a policy, with the identities of its classes."""
+        found: dict[str, Any] = msgspec.json.decode(kept.outline)
+        classes = [self.classes.kept("", name) for name in kept.classes]
+        of_classes = [msgspec.json.decode(it.outline) for it in classes if it is not None]
+        if of_classes:
+            found["spec"]["providers"] = [*found["spec"].get("providers", ()), *of_classes]
+        return found
 
     def index(self, namespace: str, name: str) -> Object | None:
         """An index with spec, status and the metadata in use."""

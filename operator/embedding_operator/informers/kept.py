@@ -19,7 +19,8 @@ class Kept:
 
     `policy` and `index` name those that it concerns, and a changed `about` queues them. Policies
     and indexes also have `outline`, the JSON that reconciles of others read, and `reads`, the names
-    of their Secrets; policies have `classes`, the names of their ClusterEmbeddingProviders.
+    of their Secrets; policies have `classes`, the names of their ClusterEmbeddingProviders, of
+    which the `outline` is an entry of a policy's providers.
     """
 
     namespace: str

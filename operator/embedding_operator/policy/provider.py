@@ -240,7 +240,7 @@ def to_document(provider: Provider, path: str, *, price: str | None) -> document
         call_seconds=provider.call_seconds,
         request_seconds=provider.request_seconds,
         pass_through_fields=provider.pass_through_fields,
-        weight=1 if provider.weight is None else provider.weight,
+        weight=provider.weight,
         rate=provider.rate,
         class_name=provider.ref,
         azure=provider.azure,

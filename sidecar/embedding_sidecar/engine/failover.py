@@ -1,10 +1,12 @@
 """The providers that may answer a request, their order, and the error when none did."""
 
+import bisect
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, TypeGuard
 
 from embedding_contract import document, names, spaces
 from embedding_sidecar import errors
@@ -26,7 +28,8 @@ class Candidate:
 
     `dimensions` is the size it is asked for: the caller's, or the policy's. `vector_bytes` is
     the size of each of its vectors, None where only its answers show it. `label` is its label in
-    metrics: the provider's type in lower case.
+    metrics: the provider's type in lower case. `weight` is its part of the requests, None where it
+    shares them with no other.
     """
 
     provider: document.Provider
@@ -34,6 +37,7 @@ class Candidate:
     space: str
     label: str
     vector_bytes: int | None = None
+    weight: int | None = None
 
     def made(self, entry: cache_entry.Entry) -> bool:
         """True if an entry that was found under a key of this candidate can be its own."""
@@ -65,7 +69,8 @@ def candidates(
 
     That is the first one that answers to the model's name. Others follow down the list, if the
     policy allows failover at all: those of the same space, and all where it may cross spaces. All
-    pass the further fields on.
+    pass the further fields on. Those that share requests by weight are there without failover, too:
+    see `drawn`.
 
     Raises:
         errors.Rejected: no provider answers to this name, or the first candidate has other
@@ -83,15 +88,55 @@ def candidates(
             f"This policy pins the dimensions of {model!r} to {first.provider.dimensions}.",
             param="dimensions",
         )
-    if not policy.failover.enabled:
-        return (first,)
     others = [
         _candidate(it, dimensions, extra)
         for it in policy.providers[start + 1 :]
         if _makes(it, dimensions) and models.passed_on(it).issuperset([name for name, _ in extra])
     ]
-    crossing = policy.failover.across_spaces
-    return (first, *(it for it in others if crossing or it.space == first.space))
+    sharing = [
+        it for it in (first, *others) if it.space == first.space and it.provider.answers_to(model)
+    ]
+    weights: dict[str, int] = {}
+    if len(sharing) > 1 and any(it.provider.weight is not None for it in sharing):
+        weights = {
+            it.provider.name: 1 if it.provider.weight is None else it.provider.weight
+            for it in sharing
+        }
+    crossing = policy.failover.enabled and policy.failover.across_spaces
+    found = (
+        it
+        for it in (first, *others)
+        if it is first
+        or it.provider.name in weights
+        or (policy.failover.enabled and (crossing or it.space == first.space))
+    )
+    return tuple(replace(it, weight=weights.get(it.provider.name)) for it in found)
+
+
+def drawn(
+    candidates: Sequence[Candidate], share: Callable[[], float], *, goes_on: bool
+) -> Sequence[Candidate]:
+    """The candidates of one request that the cache does not answer: the first is drawn by weight.
+
+    A weight of 0 is drawn only where all have it, and the list then decides. The others follow in
+    their order, if the request `goes_on` to them at all. `share` is a random number from 0 up to 1,
+    drawn only where there are weights.
+    """
+    if candidates[0].weight is None:
+        return candidates
+    ends = list(itertools.accumulate(it.weight or 0 for it in candidates))
+    at = bisect.bisect(ends, share() * ends[-1]) if ends[-1] else 0
+    rest = (it for it in candidates if it is not candidates[at])
+    return (candidates[at], *rest) if goes_on else (candidates[at],)
+
+
+def equal_terms(one: Candidate, other: Candidate) -> bool:
+    """True if both have the same keys in the cache for the same items."""
+    return (one.space, one.provider.model, one.dimensions) == (
+        other.space,
+        other.provider.model,
+        other.dimensions,
+    )
 
 
 def _space(chosen: document.Provider, dimensions: int | None, extra: Fields) -> str:
@@ -134,7 +179,7 @@ _RETRYABLE: Final = (errors.RateLimited, errors.Unreachable)
 _SHOWN_WORDS: Final = 300
 
 
-def is_key_refused(failure: Exception) -> bool:
+def is_key_refused(failure: Exception) -> TypeGuard[errors.ConfigurationError]:
     """True if it says that the provider refuses the key."""
     return isinstance(failure, errors.ConfigurationError) and failure.reason == errors.KEY_REFUSED
 

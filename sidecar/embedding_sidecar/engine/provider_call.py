@@ -1,7 +1,8 @@
 """One call to a provider: within the quota, with the API key that it takes, and counted.
 
 A call is one HTTP request, or another one after it: with the previous key where the provider
-refuses the key in force, and without `encoding_format` where it refuses that field.
+refuses the key in force, with a new access token where it refuses the old one, and without
+`encoding_format` where it refuses that field.
 """
 
 import logging
@@ -14,6 +15,7 @@ from typing import Any, Final
 from embedding_sidecar import errors, providers
 from embedding_sidecar.cache import tiered_cache
 from embedding_sidecar.engine import batches, breaker, failover, inflight, provider_states
+from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.quota.quota import Quota
 from embedding_sidecar.telemetry import tracing
 from embedding_sidecar.telemetry.logs import Repeated
@@ -26,6 +28,8 @@ FOR_NOBODY: Final = errors.Unreachable("abandoned", billed=False)
 TOO_LATE: Final = errors.Unreachable("timeout", billed=False)
 """The failure of a call that is not made because its time is up before it begins."""
 _CANCELLED: Final = "cancelled"
+IDENTITY_DENIED: Final = "identity_denied"
+"""The reason where the provider refuses a new access token: the identity lacks a role."""
 _FORM_REFUSED: Final = frozenset({400, 422})
 
 _log = logging.getLogger(__name__)
@@ -38,10 +42,10 @@ Done = Callable[[vector_decoder.Vectors | Exception], None]
 class Caller:
     """The parts that all calls of one policy share.
 
-    `keys` are by the provider's name, absent where there is none. `registry` and `states` outlive
-    the policy's document. `attempt_seconds` is the longest that one call may take. `clock` is in
-    seconds and never goes back; `wall_clock` is Unix time in seconds, which entries of the cache
-    are marked with.
+    `keys` and `tokens` are by the provider's name, absent where there is none; a provider has a key
+    or an identity with access tokens. `registry` and `states` outlive the policy's document.
+    `attempt_seconds` is the longest that one call may take. `clock` is in seconds and never goes
+    back; `wall_clock` is Unix time in seconds, which entries of the cache are marked with.
     """
 
     keys: Mapping[str, provider_states.ApiKey]
@@ -54,6 +58,7 @@ class Caller:
     attempt_seconds: float = ATTEMPT_SECONDS
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
+    tokens: Mapping[str, access_tokens.TokenSource] = field(default_factory=dict)
     repeated: Repeated = field(default_factory=Repeated)
 
 
@@ -89,6 +94,8 @@ class Call:
     is_forbidden: bool = False
     """True if the key in force got a 403 that may be about the text."""
     is_newly_plain: bool = False
+    is_renewed: bool = False
+    """True if the provider has refused an access token, and a new one was asked for."""
 
     def start(self) -> None:
         """Make the first request."""
@@ -104,6 +111,8 @@ class Call:
         name = self.candidate.provider.name
         key = self.by.keys.get(name)
         if key is None:
+            source = self.by.tokens.get(name)
+            self.key = None if source is None else source.token
             return
         self.key, self.fallback, self.by_previous = key.current, key.fallback(now=now), False
         if self.fallback is not None and now < self.by.states.refused.get(name, now):
@@ -152,7 +161,7 @@ class Call:
     def _request(self) -> provider_api.HttpRequest:
         chosen = self.candidate.provider
         made = providers.PROVIDERS[chosen.kind].request(
-            self.ask, base_url=chosen.base_url, api_key=self.key
+            self.ask, to=chosen, credential=self.key, now=self.by.wall_clock()
         )
         if self.inflight_call.trace is None:
             return made
@@ -183,10 +192,11 @@ class Call:
         self._succeed(vectors)
 
     def _read(self, answer: provider_api.HttpAnswer) -> vector_decoder.Vectors:
+        translation = providers.PROVIDERS[self.candidate.provider.kind]
         if answer.reader is None:
-            raise self._said(providers.PROVIDERS[self.candidate.provider.kind].failure(answer))
+            raise self._said(translation.failure(answer))
         try:
-            return answer.reader.vectors()
+            return translation.vectors(answer)
         except errors.Unusable as unusable:
             raise self._said(unusable) from None
 
@@ -229,10 +239,35 @@ class Call:
         else:
             # Until more is known, a request that was sent has been billed.
             self._end(_CANCELLED, billed=True, tokens=self.bound)
-        if self._is_tried_again(failure):
+        source = self.by.tokens.get(self.candidate.provider.name)
+        if source is not None and failover.is_key_refused(failure):
+            self._deny(source, failure)
+        elif self._is_tried_again(failure):
             self._draw()
         else:
             self._tell(failure)
+
+    def _deny(self, source: access_tokens.TokenSource, failure: errors.ConfigurationError) -> None:
+        """The provider refuses the access token: it is renewed once, and the call is made again."""
+        refused = self.key or ""
+        denied = errors.ConfigurationError(IDENTITY_DENIED)
+        denied.words = failure.words
+
+        def renewed() -> None:
+            self.cancel_step = None
+            self.key = source.token
+            if self.key in (None, refused):
+                self._tell(denied)
+            else:
+                self._draw()
+
+        if self.is_renewed:
+            self._tell(denied)
+        else:
+            self.is_renewed = True
+            self.cancel_step = source.renew(
+                refused, done=partial(self._step, lambda _: renewed(), None)
+            )
 
     def _is_tried_again(self, failure: Exception) -> bool:
         """True if another key or form may help, which is then set."""

@@ -44,7 +44,7 @@ class Service:
     """Answers under one policy document; a new document makes a new service.
 
     The document's providers are of types in PROVIDERS. `share` is a random number of 0 to 1, for
-    waits.
+    waits and weights.
     """
 
     def __init__(
@@ -93,8 +93,13 @@ class Service:
         )
         state.looked(candidate, found or await self._look(state, candidate))
         if state.missing(candidate):
+            by_weight = failover.drawn(
+                candidates, self._share, goes_on=self._document.failover.enabled
+            )
+            if failover.equal_terms(by_weight[0], candidate):
+                state.keys[by_weight[0].provider.name] = state.keys[candidate.provider.name]
             try:
-                candidate = await self._fill_from_any(candidates, state)
+                candidate = await self._fill_from_any(by_weight, state)
             except errors.Refused as refused:
                 refused.attempts = state.attempts
                 raise
@@ -150,6 +155,8 @@ class Service:
             if not missing:
                 return True
             failure = self._hindrance(state, candidate, missing)
+            if failure is None and self._caller.tokens:
+                failure = await self._without_token(candidate, ends_at=ends_at)
             if failure is None:
                 request = portions.BatchRequest(
                     candidate=candidate,
@@ -228,21 +235,42 @@ class Service:
         items = [state.ask.items[places[0]] for places in missing.values()]
         return providers.PROVIDERS[chosen.kind].obstacle(items)
 
+    async def _without_token(
+        self, candidate: failover.Candidate, *, ends_at: float
+    ) -> errors.ProviderFailed | None:
+        """The reason why an identity has no access token for this provider; None where it has."""
+        source = self._caller.tokens.get(candidate.provider.name)
+        if source is None:
+            return None
+        failure = await source.obstacle(within_seconds=ends_at - self._clock())
+        if failure is not None:
+            self._caller.observe.error(failure.kind, candidate.label)
+        return failure
+
     def _key_is_missing(self, it: contract.Provider) -> bool:
         return it.api_key_file is not None and it.name not in self._caller.keys
 
     def health(self) -> dict[str, str]:
         """Each provider's state in one word: `ok`, `failing`, `key_missing` or `key_refused`.
 
-        Where the key in force is refused, the one before it may still serve.
+        Where the key in force is refused, the one before it may still serve. A provider whose
+        identity has no access token has the reason for that.
         """
         now = self._clock()
         refused = self.refused_keys()
+        tokens = self._caller.tokens.items()
+        tokenless = {
+            name: it.problem.reason
+            for name, it in tokens
+            if it.token is None and it.problem is not None
+        }
         return {
             it.name: errors.KEY_MISSING
             if self._key_is_missing(it)
             else errors.KEY_REFUSED
             if it.name in refused
+            else tokenless[it.name]
+            if it.name in tokenless
             else "failing"
             if self._caller.states.breaker.cool_down(it.name, now=now) is not None
             else "ok"
@@ -250,8 +278,13 @@ class Service:
         }
 
     def failures(self) -> dict[str, str]:
-        """The reason, in a word, of each provider that has not answered since it failed."""
-        return self._caller.states.breaker.words()
+        """The reason, in a word, of each provider that has not answered since it failed.
+
+        A renewal of an access token that failed comes first, also while the old token is valid.
+        """
+        tokens = self._caller.tokens.items()
+        words = {name: word for name, it in tokens if (word := it.word) is not None}
+        return {**self._caller.states.breaker.words(), **words}
 
     def refused_keys(self) -> frozenset[str]:
         """Names of the providers that refused the key in force when it was last tried."""

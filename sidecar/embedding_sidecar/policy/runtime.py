@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import redis.asyncio
@@ -32,7 +33,9 @@ from embedding_sidecar.engine import (
     provider_states,
     service,
 )
+from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.policy import policy_file
+from embedding_sidecar.providers import azure_openai
 from embedding_sidecar.quota import counter, quota, quota_store
 from embedding_sidecar.redis_client import redis_url
 from embedding_sidecar.telemetry.metrics import Metrics
@@ -78,13 +81,16 @@ def check(policy: document.PolicyDocument) -> None:
     """Refuse what this sidecar cannot carry out, before it replaces what it can.
 
     Raises:
-        json_fields.InvalidDocument: a provider is of a type this sidecar does not know.
+        json_fields.InvalidDocument: a provider is of a type this sidecar does not know, or lacks
+            a term of its type.
     """
     for index, provider in enumerate(policy.providers):
         if provider.kind not in providers.PROVIDERS:
             raise json_fields.InvalidDocument(
                 f"providers[{index}].type", f"this sidecar does not know {provider.kind}"
             )
+        if provider.kind == azure_openai.AzureOpenAI.vendor and provider.azure is None:
+            raise json_fields.InvalidDocument(f"providers[{index}].azure", "is missing")
     if policy.network.authorities is not None:
         try:
             certificates.check(policy.network.authorities)
@@ -101,8 +107,10 @@ class RuntimeFactory:
         metrics: Metrics,
         timing: service.Timing = service.Timing(),  # noqa: B008 - frozen
         memory_bytes: int = memory_limit.DEFAULT_BYTES,
+        identity_token: Path = Path(names.AZURE_TOKEN_PATH),
     ) -> None:
         self._metrics = metrics
+        self._tokens = access_tokens.AccessTokens(file=identity_token)
         self._memory_bytes = memory_bytes
         self._timing = timing
         self._states = provider_states.ProviderStates()
@@ -134,6 +142,7 @@ class RuntimeFactory:
                 registry=self._registry,
                 states=self._states,
                 attempt_seconds=self._timing.attempt_seconds,
+                tokens=self._tokens.follow(policy, upstream=calling),
             ),
             timing=self._timing,
         )
@@ -159,7 +168,9 @@ class RuntimeFactory:
         await self._registry.close()
         # The quota releases its grant at the counter, which is closed after it; meanwhile the
         # cache writes the latest vectors.
-        await asyncio.gather(self._close("quota", "counter"), self._close("store"))
+        await asyncio.gather(
+            self._close("quota", "counter"), self._close("store"), self._tokens.close()
+        )
         await self._close("upstream")
 
     async def _close(self, *names: str) -> None:

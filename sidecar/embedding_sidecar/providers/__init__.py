@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from embedding_sidecar.providers import openai, voyage
+from embedding_sidecar.providers import azure_openai, openai, voyage
 from embedding_sidecar.translation import wire_format
 
 PROVIDERS: Final[Mapping[str, wire_format.Translation]] = MappingProxyType(
     {
         "OpenAI": openai.OpenAI(extended=False),
         "Voyage": voyage.Voyage(),
+        "AzureOpenAI": azure_openai.AzureOpenAI(),
         "OpenAICompatible": openai.OpenAI(extended=True),
     }
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from embedding_contract import document
 from embedding_sidecar.translation import provider_api, wire_format
 
 LIMITS: Final = provider_api.Limits(items=2048, tokens=300_000)
@@ -33,13 +34,13 @@ class OpenAI(wire_format.Translation):
         del model
         return EXTENDED_LIMITS if self.extended else LIMITS
 
-    def fields(self, ask: provider_api.Ask, *, base_url: str) -> dict[str, Any]:
+    def fields(self, ask: provider_api.Ask, to: document.Provider) -> dict[str, Any]:
         """OpenAI's, and those of `extended` servers."""
         found: dict[str, Any] = {"dimensions": ask.dimensions, "user": ask.user}
         if not self.extended:
             return found
         if ask.input_type is not None:
-            found |= _input_type(ask.input_type, base_url)
+            found |= _input_type(ask.input_type, to.base_url)
         return {**found, "truncation": ask.truncation}
 
 

@@ -6,6 +6,7 @@ Source: docs.voyageai.com and mongodb.com/docs/api (request and answer, error co
 from types import MappingProxyType
 from typing import Any, Final
 
+from embedding_contract import document
 from embedding_sidecar.translation import provider_api, wire_format
 
 MAX_ITEMS: Final = 1000
@@ -32,9 +33,9 @@ class Voyage(wire_format.Translation):
         """Voyage's limits by model."""
         return provider_api.Limits(items=MAX_ITEMS, tokens=MAX_TOKENS.get(model, FEWEST_TOKENS))
 
-    def fields(self, ask: provider_api.Ask, *, base_url: str) -> dict[str, Any]:
+    def fields(self, ask: provider_api.Ask, to: document.Provider) -> dict[str, Any]:
         """Its own names, and an error instead of Voyage's default, a silent cut."""
-        del base_url
+        del to
         # `passage` is NVIDIA's word for document.
         input_type = "document" if ask.input_type == "passage" else ask.input_type
         return {

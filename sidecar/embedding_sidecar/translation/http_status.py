@@ -29,6 +29,7 @@ _OF_THE_KEY: Final = frozenset(
         "account_deactivated",
         "insufficient_permissions",
         "permission_denied",
+        "permissiondenied",
         "permission_error",
         "unauthorized",
         "unsupported_country_region_territory",
@@ -37,7 +38,7 @@ _OF_THE_KEY: Final = frozenset(
     }
 )
 """Codes and types of a 400 or 403 about the key. Sources: OpenAI's page on error codes; Anthropic's
-and Google's forms, whose types compatible servers send too; the reasons of
+and Google's forms, whose types compatible servers send too; Azure's PermissionDenied; reasons of
 google.rpc.ErrorInfo (google/api/error_reason.proto): Gemini answers a wrong key with 400."""
 _OF_THE_MODEL: Final = frozenset(
     {

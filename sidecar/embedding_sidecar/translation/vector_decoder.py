@@ -1,7 +1,8 @@
 """Vectors as bytes: little-endian float32, bit for bit what the model made.
 
-Providers send them in one shape: a list of `{"index": i, "embedding": base64 | [float, ...]}`.
-Source: OpenAI's OpenAPI description (Embedding); Voyage's reference has the same.
+Most providers send them in OpenAI's shape: a list of `{"index": i, "embedding": base64 | [float,
+...]}`. Source: OpenAI's OpenAPI description (Embedding); Voyage's reference has the same. A `Form`
+says where another vendor has list, vectors and tokens.
 
 A long answer is read item by item while it comes: read at once, it would take several times the
 memory of its vectors, and stop the event loop for seconds.
@@ -12,7 +13,8 @@ import binascii
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 
@@ -38,7 +40,6 @@ ITEM_BYTES: Final = 4096
 _TRIES: Final = 16
 """Bound of braces within an item, and of places that look like the beginning of `data`."""
 BYTES_PER_NUMBER: Final = 4
-_DATA: Final = re.compile(rb'"data"\s*:\s*\[')
 _SPACE: Final = re.compile(rb"[ \t\r\n]*")
 
 
@@ -52,6 +53,55 @@ class Vectors(NamedTuple):
     vectors: tuple[bytes, ...]
     tokens: int | None
     is_estimated: bool = False
+
+
+def count(found: object, *names: str) -> int | None:
+    """The first of these fields that is a count of tokens, rounded up; None where none is."""
+    if not isinstance(found, dict):
+        return None
+    for name in names:
+        tokens = found.get(name)
+        if type(tokens) is float and math.isfinite(tokens):
+            tokens = math.ceil(tokens)
+        if type(tokens) is int and 0 <= tokens <= MAX_TOKENS:
+            return tokens
+    return None
+
+
+def _openai_tokens(answer: Mapping[str, Any]) -> int | None:
+    # Without output tokens both names mean the same.
+    return count(answer.get("usage"), "total_tokens", "prompt_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The places in a vendor's 2xx.
+
+    `items` names a list at the top, whose entries are objects with `index`, where they have one,
+    and the vector as `vector`. It is read item by item. A vendor without such a list says by
+    `entries` what it would hold, given the whole answer; None says that there are no vectors.
+    `tokens` is what the answer says was billed, None where it says nothing.
+    """
+
+    items: str = "data"
+    vector: str = "embedding"
+    _: KW_ONLY
+    tokens: Callable[[Mapping[str, Any]], int | None] = _openai_tokens
+    entries: Callable[[Mapping[str, Any]], list[Any] | None] | None = None
+    beginning: re.Pattern[bytes] = field(init=False, repr=False)
+    """The pattern finds the beginning of the list."""
+
+    def __post_init__(self) -> None:
+        """Compile the pattern."""
+        pattern = rb'"%b"\s*:\s*\[' % re.escape(self.items).encode()
+        object.__setattr__(self, "beginning", re.compile(pattern))
+
+    def list_of(self, answer: Mapping[str, Any]) -> object:
+        """The list of a whole answer, or whatever stands in its place."""
+        return answer.get(self.items) if self.entries is None else self.entries(answer)
+
+
+OPENAI: Final = Form()
 
 
 def bad_answer() -> errors.Unusable:
@@ -96,8 +146,17 @@ class Reader:
     _in_place = True
     """True while each item's index, where it has one, is its place."""
 
-    def __init__(self, *, count: int, dimensions: int | None) -> None:
+    def __init__(
+        self,
+        *,
+        count: int,
+        dimensions: int | None,
+        form: Form = OPENAI,
+        echo_bytes: int = 0,
+    ) -> None:
+        """`echo_bytes`: so much of the request a vendor without a list may repeat."""
         self._count = count
+        self._form = form
         self._most_bytes = (dimensions or MAX_NUMBERS) * BYTES_PER_NUMBER
         """Bound of a vector."""
         self._asked = dimensions
@@ -107,6 +166,11 @@ class Reader:
         """Vectors in order, each with its index if it has one."""
         self._chunks: list[bytes] = []
         self._chunks_bytes = 0
+        self._whole_bytes = WHOLE_BYTES
+        """A longer answer is read item by item, or lost where it has no list."""
+        if form.entries is not None:
+            item_bytes = (dimensions or MAX_NUMBERS) * NUMBER_BYTES + ITEM_BYTES
+            self._whole_bytes += count * item_bytes + echo_bytes
 
     @property
     def held_bytes(self) -> int:
@@ -120,7 +184,10 @@ class Reader:
         if self._part is None:
             self._chunks.append(chunk)
             self._chunks_bytes += len(chunk)
-            if self._chunks_bytes <= WHOLE_BYTES:
+            if self._chunks_bytes <= self._whole_bytes:
+                return
+            if self._form.entries is not None:
+                self.drop()
                 return
             self._part = _Part.DATA
             self._rest = bytearray(b"".join(self._chunks).removeprefix(error_words.BOM))
@@ -156,7 +223,7 @@ class Reader:
             raw = orjson.loads(body.removeprefix(error_words.BOM))
         except orjson.JSONDecodeError:
             raw = None
-        data = raw.get("data") if isinstance(raw, dict) else None
+        data = self._form.list_of(raw) if isinstance(raw, dict) else None
         if not isinstance(data, list) or (data and not is_short):
             failure = bad_answer()
             if is_short:
@@ -168,7 +235,7 @@ class Reader:
         if len(self._read) != self._count:
             raise bad_answer()
         found = [vector for _, vector in self._read] if self._in_place else self._by_index()
-        return Vectors(tuple(found), _tokens(raw.get("usage")))
+        return Vectors(tuple(found), self._form.tokens(raw))
 
     def _go_on(self) -> None:
         """Read the items that have come. Raises errors.Unusable."""
@@ -198,7 +265,7 @@ class Reader:
 
     def _find_data(self) -> None:
         beginning = bytes(self._rest[:MAX_ENVELOPE_BYTES])
-        for found in _DATA.finditer(beginning):
+        for found in self._form.beginning.finditer(beginning):
             self._tries += 1
             before = beginning[: found.end()]
             try:
@@ -208,7 +275,7 @@ class Reader:
                 if self._tries >= _TRIES:
                     break
                 continue
-            if raw.get("data") == []:
+            if raw.get(self._form.items) == []:
                 self._before = before
                 self._part, self._tries = _Part.ITEM, 0
                 del self._rest[: found.end()]
@@ -257,7 +324,7 @@ class Reader:
             index is None or (type(index) is int and 0 <= index < self._count)
         ):
             raise bad_answer()
-        vector = _vector(entry.get("embedding"))
+        vector = _vector(entry.get(self._form.vector))
         self._vector_bytes = self._vector_bytes or len(vector)
         if len(vector) != self._vector_bytes or len(vector) > self._most_bytes:
             if self._asked and not self._read:
@@ -311,16 +378,3 @@ def _from_floats(raw: list[Any]) -> bytes:
     if sys.byteorder == "big":
         values.byteswap()
     return values.tobytes()
-
-
-def _tokens(usage: Any) -> int | None:
-    """The tokens that were billed, or None. Without output tokens both names mean the same."""
-    if not isinstance(usage, dict):
-        return None
-    for name in ("total_tokens", "prompt_tokens"):
-        tokens = usage.get(name)
-        if type(tokens) is float and math.isfinite(tokens):
-            tokens = math.ceil(tokens)
-        if type(tokens) is int and 0 <= tokens <= MAX_TOKENS:
-            return tokens
-    return None

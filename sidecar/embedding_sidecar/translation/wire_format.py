@@ -12,19 +12,25 @@ from embedding_sidecar.translation import http_status, provider_api, vector_deco
 
 
 class Translation(abc.ABC):
-    """One vendor's wire format, without IO."""
+    """One vendor's wire format, both ways, without IO.
+
+    `credential` is what the provider's requests are authorized by: an API key, an access token, or
+    what else its file holds; None where there is none.
+    """
 
     vendor: ClassVar[str]
     """The resource's word for it."""
     takes_tokens: ClassVar[bool] = False
     """True if an item may be a token array."""
+    form: ClassVar[vector_decoder.Form] = vector_decoder.OPENAI
+    """The places in a 2xx."""
 
     @abc.abstractmethod
     def limits(self, model: str) -> provider_api.Limits:
         """The limits of one request; larger ones are split."""
 
     @abc.abstractmethod
-    def fields(self, ask: provider_api.Ask, *, base_url: str) -> dict[str, Any]:
+    def fields(self, ask: provider_api.Ask, to: document.Provider) -> dict[str, Any]:
         """The fields beside model, input and encoding_format; one that is None is left out."""
 
     def obstacle(self, items: Collection[provider_api.Item]) -> errors.UnsupportedInput | None:
@@ -37,28 +43,61 @@ class Translation(abc.ABC):
             "check_embedding_ctx_length=False).",
         )
 
-    def request(
-        self, ask: provider_api.Ask, *, base_url: str, api_key: str | None
-    ) -> provider_api.HttpRequest:
-        """The request to send; its reader takes a 2xx.
+    def body(self, ask: provider_api.Ask, to: document.Provider) -> dict[str, Any]:
+        """The body of a request, without the policy's further fields; what is None is left out.
 
         It asks for base64, so that vectors come as the model's own bits. Some servers ignore that
         and answer in floats.
         """
-        body: dict[str, Any] = {"model": ask.model, "input": ask.items}
-        if not ask.plain:
-            body["encoding_format"] = "base64"
-        fields = self.fields(ask, base_url=base_url)
-        body |= {name: value for name, value in fields.items() if value is not None}
+        return {
+            "model": ask.model,
+            "input": ask.items,
+            "encoding_format": None if ask.plain else "base64",
+            **self.fields(ask, to),
+        }
+
+    def url(self, to: document.Provider, *, credential: str | None) -> str:
+        """The URL that is called."""
+        called = document.called_url(kind=self.vendor, base_url=to.base_url, api_key=credential)
+        return f"{called}/embeddings"
+
+    def headers(self, to: document.Provider, *, credential: str | None) -> dict[str, str]:
+        """The headers of a request, the credential's among them."""
+        del to
+        return provider_api.headers(credential)
+
+    def request(
+        self, ask: provider_api.Ask, *, to: document.Provider, credential: str | None, now: float
+    ) -> provider_api.HttpRequest:
+        """The request to send; its reader takes a 2xx.
+
+        `now` is Unix time in seconds, for a vendor whose requests are signed.
+        """
+        del now
+        body = self.body(ask, to)
         for name, value in ask.extra:
             body[name] = orjson.Fragment(value)
-        called = document.called_url(kind=self.vendor, base_url=base_url, api_key=api_key)
+        written = orjson.dumps({name: it for name, it in body.items() if it is not None})
         return provider_api.HttpRequest(
-            url=f"{called}/embeddings",
-            body=orjson.dumps(body),
-            headers=provider_api.headers(api_key),
-            reader=vector_decoder.Reader(count=len(ask.items), dimensions=ask.dimensions),
+            url=self.url(to, credential=credential),
+            body=written,
+            headers=self.headers(to, credential=credential),
+            reader=vector_decoder.Reader(
+                count=len(ask.items),
+                dimensions=ask.dimensions,
+                form=self.form,
+                echo_bytes=len(written),
+            ),
         )
+
+    def vectors(self, answer: provider_api.HttpAnswer) -> vector_decoder.Vectors:
+        """The vectors of a 2xx.
+
+        Raises:
+            errors.Unusable: there are none, or too few, or one is no vector.
+        """
+        assert answer.reader is not None  # noqa: S101 - each 2xx has one
+        return answer.reader.vectors()
 
     def failure(self, answer: provider_api.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
         """The error of a status other than 2xx, by status and typed fields only."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,7 @@ def test_lease_is_given_back_when_following_fails(monkeypatch):
                 timing=service.Timing(),
                 memory_bytes=memory_limit.DEFAULT_BYTES,
                 callers=settings.Callers(),
+                identity_token=Path("nowhere"),
             )
         )
     assert Workshop.closed == 1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_contract import provider_terms
+from embedding_contract import document, provider_terms
 from embedding_sidecar import errors, providers
 from embedding_sidecar.cache import cache_entry
 from embedding_sidecar.openai_format import openai_json
@@ -155,6 +155,7 @@ def test_a5_fields_are_bounded(fields):
 )
 def test_a5_input_type_is_said_in_servers_words(kind, base_url, word, field, sent):
     """A5."""
+    to = document.Provider(name="p", kind=kind, model="m", base_url=base_url)
     translation = providers.PROVIDERS[kind]
-    made = translation.request(ask("a", input_type=word), base_url=base_url, api_key=None)
+    made = translation.request(ask("a", input_type=word), to=to, credential=None, now=0.0)
     assert json.loads(made.body)[field] == sent

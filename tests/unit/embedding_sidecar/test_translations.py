@@ -29,8 +29,14 @@ def ask(*items, **rest) -> provider_api.Ask:
     return provider_api.Ask(model="m", items=items or ("a",), **rest)
 
 
+def made(kind, asked, *, key=None, base_url="http://p/v1") -> provider_api.HttpRequest:
+    terms = stand_in.terms(kind)
+    to = document.Provider(name="p", kind=kind, model="m", base_url=base_url, **terms)
+    return providers.PROVIDERS[kind].request(asked, to=to, credential=key, now=0.0)
+
+
 def sent(kind, asked, key=None, base_url="http://p/v1"):
-    request = providers.PROVIDERS[kind].request(asked, base_url=base_url, api_key=key)
+    request = made(kind, asked, key=key, base_url=base_url)
     return request, json.loads(request.body)
 
 
@@ -62,8 +68,9 @@ def test_resource_stand_ins_and_addresses_are_of_kinds_that_are_translated():
     crd = yaml.safe_load((ROOT / "crds/embeddingpolicies.yaml").read_text(encoding="utf-8"))
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     types = schema["properties"]["providers"]["items"]["properties"]["type"]["enum"]
-    assert sorted(types) == sorted(stand_in.PATHS) == KINDS
-    assert {*document.DEFAULT_BASE_URLS, "OpenAICompatible"} == set(KINDS)
+    assert set(types) >= set(KINDS)
+    assert sorted(stand_in.PATHS) == KINDS
+    assert {*document.DEFAULT_BASE_URLS, "OpenAICompatible", "AzureOpenAI", "Bedrock"} == set(types)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -142,9 +149,10 @@ def test_spent_credit_is_told_from_rate_by_its_typed_code(code):
 @pytest.mark.parametrize("kind", KINDS)
 def test_key_is_sent_and_never_shown(kind):
     request, _ = sent(kind, ask(), "sk-secret")
-    assert request.headers["authorization"] == "Bearer sk-secret"
+    assert len([it for it in request.headers.values() if "sk-secret" in it]) == 1
     assert "sk-secret" not in repr(request)
-    assert "authorization" not in sent(kind, ask(), None)[0].headers
+    without = sent(kind, ask(), None)[0]
+    assert len(without.headers) == len(request.headers) - 1
 
 
 @given(st.lists(TEXTS, min_size=1), st.sampled_from(KINDS))
@@ -316,15 +324,12 @@ OPTIONS = st.fixed_dictionaries(
 def test_every_translation_round_trips(kind, texts, tokens, options):
     """What is asked arrives at a provider that knows nothing else, and its very bits come back."""
     asked = ask(*texts, *(() if kind in stand_in.TEXTS_ONLY else tokens), **options)
-    translation = providers.PROVIDERS[kind]
-    base_url = f"http://p/{stand_in.PATHS[kind]}"
-    request = translation.request(asked, base_url=base_url, api_key="sk-1")
+    request = made(kind, asked, key="sk-1", base_url=f"http://p/{stand_in.PATHS[kind]}")
     answer = asyncio.run(stand_in.StandIn(key="sk-1").send(request, within_seconds=1))
     size = asked.dimensions or stand_in.DIMENSIONS
     told = None if kind in stand_in.WITHOUT_INPUT_TYPE else asked.input_type
-    reader = upstreams.carried(answer, request).reader
-    assert reader is not None
-    assert reader.vectors() == vector_decoder.Vectors(
+    carried = upstreams.carried(answer, request)
+    assert providers.PROVIDERS[kind].vectors(carried) == vector_decoder.Vectors(
         vectors=tuple(
             stand_in.vector("m", list(item) if isinstance(item, tuple) else item, size, told)
             for item in asked.items
@@ -337,11 +342,9 @@ def test_every_translation_round_trips(kind, texts, tokens, options):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_too_long_text_reaches_caller_in_openais_form(kind):
-    translation = providers.PROVIDERS[kind]
-    base_url = f"http://p/{stand_in.PATHS[kind]}"
-    request = translation.request(ask("too long"), base_url=base_url, api_key=None)
+    request = made(kind, ask("too long"), base_url=f"http://p/{stand_in.PATHS[kind]}")
     answer = asyncio.run(stand_in.StandIn(key=None).send(request, within_seconds=1))
-    rejected = translation.failure(answer)
+    rejected = providers.PROVIDERS[kind].failure(answer)
     assert isinstance(rejected, errors.Rejected)
     assert (rejected.status, rejected.kind) == (400, "invalid_request_error")
     assert rejected.message

@@ -10,6 +10,7 @@ from embedding_contract import names
 from embedding_operator.controller import workloads
 from embedding_operator.informers import kept as keeping
 from embedding_operator.informers import sources
+from embedding_operator.injection import selection
 from embedding_operator.kube import kinds
 from embedding_operator.kube.kinds import ObjectKey
 from tests.parts.informing import SEARCH, UID, World
@@ -427,3 +428,34 @@ def test_listed_policies_lack_fields_of_own_reconcile():
     assert found["metadata"].items() >= raw["metadata"].items()
     assert (found["apiVersion"], found["kind"]) == (names.API_VERSION, names.KIND)
     assert len(world.caches.policies.of("shop")[0].outline) < 1000
+
+
+def test_outline_of_policy_says_that_identity_calls_provider(world):
+    azure = {"deployment": "d", "tenantID": "t", "clientID": "c"}
+    raw = {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {"name": "search", "namespace": "shop", "uid": UID},
+        "spec": {"podSelector": {}, "providers": [{"name": "o"}, {"name": "a", "azure": azure}]},
+    }
+    world.caches.policies.told("ADDED", keeping.encode(raw))
+    [found] = selection.candidates(world.caches.policies_of("shop"))
+    assert found.has_identity
+
+
+@pytest.mark.parametrize("azure", [{"tenantID": "t", "clientID": "c"}, {}, None])
+def test_outline_of_policy_has_identity_of_its_class(world, azure):
+    of_class = {"metadata": {"name": "azure", "uid": UID}, "spec": {"type": "AzureOpenAI"}}
+    if azure is not None:
+        of_class["spec"]["azure"] = azure
+    raw = {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {"name": "search", "namespace": "shop", "uid": UID},
+        "spec": {"podSelector": {}, "providers": [{"ref": "azure"}]},
+    }
+    world.caches.policies.told("ADDED", keeping.encode(raw))
+    [before] = selection.candidates(world.caches.policies_of("shop"))
+    world.caches.classes.told("ADDED", keeping.encode(of_class))
+    [found] = selection.candidates(world.caches.policies_of("shop"))
+    assert (before.has_identity, found.has_identity) == (False, bool(azure))

@@ -1,0 +1,1 @@
+"""Access tokens that the sidecar gets for the identity of its pod."""

@@ -26,6 +26,8 @@ _LEAST_ECHO: Final = 8
 """A shorter text of the request may stand in a message by chance."""
 _LEAST_BEGINNING: Final = 24
 """Likewise a shorter beginning of a text, which a server shows instead of the whole."""
+_LEAST_PART: Final = 16
+"""AWS's access key IDs have at least so many characters."""
 _LOOKED_AT: Final = 256
 """So much of a text holds that beginning, unless it has long runs of spaces."""
 _READ_BYTES: Final = 16_384
@@ -92,6 +94,9 @@ def without(words: str, *, key: str | None, texts: Iterable[object] = ()) -> str
     """The words without this key, and without the request's own texts."""
     if key:
         words = words.replace(key, HIDDEN)
+        # AWS's credentials are several words in one.
+        for part in key.split(":"):
+            words = words.replace(part, HIDDEN) if len(part) >= _LEAST_PART else words
     for text in texts:
         if not words:
             break
@@ -137,8 +142,9 @@ def error_of(body: bytes) -> dict[str, Any]:
         raw = raw[0]
     if not isinstance(raw, dict):
         return {}
-    error = raw.get("error")
-    return error if isinstance(error, dict) else raw
+    # `detail`: FastAPI's HTTPException with an object.
+    found = (raw.get(name) for name in ("error", "detail"))
+    return next((it for it in found if isinstance(it, dict)), raw)
 
 
 def _within(raw: Any, depth: int = 4) -> str:

@@ -8,11 +8,12 @@ The document holds no secret: it names files of the mounted Secret.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Final
 
 from embedding_contract import json_fields, json_records, money, provider_terms, spaces
-from embedding_contract.json_fields import Count, FileName, Positive, Text, Url, Word
+from embedding_contract.json_fields import Count, FileName, Positive, Text, Url, Word, check
 from embedding_contract.json_records import REQUIRED, Key
 
 VERSION: Final = 1
@@ -70,6 +71,7 @@ class Provider:
     declared_space: Annotated[Word | None, Key("space")] = None
     api_key_file: FileName | None = None
     price_per_million_tokens: Text | None = None
+    # The rest came after version 1 was first written, so each is left out where it is not set.
     limits: Annotated[provider_terms.Limits, Key(omits_default=True)] = provider_terms.NO_LIMITS
     call_seconds: Annotated[
         provider_terms.Seconds | None, Key("timeouts.callSeconds", omits_default=True)
@@ -229,10 +231,6 @@ def _carried_out(requires: tuple[str, ...], path: str) -> tuple[str, ...]:
     return requires
 
 
-def _have_unique_names(providers: tuple[Provider, ...]) -> bool:
-    return len({provider.name for provider in providers}) == len(providers)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyDocument:
     """A whole policy as a sidecar sees it."""
@@ -246,8 +244,8 @@ class PolicyDocument:
     name: Annotated[Text, Key("policy.name")]
     providers: Annotated[
         tuple[Provider, ...],
-        json_fields.at_least_one("provider"),
-        json_fields.check(_have_unique_names, "names must be unique"),
+        check(bool, "must name at least one provider"),
+        check(lambda it: len({each.name for each in it}) == len(it), "names must be unique"),
     ]
     failover: Failover = field(default_factory=Failover)
     quota: Quota = field(default_factory=Quota)
@@ -285,16 +283,6 @@ def called_url(*, kind: str, base_url: str, api_key: str | None) -> str:
     return ATLAS_BASE_URL if is_atlas and base_url == DEFAULT_BASE_URLS["Voyage"] else base_url
 
 
-def parse(text: str | bytes) -> PolicyDocument:
-    """Read a document.
-
-    Raises:
-        InvalidDocument: it is no JSON object, a field is missing or of the wrong type, its version
-            is another, or it requires a feature this reader lacks.
-    """
-    return json_records.parse(PolicyDocument, text)
-
-
-def dump(document: PolicyDocument) -> str:
-    """The document as JSON text, the same text for the same document."""
-    return json_records.dump(document)
+parse: Final = partial(json_records.parse, PolicyDocument)
+"""Reads a document. Raises InvalidDocument, also for another version or a lacking feature."""
+dump: Final = json_records.dump

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
 
 from embedding_contract import json_fields, json_records
-from embedding_contract.json_fields import InvalidDocument, Positive, Text, Word
+from embedding_contract.json_fields import InvalidDocument, Positive, Text, Word, check
 from embedding_contract.json_records import REQUIRED, Key
 
 VERSION: Final = 1
@@ -24,7 +24,7 @@ MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 
 Scalar = str | int | float | bool | None
 Operator = Annotated[Text, json_fields.one_of(*OPERATORS)]
-Columns = Annotated[tuple[Text, ...], json_fields.at_least_one("column")]
+Columns = Annotated[tuple[Text, ...], check(bool, "must name at least one column")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Target:
     request_dimensions: bool = False
 
 
-_IN_ONE_PLACE: Final = json_fields.check(
+_IN_ONE_PLACE: Final = check(
     lambda target: (target.column is None) != (target.table is None),
     "must name a column or a table, and not both",
 )
@@ -163,16 +163,6 @@ def target_id(schema: str, table: str, *, column: str | None, own_table: str | N
     return f"{schema}.{table}.{column}" if own_table is None else f"{schema}.{own_table}"
 
 
-def parse(text: str | bytes) -> IndexDocument:
-    """Read a document.
-
-    Raises:
-        InvalidDocument: it is no JSON object, a field is missing or of the wrong type, or its
-            version is another.
-    """
-    return json_records.parse(IndexDocument, text)
-
-
-def dump(document: IndexDocument) -> str:
-    """The document as JSON text, the same text for the same document."""
-    return json_records.dump(document)
+parse: Final = functools.partial(json_records.parse, IndexDocument)
+"""Reads a document. Raises InvalidDocument, also for another version."""
+dump: Final = json_records.dump

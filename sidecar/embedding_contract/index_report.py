@@ -5,6 +5,7 @@ in its termination message, of which Kubernetes keeps 4,096 bytes. It holds no s
 refusal is its SQLSTATE and words of our own, never its message or the DSN.
 """
 
+import functools
 import json
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
@@ -92,22 +93,16 @@ def dump(report: IndexReport) -> str:
     """The report as one line of JSON, of at most `MAX_BYTES` bytes; longer messages are cut."""
     characters = MESSAGE_CHARACTERS
     while True:
-        body = json_records.written(_cut(report, characters))
+        problems = (
+            replace(it, message=it.message[:characters]) for it in report.problems[:PROBLEMS_LIMIT]
+        )
+        cut = replace(report, targets=report.targets[:TARGETS_LIMIT], problems=tuple(problems))
+        body = json_records.written(cut)
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
         if len(text.encode()) <= MAX_BYTES or not characters:
             return text
         characters //= 2
 
 
-def parse(text: str | bytes) -> IndexReport:
-    """Read a report. Raises InvalidDocument where it is none."""
-    return json_records.parse(IndexReport, text)
-
-
-def _cut(report: IndexReport, characters: int) -> IndexReport:
-    problems = report.problems[:PROBLEMS_LIMIT]
-    return replace(
-        report,
-        targets=report.targets[:TARGETS_LIMIT],
-        problems=tuple(replace(it, message=it.message[:characters]) for it in problems),
-    )
+parse: Final = functools.partial(json_records.parse, IndexReport)
+"""Reads a report. Raises InvalidDocument where it is none."""

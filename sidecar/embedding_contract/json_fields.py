@@ -38,11 +38,6 @@ def one_of(*words: str) -> Read:
     return check(words.__contains__, f"must be one of {' '.join(words)}")
 
 
-def at_least_one(thing: str) -> Read:
-    """A check that a list is not empty; `thing` is what an item names."""
-    return check(bool, f"must name at least one {thing}")
-
-
 def string(value: object, path: str) -> str:
     """A string of valid Unicode."""
     if not isinstance(value, str):

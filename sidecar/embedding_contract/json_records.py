@@ -36,17 +36,22 @@ class Key:
     omits_default: bool = False
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Field:
     """A field of a dataclass; `keys` lead from its object to the value."""
 
-    name: str
-    keys: tuple[str, ...]
-    default: Any
-    absent: Any
-    read: Read
-    write: Callable[[Any], object]
-    omits_default: bool
+    def __init__(self, it: dataclasses.Field[Any]) -> None:
+        metadata = getattr(it.type, "__metadata__", ())
+        key = next((each for each in metadata if isinstance(each, Key)), Key())
+        default = it.default if it.default_factory is dataclasses.MISSING else it.default_factory()
+        absent = REQUIRED if default is dataclasses.MISSING else default
+        first, *others = it.name.split("_")
+        self.name = it.name
+        self.keys = (key.name or first + "".join(map(str.capitalize, others))).split(".")
+        self.default = default
+        self.absent = absent if key.absent is _DEFAULT else key.absent
+        self.read = key.read or reader(it.type)
+        self.write = key.write or written
+        self.omits_default = key.omits_default
 
     def value(self, raw: Mapping[str, Any], path: str) -> Any:
         *outer, key = self.keys
@@ -115,28 +120,9 @@ def written(value: Any) -> Any:
     return [written(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _field(it: dataclasses.Field[Any]) -> _Field:
-    metadata = getattr(it.type, "__metadata__", ())
-    key = next((each for each in metadata if isinstance(each, Key)), Key())
-    default = it.default if it.default_factory is dataclasses.MISSING else it.default_factory()
-    absent = REQUIRED if default is dataclasses.MISSING else default
-    first, *others = it.name.split("_")
-    return _Field(
-        name=it.name,
-        keys=tuple((key.name or first + "".join(map(str.capitalize, others))).split(".")),
-        default=default,
-        absent=absent if key.absent is _DEFAULT else key.absent,
-        read=key.read or reader(it.type),
-        write=key.write or written,
-        omits_default=key.omits_default,
-    )
-
-
-def _table(kind: Any) -> tuple[_Field, ...]:
-    return tuple(_field(it) for it in dataclasses.fields(kind))
-
-
-_fields: Final[Callable[[Any], tuple[_Field, ...]]] = functools.cache(_table)
+_fields: Final[Callable[[Any], tuple[_Field, ...]]] = functools.cache(
+    lambda kind: tuple(map(_Field, dataclasses.fields(kind)))
+)
 
 
 def reader(hint: Any) -> Read:

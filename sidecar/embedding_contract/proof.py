@@ -9,7 +9,7 @@ end, each on a line of its own.
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 SCHEME: Final = "EmbeddingProof"
@@ -43,8 +43,14 @@ class Credentials:
 
     def is_signed(self, token: str, *, method: str, path: str, body: bytes = b"") -> bool:
         """True if the holder of `token` signed this request; takes the same time either way."""
-        expected = _request_mac(token, self, method=method, path=path, body=body)
-        return hmac.compare_digest(self.mac, expected)
+        expected = self.signed(token, method=method, path=path, body=body)
+        return hmac.compare_digest(self.mac, expected.mac)
+
+    def signed(self, token: str, *, method: str, path: str, body: bytes) -> "Credentials":
+        """The same with the `mac` by which the holder of `token` signs this request."""
+        lines = (_REQUEST, method, path, self.nonce, str(self.time), self.pod)
+        of_body = (hashlib.sha256(body).hexdigest(),) if body else ()
+        return replace(self, mac=_mac(token, *lines, *of_body))
 
 
 def sign_request(
@@ -56,8 +62,7 @@ def sign_request(
     request with a body is signed with the SHA-256 of it.
     """
     unsigned = Credentials(nonce=nonce, time=time, pod=pod, mac="")
-    mac = _request_mac(token, unsigned, method=method, path=path, body=body)
-    return Credentials(nonce=nonce, time=time, pod=pod, mac=mac)
+    return unsigned.signed(token, method=method, path=path, body=body)
 
 
 def parse(header: str) -> Credentials | None:
@@ -79,13 +84,6 @@ def is_answer_signed(token: str, given: str, *, nonce: str, status: int, body: b
     """True if the holder of `token` gave this answer to the request that carried `nonce`."""
     expected = sign_answer(token, nonce=nonce, status=status, body=body)
     return hmac.compare_digest(given.encode(), expected.encode())
-
-
-def _request_mac(
-    token: str, credentials: Credentials, *, method: str, path: str, body: bytes
-) -> str:
-    signed = (_REQUEST, method, path, credentials.nonce, str(credentials.time), credentials.pod)
-    return _mac(token, *signed, *((hashlib.sha256(body).hexdigest(),) if body else ()))
 
 
 def _mac(token: str, *lines: str) -> str:

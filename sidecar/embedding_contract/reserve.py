@@ -8,7 +8,6 @@ DEFAULT_PERCENT: Final = 20
 DEFAULT: Final[int | str] = f"{DEFAULT_PERCENT}%"
 SHARE: Final = re.compile(r"(100|[0-9]{1,2})%")
 """A share of every daily limit; anything else is a number of calls."""
-_WHOLE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +48,4 @@ def of(written: int | str, *, daily_requests: int | None, daily_tokens: int | No
 
 
 def _part(limit: int | None, percent: int) -> int:
-    return 0 if limit is None else -(-limit * percent // _WHOLE)
+    return 0 if limit is None else -(-limit * percent // 100)

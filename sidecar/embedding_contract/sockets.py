@@ -12,10 +12,9 @@ DEFAULT_PORTS: Final[Mapping[str, int]] = MappingProxyType({"http": 80, "https":
 _ALL_V4: Final = "0.0.0.0"  # noqa: S104 - it is for others of the cluster
 _ALL: Final = "::"
 _NO_IPV6: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
-_BACKLOG: Final = 128
 
 
-def listen_on_all(port: int, *, backlog: int = _BACKLOG) -> socket.socket:
+def listen_on_all(port: int, *, backlog: int = 128) -> socket.socket:
     """A socket on every address of the pod, of either family; port 0 is a free one.
 
     Without IPv6 it is of IPv4 alone. `backlog` is the number of connections that may wait.

@@ -78,7 +78,7 @@ class Exchange:
         """Run the application, and respond in its place if it fails to."""
         try:
             reply = await application(self.scope, self.receive, self.send)
-            if reply is not None and not self.disconnected:
+            if reply is not None and self._flow.write_paused and not self.disconnected:
                 await self._flow.drain()
         except asyncio.CancelledError:
             if not self.disconnected:

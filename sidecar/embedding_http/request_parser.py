@@ -30,16 +30,6 @@ class Sink(Protocol):
         """A request is complete; without `keep_alive` it is the connection's last."""
 
 
-class _Dropped(list[tuple[bytes, bytes]]):
-    """A list that drops trailers."""
-
-    def append(self, line: tuple[bytes, bytes], /) -> None:
-        """Keep nothing."""
-
-
-_DROPPED: Final = _Dropped()
-
-
 class RequestParser:
     """Parses the requests of one connection; with `methods`, no others are allowed."""
 
@@ -147,7 +137,8 @@ class RequestParser:
             "query_string": url.query or b"",
             "headers": self._headers,
         }
-        self._headers, self.in_head, self.in_body = _DROPPED, False, True
+        # Trailers get a list of their own, which is dropped.
+        self._headers, self.in_head, self.in_body = [], False, True
         is_old = version == "1.0"
         # HTTP/1.0 has no 100 Continue (RFC 9110, 10.1.1).
         self._sink.head_came(

@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import functools
 import logging
 import socket
 from typing import Final
 
 from embedding_contract import sockets
+from embedding_http.acceptor import Acceptor
 from embedding_http.bounds import RefusedRequest
 from embedding_http.protocol import HttpProtocol, Listener
 
@@ -42,10 +42,11 @@ class Server:
     """Serves the connections of one socket, each with a `protocol` of its own."""
 
     def __init__(self, listener: Listener, *, protocol: type[HttpProtocol] = HttpProtocol) -> None:
+        self._protocol = protocol
         self._listener = listener
-        self._connection = functools.partial(protocol, listener)
-        self._listening: socket.socket
-        self._accepting: asyncio.Server
+        self._acceptor = Acceptor(
+            listener.application, connection=self._connection, backlog=BACKLOG
+        )
 
     @property
     def has_connections(self) -> bool:
@@ -62,30 +63,14 @@ class Server:
 
     async def start(self, listening: socket.socket) -> None:
         """Accept connections."""
-        self._listening = listening
-        # asyncio closes its socket while connections are queued, which would reset them. This
-        # duplicate shares the queue with ours.
-        self._accepting = await asyncio.get_running_loop().create_server(
-            self._connection, sock=listening.dup(), backlog=BACKLOG
-        )
+        self._acceptor.start(listening)
 
     async def stop_accepting(self) -> None:
-        """Take the connections that are queued by now, and no other; end each after its next reply.
-
-        A second call changes nothing.
-        """
+        """Take no new connection; each open one ends with the response to its next request."""
         self._listener.is_ending = True
         for connection in self._listener.connections:
             connection.end_after_last()
-        self._accepting.close()
-        loop = asyncio.get_running_loop()
-        # Ends on an empty queue (BlockingIOError), a lost connection or time (TimeoutError).
-        with contextlib.suppress(OSError), self._listening as listening:
-            async with asyncio.timeout(CUT_SECONDS):
-                while True:
-                    connected, _ = listening.accept()
-                    connected.setblocking(False)  # noqa: FBT003 - socket's own
-                    await loop.connect_accepted_socket(self._connection, connected)
+        await self._acceptor.stop(within_seconds=CUT_SECONDS)
 
     async def cut(self, error: RefusedRequest) -> None:
         """Close all connections, requests under way included, and wait for their tasks."""
@@ -107,6 +92,9 @@ class Server:
                 while self._listener.connections or self._listener.tasks:  # noqa: ASYNC110
                     await asyncio.sleep(_TICK_SECONDS)
         await self._cancel()
+
+    def _connection(self) -> HttpProtocol:
+        return self._protocol(self._listener)
 
     async def _cancel(self) -> None:
         tasks = list(self._listener.tasks)

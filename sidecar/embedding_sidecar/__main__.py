@@ -21,10 +21,11 @@ import uvloop
 
 from embedding_contract import names
 from embedding_http.connection_limit import ConnectionLimit
+from embedding_http.flow import WriteCoalescer
 from embedding_http.protocol import Listener
 from embedding_http.server import LOOPBACK, PortTaken, Server, listen
 from embedding_sidecar import memory_limit
-from embedding_sidecar.api import descriptors, server
+from embedding_sidecar.api import server
 from embedding_sidecar.api.app import Application
 from embedding_sidecar.api.fast_path import FastPath
 from embedding_sidecar.engine import service
@@ -32,7 +33,6 @@ from embedding_sidecar.policy import current_policy, policy_file, runtime, setti
 from embedding_sidecar.redis_client import redis_url
 from embedding_sidecar.telemetry import logs
 from embedding_sidecar.telemetry.metrics import Metrics
-from embedding_sidecar.upstream import write_coalescer
 
 if TYPE_CHECKING:
     from embedding_sidecar.telemetry.otel import export
@@ -49,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings.check_proxies(os.environ)
         source = _source(options)
-        ports = settings.ports(os.environ)
+        api_port, admin_port = settings.ports(os.environ)
         timing = settings.timing(os.environ)
         telemetry = _telemetry(os.environ)
         memory_bytes = settings.memory_bytes(os.environ) or memory_limit.limit_bytes()
         callers = settings.callers(os.environ)
-        listening = (listen(ports.api, host=LOOPBACK), listen(ports.admin))
+        listening = (listen(api_port, host=LOOPBACK), listen(admin_port))
     except (variables.InvalidSetting, PortTaken) as error:
         sys.stderr.write(f"embedding-sidecar: {error}\n")
         return CANNOT_START
@@ -152,7 +152,7 @@ async def _run(
         found = current.runtime_or_none()
         return found is not None and not found.quota.books.idle
 
-    most = descriptors.most(_descriptors())
+    most = server.connections(_descriptors())
     api = Listener(
         application=application.api(
             # A request that has waited for memory keeps half its time for calls, which are billed
@@ -162,22 +162,25 @@ async def _run(
             tracer=telemetry.tracer if telemetry else None,
         ),
         limit=ConnectionLimit(most.api, spares_answering=True),
-        coalesce=write_coalescer.WriteCoalescer().send,
+        coalesce=WriteCoalescer().send,
     )
     admin = Listener(
         application=application.admin(),
         bounds=server.ADMIN,
-        limit=ConnectionLimit(most.admin, per_address=descriptors.MAX_ADMIN_PER_ADDRESS),
+        limit=ConnectionLimit(most.admin, per_address=server.MAX_ADMIN_PER_ADDRESS),
     )
     following = [
         asyncio.create_task(work)
         for work in (current.follow(), current.follow_generations(), current.follow_quota())
     ]
+    for task in following:
+        # A sidecar that no longer follows its policy ends, and is started again.
+        task.add_done_callback(lambda _: stop.set())
     try:
         await server.serve(
             api=(Server(api, protocol=FastPath), listening[0]),
             admin=(Server(admin), listening[1]),
-            until=_either(stop, following),
+            until=stop,
             at_once=at_once,
             busy=busy,
         )
@@ -201,8 +204,8 @@ def _telemetry(environment: Mapping[str, str]) -> "export.Telemetry | None":
     Raises:
         variables.InvalidSetting: the SDK is not installed, or its options are not supported.
     """
-    chosen = settings.tracing(environment)
-    if chosen is None:
+    interval_seconds = settings.export_seconds(environment)
+    if interval_seconds is None:
         return None
     try:
         # OpenTelemetry is loaded only where tracing is on: it takes 5 MB of every pod.
@@ -213,7 +216,7 @@ def _telemetry(environment: Mapping[str, str]) -> "export.Telemetry | None":
             f"tracing needs the extra `otel`, and {error.name} is not installed",
         ) from None
     return export.Telemetry(
-        sampler=chosen.sampler, interval_seconds=chosen.metrics_interval_seconds
+        sampler=environment.get("OTEL_TRACES_SAMPLER"), interval_seconds=interval_seconds
     )
 
 
@@ -222,13 +225,6 @@ def _descriptors() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard
-
-
-def _either(stop: asyncio.Event, following: Sequence["asyncio.Task[None]"]) -> asyncio.Event:
-    """A sidecar that no longer follows its policy ends, and is started again."""
-    for task in following:
-        task.add_done_callback(lambda _: stop.set())
-    return stop
 
 
 if __name__ == "__main__":

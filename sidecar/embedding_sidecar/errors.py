@@ -50,12 +50,21 @@ class Refused(SidecarError):  # noqa: N818 - the tree reads as sentences
     status = 500
     kind = "server_error"
     attempts = 0
+    retry_after_seconds: float | None = None
     should_retry: bool | None = None
     """Sent to SDKs; None leaves it to the status."""
 
-    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        param: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
+        self.status = status or self.status
         self.code = code
         self.param = param
 
@@ -63,18 +72,8 @@ class Refused(SidecarError):  # noqa: N818 - the tree reads as sentences
 class Rejected(Refused):
     """The request itself is wrong."""
 
+    status = 400
     kind = "invalid_request_error"
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 400,
-        code: str | None = None,
-        param: str | None = None,
-    ) -> None:
-        super().__init__(message, code=code, param=param)
-        self.status = status
 
 
 class QuotaExhausted(Refused):
@@ -111,8 +110,7 @@ class Unavailable(Refused):
         kind: str = "server_error",
         should_retry: bool | None = None,
     ) -> None:
-        super().__init__(message, code=code)
-        self.status = status
+        super().__init__(message, status=status, code=code)
         self.kind = kind
         self.should_retry = should_retry
         self.retry_after_seconds = retry_after_seconds

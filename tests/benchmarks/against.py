@@ -4,7 +4,8 @@
 
 The other commit is checked out beside this one, with the packages it locks. A round measures both,
 and the next one in the other order; what is printed is the middle of the rounds' ratios, of CPU
-time and of requests a second, so that what else the machine does falls on both.
+time and of requests a second, so that what else the machine does falls on both. What a miss adds
+alone is the time of one request, with no other beside it, less the provider's own in that round.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import contextlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -27,19 +28,25 @@ SECTION = "against"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One path of both commits, and what each round found: CPU in microseconds, requests/s."""
+    """One path of both commits, and what each round found: CPU in microseconds, requests/s.
+
+    With a `provider` also the microseconds that one request alone takes more than the provider.
+    """
 
     name: str
     servers: tuple[Server, Server]
     requests: paths.Requests
     count: int
+    provider: Server | None = None
     cpu: list[tuple[float, float]] = field(default_factory=list)
     speed: list[tuple[float, float]] = field(default_factory=list)
+    added: list[tuple[float, float]] = field(default_factory=list)
 
     def measure(self, number: int) -> None:
         """One round of both; the order changes from round to round."""
         found = [(0.0, 0.0), (0.0, 0.0)]
-        for at in (0, 1) if number % 2 else (1, 0):
+        order = (0, 1) if number % 2 else (1, 0)
+        for at in order:
             # Both are asked for the same texts: their caches are their own.
             asked, server = self.requests(number), self.servers[at]
             before = server.cpu_seconds()
@@ -49,19 +56,42 @@ class Comparison:
         (old, fast), (new, faster) = found
         self.cpu.append((old, new))
         self.speed.append((fast, faster))
+        if self.provider is None:
+            return
+        # Rounds of misses have negative numbers for nobody else.
+        asked = self.requests(-1 - number)[: paths.ALONE]
+        itself = _alone(self.provider, asked)
+        added = [0.0, 0.0]
+        for at in order:
+            added[at] = _alone(self.servers[at], asked) - itself
+        self.added.append((added[0], added[1]))
 
     def row(self) -> tuple[str, ...]:
-        """Name, CPU before and now, their ratio with its quartiles, and that of speeds."""
-        ratios = sorted(new / old for old, new in self.cpu)
-        quarter = len(ratios) // 4
+        """Name, CPU before and now, ratio with its quartiles, that of speeds; what alone adds."""
         return (
             self.name,
-            f"{median(old for old, _ in self.cpu):.1f}",
-            f"{median(new for _, new in self.cpu):.1f}",
-            f"{median(ratios):.3f}",
-            f"{ratios[quarter]:.3f} to {ratios[-1 - quarter]:.3f}",
+            *_compared(self.cpu),
             f"{median(new / old for old, new in self.speed):.3f}",
+            *(_compared(self.added) if self.added else ("",) * 4),
         )
+
+
+def _compared(pairs: list[tuple[float, float]]) -> tuple[str, ...]:
+    """Before and now, and their ratio with its quartiles."""
+    ratios = sorted(new / old for old, new in pairs)
+    quarter = len(ratios) // 4
+    return (
+        f"{median(old for old, _ in pairs):.1f}",
+        f"{median(new for _, new in pairs):.1f}",
+        f"{median(ratios):.3f}",
+        f"{ratios[quarter]:.3f} to {ratios[-1 - quarter]:.3f}",
+    )
+
+
+def _alone(server: Server, requests: Sequence[bytes]) -> float:
+    """Microseconds of one request with no other beside it, the median."""
+    run = load.run(server.port, requests, connections=1, count=len(requests))
+    return run.median_seconds * 1e6
 
 
 def main() -> None:
@@ -80,7 +110,11 @@ def main() -> None:
         for number in range(given.rounds):
             for way in ways:
                 way.measure(number)
-    head = ("path", f"CPU us, {given.commit}", "CPU us, now", "ratio", "quartiles", "requests/s")
+    ratio = ("ratio", "quartiles")
+    head = (
+        *("path", f"CPU us, {given.commit}", "CPU us, now", *ratio, "requests/s"),
+        *("alone, added us before", "now", *ratio),
+    )
     table = page.table(head, [way.row() for way in ways])
     sys.stdout.write(f"{table}\n")
     if not given.no_page:
@@ -137,12 +171,14 @@ def _paths(on: Stage, old: Path) -> list[Comparison]:
             servers=both(),
             requests=paths.fresh("alone", MISSES),
             count=MISSES,
+            provider=on.vendor,
         ),
         Comparison(
             name="miss, Redis and quota",
             servers=both(cached=True, counted=True),
             requests=paths.fresh("full", MISSES),
             count=MISSES,
+            provider=on.vendor,
         ),
     ]
 

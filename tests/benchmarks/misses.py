@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from embedding_contract import document
 from embedding_sidecar.cache import generations, memory_cache, tiered_cache
-from embedding_sidecar.engine import inflight
+from embedding_sidecar.engine import inflight, provider_call
 from embedding_sidecar.engine.provider_states import ApiKey
 from embedding_sidecar.engine.request_state import Found
 from embedding_sidecar.engine.service import Service
@@ -89,12 +89,14 @@ def _world() -> tuple[Service, tiered_cache.TieredCache]:
     )
     service = Service(
         document=POLICY,
-        keys={it.name: ApiKey(current="sk-benchmark") for it in POLICY.providers},
-        cache=cached,
-        quota=quota.Quota(limits=POLICY.quota, scope=POLICY.scope, store=None),
-        upstream=AtOnce(),
-        observe=metrics,
-        registry=inflight.InflightCalls(clock=time.monotonic),
+        caller=provider_call.Caller(
+            keys={it.name: ApiKey(current="sk-benchmark") for it in POLICY.providers},
+            cache=cached,
+            quota=quota.Quota(limits=POLICY.quota, scope=POLICY.scope, store=None),
+            upstream=AtOnce(),
+            observe=metrics,
+            registry=inflight.InflightCalls(clock=time.monotonic),
+        ),
     )
     return service, cached
 

@@ -77,7 +77,7 @@ def test_bad_policy_without_cluster_is_refused_or_read(case):
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("example", ["self-hosted", "openai-voyage"])
+@pytest.mark.parametrize("example", ["self-hosted", "openai-voyage", "azure-openai"])
 def test_example_is_good_policy(api_server, namespace, tmp_path, example):
     shown = yaml.safe_load((EXAMPLES / example / "policy.yaml").read_text(encoding="utf-8"))
     shown["metadata"]["namespace"] = namespace

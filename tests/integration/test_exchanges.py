@@ -6,6 +6,7 @@ case begins with a policy that nobody had before.
 
 import base64
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -57,6 +58,11 @@ def obey(followed: Obeying, server: Server, case: Case, *, address: str) -> str:
     model: str = policy.pop("model", server.model)
     key = WRONG_KEY if policy.pop("wrong_key", False) else server.key
     limits = provider_terms.Limits(**policy.pop("limits", {}))
+    of_type = {}
+    if server.azure is not None:
+        deployment = policy.pop("deployment", server.azure.deployment)
+        azure = replace(server.azure, deployment=deployment)
+        of_type = {"kind": "AzureOpenAI", "azure": azure}
     assert not policy, f"unknown: {policy}"
     followed.obey(
         base_url=base_url,
@@ -65,6 +71,7 @@ def obey(followed: Obeying, server: Server, case: Case, *, address: str) -> str:
         network=network,
         limits=limits,
         pass_through_fields=fields,
+        **of_type,
     )
     return model
 

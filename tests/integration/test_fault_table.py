@@ -239,8 +239,8 @@ def is_as_the_row_says(table: Table, row: Row, answer, moved) -> None:
 @pytest.mark.parametrize("named", ROWS)
 @pytest.mark.parametrize(
     ("kind", "texts", "besides"),
-    [("OpenAI", ["alone"], 0), ("Voyage", BATCH, PARTS - 1)],
-    ids=["alone", "in a batch"],
+    [("OpenAI", ["alone"], 0), ("Voyage", BATCH, PARTS - 1), ("AzureOpenAI", ["alone"], 0)],
+    ids=["alone", "in a batch", "at Azure"],
 )
 def test_provider_failure_has_outcome_of_table(table, named, kind, texts, besides):
     row = ROWS[named]

@@ -12,13 +12,11 @@ class RedisCache(redis_cache.RedisCache):
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         """What `fetch` tells; errors.StoreAway where it tells nothing."""
-        told: asyncio.Future[list[bytes | None] | errors.StoreRefuses | None]
+        told: asyncio.Future[list[bytes | None] | errors.StoreAway]
         told = asyncio.get_running_loop().create_future()
         self.fetch(keys, told.set_result)
         values = await told
-        if values is None:
-            raise errors.StoreAway("away")
-        if isinstance(values, errors.StoreRefuses):
+        if isinstance(values, errors.StoreAway):
             raise values
         return values
 

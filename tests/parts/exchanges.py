@@ -13,6 +13,9 @@ first exchange whose `when` it meets; all conditions of one must hold:
     other_model: true      another model than the file's
     tokens: true           an item that is no text
 
+A file with `azure` is of type AzureOpenAI: its deployment runs the file's model, and is called at
+`path` with the key in the header api-key.
+
 An answer has a `body`, in which $items and $model stand for what was asked (text where it is no
 JSON), or `vectors`: the form of a success. `index` is `always`, `never`, `null` or `not 0`;
 `encodings` are those that are heeded; `usage` and what else stands beside `data` are as written,
@@ -33,6 +36,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from embedding_contract import provider_terms
 from tests.fakes import provider
 
 FOLDER = Path(__file__).parents[1] / "exchanges"
@@ -74,6 +78,8 @@ class Server:
     by_name: bool
     model: str
     key: str | None
+    path: str
+    azure: provider_terms.Azure | None
     exchanges: tuple[Exchange, ...]
     cases: tuple[Case, ...]
 
@@ -93,6 +99,8 @@ def _read(file: Path) -> Server:
         by_name=raw.get("by_name", False),
         model=raw["model"],
         key=raw.get("key"),
+        path=raw.get("path", "/" + raw["base_url"].split("/", 3)[-1] + "/embeddings"),
+        azure=provider_terms.Azure(**raw["azure"]) if "azure" in raw else None,
         exchanges=tuple(
             Exchange(
                 name=it["name"],
@@ -131,13 +139,17 @@ class Player:
 
     def app(self) -> Starlette:
         """Answers at the server's path, by the file; elsewhere 404."""
-        path = "/" + self.server.base_url.split("/", 3)[3]
-        return Starlette(routes=[Route(f"{path}/embeddings", self._answer, methods=["POST"])])
+        return Starlette(routes=[Route(self.server.path, self._answer, methods=["POST"])])
 
     async def _answer(self, request: Request) -> Response:
         asked = json.loads(await request.body())
         items = asked["input"] if isinstance(asked["input"], list) else [asked["input"]]
         key = request.headers.get("authorization", "").removeprefix("Bearer ") or None
+        if self.server.azure is not None:
+            key = request.headers.get("api-key")
+            called = request.path_params.get("deployment") or asked["model"]
+            is_there = called == self.server.azure.deployment
+            asked["model"] = self.server.model if is_there else called
         self.calls.append(len(items))
         found = next(
             it for it in self.server.exchanges if self._meets(it.when, asked, items=items, key=key)

@@ -10,7 +10,8 @@ from embedding_sidecar import allowance, errors
 from embedding_sidecar.cache import generations, memory_cache, tiered_cache
 from embedding_sidecar.engine import inflight
 from embedding_sidecar.engine.answer import Answer
-from embedding_sidecar.engine.provider_states import ApiKey
+from embedding_sidecar.engine.provider_call import Caller
+from embedding_sidecar.engine.provider_states import ApiKey, ProviderStates
 from embedding_sidecar.engine.service import Service, Timing
 from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.openai_format.cache_control import DEFAULT
@@ -171,21 +172,24 @@ class World:
             keys = {it.name: KEY for it in providers}
         self.service = Service(
             document=self.document,
-            keys={
-                name: ApiKey(current=key) if isinstance(key, str) else key
-                for name, key in keys.items()
-            },
-            cache=self.cache,
-            quota=cast("Any", self.quota),
-            upstream=self.net,
-            observe=cast("Any", self.seen),
-            registry=self.registry,
-            states=states,
+            caller=Caller(
+                keys={
+                    name: ApiKey(current=key) if isinstance(key, str) else key
+                    for name, key in keys.items()
+                },
+                cache=self.cache,
+                quota=cast("Any", self.quota),
+                upstream=self.net,
+                observe=cast("Any", self.seen),
+                registry=self.registry,
+                states=states or ProviderStates(),
+                attempt_seconds=timing.attempt_seconds,
+                clock=self.loop.time,
+                wall_clock=lambda: WALL,
+                tokens=self.run(self._tokens(identity_token)) if identity_token else {},
+            ),
             timing=timing,
-            clock=self.loop.time,
-            wall_clock=lambda: WALL,
             share=share,
-            tokens=self.run(self._tokens(identity_token)) if identity_token else {},
         )
 
     async def _tokens(self, file):

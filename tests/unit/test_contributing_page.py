@@ -13,7 +13,12 @@ GLOSSARY = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in PAGE.partition("| term |")[2].partition("\n\n")[0].splitlines()[2:]
 ]
-PACKAGES = ("operator/embedding_operator", "sidecar/embedding_sidecar", "vectors/embedding_vectors")
+PACKAGES = (
+    "operator/embedding_operator",
+    "sidecar/embedding_http",
+    "sidecar/embedding_sidecar",
+    "vectors/embedding_vectors",
+)
 TODAY = [
     (name, file)
     for row in GLOSSARY

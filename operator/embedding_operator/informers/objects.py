@@ -52,10 +52,19 @@ class _Secret(msgspec.Struct):
     name: str
 
 
+class _OutlineAzure(msgspec.Struct, omit_defaults=True):
+    tenant_id: str | None = msgspec.field(default=None, name="tenantID")
+
+
+class _OutlineProvider(msgspec.Struct, omit_defaults=True):
+    azure: _OutlineAzure | None = None
+
+
 class _OutlineSpec(msgspec.Struct, rename="camel", omit_defaults=True):
     pod_selector: dict[str, Any] | None = None
     sidecar: _Sidecar | None = None
     secrets: list[_Secret] | None = None
+    providers: list[_OutlineProvider] | None = None
 
 
 class _Sourced(msgspec.Struct, rename="camel"):
@@ -112,10 +121,18 @@ def policy(raw: msgspec.Raw) -> Kept:
                 found.api_version,
                 found.kind,
                 meta,
-                msgspec.json.decode(found.spec, type=_OutlineSpec),
+                _outlined(found.spec),
             )
         ),
     )
+
+
+def _outlined(spec: msgspec.Raw) -> _OutlineSpec:
+    found = msgspec.json.decode(spec, type=_OutlineSpec)
+    # Providers matter where an identity calls one of them.
+    by_identity = [it for it in found.providers or () if it.azure and it.azure.tenant_id]
+    found.providers = by_identity or None
+    return found
 
 
 def _secrets_named(spec: msgspec.Raw) -> frozenset[str]:

@@ -55,10 +55,11 @@ def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> 
         sidecar,
         amounts=resources.fit(_written(sidecar, candidate), chart=sidecar.resources, spec=spec),
         root=_runs_as_root(spec),
+        has_identity=candidate.has_identity,
     )
     _give_environment(spec, policy=candidate.name)
     spec["initContainers"] = [container, *(spec.get("initContainers") or ())]
-    spec["volumes"] = [*(spec.get("volumes") or ()), *_volumes(candidate.name)]
+    spec["volumes"] = [*(spec.get("volumes") or ()), *_volumes(candidate)]
     metadata["labels"] = {
         **(metadata.get("labels") or {}),
         names.LABEL_INJECTED: candidate.name,
@@ -76,8 +77,13 @@ def sidecar_hash(sidecar: Sidecar, candidate: selection.Candidate) -> str:
     The hash is of an ordinary pod's container, without the differences between pods and without
     the defaults of the API server.
     """
-    plain = _container(sidecar, amounts=_written(sidecar, candidate), root=False)
-    text = json.dumps([plain, _volumes(candidate.name)], sort_keys=True)
+    plain = _container(
+        sidecar,
+        amounts=_written(sidecar, candidate),
+        root=False,
+        has_identity=candidate.has_identity,
+    )
+    text = json.dumps([plain, _volumes(candidate)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_HEX_DIGITS]
 
 
@@ -108,7 +114,9 @@ def _started_at(status: Object) -> datetime | None:
     return datetime.fromisoformat(written) if written else None
 
 
-def _container(sidecar: Sidecar, *, amounts: Object, root: bool) -> dict[str, Any]:
+def _container(
+    sidecar: Sidecar, *, amounts: Object, root: bool, has_identity: bool
+) -> dict[str, Any]:
     security: dict[str, Any] = {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
@@ -120,6 +128,12 @@ def _container(sidecar: Sidecar, *, amounts: Object, root: bool) -> dict[str, An
         # Otherwise the image's user applies, or the one that the cluster gives the namespace. A pod
         # that runs as root would pass that on, and kubelet would refuse to start the sidecar.
         security["runAsUser"] = USER
+    mounted = {
+        names.VOLUME_DOCUMENT: names.DOCUMENT_DIRECTORY,
+        names.VOLUME_SECRETS: names.SECRETS_DIRECTORY,
+    }
+    if has_identity:
+        mounted[names.VOLUME_IDENTITY] = names.IDENTITY_DIRECTORY
     return {
         "name": names.CONTAINER,
         "image": sidecar.image,
@@ -148,16 +162,7 @@ def _container(sidecar: Sidecar, *, amounts: Object, root: bool) -> dict[str, An
         "resources": {kind: dict(named) for kind, named in amounts.items()},
         "securityContext": security,
         "volumeMounts": [
-            {
-                "name": names.VOLUME_DOCUMENT,
-                "mountPath": names.DOCUMENT_DIRECTORY,
-                "readOnly": True,
-            },
-            {
-                "name": names.VOLUME_SECRETS,
-                "mountPath": names.SECRETS_DIRECTORY,
-                "readOnly": True,
-            },
+            {"name": name, "mountPath": path, "readOnly": True} for name, path in mounted.items()
         ],
     }
 
@@ -178,9 +183,10 @@ def _environment(sidecar: Sidecar) -> list[dict[str, Any]]:
     ]
 
 
-def _volumes(policy: str) -> list[dict[str, Any]]:
-    """Optional volumes, so that a pod starts without them."""
-    return [
+def _volumes(candidate: selection.Candidate) -> list[dict[str, Any]]:
+    """Volumes that need not be there, so that a pod starts without them; and the pod's token."""
+    policy = candidate.name
+    found: list[dict[str, Any]] = [
         {
             "name": names.VOLUME_DOCUMENT,
             "configMap": {"name": names.document_configmap(policy), "optional": True},
@@ -190,6 +196,15 @@ def _volumes(policy: str) -> list[dict[str, Any]]:
             "secret": {"secretName": names.owned_secret(policy), "optional": True},
         },
     ]
+    if candidate.has_identity:
+        token = {
+            "audience": names.AZURE_AUDIENCE,
+            "expirationSeconds": names.AZURE_TOKEN_SECONDS,
+            "path": names.AZURE_TOKEN,
+        }
+        sources = [{"serviceAccountToken": token}]
+        found.append({"name": names.VOLUME_IDENTITY, "projected": {"sources": sources}})
+    return found
 
 
 def _give_environment(spec: dict[str, Any], *, policy: str) -> None:

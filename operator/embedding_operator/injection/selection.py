@@ -33,18 +33,22 @@ NATIVE_SIDECARS_SINCE: Final = (1, 29)
 _MIRROR: Final = "kubernetes.io/config.mirror"
 _OS_LABELS: Final = ("kubernetes.io/os", "beta.kubernetes.io/os")
 _PORTS: Final = frozenset({names.API_PORT, names.ADMIN_PORT})
-_VOLUMES: Final = frozenset({names.VOLUME_DOCUMENT, names.VOLUME_SECRETS})
+_VOLUMES: Final = frozenset({names.VOLUME_DOCUMENT, names.VOLUME_SECRETS, names.VOLUME_IDENTITY})
 _CONTAINER_LISTS: Final = ("initContainers", "containers", "ephemeralContainers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """The part of a policy that selection and injection need; `resources` None is the chart's."""
+    """The part of a policy that selection and injection need; `resources` None is the chart's.
+
+    With `has_identity` a provider is called by the identity of the pod's ServiceAccount.
+    """
 
     name: str
     created_at: str
     pod_selector: Object
     resources: Object | None = None
+    has_identity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +223,18 @@ def _candidate(policy: Object) -> Candidate:
         created_at=metadata.get("creationTimestamp", ""),
         pod_selector=spec["podSelector"],
         resources=(spec.get("sidecar") or {}).get("resources"),
+        has_identity=_has_identity(spec.get("providers")),
     )
+
+
+def _has_identity(providers: object) -> bool:
+    # The schema of a later version may admit other forms.
+    found = [it.get("azure") for it in _objects(providers)]
+    return any(it.get("tenantID") is not None for it in _objects(found))
+
+
+def _objects(values: object) -> list[Object]:
+    return [it for it in values if isinstance(it, dict)] if isinstance(values, list) else []
 
 
 def _labels(pod: Object) -> Mapping[str, str]:

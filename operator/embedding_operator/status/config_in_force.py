@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from embedding_contract import names
 from embedding_operator.errors import Problem
 from embedding_operator.kube.conditions import Verdict, few
 
@@ -21,6 +22,45 @@ NOT_ASKED: Final = "NotAsked"
 NO_ANSWER: Final = "SidecarsSilent"
 OUTDATED: Final = "SidecarsOutdated"
 UNPROVEN: Final = "SidecarsUnproven"
+_CAUSES: Final = (
+    (
+        "identity_missing",
+        (
+            "the pods lack the token of their ServiceAccount: restart pods that are older than the "
+            "policy's azure.tenantID"
+        ),
+    ),
+    ("identity_unreachable", "azure.authority gives no answer that can be used"),
+    (
+        "identity_denied",
+        (
+            "the provider refuses the access token: give the identity of azure.clientID the role "
+            "Cognitive Services OpenAI User"
+        ),
+    ),
+    ("identity_refused_aadsts90002", "Entra does not know azure.tenantID"),
+    ("identity_refused_aadsts900023", "Entra does not know azure.tenantID"),
+    ("identity_refused_aadsts700016", "Entra does not know azure.clientID in azure.tenantID"),
+    (
+        "identity_refused_aadsts700024",
+        "Entra finds the ServiceAccount token outside its time: the clock of a node may be wrong",
+    ),
+    (
+        "identity_refused_aadsts70021",
+        (
+            "azure.clientID has no federated credential with this cluster's issuer, audience "
+            f"{names.AZURE_AUDIENCE} and the pods' ServiceAccount (system:serviceaccount:NAMESPACE:"
+            "NAME) as subject"
+        ),
+    ),
+    ("identity_refused_aadsts70025", "azure.clientID has no federated credential at all"),
+    (
+        "identity_refused",
+        "Entra refuses the ServiceAccount token for azure.tenantID and azure.clientID",
+    ),
+)
+"""Field and cause by the beginning of a word, the longer ones first. Codes: Entra's page
+reference-error-codes, and azure-workload-identity's on troubleshooting, seen on 2026-11-30."""
 _UNKNOWN: Final = (UNPROVEN, OUTDATED, NO_ANSWER)
 """Reasons for an unknown policy in force, the most important first."""
 
@@ -83,8 +123,14 @@ def reach_verdict(force: Force, *, generation: int, previous: Mapping[str, Any])
             for (provider, word), pods in sorted(force.failures.items())[:PROBLEMS_SHOWN]
         )
         (_, word), _ = max(sorted(force.failures.items()), key=lambda it: it[1])
-        reason = "".join(it.capitalize() for it in word.split("_"))
-        return Verdict("False", reason, f"{told}. docs/sidecar.md explains each word.")
+        # Entra's code is no part of the reason, of which there are few.
+        reason = "".join(it.capitalize() for it in word.partition("_aadsts")[0].split("_"))
+        causes = "".join(
+            f" {word}: {cause}."
+            for word in sorted({word for _, word in force.failures})
+            if (cause := next((it for start, it in _CAUSES if word.startswith(start)), None))
+        )
+        return Verdict("False", reason, f"{told}. docs/sidecar.md explains each word.{causes}")
     if force.asked == 0:
         return Verdict("True", "NoPods", "No sidecar runs yet.")
     if force.pending:

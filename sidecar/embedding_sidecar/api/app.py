@@ -19,7 +19,6 @@ from embedding_http.flow import pairs
 from embedding_sidecar import errors
 from embedding_sidecar.api import clearing, management, openapi, request_body, search
 from embedding_sidecar.api.embeddings import Embeddings, refusal
-from embedding_sidecar.api.exposition import Exposition
 from embedding_sidecar.openai_format import browsers, models, openai_json, paths, request_headers
 from embedding_sidecar.policy import settings
 from embedding_sidecar.policy.current_policy import CurrentPolicy
@@ -47,7 +46,7 @@ class Application:
     ) -> None:
         self._current = current
         self._metrics = metrics
-        self._exposition = Exposition(self._render)
+        self._exposition = management.Exposition(self._render)
         self._guard = guard.Guard(pod=callers.pod_uid)
         self._hosts = browsers.LOOPBACK | callers.allowed_hosts
         self._searches = search.Searches()
@@ -141,19 +140,14 @@ class Application:
         head = request_headers.read(request.scope["headers"])
         request_headers.check(head)
         runtime = self._current.runtime()
-        request_id = request_headers.request_id(head)
         body = await request_body.read(request.receive, most=index_document.MAX_SEARCH_BYTES)
-        answer = await self._searches.forward(
+        return await self._searches.forward(
             body,
             policy=runtime.loaded.document,
             token=self._current.api_token(),
             upstream=runtime.upstream,
-            request_id=request_id,
+            request_id=request_headers.request_id(head),
         )
-        headers = {request_headers.REQUEST_ID: request_id}
-        if answer.retry_after is not None:
-            headers["retry-after"] = answer.retry_after
-        return Response(answer.body, answer.status, headers=headers, media_type=JSON)
 
     async def _health(self, _: Request) -> Response:
         return _json(management.health(self._current))

@@ -48,8 +48,8 @@ class Asked(NamedTuple):
     """A request, as far as it has been read and looked up in the cache.
 
     `body` and `runtime` are None if they are still to come; `request` is None if the body was
-    known, and so has not been parsed; `wanted` is None if the request asks more of the cache than
-    a look-up, or is looked up later. `from_memory` is what memory has, `found` what any layer has.
+    known, and so has not been parsed. `found` is what memory has while something is `wanted`, which
+    is to be looked up in the shared cache; then it is what any layer has.
     """
 
     started: float
@@ -58,7 +58,6 @@ class Asked(NamedTuple):
     body: bytes | None = None
     request: openai_json.Request | None = None
     wanted: Wanted | None = None
-    from_memory: Found | None = None
     found: Found | None = None
 
     @property
@@ -67,7 +66,8 @@ class Asked(NamedTuple):
         return self.request is not None and len(self.request.ask.items) == 1
 
     def __repr__(self) -> str:
-        return f"<asked, {'not ' * (self.found is None)}looked up>"
+        """Without its texts."""
+        return f"<asked with {len(self.body or b'')} bytes>"
 
 
 class Embeddings:
@@ -172,18 +172,19 @@ class Embeddings:
         said = cached_answers.answer(wanted)
         if isinstance(said, Found):
             # One that waits for its byte budget looks the rest up then: others may have bought it.
-            waits = (
+            if (
                 request is not None
                 and self._sizes.held_bytes(request.ask) > byte_budget.SMALL_BYTES
-            )
-            return Asked(started, head, runtime, body, request, None if waits else wanted, said)
+            ):
+                return Asked(started, head, runtime, body, request)
+            return Asked(started, head, runtime, body, request, wanted, said)
         if request is not None and is_plain:
             cached_answers.learn(body, wanted)
         return self._answered(said, runtime, head, base64=wanted.base64, started=started)
 
     def look_up(self, asked: Asked, done: Callable[[Reply | Asked], None]) -> None:
         """Call `done`, now or soon, with the answer if the cache has it, else with what it has."""
-        _, head, runtime, _, _, wanted, from_memory, _ = asked
+        started, head, runtime, body, request, wanted, from_memory = asked
         if runtime is None or wanted is None or from_memory is None:
             done(asked)
             return
@@ -191,10 +192,10 @@ class Embeddings:
 
         def looked(said: Answer | Found) -> None:
             if not isinstance(said, Answer):
-                done(asked._replace(found=said))
+                done(Asked(started, head, runtime, body, request, None, said))
                 return
             try:
-                reply = self._answered(said, runtime, head, base64=base64, started=asked.started)
+                reply = self._answered(said, runtime, head, base64=base64, started=started)
             except Exception as failure:  # noqa: BLE001 - nothing else would end the waiting
                 reply = self._failed(failure, head)
             done(reply)
@@ -220,9 +221,9 @@ class Embeddings:
             runtime = asked.runtime or self._current.runtime()
             models.check(runtime.loaded.document, request)
             found: Answer | Found | None = asked.found
-            size = functools.partial(self._sizes.held_bytes, request.ask)
-            if size() > byte_budget.SMALL_BYTES:
+            if self._sizes.held_bytes(request.ask) > byte_budget.SMALL_BYTES:
                 self._budgets.fit(runtime.loaded.document.cache.memory_max_bytes)
+                size = functools.partial(self._sizes.held_bytes, request.ask)
                 await request_body.while_there(
                     receive, reservation.take(self._budgets.vectors, size)
                 )

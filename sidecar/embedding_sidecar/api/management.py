@@ -4,7 +4,10 @@ The field names of quota and config are the user's, kept to the letter; ours com
 them.
 """
 
+import asyncio
 import contextlib
+import time
+from collections.abc import Callable
 from datetime import UTC
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -15,24 +18,21 @@ from embedding_sidecar.policy.current_policy import CurrentPolicy
 from embedding_sidecar.policy.runtime import Runtime
 from embedding_sidecar.telemetry.metrics import Metrics
 
-_WAITS: Final = "waits_for_reset"
-"""The state of background work if the day's rest is reserved for applications or used up."""
-
 _REDIS_UP: Final = {"ok": True, "away": False, "refuses": False}
 """By the first word of TieredCache.store_state; the other words say nothing about Redis."""
 
-_NOTHING: Final = Decimal(0)
+SCRAPES_SECONDS: Final = 1.0
 
 
 def health(current: CurrentPolicy) -> dict[str, Any]:
     """The health of the sidecar and all that impairs it; no secret, as it needs no token."""
     runtime = current.runtime_or_none()
     if runtime is None:
-        return {"status": "unavailable", "document": None, "rejected": current.rejected}
+        return {"status": "unavailable", "document": None, "rejected": current.source.rejected}
     providers = runtime.service.health()
     counted, cached = runtime.quota.counter.word, runtime.cache.store_state
     troubled = (
-        current.rejected is not None
+        current.source.rejected is not None
         # A Redis that is away comes back by itself.
         or cached.startswith("refuses")
         or any(word != "ok" for word in providers.values())
@@ -41,13 +41,13 @@ def health(current: CurrentPolicy) -> dict[str, Any]:
     return {
         "status": "degraded" if troubled else "ok",
         "document": runtime.loaded.document_fingerprint,
-        "rejected": current.rejected,
+        "rejected": current.source.rejected,
         "redis": cached,
         "quota_store": counted,
         "redis_entries": runtime.cache.entries_in_store,
         "providers": providers,
         "keys_refused": sorted(runtime.service.refused_keys()),
-        "background": _WAITS if runtime.quota.left(background=True).used_up else "ok",
+        "background": "waits_for_reset" if runtime.quota.left(background=True).used_up else "ok",
         "failures": runtime.service.failures(),
     }
 
@@ -100,7 +100,7 @@ def config(current: CurrentPolicy) -> dict[str, Any]:
         "policy": {"namespace": policy.namespace, "name": policy.name},
         "document_fingerprint": runtime.loaded.document_fingerprint,
         "secrets_fingerprint": runtime.loaded.secrets_fingerprint,
-        "rejected": current.rejected,
+        "rejected": current.source.rejected,
         "keys_refused": sorted(runtime.service.refused_keys()),
         "reserve_for_applications": _reserve(runtime),
         "failures": runtime.service.failures(),
@@ -131,7 +131,7 @@ def cache_stats(runtime: Runtime) -> dict[str, Any]:
     """
     saved = runtime.cache.tokens_saved
     prices = _prices(runtime.loaded.document)
-    money = sum((prices.get(it, _NOTHING) * tokens for it, tokens in saved.items()), _NOTHING)
+    money = sum((prices.get(it, Decimal()) * tokens for it, tokens in saved.items()), Decimal())
     return {
         **runtime.cache.stats(),
         "money_saved": f"{(money / PRICED_TOKENS).normalize():f}" if prices else None,
@@ -152,18 +152,53 @@ def _prices(policy: document.PolicyDocument) -> dict[str, Decimal]:
 def observe(current: CurrentPolicy, metrics: Metrics) -> None:
     """Set the gauges that are read at a scrape to what is known without a call."""
     runtime = current.runtime_or_none()
-    metrics.document_rejected(rejected=current.rejected is not None)
-    metrics.document_in_force(runtime.loaded.document_fingerprint if runtime else "")
+    metrics.set("aos_embedding_policy_rejected", current.source.rejected is not None)
+    in_force = runtime.loaded.document_fingerprint if runtime else ""
+    metrics.show("aos_embedding_policy_info", {in_force: 1})
     if runtime is None:
         return
-    refused = runtime.service.refused_keys()
-    metrics.keys({it.name: it.name in refused for it in runtime.loaded.document.providers})
-    metrics.breakers({name: word == "failing" for name, word in runtime.service.health().items()})
-    metrics.daily(
-        calls=runtime.quota.books.policy_used().calls,
-        limit=runtime.loaded.document.quota.daily_requests,
-        reserved=runtime.quota.books.policy_reserved().calls,
+    policy, refused = runtime.loaded.document, runtime.service.refused_keys()
+    failing = {it: word == "failing" for it, word in runtime.service.health().items()}
+    metrics.show(
+        "aos_embedding_key_refused", {it.name: it.name in refused for it in policy.providers}
     )
-    metrics.memory_bytes(runtime.memory_bytes())
+    metrics.show("aos_embedding_breaker_open", failing)
+    metrics.set("aos_embedding_daily_quota", policy.quota.daily_requests)
+    metrics.set("aos_embedding_daily_calls", runtime.quota.books.policy_used().calls)
+    metrics.set("aos_embedding_quota_reserved", runtime.quota.books.policy_reserved().calls)
+    held_bytes = runtime.cache.memory.bytes_held + runtime.cached_answers.bytes_held
+    metrics.set("aos_embedding_cache_memory_bytes", held_bytes)
     words = {"cache": runtime.cache.store_state, "quota": runtime.quota.counter.word}
-    metrics.redis({it: _REDIS_UP.get(word.partition(":")[0]) for it, word in words.items()})
+    redis_up = {it: _REDIS_UP.get(word.partition(":")[0]) for it, word in words.items()}
+    metrics.show("aos_embedding_redis_up", redis_up)
+
+
+class Exposition:
+    """The text of a scrape, rendered at most once in `every_seconds` for all scrapers.
+
+    A scrape needs no token, and rendering takes milliseconds of the loop that answers the
+    application. A scrape within that time waits for the next text, so no scraper gets an old one.
+    """
+
+    def __init__(
+        self,
+        render: Callable[[], bytes],
+        *,
+        every_seconds: float = SCRAPES_SECONDS,
+    ) -> None:
+        self._render = render
+        self._every_seconds = every_seconds
+        self._rendered_at = float("-inf")
+        self._next: asyncio.Task[bytes] | None = None
+
+    async def text(self) -> bytes:
+        """The text, rendered at the next time allowed."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._render_in_time())
+        # A scraper that leaves must not cancel it for the others.
+        return await asyncio.shield(self._next)
+
+    async def _render_in_time(self) -> bytes:
+        await asyncio.sleep(self._rendered_at + self._every_seconds - time.monotonic())
+        self._next, self._rendered_at = None, time.monotonic()
+        return self._render()

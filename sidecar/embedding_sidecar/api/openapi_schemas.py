@@ -35,25 +35,18 @@ def _model_name(policy: contract.PolicyDocument | None) -> Schema:
     return {"type": "string", "enum": list(models.owners(policy))}
 
 
+def _array(items: Schema, most: int) -> Schema:
+    return {"type": "array", "items": items, "minItems": 1, "maxItems": most}
+
+
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": openai_json.MAX_ITEM_BYTES}
-_TOKENS: Final = {
-    "type": "array",
-    "items": {"type": "integer", "minimum": 0, "maximum": openai_json.MAX_TOKEN},
-    "minItems": 1,
-    "maxItems": openai_json.MAX_TOKENS_PER_ITEM,
-}
-_TEXTS: Final = [
-    _TEXT,
-    {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": openai_json.MAX_ITEMS},
-]
+_TOKEN: Final = {"type": "integer", "minimum": 0, "maximum": openai_json.MAX_TOKEN}
+_TOKENS: Final = _array(_TOKEN, openai_json.MAX_TOKENS_PER_ITEM)
+_TEXTS: Final = [_TEXT, _array(_TEXT, openai_json.MAX_ITEMS)]
 _INPUT: Final = {
     "description": f"A text, texts, a list of tokens or lists of tokens. A text has at most "
     f"{openai_json.MAX_ITEM_BYTES} bytes of UTF-8, unless `truncation` is true.",
-    "anyOf": [
-        *_TEXTS,
-        _TOKENS,
-        {"type": "array", "items": _TOKENS, "minItems": 1, "maxItems": openai_json.MAX_ITEMS},
-    ],
+    "anyOf": [*_TEXTS, _TOKENS, _array(_TOKENS, openai_json.MAX_ITEMS)],
 }
 # `model` is left out, though it is read here too: no schema can say "the one of the query, if any".
 CLEARING: Final = {
@@ -65,19 +58,14 @@ CLEARING: Final = {
         "input": {
             "anyOf": [
                 _TEXT,
-                {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": clearing.MAX_ITEMS},
+                _array(_TEXT, clearing.MAX_ITEMS),
                 _TOKENS,
-                {"type": "array", "items": _TOKENS, "minItems": 1, "maxItems": clearing.MAX_ITEMS},
+                _array(_TOKENS, clearing.MAX_ITEMS),
             ]
         }
     },
 }
-_DIMENSIONS: Final = _nullable(
-    "integer",
-    minimum=1,
-    maximum=openai_json.MAX_DIMENSIONS,
-    description="Numbers in a vector. Where the policy pins them, another value is refused.",
-)
+_DIMENSIONS: Final = _nullable("integer", minimum=1, maximum=openai_json.MAX_DIMENSIONS)
 _SECONDS: Final = _nullable("integer", minimum=0, maximum=cache_control.MAX_SECONDS)
 _CACHE: Final = _nullable(
     "object",
@@ -200,7 +188,11 @@ def request(policy: contract.PolicyDocument | None) -> Schema:
             "input": _INPUT,
             "model": _model_name(policy),
             "encoding_format": _nullable("string", enum=[*openai_json.ENCODINGS, None]),
-            "dimensions": _DIMENSIONS,
+            "dimensions": {
+                **_DIMENSIONS,
+                "description": "Numbers in a vector. Where the policy pins them, another value is "
+                "refused.",
+            },
             "user": _nullable("string", minLength=1, maxLength=openai_json.MAX_NAME),
             "input_type": _nullable("string", enum=[*openai_json.INPUT_TYPES, None]),
             "truncation": _nullable(
@@ -220,12 +212,10 @@ def request(policy: contract.PolicyDocument | None) -> Schema:
         # Voyage's own words, and only where the model is Voyage's.
         only = {"model": {"enum": voyage}}
         schema["properties"] |= {
-            "output_dimension": _nullable(
-                "integer",
-                minimum=1,
-                maximum=openai_json.MAX_DIMENSIONS,
-                description="Voyage's name of `dimensions`; both together must be equal.",
-            ),
+            "output_dimension": {
+                **_DIMENSIONS,
+                "description": "Voyage's name of `dimensions`; both together must be equal.",
+            },
             "output_dtype": _nullable("string", enum=[*openai_json.DTYPES, None]),
         }
         # No schema can say "equal": it asks for one of the two.

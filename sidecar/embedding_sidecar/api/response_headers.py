@@ -70,12 +70,8 @@ def lines(headers: Mapping[str, str]) -> bytes:
 def _made_by(provider: str, model: str, space: str) -> bytes:
     """Cached: the lines are the same for every answer of one provider and space."""
     names = ((HEADER_PROVIDER, provider), (HEADER_MODEL, model), (HEADER_SPACE, space))
-    return lines({name: _value(value) for name, value in names})
-
-
-def _value(name: str) -> str:
-    """A name as a header's value; characters that no header can hold are percent-encoded."""
-    return quote(name, safe=_PRINTABLE)
+    # Characters that no header can hold are percent-encoded.
+    return lines({name: quote(value, safe=_PRINTABLE) for name, value in names})
 
 
 def refusal_headers(error: errors.Refused) -> dict[str, str]:
@@ -87,7 +83,7 @@ def refusal_headers(error: errors.Refused) -> dict[str, str]:
             **dict(line.split(": ", 1) for line in ratelimit_lines(error.left).splitlines()),
         }
     found: dict[str, str] = {}
-    if isinstance(error, errors.Unavailable) and error.retry_after_seconds is not None:
+    if error.retry_after_seconds is not None:
         found["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
     if error.should_retry is not None:
         found["x-should-retry"] = str(error.should_retry).lower()

@@ -8,11 +8,13 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Final, NamedTuple
+from typing import Final
+
+from starlette.responses import Response
 
 from embedding_contract import document, index_document, names, proof
 from embedding_sidecar import errors
-from embedding_sidecar.openai_format import fields, openai_json
+from embedding_sidecar.openai_format import fields, openai_json, request_headers
 from embedding_sidecar.upstream import http_client
 
 MAX_HELD_BYTES: Final = 16 * 1024 * 1024
@@ -22,17 +24,6 @@ _INDEX: Final = fields.text(most=openai_json.MAX_NAME)
 _RETRY_SECONDS: Final = 1.0
 _NAMED: Final = 16
 """Indexes that a refusal names at most."""
-
-
-class Answer(NamedTuple):
-    """The index's answer, of any status; `retry_after` is its header, if it has one."""
-
-    status: int
-    body: bytes
-    retry_after: str | None
-
-    def __repr__(self) -> str:
-        return f"<{self.status}, {len(self.body)} bytes>"
 
 
 class Searches:
@@ -58,8 +49,8 @@ class Searches:
         token: str,
         upstream: http_client.HttpClient,
         request_id: str,
-    ) -> Answer:
-        """The answer of the index that the body names.
+    ) -> Response:
+        """The answer of the index that the body names, of any status, with its Retry-After.
 
         Raises:
             errors.Rejected: the policy has no such index.
@@ -86,7 +77,7 @@ class Searches:
             ("accept", "application/json"),
             ("accept-encoding", "identity"),
             ("user-agent", "embedding-sidecar"),
-            ("x-request-id", request_id),
+            (request_headers.REQUEST_ID, request_id),
             ("authorization", signed.render()),
         ]
         try:
@@ -116,7 +107,10 @@ class Searches:
                 code="index_not_proved",
                 status=502,
             )
-        return Answer(answer.status, said, found.get("retry-after"))
+        kept = {request_headers.REQUEST_ID: request_id}
+        if "retry-after" in found:
+            kept["retry-after"] = found["retry-after"]
+        return Response(said, answer.status, headers=kept, media_type=request_headers.JSON)
 
     async def _read(self, answer: http_client.StreamedAnswer, index: document.Index) -> bytes:
         held = bytearray()

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from embedding_http import server
 from embedding_http.bounds import Bounds, unavailable
@@ -18,7 +18,35 @@ ADMIN: Final = Bounds(head_bytes=16_384, head_seconds=5.0, pipelined=0, methods=
 more than a scrape, a probe or a page needs. Prometheus and kubelet send heads of 300 bytes; a proxy
 in front of them adds a few times that."""
 
+OWN_DESCRIPTORS: Final = 64
+"""For files, Redis, name look-ups and the event loop."""
+MAX_ADMIN: Final = 64
+"""Kubelet, a few Prometheus servers, the operator and people need a tenth of these at once."""
+MAX_ADMIN_PER_ADDRESS: Final = 16
+MAX_API: Final = 2048
+"""The length of the kernel's accept queue; each idle connection holds about 15 KB."""
+_ADMIN_SHARE: Final = 4
+"""Where descriptors are few, a quarter of them at most is for administration."""
+
 _log = logging.getLogger(__name__)
+
+
+class Connections(NamedTuple):
+    """The most connections that each listener may have."""
+
+    api: int
+    admin: int
+
+
+def connections(descriptors: int) -> Connections:
+    """The bounds that so many files open at once allow.
+
+    Half of what administration leaves is for the application's connections: each of its requests
+    may need one towards a provider.
+    """
+    free = max(descriptors - OWN_DESCRIPTORS, 2 * _ADMIN_SHARE)
+    admin = min(MAX_ADMIN, free // _ADMIN_SHARE)
+    return Connections(api=min(MAX_API, (free - admin) // 2), admin=admin)
 
 
 async def serve(
@@ -39,23 +67,12 @@ async def serve(
         await serving.start(listening)
     await until.wait()
     await api[0].stop_accepting()
-    await _first(_drained(api[0], busy), at_once.wait())
-    await api[0].cut(unavailable("This sidecar is being shut down.", code="shutting_down"))
-    await asyncio.gather(api[0].close(), admin[0].close())
-
-
-async def _drained(serving: server.Server, busy: Callable[[], bool]) -> None:
     try:
         async with asyncio.timeout(DRAIN_SECONDS):
             # No event says when the remaining work ends.
-            while serving.has_connections or busy():  # noqa: ASYNC110 - as just said
+            while not at_once.is_set() and (api[0].has_connections or busy()):  # noqa: ASYNC110 - as just said
                 await asyncio.sleep(_TICK_SECONDS)
     except TimeoutError:
         _log.warning("the %.0f s to come to an end are over", DRAIN_SECONDS)
-
-
-async def _first(*waits: Coroutine[Any, Any, object]) -> None:
-    tasks = [asyncio.create_task(wait) for wait in waits]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
+    await api[0].cut(unavailable("This sidecar is being shut down.", code="shutting_down"))
+    await asyncio.gather(api[0].close(), admin[0].close())

@@ -27,7 +27,7 @@ async def send_all(
     answer: StreamedResponse, send: Send, reservation: byte_budget.ByteReservation
 ) -> None:
     """Send one piece after the other, each when the one before it has been sent."""
-    leaving = asyncio.get_running_loop().call_later(SLOW_READER_SECONDS, reservation.leave)
+    leaving = asyncio.get_running_loop().call_later(SLOW_READER_SECONDS, reservation.close)
     try:
         await send({"type": "http.response.start", "status": 200, "headers": pairs(answer.head)})
         for piece in answer.body:

@@ -7,6 +7,8 @@ waits for a write, so writes are gathered a little longer; those that a read nee
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeVar
 
 import redis.asyncio
@@ -37,19 +39,17 @@ _TOO_LONG: Final = errors.StoreAway("an entry is too long to be kept")
 _TOO_MUCH: Final = errors.StoreAway("Redis has not acknowledged what it has been sent")
 
 T = TypeVar("T")
-Fetched = Callable[[list[bytes | None] | errors.StoreRefuses | None], None]
+Fetched = Callable[[list[bytes | None] | errors.StoreAway], None]
 
 
+@dataclass(slots=True, eq=False)
 class _Batch(ABC):
     """The commands of one iteration of the event loop, and the callbacks that wait for them.
 
     `failure` is None once all are carried out.
     """
 
-    __slots__ = ("failure",)
-
-    def __init__(self) -> None:
-        self.failure: errors.StoreAway | None = LATE
+    failure: errors.StoreAway | None = LATE
 
     @abstractmethod
     def end(self) -> None:
@@ -63,16 +63,13 @@ class _Batch(ABC):
             self.end()
 
 
+@dataclass(slots=True, eq=False)
 class _Reads(_Batch):
     """Keys, whose values come one after the other from the nodes of a Cluster."""
 
-    __slots__ = ("answers", "asked", "waiting")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: dict[str, None] = {}
-        self.answers: dict[str, object] = {}
-        self.waiting: list[tuple[Sequence[str], Fetched]] = []
+    asked: dict[str, None] = field(default_factory=dict)
+    answers: dict[str, object] = field(default_factory=dict)
+    waiting: list[tuple[Sequence[str], Fetched]] = field(default_factory=list)
 
     def end(self) -> None:
         waiting, self.waiting = self.waiting, []
@@ -82,20 +79,16 @@ class _Reads(_Batch):
                 values = [answers.get(key) for key in keys]
                 _tell(done, [it if isinstance(it, bytes) else None for it in values])
             else:
-                failure = self.failure
-                _tell(done, failure if isinstance(failure, errors.StoreRefuses) else None)
+                _tell(done, self.failure)
 
 
+@dataclass(slots=True, eq=False)
 class _Writes(_Batch):
     """Values, each for so many milliseconds."""
 
-    __slots__ = ("size_bytes", "values", "waiting")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.values: dict[str, tuple[bytes, int]] = {}
-        self.size_bytes = 0
-        self.waiting: list[redis_nodes.Over] = []
+    values: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+    size_bytes: int = 0
+    waiting: list[redis_nodes.Over] = field(default_factory=list)
 
     def end(self) -> None:
         waiting, self.waiting = self.waiting, []
@@ -131,13 +124,11 @@ class RedisCache:
         self._reads: _Reads | None = None
         self._writes: _Writes | None = None
         self._gathering: asyncio.TimerHandle | None = None
-        self._writing_bytes = 0
 
     def fetch(self, keys: Sequence[str], done: Fetched) -> None:
         """Call `done` with the values of these keys, None for each that is missing.
 
-        A key whose node is away is missing. Where no key was answered, `done` gets the refusal, or
-        None.
+        A key whose node is away is missing. Where no key was answered, `done` gets the reason.
         """
         gathered = self._writes
         if gathered is not None and any(key in gathered.values for key in keys):
@@ -161,7 +152,10 @@ class RedisCache:
         if size_bytes > redis_nodes.MAX_VALUE_BYTES < max(map(len, values.values())):
             done(_TOO_LONG)
             return
-        if self._writing_bytes and self._writing_bytes + size_bytes > self._max_writing_bytes:
+        under_way = [it.size_bytes for it in self._outstanding.owed if isinstance(it, _Writes)]
+        if self._writes is not None:
+            under_way.append(self._writes.size_bytes)
+        if under_way and sum(under_way) + size_bytes > self._max_writing_bytes:
             done(_TOO_MUCH)
             return
         batch = self._writes
@@ -170,7 +164,6 @@ class RedisCache:
             self._gathering = asyncio.get_running_loop().call_later(
                 GATHER_SECONDS, self._send_writes
             )
-        self._writing_bytes += size_bytes
         batch.size_bytes += size_bytes
         for key, value in values.items():
             batch.values[key] = value, ttl_seconds * 1000
@@ -208,36 +201,27 @@ class RedisCache:
 
     def _send_reads(self) -> None:
         batch, self._reads = self._reads, None
-        if batch is None:
-            return
-        if self._outstanding.is_too_much:
-            batch.end()
-            return
-        over = self._begun(batch, seconds=self._budget_seconds)
-        self._nodes.read(list(batch.asked), batch.answers, over)
+        if batch is not None:
+            read = partial(self._nodes.read, list(batch.asked), batch.answers)
+            self._send(batch, read, seconds=self._budget_seconds)
 
     def _send_writes(self) -> None:
         batch, self._writes = self._writes, None
         if self._gathering is not None:
             self._gathering.cancel()
-        if batch is None:
-            return
+        if batch is not None:
+            # Released here, as the connection holds them packed.
+            values, batch.values = batch.values, {}
+            write = partial(self._nodes.write, values)
+            self._send(batch, write, seconds=self._management_budget_seconds)
+
+    def _send(
+        self, batch: _Batch, command: Callable[[redis_nodes.Over], None], *, seconds: float
+    ) -> None:
+        """Send the batch's command; end the batch with it, or when the time is up."""
         if self._outstanding.is_too_much:
-            self._writing_bytes -= batch.size_bytes
             batch.end()
             return
-        over = self._begun(batch, seconds=self._management_budget_seconds)
-
-        def written(failure: BaseException | None) -> None:
-            self._writing_bytes -= batch.size_bytes
-            over(failure)
-
-        # Released here, as the connection holds them packed.
-        values, batch.values = batch.values, {}
-        self._nodes.write(values, written)
-
-    def _begun(self, batch: _Batch, *, seconds: float) -> redis_nodes.Over:
-        """End the batch when the time is up, or when the returned callback is called."""
 
         def over(failure: BaseException | None) -> None:
             timer.cancel()
@@ -250,7 +234,7 @@ class RedisCache:
         loop = asyncio.get_running_loop()
         timer = loop.call_later(seconds, batch.time_is_up, _LAST_ITERATIONS)
         self._outstanding.owed.add(batch)
-        return over
+        command(over)
 
 
 def _tell(done: Callable[[T], None], what: T) -> None:

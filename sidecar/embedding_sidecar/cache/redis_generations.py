@@ -1,6 +1,7 @@
 """The generations of one scope in Redis: a hash, by name."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import redis.asyncio
@@ -73,16 +74,17 @@ class RedisGenerations:
 
     async def begin(self, values: Mapping[str, str]) -> None:
         """Set each of these generations that is missing."""
-        await self._change(_BEGIN, _flat(values))
+        await self._change(_BEGIN, [*chain.from_iterable(values.items())])
 
     async def replace(self, values: Mapping[str, str], *, dropped: Collection[str] | None) -> None:
         """Drop these names, or all for None, and set these values, both or neither."""
+        words = chain.from_iterable(values.items())
         if dropped is None:
-            await self._change(_RESET, _flat(values))
+            await self._change(_RESET, [*words])
         else:
-            await self._change(_REPLACE, [str(len(dropped)), *dropped, *_flat(values)])
+            await self._change(_REPLACE, [str(len(dropped)), *dropped, *words])
 
-    async def _within(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _within(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return await self._outstanding.within(
             self._budget_seconds, ask, pattern=f"{PREFIX}*", run_by_script=_RUN
         )
@@ -95,10 +97,6 @@ class RedisGenerations:
         heard = await self._within(ask)
         if heard != len(words):
             raise errors.StoreAway("the answer does not belong to the command")
-
-
-def _flat(values: Mapping[str, str]) -> list[str]:
-    return [word for pair in values.items() for word in pair]
 
 
 def _text(raw: bytes) -> str:

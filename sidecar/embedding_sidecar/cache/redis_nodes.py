@@ -103,14 +103,14 @@ class _Several:
         self._under_way: set[asyncio.Task[None]] = set()
 
     def read(self, keys: Sequence[str], into: dict[str, object], over: Over) -> None:
-        self._begin(self._each((("GET", key) for key in keys), into.__setitem__), over)
+        self._begin(self._each((("GET", key) for key in keys), into), over)
 
     def write(self, values: Mapping[str, tuple[bytes, int]], over: Over) -> None:
         commands = (("SET", key, value, "PX", ms) for key, (value, ms) in values.items())
-        self._begin(self._each(commands, _ignored), over)
+        self._begin(self._each(commands, {}), over)
 
     async def remove(self, keys: Sequence[str]) -> None:
-        await self._each((("UNLINK", key) for key in keys), _ignored)
+        await self._each((("UNLINK", key) for key in keys), {})
 
     async def close(self) -> None:
         ending = list(self._under_way)
@@ -130,10 +130,11 @@ class _Several:
         self._under_way.add(task)
         task.add_done_callback(done)
 
-    async def _each(
-        self, commands: Iterable[tuple[Any, ...]], told: Callable[[str, Any], None]
-    ) -> None:
-        """Carry out each command, whose second word is its key; then raise the first error."""
+    async def _each(self, commands: Iterable[tuple[Any, ...]], into: dict[str, object]) -> None:
+        """Carry out each command and fill in its result, by its second word, which is its key.
+
+        Then raise the first error.
+        """
         try:
             await self._client.initialize()
         except RedisClusterException as error:
@@ -149,7 +150,7 @@ class _Several:
             assert node is not None  # noqa: S101 - a slot that is covered has a node
             by_node.setdefault(node, []).append(PipelineCommand(0, *words))
         outcomes = await asyncio.gather(
-            *(self._ask(node, asked, told) for node, asked in by_node.items()),
+            *(self._ask(node, asked, into) for node, asked in by_node.items()),
             return_exceptions=True,
         )
         failures = [outcome for outcome in outcomes if outcome is not None]
@@ -160,7 +161,7 @@ class _Several:
             raise failures[0]
 
     async def _ask(
-        self, node: ClusterNode, asked: list[PipelineCommand], told: Callable[[str, Any], None]
+        self, node: ClusterNode, asked: list[PipelineCommand], into: dict[str, object]
     ) -> None:
         try:
             await node.execute_pipeline(asked)
@@ -171,7 +172,7 @@ class _Several:
                     result = await self._client.execute_command(*command.args)
                 if isinstance(result, Exception) and not _of_this_key(result):
                     raise result
-                told(command.args[1], None if isinstance(result, Exception) else result)
+                into[command.args[1]] = None if isinstance(result, Exception) else result
         except (RedisError, OSError):
             self._look_again()
             raise
@@ -195,7 +196,3 @@ def _of_this_key(error: Exception) -> bool:
     return isinstance(error, AskError | TryAgainError) or (
         isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE")
     )
-
-
-def _ignored(key: str, result: Any) -> None:
-    del key, result

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from embedding_sidecar import errors
 from embedding_sidecar.cache import cache_entry, generations, memory_cache
 from embedding_sidecar.cache.entry_encoding import Seal, decode, encode
-from embedding_sidecar.telemetry import repeated
+from embedding_sidecar.telemetry.logs import Repeated
 from embedding_sidecar.translation import provider_api
 
 MEMORY = "memory"
@@ -25,7 +25,7 @@ _GENERATIONS: Final = "keep generations"
 _log = logging.getLogger(__name__)
 
 
-_Values = Sequence[bytes | None] | errors.StoreRefuses | None
+_Values = Sequence[bytes | None] | errors.StoreAway
 
 
 class _Store(Protocol):
@@ -73,7 +73,7 @@ class TieredCache:
         self._store_state = "none" if store is None else "unknown"
         self._refusals: dict[str, str] = {}
         """Reasons by operation, for those that the store refused last time."""
-        self._repeated = repeated.Repeated()
+        self._repeated = Repeated()
         self._seal = seal
         self._sizes: dict[tuple[str, str], int] = {}
         self._scope = scope
@@ -171,7 +171,7 @@ class TieredCache:
 
         def fetched(values: _Values) -> None:
             hits = 0
-            if values is None or isinstance(values, errors.StoreRefuses):
+            if isinstance(values, errors.StoreAway):
                 self._away(_READ, values)
             else:
                 self._used(_READ)
@@ -285,8 +285,8 @@ class TieredCache:
         return entry
 
     def _is_of_known_size(self, entry: cache_entry.Entry) -> bool:
-        size = self._sizes.get((entry.model, entry.space))
-        return size is None or size == len(entry.vector)
+        size = len(entry.vector)
+        return self._sizes.get((entry.model, entry.space), size) == size
 
     def _learn_sizes(self, bought: Iterable[cache_entry.Entry]) -> None:
         if len(self._sizes) >= MAX_SIZES:
@@ -303,7 +303,7 @@ class TieredCache:
         if self._refusals:
             self._refusals.pop(what, None)
 
-    def _away(self, what: str, cause: BaseException | None) -> None:
+    def _away(self, what: str, cause: BaseException) -> None:
         if not isinstance(cause, errors.StoreRefuses):
             self._refusals.pop(what, None)
             self._store_state = "away"

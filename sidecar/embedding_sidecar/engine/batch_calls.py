@@ -7,7 +7,7 @@ waits for it any more.
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Final
@@ -22,9 +22,6 @@ _TIMEOUT: Final = "timeout"
 
 _log = logging.getLogger(__name__)
 
-Over = Callable[[inflight.CallResult | Exception], None]
-"""Receives the result of a batch, just before the requests that wait for it."""
-
 
 def split(
     by: provider_call.Caller, request: portions.BatchRequest, keys: Sequence[str]
@@ -38,14 +35,19 @@ def split(
 
 @dataclass(slots=True, eq=False, repr=False)
 class Batch:
-    """The provider calls that complete one in-flight call; a failure ends them."""
+    """The provider calls that complete one in-flight call; a failure ends them.
+
+    `over` receives the result just before the requests that wait for it.
+    """
 
     by: provider_call.Caller
     request: portions.BatchRequest
     inflight_call: inflight.InflightCall
-    over: Over | None = None
+    over: Callable[[inflight.CallResult | Exception], None] | None = None
     _: KW_ONLY
-    brought: inflight.CallResult = inflight.CallResult()  # noqa: RUF009 - immutable
+    entries: dict[str, cache_entry.Entry] = field(default_factory=dict)
+    tokens: int = 0
+    is_estimated: bool = False
     next: list[Callable[[], None]] = field(default_factory=list)
     """The steps after the call under way, the last one first."""
 
@@ -63,7 +65,7 @@ class Batch:
 
     @property
     def _learned(self) -> Learned:
-        return self.by.states.learned(self.inflight_call.provider)
+        return self.by.states.learned[self.inflight_call.provider]
 
     def _call_in_sequence(self, parts: Sequence[Sequence[str]]) -> None:
         """Fetch these parts, one after the other, then run the next step."""
@@ -76,8 +78,7 @@ class Batch:
         attempt_seconds = request.candidate.provider.call_seconds or self.by.attempt_seconds
         until = min(now + attempt_seconds, request.ends_at)
         if not inflight_call.waiting or until <= now:
-            failure = provider_call.TOO_LATE if inflight_call.waiting else provider_call.FOR_NOBODY
-            self._end(inflight.CallResult(failure=failure))
+            self._end(provider_call.TOO_LATE if inflight_call.waiting else provider_call.FOR_NOBODY)
             return
         part = portions.of(request, keys)
         provider_call.Call(
@@ -96,64 +97,63 @@ class Batch:
     def _came(
         self, part: provider_api.Ask, keys: Sequence[str], came: vector_decoder.Vectors | Exception
     ) -> None:
-        result = inflight.CallResult()
         try:
-            if isinstance(came, errors.Rejected):
-                chosen = self.request.candidate.provider
-                if len(keys) > 1 and portions.may_be_too_much(chosen, came):
-                    self.by.states.breaker.succeeded(chosen.name)
-                    self.next.append(partial(self._second_half, keys, came.status))
-                    self._call(keys[: _half(keys)])
-                    return
-                if len(keys) < len(self.inflight_call.keys):
-                    at = self.inflight_call.keys.index(keys[0])
-                    came = portions.of_call(came, at=at, count=len(keys))
-            if self.over is not None or len(self.inflight_call.keys) > 1:
-                self._learn(part, came)
-            result = self._read(part, keys, came)
-            self._take(result)
+            self._take(part, keys, came)
         except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
             self._end(fault)
-        if result.entries and not self.request.control.no_store:
-            # Only after the requests that it woke have continued.
-            asyncio.get_running_loop().call_soon(self._keep, result)
 
-    def _read(
-        self,
-        part: provider_api.Ask,
-        keys: Sequence[str],
-        came: vector_decoder.Vectors | Exception,
-    ) -> inflight.CallResult:
-        """The vectors of a call, or its failure, which is recorded in the provider's state.
+    def _take(
+        self, part: provider_api.Ask, keys: Sequence[str], came: vector_decoder.Vectors | Exception
+    ) -> None:
+        """Add the vectors of a call and run the next step, or end with the failure."""
+        chosen, known = self.request.candidate.provider, self.by.states.breaker
+        if isinstance(came, errors.Rejected):
+            if len(keys) > 1 and portions.may_be_too_much(chosen, came):
+                known.succeeded(chosen.name)
+                self.next.append(partial(self._second_half, keys, came.status))
+                self._call(keys[: _half(keys)])
+                return
+            if len(keys) < len(self.inflight_call.keys):
+                at = self.inflight_call.keys.index(keys[0])
+                came = portions.of_call(came, at=at, count=len(keys))
+        if self.over is not None or len(self.inflight_call.keys) > 1:
+            self._learn(part, came)
+        if isinstance(came, Exception):
+            self._end(self._failure(part, came))
+            return
+        known.succeeded(chosen.name)
+        made = self._entries(part, keys, came)
+        self.entries.update(made)
+        self.tokens += came.tokens or 0
+        self.is_estimated = self.is_estimated or came.is_estimated
+        try:
+            self._go_on()
+        finally:
+            if not self.request.control.no_store:
+                # Only after the requests that it woke have continued.
+                asyncio.get_running_loop().call_soon(self._keep, made)
 
-        Raises `came` where that is a fault of the program.
-        """
+    def _failure(self, part: provider_api.Ask, came: Exception) -> Exception:
+        """The failure of a call, which is recorded in the provider's state."""
         candidate, states = self.request.candidate, self.by.states
-        name, known = candidate.provider.name, states.breaker
-        if isinstance(came, vector_decoder.Vectors):
-            known.succeeded(name)
-            return inflight.CallResult(
-                self._entries(part, keys, came), came.tokens or 0, is_estimated=came.is_estimated
-            )
+        name, now = candidate.provider.name, self.by.clock()
         if came is provider_call.FOR_NOBODY or came is provider_call.TOO_LATE:
-            return inflight.CallResult(failure=came)
+            return came
         if isinstance(came, errors.WrongSize) and candidate.provider.dimensions is None:
             # The caller chose the size, and the server has answered: neither key nor connection is
             # at fault, and another call would be billed for the same result.
-            known.succeeded(name)
-            states.ignores_dimensions(name, came.numbers, now=self.by.clock())
-            self.by.observe.error(came.kind, failover.label(candidate))
-            return inflight.CallResult(failure=failover.ignores_dimensions(candidate, came.numbers))
+            states.breaker.succeeded(name)
+            states.ignores_dimensions(name, came.numbers, now=now)
+            self.by.observe.error(came.kind, candidate.label)
+            return failover.ignores_dimensions(candidate, came.numbers)
         if isinstance(came, errors.ProviderFailed):
             self._failed(part, came)
         elif isinstance(came, errors.Rejected):
-            known.succeeded(name)
-            if len(keys) == 1 and portions.may_be_too_much(candidate.provider, came):
+            states.breaker.succeeded(name)
+            if len(part.items) == 1 and portions.may_be_too_much(candidate.provider, came):
                 # It may be too long: items of its size then go alone, and no batch is halved.
-                self._learned.refused_alone(portions.size(part), now=self.by.clock())
-        elif not isinstance(came, errors.Refused):
-            raise came
-        return inflight.CallResult(failure=came.as_value())
+                self._learned.refused_alone(portions.size(part), now=now)
+        return came.as_value() if isinstance(came, errors.SidecarError) else came
 
     def _failed(self, part: provider_api.Ask, failure: errors.ProviderFailed) -> None:
         candidate, states = self.request.candidate, self.by.states
@@ -165,7 +165,7 @@ class Batch:
         of_all = known.failed(name, failure, now=self.by.clock(), texts=texts)
         if of_all is not failure and failover.is_key_refused(of_all):
             states.refused[name] = self.by.clock() + breaker.OPEN_SECONDS
-        self.by.observe.error(failure.kind, failover.label(candidate))
+        self.by.observe.error(failure.kind, candidate.label)
 
     def _entries(
         self, part: provider_api.Ask, keys: Sequence[str], vectors: vector_decoder.Vectors
@@ -181,38 +181,30 @@ class Batch:
             for key, vector, tokens in zip(keys, vectors.vectors, shares, strict=True)
         }
 
-    def _keep(self, result: inflight.CallResult) -> None:
+    def _keep(self, made: Mapping[str, cache_entry.Entry]) -> None:
         try:
-            self.by.store.put_many(result.entries, ttl_seconds=self.request.control.ttl_seconds)
+            self.by.cache.put_many(made, ttl_seconds=self.request.control.ttl_seconds)
         except Exception as fault:  # noqa: BLE001 - reported; the call ends all the same
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "vectors could not be kept", "exception": fault}
             )
         self.by.registry.kept(self.inflight_call)
 
-    def _take(self, result: inflight.CallResult) -> None:
-        """Add the result of a call, then run the next step."""
-        before = self.brought
-        self.brought = inflight.CallResult(
-            entries={**before.entries, **result.entries} if before.entries else result.entries,
-            tokens=before.tokens + result.tokens,
-            failure=result.failure,
-            is_estimated=before.is_estimated or result.is_estimated,
-        )
-        if result.failure is None:
-            self._go_on()
-        else:
-            self._end(self.brought)
-
     def _go_on(self) -> None:
         if self.next:
             self.next.pop()()
         else:
-            self._end(self.brought)
+            self._end(None)
 
-    def _end(self, result: inflight.CallResult | Exception) -> None:
+    def _end(self, failure: Exception | None) -> None:
+        """Report the vectors so far and the failure, or a fault of the program alone."""
         # A step that remains refers to the batch, and the batch to the step: a cycle.
         self.next.clear()
+        result: inflight.CallResult | Exception
+        if failure is None or isinstance(failure, errors.ProviderFailed | errors.Refused):
+            result = inflight.CallResult(self.entries, self.tokens, failure, self.is_estimated)
+        else:
+            result = failure
         if self.over is not None:
             self.over(result)
         self.by.registry.complete(self.inflight_call, result)

@@ -74,6 +74,10 @@ class _Record:
     word: str = ""
 
 
+_NOTHING: Final = _Record()
+"""The record of a provider that has answered since it failed; never changed."""
+
+
 class Breaker:
     """The recent failures of each provider, by name."""
 
@@ -87,8 +91,8 @@ class Breaker:
 
     def cool_down(self, name: str, *, now: float) -> CoolDown | None:
         """The cool-down of this provider; None where it may be called."""
-        record = self._records.get(name)
-        if record is None or record.cool_down is None:
+        record = self._records.get(name, _NOTHING)
+        if record.cool_down is None:
             return None
         if record.cool_down.until is not None and now < record.cool_down.until:
             return record.cool_down
@@ -96,8 +100,7 @@ class Breaker:
 
     def word(self, name: str) -> str:
         """The reason of this provider's last failure; empty if it has answered since."""
-        record = self._records.get(name)
-        return "" if record is None else record.word
+        return self._records.get(name, _NOTHING).word
 
     def words(self) -> dict[str, str]:
         """The last failure's reason of each provider that has not answered since, by name."""
@@ -105,13 +108,11 @@ class Breaker:
 
     def suspects(self, name: str) -> bool:
         """True if the provider is in cool-down, or was and has not answered since."""
-        record = self._records.get(name)
-        return record is not None and record.cool_down is not None
+        return self._records.get(name, _NOTHING).cool_down is not None
 
     def probed(self, name: str) -> bool:
         """True if a request is probing the provider."""
-        record = self._records.get(name)
-        return record is not None and record.probing
+        return self._records.get(name, _NOTHING).probing
 
     def probe(self, name: str) -> bool:
         """Begin a probe, which lasts until `left`; False if another request is probing."""

@@ -8,7 +8,7 @@ in the cache's memory and nowhere else.
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from embedding_contract import document as contract
 from embedding_sidecar.cache import cache_entry, tiered_cache
@@ -23,7 +23,8 @@ _OVERHEAD_BYTES: Final = 800
 """Memory of a known body beside its bytes: a key of at most 400 characters, three small objects and
 a slot of an ordered dictionary."""
 
-E = TypeVar("E")
+
+Entries = list[cache_entry.Entry | None]
 
 
 class Wanted(NamedTuple):
@@ -63,16 +64,20 @@ class CachedAnswers:
     def known(self, body: bytes) -> Wanted | None:
         """The vectors that this body asks for, if it is known."""
         if self._memory.generations.in_force is not self._in_force:
-            self._forget()
-            return None
+            self._bodies.clear()
+            self.bytes_held = 0
+            self._in_force = self._memory.generations.in_force
         return self._bodies.get(body)
 
     def learn(self, body: bytes, wanted: Wanted) -> None:
         """Remember this body, if it is a short one for one item."""
         size = len(body) + _OVERHEAD_BYTES
-        if len(wanted.keys) != 1 or len(body) > MAX_BODY_BYTES or size > self._max_bytes:
-            return
-        if body in self._bodies:
+        if (
+            len(wanted.keys) != 1
+            or len(body) > MAX_BODY_BYTES
+            or size > self._max_bytes
+            or body in self._bodies
+        ):
             return
         self._bodies[body] = wanted
         self.bytes_held += size
@@ -111,15 +116,13 @@ class CachedAnswers:
         """Call `done`, now or soon, with the answer of Service.embed, or with its `found`."""
         keys, entries, looked_at = from_memory
 
-        def looked(found: list[cache_entry.Entry | None]) -> None:
+        def looked(found: Entries) -> None:
             answer = None if None in found else self._answer(wanted, found, keys)
             done(answer or Found(wanted.keys, _in_order(wanted.keys, keys, found), looked_at))
 
         self._memory.look_up(keys, entries, looked)
 
-    def _answer(
-        self, wanted: Wanted, found: list[cache_entry.Entry | None], keys: list[str]
-    ) -> Answer | None:
+    def _answer(self, wanted: Wanted, found: Entries, keys: list[str]) -> Answer | None:
         """The answer, if these are the entries of all keys, the candidate's and of one size."""
         candidate, size = wanted.candidate, None
         vectors, saved = [], 0
@@ -144,13 +147,8 @@ class CachedAnswers:
             tokens_saved=saved,
         )
 
-    def _forget(self) -> None:
-        self._bodies.clear()
-        self.bytes_held = 0
-        self._in_force = self._memory.generations.in_force
 
-
-def _in_order(keys: Sequence[str], unique: Sequence[str], found: list[E]) -> list[E]:
+def _in_order(keys: Sequence[str], unique: Sequence[str], found: Entries) -> Entries:
     """The entries found by `unique` keys, for each of `keys`, in order."""
     if len(unique) == len(keys):
         return found

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from embedding_sidecar import errors
 from embedding_sidecar.engine import batch_calls, inflight, portions, provider_call
@@ -12,16 +12,7 @@ PARTS_AT_ONCE: Final = 4
 """Batches of one request in flight; more would exhaust a provider's rate limit sooner."""
 
 
-class Dispatched(NamedTuple):
-    """A batch request, and the calls that fetch its keys: its own, and those of others."""
-
-    request: portions.BatchRequest
-    ours: list[inflight.InflightCall]
-    others: list[inflight.InflightCall]
-    waiter: inflight.Waiter
-
-
-def dispatch(by: provider_call.Caller, request: portions.BatchRequest) -> Dispatched | None:
+def dispatch(by: provider_call.Caller, request: portions.BatchRequest) -> inflight.Waiter | None:
     """Start calls for keys that have none; None while another request probes the provider."""
     wanted, others = _join(by.registry, request)
     name, known = request.candidate.provider.name, by.states.breaker
@@ -39,15 +30,15 @@ def dispatch(by: provider_call.Caller, request: portions.BatchRequest) -> Dispat
         for keys in batch_calls.split(by, request, wanted)
     ]
     # It waits before they begin: no call is made without a waiting request.
-    waiter = inflight.Waiter([*ours, *others])
+    waiter = inflight.Waiter(ours, others)
     for inflight_call in ours:
         by.registry.follow(inflight_call)
     if probes or len(ours) > 1:
-        at_once = 1 if probes or by.states.learned(name).is_slow else PARTS_AT_ONCE
+        at_once = 1 if probes or by.states.learned[name].is_slow else PARTS_AT_ONCE
         _Queue(by, request, deque(ours), at_once=at_once, probes=probes).go_on()
     elif ours and ours[0].brought is None:
         batch_calls.Batch(by, request, ours[0]).start()
-    return Dispatched(request, ours, others, waiter)
+    return waiter
 
 
 def _join(

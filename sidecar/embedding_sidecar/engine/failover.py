@@ -27,13 +27,15 @@ class Candidate:
     """A provider that may answer requests for a model and a size, and the space it answers in.
 
     `dimensions` is the size it is asked for: the caller's, or the policy's. `vector_bytes` is
-    the size of each of its vectors, None where only its answers show it. `weight` is its part of
-    the requests, None where it shares them with no other.
+    the size of each of its vectors, None where only its answers show it. `label` is its label in
+    metrics: the provider's type in lower case. `weight` is its part of the requests, None where it
+    shares them with no other.
     """
 
     provider: document.Provider
     dimensions: int | None
     space: str
+    label: str
     vector_bytes: int | None = None
     weight: int | None = None
 
@@ -155,6 +157,7 @@ def _candidate(chosen: document.Provider, dimensions: int | None, extra: Fields)
         provider=chosen,
         dimensions=asked,
         space=_space(chosen, dimensions, extra),
+        label=chosen.kind.lower(),
         vector_bytes=None if size is None else size * vector_decoder.BYTES_PER_NUMBER,
     )
 
@@ -198,11 +201,6 @@ def too_long(candidate: Candidate, place: int, tokens: int) -> errors.Rejected:
         f"{candidate.provider.name!r} takes of an item.",
         param="input",
     )
-
-
-def label(candidate: Candidate) -> str:
-    """The label of a provider in metrics: its type in lower case."""
-    return candidate.provider.kind.lower()
 
 
 def final_error(

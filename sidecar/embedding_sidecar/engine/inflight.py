@@ -7,7 +7,7 @@ are kept. A call that no request waits for any more is not begun.
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -74,8 +74,8 @@ class InflightCall:
     """Calls to one provider, one after the other, for some keys.
 
     `deadline` is the latest time at which it completes. `cancel` ends the call under way. `brought`
-    is None until it completes, and an exception where a fault ended it. `completed_at` is set once
-    the cache has its entries. Only a `shared` call is found by its keys.
+    is None until it completes, and an exception where a fault ended it. `completed_at` is the time
+    when the cache had its entries. Only a `shared` call is found by its keys.
     """
 
     provider: str
@@ -87,7 +87,7 @@ class InflightCall:
     sent: list[Span] = field(default_factory=list)
     waiting: "set[Waiter]" = field(default_factory=set)
     brought: CallResult | Exception | None = None
-    completed_at: float | None = None
+    completed_at: float = math.inf
     size_bytes: int = 0
 
     def result(self) -> CallResult | None:
@@ -98,16 +98,20 @@ class InflightCall:
 
 
 class Waiter:
-    """A request that waits for some calls."""
+    """A request that waits for the calls that fetch its keys: its own, and those of others."""
 
-    __slots__ = ("_inflight_calls", "_left", "_over")
+    __slots__ = ("_left", "_over", "others", "ours")
 
-    def __init__(self, inflight_calls: Iterable[InflightCall]) -> None:
-        self._inflight_calls = [it for it in inflight_calls if it.brought is None]
-        self._left = len(self._inflight_calls)
+    def __init__(
+        self, ours: Sequence[InflightCall] = (), others: Sequence[InflightCall] = ()
+    ) -> None:
+        self.ours, self.others = ours, others
+        self._left = 0
         self._over: asyncio.Future[None] | None = None
-        for inflight_call in self._inflight_calls:
-            inflight_call.waiting.add(self)
+        for inflight_call in (*ours, *others):
+            if inflight_call.brought is None:
+                inflight_call.waiting.add(self)
+                self._left += 1
 
     def completed(self) -> None:
         """One of the calls has completed."""
@@ -126,13 +130,13 @@ class Waiter:
                 loop = asyncio.get_running_loop()
                 self._over = loop.create_future()
                 # A call that completes in time anyway needs no timer.
-                if any(it.deadline > ends_at for it in self._inflight_calls):
+                if any(it.deadline > ends_at for it in (*self.ours, *self.others)):
                     timer = loop.call_later(ends_at - now, self._end)
                 await self._over
         finally:
             if timer is not None:
                 timer.cancel()
-            for inflight_call in self._inflight_calls:
+            for inflight_call in (*self.ours, *self.others):
                 inflight_call.waiting.discard(self)
 
     def _end(self) -> None:
@@ -155,11 +159,7 @@ class InflightCalls:
     def find(self, key: str, *, since: float) -> InflightCall | None:
         """The call that fetches this key, or whose entry the cache did not have yet at `since`."""
         inflight_call = self._by_key.get(key)
-        if inflight_call is None or (
-            inflight_call.completed_at is not None and inflight_call.completed_at < since
-        ):
-            return None
-        return inflight_call
+        return inflight_call if inflight_call and inflight_call.completed_at >= since else None
 
     def follow(self, inflight_call: InflightCall) -> None:
         """Register a call, which `complete` must end. After `close` it completes at once."""
@@ -209,7 +209,7 @@ class InflightCalls:
         while self._completed_bytes > MAX_KEPT_BYTES:
             self._forget_oldest()
         if not self._sweeps:
-            self._sweep_later()
+            self._sweep()
 
     async def close(self) -> None:
         """Cancel all calls in flight, and begin no more."""
@@ -220,17 +220,14 @@ class InflightCalls:
                 inflight_call.cancel()
             self.complete(inflight_call, ENDED)
 
-    def _sweep_later(self) -> None:
-        self._sweeps = bool(self._completed)
-        if self._sweeps:
-            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
-
     def _sweep(self) -> None:
         """Forget the calls that completed long ago; one timer for all."""
         until = self._clock() - KEPT_SECONDS
-        while self._completed and (self._completed[0].completed_at or until) <= until:
+        while self._completed and self._completed[0].completed_at <= until:
             self._forget_oldest()
-        self._sweep_later()
+        self._sweeps = bool(self._completed)
+        if self._sweeps:
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
 
     def _forget_oldest(self) -> None:
         inflight_call = self._completed.popleft()

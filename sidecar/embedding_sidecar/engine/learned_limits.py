@@ -20,8 +20,6 @@ TOO_LARGE: Final = 413
 _LEAST_BODY_BYTES: Final = 65_536
 """No server refuses a smaller body for its bytes (Express, the strictest known, takes 100 kB): it
 counts items then, as Hugging Face's text-embeddings-inference does."""
-
-
 _LEAST_ITEM_TOKENS: Final = 256
 """No known model takes fewer: a shorter item is not refused for its length."""
 _MOST_ITEM_TOKENS: Final = 2**20
@@ -64,12 +62,6 @@ class Learned:
     _passed: Size = _NOTHING
     """The largest of each size that has passed since `_passed_at`."""
     _passed_at: float = field(default=0.0)
-
-    @property
-    def anything(self) -> bool:
-        """True if there is a limit, which an answered size may correct."""
-        met = (self._items, self._bytes, self._time, self._item_tokens)
-        return any(it is not None for it in met)
 
     @property
     def is_slow(self) -> bool:

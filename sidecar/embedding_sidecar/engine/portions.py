@@ -72,7 +72,7 @@ def limits(
         found = replace(
             found, items=said.items or found.items, body_bytes=body_bytes or found.body_bytes
         )
-    return states.learned(chosen.name).within(found, now=now)
+    return states.learned[chosen.name].within(found, now=now)
 
 
 def may_be_too_much(chosen: document.Provider, rejected: errors.Rejected) -> bool:

@@ -6,6 +6,7 @@ refuses the key in force, with a new access token where it refuses the old one, 
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -17,10 +18,11 @@ from embedding_sidecar.engine import batches, breaker, failover, inflight, provi
 from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.quota.quota import Quota
 from embedding_sidecar.telemetry import tracing
+from embedding_sidecar.telemetry.logs import Repeated
 from embedding_sidecar.telemetry.metrics import Metrics
-from embedding_sidecar.telemetry.repeated import Repeated
 from embedding_sidecar.translation import error_words, http_status, provider_api, vector_decoder
 
+ATTEMPT_SECONDS: Final = 30.0
 FOR_NOBODY: Final = errors.Unreachable("abandoned", billed=False)
 """The failure of a call that is not made because no request waits for it any more."""
 TOO_LATE: Final = errors.Unreachable("timeout", billed=False)
@@ -42,21 +44,21 @@ class Caller:
     """The parts that all calls of one policy share.
 
     `keys` and `tokens` are by the provider's name, absent where there is none; a provider has a key
-    or an identity with access tokens. `attempt_seconds` is the longest
-    that one call may take. `clock` is in seconds and never goes back; `wall_clock` is Unix time in
-    seconds, which entries of the `store` are marked with.
+    or an identity with access tokens. `registry` and `states` outlive the policy's document.
+    `attempt_seconds` is the longest that one call may take. `clock` is in seconds and never goes
+    back; `wall_clock` is Unix time in seconds, which entries of the cache are marked with.
     """
 
     keys: Mapping[str, provider_states.ApiKey]
     quota: Quota
     upstream: provider_api.Upstream
     observe: Metrics
-    states: provider_states.ProviderStates
+    cache: tiered_cache.TieredCache
     registry: inflight.InflightCalls
-    store: tiered_cache.TieredCache
-    attempt_seconds: float
-    clock: Callable[[], float]
-    wall_clock: Callable[[], float]
+    states: provider_states.ProviderStates = field(default_factory=provider_states.ProviderStates)
+    attempt_seconds: float = ATTEMPT_SECONDS
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
     tokens: Mapping[str, access_tokens.TokenSource] = field(default_factory=dict)
     repeated: Repeated = field(default_factory=Repeated)
 
@@ -78,7 +80,6 @@ class Call:
     until: float
     background: bool
     done: Done
-    kind: str = ""
     bound: int = 0
     """The most tokens that the request may be billed for."""
     reservation: Any = None
@@ -99,7 +100,6 @@ class Call:
 
     def start(self) -> None:
         """Make the first request."""
-        self.kind = failover.label(self.candidate)
         now = self.by.clock()
         if self.by.states.is_plain(self.candidate.provider.name, now=now):
             self.ask = self.ask._replace(plain=True)
@@ -167,7 +167,7 @@ class Call:
         if self.inflight_call.trace is None:
             return made
         self.span = self.inflight_call.trace.start(
-            provider=self.kind, model=self.ask.model, url=chosen.base_url
+            provider=self.candidate.label, model=self.ask.model, url=chosen.base_url
         )
         if self.span is None:
             return made
@@ -189,7 +189,7 @@ class Call:
             tokens = self.bound
             vectors = vectors._replace(tokens=tokens, is_estimated=True)
         self._end("ok", billed=True, tokens=tokens)
-        self.by.observe.tokens(provider=self.kind, model=self.ask.model, tokens=tokens)
+        self.by.observe.tokens(provider=self.candidate.label, model=self.ask.model, tokens=tokens)
         self._succeed(vectors)
 
     def _read(self, answer: provider_api.HttpAnswer) -> vector_decoder.Vectors:
@@ -224,7 +224,7 @@ class Call:
         if self.is_forbidden:
             # The previous key gets an answer for the same text.
             self._refuse_key()
-            self.by.observe.error("misconfigured", self.kind)
+            self.by.observe.error("misconfigured", self.candidate.label)
         elif not self.by_previous:
             states.refused.pop(name, None)
         if self.is_newly_plain:
@@ -291,7 +291,7 @@ class Call:
         if self.fallback is None or not (is_refused or self.is_forbidden):
             return False
         if is_refused:
-            self.by.observe.error("misconfigured", self.kind)
+            self.by.observe.error("misconfigured", self.candidate.label)
         self._fall_back()
         return True
 
@@ -319,7 +319,10 @@ class Call:
         if self.span is not None:
             self.span.end(outcome=outcome)
         self.by.observe.call(
-            provider=self.kind, model=self.ask.model, outcome=outcome, seconds=ended - started
+            provider=self.candidate.label,
+            model=self.ask.model,
+            outcome=outcome,
+            seconds=ended - started,
         )
 
     def _tell(self, came: vector_decoder.Vectors | Exception) -> None:

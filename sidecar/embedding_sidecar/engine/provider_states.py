@@ -5,9 +5,10 @@ keys, and the facts learned from its answers stay. Facts about a model are forgo
 changes, and facts about a key when the key changes.
 """
 
+from collections import defaultdict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from embedding_contract import document
 from embedding_sidecar.engine import breaker
@@ -17,13 +18,6 @@ PREVIOUS_SECONDS: Final = 600.0
 """The previous API key is held for this time after a change, as the new one may be wrong."""
 FORGET_SECONDS: Final = 600.0
 """A server counts for this time as ignoring `dimensions`, or refusing `encoding_format`."""
-
-
-class _OwnSize(NamedTuple):
-    """Vector size of a server that ignores `dimensions`, 0 where unknown; and its expiry."""
-
-    numbers: int
-    until: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +56,11 @@ class ProviderStates:
         self.breaker = breaker.Breaker()
         self.refused: dict[str, float] = {}
         """Providers that refuse the key in force, and until when it is not tried again."""
-        self._learned: dict[str, Learned] = {}
+        self.learned: defaultdict[str, Learned] = defaultdict(Learned)
+        """The limits of a request that were learned from a provider's answers."""
         self._plain: dict[str, float] = {}
-        self._own_sizes: dict[str, _OwnSize] = {}
+        self._own_sizes: dict[str, tuple[int, float]] = {}
+        """Vector sizes of servers that ignore `dimensions`, 0 where unknown; and their expiry."""
         self._holders: dict[str, Hashable] = {}
         self._models: dict[str, str] = {}
         self._keys: dict[str, ApiKey] = {}
@@ -103,13 +99,6 @@ class ProviderStates:
                 self.breaker.key_changed(name)
         return self._keys
 
-    def learned(self, name: str) -> Learned:
-        """The limits of a request that were learned from its answers."""
-        found = self._learned.get(name)
-        if found is None:
-            found = self._learned[name] = Learned()
-        return found
-
     def is_plain(self, name: str, *, now: float) -> bool:
         """True if the provider refuses `encoding_format`."""
         return now < self._plain.get(name, now)
@@ -120,15 +109,15 @@ class ProviderStates:
 
     def ignores_dimensions(self, name: str, numbers: int, *, now: float) -> None:
         """The provider answered with vectors of its own size, where another was asked for."""
-        self._own_sizes[name] = _OwnSize(numbers, now + FORGET_SECONDS)
+        self._own_sizes[name] = numbers, now + FORGET_SECONDS
 
     def own_size(self, name: str, *, now: float) -> int | None:
         """The vector size of a server that ignores `dimensions`, 0 where unknown; None if it obeys.
 
         An observed size counts for FORGET_SECONDS.
         """
-        found = self._own_sizes.get(name)
-        return found.numbers if found is not None and now < found.until else None
+        numbers, until = self._own_sizes.get(name, (0, now))
+        return numbers if now < until else None
 
     def _forget(self, name: str) -> None:
         self.breaker.succeeded(name)
@@ -137,5 +126,5 @@ class ProviderStates:
         self._forget_model(name)
 
     def _forget_model(self, name: str) -> None:
-        self._learned.pop(name, None)
+        self.learned.pop(name, None)
         self._own_sizes.pop(name, None)

@@ -1,12 +1,13 @@
 """A request under way: the entries of its items so far, and their cost."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from embedding_sidecar import errors
 from embedding_sidecar.cache import cache_entry
-from embedding_sidecar.engine import dispatch, failover, inflight, portions
+from embedding_sidecar.engine import failover, inflight, portions
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.openai_format import cache_control
 from embedding_sidecar.telemetry import tracing
@@ -33,12 +34,14 @@ class _Part:
 
     `cached` are from the cache; another provider of the same space goes on with them. `made` are
     new, and may come from several providers of the space; `coalesced` are those of them that a
-    call of another request fetched.
+    call of another request fetched. If `is_distrusted`, cached entries and calls of other requests
+    are not used any more.
     """
 
     cached: dict[int, cache_entry.Entry] = field(default_factory=dict)
     made: dict[int, cache_entry.Entry] = field(default_factory=dict)
     coalesced: set[int] = field(default_factory=set)
+    is_distrusted: bool = False
 
     def is_mixed(self) -> bool:
         """True if the vectors are of several sizes: the model behind a name has changed."""
@@ -67,16 +70,8 @@ class RequestState:
     keys: dict[str, list[str]] = field(default_factory=dict)
     _tokens: int = 0
     _is_estimated: bool = False
-    _parts: dict[str, _Part] = field(default_factory=dict)
-    _distrusted: set[str] = field(default_factory=set)
-    """Spaces in which cached entries and calls of other requests are not used any more."""
+    _parts: defaultdict[str, _Part] = field(default_factory=lambda: defaultdict(_Part))
     _spans: list[tuple[float, float]] = field(default_factory=list)
-
-    def _of(self, space: str) -> _Part:
-        part = self._parts.get(space)
-        if part is None:
-            part = self._parts[space] = _Part()
-        return part
 
     @property
     def held(self) -> str | None:
@@ -85,7 +80,7 @@ class RequestState:
 
     def is_alone(self, space: str) -> bool:
         """True if neither cached entries nor calls of other requests may be used."""
-        return self.control.no_cache or space in self._distrusted
+        return self.control.no_cache or self._parts[space].is_distrusted
 
     def looked(self, candidate: failover.Candidate, found: Found) -> None:
         """The cache was asked."""
@@ -93,7 +88,7 @@ class RequestState:
         self.looked_at = found.looked_at
         if self.is_alone(candidate.space):
             return
-        part = self._of(candidate.space)
+        part = self._parts[candidate.space]
         for index, entry in enumerate(found.entries):
             if entry is not None and candidate.made(entry):
                 part.cached[index] = entry
@@ -102,25 +97,21 @@ class RequestState:
 
     def missing(self, candidate: failover.Candidate) -> dict[str, list[int]]:
         """The missing keys, each once, with the indexes of its items."""
-        return self.missing_of(self.keys[candidate.provider.name], candidate.space)
-
-    def missing_of(self, keys: Sequence[str], space: str) -> dict[str, list[int]]:
-        """The same for these keys, one for each item."""
         found: dict[str, list[int]] = {}
-        part = self._of(space)
-        for index, key in enumerate(keys):
+        part = self._parts[candidate.space]
+        for index, key in enumerate(self.keys[candidate.provider.name]):
             if index not in part.cached and index not in part.made:
                 found.setdefault(key, []).append(index)
         return found
 
     def completed(
-        self, dispatched: dispatch.Dispatched, *, now: float
+        self, request: portions.BatchRequest, waiter: inflight.Waiter, *, now: float
     ) -> errors.ProviderFailed | errors.Refused | None:
         """Take the results; the failure, if there is one of this provider or of this request."""
-        candidate, missing = dispatched.request.candidate, dispatched.request.missing
+        candidate, missing = request.candidate, request.missing
         failures: list[errors.ProviderFailed | errors.Refused] = []
-        for inflight_call in dispatched.ours:
-            result = self._take(inflight_call, dispatched.request, ours=True, now=now)
+        for inflight_call in waiter.ours:
+            result = self._take(inflight_call, request, ours=True, now=now)
             self.attempts += len(inflight_call.sent)
             self._tokens += result.tokens
             self._is_estimated = self._is_estimated or result.is_estimated
@@ -128,8 +119,8 @@ class RequestState:
                 failures.append(self._told(result.failure, inflight_call.keys, missing))
             elif result.failure is not None:
                 failures.append(result.failure)
-        for inflight_call in dispatched.others:
-            result = self._take(inflight_call, dispatched.request, ours=False, now=now)
+        for inflight_call in waiter.others:
+            result = self._take(inflight_call, request, ours=False, now=now)
             of_this = inflight_call.provider == candidate.provider.name or result is _UNKNOWN
             # A failure that another text of that call may have caused is not this request's.
             is_theirs = isinstance(result.failure, errors.Declined) and len(
@@ -137,13 +128,13 @@ class RequestState:
             ) > len(missing.keys() & set(inflight_call.keys))
             if of_this and not is_theirs and isinstance(result.failure, errors.ProviderFailed):
                 failures.append(result.failure)
-        if self._of(candidate.space).is_mixed() and not self._distrust(candidate.space):
+        if self._parts[candidate.space].is_mixed() and not self._distrust(candidate.space):
             return vector_decoder.bad_answer()
-        return _worst(failures)
+        return min(failures, key=_rank, default=None)
 
     def answer(self, candidate: failover.Candidate) -> Answer:
         """The answer, once no item is missing in the space of this candidate."""
-        part = self._of(candidate.space)
+        part = self._parts[candidate.space]
         cached, made = part.cached, part.made
         return Answer(
             vectors=tuple(
@@ -177,7 +168,7 @@ class RequestState:
             end = now if ended is None else ended
             if end > self.started_at:
                 self._spans.append((max(began, self.started_at), end))
-        part = self._of(request.candidate.space)
+        part = self._parts[request.candidate.space]
         for key, indexes in request.missing.items():
             entry = result.entries.get(key)
             if entry is None:
@@ -213,13 +204,12 @@ class RequestState:
 
         False if that was done before: then the provider is at fault.
         """
-        part = self._of(space)
+        part = self._parts[space]
         part.cached.clear()
         if part.is_mixed():
             part.made.clear()
             part.coalesced.clear()
-        before = space in self._distrusted
-        self._distrusted.add(space)
+        before, part.is_distrusted = part.is_distrusted, True
         return not before
 
     def _upstream_seconds(self) -> float:
@@ -232,17 +222,11 @@ class RequestState:
         return seconds
 
 
-def _worst(
-    failures: Sequence[errors.ProviderFailed | errors.Refused],
-) -> errors.ProviderFailed | errors.Refused | None:
-    """The failure that decides, among those of a request's parts; None where there is none.
+def _rank(failure: errors.ProviderFailed | errors.Refused) -> int:
+    """The place of a failure among those of a request's parts; the first one decides.
 
     A refusal comes first: it is final. Then comes one that says more than that a call failed.
     """
-    return min(failures, key=_rank) if failures else None
-
-
-def _rank(failure: errors.ProviderFailed | errors.Refused) -> int:
     if isinstance(failure, errors.Refused):
         return 0
     return 2 if isinstance(failure, errors.Unreachable) else 1

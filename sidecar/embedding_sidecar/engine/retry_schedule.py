@@ -42,10 +42,6 @@ class _Entry:
     failure: failover.Failure | None = None
     over: bool = False
 
-    @property
-    def name(self) -> str:
-        return self.candidate.provider.name
-
 
 class RetrySchedule:
     """The state of one request.
@@ -121,14 +117,16 @@ class RetrySchedule:
 
     def failures(self) -> dict[str, failover.Failure]:
         """The last failure of each provider, in order."""
-        return {entry.name: entry.failure for entry in self._entries if entry.failure is not None}
+        return {
+            it.candidate.provider.name: it.failure for it in self._entries if it.failure is not None
+        }
 
     def _entry(self, candidate: failover.Candidate) -> _Entry:
         return next(it for it in self._entries if it.candidate is candidate)
 
     def _learn(self, entry: _Entry, now: float) -> None:
         """Update an entry by the present cool-down of its provider."""
-        cool_down = self._known.cool_down(entry.name, now=now)
+        cool_down = self._known.cool_down(entry.candidate.provider.name, now=now)
         entry.cools_down = cool_down is not None and not cool_down.asked_for
         if cool_down is None:
             entry.blocked_at = None
@@ -142,7 +140,7 @@ class RetrySchedule:
         entries = [it for it in self._entries if not it.over and held in (None, it.candidate.space)]
         ready = [it for it in entries if it.ready_at <= now]
         able = [it for it in ready if not it.cools_down] or [
-            it for it in ready if not self._known.probed(it.name)
+            it for it in ready if not self._known.probed(it.candidate.provider.name)
         ]
         if able:
             return min(able, key=lambda entry: entry.tries).candidate

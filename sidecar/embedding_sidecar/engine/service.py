@@ -2,33 +2,24 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
 from embedding_contract import document as contract
 from embedding_sidecar import errors, providers
-from embedding_sidecar.cache import cache_entry as caching
-from embedding_sidecar.cache import tiered_cache
 from embedding_sidecar.engine import (
     batches,
     dispatch,
     failover,
-    inflight,
     portions,
     provider_call,
-    provider_states,
     retry_schedule,
 )
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.request_state import Found, RequestState
-from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.openai_format import cache_control
-from embedding_sidecar.quota.quota import Quota
 from embedding_sidecar.telemetry import tracing
-from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.translation import provider_api
 
 _KEY_IS_MISSING: Final = errors.ConfigurationError(errors.KEY_MISSING)
@@ -38,7 +29,7 @@ _KEY_IS_MISSING: Final = errors.ConfigurationError(errors.KEY_MISSING)
 class Timing:
     """Time-outs in seconds: of a call to a provider, and of a request with all its calls."""
 
-    attempt_seconds: float = 30.0
+    attempt_seconds: float = provider_call.ATTEMPT_SECONDS
     request_seconds: float = 50.0
 
     def of_request(self, chosen: contract.Provider) -> float:
@@ -52,47 +43,25 @@ class Timing:
 class Service:
     """Answers under one policy document; a new document makes a new service.
 
-    The document's providers are of types in PROVIDERS. `keys` and `tokens` are by the provider's
-    name, absent where there is none. `registry` and `states` outlive a document. `share` is a
-    random number of 0 to 1, for waits and weights.
+    The document's providers are of types in PROVIDERS. `share` is a random number of 0 to 1, for
+    waits and weights.
     """
 
     def __init__(
         self,
         *,
         document: contract.PolicyDocument,
-        keys: Mapping[str, provider_states.ApiKey],
-        cache: tiered_cache.TieredCache,
-        quota: Quota,
-        upstream: provider_api.Upstream,
-        observe: Metrics,
-        registry: inflight.InflightCalls,
-        states: provider_states.ProviderStates | None = None,
+        caller: provider_call.Caller,
         timing: Timing = Timing(),
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
-        tokens: Mapping[str, access_tokens.TokenSource] = MappingProxyType({}),
         share: Callable[[], float] = random.random,
     ) -> None:
         self._document = document
         self._candidates = failover.chooser(document)
-        self._cache = cache
+        self._caller = caller
+        self._cache = caller.cache
+        self._clock = caller.clock
         self._timing = timing
-        self._clock = clock
         self._share = share
-        self._caller = provider_call.Caller(
-            keys=keys,
-            quota=quota,
-            upstream=upstream,
-            observe=observe,
-            states=states or provider_states.ProviderStates(),
-            registry=registry,
-            store=cache,
-            attempt_seconds=timing.attempt_seconds,
-            clock=clock,
-            wall_clock=wall_clock,
-            tokens=tokens,
-        )
 
     async def embed(
         self,
@@ -155,9 +124,9 @@ class Service:
                 await asyncio.sleep(step.seconds)
             elif await self._fill_from(step, state, schedule):
                 if not schedule.is_first(step):
-                    self._caller.observe.failover(failover.label(step))
+                    self._caller.observe.failover(step.label)
                     if state.span is not None:
-                        state.span.failed_over(provider=failover.label(step))
+                        state.span.failed_over(provider=step.label)
                 return step
             # Other requests may have fetched the missing entries meanwhile.
             state.keys.clear()
@@ -200,11 +169,11 @@ class Service:
                     span=state.span,
                     background=state.background,
                 )
-                dispatched = dispatch.dispatch(self._caller, request)
-                if dispatched is None:
+                waiter = dispatch.dispatch(self._caller, request)
+                if waiter is None:
                     return False
-                await dispatched.waiter.wait(now=self._clock(), ends_at=ends_at)
-                failure = state.completed(dispatched, now=self._clock())
+                await waiter.wait(now=self._clock(), ends_at=ends_at)
+                failure = state.completed(request, waiter, now=self._clock())
             if failure is not None:
                 self._give_up(candidate, failure, schedule)
                 return False
@@ -221,7 +190,7 @@ class Service:
     ) -> None:
         """Record that a candidate failed, or raise a failure that decides the request."""
         if failure is _KEY_IS_MISSING:
-            self._caller.observe.error("misconfigured", failover.label(candidate))
+            self._caller.observe.error("misconfigured", candidate.label)
         # Only the provider the caller meant may say that the caller is at fault.
         if isinstance(failure, errors.ProviderFailed) or (
             isinstance(failure, errors.Rejected) and not schedule.is_first(candidate)
@@ -234,16 +203,15 @@ class Service:
         """The cache's entries for the missing items."""
         looked_at = self._clock()
         keys = self._cache.keys(failover.terms(candidate, state.ask), space=candidate.space)
-        entries: list[caching.Entry | None] = [None] * len(keys)
-        missing = {} if state.is_alone(candidate.space) else state.missing_of(keys, candidate.space)
-        if missing:
-            found = await self._cache.get_many(
-                list(missing), max_age_seconds=state.control.max_age_seconds
-            )
-            for indexes, entry in zip(missing.values(), found, strict=True):
-                for index in indexes:
-                    entries[index] = entry
-        return Found(keys, entries, looked_at)
+        state.keys[candidate.provider.name] = keys
+        wanted = state.missing(candidate)
+        if state.is_alone(candidate.space) or not wanted:
+            return Found(keys, [None] * len(keys), looked_at)
+        entries = await self._cache.get_many(
+            list(wanted), max_age_seconds=state.control.max_age_seconds
+        )
+        found = dict(zip(wanted, entries, strict=True))
+        return Found(keys, [found.get(key) for key in keys], looked_at)
 
     def _hindrance(
         self,
@@ -276,7 +244,7 @@ class Service:
             return None
         failure = await source.obstacle(within_seconds=ends_at - self._clock())
         if failure is not None:
-            self._caller.observe.error(failure.kind, failover.label(candidate))
+            self._caller.observe.error(failure.kind, candidate.label)
         return failure
 
     def _key_is_missing(self, it: contract.Provider) -> bool:

@@ -29,7 +29,8 @@ _SCOPE: Final = "https://cognitiveservices.azure.com/.default"
 _SCOPES: Final[Mapping[str, str]] = MappingProxyType(
     {"login.microsoftonline.us": "https://cognitiveservices.azure.us/.default"}
 )
-"""Scopes of other clouds, by the host of their authority."""
+"""Scopes of other clouds, by the host of their authority. Source: an error that Azure Government
+sends, quoted in github.com/openai/openai-go, issue 534."""
 _ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _MOST_SECONDS: Final = 86_400.0
 """The longest life that is believed; Entra's longest for a workload."""

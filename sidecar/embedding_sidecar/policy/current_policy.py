@@ -46,7 +46,7 @@ class CurrentPolicy:
     """Follows a source, and holds the runtime of the last good policy."""
 
     def __init__(self, *, source: Source, factory: RuntimeFactory) -> None:
-        self._source = source
+        self.source = source
         self._factory = factory
         self._runtime: Runtime | None = None
         self._told: str | None = None
@@ -54,7 +54,7 @@ class CurrentPolicy:
     def runtime(self) -> Runtime:
         """The runtime. Raises errors.Unavailable while there is none, with the reason."""
         if self._runtime is None:
-            reason = self._source.rejected or self._source.missing
+            reason = self.source.rejected or self.source.missing
             raise errors.Unavailable(
                 f"This sidecar has no policy yet: {reason}.", code="policy_not_loaded"
             )
@@ -66,17 +66,12 @@ class CurrentPolicy:
 
     def api_token(self) -> str:
         """The token of the management pages; empty if none is configured."""
-        return self._source.secret(names.SECRET_API_TOKEN)
-
-    @property
-    def rejected(self) -> str | None:
-        """The reason why the newest document is not in force; None if it is."""
-        return self._source.rejected
+        return self.source.secret(names.SECRET_API_TOKEN)
 
     async def look(self) -> None:
         """Take over a new policy, if there is one."""
-        loaded = self._source.poll()
-        problem = self._source.rejected or self._source.missing
+        loaded = self.source.poll()
+        problem = self.source.rejected or self.source.missing
         if problem is not None and problem != self._told:
             _log.warning("%s", problem)
         self._told = problem
@@ -87,7 +82,8 @@ class CurrentPolicy:
         # Otherwise the first entries would be kept under keys that no request looks up later.
         await new.cache.refresh()
         self._runtime = new
-        logging.getLogger("embedding_sidecar").setLevel(_level(loaded.document.log_level))
+        level = logging.getLevelNamesMapping().get(loaded.document.log_level.upper(), logging.INFO)
+        logging.getLogger("embedding_sidecar").setLevel(level)
         _log.info(
             "policy %s is in force: document %s, secrets %s",
             loaded.document.scope,
@@ -120,7 +116,3 @@ class CurrentPolicy:
                 except Exception:  # noqa: BLE001 - no answer of a Redis may end the sidecar
                     _log.warning("quota: the calls of other pods are unknown", exc_info=True)
             await asyncio.sleep(POLL_SECONDS)
-
-
-def _level(word: str) -> int:
-    return logging.getLevelNamesMapping().get(word.upper(), logging.INFO)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -26,7 +26,13 @@ from embedding_sidecar.cache import (
     redis_cache,
     tiered_cache,
 )
-from embedding_sidecar.engine import cached_answers, inflight, provider_states, service
+from embedding_sidecar.engine import (
+    cached_answers,
+    inflight,
+    provider_call,
+    provider_states,
+    service,
+)
 from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.policy import policy_file
 from embedding_sidecar.providers import azure_openai, bedrock
@@ -70,10 +76,6 @@ class Runtime:
     upstream: http_client.HttpClient
     cached_answers: cached_answers.CachedAnswers
 
-    def memory_bytes(self) -> int:
-        """Bytes the cache holds in memory."""
-        return self.cache.memory.bytes_held + self.cached_answers.bytes_held
-
 
 def check(policy: document.PolicyDocument) -> None:
     """Refuse what this sidecar cannot carry out, before it replaces what it can.
@@ -107,22 +109,6 @@ def _check_bedrock(provider: document.Provider, path: str) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A part, or None for none, and the terms it was made on: on equal terms it is taken over.
-
-    Terms may hold a URL with a password.
-    """
-
-    terms: Hashable = field(repr=False)
-    part: Any
-
-    async def close(self) -> None:
-        # No part, and one without connections, has nothing to close.
-        if hasattr(self.part, "close"):
-            await self.part.close()
-
-
 class RuntimeFactory:
     """Makes runtimes, and closes what they no longer need."""
 
@@ -141,7 +127,9 @@ class RuntimeFactory:
         self._states = provider_states.ProviderStates()
         self._drain_seconds = DRAIN_SECONDS
         self._registry = inflight.InflightCalls(clock=time.monotonic)
-        self._parts: dict[str, _Made] = {}
+        self._parts: dict[str, Any] = {}
+        """Parts by name, None for none; on equal terms one is taken over."""
+        self._terms: dict[str, Hashable] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def prepare(self, loaded: policy_file.Loaded) -> None:
@@ -153,19 +141,26 @@ class RuntimeFactory:
         """The runtime of a document that `check` accepts."""
         policy = loaded.document
         cached, counted = self._cache(loaded), self._quota(loaded)
-        calling = self._upstream(policy.network)
-        self._drain_seconds = max(self._drain_seconds, self._longest_request(policy) + _BESIDES)
+        connect = partial(
+            http_client.HttpClient, memory_bytes=self._memory_bytes, network=policy.network
+        )
+        calling = self._taken_over("upstream", policy.network, connect)
+        longest = max(self._timing.request_seconds, *map(self._timing.of_request, policy.providers))
+        self._drain_seconds = max(self._drain_seconds, longest + _BESIDES)
         made = service.Service(
             document=policy,
-            keys=self._states.follow(policy, _usable_keys(loaded), now=time.monotonic()),
-            cache=cached,
-            quota=counted,
-            upstream=calling,
-            observe=self._metrics,
-            registry=self._registry,
-            states=self._states,
+            caller=provider_call.Caller(
+                keys=self._states.follow(policy, _usable_keys(loaded), now=time.monotonic()),
+                quota=counted,
+                upstream=calling,
+                observe=self._metrics,
+                cache=cached,
+                registry=self._registry,
+                states=self._states,
+                attempt_seconds=self._timing.attempt_seconds,
+                tokens=self._tokens.follow(policy, upstream=calling),
+            ),
             timing=self._timing,
-            tokens=self._tokens.follow(policy, upstream=calling),
         )
         return Runtime(
             loaded=loaded,
@@ -194,18 +189,9 @@ class RuntimeFactory:
         )
         await self._close("upstream")
 
-    def _longest_request(self, policy: document.PolicyDocument) -> float:
-        own = map(self._timing.of_request, policy.providers)
-        return max(self._timing.request_seconds, *own)
-
     async def _close(self, *names: str) -> None:
         for name in names:
-            if name in self._parts:
-                await self._parts[name].close()
-
-    def _upstream(self, network: document.Network) -> http_client.HttpClient:
-        make = partial(http_client.HttpClient, memory_bytes=self._memory_bytes, network=network)
-        return self._taken_over("upstream", network, make)
+            await _close_part(self._parts.get(name))
 
     def _cache(self, loaded: policy_file.Loaded) -> tiered_cache.TieredCache:
         policy = loaded.document
@@ -257,9 +243,7 @@ class RuntimeFactory:
         return self._taken_over("cache", terms, make)
 
     def _quota(self, loaded: policy_file.Loaded) -> quota.Quota:
-        policy = loaded.document
-        store = self._counter(loaded)
-
+        policy, store = loaded.document, self._counter(loaded)
         make = partial(quota.Quota, limits=policy.quota, scope=policy.scope, store=store)
         taken_over = self._taken_over("quota", policy.scope, make)
         taken_over.obey(policy.quota, store=store)
@@ -280,12 +264,11 @@ class RuntimeFactory:
         return self._taken_over("counter", (file is None, url, believed), make)
 
     def _taken_over(self, name: str, terms: Hashable, make: Callable[[], T]) -> T:
-        before = self._parts.get(name)
-        if before is not None and before.terms == terms:
-            taken: T = before.part
+        if self._terms.get(name) == terms:
+            taken: T = self._parts[name]
             return taken
-        part = make()
-        self._parts[name] = _Made(terms, part)
+        before, part = self._parts.get(name), make()
+        self._parts[name], self._terms[name] = part, terms
         if before is not None:
             task = asyncio.get_running_loop().create_task(
                 _retire(before, after_seconds=self._drain_seconds)
@@ -298,22 +281,25 @@ class RuntimeFactory:
 class _NoStoreYet:
     """Stands in for a store whose URL is not there yet, or is none."""
 
-    async def claim(self, claim: Any) -> Any:
-        """Raise errors.StoreAway."""
-        del claim
-        raise errors.StoreAway("its URL has not been synced yet")
-
-    async def durability(self) -> str:
+    async def claim(self, *_: object) -> Any:
         """Raise errors.StoreAway."""
         raise errors.StoreAway("its URL has not been synced yet")
 
+    durability = claim
 
-async def _retire(made: _Made, *, after_seconds: float) -> None:
+
+async def _retire(part: object, *, after_seconds: float) -> None:
     try:
         await asyncio.sleep(after_seconds)
     finally:
         # Closed also when the process ends before the time is up.
-        await made.close()
+        await _close_part(part)
+
+
+async def _close_part(part: object) -> None:
+    # No part, and one without connections, has nothing to close.
+    if hasattr(part, "close"):
+        await part.close()
 
 
 def _usable_keys(loaded: policy_file.Loaded) -> dict[str, str]:

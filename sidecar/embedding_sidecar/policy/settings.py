@@ -22,7 +22,6 @@ _OTLP_ENDPOINTS: Final = (
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
 )
 _OTLP_PROTOCOL: Final = "http/protobuf"
-_METRICS_MILLISECONDS: Final = 60_000
 _PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 ENV_CACHE_KEY: Final = "EMBEDDING_CACHE_KEY"
 ENV_ALLOWED_HOSTS: Final = "EMBEDDING_ALLOWED_HOSTS"
@@ -35,14 +34,6 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """The ports of the two servers."""
-
-    api: int = names.API_PORT
-    admin: int = names.ADMIN_PORT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Callers:
     """The UID of this pod, empty if unknown, and the API's host names besides loopback's."""
 
@@ -50,17 +41,19 @@ class Callers:
     allowed_hosts: frozenset[str] = frozenset()
 
 
-def ports(environment: Mapping[str, str]) -> Ports:
-    """The two ports. Raises InvalidSetting: one is not valid, or both are the same."""
-    found = Ports(
-        api=variables.read(environment, "EMBEDDING_PORT", variables.port, names.API_PORT),
-        admin=variables.read(environment, "EMBEDDING_ADMIN_PORT", variables.port, names.ADMIN_PORT),
-    )
-    if found.api == found.admin:
+def ports(environment: Mapping[str, str]) -> tuple[int, int]:
+    """The API's port and administration's.
+
+    Raises:
+        InvalidSetting: one is not valid, or both are the same.
+    """
+    api = variables.read(environment, "EMBEDDING_PORT", variables.port, names.API_PORT)
+    admin = variables.read(environment, "EMBEDDING_ADMIN_PORT", variables.port, names.ADMIN_PORT)
+    if api == admin:
         raise variables.InvalidSetting(
-            "EMBEDDING_ADMIN_PORT", f"{found.admin} is also EMBEDDING_PORT; write another one"
+            "EMBEDDING_ADMIN_PORT", f"{admin} is also EMBEDDING_PORT; write another one"
         )
-    return found
+    return api, admin
 
 
 def names_a_collector(environment: Mapping[str, str]) -> bool:
@@ -70,16 +63,8 @@ def names_a_collector(environment: Mapping[str, str]) -> bool:
     return any(environment.get(name) for name in _OTLP_ENDPOINTS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tracing:
-    """Options of the export; the SDK reads the other OTEL_* variables itself."""
-
-    sampler: str | None
-    metrics_interval_seconds: float
-
-
-def tracing(environment: Mapping[str, str]) -> Tracing | None:
-    """The export by OTLP over HTTP; None where tracing is off.
+def export_seconds(environment: Mapping[str, str]) -> float | None:
+    """The interval of exports by OTLP over HTTP; None where tracing is off.
 
     Raises:
         InvalidSetting: the variables ask for another protocol, or an interval is not valid.
@@ -92,12 +77,9 @@ def tracing(environment: Mapping[str, str]) -> Tracing | None:
             "OTEL_EXPORTER_OTLP_PROTOCOL", f"only {_OTLP_PROTOCOL} is supported"
         )
     milliseconds = variables.read(
-        environment, "OTEL_METRIC_EXPORT_INTERVAL", variables.milliseconds, _METRICS_MILLISECONDS
+        environment, "OTEL_METRIC_EXPORT_INTERVAL", variables.milliseconds, 60_000
     )
-    return Tracing(
-        sampler=environment.get("OTEL_TRACES_SAMPLER"),
-        metrics_interval_seconds=milliseconds / 1000,
-    )
+    return milliseconds / 1000
 
 
 def timing(environment: Mapping[str, str]) -> service.Timing:
@@ -136,14 +118,12 @@ def from_environment(environment: Mapping[str, str]) -> policy_file.Loaded:
     def read(name: str, reader: Callable[[str], T], default: T) -> T:
         return variables.read(environment, name, reader, default)
 
-    own = ports(environment).api
+    own, _ = ports(environment)
     secrets = {"openai": _key(environment, "OPENAI_API_KEY")}
-    written_url = read("OPENAI_BASE_URL", variables.url, None)
+    openai_url = read("OPENAI_BASE_URL", variables.url, _OPENAI)
     # The injection sets the application's variable to the sidecar itself.
-    if written_url is None or _is_own_address(written_url, own):
+    if _is_own_address(openai_url, own):
         openai_url = _OPENAI
-    else:
-        openai_url = written_url
     providers = [
         document.Provider(
             name="openai",

@@ -1,24 +1,21 @@
 """The books of one sidecar: a ledger for each class of callers, and their sums."""
 
 import math
+from collections.abc import Sequence
 
-from embedding_sidecar.quota.claims import NO_DAY, NOTHING, Amounts, LeaseClaim, LeaseReply
+from embedding_sidecar.quota.claims import NOTHING, Amounts, LeaseClaim, LeaseReply
 from embedding_sidecar.quota.leases import Ledger
 
 
 class Books:
     """All ledgers, and the store's last answer to any of them."""
 
-    def __init__(self) -> None:
-        self._ledgers: list[Ledger] = []
+    def __init__(self, ledgers: Sequence[Ledger]) -> None:
+        self._ledgers = ledgers
         self._count: LeaseReply | None = None
         self._pods = NOTHING
         """The sum of other pods' leases, by that answer."""
         self._over_at = -math.inf
-
-    def add(self, ledger: Ledger) -> None:
-        """Keep one more, in the same day and unused."""
-        self._ledgers.append(ledger)
 
     def enter(
         self,
@@ -35,19 +32,18 @@ class Books:
         """
         ledger.enter(count, claim=claim, asked_at=asked_at)
         self._over_at = heard_at + count.day_ends_in_seconds
-        for it in self._ledgers:
-            # All ledgers are in one day; leases of an earlier one have expired by now.
-            it.start_day_of(count.day, now=math.inf)
+        # All ledgers are in one day; leases of an earlier one have expired by now.
+        self.start_day_of(count.day, now=math.inf)
         # The store's figures for our own leases are those of its last answers: a claim whose answer
         # was lost may have changed them, until the next one.
-        ours = _sum([it.count.held for it in self._of(count.day) if it.count is not None])
+        held = [it.count.held for it in self._of(count.day) if it.count is not None]
         self._count = count
-        self._pods = (count.counted - ours).at_least(NOTHING)
+        self._pods = (count.counted - sum(held, start=NOTHING)).at_least(NOTHING)
 
     @property
     def day(self) -> int:
         """The latest day that a ledger is in."""
-        return max([it.day for it in self._ledgers], default=NO_DAY)
+        return max(it.day for it in self._ledgers)
 
     def ends_in_seconds(self, *, now: float) -> float | None:
         """Seconds until the day ends by the store's clock, at most; None if unknown."""
@@ -56,8 +52,7 @@ class Books:
     @property
     def count(self) -> LeaseReply | None:
         """The store's last answer of this day."""
-        count = self._count
-        return count if count is not None and count.day == self.day else None
+        return self._count if self._count is not None and self._count.day == self.day else None
 
     @property
     def idle(self) -> bool:
@@ -69,7 +64,7 @@ class Books:
         day, count = ledger.day, self._count
         taken = self._pods if count is not None and count.day == day else NOTHING
         for it in self._ledgers:
-            if it is not ledger and it.day == day:
+            if it is not ledger and it.is_drawn_from and it.day == day:
                 taken += it.taken
         return taken
 
@@ -81,17 +76,13 @@ class Books:
     def policy_used(self) -> Amounts:
         """Spent by the whole policy, as far as this sidecar knows."""
         before = self.count.spent if self.count else NOTHING
-        return before + _sum([it.unreported for it in self._of(self.day)])
+        return before + sum((it.unreported for it in self._of(self.day)), start=NOTHING)
 
     def policy_reserved(self) -> Amounts:
         """Counted and, as far as this sidecar knows, not spent."""
         counted = self.count.counted if self.count else NOTHING
-        used = _sum([it.used for it in self._of(self.day)])
+        used = sum((it.used for it in self._of(self.day)), start=NOTHING)
         return (counted.at_least(used) - self.policy_used()).at_least(NOTHING)
 
     def _of(self, day: int) -> list[Ledger]:
         return [it for it in self._ledgers if it.day == day]
-
-
-def _sum(amounts: list[Amounts]) -> Amounts:
-    return sum(amounts, start=NOTHING)

@@ -1,9 +1,6 @@
 """The script that carries a claim out in Redis, in one step: Lua 5.1, of one key.
 
-Its arguments, in order: lease, sequence and day; limits of calls and tokens (-1 for none); floor,
-spent, need and want, each as calls and tokens; the incarnation, revision, calls and tokens that
-were seen; the divisor of the rest that a claim gets; the seconds that the day is kept; the largest
-valid figure; the number of leases that are summed. It replies with the thirteen values that
+Pairs are of calls and tokens; a limit of -1 is none. It replies with the thirteen values that
 quota_store reads, or, where a field of the day is not valid, with the sequence and the field's
 name.
 """
@@ -16,15 +13,13 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local day = math.floor(time[1] / 86400)
 local key = KEYS[1] .. ':' .. day
 
+local function pair(at) return {tonumber(ARGV[at]), tonumber(ARGV[at + 1])} end
 local lease, sequence, their_day = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local limit = {tonumber(ARGV[4]), tonumber(ARGV[5])}
-local floor = {tonumber(ARGV[6]), tonumber(ARGV[7])}
-local spent = {tonumber(ARGV[8]), tonumber(ARGV[9])}
-local need = {tonumber(ARGV[10]), tonumber(ARGV[11])}
-local want = {tonumber(ARGV[12]), tonumber(ARGV[13])}
-local seen_incarnation, seen_revision = ARGV[14], tonumber(ARGV[15])
-local seen = {tonumber(ARGV[16]), tonumber(ARGV[17])}
-local near, most, summed = tonumber(ARGV[18]), tonumber(ARGV[20]), tonumber(ARGV[21])
+local limit, floor, spent, need, want = pair(4), pair(6), pair(8), pair(10), pair(12)
+local seen_incarnation, seen_revision, seen = ARGV[14], tonumber(ARGV[15]), pair(16)
+-- A claim gets one in `near` of the rest; no figure is above `most`.
+local near, kept_seconds = tonumber(ARGV[18]), ARGV[19]
+local most, summed = tonumber(ARGV[20]), tonumber(ARGV[21])
 
 if their_day ~= day then
   floor, spent, seen, seen_incarnation = {0, 0}, {0, 0}, {0, 0}, ''
@@ -36,8 +31,7 @@ local function cannot_be(field) return {sequence, field} end
 local function figure(word)
   if not word or #word > 13 or not string.find(word, '^%d+$') then return nil end
   local value = tonumber(word)
-  if value > most then return nil end
-  return value
+  return value <= most and value or nil
 end
 local function lease_of(text)
   local words = {string.match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')}
@@ -96,8 +90,7 @@ end
 local seen_differs = seen_revision == revision and (total[1] ~= seen[1] or total[2] ~= seen[2])
 
 local function short_of(granted)
-  if granted[1] < need[1] then return 1 end
-  if granted[2] < need[2] then return 2 end
+  for i = 1, 2 do if granted[i] < need[i] then return i end end
   return 0
 end
 
@@ -152,6 +145,6 @@ redis.call('HSET', key,
   'revision', text(revision), 'incarnation', incarnation, 'forgot', text(forgot),
   'lease:' .. lease, text(sequence) .. ' ' .. text(held[1]) .. ' ' .. text(held[2]) .. ' '
     .. text(spent[1]) .. ' ' .. text(spent[2]))
-redis.call('EXPIRE', key, ARGV[19])
+redis.call('EXPIRE', key, kept_seconds)
 return reply(held, short)
 """

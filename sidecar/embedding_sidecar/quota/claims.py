@@ -1,44 +1,43 @@
 """A claim of a part of the policy's day, and the store's answer."""
 
+import operator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 NO_DAY: Final = -1
 DAY_SECONDS: Final = 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class Amounts:
-    """Calls and tokens."""
+class Amounts(NamedTuple):
+    """An amount of each unit that is counted."""
 
     calls: int = 0
     tokens: int = 0
 
-    def __add__(self, other: "Amounts") -> "Amounts":
-        return Amounts(self.calls + other.calls, self.tokens + other.tokens)
+    def __add__(self, other: "Amounts") -> "Amounts":  # type: ignore[override] # not a longer tuple
+        return Amounts(*map(operator.add, self, other))
 
     def __sub__(self, other: "Amounts") -> "Amounts":
-        return Amounts(self.calls - other.calls, self.tokens - other.tokens)
+        return Amounts(*map(operator.sub, self, other))
 
     def times(self, factor: int) -> "Amounts":
-        """Both times `factor`."""
-        return Amounts(self.calls * factor, self.tokens * factor)
+        """Each times `factor`."""
+        return Amounts(*(it * factor for it in self))
 
     def at_least(self, other: "Amounts") -> "Amounts":
         """The greater of each."""
-        return Amounts(max(self.calls, other.calls), max(self.tokens, other.tokens))
+        return Amounts(*map(max, self, other))
 
     def covers(self, other: "Amounts") -> bool:
-        """True if neither is smaller than the other's."""
-        return self.calls >= other.calls and self.tokens >= other.tokens
+        """True if none is smaller than the other's."""
+        return all(map(operator.ge, self, other))
 
 
 NOTHING: Final = Amounts()
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Calls and tokens of a policy's day; None is no limit."""
+class Limits(NamedTuple):
+    """The most of each unit in a policy's day; None is no limit."""
 
     calls: int | None
     tokens: int | None
@@ -46,22 +45,22 @@ class Limits:
     @property
     def open(self) -> bool:
         """True if nothing is limited."""
-        return self.calls is None and self.tokens is None
+        return self.count(None) == len(self)
 
-    def without(self, reserve: Amounts) -> "Limits":
-        """Each limit without the part that is for others."""
-        return Limits(
-            None if self.calls is None else max(0, self.calls - reserve.calls),
-            None if self.tokens is None else max(0, self.tokens - reserve.tokens),
-        )
+    def without(self, taken: Amounts) -> "Limits":
+        """The rest of each limit beside amounts that are taken, or reserved for others."""
+        return Limits(*map(_rest, self, taken))
 
     def short(self, amounts: Amounts) -> str:
-        """The limit that the amounts exceed: `calls`, `tokens`, or empty for neither."""
-        if self.calls is not None and amounts.calls > self.calls:
-            return "calls"
-        if self.tokens is not None and amounts.tokens > self.tokens:
-            return "tokens"
+        """The first unit whose limit the amounts exceed; empty for none."""
+        for unit, limit, it in zip(self._fields, self, amounts, strict=True):
+            if limit is not None and it > limit:
+                return unit
         return ""
+
+
+def _rest(limit: int | None, taken: int) -> int | None:
+    return None if limit is None else max(0, limit - taken)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

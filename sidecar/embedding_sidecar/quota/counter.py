@@ -1,12 +1,13 @@
 """The store that counts a policy's calls, and its state: there, away or forgetful."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
 from embedding_sidecar import errors
 from embedding_sidecar.quota.books import Books
-from embedding_sidecar.quota.claims import NO_DAY, LeaseClaim, LeaseReply
+from embedding_sidecar.quota.claims import DAY_SECONDS, NO_DAY, LeaseClaim, LeaseReply
 from embedding_sidecar.quota.leases import Ledger
 
 AWAY_SECONDS: Final = 1.0
@@ -24,26 +25,29 @@ class Store(Protocol):
 
     async def claim(self, claim: LeaseClaim) -> LeaseReply:
         """Carry a claim out, if it is newer than the last one of its lease."""
-        ...
 
     async def durability(self) -> str:
         """The reason why acknowledged writes may get lost; empty if they are kept."""
-        ...
 
 
 class Counter:
-    """Sends claims to the store and books the answers. `clock` must never go back."""
+    """Sends claims to the store and books the answers; its clocks are the quota's."""
 
-    def __init__(self, *, books: Books, clock: Callable[[], float]) -> None:
-        self.store: Store | None = None
-        self._books = books
-        self._clock = clock
+    def __init__(
+        self, *, books: Books, clock: Callable[[], float], wall_clock: Callable[[], float]
+    ) -> None:
+        self.books = books
+        self.clock = clock
+        self.wall_clock = wall_clock
+        self.claiming = asyncio.Lock()
+        """Held from the making of a claim to its answer: one is under way at a time."""
+        self.is_ending = False
+        """If True, shares hold nothing ahead, and release the rest of each settling."""
         self._told_day = NO_DAY
         self.failure: errors.StoreAway | None = None
         """The last answer's failure, None if it was a count."""
-        self._away_until = float("-inf")
         self._durability = "the store has not answered yet"
-        self._durability_until = float("-inf")
+        self.use(None)
 
     def use(self, store: Store | None) -> None:
         """Count in this store from now on; it is asked at once."""
@@ -53,7 +57,16 @@ class Counter:
     @property
     def is_there(self) -> bool:
         """True if there is a store, and it has not just failed to answer."""
-        return self.store is not None and self._clock() >= self._away_until
+        return self.store is not None and self.clock() >= self._away_until
+
+    @property
+    def today(self) -> int:
+        """The UTC day since 1970 by this machine's clock."""
+        return int(self.wall_clock() // DAY_SECONDS)
+
+    def start_today(self) -> None:
+        """Go on by this machine's clock, as no store tells the day."""
+        self.books.start_day_of(self.today, now=self.clock())
 
     @property
     def word(self) -> str:
@@ -65,11 +78,8 @@ class Counter:
         return "away" if self.failure else "ok"
 
     async def ask(self, ledger: Ledger, claim: LeaseClaim) -> LeaseReply | None:
-        """The store's answer to a ledger's claim, booked; None if there is no store or it is away.
-
-        One claim of all ledgers may be under way.
-        """
-        asked_at = self._clock()
+        """The store's answer to a ledger's claim, booked; None if none is there."""
+        asked_at = self.clock()
         store = self.store
         if store is None or asked_at < self._away_until:
             return None
@@ -91,12 +101,12 @@ class Counter:
         if self.failure:
             _log.info("quota: the store answers again")
         self.failure = None
-        self._books.enter(ledger, count, claim=claim, asked_at=asked_at, heard_at=self._clock())
+        self.books.enter(ledger, count, claim=claim, asked_at=asked_at, heard_at=self.clock())
         return count
 
     async def check_durability(self) -> None:
         """Ask, once in a while, whether the store keeps acknowledged writes."""
-        now = self._clock()
+        now = self.clock()
         if self.store is None or self.failure or now < self._durability_until:
             return
         try:
@@ -122,7 +132,7 @@ class Counter:
                     f"{text} Find out what else writes there, then delete today's key.",
                 )
             return "StoreAway", text
-        count = self._books.count
+        count = self.books.count
         if count is not None and count.forgot:
             return "StoreMayForget", "Redis has forgotten calls of today; pods restored them."
         if self._durability:
@@ -139,6 +149,6 @@ class Counter:
                 _log.error("quota: the store refuses: %s", cause)
         elif before is None:
             _log.warning("quota: the store is away: %s", cause)
-        self._away_until = self._clock() + AWAY_SECONDS
+        self._away_until = self.clock() + AWAY_SECONDS
         # The next answer may come from another server.
         self._durability_until = float("-inf")

@@ -34,11 +34,13 @@ class Ledger:
     `limits` are the class's: they bound the sum of all leases when this one grows.
     """
 
-    def __init__(self, *, scope: str, lease: str, limits: Limits, background: bool = False) -> None:
+    def __init__(self, *, scope: str, lease: str, background: bool) -> None:
         self._scope = scope
         self._lease = lease
-        self._limits = limits
-        self._background = background
+        self.limits = Limits(0, 0)
+        self.background = background
+        self.is_drawn_from = False
+        """The ledger of background work stays untouched in most sidecars."""
         self._sequence = 0
         self._number = 0
         self._expires_at = float("-inf")
@@ -47,6 +49,7 @@ class Ledger:
     def _start(self, day: int) -> None:
         self.day = day
         self.held = NOTHING
+        # Apart, without an object for each change: every call changes them twice.
         self._used_calls = self._used_tokens = 0
         self.count: LeaseReply | None = None
         self._reported = NOTHING
@@ -79,13 +82,13 @@ class Ledger:
 
     def has(self, amounts: Amounts, *, now: float) -> bool:
         """True if this may be spent without asking the store."""
-        # The same as `rest` covering `_limited(amounts)`, without three objects for each call.
+        # The same as `rest` covering what `claim` asks for, without three objects for each call.
         held = self.held
         return (
             now < self._expires_at
             and amounts.calls <= max(0, held.calls - self._used_calls)
             and (
-                self._limits.tokens is None
+                self.limits.tokens is None
                 or amounts.tokens <= max(0, held.tokens - self._used_tokens)
             )
         )
@@ -96,7 +99,7 @@ class Ledger:
         self._used_calls += amounts.calls
         self._used_tokens += amounts.tokens
         self._under_way[self._number] = amounts
-        return Reservation(self._number, amounts, self.day, self._background)
+        return Reservation(self._number, amounts, self.day, self.background)
 
     def start_day_of(self, day: int, *, now: float) -> None:
         """Start a new day by this machine's clock, unless the store's day is known to last."""
@@ -105,28 +108,17 @@ class Ledger:
 
     def spend_alone(self, amounts: Amounts, *, others: Amounts) -> Reservation | str:
         """Spend as if others had taken this and no more; or the limit that is too low."""
-        # The same as `limits.short` of all three, without two objects for each call.
-        limits = self._limits
-        calls = others.calls + self._used_calls + amounts.calls
-        if limits.calls is not None and calls > limits.calls:
-            return "calls"
-        tokens = others.tokens + self._used_tokens + amounts.tokens
-        if limits.tokens is not None and tokens > limits.tokens:
-            return "tokens"
-        return self.spend(amounts)
+        # One object for each call, and not three.
+        taken = Amounts(
+            others.calls + self._used_calls + amounts.calls,
+            others.tokens + self._used_tokens + amounts.tokens,
+        )
+        return self.limits.short(taken) or self.spend(amounts)
 
     def limit(self, limits: Limits) -> None:
         """Change the limits. The rest that was drawn within the old ones is not spent any more."""
-        self._limits = limits
+        self.limits = limits
         self.held = self.used
-
-    def left(self, *, others: Amounts) -> tuple[int | None, int | None]:
-        """Calls and tokens that may still be spent, drawn or not; None is no limit."""
-        calls, tokens = self._limits.calls, self._limits.tokens
-        return (
-            None if calls is None else max(0, calls - others.calls - self._used_calls),
-            None if tokens is None else max(0, tokens - others.tokens - self._used_tokens),
-        )
 
     def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
         """Replace an upper bound by the real cost.
@@ -142,18 +134,32 @@ class Ledger:
         """Claim enough to spend this, and if possible `ahead` times as much."""
         if now >= self._expires_at:
             self.held = self.used
-        limited = self._limited(amounts)
+        # Tokens without a limit are only counted. Calls without one are drawn in grants, so that
+        # the store counts them.
+        limited = Amounts(amounts.calls, 0 if self.limits.tokens is None else amounts.tokens)
         missing = (limited - self.rest).at_least(NOTHING)
-        return self._claim(need=missing, want=(limited.times(ahead) - self.rest).at_least(missing))
-
-    def report(self) -> LeaseClaim:
-        """Report the spending; keep the rest."""
-        return self._claim(need=NOTHING, want=NOTHING)
+        return self.report(need=missing, want=(limited.times(ahead) - self.rest).at_least(missing))
 
     def give_back(self) -> LeaseClaim:
         """Release the rest: here at once, as the store may do so at any time from now on."""
         self.held = self.used
-        return self._claim(need=NOTHING, want=NOTHING)
+        return self.report()
+
+    def report(self, *, need: Amounts = NOTHING, want: Amounts = NOTHING) -> LeaseClaim:
+        """Report the spending, keep the rest, and claim `need` to `want` more."""
+        self._sequence += 1
+        return LeaseClaim(
+            scope=self._scope,
+            lease=self._lease,
+            sequence=self._sequence,
+            day=self.day,
+            limits=self.limits,
+            floor=self.taken,
+            spent=self.used,
+            need=need,
+            want=want,
+            seen=self.count,
+        )
 
     def enter(self, count: LeaseReply, *, claim: LeaseClaim, asked_at: float) -> None:
         """Book the answer to the last claim, which was sent at `asked_at`.
@@ -164,27 +170,7 @@ class Ledger:
         if is_new:
             self._start(count.day)
         # A rest that was drawn within other limits goes back with the next claim.
-        self.held = count.held if claim.limits == self._limits else self.used
+        self.held = count.held if claim.limits == self.limits else self.used
         self.count = count
         self._reported = NOTHING if is_new else claim.spent
         self._expires_at = asked_at + count.day_ends_in_seconds
-
-    def _limited(self, amounts: Amounts) -> Amounts:
-        # Tokens without a limit are only counted. Calls without one are drawn in grants, so that
-        # the store counts them.
-        return Amounts(amounts.calls, 0 if self._limits.tokens is None else amounts.tokens)
-
-    def _claim(self, *, need: Amounts, want: Amounts) -> LeaseClaim:
-        self._sequence += 1
-        return LeaseClaim(
-            scope=self._scope,
-            lease=self._lease,
-            sequence=self._sequence,
-            day=self.day,
-            limits=self._limits,
-            floor=self.taken,
-            spent=self.used,
-            need=need,
-            want=want,
-            seen=self.count,
-        )

@@ -4,8 +4,6 @@ A call is counted in the store before it is made; see `leases` for how, and deci
 The day is UTC by the store's clock. A call belongs to the day it was reserved in.
 """
 
-import asyncio
-import math
 import secrets
 import time
 from collections.abc import Callable
@@ -15,11 +13,10 @@ from datetime import datetime
 from embedding_contract import document
 from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.quota.books import Books
-from embedding_sidecar.quota.claim_queue import Told
-from embedding_sidecar.quota.claims import DAY_SECONDS, NOTHING, Amounts, Limits
+from embedding_sidecar.quota.claims import NOTHING, Amounts, Limits
 from embedding_sidecar.quota.counter import Counter, InexactReason, Store
 from embedding_sidecar.quota.leases import Ledger, Reservation
-from embedding_sidecar.quota.share import Share, Terms, midnight_after
+from embedding_sidecar.quota.share import Share, Terms, Told, midnight_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,19 +62,13 @@ class Quota:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._scope = scope
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self.books = Books()
-        self.counter = Counter(books=self.books, clock=clock)
-        # One claim is under way at a time.
-        self._claiming = asyncio.Lock()
-        self._closed = False
-        self._terms = Terms(Limits(0, 0), NOTHING, may_go_alone=False)
-        self._applications = self._share(background=False)
-        self.books.add(self._applications.ledger)
-        self._background: Share | None = None
-        """None until a call draws from it: most sidecars have no background work."""
+        ledgers = [
+            Ledger(scope=scope, lease=secrets.token_hex(8), background=it) for it in (True, False)
+        ]
+        self.books = Books(ledgers)
+        self.counter = Counter(books=self.books, clock=clock, wall_clock=wall_clock)
+        self._shares = {it.background: Share(it, self.counter) for it in ledgers}
+        self._terms: Terms
         self._obeyed: document.Quota | None = None
         self.obey(limits, store=store)
 
@@ -96,9 +87,8 @@ class Quota:
         # Without a limit there is nothing that an unreachable store could protect.
         may_go_alone = store is None or not limits.deny_on_store_loss or day.open
         self._terms = Terms(day, reserve, may_go_alone)
-        self._applications.obey(self._terms_of(background=False))
-        if self._background is not None:
-            self._background.obey(self._terms_of(background=True))
+        for background, share in self._shares.items():
+            share.obey(self._terms if background else self._terms._replace(reserve=NOTHING))
 
     def draw(
         self, *, tokens: int, done: Told, background: bool = False
@@ -111,8 +101,7 @@ class Quota:
         Else the event loop calls `done`, within the store's budget of time, and the returned
         callback cancels the wait; `done` may still be called in that loop iteration.
         """
-        share = self._of_background() if background else self._applications
-        return share.draw(Amounts(1, tokens), done)
+        return self._shares[background].draw(Amounts(1, tokens), done)
 
     def settle(self, reservation: Reservation, *, billed: bool, tokens: int) -> None:
         """Settle a call: by the tokens billed, or as not billed at all.
@@ -120,23 +109,19 @@ class Quota:
         Where that is unknown it was billed. Never raises, and a second time changes nothing. After
         `close` the rest that this leaves is released soon.
         """
-        share = self._of_background() if reservation.background else self._applications
-        share.settle(reservation, cost=Amounts(1, tokens) if billed else NOTHING)
+        cost = Amounts(1, tokens) if billed else NOTHING
+        self._shares[reservation.background].settle(reservation, cost=cost)
 
     def left(self, *, background: bool = False) -> Allowance:
         """The rest that this sidecar may draw on, by the last answers; sends no request."""
-        if not background:
-            return self._applications.left()
-        # A read must not open books that each call would then have to look into.
-        return (self._background or self._share(background=True)).left()
+        return self._shares[background].left()
 
     async def state(self) -> State:
         """The day so far, by the store where it answers, else by its last answers."""
-        async with self._claiming:
-            for share in self._shares():
+        async with self.counter.claiming:
+            for share in self._reported_shares():
                 if await self.counter.ask(share.ledger, share.ledger.report()) is None:
-                    day = int(self._wall_clock() // DAY_SECONDS)
-                    self.books.start_day_of(day, now=self._clock())
+                    self.counter.start_today()
             await self.counter.check_durability()
         used = self.books.policy_used()
         reason, text = self.counter.inexact(goes_alone=self._terms.may_go_alone)
@@ -155,47 +140,10 @@ class Quota:
 
     async def close(self) -> None:
         """Release the rest. Calls still in flight are settled, and their rest released, later."""
-        self._closed = True
-        self._applications.end()
-        if self._background is not None:
-            self._background.end()
-        for share in self._shares():
+        self.counter.is_ending = True
+        for share in self._reported_shares():
             await share.close()
 
-    def _shares(self) -> list[Share]:
-        """The shares that are reported to the store."""
-        background = self._background
-        if background is None or not background.is_used:
-            return [self._applications]
-        return [background, self._applications]
-
-    def _of_background(self) -> Share:
-        if self._background is None:
-            self._background = self._share(background=True)
-            self.books.add(self._background.ledger)
-            if self._closed:
-                self._background.end()
-        return self._background
-
-    def _terms_of(self, *, background: bool) -> Terms:
-        return self._terms if background else self._terms._replace(reserve=NOTHING)
-
-    def _share(self, *, background: bool) -> Share:
-        """A share from which nothing was drawn."""
-        ledger = Ledger(
-            scope=self._scope,
-            lease=secrets.token_hex(8),
-            limits=Limits(0, 0),
-            background=background,
-        )
-        ledger.start_day_of(self.books.day, now=math.inf)
-        share = Share(
-            ledger=ledger,
-            books=self.books,
-            counter=self.counter,
-            claiming=self._claiming,
-            clock=self._clock,
-            wall_clock=self._wall_clock,
-        )
-        share.obey(self._terms_of(background=background))
-        return share
+    def _reported_shares(self) -> list[Share]:
+        shares = self._shares.values()
+        return [it for it in shares if it.ledger.is_drawn_from or not it.ledger.background]

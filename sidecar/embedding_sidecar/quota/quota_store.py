@@ -6,7 +6,6 @@ spent calls and spent tokens. The day is UTC by Redis's own clock; its hash stay
 """
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any, Final
 
 import redis.asyncio
@@ -33,7 +32,7 @@ _MAX_DAY: Final = 2_900_000
 """Days since 1970, in the year 9909: Python's dates end in 9999."""
 _MAX_INCARNATION: Final = 64
 
-_SHORT: Final = ("", "calls", "tokens")
+_SHORT: Final = ("", *Amounts._fields)
 _ANSWER: Final = [*[int] * 10, bytes, int, int]
 """The types of the script's reply."""
 _CANNOT_BE: Final = [int, bytes]
@@ -51,24 +50,19 @@ class RedisStore:
 
     async def claim(self, claim: LeaseClaim) -> LeaseReply:
         """Carry a claim out. On errors.StoreAway that may be done, or be done later."""
-        limits, seen = claim.limits, claim.seen
+        seen = claim.seen
         # The tag keeps all days of a policy on one node of a Redis Cluster.
         key = f"{PREFIX}{{{claim.scope}}}"
         words: list[str | int] = [
             claim.lease,
             claim.sequence,
             claim.day,
-            *(-1 if limit is None else limit for limit in (limits.calls, limits.tokens)),
-            *(
-                number
-                for amounts in (claim.floor, claim.spent, claim.need, claim.want)
-                for number in (amounts.calls, amounts.tokens)
-            ),
-            *(
-                (seen.incarnation, seen.revision, seen.counted.calls, seen.counted.tokens)
-                if seen
-                else ("", 0, 0, 0)
-            ),
+            *(-1 if limit is None else limit for limit in claim.limits),
+            *claim.floor,
+            *claim.spent,
+            *claim.need,
+            *claim.want,
+            *((seen.incarnation, seen.revision, *seen.counted) if seen else ("", 0, *NOTHING)),
             NEAR_THE_LIMIT,
             KEPT_SECONDS,
             MAX_FIGURE,
@@ -97,7 +91,15 @@ class RedisStore:
             return "the user may not read its settings (CONFIG GET, INFO)"
         except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
             raise errors.StoreAway(type(error).__name__) from error
-        return ", ".join([*_lacking(settings), *_behind(replication)])
+        found = [
+            f"{name} is {settings.get(name, 'unknown')}, not {needed}"
+            for name, needed in _NEEDED.items()
+            if settings.get(name) != needed
+        ]
+        if int(replication.get("connected_slaves", 0)):
+            # Redis acknowledges a write before its replicas have it.
+            found.append("a replica that takes over may lack the newest ones")
+        return ", ".join(found)
 
     async def close(self) -> None:
         """End the commands under way, and the connections."""
@@ -110,24 +112,23 @@ def _count(answer: Any, *, claim: LeaseClaim) -> LeaseReply | str | None:
 
     A text names the field that is not valid.
     """
-    if isinstance(answer, list) and list(map(type, answer)) == _CANNOT_BE:
+    types = list(map(type, answer)) if isinstance(answer, list) else []
+    if types == _CANNOT_BE:
         told, field = answer
         return field.decode(errors="replace")[:_MAX_FIELD] if told == claim.sequence else None
-    if not isinstance(answer, list) or list(map(type, answer)) != _ANSWER:
+    if types != _ANSWER:
         return None
-    told, day, ends_in_ms, held_calls, held_tokens, short, *sums, incarnation, revision, forgot = (
-        answer
-    )
+    told, day, ends_in_ms, *held, short = answer[:6]
+    counted, spent, (incarnation, revision, forgot) = answer[6:8], answer[8:10], answer[10:]
     if told != claim.sequence or not 0 <= short < len(_SHORT):
         return None
-    calls, tokens, spent_calls, spent_tokens = sums
     count = LeaseReply(
         day=day,
         day_ends_in_seconds=ends_in_ms / 1000,
-        held=Amounts(held_calls, held_tokens),
+        held=Amounts(*held),
         short=_SHORT[short],
-        counted=Amounts(calls, tokens),
-        spent=Amounts(spent_calls, spent_tokens),
+        counted=Amounts(*counted),
+        spent=Amounts(*spent),
         incarnation=incarnation.decode(errors="replace"),
         revision=revision,
         forgot=bool(forgot),
@@ -140,42 +141,23 @@ def _can_be(count: LeaseReply, claim: LeaseClaim) -> bool:
     floor = claim.floor if count.day == claim.day else NOTHING
     if count.day < claim.day:
         # By the store's clock the day is an earlier one, whose lease stays as it is.
-        calls, tokens = count.counted.calls, count.counted.tokens
+        most = count.counted
     else:
-        calls = _most(floor.calls, claim.want.calls, claim.limits.calls)
-        tokens = _most(floor.tokens, claim.want.tokens, claim.limits.tokens)
+        most = Amounts(*map(_most, floor, claim.want, claim.limits))
     return (
         0 <= count.day <= _MAX_DAY
         and 0 <= count.day_ends_in_seconds <= DAY_SECONDS
         and 0 <= count.revision <= MAX_FIGURE
-        and 0 <= count.held.calls <= min(calls, count.counted.calls)
-        and 0 <= count.held.tokens <= min(tokens, count.counted.tokens)
-        and 0 <= count.spent.calls <= count.counted.calls <= MAX_FIGURE
-        and 0 <= count.spent.tokens <= count.counted.tokens <= MAX_FIGURE
         and len(count.incarnation) <= _MAX_INCARNATION
+        and all(
+            0 <= held <= min(largest, counted) and 0 <= spent <= counted <= MAX_FIGURE
+            for held, largest, counted, spent in zip(
+                count.held, most, count.counted, count.spent, strict=True
+            )
+        )
     )
 
 
 def _most(floor: int, want: int, limit: int | None) -> int:
     """The largest lease after a claim: no grant goes above the limit."""
     return floor + want if limit is None else max(floor, min(floor + want, limit))
-
-
-def _lacking(found: Mapping[Any, Any]) -> list[str]:
-    settings = {_text(name): _text(value) for name, value in found.items()}
-    return [
-        f"{name} is {settings.get(name, 'unknown')}, not {needed}"
-        for name, needed in _NEEDED.items()
-        if settings.get(name) != needed
-    ]
-
-
-def _behind(replication: Mapping[Any, Any]) -> list[str]:
-    # Redis acknowledges a write before its replicas have it.
-    if not int(replication.get("connected_slaves", 0)):
-        return []
-    return ["a replica that takes over may lack the newest ones"]
-
-
-def _text(raw: bytes | str) -> str:
-    return raw.decode() if isinstance(raw, bytes) else raw

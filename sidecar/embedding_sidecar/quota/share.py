@@ -1,25 +1,26 @@
-"""The share of one class of callers: the rest of a lease, and claims for more of it.
-
-Applications and background work have a share each, so that neither spends the other's grants. Each
-share has one queue of callers that wait for a claim.
-"""
+"""The share of one class of callers: the rest of a lease, and claims for more of it."""
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from embedding_sidecar import errors
 from embedding_sidecar.allowance import NO_LIMIT, Allowance
-from embedding_sidecar.quota.books import Books
-from embedding_sidecar.quota.claim_queue import ClaimQueue, Outcome, Told
-from embedding_sidecar.quota.claims import DAY_SECONDS, NOTHING, Amounts, Limits
+from embedding_sidecar.quota.claims import DAY_SECONDS, Amounts, Limits
 from embedding_sidecar.quota.counter import AWAY_SECONDS, Counter
 from embedding_sidecar.quota.leases import GRANT_CALLS, Ledger, Reservation
 
 IDLE_SECONDS: Final = 10.0
 """A share that was unused for this time releases its rest, for others to spend."""
+
+Outcome = Reservation | BaseException
+"""A call that may be made, or the reason why not: errors.Refused, or a fault of the program."""
+Told = Callable[[Outcome], None]
+
 _log = logging.getLogger(__name__)
 
 
@@ -31,47 +32,83 @@ class Terms(NamedTuple):
     may_go_alone: bool
 
 
-class Share:
-    """One class's share. `claiming` is held during a claim of any share; clocks are the quota's."""
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A call that waits in the queue; `told` is called once, by the event loop."""
 
-    def __init__(
-        self,
-        *,
-        ledger: Ledger,
-        books: Books,
-        counter: Counter,
-        claiming: asyncio.Lock,
-        clock: Callable[[], float],
-        wall_clock: Callable[[], float],
-    ) -> None:
+    amounts: Amounts
+    told: Told
+    is_gone: bool = False
+
+    def leave(self) -> None:
+        """Stop waiting; an outcome of this same loop iteration is passed on all the same."""
+        self.is_gone = True
+
+
+class ClaimQueue:
+    """The calls that wait for a claim; one claim serves, in order, all that it covers."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Waiter] = deque()
+
+    def join(self, amounts: Amounts, told: Told) -> Waiter:
+        """Wait for these amounts; a call that has left is not notified."""
+        waiter = Waiter(amounts, told)
+        self._waiting.append(waiter)
+        return waiter
+
+    def first(self) -> Amounts | None:
+        """The amounts that the first needs; None where none waits."""
+        while self._waiting and self._waiting[0].is_gone:
+            self._waiting.popleft()
+        return self._waiting[0].amounts if self._waiting else None
+
+    def serve(self, outcome: Callable[[Amounts], Outcome | None]) -> None:
+        """Notify each of its outcome, in order, up to the first whose outcome is None yet."""
+        while (amounts := self.first()) is not None and (found := outcome(amounts)) is not None:
+            _tell(self._waiting.popleft(), found)
+
+    def sift(self, outcome: Callable[[Amounts], Outcome | None]) -> None:
+        """Notify each of its outcome, also behind one whose outcome is None yet."""
+        waiting, self._waiting = self._waiting, deque()
+        for waiter in waiting:
+            if waiter.is_gone:
+                continue
+            found = outcome(waiter.amounts)
+            if found is None:
+                self._waiting.append(waiter)
+            else:
+                _tell(waiter, found)
+
+    def end(self, outcome: Outcome) -> None:
+        """Notify all of one outcome."""
+        self.sift(lambda _: outcome)
+
+
+class Share:
+    """One class's share, closed until it obeys terms."""
+
+    def __init__(self, ledger: Ledger, counter: Counter) -> None:
         self.ledger = ledger
-        self._books = books
         self._counter = counter
-        self._claiming = claiming
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self._terms = Terms(Limits(0, 0), NOTHING, may_go_alone=False)
-        self._limits = self._terms.day
-        """Bounds of the sum of all leases when this share draws."""
+        self._books = counter.books
+        self._clock = counter.clock
+        self._terms: Terms
         self._queue = ClaimQueue()
         self._asking: asyncio.Task[None] | None = None
         self._spent_at = float("-inf")
         self._returning: asyncio.Task[None] | None = None
         self.giving_back: set[asyncio.Task[None]] = set()
-        self._closed = False
 
     def obey(self, terms: Terms) -> None:
         """Change the terms. Spending stays spent; the rest of the lease is released."""
         self._terms = terms
-        self._limits = terms.day.without(terms.reserve)
-        self.ledger.limit(self._limits)
+        self.ledger.limit(terms.day.without(terms.reserve))
 
     def draw(self, amounts: Amounts, done: Told) -> Callable[[], None] | None:
-        """Call `done` with the outcome for a call: at once unless the store must be asked.
-
-        The caller calls the returned callback when it no longer waits.
-        """
+        """Draw, by the contract of Quota.draw."""
         self._spent_at = now = self._clock()
+        self.ledger.is_drawn_from = True
         if self.ledger.has(amounts, now=now):
             done(self.ledger.spend(amounts))
             return None
@@ -90,7 +127,7 @@ class Share:
         """Claim for the first in the queue, then serve all that the lease covers; repeat."""
         try:
             while True:
-                async with self._claiming:
+                async with self._counter.claiming:
                     # Callers may have released amounts meanwhile.
                     self._queue.serve(self._held)
                     amounts = self._queue.first()
@@ -105,7 +142,7 @@ class Share:
             self._asking = None
 
     async def _claim(self, amounts: Amounts) -> None:
-        ahead = 1 if self._closed else GRANT_CALLS
+        ahead = 1 if self._counter.is_ending else GRANT_CALLS
         claim = self.ledger.claim(amounts, ahead=ahead, now=self._clock())
         count = await self._counter.ask(self.ledger, claim)
         self._queue.serve(self._held)
@@ -114,7 +151,7 @@ class Share:
             return
         self._watch()
         # Unless midnight came between, or the limits have changed.
-        if count.short and claim.day <= count.day and claim.limits == self._limits:
+        if count.short and claim.day <= count.day and claim.limits == self.ledger.limits:
             # A refusal holds for all that need as much: in a day that is used up, all that wait
             # cost one claim and not one each.
             self._queue.sift(
@@ -132,54 +169,40 @@ class Share:
                 code="quota_store_unavailable",
                 retry_after_seconds=AWAY_SECONDS,
             )
-        self._books.start_day_of(int(self._wall_clock() // DAY_SECONDS), now=self._clock())
+        self._counter.start_today()
         outcome = self.ledger.spend_alone(amounts, others=self._books.others(self.ledger))
         return self._exhausted(outcome, amounts) if isinstance(outcome, str) else outcome
 
     def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
-        """Replace the reserved amounts by the real cost.
-
-        Never raises, and a second time changes nothing. After `end` it releases the rest, soon.
-        """
+        """Settle by the real cost, by the contract of Quota.settle."""
         self.ledger.settle(reservation, cost=cost)
-        if self._closed:
+        if self._counter.is_ending:
             task = asyncio.get_running_loop().create_task(self.give_back())
             self.giving_back.add(task)
             task.add_done_callback(self.giving_back.discard)
 
     def left(self) -> Allowance:
         """The amounts that may still be drawn, by the store's last answer."""
-        if self._limits.open:
+        limits, day = self.ledger.limits, self.ledger.day
+        if limits.open:
             return NO_LIMIT
         ends_in = self._books.ends_in_seconds(now=self._clock())
-        day = self.ledger.day
         if ends_in is None:
-            day = max(day, int(self._wall_clock() // DAY_SECONDS))
-            ends_in = (day + 1) * DAY_SECONDS - self._wall_clock()
+            day = max(day, self._counter.today)
+            ends_in = (day + 1) * DAY_SECONDS - self._counter.wall_clock()
+        left = limits
         if day == self.ledger.day:
-            calls, tokens = self.ledger.left(others=self._books.others(self.ledger))
-        else:
-            calls, tokens = self._limits.calls, self._limits.tokens
+            left = limits.without(self._books.others(self.ledger) + self.ledger.used)
         return Allowance(
-            daily_requests=self._limits.calls,
-            requests_left=calls,
-            daily_tokens=self._limits.tokens,
-            tokens_left=tokens,
+            daily_requests=limits.calls,
+            requests_left=left.calls,
+            daily_tokens=limits.tokens,
+            tokens_left=left.tokens,
             resets_in_seconds=ends_in,
         )
 
-    @property
-    def is_used(self) -> bool:
-        """True if a call was ever drawn from it."""
-        return self._spent_at > float("-inf")
-
-    def end(self) -> None:
-        """Hold nothing ahead from now on, and release the rest of each settling."""
-        self._closed = True
-
     async def close(self) -> None:
         """Release the rest. Calls in flight are settled, and release theirs, later."""
-        self.end()
         if self._returning is not None:
             self._returning.cancel()
             await asyncio.wait([self._returning])
@@ -187,7 +210,7 @@ class Share:
 
     async def give_back(self) -> None:
         """Release the rest of the lease. Never raises."""
-        async with self._claiming:
+        async with self._counter.claiming:
             if (
                 await self._counter.ask(self.ledger, self.ledger.give_back()) is None
                 and self._counter.store is not None
@@ -195,7 +218,7 @@ class Share:
                 _log.warning("quota: the unused calls of a lease could not be given back")
 
     def _watch(self) -> None:
-        if not self._closed and (self._returning is None or self._returning.done()):
+        if not self._counter.is_ending and (self._returning is None or self._returning.done()):
             self._returning = asyncio.create_task(self._return_when_idle())
 
     async def _return_when_idle(self) -> None:
@@ -210,26 +233,27 @@ class Share:
         reset_at = f"{midnight_after(self.ledger.day):%Y-%m-%dT%H:%M:%SZ}"
         taken = self._books.others(self.ledger) + self.ledger.used + amounts
         used_up = day.short(taken)
-        reserved = reserve.calls if short == "calls" else reserve.tokens
+        reserved = getattr(reserve, short)
         if reserved and not used_up:
             return errors.QuotaReserved(
-                f"This policy has {_limit(day, short)} {short} a day, of which {reserved} are "
+                f"This policy has {getattr(day, short)} {short} a day, of which {reserved} are "
                 "reserved for applications; the rest is less than this background request needs. "
                 f"The quota is renewed at {reset_at}.",
                 left=self.left(),
             )
         short = used_up or short
         return errors.QuotaExhausted(
-            f"This policy's {_limit(day, short)} {short} a day are used up, or the rest is less "
+            f"This policy's {getattr(day, short)} {short} a day are used up, or the rest is less "
             f"than this request needs. The quota is renewed at {reset_at}.",
             left=self.left(),
         )
 
 
-def _limit(limits: Limits, short: str) -> int | None:
-    return limits.calls if short == "calls" else limits.tokens
-
-
 def midnight_after(day: int) -> datetime:
     """The end of a UTC day since 1970."""
     return datetime.fromtimestamp((day + 1) * DAY_SECONDS, tz=UTC)
+
+
+def _tell(waiter: Waiter, outcome: Outcome) -> None:
+    # Called later, so that a further draw of the caller takes nothing from the calls behind it.
+    asyncio.get_running_loop().call_soon(waiter.told, outcome)

@@ -5,7 +5,7 @@ is made once and kept, and no late answer is left on a connection for the next c
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from embedding_sidecar import errors
@@ -32,7 +32,7 @@ class OutstandingCommands:
     async def within(
         self,
         seconds: float,
-        command: Callable[[], Awaitable[T]],
+        command: Callable[[], Coroutine[Any, Any, T]],
         *,
         pattern: str,
         run_by_script: str = "",
@@ -44,13 +44,18 @@ class OutstandingCommands:
         """
         if self.is_too_much:
             raise errors.StoreAway(str(LATE))
-        task = asyncio.get_running_loop().create_task(_run(command, pattern, run_by_script))
+        task = asyncio.get_running_loop().create_task(command())
         self.owed.add(task)
         task.add_done_callback(self._done)
         await asyncio.wait((task,), timeout=seconds)
         if not task.done():
             raise errors.StoreAway(str(LATE))
-        return task.result()
+        try:
+            return task.result()
+        except Exception as error:
+            # redis-py raises any kind of error over a server that is not a Redis.
+            failure = redis_refusals.failure(error, pattern=pattern, run_by_script=run_by_script)
+            raise failure from error
 
     async def end(self) -> None:
         """End the commands that were begun here."""
@@ -64,11 +69,3 @@ class OutstandingCommands:
         if not task.cancelled():
             # Retrieved, so that the loop does not log an error that no caller waits for.
             task.exception()
-
-
-async def _run(command: Callable[[], Awaitable[T]], pattern: str, run_by_script: str) -> T:
-    try:
-        return await command()
-    except Exception as error:
-        # redis-py raises any kind of error over a server that is not a Redis.
-        raise redis_refusals.failure(error, pattern=pattern, run_by_script=run_by_script) from error

@@ -10,6 +10,7 @@ or come unasked (decision 016), and where one is longer than an answer to its co
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import hiredis
@@ -31,17 +32,15 @@ _OF_A_REPLICA: Final = ("READONLY ", "MASTERDOWN ")
 """Refusals of a server that is no longer the master; a new connection finds the one that is."""
 
 
+@dataclass(slots=True, eq=False)
 class _Question:
     """Commands, and the answers that have come."""
 
-    __slots__ = ("answers", "commands", "count", "most_bytes", "told")
-
-    def __init__(self, commands: Sequence[bytes], told: Told, most_bytes: int) -> None:
-        self.commands = commands
-        self.count = len(commands)
-        self.most_bytes = most_bytes
-        self.told = told
-        self.answers: list[Any] = []
+    commands: Sequence[bytes]
+    told: Told
+    most_bytes: int
+    count: int
+    answers: list[Any]
 
 
 class PipelinedConnection:
@@ -58,7 +57,7 @@ class PipelinedConnection:
 
         Where all answers together are longer than `most_bytes`, the connection is dropped.
         """
-        question = _Question(commands, told, most_bytes)
+        question = _Question(commands, told, most_bytes, len(commands), [])
         if self._session is not None:
             self._session.send(question)
             return
@@ -87,7 +86,13 @@ class PipelinedConnection:
     async def _connect(self) -> None:
         failure: Exception = NoConnection("closed")
         try:
-            self._session = await self._connected()
+            # redis-py has not noticed that the connection before was lost.
+            await self._connection.disconnect(nowait=True)
+            await self._connection.connect()
+            if await self._connection.can_read():
+                failure = NoConnection("the server sent data unasked")
+            else:
+                self._session = _Session(self._connection, lost=self._lost)
         except Exception as error:  # noqa: BLE001 - redis-py stumbles over what is no Redis
             failure = error
         finally:
@@ -98,14 +103,6 @@ class PipelinedConnection:
                     question.told(failure)
                 else:
                     self._session.send(question)
-
-    async def _connected(self) -> "_Session":
-        # redis-py has not noticed that the connection before was lost.
-        await self._connection.disconnect(nowait=True)
-        await self._connection.connect()
-        if await self._connection.can_read():
-            raise NoConnection("the server sent data unasked")
-        return _Session(self._connection, lost=self._lost)
 
     def _lost(self) -> None:
         self._session = None

@@ -22,26 +22,15 @@ _CODES: Final = frozenset({"ERR", "NOPERM", *_SAYING})
 from a server that is not a Redis."""
 
 
-def of(error: BaseException | None, *, pattern: str, run_by_script: str) -> str | None:
-    """The reason of a refusal; None where the error is another one.
-
-    redis-py takes the code out of an answer's text, into `status_code`.
-    """
-    if isinstance(error, RedisError) and error.status_code:
-        answer = f"{error.status_code} {error}"
-    elif isinstance(error, hiredis.ReplyError | RedisError):
-        answer = str(error)
-    else:
-        return None
-    if answer.partition(" ")[0] not in _CODES:
-        return None
-    return lacking(answer, pattern=pattern, run_by_script=run_by_script)
-
-
 def failure(error: BaseException, *, pattern: str, run_by_script: str = "") -> errors.StoreAway:
     """The failure of a command: errors.StoreRefuses with the reason of a refusal, or its type."""
-    told = of(error, pattern=pattern, run_by_script=run_by_script)
-    return errors.StoreAway(type(error).__name__) if told is None else errors.StoreRefuses(told)
+    answer = str(error) if isinstance(error, hiredis.ReplyError | RedisError) else ""
+    if isinstance(error, RedisError) and error.status_code:
+        # redis-py has taken it out of the answer's text.
+        answer = f"{error.status_code} {answer}"
+    if answer.partition(" ")[0] not in _CODES:
+        return errors.StoreAway(type(error).__name__)
+    return errors.StoreRefuses(lacking(answer, pattern=pattern, run_by_script=run_by_script))
 
 
 def lacking(answer: str, *, pattern: str, run_by_script: str) -> str:
@@ -55,11 +44,8 @@ def lacking(answer: str, *, pattern: str, run_by_script: str) -> str:
         return f"{code}: the user may not use these keys; its right ~{pattern} is missing"
     if code == "NOPERM" or "ACL failure in script" in rest:
         found = _COMMAND.search(rest)
-        return (
-            f"{code}: the user's right +{found[1]} is missing"
-            if found
-            else f"{code}: a right of the user is missing"
-        )
+        right = f"the user's right +{found[1]}" if found else "a right of the user"
+        return f"{code}: {right} is missing"
     if "executing the script can't run this command" in rest:
         return f"{code}: the script may not run its commands; one of {run_by_script} is missing"
     return f"{code}: {_SAYING[code]}" if code in _SAYING else code

@@ -13,7 +13,6 @@ from redis.asyncio.cluster import RedisCluster
 from embedding_sidecar import errors
 from embedding_sidecar.redis_client import pipelined_connection, redis_refusals
 
-_NOT_THERE: Final = "NOSCRIPT"
 KEYS: Final = "aos:embedding:quota:*"
 """The scripts' keys."""
 _RUN: Final = "+time +hgetall +hmget +hset +hlen +expire"
@@ -41,7 +40,7 @@ class _AtOne:
     async def run(self, key: str, words: Words) -> Any:
         """The script's answer. On errors.StoreAway it may have run, or may run later."""
         answer = await self._ask(("EVALSHA", self._digest, 1, key, *words))
-        if isinstance(answer, hiredis.ReplyError) and str(answer).startswith(_NOT_THERE):
+        if isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT"):
             answer = await self._ask(("EVAL", self._text, 1, key, *words))
         if isinstance(answer, hiredis.ReplyError):
             raise _refused(str(answer))
@@ -89,11 +88,10 @@ class _InCluster:
     async def run(self, key: str, words: Words) -> Any:
         try:
             return await self._script(keys=[key], args=words)
-        except redis.exceptions.NoPermissionError as error:
-            # redis-py takes the code out of the text.
-            raise _refused(f"NOPERM {error}") from error
         except redis.exceptions.ResponseError as error:
-            raise _refused(f"ERR {error}") from error
+            # redis-py takes the code out of the text.
+            is_right = isinstance(error, redis.exceptions.NoPermissionError)
+            raise _refused(f"{'NOPERM' if is_right else 'ERR'} {error}") from error
         except (redis.exceptions.RedisError, OSError) as error:
             raise errors.StoreAway(type(error).__name__) from error
 

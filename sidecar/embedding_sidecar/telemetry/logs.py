@@ -2,7 +2,13 @@
 
 import json
 import logging
+from collections.abc import Hashable
 from datetime import UTC, datetime
+from typing import Final
+
+REPEATED_SECONDS: Final = 60.0
+MAX_REMEMBERED: Final = 256
+"""Messages that are remembered; at one more, all are forgotten."""
 
 
 class Lines(logging.Formatter):
@@ -19,6 +25,23 @@ class Lines(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
+
+
+class Repeated:
+    """The messages of the last minute: one is logged once, so that no lasting fault fills a log."""
+
+    def __init__(self) -> None:
+        self._said_at: dict[Hashable, float] = {}
+
+    def is_news(self, thing: Hashable, *, now: float) -> bool:
+        """True if this was not logged for REPEATED_SECONDS; then it counts as logged now."""
+        before = self._said_at.get(thing)
+        if before is not None and now - before < REPEATED_SECONDS:
+            return False
+        if len(self._said_at) >= MAX_REMEMBERED:
+            self._said_at.clear()
+        self._said_at[thing] = now
+        return True
 
 
 def configure() -> None:

@@ -10,7 +10,6 @@ from embedding_contract import metrics as catalogue
 from embedding_sidecar.telemetry import series
 
 _LAYERS: Final = ("memory", "redis")
-_OK: Final = 200
 
 
 class Metrics:
@@ -19,52 +18,44 @@ class Metrics:
     def __init__(self) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # upstream's
         self.registry = CollectorRegistry()
-        counters = {it.name: series.Counter(it) for it in catalogue.SIDECAR if it.kind == "counter"}
-        histograms = {
+        self._counters = {
+            it.name: series.Counter(it) for it in catalogue.SIDECAR if it.kind == "counter"
+        }
+        self._histograms = {
             it.name: series.Histogram(it) for it in catalogue.SIDECAR if it.kind == "histogram"
         }
-        for collector in (*counters.values(), *histograms.values()):
+        for collector in (*self._counters.values(), *self._histograms.values()):
             self.registry.register(collector)
         self._gauges = {
             it.name: Gauge(it.name, it.help, it.labels, registry=self.registry)
             for it in catalogue.SIDECAR
             if it.kind == "gauge"
         }
-        self._calls = counters["aos_embedding_api_calls_total"]
-        self._call_seconds = histograms["aos_embedding_api_latency_seconds"]
-        self._tokens = counters["aos_embedding_tokens_total"]
-        self._tokens_saved = counters["aos_embedding_tokens_saved_total"]
-        self._errors = counters["aos_embedding_errors_total"]
-        self._failovers = counters["aos_embedding_failovers_total"]
-        self._misses = counters["aos_embedding_cache_misses_total"].of()
-        self._quota_exhausted = counters["aos_embedding_quota_exhausted_total"].of()
-        self._requests = counters["aos_embedding_requests_total"]
-        self.answered_ok = self._requests.of(str(_OK))
+        self._tokens_saved = self._counters["aos_embedding_tokens_saved_total"]
+        self.answered_ok = self._counters["aos_embedding_requests_total"].of("200")
         """Requests for embeddings that were answered with 200; counted without a method call, as an
         answer from memory takes microseconds."""
-        hits = counters["aos_embedding_cache_hits_total"]
-        seconds = histograms["aos_embedding_cache_latency_seconds"]
+        hits = self._counters["aos_embedding_cache_hits_total"]
+        seconds = self._histograms["aos_embedding_cache_latency_seconds"]
         self._lookups = {layer: (hits.of(layer), seconds.of(layer)) for layer in _LAYERS}
-        self.document_in_force("")
-
-    # --- what the service observes
+        self.show("aos_embedding_policy_info", {"": 1})
 
     def call(self, *, provider: str, model: str, outcome: str, seconds: float) -> None:
         """One HTTP request to a provider ended."""
-        self._calls.of(provider, model, outcome).value += 1
-        self._call_seconds.of(provider, model).add(seconds)
+        self._counters["aos_embedding_api_calls_total"].of(provider, model, outcome).value += 1
+        self._histograms["aos_embedding_api_latency_seconds"].of(provider, model).add(seconds)
 
     def tokens(self, *, provider: str, model: str, tokens: int) -> None:
         """A provider billed tokens."""
-        self._tokens.of(provider, model).value += tokens
+        self._counters["aos_embedding_tokens_total"].of(provider, model).value += tokens
 
     def error(self, kind: str, provider: str = "") -> None:
         """An error occurred; `kind` is one of a closed list."""
-        self._errors.of(kind, provider).value += 1
+        self._counters["aos_embedding_errors_total"].of(kind, provider).value += 1
 
     def failover(self, provider: str) -> None:
         """A provider other than the first candidate answered."""
-        self._failovers.of(provider).value += 1
+        self._counters["aos_embedding_failovers_total"].of(provider).value += 1
 
     def looked_up(self, layer: str, *, hits: int, seconds: float) -> None:
         """A request's items were looked up in one layer of the cache."""
@@ -74,62 +65,32 @@ class Metrics:
 
     def missed(self, items: int) -> None:
         """Items were found in no layer."""
-        self._misses.value += items
+        self._counters["aos_embedding_cache_misses_total"].of().value += items
 
     def saved(self, *, model: str, tokens: int) -> None:
         """The cache spared an answer of this model so many tokens."""
         self._tokens_saved.of(model).value += tokens
 
-    # --- what the process observes
-
     def quota_exhausted(self) -> None:
         """A request was refused because the day is used up."""
-        self._quota_exhausted.value += 1
+        self._counters["aos_embedding_quota_exhausted_total"].of().value += 1
 
     def answered(self, status: int) -> None:
         """A request for embeddings was answered with this HTTP status."""
-        self._requests.of(str(status)).value += 1
+        self._counters["aos_embedding_requests_total"].of(str(status)).value += 1
 
-    def daily(self, *, calls: int, limit: int | None, reserved: int) -> None:
-        """Calls of the whole policy today, its limit, and the calls that pods' leases hold."""
-        self._gauges["aos_embedding_quota_reserved"].set(reserved)
-        self._gauges["aos_embedding_daily_calls"].set(calls)
-        self._gauges["aos_embedding_daily_quota"].set(float("inf") if limit is None else limit)
+    def set(self, name: str, value: float | None) -> None:
+        """Set a gauge without labels; None, for no limit, is +Inf."""
+        self._gauges[name].set(float("inf") if value is None else value)
 
-    def memory_bytes(self, held: int) -> None:
-        """Size of the in-memory layer."""
-        self._gauges["aos_embedding_cache_memory_bytes"].set(held)
-
-    def document_in_force(self, fingerprint: str) -> None:
-        """The fingerprint of the document in force; empty without one."""
-        info = self._gauges["aos_embedding_policy_info"]
-        info.clear()
-        info.labels(fingerprint).set(1)
-
-    def document_rejected(self, *, rejected: bool) -> None:
-        """The newest document can or cannot be used."""
-        self._gauges["aos_embedding_policy_rejected"].set(int(rejected))
-
-    def keys(self, refused: Mapping[str, bool]) -> None:
-        """Each provider, by name, refuses the newest key or takes it."""
-        self._show("aos_embedding_key_refused", refused)
-
-    def breakers(self, suspended: Mapping[str, bool]) -> None:
-        """Calls to each provider, by name, are suspended or not."""
-        self._show("aos_embedding_breaker_open", suspended)
-
-    def redis(self, up: Mapping[str, bool | None]) -> None:
-        """The last use of each Redis succeeded or failed; None, for unknown, is not shown."""
-        self._show("aos_embedding_redis_up", up)
+    def show(self, name: str, by_label: Mapping[str, float | None]) -> None:
+        """Set a gauge for these values of its label; others, and None, are no longer shown."""
+        gauge = self._gauges[name]
+        gauge.clear()
+        for label, value in by_label.items():
+            if value is not None:
+                gauge.labels(label).set(value)
 
     def exposition(self) -> bytes:
         """The text of a scrape."""
         return prometheus_client.generate_latest(self.registry)
-
-    def _show(self, name: str, by_label: Mapping[str, bool | None]) -> None:
-        """Set a gauge for these labels, and show no other ones any more."""
-        gauge = self._gauges[name]
-        gauge.clear()
-        for label, is_so in by_label.items():
-            if is_so is not None:
-                gauge.labels(label).set(int(is_so))

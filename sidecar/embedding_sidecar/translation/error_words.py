@@ -47,6 +47,10 @@ _SAID_SO_FAR: Final = re.compile(
     rb'"(?:error|message|msg|detail|error_message|title|reason)"\s*:\s*"((?:[^"\\]++|\\.)*+)"',
     re.DOTALL,
 )
+_MESSAGES: Final = (
+    *("error", "message", "detail", "errors", "error_message", "title", "reason"),
+    "Message",  # of some of AWS's errors
+)
 _MOST_SAID: Final = 4
 _TEXT_PER_REPLACED: Final = 6
 """Characters of a text for each that is not UTF-8."""
@@ -161,7 +165,7 @@ def _within_object(raw: dict[str, Any], depth: int) -> str:
         place = raw.get("loc")
         where = ".".join(str(it) for it in place[:8]) if isinstance(place, list) else ""
         return f"{where}: {message}" if where else message
-    for name in ("error", "message", "detail", "errors", "error_message", "title", "reason"):
+    for name in _MESSAGES:
         words = _within(raw.get(name), depth - 1)
         if words:
             return words

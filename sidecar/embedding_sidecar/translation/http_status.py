@@ -5,6 +5,7 @@ model behind the server: Hugging Face's text-embeddings-inference, router/src/ht
 """
 
 from collections.abc import Collection, Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -13,10 +14,7 @@ from embedding_sidecar.translation import error_words, provider_api, retry_after
 
 _CALLERS_FAULT: Final = frozenset({400, 413, 422})
 """The request is wrong, and another provider would refuse it too."""
-_RATE_LIMITED: Final = 429
-_LOWEST_SERVER_ERROR: Final = 500
 LOWEST_REDIRECT: Final = 300
-_UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = "forbidden"
 """Reason of a 401 or 403 that does not blame the key in an API's own form."""
 _DECLINED: Final = MappingProxyType(
@@ -77,7 +75,6 @@ _OF_THE_CREDIT: Final = frozenset(
 """Codes of a 403 or 429 that waiting does not cure. Sources: OpenAI's page on error codes; Jina's
 api.jina.ai/openapi.json, whose 403 it is."""
 _MAY_BE_OF_THE_CREDIT: Final = frozenset({403, 429})
-_NO_CREDIT: Final = 402
 _BUSY: Final = frozenset({408, 409, 424, 425})
 _PERHAPS_BILLED: Final = frozenset({408, 502, 504})
 """A proxy may answer so while the model behind it still works."""
@@ -127,16 +124,18 @@ def _failure(
     answer: provider_api.HttpAnswer, error: Mapping[str, Any], typed: set[str]
 ) -> errors.ProviderFailed:
     status = answer.status
-    if status == _NO_CREDIT or (status == _RATE_LIMITED and typed & _OF_THE_CREDIT):
+    is_limited = status == HTTPStatus.TOO_MANY_REQUESTS
+    may_be_spent = status in _MAY_BE_OF_THE_CREDIT and typed & _OF_THE_CREDIT
+    if status == HTTPStatus.PAYMENT_REQUIRED or may_be_spent:
         return errors.OutOfCredit("no_credit")
-    if status == _RATE_LIMITED:
+    if is_limited:
         wait = retry_after.retry_after(answer.headers)
         if wait is None:
             wait = retry_after.retry_info(error)
         if wait is None:
             wait = retry_after.reset(answer.headers)
         return errors.RateLimited("rate_limited", retry_after_seconds=wait)
-    if status >= _LOWEST_SERVER_ERROR or status in _BUSY:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _BUSY:
         return errors.Unreachable(
             "server_error",
             billed=status in _PERHAPS_BILLED,
@@ -149,9 +148,11 @@ def _failure(
 
 def _declined(answer: provider_api.HttpAnswer, typed: set[str]) -> errors.ProviderFailed:
     """The error of a 4xx or redirect, which may blame key or model in the provider's own form."""
-    is_unauthorized = answer.status == _UNAUTHORIZED and error_words.has_form(answer.body)
+    is_unauthorized = answer.status == HTTPStatus.UNAUTHORIZED and error_words.has_form(answer.body)
     if is_unauthorized or typed & _OF_THE_KEY:
         return errors.ConfigurationError(errors.KEY_REFUSED)
     if typed & _OF_THE_MODEL:
         return errors.ConfigurationError("not_found")
-    return errors.Declined(_DECLINED.get(answer.status, "refused"))
+    if answer.status in _DECLINED:
+        return errors.Declined(_DECLINED[answer.status])
+    return errors.Declined("refused")

@@ -217,7 +217,7 @@ class Reader:
         is_short = self._part is None
         if not (is_short or self._part is _Part.TAIL):
             raise bad_answer()
-        # A long one has left its envelope.
+        # Only the envelope of a long one is left.
         body = b"".join(self._chunks) if is_short else b"%b]%b" % (self._before, bytes(self._rest))
         try:
             raw = orjson.loads(body.removeprefix(error_words.BOM))
@@ -339,7 +339,7 @@ class Reader:
         protobuf's JSON leaves 0 out, so Gemini does.
         """
         by_index = {index or 0: vector for index, vector in self._read}
-        if len(by_index) < self._count or sum(index is None for index, _ in self._read) > 1:
+        if len(by_index) < self._count:
             raise bad_answer()
         return map(by_index.__getitem__, range(self._count))
 
@@ -357,22 +357,15 @@ def is_finite(vector: bytes) -> bool:
 
 def _vector(raw: Any) -> bytes:
     if isinstance(raw, str):
-        vector = _from_base64(raw)
+        try:
+            vector = pybase64.b64decode(raw, validate=True)
+        except (binascii.Error, ValueError):
+            raise bad_answer() from None
     elif isinstance(raw, list):
         vector = _from_floats(raw)
     else:
         raise bad_answer()
-    if not vector or not is_finite(vector):
-        raise bad_answer()
-    return vector
-
-
-def _from_base64(raw: str) -> bytes:
-    try:
-        vector = pybase64.b64decode(raw, validate=True)
-    except (binascii.Error, ValueError):
-        raise bad_answer() from None
-    if len(vector) % BYTES_PER_NUMBER:
+    if not vector or len(vector) % BYTES_PER_NUMBER or not is_finite(vector):
         raise bad_answer()
     return vector
 

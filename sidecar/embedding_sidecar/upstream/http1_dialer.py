@@ -74,7 +74,8 @@ class Dialer:
         if lookup is None or until <= now:
             # A task: many calls may wait for it, and a cancelled one must not end it for the rest.
             lookup = loop.create_task(_look_up(origin))
-            lookup.add_done_callback(_take_notice)
+            # Retrieve a failure that no call waits for any more, or asyncio would log it.
+            lookup.add_done_callback(lambda it: it.cancelled() or it.exception())
             self._lookups = {
                 name: known
                 for name, known in self._lookups.items()
@@ -99,9 +100,3 @@ async def _look_up(origin: http1_request.Origin) -> _Addresses:
         origin.host, origin.port, type=socket.SOCK_STREAM, flags=flags
     )
     return list(found[:MAX_ADDRESSES])
-
-
-def _take_notice(lookup: "asyncio.Task[_Addresses]") -> None:
-    """Retrieve a failure that no call waits for any more, or asyncio would log it."""
-    if not lookup.cancelled():
-        lookup.exception()

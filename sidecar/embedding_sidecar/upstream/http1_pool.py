@@ -9,15 +9,10 @@ import functools
 from collections.abc import Callable
 from typing import Final, cast
 
+from embedding_http.flow import WriteCoalescer
 from embedding_sidecar import errors
 from embedding_sidecar.translation import provider_api, vector_decoder
-from embedding_sidecar.upstream import (
-    answer_body,
-    http1_dialer,
-    http1_request,
-    http1_response,
-    write_coalescer,
-)
+from embedding_sidecar.upstream import answer_body, http1_dialer, http1_request, http1_response
 from embedding_sidecar.upstream import tls_authorities as trusted
 
 Cancel = Callable[[], object]
@@ -73,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._done = done
         self._reader.body = reader
         self._unsent = head, body
-        self._owner.send_soon(self)
+        self._owner.writes.send(self.send)
         self._until = until = self._loop.time() + within_seconds
         # A timer that fires too early is set again: most are no longer needed by then.
         if self._timer is None or self._timer.when() > until:
@@ -189,13 +184,13 @@ class ConnectionPool:
         authorities: trusted.Authorities,
     ) -> None:
         self.intake = intake
+        self.writes = WriteCoalescer()
         self._connect_seconds = connect_seconds
         self._dialer = http1_dialer.Dialer(dns_seconds=dns_seconds, authorities=authorities)
         self._connecting: set[asyncio.Timeout] = set()
         self._open: set[Connection] = set()
         self._idle: dict[http1_request.Origin, dict[Connection, float]] = {}
         """By origin: each idle connection and the time since when, in this order."""
-        self._writes = write_coalescer.WriteCoalescer()
         self._sweeping: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._is_empty = asyncio.Event()
@@ -204,7 +199,7 @@ class ConnectionPool:
     def start(
         self, request: provider_api.HttpRequest, *, within_seconds: float, done: Done
     ) -> Cancel:
-        """As provider_api.Upstream."""
+        """See provider_api.Upstream."""
         loop = asyncio.get_running_loop()
         try:
             target = http1_request.target(request.url)
@@ -247,10 +242,6 @@ class ConnectionPool:
         """Count a connection that is open."""
         self._open.add(connection)
         self._is_empty.clear()
-
-    def send_soon(self, connection: Connection) -> None:
-        """Call `send` of the connection in this turn of the loop or right after it."""
-        self._writes.send(connection.send)
 
     def free(self, connection: Connection, *, now: float) -> None:
         """Keep a connection for another call; its last one ended `now`, in the loop's time."""

@@ -33,8 +33,7 @@ class Reader:
         self._coming: AnswerBody | None = None
         """The body of an answer whose head is complete."""
         self._answer: provider_api.HttpAnswer | None = None
-        self._framing_bytes = self._body_bytes = 0
-        self._interim = 0
+        self._framing_bytes = self._body_bytes = self._interim = 0
         self._lines: list[tuple[bytes, bytes]] = []
         self._parser = httptools.HttpResponseParser(self)
         # The same as aiohttp: old servers do both, and the end of an answer stays as clear.

@@ -219,7 +219,7 @@ def test_reservation_is_released_once(loop):
         with byte_budget.ByteReservation(patience_seconds=1) as reservation:
             await reservation.take(hall, lambda: 30)
             assert hall.free_bytes == MOST - 30
-            reservation.leave()
+            reservation.close()
         assert hall.free_bytes == MOST
 
     loop.run_until_complete(run())

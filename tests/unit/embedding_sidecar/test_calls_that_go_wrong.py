@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 
 from embedding_sidecar import errors
-from embedding_sidecar.engine import portions
+from embedding_sidecar.engine import batch_calls, portions
 from tests.fakes import provider as stand_in
 from tests.parts.world import World, ask, one
 
@@ -78,8 +78,7 @@ def test_batch_that_fails_leaves_no_cycle():
     try:
         world.refusal(*"abcdefgh")
         objects = gc.get_objects()
-        left = [it for it in objects if type(it).__qualname__ == "_Batch"]
-        left += [it for it in objects if isinstance(it, portions.BatchRequest)]
+        left = [it for it in objects if isinstance(it, batch_calls.Batch | portions.BatchRequest)]
         assert left == []
     finally:
         gc.enable()

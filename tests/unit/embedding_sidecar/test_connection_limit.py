@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_http.connection_limit import ConnectionLimit
-from embedding_sidecar.api import descriptors
+from embedding_sidecar.api import server
 
 
 class Client:
@@ -105,10 +105,10 @@ def test_connections_never_exceed_bounds(arrivals, total, per_address, spares):
 
 @pytest.mark.parametrize("allowed", [0, 64, 100, 200, 1024, 4096, 2**20, 2**60])
 def test_connections_leave_descriptors_for_everything_else(allowed):
-    most = descriptors.most(allowed)
-    assert 1 <= most.admin <= descriptors.MAX_ADMIN
-    assert 1 <= most.api <= descriptors.MAX_API
-    if allowed > descriptors.OWN_DESCRIPTORS + 8:
+    most = server.connections(allowed)
+    assert 1 <= most.admin <= server.MAX_ADMIN
+    assert 1 <= most.api <= server.MAX_API
+    if allowed > server.OWN_DESCRIPTORS + 8:
         # Each request of the application may need a connection to a provider.
-        used = most.admin + 2 * most.api + descriptors.OWN_DESCRIPTORS
+        used = most.admin + 2 * most.api + server.OWN_DESCRIPTORS
         assert used <= allowed

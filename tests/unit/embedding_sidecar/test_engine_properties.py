@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from embedding_contract import document
 from embedding_sidecar import errors, providers
 from embedding_sidecar.cache import generations, memory_cache, tiered_cache
-from embedding_sidecar.engine import inflight
+from embedding_sidecar.engine import inflight, provider_call
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.request_state import Found
 from embedding_sidecar.engine.service import Service
@@ -223,14 +223,16 @@ class Case:
         )
         self.service = Service(
             document=policy,
-            keys={},
-            cache=self.cache,
-            quota=cast("Any", self.quota),
-            upstream=self.net,
-            observe=silent,
-            registry=self.registry,
-            clock=self.loop.time,
-            wall_clock=self.loop.time,
+            caller=provider_call.Caller(
+                keys={},
+                cache=self.cache,
+                quota=cast("Any", self.quota),
+                upstream=self.net,
+                observe=silent,
+                registry=self.registry,
+                clock=self.loop.time,
+                wall_clock=self.loop.time,
+            ),
         )
 
     def run(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from embedding_sidecar.api.exposition import Exposition
+from embedding_sidecar.api.management import Exposition
 
 
 def test_d10_scrapes_within_second_share_later_rendering():

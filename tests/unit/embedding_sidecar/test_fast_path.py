@@ -13,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedding_http.bounds import Bounds, RefusedRequest
-from embedding_http.flow import Reply, pairs
+from embedding_http.flow import Reply, WriteCoalescer, pairs
 from embedding_http.protocol import HttpProtocol, Listener
 from embedding_sidecar.api import fast_path, head_cache
 from embedding_sidecar.api.embeddings import Asked
 from embedding_sidecar.api.fast_path import FastPath
 from embedding_sidecar.openai_format import request_headers
-from embedding_sidecar.upstream import write_coalescer
 from tests.parts.oracle import Oracle
 
 BODY_TO_WAIT_FOR = b"slow"
@@ -37,7 +36,7 @@ class Echo:
 
     def __init__(self):
         self.known_heads = head_cache.HeadCache()
-        self.turn = write_coalescer.WriteCoalescer()
+        self.turn = WriteCoalescer()
         self.bounds = Bounds()
         self.parsed: list[request_headers.Head] = []
         self.at_once_asked = 0

@@ -24,6 +24,7 @@ from embedding_sidecar.engine import (
     cached_answers,
     failover,
     inflight,
+    provider_call,
     provider_states,
     request_state,
     service,
@@ -116,17 +117,19 @@ class World:
             loaded=loaded,
             service=service.Service(
                 document=DOCUMENT,
-                keys={
-                    it.name: provider_states.ApiKey(current=stand_in.KEY)
-                    for it in DOCUMENT.providers
-                },
-                cache=self.cache,
-                quota=unlimited,
-                upstream=self.provider,
-                observe=self.metrics,
-                registry=inflight.InflightCalls(clock=lambda: self.now),
-                clock=lambda: self.now,
-                wall_clock=lambda: self.now,
+                caller=provider_call.Caller(
+                    keys={
+                        it.name: provider_states.ApiKey(current=stand_in.KEY)
+                        for it in DOCUMENT.providers
+                    },
+                    cache=self.cache,
+                    quota=unlimited,
+                    upstream=self.provider,
+                    observe=self.metrics,
+                    registry=inflight.InflightCalls(clock=lambda: self.now),
+                    clock=lambda: self.now,
+                    wall_clock=lambda: self.now,
+                ),
             ),
             quota=day,
             cache=self.cache,
@@ -179,7 +182,7 @@ class World:
 
     def counted(self) -> bytes:
         """What a scrape shows, but for times."""
-        self.metrics.memory_bytes(self.cache.memory.bytes_held)
+        self.metrics.set("aos_embedding_cache_memory_bytes", self.cache.memory.bytes_held)
         return SUMS.sub(b"", self.metrics.exposition())
 
 
@@ -308,6 +311,15 @@ def test_failure_nobody_thought_of_is_500_and_in_log(caplog, monkeypatch):
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_answer_is_written_before_its_vector_is_kept(monkeypatch):
+    world, steps = World(hot=True), mock.Mock()
+    steps.answer.side_effect, steps.keep.side_effect = openai_json.render, world.cache.put_many
+    monkeypatch.setattr(openai_json, "render", steps.answer)
+    monkeypatch.setattr(world.cache, "put_many", steps.keep)
+    assert world.post(body())[0] == 200
+    assert [name for name, _, _ in steps.mock_calls] == ["answer", "keep"]
+
+
 def test_cache_that_cannot_keep_vector_takes_no_answer_away(caplog, monkeypatch):
     world = World(hot=True)
     monkeypatch.setattr(world.cache, "put_many", lambda *_, **__: 1 / 0)
@@ -329,7 +341,7 @@ def test_unwritable_answer_is_500_for_callback(monkeypatch):
     )
     monkeypatch.setattr(openai_json, "render", lambda **_: 1 / 0)
     told: list[Any] = []
-    world.endpoint.look_up(asked._replace(wanted=known, from_memory=from_memory), told.append)
+    world.endpoint.look_up(asked._replace(wanted=known, found=from_memory), told.append)
     assert [it.status for it in told] == [500]
     assert "other" not in repr(asked)
 

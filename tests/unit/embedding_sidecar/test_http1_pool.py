@@ -35,11 +35,12 @@ def run(request):
 @contextlib.asynccontextmanager
 async def asking(**given) -> AsyncIterator[http1_pool.ConnectionPool]:
     parts: dict[str, Any] = {
+        "connect_seconds": 5.0,
+        "dns_seconds": 10.0,
         "intake": answer_body.Intake(),
         "authorities": tls_authorities.Authorities(),
     }
-    terms: dict[str, Any] = {"connect_seconds": 5.0, "dns_seconds": 10.0, **given}
-    made = http1_pool.ConnectionPool(**parts, **terms)
+    made = http1_pool.ConnectionPool(**{**parts, **given})
     try:
         yield made
     finally:
@@ -466,7 +467,7 @@ class Wire(asyncio.Transport):
 
 async def connected():
     owner = mock.Mock()
-    owner.send_soon = lambda connection: connection.send()
+    owner.writes.send = lambda send: send()
     made = http1_pool.Connection(ORIGIN, owner=owner)
     made.connection_made(Wire())
     return made
@@ -591,24 +592,49 @@ def test_answer_that_was_cut_short_is_gone_with_its_connection(run):
         gc.enable()
 
 
+@pytest.mark.parametrize(("memory_bytes", "is_given_up"), [(4 * 2**20, True), (2**30, False)])
+def test_body_under_way_is_held_against_memory_until_connection_is_lost(
+    run, memory_bytes, is_given_up
+):
+    begun = b"HTTP/1.1 200 OK\r\ncontent-length: 10000000\r\n\r\n" + b"x" * 2**21
+
+    async def go():
+        enough = asyncio.Event()
+
+        class Body(whole_body.WholeBody):
+            def feed(self, chunk):
+                super().feed(chunk)
+                # A turn later, when the bytes are counted.
+                if self.held_bytes == 2**21:
+                    asyncio.get_running_loop().call_soon(enough.set)
+
+            def drop(self):
+                super().drop()
+                enough.set()
+
+        server, intake, came = Server(begun), answer_body.Intake(memory_bytes), Body()
+        async with raw_server.served(server.handle) as url, asking(intake=intake) as made:
+            asked = asyncio.create_task(failed(made, url, reader=came))
+            await enough.wait()
+            held = intake.held_bytes
+            await made.close()
+            await asyncio.gather(asked, return_exceptions=True)
+        return came.is_lost, held > 0, intake.held_bytes
+
+    assert run(go()) == (is_given_up, not is_given_up, 0)
+
+
 # --- begun, without anybody who awaits it
-
-
-class Account(mock.Mock):
-    """An owner that sends nothing by itself."""
-
-    def send_soon(self, connection):
-        self.begun = connection
 
 
 async def begun(*, seconds=10.0, is_sent=True):
     """A call that has been begun, and what is told of it."""
-    owner = Account()
+    owner = mock.Mock()  # it sends nothing by itself
     told: list[Any] = []
     connection = http1_pool.Connection(ORIGIN, owner=owner)
     connection.connection_made(Wire())
     cancel = connection.start(b"head", b"body", within_seconds=seconds, done=told.append)
-    assert owner.begun is connection
+    owner.writes.send.assert_called_once_with(connection.send)
     if is_sent:
         connection.send()
     return connection, told, cancel

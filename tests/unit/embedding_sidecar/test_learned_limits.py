@@ -55,6 +55,31 @@ def test_b4_limit_of_items_by_any_status_is_split_and_remembered(status, items):
     assert len(p.calls) <= 250 // max(items // 2, 1) + 1
 
 
+def test_answer_counts_tokens_of_all_halves():
+    world = World(one("p", kind="OpenAICompatible"))
+    taking(world, items=2)
+    asked = texts(5)
+    answer = world.embed(*asked)
+    assert answer.tokens == sum(map(stand_in.tokens, asked))
+    assert not answer.is_estimated
+
+
+def test_tokens_are_estimated_where_first_half_states_none():
+    world = World(one("p", kind="OpenAICompatible"))
+    p = taking(world, items=2)
+    refuse = p.fault
+
+    def fault(made):
+        told = refuse(made)
+        if told is made and len(p.calls) == 2:
+            status, headers, body = made
+            return status, headers, {"data": body["data"]}
+        return told
+
+    p.fault = fault
+    assert world.embed(*texts(4)).is_estimated
+
+
 def test_b4_limit_is_raised_after_some_time_and_forgotten():
     """B4."""
     world = World(one("p", kind="OpenAICompatible"))
@@ -144,7 +169,7 @@ def test_b4_only_longest_recent_text_may_be_too_long(tokens, passed, is_learned)
     learned = Learned()
     learned.passed(Size(1, passed, passed), now=RAISE_SECONDS)
     learned.refused_alone(Size(1, tokens, tokens), now=RAISE_SECONDS + 1)
-    assert learned.anything is is_learned
+    assert (learned.within(BASE, now=RAISE_SECONDS + 1) != BASE) is is_learned
 
 
 def test_b4_item_that_goes_alone_may_be_longer_after_some_time():
@@ -157,7 +182,6 @@ def test_b4_item_that_goes_alone_may_be_longer_after_some_time():
         for raises in (0, 1, 2, 20)
     ]
     assert alone == [900, 1800, 3600, None]
-    assert not learned.anything
 
 
 @pytest.mark.parametrize("kind", ["OpenAI", "Voyage"])

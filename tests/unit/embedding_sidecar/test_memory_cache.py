@@ -228,7 +228,7 @@ class Store:
 
     def fetch(self, keys, done):
         if self.away:
-            done(None)
+            done(errors.StoreAway("away"))
             return
         self.reads.append(list(keys))
         done([self.values.get(key) for key in keys])
@@ -428,7 +428,7 @@ def test_look_up_is_answered_at_once_where_no_store_needs_to_be_asked(store, mon
 
 def test_look_up_is_answered_once_store_has_answered(store, monkeypatch):
     told: list[list[cache_entry.Entry | None]] = []
-    asked: list[Callable[[list[bytes | None] | None], None]] = []
+    asked: list[Callable[[list[bytes | None] | errors.StoreAway], None]] = []
     monkeypatch.setattr(store, "fetch", lambda keys, done: asked.append(done))
     pod = Pod(store)
     for _ in range(2):
@@ -438,7 +438,7 @@ def test_look_up_is_answered_once_store_has_answered(store, monkeypatch):
         encoded(entry(made_at=made_at), key=key) for key, made_at in (("a", 985.0), ("b", 980.0))
     )
     asked[0]([fresh, old])
-    asked[1](None)
+    asked[1](errors.StoreAway("away"))
     assert told == [[entry(made_at=985.0), None], [None, None]]
     assert pod.seen.lookups == [("memory", 0)] * 2 + [("redis", 1), ("redis", 0)]
     assert pod.seen.misses == 3
@@ -446,7 +446,7 @@ def test_look_up_is_answered_once_store_has_answered(store, monkeypatch):
 
 
 def test_cancelled_reader_is_told_nothing(store, monkeypatch):
-    asked: list[Callable[[list[bytes | None] | None], None]] = []
+    asked: list[Callable[[list[bytes | None] | errors.StoreAway], None]] = []
     monkeypatch.setattr(store, "fetch", lambda keys, done: asked.append(done))
     pod = Pod(store)
 

@@ -18,12 +18,12 @@ def used():
     found.error("cache")
     found.failover("voyage")
     found.saved(model="m", tokens=2)
-    found.daily(calls=1, limit=10, reserved=2)
-    found.keys({"openai": False})
-    found.breakers({"openai": False})
+    found.set("aos_embedding_daily_calls", 1)
+    found.show("aos_embedding_key_refused", {"openai": False})
+    found.show("aos_embedding_breaker_open", {"openai": False})
     found.answered(200)
     found.answered(503)
-    found.redis({"cache": True, "quota": None})
+    found.show("aos_embedding_redis_up", {"cache": True, "quota": None})
     return found
 
 
@@ -42,23 +42,23 @@ def test_labels_are_declared_ones():
 
 def test_unlimited_quota_is_infinite():
     found = metrics.Metrics()
-    found.daily(calls=0, limit=None, reserved=0)
+    found.set("aos_embedding_daily_quota", None)
     values = {sample.name: sample.value for sample in scraped(found)}
     assert values["aos_embedding_daily_quota"] == float("inf")
 
 
 def test_only_document_in_force_is_named():
     found = metrics.Metrics()
-    found.document_in_force("one")
-    found.document_in_force("two")
+    found.show("aos_embedding_policy_info", {"one": 1})
+    found.show("aos_embedding_policy_info", {"two": 1})
     shown = [s.labels for s in scraped(found) if s.name == "aos_embedding_policy_info"]
     assert shown == [{"document": "two"}]
 
 
 def test_keys_are_shown_for_providers_of_today():
     found = metrics.Metrics()
-    found.keys({"openai": True, "voyage": False})
-    found.keys({"voyage": True})
+    found.show("aos_embedding_key_refused", {"openai": True, "voyage": False})
+    found.show("aos_embedding_key_refused", {"voyage": True})
     shown = [(s.labels, s.value) for s in scraped(found) if s.name == "aos_embedding_key_refused"]
     assert shown == [({"provider": "voyage"}, 1)]
 
@@ -80,7 +80,7 @@ def test_requests_are_counted_by_status():
 
 def test_redis_that_was_never_used_is_not_shown():
     found = metrics.Metrics()
-    found.redis({"cache": None, "quota": False})
+    found.show("aos_embedding_redis_up", {"cache": None, "quota": False})
     shown = [(s.labels, s.value) for s in scraped(found) if s.name == "aos_embedding_redis_up"]
     assert shown == [({"store": "quota"}, 0)]
 
@@ -118,6 +118,6 @@ def test_sidecar_with_eight_providers_has_at_most_400_series():
         found.answered(status)
     for layer in ("memory", "redis"):
         found.looked_up(layer, hits=1, seconds=0.1)
-    found.keys({f"provider-{number}": True for number in range(8)})
-    found.breakers({f"provider-{number}": True for number in range(8)})
+    found.show("aos_embedding_key_refused", {f"provider-{number}": True for number in range(8)})
+    found.show("aos_embedding_breaker_open", {f"provider-{number}": True for number in range(8)})
     assert len(scraped(found)) <= MOST_SERIES

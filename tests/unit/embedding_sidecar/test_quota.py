@@ -393,11 +393,11 @@ def test_plain_settling_after_close_gives_back_remainder(day):
         sidecar = day.sidecar(daily_requests=1000)
         first, second = [await draw(sidecar, tokens=1) for _ in range(2)]
         sidecar.settle(first, billed=True, tokens=1)
-        assert not sidecar._applications.giving_back
+        assert not sidecar._shares[False].giving_back
         await sidecar.close()
         sidecar.settle(second, billed=False, tokens=0)
         before = day.counted.calls
-        await asyncio.gather(*sidecar._applications.giving_back)
+        await asyncio.gather(*sidecar._shares[False].giving_back)
         return before, day.counted.calls
 
     assert run(scenario()) == (2, 1)
@@ -597,6 +597,17 @@ def test_grant_of_higher_limit_is_not_spent_within_lower(day):
         return made, day.counted.calls
 
     assert run(scenario()) == (2, 5)
+
+
+def test_limit_below_what_was_spent_leaves_no_call_and_no_token(day):
+    async def scenario():
+        sidecar = day.sidecar(daily_requests=20, daily_tokens=20)
+        await spend(sidecar, 10)
+        obey(sidecar, day.lines[0], daily_requests=5, daily_tokens=5)
+        return sidecar.left()
+
+    left = run(scenario())
+    assert (left.requests_left, left.tokens_left) == (0, 0)
 
 
 def test_grant_under_way_of_higher_limit_is_not_spent_within_lower(day):
@@ -967,7 +978,7 @@ def test_waiter_cancelled_while_served_uses_nothing(day, turns_later):
             if turns:
                 loop.call_soon(hang_up, turns - 1)
                 return
-            given.append(crowd.quota._applications.ledger.used.calls)
+            given.append(crowd.quota._shares[False].ledger.used.calls)
             for request in crowd.waiting:
                 request.cancel()
 

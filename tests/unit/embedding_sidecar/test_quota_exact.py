@@ -152,7 +152,7 @@ class Policy(RuleBasedStateMachine):
         sidecar = pick(self.living, which)
         if background:
             sidecar.has_background = True
-            self.of_background.add(sidecar.quota._of_background().ledger._lease)
+            self.of_background.add(sidecar.quota._shares[True].ledger._lease)
         for _ in range(requests):
             asking = self.request(sidecar, bound, background)
             sidecar.asking.append(self.start(sidecar, asking))

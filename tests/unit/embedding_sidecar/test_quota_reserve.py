@@ -351,7 +351,7 @@ def test_any_course_of_both_classes(calls_of_day, tokens_of_day, shared, steps):
             held = await reserved(sidecar, tokens=bound, background=background)
             if isinstance(held, errors.QuotaExhausted):
                 total = day.counted if shared else spent
-                ours = (sidecar._background if background else sidecar._applications).ledger.rest
+                ours = sidecar._shares[background].ledger.rest
                 with_it = total + (need - ours).at_least(claims.NOTHING)
                 assert allowed.short(with_it)
                 is_reserved = not limits.short(with_it)

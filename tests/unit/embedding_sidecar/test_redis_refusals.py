@@ -5,6 +5,7 @@ import pytest
 import redis.exceptions
 from redis._parsers.base import BaseParser
 
+from embedding_sidecar import errors
 from embedding_sidecar.redis_client import redis_refusals
 
 PATTERN = "aos:embedding:quota:*"
@@ -62,13 +63,13 @@ def test_refusal_is_same_in_either_clients_form(answer):
     """B9: redis-py takes the code away, and so the wrong password was an AuthenticationError."""
     told = redis_refusals.lacking(answer, pattern=PATTERN, run_by_script=RUN)
     for error in (hiredis.ReplyError(answer), BaseParser.parse_error(answer)):
-        assert redis_refusals.of(error, pattern=PATTERN, run_by_script=RUN) == told
+        failure = redis_refusals.failure(error, pattern=PATTERN, run_by_script=RUN)
+        assert (type(failure), str(failure)) == (errors.StoreRefuses, told)
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        None,
         TimeoutError(),
         redis.exceptions.ConnectionError("ERR my-secret"[4:]),
         hiredis.ReplyError("MOVED 1 nowhere:1"),
@@ -79,4 +80,5 @@ def test_refusal_is_same_in_either_clients_form(answer):
     ],
 )
 def test_other_error_is_no_refusal(error):
-    assert redis_refusals.of(error, pattern=PATTERN, run_by_script=RUN) is None
+    failure = redis_refusals.failure(error, pattern=PATTERN, run_by_script=RUN)
+    assert (type(failure), str(failure)) == (errors.StoreAway, type(error).__name__)

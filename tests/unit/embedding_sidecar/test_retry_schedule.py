@@ -25,7 +25,9 @@ def candidates(*named):
     for one in named:
         name, _, space = one.partition("/")
         served = document.Provider(name=name, kind="OpenAI", model="m", base_url=f"http://{name}")
-        made.append(failover.Candidate(provider=served, dimensions=None, space=space or "s"))
+        made.append(
+            failover.Candidate(provider=served, dimensions=None, space=space or "s", label="openai")
+        )
     return made
 
 

@@ -19,11 +19,6 @@ from tests.parts.callbacks import draw
 ONE_VECTOR = b'{"data": [{"index": 0, "embedding": [0.5]}], "usage": {"total_tokens": 1}}'
 
 
-def test_terms_of_part_are_not_shown():
-    made = runtime._Made(("shop/main", "redis://:secretpw@redis"), object())
-    assert "secretpw" not in repr(made)
-
-
 def test_store_of_cache_is_closed_at_end(monkeypatch):
     closed: list[object] = []
 

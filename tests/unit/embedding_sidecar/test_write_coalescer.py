@@ -3,12 +3,12 @@
 import asyncio
 import functools
 
-from embedding_sidecar.upstream import write_coalescer
+from embedding_http.flow import WriteCoalescer
 
 
 def test_first_of_turn_is_sent_at_once_and_others_when_it_is_over():
     async def go():
-        writes = write_coalescer.WriteCoalescer()
+        writes = WriteCoalescer()
         sent: list[str] = []
         for name in "abc":
             writes.send(functools.partial(sent.append, name))
@@ -23,7 +23,7 @@ def test_first_of_turn_is_sent_at_once_and_others_when_it_is_over():
 
 def test_failing_send_keeps_no_other_back(caplog):
     async def go():
-        writes = write_coalescer.WriteCoalescer()
+        writes = WriteCoalescer()
         sent: list[str] = []
         writes.send(functools.partial(sent.append, "first"))
         writes.send(lambda: 1 / 0)

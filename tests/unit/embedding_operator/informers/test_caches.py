@@ -13,6 +13,7 @@ from embedding_operator.controller import workloads
 from embedding_operator.informers import caches as wiring
 from embedding_operator.informers import kept as keeping
 from embedding_operator.informers import sources
+from embedding_operator.injection import selection
 from embedding_operator.kube import kinds
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.kinds import ObjectKey
@@ -552,3 +553,16 @@ def test_listed_policies_lack_fields_of_own_reconcile():
     assert found["metadata"].items() >= raw["metadata"].items()
     assert (found["apiVersion"], found["kind"]) == (names.API_VERSION, names.KIND)
     assert len(world.caches.policies.of("shop")[0].outline) < 1000
+
+
+def test_outline_of_policy_says_that_identity_calls_provider(world):
+    azure = {"deployment": "d", "tenantID": "t", "clientID": "c"}
+    raw = {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {"name": "search", "namespace": "shop", "uid": UID},
+        "spec": {"podSelector": {}, "providers": [{"name": "o"}, {"name": "a", "azure": azure}]},
+    }
+    world.caches.policies.told("ADDED", keeping.encode(raw))
+    [found] = selection.candidates(world.caches.policies_of("shop"))
+    assert found.has_identity

@@ -74,6 +74,48 @@ def test_sidecar_is_told_uid_of_its_pod():
     assert container["env"] == [{"name": names.ENV_POD_UID, "valueFrom": uid}]
 
 
+BY_IDENTITY = dataclasses.replace(SEARCH, has_identity=True)
+IDENTITY_VOLUME = {
+    "name": "embedding-identity",
+    "projected": {
+        "sources": [
+            {
+                "serviceAccountToken": {
+                    "audience": "api://AzureADTokenExchange",
+                    "expirationSeconds": 3600,
+                    "path": "azure",
+                }
+            }
+        ]
+    },
+}
+
+
+def test_sidecar_alone_gets_token_for_identity_where_policy_has_one():
+    plain, injected = inject(pod()), inject(pod(), candidate=BY_IDENTITY)
+    assert injected["spec"]["volumes"] == [*plain["spec"]["volumes"], IDENTITY_VOLUME]
+    mounts = [it.get("volumeMounts", []) for it in injected["spec"]["containers"]]
+    assert mounts == [[]]
+    (sidecar,) = injected["spec"]["initContainers"]
+    mounted = {
+        "name": "embedding-identity",
+        "mountPath": "/etc/embedding/identity",
+        "readOnly": True,
+    }
+    assert sidecar["volumeMounts"] == [
+        *plain["spec"]["initContainers"][0]["volumeMounts"],
+        mounted,
+    ]
+
+
+def test_pod_without_token_for_identity_is_outdated():
+    older = inject(pod())
+    assert not injector.is_outdated(older, sidecar=SIDECAR, candidate=SEARCH)
+    assert injector.is_outdated(older, sidecar=SIDECAR, candidate=BY_IDENTITY)
+    newer = inject(pod(), candidate=BY_IDENTITY)
+    assert not injector.is_outdated(newer, sidecar=SIDECAR, candidate=BY_IDENTITY)
+
+
 def test_given_pod_is_not_changed():
     given_pod = pod()
     before = copy.deepcopy(given_pod)

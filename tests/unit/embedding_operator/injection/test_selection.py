@@ -150,6 +150,23 @@ def test_invalid_policy_still_covers_its_pods_but_deleted_one_does_not():
     assert [found.name for found in selection.candidates([invalid, going])] == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("providers", "has_identity"),
+    [
+        ([{"azure": {"deployment": "d", "tenantID": "t", "clientID": "c"}}], True),
+        ([{"type": "OpenAI"}, {"azure": {"tenantID": "t"}}], True),
+        ([{"azure": {"deployment": "d"}}, {"type": "OpenAI"}], False),
+        # What no version of the schema admits.
+        ([None, {"azure": None}, {"azure": "text"}, 5], False),
+        ({"azure": {"tenantID": "t"}}, False),
+        (None, False),
+    ],
+)
+def test_identity_of_provider_is_read(providers, has_identity):
+    policy = {"metadata": {"name": "a"}, "spec": {"podSelector": {}, "providers": providers}}
+    assert selection.candidates([policy])[0].has_identity is has_identity
+
+
 def test_policys_own_resources_are_read():
     policy = {
         "metadata": {"name": "a"},

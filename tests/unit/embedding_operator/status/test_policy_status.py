@@ -560,6 +560,30 @@ def test_bypassing_says_of_each_pod_why():
     assert "a: container x ...; 1 started before" in told
 
 
+@pytest.mark.parametrize(
+    ("word", "reason", "cause"),
+    [
+        ("identity_refused_aadsts90002", "IdentityRefused", "does not know azure.tenantID"),
+        ("identity_refused_aadsts700016", "IdentityRefused", "not know azure.clientID"),
+        ("identity_refused_aadsts700213", "IdentityRefused", "no federated credential with"),
+        ("identity_refused_aadsts70025", "IdentityRefused", "no federated credential at all"),
+        ("identity_refused_aadsts700024", "IdentityRefused", "outside its time"),
+        ("identity_refused_aadsts1", "IdentityRefused", "azure.tenantID and azure.clientID"),
+        ("identity_refused", "IdentityRefused", "azure.tenantID and azure.clientID"),
+        ("identity_unreachable", "IdentityUnreachable", "azure.authority"),
+        ("identity_missing", "IdentityMissing", "restart pods"),
+        ("identity_denied", "IdentityDenied", "Cognitive Services OpenAI User"),
+    ],
+)
+def test_problem_of_identity_names_field_and_cause(word, reason, cause):
+    force = config_in_force.Force(in_force=3, failures_told=3, failures={("azure", word): 2})
+    found = config_in_force.reach_verdict(force, generation=1, previous={})
+    assert (found.status, found.reason) == ("False", reason)
+    assert found.message.startswith(f"azure: {word} in 2 of 3 pods. ")
+    assert cause in found.message
+    assert len(found.message) < 600
+
+
 def test_causes_of_failed_providers_are_condition_apart_from_ready():
     """B8: the cause, in the sidecar's word."""
     failures = {("main", "certificate_untrusted"): 2, ("other", "name_unknown"): 1}

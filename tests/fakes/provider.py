@@ -176,6 +176,10 @@ class StandIn(Starts):
         self._record(path, key, headers, asked)
         if self.key is not None and key != self.key:
             return wire.error(401, f"Incorrect API key provided: {key[:3]}***.")
+        if len(asked["input"]) > wire.most:
+            return wire.error(400, f"at most {wire.most} texts")
+        if "too long" in asked["input"] and not asked["cuts"]:
+            return wire.error(400, "the text is too long")
         dimensions = asked.get("dimensions") or DIMENSIONS
         made = vectors(asked, asked["input"], dimensions=dimensions, default="float")
         return vendors.told(wire, asked, self.fault(made) if callable(self.fault) else made)

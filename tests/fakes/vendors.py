@@ -39,8 +39,13 @@ class BadRequestError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Wire:
-    """A vendor: its requests read, its answers and errors written, its key found."""
+    """A vendor: its requests read, its answers and errors written, its key found.
 
+    `most` is the number of texts that it takes. A request that is read has in `cuts` whether too
+    long a text would be cut.
+    """
+
+    most: int
     read: Callable[[str, dict[str, Any]], Asked]
     write: Callable[[Asked, dict[str, Any]], Answer]
     error: Callable[[int, str], Answer]
@@ -94,10 +99,6 @@ def _read_gemini(path: str, body: dict[str, Any]) -> Asked:
     _known(body, "requests")
     model = path.rpartition("/models/")[2].removesuffix(":batchEmbedContents")
     entries = body["requests"]
-    if len(entries) > 100:
-        raise BadRequestError(
-            "BatchEmbedContentsRequest.requests: at most 100 requests can be in one"
-        )
     for entry in entries:
         _known(entry, "model", "content", "taskType", "title", "outputDimensionality")
         if entry["model"] != f"models/{model}" or len(entry["content"]["parts"]) != 1:
@@ -108,6 +109,7 @@ def _read_gemini(path: str, body: dict[str, Any]) -> Asked:
         [entry["content"]["parts"][0]["text"] for entry in entries],
         side=first.get("taskType"),
         dimensions=first.get("outputDimensionality"),
+        cuts=True,
     )
 
 
@@ -134,18 +136,13 @@ def _error_gemini(status: int, message: str) -> Answer:
 def _read_cohere(path: str, body: dict[str, Any]) -> Asked:
     del path
     _known(body, "model", "texts", "input_type", "embedding_types", "output_dimension", "truncate")
-    if len(body["texts"]) > 96:
-        raise BadRequestError(
-            f"total number of texts must be at most 96 - received {len(body['texts'])}"
-        )
-    if "too long" in body["texts"] and body.get("truncate", "END") == "NONE":
-        raise BadRequestError("too many tokens: the text is too long")
     return _asked(
         body["model"],
         body["texts"],
         side=body["input_type"],
         dimensions=body.get("output_dimension"),
         encoding_format="base64" if body["embedding_types"] == ["base64"] else None,
+        cuts=body.get("truncate", "END") != "NONE",
     )
 
 
@@ -175,15 +172,12 @@ def _read_mistral(path: str, body: dict[str, Any]) -> Asked:
     del path
     names = ("model", "input", "encoding_format", "output_dimension", "output_dtype", "metadata")
     _known(body, *names, status=422)
-    if len(body["input"]) > 256:
-        raise BadRequestError("Too many inputs in request, split into more batches.")
-    if "too long" in body["input"]:
-        raise BadRequestError("Too many tokens: the text is too long")
     return _asked(
         body["model"],
         body["input"],
         dimensions=body.get("output_dimension"),
         encoding_format=body.get("encoding_format"),
+        cuts=False,
     )
 
 
@@ -205,14 +199,13 @@ def _error_mistral(status: int, message: str) -> Answer:
 def _read_jina(path: str, body: dict[str, Any]) -> Asked:
     del path
     _known(body, "model", "input", "embedding_type", "task", "dimensions", "truncate")
-    if "too long" in body["input"] and not body.get("truncate", False):
-        raise BadRequestError("Input text is too long. Use 'truncate: true'")
     return _asked(
         body["model"],
         body["input"],
         side=body.get("task"),
         dimensions=body.get("dimensions"),
         encoding_format=body.get("embedding_type"),
+        cuts=body.get("truncate", False),
     )
 
 
@@ -235,9 +228,7 @@ def _read_bedrock(path: str, body: dict[str, Any]) -> Asked:
         _known(body, "texts", "input_type", "truncate", "embedding_types", "output_dimension")
         items, side, dimensions = body["texts"], body["input_type"], body.get("output_dimension")
         cuts = body.get("truncate", "NONE") != "NONE"
-    if "too long" in items and not cuts:
-        raise BadRequestError("expected maxLength: 50000: the text is too long")
-    return _asked(model, items, side=side, dimensions=dimensions)
+    return _asked(model, items, side=side, dimensions=dimensions, cuts=cuts)
 
 
 def _write_bedrock(asked: Asked, answer: dict[str, Any]) -> Answer:
@@ -277,16 +268,21 @@ def _key_of_bedrock(headers: Mapping[str, str]) -> str:
 
 WIRES = {
     "gemini": Wire(
+        most=100,
         read=_read_gemini,
         write=_write_gemini,
         error=_error_gemini,
         key=lambda headers: headers.get("x-goog-api-key", ""),
     ),
-    "cohere": Wire(read=_read_cohere, write=_write_cohere, error=_error_cohere, key=_bearer),
-    "mistral": Wire(read=_read_mistral, write=_as_it_is, error=_error_mistral, key=_bearer),
-    "jina": Wire(read=_read_jina, write=_as_it_is, error=_error_jina, key=_bearer),
+    "cohere": Wire(
+        most=96, read=_read_cohere, write=_write_cohere, error=_error_cohere, key=_bearer
+    ),
+    "mistral": Wire(
+        most=256, read=_read_mistral, write=_as_it_is, error=_error_mistral, key=_bearer
+    ),
+    "jina": Wire(most=2048, read=_read_jina, write=_as_it_is, error=_error_jina, key=_bearer),
     "bedrock": Wire(
-        read=_read_bedrock, write=_write_bedrock, error=_error_bedrock, key=_key_of_bedrock
+        most=96, read=_read_bedrock, write=_write_bedrock, error=_error_bedrock, key=_key_of_bedrock
     ),
 }
 

@@ -19,6 +19,11 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 BAD, GOOD = crd_cases.of("bad"), crd_cases.of("good")
 REFUSED, ADMITTED = crd_cases.refused(BAD), crd_cases.admitted(BAD)
 OF_A_CLASS = crd_cases.CASES / "good" / "provider-of-a-class.yaml"
+LIMITS_AND_PROVIDERS = (
+    *("cost-", "month-", "quota-", "rate-", "weight-"),
+    *("azure-", "bedrock-", "region-", "gemini-", "cohere-", "mistral-", "jina-"),
+    *("provider-without", "provider-of-nothing", "ref-"),
+)
 COMPLETE = [case for case in GOOD if case != OF_A_CLASS]
 """Good cases whose document needs no ClusterEmbeddingProvider."""
 READ_BY_SELECTION = ("podSelector", "sidecar.resources")
@@ -74,6 +79,16 @@ def test_bad_policy_without_cluster_is_refused_or_read(case):
         alone = crd_schema.admit(shown)
         alone["metadata"]["namespace"] = "shop"
         policy.to_document(policy.parse(alone))
+
+
+@pytest.mark.parametrize(
+    "case", [it for it in BAD if it.stem.startswith(LIMITS_AND_PROVIDERS)], ids=crd_cases.stem
+)
+def test_bad_limit_or_provider_is_refused_without_cluster_too(case):
+    shown = yaml.safe_load(case.read_text(encoding="utf-8"))
+    shown["metadata"]["namespace"] = "shop"
+    with pytest.raises(errors.InvalidPolicy, match=r"^spec\.(providers|quota)"):
+        policy.to_document(policy.parse(crd_schema.admit(shown)))
 
 
 @pytest.mark.cluster

@@ -7,6 +7,7 @@ import pytest
 
 from embedding_contract import names
 from embedding_operator.injection import skipped_pods
+from tests.fakes import entra
 from tests.parts import admitting, kubectl
 from tests.parts.admitting import CONTAINER, create, sidecars
 from tests.parts.installation import wait
@@ -68,6 +69,48 @@ def test_bare_pod_gets_sidecar(api_server, shop):
     pod = create(api_server, shop)
     assert sidecars(pod) == [names.CONTAINER]
     assert pod["metadata"]["labels"][names.LABEL_INJECTED] == "search"
+
+
+def test_sidecar_alone_gets_token_where_policy_has_identity(api_server, shop):
+    azure = {"deployment": "d", "tenantID": entra.TENANT, "clientID": entra.CLIENT}
+    api_server.apply(
+        {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {"name": "search", "namespace": shop},
+            "spec": {
+                "podSelector": {},
+                "providers": [
+                    {
+                        "name": "azure",
+                        "type": "AzureOpenAI",
+                        "model": "text-embedding-3-small",
+                        "baseURL": "https://shop.openai.azure.com",
+                        "azure": azure,
+                    }
+                ],
+            },
+        }
+    )
+
+    def token():
+        volumes = create(api_server, shop)["spec"]["volumes"]
+        return [it["projected"] for it in volumes if it["name"] == names.VOLUME_IDENTITY]
+
+    wait(token, "a token for the identity")
+    pod = create(api_server, shop)
+    asked = {"audience": names.AZURE_AUDIENCE, "expirationSeconds": 3600, "path": "azure"}
+    assert token() == [{"defaultMode": 420, "sources": [{"serviceAccountToken": asked}]}]
+    mounted = {
+        it["name"]: it["mountPath"]
+        for kind in ("initContainers", "containers")
+        for container in pod["spec"][kind]
+        for it in container["volumeMounts"]
+        if container["name"] == names.CONTAINER or it["name"] == names.VOLUME_IDENTITY
+    }
+    assert mounted[names.VOLUME_IDENTITY] == names.IDENTITY_DIRECTORY
+    others = [it for it in pod["spec"]["containers"] if it["name"] != names.CONTAINER]
+    assert names.VOLUME_IDENTITY not in str(others)
 
 
 def test_pods_that_controller_makes_get_it_too(api_server, shop):

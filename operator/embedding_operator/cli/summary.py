@@ -66,7 +66,7 @@ def _pods(pods: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _quota(quota: Mapping[str, Any]) -> list[tuple[str, ...]]:
     told: list[tuple[str, ...]] = [
-        (name, str(quota[name])) for name in ("summary", "resetAt", "mode") if name in quota
+        (name, str(quota[name]), "") for name in ("summary", "resetAt", "mode") if name in quota
     ]
     return told + [
         (

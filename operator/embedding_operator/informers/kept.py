@@ -19,7 +19,8 @@ class Kept:
 
     `policy` and `index` name those that it concerns, and a changed `about` queues them. Policies
     and indexes also have `outline`, the JSON that reconciles of others read, and `reads`, the names
-    of their Secrets.
+    of their Secrets; policies have `classes`, the names of their ClusterEmbeddingProviders, of
+    which the `outline` is an entry of a policy's providers.
     """
 
     namespace: str
@@ -32,6 +33,7 @@ class Kept:
     content: bytes | None = None
     outline: bytes = b"{}"
     reads: frozenset[str] = frozenset()
+    classes: frozenset[str] = frozenset()
 
     @property
     def key(self) -> ObjectKey:

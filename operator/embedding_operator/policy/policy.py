@@ -6,15 +6,16 @@ schema cannot compute: vector spaces and prices.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from embedding_contract import document, names
 from embedding_operator import errors
 from embedding_operator.kube import ownership
-from embedding_operator.policy import alerts, provider, quota, reference
+from embedding_operator.policy import alerts, provider, provider_class, quota, reference
 from embedding_operator.policy.provider import Provider
+from embedding_operator.policy.provider_class import ProviderClass
 from embedding_operator.policy.quota import Quota
-from embedding_operator.policy.reference import Reference
+from embedding_operator.policy.reference import ClassReference, Reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +52,34 @@ class Network:
     ca_config_map: str | None
 
 
+class Unresolved(NamedTuple):
+    """The reason why a provider's ClusterEmbeddingProvider cannot be used; `path` is a field."""
+
+    path: str
+    message: str
+    reason: str
+
+    def error(self) -> errors.InvalidPolicy:
+        """The refusal of the policy."""
+        return errors.InvalidPolicy(self.path, self.message, reason=self.reason)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddingPolicy(ownership.Owner):
-    """A whole policy."""
+class PolicyOwner(ownership.Owner):
+    """A policy as the owner of objects, whatever its spec is."""
 
     kind = names.KIND
     label = names.LABEL_POLICY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingPolicy(PolicyOwner):
+    """A whole policy.
+
+    `classes` are the ClusterEmbeddingProviders that it uses. With `unresolved`, the reason why one
+    cannot be used, it becomes no document.
+    """
+
     generation: int
     providers: tuple[Provider, ...]
     failover_enabled: bool
@@ -73,10 +96,12 @@ class EmbeddingPolicy(ownership.Owner):
     additional_alerts: tuple[alerts.Additional, ...]
     log_level: str
     network: Network | None = None
+    classes: tuple[ProviderClass, ...] = ()
+    unresolved: Unresolved | None = None
 
 
 def parse(raw: Mapping[str, Any]) -> EmbeddingPolicy:
-    """A policy from its object.
+    """A policy from its object; providers with `ref` are not complete yet.
 
     Raises:
         errors.InvalidPolicy: a field does not match the schema, as in an object that was stored
@@ -150,10 +175,13 @@ def _synced(entry: Mapping[str, Any]) -> SyncedSecret:
 
 def references(policy: EmbeddingPolicy) -> dict[str, Reference]:
     """The keys of the owned Secret, and the reference to each value."""
-    found = {names.secret_provider_key(it.name): it.api_key for it in policy.providers}
+    found = {it.key_file: it.api_key for it in policy.providers}
+    for used in policy.classes:
+        if used.redis is not None:
+            found[names.secret_class_redis_url(used.name)] = ClassReference(used.name)
     found[names.SECRET_CACHE_REDIS_URL] = policy.cache.redis
     found[names.SECRET_QUOTA_REDIS_URL] = policy.quota.redis
-    return {key: place for key, place in found.items() if place is not None}
+    return {key: place for key, place in found.items() if key is not None and place is not None}
 
 
 def to_document(
@@ -165,9 +193,12 @@ def to_document(
     """The document for this policy's sidecars, which may search `indexes`.
 
     Raises:
-        errors.InvalidPolicy: a failover can never happen, a provider lacks a field of its type, or
-            a limit in money has no price to count by.
+        errors.InvalidPolicy: a failover can never happen, a provider lacks a field of its type, a
+            limit in money has no price to count by, or a class cannot be used.
     """
+    if policy.unresolved is not None:
+        raise policy.unresolved.error()
+    _check_providers(policy.providers)
     needed = quota.requires(policy.quota).union(*map(provider.requires, policy.providers))
     made = document.PolicyDocument(
         requires=tuple(sorted(needed)),
@@ -191,13 +222,27 @@ def to_document(
         indexes=tuple(indexes),
         network=network,
         log_level=policy.log_level,
+        classes=tuple(map(provider_class.to_document, policy.classes)),
     )
     _check_spaces(made)
     return made
 
 
+def _check_providers(providers: Sequence[Provider]) -> None:
+    """Refuse a list that no single entry is wrong in; an API server does so by rules."""
+    held = [it.name for it in providers]
+    for index, it in enumerate(providers):
+        if it.name in held[:index]:
+            message = f"{it.name} is the name of another provider; names must be unique"
+            raise errors.InvalidPolicy(f"spec.providers[{index}].name", message)
+    if all(it.weight == 0 for it in providers):
+        message = "at least one provider must have a weight above 0, such as 1"
+        raise errors.InvalidPolicy("spec.providers", message)
+
+
 def _document_provider(policy: EmbeddingPolicy, it: Provider, path: str) -> document.Provider:
-    if not policy.quota.limits_cost:
+    of_class = {used.name: used.limits_cost for used in policy.classes}
+    if not (policy.quota.limits_cost or of_class.get(it.ref or "", False)):
         return provider.to_document(it, path, price=it.price_per_million_tokens)
     counted = provider.price(it)
     if it.is_complete and counted is None:

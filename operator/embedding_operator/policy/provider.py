@@ -6,6 +6,7 @@ The API server refuses by rules of the resource what `check` refuses; `render` w
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from embedding_contract import document, names, prices, provider_terms
 from embedding_operator import errors
@@ -61,6 +62,14 @@ class Provider:
     def is_complete(self) -> bool:
         """False while the ClusterEmbeddingProvider of `ref` has not been found."""
         return bool(self.kind)
+
+    @property
+    def key_file(self) -> str | None:
+        """The owned Secret's key that holds the API key; None without one."""
+        if self.api_key is None:
+            return None
+        by_class = None if self.ref is None else names.secret_class_key(self.ref)
+        return by_class or names.secret_provider_key(self.name)
 
     @property
     def called_at(self) -> str | None:
@@ -177,6 +186,10 @@ def _check_azure(provider: Provider, path: str) -> None:
     if (provider.api_key is None) == (terms.tenant_id is None):
         message = "needs either an apiKey, or azure.tenantID and azure.clientID"
         raise errors.InvalidPolicy(path, message)
+    found = urlsplit(terms.authority)
+    if found.scheme != "https" or found.geturl() != f"https://{found.hostname}":
+        message = "must be https://HOST, without user, path or query"
+        raise errors.InvalidPolicy(f"{path}.azure.authority", message)
 
 
 def price(provider: Provider) -> str | None:
@@ -221,7 +234,7 @@ def to_document(provider: Provider, path: str, *, price: str | None) -> document
         aliases=provider.aliases,
         dimensions=provider.dimensions,
         declared_space=provider.space,
-        api_key_file=names.secret_provider_key(provider.name) if provider.api_key else None,
+        api_key_file=provider.key_file,
         price_per_million_tokens=price,
         limits=provider.limits,
         call_seconds=provider.call_seconds,

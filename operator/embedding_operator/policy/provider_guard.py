@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from embedding_contract import document, names
 from embedding_operator import errors
 from embedding_operator.kube import conditions
-from embedding_operator.policy import allowed_hosts, policy
+from embedding_operator.policy import allowed_hosts, classes, policy
 from embedding_operator.policy.provider import Provider
 from embedding_operator.policy.reference import Literal, Reference, SecretReference
 
@@ -133,13 +133,16 @@ class ProviderGuard:
     def withdrawn(
         self, held: Mapping[str, bytes], in_force: document.PolicyDocument | None
     ) -> frozenset[str]:
-        """Entries of an owned Secret that `in_force` sends to a host no longer allowed."""
+        """Entries of an owned Secret that `in_force` sends to a host no longer allowed.
+
+        Without those of classes, whose addresses the platform's team writes.
+        """
         if not self.allowed or in_force is None:
             return frozenset()
         called = {
             it.api_key_file: _Called(it.kind, it.base_url)
             for it in in_force.providers
-            if it.api_key_file is not None
+            if it.api_key_file is not None and classes.of_entry(it.api_key_file) is None
         }
         return frozenset(
             entry
@@ -185,8 +188,8 @@ def _urls(wanted: policy.EmbeddingPolicy) -> list[tuple[str, str, str | None]]:
 
 
 def _urls_of_provider(provider: Provider, path: str) -> list[tuple[str, str, str | None]]:
-    if not provider.is_complete:
-        return []
+    if not provider.is_complete or provider.ref is not None:
+        return []  # the platform's team wrote the address of a class
     where, url = f"{path}.baseURL", provider.called_at or ""
     if provider.base_url is None:
         where = f"{where} (left out, so {url})"

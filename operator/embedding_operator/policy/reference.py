@@ -35,7 +35,17 @@ class Literal:
     value: str
 
 
-Reference = VaultReference | SecretReference | Literal
+@dataclass(frozen=True, slots=True)
+class ClassReference:
+    """The value of a ClusterEmbeddingProvider, which its object refers to."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"the value of ClusterEmbeddingProvider {self.name}"
+
+
+Reference = VaultReference | SecretReference | Literal | ClassReference
 
 
 def parse(entry: Mapping[str, Any] | None) -> Reference | None:

@@ -26,6 +26,7 @@ MODES: Final = frozenset({"Enforce", "Observe"})
 PERIODS: Final = frozenset({"day", "month"})
 UNITS: Final = frozenset({"requests", "tokens", "cost"})
 LIMITS_LIMIT: Final = len(PERIODS) * len(UNITS)
+AMOUNT_LIMIT: Final = 10**15  # the bound of the resource's schema
 _DOLLARS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
 _REASON: Final = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 _WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -101,7 +102,7 @@ def _limit(entry: object) -> quota_status.LiveLimit:
     if not isinstance(entry, dict):
         raise ValueError(entry)  # noqa: TRY004 - about input, not an argument
     unit = _one_of(UNITS, entry.get("unit"))
-    amount: Callable[[object], int | str] = _dollars if unit == "cost" else _count
+    amount: Callable[[object], int | str] = _dollars if unit == "cost" else _amount
     return quota_status.LiveLimit(
         period=_one_of(PERIODS, entry.get("period")),
         unit=unit,
@@ -204,6 +205,13 @@ def _one_of(words: frozenset[str], value: object) -> str:
     if not isinstance(value, str) or value not in words:
         raise ValueError(value)
     return value
+
+
+def _amount(value: object) -> int:
+    found = _count(value)
+    if found > AMOUNT_LIMIT:
+        raise ValueError(value)
+    return found
 
 
 def _dollars(value: object) -> str:

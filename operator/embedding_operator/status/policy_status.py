@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from embedding_contract import names
 from embedding_operator.errors import Problem
 from embedding_operator.kube import conditions
 from embedding_operator.kube.conditions import Condition, from_problem
@@ -147,7 +148,11 @@ def build(
         made |= {key: previous[key] for key in kept if key in previous}
     else:
         first = policy.providers[0]
-        made["provider"] = f"{first.kind}/{first.model}"
+        made["provider"] = (
+            f"{first.kind}/{first.model}"
+            if first.is_complete
+            else f"{names.CLASS_KIND}/{first.ref}"
+        )
         secrets = secret_status.part(facts.secrets, previous=previous)
         if secrets:
             made["secrets"] = secrets
@@ -239,11 +244,12 @@ def _conditions(
         Condition(quota_status.EXACT, *quota_status.exact_verdict(policy, facts.quota)),
         *guards,
     ]
-    advisory = {
-        quota_status.OBSERVED: quota_status.observed_verdict(policy, facts.quota),
-        retirements.CONDITION: retirements.verdict(retirements.of(policy)),
-    }
-    found += [Condition(kind, *it) for kind, it in advisory.items() if it is not None]
+    observed = quota_status.observed_verdict(policy, facts.quota)
+    if observed is not None:
+        found.append(Condition(quota_status.OBSERVED, *observed))
+    retires = retirements.verdict(retirements.of(policy))
+    if retires is not None:
+        found.append(Condition(retirements.CONDITION, *retires))
     found += [Condition(kind, *verdict) for kind, verdict in facts.proofs.items()]
     if facts.coverage.lost_to is not None:
         message = f"Policy {facts.coverage.lost_to} covers pods that this policy selects too."

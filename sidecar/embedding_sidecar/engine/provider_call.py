@@ -257,7 +257,7 @@ class Call:
         def renewed() -> None:
             self.cancel_step = None
             self.key = source.token
-            if self.has_ended or self.key in (None, refused):
+            if self.key in (None, refused):
                 self._tell(denied)
             else:
                 self._draw()

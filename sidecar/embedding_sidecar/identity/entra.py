@@ -68,8 +68,8 @@ def request(identity: provider_terms.Identity, assertion: str) -> provider_api.H
         url=f"{identity.authority}/{identity.tenant_id}/oauth2/v2.0/token",
         body=urlencode(fields).encode(),
         headers={
+            **provider_api.headers(None),
             "content-type": "application/x-www-form-urlencoded",
-            "accept": "application/json",
         },
     )
 

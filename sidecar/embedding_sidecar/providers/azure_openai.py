@@ -15,9 +15,9 @@ LIMITS: Final = provider_api.Limits(items=2048, tokens=300_000)
 """Source of the items: the specification, `input.maxItems`. The tokens are OpenAI's: Microsoft's
 pages name none for a request, and a 400 is halved."""
 DATED_VERSION: Final = "2024-10-21"
-"""The latest dated version that is generally available. It is called with an access token, for
-which no other is named: Microsoft's page says that embeddings of the v1 form take none
-(learn.microsoft.com/azure/ai-foundry/openai/how-to/switching-endpoints, seen on 2026-11-30)."""
+"""The latest dated version that is generally available (api-version-lifecycle). It is called with
+an access token where no other is named, as the v1 form's embeddings take none: a note of
+learn.microsoft.com/azure/ai-services/openai/how-to/embeddings, seen in copies on 2026-11-30."""
 _V1: Final = "/v1"
 _OPENAI: Final = "/openai"
 

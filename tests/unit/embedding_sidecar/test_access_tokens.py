@@ -98,7 +98,7 @@ def test_failed_renewal_keeps_token_until_its_end(held):
     assert isinstance(held.obstacle(), errors.Unreachable)
 
 
-def test_endpoint_that_comes_back_gives_token_within_a_minute(held):
+def test_endpoint_that_comes_back_gives_token_within_one_minute(held):
     held.loop.pass_time(1)
     held.entra.fault = errors.Unreachable("no_connection", billed=False)
     held.loop.pass_time(4000)
@@ -117,7 +117,7 @@ def test_exchanges_that_fail_come_ever_more_rarely(tmp_path):
     assert len(held.entra.asked) == 6 + 10
 
 
-def test_endpoint_names_wait_that_is_kept_up_to_a_minute(tmp_path):
+def test_wait_that_endpoint_names_is_kept_up_to_one_minute(tmp_path):
     held = Held(tmp_path, Entra(fault=(429, {"retry-after": "25"}, {})))
     held.loop.pass_time(24)
     assert len(held.entra.asked) == 1
@@ -194,7 +194,7 @@ def test_refused_token_is_replaced_at_once(held):
     assert len(held.entra.issued) == 3
 
 
-def test_refused_token_is_not_replaced_twice_within_half_a_minute(held):
+def test_refused_token_is_not_replaced_twice_within_30_seconds(held):
     held.loop.pass_time(29)
     held.renew(held.source.token)
     assert len(held.entra.issued) == 1

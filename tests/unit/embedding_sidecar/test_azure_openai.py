@@ -45,7 +45,7 @@ def test_url_is_deployments_or_that_of_v1_form(terms, path, base):
     assert request(terms, base_url=base).url == f"{RESOURCE}/{path}"
 
 
-def test_path_before_resource_of_a_gateway_stays():
+def test_path_of_gateway_before_resource_stays():
     url = request(V1, base_url="https://gateway.example/azure").url
     assert url == "https://gateway.example/azure/openai/v1/embeddings"
 
@@ -60,8 +60,7 @@ def test_path_before_resource_of_a_gateway_stays():
 )
 def test_credential_is_sent_in_one_header(terms, headers):
     made = request(terms)
-    plain = {"content-type": "application/json", "accept": "application/json"}
-    assert made.headers == {**plain, **headers}
+    assert made.headers == {**provider_api.headers(None), **headers}
     assert "secret" not in repr(made)
 
 

@@ -64,7 +64,7 @@ def test_share_decides_at_borders_of_weights():
     assert [order(found, it)[0] for it in (0.0, 0.7499, 0.75, 0.9999)] == ["a", "a", "c", "c"]
 
 
-def test_without_weights_nothing_is_drawn():
+def test_order_of_list_stays_without_weights():
     candidates = failover.candidates(policy(None, None), "m", None)
 
     def share() -> float:

@@ -14,9 +14,14 @@ from embedding_contract import sockets
 SCOPE: Final = "embedding_sidecar"
 OPERATION: Final = "embeddings"
 PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
-    {"openai": "openai", "openaicompatible": "openai_compatible", "voyage": "voyage_ai"}
+    {
+        "openai": "openai",
+        "azureopenai": "azure.ai.openai",
+        "openaicompatible": "openai_compatible",
+        "voyage": "voyage_ai",
+    }
 )
-"""Names by the metrics' word for a provider's type. The conventions list only the first."""
+"""Names by the metrics' word for a provider's type. The conventions list only the first two."""
 NO_PROVIDER: Final = "none"
 """The provider of a request that was refused before one was chosen."""
 DURATION: Final = "gen_ai.client.embeddings.duration"

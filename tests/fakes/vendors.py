@@ -300,7 +300,7 @@ def told(wire: Wire, asked: Asked, answer: Answer) -> Answer:
     if isinstance(body, bytes | Native):
         return answer
     if status != 200:
-        code, own, written = wire.error(status, body.get("error", body).get("message", ""))
+        code, own, written = wire.error(status, body["error"]["message"])
         return code, {**headers, **own}, written
     _, own, written = wire.write(asked, body)
     return status, {**headers, **own}, written

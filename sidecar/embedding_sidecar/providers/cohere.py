@@ -14,18 +14,13 @@ from embedding_sidecar import errors
 from embedding_sidecar.translation import error_words, http_status, provider_api, wire_format
 from embedding_sidecar.translation.vector_decoder import Form, count
 
-LIMITS: Final = provider_api.Limits(items=96)
+LIMITS: Final = provider_api.Limits(items=96, are_all=False)
 """No limit of tokens or bytes of a request is published."""
 CANCELLED: Final = 499
 """The request was cancelled at Cohere's side, perhaps after its work."""
 _OF_THE_MONTH: Final = "API calls / month"
 """A trial key's month is used up. Its 429 has no field but a message, and differs from that of the
 minute by these words alone (github.com/diegosouzapw/OmniRoute/issues/12252)."""
-
-
-def side(ask: provider_api.Ask) -> str:
-    """Cohere's word for queries or documents, which it requires; documents where none is given."""
-    return "search_query" if ask.input_type == "query" else "search_document"
 
 
 def _entries(answer: Mapping[str, Any]) -> list[Any] | None:
@@ -54,10 +49,13 @@ class Cohere(wire_format.Translation):
         return LIMITS
 
     def fields(self, ask: provider_api.Ask, to: document.Provider) -> dict[str, Any]:
-        """All but model and texts; `output_dimension` is of embed-v4 and later."""
+        """All but model and texts; `output_dimension` is of embed-v4 and later.
+
+        A side is required: documents, where the caller says nothing.
+        """
         del to
         return {
-            "input_type": side(ask),
+            "input_type": "search_query" if ask.input_type == "query" else "search_document",
             "truncate": "END" if ask.truncation else "NONE",
             "output_dimension": ask.dimensions,
         }

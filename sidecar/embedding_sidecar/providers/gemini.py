@@ -15,7 +15,7 @@ from urllib.parse import quote
 from embedding_contract import document
 from embedding_sidecar.translation import provider_api, vector_decoder, wire_format
 
-LIMITS: Final = provider_api.Limits(items=100)
+LIMITS: Final = provider_api.Limits(items=100, are_all=False)
 """No limit of tokens or bytes of a batch is published."""
 _TASKS: Final[Mapping[str | None, str]] = MappingProxyType(
     {

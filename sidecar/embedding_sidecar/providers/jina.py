@@ -9,7 +9,7 @@ from typing import Any, Final
 from embedding_contract import document
 from embedding_sidecar.translation import provider_api, wire_format
 
-LIMITS: Final = provider_api.Limits(items=2048)
+LIMITS: Final = provider_api.Limits(items=2048, are_all=False)
 """No limit of tokens or bytes of a request is published."""
 _WITHOUT_TASKS: Final = "jina-embeddings-v2"
 """Models of before the tasks."""

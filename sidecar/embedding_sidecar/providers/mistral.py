@@ -10,7 +10,7 @@ from typing import Any, Final
 from embedding_contract import document
 from embedding_sidecar.translation import provider_api, wire_format
 
-LIMITS: Final = provider_api.Limits(items=256, tokens=65_536)
+LIMITS: Final = provider_api.Limits(items=256, tokens=65_536, are_all=False)
 """The API takes 16,384 tokens in all. They are counted here by their bound, a text's bytes, of
 which running text has four a token; a request that is refused all the same is halved."""
 

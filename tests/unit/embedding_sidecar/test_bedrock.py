@@ -140,7 +140,7 @@ def test_signature_is_that_of_aws_test_suite(headers, body, names, signature):
 )
 def test_request_is_signed_as_botocore_itself_does(text, token, model):
     made = wire.request("Bedrock", model, text, credential=f"{KEYS}:{token}" if token else KEYS)
-    plain = {"content-type": "application/json", "accept": "application/json"}
+    plain = {"content-type": "application/json"}
     oracle = botocore.awsrequest.AWSRequest("POST", made.url, headers=plain, data=made.body)
     credentials = botocore.credentials.Credentials(KEY_ID, SECRET, token)
     now = dt.datetime.fromtimestamp(wire.NOW, dt.UTC)

@@ -130,7 +130,7 @@ class Bedrock(wire_format.Translation):
         if found.tokens is not None:
             return found
         said = answer.headers.get(USAGE, "")
-        # Of at most so many digits: int() of a long text takes long.
+        # int() of a long text takes long.
         is_count = said.isascii() and said.isdigit() and len(said) <= len(str(MAX_TOKENS))
         return found._replace(tokens=int(said) if is_count else None)
 
@@ -177,8 +177,8 @@ def signed(
 ) -> provider_api.HttpRequest:
     """The request with the headers of Signature Version 4; `now` is Unix time in seconds.
 
-    Of botocore's signer only steps are called that take time from the request and log nothing: its
-    `add_auth` writes a session token into a log of the level DEBUG.
+    The signer's own `add_auth` is not called: it reads another clock, and writes a session token
+    into a log of the level DEBUG.
     """
     access_key, _, rest = credential.partition(":")
     secret, _, token = rest.partition(":")
@@ -188,7 +188,7 @@ def signed(
     headers = {**request.headers, "x-amz-date": stamp}
     if token:
         headers["x-amz-security-token"] = token
-    # What a proxy may change, such as accept-encoding, is not signed.
+    # A proxy may change the others, such as accept-encoding.
     to_sign = {name: it for name, it in headers.items() if name.lower().startswith(_SIGNED)}
     of_aws = aws_request(method="POST", url=request.url, data=request.body, headers=to_sign)
     of_aws.context["timestamp"] = stamp

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
-from embedding_contract import document
+from embedding_contract import document, provider_terms
 from embedding_sidecar import errors
 from embedding_sidecar.translation import error_words, http_status, provider_api, wire_format
 from embedding_sidecar.translation.vector_decoder import MAX_TOKENS, Form, Vectors, count
@@ -24,9 +24,8 @@ MAX_BODY_BYTES: Final = 24_000_000
 OF_TITAN: Final = provider_api.Limits(items=1, body_bytes=MAX_BODY_BYTES)
 OF_COHERE: Final = provider_api.Limits(items=96, body_bytes=MAX_BODY_BYTES, are_all=False)
 USAGE: Final = "x-amzn-bedrock-input-token-count"
-_TITAN: Final = "amazon.titan-embed-text"
+_TITAN: Final = provider_terms.TITAN
 _TITAN_WITHOUT_SIZES: Final = "amazon.titan-embed-text-v1"
-_COHERE: Final = "cohere.embed-"
 _COHERE_3: Final = ("cohere.embed-english-v3", "cohere.embed-multilingual-v3")
 _SERVICE: Final = "bedrock"
 """The name in signatures; the host has another one."""
@@ -44,7 +43,7 @@ _OF_THE_MODEL: Final = ("on-demand throughput", "provided model identifier is in
 
 def makes_vectors(model: str) -> bool:
     """True for the name, profile or ARN of a model whose bodies are known."""
-    return _TITAN in model or _COHERE in model
+    return any(it in model for it in provider_terms.BEDROCK_MODELS)
 
 
 def load() -> tuple[Any, Any, Any]:

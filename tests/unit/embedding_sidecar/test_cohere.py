@@ -6,7 +6,9 @@ import struct
 import pytest
 
 from embedding_sidecar import errors
+from tests.fakes import provider as stand_in
 from tests.parts import wire
+from tests.parts.world import World, one
 
 MODEL = "embed-v4.0"
 PACKED = [struct.pack("<2f", 0.1, 3.0), struct.pack("<2f", 0, -2.5)]
@@ -120,3 +122,19 @@ def test_error_is_told_by_kind_in_its_words(status, message, kind, reason):
 
 def test_page_of_proxy_is_not_about_model():
     assert wire.meaning("Cohere", 404, b"<html>gone</html>") == (errors.Declined, "not_found")
+
+
+def test_refused_encoding_is_asked_for_as_floats():
+    world = World(one("p", kind="Cohere"))
+    p = world.net["p"]
+
+    def fault(made):
+        refused = p.calls[-1].body.get("encoding_format") == "base64"
+        return (
+            (400, {}, {"error": {"message": "embedding_types: not permitted"}}) if refused else made
+        )
+
+    p.fault = fault
+    told = stand_in.side("Cohere", None)
+    assert world.embed("a").vectors == (stand_in.vector("m", "a", input_type=told),)
+    assert len(p.calls) == 2

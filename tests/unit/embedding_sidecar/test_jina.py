@@ -3,7 +3,9 @@
 import pytest
 
 from embedding_sidecar import errors
+from tests.fakes import provider as stand_in
 from tests.parts import wire
+from tests.parts.world import World, one
 
 MODEL = "jina-embeddings-v3"
 
@@ -65,3 +67,19 @@ def test_older_form_has_words_only():
     found = wire.failure("Jina", 400, {"detail": "Input text is too long"})
     assert isinstance(found, errors.Rejected)
     assert found.message == "Input text is too long"
+
+
+def test_refused_encoding_is_asked_for_as_floats():
+    world = World(one("p", kind="Jina"))
+    p = world.net["p"]
+
+    def fault(made):
+        refused = p.calls[-1].body.get("encoding_format") == "base64"
+        return (
+            (400, {}, {"error": {"message": "embedding_type: not permitted"}}) if refused else made
+        )
+
+    p.fault = fault
+    told = stand_in.side("Jina", None)
+    assert world.embed("a").vectors == (stand_in.vector("m", "a", input_type=told),)
+    assert len(p.calls) == 2

@@ -81,6 +81,13 @@ def test_resource_stand_ins_and_addresses_are_of_kinds_that_are_translated():
     assert {*document.DEFAULT_BASE_URLS, "OpenAICompatible", "AzureOpenAI", "Bedrock"} == set(types)
 
 
+def test_types_that_older_sidecars_lack_are_features_by_name():
+    first = {"OpenAI", "OpenAICompatible", "Voyage"}
+    assert {it for it in document.FEATURES if it.startswith("type.")} == {
+        f"type.{kind}" for kind in set(KINDS) - first
+    }
+
+
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - FLOATS_ONLY))
 def test_vectors_are_asked_for_as_bits_they_are(kind):
     name, value = OWN_ENCODING.get(kind, ("encoding_format", "base64"))

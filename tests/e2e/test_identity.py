@@ -46,6 +46,7 @@ def by_identity() -> dict[str, Any]:
         },
     }
     written["spec"]["providers"] = [azure, *written["spec"]["providers"]]
+    written["spec"]["failover"] = {"acrossSpaces": True}
     return written
 
 

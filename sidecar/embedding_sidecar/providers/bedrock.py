@@ -25,7 +25,6 @@ OF_TITAN: Final = provider_api.Limits(items=1, body_bytes=MAX_BODY_BYTES)
 OF_COHERE: Final = provider_api.Limits(items=96, body_bytes=MAX_BODY_BYTES, are_all=False)
 USAGE: Final = "x-amzn-bedrock-input-token-count"
 _TITAN: Final = provider_terms.TITAN
-_TITAN_WITHOUT_SIZES: Final = "amazon.titan-embed-text-v1"
 _COHERE_3: Final = ("cohere.embed-english-v3", "cohere.embed-multilingual-v3")
 _SERVICE: Final = "bedrock"
 """The name in signatures; the host has another one."""
@@ -87,16 +86,16 @@ class Bedrock(wire_format.Translation):
         return OF_TITAN if _TITAN in model else OF_COHERE
 
     def fields(self, ask: provider_api.Ask, to: document.Provider) -> dict[str, Any]:
-        """Those of the model; older ones take no size."""
+        """Those of the model; AWS refuses a size that it cannot make."""
         if _TITAN in to.model:
-            return {"dimensions": None if _TITAN_WITHOUT_SIZES in to.model else ask.dimensions}
+            return {"dimensions": wire_format.size(ask, to)}
         is_3 = any(it in to.model for it in _COHERE_3)
         cut = "END" if is_3 else "RIGHT"
         return {
             "input_type": "search_query" if ask.input_type == "query" else "search_document",
             "truncate": cut if ask.truncation else "NONE",
             "embedding_types": ["float"],
-            "output_dimension": None if is_3 else ask.dimensions,
+            "output_dimension": wire_format.size(ask, to),
         }
 
     def body(self, ask: provider_api.Ask, to: document.Provider) -> dict[str, Any]:

@@ -53,11 +53,10 @@ class Cohere(wire_format.Translation):
 
         A side is required: documents, where the caller says nothing.
         """
-        del to
         return {
             "input_type": "search_query" if ask.input_type == "query" else "search_document",
             "truncate": "END" if ask.truncation else "NONE",
-            "output_dimension": ask.dimensions,
+            "output_dimension": wire_format.size(ask, to),
         }
 
     def body(self, ask: provider_api.Ask, to: document.Provider) -> dict[str, Any]:

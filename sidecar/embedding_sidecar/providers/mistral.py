@@ -31,5 +31,4 @@ class Mistral(wire_format.Translation):
 
     def fields(self, ask: provider_api.Ask, to: document.Provider) -> dict[str, Any]:
         """Its own word for dimensions, of codestral-embed."""
-        del to
-        return {"output_dimension": ask.dimensions}
+        return {"output_dimension": wire_format.size(ask, to)}

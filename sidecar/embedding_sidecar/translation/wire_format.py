@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-from embedding_contract import document
+from embedding_contract import document, spaces
 from embedding_sidecar import errors
 from embedding_sidecar.translation import http_status, provider_api, vector_decoder
 
@@ -14,6 +14,12 @@ from embedding_sidecar.translation import http_status, provider_api, vector_deco
 def passed_on(ask: provider_api.Ask) -> dict[str, Any]:
     """The fields that the policy passes on."""
     return {name: orjson.Fragment(value) for name, value in ask.extra}
+
+
+def size(ask: provider_api.Ask, to: document.Provider) -> int | None:
+    """The size to ask for; None where it is the model's own, as some models take no such field."""
+    default = spaces.default_dimensions(kind=to.kind, model=to.model)
+    return None if ask.dimensions == default else ask.dimensions
 
 
 class Translation(abc.ABC):

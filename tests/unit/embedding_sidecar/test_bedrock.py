@@ -49,20 +49,30 @@ def test_titan_is_sent_one_text():
     assert wire.body("Bedrock", TITAN, "a") == {"inputText": "a"}
     asked = {"input_type": "query", "dimensions": 256, "truncation": True, "user": "u"}
     assert wire.body("Bedrock", TITAN, "a", **asked) == {"inputText": "a", "dimensions": 256}
-    assert wire.body("Bedrock", TITAN_1, "a", **asked) == {"inputText": "a"}
 
 
-@pytest.mark.parametrize(
-    ("model", "cut", "size"),
-    [(COHERE_3, "END", {}), (COHERE_4, "RIGHT", {"output_dimension": 256})],
-)
-def test_cohere_is_sent_list_and_words_of_its_version(model, cut, size):
+@pytest.mark.parametrize(("model", "cut"), [(COHERE_3, "END"), (COHERE_4, "RIGHT")])
+def test_cohere_is_sent_list_and_words_of_its_version(model, cut):
     plain = {"texts": ["a", "b"], "input_type": "search_document", "embedding_types": ["float"]}
     assert wire.body("Bedrock", model, "a", "b") == {**plain, "truncate": "NONE"}
     asked = wire.body("Bedrock", model, "a", "b", dimensions=256, truncation=True)
-    assert asked == {**plain, "truncate": cut, **size}
+    assert asked == {**plain, "truncate": cut, "output_dimension": 256}
     query = wire.body("Bedrock", model, "a", "b", input_type="query")
     assert query["input_type"] == "search_query"
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "size", "field"),
+    [
+        ("Bedrock", TITAN_1, 1536, "dimensions"),
+        ("Bedrock", COHERE_3, 1024, "output_dimension"),
+        ("Cohere", "embed-english-v3.0", 1024, "output_dimension"),
+        ("Mistral", "mistral-embed", 1024, "output_dimension"),
+    ],
+)
+def test_models_own_size_is_not_asked_for_as_some_take_no_field(kind, model, size, field):
+    assert field not in wire.body(kind, model, "a", dimensions=size)
+    assert wire.body(kind, model, "a", dimensions=256)[field] == 256
 
 
 def test_titan_texts_are_calls_of_their_own_in_order():

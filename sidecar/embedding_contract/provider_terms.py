@@ -69,6 +69,11 @@ class Azure:
         return Identity(self.authority, self.tenant_id, self.client_id)
 
 
+TITAN: Final = "amazon.titan-embed-text"
+BEDROCK_MODELS: Final = (TITAN, "cohere.embed-")
+"""Models of Amazon Bedrock whose requests are known: a part of their IDs, profiles and ARNs."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassThroughField:
     """A field of a server's own that requests may have; `changes_space` if it changes vectors."""

@@ -1,4 +1,4 @@
-"""A provider that stands in for OpenAI and Voyage: their wire, vectors out of the text's hash.
+"""A provider that stands in for all types: their wire, vectors out of the text's hash.
 
 In a test's own process it is asked as an Upstream or served by `app`; as a program of its own it
 writes down each call before it answers, so that its log outlives whoever asked:
@@ -27,6 +27,7 @@ from starlette.routing import Route
 from embedding_contract import provider_terms
 from embedding_sidecar import errors
 from embedding_sidecar.translation import provider_api
+from tests.fakes import vendors
 from tests.parts.upstreams import Starts
 
 PATHS = {
@@ -34,16 +35,39 @@ PATHS = {
     "OpenAICompatible": "extended/v1",
     "Voyage": "voyage/v1",
     "AzureOpenAI": "azure/openai/v1",
+    "Gemini": "gemini/v1beta",
+    "Cohere": "cohere/v2",
+    "Mistral": "mistral/v1",
+    "Jina": "jina/v1",
+    "Bedrock": "bedrock",
 }
 """Where each type of provider stands, for every test of what all of them do."""
-TEXTS_ONLY = frozenset({"Voyage"})
+TEXTS_ONLY = frozenset({"Voyage", "Gemini", "Cohere", "Mistral", "Jina", "Bedrock"})
 """The types that take no token arrays."""
-WITHOUT_INPUT_TYPE = frozenset({"OpenAI", "AzureOpenAI"})
+WITHOUT_INPUT_TYPE = frozenset({"OpenAI", "AzureOpenAI", "Mistral"})
 """The types that make no difference between queries and documents."""
+WITH_SIDES_ONLY = frozenset({"Cohere", "Bedrock"})
+"""The types that must be told one of both: documents, where the caller says nothing."""
+WITHOUT_TRUNCATION = frozenset({"Gemini"})
+"""The types that cannot be told to refuse too long a text."""
+
+
+def model(kind: str) -> str:
+    """A model of this type: Bedrock's name says the form of a body."""
+    return "cohere.embed-v4:0" if kind == "Bedrock" else "m"
+
+
+def side(kind: str, input_type: str | None) -> str | None:
+    """The side of a search that a provider of this type is told."""
+    if kind in WITHOUT_INPUT_TYPE:
+        return None
+    return input_type or ("document" if kind in WITH_SIDES_ONLY else None)
 
 
 def terms(kind: str, model: str = "m") -> dict[str, Any]:
     """The fields that a document's provider of this type needs besides."""
+    if kind == "Bedrock":
+        return {"region": "eu-central-1"}
     azure = provider_terms.Azure(deployment=model)
     return {"azure": azure} if kind == "AzureOpenAI" else {}
 
@@ -125,21 +149,49 @@ class StandIn(Starts):
     def answer(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Status, headers and JSON."""
         asked = json.loads(body)
+        wire = vendors.of_path(path)
+        if wire is not None:
+            return self._answer_as(wire, path, headers, asked)
         _, _, key = headers.get("authorization", "").partition(" ")
         if path.startswith("/azure/"):
             key = key or headers.get("api-key", "")
             if "/deployments/" in path:
                 asked = {"model": path.partition("/deployments/")[2].split("/")[0], **asked}
-        traceparent = headers.get("traceparent")
-        self.calls.append(Call(path=path, key=key or None, body=asked, traceparent=traceparent))
-        if self.log is not None:
-            with self.log.open("a", encoding="utf-8") as log:
-                log.write(json.dumps({"path": path, "items": len(asked["input"])}) + "\n")
+        self._record(path, key, headers, asked)
         is_voyage = path.startswith("/voyage/")
         if self.key is not None and key != self.key:
             return _error(401, f"Incorrect API key provided: {key[:3]}***.", is_voyage=is_voyage)
         made = _voyage(asked) if is_voyage else _openai(asked, extended="/extended/" in path)
         return self.fault(made) if callable(self.fault) else made
+
+    def _answer_as(
+        self, wire: vendors.Wire, path: str, headers: Mapping[str, str], body: dict[str, Any]
+    ) -> Answer:
+        """As a vendor with a wire of its own; a fault changes the answer before it is written."""
+        try:
+            asked = wire.read(path, body)
+        except vendors.BadRequestError as refused:
+            return wire.error(refused.status, str(refused))
+        key = wire.key(headers)
+        self._record(path, key, headers, asked)
+        if self.key is not None and key != self.key:
+            return wire.error(401, f"Incorrect API key provided: {key[:3]}***.")
+        if len(asked["input"]) > wire.most:
+            return wire.error(400, f"at most {wire.most} texts")
+        if "too long" in asked["input"] and not asked["cuts"]:
+            return wire.error(400, "the text is too long")
+        dimensions = asked.get("dimensions") or DIMENSIONS
+        made = vectors(asked, asked["input"], dimensions=dimensions, default="float")
+        return vendors.told(wire, asked, self.fault(made) if callable(self.fault) else made)
+
+    def _record(
+        self, path: str, key: str, headers: Mapping[str, str], asked: dict[str, Any]
+    ) -> None:
+        traceparent = headers.get("traceparent")
+        self.calls.append(Call(path=path, key=key or None, body=asked, traceparent=traceparent))
+        if self.log is not None:
+            with self.log.open("a", encoding="utf-8") as log:
+                log.write(json.dumps({"path": path, "items": len(asked["input"])}) + "\n")
 
     async def send(
         self, request: provider_api.HttpRequest, *, within_seconds: float
@@ -168,6 +220,7 @@ class StandIn(Starts):
         """Each type of provider at its path of PATHS."""
         paths = [f"/{path}/embeddings" for path in PATHS.values()]
         paths.append("/azure/openai/deployments/{deployment}/embeddings")
+        paths += [f"/{vendor}/{{rest:path}}" for vendor in vendors.WIRES]
         return Starlette(routes=[Route(path, self.serve, methods=["POST"]) for path in paths])
 
 

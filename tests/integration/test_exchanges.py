@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from embedding_contract import document, provider_terms
+from tests.fakes import provider as stand_in
 from tests.parts import exchanges, obeying, sidecar
 from tests.parts.compatibility import BY_REFERENCE, Row, Section
 from tests.parts.exchanges import Case, Player, Server
@@ -58,7 +59,9 @@ def obey(followed: Obeying, server: Server, case: Case, *, address: str) -> str:
     model: str = policy.pop("model", server.model)
     key = WRONG_KEY if policy.pop("wrong_key", False) else server.key
     limits = provider_terms.Limits(**policy.pop("limits", {}))
-    of_type = {}
+    of_type: dict[str, object] = {}
+    if server.kind is not None:
+        of_type = {"kind": server.kind, **stand_in.terms(server.kind, model)}
     if server.azure is not None:
         deployment = policy.pop("deployment", server.azure.deployment)
         azure = replace(server.azure, deployment=deployment)

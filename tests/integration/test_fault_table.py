@@ -20,7 +20,7 @@ import pytest
 import redis as redis_client
 
 from embedding_contract import document, fingerprint, names
-from tests.fakes import provider
+from tests.fakes import provider, vendors
 from tests.parts import faults, sidecar
 
 pytestmark = pytest.mark.integration
@@ -138,6 +138,65 @@ ROWS = {
     ),
 }
 
+WITHOUT_INDEX = frozenset({"Gemini", "Cohere", "Bedrock"})
+
+
+def native(status: int, body: dict, **headers: str):
+    """A fault in the vendor's own form."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda _: (status, named, vendors.Native(body))
+
+
+def spent(fault: faults.Fault) -> Row:
+    return dataclasses.replace(ROWS["402"], fault=fault)
+
+
+def misconfigured(fault: faults.Fault, outcome: str) -> Row:
+    return dataclasses.replace(ROWS["a dead key"], fault=fault, outcome=outcome)
+
+
+def google(status: int, word: str, *details: dict):
+    error = {"code": status, "message": "no", "status": word, "details": list(details)}
+    return native(status, {"error": error})
+
+
+def amazon(status: int, kind: str):
+    return native(status, {"message": "no"}, x_amzn_errortype=kind)
+
+
+IN_A_WHILE = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "50s"}
+TRIAL = "You are using a Trial key, which is limited to 1000 API calls / month."
+OWN_ROWS = {
+    ("Gemini", "RetryInfo"): used_up(
+        google(429, "RESOURCE_EXHAUSTED", IN_A_WHILE), calls=1, retry_after=True
+    ),
+    ("Gemini", "billing"): misconfigured(google(400, "FAILED_PRECONDITION"), "key_refused"),
+    ("Gemini", "model"): misconfigured(google(404, "NOT_FOUND"), "not_found"),
+    ("Cohere", "a month"): spent(native(429, {"message": TRIAL})),
+    ("Cohere", "model"): misconfigured(native(404, {"message": "not found"}), "not_found"),
+    ("Cohere", "cancelled"): failed(native(499, {"message": "no"}), "server_error"),
+    ("Mistral", "model"): misconfigured(
+        native(400, {"message": "no", "type": "invalid_model", "code": "1500"}), "not_found"
+    ),
+    ("Mistral", "rate"): used_up(
+        native(429, {"message": "no", "type": "rate_limited", "code": "1300"}),
+        calls=3,
+        retry_after=False,
+    ),
+    ("Jina", "balance"): spent(native(403, {"code": "AUTHZ_INSUFFICIENT_BALANCE"})),
+    ("Jina", "model"): misconfigured(native(400, {"code": "INPUT_MODEL_NOT_FOUND"}), "not_found"),
+    ("Bedrock", "throttled"): used_up(
+        amazon(429, "ThrottlingException"), calls=3, retry_after=False
+    ),
+    ("Bedrock", "quota"): used_up(
+        amazon(400, "ServiceQuotaExceededException"), calls=3, retry_after=False
+    ),
+    ("Bedrock", "not ready"): failed(amazon(429, "ModelNotReadyException"), "server_error"),
+    ("Bedrock", "of the model"): failed(amazon(424, "ModelErrorException"), "server_error"),
+    ("Bedrock", "rights"): misconfigured(amazon(403, "AccessDeniedException"), "key_refused"),
+    ("Bedrock", "model"): misconfigured(amazon(404, "ResourceNotFoundException"), "not_found"),
+}
+
 
 class Table:
     """A sidecar whose policy is written anew for each row, before its provider."""
@@ -174,7 +233,7 @@ class Table:
                     document.Provider(
                         name="p",
                         kind=kind,
-                        model="m",
+                        model=provider.model(kind),
                         base_url=f"{url or self.url}/{path}",
                         dimensions=provider.DIMENSIONS,
                         api_key_file=KEY_FILE,
@@ -236,28 +295,22 @@ def is_as_the_row_says(table: Table, row: Row, answer, moved) -> None:
     assert moved == {row.outcome: row.calls, row.kind: row.calls}
 
 
-@pytest.mark.parametrize("named", ROWS)
-@pytest.mark.parametrize(
-    ("kind", "texts", "besides"),
-    [("OpenAI", ["alone"], 0), ("Voyage", BATCH, PARTS - 1), ("AzureOpenAI", ["alone"], 0)],
-    ids=["alone", "in a batch", "at Azure"],
-)
-def test_provider_failure_has_outcome_of_table(table, named, kind, texts, besides):
-    row = ROWS[named]
+def has_outcome(table: Table, row: Row, kind: str, *, texts: list[str], besides: int = 0) -> None:
+    """The caller, metrics and provider see what the row says, and what was bought is kept."""
     table.policy(kind)
     table.faulty.fault, table.faulty.marked = row.fault, MARKED if besides else None
+    label, model = kind.lower(), provider.model(kind)
 
     def moved():
-        label = kind.lower()
         return {
             row.outcome: table.metric(
-                "api_calls_total", provider=label, model="m", outcome=row.outcome
+                "api_calls_total", provider=label, model=model, outcome=row.outcome
             ),
             row.kind: table.metric("errors_total", provider=label, type=row.kind),
         }
 
     before = moved()
-    answer = table.running.embed(*texts, model="m")
+    answer = table.running.embed(*texts, model=model)
     after = moved()
     is_as_the_row_says(table, row, answer, {key: after[key] - before[key] for key in after})
     # The second try has one half beside the fault's; the third's, which waits, is halved again.
@@ -265,10 +318,33 @@ def test_provider_failure_has_outcome_of_table(table, named, kind, texts, beside
     assert len(table.faulty.calls) == besides + row.calls + halves
 
     table.heal()
-    healed = table.running.embed(*texts, model="m")
+    healed = table.running.embed(*texts, model=model)
     assert healed.status_code == 200
     kept = len(BATCH) - LAST_TRY if halves else KEPT
     assert healed.headers["x-embedding-cache-hits"] == f"{kept if besides else 0}/{len(texts)}"
+
+
+@pytest.mark.parametrize("named", ROWS)
+@pytest.mark.parametrize(
+    ("kind", "texts", "besides"),
+    [("OpenAI", ["alone"], 0), ("Voyage", BATCH, PARTS - 1), ("AzureOpenAI", ["alone"], 0)],
+    ids=["alone", "in a batch", "at Azure"],
+)
+def test_provider_failure_has_outcome_of_table(table, named, kind, texts, besides):
+    has_outcome(table, ROWS[named], kind, texts=texts, besides=besides)
+
+
+@pytest.mark.parametrize("named", ROWS)
+@pytest.mark.parametrize("kind", ["Gemini", "Cohere", "Mistral", "Jina", "Bedrock"])
+def test_failure_of_vendor_with_wire_of_its_own_has_outcome_of_table(table, named, kind):
+    if named == "a wrong index" and kind in WITHOUT_INDEX:
+        pytest.skip("its answers have no index")
+    has_outcome(table, ROWS[named], kind, texts=["alone"])
+
+
+@pytest.mark.parametrize(("kind", "named"), OWN_ROWS)
+def test_failure_that_one_vendor_has_is_told_by_kind(table, kind, named):
+    has_outcome(table, OWN_ROWS[kind, named], kind, texts=["alone"])
 
 
 def test_429_says_by_its_code_that_credit_is_spent_and_is_not_tried_again(table):

@@ -14,7 +14,9 @@ first exchange whose `when` it meets; all conditions of one must hold:
     tokens: true           an item that is no text
 
 A file with `azure` is of type AzureOpenAI: its deployment runs the file's model, and is called at
-`path` with the key in the header api-key.
+`path` with the key in the header api-key. A file with `type` is of that type, whose wire
+tests/fakes/vendors.py plays: conditions are of what it read, and `vectors` names what is left out
+of a success as `drop`.
 
 An answer has a `body`, in which $items and $model stand for what was asked (text where it is no
 JSON), or `vectors`: the form of a success. `index` is `always`, `never`, `null` or `not 0`;
@@ -37,7 +39,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from embedding_contract import provider_terms
-from tests.fakes import provider
+from tests.fakes import provider, vendors
 
 FOLDER = Path(__file__).parents[1] / "exchanges"
 DIMENSIONS = 8
@@ -80,6 +82,8 @@ class Server:
     key: str | None
     path: str
     azure: provider_terms.Azure | None
+    kind: str | None
+    """A type with a wire of its own."""
     exchanges: tuple[Exchange, ...]
     cases: tuple[Case, ...]
 
@@ -101,6 +105,7 @@ def _read(file: Path) -> Server:
         key=raw.get("key"),
         path=raw.get("path", "/" + raw["base_url"].split("/", 3)[-1] + "/embeddings"),
         azure=provider_terms.Azure(**raw["azure"]) if "azure" in raw else None,
+        kind=raw.get("type"),
         exchanges=tuple(
             Exchange(
                 name=it["name"],
@@ -139,7 +144,40 @@ class Player:
 
     def app(self) -> Starlette:
         """Answers at the server's path, by the file; elsewhere 404."""
+        if self.server.kind is not None:
+            routes = [Route("/{rest:path}", self._answer_as_vendor, methods=["POST"])]
+            return Starlette(routes=routes)
         return Starlette(routes=[Route(self.server.path, self._answer, methods=["POST"])])
+
+    async def _answer_as_vendor(self, request: Request) -> Response:
+        assert self.server.kind is not None
+        wire = vendors.WIRES[self.server.kind.lower()]
+        asked = wire.read(request.url.path, json.loads(await request.body()))
+        key = wire.key(request.headers).partition(":")[0] or None
+        self.calls.append(len(asked["input"]))
+        wanted = self.server.key and self.server.key.partition(":")[0]
+        found = next(
+            it
+            for it in self.server.exchanges
+            if self._meets(it.when, asked, items=asked["input"], key=key, wanted=wanted)
+        )
+        self.played.append(found.name)
+        headers, body = dict(found.headers), found.body
+        if found.vectors is not None:
+            _, _, plain = provider.vectors(
+                # What the file's other players make knows no sides.
+                {**asked, "input_type": None},
+                asked["input"],
+                dimensions=asked.get("dimensions", DIMENSIONS),
+                default="float",
+            )
+            _, own, body = wire.write(asked, plain)
+            headers |= own
+            for name in found.vectors.get("drop", ()):
+                body.pop(name, None)
+                headers.pop(name, None)
+        filled = _filled(body, items=str(len(asked["input"])), model=str(asked["model"]))
+        return Response(json.dumps(filled), found.status, headers, "application/json")
 
     async def _answer(self, request: Request) -> Response:
         asked = json.loads(await request.body())
@@ -164,8 +202,15 @@ class Player:
         return Response(raw, found.status, headers)
 
     def _meets(
-        self, when: Mapping[str, Any], asked: Mapping[str, Any], *, items: list, key: str | None
+        self,
+        when: Mapping[str, Any],
+        asked: Mapping[str, Any],
+        *,
+        items: list,
+        key: str | None,
+        wanted: str | None = None,
     ) -> bool:
+        wanted = wanted or self.server.key
         checks = {
             "items_over": lambda most: len(items) > most,
             "characters_over": lambda most: any(len(it) > most for it in items),
@@ -174,7 +219,7 @@ class Player:
                 wanted.items() <= asked.items() if isinstance(wanted, dict) else wanted in asked
             ),
             "without": lambda name: name not in asked,
-            "other_key": lambda other: (key != self.server.key) is other,
+            "other_key": lambda other: (key != wanted) is other,
             "other_model": lambda other: (asked["model"] != self.server.model) is other,
             "tokens": lambda tokens: any(not isinstance(it, str) for it in items) is tokens,
         }

@@ -169,10 +169,9 @@ def check(provider: Provider, path: str) -> None:
         raise errors.InvalidPolicy(f"{path}.azure", f"is for type {_AZURE} only")
     elif provider.api_key is None and kind != _COMPATIBLE:
         raise errors.InvalidPolicy(f"{path}.apiKey", f"is required for type {kind}")
-    if kind == _BEDROCK and provider.region is None:
-        message = f"is required for type {kind}, for example eu-central-1"
-        raise errors.InvalidPolicy(f"{path}.region", message)
-    if kind != _BEDROCK and provider.region is not None:
+    if kind == _BEDROCK:
+        _check_bedrock(provider, path)
+    elif provider.region is not None:
         raise errors.InvalidPolicy(f"{path}.region", f"is for type {_BEDROCK} only")
 
 
@@ -190,6 +189,18 @@ def _check_azure(provider: Provider, path: str) -> None:
     if found.scheme != "https" or found.geturl() != f"https://{found.hostname}":
         message = "must be https://HOST, without user, path or query"
         raise errors.InvalidPolicy(f"{path}.azure.authority", message)
+
+
+def _check_bedrock(provider: Provider, path: str) -> None:
+    if provider.region is None:
+        message = f"is required for type {_BEDROCK}, for example eu-central-1"
+        raise errors.InvalidPolicy(f"{path}.region", message)
+    if not any(it in provider.model for it in provider_terms.BEDROCK_MODELS):
+        message = (
+            f"of type {_BEDROCK} must be a text embedding model of Titan or of Cohere, for example "
+            "amazon.titan-embed-text-v2:0"
+        )
+        raise errors.InvalidPolicy(f"{path}.model", message)
 
 
 def price(provider: Provider) -> str | None:

@@ -76,13 +76,14 @@ def limits(
 
 
 def may_be_too_much(chosen: document.Provider, rejected: errors.Rejected) -> bool:
-    """True if fewer or smaller items might pass: published limits are kept to already.
+    """True if fewer or smaller items might pass: all published limits are kept to already.
 
     A 400 or 422 whose `param` names an item, or another field, is about that alone.
     """
     if rejected.status == TOO_LARGE:
         return True
-    if rejected.status not in _PERHAPS_TOO_MANY or chosen.kind != "OpenAICompatible":
+    published = providers.PROVIDERS[chosen.kind].limits(chosen.model)
+    if rejected.status not in _PERHAPS_TOO_MANY or published.are_all:
         return False
     param = rejected.param
     return param is None or ("[" not in param and param not in _OTHER_FIELDS)

@@ -31,6 +31,7 @@ _CANCELLED: Final = "cancelled"
 IDENTITY_DENIED: Final = "identity_denied"
 """The reason where the provider refuses a new access token: the identity lacks a role."""
 _FORM_REFUSED: Final = frozenset({400, 422})
+_OF_THE_ENCODING: Final = ("encoding_format", "embedding_type", "base64")
 
 _log = logging.getLogger(__name__)
 
@@ -331,6 +332,6 @@ class Call:
 
 
 def _is_about_encoding(rejected: errors.Rejected) -> bool:
-    """True if its words blame `encoding_format`, which this sidecar sets; forms differ."""
+    """True if its words blame the encoding's field, which this sidecar sets; forms differ."""
     said = f"{rejected.param} {rejected.message}"
-    return rejected.status in _FORM_REFUSED and ("encoding_format" in said or "base64" in said)
+    return rejected.status in _FORM_REFUSED and any(it in said for it in _OF_THE_ENCODING)

@@ -77,6 +77,7 @@ class CurrentPolicy:
         self._told = problem
         if loaded is None:
             return
+        await self._factory.prepare(loaded)
         new = self._factory.make(loaded)
         # Otherwise the first entries would be kept under keys that no request looks up later.
         await new.cache.refresh()

@@ -35,7 +35,7 @@ from embedding_sidecar.engine import (
 )
 from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.policy import policy_file
-from embedding_sidecar.providers import azure_openai
+from embedding_sidecar.providers import azure_openai, bedrock
 from embedding_sidecar.quota import counter, quota, quota_store
 from embedding_sidecar.redis_client import redis_url
 from embedding_sidecar.telemetry.metrics import Metrics
@@ -91,11 +91,22 @@ def check(policy: document.PolicyDocument) -> None:
             )
         if provider.kind == azure_openai.AzureOpenAI.vendor and provider.azure is None:
             raise json_fields.InvalidDocument(f"providers[{index}].azure", "is missing")
+        if provider.kind == bedrock.Bedrock.vendor:
+            _check_bedrock(provider, f"providers[{index}]")
     if policy.network.authorities is not None:
         try:
             certificates.check(policy.network.authorities)
         except ValueError as error:
             raise json_fields.InvalidDocument("network.authorities", str(error)) from None
+
+
+def _check_bedrock(provider: document.Provider, path: str) -> None:
+    if provider.region is None:
+        raise json_fields.InvalidDocument(f"{path}.region", "is missing")
+    if not bedrock.makes_vectors(provider.model):
+        raise json_fields.InvalidDocument(
+            f"{path}.model", "names neither a text embedding model of Titan nor one of Cohere"
+        )
 
 
 class RuntimeFactory:
@@ -120,6 +131,11 @@ class RuntimeFactory:
         """Parts by name, None for none; on equal terms one is taken over."""
         self._terms: dict[str, Hashable] = {}
         self._retiring: set[asyncio.Task[None]] = set()
+
+    async def prepare(self, loaded: policy_file.Loaded) -> None:
+        """Import what this document alone needs, which takes too long for the event loop."""
+        if any(it.kind == bedrock.Bedrock.vendor for it in loaded.document.providers):
+            await asyncio.to_thread(bedrock.load)
 
     def make(self, loaded: policy_file.Loaded) -> Runtime:
         """The runtime of a document that `check` accepts."""

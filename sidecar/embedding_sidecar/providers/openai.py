@@ -12,7 +12,9 @@ from embedding_sidecar.translation import provider_api, wire_format
 
 LIMITS: Final = provider_api.Limits(items=2048, tokens=300_000)
 """Source: the same description, CreateEmbeddingRequest.input. No limit of bytes is published."""
-EXTENDED_LIMITS: Final = provider_api.Limits(items=2048, tokens=300_000, body_bytes=2_000_000)
+EXTENDED_LIMITS: Final = provider_api.Limits(
+    items=2048, tokens=300_000, body_bytes=2_000_000, are_all=False
+)
 """OpenAI's, and the default --payload-limit of Hugging Face's text-embeddings-inference, the lowest
 known. A server with a lower limit answers 413, and gets halves."""
 

@@ -26,6 +26,8 @@ _LEAST_ECHO: Final = 8
 """A shorter text of the request may stand in a message by chance."""
 _LEAST_BEGINNING: Final = 24
 """Likewise a shorter beginning of a text, which a server shows instead of the whole."""
+_LEAST_PART: Final = 16
+"""AWS's access key IDs have at least so many characters."""
 _LOOKED_AT: Final = 256
 """So much of a text holds that beginning, unless it has long runs of spaces."""
 _READ_BYTES: Final = 16_384
@@ -44,6 +46,10 @@ names of models, which must be read, have hyphens after a few (jina-embeddings-v
 _SAID_SO_FAR: Final = re.compile(
     rb'"(?:error|message|msg|detail|error_message|title|reason)"\s*:\s*"((?:[^"\\]++|\\.)*+)"',
     re.DOTALL,
+)
+_MESSAGES: Final = (
+    *("error", "message", "detail", "errors", "error_message", "title", "reason"),
+    "Message",  # of some of AWS's errors
 )
 _MOST_SAID: Final = 4
 _TEXT_PER_REPLACED: Final = 6
@@ -92,6 +98,9 @@ def without(words: str, *, key: str | None, texts: Iterable[object] = ()) -> str
     """The words without this key, and without the request's own texts."""
     if key:
         words = words.replace(key, HIDDEN)
+        # AWS's credentials are several words in one.
+        for part in key.split(":"):
+            words = words.replace(part, HIDDEN) if len(part) >= _LEAST_PART else words
     for text in texts:
         if not words:
             break
@@ -137,8 +146,9 @@ def error_of(body: bytes) -> dict[str, Any]:
         raw = raw[0]
     if not isinstance(raw, dict):
         return {}
-    error = raw.get("error")
-    return error if isinstance(error, dict) else raw
+    # `detail`: FastAPI's HTTPException with an object.
+    found = (raw.get(name) for name in ("error", "detail"))
+    return next((it for it in found if isinstance(it, dict)), raw)
 
 
 def _within(raw: Any, depth: int = 4) -> str:
@@ -155,7 +165,7 @@ def _within_object(raw: dict[str, Any], depth: int) -> str:
         place = raw.get("loc")
         where = ".".join(str(it) for it in place[:8]) if isinstance(place, list) else ""
         return f"{where}: {message}" if where else message
-    for name in ("error", "message", "detail", "errors", "error_message", "title", "reason"):
+    for name in _MESSAGES:
         words = _within(raw.get(name), depth - 1)
         if words:
             return words

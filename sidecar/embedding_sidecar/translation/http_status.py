@@ -4,7 +4,7 @@ Sources: OpenAI's and Voyage's pages on error codes; RFC 9110 for the rest; 424 
 model behind the server: Hugging Face's text-embeddings-inference, router/src/http/server.rs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
@@ -35,11 +35,20 @@ _OF_THE_KEY: Final = frozenset(
         "unsupported_country_region_territory",
         "api_key_invalid",
         "api_key_service_blocked",
+        "failed_precondition",
+        "accessdeniedexception",
+        "unrecognizedclientexception",
+        "invalidsignatureexception",
+        "signaturedoesnotmatch",
+        "incompletesignatureexception",
+        "missingauthenticationtokenexception",
+        "expiredtokenexception",
     }
 )
 """Codes and types of a 400 or 403 about the key. Sources: OpenAI's page on error codes; Anthropic's
 and Google's forms, whose types compatible servers send too; Azure's PermissionDenied; reasons of
-google.rpc.ErrorInfo (google/api/error_reason.proto): Gemini answers a wrong key with 400."""
+google.rpc.ErrorInfo (google/api/error_reason.proto): Gemini answers a wrong key with 400, and one
+whose project may not call it (billing, country) with FAILED_PRECONDITION; AWS's common errors."""
 _OF_THE_MODEL: Final = frozenset(
     {
         "model_not_found",
@@ -48,32 +57,42 @@ _OF_THE_MODEL: Final = frozenset(
         "notfounderror",
         "not_found",
         "invalid_model",
+        "input_model_not_found",
+        "resourcenotfoundexception",
     }
 )
-"""Likewise about the model: OpenAI's, Azure's, Ollama's, vLLM's, Google's, Mistral's (with 400)."""
+"""Likewise about the model: OpenAI's, Azure's, Ollama's, vLLM's, Google's, Mistral's and Jina's
+(with 400), AWS's."""
 _OF_THE_CREDIT: Final = frozenset(
     {
         "insufficient_quota",
         "credit_balance_exhausted",
         "billing_hard_limit_reached",
         "billing_not_active",
+        "authz_insufficient_balance",
     }
 )
-"""Codes of a 429 that waiting does not cure. Source: OpenAI's page on error codes."""
+"""Codes of a 403 or 429 that waiting does not cure. Sources: OpenAI's page on error codes; Jina's
+api.jina.ai/openapi.json, whose 403 it is."""
+_MAY_BE_OF_THE_CREDIT: Final = frozenset({403, 429})
 _BUSY: Final = frozenset({408, 409, 424, 425})
 _PERHAPS_BILLED: Final = frozenset({408, 502, 504})
 """A proxy may answer so while the model behind it still works."""
 
 
-def failure(answer: provider_api.HttpAnswer) -> errors.ProviderFailed | errors.Rejected:
+def failure(
+    answer: provider_api.HttpAnswer, *, typed: Collection[str] = ()
+) -> errors.ProviderFailed | errors.Rejected:
     """The error of a status other than 2xx, with the provider's words, by its typed fields, too.
+
+    `typed` are words for programs, in lower case, that stand in no field that others have.
 
     A 400, 413 or 422 that blames neither key nor model is relayed. Other 4xx and redirects may
     concern one text, too: Alibaba Cloud's firewall blocks with 405, and portals redirect to a page
     for people.
     """
     error = error_words.error_of(answer.body)
-    typed = _typed(error)
+    typed = _typed(error).union(typed)
     words = error_words.said(answer.body)
     if answer.status in _CALLERS_FAULT and not typed & (_OF_THE_KEY | _OF_THE_MODEL):
         return errors.Rejected(
@@ -106,7 +125,8 @@ def _failure(
 ) -> errors.ProviderFailed:
     status = answer.status
     is_limited = status == HTTPStatus.TOO_MANY_REQUESTS
-    if status == HTTPStatus.PAYMENT_REQUIRED or (is_limited and typed & _OF_THE_CREDIT):
+    may_be_spent = status in _MAY_BE_OF_THE_CREDIT and typed & _OF_THE_CREDIT
+    if status == HTTPStatus.PAYMENT_REQUIRED or may_be_spent:
         return errors.OutOfCredit("no_credit")
     if is_limited:
         wait = retry_after.retry_after(answer.headers)

@@ -87,13 +87,15 @@ class Limits:
     """Limits of one request to a provider; None is no limit that is known.
 
     `body_bytes` is of the items alone, as JSON. An item that may have `alone_from_tokens`, or more,
-    may be too long, and goes alone.
+    may be too long, and goes alone. Where these `are_all` that a vendor has, a 400 is never about
+    the size of a request that keeps to them.
     """
 
     items: int
     tokens: int | None = None
     body_bytes: int | None = None
     alone_from_tokens: int | None = None
+    are_all: bool = True
 
 
 class Upstream(Protocol):

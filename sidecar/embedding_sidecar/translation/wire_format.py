@@ -6,9 +6,20 @@ from typing import Any, ClassVar
 
 import orjson
 
-from embedding_contract import document
+from embedding_contract import document, spaces
 from embedding_sidecar import errors
 from embedding_sidecar.translation import http_status, provider_api, vector_decoder
+
+
+def passed_on(ask: provider_api.Ask) -> dict[str, Any]:
+    """The fields that the policy passes on."""
+    return {name: orjson.Fragment(value) for name, value in ask.extra}
+
+
+def size(ask: provider_api.Ask, to: document.Provider) -> int | None:
+    """The size to ask for; None where it is the model's own, as some models take no such field."""
+    default = spaces.default_dimensions(kind=to.kind, model=to.model)
+    return None if ask.dimensions == default else ask.dimensions
 
 
 class Translation(abc.ABC):
@@ -44,7 +55,7 @@ class Translation(abc.ABC):
         )
 
     def body(self, ask: provider_api.Ask, to: document.Provider) -> dict[str, Any]:
-        """The body of a request, without the policy's further fields; what is None is left out.
+        """The body of a request, with the fields that the policy passes on; None is left out.
 
         It asks for base64, so that vectors come as the model's own bits. Some servers ignore that
         and answer in floats.
@@ -54,6 +65,7 @@ class Translation(abc.ABC):
             "input": ask.items,
             "encoding_format": None if ask.plain else "base64",
             **self.fields(ask, to),
+            **passed_on(ask),
         }
 
     def url(self, to: document.Provider, *, credential: str | None) -> str:
@@ -75,8 +87,6 @@ class Translation(abc.ABC):
         """
         del now
         body = self.body(ask, to)
-        for name, value in ask.extra:
-            body[name] = orjson.Fragment(value)
         written = orjson.dumps({name: it for name, it in body.items() if it is not None})
         return provider_api.HttpRequest(
             url=self.url(to, credential=credential),

@@ -27,7 +27,7 @@ def taking(world, *, items=10**9, size_bytes=10**9, status=400, words="no", name
         said = p.calls[-1].body["input"]
         body = sum(len(str(text)) + 3 for text in said)
         refused = len(said) > items or body > size_bytes
-        return (status, {}, {"error": words}) if refused else made
+        return (status, {}, {"error": {"message": words}}) if refused else made
 
     p.fault = fault
     return p
@@ -184,7 +184,18 @@ def test_b4_item_that_goes_alone_may_be_longer_after_some_time():
     assert alone == [900, 1800, 3600, None]
 
 
-@pytest.mark.parametrize("kind", ["OpenAI", "Voyage"])
+@pytest.mark.parametrize("kind", ["Gemini", "Cohere", "Mistral", "Jina"])
+def test_b4_400_of_vendor_whose_limits_are_not_all_known_is_split(kind):
+    """B4: so Mistral answers to too many tokens in all."""
+    world = World(one("p", kind=kind))
+    taking(world, items=2)
+    asked = texts(5)
+    told = stand_in.side(kind, None)
+    expected = tuple(stand_in.vector("m", it, input_type=told) for it in asked)
+    assert world.embed(*asked).vectors == expected
+
+
+@pytest.mark.parametrize("kind", ["OpenAI", "Voyage", "AzureOpenAI"])
 def test_b4_vendors_own_400_is_not_split(kind):
     """B4: what it takes is published, and kept."""
     world = World(one("p", kind=kind))

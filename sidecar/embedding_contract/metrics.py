@@ -14,6 +14,8 @@ Kind = Literal["counter", "gauge", "histogram"]
 # 60 s, and a batch of the backfill waits for calls.
 _CACHE_SECONDS: Final = (0.00001, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
 _CALL_SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 60)
+# A call within its limits waits for one answer of Redis, any other one until the minute is over.
+_WAIT_SECONDS: Final = (0.001, 0.005, 0.05, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,22 @@ SIDECAR: Final = (
         "aos_embedding_requests_total",
         "Requests for embeddings that were answered, by HTTP status.",
         labels=("code",),
+    ),
+    _histogram(
+        "aos_embedding_rate_wait_seconds",
+        "Seconds that calls waited for the limits per minute of the provider of this name.",
+        labels=("provider",),
+        buckets=_WAIT_SECONDS,
+    ),
+    _counter(
+        "aos_embedding_rate_refused_total",
+        "Calls not made because of the limits per minute of the provider of this name.",
+        labels=("provider",),
+    ),
+    _counter(
+        "aos_embedding_quota_observed_total",
+        "Calls beyond a limit of the policy, which only observes it.",
+        labels=("period", "unit"),
     ),
     _gauge(
         "aos_embedding_redis_up",

@@ -75,6 +75,9 @@ class Seen:
         self.billed = 0
         self.errors: list[tuple[str, str]] = []
         self.failovers: list[str] = []
+        self.waits: list[tuple[str, float]] = []
+        self.rates_refused: list[str] = []
+        self.beyond: list[tuple[str, str]] = []
 
     def call(self, *, provider, model, outcome, seconds):
         self.calls.append((provider, model, outcome))
@@ -87,6 +90,15 @@ class Seen:
 
     def failover(self, provider):
         self.failovers.append(provider)
+
+    def rate_waited(self, provider, *, seconds):
+        self.waits.append((provider, seconds))
+
+    def rate_refused(self, provider):
+        self.rates_refused.append(provider)
+
+    def beyond_limit(self, period, unit):
+        self.beyond.append((period, unit))
 
     def looked_up(self, layer, *, hits, seconds):
         pass

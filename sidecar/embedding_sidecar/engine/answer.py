@@ -27,6 +27,8 @@ class Answer(NamedTuple):
     attempts: int = 0
     upstream_seconds: float = 0.0
     is_estimated: bool = False
+    over: frozenset[str] = frozenset()
+    """Limits that its calls were beyond, where the policy only observes: `minute.requests`."""
 
     def __repr__(self) -> str:
         """Without the vectors."""

@@ -66,6 +66,7 @@ class RequestState:
     span: tracing.RequestSpan | None = None
     background: bool = False
     attempts: int = 0
+    over: frozenset[str] = frozenset()
     looked_at: float = float("-inf")
     keys: dict[str, list[str]] = field(default_factory=dict)
     _tokens: int = 0
@@ -113,6 +114,7 @@ class RequestState:
         for inflight_call in waiter.ours:
             result = self._take(inflight_call, request, ours=True, now=now)
             self.attempts += len(inflight_call.sent)
+            self.over |= inflight_call.over
             self._tokens += result.tokens
             self._is_estimated = self._is_estimated or result.is_estimated
             if isinstance(result.failure, errors.Rejected):
@@ -152,6 +154,7 @@ class RequestState:
             tokens_saved=sum([entry.tokens for at, entry in cached.items() if at not in made]),
             attempts=self.attempts,
             upstream_seconds=self._upstream_seconds(),
+            over=self.over,
         )
 
     def _take(

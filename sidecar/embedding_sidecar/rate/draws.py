@@ -1,8 +1,8 @@
 """The calls of this pod that wait for a window: first come, first served, applications first.
 
 Nothing is drawn ahead. One message draws for all that wait, in order, up to the first that does not
-fit; calls that come meanwhile wait behind. The pod's own draws are counted here, too: that bounds it
-while Redis is away, and where Redis has forgotten.
+fit; calls that come meanwhile wait behind. The pod's own draws are counted here, too: that bounds
+it while Redis is away, and where Redis has forgotten.
 """
 
 import asyncio

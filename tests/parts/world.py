@@ -14,9 +14,12 @@ from embedding_sidecar.engine.provider_call import Caller
 from embedding_sidecar.engine.provider_states import ApiKey, ProviderStates
 from embedding_sidecar.engine.service import Service, Timing
 from embedding_sidecar.openai_format.cache_control import DEFAULT
+from embedding_sidecar.rate.draws import Place
+from embedding_sidecar.rate.rates import Rates
 from embedding_sidecar.translation import provider_api
 from tests.fakes import provider as stand_in
 from tests.fakes.provider import KEY, StandIn
+from tests.fakes.rate_windows import FakeWindows
 from tests.parts import virtual_time
 from tests.parts.upstreams import Starts
 
@@ -152,6 +155,7 @@ class World:
         namespace="shop",
         timing=TIMING,
         states=None,
+        rates=None,
     ) -> None:
         self.document = document.PolicyDocument(
             namespace=namespace,
@@ -163,6 +167,8 @@ class World:
         self.quota = quota or Quota()
         self.seen = Seen()
         self.loop = virtual_time.Loop()
+        self.windows = FakeWindows(self.loop.time)
+        self.rates = Rates(clock=self.loop.time)
         self.registry = inflight.InflightCalls(clock=self.loop.time)
         memory = memory_cache.MemoryCache(max_bytes=10**7, ttl_seconds=60, clock=lambda: WALL)
         self.cache = tiered_cache.TieredCache(
@@ -192,9 +198,22 @@ class World:
                 attempt_seconds=timing.attempt_seconds,
                 clock=self.loop.time,
                 wall_clock=lambda: WALL,
+                rates=None if rates is None else self.limited(rates),
             ),
             timing=timing,
             share=lambda: 1.0,
+        )
+
+    def limited(self, terms):
+        """The limits per minute of providers by name, or of a provider's several windows."""
+        return self.rates.obey(
+            {
+                name: [
+                    Place(f"{name}/{at}", self.windows, it, may_go_alone=False)
+                    for at, it in enumerate(them if isinstance(them, list) else [them])
+                ]
+                for name, them in terms.items()
+            }
         )
 
     def embed(self, *items, model="m", control=DEFAULT, **rest) -> Answer:

@@ -161,6 +161,7 @@ class Call:
             background=self.background,
             waits_until=self.waits_until,
             is_wanted=self._is_wanted,
+            beyond=partial(self.by.observe.beyond_limit, "minute"),
             told=partial(self._step, self._pass),
         )
         self.inflight_call.hindrance = self.passage.refusal
@@ -379,8 +380,6 @@ class Call:
         self.passage = None
         # Failures count in a provider's own limits, too: only an answer gives tokens back.
         if over := passage.over:
-            for unit in over:
-                self.by.observe.beyond_limit("minute", unit)
             self.inflight_call.over |= {f"minute.{unit}" for unit in over}
         passage.settle(tokens=tokens)
 

@@ -68,6 +68,8 @@ class Draw:
     _: KW_ONLY
     waits_until: float = math.inf
     is_wanted: Callable[[], bool] = lambda: True
+    beyond: Callable[[str], None] = lambda _: None
+    """Receives each of `over`."""
     over: tuple[str, ...] = ()
     spend_by: float = -math.inf
     """From then on it is not spent any more, but given back and drawn again."""
@@ -273,6 +275,8 @@ class Draws:
                     draw.over = tuple(
                         unit for unit, most in zip(_UNITS, fits, strict=True) if at >= most
                     )
+                    for unit in draw.over:
+                        draw.beyond(unit)
                 self._grant(draw)
             else:
                 before = self._returns.get(bucket, (0, 0))

@@ -46,6 +46,7 @@ class Pod:
     sent: list[tuple[float, int, int]] = field(default_factory=list)
     refused: list[tuple[float, int, BaseException]] = field(default_factory=list)
     passages: dict[int, rates.Passage] = field(default_factory=dict)
+    beyond: list[str] = field(default_factory=list)
     unwanted: set[int] = field(default_factory=set)
 
     def call(self, *, tokens=1, background=False, within=math.inf, number=None) -> int:
@@ -62,6 +63,7 @@ class Pod:
             background=background,
             waits_until=self.clock.time() + within,
             is_wanted=lambda: at not in self.unwanted,
+            beyond=self.beyond.append,
             told=told,
         )
         return at
@@ -398,6 +400,7 @@ def test_observing_delays_nothing_and_tells_what_was_beyond(world):
     assert pod.order == [0, 1, 2, 3]
     world.run(lambda: None, seconds=0.1)
     assert [pod.passages[at].over for at in range(4)] == [set(), set(), {"requests"}, {"requests"}]
+    assert pod.beyond == ["requests", "requests"]
     window = world.store.windows[f"{KEY}0"]
     assert window.draw([], Terms(), now_ms=int(world.loop.time() * 1000)).calls == 4
 

@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedding_sidecar import errors
-from embedding_sidecar.rate import window_script, window_store
+from embedding_sidecar.rate import window, window_script, window_store
 from embedding_sidecar.rate.window import BUCKET_MS, WINDOW_MS, Message, Need, Terms, Window
 from embedding_sidecar.redis_client import redis_url
 from tests.parts import redis_forms, sidecar
 
 pytestmark = pytest.mark.integration
 
-KEY = window_store.key("team/policy", "main")
+KEY = window.key("team/policy", "main")
 START_MS = 1_800_000_000_000
 AT_A_TIME = window_script.DRAW.replace("redis.call('TIME')", "{ARGV[#ARGV - 1], ARGV[#ARGV]}")
 """The script, with a clock that the test sets: two further arguments, as TIME answers."""

@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
+from embedding_contract import document, provider_terms
 from embedding_sidecar import errors
-from embedding_sidecar.rate.draws import Draw, Draws, Place
-from embedding_sidecar.rate.window import Need
+from embedding_sidecar.rate import window as windows
+from embedding_sidecar.rate.draws import Draw, Draws, Place, Store
+from embedding_sidecar.rate.window import Need, Terms
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -139,6 +141,31 @@ class ProviderRate:
         """The most tokens that one call may take; None without such a limit."""
         limits = [it.terms.tokens for it in self._windows if not it.terms.observes]
         return min([it for it in limits if it is not None], default=None)
+
+
+def places(policy: document.PolicyDocument, *, store: Store | None) -> Mapping[str, list[Place]]:
+    """The windows of the providers for which the policy states a rate, by name.
+
+    They are counted in this store; in each pod alone, where there is none.
+    """
+    kept = policy.quota
+    return {
+        it.name: [
+            Place(
+                windows.key(policy.scope, it.name),
+                store,
+                Terms(
+                    it.rate.requests_per_minute,
+                    it.rate.tokens_per_minute,
+                    kept.reserved_percent,
+                    kept.observes,
+                ),
+                may_go_alone=store is None or kept.observes or not kept.deny_on_store_loss,
+            )
+        ]
+        for it in policy.providers
+        if it.rate != provider_terms.NO_RATE
+    }
 
 
 class Rates:

@@ -8,6 +8,7 @@ A pod counts in a window of its own while Redis is away.
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+PREFIX: Final = "aos:embedding:rate:"
 BUCKET_MS: Final = 500
 FRESH_MS: Final = 1_000
 """A draw may be spent for so long; then it is given back, and drawn again."""
@@ -142,3 +143,11 @@ def most(terms: Terms, *, background: bool) -> tuple[int | None, int | None]:
 def _unreserved(limit: int | None, terms: Terms) -> int | None:
     # The reserve is rounded up, as that of a day is.
     return None if limit is None else limit * (_WHOLE - terms.reserved_percent) // _WHOLE
+
+
+def key(holder: str, provider: str) -> str:
+    """The window of a provider of a holder: a policy's scope, or a class.
+
+    The tag keeps a holder's windows on nodes of a Redis Cluster by their whole name.
+    """
+    return f"{PREFIX}{{{holder}/{provider}}}"

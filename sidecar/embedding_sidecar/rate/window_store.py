@@ -7,11 +7,18 @@ import redis.asyncio
 
 from embedding_contract import json_fields
 from embedding_sidecar import errors
-from embedding_sidecar.rate.window import BUCKET_MS, FRESH_MS, WINDOW_MS, Drawn, Message, most
+from embedding_sidecar.rate.window import (
+    BUCKET_MS,
+    FRESH_MS,
+    PREFIX,
+    WINDOW_MS,
+    Drawn,
+    Message,
+    most,
+)
 from embedding_sidecar.rate.window_script import DRAW
 from embedding_sidecar.redis_client import scripts
 
-PREFIX: Final = "aos:embedding:rate:"
 _NEEDS: Final = scripts.Rights(f"{PREFIX}*", "+time +hlen +hgetall +hset +hdel +expire")
 BUDGET_SECONDS: Final = FRESH_MS / 1000
 """Time-out of a draw; a later answer could not be spent any more."""
@@ -52,14 +59,6 @@ class RedisWindows:
         """End the commands under way, and the connections."""
         await self._script.close()
         await self._client.aclose()
-
-
-def key(holder: str, provider: str) -> str:
-    """The window of a provider of a holder: a policy's scope, or a class.
-
-    The tag keeps a holder's windows on nodes of a Redis Cluster by their whole name.
-    """
-    return f"{PREFIX}{{{holder}/{provider}}}"
 
 
 def words(message: Message) -> list[str | int]:

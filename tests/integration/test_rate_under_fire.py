@@ -20,7 +20,7 @@ from tests.parts.rate_fire import CALLERS, REQUESTS_MODEL, TOKENS_MODEL, Came, F
 REQUESTS, TOKENS = 150, 400
 SHORT_SECONDS, SOAK_SECONDS = 110, 3_600
 SERVED = 120
-"""Requests per minute of the calm runs: 64 callers in a queue wait 32 s of the 50 that they have."""
+"""Requests per minute of the calm runs; 64 callers in a queue wait for 32 s of their 50."""
 PACE_SECONDS = CALLERS * 60 / (3 * SERVED)
 CALM_SECONDS = (WINDOW_MS + BUCKET_MS) / 1000 + 5
 """A window and the beginning of the next one, whose calls have waited."""
@@ -112,10 +112,10 @@ def out_of_order(outcome: Outcome, pod: int) -> list[tuple[str, str]]:
     """Pairs of calls that waited, were sent in one order, and came to the provider in another."""
     sent = {it.word: it.sent for it in outcome.came if it.pod == pod and it.status == 200}
     waited = {it.word for it in outcome.came if it.answered - it.sent > 1}
-    came = [line.word for line in outcome.lines if line.word in sent and line.word in waited]
+    came = [line for line in outcome.lines if line.word in sent and line.word in waited]
     return [
-        (first, second)
+        (first.word, second.word)
         for first, second in itertools.pairwise(came)
-        # Requests of one moment may change places on their way into the sidecar.
-        if sent[first] > sent[second] + 0.05
+        # Requests of one moment may change places on their way into the sidecar and out of it.
+        if sent[first.word] > sent[second.word] + 0.05 and second.at > first.at + 0.05
     ]

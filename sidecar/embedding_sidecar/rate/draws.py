@@ -58,14 +58,16 @@ class Place(NamedTuple):
 class Draw:
     """A call that waits, or was drawn for; `told` gets this, or the reason why it may not go.
 
-    That is errors.RateLimited, by `waits_until`; errors.Unavailable, if only the store knows; or a
-    fault of the program. A call that is not `wanted` any more is told the former. Times are in
-    seconds, by the clock of Draws. `over` names the limits that it was beyond, under Observe.
+    That is errors.RateLimited, by `waits_until` or when the call is not wanted any more;
+    errors.Unavailable, if only the store knows; or a fault of the program. Times are in seconds, by
+    the clock of Draws: it has waited `since` then. `over` names the limits that it was beyond,
+    under Observe.
     """
 
     need: Need
     told: "Callable[[Draw | BaseException], None]"
     _: KW_ONLY
+    since: float
     waits_until: float = math.inf
     is_wanted: Callable[[], bool] = lambda: True
     beyond: Callable[[str], None] = lambda _: None
@@ -120,8 +122,8 @@ class Draws:
         """Limit nothing any more."""
         self.obey(Place(self._place.key, None, Terms(), may_go_alone=True))
 
-    def join(self, draw: Draw, *, first: bool = False) -> None:
-        """Draw for a call; `first`: before those that wait, as it has waited already."""
+    def join(self, draw: Draw) -> None:
+        """Draw for a call, after those that have waited longer."""
         if self._place.terms.observes:
             # Nothing is delayed: it is counted meanwhile.
             draw.spend_by = math.inf
@@ -130,12 +132,12 @@ class Draws:
             _tell(draw, self.refusal())
             return
         waiting = self._background if draw.need.background else self._applications
-        if self._ready_at is None or first or (not draw.need.background and not waiting):
+        place = len(waiting)
+        while place and waiting[place - 1].since > draw.since:
+            place -= 1
+        waiting.insert(place, draw)
+        if self._ready_at is None or not place:
             self._wake.set()
-        if first:
-            waiting.appendleft(draw)
-        else:
-            waiting.append(draw)
         self._serve_soon()
 
     def leave(self, draw: Draw) -> None:
@@ -258,18 +260,14 @@ class Draws:
     def _take(
         self, batch: Sequence[Draw], drawn: Drawn, *, place: Place, asked_at: float
     ) -> float | None:
-        """Spend what was drawn, as far as it is fresh and this pod's own window allows it."""
+        """Spend what was drawn, as far as this pod's own window allows it."""
         bucket, granted = drawn.now_ms // BUCKET_MS, batch[: drawn.granted]
-        now, spend_by = self._clock(), asked_at + _FRESH_SECONDS
-        own_ms = int(now * 1000)
-        if now > spend_by:
-            fit, wait_ms = 0, None
-        else:
-            own = self._own.draw([draw.need for draw in granted], place.terms, now_ms=own_ms)
-            fit, wait_ms = own.granted, own.wait_ms
+        own_ms = int(self._clock() * 1000)
+        own = self._own.draw([draw.need for draw in granted], place.terms, now_ms=own_ms)
         for at, draw in enumerate(granted):
-            if at < fit:
-                draw.bucket, draw.own_ms, draw.spend_by = bucket, own_ms, spend_by
+            if at < own.granted:
+                draw.bucket, draw.own_ms = bucket, own_ms
+                draw.spend_by = asked_at + _FRESH_SECONDS
                 if place.terms.observes:
                     fits = (drawn.fit_calls, drawn.fit_tokens)
                     draw.over = tuple(
@@ -281,8 +279,8 @@ class Draws:
             else:
                 before = self._returns.get(bucket, (0, 0))
                 self._returns[bucket] = before[0] + 1, before[1] + draw.need.tokens
-        if fit < len(granted):
-            return None if wait_ms is None else wait_ms / 1000
+        if own.granted < len(granted):
+            return own.wait_ms / 1000
         return None if drawn.granted == len(batch) else drawn.wait_ms / 1000
 
     def _draw_alone(self, batch: Sequence[Draw]) -> float | None:

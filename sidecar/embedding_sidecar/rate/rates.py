@@ -35,7 +35,6 @@ class Passage:
     waited_seconds: float = 0.0
     draws: list[Draw] = field(default_factory=list)
     """One for each window so far; the last one may still wait."""
-    again: bool = False
 
     def begin(self) -> None:
         """Draw from the first window."""
@@ -74,12 +73,13 @@ class Passage:
         draw = Draw(
             self.need._replace(tokens=tokens),
             self._drawn,
+            since=self.began,
             waits_until=self.waits_until,
             is_wanted=self.is_wanted,
             beyond=self.beyond,
         )
         self.draws.append(draw)
-        window.join(draw, first=self.again)
+        window.join(draw)
 
     def _drawn(self, outcome: Draw | BaseException) -> None:
         if not self.draws:
@@ -93,7 +93,6 @@ class Passage:
             self._next()
         elif any(draw.spend_by < self.clock() for draw in self.draws):
             self.leave()
-            self.again = True
             self._next()
         else:
             self.waited_seconds = self.clock() - self.began

@@ -161,7 +161,7 @@ class Call:
             background=self.background,
             waits_until=self.waits_until,
             is_wanted=self._is_wanted,
-            beyond=partial(self.by.observe.beyond_limit, "minute"),
+            beyond=self.by.observe.beyond_limit,
             told=partial(self._step, self._pass),
         )
         self.inflight_call.hindrance = self.passage.refusal

@@ -70,8 +70,8 @@ class Draw:
     since: float
     waits_until: float = math.inf
     is_wanted: Callable[[], bool] = lambda: True
-    beyond: Callable[[str], None] = lambda _: None
-    """Receives each of `over`."""
+    beyond: Callable[[str, str], None] = lambda *_: None
+    """Receives `minute` and each of `over`."""
     over: tuple[str, ...] = ()
     spend_by: float = -math.inf
     """From then on it is not spent any more, but given back and drawn again."""
@@ -274,7 +274,7 @@ class Draws:
                         unit for unit, most in zip(_UNITS, fits, strict=True) if at >= most
                     )
                     for unit in draw.over:
-                        draw.beyond(unit)
+                        draw.beyond("minute", unit)
                 self._grant(draw)
             else:
                 before = self._returns.get(bucket, (0, 0))

@@ -30,7 +30,7 @@ class Passage:
     clock: Callable[[], float]
     waits_until: float
     is_wanted: Callable[[], bool]
-    beyond: Callable[[str], None]
+    beyond: Callable[[str, str], None]
     began: float = 0.0
     waited_seconds: float = 0.0
     draws: list[Draw] = field(default_factory=list)
@@ -113,15 +113,15 @@ class ProviderRate:
         background: bool,
         waits_until: float,
         is_wanted: Callable[[], bool],
-        beyond: Callable[[str], None],
+        beyond: Callable[[str, str], None],
         told: Callable[[Passage | BaseException], None],
     ) -> Passage:
         """Draw for a call that takes at most so many tokens; `told` is called later, once.
 
         It gets the passage; or errors.RateLimited by `waits_until`, or sooner where nobody wants
         the call or the wait is known to be longer; or errors.Unavailable, where only the store
-        knows, and it is away; or a fault of the program. `beyond` gets each limit that the call is
-        beyond, where none is enforced: `requests` or `tokens`.
+        knows, and it is away; or a fault of the program. `beyond` gets `minute` and each limit that
+        the call is beyond, where none is enforced: `requests` or `tokens`.
         """
         passage = Passage(
             self._windows,

@@ -74,15 +74,15 @@ class Window:
         self._bucket_ms = bucket_ms
         self._window_ms = window_ms
         self._buckets: dict[int, tuple[int, int]] = {}
-        """Calls and tokens by the number of the bucket."""
+        """Calls and tokens by the number of the bucket, the oldest first."""
+        self._calls = self._tokens = 0
+        """Their sums."""
 
     def draw(self, needs: Sequence[Need], terms: Terms, *, now_ms: int) -> Drawn:
         """Draw for these needs, in order, up to the first that does not fit."""
         self._forget(now_ms)
-        calls = sum([it for it, _ in self._buckets.values()])
-        tokens = sum([it for _, it in self._buckets.values()])
         fit_calls = fit_tokens = granted = 0
-        drawn_calls, drawn_tokens = calls, tokens
+        calls, tokens = drawn_calls, drawn_tokens = self._calls, self._tokens
         for at, need in enumerate(needs):
             drawn_calls, drawn_tokens = drawn_calls + 1, drawn_tokens + need.tokens
             most_calls, most_tokens = most(terms, background=need.background)
@@ -93,13 +93,10 @@ class Window:
             if at < min(fit_calls, fit_tokens) or terms.observes:
                 granted, calls, tokens = at + 1, drawn_calls, drawn_tokens
         if granted:
-            bucket = now_ms // self._bucket_ms
-            before = self._buckets.get(bucket, (0, 0))
-            drawn = sum([need.tokens for need in needs[:granted]])
-            self._buckets[bucket] = before[0] + granted, before[1] + drawn
+            self._add(now_ms // self._bucket_ms, calls - self._calls, tokens - self._tokens)
         wait_ms = 0
         if granted < len(needs):
-            wait_ms = self._wait_ms(needs[granted], terms, calls, tokens, now_ms=now_ms)
+            wait_ms = self._wait_ms(needs[granted], terms, now_ms=now_ms)
         return Drawn(now_ms, granted, fit_calls, fit_tokens, wait_ms, calls, tokens)
 
     def give_back(self, at_ms: int, *, calls: int, tokens: int) -> None:
@@ -107,25 +104,38 @@ class Window:
         bucket = at_ms // self._bucket_ms
         if bucket in self._buckets:
             before = self._buckets[bucket]
-            self._buckets[bucket] = max(0, before[0] - calls), max(0, before[1] - tokens)
+            self._add(bucket, -min(calls, before[0]), -min(tokens, before[1]))
+
+    def _add(self, bucket: int, calls: int, tokens: int) -> None:
+        before = self._buckets.get(bucket, (0, 0))
+        self._buckets[bucket] = before[0] + calls, before[1] + tokens
+        self._calls += calls
+        self._tokens += tokens
 
     def _forget(self, now_ms: int) -> None:
         """Forget the buckets that are over; later ones, by a clock that went back, are of now."""
         oldest = (now_ms - self._window_ms) // self._bucket_ms
         current = now_ms // self._bucket_ms
-        kept: dict[int, tuple[int, int]] = {}
-        for bucket, (calls, tokens) in self._buckets.items():
-            if bucket >= oldest:
-                place = min(bucket, current)
-                before = kept.get(place, (0, 0))
-                kept[place] = before[0] + calls, before[1] + tokens
-        self._buckets = kept
+        while self._buckets and (bucket := next(iter(self._buckets))) < oldest:
+            self._drop(bucket)
+        later = []
+        while self._buckets and (bucket := next(reversed(self._buckets))) > current:
+            later.append(self._drop(bucket))
+        for calls, tokens in later:
+            self._add(current, calls, tokens)
 
-    def _wait_ms(self, need: Need, terms: Terms, calls: int, tokens: int, *, now_ms: int) -> int:
+    def _drop(self, bucket: int) -> tuple[int, int]:
+        calls, tokens = self._buckets.pop(bucket)
+        self._calls -= calls
+        self._tokens -= tokens
+        return calls, tokens
+
+    def _wait_ms(self, need: Need, terms: Terms, *, now_ms: int) -> int:
         most_calls, most_tokens = most(terms, background=need.background)
-        for bucket in sorted(self._buckets):
-            calls -= self._buckets[bucket][0]
-            tokens -= self._buckets[bucket][1]
+        calls, tokens = self._calls, self._tokens
+        for bucket, (its_calls, its_tokens) in self._buckets.items():
+            calls -= its_calls
+            tokens -= its_tokens
             if (most_calls is None or calls + 1 <= most_calls) and (
                 most_tokens is None or tokens + need.tokens <= most_tokens
             ):

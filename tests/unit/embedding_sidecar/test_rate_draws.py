@@ -63,7 +63,7 @@ class Pod:
             background=background,
             waits_until=self.clock.time() + within,
             is_wanted=lambda: at not in self.unwanted,
-            beyond=self.beyond.append,
+            beyond=lambda _, unit: self.beyond.append(unit),
             told=told,
         )
         return at

@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 import redis as client_of_redis
@@ -12,7 +14,7 @@ from embedding_sidecar import errors
 from embedding_sidecar.rate import window, window_script, window_store
 from embedding_sidecar.rate.window import BUCKET_MS, WINDOW_MS, Message, Need, Terms, Window
 from embedding_sidecar.redis_client import redis_url
-from tests.parts import redis_forms, sidecar
+from tests.parts import ports, redis_forms, sidecar
 
 pytestmark = pytest.mark.integration
 
@@ -279,16 +281,59 @@ def test_answer_that_cannot_be_is_named(figures):
     assert isinstance(window_store._drawn([1, *figures], message), str)
 
 
-@pytest.mark.parametrize("form", redis_forms.FORMS if hasattr(redis_forms, "FORMS") else [])
-def test_every_form_of_redis_draws(form):
-    del form
+RIGHTS = "~aos:embedding:rate:* +eval +evalsha +time +hgetall +hset +hlen +expire +hdel"
+
+
+def of_user(client, rights: str) -> None:
+    client.execute_command("ACL", "SETUSER", "a", "reset", "on", ">geheim", *rights.split())
+
+
+def test_rights_that_docs_list_are_enough(client, server):
+    of_user(client, RIGHTS)
+    drawn = drawn_from(server.url.replace("://", "://a:geheim@"))
+    assert drawn.granted == 1
+    page = (Path(__file__).parents[2] / "docs/sidecar.md").read_text(encoding="utf-8")
+    quota = "+eval +evalsha +time +hgetall +hmget +hset +hlen +expire"
+    assert f"{quota}`" in page
+    assert "`~aos:embedding:rate:* +hdel`" in page
+
+
+@pytest.mark.parametrize("right", ["+hdel", "+hgetall", "~aos:embedding:rate:*"])
+def test_right_that_is_missing_is_named(client, server, right):
+    client.hset(KEY, "1", "1 1")
+    of_user(client, RIGHTS.replace(right, ""))
+    with pytest.raises(errors.StoreRefuses, match=re.escape(right)):
+        drawn_from(server.url.replace("://", "://a:geheim@"))
+
+
+def test_window_in_cluster_is_drawn_from_with_listed_rights(tmp_path):
+    nodes = redis_forms.Cluster(tmp_path / "cluster")
+    try:
+        nodes.join()
+        for node in nodes.nodes:
+            with node.client() as asked:
+                of_user(asked, f"{RIGHTS} +command +cluster|slots +script|load")
+        assert drawn_from(nodes.url.replace("://", "://a:geheim@")).granted == 1
+    finally:
+        nodes.kill()
+
+
+def test_redis_that_is_away_is_said_so():
+    with pytest.raises(errors.StoreAway):
+        drawn_from(f"redis://127.0.0.1:{ports.free()}/0")
 
 
 def real(server, message: Message):
+    return drawn_from(server.url, message)
+
+
+def drawn_from(url: str, message: Message | None = None):
+    one = Message(KEY, "pod", 1, Terms(calls=5), [Need(0)], {})
+
     async def whole():
-        store = window_store.RedisWindows(redis_url.connect(server.url))
+        store = window_store.RedisWindows(redis_url.connect(url))
         try:
-            return await store.draw(message)
+            return await store.draw(message or one)
         finally:
             await store.close()
 

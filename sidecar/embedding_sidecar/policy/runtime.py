@@ -226,7 +226,7 @@ class RuntimeFactory:
         return taken_over
 
     def _counting(self, name: str, loaded: policy_file.Loaded, of: Callable[..., T]) -> T | None:
-        """What counts in the Redis of the quota; None where the policy names none."""
+        """A store in the Redis of the quota; None where the policy names none."""
         file = loaded.document.quota.redis_url_file
         url = loaded.secrets.get(file or "", "")
         believed = loaded.document.network.authorities

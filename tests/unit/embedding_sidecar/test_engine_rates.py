@@ -389,7 +389,7 @@ def test_headers_that_say_nothing_hold_nothing(made, headers):
     assert took < 0.1
 
 
-def test_what_answers_said_is_forgotten_with_key_and_provider():
+def test_learned_rate_is_forgotten_with_key_and_provider():
     states = ProviderStates()
     document = World(one("p")).document
     for _ in range(2):

@@ -93,6 +93,8 @@ class InflightCall:
     size_bytes: int = 0
     hindrance: Callable[[], errors.RateLimited] | None = None
     over: frozenset[str] = frozenset()
+    waits: tuple[Span, ...] = ()
+    """Times in which it waited for limits per minute."""
 
     def result(self) -> CallResult | None:
         """The result; None while it is in flight. Raises the fault that ended it."""

@@ -194,9 +194,11 @@ class Call:
             return
         self.inflight_call.hindrance = None
         self.by.observe.rate_waited(name, seconds=passage.waited_seconds)
+        now = self.by.clock()
+        self.inflight_call.waits += ((now - passage.waited_seconds, now),)
         # Its own time begins now.
         self.until = min(self.until + passage.waited_seconds, self.inflight_call.ends_at)
-        self.is_short = self.until - self.by.clock() < LEAST_SECONDS
+        self.is_short = self.until - now < LEAST_SECONDS
         self._send(self.reservation)
 
     def _send(self, outcome: Any) -> None:

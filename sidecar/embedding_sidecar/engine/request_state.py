@@ -167,7 +167,7 @@ class RequestState:
     ) -> inflight.CallResult:
         """Keep the entries of a call; `ours`: this request started it."""
         result = inflight_call.result() or _UNKNOWN
-        for began, ended in inflight_call.sent:
+        for began, ended in (*inflight_call.waits, *inflight_call.sent):
             end = now if ended is None else ended
             if end > self.started_at:
                 self._spans.append((max(began, self.started_at), end))
@@ -216,7 +216,7 @@ class RequestState:
         return not before
 
     def _upstream_seconds(self) -> float:
-        """Seconds during which at least one call that this request waited for was in flight."""
+        """Seconds during which a call of this request was in flight, or waited for its rate."""
         seconds, until = 0.0, self.started_at
         for began, ended in sorted(self._spans):
             if ended > until:

@@ -308,9 +308,10 @@ def test_redis_that_is_away_refuses_under_deny(made):
     assert world.quota.left == left
 
 
-def test_wait_is_told_to_metrics(made):
+def test_wait_is_told_to_metrics_and_is_no_overhead(made):
     world = made(one("p"), rates={"p": Terms(calls=1)}, timing=LONG)
-    timed(world, ["a"], ["b"])
+    came = timed(world, ["a"], ["b"])
+    assert all(took - answer.upstream_seconds < 0.1 for answer, took in came)
     (_, first), (_, second) = world.seen.waits
     assert first < 0.1
     assert second == pytest.approx(MINUTE, abs=0.6)

@@ -81,9 +81,7 @@ class Batch:
         inflight_call, request, now = self.inflight_call, self.request, self.by.clock()
         attempt_seconds = request.candidate.provider.call_seconds or self.by.attempt_seconds
         rate = self.by.rate_of(request.candidate.provider.name)
-        # A call that had to wait may be as late as those who wait for it.
-        ends_at = request.ends_at if rate is None else inflight_call.ends_at
-        until = min(now + attempt_seconds, ends_at)
+        until = min(now + attempt_seconds, request.ends_at)
         if not inflight_call.waiting or until <= now:
             self._end(provider_call.TOO_LATE if inflight_call.waiting else provider_call.FOR_NOBODY)
             return

@@ -244,7 +244,10 @@ class Call:
         if isinstance(said, Exception):
             self._fail(said)
             return
-        self._learn_rate(said)
+        seconds = learned.used_up_seconds(said)
+        if seconds is not None:
+            name = self.candidate.provider.name
+            self.by.states.used_up(name, seconds, clock=self.by.clock)
         try:
             vectors = self._read(said)
         except Exception as failure:  # noqa: BLE001 - whatever it is, a request waits for it
@@ -258,13 +261,6 @@ class Call:
         self._end(_OK, billed=True, tokens=tokens)
         self.by.observe.tokens(provider=self.candidate.label, model=self.ask.model, tokens=tokens)
         self._succeed(vectors)
-
-    def _learn_rate(self, answer: provider_api.HttpAnswer) -> None:
-        name, rates = self.candidate.provider.name, self.by.rates
-        if rates is None or name not in rates:
-            seconds = learned.used_up_seconds(answer)
-            if seconds is not None:
-                self.by.states.used_up(name, seconds, clock=self.by.clock)
 
     def _read(self, answer: provider_api.HttpAnswer) -> vector_decoder.Vectors:
         if answer.reader is None:

@@ -153,8 +153,7 @@ class Draws:
             return
         self._own.give_back(draw.own_ms, calls=calls, tokens=tokens)
         if draw.bucket is not None:
-            before = self._returns.get(draw.bucket, (0, 0))
-            self._returns[draw.bucket] = before[0] + calls, before[1] + tokens
+            self._return(draw.bucket, calls=calls, tokens=tokens)
         if self._ready_at is not None:
             self._wake.set()
         self._serve_soon()
@@ -171,6 +170,10 @@ class Draws:
         if self._serving is not None:
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)
+
+    def _return(self, bucket: int, *, calls: int, tokens: int) -> None:
+        before = self._returns.get(bucket, (0, 0))
+        self._returns[bucket] = before[0] + calls, before[1] + tokens
 
     def _serve_soon(self) -> None:
         if self._serving is None:
@@ -260,14 +263,19 @@ class Draws:
     def _take(
         self, batch: Sequence[Draw], drawn: Drawn, *, place: Place, asked_at: float
     ) -> float | None:
-        """Spend what was drawn, as far as this pod's own window allows it."""
+        """Spend what was drawn, as far as it is fresh and this pod's own window allows it."""
         bucket, granted = drawn.now_ms // BUCKET_MS, batch[: drawn.granted]
-        own_ms = int(self._clock() * 1000)
+        now, spend_by = self._clock(), asked_at + _FRESH_SECONDS
+        if now > spend_by:
+            # They keep their places, and are drawn for again.
+            self._return(bucket, calls=len(granted), tokens=sum(it.need.tokens for it in granted))
+            return None
+        own_ms = int(now * 1000)
         own = self._own.draw([draw.need for draw in granted], place.terms, now_ms=own_ms)
         for at, draw in enumerate(granted):
             if at < own.granted:
                 draw.bucket, draw.own_ms = bucket, own_ms
-                draw.spend_by = asked_at + _FRESH_SECONDS
+                draw.spend_by = spend_by
                 if place.terms.observes:
                     fits = (drawn.fit_calls, drawn.fit_tokens)
                     draw.over = tuple(
@@ -277,16 +285,16 @@ class Draws:
                         draw.beyond("minute", unit)
                 self._grant(draw)
             else:
-                before = self._returns.get(bucket, (0, 0))
-                self._returns[bucket] = before[0] + 1, before[1] + draw.need.tokens
+                self._return(bucket, calls=1, tokens=draw.need.tokens)
         if own.granted < len(granted):
             return own.wait_ms / 1000
         return None if drawn.granted == len(batch) else drawn.wait_ms / 1000
 
     def _draw_alone(self, batch: Sequence[Draw]) -> float | None:
-        # Earlier draws leave the store's window by themselves.
-        self._returns.clear()
         place = self._place
+        if place.store is None:
+            # Earlier draws leave the window of another store by themselves.
+            self._returns.clear()
         if not place.may_go_alone:
             for draw in self._waiting():
                 draw.is_gone = True

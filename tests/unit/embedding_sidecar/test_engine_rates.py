@@ -262,6 +262,37 @@ def test_background_leaves_reserve_of_minute(made):
     assert world.embed("z").attempts == 1
 
 
+def test_end_of_process_leaves_queue_and_draws_nothing_more(made):
+    world = made(one("p"), rates={"p": Terms(calls=1)})
+    left = world.quota.left
+
+    async def ended_while_one_waits():
+        asked = [asyncio.ensure_future(world.service.embed(ask(item))) for item in "ab"]
+        await asyncio.sleep(1)
+        await world.registry.close()
+        await asyncio.gather(*asked, return_exceptions=True)
+        await asyncio.sleep(2 * MINUTE)
+
+    world.run(ended_while_one_waits())
+    assert counted(world)[0] == 0
+    assert world.quota.left == left - 1
+
+
+def test_call_that_ends_while_it_is_drawn_for_is_given_back(made):
+    world = made(one("p"), rates={"p": Terms(calls=1)})
+    world.windows.seconds = 0.5
+
+    async def ended_meanwhile():
+        asked = asyncio.ensure_future(world.service.embed(ask("a")))
+        await asyncio.sleep(0.3)
+        await world.registry.close()
+        await asyncio.gather(asked, return_exceptions=True)
+        await asyncio.sleep(2)
+
+    world.run(ended_meanwhile())
+    assert counted(world)[0] == 0
+
+
 def test_class_after_policy_gives_policy_s_window_back(made):
     world = made(one("p"), rates={"p": [Terms(calls=10), Terms(calls=1)]})
     timed(world, ["a"], ["b"])

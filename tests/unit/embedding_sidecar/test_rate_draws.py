@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from embedding_sidecar import errors
 from embedding_sidecar.rate import draws, rates
 from embedding_sidecar.rate.draws import Draws, Place
-from embedding_sidecar.rate.window import BUCKET_MS, FRESH_MS, WINDOW_MS, Terms
+from embedding_sidecar.rate.window import BUCKET_MS, FRESH_MS, WINDOW_MS, Need, Terms
 from tests.fakes.rate_windows import FakeWindows
 from tests.parts import virtual_time
 
@@ -337,17 +337,19 @@ def test_draw_that_waited_for_second_window_is_drawn_again_when_not_fresh(world)
 
 def test_late_answer_is_not_spent_but_drawn_again():
     world = World(seconds=FRESH_MS / 1000 + 0.5)
-    pod = world.pod(Terms(calls=5))
+    pod = world.pod(Terms(calls=9))
 
     def act():
         calls(pod, 4)()
+        # This one comes meanwhile, and has not waited as long.
+        pod.clock.call_later(0.5, pod.call)
         pod.clock.call_later(1.6, lambda: setattr(world.store, "seconds", 0.001))
 
     world.run(act, seconds=5)
     assert all(at > 1.5 for at, _, _ in pod.sent)
-    assert pod.order == [0, 1, 2, 3]
+    assert pod.order == [0, 1, 2, 3, 4]
     window = world.store.windows[f"{KEY}0"]
-    assert window.draw([], Terms(), now_ms=int(world.loop.time() * 1000)).calls == 4
+    assert window.draw([], Terms(), now_ms=int(world.loop.time() * 1000)).calls == 5
 
 
 def test_store_that_is_away_refuses_under_deny(world):
@@ -374,6 +376,51 @@ def test_store_that_is_away_leaves_pod_its_own_count_under_allow(world):
     assert pod.order == [0, 1, 2]
     world.run(lambda: None, seconds=61)
     assert pod.order == [0, 1, 2, 3]
+
+
+def test_rest_is_given_back_when_store_is_there_again(world):
+    pod = world.pod(Terms(tokens=100))
+    world.run(lambda: pod.call(tokens=100), seconds=0.2)
+    world.store.fault = errors.StoreAway("TimeoutError")
+    world.run(pod.call, seconds=0.2)
+    world.store.fault = None
+    world.run(lambda: pod.passages[0].settle(tokens=30), seconds=5)
+    assert world.store.messages[-1].returns == {0: (0, 70)}
+    assert pod.queues[0]._serving is None
+
+
+def test_message_that_failed_is_not_given_back_again(world):
+    pod = world.pod(Terms(tokens=100))
+    world.run(lambda: pod.call(tokens=100), seconds=0.2)
+    world.store.fault = errors.StoreAway("TimeoutError")
+    world.run(lambda: pod.passages[0].settle(tokens=30), seconds=0.5)
+    world.store.fault = None
+    world.run(lambda: None, seconds=5)
+    world.run(pod.call, seconds=0.2)
+    assert [message.returns for message in world.store.messages] == [{}, {0: (0, 70)}, {}]
+
+
+def test_rest_of_store_that_is_no_longer_used_is_dropped(world):
+    pod = world.pod(Terms(tokens=100))
+    world.run(lambda: pod.call(tokens=100), seconds=0.2)
+    pod.queues[0].release()
+    world.run(lambda: pod.passages[0].settle(tokens=30), seconds=1)
+    assert len(world.store.messages) == 1
+    assert pod.queues[0]._serving is None
+
+
+def test_call_that_waited_longer_goes_before(world):
+    pod = world.pod(Terms(calls=1))
+    world.run(pod.call, seconds=1)
+    told: list[draws.Draw | BaseException] = []
+
+    def joined():
+        for since in (0.8, 0.2, 0.5):
+            draw = draws.Draw(Need(0), told.append, since=since)
+            pod.queues[0].join(draw)
+
+    world.run(joined, seconds=3 * CYCLE + 3)
+    assert [it.since for it in told if isinstance(it, draws.Draw)] == [0.2, 0.5, 0.8]
 
 
 def test_pod_without_store_counts_alone(world):

@@ -192,7 +192,7 @@ class Share:
             ends_in = (day + 1) * DAY_SECONDS - self._counter.wall_clock()
         left = limits
         if day == self.ledger.day:
-            left = limits.without(self._books.others(self.ledger) + self.ledger.used)
+            left = self.ledger.left(others=self._books.others(self.ledger))
         return Allowance(
             daily_requests=limits.calls,
             requests_left=left.calls,

@@ -54,6 +54,11 @@ SIDECAR: Final = (
         "Requests refused because the day's quota was used up.",
     ),
     _counter(
+        "aos_embedding_quota_observed_total",
+        "Calls beyond a limit that is only observed.",
+        labels=("period", "unit"),
+    ),
+    _counter(
         "aos_embedding_tokens_total", "Tokens the provider billed.", labels=("provider", "model")
     ),
     _counter(
@@ -129,11 +134,6 @@ SIDECAR: Final = (
         "aos_embedding_rate_refused_total",
         "Calls not made because of the limits per minute of the provider of this name.",
         labels=("provider",),
-    ),
-    _counter(
-        "aos_embedding_quota_observed_total",
-        "Calls beyond a limit of the policy, which only observes it.",
-        labels=("period", "unit"),
     ),
     _gauge(
         "aos_embedding_redis_up",

@@ -100,7 +100,7 @@ class Seen:
     def rate_refused(self, provider):
         self.rates_refused.append(provider)
 
-    def beyond_limit(self, period, unit):
+    def quota_observed(self, period, unit):
         self.beyond.append((period, unit))
 
     def looked_up(self, layer, *, hits, seconds):

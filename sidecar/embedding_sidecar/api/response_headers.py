@@ -64,8 +64,8 @@ def _of_calls(answer: Answer, day: Quota, *, background: bool) -> bytes:
     found = ratelimit_lines(day.left(background=background)).encode()
     if answer.is_estimated:
         found += _ESTIMATED
-    if answer.over:
-        found += lines({HEADER_OBSERVED: ",".join(sorted(answer.over))})
+    if answer.beyond:
+        found += lines({HEADER_OBSERVED: ",".join(sorted(answer.beyond))})
     return found
 
 

@@ -76,8 +76,8 @@ class InflightCall:
     `deadline` is the latest time at which it completes. `cancel` ends the call under way. `brought`
     is None until it completes, and an exception where a fault ended it. `completed_at` is the time
     when the cache had its entries. Only a `shared` call is found by its keys. `hindrance` is the
-    failure of a call that waits for limits per minute, as of now. `over` are the limits that its
-    calls were beyond, where none is enforced.
+    failure of a call that waits for limits per minute, as of now. `beyond` names the observed
+    limits that its requests exceeded.
     """
 
     provider: str
@@ -92,7 +92,7 @@ class InflightCall:
     completed_at: float = math.inf
     size_bytes: int = 0
     hindrance: Callable[[], errors.RateLimited] | None = None
-    over: frozenset[str] = frozenset()
+    beyond: frozenset[str] = frozenset()
     waits: tuple[Span, ...] = ()
     """Times in which it waited for limits per minute."""
 

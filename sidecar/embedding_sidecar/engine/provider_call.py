@@ -161,7 +161,7 @@ class Call:
             background=self.background,
             waits_until=self.waits_until,
             is_wanted=self._is_wanted,
-            beyond=self.by.observe.beyond_limit,
+            observed=self.by.observe.quota_observed,
             told=partial(self._step, self._pass),
         )
         self.inflight_call.hindrance = self.passage.refusal
@@ -377,8 +377,8 @@ class Call:
     def _end_passage(self, passage: Passage, *, tokens: int) -> None:
         self.passage = None
         # Failures count in a provider's own limits, too: only an answer gives tokens back.
-        if over := passage.over:
-            self.inflight_call.over |= {f"minute.{unit}" for unit in over}
+        if beyond := passage.beyond:
+            self.inflight_call.beyond |= {f"minute.{unit}" for unit in beyond}
         passage.settle(tokens=tokens)
 
     def _tell(self, came: vector_decoder.Vectors | Exception) -> None:

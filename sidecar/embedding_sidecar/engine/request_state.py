@@ -66,11 +66,11 @@ class RequestState:
     span: tracing.RequestSpan | None = None
     background: bool = False
     attempts: int = 0
-    over: frozenset[str] = frozenset()
     looked_at: float = float("-inf")
     keys: dict[str, list[str]] = field(default_factory=dict)
     _tokens: int = 0
     _is_estimated: bool = False
+    _beyond: frozenset[str] = frozenset()
     _parts: defaultdict[str, _Part] = field(default_factory=lambda: defaultdict(_Part))
     _spans: list[tuple[float, float]] = field(default_factory=list)
 
@@ -114,7 +114,7 @@ class RequestState:
         for inflight_call in waiter.ours:
             result = self._take(inflight_call, request, ours=True, now=now)
             self.attempts += len(inflight_call.sent)
-            self.over |= inflight_call.over
+            self._beyond |= inflight_call.beyond
             self._tokens += result.tokens
             self._is_estimated = self._is_estimated or result.is_estimated
             if isinstance(result.failure, errors.Rejected):
@@ -154,7 +154,7 @@ class RequestState:
             tokens_saved=sum([entry.tokens for at, entry in cached.items() if at not in made]),
             attempts=self.attempts,
             upstream_seconds=self._upstream_seconds(),
-            over=self.over,
+            beyond=self._beyond,
         )
 
     def _take(

@@ -60,7 +60,7 @@ class Draw:
 
     That is errors.RateLimited, by `waits_until` or when the call is not wanted any more;
     errors.Unavailable, if only the store knows; or a fault of the program. Times are in seconds, by
-    the clock of Draws: it has waited `since` then. `over` names the limits that it was beyond,
+    the clock of Draws: it has waited `since` then. `beyond` names the limits that it exceeded,
     under Observe.
     """
 
@@ -70,9 +70,9 @@ class Draw:
     since: float
     waits_until: float = math.inf
     is_wanted: Callable[[], bool] = lambda: True
-    beyond: Callable[[str, str], None] = lambda *_: None
-    """Receives `minute` and each of `over`."""
-    over: tuple[str, ...] = ()
+    observed: Callable[[str, str], None] = lambda *_: None
+    """Receives `minute` and each of `beyond`."""
+    beyond: tuple[str, ...] = ()
     spend_by: float = -math.inf
     """From then on it is not spent any more, but given back and drawn again."""
     is_told: bool = False
@@ -278,11 +278,11 @@ class Draws:
                 draw.spend_by = spend_by
                 if place.terms.observes:
                     fits = (drawn.fit_calls, drawn.fit_tokens)
-                    draw.over = tuple(
+                    draw.beyond = tuple(
                         unit for unit, most in zip(_UNITS, fits, strict=True) if at >= most
                     )
-                    for unit in draw.over:
-                        draw.beyond("minute", unit)
+                    for unit in draw.beyond:
+                        draw.observed("minute", unit)
                 self._grant(draw)
             else:
                 self._return(bucket, calls=1, tokens=draw.need.tokens)

@@ -30,7 +30,7 @@ class Passage:
     clock: Callable[[], float]
     waits_until: float
     is_wanted: Callable[[], bool]
-    beyond: Callable[[str, str], None]
+    observed: Callable[[str, str], None]
     began: float = 0.0
     waited_seconds: float = 0.0
     draws: list[Draw] = field(default_factory=list)
@@ -62,9 +62,9 @@ class Passage:
         return self.windows[max(0, len(self.draws) - 1)].refusal()
 
     @property
-    def over(self) -> set[str]:
+    def beyond(self) -> set[str]:
         """The limits that the call was beyond, as far as is known, where none is enforced."""
-        return {unit for draw in self.draws for unit in draw.over}
+        return {unit for draw in self.draws for unit in draw.beyond}
 
     def _next(self) -> None:
         window = self.windows[len(self.draws)]
@@ -76,7 +76,7 @@ class Passage:
             since=self.began,
             waits_until=self.waits_until,
             is_wanted=self.is_wanted,
-            beyond=self.beyond,
+            observed=self.observed,
         )
         self.draws.append(draw)
         window.join(draw)
@@ -113,15 +113,15 @@ class ProviderRate:
         background: bool,
         waits_until: float,
         is_wanted: Callable[[], bool],
-        beyond: Callable[[str, str], None],
+        observed: Callable[[str, str], None],
         told: Callable[[Passage | BaseException], None],
     ) -> Passage:
         """Draw for a call that takes at most so many tokens; `told` is called later, once.
 
         It gets the passage; or errors.RateLimited by `waits_until`, or sooner where nobody wants
         the call or the wait is known to be longer; or errors.Unavailable, where only the store
-        knows, and it is away; or a fault of the program. `beyond` gets `minute` and each limit that
-        the call is beyond, where none is enforced: `requests` or `tokens`.
+        knows, and it is away; or a fault of the program. `observed` gets `minute` and the unit of
+        each limit that the call is beyond, where none is enforced: `requests` or `tokens`.
         """
         passage = Passage(
             self._windows,
@@ -130,7 +130,7 @@ class ProviderRate:
             clock=self._clock,
             waits_until=waits_until,
             is_wanted=is_wanted,
-            beyond=beyond,
+            observed=observed,
         )
         passage.begin()
         return passage

@@ -84,8 +84,8 @@ class Metrics:
         """A call did not wait any longer for them."""
         self._counters["aos_embedding_rate_refused_total"].of(provider).value += 1
 
-    def beyond_limit(self, period: str, unit: str) -> None:
-        """A call was made beyond a limit that the policy only observes."""
+    def quota_observed(self, period: str, unit: str) -> None:
+        """A call exceeded a limit that is only observed."""
         self._counters["aos_embedding_quota_observed_total"].of(period, unit).value += 1
 
     def quota_exhausted(self) -> None:

@@ -322,7 +322,7 @@ def test_observing_delays_and_refuses_nothing_and_tells(made):
     world.net["p"].delay_seconds = 0.01
     came = timed(world, ["a"], ["b"], ["c"])
     assert max(took for _, took in came) < 0.1
-    assert [answer.over for answer, _ in came] == [
+    assert [answer.beyond for answer, _ in came] == [
         frozenset(),
         frozenset({"minute.requests"}),
         frozenset({"minute.requests"}),

@@ -18,7 +18,7 @@ def used():
     found.error("cache")
     found.rate_waited("main", seconds=0.1)
     found.rate_refused("main")
-    found.beyond_limit("minute", "requests")
+    found.quota_observed("minute", "requests")
     found.failover("voyage")
     found.saved(model="m", tokens=2)
     found.set("aos_embedding_daily_calls", 1)

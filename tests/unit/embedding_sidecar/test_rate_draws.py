@@ -63,7 +63,7 @@ class Pod:
             background=background,
             waits_until=self.clock.time() + within,
             is_wanted=lambda: at not in self.unwanted,
-            beyond=lambda _, unit: self.beyond.append(unit),
+            observed=lambda _, unit: self.beyond.append(unit),
             told=told,
         )
         return at
@@ -446,7 +446,12 @@ def test_observing_delays_nothing_and_tells_what_was_beyond(world):
     world.run(calls(pod, 4), seconds=0.0)
     assert pod.order == [0, 1, 2, 3]
     world.run(lambda: None, seconds=0.1)
-    assert [pod.passages[at].over for at in range(4)] == [set(), set(), {"requests"}, {"requests"}]
+    assert [pod.passages[at].beyond for at in range(4)] == [
+        set(),
+        set(),
+        {"requests"},
+        {"requests"},
+    ]
     assert pod.beyond == ["requests", "requests"]
     window = world.store.windows[f"{KEY}0"]
     assert window.draw([], Terms(), now_ms=int(world.loop.time() * 1000)).calls == 4

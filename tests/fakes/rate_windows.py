@@ -5,21 +5,22 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from embedding_sidecar import errors
 from embedding_sidecar.rate.window import BUCKET_MS, Drawn, Message, Window
-
-if TYPE_CHECKING:
-    from embedding_sidecar import errors
 
 
 class FakeWindows:
-    """`clock` tells seconds; an answer takes `seconds`; `fault` is raised in place of one."""
+    """`clock` tells seconds; an answer takes `seconds`; `fault` is raised in place of one.
+
+    With `loses_answers` a message is carried out, and the pod is told that the store is away.
+    """
 
     def __init__(self, clock: Callable[[], float], *, seconds: float = 0.001) -> None:
         self.clock = clock
         self.seconds = seconds
         self.fault: errors.StoreAway | None = None
+        self.loses_answers = False
         self.windows: dict[str, Window] = {}
         self.messages: list[Message] = []
 
@@ -36,4 +37,6 @@ class FakeWindows:
             window.give_back(bucket * BUCKET_MS, calls=calls, tokens=tokens)
         drawn = window.draw(message.needs, message.terms, now_ms=int(self.clock() * 1000))
         await asyncio.sleep(self.seconds / 2)
+        if self.loses_answers:
+            raise errors.StoreAway("TimeoutError")
         return drawn

@@ -536,7 +536,9 @@ def test_fault_of_store_is_told_to_all_that_wait(world):
 EVENTS = st.lists(
     st.tuples(
         st.floats(0, 20, allow_nan=False),
-        st.sampled_from(["call", "call", "call", "big", "background", "leave", "settle", "away"]),
+        st.sampled_from(
+            ["call", "call", "call", "big", "background", "leave", "settle", "away", "lost"]
+        ),
         st.integers(0, 2),
         st.integers(0, 50),
     ),
@@ -569,9 +571,11 @@ def test_no_window_of_minute_holds_more_whatever_happens(events, limit, tokens):
                 world.store.fault = (
                     None if world.store.fault is not None else errors.StoreAway("TimeoutError")
                 )
+            elif what == "lost":
+                world.store.loses_answers = not world.store.loses_answers
             else:
                 pod.call(tokens=10 if what == "big" else 3, background=what == "background")
-        world.store.fault = None
+        world.store.fault, world.store.loses_answers = None, False
         await asyncio.sleep(200)
 
     world.loop.run_until_complete(whole())

@@ -64,6 +64,8 @@ class Fire:
         requests: int,
         tokens: int | None = None,
         dishonest: bool = False,
+        request_seconds: float | None = None,
+        observes: bool = False,
     ) -> None:
         self._folder = folder
         self._document = folder / "document" / names.DOCUMENT_KEY
@@ -97,11 +99,14 @@ class Fire:
                             model=model,
                             base_url=f"http://127.0.0.1:{port}/v1",
                             rate=rates[model],
+                            request_seconds=request_seconds,
                         )
                         for at, model in enumerate(self.models)
                     ),
                     quota=document.Quota(
-                        daily_requests=None, redis_url_file=names.SECRET_QUOTA_REDIS_URL
+                        daily_requests=None,
+                        redis_url_file=names.SECRET_QUOTA_REDIS_URL,
+                        observes=observes,
                     ),
                     cache=document.Cache(ttl_seconds=0),
                 )

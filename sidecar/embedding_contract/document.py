@@ -19,6 +19,7 @@ from embedding_contract.json_records import REQUIRED, Key
 VERSION: Final = 1
 FEATURES: Final[frozenset[str]] = frozenset(
     {
+        "rate",
         "type.AzureOpenAI",
         "type.Bedrock",
         "type.Cohere",

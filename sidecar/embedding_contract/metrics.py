@@ -69,6 +69,11 @@ SIDECAR: Final = (
         labels=("period", "unit"),
     ),
     _counter(
+        "aos_embedding_quota_observed_total",
+        "Calls beyond a limit that is only observed.",
+        labels=("period", "unit"),
+    ),
+    _counter(
         "aos_embedding_tokens_total", "Tokens the provider billed.", labels=("provider", "model")
     ),
     _counter(

@@ -30,6 +30,8 @@ from embedding_sidecar.allowance import Allowance
 KEY_MISSING: Final = "key_missing"
 KEY_REFUSED: Final = "key_refused"
 """Reasons of ConfigurationError: there is no key to send; the provider rejected it."""
+OWN_RATE: Final = "own_rate"
+"""Reason of RateLimited: a limit of a minute that the policy sets; the provider was not asked."""
 
 
 class SidecarError(Exception):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dev import cluster
-from embedding_contract import document, names
+from embedding_contract import document, names, provider_terms
 from embedding_sidecar import memory_limit
 from tests.benchmarks import load, vendor
 from tests.parts import ports
@@ -72,9 +72,12 @@ class Stage:
         memory_max_bytes: int = 64 * MEGABYTE,
         cache_url: str | None = None,
         quota_url: str | None = None,
+        rate: provider_terms.Rate = provider_terms.NO_RATE,
         checkout: Path = ROOT,
     ) -> Server:
         """A sidecar under a policy whose day is not limited, or is counted in that Redis.
+
+        A `rate` is counted there, too.
 
         `checkout` is a folder of this project, at another commit, with its own environment.
         """
@@ -91,6 +94,7 @@ class Stage:
                     model=MODEL,
                     base_url=self.vendor_url,
                     api_key_file="key",
+                    rate=rate,
                 ),
             ),
             quota=document.Quota(

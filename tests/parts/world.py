@@ -15,9 +15,12 @@ from embedding_sidecar.engine.provider_states import ApiKey, ProviderStates
 from embedding_sidecar.engine.service import Service, Timing
 from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.openai_format.cache_control import DEFAULT
+from embedding_sidecar.rate.draws import Place
+from embedding_sidecar.rate.rates import Rates
 from embedding_sidecar.translation import provider_api
 from tests.fakes import provider as stand_in
 from tests.fakes.provider import KEY, StandIn
+from tests.fakes.rate_windows import FakeWindows
 from tests.parts import virtual_time
 from tests.parts.upstreams import Starts
 
@@ -76,6 +79,9 @@ class Seen:
         self.billed = 0
         self.errors: list[tuple[str, str]] = []
         self.failovers: list[str] = []
+        self.waits: list[tuple[str, float]] = []
+        self.rates_refused: list[str] = []
+        self.beyond: list[tuple[str, str]] = []
 
     def call(self, *, provider, model, outcome, seconds):
         self.calls.append((provider, model, outcome))
@@ -88,6 +94,15 @@ class Seen:
 
     def failover(self, provider):
         self.failovers.append(provider)
+
+    def rate_waited(self, provider, *, seconds):
+        self.waits.append((provider, seconds))
+
+    def rate_refused(self, provider):
+        self.rates_refused.append(provider)
+
+    def quota_observed(self, period, unit):
+        self.beyond.append((period, unit))
 
     def looked_up(self, layer, *, hits, seconds):
         pass
@@ -145,6 +160,7 @@ class World:
         identity_token=None,
         login=None,
         share=lambda: 1.0,
+        rates=None,
     ) -> None:
         self.document = document.PolicyDocument(
             namespace=namespace,
@@ -157,6 +173,8 @@ class World:
         self.quota = quota or Quota()
         self.seen = Seen()
         self.loop = virtual_time.Loop()
+        self.windows = FakeWindows(self.loop.time)
+        self.rates = Rates(clock=self.loop.time)
         self.registry = inflight.InflightCalls(clock=self.loop.time)
         memory = memory_cache.MemoryCache(max_bytes=10**7, ttl_seconds=60, clock=lambda: WALL)
         self.cache = tiered_cache.TieredCache(
@@ -187,6 +205,7 @@ class World:
                 clock=self.loop.time,
                 wall_clock=lambda: WALL,
                 tokens=self.run(self._tokens(identity_token)) if identity_token else {},
+                rates=None if rates is None else self.limited(rates),
             ),
             timing=timing,
             share=share,
@@ -194,6 +213,18 @@ class World:
 
     async def _tokens(self, file):
         return access_tokens.AccessTokens(file=file).follow(self.document, upstream=self.net)
+
+    def limited(self, terms):
+        """The limits per minute of providers by name, or of a provider's several windows."""
+        return self.rates.obey(
+            {
+                name: [
+                    Place(f"{name}/{at}", self.windows, it, may_go_alone=False)
+                    for at, it in enumerate(them if isinstance(them, list) else [them])
+                ]
+                for name, them in terms.items()
+            }
+        )
 
     def embed(self, *items, model="m", control=DEFAULT, **rest) -> Answer:
         asked = ask(*items, model=model, **rest)

@@ -112,6 +112,10 @@ def config(current: CurrentPolicy) -> dict[str, Any]:
                 "aliases": list(provider.aliases),
                 "base_url": provider.base_url,
                 "space": provider.space(),
+                "rate": {
+                    "requests_per_minute": provider.rate.requests_per_minute,
+                    "tokens_per_minute": provider.rate.tokens_per_minute,
+                },
             }
             for provider in policy.providers
         ],

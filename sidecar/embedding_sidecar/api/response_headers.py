@@ -22,6 +22,10 @@ HEADER_OVERHEAD_MS: Final = "x-embedding-overhead-ms"
 HEADER_USAGE: Final = "x-embedding-usage"
 """`estimated`; sent only if `usage` is a bound, because a provider did not report it."""
 
+HEADER_OBSERVED: Final = "x-embedding-quota-observed"
+"""The limits that the answer's calls were beyond: `day.requests,minute.tokens`; sent only where the
+policy observes its limits."""
+
 _HEAD: Final = (
     f"%b{HEADER_CACHE}: %b\r\n{HEADER_CACHE_HITS}: %d/%d\r\n{HEADER_ATTEMPTS}: %d\r\n"
     f"{HEADER_TOKENS_SAVED}: %d\r\n{HEADER_OVERHEAD_MS}: %.3f\r\n%b"
@@ -58,7 +62,11 @@ def head(answer: Answer, day: Quota, *, seconds: float, background: bool = False
 
 def _of_calls(answer: Answer, day: Quota, *, background: bool) -> bytes:
     found = ratelimit_lines(day.left(background=background)).encode()
-    return found + _ESTIMATED if answer.is_estimated else found
+    if answer.is_estimated:
+        found += _ESTIMATED
+    if answer.beyond:
+        found += lines({HEADER_OBSERVED: ",".join(sorted(answer.beyond))})
+    return found
 
 
 def lines(headers: Mapping[str, str]) -> bytes:

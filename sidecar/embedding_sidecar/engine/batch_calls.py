@@ -8,7 +8,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -29,7 +29,11 @@ def split(
     """The keys in batches that the provider takes at once."""
     if len(keys) <= 1:
         return [keys] if keys else []
-    limits = portions.limits(request.candidate.provider, by.states, now=by.clock())
+    chosen = request.candidate.provider
+    limits = portions.limits(chosen, by.states, now=by.clock())
+    rate = by.rate_of(chosen.name)
+    if rate is not None and rate.tokens is not None:
+        limits = replace(limits, tokens=min(rate.tokens, limits.tokens or rate.tokens))
     return [keys[it.start : it.stop] for it in batches.split(portions.of(request, keys), limits)]
 
 
@@ -76,6 +80,7 @@ class Batch:
         """Fetch these keys by one call, or by several if the provider refuses it as too large."""
         inflight_call, request, now = self.inflight_call, self.request, self.by.clock()
         attempt_seconds = request.candidate.provider.call_seconds or self.by.attempt_seconds
+        rate = self.by.rate_of(request.candidate.provider.name)
         until = min(now + attempt_seconds, request.ends_at)
         if not inflight_call.waiting or until <= now:
             self._end(provider_call.TOO_LATE if inflight_call.waiting else provider_call.FOR_NOBODY)
@@ -88,6 +93,8 @@ class Batch:
             inflight_call,
             until=until,
             background=request.background,
+            rate=rate,
+            waits_until=request.waits_until,
             done=partial(self._came, part, keys),
         ).start()
         if inflight_call.sent and len(inflight_call.keys) == 1:
@@ -139,6 +146,9 @@ class Batch:
         name, now = candidate.provider.name, self.by.clock()
         if came is provider_call.FOR_NOBODY or came is provider_call.TOO_LATE:
             return came
+        if failover.is_own_rate(came):
+            # It was not asked, so nothing is known of it.
+            return came.as_value()
         if isinstance(came, errors.WrongSize) and candidate.provider.dimensions is None:
             # The caller chose the size, and the server has answered: neither key nor connection is
             # at fault, and another call would be billed for the same result.

@@ -30,7 +30,7 @@ def dispatch(by: provider_call.Caller, request: portions.BatchRequest) -> inflig
         for keys in batch_calls.split(by, request, wanted)
     ]
     # It waits before they begin: no call is made without a waiting request.
-    waiter = inflight.Waiter(ours, others)
+    waiter = inflight.Waiter(ours, others, ends_at=max(request.ends_at, request.ends_late))
     for inflight_call in ours:
         by.registry.follow(inflight_call)
     if probes or len(ours) > 1:

@@ -184,6 +184,11 @@ def is_key_refused(failure: Exception) -> TypeGuard[errors.ConfigurationError]:
     return isinstance(failure, errors.ConfigurationError) and failure.reason == errors.KEY_REFUSED
 
 
+def is_own_rate(failure: BaseException) -> TypeGuard[errors.RateLimited]:
+    """True if it says that the policy's own limit of a minute let no call go."""
+    return isinstance(failure, errors.RateLimited) and failure.reason == errors.OWN_RATE
+
+
 def ignores_dimensions(candidate: Candidate, numbers: int) -> errors.Rejected:
     """The refusal of a size that a server does not make because it ignores `dimensions`."""
     makes = f"vectors of {numbers} numbers" if numbers else "vectors of another size"
@@ -191,6 +196,15 @@ def ignores_dimensions(candidate: Candidate, numbers: int) -> errors.Rejected:
         f"The server of provider {candidate.provider.name!r} ignores 'dimensions': it makes "
         f"{makes}, where {candidate.dimensions} were asked for. Leave 'dimensions' out.",
         param="dimensions",
+    )
+
+
+def over_rate(candidate: Candidate, place: int, tokens: int) -> errors.UnsupportedInput:
+    """The failure of an item that may have more tokens than a minute has for the provider."""
+    return errors.UnsupportedInput(
+        "over_rate",
+        obstacle=f"'input[{place}]' may have more than {tokens} tokens, which this policy allows "
+        f"for provider {candidate.provider.name!r} in a minute.",
     )
 
 

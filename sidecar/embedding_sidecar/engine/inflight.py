@@ -75,7 +75,9 @@ class InflightCall:
 
     `deadline` is the latest time at which it completes. `cancel` ends the call under way. `brought`
     is None until it completes, and an exception where a fault ended it. `completed_at` is the time
-    when the cache had its entries. Only a `shared` call is found by its keys.
+    when the cache had its entries. Only a `shared` call is found by its keys. `hindrance` is the
+    failure of a call that waits for limits per minute, as of now. `beyond` names the observed
+    limits that its requests exceeded.
     """
 
     provider: str
@@ -89,23 +91,38 @@ class InflightCall:
     brought: CallResult | Exception | None = None
     completed_at: float = math.inf
     size_bytes: int = 0
+    hindrance: Callable[[], errors.RateLimited] | None = None
+    beyond: frozenset[str] = frozenset()
+    waits: tuple[Span, ...] = ()
+    """Times in which it waited for limits per minute."""
 
     def result(self) -> CallResult | None:
         """The result; None while it is in flight. Raises the fault that ended it."""
         if isinstance(self.brought, Exception):
             raise self.brought
+        if self.brought is None and self.hindrance is not None:
+            return CallResult(failure=self.hindrance())
         return self.brought
+
+    @property
+    def ends_at(self) -> float:
+        """The time until which a request waits for it."""
+        return max([waiter.ends_at for waiter in self.waiting], default=-math.inf)
 
 
 class Waiter:
     """A request that waits for the calls that fetch its keys: its own, and those of others."""
 
-    __slots__ = ("_left", "_over", "others", "ours")
+    __slots__ = ("_left", "_over", "ends_at", "others", "ours")
 
     def __init__(
-        self, ours: Sequence[InflightCall] = (), others: Sequence[InflightCall] = ()
+        self,
+        ours: Sequence[InflightCall] = (),
+        others: Sequence[InflightCall] = (),
+        *,
+        ends_at: float,
     ) -> None:
-        self.ours, self.others = ours, others
+        self.ours, self.others, self.ends_at = ours, others, ends_at
         self._left = 0
         self._over: asyncio.Future[None] | None = None
         for inflight_call in (*ours, *others):
@@ -119,7 +136,7 @@ class Waiter:
         if not self._left:
             self._end()
 
-    async def wait(self, *, now: float, ends_at: float) -> None:
+    async def wait(self, *, now: float) -> None:
         """Wait until all calls have completed, or until `ends_at`; then wait for none of them.
 
         asyncio.wait would cost several times as much as the rest of the engine.
@@ -129,6 +146,7 @@ class Waiter:
             if self._left:
                 loop = asyncio.get_running_loop()
                 self._over = loop.create_future()
+                ends_at = self.ends_at
                 # A call that completes in time anyway needs no timer.
                 if any(it.deadline > ends_at for it in (*self.ours, *self.others)):
                     timer = loop.call_later(ends_at - now, self._end)

@@ -4,6 +4,7 @@ Published limits, those of the policy and those that were learned decide the ite
 A refusal numbers items by their place in the call, callers by that in their request.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -30,7 +31,9 @@ class BatchRequest(NamedTuple):
 
     `ask` is the whole request, in this provider's terms. `since`: time of the last cache look-up.
     `alone`: calls of other requests are not joined. `span`: the request's, where traced.
-    `background`: all its calls are counted against the background work's part of the quota.
+    `background`: all its calls are counted against the background work's part of the quota. A call
+    waits for limits per minute until `waits_until`; the request then waits for it until
+    `ends_late`.
     """
 
     candidate: failover.Candidate
@@ -42,6 +45,8 @@ class BatchRequest(NamedTuple):
     alone: bool
     span: tracing.RequestSpan | None = None
     background: bool = False
+    waits_until: float = math.inf
+    ends_late: float = -math.inf
 
 
 def of(request: BatchRequest, keys: Sequence[str]) -> provider_api.Ask:

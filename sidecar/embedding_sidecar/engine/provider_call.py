@@ -17,6 +17,8 @@ from embedding_sidecar.cache import tiered_cache
 from embedding_sidecar.engine import batches, breaker, failover, inflight, provider_states
 from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.quota.quota import Quota
+from embedding_sidecar.rate import learned
+from embedding_sidecar.rate.rates import Passage, ProviderRate
 from embedding_sidecar.telemetry import tracing
 from embedding_sidecar.telemetry.logs import Repeated
 from embedding_sidecar.telemetry.metrics import Metrics
@@ -30,6 +32,10 @@ TOO_LATE: Final = errors.Unreachable("timeout", billed=False)
 _CANCELLED: Final = "cancelled"
 IDENTITY_DENIED: Final = "identity_denied"
 """The reason where the provider refuses a new access token: the identity lacks a role."""
+_OK: Final = "ok"
+LEAST_SECONDS: Final = 1.0
+"""A call that fails with less time than that, as it waited for limits per minute, says nothing of
+the provider."""
 _FORM_REFUSED: Final = frozenset({400, 422})
 _OF_THE_ENCODING: Final = ("encoding_format", "embedding_type", "base64")
 
@@ -61,6 +67,18 @@ class Caller:
     wall_clock: Callable[[], float] = time.time
     tokens: Mapping[str, access_tokens.TokenSource] = field(default_factory=dict)
     repeated: Repeated = field(default_factory=Repeated)
+    rates: Mapping[str, ProviderRate] | None = None
+    """Limits per minute by the provider's name; None where the policy has none."""
+
+    def rate_of(self, name: str) -> ProviderRate | None:
+        """The limits per minute that a call to this provider waits for, if there are any.
+
+        They are the policy's, else those of the provider's own answers, while it takes no more.
+        """
+        if self.rates is not None and name in self.rates:
+            return self.rates[name]
+        learned = self.states.rates.get(name) if self.states.rates else None
+        return learned.waits if learned is not None and learned.holds else None
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -79,7 +97,13 @@ class Call:
     _: KW_ONLY
     until: float
     background: bool
+    rate: ProviderRate | None
+    waits_until: float
     done: Done
+    passage: Passage | None = None
+    """Its draws from limits per minute, until it has ended."""
+    is_short: bool = False
+    """True if the wait left it little time."""
     bound: int = 0
     """The most tokens that the request may be billed for."""
     reservation: Any = None
@@ -124,7 +148,7 @@ class Call:
 
     def _draw(self) -> None:
         self.bound = sum(batches.most_tokens(self.ask))
-        drawn = partial(self._step, self._send)
+        drawn = partial(self._step, self._send if self.rate is None else self._wait)
         leave = self.by.quota.draw(tokens=self.bound, done=drawn, background=self.background)
         if leave is not None:
             self.cancel_step = leave
@@ -135,6 +159,57 @@ class Call:
             step(said)
         except Exception as fault:  # noqa: BLE001 - whatever it is, a request waits for it
             self._tell(fault)
+
+    def _wait(self, outcome: Any) -> None:
+        """Wait for the limits per minute, if the quota allows the request."""
+        if isinstance(outcome, BaseException) or self.has_ended or self.rate is None:
+            self._send(outcome)
+            return
+        self.reservation = outcome
+        self.passage = self.rate.draw(
+            tokens=self.bound,
+            background=self.background,
+            waits_until=self.waits_until,
+            is_wanted=self._is_wanted,
+            observed=self.by.observe.quota_observed,
+            told=partial(self._step, self._pass),
+        )
+        self.inflight_call.hindrance = self.passage.refusal
+        self.cancel_step = self._leave
+
+    def _is_wanted(self) -> bool:
+        return bool(self.inflight_call.waiting)
+
+    def _leave(self) -> None:
+        """Stop waiting for the limits per minute, or do not send what they allowed."""
+        self.inflight_call.hindrance = None
+        passage, self.passage = self.passage, None
+        if passage is not None:
+            passage.leave()
+        self.by.quota.settle(self.reservation, billed=False, tokens=0)
+
+    def _pass(self, outcome: Any) -> None:
+        """Send the request, if the limits per minute allow it."""
+        name, passage = self.candidate.provider.name, self.passage
+        if passage is None:
+            return
+        if isinstance(outcome, BaseException):
+            self.cancel_step = None
+            self._leave()
+            if failover.is_own_rate(outcome):
+                self.by.observe.rate_refused(name)
+            ended = errors.Unreachable(_CANCELLED, billed=False)
+            failure = outcome if isinstance(outcome, Exception) else ended
+            self._tell(failure if self._is_wanted() else FOR_NOBODY)
+            return
+        self.inflight_call.hindrance = None
+        self.by.observe.rate_waited(name, seconds=passage.waited_seconds)
+        now = self.by.clock()
+        self.inflight_call.waits += ((now - passage.waited_seconds, now),)
+        # Its own time begins now.
+        self.until = min(self.until + passage.waited_seconds, self.inflight_call.ends_at)
+        self.is_short = self.until - now < LEAST_SECONDS
+        self._send(self.reservation)
 
     def _send(self, outcome: Any) -> None:
         """Send the request, if the quota allows it."""
@@ -147,7 +222,8 @@ class Call:
         now = self.by.clock()
         left = self.until - now
         if self.has_ended or left <= 0 or not self.inflight_call.waiting:
-            self.by.quota.settle(outcome, billed=False, tokens=0)
+            self.reservation = outcome
+            self._leave()
             self._tell(FOR_NOBODY if left > 0 else TOO_LATE)
             return
         self.reservation, self.started = outcome, now
@@ -178,6 +254,10 @@ class Call:
         if isinstance(said, Exception):
             self._fail(said)
             return
+        seconds = learned.used_up_seconds(said)
+        if seconds is not None:
+            name = self.candidate.provider.name
+            self.by.states.used_up(name, seconds, clock=self.by.clock)
         try:
             vectors = self._read(said)
         except Exception as failure:  # noqa: BLE001 - whatever it is, a request waits for it
@@ -188,7 +268,7 @@ class Call:
             # The vectors are paid for; the quota must not count less than they may have cost.
             tokens = self.bound
             vectors = vectors._replace(tokens=tokens, is_estimated=True)
-        self._end("ok", billed=True, tokens=tokens)
+        self._end(_OK, billed=True, tokens=tokens)
         self.by.observe.tokens(provider=self.candidate.label, model=self.ask.model, tokens=tokens)
         self._succeed(vectors)
 
@@ -240,6 +320,9 @@ class Call:
         else:
             # Until more is known, a request that was sent has been billed.
             self._end(_CANCELLED, billed=True, tokens=self.bound)
+        if self.is_short and isinstance(failure, errors.Unreachable):
+            # The provider is not at fault.
+            failure = errors.RateLimited(errors.OWN_RATE, retry_after_seconds=LEAST_SECONDS)
         source = self.by.tokens.get(self.candidate.provider.name)
         if source is not None and failover.is_key_refused(failure):
             self._deny(source, failure)
@@ -316,6 +399,8 @@ class Call:
         ended = self.by.clock()
         self.inflight_call.sent[-1] = started, ended
         self.by.quota.settle(self.reservation, billed=billed, tokens=tokens if billed else 0)
+        if self.passage is not None:
+            self._end_passage(self.passage, tokens=tokens if outcome == _OK else self.bound)
         if self.span is not None:
             self.span.end(outcome=outcome)
         self.by.observe.call(
@@ -324,6 +409,13 @@ class Call:
             outcome=outcome,
             seconds=ended - started,
         )
+
+    def _end_passage(self, passage: Passage, *, tokens: int) -> None:
+        self.passage = None
+        # Failures count in a provider's own limits, too: only an answer gives tokens back.
+        if beyond := passage.beyond:
+            self.inflight_call.beyond |= {f"minute.{unit}" for unit in beyond}
+        passage.settle(tokens=tokens)
 
     def _tell(self, came: vector_decoder.Vectors | Exception) -> None:
         if not self.has_ended:

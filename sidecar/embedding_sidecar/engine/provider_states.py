@@ -6,13 +6,14 @@ changes, and facts about a key when the key changes.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from embedding_contract import document
 from embedding_sidecar.engine import breaker
 from embedding_sidecar.engine.learned_limits import Learned
+from embedding_sidecar.rate.learned import LearnedRate
 
 PREVIOUS_SECONDS: Final = 600.0
 """The previous API key is held for this time after a change, as the new one may be wrong."""
@@ -58,6 +59,8 @@ class ProviderStates:
         """Providers that refuse the key in force, and until when it is not tried again."""
         self.learned: defaultdict[str, Learned] = defaultdict(Learned)
         """The limits of a request that were learned from a provider's answers."""
+        self.rates: dict[str, LearnedRate] = {}
+        """Limits per minute of which nothing remained, by an answer of the provider."""
         self._plain: dict[str, float] = {}
         self._own_sizes: dict[str, tuple[int, float]] = {}
         """Vector sizes of servers that ignore `dimensions`, 0 where unknown; and their expiry."""
@@ -96,8 +99,16 @@ class ProviderStates:
                 )
             if (old and old.current) != new:
                 self.refused.pop(name, None)
+                self.rates.pop(name, None)
                 self.breaker.key_changed(name)
         return self._keys
+
+    def used_up(self, name: str, seconds: float, *, clock: Callable[[], float]) -> None:
+        """Nothing remains of the provider's own limits for so long."""
+        found = self.rates.get(name)
+        if found is None:
+            found = self.rates[name] = LearnedRate(clock=clock)
+        found.used_up(seconds)
 
     def is_plain(self, name: str, *, now: float) -> bool:
         """True if the provider refuses `encoding_format`."""
@@ -122,6 +133,7 @@ class ProviderStates:
     def _forget(self, name: str) -> None:
         self.breaker.succeeded(name)
         self.refused.pop(name, None)
+        self.rates.pop(name, None)
         self._plain.pop(name, None)
         self._forget_model(name)
 

@@ -70,6 +70,7 @@ class RequestState:
     keys: dict[str, list[str]] = field(default_factory=dict)
     _tokens: int = 0
     _is_estimated: bool = False
+    _beyond: frozenset[str] = frozenset()
     _parts: defaultdict[str, _Part] = field(default_factory=lambda: defaultdict(_Part))
     _spans: list[tuple[float, float]] = field(default_factory=list)
 
@@ -113,6 +114,7 @@ class RequestState:
         for inflight_call in waiter.ours:
             result = self._take(inflight_call, request, ours=True, now=now)
             self.attempts += len(inflight_call.sent)
+            self._beyond |= inflight_call.beyond
             self._tokens += result.tokens
             self._is_estimated = self._is_estimated or result.is_estimated
             if isinstance(result.failure, errors.Rejected):
@@ -152,6 +154,7 @@ class RequestState:
             tokens_saved=sum([entry.tokens for at, entry in cached.items() if at not in made]),
             attempts=self.attempts,
             upstream_seconds=self._upstream_seconds(),
+            beyond=self._beyond,
         )
 
     def _take(
@@ -164,7 +167,7 @@ class RequestState:
     ) -> inflight.CallResult:
         """Keep the entries of a call; `ours`: this request started it."""
         result = inflight_call.result() or _UNKNOWN
-        for began, ended in inflight_call.sent:
+        for began, ended in (*inflight_call.waits, *inflight_call.sent):
             end = now if ended is None else ended
             if end > self.started_at:
                 self._spans.append((max(began, self.started_at), end))
@@ -213,7 +216,7 @@ class RequestState:
         return not before
 
     def _upstream_seconds(self) -> float:
-        """Seconds during which at least one call that this request waited for was in flight."""
+        """Seconds during which a call of this request was in flight, or waited for its rate."""
         seconds, until = 0.0, self.started_at
         for began, ended in sorted(self._spans):
             if ended > until:

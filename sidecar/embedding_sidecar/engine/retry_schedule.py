@@ -6,10 +6,11 @@ jitter: a random part of a time that doubles, so that requests that failed toget
 together. Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
 """
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from embedding_sidecar import errors
 from embedding_sidecar.engine import breaker, failover
@@ -32,6 +33,17 @@ class Wait:
     seconds: float
 
 
+class Time(NamedTuple):
+    """The time that a candidate may take: its calls end by `ends_at`.
+
+    A call waits for limits per minute until `waits_until`; then it may end by `ends_late`.
+    """
+
+    ends_at: float
+    waits_until: float
+    ends_late: float
+
+
 @dataclass(slots=True)
 class _Entry:
     candidate: failover.Candidate
@@ -41,6 +53,8 @@ class _Entry:
     blocked_at: float | None = None
     failure: failover.Failure | None = None
     over: bool = False
+    full_until: float = float("-inf")
+    """Until then the policy's own limit of a minute lets no call to it go."""
 
 
 class RetrySchedule:
@@ -80,18 +94,25 @@ class RetrySchedule:
             self._learn(entry, now)
         return self._among(held, now) or self._among(None, now)
 
-    def patience(self, candidate: failover.Candidate, *, now: float) -> float:
-        """Seconds this candidate may take: all that are left, or half where another one is due."""
-        left = self._ends_at - now
+    def time(self, candidate: failover.Candidate, *, now: float) -> Time:
+        """The time of this candidate: all that is left, or half of it where another one is due.
+
+        A limit per minute is waited for in that half at most; then again half of the rest is left.
+        """
+        end = self._ends_at
         if self._entries:
             this = self._entry(candidate)
-            due = any(
+            # Asked again although it is full: no other one can answer.
+            due = this.full_until <= now and any(
                 not entry.over and entry is not this and entry.tries <= this.tries
                 for entry in self._entries
             )
         else:
             due = len(self._candidates) > 1
-        return left / 2 if due else left
+        if not due:
+            return Time(end, math.inf, end)
+        half = (now + end) / 2
+        return Time(half, half, (half + end) / 2)
 
     def is_first(self, candidate: failover.Candidate) -> bool:
         """True if this is the provider that the caller meant."""
@@ -103,8 +124,12 @@ class RetrySchedule:
         """The candidate was asked, and did not complete the answer."""
         self._entries = self._entries or [_Entry(it) for it in self._candidates]
         entry = self._entry(candidate)
-        entry.tries += 1
         entry.failure = failure
+        if failover.is_own_rate(failure):
+            # It was not asked.
+            entry.full_until = now + (failure.retry_after_seconds or 0.0)
+            return
+        entry.tries += 1
         entry.over = (
             entry.tries >= MOST_TRIES
             or isinstance(failure, errors.Unusable)
@@ -143,7 +168,7 @@ class RetrySchedule:
             it for it in ready if not self._known.probed(it.candidate.provider.name)
         ]
         if able:
-            return min(able, key=lambda entry: entry.tries).candidate
+            return min(able, key=lambda entry: (max(entry.full_until, now), entry.tries)).candidate
         waits = [self._wait(entry, now) for entry in entries]
         soonest = min((it for it in waits if it is not None), default=None)
         return None if soonest is None else Wait(soonest)

@@ -145,7 +145,8 @@ class Service:
             errors.Refused: the request is at fault, or the quota is used up.
         """
         now = self._clock()
-        ends_at = now + schedule.patience(candidate, now=now)
+        time = schedule.time(candidate, now=now)
+        is_limited = self._caller.rate_of(candidate.provider.name) is not None
         failure: errors.ProviderFailed | errors.Refused | None
         while True:
             # The cache is asked once for each provider and wait.
@@ -156,7 +157,7 @@ class Service:
                 return True
             failure = self._hindrance(state, candidate, missing)
             if failure is None and self._caller.tokens:
-                failure = await self._without_token(candidate, ends_at=ends_at)
+                failure = await self._without_token(candidate, ends_at=time.ends_at)
             if failure is None:
                 request = portions.BatchRequest(
                     candidate=candidate,
@@ -164,15 +165,17 @@ class Service:
                     missing=missing,
                     control=state.control,
                     since=state.looked_at,
-                    ends_at=ends_at,
+                    ends_at=time.ends_at,
                     alone=state.is_alone(candidate.space),
                     span=state.span,
                     background=state.background,
+                    waits_until=time.waits_until,
+                    ends_late=time.ends_late if is_limited else time.ends_at,
                 )
                 waiter = dispatch.dispatch(self._caller, request)
                 if waiter is None:
                     return False
-                await waiter.wait(now=self._clock(), ends_at=ends_at)
+                await waiter.wait(now=self._clock())
                 failure = state.completed(request, waiter, now=self._clock())
             if failure is not None:
                 self._give_up(candidate, failure, schedule)
@@ -232,6 +235,12 @@ class Service:
             for places in missing.values():
                 if batches.is_longer(state.ask.items[places[0]], tokens=most_tokens):
                     return failover.too_long(candidate, places[0], most_tokens)
+        rate = self._caller.rate_of(chosen.name)
+        if rate is not None and rate.tokens is not None:
+            bounds = batches.most_tokens(state.ask)
+            for places in missing.values():
+                if bounds[places[0]] > rate.tokens:
+                    return failover.over_rate(candidate, places[0], rate.tokens)
         items = [state.ask.items[places[0]] for places in missing.values()]
         return providers.PROVIDERS[chosen.kind].obstacle(items)
 

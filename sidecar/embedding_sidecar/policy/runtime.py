@@ -8,15 +8,15 @@ closed after the requests that still hold them have had their time.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import redis.asyncio
 
-from embedding_contract import document, json_fields, names
+from embedding_contract import document, json_fields, names, provider_terms
 from embedding_sidecar import errors, memory_limit, providers
 from embedding_sidecar.cache import (
     cache_entry,
@@ -37,6 +37,7 @@ from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.policy import policy_file
 from embedding_sidecar.providers import azure_openai, bedrock
 from embedding_sidecar.quota import counter, quota, quota_store
+from embedding_sidecar.rate import draws, rates, window_store
 from embedding_sidecar.redis_client import redis_url
 from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.upstream import http_client
@@ -159,6 +160,7 @@ class RuntimeFactory:
                 states=self._states,
                 attempt_seconds=self._timing.attempt_seconds,
                 tokens=self._tokens.follow(policy, upstream=calling),
+                rates=self._rates(loaded),
             ),
             timing=self._timing,
         )
@@ -187,7 +189,7 @@ class RuntimeFactory:
         await asyncio.gather(
             self._close("quota", "counter"), self._close("store"), self._tokens.close()
         )
-        await self._close("upstream")
+        await self._close("rates", "windows", "upstream")
 
     async def _close(self, *names: str) -> None:
         for name in names:
@@ -243,25 +245,39 @@ class RuntimeFactory:
         return self._taken_over("cache", terms, make)
 
     def _quota(self, loaded: policy_file.Loaded) -> quota.Quota:
-        policy, store = loaded.document, self._counter(loaded)
+        policy = loaded.document
+        store: counter.Store | None = self._counting("counter", loaded, quota_store.RedisStore)
         make = partial(quota.Quota, limits=policy.quota, scope=policy.scope, store=store)
         taken_over = self._taken_over("quota", policy.scope, make)
         taken_over.obey(policy.quota, store=store)
         return taken_over
 
-    def _counter(self, loaded: policy_file.Loaded) -> counter.Store | None:
+    def _counting(self, name: str, loaded: policy_file.Loaded, of: Callable[..., T]) -> T | None:
+        """A store in the Redis of the quota; None where the policy names none."""
         file = loaded.document.quota.redis_url_file
         url = loaded.secrets.get(file or "", "")
         believed = loaded.document.network.authorities
 
-        def make() -> counter.Store | None:
+        def make() -> T | None:
             client = _client(url, authorities=believed)
             if client is not None:
-                return quota_store.RedisStore(client)
+                return of(client)
             # Counting alone would let every pod spend the whole day.
-            return None if file is None else _NoStoreYet()
+            return None if file is None else cast("T", _NoStoreYet())
 
-        return self._taken_over("counter", (file is None, url, believed), make)
+        return self._taken_over(name, (file is None, url, believed), make)
+
+    def _rates(self, loaded: policy_file.Loaded) -> Mapping[str, rates.ProviderRate] | None:
+        """Limits per minute by the provider's name; None for none."""
+        policy = loaded.document
+        if all(it.rate == provider_terms.NO_RATE for it in policy.providers):
+            if "rates" not in self._parts:
+                return None
+            store: draws.Store | None = None
+        else:
+            store = self._counting("windows", loaded, window_store.RedisWindows)
+        held: rates.Rates = self._taken_over("rates", policy.scope, rates.Rates)
+        return held.obey(rates.places(policy, store=store)) or None
 
     def _taken_over(self, name: str, terms: Hashable, make: Callable[[], T]) -> T:
         if self._terms.get(name) == terms:
@@ -285,7 +301,7 @@ class _NoStoreYet:
         """Raise errors.StoreAway."""
         raise errors.StoreAway("its URL has not been synced yet")
 
-    durability = claim
+    durability = draw = claim
 
 
 async def _retire(part: object, *, after_seconds: float) -> None:

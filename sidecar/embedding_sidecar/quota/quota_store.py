@@ -18,6 +18,7 @@ from embedding_sidecar.quota.claims import DAY_SECONDS, NOTHING, Amounts, LeaseC
 from embedding_sidecar.redis_client import scripts
 
 PREFIX: Final = "aos:embedding:quota:"
+_NEEDS: Final = scripts.Rights(f"{PREFIX}*", "+time +hgetall +hmget +hset +hlen +expire")
 BUDGET_SECONDS: Final = 1.0
 """Time-out of a claim. Redis answers in a millisecond, but may have to wait for a disk."""
 NEAR_THE_LIMIT: Final = 16
@@ -46,7 +47,7 @@ class RedisStore:
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
-        self._script = scripts.of(client, CLAIM)
+        self._script = scripts.of(client, CLAIM, needs=_NEEDS)
 
     async def claim(self, claim: LeaseClaim) -> LeaseReply:
         """Carry a claim out. On errors.StoreAway that may be done, or be done later."""

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import hiredis
 import redis.asyncio
@@ -13,25 +13,31 @@ from redis.asyncio.cluster import RedisCluster
 from embedding_sidecar import errors
 from embedding_sidecar.redis_client import pipelined_connection, redis_refusals
 
-KEYS: Final = "aos:embedding:quota:*"
-"""The scripts' keys."""
-_RUN: Final = "+time +hgetall +hmget +hset +hlen +expire"
-"""Their commands."""
 _MOST_BYTES: Final = 4096
 """Bound of an answer: some numbers and a word, or a refusal."""
 
 Words = Sequence[str | int]
 
 
-def of(client: redis.asyncio.Redis, text: str) -> "_AtOne | _InCluster":
+class Rights(NamedTuple):
+    """The rights of a Redis user that a script needs: its keys as a pattern, and its commands."""
+
+    keys: str
+    commands: str
+
+
+def of(client: redis.asyncio.Redis, text: str, *, needs: Rights) -> "_AtOne | _InCluster":
     """A script of one key, at the servers behind a client of redis_url.connect."""
-    return _InCluster(client, text) if isinstance(client, RedisCluster) else _AtOne(client, text)
+    if isinstance(client, RedisCluster):
+        return _InCluster(client, text, needs)
+    return _AtOne(client, text, needs)
 
 
 class _AtOne:
     """A script at one server, over a connection of its own."""
 
-    def __init__(self, client: redis.asyncio.Redis, text: str) -> None:
+    def __init__(self, client: redis.asyncio.Redis, text: str, needs: Rights) -> None:
+        self._needs = needs
         self._pipe = pipelined_connection.PipelinedConnection(client.connection_pool)
         self._text = text
         # The script's name in Redis.
@@ -43,7 +49,7 @@ class _AtOne:
         if isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT"):
             answer = await self._ask(("EVAL", self._text, 1, key, *words))
         if isinstance(answer, hiredis.ReplyError):
-            raise _refused(str(answer))
+            raise _refused(str(answer), self._needs)
         return answer
 
     def reset(self) -> None:
@@ -62,8 +68,10 @@ class _AtOne:
             answers = await self._told(command)
         if isinstance(answers, Exception):
             # The connection may be refused, too: a wrong password is, before any command.
-            failure = redis_refusals.failure(answers, pattern=KEYS, run_by_script=_RUN)
-            raise failure from answers
+            needs = self._needs
+            raise redis_refusals.failure(
+                answers, pattern=needs.keys, run_by_script=needs.commands
+            ) from answers
         return answers[0]
 
     def _told(self, command: bytes) -> "asyncio.Future[Sequence[Any] | Exception]":
@@ -82,7 +90,8 @@ class _AtOne:
 class _InCluster:
     """A script in a Cluster, with the methods of _AtOne: redis-py finds the node of the key."""
 
-    def __init__(self, client: redis.asyncio.Redis, text: str) -> None:
+    def __init__(self, client: redis.asyncio.Redis, text: str, needs: Rights) -> None:
+        self._needs = needs
         self._script = client.register_script(text)
 
     async def run(self, key: str, words: Words) -> Any:
@@ -91,7 +100,7 @@ class _InCluster:
         except redis.exceptions.ResponseError as error:
             # redis-py takes the code out of the text.
             is_right = isinstance(error, redis.exceptions.NoPermissionError)
-            raise _refused(f"{'NOPERM' if is_right else 'ERR'} {error}") from error
+            raise _refused(f"{'NOPERM' if is_right else 'ERR'} {error}", self._needs) from error
         except (redis.exceptions.RedisError, OSError) as error:
             raise errors.StoreAway(type(error).__name__) from error
 
@@ -102,5 +111,6 @@ class _InCluster:
         """Nothing: the store closes the client."""
 
 
-def _refused(answer: str) -> errors.StoreRefuses:
-    return errors.StoreRefuses(redis_refusals.lacking(answer, pattern=KEYS, run_by_script=_RUN))
+def _refused(answer: str, needs: Rights) -> errors.StoreRefuses:
+    lacking = redis_refusals.lacking(answer, pattern=needs.keys, run_by_script=needs.commands)
+    return errors.StoreRefuses(lacking)

@@ -76,6 +76,18 @@ class Metrics:
         """The cache spared an answer of this model so many tokens."""
         self._tokens_saved.of(model).value += tokens
 
+    def rate_waited(self, provider: str, *, seconds: float) -> None:
+        """A call waited so long for the limits per minute of a provider, by its name."""
+        self._histograms["aos_embedding_rate_wait_seconds"].of(provider).add(seconds)
+
+    def rate_refused(self, provider: str) -> None:
+        """A call did not wait any longer for them."""
+        self._counters["aos_embedding_rate_refused_total"].of(provider).value += 1
+
+    def quota_observed(self, period: str, unit: str) -> None:
+        """A call exceeded a limit that is only observed."""
+        self._counters["aos_embedding_quota_observed_total"].of(period, unit).value += 1
+
     def quota_exhausted(self) -> None:
         """A request was refused because the day is used up."""
         self._counters["aos_embedding_quota_exhausted_total"].of().value += 1

@@ -52,12 +52,22 @@ def reset(headers: Mapping[str, str]) -> float | None:
         seconds = duration(headers.get(f"x-ratelimit-reset-{limit}", ""))
         if seconds:  # Azure says 0 or -1 where it does not know
             waits[limit] = seconds
-    used_up = [
-        seconds
-        for limit, seconds in waits.items()
+    until = used_up(headers)
+    return min(waits.values(), default=None) if until is None else until
+
+
+def used_up(headers: Mapping[str, str]) -> float | None:
+    """Seconds until the limit of which nothing remains is reset; None where none is used up.
+
+    Azure says 0 or -1 where it knows no limit.
+    """
+    waits = [
+        duration(headers.get(f"x-ratelimit-reset-{limit}", "")) or 0.0
+        for limit in _LIMITS
         if _number(headers.get(f"x-ratelimit-remaining-{limit}")) == 0
+        and _number(headers.get(f"x-ratelimit-limit-{limit}", "1"))
     ]
-    return max(used_up) if used_up else min(waits.values(), default=None)
+    return max(waits, default=0.0) or None
 
 
 def duration(text: str) -> float | None:

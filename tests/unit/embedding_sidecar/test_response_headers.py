@@ -97,3 +97,12 @@ def test_answer_out_of_cache_does_not_ask_for_it():
     day: Any = Day()
     assert b"ratelimit" not in response_headers.head(answer(attempts=0), day, seconds=0.0)
     assert day.asked == 0
+
+
+def test_answer_beyond_observed_limits_names_them():
+    day: Any = Day()
+    beyond = answer(attempts=1)._replace(beyond=frozenset({"minute.tokens", "minute.requests"}))
+    head = response_headers.head(beyond, day, seconds=0.1)
+    assert b"x-embedding-quota-observed: minute.requests,minute.tokens\r\n" in head
+    head = response_headers.head(answer(attempts=1), day, seconds=0.1)
+    assert b"x-embedding-quota-observed" not in head

@@ -1,5 +1,7 @@
 """The next provider to ask, the wait before it, the end, and the providers cooling down."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,9 +123,9 @@ def test_final_failure_is_not_tried_again(final):
 
 def test_time_is_left_for_next_one():
     way = Way("p", "q")
-    assert way.schedule.patience(way.candidates[0], now=0.0) == 25
+    assert way.schedule.time(way.candidates[0], now=0.0) == (25, 25, 37.5)
     way.failed("p", KEY)
-    assert way.schedule.patience(way.candidates[1], now=10.0) == 40
+    assert way.schedule.time(way.candidates[1], now=10.0) == (50, math.inf, 50)
 
 
 def test_space_in_which_part_is_paid_for_comes_before_another():

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from embedding_contract import document
 from embedding_sidecar import errors
 from embedding_sidecar.quota import quota, quota_store
-from embedding_sidecar.quota.claims import DAY_SECONDS
+from embedding_sidecar.quota.periods import DAY_SECONDS
 from embedding_sidecar.redis_client import redis_url
 from tests.parts import sidecar
 from tests.parts.callbacks import draw
@@ -88,7 +88,7 @@ class Pods:
     async def close(self) -> None:
         for it in self.quotas:
             await it.close()
-            store = it.counter.store
+            store = it.day.counter.store
             assert isinstance(store, quota_store.RedisStore)
             await store.close()
 

@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 
 from embedding_sidecar import errors
 from embedding_sidecar.quota import quota_store
-from embedding_sidecar.quota.claims import (
-    DAY_SECONDS,
-    NO_DAY,
-    NOTHING,
-    Amounts,
-    LeaseClaim,
-    Limits,
-)
+from embedding_sidecar.quota.claims import NOTHING, Amounts, LeaseClaim, Limits
+from embedding_sidecar.quota.periods import DAY_SECONDS, NO_NUMBER
 from embedding_sidecar.redis_client import redis_url
 from tests.fakes.quota_store import FakeStore, last_seen
 from tests.parts import ports, redis_forms, sidecar
@@ -100,7 +94,7 @@ def today():
 
 
 def claim(sequence: int, *, lease: str = "one", limits: Limits = CALLS, **more) -> LeaseClaim:
-    more.setdefault("day", int(time.time() // DAY_SECONDS))
+    more.setdefault("number", int(time.time() // DAY_SECONDS))
     return LeaseClaim(scope=SCOPE, lease=lease, sequence=sequence, limits=limits, **more)
 
 
@@ -112,8 +106,8 @@ def ask(sequence: int, *, lease: str = "one", limits: Limits = CALLS, want: int 
 def test_grant_is_counted_when_it_is_made(store, today):
     (count,) = store.run(ask(1, limits=Limits(1000, None)))
     assert (count.held, count.counted, count.spent) == (Amounts(16), Amounts(16), NOTHING)
-    assert (count.day, count.short, count.forgot) == (today, "", False)
-    assert 0 < count.day_ends_in_seconds <= DAY_SECONDS
+    assert (count.number, count.short, count.forgot) == (today, "", False)
+    assert 0 < count.ends_in_seconds <= DAY_SECONDS
 
 
 def test_leases_add_up(store):
@@ -189,15 +183,15 @@ def test_floor_that_store_does_not_know_is_counted(store):
 def test_figures_of_another_day_count_as_nothing(store, today, days):
     seen = last_seen(incarnation="x.1", revision=9, counted=Amounts(90))
     (count,) = store.run(
-        ask(1, day=today + days, floor=Amounts(30), spent=Amounts(30), seen=seen, want=2)
+        ask(1, number=today + days, floor=Amounts(30), spent=Amounts(30), seen=seen, want=2)
     )
-    assert (count.day, count.held, count.counted) == (today, Amounts(2), Amounts(2))
+    assert (count.number, count.held, count.counted) == (today, Amounts(2), Amounts(2))
     assert not count.forgot
 
 
 def test_first_claim_knows_no_day(store, today):
-    (count,) = store.run(ask(1, day=NO_DAY))
-    assert count.day == today
+    (count,) = store.run(ask(1, number=NO_NUMBER))
+    assert count.number == today
 
 
 def seen_in(count):
@@ -344,14 +338,14 @@ def test_both_stores_answer_any_claims_alike(server, claims):
 
     async def answer(store, claim):
         try:
-            return replace(await store.claim(claim), day_ends_in_seconds=0.0)
+            return replace(await store.claim(claim), ends_in_seconds=0.0)
         except errors.StoreCorrupt:
             # The lease has gone on since: nobody waits for the answer to such a claim.
             return None
 
     counts = zip(InMemory().run(*claims), claims, strict=True)
     assert InRedis(server.url).with_store(all_in_turn) == [
-        replace(count, day_ends_in_seconds=0.0) if quota_store._can_be(count, claim) else None
+        replace(count, ends_in_seconds=0.0) if quota_store._can_be(count, claim) else None
         for count, claim in counts
     ]
 

@@ -22,7 +22,7 @@ import aiohttp
 import redis
 
 from embedding_contract import document, fingerprint, names
-from embedding_sidecar.quota import claims, leases, quota_store
+from embedding_sidecar.quota import leases, periods, quota_store
 from tests.parts import clock, ports, sidecar
 from tests.parts.judgement import LONGEST_WORDS, PODS, Call, Outcome, Plan, judge
 
@@ -32,7 +32,7 @@ CALLERS = 64
 MUTE = 2
 PATIENCE_SECONDS = 6.0
 DRAIN_SECONDS = 30.0
-DAY = claims.DAY_SECONDS
+DAY = periods.DAY_SECONDS
 
 
 @dataclass

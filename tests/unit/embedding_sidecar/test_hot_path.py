@@ -54,9 +54,9 @@ DOCUMENT = document.PolicyDocument(
 )
 TTL_SECONDS = 60
 LEFT = Allowance(
-    daily_requests=10,
+    requests=10,
     requests_left=9,
-    daily_tokens=None,
+    tokens=None,
     tokens_left=None,
     resets_in_seconds=60.0,
 )

@@ -33,6 +33,7 @@ class Chain:
         self._links = links
         self._done = done
         self._drawn: list[Any] = []
+        self._at: Link
         self._leave: Leave | None = None
         self._has_ended = False
 
@@ -51,8 +52,9 @@ class Chain:
         self._give_back()
 
     def _draw(self) -> None:
+        self._at = self._links[len(self._drawn)]
         try:
-            leave = self._links[len(self._drawn)].draw(self._took)
+            leave = self._at.draw(self._took)
         except BaseException:
             self._has_ended = True
             self._give_back()
@@ -63,19 +65,21 @@ class Chain:
     def _took(self, outcome: Any) -> None:
         self._leave = None
         is_refused = isinstance(outcome, BaseException)
-        if not is_refused:
-            self._drawn.append(outcome)
         if self._has_ended:
-            self._give_back()
+            # The caller has left in this loop iteration.
+            if not is_refused:
+                self._at.give_back(outcome)
         elif is_refused:
             self._has_ended = True
             self._give_back()
             self._done(outcome)
-        elif len(self._drawn) < len(self._links):
-            self._draw()
         else:
-            self._has_ended = True
-            self._done(self._drawn)
+            self._drawn.append(outcome)
+            if len(self._drawn) < len(self._links):
+                self._draw()
+            else:
+                self._has_ended = True
+                self._done(self._drawn)
 
     def _give_back(self) -> None:
         drawn, self._drawn = self._drawn, []

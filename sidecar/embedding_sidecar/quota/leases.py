@@ -10,7 +10,7 @@ Each class of callers has a lease and a ledger of its own, so that neither spend
 (`books`). Nothing here reads a clock or a network.
 """
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from embedding_sidecar.quota.claims import (
     NO_LIMITS,
@@ -21,9 +21,6 @@ from embedding_sidecar.quota.claims import (
     Limits,
 )
 from embedding_sidecar.quota.periods import NO_NUMBER, Period
-
-GRANT_CALLS: Final = 16
-"""Calls that a lease holds unspent at most, and that are lost when its holder is killed."""
 
 
 class Reservation(NamedTuple):
@@ -105,14 +102,14 @@ class Ledger:
             and (limits.cost is None or amounts.cost <= max(0, held.cost - self._used_cost))
         )
 
-    def spend(self, amounts: Amounts) -> Reservation:
-        """Spend amounts that `has` found."""
+    def spend(self, amounts: Amounts, month: Reservation | None = None) -> Reservation:
+        """Spend amounts that `has` found, and the same call's of the month."""
         self._serial += 1
         self._used_calls += amounts.calls
         self._used_tokens += amounts.tokens
         self._used_cost += amounts.cost
         self._under_way[self._serial] = amounts
-        return Reservation(self._serial, amounts, self.number, self.background)
+        return Reservation(self._serial, amounts, self.number, self.background, month)
 
     def start_period(self, number: int, *, now: float) -> None:
         """Start a new period by this machine's clock, unless the store's is known to last."""

@@ -328,7 +328,7 @@ class Policy(RuleBasedStateMachine):
         today = self.store.days.get(("team/policy", self.today()), None)
         if today is not None:
             lost = today.counted.calls - self.calls.get(self.today(), 0)
-            assert 0 <= lost <= self.lost_leases * leases.GRANT_CALLS
+            assert 0 <= lost <= self.lost_leases * periods.DAY.grant_calls
 
     def answer_all(self):
         self.start_day_of()

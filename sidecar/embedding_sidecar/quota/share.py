@@ -158,7 +158,7 @@ class Share:
             ends_in = end.timestamp() - self._counter.wall_clock()
         left = limits
         if number == self.ledger.number:
-            left = limits.without(self._books.others(self.ledger) + self.ledger.used)
+            left = self.ledger.left(others=self._books.others(self.ledger))
         return Allowance(
             requests=limits.calls,
             requests_left=left.calls,

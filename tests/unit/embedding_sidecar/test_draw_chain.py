@@ -1,6 +1,6 @@
 """Draws for one call: all are made, or those that were are given back once."""
 
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ class Counter:
         self.waits, self.refuses = waits, refuses
         self.held: list[object] = []
         self.asked = self.given_back = 0
-        self.answer: Callable[[], None] | None = None
+        self.answer: Any = None
 
     def link(self) -> Link:
         return Link(self.draw, self.give_back)

@@ -58,7 +58,7 @@ SIDECAR: Final = (
     ),
     _gauge(
         "aos_embedding_quota_used",
-        "What the whole policy has used of each limit, alike in every pod: take max, never sum.",
+        "The part of each limit that the whole policy has used, alike in every pod: take max.",
         labels=("period", "unit"),
     ),
     _counter(

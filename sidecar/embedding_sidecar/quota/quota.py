@@ -136,7 +136,7 @@ class Quota:
         else:
             # Both claims go to the store at once.
             month.prepare(of_month)
-        # What is refused by the month goes back to the day.
+        # The day gets back the units that the month refuses.
         links = [
             self._link(self.day, of_day, background=background),
             self._link(self.month, of_month, background=background),

@@ -228,7 +228,7 @@ def test_state_has_all_limits(policy):
     assert found == {
         ("day", "requests"): (100, 1, 5),
         ("day", "cost"): (DOLLAR, 200, 31_800),
-        ("month", "tokens"): (1_000_000, 10, 1_590),
+        ("month", "tokens"): (1_000_000, 10, 6_390),
     }
     assert [f"{it.reset_at:%m-%d}" for it in state.limits] == ["11-30", "11-30", "12-01"]
 

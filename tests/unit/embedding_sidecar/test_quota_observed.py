@@ -34,7 +34,7 @@ def policy():
     return Counted()
 
 
-def test_nothing_is_refused_and_all_is_counted(policy):
+def test_observed_limits_refuse_nothing_and_count_all(policy):
     async def scenario():
         sidecar = policy.sidecar(observes=True, **ALL)
         count, refused = await calls(sidecar, 100)

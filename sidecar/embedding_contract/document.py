@@ -12,13 +12,22 @@ from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Final
 
-from embedding_contract import json_fields, json_records, money, provider_terms, spaces
+from embedding_contract import (
+    json_fields,
+    json_records,
+    money,
+    provider_terms,
+    reserve,
+    spaces,
+)
 from embedding_contract.json_fields import Count, FileName, Positive, Text, Url, Word, check
 from embedding_contract.json_records import REQUIRED, Key
 
 VERSION: Final = 1
 FEATURES: Final[frozenset[str]] = frozenset(
     {
+        "quota.cost",
+        "quota.monthly",
         "rate",
         "type.AzureOpenAI",
         "type.Bedrock",
@@ -167,7 +176,7 @@ class Quota:
     ] = False
     reserved_percent: Annotated[
         Count, Key("reserveForApplications.percent", omits_default=True)
-    ] = 20
+    ] = reserve.DEFAULT_PERCENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,7 @@ from embedding_sidecar.engine import (
 from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.policy import policy_file
 from embedding_sidecar.providers import azure_openai, bedrock
-from embedding_sidecar.quota import counter, quota, quota_store
+from embedding_sidecar.quota import counter, prices, quota, quota_store
 from embedding_sidecar.rate import draws, rates, window_store
 from embedding_sidecar.redis_client import redis_url
 from embedding_sidecar.telemetry.metrics import Metrics
@@ -82,8 +82,8 @@ def check(policy: document.PolicyDocument) -> None:
     """Refuse what this sidecar cannot carry out, before it replaces what it can.
 
     Raises:
-        json_fields.InvalidDocument: a provider is of a type this sidecar does not know, or lacks
-            a term of its type.
+        json_fields.InvalidDocument: a provider is of a type this sidecar does not know, lacks a
+            term of its type, or has no price where money is limited.
     """
     for index, provider in enumerate(policy.providers):
         if provider.kind not in providers.PROVIDERS:
@@ -94,6 +94,7 @@ def check(policy: document.PolicyDocument) -> None:
             raise json_fields.InvalidDocument(f"providers[{index}].azure", "is missing")
         if provider.kind == bedrock.Bedrock.vendor:
             _check_bedrock(provider, f"providers[{index}]")
+    prices.of(policy)
     if policy.network.authorities is not None:
         try:
             certificates.check(policy.network.authorities)
@@ -158,6 +159,7 @@ class RuntimeFactory:
                 cache=cached,
                 registry=self._registry,
                 states=self._states,
+                prices=prices.of(policy),
                 attempt_seconds=self._timing.attempt_seconds,
                 tokens=self._tokens.follow(policy, upstream=calling),
                 rates=self._rates(loaded),
@@ -247,7 +249,13 @@ class RuntimeFactory:
     def _quota(self, loaded: policy_file.Loaded) -> quota.Quota:
         policy = loaded.document
         store: counter.Store | None = self._counting("counter", loaded, quota_store.RedisStore)
-        make = partial(quota.Quota, limits=policy.quota, scope=policy.scope, store=store)
+        make = partial(
+            quota.Quota,
+            limits=policy.quota,
+            scope=policy.scope,
+            store=store,
+            beyond=self._metrics.quota_observed,
+        )
         taken_over = self._taken_over("quota", policy.scope, make)
         taken_over.obey(policy.quota, store=store)
         return taken_over

@@ -100,13 +100,17 @@ class Metrics:
         """Set a gauge without labels; None, for no limit, is +Inf."""
         self._gauges[name].set(float("inf") if value is None else value)
 
-    def show(self, name: str, by_label: Mapping[str, float | None]) -> None:
-        """Set a gauge for these values of its label; others, and None, are no longer shown."""
+    def show(
+        self,
+        name: str,
+        by_label: Mapping[str, float | None] | Mapping[tuple[str, str], float],
+    ) -> None:
+        """Set a gauge for these values of its label, or labels; others, and None, are not shown."""
         gauge = self._gauges[name]
         gauge.clear()
         for label, value in by_label.items():
             if value is not None:
-                gauge.labels(label).set(value)
+                gauge.labels(*([label] if isinstance(label, str) else label)).set(value)
 
     def exposition(self) -> bytes:
         """The text of a scrape."""

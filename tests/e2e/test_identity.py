@@ -17,7 +17,7 @@ from tests.parts import installation
 
 pytestmark = pytest.mark.node
 
-NAME = "identity"
+NAME = "federated"
 PYTHON = "/opt/venv/bin/python"
 READ = f"print(open({names.AZURE_TOKEN_PATH!r}).read())"
 
@@ -79,8 +79,9 @@ def test_pod_reads_token_of_its_serviceaccount_and_older_one_is_outdated(shop):
     read = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
     assert read["aud"] == [names.AZURE_AUDIENCE]
     assert read["sub"] == "system:serviceaccount:shop:default"
-    mounts = shop.kubectl.get("pod", "newer", "-n", "shop")["spec"]["containers"]
-    assert names.VOLUME_IDENTITY not in str(mounts)
+    (container,) = shop.kubectl.get("pod", "newer", "-n", "shop")["spec"]["containers"]
+    mounted = [it["name"] for it in container.get("volumeMounts", [])]
+    assert names.VOLUME_IDENTITY not in mounted
     # The other providers of the policy need no identity.
     assert shop.ask("vector", "by another provider", pod="pod/newer")
     shop.kubectl("delete", "embpol", NAME, "-n", "shop")

@@ -35,7 +35,8 @@ def main() -> None:
             for way in ways:
                 way.measure(number)
     head = ("miss with", "CPU us without", "CPU us with", "ratio", "quartiles", "requests/s")
-    sys.stdout.write(f"{page.table(head, [way.row() for way in ways])}\n")
+    rows = [way.row()[: len(head)] for way in ways]
+    sys.stdout.write(f"{page.table(head, rows)}\n")
 
 
 def _compared(on: Stage, name: str, rate: provider_terms.Rate) -> Comparison:

@@ -31,7 +31,7 @@ def split(
         return [keys] if keys else []
     chosen = request.candidate.provider
     limits = portions.limits(chosen, by.states, now=by.clock())
-    rate = by.rate_of(chosen.name)
+    rate = request.rate
     if rate is not None and rate.tokens is not None:
         limits = replace(limits, tokens=min(rate.tokens, limits.tokens or rate.tokens))
     return [keys[it.start : it.stop] for it in batches.split(portions.of(request, keys), limits)]
@@ -80,7 +80,10 @@ class Batch:
         """Fetch these keys by one call, or by several if the provider refuses it as too large."""
         inflight_call, request, now = self.inflight_call, self.request, self.by.clock()
         attempt_seconds = request.candidate.provider.call_seconds or self.by.attempt_seconds
-        rate = self.by.rate_of(request.candidate.provider.name)
+        rate = request.rate
+        if self.over is not None and rate is None:
+            # Earlier batches of the request may have learned of one.
+            rate = self.by.rate_of(request.candidate.provider.name)
         until = min(now + attempt_seconds, request.ends_at)
         if not inflight_call.waiting or until <= now:
             self._end(provider_call.TOO_LATE if inflight_call.waiting else provider_call.FOR_NOBODY)

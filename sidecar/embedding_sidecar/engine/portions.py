@@ -15,6 +15,7 @@ from embedding_sidecar import errors, providers
 from embedding_sidecar.engine import batches, failover, provider_states
 from embedding_sidecar.engine.learned_limits import TOO_LARGE, Size
 from embedding_sidecar.openai_format import cache_control
+from embedding_sidecar.rate.rates import ProviderRate
 from embedding_sidecar.telemetry import tracing
 from embedding_sidecar.translation import provider_api
 
@@ -33,7 +34,7 @@ class BatchRequest(NamedTuple):
     `alone`: calls of other requests are not joined. `span`: the request's, where traced.
     `background`: all its calls are counted against the background work's part of the quota. A call
     waits for limits per minute until `waits_until`; the request then waits for it until
-    `ends_late`.
+    `ends_late`. `rate`: those limits, where there are any.
     """
 
     candidate: failover.Candidate
@@ -47,6 +48,7 @@ class BatchRequest(NamedTuple):
     background: bool = False
     waits_until: float = math.inf
     ends_late: float = -math.inf
+    rate: ProviderRate | None = None
 
 
 def of(request: BatchRequest, keys: Sequence[str]) -> provider_api.Ask:

@@ -19,6 +19,7 @@ from embedding_sidecar.engine import (
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.engine.request_state import Found, RequestState
 from embedding_sidecar.openai_format import cache_control
+from embedding_sidecar.rate.rates import ProviderRate
 from embedding_sidecar.telemetry import tracing
 from embedding_sidecar.translation import provider_api
 
@@ -146,7 +147,7 @@ class Service:
         """
         now = self._clock()
         time = schedule.time(candidate, now=now)
-        is_limited = self._caller.rate_of(candidate.provider.name) is not None
+        rate = self._caller.rate_of(candidate.provider.name)
         failure: errors.ProviderFailed | errors.Refused | None
         while True:
             # The cache is asked once for each provider and wait.
@@ -155,7 +156,7 @@ class Service:
             missing = state.missing(candidate)
             if not missing:
                 return True
-            failure = self._hindrance(state, candidate, missing)
+            failure = self._hindrance(state, candidate, missing, rate)
             if failure is None and self._caller.tokens:
                 failure = await self._without_token(candidate, ends_at=time.ends_at)
             if failure is None:
@@ -170,7 +171,8 @@ class Service:
                     span=state.span,
                     background=state.background,
                     waits_until=time.waits_until,
-                    ends_late=time.ends_late if is_limited else time.ends_at,
+                    ends_late=time.ends_at if rate is None else time.ends_late,
+                    rate=rate,
                 )
                 waiter = dispatch.dispatch(self._caller, request)
                 if waiter is None:
@@ -221,6 +223,7 @@ class Service:
         state: RequestState,
         candidate: failover.Candidate,
         missing: Mapping[str, Sequence[int]],
+        rate: ProviderRate | None,
     ) -> errors.ProviderFailed | errors.Rejected | None:
         """The failure that is known without a call to this provider; None without one."""
         chosen = candidate.provider
@@ -235,7 +238,6 @@ class Service:
             for places in missing.values():
                 if batches.is_longer(state.ask.items[places[0]], tokens=most_tokens):
                     return failover.too_long(candidate, places[0], most_tokens)
-        rate = self._caller.rate_of(chosen.name)
         if rate is not None and rate.tokens is not None:
             bounds = batches.most_tokens(state.ask)
             for places in missing.values():

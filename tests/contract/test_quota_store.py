@@ -413,6 +413,7 @@ end}}
 )
 @example(period=MONTH, seconds=LEAP_DAY, to_end=True)
 @example(period=MONTH, seconds=NO_LEAP_DAY, to_end=True)
+@example(period=MONTH, seconds=NO_LEAP_DAY + DAY_SECONDS, to_end=False)
 def test_periods_of_script_are_those_of_calendar(server, period, seconds, to_end):
     if to_end:
         seconds = int(period.end(period.number(seconds)).timestamp()) - 1

@@ -13,6 +13,7 @@ import yaml
 from dashboards import cost, operations, panels
 from embedding_contract import built_in_alerts as table
 from embedding_operator.policy import alerts
+from embedding_operator.render import alert_rules
 
 ROOT: Final = Path(__file__).parents[1]
 CHART_FOLDER: Final = ROOT / "charts" / "embedding-operator" / "files" / "dashboards"
@@ -67,7 +68,7 @@ def _expression(alert: table.Alert) -> str | None:
 
 
 def _rules() -> list[dict[str, Any]]:
-    """Calls and tokens a second, by policy and by workload, under the names of a policy's own."""
+    """Calls, tokens and limits, under the names of a policy's own records."""
     rules = [
         {
             "record": f"{level}:aos_embedding_{metric}:rate5m",
@@ -79,6 +80,7 @@ def _rules() -> list[dict[str, Any]]:
         )
         for metric in ("api_calls", "tokens")
     ]
+    rules += alert_rules.of_limits(EVERY_POLICY)
     return [{"name": "embedding.rules", "rules": rules}]
 
 

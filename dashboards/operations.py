@@ -164,6 +164,79 @@ _PROVIDERS: Final = (
     ),
 )
 
+_LIMITS: Final = (
+    Panel(
+        title="Limits Used",
+        description="Used share of each limit of the day and of the month, in UTC.",
+        unit="percentunit",
+        queries=_one(f"{queries.used()} / ({queries.limit()} > 0)", queries.LIMIT_LEGEND),
+    ),
+    Panel(
+        title="Money Used",
+        description="USD used of each limit in money, by the prices that the policy counts by.",
+        unit="currencyUSD",
+        queries=_one(queries.used('unit="cost"'), queries.LIMIT_LEGEND),
+    ),
+    Panel(
+        title="Limits Last",
+        description=(
+            "Seconds until a limit is used up at the pace of the last hour; none while nothing is"
+            " used. The day or month may end before."
+        ),
+        unit="s",
+        queries=_one(
+            f"({queries.limit()} - {queries.used()}) / (max {queries.EACH_LIMIT}"
+            f" (deriv({queries.selected('aos_embedding_quota_used')}[1h])) > 0)",
+            queries.LIMIT_LEGEND,
+        ),
+    ),
+    Panel(
+        title="Calls Beyond a Limit",
+        description="Calls a second that mode Observe let pass, which Enforce would have refused.",
+        unit="cps",
+        queries=_one(
+            "sum by (namespace, policy, period, unit)"
+            f" ({queries.rate('aos_embedding_quota_observed_total')})",
+            queries.LIMIT_LEGEND,
+        ),
+    ),
+    Panel(
+        title="Waits for a Rate",
+        description=(
+            "Seconds that half, and 99 %, of calls waited at most for the rate per minute of their"
+            " provider."
+        ),
+        unit="s",
+        queries=tuple(
+            Query(
+                expr=queries.quantile(share, "aos_embedding_rate_wait_seconds", "provider"),
+                legend=f"{{{{provider}}}} p{share * 100:.0f}",
+            )
+            for share in (0.5, 0.99)
+        ),
+    ),
+    Panel(
+        title="Refused by a Rate",
+        description="Calls a second for which the rate per minute left no time.",
+        unit="cps",
+        queries=_one(
+            f"sum by (provider) ({queries.rate('aos_embedding_rate_refused_total')})",
+            "{{provider}}",
+        ),
+    ),
+    Panel(
+        title="Models Retire",
+        description="Seconds until a vendor retires a model of a policy; below 0 once it has.",
+        unit="s",
+        form="stat",
+        queries=_one(
+            "min by (namespace, policy, provider, model) ("
+            f"{queries.selected('embedding_operator_model_retires_timestamp_seconds')}) - time()",
+            "{{policy}} {{model}}",
+        ),
+    ),
+)
+
 _OPERATOR: Final = (
     Panel(
         title="Reconciles",
@@ -260,5 +333,5 @@ DASHBOARD: Final = Dashboard(
     title="Embedding operations",
     description="State of policies, cache, providers and operator.",
     variables=POLICY_VARIABLES,
-    panels=(*_SIDECARS, *_CACHE, *_PROVIDERS, *_OPERATOR),
+    panels=(*_SIDECARS, *_CACHE, *_PROVIDERS, *_LIMITS, *_OPERATOR),
 )

@@ -28,6 +28,20 @@ def rate(metric: str, *matchers: str) -> str:
     return f"rate({selected(metric, *matchers)}[5m])"
 
 
+EACH_LIMIT: Final = "by (namespace, policy, period, unit)"
+LIMIT_LEGEND: Final = "{{policy}} {{period}} {{unit}}"
+
+
+def used(*matchers: str) -> str:
+    """The used part of each limit; every pod of a policy tells the same."""
+    return f"max {EACH_LIMIT} ({selected('aos_embedding_quota_used', *matchers)})"
+
+
+def limit(*matchers: str) -> str:
+    """Each limit of the chosen policies."""
+    return f"max {EACH_LIMIT} ({selected('aos_embedding_quota_limit', *matchers)})"
+
+
 def quantile(share: float, histogram: str, *labels: str) -> str:
     """Seconds within which this share of what a histogram counted was done, by labels."""
     by = ", ".join((*labels, "le"))

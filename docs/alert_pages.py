@@ -12,7 +12,7 @@ from embedding_operator.policy.alerts import duration
 ROOT: Final = Path(__file__).parent.parent
 NOTICE: Final = (
     "<!-- Written by `make generate` from sidecar/embedding_contract/built_in_alerts.py and "
-    "prices.py. Edit those, not this. -->\n\n"
+    "models.py. Edit those, not this. -->\n\n"
 )
 
 
@@ -56,8 +56,8 @@ One PrometheusRule of the chart, with the value `prometheusRule.enabled`.
 PRICES_INTRODUCTION = """# Built-in prices
 
 `costHigh` and the recording rules of cost use a provider's `pricePerMillionTokens`. Without one,
-they use this list, of {date} or later, for OpenAI and Voyage at their own addresses. The list has
-list prices as third parties quote them: compare it with the vendor's page before you rely on it.
+they use this list, of {date} or later, for vendors at their own addresses. The list has list
+prices as third parties quote them: compare it with the vendor's page before you rely on it.
 Your account may pay less. A model that is not in the list has an unknown cost, not a cost of 0.
 If a policy names prices in another currency, name all of them.
 

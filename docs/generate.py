@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from dashboards import mixin
-from docs import alert_pages
+from docs import alert_pages, models_page
 from embedding_contract import metrics
 
 DOCS = Path(__file__).parent
@@ -113,6 +113,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics_page,
     "resource.md": functools.partial(resource_page, "embeddingpolicies.yaml"),
     "resource-index.md": functools.partial(resource_page, "embeddingindexes.yaml"),
+    "resource-provider.md": functools.partial(resource_page, "clusterembeddingproviders.yaml"),
 }
 
 
@@ -122,6 +123,8 @@ def files() -> Iterator[tuple[Path, str]]:
         yield DOCS / name, page()
     yield from mixin.files()
     yield from alert_pages.files()
+    notice = NOTICE.format(source="sidecar/embedding_contract/models.py")
+    yield DOCS / "models.md", notice + models_page.text()
 
 
 def main(arguments: list[str]) -> int:

@@ -22,7 +22,8 @@ import kopf
 from embedding_contract import names
 from embedding_operator import errors, indexes, informers, metrics, settings, sidecars, vault
 from embedding_operator.cli import alerts_verify, preview
-from embedding_operator.controller import resync, rollouts
+from embedding_operator.controller import class_credentials, resync, rollouts, secret_values
+from embedding_operator.controller.class_reconciler import ClassReconciler
 from embedding_operator.controller.reconciler import Reconciler
 from embedding_operator.injection import (
     admission_server,
@@ -73,13 +74,21 @@ def _run() -> int:
     index_queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(
         most_of_one=max(1, chosen.workers - 1)
     )
-    queues = (queue, index_queue)
+    class_queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue()
+    queues = (queue, index_queue, class_queue)
     measured.watch_oldest(lambda: max(it.oldest_seconds() for it in queues))
-    seen = informers.Caches(api, queue=queue, index_queue=index_queue, skipped=measured.skipped)
+    seen = informers.Caches(
+        api,
+        queue=queue,
+        index_queue=index_queue,
+        class_queue=class_queue,
+        namespace=chosen.namespace,
+        skipped=measured.skipped,
+    )
     for kind in seen.kinds:
         measured.watch_up(kind, partial(seen.hears, kind))
     told = events.EventRecorder(objects=api)
-    store = _store(chosen, api, measured, queue)
+    store = _store(chosen, api, measured, queue, class_queue)
     asked = sidecars.Prober(
         asks=sidecars.Client(),
         nudge=api.nudge,
@@ -105,6 +114,7 @@ def _run() -> int:
         sidecar=_sidecar(chosen),
         poll_seconds=chosen.vault.poll_seconds if chosen.vault else chosen.resync_seconds,
         deadline_seconds=chosen.reconcile_deadline_seconds,
+        namespace=chosen.namespace,
         drifted=measured.drifted,
         restarts=rollouts.Rollouts(
             objects=api,
@@ -120,6 +130,7 @@ def _run() -> int:
         selected_by=selecting.agreed_labels,
         index_namespaces=chosen.vectors.namespaces,
         covers=measured.uncovered,
+        retires=measured.retires,
     )
     index_reconciler = indexes.IndexReconciler(
         objects=api,
@@ -131,11 +142,20 @@ def _run() -> int:
         drifted=measured.drifted,
         guard=chosen.providers,
     )
+    class_reconciler = ClassReconciler(
+        objects=api,
+        seen=seen,
+        credentials=class_credentials.ClassCredentials(
+            values=secret_values.SecretValues(objects=api, store=store), namespace=chosen.namespace
+        ),
+        deadline_seconds=chosen.reconcile_deadline_seconds,
+    )
     stopping = threading.Event()
     seen.start(stopping)
     for keys, waiting, do in (
         (seen.policies.keys, queue, reconciler),
         (seen.indexes.keys, index_queue, index_reconciler),
+        (seen.classes.keys, class_queue, class_reconciler),
     ):
         counted = _measured(do, measured, queues)
         _start(_reconcile, waiting, counted, chosen, keys=keys, seen=seen, stopping=stopping)
@@ -296,15 +316,20 @@ def _store(
     api: client.KubeClient,
     measured: metrics.Metrics,
     queue: workqueue.WorkQueue[ObjectKey],
+    class_queue: workqueue.WorkQueue[ObjectKey],
 ) -> vault.Poller | None:
-    """The poller of Vault, which queues policies with news; None without a Vault."""
+    """The poller of Vault, which queues policies and classes with news; None without a Vault."""
     if chosen.vault is None:
         return None
+
+    def changed(key: ObjectKey) -> None:
+        (queue if key.namespace else class_queue).add(key)
+
     made = vault.connect(
         settings=chosen.vault,
         rules=chosen.rules,
         tokens=api,
-        changed=queue.add,
+        changed=changed,
         observe=measured.vault_asked,
     )
     made.start()

@@ -2,9 +2,8 @@
 
 import heapq
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
-from operator import itemgetter
 from typing import Final
 
 import prometheus_client.exposition
@@ -21,32 +20,43 @@ POLICIES_SHOWN: Final = 2000
 """The bound in the catalogue, as tenants may make any number of policies."""
 
 _UNCOVERED: Final = "embedding_operator_pods_uncovered"
+_RETIRES: Final = "embedding_operator_model_retires_timestamp_seconds"
+_OF_POLICIES: Final = frozenset({_UNCOVERED, _RETIRES})
 _BY_NAME: Final = {metric.name: metric for metric in catalogue.OPERATOR}
 
 
-class Uncovered(Collector):
-    """Pods without their sidecar by policy, for at most POLICIES_SHOWN policies."""
+Samples = Mapping[tuple[str, ...], float]
+"""Values of one policy's series, by the labels after namespace and policy."""
 
-    def __init__(self) -> None:
+
+class OfPolicies(Collector):
+    """A gauge of policies, of at most POLICIES_SHOWN: those with the least `urgency` are shown."""
+
+    def __init__(self, name: str, *, urgency: Callable[[Samples], float]) -> None:
+        self._metric = _BY_NAME[name]
+        self._urgency = urgency
         self._lock = threading.Lock()
-        self._pods: dict[ObjectKey, int] = {}
+        self._held: dict[ObjectKey, Samples] = {}
 
-    def tell(self, policy: ObjectKey, pods: int) -> None:
-        """Set the pods of a policy; 0 removes it."""
+    def tell(self, policy: ObjectKey, samples: Samples) -> None:
+        """Set the series of a policy; none removes it."""
         with self._lock:
-            if pods:
-                self._pods[policy] = pods
+            if samples:
+                self._held[policy] = samples
             else:
-                self._pods.pop(policy, None)
+                self._held.pop(policy, None)
 
     def collect(self) -> Iterator[Metric]:
-        """The policies with the most such pods."""
+        """The series of the policies with the least urgency's figure."""
         with self._lock:
-            most = heapq.nlargest(POLICIES_SHOWN, self._pods.items(), key=itemgetter(1))
-        metric = _BY_NAME[_UNCOVERED]
+            shown = heapq.nsmallest(
+                POLICIES_SHOWN, self._held.items(), key=lambda it: self._urgency(it[1])
+            )
+        metric = self._metric
         family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
-        for names, pods in most:
-            family.add_metric(names, pods)
+        for policy, samples in shown:
+            for labels, value in samples.items():
+                family.add_metric((*policy, *labels), value)
         yield family
 
 
@@ -59,10 +69,12 @@ class Metrics:
         made = {
             metric.name: _collector(metric, self.registry)
             for metric in catalogue.OPERATOR
-            if metric.name != _UNCOVERED
+            if metric.name not in _OF_POLICIES
         }
-        self._uncovered = Uncovered()
-        self.registry.register(self._uncovered)
+        self._uncovered = OfPolicies(_UNCOVERED, urgency=lambda it: -max(it.values()))
+        self._retires = OfPolicies(_RETIRES, urgency=lambda it: min(it.values()))
+        for collector in (self._uncovered, self._retires):
+            self.registry.register(collector)
         self._counters = {name: it for name, it in made.items() if isinstance(it, Counter)}
         self._gauges = {name: it for name, it in made.items() if isinstance(it, Gauge)}
         self._histograms = {name: it for name, it in made.items() if isinstance(it, Histogram)}
@@ -115,7 +127,11 @@ class Metrics:
 
     def uncovered(self, policy: ObjectKey, pods: int) -> None:
         """Set the number of a policy's pods without a sidecar; 0 removes the policy."""
-        self._uncovered.tell(policy, pods)
+        self._uncovered.tell(policy, {(): pods} if pods else {})
+
+    def retires(self, policy: ObjectKey, ends: Samples) -> None:
+        """Set the ends of a policy's models, in Unix time, by provider and model."""
+        self._retires.tell(policy, ends)
 
     def page(self, accept: str) -> Reply:
         """The answer to a scrape, in the format of its Accept header."""

@@ -40,7 +40,7 @@ class Threshold:
     string with at most 9 digits before the point, above 0.
     """
 
-    unit: Literal["percent", "seconds", "USD"] = "percent"
+    unit: Literal["percent", "seconds", "days", "USD"] = "percent"
     meaning: str
     default: int | None
     low: int
@@ -78,7 +78,33 @@ class Alert:
 _BY: Final = "by (namespace, policy)"
 _CALLS: Final = f"max {_BY} (aos_embedding_daily_calls{{@selector@}})"
 _QUOTA: Final = f"max {_BY} (aos_embedding_daily_quota{{@selector@}})"
+_EACH: Final = "by (namespace, policy, period, unit)"
 _WHO: Final = "{{ $labels.namespace }}/{{ $labels.policy }}"
+_WHICH: Final = "{{ with $labels.unit }} of {{ . }} for the {{ $labels.period }}{{ end }}"
+"""The limit that an alert is about; nothing for sidecars that tell of the day's calls only."""
+_ELSE: Final = "or on (namespace, policy)"
+"""Older sidecars tell of the day's calls only; newer ones tell of them among all limits."""
+_SECONDS_OF_DAY: Final = "(86400 - time() % 86400)"
+_SECONDS_OF_MONTH: Final = (
+    "((scalar(days_in_month() - day_of_month()) + 1) * 86400 - time() % 86400)"
+)
+
+
+def _of_each(series: str, *matchers: str) -> str:
+    return f"max {_EACH} ({series}{{{', '.join(('@selector@', *matchers))}}})"
+
+
+_USED: Final = _of_each("aos_embedding_quota_used")
+_LIMIT: Final = _of_each("aos_embedding_quota_limit")
+
+
+def _will_not_last(period: str, *, pace: str, left: str) -> str:
+    """At the pace of the last time `pace`, more is used after `left` seconds than allowed."""
+    only = f'period="{period}"'
+    used = _of_each("aos_embedding_quota_used", only)
+    slope = f"max {_EACH} (deriv(aos_embedding_quota_used{{@selector@, {only}}}[{pace}]))"
+    limit = _of_each("aos_embedding_quota_limit", only)
+    return f"{used} + {slope} * {left} > @threshold@ / 100 * ({limit} > 0) unless {used} >= {limit}"
 
 
 def _hit_rate(window: str) -> str:
@@ -90,53 +116,66 @@ def _hit_rate(window: str) -> str:
 BUILT_IN: Final = (
     Alert(
         key="quotaNearlyExhausted",
+        # From the limit on EmbeddingQuotaExhausted fires.
         expr=(
-            f"{_CALLS} >= @threshold@ / 100 * ({_QUOTA} > 0)"
-            # From then on EmbeddingQuotaExhausted fires.
-            f" unless {_CALLS} >= {_QUOTA}"
+            f"({_USED} >= @threshold@ / 100 * ({_LIMIT} > 0) unless {_USED} >= {_LIMIT})"
+            f" {_ELSE} ({_CALLS} >= @threshold@ / 100 * ({_QUOTA} > 0)"
+            f" unless {_CALLS} >= {_QUOTA})"
         ),
         for_seconds=300,
         severity="info",
         threshold=Threshold(
-            meaning="of the day's calls that are made", default=90, low=50, high=99
+            meaning="of a limit of the day or month that is used", default=90, low=50, high=99
         ),
-        summary=f"{_WHO} has used most of its daily quota.",
-        description="Once it is used up, calls are refused with 429 until 00:00 UTC.",
+        summary=f"{_WHO} has used most of its quota{_WHICH}.",
+        description=(
+            "Once it is used up, calls are refused with 429 until the day or month ends in UTC,"
+            " unless spec.quota.mode is Observe."
+        ),
         fault="applications make most of the calls that the day allows",
     ),
     Alert(
         key="quotaExhausted",
-        # The gauge has the whole policy's calls, the same in every pod. But a dead pod's lease is
-        # used without calls, and tokens have a limit of their own: refusals show both. A quota of
-        # 0 is intended.
+        # The gauges have the whole policy's use, the same in every pod. But a dead pod's lease is
+        # used without calls: refusals show it. A quota of 0 is intended.
         expr=(
-            f"{_CALLS} >= ({_QUOTA} > 0)"
+            f"{_USED} >= ({_LIMIT} > 0)"
+            f" {_ELSE} ({_CALLS} >= ({_QUOTA} > 0)"
             f" or max {_BY} (increase(aos_embedding_quota_exhausted_total{{@selector@}}[@window@]))"
-            f" > 0 unless {_QUOTA} == 0"
+            f" > 0 unless {_QUOTA} == 0)"
         ),
         for_seconds=60,
         severity="warning",
-        summary=f"{_WHO} has used up its daily quota.",
-        description="Calls that are not in the cache are refused with 429 until 00:00 UTC.",
+        summary=f"{_WHO} has used up its quota{_WHICH}.",
+        description=(
+            "Calls that are not in the cache are refused with 429 until the day or month ends in"
+            " UTC, unless spec.quota.mode is Observe."
+        ),
         fault="applications make all the calls that the day allows",
     ),
     Alert(
         key="quotaWillNotLast",
+        # A month's pace is a day's: nights and days differ.
         expr=(
-            f"{_CALLS} + max {_BY} (deriv(aos_embedding_daily_calls{{@selector@}}[30m]))"
-            f" * (86400 - time() % 86400) > @threshold@ / 100 * ({_QUOTA} > 0)"
-            f" unless {_CALLS} >= {_QUOTA}"
+            f"(({_will_not_last('day', pace='30m', left=_SECONDS_OF_DAY)})"
+            f" or ({_will_not_last('month', pace='1d', left=_SECONDS_OF_MONTH)}))"
+            f" {_ELSE} ({_CALLS} + max {_BY} (deriv(aos_embedding_daily_calls{{@selector@}}[30m]))"
+            f" * {_SECONDS_OF_DAY} > @threshold@ / 100 * ({_QUOTA} > 0)"
+            f" unless {_CALLS} >= {_QUOTA})"
         ),
         for_seconds=900,
         severity="info",
         threshold=Threshold(
-            meaning="of the day's calls that the last half hour's pace reaches by 00:00 UTC",
+            meaning="of a limit that the present pace reaches by the end of its day or month",
             default=100,
             low=100,
             high=1000,
         ),
-        summary=f"{_WHO} will use up its quota before the day ends.",
-        description="At the pace of the last half hour the day's calls end before 00:00 UTC.",
+        summary=f"{_WHO} will use up its quota{_WHICH} before the time ends.",
+        description=(
+            "At the pace of the last half hour a limit of the day is used up before 00:00 UTC, or"
+            " at that of the last day one of the month before the month ends."
+        ),
         fault="applications call faster than the day's quota lasts",
     ),
     Alert(
@@ -311,6 +350,30 @@ BUILT_IN: Final = (
         summary=f"Rows of {_WHO}, index {{{{ $labels.index }}}}, wait; no backfill moves.",
         description="Searches by vector do not find these rows.",
         fault="the backfill's worker is stopped while rows lack vectors",
+    ),
+    Alert(
+        key="modelRetires",
+        expr=(
+            "max by (namespace, policy, provider, model)"
+            " (embedding_operator_model_retires_timestamp_seconds{@selector@})"
+            " - time() < @threshold@ * 86400"
+        ),
+        for_seconds=600,
+        severity="warning",
+        threshold=Threshold(
+            unit="days",
+            meaning="until the vendor retires a model",
+            default=60,
+            low=1,
+            high=730,
+        ),
+        series="operator",
+        summary=f"The vendor retires {{{{ $labels.model }}}}, which {_WHO} uses.",
+        description=(
+            "From that day calls may fail. Vectors of another model are of another space, so plan"
+            " the change before it."
+        ),
+        fault="a policy uses a model whose announced end is near",
     ),
 )
 """The alerts of a policy."""

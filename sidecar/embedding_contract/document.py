@@ -21,9 +21,16 @@ FEATURES: Final[frozenset[str]] = frozenset()
 """Values of `requires` that this reader carries out; version 1 as first written needs none."""
 
 DEFAULT_BASE_URLS: Final[Mapping[str, str]] = MappingProxyType(
-    {"OpenAI": "https://api.openai.com/v1", "Voyage": "https://api.voyageai.com/v1"}
+    {
+        "OpenAI": "https://api.openai.com/v1",
+        "Voyage": "https://api.voyageai.com/v1",
+        "Gemini": "https://generativelanguage.googleapis.com/v1beta",
+        "Cohere": "https://api.cohere.com/v2",
+        "Mistral": "https://api.mistral.ai/v1",
+        "Jina": "https://api.jina.ai/v1",
+    }
 )
-"""Base URLs of policies that name none; OpenAICompatible must name one."""
+"""Base URLs of policies that name none; OpenAICompatible and AzureOpenAI must name one."""
 ATLAS_BASE_URL: Final = "https://ai.mongodb.com/v1"
 ATLAS_KEY_PREFIX: Final = "al-"
 """MongoDB Atlas issues Voyage keys with this prefix; they work at Atlas's host only (voyageai
@@ -34,7 +41,7 @@ Python package, util.py)."""
 class Provider:
     """One provider of the policy, in order of preference.
 
-    `kind` is OpenAI, Voyage or OpenAICompatible; `base_url` has no trailing slash;
+    `kind` is a type of the resource's enum; `base_url` has no trailing slash;
     `api_key_file` names a file of the mounted Secret, None where the provider wants no key;
     `price_per_million_tokens` is a decimal string in the currency of the reader's choice;
     `call_seconds` and `request_seconds` are the longest that one call to it may take, and a request
@@ -245,6 +252,13 @@ class PolicyDocument:
         if self.cache.shared is not None:
             return f"{self.namespace}/shared/{self.cache.shared}"
         return f"{self.namespace}/policy/{self.name}"
+
+
+def default_base_url(*, kind: str, region: str | None) -> str | None:
+    """The vendor's own address; None for a type that has none. Bedrock has one in each region."""
+    if kind == "Bedrock":
+        return None if region is None else f"https://bedrock-runtime.{region}.amazonaws.com"
+    return DEFAULT_BASE_URLS.get(kind)
 
 
 def called_url(*, kind: str, base_url: str, api_key: str | None) -> str:

@@ -122,6 +122,32 @@ SIDECAR: Final = (
         "1 while the last use of this Redis succeeded; store is cache or quota.",
         labels=("store",),
     ),
+    _gauge(
+        "aos_embedding_quota_limit",
+        "Each limit of the whole policy; period is day or month, unit requests, tokens or cost.",
+        labels=("period", "unit"),
+    ),
+    _gauge(
+        "aos_embedding_quota_used",
+        "The used part of each limit, alike in every pod: take max, never sum; cost is in USD.",
+        labels=("period", "unit"),
+    ),
+    _counter(
+        "aos_embedding_quota_observed_total",
+        "Calls beyond a limit that mode Observe let pass.",
+        labels=("period", "unit"),
+    ),
+    _histogram(
+        "aos_embedding_rate_wait_seconds",
+        "Seconds that a call waited for its provider's rate per minute.",
+        labels=("provider",),
+        buckets=_CALL_SECONDS,
+    ),
+    _counter(
+        "aos_embedding_rate_refused_total",
+        "Calls that their provider's rate per minute left no time for.",
+        labels=("provider",),
+    ),
 )
 
 OPERATOR: Final = (
@@ -182,6 +208,11 @@ OPERATOR: Final = (
         "embedding_operator_pods_uncovered",
         "Pods that a policy selects and that lack its sidecar; of 2000 policies at most.",
         labels=("namespace", "policy"),
+    ),
+    _gauge(
+        "embedding_operator_model_retires_timestamp_seconds",
+        "When the vendor retires a model of a policy, in Unix time; of 2000 policies at most.",
+        labels=("namespace", "policy", "provider", "model"),
     ),
 )
 

@@ -8,6 +8,8 @@ KIND: Final = "EmbeddingPolicy"
 PLURAL: Final = "embeddingpolicies"
 INDEX_KIND: Final = "EmbeddingIndex"
 INDEX_PLURAL: Final = "embeddingindexes"
+CLASS_KIND: Final = "ClusterEmbeddingProvider"
+CLASS_PLURAL: Final = "clusterembeddingproviders"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 FIELD_MANAGER: Final = "embedding-operator"
 
@@ -77,6 +79,9 @@ SECRET_CACHE_REDIS_URL: Final = "cache-redis-url"  # noqa: S105 - likewise
 SECRET_QUOTA_REDIS_URL: Final = "quota-redis-url"  # noqa: S105 - likewise
 SECRET_CACHE_KEY: Final = "cache-key"  # noqa: S105 - likewise
 """Signs the entries of the cache in Redis: 64 hexadecimal digits, kept when the token rotates."""
+CLASS_KEY_PREFIX: Final = "class-key-"
+CLASS_REDIS_URL_PREFIX: Final = "class-redis-url-"
+"""Keys that begin with one of these came from a ClusterEmbeddingProvider."""
 
 # The sidecar's own environment in a pod.
 ENV_POD_UID: Final = "EMBEDDING_POD_UID"
@@ -86,6 +91,16 @@ ENV_POD_UID: Final = "EMBEDDING_POD_UID"
 def secret_provider_key(provider: str) -> str:
     """The owned Secret's key that holds the API key of the provider of this name."""
     return f"provider-{provider}"
+
+
+def secret_class_key(name: str) -> str:
+    """The owned Secret's key that holds the API key of the ClusterEmbeddingProvider."""
+    return f"{CLASS_KEY_PREFIX}{name}"
+
+
+def secret_class_redis_url(name: str) -> str:
+    """The owned Secret's key that holds the URL of the ClusterEmbeddingProvider's Redis."""
+    return f"{CLASS_REDIS_URL_PREFIX}{name}"
 
 
 # Names of the objects a policy owns, in its own namespace.

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "embedding-operator"
 CRD = ROOT / "crds" / "embeddingpolicies.yaml"
 INDEX_CRD = CRD.with_name("embeddingindexes.yaml")
+CLASS_CRD = CRD.with_name("clusterembeddingproviders.yaml")
 NAMESPACE = "embedding-system"
 RULE = {"namespace": "shop", "mount": "secret", "path": "{{namespace}}/*"}
 
@@ -464,10 +465,22 @@ def test_people_get_policies_with_built_in_roles(rendered):
         assert [found[key] for found in labels if key in found] == ["true"]
 
 
+def test_only_cluster_administrators_write_platforms_providers(rendered):
+    verbs = {
+        verb
+        for objects in rendered.values()
+        for rule in granted(objects, "clusterembeddingproviders")
+        for verb in rule["verbs"]
+    }
+    assert verbs == {"get", "list", "watch"}
+    (status,) = granted(rendered["as it comes"], "clusterembeddingproviders/status")
+    assert status["verbs"] == ["patch"]
+
+
 # --- install, upgrade, uninstall
 
 
-@pytest.mark.parametrize("file", [CRD, INDEX_CRD], ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [CRD, INDEX_CRD, CLASS_CRD], ids=lambda file: file.stem)
 def test_resource_is_installed_as_it_is_and_kept(rendered, file):
     written = yaml.safe_load(file.read_text(encoding="utf-8"))
     name = written["metadata"]["name"]

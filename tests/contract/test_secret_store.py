@@ -11,7 +11,7 @@ from tests.fakes import secret_store
 from tests.parts import vault as real
 
 if TYPE_CHECKING:
-    from embedding_operator.controller.credentials import SecretStore
+    from embedding_operator.controller.secret_values import SecretStore
 
 IDENTITY = vault.Identity("shop", "embedding-vault", "reader")
 SEARCH = ObjectKey("shop", "search")

@@ -26,6 +26,7 @@ HEALTHY_SECONDS = 20.0
 PATIENCE_SECONDS = 240.0
 ELSEWHERE = {
     "podsUncovered": "tests/integration/test_uncovered_alert.py: it needs an API server",
+    "modelRetires": "tests/integration/test_model_end_alert.py: it needs an API server",
 }
 
 

@@ -10,7 +10,8 @@ import yaml
 
 from dev import cluster
 from embedding_contract import names
-from tests.parts import charted, indexes, vault
+from tests.parts import charted, vault
+from tests.parts.indexes import CASES
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE, wait
 from tests.parts.kubectl import Kubectl, KubectlError
 
@@ -188,6 +189,7 @@ def live(administrator, store, operator):
 
     seen(lambda: all(map(restarted, kinds)), "three restarts")
     live_index(administrator, seen)
+    live_class(administrator, seen)
     # What the policy no longer wants goes.
     administrator.apply(policy(alerts={"enabled": False}, secrets=[]))
     seen(lambda: not administrator.get("prometheusrules", "-n", SHOP)["items"], "no rules any more")
@@ -200,7 +202,7 @@ def live(administrator, store, operator):
 
 def live_index(administrator, seen):
     """An index is filled, changed, searched no more."""
-    raw = yaml.safe_load((indexes.CASES / "index-good/smallest.yaml").read_text(encoding="utf-8"))
+    raw = yaml.safe_load((CASES / "index-good/smallest.yaml").read_text(encoding="utf-8"))
     raw["metadata"] = {"name": "articles", "namespace": SHOP}
     raw["spec"]["target"] = {
         "model": "text-embedding-3-small",
@@ -224,6 +226,18 @@ def live_index(administrator, seen):
     )
     listed = ("deployments,services", "-n", SHOP, "-o", "name")
     seen(lambda: name not in administrator("get", *listed), "no search any more")
+
+
+def live_class(administrator, seen):
+    """A provider of the platform says that its key is missing."""
+    file = CASES / "class-good/smallest.yaml"
+    administrator.apply(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+    def told():
+        status = administrator.get("cembp", "openai").get("status", {})
+        return any(it["reason"] == "SecretMissing" for it in status.get("conditions", []))
+
+    seen(told, "a class without its key")
 
 
 def entries(log):

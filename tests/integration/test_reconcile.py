@@ -17,7 +17,7 @@ from embedding_operator import errors, sidecars
 from embedding_operator.cli import preview
 from embedding_operator.kube import kinds
 from embedding_operator.render import secrets
-from embedding_operator.status import policy_status
+from embedding_operator.status import quota_status
 from tests.parts import kubectl, reconciling
 
 pytestmark = pytest.mark.cluster
@@ -578,7 +578,7 @@ def test_refused_document_is_told_with_sidecars_reason(run, user, namespace):
 def test_day_of_sidecar_is_in_status(run, user, namespace):
     create_pod(user, namespace, reconciling.injected(POD, policy="search"))
     run.asks.obeys["10.1.1.1"] = sidecars.InForce(document="", secrets="", rejected=None)
-    run.asks.days["10.1.1.1"] = policy_status.LiveQuota(
+    run.asks.days["10.1.1.1"] = quota_status.LiveQuota(
         used=42,
         limit=10_000,
         reset_at=datetime(2026, 1, 2, tzinfo=UTC),

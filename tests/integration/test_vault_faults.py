@@ -77,6 +77,7 @@ class World:
             sidecar=reconciling.SIDECAR,
             poll_seconds=POLL_SECONDS,
             deadline_seconds=60,
+            namespace="embedding-system",
             drifted=lambda _: None,
             restarts=reconciling.no_restarts(self._objects),
             monitoring=reconciling.no_monitoring(),

@@ -8,7 +8,7 @@ from embedding_operator.informers import objects, pod_objects, run_objects
 from embedding_operator.informers.caches import Caches
 from embedding_operator.informers.kept import Trim, encode
 from embedding_operator.kube import kinds
-from embedding_operator.kube.kinds import Object
+from embedding_operator.kube.kinds import Object, ObjectKey
 
 ENDED = frozenset({"Succeeded", "Failed"})
 
@@ -33,6 +33,14 @@ class ReadThrough(Caches):
     def indexes_of(self, namespace: str, *, policy: str | None = None) -> list[Object]:
         found = trimmed(self._cluster.find(kinds.INDEX, namespace), objects.index)
         return [it for it in found if policy in (None, it["spec"]["policyRef"]["name"])]
+
+    def provider_class(self, name: str) -> Object | None:
+        found = self._cluster.get(kinds.PROVIDER_CLASS, None, name)
+        return next(trimmed([found] if found else [], objects.provider_class), None)
+
+    def users_of_class(self, name: str) -> list[ObjectKey]:
+        kept = [objects.policy(encode(it)) for it in self._cluster.find(kinds.POLICY)]
+        return [it.key for it in kept if name in it.classes]
 
     def jobs_of(self, namespace: str, index: str) -> list[Object]:
         selector = f"{names.LABEL_INDEX}={index}"
@@ -70,6 +78,9 @@ class ReadThrough(Caches):
         """It is read anew."""
 
     def wrote_index(self, answer: Object) -> None:
+        """It is read anew."""
+
+    def wrote_class(self, answer: Object) -> None:
         """It is read anew."""
 
 

@@ -8,19 +8,29 @@ import kubernetes
 
 from embedding_contract import names
 from embedding_operator import errors, sidecars
-from embedding_operator.controller import reconciler, rollouts
+from embedding_operator.controller import (
+    class_credentials,
+    class_reconciler,
+    reconciler,
+    rollouts,
+    secret_values,
+)
 from embedding_operator.injection import injector, selection
 from embedding_operator.kube import client, kinds
 from embedding_operator.kube.events import EventRecorder
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import endpoints, monitor
-from embedding_operator.policy import provider_guard
+from embedding_operator.policy import network, provider_guard
 from embedding_operator.sidecars import report
-from embedding_operator.status import config_in_force, policy_status
+from embedding_operator.status import config_in_force, quota_status
 from tests.fakes import secret_store
 from tests.parts import kubectl, read_through
 
 SIDECAR = injector.Sidecar(image="sidecar:1", pull_policy="Never", resources={})
+SYSTEM = "embedding-system"
+"""The namespace of the operator."""
+OPEN_NETWORK = network.Network(by_policies=True)
+"""Policies may have proxies of their own."""
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 Object = dict[str, Any]
@@ -39,7 +49,7 @@ class Sidecars(sidecars.Prober):
 
     def __init__(self) -> None:
         self.obeys: dict[str, sidecars.InForce] = {}
-        self.days: dict[str, policy_status.LiveQuota] = {}
+        self.days: dict[str, quota_status.LiveQuota] = {}
         self.tokens: set[str] = set()
         self.watched: dict[ObjectKey, sidecars.Target] = {}
 
@@ -138,6 +148,18 @@ class Reconciling:
 
     def restart(self, objects: Any = None, **options: Any) -> None:
         """A new process, which remembers nothing; `options` are more of the reconciler's."""
+        self._classes = class_reconciler.ClassReconciler(
+            objects=objects or self.objects,
+            seen=read_through.ReadThrough(objects or self.objects),
+            credentials=class_credentials.ClassCredentials(
+                values=secret_values.SecretValues(
+                    objects=objects or self.objects, store=self.store
+                ),
+                namespace=SYSTEM,
+            ),
+            deadline_seconds=60,
+            now=self._tick,
+        )
         self._reconciler = reconciler.Reconciler(
             objects=objects or self.objects,
             seen=read_through.ReadThrough(objects or self.objects),
@@ -147,6 +169,7 @@ class Reconciling:
             sidecar=SIDECAR,
             poll_seconds=60,
             deadline_seconds=60,
+            namespace=SYSTEM,
             drifted=self.drifted.append,
             guard=self.guard,
             restarts=rollouts.Rollouts(
@@ -165,6 +188,14 @@ class Reconciling:
     def __call__(self, name: str) -> float | None:
         """Reconcile a policy once; after how many seconds to look again."""
         return self._reconciler(ObjectKey(self.namespace, name))
+
+    def provider_class(self, name: str) -> Object:
+        """Reconcile a ClusterEmbeddingProvider once; its status."""
+        self._classes(ObjectKey("", name))
+        found = self.objects.get(kinds.PROVIDER_CLASS, None, name)
+        assert found is not None, f"there is no class {name}"
+        status: Object = found["status"]
+        return status
 
     def get(self, kind: kinds.Kind, name: str) -> Object:
         """An object that is there."""

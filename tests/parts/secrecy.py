@@ -83,6 +83,7 @@ SPOKEN: Final = (
     "configmaps",
     "embeddingpolicies",
     "embeddingindexes",
+    "clusterembeddingproviders",
     "pods",
     "deployments.apps",
 )

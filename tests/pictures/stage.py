@@ -12,7 +12,7 @@ from typing import Any, Final
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.policy import crd_schema, policy
-from embedding_operator.status import config_in_force, policy_status, secret_status
+from embedding_operator.status import config_in_force, policy_status, quota_status, secret_status
 from tests.parts import monitored, sidecar
 
 KEY: Final = {"secretKeyRef": {"name": "provider-keys", "key": "API_KEY"}}
@@ -86,7 +86,7 @@ def _facts(
             keys_told=len(sidecars),
             keys_refused={name: refused.count(name) for name in refused},
         ),
-        quota=policy_status.LiveQuota(
+        quota=quota_status.LiveQuota(
             used=day["current_count"],
             limit=day["daily_quota"],
             reset_at=datetime.fromisoformat(day["reset_at"]),

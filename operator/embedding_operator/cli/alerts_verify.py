@@ -16,6 +16,8 @@ from typing import Any, Final
 from embedding_operator import errors, terminal
 from embedding_operator.cli import preview
 from embedding_operator.kube import kinds, kubeconfig
+from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.kinds import Object
 from embedding_operator.monitoring import alertmanager, endpoints, rules
 from embedding_operator.monitoring.answers import NoAnswer
 from embedding_operator.monitoring.connection import Connection
@@ -135,13 +137,23 @@ def _expected(options: argparse.Namespace) -> tuple[rules.Group, ...]:
         ]
         return _groups(read_ones, additional=options.additional, uids={})
     api, _ = kubeconfig.connect_as_user(options.kubeconfig, options.context)
-    parsed = [policy.parse(raw) for raw in api.find(kinds.POLICY, options.namespace)]
+    parsed = preview.for_every_namespace(
+        (policy.parse(raw) for raw in api.find(kinds.POLICY, options.namespace)), _classes(api)
+    )
     uids: dict[tuple[str, str], str] = {}
     if api.serves(kinds.PROMETHEUS_RULE):
         for it in api.find(kinds.PROMETHEUS_RULE, options.namespace):
             metadata = it["metadata"]
             uids[metadata["namespace"], metadata["name"]] = metadata["uid"]
     return _groups(parsed, additional=options.additional, uids=uids)
+
+
+def _classes(api: KubeClient) -> list[Object]:
+    """The provider classes; none where they are not served, or may not be read."""
+    try:
+        return api.find(kinds.PROVIDER_CLASS) if api.serves(kinds.PROVIDER_CLASS) else []
+    except errors.Denied:
+        return []
 
 
 def _groups(

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import yaml
 
 from embedding_contract import document, names
 from embedding_operator import errors
-from embedding_operator.policy import crd_schema, policy
+from embedding_operator.policy import classes, crd_schema, policy
+from embedding_operator.policy.reference import Literal, Reference
 from embedding_operator.render import configmaps, monitoring, secrets
 
 
@@ -39,7 +41,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def read(file: Path, *, namespace: str) -> list[policy.EmbeddingPolicy]:
-    """The policies of a YAML file.
+    """The policies of a YAML file, completed by the ClusterEmbeddingProviders in it.
+
+    The file does not say how namespaces are labelled, so each policy may use each of them.
 
     Raises:
         errors.InvalidPolicy: the file holds none, or one is not valid.
@@ -52,7 +56,27 @@ def read(file: Path, *, namespace: str) -> list[policy.EmbeddingPolicy]:
         raise errors.InvalidPolicy(str(file), f"is not YAML: {error}") from None
     if not objects:
         raise errors.InvalidPolicy(str(file), "holds no object")
-    return [_policy(raw, namespace=namespace) for raw in objects]
+    admitted = [crd_schema.admit(it) for it in objects]
+    found = [it for it in admitted if it["kind"] == names.CLASS_KIND]
+    wanted = [_policy(it, namespace=namespace) for it in admitted if it["kind"] == names.KIND]
+    return for_every_namespace(wanted, found)
+
+
+def for_every_namespace(
+    policies: Iterable[policy.EmbeddingPolicy], found: Iterable[Mapping[str, Any]]
+) -> list[policy.EmbeddingPolicy]:
+    """The policies, completed by these classes wherever they are."""
+    by_name = {
+        it["metadata"]["name"]: {**it, "spec": {**it["spec"], "namespaceSelector": {}}}
+        for it in found
+    }
+    return [
+        classes.resolve(
+            wanted,
+            classes.Classes(namespace=wanted.namespace, labels=None, find=by_name.get),
+        )
+        for wanted in policies
+    ]
 
 
 def documents(policies: list[policy.EmbeddingPolicy]) -> str:
@@ -82,8 +106,7 @@ def objects(policies: list[policy.EmbeddingPolicy]) -> str:
     return yaml.safe_dump_all(rendered, sort_keys=False)
 
 
-def _policy(raw: Any, *, namespace: str) -> policy.EmbeddingPolicy:
-    admitted = crd_schema.admit(raw)
+def _policy(admitted: dict[str, Any], *, namespace: str) -> policy.EmbeddingPolicy:
     admitted["metadata"].setdefault("namespace", namespace)
     return policy.parse(admitted)
 
@@ -114,5 +137,5 @@ def _readable(secret: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "stringData": {key: it.decode() for key, it in values.items()}}
 
 
-def _told(reference: policy.Reference) -> str:
-    return reference.value if isinstance(reference, policy.Literal) else str(reference)
+def _told(reference: Reference) -> str:
+    return reference.value if isinstance(reference, Literal) else str(reference)

@@ -42,7 +42,14 @@ def _table(title: str, rows: list[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _providers(spec: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    return [(entry["name"], entry["type"], entry["model"]) for entry in spec["providers"]]
+    return [
+        (
+            entry.get("name") or entry["ref"],
+            entry.get("type") or f"class {entry['ref']}",
+            entry.get("model", ""),
+        )
+        for entry in spec["providers"]
+    ]
 
 
 def _conditions(conditions: list[Mapping[str, Any]]) -> list[tuple[str, ...]]:
@@ -58,7 +65,17 @@ def _pods(pods: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _quota(quota: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    return [(name, str(quota[name])) for name in ("summary", "resetAt") if name in quota]
+    told: list[tuple[str, ...]] = [
+        (name, str(quota[name]), "") for name in ("summary", "resetAt", "mode") if name in quota
+    ]
+    return told + [
+        (
+            f"{it['period']}.{it['unit']}",
+            f"{it['used']}/{it['limit']}",
+            f"until {it['resetAt']}" if "resetAt" in it else "",
+        )
+        for it in quota.get("limits", [])
+    ]
 
 
 def _secrets(spec: Mapping[str, Any], status: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -47,6 +47,9 @@ _BY_REASON: Final[Mapping[str, str]] = MappingProxyType(
         "SidecarsSilent": (
             "Let a NetworkPolicy allow the operator to reach port 8485 of the pods."
         ),
+        "PriceUnknown": (
+            "Set pricePerMillionTokens of the named provider, or remove the limits of cost."
+        ),
         "OlderPolicyWins": "Narrow the podSelector of one of the two policies.",
     }
 )
@@ -72,6 +75,8 @@ _BY_TYPE: Final[Mapping[str, str]] = MappingProxyType(
         "AlertmanagerReady": "Check the named Alertmanager.",
         "QuotaExact": "Give all pods one Redis with durable writes.",
         "Overlap": "Narrow the podSelector of one of the two policies.",
+        "QuotaObserved": "Raise the named limits, or set spec.quota.mode to Enforce to hold them.",
+        "ModelRetires": "Plan the change to another model before the named day (docs/models.md).",
     }
 )
 _OTHERWISE: Final = "See docs/install.md for this condition."

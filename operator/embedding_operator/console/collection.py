@@ -1,18 +1,19 @@
 """Read pods and series for the page and the costs, with the user's own rights."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedding_contract import metrics, names
 from embedding_operator import errors
-from embedding_operator.console import usage
+from embedding_operator.console import limits, usage
 from embedding_operator.console.prometheus import Prometheus
 from embedding_operator.kube import client, kinds
+from embedding_operator.kube.kinds import Object
 
 THREADS: Final = 8
 _KNOWN: Final = frozenset().union(*(metric.series for metric in metrics.SIDECAR))
@@ -24,6 +25,42 @@ class Scraped:
 
     series: tuple[tuple[usage.Pod, tuple[usage.Sample, ...]], ...]
     failed: tuple[tuple[usage.Pod, str], ...]
+
+
+def policies(api: client.KubeClient, namespace: str | None) -> list[Object]:
+    """The policies; providers with `ref` have type, model, address and price of their class.
+
+    They stay as they are where the user may not read classes.
+
+    Raises:
+        errors.OperatorError: policies may not be listed, or the API server does not answer.
+    """
+    found = api.find(kinds.POLICY, namespace)
+    if not any("ref" in it for policy in found for it in policy["spec"]["providers"]):
+        return found
+    try:
+        classes = {it["metadata"]["name"]: it["spec"] for it in api.find(kinds.PROVIDER_CLASS)}
+    except errors.Denied:
+        return found
+    return [completed(it, classes) for it in found]
+
+
+def completed(policy: Object, classes: Mapping[str, Mapping[str, Any]]) -> Object:
+    """A policy with the fields of classes by name, of which `classes` has the specs."""
+    providers = [
+        it | _of_class(classes[it["ref"]], it) if it.get("ref") in classes else it
+        for it in policy["spec"]["providers"]
+    ]
+    return {**policy, "spec": {**policy["spec"], "providers": providers}}
+
+
+def _of_class(spec: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    models = [it for it in spec["models"] if entry.get("model") in (None, it["model"])]
+    if len(models) != 1:
+        return {}
+    fields = {key: spec[key] for key in ("type", "baseURL", "region") if key in spec}
+    priced = {key: models[0][key] for key in ("pricePerMillionTokens",) if key in models[0]}
+    return {**fields, **priced, "model": models[0]["model"]}
 
 
 def pods(api: client.KubeClient, namespace: str | None) -> list[usage.Pod]:
@@ -101,3 +138,24 @@ def billed(
         )
         for labels, value in prometheus.instant(expr)
     ]
+
+
+def paces(prometheus: Prometheus, *, namespace: str | None) -> limits.Paces:
+    """Units a second that each policy's limits were used by in the last hour.
+
+    Raises:
+        errors.OperatorError: Prometheus gives no answer.
+    """
+    selector = "" if namespace is None else f"{{namespace={json.dumps(namespace)}}}"
+    expr = (
+        f"max by (namespace, policy, period, unit) (deriv(aos_embedding_quota_used{selector}[1h]))"
+    )
+    return {
+        (
+            labels.get("namespace", ""),
+            labels.get("policy", ""),
+            labels.get("period", ""),
+            labels.get("unit", ""),
+        ): value
+        for labels, value in prometheus.instant(expr)
+    }

@@ -8,13 +8,23 @@ import sys
 import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from embedding_operator import errors
-from embedding_operator.console import collection, costs, prometheus, server, usage, views
-from embedding_operator.kube import client, kinds
+from embedding_operator.console import (
+    collection,
+    costs,
+    limits,
+    prometheus,
+    server,
+    usage,
+    views,
+)
+from embedding_operator.kube import client
 
 CANNOT: Final = 2
+MONTH: Final = "month"
 _WINDOW: Final = re.compile(r"[1-9][0-9]{0,5}[smhdw]")
 
 Command = Callable[[argparse.Namespace, client.KubeClient, str], int]
@@ -37,7 +47,10 @@ def add_to(
     )
     cost.add_argument("--by", choices=("policy", "workload", "provider"), default="policy")
     cost.add_argument(
-        "--window", type=_window, default="24h", help="with --prometheus: the period to count (24h)"
+        "--window",
+        type=_window,
+        default="24h",
+        help="with --prometheus: the period to count, such as 24h, or month for this month in UTC",
     )
     cost.set_defaults(run=asking(_cost))
     page = commands.add_parser(
@@ -49,19 +62,34 @@ def add_to(
 
 
 def _window(text: str) -> str:
-    if not _WINDOW.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 90m, 24h or 7d")
+    if text != MONTH and not _WINDOW.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a duration such as 90m, 24h or 7d, and not {MONTH}"
+        )
     return text
+
+
+def _range(window: str, now: datetime) -> str:
+    """The range of a query; for the word month, since the month began in UTC."""
+    if window != MONTH:
+        return window
+    begun = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return f"{max(60, round((now - begun).total_seconds()))}s"
 
 
 def _cost(options: argparse.Namespace, api: client.KubeClient, namespace: str) -> int:
     chosen = None if options.all_namespaces else namespace
-    own = costs.of_policies(api.find(kinds.POLICY, chosen))
+    policies, now = collection.policies(api, chosen), datetime.now(UTC)
+    own = costs.of_policies(policies)
+    paces: limits.Paces = {}
     found = collection.pods(api, chosen)
     if options.prometheus is not None:
         asked = prometheus.connect(api, options.prometheus)
-        billed = collection.billed(asked, found, namespace=chosen, window=options.window)
-        remarks = [f"Tokens that Prometheus counted in the last {options.window}."]
+        window = _range(options.window, now)
+        billed = collection.billed(asked, found, namespace=chosen, window=window)
+        paces = collection.paces(asked, namespace=chosen)
+        since = "this month" if options.window == MONTH else f"the last {options.window}"
+        remarks = [f"Tokens that Prometheus counted in {since}."]
     else:
         scraped = collection.scrape(api, found)
         billed = [
@@ -75,10 +103,21 @@ def _cost(options: argparse.Namespace, api: client.KubeClient, namespace: str) -
         if not scraped.series and scraped.failed:
             raise errors.Denied(f"no sidecar answered: {scraped.failed[0][1]}")
     shown = costs.total(billed, own=own, by=options.by)
-    if shown:
-        sys.stdout.write(costs.table(shown, by=options.by) + "\n")
+    told = limits.of_policies(policies) if options.by == "policy" else {}
+    rows = {
+        f"{key[0]}/{key[1]}": [
+            (it.name, it.shown, it.lasts(now, pace=paces.get((*key, it.period, it.unit))))
+            for it in found_limits
+        ]
+        for key, found_limits in told.items()
+    }
+    if shown or rows:
+        sys.stdout.write(costs.table(shown, by=options.by, limits=rows) + "\n")
     else:
         sys.stdout.write("No tokens have been billed.\n")
+    if rows:
+        pace = "of the last hour" if paces else "of its period so far"
+        remarks.append(f"Limits as the status has them; LASTS UNTIL is at the pace {pace}.")
     sys.stdout.writelines(f"{line}\n" for line in (*remarks, *costs.notes(shown)))
     return 0
 

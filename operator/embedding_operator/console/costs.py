@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-from embedding_contract import document, money, prices
+from embedding_contract import money, prices
 from embedding_operator import terminal
 from embedding_operator.console.usage import Tokens
 
@@ -18,6 +18,9 @@ _KEYS: Final[Mapping[By, tuple[str, Callable[[Tokens], str]]]] = {
     "workload": ("WORKLOAD", lambda it: f"{it.namespace}/{it.workload}"),
     "provider": ("PROVIDER", lambda it: f"{it.provider}/{it.model}"),
 }
+
+_FIGURES: Final = frozenset({1, 2, 5})
+"""Columns of figures, which end at the right: tokens, cost, and the use of a limit."""
 
 PolicyPrices = Mapping[tuple[str, str, str, str], Decimal | None]
 """By namespace, policy, provider's type in lower case, and model; None is an unknown price."""
@@ -57,6 +60,8 @@ def of_policies(policies: Iterable[Mapping[str, Any]]) -> PolicyPrices:
     for policy in policies:
         metadata = policy["metadata"]
         for provider in policy["spec"]["providers"]:
+            if "type" not in provider:
+                continue  # the price is that of its ClusterEmbeddingProvider
             key = (
                 metadata["namespace"],
                 metadata["name"],
@@ -66,7 +71,7 @@ def of_policies(policies: Iterable[Mapping[str, Any]]) -> PolicyPrices:
             price = provider.get("pricePerMillionTokens")
             if price is not None:
                 found[key] = max(Decimal(price), found.get(key) or Decimal(0))
-            elif not _is_vendors(provider):
+            elif _counting(provider) is None:
                 found.setdefault(key, None)
     return found
 
@@ -80,12 +85,26 @@ def total(billed: Iterable[Tokens], *, own: PolicyPrices, by: By) -> list[Cost]:
     return sorted(found, key=lambda it: (not it.unpriced, -it.known, it.key))
 
 
-def table(costs: Sequence[Cost], *, by: By) -> str:
-    """The output of `kubectl embedding cost`, with a sum for several rows."""
-    rows = [(_KEYS[by][0], "TOKENS", "COST", "PRICE")]
-    rows += [_row(it) for it in costs]
+Cells = tuple[str, ...]
+
+
+def table(
+    costs: Sequence[Cost], *, by: By, limits: Mapping[str, Sequence[Cells]] | None = None
+) -> str:
+    """The output of `kubectl embedding cost`, with a sum for several rows.
+
+    `limits` has, by the key of a policy's cost, a limit's name, its use and how long it lasts.
+    """
+    limits = limits or {}
+    heads = ("LIMIT", "USED", "LASTS UNTIL") if limits else ()
+    rows: list[Cells] = [(_KEYS[by][0], "TOKENS", "COST", "PRICE", *heads)]
+    for row in [
+        *map(_row, costs),
+        *((it, "0", "-", "-") for it in limits if it not in _keys(costs)),
+    ]:
+        rows += _with_limits(row, limits.get(row[0], ()), width=len(heads))
     if len(costs) > 1:
-        rows.append(_row(_sum(costs)))
+        rows += _with_limits(_row(_sum(costs)), (), width=len(heads))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "".join(_line(row, widths) for row in rows)
 
@@ -110,9 +129,26 @@ def notes(costs: Sequence[Cost]) -> list[str]:
     return found
 
 
-def _is_vendors(provider: Mapping[str, Any]) -> bool:
-    default = document.DEFAULT_BASE_URLS.get(provider["type"])
-    return default is not None and provider.get("baseURL", default).rstrip("/") == default
+def _counting(provider: Mapping[str, Any]) -> str | None:
+    return prices.counting(
+        kind=provider["type"],
+        model=provider["model"],
+        base_url=provider.get("baseURL"),
+        region=provider.get("region"),
+        named=None,
+    )
+
+
+def _keys(costs: Sequence[Cost]) -> frozenset[str]:
+    return frozenset(it.key for it in costs)
+
+
+def _with_limits(row: Cells, limits: Sequence[Cells], *, width: int) -> list[Cells]:
+    """The row with its first limit, and a row for each further one."""
+    if not width:
+        return [row]
+    first, *others = limits or [("",) * width]
+    return [(*row, *first), *(("",) * len(row) + it for it in others)]
 
 
 def _price(entry: Tokens, own: PolicyPrices) -> tuple[Decimal, str] | None:
@@ -155,14 +191,14 @@ def _sum(costs: Sequence[Cost]) -> Cost:
     )
 
 
-def _row(cost: Cost) -> tuple[str, str, str, str]:
+def _row(cost: Cost) -> Cells:
     source = ", ".join(sorted(cost.sources)) or UNKNOWN
     return terminal.shown(cost.key), f"{cost.tokens:,}", cost.shown, source
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    first, *rest, last = (
-        cell.rjust(width) if 0 < number < len(row) - 1 else cell.ljust(width)
+    cells = (
+        cell.rjust(width) if number in _FIGURES else cell.ljust(width)
         for number, (cell, width) in enumerate(zip(row, widths, strict=True))
     )
-    return "   ".join((first, *rest, last)).rstrip() + "\n"
+    return "   ".join(cells).rstrip() + "\n"

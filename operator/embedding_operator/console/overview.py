@@ -5,13 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from embedding_operator.console import advice, costs, usage
+from embedding_operator.console import advice, costs, limits, usage
 from embedding_operator.kube.kinds import Object
 
 NEARLY_USED: Final = 0.8
 """The share of a day's quota from which the page warns."""
-_INFORMING: Final = frozenset({"QuotaExact"})
-"""Conditions that are False in many good installations: shown, but no task."""
+_SHOWN_ALONE: Final = ("day", "requests")
+"""The limit that has a bar of its own."""
+_INFORMING: Final = frozenset({"QuotaExact", "QuotaObserved", "ModelRetires"})
+"""Conditions that report something in many good installations: shown, but no task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,11 @@ def _policy(
         "name": _name(policy),
         "ready": ready or _not_seen(),
         "providers": [
-            {"name": it["name"], "type": it["type"], "model": it["model"]}
+            {
+                "name": it.get("name") or it["ref"],
+                "type": it.get("type", "ClusterEmbeddingProvider"),
+                "model": it.get("model") or it["ref"],
+            }
             for it in policy["spec"]["providers"]
         ],
         "quota": quota,
@@ -132,6 +138,12 @@ def _quota(
         "share": share,
         "resetAt": status.get("resetAt", ""),
         "live": live,
+        "mode": status.get("mode", "Enforce"),
+        "limits": [
+            {"name": it.name, "shown": it.shown, "share": it.share}
+            for it in limits.of_status(status)
+            if (it.period, it.unit) != _SHOWN_ALONE
+        ],
     }
 
 
@@ -192,16 +204,26 @@ def _tasks(conditions: Sequence[Object], quota: Object) -> list[Object]:
     if not conditions:
         seen = _not_seen()
         found = [{"state": "unknown", "what": seen["message"], "do": seen["advice"], "type": ""}]
-    if quota["share"] is not None and quota["share"] >= NEARLY_USED:
-        found.append(
-            {
-                "state": "bad" if quota["share"] >= 1 else "warn",
-                "what": f"{quota['used']:,} of {quota['limit']:,} calls of the day are used.",
-                "do": "Raise spec.quota.daily.requests, or wait for 00:00 UTC.",
-                "type": "Quota",
-            }
-        )
+    found += _nearly_used(quota)
     return sorted(found, key=lambda it: it["state"] != "bad")
+
+
+def _nearly_used(quota: Object) -> list[Object]:
+    """A task for each limit that is nearly used up."""
+    found = [(it["name"], it["shown"], it["share"]) for it in quota["limits"]]
+    if quota["share"] is not None:
+        shown = f"{quota['used']:,}/{quota['limit']:,}"
+        found.insert(0, ("daily.requests", shown, quota["share"]))
+    return [
+        {
+            "state": "bad" if share >= 1 and quota["mode"] != "Observe" else "warn",
+            "what": f"{shown} of {name} are used.",
+            "do": f"Raise spec.quota.{name}, or wait for the end of its time in UTC.",
+            "type": "Quota",
+        }
+        for name, shown, share in found
+        if share >= NEARLY_USED
+    ]
 
 
 def _summary(shown: Sequence[Object]) -> Object:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from embedding_operator import errors
 from embedding_operator.console import collection, overview, plots, prometheus, usage
-from embedding_operator.kube import client, kinds
+from embedding_operator.kube import client
 
 PODS_ASKED: Final = 200
 """The page asks so many sidecars itself; for more it needs a Prometheus."""
@@ -64,7 +64,7 @@ class ClusterViews:
         )
 
     def _look(self) -> dict[str, Any]:
-        policies = self._api.find(kinds.POLICY, self._namespace)
+        policies = collection.policies(self._api, self._namespace)
         return overview.build(
             policies,
             self._seen(),

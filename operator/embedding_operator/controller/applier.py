@@ -3,6 +3,7 @@
 Every step may be repeated. An object that cannot be made leaves the one that is there.
 """
 
+import json
 import re
 import secrets as random_secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -10,14 +11,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from embedding_contract import document, fingerprint, json_fields, names
+from embedding_contract import document, fingerprint, names
 from embedding_operator import errors, sidecars
 from embedding_operator.controller import credentials
 from embedding_operator.informers.caches import Caches
 from embedding_operator.kube import apply, kinds, ownership
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.kinds import Object, ObjectKey
-from embedding_operator.policy import network, policy, provider_guard
+from embedding_operator.policy import classes, network, policy, provider_guard
 from embedding_operator.render import configmaps, monitoring, secrets
 
 CA_KEY: Final = "ca.crt"
@@ -92,9 +93,15 @@ class Applier:
         self._selected_by = selected_by
 
     def apply(
-        self, wanted: policy.EmbeddingPolicy, *, indexes: Sequence[document.Index] = ()
+        self,
+        wanted: policy.EmbeddingPolicy,
+        *,
+        usable: classes.Classes,
+        indexes: Sequence[document.Index] = (),
     ) -> ApplyResult:
         """Apply everything. The policy's sidecars may search `indexes`.
+
+        `usable` are the classes as the policy's namespace may use them.
 
         Raises:
             errors.Unavailable: the API server does not answer.
@@ -112,7 +119,12 @@ class Applier:
             standing = self._standing_document(wanted)
         live = self._objects.get(kinds.SECRET, wanted.namespace, names.owned_secret(wanted.name))
         values = self._owned_values(
-            wanted, notes, before=secrets.decode(live), made=made, standing=standing
+            wanted,
+            notes,
+            before=secrets.decode(live),
+            made=made,
+            in_force=made or _parsed(standing),
+            usable=usable,
         )
         secret, foreign = self._owned.ensure(
             wanted, secrets.of(wanted, names.owned_secret(wanted.name), values), live=live
@@ -171,14 +183,19 @@ class Applier:
         *,
         before: Mapping[str, bytes],
         made: document.PolicyDocument | None,
-        standing: str | None,
+        in_force: document.PolicyDocument | None,
+        usable: classes.Classes,
     ) -> dict[str, bytes]:
         """The values of the owned Secret: those found now, else those it has."""
         found = self._credentials.owned(wanted)
         notes.take(found)
         # Without a new document the last good one stays in force, and needs the keys it names.
         named = before.keys() if made is None else policy.references(wanted).keys()
-        withdrawn = found.refused | self._guard.withdrawn(before, made or _parsed(standing))
+        of_classes = classes.withdrawn(
+            {*before, *found.values, *classes.entries(wanted)}, usable, in_force=in_force
+        )
+        notes.problems += [it for it in of_classes.values() if it is not None]
+        withdrawn = found.refused | self._guard.withdrawn(before, in_force)
         kept = {key: before[key] for key in named if key in before and key not in withdrawn}
         token = before.get(names.SECRET_API_TOKEN, b"")
         if not _TOKEN.fullmatch(token):
@@ -186,12 +203,23 @@ class Applier:
         cache_key = before.get(names.SECRET_CACHE_KEY, b"")
         if not _CACHE_KEY.fullmatch(cache_key):
             cache_key = random_secrets.token_hex(CACHE_KEY_BYTES).encode()
+        values = {**kept, **found.values}
         return {
-            **kept,
-            **found.values,
+            **{key: it for key, it in values.items() if key not in of_classes},
             names.SECRET_API_TOKEN: token,
             names.SECRET_CACHE_KEY: cache_key,
         }
+
+    def withdraw(self, owner: ownership.Owner, usable: classes.Classes) -> None:
+        """Remove the values of classes from the owned Secret of a policy that is not valid."""
+        name = names.owned_secret(owner.name)
+        live = self._objects.get(kinds.SECRET, owner.namespace, name)
+        if live is None or not ownership.is_ours(live, owner):
+            return
+        standing = _parsed(self._standing_document(owner))
+        unwanted = classes.withdrawn(secrets.decode(live), usable, in_force=standing)
+        if unwanted:
+            self._objects.remove_keys(live, sorted(unwanted))
 
     def _apply_document(
         self, wanted: policy.EmbeddingPolicy, made: document.PolicyDocument
@@ -200,7 +228,7 @@ class Applier:
         live, problem = self._owned.ensure_read(wanted, configmaps.policy_document(wanted, made))
         return problem or _text(live)
 
-    def _standing_document(self, wanted: policy.EmbeddingPolicy) -> str | None:
+    def _standing_document(self, wanted: ownership.Owner) -> str | None:
         """The text of the last document that was accepted; None where there is none."""
         name = names.document_configmap(wanted.name)
         return _text(self._objects.get(kinds.CONFIG_MAP, wanted.namespace, name))
@@ -274,10 +302,13 @@ def _text(live: Object | None) -> str | None:
 
 
 def _parsed(text: str | None) -> document.PolicyDocument | None:
-    """A document as sidecars read it; None without a valid one."""
+    """A document as sidecars that carry out all it requires read it; None without a valid one."""
+    if text is None:
+        return None
     try:
-        return document.parse(text) if text is not None else None
-    except json_fields.InvalidDocument:
+        fields = json.loads(text)
+        return document.parse(json.dumps({**fields, "requires": []}))
+    except (ValueError, TypeError, RecursionError):  # anybody may have edited it
         return None
 
 

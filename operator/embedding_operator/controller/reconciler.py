@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from embedding_contract import document, names
 from embedding_operator import errors, indexes, sidecars
-from embedding_operator.controller import applier, credentials, rollouts
+from embedding_operator.controller import applier, credentials, rollouts, secret_values
 from embedding_operator.informers.caches import Caches
 from embedding_operator.injection import coverage, injector, selection
 from embedding_operator.kube import apply, conditions, deadline
@@ -21,8 +21,8 @@ from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.events import EventRecorder
 from embedding_operator.kube.kinds import Object, ObjectKey
 from embedding_operator.monitoring import monitor
-from embedding_operator.policy import network, policy, provider_guard
-from embedding_operator.status import policy_status, secret_status
+from embedding_operator.policy import classes, network, policy, provider_guard
+from embedding_operator.status import policy_status, retirements, secret_status
 
 PROBLEM_SECONDS: Final = 3.0
 """Retry after this time where a value is missing; changes in Vault come from the poller."""
@@ -35,9 +35,10 @@ ANNOTATION_CHARACTERS: Final = 256
 class Reconciler:
     """Reconciles policies. `poll_seconds` is the store's interval, for the status.
 
-    Pods of indexes run in `index_namespaces`. `covers` gets the number of pods of each policy
-    without a sidecar; 0 while it is unknown. `deadline_seconds` bounds all calls of one reconcile
-    to the API server.
+    `namespace` is the operator's. Pods of indexes run in `index_namespaces`. `covers` gets the
+    number of pods of each policy without a sidecar; 0 while it is unknown. `retires` gets the ends
+    of each policy's models in Unix time, by provider and model. `deadline_seconds` bounds all calls
+    of one reconcile to the API server.
     """
 
     def __init__(
@@ -45,12 +46,13 @@ class Reconciler:
         *,
         objects: KubeClient,
         seen: Caches,
-        store: credentials.SecretStore | None,
+        store: secret_values.SecretStore | None,
         asked: sidecars.Prober,
         events: EventRecorder,
         sidecar: injector.Sidecar,
         poll_seconds: float,
         deadline_seconds: float,
+        namespace: str,
         drifted: Callable[[str], None],
         restarts: rollouts.Rollouts,
         guard: provider_guard.ProviderGuard = provider_guard.OFF,
@@ -60,13 +62,16 @@ class Reconciler:
         selected_by: Callable[[], Mapping[str, str]] = dict,
         index_namespaces: frozenset[str] = frozenset(),
         covers: Callable[[ObjectKey, int], None] = lambda _, __: None,
+        retires: Callable[[ObjectKey, Mapping[tuple[str, ...], float]], None] = lambda _, __: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._objects = objects
         self._guards = guard.verdict()
         self._seen = seen
-        self._credentials = credentials.Credentials(objects=objects, store=store, guard=guard)
+        self._credentials = credentials.Credentials(
+            objects=objects, store=store, namespace=namespace, guard=guard
+        )
         self._applier = applier.Applier(
             objects=objects,
             seen=seen,
@@ -84,6 +89,7 @@ class Reconciler:
         self._monitoring = monitoring
         self._index_namespaces = index_namespaces
         self._covers = covers
+        self._retires = retires
         self._sidecar = sidecar
         self._poll_seconds = poll_seconds
         self._deadline_seconds = deadline_seconds
@@ -111,14 +117,23 @@ class Reconciler:
             self._monitoring.forget(key)
             self._missing_since.pop(key, None)
             self._covers(key, 0)
+            self._retires(key, {})
             return None
         namespace = self._seen.namespace(key.namespace)
         if namespace is None or namespace["metadata"].get("deletionTimestamp"):
             self._covers(key, 0)
             return None  # a namespace that is being deleted takes no new objects
+        usable = classes.Classes(
+            namespace=key.namespace,
+            labels=classes.labels_of(namespace),
+            find=self._seen.provider_class,
+        )
         try:
-            wanted = policy.parse(raw)
+            wanted = classes.resolve(policy.parse(raw), usable)
         except errors.InvalidPolicy as error:
+            uid = raw["metadata"].get("uid", "")
+            owner = policy.PolicyOwner(namespace=key.namespace, name=key.name, uid=uid)
+            self._applier.withdraw(owner, usable)
             refused = errors.Problem(error.reason, str(error))
             facts = policy_status.Facts(refused=refused, guards=self._guards)
             self._covers(key, 0)  # its pods are not checked
@@ -126,7 +141,7 @@ class Reconciler:
             return None
         self._credentials.follow(wanted)
         refreshed = self._refresh(raw, wanted)
-        done = self._applier.apply(wanted, indexes=self._indexes(wanted))
+        done = self._applier.apply(wanted, usable=usable, indexes=self._indexes(wanted))
         pods = self._seen.pods_of(wanted.namespace)
         if pods is None:
             self._covers(key, 0)
@@ -240,6 +255,9 @@ class Reconciler:
     def _report(
         self, raw: Object, wanted: policy.EmbeddingPolicy | None, facts: policy_status.Facts
     ) -> None:
+        if wanted is not None:
+            ends = retirements.of(wanted)
+            self._retires(wanted.key, {(it.provider, it.model): it.unix_seconds for it in ends})
         previous = raw.get("status") or {}
         new = policy_status.build(
             policy=wanted,
@@ -260,7 +278,7 @@ class Reconciler:
                 self._events.record_condition(raw, condition)
 
     def _again(self, key: ObjectKey, facts: policy_status.Facts) -> float | None:
-        if not facts.secrets.problems:
+        if all(it.reason in secret_status.OF_CLASSES for it in facts.secrets.problems):
             self._missing_since.pop(key, None)
             return None
         since = self._missing_since.setdefault(key, self._clock())

@@ -14,7 +14,7 @@ from embedding_contract import index_document, names
 from embedding_operator.indexes.resource import EmbeddingIndex
 from embedding_operator.kube.kinds import Object
 from embedding_operator.kube.ownership import metadata
-from embedding_operator.policy.policy import SecretReference
+from embedding_operator.policy.reference import SecretReference
 
 COMPONENT: Final = "app.kubernetes.io/component"
 SEARCH: Final = "search"

@@ -21,7 +21,8 @@ from embedding_operator.kube import apply, conditions, deadline, kinds
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.events import EventRecorder
 from embedding_operator.kube.kinds import Object, ObjectKey
-from embedding_operator.policy import policy, provider_guard
+from embedding_operator.policy import classes, policy, provider_guard
+from embedding_operator.policy.reference import SecretReference
 from embedding_operator.render import secrets
 
 
@@ -150,7 +151,12 @@ class IndexReconciler:
             message = f"there is no EmbeddingPolicy {index.policy} in this namespace"
             raise errors.InvalidPolicy("spec.policyRef.name", message, reason="PolicyNotFound")
         try:
-            return policy.to_document(policy.parse(found))
+            usable = classes.Classes(
+                namespace=index.namespace,
+                labels=classes.labels_of(self._seen.namespace(index.namespace)),
+                find=self._seen.provider_class,
+            )
+            return policy.to_document(classes.resolve(policy.parse(found), usable))
         except errors.InvalidPolicy as error:
             message = f"EmbeddingPolicy {index.policy} is not valid: {error}"
             raise errors.InvalidPolicy(
@@ -178,7 +184,7 @@ class IndexReconciler:
             raise errors.InvalidPolicy("", refused.message, reason=refused.reason)
 
     @staticmethod
-    def _references(index: EmbeddingIndex) -> list[policy.SecretReference]:
+    def _references(index: EmbeddingIndex) -> list[SecretReference]:
         return [it for it in (index.dsn, index.authority) if it is not None]
 
     # --- observe

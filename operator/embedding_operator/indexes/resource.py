@@ -13,7 +13,7 @@ from embedding_contract.index_document import Condition, Limits
 from embedding_contract.json_fields import InvalidDocument
 from embedding_operator import errors
 from embedding_operator.kube import ownership
-from embedding_operator.policy.policy import SecretReference
+from embedding_operator.policy.reference import SecretReference
 
 VALUE_CHARACTERS: Final = 256
 VALUES: Final = 64

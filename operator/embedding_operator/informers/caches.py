@@ -12,7 +12,8 @@ from embedding_operator import errors
 from embedding_operator.informers import objects, pod_objects, run_objects, sources
 from embedding_operator.informers.fifo_lock import FifoLock
 from embedding_operator.informers.kept import Kept, Trim
-from embedding_operator.informers.named_secrets import NamedSecrets
+from embedding_operator.informers.live_reads import LiveReads
+from embedding_operator.informers.named_secrets import NamedSecrets, Readers
 from embedding_operator.informers.pages import Pages, Source
 from embedding_operator.informers.pods import Pods
 from embedding_operator.informers.reflector import NOT_SERVED, Reflector
@@ -23,17 +24,16 @@ from embedding_operator.kube.kinds import Kind, Object, ObjectKey
 from embedding_operator.queues import workqueue
 from embedding_operator.queues.workqueue import WorkQueue
 
-READ_OBJECTS: Final = 500
-"""The most Jobs or pods of one index that are read: anybody may label more."""
 LISTING: Final = 2
 """Namespaces whose pods are listed at the same time, page by page in lock."""
 WAIT_SECONDS: Final = 1.0
 
 
 class Caches:
-    """The stores and the threads that fill them; a change queues its policy or its index.
+    """The stores and the threads that fill them; a change queues its policy, index or class.
 
-    `skipped` gets the kind and the number of objects that were too large or could not be decoded.
+    `namespace` is the operator's, whose Secrets provider classes name. `skipped` gets the kind and
+    the number of objects that were too large or could not be decoded.
     """
 
     def __init__(
@@ -42,11 +42,14 @@ class Caches:
         *,
         queue: WorkQueue[ObjectKey],
         index_queue: WorkQueue[ObjectKey],
+        class_queue: WorkQueue[ObjectKey],
+        namespace: str,
         skipped: Callable[[str, int], None],
     ) -> None:
         self._api = api
         self._queue = queue
         self._index_queue = index_queue
+        self._class_queue = class_queue
         self._skipped = skipped
         self._lock = FifoLock()
         self._to_list: WorkQueue[ObjectKey] = WorkQueue()
@@ -57,6 +60,11 @@ class Caches:
         )
         self.indexes = Store(
             objects.index, changed=self._index_changed, skipped=self._counted(kinds.INDEX)
+        )
+        self.classes = Store(
+            objects.provider_class,
+            changed=self._class_changed,
+            skipped=self._counted(kinds.PROVIDER_CLASS),
         )
         self.namespaces = Store(
             objects.namespace,
@@ -71,9 +79,14 @@ class Caches:
             skipped=self._counted(kinds.POD),
         )
         self.owned = {it.kind: self._owned_store(it.kind) for it in sources.OWNED}
+        self._live = LiveReads(self._pages, skipped=skipped)
         self._named_secrets = NamedSecrets(
             self._pages(sources.NAMED_SECRETS, objects.nothing),
-            ((self.policies, queue.add), (self.indexes, index_queue.add)),
+            (
+                Readers(self.policies, queue.add),
+                Readers(self.indexes, index_queue.add),
+                Readers(self.classes, self._queue_class, of_namespace=namespace),
+            ),
         )
         self._reflectors = self._all_reflectors()
 
@@ -100,7 +113,7 @@ class Caches:
     def synced(self) -> bool:
         """True once every store that a reconcile or the webhook reads is listed."""
         needed = [store for kind, store in self.owned.items() if kind not in sources.OPTIONAL]
-        stores = (self.policies, self.indexes, self.namespaces, *needed)
+        stores = (self.policies, self.indexes, self.classes, self.namespaces, *needed)
         return self.pods.synced and all(it.synced for it in stores)
 
     def deaf(self) -> str | None:
@@ -149,13 +162,21 @@ class Caches:
             if policy is None or it.policy == policy
         ]
 
+    def provider_class(self, name: str) -> Object | None:
+        """A provider class with spec, status and the metadata in use."""
+        return self.classes.get("", name)
+
+    def users_of_class(self, name: str) -> list[ObjectKey]:
+        """The policies of all namespaces that name a provider class."""
+        return [it.key for it in self.policies.all() if name in it.classes]
+
     def jobs_of(self, namespace: str, index: str) -> list[Object]:
         """The Jobs labelled with an index, trimmed; read now.
 
         Raises:
             errors.OperatorError: they cannot be listed.
         """
-        return self._read(sources.of_index(kinds.JOB, index), run_objects.job, namespace)
+        return self._live.of_index(kinds.JOB, run_objects.job, namespace, index)
 
     def runs_of(self, namespace: str, index: str) -> list[Object]:
         """The pods labelled with an index, ended ones too, trimmed; read now.
@@ -163,10 +184,10 @@ class Caches:
         Raises:
             errors.OperatorError: they cannot be listed.
         """
-        return self._read(sources.of_index(kinds.POD, index), run_objects.run, namespace)
+        return self._live.of_index(kinds.POD, run_objects.run, namespace, index)
 
     def namespace(self, name: str) -> Object | None:
-        """A namespace, with our label only."""
+        """A namespace with its labels; `labelsUnknown` where they are too long to be stored."""
         return self.namespaces.get("", name)
 
     def pods_of(self, namespace: str) -> list[Object] | None:
@@ -191,25 +212,17 @@ class Caches:
         """Store the answer to a write of an index's status."""
         self.indexes.wrote(answer)
 
+    def wrote_class(self, answer: Object) -> None:
+        """Store the answer to a write of a class's status."""
+        self.classes.wrote(answer)
+
     def workloads_of(self, kind: Kind, namespace: str) -> Iterator[Object]:
         """The workloads of a namespace that ask to be restarted, trimmed; read now, by page.
 
         Raises:
             errors.OperatorError: they cannot be listed.
         """
-        pages = self._pages(Source(kind=kind), pod_objects.workload)
-        for page in pages.each(namespace):
-            self._skipped(kind.plural, page.skipped)
-            yield from (it.value() for it in page.kept if it.content is not None)
-
-    def _read(self, source: Source, trim: Trim, namespace: str) -> list[Object]:
-        found: list[Object] = []
-        for page in self._pages(source, trim).each(namespace):
-            self._skipped(source.kind.plural, page.skipped)
-            found += [it.value() for it in page.kept]
-            if len(found) >= READ_OBJECTS:
-                break
-        return found
+        return self._live.workloads(kind, namespace)
 
     # --- filled
 
@@ -244,6 +257,7 @@ class Caches:
         filled: list[tuple[Source, Trim, Store]] = [
             (sources.POLICIES, objects.policy, self.policies),
             (sources.INDEXES, objects.index, self.indexes),
+            (sources.CLASSES, objects.provider_class, self.classes),
             (sources.NAMESPACES, objects.namespace, self.namespaces),
             *((it, self._owned_trim(it.kind), self.owned[it.kind]) for it in sources.OWNED),
         ]
@@ -315,14 +329,13 @@ class Caches:
         seen = after or before
         if seen is None:
             return
-        for index in self.indexes.of(seen.namespace):
-            if index.policy == seen.name:
-                self._index_queue.add(index.key)
+        for name in {name for it in (before, after) if it is not None for name in it.classes}:
+            self._class_queue.add(ObjectKey("", name))  # it counts its policies
         if after is not None:
             self.pods.follow(seen.namespace)
         elif not self.policies.of(seen.namespace):
             self.pods.drop(seen.namespace)
-        self._queue.add(seen.key)
+        self._queue_policy(seen.key)
 
     def _index_changed(self, before: Kept | None, after: Kept | None) -> None:
         for seen in (before, after):
@@ -336,10 +349,35 @@ class Caches:
             for index in self.indexes.of(before.namespace):
                 self._index_queue.add(index.key)
 
-    def _namespace_changed(self, _: Kept | None, after: Kept | None) -> None:
-        # The policy of a new namespace may have been seen first.
-        if after is not None:
+    def _class_changed(self, before: Kept | None, after: Kept | None) -> None:
+        for seen in (before, after):
+            if seen is not None:
+                self._queue_class(seen.key)
+
+    def _queue_class(self, key: ObjectKey) -> None:
+        """Queue a class, and all policies and indexes that depend on it."""
+        self._class_queue.add(key)
+        for user in self.users_of_class(key.name):
+            self._queue_policy(user)
+
+    def _queue_policy(self, key: ObjectKey) -> None:
+        """Queue a policy and its indexes."""
+        self._queue.add(key)
+        for index in self.indexes.of(key.namespace):
+            if index.policy == key.name:
+                self._index_queue.add(index.key)
+
+    def _namespace_changed(self, before: Kept | None, after: Kept | None) -> None:
+        if after is None:
+            return
+        if before is None or before.outline != after.outline:
+            # The policy of a new namespace may have been seen first.
             self._queue_all(after.name)
+        for policy in self.policies.of(after.name):
+            if policy.classes:  # other labels decide on nothing else
+                self._queue_policy(policy.key)
+                for name in policy.classes:
+                    self._class_queue.add(ObjectKey("", name))
 
     def _owned_changed(self, plural: str, before: Kept | None, after: Kept | None) -> None:
         seen = after or before

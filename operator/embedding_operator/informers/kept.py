@@ -19,7 +19,7 @@ class Kept:
 
     `policy` and `index` name those that it concerns, and a changed `about` queues them. Policies
     and indexes also have `outline`, the JSON that reconciles of others read, and `reads`, the names
-    of their Secrets.
+    of their Secrets; policies have `classes`, the names of their ClusterEmbeddingProviders.
     """
 
     namespace: str
@@ -32,6 +32,7 @@ class Kept:
     content: bytes | None = None
     outline: bytes = b"{}"
     reads: frozenset[str] = frozenset()
+    classes: frozenset[str] = frozenset()
 
     @property
     def key(self) -> ObjectKey:

@@ -1,11 +1,11 @@
-"""Changes of the Secrets that policies and indexes name.
+"""Changes of the Secrets that policies, indexes and provider classes name.
 
 One watch of metadata for all namespaces. Secrets that nobody names are dropped while decoding, and
 none is stored: a reconcile reads the Secret by its name.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -14,16 +14,27 @@ from embedding_operator.informers.pages import Pages
 from embedding_operator.informers.store import Store
 from embedding_operator.kube.kinds import ObjectKey
 
-Queue = Callable[[ObjectKey], None]
+
+class Readers(NamedTuple):
+    """A store of objects that name Secrets: of their own namespace, or of `of_namespace`."""
+
+    store: Store
+    queue: Callable[[ObjectKey], None]
+    of_namespace: str | None = None
+
+    def naming(self, secret: ObjectKey) -> list[ObjectKey]:
+        """The objects that name a Secret."""
+        if self.of_namespace is None:
+            found = self.store.of(secret.namespace)
+        else:
+            found = self.store.all() if secret.namespace == self.of_namespace else []
+        return [it.key for it in found if secret.name in it.reads]
 
 
 class NamedSecrets:
-    """Queues the policies and indexes that name a changed Secret.
+    """Queues the objects that name a changed Secret."""
 
-    `readers` are the stores of objects that name Secrets, each with its queue.
-    """
-
-    def __init__(self, pages: Pages, readers: Iterable[tuple[Store, Queue]]) -> None:
+    def __init__(self, pages: Pages, readers: Iterable[Readers]) -> None:
         self._pages: Final = pages
         self._readers: Final = tuple(readers)
 
@@ -33,16 +44,15 @@ class NamedSecrets:
         Every reader is queued, as earlier changes were not seen.
         """
         version = self._pages.version()
-        for store, queue in self._readers:
-            for found in store.all():
+        for readers in self._readers:
+            for found in readers.store.all():
                 if found.reads:
-                    queue(found.key)
+                    readers.queue(found.key)
         return version
 
     def told(self, _: str, raw: msgspec.Raw) -> None:
         """Handle an event of the watch; msgspec.MsgspecError for an object of another form."""
-        secret = objects.nothing(raw)
-        for store, queue in self._readers:
-            for found in store.of(secret.namespace):
-                if secret.name in found.reads:
-                    queue(found.key)
+        secret = objects.nothing(raw).key
+        for readers in self._readers:
+            for key in readers.naming(secret):
+                readers.queue(key)

@@ -1,4 +1,4 @@
-"""Trim policies, indexes, namespaces and owned objects.
+"""Trim policies, indexes, provider classes, namespaces and owned objects.
 
 Decoding builds the declared fields only. A field without a bound is decoded after its size is
 known.
@@ -64,6 +64,7 @@ class _Sourced(msgspec.Struct, rename="camel"):
 
 class _ProviderSources(msgspec.Struct, rename="camel"):
     api_key: _Sourced | None = None
+    ref: str | None = None
 
 
 class _RedisSource(msgspec.Struct):
@@ -88,6 +89,7 @@ def policy(raw: msgspec.Raw) -> Kept:
     found = msgspec.json.decode(raw, type=_Policy)
     meta = found.metadata
     asked = meta.annotations
+    sources = msgspec.json.decode(found.spec, type=_Sources)
     if asked.refresh is not None:
         asked.refresh = asked.refresh[:ANNOTATION_CHARACTERS]
     if asked.test_alert is not None:
@@ -106,7 +108,8 @@ def policy(raw: msgspec.Raw) -> Kept:
             asked.test_alert,
         ),
         content=msgspec.json.encode(found),
-        reads=_secrets_named(found.spec),
+        reads=_secrets_named(sources),
+        classes=frozenset(it.ref for it in sources.providers if it.ref is not None),
         outline=msgspec.json.encode(
             _Outline(
                 found.api_version,
@@ -118,12 +121,52 @@ def policy(raw: msgspec.Raw) -> Kept:
     )
 
 
-def _secrets_named(spec: msgspec.Raw) -> frozenset[str]:
+def _secrets_named(found: _Sources) -> frozenset[str]:
     """The Secrets that a policy takes values from."""
-    found = msgspec.json.decode(spec, type=_Sources)
     named = [*(it.api_key for it in found.providers), found.cache.redis, found.quota.redis]
     return frozenset(
         it.secret_key_ref.name for it in named if it is not None and it.secret_key_ref is not None
+    )
+
+
+class _ClassMeta(msgspec.Struct, rename="camel", omit_defaults=True):
+    name: str
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    deletion_timestamp: str | None = None
+
+
+class _Class(msgspec.Struct, rename="camel"):
+    metadata: _ClassMeta
+    spec: msgspec.Raw = NOTHING
+    status: msgspec.Raw = NOTHING
+    api_version: str = names.API_VERSION
+    kind: str = names.CLASS_KIND
+
+
+class _ClassSources(msgspec.Struct, rename="camel"):
+    api_key: _Sourced | None = None
+    redis: _Sourced | None = None
+
+
+def provider_class(raw: msgspec.Raw) -> Kept:
+    """A provider class: spec and status, which the schema bounds."""
+    found = msgspec.json.decode(raw, type=_Class)
+    meta, sources = found.metadata, msgspec.json.decode(found.spec, type=_ClassSources)
+    named = (sources.api_key, sources.redis)
+    return Kept(
+        namespace="",
+        name=meta.name,
+        version=meta.resource_version,
+        uid=meta.uid,
+        about=(meta.uid, meta.generation, meta.deletion_timestamp),
+        content=msgspec.json.encode(found),
+        reads=frozenset(
+            it.secret_key_ref.name
+            for it in named
+            if it is not None and it.secret_key_ref is not None
+        ),
     )
 
 
@@ -222,16 +265,28 @@ def nothing(raw: msgspec.Raw) -> Kept:
     return Kept(namespace=meta.namespace, name=meta.name, version="")
 
 
-class _NamespaceLabels(msgspec.Struct, omit_defaults=True):
+class _NamespaceLabel(msgspec.Struct, omit_defaults=True):
     injection: str | None = msgspec.field(default=None, name=names.LABEL_INJECTION)
+
+
+class _WatchedNamespaceMeta(msgspec.Struct, rename="camel"):
+    name: str
+    uid: str = ""
+    resource_version: str = ""
+    deletion_timestamp: str | None = None
+    labels: msgspec.Raw = NOTHING
+
+
+class _WatchedNamespace(msgspec.Struct):
+    metadata: _WatchedNamespaceMeta
 
 
 class _NamespaceMeta(msgspec.Struct, rename="camel", omit_defaults=True):
     name: str
     uid: str = ""
-    resource_version: str = ""
     deletion_timestamp: str | None = None
-    labels: _NamespaceLabels = msgspec.field(default_factory=_NamespaceLabels)
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    labels_unknown: bool = False
 
 
 class _Namespace(msgspec.Struct, rename="camel"):
@@ -241,15 +296,32 @@ class _Namespace(msgspec.Struct, rename="camel"):
 
 
 def namespace(raw: msgspec.Raw) -> Kept:
-    """A namespace: its injection label and its deletion."""
-    found = msgspec.json.decode(raw, type=_Namespace)
-    # The watch sends a PartialObjectMetadata.
-    found.api_version, found.kind = "v1", "Namespace"
-    meta = found.metadata
-    seen, meta.resource_version = meta.resource_version, ""
-    content = msgspec.json.encode(found)
+    """A namespace: its labels and its deletion; the outline is without other labels than ours.
+
+    Labels above FOREIGN_BYTES are not stored but for ours, and `labelsUnknown` says so.
+    """
+    meta = msgspec.json.decode(raw, type=_WatchedNamespace).metadata
+    ours = msgspec.json.decode(meta.labels, type=_NamespaceLabel | None)
+    label = (
+        {} if ours is None or ours.injection is None else {names.LABEL_INJECTION: ours.injection}
+    )
+    made = _NamespaceMeta(
+        name=meta.name, uid=meta.uid, deletion_timestamp=meta.deletion_timestamp, labels=label
+    )
+    outline = msgspec.json.encode(_Namespace(made))
+    if memoryview(meta.labels).nbytes > FOREIGN_BYTES:
+        made.labels_unknown = True
+    else:
+        made.labels = msgspec.json.decode(meta.labels, type=dict[str, str] | None) or {}
+    content = msgspec.json.encode(_Namespace(made))
     return Kept(
-        namespace="", name=meta.name, version=seen, uid=meta.uid, about=content, content=content
+        namespace="",
+        name=meta.name,
+        version=meta.resource_version,
+        uid=meta.uid,
+        about=content,
+        content=content,
+        outline=outline,
     )
 
 

@@ -9,15 +9,18 @@ from embedding_operator.kube import kinds
 
 _OURS: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 
-OPTIONAL: Final = frozenset({kinds.PROMETHEUS_RULE, kinds.POD_MONITOR, kinds.INDEX})
+OPTIONAL: Final = frozenset(
+    {kinds.PROMETHEUS_RULE, kinds.POD_MONITOR, kinds.INDEX, kinds.PROVIDER_CLASS}
+)
 """Kinds that a cluster may lack."""
 POLICIES: Final = Source(kind=kinds.POLICY)
 INDEXES: Final = Source(kind=kinds.INDEX)
+CLASSES: Final = Source(kind=kinds.PROVIDER_CLASS)
 NAMESPACES: Final = Source(kind=kinds.NAMESPACE, metadata_only=True)
 PODS: Final = Source(kind=kinds.POD, field_selector="status.phase!=Succeeded,status.phase!=Failed")
 """Pods that have not ended."""
 NAMED_SECRETS: Final = Source(kind=kinds.SECRET, metadata_only=True, called="named secrets")
-"""All Secrets, as those that policies and indexes name have no label."""
+"""All Secrets, as those that policies, indexes and classes name have no label."""
 OWNED: Final = tuple(
     Source(kind=kind, label_selector=_OURS, metadata_only=True)
     for kind in (

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from embedding_contract import names
+from embedding_operator.kube import label_selectors
 
 Object = Mapping[str, Any]
 
@@ -118,31 +119,7 @@ def selects(candidate: Candidate, labels: Mapping[str, str]) -> bool:
     """
     if names.LABEL_INDEX in labels:
         return labels.get(names.LABEL_POLICY) == candidate.name
-    return matches(candidate.pod_selector, labels)
-
-
-def matches(selector: Object, labels: Mapping[str, str]) -> bool:
-    """True if a LabelSelector of meta/v1 selects these labels; an empty one selects all."""
-    wanted = selector.get("matchLabels") or {}
-    return all(labels.get(key) == value for key, value in wanted.items()) and all(
-        _holds(requirement, labels) for requirement in selector.get("matchExpressions") or ()
-    )
-
-
-def _holds(requirement: Object, labels: Mapping[str, str]) -> bool:
-    value = labels.get(requirement["key"])
-    values = requirement.get("values") or ()
-    match requirement["operator"]:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case _:  # of a later Kubernetes; selecting too few pods is the safer error
-            return False
+    return label_selectors.matches(candidate.pod_selector, labels)
 
 
 def _choose(labels: Mapping[str, str], among: Sequence[Candidate]) -> Covered | Skipped:

@@ -7,7 +7,12 @@ from typing import Any, Final, NamedTuple
 
 from embedding_operator.errors import Problem
 
-AMISS: Final = frozenset({"KeyRefused", "Overlap", "ModelMissing", "Warned"})
+AMISS: Final = frozenset(
+    {
+        *("KeyRefused", "Overlap", "ModelMissing", "Warned"),
+        *("ModelRetires", "QuotaObserved"),
+    }
+)
 """The conditions for which True is bad; for all others False is."""
 
 

@@ -12,7 +12,7 @@ Object = dict[str, Any]
 
 
 class ObjectKey(NamedTuple):
-    """Namespace and name of a policy, or of an index."""
+    """Namespace and name of a policy or an index; a cluster-scoped object has no namespace."""
 
     namespace: str
     name: str
@@ -46,6 +46,7 @@ SERVICE: Final = Kind("api/v1", "services")
 SERVICE_ACCOUNT: Final = Kind("api/v1", "serviceaccounts")
 POLICY: Final = Kind(f"apis/{names.API_VERSION}", names.PLURAL)
 INDEX: Final = Kind(f"apis/{names.API_VERSION}", names.INDEX_PLURAL)
+PROVIDER_CLASS: Final = Kind(f"apis/{names.API_VERSION}", names.CLASS_PLURAL, namespaced=False)
 PROMETHEUS_RULE: Final = Kind("apis/monitoring.coreos.com/v1", "prometheusrules")
 POD_MONITOR: Final = Kind("apis/monitoring.coreos.com/v1", "podmonitors")
 PROMETHEUSES: Final = (

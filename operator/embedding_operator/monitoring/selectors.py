@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from embedding_operator.errors import Problem
-from embedding_operator.injection.selection import matches
+from embedding_operator.kube.label_selectors import matches
 
 NOT_SELECTED: Final = "NotSelected"
 SHOWN: Final = 3

@@ -1,12 +1,15 @@
 """The packaged CustomResourceDefinition: defaults and schema checks without a cluster.
 
-For `render`, which works on a file. An API server also evaluates the CEL rules.
+For `render`, which works on a file. CEL rules that are one pattern are evaluated here; the modules
+of this package check again what other rules say of providers and quota.
 """
 
 import copy
 import functools
+import re
+from collections.abc import Iterator
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
 import jsonschema
 import yaml
@@ -15,29 +18,34 @@ from embedding_contract import names
 from embedding_operator import errors
 
 FILE = "embeddingpolicies.yaml"
+FILES: Final = {names.KIND: FILE, names.CLASS_KIND: "clusterembeddingproviders.yaml"}
+"""The definition of each kind that `render` reads."""
+_PATTERN_RULE: Final = re.compile(r"self\.matches\('([^'\\]*)'\)")
+"""A rule whose pattern means the same to RE2, which an API server uses, and to Python."""
 
 
-def load() -> dict[str, Any]:
+def load(kind: str = names.KIND) -> dict[str, Any]:
     """The CustomResourceDefinition in this package, a link to the one in crds/."""
-    text = (resources.files("embedding_operator") / "crds" / FILE).read_text("utf-8")
+    text = (resources.files("embedding_operator") / "crds" / FILES[kind]).read_text("utf-8")
     parsed: dict[str, Any] = yaml.safe_load(text)
     return parsed
 
 
 def admit(raw: Any) -> dict[str, Any]:
-    """A policy as an API server would store it: checked against the schema, defaults filled in.
+    """An object as an API server would store it: checked against the schema, defaults filled in.
 
     Raises:
-        errors.InvalidPolicy: it is not an EmbeddingPolicy, or a field does not match the schema.
+        errors.InvalidPolicy: it is of none of the kinds in FILES, or a field does not match the
+            schema.
     """
-    if not isinstance(raw, dict) or raw.get("kind") != names.KIND:
-        raise errors.InvalidPolicy("kind", f"must be {names.KIND}")
+    if not isinstance(raw, dict) or raw.get("kind") not in FILES:
+        raise errors.InvalidPolicy("kind", f"must be {' or '.join(FILES)}")
     if raw.get("apiVersion") != names.API_VERSION:
         raise errors.InvalidPolicy("apiVersion", f"must be {names.API_VERSION}")
     metadata = raw.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         raise errors.InvalidPolicy("metadata.name", "is missing")
-    schema = _schema()
+    schema = _schema(raw["kind"])
     admitted = copy.deepcopy(raw)
     _fill(admitted, schema)
     validator = jsonschema.Draft202012Validator(_closed(schema))
@@ -48,12 +56,14 @@ def admit(raw: Any) -> dict[str, Any]:
             f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path
         )
         raise errors.InvalidPolicy(path.removeprefix("."), error.message)
+    for place, message in _mismatches(admitted, schema, ""):
+        raise errors.InvalidPolicy(place.removeprefix("."), message)
     return admitted
 
 
 @functools.cache
-def _schema() -> dict[str, Any]:
-    schema: dict[str, Any] = load()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+def _schema(kind: str) -> dict[str, Any]:
+    schema: dict[str, Any] = load(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     return schema
 
 
@@ -68,6 +78,24 @@ def _fill(value: Any, schema: dict[str, Any]) -> None:
     elif isinstance(value, list):
         for item in value:
             _fill(item, schema.get("items", {}))
+
+
+def _mismatches(value: Any, schema: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    """Path and message for each string that a rule of one pattern refuses."""
+    if isinstance(value, str):
+        for rule in schema.get("x-kubernetes-validations", ()):
+            pattern = _PATTERN_RULE.fullmatch(rule["rule"])
+            if pattern is not None and not re.search(pattern[1], value):
+                yield path, rule["message"]
+    elif isinstance(value, dict):
+        fields, others = schema.get("properties", {}), schema.get("additionalProperties")
+        for key, inner in value.items():
+            field = fields.get(key, others)
+            if isinstance(field, dict):
+                yield from _mismatches(inner, field, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _mismatches(item, schema.get("items", {}), f"{path}[{index}]")
 
 
 def _closed(schema: dict[str, Any]) -> dict[str, Any]:

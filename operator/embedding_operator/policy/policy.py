@@ -1,80 +1,21 @@
 """The `.spec` of an EmbeddingPolicy as values, after the API server has set defaults.
 
-The schema in crds/ holds shape, bounds and defaults; this module adds types. It checks only the
-vector spaces, which the schema cannot compute.
+The schema in crds/ holds shape, bounds and defaults; this module adds types. It checks what the
+schema cannot compute: vector spaces and prices.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from embedding_contract import document, names, provider_terms, reserve
+from embedding_contract import document, names
 from embedding_operator import errors
 from embedding_operator.kube import ownership
-from embedding_operator.policy import alerts
-
-
-@dataclass(frozen=True, slots=True)
-class VaultReference:
-    """A key of a Vault path."""
-
-    mount: str
-    path: str
-    key: str
-
-    def __str__(self) -> str:
-        return f"key {self.key} of Vault path {self.mount}/{self.path}"
-
-
-@dataclass(frozen=True, slots=True)
-class SecretReference:
-    """A key of a Secret of the policy's namespace."""
-
-    name: str
-    key: str
-
-    def __str__(self) -> str:
-        return f"key {self.key} of Secret {self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Literal:
-    """A value in the policy itself, not a secret."""
-
-    value: str
-
-
-Reference = VaultReference | SecretReference | Literal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provider:
-    """One entry of `spec.providers`."""
-
-    name: str
-    kind: str
-    model: str
-    aliases: tuple[str, ...]
-    base_url: str | None
-    dimensions: int | None
-    space: str | None
-    api_key: Reference | None
-    price_per_million_tokens: str | None
-    limits: provider_terms.Limits = provider_terms.NO_LIMITS
-    call_seconds: float | None = None
-    request_seconds: float | None = None
-    pass_through_fields: tuple[provider_terms.PassThroughField, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
-    """`spec.quota`; None is no limit."""
-
-    requests: int | None
-    tokens: int | None
-    on_store_loss: str
-    redis: Reference | None
-    reserve: reserve.Reserve
+from embedding_operator.policy import alerts, provider, provider_class, quota, reference
+from embedding_operator.policy.provider import Provider
+from embedding_operator.policy.provider_class import ProviderClass
+from embedding_operator.policy.quota import Quota
+from embedding_operator.policy.reference import ClassReference, Reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +52,34 @@ class Network:
     ca_config_map: str | None
 
 
+class Unresolved(NamedTuple):
+    """The reason why a provider's ClusterEmbeddingProvider cannot be used; `path` is a field."""
+
+    path: str
+    message: str
+    reason: str
+
+    def error(self) -> errors.InvalidPolicy:
+        """The refusal of the policy."""
+        return errors.InvalidPolicy(self.path, self.message, reason=self.reason)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddingPolicy(ownership.Owner):
-    """A whole policy."""
+class PolicyOwner(ownership.Owner):
+    """A policy as the owner of objects, whatever its spec is."""
 
     kind = names.KIND
     label = names.LABEL_POLICY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingPolicy(PolicyOwner):
+    """A whole policy.
+
+    `classes` are the ClusterEmbeddingProviders that it uses. With `unresolved`, the reason why one
+    cannot be used, it becomes no document.
+    """
+
     generation: int
     providers: tuple[Provider, ...]
     failover_enabled: bool
@@ -133,10 +96,12 @@ class EmbeddingPolicy(ownership.Owner):
     additional_alerts: tuple[alerts.Additional, ...]
     log_level: str
     network: Network | None = None
+    classes: tuple[ProviderClass, ...] = ()
+    unresolved: Unresolved | None = None
 
 
 def parse(raw: Mapping[str, Any]) -> EmbeddingPolicy:
-    """A policy from its object.
+    """A policy from its object; providers with `ref` are not complete yet.
 
     Raises:
         errors.InvalidPolicy: a field does not match the schema, as in an object that was stored
@@ -155,10 +120,13 @@ def _parse(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> EmbeddingPol
         name=metadata["name"],
         uid=metadata.get("uid", ""),
         generation=metadata.get("generation", 0),
-        providers=tuple(_provider(entry) for entry in spec["providers"]),
+        providers=tuple(
+            provider.parse(entry, f"spec.providers[{index}]")
+            for index, entry in enumerate(spec["providers"])
+        ),
         failover_enabled=spec["failover"]["enabled"],
         failover_across_spaces=spec["failover"]["acrossSpaces"],
-        quota=_quota(spec["quota"]),
+        quota=quota.parse(spec["quota"]),
         cache=_cache(spec["cache"]),
         passthrough_base_url=passthrough["baseURL"] if passthrough["enabled"] else None,
         secrets=tuple(_synced(entry) for entry in spec.get("secrets", [])),
@@ -185,63 +153,11 @@ def _network(entry: Mapping[str, Any] | None) -> Network | None:
     )
 
 
-def _provider(entry: Mapping[str, Any]) -> Provider:
-    limits, timeouts = entry.get("limits", {}), entry.get("timeouts", {})
-    return Provider(
-        name=entry["name"],
-        kind=entry["type"],
-        model=entry["model"],
-        aliases=tuple(entry.get("aliases", ())),
-        base_url=entry.get("baseURL"),
-        dimensions=entry.get("dimensions"),
-        space=entry.get("space"),
-        api_key=_reference(entry.get("apiKey")),
-        price_per_million_tokens=entry.get("pricePerMillionTokens"),
-        limits=provider_terms.Limits(
-            items=limits.get("items"),
-            body_bytes=limits.get("bytes"),
-            tokens_per_item=limits.get("tokensPerItem"),
-        ),
-        call_seconds=timeouts.get("callSeconds"),
-        request_seconds=timeouts.get("requestSeconds"),
-        pass_through_fields=tuple(
-            provider_terms.PassThroughField(
-                name=it["name"], changes_space=it.get("changesSpace", False)
-            )
-            for it in entry.get("passThroughFields", ())
-        ),
-    )
-
-
-def _quota(entry: Mapping[str, Any]) -> Quota:
-    daily = entry["daily"]
-    requests = None if entry["unlimited"] else daily["requests"]
-    tokens = daily.get("tokens")
-    return Quota(
-        requests=requests,
-        tokens=tokens,
-        reserve=_reserve(entry, requests=requests, tokens=tokens),
-        on_store_loss=entry["onStoreLoss"],
-        redis=_reference(entry.get("redis")),
-    )
-
-
-def _reserve(
-    entry: Mapping[str, Any], *, requests: int | None, tokens: int | None
-) -> reserve.Reserve:
-    written = entry.get("reserveForApplications", reserve.DEFAULT)
-    try:
-        return reserve.of(written, daily_requests=requests, daily_tokens=tokens)
-    except ValueError as error:
-        # Without an API server the CEL rules have not been evaluated.
-        raise errors.InvalidPolicy("spec.quota.reserveForApplications", str(error)) from None
-
-
 def _cache(entry: Mapping[str, Any]) -> Cache:
     return Cache(
         ttl_seconds=entry["ttlSeconds"],
         memory_max_bytes=entry["memory"]["maxBytes"],
-        redis=_reference(entry.get("redis")),
+        redis=reference.parse(entry.get("redis")),
         shared=entry.get("shared"),
     )
 
@@ -257,24 +173,15 @@ def _synced(entry: Mapping[str, Any]) -> SyncedSecret:
     )
 
 
-def _reference(entry: Mapping[str, Any] | None) -> Reference | None:
-    if entry is None:
-        return None
-    if "vault" in entry:
-        return VaultReference(**entry["vault"])
-    if "secretKeyRef" in entry:
-        return SecretReference(**entry["secretKeyRef"])
-    return Literal(entry["url"])
-
-
 def references(policy: EmbeddingPolicy) -> dict[str, Reference]:
     """The keys of the owned Secret, and the reference to each value."""
-    found = {
-        names.secret_provider_key(provider.name): provider.api_key for provider in policy.providers
-    }
+    found = {it.key_file: it.api_key for it in policy.providers}
+    for used in policy.classes:
+        if used.redis is not None:
+            found[names.secret_class_redis_url(used.name)] = ClassReference(used.name)
     found[names.SECRET_CACHE_REDIS_URL] = policy.cache.redis
     found[names.SECRET_QUOTA_REDIS_URL] = policy.quota.redis
-    return {key: reference for key, reference in found.items() if reference is not None}
+    return {key: place for key, place in found.items() if key is not None and place is not None}
 
 
 def to_document(
@@ -286,26 +193,25 @@ def to_document(
     """The document for this policy's sidecars, which may search `indexes`.
 
     Raises:
-        errors.InvalidPolicy: a failover can never happen, or a provider has no address.
+        errors.InvalidPolicy: a failover can never happen, a provider lacks a field of its type, a
+            limit in money has no price to count by, or a class cannot be used.
     """
+    if policy.unresolved is not None:
+        raise policy.unresolved.error()
+    _check_providers(policy.providers)
+    needed = quota.requires(policy.quota).union(*map(provider.requires, policy.providers))
     made = document.PolicyDocument(
+        requires=tuple(sorted(needed)),
         namespace=policy.namespace,
         name=policy.name,
         providers=tuple(
-            _document_provider(provider, f"spec.providers[{index}]")
-            for index, provider in enumerate(policy.providers)
+            _document_provider(policy, it, f"spec.providers[{index}]")
+            for index, it in enumerate(policy.providers)
         ),
         failover=document.Failover(
             enabled=policy.failover_enabled, across_spaces=policy.failover_across_spaces
         ),
-        quota=document.Quota(
-            daily_requests=policy.quota.requests,
-            daily_tokens=policy.quota.tokens,
-            deny_on_store_loss=policy.quota.on_store_loss == "Deny",
-            redis_url_file=_quota_file(policy),
-            reserved_requests=policy.quota.reserve.requests,
-            reserved_tokens=policy.quota.reserve.tokens,
-        ),
+        quota=quota.to_document(policy.quota, redis_url_file=_quota_file(policy)),
         cache=document.Cache(
             ttl_seconds=policy.cache.ttl_seconds,
             memory_max_bytes=policy.cache.memory_max_bytes,
@@ -316,31 +222,37 @@ def to_document(
         indexes=tuple(indexes),
         network=network,
         log_level=policy.log_level,
+        classes=tuple(map(provider_class.to_document, policy.classes)),
     )
     _check_spaces(made)
     return made
 
 
-def _document_provider(provider: Provider, path: str) -> document.Provider:
-    base_url = provider.base_url or document.DEFAULT_BASE_URLS.get(provider.kind)
-    if base_url is None:
-        # The API server refuses this; `render` works without one.
-        raise errors.InvalidPolicy(f"{path}.baseURL", f"is required for type {provider.kind}")
-    return document.Provider(
-        name=provider.name,
-        kind=provider.kind,
-        model=provider.model,
-        base_url=base_url.rstrip("/"),
-        aliases=provider.aliases,
-        dimensions=provider.dimensions,
-        declared_space=provider.space,
-        api_key_file=names.secret_provider_key(provider.name) if provider.api_key else None,
-        price_per_million_tokens=provider.price_per_million_tokens,
-        limits=provider.limits,
-        call_seconds=provider.call_seconds,
-        request_seconds=provider.request_seconds,
-        pass_through_fields=provider.pass_through_fields,
-    )
+def _check_providers(providers: Sequence[Provider]) -> None:
+    """Refuse a list that no single entry is wrong in; an API server does so by rules."""
+    held = [it.name for it in providers]
+    for index, it in enumerate(providers):
+        if it.name in held[:index]:
+            message = f"{it.name} is the name of another provider; names must be unique"
+            raise errors.InvalidPolicy(f"spec.providers[{index}].name", message)
+    if all(it.weight == 0 for it in providers):
+        message = "at least one provider must have a weight above 0, such as 1"
+        raise errors.InvalidPolicy("spec.providers", message)
+
+
+def _document_provider(policy: EmbeddingPolicy, it: Provider, path: str) -> document.Provider:
+    of_class = {used.name: used.limits_cost for used in policy.classes}
+    if not (policy.quota.limits_cost or of_class.get(it.ref or "", False)):
+        return provider.to_document(it, path, price=it.price_per_million_tokens)
+    counted = provider.price(it)
+    if it.is_complete and counted is None:
+        message = (
+            f"the price of {it.kind}/{it.model} of provider {it.name} is unknown, so"
+            " spec.quota cannot limit its cost; write the US dollars of a million tokens, for"
+            ' example pricePerMillionTokens: "0.02", or "0" for a server of your own'
+        )
+        raise errors.InvalidPolicy(f"{path}.pricePerMillionTokens", message, reason="PriceUnknown")
+    return provider.to_document(it, path, price=counted)
 
 
 def _quota_file(policy: EmbeddingPolicy) -> str | None:

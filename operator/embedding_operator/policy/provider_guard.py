@@ -13,7 +13,9 @@ from typing import Any, Final, NamedTuple
 from embedding_contract import document, names
 from embedding_operator import errors
 from embedding_operator.kube import conditions
-from embedding_operator.policy import allowed_hosts, policy
+from embedding_operator.policy import allowed_hosts, classes, policy
+from embedding_operator.policy.provider import Provider
+from embedding_operator.policy.reference import Literal, Reference, SecretReference
 
 HOST_NOT_ALLOWED: Final = "HostNotAllowed"
 SECRET_NOT_USABLE: Final = "SecretNotUsable"  # noqa: S105 - a reason, no secret
@@ -88,7 +90,7 @@ class ProviderGuard:
             raise errors.InvalidPolicy("", message, reason=HOST_NOT_ALLOWED)
 
     def secret_refusal(
-        self, found: Mapping[str, Any], reference: policy.SecretReference
+        self, found: Mapping[str, Any], reference: SecretReference
     ) -> errors.Problem | None:
         """The reason why a policy may not name this Secret; None if it may."""
         labels = found["metadata"].get("labels") or {}
@@ -108,14 +110,14 @@ class ProviderGuard:
         entry: str,
         value: bytes,
         *,
-        reference: policy.Reference,
+        reference: Reference,
     ) -> errors.Problem | None:
         """The reason why a value may not be sent to its address; None if it may.
 
         The message does not quote the value: the policy's author may not be allowed to read it.
         """
         called = {
-            names.secret_provider_key(it.name): _Called(it.kind, _base_url(it))
+            names.secret_provider_key(it.name): _Called(it.kind, it.called_at or "")
             for it in wanted.providers
         }
         if self.allowed.allows(_destination(called, entry, value)):
@@ -131,13 +133,16 @@ class ProviderGuard:
     def withdrawn(
         self, held: Mapping[str, bytes], in_force: document.PolicyDocument | None
     ) -> frozenset[str]:
-        """Entries of an owned Secret that `in_force` sends to a host no longer allowed."""
+        """Entries of an owned Secret that `in_force` sends to a host no longer allowed.
+
+        Without those of classes, whose addresses the platform's team writes.
+        """
         if not self.allowed or in_force is None:
             return frozenset()
         called = {
             it.api_key_file: _Called(it.kind, it.base_url)
             for it in in_force.providers
-            if it.api_key_file is not None
+            if it.api_key_file is not None and classes.of_entry(it.api_key_file) is None
         }
         return frozenset(
             entry
@@ -166,28 +171,33 @@ def _destination(called: Mapping[str, _Called], entry: str, value: bytes) -> str
     return document.called_url(kind=kind, base_url=base_url, api_key=text)
 
 
-def _base_url(provider: policy.Provider) -> str:
-    return (provider.base_url or document.DEFAULT_BASE_URLS.get(provider.kind, "")).rstrip("/")
-
-
 def _urls(wanted: policy.EmbeddingPolicy) -> list[tuple[str, str, str | None]]:
     """Each URL with its field and the entry of the owned Secret that it receives."""
     found: list[tuple[str, str, str | None]] = []
     for index, provider in enumerate(wanted.providers):
-        where = f"spec.providers[{index}].baseURL"
-        url = _base_url(provider)
-        if provider.base_url is None:
-            where = f"{where} (left out, so {url})"
-        entry = names.secret_provider_key(provider.name) if provider.api_key else None
-        found.append((where, url, entry))
+        found += _urls_of_provider(provider, f"spec.providers[{index}]")
     if wanted.passthrough_base_url is not None:
         found.append(("spec.passthrough.baseURL", wanted.passthrough_base_url, None))
     for part, redis, entry in (
         ("cache", wanted.cache.redis, names.SECRET_CACHE_REDIS_URL),
         ("quota", wanted.quota.redis, names.SECRET_QUOTA_REDIS_URL),
     ):
-        if isinstance(redis, policy.Literal):
+        if isinstance(redis, Literal):
             found.append((f"spec.{part}.redis.url", redis.value, entry))
+    return found
+
+
+def _urls_of_provider(provider: Provider, path: str) -> list[tuple[str, str, str | None]]:
+    if not provider.is_complete or provider.ref is not None:
+        return []  # the platform's team wrote the address of a class
+    where, url = f"{path}.baseURL", provider.called_at or ""
+    if provider.base_url is None:
+        where = f"{where} (left out, so {url})"
+    entry = names.secret_provider_key(provider.name) if provider.api_key else None
+    found: list[tuple[str, str, str | None]] = [(where, url, entry)]
+    if provider.azure is not None and provider.azure.tenant_id is not None:
+        # It receives a token of the pod's ServiceAccount.
+        found.append((f"{path}.azure.authority", provider.azure.authority, None))
     return found
 
 

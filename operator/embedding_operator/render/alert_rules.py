@@ -10,6 +10,8 @@ from embedding_operator.policy.policy import EmbeddingPolicy
 from embedding_operator.render import costs
 
 RECORDED_RANGE: Final = "5m"
+PACE_RANGE: Final = "1h"
+_LIMIT: Final = "namespace, policy, period, unit"
 _LEVELS: Final = (
     ("namespace_policy", "namespace, policy"),
     ("namespace_policy_workload", "namespace, policy, workload"),
@@ -56,8 +58,31 @@ def labels(policy: EmbeddingPolicy, *, severity: str, own: str | None = None) ->
 
 
 def recording(policy: EmbeddingPolicy) -> list[Rule]:
-    """Rates of calls, tokens and cost, by policy and by workload."""
-    return list(_recording(policy))
+    """Rates of calls, tokens and cost, by policy and by workload; each limit's share and time."""
+    return [*_recording(policy), *of_limits(matchers(policy))]
+
+
+def of_limits(matchers: str) -> tuple[Rule, ...]:
+    """The used share of each limit, and the seconds until it is used up at the last hour's pace.
+
+    The second has no series while nothing is used.
+    """
+    used, limit = (
+        f"max by ({_LIMIT}) (aos_embedding_quota_{what}{{{matchers}}})"
+        for what in ("used", "limit")
+    )
+    pace = f"max by ({_LIMIT}) (deriv(aos_embedding_quota_used{{{matchers}}}[{PACE_RANGE}]))"
+    level = _LIMIT.replace(", ", "_")
+    return (
+        {
+            "record": f"{level}:aos_embedding_quota_used:ratio",
+            "expr": f"{used} / ({limit} > 0)",
+        },
+        {
+            "record": f"{level}:aos_embedding_quota_left:seconds",
+            "expr": f"({limit} - {used}) / ({pace} > 0)",
+        },
+    )
 
 
 def matchers(policy: EmbeddingPolicy) -> str:

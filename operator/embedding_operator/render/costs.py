@@ -3,8 +3,9 @@
 import json
 from decimal import Decimal
 
-from embedding_contract import document, money, prices
-from embedding_operator.policy.policy import EmbeddingPolicy, Provider
+from embedding_contract import money
+from embedding_operator.policy.policy import EmbeddingPolicy
+from embedding_operator.policy.provider import price as price_of
 
 
 def of(policy: EmbeddingPolicy) -> dict[tuple[str, str], str]:
@@ -15,7 +16,7 @@ def of(policy: EmbeddingPolicy) -> dict[tuple[str, str], str]:
     """
     found: dict[tuple[str, str], str] = {}
     for provider in policy.providers:
-        price = _price(provider)
+        price = price_of(provider)
         if price is None:
             continue
         key = (provider.kind.lower(), provider.model)
@@ -35,17 +36,6 @@ def expression(policy: EmbeddingPolicy, *, tokens: str) -> str | None:
         for (provider, model), price in sorted(of(policy).items())
     ]
     return " or ".join(terms) or None
-
-
-def _price(provider: Provider) -> str | None:
-    if provider.price_per_million_tokens is not None:
-        return provider.price_per_million_tokens
-    # Another contract may apply at another address.
-    default = document.DEFAULT_BASE_URLS.get(provider.kind)
-    if default is None or (provider.base_url or default).rstrip("/") != default:
-        return None
-    listed = prices.find(provider.kind, provider.model)
-    return listed.usd_per_million_tokens if listed else None
 
 
 def _matchers(provider: str, model: str) -> str:

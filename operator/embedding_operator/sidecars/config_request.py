@@ -14,7 +14,7 @@ from embedding_operator.sidecars import exchange, pages
 from embedding_operator.sidecars.exchange import Answer, NoAnswerError
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod
-from embedding_operator.status import config_in_force, policy_status
+from embedding_operator.status import config_in_force, quota_status
 
 
 class Client:
@@ -44,7 +44,7 @@ class Client:
             )
         return errors.Problem(config_in_force.NO_ANSWER, f"answered with status {answer.status}")
 
-    async def quota(self, pod: Pod, *, token: str) -> policy_status.LiveQuota | None:
+    async def quota(self, pod: Pod, *, token: str) -> quota_status.LiveQuota | None:
         """The live quota; None if it cannot be read."""
         answer = await self._ask(pod, names.PATH_QUOTA, token)
         if isinstance(answer, errors.Problem) or answer.status != HTTPStatus.OK:

@@ -5,14 +5,14 @@ So only values with the type, the size and the range of a sidecar's reach a stat
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from embedding_contract import index_report
 from embedding_contract.index_report import IndexReport
-from embedding_operator.status import policy_status
+from embedding_operator.status import quota_status
 
 TEXT_CHARACTERS: Final = 500
 COUNT_LIMIT: Final = 2**62
@@ -22,6 +22,12 @@ PROVIDERS_LIMIT: Final = 8  # the bound of the resource's schema, as the next on
 ID_CHARACTERS: Final = 256
 MODEL_CHARACTERS: Final = 128
 DIMENSIONS_LIMIT: Final = 2**31 - 1
+MODES: Final = frozenset({"Enforce", "Observe"})
+PERIODS: Final = frozenset({"day", "month"})
+UNITS: Final = frozenset({"requests", "tokens", "cost"})
+LIMITS_LIMIT: Final = len(PERIODS) * len(UNITS)
+AMOUNT_LIMIT: Final = 10**15  # the bound of the resource's schema
+_DOLLARS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
 _REASON: Final = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 _WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _SQLSTATE: Final = re.compile(r"[0-9A-Z]{5}")
@@ -66,7 +72,7 @@ def in_force(body: bytes) -> InForce:
     )
 
 
-def quota(body: bytes) -> policy_status.LiveQuota:
+def quota(body: bytes) -> quota_status.LiveQuota:
     """Read the page `names.PATH_QUOTA`.
 
     Raises:
@@ -74,12 +80,36 @@ def quota(body: bytes) -> policy_status.LiveQuota:
     """
     page = _object(body)
     limit = page.get("daily_quota", "")
-    return policy_status.LiveQuota(
+    return quota_status.LiveQuota(
         used=_count(page.get("current_count")),
         limit=None if limit is None else _count(limit),
         reset_at=_time(page.get("reset_at")),
         exact=page.get("exact") is True,
         exact_reason=_text(page.get("exact_reason")),
+        # Older sidecars lack these.
+        mode=_one_of(MODES, page["mode"]) if "mode" in page else "",
+        limits=_limits(page.get("limits", [])),
+    )
+
+
+def _limits(value: object) -> tuple[quota_status.LiveLimit, ...]:
+    if not isinstance(value, list) or len(value) > LIMITS_LIMIT:
+        raise ValueError(value)
+    return tuple(map(_limit, value))
+
+
+def _limit(entry: object) -> quota_status.LiveLimit:
+    if not isinstance(entry, dict):
+        raise ValueError(entry)  # noqa: TRY004 - about input, not an argument
+    unit = _one_of(UNITS, entry.get("unit"))
+    amount: Callable[[object], int | str] = _dollars if unit == "cost" else _amount
+    return quota_status.LiveLimit(
+        period=_one_of(PERIODS, entry.get("period")),
+        unit=unit,
+        limit=amount(entry.get("limit")),
+        used=amount(entry.get("used")),
+        reserved=amount(entry.get("reserved", "0" if unit == "cost" else 0)),
+        reset_at=_time(entry.get("reset_at")),
     )
 
 
@@ -169,6 +199,25 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(value)  # noqa: TRY004 - as above
     return "".join(it if it.isprintable() else " " for it in value[:TEXT_CHARACTERS])
+
+
+def _one_of(words: frozenset[str], value: object) -> str:
+    if not isinstance(value, str) or value not in words:
+        raise ValueError(value)
+    return value
+
+
+def _amount(value: object) -> int:
+    found = _count(value)
+    if found > AMOUNT_LIMIT:
+        raise ValueError(value)
+    return found
+
+
+def _dollars(value: object) -> str:
+    if not isinstance(value, str) or not _DOLLARS.fullmatch(value):
+        raise ValueError(value)
+    return value
 
 
 def _count(value: object) -> int:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from embedding_contract import names
 from embedding_contract.index_report import IndexReport
 from embedding_operator.kube.kinds import ObjectKey
-from embedding_operator.status import config_in_force, policy_status
+from embedding_operator.status import config_in_force, quota_status
 
 _INDEX: Final = "index/"
 """Names of policies contain no slash."""
@@ -107,5 +107,5 @@ class Seen:
     """
 
     force: config_in_force.Force
-    quota: policy_status.LiveQuota | None = None
+    quota: quota_status.LiveQuota | None = None
     reports: tuple[tuple[Pod, IndexReport], ...] = ()

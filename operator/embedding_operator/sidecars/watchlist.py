@@ -16,7 +16,7 @@ from embedding_operator.sidecars.nudges import Nudger
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.schedule import Item, Rank, Schedule
 from embedding_operator.sidecars.targets import Pod, Seen, Target, Wanted
-from embedding_operator.status import config_in_force, policy_status
+from embedding_operator.status import config_in_force, quota_status
 
 QUOTA_SECONDS: Final = 15.0
 """The interval for the live quota: half of the chart's resync, which writes it."""
@@ -69,7 +69,7 @@ class _Policy:
     wanted: Wanted | None = None
     pods: dict[str, _Watched] = field(default_factory=dict)
     """By UID, in the given order."""
-    quota: policy_status.LiveQuota | None = None
+    quota: quota_status.LiveQuota | None = None
     quota_is_asked: bool = False
     quota_tries: int = 0
     told_at: float = float("-inf")
@@ -188,7 +188,7 @@ class Watchlist:
             if is_news:
                 self._tell(policy, known)
 
-    def told_quota(self, question: Question, quota: policy_status.LiveQuota | None) -> None:
+    def told_quota(self, question: Question, quota: quota_status.LiveQuota | None) -> None:
         """Store the live quota; None if the sidecar did not report it."""
         with self._lock:
             self._schedule.done(question.item)

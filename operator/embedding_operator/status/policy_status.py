@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from embedding_contract import names
 from embedding_operator.errors import Problem
 from embedding_operator.kube import conditions
 from embedding_operator.kube.conditions import Condition, from_problem
 from embedding_operator.policy.policy import EmbeddingPolicy
-from embedding_operator.status import config_in_force, secret_status
+from embedding_operator.status import config_in_force, quota_status, retirements, secret_status
 from embedding_operator.status.config_in_force import Force
+from embedding_operator.status.quota_status import LiveQuota
 
 READY: Final = "Ready"
 ALERTS: Final = "AlertsAccepted"
@@ -31,7 +33,7 @@ DECISIVE: Final = (
 TOLD: Final = frozenset(
     {
         *(READY, *DECISIVE, config_in_force.REACHED, "PodsCovered", "MonitoringApplied", ALERTS),
-        *("RulesLoaded", "Overlap"),
+        *("RulesLoaded", "Overlap", retirements.CONDITION, quota_status.OBSERVED),
     }
 )
 """The conditions whose changes are recorded as events."""
@@ -48,7 +50,7 @@ _SEEN: Final = (
     "PodsCovered",
     "MonitoringApplied",
     ALERTS,
-    "QuotaExact",
+    quota_status.EXACT,
 )
 """The conditions that need a look at the cluster."""
 MISSING_SHOWN: Final = 10
@@ -75,17 +77,6 @@ class Coverage:
     missed: tuple[str, ...] = ()
     detours: tuple[str, ...] = ()
     lost_to: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveQuota:
-    """The quota of a policy's day as its store counts it; `limit` None is unlimited."""
-
-    used: int
-    limit: int | None
-    reset_at: datetime
-    exact: bool
-    exact_reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +148,11 @@ def build(
         made |= {key: previous[key] for key in kept if key in previous}
     else:
         first = policy.providers[0]
-        made["provider"] = f"{first.kind}/{first.model}"
+        made["provider"] = (
+            f"{first.kind}/{first.model}"
+            if first.is_complete
+            else f"{names.CLASS_KIND}/{first.ref}"
+        )
         secrets = secret_status.part(facts.secrets, previous=previous)
         if secrets:
             made["secrets"] = secrets
@@ -168,7 +163,7 @@ def build(
         made["covering"] = {"since": facts.covering.since, "selector": facts.covering.selector}
     if facts.document_fingerprint is not None:
         made["document"] = {"fingerprint": facts.document_fingerprint}
-    quota = _quota(policy, facts.quota, previous=previous)
+    quota = quota_status.part(policy, facts.quota, previous=previous)
     if quota:
         made["quota"] = quota
     return made
@@ -246,9 +241,15 @@ def _conditions(
             "PrometheusRule and PodMonitor match the policy.",
         ),
         _alerts(policy, facts.alerts_refused),
-        _exact(policy, facts.quota),
+        Condition(quota_status.EXACT, *quota_status.exact_verdict(policy, facts.quota)),
         *guards,
     ]
+    observed = quota_status.observed_verdict(policy, facts.quota)
+    if observed is not None:
+        found.append(Condition(quota_status.OBSERVED, *observed))
+    retires = retirements.verdict(retirements.of(policy))
+    if retires is not None:
+        found.append(Condition(retirements.CONDITION, *retires))
     found += [Condition(kind, *verdict) for kind, verdict in facts.proofs.items()]
     if facts.coverage.lost_to is not None:
         message = f"Policy {facts.coverage.lost_to} covers pods that this policy selects too."
@@ -314,22 +315,6 @@ def _alerts(policy: EmbeddingPolicy, refused: tuple[Problem, ...]) -> Condition:
     return Condition(ALERTS, "True", "Accepted", "All alerts of the policy are rendered.")
 
 
-def _exact(policy: EmbeddingPolicy, quota: LiveQuota | None) -> Condition:
-    if not (policy.quota.redis or policy.cache.redis):
-        message = (
-            "The policy names no Redis, so each pod counts alone and the limit applies per pod."
-        )
-        return Condition("QuotaExact", "False", "NoSharedStore", message)
-    if quota is None:
-        message = "The operator has not asked a sidecar yet."
-        return Condition("QuotaExact", "Unknown", config_in_force.NOT_ASKED, message)
-    if not quota.exact:
-        reason, _, text = quota.exact_reason.partition(": ")
-        message = text or "Redis may lose acknowledged writes."
-        return Condition("QuotaExact", "False", reason or "StoreMayForget", message)
-    return Condition("QuotaExact", "True", "Exact", "All pods share one durable counter.")
-
-
 def _pods(facts: Facts, *, previous: Mapping[str, Any]) -> dict[str, Any]:
     coverage, in_force = facts.coverage, facts.force.in_force
     if facts.force.pending:  # no fewer than before, until all are asked
@@ -343,20 +328,3 @@ def _pods(facts: Facts, *, previous: Mapping[str, Any]) -> dict[str, Any]:
         "summary": f"{coverage.covered}/{coverage.matching}",
         "missing": list(coverage.missing[:MISSING_SHOWN]),
     }
-
-
-def _quota(
-    policy: EmbeddingPolicy | None, quota: LiveQuota | None, *, previous: Mapping[str, Any]
-) -> dict[str, Any]:
-    if quota is None:
-        # No sidecar could be asked: the last figures stay.
-        return dict(previous.get("quota", {}))
-    limit = policy.quota.requests if policy is not None else quota.limit
-    made: dict[str, Any] = {
-        "used": quota.used,
-        "resetAt": quota.reset_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "summary": f"{quota.used}/{'unlimited' if limit is None else limit}",
-    }
-    if limit is not None:
-        made["limit"] = limit
-    return made

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from embedding_operator.errors import Problem
 from embedding_operator.kube.conditions import Verdict, few
+from embedding_operator.policy import classes
 from embedding_operator.policy.provider_guard import HOST_NOT_ALLOWED, SECRET_NOT_USABLE
 
 CONDITION: Final = "SecretsSynced"
@@ -18,6 +19,16 @@ PATH_NOT_ALLOWED: Final = "PathNotAllowed"
 NOT_READ: Final = "NotReadYet"
 _REFUSALS: Final = frozenset({PATH_NOT_ALLOWED, HOST_NOT_ALLOWED, SECRET_NOT_USABLE})
 _WITHHELD: Final = frozenset({HOST_NOT_ALLOWED, SECRET_NOT_USABLE})
+OF_CLASSES: Final = frozenset(
+    {
+        classes.CLASS_MISSING,
+        classes.CLASS_FORBIDDEN,
+        classes.CLASS_CHANGED,
+        classes.CLASS_NOT_ACCEPTED,
+    }
+)
+"""Reasons for which values of a ClusterEmbeddingProvider leave the Secret; watches announce their
+end."""
 PATHS_SHOWN: Final = 32
 
 
@@ -107,7 +118,8 @@ def _problem(secrets: Secrets) -> Verdict:
     is_withheld = any(it.reason in _WITHHELD for it in problems)
     if is_withheld:
         message += " The Secret leaves out values that the chart's providers values forbid."
-    values = "Other values" if secrets.deleted or is_withheld else "Values"
+    is_removed = any(it.reason in OF_CLASSES for it in problems)
+    values = "Other values" if secrets.deleted or is_withheld or is_removed else "Values"
     return Verdict("False", problems[0].reason, f"{message} {values} already in a Secret stay.")
 
 

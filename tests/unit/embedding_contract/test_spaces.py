@@ -34,6 +34,10 @@ def test_known_name_on_somebody_elses_server_is_not_believed():
     assert mine != space("voyage-4", kind="OpenAICompatible", base_url="http://b/v1")
 
 
+def test_model_of_another_vendor_is_not_known():
+    assert space("voyage-4", kind="OpenAI") != space("voyage-4", kind="Voyage")
+
+
 def test_declared_space_is_believed():
     nano = space("voyage-4-nano", kind="OpenAICompatible", declared="voyage/voyage-4@1024")
     assert nano == space("voyage-4", kind="Voyage")
@@ -54,7 +58,10 @@ def test_alias_means_its_provider():
     assert not provider.answers_to("a")
 
 
-def test_each_known_model_belongs_to_vendor_with_address():
-    for (kind, _), (family, _) in spaces._KNOWN.items():
-        assert kind in document.DEFAULT_BASE_URLS
-        assert family.startswith(f"{kind.lower()}/")
+def test_azure_s_deployments_are_in_openai_s_spaces():
+    azure = {"kind": "AzureOpenAI", "base_url": "https://shop.openai.azure.com"}
+    assert space("text-embedding-3-small", **azure) == space("text-embedding-3-small")
+    assert space("text-embedding-3-large", pinned=256, **azure) == space(
+        "text-embedding-3-large", requested=256
+    )
+    assert space("my-own", **azure) == "AzureOpenAI/https://shop.openai.azure.com/my-own@default"

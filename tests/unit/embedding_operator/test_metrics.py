@@ -21,6 +21,7 @@ def counted() -> str:
     measured.watch_up("pods", lambda: True)
     measured.watch_up("secrets", lambda: False)
     measured.uncovered(ObjectKey("shop", "search"), 2)
+    measured.retires(ObjectKey("shop", "search"), {("voyage", "voyage-3.5"): 1_827_619_200.0})
     measured.sidecar_asked("SidecarsSilent")
     measured.watch_oldest(lambda: 7.0)
     return prometheus_client.generate_latest(measured.registry).decode()

@@ -56,7 +56,9 @@ function quota(policy) {
       role: "meter", "data-level": level, "aria-label": `Quota of the day: ${says}`,
       "aria-valuemin": "0", "aria-valuemax": String(limit ?? 0), "aria-valuenow": String(used ?? 0),
     }),
-    el("span", { class: "sub" }, share === null ? "today" : `${percent(share)} of today${live ? "" : ", by status"}`));
+    el("span", { class: "sub" }, share === null ? "today" : `${percent(share)} of today${live ? "" : ", by status"}`),
+    ...policy.quota.limits.map((it) => el("span", { class: "sub" }, `${it.name}: ${it.shown}`)),
+    policy.quota.mode === "Observe" ? el("span", { class: "sub" }, "observed, not enforced") : null);
 }
 
 function cache(policy) {

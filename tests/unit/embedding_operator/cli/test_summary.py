@@ -46,6 +46,23 @@ def test_everything_is_told_in_columns():
     ]
 
 
+def test_each_limit_and_its_end_is_told():
+    limit = {"period": "month", "unit": "cost", "limit": "25.00", "used": "24.1"}
+    quota = {"summary": "7/1000", "mode": "Observe", "limits": [limit, {**limit, "resetAt": "x"}]}
+    lines = [line.split() for line in seen(quota=quota).splitlines()]
+    assert ["mode", "Observe"] in lines
+    assert ["month.cost", "24.1/25.00"] in lines
+    assert ["month.cost", "24.1/25.00", "until", "x"] in lines
+
+
+def test_provider_of_class_is_told_by_its_class():
+    raw = policies.everything()
+    raw["spec"]["providers"] = [{"ref": "openai"}, {"ref": "azure", "name": "a", "model": "m"}]
+    lines = [line.split() for line in summary.text(raw).splitlines()]
+    assert ["openai", "class", "openai"] in lines
+    assert ["a", "class", "azure", "m"] in lines
+
+
 def test_synced_secret_is_named_before_anything_was_seen_of_it():
     raw = policies.everything()
     lines = [line.split() for line in summary.text(raw).splitlines()]

@@ -5,8 +5,8 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_operator.console import costs, usage
-from tests.parts import paged
+from embedding_operator.console import collection, costs, usage
+from tests.parts import paged, provider_classes
 
 
 def tokens(count, *, policy="search", provider="openai", model="text-embedding-3-small", **more):
@@ -30,6 +30,17 @@ def test_list_price_is_taken_where_policy_names_none():
 def test_policys_own_price_comes_first():
     (cost,) = costs.total([tokens(1_000_000)], own=priced("0.5"), by="policy")
     assert (cost.shown, set(cost.sources)) == ("0.5000", {"policy"})
+
+
+def test_price_of_class_is_that_of_its_policies():
+    raw = paged.policy("search")
+    raw["spec"]["providers"] = [{"ref": "openai"}]
+    spec = provider_classes.raw()["spec"]
+    spec["models"][0]["pricePerMillionTokens"] = "0.7"
+    own = costs.of_policies([collection.completed(raw, {"openai": spec})])
+    (cost,) = costs.total([tokens(1_000_000)], own=own, by="policy")
+    assert (cost.shown, set(cost.sources)) == ("0.7000", {"policy"})
+    assert collection.completed(raw, {}) == raw
 
 
 def test_price_of_another_policy_does_not_count():

@@ -34,6 +34,8 @@ def test_quota_is_sidecars_word_before_statuss():
         "share": 0.3,
         "resetAt": "",
         "live": False,
+        "mode": "Enforce",
+        "limits": [],
     }
     samples = [
         series("aos_embedding_daily_calls", 7),
@@ -46,7 +48,43 @@ def test_quota_is_sidecars_word_before_statuss():
         "share": 0.5,
         "resetAt": "",
         "live": True,
+        "mode": "Enforce",
+        "limits": [],
     }
+
+
+def limits(**more):
+    entry = {"period": "month", "unit": "cost", "limit": "25.00", "used": "24.10"}
+    other = {"period": "day", "unit": "requests", "limit": 10, "used": 3}
+    return {"used": 3, "limit": 10, "limits": [other, {**entry, **more}]}
+
+
+def test_limit_of_month_that_is_nearly_used_is_task():
+    shown = only(paged.policy("search", quota=limits()))
+    assert shown["quota"]["limits"] == [
+        {"name": "monthly.cost", "shown": "24.10/25.00 USD", "share": 0.964}
+    ]
+    (task,) = [it for it in shown["tasks"] if it["type"] == "Quota"]
+    assert task["state"] == "warn"
+    assert "spec.quota.monthly.cost" in task["do"]
+
+
+@pytest.mark.parametrize(("mode", "state"), [("Enforce", "bad"), ("Observe", "warn")])
+def test_used_up_limit_is_bad_unless_it_is_observed(mode, state):
+    quota = {**limits(used="25.00"), "mode": mode}
+    (task,) = [
+        it for it in only(paged.policy("search", quota=quota))["tasks"] if it["type"] == "Quota"
+    ]
+    assert task["state"] == state
+
+
+def test_provider_of_class_is_shown_by_its_name():
+    raw = paged.policy("search")
+    raw["spec"]["providers"] = [{"ref": "openai"}, {"ref": "azure", "name": "a", "model": "m"}]
+    assert only(raw)["providers"] == [
+        {"name": "openai", "type": "ClusterEmbeddingProvider", "model": "openai"},
+        {"name": "a", "type": "ClusterEmbeddingProvider", "model": "m"},
+    ]
 
 
 def test_unlimited_quota_has_no_share():

@@ -44,7 +44,9 @@ SECRET = {"secretKeyRef": {"name": "keys", "key": "openai"}}
 
 
 def found(wanted, *, store=None, **held):
-    resolver = credentials.Credentials(objects=Objects(**held), store=store)
+    resolver = credentials.Credentials(
+        namespace="embedding-system", objects=Objects(**held), store=store
+    )
     return resolver.owned(wanted)
 
 
@@ -103,7 +105,9 @@ def entry(keys=None):
 
 
 def synced(wanted, values):
-    resolver = credentials.Credentials(objects=Objects(), store=store(keys=values))
+    resolver = credentials.Credentials(
+        namespace="embedding-system", objects=Objects(), store=store(keys=values)
+    )
     return resolver.synced(policies.parsed(), wanted)
 
 

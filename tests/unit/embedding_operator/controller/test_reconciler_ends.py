@@ -34,6 +34,12 @@ class World:
     def namespace(self, name):
         return self.seen_namespace
 
+    def provider_class(self, name):
+        return None
+
+    def get(self, kind, namespace, name):
+        return None
+
     def wrote_policy(self, answer):
         pass
 
@@ -70,6 +76,7 @@ def test_pods_uncovered_are_none_while_policys_pods_are_not_looked_at(policy, na
         sidecar=reconciling.SIDECAR,
         poll_seconds=60,
         deadline_seconds=60,
+        namespace="embedding-system",
         drifted=lambda _: None,
         restarts=cast("Any", Restarts()),
         monitoring=reconciling.no_monitoring(),

@@ -158,54 +158,6 @@ def test_policys_own_resources_are_read():
     assert selection.candidates([policy])[0].resources == {"limits": {"cpu": "1"}}
 
 
-# --- label selectors, against a naive reading of the API's documentation
-
-KEYS = st.sampled_from(["app", "tier", "team"])
-VALUES = st.sampled_from(["a", "b", ""])
-LABELS = st.dictionaries(KEYS, VALUES)
-REQUIREMENTS = st.one_of(
-    st.fixed_dictionaries(
-        {
-            "key": KEYS,
-            "operator": st.sampled_from(["In", "NotIn"]),
-            "values": st.lists(VALUES, min_size=1),
-        }
-    ),
-    st.fixed_dictionaries({"key": KEYS, "operator": st.sampled_from(["Exists", "DoesNotExist"])}),
-)
-SELECTORS = st.fixed_dictionaries(
-    {},
-    optional={"matchLabels": LABELS, "matchExpressions": st.lists(REQUIREMENTS, max_size=3)},
-)
-
-
-def naive(selector, labels):
-    for key, value in selector.get("matchLabels", {}).items():
-        if key not in labels or labels[key] != value:
-            return False
-    for requirement in selector.get("matchExpressions", []):
-        key, operator = requirement["key"], requirement["operator"]
-        if operator == "In" and not (key in labels and labels[key] in requirement["values"]):
-            return False
-        if operator == "NotIn" and key in labels and labels[key] in requirement["values"]:
-            return False
-        if operator == "Exists" and key not in labels:
-            return False
-        if operator == "DoesNotExist" and key in labels:
-            return False
-    return True
-
-
-@given(SELECTORS, LABELS)
-def test_label_selector_means_what_kubernetes_means(selector, labels):
-    assert selection.matches(selector, labels) == naive(selector, labels)
-
-
-def test_unknown_operator_selects_nothing():
-    selector = {"matchExpressions": [{"key": "app", "operator": "Gt", "values": ["1"]}]}
-    assert not selection.matches(selector, {"app": "2"})
-
-
 @given(st.permutations([candidate("a"), candidate("b"), candidate("c", created_at="2025")]))
 def test_order_in_which_policies_are_listed_decides_nothing(listed):
     decided = decide(pod(), *listed)

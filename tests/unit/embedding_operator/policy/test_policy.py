@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from embedding_contract import document, json_fields, names
 from embedding_operator import errors
-from embedding_operator.policy import policy
+from embedding_operator.policy import policy, reference
 from tests.parts import policies
 
 KEY = {"secretKeyRef": {"name": "keys", "key": "K"}}
@@ -21,9 +21,9 @@ def vendor(name, kind, model, **more):
 
 def test_each_secret_value_has_key_and_place_to_read_it_from():
     assert policy.references(policies.parsed()) == {
-        "provider-main": policy.VaultReference("secret", "shop/embeddings", "OPENAI"),
-        names.SECRET_CACHE_REDIS_URL: policy.SecretReference("redis", "CACHE_URL"),
-        names.SECRET_QUOTA_REDIS_URL: policy.SecretReference("redis", "QUOTA_URL"),
+        "provider-main": reference.VaultReference("secret", "shop/embeddings", "OPENAI"),
+        names.SECRET_CACHE_REDIS_URL: reference.SecretReference("redis", "CACHE_URL"),
+        names.SECRET_QUOTA_REDIS_URL: reference.SecretReference("redis", "QUOTA_URL"),
     }
 
 
@@ -36,7 +36,7 @@ def test_provider_without_key_needs_no_secret_value():
 
 def test_url_without_credentials_goes_way_of_all_urls():
     plain = policies.parsed(cache={**CACHE, "redis": REDIS})
-    assert policy.references(plain)[names.SECRET_CACHE_REDIS_URL] == policy.Literal(REDIS["url"])
+    assert policy.references(plain)[names.SECRET_CACHE_REDIS_URL] == reference.Literal(REDIS["url"])
     assert REDIS["url"] not in document.dump(policy.to_document(plain))
 
 

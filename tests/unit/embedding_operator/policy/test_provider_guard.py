@@ -126,7 +126,9 @@ def resolve(guard, wanted, *, vault=None, **held):
     store = Store()
     store.paths = {"secret/shop/redis": {"URL": vault}} if vault else {}
     objects = Objects(**held)
-    found = credentials.Credentials(objects=objects, store=store, guard=guard).owned(wanted)
+    found = credentials.Credentials(
+        namespace="embedding-system", objects=objects, store=store, guard=guard
+    ).owned(wanted)
     return found, objects
 
 

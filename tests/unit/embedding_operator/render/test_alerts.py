@@ -146,7 +146,61 @@ def fallbacks(values, labels=LABELS):
     return (f'aos_vector_fallback_total{{{labels}, reason="provider"}}', values)
 
 
+def of_limit(what, period, unit, values, labels=LABELS):
+    return (f'aos_embedding_quota_{what}{{{labels}, period="{period}", unit="{unit}"}}', values)
+
+
+def retires(values, labels=LABELS):
+    name = "embedding_operator_model_retires_timestamp_seconds"
+    return (f'{name}{{{labels}, provider="voyage", model="voyage-3.5"}}', values)
+
+
+DAYS_50, DAYS_90 = 50 * 86_400, 90 * 86_400
+
 FIRING = {
+    "most of a month's money is spent": (
+        "EmbeddingQuotaNearlyExhausted",
+        [of_limit("limit", "month", "cost", "25x9"), of_limit("used", "month", "cost", "24.1x9")],
+        7,
+    ),
+    "newer sidecars tell of the day's calls twice": (
+        "EmbeddingQuotaNearlyExhausted",
+        [
+            (QUOTA, "10x9"),
+            (DAY, "9x9"),
+            of_limit("limit", "day", "requests", "10x9"),
+            of_limit("used", "day", "requests", "9x9"),
+        ],
+        7,
+    ),
+    "a month's tokens are used up": (
+        "EmbeddingQuotaExhausted",
+        [
+            (QUOTA, "10x9"),
+            (DAY, "1x9"),
+            of_limit("limit", "month", "tokens", "500x9"),
+            of_limit("used", "month", "tokens", "500x9", OTHER_PODS),
+            of_limit("used", "month", "tokens", "490x9"),
+            of_limit("limit", "day", "requests", "10x9"),
+            of_limit("used", "day", "requests", "1x9"),
+        ],
+        3,
+    ),
+    "a day's money will not last": (
+        "EmbeddingQuotaWillNotLast",
+        [of_limit("limit", "day", "cost", "10x60"), of_limit("used", "day", "cost", "0+0.01x60")],
+        45,
+    ),
+    "a month's money will not last": (
+        "EmbeddingQuotaWillNotLast",
+        [
+            of_limit("limit", "month", "cost", "400x60"),
+            of_limit("used", "month", "cost", "0+0.01x60"),
+        ],
+        45,
+    ),
+    "a model retires in 50 days": ("EmbeddingModelRetires", [retires(f"{DAYS_50}x20")], 15),
+    "a model has retired": ("EmbeddingModelRetires", [retires("60x20")], 15),
     "nine of ten calls are made": (
         "EmbeddingQuotaNearlyExhausted",
         [(QUOTA, "10x9"), (DAY, "9x9")],
@@ -275,6 +329,43 @@ FIRING = {
 }
 
 QUIET = {
+    "half of a month's money is spent": (
+        "EmbeddingQuotaNearlyExhausted",
+        [of_limit("limit", "month", "cost", "25x9"), of_limit("used", "month", "cost", "12.5x9")],
+        7,
+    ),
+    "all of a month's money is spent, which another alert says": (
+        "EmbeddingQuotaNearlyExhausted",
+        [of_limit("limit", "month", "cost", "25x9"), of_limit("used", "month", "cost", "25x9")],
+        7,
+    ),
+    "a limit of money is 0 on purpose": (
+        "EmbeddingQuotaExhausted",
+        [of_limit("limit", "day", "cost", "0x9"), of_limit("used", "day", "cost", "0x9")],
+        9,
+    ),
+    "another policy's month is used up": (
+        "EmbeddingQuotaExhausted",
+        [
+            of_limit("limit", "month", "cost", "5x9", OTHER_POLICY),
+            of_limit("used", "month", "cost", "5x9", OTHER_POLICY),
+        ],
+        9,
+    ),
+    "a month's money lasts": (
+        "EmbeddingQuotaWillNotLast",
+        [
+            of_limit("limit", "month", "cost", "500x60"),
+            of_limit("used", "month", "cost", "0+0.01x60"),
+        ],
+        45,
+    ),
+    "a model retires in 90 days": ("EmbeddingModelRetires", [retires(f"{DAYS_90}x20")], 15),
+    "another policy's model retires": (
+        "EmbeddingModelRetires",
+        [retires(f"{DAYS_50}x20", OTHER_POLICY)],
+        15,
+    ),
     "half of the calls are made": (
         "EmbeddingQuotaNearlyExhausted",
         [(QUOTA, "10x20"), (DAY, "5x20")],
@@ -568,7 +659,7 @@ def test_cost_threshold_without_any_price_is_said():
     assert "EmbeddingCostHigh" not in names_
     records = [it["record"] for it in made.rule["spec"]["groups"][1]["rules"]]
     assert not [name for name in records if "cost" in name]
-    assert len(records) == 4
+    assert len(records) == 6
 
 
 def provider(**changed):
@@ -608,6 +699,9 @@ def test_recorded_by_policy_and_by_workload():
         f"{level}:aos_embedding_{what}:rate5m"
         for level in ("namespace_policy", "namespace_policy_workload")
         for what in ("api_calls", "tokens", "cost")
+    ] + [
+        "namespace_policy_period_unit:aos_embedding_quota_used:ratio",
+        "namespace_policy_period_unit:aos_embedding_quota_left:seconds",
     ]
 
 
@@ -669,3 +763,47 @@ def test_runbook_has_meaning_impact_diagnosis_and_mitigation(alert):
 def test_no_runbook_is_of_no_alert():
     pages = {page.stem for page in (ROOT / "docs" / "runbooks").glob("*.md")}
     assert pages == {alert.name for alert in (*built_in_alerts.BUILT_IN, *built_in_alerts.OPERATOR)}
+
+
+@pytest.mark.integration
+def test_share_of_limit_and_its_time_are_recorded(promtool, tmp_path):
+    """At 0.01 dollars a minute, the 24.5 that are left of 25 last 2,450 minutes."""
+    limit = '{namespace="shop", period="month", policy="search", unit="cost"}'
+    level = "namespace_policy_period_unit:aos_embedding_quota"
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(all_groups()))
+    question = {
+        "rule_files": ["rules.yaml"],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": name, "values": values}
+                    for name, values in (
+                        of_limit("limit", "month", "cost", "25x60"),
+                        of_limit("used", "month", "cost", "0+0.01x60"),
+                    )
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": f"round({level}_used:ratio, 0.001)",
+                        "eval_time": "50m",
+                        "exp_samples": [{"labels": limit, "value": 0.02}],
+                    },
+                    {
+                        "expr": f"round({level}_left:seconds / 60)",
+                        "eval_time": "50m",
+                        "exp_samples": [{"labels": limit, "value": 2450}],
+                    },
+                ],
+            }
+        ],
+    }
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(question))
+    done = subprocess.run(
+        [promtool, "test", "rules", str(tmp_path / "test.yaml")],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

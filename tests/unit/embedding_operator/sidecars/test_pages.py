@@ -29,6 +29,59 @@ def test_pages_of_sidecar_are_read():
     assert pages.quota(page(DAY, daily_quota=None)).limit is None
 
 
+LIMIT = {
+    "period": "month",
+    "unit": "cost",
+    "limit": "25.00",
+    "used": "24.1",
+    "reserved": "0.2",
+    "reset_at": "2026-12-01T00:00:00Z",
+}
+CALLS = {**LIMIT, "period": "day", "unit": "requests", "limit": 10, "used": 3, "reserved": 0}
+
+
+def test_mode_and_limits_are_read_and_older_sidecars_lack_them():
+    quota = pages.quota(page(DAY, mode="Observe", limits=[LIMIT, CALLS]))
+    money, calls = quota.limits
+    assert (quota.mode, money.limit, money.used, calls.used) == ("Observe", "25.00", "24.1", 3)
+    assert money.reset_at == datetime(2026, 12, 1, tzinfo=UTC)
+    older = pages.quota(page(DAY))
+    assert (older.mode, older.limits) == ("", ())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mode": "Off"},
+        {"mode": 1},
+        {"limits": {}},
+        {"limits": [LIMIT] * 7},
+        {"limits": ["x"]},
+        *(
+            {"limits": [{**LIMIT, **more}]}
+            for more in (
+                {"period": "year"},
+                {"unit": "euros"},
+                {"limit": 25},
+                {"used": "-1"},
+                {"used": "1e9"},
+                {"used": "9" * 13},
+                {"reserved": None},
+                {"reset_at": "soon"},
+            )
+        ),
+        *(
+            {"limits": [{**CALLS, **more}]}
+            for more in ({"limit": "10"}, {"used": -1}, {"used": 10**15 + 1}, {"used": True})
+        ),
+    ],
+    ids=str,
+)
+def test_limit_that_no_status_takes_is_refused(wrong):
+    with pytest.raises(ValueError):  # noqa: PT011 - likewise
+        pages.quota(page(DAY, **wrong))
+
+
 def test_older_sidecar_does_not_tell_of_keys():
     older = {key: value for key, value in CONFIG.items() if key != "keys_refused"}
     assert pages.in_force(page(older)).keys_refused is None

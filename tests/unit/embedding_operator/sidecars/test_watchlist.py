@@ -11,7 +11,7 @@ from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.sidecars import nudges, pace, schedule, targets, watchlist
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod, Target, Wanted
-from embedding_operator.status import config_in_force, policy_status
+from embedding_operator.status import config_in_force, quota_status
 
 POLICY = ObjectKey("shop", "search")
 WANTED = Wanted(document="d2", secrets="s2", token="t")
@@ -19,7 +19,7 @@ NEXT = Wanted(document="d3", secrets="s2", token="t")
 NEWEST = InForce(document="d2", secrets="s2", rejected=None)
 OLDER = InForce(document="d1", secrets="s2", rejected=None)
 SILENT = errors.Problem(config_in_force.NO_ANSWER, "reset the connection")
-DAY = policy_status.LiveQuota(
+DAY = quota_status.LiveQuota(
     used=1, limit=10, reset_at=datetime(2026, 1, 2, tzinfo=UTC), exact=True, exact_reason=""
 )
 PERIOD_SECONDS = 30.0
@@ -449,13 +449,13 @@ def test_another_count_is_no_news_and_whether_it_is_exact_is():
     world.watch(pod(1))
     world.run(1)
     before = len(world.told)
-    world.days["pod-1"] = policy_status.LiveQuota(
+    world.days["pod-1"] = quota_status.LiveQuota(
         used=2, limit=10, reset_at=DAY.reset_at, exact=True, exact_reason=""
     )
     world.run(60)
     assert len(world.told) == before
     assert world.seen().quota.used == 2
-    world.days["pod-1"] = policy_status.LiveQuota(
+    world.days["pod-1"] = quota_status.LiveQuota(
         used=2, limit=10, reset_at=DAY.reset_at, exact=False, exact_reason="StoreAway: x"
     )
     world.run(60)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from embedding_operator.errors import Problem
 from embedding_operator.kube import conditions
 from embedding_operator.status import config_in_force, policy_status, secret_status
-from embedding_operator.status.policy_status import LiveQuota
+from embedding_operator.status.quota_status import LiveQuota
 from tests.conftest import CRD
 from tests.parts import policies
 

@@ -60,6 +60,8 @@ DOCUMENT_DIRECTORY: Final = "/etc/embedding/policy"
 SECRETS_DIRECTORY: Final = "/etc/embedding/secrets"
 DOCUMENT_KEY: Final = "document.json"
 DOCUMENT_PATH: Final = f"{DOCUMENT_DIRECTORY}/{DOCUMENT_KEY}"
+DOCUMENT_SIGNATURE: Final = "document.sig"
+"""Beside the document, where it is signed: `proof.sign_document`."""
 
 # A pod of an index.
 VECTORS_CONTAINER: Final = "embedding-vectors"
@@ -79,6 +81,9 @@ SECRET_CACHE_REDIS_URL: Final = "cache-redis-url"  # noqa: S105 - likewise
 SECRET_QUOTA_REDIS_URL: Final = "quota-redis-url"  # noqa: S105 - likewise
 SECRET_CACHE_KEY: Final = "cache-key"  # noqa: S105 - likewise
 """Signs the entries of the cache in Redis: 64 hexadecimal digits, kept when the token rotates."""
+SECRET_DOCUMENT_KEY: Final = "document-key"  # noqa: S105 - likewise
+"""Signs the document of a policy with a ClusterEmbeddingProvider. With other terms of the provider
+comes another key, so that older documents are not obeyed any more."""
 CLASS_KEY_PREFIX: Final = "class-key-"
 CLASS_REDIS_URL_PREFIX: Final = "class-redis-url-"
 """Keys that begin with one of these came from a ClusterEmbeddingProvider."""
@@ -101,6 +106,11 @@ def secret_class_key(name: str) -> str:
 def secret_class_redis_url(name: str) -> str:
     """The owned Secret's key that holds the URL of the ClusterEmbeddingProvider's Redis."""
     return f"{CLASS_REDIS_URL_PREFIX}{name}"
+
+
+def is_of_class(entry: str) -> bool:
+    """True for an entry of the owned Secret that came from a ClusterEmbeddingProvider."""
+    return entry.startswith((CLASS_KEY_PREFIX, CLASS_REDIS_URL_PREFIX))
 
 
 # Names of the objects a policy owns, in its own namespace.

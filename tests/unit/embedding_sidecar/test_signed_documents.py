@@ -4,7 +4,8 @@ import pytest
 
 from embedding_contract import document, names, proof
 from embedding_sidecar import errors
-from embedding_sidecar.policy import current_policy, policy_file
+from embedding_sidecar.policy import current_policy, policy_file, runtime
+from embedding_sidecar.telemetry import metrics
 from tests.unit.embedding_sidecar.test_policy_file import Volume
 
 KEY = "of-the-operator"
@@ -70,7 +71,8 @@ def test_document_without_right_signature_is_refused_at_start(mounted, signature
     mounted.secrets(key=KEY, class_key_openai="sk-1")
     assert mounted.reads() is None
     assert "signature: the operator did not sign it" in mounted.follower.rejected
-    current = current_policy.CurrentPolicy(source=mounted.follower, factory=None)
+    factory = runtime.RuntimeFactory(metrics=metrics.Metrics())
+    current = current_policy.CurrentPolicy(source=mounted.follower, factory=factory)
     with pytest.raises(errors.Unavailable, match="did not sign it"):
         current.runtime()
 

@@ -315,7 +315,8 @@ def test_value_stays_only_where_namespace_and_address_are_classes(held, found, l
         )
         for number, (name, url) in enumerate(sent)
     )
-    standing = replace(base, providers=providers) if providers else None
+    limits = tuple(provider_class.to_document(provider_class.parse(it)) for it in found)
+    standing = replace(base, providers=providers, classes=limits) if providers else None
     usable_ones = usable(*found, labels=labels)
     entries = {names.secret_class_key(it) for it in held} | {"provider-own"}
     gone = classes.withdrawn(entries, usable_ones, in_force=standing)

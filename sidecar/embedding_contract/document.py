@@ -12,12 +12,19 @@ from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Final
 
-from embedding_contract import json_fields, json_records, money, provider_terms, spaces
+from embedding_contract import (
+    json_fields,
+    json_records,
+    money,
+    provider_terms,
+    reserve,
+    spaces,
+)
 from embedding_contract.json_fields import Count, FileName, Positive, Text, Url, Word, check
 from embedding_contract.json_records import REQUIRED, Key
 
 VERSION: Final = 1
-FEATURES: Final[frozenset[str]] = frozenset({"signature"})
+FEATURES: Final[frozenset[str]] = frozenset({"quota.cost", "quota.monthly", "signature"})
 """Values of `requires` that this reader carries out; version 1 as first written needs none."""
 
 DEFAULT_BASE_URLS: Final[Mapping[str, str]] = MappingProxyType(
@@ -151,7 +158,7 @@ class Quota:
     ] = False
     reserved_percent: Annotated[
         Count, Key("reserveForApplications.percent", omits_default=True)
-    ] = 20
+    ] = reserve.DEFAULT_PERCENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,21 @@ SIDECAR: Final = (
         "aos_embedding_quota_exhausted_total",
         "Requests refused because the day's quota was used up.",
     ),
+    _gauge(
+        "aos_embedding_quota_limit",
+        "Limits of the whole policy in a UTC day or month, a cost in US dollars: take max.",
+        labels=("period", "unit"),
+    ),
+    _gauge(
+        "aos_embedding_quota_used",
+        "What the whole policy has used of each limit, alike in every pod: take max, never sum.",
+        labels=("period", "unit"),
+    ),
+    _counter(
+        "aos_embedding_quota_observed_total",
+        "Calls beyond a limit that is only observed.",
+        labels=("period", "unit"),
+    ),
     _counter(
         "aos_embedding_tokens_total", "Tokens the provider billed.", labels=("provider", "model")
     ),

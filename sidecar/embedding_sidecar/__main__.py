@@ -139,7 +139,7 @@ async def _run(
 
     def busy() -> bool:
         found = current.runtime_or_none()
-        return found is not None and not found.quota.books.idle
+        return found is not None and not found.quota.idle
 
     most = server.connections(_descriptors())
     api = Listener(

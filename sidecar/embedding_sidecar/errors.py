@@ -3,8 +3,8 @@
     SidecarError
     ├── Refused               the application gets an error; has an HTTP status
     │   ├── Rejected            the request is wrong: no provider would answer it
-    │   ├── QuotaExhausted      the policy's day is used up: wait for the reset
-    │   │   └── QuotaReserved     the rest of the day is for applications: likewise
+    │   ├── QuotaExhausted      the policy's day or month is used up: wait for the reset
+    │   │   └── QuotaReserved     the rest of it is for applications: likewise
     │   └── Unavailable         no answer now: a store, a document or a key is missing
     ├── ProviderFailed        one provider did not answer; another one may
     │   ├── RateLimited         429: rate limited; wait
@@ -77,7 +77,10 @@ class Rejected(Refused):
 
 
 class QuotaExhausted(Refused):
-    """The policy has no call, or too few tokens, left until its day ends."""
+    """The policy has no call, or too little of another unit, left until its day or month ends.
+
+    `left` is of the refusing period; for headers it becomes that of the whole policy.
+    """
 
     status = 429
     kind = "insufficient_quota"
@@ -85,10 +88,11 @@ class QuotaExhausted(Refused):
     def __init__(self, message: str, *, left: Allowance, code: str = "insufficient_quota") -> None:
         super().__init__(message, code=code)
         self.left = left
+        self.retry_after_seconds = left.resets_in_seconds
 
 
 class QuotaReserved(QuotaExhausted):
-    """The rest of the policy's day is reserved for applications, and this is background work."""
+    """The rest of the day or month is reserved for applications, and this is background work."""
 
     def __init__(self, message: str, *, left: Allowance) -> None:
         super().__init__(message, left=left, code="quota_reserved_for_applications")

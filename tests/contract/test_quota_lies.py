@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from embedding_contract import document
 from embedding_sidecar import errors
 from embedding_sidecar.quota import quota, quota_store
-from embedding_sidecar.quota.claims import DAY_SECONDS
+from embedding_sidecar.quota.periods import DAY_SECONDS
 from embedding_sidecar.redis_client import redis_url
 from tests.parts import sidecar
 from tests.parts.callbacks import draw
@@ -25,6 +25,10 @@ pytestmark = pytest.mark.integration
 
 SCOPE = "team/policy"
 LIMIT = 60
+PRICE = 20 * 10**6
+COST = 20
+"""Nano-dollars of each call, of one token."""
+MONEY = document.Quota(daily_requests=None, daily_cost=LIMIT * COST)
 Attack = Callable[[client_of_redis.Redis, str], Any]
 
 
@@ -77,18 +81,18 @@ class Pods:
         for _ in range(calls):
             self.now += 1.0
             try:
-                held = await draw(self.quotas[at], tokens=1)
+                held = await draw(self.quotas[at], tokens=1, price=PRICE)
             except errors.Refused as error:
                 refusals.append(error.code or "")
                 continue
             self.made += 1
-            self.quotas[at].settle(held, billed=True, tokens=1)
+            self.quotas[at].settle(held, billed=True, tokens=1, price=PRICE)
         return refusals
 
     async def close(self) -> None:
         for it in self.quotas:
             await it.close()
-            store = it.counter.store
+            store = it.day.counter.store
             assert isinstance(store, quota_store.RedisStore)
             await store.close()
 
@@ -179,6 +183,67 @@ def test_impossible_counters_grant_nothing_and_state_says_so(server, asked, atta
         assert quota_store.PREFIX in state.exact_text
 
 
+def cost_of_lease(client, key):
+    return next(name.decode() for name in client.hkeys(key) if name.startswith(b"cost:"))
+
+
+def of_cost(value: str) -> Attack:
+    return lambda client, key: client.hset(key, cost_of_lease(client, key), value)
+
+
+ATTACKS_ON_MONEY = {
+    "cost negative": of_field("cost", "-1000"),
+    "cost of less than the leases": of_field("cost", "0"),
+    "cost in a fraction": of_field("cost", "1.5"),
+    "cost not a number": of_field("cost", "nan"),
+    "cost above a million dollars": of_field("cost", str(10**15 + 1)),
+    "cost of a megabyte": of_field("cost", "0" * 2**20),
+    "cost gone": without("cost"),
+    "spent cost gone": without("spent_cost"),
+    "spent above counted": of_field("spent_cost", str(10**15)),
+    "lease nan inf": of_cost("nan inf"),
+    "lease of one word": of_cost("20"),
+    "lease of three words": of_cost("20 20 20"),
+    "lease negative": of_cost("-20 0"),
+    "lease above what is counted": of_cost("1000000 0"),
+    "lease empty": of_cost(""),
+    "another lease not a number": of_field("cost:0", "nan inf"),
+    "another lease above what is counted": of_field("cost:0", "1000000 0"),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS_ON_MONEY.values(), ids=ATTACKS_ON_MONEY)
+@pytest.mark.parametrize("pods", [1, 3])
+def test_impossible_costs_grant_nothing_and_state_says_so(server, asked, attack, pods):
+    async def scenario(made):
+        for at in range(pods):
+            await made.spend(at, calls=5)
+        attack(asked, day_key())
+        refusals = [await made.spend(at, calls=100) for at in range(pods)]
+        made.now += 1.0
+        return made.made, refusals, await made.quotas[-1].state()
+
+    billed, refusals, state = run(server.url, scenario, pods=pods, limits=MONEY)
+    assert billed <= LIMIT
+    assert state.exact_reason == "StoreCorrupt"
+    assert all(set(it) == {"quota_store_unavailable"} for it in refusals)
+
+
+def test_deleted_key_is_counted_in_money_from_what_pods_knew(server, asked):
+    async def scenario(made):
+        await made.spend(0, calls=5)
+        await made.spend(1, calls=50)
+        asked.delete(day_key())
+        for at in (1, 0):
+            await made.spend(at, calls=100)
+        return made.made, await made.quotas[0].state()
+
+    billed, state = run(server.url, scenario, pods=2, limits=MONEY)
+    # Each may hold less than a call needs.
+    assert LIMIT - 2 <= billed <= LIMIT
+    assert state.exact_reason == "StoreMayForget"
+
+
 def test_refusal_says_that_store_holds_impossible_counts(server, asked):
     async def scenario(made):
         await made.spend(0, calls=1)
@@ -244,6 +309,7 @@ def test_leases_beyond_sum_limit_are_still_counted(server, asked):
 
 
 FIELDS = ["calls", "tokens", "spent_calls", "spent_tokens", "revision", "forgot", "incarnation"]
+COSTS = ["cost", "spent_cost"]
 IMPOSSIBLE = (
     st.sampled_from(["nan", "inf", "-inf", "", " ", "1.5", "1e3", "0x10", "+1", "1 ", "\0", "None"])
     | st.integers(max_value=-1).map(str)
@@ -256,10 +322,10 @@ WORDS = st.lists(ANY, max_size=6).map(" ".join)
 @st.composite
 def forgeries(draw):
     """What may be done to any field: set to anything, or taken away."""
-    field = draw(st.sampled_from([*FIELDS, "own lease", "lease:0"]))
+    field = draw(st.sampled_from([*FIELDS, *COSTS, "own lease", "lease:0", "cost:0"]))
     if draw(st.integers(0, 9)) == 0:
         return field, None
-    return field, draw(WORDS if "lease" in field else ANY)
+    return field, draw(WORDS if "lease" in field or ":" in field else ANY)
 
 
 def forge(client, field, value) -> None:
@@ -286,8 +352,11 @@ PROPERTY = settings(
 
 
 @PROPERTY
-@given(rounds=st.lists(st.lists(forgeries(), max_size=4), min_size=1, max_size=5))
-def test_one_sidecar_spends_no_call_too_many_whatever_is_written(server, asked, rounds):
+@given(
+    rounds=st.lists(st.lists(forgeries(), max_size=4), min_size=1, max_size=5),
+    limits=st.sampled_from([None, MONEY]),
+)
+def test_one_sidecar_spends_no_call_too_many_whatever_is_written(server, asked, rounds, limits):
     """What it has spent itself it claims as its floor, and no grant goes above the limit."""
     asked.flushall()
 
@@ -300,7 +369,7 @@ def test_one_sidecar_spends_no_call_too_many_whatever_is_written(server, asked, 
         await made.spend(0, calls=LIMIT)
         return made.made
 
-    assert run(server.url, scenario) <= LIMIT
+    assert run(server.url, scenario, limits=limits) <= LIMIT
 
 
 @PROPERTY

@@ -4,22 +4,18 @@ import asyncio
 import contextlib
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from embedding_sidecar import errors
 from embedding_sidecar.quota import quota_store
-from embedding_sidecar.quota.claims import (
-    DAY_SECONDS,
-    NO_DAY,
-    NOTHING,
-    Amounts,
-    LeaseClaim,
-    Limits,
-)
-from embedding_sidecar.redis_client import redis_url
+from embedding_sidecar.quota.claim_script import CLAIM
+from embedding_sidecar.quota.claims import NOTHING, Amounts, LeaseClaim, Limits
+from embedding_sidecar.quota.periods import DAY, DAY_SECONDS, MONTH, NO_NUMBER
+from embedding_sidecar.redis_client import redis_url, scripts
 from tests.fakes.quota_store import FakeStore, last_seen
 from tests.parts import ports, redis_forms, sidecar
 
@@ -100,7 +96,7 @@ def today():
 
 
 def claim(sequence: int, *, lease: str = "one", limits: Limits = CALLS, **more) -> LeaseClaim:
-    more.setdefault("day", int(time.time() // DAY_SECONDS))
+    more.setdefault("number", more.get("period", DAY).number(time.time()))
     return LeaseClaim(scope=SCOPE, lease=lease, sequence=sequence, limits=limits, **more)
 
 
@@ -112,8 +108,8 @@ def ask(sequence: int, *, lease: str = "one", limits: Limits = CALLS, want: int 
 def test_grant_is_counted_when_it_is_made(store, today):
     (count,) = store.run(ask(1, limits=Limits(1000, None)))
     assert (count.held, count.counted, count.spent) == (Amounts(16), Amounts(16), NOTHING)
-    assert (count.day, count.short, count.forgot) == (today, "", False)
-    assert 0 < count.day_ends_in_seconds <= DAY_SECONDS
+    assert (count.number, count.short, count.forgot) == (today, "", False)
+    assert 0 < count.ends_in_seconds <= DAY_SECONDS
 
 
 def test_leases_add_up(store):
@@ -189,19 +185,24 @@ def test_floor_that_store_does_not_know_is_counted(store):
 def test_figures_of_another_day_count_as_nothing(store, today, days):
     seen = last_seen(incarnation="x.1", revision=9, counted=Amounts(90))
     (count,) = store.run(
-        ask(1, day=today + days, floor=Amounts(30), spent=Amounts(30), seen=seen, want=2)
+        ask(1, number=today + days, floor=Amounts(30), spent=Amounts(30), seen=seen, want=2)
     )
-    assert (count.day, count.held, count.counted) == (today, Amounts(2), Amounts(2))
+    assert (count.number, count.held, count.counted) == (today, Amounts(2), Amounts(2))
     assert not count.forgot
 
 
 def test_first_claim_knows_no_day(store, today):
-    (count,) = store.run(ask(1, day=NO_DAY))
-    assert count.day == today
+    (count,) = store.run(ask(1, number=NO_NUMBER))
+    assert count.number == today
 
 
 def seen_in(count):
-    return last_seen(incarnation=count.incarnation, revision=count.revision, counted=count.counted)
+    return last_seen(
+        incarnation=count.incarnation,
+        revision=count.revision,
+        counted=count.counted,
+        has_cost=count.has_cost,
+    )
 
 
 def test_store_that_forgot_everything_takes_back_what_was_seen(store):
@@ -244,18 +245,18 @@ def test_policies_do_not_share_day(store):
 
 def background(sequence: int, **more):
     """A claim of background work, of a day of 100 calls and 1,000 tokens with a fifth reserved."""
-    return ask(sequence, lease="background", limits=DAY.without(Amounts(20, 200)), **more)
+    return ask(sequence, lease="background", limits=WHOLE.without(Amounts(20, 200)), **more)
 
 
-DAY = Limits(100, 1000)
+WHOLE = Limits(100, 1000)
 
 
 def test_reserve_is_kept_from_background_and_given_to_applications(store):
     counts = store.run(
-        claim(1, limits=DAY, floor=Amounts(79, 500)),
+        claim(1, limits=WHOLE, floor=Amounts(79, 500)),
         background(1),
         background(2, floor=Amounts(1)),
-        ask(2, limits=DAY, floor=Amounts(79, 500), want=1),
+        ask(2, limits=WHOLE, floor=Amounts(79, 500), want=1),
     )
     assert [count.held.calls for count in counts] == [79, 1, 1, 80]
     assert [count.short for count in counts] == ["", "", "calls", ""]
@@ -263,7 +264,7 @@ def test_reserve_is_kept_from_background_and_given_to_applications(store):
 
 
 def test_tokens_that_are_reserved_are_left_too(store):
-    limits = DAY.without(Amounts(20, 200))
+    limits = WHOLE.without(Amounts(20, 200))
     short, enough = store.run(
         claim(1, limits=limits, need=Amounts(1, 801), want=Amounts(1, 801)),
         claim(2, limits=limits, need=Amounts(1, 800), want=Amounts(1, 800)),
@@ -275,7 +276,7 @@ def test_tokens_that_are_reserved_are_left_too(store):
 def test_background_work_keeps_excess_lease_and_gets_no_more(store):
     """The policy's reserve has grown: what was spent is spent."""
     (before, now) = store.run(
-        claim(1, lease="background", limits=DAY, floor=Amounts(90)),
+        claim(1, lease="background", limits=WHOLE, floor=Amounts(90)),
         background(2, floor=Amounts(90), spent=Amounts(90)),
     )
     assert (now.held, now.short) == (before.held, "calls")
@@ -298,16 +299,150 @@ def test_sidecar_that_knows_no_classes_claims_of_same_day(store):
     assert counts[-1].counted == Amounts(86)
 
 
+MONEY = Limits(100, None, 10**15)
+
+
+def paid(sequence: int, **more):
+    """A claim of a policy that limits money."""
+    return claim(sequence, **{"limits": MONEY, "has_cost": True, **more})
+
+
+def test_cost_is_granted_and_settled_beside_calls(store):
+    counts = store.run(
+        paid(1, need=Amounts(1, 0, 300), want=Amounts(5, 0, 1500)),
+        paid(2, floor=Amounts(1, 0, 20), spent=Amounts(1, 0, 20)),
+    )
+    assert [count.held for count in counts] == [Amounts(5, 0, 1500), Amounts(1, 0, 20)]
+    assert counts[-1].counted == counts[-1].spent == Amounts(1, 0, 20)
+
+
+def test_claim_beyond_limit_in_money_gets_nothing_and_names_it(store):
+    limits = Limits(100, None, 299)
+    (count,) = store.run(paid(1, limits=limits, need=Amounts(1, 0, 300), want=Amounts(1, 0, 300)))
+    assert (count.short, count.counted) == ("cost", Amounts())
+
+
+def test_million_dollars_stay_exact(store):
+    most = 10**15
+    counts = store.run(
+        paid(1, floor=Amounts(1, 0, most - 3)),
+        paid(2, floor=Amounts(1, 0, most - 3), need=Amounts(1, 0, 3), want=Amounts(1, 0, 48)),
+        paid(3, floor=Amounts(2, 0, most), need=Amounts(1, 0, 1), want=Amounts(1, 0, 1)),
+    )
+    assert [count.counted.cost for count in counts] == [most - 3, most, most]
+    assert [count.short for count in counts] == ["", "", "cost"]
+
+
+def test_policy_that_limits_no_money_writes_none(server):
+    store = InRedis(server.url)
+    store.run(ask(1, floor=Amounts(1, 5, 70), spent=Amounts(1, 5, 70)))
+    assert not [it for it in fields(store) if b"cost" in it]
+
+
+def fields(store):
+    async def look(client):
+        (key,) = await client.keys()
+        return await client.hgetall(key)
+
+    return store.with_client(look)
+
+
+def test_limit_in_money_that_is_new_is_no_sign_of_loss(store):
+    counts = store.run(
+        ask(1, want=2),
+        paid(1, lease="other", need=Amounts(1, 0, 70), want=Amounts(1, 0, 70)),
+        ask(2, want=2, floor=Amounts(2)),
+    )
+    last = seen_in(counts[-1])
+    assert not last.has_cost
+    (count,) = store.run(paid(3, floor=Amounts(2), seen=last))
+    assert (count.forgot, count.counted.cost) == (False, 70)
+
+
+def test_store_that_forgot_takes_back_money_that_was_seen(store):
+    *_, last = store.run(
+        paid(1, need=Amounts(1, 0, 70), want=Amounts(1, 0, 70)),
+        paid(1, lease="other", need=Amounts(1, 0, 9), want=Amounts(1, 0, 9)),
+    )
+    store.forget()
+    (count,) = store.run(paid(2, lease="other", floor=Amounts(1, 0, 9), seen=seen_in(last)))
+    assert (count.counted, count.forgot) == (Amounts(2, 0, 79), True)
+
+
+def test_month_is_counted_beside_day(store):
+    counts = store.run(ask(1, want=5), ask(1, want=3, period=MONTH))
+    assert [count.counted.calls for count in counts] == [5, 3]
+    now = time.time()
+    assert counts[-1].number == MONTH.number(now)
+    left = MONTH.end(counts[-1].number).timestamp() - now
+    assert abs(counts[-1].ends_in_seconds - left) < 5
+
+
+def test_month_is_kept_for_two_months_under_tag_of_its_policy(server):
+    store = InRedis(server.url)
+    store.run(ask(1, period=MONTH))
+
+    async def look(client):
+        (key,) = await client.keys()
+        return key, await client.ttl(key)
+
+    key, seconds = store.with_client(look)
+    assert key == f"aos:embedding:quota:{{team/policy}}:month:{MONTH.number(time.time())}".encode()
+    assert 31 * DAY_SECONDS < seconds <= 62 * DAY_SECONDS
+
+
+LEAP_DAY = int(datetime(2028, 2, 29, tzinfo=UTC).timestamp())
+NO_LEAP_DAY = int(datetime(2100, 2, 28, tzinfo=UTC).timestamp())
+AT = "aos:embedding:quota:time"
+LIVES_BY_KEY = f"""
+local server = redis
+local redis = {{call = function(command, ...)
+  if command == 'TIME' then return {{server.call('GET', '{AT}'), '0'}} end
+  return server.call(command, ...)
+end}}
+"""
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    period=st.sampled_from([DAY, MONTH]),
+    seconds=st.integers(min_value=0, max_value=250 * 10**9),
+    to_end=st.booleans(),
+)
+@example(period=MONTH, seconds=LEAP_DAY, to_end=True)
+@example(period=MONTH, seconds=NO_LEAP_DAY, to_end=True)
+def test_periods_of_script_are_those_of_calendar(server, period, seconds, to_end):
+    if to_end:
+        seconds = int(period.end(period.number(seconds)).timestamp()) - 1
+
+    async def look(client):
+        async with opened(client) as store:
+            await client.set(AT, seconds)
+            store._script = scripts.of(client, LIVES_BY_KEY + CLAIM)
+            return await store.claim(claim(1, period=period, lease=f"at{seconds}", number=-1))
+
+    count = InRedis(server.url).with_client(look)
+    assert count.number == period.number(seconds)
+    assert count.ends_in_seconds == period.end(count.number).timestamp() - seconds
+
+
 AMOUNTS = st.builds(
-    Amounts, st.integers(min_value=0, max_value=40), st.integers(min_value=0, max_value=400)
+    Amounts,
+    st.integers(min_value=0, max_value=40),
+    st.integers(min_value=0, max_value=400),
+    st.integers(min_value=0, max_value=400) | st.integers(min_value=0, max_value=10**14),
 )
 LIMIT = st.none() | st.integers(min_value=0, max_value=500)
 CLAIMS = st.lists(
     st.builds(
-        lambda lease, sequence, limits, rest, spent, need, more, seen: claim(
+        lambda lease, sequence, period, has_cost, limits, rest, spent, need, more, seen: claim(
             sequence,
             lease=lease,
-            limits=limits,
+            period=period,
+            has_cost=has_cost,
+            limits=limits if has_cost else limits._replace(cost=None),
             floor=spent + rest,
             spent=spent,
             need=need,
@@ -316,7 +451,9 @@ CLAIMS = st.lists(
         ),
         st.sampled_from(["one", "other"]),
         st.integers(min_value=1, max_value=8),
-        st.builds(Limits, LIMIT, LIMIT),
+        st.sampled_from([DAY, DAY, MONTH]),
+        st.booleans(),
+        st.builds(Limits, LIMIT, LIMIT, LIMIT | st.integers(min_value=0, max_value=10**15)),
         AMOUNTS,
         AMOUNTS,
         AMOUNTS,
@@ -326,6 +463,7 @@ CLAIMS = st.lists(
             incarnation=st.sampled_from(["", "one.1", "other.1"]),
             revision=st.integers(min_value=0, max_value=10),
             counted=AMOUNTS,
+            has_cost=st.booleans(),
         ),
     ),
     max_size=12,
@@ -344,14 +482,14 @@ def test_both_stores_answer_any_claims_alike(server, claims):
 
     async def answer(store, claim):
         try:
-            return replace(await store.claim(claim), day_ends_in_seconds=0.0)
+            return replace(await store.claim(claim), ends_in_seconds=0.0)
         except errors.StoreCorrupt:
             # The lease has gone on since: nobody waits for the answer to such a claim.
             return None
 
     counts = zip(InMemory().run(*claims), claims, strict=True)
     assert InRedis(server.url).with_store(all_in_turn) == [
-        replace(count, day_ends_in_seconds=0.0) if quota_store._can_be(count, claim) else None
+        replace(count, ends_in_seconds=0.0) if quota_store._can_be(count, claim) else None
         for count, claim in counts
     ]
 

@@ -4,13 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from embedding_sidecar.quota import quota_store
-from embedding_sidecar.quota.claims import (
-    DAY_SECONDS,
-    NOTHING,
-    Amounts,
-    LeaseClaim,
-    LeaseReply,
-)
+from embedding_sidecar.quota.claims import NOTHING, Amounts, LeaseClaim, LeaseReply
+from embedding_sidecar.quota.periods import DAY
 
 
 @dataclass
@@ -48,23 +43,31 @@ class FakeStore:
         return self.carry_out(claim)
 
     def carry_out(self, claim: LeaseClaim) -> LeaseReply:
-        number, elapsed = divmod(self.clock(), DAY_SECONDS)
-        if claim.day != number:
+        now, period = self.clock(), claim.period
+        number = period.number(now)
+        if claim.number != number:
             claim = replace(claim, floor=NOTHING, spent=NOTHING, seen=None)
-        day = self.days.setdefault((claim.scope, int(number)), Day())
+        if not claim.has_cost:
+            claim = _without_cost(claim)
+        scope = claim.scope if period is DAY else f"{claim.scope}:{period.word}"
+        day = self.days.setdefault((scope, number), Day())
         lease = day.leases.setdefault(claim.lease, Lease())
         stale = claim.sequence <= lease.sequence
-        if stale or (claim.day > number and lease.sequence >= 0):
-            short = _short(lease.held - claim.floor, claim.need)
+        if stale or (claim.number > number and lease.sequence >= 0):
+            held = lease.held if claim.has_cost else lease.held._replace(cost=0)
+            short = _short(held - claim.floor, claim.need)
         else:
             short = self._obey(day, lease, claim)
+        told = (lease.held, day.counted, day.spent)
+        held, counted, spent = (it if claim.has_cost else it._replace(cost=0) for it in told)
         return LeaseReply(
-            day=int(number),
-            day_ends_in_seconds=DAY_SECONDS - elapsed,
-            held=lease.held,
+            number=number,
+            ends_in_seconds=period.end(number).timestamp() - now,
+            held=held,
             short=short,
-            counted=day.counted,
-            spent=day.spent,
+            counted=counted,
+            spent=spent,
+            has_cost=claim.has_cost,
             incarnation=day.incarnation,
             revision=day.revision,
             forgot=day.forgot,
@@ -72,6 +75,16 @@ class FakeStore:
 
     def _obey(self, day: Day, lease: Lease, claim: LeaseClaim) -> str:
         seen = claim.seen
+        if not claim.has_cost:
+            # Costs are neither read nor written: they stay as they are.
+            kept = lease.held.cost, lease.spent.cost
+            claim = replace(
+                claim,
+                floor=claim.floor._replace(cost=kept[0]),
+                spent=claim.spent._replace(cost=kept[1]),
+            )
+        if seen and not (seen.has_cost and claim.has_cost):
+            seen = replace(seen, counted=seen.counted._replace(cost=day.counted.cost))
         differs = seen and seen.revision == day.revision and seen.counted != day.counted
         day.counted += claim.floor - lease.held
         day.spent += claim.spent - lease.spent
@@ -93,6 +106,7 @@ class FakeStore:
         granted = Amounts(
             _part(claim.limits.calls, day.counted.calls, claim.need.calls, claim.want.calls),
             _part(claim.limits.tokens, day.counted.tokens, claim.need.tokens, claim.want.tokens),
+            _part(claim.limits.cost, day.counted.cost, claim.need.cost, claim.want.cost),
         )
         short = _short(granted, claim.need)
         if short:
@@ -107,16 +121,21 @@ class FakeStore:
 
 
 def last_seen(
-    *, incarnation: str = "", revision: int = 0, counted: Amounts = NOTHING
+    *,
+    incarnation: str = "",
+    revision: int = 0,
+    counted: Amounts = NOTHING,
+    has_cost: bool = False,
 ) -> LeaseReply:
     """An answer, as far as the next claim tells it."""
     return LeaseReply(
-        day=0,
-        day_ends_in_seconds=0,
+        number=0,
+        ends_in_seconds=0,
         held=NOTHING,
         short="",
         counted=counted,
         spent=NOTHING,
+        has_cost=has_cost,
         incarnation=incarnation,
         revision=revision,
         forgot=False,
@@ -131,6 +150,11 @@ def _part(limit: int | None, counted: int, need: int, want: int) -> int:
 
 
 def _short(granted: Amounts, need: Amounts) -> str:
-    if granted.calls < need.calls:
-        return "calls"
-    return "tokens" if granted.tokens < need.tokens else ""
+    units = zip(Amounts._fields, granted, need, strict=True)
+    return next((unit for unit, it, needed in units if it < needed), "")
+
+
+def _without_cost(claim: LeaseClaim) -> LeaseClaim:
+    names = ("floor", "spent", "need", "want")
+    amounts = {name: getattr(claim, name)._replace(cost=0) for name in names}
+    return replace(claim, limits=claim.limits._replace(cost=None), **amounts)

@@ -8,7 +8,8 @@ import uvloop
 
 from embedding_sidecar import errors
 from embedding_sidecar.quota import quota_store
-from embedding_sidecar.quota.claims import DAY_SECONDS, Amounts
+from embedding_sidecar.quota.claims import Amounts
+from embedding_sidecar.quota.periods import DAY_SECONDS
 from embedding_sidecar.redis_client import redis_url
 from tests.contract.test_quota_store import ask, opened
 from tests.parts import ports, sidecar, strange_redis
@@ -90,7 +91,7 @@ def test_server_that_became_replica_is_left_for_master(server, asked):
 
 def count_of(sequence: int) -> bytes:
     """What the script replies to a claim of this number: sixteen calls are held."""
-    words = [sequence, 20_000, DAY_SECONDS * 1000, 16, 0, 0, 16, 0, 0, 0]
+    words = [sequence, 20_000, DAY_SECONDS * 1000, 16, 0, 0, 0, 16, 0, 0, 0, 0, 0]
     numbers = b"".join(b":%d\r\n" % it for it in words)
     return b"*13\r\n%b$1\r\ni\r\n:1\r\n:0\r\n" % numbers
 

@@ -7,7 +7,7 @@ import pytest
 import redis as client_of_redis
 
 from embedding_contract import names
-from embedding_sidecar.quota import claims
+from embedding_sidecar.quota import periods
 from tests.parts import clock
 
 pytestmark = pytest.mark.integration
@@ -23,7 +23,7 @@ def seconds_left(redis):
     def ask() -> float:
         with client_of_redis.Redis(port=redis.port) as asked:
             seconds, microseconds = asked.time()
-        return float(claims.DAY_SECONDS - (seconds + microseconds / 1e6) % claims.DAY_SECONDS)
+        return float(periods.DAY_SECONDS - (seconds + microseconds / 1e6) % periods.DAY_SECONDS)
 
     if ask() < NEAR_MIDNIGHT:
         time.sleep(NEAR_MIDNIGHT)

@@ -1,4 +1,5 @@
-"""A policy's day is never overspent, whatever dies, sleeps or comes late, and little of it is lost.
+"""A policy's day and month are never overspent in calls, tokens or money, and little is lost,
+whatever dies, sleeps, comes late or is dishonest.
 
 Billed is what the provider's own log says. A run is repeated with its seed:
 
@@ -11,6 +12,7 @@ import time
 
 import pytest
 
+from embedding_sidecar.quota.claims import Amounts
 from tests.parts import fire
 
 RUNS = 20
@@ -37,12 +39,17 @@ def under_fire(burning: fire.Fire, *, runs: int, say) -> None:
         print(outcomes[-1])
         assert outcomes[-1].overshoot == 0, str(outcomes[-1])
         assert outcomes[-1].loss <= outcomes[-1].most_loss, str(outcomes[-1])
-    worst = max(outcomes, key=lambda it: (it.plan.tokens is None, it.loss))
     say(
         f"quota under fire: {len(outcomes)} runs, {sum(it.billed for it in outcomes)} calls "
-        f"billed, {sum(it.killed for it in outcomes)} sidecars killed; worst overshoot "
-        f"{max(it.overshoot for it in outcomes)}; worst loss {worst.loss} calls ({worst})"
+        f"billed, {sum(it.dishonest for it in outcomes)} of them with dishonest usage, "
+        f"{sum(it.killed for it in outcomes)} sidecars killed; worst overshoot "
+        f"{max(it.overshoot for it in outcomes)}"
     )
+    for unit in Amounts._fields:
+        of_unit = [it for it in outcomes if it.used_up[1] == unit]
+        if of_unit:
+            worst = max(of_unit, key=lambda it: it.loss)
+            say(f"worst loss of {unit} (costs are in nano-dollars): {worst.loss} ({worst})")
 
 
 @pytest.mark.integration

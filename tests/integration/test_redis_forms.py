@@ -12,7 +12,7 @@ import uvloop
 
 from embedding_sidecar import errors
 from embedding_sidecar.quota import quota_store
-from embedding_sidecar.quota.claims import DAY_SECONDS
+from embedding_sidecar.quota.periods import DAY_SECONDS
 from embedding_sidecar.redis_client import redis_url
 from tests.contract import test_quota_store as quota_cases
 from tests.parts import awaited, ports, redis_forms

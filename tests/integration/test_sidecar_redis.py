@@ -9,7 +9,7 @@ import pytest
 import redis as client_of_redis
 
 from embedding_contract import names
-from embedding_sidecar.quota import claims
+from embedding_sidecar.quota import claims, periods
 from tests.contract import test_quota_store as quota_cases
 from tests.parts import sidecar
 
@@ -150,11 +150,11 @@ def test_sidecar_ahead_of_stores_day_returns_nothing_of_its_day(redis):
             scope="team/policy",
             lease="one",
             sequence=1,
-            day=claims.NO_DAY,
+            number=periods.NO_NUMBER,
             limits=claims.Limits(20, None),
         )
         first = await store.claim(replace(claim, need=ten, want=ten))
-        later = replace(claim, day=first.day + 1)
+        later = replace(claim, number=first.number + 1)
         reported = await store.claim(replace(later, sequence=2))
         asked = await store.claim(replace(later, sequence=3, need=ten, want=ten))
         return first, reported, asked

@@ -1,8 +1,8 @@
 """Eight sidecars, 64 callers, a Redis and a provider that bills, while everything is killed and
-stopped and midnight passes.
+stopped, midnight passes and the month ends.
 
 Processes live on from run to run; each run is a policy of its own in a day of its own, and drawn
-from a seed: what happens in it, and when. The interleaving is the machine's.
+from a seed: what is limited, what happens, and when. The interleaving is the machine's.
 """
 
 import asyncio
@@ -22,9 +22,10 @@ import aiohttp
 import redis
 
 from embedding_contract import document, fingerprint, names
-from embedding_sidecar.quota import claims, leases, quota_store
-from tests.parts import clock, ports, sidecar
-from tests.parts.judgement import LONGEST_WORDS, PODS, Call, Outcome, Plan, judge
+from embedding_sidecar.quota import leases, periods, quota_store
+from embedding_sidecar.quota.claims import Amounts
+from tests.parts import clock, judgement, ports, sidecar
+from tests.parts.judgement import LONGEST_WORDS, PODS, Call, Outcome, Plan
 
 ROOT = Path(__file__).parents[2]
 MODEL = "text-embedding-3-small"
@@ -32,7 +33,7 @@ CALLERS = 64
 MUTE = 2
 PATIENCE_SECONDS = 6.0
 DRAIN_SECONDS = 30.0
-DAY = claims.DAY_SECONDS
+DAY = periods.DAY_SECONDS
 
 
 @dataclass
@@ -92,26 +93,31 @@ class Fire:
         return asyncio.run(self._run(Plan.of(seed)))
 
     async def _run(self, plan: Plan) -> Outcome:
+        limit = plan.limits.get
         text = self._put_in_force(
             document.Quota(
-                daily_requests=plan.calls,
-                daily_tokens=plan.tokens,
+                daily_requests=limit(("day", "calls")),
+                daily_tokens=limit(("day", "tokens")),
+                daily_cost=limit(("day", "cost")),
+                monthly_requests=limit(("month", "calls")),
+                monthly_tokens=limit(("month", "tokens")),
+                monthly_cost=limit(("month", "cost")),
                 redis_url_file=names.SECRET_QUOTA_REDIS_URL,
             )
         )
         self._random = random.Random(plan.seed + 1)
         self._calls: list[Call] = []
-        self._killed = self._most_lost = 0
+        self._killed = self._most_lost = self._hung_up = 0
         await self._in_force(fingerprint.of_document(text.encode()))
-        midnight = self._set_clocks(plan)
+        ends_at = self._set_clocks(plan)
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS),
         ) as self._session:
             async with self._callers():
                 await self._burn(plan)
-                if midnight is not None:
-                    await asyncio.sleep(midnight + 0.1 - time.time())
+                if ends_at is not None:
+                    await asyncio.sleep(ends_at + 0.1 - time.time())
             # Some sleep while the others use up the day; nothing that they hold is given away.
             mute = self._random.sample(self._pods, MUTE)
             for pod in mute:
@@ -121,13 +127,19 @@ class Fire:
                 pod.process.process.send_signal(signal.SIGCONT)
             await asyncio.gather(*self._asking)
             await self._use_up(self._pods)
-        return self._outcome(plan, midnight)
+        return self._outcome(plan, ends_at)
 
     def _put_in_force(self, limits: document.Quota) -> str:
         """Put a policy of its own in force; the document's text."""
         self._number += 1
         self._scope = f"fire/run-{self._number}"
-        provider = document.Provider(name="main", kind="OpenAI", model=MODEL, base_url=self._url)
+        provider = document.Provider(
+            name="main",
+            kind="OpenAI",
+            model=MODEL,
+            base_url=self._url,
+            price_per_million_tokens=judgement.PRICE,
+        )
         text = document.dump(
             document.PolicyDocument(
                 namespace="fire",
@@ -154,16 +166,22 @@ class Fire:
 
     def _set_clocks(self, plan: Plan) -> float | None:
         """Bring everybody into a new day; when it ends by this machine's clock, if in this run."""
-        self._today += 2
-        start, midnight = int(time.time()), None
+        self._today = self._day_after(self._today + 2, ends_month=plan.ends == "month")
+        start, ends_at = int(time.time()), None
         ahead = self._today * DAY + DAY // 2 - start
-        if plan.midnight_at is not None:
-            midnight = start + 1 + math.ceil(plan.midnight_at)
-            ahead = (self._today + 1) * DAY - midnight
+        if plan.ends is not None:
+            ends_at = start + 1 + math.ceil(plan.ends_at)
+            ahead = (self._today + 1) * DAY - ends_at
         self._clock.set(ahead_seconds=ahead)
         for pod, skew in zip(self._pods, plan.skews, strict=True):
             pod.clock.set(ahead_seconds=ahead + skew)
-        return midnight
+        return ends_at
+
+    def _day_after(self, first: int, *, ends_month: bool) -> int:
+        """The next day, from this one on, that ends its month, or does not."""
+        month = periods.MONTH
+        ends = month.number((first + 1) * DAY) != month.number(first * DAY)
+        return first if ends is ends_month else self._day_after(first + 1, ends_month=ends_month)
 
     # --- what happens
 
@@ -260,6 +278,7 @@ class Fire:
                 said = await answer.json()
         except (aiohttp.ClientError, OSError):
             # Whether the call goes on is not known; it may be lost with the pod.
+            self._hung_up += 1
             return "unknown"
         unsettled.discard(number)
         call.ended = time.time()
@@ -287,24 +306,33 @@ class Fire:
 
     # --- what came of it
 
-    def _outcome(self, plan: Plan, midnight: float | None) -> Outcome:
+    def _outcome(self, plan: Plan, ends_at: float | None) -> Outcome:
         with self._billed.open("rb") as log:
             log.seek(self._log_read)
             lines = [line.split() for line in log.read().splitlines()]
             self._log_read = log.tell()
-        return judge(
+        return judgement.judge(
             plan,
-            billed=[(float(at), int(tokens)) for at, tokens in lines],
-            calls=self._calls,
-            counted=self._counted(),
-            midnight=midnight,
-            most_lost=self._most_lost,
-            killed=self._killed,
+            judgement.Seen(
+                billed=[
+                    judgement.Billed(float(at), int(tokens), int(counted))
+                    for at, tokens, counted in lines
+                ],
+                calls=self._calls,
+                counted=self._counted(),
+                ended_at=ends_at,
+                most_lost=self._most_lost,
+                hung_up=self._hung_up,
+                killed=self._killed,
+            ),
         )
 
-    def _counted(self) -> list[tuple[int, int]]:
-        """Calls and tokens of each day, by the store."""
+    def _counted(self) -> dict[str, list[Amounts]]:
+        """The amounts of each day and each month, by the store."""
+        found: dict[str, list[Amounts]] = {"day": [], "month": []}
         with redis.Redis(port=self._redis.port) as asked:
-            days = asked.keys(f"{quota_store.PREFIX}{{{self._scope}}}:*")
-            counts = [asked.hmget(day, "calls", "tokens") for day in days]
-        return [(int(calls), int(tokens)) for calls, tokens in counts]
+            for key in asked.keys(f"{quota_store.PREFIX}{{{self._scope}}}:*"):
+                amounts = asked.hmget(key, "calls", "tokens", "cost")
+                period = "month" if b":month:" in key else "day"
+                found[period].append(Amounts(*(int(it or 0) for it in amounts)))
+        return found

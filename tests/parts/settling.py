@@ -17,11 +17,11 @@ def held(quota: Quota, *, tokens: int = 1) -> Reservation | None:
 
 async def give_back(quota: Quota) -> None:
     """Nobody has called for a while: what is held and not spent has been given back."""
-    for share in quota._reported_shares():
+    for share in quota.day.reported_shares():
         await share.give_back()
 
 
 async def settled(quota: Quota, reservation: Reservation, *, billed: bool, tokens: int) -> None:
     """A call is over, and what it leaves has been given back where that is due."""
     quota.settle(reservation, billed=billed, tokens=tokens)
-    await asyncio.gather(*quota._shares[False].giving_back)
+    await asyncio.gather(*quota.day.shares[False].giving_back)

@@ -14,6 +14,7 @@ from embedding_sidecar.engine.provider_call import Caller
 from embedding_sidecar.engine.provider_states import ApiKey, ProviderStates
 from embedding_sidecar.engine.service import Service, Timing
 from embedding_sidecar.openai_format.cache_control import DEFAULT
+from embedding_sidecar.quota import claims, leases
 from embedding_sidecar.translation import provider_api
 from tests.fakes import provider as stand_in
 from tests.fakes.provider import KEY, StandIn
@@ -25,7 +26,7 @@ TIMING = Timing()
 
 
 NOTHING_LEFT = allowance.Allowance(
-    daily_requests=1, requests_left=0, daily_tokens=None, tokens_left=None, resets_in_seconds=60.0
+    requests=1, requests_left=0, tokens=None, tokens_left=None, resets_in_seconds=60.0
 )
 
 
@@ -43,7 +44,7 @@ class Quota:
         self.settled: list[tuple[bool, int]] = []
         self._open: set[int] = set()
 
-    def draw(self, *, tokens, done, background=False):
+    def draw(self, *, tokens, done, background=False, price=0):
         try:
             outcome = self._reserve(tokens, background)
         except errors.QuotaExhausted as exhausted:
@@ -59,10 +60,10 @@ class Quota:
         self.of_background.append(background)
         self.reserved.append(tokens)
         self._open.add(len(self.reserved))
-        return len(self.reserved)
+        return leases.Reservation(len(self.reserved), claims.Amounts(1, tokens), 0)
 
-    def settle(self, reservation, *, billed, tokens):
-        self._open.remove(reservation)
+    def settle(self, reservation, *, billed, tokens, price=0):
+        self._open.remove(reservation.serial)
         self.left += not billed
         self.settled.append((billed, tokens))
 

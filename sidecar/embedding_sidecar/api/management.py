@@ -8,12 +8,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from embedding_contract import document
-from embedding_contract.money import PRICED_TOKENS
+from embedding_contract import document, money
 from embedding_sidecar.policy.current_policy import CurrentPolicy
 from embedding_sidecar.policy.runtime import Runtime
 from embedding_sidecar.telemetry.metrics import Metrics
@@ -30,7 +29,7 @@ def health(current: CurrentPolicy) -> dict[str, Any]:
     if runtime is None:
         return {"status": "unavailable", "document": None, "rejected": current.source.rejected}
     providers = runtime.service.health()
-    counted, cached = runtime.quota.counter.word, runtime.cache.store_state
+    counted, cached = runtime.quota.store_word, runtime.cache.store_state
     troubled = (
         current.source.rejected is not None
         # A Redis that is away comes back by itself.
@@ -53,7 +52,7 @@ def health(current: CurrentPolicy) -> dict[str, Any]:
 
 
 async def quota(runtime: Runtime) -> dict[str, Any]:
-    """The quota of the whole policy's day. `current_count` is the calls made by all pods.
+    """The whole policy's day, and all its limits. `current_count` is the calls made by all pods.
 
     `exceeded`: this sidecar can make no call before the reset, also while `remaining` is not yet 0,
     if other pods hold the rest, or have died with it (`reserved`), or if tokens are used up.
@@ -70,7 +69,7 @@ async def quota(runtime: Runtime) -> dict[str, Any]:
         "current_count": state.used,
         "remaining": None if limit is None else max(0, limit - state.used),
         "exceeded": state.left.used_up,
-        "reset_at": state.reset_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "reset_at": _time(state.reset_at),
         "vector_search_enabled": is_searched,
         "fallback_enabled": is_searched,
         "reserved": state.reserved,
@@ -83,7 +82,33 @@ async def quota(runtime: Runtime) -> dict[str, Any]:
             "tokens_remaining": state.left_to_background.tokens_left,
             "exceeded": state.left_to_background.used_up,
         },
+        "mode": "Observe" if runtime.quota.observes else "Enforce",
+        "limits": [
+            {
+                "period": it.period,
+                "unit": it.unit,
+                "limit": _amount(it.unit, it.limit),
+                "used": _amount(it.unit, it.used),
+                "reserved": _amount(it.unit, it.reserved),
+                "reset_at": _time(it.reset_at),
+            }
+            for it in state.limits
+        ],
     }
+
+
+def _amount(unit: str, amount: int) -> int | str:
+    """An amount as a page shows it: money as a decimal string of US dollars."""
+    return money.dollars(amount) if unit == "cost" else amount
+
+
+def _figure(unit: str, amount: int) -> float:
+    """An amount as a metric shows it: money in US dollars."""
+    return amount / money.NANOS_PER_DOLLAR if unit == "cost" else amount
+
+
+def _time(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def config(current: CurrentPolicy) -> dict[str, Any]:
@@ -131,10 +156,12 @@ def cache_stats(runtime: Runtime) -> dict[str, Any]:
     """
     saved = runtime.cache.tokens_saved
     prices = _prices(runtime.loaded.document)
-    money = sum((prices.get(it, Decimal()) * tokens for it, tokens in saved.items()), Decimal())
+    saved_money = sum(
+        (prices.get(it, Decimal()) * tokens for it, tokens in saved.items()), Decimal()
+    )
     return {
         **runtime.cache.stats(),
-        "money_saved": f"{(money / PRICED_TOKENS).normalize():f}" if prices else None,
+        "money_saved": f"{(saved_money / money.PRICED_TOKENS).normalize():f}" if prices else None,
         "redis": runtime.cache.store_state,
     }
 
@@ -164,11 +191,20 @@ def observe(current: CurrentPolicy, metrics: Metrics) -> None:
     )
     metrics.show("aos_embedding_breaker_open", failing)
     metrics.set("aos_embedding_daily_quota", policy.quota.daily_requests)
-    metrics.set("aos_embedding_daily_calls", runtime.quota.books.policy_used().calls)
-    metrics.set("aos_embedding_quota_reserved", runtime.quota.books.policy_reserved().calls)
+    metrics.set("aos_embedding_daily_calls", runtime.quota.day.books.policy_used().calls)
+    limits = runtime.quota.limit_states()
+    metrics.show(
+        "aos_embedding_quota_limit",
+        {(it.period, it.unit): _figure(it.unit, it.limit) for it in limits},
+    )
+    metrics.show(
+        "aos_embedding_quota_used",
+        {(it.period, it.unit): _figure(it.unit, it.used) for it in limits},
+    )
+    metrics.set("aos_embedding_quota_reserved", runtime.quota.day.books.policy_reserved().calls)
     held_bytes = runtime.cache.memory.bytes_held + runtime.cached_answers.bytes_held
     metrics.set("aos_embedding_cache_memory_bytes", held_bytes)
-    words = {"cache": runtime.cache.store_state, "quota": runtime.quota.counter.word}
+    words = {"cache": runtime.cache.store_state, "quota": runtime.quota.store_word}
     redis_up = {it: _REDIS_UP.get(word.partition(":")[0]) for it, word in words.items()}
     metrics.show("aos_embedding_redis_up", redis_up)
 

@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import quote
 
 from embedding_sidecar import errors
-from embedding_sidecar.allowance import Allowance
+from embedding_sidecar.allowance import NO_LIMIT, Allowance
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.quota.quota import Quota
 
@@ -19,6 +19,8 @@ HEADER_SPACE: Final = "x-embedding-space"
 HEADER_ATTEMPTS: Final = "x-embedding-attempts"
 HEADER_TOKENS_SAVED: Final = "x-embedding-tokens-saved"
 HEADER_OVERHEAD_MS: Final = "x-embedding-overhead-ms"
+HEADER_OBSERVED: Final = "x-embedding-quota-observed"
+"""The limits that calls for this answer exceeded, while they are only observed: `day.requests`."""
 HEADER_USAGE: Final = "x-embedding-usage"
 """`estimated`; sent only if `usage` is a bound, because a provider did not report it."""
 
@@ -38,10 +40,10 @@ _OF_REQUESTS, _OF_TOKENS = (
 _PRINTABLE: Final = "".join(map(chr, range(ord(" "), 0x7F)))
 
 
-def head(answer: Answer, day: Quota, *, seconds: float, background: bool = False) -> bytes:
+def head(answer: Answer, quota: Quota, *, seconds: float, background: bool = False) -> bytes:
     """The header lines by which an answer explains itself, `seconds` after its request came.
 
-    The day's rate limit, as left to its class, is included only if the answer took a call.
+    The policy's rate limit, as left to its class, is included only if the answer took a call.
     """
     state = b"hit" if answer.hits == answer.items else b"partial" if answer.hits else b"miss"
     return _HEAD % (
@@ -52,12 +54,14 @@ def head(answer: Answer, day: Quota, *, seconds: float, background: bool = False
         answer.attempts,
         answer.tokens_saved,
         max(seconds - answer.upstream_seconds, 0.0) * 1000,
-        _of_calls(answer, day, background=background) if answer.attempts else b"",
+        _of_calls(answer, quota, background=background) if answer.attempts else b"",
     )
 
 
-def _of_calls(answer: Answer, day: Quota, *, background: bool) -> bytes:
-    found = ratelimit_lines(day.left(background=background)).encode()
+def _of_calls(answer: Answer, quota: Quota, *, background: bool) -> bytes:
+    found = ratelimit_lines(quota.left(background=background)).encode()
+    if answer.beyond:
+        found += lines({HEADER_OBSERVED: ",".join(sorted(answer.beyond))})
     return found + _ESTIMATED if answer.is_estimated else found
 
 
@@ -78,32 +82,35 @@ def refusal_headers(error: errors.Refused) -> dict[str, str]:
     """The headers that tell an SDK when to retry, or not to retry at all."""
     if isinstance(error, errors.QuotaExhausted):
         return {
-            "retry-after": str(_seconds_until_reset(error.left)),
+            "retry-after": str(_whole(error.retry_after_seconds or 0.0)),
             "x-should-retry": "false",
             **dict(line.split(": ", 1) for line in ratelimit_lines(error.left).splitlines()),
         }
     found: dict[str, str] = {}
     if error.retry_after_seconds is not None:
-        found["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
+        found["retry-after"] = str(_whole(error.retry_after_seconds))
     if error.should_retry is not None:
         found["x-should-retry"] = str(error.should_retry).lower()
     return found
 
 
 def ratelimit_lines(left: Allowance) -> str:
-    """The policy's day in OpenAI's headers: each limit, what is left of it, and the time to reset.
+    """The policy's limits in OpenAI's headers: each, what is left of it, and the time to reset.
 
     https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers; what is left is what
-    this sidecar may still use, as far as it knows without a call.
+    this sidecar may still use, as far as it knows without a call. Of a day and a month it is the
+    one that leaves less. The headers know no money.
     """
-    if left.daily_requests is None and left.daily_tokens is None:
-        return ""
-    reset = go_duration(_seconds_until_reset(left))
-    found = ""
-    if left.daily_requests is not None:
-        found = _OF_REQUESTS % (left.daily_requests, left.requests_left, reset)
-    if left.daily_tokens is not None:
-        found += _OF_TOKENS % (left.daily_tokens, left.tokens_left, reset)
+    found, month = "", left.month or NO_LIMIT
+    for form, of_day, of_month in (
+        (_OF_REQUESTS, (left.requests, left.requests_left), (month.requests, month.requests_left)),
+        (_OF_TOKENS, (left.tokens, left.tokens_left), (month.tokens, month.tokens_left)),
+    ):
+        (limit, rest), period = of_day, left
+        if of_month[1] is not None and (rest is None or of_month[1] < rest):
+            (limit, rest), period = of_month, month
+        if limit is not None:
+            found += form % (limit, rest, go_duration(_whole(period.resets_in_seconds)))
     return found
 
 
@@ -117,6 +124,6 @@ def go_duration(seconds: int) -> str:
     return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
 
 
-def _seconds_until_reset(left: Allowance) -> int:
-    # Rounded up: a caller that retries then is in the new day.
-    return max(1, math.ceil(left.resets_in_seconds))
+def _whole(seconds: float) -> int:
+    # Rounded up: a caller that retries then is in the new period.
+    return max(1, math.ceil(seconds))

@@ -11,7 +11,8 @@ class Answer(NamedTuple):
     `tokens_saved` had been billed for what came from the cache; `hits` of `items` did, `coalesced`
     came from calls of other requests; `attempts` requests were sent to providers for this one.
     Where a provider did not say what it billed, `tokens` is a bound and `is_estimated` says so.
-    During `upstream_seconds` at least one call it waited for was under way.
+    During `upstream_seconds` at least one call it waited for was under way. `beyond` names the
+    observed limits that its calls exceeded.
     """
 
     vectors: tuple[bytes, ...]
@@ -27,6 +28,7 @@ class Answer(NamedTuple):
     attempts: int = 0
     upstream_seconds: float = 0.0
     is_estimated: bool = False
+    beyond: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         """Without the vectors."""

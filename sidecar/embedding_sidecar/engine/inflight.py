@@ -75,7 +75,8 @@ class InflightCall:
 
     `deadline` is the latest time at which it completes. `cancel` ends the call under way. `brought`
     is None until it completes, and an exception where a fault ended it. `completed_at` is the time
-    when the cache had its entries. Only a `shared` call is found by its keys.
+    when the cache had its entries. Only a `shared` call is found by its keys. `beyond` names the
+    observed limits that its requests exceeded.
     """
 
     provider: str
@@ -89,6 +90,7 @@ class InflightCall:
     brought: CallResult | Exception | None = None
     completed_at: float = math.inf
     size_bytes: int = 0
+    beyond: frozenset[str] = frozenset()
 
     def result(self) -> CallResult | None:
         """The result; None while it is in flight. Raises the fault that ended it."""

@@ -39,9 +39,10 @@ class Caller:
     """The parts that all calls of one policy share.
 
     `keys` are by the provider's name, absent where there is none. `registry` and `states` outlive
-    the policy's document. `attempt_seconds` is the longest that one call may take. `clock` is in
-    seconds and never goes back; `wall_clock` is Unix time in seconds, which entries of the cache
-    are marked with.
+    the policy's document. `prices` are by the provider's name, in nano-dollars of a million tokens,
+    empty where no limit is in money. `attempt_seconds` is the longest that one call may take.
+    `clock` is in seconds and never goes back; `wall_clock` is Unix time in seconds, which entries
+    of the cache are marked with.
     """
 
     keys: Mapping[str, provider_states.ApiKey]
@@ -50,6 +51,7 @@ class Caller:
     observe: Metrics
     cache: tiered_cache.TieredCache
     registry: inflight.InflightCalls
+    prices: Mapping[str, int] = field(default_factory=dict)
     states: provider_states.ProviderStates = field(default_factory=provider_states.ProviderStates)
     attempt_seconds: float = ATTEMPT_SECONDS
     clock: Callable[[], float] = time.monotonic
@@ -115,9 +117,16 @@ class Call:
     def _draw(self) -> None:
         self.bound = sum(batches.most_tokens(self.ask))
         drawn = partial(self._step, self._send)
-        leave = self.by.quota.draw(tokens=self.bound, done=drawn, background=self.background)
+        # One draw. Further counters of a call, such as a rate, make it a quota.chain.Chain.
+        leave = self.by.quota.draw(
+            tokens=self.bound, done=drawn, background=self.background, price=self._price
+        )
         if leave is not None:
             self.cancel_step = leave
+
+    @property
+    def _price(self) -> int:
+        return self.by.prices.get(self.candidate.provider.name, 0)
 
     def _step(self, step: Callable[[Any], None], said: Any) -> None:
         """Run a step; its callers are sockets and the event loop, which report to no request."""
@@ -142,6 +151,8 @@ class Call:
             return
         self.reservation, self.started = outcome, now
         self.inflight_call.sent.append((now, None))
+        if outcome.beyond:
+            self.inflight_call.beyond |= frozenset(outcome.beyond)
         try:
             self.cancel_step = self.by.upstream.start(
                 self._request(), within_seconds=left, done=partial(self._step, self._take)
@@ -279,7 +290,12 @@ class Call:
         assert started is not None  # noqa: S101 - only a request that was sent ends
         ended = self.by.clock()
         self.inflight_call.sent[-1] = started, ended
-        self.by.quota.settle(self.reservation, billed=billed, tokens=tokens if billed else 0)
+        self.by.quota.settle(
+            self.reservation,
+            billed=billed,
+            tokens=tokens if billed else 0,
+            price=self._price,
+        )
         if self.span is not None:
             self.span.end(outcome=outcome)
         self.by.observe.call(

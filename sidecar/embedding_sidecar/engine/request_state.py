@@ -70,6 +70,7 @@ class RequestState:
     keys: dict[str, list[str]] = field(default_factory=dict)
     _tokens: int = 0
     _is_estimated: bool = False
+    _beyond: frozenset[str] = frozenset()
     _parts: defaultdict[str, _Part] = field(default_factory=lambda: defaultdict(_Part))
     _spans: list[tuple[float, float]] = field(default_factory=list)
 
@@ -113,6 +114,7 @@ class RequestState:
         for inflight_call in waiter.ours:
             result = self._take(inflight_call, request, ours=True, now=now)
             self.attempts += len(inflight_call.sent)
+            self._beyond |= inflight_call.beyond
             self._tokens += result.tokens
             self._is_estimated = self._is_estimated or result.is_estimated
             if isinstance(result.failure, errors.Rejected):
@@ -152,6 +154,7 @@ class RequestState:
             tokens_saved=sum([entry.tokens for at, entry in cached.items() if at not in made]),
             attempts=self.attempts,
             upstream_seconds=self._upstream_seconds(),
+            beyond=self._beyond,
         )
 
     def _take(

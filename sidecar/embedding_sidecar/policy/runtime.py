@@ -33,7 +33,7 @@ from embedding_sidecar.engine import (
     service,
 )
 from embedding_sidecar.policy import policy_file
-from embedding_sidecar.quota import counter, quota, quota_store
+from embedding_sidecar.quota import counter, prices, quota, quota_store
 from embedding_sidecar.redis_client import redis_url
 from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.upstream import http_client
@@ -78,13 +78,15 @@ def check(policy: document.PolicyDocument) -> None:
     """Refuse what this sidecar cannot carry out, before it replaces what it can.
 
     Raises:
-        json_fields.InvalidDocument: a provider is of a type this sidecar does not know.
+        json_fields.InvalidDocument: a provider is of a type this sidecar does not know, or has no
+            price where money is limited.
     """
     for index, provider in enumerate(policy.providers):
         if provider.kind not in providers.PROVIDERS:
             raise json_fields.InvalidDocument(
                 f"providers[{index}].type", f"this sidecar does not know {provider.kind}"
             )
+    prices.of(policy)
     if policy.network.authorities is not None:
         try:
             certificates.check(policy.network.authorities)
@@ -133,6 +135,7 @@ class RuntimeFactory:
                 cache=cached,
                 registry=self._registry,
                 states=self._states,
+                prices=prices.of(policy),
                 attempt_seconds=self._timing.attempt_seconds,
             ),
             timing=self._timing,
@@ -217,7 +220,13 @@ class RuntimeFactory:
 
     def _quota(self, loaded: policy_file.Loaded) -> quota.Quota:
         policy, store = loaded.document, self._counter(loaded)
-        make = partial(quota.Quota, limits=policy.quota, scope=policy.scope, store=store)
+        make = partial(
+            quota.Quota,
+            limits=policy.quota,
+            scope=policy.scope,
+            store=store,
+            beyond=self._metrics.quota_observed,
+        )
         taken_over = self._taken_over("quota", policy.scope, make)
         taken_over.obey(policy.quota, store=store)
         return taken_over

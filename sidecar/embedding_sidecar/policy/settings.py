@@ -4,12 +4,21 @@ Without `--document` the environment is the policy. It is read once, into the Po
 an operator would have written, so that there is one way to run.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from embedding_contract import document, fingerprint, names, provider_terms, reserve, sockets
+from embedding_contract import (
+    document,
+    fingerprint,
+    names,
+    prices,
+    provider_terms,
+    reserve,
+    sockets,
+)
 from embedding_sidecar.engine import service
 from embedding_sidecar.policy import policy_file, variables
 
@@ -26,6 +35,8 @@ _PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 ENV_CACHE_KEY: Final = "EMBEDDING_CACHE_KEY"
 ENV_ALLOWED_HOSTS: Final = "EMBEDDING_ALLOWED_HOSTS"
 ENV_RESERVE: Final = "EMBEDDING_RESERVE_FOR_APPLICATIONS"
+ENV_PRICE: Final = "EMBEDDING_PRICE_PER_MILLION_TOKENS"
+ENV_BACKUP_PRICE: Final = "EMBEDDING_BACKUP_PRICE_PER_MILLION_TOKENS"
 _PASSTHROUGH: Final = "EMBEDDING_PASSTHROUGH_BASE_URL"
 _OPENAI: Final = document.DEFAULT_BASE_URLS["OpenAI"]
 _VOYAGE: Final = document.DEFAULT_BASE_URLS["Voyage"]
@@ -131,6 +142,7 @@ def from_environment(environment: Mapping[str, str]) -> policy_file.Loaded:
             model=read("EMBEDDING_MODEL", variables.word, "text-embedding-3-small"),
             base_url=openai_url,
             api_key_file="openai",
+            price_per_million_tokens=read(ENV_PRICE, variables.price, None),
             limits=provider_terms.Limits(
                 items=read("EMBEDDING_LIMIT_ITEMS", variables.limit, None),
                 body_bytes=read("EMBEDDING_LIMIT_BYTES", variables.limit, None),
@@ -148,6 +160,7 @@ def from_environment(environment: Mapping[str, str]) -> policy_file.Loaded:
                 model=read("VOYAGE_MODEL", variables.word, "voyage-3-lite"),
                 base_url=read("VOYAGE_BASE_URL", _elsewhere(own), _VOYAGE),
                 api_key_file="voyage",
+                price_per_million_tokens=read(ENV_BACKUP_PRICE, variables.price, None),
             )
         )
     redis = read("REDIS_URL", variables.redis_url, None)
@@ -158,12 +171,9 @@ def from_environment(environment: Mapping[str, str]) -> policy_file.Loaded:
     }
     secrets |= {file: value for file, value in optional.items() if value is not None}
     redis_file = names.SECRET_CACHE_REDIS_URL if redis is not None else None
-    daily = read("EMBEDDING_DAILY_QUOTA", variables.count, 10_000)
-    kept = reserve.of(
-        read(ENV_RESERVE, variables.reserve, reserve.DEFAULT),
-        daily_requests=daily,
-        daily_tokens=None,
-    )
+    quota = _quota(environment, redis_file)
+    if quota.daily_cost is not None or quota.monthly_cost is not None:
+        providers = list(map(_priced, providers, (ENV_PRICE, ENV_BACKUP_PRICE)))
     ttl_seconds = read("EMBEDDING_CACHE_TTL_SECONDS", variables.count, 604_800)
     is_off = environment.get(_PASSTHROUGH) == "off"
     passthrough_url = None if is_off else read(_PASSTHROUGH, _elsewhere(own), openai_url)
@@ -173,9 +183,7 @@ def from_environment(environment: Mapping[str, str]) -> policy_file.Loaded:
         providers=tuple(providers),
         # Naming a backup and enabling the fallback is the consent to cross spaces.
         failover=document.Failover(enabled=fallback, across_spaces=fallback),
-        quota=document.Quota(
-            daily_requests=daily, redis_url_file=redis_file, reserved_requests=kept.requests
-        ),
+        quota=quota,
         cache=document.Cache(ttl_seconds=ttl_seconds, redis_url_file=redis_file),
         passthrough=document.PassThrough(base_url=passthrough_url),
     )
@@ -184,6 +192,42 @@ def from_environment(environment: Mapping[str, str]) -> policy_file.Loaded:
         fingerprint.of_document(document.dump(policy).encode()),
         {file: value.encode() for file, value in secrets.items()},
     )
+
+
+def _quota(environment: Mapping[str, str], redis_file: str | None) -> document.Quota:
+    def read(name: str, reader: Callable[[str], T], default: T) -> T:
+        return variables.read(environment, name, reader, default)
+
+    daily = read("EMBEDDING_DAILY_QUOTA", variables.count, 10_000)
+    written = read(ENV_RESERVE, variables.reserve, reserve.DEFAULT)
+    kept = reserve.of(written, daily_requests=daily, daily_tokens=None)
+    # A number of calls says nothing of other limits.
+    share = reserve.SHARE.fullmatch(str(written))
+    return document.Quota(
+        daily_requests=daily,
+        redis_url_file=redis_file,
+        reserved_requests=kept.requests,
+        daily_cost=read("EMBEDDING_DAILY_COST", variables.cost, None),
+        monthly_requests=read("EMBEDDING_MONTHLY_REQUESTS", variables.count, None),
+        monthly_tokens=read("EMBEDDING_MONTHLY_TOKENS", variables.count, None),
+        monthly_cost=read("EMBEDDING_MONTHLY_COST", variables.cost, None),
+        observes=read("EMBEDDING_QUOTA_MODE", variables.mode, False),  # noqa: FBT003 - a default
+        reserved_percent=int(share[1]) if share else reserve.DEFAULT_PERCENT,
+    )
+
+
+def _priced(provider: document.Provider, variable: str) -> document.Provider:
+    """The provider with its list price, where the environment names none."""
+    if provider.price_per_million_tokens is not None:
+        return provider
+    listed = prices.find(provider.kind, provider.model)
+    if listed is None:
+        raise variables.InvalidSetting(
+            variable,
+            f"is not set, and no list price of {provider.model} is known, which a limit in money "
+            "needs; write US dollars for a million tokens",
+        )
+    return dataclasses.replace(provider, price_per_million_tokens=listed.usd_per_million_tokens)
 
 
 def _elsewhere(own_port: int) -> Callable[[str], str]:

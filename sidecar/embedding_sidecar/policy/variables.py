@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from embedding_contract import json_fields, provider_terms, sockets
+from embedding_contract import json_fields, money, provider_terms, sockets
 from embedding_contract import reserve as reserves
 from embedding_sidecar.cache import entry_encoding
+from embedding_sidecar.quota import prices
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
@@ -67,6 +68,8 @@ def pattern(form: str, message: str) -> Callable[[str], str]:
     return read
 
 
+cost: Final = money.nanos
+price: Final = prices.checked
 port: Final = integer(1, 65_535, noun="port")
 count: Final = integer(0, json_fields.MAX_COUNT)
 limit: Final = integer(1, json_fields.MAX_COUNT)
@@ -105,6 +108,13 @@ def seconds(value: str) -> float:
             f"{value[:SHOWN]!r} is not a valid number of seconds (above 0, to {most:g})"
         )
     return float(value)
+
+
+def mode(value: str) -> bool:
+    """True where limits are only observed."""
+    if value not in {"Enforce", "Observe"}:
+        raise ValueError(f"{value[:SHOWN]!r} is neither Enforce nor Observe")
+    return value == "Observe"
 
 
 def boolean(value: str) -> bool:

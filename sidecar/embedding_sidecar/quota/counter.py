@@ -7,8 +7,9 @@ from typing import Final, Literal, Protocol
 
 from embedding_sidecar import errors
 from embedding_sidecar.quota.books import Books
-from embedding_sidecar.quota.claims import DAY_SECONDS, NO_DAY, LeaseClaim, LeaseReply
+from embedding_sidecar.quota.claims import LeaseClaim, LeaseReply
 from embedding_sidecar.quota.leases import Ledger
+from embedding_sidecar.quota.periods import NO_NUMBER, Period
 
 AWAY_SECONDS: Final = 1.0
 """A store that did not answer is not asked for so long, so that not every request waits for it."""
@@ -34,8 +35,14 @@ class Counter:
     """Sends claims to the store and books the answers; its clocks are the quota's."""
 
     def __init__(
-        self, *, books: Books, clock: Callable[[], float], wall_clock: Callable[[], float]
+        self,
+        *,
+        period: Period,
+        books: Books,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
     ) -> None:
+        self.period = period
         self.books = books
         self.clock = clock
         self.wall_clock = wall_clock
@@ -43,7 +50,7 @@ class Counter:
         """Held from the making of a claim to its answer: one is under way at a time."""
         self.is_ending = False
         """If True, shares hold nothing ahead, and release the rest of each settling."""
-        self._told_day = NO_DAY
+        self._told_number = NO_NUMBER
         self.failure: errors.StoreAway | None = None
         """The last answer's failure, None if it was a count."""
         self._durability = "the store has not answered yet"
@@ -60,13 +67,13 @@ class Counter:
         return self.store is not None and self.clock() >= self._away_until
 
     @property
-    def today(self) -> int:
-        """The UTC day since 1970 by this machine's clock."""
-        return int(self.wall_clock() // DAY_SECONDS)
+    def present(self) -> int:
+        """The period by this machine's clock."""
+        return self.period.number(self.wall_clock())
 
-    def start_today(self) -> None:
-        """Go on by this machine's clock, as no store tells the day."""
-        self.books.start_day_of(self.today, now=self.clock())
+    def start_present(self) -> None:
+        """Go on by this machine's clock, as no store tells the time."""
+        self.books.start_period(self.present, now=self.clock())
 
     @property
     def word(self) -> str:
@@ -93,11 +100,12 @@ class Counter:
         if store is not self.store:
             # Another store counts by now, and a claim may be sent to any number of stores.
             return await self.ask(ledger, claim)
-        # A later day by this machine's clock alone does not bind before the store's first answer.
-        if count.day < ledger.day and count.day <= self._told_day:
-            self._failed(errors.StoreAway("its clock went back to a day that is over"))
+        # A later one by this machine's clock alone does not bind before the store's first answer.
+        if count.number < ledger.number and count.number <= self._told_number:
+            word = self.period.word
+            self._failed(errors.StoreAway(f"its clock went back to a {word} that is over"))
             return None
-        self._told_day = count.day
+        self._told_number = count.number
         if self.failure:
             _log.info("quota: the store answers again")
         self.failure = None
@@ -127,14 +135,13 @@ class Counter:
             consequence = "this pod counts alone" if goes_alone else "only granted calls are spent"
             text = f"Redis {self.failure.predicate}: {consequence}."
             if isinstance(self.failure, errors.StoreCorrupt):
-                return (
-                    "StoreCorrupt",
-                    f"{text} Find out what else writes there, then delete today's key.",
-                )
+                what = f"Find out what else writes there, then delete {self.period.this}'s key."
+                return "StoreCorrupt", f"{text} {what}"
             return "StoreAway", text
         count = self.books.count
         if count is not None and count.forgot:
-            return "StoreMayForget", "Redis has forgotten calls of today; pods restored them."
+            text = f"Redis has forgotten calls of {self.period.this}; pods restored them."
+            return "StoreMayForget", text
         if self._durability:
             return "StoreMayForget", f"Redis may forget counted calls: {self._durability}."
         return "", "Every call is counted in Redis before it is made."

@@ -1,10 +1,10 @@
-"""The ledger: one sidecar's lease of the policy's day, and its spending.
+"""The ledger: one sidecar's lease of the policy's day or month, and its spending.
 
-A sidecar draws a *lease* from the store: calls and tokens that the store counts before the sidecar
-spends the first of them. A claim states the lease's size absolutely: keep `floor`, and add up to
-`want`. So a claim may be lost, repeated or carried out late (the store ignores one that is older
-than the last), and the next one corrects the result. The lease of a dead holder is never touched
-again: its rest stays counted until midnight.
+A sidecar draws a *lease* from the store: calls, tokens and money that the store counts before the
+sidecar spends the first of them. A claim states the lease's size absolutely: keep `floor`, and add
+up to `want`. So a claim may be lost, repeated or carried out late (the store ignores one that is
+older than the last), and the next one corrects the result. The lease of a dead holder is never
+touched again: its rest stays counted until the period ends.
 
 Each class of callers has a lease and a ledger of its own, so that neither spends the other's
 (`books`). Nothing here reads a clock or a network.
@@ -12,45 +12,59 @@ Each class of callers has a lease and a ledger of its own, so that neither spend
 
 from typing import Final, NamedTuple
 
-from embedding_sidecar.quota.claims import NO_DAY, NOTHING, Amounts, LeaseClaim, LeaseReply, Limits
+from embedding_sidecar.quota.claims import (
+    NO_LIMITS,
+    NOTHING,
+    Amounts,
+    LeaseClaim,
+    LeaseReply,
+    Limits,
+)
+from embedding_sidecar.quota.periods import NO_NUMBER, Period
 
 GRANT_CALLS: Final = 16
 """Calls that a lease holds unspent at most, and that are lost when its holder is killed."""
 
 
 class Reservation(NamedTuple):
-    """One call that may be made, the upper bound of its tokens, and the day it counts to."""
+    """One call that may be made, the bound of what it costs, and the period it counts to."""
 
-    number: int
+    serial: int
     amounts: Amounts
-    day: int
+    number: int
     background: bool = False
     """True if the background class's lease pays for it."""
+    month: "Reservation | None" = None
+    """The same call in the policy's month, where that is limited."""
+    beyond: tuple[str, ...] = ()
+    """The limits that the call exceeds, while those are only observed; such as `day.requests`."""
 
 
 class Ledger:
     """The book of one lease. Spending never exceeds `held`, except through `spend_alone`.
 
-    `limits` are the class's: they bound the sum of all leases when this one grows.
+    `limits` are the class's, and say what is drawn. `bounds` bound the sum of all leases when this
+    one grows: the same, or none while the limits are only observed.
     """
 
-    def __init__(self, *, scope: str, lease: str, background: bool) -> None:
+    def __init__(self, *, scope: str, period: Period, lease: str, background: bool) -> None:
         self._scope = scope
+        self.period = period
         self._lease = lease
-        self.limits = Limits(0, 0)
+        self.limits = self.bounds = Limits(0, 0)
         self.background = background
         self.is_drawn_from = False
         """The ledger of background work stays untouched in most sidecars."""
         self._sequence = 0
-        self._number = 0
+        self._serial = 0
         self._expires_at = float("-inf")
-        self._start(NO_DAY)
+        self._start(NO_NUMBER)
 
-    def _start(self, day: int) -> None:
-        self.day = day
+    def _start(self, number: int) -> None:
+        self.number = number
         self.held = NOTHING
         # Apart, without an object for each change: every call changes them twice.
-        self._used_calls = self._used_tokens = 0
+        self._used_calls = self._used_tokens = self._used_cost = 0
         self.count: LeaseReply | None = None
         self._reported = NOTHING
         self._under_way: dict[int, Amounts] = {}
@@ -58,7 +72,7 @@ class Ledger:
     @property
     def used(self) -> Amounts:
         """Spent, by the upper bound until that is settled."""
-        return Amounts(self._used_calls, self._used_tokens)
+        return Amounts(self._used_calls, self._used_tokens, self._used_cost)
 
     @property
     def rest(self) -> Amounts:
@@ -83,28 +97,27 @@ class Ledger:
     def has(self, amounts: Amounts, *, now: float) -> bool:
         """True if this may be spent without asking the store."""
         # The same as `rest` covering what `claim` asks for, without three objects for each call.
-        held = self.held
+        held, limits = self.held, self.limits
         return (
             now < self._expires_at
             and amounts.calls <= max(0, held.calls - self._used_calls)
-            and (
-                self.limits.tokens is None
-                or amounts.tokens <= max(0, held.tokens - self._used_tokens)
-            )
+            and (limits.tokens is None or amounts.tokens <= max(0, held.tokens - self._used_tokens))
+            and (limits.cost is None or amounts.cost <= max(0, held.cost - self._used_cost))
         )
 
     def spend(self, amounts: Amounts) -> Reservation:
         """Spend amounts that `has` found."""
-        self._number += 1
+        self._serial += 1
         self._used_calls += amounts.calls
         self._used_tokens += amounts.tokens
-        self._under_way[self._number] = amounts
-        return Reservation(self._number, amounts, self.day, self.background)
+        self._used_cost += amounts.cost
+        self._under_way[self._serial] = amounts
+        return Reservation(self._serial, amounts, self.number, self.background)
 
-    def start_day_of(self, day: int, *, now: float) -> None:
-        """Start a new day by this machine's clock, unless the store's day is known to last."""
-        if day > self.day and now >= self._expires_at:
-            self._start(day)
+    def start_period(self, number: int, *, now: float) -> None:
+        """Start a new period by this machine's clock, unless the store's is known to last."""
+        if number > self.number and now >= self._expires_at:
+            self._start(number)
 
     def spend_alone(self, amounts: Amounts, *, others: Amounts) -> Reservation | str:
         """Spend as if others had taken this and no more; or the limit that is too low."""
@@ -112,23 +125,27 @@ class Ledger:
         taken = Amounts(
             others.calls + self._used_calls + amounts.calls,
             others.tokens + self._used_tokens + amounts.tokens,
+            others.cost + self._used_cost + amounts.cost,
         )
-        return self.limits.short(taken) or self.spend(amounts)
+        return self.bounds.short(taken) or self.spend(amounts)
 
-    def limit(self, limits: Limits) -> None:
+    def limit(self, limits: Limits, *, observes: bool = False) -> None:
         """Change the limits. The rest that was drawn within the old ones is not spent any more."""
         self.limits = limits
+        self.bounds = NO_LIMITS if observes else limits
         self.held = self.used
 
     def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
-        """Replace an upper bound by the real cost.
+        """Replace an upper bound by the real cost, from nothing to the bound.
 
-        A second settling changes nothing, nor does one of a day that is over.
+        A second settling changes nothing, nor does one of a period that is over.
         """
-        bound = self._under_way.pop(reservation.number, None)
+        bound = self._under_way.pop(reservation.serial, None)
         if bound is not None:
-            self._used_calls += cost.calls - bound.calls
-            self._used_tokens += cost.tokens - bound.tokens
+            # A provider may report any usage; none bills more tokens than the bound.
+            self._used_calls -= bound.calls - cost.calls
+            self._used_tokens -= bound.tokens - max(0, min(cost.tokens, bound.tokens))
+            self._used_cost -= bound.cost - max(0, min(cost.cost, bound.cost))
 
     def claim(self, amounts: Amounts, *, ahead: int, now: float) -> LeaseClaim:
         """Claim enough to spend this, and if possible `ahead` times as much."""
@@ -136,7 +153,12 @@ class Ledger:
             self.held = self.used
         # Tokens without a limit are only counted. Calls without one are drawn in grants, so that
         # the store counts them.
-        limited = Amounts(amounts.calls, 0 if self.limits.tokens is None else amounts.tokens)
+        limits = self.limits
+        limited = Amounts(
+            amounts.calls,
+            0 if limits.tokens is None else amounts.tokens,
+            0 if limits.cost is None else amounts.cost,
+        )
         missing = (limited - self.rest).at_least(NOTHING)
         return self.report(need=missing, want=(limited.times(ahead) - self.rest).at_least(missing))
 
@@ -150,10 +172,12 @@ class Ledger:
         self._sequence += 1
         return LeaseClaim(
             scope=self._scope,
+            period=self.period,
             lease=self._lease,
             sequence=self._sequence,
-            day=self.day,
-            limits=self.limits,
+            number=self.number,
+            limits=self.bounds,
+            has_cost=self.limits.cost is not None,
             floor=self.taken,
             spent=self.used,
             need=need,
@@ -164,13 +188,13 @@ class Ledger:
     def enter(self, count: LeaseReply, *, claim: LeaseClaim, asked_at: float) -> None:
         """Book the answer to the last claim, which was sent at `asked_at`.
 
-        The store's day is counted from `asked_at`, so that it ends here no later than there.
+        The period is counted from `asked_at`, so that it ends here no later than in the store.
         """
-        is_new = count.day != self.day
+        is_new = count.number != self.number
         if is_new:
-            self._start(count.day)
+            self._start(count.number)
         # A rest that was drawn within other limits goes back with the next claim.
-        self.held = count.held if claim.limits == self.limits else self.used
+        self.held = count.held if claim.limits == self.bounds else self.used
         self.count = count
         self._reported = NOTHING if is_new else claim.spent
-        self._expires_at = asked_at + count.day_ends_in_seconds
+        self._expires_at = asked_at + count.ends_in_seconds

@@ -1,8 +1,10 @@
-"""The leases of a policy's day in Redis: one hash a day, one script, which runs alone.
+"""The leases of a policy's day or month in Redis: one hash each, one script, which runs alone.
 
 Fields: `calls`, `tokens` (counted), `spent_calls`, `spent_tokens` (reported by the holders),
 `revision`, `incarnation`, `forgot`, and for each lease `lease:ID` with its sequence, calls, tokens,
-spent calls and spent tokens. The day is UTC by Redis's own clock; its hash stays for two days.
+spent calls and spent tokens. Where money is limited, also `cost`, `spent_cost` and for each lease
+`cost:ID` with its cost and spent cost, in nano-dollars: beside the others, which older sidecars
+check strictly. Days and months are UTC by Redis's own clock; a hash stays for two of them.
 """
 
 import asyncio
@@ -11,10 +13,11 @@ from typing import Any, Final
 import redis.asyncio
 import redis.exceptions
 
-from embedding_contract import json_fields
+from embedding_contract import json_fields, money
 from embedding_sidecar import errors
 from embedding_sidecar.quota.claim_script import CLAIM
-from embedding_sidecar.quota.claims import DAY_SECONDS, NOTHING, Amounts, LeaseClaim, LeaseReply
+from embedding_sidecar.quota.claims import NOTHING, Amounts, LeaseClaim, LeaseReply
+from embedding_sidecar.quota.periods import DAY
 from embedding_sidecar.redis_client import scripts
 
 PREFIX: Final = "aos:embedding:quota:"
@@ -23,20 +26,18 @@ BUDGET_SECONDS: Final = 1.0
 NEAR_THE_LIMIT: Final = 16
 """A claim gets one in so many of the calls that are left, or the number that it needs: the last
 calls are granted one by one."""
-KEPT_SECONDS: Final = 2 * DAY_SECONDS
 MAX_FIGURE: Final = json_fields.MAX_COUNT
-"""Bound of a day's counters and limits."""
+"""Bound of the counters and limits of calls and tokens, and of revisions."""
+MAX_FIGURES: Final = Amounts(MAX_FIGURE, MAX_FIGURE, money.MAX_NANOS)
 MAX_SUMMED: Final = 64
 """Leases that a claim adds up, to check the counters against their sum."""
-_MAX_DAY: Final = 2_900_000
-"""Days since 1970, in the year 9909: Python's dates end in 9999."""
 _MAX_INCARNATION: Final = 64
 
 _SHORT: Final = ("", *Amounts._fields)
-_ANSWER: Final = [*[int] * 10, bytes, int, int]
+_ANSWER: Final = [*[int] * 13, bytes, int, int]
 """The types of the script's reply."""
 _CANNOT_BE: Final = [int, bytes]
-"""Likewise, where a field of the day is not valid."""
+"""Likewise, where a field is not valid."""
 _MAX_FIELD: Final = 40
 _NEEDED: Final = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "always"}
 
@@ -50,23 +51,25 @@ class RedisStore:
 
     async def claim(self, claim: LeaseClaim) -> LeaseReply:
         """Carry a claim out. On errors.StoreAway that may be done, or be done later."""
-        seen = claim.seen
-        # The tag keeps all days of a policy on one node of a Redis Cluster.
-        key = f"{PREFIX}{{{claim.scope}}}"
+        seen, period = claim.seen, claim.period
+        # The tag keeps all periods of a policy on one node of a Redis Cluster.
+        key = f"{PREFIX}{{{claim.scope}}}" + ("" if period is DAY else f":{period.word}")
         words: list[str | int] = [
             claim.lease,
             claim.sequence,
-            claim.day,
+            claim.number,
             *(-1 if limit is None else limit for limit in claim.limits),
             *claim.floor,
             *claim.spent,
             *claim.need,
             *claim.want,
-            *((seen.incarnation, seen.revision, *seen.counted) if seen else ("", 0, *NOTHING)),
+            *(_seen(seen) if seen else ("", 0, *NOTHING)),
             NEAR_THE_LIMIT,
-            KEPT_SECONDS,
-            MAX_FIGURE,
+            2 * period.most_seconds,
+            *MAX_FIGURES,
             MAX_SUMMED,
+            period.word,
+            int(claim.has_cost),
         ]
         try:
             async with asyncio.timeout(BUDGET_SECONDS):
@@ -107,6 +110,12 @@ class RedisStore:
         await self._client.aclose()
 
 
+def _seen(seen: LeaseReply) -> tuple[str | int, ...]:
+    """The last answer as the script reads it: a cost that it did not tell is -1."""
+    counted = seen.counted if seen.has_cost else seen.counted._replace(cost=-1)
+    return seen.incarnation, seen.revision, *counted
+
+
 def _count(answer: Any, *, claim: LeaseClaim) -> LeaseReply | str | None:
     """The script's answer to this claim; None where it answers another one.
 
@@ -118,17 +127,18 @@ def _count(answer: Any, *, claim: LeaseClaim) -> LeaseReply | str | None:
         return field.decode(errors="replace")[:_MAX_FIELD] if told == claim.sequence else None
     if types != _ANSWER:
         return None
-    told, day, ends_in_ms, *held, short = answer[:6]
-    counted, spent, (incarnation, revision, forgot) = answer[6:8], answer[8:10], answer[10:]
+    told, number, ends_in_ms, *held, short = answer[:7]
+    counted, spent, (incarnation, revision, forgot) = answer[7:10], answer[10:13], answer[13:]
     if told != claim.sequence or not 0 <= short < len(_SHORT):
         return None
     count = LeaseReply(
-        day=day,
-        day_ends_in_seconds=ends_in_ms / 1000,
+        number=number,
+        ends_in_seconds=ends_in_ms / 1000,
         held=Amounts(*held),
         short=_SHORT[short],
         counted=Amounts(*counted),
         spent=Amounts(*spent),
+        has_cost=claim.has_cost,
         incarnation=incarnation.decode(errors="replace"),
         revision=revision,
         forgot=bool(forgot),
@@ -138,21 +148,21 @@ def _count(answer: Any, *, claim: LeaseClaim) -> LeaseReply | str | None:
 
 def _can_be(count: LeaseReply, claim: LeaseClaim) -> bool:
     """True if the answer is possible: a store that lies must not make us spend."""
-    floor = claim.floor if count.day == claim.day else NOTHING
-    if count.day < claim.day:
-        # By the store's clock the day is an earlier one, whose lease stays as it is.
+    floor = claim.floor if count.number == claim.number else NOTHING
+    if count.number < claim.number:
+        # By the store's clock the period is an earlier one, whose lease stays as it is.
         most = count.counted
     else:
         most = Amounts(*map(_most, floor, claim.want, claim.limits))
     return (
-        0 <= count.day <= _MAX_DAY
-        and 0 <= count.day_ends_in_seconds <= DAY_SECONDS
+        0 <= count.number <= claim.period.most_number
+        and 0 <= count.ends_in_seconds <= claim.period.most_seconds
         and 0 <= count.revision <= MAX_FIGURE
         and len(count.incarnation) <= _MAX_INCARNATION
         and all(
-            0 <= held <= min(largest, counted) and 0 <= spent <= counted <= MAX_FIGURE
-            for held, largest, counted, spent in zip(
-                count.held, most, count.counted, count.spent, strict=True
+            0 <= held <= min(largest, counted) and 0 <= spent <= counted <= bound
+            for held, largest, counted, spent, bound in zip(
+                count.held, most, count.counted, count.spent, MAX_FIGURES, strict=True
             )
         )
     )

@@ -2,87 +2,33 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from embedding_contract import money
 from embedding_sidecar import errors
 from embedding_sidecar.allowance import NO_LIMIT, Allowance
-from embedding_sidecar.quota.claims import DAY_SECONDS, Amounts, Limits
+from embedding_sidecar.quota.claim_queue import ClaimQueue, Outcome, Told
+from embedding_sidecar.quota.claims import Amounts, Limits
 from embedding_sidecar.quota.counter import AWAY_SECONDS, Counter
 from embedding_sidecar.quota.leases import GRANT_CALLS, Ledger, Reservation
 
 IDLE_SECONDS: Final = 10.0
 """A share that was unused for this time releases its rest, for others to spend."""
 
-Outcome = Reservation | BaseException
-"""A call that may be made, or the reason why not: errors.Refused, or a fault of the program."""
-Told = Callable[[Outcome], None]
-
 _log = logging.getLogger(__name__)
 
 
 class Terms(NamedTuple):
-    """The day's limits, the part that is for others, and the rule while the store is away."""
+    """The period's limits, the part that is for others, and the rule while the store is away.
 
-    day: Limits
+    With `observes` nothing is refused.
+    """
+
+    limits: Limits
     reserve: Amounts
     may_go_alone: bool
-
-
-@dataclass(slots=True, eq=False)
-class Waiter:
-    """A call that waits in the queue; `told` is called once, by the event loop."""
-
-    amounts: Amounts
-    told: Told
-    is_gone: bool = False
-
-    def leave(self) -> None:
-        """Stop waiting; an outcome of this same loop iteration is passed on all the same."""
-        self.is_gone = True
-
-
-class ClaimQueue:
-    """The calls that wait for a claim; one claim serves, in order, all that it covers."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[Waiter] = deque()
-
-    def join(self, amounts: Amounts, told: Told) -> Waiter:
-        """Wait for these amounts; a call that has left is not notified."""
-        waiter = Waiter(amounts, told)
-        self._waiting.append(waiter)
-        return waiter
-
-    def first(self) -> Amounts | None:
-        """The amounts that the first needs; None where none waits."""
-        while self._waiting and self._waiting[0].is_gone:
-            self._waiting.popleft()
-        return self._waiting[0].amounts if self._waiting else None
-
-    def serve(self, outcome: Callable[[Amounts], Outcome | None]) -> None:
-        """Notify each of its outcome, in order, up to the first whose outcome is None yet."""
-        while (amounts := self.first()) is not None and (found := outcome(amounts)) is not None:
-            _tell(self._waiting.popleft(), found)
-
-    def sift(self, outcome: Callable[[Amounts], Outcome | None]) -> None:
-        """Notify each of its outcome, also behind one whose outcome is None yet."""
-        waiting, self._waiting = self._waiting, deque()
-        for waiter in waiting:
-            if waiter.is_gone:
-                continue
-            found = outcome(waiter.amounts)
-            if found is None:
-                self._waiting.append(waiter)
-            else:
-                _tell(waiter, found)
-
-    def end(self, outcome: Outcome) -> None:
-        """Notify all of one outcome."""
-        self.sift(lambda _: outcome)
+    observes: bool = False
 
 
 class Share:
@@ -103,10 +49,11 @@ class Share:
     def obey(self, terms: Terms) -> None:
         """Change the terms. Spending stays spent; the rest of the lease is released."""
         self._terms = terms
-        self.ledger.limit(terms.day.without(terms.reserve))
+        limits = terms.limits.without(terms.reserve)
+        self.ledger.limit(limits, observes=terms.observes)
 
     def draw(self, amounts: Amounts, done: Told) -> Callable[[], None] | None:
-        """Draw, by the contract of Quota.draw."""
+        """Draw, by the contract of PeriodQuota.draw."""
         self._spent_at = now = self._clock()
         self.ledger.is_drawn_from = True
         if self.ledger.has(amounts, now=now):
@@ -150,9 +97,9 @@ class Share:
             self._queue.sift(lambda needed: self._held(needed) or self._alone(needed))
             return
         self._watch()
-        # Unless midnight came between, or the limits have changed.
-        if count.short and claim.day <= count.day and claim.limits == self.ledger.limits:
-            # A refusal holds for all that need as much: in a day that is used up, all that wait
+        # Unless the period ended between, or the limits have changed.
+        if count.short and claim.number <= count.number and claim.limits == self.ledger.bounds:
+            # A refusal holds for all that need as much: in a period that is used up, all that wait
             # cost one claim and not one each.
             self._queue.sift(
                 lambda needed: (
@@ -169,12 +116,12 @@ class Share:
                 code="quota_store_unavailable",
                 retry_after_seconds=AWAY_SECONDS,
             )
-        self._counter.start_today()
+        self._counter.start_present()
         outcome = self.ledger.spend_alone(amounts, others=self._books.others(self.ledger))
         return self._exhausted(outcome, amounts) if isinstance(outcome, str) else outcome
 
     def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
-        """Settle by the real cost, by the contract of Quota.settle."""
+        """Settle by the real cost, by the contract of PeriodQuota.settle."""
         self.ledger.settle(reservation, cost=cost)
         if self._counter.is_ending:
             task = asyncio.get_running_loop().create_task(self.give_back())
@@ -183,21 +130,23 @@ class Share:
 
     def left(self) -> Allowance:
         """The amounts that may still be drawn, by the store's last answer."""
-        limits, day = self.ledger.limits, self.ledger.day
+        limits, number = self.ledger.bounds, self.ledger.number
         if limits.open:
             return NO_LIMIT
         ends_in = self._books.ends_in_seconds(now=self._clock())
         if ends_in is None:
-            day = max(day, self._counter.today)
-            ends_in = (day + 1) * DAY_SECONDS - self._counter.wall_clock()
+            number = max(number, self._counter.present)
+            end = self._counter.period.end(number)
+            ends_in = end.timestamp() - self._counter.wall_clock()
         left = limits
-        if day == self.ledger.day:
+        if number == self.ledger.number:
             left = limits.without(self._books.others(self.ledger) + self.ledger.used)
         return Allowance(
-            daily_requests=limits.calls,
+            requests=limits.calls,
             requests_left=left.calls,
-            daily_tokens=limits.tokens,
+            tokens=limits.tokens,
             tokens_left=left.tokens,
+            cost_left=left.cost,
             resets_in_seconds=ends_in,
         )
 
@@ -229,31 +178,32 @@ class Share:
         await self.give_back()
 
     def _exhausted(self, short: str, amounts: Amounts) -> errors.QuotaExhausted:
-        day, reserve, _ = self._terms
-        reset_at = f"{midnight_after(self.ledger.day):%Y-%m-%dT%H:%M:%SZ}"
+        limits, reserve, period = self._terms.limits, self._terms.reserve, self._counter.period
+        reset_at = f"{period.end(self.ledger.number):%Y-%m-%dT%H:%M:%SZ}"
         taken = self._books.others(self.ledger) + self.ledger.used + amounts
-        used_up = day.short(taken)
+        used_up = limits.short(taken)
         reserved = getattr(reserve, short)
         if reserved and not used_up:
             return errors.QuotaReserved(
-                f"This policy has {getattr(day, short)} {short} a day, of which {reserved} are "
-                "reserved for applications; the rest is less than this background request needs. "
+                f"This policy has {_in_words(short, getattr(limits, short))} a {period.word}, of "
+                f"which {_in_words(short, reserved, alone=False)} are reserved for applications; "
+                "the rest is less than this background request needs. "
                 f"The quota is renewed at {reset_at}.",
                 left=self.left(),
             )
         short = used_up or short
         return errors.QuotaExhausted(
-            f"This policy's {getattr(day, short)} {short} a day are used up, or the rest is less "
-            f"than this request needs. The quota is renewed at {reset_at}.",
+            f"This policy's {_in_words(short, getattr(limits, short))} a {period.word} are used "
+            f"up, or the rest is less than this request needs. The quota is renewed at {reset_at}.",
             left=self.left(),
         )
 
 
-def midnight_after(day: int) -> datetime:
-    """The end of a UTC day since 1970."""
-    return datetime.fromtimestamp((day + 1) * DAY_SECONDS, tz=UTC)
-
-
-def _tell(waiter: Waiter, outcome: Outcome) -> None:
-    # Called later, so that a further draw of the caller takes nothing from the calls behind it.
-    asyncio.get_running_loop().call_soon(waiter.told, outcome)
+def _in_words(unit: str, amount: int, *, alone: bool = True) -> str:
+    """An amount and, where it stands alone, its unit."""
+    if unit == "cost":
+        whole, _, part = money.dollars(amount).partition(".")
+        amount_words, unit = f"{whole}.{part:0<2}", "US dollars"
+    else:
+        amount_words = str(amount)
+    return f"{amount_words} {unit}" if alone else amount_words

@@ -75,6 +75,10 @@ class Metrics:
         """A request was refused because the day is used up."""
         self._counters["aos_embedding_quota_exhausted_total"].of().value += 1
 
+    def quota_observed(self, period: str, unit: str) -> None:
+        """A call exceeded a limit that is only observed."""
+        self._counters["aos_embedding_quota_observed_total"].of(period, unit).value += 1
+
     def answered(self, status: int) -> None:
         """A request for embeddings was answered with this HTTP status."""
         self._counters["aos_embedding_requests_total"].of(str(status)).value += 1
@@ -83,13 +87,17 @@ class Metrics:
         """Set a gauge without labels; None, for no limit, is +Inf."""
         self._gauges[name].set(float("inf") if value is None else value)
 
-    def show(self, name: str, by_label: Mapping[str, float | None]) -> None:
-        """Set a gauge for these values of its label; others, and None, are no longer shown."""
+    def show(
+        self,
+        name: str,
+        by_label: Mapping[str, float | None] | Mapping[tuple[str, str], float],
+    ) -> None:
+        """Set a gauge for these values of its label, or labels; others, and None, are not shown."""
         gauge = self._gauges[name]
         gauge.clear()
         for label, value in by_label.items():
             if value is not None:
-                gauge.labels(label).set(value)
+                gauge.labels(*([label] if isinstance(label, str) else label)).set(value)
 
     def exposition(self) -> bytes:
         """The text of a scrape."""

@@ -26,9 +26,9 @@ POLICY = document.PolicyDocument(
     providers=(document.Provider(name="p", kind="OpenAI", model="m", base_url="http://p/v1"),),
 )
 LEFT = Allowance(
-    daily_requests=None,
+    requests=None,
     requests_left=None,
-    daily_tokens=None,
+    tokens=None,
     tokens_left=None,
     resets_in_seconds=60.0,
 )

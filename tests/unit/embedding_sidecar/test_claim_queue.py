@@ -6,9 +6,9 @@ import functools
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from embedding_sidecar.quota.claim_queue import ClaimQueue, Outcome, Waiter
 from embedding_sidecar.quota.claims import Amounts
 from embedding_sidecar.quota.leases import Reservation
-from embedding_sidecar.quota.share import ClaimQueue, Outcome, Waiter
 
 NEEDS = st.integers(min_value=1, max_value=5)
 

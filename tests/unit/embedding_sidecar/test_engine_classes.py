@@ -110,16 +110,16 @@ class Waits(Quota):
         self.may_go = asyncio.Event()
         self.is_waiting = asyncio.Event()
 
-    def draw(self, *, tokens, done, background=False):
+    def draw(self, *, tokens, done, background=False, price=0):
         draw = super().draw
 
         async def later():
             self.is_waiting.set()
             await self.may_go.wait()
-            draw(tokens=tokens, done=done, background=True)
+            draw(tokens=tokens, done=done, background=True, price=price)
 
         if not background:
-            return draw(tokens=tokens, done=done)
+            return draw(tokens=tokens, done=done, price=price)
         return asyncio.ensure_future(later()).cancel
 
 

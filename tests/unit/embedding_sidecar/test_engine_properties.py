@@ -27,6 +27,7 @@ from embedding_sidecar.engine.request_state import Found
 from embedding_sidecar.engine.service import Service
 from embedding_sidecar.openai_format import cache_control
 from embedding_sidecar.providers import openai
+from embedding_sidecar.quota import claims, leases
 from embedding_sidecar.translation import provider_api
 from tests.fakes import provider as stand_in
 from tests.parts import virtual_time
@@ -144,7 +145,7 @@ class Quota:
             raise errors.QuotaExhausted("used up", left=NOTHING_LEFT)
         return self._spend(tokens)
 
-    def draw(self, *, tokens, done, background=False):
+    def draw(self, *, tokens, done, background=False, price=0):
         self.drawn += 1
         self._times_asked += 1
         if self.left and self._times_asked % 3:
@@ -153,16 +154,17 @@ class Quota:
             task = asyncio.create_task(self._later(tokens))
             task.add_done_callback(lambda it: done(it.exception() or it.result()))
 
-    def settle(self, reservation, *, billed, tokens):
-        assert reservation not in self.settled
-        assert tokens <= self.reserved[reservation]
+    def settle(self, reservation, *, billed, tokens, price=0):
+        serial = reservation.serial
+        assert serial not in self.settled
+        assert tokens <= self.reserved[serial]
         self.left += not billed
-        self.settled[reservation] = (billed, tokens)
+        self.settled[serial] = (billed, tokens)
 
     def _spend(self, tokens):
         self.left -= 1
         self.reserved.append(tokens)
-        return len(self.reserved) - 1
+        return leases.Reservation(len(self.reserved) - 1, claims.Amounts(1, tokens), 0)
 
 
 class Silent:

@@ -32,6 +32,7 @@ from embedding_sidecar.engine import (
 from embedding_sidecar.engine.answer import Answer
 from embedding_sidecar.openai_format import openai_json, request_headers
 from embedding_sidecar.policy import runtime
+from embedding_sidecar.quota import claims, leases
 from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.translation import provider_api
 from tests.fakes import provider as stand_in
@@ -54,9 +55,9 @@ DOCUMENT = document.PolicyDocument(
 )
 TTL_SECONDS = 60
 LEFT = Allowance(
-    daily_requests=10,
+    requests=10,
     requests_left=9,
-    daily_tokens=None,
+    tokens=None,
     tokens_left=None,
     resets_in_seconds=60.0,
 )
@@ -66,10 +67,10 @@ SUMS = re.compile(rb"^aos_embedding_(cache|api)_latency_seconds_(sum|bucket).*$"
 
 
 class Unlimited:
-    def draw(self, *, tokens, done, background=False):
-        done(0)
+    def draw(self, *, tokens, done, background=False, price=0):
+        done(leases.Reservation(0, claims.Amounts(1, tokens), 0))
 
-    def settle(self, reservation, *, billed, tokens):
+    def settle(self, reservation, *, billed, tokens, price=0):
         pass
 
 

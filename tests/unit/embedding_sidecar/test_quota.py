@@ -8,7 +8,7 @@ import pytest
 
 from embedding_contract import document
 from embedding_sidecar import errors
-from embedding_sidecar.quota import claims, counter, leases, quota, share
+from embedding_sidecar.quota import claims, counter, leases, periods, quota, share
 from tests.fakes.quota_store import FakeStore
 from tests.parts.callbacks import draw
 from tests.parts.settling import held, settled
@@ -88,7 +88,7 @@ class Day:
 
     @property
     def counted(self) -> claims.Amounts:
-        today = int(self.clock() // claims.DAY_SECONDS)
+        today = int(self.clock() // periods.DAY_SECONDS)
         return self.store.days["team/policy", today].counted
 
     def cut(self, how: str = "before") -> None:
@@ -198,8 +198,8 @@ def test_left_quota_is_what_this_sidecar_may_still_draw(day):
 
     left, asked = run(scenario())
     # The other has drawn 16 calls; of its tokens as many as a sixteenth of what was left.
-    assert (left.daily_requests, left.requests_left) == (1000, 1000 - 16 - 2)
-    assert (left.daily_tokens, left.tokens_left) == (5000, 5000 - 312 - 200)
+    assert (left.requests, left.requests_left) == (1000, 1000 - 16 - 2)
+    assert (left.tokens, left.tokens_left) == (5000, 5000 - 312 - 200)
     assert not left.used_up
     assert asked == 1
 
@@ -393,11 +393,11 @@ def test_plain_settling_after_close_gives_back_remainder(day):
         sidecar = day.sidecar(daily_requests=1000)
         first, second = [await draw(sidecar, tokens=1) for _ in range(2)]
         sidecar.settle(first, billed=True, tokens=1)
-        assert not sidecar._shares[False].giving_back
+        assert not sidecar.day.shares[False].giving_back
         await sidecar.close()
         sidecar.settle(second, billed=False, tokens=0)
         before = day.counted.calls
-        await asyncio.gather(*sidecar._shares[False].giving_back)
+        await asyncio.gather(*sidecar.day.shares[False].giving_back)
         return before, day.counted.calls
 
     assert run(scenario()) == (2, 1)
@@ -674,7 +674,7 @@ def test_answer_of_store_before_is_not_taken_for_one_of_next(day):
         obey(sidecar, second, daily_requests=1000)
         gate.set()
         await first
-        return second.days["team/policy", int(NOON // claims.DAY_SECONDS)].counted.calls
+        return second.days["team/policy", int(NOON // periods.DAY_SECONDS)].counted.calls
 
     assert run(scenario()) == leases.GRANT_CALLS
 
@@ -978,7 +978,7 @@ def test_waiter_cancelled_while_served_uses_nothing(day, turns_later):
             if turns:
                 loop.call_soon(hang_up, turns - 1)
                 return
-            given.append(crowd.quota._shares[False].ledger.used.calls)
+            given.append(crowd.quota.day.shares[False].ledger.used.calls)
             for request in crowd.waiting:
                 request.cancel()
 

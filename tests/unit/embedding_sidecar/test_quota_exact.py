@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 from embedding_contract import document
 from embedding_sidecar import errors
-from embedding_sidecar.quota import claims, counter, leases, quota
+from embedding_sidecar.quota import claims, counter, leases, periods, quota
 from tests.fakes.quota_store import FakeStore
 from tests.parts.callbacks import draw
 from tests.parts.settling import give_back, settled
@@ -28,7 +28,7 @@ WHICH = st.integers(min_value=0, max_value=1_000_000)
 TOKENS = st.integers(min_value=1, max_value=60)
 RESERVES = st.sampled_from([claims.Amounts(), claims.Amounts(10, 250), claims.Amounts(250, 10_000)])
 NONE = claims.NOTHING
-START = 20_000 * claims.DAY_SECONDS + 43_200
+START = 20_000 * periods.DAY_SECONDS + 43_200
 
 
 @dataclass
@@ -123,7 +123,7 @@ class Policy(RuleBasedStateMachine):
         return task
 
     def today(self):
-        return int(self.now // claims.DAY_SECONDS)
+        return int(self.now // periods.DAY_SECONDS)
 
     @precondition(lambda self: len(self.living) < 3)
     @rule()
@@ -152,7 +152,7 @@ class Policy(RuleBasedStateMachine):
         sidecar = pick(self.living, which)
         if background:
             sidecar.has_background = True
-            self.of_background.add(sidecar.quota._shares[True].ledger._lease)
+            self.of_background.add(sidecar.quota.day.shares[True].ledger._lease)
         for _ in range(requests):
             asking = self.request(sidecar, bound, background)
             sidecar.asking.append(self.start(sidecar, asking))
@@ -166,7 +166,7 @@ class Policy(RuleBasedStateMachine):
         except (errors.QuotaExhausted, errors.Unavailable):
             return
         # From here on the call may have been made, and so it counts, whatever comes.
-        day = reservation.day
+        day = reservation.number
         assert day == self.today()
         self.calls[day] = self.calls.get(day, 0) + 1
         self.tokens[day] = self.tokens.get(day, 0) + bound
@@ -273,7 +273,7 @@ class Policy(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([-0.5, 0.0, 0.5]))
     def midnight_comes(self, seconds):
         self.keep_highest()
-        midnight = (self.today() + 1) * claims.DAY_SECONDS
+        midnight = (self.today() + 1) * periods.DAY_SECONDS
         self.now = max(self.now, midnight + seconds)
         self.start_day_of()
 
@@ -304,7 +304,7 @@ class Policy(RuleBasedStateMachine):
         before = self.store.days.get(("team/policy", self.today()))
         had = before.leases[claim.lease].held if before and claim.lease in before.leases else NONE
         count = self.store.carry_out(claim)
-        floor = claim.floor if claim.day == count.day else NONE
+        floor = claim.floor if claim.number == count.number else NONE
         if claim.lease in self.of_background and not had.at_least(floor).covers(count.held):
             granted = count.held - had.at_least(floor)
             counted = claims.Amounts(

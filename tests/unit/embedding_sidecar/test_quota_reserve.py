@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from embedding_contract import document
 from embedding_sidecar import errors
-from embedding_sidecar.quota import claims, leases, quota, share
+from embedding_sidecar.quota import claims, leases, periods, quota, share
 from tests.fakes.quota_store import FakeStore
 from tests.parts import virtual_time
 from tests.parts.callbacks import draw
 from tests.parts.settling import give_back
 
-NOON = 20_000 * claims.DAY_SECONDS + 43_200.0
+NOON = 20_000 * periods.DAY_SECONDS + 43_200.0
 SCOPE = "team/policy"
 
 
@@ -36,7 +36,7 @@ class Day:
 
     @property
     def counted(self) -> claims.Amounts:
-        day = self.store.days.get((SCOPE, int(NOON // claims.DAY_SECONDS)))
+        day = self.store.days.get((SCOPE, int(NOON // periods.DAY_SECONDS)))
         return day.counted if day else claims.NOTHING
 
 
@@ -170,7 +170,7 @@ def test_whole_day_is_told_whichever_class_spends(day):
     async def scenario():
         sidecar, other = (day.sidecar(daily_requests=100, reserved_requests=20) for _ in range(2))
         await calls(sidecar, 5, background=True)
-        known = sidecar.books.policy_used().calls, sidecar.books.policy_reserved().calls
+        known = sidecar.day.books.policy_used().calls, sidecar.day.books.policy_reserved().calls
         state = await sidecar.state()
         return known, state, await other.state()
 
@@ -186,11 +186,11 @@ def test_new_day_that_one_class_has_heard_of_is_new_for_other(day):
     async def scenario():
         sidecar = day.sidecar(daily_requests=100, reserved_requests=20)
         await calls(sidecar, background=True)
-        day.now += claims.DAY_SECONDS
+        day.now += periods.DAY_SECONDS
         await call(sidecar)
         return (
             sidecar.left(background=True),
-            sidecar.books.policy_used().calls,
+            sidecar.day.books.policy_used().calls,
             await calls(sidecar, background=True),
         )
 
@@ -206,12 +206,12 @@ def test_background_does_not_wait_for_past_day(day):
         sidecar = day.sidecar(shared=False, daily_requests=10, reserved_requests=2)
         await calls(sidecar, background=True)
         before = sidecar.left(background=True).used_up
-        day.now += claims.DAY_SECONDS
+        day.now += periods.DAY_SECONDS
         return before, sidecar.left(background=True)
 
     before, after = run(scenario())
     assert before
-    assert (after.requests_left, after.daily_requests) == (8, 8)
+    assert (after.requests_left, after.requests) == (8, 8)
 
 
 def test_sidecar_without_background_work_has_one_lease(day):
@@ -351,7 +351,7 @@ def test_any_course_of_both_classes(calls_of_day, tokens_of_day, shared, steps):
             held = await reserved(sidecar, tokens=bound, background=background)
             if isinstance(held, errors.QuotaExhausted):
                 total = day.counted if shared else spent
-                ours = sidecar._shares[background].ledger.rest
+                ours = sidecar.day.shares[background].ledger.rest
                 with_it = total + (need - ours).at_least(claims.NOTHING)
                 assert allowed.short(with_it)
                 is_reserved = not limits.short(with_it)

@@ -9,16 +9,16 @@ from embedding_sidecar.api import response_headers
 from embedding_sidecar.engine.answer import Answer
 
 LEFT = allowance.Allowance(
-    daily_requests=1000,
+    requests=1000,
     requests_left=12,
-    daily_tokens=None,
+    tokens=None,
     tokens_left=None,
     resets_in_seconds=3_725.2,
 )
 BOTH = allowance.Allowance(
-    daily_requests=1000,
+    requests=1000,
     requests_left=12,
-    daily_tokens=5000,
+    tokens=5000,
     tokens_left=0,
     resets_in_seconds=59.0,
 )

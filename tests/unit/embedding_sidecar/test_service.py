@@ -269,7 +269,7 @@ def made_to_wait(world, monkeypatch):
     drawn = []
     draw_at_once = world.quota.draw
 
-    def draw(tokens, done, background):
+    def draw(tokens, done, background, price):
         drawn.append((tokens, done))
         return lambda: None
 

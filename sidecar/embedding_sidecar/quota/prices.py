@@ -1,0 +1,45 @@
+"""Prices of a policy's providers, as its limits in money count them."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from embedding_contract import document, json_fields, money
+
+_PRICE: Final = re.compile(r"[0-9]{1,7}(\.[0-9]{1,8})?")
+"""US dollars for a million tokens; a price in thousandths of a cent has eight decimals."""
+
+
+def of(policy: document.PolicyDocument) -> Mapping[str, int]:
+    """Nano-dollars of a million tokens by the provider's name; empty without limits in money.
+
+    Raises:
+        InvalidDocument: money is limited, and a provider has no price, or none that can be counted.
+    """
+    quotas = [policy.quota, *(it.quota for it in policy.classes)]
+    if all(it.daily_cost is None and it.monthly_cost is None for it in quotas):
+        return {}
+    return {
+        it.name: _price(it.price_per_million_tokens, f"providers[{index}].pricePerMillionTokens")
+        for index, it in enumerate(policy.providers)
+    }
+
+
+def _price(written: str | None, path: str) -> int:
+    if written is None:
+        raise json_fields.InvalidDocument(path, "is missing: the policy has a limit in money")
+    try:
+        return money.price(checked(written))
+    except ValueError as error:
+        raise json_fields.InvalidDocument(path, str(error)) from None
+
+
+def checked(written: str) -> str:
+    """A price that can be counted.
+
+    Raises:
+        ValueError: the text is none.
+    """
+    if not _PRICE.fullmatch(written):
+        raise ValueError('must be an amount in US dollars such as "0.02"')
+    return written

@@ -24,7 +24,7 @@ from embedding_contract.json_fields import Count, FileName, Positive, Text, Url,
 from embedding_contract.json_records import REQUIRED, Key
 
 VERSION: Final = 1
-FEATURES: Final[frozenset[str]] = frozenset({"quota.cost", "quota.monthly", "signature"})
+FEATURES: Final[frozenset[str]] = frozenset({"class", "quota.cost", "quota.monthly", "signature"})
 """Values of `requires` that this reader carries out; version 1 as first written needs none."""
 
 DEFAULT_BASE_URLS: Final[Mapping[str, str]] = MappingProxyType(

@@ -14,11 +14,13 @@ from typing import Final
 from embedding_contract import document, fingerprint, names, proof
 from embedding_operator import errors, sidecars
 from embedding_operator.controller import credentials
+from embedding_operator.controller.redis_users import RedisUsers
 from embedding_operator.informers.caches import Caches
 from embedding_operator.kube import apply, kinds, ownership
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.kinds import Object, ObjectKey
 from embedding_operator.policy import classes, network, policy, provider_guard
+from embedding_operator.policy.reference import Literal
 from embedding_operator.render import configmaps, document_keys, monitoring, secrets
 
 CA_KEY: Final = "ca.crt"
@@ -81,7 +83,9 @@ class Applier:
         additional_alerts: bool = False,
         selected_by: Callable[[], Mapping[str, str]] = dict,
         network: network.Network = network.Network(),  # noqa: B008 - frozen
+        users: RedisUsers | None = None,
     ) -> None:
+        self._users = users or RedisUsers()
         self._network = network
         self._objects = objects
         self._seen = seen
@@ -205,13 +209,37 @@ class Applier:
         cache_key = before.get(names.SECRET_CACHE_KEY, b"")
         if not _CACHE_KEY.fullmatch(cache_key):
             cache_key = random_secrets.token_hex(CACHE_KEY_BYTES).encode()
-        values = {**kept, **found.values}
+        wanted_values = {key: it for key, it in found.values.items() if key not in of_classes}
+        values = {**kept, **self._with_users(wanted, wanted_values, before, notes)}
         return {
             **{key: it for key, it in values.items() if key not in of_classes},
             **_document_key(before, made),
             names.SECRET_API_TOKEN: token,
             names.SECRET_CACHE_KEY: cache_key,
         }
+
+    def _with_users(
+        self,
+        wanted: policy.EmbeddingPolicy,
+        values: Mapping[str, bytes],
+        before: Mapping[str, bytes],
+        notes: _Notes,
+    ) -> dict[str, bytes]:
+        """The values with the policy's own user in URLs of classes, never with the classes'."""
+        made = dict(values)
+        for used in wanted.classes:
+            entry = names.secret_class_redis_url(used.name)
+            if entry not in values or isinstance(used.redis, Literal):
+                continue
+            given = values[entry].decode(errors="replace").strip()
+            known = before.get(entry, b"").decode(errors="replace").strip()
+            try:
+                made[entry] = self._users.grant(given, used.name, wanted.key, before=known).encode()
+            except errors.InvalidPolicy as error:
+                # The one that it has may still do.
+                del made[entry]
+                notes.problems.append(errors.Problem(error.reason, f"{entry}: {error}"))
+        return made
 
     def withdraw(self, owner: ownership.Owner, usable: classes.Classes) -> None:
         """Remove the values of classes from the owned Secret of a policy that is not valid."""

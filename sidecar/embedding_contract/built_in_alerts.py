@@ -8,6 +8,8 @@ placeholders: SELECTOR, THRESHOLD, WINDOW and COST.
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from embedding_contract import quota_alerts
+
 Severity = Literal["critical", "warning", "info"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "warning", "info")
 """Every alert has one of these, so routing may count on them."""
@@ -76,35 +78,7 @@ class Alert:
 
 
 _BY: Final = "by (namespace, policy)"
-_CALLS: Final = f"max {_BY} (aos_embedding_daily_calls{{@selector@}})"
-_QUOTA: Final = f"max {_BY} (aos_embedding_daily_quota{{@selector@}})"
-_EACH: Final = "by (namespace, policy, period, unit)"
 _WHO: Final = "{{ $labels.namespace }}/{{ $labels.policy }}"
-_WHICH: Final = "{{ with $labels.unit }} of {{ . }} for the {{ $labels.period }}{{ end }}"
-"""The limit that an alert is about; nothing for sidecars that tell of the day's calls only."""
-_ELSE: Final = "or on (namespace, policy)"
-"""Older sidecars tell of the day's calls only; newer ones tell of them among all limits."""
-_SECONDS_OF_DAY: Final = "(86400 - time() % 86400)"
-_SECONDS_OF_MONTH: Final = (
-    "((scalar(days_in_month() - day_of_month()) + 1) * 86400 - time() % 86400)"
-)
-
-
-def _of_each(series: str, *matchers: str) -> str:
-    return f"max {_EACH} ({series}{{{', '.join(('@selector@', *matchers))}}})"
-
-
-_USED: Final = _of_each("aos_embedding_quota_used")
-_LIMIT: Final = _of_each("aos_embedding_quota_limit")
-
-
-def _will_not_last(period: str, *, pace: str, left: str) -> str:
-    """At the pace of the last time `pace`, more is used after `left` seconds than allowed."""
-    only = f'period="{period}"'
-    used = _of_each("aos_embedding_quota_used", only)
-    slope = f"max {_EACH} (deriv(aos_embedding_quota_used{{@selector@, {only}}}[{pace}]))"
-    limit = _of_each("aos_embedding_quota_limit", only)
-    return f"{used} + {slope} * {left} > @threshold@ / 100 * ({limit} > 0) unless {used} >= {limit}"
 
 
 def _hit_rate(window: str) -> str:
@@ -116,18 +90,13 @@ def _hit_rate(window: str) -> str:
 BUILT_IN: Final = (
     Alert(
         key="quotaNearlyExhausted",
-        # From the limit on EmbeddingQuotaExhausted fires.
-        expr=(
-            f"({_USED} >= @threshold@ / 100 * ({_LIMIT} > 0) unless {_USED} >= {_LIMIT})"
-            f" {_ELSE} ({_CALLS} >= @threshold@ / 100 * ({_QUOTA} > 0)"
-            f" unless {_CALLS} >= {_QUOTA})"
-        ),
+        expr=quota_alerts.NEARLY_EXHAUSTED,
         for_seconds=300,
         severity="info",
         threshold=Threshold(
             meaning="of a limit of the day or month that is used", default=90, low=50, high=99
         ),
-        summary=f"{_WHO} has used most of its quota{_WHICH}.",
+        summary=f"{_WHO} has used most of its quota{quota_alerts.WHICH}.",
         description=(
             "Once it is used up, calls are refused with 429 until the day or month ends in UTC,"
             " unless spec.quota.mode is Observe."
@@ -136,17 +105,10 @@ BUILT_IN: Final = (
     ),
     Alert(
         key="quotaExhausted",
-        # The gauges have the whole policy's use, the same in every pod. But a dead pod's lease is
-        # used without calls: refusals show it. A quota of 0 is intended.
-        expr=(
-            f"{_USED} >= ({_LIMIT} > 0)"
-            f" {_ELSE} ({_CALLS} >= ({_QUOTA} > 0)"
-            f" or max {_BY} (increase(aos_embedding_quota_exhausted_total{{@selector@}}[@window@]))"
-            f" > 0 unless {_QUOTA} == 0)"
-        ),
+        expr=quota_alerts.EXHAUSTED,
         for_seconds=60,
         severity="warning",
-        summary=f"{_WHO} has used up its quota{_WHICH}.",
+        summary=f"{_WHO} has used up its quota{quota_alerts.WHICH}.",
         description=(
             "Calls that are not in the cache are refused with 429 until the day or month ends in"
             " UTC, unless spec.quota.mode is Observe."
@@ -155,14 +117,7 @@ BUILT_IN: Final = (
     ),
     Alert(
         key="quotaWillNotLast",
-        # A month's pace is a day's: nights and days differ.
-        expr=(
-            f"(({_will_not_last('day', pace='30m', left=_SECONDS_OF_DAY)})"
-            f" or ({_will_not_last('month', pace='1d', left=_SECONDS_OF_MONTH)}))"
-            f" {_ELSE} ({_CALLS} + max {_BY} (deriv(aos_embedding_daily_calls{{@selector@}}[30m]))"
-            f" * {_SECONDS_OF_DAY} > @threshold@ / 100 * ({_QUOTA} > 0)"
-            f" unless {_CALLS} >= {_QUOTA})"
-        ),
+        expr=quota_alerts.WILL_NOT_LAST,
         for_seconds=900,
         severity="info",
         threshold=Threshold(
@@ -171,7 +126,7 @@ BUILT_IN: Final = (
             low=100,
             high=1000,
         ),
-        summary=f"{_WHO} will use up its quota{_WHICH} before the time ends.",
+        summary=f"{_WHO} will use up its quota{quota_alerts.WHICH} before the time ends.",
         description=(
             "At the pace of the last half hour a limit of the day is used up before 00:00 UTC, or"
             " at that of the last day one of the month before the month ends."

@@ -14,6 +14,8 @@ Kind = Literal["counter", "gauge", "histogram"]
 # 60 s, and a batch of the backfill waits for calls.
 _CACHE_SECONDS: Final = (0.00001, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
 _CALL_SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 60)
+# A call within its limits waits for one answer of Redis, any other one until the minute is over.
+_WAIT_SECONDS: Final = (0.001, 0.005, 0.05, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,36 +134,21 @@ SIDECAR: Final = (
         "Requests for embeddings that were answered, by HTTP status.",
         labels=("code",),
     ),
+    _histogram(
+        "aos_embedding_rate_wait_seconds",
+        "Seconds that calls waited for the limits per minute of the provider of this name.",
+        labels=("provider",),
+        buckets=_WAIT_SECONDS,
+    ),
+    _counter(
+        "aos_embedding_rate_refused_total",
+        "Calls not made because of the limits per minute of the provider of this name.",
+        labels=("provider",),
+    ),
     _gauge(
         "aos_embedding_redis_up",
         "1 while the last use of this Redis succeeded; store is cache or quota.",
         labels=("store",),
-    ),
-    _gauge(
-        "aos_embedding_quota_limit",
-        "Each limit of the whole policy; period is day or month, unit requests, tokens or cost.",
-        labels=("period", "unit"),
-    ),
-    _gauge(
-        "aos_embedding_quota_used",
-        "The used part of each limit, alike in every pod: take max, never sum; cost is in USD.",
-        labels=("period", "unit"),
-    ),
-    _counter(
-        "aos_embedding_quota_observed_total",
-        "Calls beyond a limit that mode Observe let pass.",
-        labels=("period", "unit"),
-    ),
-    _histogram(
-        "aos_embedding_rate_wait_seconds",
-        "Seconds that a call waited for its provider's rate per minute.",
-        labels=("provider",),
-        buckets=_CALL_SECONDS,
-    ),
-    _counter(
-        "aos_embedding_rate_refused_total",
-        "Calls that their provider's rate per minute left no time for.",
-        labels=("provider",),
     ),
 )
 

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+DEFAULT: Final[int | str] = "20%"
 DEFAULT_PERCENT: Final = 20
-DEFAULT: Final[int | str] = f"{DEFAULT_PERCENT}%"
 SHARE: Final = re.compile(r"(100|[0-9]{1,2})%")
 """A share of every daily limit; anything else is a number of calls."""
 

@@ -204,6 +204,27 @@ def test_key_goes_when_policy_no_longer_names_class(shops, system):
     assert ENTRY not in held(run)
 
 
+@pytest.mark.parametrize("held_up", [True, False], ids=["by finalizer", "with orphans"])
+def test_key_leaves_secret_that_outlives_its_policy(shops, system, held_up):
+    """A tenant may hold up the deletion of a policy, or delete it without what it owns."""
+    run = shops[0]
+    run("search")
+    policy = ("embpol", "search", "-n", run.namespace)
+    patch = json.dumps({"metadata": {"finalizers": ["tenant.example/never"]}})
+    if held_up:
+        system("patch", *policy, "--type=merge", "-p", patch)
+    system("delete", *policy, "--cascade=orphan", "--wait=false")
+    none = json.dumps({"metadata": {"finalizers": None}})
+    if not held_up:  # as the garbage collector does, which does not run here
+        system("patch", *policy, "--type=merge", "-p", none)
+        assert run.objects.get(kinds.POLICY, run.namespace, "search") is None
+    run("search")
+    assert names.SECRET_API_TOKEN in held(run)
+    assert ENTRY not in held(run)
+    if held_up:
+        system("patch", *policy, "--type=merge", "-p", none)
+
+
 def test_deleted_class_is_named_and_its_key_goes(shops, system):
     run = shops[0]
     run("search")

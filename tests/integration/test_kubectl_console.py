@@ -93,6 +93,24 @@ def test_cost_is_of_what_running_sidecars_have_counted(plugin, namespace, pod):
     assert "list prices in USD of" in said
 
 
+def test_cost_has_each_limit_of_status_beside_it(plugin, api_server, namespace, pod):
+    ends = {"resetAt": "2199-12-01T00:00:00Z"}
+    money = {"period": "month", "unit": "cost", "limit": "25.00", "used": "25.00", **ends}
+    calls = {"period": "day", "unit": "requests", "limit": 10_000, "used": 0, **ends}
+    quota = {"status": {"quota": {"mode": "Enforce", "limits": [calls, money]}}}
+    api_server(
+        *("patch", "embpol", "search", "-n", namespace, "--subresource=status"),
+        *("--type=merge", "-p", json.dumps(quota)),
+    )
+    lines = plugin("embedding", "cost", "-n", namespace).splitlines()
+    assert lines[0].split("   ")[-1].strip() == "LASTS UNTIL"
+    assert lines[1].split()[-5:] == ["list", "daily.requests", "0/10,000", "its", "end"]
+    assert lines[2].split() == ["monthly.cost", "25.00/25.00", "USD", "used", "up"]
+    assert "LASTS UNTIL is at the pace of its period so far." in " ".join(lines)
+    workloads = plugin("embedding", "cost", "-n", namespace, "--by", "workload")
+    assert "LIMIT" not in workloads
+
+
 def test_cost_takes_policys_price_and_tells_workloads_apart(plugin, api_server, namespace, pod):
     price = [{"op": "add", "path": "/spec/providers/0/pricePerMillionTokens", "value": "100000"}]
     api_server("patch", "embpol", "search", "-n", namespace, "--type=json", "-p", json.dumps(price))
@@ -127,6 +145,11 @@ def test_cost_by_prometheus_counts_over_time(plugin, running, namespace, pod, tm
         )
         assert said.splitlines()[1].startswith(f"{namespace}/(pods that have ended)")
         assert "Tokens that Prometheus counted in the last 1h." in said
+        month = plugin(
+            *("embedding", "cost", "-n", namespace),
+            *("--prometheus", prometheus.url, "--window", "month"),
+        )
+        assert "Tokens that Prometheus counted in this month." in month
     finally:
         prometheus.close()
 

@@ -594,6 +594,56 @@ def test_day_of_sidecar_is_in_status(run, user, namespace):
     }
 
 
+def test_limits_of_sidecar_are_in_status_and_exceeded_ones_are_observed(run, user, namespace):
+    priced = [{**POLICY["spec"]["providers"][0], "pricePerMillionTokens": "0.02"}]
+    quota = {"mode": "Observe", "monthly": {"tokens": 5, "cost": "25.00"}}
+    apply(user, namespace, edited(providers=priced, quota=quota))
+    create_pod(user, namespace, reconciling.injected(POD, policy="search"))
+    run.asks.obeys["10.1.1.1"] = sidecars.InForce(document="", secrets="", rejected=None)
+    ends = datetime(2026, 2, 1, tzinfo=UTC)
+    money = quota_status.LiveLimit(
+        period="month", unit="cost", limit="25.00", used="25.000001", reserved="0", reset_at=ends
+    )
+    tokens = quota_status.LiveLimit(
+        period="month", unit="tokens", limit=5, used=5, reserved=0, reset_at=ends
+    )
+    run.asks.days["10.1.1.1"] = quota_status.LiveQuota(
+        used=42,
+        limit=10_000,
+        reset_at=datetime(2026, 1, 2, tzinfo=UTC),
+        exact=True,
+        exact_reason="",
+        mode="Observe",
+        limits=(tokens, money),
+    )
+    run("search")
+    told = run.status("search")["quota"]
+    assert told["mode"] == "Observe"
+    assert [(it["unit"], it["limit"], it["used"]) for it in told["limits"]] == [
+        ("tokens", 5, 5),
+        ("cost", "25.00", "25.000001"),
+    ]
+    found = run.condition("search", "QuotaObserved")
+    assert (found["status"], found["reason"]) == ("True", "LimitExceeded")
+    assert "cost of the month: 25.000001 of 25.00" in found["message"]
+    assert "tokens" not in found["message"]
+    apply(user, namespace, edited(providers=priced, quota={**quota, "mode": "Enforce"}))
+    run("search")
+    assert "QuotaObserved" not in {it["type"] for it in run.status("search")["conditions"]}
+
+
+def test_limit_of_cost_without_price_leaves_last_good_document(run, user, namespace):
+    run("search")
+    before = run.get(kinds.CONFIG_MAP, "embedding-search-document")
+    unpriced = [{**POLICY["spec"]["providers"][0], "model": "new"}]
+    apply(user, namespace, edited(providers=unpriced, quota={"monthly": {"cost": "25.00"}}))
+    run("search")
+    found = run.condition("search", "Accepted")
+    assert (found["status"], found["reason"]) == ("False", "PriceUnknown")
+    assert "spec.providers[0].pricePerMillionTokens" in found["message"]
+    assert run.get(kinds.CONFIG_MAP, "embedding-search-document") == before
+
+
 def test_younger_of_two_policies_says_that_it_lost(run, user, namespace):
     run("search")
     time.sleep(1.1)  # creation times have whole seconds

@@ -10,6 +10,8 @@ from embedding_operator import errors, sidecars
 from embedding_operator.policy import crd_schema, policy
 from embedding_operator.render import configmaps, secrets
 from embedding_operator.sidecars import config_request, targets
+from embedding_operator.status import quota_status
+from tests.fakes import provider
 from tests.parts import ports
 from tests.parts import sidecar as real
 
@@ -160,6 +162,49 @@ def test_day_is_told_with_its_limit(asks, volumes):
     assert day.reset_at.tzinfo is not None
     assert not day.exact
     assert day.exact_reason.startswith("NoSharedStore: ")
+
+
+def spending(base_url):
+    """A policy that only observes its 2 dollars a month; each token costs one."""
+    server = {
+        "name": "own",
+        "type": "OpenAICompatible",
+        "model": "m",
+        "baseURL": base_url,
+        "pricePerMillionTokens": "1000000",
+    }
+    quota = {"mode": "Observe", "daily": {"requests": 7}, "monthly": {"cost": "2"}}
+    spec = {"podSelector": {}, "providers": [server], "quota": quota}
+    metadata = {"name": "search", "namespace": "shop"}
+    raw = {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": metadata, "spec": spec}
+    return policy.parse(crd_schema.admit(raw))
+
+
+def test_exceeded_month_of_sidecar_reaches_condition_and_status(asks, running, volumes):
+    document, held = volumes
+    with real.served(provider.StandIn(key=None).app()) as url:
+        wanted = spending(f"{url}/extended/v1")
+
+        def observed():
+            found = quota_status.observed_verdict(wanted, quota(asks))
+            assert found is not None
+            return found
+
+        held.hold(SECRET)
+        document.hold(configmaps.policy_document(wanted, policy.to_document(wanted))["data"])
+        real.wait_until(lambda: quota(asks))
+        (calls, money) = quota(asks).limits
+        assert (calls.unit, calls.limit, money.unit, money.limit) == ("requests", 7, "cost", "2")
+        assert observed().status == "False"
+        assert running.embed("one two three", model="m").is_success  # 3 dollars
+        real.wait_until(lambda: observed().status == "True")
+        assert "cost of the month: 3 of 2" in observed().message
+        made = quota_status.part(wanted, quota(asks), previous={})
+        assert made["mode"] == "Observe"
+        assert [(it["period"], it["unit"], it["used"]) for it in made["limits"]] == [
+            ("day", "requests", 1),
+            ("month", "cost", "3"),
+        ]
 
 
 def test_sidecar_tells_nothing_for_wrong_token_or_other_pod(asks, volumes):

@@ -69,7 +69,7 @@ def _window(text: str) -> str:
     return text
 
 
-def _range(window: str, now: datetime) -> str:
+def range_of(window: str, now: datetime) -> str:
     """The range of a query; for the word month, since the month began in UTC."""
     if window != MONTH:
         return window
@@ -85,7 +85,7 @@ def _cost(options: argparse.Namespace, api: client.KubeClient, namespace: str) -
     found = collection.pods(api, chosen)
     if options.prometheus is not None:
         asked = prometheus.connect(api, options.prometheus)
-        window = _range(options.window, now)
+        window = range_of(options.window, now)
         billed = collection.billed(asked, found, namespace=chosen, window=window)
         paces = collection.paces(asked, namespace=chosen)
         since = "this month" if options.window == MONTH else f"the last {options.window}"

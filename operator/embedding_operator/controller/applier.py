@@ -179,8 +179,14 @@ class Applier:
         return found
 
     def forget(self, key: ObjectKey) -> None:
-        """A policy has gone."""
+        """A policy has gone, or goes: its Secret, which may outlive it, keeps no class's values."""
         self._owned.forget(names.KIND, *key)
+        live = self._objects.get(kinds.SECRET, key.namespace, names.owned_secret(key.name))
+        if live is None or not ownership.is_made_for(live, policy.PolicyOwner, key.name):
+            return
+        unwanted = [it for it in live.get("data") or {} if classes.of_entry(it) is not None]
+        if unwanted:
+            self._objects.remove_keys(live, unwanted)
 
     def _owned_values(
         self,

@@ -71,6 +71,11 @@ def is_ours(found: Mapping[str, Any], owner: Owner) -> bool:
     controllers = [it for it in metadata.get("ownerReferences", []) if it.get("controller")]
     if controllers:
         return any(reference.get("uid") == owner.uid for reference in controllers)
-    labels = metadata.get("labels", {})
-    made_by, made_for = labels.get(names.LABEL_MANAGED_BY), labels.get(owner.label)
-    return bool(made_by == names.MANAGED_BY and made_for == owner.name)
+    return is_made_for(found, type(owner), owner.name)
+
+
+def is_made_for(found: Mapping[str, Any], kind: type[Owner], name: str) -> bool:
+    """True if the operator made an object for an owner of this kind and name, there or gone."""
+    labels = found["metadata"].get("labels", {})
+    made_by, made_for = labels.get(names.LABEL_MANAGED_BY), labels.get(kind.label)
+    return bool(made_by == names.MANAGED_BY and made_for == name)

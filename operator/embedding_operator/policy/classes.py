@@ -91,12 +91,12 @@ def resolve(wanted: EmbeddingPolicy, classes: Classes) -> EmbeddingPolicy:
             path = f"spec.providers[{index}].{field}"
             refused.append(Unresolved(path, str(error), error.reason))
         providers.append(made)
-    refused += _conflicts(wanted, has_classes=bool(used))
+    conflict = _network_refusal(wanted) if used else None
     return replace(
         wanted,
         providers=tuple(providers),
         classes=tuple(used.values()),
-        unresolved=refused[0] if refused else None,
+        unresolved=next(iter(refused), conflict),
     )
 
 
@@ -135,14 +135,14 @@ def complete(entry: Provider, found: ProviderClass, model: Model) -> Provider:
     )
 
 
-def _conflicts(wanted: EmbeddingPolicy, *, has_classes: bool) -> Iterable[Unresolved]:
-    if has_classes and wanted.network is not None:
-        message = (
-            "may not be set beside a provider with ref, as its proxy would"
-            " receive the requests with the platform's key: remove it, or use a policy of its own"
-            " for the other providers"
-        )
-        yield Unresolved("spec.sidecar.network", message, "NetworkNotAllowed")
+def _network_refusal(wanted: EmbeddingPolicy) -> Unresolved | None:
+    if wanted.network is None:
+        return None
+    message = (
+        "may not be set beside a provider with ref, as its proxy would receive the requests with"
+        " the platform's key: remove it, or use a policy of its own for the other providers"
+    )
+    return Unresolved("spec.sidecar.network", message, "NetworkNotAllowed")
 
 
 def check(found: ProviderClass) -> None:
@@ -228,7 +228,7 @@ def _destination(found: ProviderClass) -> tuple[str, str]:
 
 
 def _destinations(entry: str, in_force: document.PolicyDocument | None) -> set[tuple[str, str]]:
-    """Types and addresses to which a document sends an entry or belongs its Redis."""
+    """Types and addresses of the providers that an entry is for, in a document."""
     if in_force is None:
         return set()
     of_redis = {it.name for it in in_force.classes if it.quota.redis_url_file == entry}

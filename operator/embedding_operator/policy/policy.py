@@ -248,13 +248,24 @@ def _document_provider(policy: EmbeddingPolicy, it: Provider, path: str) -> docu
         return provider.to_document(it, path, price=it.price_per_million_tokens)
     counted = provider.price(it)
     if it.is_complete and counted is None:
-        message = (
-            f"the price of {it.kind}/{it.model} of provider {it.name} is unknown, so"
-            " spec.quota cannot limit its cost; write the US dollars of a million tokens, for"
-            ' example pricePerMillionTokens: "0.02", or "0" for a server of your own'
-        )
-        raise errors.InvalidPolicy(f"{path}.pricePerMillionTokens", message, reason="PriceUnknown")
+        raise _price_unknown(it, path)
     return provider.to_document(it, path, price=counted)
+
+
+def _price_unknown(it: Provider, path: str) -> errors.InvalidPolicy:
+    what, reason = f"the price of {it.kind}/{it.model}", "PriceUnknown"
+    if it.ref is not None:
+        message = (
+            f"{what} is unknown, so its cost cannot be limited; the platform's team writes it into"
+            f" ClusterEmbeddingProvider {it.ref}"
+        )
+        return errors.InvalidPolicy(f"{path}.ref", message, reason=reason)
+    message = (
+        f"{what} of provider {it.name} is unknown, so spec.quota cannot limit its cost; write the"
+        ' US dollars of a million tokens, for example pricePerMillionTokens: "0.02", or "0" for a'
+        " server of your own"
+    )
+    return errors.InvalidPolicy(f"{path}.pricePerMillionTokens", message, reason=reason)
 
 
 def _quota_file(policy: EmbeddingPolicy) -> str | None:

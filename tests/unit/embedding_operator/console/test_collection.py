@@ -176,3 +176,18 @@ def test_prometheus_behind_service_is_asked_by_api_servers_proxy():
     api: Any = Api(bodies={"prometheus": b'{"status": "success", "data": {"result": []}}'})
     assert prometheus.connect(api, "monitoring/prometheus:9090").instant("up") == []
     assert api.asked == [(kinds.SERVICE, "monitoring", "prometheus:9090", "/api/v1/query")]
+
+
+def test_pace_of_each_limit_is_asked_of_one_namespace():
+    asked = []
+
+    def get(path, query):
+        asked.append(query["query"])
+        labels = {"namespace": "shop", "policy": "search", "period": "month", "unit": "cost"}
+        result = [{"metric": labels, "value": [0, "0.5"]}]
+        return json.dumps({"status": "success", "data": {"result": result}}).encode()
+
+    found = collection.paces(prometheus.Prometheus(get), namespace="shop")
+    assert found == {("shop", "search", "month", "cost"): 0.5}
+    assert promql.unknown(asked[0]) == []
+    assert 'namespace="shop"' in asked[0]

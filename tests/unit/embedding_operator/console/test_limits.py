@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_operator.console import costs, limits
+from embedding_operator.console import command, costs, limits
 from tests.parts import paged
 
 NOW = datetime(2026, 11, 16, tzinfo=UTC)  # half of November
@@ -92,3 +92,12 @@ def test_limits_of_policies_are_those_of_their_status():
         [paged.policy("search", quota={"limits": [MONEY]}), paged.policy("other")]
     )
     assert list(found) == [("shop", "search")]
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [("24h", "24h"), ("month", f"{15 * 86_400}s")],
+)
+def test_window_month_begins_with_month_in_utc(window, expected):
+    assert command.range_of(window, NOW) == expected
+    assert command.range_of("month", NOW.replace(day=1)) == "60s"

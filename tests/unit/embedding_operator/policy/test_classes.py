@@ -219,6 +219,7 @@ def test_class_that_counts_money_needs_price_of_each_model():
     with pytest.raises(errors.InvalidPolicy) as error:
         policy.to_document(made)
     assert error.value.reason == "PriceUnknown"
+    assert "writes it into ClusterEmbeddingProvider openai" in str(error.value)
     classes.check(provider_class.parse(LIMITED))
 
 

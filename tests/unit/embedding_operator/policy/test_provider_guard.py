@@ -81,6 +81,32 @@ def test_url_of_each_field_is_compared_with_list(field, wanted):
     assert provider_guard.OFF.refusals(wanted) == ()
 
 
+AZURE = {
+    "name": "azure",
+    "type": "AzureOpenAI",
+    "model": "text-embedding-3-small",
+    "baseURL": "https://shop.openai.azure.com",
+    "azure": {
+        "deployment": "d",
+        "tenantID": "11111111-2222-3333-4444-555555555555",
+        "clientID": "11111111-2222-3333-4444-555555555555",
+    },
+}
+
+
+def test_receiver_of_pods_identity_is_compared_with_list():
+    guard = guarded("shop.openai.azure.com")
+    wanted = shop(providers=[AZURE], passthrough=None)
+    assert refused(guard, wanted) == {"spec.providers[0].azure.authority"}
+    allowed = guarded("shop.openai.azure.com", "login.microsoftonline.com")
+    assert allowed.refusals(wanted) == ()
+
+
+def test_provider_whose_class_is_not_found_calls_nobody():
+    wanted = shop(providers=[{"ref": "openai"}], passthrough=None)
+    assert guarded("nowhere.example").refusals(wanted) == ()
+
+
 def test_built_in_host_is_named_in_refusal():
     (found,) = guarded("api.openai.com").refusals(shop(providers=[vendor("Voyage")]))
     assert "left out, so https://api.voyageai.com/v1" in found.message

@@ -11,7 +11,7 @@ import hiredis
 Command = tuple[bytes, ...]
 NOT_KEPT = b"-NOSCRIPT No matching script.\r\n"
 DAY = 20_000
-CLAIM_WORDS = 21
+CLAIM_WORDS = 31
 
 
 class Recorder:
@@ -78,9 +78,9 @@ class Recorder:
 def _granted(*words: bytes) -> list[Any]:
     """The claim's reply: all it wants, on day DAY."""
     lease, sequence = words[0], int(words[1])
-    floor, want = ([int(it) for it in words[at : at + 2]] for at in (5, 11))
-    held = [floor[0] + want[0], floor[1] + want[1]]
-    counted = [*held, int(words[7]), int(words[8])]
+    floor, spent, want = ([int(it) for it in words[at : at + 3]] for at in (6, 9, 15))
+    held = [it + more for it, more in zip(floor, want, strict=True)]
+    counted = [*held, *spent]
     return [sequence, DAY, 3_600_000, *held, 0, *counted, lease + b".1", sequence, 0]
 
 

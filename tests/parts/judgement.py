@@ -13,7 +13,7 @@ PODS = 8
 LONGEST_WORDS = 8
 MOST_TOKENS = 8 * LONGEST_WORDS + 8
 """What a call reserves at most: its bytes and 8."""
-PRICE = "0.0123457"
+PRICE = "12.3457"
 """US dollars for a million tokens: no whole number of nano-dollars for each."""
 
 Limit = tuple[str, str]
@@ -28,7 +28,8 @@ def amounts(tokens: int) -> Amounts:
 _SIZES: Mapping[str, Sequence[int]] = {
     "calls": [40, 150, 400, 800],
     "tokens": [500, 2_500],
-    "cost": [amounts(500).cost, amounts(2_500).cost],
+    # A limit in money has six decimals.
+    "cost": [amounts(it).cost // 1_000 * 1_000 for it in (500, 2_500)],
 }
 
 

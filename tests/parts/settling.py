@@ -17,8 +17,9 @@ def held(quota: Quota, *, tokens: int = 1) -> Reservation | None:
 
 async def give_back(quota: Quota) -> None:
     """Nobody has called for a while: what is held and not spent has been given back."""
-    for share in quota.day.reported_shares():
-        await share.give_back()
+    for period in (quota.day, quota.month):
+        for share in period.reported_shares() if period else []:
+            await share.give_back()
 
 
 async def settled(quota: Quota, reservation: Reservation, *, billed: bool, tokens: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from embedding_contract import document, names
+from embedding_contract import document, json_fields, names
 from embedding_sidecar import errors
 from embedding_sidecar.cache import redis_cache
 from embedding_sidecar.policy import policy_file, runtime
@@ -45,6 +45,13 @@ def policy(**quota):
     return document.PolicyDocument(
         namespace="shop", name="main", providers=(provider,), quota=document.Quota(**quota)
     )
+
+
+def test_limit_in_money_without_price_is_refused_before_it_is_in_force():
+    runtime.check(policy(monthly_requests=1))
+    with pytest.raises(json_fields.InvalidDocument) as invalid:
+        runtime.check(policy(monthly_cost=1))
+    assert invalid.value.path == "providers[0].pricePerMillionTokens"
 
 
 async def spend(made, calls):

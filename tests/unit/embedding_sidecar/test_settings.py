@@ -33,6 +33,52 @@ def test_reserve_is_calls_or_share_of_day(written, calls):
     assert made.document.quota.reserved_requests == calls
 
 
+@pytest.mark.parametrize(("written", "percent"), [("33%", 33), ("500", 20), ("", 20)])
+def test_reserve_of_other_limits_is_share(written, percent):
+    made = read(EMBEDDING_RESERVE_FOR_APPLICATIONS=written)
+    assert made.document.quota.reserved_percent == percent
+
+
+def test_limits_of_money_and_months_and_mode_are_read():
+    quota = read(
+        EMBEDDING_DAILY_COST="12.50",
+        EMBEDDING_MONTHLY_REQUESTS="7",
+        EMBEDDING_MONTHLY_TOKENS="0",
+        EMBEDDING_MONTHLY_COST="1000000",
+        EMBEDDING_QUOTA_MODE="Observe",
+    ).document.quota
+    assert (quota.daily_cost, quota.monthly_cost) == (12_500_000_000, 10**15)
+    assert (quota.monthly_requests, quota.monthly_tokens, quota.observes) == (7, 0, True)
+    assert read().document.quota.observes is False
+
+
+def test_price_is_written_one_or_list_price_where_money_is_limited():
+    backup = {"EMBEDDING_BACKUP_PROVIDER": "voyage"}
+    assert prices_of(read(**backup)) == [None, None]
+    limited = {**backup, "EMBEDDING_MONTHLY_COST": "1"}
+    assert prices_of(read(**limited)) == ["0.02", "0.02"]
+    own = {"EMBEDDING_PRICE_PER_MILLION_TOKENS": "0", "VOYAGE_MODEL": "voyage-4"}
+    assert prices_of(read(**limited, **own)) == ["0", "0.06"]
+
+
+def prices_of(made):
+    return [it.price_per_million_tokens for it in made.document.providers]
+
+
+@pytest.mark.parametrize(
+    ("model", "variable"),
+    [
+        ("EMBEDDING_MODEL", "EMBEDDING_PRICE_PER_MILLION_TOKENS"),
+        ("VOYAGE_MODEL", "EMBEDDING_BACKUP_PRICE_PER_MILLION_TOKENS"),
+    ],
+)
+def test_limit_in_money_without_known_price_stops_start(model, variable):
+    own = {model: "model-of-nobody", "EMBEDDING_BACKUP_PROVIDER": "voyage"}
+    assert read(**own)
+    with pytest.raises(variables.InvalidSetting, match=f"^{variable}: .*model-of-nobody"):
+        read(**own, EMBEDDING_DAILY_COST="1")
+
+
 def test_environment_is_document_like_any_other():
     policy = read(EMBEDDING_BACKUP_PROVIDER="voyage", REDIS_URL="redis://:pw@h").document
     assert document.parse(document.dump(policy)) == policy
@@ -139,6 +185,16 @@ def test_zero_is_value():
         ("EMBEDDING_DAILY_QUOTA", "9" * 5000),
         *(("EMBEDDING_RESERVE_FOR_APPLICATIONS", it) for it in ("-1", "101%", "0.2", "%", "1e3")),
         ("EMBEDDING_RESERVE_FOR_APPLICATIONS", str(10**12 + 1)),
+        *(
+            (name, it)
+            for name in ("EMBEDDING_DAILY_COST", "EMBEDDING_MONTHLY_COST")
+            for it in ("-1", "1e3", "nan", "$5", "1,50", "0.0000001", "1000000.01", "9" * 5000)
+        ),
+        ("EMBEDDING_MONTHLY_REQUESTS", "-1"),
+        ("EMBEDDING_MONTHLY_TOKENS", str(10**12 + 1)),
+        ("EMBEDDING_QUOTA_MODE", "observe"),
+        *(("EMBEDDING_PRICE_PER_MILLION_TOKENS", it) for it in ("-1", "nan", "1e3", "9" * 5000)),
+        ("EMBEDDING_BACKUP_PRICE_PER_MILLION_TOKENS", "free"),
         ("EMBEDDING_CACHE_TTL_SECONDS", "week"),
         ("EMBEDDING_PORT", "0"),
         ("EMBEDDING_PORT", "65536"),

@@ -153,7 +153,10 @@ CANNOT = [
 
 @pytest.mark.parametrize("command", CANNOT, ids=lambda it: " ".join(it)[:60])
 def test_user_of_policy_may_not(asked, server, command):
-    with pytest.raises(redis.exceptions.ResponseError, match=r"permission|ACL failure|can't (run|access)|not allowed"):
+    with pytest.raises(
+        redis.exceptions.ResponseError,
+        match=r"permission|ACL failure|can't (run|access)|not allowed",
+    ):
         asked.execute_command(*command)
     with server.client(password=PASSWORD) as admin:
         assert admin.hget(THEIRS, "calls") == b"5"

@@ -14,6 +14,7 @@ from typing import Any, Final
 from embedding_sidecar import errors, providers
 from embedding_sidecar.cache import tiered_cache
 from embedding_sidecar.engine import batches, breaker, failover, inflight, provider_states
+from embedding_sidecar.quota.ceilings import WithCeiling
 from embedding_sidecar.quota.quota import Quota
 from embedding_sidecar.telemetry import tracing
 from embedding_sidecar.telemetry.logs import Repeated
@@ -52,6 +53,8 @@ class Caller:
     cache: tiered_cache.TieredCache
     registry: inflight.InflightCalls
     prices: Mapping[str, int] = field(default_factory=dict)
+    ceilings: Mapping[str, WithCeiling] = field(default_factory=dict)
+    """The quotas of providers with a ceiling, by name; `quota` is that of all others."""
     states: provider_states.ProviderStates = field(default_factory=provider_states.ProviderStates)
     attempt_seconds: float = ATTEMPT_SECONDS
     clock: Callable[[], float] = time.monotonic
@@ -118,11 +121,18 @@ class Call:
         self.bound = sum(batches.most_tokens(self.ask))
         drawn = partial(self._step, self._send)
         # One draw. Further counters of a call, such as a rate, make it a quota.chain.Chain.
-        leave = self.by.quota.draw(
+        leave = self._quota.draw(
             tokens=self.bound, done=drawn, background=self.background, price=self._price
         )
         if leave is not None:
             self.cancel_step = leave
+
+    @property
+    def _quota(self) -> Quota | WithCeiling:
+        ceilings = self.by.ceilings
+        return (
+            ceilings.get(self.candidate.provider.name, self.by.quota) if ceilings else self.by.quota
+        )
 
     @property
     def _price(self) -> int:
@@ -146,7 +156,7 @@ class Call:
         now = self.by.clock()
         left = self.until - now
         if self.has_ended or left <= 0 or not self.inflight_call.waiting:
-            self.by.quota.settle(outcome, billed=False, tokens=0)
+            self._quota.settle(outcome, billed=False, tokens=0)
             self._tell(FOR_NOBODY if left > 0 else TOO_LATE)
             return
         self.reservation, self.started = outcome, now
@@ -290,7 +300,7 @@ class Call:
         assert started is not None  # noqa: S101 - only a request that was sent ends
         ended = self.by.clock()
         self.inflight_call.sent[-1] = started, ended
-        self.by.quota.settle(
+        self._quota.settle(
             self.reservation,
             billed=billed,
             tokens=tokens if billed else 0,

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import redis.asyncio
 
-from embedding_contract import document, json_fields, names
+from embedding_contract import class_keys, document, json_fields, names
 from embedding_sidecar import errors, memory_limit, providers
 from embedding_sidecar.cache import (
     cache_entry,
@@ -33,7 +33,7 @@ from embedding_sidecar.engine import (
     service,
 )
 from embedding_sidecar.policy import policy_file
-from embedding_sidecar.quota import counter, prices, quota, quota_store
+from embedding_sidecar.quota import ceilings, counter, prices, quota, quota_store
 from embedding_sidecar.redis_client import redis_url
 from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.upstream import http_client
@@ -57,6 +57,7 @@ _SHARE_OF_READING: Final = 4
 """A quarter of all memory bounds one answer of Redis, which is more than the vectors of the large
 requests that are admitted at once."""
 
+_CEILING: Final = "ceiling of "
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -136,6 +137,7 @@ class RuntimeFactory:
                 registry=self._registry,
                 states=self._states,
                 prices=prices.of(policy),
+                ceilings=ceilings.by_provider(policy, counted, self._ceilings(loaded)),
                 attempt_seconds=self._timing.attempt_seconds,
             ),
             timing=self._timing,
@@ -162,7 +164,12 @@ class RuntimeFactory:
         await self._registry.close()
         # The quota releases its grant at the counter, which is closed after it; meanwhile the
         # cache writes the latest vectors.
-        await asyncio.gather(self._close("quota", "counter"), self._close("store"))
+        of_classes = [it for it in self._parts if it.startswith(_CEILING)]
+        await asyncio.gather(
+            self._close("quota", "counter"),
+            *(self._close(it, _counter_of(it.removeprefix(_CEILING))) for it in of_classes),
+            self._close("store"),
+        )
         await self._close("upstream")
 
     async def _close(self, *names: str) -> None:
@@ -219,7 +226,8 @@ class RuntimeFactory:
         return self._taken_over("cache", terms, make)
 
     def _quota(self, loaded: policy_file.Loaded) -> quota.Quota:
-        policy, store = loaded.document, self._counter(loaded)
+        policy = loaded.document
+        store = self._counter(loaded, name="counter", limits=policy.quota)
         make = partial(
             quota.Quota,
             limits=policy.quota,
@@ -231,8 +239,23 @@ class RuntimeFactory:
         taken_over.obey(policy.quota, store=store)
         return taken_over
 
-    def _counter(self, loaded: policy_file.Loaded) -> counter.Store | None:
-        file = loaded.document.quota.redis_url_file
+    def _ceilings(self, loaded: policy_file.Loaded) -> dict[str, quota.Quota]:
+        """The most that the policy may spend at each class, by the class's name."""
+        policy, found = loaded.document, dict[str, quota.Quota]()
+        for it in policy.classes:
+            if not ceilings.is_limited(it.quota):
+                continue
+            store = self._counter(loaded, name=_counter_of(it.name), limits=it.quota)
+            scope = class_keys.scope(it.name, policy.namespace, policy.name)
+            make = partial(quota.Quota, limits=it.quota, scope=scope, store=store)
+            found[it.name] = self._taken_over(_ceiling_of(it.name), scope, make)
+            found[it.name].obey(it.quota, store=store)
+        return found
+
+    def _counter(
+        self, loaded: policy_file.Loaded, *, name: str, limits: document.Quota
+    ) -> counter.Store | None:
+        file = limits.redis_url_file
         url = loaded.secrets.get(file or "", "")
         believed = loaded.document.network.authorities
 
@@ -243,7 +266,7 @@ class RuntimeFactory:
             # Counting alone would let every pod spend the whole day.
             return None if file is None else _NoStoreYet()
 
-        return self._taken_over("counter", (file is None, url, believed), make)
+        return self._taken_over(name, (file is None, url, believed), make)
 
     def _taken_over(self, name: str, terms: Hashable, make: Callable[[], T]) -> T:
         if self._terms.get(name) == terms:
@@ -258,6 +281,14 @@ class RuntimeFactory:
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
         return part
+
+
+def _ceiling_of(class_name: str) -> str:
+    return f"{_CEILING}{class_name}"
+
+
+def _counter_of(class_name: str) -> str:
+    return f"counter of {class_name}"
 
 
 class _NoStoreYet:

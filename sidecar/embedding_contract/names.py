@@ -86,6 +86,7 @@ SECRET_DOCUMENT_KEY: Final = "document-key"  # noqa: S105 - likewise
 comes another key, so that older documents are not obeyed any more."""
 CLASS_KEY_PREFIX: Final = "class-key-"
 CLASS_REDIS_URL_PREFIX: Final = "class-redis-url-"
+CLASS_PREFIXES: Final = (CLASS_KEY_PREFIX, CLASS_REDIS_URL_PREFIX)
 """Keys that begin with one of these came from a ClusterEmbeddingProvider."""
 
 # The sidecar's own environment in a pod.
@@ -106,11 +107,6 @@ def secret_class_key(name: str) -> str:
 def secret_class_redis_url(name: str) -> str:
     """The owned Secret's key that holds the URL of the ClusterEmbeddingProvider's Redis."""
     return f"{CLASS_REDIS_URL_PREFIX}{name}"
-
-
-def is_of_class(entry: str) -> bool:
-    """True for an entry of the owned Secret that came from a ClusterEmbeddingProvider."""
-    return entry.startswith((CLASS_KEY_PREFIX, CLASS_REDIS_URL_PREFIX))
 
 
 # Names of the objects a policy owns, in its own namespace.

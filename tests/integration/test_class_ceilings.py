@@ -147,7 +147,7 @@ def test_last_call_of_ceiling_can_be_made(url):
     [
         {"daily_tokens": 30},
         {"monthly_requests": 4},
-        {"daily_cost": money.nanos("0.0001")},
+        {"daily_cost": money.nanos("0.00003")},
     ],
 )
 def test_ceiling_in_every_unit_holds(url, ceilings):

@@ -167,7 +167,9 @@ OFF: Final = ProviderGuard()
 
 def _is_owned(name: str, labels: Mapping[str, str], held: Iterable[str]) -> bool:
     is_ours = labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY
-    return (is_ours and name.startswith(names.OWNED_PREFIX)) or any(map(names.is_of_class, held))
+    return (is_ours and name.startswith(names.OWNED_PREFIX)) or any(
+        it.startswith(names.CLASS_PREFIXES) for it in held
+    )
 
 
 class _Called(NamedTuple):

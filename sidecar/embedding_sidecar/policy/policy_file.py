@@ -87,14 +87,12 @@ class Follower:
         ones may be for other addresses. Values that have gone are gone for every document.
         """
         if self._signed_with and self._signed_with == self._document_key():
-            self._of_classes = {
-                it: self._secrets[it] for it in filter(names.is_of_class, self._secrets)
-            }
+            self._of_classes = {k: it for k, it in self._secrets.items() if _is_of_class(k)}
         elif self._signed_with:
             self._of_classes = {k: it for k, it in self._of_classes.items() if k in self._secrets}
         else:
             self._of_classes = {}
-        rest = {name: it for name, it in self._secrets.items() if not names.is_of_class(name)}
+        rest = {name: it for name, it in self._secrets.items() if not _is_of_class(name)}
         return {**rest, **self._of_classes}
 
     def _document_key(self) -> str:
@@ -191,6 +189,10 @@ def _check_signature(key: str, signature: bytes, text: bytes) -> None:
             "the operator did not sign it, or with another key than the one that the Secret has now"
         )
         raise json_fields.InvalidDocument("signature", message)
+
+
+def _is_of_class(name: str) -> bool:
+    return name.startswith(names.CLASS_PREFIXES)
 
 
 def _text(value: bytes) -> str:

@@ -122,13 +122,13 @@ def environment_configmap(policy: str) -> str:
     return f"embedding-{policy}-environment"
 
 
-OWNED_PREFIX: Final = "embedding-"
+OPERATOR_PREFIX: Final = "embedding-"
 """The names of owned Secrets begin so; those of Secrets in `spec.secrets` may not."""
 
 
 def owned_secret(policy: str) -> str:
     """The Secret that holds all a sidecar needs: keys, Redis URLs, API token."""
-    return f"{OWNED_PREFIX}{policy}"
+    return f"{OPERATOR_PREFIX}{policy}"
 
 
 def monitoring(policy: str) -> str:

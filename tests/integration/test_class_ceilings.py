@@ -198,7 +198,7 @@ def test_ceiling_without_its_redis_lets_nobody_in(url, called):
     assert called == []
 
 
-def test_observing_policy_is_held_to_ceiling_all_the_same(url):
+def test_ceiling_holds_for_policy_that_observes(url):
     async def scenario(start):
         day = document.Quota(daily_requests=1, observes=True)
         return await spend(start(loaded(url, quota=day, daily_requests=3)).service, SENT_AT_ONCE)

@@ -64,7 +64,7 @@ def user(run):
     return f"embedding/openai/{run.namespace}/search"
 
 
-def test_each_policy_gets_url_of_its_own_user_and_never_the_class_s(limited, server):
+def test_each_policy_gets_url_of_its_own_user_and_never_of_class(limited, server):
     one, other, third = limited
     for run in (one, other):
         assert PASSWORD not in url_of(run)

@@ -51,14 +51,14 @@ def asked(mine):
         yield made
 
 
-def test_url_has_user_of_policy_and_nothing_of_the_class_s(mine, url):
+def test_url_has_user_of_policy_and_no_password_of_class(mine, url):
     parts = urlsplit(mine)
     assert unquote(parts.username) == "embedding/openai/shop/search"
     assert (parts.hostname, parts.port, parts.path) == ("127.0.0.1", urlsplit(url).port, "/0")
     assert PASSWORD not in mine
 
 
-def test_ceilings_are_counted_by_the_policy_s_user(mine):
+def test_ceilings_are_counted_by_user_of_policy(mine):
     claim = claims_of(class_keys.scope("openai", "shop", "search"))
 
     async def run():
@@ -83,7 +83,7 @@ def claims_of(scope):
     )
 
 
-def test_key_of_another_policy_is_refused_to_the_sidecar(mine):
+def test_key_of_another_policy_is_refused_to_sidecar(mine):
     claim = claims_of(class_keys.scope("openai", "shop", "search-2"))
 
     async def run():
@@ -170,7 +170,7 @@ def test_other_databases_hold_nothing_more_for_it(mine, server):
         there.hgetall(THEIRS)
 
 
-def test_user_of_policy_can_change_its_own_ceilings_and_the_shared_window(asked):
+def test_user_of_policy_can_change_its_own_ceilings_and_shared_window(asked):
     """As docs/providers-cluster.md says of whoever reads its URL in the owned Secret."""
     asked.hset(MINE, "calls", 1)
     assert asked.expire(MINE, 0)  # deletes it

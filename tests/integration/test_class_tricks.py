@@ -293,7 +293,7 @@ def test_document_of_another_policy_is_not_obeyed(shop, tmp_path):
     assert shop.fresh_pod(tmp_path / "fresh").loaded is None
 
 
-def test_configmap_of_the_tenants_own_is_not_obeyed(shop, tmp_path):
+def test_configmap_that_tenant_made_is_not_obeyed(shop, tmp_path):
     document, kept = shop.document()
     _elsewhere(document)
     shop.tenant("delete", "configmap", DOCUMENT, "-n", shop.namespace)
@@ -359,13 +359,13 @@ def test_owned_secret_is_no_source_of(shop, read):
     own = {"name": "own", "type": "OpenAICompatible", "model": "m", "baseURL": EVIL, **fields}
     refs = [{"ref": "openai"}] if name == "search" else []
     shop.policy(*refs, own, name=name, failover={"acrossSpaces": True}, **spec)
-    assert shop.condition("SecretsSynced", name) == "SecretOwned"
+    assert shop.condition("SecretsSynced", name) == "SecretOfOperator"
     held = shop.held(name)
     assert {key for key, it in held.items() if it == KEY.encode()} <= {ENTRY}
     assert (ENTRY in held) == (name == "search")
 
 
-def test_proxy_of_the_tenant_is_refused(shop):
+def test_proxy_of_tenant_is_refused(shop):
     shop.run.restart(network=reconciling.OPEN_NETWORK)
     proxy = {"network": {"proxy": {"https": "http://evil.example:3128"}}}
     shop.policy({"ref": "openai"}, sidecar=proxy)
@@ -528,7 +528,7 @@ def test_pod_of_index_may_mount_api_token_alone(shop):
     create(shop.tenant, shop.namespace, mounting(token))
 
 
-def test_namespace_without_the_label_is_not_guarded(shop):
+def test_namespace_without_label_is_not_guarded(shop):
     other = f"{shop.namespace}-free"
     shop.admin("create", "namespace", other)
     reconciling.wait_for_default_account(shop.admin, other)
@@ -569,7 +569,7 @@ def test_image_of_running_sidecar_is_not_changed(shop):
 # --- and what others can do, as docs/providers-cluster.md says
 
 
-def test_reader_of_secrets_reads_the_key(shop, tmp_path):
+def test_reader_of_secrets_reads_key(shop, tmp_path):
     reader = tenants.account(
         shop.admin, tmp_path, namespace=shop.namespace, name="reader", rules=tenants.READER
     )

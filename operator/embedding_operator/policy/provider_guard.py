@@ -18,7 +18,7 @@ from embedding_operator.policy.provider import Provider
 from embedding_operator.policy.reference import Literal, Reference, SecretReference
 
 HOST_NOT_ALLOWED: Final = "HostNotAllowed"
-SECRET_OWNED: Final = "SecretOwned"  # noqa: S105 - a reason, no secret
+SECRET_OF_OPERATOR: Final = "SecretOfOperator"  # noqa: S105 - a reason, no secret
 SECRET_NOT_USABLE: Final = "SecretNotUsable"  # noqa: S105 - a reason, no secret
 USABLE: Final = "true"
 _REFUSALS_SHOWN: Final = 5
@@ -98,12 +98,12 @@ class ProviderGuard:
         Never one that the operator fills for sidecars: its values may be the platform's.
         """
         labels = found["metadata"].get("labels") or {}
-        if _is_owned(reference.name, labels, (found.get("data") or {}).keys()):
+        if _is_of_operator(reference.name, labels, (found.get("data") or {}).keys()):
             message = (
                 f"{reference} may not be used: the operator fills Secret {reference.name} for the"
                 " sidecars of a policy; name the Secret that the value comes from"
             )
-            return errors.Problem(SECRET_OWNED, message)
+            return errors.Problem(SECRET_OF_OPERATOR, message)
         if not self.require_secret_label or labels.get(names.LABEL_USABLE) == USABLE:
             return None
         message = (
@@ -165,9 +165,9 @@ OFF: Final = ProviderGuard()
 """No guard: policies may name every Secret of the namespace and call every host."""
 
 
-def _is_owned(name: str, labels: Mapping[str, str], held: Iterable[str]) -> bool:
+def _is_of_operator(name: str, labels: Mapping[str, str], held: Iterable[str]) -> bool:
     is_ours = labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY
-    return (is_ours and name.startswith(names.OWNED_PREFIX)) or any(
+    return (is_ours and name.startswith(names.OPERATOR_PREFIX)) or any(
         it.startswith(names.CLASS_PREFIXES) for it in held
     )
 

@@ -19,7 +19,7 @@ NOT_MADE: Final = "RedisUserNotMade"
 COMMANDS: Final = (
     "+eval",
     "+evalsha",
-    # What the scripts run, as whoever calls them.
+    # Commands of the scripts, which run with the rights of their caller.
     "+time",
     "+hgetall",
     "+hmget",
@@ -27,7 +27,7 @@ COMMANDS: Final = (
     "+hlen",
     "+hdel",
     "+expire",
-    # What a client says when it connects.
+    # Commands of a client that connects.
     "+ping",
     "+select",
 )
@@ -51,7 +51,7 @@ class User:
 
 
 def prefix(class_name: str) -> str:
-    """What the names of all users of a class begin with."""
+    """The beginning of the names of all users of a class."""
     return f"{PREFIX}{class_name}/"
 
 

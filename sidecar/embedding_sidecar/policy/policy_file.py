@@ -4,9 +4,9 @@ kubelet swaps the `..data` link of a volume in one step, so files are read throu
 never `lstat`) and the directory is never mounted with subPath. A file's state is recorded only
 after it was read, so that one that could not be read is read again.
 
-Whoever writes ConfigMaps of the namespace can write a document. So where the secrets have a
-document key, only a document that is signed with it is obeyed; and values of classes are given to a
-document that was signed, and to no other.
+A document can be written by anybody with the right to write ConfigMaps of the namespace. So where
+the secrets have a document key, only a document that is signed with it is obeyed; and values of
+classes are given to a document that was signed, and to no other.
 """
 
 from collections.abc import Callable, Mapping
@@ -55,7 +55,7 @@ class Follower:
         self._secrets_directory = secrets
         self._signature_path = path.with_name(names.DOCUMENT_SIGNATURE)
         self._document_state: tuple[State, str] | None = None
-        """Of document, signature and the key that was there."""
+        """The state of document and signature, and the key that was there."""
         self._secrets_state: State | None = None
         self._document: document.PolicyDocument | None = None
         self._document_fingerprint = ""

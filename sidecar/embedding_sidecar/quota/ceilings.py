@@ -18,7 +18,7 @@ class _Both(NamedTuple):
 
     @property
     def beyond(self) -> tuple[str, ...]:
-        """As of a Reservation: limits of the policy that are only observed; a ceiling holds."""
+        """Limits of the policy that the call exceeds, while they are only observed."""
         return self.own.beyond
 
 
@@ -35,7 +35,7 @@ class WithCeiling:
     def draw(
         self, *, tokens: int, done: Done, background: bool = False, price: int = 0
     ) -> Callable[[], None] | None:
-        """As Quota.draw, of both."""
+        """Draw from both, as Quota.draw."""
         links = [
             Link(
                 partial(_draw, it, tokens=tokens, background=background, price=price),
@@ -50,7 +50,7 @@ class WithCeiling:
         return Chain(links, drawn).start()
 
     def settle(self, reservation: _Both, *, billed: bool, tokens: int, price: int = 0) -> None:
-        """As Quota.settle, of both."""
+        """Settle both, as Quota.settle."""
         self._own.settle(reservation.own, billed=billed, tokens=tokens, price=price)
         self._ceiling.settle(reservation.ceiling, billed=billed, tokens=tokens, price=price)
 

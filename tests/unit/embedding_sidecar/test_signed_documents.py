@@ -108,7 +108,7 @@ def test_document_from_before_class_gets_nothing_of_it(mounted):
     assert mounted.reads() == ("https://right", "sk-1")
 
 
-def test_values_of_class_need_a_key_of_documents(mounted):
+def test_values_of_class_need_document_key(mounted):
     mounted.document("https://right", key=KEY)
     mounted.secrets(class_key_openai="sk-1", **{URL.replace("-", "_"): "redis://r"})
     loaded = mounted.poll()

@@ -140,4 +140,4 @@ def test_secret_that_operator_fills_is_no_source(name, held):
     seen = found(one({"secretKeyRef": {"name": name, "key": "openai"}}), **{name: held})
     assert "provider-own" not in seen.values
     assert "provider-own" in seen.refused
-    assert [it.reason for it in seen.problems] == ["SecretOwned"]
+    assert [it.reason for it in seen.problems] == ["SecretOfOperator"]

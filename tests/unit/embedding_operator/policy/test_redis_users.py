@@ -23,7 +23,7 @@ def user(policy=SEARCH, *, before="", new=NEW):
     return redis_users.user_of("openai", policy, before=before, new_password=new)
 
 
-def test_keys_are_those_of_the_sidecars_store():
+def test_keys_are_those_of_sidecars():
     assert class_keys.QUOTA_PREFIX == quota_store.PREFIX
 
 
@@ -35,7 +35,7 @@ def test_rules_take_everything_away_first_and_hold_no_password():
 
 
 @given(KEYS, KEYS)
-def test_no_key_of_a_policy_begins_as_another_s(one, other):
+def test_keys_of_two_policies_never_begin_alike(one, other):
     """A pattern of Redis ends in `*`, or is the key itself."""
     if one == other:
         return
@@ -47,7 +47,7 @@ def test_no_key_of_a_policy_begins_as_another_s(one, other):
 
 
 @given(KEYS, st.text(min_size=1, max_size=20))
-def test_url_keeps_address_and_has_nothing_of_the_class_s_user(policy, secret):
+def test_url_keeps_address_and_has_nothing_of_users_of_class(policy, secret):
     made = user(policy)
     url = redis_users.url_of("rediss://admin:s%40cr%2Ft@redis.platform:6380/3?a=b", made)
     parts = urlsplit(url)

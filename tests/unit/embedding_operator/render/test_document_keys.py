@@ -47,7 +47,7 @@ def test_key_has_as_many_random_bytes_as_its_mac():
         replace(MADE, log_level="debug"),
     ],
 )
-def test_key_is_kept_where_tenant_changes_what_is_the_tenants(made):
+def test_key_is_kept_where_tenant_changes_fields_of_tenants(made):
     assert renewed(FIRST, made) == FIRST
 
 

@@ -60,7 +60,7 @@ SIDECAR: Final = (
     ),
     _gauge(
         "aos_embedding_quota_used",
-        "What the whole policy has used of each limit, alike in every pod: take max, never sum.",
+        "The used part of each limit of the whole policy, alike in every pod: take max, never sum.",
         labels=("period", "unit"),
     ),
     _counter(

@@ -35,14 +35,13 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def operator(tmp_path_factory, api_server, server):
-    api_server("create", "namespace", SYSTEM)
+    api_server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}})
     made = operating.Operator(tmp_path_factory.mktemp("operator"), api_server.kubeconfig, server)
     try:
         made.start()
         yield made
     finally:
         made.stop()
-        api_server("delete", "namespace", SYSTEM, "--wait=false")
 
 
 class Tenant:

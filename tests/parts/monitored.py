@@ -2,8 +2,8 @@
 
 Policy shop/search has two pods, OpenAI first and Voyage as a backup of another space, and an index
 over a table in PostgreSQL, whose pods ask the first one's sidecar; shop/catalog has one pod, Voyage
-alone, and a quota of a few calls. The operator's series are those of its own
-`Metrics`, told what a reconcile would tell.
+alone, and a quota of a few calls. Both have limits in money. The operator's series are those of its
+own `Metrics`, told what a reconcile would tell.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from embedding_contract import document, names
+from embedding_contract import document, money, names, provider_terms
 from embedding_contract.index_document import Target
 from embedding_operator import metrics
 from embedding_operator.kube.kinds import ObjectKey
@@ -29,6 +29,8 @@ PODS: Final = ("search-7c9d5-abcde", "search-7c9d5-fghij", "catalog-59f4b-klmno"
 CATALOG_CALLS: Final = 40
 SEARCH_CALLS: Final = 5000
 MODEL: Final = "text-embedding-3-small"
+RETIRES: Final = 1_827_619_200.0
+"""2027-12-01, in Unix time."""
 FIRST_ROWS: Final = 8
 MORE_ROWS: Final = 3000
 _WORDS: Final = tuple(f"word{number}" for number in range(12))
@@ -102,6 +104,7 @@ class Run:
         self.operator.restarted("Deployment")
         self.operator.queued(0)
         self.operator.uncovered(ObjectKey(NAMESPACE, "catalog"), 1)
+        self.operator.retires(ObjectKey(NAMESPACE, "catalog"), {("voyage", "voyage-3.5"): RETIRES})
 
     def traffic(self, seconds: float) -> None:
         """Applications that ask more and less, a provider that fails for a while in between.
@@ -240,6 +243,7 @@ def _document(policy: str, parts: Parts, *, indexes: tuple[document.Index, ...] 
         model=MODEL,
         base_url=parts.openai_url,
         api_key_file=_KEY,
+        price_per_million_tokens="0.02",
     )
     backup = document.Provider(
         name="voyage",
@@ -247,6 +251,8 @@ def _document(policy: str, parts: Parts, *, indexes: tuple[document.Index, ...] 
         model="voyage-3.5",
         base_url=parts.voyage_url,
         api_key_file=_KEY,
+        price_per_million_tokens="0.06",
+        rate=provider_terms.Rate(requests_per_minute=100_000),
     )
     calls = {"search": SEARCH_CALLS, "catalog": CATALOG_CALLS}
     made = document.PolicyDocument(
@@ -254,7 +260,14 @@ def _document(policy: str, parts: Parts, *, indexes: tuple[document.Index, ...] 
         name=policy,
         providers=(first, backup) if policy == "search" else (backup,),
         failover=document.Failover(across_spaces=policy == "search"),
-        quota=document.Quota(daily_requests=calls[policy], redis_url_file=_REDIS),
+        quota=document.Quota(
+            daily_requests=calls[policy],
+            redis_url_file=_REDIS,
+            # Policy search is over its month from the second call on, which it only observes.
+            monthly_requests=1 if policy == "search" else None,
+            monthly_cost=25 * money.NANOS_PER_DOLLAR,
+            observes=policy == "search",
+        ),
         cache=document.Cache(redis_url_file=_REDIS),
         indexes=indexes,
     )

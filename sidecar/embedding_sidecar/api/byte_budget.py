@@ -7,10 +7,9 @@ it holds. Small requests reserve nothing.
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Self
 
 from embedding_sidecar import errors
 from embedding_sidecar.translation import provider_api
@@ -138,16 +137,22 @@ class Sizes:
             self._numbers[ask.model] = len(vector) // BYTES_PER_NUMBER
 
 
-class ByteReservation(contextlib.ExitStack):
+class ByteReservation:
     """The bytes that one request reserves, until it is closed.
 
     It waits for `patience_seconds` at most in all, and has waited for `waited_seconds`.
     """
 
     def __init__(self, *, patience_seconds: float) -> None:
-        super().__init__()
         self._patience_seconds = patience_seconds
         self.waited_seconds = 0.0
+        self._taken: list[tuple[ByteBudget, int]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     async def take(self, budget: ByteBudget, size_bytes: Callable[[], int]) -> None:
         """Reserve bytes, as soon as so many are free.
@@ -159,7 +164,7 @@ class ByteReservation(contextlib.ExitStack):
         came = loop.time()
         try:
             async with asyncio.timeout(self._patience_seconds - self.waited_seconds):
-                self.callback(budget.give_back, await budget.take(size_bytes))
+                self._taken.append((budget, await budget.take(size_bytes)))
         except TimeoutError:
             raise errors.Unavailable(
                 "Requests before this one hold the memory that it needs, and took too long.",
@@ -168,3 +173,9 @@ class ByteReservation(contextlib.ExitStack):
             ) from None
         finally:
             self.waited_seconds += loop.time() - came
+
+    def close(self) -> None:
+        """Release all of them."""
+        taken, self._taken = self._taken, []
+        for budget, size in taken:
+            budget.give_back(size)

@@ -45,6 +45,8 @@ class MemoryCache:
 
     def put(self, key: str, entry: cache_entry.Entry) -> None:
         """Keep the entry, unless it is too old or larger than the whole bound."""
+        if not self._max_bytes:
+            return
         if key in self._entries:
             self.drop(key)
         size = _size(key, entry)

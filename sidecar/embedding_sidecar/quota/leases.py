@@ -10,7 +10,7 @@ Each class of callers has a lease and a ledger of its own, so that neither spend
 (`books`). Nothing here reads a clock or a network.
 """
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from embedding_sidecar.quota.claims import (
     NO_LIMITS,
@@ -21,9 +21,6 @@ from embedding_sidecar.quota.claims import (
     Limits,
 )
 from embedding_sidecar.quota.periods import NO_NUMBER, Period
-
-GRANT_CALLS: Final = 16
-"""Calls that a lease holds unspent at most, and that are lost when its holder is killed."""
 
 
 class Reservation(NamedTuple):
@@ -105,14 +102,14 @@ class Ledger:
             and (limits.cost is None or amounts.cost <= max(0, held.cost - self._used_cost))
         )
 
-    def spend(self, amounts: Amounts) -> Reservation:
-        """Spend amounts that `has` found."""
+    def spend(self, amounts: Amounts, month: Reservation | None = None) -> Reservation:
+        """Spend amounts that `has` found, and the same call's of the month."""
         self._serial += 1
         self._used_calls += amounts.calls
         self._used_tokens += amounts.tokens
         self._used_cost += amounts.cost
         self._under_way[self._serial] = amounts
-        return Reservation(self._serial, amounts, self.number, self.background)
+        return Reservation(self._serial, amounts, self.number, self.background, month)
 
     def start_period(self, number: int, *, now: float) -> None:
         """Start a new period by this machine's clock, unless the store's is known to last."""
@@ -121,19 +118,31 @@ class Ledger:
 
     def spend_alone(self, amounts: Amounts, *, others: Amounts) -> Reservation | str:
         """Spend as if others had taken this and no more; or the limit that is too low."""
-        # One object for each call, and not three.
-        taken = Amounts(
-            others.calls + self._used_calls + amounts.calls,
-            others.tokens + self._used_tokens + amounts.tokens,
-            others.cost + self._used_cost + amounts.cost,
-        )
-        return self.bounds.short(taken) or self.spend(amounts)
+        # The same as `bounds.short` of all three, without two objects for each call.
+        calls, tokens, cost = self.bounds
+        if calls is not None and others.calls + self._used_calls + amounts.calls > calls:
+            return "calls"
+        if tokens is not None and others.tokens + self._used_tokens + amounts.tokens > tokens:
+            return "tokens"
+        if cost is not None and others.cost + self._used_cost + amounts.cost > cost:
+            return "cost"
+        return self.spend(amounts)
 
     def limit(self, limits: Limits, *, observes: bool = False) -> None:
         """Change the limits. The rest that was drawn within the old ones is not spent any more."""
         self.limits = limits
         self.bounds = NO_LIMITS if observes else limits
         self.held = self.used
+
+    def left(self, *, others: Amounts) -> Limits:
+        """The rest of each limit, drawn or not, if others have taken this."""
+        # The same as `limits.without` both, without two objects for each answer.
+        calls, tokens, cost = self.bounds
+        return Limits(
+            None if calls is None else max(0, calls - others.calls - self._used_calls),
+            None if tokens is None else max(0, tokens - others.tokens - self._used_tokens),
+            None if cost is None else max(0, cost - others.cost - self._used_cost),
+        )
 
     def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
         """Replace an upper bound by the real cost, from nothing to the bound.

@@ -9,9 +9,9 @@ from embedding_contract import money
 from embedding_sidecar import errors
 from embedding_sidecar.allowance import NO_LIMIT, Allowance
 from embedding_sidecar.quota.claim_queue import ClaimQueue, Outcome, Told
-from embedding_sidecar.quota.claims import Amounts, Limits
+from embedding_sidecar.quota.claims import NOTHING, Amounts, Limits
 from embedding_sidecar.quota.counter import AWAY_SECONDS, Counter
-from embedding_sidecar.quota.leases import GRANT_CALLS, Ledger, Reservation
+from embedding_sidecar.quota.leases import Ledger, Reservation
 
 IDLE_SECONDS: Final = 10.0
 """A share that was unused for this time releases its rest, for others to spend."""
@@ -52,6 +52,24 @@ class Share:
         limits = terms.limits.without(terms.reserve)
         self.ledger.limit(limits, observes=terms.observes)
 
+    def has(self, amounts: Amounts) -> bool:
+        """True if this may be spent without asking the store."""
+        return self.ledger.has(amounts, now=self._clock())
+
+    def spend(self, amounts: Amounts, month: Reservation | None = None) -> Reservation:
+        """Spend amounts that `has` found, and the same call's of the month."""
+        self._spent_at = self._clock()
+        return self.ledger.spend(amounts, month)
+
+    def prepare(self, amounts: Amounts) -> None:
+        """Claim what a later draw will need, while another period's claim is under way."""
+        if self._asking is None and not self.has(amounts):
+            self.draw(amounts, self._put_back)
+
+    def _put_back(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Reservation):
+            self.settle(outcome, cost=NOTHING)
+
     def draw(self, amounts: Amounts, done: Told) -> Callable[[], None] | None:
         """Draw, by the contract of PeriodQuota.draw."""
         self._spent_at = now = self._clock()
@@ -89,7 +107,7 @@ class Share:
             self._asking = None
 
     async def _claim(self, amounts: Amounts) -> None:
-        ahead = 1 if self._counter.is_ending else GRANT_CALLS
+        ahead = 1 if self._counter.is_ending else self._counter.period.grant_calls
         claim = self.ledger.claim(amounts, ahead=ahead, now=self._clock())
         count = await self._counter.ask(self.ledger, claim)
         self._queue.serve(self._held)
@@ -140,7 +158,7 @@ class Share:
             ends_in = end.timestamp() - self._counter.wall_clock()
         left = limits
         if number == self.ledger.number:
-            left = limits.without(self._books.others(self.ledger) + self.ledger.used)
+            left = self.ledger.left(others=self._books.others(self.ledger))
         return Allowance(
             requests=limits.calls,
             requests_left=left.calls,

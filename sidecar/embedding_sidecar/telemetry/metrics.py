@@ -31,7 +31,12 @@ class Metrics:
             for it in catalogue.SIDECAR
             if it.kind == "gauge"
         }
+        # By a name of their own where a miss counts: each look-up costs as much as the count.
+        self._calls = self._counters["aos_embedding_api_calls_total"]
+        self._call_seconds = self._histograms["aos_embedding_api_latency_seconds"]
+        self._tokens = self._counters["aos_embedding_tokens_total"]
         self._tokens_saved = self._counters["aos_embedding_tokens_saved_total"]
+        self._misses = self._counters["aos_embedding_cache_misses_total"].of()
         self.answered_ok = self._counters["aos_embedding_requests_total"].of("200")
         """Requests for embeddings that were answered with 200; counted without a method call, as an
         answer from memory takes microseconds."""
@@ -42,12 +47,12 @@ class Metrics:
 
     def call(self, *, provider: str, model: str, outcome: str, seconds: float) -> None:
         """One HTTP request to a provider ended."""
-        self._counters["aos_embedding_api_calls_total"].of(provider, model, outcome).value += 1
-        self._histograms["aos_embedding_api_latency_seconds"].of(provider, model).add(seconds)
+        self._calls.of(provider, model, outcome).value += 1
+        self._call_seconds.of(provider, model).add(seconds)
 
     def tokens(self, *, provider: str, model: str, tokens: int) -> None:
         """A provider billed tokens."""
-        self._counters["aos_embedding_tokens_total"].of(provider, model).value += tokens
+        self._tokens.of(provider, model).value += tokens
 
     def error(self, kind: str, provider: str = "") -> None:
         """An error occurred; `kind` is one of a closed list."""
@@ -65,7 +70,7 @@ class Metrics:
 
     def missed(self, items: int) -> None:
         """Items were found in no layer."""
-        self._counters["aos_embedding_cache_misses_total"].of().value += items
+        self._misses.value += items
 
     def saved(self, *, model: str, tokens: int) -> None:
         """The cache spared an answer of this model so many tokens."""

@@ -48,7 +48,12 @@ class HttpRequest(NamedTuple):
 
 def headers(api_key: str | None) -> dict[str, str]:
     """The headers of a JSON request, with the key where there is one."""
-    found = {"content-type": "application/json", "accept": "application/json"}
+    found = {
+        "user-agent": "embedding-sidecar",
+        "accept-encoding": "identity",
+        "content-type": "application/json",
+        "accept": "application/json",
+    }
     if api_key is not None:
         found["authorization"] = f"Bearer {api_key}"
     return found

@@ -167,7 +167,7 @@ class Reader:
             self._take(entry)
         if len(self._read) != self._count:
             raise bad_answer()
-        found = (vector for _, vector in self._read) if self._in_place else self._by_index()
+        found = [vector for _, vector in self._read] if self._in_place else self._by_index()
         return Vectors(tuple(found), _tokens(raw.get("usage")))
 
     def _go_on(self) -> None:

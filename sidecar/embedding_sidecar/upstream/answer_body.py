@@ -32,6 +32,8 @@ _RAW: Final = -zlib.MAX_WBITS
 class AnswerBody:
     """The body of one answer: `reader` takes that of a 2xx, the beginning of any other is kept."""
 
+    __slots__ = ("_status", "_taker", "feed", "lines", "reader")
+
     def __init__(
         self,
         status: int,
@@ -53,7 +55,7 @@ class AnswerBody:
 
     def answer(self) -> provider_api.HttpAnswer:
         """The answer, as far as it has come."""
-        kept = bytes(self._taker.kept) if isinstance(self._taker, _Beginning) else b""
+        kept = b"" if isinstance(self._taker, vector_decoder.Reader) else bytes(self._taker.kept)
         return provider_api.HttpAnswer(self._status, self.lines, kept, self.reader)
 
 

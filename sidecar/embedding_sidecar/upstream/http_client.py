@@ -32,7 +32,6 @@ PROXY_WANTS_LOGIN: Final = "proxy_authentication_required"
 
 _OF_ITS_OWN: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers aiohttp would add: a passed-through request is to stay as it is."""
-_ALWAYS: Final = {"user-agent": "embedding-sidecar", "accept-encoding": "identity"}
 _NEVER_SENT: Final = (
     aiohttp.ClientConnectorError,
     aiohttp.ClientHttpProxyError,
@@ -90,7 +89,6 @@ class HttpClient:
         self, request: provider_api.HttpRequest, *, within_seconds: float, done: Done
     ) -> Callable[[], object]:
         """See provider_api.Upstream."""
-        request = request._replace(headers={**_ALWAYS, **request.headers})
         proxy = _proxy(request.url, proxies=self._proxies)
         if proxy is None:
             return self._client.start(request, within_seconds=within_seconds, done=done)

@@ -78,7 +78,7 @@ async def client(**limits) -> AsyncIterator[http_client.HttpClient]:
 
 def post(url: str) -> provider_api.HttpRequest:
     return provider_api.HttpRequest(
-        url=f"{url}/embeddings", body=b"{}", headers={"authorization": f"Bearer {SECRET}"}
+        url=f"{url}/embeddings", body=b"{}", headers=provider_api.headers(SECRET)
     )
 
 

@@ -172,7 +172,10 @@ def test_clients_of_sidecar_see_host_that_was_allowed(scheme, before, host, afte
         return
     seen: list[tuple[object, object]]
     if scheme.startswith("redis"):
-        options = parse_url(url)
+        try:
+            options = parse_url(url)
+        except ValueError:
+            return  # a client that cannot read the URL connects nowhere
         seen = [(options["host"], options.get("port", 6379))]
     else:
         split, other = urlsplit(url), URL(url, encoded=True)
